@@ -211,8 +211,6 @@ def run(arguments: list[str] | None = None) -> int:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
-    except SealiftError as error:
-        return _fail(type(error).__name__, _advised(error), error.exit_code, as_json=as_json)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _ignore_interrupts()
         return _fail("Interrupted", "interrupted", ExitCode.TRANSIENT, as_json=as_json)
@@ -229,14 +227,21 @@ def run(arguments: list[str] | None = None) -> int:
         return int(ExitCode.TRANSIENT if stop.code else ExitCode.DONE)
     except BrokenPipeError:
         return int(ExitCode.TRANSIENT)
-    except Exception as error:  # noqa: BLE001  any error that comes here is a bug of ours
-        if (place := _full_disk(error)) is not None:
-            message = f"no space is left{place}: free some, or set TMPDIR to a larger disk"
-            return _fail(ConfigError.__name__, message, ExitCode.CONFIG, as_json=as_json)
-        with contextlib.suppress(OSError):
-            traceback.print_exc()
-        message = "this is a bug in Sealift; please report the lines above"
-        return _fail(type(error).__name__, message, ExitCode.BUG, as_json=as_json)
+    except Exception as error:  # noqa: BLE001  any error that is not ours is a bug of ours
+        return fail(error, as_json=as_json)
+
+
+def fail(error: Exception, *, as_json: bool = False) -> int:
+    """Say what an error means: one of ours, a full disk, or a bug. Returns the exit code."""
+    if isinstance(error, SealiftError):
+        return _fail(type(error).__name__, _advised(error), error.exit_code, as_json=as_json)
+    if (place := _full_disk(error)) is not None:
+        message = f"no space is left{place}: free some, or set TMPDIR to a larger disk"
+        return _fail(ConfigError.__name__, message, ExitCode.CONFIG, as_json=as_json)
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+    message = "this is a bug in Sealift; please report the lines above"
+    return _fail(type(error).__name__, message, ExitCode.BUG, as_json=as_json)
 
 
 _UNANSWERED = (

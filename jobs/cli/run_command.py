@@ -225,8 +225,11 @@ async def follow_and_report(
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
     """Work through a published plan and print its report. Returns the exit code."""
+    from jobs.cli.worker import open_worker
+
     began, kind = time.time(), kind_of(spec)
-    codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL)
+    open_here = open_worker(spec, plan, ledger.location, settings)
+    codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL, open_here)
     try:
         report = await launch.conclude(spec, plan, ledger, codes, kind.report_details, errors_since=began)
     except (Unavailable, Conflict) as error:

@@ -1,4 +1,7 @@
-"""`sealift worker`: one attempt at one shard. The executors start it, and people can."""
+"""`sealift worker`: one attempt at one shard. The executors start it, and people can.
+
+A run of few rows has its worker in the process of the command that runs it.
+"""
 
 from __future__ import annotations
 
@@ -8,20 +11,22 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 import click
 
 from jobs import __version__
+from jobs.cli import fail
 from jobs.cli.options import RunType, argument, command_options, ledger_option, option, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest
+from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest, worker_pins
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
@@ -30,6 +35,7 @@ from jobs.runs import parent_process
 from jobs.runs.failure_limits import DEFAULT_SHARE
 from jobs.runs.kind import Opened
 from jobs.runs.leases import Lease, holder
+from jobs.runs.local_executor import Report, WorkerHere
 from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
@@ -71,7 +77,7 @@ def worker(options: WorkerCommand) -> None:
     settings = Settings.from_environment()
     location = ledger_location(options.ledger, settings)
     _yield_to_others()
-    stops = _Stops()
+    stops = _SignalStops()
     if options.submission is not None:
         asyncio.run(_work_child(settings, location, options, options.submission, stops))
     elif options.shard is not None:
@@ -142,8 +148,52 @@ async def _work(
     _check_digest(spec, plan, run_sha256)
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
-    lease = Lease(ledger, run_id, shard, launch_id, holder(settings.batch_job_id))
-    throttle = Throttle(RateLimits.of(spec).shared_by(options.workers or len(plan.shards)))
+    task = _Task(spec, plan, shard, launch_id, options.workers or len(plan.shards), run_sha256 is not None)
+    await _attempt(settings, ledger, task, stops, _print)
+
+
+def open_worker(spec: RunSpec, plan: Plan, location: Location, settings: Settings) -> Callable[[str], WorkerHere]:
+    """What makes a worker of this process for a run of one shard, by the launch's id.
+
+    The command that has published the run knows spec and plan, so the worker does not read them.
+    """
+    loop = asyncio.get_running_loop()
+
+    def open_here(launch_id: str) -> WorkerHere:
+        task, stops = _Task(spec, plan, 0, launch_id, 1, bool(worker_pins(spec, plan))), _Stops()
+
+        async def work(report: Report) -> int:
+            try:
+                await _attempt(settings, _open(location), task, stops, report)
+            except Exception as error:  # noqa: BLE001  it ends as a worker's process does
+                return fail(error)
+            return int(ExitCode.DONE)
+
+        return WorkerHere(loop, work, stops.stop)
+
+    return open_here
+
+
+@dataclass(frozen=True, slots=True)
+class _Task:
+    """A shard of a run, for one attempt.
+
+    `workers`: how many share the run's rate limits. `is_pinned`: the shard's file must be the
+    planned one, byte for byte.
+    """
+
+    spec: RunSpec
+    plan: Plan
+    shard: int
+    launch_id: str | None
+    workers: int
+    is_pinned: bool
+
+
+async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stops, report: Report) -> None:
+    spec, plan, shard, run_id = task.spec, task.plan, task.shard, task.spec.run_id
+    lease = Lease(ledger, run_id, shard, task.launch_id, holder(settings.batch_job_id))
+    throttle = Throttle(RateLimits.of(spec).shared_by(task.workers))
     source, destination = (
         throttle.throttled(fenced(each, lease.hold)) for each in open_sides(spec, settings.in_flight)
     )
@@ -163,7 +213,7 @@ async def _work(
         ),
         lease=lease,
         clean_up=partial(abort_unfinished, destination, records, spec.destination.location),
-        shard_sha256=plan.shards[shard].sha256 if run_sha256 is not None else None,
+        shard_sha256=plan.shards[shard].sha256 if task.is_pinned else None,
     )
     log = WorkerLog(
         spec.job,
@@ -177,8 +227,8 @@ async def _work(
     )
     attempt.plan = plan
     attempt.on_checkpoint = log.count
-    printer = _Printer(attempt)
-    attempt.on_progress = log.progress if settings.in_batch else printer  # stdout is the local executor's
+    reports = _Reports(attempt, report)
+    attempt.on_progress = log.progress if settings.in_batch else reports
     gc.freeze()  # these objects stay: no need to walk them at each collection
     gc.set_threshold(50_000, 20, 20)
     stops.listen(attempt)
@@ -188,15 +238,15 @@ async def _work(
     except TooManyFailures as error:
         if not settings.in_batch:
             await _record(ledger, run_id, f"shard {shard}", error, None)
-            printer.print({"ended_early": str(error)})
+            reports.send({"ended_early": str(error)})
         raise
     except Interrupted:
         if lease.superseded_by and not settings.in_batch:
-            printer.print({"superseded_by": lease.superseded_by})
+            reports.send({"superseded_by": lease.superseded_by})
         raise
     if not settings.in_batch:
-        printer.print(done)
-        if printer.is_broken:
+        reports.send(done)
+        if reports.is_broken:
             raise Interrupted(
                 f"run {run_id}, shard {shard}: all rows are done, but stdout is closed: nobody reads the result"
             )
@@ -226,47 +276,59 @@ def _to_stderr(line: str) -> None:
     click.echo(line, err=True)
 
 
+def _print(document: Any) -> None:
+    """Write a line for the local executor, which reads stdout."""
+    click.echo(json.dumps(document))
+
+
 class _Stops:
-    """SIGTERM, Ctrl-C and the parent's end, for the attempt of this process that is at work or
-    next.
-    """
+    """What stops the attempt of this process that is at work or next."""
 
     def __init__(self) -> None:
         self._attempt: Worker | None = None
-        self._is_signalled = False
+        self._is_stopped = False
 
     def listen(self, attempt: Worker) -> None:
-        """Stop this attempt from now on, and at once if a signal came before it."""
+        """Stop this attempt from now on, and at once if `stop` came before it."""
         self._attempt = attempt
-        for number in (signal.SIGTERM, signal.SIGINT):
-            asyncio.get_running_loop().add_signal_handler(number, self._stop)
-        if self._is_signalled:
-            self._stop()
+        if self._is_stopped:
+            self.stop()
 
-    def _stop(self) -> None:
-        self._is_signalled = True
+    def stop(self) -> None:
+        """Stop the attempt, at once where the parent is gone."""
+        self._is_stopped = True
         if self._attempt is not None:
             self._attempt.stop(ALONE_GRACE_SECONDS if parent_process.is_gone() else None)
 
 
-class _Printer:
-    """Prints progress at most once per `PROGRESS_SECONDS`. Stops the attempt if nobody reads it."""
+class _SignalStops(_Stops):
+    """SIGTERM, Ctrl-C and the parent's end."""
 
-    def __init__(self, attempt: Worker) -> None:
-        self._attempt, self._last, self.is_broken = attempt, 0.0, False
+    def listen(self, attempt: Worker) -> None:
+        """See `_Stops`."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            asyncio.get_running_loop().add_signal_handler(number, self.stop)
+        super().listen(attempt)
+
+
+class _Reports:
+    """Reports progress at most once per `PROGRESS_SECONDS`. Stops the attempt if nobody reads it."""
+
+    def __init__(self, attempt: Worker, report: Report) -> None:
+        self._attempt, self._report, self._last, self.is_broken = attempt, report, 0.0, False
 
     def __call__(self, progress: Progress) -> None:
         now = time.monotonic()
         if now - self._last >= PROGRESS_SECONDS:
             self._last = now
-            self.print(progress)
+            self.send(progress)
 
-    def print(self, document: Any) -> None:
-        """Print a line of JSON."""
+    def send(self, document: Any) -> None:
+        """Report progress, or why all workers have to stop."""
         if self.is_broken:
             return
         try:
-            click.echo(json.dumps(document))
+            self._report(document)
         except OSError:
             self.is_broken = True
             self._attempt.stop(ALONE_GRACE_SECONDS)

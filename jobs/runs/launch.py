@@ -18,7 +18,7 @@ from jobs.core.display import Display
 from jobs.core.model import Location, Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
-from jobs.core.run import Plan, RunSpec, RunState, worker_pins
+from jobs.core.run import Plan, RunSpec, RunState, is_destructive, worker_pins
 from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
@@ -35,7 +35,12 @@ from jobs.s3.retries import gather_bounded
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.runs.local_executor import LocalWorker
+
 UPLOADS = 8
+HERE_ROWS = 250
+HERE_BYTES = 64 * 1024**2
+"""The largest run whose worker is no process of its own."""
 SHOWN_ERRORS = 5
 """How many of the workers' errors a report quotes."""
 RowsPreparer = Callable[
@@ -152,25 +157,33 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
 
 
 async def execute(
-    spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings, display: Display
+    spec: RunSpec,
+    plan: Plan,
+    ledger_location: Location,
+    settings: Settings,
+    display: Display,
+    open_here: Callable[[str], LocalWorker] | None = None,
 ) -> dict[int, int]:
     """Run the shards on this machine and show progress. Workers of earlier launches stop.
 
-    Returns the exit code of each shard.
+    `open_here` makes the worker of a run with few rows, which needs no process of its own, for the
+    launch of this id. None: every worker is a process. Returns the exit code of each shard.
     """
-    from jobs.runs.local_executor import LocalExecutor
+    from jobs.runs.local_executor import LocalExecutor, WorkerProcess
 
     launch_id = await claim_run(spec.run_id, ledger_location, settings, display) if plan.shards else ""
     pins = worker_pins(spec, plan)
 
-    def command(shard: int) -> Sequence[str]:
+    def start(shard: int) -> LocalWorker:
+        if open_here is not None and is_worked_here(spec, plan):
+            return open_here(launch_id)
         # -P: not the `jobs` of the folder that the command was called in
         program = [sys.executable, "-P", "-m", "jobs", "worker", spec.run_id]
         launched = ["--launch", launch_id, "--workers", str(processes)]
-        return [*program, "--shard", str(shard), *launched, "--ledger", str(ledger_location), *pins]
+        return WorkerProcess([*program, "--shard", str(shard), *launched, "--ledger", str(ledger_location), *pins])
 
     processes = min(settings.processes, len(plan.shards)) or 1
-    executor = LocalExecutor(command, processes, on_superseded=say_superseded(spec.run_id, display))
+    executor = LocalExecutor(start, processes, on_superseded=say_superseded(spec.run_id, display))
 
     def stop() -> None:
         if not executor.is_stopping:
@@ -192,9 +205,19 @@ async def execute(
                 )
 
         executor.on_progress = on_progress
-        working = asyncio.get_running_loop().run_in_executor(None, executor.run, range(len(plan.shards)))
-        load_reporting()
-        return await working
+        working = asyncio.to_thread(executor.run, range(len(plan.shards)))
+        codes, _ = await asyncio.gather(working, asyncio.to_thread(load_reporting))
+        return codes
+
+
+def is_worked_here(spec: RunSpec, plan: Plan) -> bool:
+    """Whether the rows are too few for a worker's own process, which takes a quarter of a second of
+    CPU to start.
+
+    What deletes has a process, whose command line says what may be deleted.
+    """
+    is_small = len(plan.shards) == 1 and plan.rows <= HERE_ROWS and plan.size_bytes <= HERE_BYTES
+    return is_small and not is_destructive(spec)
 
 
 def load_reporting() -> None:

@@ -1,20 +1,24 @@
-"""The local executor: runs the worker's own command, one process per core.
+"""The local executor: workers on this machine, in processes of their own or in this one.
 
-Each of joblib's threads is a slot. It starts a worker process for a shard, as a container starts,
-and waits for it. A killed worker loses only its own work in flight. This process holds the other
-end of a worker's stdin: however this process ends, the worker notices, and stops.
+Each of joblib's threads is a slot. It starts a worker for a shard and waits for it. A worker is a
+process of its own, as in a container: killed, it loses only its own work in flight. This process
+holds the other end of a worker's stdin: however this process ends, the worker notices, and stops.
+
+A few rows are not worth the start of a process: their worker is a coroutine of this one.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
 import subprocess
 import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any, Protocol
 
 from jobs.core.parentage import TIED
 from jobs.errors import ExitCode, SealiftWarning
@@ -24,21 +28,102 @@ ATTEMPTS = 3
 """How often a shard is started when its process is killed or ends with a transient error."""
 
 
-@dataclass(slots=True)
-class LocalExecutor:
-    """Runs shards with `command(shard)`, which prints its Progress as JSON lines.
+Report = Callable[[Any], None]
+"""Takes a worker's Progress as a list, or an object that says why all workers have to stop."""
 
-    A worker that prints a JSON object reports that another launch has claimed the run, or that too
-    many of its rows fail. Then all workers stop. `on_superseded` gets the description of that
-    launch.
+
+class LocalWorker(Protocol):
+    """One attempt at a shard, on this machine."""
+
+    def run(self, report: Report) -> int:
+        """Work, and report it. Returns the exit code (killed: minus the signal)."""
+        ...
+
+    def stop(self) -> None:
+        """Ask it to write a checkpoint and end. Safe in a signal handler."""
+        ...
+
+
+class WorkerProcess:
+    """A worker as a process, which prints what it reports as JSON lines."""
+
+    def __init__(self, command: Sequence[str]):
+        # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker to
+        # stop.
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env=os.environ | TIED,
+            start_new_session=True,
+        )
+        self._is_stopped = False
+
+    def run(self, report: Report) -> int:
+        """See `LocalWorker`."""
+        process = self._process
+        try:
+            for line in process.stdout or ():
+                if line.startswith(("[", "{")):
+                    report(json.loads(line))
+        except BaseException:
+            self.stop()
+            for _ in process.stdout or ():  # a full pipe would keep it from ending
+                pass
+            process.wait()
+            raise
+        code = process.wait()
+        if process.stdin is not None:
+            process.stdin.close()
+        if self._is_stopped and code == -signal.SIGTERM:  # ours came before it could listen, or after
+            return int(ExitCode.TRANSIENT)
+        return code
+
+    def stop(self) -> None:
+        """See `LocalWorker`."""
+        self._is_stopped = True
+        if self._process.poll() is None:
+            self._process.send_signal(signal.SIGTERM)
+
+
+class WorkerHere:
+    """A worker as a coroutine of this process, on an event loop of another thread.
+
+    `work` gets what takes its reports, and returns the exit code. `stop` asks it to end.
     """
 
-    command: Callable[[int], Sequence[str]]
-    processes: int
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        work: Callable[[Report], Coroutine[Any, Any, int]],
+        stop: Callable[[], None],
+    ):
+        self._loop, self._work, self._stop = loop, work, stop
+
+    def run(self, report: Report) -> int:
+        """See `LocalWorker`."""
+        return asyncio.run_coroutine_threadsafe(self._work(report), self._loop).result()
+
+    def stop(self) -> None:
+        """See `LocalWorker`."""
+        self._loop.call_soon_threadsafe(self._stop)
+
+
+@dataclass(slots=True)
+class LocalExecutor:
+    """Runs shards with the workers that `start(shard)` returns, so many at once.
+
+    A worker may report that another launch has claimed the run, or that too many of its rows fail.
+    Then all workers stop. `on_superseded` gets the description of that launch.
+    """
+
+    start: Callable[[int], LocalWorker]
+    at_once: int
     on_progress: Callable[[Mapping[int, Progress]], None] = lambda progress: None
     on_superseded: Callable[[str], None] = lambda by: None
     _progress: dict[int, Progress] = field(default_factory=dict, init=False)
-    _running: dict[int, subprocess.Popen[str]] = field(default_factory=dict, init=False)
+    _running: dict[int, LocalWorker] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _stopping: bool = field(default=False, init=False)
     _superseded: bool = field(default=False, init=False)
@@ -48,22 +133,28 @@ class LocalExecutor:
 
         Returns the exit code of each shard's last attempt (killed: minus the signal).
         """
+        codes = {}
+        ended = map(self._slot, shards) if self.at_once == 1 else self._run_in_slots(shards)
+        for shard, each in zip(shards, ended, strict=True):
+            if isinstance(each, BaseException):
+                raise each
+            codes[shard] = each
+        return codes
+
+    def _run_in_slots(self, shards: Sequence[int]) -> list[int | BaseException]:
         from joblib import Parallel, delayed, effective_n_jobs, parallel_config
 
         with parallel_config(backend="threading"):
-            if (at_once := effective_n_jobs(self.processes)) < self.processes:
+            if (at_once := effective_n_jobs(self.at_once)) < self.at_once:
                 warnings.warn(
-                    f"{at_once} worker runs at once, not {self.processes}: this machine gives joblib no semaphores "
+                    f"{at_once} worker runs at once, not {self.at_once}: this machine gives joblib no semaphores "
                     "(is /dev/shm there?)",
                     SealiftWarning,
-                    stacklevel=2,
+                    stacklevel=3,
                 )
-            slots = Parallel(n_jobs=self.processes, batch_size=1)
-            ended = slots(delayed(self._slot)(shard) for shard in shards)
-        for each in ended:
-            if isinstance(each, BaseException):
-                raise each
-        return dict(zip(shards, ended, strict=True))
+            slots = Parallel(n_jobs=self.at_once, batch_size=1)
+            ended: list[int | BaseException] = slots(delayed(self._slot)(shard) for shard in shards)
+            return ended
 
     def _slot(self, shard: int) -> int | BaseException:
         """Run the shard → its exit code. An error stops all workers and is returned, since joblib
@@ -87,63 +178,38 @@ class LocalExecutor:
         Start no more. Safe in a signal handler.
         """
         self._stopping = True
-        for shard, process in list(self._running.items()):
-            if shard != ending and process.poll() is None:
-                process.send_signal(signal.SIGTERM)
+        for shard, worker in list(self._running.items()):
+            if shard != ending:
+                worker.stop()
 
     def _run_shard(self, shard: int) -> int:
         code = int(ExitCode.TRANSIENT)
         for _ in range(ATTEMPTS):
             if self._stopping:
                 break
-            code = self._start(shard)
+            code = self._attempt(shard)
             if code >= 0 and code != ExitCode.TRANSIENT:
                 break
         return code
 
-    def _start(self, shard: int) -> int:
-        # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker to
-        # stop.
-        process = subprocess.Popen(
-            self.command(shard),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | TIED,
-            start_new_session=True,
-        )
-        self._running[shard] = process
+    def _attempt(self, shard: int) -> int:
+        worker = self._running[shard] = self.start(shard)
         if self._stopping:
-            process.send_signal(signal.SIGTERM)
-        try:
-            for line in process.stdout or ():
-                self._hear(shard, line)
-        except BaseException:
-            self.stop()
-            for _ in process.stdout or ():  # a full pipe would keep it from ending
-                pass
-            process.wait()
-            raise
-        code = process.wait()
-        if process.stdin is not None:
-            process.stdin.close()
+            worker.stop()
+        code = worker.run(lambda document: self._hear(shard, document))
         del self._running[shard]
-        if self._stopping and code == -signal.SIGTERM:  # ours came before it could listen, or after
-            return int(ExitCode.TRANSIENT)
         return code
 
-    def _hear(self, shard: int, line: str) -> None:
-        """Take in a line of a worker's progress, or why all workers have to stop."""
-        if line.startswith("["):
+    def _hear(self, shard: int, document: Any) -> None:
+        """Take in a worker's progress, or why all workers have to stop."""
+        if isinstance(document, list | tuple):
             with self._lock:
-                self._progress[shard] = Progress._make(json.loads(line))
+                self._progress[shard] = Progress._make(document)
             self._show()
-        elif line.startswith("{"):
-            notice = json.loads(line)
-            if "ended_early" in notice:
-                self.stop(ending=shard)
-            else:
-                self._supersede(str(notice["superseded_by"]))
+        elif "ended_early" in document:
+            self.stop(ending=shard)
+        else:
+            self._supersede(str(document["superseded_by"]))
 
     def _show(self) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,7 +13,8 @@ from typing import Any
 
 import pytest
 
-from jobs.runs.local_executor import LocalExecutor
+from jobs.runs.local_executor import LocalExecutor, Report, WorkerHere, WorkerProcess
+from jobs.runs.worker import Progress
 
 HANGS = """import time; print('[1, 0, 1, 0, 0, ""]', flush=True); time.sleep(60)"""
 SUPERSEDED = """import sys; print('{"superseded_by": "another command"}'); sys.exit(75)"""
@@ -22,7 +24,7 @@ ENDED_EARLY = """import sys; print('{"ended_early": "all rows fail"}'); sys.exit
 
 
 def executor(program: str) -> LocalExecutor:
-    return LocalExecutor(lambda shard: [sys.executable, "-c", program, str(shard)], 1)
+    return LocalExecutor(lambda shard: WorkerProcess([sys.executable, "-c", program, str(shard)]), 1)
 
 
 def test_workers_stop_when_nobody_reads_the_progress() -> None:
@@ -63,7 +65,7 @@ time.sleep(60)
 
 def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised(tmp_path: Path) -> None:
     """Also its own, which may have more to say than a pipe holds."""
-    made = LocalExecutor(lambda shard: [sys.executable, "-c", BREAKS, str(shard), str(tmp_path)], 3)
+    made = LocalExecutor(lambda shard: WorkerProcess([sys.executable, "-c", BREAKS, str(shard), str(tmp_path)]), 3)
     with pytest.raises(json.JSONDecodeError):
         made.run([0, 1, 2, 3, 4, 5])
     began = {path.name.removeprefix("began-") for path in tmp_path.glob("began-*")}
@@ -75,10 +77,41 @@ def test_an_error_in_one_slot_ends_every_worker_before_it_is_raised(tmp_path: Pa
 
 def test_a_machine_without_semaphores_is_named_where_workers_run_one_by_one() -> None:
     program = (
-        "import sys; from jobs.runs.local_executor import LocalExecutor; "
-        "print(LocalExecutor(lambda shard: [sys.executable, '-c', ''], 2).run([0, 1]))"
+        "import sys; from jobs.runs.local_executor import LocalExecutor, WorkerProcess; "
+        "print(LocalExecutor(lambda shard: WorkerProcess([sys.executable, '-c', '']), 2).run([0, 1]))"
     )
     environment = os.environ | {"JOBLIB_MULTIPROCESSING": "0"}
     ran = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
     assert ran.stdout.strip() == "{0: 0, 1: 0}"
     assert "1 worker runs at once, not 2" in ran.stderr
+
+
+def test_a_worker_of_this_process_is_tried_three_times() -> None:
+    async def scene() -> tuple[dict[int, int], list[int]]:
+        loop, tries, shown = asyncio.get_running_loop(), [75, 75, 75, 0], []
+
+        async def work(report: Report) -> int:
+            report(Progress(len(tries), 0, 1, 0))
+            return tries.pop(0)
+
+        made = LocalExecutor(lambda shard: WorkerHere(loop, work, lambda: None), 1)
+        made.on_progress = lambda progress: shown.append(progress[0].rows)
+        return await asyncio.to_thread(made.run, [0]), shown
+
+    assert asyncio.run(scene()) == ({0: 75}, [4, 3, 2])
+
+
+def test_a_worker_of_this_process_stops_when_it_is_asked_and_is_not_started_again() -> None:
+    async def scene() -> tuple[dict[int, int], int]:
+        loop, stopped, starts = asyncio.get_running_loop(), asyncio.Event(), []
+
+        async def work(report: Report) -> int:
+            starts.append(1)
+            loop.call_soon(made.stop)
+            await stopped.wait()
+            return 75
+
+        made = LocalExecutor(lambda shard: WorkerHere(loop, work, stopped.set), 1)
+        return await asyncio.to_thread(made.run, [0, 1]), len(starts)
+
+    assert asyncio.run(scene()) == ({0: 75, 1: 75}, 1)
