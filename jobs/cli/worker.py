@@ -215,6 +215,8 @@ async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stop
         clean_up=partial(abort_unfinished, destination, records, spec.destination.location),
         shard_sha256=plan.shards[shard].sha256 if task.is_pinned else None,
     )
+    if not kind_of(spec).deletes:  # what is gone must be known, so the requests behind a delete have their turns
+        attempt.on_stop = throttle.stop
     log = WorkerLog(
         spec.job,
         run_id,

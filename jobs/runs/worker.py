@@ -110,6 +110,7 @@ class Worker:
     `lease`: the right to work at the shard. Its loss ends the attempt.
     `clock`: epoch seconds, for the outcomes. `elapsed`: a clock that nobody sets, for all waiting.
     `clean_up`: called once all rows have outcomes in the ledger, while the shard is still ours.
+    `on_stop`: called when the worker begins to stop, for what its rows wait for.
     """
 
     ledger: Ledger
@@ -126,6 +127,7 @@ class Worker:
     plan: Plan | None = None
     lease: Lease | None = None
     clean_up: Callable[[], Awaitable[None]] | None = None
+    on_stop: Callable[[], None] = lambda: None
     attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
@@ -155,6 +157,7 @@ class Worker:
             self.lease.end_deletes()
             if grace_seconds is not None:
                 self.lease.end_writes(self._reason())
+        self.on_stop()
         self._wake.set()
 
     async def run(self) -> Progress:
@@ -262,7 +265,8 @@ class Worker:
             raise
         except Interrupted as error:  # the other rows have no outcome
             self._take(error.outcomes if isinstance(error, PartlyDone) else ())
-            self.stop(None if self._stopping else LOST_GRACE_SECONDS, str(error))
+            if not self._stopping:
+                self.stop(LOST_GRACE_SECONDS, str(error))
         except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
             advice = f"{error.detail}; then continue with: sealift runs retry {self.run_id}"
             refused = AuthenticationFailed(error.operation, error.target, error.code, advice, error.status)

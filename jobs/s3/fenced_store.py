@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
+from jobs.errors import Interrupted
 from jobs.s3.http.part_files import PartFile
 from jobs.s3.store import Body, Store
 
@@ -65,9 +67,24 @@ class Throttle:
     ):
         self._clock, self._sleep = clock, sleep
         self._requests, self._bytes = (None if limit is None else TokenBucket(limit) for limit in limits)
+        self._waiting = set[asyncio.Timeout]()
+        self._is_stopped = False
+
+    def stop(self) -> None:
+        """Refuse each turn that does not come at once: the worker stops before that.
+
+        What cleans up waits no longer either, but is sent.
+        """
+        if not self._is_stopped:
+            self._is_stopped = True
+            for turn in self._waiting:
+                turn.reschedule(0.0)
 
     async def wait(self, requests: int, size_bytes: int) -> None:
-        """Return when so many requests may be sent, and so many bytes written or read."""
+        """Return when so many requests may be sent, and so many bytes written or read.
+
+        Raises Interrupted after `stop`.
+        """
         now = self._clock()
         waits = [
             bucket.take(count, now)
@@ -75,7 +92,26 @@ class Throttle:
             if bucket is not None and count
         ]
         if (seconds := max(waits, default=0.0)) > 0:
-            await self._sleep(seconds)
+            await self._wait_for_turn(seconds)
+
+    async def clean_up(self) -> None:
+        """Return when a request that only cleans up may be sent: after `stop` at once."""
+        with suppress(Interrupted):
+            await self.wait(1, 0)
+
+    async def _wait_for_turn(self, seconds: float) -> None:
+        why = f"the worker stops, and a request would have waited {seconds:.1f} s for its turn"
+        if self._is_stopped:
+            raise Interrupted(why)
+        turn = asyncio.timeout(None)
+        self._waiting.add(turn)
+        try:
+            async with turn:
+                await self._sleep(seconds)
+        except TimeoutError as error:
+            raise Interrupted(why) from error
+        finally:
+            self._waiting.discard(turn)
 
     async def correct(self, size_bytes: int) -> None:
         """Count so many bytes more, or fewer, than a read has paid for."""
@@ -106,6 +142,10 @@ class _ThrottledStore:
         if name in _NO_REQUESTS:
             return send
 
+        async def clean_up(*arguments: Any, **named: Any) -> Any:
+            await self._throttle.clean_up()
+            return await send(*arguments, **named)
+
         async def request(*arguments: Any, **named: Any) -> Any:
             values = (*arguments, *named.values())
             written = sum(
@@ -118,7 +158,7 @@ class _ThrottledStore:
                 await self._throttle.correct(len(answer.data) - asked)
             return answer
 
-        return request
+        return clean_up if name in _CLEANUPS else request
 
 
 def _range_bytes(named: Mapping[str, Any]) -> int:

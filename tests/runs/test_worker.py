@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pytest
@@ -13,6 +13,7 @@ import pytest
 from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
+from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import (
     AuthenticationFailed,
@@ -27,7 +28,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.runs import worker as worker_module
 from jobs.runs.leases import Lease, launch
 from jobs.runs.worker import TRIES, Worker, WorkerLimits
-from jobs.s3.fenced_store import fenced
+from jobs.s3.fenced_store import Throttle, fenced
 from jobs.s3.store import UNGUARDED, Store
 from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
 from tests.doubles.memory_store import MemoryStore
@@ -477,5 +478,38 @@ def test_a_checkpoint_is_due_by_time(step: float) -> None:
         assert sum(sizes) == ROWS
         assert seen[30] > 0, "nothing was written while the worker worked"
         assert len(sizes) == 7, sizes
+
+    asyncio.run(scene())
+
+
+def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops() -> None:
+    """No clock moves here: only the refusal of their turns ends the rows."""
+
+    async def scene() -> None:
+        ledger, never, memory = await ledger_with_a_shard(), asyncio.Event(), MemoryStore(clock=lambda: 0.0)
+        memory.create_bucket("bucket")
+
+        async def sleep(seconds: float) -> None:
+            waiting.set()
+            await never.wait()
+
+        waiting = asyncio.Event()
+        throttle = Throttle(RateLimits(requests=3), lambda: 0.0, sleep)
+        store = throttle.throttled(cast(Store, memory))
+
+        async def copy(row: ObjectVersion) -> Status:
+            await store.put("bucket", row.key, b"x", Attributes(), guard=UNGUARDED)
+            return Status.COPIED
+
+        worker = Worker(ledger, "run", 0, Scripted(copy), LIMITS, elapsed=lambda: 0.0, on_stop=throttle.stop)
+        work = asyncio.create_task(worker.run())
+        await waiting.wait()
+        worker.stop()
+        with pytest.raises(Interrupted, match="stopped after a checkpoint"):
+            await asyncio.wait_for(work, 30)
+        assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.COPIED}
+        copied_rows = {outcome.key for outcome in await outcomes_of(ledger)}
+        assert copied_rows == {entry.key for entry in (await memory.list_objects("bucket", "")).entries}
+        assert 0 < len(copied_rows) < ROWS
 
     asyncio.run(scene())

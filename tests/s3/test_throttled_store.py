@@ -9,6 +9,7 @@ import pytest
 
 from jobs.core.model import Attributes, ObjectRef
 from jobs.core.rate_limits import RateLimits
+from jobs.errors import Interrupted
 from jobs.s3.fenced_store import Throttle, fenced
 from jobs.s3.store import ABSENT, Store
 from tests.doubles.memory_store import MemoryStore
@@ -126,3 +127,48 @@ def test_what_a_store_says_of_its_server_passes_both_layers(heeds: bool) -> None
 
     assert fenced(memory, hold).heeds_conditions is heeds
     assert Throttle(RateLimits(requests=1)).throttled(memory).heeds_conditions is heeds
+
+
+def test_what_cleans_up_is_sent_after_a_stop_and_what_has_its_turn_as_well() -> None:
+    clock, memory, _ = make(RateLimits())
+    throttle = Throttle(RateLimits(requests=2), clock, clock.sleep)
+    store = throttle.throttled(memory)
+
+    async def use() -> None:
+        upload = await store.create_multipart("bucket", "large", Attributes())
+        throttle.stop()
+        await store.head(ObjectRef("bucket", "k"))  # its turn comes at once
+        await store.head(ObjectRef("bucket", "k"))
+        for _ in range(2):
+            with pytest.raises(Interrupted, match="turn"):
+                await store.head(ObjectRef("bucket", "k"))
+        await store.abort_multipart("bucket", "large", upload)
+
+    asyncio.run(memory.put("bucket", "k", b"x", Attributes(), guard=ABSENT))
+    asyncio.run(use())
+    assert memory.uploads("bucket") == []
+    assert clock.now == 0.0
+
+
+def test_a_row_that_is_cancelled_while_it_waits_is_cancelled() -> None:
+    """Also where the worker stops in the same moment."""
+
+    async def use(*, stops: bool) -> None:
+        _, memory, _ = make(RateLimits())
+        throttle = Throttle(RateLimits(requests=0.001))
+        store = throttle.throttled(memory)
+        await store.list_objects("bucket", "")
+        row = asyncio.ensure_future(store.list_objects("bucket", ""))
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        row.cancel()
+        if stops:
+            throttle.stop()
+        with pytest.raises(asyncio.CancelledError):
+            await row
+        left = asyncio.all_tasks() - {asyncio.current_task()}
+        await asyncio.gather(*left, return_exceptions=True)
+        assert all(each.cancelled() for each in left)
+
+    for stops in (False, True):
+        asyncio.run(use(stops=stops))
