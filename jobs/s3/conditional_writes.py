@@ -17,17 +17,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import secrets
 from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from enum import StrEnum
 from functools import partial
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple, TypeVar, cast
 
 from jobs.core.model import Attributes, Checksum, ObjectRef, is_exact
+from jobs.core.pace import backoff_seconds
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
-from jobs.s3.retries import retry
+from jobs.s3.retries import TRIES, retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
+
+T = TypeVar("T")
 
 LOOKED_FIRST = (
     "the server ignores conditions on {operation}: Sealift looked before it wrote, "
@@ -244,14 +248,15 @@ class _TrialObjects(NamedTuple):
     keys: tuple[str, str]
     made: list[tuple[str, str | None]]
 
-    async def is_refused(self, key: str, write: Coroutine[Any, Any, Written]) -> bool:
+    async def is_refused(self, key: str, write: Callable[[], Coroutine[Any, Any, Written]]) -> bool:
         """Whether the server refuses a write whose condition does not hold.
 
-        A 404 for what is there does not count.
+        A 404 for what is there does not count. A 409 says nothing of the condition: the write is
+        sent again. Raises Conflict where no other answer comes.
         """
         try:
-            written = await write
-        except (PreconditionFailed, Conflict):
+            written = await _without_conflict(write)
+        except PreconditionFailed:
             return True
         except NoSuchBucket:
             raise
@@ -259,6 +264,19 @@ class _TrialObjects(NamedTuple):
             return False
         self.made.append((key, written.version_id))
         return False
+
+
+async def _without_conflict(request: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """The request's answer. A 409 is asked for again, some times.
+
+    Nothing else is: a write whose answer was lost may have left an object that nobody removes.
+    """
+    for attempt in range(1, TRIES):
+        try:
+            return await request()
+        except Conflict:
+            await asyncio.sleep(backoff_seconds(attempt, random.random()))
+    return await request()
 
 
 _Trial = Callable[[_TrialObjects], Coroutine[Any, Any, HonouredConditions]]
@@ -300,7 +318,7 @@ async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
         return objects.store.copy(source, source_etag, objects.bucket, key, CopySettings(), guard=guard)
 
     conditions = await _try_guards(objects, key, copy)
-    if await objects.is_refused(key, copy(UNGUARDED, _NO_ETAG)):
+    if await objects.is_refused(key, partial(copy, UNGUARDED, _NO_ETAG)):
         conditions |= {Condition.SOURCE}
     return HonouredConditions("CopyObject", conditions)
 
@@ -319,8 +337,9 @@ async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
 async def _try_copy_part(objects: _TrialObjects) -> HonouredConditions:
     source, key = ObjectRef(objects.bucket, objects.keys[0]), objects.keys[1]
     async with _trial_upload(objects, key) as upload_id:
+        send = partial(objects.store.copy_part, source, _NO_ETAG, 0, len(_BODY), objects.bucket, key, upload_id, 1)
         try:
-            await objects.store.copy_part(source, _NO_ETAG, 0, len(_BODY), objects.bucket, key, upload_id, 1)
+            await _without_conflict(send)
         except PreconditionFailed:
             return HonouredConditions("UploadPartCopy", frozenset({Condition.SOURCE}))
     return HonouredConditions("UploadPartCopy", frozenset())
@@ -331,7 +350,7 @@ async def _try_guards(
 ) -> frozenset[Condition]:
     """Write over an object of ours under conditions that do not hold."""
     guards = {Condition.ABSENT: ABSENT, Condition.ETAG: Guard(etag=_NO_ETAG)}
-    return frozenset([name for name, guard in guards.items() if await objects.is_refused(key, write(guard))])
+    return frozenset([name for name, guard in guards.items() if await objects.is_refused(key, partial(write, guard))])
 
 
 @contextlib.asynccontextmanager

@@ -12,8 +12,9 @@ from unittest import mock
 import pytest
 
 from jobs.core.model import Attributes, ObjectRef
-from jobs.errors import Denied, NotFound, PreconditionFailed, Rejected
-from jobs.s3.conditional_writes import ConditionalWrites, look_first
+from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected
+from jobs.s3 import conditional_writes
+from jobs.s3.conditional_writes import ConditionalWrites, look_first, try_conditions
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Page, PartDone, Store, Written
@@ -234,6 +235,70 @@ def test_a_trial_that_failed_is_made_again() -> None:
     with pytest.raises(Denied):
         write(store, "put", ABSENT)
     assert "ignores conditions" in write(store, "put", ABSENT).note
+
+
+class Busy(Careless):
+    """Answers 409 to conditional writes, so many times each, as S3 does while another write is under way."""
+
+    conflicts = 2
+
+    def _answer(self, operation: str, *, is_conditional: bool) -> None:
+        if is_conditional and self.asked[operation] % (self.conflicts + 1):
+            raise Conflict(operation, "b", "ConditionalRequestConflict", "", 409)
+
+    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        self.asked["guarded put"] += guard != UNGUARDED
+        self._answer("guarded put", is_conditional=guard != UNGUARDED)
+        return await super().put(*args, guard=guard, **more)
+
+    async def copy(self, source: ObjectRef, source_etag: str | None, *args: Any, guard: Guard) -> Written:
+        self.asked["guarded copy"] += 1
+        self._answer("guarded copy", is_conditional=True)
+        return await super().copy(source, source_etag, *args, guard=guard)
+
+    async def complete_multipart(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        self.asked["guarded complete"] += 1
+        self._answer("guarded complete", is_conditional=True)
+        return await super().complete_multipart(*args, guard=guard, **more)
+
+    async def copy_part(self, source: ObjectRef, source_etag: str, *args: Any) -> PartDone:
+        self.asked["guarded part"] += 1
+        self._answer("guarded part", is_conditional=True)
+        return await super().copy_part(source, source_etag, *args)
+
+
+@pytest.fixture
+def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conditional_writes, "backoff_seconds", lambda attempt, jitter: 0.0)
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_a_409_is_no_proof_that_conditions_hold() -> None:
+    bare = Busy()
+    bare.create_bucket("b")
+    put(bare, "k", b"old")
+    heeded = asyncio.run(try_conditions(bare, "b", "k"))
+    assert {each.operation: each.conditions for each in heeded} == dict.fromkeys(
+        ("PutObject", "CopyObject", "CompleteMultipartUpload", "UploadPartCopy"), frozenset()
+    )
+    assert keys(bare) == ["k"]
+    assert bare.uploads("b") == []
+
+
+@pytest.mark.usefixtures("_no_waiting")
+def test_a_trial_that_gets_409_alone_is_made_again_by_the_next_write() -> None:
+    bare = Busy()
+    bare.create_bucket("b")
+    put(bare, "k", b"newer")
+    bare.conflicts = 1_000
+    store = look_first(bare)
+    with pytest.raises(Conflict):
+        write(store, "put", ABSENT)
+    bare.conflicts = 0
+    with pytest.raises(PreconditionFailed):
+        write(store, "put", ABSENT)
+    assert content(bare, "k") == b"newer"
+    assert keys(bare) == ["k"]
 
 
 class Odd(MemoryStore):
