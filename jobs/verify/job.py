@@ -190,22 +190,37 @@ class Verify:
     ) -> list[Outcome]:
         """Verify each version: by its place where the histories are equally long, else by its
         content.
+
+        The place says that a version is damaged only where the rows are all that the source has.
         """
         judged: dict[tuple[int, int], Outcome] = {}
-        pairs = [(s, d) for s in range(len(rows)) for d in range(len(history))]
+
+        async def judge(s: int, d: int) -> Outcome:
+            if (s, d) not in judged:
+                judged[s, d] = await self._guarded(rows[s], self._verify_version(rows[s], target, history[d]))
+            return judged[s, d]
+
         if len(rows) == len(history):
-            pairs = [(index, index) for index in range(len(rows))]
-        for s, d in pairs:
-            judged[s, d] = await self._guarded(rows[s], self._verify_version(rows[s], target, history[d]))
-        alignment = align(
-            range(len(rows)),
-            range(len(history)),
-            lambda s, d: (s, d) in judged and (len(rows) == len(history) or judged[s, d].status is Status.VERIFIED),
-        )
+            by_place = [await judge(index, index) for index in range(len(rows))]
+            if not any(each.status is Status.MISMATCHED for each in by_place) or await self._is_whole(rows):
+                return by_place
+        for s in range(len(rows)):
+            for d in range(len(history)):
+                await judge(s, d)
+        alignment = align(range(len(rows)), range(len(history)), lambda s, d: judged[s, d].status is Status.VERIFIED)
         return [
             judged[index, at] if at is not None else self._unmatched(row, index, judged)
             for index, (row, at) in enumerate(zip(rows, alignment, strict=True))
         ]
+
+    async def _is_whole(self, rows: Sequence[ObjectVersion]) -> bool:
+        """True if the rows are all versions that the source has of their key."""
+        ref = self.route.source_of(rows[0])
+        try:
+            history = await key_history(self.source, ref.bucket, ref.key)
+        except (Denied, Redirected, Rejected):
+            return False  # nobody knows
+        return [row.version_id or NULL_VERSION for row in rows] == [each.version_id for each in history]
 
     async def _verify_version(self, row: ObjectVersion, target: ObjectRef, there: Listed) -> Outcome:
         if row.is_delete_marker and there.is_delete_marker:

@@ -206,3 +206,56 @@ def test_a_current_version_without_an_id_in_its_answer_is_still_the_rows() -> No
         assert outcome.status is Status.MISMATCHED, outcome.reason
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("asked", "there", "statuses"),
+    [
+        ((0, 1, 2), (b"one", b"two", b"thr"), "verified verified verified"),
+        ((0, 1, 2), (b"one", b"XXX", b"thr"), "verified mismatched verified"),
+        ((1, 2), (b"one", b"two"), "verified missing"),  # the third is not copied yet
+        ((1,), (b"one",), "missing"),
+        ((0, 2), (b"one", b"two"), "verified missing"),
+        ((1, 2), (b"two", b"thr"), "verified verified"),
+        ((0, 1), (b"two", b"thr"), "missing verified"),
+    ],
+)
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_part_of_a_keys_versions_is_no_damage_where_the_copies_are_of_others(
+    asked: tuple[int, ...], there: tuple[bytes, ...], statuses: str, deep: bool
+) -> None:
+    assert _statuses(MemoryStore(), asked, there, deep=deep) == statuses
+
+
+def test_what_nobody_may_list_at_the_source_is_missing_and_not_damaged() -> None:
+    """A retry may replace what is damaged."""
+
+    class Silent(MemoryStore):
+        async def list_versions(self, bucket: str, *arguments: Any, **named: Any) -> Any:
+            if bucket == "here":
+                raise Denied("ListObjectVersions", "here", "AccessDenied", "", 403)
+            return await super().list_versions(bucket, *arguments, **named)
+
+    assert _statuses(Silent(), (0, 1, 2), (b"one", b"XXX", b"thr"), deep=False) == "verified missing verified"
+
+
+def _statuses(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ...], *, deep: bool) -> str:
+    """The outcomes of these versions of three, with copies of these contents."""
+
+    async def scene() -> str:
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket, versioned=True)
+        written = [
+            await store.put("here", "k", data, Attributes(), guard=UNGUARDED) for data in (b"one", b"two", b"thr")
+        ]
+        for data in there:
+            await store.put("there", "k", data, Attributes(), guard=UNGUARDED)
+        options = VerifyOptions(all_versions=True, deep=deep)
+        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
+        rows = [
+            ObjectVersion(at, "k", written[number].version_id, size_bytes=3, etag=written[number].etag)
+            for at, number in enumerate(asked)
+        ]
+        return " ".join(outcome.status for outcome in await job.process(rows))
+
+    return asyncio.run(scene())
