@@ -174,6 +174,14 @@ class QueueServer:
         await self._wake()
         return {}
 
+    async def change_message_visibility_batch(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """ChangeMessageVisibilityBatch."""
+        queue, entries = self._of(asked), _entries(asked)
+        for each in entries:
+            queue.hide(str(each["ReceiptHandle"]), self._clock(), float(each["VisibilityTimeout"]))
+        await self._wake()
+        return {"Successful": [{"Id": each["Id"]} for each in entries], "Failed": []}
+
     def purge_queue(self, asked: Mapping[str, Any]) -> dict[str, Any]:
         """PurgeQueue."""
         self._of(asked).purge()
@@ -239,6 +247,7 @@ _OPERATIONS: dict[str, Callable[[QueueServer, Mapping[str, Any]], Any]] = {
     "DeleteMessage": QueueServer.delete_message,
     "DeleteMessageBatch": QueueServer.delete_message_batch,
     "ChangeMessageVisibility": QueueServer.change_message_visibility,
+    "ChangeMessageVisibilityBatch": QueueServer.change_message_visibility_batch,
     "PurgeQueue": QueueServer.purge_queue,
     "StartMessageMoveTask": QueueServer.start_message_move_task,
     "ListMessageMoveTasks": QueueServer.list_message_move_tasks,

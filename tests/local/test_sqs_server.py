@@ -85,6 +85,23 @@ def test_what_is_shown_again_too_often_is_a_dead_letter(client: Any) -> None:
     assert json.loads(told["RedrivePolicy"]) == json.loads(redrive)
 
 
+def test_hidden_messages_are_shown_again_in_batches(client: Any) -> None:
+    """`sealift events list` looks at dead letters, and shows them again at once."""
+    url = make(client)
+    for number in range(3):
+        client.send_message(QueueUrl=url, MessageBody=str(number))
+    got = client.receive_message(QueueUrl=url, MaxNumberOfMessages=10)["Messages"]
+    entries = [
+        {"Id": each["Body"], "ReceiptHandle": each["ReceiptHandle"], "VisibilityTimeout": 0}
+        for each in got
+        if each["Body"] != "1"
+    ]
+    done = client.change_message_visibility_batch(QueueUrl=url, Entries=entries)
+    assert sorted(each["Id"] for each in done["Successful"]) == ["0", "2"]
+    assert not done.get("Failed")
+    assert bodies(client, url) == ["0", "2"]
+
+
 def test_queues_are_found_by_name_emptied_and_missed(client: Any) -> None:
     url = make(client)
     name = url.rpartition("/")[2]
