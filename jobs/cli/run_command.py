@@ -27,6 +27,8 @@ from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
 
+SAMPLES = frozenset({"sample", "archives_of_other_samples"})
+"""How a plan counts the rows of other slices."""
 OPTION_FILTERS = ("include", "exclude", "sample", "min_size", "max_size", "newer_than", "older_than")
 """The filters that have an option of their name."""
 
@@ -163,7 +165,8 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     """
     plan = planned.plan
     left_out = {**plan.excluded, **plan.savings.get("left_alone", {})}
-    may_be_empty = bool(left_out) and (kind_of(request).may_be_empty or "sample" in left_out)
+    is_sample = not SAMPLES.isdisjoint(left_out)
+    may_be_empty = is_sample or (bool(left_out) and kind_of(request).may_be_empty)
     if plan.rows or may_be_empty:
         return
     why = f" (left out: {', '.join(map(_left_out, left_out.items()))})" if left_out else ""

@@ -108,6 +108,16 @@ def test_samples_of_archives_add_up(world: World) -> None:
     assert sum(run["excluded"].get("archives_of_other_samples", 0) for run in runs) == count
 
 
+def test_a_slice_without_an_archive_takes_its_turn(world: World) -> None:
+    """Such a run was refused, so that the rota stayed at that slice, and no archive was ever verified."""
+    fill(world)
+    compact(world)
+    runs = [verify(world, "--sample", "1/1000", "--rotate") for _ in range(2)]
+    assert [(run["code"], run["state"]) for run in runs] == [(0, "complete")] * 2
+    specs = [world.sealift("runs", "show", run["run_id"], "--json").document["spec"] for run in runs]
+    assert [spec["options"]["sample"] for spec in specs] == [[0, 1000], [1, 1000]]
+
+
 @pytest.mark.slow
 def test_two_archives_that_claim_one_version_are_reported(versioned: World) -> None:
     versioned.put("a", b"content")
