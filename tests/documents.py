@@ -14,7 +14,7 @@ PAGES = [README, *sorted((ROOT / "docs").glob("*.md"))]
 """The documents for users, for which the rules of prose hold."""
 
 _FENCE = "```"
-_MARK = re.compile(r"<!-- run(?:: exit (\d+))? -->")
+_MARK = re.compile(r"<!-- exit (\d+(?:, \d+)*) -->")
 
 
 class Line(NamedTuple):
@@ -26,14 +26,15 @@ class Line(NamedTuple):
 
 
 class Block(NamedTuple):
-    """A fenced block: its first line's number, its text, and the exit code of its commands.
+    """A fenced block: its first line's number, its text, its language, and how its commands end.
 
-    `exits` is None for a block that tests only parse.
+    A block without a language has commands. `exits`: one exit code for all of them, or one for each.
     """
 
     number: int
     text: str
-    exits: int | None
+    language: str = ""
+    exits: tuple[int, ...] = (0,)
 
 
 def lines(page: Path) -> Iterator[Line]:
@@ -46,22 +47,34 @@ def lines(page: Path) -> Iterator[Line]:
 
 
 def blocks(page: Path) -> list[Block]:
-    """The fenced blocks. `<!-- run -->` or `<!-- run: exit 3 -->` in the line above marks a block that tests run."""
+    """The fenced blocks. `<!-- exit 3 -->` or `<!-- exit 0, 3 -->` in the line above says how the commands end."""
     closed: list[Block] = []
     content: list[str] | None = None
-    exits, start, above = None, 0, ""
+    exits: tuple[int, ...] = (0,)
+    start, language, above = 0, "", ""
     for number, text in enumerate(page.read_text().splitlines(), 1):
         if not text.startswith(_FENCE):
             if content is not None:
                 content.append(text)
         elif content is None:
             mark = _MARK.fullmatch(above)
-            content, start, exits = [], number + 1, int(mark[1] or 0) if mark else None
+            content, start, language = [], number + 1, text.removeprefix(_FENCE)
+            exits = tuple(map(int, mark[1].split(", "))) if mark else (0,)
         else:
-            closed.append(Block(start, "\n".join(content), exits))
+            closed.append(Block(start, "\n".join(content), language, exits))
             content = None
         above = text
     return closed
+
+
+def command_lines(block: Block) -> list[tuple[str, int]]:
+    """(command line, exit code) of a block's commands: continued lines as one, without comments."""
+    if block.language:
+        return []
+    joined = re.sub(r"\s*\\\n\s*", " ", block.text)
+    texts = [text for line in joined.splitlines() if (text := re.sub(r"(^|\s+)# .*", "", line).strip())]
+    exits = block.exits * len(texts) if len(block.exits) == 1 else block.exits
+    return list(zip(texts, exits, strict=True))
 
 
 def commands(block: Block, program: str) -> list[list[str]]:

@@ -105,7 +105,7 @@ def test_every_command_line_is_one_that_sealift_takes(page: Path) -> None:
     ],
 )
 def test_a_wrong_command_line_is_found(line: str, why: str) -> None:
-    [refusal] = refused("a.md", [Block(1, line, None)])
+    [refusal] = refused("a.md", [Block(1, line)])
     assert why in refusal
 
 

@@ -1,98 +1,66 @@
-"""Documented commands, run in order on a real server, end as the documents say."""
+"""Each command of README.md and docs/, run in order on real servers, ends as the documents say."""
 
 from __future__ import annotations
 
-import re
+import subprocess
+import sys
 import uuid
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
-from tests.documents import PAGES, ROOT, Block, blocks, commands
+from tests.documents import PAGES, ROOT, blocks, command_lines
 from tests.doubles.servers import Server
-from tests.end_to_end.conftest import Result, World
-from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.documented_scene import Scene, plain_environment
+from tests.end_to_end.documented_worlds import BEFORE, KEYS, after_shell, content
 
-BUCKETS = ("documents", "copies", "cold", "back", "inventories", "ledger")
+BUCKETS = ("documents", "copies", "cold", "back", "inventories", "reports", "ledger")
 """The buckets of the examples."""
 VERSIONED = BUCKETS[:2]
-KEYS = [f"{folder}/{number:04d}.json" for folder in ("2024/07", "2026/11") for number in range(1, 7)]
-REPLICATE = ("replicate", "--source", "s3://documents/2026/", "--destination", "s3://copies/2026/")
-
-
-@dataclass
-class Scene:
-    """The buckets that the examples name, under names of this test's own."""
-
-    world: World
-    names: dict[str, str] = field(default_factory=dict)
-
-    def sealift(self, *words: str) -> Result:
-        """Run a documented command line, with this test's buckets and runs in it."""
-        return self.world.sealift(*map(self._replaced, words), SEALIFT_PROCESSES="1")
-
-    def _replaced(self, word: str) -> str:
-        word = re.sub(r"s3://([a-z]+)(?![\w-])", lambda uri: f"s3://{self.names.get(uri[1], uri[1])}", word)
-        return re.sub(r"\b([A-Z]+)_RUN\b", lambda run: self._latest(run[1].lower()), word)
-
-    def _latest(self, job: str) -> str:
-        """The id of the latest run of a job."""
-        client, bucket = self.world.client, self.world.ledger
-        listed = client.list_objects_v2(Bucket=bucket, Prefix="runs/runs/", Delimiter="/")
-        runs = [each["Prefix"].split("/")[-2] for each in listed.get("CommonPrefixes", [])]
-        return max(run for run in runs if f"-{job}-" in run)
-
-
-def _replicated(scene: Scene) -> None:
-    assert scene.sealift(*REPLICATE).code == 0
-
-
-def _copied(scene: Scene, *left_out: str) -> None:
-    """Copies that no run has made."""
-    documents, copies = scene.names["documents"], scene.names["copies"]
-    for key in KEYS:
-        if key.startswith("2026/") and key not in left_out:
-            scene.world.client.copy_object(Bucket=copies, Key=key, CopySource={"Bucket": documents, "Key": key})
-
-
-def _damaged(scene: Scene) -> None:
-    _copied(scene, "2026/11/0002.json")
-    scene.world.client.put_object(Bucket=scene.names["copies"], Key="2026/11/0001.json", Body=b"damaged")
-
-
-def _one_lost(scene: Scene) -> None:
-    _copied(scene, "2026/11/0002.json")
-    settle()
-
-
-def _packed(scene: Scene) -> None:
-    packing = ("--source", "s3://documents/2024/", "--archives", "s3://cold/documents", "--pack-all")
-    assert scene.sealift("compact", *packing).code == 0
-
-
-def _nothing(_: Scene) -> None:
-    """The objects alone."""
-
-
-BEFORE: dict[str, Callable[[Scene], None]] = {
-    "README.md": _nothing,
-    "docs/replicate.md": _nothing,
-    "docs/verify.md": _damaged,
-    "docs/reconcile.md": _one_lost,
-    "docs/archives.md": _nothing,
-    "docs/restore.md": _packed,
-    "docs/expire.md": _replicated,
-    "docs/ledger.md": _replicated,
-    "docs/policy.md": _nothing,
+IMAGE = "docker.io/library/python:3.13-slim@sha256:…"
+REGISTRY = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sealift"
+MINIMAL = "terraform -chdir=terraform/examples/minimal"
+NOT_RUN = {
+    "make test": "it would run this test",
+    "make fuzz SECONDS=60": "the tests do not install atheris; tests/fuzz plays what it has found",
+    "make simulate-bugs": "it writes a file of the repository; tests/simulation finds each bug",
+    "make lambda": "needs Python 3.13 and a package index; tests/images/test_package.py builds the packages",
+    f"make image BASE={IMAGE}": "needs root and a registry; tests/containers builds the image",
+    f"make image-push REPOSITORY={REGISTRY}": "needs an account of AWS",
+    f"make image image-push BASE={IMAGE} REPOSITORY=…": "needs an account of AWS",
+    "make acceptance ARGS=--local": "takes minutes; tests/acceptance/test_script.py plays it",
+    f"make acceptance BASE={IMAGE}": "needs an account of AWS",
+    f"{MINIMAL} init": "needs the registry of Terraform's provider",
+    f"{MINIMAL} apply -target=module.sealift.aws_ecr_repository.this": "needs an account of AWS",
+    f"{MINIMAL} apply": "needs an account of AWS",
+    "pip install '.[local]'": "needs a package index; tests/images/test_dist.py installs the wheel",
 }
-"""What has happened before a page's first command."""
+"""Commands that cannot run here, each with the reason."""
+SMALLER = {
+    "make demo": "",
+    "make simulate SEEDS=20000": "SEEDS=20",
+    "make hypothesis EXAMPLES=500": "EXAMPLES=2 TESTS=tests/core/test_pace.py",
+}
+"""Commands of make, and variables with which they take seconds."""
+WITH_A_SYSTEM = ("docs/doctor.md", "docs/events-and-nights.md", "docs/terraform.md")
+"""Pages with a `sealift local` of their own."""
+
+
+def commands_of(page: Path) -> list[tuple[str, int]]:
+    """(command line, exit code) of all commands of a document, in their order."""
+    return [each for block in blocks(page) for each in command_lines(block)]
+
+
+def name_of(page: Path) -> str:
+    return str(page.relative_to(ROOT))
 
 
 @pytest.fixture
-def scene(seaweed: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+def scene(seaweed: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
     """The objects of the examples in buckets of this test."""
-    monkeypatch.chdir(ROOT)  # where the documents name files
+    monkeypatch.chdir(tmp_path)
     client, suffix = seaweed.client(), uuid.uuid4().hex[:10]
     names = {bucket: f"{bucket}-{suffix}" for bucket in BUCKETS}
     for bucket in BUCKETS:
@@ -100,30 +68,46 @@ def scene(seaweed: Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
         if bucket in VERSIONED:
             client.put_bucket_versioning(Bucket=names[bucket], VersioningConfiguration={"Status": "Enabled"})
     for key in KEYS:
-        client.put_object(Bucket=names["documents"], Key=key, Body=f"content of {key}".encode())
-    yield Scene(World(seaweed, client, names["documents"], names["copies"], names["ledger"]), names)
+        client.put_object(Bucket=names["documents"], Key=key, Body=content(key))
+    environment = seaweed.environment() | {"SEALIFT_LEDGER": f"s3://{names['ledger']}/sealift"}
+    with ExitStack() as undo:
+        yield Scene(client, tmp_path, undo, plain_environment(environment), dict(names))
     for bucket in names.values():
         client.delete_bucket(Bucket=bucket)
 
 
-def _run(scene: Scene, block: Block) -> None:
-    """Run the commands of a block. Each has to end with the documented exit code."""
-    lines = commands(block, "sealift")
-    assert lines, "a block to be run has a command"
-    for words in lines:
-        result = scene.sealift(*words[1:])
-        assert result.code == block.exits, f"line {block.number}: {' '.join(words)}\n{result.stdout}{result.stderr}"
-
-
-@pytest.mark.parametrize("page", BEFORE)
+@pytest.mark.parametrize(
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in WITH_A_SYSTEM)) for page in BEFORE]
+)
 def test_documented_commands_end_as_documented(page: str, scene: Scene) -> None:
     BEFORE[page](scene)
-    marked = [block for block in blocks(ROOT / page) if block.exits is not None]
-    assert marked
-    for block in marked:
-        _run(scene, block)
+    for line, exits in commands_of(ROOT / page):
+        if line not in NOT_RUN and line not in SMALLER:
+            scene.type(line, exits)
+            after_shell(scene, line)
 
 
-def test_every_page_with_commands_to_run_has_a_scene() -> None:
-    marked = {str(page.relative_to(ROOT)) for page in PAGES if any(block.exits is not None for block in blocks(page))}
-    assert marked == set(BEFORE)
+@pytest.mark.slow
+@pytest.mark.parametrize("line", SMALLER)
+def test_documented_targets_of_make_end_well(line: str) -> None:
+    """With this interpreter's environment, which make must not make again."""
+    here = Path(sys.prefix)
+    words = [*line.split(), *SMALLER[line].split(), f"VENV={here}", "-o", str(here / "dev.stamp")]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_each_command_is_run_or_listed_with_a_reason() -> None:
+    """93 commands of Sealift and 11 lines for a shell are run, 13 are not: a new one is counted here."""
+    found = {name_of(page): [line for line, _ in commands_of(page)] for page in PAGES}
+    lines = [line for page in found.values() for line in page]
+    assert set(NOT_RUN) <= set(lines), "a command that no document has any more"
+    assert set(SMALLER) <= set(lines), "a command that no document has any more"
+    assert [line for line in NOT_RUN if "sealift " in line] == []
+    run = {
+        page: [line for line in texts if line not in NOT_RUN and line not in SMALLER] for page, texts in found.items()
+    }
+    assert {page for page, texts in run.items() if texts} == set(BEFORE)
+    of_sealift = [line for line in lines if "sealift " in line]
+    counts = (len(of_sealift), len(lines) - len(of_sealift) - len(NOT_RUN), len(NOT_RUN))
+    assert counts == (93, 11, 13)
