@@ -168,6 +168,34 @@ def run(
     return summarize(spec, plan, state, outcomes, 309 * GIB, begun + 1_544.2, **(arguments | details))
 
 
+def dry_expire() -> dict[str, Any]:
+    """The report of a dry run of expire, one of whose reasons has a long URI."""
+    place = "s3://photos-replica/albums/2025/11/"
+    shown = [
+        {
+            "key": f"albums/2025/11/IMG_{number:05d}.heic",
+            "version_id": None,
+            "size_bytes": 3_400_000,
+            "status": "skipped",
+            "evidence": "md5_etag",
+            "copy": f"{place}IMG_{number:05d}.heic",
+        }
+        for number in range(30)
+    ]
+    reason = (
+        f"nothing proves now that its copy is the same: {place}IMG_without_any_place_to_break.heic is another object"
+    )
+    reasons = [{"status": "kept", "reason": reason, "rows": 1}]
+    deletions = {
+        "parquet": _uri("deletions.parquet"),
+        "csv": _uri("deletions.csv"),
+        "rows": 49,
+        "bytes": 9,
+        "shown": shown,
+    }
+    return run({"skipped": 49, "kept": 1}, reasons=reasons, dry_run=True, deletions=deletions) | {"job": "expire"}
+
+
 def finding(key: str, category: str = "missing", **known: Any) -> dict[str, Any]:
     """A row of the findings, unknown where nothing is said."""
     sides = [f"{side}_{name}" for side in ("source", "destination") for name in ("size_bytes", "etag", "last_modified")]

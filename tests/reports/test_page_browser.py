@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Page, ViewportSize, sync_playwright
 
 from jobs.reports.html.page import render
-from tests.reports.samples import HOSTILE_SHOWN, finding, findings, reconciliation, repaired, run
+from tests.reports.samples import HOSTILE_SHOWN, dry_expire, finding, findings, reconciliation, repaired, run
 
 CHROMIUM = shutil.which("chromium")
 NO_CHROMIUM = "NO CHROMIUM ON THIS MACHINE: THE PAGE WAS NOT SHOWN TO A BROWSER (apt-get install chromium)"
@@ -97,6 +97,7 @@ def visit(browser: Browser, folder: Path, html: str, size: ViewportSize = DESK, 
 @cache
 def pages() -> dict[str, str]:
     """A page of each kind, full and empty."""
+    kept = [row | {"category": None, "status": "kept"} for row in findings(4)]
     failed = [row | {"category": None, "status": "denied"} for row in findings(4)]
     earlier = [reconciliation(day, missing=-day * 100) for day in range(-9, 0)]
     return {
@@ -104,10 +105,11 @@ def pages() -> dict[str, str]:
         "clean": render(reconciliation(missing=0, unjudged=[], unparsed=0), findings=[], earlier=earlier),
         "repaired": render(repaired(), findings=[*findings(20), finding(LONG_KEY)], earlier=earlier),
         "replicate": render(run(outcome_bytes={"copied": 5}), findings=failed, earlier=[run({"copied": 1}, day=-1)]),
+        "expire": render(dry_expire(), findings=kept),
     }
 
 
-KINDS = ["reconcile", "clean", "repaired", "replicate"]
+KINDS = ["reconcile", "clean", "repaired", "replicate", "expire"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -198,6 +200,29 @@ def test_all_text_has_contrast(browser: Browser, tmp_path: Path, scheme: str, si
             assert [each for each in found if each[0] < 4.5] == []
             papers.add(seen.page.evaluate("getComputedStyle(document.body).backgroundColor"))
     assert papers == {{"light": "rgb(246, 246, 244)", "dark": "rgb(18, 20, 24)"}[scheme]}
+
+
+def test_what_would_be_deleted_is_on_a_yellow_ground(browser: Browser, tmp_path: Path):
+    grounds = set()
+    for scheme in ("light", "dark"):
+        with visit(browser, tmp_path, pages()["expire"], color_scheme=scheme) as seen:
+            section = seen.page.get_by_role("region", name="What would be deleted")
+            grounds.add(section.evaluate("element => getComputedStyle(element).backgroundColor"))
+            seal = seen.page.locator(".badge.warn").first
+            grounds.add(seal.evaluate("element => getComputedStyle(element).backgroundColor"))
+    assert grounds == {"rgb(251, 241, 218)", "rgb(51, 41, 15)"}
+
+
+def test_a_category_without_rows_has_no_bar(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["clean"]) as seen:
+        rows = seen.page.locator("table.tally tbody tr")
+        widths = {
+            row.locator(".badge").inner_text().strip("!·✓✕\n "): row.locator(".share i").bounding_box()
+            for row in rows.all()
+        }
+        drawn = {name for name, box in widths.items() if box and box["width"] > 0}
+        assert drawn == {"same", "in flight", "unverifiable", "excluded"}
+        assert len(widths) == 8
 
 
 def test_page_is_readable_without_script(browser: Browser, tmp_path: Path):
