@@ -74,12 +74,14 @@ def next_steps(
     if not reports and any(findings.get(each) for each in (Category.MISSING, Category.STALE)):
         steps.append(f"Copy what is missing or stale, and verify it: {_typed(command, _REPAIR)}")
     if (rows := findings.get(Category.DIFFERENT)) and not _overwrites(command, reports):
+        overwrite = "that differs. Overwrite it" if rows == 1 else "that differ. Overwrite them"
         steps.append(
-            f"Look at the {_objects(rows)} that differ. Overwrite them only if the source is right: "
+            f"Look at the {_objects(rows)} {overwrite} only if the source is right: "
             f"{_typed(command, _REPAIR, _REPAIR_DIFFERENT)}"
         )
     if rows := findings.get(Category.EXTRA):
-        steps.append(f"Look at the {_objects(rows)} without an original. Sealift leaves them where they are.")
+        leaves = "it where it is" if rows == 1 else "them where they are"
+        steps.append(f"Look at the {_objects(rows)} without an original. Sealift leaves {leaves}.")
     if findings.get(Category.UNVERIFIABLE):
         steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
     if unparsed:

@@ -1,0 +1,32 @@
+"""What a reconciliation tells people to do with what it left, in the right number."""
+
+from __future__ import annotations
+
+import pytest
+
+from jobs.core.category import Category
+from jobs.reconcile.repair_advice import next_steps
+
+COMMAND = ("sealift", "reconcile", "--source", "s3://a", "--destination", "s3://b")
+
+
+@pytest.mark.parametrize(
+    ("rows", "different", "extra"),
+    [
+        (
+            1,
+            "Look at the object that differs. Overwrite it only if the source is right: ",
+            "Look at the object without an original. Sealift leaves it where it is.",
+        ),
+        (
+            1_200,
+            "Look at the 1,200 objects that differ. Overwrite them only if the source is right: ",
+            "Look at the 1,200 objects without an original. Sealift leaves them where they are.",
+        ),
+    ],
+)
+def test_one_object_is_not_spoken_of_as_many(rows: int, different: str, extra: str) -> None:
+    steps = next_steps({Category.DIFFERENT: rows, Category.EXTRA: rows}, 0, COMMAND)
+    assert steps[0].startswith(different)
+    assert steps[0].endswith("--repair --repair-different")
+    assert steps[1:] == [extra]
