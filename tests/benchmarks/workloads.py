@@ -6,7 +6,7 @@ import hashlib
 import subprocess
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from statistics import median
 from urllib.parse import urlsplit
@@ -21,6 +21,7 @@ from tests.doubles.certificates import Certificate
 Samples = Mapping[str, list[Sample]]
 MIB = 1 << 20
 WORKER_MIB_MAX = 200
+AGAIN = "sealift, all there already"
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,9 @@ class Bench:
 
     def small(self) -> Dataset:
         return Dataset("small", self.scaled(20_000), 4096)
+
+    def tiny(self) -> Dataset:
+        return Dataset("tiny", 100, 4096)
 
     def large(self) -> Dataset:
         return Dataset("large", max(1, round(8 * min(self.scale, 1))), 256 * MIB)
@@ -141,6 +145,16 @@ def seconds(samples: Samples) -> float | None:
     return wall(samples, SEALIFT)
 
 
+def times_as_long(name: str, other_name: str) -> Callable[[Samples], float | None]:
+    """How many times as long as another client one takes, each by its whole name."""
+
+    def value(samples: Samples) -> float | None:
+        own, other = samples.get(name), samples.get(other_name)
+        return median(s.wall_seconds for s in own) / median(s.wall_seconds for s in other) if own and other else None
+
+    return value
+
+
 def cpu_ms_per(objects: int) -> Callable[[Samples], float | None]:
     """Sealift's CPU milliseconds for each of so many objects."""
 
@@ -185,6 +199,24 @@ def small_copies(bench: Bench) -> Workload:
     ]
     title = f"{dataset.count:,} server-side copies of 4 KiB, metadata and tags carried"
     return Workload("small", title, dataset.count, 4096, clients, bench.environment, targets, dataset.count)
+
+
+def tiny_runs(bench: Bench) -> Workload:
+    dataset = bench.tiny()
+    source, replica = ["--source", uri(dataset)], bench.replica(dataset)
+    s5cmd = peers.s5cmd_copy(uri(dataset), 256)
+    clients = [
+        peers.sealift_run("replicate", source),
+        replace(peers.sealift_run("replicate", source, destination=replica), name=AGAIN),
+        s5cmd,
+    ]
+    targets = [
+        Target("times as long as s5cmd", times_as_long(SEALIFT, s5cmd.name), at_most=3.0),
+        Target("the same again, times as long as the copies", times_as_long(AGAIN, SEALIFT), at_most=1.0),
+        Target("CPU milliseconds of the whole run", cpu_ms_per(1), at_most=500),
+    ]
+    title = f"{dataset.count} server-side copies of 4 KiB, a whole run"
+    return Workload("tiny", title, dataset.count, 4096, clients, bench.environment, targets)
 
 
 def large_copies(bench: Bench) -> Workload:
@@ -309,6 +341,7 @@ OFFLINE = {"help", "planning", "planning-compact"}
 
 WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "help": start,
+    "tiny": tiny_runs,
     "small": small_copies,
     "large": large_copies,
     "verify-small": lambda bench: _verify(bench, bench.small(), deep=False),
