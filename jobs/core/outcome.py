@@ -91,6 +91,10 @@ class Outcome(NamedTuple):
         """The outcome of a row of which nothing but the manifest's own words is known."""
         return cls(row.row, row.key, row.version_id, status, reason, etag=row.etag)
 
+    def ended(self, at: float, attempt: str) -> Outcome:
+        """This outcome with the time when an attempt had it. The two fields are the last ones."""
+        return Outcome(*self[:-2], at, attempt)
+
 
 # Which outcome counts when several attempts at a shard reported on one row. What was found
 # wrong outweighs what was found right (a verify that saw a mismatch once has seen one); what

@@ -58,11 +58,14 @@ BATCH = "batch-"
 """The prefix of a launch's id that is a submission to Batch."""
 
 
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
 def elapsed_seconds() -> float:
     """A clock that nobody sets and that also runs while the machine sleeps, if the system has
     one.
     """
-    return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+    return time.clock_gettime(_ELAPSED)
 
 
 def holder(batch_job_id: str | None) -> dict[str, Any]:
@@ -205,7 +208,7 @@ class Lease:
     async def hold(self, *, deletes: bool = False) -> None:
         """Call this before each write. Raises Interrupted when the write must not be sent."""
         limit, called_at = DELETE_FRESH_SECONDS if deletes else FRESH_SECONDS, self.clock()
-        if self._may_send(deletes=deletes) and self._age() > limit:
+        if self._may_send(deletes=deletes) and called_at - self._looked_at > limit:
             async with self._looking:  # many wait here at once: one look serves them all
                 if self._look_ended_at < called_at or self._age() > OLDEST_LOOK_SECONDS:
                     await self._look_often()

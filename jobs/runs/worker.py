@@ -278,13 +278,17 @@ class Worker:
         finally:
             self._in_flight -= 1
             self._wake.set()
-            self.on_progress(self._done._replace(in_flight=self._in_flight))
+            self.on_progress(self._progress())
+
+    def _progress(self) -> Progress:
+        rows, bad_rows, size_bytes, _, throttled, last_error = self._done
+        return Progress(rows, bad_rows, size_bytes, self._in_flight, throttled, last_error)
 
     def _take(self, outcomes: Iterable[Outcome]) -> None:
         now = self.clock()
         for outcome in outcomes:
             if outcome.row not in self._settled:
-                self._pending.append(outcome._replace(finished_at=now, attempt=self.attempt))
+                self._pending.append(outcome.ended(now, self.attempt))
                 self._count(outcome)
                 self._failures.count(outcome)
         self._broken = self._broken or self._failures.check(self.run_id, self.shard)
@@ -334,13 +338,11 @@ class Worker:
         return self._stopping or self._broken is not None
 
     def _count(self, outcome: Outcome) -> None:
-        done, is_bad = self._done, outcome.status not in GOOD
-        self._done = done._replace(
-            rows=done.rows + 1,
-            bad_rows=done.bad_rows + is_bad,
-            size_bytes=done.size_bytes + outcome.size_bytes,
-            last_error=(outcome.reason or outcome.status.value)[:ERROR_CHARACTERS] if is_bad else done.last_error,
-        )
+        rows, bad_rows, size_bytes, in_flight, throttled, last_error = self._done
+        if outcome.status not in GOOD:
+            bad_rows += 1
+            last_error = (outcome.reason or outcome.status.value)[:ERROR_CHARACTERS]
+        self._done = Progress(rows + 1, bad_rows, size_bytes + outcome.size_bytes, in_flight, throttled, last_error)
 
     def _checkpoint_is_due(self) -> bool:
         rows = len(self._pending)

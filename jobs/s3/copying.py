@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from jobs.core.evidence import best_checksum, compare, is_md5_etag
+from jobs.core.evidence import best_checksum, compare, is_md5
 from jobs.core.model import (
     NULL_VERSION,
     Attributes,
@@ -239,7 +239,7 @@ def _epoch(text: str | None) -> float | None:
 
 
 def _with_note(written: Written, note: str) -> Written:
-    return written._replace(note="; ".join(filter(None, (written.note, note))))
+    return written._replace(note=f"{written.note}; {note}" if written.note else note) if note else written
 
 
 def _raced(error: StoreError) -> Conflict:
@@ -250,9 +250,14 @@ def _copied(
     row: ObjectVersion, size_bytes: int, etag: str | None, written: Written, source: ObjectInfo | None
 ) -> Outcome:
     evidence, checksum = _proof(etag, written, source)
-    return Outcome.of(row, Status.COPIED, written.note)._replace(
-        evidence=evidence,
-        size_bytes=size_bytes,
+    return Outcome(
+        row.row,
+        row.key,
+        row.version_id,
+        Status.COPIED,
+        written.note,
+        evidence,
+        size_bytes,
         etag=etag,
         destination_version_id=written.version_id,
         destination_etag=written.etag,
@@ -269,7 +274,6 @@ def _proof(etag: str | None, written: Written, source: ObjectInfo | None) -> tup
         )
         verdict = compare(source, described)
         return (verdict.evidence if verdict.same else Evidence.NONE), best_checksum(described)
-    answer = ObjectInfo(0, written.etag, 0.0, None, "STANDARD")
-    if etag is not None and etag == written.etag and is_md5_etag(answer):
+    if etag == written.etag and is_md5(etag):
         return Evidence.MD5_ETAG, None
     return Evidence.NONE, None

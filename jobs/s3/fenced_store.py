@@ -50,9 +50,11 @@ class _FencedStore:
             return send
 
         async def write(*arguments: Any, **named: Any) -> Any:
-            await self._hold(deletes=name in _DELETES)
+            await self._hold(deletes=deletes)
             return await send(*arguments, **named)
 
+        deletes = name in _DELETES
+        setattr(self, name, write)  # made once
         return write
 
 

@@ -120,3 +120,9 @@ def test_what_was_done_before_a_stop_comes_through_a_process_boundary() -> None:
     error = pickle.loads(pickle.dumps(PartlyDone("stopped", done)))
     assert type(error) is PartlyDone
     assert (str(error), error.outcomes) == ("stopped", tuple(done))
+
+
+def test_an_outcome_ends_with_the_time_and_the_attempt_and_keeps_all_else() -> None:
+    row = ObjectVersion(7, "k", "v", etag="e")
+    outcome = Outcome.of(row, Status.COPIED, "why")._replace(checksum="SHA256:x", size_bytes=5)
+    assert outcome.ended(12.5, "attempt") == outcome._replace(finished_at=12.5, attempt="attempt")
