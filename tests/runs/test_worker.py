@@ -513,3 +513,26 @@ def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops() -> 
         assert 0 < len(copied_rows) < ROWS
 
     asyncio.run(scene())
+
+
+def test_a_checkpoint_is_due_by_time_while_the_last_row_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All rows have begun, so no other row brings the worker to a look at its clock."""
+    monkeypatch.setattr(worker_module, "WAIT_SECONDS", 0.0)
+
+    async def scene() -> None:
+        ledger, now, kept = await ledger_with_a_shard(), [1e6], [0]
+
+        async def last_takes_long(row: ObjectVersion) -> Status:
+            for _ in range(1_000 if row.row == ROWS - 1 else 0):
+                await asyncio.sleep(0)
+                now[0] += 1.0
+                kept[0] = sum(checkpoint.rows for checkpoint in await ledger.checkpoints("run"))
+                if kept[0] == ROWS - 1:
+                    break
+            return Status.COPIED
+
+        limits = replace(LIMITS, checkpoint_rows=10_000, in_flight=ROWS)
+        await Worker(ledger, "run", 0, Scripted(last_takes_long), limits, elapsed=lambda: now[0]).run()
+        assert kept == [ROWS - 1], "what was done was not written while the last row was under way"
+
+    asyncio.run(scene())
