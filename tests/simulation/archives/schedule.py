@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from jobs.core.enums import ArchiveFormat
-from tests.simulation.copies.schedule import FULL_EVERY, WEIGHTS, Fault, Kind, Put, Schedule, Step
+from tests.simulation.copies.schedule import FULL_EVERY, SOURCE, WEIGHTS, Fault, Kind, Put, Schedule, Step, Where, aimed
 
 ARCHIVES = "cold/"
 """Where the archives lie, in the destination's bucket."""
@@ -31,6 +31,9 @@ COURSES = (
 _WEIGHTS = WEIGHTS | {Kind.FLIP: 5, Kind.TARGET_PUT: 4, Kind.TARGET_MARK: 3}
 
 
+_AT_DELETES = (
+    Kind.SOURCE_PUT, Kind.SOURCE_PUT, Kind.SOURCE_MARK, Kind.LOST, Kind.LATE, Kind.KILL_AFTER, Kind.KILL_ALL,
+)  # fmt: skip
 LOCKED_SECONDS = (60.0, 3_000.0, 1_000_000.0)
 
 
@@ -91,7 +94,10 @@ def make_archive_schedule(seed: int, *, is_full: bool | None = None) -> ArchiveS
     faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds]
     gives_up = U in steps and roll() < 0.6
     if gives_up:
-        faults.append(Fault(chance.randint(35, 100), pick((Kind.KILL_AFTER, Kind.KILL_ALL)), 0))
+        killed = Fault(chance.randint(35, 100), pick((Kind.KILL_AFTER, Kind.KILL_ALL)), 0)
+        faults.append(_end_of_a_run(seed, keys, killed))
+    elif E in steps:
+        faults += _faults_at_deletes(seed, keys)
     return ArchiveSchedule(
         seed=seed,
         steps=steps,
@@ -125,6 +131,23 @@ def make_archive_schedule(seed: int, *, is_full: bool | None = None) -> ArchiveS
         held_writes=pick((0.0, 0.0, 0.2)),
         locks=_locks(seed, keys, len(steps)) if is_source_versioned and E in steps else (),
     )
+
+
+def _faults_at_deletes(seed: int, keys: list[str]) -> list[Fault]:
+    """Sometimes one, at the delete of an original or the look whether the server heeds its condition.
+
+    By dice of its own, like the locks.
+    """
+    dice = random.Random(seed * 7 + 5)
+    where = Where("delete", SOURCE, dice.choice(keys))
+    return [aimed(dice, _AT_DELETES, where, (1, 2))] if dice.random() < 0.3 else []
+
+
+def _end_of_a_run(seed: int, keys: list[str], usual: Fault) -> Fault:
+    """The end of a run that is given up: mostly at one of its deletes, whatever becomes of its row."""
+    dice = random.Random(seed * 7 + 6)
+    where = Where("delete", SOURCE, dice.choice(keys))
+    return aimed(dice, (Kind.KILL_ALL,), where, (1, 2, 2)) if dice.random() < 0.8 else usual
 
 
 def _locks(seed: int, keys: list[str], steps: int) -> tuple[Lock, ...]:

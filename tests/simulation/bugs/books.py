@@ -131,7 +131,7 @@ def _checkpoints_of_one_name() -> Replacements:
 
 BUGS = [
     Bug("publish-too-early", "the report is published before all rows have outcomes", 400, _publish_too_early),
-    Bug("fold-by-last-attempt", "the latest outcome of a row stands", 8_000, _fold_by_last_attempt),
+    Bug("fold-by-last-attempt", "the latest outcome of a row stands", 4_000, _fold_by_last_attempt),
     Bug("error-is-success", "a row that failed eight times is called copied", 4_000, _error_is_success),
     Bug("report-counts-no-failures", "the report's failures are always 0", 400, _report_counts_no_failures),
     Bug("resume-from-a-wrong-row", "an attempt takes up one row too late", 400, _resume_from_a_wrong_row),
@@ -140,6 +140,6 @@ BUGS = [
     Bug("swallow-what-fails", "a row whose request failed gets no outcome", 400, _swallow_what_fails),
     Bug("plan-first", "the plan is published before its shards", 400, _plan_first),
     Bug("ledger-unguarded", "ledger files are written without If-None-Match", 1_000, _ledger_unguarded),
-    Bug("report-is-rewritten", "a second conclusion replaces the first report", 8_000, _report_is_rewritten),
+    Bug("report-is-rewritten", "a second conclusion replaces the first report", 4_000, _report_is_rewritten),
     Bug("checkpoints-of-one-name", "checkpoints of one attempt share a name", 1_000, _checkpoints_of_one_name),
 ]

@@ -166,7 +166,7 @@ def _restore_its_own_copy_only() -> Replacements:
 
 
 BUGS = [
-    Bug("bet-wins-always", "a new copy is not looked at again", 32_000, _bet_wins_always, "events"),
+    Bug("bet-wins-always", "a new copy is not looked at again", 4_000, _bet_wins_always, "events"),
     Bug("no-restore", "a late older version stays on top", 400, _no_restore, "events"),
     Bug("hot-unguarded", "copies are written without a condition", 2_000, _write_unguarded, "events"),
     Bug("acknowledge-everything", "failed messages are done with", 400, _acknowledge_everything, "events"),

@@ -131,7 +131,7 @@ def _undo_what_is_known() -> Replacements:
 
 BUGS = [
     Bug("believe-old-proofs", "an original goes on what the ledger says", 400, _believe_old_proofs, "archives"),
-    Bug("delete-unasked", "the current object goes, whichever it is by now", 8_000, _delete_unasked, "archives"),
+    Bug("delete-unasked", "the current object goes, whichever it is by now", 4_000, _delete_unasked, "archives"),
     Bug("announce-afterwards", "tombstones are written when it has gone", 400, _announce_afterwards, "archives"),
     Bug("forget-announcements", "what this run took is missing", 2000, _forget_announcements, "archives"),
     Bug("hide-nothing", "hidden is said, and no marker is there", 400, _hide_nothing, "archives"),
@@ -141,6 +141,6 @@ BUGS = [
     Bug("kept-is-expired", "a kept original is counted as expired", 400, _kept_is_expired, "archives"),
     Bug("empty-is-proven", "an empty original goes with no archive there", 400, _empty_is_proven, "archives"),
     Bug("undo-the-version", "undo removes the version, not its marker", 400, _undo_the_version, "archives"),
-    Bug("undo-what-is-known", "undo leaves the markers of killed attempts", 16_000, _undo_what_is_known, "archives"),
+    Bug("undo-what-is-known", "undo leaves the markers of killed attempts", 4_000, _undo_what_is_known, "archives"),
     Bug("dry-runs-delete", "a dry run deletes", 400, _dry_runs_delete, "archives"),
 ]

@@ -152,7 +152,7 @@ def _no_pace() -> Replacements:
 
 BUGS = [
     Bug("no-write-precondition", "CopyObject without If-None-Match", 400, _no_write_precondition),
-    Bug("no-replace-precondition", "an overwrite without If-Match", 8_000, _no_replace_precondition),
+    Bug("no-replace-precondition", "an overwrite without If-Match", 4_000, _no_replace_precondition),
     Bug("no-copy-source-guard", "CopyObject without x-amz-copy-source-if-match", 1_000, _no_copy_source_guard),
     Bug("no-read-guard", "ranged GET without If-Match", 4_000, _no_part_guard),
     Bug("complete-unguarded", "CompleteMultipartUpload without its condition", 1_000, _complete_unguarded),
@@ -162,7 +162,7 @@ BUGS = [
     Bug(
         "adopt-any-upload",
         "a copy goes on with an upload of another source version",
-        8_000,
+        4_000,
         _adopt_any_upload,
         "large copies",
     ),

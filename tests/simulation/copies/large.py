@@ -29,7 +29,7 @@ from jobs.s3.uploads import UploadRecords, abort_unfinished
 from tests.doubles.memory_buckets import Version
 from tests.simulation.copies.course import ROUTE, Course
 from tests.simulation.copies.model import Model
-from tests.simulation.copies.schedule import DESTINATION, LEDGER, Fault, Kind, Put, Schedule, Step
+from tests.simulation.copies.schedule import DESTINATION, LEDGER, Fault, Kind, Put, Schedule, Step, Where
 from tests.simulation.engine.processes import Process, Request
 
 _WEIGHTS = {
@@ -53,11 +53,12 @@ def make_large_copy_schedule(seed: int) -> LargeCopySchedule:
     source = [Put(key, chance.choice([17, 24, 31, 40, 56, 80]), chance.randint(1, 9_999)) for key in keys]
     kinds = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=chance.randint(1, 7))
     span = 30 + 14 * len(keys)
+    faults = [Fault(chance.randint(8, span), kind, chance.getrandbits(24)) for kind in kinds]
     return LargeCopySchedule(
         seed=seed,
         steps=(Step.REPLICATE,),
         source=tuple(source),
-        faults=tuple(sorted(Fault(chance.randint(8, span), kind, chance.getrandbits(24)) for kind in kinds)),
+        faults=tuple(sorted([*faults, *_faults_at_parts(seed)])),
         overwrite=chance.choice([Overwrite.OLDER, Overwrite.ALWAYS]),
         is_source_versioned=chance.random() < 0.5,
         is_destination_versioned=chance.random() < 0.7,
@@ -68,6 +69,18 @@ def make_large_copy_schedule(seed: int) -> LargeCopySchedule:
         is_in_order=chance.random() < 0.2,
         is_bare=chance.random() < 0.5,
     )
+
+
+def _faults_at_parts(seed: int) -> list[Fault]:
+    """Sometimes a source is overwritten in the middle of its copy, whose process dies. By dice of its own."""
+    dice = random.Random(seed * 7 + 5)
+    if dice.random() >= 0.2:
+        return []
+    where, at = Where("copy_part", DESTINATION), dice.randint(1, 4)
+    return [
+        Fault(at, Kind.SOURCE_PUT, dice.getrandbits(24), where),
+        Fault(at, dice.choice((Kind.KILL_AFTER, Kind.KILL_ALL)), 0, where),
+    ]
 
 
 class LargeCopyModel(Model):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import NamedTuple, TypeVar
@@ -52,15 +53,29 @@ WEIGHTS = {
     Kind.STOP: 3, Kind.TWIN: 4, Kind.JUMP: 2, Kind.FLIP: 3, Kind.SOURCE_PUT: 3, Kind.SOURCE_MARK: 2,
     Kind.SOURCE_REMOVE: 2, Kind.TARGET_PUT: 3, Kind.TARGET_MARK: 2,
 }  # fmt: skip
+_AT_WRITES = (Kind.TARGET_PUT, Kind.TARGET_PUT, Kind.SOURCE_PUT, Kind.KILL_AFTER, Kind.LOST)
 OTHERS = {Kind.SOURCE_PUT, Kind.SOURCE_MARK, Kind.SOURCE_REMOVE, Kind.TARGET_PUT, Kind.TARGET_MARK}
 
 
+class Where(NamedTuple):
+    """Requests of a name at a bucket, about a key. Empty: any."""
+
+    name: str = ""
+    bucket: str = ""
+    key: str = ""
+
+    def has(self, name: str, bucket: str, key: str) -> bool:
+        """Whether a request is one of them."""
+        return self.name in ("", name) and self.bucket in ("", bucket) and self.key in ("", key)
+
+
 class Fault(NamedTuple):
-    """`kind` happens at request number `at` of the schedule; `pick` decides what the kind leaves open."""
+    """`kind` happens at request number `at` of those of `where`; `pick` decides what the kind leaves open."""
 
     at: int
     kind: Kind
     pick: int
+    where: Where = Where()
 
 
 class Put(NamedTuple):
@@ -167,7 +182,7 @@ def make_schedule(seed: int, *, is_full: bool | None = None) -> Schedule:
             (Step.VERIFY, Step.RETRY),
         ]
     )
-    faults = _faults(chance, len(keys) * len(steps))
+    faults = sorted([*_faults(chance, len(keys) * len(steps)), *_faults_at_writes(seed)])
     return Schedule(
         seed=seed,
         steps=steps,
@@ -219,6 +234,20 @@ def _faults(chance: random.Random, size: int) -> list[Fault]:
     kinds = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
     span = 20 + 16 * size
     return sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds)
+
+
+def _faults_at_writes(seed: int) -> list[Fault]:
+    """Sometimes one. By dice of its own: a seed's other choices stay what they were."""
+    dice = random.Random(seed * 7 + 5)
+    if dice.random() >= 0.2:
+        return []
+    write = dice.choice(("copy", "copy", "put", "complete_multipart"))
+    return [aimed(dice, _AT_WRITES, Where(write, DESTINATION), (1, 2, 3))]
+
+
+def aimed(chance: random.Random, kinds: Sequence[Kind], where: Where, at: Sequence[int]) -> Fault:
+    """A fault at one of the requests that matter most. Counted among all, few faults would meet these."""
+    return Fault(chance.choice(at), chance.choice(kinds), chance.getrandbits(24), where)
 
 
 def without(schedule: S, index: int) -> S:

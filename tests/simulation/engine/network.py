@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import ObjectRef
 from jobs.errors import StoreError, store_error
-from tests.simulation.copies.schedule import DESTINATION, LEDGER, Fault, Kind
+from tests.simulation.copies.schedule import DESTINATION, LEDGER, Fault, Kind, Where
 from tests.simulation.engine.loop import run_at_once
 from tests.simulation.engine.processes import Gone, Process, Request
 
@@ -34,9 +34,10 @@ class Network:
         self.answers: Counter[str] = Counter()
         self._storm_ends = 0.0
         self._later = partial(world.loop.call_later, context=world.outside)
-        self._faults: dict[int, list[Fault]] = {}
+        self._faults: dict[Where, dict[int, list[Fault]]] = {}
+        self._counts: Counter[Where] = Counter()
         for fault in world.schedule.faults:
-            self._faults.setdefault(fault.at, []).append(fault)
+            self._faults.setdefault(fault.where, {}).setdefault(fault.at, []).append(fault)
 
     def ask(self, process: Process, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
         """Send a request; the future of its answer."""
@@ -67,8 +68,11 @@ class Network:
         held = schedule.held_writes
         if held and name in _WRITES and bucket == DESTINATION and world.chance() < held:
             sent += 2 * world.chance()
-        for fault in self._faults.pop(number, ()):
-            sent += self._strike(fault, request)
+        for where, faults in self._faults.items():
+            if where.has(name, bucket, key):
+                self._counts[where] += 1
+                for fault in faults.pop(self._counts[where], ()):
+                    sent += self._strike(fault, request)
         if request.is_unsent:
             return request.answer
         if loop.now < self._storm_ends and request.error is None:

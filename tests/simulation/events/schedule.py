@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from tests.simulation.copies.schedule import WEIGHTS, Conditions, Fault, Kind, Put
@@ -66,7 +66,7 @@ def make_event_schedule(seed: int) -> EventSchedule:
     runs_at = tuple(sorted(late.random() * span_seconds * 1.2 for _ in range(late.choice((0, 0, 1, 3)))))
     storage_class = "DEEP_ARCHIVE" if late.random() < 0.15 else None
     acts = [act._replace(put=act.put._replace(tag=late.choice((None, None, 0, 1, 3)))) for act in acts]
-    return EventSchedule(
+    schedule = EventSchedule(
         seed=seed,
         source=tuple(Put(key, 3, 5) for key in keys[: pick((0, 0, 1))]),
         faults=tuple(sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds)),
@@ -85,6 +85,16 @@ def make_event_schedule(seed: int) -> EventSchedule:
         runs_at=runs_at,
         storage_class=storage_class,
     )
+    return _with_brief_object(schedule, late) if is_hurried and late.random() < 0.3 else schedule
+
+
+def _with_brief_object(schedule: EventSchedule, chance: random.Random) -> EventSchedule:
+    """An object is deleted at once, and writes are slow: its copy may come when its deletion was handled."""
+    at_seconds = schedule.acts[-1].at_seconds
+    put = Act(at_seconds, Put("brief", 3, chance.randint(1, 9_999)))
+    deletion = Act(at_seconds + 0.4 * chance.random(), Put("brief", 0, 0, is_marker=True))
+    acts, pollers = (*schedule.acts, put, deletion), max(2, schedule.pollers)
+    return replace(schedule, acts=acts, pollers=pollers, held_writes=0.6)
 
 
 def _act(chance: random.Random, key: str, is_versioned: bool, span_seconds: float) -> Act:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from tests.simulation.copies.schedule import WEIGHTS, Conditions, Fault, Kind
+from tests.simulation.copies.schedule import LEDGER, WEIGHTS, Conditions, Fault, Kind, Where
 
 PAIRS = ("east", "west")
 NIGHT_SECONDS = 1_000.0
@@ -89,6 +89,10 @@ def make_night_schedule(seed: int) -> NightSchedule:
     if roll() < 0.15:  # an outage: all that is asked for a while
         begin, kind = chance.randint(1, 2 * span), pick(_OUTAGES)
         faults += [Fault(begin + number, kind, 0) for number in range(chance.randint(3, 12))]
+    if (listed := _half_started(seed)) is not None:
+        acts.append(listed)
+        second = f"l/starts/sealift-{listed.pair}-backfill-000001-1.json"
+        faults += [Fault(at, Kind.DENIED, 0, Where("put", LEDGER, second)) for at in range(1, 4)]
     return NightSchedule(
         seed=seed,
         source=(),
@@ -101,6 +105,17 @@ def make_night_schedule(seed: int) -> NightSchedule:
         listing_seconds=pick((0.0, 0.0, 1.0, 5.0)),
         is_hurried=is_hurried,
     )
+
+
+def _half_started(seed: int) -> Act | None:
+    """Sometimes somebody lists two prefixes, and only the first run of the manifest is started for a long while.
+
+    By dice of its own: a seed's other choices stay what they were.
+    """
+    dice = random.Random(seed * 7 + 5)
+    if dice.random() >= 0.05:
+        return None
+    return Act(dice.random() * SPAN_SECONDS, What.LIST, dice.choice(PAIRS), 12 * dice.getrandbits(8) + 4)
 
 
 def _act(chance: random.Random, is_hurried: bool) -> Act:
