@@ -87,8 +87,8 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
     write_shard: WriteShard,
     scratch_directory: Path,
     older_than: float,
-    rows_per_shard: int = shards.ROWS_PER_SHARD,
-    processes: int = 1,
+    rows_per_shard: int,
+    processes: int,
 ) -> Candidates:
     """The rows that `runs` have proven, written as shards in `expiry_schema()`.
 
