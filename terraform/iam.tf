@@ -99,7 +99,7 @@ locals {
         role == "expire" ? concat(["${local.claim}*"], [for prefix in local.covered_prefixes : "${prefix}*"]) : [],
       ]))
     } : jsonencode(contains(patterns, "*") ? ["*"] : sort(patterns)) => "arn:${local.partition}:s3:::${bucket}"... }
-    if action == "s3:ListBucket" || !contains(["enqueue", "submit", "follow", "nightly", "backfill"], role) } # these list no versions
+    if action == "s3:ListBucket" || !contains(["enqueue", "submit", "follow", "backfill"], role) } # these list no versions
   }
 
   # Who reads, writes, lists and starts what; `marks`: may put delete markers. Everybody reads and writes the ledger. What

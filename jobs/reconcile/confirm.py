@@ -7,13 +7,15 @@ the reports is in flight, as if the reports had said so.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import duckdb
 import pyarrow as pa
 
+from jobs.core.category import Category
+from jobs.core.evidence import is_md5
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef
 from jobs.core.pace import Pace
 from jobs.core.prefix_map import PrefixMap
@@ -37,6 +39,8 @@ from jobs.tables.duck import quoted
 IN_FLIGHT = 64
 TRIES = 6
 ROWS_AT_ONCE = 5_000
+OLDER_LOOKED_AT = 10
+"""So many older versions are asked for checksums, the newest first, where ETags say nothing."""
 _PLAIN_SSE = (None, "AES256")
 
 
@@ -212,7 +216,49 @@ async def _look(
         return None
     if source is not None:
         source = source._replace(replication_status=suspicion.replication)
+    if source and destination and not all_versions and _differs(source, destination):
+        is_older_copy = await _is_older_copy(suspects.source, ours, source, destination, pace)
+        destination = destination._replace(is_older_copy=is_older_copy)
     return source, destination
+
+
+def _differs(source: Facts, destination: Facts) -> bool:
+    """True if both are objects, not the same, and the destination is not the older one."""
+    return judge(source, destination, horizon=None).category is Category.DIFFERENT
+
+
+async def _is_older_copy(store: Store, ours: ObjectRef, source: Facts, destination: Facts, pace: Pace) -> bool:
+    """True if the destination's object is a copy of a version below the source's current one.
+
+    A request that S3 carries out after its client has died can put it on top of the newest copy.
+    False where that cannot be found out: the row stays different.
+    """
+    slow_down = _slowing(pace)
+    try:
+        history = await retry(lambda: key_history(store, ours.bucket, ours.key), slow_down, TRIES)
+    except StoreError:
+        return False
+    if not history or history[-1].is_delete_marker or history[-1].etag != source.etag:
+        return False
+    older = [each for each in history[:-1] if not each.is_delete_marker and each.size_bytes == destination.size_bytes]
+    if any(each.etag == destination.etag and is_md5(each.etag) for each in older):
+        return True
+    for version in older[: -OLDER_LOOKED_AT - 1 : -1]:
+        try:
+            facts = await _facts(store, ours._replace(version_id=version.version_id or NULL_VERSION), pace)
+        except (_Unanswered, StoreError):
+            return False
+        if facts is not None and judge(facts, destination, horizon=None).category is Category.SAME:
+            return True
+    return False
+
+
+def _slowing(pace: Pace) -> Callable[[StoreError], None]:
+    def slow_down(error: StoreError) -> None:
+        if isinstance(error, Throttled):
+            pace.throttle(asyncio.get_running_loop().time())
+
+    return slow_down
 
 
 class _Unanswered(Exception):
@@ -225,13 +271,8 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
     S3 names a delete marker as such. Raises _Unanswered where only this object has no answer: it is
     denied, has a key of its customer, an id that the bucket never gave, or an error of its own.
     """
-
-    def slow_down(error: StoreError) -> None:
-        if isinstance(error, Throttled):
-            pace.throttle(asyncio.get_running_loop().time())
-
     try:
-        return _described(await retry(lambda: store.head(ref), slow_down, TRIES))
+        return _described(await retry(lambda: store.head(ref), _slowing(pace), TRIES))
     except (NoSuchBucket, AuthenticationFailed, Redirected):
         raise
     except NotFound as error:

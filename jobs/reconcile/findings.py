@@ -11,7 +11,7 @@ import duckdb
 
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
-from jobs.reconcile.rules import UNDATED
+from jobs.reconcile.rules import OLDER_ON_TOP, UNDATED
 from jobs.reconcile.rules_sql import COMPOSITE
 from jobs.tables.duck import defused, parquet, quoted
 from jobs.tables.rows import manifest_schema
@@ -138,10 +138,10 @@ def _differences_sql(prefixes: PrefixMap, *, all_versions: bool) -> str:
 def _manifest_sql(repaired: Collection[Category]) -> str:
     """Select what to repair, as a manifest for a replicate run.
 
-    Different rows have their destination condemned. So have rows of unknown age where different
-    ones are repaired.
+    Different rows have their destination condemned, and so have copies of older versions on top. So
+    have rows of unknown age where different ones are repaired.
     """
-    condemned = f"category = '{Category.DIFFERENT}'"
+    condemned = f"category = '{Category.DIFFERENT}' OR reason = {quoted(OLDER_ON_TOP)}"
     if Category.DIFFERENT in repaired:
         condemned += f" OR contains(reason, {quoted(UNDATED)})"
     columns = {

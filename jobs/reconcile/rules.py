@@ -37,7 +37,8 @@ class Facts(NamedTuple):
     `etag` has no quotes. `last_modified` is epoch seconds. `encryption_status` and
     `replication_status` are spelled as in the inventory. `checksum` comes from evidence.
     `has_unnamed_copy`: by the version map, it was copied (of a destination: a version of this key
-    was), and the server did not say the copy's version id.
+    was), and the server did not say the copy's version id. `is_older_copy`: the destination's
+    object is no copy of the source's current version, and one of a version below it.
     """
 
     size_bytes: int | None = None
@@ -49,6 +50,7 @@ class Facts(NamedTuple):
     is_delete_marker: bool = False
     checksum: Checksum | None = None
     has_unnamed_copy: bool = False
+    is_older_copy: bool = False
 
 
 class Judgement(NamedTuple):
@@ -89,6 +91,7 @@ def _rule(when: str, category: Category | None, reason: str = "") -> Rule:
 _DIFFERS = None  # stale or different, whichever the times say
 
 CHECKSUMS_DIFFER = "checksums differ"
+OLDER_ON_TOP = "a copy of an older version is on top"
 
 COMPARISON = (
     _rule("source absent, destination absent", Category.EXCLUDED, "at neither side any more"),
@@ -102,6 +105,7 @@ COMPARISON = (
     _rule("source absent", Category.EXTRA, "not at the source"),
     _rule("destination marker", Category.MISSING, "deleted at the destination"),
     _rule("destination absent", Category.MISSING, "not at the destination"),
+    _rule("copy of older", Category.STALE, OLDER_ON_TOP),
     _rule("sizes differ", _DIFFERS, "sizes differ"),
     _rule("checksums equal", Category.SAME),
     _rule("checksums differ", _DIFFERS, CHECKSUMS_DIFFER),
@@ -147,6 +151,7 @@ def judge(
     | source absent                          | extra        | not at the source                               |
     | destination marker                     | missing      | deleted at the destination                      |
     | destination absent                     | missing      | not at the destination                          |
+    | copy of older                          | stale        | a copy of an older version is on top            |
     | sizes differ                           | differs      | sizes differ                                    |
     | checksums equal                        | same         |                                                 |
     | checksums differ                       | differs      | checksums differ                                |
@@ -158,11 +163,13 @@ def judge(
     | multipart                              | unverifiable | an ETag is no MD5: uploaded in parts            |
     |                                        | unverifiable | an ETag is no MD5                               |
 
-    `gone`: absent or a delete marker. `current`: not `all_versions`. Differs means stale where the
-    destination is older than the source, else different. S3 dates an object that was uploaded in
-    parts by the beginning of its upload, so a newer destination may be a copy of the object before
-    it. Such a row of current objects is stale as well, and its reason says so: the repair looks
-    what the copy was made from. Then the circumstances:
+    `gone`: absent or a delete marker. `current`: not `all_versions`. `copy of older`: the
+    destination's object is a copy of a version below the source's current one, whatever the times
+    say. A request that came late can put it there, and no report shows it. Differs means stale
+    where the destination is older than the source, else different. S3 dates an object that was
+    uploaded in parts by the beginning of its upload, so a newer destination may be a copy of the
+    object before it. Such a row of current objects is stale as well, and its reason says so: the
+    repair looks what the copy was made from. Then the circumstances:
 
     | category and circumstance | becomes                 | reason                                     |
     |---------------------------|-------------------------|--------------------------------------------|
@@ -224,6 +231,7 @@ def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str
     return {
         "source marker": source.is_delete_marker,
         "destination marker": destination.is_delete_marker,
+        "copy of older": destination.is_older_copy,
         "copy unnamed": source.has_unnamed_copy or destination.has_unnamed_copy,
         "sizes differ": None not in (source.size_bytes, destination.size_bytes)
         and source.size_bytes != destination.size_bytes,

@@ -156,6 +156,7 @@ def _atoms(source: Mapping[str, str], destination: Mapping[str, str], options: R
         "destination absent": "d.joined IS NULL",
         "source marker": s("is_delete_marker"),
         "destination marker": d("is_delete_marker"),
+        "copy of older": "false",  # only a confirmation sees it
         "copy unnamed": f"coalesce({s('has_unnamed_copy')}, false) OR coalesce({d('has_unnamed_copy')}, false)",
         "source gone": f"s.joined IS NULL OR {s('is_delete_marker')}",
         "destination gone": f"d.joined IS NULL OR {d('is_delete_marker')}",

@@ -129,6 +129,22 @@ def test_a_retry_of_a_nights_verification_copies_into_the_pairs_class(filled: Wo
     assert [each["StorageClass"] for each in listed] == ["STANDARD_IA"]
 
 
+def test_a_copy_of_an_older_version_that_came_late_is_replaced(versioned: World, tmp_path: Path) -> None:
+    """A worker was killed while S3 copied the first version, and S3 finished after the second was copied."""
+    world, key = versioned, DOCS[0]
+    first = world.put(key, b"first")["VersionId"]
+    world.put(key, b"second")
+    policy = write_policy(world, tmp_path)
+    assert counted(nightly(world, policy), "repair") == {"copied": 1}
+    settle()
+    source = {"Bucket": world.source, "Key": key, "VersionId": first}
+    world.client.copy_object(Bucket=world.destination, Key=f"copies/{key}", CopySource=source)
+    night = nightly(world, policy, "--again")
+    assert counted(night, "reconcile") == {"stale": 1}
+    assert counted(night, "repair") == {"copied": 1}
+    assert (night["code"], night["left"], world.copy_of(f"copies/{key}")) == (0, 0, b"second")
+
+
 def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page(filled: World, tmp_path: Path) -> None:
     settle()
     filled.client.put_object(Bucket=filled.destination, Key=f"copies/{DOCS[5]}", Body=b"tampered")

@@ -100,6 +100,58 @@ def test_a_head_does_not_dismiss_what_checksums_at_rest_proved(tmp_path: Path, i
     assert counts(answer) == ({"same": 1} if is_replaced else {"different": 1})
 
 
+@pytest.mark.parametrize(
+    ("contents", "there", "category"),
+    [
+        (("one", "two"), "one", "stale"),
+        (("xxx", "one", "two"), "one", "stale"),
+        (("one", "two"), "own", "different"),
+        (("two",), "one", "different"),  # the older version is gone
+        (("two", "one", "two"), "two", None),
+    ],
+)
+def test_a_copy_of_an_older_version_on_top_is_stale_whatever_the_times_say(
+    tmp_path: Path, contents: tuple[str, ...], there: str, category: str | None
+) -> None:
+    """Such a request came late. Only the copy that was seen may be replaced."""
+    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
+    for content in contents:
+        ours.hold("a", content)
+    theirs.hold("a", there)
+    newer = row("a", there, LastModifiedDate=OLD + 60)
+    answer = asked(tmp_path, [row("a", contents[-1])], [newer], ours, theirs)
+    assert counts(answer) == ({category: 1} if category else {"same": 1})
+    repair = pq.read_table(answer.manifest_parquet).to_pylist()
+    assert [(each["etag"], each["condemned_etag"]) for each in repair] == (
+        [(row("a", contents[-1])["ETag"], newer["ETag"])] if category == "stale" else []
+    )
+
+
+@pytest.mark.parametrize("is_alike", [True, False])
+def test_older_versions_without_md5s_are_compared_by_their_checksums(tmp_path: Path, is_alike: bool) -> None:
+    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
+    sealed = Attributes(sse="aws:kms")
+    for content in ("one", "two"):
+        asyncio.run(ours.put("src", "a", content.encode(), sealed, guard=Guard()))
+    asyncio.run(theirs.put("dst", "a", b"one" if is_alike else b"own", sealed, guard=Guard()))
+    newer = row("a", "one", LastModifiedDate=OLD + 60, Size=4)
+    answer = asked(tmp_path, [row("a", "two")], [newer], ours, theirs)
+    assert counts(answer) == {"stale" if is_alike else "different": 1}
+
+
+def test_where_nobody_may_list_the_versions_a_row_stays_different(tmp_path: Path) -> None:
+    class Silent(Bucket):
+        async def list_versions(self, *arguments: Any, **options: Any) -> Any:
+            raise store_error("ListObjectVersions", self.name, "AccessDenied", "", 403)
+
+    ours, theirs = Silent("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
+    for content in ("one", "two"):
+        ours.hold("a", content)
+    theirs.hold("a", "one")
+    answer = asked(tmp_path, [row("a", "two")], [row("a", "one", LastModifiedDate=OLD + 60)], ours, theirs)
+    assert counts(answer) == {"different": 1}
+
+
 def test_a_version_that_is_at_neither_side_any_more_is_not_extra(tmp_path: Path) -> None:
     ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
     answer = asked(

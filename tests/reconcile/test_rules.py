@@ -29,6 +29,7 @@ COMPARED = {
     "source absent": (None, PLAIN),
     "destination marker": (PLAIN, MARKER),
     "destination absent": (PLAIN, None),
+    "copy of older": (PLAIN, PLAIN._replace(etag=OTHER_MD5, last_modified=NEW, is_older_copy=True)),
     "sizes differ": (PLAIN._replace(checksum=SHA), PLAIN._replace(size_bytes=6, checksum=SHA)),
     "checksums equal": (PLAIN._replace(checksum=SHA), PLAIN._replace(checksum=SHA, etag=OTHER_MD5)),
     "checksums differ": (PLAIN._replace(checksum=SHA), PLAIN._replace(checksum=OTHER_SHA)),
@@ -165,6 +166,7 @@ facts = st.builds(
     st.none() | st.sampled_from(["PENDING", "FAILED", "COMPLETED", "REPLICA"]),
     st.booleans(),
     st.none() | checksums,
+    is_older_copy=st.just(False),
 )
 one_side = st.none() | facts
 

@@ -38,6 +38,7 @@ facts = st.builds(
     st.booleans(),
     st.none() | checksums,
     st.booleans(),
+    st.just(False),
 )
 one_side = st.none() | facts
 pairs = st.lists(st.tuples(one_side, one_side).filter(any), min_size=1, max_size=60)

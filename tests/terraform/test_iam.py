@@ -103,6 +103,9 @@ MUST_BE_ALLOWED = [
     ("verify", "s3:GetObjectVersion", COPY, {}),
     # nights list a side by what its prefixes share, and look at a destination by its prefix
     ("nightly", "s3:ListBucket", f"{S3}example-scans", {"s3:prefix": "s"}),
+    # is a copy of an older version on top?
+    ("nightly", "s3:ListBucketVersions", f"{S3}example-scans", {"s3:prefix": "scans/1.png"}),
+    ("nightly", "s3:GetObjectVersion", SCAN, {}),
     ("backfill", "s3:ListBucket", f"{S3}example-hot-fra", {"s3:prefix": "delivery/"}),
     ("expire", "s3:ListBucketVersions", f"{S3}example-scans", {"s3:prefix": "s"}),
     # is the mark beside an original found where its copies are?
