@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 
 from jobs.core.histories import in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
-from jobs.restore.as_of_journal import JOURNAL, version_at_by_journal
+from jobs.restore.as_of_journal import JOURNAL, UNORDERED, version_at_by_journal
 
 DISPUTED = ""
 """The `archive` of a version whose archives have different contents. None of them is used."""
@@ -25,6 +25,8 @@ UNKNOWN = {
     DISPUTED: "archives that hold this version differ: see sealift archives find",
     OVERWRITTEN: "versioning was suspended: what was written without a version id since may have replaced what was on "
     "top of this version then, and S3 keeps nothing of that; sealift replicate copies this version by a manifest of it",
+    UNORDERED: "uploads in parts overlapped, and neither the journal nor the copies say which one began last: look at "
+    "the key's versions, and copy the right one with sealift replicate, by a manifest of it",
 }
 """Why a version with such an `archive` is not restored."""
 
