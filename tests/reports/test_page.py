@@ -14,11 +14,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
+from jobs.core.category import Category
+from jobs.core.outcome import Status
 from jobs.core.run import RunState
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
-from jobs.reports.html.page import render
+from jobs.reports.html.page import MEANINGS, render
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
 from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, repaired, run
@@ -110,6 +112,18 @@ def test_a_reconciliation_adds_up_and_its_verdict_agrees(categories: dict[str, t
         not found and report["rows"] == categories.get("same", (0, 0))[0] > 0
     )
     assert ("could not be read" in sentence) == bool(unparsed)
+
+
+def test_each_outcome_and_category_has_a_meaning():
+    assert {each.value for each in (*Status, *Category)} <= MEANINGS.keys()
+
+
+def test_what_is_planned_to_cost_little_is_no_zero():
+    planned = run()["planned"]
+    for dollars, shown in ((0.00002, "under $0.0001"), (0.0, "$0"), (12.5, "$12.5000")):
+        page = render(run(planned=planned | {"dollars": dollars}), findings=[])
+        assert f'<td class="n">{shown}</td>' in page
+    assert '<td class="n">under $0.0001</td>' in render(run(actual_dollars=0.00001), findings=[])
 
 
 def test_verdicts_are_one_plain_sentence():

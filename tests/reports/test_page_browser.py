@@ -213,6 +213,17 @@ def test_what_would_be_deleted_is_on_a_yellow_ground(browser: Browser, tmp_path:
     assert grounds == {"rgb(251, 241, 218)", "rgb(51, 41, 15)"}
 
 
+def test_on_a_phone_the_size_and_proof_of_a_deletion_are_below_its_key(browser: Browser, tmp_path: Path):
+    with visit(browser, tmp_path, pages()["expire"], PHONE) as seen:
+        row = seen.page.get_by_role("region", name="What would be deleted").locator("tbody tr").first
+        key, size, proof = (cell.bounding_box() for cell in row.locator("> *").all())
+        assert key
+        assert size
+        assert proof
+        assert key["x"] == size["x"] < size["x"] + size["width"] < proof["x"]
+        assert key["y"] + key["height"] <= size["y"] == proof["y"]
+
+
 def test_a_category_without_rows_has_no_bar(browser: Browser, tmp_path: Path):
     with visit(browser, tmp_path, pages()["clean"]) as seen:
         rows = seen.page.locator("table.tally tbody tr")
