@@ -18,7 +18,7 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs hypothesis mutants fuzz demo bench dist image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs hypothesis mutants fuzz demo bench dist screenshots site image sbom image-push lambda \
 	container-test container-bench terraform-lock acceptance format lock clean
 
 help: ## This list
@@ -120,7 +120,10 @@ $(SITE_VENV)/site.stamp: requirements/site.txt
 	@$(SITE_VENV)/bin/python $(INSTALL) -r requirements/site.txt
 	@touch $@
 
-site: $(SITE_VENV)/site.stamp ## build/site/: the documents as a site; a link that leads nowhere fails
+screenshots: $(VENV)/dev.stamp ## build/screenshots/: the pages of a small real world, photographed by Chromium where it is installed
+	$(BIN)/python -m tests.demo.screenshots build/screenshots
+
+site: $(SITE_VENV)/site.stamp screenshots ## build/site/: the documents as a site, with screenshots; a link that leads nowhere fails
 	$(SITE_VENV)/bin/sphinx-build -q -c docs -b html -W --keep-going -d build/site-doctrees . build/site
 	@cp build/site/README.html build/site/index.html
 
@@ -205,5 +208,5 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	printf 'furo\nmyst-parser\nsphinx\n' | $(RESOLVE) $(if $(UPGRADE),--upgrade) - --output-file requirements/site.txt
 
 clean: ## Remove environments, caches and results
-	rm -rf $(VENV) $(VENV313) build dist share *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) $(VENV313) $(SITE_VENV) build dist share *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 	find $(SOURCES) -name __pycache__ -type d -prune -exec rm -rf {} +

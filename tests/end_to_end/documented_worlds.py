@@ -252,6 +252,7 @@ BEFORE: dict[str, Callable[[Scene], None]] = {
     "docs/events-and-nights.md": with_events,
     "docs/expire.md": to_be_expired,
     "docs/ledger.md": replicated,
+    "docs/pages.md": replicated,
     "docs/policy.md": bound,
     "docs/reconcile.md": one_lost,
     "docs/replicate.md": listed,

@@ -1,0 +1,94 @@
+"""The photographs of pages: one for each width and scheme, none cut or blank, and none without Chromium."""
+
+from __future__ import annotations
+
+import base64
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, sync_playwright
+
+from tests.demo.pages import NAMES
+from tests.demo.screenshots import NO_CHROMIUM, REQUIRED, SCHEMES, WIDTHS, main, photograph
+
+ROOT = Path(__file__).resolve().parents[2]
+CHROMIUM = shutil.which("chromium")
+GROUNDS = {"light": (246, 246, 244), "dark": (18, 20, 24)}
+COLOURS_MIN = 100
+HEIGHT_MIN = 900
+COLOURS = """async (url) => {
+  const image = new Image();
+  image.src = url;
+  await image.decode();
+  const canvas = new OffscreenCanvas(image.width, image.height), context = canvas.getContext("2d");
+  context.drawImage(image, 0, 0);
+  const pixels = new Uint32Array(context.getImageData(0, 0, image.width, image.height).data.buffer);
+  const first = pixels[0];
+  return [image.width, image.height, new Set(pixels).size, first & 255, first >> 8 & 255, first >> 16 & 255];
+}"""
+
+
+@pytest.fixture
+def chromium() -> str:
+    if CHROMIUM is None:
+        assert os.environ.get(REQUIRED) != "1", NO_CHROMIUM
+        pytest.skip(NO_CHROMIUM)
+    return CHROMIUM
+
+
+@contextmanager
+def running(chromium: str) -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+def test_the_document_has_a_place_for_each_photograph() -> None:
+    text = (ROOT / "docs" / "pages.md").read_text()
+    assert re.findall(r"<!-- screenshot: (\w+) -->", text) == list(NAMES)
+    assert text.count("<!-- screenshots -->") == 1
+
+
+@pytest.mark.parametrize(("required", "code"), [("", 0), ("1", 1)])
+def test_without_chromium_there_are_none_and_the_build_says_so(
+    required: str, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "screenshots"
+    folder.mkdir()
+    (folder / "of-an-earlier-build.png").touch()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv(REQUIRED, required)
+    assert main([str(folder)]) == code
+    assert capsys.readouterr().out == f"{NO_CHROMIUM}\n"
+    assert list(folder.iterdir()) == []
+
+
+def test_a_page_that_is_wider_than_its_window_is_no_photograph(chromium: str, tmp_path: Path) -> None:
+    wide = '<!doctype html><meta name="viewport" content="width=device-width"><p style="width: 500px">wide</p>'
+    with (
+        running(chromium) as browser,
+        pytest.raises(RuntimeError, match=r"wide\.html is \d+ px wide in a window of 390"),
+    ):
+        photograph(browser, {"wide": wide}, tmp_path, tmp_path)
+
+
+@pytest.mark.slow
+def test_each_page_is_photographed_whole_in_each_width_and_scheme(chromium: str, tmp_path: Path) -> None:
+    assert main([str(tmp_path)]) == 0
+    expected = {f"{name}-{width}-{scheme}.png" for name in NAMES for width in WIDTHS for scheme in SCHEMES}
+    assert {file.name for file in tmp_path.iterdir()} == expected
+    with running(chromium) as browser:
+        page = browser.new_page()
+        for file in sorted(tmp_path.iterdir()):
+            _, width, scheme = file.stem.split("-")
+            url = f"data:image/png;base64,{base64.b64encode(file.read_bytes()).decode()}"
+            found_width, height, colours, *ground = page.evaluate(COLOURS, url)
+            assert (found_width, tuple(ground)) == (int(width), GROUNDS[scheme]), file.name
+            assert height >= HEIGHT_MIN, file.name
+            assert colours >= COLOURS_MIN, file.name
