@@ -20,7 +20,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -224,26 +224,31 @@ class Ledger:
 
     async def check_bucket(self) -> None:
         """Raises ConfigError if the ledger's bucket does not exist, StoreError if it cannot be read."""
-        try:
+        with self._needed_bucket():
             await self.store.list_objects(self.location.bucket, self.location.join("runs/").key, max_keys=1)
+
+    async def run_ids(self) -> list[str]:
+        """All runs, oldest first. Raises ConfigError without a bucket."""
+        prefix = self.location.join("runs/").key
+        run_ids: list[str] = []
+        after: Marker | None = None
+        while True:
+            with self._needed_bucket():
+                page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")
+            run_ids += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
+            if page.next_marker is None:
+                return sorted(run_ids)
+            after = page.next_marker
+
+    @contextlib.contextmanager
+    def _needed_bucket(self) -> Iterator[None]:
+        try:
+            yield
         except NoSuchBucket as error:
             raise ConfigError(
                 f"the ledger's bucket {self.location.bucket} does not exist: create it, or name another one with "
                 "--ledger or SEALIFT_LEDGER"
             ) from error
-
-    async def run_ids(self) -> list[str]:
-        """All runs, oldest first. Raises ConfigError without a bucket."""
-        await self.check_bucket()
-        prefix = self.location.join("runs/").key
-        run_ids: list[str] = []
-        after: Marker | None = None
-        while True:
-            page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")
-            run_ids += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
-            if page.next_marker is None:
-                return sorted(run_ids)
-            after = page.next_marker
 
     def _at(self, run_id: str, name: str) -> Location:
         return self.location.join(f"runs/{run_id}/{name}")

@@ -6,6 +6,7 @@ a scratch folder, and the parts of a spec that are the same for every kind of wo
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import secrets
@@ -268,35 +269,47 @@ async def check_sides(
     Returns the sides, with the regions where AWS has the buckets. Raises ConfigError, UsageError
     and StoreError.
     """
-    found = []
-    for name, side in (("source", source), ("destination", destination)):
-        store = open_side(side, max_in_flight=4)
-        try:
-            await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
-            found.append(replace(side, region=store.region_of(side.location.bucket) or side.region))
-            if name == "destination" and all_versions and not await store.is_versioned(side.location.bucket):
-                raise ConfigError(
-                    f"the destination bucket {side.location.bucket} keeps no versions: leave out --versions all"
-                )
-        except NotFound as error:
-            raise ConfigError(
-                f"the {name} bucket {side.location.bucket} does not exist: check its name and region, "
-                f"in --{name} or the policy"
-            ) from error
-        except StoreError as error:
-            is_owner_in_doubt = side.owner and isinstance(error, Denied)
-            doubt = f" (or the bucket does not belong to the account {side.owner})" if is_owner_in_doubt else ""
-            raise type(error)(
-                error.operation, f"{name} {side.location}", error.code, error.detail + doubt, error.status
-            ) from error
-        finally:
-            await store.close()
+    answers = await asyncio.gather(
+        _reached("source", source),
+        _reached("destination", destination, all_versions=all_versions),
+        return_exceptions=True,
+    )
+    found: list[Side] = []
+    for answer in answers:
+        if isinstance(answer, BaseException):
+            raise answer
+        found.append(answer)
     is_same = source.location == destination.location and not are_apart(source, destination)
     if is_same and not in_place:
         raise UsageError(f"source and destination are both {source.location}: name two places")
     if not in_place:
         await check_two_places(found[0], found[1])
     return found[0], found[1]
+
+
+async def _reached(name: str, side: Side, *, all_versions: bool = False) -> Side:
+    """The side with the region of its bucket, which is there, and keeps versions if
+    `all_versions`.
+    """
+    store = open_side(side, max_in_flight=4)
+    try:
+        await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
+        if all_versions and not await store.is_versioned(side.location.bucket):
+            raise ConfigError(f"the {name} bucket {side.location.bucket} keeps no versions: leave out --versions all")
+        return replace(side, region=store.region_of(side.location.bucket) or side.region)
+    except NotFound as error:
+        raise ConfigError(
+            f"the {name} bucket {side.location.bucket} does not exist: check its name and region, "
+            f"in --{name} or the policy"
+        ) from error
+    except StoreError as error:
+        is_owner_in_doubt = side.owner and isinstance(error, Denied)
+        doubt = f" (or the bucket does not belong to the account {side.owner})" if is_owner_in_doubt else ""
+        raise type(error)(
+            error.operation, f"{name} {side.location}", error.code, error.detail + doubt, error.status
+        ) from error
+    finally:
+        await store.close()
 
 
 def check_apart(source: Side, destination: Side, ledger: Location) -> None:

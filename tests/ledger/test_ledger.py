@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.errors import LedgerError, PreconditionFailed, Unavailable
+from jobs.errors import ConfigError, LedgerError, PreconditionFailed, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.s3.store import Page
 from tests.doubles.memory_store import MemoryStore
 
 SPEC = RunSpec(
@@ -119,3 +120,21 @@ def test_a_checkpoints_name_carries_its_counts(shard: int, number: int, rows: in
 def test_a_foreign_file_among_the_outcomes_is_named(name: str) -> None:
     with pytest.raises(LedgerError, match="not a checkpoint"):
         Checkpoint.parse(0, name)
+
+
+def test_runs_are_listed_by_one_request_and_a_missing_bucket_is_named() -> None:
+    class Counting(MemoryStore):
+        listings = 0
+
+        async def list_objects(self, *arguments: Any, **named: Any) -> Page:
+            self.listings += 1
+            return await super().list_objects(*arguments, **named)
+
+    async def scene() -> None:
+        store = Counting()
+        with pytest.raises(ConfigError, match="the ledger's bucket none does not exist"):
+            await Ledger(store, Location("none", "")).run_ids()
+        ledger, before = open_ledger(store), store.listings
+        assert (await ledger.run_ids(), store.listings - before) == ([], 1)
+
+    asyncio.run(scene())

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from html.parser import HTMLParser
 from typing import Any
 
+import jinja2
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -20,7 +21,7 @@ from jobs.core.run import RunState
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
-from jobs.reports.html.page import MEANINGS, render
+from jobs.reports.html.page import MEANINGS, prepare, render, template_environment
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
 from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, repaired, run
@@ -375,3 +376,14 @@ def test_figures(shown: str, expected: str):
 def test_the_charts_leave_the_import_path_alone() -> None:
     importlib.import_module("jobs.reports.html.charts")
     assert [finder for finder in sys.meta_path if not hasattr(finder, "find_spec")] == []
+
+
+def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    template_environment.cache_clear()
+    prepare()
+
+    def compiled(*arguments: Any, **named: Any) -> None:
+        raise AssertionError("a template was compiled")
+
+    monkeypatch.setattr(jinja2.Environment, "compile", compiled)
+    assert "</html>" in render(run(), findings=[])

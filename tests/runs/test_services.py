@@ -11,7 +11,7 @@ import pytest
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection
-from jobs.errors import Denied, UsageError
+from jobs.errors import ConfigError, Denied, UsageError
 from jobs.runs.request import Draft, Request, check_sides, is_streamed
 from jobs.s3.http.answers import Response
 from jobs.s3.http.connection_pool import Pool
@@ -158,3 +158,29 @@ def test_an_owner_in_doubt_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Pool, "exchange", exchange)
     with pytest.raises(Denied, match="does not belong to the account 123456789012"):
         asyncio.run(check_sides(Side(BUCKET, owner="123456789012"), Side(Location("c"))))
+
+
+def test_both_sides_are_asked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each answers when the other one was asked."""
+    asked: list[str] = []
+    both = asyncio.Event()
+
+    async def exchange(_: Pool, host: str, *__: Any) -> Response:
+        asked.append(host)
+        if len(asked) == 2:
+            both.set()
+        await asyncio.wait_for(both.wait(), 10)
+        return Response(200, {}, b"<ListBucketResult></ListBucketResult>")
+
+    monkeypatch.setattr(Pool, "exchange", exchange)
+    asyncio.run(check_sides(Side(BUCKET), Side(Location("c"))))
+    assert len(asked) == 2
+
+
+def test_of_two_sides_that_fail_the_source_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def exchange(*_: Any) -> Response:
+        return Response(404, {}, error_body("NoSuchBucket"))
+
+    monkeypatch.setattr(Pool, "exchange", exchange)
+    with pytest.raises(ConfigError, match="the source bucket b does not exist"):
+        asyncio.run(check_sides(Side(BUCKET), Side(Location("c"))))

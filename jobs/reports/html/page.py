@@ -20,6 +20,7 @@ from jobs.reports.document import findings_count, left_count, verdict
 from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
+_TEMPLATE = "report.html.jinja"
 FINDINGS_SHOWN = 200
 """Bounds the page: a person scrolls through no more. The report's files hold the rest."""
 
@@ -103,7 +104,7 @@ def render(
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     past = _past(report, earlier)
     shown = findings[:FINDINGS_SHOWN]
-    return environment.get_template("report.html.jinja").render(
+    return environment.get_template(_TEMPLATE).render(
         report=report,
         reconciled="categories" in report,
         verdict=verdict(report),
@@ -125,6 +126,12 @@ def render(
         script=Markup(script),
         script_digest=digest,
     )
+
+
+def prepare() -> None:
+    """Compile the templates, so that `render` need not."""
+    for name in (_TEMPLATE, "parts.html.jinja"):
+        template_environment().get_template(name)
 
 
 def name_of(row: Mapping[str, Any]) -> str:
