@@ -280,7 +280,7 @@ def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[st
 
     table = connection.sql(
         f"""
-        SELECT shaped.key, shaped.version_id, status, shape AS reason, destination_etag,
+        SELECT shaped.key, shaped.version_id, status, reason, destination_etag,
                manifest.size_bytes AS source_size_bytes, manifest.etag AS source_etag,
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
         FROM shaped JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)

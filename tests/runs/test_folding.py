@@ -104,12 +104,16 @@ def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> No
     assert failures["version_id"].to_pylist() == ["v2", "v1", "v0", "v4", "v5"]
 
 
-def _failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> list[ReasonCount]:
+def _fold_failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> Folded:
     failed = [
         Outcome(row, key, f"version-{row}", Status.FAILED, why, etag=f"{row:032x}", finished_at=1.0, attempt="a")
         for row, (key, why) in enumerate(zip(keys, reasons, strict=True))
     ]
-    return asyncio.run(folded([failed], [*keys, "k", "k", "k", "k"], prefix)).reasons
+    return asyncio.run(folded([failed], [*keys, "k", "k", "k", "k"], prefix))
+
+
+def _failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> list[ReasonCount]:
+    return _fold_failed(reasons, keys, prefix).reasons
 
 
 @pytest.mark.parametrize(
@@ -131,6 +135,15 @@ def _failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> li
 )
 def test_reasons_that_differ_in_what_is_the_rows_own_are_one(one: str, other: str, reason: str) -> None:
     assert _failed([one, other], ["in/a b", "in/c: d"], "in/") == [ReasonCount("failed", reason, 2, "in/a b")]
+
+
+def test_a_listed_failure_has_its_own_reason() -> None:
+    """The page said "size differs: … bytes at the source, … at the destination" of each row."""
+    reasons = [f"size differs: {size} bytes at the source, 24 at the destination" for size in (7, 8)]
+    result = _fold_failed(reasons, ["a", "b"])
+    assert [(row["key"], row["reason"]) for row in result.listed] == list(zip(["a", "b"], reasons, strict=True))
+    shape = "size differs: … bytes at the source, … at the destination"
+    assert result.reasons == [ReasonCount("failed", shape, 2, "a")]
 
 
 def test_a_reason_that_all_rows_share_stays_as_it_is_and_others_stay_apart() -> None:
