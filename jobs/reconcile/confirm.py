@@ -41,7 +41,7 @@ TRIES = 6
 ROWS_AT_ONCE = 5_000
 OLDER_LOOKED_AT = 10
 """So many older versions are asked for checksums, the newest first, where ETags say nothing."""
-_PLAIN_SSE = (None, "AES256")
+_PLAIN_SSE = (None, "", "AES256")
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,7 +272,7 @@ async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
     denied, has a key of its customer, an id that the bucket never gave, or an error of its own.
     """
     try:
-        return _described(await retry(lambda: store.head(ref), _slowing(pace), TRIES))
+        return described(await retry(lambda: store.head(ref), _slowing(pace), TRIES))
     except (NoSuchBucket, AuthenticationFailed, Redirected):
         raise
     except NotFound as error:
@@ -312,15 +312,15 @@ async def _answers(store: Store, ref: ObjectRef) -> bool:
     return True
 
 
-def _described(info: ObjectInfo) -> Facts:
-    known = [each for each in info.checksums if not each.is_composite] or list(info.checksums)
+def described(info: ObjectInfo) -> Facts:
+    """Return what HEAD says of an object, as the rules take it."""
     return Facts(
         size_bytes=info.size_bytes,
         etag=info.etag or None,
         is_multipart="-" in info.etag,
         encryption_status="SSE-S3" if info.attributes.sse in _PLAIN_SSE else "SSE-KMS",
         last_modified=info.last_modified,
-        checksum=known[0] if known else None,
+        checksums=tuple(info.checksums),
     )
 
 

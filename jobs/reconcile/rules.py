@@ -35,7 +35,7 @@ class Facts(NamedTuple):
     """What one report says of one object version, None where it does not say.
 
     `etag` has no quotes. `last_modified` is epoch seconds. `encryption_status` and
-    `replication_status` are spelled as in the inventory. `checksum` comes from evidence.
+    `replication_status` are spelled as in the inventory. `checksums` come from evidence or a HEAD.
     `has_unnamed_copy`: by the version map, it was copied (of a destination: a version of this key
     was), and the server did not say the copy's version id. `is_older_copy`: the destination's
     object is no copy of the source's current version, and one of a version below it.
@@ -48,7 +48,7 @@ class Facts(NamedTuple):
     last_modified: float | None = None
     replication_status: str | None = None
     is_delete_marker: bool = False
-    checksum: Checksum | None = None
+    checksums: tuple[Checksum, ...] = ()
     has_unnamed_copy: bool = False
     is_older_copy: bool = False
 
@@ -107,10 +107,10 @@ COMPARISON = (
     _rule("destination absent", Category.MISSING, "not at the destination"),
     _rule("copy of older", Category.STALE, OLDER_ON_TOP),
     _rule("sizes differ", _DIFFERS, "sizes differ"),
-    _rule("checksums equal", Category.SAME),
     _rule("checksums differ", _DIFFERS, CHECKSUMS_DIFFER),
+    _rule("not ETags equal, MD5s, encryption known", _DIFFERS, "MD5s differ"),
+    _rule("checksums equal", Category.SAME),
     _rule("ETags equal, MD5s", Category.SAME),
-    _rule("MD5s, encryption known", _DIFFERS, "MD5s differ"),
     _rule("MD5s", _DIFFERS, "MD5s differ (if no KMS: the reports do not say)"),
     _rule("ETag absent", Category.UNVERIFIABLE, "a report has no ETag for it"),
     _rule("encrypted", Category.UNVERIFIABLE, "an ETag is no MD5: it is encrypted"),
@@ -138,30 +138,34 @@ def judge(
     is newer is in flight. Equal objects are the same at any age. First the two sides are compared.
     The first line that fits decides:
 
-    | what the reports say                   | category     | reason                                          |
-    |----------------------------------------|--------------|-------------------------------------------------|
-    | source absent, destination absent      | excluded     | at neither side any more                        |
-    | source gone, destination gone, current | excluded     | a delete marker, no current object              |
-    | source marker, destination marker      | same         |                                                 |
-    | destination absent, copy unnamed       | unverifiable | the version id of its copy is unknown           |
-    | source absent, copy unnamed            | unverifiable | perhaps a copy whose version id is unknown      |
-    | source marker, destination absent      | missing      | the delete marker is not at the destination     |
-    | source absent, destination marker      | extra        | a delete marker that the source does not have   |
-    | source marker                          | extra        | deleted at the source                           |
-    | source absent                          | extra        | not at the source                               |
-    | destination marker                     | missing      | deleted at the destination                      |
-    | destination absent                     | missing      | not at the destination                          |
-    | copy of older                          | stale        | a copy of an older version is on top            |
-    | sizes differ                           | differs      | sizes differ                                    |
-    | checksums equal                        | same         |                                                 |
-    | checksums differ                       | differs      | checksums differ                                |
-    | ETags equal, MD5s                      | same         |                                                 |
-    | MD5s, encryption known                 | differs      | MD5s differ                                     |
-    | MD5s                                   | differs      | MD5s differ (if no KMS: the reports do not say) |
-    | ETag absent                            | unverifiable | a report has no ETag for it                     |
-    | encrypted                              | unverifiable | an ETag is no MD5: it is encrypted              |
-    | multipart                              | unverifiable | an ETag is no MD5: uploaded in parts            |
-    |                                        | unverifiable | an ETag is no MD5                               |
+    | what the reports say                    | category     | reason                                          |
+    |-----------------------------------------|--------------|-------------------------------------------------|
+    | source absent, destination absent       | excluded     | at neither side any more                        |
+    | source gone, destination gone, current  | excluded     | a delete marker, no current object              |
+    | source marker, destination marker       | same         |                                                 |
+    | destination absent, copy unnamed        | unverifiable | the version id of its copy is unknown           |
+    | source absent, copy unnamed             | unverifiable | perhaps a copy whose version id is unknown      |
+    | source marker, destination absent       | missing      | the delete marker is not at the destination     |
+    | source absent, destination marker       | extra        | a delete marker that the source does not have   |
+    | source marker                           | extra        | deleted at the source                           |
+    | source absent                           | extra        | not at the source                               |
+    | destination marker                      | missing      | deleted at the destination                      |
+    | destination absent                      | missing      | not at the destination                          |
+    | copy of older                           | stale        | a copy of an older version is on top            |
+    | sizes differ                            | differs      | sizes differ                                    |
+    | checksums differ                        | differs      | checksums differ                                |
+    | not ETags equal, MD5s, encryption known | differs      | MD5s differ                                     |
+    | checksums equal                         | same         |                                                 |
+    | ETags equal, MD5s                       | same         |                                                 |
+    | MD5s                                    | differs      | MD5s differ (if no KMS: the reports do not say) |
+    | ETag absent                             | unverifiable | a report has no ETag for it                     |
+    | encrypted                               | unverifiable | an ETag is no MD5: it is encrypted              |
+    | multipart                               | unverifiable | an ETag is no MD5: uploaded in parts            |
+    |                                         | unverifiable | an ETag is no MD5                               |
+
+    All that is comparable has to agree. Content can be made to have the CRC of other content, so a
+    checksum that is equal does not outweigh MD5s that differ. Where a report does not say how an
+    object is encrypted, its ETag is perhaps no MD5, and refutes no checksum.
 
     `gone`: absent or a delete marker. `current`: not `all_versions`. `copy of older`: the
     destination's object is a copy of a version below the source's current one, whatever the times
@@ -221,13 +225,12 @@ def _first(rules: tuple[Rule, ...], atoms: Mapping[str, bool]) -> Rule:
 
 def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str, bool]:
     both = (source, destination)
-    one, other = source.checksum, destination.checksum
-    comparable = (
-        one is not None
-        and other is not None
-        and (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite)
-    )
-    equal = comparable and one == other
+    comparable = [
+        (one, other)
+        for one in source.checksums
+        for other in destination.checksums
+        if (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite)
+    ]
     return {
         "source marker": source.is_delete_marker,
         "destination marker": destination.is_delete_marker,
@@ -235,8 +238,8 @@ def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str
         "copy unnamed": source.has_unnamed_copy or destination.has_unnamed_copy,
         "sizes differ": None not in (source.size_bytes, destination.size_bytes)
         and source.size_bytes != destination.size_bytes,
-        "checksums equal": equal,
-        "checksums differ": comparable and not equal and one is not None and not one.is_composite,
+        "checksums equal": any(one == other for one, other in comparable),
+        "checksums differ": any(one != other and not one.is_composite for one, other in comparable),
         "MD5s": all(is_md5(side.etag) and not side.is_multipart and not _is_sealed(side) for side in both),
         "ETags equal": source.etag == destination.etag,
         "ETag absent": any(side.etag is None for side in both),

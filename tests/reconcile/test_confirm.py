@@ -10,13 +10,20 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from jobs.core.model import Attributes, ObjectInfo, ObjectRef
+from jobs.core.category import Category
+from jobs.core.evidence import compare as compare_heads
+from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import AuthenticationFailed, NoSuchBucket, Unavailable, store_error
 from jobs.reconcile import confirm
 from jobs.reconcile.confirm import Suspects
 from jobs.reconcile.reconcile import EvidenceFiles, Reconciliation
-from jobs.s3.store import Guard, Page
+from jobs.reconcile.rules import judge
+from jobs.s3.checksums import full_object
+from jobs.s3.store import UNGUARDED, Guard, Page
+from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore
 from tests.inventory.samples import VERSIONS
 from tests.reconcile.scene import OLD, compare, counts, differences, row, version
@@ -98,6 +105,41 @@ def test_a_head_does_not_dismiss_what_checksums_at_rest_proved(tmp_path: Path, i
     )
     answer = asked(tmp_path, [row("a", "x")], [row("a", "x")], ours, theirs, joined={"evidence": known})
     assert counts(answer) == ({"same": 1} if is_replaced else {"different": 1})
+
+
+def test_a_head_does_not_dismiss_a_copy_of_the_same_crc_and_another_md5(tmp_path: Path) -> None:
+    good = b"salary of Alice: 1000 EUR per month."
+    forged = with_crc32_of(good, b"salary of Alice: 9999 EUR per month.")
+    ours, theirs = Bucket("src", {}), Bucket("dst", {})
+    for bucket, body in ((ours, good), (theirs, forged)):
+        asyncio.run(
+            bucket.put(bucket.name, "a", body, Attributes(), guard=UNGUARDED, checksum=full_object("CRC32", body))
+        )
+    infos = [asyncio.run(bucket.head(ObjectRef(bucket.name, "a"))) for bucket in (ours, theirs)]
+    assert infos[0].checksums == infos[1].checksums != ()
+    rows = [row("a", "", Size=len(good), ETag=info.etag) for info in infos]
+    answer = asked(tmp_path, rows[:1], rows[1:], ours, theirs)
+    assert (counts(answer), answer.confirmed) == ({"different": 1}, (1, 1, 0, 0, 0))
+
+
+CHECKSUMS = st.builds(Checksum, st.sampled_from(["SHA256", "CRC32"]), st.sampled_from(["a", "b"]), st.booleans())
+INFOS = st.builds(
+    ObjectInfo,
+    st.integers(1, 2),
+    st.sampled_from(["0" * 32, "1" * 32, f"{'0' * 32}-2", "opaque"]),
+    st.just(OLD),
+    st.none(),
+    st.just("STANDARD"),
+    st.lists(CHECKSUMS, max_size=3).map(tuple),
+    st.builds(Attributes, sse=st.sampled_from([None, "", "AES256", "aws:kms"])),
+)
+
+
+@given(INFOS, INFOS)
+def test_a_confirmation_says_of_two_heads_what_a_verification_says(source: ObjectInfo, destination: ObjectInfo) -> None:
+    judged = judge(confirm.described(source), confirm.described(destination), horizon=None).category
+    expected = {True: {Category.SAME}, None: {Category.UNVERIFIABLE}, False: {Category.DIFFERENT, Category.STALE}}
+    assert judged in expected[compare_heads(source, destination).same]
 
 
 @pytest.mark.parametrize(

@@ -17,30 +17,74 @@ PLAIN = Facts(5, MD5, False, "SSE-S3", OLD)
 MARKER = Facts(is_delete_marker=True, last_modified=OLD)
 SHA, OTHER_SHA = Checksum("SHA256", "a"), Checksum("SHA256", "b")
 
-COMPARED = {
-    "source absent, destination absent": (None, None),
-    "source gone, destination gone, current": (MARKER, None),
-    "source marker, destination marker": (MARKER, MARKER),
-    "destination absent, copy unnamed": (PLAIN._replace(has_unnamed_copy=True), None),
-    "source absent, copy unnamed": (None, PLAIN._replace(has_unnamed_copy=True)),
-    "source marker, destination absent": (MARKER, None),
-    "source absent, destination marker": (None, MARKER),
-    "source marker": (MARKER, PLAIN),
-    "source absent": (None, PLAIN),
-    "destination marker": (PLAIN, MARKER),
-    "destination absent": (PLAIN, None),
-    "copy of older": (PLAIN, PLAIN._replace(etag=OTHER_MD5, last_modified=NEW, is_older_copy=True)),
-    "sizes differ": (PLAIN._replace(checksum=SHA), PLAIN._replace(size_bytes=6, checksum=SHA)),
-    "checksums equal": (PLAIN._replace(checksum=SHA), PLAIN._replace(checksum=SHA, etag=OTHER_MD5)),
-    "checksums differ": (PLAIN._replace(checksum=SHA), PLAIN._replace(checksum=OTHER_SHA)),
-    "ETags equal, MD5s": (PLAIN, PLAIN._replace(size_bytes=None)),
-    "MD5s, encryption known": (PLAIN, PLAIN._replace(etag=OTHER_MD5, encryption_status="NOT-SSE")),
-    "MD5s": (PLAIN, PLAIN._replace(etag=OTHER_MD5, encryption_status=None)),
-    "ETag absent": (PLAIN._replace(etag=None), PLAIN),
-    "encrypted": (PLAIN, PLAIN._replace(encryption_status="DSSE-KMS")),
-    "multipart": (PLAIN, PLAIN._replace(etag=PARTS, is_multipart=None)),
-    "": (PLAIN._replace(etag="opaque"), PLAIN._replace(etag="opaque")),
+OTHER = PLAIN._replace(etag=OTHER_MD5)
+
+
+def summed(*checksums: Checksum) -> Facts:
+    """A plain object with these checksums."""
+    return PLAIN._replace(checksums=checksums)
+
+
+COMPARED: dict[str, tuple[Facts | None, Facts | None, str, str]] = {
+    "source absent, destination absent": (None, None, "excluded", "at neither side any more"),
+    "source gone, destination gone, current": (MARKER, None, "excluded", "a delete marker, no current object"),
+    "source marker, destination marker": (MARKER, MARKER, "same", ""),
+    "destination absent, copy unnamed": (
+        PLAIN._replace(has_unnamed_copy=True),
+        None,
+        "unverifiable",
+        "the version id of its copy is unknown",
+    ),
+    "source absent, copy unnamed": (
+        None,
+        PLAIN._replace(has_unnamed_copy=True),
+        "unverifiable",
+        "perhaps a copy whose version id is unknown",
+    ),
+    "source marker, destination absent": (MARKER, None, "missing", "the delete marker is not at the destination"),
+    "source absent, destination marker": (None, MARKER, "extra", "a delete marker that the source does not have"),
+    "source marker": (MARKER, PLAIN, "extra", "deleted at the source"),
+    "source absent": (None, PLAIN, "extra", "not at the source"),
+    "destination marker": (PLAIN, MARKER, "missing", "deleted at the destination"),
+    "destination absent": (PLAIN, None, "missing", "not at the destination"),
+    "copy of older": (
+        PLAIN,
+        OTHER._replace(last_modified=NEW, is_older_copy=True),
+        "stale",
+        "a copy of an older version is on top",
+    ),
+    "sizes differ": (summed(SHA), summed(SHA)._replace(size_bytes=6), "differs", "sizes differ"),
+    "checksums differ": (summed(SHA), summed(OTHER_SHA), "differs", "checksums differ"),
+    "not ETags equal, MD5s, encryption known": (
+        summed(SHA),
+        OTHER._replace(checksums=(SHA,), encryption_status="NOT-SSE"),
+        "differs",
+        "MD5s differ",
+    ),
+    "checksums equal": (summed(SHA), OTHER._replace(checksums=(SHA,), encryption_status=None), "same", ""),
+    "ETags equal, MD5s": (PLAIN, PLAIN._replace(size_bytes=None), "same", ""),
+    "MD5s": (
+        PLAIN,
+        OTHER._replace(encryption_status=None),
+        "differs",
+        "MD5s differ (if no KMS: the reports do not say)",
+    ),
+    "ETag absent": (PLAIN._replace(etag=None), PLAIN, "unverifiable", "a report has no ETag for it"),
+    "encrypted": (
+        PLAIN,
+        PLAIN._replace(encryption_status="DSSE-KMS"),
+        "unverifiable",
+        "an ETag is no MD5: it is encrypted",
+    ),
+    "multipart": (
+        PLAIN,
+        PLAIN._replace(etag=PARTS, is_multipart=None),
+        "unverifiable",
+        "an ETag is no MD5: uploaded in parts",
+    ),
+    "": (PLAIN._replace(etag="opaque"), PLAIN._replace(etag="opaque"), "unverifiable", "an ETag is no MD5"),
 }
+"""An example of each line of the first table, and what it has to be called."""
 
 
 def tables() -> list[list[tuple[str, str, str]]]:
@@ -68,12 +112,12 @@ def written(rule: Rule) -> str:
 def test_the_tables_are_the_rules():
     assert [(written(r), r.category or "differs", r.reason) for r in COMPARISON] == COMPARISON_TABLE
     assert [written(r) for r in CIRCUMSTANCE] == [row[0] for row in CIRCUMSTANCE_TABLE]
-    assert set(COMPARED) == {row[0] for row in COMPARISON_TABLE}
+    assert [(atoms, *expected[2:]) for atoms, expected in COMPARED.items()] == COMPARISON_TABLE
 
 
-@pytest.mark.parametrize(("atoms", "category", "reason"), COMPARISON_TABLE)
-def test_a_pair_is_what_the_first_table_says(atoms, category, reason):
-    source, destination = COMPARED[atoms]
+@pytest.mark.parametrize("atoms", COMPARED)
+def test_a_pair_is_what_the_first_table_says(atoms):
+    source, destination, category, reason = COMPARED[atoms]
     all_versions = "marker" in atoms or "source absent" in atoms
     told = judge(source, destination, horizon=HORIZON, all_versions=all_versions)
     if category != "differs":
@@ -146,13 +190,33 @@ def test_an_etag_of_an_upload_in_parts_is_no_md5_though_it_may_look_like_one(eta
 @pytest.mark.parametrize("value", ["a", "b"])
 def test_composite_checksums_say_something_only_when_they_are_equal(value):
     one, other = Checksum("CRC32", "a-2", True), Checksum("CRC32", f"{value}-2", True)
-    told = judge(PLAIN._replace(etag=PARTS, checksum=one), PLAIN._replace(etag=PARTS, checksum=other), horizon=HORIZON)
+    told = judge(summed(one)._replace(etag=PARTS), summed(other)._replace(etag=PARTS), horizon=HORIZON)
     assert told.category == (Category.SAME if value == "a" else Category.UNVERIFIABLE)
+
+
+CRC, OTHER_CRC = Checksum("CRC32", "a"), Checksum("CRC32", "b")
+
+
+@pytest.mark.parametrize(
+    ("source", "destination", "category", "reason"),
+    [
+        (summed(CRC), OTHER._replace(checksums=(CRC,)), "different", "MD5s differ"),
+        (summed(CRC, SHA), summed(CRC, OTHER_SHA), "different", "checksums differ"),
+        (summed(SHA, CRC), summed(OTHER_CRC, SHA), "different", "checksums differ"),
+        (summed(CRC, SHA), summed(SHA), "same", ""),
+        (summed(CRC), OTHER._replace(checksums=(CRC,), encryption_status="SSE-KMS"), "same", ""),
+        (summed(CRC), OTHER._replace(checksums=(CRC,), encryption_status=None), "same", ""),
+    ],
+)
+def test_all_that_is_comparable_has_to_agree(source, destination, category, reason):
+    """Whoever changes content can keep its CRC. An ETag that may be that of a KMS key is no evidence."""
+    for one, other in ((source, destination), (destination, source)):
+        assert judge(one, other, horizon=HORIZON) == (category, reason, category == "different")
 
 
 def test_checksums_of_two_kinds_are_not_compared():
     other = Checksum("SHA256", "b", is_composite=True)
-    assert judge(PLAIN._replace(checksum=SHA), PLAIN._replace(checksum=other), horizon=HORIZON).category == "same"
+    assert judge(summed(SHA), summed(other), horizon=HORIZON).category == "same"
 
 
 checksums = st.builds(Checksum, st.sampled_from(["CRC32", "SHA256"]), st.sampled_from(["a", "b"]), st.booleans())
@@ -165,7 +229,7 @@ facts = st.builds(
     st.none() | st.sampled_from([OLD, NEW, HORIZON, HORIZON + 1]),
     st.none() | st.sampled_from(["PENDING", "FAILED", "COMPLETED", "REPLICA"]),
     st.booleans(),
-    st.none() | checksums,
+    st.lists(checksums, max_size=2).map(tuple),
     is_older_copy=st.just(False),
 )
 one_side = st.none() | facts
@@ -173,7 +237,7 @@ one_side = st.none() | facts
 
 @given(facts.filter(lambda side: not side.is_delete_marker), facts.filter(lambda side: not side.is_delete_marker))
 def test_etags_that_are_no_md5_never_make_two_objects_different(source, destination):
-    source, destination = (side._replace(size_bytes=1, checksum=None) for side in (source, destination))
+    source, destination = (side._replace(size_bytes=1, checksums=()) for side in (source, destination))
     if (
         source.is_multipart
         or destination.is_multipart
@@ -192,7 +256,7 @@ def test_same_needs_a_proof(source, destination, all_versions):
     if source.is_delete_marker:
         assert destination.is_delete_marker
     else:
-        assert source.etag == destination.etag or source.checksum == destination.checksum
+        assert source.etag == destination.etag or set(source.checksums) & set(destination.checksums)
         assert source.size_bytes == destination.size_bytes or None in (source.size_bytes, destination.size_bytes)
 
 

@@ -36,10 +36,11 @@ facts = st.builds(
     st.none() | st.sampled_from([HORIZON - 90_000, HORIZON - 86_400, 1.0, 2.0, HORIZON, HORIZON + 1]),
     st.none() | st.sampled_from(["PENDING", "FAILED", "COMPLETED", "REPLICA"]),
     st.booleans(),
-    st.none() | checksums,
+    st.lists(checksums, max_size=1).map(tuple),
     st.booleans(),
     st.just(False),
 )
+CRC = Facts(1, MD5, False, "SSE-S3", 1.0, checksums=(Checksum("CRC32", "a"),))
 one_side = st.none() | facts
 pairs = st.lists(st.tuples(one_side, one_side).filter(any), min_size=1, max_size=60)
 
@@ -61,8 +62,8 @@ def fill(name: str, side: list[tuple[int, Facts]]) -> None:
             f.encryption_status,
             None if f.last_modified is None else int(f.last_modified * 1e6),
             f.replication_status,
-            f.checksum and f"{COMPOSITE * f.checksum.is_composite}{f.checksum.algorithm}",
-            f.checksum and f.checksum.value,
+            next((f"{COMPOSITE * each.is_composite}{each.algorithm}" for each in f.checksums), None),
+            next((each.value for each in f.checksums), None),
             f.has_unnamed_copy,
         )
         for number, f in side
@@ -99,6 +100,13 @@ def test_sql_says_what_judge_says(both, all_versions, horizon):
     assert told == [judge(*pair, horizon=horizon, all_versions=all_versions) for pair in both]
 
 
+def test_sql_calls_objects_of_one_crc_whose_md5s_differ_different():
+    other = CRC._replace(etag=OTHER_MD5)
+    both = [(CRC, other), (other, CRC), (CRC, CRC), (CRC, other._replace(encryption_status="SSE-KMS"))]
+    told = judged(list(both), set(SIDE_COLUMNS), horizon_us=None, all_versions=False)
+    assert [each.category for each in told] == ["different", "different", "same", "same"]
+
+
 @settings(max_examples=examples(60), deadline=None)
 @given(pairs, st.sets(st.sampled_from(sorted(SIDE_COLUMNS.keys() - {"joined"}))))
 def test_a_column_that_no_report_has_is_one_that_says_nothing(both, absent):
@@ -110,8 +118,8 @@ def test_a_column_that_no_report_has_is_one_that_says_nothing(both, absent):
         "is_sealed": {"encryption_status": None},
         "modified_us": {"last_modified": None},
         "replication": {"replication_status": None},
-        "checksum_kind": {"checksum": None},
-        "checksum_value": {"checksum": None},
+        "checksum_kind": {"checksums": ()},
+        "checksum_value": {"checksums": ()},
         "has_unnamed_copy": {"has_unnamed_copy": False},
     }
     blank: dict[str, Any] = {}
