@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
+from jobs.expire.disproofs import object_to_disproved
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.rules import EXPIRED_BEFORE, Proof
 from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
@@ -111,6 +112,7 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
                 foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
             rows = folder / "wanted.parquet" if wanted is not None else None
             excluded = {"--pair": foreign} | await asyncio.to_thread(_narrow, connection, scope, rows)
+            await object_to_disproved(ledger, scope.source.bucket, folder / "disproofs", connection)
             await asyncio.to_thread(_choose, connection, scope.source, rows)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_proven(connection))
@@ -187,7 +189,7 @@ def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str],
 
 def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Path | None) -> None:
     """The table `chosen`: each version once, with its latest proof, as old as the first proof of
-    the same copy.
+    the same copy that counts.
 
     A proof without an objection comes first. Of wanted rows it also has those without a proof. A
     row without an id that matches a version which another row names is that row once more.
@@ -195,8 +197,9 @@ def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Pat
     connection.execute(
         """
         CREATE TABLE latest AS
-        SELECT * REPLACE (min(proven_at) OVER (
-                   PARTITION BY key, version_id, etag, copy_bucket, copy_key, copy_version_id, copy_etag) AS proven_at)
+        SELECT * REPLACE (coalesce(min(proven_at) FILTER (objection IS NULL) OVER (
+                   PARTITION BY key, version_id, etag, copy_bucket, copy_key, copy_version_id, copy_etag),
+                   proven_at) AS proven_at)
         FROM proven
         QUALIFY row_number() OVER (PARTITION BY key, version_id, etag
             ORDER BY objection IS NULL DESC, proven.proven_at DESC, run_id DESC) = 1

@@ -45,7 +45,7 @@ async def add_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
     if fold is None:
         return
     written = folder / "written.parquet"
-    pq.write_table(await _written(ledger, spec.run_id), written)
+    await write_times(ledger, spec.run_id, written)
     statuses = ", ".join(quoted(status.value) for status in sorted(PROOFS[spec.job]))
     rows = folder / "proven.parquet"
     with closing(fold):
@@ -76,8 +76,8 @@ async def add_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
     await asyncio.to_thread(connection.execute, f"INSERT INTO proven BY NAME {sql}")
 
 
-async def _written(ledger: Ledger, run_id: str) -> pa.Table:
-    """Return when S3 received each checkpoint of a run, by the file's name in a fold."""
+async def write_times(ledger: Ledger, run_id: str, path: Path) -> None:
+    """Write when S3 received each checkpoint of a run, by the file's name in a fold."""
     folder = ledger.location.join(f"runs/{run_id}/outcomes/")
     times: dict[str, float] = {}
     async with aclosing(list_all(ledger.store, folder, versions=False)) as pages:
@@ -85,16 +85,22 @@ async def _written(ledger: Ledger, run_id: str) -> pa.Table:
             for entry in page:
                 shard, _, name = entry.key[len(folder.key) :].partition("/")
                 times[f"outcomes-{shard:0>5}-{name}"] = entry.last_modified
-    return pa.table({"file": list(times), "written_at": list(times.values())}, pa.schema(_WRITTEN_FIELDS))
+    table = pa.table({"file": list(times), "written_at": list(times.values())}, pa.schema(_WRITTEN_FIELDS))
+    pq.write_table(table, path)
+
+
+def copy_key_sql(spec: RunSpec) -> str:
+    """SQL for the key of a run's copy of `key`."""
+    source, destination = spec.source.location, spec.destination.location
+    return f"""{quoted(destination.key)} || CASE WHEN starts_with(key, {quoted(source.key)})
+        THEN substr(key, length({quoted(source.key)}) + 1) ELSE key END"""
 
 
 def _replicas_sql(spec: RunSpec, rows: Path) -> str:
-    source, destination = spec.source.location, spec.destination.location
-    key = f"""{quoted(destination.key)} || CASE WHEN starts_with(key, {quoted(source.key)})
-        THEN substr(key, length({quoted(source.key)}) + 1) ELSE key END"""
     return f"""
         SELECT key, version_id, is_latest, size_bytes, etag, last_modified, storage_class, proven_at,
-               {quoted(spec.run_id)} AS run_id, {quoted(destination.bucket)} AS copy_bucket, {key} AS copy_key,
+               {quoted(spec.run_id)} AS run_id, {quoted(spec.destination.location.bucket)} AS copy_bucket,
+               {copy_key_sql(spec)} AS copy_key,
                destination_version_id AS copy_version_id, destination_etag AS copy_etag, false AS in_archive
         FROM {parquet(rows)}
         """

@@ -109,9 +109,11 @@ async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[
             yield batch.cast(manifest_schema())
 
 
-async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> duckdb.DuckDBPyConnection | None:
+async def open_fold(
+    ledger: Ledger, run_id: str, plan: Plan, folder: Path, *, has_manifest: bool = True
+) -> duckdb.DuckDBPyConnection | None:
     """A database in `folder` with `folded`, one outcome for each row, and `manifest`, the rows of
-    the run's shards.
+    the run's shards, if that is asked for.
 
     `folded` has the columns of an outcome, `bad`, `shard` and `file` (`outcomes-<shard>-<name of
     the checkpoint>`). None: no row has an outcome yet.
@@ -121,6 +123,8 @@ async def open_fold(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> du
     from jobs.tables.duck import parquet
 
     connection = _fold_files(folder)
+    if not has_manifest:
+        return connection
     await _download_shards(ledger, run_id, plan, folder, range(len(plan.shards)))
     connection.execute(f"CREATE VIEW manifest AS FROM {parquet(folder, below='shard-*.parquet')}")
     return connection

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from http.client import HTTPConnection
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.servers import Server, moto
 from tests.end_to_end.conftest import Result, World
@@ -42,6 +44,26 @@ def test_a_copy_that_nobody_reads_any_more_saves_its_original(versioned: World) 
     assert keys(world) == names[:3]
     for reason in ("nothing is at", "another object now", "the current version of"):
         assert reason in reasons(report)
+
+
+@pytest.mark.parametrize("by", ["run", "manifest"])
+def test_a_copy_that_a_later_run_found_rotten_saves_its_original(world: World, by: str) -> None:
+    """What S3 keeps beside the bytes agreed: the proof of the older run counted, and the original was deleted."""
+    names = fill(world, 2)
+    run_id = replicate(world)
+    rotten = Faults({"alter": 1.0}, seed=1, altered=(f"/{world.destination}/{names[0]}",))
+    with fault_proxy(world.server.endpoint, rotten) as proxy:
+        disk = replace(world, server=replace(world.server, endpoint=proxy.endpoint))
+        found = disk.run("verify", "--deep")
+        assert (found["code"], found["outcomes"]) == (3, {"mismatched": 1, "verified": 1}), found
+        if by == "run":
+            report = expire(disk, run_id, *DELETE)
+        else:
+            rows = "".join(f"{world.source},{name}\n" for name in names)
+            report = expire_manifest(disk, rows, f"s3://{world.destination}")
+    assert (report["code"], report["outcomes"]) == (3, {"expired": 1, "kept": 1}), report
+    assert keys(world) == names[:1]
+    assert found["run_id"] in reasons(report)
 
 
 def expire_manifest(world: World, rows: str, *places: str) -> dict[str, Any]:

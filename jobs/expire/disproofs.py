@@ -1,0 +1,207 @@
+"""Disproofs: findings of verify runs that void earlier proofs of a replica.
+
+A verify run that found a copy wrong or missing voids each proof of that copy that is not surely
+newer. Runs count while they work and when they were stopped, too. The ledger's times come from the
+clocks of workers, so a proof is as old as it may be, and a disproof as new as it may be.
+
+| the disproof looked at         | a newer proof by                              | the copy counts |
+|--------------------------------|-----------------------------------------------|-----------------|
+| what S3 keeps beside the bytes | anything                                      | again           |
+| the bytes                      | what S3 keeps beside the bytes                | no              |
+| the bytes                      | the bytes of both, or a new copy over it      | again           |
+
+Members of archives need no such rule: the job reads their bytes before it deletes an original.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from contextlib import closing
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from jobs.core.model import NULL_VERSION
+from jobs.core.outcome import Evidence, Status
+from jobs.core.run import RunSpec, RunState
+from jobs.errors import LedgerError, NotFound
+from jobs.expire.rules import PROOFS
+from jobs.ledger.agreement import run_job
+from jobs.ledger.ledger import Ledger
+from jobs.runs.folding import open_fold
+from jobs.s3.retries import gather_bounded
+from jobs.tables.duck import parquet, quoted
+
+if TYPE_CHECKING:
+    import duckdb
+
+READS = 32
+DISPROOFS = frozenset({Status.MISMATCHED, Status.MISSING})
+"""The outcomes of a verify run that say that a copy is wrong or missing."""
+
+_FINDINGS = """
+    run_id VARCHAR, is_disproof BOOLEAN, by_bytes BOOLEAN, earliest DOUBLE, latest DOUBLE, reason VARCHAR,
+    key VARCHAR, version_id VARCHAR, etag VARCHAR, copy_bucket VARCHAR, copy_key VARCHAR, copy_version_id VARCHAR,
+    copy_etag VARCHAR
+"""
+"""What runs found of copies. `earliest` and `latest` (epoch seconds): between which it was found."""
+
+
+async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
+    """Give an objection to each row of the connection's table `proven` that a verify run voids.
+
+    `bucket`: that of the originals. Raises LedgerError where a run cannot be read, since it may
+    have found anything.
+    """
+    buckets = connection.execute("SELECT DISTINCT copy_bucket FROM proven WHERE NOT in_archive").fetchall()
+    if not buckets:
+        return
+    folder.mkdir()
+    runs = await _find_runs(ledger, bucket, {str(found) for (found,) in buckets})
+    connection.execute(f"CREATE TABLE findings ({_FINDINGS})")
+    doubting = [spec for spec, report in runs if spec.job == "verify" and not _is_clean(report)]
+    for spec in doubting:
+        await _add_findings(ledger, spec, folder / f"disproofs-{spec.run_id}", connection, DISPROOFS)
+    (count,) = connection.execute("SELECT count(*) FROM findings").fetchone() or (0,)
+    if not count:
+        return
+    for spec, _ in runs:
+        await _add_findings(ledger, spec, folder / f"proofs-{spec.run_id}", connection, PROOFS[spec.job])
+    await asyncio.to_thread(_object, connection)
+
+
+async def _find_runs(
+    ledger: Ledger, bucket: str, copy_buckets: Iterable[str]
+) -> list[tuple[RunSpec, dict[str, Any] | None]]:
+    """Return the runs that may say something of these copies, with their reports."""
+
+    async def look(run_id: str) -> tuple[RunSpec, dict[str, Any] | None] | None:
+        try:
+            spec = await ledger.spec(run_id)
+        except LedgerError as error:
+            if isinstance(error.__cause__, NotFound):  # a run that was never planned
+                return None
+            raise
+        is_concerned = (
+            spec.source.location != spec.destination.location  # else it only read archives
+            and spec.source.location.bucket == bucket
+            and spec.destination.location.bucket in copy_buckets
+        )
+        return (spec, await ledger.report(run_id)) if is_concerned else None
+
+    run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in ("replicate", "verify")]
+    found = await gather_bounded(look, run_ids, READS)
+    return [each for each in found if each is not None]
+
+
+def _is_clean(report: dict[str, Any] | None) -> bool:
+    """True if the report of a complete run says that it disproved nothing."""
+    return (
+        report is not None
+        and report.get("state") == RunState.COMPLETE
+        and isinstance(outcomes := report.get("outcomes"), dict)
+        and not any(outcomes.get(status) for status in DISPROOFS)
+    )
+
+
+async def _add_findings(
+    ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection, statuses: frozenset[Status]
+) -> None:
+    """Add the outcomes of a run that have one of these statuses and are about a row of `proven`."""
+    from jobs.expire.proofs import copy_key_sql, write_times
+
+    try:
+        plan = await ledger.plan(spec.run_id)
+    except LedgerError as error:
+        if isinstance(error.__cause__, NotFound):  # it began nothing
+            return
+        raise
+    folder.mkdir()
+    fold = await open_fold(ledger, spec.run_id, plan, folder, has_manifest=False)
+    if fold is None:
+        return
+    times, rows = folder / "times.parquet", folder / "findings.parquet"
+    await write_times(ledger, spec.run_id, times)
+    with closing(fold):
+        await asyncio.to_thread(
+            fold.execute,
+            f"""
+            COPY (
+                SELECT {quoted(spec.run_id)} AS run_id, status IN ({_listed(DISPROOFS)}) AS is_disproof,
+                       {_by_bytes_sql(spec)} AS by_bytes, least(epoch(finished_at), written_at) AS earliest,
+                       greatest(epoch(finished_at), written_at) AS latest, reason, key, version_id, etag,
+                       {quoted(spec.destination.location.bucket)} AS copy_bucket, {copy_key_sql(spec)} AS copy_key,
+                       destination_version_id AS copy_version_id, destination_etag AS copy_etag
+                FROM folded JOIN {parquet(times)} USING (file) WHERE status IN ({_listed(statuses)})
+            ) TO {quoted(str(rows))} (FORMAT parquet)
+            """,
+        )
+    await asyncio.to_thread(
+        connection.execute,
+        f"INSERT INTO findings BY NAME FROM {parquet(rows)} SEMI JOIN proven USING (key, copy_bucket, copy_key)",
+    )
+
+
+def _by_bytes_sql(spec: RunSpec) -> str:
+    """Whether a finding is about the bytes of the copy, in doubt that of a disproof is.
+
+    A copy is one: it made the bytes. What a report of checksums at rest proves is as old as the
+    report, so it answers no disproof by bytes.
+    """
+    options = spec.options
+    is_deep = bool(options.get("deep"))
+    is_at_rest = bool(options.get("source_checksums") or options.get("destination_checksums"))
+    checksum = quoted(Evidence.CHECKSUM.value)
+    return f"""(evidence = {quoted(Evidence.CONTENT.value)} OR status = {quoted(Status.COPIED.value)}
+        OR (evidence = {checksum} AND CASE WHEN status IN ({_listed(DISPROOFS)}) THEN {is_deep or is_at_rest}
+            ELSE {is_deep and spec.job == "verify"} AND coalesce(reason, '') = '' END))"""
+
+
+def _object(connection: duckdb.DuckDBPyConnection) -> None:
+    """Give each proof that a disproof voids, and that nothing restores, its objection."""
+    place = "key = {0}.key AND {1}.copy_bucket = {0}.copy_bucket AND {1}.copy_key = {0}.copy_key"
+
+    def own(column: str) -> str:
+        return f"nullif(nullif({column}, ''), {quoted(NULL_VERSION)})"
+
+    def both(column: str, one: str, other: str) -> str:
+        """Both name a version."""
+        return f"{own(f'{one}.{column}')} IS NOT NULL AND {own(f'{other}.{column}')} IS NOT NULL"
+
+    may_be = f"""
+        proven.{place.format("bad", "proven")}
+        AND CASE WHEN {both("version_id", "bad", "proven")} THEN bad.version_id = proven.version_id
+            ELSE coalesce(bad.etag = proven.etag, true) END
+        AND (NOT ({both("copy_version_id", "bad", "proven")}) OR bad.copy_version_id = proven.copy_version_id)"""
+    is_same = f"""
+        proven.{place.format("good", "proven")}
+        AND CASE WHEN {both("version_id", "good", "proven")} THEN good.version_id = proven.version_id
+            ELSE coalesce(good.etag = proven.etag, false) END
+        AND CASE WHEN {both("copy_version_id", "good", "proven")} THEN good.copy_version_id = proven.copy_version_id
+            ELSE coalesce(good.copy_etag = proven.copy_etag, false) END"""
+    connection.execute(
+        f"""
+        CREATE TABLE voided AS
+        WITH doubted AS (
+            SELECT proven.rowid AS proof, bad.rowid AS finding
+            FROM proven JOIN findings AS bad ON {may_be}
+            WHERE bad.is_disproof AND NOT proven.in_archive
+        ), restored AS (
+            SELECT proof, finding
+            FROM doubted JOIN proven ON proven.rowid = proof JOIN findings AS bad ON bad.rowid = finding
+            JOIN findings AS good ON {is_same}
+            WHERE NOT good.is_disproof AND good.earliest > bad.latest AND (good.by_bytes OR NOT bad.by_bytes)
+        )
+        SELECT proof, arg_max(run_id, latest) AS run_id, arg_max(reason, latest) AS reason
+        FROM doubted ANTI JOIN restored USING (proof, finding) JOIN findings ON findings.rowid = finding
+        GROUP BY proof;
+        UPDATE proven SET objection =
+            'run ' || voided.run_id || ' disproved its copy (' || voided.reason || '), and no run has proven it as '
+            || 'well since: copy it again with sealift runs retry ' || voided.run_id
+        FROM voided WHERE proven.rowid = voided.proof AND proven.objection IS NULL
+        """
+    )
+
+
+def _listed(statuses: Iterable[Status]) -> str:
+    return ", ".join(quoted(status.value) for status in sorted(statuses))

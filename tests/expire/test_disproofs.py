@@ -1,0 +1,224 @@
+"""Disproofs: which proofs of a replica a verify run voids, by the ledger alone."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import duckdb
+import pyarrow as pa
+import pytest
+
+import jobs.expire.disproofs
+from jobs.core.model import Attributes, Location, ObjectVersion
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status
+from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.errors import LedgerError
+from jobs.expire.disproofs import object_to_disproved
+from jobs.expire.proofs import PROVEN, add_proofs
+from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.s3.store import UNGUARDED
+from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
+from tests.doubles.memory_store import MemoryStore
+
+NOON = 1_750_000_000.0
+SIDES = Side(Location("docs", "in/")), Side(Location("copies", "out/"))
+
+
+class Run(NamedTuple):
+    """A run over one key. `second`: when S3 received its outcome, after noon; `said`: when the worker said it was."""
+
+    name: str
+    second: float
+    status: Status
+    evidence: Evidence = Evidence.MD5_ETAG
+    reason: str = ""
+    job: str = "verify"
+    options: Mapping[str, Any] = {}
+    version_id: str | None = None
+    etag: str | None = "e"
+    copy_version_id: str | None = None
+    copy_etag: str | None = "e"
+    said: float | None = None
+    report: Mapping[str, Any] | None = None
+    sides: tuple[Side, Side] = SIDES
+
+    @property
+    def run_id(self) -> str:
+        return f"20250615T150640Z-{self.job}-{hashlib.sha256(self.name.encode()).hexdigest()[:6]}"
+
+
+COPIED = Run("1-copy", 10, Status.COPIED, job="replicate")
+BY_BYTES = Run("2-deep", 20, Status.MISMATCHED, Evidence.CONTENT, "content differs at byte 3", options={"deep": True})
+BY_HEAD = Run("2-head", 20, Status.MISMATCHED, reason="MD5 differs")
+VERIFIED = Run("3-head", 30, Status.VERIFIED)
+DEEP = Run("3-deep", 30, Status.VERIFIED, Evidence.CONTENT, options={"deep": True})
+
+
+class Books:
+    """A ledger in memory, with a clock of its own."""
+
+    def __init__(self) -> None:
+        self.now = NOON
+        self.store = MemoryStore(clock=lambda: self.now)
+        self.store.create_bucket("ledger")
+        self.ledger = Ledger(self.store, Location("ledger"))
+
+
+async def write(books: Books, run: Run) -> RunSpec:
+    books.now, ledger = NOON + run.second, books.ledger
+    spec = RunSpec(run.run_id, run.job, NOON, *run.sides, "m", dict(run.options))
+    await ledger.create(spec)
+    row = ObjectVersion(0, "in/k", run.version_id, etag=run.etag, size_bytes=1, last_modified=1.0)
+    rows = pa.Table.from_batches([version_batch([row])])
+    shard = rows.add_column(0, "row", pa.array([0], pa.int64())).cast(shard_schema())
+    await ledger.write_shard(run.run_id, 0, write_parquet(shard))
+    await ledger.publish_plan(run.run_id, Plan(1, 1, (ShardSummary(1, 1),)))
+    outcome = Outcome(
+        0,
+        "in/k",
+        run.version_id,
+        run.status,
+        run.reason,
+        run.evidence,
+        etag=run.etag,
+        destination_version_id=run.copy_version_id,
+        destination_etag=run.copy_etag,
+        finished_at=NOON + (run.second if run.said is None else run.said),
+        attempt="a",
+    )
+    await ledger.write_checkpoint(
+        run.run_id, Checkpoint(0, "a", 0, 1, int(run.status not in GOOD), 1), write_outcomes([outcome])
+    )
+    if run.report is not None:
+        await ledger.publish_report(run.run_id, dict(run.report))
+    return spec
+
+
+def objection(folder: Path, proving: Run, *others: Run) -> str | None:
+    """The objection to the proof of `proving`, beside other runs in the ledger."""
+
+    async def look() -> str | None:
+        books = Books()
+        spec = await write(books, proving)
+        for run in others:
+            await write(books, run)
+        connection = duckdb.connect()
+        connection.execute(f"CREATE TABLE proven ({PROVEN})")
+        await add_proofs(books.ledger, spec, folder / "proofs", connection)
+        connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
+        await object_to_disproved(books.ledger, "docs", folder / "disproofs", connection)
+        ((found,),) = connection.execute("SELECT objection FROM proven").fetchall()
+        return None if found is None else str(found)
+
+    return asyncio.run(look())
+
+
+def test_a_proof_that_a_later_run_disproved_gets_an_objection_that_names_both(tmp_path: Path) -> None:
+    found = objection(tmp_path, COPIED, BY_BYTES)
+    assert found is not None
+    assert BY_BYTES.run_id in found
+    assert "content differs at byte 3" in found
+
+
+COPIED_LATER = COPIED._replace(name="3-copy", second=30)
+VOID = [
+    ("the copy is wrong by what S3 keeps", COPIED, [BY_HEAD]),
+    ("nothing was at the destination", COPIED, [BY_HEAD._replace(status=Status.MISSING, copy_etag=None)]),
+    ("the newer proof did not look at bytes", VERIFIED, [BY_BYTES]),
+    ("nor did this one", COPIED, [BY_BYTES, VERIFIED]),
+    ("a checksum beside the bytes is no look at them", VERIFIED._replace(evidence=Evidence.CHECKSUM), [BY_BYTES]),
+    (
+        "a report of checksums at rest is older than its run",
+        DEEP._replace(evidence=Evidence.CHECKSUM, reason="checksums at rest: destination 9 h old"),
+        [BY_BYTES],
+    ),
+    (
+        "the bytes had another checksum at rest",
+        VERIFIED,
+        [BY_BYTES._replace(evidence=Evidence.CHECKSUM, options={"destination_checksums": {"uri": "s3://r/m"}})],
+    ),
+    ("the proof is of the same second", DEEP._replace(second=20), [BY_BYTES]),
+    ("the worker's clock was fast", COPIED._replace(said=60), [BY_BYTES]),
+    ("the disproving worker's clock was slow", COPIED, [BY_BYTES._replace(said=1)]),
+    ("the versions of both sides are named", COPIED._replace(version_id="v", copy_version_id="c"), [
+        BY_BYTES._replace(version_id="v", copy_version_id="c")
+    ]),
+    ("one run names no version", COPIED._replace(version_id="v", copy_version_id="c"), [BY_BYTES]),
+    ("nor does the other", COPIED, [BY_BYTES._replace(version_id="v", copy_version_id="c")]),
+    ("a report says nothing of a stopped run", COPIED, [
+        BY_BYTES._replace(report={"state": "incomplete", "outcomes": {"verified": 1}})
+    ]),
+    ("a report counts it", COPIED, [BY_BYTES._replace(report={"state": "complete", "outcomes": {"mismatched": 1}})]),
+    ("another version is proven since", COPIED._replace(version_id="v", copy_version_id="c"), [
+        BY_BYTES._replace(version_id="v"), DEEP._replace(version_id="v", copy_version_id="d")
+    ]),
+    ("it was disproved again", COPIED, [BY_BYTES, DEEP, BY_BYTES._replace(name="4-deep", second=40)]),
+    ("the prefixes are spelled in another way", COPIED, [
+        BY_BYTES._replace(sides=(Side(Location("docs", "in/k")), Side(Location("copies", "out/k"))))
+    ]),
+]  # fmt: skip
+LEFT = [
+    ("nothing disproves it", COPIED, [VERIFIED]),
+    ("the proof is newer", VERIFIED, [BY_HEAD]),
+    ("a copy over it is newer", COPIED_LATER, [BY_BYTES]),
+    ("the bytes were read since", COPIED, [BY_BYTES, DEEP]),
+    ("the bytes of the copy alone were read since", COPIED, [BY_BYTES, DEEP._replace(evidence=Evidence.CHECKSUM)]),
+    ("another run proves it as well since", COPIED, [BY_HEAD, VERIFIED]),
+    ("it is another version of the copy", COPIED._replace(version_id="v", copy_version_id="c"), [
+        BY_BYTES._replace(version_id="v", copy_version_id="d")
+    ]),
+    ("it is another version of the original", COPIED._replace(version_id="v"), [BY_BYTES._replace(version_id="w")]),
+    ("it was about other content", COPIED, [BY_BYTES._replace(etag="f")]),
+    ("it is about another copy", COPIED, [BY_BYTES._replace(sides=(SIDES[0], Side(Location("copies", "else/"))))]),
+    ("it is about another bucket", COPIED, [BY_BYTES._replace(sides=(Side(Location("other", "in/")), SIDES[1]))]),
+    ("nobody knows", COPIED, [BY_BYTES._replace(status=Status.UNVERIFIABLE)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "proving", "others"), VOID, ids=[each[0] for each in VOID])
+def test_what_voids_a_proof(tmp_path: Path, why: str, proving: Run, others: list[Run]) -> None:
+    assert objection(tmp_path, proving, *others), why
+
+
+@pytest.mark.parametrize(("why", "proving", "others"), LEFT, ids=[each[0] for each in LEFT])
+def test_what_leaves_a_proof_as_it_is(tmp_path: Path, why: str, proving: Run, others: list[Run]) -> None:
+    assert objection(tmp_path, proving, *others) is None, why
+
+
+def test_the_docstring_shows_what_restores_a_proof(tmp_path: Path) -> None:
+    lines = [line for line in (jobs.expire.disproofs.__doc__ or "").splitlines() if line.startswith("|")]
+    cells = [[cell.strip() for cell in re.split(r"\|", line)[1:4]] for line in lines[2:]]
+    looks = {"what S3 keeps beside the bytes": BY_HEAD, "the bytes": BY_BYTES}
+    proofs = {
+        "anything": [VERIFIED, DEEP, COPIED_LATER],
+        "what S3 keeps beside the bytes": [VERIFIED],
+        "the bytes of both, or a new copy over it": [DEEP, COPIED_LATER],
+    }
+    played = 0
+    for disproof, proof, counts in cells:
+        for each in proofs[proof]:
+            folder = tmp_path / str(played)
+            folder.mkdir()
+            assert (objection(folder, each, looks[disproof]) is None) == (counts == "again"), (disproof, each)
+            played += 1
+    assert played == 6
+
+
+def test_a_run_that_cannot_be_read_ends_the_plan_for_it_may_have_found_anything(tmp_path: Path) -> None:
+    async def look() -> None:
+        books = Books()
+        spec = await write(books, COPIED)
+        await books.store.put("ledger", f"runs/{BY_BYTES.run_id}/spec.json", b"{", Attributes(), guard=UNGUARDED)
+        connection = duckdb.connect()
+        connection.execute(f"CREATE TABLE proven ({PROVEN})")
+        await add_proofs(books.ledger, spec, tmp_path / "proofs", connection)
+        connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
+        with pytest.raises(LedgerError, match=BY_BYTES.run_id):
+            await object_to_disproved(books.ledger, "docs", tmp_path / "disproofs", connection)
+
+    asyncio.run(look())
