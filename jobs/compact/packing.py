@@ -222,8 +222,9 @@ def _is_full(group: list[ObjectVersion], size: TarSize, row: ObjectVersion, rule
     if last.last_modified != row.last_modified and period(last.last_modified) != period(row.last_modified):
         return True
     is_half_full = 2 * size.size_bytes >= rule.target_bytes or 2 * len(group) >= rule.members_max
-    return is_half_full and _folder(last.key) != _folder(row.key)
+    return is_half_full and folder_of(last.key) != folder_of(row.key)
 
 
-def _folder(key: str) -> str:
+def folder_of(key: str) -> str:
+    """The key up to its last `/`, which is included. Empty without one."""
     return key[: key.rfind("/") + 1]

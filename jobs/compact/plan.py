@@ -7,7 +7,7 @@ again.
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -21,26 +21,23 @@ import pyarrow.parquet as pq
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
 from jobs.compact.archived import archived_rows_sql, archived_versions, renew_indexes
+from jobs.compact.grouping import Group, group_rows
 from jobs.compact.job import CompactOptions
-from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, cut, tar_size
-from jobs.compact.savings import Economy, Savings, refusal, weigh
+from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule
+from jobs.compact.savings import Economy, Savings, refusal
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
-from jobs.core.model import ObjectVersion
 from jobs.core.pricing import PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
-from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
+from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool, write_shards
 from jobs.runs.request import Planned, Request, check_apart, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.s3.sessions import open_side
 from jobs.tables.duck import scratch_folder
-from jobs.tables.rows import shard_schema, write_parquet
-
-_COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
 
 
 async def plan_run(
@@ -102,7 +99,7 @@ class Grouped:
 
     rows: int = 0
     size_bytes: int = 0
-    shards: list[ShardSummary] = field(default_factory=list)
+    shards: Sequence[ShardSummary] = ()
     excluded: Mapping[str, int] = field(default_factory=dict)
     archives: int = 0
     unknown_sizes: int = 0
@@ -156,11 +153,10 @@ async def plan_groups(
             wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
             limit = ShardSummary(-(-rows // max(wanted, 1)), -(-size_bytes // max(wanted, 1)))
             spread = _Spread(sorting.in_packing_order(), rule, economy, grouped, limit)
-            tables = spread.shards()
-            while (table := await asyncio.to_thread(next, tables, None)) is not None:
-                await write_shard(len(grouped.shards), await asyncio.to_thread(_encode, table, grouped))
+            grouped.shards, _ = await write_shards(spread.shards(), write_shard)
         finally:
             sorting.connection.close()
+    grouped.rows, grouped.size_bytes = rows, size_bytes
     grouped.excluded = dict(excluded) | {
         name: count for name, count in (("already_archived", left_out), ("duplicate", duplicates)) if count
     }
@@ -231,61 +227,36 @@ class _Spread:
     economy: Economy
     grouped: Grouped
     limit: ShardSummary
-    _pending: deque[pa.RecordBatch] = field(default_factory=deque)
 
     def shards(self) -> Iterator[pa.Table]:
         """A table for each shard: at least one group, and further ones while it is below the
         limit.
         """
+        pending: list[pa.Table] = []
         rows = size_bytes = 0
-        for group in cut(self._rows(), self.rule):
-            self._weigh(group)
-            rows += len(group)
-            size_bytes += sum(row.size_bytes or 0 for row in group)
-            if rows >= self.limit.rows or size_bytes >= self.limit.size_bytes > 0:
-                yield self._take(rows)
-                rows = size_bytes = 0
+        for table, groups in group_rows(self.batches, self.rule, self.economy):
+            start = end = 0
+            for group in groups:
+                self._count(group)
+                end += group.rows
+                rows += group.rows
+                size_bytes += group.size_bytes
+                if rows >= self.limit.rows or size_bytes >= self.limit.size_bytes > 0:
+                    yield pa.concat_tables([*pending, table.slice(start, end - start)])
+                    pending, start = [], end
+                    rows = size_bytes = 0
+            if start < end:
+                pending.append(table.slice(start))
         if rows:
-            yield self._take(rows)
+            yield pa.concat_tables(pending)
 
-    def _rows(self) -> Iterator[ObjectVersion]:
-        for batch in self.batches:
-            self._pending.append(batch)
-            for values in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
-                row = ObjectVersion(0, *values)
-                yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
-
-    def _weigh(self, group: list[ObjectVersion]) -> None:
-        savings = weigh(group, self.economy, self.rule)
-        unknown = sum(row.size_bytes is None and not row.is_delete_marker for row in group)
-        self.grouped.unknown_sizes += unknown
-        why = None if unknown else refusal(savings, self.economy)
-        if tar_size(group, self.rule).part_bytes() is None:
+    def _count(self, group: Group) -> None:
+        self.grouped.unknown_sizes += group.unknown_sizes
+        why = None if group.unknown_sizes else refusal(group.savings, self.economy)
+        if group.archive.part_bytes() is None:
             why = TOO_BIG
         if why is not None:
-            self.grouped.left_alone[why] += len(group)
+            self.grouped.left_alone[why] += group.rows
             return
         self.grouped.archives += 1
-        self.grouped.packed = self.grouped.packed.plus(savings)
-
-    def _take(self, rows: int) -> pa.Table:
-        """Remove and return the first of the pending rows."""
-        taken = []
-        while rows:
-            batch = self._pending.popleft()
-            taken.append(batch.slice(0, rows))
-            if batch.num_rows > rows:
-                self._pending.appendleft(batch.slice(rows))
-            rows -= taken[-1].num_rows
-        return pa.Table.from_batches(taken)
-
-
-def _encode(table: pa.Table, grouped: Grouped) -> bytes:
-    """A shard's file with numbered rows. Counts them."""
-    numbers = pa.array(range(grouped.rows, grouped.rows + table.num_rows), pa.int64())
-    numbered = table.add_column(0, "row", numbers).cast(shard_schema())
-    size_bytes = sum(size for size in table["size_bytes"].to_pylist() if size is not None)
-    grouped.rows += table.num_rows
-    grouped.size_bytes += size_bytes
-    grouped.shards.append(ShardSummary(table.num_rows, size_bytes))
-    return write_parquet(numbered)
+        self.grouped.packed = self.grouped.packed.plus(group.savings)

@@ -96,6 +96,52 @@ class Economy:
         known = self.prices.get(name or "STANDARD")
         return known or Prices(*map(max, zip(*self.prices.values(), strict=True)))
 
+    def billing(self, name: str | None) -> Billing:
+        """How objects of a class are billed."""
+        name = name or "STANDARD"
+        prices, standard = self.of_class(name), self.of_class("STANDARD")
+        overhead_bytes, in_standard = OVERHEAD_BYTES.get(name, (0, 0))
+        return Billing(
+            prices,
+            MINIMUM_BYTES.get(name, 0),
+            overhead_bytes,
+            in_standard * standard.storage_per_gib_month,
+            prices.storage_per_gib_month,
+            prices.idle_storage_per_gib_month or prices.storage_per_gib_month,
+            prices.monitoring_per_1000 / 1000,
+            MINIMUM_DAYS.get(name, 0),
+        )
+
+
+class Billing(NamedTuple):
+    """How an object of a class is billed.
+
+    Nobody reads what is worth packing, so INTELLIGENT_TIERING has it in its Archive Instant Access
+    tier. Smaller objects it never moves: `monitored_per_gib` and `monitoring` are for the others.
+    """
+
+    prices: Prices
+    minimum_bytes: int
+    overhead_bytes: int
+    overhead_gib_dollars: float
+    per_gib: float
+    monitored_per_gib: float
+    monitoring: float
+    minimum_days: int
+
+    def monthly(self, size_bytes: int) -> float:
+        """The dollars of an object a month."""
+        billed = max(size_bytes, self.minimum_bytes) + self.overhead_bytes
+        is_monitored = size_bytes >= MONITORED_BYTES
+        rate = self.monitored_per_gib if is_monitored else self.per_gib
+        return (billed * rate + self.overhead_gib_dollars) / GIB + is_monitored * self.monitoring
+
+    def months_left(self, last_modified: float | None, at: float) -> float:
+        """How many months the original still has to stay in its class to be deleted for free."""
+        if not self.minimum_days or last_modified is None:
+            return 0.0
+        return max(0.0, self.minimum_days - (at - last_modified) / 86_400) / DAYS_A_MONTH
+
 
 class Savings(NamedTuple):
     """Savings of one group or, added up, of many. Dollars.
@@ -138,6 +184,7 @@ class Savings(NamedTuple):
 def weigh(rows: Iterable[ObjectVersion], economy: Economy, rule: PackingRule) -> Savings:
     """The savings of packing these rows into one archive, by this rule."""
     dollars: defaultdict[str, float] = defaultdict(float)
+    billings: dict[str | None, Billing] = {}
     members = size_bytes = 0
     archive = TarSize()
     for row in rows:
@@ -145,30 +192,35 @@ def weigh(rows: Iterable[ObjectVersion], economy: Economy, rule: PackingRule) ->
         members += 1
         size_bytes += size
         archive = archive.plus(row, rule)
-        monthly = _monthly(size, row.storage_class, economy)
-        prices = economy.of_class(row.storage_class)
+        billing = billings.get(row.storage_class) or economy.billing(row.storage_class)
+        billings[row.storage_class] = billing
+        monthly = billing.monthly(size)
         dollars["before"] += monthly
-        dollars["gets"] += prices.get_per_1000 / 1000
-        dollars["retrieval"] += size / GIB * prices.retrieval_per_gib
-        dollars["early_delete"] += monthly * _months_left(row, economy.at)
-        dollars["thaw"] += size / GIB * prices.thaw_per_gib + prices.thaw_per_1000 / 1000
+        dollars["early_delete"] += monthly * billing.months_left(row.last_modified, economy.at)
+        dollars["gets"] += billing.prices.get_per_1000 / 1000
+        dollars["retrieval"] += size / GIB * billing.prices.retrieval_per_gib
+        dollars["thaw"] += size / GIB * billing.prices.thaw_per_gib + billing.prices.thaw_per_1000 / 1000
+    return of_archive(members, size_bytes, archive, dollars, economy)
+
+
+def of_archive(
+    members: int, size_bytes: int, archive: TarSize, dollars: Mapping[str, float], economy: Economy
+) -> Savings:
+    """The savings of an archive, from what its members cost by field of `Savings`."""
     written = economy.of_class(economy.storage_class)
     parts = archive.parts
     # One PutObject, or the begin and the parts of an upload, and its completion.
     requests = written.put_per_1000 + ((parts + 1) * written.part_per_1000 if parts > 1 else 0.0)
+    index_per_gib = economy.of_class("STANDARD").storage_per_gib_month
     return Savings(
         members,
         size_bytes,
         archive.size_bytes,
-        dollars["before"],
-        _monthly(archive.size_bytes, economy.storage_class, economy)
-        + members * INDEX_BYTES_PER_MEMBER / GIB * economy.of_class("STANDARD").storage_per_gib_month,
-        dollars["gets"],
-        dollars["retrieval"],
-        requests / 1000,
-        dollars["early_delete"],
-        dollars["thaw"],
-        parts,
+        after=economy.billing(economy.storage_class).monthly(archive.size_bytes)
+        + members * INDEX_BYTES_PER_MEMBER / GIB * index_per_gib,
+        puts=requests / 1000,
+        parts=parts,
+        **dollars,
     )
 
 
@@ -191,26 +243,3 @@ def refusal(savings: Savings, economy: Economy) -> str | None:
         shown = f"{months:.0f}" if months < 10_000 else "more than 10,000"
         return f"would not pay: breaks even after {shown} months, the limit is {economy.payback_months:g}"
     return None
-
-
-def _monthly(size_bytes: int, storage_class: str | None, economy: Economy) -> float:
-    """The cost of an object a month.
-
-    Nobody reads what is worth packing, so INTELLIGENT_TIERING has it in its Archive Instant Access
-    tier. Smaller objects it never moves.
-    """
-    name = storage_class or "STANDARD"
-    more, in_standard = OVERHEAD_BYTES.get(name, (0, 0))
-    billed = max(size_bytes, MINIMUM_BYTES.get(name, 0)) + more
-    prices, standard = economy.of_class(name), economy.of_class("STANDARD").storage_per_gib_month
-    is_monitored = size_bytes >= MONITORED_BYTES
-    rate = (is_monitored and prices.idle_storage_per_gib_month) or prices.storage_per_gib_month
-    return (billed * rate + in_standard * standard) / GIB + is_monitored * prices.monitoring_per_1000 / 1000
-
-
-def _months_left(row: ObjectVersion, at: float) -> float:
-    """How many months the original still has to stay in its class to be deleted for free."""
-    days = MINIMUM_DAYS.get(row.storage_class or "STANDARD", 0)
-    if not days or row.last_modified is None:
-        return 0.0
-    return max(0.0, days - (at - row.last_modified) / 86_400) / DAYS_A_MONTH

@@ -78,7 +78,7 @@ async def plan_rows(
             wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
             await asyncio.to_thread(sorting.spread, wanted)
             groups = await asyncio.to_thread(sorting.groups)
-            summaries, keys = await _write(sorting.shards(rows, spooled_bytes, wanted), write_shard)
+            summaries, keys = await write_shards(sorting.shards(rows, spooled_bytes, wanted), write_shard)
         finally:
             sorting.connection.close()
     if duplicates:
@@ -175,8 +175,11 @@ def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-async def _write(tables: Iterator[pa.Table], write_shard: WriteShard) -> tuple[tuple[ShardSummary, ...], int]:
-    """Number the rows and write the shards. Returns their summaries and the number of keys."""
+async def write_shards(tables: Iterator[pa.Table], write_shard: WriteShard) -> tuple[tuple[ShardSummary, ...], int]:
+    """Number the rows of each table and write them as a shard.
+
+    Returns the shards' summaries and the number of keys, where the rows of a key are neighbours.
+    """
     summaries: list[ShardSummary] = []
     row = keys = 0
     table = await asyncio.to_thread(next, tables, None)
@@ -196,6 +199,7 @@ def _encode(table: pa.Table, first_row: int) -> tuple[bytes, ShardSummary, int]:
     rows = table.num_rows
     key: Any = table["key"].combine_chunks()
     keys = 1 + (pc.sum(pc.not_equal(key[1:], key[:-1])).as_py() or 0)
-    numbered = table.set_column(0, "row", pa.array(range(first_row, first_row + rows), pa.int64()))
+    numbers = pa.array(range(first_row, first_row + rows), pa.int64())
+    numbered = table.select(manifest_schema().names).add_column(0, "row", numbers)
     summary = ShardSummary(rows, pc.sum(table["size_bytes"]).as_py() or 0)
     return write_parquet(numbered.cast(shard_schema())), summary, keys

@@ -21,6 +21,8 @@ SPLIT_ROWS = 100_000
 SPLIT_BYTES = 16 * 1024**2
 SLAB_BYTES = 32 * 1024**2
 MAX_SLABS = 512
+PACKING_SORT_LIMIT = "160MB"
+"""A sort of all rows at once spills early, and takes no longer for it."""
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
@@ -38,8 +40,10 @@ class Sorting:
     def leave_out(self, places_sql: Callable[[str], str]) -> int:
         """Leave out the rows whose `place` the SQL selects from a relation → how many they are."""
         self.connection.execute(f"CREATE TABLE left_out AS {places_sql(self._relation)}")
-        self._relation = f"(FROM {self._relation} ANTI JOIN left_out USING (place))"
-        return int(self._one("SELECT count(*) FROM left_out")[0])
+        count = int(self._one("SELECT count(*) FROM left_out")[0])
+        if count:
+            self._relation = f"(FROM {self._relation} ANTI JOIN left_out USING (place))"
+        return count
 
     def count(self) -> tuple[int, int, int]:
         """(rows, bytes, duplicates).
@@ -149,15 +153,23 @@ class Sorting:
         """All rows by the month of their last change, then by key, versions oldest first, for
         archives.
 
-        This is the order of `jobs.compact.packing.sort_key`. Times are numbers.
+        This is the order of `jobs.compact.packing.sort_key`. Times are numbers. The sorted rows wait
+        in a file, so that the database takes no memory any more while they are grouped.
         """
-        self.connection.execute("SET threads = 1")
+        self.connection.execute(f"SET threads = 1; SET memory_limit = '{PACKING_SORT_LIMIT}'")
         names = ", ".join(manifest_schema().names)
-        return self._stream(
+        rows: Any = self.connection.sql(
             f"SELECT {names} FROM {self._relation} "
             "ORDER BY coalesce(strftime(make_timestamp(last_modified), '%Y-%m'), 'undated'), "
             "key, is_latest, last_modified NULLS FIRST, place DESC"
-        )
+        ).to_arrow_reader(BATCH_ROWS)
+        path = self._folder / "sorted"
+        with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as writer:
+            for batch in rows:
+                writer.write_batch(batch)
+        self.connection.close()  # gives its memory back
+        with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as batches:
+            yield from batches
 
     def _pack(self, loads_bytes: list[int]) -> None:
         """Write the shard of each key in `big` to packed.parquet."""
