@@ -8,7 +8,8 @@ from __future__ import annotations
 import asyncio
 import tempfile
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -123,22 +124,43 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
     Returns the rows left out, by filter, and the bytes that the others would take in memory.
     """
     excluded: Counter[str] = Counter()
+    place = spooled_bytes = 0
     pending: list[pa.RecordBatch] = []
-    place = waiting_bytes = spooled_bytes = 0
     schema = _spooled(pa.RecordBatch.from_pylist([], manifest_schema()), 0).schema
     with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=REPETITIVE) as writer:
-        async for batch in batches:
+
+        def add(batch: pa.RecordBatch) -> None:
+            nonlocal place, spooled_bytes
             taken = _spooled(select_rows(batch, selection, excluded), place)
             place += taken.num_rows
+            spooled_bytes += taken.nbytes
             pending.append(taken)
-            waiting_bytes += taken.nbytes
-            if waiting_bytes >= SPOOL_BYTES:
+            if sum(each.nbytes for each in pending) >= SPOOL_BYTES:
                 writer.write_table(pa.Table.from_batches(pending))
-                spooled_bytes += waiting_bytes
-                pending, waiting_bytes = [], 0
+                pending.clear()
+
+        async with aclosing(read_ahead(batches)) as ahead:
+            async for batch in ahead:
+                await asyncio.to_thread(add, batch)
         if pending:
             writer.write_table(pa.Table.from_batches(pending))
-    return excluded, spooled_bytes + waiting_bytes
+    return excluded, spooled_bytes
+
+
+async def read_ahead(batches: AsyncIterator[pa.RecordBatch]) -> AsyncGenerator[pa.RecordBatch, None]:
+    """Yield each batch while the next one is being read."""
+
+    async def read() -> pa.RecordBatch | None:
+        return await anext(batches, None)
+
+    reading = asyncio.create_task(read())
+    try:
+        while (batch := await reading) is not None:
+            reading = asyncio.create_task(read())
+            yield batch
+    finally:
+        if not reading.done():  # a reader that is at work cannot be closed
+            await asyncio.wait([reading])
 
 
 def refuse_larger(shard: bytes, largest_bytes: int) -> None:
@@ -170,7 +192,7 @@ def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
     key_hashes = shards.hash_keys(batch["key"].cast(pa.binary()).to_pylist())
     columns = {name: batch[name] for name in batch.schema.names}
     columns["last_modified"] = columns["last_modified"].cast(pa.int64())
-    columns["place"] = pa.array(range(place, place + batch.num_rows), pa.int64())
+    columns["place"] = _numbers(place, batch.num_rows)
     columns["key_hash"] = pa.array(key_hashes, pa.uint32())
     return pa.RecordBatch.from_pydict(columns)
 
@@ -199,7 +221,11 @@ def _encode(table: pa.Table, first_row: int) -> tuple[bytes, ShardSummary, int]:
     rows = table.num_rows
     key: Any = table["key"].combine_chunks()
     keys = 1 + (pc.sum(pc.not_equal(key[1:], key[:-1])).as_py() or 0)
-    numbers = pa.array(range(first_row, first_row + rows), pa.int64())
-    numbered = table.select(manifest_schema().names).add_column(0, "row", numbers)
+    numbered = table.select(manifest_schema().names).add_column(0, "row", _numbers(first_row, rows))
     summary = ShardSummary(rows, pc.sum(table["size_bytes"]).as_py() or 0)
     return write_parquet(numbered.cast(shard_schema())), summary, keys
+
+
+def _numbers(first: int, count: int) -> Any:
+    """So many numbers from the first on."""
+    return pc.cumulative_sum(pa.repeat(pa.scalar(1, pa.int64()), count), start=pa.scalar(first - 1))

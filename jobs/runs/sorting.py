@@ -19,7 +19,7 @@ from jobs.tables.rows import manifest_schema
 BATCH_ROWS = 20_000
 SPLIT_ROWS = 100_000
 SPLIT_BYTES = 16 * 1024**2
-SLAB_BYTES = 32 * 1024**2
+SLAB_BYTES = 16 * 1024**2
 MAX_SLABS = 512
 PACKING_SORT_LIMIT = "160MB"
 """A sort of all rows at once spills early, and takes no longer for it."""
@@ -153,8 +153,8 @@ class Sorting:
         """All rows by the month of their last change, then by key, versions oldest first, for
         archives.
 
-        This is the order of `jobs.compact.packing.sort_key`. Times are numbers. The sorted rows wait
-        in a file, so that the database takes no memory any more while they are grouped.
+        This is the order of `jobs.compact.packing.sort_key`. Times are numbers. The sorted rows
+        wait in a file, so that the database takes no memory while they are grouped.
         """
         self.connection.execute(f"SET threads = 1; SET memory_limit = '{PACKING_SORT_LIMIT}'")
         names = ", ".join(manifest_schema().names)

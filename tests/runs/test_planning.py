@@ -22,7 +22,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, LimitExceeded
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
-from jobs.runs.planning import PlannedShards, forecast, plan_rows, refuse_larger
+from jobs.runs.planning import PlannedShards, forecast, plan_rows, read_ahead, refuse_larger
 from jobs.tables.rows import manifest_schema, read_shard, shard_schema
 from tests.doubles.examples import examples
 
@@ -327,6 +327,62 @@ def plan_many():
     # not ru_maxrss: a process has that of the test process which started it, if that is larger
     (peak_kib,) = [line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line]
     print(planned.rows, int(peak_kib) // 1024)
+
+
+def test_the_next_batch_is_read_while_one_is_worked_at():
+    async def run():
+        asked = [asyncio.Event() for _ in range(3)]
+
+        async def batches():
+            for number, event in enumerate(asked):
+                event.set()
+                yield batch_of([row(f"k{number}")])
+
+        taken = []
+        async for batch in read_ahead(batches()):
+            taken += batch["key"].to_pylist()
+            await asyncio.wait_for(asked[min(len(taken), 2)].wait(), 30)
+        return taken
+
+    assert asyncio.run(run()) == ["k0", "k1", "k2"]
+
+
+def test_a_reader_that_fails_fails_the_plan_behind_its_rows():
+    async def run():
+        async def batches():
+            yield batch_of([row("k0")])
+            raise ConfigError("unreadable")
+
+        ahead = read_ahead(batches())
+        first = await anext(ahead)
+        with pytest.raises(ConfigError, match="unreadable"):
+            await anext(ahead)
+        return first["key"].to_pylist()
+
+    assert asyncio.run(run()) == ["k0"]
+
+
+def test_a_reader_ends_its_read_before_it_is_left():
+    async def run():
+        reading, go_on = asyncio.Event(), asyncio.Event()
+        ended = []
+
+        async def batches():
+            yield batch_of([row("k0")])
+            reading.set()
+            await go_on.wait()
+            ended.append(True)
+            yield batch_of([row("k1")])
+
+        ahead = read_ahead(batches())
+        await anext(ahead)
+        await reading.wait()
+        leaving = asyncio.create_task(ahead.aclose())
+        go_on.set()
+        await leaving
+        return ended
+
+    assert asyncio.run(run()) == [True]
 
 
 @pytest.mark.parametrize(
