@@ -34,10 +34,11 @@ from jobs.errors import (
 )
 from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.deletes import ExactDeletes
-from jobs.expire.marks import CLAIM_SECONDS, Marks
+from jobs.expire.marks import CLAIM_SECONDS, Claim, Marks
 from jobs.expire.originals import Seen, find_original
 from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome
 from jobs.expire.rules import Proof, Terms, decide
+from jobs.reports.document import iso_time
 from jobs.runs.leases import elapsed_seconds
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import gather_bounded, retry
@@ -160,10 +161,11 @@ class Expire:
         outcomes |= {row.row: kept_outcome(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]
 
-    async def _claim(self, claims: AsyncExitStack, seen: Sequence[Seen], is_versioned: bool) -> dict[int, str]:
+    async def _claim(self, claims: AsyncExitStack, seen: Sequence[Seen], is_versioned: bool) -> dict[int, Claim]:
         """Claim the bucket until `claims` ends, where a row may go.
 
-        Return the rows whose copies are in a bucket in which another run deletes now, and that run.
+        Return the rows whose copies are in a bucket in which another run deletes now, and its
+        claim.
         """
         copies = {each.row.row: each.proof.bucket for each in seen if each.proof}
         if not self.options.delete or not copies:
@@ -231,5 +233,13 @@ class Expire:
         return CopyPair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
 
 
-def _rival(run_id: str) -> str:
-    return f"the expire run {run_id} deletes where its copy is: give the command again when that run has ended"
+def _rival(claim: Claim) -> str:
+    """The reason of an original that stays for another run's claim.
+
+    Only the claim's age ends it. A writer of the ledger could say that the run has ended, and
+    its last delete may still be on its way.
+    """
+    return (
+        f"the expire run {claim.run_id} deletes where its copy is: give the command again when that run has ended, "
+        f"or, if it was killed, after {iso_time(claim.ends_at)}, when its claim ends"
+    )

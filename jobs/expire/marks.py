@@ -30,6 +30,7 @@ from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
+from typing import NamedTuple
 
 from jobs.core.bucket_names import is_second_name
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location
@@ -49,6 +50,16 @@ hex>`."""
 CLAIM_SECONDS = 3600.0
 """A claim that is this much older than another is of a killed worker. A group takes minutes, or
 claims its bucket again (`jobs.expire.job.RENEWED_SECONDS`)."""
+
+
+class Claim(NamedTuple):
+    """The claim of another run. `ends_at`: epoch seconds, by S3's clock, from which it no longer
+    counts.
+    """
+
+    run_id: str
+    ends_at: float
+
 
 _REFUSALS = (Denied, NotFound, Redirected, Rejected)
 
@@ -87,10 +98,12 @@ class Marks:
             self._known.add(way)
 
     @asynccontextmanager
-    async def claim(self, run_id: str, buckets: Iterable[str], *, is_versioned: bool) -> AsyncIterator[dict[str, str]]:
+    async def claim(
+        self, run_id: str, buckets: Iterable[str], *, is_versioned: bool
+    ) -> AsyncIterator[dict[str, Claim]]:
         """Claim the bucket of the originals while the block runs.
 
-        Yield the other runs with claims, by copies' bucket.
+        Yield the claims of other runs, by copies' bucket: of each bucket the one that ends last.
 
         Raises ConfigError where it cannot be found out whether other runs have claims.
         """
@@ -113,9 +126,9 @@ class Marks:
                 f"of {CLAIM}* in s3://{self.bucket}, and listing the versions on both sides"
             ) from error
         others = {
-            bucket: each.key.removeprefix(CLAIM).partition(".")[0]
+            bucket: Claim(each.key.removeprefix(CLAIM).partition(".")[0], each.last_modified + CLAIM_SECONDS)
             for bucket, entries in listed.items()
-            for each in entries
+            for each in sorted(entries, key=lambda entry: entry.last_modified)
             if not each.key.startswith(f"{CLAIM}{run_id}.") and each.last_modified > since
         }
         try:

@@ -18,6 +18,7 @@ from jobs.expire.job import Expire
 from jobs.expire.marks import CLAIM, CLAIM_SECONDS
 from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstones
+from jobs.reports.document import iso_time
 from jobs.s3.store import UNGUARDED, Deleted
 from tests.expire.scene import Shop, job, replica, row_of, shop, work
 
@@ -113,6 +114,22 @@ def test_an_original_stays_while_another_run_deletes_where_its_copy_is() -> None
     store.now += CLAIM_SECONDS + 1  # whoever made it was killed
     (outcome,) = work(job(store), [row])
     assert outcome.status is Status.EXPIRED
+
+
+def test_the_reason_names_the_run_and_the_time_when_its_last_claim_ends() -> None:
+    """A worker that was killed leaves its claim, and the run may be in no ledger of ours."""
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.put_now("copies", f"{CLAIM}zz-first.sealift-{'0' * 16}", b"")
+    store.now += 60
+    claimed(store, "copies")
+    ends_at = iso_time(store.now + CLAIM_SECONDS)
+    store.now += 60
+    (outcome,) = work(job(store), [row])
+    assert outcome.status is Status.KEPT
+    assert outcome.reason.startswith("the expire run other-run deletes where its copy is")
+    assert f"after {ends_at}, when its claim ends" in outcome.reason
 
 
 def test_an_original_stays_behind_more_old_claims_than_a_page_holds() -> None:
