@@ -61,7 +61,7 @@ class _XxHash:
         self._hash = getattr(XXHash, _XXHASHES[name])()
 
     def update(self, data: bytes) -> None:
-        self._hash.update(data)
+        self._hash.update(bytes(data))  # it takes no bytearray
 
     def digest(self) -> bytes:
         return bytes(self._hash.finalize())

@@ -26,17 +26,17 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import cast
 
-from jobs.core.evidence import is_md5_etag
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
-from jobs.s3.checksums import composite
+from jobs.s3.checksums import Hasher, composite
 from jobs.s3.http.part_files import FILES_AT_ONCE, Content, PartFile, free_bytes
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Guard, PartDone, Store, Written
+from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
 
 PARTS_IN_FLIGHT = 8
@@ -106,7 +106,7 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
     """Copy through this process, in bounded parts, hashed on the way → the answer and
     `SHA256:base64`.
 
-    The bytes are checked against the source's MD5 ETag or full-object SHA-256 before they are
+    The bytes are checked against the source's MD5 ETag and full-object checksums before they are
     published, and every upload carries a checksum that the destination verifies. Parts above the
     budget are files meanwhile. Raises Rejected where those do not fit on the disk.
     """
@@ -119,9 +119,9 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> tuple[Written
     held = await budget.acquire(transfer.info.size_bytes)
     try:
         body = await retry(lambda: transfer.source.get(transfer.ref, if_match=transfer.info.etag))
-        digests = _Digests()
+        digests = _Digests(transfer)
         digests.update(body.data)
-        digests.check(transfer, len(body.data))
+        digests.check(len(body.data))
         written = await transfer.destination.put(
             transfer.bucket,
             transfer.key,
@@ -140,7 +140,7 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written
     if part_size_bytes > max(budget.size_bytes, STREAM_PART_BYTES):
         async with budget.disk:
             return await _stream_files(transfer, budget, part_size_bytes)
-    digests = _Digests()
+    digests = _Digests(transfer)
     parts: list[PartDone] = []
 
     async def fetch(start: int, end: int) -> bytes:
@@ -169,7 +169,7 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written
                 size_bytes += len(data)
                 _, done = await asyncio.gather(asyncio.to_thread(digests.update, data), send(len(parts) + 1, data))
                 parts.append(done)
-        digests.check(transfer, size_bytes)
+        digests.check(size_bytes)
         return await _complete(transfer, upload_id, parts, None), digests.spelled()
 
 
@@ -180,7 +180,7 @@ async def _stream_files(transfer: Transfer, budget: ByteBudget, part_size_bytes:
     """
     if part_size_bytes > free_bytes():
         raise _no_room(transfer, f"{FILES_AT_ONCE} parts of {part_size_bytes} bytes do not fit")
-    digests = _Digests()
+    digests = _Digests(transfer)
     parts: list[PartDone] = []
     sending: asyncio.Task[PartDone] | None = None
     async with _streamed_upload(transfer, part_size_bytes) as (upload_id, there):
@@ -205,7 +205,7 @@ async def _stream_files(transfer: Transfer, budget: ByteBudget, part_size_bytes:
             if sending is not None:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
-        digests.check(transfer, transfer.info.size_bytes)
+        digests.check(transfer.info.size_bytes)
         return await _complete(transfer, upload_id, parts, None), digests.spelled()
 
 
@@ -449,28 +449,31 @@ async def _all_or_first_error(work: Sequence[Coroutine[None, None, PartDone]]) -
 
 
 class _Digests:
-    """SHA-256 and MD5 of the bytes that pass through."""
+    """SHA-256 of the bytes that pass through, and whether they are the source's."""
 
-    def __init__(self) -> None:
-        self._sha256 = hashlib.sha256()
-        self._md5 = hashlib.md5(usedforsecurity=False)
+    def __init__(self, transfer: Transfer) -> None:
+        self._transfer, self._stored = transfer, stored_checksums(transfer.info)
+        self._hashers = {name: Hasher(name) for name in {"SHA256", *(each.algorithm for each in self._stored)}}
 
     def update(self, data: bytes) -> None:
-        self._sha256.update(data)
-        self._md5.update(data)
+        for hasher in self._hashers.values():
+            hasher.update(data)
 
     def sha256(self) -> Checksum:
-        return Checksum("SHA256", base64.b64encode(self._sha256.digest()).decode())
+        return Checksum("SHA256", self.spelled().partition(":")[2])
 
     def spelled(self) -> str:
-        return "SHA256:" + self.sha256().value
+        return self._hashers["SHA256"].spelled()
 
-    def check(self, transfer: Transfer, size_bytes: int) -> None:
-        """Raise Unavailable, so the row is retried, when these are not the source's bytes."""
-        info = transfer.info
-        wrong = size_bytes != info.size_bytes or (is_md5_etag(info) and self._md5.hexdigest() != info.etag)
-        stored = [c.value for c in info.checksums if c.algorithm == "SHA256" and not c.is_composite]
-        if wrong or (stored and stored[0] != self.sha256().value):
+    def check(self, size_bytes: int) -> None:
+        """Raise Unavailable, so the row is retried, when these are not the source's bytes.
+
+        All that S3 keeps of the whole content has to agree: each full-object checksum, and an MD5
+        ETag.
+        """
+        transfer = self._transfer
+        refuted = [s for s in self._stored if self._hashers[s.algorithm].spelled() != f"{s.algorithm}:{s.value}"]
+        if refuted or size_bytes != transfer.info.size_bytes:
             raise Unavailable(
                 "GetObject", str(transfer.ref), "AlteredContent", "the bytes received are not the source's"
             )

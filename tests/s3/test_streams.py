@@ -13,6 +13,7 @@ import pytest
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import NotFound, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.checksums import ALGORITHMS, full_object
 from jobs.s3.multipart_copy import Transfer, stream
 from jobs.s3.store import ABSENT, UNGUARDED, Body, PartDone, Written
 from tests.doubles.memory_store import MemoryStore
@@ -96,11 +97,11 @@ def test_the_checksum_is_the_contents_and_each_request_carries_that_of_its_own_b
 
 
 @SIZES
-@pytest.mark.parametrize("proof", ["MD5", "SHA256"])
+@pytest.mark.parametrize("proof", ["ETag", *ALGORITHMS])
 def test_bytes_that_are_not_the_sources_are_never_published(size_bytes: int, proof: str) -> None:
-    """The ETag of an upload in parts says nothing of the bytes. A stored SHA-256 does."""
+    """The ETag of an upload in parts says nothing of the bytes. Each checksum of the whole does."""
     store, content = source(size_bytes)
-    etag, checksums = (None, ()) if proof == "MD5" else ("0" * 32 + "-2", [Checksum("SHA256", sha256(content))])
+    etag, checksums = (None, ()) if proof == "ETag" else ("0" * 32 + "-2", [full_object(proof, content)])
     store.flip = True
     with pytest.raises(Unavailable, match="not the source's"):
         copy(store, etag, checksums)
@@ -109,8 +110,25 @@ def test_bytes_that_are_not_the_sources_are_never_published(size_bytes: int, pro
 
 
 @SIZES
+def test_a_stream_with_every_checksum_of_its_source_is_published(size_bytes: int) -> None:
+    store, content = source(size_bytes)
+    checksums = [full_object(algorithm, content) for algorithm in ALGORITHMS]
+    _, spelled = copy(store, "0" * 32 + "-2", checksums)
+    assert spelled == f"SHA256:{sha256(content)}"
+    assert is_copied(store)
+
+
+def test_all_checksums_of_the_source_have_to_agree() -> None:
+    store, content = source(PART_BYTES + 1)
+    with pytest.raises(Unavailable, match="not the source's"):
+        copy(store, checksums=[full_object("SHA256", content), full_object("CRC64NVME", b"other")])
+    assert not is_copied(store)
+
+
+@SIZES
 def test_a_stored_sha256_of_the_parts_is_not_the_contents(size_bytes: int) -> None:
     store, content = source(size_bytes)
     composite = Checksum("SHA256", sha256(b"other"), is_composite=True)
-    _, spelled = copy(store, "0" * 32 + "-2", [composite, Checksum("SHA1", "x"), Checksum("SHA256", sha256(content))])
+    unknown = Checksum("SHA3", "x")
+    _, spelled = copy(store, "0" * 32 + "-2", [composite, unknown, Checksum("SHA256", sha256(content))])
     assert spelled == f"SHA256:{sha256(content)}"
