@@ -58,7 +58,8 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     spec, plan = planned.spec, planned.plan
     streaming = ("streamed", "apart", "cross_region", "endpoint_hops")
     kept = ("all_versions", "requester_pays", "sample", *streaming, "max_rate", "bandwidth_bytes", "max_failures")
-    options = {name: spec.options[name] for name in kept if name in spec.options} | {"deep": False, "after_copy": True}
+    follows = {"deep": False, "after_copy": spec.run_id}
+    options = {name: spec.options[name] for name in kept if name in spec.options} | follows
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
     histogram = pricing.Histogram((group,), plan.rows)
     spec = replace(

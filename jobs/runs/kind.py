@@ -28,7 +28,8 @@ class Opened:
     """What the job of one worker works with.
 
     `in_flight`: requests at once. `records`: of the multipart uploads that it begins. `throttle`:
-    the run's rate limits, for stores that the job opens itself.
+    the run's rate limits, for stores that the job opens itself. `shard`: the worker's. None: it
+    works on none.
     """
 
     spec: RunSpec
@@ -39,6 +40,7 @@ class Opened:
     in_flight: int
     records: UploadRecords = NO_RECORDS
     throttle: Throttle = field(default_factory=lambda: Throttle(RateLimits()))
+    shard: int | None = None
 
     @property
     def route(self) -> Route:

@@ -4,8 +4,9 @@ The evidence comes in steps: stored checksums of one algorithm and type, then ET
 MD5s, then (only with `deep`) the bytes: of both sides, or of the destination alone against a
 checksum that an earlier run has proven. What cannot be compared is `unverifiable`, never a match.
 
-A run that follows a copy shard by shard asks the destination first. If its ETag is an MD5, and the
-one that the manifest names, then the source is not asked: half of the requests.
+A run that follows a copy shard by shard asks the destination first, for the rows that the copy's own
+outcomes call copied. If its ETag is an MD5, and the one that the manifest names, then the source is
+not asked: half of the requests.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from jobs.s3.compare_bytes import ContentSide, check_content, compare_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
 from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
+from jobs.verify.copied_rows import CopiedRows
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 
@@ -36,8 +38,9 @@ LOOKS = 3
 class VerifyOptions:
     """`deep`: read and compare the bytes of both sides.
 
-    `all_versions`: verify each version, not only the current one. `after_copy`: what the rows name
-    has just been copied, so that the source is asked only where the destination proves nothing.
+    `all_versions`: verify each version, not only the current one. `after_copy`: the run that has
+    just copied the rows. Of those that it copied, the source is asked only where the destination
+    proves nothing.
 
     `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows'
     attestations come from, with its `uri`, `computed_at` (epoch seconds) and `age_hours` when the
@@ -46,19 +49,25 @@ class VerifyOptions:
 
     all_versions: bool = False
     deep: bool = False
-    after_copy: bool = False
+    after_copy: str | None = None
     source_checksums: Mapping[str, Any] | None = None
     destination_checksums: Mapping[str, Any] | None = None
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerifyOptions:
         """Read the options from a run's spec, which has others as well."""
-        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        if known.get("after_copy") is True:  # a run of an earlier version, which names no other run
+            del known["after_copy"]
+        return cls(**known)
 
 
 @dataclass(frozen=True, slots=True)
 class Verify:
-    """The verify job of one worker (a `jobs.runs.worker.Job`)."""
+    """The verify job of one worker (a `jobs.runs.worker.Job`).
+
+    `copied`: the rows that the run before it has copied. None: no run did.
+    """
 
     chains = staticmethod(keys_of)
 
@@ -67,6 +76,7 @@ class Verify:
     route: Route
     options: VerifyOptions
     budget: ByteBudget
+    copied: CopiedRows | None = None
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
@@ -93,8 +103,10 @@ class Verify:
     async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
         if row.is_delete_marker:
             return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
-        if self.options.after_copy and (proven := await self._verify_copy(row, target)):
-            return proven
+        if self.copied is not None and await self.copied.has(row.row):
+            proven = await self._verify_copy(row, target)
+            if proven is not None:
+                return proven
         for _ in range(LOOKS):
             try:
                 if self.options.deep and row.known_checksum:

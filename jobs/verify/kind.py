@@ -14,6 +14,7 @@ from jobs.runs.kind import Kind, Opened, bad_outcomes
 from jobs.runs.launch import plan_run
 from jobs.runs.request import Draft, Planned, Request
 from jobs.verify.attest import attest
+from jobs.verify.copied_rows import CopiedRows
 from jobs.verify.job import Verify, VerifyOptions
 
 if TYPE_CHECKING:
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
 
 def _open(opened: Opened) -> Verify:
     options = VerifyOptions.from_dict(opened.spec.options)
-    return Verify(opened.source, opened.destination, opened.route, options, opened.budget)
+    copied = None
+    if options.after_copy is not None and opened.shard is not None:
+        copied = CopiedRows(opened.ledger, options.after_copy, opened.shard)
+    return Verify(opened.source, opened.destination, opened.route, options, opened.budget, copied)
 
 
 async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:

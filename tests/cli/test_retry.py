@@ -27,7 +27,7 @@ def spec(job: str, **options: object) -> RunSpec:
 @pytest.mark.parametrize("job", ["replicate", "compact", "restore", "verify"])
 def test_a_retry_keeps_how_copies_are_made_and_what_the_run_may_take(job: str) -> None:
     seen = {"look": {"listed": 1}, "night": "2026-11-26", "filters": {}, "streamed": True, "deep": True}
-    first = spec(job, **COPIES, **LIMITS, **ROWS, **seen, pair="scans", after_copy=True)
+    first = spec(job, **COPIES, **LIMITS, **ROWS, **seen, pair="scans", after_copy="20261127T000000Z-replicate-000")
     request = retry_request(first)
     assert (request.job, request.retry_of) == (kind_of(first).retried_as, first.run_id)
     assert request.manifest == f"run:{first.run_id}"

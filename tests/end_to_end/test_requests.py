@@ -41,6 +41,22 @@ def test_a_verify_after_a_copy_takes_one_request_an_object(fleet: Fleet) -> None
     assert ROWS <= counter.kinds["head"] <= ROWS + ROWS // 100
 
 
+@pytest.mark.slow
+def test_a_verify_after_a_copy_looks_at_the_source_of_what_was_not_copied(fleet: Fleet) -> None:
+    """The manifest is older than two changes, and the copies of what it names are there."""
+    world = fleet.world
+    listed = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/lists", "--json")
+    assert listed.code == 0, listed.stderr
+    assert fleet.replicate().code == 0
+    world.client.put_object(Bucket=world.source, Key="k00001", Body=b"a newer one")
+    world.client.delete_object(Bucket=world.source, Key="k00002")
+    sides = ["--manifest", listed.document["manifest"], "--destination", f"s3://{world.destination}"]
+    result = fleet.sealift("replicate", *sides, "--json", "--then-verify")
+    assert result.code == 3, result.stderr
+    assert result.document["outcomes"] == {"same": ROWS - 2, "changed": 1, "missing": 1}
+    assert result.document["then"]["outcomes"] == {"verified": ROWS - 2, "changed": 2}
+
+
 @pytest.mark.parametrize(
     ("line", "header", "kind"),
     [

@@ -11,8 +11,10 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
+from jobs.ledger.ledger import Ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
+from jobs.verify.copied_rows import CopiedRows
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore
 
@@ -138,8 +140,9 @@ def test_after_a_copy_the_source_is_asked_only_where_the_destination_proves_noth
         etag = (await store.put("here", "k", b"body", Attributes(), guard=UNGUARDED)).etag
         if there is not None:
             await store.put("there", "k", there, Attributes(sse=sse), guard=UNGUARDED)
-        route, options = Route(Location("here"), Location("there")), VerifyOptions(after_copy=True)
-        job = Verify(store, store, route, options, ByteBudget(1000))
+        route, options = Route(Location("here"), Location("there")), VerifyOptions(after_copy="a run")
+        copied = CopiedRows(Ledger(store, Location("ledger")), "a run", 0, frozenset({0}))
+        job = Verify(store, store, route, options, ByteBudget(1000), copied)
         [outcome] = await job.process([ObjectVersion(0, "k", size_bytes=4, etag=etag)])
         assert outcome.status is status, outcome.reason
         assert ("not asked" in outcome.reason) == (asked == ["there"])
@@ -148,6 +151,10 @@ def test_after_a_copy_the_source_is_asked_only_where_the_destination_proves_noth
         # An ETag that only the manifest knows proves nothing of the source.
         [other] = await job.process([ObjectVersion(0, "k", size_bytes=4, etag="0" * 32)])
         assert other.status is Status.CHANGED
+        # A row that the copy did not copy has two sides, whatever lies at the destination.
+        await store.delete("here", "k")
+        [gone] = await job.process([ObjectVersion(1, "k", size_bytes=4, etag=etag)])
+        assert gone.status is Status.CHANGED
 
     asyncio.run(scene())
     assert sorted(heads[: len(asked)]) == asked
