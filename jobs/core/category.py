@@ -22,3 +22,6 @@ FINDINGS = frozenset({Category.MISSING, Category.EXTRA, Category.DIFFERENT, Cate
 """The categories that say that something is wrong. What is in flight will be judged next time. What
 is unverifiable is shown with its reason, and is a finding only where S3 itself says that its
 replication FAILED."""
+
+REPAIRABLE = frozenset({Category.MISSING, Category.STALE, Category.DIFFERENT})
+"""The categories that a copy of the original mends. What has no original stays as it is."""

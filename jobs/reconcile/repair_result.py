@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobs.core.category import REPAIRABLE
 from jobs.errors import LedgerError, NotFound
 from jobs.ledger.ledger import Ledger
 
@@ -54,9 +55,9 @@ async def find_result(
 ) -> RepairResult:
     """Compare a reconciliation's findings with what the repair's verifications have proven.
 
-    A finding is repaired if a verification ended well for its key and version. Each row counts
-    once, however many runs took it. `verifications`: ids of verify runs. `differences`: the
-    reconciliation's Parquet file.
+    A finding is repaired if a copy mends its category, and a verification ended well for its key
+    and version. Each row counts once, however many runs took it. `verifications`: ids of verify
+    runs. `differences`: the reconciliation's Parquet file.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -78,10 +79,12 @@ async def find_result(
             f"CREATE TABLE mended AS SELECT DISTINCT key, coalesce(version_id, 'null') AS version_id "
             f"FROM {parquet(proven)}"
         )
+        repairable = ", ".join(f"'{each}'" for each in sorted(REPAIRABLE))
         connection.execute(
             f"CREATE VIEW findings AS SELECT found.*, mended.key IS NOT NULL AS is_repaired FROM "
             f"(FROM {parquet(differences)} WHERE is_finding) AS found LEFT JOIN mended "
-            "ON found.key = mended.key AND coalesce(found.version_id, 'null') = mended.version_id"
+            f"ON found.category IN ({repairable}) AND found.key = mended.key "
+            "AND coalesce(found.version_id, 'null') = mended.version_id"
         )
         counted = connection.execute(
             "SELECT category, count(*) FILTER (is_repaired), count(*) FILTER (NOT is_repaired) "

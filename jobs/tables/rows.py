@@ -182,7 +182,10 @@ def read_outcome_numbers(data: bytes) -> tuple[list[int], int]:
 
 
 def read_statuses(data: bytes) -> list[tuple[int, Status]]:
-    """The row and the status of each outcome of a checkpoint. Raises LedgerError for another file."""
+    """The row and the status of each outcome of a checkpoint.
+
+    Raises LedgerError for another file.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

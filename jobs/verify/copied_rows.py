@@ -29,7 +29,7 @@ class CopiedRows:
     _lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def has(self, row: int) -> bool:
-        """True if the run has copied this row. Raises a StoreError where the ledger cannot be asked."""
+        """True if the run has copied this row. Raises StoreError if the ledger does not answer."""
         async with self._lock:
             if self._rows is None:
                 try:

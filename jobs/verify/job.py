@@ -4,9 +4,9 @@ The evidence comes in steps: stored checksums of one algorithm and type, then ET
 MD5s, then (only with `deep`) the bytes: of both sides, or of the destination alone against a
 checksum that an earlier run has proven. What cannot be compared is `unverifiable`, never a match.
 
-A run that follows a copy shard by shard asks the destination first, for the rows that the copy's own
-outcomes call copied. If its ETag is an MD5, and the one that the manifest names, then the source is
-not asked: half of the requests.
+A run that follows a copy shard by shard asks the destination first, for the rows that the copy's
+own outcomes call copied. If its ETag is an MD5, and the one that the manifest names, then the
+source is not asked: half of the requests.
 """
 
 from __future__ import annotations

@@ -185,6 +185,24 @@ def test_a_page_after_a_repair_that_left_nothing_is_well(world: World) -> None:
     assert world.sealift("runs", "report", report["run_id"]).code == 0
 
 
+def test_what_has_no_original_is_not_repaired_by_the_copy_of_its_key(world: World) -> None:
+    """The version without an original has no version id of the source, as the null version has none."""
+    for bucket in (world.source, world.destination):
+        world.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+        if bucket == world.source:
+            world.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
+    world.client.put_object(Bucket=world.source, Key="k", Body=b"the null version")
+    world.client.put_object(Bucket=world.destination, Key="k", Body=b"without an original")
+    report = reconcile(world, *pair(world), *NOW, "--versions", "all", "--repair", "--yes")
+    assert report["code"] == 3
+    assert report["repaired"]["categories"] == {
+        "extra": {"repaired": 0, "left": 1},
+        "missing": {"repaired": 1, "left": 0},
+    }
+    assert [step.partition(".")[0] for step in report["next_steps"]] == ["Look at the object without an original"]
+    assert world.sealift("runs", "report", report["run_id"]).code == 3
+
+
 def test_a_page_tells_what_a_repair_could_not_do_and_a_lost_page_comes_back(world: World, tmp_path: Path) -> None:
     world.put("a")
     world.put("b")
