@@ -27,6 +27,10 @@ absences = st.sampled_from(
 forms = st.sampled_from(["records", "records", "eventbridge"])
 troubles = st.sampled_from(["killed before", "killed after", "unavailable", "throttled", "denied", "slow"])
 steps = st.integers(0, 9)
+handled = st.sampled_from(["later", "alone", "by two", "while it is overwritten", "while it is deleted"])
+"""How the event of a new object is handled."""
+moments = st.sampled_from([1, 2, 3, 3, 3, 4, 5, 6, 7])
+"""The requests of an event. The third one copies a new key."""
 
 
 class Events(RuleBasedStateMachine):
@@ -38,19 +42,37 @@ class Events(RuleBasedStateMachine):
         storage_class=st.sampled_from([None, None, "GLACIER_IR", "DEEP_ARCHIVE"]),
         default_checksum=st.sampled_from(["CRC64NVME", None]),
         is_opaque=st.sampled_from([False, False, False, True]),
+        has_troubles=st.booleans(),
     )
-    def begin(self, **world: Any) -> None:
-        self.world = World(**world)
+    def begin(self, has_troubles: bool, **world: Any) -> None:
+        self.world, self.has_troubles = World(**world), has_troubles
 
     @rule(
         key=keys, data=contents, absent=absences, form=forms,
         metadata=st.sampled_from([{}] * 4 + [{"m": "1"}]), tags=st.sampled_from([{}] * 4 + [{"t": "1"}]),
-        storage_class=st.sampled_from([None] * 7 + ["GLACIER"]), is_prompt=st.booleans(),
+        storage_class=st.sampled_from([None] * 7 + ["GLACIER"]), handled=handled, requests=moments,
     )  # fmt: skip
-    def put(self, key: str, data: bytes, absent: frozenset[str], form: str, is_prompt: bool, **attributes: Any) -> None:
-        self.world.put(key, data, absent, form, **attributes)
-        if is_prompt:
-            self.world.deliver(self.world.pending[-1:], is_disturbed=False)
+    def put(
+        self, key: str, data: bytes, absent: frozenset[str], form: str, handled: str, requests: int, **attributes: Any
+    ) -> None:
+        world = self.world
+        world.put(key, data, absent, form, **attributes)
+        message = world.pending[-1:]
+        if handled == "later":
+            return
+
+        async def meddle() -> None:
+            if handled == "by two":
+                await world.deliver_beside(message)
+            elif handled == "while it is overwritten":
+                world.put(key, b"other", frozenset(), "records")
+            else:  # another function is through with that before
+                world.delete(key, frozenset(), "records")
+                await world.deliver_beside(world.pending[-1:])
+
+        is_alone = handled == "alone"
+        world.store.meddle, world.store.requests_left = None if is_alone else meddle, requests
+        world.deliver(message, is_disturbed=not is_alone)
 
     @rule(key=keys, absent=absences, form=forms)
     def delete(self, key: str, absent: frozenset[str], form: str) -> None:
@@ -73,31 +95,51 @@ class Events(RuleBasedStateMachine):
     def deliver(self, picks: list[int], repeats: list[int]) -> None:
         self.world.deliver(self._messages(picks, repeats), is_disturbed=False)
 
-    @precondition(lambda self: self.world.pending)
+    @precondition(lambda self: self.has_troubles and self.world.pending)
     @rule(picks=st.lists(steps, min_size=1, max_size=3), trouble=troubles, requests=st.integers(1, 20))
     def deliver_in_trouble(self, picks: list[int], trouble: Any, requests: int) -> None:
-        self.world.store.trouble, self.world.store.requests_left = trouble, requests
+        self.world.trouble(trouble, requests)
         self.world.deliver(self._messages(picks, []), is_disturbed=True)
 
     @precondition(lambda self: self.world.pending)
     @rule(
-        picks=st.lists(steps, min_size=1, max_size=3), requests=st.integers(1, 14), key=keys, data=contents, act=steps
-    )
-    def deliver_while_others_write(self, picks: list[int], requests: int, key: str, data: bytes, act: int) -> None:
-        def meddle() -> None:
+        picks=st.lists(steps, min_size=1, max_size=3), requests=st.integers(1, 14), key=st.none() | keys, data=contents,
+        act=steps, is_handled=st.booleans(),
+    )  # fmt: skip
+    def deliver_while_others_write(
+        self, picks: list[int], requests: int, key: str | None, data: bytes, act: int, is_handled: bool
+    ) -> None:
+        """Somebody writes or deletes: the first message's key (None), or any. Another function may handle that."""
+        messages = self._messages(picks, [])
+        wanted = messages[0].key if key is None else key
+
+        async def meddle() -> None:
+            known = len(self.world.pending)
             if act < 5:
-                self.world.put(key, data, frozenset(), "records")
+                self.world.put(wanted, data, frozenset(), "records")
             elif act < 8:
-                self.world.delete(key, frozenset(), "records")
+                self.world.delete(wanted, frozenset(), "records")
             else:
-                self.world.remove(key, act, frozenset(), "records")
+                self.world.remove(wanted, act, frozenset(), "records")
+            if is_handled and len(self.world.pending) > known:
+                await self.world.deliver_beside(self.world.pending[known:])
 
         self.world.store.meddle, self.world.store.requests_left = meddle, requests
-        self.world.deliver(self._messages(picks, []), is_disturbed=True)
+        self.world.deliver(messages, is_disturbed=True)
+
+    @precondition(lambda self: self.world.pending)
+    @rule(pick=steps, other=steps, requests=st.integers(1, 10))
+    def deliver_side_by_side(self, pick: int, other: int, requests: int) -> None:
+        """Two functions have a message each, perhaps the same. The second is done within one request of the first."""
+        first, second = self._messages([pick], []), self._messages([other], [])
+        self.world.store.meddle = lambda: self.world.deliver_beside(second)
+        self.world.store.requests_left = requests
+        self.world.deliver(first, is_disturbed=True)
 
     @rule(trouble=st.none() | troubles.filter(lambda each: each != "slow"), requests=st.integers(1, 30))
     def work_backlog(self, trouble: Any, requests: int) -> None:
-        self.world.store.trouble, self.world.store.requests_left = trouble, requests
+        trouble = trouble if self.has_troubles else None
+        self.world.trouble(trouble, requests)
         self.world.work_backlog(is_disturbed=trouble is not None)
 
     @rule()
