@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -10,7 +11,7 @@ from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.checksums import Hasher
+from jobs.s3.checksums import ALGORITHMS, Hasher
 from jobs.s3.store import Store
 
 RANGE_BYTES = 8 * 1024 * 1024
@@ -61,21 +62,30 @@ async def check_content(side: ContentSide, known_checksum: str, budget: ByteBudg
 
     Raises PreconditionFailed when it changes meanwhile.
     """
-    algorithm, _, _ = known_checksum.partition(":")
-    try:
-        digest = Hasher(algorithm)
-    except (KeyError, ValueError):
+    algorithm = known_checksum.partition(":")[0]
+    if algorithm not in ALGORITHMS:
         return Verdict(None, Evidence.NONE, f"{algorithm} is an algorithm that this Sealift does not know")
+    [spelled] = await hash_content(side, [algorithm], budget)
+    if spelled == known_checksum:
+        return Verdict(True, Evidence.CHECKSUM)
+    return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")
+
+
+async def hash_content(side: ContentSide, algorithms: Sequence[str], budget: ByteBudget) -> list[str]:
+    """Read one object, pinned by ETag → `ALGORITHM:base64` of the content for each algorithm.
+
+    Raises PreconditionFailed when it changes meanwhile, and KeyError like `Hasher`.
+    """
+    digests = [Hasher(algorithm) for algorithm in algorithms]
 
     async def fetch(start: int, end: int) -> bytes:
         return await _read(side, start, end)
 
     async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
         async for data in ranges:
-            await _update(digest, data)
-    if digest.spelled() == known_checksum:
-        return Verdict(True, Evidence.CHECKSUM)
-    return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")
+            for digest in digests:
+                await _update(digest, data)
+    return [digest.spelled() for digest in digests]
 
 
 async def _read(side: ContentSide, start: int, end: int) -> bytes:

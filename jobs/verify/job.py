@@ -12,17 +12,19 @@ source is not asked: half of the requests.
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from jobs.core.evidence import Verdict, best_checksum, compare, is_md5_etag
+from jobs.core.evidence import Protection, Verdict, best_checksum, compare, is_md5, is_md5_etag, protects
 from jobs.core.histories import align, keys_of
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, PreconditionFailed, Redirected, Rejected
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, check_content, compare_content
+from jobs.s3.checksums import ALGORITHMS
+from jobs.s3.compare_bytes import ContentSide, check_content, compare_content, hash_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
 from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
@@ -171,14 +173,59 @@ class Verify:
         return len(ids) > 1 and NULL_VERSION not in ids  # some servers leave the id out
 
     async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef) -> Outcome:
-        """Compare the destination's bytes with a checksum in the ledger, without reading the
-        source.
+        """Compare the destination's bytes with all that the ledger knows of the content.
+
+        The source is not read. It is asked only where the ETag and a weak checksum contradict each
+        other.
         """
         destination = await find(self.destination, target)
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")
-        verdict = await check_content(ContentSide(self.destination, target, destination), known_checksum, self.budget)
+        verdict = await self._prove_known(row, known_checksum, ContentSide(self.destination, target, destination))
         return _judged(row, row.etag, destination, verdict, known_checksum)
+
+    async def _prove_known(self, row: ObjectVersion, known_checksum: str, side: ContentSide) -> Verdict:
+        """Judge the bytes by the row's size, checksum and ETag. All has to agree.
+
+        | checksum | ETag                        | algorithm      | source now       | verdict   |
+        |----------|-----------------------------|----------------|------------------|-----------|
+        | differs  |                             |                |                  | different |
+        | agrees   | no MD5, or the content's    |                | not asked        | same      |
+        | agrees   | looks like another MD5      | against intent | not asked        | same      |
+        | agrees   | looks like another MD5      | weak           | that is its MD5  | different |
+        | agrees   | looks like another MD5      | weak           | it is encrypted  | same      |
+        | agrees   | looks like another MD5      | weak           | gone, or another | unknown   |
+
+        The ETag of an object under KMS looks like an MD5. Other content can be made to have the
+        same CRC. So a CRC does not outweigh an ETag that may be an MD5.
+        """
+        size_bytes = side.info.size_bytes
+        if row.size_bytes not in (None, size_bytes):
+            sizes = f"{row.size_bytes} bytes in the manifest, {size_bytes} at the destination"
+            return Verdict(False, Evidence.NONE, f"size differs: {sizes}")
+        algorithm = known_checksum.partition(":")[0]
+        if not row.etag or not is_md5(row.etag) or algorithm not in ALGORITHMS:
+            return await check_content(side, known_checksum, self.budget)
+        spelled, md5 = await hash_content(side, [algorithm, "MD5"], self.budget)
+        if spelled != known_checksum:
+            return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")
+        if base64.b64decode(md5.partition(":")[2]).hex() == row.etag or protects(algorithm, Protection.INTENT):
+            return Verdict(True, Evidence.CHECKSUM)
+        is_md5_of_source = await self._has_md5_etag(row)
+        if is_md5_of_source is None:
+            what = f"only its {algorithm} is the one proven before, and the manifest's ETag is perhaps another MD5"
+            return Verdict(None, Evidence.NONE, f"{what}: the source that could tell is not there any more")
+        if is_md5_of_source:
+            return Verdict(False, Evidence.MD5_ETAG, f"MD5 differs, although {algorithm} is the one proven before")
+        return Verdict(True, Evidence.CHECKSUM)
+
+    async def _has_md5_etag(self, row: ObjectVersion) -> bool | None:
+        """True if the row's ETag is the MD5 of the source's content. None if nobody can tell."""
+        try:
+            source = await find(self.source, self.route.source_of(row))
+        except (NotFound, Denied, Redirected, Rejected):
+            return None
+        return is_md5_etag(source) if source is not None and source.etag == row.etag else None
 
     async def _prove(
         self, row: ObjectVersion, source: ContentSide, destination: ContentSide

@@ -13,9 +13,11 @@ from jobs.core.outcome import Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
 from jobs.verify.copied_rows import CopiedRows
 from jobs.verify.job import Verify, VerifyOptions
+from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore
 
 
@@ -111,6 +113,75 @@ def test_what_becomes_of_a_side_while_it_is_read(
         assert outcome.status is status, outcome.reason
 
     asyncio.run(scene())
+
+
+GOOD = b"salary of Alice: 1000 EUR per month."
+FORGED = with_crc32_of(GOOD, b"salary of Alice: 9999 EUR per month.")
+
+
+@pytest.mark.parametrize(
+    ("checksum", "etag", "algorithm", "source", "verdict"),
+    [
+        ("differs", "looks like another MD5", "against intent", "not asked", "different"),
+        ("differs", "no MD5, or the content's", "weak", "not asked", "different"),
+        ("agrees", "no MD5, or the content's", "weak", "not asked", "same"),
+        ("agrees", "looks like another MD5", "against intent", "not asked", "same"),
+        ("agrees", "looks like another MD5", "weak", "that is its MD5", "different"),
+        ("agrees", "looks like another MD5", "weak", "it is encrypted", "same"),
+        ("agrees", "looks like another MD5", "weak", "gone, or another", "unknown"),
+    ],
+)
+def test_all_that_is_known_of_a_proven_row_has_to_agree(
+    checksum: str, etag: str, algorithm: str, source: str, verdict: str
+) -> None:
+    """A copy whose content was forged to the CRC32 that an earlier run recorded has another MD5."""
+    asked: list[str] = []
+
+    class Counting(MemoryStore):
+        async def head(self, ref: ObjectRef, **named: Any) -> Any:
+            asked.append(ref.bucket)
+            return await super().head(ref, **named)
+
+    async def scene() -> None:
+        store, name = Counting(), "SHA256" if algorithm == "against intent" else "CRC32"
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket)
+        sse = "aws:kms" if source == "it is encrypted" or algorithm == "against intent" else None
+        row_etag = (await store.put("here", "k", GOOD, Attributes(sse=sse), guard=UNGUARDED)).etag
+        if sse:  # S3 gives such an object an ETag that looks like an MD5
+            row_etag = store._buckets.find("HeadObject", ObjectRef("here", "k")).etag = "1" * 32
+        if source == "gone, or another":
+            await store.put("here", "k", b"other", Attributes(), guard=UNGUARDED)
+        is_forged = verdict != "same"
+        await store.put("there", "k", FORGED if is_forged else GOOD, Attributes(), guard=UNGUARDED)
+        known = full_object(name, b"other" if checksum == "differs" else GOOD)
+        rows = [ObjectVersion(0, "k", size_bytes=size, etag=row_etag) for size in (len(GOOD), len(GOOD) + 1)]
+        if etag.startswith("no MD5") and checksum == "agrees":
+            rows.append(rows[0]._replace(etag="0" * 32 + "-2"))
+        rows = [each._replace(known_checksum=f"{name}:{known.value}") for each in rows]
+        job = Verify(
+            store, store, Route(Location("here"), Location("there")), VerifyOptions(deep=True), ByteBudget(1000)
+        )
+        first, of_other_size, *rest = await job.process(rows)
+        status = {"same": Status.VERIFIED, "different": Status.MISMATCHED, "unknown": Status.UNVERIFIABLE}[verdict]
+        assert [each.status for each in (first, *rest)] == [status] * (1 + len(rest)), first.reason
+        assert (of_other_size.status, "size differs" in of_other_size.reason) == (Status.MISMATCHED, True)
+        assert ("here" in asked) == (source != "not asked")
+
+    asyncio.run(scene())
+
+
+def test_the_table_of_proven_rows_is_the_one_that_is_replayed() -> None:
+    lines = [line.strip().strip("|") for line in (Verify._prove_known.__doc__ or "").splitlines() if "|" in line]
+    table = [tuple(cell.strip() for cell in line.split("|")) for line in lines[2:]]
+    assert table == [
+        ("differs", "", "", "", "different"),
+        ("agrees", "no MD5, or the content's", "", "not asked", "same"),
+        ("agrees", "looks like another MD5", "against intent", "not asked", "same"),
+        ("agrees", "looks like another MD5", "weak", "that is its MD5", "different"),
+        ("agrees", "looks like another MD5", "weak", "it is encrypted", "same"),
+        ("agrees", "looks like another MD5", "weak", "gone, or another", "unknown"),
+    ]
 
 
 @pytest.mark.parametrize(
