@@ -32,7 +32,8 @@ def test_debug_logs_each_request_of_command_and_workers(world: World, client: st
         world.put(f"doc-{number}", b"text")
     verb = ["replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
     arguments = ["--debug", *verb] if is_before_the_verb else [*verb, "--debug"]
-    done = world.sealift(*arguments, SEALIFT_CLIENT=client)
+    # Two shards, so that workers are processes of their own.
+    done = world.sealift(*arguments, SEALIFT_CLIENT=client, SEALIFT_ROWS_PER_SHARD="3")
     assert done.code == 0, done.stderr
     assert done.document["outcomes"] == {"copied": 5}  # stdout is one document
     logged = lines(done.stderr)
