@@ -14,7 +14,7 @@ zone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
 from typing import Any
@@ -88,17 +88,25 @@ def due(night: date, of: int) -> Sample:
     return Sample(next_number(night.toordinal(), of), of)
 
 
-def due_after(night: date, of: int, stage: Stage, earlier: Iterable[Mapping[str, Any]]) -> Sample:
+def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str, Any]]) -> Sample:
     """Return the slice that follows the one that an earlier night completed last.
 
     `earlier`: summaries, the latest first. A night that was missed, refused or stopped keeps its
-    slice for the next one. Without a complete one it is the night's own (`due`).
+    slice for the next one. Without a complete one it is the night's own (`due`). A night that is
+    checked again takes the slice of its first time, so that it looks at what was found then.
     """
-    for summary in earlier:
-        for each in summary["stages"]:
-            sample = each.get("sample")
-            if each["stage"] == stage and each["state"] == RunState.COMPLETE and sample and sample[1] == of:
-                return Sample(next_number(sample[0] + 1, of), of)
+    taken = [
+        (summary["night"] == night.isoformat(), each["state"], Sample(*each["sample"]))
+        for summary in earlier
+        for each in summary["stages"]
+        if each["stage"] == stage and each.get("sample") and each["sample"][1] == of
+    ]
+    own = [sample for is_own, _, sample in taken if is_own]
+    if own:
+        return own[-1]
+    for is_own, state, sample in taken:
+        if state == RunState.COMPLETE and not is_own:
+            return Sample(next_number(sample.number + 1, of), of)
     return due(night, of)
 
 

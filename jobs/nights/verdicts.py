@@ -109,7 +109,8 @@ def next_steps(
     """Return what a person does now, a sentence for each step. Nothing to do: an empty list.
 
     `left`: how many objects need attention. If one stage found all of them, that one is named
-    alone. `restore`: the command that puts the objects of an emptied source back.
+    alone, unless another one proved more of them wrong: only the retry of that one replaces these.
+    `restore`: the command that puts the objects of an emptied source back.
     """
     if not is_finished:
         return [f"Go on with it: sealift nightly --pair {pair} --night {night}"]
@@ -117,9 +118,11 @@ def next_steps(
 
 
 def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int | None, restore: str) -> Iterator[str]:
-    found_all = next((each for each in stages if left and each["left"] == left and not each["refused"]), None)
+    complete = [each for each in stages if left and each["left"] == left and not each["refused"]]
+    found_all = max(complete, key=_count_wrong, default=None)
     for stage in stages:
-        if found_all is not None and stage is not found_all and not stage["refused"]:
+        is_other = found_all is not None and stage is not found_all and not stage["refused"]
+        if found_all is not None and is_other and _count_wrong(stage) <= _count_wrong(found_all):
             continue
         if stage.get("emptied"):
             yield "If that is meant, take the pair out of the policy"
@@ -143,6 +146,11 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
             yield f"Compare what is newer than the margin, too: {again}"
         else:
             yield f"Check bucket and prefixes of the pair {pair} in the policy: sealift policy check"
+
+
+def _count_wrong(stage: Mapping[str, Any]) -> int:
+    """Return how many copies a stage proved wrong. Their repair may replace exactly these."""
+    return int(sum(stage["counts"].get(name, 0) for name in (Category.DIFFERENT, Status.MISMATCHED)))
 
 
 def _found(stages: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:

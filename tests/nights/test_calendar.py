@@ -59,16 +59,35 @@ def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endin
     summaries: list[dict[str, Any]] = []
     complete: list[int] = []
     for number, ending in enumerate([*endings, *["complete"] * of]):
-        sample = due_after(first + timedelta(days=number), of, Stage.SAMPLE, summaries)
+        night = first + timedelta(days=number)
+        sample = due_after(night, of, Stage.SAMPLE, summaries)
         done = {"state": None if ending == "refused" else ending, "sample": None if ending == "refused" else [*sample]}
         other = stage("deep") | {"state": "complete", "sample": [0, of]}
         if ending != "missed":
-            summaries.insert(0, {"stages": [other, stage("sample") | done]})
+            summaries.insert(0, {"night": night.isoformat(), "stages": [other, stage("sample") | done]})
+        if ending in ("complete", "incomplete"):  # and is checked again
+            assert due_after(night, of, Stage.SAMPLE, summaries) == sample
         if ending == "complete":
             complete.append(sample.number)
     for at in range(len(complete) - of + 1):
         assert sorted(complete[at : at + of]) == list(range(of))
-    assert due_after(first, of + 1, Stage.SAMPLE, summaries) == due(first, of + 1)
+    later = first + timedelta(days=99)
+    assert due_after(later, of + 1, Stage.SAMPLE, summaries) == due(later, of + 1)
+
+
+def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> None:
+    """So the objects that it found wrong are looked at once more, however often it is checked."""
+
+    def ended(night: str, *sample: int) -> dict[str, Any]:
+        return {"night": night, "stages": [stage("deep") | {"state": "complete", "sample": [*sample]}]}
+
+    before, first, second = ended("2026-11-24", 1, 6), ended("2026-11-25", 2, 6), ended("2026-11-25", 2, 6)
+    night = date(2026, 11, 25)
+    assert due_after(night, 6, Stage.DEEP, [before]) == (2, 6)
+    assert due_after(night, 6, Stage.DEEP, [first, before]) == (2, 6)
+    assert due_after(night, 6, Stage.DEEP, [second, first, before]) == (2, 6)
+    assert due_after(night + timedelta(days=1), 6, Stage.DEEP, [second, first, before]) == (3, 6)
+    assert due_after(night, 7, Stage.DEEP, [first, before]) == due(night, 7)  # by another policy
 
 
 @given(moments, minutes, zones)

@@ -99,6 +99,22 @@ def test_each_stage_that_left_something_names_the_next_step() -> None:
     ]
 
 
+def test_the_stage_that_proved_copies_wrong_is_named_since_only_its_retry_replaces_them() -> None:
+    def named(*stages: dict[str, Any], left: int) -> list[str]:
+        steps = next_steps("p", "2026-11-25", stages, is_finished=True, left=left)
+        return [step.rpartition(" ")[2] for step in steps]
+
+    unproven, proven = (
+        stage("sample", left=1, run_id="s", unverifiable=1),
+        stage("deep", left=1, run_id="d", mismatched=1),
+    )
+    assert named(stage("reconcile"), unproven, proven, left=1) == ["d"]
+    assert named(stage("reconcile"), unproven | {"left": 2}, proven, left=2) == ["s", "d"]
+    both = stage("reconcile", left=1, run_id="c", different=1)
+    assert named(both, stage("sample", left=1, run_id="s", mismatched=1), left=1) == ["c"]
+    assert named(both | {"left": 2, "counts": {"different": 2}}, proven, left=2) == ["c"]
+
+
 def test_a_night_is_well_only_if_no_stage_left_or_refused_anything() -> None:
     same = stage("reconcile", same=4)
     assert is_well([same, stage("repair")])
