@@ -7,7 +7,6 @@ key's rows, and stays small.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from typing import Any, cast
@@ -82,22 +81,6 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
                 "Make it again from the archive itself: sealift archives reindex"
             )
     return iter(members)
-
-
-def places_of(own_index: bytes) -> tuple[dict[int, int], dict[int, int]]:
-    """(offset of a content in the tar → its size, offset of a frame → where it begins in the tar).
-
-    By an archive's own index. Raises DamagedArchive for an index that cannot be read.
-    """
-    columns = ["offset", "size_bytes", "frame_offset", "frame_start"]
-    try:
-        table = pq.read_table(io.BytesIO(own_index), columns=columns, page_checksum_verification=True)
-        rows: list[list[Any]] = [table[name].cast(pa.int64()).to_pylist() for name in columns]
-    except (pa.ArrowException, OSError, KeyError, ValueError) as error:
-        raise DamagedArchive(f"the archive's own index is damaged: {error}") from error
-    offsets, sizes, frames, starts = rows
-    places = zip(frames, starts, strict=True)
-    return dict(zip(offsets, sizes, strict=True)), {frame: start for frame, start in places if frame is not None}
 
 
 def _columns(batch: pa.RecordBatch | pa.Table) -> list[list[Any]]:

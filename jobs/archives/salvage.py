@@ -1,9 +1,10 @@
-"""Salvage: members of an archive that are whole, without any index.
+"""Salvage: members of an archive that are whole, without the ledger's index.
 
 The archive may be cut, damaged or another program's, a plain tar or one in zstd. It is read once,
 from its beginning, in bounded memory. What is written is proven first, and never over an object.
-Its own index, where it is whole, says which members are its own behind a damage. What else is found
-there may be a part of another member, whose owner chose its key, so it gets a place of its own.
+Its own index, where it is whole, says which members are its own, and which of them are lost. What
+else is found may be a part of another member, whose owner chose its key, so it gets a place of its
+own.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import NamedTuple
 import zstandard
 
 from jobs.archives.model import CHUNK_BYTES, Member
+from jobs.archives.own_index import OwnIndex, find_own_index
 from jobs.archives.tar_scan import Begun, Condition, Event, Found, TarScan
 from jobs.archives.zstd_frames import MAGIC, FrameCutter
 from jobs.core.model import Attributes, Location, ObjectRef
@@ -39,7 +41,7 @@ WINDOW_BYTES_MAX = 128 * 1024**2
 
 FOUND_INSIDE = "found-inside"
 """The folder of members that may be parts of others."""
-IN_DOUBT = "found behind a damage, perhaps inside another member"
+IN_DOUBT = "the archive's own index does not prove it: it may lie inside another member"
 TRIES = 256
 """Places that are tried as a frame's beginning, beside one in each piece. Each costs a block."""
 
@@ -66,8 +68,9 @@ async def salvage(store: Store, archive: Location, writer: SalvageWriter | None 
     Raises NotFound, ArchivedObject for one that must be thawed first, PreconditionFailed for one
     that is replaced meanwhile, and the errors of writing.
     """
-    contents_at, frames = await _own_places(store, archive)
-    scan = TarScan(contents_at)
+    own_index = await _own_index(store, archive)
+    frames = own_index.frames_at()
+    scan = TarScan(own_index)
     try:
         async with aclosing(_contents(store, archive, frames)) as contents:
             async for data in contents:
@@ -87,16 +90,12 @@ async def salvage(store: Store, archive: Location, writer: SalvageWriter | None 
             await writer.abort()
 
 
-async def _own_places(store: Store, archive: Location) -> tuple[dict[int, int], dict[int, int]]:
-    """The places of contents and frames by the archive's own index. None where it has none."""
-    from jobs.archives.files import read_own_index
-    from jobs.archives.index_tables import places_of
-
+async def _own_index(store: Store, archive: Location) -> OwnIndex:
+    """The archive's own index, an empty one where it cannot be read."""
     try:
-        _, own_index = await read_own_index(store, archive)
-        return await asyncio.to_thread(places_of, own_index)
+        return await find_own_index(store, archive)
     except (DamagedArchive, Rejected):
-        return {}, {}
+        return OwnIndex()
 
 
 async def _follow(events: list[Event], writer: SalvageWriter | None) -> AsyncIterator[Salvaged]:

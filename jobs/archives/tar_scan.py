@@ -4,10 +4,11 @@ The tar comes in pieces, and nothing of it is kept but the header that is being 
 header is damaged, the next one is searched for. A member counts as whole only if a checksum in its
 own header proves its content.
 
-What lies behind a damage may be within another member, which can be a tar itself. So it is in
-doubt, and so is all that follows it, up to a member that the archive's own index has at this place.
-Its owner chose its size as well, so it never hides a member that the index has. A damage is also a
-block of zeros, and a member whose content is not proven: bytes of it may be missing.
+What is found may lie within another member, which can be a tar itself, also where the scan sees no
+damage: exactly a member's header may be missing. So a member is in doubt unless the archive's own
+index has it, with its checksum. What the index has and the scan does not find is lost. Behind a
+damage (a block of zeros is one, and so is a member whose content is not proven) no size is believed
+that would hide a member which the index has.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from __future__ import annotations
 import bisect
 import hashlib
 import tarfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
 from jobs.archives.model import BLOCK_BYTES, COUNT_MAX, Locator, Member
+from jobs.archives.own_index import OwnIndex, OwnMember, identity
 from jobs.archives.reader import content_checksums
 from jobs.archives.tar_layout import is_index, read_member
 from jobs.core.evidence import is_md5
@@ -40,6 +42,8 @@ _LONG_NAMES = (tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
 _TOO_FAR = "it would reach over a member of the archive, so its size is not believed"
 CUT_SHORT = "the archive was cut short: what came after is lost"
 ENDS_WITHIN = "the archive ends within it"
+NO_INDEX = "the archive's own index cannot be read: it may have had more members"
+NOT_FOUND = "the archive's own index has it, but it is not in the archive any more"
 
 
 class Condition(StrEnum):
@@ -87,9 +91,11 @@ class _Entry:
     member: Member | None
     proof: _Proof | None
     is_shown: bool
+    own: bytes = b""
+    """The `identity` of the member that the archive's own index has."""
     condition: Condition = Condition.UNPROVEN
     reason: str = "its header has no checksum of it"
-    is_in_doubt: bool = False
+    is_in_doubt: bool = True
 
     def found(self) -> Found:
         """What became of it, now that all of its content was read."""
@@ -101,16 +107,26 @@ class _Entry:
 class TarScan:
     """The scan of one tar, or of several one after the other.
 
-    `contents`: where the archive's own index has contents in the tar, and their sizes. Nothing is
-    believed of an index that does not have a member which was seen before any damage.
+    `index`: the archive's own. It may also be that of another archive, within a member where the
+    archive was cut. So nothing is believed of one that lacks the first member, unless it moved. And
+    nothing of one that moved, if the archive's beginning is damaged.
     """
 
-    contents: Mapping[int, int] = field(default_factory=dict)
+    index: OwnIndex = field(default_factory=OwnIndex)
     _place: int | None = 0
     """Where the buffer begins in the tar. None: nobody knows."""
-    _is_in_doubt: bool = False
+    _is_damaged: bool = False
+    """True behind a damage, up to a member that the index has."""
+    _is_confirmed: bool = False
+    """True once a member was seen that the index has."""
+    _has_members: bool = False
+    _has_index: bool = False
+    """True if the last entry was an index."""
+    _whole: set[bytes] = field(default_factory=set)
+    _reported: set[bytes] = field(default_factory=set)
+    """The members of the index that were found whole, and all that were reported."""
     _own_places: list[int] = field(default_factory=list)
-    """The places of `contents` in order, once they are needed."""
+    """The places of the index's contents in order, once they are needed."""
     _buffer: bytearray = field(default_factory=bytearray)
     _entry: _Entry | None = None
     _records: dict[str, str] = field(default_factory=dict)
@@ -145,7 +161,7 @@ class TarScan:
         """Bytes are missing here, nobody knows how many."""
         yield from self._give_up("a part of the archive cannot be read")
         self._unreadable_bytes += len(self._take(len(self._buffer)))
-        self._is_searching = self._is_in_doubt = True
+        self._is_searching = self._is_damaged = True
         self._place = None
 
     def close(self) -> Iterator[Event]:
@@ -156,6 +172,13 @@ class TarScan:
             yield self._unreadable()
         elif self._is_searching or not self._is_ended:
             yield Found("", 0, Condition.LOST, CUT_SHORT)
+        if not self._is_damaged and not self._has_index:
+            self.index = OwnIndex()  # it lies within the last entry
+        for name, own in self.index.members.items():
+            if name not in self._reported:
+                yield Found(own.key, own.size_bytes, Condition.LOST, NOT_FOUND, own.to_member())
+        if self._has_members and not self.index.members:
+            yield Found("", 0, Condition.LOST, NO_INDEX)
 
     def _content(self, entry: _Entry) -> Iterator[Event]:
         data = self._take(entry.left_bytes)
@@ -169,14 +192,15 @@ class TarScan:
             if entry.is_shown:
                 found = entry.found()
                 # Where bytes are missing, what comes behind is a part of another member.
-                self._is_in_doubt |= entry.member is not None and found.condition is not Condition.WHOLE
-                yield found
+                self._is_damaged |= entry.member is not None and found.condition is not Condition.WHOLE
+                yield self._report(found, entry.own)
 
     def _give_up(self, reason: str) -> Iterator[Event]:
         """The entry, or the header of one, whose rest does not come."""
         entry, self._entry, self._skip_bytes = self._entry, None, 0
         if entry is not None and entry.is_shown:
-            yield Found(entry.name, entry.size_bytes, Condition.LOST, reason, entry.member, entry.is_in_doubt)
+            found = Found(entry.name, entry.size_bytes, Condition.LOST, reason, entry.member, entry.is_in_doubt)
+            yield self._report(found, entry.own)
         elif self._has_header:
             yield self._headless(reason)
         self._records, self._has_header = {}, False
@@ -184,14 +208,25 @@ class TarScan:
     def _headless(self, reason: str) -> Found:
         name = self._records.get("path", "")
         self._records, self._has_header = {}, False
-        return Found(name, 0, Condition.LOST, f"its header is damaged: {reason}")
+        return self._report(Found(name, 0, Condition.LOST, f"its header is damaged: {reason}"))
+
+    def _report(self, found: Found, name: bytes = b"") -> Found:
+        """What is reported of a member, with its key by the index if its own header has none."""
+        if found.condition is Condition.LOST and found.member is None and found.name:
+            left = (each for each in self.index.members.items() if each[0] not in self._reported)
+            name, own = next((each for each in left if each[1].name == found.name), (b"", None))
+            found = found._replace(member=None if own is None else own.to_member())
+        self._reported.add(name)
+        if found.condition is Condition.WHOLE:
+            self._whole.add(name)
+        return found
 
     def _header(self) -> Iterator[Event]:
         if len(self._buffer) < BLOCK_BYTES:
             return
         block = bytes(self._buffer[:BLOCK_BYTES])
         if block == _EMPTY:
-            self._is_ended = self._is_in_doubt = True  # zeros may also be all that is left of a header
+            self._is_ended = self._is_damaged = True  # zeros may also be all that is left of a header
             self._take(BLOCK_BYTES)
             return
         header = _parsed(block)
@@ -201,7 +236,7 @@ class TarScan:
                 return
             if self._has_header:
                 yield self._headless("its first block")
-            self._is_searching = self._is_in_doubt = True
+            self._is_searching = self._is_damaged = True
             self._unreadable_bytes = len(self._take(1))
             return
         if header.type in (*_RECORDS, *_LONG_NAMES, tarfile.XGLTYPE):
@@ -221,7 +256,7 @@ class TarScan:
         """The records before a member's header. Those of a whole archive say nothing of members."""
         if header.size > RECORDS_BYTES_MAX:
             yield self._headless("its records are too large")
-            self._is_searching = self._is_in_doubt = True
+            self._is_searching = self._is_damaged = True
             self._unreadable_bytes = len(self._take(BLOCK_BYTES))
             return
         whole_bytes = BLOCK_BYTES + header.size + -header.size % BLOCK_BYTES
@@ -258,27 +293,49 @@ class TarScan:
             entry.member = read_member(name, size_bytes, modified_at, records)
         except DamagedArchive as error:
             entry.condition, entry.reason = Condition.LOST, str(error)
+        if entry.is_shown and entry.member is not None:
+            if self._is_damaged and not self._has_members and self.index.moved_bytes:
+                self.index = OwnIndex()  # all that is left may be a part of a member, and so its index
+            self._has_members = True
+        own = self._own_member(entry.member)
         if entry.member is not None:
-            entry.proof = _Proof.of(entry.member)
+            entry.proof = _Proof.of(entry.member if own is None else entry.member._replace(sha256=own.sha256))
+            if own is not None and (self._is_in_place(own) or (entry.proof is not None and entry.proof.is_strong)):
+                entry.own, entry.is_in_doubt = identity(entry.member), False
         self._weigh(entry, has_records=has_records)
         return entry
 
+    def _own_member(self, member: Member | None) -> OwnMember | None:
+        """The index's row of a member that was not found whole yet."""
+        if member is None or (name := identity(member)) in self._whole:
+            return None
+        own = self.index.members.get(name)
+        return own if own is not None and member.sha256 in (None, own.sha256) else None
+
+    def _is_in_place(self, own: OwnMember) -> bool:
+        return self._place == own.offset and not self.index.moved_bytes
+
     def _weigh(self, entry: _Entry, *, has_records: bool) -> None:
-        """Whether the entry, and what follows it, may lie within another member."""
-        is_indexed = self._place is not None and self.contents.get(self._place) == entry.size_bytes
-        if is_indexed:
-            self._is_in_doubt = False
-        elif entry.is_shown and entry.member is not None and not self._is_in_doubt:
-            self.contents = {}  # it is the index of another archive
-        entry.is_in_doubt = self._is_in_doubt
-        if entry.is_shown and entry.member is None and has_records and not is_indexed:
-            self._is_in_doubt = True  # its size may be damaged, and so where the next one begins
+        """What the entry says of the index, and of the size by which the next one is found."""
+        self._has_index = not entry.is_shown
+        if entry.own:
+            self._is_damaged, self._is_confirmed = False, True
+        elif entry.is_shown and entry.member is not None and not (self._is_damaged or self._is_confirmed):
+            if not self.index.moved_bytes:
+                self.index = OwnIndex()  # it is the index of another archive
+        elif entry.is_shown and entry.member is None and has_records:
+            self._is_damaged = True  # its size may be damaged, and so where the next one begins
 
     def _hides(self, size_bytes: int) -> bool:
-        """Whether so many bytes, if they are in doubt, would reach over a member of the archive."""
-        if not self._is_in_doubt or self._place is None or not self.contents:
+        """Whether so many bytes, behind a damage, would reach over a member of the archive.
+
+        An index that moved may lie within the member that is weighed here. So it says nothing of
+        sizes before a member confirms it.
+        """
+        is_believed = self._is_confirmed or not self.index.moved_bytes
+        if not self._is_damaged or self._place is None or not is_believed:
             return False
-        self._own_places = self._own_places or sorted(self.contents)
+        self._own_places = self._own_places or self.index.places()
         following = bisect.bisect_right(self._own_places, self._place)
         return following < len(self._own_places) and self._own_places[following] < self._place + size_bytes
 
@@ -326,6 +383,11 @@ class _Proof:
         if is_md5(member.etag):
             return cls(member, "", hashlib.md5(usedforsecurity=False))
         return None
+
+    @property
+    def is_strong(self) -> bool:
+        """True if nobody can make another content that it proves as well, as with a CRC."""
+        return not self.known or self.known.startswith("SHA")
 
     def update(self, data: bytes) -> None:
         """The next piece of the content."""

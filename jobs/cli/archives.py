@@ -147,12 +147,12 @@ def reindex(options: ReindexCommand) -> int:
 @archives.command()
 @takes(SalvageCommand)
 def salvage(options: SalvageCommand) -> int:
-    """Read an archive that is cut, damaged or another program's, without its index.
+    """Read an archive that is cut, damaged or another program's, without the ledger's index.
 
     Lists the members that are whole, as a checksum in their own headers proves, and says what is
-    lost. With --to writes them as objects, with metadata and tags, never over an object. Reads
-    tar and tar.zst, once, from the beginning. Exit code 3 if anything is lost, unproven or not
-    written.
+    lost. With --to writes them as objects, with metadata and tags, never over an object. What the
+    archive's own index does not have goes below found-inside/. Reads tar and tar.zst, once, from
+    the beginning. Exit code 3 if anything is lost, in doubt, unproven or not written.
 
     \b
     sealift archives salvage s3://cold/docs/2024-07-5f0e….tar.zst
@@ -292,6 +292,8 @@ async def _salvage(options: SalvageCommand) -> int:
             written += member.target is not None
             doubt = IN_DOUBT if found.is_in_doubt and found.member is not None else ""
             condition = "not_written" if member.problem else found.condition.value
+            if doubt and condition == "whole":
+                condition = "in_doubt"
             ends_early = ends_early or found.reason.endswith((CUT_SHORT, ENDS_WITHIN))
             if found.member is None and not found.name:
                 condition = "lost_parts"  # of the archive: nobody knows of which members, if any
@@ -308,6 +310,8 @@ async def _salvage(options: SalvageCommand) -> int:
     whole = counts["whole"] + counts["not_written"]
     lines = [f"{options.archive}: of its members {whole:,} are whole, {counts['lost']:,} lost, {counts['unproven']:,} "]
     lines[0] += "not provable"
+    if counts["in_doubt"]:
+        lines[0] += f"; {counts['in_doubt']:,} may lie inside other members"
     if parts := counts["lost_parts"]:
         lines[0] += f"; {plural(parts, 'part')} of the archive cannot be read"
     if ends_early:

@@ -255,6 +255,65 @@ def test_where_bytes_are_missing_the_next_header_may_be_a_planted_one(is_cut: bo
     assert {f"out/found-inside/docs/{key}" for key in PLANTED} <= salvaged_keys(bytes(data))
 
 
+def headless(made: Packed, victim: int) -> bytes:
+    """The plain archive without the header blocks of one member, and nothing else is missing."""
+    before = made.members[victim - 1] if victim else None
+    start = before.offset + before.size_bytes + -before.size_bytes % 512 if before else 0
+    return made.data[:start] + made.data[made.members[victim].offset :]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (1, 0, 2), (1, 2, 0)])
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_a_member_without_its_header_gives_what_lies_inside_no_key(order: tuple[int, ...], is_cut: bool) -> None:
+    """The headers inside it come where the archive's own would, so the scan sees no damage."""
+    inner = packed([(member("docs/a", b"planted"), b"planted")], TAR).data
+    contents = [("docs/backup.tar", inner), ("docs/a", b"the true one"), ("docs/z", b"z")]
+    made = packed([(member(contents[each][0], contents[each][1]), contents[each][1]) for each in order], TAR)
+    data = headless(made, order.index(0))
+    found, store = salvaged(data[: len(data) - 512] if is_cut else data, "one.tar", write=True)
+    there = written(store)
+    own = {"out/docs/a": b"the true one", "out/docs/z": b"z"}
+    assert {key: value for key, value in there.items() if "found-inside" not in key} == ({} if is_cut else own)
+    assert [each.target for each in found if each.found.is_in_doubt and each.target]
+    lost = {each.found.name for each in found if each.found.condition is Condition.LOST}
+    assert lost == ({""} if is_cut else {"docs/backup.tar"})
+
+
+@pytest.mark.parametrize("kind", ArchiveFormat)
+@pytest.mark.parametrize("victim", range(3))
+@pytest.mark.parametrize("is_zeroed", [False, True])
+def test_a_member_that_left_no_trace_is_lost_by_name(kind: ArchiveFormat, victim: int, is_zeroed: bool) -> None:
+    """All of its bytes are zeros, or missing. The archive's own index is whole and has it."""
+    contents = {f"docs/{name}": random.Random(name).randbytes(70_000) for name in "abc"}
+    made = packed([(member(key, data), data) for key, data in contents.items()], kind)
+    ends = [0, *(each.byte_range[1] + (-each.size_bytes % 512 if kind is TAR else 0) for each in made.members)]
+    hole = bytes(ends[victim + 1] - ends[victim]) if is_zeroed else b""
+    data = made.data[: ends[victim]] + hole + made.data[ends[victim + 1] :]
+    found, store = salvaged(data, f"one.{kind.value}", write=True)
+    key = list(contents)[victim]
+    assert [
+        each.found.member.key for each in found if each.found.member and each.found.condition is Condition.LOST
+    ] == [key]
+    assert written(store) == {f"out/{each}": content for each, content in contents.items() if each != key}
+
+
+def test_a_member_that_is_there_twice_gets_its_key_once() -> None:
+    made = packed([(member("a", b"a"), b"a"), (member("b", b"b"), b"b")], TAR)
+    end = made.members[0].offset + 512
+    found, store = salvaged(made.data[:end] + made.data, "one.tar", write=True)
+    assert written(store) == {"out/a": b"a", "out/b": b"b", "out/found-inside/a": b"a"}
+    assert not [each for each in found if each.found.condition is Condition.LOST]
+
+
+def test_the_index_of_another_archive_proves_nothing() -> None:
+    """The archive was cut where an archive inside its first member ends."""
+    inner = packed([(member("docs/a", b"planted"), b"planted")], TAR).data
+    made = packed([(member("docs/0", b"0"), b"0"), (member("docs/b.tar", inner), inner)], TAR)
+    found, store = salvaged(made.data[: made.members[1].offset + len(inner)], "one.tar", write=True)
+    assert "out/docs/a" not in written(store)
+    assert "docs/a" not in {each.found.name for each in found}
+
+
 def test_a_size_that_was_lost_with_its_records_is_not_taken_for_none() -> None:
     """Above 8 GiB the records alone have the size, and the header itself says 0."""
     entry = tarfile.TarInfo("backup/huge.tar")

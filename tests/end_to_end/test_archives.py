@@ -130,6 +130,10 @@ def test_a_cut_archive_without_any_index_is_salvaged(packed: World) -> None:
     keys = [each["Key"] for each in packed.client.list_objects_v2(Bucket="salvaged")["Contents"]]
     assert keys == ["x/0/a.txt", "x/0/b.txt"]
     assert packed.client.get_object(Bucket="salvaged", Key=keys[0])["Body"].read() == b"a" * 20_000
+    packed.client.put_object(Bucket=packed.destination, Key=victim, Body=data[:-1])
+    unproven = packed.sealift("archives", "salvage", where, "--json")
+    assert (unproven.code, unproven.document["counts"]) == (3, {"in_doubt": 2, "lost_parts": 2})
+    assert "2 may lie inside other members" in packed.sealift("archives", "salvage", where).stdout
     missing = packed.sealift("archives", "salvage", f"s3://{packed.destination}/nothing.tar")
     assert missing.code not in (0, 3)
     assert "Traceback" not in missing.stderr
