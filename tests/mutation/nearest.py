@@ -12,6 +12,8 @@ FAR |= {"simulation", "terraform", "contract"}
 
 COMPANIONS = {
     "jobs/expire/copy_checks.py": ("tests/expire/test_copies.py",),
+    "jobs/expire/marks.py": ("tests/expire/test_claims.py",),
+    "jobs/expire/job.py": ("tests/expire/test_claims.py",),
     "jobs/expire/proofs.py": ("tests/expire/test_candidates.py", "tests/expire/test_shares.py"),
     "jobs/backup/version_match.py": ("tests/backup/test_job.py", "tests/backup/test_job_orders.py"),
 }
