@@ -196,7 +196,11 @@ def _folder(data: Path | None) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ConfigError(f"--data {data}: another `sealift local` works with it; name another one") from error
-            yield data
+            from jobs.local.stray_servers import stop_strays
+
+            for pid in stop_strays(data):
+                say(f"Stopped the SeaweedFS that a killed `sealift local` left (process {pid}).")
+            yield data.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="sealift-local-", ignore_cleanup_errors=True) as name:
         yield Path(name)

@@ -1,9 +1,9 @@
 """The event-driven system on one machine: what AWS does around the Lambdas.
 
-Reading order: `system` starts all parts, `seaweedfs` the S3 server, `relay` passes every request to
-it, `notifications` and `notifier` turn requests into S3 events, `sqs_server` and `sqs_queue` are
-the queues, `event_source` calls the functions, `batch_queue` runs their jobs, `status` shows what
-happens.
+Reading order: `system` starts all parts, `seaweedfs` the S3 server, `stray_servers` stops what a
+killed start left, `relay` passes every request to SeaweedFS, `notifications` and `notifier` turn
+requests into S3 events, `sqs_server` and `sqs_queue` are the queues, `event_source` calls the
+functions, `batch_queue` runs their jobs, `status` shows what happens.
 
 Nothing listens beyond loopback.
 """

@@ -7,6 +7,7 @@ process has. The master's HTTP and all gRPC ports have no such lock short of cer
 
 It keeps versions and checks conditions as S3 does, but sends no notifications: the relay does. It
 runs in a session of its own, so that Ctrl-C reaches only the process that stops all parts in order.
+It ends with that process, however that ends (Linux: PR_SET_PDEATHSIG, prctl(2)).
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobs.errors import ConfigError, Unavailable
+from jobs.local.stray_servers import STOP_SECONDS, data_folder
 
 START_SECONDS = 30.0
-STOP_SECONDS = 15.0
 TRIES = 3
 OPEN_FILES = 8192
 """A night opens over 400 connections, and the relay two files for each. Many shells allow 1,024."""
@@ -45,6 +46,17 @@ _TOKEN_KEYS = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
 # Every listener of `weed mini` that takes a port. A default port would collide.
 _LISTENERS = ("s3", "master", "filer", "volume", "admin")
 _MORE_LISTENERS = ("s3.port.iceberg", "s3.port.lance")
+
+_TIE = """
+import ctypes, os, signal, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+if os.getppid() == int(sys.argv[1]):
+    os.execv(sys.argv[2], sys.argv[2:])
+"""
+"""What becomes the server: the kernel ends it when the thread that starts it does, which is the
+main one. A server reads no stdin, so the pipe of `jobs.core.parentage` would need a process more.
+"""
 
 
 class RunningServer(NamedTuple):
@@ -72,7 +84,7 @@ def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool)
     weed = str(beside) if beside.exists() else shutil.which("weed")
     if weed is None:
         raise ConfigError(f"there is no `weed` (SeaweedFS) here: {_INSTALL}")
-    data = folder / "s3"
+    data = data_folder(folder)
     data.mkdir(exist_ok=True)
     data.chmod(0o700)
     sockets = tempfile.TemporaryDirectory(prefix="sealift-")  # a socket's path may have 107 bytes only
@@ -116,7 +128,7 @@ def _running(
         ports = _free_ports(ports_count)
         with log.open("wb") as output:
             process = subprocess.Popen(
-                command(ports),
+                [sys.executable, "-S", "-E", "-P", "-c", _TIE, str(os.getpid()), *command(ports)],
                 cwd=log.parent,
                 env=os.environ | environment,
                 stdin=subprocess.DEVNULL,

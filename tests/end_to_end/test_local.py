@@ -231,6 +231,49 @@ def test_it_ends_when_the_server_behind_it_does() -> None:
         assert "Traceback" not in said
 
 
+def kill(local: Local) -> None:
+    """End it as `kill -9` does, with nothing in order."""
+    local.process.kill()
+    local.process.wait(timeout=30)
+
+
+def is_running(pid: int) -> bool:
+    """Not a zombie, which nobody waits for in a container without an init."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    return False
+
+
+def test_the_server_ends_with_a_killed_start() -> None:
+    with running() as local:
+        (server,) = processes_below(local.process.pid)
+        kill(local)
+        deadline = time.monotonic() + AWAIT_SECONDS
+        while is_running(server):
+            assert time.monotonic() < deadline, "the server outlives its parent"
+            time.sleep(0.05)
+
+
+@pytest.mark.slow
+def test_a_killed_start_can_be_started_again_even_if_its_server_hangs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with running("--retry", "1", "--data", "data") as local:
+        local.put("kept", b"kept")
+        local.await_copy("kept", b"kept")
+        (server,) = processes_below(local.process.pid)
+        os.kill(server, signal.SIGSTOP)  # it hears of no end
+        kill(local)
+    assert is_running(server)
+    with running("--retry", "1", "--data", "data") as local:
+        assert not is_running(server)
+        local.put("newer", b"newer")
+        local.await_copy("newer", b"newer")
+    assert {each.name for each in (tmp_path / "data").iterdir()} >= {"s3", "lock"}
+    assert not (tmp_path / "data" / "data").exists(), "a relative folder is not taken twice"
+
+
 @pytest.mark.slow
 def test_kept_data_are_there_at_the_next_start_and_one_at_a_time_works_with_them(tmp_path: Path) -> None:
     with running("--retry", "1", "--data", str(tmp_path / "data")) as local:
