@@ -5,6 +5,7 @@ boto3 reads AWS's own variables itself.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -70,7 +71,7 @@ class Settings:
                 value = float(text) if text else default
             except ValueError:
                 value = 0.0
-            if value <= 0:
+            if not 0 < value < math.inf:
                 raise ConfigError(f"{name}={text!r}: expected a number above zero, for example {default:g}")
             return value
 

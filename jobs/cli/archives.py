@@ -58,7 +58,7 @@ class ShowArchiveCommand:
 
     archive: Location = argument(type=LocationType())
     prefix: str = prefix_option("Only members whose keys begin with this.")
-    limit: int = option("Only the first so many members.", default=50, show_default=True)
+    limit: int = option("Only the first so many members.", type=click.IntRange(min=1), default=50, show_default=True)
     ledger: str | None = ledger_option()
     as_json: bool = json_option()
 
@@ -90,7 +90,9 @@ class SalvageCommand:
 
     archive: Location = argument(type=LocationType())
     to: Location | None = option("Write members that are whole below this. Default: only list.", type=LocationType())
-    limit: int = option("Name only the first so many members of each kind.", default=50, show_default=True)
+    limit: int = option(
+        "Name only the first so many members of each kind.", type=click.IntRange(min=1), default=50, show_default=True
+    )
     access: AccessOptions = group(AccessOptions, "archives")
     to_access: AccessOptions = group(AccessOptions, "to")
     as_json: bool = json_option()

@@ -13,6 +13,7 @@ from jobs.cli.options import (
     AccessOptions,
     FilterOptions,
     LocationType,
+    NumberRange,
     SectionedCommand,
     SizeType,
     acl_option,
@@ -73,7 +74,7 @@ class CompactCommand:
     with_tag: tuple[str, ...] = option("Pack only objects with this tag.", multiple=True, metavar="NAME=VALUE")
     payback_months: float = option(
         "Leave out groups that take longer to pay.",
-        type=click.FloatRange(min=0),
+        type=NumberRange(min=0),
         default=PAYBACK_MONTHS,
         show_default=True,
     )

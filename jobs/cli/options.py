@@ -15,6 +15,7 @@ A `group` is a field with a dataclass of its own, which several commands share. 
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -63,13 +64,33 @@ class LocationType(click.ParamType[Location]):
 
 
 class SizeType(click.ParamType[int]):
-    """5GiB, 10MB, 1024"""
+    """5GiB, 10MB, 1024. 0 only where it means something."""
 
     name = "size"
 
+    def __init__(self, *, may_be_zero: bool = False):
+        self._may_be_zero = may_be_zero
+
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Bytes, or UsageError."""
-        return value if isinstance(value, int) else named(param, parse_size, value)
+        return value if isinstance(value, int) else named(param, self._parse, value)
+
+    def _parse(self, text: str) -> int:
+        size_bytes = parse_size(text)
+        if not size_bytes and not self._may_be_zero:
+            raise UsageError(f"{text!r} is nothing: write a size of at least one byte, or leave it out")
+        return size_bytes
+
+
+class NumberRange(click.FloatRange):
+    """A number between bounds. Neither `nan` nor infinity is one: no comparison would end there."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number. Fails as click does."""
+        number: float = super().convert(value, param, ctx)
+        if not math.isfinite(number):
+            self.fail(f"{value!r} is not a number: write one, such as 2.5", param, ctx)
+        return number
 
 
 class WhenType(click.ParamType[float]):
@@ -193,7 +214,7 @@ def executor_option(help: str = "Default: SEALIFT_EXECUTOR or local.") -> Any:
 
 def max_cost_option(what: str = "a plan") -> Any:
     """--max-cost"""
-    return option(f"Refuse {what} that costs more.", type=click.FloatRange(min=0, min_open=True), metavar="DOLLARS")
+    return option(f"Refuse {what} that costs more.", type=NumberRange(min=0, min_open=True), metavar="DOLLARS")
 
 
 def max_objects_option(what: str = "a plan") -> Any:
@@ -391,8 +412,10 @@ class FilterOptions:
     exclude: tuple[str, ...] = option("Leave out keys that match. May be repeated.", multiple=True, metavar="GLOB")
     newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=WhenType())
     older_than: float | None = option("Take only objects modified before.", type=WhenType())
-    min_size: int | None = option("Take only objects of at least this size: 10MB, 5GiB.", type=SizeType())
-    max_size: int | None = option("Take only objects of at most this size.", type=SizeType())
+    min_size: int | None = option(
+        "Take only objects of at least this size: 10MB, 5GiB.", type=SizeType(may_be_zero=True)
+    )
+    max_size: int | None = option("Take only objects of at most this size.", type=SizeType(may_be_zero=True))
     include_class: tuple[str, ...] = option(
         "Take only this storage class. May be repeated.", multiple=True, metavar="CLASS"
     )

@@ -104,7 +104,9 @@ class ReconcileCommand:
         type=AgeType(),
     )
     confirm: bool = flag("HEAD each suspected row on both sides before it becomes a finding.")
-    confirm_limit: int = option("Confirm so many rows at most.", default=100_000, show_default=True)
+    confirm_limit: int = option(
+        "Confirm so many rows at most.", type=click.IntRange(min=1), default=100_000, show_default=True
+    )
     repair: bool = flag("Copy what is missing or stale, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
     acl: str | None = acl_option("what a repair copies")

@@ -12,6 +12,7 @@ from jobs.cli.options import (
     AccessOptions,
     FilterOptions,
     LocationType,
+    NumberRange,
     SizeType,
     command_options,
     executor_option,
@@ -49,13 +50,15 @@ class WorkerOptions:
     )
     children: int | None = option(f"At least so many shards. Default: {CHILDREN}.", type=click.IntRange(min=1))
     share: str | None = option("Share identifier, for queues with a scheduling policy.", metavar="NAME")
-    priority: int | None = option("Scheduling priority within the share, 0 to 9999.", type=int)
-    vcpus: float | None = option("vCPUs of a worker.", type=click.FloatRange(min=0, min_open=True))
+    priority: int | None = option("Scheduling priority within the share, 0 to 9999.", type=click.IntRange(0, 9999))
+    vcpus: float | None = option("vCPUs of a worker.", type=NumberRange(min=0, min_open=True))
     memory_bytes: int | None = option("Memory of a worker, as 2GiB.", name="--memory", type=SizeType())
     timeout_seconds: int | None = option(
-        "The longest that one attempt may take.", name="--timeout", type=int, metavar="SECONDS"
+        "The longest that one attempt may take.", name="--timeout", type=click.IntRange(min=1), metavar="SECONDS"
     )
-    attempts: int | None = option("Starts of a worker at most, Spot reclaims included. Default: 5.", type=int)
+    attempts: int | None = option(
+        "Starts of a worker at most, Spot reclaims included. Default: 5.", type=click.IntRange(min=1)
+    )
     tags: tuple[str, ...] = option(
         "A tag for the jobs. May be repeated.", name="--tag", multiple=True, metavar="KEY=VALUE"
     )
@@ -76,12 +79,12 @@ class StartOptions:
     max_objects: int | None = max_objects_option()
     max_failures: float | None = option(
         "End the run early when more of its rows fail. Default: 50. 100: never.",
-        type=click.FloatRange(min=0, max=100),
+        type=NumberRange(min=0, max=100),
         metavar="PERCENT",
     )
     max_rate: float | None = option(
         "At most so many requests a second, all workers together.",
-        type=click.FloatRange(min=0, min_open=True),
+        type=NumberRange(min=0, min_open=True),
         metavar="N",
     )
     bandwidth_bytes: int | None = option(

@@ -15,8 +15,10 @@ import click
 import pytest
 
 from jobs.cli import _COMMANDS, cli
-from jobs.cli.options import AccessOptions, argument, command_options, flag, group, json_option, option, takes
+from jobs.cli.options import AccessOptions, SizeType, argument, command_options, flag, group, json_option, option, takes
 from jobs.cli.options import read_options as read
+from jobs.config import Settings
+from jobs.errors import ConfigError, UsageError
 
 
 def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
@@ -152,3 +154,56 @@ def test_options_of_batch_have_a_section_of_their_own(verb):
     assert {"--queue", "--memory", "--attempts", "--tag"} <= set(re.findall(r"^  (--[a-z-]+)", section, re.MULTILINE))
     assert "--source" not in section
     assert "--help" not in section
+
+
+NUMBERS = [
+    (path, parameter)
+    for path, command in sorted(COMMANDS.items())
+    for parameter in command.params
+    if isinstance(parameter.type, click.types.FloatParamType | click.types.IntParamType | SizeType)
+]
+ZERO_HAS_A_MEANING = {
+    "--max-failures": "the first failed row ends the run",
+    "--max-size": "only empty objects",
+    "--min-size": "all objects",
+    "--payback-months": "only what pays at once",
+    "--port": "any port",
+    "--priority": "the lowest one",
+    "--retry": "at once",
+    "--shard": "the first one",
+    "--submission": "the first one",
+}
+
+
+def refusal(path: str, parameter: click.Parameter, text: str) -> str:
+    """What the command says to the option with this value. click reads what was typed first, first."""
+    with pytest.raises((click.UsageError, UsageError)) as raised:
+        COMMANDS[path].make_context(path, [parameter.opts[-1], text])
+    error = raised.value
+    return error.format_message() if isinstance(error, click.UsageError) else str(error)
+
+
+def test_the_numbers_of_all_commands_are_looked_at():
+    names = {(path, parameter.opts[-1]) for path, parameter in NUMBERS}
+    assert names >= {("replicate", "--max-cost"), ("compact", "--target-size"), ("reconcile", "--confirm-limit")}
+    assert ZERO_HAS_A_MEANING.keys() <= {name for _, name in names}
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "-inf", "NaN", "1e999"])
+@pytest.mark.parametrize(("path", "parameter"), NUMBERS)
+def test_no_option_takes_what_is_no_number(path: str, parameter: click.Parameter, text: str):
+    assert parameter.opts[-1] in refusal(path, parameter, text)
+
+
+@pytest.mark.parametrize(
+    ("path", "parameter"), [each for each in NUMBERS if each[1].opts[-1] not in ZERO_HAS_A_MEANING]
+)
+def test_zero_is_refused_where_it_means_nothing(path: str, parameter: click.Parameter):
+    assert parameter.opts[-1] in refusal(path, parameter, "0")
+
+
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "0", "-1"])
+@pytest.mark.parametrize("name", ["SEALIFT_PROCESSES", "SEALIFT_PATIENCE_SECONDS", "SEALIFT_BUFFER_MIB"])
+def test_a_variable_is_a_number_above_zero(name: str, text: str):
+    with pytest.raises(ConfigError, match=name):
+        Settings.from_environment({name: text})
