@@ -35,6 +35,7 @@ from jobs.s3.lookup import find, key_history
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
+_COVERED = "its copy is there, and below a newer version that is no copy of it: readers get that one"
 _SUPERSEDED = (
     "the destination is newer and condemned, but this is not the source's current version, whose copy "
     "it may be: verify again"
@@ -193,11 +194,16 @@ class Replicate:
         alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
         resume_at = first_missing(alignment)
         current = history[-1] if history else None
+        newest, top = len(versions) - 1, len(history) - 1
         outcomes = []
         for row in rows:
             index = versions.index(row)
             at = alignment[index]
-            if at is not None:
+            is_below = at is not None and index == newest and (newest, top) not in matching
+            if is_below and current and await self._is_covered(row):
+                is_older = any((older, top) in matching for older in range(newest))
+                outcome = await self._guarded(row, self._bring_on_top(row, current, is_older=is_older))
+            elif at is not None:
                 outcome = self._already_same(row, history[at], matching[index, at])
             elif index < resume_at:
                 reason = "a newer version is at the destination already; an older one cannot be put below it"
@@ -208,6 +214,33 @@ class Replicate:
                     current = _as_listed(target.key, row, outcome)
             outcomes.append(outcome)
         return outcomes
+
+    async def _is_covered(self, row: ObjectVersion) -> bool:
+        """True if the row is the source's current version, so that its copy belongs on top.
+
+        Asked of a row whose copy lies below another version: readers of the copies get that one.
+        """
+        now = await find(self.source, self.route.source_of(row)._replace(version_id=None))
+        if now is None or row.is_delete_marker:
+            return now is None and row.is_delete_marker
+        return (row.version_id or NULL_VERSION, row.etag) == (now.version_id or NULL_VERSION, row.etag and now.etag)
+
+    async def _bring_on_top(self, row: ObjectVersion, current: Listed, *, is_older: bool) -> Outcome:
+        """Copy the source's current version once more, above what covers its copy.
+
+        `is_older`: this is the copy of an older version. The rules of `decide` hold. Nothing is
+        lost, since the bucket keeps versions.
+        """
+        may_replace = (
+            current.is_delete_marker
+            or is_older
+            or row.condemned_etag == current.etag
+            or self.options.overwrite is Overwrite.ALWAYS
+            or (self.options.overwrite is Overwrite.OLDER and current.last_modified < (row.last_modified or 0))
+        )
+        if may_replace:
+            return await self._replay_one(row, current)
+        return Outcome.of(row, Status.CHANGED, _COVERED)._replace(destination_etag=current.etag)
 
     async def _in_history(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         """Return all versions of the rows' key that the source has or, by the rows, had: oldest

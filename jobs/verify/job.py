@@ -267,10 +267,32 @@ class Verify:
             for d in range(len(history)):
                 await judge(s, d)
         alignment = align(range(len(rows)), range(len(history)), lambda s, d: judged[s, d].status is Status.VERIFIED)
-        return [
+        outcomes = [
             judged[index, at] if at is not None else self._unmatched(row, index, judged)
             for index, (row, at) in enumerate(zip(rows, alignment, strict=True))
         ]
+        if alignment[-1] is not None and judged[len(rows) - 1, len(history) - 1].status is not Status.VERIFIED:
+            outcomes[-1] = await self._guarded(rows[-1], self._judge_covered(outcomes[-1], rows[-1], history[-1]))
+        return outcomes
+
+    async def _judge_covered(self, outcome: Outcome, row: ObjectVersion, top: Listed) -> Outcome:
+        """Judge the last version of the rows, whose copy lies below `top`.
+
+        That is right if the source has a newer version, too. Else a reader of the copies does not
+        get the source's current version.
+        """
+        now = await find(self.source, self.route.source_of(row)._replace(version_id=None))
+        is_current = (
+            row.is_delete_marker
+            if now is None
+            else (row.version_id or NULL_VERSION) == (now.version_id or NULL_VERSION) and row.etag in (None, now.etag)
+        )
+        if not is_current:
+            return outcome
+        if top.is_delete_marker:
+            return Outcome.of(row, Status.MISSING, "its copy lies below a delete marker of the destination")
+        reason = "its copy lies below another version, which readers get"
+        return Outcome.of(row, Status.MISMATCHED, reason)._replace(destination_etag=top.etag)
 
     async def _is_whole(self, rows: Sequence[ObjectVersion]) -> bool:
         """True if the rows are all versions that the source has of their key."""

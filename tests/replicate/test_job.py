@@ -14,6 +14,7 @@ from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreErr
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import not_kept
+from jobs.s3.lookup import key_history
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.engine.loop import run_at_once
@@ -240,6 +241,56 @@ def test_an_older_version_never_becomes_current_over_a_newer_one() -> None:
         replayed = await store.replicate(first, all_versions=True)
         assert (replayed.status, "below" in replayed.reason) == (Status.CHANGED, True)
         assert (await store.get(ObjectRef("destination", "out/k"))).data == b"two!"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("on_top", "options", "status", "readers_get"),
+    [
+        ("marker", {}, Status.COPIED, b"two!"),
+        ("other", {}, Status.CHANGED, b"other"),
+        ("other", {"overwrite": "never"}, Status.CHANGED, b"other"),
+        ("other", {"overwrite": "always"}, Status.COPIED, b"two!"),
+        ("older copy", {}, Status.COPIED, b"two!"),
+        ("condemned", {}, Status.COPIED, b"two!"),
+        ("the same again", {}, Status.SAME, b"two!"),
+        ("copy of a newer version", {}, Status.SAME, b"newer"),
+    ],
+)
+def test_a_current_version_whose_copy_is_covered_comes_on_top_again(
+    on_top: str, options: dict[str, Any], status: Status, readers_get: bytes
+) -> None:
+    async def scene() -> None:
+        ticks = iter(range(1, 1000))
+        store = Scene(clock=lambda: float(next(ticks)))
+        rows = [(await store.put_source(b"one"))._replace(is_latest=False), await store.put_source(b"two!")]
+
+        async def replay(**asked: Any) -> list[Outcome]:
+            chosen = ReplicateOptions.from_dict({"all_versions": True, **asked})
+            return await Replicate(store, store, ROUTE, chosen, ByteBudget(64 * MIB)).process(rows)
+
+        async def version_ids() -> set[str | None]:
+            return {each.version_id for each in await key_history(store, "destination", "out/k")}
+
+        assert {each.status for each in await replay()} == {Status.COPIED}
+        if on_top == "marker":
+            await store.delete("destination", "out/k")
+        else:
+            bodies = {"older copy": b"one", "the same again": b"two!", "copy of a newer version": b"newer"}
+            body = bodies.get(on_top, b"other")
+            written = await store.put("destination", "out/k", body, Attributes(), guard=UNGUARDED)
+            if on_top == "copy of a newer version":
+                await store.put_source(body)
+            if on_top == "condemned":
+                rows[1] = rows[1]._replace(condemned_etag=written.etag)
+        before = await version_ids()
+        first, second = await replay(**options)
+        assert (first.status, second.status) == (Status.SAME, status), second.reason
+        assert before <= await version_ids()  # nothing is lost
+        assert (await store.get(ObjectRef("destination", "out/k"))).data == readers_get
+        rest = await replay(**options)
+        assert [each.status for each in rest] == [Status.SAME, status if status is Status.CHANGED else Status.SAME]
 
     asyncio.run(scene())
 

@@ -337,3 +337,39 @@ def _statuses(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ..
         return " ".join(outcome.status for outcome in await job.process(rows))
 
     return asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("on_top", "status"),
+    [
+        (None, Status.MISSING),  # a delete marker
+        (b"other", Status.MISMATCHED),
+        (b"one", Status.MISMATCHED),  # the copy of an older version
+        (b"two!", Status.VERIFIED),
+    ],
+)
+@pytest.mark.parametrize("deep", [False, True])
+def test_a_current_version_whose_copy_is_covered_is_not_verified(
+    on_top: bytes | None, status: Status, deep: bool
+) -> None:
+    async def scene() -> None:
+        store = MemoryStore()
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket, versioned=True)
+        rows = []
+        for data in (b"one", b"two!"):
+            for bucket in ("there", "here"):
+                written = await store.put(bucket, "k", data, Attributes(), guard=UNGUARDED)
+            rows.append(ObjectVersion(0, "k", written.version_id, size_bytes=len(data), etag=written.etag))
+        if on_top is None:
+            await store.delete("there", "k")
+        else:
+            await store.put("there", "k", on_top, Attributes(), guard=UNGUARDED)
+        options = VerifyOptions(all_versions=True, deep=deep)
+        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
+        assert [each.status for each in await job.process(rows)] == [Status.VERIFIED, status]
+        # With a newer version at the source, what lies on top may be its copy.
+        await store.put("here", "k", b"newer", Attributes(), guard=UNGUARDED)
+        assert {each.status for each in await job.process(rows)} == {Status.VERIFIED}
+
+    asyncio.run(scene())
