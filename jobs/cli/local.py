@@ -47,7 +47,9 @@ class LocalCommand:
 
     policy: str | None = policy_option("Default: SEALIFT_POLICY, or a pair of two sample buckets.")
     port: int = option("S3's port. Default: any.", type=click.IntRange(0, 65535), default=0, metavar="N")
-    data: Path | None = option("A folder that keeps the data.", type=click.Path(file_okay=False, path_type=Path))
+    data: Path | None = option(
+        "A folder that keeps buckets and queues.", type=click.Path(file_okay=False, path_type=Path)
+    )
     retry: int = option(
         "A failed message comes again after so long. After five times it is a dead letter.",
         type=click.IntRange(0, 43200),
@@ -98,7 +100,7 @@ def local(options: LocalCommand) -> int:
                     _report(system, stop, show)
             events, runs = len(system.unhandled), system.batch.unfinished
     if not options.as_json:
-        say(_farewell(events, runs))
+        say(_farewell(events, runs, options.data))
     return 0
 
 
@@ -137,9 +139,22 @@ def _welcome(system: System, folder: Path) -> str:
     )
 
 
-def _farewell(events: int, runs: int) -> str:
-    left = [f"{count:,} {what}" for count, what in ((events, "events not handled"), (runs, "runs cut short")) if count]
-    return f"Stopped; {', '.join(left)}: a night finds such objects." if left else "Stopped."
+def _farewell(events: int, runs: int, data: Path | None) -> str:
+    """What ended in the middle, and what is kept."""
+    left = [
+        f"{count:,} {singular if count == 1 else plural}"
+        for count, singular, plural in (
+            (events, "event not handled", "events not handled"),
+            (runs, "run cut short", "runs cut short"),
+        )
+        if count
+    ]
+    kept = (
+        "Buckets, queues and dead letters were thrown away: --data keeps them."
+        if data is None
+        else f"Buckets, queues and dead letters are kept in {data} for its next start. A night repeats runs."
+    )
+    return f"Stopped{'; ' if left else ''}{', '.join(left)}. {kept}"
 
 
 def status_text(status: Mapping[str, Any]) -> str:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import heapq
 import itertools
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -40,13 +40,17 @@ class Counts(NamedTuple):
 
 @dataclass(slots=True)
 class MemoryQueue:
-    """One queue. `dead`: where a message goes after `max_receives`."""
+    """One queue. `dead`: where a message goes after `max_receives`.
+
+    `changes`: how often its messages changed, for who keeps them.
+    """
 
     name: str
     attributes: dict[str, str] = field(default_factory=dict)
     hidden_seconds: float = HIDDEN_SECONDS
     max_receives: int = 0
     dead: MemoryQueue | None = None
+    changes: int = 0
     _messages: dict[str, Stored] = field(default_factory=dict)
     _due: list[tuple[float, int, str]] = field(default_factory=list)
     _order: itertools.count[int] = field(default_factory=itertools.count)
@@ -64,7 +68,7 @@ class MemoryQueue:
         while len(messages) < limit and (next_at := self.next_visible_at()) is not None and next_at <= now:
             message = self._messages[heapq.heappop(self._due)[2]]
             if self.dead is not None and message.received_count >= self.max_receives:
-                del self._messages[message.message_id]
+                self._remove(message)
                 message.visible_at = now
                 self.dead._put(message)
                 continue
@@ -80,7 +84,7 @@ class MemoryQueue:
         """Delete a message. An older receipt of it deletes nothing, as with SQS."""
         message = self._messages.get(receipt.partition("-")[0])
         if message is not None and message.receipt == receipt:
-            del self._messages[message.message_id]
+            self._remove(message)
 
     def hide(self, receipt: str, now: float, seconds: float) -> None:
         """Change for how long a received message stays hidden."""
@@ -109,6 +113,7 @@ class MemoryQueue:
         """Delete everything."""
         self._messages.clear()
         self._due.clear()
+        self.changes += 1
 
     def move_to(self, queue: MemoryQueue, now: float) -> int:
         """Send all visible messages to another queue as new ones. Returns how many."""
@@ -122,6 +127,20 @@ class MemoryQueue:
         """The queues whose dead letters come here."""
         return [each for each in queues.values() if each.dead is self]
 
+    def messages(self) -> list[Stored]:
+        """All messages, whether or not they can be received."""
+        return list(self._messages.values())
+
+    def restore(self, messages: Iterable[Stored]) -> None:
+        """Add messages of an earlier queue of this name, as they were."""
+        for message in messages:
+            self._put(message)
+
+    def _remove(self, message: Stored) -> None:
+        del self._messages[message.message_id]
+        self.changes += 1
+
     def _put(self, message: Stored) -> None:
+        self.changes += 1
         self._messages[message.message_id] = message
         heapq.heappush(self._due, (message.visible_at, next(self._order), message.message_id))

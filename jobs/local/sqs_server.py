@@ -13,18 +13,25 @@ publishes to, gets an empty answer. Every other service gets 501: it is not ther
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qsl
 
+from jobs.errors import ConfigError
+from jobs.local import queue_file
 from jobs.local.loopback import GONE, LoopbackServer
 from jobs.local.sqs_queue import MemoryQueue, Stored
 
 ACCOUNT = "123456789012"
 BATCH_MESSAGES = 10
+SAVE_SECONDS = 1.0
+SAVE_SHARE = 10
+"""A save blocks the server, so the pause is at least so many times as long."""
 REQUEST_BYTES_MAX = 2 * 1024 * 1024
 _INVALID = (EOFError, ValueError, asyncio.LimitOverrunError)
 """A request is cut, or is not HTTP: its connection is dropped."""
@@ -41,11 +48,18 @@ class _Refused(Exception):
 
 
 class QueueServer:
-    """The server. Its state lives in memory. Use it on one event loop."""
+    """The server. Its state lives in memory. Use it on one event loop.
 
-    def __init__(self, region: str, clock: Callable[[], float] = time.time):
-        self.region, self._clock = region, clock
+    `kept_in`: a file that has the messages of an earlier server, and gets those of this one at
+    least each `SAVE_SECONDS`. Raises ConfigError if it is invalid.
+    """
+
+    def __init__(self, region: str, clock: Callable[[], float] = time.time, kept_in: Path | None = None):
+        self.region, self._clock, self._kept_in = region, clock, kept_in
         self._queues: dict[str, MemoryQueue] = {}
+        self._earlier = queue_file.read(kept_in) if kept_in is not None else {}
+        self._saved_changes = 0
+        self._saving: asyncio.Task[None] | None = None
         self._moves: list[dict[str, Any]] = []
         self._arrived = asyncio.Condition()
         self._server = LoopbackServer(self._serve, REQUEST_BYTES_MAX, _INVALID + GONE)
@@ -54,11 +68,47 @@ class QueueServer:
     async def start(self) -> int:
         """Begin to listen on 127.0.0.1. Returns the port."""
         self._port = await self._server.start()
+        if self._kept_in is not None:
+            self._saving = asyncio.create_task(self._save_often(self._kept_in))
         return self._port
 
     async def close(self) -> None:
-        """Stop listening and drop every connection."""
+        """Stop listening, drop every connection, and keep what there is.
+
+        Raises ConfigError if that fails.
+        """
         await self._server.close()
+        if self._saving is None or self._kept_in is None:
+            return
+        self._saving.cancel()
+        await asyncio.gather(self._saving, return_exceptions=True)
+        try:
+            self._save(self._kept_in)
+        except OSError as error:
+            raise ConfigError(f"{self._kept_in}: {error}; the latest events in the queues are lost") from error
+
+    def bodies(self) -> list[str]:
+        """The messages of all queues, and of earlier ones that were not made again yet."""
+        return [message.body for messages in self._messages().values() for message in messages]
+
+    async def _save_often(self, path: Path) -> None:
+        """Save changes until it is cancelled. A long save makes the pause longer."""
+        seconds = 0.0
+        while True:
+            await asyncio.sleep(max(SAVE_SECONDS, SAVE_SHARE * seconds))
+            began = time.monotonic()
+            with contextlib.suppress(OSError):  # the next one may succeed, and the last one says so
+                self._save(path)
+            seconds = time.monotonic() - began
+
+    def _save(self, path: Path) -> None:
+        changes = sum(queue.changes for queue in self._queues.values())
+        if changes != self._saved_changes:
+            queue_file.write(path, queue_file.render(self._messages()))
+            self._saved_changes = changes
+
+    def _messages(self) -> dict[str, list[Stored]]:
+        return self._earlier | {name: queue.messages() for name, queue in self._queues.items()}
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Answer one client's requests, one after the other."""
@@ -100,6 +150,7 @@ class QueueServer:
             dead = self._by_arn(redrive["deadLetterTargetArn"]) if redrive else None
             hidden = float(attributes.setdefault("VisibilityTimeout", "30"))
             self._queues[name] = MemoryQueue(name, attributes, hidden, int(redrive.get("maxReceiveCount", 0)), dead)
+            self._queues[name].restore(self._earlier.pop(name, ()))
         return {"QueueUrl": self._url(name)}
 
     def get_queue_url(self, asked: Mapping[str, Any]) -> dict[str, Any]:

@@ -115,7 +115,7 @@ def running(
         (folder / "jobs").mkdir(exist_ok=True)
         server = undo.enter_context(s3_server(folder, credentials, keeps_data=keeps_data))
         loop = undo.enter_context(_looping())
-        queues = QueueServer(str(policy.ledger.region))
+        queues = QueueServer(str(policy.ledger.region), kept_in=folder / "queues.json" if keeps_data else None)
         queue_port = _on(loop, queues.start())
         undo.callback(lambda: _on(loop, queues.close()))
         environment = credentials | {
@@ -136,6 +136,7 @@ def running(
         log = undo.enter_context(FunctionLog(file))  # it ends before its file does
         undo.enter_context(contextlib.redirect_stdout(log))
         unhandled, batch = Unhandled(), LocalBatch(folder / "jobs")
+        unhandled.add(queues.bodies())
         undo.callback(batch.close)
         context = Context(f"{policy.name}-follow", str(policy.ledger.region))
         current_runtime.cache_clear()

@@ -290,6 +290,65 @@ def test_kept_data_are_there_at_the_next_start_and_one_at_a_time_works_with_them
         local.await_copy("kept", b"newer")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("is_killed", [False, True])
+def test_queues_and_dead_letters_survive_a_restart(tmp_path: Path, is_killed: bool) -> None:
+    data = str(tmp_path / "data")
+    with running("--retry", "0", "--data", data) as local:
+        events = local.queues.get_queue_url(QueueName="local-objects")["QueueUrl"]
+        others = local.queues.create_queue(QueueName="others")["QueueUrl"]
+        local.queues.send_message(QueueUrl=events, MessageBody="{poison")
+        local.queues.send_message(QueueUrl=others, MessageBody="waits")
+        (seen,) = local.queues.receive_message(QueueUrl=others, VisibilityTimeout=0)["Messages"]
+        local.await_status(lambda status: status["dead_letters"] == 1)
+        kept = tmp_path / "data" / "queues.json"
+        deadline = time.monotonic() + AWAIT_SECONDS
+        while is_killed and not (
+            kept.exists() and b"local-objects-dead" in kept.read_bytes() and counts(kept) == [1, 5]
+        ):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        if is_killed:
+            kill(local)
+    with running("--retry", "0", "--data", data) as local:
+        status = local.await_status(lambda status: True)
+        assert (status["dead_letters"], status["unhandled"]) == (1, 2)
+        assert local.sealift("events", "redrive", "--dry-run")[1]["waiting"] == 1
+        others = local.queues.create_queue(QueueName="others")["QueueUrl"]
+        asked = {"QueueUrl": others, "AttributeNames": ["ApproximateReceiveCount"]}
+        (again,) = local.queues.receive_message(**asked)["Messages"]
+        assert (again["Body"], again["MessageId"]) == ("waits", seen["MessageId"])
+        assert again["Attributes"]["ApproximateReceiveCount"] == "2"
+
+
+def counts(kept: Path) -> list[int]:
+    """How often each kept message was received."""
+    queues = json.loads(kept.read_bytes())["queues"].values()
+    return sorted(message["received_count"] for messages in queues for message in messages)
+
+
+def test_it_says_what_is_kept(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "jobs", "local", "--data", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while "all handled" not in process.stderr.readline():
+            assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    last = said.splitlines()[-1]
+    assert last.startswith(f"Stopped. Buckets, queues and dead letters are kept in {tmp_path / 'data'}")
+
+
+@pytest.mark.parametrize("content", ["{", "[]", '{"version": 2, "queues": {}}', '{"version": 1, "queues": {"q": [1]}}'])
+def test_kept_queues_that_cannot_be_read_are_named_and_left(tmp_path: Path, content: str) -> None:
+    (tmp_path / "queues.json").write_text(content)
+    command = [sys.executable, "-m", "jobs", "local", "--data", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert result.returncode == 10
+    assert f"{tmp_path / 'queues.json'}: these messages cannot be read" in result.stderr
+    assert (tmp_path / "queues.json").read_text() == content
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
@@ -333,7 +392,7 @@ def test_people_are_told_what_to_type_and_how_it_goes() -> None:
             assert process.poll() is None
         process.send_signal(signal.SIGINT)
         _, said = process.communicate(timeout=30)
-        assert said.splitlines()[-1] == "Stopped."
+        assert said.splitlines()[-1] == "Stopped. Buckets, queues and dead letters were thrown away: --data keeps them."
         assert process.returncode == 0
 
 
