@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import math
 import re
 import subprocess
 import sys
@@ -24,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="a file, or a folder of them")
     parser.add_argument("--since", metavar="REVISION", help="only lines that changed since then")
     parser.add_argument("--most", type=int, metavar="N", help="play N of them, always the same ones")
+    parser.add_argument("--seconds", type=float, default=math.inf, metavar="T", help="begin no mutant after T seconds")
     parser.add_argument("--processes", type=int, default=2, help="how many at once (default 2)")
     parser.add_argument("--limit", type=float, default=LEAST_SECONDS, help="a mutant has at least so many seconds")
     parser.add_argument("--wide", action="store_true", help="also play the tests of neighbours and users")
@@ -49,7 +51,7 @@ def main(arguments: list[str] | None = None) -> int:
             print(f"{mutant.path}:{mutant.first_line}\n{mutant.diff(sources[mutant.path])}")
         return 0
     began = time.monotonic()
-    campaign = Campaign(root, Progress(len(playing)), options.processes, options.wide, options.limit)
+    campaign = Campaign(root, Progress(len(playing)), options.processes, options.wide, options.limit, options.seconds)
     try:
         results = campaign.play(playing)
     except BrokenTests as error:
@@ -61,7 +63,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"\nNO LONGER THERE, though {judged.FILE} has it: {judgement}")
     ends = Counter(result.end for result in results)
     counts = ", ".join(f"{ends[end]} {end}" for end in End if ends[end])
-    skipped = len(made) - len(playing)
+    skipped = len(made) - len(results)
     print(f"\n{len(made)} mutants, {skipped} not played; {counts or 'none played'}; {time.monotonic() - began:,.0f} s")
     alive = [result for result in results if is_alive(result) and result.mutant.name not in known]
     return 1 if alive or gone else 0

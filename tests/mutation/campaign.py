@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import importlib
 import importlib.util
+import math
 import os
 import resource
 import shutil
@@ -79,12 +80,14 @@ class Campaign:
     is_wide: bool = False
     """Play the tests of neighbours and users as well, if the nearest tests notice nothing."""
     least_seconds: float = LEAST_SECONDS
+    seconds: float = math.inf
+    """No mutant begins later than that. Those that are left have no result."""
     _seconds: dict[str, float] = field(default_factory=dict)
     """How long the tests of a file list take, without a mutant."""
 
     def play(self, mutants: Iterable[Mutant]) -> list[Result]:
         """Each mutant's end. Raises BrokenTests if a test fails without one."""
-        waiting = list(mutants)
+        waiting, ends_at = list(mutants), time.monotonic() + self.seconds
         near = {path: self._rounds(path) for path in dict.fromkeys(each.path for each in waiting)}
         preload()
         results: list[Result] = []
@@ -97,13 +100,15 @@ class Campaign:
             turns: list[_Turn] = []
             try:
                 while waiting or turns:
+                    if time.monotonic() >= ends_at:
+                        waiting.clear()
                     while waiting and copies:
                         mutant = waiting.pop(0)
                         if near[mutant.path]:
                             turns.append(self._begin(mutant, copies.pop(), near[mutant.path]))
                         else:
                             results.append(self._heard(Result(mutant, End.UNTESTED)))
-                    for turn, end in self._wait(turns):
+                    for turn, end in self._wait(turns) if turns else ():
                         turns.remove(turn)
                         if end is End.SURVIVED and turn.rounds:
                             turns.append(self._begin(turn.mutant, turn.copy, turn.rounds))

@@ -132,6 +132,11 @@ def test_a_bound_chooses_the_same_few_each_time(checkout: Path) -> None:
     assert listed.pop().count("jobs/small/rules.py") == 3
 
 
+def test_no_mutant_begins_when_the_time_is_over(checkout: Path) -> None:
+    done = play(checkout, "jobs", "--seconds", "0")
+    assert (done.returncode, "none played" in done.stdout) == (0, True), done.stdout + done.stderr
+
+
 def test_tests_that_fail_without_a_mutant_are_no_measure(checkout: Path) -> None:
     (checkout / "tests" / "small" / "test_rules.py").write_text(TESTS.replace("== 8", "== 9"))
     done = play(checkout, "jobs")
