@@ -7,6 +7,7 @@ import hashlib
 import io
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -22,11 +23,13 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.expire import candidates
 from jobs.expire.candidates import OWN_PLACE, Candidates, Scope, plan_candidates
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.rules import EXPIRED_BEFORE, Proof
 from jobs.expire.shares import Share
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.runs import sharding
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
 from tests.archives.samples import member
@@ -73,8 +76,9 @@ class Scene:
         self, job: str, shards: Sequence[Sequence[Proven]], source: Location = DOCS, destination: Location = COPIES
     ) -> RunSpec:
         """A run with these rows in its shards, at its end."""
-        run_id = f"2025061{len(self.runs)}T000000Z-{job}-aaaaaa"
-        spec = RunSpec(run_id, job, NOW, Side(source), Side(destination), "m")
+        planned_at = datetime(2025, 6, 10 + len(self.runs), tzinfo=UTC)
+        run_id = f"{planned_at:%Y%m%dT%H%M%SZ}-{job}-aaaaaa"
+        spec = RunSpec(run_id, job, planned_at.timestamp(), Side(source), Side(destination), "m")
 
         async def write() -> None:
             await self.ledger.create(spec)
@@ -146,6 +150,7 @@ class Scene:
         is_own: Callable[[str], bool] | None = None,
         older_than: float = NOW + 1,
         rows_per_shard: int = 100,
+        processes: int = 1,
     ) -> Candidates:
         """The plan of an expire run. Its shards are in `shards`."""
         scope = Scope(source, copies, is_own=is_own)
@@ -172,7 +177,7 @@ class Scene:
                 scratch_directory=self.folder,
                 older_than=older_than,
                 rows_per_shard=rows_per_shard,
-                processes=1,
+                processes=processes,
             )
         )
 
@@ -304,11 +309,11 @@ def test_rows_and_copies_outside_of_the_scope_are_left_out_and_counted(scene: Sc
     scene.run("replicate", [[*inside, Proven(row("out", "1"), Status.COPIED)]])
     scene.run("replicate", [[Proven(row("in/c", "1"), Status.COPIED)]], destination=Location("copies2"))
     scene.there = [row(key, "1") for key in ("in/a", "in/b", "in/c")]
-    candidates = scene.plan(source=Location("docs", "in/"), copies=[Location("copies", "in/"), COLD])
+    planned = scene.plan(source=Location("docs", "in/"), copies=[Location("copies", "in/"), COLD])
     assert scene.names() == [("in/a", "1", "s3://copies/in/a"), ("in/b", "1", "s3://copies/in/b")]
-    assert candidates.excluded == {"--source": 1, "--copies": 1}
-    assert (candidates.rows, candidates.size_bytes, candidates.prefix) == (2, 10, Location("docs", "in/"))
-    assert (candidates.current, candidates.versions) == (Share(2, 3), Share(2, 3))
+    assert planned.excluded == {"--source": 1, "--copies": 1}
+    assert (planned.rows, planned.size_bytes, planned.prefix) == (2, 10, Location("docs", "in/"))
+    assert (planned.current, planned.versions) == (Share(2, 3), Share(2, 3))
 
 
 def test_no_copy_counts_where_no_place_of_copies_is_named(scene: Scene) -> None:
@@ -320,10 +325,10 @@ def test_no_copy_counts_where_no_place_of_copies_is_named(scene: Scene) -> None:
 def test_a_copy_where_the_run_deletes_proves_nothing_unless_it_is_another_service(scene: Scene, is_apart: bool) -> None:
     scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]], destination=Location("docs", "copies/"))
     scene.there = [row("a", "1")]
-    candidates = scene.plan(copies=[Location("docs", "copies/")], is_apart=is_apart)
+    planned = scene.plan(copies=[Location("docs", "copies/")], is_apart=is_apart)
     [each] = scene.rows()
     assert Proof.decode(each["proof"]).objection == ("" if is_apart else OWN_PLACE)
-    assert candidates.current == Share(int(is_apart), 1)
+    assert planned.current == Share(int(is_apart), 1)
 
 
 def test_a_copy_beside_what_the_run_deletes_counts(scene: Scene) -> None:
@@ -339,10 +344,10 @@ def test_rows_of_keys_that_are_not_the_pairs_are_left_out_and_counted(scene: Sce
     scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in keys]])
     scene.there = [row(key, "1") for key in keys]
     wanted = [row(key, "1") for key in keys] if is_wanted else None
-    candidates = scene.plan(wanted, is_own=lambda key: key == "ours")
+    planned = scene.plan(wanted, is_own=lambda key: key == "ours")
     assert [key for key, _, _ in scene.names()] == ["ours"]
-    assert candidates.excluded["--pair"] == 2
-    assert candidates.current == Share(1, 1)
+    assert planned.excluded["--pair"] == 2
+    assert planned.current == Share(1, 1)
 
 
 def test_the_latest_proof_of_a_version_counts_and_is_as_old_as_the_first_of_that_copy(scene: Scene) -> None:
@@ -370,9 +375,9 @@ def test_a_proof_without_an_objection_comes_before_a_later_one_that_has_one(scen
 def test_a_wanted_row_that_no_run_has_proven_is_a_row_without_a_proof(scene: Scene) -> None:
     scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in ("a", "not wanted")]])
     scene.there = [row("a", "1"), row("b", "1")]
-    candidates = scene.plan([row("a", "1"), row("b", "1"), row("marker", "1", is_delete_marker=True)])
+    planned = scene.plan([row("a", "1"), row("b", "1"), row("marker", "1", is_delete_marker=True)])
     assert scene.names() == [("b", "1", None), ("a", "1", "s3://copies/a")]
-    assert (candidates.rows, candidates.versions) == (2, Share(1, 2))
+    assert (planned.rows, planned.versions) == (2, Share(1, 2))
 
 
 @pytest.mark.parametrize(
@@ -412,17 +417,17 @@ def test_a_wanted_row_without_an_id_that_another_row_names_is_that_row_once_more
 
 def test_wanted_rows_outside_of_the_source_are_left_out_and_counted(scene: Scene) -> None:
     scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in ("in/a", "out")]])
-    candidates = scene.plan([row("in/a", "1"), row("out", "1")], source=Location("docs", "in/"))
+    planned = scene.plan([row("in/a", "1"), row("out", "1")], source=Location("docs", "in/"))
     assert [key for key, _, _ in scene.names()] == ["in/a"]
-    assert candidates.excluded == {"--source": 1}
+    assert planned.excluded == {"--source": 1}
 
 
 def test_wanted_rows_are_weighed_against_the_folder_that_they_share(scene: Scene) -> None:
     keys = ("x/y/a1", "x/y/a2")
     scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in (*keys, "x/z")]])
     scene.there = [row(key, "1") for key in (*keys, "x/y/b", "x/z", "w")]
-    candidates = scene.plan([row(key, "1") for key in keys], source=Location("docs", "x/"))
-    assert (candidates.prefix, candidates.current) == (Location("docs", "x/y/"), Share(2, 3))
+    planned = scene.plan([row(key, "1") for key in keys], source=Location("docs", "x/"))
+    assert (planned.prefix, planned.current) == (Location("docs", "x/y/"), Share(2, 3))
     assert scene.listed_at == [Location("docs", "x/y/")]
     whole = scene.plan(source=Location("docs", "x/"))
     assert (whole.prefix, whole.current) == (Location("docs", "x/"), Share(3, 4))
@@ -431,10 +436,10 @@ def test_wanted_rows_are_weighed_against_the_folder_that_they_share(scene: Scene
 def test_wanted_rows_that_are_gone_do_not_widen_the_folder(scene: Scene) -> None:
     scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in ("x/a", "x/b", "z/gone")]])
     scene.there = [row(key, "1") for key in ("x/a", "x/b", "y")]
-    candidates = scene.plan([row(key, "1") for key in ("x/a", "x/b", "z/gone")])
-    assert candidates.prefix == Location("docs", "x/")
-    assert candidates.current == Share(3, 2)
-    assert EXPIRED_BEFORE not in candidates.excluded
+    planned = scene.plan([row(key, "1") for key in ("x/a", "x/b", "z/gone")])
+    assert planned.prefix == Location("docs", "x/")
+    assert planned.current == Share(3, 2)
+    assert EXPIRED_BEFORE not in planned.excluded
 
 
 # How its shards look.
@@ -463,15 +468,15 @@ def test_rows_are_sharded_in_order_with_replicas_first_and_members_by_their_plac
     packed = [Proven(row(f"k{number}", "1"), Status.PACKED) for number in range(1, 5)]
     scene.run("compact", [packed], destination=COLD)
     unproven = row("unproven", "1", size_bytes=None, last_modified=None, storage_class=None)
-    candidates = scene.plan([unproven, *(each.row for each in packed), row("y", "1"), row("z", "1")], rows_per_shard=3)
+    planned = scene.plan([unproven, *(each.row for each in packed), row("y", "1"), row("z", "1")], rows_per_shard=3)
     rows = scene.rows()
     assert [each["key"] for each in rows] == ["unproven", "y", "z", "k3", "k4", "k2", "k1"]
     assert [each["row"] for each in rows] == list(range(7))
     assert [number for number, _ in scene.shards] == [0, 1, 2]
-    assert [each.rows for each in candidates.shards] == [3, 3, 1]
-    assert [each.sha256 for each in candidates.shards] == [hashlib.sha256(data).hexdigest() for _, data in scene.shards]
-    assert sum(each.size_bytes for each in candidates.shards) == candidates.size_bytes == 30
-    assert candidates.by_class == {"STANDARD": (7, 4)}
+    assert [each.rows for each in planned.shards] == [3, 3, 1]
+    assert [each.sha256 for each in planned.shards] == [hashlib.sha256(data).hexdigest() for _, data in scene.shards]
+    assert sum(each.size_bytes for each in planned.shards) == planned.size_bytes == 30
+    assert planned.by_class == {"STANDARD": (7, 4)}
     members = {each["key"]: Proof.decode(each["proof"]).member for each in rows if each["proof"]}
     assert members["y"] is None
     assert members["k4"] == {
@@ -485,3 +490,27 @@ def test_what_is_younger_than_the_grace_period_counts_for_no_share(scene: Scene)
     scene.there = [row("a", "1")]
     assert scene.plan(older_than=NOW).current == Share(1, 1)
     assert scene.plan(older_than=NOW - 1).current == Share(0, 1)
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 3, 4, 100])
+@pytest.mark.parametrize(("rows_per_shard", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 3, 1]), (100, [7])])
+def test_shards_are_full_whatever_is_read_at_once(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, batch_rows: int, rows_per_shard: int, sizes: list[int]
+) -> None:
+    monkeypatch.setattr(candidates, "BATCH_ROWS", batch_rows)
+    keys = [f"k{number}" for number in range(7)]
+    scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in keys]])
+    assert [each.rows for each in scene.plan(rows_per_shard=rows_per_shard).shards] == sizes
+    assert [(each["row"], each["key"]) for each in scene.rows()] == list(enumerate(keys))
+
+
+def test_each_process_gets_a_shard_where_that_is_worth_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sharding, "SPLIT_ROWS", 4)
+    scene.run("replicate", [[Proven(row(f"k{number}", "1"), Status.COPIED) for number in range(4)]])
+    assert [each.rows for each in scene.plan(processes=2).shards] == [2, 2]
+
+
+def test_nothing_is_left_out_where_all_keys_are_the_pairs(scene: Scene) -> None:
+    scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]])
+    assert scene.plan(is_own=lambda key: True).excluded == {}
+    assert scene.names() == [("a", "1", "s3://copies/a")]
