@@ -68,7 +68,8 @@ def nightly(options: NightlyCommand) -> int:
     because S3 writes it. Each run keeps to the pair's
     limits. A run above them is refused, and the summary says so. A night happens once: started
     again, it continues where it stopped, or says when it ran and what it said then. With --again it
-    checks once more.
+    checks once more, the same share. What a night proved wrong is a finding of the next ones too,
+    until a retry mends it or the same share is proven.
 
     \b
     sealift nightly --pair scans

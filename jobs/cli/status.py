@@ -16,8 +16,10 @@ from jobs.config import Settings
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, StoreError
 from jobs.ledger.ledger import Ledger
+from jobs.nights.calendar import NIGHTS_REMEMBERED
+from jobs.nights.disproofs import Disproof, disproof_steps, open_disproofs, unanswered_text
 from jobs.nights.records import NightRecords
-from jobs.nights.verdicts import WELL, head_of
+from jobs.nights.verdicts import WELL, head_of, is_well
 from jobs.policy.model import Pair, Policy
 from jobs.registry import is_proof_only
 from jobs.reports.document import need_attention
@@ -55,7 +57,8 @@ def status(options: StatusCommand) -> int:
     The exit code is 3 if something does. A run's bad rows count until a retry mends them, or a
     later run of the same kind looks at all of them: between the same places, with the same filters
     or none, as deep. Those of a pair's runs count until its next night, and a night counts until a
-    later one, or --again, is well. Of all runs the latest 100 count. The pairs are those of the
+    later one, or --again, is well. Copies that a night proved wrong count until a retry mends them,
+    or a night proves their slice. Of all runs the latest 100 count. The pairs are those of the
     policy, if there is one.
 
     \b
@@ -108,9 +111,13 @@ def _dead_letters(policy: Policy) -> dict[str, Any]:
 
 
 async def _last_night(ledger: Ledger, pair: Pair) -> Mapping[str, Any]:
-    """The summary of the last night of a pair that has ended, or the pair's name alone."""
-    summaries = await NightRecords(ledger, pair.name, date.max).earlier(1)
-    return (summaries[0] if summaries else {}) | {"pair": pair.name}
+    """The summary of the last night of a pair that has ended, or the pair's name alone.
+
+    `open`: what the pair's nights have found wrong, and no later one proved (`Disproof`).
+    """
+    summaries = await NightRecords(ledger, pair.name, date.max).earlier(NIGHTS_REMEMBERED)
+    last = summaries[0] if summaries else {}
+    return last | {"pair": pair.name, "open": open_disproofs(summaries, str(last.get("destination", "")))}
 
 
 def _night_problems(
@@ -120,20 +127,29 @@ def _night_problems(
 
     A repair alone does not make a night well: only the next check proves it.
     """
+    mended = repaired(runs, is_proof_only)
     for night in nights:
         command = f"sealift nightly --pair {night['pair']}"
+        stages = night.get("stages", ())
+        run_ids = {each["run_id"] for each in stages if each["run_id"]}
+        carried = [Disproof(**each) for each in night.get("unanswered", ())]
+        of_others = {step for each in carried for step in disproof_steps(night["pair"], each)}
         if night.get("night") is None:
             yield f"pair {night['pair']}: no night has ended yet: {command}"
         elif _days_ago(night["night"], today) > NIGHT_DAYS:
             yield f"pair {night['pair']}: no night has ended since {night['night']}: {command}"
-        elif night["exit_code"]:
+        elif night["exit_code"] and not (carried and is_well(stages)):
             head = f"pair {night['pair']}, night of {night['night']}: {head_of(night['verdict'])}"
-            steps = night.get("next_steps") or [f"Check again: {command} --again"]
-            run_ids = {each["run_id"] for each in night["stages"] if each["run_id"]}
+            steps = [each for each in night.get("next_steps", ()) if each not in of_others]
+            steps = steps or [f"Check again: {command} --again"]
             if repair := repaired_since(runs, run_ids, is_proof_only):
                 yield f"{head}. {repair} has repaired since. Check again: {command} --again --margin 0s"
                 steps = steps if len(steps) > 1 else []
             yield from (f"{head}. {step}" for step in steps)
+        for disproof in night["open"]:
+            if disproof.run_id not in {*mended, *run_ids}:
+                head = f"pair {night['pair']}: {unanswered_text([disproof])}"
+                yield from (f"{head}. {step}" for step in disproof_steps(night["pair"], disproof))
 
 
 def _days_ago(night: str, today: date) -> int:

@@ -32,6 +32,10 @@ INVENTORY_HOURS_MAX = 50
 """The maximum age of an S3 Inventory report that is used: daily reports may take two days to
 arrive."""
 
+NIGHTS_REMEMBERED = 7
+"""How many summaries of other nights are looked at: for the slice that comes next, for the last
+comparison, and for what was found wrong."""
+
 LEFT_OUT = "left out"
 """What a summary calls rows that a run was given and that are not in its plan."""
 

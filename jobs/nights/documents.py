@@ -76,6 +76,19 @@ def _is_tally(value: object) -> bool:
     return isinstance(value, dict) and all(map(_is_count, value.values()))
 
 
+def _is_disproof(value: object) -> bool:
+    """True for a `jobs.nights.disproofs.Disproof`, as JSON has it."""
+    return isinstance(value, dict) and value.keys() == _DISPROOF.keys() and not _defect(value, _DISPROOF)
+
+
+_DISPROOF: Mapping[str, Callable[[Any], bool]] = {
+    "night": _is_text,
+    "found_at": _is_time,
+    "stage": _is_text,
+    "run_id": _is_text,
+    "rows": _is_count,
+    "sample": _is_slice,
+}
 _CLAIM: Mapping[str, Callable[[Any], bool]] = {
     "night": _is_text,
     "began_at": _is_number,
@@ -116,6 +129,7 @@ _SUMMARY_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "next_steps": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "is_made_up": lambda value: isinstance(value, bool),
     "report_html": _is_optional_text,
+    "unanswered": lambda value: isinstance(value, list) and all(map(_is_disproof, value)),
 }
 """What a summary of an older Sealift lacks."""
 _STAGE: Mapping[str, Callable[[Any], bool]] = {

@@ -6,6 +6,7 @@ import shlex
 import time
 import zoneinfo
 from collections.abc import Mapping
+from datetime import date, datetime
 from typing import Any
 
 from jobs import __version__
@@ -19,6 +20,7 @@ from jobs.errors import Denied, ExitCode, NotFound
 from jobs.nights.calendar import (
     LEFT_OUT,
     NIGHT_VERSION,
+    NIGHTS_REMEMBERED,
     Stage,
     due_after,
     find_emptied,
@@ -27,6 +29,7 @@ from jobs.nights.calendar import (
     left_by_run,
     left_out,
 )
+from jobs.nights.disproofs import Disproof, is_answered, open_disproofs
 from jobs.nights.left_objects import Pairing, count_left
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
@@ -36,12 +39,16 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
 from jobs.reports.document import iso_time
 from jobs.runs.placement import BatchOptions
+from jobs.runs.replaced_runs import repaired
 from jobs.runs.request import Request
+from jobs.runs.summaries import RunFilter, summarize_runs
+from jobs.verify.kind import KIND as VERIFICATION
 
 MARGIN_SECONDS = 900
-NIGHTS_REMEMBERED = 7
-"""How many summaries of earlier nights are looked at for the slice that comes next, and for the
-last comparison."""
+RUNS_REMEMBERED = 100
+"""How many of the pair's latest runs are looked at for a retry of what a night found wrong."""
+DAY_SECONDS = 86_400
+"""A retry may begin so long before its night ends."""
 CHANGED_PLACES = "since the policy gave the pair other buckets or prefixes after this night had begun"
 
 
@@ -249,11 +256,12 @@ class _Night:
         """Return the night's document: the state after the repair. `left` counts an object once.
 
         Exit code 3: the night is done, and rows (or a refused run) are left to people, or nothing
-        was compared. Code 2 would say that nothing was started. A night that stopped has its run's
-        code, and is started again.
+        was compared, or what another night found wrong is not proven right since. Code 2 would say
+        that nothing was started. A night that stopped has its run's code, and is started again.
         """
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
-        code = ExitCode.DONE if is_well(self.done) else ExitCode.FINDINGS
+        unanswered = [] if stopped else await self._unanswered()
+        code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
         left = await count_left(self.book.ledger, self.done, self._pairing)
         night, source = self.claim["night"], self.pair.source
         ended = time.time()
@@ -264,9 +272,15 @@ class _Night:
             "source": ", ".join(f"s3://{source.bucket}/{prefix}" for prefix in source.prefixes),
             "destination": str(sides(self.stages.policy, self.pair)[1].location),
             "state": "unfinished" if stopped else "complete",
-            "verdict": verdict(self.done, left, is_finished=stopped is None),
+            "verdict": verdict(self.done, left, is_finished=stopped is None, unanswered=unanswered),
             "next_steps": next_steps(
-                self.pair.name, night, self.done, is_finished=stopped is None, left=left, restore=self._restore()
+                self.pair.name,
+                night,
+                self.done,
+                is_finished=stopped is None,
+                left=left,
+                restore=self._restore(),
+                unanswered=unanswered,
             ),
             "left": left,
             "exit_code": int(stopped["exit_code"]) if stopped else int(code),
@@ -276,10 +290,26 @@ class _Night:
             "seconds": round(ended - self.claim["began_at"], 3),
             "planned_dollars": round(sum(each.get("planned_dollars") or 0 for each in self.done), 6),
             "stages": self.done,
+            "unanswered": [each._asdict() for each in unanswered],
             "summary": self.book.summary_uri,
             "report_html": None if stopped else self.book.page_uri,
             "ledger": str(self.book.ledger.location),
         }
+
+    async def _unanswered(self) -> list[Disproof]:
+        """Return what the pair's other nights found wrong, and neither this one nor a retry
+        answered.
+        """
+        nights = await NightRecords(self.book.ledger, self.pair.name, date.max).earlier(NIGHTS_REMEMBERED)
+        found = open_disproofs(nights, str(sides(self.stages.policy, self.pair)[1].location))
+        found = [each for each in found if not is_answered(each, self.done)]
+        if not found:
+            return []
+        since = min(datetime.fromisoformat(each.found_at).timestamp() for each in found) - DAY_SECONDS
+        chosen = RunFilter(pair=self.pair.name, since=since)
+        runs = await summarize_runs(self.book.ledger, RUNS_REMEMBERED, chosen)
+        mended = repaired(runs, lambda job: job != VERIFICATION.retried_as)
+        return [each for each in found if each.run_id not in mended]
 
     def _restore(self) -> str:
         """The command that puts the objects of an emptied source back, as they were in the night before.

@@ -69,6 +69,6 @@ _OLDER: dict[str, Any] = {
 
 
 def _tone(summary: Mapping[str, Any]) -> str:
-    if summary["left"]:
+    if summary["left"] or summary.get("unanswered"):
         return "bad"
     return "warn" if summary["exit_code"] or is_unproven(summary["stages"]) else "good"

@@ -11,6 +11,7 @@ from typing import Any
 from jobs.core.category import Category
 from jobs.core.outcome import Status
 from jobs.nights.calendar import Stage
+from jobs.nights.disproofs import Disproof, disproof_steps, unanswered_text
 
 WELL = "All is well"
 """The head of a night in which all was judged, and nothing is left to do."""
@@ -55,12 +56,23 @@ def is_well(stages: Sequence[Mapping[str, Any]]) -> bool:
     return not is_unproven(stages) or bool(count_verified(stages))
 
 
-def verdict(stages: Sequence[Mapping[str, Any]], left: int, *, is_finished: bool = True) -> str:
-    """Return the night in one sentence. `left`: how many objects need attention."""
+def verdict(
+    stages: Sequence[Mapping[str, Any]],
+    left: int,
+    *,
+    is_finished: bool = True,
+    unanswered: Sequence[Disproof] = (),
+) -> str:
+    """Return the night in one sentence.
+
+    `left`: how many objects need attention. `unanswered`: what earlier nights found wrong.
+    """
     if not is_finished:
         head = f"The night is not finished, {left:,} {'row is' if left == 1 else 'rows are'} left to do"
     elif left:
         head = f"{left:,} {'object needs' if left == 1 else 'objects need'} attention"
+    elif unanswered:
+        head = unanswered_text(unanswered)
     elif any(stage["refused"] and stage["stage"] == Stage.RECONCILE for stage in stages):
         head = "Nothing was compared"
     elif any(stage["refused"] for stage in stages):
@@ -105,16 +117,19 @@ def next_steps(
     is_finished: bool,
     left: int | None = None,
     restore: str = "",
+    unanswered: Sequence[Disproof] = (),
 ) -> list[str]:
     """Return what a person does now, a sentence for each step. Nothing to do: an empty list.
 
     `left`: how many objects need attention. If one stage found all of them, that one is named
     alone, unless another one proved more of them wrong: only the retry of that one replaces these.
-    `restore`: the command that puts the objects of an emptied source back.
+    `restore`: the command that puts the objects of an emptied source back. `unanswered`: what
+    earlier nights found wrong.
     """
     if not is_finished:
         return [f"Go on with it: sealift nightly --pair {pair} --night {night}"]
-    return list(_steps(pair, night, stages, left, restore))
+    carried = (step for each in unanswered for step in disproof_steps(pair, each))
+    return [*_steps(pair, night, stages, left, restore), *carried]
 
 
 def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int | None, restore: str) -> Iterator[str]:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 import shlex
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from jobs.cli.status import status_text
+from jobs.nights.calendar import due
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.pair_policy import runs, write_policy
+from tests.end_to_end.test_checksums_at_rest import upload_in_parts
 from tests.end_to_end.test_nightly import NOW
 from tests.end_to_end.test_nightly_odd import copied
 from tests.end_to_end.test_reconcile import settle
@@ -106,6 +109,43 @@ def test_status_counts_an_object_once_and_says_what_to_do_until_a_night_is_well(
     assert check[:4] == ["sealift", "nightly", "--pair", "docs"]
     assert follow(world, policy, check).code == 0
     assert about_docs(follow(world, policy, status)) == []
+
+
+@pytest.mark.slow
+def test_a_copy_that_only_a_deep_look_proves_wrong_is_a_finding_until_it_is_mended(
+    world: World, tmp_path: Path
+) -> None:
+    """An upload in parts: no report and no checksum can compare it. Later nights look at other slices."""
+    policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/3", "deep": "1/3"}})
+    first, second, third = (datetime.now(UTC).date() - timedelta(days=ago) for ago in (3, 2, 1))
+    copied(world, *(f"k{number}" for number in range(12)))
+    big = next(key for key in map("docs/big{}".format, range(99)) if due(first, 3).contains(key))
+    body = bytes(range(256)) * (6 << 12)
+    upload_in_parts(world, world.source, big, body, 5 << 20)
+    settle()
+    upload_in_parts(world, world.destination, f"copies/{big}", b"X" + body[1:], 5 << 20)
+
+    def night(day: date, *arguments: str) -> Result:
+        return follow(world, policy, ["sealift", "nightly", "--pair", "docs", *NOW, "--night", f"{day}", *arguments])
+
+    def deep_run() -> str:
+        return [str(run["run_id"]) for run in runs(world) if run["outcomes"].get("mismatched")][-1]
+
+    found = night(first)
+    assert (found.code, [each[3] for each in commands(found.stdout)]) == (3, [deep_run()])
+    carried = night(second)
+    assert (carried.code, f"1 copy that deep found wrong on {first} was not proven" in carried.stdout) == (3, True)
+    see, prove = commands(carried.stdout)
+    assert see == ["sealift", "runs", "report", deep_run()]
+    again = follow(world, policy, [*prove, *NOW])
+    assert (again.code, "deep 1 mismatched" in again.stdout or ", 1 mismatched" in again.stdout) == (3, True)
+    wrong = follow(world, policy, ["sealift", "status"])
+    assert (wrong.code, about_docs(wrong)[0]) == (3, ["sealift", "runs", "report", deep_run()])
+    assert follow(world, policy, ["sealift", "runs", "retry", deep_run()]).code == 0
+    assert world.copy_of(f"copies/{big}") == body
+    last = night(third)
+    assert (last.code, "All is well" in last.stdout) == (0, True)
+    assert about_docs(follow(world, policy, ["sealift", "status"])) == []
 
 
 def test_all_is_well_is_not_said_of_a_copy_that_is_too_new_to_be_judged(world: World, policy: str) -> None:

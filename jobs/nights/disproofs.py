@@ -1,0 +1,101 @@
+"""Disproofs: copies that nights proved wrong, until a later proof answers them. Pure.
+
+A night compares everything, and verifies a slice. What only that verification can see, later nights
+do not find again before the turn of its slice. So each summary passes it on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from jobs.core.outcome import GOOD, Status
+from jobs.core.run import RunState
+from jobs.nights.calendar import Stage
+
+
+class Disproof(NamedTuple):
+    """Copies that a stage of a night proved wrong.
+
+    `found_at`: when that night ended, in ISO 8601. `rows`: how many. `sample`: the slice that they
+    are in, JSON-ready.
+    """
+
+    night: str
+    found_at: str
+    stage: str
+    run_id: str
+    rows: int
+    sample: list[int]
+
+
+def disproofs_of(summary: Mapping[str, Any]) -> Iterator[Disproof]:
+    """Yield those that a night found itself."""
+    for stage in summary["stages"]:
+        rows, sample = stage["counts"].get(Status.MISMATCHED, 0), stage.get("sample")
+        if rows and stage["run_id"] and sample:
+            yield Disproof(
+                summary["night"], summary["finished_at"], stage["stage"], stage["run_id"], rows, list(sample)
+            )
+
+
+def is_answered(disproof: Disproof, stages: Iterable[Mapping[str, Any]]) -> bool:
+    """Return True if a later run judged the whole slice, as deep. What it found wrong is its own.
+
+    | run of the later stage | its slice | as deep | its rows                   | answered |
+    |------------------------|-----------|---------|----------------------------|----------|
+    | complete               | same      | yes     | all proven, right or wrong | yes      |
+    | complete               | same      | yes     | one unproven or changed    | no       |
+    | complete               | same      | yes     | none                       | no       |
+    | complete               | same      | no      | all proven, right or wrong | no       |
+    | complete               | another   | yes     | all proven, right or wrong | no       |
+    | incomplete             | same      | yes     | all proven, right or wrong | no       |
+    """
+    return any(
+        stage["state"] == RunState.COMPLETE
+        and stage.get("sample") == disproof.sample
+        and stage["stage"] in (disproof.stage, Stage.DEEP)
+        and _is_judged(stage["counts"])
+        for stage in stages
+    )
+
+
+def _is_judged(counts: Mapping[str, int]) -> bool:
+    statuses = {status for status, count in counts.items() if count}
+    return bool(statuses) and statuses <= {*GOOD, Status.MISMATCHED}
+
+
+def open_disproofs(summaries: Sequence[Mapping[str, Any]], destination: str) -> list[Disproof]:
+    """Return what the nights of a pair have found wrong and not proven since, the oldest first.
+
+    `summaries`: in any order. Those of another `destination` than the pair's of now do not count.
+    """
+    found: dict[str, Disproof] = {}
+    for summary in sorted(summaries, key=lambda each: datetime.fromisoformat(each["finished_at"])):
+        if summary.get("destination", destination) != destination:
+            continue
+        if "unanswered" in summary:
+            found = {each["run_id"]: Disproof(**each) for each in summary["unanswered"]}
+        else:  # of an older Sealift
+            found = {name: each for name, each in found.items() if not is_answered(each, summary["stages"])}
+        found |= {each.run_id: each for each in disproofs_of(summary)}
+    return list(found.values())
+
+
+def disproof_text(disproof: Disproof) -> str:
+    """Return what was found, in a few words."""
+    copies = "1 copy" if disproof.rows == 1 else f"{disproof.rows:,} copies"
+    return f"{copies} that {disproof.stage} found wrong on {disproof.night}"
+
+
+def unanswered_text(disproofs: Sequence[Disproof]) -> str:
+    """Return what nothing answered, as a sentence without its full stop."""
+    is_one = sum(each.rows for each in disproofs) == 1
+    return f"{' and '.join(map(disproof_text, disproofs))} {'was' if is_one else 'were'} not proven right since"
+
+
+def disproof_steps(pair: str, disproof: Disproof) -> list[str]:
+    """Return what a person does: repair what was found, or verify that slice again."""
+    again = f"sealift nightly --pair {pair} --night {disproof.night} --again"
+    return [f"See what helps: sealift runs report {disproof.run_id}", f"Once mended, prove it: {again}"]
