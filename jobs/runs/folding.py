@@ -158,18 +158,23 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     good = ", ".join(quoted(status.value) for status in sorted(GOOD))
     files = parquet(folder, "filename = true", below="outcomes-*.parquet")
     # To rank every row costs far more than to find those that several attempts reported on.
-    connection.execute(
-        f"""
-        CREATE TABLE repeated AS SELECT row FROM {files} GROUP BY row HAVING count(*) > 1;
-        CREATE TABLE folded AS
-        SELECT * EXCLUDE (filename), parse_filename(filename) AS file,
-               status NOT IN ({good}) AS bad,
-               regexp_extract(parse_filename(filename), 'outcomes-(\\d+)-', 1)::INTEGER AS shard
-        FROM (
+    connection.execute(f"CREATE TABLE repeated AS SELECT row FROM {files} GROUP BY row HAVING count(*) > 1")
+    has_repeated = connection.execute("FROM repeated LIMIT 1").fetchone() is not None
+    chosen = f"FROM {files}"
+    if has_repeated:
+        chosen = f"""
             FROM {files} ANTI JOIN repeated USING (row)
             UNION ALL
             (FROM {files} SEMI JOIN repeated USING (row)
-            QUALIFY row_number() OVER (PARTITION BY row ORDER BY {precedence_sql()}) = 1))
+            QUALIFY row_number() OVER (PARTITION BY row ORDER BY {precedence_sql()}) = 1)"""
+    # To read some columns of the files a few times costs far less than to copy all of them.
+    connection.execute(
+        f"""
+        CREATE {"TABLE" if has_repeated else "VIEW"} folded AS
+        SELECT * EXCLUDE (filename), parse_filename(filename) AS file,
+               status NOT IN ({good}) AS bad,
+               regexp_extract(parse_filename(filename), 'outcomes-(\\d+)-', 1)::INTEGER AS shard
+        FROM ({chosen})
         """
     )
     return connection
