@@ -4,34 +4,41 @@ The answer comes from what is left of the key's history, in two places: versions
 in the bucket, and versions in archives, whose originals were expired since. For a bucket that
 events fill, the journal adds more. S3 dates to the second, so a time includes all that was written
 in its second. A version that is in neither place is unknown, and the one below it counts. But a
-null version that was written later, while versioning was suspended, may have replaced the version
-that was on top. Then the answer is unknown.
+null version that was written later, while versioning was off or suspended, may have replaced one
+that was on top. Then the answer is unknown, unless an archive shows which null version there was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
-from jobs.core.histories import in_order
+from jobs.core.histories import SKEW_SECONDS, in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
 from jobs.restore.as_of_journal import JOURNAL, UNORDERED, version_at_by_journal
 
 DISPUTED = ""
 """The `archive` of a version whose archives have different contents. None of them is used."""
 OVERWRITTEN = "overwritten"
-"""The `archive` of a version that was perhaps below another one, which a null version replaced:
+"""The `archive` of a version that perhaps was not on top: a null version replaced another one since.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
 UNKNOWN = {
     DISPUTED: "archives that hold this version differ: see sealift archives find",
-    OVERWRITTEN: "versioning was suspended: what was written without a version id since may have replaced what was on "
-    "top of this version then, and S3 keeps nothing of that; sealift replicate copies this version by a manifest of it",
+    OVERWRITTEN: "versioning was off or suspended: what was written without a version id since may have replaced what "
+    "was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of an archived one, brings "
+    "this version by a manifest of it",
     UNORDERED: "uploads in parts overlapped, and neither the journal nor the copies say which one began last: look at "
     "the key's versions, and copy the right one with sealift replicate, by a manifest of it",
 }
 """Why a version with such an `archive` is not restored."""
 
 
-def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion], at: float) -> ObjectVersion | None:
+def current_at(
+    listed: Sequence[ObjectVersion],
+    archived: Iterable[ObjectVersion],
+    at: float,
+    packed_at: Mapping[str, float] = MappingProxyType({}),
+) -> ObjectVersion | None:
     """The version of one key that was current at `at` (epoch seconds). None: none, or a delete
     marker.
 
@@ -39,7 +46,8 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     preferred of equal ones first. A version that is in both is taken from the bucket. A delete
     marker among `archived` is one by which an expire run hid an object that has a copy: in the
     bucket it does not count. Events among them (`jobs.restore.as_of_journal`) date the versions
-    that they are about.
+    that they are about. `packed_at`: archive → when the run that packed it began. Its null versions
+    were there after that.
     """
     copies: list[ObjectVersion] = []
     events: list[ObjectVersion] = []
@@ -53,10 +61,28 @@ def current_at(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion
     found = [each for each in history if _time(each) <= at]
     if not found or found[-1].is_delete_marker:
         return None
-    is_unsure = is_exact(found[-1].version_id) and any(
-        each.version_id == NULL_VERSION and _time(each) > at for each in own
+    current = found[-1]
+    if current.archive == DISPUTED or _is_null_known(history, copies, at, packed_at):
+        return current
+    return current._replace(archive=OVERWRITTEN)
+
+
+def _is_null_known(
+    history: Sequence[ObjectVersion], copies: Sequence[ObjectVersion], at: float, packed_at: Mapping[str, float]
+) -> bool:
+    """True if no null version that nobody has can have been on top at `at`.
+
+    A key has one null version at a time. So one that was written later replaced whatever was there.
+    """
+    nulls = [each for each in history if not is_exact(each.version_id)]
+    if all(_time(each) <= at for each in nulls):
+        return True
+    before = [identity(each) for each in nulls if _time(each) <= at]
+    return any(
+        identity(each) == before[-1] and packed_at.get(each.archive or "", 0.0) - SKEW_SECONDS >= at
+        for each in copies
+        if before
     )
-    return found[-1]._replace(archive=OVERWRITTEN) if is_unsure else found[-1]
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

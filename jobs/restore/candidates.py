@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from jobs.core.model import Listed, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
+from jobs.ledger.agreement import begun_at
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
@@ -39,6 +40,7 @@ class RestoreQuery:
         self.archives = Side.from_dict(named) if named else None
         self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
         self.damage: Damage = []
+        self._packed_at: dict[str, float] = {}
 
     async def records(self) -> dict[str, ArchiveRecord]:
         """The archives to look into, by URI. Raises UsageError for archives of several buckets."""
@@ -50,6 +52,9 @@ class RestoreQuery:
         self._check_damage()
         records = records_of(whole, self.archives.location, of)
         self._check_place({each.source_bucket for each in records.values()})
+        # Not by their dates: an archive may have been copied since.
+        begins = {archive: begun_at(each.run_id or "") for archive, each in records.items()}
+        self._packed_at = {archive: float(time) for archive, time in begins.items() if time is not None}
         return records
 
     async def candidates(self, records: dict[str, ArchiveRecord]) -> AsyncIterator[pa.RecordBatch]:
@@ -104,7 +109,7 @@ class RestoreQuery:
             return pick_asked
         if at is None:
             return lambda _, archived: _one(pick(archived[0]._replace(version_id=None, etag=None), archived))
-        return lambda rows, archived: _one(current_at(rows, archived, at))
+        return lambda rows, archived: _one(current_at(rows, archived, at, self._packed_at))
 
     def description(self) -> str:
         """Where the rows come from, for people."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -126,13 +127,13 @@ def test_what_is_asked_for_is_the_version_named_else_the_newest():
 
 def test_objects_without_versions_are_told_apart_by_etag_and_time():
     first, second = (version("null", time, archive="a")._replace(etag=etag) for time, etag in ((1, "x"), (5, "y")))
-    assert current_at([], [second, first], 3) == first
+    assert current_at([], [second, first], 3) == first._replace(archive=OVERWRITTEN)
     assert current_at([], [second, first], 5) == second
     there = second._replace(archive=None)
     assert current_at([there], [second, first], 6) == there
     again = first._replace(last_modified=9.25, archive=None)  # the same content, written after the first had gone
-    assert current_at([again], [second, first], 3) == first
-    assert current_at([again], [second, first], 5) == second
+    assert current_at([again], [second, first], 3) == first._replace(archive=OVERWRITTEN)
+    assert current_at([again], [second, first], 5) == second._replace(archive=OVERWRITTEN)
     assert current_at([again], [again._replace(last_modified=9.0, archive="b"), second, first], 9.5) == again
 
 
@@ -182,6 +183,43 @@ def test_a_version_beneath_a_later_null_version_is_in_doubt_and_a_null_version_i
     assert current_at([one, version("null", 30, marker=True)], [], 20) == doubtful
     assert current_at([one, null], [], 30) == null
     assert current_at([version("null", 5, latest=False), one], [], 20) == one
+
+
+def null(time: float, archive: str | None = None) -> ObjectVersion:
+    return version("null", time, archive=archive)._replace(etag=f"e{time}")
+
+
+@pytest.mark.parametrize("name", ["null", None])
+def test_a_null_version_that_replaced_an_unknown_one_leaves_the_answer_open(name: str | None) -> None:
+    """B was current at 20, between A that is packed and C that is there: nothing is left of B."""
+    packed, later = (each._replace(version_id=name) for each in (null(10, "s3://cold/a"), null(30)))
+    assert current_at([later], [packed], 20) == packed._replace(archive=OVERWRITTEN)
+    assert current_at([later], [packed], 9) is None
+    assert current_at([], [packed], 20) == packed
+    assert current_at([later], [packed], 30) == later
+
+
+def test_a_later_null_version_counts_also_when_only_an_archive_has_it() -> None:
+    one, later = version("v1", 10), null(30, "s3://cold/a")
+    assert current_at([one], [later], 25) == one._replace(archive=OVERWRITTEN)
+    assert current_at([one], [later], 30) == later
+    assert current_at([null(40)], [null(10, "s3://cold/a"), null(30, "s3://cold/b")], 35) == null(30)._replace(
+        archive=OVERWRITTEN
+    )
+
+
+def test_an_archive_that_was_made_later_shows_which_null_version_there_was() -> None:
+    """It was still there when it was packed, so nothing had replaced it. Clocks may differ."""
+    day = 1_000.0
+    packed, newest = null(day, "s3://cold/a"), null(9 * day)
+    made = {"s3://cold/a": 5 * day}
+    assert current_at([newest], [packed], 3 * day, made) == packed
+    assert current_at([newest], [packed], 4.9 * day, made) == packed._replace(archive=OVERWRITTEN)
+    above = version("v2", 2 * day)
+    assert current_at([above, newest], [packed], 3 * day, made) == above
+    assert current_at([above, newest], [null(2.5 * day, "s3://cold/b"), packed], 3 * day, made) == null(
+        2.5 * day, OVERWRITTEN
+    )
 
 
 @given(steps=st.lists(st.sampled_from(["put", "put", "delete", "switch"]), max_size=12))

@@ -1,0 +1,55 @@
+"""What a restore is asked for, and what it knows of the archives."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import Any, cast
+
+import pytest
+
+from jobs.archives.index import ArchiveIndex
+from jobs.core.model import Location, ObjectVersion
+from jobs.core.run import Side
+from jobs.core.selection import Selection
+from jobs.ledger.ledger import Ledger
+from jobs.restore.as_of import OVERWRITTEN
+from jobs.restore.candidates import RestoreQuery
+from jobs.runs.request import Request
+from tests.archives.samples import member, packed
+from tests.archives.test_salvage import TAR
+from tests.doubles.memory_store import MemoryStore
+
+OPTIONS: dict[str, Any] = {
+    "archives": Side(Location("cold", "packed")).to_dict(),
+    "is_history": True,
+    "in_place": False,
+    "bucket": None,
+}
+
+
+@pytest.mark.parametrize(
+    ("run_id", "archive"),
+    [
+        ("20260301T000000Z-compact-000000", "s3://cold/packed/one.tar"),
+        ("20260101T000000Z-compact-000000", OVERWRITTEN),
+        ("something-else", OVERWRITTEN),
+    ],
+)
+def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(run_id: str, archive: str) -> None:
+    """The date of the archive says nothing: it may be that of a copy of the archive."""
+    record = replace(packed([(member("k"), b"")], TAR).record, run_id=run_id, created_at=1_780_000_000.0)
+
+    class Index:
+        async def records(self, *_: object) -> list[object]:
+            return [record]
+
+    at = 1_770_000_000.0  # 2026-02-02
+    source, back = Side(Location("docs")), Side(Location("back"))
+    request = Request("restore", source, back, None, Selection(versions="all"), {**OPTIONS, "at": at})
+    ledger = Ledger(MemoryStore(), Location("ledger"))
+    query = RestoreQuery(request, ledger, cast("ArchiveIndex", Index()), ())
+    asyncio.run(query.records())
+    old = ObjectVersion(0, "k", "null", True, False, 1, "a", at - 9e6, archive=str(record.location))
+    new = ObjectVersion(0, "k", "null", True, False, 1, "b", at + 9e6)
+    assert [each.archive for each in query.choose()([new], [old])] == [archive]
