@@ -67,7 +67,7 @@ class RestoreCommand:
     bucket: str | None = option(
         "Only what was in this bucket, where archives are of several.", type=TextType(), metavar="NAME"
     )
-    skip_damaged: bool = flag("Restore without archives whose index is damaged. They are named.")
+    skip_damaged: bool = flag("Restore without archives whose index is damaged. The report names them: exit code 3.")
     destination: Location = option("Where the objects go.", type=LocationType(), required=True)
     in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.")
     tier: str = option(

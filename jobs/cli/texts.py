@@ -9,7 +9,7 @@ from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.run import Plan, RunSpec, earlier_run
 from jobs.registry import kind_of
-from jobs.reports.document import counts, found_verdict, verdict
+from jobs.reports.document import LEFT_OUT, counts, found_verdict, verdict
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
 from jobs.runs.kind import Kind
 
@@ -125,6 +125,8 @@ def repair_text(report: Mapping[str, Any]) -> str:
 def _worked(report: Mapping[str, Any], kind: Kind) -> str:
     lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
     lines += map(_reason, report["reasons"][:10])
+    for archive in report.get(LEFT_OUT, ()):
+        lines.append(f"  left out  {shown(archive['archive'])}: {shown(archive['reason'])}")
     lines += _deletions(report.get("deletions"))
     if report.get("dry_run"):
         named = "with --source, --copies and" if report.get("expiry", {}).get("claimed") else "with"

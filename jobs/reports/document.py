@@ -23,6 +23,8 @@ REPORT_VERSION = 1
 
 _STATUSES = tuple(status.value for status in Status)
 _CATEGORIES = tuple(category.value for category in Category)
+LEFT_OUT = "left_out_archives"
+"""The option of a restore, and the key of its report: archives whose index is damaged."""
 _GOOD = {status.value for status in GOOD}
 
 
@@ -61,6 +63,7 @@ def summarize(
         "manifest": spec.manifest,
         "retry_of": spec.retry_of,
         "excluded": dict(plan.excluded),
+        **{name: spec.options[name] for name in (LEFT_OUT,) if spec.options.get(name)},
         "planned_dollars": round(plan.total_dollars, 6),
         "planned": {
             "rows": plan.rows,
@@ -171,12 +174,13 @@ def left_count(report: Mapping[str, Any]) -> int:
 
 
 def exit_code(report: Mapping[str, Any]) -> ExitCode:
-    """0 when every row ended well, 3 when one did not or could not be read, 75 when rows are left
-    to do.
+    """0 when every row ended well, 3 when one did not, could not be read or may be missing, 75 when
+    rows are left to do.
     """
     if report["state"] != RunState.COMPLETE:
         return ExitCode.TRANSIENT
-    return ExitCode.FINDINGS if left_count(report) or report.get("unparsed") else ExitCode.DONE
+    is_well = not (left_count(report) or report.get("unparsed") or report.get(LEFT_OUT))
+    return ExitCode.DONE if is_well else ExitCode.FINDINGS
 
 
 def is_unjudged(report: Mapping[str, Any]) -> bool:
@@ -209,9 +213,19 @@ def found_verdict(report: Mapping[str, Any]) -> str:
     if report.get("dry_run"):
         return _dry_run_verdict(report)
     if not report["failures"]:
-        return f"{'The only row' if rows == 1 else f'All {rows:,} rows'} ended well: {counts(report['outcomes'])}."
+        every = "The only row" if rows == 1 else f"All {rows:,} rows"
+        return f"{every} ended well: {counts(report['outcomes'])}.{_left_out(report)}"
     bad = {status: count for status, count in report["outcomes"].items() if status not in _GOOD}
-    return f"{need_attention(report['failures'], rows)}: {counts(bad)}."
+    return f"{need_attention(report['failures'], rows)}: {counts(bad)}.{_left_out(report)}"
+
+
+def _left_out(report: Mapping[str, Any]) -> str:
+    """Why a restore may have brought too little, or something older."""
+    if not (archives := report.get(LEFT_OUT)):
+        return ""
+    which = f"{len(archives):,} archives were left out, whose indexes are" if len(archives) > 1 else ""
+    which = which or "An archive was left out, whose index is"
+    return f" {which} damaged: objects may be missing, or older than the newest."
 
 
 def need_attention(bad: int, rows: int) -> str:

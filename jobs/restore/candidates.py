@@ -10,7 +10,7 @@ from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
 from jobs.ledger.agreement import begun_at
 from jobs.ledger.ledger import Ledger
-from jobs.reports.document import iso_time
+from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
 from jobs.restore.pricing import records_of
 from jobs.runs.request import Request, failures_of
@@ -122,6 +122,14 @@ class RestoreQuery:
         when += "" if since is None else f", by events since {iso_time(since)}"
         places = [str(each.location) for each in (self.source, self.archives) if each is not None]
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
+
+    def left_out(self) -> dict[str, list[dict[str, str]]]:
+        """The archives that were not searched, as an option of the run. A retry of rows that have
+        been chosen keeps those of the first run.
+        """
+        found = [{"archive": str(each.archive), "reason": each.reason} for each in self.damage]
+        earlier = self.options.get(LEFT_OUT, [])
+        return {LEFT_OUT: earlier if self.is_retry else found} if found or earlier else {}
 
     async def _asked(self) -> AsyncIterator[pa.RecordBatch]:
         from jobs.manifests import open_manifest

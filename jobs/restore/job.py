@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
@@ -73,12 +73,13 @@ class RestoreOptions(CopyOptions):
 
     `is_history`: rows without an archive are versions of the source bucket. Else no archive has
     them. `at`: epoch seconds, the time as of which versions were chosen. `journal_since`: from then
-    on the journal dated them.
+    on the journal dated them. `left_out_archives`: those whose index is damaged.
     """
 
     is_history: bool = False
     at: float | None = None
     journal_since: float | None = None
+    left_out_archives: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(slots=True)
@@ -142,7 +143,7 @@ class Restore:
         if archive is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
-            return [_absent(row) for row in rows]
+            return [_absent(row, len(self.options.left_out_archives)) for row in rows]
         return list(await asyncio.gather(*map(self._copy_guarded, rows)))
 
     async def _from_archive(self, rows: Sequence[ObjectVersion], archive: Location) -> list[Outcome]:
@@ -320,10 +321,14 @@ def _as_it_is(row: ObjectVersion, there: ObjectInfo, reason: str = "") -> Outcom
     return same._replace(destination_etag=there.etag, destination_version_id=there.version_id)
 
 
-def _absent(row: ObjectVersion) -> Outcome:
+def _absent(row: ObjectVersion, left_out: int) -> Outcome:
     if row.is_delete_marker:
         return Outcome.of(row, Status.SKIPPED, "a delete marker has nothing to restore")
-    return Outcome.of(row, Status.UNRESTORABLE, "no archive has it")
+    why = "no archive has it"
+    if left_out:
+        which = f"{left_out:,} archives whose indexes are" if left_out > 1 else "one whose index is"
+        why = f"no archive that can be searched has it: the restore does without {which} damaged"
+    return Outcome.of(row, Status.UNRESTORABLE, why)
 
 
 def _name(member: Member) -> tuple[str, str | None, int]:

@@ -248,7 +248,7 @@ async def plan_run(
         )
         for each in wanted.damage:
             display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
-        spec = draft.spec(wanted.description(), draft.ways(source), source)
+        spec = draft.spec(wanted.description(), {**draft.ways(source), **wanted.left_out()}, source)
         prices = read_price_table(request.price_table)
         archives = await look_at_archives(wanted.archives, records, list(chosen.names), Tier(spec.options["tier"]))
         return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))

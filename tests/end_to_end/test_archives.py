@@ -105,8 +105,21 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert "/packed/1/" in refused.stderr
     assert "--skip-damaged" in refused.stderr
     restored = damaged.sealift(*wanted, "--skip-damaged")
-    assert (restored.code, restored.document["outcomes"]) == (0, {"restored": 4})
+    assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
     assert "/packed/1/" in restored.stderr
+    (left_out,) = restored.document["left_out_archives"]
+    assert "/packed/1/" in left_out["archive"]
+    shown = damaged.sealift("runs", "report", restored.document["run_id"])
+    assert (shown.code, left_out["archive"] in shown.stdout) == (3, True)
+    assert "An archive was left out" in shown.stdout
+    page = restored.document["report_html"].removeprefix(f"s3://{damaged.ledger}/")
+    html = damaged.client.get_object(Bucket=damaged.ledger, Key=page)["Body"].read().decode()
+    assert f"Left out: {left_out['archive']}" in html.replace("<wbr>", "")
+    one = damaged.sealift(*wanted[:3], "--key", "1/a.txt", *wanted[5:], "--skip-damaged")
+    assert (one.code, one.document["outcomes"]) == (3, {"unrestorable": 1})
+    assert "no archive that can be searched has it" in one.document["reasons"][0]["reason"]
+    again = damaged.sealift("runs", "retry", one.document["run_id"], "--json")
+    assert (again.code, again.document["left_out_archives"]) == (3, [left_out])
 
 
 def test_a_cut_archive_without_any_index_is_salvaged(packed: World) -> None:

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.reports import figures
-from jobs.reports.document import findings_count, left_count, verdict
+from jobs.reports.document import LEFT_OUT, findings_count, left_count, verdict
 from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
@@ -171,7 +171,12 @@ def _tone(report: Mapping[str, Any]) -> str:
     if report.get("dry_run") and report["deletions"]["rows"]:
         return "warn"
     unproven = report.get("categories", {}).get("unverifiable", {"rows": 0})["rows"]
-    unsure = unproven or report.get("unparsed") or any(each["rows"] for each in report.get("unjudged", ()))
+    unsure = (
+        unproven
+        or report.get("unparsed")
+        or report.get(LEFT_OUT)
+        or any(each["rows"] for each in report.get("unjudged", ()))
+    )
     return "warn" if unsure else "good"
 
 
