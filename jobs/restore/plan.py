@@ -36,8 +36,9 @@ from jobs.restore.candidates import RestoreQuery
 from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
-from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
+from jobs.runs.planning import WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, drafting
+from jobs.runs.sorting import SORT_LIMIT
 from jobs.tables.duck import Database, parquet, scratch_folder
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
@@ -102,7 +103,7 @@ async def plan_restore(
     chosen = RestoreSelection()
     with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
         chosen.excluded, _ = await spool(candidates, selection, folder / "rows.parquet")
-        with closing(Database(folder, memory_limit=MEMORY_LIMIT).connection) as connection:
+        with closing(Database(folder, memory_limit=SORT_LIMIT).connection) as connection:
             planning = _Planning(connection, folder, choose, chosen)
             await asyncio.to_thread(planning.choose_rows)
             await asyncio.to_thread(planning.count)

@@ -21,7 +21,7 @@ SPLIT_ROWS = 100_000
 SPLIT_BYTES = 16 * 1024**2
 SLAB_BYTES = 16 * 1024**2
 MAX_SLABS = 512
-PACKING_SORT_LIMIT = "160MB"
+SORT_LIMIT = "160MB"
 """A sort of all rows at once spills early, and takes no longer for it."""
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
@@ -156,7 +156,7 @@ class Sorting:
         This is the order of `jobs.compact.packing.sort_key`. Times are numbers. The sorted rows
         wait in a file, so that the database takes no memory while they are grouped.
         """
-        self.connection.execute(f"SET threads = 1; SET memory_limit = '{PACKING_SORT_LIMIT}'")
+        self.connection.execute(f"SET threads = 1; SET memory_limit = '{SORT_LIMIT}'")
         names = ", ".join(manifest_schema().names)
         rows: Any = self.connection.sql(
             f"SELECT {names} FROM {self._relation} "
