@@ -60,11 +60,15 @@ def protects(algorithm: str, against: Protection) -> bool:
 
 
 class Verdict(NamedTuple):
-    """`same` is True or False when proven, None when nothing comparable was at hand."""
+    """`same` is True or False when proven, None when nothing comparable was at hand.
+
+    `is_source_damaged`: the source's bytes are not those that S3 keeps checksums of.
+    """
 
     same: bool | None
     evidence: Evidence
     reason: str = ""
+    is_source_damaged: bool = False
 
 
 def is_md5(etag: str | None) -> bool:

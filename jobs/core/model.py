@@ -11,6 +11,7 @@ from jobs.core import bucket_names
 from jobs.errors import UsageError
 
 NULL_VERSION = "null"
+FOUND_DAMAGED = "damaged:etag="
 """The version id of an object that was written while its bucket's versioning was off or
 suspended."""
 LATEST_SECONDS = 253_402_300_799.0
@@ -72,6 +73,7 @@ class ObjectVersion(NamedTuple):
     say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong: the one
     object that a replicate run may overwrite although it is newer. `source_attested` and
     `destination_attested` are checksums that S3 computed at rest (`jobs.verify.attestation`).
+    `source_attested` also has a word `damaged:etag=…` where a verify run found the source damaged.
     `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
     `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
     own. `journal:…`: it is an event (`jobs.restore.as_of_journal`). `proof` says where an expire
@@ -93,6 +95,11 @@ class ObjectVersion(NamedTuple):
     known_checksum: str | None = None
     archive: str | None = None
     proof: str | None = None
+
+    @property
+    def is_found_damaged(self) -> bool:
+        """True if a verify run found the source of the row's ETag damaged."""
+        return self.etag is not None and f"{FOUND_DAMAGED}{self.etag}" in (self.source_attested or "").split()
 
 
 class ObjectRef(NamedTuple):

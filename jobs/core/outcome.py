@@ -14,6 +14,7 @@ class Status(StrEnum):
     """How a row ended. The first of each job end well (see `GOOD`).
 
     `skipped` was left alone, for a reason. `waiting` is an original within its grace period.
+    `damaged` is a source whose bytes are not those that S3 keeps checksums of: nobody copies it.
     """
 
     COPIED = "copied"
@@ -33,6 +34,7 @@ class Status(StrEnum):
     KEPT = "kept"
     WAITING = "waiting"
     MISMATCHED = "mismatched"
+    DAMAGED = "damaged"
     UNVERIFIABLE = "unverifiable"
     FAILED = "failed"
 
@@ -97,9 +99,11 @@ class Outcome(NamedTuple):
 
 
 # Which outcome counts when several attempts at a shard reported on one row. What was found
-# wrong outweighs what was found right (a verify that saw a mismatch once has seen one); what
-# was done outweighs what a later attempt saw (a copy made, then its source deleted, is a copy).
+# wrong outweighs what was found right (a verify that saw a mismatch once has seen one), and a
+# damaged source outweighs a wrong copy, which a retry would copy over. What was done outweighs
+# what a later attempt saw (a copy made, then its source deleted, is a copy).
 _ORDER = (
+    Status.DAMAGED,
     Status.MISMATCHED,
     Status.COPIED,
     Status.PACKED,

@@ -36,8 +36,12 @@ if TYPE_CHECKING:
     import duckdb
 
 READS = 32
-DISPROOFS = frozenset({Status.MISMATCHED, Status.MISSING})
-"""The outcomes of a verify run that say that a copy is wrong or missing."""
+DISPROOFS = {
+    "verify": frozenset({Status.MISMATCHED, Status.MISSING}),
+    "replicate": frozenset({Status.MISMATCHED}),
+}
+"""Job → the outcomes that say that a copy is wrong or missing. What a replicate run misses is the
+original."""
 
 _FINDINGS = """
     run_id VARCHAR, is_disproof BOOLEAN, by_bytes BOOLEAN, earliest DOUBLE, latest DOUBLE, reason VARCHAR,
@@ -59,9 +63,9 @@ async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connect
     folder.mkdir()
     runs = await _find_runs(ledger, bucket, {str(found) for (found,) in buckets})
     connection.execute(f"CREATE TABLE findings ({_FINDINGS})")
-    doubting = [spec for spec, report in runs if spec.job == "verify" and not _is_clean(report)]
+    doubting = [spec for spec, report in runs if not _is_clean(spec.job, report)]
     for spec in doubting:
-        await _add_findings(ledger, spec, folder / f"disproofs-{spec.run_id}", connection, DISPROOFS)
+        await _add_findings(ledger, spec, folder / f"disproofs-{spec.run_id}", connection, DISPROOFS[spec.job])
     (count,) = connection.execute("SELECT count(*) FROM findings").fetchone() or (0,)
     if not count:
         return
@@ -89,18 +93,18 @@ async def _find_runs(
         )
         return (spec, await ledger.report(run_id)) if is_concerned else None
 
-    run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in ("replicate", "verify")]
+    run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in DISPROOFS]
     found = await gather_bounded(look, run_ids, READS)
     return [each for each in found if each is not None]
 
 
-def _is_clean(report: dict[str, Any] | None) -> bool:
+def _is_clean(job: str, report: dict[str, Any] | None) -> bool:
     """True if the report of a complete run says that it disproved nothing."""
     return (
         report is not None
         and report.get("state") == RunState.COMPLETE
         and isinstance(outcomes := report.get("outcomes"), dict)
-        and not any(outcomes.get(status) for status in DISPROOFS)
+        and not any(outcomes.get(status) for status in DISPROOFS[job])
     )
 
 
@@ -127,7 +131,7 @@ async def _add_findings(
             fold.execute,
             f"""
             COPY (
-                SELECT {quoted(spec.run_id)} AS run_id, status IN ({_listed(DISPROOFS)}) AS is_disproof,
+                SELECT {quoted(spec.run_id)} AS run_id, status IN ({_listed(DISPROOFS[spec.job])}) AS is_disproof,
                        {_by_bytes_sql(spec)} AS by_bytes, least(epoch(finished_at), written_at) AS earliest,
                        greatest(epoch(finished_at), written_at) AS latest, reason, key, version_id, etag,
                        {quoted(spec.destination.location.bucket)} AS copy_bucket, {copy_key_sql(spec)} AS copy_key,
@@ -153,7 +157,7 @@ def _by_bytes_sql(spec: RunSpec) -> str:
     is_at_rest = bool(options.get("source_checksums") or options.get("destination_checksums"))
     checksum = quoted(Evidence.CHECKSUM.value)
     return f"""(evidence = {quoted(Evidence.CONTENT.value)} OR status = {quoted(Status.COPIED.value)}
-        OR (evidence = {checksum} AND CASE WHEN status IN ({_listed(DISPROOFS)}) THEN {is_deep or is_at_rest}
+        OR (evidence = {checksum} AND CASE WHEN status IN ({_listed(DISPROOFS[spec.job])}) THEN {is_deep or is_at_rest}
             ELSE {is_deep and spec.job == "verify"} AND coalesce(reason, '') = '' END))"""
 
 

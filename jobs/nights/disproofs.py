@@ -14,6 +14,9 @@ from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.nights.calendar import Stage
 
+_FOUND = (Status.MISMATCHED, Status.DAMAGED)
+"""The outcomes that prove a row wrong: its copy, or its source."""
+
 
 class Disproof(NamedTuple):
     """Copies that a stage of a night proved wrong.
@@ -33,7 +36,7 @@ class Disproof(NamedTuple):
 def disproofs_of(summary: Mapping[str, Any]) -> Iterator[Disproof]:
     """Yield those that a night found itself."""
     for stage in summary["stages"]:
-        rows, sample = stage["counts"].get(Status.MISMATCHED, 0), stage.get("sample")
+        rows, sample = sum(stage["counts"].get(each, 0) for each in _FOUND), stage.get("sample")
         if rows and stage["run_id"] and sample:
             yield Disproof(
                 summary["night"], summary["finished_at"], stage["stage"], stage["run_id"], rows, list(sample)
@@ -63,7 +66,7 @@ def is_answered(disproof: Disproof, stages: Iterable[Mapping[str, Any]]) -> bool
 
 def _is_judged(counts: Mapping[str, int]) -> bool:
     statuses = {status for status, count in counts.items() if count}
-    return bool(statuses) and statuses <= {*GOOD, Status.MISMATCHED}
+    return bool(statuses) and statuses <= {*GOOD, *_FOUND}
 
 
 def open_disproofs(summaries: Sequence[Mapping[str, Any]], destination: str) -> list[Disproof]:

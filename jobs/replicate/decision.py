@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from jobs.core.evidence import Verdict, is_multipart
 from jobs.core.model import ObjectInfo, ObjectVersion
-from jobs.core.outcome import Status
+from jobs.core.outcome import Evidence, Status
 
 
 class Overwrite(StrEnum):
@@ -54,7 +54,9 @@ def decide(
 
     `source` and `destination` are what HEAD says (None: not there), `verdict` how they compare
     (None when one is not there). A condemned ETag comes from a file in the ledger. It never
-    replaces an object that does not differ now. `origin` is None before it was looked for.
+    replaces an object that does not differ now. What S3 keeps beside the bytes of a condemned
+    object proves nothing: the finding was about the bytes. A damaged source is never copied.
+    `origin` is None before it was looked for.
 
     S3 dates an object that was uploaded in parts by the beginning of its upload. A copy of the
     object before it may be newer than that. So a newer destination says nothing there, and what it
@@ -66,11 +68,17 @@ def decide(
     | another ETag      |                                 |           |           | changed                    |
     | archived          | not there                       |           |           | archived                   |
     | there             | not there                       |           |           | copy, nothing there        |
+    | there             | the condemned ETag              | same      |           | prove                      |
+    | archived          | the condemned ETag              | same      |           | archived                   |
     | there             | there                           | same      |           | same                       |
+    | there             | there                           | by bytes  |           | same                       |
+    | there             | the condemned ETag              | by bytes  |           | same                       |
     | archived          | there                           | same      |           | same                       |
     | archived          | there                           | different |           | archived                   |
     | archived          | there                           | unknown   |           | archived                   |
     | there             | there                           | unknown   |           | prove                      |
+    | there             | there                           | damaged   |           | damaged                    |
+    | there             | the condemned ETag              | damaged   |           | damaged                    |
     | there             | the condemned ETag              | different |           | copy over it               |
     | there             | there                           | different | never     | changed: it is in the way  |
     | there             | there                           | different | always    | copy over it               |
@@ -88,13 +96,16 @@ def decide(
         return Action(status=Status.ARCHIVED, reason=_ARCHIVED) if source.is_archived else Action(copy=True)
     if verdict is None:
         raise ValueError("two objects need a verdict")
-    if verdict.same:
+    is_condemned = row.condemned_etag == destination.etag
+    if verdict.same and (verdict.evidence is Evidence.CONTENT or not is_condemned):
         return Action(status=Status.SAME)
     if source.is_archived:
         return Action(status=Status.ARCHIVED, reason=_ARCHIVED)
-    if verdict.same is None:
+    if verdict.same is not False:
         return Action(prove=True)
-    if row.condemned_etag == destination.etag:
+    if verdict.is_source_damaged:
+        return Action(status=Status.DAMAGED, reason=verdict.reason)
+    if is_condemned:
         return Action(copy=True, replaces=destination.etag)
     if overwrite is Overwrite.NEVER:
         return Action(status=Status.CHANGED, reason=f"another object is at the destination ({verdict.reason})")

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
 from jobs.core.histories import align, first_missing, keys_of
@@ -29,10 +29,11 @@ from jobs.errors import (
 )
 from jobs.replicate.decision import Origin, Overwrite, decide
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, compare_content
+from jobs.s3.compare_bytes import ContentSide, compare_and_blame, damage_of
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import ABSENT, Guard, Store
+from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 _COVERED = "its copy is there, and below a newer version that is no copy of it: readers get that one"
@@ -40,6 +41,12 @@ _SUPERSEDED = (
     "the destination is newer and condemned, but this is not the source's current version, whose copy "
     "it may be: verify again"
 )
+_DAMAGED = (
+    "a verify run found the source damaged, and nothing proves that it is right now: compare it with the copy, and "
+    "restore the source from what is right"
+)
+S = TypeVar("S", Outcome, Outcome | None)
+T = TypeVar("T")
 _REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
@@ -88,7 +95,7 @@ class Replicate:
         except _REFUSALS as error:  # the histories cannot be compared, so no row has a place
             return [self._refused(row, error) for row in rows]
 
-    async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
+    async def _guarded(self, row: ObjectVersion, work: Awaitable[S]) -> S | Outcome:
         try:
             return await work
         except _REFUSALS as error:
@@ -117,7 +124,10 @@ class Replicate:
     async def _look_and_copy(self, row: ObjectVersion) -> Outcome:
         ref, target = self.route.source_of(row), self.route.target_of(row)
         source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        if source and (damaged := await self._find_damage(row, source)):
+            return damaged
         verdict = compare(source, destination) if source and destination else None
+        is_in_doubt = bool(verdict and verdict.same and destination and row.condemned_etag == destination.etag)
         action = decide(row, source, destination, verdict, self.options.overwrite)
         checksum = None
         if action.prove and source and destination:
@@ -131,7 +141,8 @@ class Replicate:
             if not alone.copy and not await self._is_current(ref, source):
                 action = alone._replace(reason=_SUPERSEDED)
         if action.copy and source:
-            return await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
+            copied = await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
+            return await self._read_copy(copied, ref, source, target) if is_in_doubt else copied
         if action.status is None:
             raise ValueError(f"no action for {ref}")
         outcome = Outcome.of(row, action.status, action.reason)
@@ -145,6 +156,31 @@ class Replicate:
                 checksum=checksum or best_checksum(source),
             )
         return outcome._replace(destination_etag=destination.etag if destination else None)
+
+    async def _find_damage(self, row: ObjectVersion, source: ObjectInfo) -> Outcome | None:
+        """Return the outcome of a row whose source was found damaged, and is not proven right now."""
+        if not row.is_found_damaged or row.etag != source.etag:
+            return None
+        is_right = False
+        if stored_checksums(source) and not source.is_archived:
+            side = ContentSide(self.source, self.route.source_of(row), source)
+            damage: str = await self._reading(damage_of(side, self.budget))
+            is_right = not damage
+        return None if is_right else Outcome.of(row, Status.DAMAGED, _DAMAGED)
+
+    async def _read_copy(self, copied: Outcome, ref: ObjectRef, source: ObjectInfo, target: ObjectRef) -> Outcome:
+        """Prove by bytes the copy that replaces one whose bytes were wrong, though S3's checksums
+        agreed.
+        """
+        there = await find(self.destination, target)
+        if there is None or there.etag != copied.destination_etag:
+            raise Conflict("GetObject", str(target), "Raced", "the copy was replaced before it was read")
+        verdict, checksum = await self._read_both(ref, source, target, there)
+        if verdict.same:
+            return copied._replace(evidence=verdict.evidence, checksum=checksum)
+        status = Status.DAMAGED if verdict.is_source_damaged else Status.MISMATCHED
+        reason = f"it was copied again, and reads as other bytes still: {verdict.reason}"
+        return copied._replace(status=status, reason=reason, evidence=verdict.evidence, checksum=None)
 
     async def _origin(self, ref: ObjectRef, source: ObjectInfo, destination: ObjectInfo) -> Origin:
         """Return whether the destination's object is a copy of a version below the row's.
@@ -200,7 +236,9 @@ class Replicate:
             index = versions.index(row)
             at = alignment[index]
             is_below = at is not None and index == newest and (newest, top) not in matching
-            if is_below and current and await self._is_covered(row):
+            if row.is_found_damaged and (damaged := await self._guarded(row, self._still_damaged(row))):
+                outcome = damaged
+            elif is_below and current and await self._is_covered(row):
                 is_older = any((older, top) in matching for older in range(newest))
                 outcome = await self._guarded(row, self._bring_on_top(row, current, is_older=is_older))
             elif at is not None:
@@ -253,6 +291,10 @@ class Replicate:
             versions.insert(_place_of(gone, rows, versions), gone)
         return versions
 
+    async def _still_damaged(self, row: ObjectVersion) -> Outcome | None:
+        source = await find(self.source, self.route.source_of(row))
+        return await self._find_damage(row, source) if source else None
+
     def _already_same(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
         return Outcome.of(row, Status.SAME)._replace(
             evidence=evidence,
@@ -273,6 +315,10 @@ class Replicate:
             return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
         if source.is_archived:
             return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+        if row.condemned_etag and await self._reading(
+            damage_of(ContentSide(self.source, self.route.source_of(row), source), self.budget)
+        ):
+            return Outcome.of(row, Status.DAMAGED, _DAMAGED)
         return await self.copier.copy(row, source, guard)
 
     async def _matching(
@@ -287,7 +333,12 @@ class Replicate:
                 if row.is_delete_marker or there.is_delete_marker:
                     if row.is_delete_marker and there.is_delete_marker:
                         matching[s, d] = Evidence.NONE
-                elif row.size_bytes == there.size_bytes and row.etag == there.etag and is_md5(row.etag):
+                elif (
+                    row.size_bytes == there.size_bytes
+                    and row.etag == there.etag
+                    and is_md5(row.etag)
+                    and row.condemned_etag != there.etag
+                ):
                     matching[s, d] = Evidence.MD5_ETAG
                 elif row.size_bytes in (None, there.size_bytes):
                     verdict = await self._compare_versions(row, there)
@@ -301,7 +352,7 @@ class Replicate:
         if source is None or destination is None:
             return Verdict(None, Evidence.NONE, "one of them is gone")
         verdict = compare(source, destination)
-        if verdict.same is not None:
+        if verdict.same is False or (verdict.same and row.condemned_etag != there.etag):
             return verdict
         verdict, _ = await self._read_both(ref, source, target, destination)
         return verdict
@@ -310,10 +361,15 @@ class Replicate:
         self, ref: ObjectRef, source: ObjectInfo, target: ObjectRef, destination: ObjectInfo
     ) -> tuple[Verdict, str | None]:
         """Compare the bytes. Raises Conflict when one side is gone since the look: look again."""
-        try:
-            return await compare_content(
+        return await self._reading(
+            compare_and_blame(
                 ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination), self.budget
             )
+        )
+
+    async def _reading(self, read: Awaitable[T]) -> T:
+        try:
+            return await read
         except NoSuchBucket:
             raise
         except NotFound as error:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobs.core.model import FOUND_DAMAGED
 from jobs.core.outcome import GOOD, precedence_sql
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Checkpoint, Ledger
@@ -305,15 +306,20 @@ def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[st
 def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:
     """The rows that ended badly, as a manifest (Parquet) and for people (CSV).
 
-    A destination that verify proved wrong is condemned by its ETag. The newest version of a key
+    A destination that verify proved wrong is condemned by its ETag. A source that is damaged is
+    named by its ETag, so that a retry does not copy it. The newest version of a key
     comes first, as in a listing, which orders versions of equal times. In the CSV file a formula is
     defused (`jobs.tables.duck.defused`).
     """
     from jobs.tables.duck import defused, parquet, quoted
 
+    etag = "coalesce(folded.etag, manifest.etag)"
     reader = connection.sql(
         f"""
-        SELECT manifest.* EXCLUDE (row, condemned_etag),
+        SELECT manifest.* EXCLUDE (row, condemned_etag) REPLACE (
+                   CASE WHEN status = 'damaged' THEN {etag} ELSE manifest.etag END AS etag,
+                   CASE WHEN status = 'damaged' THEN concat_ws(' ', source_attested, {quoted(FOUND_DAMAGED)} || {etag})
+                        ELSE source_attested END AS source_attested),
                CASE WHEN status = 'mismatched' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
                status, reason
         FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)

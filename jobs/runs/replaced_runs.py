@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from jobs.core.outcome import Status
 from jobs.core.run import RunSpec, RunState
 
 Summary = Mapping[str, Any]
@@ -24,13 +25,20 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     options = spec.options
     if "destination_manifest" in options:  # a comparison: another day's inventories list the same places
         filters = {name: options.get(name) for name in ("maps", "margin")}
-        return {"manifest": None, "filters": filters, "all_versions": options.get("versions") == "all", "deep": False}
+        return {
+            "manifest": None,
+            "filters": filters,
+            "all_versions": options.get("versions") == "all",
+            "deep": False,
+            "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),
+        }
     is_listing = spec.manifest == f"listing of {spec.source.location}"
     return {
         "manifest": None if is_listing else spec.manifest,
         "filters": options.get("filters"),
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
+        "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),
     }
 
 
@@ -46,6 +54,7 @@ def covers(later: Summary, earlier: Summary) -> bool:
         and new["filters"] in ({}, old["filters"])
         and new["all_versions"] >= old["all_versions"]
         and new["deep"] >= old["deep"]
+        and (new["deep"] or new["at_rest"] >= old["at_rest"])
     )
 
 
@@ -55,15 +64,23 @@ def repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> s
     `runs`: the latest first. `is_proof_only`: whether a job writes nothing, so that none of its
     runs repairs what another one left. A run counts as repaired too if what its retry left was
     repaired. The repair of a reconciliation has a run for each prefix, and may leave out
-    differences.
+    differences. No retry repairs a damaged source: only a later look that covers it does.
     """
     done: set[str] = set()
     rows: Counter[str] = Counter()
     failures = {run["run_id"]: run["failures"] for run in runs}
+    damaged = {run["run_id"] for run in runs if run["outcomes"].get(Status.DAMAGED)}
     for run in runs:
         first = run["retry_of"]
         is_well = run["state"] == RunState.COMPLETE and (not run["failures"] or run["run_id"] in done)
-        if first is None or not run["rows"] or not is_well or run["scope"] is None or is_proof_only(run["job"]):
+        if (
+            first is None
+            or first in damaged
+            or not run["rows"]
+            or not is_well
+            or run["scope"] is None
+            or is_proof_only(run["job"])
+        ):
             continue
         rows[first] += run["rows"]
         if run["scope"]["manifest"] == f"run:{first}" or rows[first] >= failures.get(first, 0):

@@ -13,6 +13,7 @@ from jobs.core.outcome import Evidence
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher
 from jobs.s3.store import Store
+from jobs.s3.stored_checksums import ContentCheck, stored_checksums
 
 RANGE_BYTES = 8 * 1024 * 1024
 
@@ -54,6 +55,37 @@ async def compare_content(
                 return Verdict(False, Evidence.CONTENT, f"content differs at byte {offset}"), None
             await _update(digest, ours)
     return Verdict(True, Evidence.CONTENT), digest.spelled()
+
+
+async def damage_of(side: ContentSide, budget: ByteBudget) -> str:
+    """Read one object, pinned by ETag. Return how its bytes contradict what S3 keeps of them.
+
+    An empty text where they do not, or where S3 keeps nothing of them that can be computed. Raises
+    PreconditionFailed when it changes meanwhile.
+    """
+    if not stored_checksums(side.info):
+        return ""
+    check = ContentCheck(side.info)
+
+    async def fetch(start: int, end: int) -> bytes:
+        return await _read(side, start, end)
+
+    async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
+        async for data in ranges:
+            await asyncio.to_thread(check.update, data)
+    return "its bytes are not those of the checksum, or the ETag, that S3 keeps of it" if check.is_refuted else ""
+
+
+async def compare_and_blame(
+    source: ContentSide, destination: ContentSide, budget: ByteBudget
+) -> tuple[Verdict, str | None]:
+    """Compare bytes as `compare_content` does. Where they differ, also say whether the source is
+    damaged.
+    """
+    verdict, checksum = await compare_content(source, destination, budget)
+    if verdict.same is False and (damage := await damage_of(source, budget)):
+        return Verdict(False, Evidence.CONTENT, f"the source is damaged: {damage}", is_source_damaged=True), None
+    return verdict, checksum
 
 
 async def check_content(side: ContentSide, known_checksum: str, budget: ByteBudget) -> Verdict:

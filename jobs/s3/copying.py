@@ -91,6 +91,7 @@ class Copier:
             and (row.etag is not None or row.version_id not in (None, NULL_VERSION))
             and (row.storage_class is not None or self.options.storage_class != KEEP)
             and row.condemned_etag is None
+            and not row.is_found_damaged
         )
 
     def is_one_write(self, source: ObjectInfo) -> bool:

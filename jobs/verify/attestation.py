@@ -81,7 +81,8 @@ def compare_attested(
     """Compare two objects by what HEAD said and by the checksums at rest.
 
     Where an object's stored full-object checksum is not the one that its bytes had at rest, the
-    object is damaged. Then the verdict is different, whatever the other side says.
+    object is damaged. Then the verdict is different, whatever the other side says. The verdict says
+    so where it is the source, since no copy is wrong by that.
     """
     for side, info, computed in (
         ("source", source, source_checksums),
@@ -91,7 +92,7 @@ def compare_attested(
         for each in computed:
             if not each.is_composite and stored.get(each.algorithm, each.value) != each.value:
                 reason = f"the {side}'s bytes at rest do not have the {each.algorithm} that is stored with it"
-                return Verdict(False, Evidence.CHECKSUM, reason)
+                return Verdict(False, Evidence.CHECKSUM, reason, is_source_damaged=side == "source")
     return compare(with_checksums(source, source_checksums), with_checksums(destination, destination_checksums))
 
 

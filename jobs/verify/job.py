@@ -1,5 +1,8 @@
 """The verify job: proves that each version of a manifest is at the destination.
 
+A source whose bytes are not those that S3 keeps checksums of is `damaged`. That says nothing
+against the copy, which may be the last good one. A row whose copy was condemned is proven by bytes.
+
 The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both are
 MD5s, then (only with `deep`) the bytes: of both sides, or of the destination alone against a
 checksum that an earlier run has proven. What cannot be compared is `unverifiable`, never a match.
@@ -24,7 +27,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, PreconditionFailed, Redirected, Rejected
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS
-from jobs.s3.compare_bytes import ContentSide, check_content, compare_content, hash_content
+from jobs.s3.compare_bytes import ContentSide, check_content, compare_and_blame, hash_content
 from jobs.s3.lookup import find, key_history
 from jobs.s3.store import Store
 from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
@@ -105,13 +108,13 @@ class Verify:
     async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
         if row.is_delete_marker:
             return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
-        if self.copied is not None and await self.copied.has(row.row):
+        if self.copied is not None and not row.condemned_etag and await self.copied.has(row.row):
             proven = await self._verify_copy(row, target)
             if proven is not None:
                 return proven
         for _ in range(LOOKS):
             try:
-                if self.options.deep and row.known_checksum:
+                if self.options.deep and row.known_checksum and not row.condemned_etag:
                     return await self._verify_known(row, row.known_checksum, target)
                 return await self._verify_both(row, target)
             except NoSuchBucket:
@@ -234,12 +237,9 @@ class Verify:
         ours = _true_of(source.info, row.source_attested, reports[0])
         theirs = _true_of(destination.info, row.destination_attested, reports[1])
         verdict = compare_attested(source.info, destination.info, ours, theirs)
-        if (
-            verdict.same is not False
-            and self.options.deep
-            and not _at_rest(source.info, destination.info, ours, theirs)
-        ):
-            return await compare_content(source, destination, self.budget)
+        is_proven = not row.condemned_etag and _at_rest(source.info, destination.info, ours, theirs)
+        if verdict.same is not False and (self.options.deep or row.condemned_etag) and not is_proven:
+            return await compare_and_blame(source, destination, self.budget)
         if verdict.same and (ours or theirs):
             verdict = verdict._replace(reason=_sources(reports[0] if ours else None, reports[1] if theirs else None))
         return verdict, best_checksum(with_checksums(source.info, ours))
@@ -351,6 +351,8 @@ def _judged(
     row: ObjectVersion, source_etag: str | None, destination: ObjectInfo, verdict: Verdict, checksum: str | None
 ) -> Outcome:
     status = {True: Status.VERIFIED, False: Status.MISMATCHED, None: Status.UNVERIFIABLE}[verdict.same]
+    if verdict.is_source_damaged:
+        status = Status.DAMAGED
     return Outcome.of(row, status, verdict.reason)._replace(
         evidence=verdict.evidence if verdict.same is not None else Evidence.NONE,
         size_bytes=destination.size_bytes,

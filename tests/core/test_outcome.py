@@ -57,6 +57,7 @@ def test_a_mismatch_seen_once_stands_and_a_failure_never_hides_success() -> None
 COUNTS_OVER = [
     # what counts, over what, why
     ("mismatched", "copied", "a verify that saw a mismatch once has seen one"),
+    ("damaged", "mismatched", "a retry would copy a damaged source over what may be the last good copy"),
     ("mismatched", "verified", "what was found wrong is not right because another attempt found nothing"),
     ("copied", "same", "the attempt that copied is why the next one found it the same"),
     ("copied", "changed", "a copy was made: what a later attempt saw of the source does not undo it"),

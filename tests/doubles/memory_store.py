@@ -88,6 +88,10 @@ class MemoryStore:
         """Make a bucket; one that is there keeps its objects. Object Lock needs versioning."""
         self._buckets.named.setdefault(name, Bucket(versioned or object_lock, object_lock))
 
+    def rot(self, bucket: str, key: str, data: bytes) -> None:
+        """The current version has these bytes now. What is kept beside them stays, as on a bad disk."""
+        self._buckets.find("Rot", ObjectRef(bucket, key)).data = data
+
     def enable_versioning(self, bucket: str) -> None:
         """From now on; what is there becomes the `null` version."""
         self._buckets.bucket("PutBucketVersioning", ObjectRef(bucket, "")).is_versioned = True

@@ -14,6 +14,7 @@ import pytest
 from jobs.core.model import Checksum
 from jobs.s3.checksums import full_object
 from tests.checksum_reports.samples import manifest, result_file, task
+from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.end_to_end.conftest import World
 
 MIB = 1024 * 1024
@@ -137,6 +138,23 @@ def test_bytes_that_rotted_are_found_though_what_is_stored_agrees(world: World) 
     found = world.run("verify", "--destination-checksums", rotten)
     assert (found["code"], found["outcomes"]) == (3, {"mismatched": 1})
     assert "bytes at rest do not have the SHA256" in found["reasons"][0]["reason"]
+
+
+def test_a_source_that_rotted_is_damaged_and_no_retry_copies_it_over_the_copy(world: World) -> None:
+    """It was `mismatched`, which condemned the good copy."""
+    value = base64.b64encode(hashlib.sha256(b"content").digest()).decode()
+    for bucket in (world.source, world.destination):
+        world.client.put_object(Bucket=bucket, Key="k", Body=b"content", ChecksumSHA256=value)
+    written = world.client.head_object(Bucket=world.destination, Key="k")["LastModified"]
+    rotten = report(world, world.source, "rot", {"k": full_object("SHA256", b"c0ntent")})
+    found = world.run("verify", "--source-checksums", rotten)
+    assert (found["code"], found["outcomes"]) == (3, {"damaged": 1})
+    assert "the source's bytes at rest" in found["reasons"][0]["reason"]
+    rot = Faults({"alter": 1.0}, seed=1, altered=(f"/{world.source}/k",))
+    with fault_proxy(world.server.endpoint, rot) as disk:
+        retry = world.sealift("runs", "retry", found["run_id"], "--json", AWS_ENDPOINT_URL_S3=disk.endpoint)
+    assert (retry.code, retry.document["outcomes"]) == (3, {"damaged": 1}), retry
+    assert world.client.head_object(Bucket=world.destination, Key="k")["LastModified"] == written
 
 
 def test_a_report_that_cannot_be_trusted_stops_the_run(pair: tuple[World, dict[str, Checksum]]) -> None:

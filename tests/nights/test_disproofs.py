@@ -20,7 +20,7 @@ TABLE = [
     ("incomplete", "same", "yes", "all proven, right or wrong", "no"),
 ]
 COUNTS: dict[str, list[dict[str, Any]]] = {
-    "all proven, right or wrong": [{"verified": 2, "missing": 0}, {"verified": 2, "mismatched": 1}, {"mismatched": 1}],
+    "all proven, right or wrong": [{"verified": 2, "missing": 0}, {"verified": 2, "mismatched": 1}, {"damaged": 1}],
     "one unproven or changed": [
         {"verified": 2, name: 1} for name in ("unverifiable", "changed", "missing", "denied", "failed")
     ],
@@ -92,3 +92,8 @@ def test_a_summary_with_an_altered_disproof_is_refused(wrong: dict[str, Any]) ->
     summary |= {"summary": "s3://l/x.json", "unanswered": [FOUND._asdict()]}
     assert summary_defect(summary) == ""
     assert "unanswered" in summary_defect(summary | {"unanswered": [FOUND._asdict() | wrong]})
+
+
+def test_a_damaged_source_is_not_forgotten_either() -> None:
+    [found] = open_disproofs([night(25, stage("deep", damaged=1)), night(26, stage("deep", sample=(3, 6)))], "s3://d")
+    assert (found.night, found.rows) == ("2026-11-25", 1)

@@ -17,6 +17,7 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.folding import Folded, ReasonCount, fold_run
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
+from jobs.verify.attestation import parse_attestations
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
@@ -92,6 +93,18 @@ def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
     assert (row["key"], row["condemned_etag"], row["reason"]) == ("k3", "d7", "MD5 differs")
     assert b"MD5 differs" in result.failures_csv
+
+
+def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
+    damaged = Outcome(
+        3, "k", None, Status.DAMAGED, "why", etag="e9", destination_etag="d7", finished_at=1.0, attempt="a"
+    )
+    mismatched = damaged._replace(status=Status.MISMATCHED, attempt="b")
+    result = asyncio.run(folded([[mismatched], [damaged]]))
+    [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
+    assert (row["condemned_etag"], row["etag"], row["source_attested"]) == (None, "e9", "damaged:etag=e9")
+    assert ObjectVersion(0, **{name: row[name] for name in manifest_schema().names}).is_found_damaged
+    assert parse_attestations(row["source_attested"]) == []
 
 
 def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> None:

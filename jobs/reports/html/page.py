@@ -53,6 +53,7 @@ MEANINGS = {
     "waiting": "in its grace period: it may go later",
     "skipped": "left alone, for the reason given",
     "mismatched": "proven different from its source",
+    "damaged": "the source's own bytes are not those that S3 keeps checksums of: not copied",
     "failed": "given up after all attempts",
 }
 

@@ -16,6 +16,7 @@ from tests.simulation.engine.world import World
 
 GOOD = {"copied", "same", "deleted", "verified", "packed", "restored", "expired", "skipped", "waiting"}
 ORDER = [
+    "damaged",
     "mismatched", "copied", "packed", "restored", "expired", "deleted", "same", "skipped", "changed", "missing", "kept",
     "waiting", "verified", "unverifiable", "unrestorable", "thawing", "archived", "denied", "failed",
 ]  # fmt: skip

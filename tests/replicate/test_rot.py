@@ -1,0 +1,195 @@
+"""Bytes that rot below an ETag that stays: which side is at fault, and what a retry does about it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.replicate.decision import Overwrite
+from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.checksums import full_object
+from jobs.s3.store import UNGUARDED
+from jobs.verify.attestation import Attestation
+from jobs.verify.job import Verify, VerifyOptions
+from tests.doubles.memory_store import MemoryStore
+
+GOOD, ROTTEN = b"the good content", b"the gOOd content"
+ROUTE = Route(Location("here"), Location("there"))
+
+
+class Pair(MemoryStore):
+    """An object and its copy, with what S3 keeps beside their bytes. `sse`: the source's encryption."""
+
+    def __init__(self, *, versioned: bool = False, sse: str | None = None) -> None:
+        super().__init__()
+        self.sse = sse
+        for bucket in ("here", "there"):
+            self.create_bucket(bucket, versioned=versioned)
+
+    async def copied(self) -> ObjectVersion:
+        await self.put("here", "k", GOOD, Attributes(sse=self.sse), guard=UNGUARDED)
+        source = await self.head(ObjectRef("here", "k"))
+        row = ObjectVersion(0, "k", None, size_bytes=len(GOOD), etag=source.etag, last_modified=source.last_modified)
+        assert (await self.replicate(row)).status is Status.COPIED
+        return row
+
+    async def verify(self, row: ObjectVersion, copied: Any = None, **options: Any) -> Outcome:
+        job = Verify(self, self, ROUTE, VerifyOptions(**options), ByteBudget(1 << 20), copied)
+        [outcome] = await job.process([row])
+        return outcome
+
+    async def replicate(self, row: ObjectVersion, overwrite: Overwrite = Overwrite.OLDER) -> Outcome:
+        options = ReplicateOptions(overwrite=overwrite)
+        [outcome] = await Replicate(self, self, ROUTE, options, ByteBudget(1 << 20)).process([row])
+        return outcome
+
+    async def replay(self, row: ObjectVersion) -> Outcome:
+        options = ReplicateOptions(all_versions=True)
+        [outcome] = await Replicate(self, self, ROUTE, options, ByteBudget(1 << 20)).process([row])
+        return outcome
+
+    async def there(self) -> bytes:
+        return (await self.get(ObjectRef("there", "k"))).data
+
+
+class AllCopied:
+    """The rows of a run that copied them all."""
+
+    async def has(self, row: int) -> bool:
+        return True
+
+
+def condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
+    """The row of a retry, as the failed rows of a verify run have it."""
+    if outcome.status is Status.DAMAGED:
+        return row._replace(source_attested=f"{row.source_attested or ''} damaged:etag={row.etag}".strip())
+    assert outcome.status is Status.MISMATCHED
+    return row._replace(condemned_etag=outcome.destination_etag)
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_copy_that_rotted_is_copied_again_and_proven_by_its_bytes(versioned: bool, is_known: bool) -> None:
+    async def scene() -> None:
+        store = Pair(versioned=versioned)
+        row = await store.copied()
+        proven = await store.verify(row, deep=True)
+        store.rot("there", "k", ROTTEN)
+        if is_known:
+            row = row._replace(known_checksum=proven.checksum)
+        found = await store.verify(row, deep=True)
+        assert found.status is Status.MISMATCHED
+        again = await store.replicate(condemned(row, found))
+        assert (again.status, again.evidence) == (Status.COPIED, Evidence.CONTENT), again
+        assert await store.there() == GOOD
+        same = await store.replicate(condemned(row, found))
+        assert (same.status, same.evidence) == (Status.SAME, Evidence.CONTENT), "it is read, and not copied once more"
+        assert (await store.verify(condemned(row, found))).evidence is Evidence.CONTENT
+
+    asyncio.run(scene())
+
+
+def test_a_copy_that_rots_again_at_once_is_not_called_copied() -> None:
+    class Bad(Pair):
+        async def copy(self, *arguments: Any, **named: Any) -> Any:
+            written = await super().copy(*arguments, **named)
+            self.rot("there", "k", ROTTEN)
+            return written
+
+    async def scene() -> None:
+        store = Bad()
+        row = await store.copied()
+        found = await store.verify(row, deep=True)
+        again = await store.replicate(condemned(row, found))
+        assert (again.status, again.evidence) == (Status.MISMATCHED, Evidence.CONTENT)
+        assert "reads as other bytes still" in again.reason
+
+    asyncio.run(scene())
+
+
+def test_a_condemned_row_is_verified_by_bytes_though_nobody_asked_for_it() -> None:
+    async def scene() -> None:
+        store = Pair()
+        row = await store.copied()
+        store.rot("there", "k", ROTTEN)
+        assert (await store.verify(row)).status is Status.VERIFIED, "what S3 keeps beside the bytes agrees"
+        assert (await store.verify(row._replace(condemned_etag="any"))).status is Status.MISMATCHED
+        known = row._replace(condemned_etag="any", known_checksum="CRC32:AAAAAA==")
+        assert (await store.verify(known, copied=AllCopied())).reason == "content differs at byte 5"
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("overwrite", list(Overwrite))
+@pytest.mark.parametrize("way", ["deep", "at rest"])
+def test_a_damaged_source_is_never_copied_over_the_good_copy(way: str, overwrite: Overwrite) -> None:
+    async def scene() -> None:
+        store = Pair(sse="aws:kms" if way == "at rest" else None)
+        row = await store.copied()
+        store.rot("here", "k", ROTTEN)
+        if way == "deep":
+            found = await store.verify(row, deep=True)
+        else:
+            attested = Attestation(full_object("CRC64NVME", ROTTEN), None, row.etag).spelled()
+            report = {"uri": "s3://reports/m.json", "computed_at": time.time() + 60, "age_hours": 1.0}
+            row = row._replace(source_attested=attested)
+            found = await store.verify(row, source_checksums=report)
+        assert found.status is Status.DAMAGED, found
+        assert "source" in found.reason
+        again = await store.replicate(condemned(row, found), overwrite)
+        assert again.status is Status.DAMAGED, again
+        assert await store.there() == GOOD
+        # Also where the file of failed rows condemns the copy: S3 is asked, not the file.
+        forged = await store.replicate(row._replace(condemned_etag=(await store.head(ObjectRef("there", "k"))).etag))
+        assert forged.status is Status.DAMAGED
+        assert await store.there() == GOOD
+
+    asyncio.run(scene())
+
+
+def test_a_damaged_source_is_not_copied_where_nothing_is_and_one_that_was_restored_is() -> None:
+    async def scene() -> None:
+        store = Pair()
+        row = await store.copied()
+        store.rot("here", "k", ROTTEN)
+        marked = condemned(row, await store.verify(row, deep=True))
+        await store.delete("there", "k")
+        assert (await store.replicate(marked)).status is Status.DAMAGED
+        await store.put("here", "k", GOOD, Attributes(), guard=UNGUARDED)
+        assert (await store.replicate(marked)).status is Status.COPIED
+        assert await store.there() == GOOD
+
+    asyncio.run(scene())
+
+
+def test_a_version_in_a_history_is_not_the_same_by_an_etag_that_was_condemned() -> None:
+    async def scene() -> None:
+        store = Pair(versioned=True)
+        row = (await store.copied())._replace(version_id=(await store.head(ObjectRef("here", "k"))).version_id)
+        store.rot("there", "k", ROTTEN)
+        found = await store.verify(row, deep=True, all_versions=True)
+        again = await store.replay(condemned(row, found))
+        assert again.status is Status.COPIED, again
+        assert await store.there() == GOOD
+
+    asyncio.run(scene())
+
+
+def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:
+    async def scene() -> None:
+        store = Pair(versioned=True)
+        row = (await store.copied())._replace(version_id=(await store.head(ObjectRef("here", "k"))).version_id)
+        store.rot("here", "k", ROTTEN)
+        found = await store.verify(row, deep=True, all_versions=True)
+        assert (await store.replay(condemned(row, found))).status is Status.DAMAGED
+        forged = row._replace(condemned_etag=found.destination_etag)
+        assert (await store.replay(forged)).status is Status.DAMAGED
+        assert await store.there() == GOOD
+
+    asyncio.run(scene())

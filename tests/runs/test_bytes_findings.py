@@ -1,0 +1,68 @@
+"""What was found wrong by bytes counts until something that looked at bytes answers it: `sealift status`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.cli.status import _run_problems
+from jobs.core.model import Location
+from jobs.core.run import RunSpec, Side
+from jobs.runs.replaced_runs import covers, repaired, scope_of
+
+CREATED = "2026-11-20T10:00:00+00:00"
+
+
+def run(run_id: str, *, job: str = "verify", retry_of: str | None = None, **options: Any) -> dict[str, Any]:
+    """The summary of a complete run between two places. `found`: the outcomes of its failed row."""
+    found = options.pop("found", None)
+    sides = Side(Location("here")), Side(Location("there"))
+    manifest = f"run:{retry_of}" if retry_of else "listing of s3://here/"
+    spec = RunSpec(run_id, job, 0.0, *sides, manifest, {"filters": {}} | options)
+    return {
+        "run_id": run_id,
+        "job": job,
+        "state": "complete",
+        "rows": 2,
+        "outcomes": {found: 1} if found else {},
+        "failures": int(found is not None),
+        "created_at": CREATED,
+        "source": "s3://here",
+        "destination": "s3://there",
+        "pair": options.get("pair"),
+        "retry_of": retry_of,
+        "scope": scope_of(spec),
+    }
+
+
+REPORT = {"uri": "s3://reports/m.json"}
+HEAD: dict[str, Any] = {}
+DEEP, AT_REST = {"deep": True}, {"destination_checksums": REPORT}
+
+
+@pytest.mark.parametrize(
+    ("found_by", "later", "is_answered"),
+    [
+        (DEEP, DEEP, True),
+        (DEEP, HEAD, False),
+        (DEEP, AT_REST, False),
+        (AT_REST, AT_REST, True),
+        (AT_REST, DEEP, True),
+        (AT_REST, HEAD, False),
+        (HEAD, HEAD, True),
+        (HEAD, AT_REST, True),
+    ],
+)
+def test_a_finding_is_answered_by_a_look_at_no_less(
+    found_by: dict[str, Any], later: dict[str, Any], is_answered: bool
+) -> None:
+    old, new = run("1", found="mismatched", **found_by), run("2", **later)
+    assert covers(new, old) is is_answered
+    assert bool(list(_run_problems([new, old], []))) is not is_answered
+
+
+def test_a_retry_repairs_a_copy_and_never_a_damaged_source() -> None:
+    retry = run("2", job="replicate", retry_of="1")
+    assert repaired([retry, run("1", found="mismatched", deep=True)], lambda job: job == "verify") == {"1"}
+    assert repaired([retry, run("1", found="damaged", deep=True)], lambda job: job == "verify") == set()
