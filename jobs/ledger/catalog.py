@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from jobs.core.model import NULL_VERSION
-from jobs.core.outcome import GOOD, Status
+from jobs.core.outcome import GOOD, Evidence, Status
 from jobs.ledger.files import JSON, PARQUET, write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
@@ -92,32 +92,43 @@ def proven_sql(outcomes: str) -> str:
     copy's key. So may versions be: null, empty and `null` say nothing of the version. Such an
     outcome is about any version with its ETag, and about any version at all where one of both has
     no ETag. What may be disproved is not proven.
+
+    A copy whose bytes were read and were others is proven again by a new copy, or by bytes. What S3
+    keeps beside the bytes says nothing more of it.
     """
     place = "source_bucket, key, destination_bucket, destination_key"
-
-    def disproved(condition: str, window: str) -> str:
-        return f"max(finished_at) FILTER (is_disproof AND {condition}) OVER {window}"
-
     named, anonymous = "own_id IS NOT NULL", "own_id IS NULL"
-    same_etag = [f"CASE WHEN etag IS NOT NULL THEN {disproved(each, 'of_etag')} END" for each in (named, anonymous)]
-    of_named = ", ".join([disproved(f"{named} AND etag IS NULL", "of_key"), same_etag[0]])
-    of_anonymous = ", ".join([disproved(f"{anonymous} AND etag IS NULL", "of_key"), same_etag[1]])
+
+    def last(finding: str) -> str:
+        """When the last disproof was that may be about the outcome's object."""
+
+        def disproved(condition: str, window: str) -> str:
+            return f"max(finished_at) FILTER ({finding} AND {condition}) OVER {window}"
+
+        same_etag = [f"CASE WHEN etag IS NOT NULL THEN {disproved(each, 'of_etag')} END" for each in (named, anonymous)]
+        of_named = ", ".join([disproved(f"{named} AND etag IS NULL", "of_key"), same_etag[0]])
+        of_anonymous = ", ".join([disproved(f"{anonymous} AND etag IS NULL", "of_key"), same_etag[1]])
+        return f"""greatest(
+            CASE WHEN {named} THEN {disproved(named, "of_version")} ELSE greatest({of_named}) END,
+            CASE WHEN {named} AND etag IS NOT NULL THEN greatest({of_anonymous})
+                 ELSE {disproved(anonymous, "of_key")} END,
+            CASE WHEN {anonymous} AND etag IS NULL THEN {disproved(named, "of_key")} END)"""
+
+    content = quoted(Evidence.CONTENT.value)
     return f"""
         WITH judged AS (
-            SELECT *, status IN ({_listed(_DISPROOFS)}) AS is_disproof,
+            SELECT *, status IN ({_listed(_DISPROOFS)}) AS is_disproof, evidence = {content} AS is_by_bytes,
                    nullif(nullif(version_id, ''), {quoted(NULL_VERSION)}) AS own_id
             FROM {outcomes} WHERE status IN ({_listed(GOOD | _DISPROOFS)})
         ), doubted AS (
-            SELECT *, greatest(
-                CASE WHEN {named} THEN {disproved(named, "of_version")} ELSE greatest({of_named}) END,
-                CASE WHEN {named} AND etag IS NOT NULL THEN greatest({of_anonymous})
-                     ELSE {disproved(anonymous, "of_key")} END,
-                CASE WHEN {anonymous} AND etag IS NULL THEN {disproved(named, "of_key")} END) AS disproved_at
+            SELECT *, {last("is_disproof")} AS disproved_at,
+                   {last("is_disproof AND is_by_bytes")} AS bytes_disproved_at
             FROM judged
             WINDOW of_version AS (PARTITION BY {place}, own_id), of_etag AS (PARTITION BY {place}, etag),
                    of_key AS (PARTITION BY {place})
         ), latest AS (
             FROM doubted WHERE NOT is_disproof AND finished_at > coalesce(disproved_at, '-infinity')
+                AND (bytes_disproved_at IS NULL OR is_by_bytes OR status = {quoted(Status.COPIED.value)})
             QUALIFY row_number() OVER (PARTITION BY {place}, own_id ORDER BY finished_at DESC, run_id DESC) = 1
         ), identified AS (
             SELECT *, coalesce(own_id, CASE WHEN etag IS NOT NULL THEN

@@ -24,6 +24,7 @@ class Found(NamedTuple):
     second: int
     destination_key: str = "copy"
     run_id: str = "run"
+    evidence: str = "md5_etag"
 
     @property
     def own_id(self) -> str | None:
@@ -55,12 +56,12 @@ def proven(*found: Found) -> list[Found]:
     database.execute(
         "CREATE OR REPLACE TABLE found (place INTEGER, source_bucket VARCHAR, key VARCHAR, destination_bucket VARCHAR, "
         "status VARCHAR, version_id VARCHAR, etag VARCHAR, finished_at TIMESTAMP, destination_key VARCHAR, "
-        "run_id VARCHAR)"
+        "run_id VARCHAR, evidence VARCHAR)"
     )
     for place, one in enumerate(found):
         when = datetime(2026, 11, 25, 0, 0, one.second, tzinfo=UTC).replace(tzinfo=None)
         row = [place, "src", "key", "dst", one.status, one.version_id, one.etag, when, one.destination_key, one.run_id]
-        database.execute("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row)
+        database.execute("INSERT INTO found VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)", [*row, one.evidence])
     return [
         found[row[0]] for row in database.execute(f"SELECT place FROM ({proven_sql('found')}) ORDER BY 1").fetchall()
     ]
@@ -73,6 +74,8 @@ founds = st.builds(
     st.sampled_from([None, "e1", "e2"]),
     st.integers(1, 4),
     st.sampled_from(["copy", "copy", "other"]),
+    st.just("run"),
+    st.sampled_from(["md5_etag", "md5_etag", "content"]),
 )
 
 
@@ -84,6 +87,8 @@ def test_no_copy_stays_proven_that_was_disproved_since_however_its_version_is_sp
     for one in kept:
         assert one.status in ("copied", "verified")
         assert not [other for other in disproofs if other.second >= one.second and other.may_be(one)]
+        by_bytes = [other for other in disproofs if other.evidence == "content" and other.may_be(one)]
+        assert not by_bytes or one.status == "copied" or one.evidence == "content"
     named = [(one.destination_key, one.own_id) for one in kept]
     assert len(named) == len(set(named))
 
@@ -97,6 +102,15 @@ def test_what_nothing_disproves_stays_proven(found: list[Found]) -> None:
         if one.status in ("copied", "verified") and one.own_id and not doubts:
             # as itself, or as a later proof of the same object that names no version
             assert kept & {(one.destination_key, one.own_id), (one.destination_key, None)}
+
+
+def test_what_was_wrong_by_its_bytes_is_proven_again_by_bytes_or_a_new_copy_alone() -> None:
+    copied, wrong = Found("copied", "v1", "e1", 1), Found("mismatched", "v1", "e1", 2, evidence="content")
+    weak, strong = Found("verified", "v1", "e1", 3), Found("verified", "v1", "e1", 3, evidence="content")
+    assert proven(copied, wrong, weak) == []
+    assert proven(copied, wrong._replace(evidence="md5_etag"), weak) == [weak]
+    assert proven(copied, wrong, strong, weak._replace(second=4)) == [strong]
+    assert proven(wrong, copied._replace(second=3)) == [copied._replace(second=3)]
 
 
 @pytest.mark.parametrize("spelled", [None, "", "null", "v1"])
