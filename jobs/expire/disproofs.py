@@ -157,8 +157,9 @@ def _by_bytes_sql(spec: RunSpec) -> str:
     is_at_rest = bool(options.get("source_checksums") or options.get("destination_checksums"))
     checksum = quoted(Evidence.CHECKSUM.value)
     return f"""(evidence = {quoted(Evidence.CONTENT.value)} OR status = {quoted(Status.COPIED.value)}
-        OR (evidence = {checksum} AND CASE WHEN status IN ({_listed(DISPROOFS[spec.job])}) THEN {is_deep or is_at_rest}
-            ELSE {is_deep and spec.job == "verify"} AND coalesce(reason, '') = '' END))"""
+        OR CASE WHEN status IN ({_listed(DISPROOFS[spec.job])})
+            THEN {is_deep or is_at_rest} AND evidence <> {quoted(Evidence.NONE.value)}
+            ELSE {is_deep and spec.job == "verify"} AND evidence = {checksum} AND coalesce(reason, '') = '' END)"""
 
 
 def _object(connection: duckdb.DuckDBPyConnection) -> None:

@@ -142,6 +142,7 @@ VOID = [
         VERIFIED,
         [BY_BYTES._replace(evidence=Evidence.CHECKSUM, options={"destination_checksums": {"uri": "s3://r/m"}})],
     ),
+    ("the bytes read had another MD5", VERIFIED, [BY_HEAD._replace(options={"deep": True})]),
     ("the proof is of the same second", DEEP._replace(second=20), [BY_BYTES]),
     ("the worker's clock was fast", COPIED._replace(said=60), [BY_BYTES]),
     ("the disproving worker's clock was slow", COPIED, [BY_BYTES._replace(said=1)]),
