@@ -63,11 +63,11 @@ async def add_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
             ) TO {quoted(str(rows))} (FORMAT parquet)
             """,
         )
-    etags = {
-        str(found)
-        for (found,) in connection.execute(f"SELECT DISTINCT destination_etag FROM {parquet(rows)}").fetchall()
-    }
     if Status.PACKED in PROOFS[spec.job]:
+        etags = {
+            str(found)
+            for (found,) in connection.execute(f"SELECT DISTINCT destination_etag FROM {parquet(rows)}").fetchall()
+        }
         members = folder / "members.parquet"
         await _write_members(ArchiveIndex(ledger.store, ledger.location), spec.destination.location, etags, members)
         sql = _members_sql(spec, rows, members)
