@@ -66,7 +66,7 @@ def is_answered(disproof: Disproof, stages: Iterable[Mapping[str, Any]]) -> bool
 
 def _is_judged(counts: Mapping[str, int]) -> bool:
     statuses = {status for status, count in counts.items() if count}
-    return bool(statuses) and statuses <= {*GOOD, *_FOUND}
+    return bool(statuses) and not statuses - {*GOOD, *_FOUND}
 
 
 def open_disproofs(summaries: Sequence[Mapping[str, Any]], destination: str) -> list[Disproof]:

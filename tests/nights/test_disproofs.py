@@ -69,6 +69,10 @@ def test_what_a_night_found_wrong_is_open_until_its_slice_is_proven() -> None:
     assert [each.run_id for each in open_disproofs([again, first], "s3://d")] == ["r2"]
     assert open_disproofs([other, first], "s3://elsewhere") == []
     assert open_disproofs([], "s3://d") == []
+    del first["destination"]  # as in the oldest summaries
+    assert open_disproofs([first], "s3://d") == [found]
+    no_slice = stage("verify", sample=None, mismatched=1)  # copies of this night, which the next one compares
+    assert open_disproofs([night(25, no_slice, stage("deep", mismatched=1) | {"run_id": None})], "s3://d") == []
 
 
 def test_a_night_is_not_called_well_while_an_earlier_finding_is_open() -> None:
