@@ -109,7 +109,7 @@ class MemberWriter:
         # An encrypted member's ETag only looks like an MD5: a different one proves nothing.
         if there.info.etag in (md5, member.etag if is_md5(member.etag) else None):
             return Evidence.MD5_ETAG
-        known = ObjectInfo(member.size_bytes, "", 0.0, None, "STANDARD", content_checksums(member))
+        known = ObjectInfo(member.size_bytes, md5 or "", 0.0, None, "STANDARD", content_checksums(member))
         verdict = compare(known, there.info)
         if verdict.same is None and known.checksums and not there.info.is_archived:
             best = known.checksums[0]

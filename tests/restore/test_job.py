@@ -337,6 +337,16 @@ def test_what_is_there_is_read_where_nothing_that_is_kept_of_it_compares_and_nob
     assert set(outcomes.values()) == {Status.SAME}
 
 
+def test_an_object_of_the_same_crc_and_another_md5_is_not_the_member() -> None:
+    scene = Scene({"k": b"content"}, ArchiveFormat.TAR)
+    asyncio.run(scene.store.put("back", "k", b"CONTENT", Attributes(), guard=ABSENT, checksum=crc(b"CONTENT")))
+    [there], [packed] = scene.versions("back").values(), scene.versions("docs").values()
+    there[-1].checksums = packed[-1].checksums  # as of content that was made to have the same CRC
+    assert [each.algorithm for each in there[-1].checksums] == ["CRC64NVME"]
+    [outcome] = scene.restore().values()
+    assert (outcome.status, "another object" in outcome.reason) == (Status.UNRESTORABLE, True)
+
+
 def crc(data: bytes) -> Any:
     from jobs.s3.checksums import full_object
 
