@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import jobs.s3.multipart_copy
 import jobs.s3.uploads
-from jobs.core.model import Attributes, ObjectRef
-from jobs.core.outcome import Outcome
+from jobs.core.model import Attributes, ObjectRef, ObjectVersion
+from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
 from jobs.ledger.uploads import ShardUploads
+from jobs.replicate.job import Replicate
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier
 from jobs.s3.multipart_copy import Transfer
@@ -150,7 +151,15 @@ def _no_pace() -> Replacements:
     return [(Pace, "in_flight", property(lambda self: 1_000))]
 
 
+def _histories_left() -> Replacements:
+    async def replay(self: Replicate, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        return [Outcome.of(row, Status.CHANGED, "a newer version is at the destination already") for row in rows]
+
+    return [(Replicate, "_replay", replay)]
+
+
 BUGS = [
+    Bug("histories-left", "with all versions nothing is copied, for a reason that is not so", 400, _histories_left),
     Bug("no-write-precondition", "CopyObject without If-None-Match", 400, _no_write_precondition),
     Bug("no-replace-precondition", "an overwrite without If-Match", 4_000, _no_replace_precondition),
     Bug("no-copy-source-guard", "CopyObject without x-amz-copy-source-if-match", 1_000, _no_copy_source_guard),

@@ -7,7 +7,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.replicate.decision import Overwrite
 from tests.simulation.copies import tables
 from tests.simulation.copies.facts import Facts, Placed, is_flipped
-from tests.simulation.copies.schedule import DESTINATION, SOURCE, Kind
+from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
 
 
 class Truth:
@@ -102,6 +102,29 @@ class Truth:
         ]
         return bool(overtaken) and not is_archived and all(each.data != there[0].data for each in overtaken)
 
+    def _was_denied(self, key: str) -> bool:
+        """Whether a request about the key was denied: at either side, or the record of its upload."""
+        return any(
+            (bucket, at) == (SOURCE, key)
+            or (bucket == DESTINATION and at.startswith(PREFIX + key))  # a trial's key is longer
+            or (bucket == LEDGER and "/uploads/" in at)
+            for bucket, at in self.facts.world.network.denied
+        )
+
+    def _is_hemmed(self, row: ObjectVersion, outcome: Outcome) -> bool:
+        """Whether a newer version of a history is at the destination already: nothing can be put below it."""
+        originals = self.facts.originals(row)
+        ours = self.facts.sources[row.key]
+        newer = ours[min((ours.index(each) for each in originals), default=len(ours)) + 1 :]
+        return self.facts.schedule.all_versions and any(
+            placed.version is not None
+            and placed.time <= outcome.finished_at
+            and any(
+                placed.version.is_delete_marker if each.is_delete_marker else placed.data == each.data for each in newer
+            )
+            for placed in self.facts.places[row.key]
+        )
+
     def _unexcused(self, job: str, row: ObjectVersion, outcome: Outcome, originals: set[bytes]) -> str:
         """Why a row that ended badly should not have."""
         status, key, fired = outcome.status, row.key, self.facts.world.network.fired
@@ -109,7 +132,7 @@ class Truth:
         if status is Status.FAILED:
             return "" if sum(fired.values()) or row.is_delete_marker else "nothing went wrong"
         if status is Status.DENIED:
-            return "" if fired[Kind.DENIED] else "nothing was denied"
+            return "" if self._was_denied(key) else "nothing about its key was denied"
         if status is Status.ARCHIVED:
             if any(each.is_archived for each in self.facts.originals(row)):
                 return ""
@@ -132,5 +155,7 @@ class Truth:
             return "the source was uploaded in parts, and a copy of the version below it is there"
         if status is Status.CHANGED:
             others = any(p.data not in originals or is_flipped(p) for p in self.facts.places[key] if p.is_object)
-            return "" if is_touched or others or self.facts.schedule.all_versions else "nothing changed"
+            if is_touched or others or (job == "replicate" and self._is_hemmed(row, outcome)):
+                return ""
+            return "nothing changed"
         return f"{status} is no outcome of {job}"

@@ -25,12 +25,16 @@ _AFTER = {Kind.LOST: ("TimedOut", 0), Kind.HALF: ("InternalError", 500)}
 
 
 class Network:
-    """Lets the schedule's faults happen at the requests that they name. `fired` and `answers` count."""
+    """Lets the schedule's faults happen at the requests that they name. `fired` and `answers` count.
+
+    `denied`: bucket and key of each request that was denied.
+    """
 
     def __init__(self, world: World):
         self._world = world
         self.requests = 0
         self.fired: Counter[Kind] = Counter()
+        self.denied: set[tuple[str, str]] = set()
         self.answers: Counter[str] = Counter()
         self._storm_ends = 0.0
         self._later = partial(world.loop.call_later, context=world.outside)
@@ -88,6 +92,8 @@ class Network:
         """Let the fault happen to the request, or at its moment; how much later it arrives, in seconds."""
         kind, pick, process = fault.kind, fault.pick, request.process
         self.fired[kind] += 1
+        if kind is Kind.DENIED:
+            self.denied.add((request.bucket, request.key))
         self._world.note("fault", kind.name, pick)
         name, key = request.name, request.key
         if kind in _BEFORE:
