@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 from typing import Any
 
 import jobs.core.evidence
 import jobs.replicate.decision
 import jobs.replicate.job
 import jobs.s3.copying
+import jobs.s3.multipart_copy
 import jobs.verify.job
 from jobs.core.evidence import Verdict
+from jobs.core.model import ObjectInfo
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import NotFound, PreconditionFailed, Unavailable
 from jobs.replicate.decision import Origin, Overwrite
 from jobs.s3.copying import Copier
+from jobs.s3.stored_checksums import Stored, stored_checksums
 from tests.simulation.bugs.bug import Bug, Replacements
 
 
@@ -57,7 +62,20 @@ def _same_without_looking() -> Replacements:
 
 
 def _compare_multipart_etags() -> Replacements:
-    return [(jobs.core.evidence, "is_md5", bool), (jobs.replicate.job, "is_md5", bool)]
+    real = stored_checksums
+
+    def stored(info: ObjectInfo) -> list[Stored]:
+        digest, _, parts = info.etag.partition("-")
+        if not parts:
+            return real(info)
+        plain = real(dataclasses.replace(info, etag=""))
+        return [*plain, Stored("MD5", base64.b64encode(bytes.fromhex(digest)).decode(), Evidence.MD5_ETAG)]
+
+    return [
+        (jobs.core.evidence, "is_md5", bool),
+        (jobs.replicate.job, "is_md5", bool),
+        (jobs.s3.multipart_copy, "stored_checksums", stored),
+    ]
 
 
 def _equal_size_is_equal() -> Replacements:
