@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from jobs.core.model import Location, ObjectVersion
+from jobs.core.model import Location, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.restore.as_of import DISPUTED
+from jobs.restore.as_of import DISPUTED, OVERWRITTEN
 from tests.doubles.memory_buckets import Version
 from tests.simulation.archives.contents import at_its_place
 from tests.simulation.archives.copies import Copy
@@ -98,6 +98,8 @@ class ArchiveBooks:
             model.known_limits["a delete whose client was gone came late"] += 1  # nothing tells it from others' deletes
             return
         rows = [row for row in model.rows[run_id] if row.key == key and row.archive != DISPUTED]
+        if any(row.archive == OVERWRITTEN for row in rows):
+            return  # nothing is restored of it: `_restored` demands the reason
         if top.is_delete_marker:
             model.demand(not rows, "as it was", f"{run_id}: {key} was deleted at {at}, {rows} are restored")
             return
@@ -265,9 +267,15 @@ class ArchiveBooks:
             is_cold |= any(each.storage_class == "GLACIER" for each in model.sources[row.key])
             return "" if is_cold else "nothing is archived"
         if outcome.status is Status.UNRESTORABLE:
+            if row.archive == OVERWRITTEN:
+                return "" if self._is_overwritten(row.key, model.specs[run_id]["options"]["at"]) else "it is known"
             is_barred = self._is_barred(row, outcome, seen - wanted) or self._is_frozen(place.bucket, key, outcome)
             return "" if is_barred else "it could be restored"
         return ""
+
+    def _is_overwritten(self, key: str, at: float) -> bool:
+        """Whether an object without a version id was written after that time."""
+        return any(not is_exact(each.version_id) and each.last_modified > at for each in self.model.sources[key])
 
     def _is_frozen(self, bucket: str, key: str, outcome: Outcome) -> bool:
         """Whether what is there is archived, and no checksum says what it is."""
