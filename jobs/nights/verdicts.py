@@ -164,8 +164,9 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
 
 
 def _count_wrong(stage: Mapping[str, Any]) -> int:
-    """Return how many copies a stage proved wrong. Their repair may replace exactly these."""
-    return int(sum(stage["counts"].get(name, 0) for name in (Category.DIFFERENT, Status.MISMATCHED)))
+    """Return how many objects a stage proved wrong at one side. Only its run says at which."""
+    wrong = (Category.DIFFERENT, Status.MISMATCHED, Status.DAMAGED)
+    return int(sum(stage["counts"].get(name, 0) for name in wrong))
 
 
 def _found(stages: Iterable[Mapping[str, Any]]) -> Mapping[str, int]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from jobs.nights.verdicts import count_unproven, head_of, is_unjudged, is_unproven, is_well, next_steps, verdict
 
 
@@ -129,6 +131,15 @@ def test_what_could_not_be_compared_is_counted_among_what_was_judged() -> None:
     assert count_unproven([found(counts)]) == (5, 15)
     assert not is_unproven([found({"unverifiable": 2, "same": 2})])
     assert is_unproven([found({"unverifiable": 3, "same": 2})])
+
+
+@pytest.mark.parametrize("wrong", ["mismatched", "damaged"])
+def test_the_stage_that_proved_more_wrong_is_named_beside_the_one_that_found_all(wrong: str) -> None:
+    """Only its run says which side is wrong, and only its retry repairs that."""
+    sample = stage("sample", left=1, run_id="s", unverifiable=1)
+    deep = stage("deep", left=1, run_id="d") | {"counts": {wrong: 1}}
+    [step] = next_steps("p", "2026-11-25", [sample, deep], is_finished=True, left=1)
+    assert step.endswith(": sealift runs report d")
 
 
 def test_a_category_without_an_object_was_not_found() -> None:
