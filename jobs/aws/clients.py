@@ -16,13 +16,22 @@ from jobs.core.request_log import log_botocore
 from jobs.errors import ConfigError, StoreError, Unavailable, store_error
 
 TRIES = 6
+PROMPT_TRIES = 2
+"""For commands that a person waits for."""
+PROMPT_SECONDS = 12.0
+"""How long a client of `PROMPT_TRIES` or fewer waits for a connection, and for an answer. Together
+less than half a minute.
+"""
 SUBJECT_CHARACTERS = 100
 """https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100
 characters."""
 
 
 def open_client(service: str, region: str | None = None, tries: int = TRIES) -> Any:
-    """A client of an AWS service, which tries each request so often. Raises ConfigError."""
+    """A client of an AWS service, which tries each request so often.
+
+    With `PROMPT_TRIES` or fewer it gives up on a silent server soon. Raises ConfigError.
+    """
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
     from botocore.session import Session
@@ -32,6 +41,8 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
         session.register_component("data_loader", _models(session.get_config_variable("data_path")))
         region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
         config = Config(retries={"mode": "standard", "total_max_attempts": tries})
+        if tries <= PROMPT_TRIES:
+            config = config.merge(Config(connect_timeout=PROMPT_SECONDS, read_timeout=PROMPT_SECONDS))
         client = session.create_client(service, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error

@@ -59,11 +59,12 @@ def list_events(options: ListEventsCommand) -> int:
     sealift events list
     sealift events list --limit 1000 --json
     """
+    from jobs.aws.clients import PROMPT_TRIES
     from jobs.aws.dead_letters import DeadLetters
     from jobs.backup.dead_events import explain
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
+    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
     waiting, messages = letters.count(), letters.look(options.limit)
     dead = asyncio.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
     waiting = max(waiting, len(messages))  # SQS counts about
@@ -118,10 +119,11 @@ def redrive(options: RedriveCommand) -> int:
     sealift events redrive --dry-run
     sealift events redrive --max 100
     """
+    from jobs.aws.clients import PROMPT_TRIES
     from jobs.aws.dead_letters import DeadLetters, Moved
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region))
+    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
     waiting = letters.count()
     moved = Moved(0, by_service=False) if options.dry_run or not waiting else letters.move(options.limit)
     document: dict[str, Any] = {

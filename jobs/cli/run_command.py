@@ -26,6 +26,7 @@ from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
+from jobs.s3.retries import address_of, promptly
 
 SAMPLES = frozenset({"sample", "archives_of_other_samples"})
 """How a plan counts the rows of other slices."""
@@ -52,7 +53,7 @@ async def launch_and_report(
     if options.max_failures is not None:
         request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
     request = replace(request, options=dict(request.options) | options.rate_limits().options())
-    await ledger.check_bucket()
+    await promptly(ledger.check_bucket(), f"the ledger {ledger.location}", address_of())
     kind = kind_of(request)
     scheme, colon, named = (request.manifest or "").partition(":")
     if colon and scheme in ("run", "proven") and not kind.deletes:

@@ -51,7 +51,7 @@ async def plan_run(
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
-        source = await draft.check_sides(source)
+        source = await draft.check_sides(source, destination_name="archives")
         check_apart(source, request.destination, ledger.location)
         prices = read_price_table(request.price_table)
         asked = request.options

@@ -5,17 +5,14 @@ A worker outlasts a server that does not answer for minutes. A person wants to h
 
 from __future__ import annotations
 
-import asyncio
 import inspect
 from typing import Any, cast
 
 from jobs.core.model import Location
-from jobs.errors import Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import open_ledger
+from jobs.s3.retries import address_of, promptly
 from jobs.s3.store import Store
-
-PATIENCE_SECONDS = 30.0
 
 
 def open_prompt_ledger(location: Location) -> Ledger:
@@ -38,15 +35,6 @@ class _PromptStore:
             return send
 
         async def request(*arguments: Any, **named: Any) -> Any:
-            try:
-                async with asyncio.timeout(PATIENCE_SECONDS):
-                    return await send(*arguments, **named)
-            except TimeoutError:
-                raise Unavailable(
-                    "read",
-                    f"the ledger {self._location}",
-                    "NoAnswer",
-                    f"nothing came within {PATIENCE_SECONDS:.0f} s; check the endpoint and the network, then try again",
-                ) from None
+            return await promptly(send(*arguments, **named), f"the ledger {self._location}", address_of())
 
         return request

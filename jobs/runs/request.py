@@ -30,6 +30,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
+from jobs.s3.retries import address_of, promptly
 from jobs.s3.sessions import account_of, are_apart, boto_client, open_side, open_store, service_of
 from jobs.s3.store import Store
 
@@ -122,13 +123,24 @@ class Draft:
             "cross_region": (source.region or "") != (destination.region or ""),
         } | ({"endpoint_hops": hops} if hops else {})
 
-    async def check_sides(self, source: Side, *, all_versions: bool = False, in_place: bool = False) -> Side:
+    async def check_sides(
+        self,
+        source: Side,
+        *,
+        all_versions: bool = False,
+        in_place: bool = False,
+        destination_name: str = "destination",
+    ) -> Side:
         """Check both sides. The destination gets the region where its bucket is.
 
         Returns the source with its region. Raises as `check_sides`.
         """
         source, self.destination = await check_sides(
-            source, self.destination, all_versions=all_versions, in_place=in_place
+            source,
+            self.destination,
+            all_versions=all_versions,
+            in_place=in_place,
+            destination_name=destination_name,
         )
         return source
 
@@ -262,16 +274,25 @@ async def _listed(store: Store, places: Sequence[Location], versions: bool) -> A
 
 
 async def check_sides(
-    source: Side, destination: Side, *, all_versions: bool = False, in_place: bool = False
+    source: Side,
+    destination: Side,
+    *,
+    all_versions: bool = False,
+    in_place: bool = False,
+    destination_name: str = "destination",
 ) -> tuple[Side, Side]:
     """Check that both buckets exist and are readable, before anything is planned.
 
-    Returns the sides, with the regions where AWS has the buckets. Raises ConfigError, UsageError
-    and StoreError.
+    `destination_name`: the option that names the destination. Returns the sides, with the regions
+    where AWS has the buckets. Raises ConfigError, UsageError and StoreError.
     """
     answers = await asyncio.gather(
-        _reached("source", source),
-        _reached("destination", destination, all_versions=all_versions),
+        promptly(_reached("source", source), f"the source {source.location}", address_of(source)),
+        promptly(
+            _reached(destination_name, destination, all_versions=all_versions),
+            f"the {destination_name} {destination.location}",
+            address_of(destination),
+        ),
         return_exceptions=True,
     )
     found: list[Side] = []

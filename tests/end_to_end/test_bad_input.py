@@ -250,9 +250,15 @@ def test_a_ledger_without_a_bucket_is_said_first_and_with_what_to_do(world: Worl
         refused(result, 10, "the ledger's bucket no-such-ledger-here does not exist: create it, or name another one")
 
 
+def test_a_missing_bucket_of_archives_is_named_by_its_option(world: World) -> None:
+    places = ["--source", f"s3://{world.source}", "--archives", "s3://no-such-archives-here/x"]
+    result = world.sealift("compact", *places, "--dry-run")
+    refused(result, 10, "the archives bucket no-such-archives-here does not exist", "in --archives or the policy")
+
+
 def test_what_is_no_number_or_in_the_future_is_said_plainly(world: World) -> None:
     places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    refused(world.sealift("verify", *places, "--max-failures", "abc"), 2, "'abc' is no number")
+    refused(world.sealift("verify", *places, "--max-cost", "abc"), 2, "'abc' is no number")
     refused(world.sealift("runs", "list", "--limit", "x"), 2, "'x' is no whole number")
     refused(world.sealift("restore", *places, "--as-of", "2999-01-01"), 2, "--as-of is in the future")
 

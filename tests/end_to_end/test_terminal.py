@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -13,14 +14,17 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
 
 from jobs import cli
+from jobs.aws import clients
 from jobs.cli import runs
-from jobs.runs import prompt_ledger
+from jobs.cli.local import SAMPLE
+from jobs.s3 import retries
 from tests.doubles.batch.account import await_value
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
@@ -135,23 +139,63 @@ def test_many_interrupts_end_a_run_without_a_traceback_and_a_retry_completes_it(
     assert copied(world) == 400
 
 
-@pytest.mark.parametrize("command", [["runs", "list"], ["runs", "show", "20261125T003345Z-verify-1f3a"]])
+PLACES = ["--source", "s3://docs", "--destination", "s3://copies"]
+
+
+@pytest.mark.parametrize(
+    ("command", "target"),
+    [
+        (["runs", "list"], "the ledger s3://ledger/runs"),
+        (["runs", "show", "20261125T003345Z-verify-1f3a"], "the ledger s3://ledger/runs"),
+        (["replicate", "--dry-run", *PLACES], "the ledger s3://ledger/runs"),
+        (["compact", "--dry-run", "--source", "s3://docs", "--archives", "s3://cold"], "the ledger s3://ledger/runs"),
+        (["events", "list"], "GetQueueUrl local-objects"),
+        (["events", "redrive", "--dry-run"], "GetQueueUrl local-objects"),
+    ],
+)
 def test_a_server_that_never_answers_is_named_soon(
-    command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    command: list[str],
+    target: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(prompt_ledger, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(clients, "PROMPT_SECONDS", 0.3)
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(SAMPLE)
     with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
         for name, value in {
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{listener.getsockname()[1]}",
+            "AWS_ENDPOINT_URL": address,
+            "AWS_ENDPOINT_URL_S3": address,
             "AWS_ACCESS_KEY_ID": "k",
             "AWS_SECRET_ACCESS_KEY": "s",
             "SEALIFT_LEDGER": "s3://ledger/runs",
+            "SEALIFT_POLICY": str(policy),
         }.items():
             monkeypatch.setenv(name, value)
         assert cli.run(command) == 75
     stderr = capsys.readouterr().err
-    assert "s3://ledger/runs" in stderr
-    assert "nothing came within" in stderr
+    assert target in stderr
+    assert address in stderr
+    assert re.search(r"nothing came .*within|Read timeout", stderr)
+
+
+@pytest.mark.parametrize("silent", ["source", "destination"])
+def test_a_side_that_never_answers_is_named_soon(
+    world: World, silent: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in world.environment().items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(retries, "PATIENCE_SECONDS", 2.0)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        address = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+        assert cli.run(["replicate", "--dry-run", *places, f"--{silent}-endpoint", address]) == 75
+    stderr = capsys.readouterr().err
+    assert f"the {silent} s3://" in stderr
+    assert f"nothing came from {address} within" in stderr
 
 
 @pytest.mark.parametrize(
