@@ -189,7 +189,11 @@ def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> No
     from jobs.tables.duck import quoted
 
     relative = f"substr(key, {len(source_prefix) + 1})"
+    encoded = "replace(url_encode(key), '%2F', '/')"
     shape = "replace(reason, '/' || key, '/…')"
+    for each in (encoded, f"replace({encoded}, '%20', '+')", "url_encode(key)"):  # as servers quote a key
+        is_own = f"{each} <> key AND length({each}) >= {SHORT_KEY}"
+        shape = f"CASE WHEN {is_own} THEN replace({shape}, {each}, '…') ELSE {shape} END"
     if source_prefix:
         is_below = f"starts_with(key, {quoted(source_prefix)}) AND {relative} <> ''"
         shape = f"CASE WHEN {is_below} THEN replace({shape}, '/' || {relative}, '/…') ELSE {shape} END"
@@ -203,14 +207,15 @@ def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> No
 
 _OF_ONE_ROW = (
     (r"(?s)\b([A-Z]\w+) s3://([^/]+)/.*?: ([A-Z][A-Za-z]+)(: |$)", r"\1 s3://\2/…: \3\4"),
+    (r"[^\s/\"'<>]*\.sealift-[0-9a-f]{16}\b", "…"),
     (r"s3://([^/\s]+)/[^\s]*…", r"s3://\1/…"),
     (r"s3://([^/\s]+)/[^\s:,;)]+", r"s3://\1/…"),
     (r"\b[0-9a-f]{32}(-\d+)?\b", "…"),
     (r"\b\d{4}-\d\d-\d\dT[0-9:.]+Z?", "…"),
     (r"\b\d+\b", "…"),
 )
-"""What else of a reason is one row's own: a request's target, the rest of a URI, an ETag, a time, a
-number.
+"""What else of a reason is one row's own: a request's target, the name of a probe beside it, the rest
+of a URI, an ETag, a time, a number.
 """
 
 _REFUSED = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)

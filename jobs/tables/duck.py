@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -26,6 +27,9 @@ _SETTINGS: dict[str, Any] = {
     "allow_community_extensions": False,
     "python_enable_replacements": False,  # else SQL could name a variable of ours as a table
 }
+
+
+CANDIDATES_CHARACTERS = 300
 
 
 @contextlib.contextmanager
@@ -241,13 +245,19 @@ def refusals() -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, pa.ArrowException) as error:
-        first = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-        advice = (
-            ": see `sealift query --tables`"
-            if isinstance(error, duckdb.CatalogException | duckdb.BinderException)
-            else ""
-        )
-        raise UsageError(f"SQL: {first.strip().rstrip('!')}{advice}") from error
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+        advice = ""
+        if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
+            advice = f": {_candidates(lines[1:])}see `sealift query --tables`"
+        raise UsageError(f"SQL: {lines[0].rstrip('!')}{advice}") from error
+
+
+def _candidates(lines: list[str]) -> str:
+    """What DuckDB offers instead of a name, up to the line that quotes the statement."""
+    offered = " ".join(takewhile(lambda line: not line.startswith("LINE "), lines)).replace(": : ", ": ")
+    if not offered or '"duckdb_' in offered:  # a table of its own is not meant
+        return ""
+    return f"{offered[:CANDIDATES_CHARACTERS]}; "
 
 
 def identifier(name: str) -> str:

@@ -125,6 +125,23 @@ def test_wrong_sql_is_one_line_and_exit_2(ran: tuple[World, str], tmp_path: Path
     assert (failing.code, failing.stdout, len(failing.stderr.splitlines())) == (2, "", 1)
 
 
+@pytest.mark.parametrize(
+    ("sql", "candidate"),
+    [
+        ("SELECT keyy FROM outcomes", 'Candidate bindings: "key"'),
+        ("SELECT * FROM outcome", "name outcome does not exist"),  # no table of DuckDB's own is meant
+        ("SELECT lenght(key) FROM outcomes", 'Did you mean "length"?'),
+    ],
+)
+def test_wrong_sql_names_what_may_have_been_meant(ran: tuple[World, str], sql: str, candidate: str) -> None:
+    result = ran[0].sealift("query", sql)
+    assert result.code == 2
+    assert candidate in result.stderr
+    assert "duckdb_" not in result.stderr
+    assert result.stderr.strip().endswith("see `sealift query --tables`")
+    assert len(result.stderr.splitlines()) == 1
+
+
 def test_sql_reaches_nothing_but_the_ledgers_tables(world: World) -> None:
     leftovers = [Path("/tmp/sealift-was-here.csv"), Path("/tmp/sealift-was-here.db")]
     for sql in HOSTILE:
