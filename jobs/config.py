@@ -10,9 +10,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jobs.core.failure_limit import FailureLimit
 from jobs.core.parentage import PARENT_PIPE
 from jobs.core.request_log import LOGS
-from jobs.errors import ConfigError
+from jobs.errors import ConfigError, UsageError
 
 CLIENTS = ("sealift", "botocore")
 """The clients that send S3's requests. The first is the default."""
@@ -26,8 +27,9 @@ class Settings:
     `--policy`. The others tune workers: `SEALIFT_PROCESSES` (default: one per core),
     `SEALIFT_IN_FLIGHT` (rows at once in a worker), `SEALIFT_CHECKPOINT_ROWS`,
     `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`, `SEALIFT_BUFFER_MIB` (object data in a
-    worker's memory), `SEALIFT_ROWS_PER_SHARD`, `SEALIFT_MAX_FAILURES` (in percent, instead of the
-    run's `--max-failures`). `SEALIFT_LOG`: `json` for a worker's log on stderr, `none` for none.
+    worker's memory), `SEALIFT_ROWS_PER_SHARD`, `SEALIFT_MAX_FAILURES` (`10%` or a count of rows,
+    instead of the run's `--max-failures`). `SEALIFT_LOG`: `json` for a worker's log on stderr,
+    `none` for none.
     `json` is the default within AWS Batch, which sets `AWS_BATCH_JOB_ID` (`in_batch`,
     `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this job.
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION` say
@@ -58,7 +60,7 @@ class Settings:
     batch_share: str | None = None
     system: str | None = None
     client: str = "sealift"
-    max_failures: float | None = None
+    max_failures: FailureLimit | None = None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] | None = None) -> Settings:
@@ -100,8 +102,15 @@ class Settings:
             batch_share=values.get("SEALIFT_BATCH_SHARE") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
             client=cls.s3_client(values),
-            max_failures=number("SEALIFT_MAX_FAILURES", 100) / 100 if values.get("SEALIFT_MAX_FAILURES") else None,
+            max_failures=cls._max_failures(values.get("SEALIFT_MAX_FAILURES")),
         )
+
+    @staticmethod
+    def _max_failures(text: str | None) -> FailureLimit | None:
+        try:
+            return FailureLimit.parse(text) if text else None
+        except UsageError as error:
+            raise ConfigError(f"SEALIFT_MAX_FAILURES={error}") from error
 
     @staticmethod
     def s3_client(environment: Mapping[str, str] | None = None) -> str:

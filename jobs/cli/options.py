@@ -27,6 +27,7 @@ import click
 
 from jobs.cli.console import takes_log
 from jobs.core.enums import Acl
+from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.run import Side
 from jobs.core.selection import Selection, parse_age, parse_size, parse_when
@@ -91,6 +92,16 @@ class NumberRange(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{value!r} is not a number: write one, such as 2.5", param, ctx)
         return number
+
+
+class FailureLimitType(click.ParamType[FailureLimit]):
+    """10% or 10"""
+
+    name = "limit"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FailureLimit:
+        """The limit, or UsageError."""
+        return value if isinstance(value, FailureLimit) else named(param, FailureLimit.parse, value)
 
 
 class WhenType(click.ParamType[float]):

@@ -51,7 +51,7 @@ async def launch_and_report(
     if options.shards and not (options.dry_run and options.as_json):
         raise UsageError("--shards adds to the JSON of a plan: give it with --dry-run and --json, or leave it out")
     if options.max_failures is not None:
-        request = replace(request, options=dict(request.options) | {"max_failures": options.max_failures / 100})
+        request = replace(request, options=dict(request.options) | {"max_failures": str(options.max_failures)})
     request = replace(request, options=dict(request.options) | options.rate_limits().options())
     await promptly(ledger.check_bucket(), f"the ledger {ledger.location}", address_of())
     kind = kind_of(request)

@@ -10,6 +10,7 @@ import click
 
 from jobs.cli.options import (
     AccessOptions,
+    FailureLimitType,
     FilterOptions,
     LocationType,
     NumberRange,
@@ -27,6 +28,7 @@ from jobs.cli.options import (
     requester_pays_option,
     versions_option,
 )
+from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Side
@@ -77,10 +79,10 @@ class StartOptions:
     shards: bool = flag("With --dry-run --json: each shard's rows and bytes, too.")
     max_cost: float | None = max_cost_option()
     max_objects: int | None = max_objects_option()
-    max_failures: float | None = option(
-        "End the run early when more of its rows fail. Default: 50. 100: never.",
-        type=NumberRange(min=0, max=100),
-        metavar="PERCENT",
+    max_failures: FailureLimit | None = option(
+        "End a worker early when more of its rows fail: 10% or a count of rows. Default: 50%. 100%: never.",
+        type=FailureLimitType(),
+        metavar="N|P%",
     )
     max_rate: float | None = option(
         "At most so many requests a second, all workers together.",

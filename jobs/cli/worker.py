@@ -24,6 +24,7 @@ from jobs.cli import fail
 from jobs.cli.options import RunType, argument, command_options, ledger_option, option, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
+from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest, worker_pins
@@ -32,7 +33,6 @@ from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of, open_job
 from jobs.runs import parent_process
-from jobs.runs.failure_limits import DEFAULT_SHARE
 from jobs.runs.kind import Opened
 from jobs.runs.leases import Lease, holder
 from jobs.runs.local_executor import Report, WorkerHere
@@ -254,11 +254,9 @@ async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stop
             )
 
 
-def _max_failures(spec: RunSpec, settings: Settings) -> float:
-    """The share of rows that may fail: as this machine says, or the run."""
-    if settings.max_failures is not None:
-        return settings.max_failures
-    return float(spec.options.get("max_failures", DEFAULT_SHARE))
+def _max_failures(spec: RunSpec, settings: Settings) -> FailureLimit:
+    """How many rows may fail: as this machine says, or the run."""
+    return settings.max_failures or FailureLimit.of(spec)
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from jobs.core.failure_limit import FailureLimit
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.errors import TooManyFailures
 
-DEFAULT_SHARE = 0.5
 SHARE_ROWS = 1_000
 """The share counts once so many rows have ended."""
 ALIKE_ROWS = 200
@@ -37,14 +37,15 @@ class FailureLimits:
     | rows ended      | of them failed       | with               | the attempt   |
     |-----------------|----------------------|--------------------|---------------|
     | any             | any                  | a limit of 100 %   | goes on       |
+    | any             | more than the limit  | a limit in rows    | ends          |
     | 200 and more    | the last 200 alike   | no good end so far | ends          |
-    | 1,000 and more  | more than the limit  |                    | ends          |
+    | 1,000 and more  | more than the limit  | a limit in percent | ends          |
     |                 |                      |                    | goes on       |
 
     `alike`: with the same operation and the same code.
     """
 
-    share: float = DEFAULT_SHARE
+    limit: FailureLimit = FailureLimit()  # noqa: RUF009  immutable
     rows: int = field(default=0, init=False)
     failed: int = field(default=0, init=False)
     has_good: bool = field(default=False, init=False)
@@ -66,18 +67,18 @@ class FailureLimits:
 
     def check(self, run_id: str, shard: int) -> TooManyFailures | None:
         """Return the error that ends the attempt, None while it goes on."""
-        if self.share >= 1:
+        if self.limit.is_none:
             return None
         if self._alike >= ALIKE_ROWS and not self.has_good:
             why = f"{self._alike:,} rows one after another failed alike, and none ended well"
-        elif self.rows >= SHARE_ROWS and self.failed > self.share * self.rows:
-            why = f"{self.failed:,} of {self.rows:,} rows failed, more than {self.share:.0%}"
+        elif self.limit.is_exceeded(self.failed, self.rows, SHARE_ROWS):
+            why = f"{self.failed:,} of {self.rows:,} rows failed, more than {self.limit}"
         else:
             return None
         return TooManyFailures(
             f"run {run_id}, shard {shard} ended early: {why}; the last one: {self._last}. What was done is recorded. "
             f"Mend the cause, then continue with: sealift runs retry {run_id} (an expire run: with the same command "
-            "again). SEALIFT_MAX_FAILURES=100 goes on whatever fails",
+            "again). SEALIFT_MAX_FAILURES=100% goes on whatever fails",
             may_pass=self._last.startswith(GAVE_UP),
         )
 

@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
+from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone, Status
 from jobs.core.pace import Pace, backoff_seconds
@@ -32,7 +33,7 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.failure_limits import DEFAULT_SHARE, GAVE_UP, FailureLimits
+from jobs.runs.failure_limits import GAVE_UP, FailureLimits
 from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
 
@@ -89,7 +90,7 @@ class WorkerLimits:
 
     `patience_seconds`: the worker gives up after so long without an answer from S3.
     `grace_seconds`: how long rows in flight may continue after a signal (Spot gives two minutes in
-    all). `max_failures`: the share of rows that may fail (`jobs.runs.failure_limits`).
+    all). `max_failures`: how many rows may fail (`jobs.runs.failure_limits`).
     """
 
     in_flight: int = 512
@@ -97,7 +98,7 @@ class WorkerLimits:
     checkpoint_seconds: float = 15.0
     patience_seconds: float = 60.0
     grace_seconds: float = 20.0
-    max_failures: float = DEFAULT_SHARE
+    max_failures: FailureLimit = FailureLimit()  # noqa: RUF009  immutable
 
 
 @dataclass(slots=True)

@@ -57,7 +57,7 @@ def role_denied(site: Site) -> Facts:
     site.put(site.places.near, "denied/1.txt", b"denied")
     site.await_copies(site.places.hot, {"copies/denied/1.txt": b"denied"})
     sides = ("--source", f"s3://{site.places.near}/denied/", "--destination", f"s3://{site.places.hot}/copies/stolen/")
-    options = ("--executor", "local", "--max-failures", "100", "--yes")
+    options = ("--executor", "local", "--max-failures", "100%", "--yes")
     code = site.run_job("verify", "replicate", *sides, *options)
     return {"exit code": code, "copies": len(site.versions(site.places.hot, "copies/stolen/"))}
 

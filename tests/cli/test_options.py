@@ -163,7 +163,6 @@ NUMBERS = [
     if isinstance(parameter.type, click.types.FloatParamType | click.types.IntParamType | SizeType)
 ]
 ZERO_HAS_A_MEANING = {
-    "--max-failures": "the first failed row ends the run",
     "--max-size": "only empty objects",
     "--min-size": "all objects",
     "--payback-months": "only what pays at once",

@@ -16,7 +16,7 @@ from jobs.runs.request import Planned
 
 SOURCE, DESTINATION = Side(Location("docs")), Side(Location("copies"), acl="bucket-owner-full-control")
 COPIES = {"storage_class": "GLACIER_IR", "sse": "aws:kms", "kms_key_id": "key", "object_lock": True, "stream": True}
-LIMITS = {"max_rate": 5.0, "bandwidth_bytes": 1 << 20, "max_failures": 0.9}
+LIMITS = {"max_rate": 5.0, "bandwidth_bytes": 1 << 20, "max_failures": "90%"}
 ROWS = {"all_versions": True, "requester_pays": True}
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,33 @@ def test_copies_leave_the_buckets_owner_full_control(world: World, client: str, 
     world.put("large", LARGE)
     with fault_proxy(world.server.endpoint, Faults({}, 1, full_control=f"/{world.destination}/")) as proxy:
         options = {"AWS_ENDPOINT_URL_S3": proxy.endpoint, "SEALIFT_CLIENT": client}
-        denied = world.run("replicate", *IN_PARTS, *way, "--max-failures", "100", **options)
+        denied = world.run("replicate", *IN_PARTS, *way, "--max-failures", "100%", **options)
         report = world.run("replicate", *IN_PARTS, *way, *ACL, **options)
     assert (denied["code"], denied["outcomes"]) == (ExitCode.FINDINGS, {"denied": 2})
     assert (report["code"], report["outcomes"]) == (ExitCode.DONE, {"copied": 2})
     assert world.copy_of("large") == LARGE
+
+
+@pytest.mark.parametrize(("limit", "ends"), [("80%", False), ("10", False), ("6", True)])
+@pytest.mark.parametrize("is_variable", [False, True])
+def test_a_run_ends_early_by_a_count_of_failed_rows(world: World, limit: str, ends: bool, is_variable: bool) -> None:
+    for number in range(3):
+        world.put(f"k{number}")
+    world.run("replicate")
+    for number in range(3, 10):
+        world.put(f"k{number}")
+    with fault_proxy(world.server.endpoint, Faults({}, 1, full_control=f"/{world.destination}/")) as proxy:
+        given = () if is_variable else ("--max-failures", limit)
+        variables = {"SEALIFT_MAX_FAILURES": limit} if is_variable else {}
+        places = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
+        result = world.sealift(
+            "replicate", *places, *given, SEALIFT_IN_FLIGHT="1", AWS_ENDPOINT_URL_S3=proxy.endpoint, **variables
+        )
+    if ends:
+        assert result.code == ExitCode.CONFIG
+        assert re.search(r"ended early: 7 of \d+ rows failed, more than 6;", result.stderr)
+    else:
+        assert result.code == ExitCode.FINDINGS, result.stderr
 
 
 def test_archives_and_what_is_restored_from_them_do_so_as_well(world: World) -> None:

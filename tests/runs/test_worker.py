@@ -10,6 +10,7 @@ from typing import Any, cast
 import pyarrow as pa
 import pytest
 
+from jobs.core.failure_limit import FailureLimit
 from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
@@ -410,7 +411,7 @@ def test_a_share_of_failures_ends_the_attempt_once_a_thousand_rows_have_ended(
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=3_000)
-        limits = WorkerLimits(in_flight=8, max_failures=share)
+        limits = WorkerLimits(in_flight=8, max_failures=FailureLimit(share))
         worker = Worker(ledger, "run", 0, Refused(some), limits)
         if not ends:
             assert (await worker.run()).rows == 3_000
@@ -418,6 +419,25 @@ def test_a_share_of_failures_ends_the_attempt_once_a_thousand_rows_have_ended(
         with pytest.raises(TooManyFailures, match="sealift runs retry run"):
             await worker.run()
         assert 1_000 <= len(await outcomes_of(ledger, 3_000)) <= 1_000 + limits.in_flight
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("limit", "ends"), [("80%", False), ("60%", True), ("10", True), ("2100", False)])
+def test_a_run_with_seventy_percent_failing_goes_on_or_ends_by_its_limit(limit: str, ends: bool) -> None:
+    async def some(row: ObjectVersion) -> Status:
+        return Status.COPIED if row.row % 10 < 3 else Status.FAILED
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard(count=3_000)
+        limits = WorkerLimits(in_flight=8, max_failures=FailureLimit.parse(limit))
+        worker = Worker(ledger, "run", 0, Refused(some), limits)
+        if not ends:
+            assert (await worker.run()).bad_rows == 2_100
+            return
+        with pytest.raises(TooManyFailures, match=f"more than {limit}"):
+            await worker.run()
+        assert limit == "60%" or len(await outcomes_of(ledger, 3_000)) < 50
 
     asyncio.run(scene())
 
@@ -434,7 +454,7 @@ def test_findings_are_no_failures(status: Status) -> None:
 def test_a_limit_of_all_rows_never_ends_an_attempt() -> None:
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=1_500)
-        limits = WorkerLimits(in_flight=8, max_failures=1.0)
+        limits = WorkerLimits(in_flight=8, max_failures=FailureLimit(1.0))
         assert (await Worker(ledger, "run", 0, Refused(refusing(Status.DENIED)), limits).run()).bad_rows == 1_500
 
     asyncio.run(scene())
