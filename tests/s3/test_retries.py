@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -112,3 +113,27 @@ def test_each_retry_waits_as_the_backoff_says(how: Any, monkeypatch: pytest.Monk
 
     assert asyncio.run(how(work)) == "done"
     assert waits == [1.5, 2.5, 3.5]
+
+
+@pytest.mark.parametrize(("healed_after", "is_answered"), [(120.0, True), (240.0, True), (3600.0, False)])
+def test_what_persists_outlives_a_failure_of_minutes(
+    healed_after: float, is_answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A listing that takes hours asks for its pages so. Only the waits move the clock."""
+    now = [0.0]
+
+    async def sleep(seconds: float) -> None:
+        now[0] += 1
+
+    monkeypatch.setattr("jobs.s3.retries.asyncio.sleep", sleep)
+    monkeypatch.setattr("jobs.s3.retries.asyncio.get_running_loop", lambda: SimpleNamespace(time=lambda: now[0]))
+
+    async def request() -> str:
+        if now[0] < healed_after:
+            raise Unavailable("ListObjectsV2", "bucket", "Busy", "", 503)
+        return "page"
+
+    asked = persist(request)
+    with pytest.raises(StopIteration if is_answered else Unavailable):
+        asked.send(None)
+    assert now[0] >= min(healed_after, 300.0)

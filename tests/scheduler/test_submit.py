@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch
@@ -244,6 +244,7 @@ STARTS = st.builds(
 
 @settings(max_examples=examples(500))
 @given(STARTS, STARTS)
+@example(Start("a", "backfill", "id-backfill-b", ()), Start("a-backfill-id", "backfill", "b", ()))
 def test_two_starts_never_share_a_name(one: Start, other: Start) -> None:
     policy: Any = SimpleNamespace(name="sealift")
     assert (one.name(policy) == other.name(policy)) == (one == other)

@@ -72,6 +72,16 @@ def test_another_document_in_a_200_is_no_answer(script: Script, operation: str, 
     assert caught.value.operation == operation
 
 
+@pytest.mark.parametrize("other", ["page", "document", "within"])
+@pytest.mark.parametrize("operation", BODILESS)
+def test_a_document_where_s3_sends_none_is_no_answer(script: Script, operation: str, other: str) -> None:
+    """It comes from something between: nobody knows what has become of the request."""
+    script.reply = Reply(200, {"ETag": '"e"'}, OTHERS[other])
+    with pytest.raises(errors.Unavailable) as caught:
+        ask(script, BODILESS[operation], is_paced=True)
+    assert (caught.value.code, caught.value.operation) == ("MalformedAnswer", operation)
+
+
 def test_no_document_for_tags_is_no_tags(script: Script) -> None:
     script.reply = Reply()
     assert ask(script, lambda store: store.get_tags(REF)) == {}
