@@ -18,7 +18,7 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-bugs hypothesis mutants fuzz demo bench dist screenshots site image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-coverage simulate-bugs hypothesis mutants fuzz demo bench dist screenshots site image sbom image-push lambda \
 	container-test container-bench terraform-lock acceptance format lock clean
 
 help: ## This list
@@ -82,6 +82,9 @@ simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no 
 
 simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, or BUGS="…", and the seed that finds it
 	$(BIN)/python -m tests.simulation --bugs $(BUGS)
+
+simulate-coverage: $(VENV313)/dev.stamp ## Which lines of the product SEEDS=3000 schedules pass, with Python 3.13
+	$(VENV313)/bin/python -m tests.simulation.coverage --seeds $(or $(filter-out 20000,$(SEEDS)),3000)
 
 # Random examples are new each time. CI, which asks Hypothesis for the same ones, is unset.
 EXAMPLES ?= 10000
