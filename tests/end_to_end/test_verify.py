@@ -138,7 +138,15 @@ def test_histories_are_compared_version_by_version(versioned: World) -> None:
     assert (row["key"], row["size_bytes"]) == ("a", 1)
     versioned.client.put_object(Bucket=versioned.destination, Key="b", Body=b"2")
     found = versioned.run("verify", "--versions", "all", "--include", "b")
-    assert found["outcomes"] == {"verified": 1}, "the version is there, whatever came later"
+    assert found["outcomes"] == {"mismatched": 1}, "the version is there, and readers get another one"
+    retried = versioned.sealift("runs", "retry", found["run_id"], "--json")
+    assert retried.document["outcomes"] == {"copied": 1}, retried.stderr
+    bodies = [
+        versioned.client.get_object(Bucket=versioned.destination, Key="b", VersionId=each.version_id)["Body"].read()
+        for each in versioned.history(versioned.destination, "b")
+    ]
+    assert bodies == [b"1", b"2", b"1"]  # nothing is lost
+    assert versioned.run("verify", "--versions", "all", "--include", "b")["outcomes"] == {"verified": 1}
 
 
 @pytest.mark.slow
