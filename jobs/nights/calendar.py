@@ -98,18 +98,19 @@ def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str,
     `earlier`: summaries, the latest first. A night that was missed, refused or stopped keeps its
     slice for the next one. Without a complete one it is the night's own (`due`). A night that is
     checked again takes the slice of its first time, so that it looks at what was found then.
+    A policy with another rota does not change that.
     """
     taken = [
         (summary["night"] == night.isoformat(), each["state"], Sample(*each["sample"]))
         for summary in earlier
         for each in summary["stages"]
-        if each["stage"] == stage and each.get("sample") and each["sample"][1] == of
+        if each["stage"] == stage and each.get("sample")
     ]
     own = [sample for is_own, _, sample in taken if is_own]
     if own:
         return own[-1]
-    for is_own, state, sample in taken:
-        if state == RunState.COMPLETE and not is_own:
+    for _, state, sample in taken:
+        if state == RunState.COMPLETE and sample.of == of:
             return Sample(next_number(sample.number + 1, of), of)
     return due(night, of)
 

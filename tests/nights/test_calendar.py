@@ -87,7 +87,10 @@ def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> No
     assert due_after(night, 6, Stage.DEEP, [first, before]) == (2, 6)
     assert due_after(night, 6, Stage.DEEP, [second, first, before]) == (2, 6)
     assert due_after(night + timedelta(days=1), 6, Stage.DEEP, [second, first, before]) == (3, 6)
-    assert due_after(night, 7, Stage.DEEP, [first, before]) == due(night, 7)  # by another policy
+    assert due_after(night, 7, Stage.DEEP, [first, before]) == (2, 6)  # the rota changed
+    assert due_after(night, 7, Stage.DEEP, [ended("2026-11-25", 0, 7), first, before]) == (2, 6)
+    later = night + timedelta(days=1)
+    assert due_after(later, 7, Stage.DEEP, [second, first, before]) == due(later, 7)
 
 
 @given(moments, minutes, zones)
