@@ -10,6 +10,16 @@ clocks of workers, so a proof is as old as it may be, and a disproof as new as i
 | the bytes                      | what S3 keeps beside the bytes                | no              |
 | the bytes                      | the bytes of both, or a new copy over it      | again           |
 
+A disproof is about a proof of the same key, if nothing shows that it is about another copy.
+
+| version of the original | ETag of the original | the disproof looked at         | the copy | the proof   |
+|-------------------------|----------------------|--------------------------------|----------|-------------|
+| same                    | another              | what S3 keeps beside the bytes | same     | voided      |
+| another                 | same                 | what S3 keeps beside the bytes | same     | voided      |
+| another                 | another              | the bytes                      | same     | voided      |
+| another                 | another              | what S3 keeps beside the bytes | same     | left        |
+| same                    | same                 | the bytes                      | another  | left        |
+
 Members of archives need no such rule: the job reads their bytes before it deletes an original.
 """
 
@@ -175,8 +185,11 @@ def _object(connection: duckdb.DuckDBPyConnection) -> None:
 
     may_be = f"""
         proven.{place.format("bad", "proven")}
-        AND CASE WHEN {both("version_id", "bad", "proven")} THEN bad.version_id = proven.version_id
-            ELSE coalesce(bad.etag = proven.etag, true) END
+        AND (coalesce(bad.etag = proven.etag, true)
+            OR {both("version_id", "bad", "proven")} AND bad.version_id = proven.version_id
+            OR bad.by_bytes AND CASE WHEN {both("copy_version_id", "bad", "proven")}
+                THEN bad.copy_version_id = proven.copy_version_id
+                ELSE coalesce(bad.copy_etag = proven.copy_etag, false) END)
         AND (NOT ({both("copy_version_id", "bad", "proven")}) OR bad.copy_version_id = proven.copy_version_id)"""
     is_same = f"""
         proven.{place.format("good", "proven")}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -151,6 +150,15 @@ VOID = [
     ]),
     ("one run names no version", COPIED._replace(version_id="v", copy_version_id="c"), [BY_BYTES]),
     ("nor does the other", COPIED, [BY_BYTES._replace(version_id="v", copy_version_id="c")]),
+    ("another version with the same content has the same copy", COPIED._replace(version_id="v", copy_version_id="c"), [
+        BY_HEAD._replace(version_id="w", copy_version_id="c")
+    ]),
+    ("the bytes of the same copy were read for another version", COPIED._replace(version_id="v", copy_version_id="c"), [
+        BY_BYTES._replace(version_id="w", etag="f", copy_version_id="c")
+    ]),
+    ("nor has its destination versions", COPIED._replace(version_id="v"), [
+        BY_BYTES._replace(version_id="w", etag="f")
+    ]),
     ("a report says nothing of a stopped run", COPIED, [
         BY_BYTES._replace(report={"state": "incomplete", "outcomes": {"verified": 1}})
     ]),
@@ -173,8 +181,10 @@ LEFT = [
     ("it is another version of the copy", COPIED._replace(version_id="v", copy_version_id="c"), [
         BY_BYTES._replace(version_id="v", copy_version_id="d")
     ]),
-    ("it is another version of the original", COPIED._replace(version_id="v"), [BY_BYTES._replace(version_id="w")]),
-    ("it was about other content", COPIED, [BY_BYTES._replace(etag="f")]),
+    ("it is another version of the original, with other content", COPIED._replace(version_id="v"), [
+        BY_BYTES._replace(version_id="w", etag="f", copy_etag="f")
+    ]),
+    ("it was about other content", COPIED, [BY_BYTES._replace(etag="f", copy_etag="f")]),
     ("it is about another copy", COPIED, [BY_BYTES._replace(sides=(SIDES[0], Side(Location("copies", "else/"))))]),
     ("it is about another bucket", COPIED, [BY_BYTES._replace(sides=(Side(Location("other", "in/")), SIDES[1]))]),
     ("nobody knows", COPIED, [BY_BYTES._replace(status=Status.UNVERIFIABLE)]),
@@ -191,9 +201,30 @@ def test_what_leaves_a_proof_as_it_is(tmp_path: Path, why: str, proving: Run, ot
     assert objection(tmp_path, proving, *others) is None, why
 
 
+def _rows() -> list[list[str]]:
+    """The rows of the docstring's tables."""
+    lines = [line for line in (jobs.expire.disproofs.__doc__ or "").splitlines() if line.startswith("| ")]
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
+    return [row for row in rows if row[0] not in ("the disproof looked at", "version of the original")]
+
+
+def test_the_docstring_shows_which_proofs_a_disproof_is_about(tmp_path: Path) -> None:
+    rows = [row for row in _rows() if len(row) == 5]
+    for number, (version, etag, look, place, effect) in enumerate(rows):
+        bad = {"what S3 keeps beside the bytes": BY_HEAD, "the bytes": BY_BYTES}[look]._replace(
+            version_id={"same": "v", "another": "w"}[version],
+            etag={"same": "e", "another": "f"}[etag],
+            copy_version_id={"same": "c", "another": "d"}[place],
+        )
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found = objection(folder, COPIED._replace(version_id="v", copy_version_id="c"), bad)
+        assert (found is not None) == (effect == "voided"), rows[number]
+    assert len(rows) == 5
+
+
 def test_the_docstring_shows_what_restores_a_proof(tmp_path: Path) -> None:
-    lines = [line for line in (jobs.expire.disproofs.__doc__ or "").splitlines() if line.startswith("|")]
-    cells = [[cell.strip() for cell in re.split(r"\|", line)[1:4]] for line in lines[2:]]
+    cells = [row for row in _rows() if len(row) == 3]
     looks = {"what S3 keeps beside the bytes": BY_HEAD, "the bytes": BY_BYTES}
     proofs = {
         "anything": [VERIFIED, DEEP, COPIED_LATER],
