@@ -14,6 +14,7 @@ from jobs.replicate.decision import Overwrite
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
+from jobs.s3.lookup import key_history
 from jobs.s3.store import UNGUARDED
 from jobs.verify.attestation import Attestation
 from jobs.verify.job import Verify, VerifyOptions
@@ -177,6 +178,29 @@ def test_a_version_in_a_history_is_not_the_same_by_an_etag_that_was_condemned() 
         again = await store.replay(condemned(row, found))
         assert again.status is Status.COPIED, again
         assert await store.there() == GOOD
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("sse", [None, "aws:kms"])
+def test_a_version_that_rotted_in_a_longer_history_is_copied_again_by_a_retry(sse: str | None) -> None:
+    """Its older version was expired at the source, and its copy was not."""
+
+    async def scene() -> None:
+        store = Pair(versioned=True, sse=sse)
+        await store.put("there", "k", b"an older version", Attributes(), guard=UNGUARDED)
+        await store.put("here", "k", GOOD, Attributes(sse=sse), guard=UNGUARDED)
+        source = await store.head(ObjectRef("here", "k"))
+        row = ObjectVersion(0, "k", source.version_id, size_bytes=len(GOOD), etag=source.etag, last_modified=1.0)
+        assert (await store.replay(row)).status is Status.COPIED
+        store.rot("there", "k", ROTTEN)
+        found = await store.verify(row, deep=True, all_versions=True)
+        again = await store.replay(condemned(row, found))
+        assert again.status is Status.COPIED, again
+        assert await store.there() == GOOD
+        assert len(await key_history(store, "there", "k")) == 3, "nothing is deleted"
+        assert (await store.replay(condemned(row, found))).status is Status.SAME, "it is not copied once more"
+        assert (await store.verify(row, deep=True, all_versions=True)).status is Status.VERIFIED
 
     asyncio.run(scene())
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
-from jobs.core.outcome import Status
+from jobs.core.outcome import Evidence, Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.byte_ranges import ByteBudget
@@ -371,5 +371,51 @@ def test_a_current_version_whose_copy_is_covered_is_not_verified(
         # With a newer version at the source, what lies on top may be its copy.
         await store.put("here", "k", b"newer", Attributes(), guard=UNGUARDED)
         assert {each.status for each in await job.process(rows)} == {Status.VERIFIED}
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("below", [b"older copy", b"one"])
+@pytest.mark.parametrize(("sse", "is_known"), [(None, False), (None, True), ("aws:kms", False)])
+def test_a_copy_that_rotted_in_a_longer_history_is_damaged_and_not_missing(
+    below: bytes, sse: str | None, is_known: bool
+) -> None:
+    """A retry reads what is damaged. What is missing it may find by the ETag and checksums that stayed.
+
+    Under KMS the ETags say nothing, and the stored checksums claim that it is the copy.
+    """
+
+    async def scene() -> None:
+        store = MemoryStore()
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket, versioned=True)
+        await store.put("there", "k", below, Attributes(), guard=UNGUARDED)
+        written = await store.put("here", "k", b"two", Attributes(sse=sse), guard=UNGUARDED)
+        copy = await store.put("there", "k", b"two", Attributes(sse=sse), guard=UNGUARDED)
+        store.rot("there", "k", b"tWo")
+        options = VerifyOptions(all_versions=True, deep=True)
+        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
+        known = f"CRC32:{full_object('CRC32', b'two').value}" if is_known else None
+        row = ObjectVersion(0, "k", written.version_id, size_bytes=3, etag=written.etag, known_checksum=known)
+        [outcome] = await job.process([row])
+        assert (outcome.status, outcome.destination_etag) == (Status.MISMATCHED, copy.etag), outcome
+        assert outcome.evidence is (Evidence.CHECKSUM if is_known else Evidence.CONTENT)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("sse", [None, "aws:kms"])
+def test_copies_of_other_versions_of_the_same_size_are_not_called_damaged(sse: str | None) -> None:
+    async def scene() -> None:
+        store = MemoryStore()
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket, versioned=True)
+        for data in (b"one", b"thr"):
+            await store.put("there", "k", data, Attributes(sse=sse), guard=UNGUARDED)
+        written = await store.put("here", "k", b"two", Attributes(sse=sse), guard=UNGUARDED)
+        options = VerifyOptions(all_versions=True, deep=True)
+        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
+        [outcome] = await job.process([ObjectVersion(0, "k", written.version_id, size_bytes=3, etag=written.etag)])
+        assert outcome.status is Status.MISSING, outcome
 
     asyncio.run(scene())
