@@ -63,12 +63,15 @@ class Verdict(NamedTuple):
     """`same` is True or False when proven, None when nothing comparable was at hand.
 
     `is_source_damaged`: the source's bytes are not those that S3 keeps checksums of.
+    `is_copy_intact`: the copy's bytes are those, and S3 keeps nothing of the source's, so that
+    either of the two may have rotted.
     """
 
     same: bool | None
     evidence: Evidence
     reason: str = ""
     is_source_damaged: bool = False
+    is_copy_intact: bool = False
 
 
 def is_md5(etag: str | None) -> bool:

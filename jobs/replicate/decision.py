@@ -55,7 +55,8 @@ def decide(
     `source` and `destination` are what HEAD says (None: not there), `verdict` how they compare
     (None when one is not there). A condemned ETag comes from a file in the ledger. It never
     replaces an object that does not differ now. What S3 keeps beside the bytes of a condemned
-    object proves nothing: the finding was about the bytes. A damaged source is never copied.
+    object proves nothing: the finding was about the bytes. A damaged source is never copied. Where
+    the copy is intact and the source may be damaged, condemning the copy means nothing.
     `origin` is None before it was looked for.
 
     S3 dates an object that was uploaded in parts by the beginning of its upload. A copy of the
@@ -80,6 +81,7 @@ def decide(
     | there             | there                           | damaged   |           | damaged                    |
     | there             | the condemned ETag              | damaged   |           | damaged                    |
     | there             | the condemned ETag              | different |           | copy over it               |
+    | there             | the condemned ETag              | intact    | older     | changed: it is newer       |
     | there             | there                           | different | never     | changed: it is in the way  |
     | there             | there                           | different | always    | copy over it               |
     | there             | older than the source           | different | older     | copy over it               |
@@ -105,7 +107,7 @@ def decide(
         return Action(prove=True)
     if verdict.is_source_damaged:
         return Action(status=Status.DAMAGED, reason=verdict.reason)
-    if is_condemned:
+    if is_condemned and not verdict.is_copy_intact:
         return Action(copy=True, replaces=destination.etag)
     if overwrite is Overwrite.NEVER:
         return Action(status=Status.CHANGED, reason=f"another object is at the destination ({verdict.reason})")

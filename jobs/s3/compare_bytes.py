@@ -79,13 +79,22 @@ async def damage_of(side: ContentSide, budget: ByteBudget) -> str:
 async def compare_and_blame(
     source: ContentSide, destination: ContentSide, budget: ByteBudget
 ) -> tuple[Verdict, str | None]:
-    """Compare bytes as `compare_content` does. Where they differ, also say whether the source is
-    damaged.
+    """Compare bytes as `compare_content` does. Where they differ, also say which side is damaged, as
+    far as what S3 keeps of each tells.
     """
     verdict, checksum = await compare_content(source, destination, budget)
-    if verdict.same is False and (damage := await damage_of(source, budget)):
+    if verdict.same is not False:
+        return verdict, checksum
+    if damage := await damage_of(source, budget):
         return Verdict(False, Evidence.CONTENT, f"the source is damaged: {damage}", is_source_damaged=True), None
+    if source.info.size_bytes != destination.info.size_bytes or stored_checksums(source.info):
+        return verdict, checksum  # rot changes no size
+    if stored_checksums(destination.info) and not await damage_of(destination, budget):
+        return verdict._replace(reason=f"{verdict.reason}, {_EITHER}", is_copy_intact=True), None
     return verdict, checksum
+
+
+_EITHER = "and the copy's bytes are those that S3 keeps a checksum of, the source has none: either may be wrong"
 
 
 async def check_content(side: ContentSide, known_checksum: str, budget: ByteBudget) -> Verdict:

@@ -33,6 +33,7 @@ VERDICTS = {
     "different": Verdict(False, Evidence.CHECKSUM, "CRC32 differs"),
     "by bytes": Verdict(True, Evidence.CONTENT),
     "damaged": Verdict(False, Evidence.CONTENT, "the source is damaged", is_source_damaged=True),
+    "intact": Verdict(False, Evidence.CONTENT, "content differs at byte 1", is_copy_intact=True),
     "unknown": Verdict(None, Evidence.NONE, "nothing comparable"),
 }
 ACTIONS = {
@@ -95,6 +96,14 @@ ROWS = [
         "",
         "copy over it",
         "a verify proved this very object wrong: it may go, though it is newer, and under --overwrite never",
+    ),
+    (
+        "there",
+        "the condemned ETag",
+        "intact",
+        "older",
+        "changed: it is newer",
+        "the source may have rotted: then this is the last good copy",
     ),
     ("there", "there", "different", "never", "changed: it is in the way", "the user said so"),
     ("there", "there", "different", "always", "copy over it", "the user said so; only that object, by its ETag"),

@@ -28,7 +28,7 @@ class Pair(MemoryStore):
     """An object and its copy, with what S3 keeps beside their bytes. `sse`: the source's encryption."""
 
     def __init__(self, *, versioned: bool = False, sse: str | None = None) -> None:
-        super().__init__()
+        super().__init__(minimum_part_bytes=1)
         self.sse = sse
         for bucket in ("here", "there"):
             self.create_bucket(bucket, versioned=versioned)
@@ -215,5 +215,46 @@ def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:
         forged = row._replace(condemned_etag=found.destination_etag)
         assert (await store.replay(forged)).status is Status.DAMAGED
         assert await store.there() == GOOD
+
+    asyncio.run(scene())
+
+
+async def uploaded_in_parts(store: MemoryStore, pieces: tuple[bytes, ...]) -> ObjectVersion:
+    """An object of which S3 keeps nothing that the whole content could be held against."""
+    upload = await store.create_multipart("here", "k", Attributes(), checksum_algorithm="SHA256", is_composite=True)
+    parts = [await store.put_part("here", "k", upload, number, data) for number, data in enumerate(pieces, 1)]
+    await store.complete_multipart("here", "k", upload, parts, guard=UNGUARDED)
+    info = await store.head(ObjectRef("here", "k"))
+    return ObjectVersion(0, "k", None, size_bytes=info.size_bytes, etag=info.etag, last_modified=info.last_modified)
+
+
+def test_a_source_without_checksums_that_rotted_does_not_replace_an_intact_copy() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        row = await uploaded_in_parts(pair, (GOOD[:6], GOOD[6:]))
+        assert (await pair.replicate(row)).status is Status.COPIED
+        pair.rot("here", "k", ROTTEN)
+        found = await pair.verify(row, deep=True)
+        assert (found.status, "either may be wrong" in found.reason) == (Status.MISMATCHED, True)
+        retried = await pair.replicate(row._replace(condemned_etag=found.destination_etag))
+        assert retried.status is Status.CHANGED, retried.reason
+        assert await pair.there() == GOOD
+        # Who has looked at both can still say so.
+        forced = await pair.replicate(row._replace(condemned_etag=found.destination_etag), Overwrite.ALWAYS)
+        assert forced.status is Status.COPIED
+
+    asyncio.run(scene())
+
+
+def test_a_copy_that_rotted_is_replaced_though_the_source_has_no_checksum() -> None:
+    async def scene() -> None:
+        pair = Pair()
+        row = await uploaded_in_parts(pair, (GOOD[:6], GOOD[6:]))
+        assert (await pair.replicate(row)).status is Status.COPIED
+        pair.rot("there", "k", ROTTEN)
+        found = await pair.verify(row, deep=True)
+        assert found.status is Status.MISMATCHED
+        retried = await pair.replicate(row._replace(condemned_etag=found.destination_etag))
+        assert (retried.status, await pair.there()) == (Status.COPIED, GOOD), retried.reason
 
     asyncio.run(scene())
