@@ -24,7 +24,7 @@ def test_the_columns_are_those_of_the_table() -> None:
 
 
 def test_every_status_of_an_outcome_that_a_backup_can_have_is_an_ending() -> None:
-    unused = {Status.VERIFIED, Status.MISMATCHED, Status.UNVERIFIABLE}
+    unused = {Status.VERIFIED, Status.MISMATCHED, Status.DAMAGED, Status.UNVERIFIABLE}
     names = {ending.value for ending in Ending}
     others = {"packed", "restored", "thawing", "unrestorable", "expired", "kept", "waiting"}
     assert {status.value for status in Status} - names <= {status.value for status in unused} | others

@@ -103,10 +103,10 @@ def _composite_differs() -> Replacements:
 
 
 def _deep_reads_nothing() -> Replacements:
-    async def compare_content(source: Any, destination: Any, budget: Any) -> tuple[Verdict, None]:
+    async def compare_and_blame(source: Any, destination: Any, budget: Any) -> tuple[Verdict, None]:
         return Verdict(True, Evidence.CONTENT), None
 
-    return [(jobs.verify.job, "compare_content", compare_content)]
+    return [(jobs.verify.job, "compare_and_blame", compare_and_blame)]
 
 
 def _overwrite_what_is_newer() -> Replacements:
