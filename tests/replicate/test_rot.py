@@ -205,6 +205,25 @@ def test_a_version_that_rotted_in_a_longer_history_is_copied_again_by_a_retry(ss
     asyncio.run(scene())
 
 
+def test_a_rotten_copy_below_a_newer_one_is_not_called_the_same_nor_put_on_top() -> None:
+    async def scene() -> None:
+        store = Pair(versioned=True)
+        await store.put("there", "k", b"an older version", Attributes(), guard=UNGUARDED)
+        rows = []
+        for data in (GOOD, b"a newer version"):
+            written = await store.put("here", "k", data, Attributes(), guard=UNGUARDED)
+            rows.append(ObjectVersion(0, "k", written.version_id, size_bytes=len(data), etag=written.etag))
+            assert (await store.replay(rows[-1])).status is Status.COPIED
+            if data == GOOD:
+                store.rot("there", "k", ROTTEN)
+        found = await store.verify(rows[0], deep=True, all_versions=True)
+        assert (await store.replay(rows[0])).status is Status.SAME, "what S3 keeps beside the bytes agrees"
+        assert (await store.replay(condemned(rows[0], found))).status is Status.CHANGED
+        assert await store.there() == b"a newer version"
+
+    asyncio.run(scene())
+
+
 def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:
     async def scene() -> None:
         store = Pair(versioned=True)
