@@ -64,8 +64,8 @@ _FINDINGS = """
 async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
     """Give an objection to each row of the connection's table `proven` that a verify run voids.
 
-    `bucket`: that of the originals. Raises LedgerError where a run cannot be read, since it may
-    have found anything.
+    `bucket`: that of the originals. Raises LedgerError where a run cannot be read, or has lost
+    outcomes, since it may have found anything.
     """
     buckets = connection.execute("SELECT DISTINCT copy_bucket FROM proven WHERE NOT in_archive").fetchall()
     if not buckets:
@@ -73,9 +73,17 @@ async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connect
     folder.mkdir()
     runs = await _find_runs(ledger, bucket, {str(found) for (found,) in buckets})
     connection.execute(f"CREATE TABLE findings ({_FINDINGS})")
-    doubting = [spec for spec, report in runs if not _is_clean(spec.job, report)]
-    for spec in doubting:
-        await _add_findings(ledger, spec, folder / f"disproofs-{spec.run_id}", connection, DISPROOFS[spec.job])
+    doubting = [(spec, report) for spec, report in runs if not _is_clean(spec.job, report)]
+    for spec, report in doubting:
+        scratch, statuses = folder / f"disproofs-{spec.run_id}", DISPROOFS[spec.job]
+        found = await _add_findings(ledger, spec, scratch, connection, statuses)
+        if found < (counted := _counted(report, statuses)):
+            raise LedgerError(
+                f"{ledger.uri(spec.run_id)} has lost outcomes: its report counts {counted:,} copies that are wrong or "
+                f"missing, its outcomes say which {found:,} of them are. So nobody knows which originals have a good "
+                "copy. Put its files in outcomes/ back, if the ledger's bucket keeps versions, and let no lifecycle "
+                f"rule remove files of the ledger. Else verify everything again with --deep, then remove that folder"
+            )
     (count,) = connection.execute("SELECT count(*) FROM findings").fetchone() or (0,)
     if not count:
         return
@@ -118,22 +126,32 @@ def _is_clean(job: str, report: dict[str, Any] | None) -> bool:
     )
 
 
+def _counted(report: dict[str, Any] | None, statuses: frozenset[Status]) -> int:
+    """Return how many rows of these outcomes the report of a run counts."""
+    outcomes = (report or {}).get("outcomes")
+    counts = [outcomes.get(status) for status in statuses] if isinstance(outcomes, dict) else []
+    return sum(count for count in counts if isinstance(count, int))
+
+
 async def _add_findings(
     ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection, statuses: frozenset[Status]
-) -> None:
-    """Add the outcomes of a run that have one of these statuses and are about a row of `proven`."""
+) -> int:
+    """Add the outcomes of a run that have one of these statuses and are about a row of `proven`.
+
+    Returns how many have one of the statuses, whatever they are about.
+    """
     from jobs.expire.proofs import copy_key_sql, write_times
 
     try:
         plan = await ledger.plan(spec.run_id)
     except LedgerError as error:
         if isinstance(error.__cause__, NotFound):  # it began nothing
-            return
+            return 0
         raise
     folder.mkdir()
     fold = await open_fold(ledger, spec.run_id, plan, folder, has_manifest=False)
     if fold is None:
-        return
+        return 0
     times, rows = folder / "times.parquet", folder / "findings.parquet"
     await write_times(ledger, spec.run_id, times)
     with closing(fold):
@@ -154,6 +172,8 @@ async def _add_findings(
         connection.execute,
         f"INSERT INTO findings BY NAME FROM {parquet(rows)} SEMI JOIN proven USING (key, copy_bucket, copy_key)",
     )
+    (count,) = connection.execute(f"SELECT count(*) FROM {parquet(rows)}").fetchone() or (0,)
+    return int(count)
 
 
 def _by_bytes_sql(spec: RunSpec) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Mapping
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from jobs.errors import LedgerError
 from jobs.expire.disproofs import object_to_disproved
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
 from tests.doubles.memory_store import MemoryStore
@@ -251,6 +253,29 @@ def test_a_run_that_cannot_be_read_ends_the_plan_for_it_may_have_found_anything(
         await add_proofs(books.ledger, spec, tmp_path / "proofs", connection)
         connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
         with pytest.raises(LedgerError, match=BY_BYTES.run_id):
+            await object_to_disproved(books.ledger, "docs", tmp_path / "disproofs", connection)
+
+    asyncio.run(look())
+
+
+@pytest.mark.parametrize("lost", ["outcomes/", "plan.json"])
+def test_a_run_that_lost_what_its_report_counts_ends_the_plan(tmp_path: Path, lost: str) -> None:
+    async def look() -> None:
+        books = Books()
+        spec = await write(books, COPIED)
+        await write(books, BY_BYTES._replace(report={"state": "complete", "outcomes": {"mismatched": 1}}))
+        async with aclosing(
+            list_all(books.store, Location("ledger", f"runs/{BY_BYTES.run_id}/{lost}"), versions=False)
+        ) as pages:
+            gone = [entry.key async for page in pages for entry in page]
+        assert gone
+        for key in gone:
+            await books.store.delete("ledger", key)
+        connection = duckdb.connect()
+        connection.execute(f"CREATE TABLE proven ({PROVEN})")
+        await add_proofs(books.ledger, spec, tmp_path / "proofs", connection)
+        connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
+        with pytest.raises(LedgerError, match=f"{BY_BYTES.run_id}.* has lost outcomes"):
             await object_to_disproved(books.ledger, "docs", tmp_path / "disproofs", connection)
 
     asyncio.run(look())
