@@ -115,7 +115,7 @@ async def _last_night(ledger: Ledger, pair: Pair) -> Mapping[str, Any]:
 
     `open`: what the pair's nights have found wrong, and no later one proved (`Disproof`).
     """
-    summaries = await NightRecords(ledger, pair.name, date.max).earlier(NIGHTS_REMEMBERED)
+    summaries = await NightRecords(ledger, pair.name, date.max).remembered(NIGHTS_REMEMBERED)
     last = summaries[0] if summaries else {}
     return last | {"pair": pair.name, "open": open_disproofs(summaries, str(last.get("destination", "")))}
 

@@ -75,15 +75,35 @@ def open_disproofs(summaries: Sequence[Mapping[str, Any]], destination: str) -> 
     `summaries`: in any order. Those of another `destination` than the pair's of now do not count.
     """
     found: dict[str, Disproof] = {}
-    for summary in sorted(summaries, key=lambda each: datetime.fromisoformat(each["finished_at"])):
-        if summary.get("destination", destination) != destination:
-            continue
-        if "unanswered" in summary:
+    answered: set[str] = set()
+    for summary in _by_end(summaries, destination):
+        if "answered" in summary:
+            answered |= set(summary["answered"])
+            found |= {each["run_id"]: Disproof(**each) for each in summary["unanswered"]}
+        elif "unanswered" in summary:  # of an older Sealift, as the next one
             found = {each["run_id"]: Disproof(**each) for each in summary["unanswered"]}
-        else:  # of an older Sealift
+        else:
             found = {name: each for name, each in found.items() if not is_answered(each, summary["stages"])}
         found |= {each.run_id: each for each in disproofs_of(summary)}
-    return list(found.values())
+    return [each for name, each in found.items() if name not in answered]
+
+
+def answered_since(
+    summaries: Sequence[Mapping[str, Any]], destination: str, unanswered: Iterable[Disproof]
+) -> list[str]:
+    """Return the ids of the runs that are answered: all that `summaries` name, but the `unanswered`.
+
+    Only these leave the list. A night that ends beside another one has not read what it found.
+    """
+    read = _by_end(summaries, destination)
+    known = {each.run_id for summary in read for each in disproofs_of(summary)}
+    known |= {each["run_id"] for summary in read for each in summary.get("unanswered", ())}
+    return sorted(known - {each.run_id for each in unanswered})
+
+
+def _by_end(summaries: Sequence[Mapping[str, Any]], destination: str) -> list[Mapping[str, Any]]:
+    chosen = [each for each in summaries if each.get("destination", destination) == destination]
+    return sorted(chosen, key=lambda each: datetime.fromisoformat(each["finished_at"]))
 
 
 def disproof_text(disproof: Disproof) -> str:

@@ -130,6 +130,7 @@ _SUMMARY_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "is_made_up": lambda value: isinstance(value, bool),
     "report_html": _is_optional_text,
     "unanswered": lambda value: isinstance(value, list) and all(map(_is_disproof, value)),
+    "answered": lambda value: isinstance(value, list) and all(map(_is_text, value)),
 }
 """What a summary of an older Sealift lacks."""
 _STAGE: Mapping[str, Callable[[Any], bool]] = {

@@ -29,7 +29,7 @@ from jobs.nights.calendar import (
     left_by_run,
     left_out,
 )
-from jobs.nights.disproofs import Disproof, is_answered, open_disproofs
+from jobs.nights.disproofs import Disproof, answered_since, is_answered, open_disproofs
 from jobs.nights.left_objects import Pairing, count_left
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
@@ -260,7 +260,7 @@ class _Night:
         that nothing was started. A night that stopped has its run's code, and is started again.
         """
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
-        unanswered = [] if stopped else await self._unanswered()
+        unanswered, answered = ([], []) if stopped else await self._disproofs()
         code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
         left = await count_left(self.book.ledger, self.done, self._pairing)
         night, source = self.claim["night"], self.pair.source
@@ -291,25 +291,26 @@ class _Night:
             "planned_dollars": round(sum(each.get("planned_dollars") or 0 for each in self.done), 6),
             "stages": self.done,
             "unanswered": [each._asdict() for each in unanswered],
+            "answered": answered,
             "summary": self.book.summary_uri,
             "report_html": None if stopped else self.book.page_uri,
             "ledger": str(self.book.ledger.location),
         }
 
-    async def _unanswered(self) -> list[Disproof]:
+    async def _disproofs(self) -> tuple[list[Disproof], list[str]]:
         """Return what the pair's other nights found wrong, and neither this one nor a retry
-        answered.
+        answered, and the ids of the runs whose findings are answered.
         """
-        nights = await NightRecords(self.book.ledger, self.pair.name, date.max).earlier(NIGHTS_REMEMBERED)
-        found = open_disproofs(nights, str(sides(self.stages.policy, self.pair)[1].location))
-        found = [each for each in found if not is_answered(each, self.done)]
-        if not found:
-            return []
-        since = min(datetime.fromisoformat(each.found_at).timestamp() for each in found) - DAY_SECONDS
-        chosen = RunFilter(pair=self.pair.name, since=since)
-        runs = await summarize_runs(self.book.ledger, RUNS_REMEMBERED, chosen)
-        mended = repaired(runs, lambda job: job != VERIFICATION.retried_as)
-        return [each for each in found if each.run_id not in mended]
+        nights = await NightRecords(self.book.ledger, self.pair.name, date.max).remembered(NIGHTS_REMEMBERED)
+        destination = str(sides(self.stages.policy, self.pair)[1].location)
+        found = [each for each in open_disproofs(nights, destination) if not is_answered(each, self.done)]
+        if found:
+            since = min(datetime.fromisoformat(each.found_at).timestamp() for each in found) - DAY_SECONDS
+            chosen = RunFilter(pair=self.pair.name, since=since)
+            runs = await summarize_runs(self.book.ledger, RUNS_REMEMBERED, chosen)
+            mended = repaired(runs, lambda job: job != VERIFICATION.retried_as)
+            found = [each for each in found if each.run_id not in mended]
+        return found, answered_since(nights, destination, found)
 
     def _restore(self) -> str:
         """The command that puts the objects of an emptied source back, as they were in the night before.

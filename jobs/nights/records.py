@@ -75,6 +75,20 @@ class NightRecords:
         summaries = [await self._read(f"nights/{self.pair}/{ended[each]}", summary_defect) for each in latest]
         return [summary for summary in summaries if summary is not None]
 
+    async def remembered(self, limit: int) -> list[dict[str, Any]]:
+        """Return the `earlier` summaries, and the last one of each older night that these pass
+        findings of on.
+
+        Such a night may have been checked again since. Its label is of its own day.
+        """
+        summaries = await self.earlier(limit)
+        nights = {each["night"] for summary in summaries for each in summary.get("unanswered", ())}
+        for night in sorted(nights - {summary["night"] for summary in summaries}):
+            with contextlib.suppress(ValueError):  # what is no date names no night
+                last, _ = await replace(self, night=date.fromisoformat(night), times=1).ended()
+                summaries += [last] if last else []
+        return summaries
+
     async def ended(self) -> tuple[dict[str, Any] | None, NightRecords]:
         """Return the latest summary of the night, and the records of its next time.
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.nights.disproofs import Disproof, is_answered, open_disproofs, unanswered_text
+from jobs.nights.disproofs import Disproof, answered_since, is_answered, open_disproofs, unanswered_text
 from jobs.nights.documents import summary_defect
 from jobs.nights.verdicts import head_of, next_steps, verdict
 
@@ -101,3 +101,21 @@ def test_a_summary_with_an_altered_disproof_is_refused(wrong: dict[str, Any]) ->
 def test_a_damaged_source_is_not_forgotten_either() -> None:
     [found] = open_disproofs([night(25, stage("deep", damaged=1)), night(26, stage("deep", sample=(3, 6)))], "s3://d")
     assert (found.night, found.rows) == ("2026-11-25", 1)
+
+
+def test_a_night_that_ends_beside_another_does_not_forget_what_that_one_found() -> None:
+    first = night(25, stage("sample", "r1", mismatched=1), unanswered=[], answered=[])
+    beside = night(26, stage("sample", "r2", sample=(3, 6), verified=1), unanswered=[], answered=[])
+    assert open_disproofs([first, beside], "s3://d") == [FOUND]
+    passed_on = night(27, unanswered=[FOUND._asdict()], answered=answered_since([first, beside], "s3://d", [FOUND]))
+    assert open_disproofs([passed_on], "s3://d") == [FOUND]  # when the others are no longer read
+    answers = answered_since([first, passed_on], "s3://d", [])
+    assert answers == ["r1"]
+    proven = night(28, unanswered=[], answered=answers)
+    assert open_disproofs([first, passed_on, proven], "s3://d") == []
+    late = night(29, unanswered=[FOUND._asdict()], answered=[])  # had read only the first of them
+    assert open_disproofs([first, passed_on, proven, late], "s3://d") == []
+    assert answered_since([late], "s3://d", open_disproofs([late, proven], "s3://d")) == ["r1"]
+    assert answered_since([first], "s3://elsewhere", []) == []
+    older = night(26, stage("sample", "r2", verified=2), unanswered=[])  # of a Sealift that listed no answers
+    assert open_disproofs([first, older], "s3://d") == []
