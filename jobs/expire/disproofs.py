@@ -47,11 +47,11 @@ if TYPE_CHECKING:
 
 READS = 32
 DISPROOFS = {
-    "verify": frozenset({Status.MISMATCHED, Status.MISSING}),
+    "verify": frozenset({Status.MISMATCHED, Status.MISSING, Status.DAMAGED}),
     "replicate": frozenset({Status.MISMATCHED}),
 }
-"""Job → the outcomes that say that a copy is wrong or missing. What a replicate run misses is the
-original."""
+"""Job → the outcomes that say that a copy is wrong or missing, or that its original is damaged, so
+that nothing shows whether the copy is right. What a replicate run misses is the original."""
 
 _FINDINGS = """
     run_id VARCHAR, is_disproof BOOLEAN, by_bytes BOOLEAN, earliest DOUBLE, latest DOUBLE, reason VARCHAR,
@@ -179,14 +179,18 @@ async def _add_findings(
 def _by_bytes_sql(spec: RunSpec) -> str:
     """Whether a finding is about the bytes of the copy, in doubt that of a disproof is.
 
-    A copy is one: it made the bytes. What a report of checksums at rest proves is as old as the
-    report, so it answers no disproof by bytes.
+    A copy is one: it made the bytes. So is a damaged original: its bytes were read. And where a run
+    compared all versions by bytes, a copy whose bytes are wrong is missing. What a report of
+    checksums at rest proves is as old as the report, so it answers no disproof by bytes.
     """
     options = spec.options
     is_deep = bool(options.get("deep"))
     is_at_rest = bool(options.get("source_checksums") or options.get("destination_checksums"))
+    is_of_all_versions = is_deep and bool(options.get("all_versions"))
     checksum = quoted(Evidence.CHECKSUM.value)
-    return f"""(evidence = {quoted(Evidence.CONTENT.value)} OR status = {quoted(Status.COPIED.value)}
+    return f"""(evidence = {quoted(Evidence.CONTENT.value)}
+        OR status IN ({_listed((Status.COPIED, Status.DAMAGED))})
+        OR status = {quoted(Status.MISSING.value)} AND {is_of_all_versions}
         OR CASE WHEN status IN ({_listed(DISPROOFS[spec.job])})
             THEN {is_deep or is_at_rest} AND evidence <> {quoted(Evidence.NONE.value)}
             ELSE {is_deep and spec.job == "verify"} AND evidence = {checksum} AND coalesce(reason, '') = '' END)"""
@@ -230,12 +234,14 @@ def _object(connection: duckdb.DuckDBPyConnection) -> None:
             JOIN findings AS good ON {is_same}
             WHERE NOT good.is_disproof AND good.earliest > bad.latest AND (good.by_bytes OR NOT bad.by_bytes)
         )
-        SELECT proof, arg_max(run_id, latest) AS run_id, arg_max(reason, latest) AS reason
+        SELECT proof, arg_max(run_id, latest) AS run_id, arg_max(reason, latest) AS reason,
+               bool_or(by_bytes) AS by_bytes
         FROM doubted ANTI JOIN restored USING (proof, finding) JOIN findings ON findings.rowid = finding
         GROUP BY proof;
         UPDATE proven SET objection =
             'run ' || voided.run_id || ' disproved its copy (' || voided.reason || '), and no run has proven it as '
             || 'well since: copy it again with sealift runs retry ' || voided.run_id
+            || CASE WHEN by_bytes THEN ', or verify it with --deep' ELSE '' END
         FROM voided WHERE proven.rowid = voided.proof AND proven.objection IS NULL
         """
     )

@@ -56,6 +56,14 @@ class Run(NamedTuple):
 COPIED = Run("1-copy", 10, Status.COPIED, job="replicate")
 BY_BYTES = Run("2-deep", 20, Status.MISMATCHED, Evidence.CONTENT, "content differs at byte 3", options={"deep": True})
 BY_HEAD = Run("2-head", 20, Status.MISMATCHED, reason="MD5 differs")
+DAMAGED = BY_BYTES._replace(status=Status.DAMAGED, evidence=Evidence.NONE, reason="the source is damaged")
+NO_VERSION = BY_BYTES._replace(
+    status=Status.MISSING,
+    evidence=Evidence.NONE,
+    reason="no version at the destination reproduces it",
+    options={"deep": True, "all_versions": True},
+    copy_etag=None,
+)
 VERIFIED = Run("3-head", 30, Status.VERIFIED)
 DEEP = Run("3-deep", 30, Status.VERIFIED, Evidence.CONTENT, options={"deep": True})
 
@@ -126,6 +134,15 @@ def test_a_proof_that_a_later_run_disproved_gets_an_objection_that_names_both(tm
     assert "content differs at byte 3" in found
 
 
+def test_an_objection_says_what_frees_the_original(tmp_path: Path) -> None:
+    """A retry that finds the copy as it should be proves nothing by bytes."""
+    for folder, bad, is_deep in ((tmp_path / "1", BY_BYTES, True), (tmp_path / "2", BY_HEAD, False)):
+        folder.mkdir()
+        found = objection(folder, COPIED, bad) or ""
+        assert f"sealift runs retry {bad.run_id}" in found
+        assert found.endswith(", or verify it with --deep") == is_deep
+
+
 COPIED_LATER = COPIED._replace(name="3-copy", second=30)
 VOID = [
     ("the copy is wrong by what S3 keeps", COPIED, [BY_HEAD]),
@@ -144,6 +161,9 @@ VOID = [
         [BY_BYTES._replace(evidence=Evidence.CHECKSUM, options={"destination_checksums": {"uri": "s3://r/m"}})],
     ),
     ("the bytes read had another MD5", VERIFIED, [BY_HEAD._replace(options={"deep": True})]),
+    ("the original is damaged, so nobody knows about its copy", COPIED, [DAMAGED]),
+    ("only bytes answer for a damaged original", COPIED, [DAMAGED, VERIFIED]),
+    ("no version had these bytes", COPIED, [NO_VERSION, VERIFIED]),
     ("the proof is of the same second", DEEP._replace(second=20), [BY_BYTES]),
     ("the worker's clock was fast", COPIED._replace(said=60), [BY_BYTES]),
     ("the disproving worker's clock was slow", COPIED, [BY_BYTES._replace(said=1)]),
@@ -179,6 +199,10 @@ LEFT = [
     ("a copy over it is newer", COPIED_LATER, [BY_BYTES]),
     ("the bytes were read since", COPIED, [BY_BYTES, DEEP]),
     ("the bytes of the copy alone were read since", COPIED, [BY_BYTES, DEEP._replace(evidence=Evidence.CHECKSUM)]),
+    ("the bytes of a damaged original were mended", COPIED, [DAMAGED, DEEP]),
+    ("a damaged original has a new copy", COPIED_LATER, [DAMAGED]),
+    ("a version has these bytes since", COPIED, [NO_VERSION, DEEP]),
+    ("no version was there, by what S3 keeps", COPIED, [NO_VERSION._replace(options={"all_versions": True}), VERIFIED]),
     ("another run proves it as well since", COPIED, [BY_HEAD, VERIFIED]),
     ("it is another version of the copy", COPIED._replace(version_id="v", copy_version_id="c"), [
         BY_BYTES._replace(version_id="v", copy_version_id="d")
