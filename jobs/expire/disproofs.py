@@ -79,10 +79,10 @@ async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connect
         found = await _add_findings(ledger, spec, scratch, connection, statuses)
         if found < (counted := _counted(report, statuses)):
             raise LedgerError(
-                f"{ledger.uri(spec.run_id)} has lost outcomes: its report counts {counted:,} copies that are wrong or "
-                f"missing, its outcomes say which {found:,} of them are. So nobody knows which originals have a good "
+                f"{ledger.uri(spec.run_id)} has lost outcomes. Rows that are wrong, missing or damaged: {counted:,} by "
+                f"its report, {found:,} by its outcomes. So nobody knows which originals have a good "
                 "copy. Put its files in outcomes/ back, if the ledger's bucket keeps versions, and let no lifecycle "
-                f"rule remove files of the ledger. Else verify everything again with --deep, then remove that folder"
+                "rule remove files of the ledger. Else verify everything again with --deep, then remove that folder"
             )
     (count,) = connection.execute("SELECT count(*) FROM findings").fetchone() or (0,)
     if not count:
