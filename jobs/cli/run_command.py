@@ -53,7 +53,7 @@ async def launch_and_report(
     if options.max_failures is not None:
         request = replace(request, options=dict(request.options) | {"max_failures": str(options.max_failures)})
     request = replace(request, options=dict(request.options) | options.rate_limits().options())
-    await promptly(ledger.check_bucket(), f"the ledger {ledger.location}", address_of())
+    await promptly(ledger.check_bucket, f"the ledger {ledger.location}", address_of())
     kind = kind_of(request)
     scheme, colon, named = (request.manifest or "").partition(":")
     if colon and scheme in ("run", "proven") and not kind.deletes:

@@ -6,6 +6,7 @@ A worker outlasts a server that does not answer for minutes. A person wants to h
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any, cast
 
 from jobs.core.model import Location
@@ -35,6 +36,6 @@ class _PromptStore:
             return send
 
         async def request(*arguments: Any, **named: Any) -> Any:
-            return await promptly(send(*arguments, **named), f"the ledger {self._location}", address_of())
+            return await promptly(partial(send, *arguments, **named), f"the ledger {self._location}", address_of())
 
         return request

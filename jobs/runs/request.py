@@ -16,6 +16,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -287,9 +288,9 @@ async def check_sides(
     where AWS has the buckets. Raises ConfigError, UsageError and StoreError.
     """
     answers = await asyncio.gather(
-        promptly(_reached("source", source), f"the source {source.location}", address_of(source)),
+        promptly(partial(_reached, "source", source), f"the source {source.location}", address_of(source)),
         promptly(
-            _reached(destination_name, destination, all_versions=all_versions),
+            partial(_reached, destination_name, destination, all_versions=all_versions),
             f"the {destination_name} {destination.location}",
             address_of(destination),
         ),

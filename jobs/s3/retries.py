@@ -80,16 +80,16 @@ async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], 
     return done
 
 
-async def promptly(work: Awaitable[T], what: str, address: str = "") -> T:
+async def promptly(work: Callable[[], Awaitable[T]], what: str, address: str = "") -> T:
     """Wait for work that needs an answer of `what`, at most `PATIENCE_SECONDS`.
 
     In AWS Batch nobody waits, so it takes its time. Raises Unavailable.
     """
     if Settings.from_environment().in_batch:
-        return await work
+        return await work()
     try:
         async with asyncio.timeout(PATIENCE_SECONDS):
-            return await work
+            return await work()
     except TimeoutError:
         raise Unavailable(
             "read",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import warnings
 from functools import partial
 from types import SimpleNamespace
 from typing import Any
@@ -12,7 +14,7 @@ import pytest
 from jobs.core.pace import Pace
 from jobs.errors import Denied, Throttled, Unavailable
 from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import TRIES, persist, retry
+from jobs.s3.retries import TRIES, persist, promptly, retry
 
 
 @pytest.fixture(autouse=True)
@@ -137,3 +139,22 @@ def test_what_persists_outlives_a_failure_of_minutes(
     with pytest.raises(StopIteration if is_answered else Unavailable):
         asked.send(None)
     assert now[0] >= min(healed_after, 300.0)
+
+
+def test_work_that_is_called_off_before_it_begins_was_never_made() -> None:
+    """Ctrl-C may come then. A request that was made and not awaited would be warned of on the terminal."""
+    begun: list[str] = []
+
+    async def work() -> None:
+        begun.append("work")
+
+    async def run() -> None:
+        waiting = asyncio.ensure_future(promptly(work, "the ledger"))
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        asyncio.run(run())
+        gc.collect()
+    assert begun == []
