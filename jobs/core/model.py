@@ -11,9 +11,10 @@ from jobs.core import bucket_names
 from jobs.errors import UsageError
 
 NULL_VERSION = "null"
-FOUND_DAMAGED = "damaged:etag="
 """The version id of an object that was written while its bucket's versioning was off or
 suspended."""
+FOUND_DAMAGED = "damaged:etag="
+"""How the word of `source_attested` begins that names a damaged source by its ETag."""
 LATEST_SECONDS = 253_402_300_799.0
 """The last second of the year 9999 in UTC: what is later has no date."""
 

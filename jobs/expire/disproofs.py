@@ -1,8 +1,9 @@
-"""Disproofs: findings of verify runs that void earlier proofs of a replica.
+"""Disproofs: findings of runs that void earlier proofs of a replica.
 
 A verify run that found a copy wrong or missing voids each proof of that copy that is not surely
-newer. Runs count while they work and when they were stopped, too. The ledger's times come from the
-clocks of workers, so a proof is as old as it may be, and a disproof as new as it may be.
+newer. So does a reconciliation, where checksums of the contents differ. Runs count while they work
+and when they were stopped, too. The ledger's times come from the clocks of workers, so a proof is
+as old as it may be, and a disproof as new as it may be.
 
 | the disproof looked at         | a newer proof by                              | the copy counts |
 |--------------------------------|-----------------------------------------------|-----------------|
@@ -31,14 +32,17 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.core.model import NULL_VERSION
+from jobs.core.category import CHECKSUMS_DIFFER, Category
+from jobs.core.model import NULL_VERSION, ObjectRef
 from jobs.core.outcome import Evidence, Status
 from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError, NotFound
 from jobs.expire.rules import PROOFS
 from jobs.ledger.agreement import run_job
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.runs.folding import open_fold
+from jobs.s3.downloads import download
+from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import parquet, quoted
 
@@ -53,16 +57,20 @@ DISPROOFS = {
 """Job → the outcomes that say that a copy is wrong or missing, or that its original is damaged, so
 that nothing shows whether the copy is right. What a replicate run misses is the original."""
 
+COMPARISON = "reconcile"
+"""The job whose rows of different checksums are disproofs, too: by bytes."""
+
 _FINDINGS = """
-    run_id VARCHAR, is_disproof BOOLEAN, by_bytes BOOLEAN, earliest DOUBLE, latest DOUBLE, reason VARCHAR,
+    run_id VARCHAR, is_disproof BOOLEAN, by_bytes BOOLEAN, earliest DOUBLE, latest DOUBLE, objection VARCHAR,
     key VARCHAR, version_id VARCHAR, etag VARCHAR, copy_bucket VARCHAR, copy_key VARCHAR, copy_version_id VARCHAR,
     copy_etag VARCHAR
 """
-"""What runs found of copies. `earliest` and `latest` (epoch seconds): between which it was found."""
+"""What runs found of copies. `earliest` and `latest` (epoch seconds): between which it was found.
+`objection`: what a disproof says against the proofs that it voids."""
 
 
 async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Give an objection to each row of the connection's table `proven` that a verify run voids.
+    """Give an objection to each row of the connection's table `proven` that a disproof voids.
 
     `bucket`: that of the originals. Raises LedgerError where a run cannot be read, or has lost
     outcomes, since it may have found anything.
@@ -71,8 +79,11 @@ async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connect
     if not buckets:
         return
     folder.mkdir()
-    runs = await _find_runs(ledger, bucket, {str(found) for (found,) in buckets})
+    concerned = await _find_runs(ledger, bucket, {str(found) for (found,) in buckets})
     connection.execute(f"CREATE TABLE findings ({_FINDINGS})")
+    for spec, report in (each for each in concerned if each[0].job == COMPARISON):
+        await _add_differences(ledger, spec, report, folder / f"differences-{spec.run_id}.parquet", connection)
+    runs = [each for each in concerned if each[0].job != COMPARISON]
     doubting = [(spec, report) for spec, report in runs if not _is_clean(spec.job, report)]
     for spec, report in doubting:
         scratch, statuses = folder / f"disproofs-{spec.run_id}", DISPROOFS[spec.job]
@@ -80,9 +91,7 @@ async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connect
         if found < (counted := _counted(report, statuses)):
             raise LedgerError(
                 f"{ledger.uri(spec.run_id)} has lost outcomes. Rows that are wrong, missing or damaged: {counted:,} by "
-                f"its report, {found:,} by its outcomes. So nobody knows which originals have a good "
-                "copy. Put its files in outcomes/ back, if the ledger's bucket keeps versions, and let no lifecycle "
-                "rule remove files of the ledger. Else verify everything again with --deep, then remove that folder"
+                f"its report, {found:,} by its outcomes. {_ADVICE.format('files in outcomes/')}"
             )
     (count,) = connection.execute("SELECT count(*) FROM findings").fetchone() or (0,)
     if not count:
@@ -90,6 +99,13 @@ async def object_to_disproved(ledger: Ledger, bucket: str, folder: Path, connect
     for spec, _ in runs:
         await _add_findings(ledger, spec, folder / f"proofs-{spec.run_id}", connection, PROOFS[spec.job])
     await asyncio.to_thread(_object, connection)
+
+
+_DIFFERING = (Category.DIFFERENT, Category.STALE)
+_ADVICE = (
+    "So nobody knows which originals have a good copy. Put its {} back, if the ledger's bucket keeps versions, and let "
+    "no lifecycle rule remove files of the ledger. Else verify everything again with --deep, then remove that folder"
+)
 
 
 async def _find_runs(
@@ -111,7 +127,7 @@ async def _find_runs(
         )
         return (spec, await ledger.report(run_id)) if is_concerned else None
 
-    run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in DISPROOFS]
+    run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in {*DISPROOFS, COMPARISON}]
     found = await gather_bounded(look, run_ids, READS)
     return [each for each in found if each is not None]
 
@@ -131,6 +147,47 @@ def _counted(report: dict[str, Any] | None, statuses: frozenset[Status]) -> int:
     outcomes = (report or {}).get("outcomes")
     counts = [outcomes.get(status) for status in statuses] if isinstance(outcomes, dict) else []
     return sum(count for count in counts if isinstance(count, int))
+
+
+async def _add_differences(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any] | None, path: Path, connection: duckdb.DuckDBPyConnection
+) -> None:
+    """Add the rows of a comparison whose checksums differ, if they are about a row of `proven`.
+
+    Where S3 computed the checksums at rest, nothing else sees the bytes: S3 shows the copy's ETag
+    and stored checksums as they were.
+    """
+    categories = (report or {}).get("categories")
+    counted = [categories.get(each) or {} for each in _DIFFERING] if isinstance(categories, dict) else []
+    rows = sum(each.get("rows") or 0 for each in counted)
+    if report is not None and not rows:
+        return
+    place = ledger.location.join(f"runs/{spec.run_id}/{DIFFERENCES}")
+    ref = ObjectRef(place.bucket, place.key)
+    info = await find(ledger.store, ref)
+    if info is None:
+        if rows:
+            raise LedgerError(f"{ledger.uri(spec.run_id)} has lost its differences. {_ADVICE.format(DIFFERENCES)}")
+        return  # it was ended before it compared
+    await download(ledger.store, ref, path)
+    await asyncio.to_thread(
+        connection.execute,
+        f"""
+        INSERT INTO findings BY NAME
+        FROM (
+            SELECT {quoted(spec.run_id)} AS run_id, true AS is_disproof, true AS by_bytes,
+                   {min(spec.created_at, info.last_modified)} AS earliest,
+                   {max(spec.created_at, info.last_modified)} AS latest,
+                   {_objection_sql(spec, "disproved its copy", _REPORT + spec.run_id)}
+                   AS objection,
+                   key, version_id, source_etag AS etag, {quoted(spec.destination.location.bucket)} AS copy_bucket,
+                   destination_key AS copy_key, destination_version_id AS copy_version_id,
+                   destination_etag AS copy_etag
+            FROM {parquet(path)}
+            WHERE category IN ({_listed(_DIFFERING)}) AND starts_with(reason, {quoted(CHECKSUMS_DIFFER)})
+        ) SEMI JOIN proven USING (key, copy_bucket, copy_key)
+        """,
+    )
 
 
 async def _add_findings(
@@ -161,7 +218,11 @@ async def _add_findings(
             COPY (
                 SELECT {quoted(spec.run_id)} AS run_id, status IN ({_listed(DISPROOFS[spec.job])}) AS is_disproof,
                        {_by_bytes_sql(spec)} AS by_bytes, least(epoch(finished_at), written_at) AS earliest,
-                       greatest(epoch(finished_at), written_at) AS latest, reason, key, version_id, etag,
+                       greatest(epoch(finished_at), written_at) AS latest, CASE
+                       WHEN status = {quoted(Status.DAMAGED.value)} THEN
+                       {_objection_sql(spec, "found the original damaged", _RESTORE)}
+                       ELSE {_objection_sql(spec, "disproved its copy", _RETRY + spec.run_id)} END AS objection,
+                       key, version_id, etag,
                        {quoted(spec.destination.location.bucket)} AS copy_bucket, {copy_key_sql(spec)} AS copy_key,
                        destination_version_id AS copy_version_id, destination_etag AS copy_etag
                 FROM folded JOIN {parquet(times)} USING (file) WHERE status IN ({_listed(statuses)})
@@ -174,6 +235,17 @@ async def _add_findings(
     )
     (count,) = connection.execute(f"SELECT count(*) FROM {parquet(rows)}").fetchone() or (0,)
     return int(count)
+
+
+_REPORT = "see what helps with sealift runs report "
+_RETRY = "copy it again with sealift runs retry "
+_RESTORE = "compare it with the copy, and restore it from what is right"
+
+
+def _objection_sql(spec: RunSpec, found: str, advice: str) -> str:
+    """What the run `found`, with the row's `reason`, and what helps."""
+    head = quoted(f"run {spec.run_id} {found} (")
+    return f"{head} || coalesce(reason, '') || {quoted(f'), and no run has proven it as well since: {advice}')}"
 
 
 def _by_bytes_sql(spec: RunSpec) -> str:
@@ -234,18 +306,15 @@ def _object(connection: duckdb.DuckDBPyConnection) -> None:
             JOIN findings AS good ON {is_same}
             WHERE NOT good.is_disproof AND good.earliest > bad.latest AND (good.by_bytes OR NOT bad.by_bytes)
         )
-        SELECT proof, arg_max(run_id, latest) AS run_id, arg_max(reason, latest) AS reason,
-               bool_or(by_bytes) AS by_bytes
+        SELECT proof, arg_max(objection, latest) AS objection, bool_or(by_bytes) AS by_bytes
         FROM doubted ANTI JOIN restored USING (proof, finding) JOIN findings ON findings.rowid = finding
         GROUP BY proof;
         UPDATE proven SET objection =
-            'run ' || voided.run_id || ' disproved its copy (' || voided.reason || '), and no run has proven it as '
-            || 'well since: copy it again with sealift runs retry ' || voided.run_id
-            || CASE WHEN by_bytes THEN ', or verify it with --deep' ELSE '' END
+            voided.objection || CASE WHEN by_bytes THEN ', or verify it with --deep' ELSE '' END
         FROM voided WHERE proven.rowid = voided.proof AND proven.objection IS NULL
         """
     )
 
 
-def _listed(statuses: Iterable[Status]) -> str:
-    return ", ".join(quoted(status.value) for status in sorted(statuses))
+def _listed(words: Iterable[Status | Category]) -> str:
+    return ", ".join(quoted(word.value) for word in sorted(words))

@@ -40,6 +40,8 @@ from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import upload_file
 from jobs.tables.rows import read_outcome_numbers, read_row_numbers
 
+DIFFERENCES = "differences/00000.parquet"
+"""The file of a reconciliation with the rows that are neither the same nor excluded."""
 WRITE_TRIES = 6
 T = TypeVar("T")
 

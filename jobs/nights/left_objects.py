@@ -16,9 +16,8 @@ from jobs.core.category import Category
 from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import Status
 from jobs.errors import LedgerError, NotFound
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.nights.calendar import Stage
-from jobs.reconcile.run import DIFFERENCES
 from jobs.runs.request import failures_of
 from jobs.s3.downloads import download
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from jobs.core.category import Category
+from jobs.core.category import CHECKSUMS_DIFFER, Category
 from jobs.core.evidence import is_md5
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef
 from jobs.core.pace import Pace
@@ -29,7 +29,7 @@ from jobs.errors import (
     Throttled,
     Unavailable,
 )
-from jobs.reconcile.rules import CHECKSUMS_DIFFER, Facts, judge
+from jobs.reconcile.rules import Facts, judge
 from jobs.reconcile.rules_sql import judgements
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import retry

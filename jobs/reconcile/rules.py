@@ -15,7 +15,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
-from jobs.core.category import FINDINGS, Category
+from jobs.core.category import CHECKSUMS_DIFFER, FINDINGS, Category
 from jobs.core.evidence import is_md5
 from jobs.core.model import Checksum
 
@@ -90,7 +90,6 @@ def _rule(when: str, category: Category | None, reason: str = "") -> Rule:
 
 _DIFFERS = None  # stale or different, whichever the times say
 
-CHECKSUMS_DIFFER = "checksums differ"
 OLDER_ON_TOP = "a copy of an older version is on top"
 
 COMPARISON = (

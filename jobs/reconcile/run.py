@@ -17,7 +17,7 @@ from jobs.core.model import Location, ObjectVersion, Route, overlap
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import UsageError
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.reconcile.repair_advice import DIFFERENT, REPAIR
 from jobs.reports.document import Comparison, summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Freshness, Reconciliation
 
 SHOWN_FINDINGS = 1_000
-DIFFERENCES = "differences/00000.parquet"
 """The run's file of all rows that are neither the same nor excluded."""
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 

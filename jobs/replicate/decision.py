@@ -119,12 +119,16 @@ def decide(
         return Action(trace=True)
     if origin is Origin.OLDER_VERSION:
         return Action(copy=True, replaces=destination.etag)
-    return Action(status=Status.CHANGED, reason=f"{_UNDATED} ({verdict.reason})")
+    return Action(status=Status.CHANGED, reason=f"{_UNSURE if verdict.is_copy_intact else _UNDATED} ({verdict.reason})")
 
 
 _UNDATED = (
     "the destination differs, and which is newer is unknown: the source was uploaded in parts, S3 dates it by the "
     "beginning of the upload, and the destination's object is no copy of an older version of it: "
     "replace it with --overwrite always, or verify and retry that run"
+)
+_UNSURE = (
+    "one of the two is wrong, and nothing shows which: compare both, then restore the source from what is right, "
+    "or replace the copy with --overwrite always"
 )
 _ARCHIVED = "the source must be restored from its archive class first"

@@ -31,7 +31,7 @@ from jobs.replicate.decision import Origin, Overwrite, decide
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, compare_and_blame, damage_of
 from jobs.s3.copying import Copier, CopyOptions
-from jobs.s3.lookup import find, key_history
+from jobs.s3.lookup import find, is_current_version, key_history
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -238,7 +238,7 @@ class Replicate:
             is_below = at is not None and index == newest and (newest, top) not in matching
             if row.is_found_damaged and (damaged := await self._guarded(row, self._still_damaged(row))):
                 outcome = damaged
-            elif is_below and current and await self._is_covered(row):
+            elif is_below and current and await self._belongs_on_top(row):
                 is_older = any((older, top) in matching for older in range(newest))
                 outcome = await self._guarded(row, self._bring_on_top(row, current, is_older=is_older))
             elif at is not None:
@@ -253,15 +253,10 @@ class Replicate:
             outcomes.append(outcome)
         return outcomes
 
-    async def _is_covered(self, row: ObjectVersion) -> bool:
-        """True if the row is the source's current version, so that its copy belongs on top.
-
-        Asked of a row whose copy lies below another version: readers of the copies get that one.
-        """
-        now = await find(self.source, self.route.source_of(row)._replace(version_id=None))
-        if now is None or row.is_delete_marker:
-            return now is None and row.is_delete_marker
-        return (row.version_id or NULL_VERSION, row.etag) == (now.version_id or NULL_VERSION, row.etag and now.etag)
+    async def _belongs_on_top(self, row: ObjectVersion) -> bool:
+        """Asked of a row whose copy lies below another version, which readers of the copies get."""
+        ref = self.route.source_of(row)
+        return await is_current_version(self.source, ref, row.etag, is_delete_marker=row.is_delete_marker)
 
     async def _bring_on_top(self, row: ObjectVersion, current: Listed, *, is_older: bool) -> Outcome:
         """Copy the source's current version once more, above what covers its copy.

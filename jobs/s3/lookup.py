@@ -27,6 +27,17 @@ async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:
         return None
 
 
+async def is_current_version(store: Store, ref: ObjectRef, etag: str | None, *, is_delete_marker: bool) -> bool:
+    """Return True if a version is its key's current one, by one HEAD.
+
+    An `etag` of None fits any. Some servers leave the id of a null version out.
+    """
+    now = await find(store, ref._replace(version_id=None))
+    if now is None or is_delete_marker:
+        return now is None and is_delete_marker
+    return (ref.version_id or NULL_VERSION) == (now.version_id or NULL_VERSION) and etag in (None, now.etag)
+
+
 async def see_on_top(store: Store, target: ObjectRef, written: Written) -> ObjectInfo | None:
     """The current object after a write in parts, which has to be what was written, by one HEAD.
 

@@ -28,7 +28,7 @@ from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, Precondi
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS
 from jobs.s3.compare_bytes import ContentSide, check_content, compare_and_blame, hash_content
-from jobs.s3.lookup import find, key_history
+from jobs.s3.lookup import find, is_current_version, key_history
 from jobs.s3.store import Store
 from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
 from jobs.verify.copied_rows import CopiedRows
@@ -283,13 +283,8 @@ class Verify:
         That is right if the source has a newer version, too. Else a reader of the copies does not
         get the source's current version.
         """
-        now = await find(self.source, self.route.source_of(row)._replace(version_id=None))
-        is_current = (
-            row.is_delete_marker
-            if now is None
-            else (row.version_id or NULL_VERSION) == (now.version_id or NULL_VERSION) and row.etag in (None, now.etag)
-        )
-        if not is_current:
+        ref = self.route.source_of(row)
+        if not await is_current_version(self.source, ref, row.etag, is_delete_marker=row.is_delete_marker):
             return outcome
         if top.is_delete_marker:
             return Outcome.of(row, Status.MISSING, "its copy lies below a delete marker of the destination")

@@ -115,7 +115,7 @@ class _World:
         return data.decode()
 
     def sealift(self, *arguments: str, exits: int = 0) -> dict[str, Any]:
-        """Run the command as a user would; its document."""
+        """Run the command as a user would. Returns its document."""
         command = [sys.executable, "-m", "jobs", *arguments, "--json"]
         done = subprocess.run(command, env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode != exits:

@@ -30,7 +30,7 @@ NO_CHROMIUM = "THE SITE HAS NO SCREENSHOTS: Chromium is not on this machine (apt
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Replace the photographs in a folder; 1 if Chromium is missing where the environment requires it."""
+    """Replace the photographs in a folder. Returns 1 if Chromium is missing and the environment requires it."""
     folder = Path(arguments[0])
     for earlier in folder.glob("*.png"):
         earlier.unlink()

@@ -20,7 +20,7 @@ from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import LedgerError
 from jobs.expire.disproofs import object_to_disproved
 from jobs.expire.proofs import PROVEN, add_proofs
-from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
@@ -31,7 +31,10 @@ SIDES = Side(Location("docs", "in/")), Side(Location("copies", "out/"))
 
 
 class Run(NamedTuple):
-    """A run over one key. `second`: when S3 received its outcome, after noon; `said`: when the worker said it was."""
+    """A run over one key. `second`: when S3 received its outcome, after noon.
+
+    `said`: when the worker said it was.
+    """
 
     name: str
     second: float
@@ -108,14 +111,45 @@ async def write(books: Books, run: Run) -> RunSpec:
     return spec
 
 
-def objection(folder: Path, proving: Run, *others: Run) -> str | None:
+COMPARISON_RUN = "20250615T150640Z-reconcile-abcdef"
+DIFFERENT = {"key": "in/k", "category": "different", "reason": "checksums differ"}
+COUNTED = {"categories": {"different": {"rows": 1, "bytes": 1}, "stale": {"rows": 0, "bytes": 0}}}
+
+
+class Compared(NamedTuple):
+    """A reconciliation whose only difference is `row`. `second`: when it was written, after noon."""
+
+    second: float = 20
+    row: Mapping[str, Any] = DIFFERENT
+    report: Mapping[str, Any] | None = COUNTED
+    has_differences: bool = True
+
+    async def write(self, books: Books) -> None:
+        books.now, ledger = NOON + self.second, books.ledger
+        await ledger.create(RunSpec(COMPARISON_RUN, "reconcile", NOON, *SIDES, "m", {}))
+        columns = {
+            "destination_key": "out/k",
+            "version_id": None,
+            "destination_version_id": None,
+            "source_etag": "e",
+            "destination_etag": "e",
+            **self.row,
+        }
+        table = pa.table({name: pa.array([value], pa.string()) for name, value in columns.items()})
+        if self.has_differences:
+            await ledger.write_file(COMPARISON_RUN, DIFFERENCES, write_parquet(table), "application/octet-stream")
+        if self.report is not None:
+            await ledger.publish_report(COMPARISON_RUN, dict(self.report))
+
+
+def objection(folder: Path, proving: Run, *others: Run | Compared) -> str | None:
     """The objection to the proof of `proving`, beside other runs in the ledger."""
 
     async def look() -> str | None:
         books = Books()
         spec = await write(books, proving)
         for run in others:
-            await write(books, run)
+            await (run.write(books) if isinstance(run, Compared) else write(books, run))
         connection = duckdb.connect()
         connection.execute(f"CREATE TABLE proven ({PROVEN})")
         await add_proofs(books.ledger, spec, folder / "proofs", connection)
@@ -303,3 +337,68 @@ def test_a_run_that_lost_what_its_report_counts_ends_the_plan(tmp_path: Path, lo
             await object_to_disproved(books.ledger, "docs", tmp_path / "disproofs", connection)
 
     asyncio.run(look())
+
+
+def test_a_reconciliation_whose_checksums_differ_voids_a_proof(tmp_path: Path) -> None:
+    """Checksums at rest see bytes that the copy's ETag and stored checksums do not show."""
+    found = objection(tmp_path, COPIED, Compared())
+    assert found == (
+        f"run {COMPARISON_RUN} disproved its copy (checksums differ), and no run has proven it as well since: "
+        f"see what helps with sealift runs report {COMPARISON_RUN}, or verify it with --deep"
+    )
+
+
+@pytest.mark.parametrize(
+    "comparison",
+    [
+        Compared(row={**DIFFERENT, "category": "stale"}, report={"categories": {"stale": {"rows": 1, "bytes": 1}}}),
+        Compared(row={**DIFFERENT, "reason": "checksums differ; replication FAILED"}),
+        Compared(report=None),  # it was killed before it reported
+        Compared(row={**DIFFERENT, "source_etag": "of a later original"}),  # the same copy
+    ],
+)
+def test_it_voids_the_proof_whenever_it_may_be_about_that_copy(tmp_path: Path, comparison: Compared) -> None:
+    assert objection(tmp_path, COPIED, comparison) is not None
+
+
+def test_a_copy_that_was_made_after_a_reconciliation_is_not_voided_by_it(tmp_path: Path) -> None:
+    assert objection(tmp_path, COPIED, Compared(second=5)) is None
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {**DIFFERENT, "reason": "sizes differ"},  # of an object that the proof is not about: HEAD shows it
+        {**DIFFERENT, "category": "missing"},
+        {**DIFFERENT, "category": "in flight"},
+        {**DIFFERENT, "key": "in/other"},
+        {**DIFFERENT, "destination_key": "elsewhere/k"},
+        {**DIFFERENT, "source_etag": "another", "destination_etag": "another"},
+    ],
+)
+def test_other_differences_void_nothing(tmp_path: Path, row: Mapping[str, Any]) -> None:
+    assert objection(tmp_path, COPIED, Compared(row=row)) is None
+
+
+def test_only_the_bytes_or_a_new_copy_answer_a_reconciliation(tmp_path: Path) -> None:
+    copied_again = COPIED._replace(name="4-copy", second=40)
+    for number, (run, is_answer) in enumerate([(VERIFIED, False), (DEEP, True), (copied_again, True)]):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        assert (objection(folder, COPIED, Compared(), run) is None) == is_answer
+
+
+def test_a_reconciliation_that_lost_its_differences_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(LedgerError, match="has lost its differences"):
+        objection(tmp_path, COPIED, Compared(has_differences=False))
+    (tmp_path / "other").mkdir()
+    without = {"categories": {"different": {"rows": 0, "bytes": 0}, "missing": {"rows": 3, "bytes": 3}}}
+    assert objection(tmp_path / "other", COPIED, Compared(report=without, has_differences=False)) is None
+
+
+def test_of_a_damaged_original_the_advice_is_about_the_original(tmp_path: Path) -> None:
+    found = objection(tmp_path, COPIED, DAMAGED)
+    assert found is not None
+    assert f"run {DAMAGED.run_id} found the original damaged" in found
+    assert "restore it from what is right, or verify it with --deep" in found
+    assert "runs retry" not in found  # a damaged source is never copied

@@ -209,7 +209,7 @@ CRC, OTHER_CRC = Checksum("CRC32", "a"), Checksum("CRC32", "b")
     ],
 )
 def test_all_that_is_comparable_has_to_agree(source, destination, category, reason):
-    """Whoever changes content can keep its CRC. An ETag that may be that of a KMS key is no evidence."""
+    """Content can be changed so that its CRC stays. An ETag that may be that of a KMS key is no evidence."""
     for one, other in ((source, destination), (destination, source)):
         assert judge(one, other, horizon=HORIZON) == (category, reason, category == "different")
 

@@ -70,7 +70,7 @@ class Where(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """`kind` happens at request number `at` of those of `where`; `pick` decides what the kind leaves open."""
+    """`kind` happens at request number `at` of those of `where`. `pick` decides what the kind leaves open."""
 
     at: int
     kind: Kind
