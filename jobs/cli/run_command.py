@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Coroutine, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from jobs.aws.batch_arrays import WORK, Placement
@@ -16,7 +17,7 @@ from jobs.cli.texts import assumptions, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import SAVED, Plan, RunSpec
+from jobs.core.run import SAVED, Plan, RunSpec, Side
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
@@ -26,7 +27,8 @@ from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
-from jobs.s3.retries import address_of, promptly
+from jobs.s3.retries import promptly
+from jobs.s3.sessions import address_of
 
 SAMPLES = frozenset({"sample", "archives_of_other_samples"})
 """How a plan counts the rows of other slices."""
@@ -53,7 +55,7 @@ async def launch_and_report(
     if options.max_failures is not None:
         request = replace(request, options=dict(request.options) | {"max_failures": str(options.max_failures)})
     request = replace(request, options=dict(request.options) | options.rate_limits().options())
-    await promptly(ledger.check_bucket, f"the ledger {ledger.location}", address_of())
+    await promptly(ledger.check_bucket, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
     kind = kind_of(request)
     scheme, colon, named = (request.manifest or "").partition(":")
     if colon and scheme in ("run", "proven") and not kind.deletes:

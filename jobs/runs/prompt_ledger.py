@@ -10,9 +10,11 @@ from functools import partial
 from typing import Any, cast
 
 from jobs.core.model import Location
+from jobs.core.run import Side
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import open_ledger
-from jobs.s3.retries import address_of, promptly
+from jobs.s3.retries import promptly
+from jobs.s3.sessions import address_of
 from jobs.s3.store import Store
 
 
@@ -36,6 +38,7 @@ class _PromptStore:
             return send
 
         async def request(*arguments: Any, **named: Any) -> Any:
-            return await promptly(partial(send, *arguments, **named), f"the ledger {self._location}", address_of())
+            work, where = partial(send, *arguments, **named), partial(address_of, Side(self._location))
+            return await promptly(work, f"the ledger {self._location}", where)
 
         return request

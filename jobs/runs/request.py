@@ -31,8 +31,8 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
-from jobs.s3.retries import address_of, promptly
-from jobs.s3.sessions import account_of, are_apart, boto_client, open_side, open_store, service_of
+from jobs.s3.retries import promptly
+from jobs.s3.sessions import account_of, address_of, are_apart, boto_client, open_side, open_store, service_of
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -288,11 +288,11 @@ async def check_sides(
     where AWS has the buckets. Raises ConfigError, UsageError and StoreError.
     """
     answers = await asyncio.gather(
-        promptly(partial(_reached, "source", source), f"the source {source.location}", address_of(source)),
+        promptly(partial(_reached, "source", source), f"the source {source.location}", partial(address_of, source)),
         promptly(
             partial(_reached, destination_name, destination, all_versions=all_versions),
             f"the {destination_name} {destination.location}",
-            address_of(destination),
+            partial(address_of, destination),
         ),
         return_exceptions=True,
     )

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import random
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
 from jobs.config import Settings
 from jobs.core.pace import backoff_seconds
-from jobs.core.run import Side
 from jobs.errors import Conflict, StoreError, Unavailable
 
 PATIENCE_SECONDS = 30.0
@@ -80,10 +78,11 @@ async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], 
     return done
 
 
-async def promptly(work: Callable[[], Awaitable[T]], what: str, address: str = "") -> T:
+async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callable[[], str]) -> T:
     """Wait for work that needs an answer of `what`, at most `PATIENCE_SECONDS`.
 
-    In AWS Batch nobody waits, so it takes its time. Raises Unavailable.
+    `address`: where its requests go, for the message. In AWS Batch nobody waits, so the work takes
+    its time. Raises Unavailable.
     """
     if Settings.from_environment().in_batch:
         return await work()
@@ -95,12 +94,6 @@ async def promptly(work: Callable[[], Awaitable[T]], what: str, address: str = "
             "read",
             what,
             "NoAnswer",
-            f"nothing came {f'from {address} ' if address else ''}within {PATIENCE_SECONDS:.0f} s; "
+            f"nothing came from {address()} within {PATIENCE_SECONDS:.0f} s; "
             "check the endpoint and the network, then try again",
         ) from None
-
-
-def address_of(side: Side | None = None) -> str:
-    """Where the requests to a side go, as far as options and environment say. For messages."""
-    named = side.endpoint if side else None
-    return named or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL") or "S3"

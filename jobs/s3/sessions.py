@@ -115,11 +115,21 @@ class Service(NamedTuple):
 
 def service_of(side: Side) -> Service:
     """The service that `open_side` would reach. Raises ConfigError."""
+    address = _resolved(side)
+    return Service(address.service, address.partition is not None)
+
+
+def address_of(side: Side) -> str:
+    """Where the requests to a side go, for messages. Raises ConfigError."""
+    address = _resolved(side)
+    return str(address) if address.partition is None else "S3"
+
+
+def _resolved(side: Side) -> Endpoint:
     endpoint, region, profile = side.endpoint, side.region, side.profile
     found = _from_environment(os.environ) if profile is None else None
     found = found or _from_botocore(profile, needs_endpoint=endpoint is None, needs_credentials=False)
-    address = _endpoint(endpoint or found.endpoint, region or found.region or DEFAULT_REGION, found)
-    return Service(address.service, address.partition is not None)
+    return _endpoint(endpoint or found.endpoint, region or found.region or DEFAULT_REGION, found)
 
 
 def are_apart(source: Side, destination: Side) -> bool:

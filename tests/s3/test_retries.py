@@ -149,7 +149,7 @@ def test_work_that_is_called_off_before_it_begins_was_never_made() -> None:
         begun.append("work")
 
     async def run() -> None:
-        waiting = asyncio.ensure_future(promptly(work, "the ledger"))
+        waiting = asyncio.ensure_future(promptly(work, "the ledger", lambda: "S3"))
         waiting.cancel()
         await asyncio.gather(waiting, return_exceptions=True)
 
