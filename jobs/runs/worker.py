@@ -33,7 +33,7 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.failure_limits import GAVE_UP, FailureLimits
+from jobs.runs.failure_count import GAVE_UP, FailureCount
 from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
 
@@ -90,7 +90,7 @@ class WorkerLimits:
 
     `patience_seconds`: the worker gives up after so long without an answer from S3.
     `grace_seconds`: how long rows in flight may continue after a signal (Spot gives two minutes in
-    all). `max_failures`: how many rows may fail (`jobs.runs.failure_limits`).
+    all). `max_failures`: how many rows may fail (`jobs.runs.failure_count`).
     """
 
     in_flight: int = 512
@@ -142,7 +142,7 @@ class Worker:
     _settled: set[int] = field(default_factory=set, init=False)
     _in_flight: int = field(default=0, init=False)
     _broken: BaseException | None = field(default=None, init=False)
-    _failures: FailureLimits = field(init=False)
+    _failures: FailureCount = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
 
     def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
@@ -197,7 +197,7 @@ class Worker:
 
     async def _run(self) -> Progress:
         self._pace = Pace(self.limits.in_flight)
-        self._failures = FailureLimits(self.limits.max_failures)
+        self._failures = FailureCount(self.limits.max_failures)
         self._last_answer = self._last_checkpoint = self.elapsed()
         numbers = (self.plan or await self.ledger.plan(self.run_id)).row_numbers()[self.shard]
         await self._count_settled(numbers)

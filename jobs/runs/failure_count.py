@@ -1,4 +1,4 @@
-"""Failure limits: when an attempt ends because its rows fail. No I/O.
+"""The count of failures: when an attempt ends because its rows fail. No I/O.
 
 S3 Batch Operations ends a job when more than half of its tasks fail, once a thousand have been
 tried (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-job-status.html).
@@ -25,7 +25,7 @@ _KIND = re.compile(r"(?:gave up after \d+ tries: )?(\w+) .*?: (\w+)(?::|$)", re.
 
 
 @dataclass(slots=True)
-class FailureLimits:
+class FailureCount:
     """The counts of one attempt, and its limits.
 
     `has_good`: a row ended well, in this attempt or an earlier one.
