@@ -197,6 +197,7 @@ class Sorting:
 
 def _in_work_order(rows: pa.Table) -> pa.Table:
     """Rows by shard and key, versions oldest first. Undated ones come before the others."""
+    rows = rows.combine_chunks()  # a comparison within one chunk takes a third of the time
     time: Any = pc.fill_null(rows["last_modified"], pa.scalar(-(2**63), pa.int64()))
     order = rows.select(["shard", "key", "is_latest"]).append_column("time", time)
     reverse: Any = pc.negate(rows["place"])
