@@ -26,7 +26,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import jobs
-from tests.benchmarks import archives, bounds, peers, reconcile, restores, table, workloads
+from tests.benchmarks import archives, bounds, peers, planning, reconcile, restores, table, workloads
 from tests.benchmarks.data import Data
 from tests.benchmarks.late_server import Missing
 from tests.benchmarks.measure import Sample, measure
@@ -37,11 +37,12 @@ from tests.doubles.servers import Server, seaweedfs
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = ROOT / "build" / "bench"
-OFFLINE = workloads.OFFLINE | reconcile.WORKLOADS.keys()
+OFFLINE = workloads.OFFLINE | planning.WORKLOADS.keys() | reconcile.WORKLOADS.keys()
 LEDGERS = "bench-ledgers"
 ENDED_WELL = {"copied", "same", "deleted", "verified", "packed", "restored"}
 WORKLOADS = {
     **workloads.WORKLOADS,
+    **planning.WORKLOADS,
     **bounds.WORKLOADS,
     **reconcile.WORKLOADS,
     **archives.WORKLOADS,
@@ -89,14 +90,14 @@ def run_once(bench: Bench, workload: Workload, client: peers.Client, label: str)
 
 
 def _problem(bench: Bench, workload: Workload, client: peers.Client, sample: Sample, bucket: str) -> str:
-    if sample.exit_code:
+    if sample.exit_code != client.exit_code:
         lines = (sample.errors.strip() or sample.output.strip() or "no message").splitlines()
         if client.is_sealift and sample.output.startswith("{"):
             return f"exit {sample.exit_code}: outcomes {json.loads(sample.output).get('outcomes')}"
         return f"exit {sample.exit_code}: {' / '.join(lines[-3:])[-300:]}"
     if workload.expected is not None and (found := bench.data.count(bucket)) != workload.expected:
         return f"{found:,} of {workload.expected:,} objects arrived"
-    if client.is_sealift and sample.output.startswith("{"):
+    if client.is_sealift and not client.exit_code and sample.output.startswith("{"):
         if "the server ignores conditions" in sample.output:
             return "the server ignores conditions: Sealift looks before each write, which is not what is measured"
         outcomes = json.loads(sample.output).get("outcomes", {})

@@ -27,7 +27,8 @@ class Run:
 class Client:
     """A peer in one workload. `rounds_max` spares time where a peer is far behind.
 
-    `objects` is how many it works on, where that differs from the workload's number.
+    `objects` is how many it works on, where that differs from the workload's number. `exit_code`: how it has to end.
+    Where that is not 0, failed rows are a part of the work.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Client:
     environment: Mapping[str, str] = field(default_factory=dict)
     rounds_max: int = 99
     objects: int | None = None
+    exit_code: int = 0
 
     @property
     def is_sealift(self) -> bool:

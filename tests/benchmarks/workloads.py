@@ -314,42 +314,13 @@ def listing(bench: Bench) -> Workload:
     return Workload("listing", title, dataset.count, 0, clients, bench.environment, targets)
 
 
-def planning(bench: Bench) -> Workload:
-    rows = bench.scaled(1_000_000)
-    bench.data.key_file(bench.small())  # makes the bucket that the manifest names
-    manifest = bench.data.parquet_manifest(rows, 4096, bench.small().bucket)
-    clients = [peers.sealift_run("replicate", ["--manifest", manifest], "--dry-run")]
-    targets = [
-        Target("seconds", seconds, at_most=10),
-        Target("peak MiB of the largest process", peak_mib, at_most=500),
-    ]
-    title = f"Plan {rows:,} manifest rows (`replicate --dry-run`)"
-    return Workload("planning", title, rows, 0, clients, bench.environment, targets)
-
-
-def compact_planning(bench: Bench) -> Workload:
-    rows = [bench.scaled(count) for count in (1_000_000, 5_000_000)]
-    bench.data.key_file(bench.small())
-    clients = []
-    for count in rows:
-        manifest = bench.data.parquet_manifest(count, 4096, bench.small().bucket, months=24)
-        client = peers.sealift_run("compact", ["--manifest", manifest], "--dry-run", into="--archives")
-        clients.append(Client(f"{SEALIFT}, {count:,} rows", client.command, rounds_max=1, objects=count))
-    targets = [
-        Target("peak MiB of the largest process", peak_mib, at_most=500),
-        Target("seconds per million rows, of the shorter plan", seconds_per_million(rows[0]), at_most=2.5),
-    ]
-    title = f"Plan the compaction of {rows[0]:,} and {rows[-1]:,} manifest rows (`compact --dry-run`)"
-    return Workload("planning-compact", title, rows[-1], 0, clients, bench.environment, targets)
-
-
 def start(bench: Bench) -> Workload:
     clients = [Client(SEALIFT, lambda _: peers.sealift("--help"))]
     targets = [Target("seconds", seconds, at_most=0.3)]
     return Workload("help", "`sealift --help`", 1, 0, clients, bench.environment, targets)
 
 
-OFFLINE = {"help", "planning", "planning-compact"}
+OFFLINE = {"help"}
 """Workloads that hardly ask a server."""
 
 WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
@@ -362,7 +333,5 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "verify-large": lambda bench: _verify(bench, bench.large(), deep=False),
     "deep-large": lambda bench: _verify(bench, bench.large(), deep=True),
     "listing": listing,
-    "planning": planning,
-    "planning-compact": compact_planning,
     "late": late_copies,
 }
