@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.sampling import Sample
-from jobs.core.selection import FILTERS, Selection, matches_any, parse_age, parse_size, parse_when
+from jobs.core.selection import FILTERS, Selection, glob_pattern, matches_any, parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 
 NOW = 1_790_000_000.0
@@ -22,6 +22,7 @@ NOW = 1_790_000_000.0
         ("[ab]?", ["ax", "bx"], ["cx", "a"]),
         ("[!ab]", ["c", "!"], ["a", "b", "cc"]),
         ("[0-9a-c].txt", ["5.txt", "b.txt"], ["d.txt", "-.txt"]),
+        ("[ace]", ["a", "c", "e"], ["b", "d", "f"]),
         ("[]]", ["]"], ["[", ""]),
         ("[!]]", ["["], ["]"]),
         ("[z-a]", [], ["a", "m", "z", "-"]),
@@ -44,6 +45,10 @@ def test_globs_mean_what_they_mean_to_pythons_own_matcher(glob, key):
     assert matches_any((glob,), key) == fnmatch.fnmatchcase(key, glob)
 
 
+def test_stars_in_a_row_are_one_so_that_no_key_takes_long() -> None:
+    assert glob_pattern("a***b*") == "(?s:a.*b.*)"
+
+
 def test_no_glob_matches_nothing_and_one_of_several_is_enough():
     assert not matches_any((), "a")
     assert matches_any(("x", "a*"), "abc")
@@ -64,6 +69,7 @@ DROPPED = [
 TAKEN = [
     (Selection(), {}),
     (Selection(prefix="a/"), {"key": "a/b"}),
+    (Selection(include=("*.pdf", "*.txt")), {"key": "a.txt"}),
     (Selection(versions="all"), {"is_latest": False}),
     (Selection(versions="all"), {"is_delete_marker": True}),
     (Selection(min_size_bytes=10, max_size_bytes=10), {"size_bytes": 10}),
