@@ -51,10 +51,15 @@ class IndexedMember(NamedTuple):
 
 
 class DamagedIndex(NamedTuple):
-    """An archive whose index cannot be read, and why."""
+    """An archive whose index cannot be read, and why.
+
+    `record`: what an index said of the archive before. It is true of the archive while this has the
+    record's ETag.
+    """
 
     archive: Location
     reason: str
+    record: ArchiveRecord | None = None
 
 
 Damage = list[DamagedIndex]
@@ -145,7 +150,7 @@ class ArchiveIndex:
 
         async def look(record: ArchiveRecord) -> list[IndexedMember]:
             found: list[IndexedMember] = []
-            with collecting(damage, record.location):
+            with collecting(damage, record.location, record):
                 members = self._lookup(record.location, key, version_id)
                 found += [IndexedMember(record, member) async for member in members]
             return found
@@ -187,22 +192,28 @@ class ArchiveIndex:
     async def _records(
         self, bucket: str, entries: list[tuple[str, str]], damage: Damage | None, *, is_whole: bool
     ) -> list[ArchiveRecord]:
-        """The records of archives (key, ETag of its index), from the directory if it has them."""
+        """The records of archives (key, ETag of its index), from the directory if it has them.
+
+        The directory keeps what an index said before it was damaged.
+        """
         known = await self._directory(bucket)
+        earlier = {key: record for (key, _), record in known.items()}
         missing = [key for key, etag in entries if (key, etag) not in known]
 
         read_now: dict[str, ArchiveRecord] = {}
 
         async def read(key: str) -> None:
             archive = Location(bucket, key)
-            with collecting(damage, archive):
+            with collecting(damage, archive, earlier.get(key)):
                 read_now[key] = _record(await self._open(archive), archive)
 
         await gather_bounded(read, missing, READS_IN_FLIGHT)
         whole = {(key, etag): known.get((key, etag)) or read_now.get(key) for key, etag in entries}
         records = {name: record for name, record in whole.items() if record is not None}
-        if missing or (is_whole and len(known) != len(records)):
-            await self._write_directory(bucket, records if is_whole else known | records)
+        unread = {key for key, etag in entries if (key, etag) not in records}
+        kept = {name: record for name, record in known.items() if not is_whole or name[0] in unread} | records
+        if kept.keys() != known.keys():
+            await self._write_directory(bucket, kept)
         return list(records.values())
 
     async def _directory(self, bucket: str) -> dict[tuple[str, str], ArchiveRecord]:
@@ -248,14 +259,14 @@ def completed(record: ArchiveRecord, own_index: bytes) -> ArchiveRecord:
 
 
 @contextlib.contextmanager
-def collecting(damage: Damage | None, archive: Location) -> Iterator[None]:
+def collecting(damage: Damage | None, archive: Location, record: ArchiveRecord | None = None) -> Iterator[None]:
     """Add a DamagedArchive of the block to `damage` instead of raising it, if there is such a list."""
     try:
         yield
     except DamagedArchive as error:
         if damage is None:
             raise
-        damage.append(DamagedIndex(archive, str(error)))
+        damage.append(DamagedIndex(archive, str(error), record))
 
 
 def _keys(table: pa.Table) -> Any:

@@ -67,7 +67,9 @@ class RestoreCommand:
     bucket: str | None = option(
         "Only what was in this bucket, where archives are of several.", type=TextType(), metavar="NAME"
     )
-    skip_damaged: bool = flag("Restore without archives whose index is damaged. The report names them: exit code 3.")
+    skip_damaged: bool = flag(
+        "Also restore keys of which an archive whose index is damaged may hold a newer version. Exit code 3 anyway."
+    )
     destination: Location = option("Where the objects go.", type=LocationType(), required=True)
     in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.")
     tier: str = option(

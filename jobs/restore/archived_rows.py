@@ -39,7 +39,7 @@ async def archived_rows(
         whole = KeyRange(0, 0, 0, record.first_key, record.last_key)
         if not is_wanted(whole):
             continue
-        with collecting(damage, record.location):
+        with collecting(damage, record.location, record):
             async with aclosing(index.tables(record.location, prefix, is_wanted)) as tables:
                 async for table in tables:
                     taken = table

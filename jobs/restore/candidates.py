@@ -12,6 +12,7 @@ from jobs.ledger.agreement import begun_at
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
+from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from jobs.restore.pricing import records_of
 from jobs.runs.request import Request, failures_of
 from jobs.s3.sessions import are_apart, boto_client, open_side
@@ -40,6 +41,7 @@ class RestoreQuery:
         self.archives = Side.from_dict(named) if named else None
         self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
         self.damage: Damage = []
+        self._left_out: list[LeftOut] = []
         self._packed_at: dict[str, float] = {}
 
     async def records(self) -> dict[str, ArchiveRecord]:
@@ -49,7 +51,13 @@ class RestoreQuery:
             return {}
         of = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
         whole = await self.index.records(self.archives.location, self.damage)
-        self._check_damage()
+        if self.damage and not whole:
+            first = self.damage[0]
+            raise DamagedArchive(
+                f"no index below {self.archives.location} can be read: {first.archive}: {first.reason}. Rebuild them "
+                f"with: sealift archives reindex --archives {self.archives.location}"
+            )
+        self.damage = [each for each in self.damage if each.record is None or of in (None, each.record.source_bucket)]
         records = records_of(whole, self.archives.location, of)
         self._check_place({each.source_bucket for each in records.values()})
         # Not by their dates: an archive may have been copied since.
@@ -86,7 +94,7 @@ class RestoreQuery:
             found = list(records.values())
             async for batch in archived_rows(self.index, found, self.request.selection.prefix, sought, self.damage):
                 yield batch
-            self._check_damage()
+            await self._look_at_left_out(sought)
         if self.options["is_history"] and not self.is_retry:
             from jobs.ledger.expired_rows import expired_rows
 
@@ -101,15 +109,25 @@ class RestoreQuery:
                     yield batch
 
     def choose(self) -> Choose:
-        """The function that chooses one key's version."""
+        """The function that chooses one key's version. Called when all candidates were read."""
         at = self.options["at"]
         if self.is_retry:
             return lambda rows, archived: [*rows, *archived]
-        if self.keys or self.request.manifest:
-            return pick_asked
-        if at is None:
-            return lambda _, archived: _one(pick(archived[0]._replace(version_id=None, etag=None), archived))
-        return lambda rows, archived: _one(current_at(rows, archived, at, self._packed_at))
+        is_asked = bool(self.keys or self.request.manifest)
+        choose: Choose
+        if is_asked:
+            choose = pick_asked
+        elif at is None:
+            choose = _newest
+        else:
+            choose = self._current
+        if self.options.get("skip_damaged"):
+            return choose
+        is_dated = self.options.get("journal_since") is None
+        return SureChoice(choose, self._left_out, is_asked=is_asked, is_dated=is_dated, at=at)
+
+    def _current(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        return _one(current_at(rows, archived, self.options["at"], self._packed_at))
 
     def description(self) -> str:
         """Where the rows come from, for people."""
@@ -123,11 +141,19 @@ class RestoreQuery:
         places = [str(each.location) for each in (self.source, self.archives) if each is not None]
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
 
+    @property
+    def unsearched(self) -> Sequence[LeftOut]:
+        """The archives that cannot be searched and may hold what is wanted.
+
+        They are known when the candidates were read.
+        """
+        return self._left_out
+
     def left_out(self) -> dict[str, list[dict[str, str]]]:
         """The archives that were not searched, as an option of the run. A retry of rows that have
         been chosen keeps those of the first run.
         """
-        found = [{"archive": str(each.archive), "reason": each.reason} for each in self.damage]
+        found = [{"archive": str(each.archive), "reason": each.reason} for each in self._left_out]
         earlier = self.options.get(LEFT_OUT, [])
         return {LEFT_OUT: earlier if self.is_retry else found} if found or earlier else {}
 
@@ -147,18 +173,17 @@ class RestoreQuery:
         async for batch in manifest.batches:
             yield batch if self.is_retry else _forgetting_archives(batch)
 
-    def _check_damage(self) -> None:
-        """Raises DamagedArchive for a damaged index, unless the user restores without it.
-
-        Nobody knows which keys the archive holds. One of them may be the version that is wanted.
-        """
-        if self.damage and not self.options.get("skip_damaged"):
-            first, others = self.damage[0], len(self.damage) - 1
-            also = f" (and {others:,} more)" if others else ""
-            raise DamagedArchive(
-                f"the index of {first.archive}{also} is damaged: {first.reason}. Rebuild it with: sealift archives "
-                "reindex --archives URI. Or restore without what it holds: --skip-damaged"
-            )
+    async def _look_at_left_out(self, sought: Sequence[str] | None) -> None:
+        """Keep the archives that cannot be searched and may hold what is wanted."""
+        if self.archives is None:
+            return
+        left_out = await look_at_left_out(self.archives, self.damage)
+        prefix = self.request.selection.prefix
+        self._left_out += [
+            each
+            for each in left_out
+            if (each.may_hold_prefix(prefix) if sought is None else any(map(each.may_hold, sought)))
+        ]
 
     def _check_place(self, buckets: set[str]) -> None:
         """Raises UsageError for the original bucket as destination without --in-place."""
@@ -178,6 +203,10 @@ def _forgetting_archives(batch: pa.RecordBatch) -> pa.RecordBatch:
 
     place = batch.schema.get_field_index("archive")
     return batch.set_column(place, batch.schema.field(place), pa.nulls(batch.num_rows, pa.string()))
+
+
+def _newest(_: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+    return _one(pick(archived[0]._replace(version_id=None, etag=None), archived))
 
 
 def _one(version: ObjectVersion | None) -> list[ObjectVersion]:

@@ -247,7 +247,7 @@ async def plan_run(
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
-        for each in wanted.damage:
+        for each in wanted.unsearched:
             display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
         spec = draft.spec(wanted.description(), {**draft.ways(source), **wanted.left_out()}, source)
         prices = read_price_table(request.price_table)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.archives.index import ArchiveIndex
+from jobs.archives.index import ArchiveIndex, Damage
 from jobs.archives.index_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
@@ -289,3 +289,41 @@ def test_a_flipped_bit_among_the_rows_is_found_or_changes_nothing() -> None:
         assert found > 100
 
     on(store, work)
+
+
+async def spoil(index: ArchiveIndex, data: bytes) -> None:
+    place = ("ledger", "all/archives/cold/a.tar.parquet")
+    await index.store.put(*place, data, attributes=Attributes(), guard=UNGUARDED)
+
+
+def test_a_damaged_index_keeps_what_was_known_of_its_archive_until_it_is_rebuilt() -> None:
+    async def work(index: ArchiveIndex) -> None:
+        known = await publish(index, "a.tar", [member("k1"), member("k9")])
+        await publish(index, "b.tar", [member("z")])
+        await index.records()
+        await spoil(index, b"rubbish" * 9)
+        for _ in range(2):
+            damage: Damage = []
+            assert [str(each.location) for each in await index.records(damage=damage)] == ["s3://cold/b.tar"]
+            assert [(each.archive, each.record) for each in damage] == [(known.location, known)]
+        etag = await index.etag(known.location)
+        again = [member("k1")]
+        await index.publish(replace(record("a.tar", again), etag="other"), own_index(again), damaged_etag=etag)
+        await index.records()
+        await spoil(index, b"rubbish")
+        damage = []
+        await index.records(damage=damage)
+        assert [each.record.etag for each in damage if each.record] == ["other"]
+
+    on(MemoryStore(), work)
+
+
+def test_an_index_that_was_never_read_whole_says_nothing_of_its_archive() -> None:
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", [member("k")])
+        await spoil(index, b"rubbish")
+        damage: Damage = []
+        assert await index.records(damage=damage) == []
+        assert [each.record for each in damage] == [None]
+
+    on(MemoryStore(), work)

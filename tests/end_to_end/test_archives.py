@@ -100,10 +100,11 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert (verified.code, verified.document["outcomes"]) == (3, {"verified": 6, "unverifiable": 1})
     damaged.client.create_bucket(Bucket="back-again")
     wanted = ["restore", "--archives", archives, "--include", "*", "--destination", "s3://back-again", "--json"]
-    refused = damaged.sealift(*wanted)
-    assert refused.code == 10
-    assert "/packed/1/" in refused.stderr
-    assert "--skip-damaged" in refused.stderr
+    doubted = damaged.sealift(*wanted)
+    assert (doubted.code, doubted.document["outcomes"]) == (3, {"unrestorable": 4})
+    assert "may hold a newer version" in doubted.document["reasons"][0]["reason"]
+    assert "--skip-damaged" in doubted.document["reasons"][0]["reason"]
+    assert "/packed/1/" in doubted.document["left_out_archives"][0]["archive"]
     restored = damaged.sealift(*wanted, "--skip-damaged")
     assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
     assert "/packed/1/" in restored.stderr
@@ -120,6 +121,24 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert "no archive that can be searched has it" in one.document["reasons"][0]["reason"]
     again = damaged.sealift("runs", "retry", one.document["run_id"], "--json")
     assert (again.code, again.document["left_out_archives"]) == (3, [left_out])
+
+
+def test_what_the_archive_of_a_damaged_index_cannot_hold_is_restored(packed: World) -> None:
+    """An earlier index of the same archive said which keys are in it."""
+    packed.sealift("archives", "list")
+    (index_key,) = [key for key in index_keys(packed) if "/packed/1/" in key]
+    packed.client.put_object(Bucket=packed.ledger, Key=index_key, Body=b"rubbish" * 100)
+    packed.sealift("archives", "list")
+    packed.client.create_bucket(Bucket="back-in-part")
+    wanted = ["restore", "--archives", f"s3://{packed.destination}/packed", "--destination", "s3://back-in-part"]
+    restored = packed.sealift(*wanted, "--include", "*", "--json")
+    assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
+    assert "/packed/1/" in restored.document["left_out_archives"][0]["archive"]
+    named = packed.sealift(*wanted, "--key", "0/a.txt", "--key", "2/b.txt", "--json")
+    assert (named.code, named.document["outcomes"]) == (0, {"same": 2})
+    assert "left_out_archives" not in named.document
+    both = packed.sealift(*wanted, "--key", "0/a.txt", "--key", "1/a.txt", "--json")
+    assert (both.code, both.document["outcomes"]) == (3, {"same": 1, "unrestorable": 1})
 
 
 def test_a_cut_archive_without_any_index_is_salvaged(packed: World) -> None:

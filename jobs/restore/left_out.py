@@ -1,0 +1,137 @@
+"""Archives that a restore cannot search: what they may hold, and which answers they leave open.
+
+A damaged index is a result of its own archive. The others are restored from, except where this one
+may hold a newer version of the key. Nobody gets an older version without having asked for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs.core.histories import SKEW_SECONDS
+from jobs.core.model import Location, ObjectRef, ObjectVersion, is_exact
+from jobs.core.run import Side
+from jobs.errors import StoreError
+from jobs.restore.as_of import LEFT_OPEN, UNKNOWN
+from jobs.restore.as_of_journal import JOURNAL
+from jobs.s3.lookup import find
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.sessions import open_side
+from jobs.s3.store import Store
+
+if TYPE_CHECKING:
+    from jobs.archives.index import DamagedIndex
+    from jobs.restore.plan import Choose
+
+LOOKS_AT_ONCE = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """An archive whose index is damaged, and what bounds its members.
+
+    `first_key`, `last_key`: by an earlier index of the same archive. None: it may hold any key.
+    `written_at`: its members were written before. None: nobody knows.
+    """
+
+    archive: Location
+    reason: str
+    first_key: str | None = None
+    last_key: str | None = None
+    written_at: float | None = None
+
+    def may_hold(self, key: str) -> bool:
+        """True unless the key is not between the archive's first and last."""
+        return self.first_key is None or self.last_key is None or self.first_key <= key <= self.last_key
+
+    def may_hold_prefix(self, prefix: str) -> bool:
+        """True unless no key between the archive's first and last begins with the prefix."""
+        size = len(prefix)
+        is_known = self.first_key is not None and self.last_key is not None
+        return not is_known or (self.first_key or "")[:size] <= prefix <= (self.last_key or "")[:size]
+
+    def may_hold_newer(self, version: ObjectVersion) -> bool:
+        """True unless the archive was written before the version, with room for clocks that differ."""
+        return self.written_at is None or (version.last_modified or 0.0) <= self.written_at + SKEW_SECONDS
+
+
+async def look_at_left_out(side: Side, damage: Sequence[DamagedIndex]) -> list[LeftOut]:
+    """Return what bounds the members of each archive whose index is damaged, by one HEAD each."""
+    if not damage:
+        return []
+    store = open_side(side, max_in_flight=LOOKS_AT_ONCE)
+    try:
+        return await gather_bounded(lambda each: _look(store, each), damage, LOOKS_AT_ONCE)
+    finally:
+        await store.close()
+
+
+async def _look(store: Store, damaged: DamagedIndex) -> LeftOut:
+    """Return what bounds one archive. One that HEAD does not find may have held anything.
+
+    S3 dates an archive by the beginning of its upload, and its members were chosen before that.
+    """
+    archive, reason, record = damaged
+    try:
+        info = await retry(lambda: find(store, ObjectRef(*archive)))
+    except StoreError:
+        info = None
+    if info is None:
+        return LeftOut(archive, reason)
+    if record is None or record.etag != info.etag:
+        return LeftOut(archive, reason, written_at=info.last_modified)
+    return LeftOut(archive, reason, record.first_key, record.last_key, info.last_modified)
+
+
+@dataclass(frozen=True, slots=True)
+class SureChoice:
+    """`choose`, but `LEFT_OPEN` where one of the archives may hold a newer version of the key.
+
+    `is_asked`: rows without an archive name what is wanted. A version id is answered by exactly
+    that version. `is_dated`: a version that was written after an archive is newer than all in it.
+    `at`: as of when, see `current_at`.
+    """
+
+    choose: Choose
+    left_out: Sequence[LeftOut]
+    is_asked: bool
+    is_dated: bool
+    at: float | None
+
+    def __call__(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        """Return what is restored of one key."""
+        chosen = self.choose(rows, archived)
+        first = (*rows, *archived)[0]
+        holders = [each for each in self.left_out if each.may_hold(first.key)]
+        if not holders:
+            return chosen
+        if self.is_asked:
+            named = {row.version_id for row in rows if is_exact(row.version_id)}
+            return [
+                each if each.archive is None or each.version_id in named else self._decide(each, holders)
+                for each in chosen
+            ]
+        if chosen:
+            return [self._decide(each, holders) for each in chosen]
+        deletion = self._last_deletion(rows, archived)
+        is_sure = deletion is not None and self._decide(deletion, holders) is deletion
+        return [] if is_sure else [_open(first)]
+
+    def _decide(self, version: ObjectVersion, holders: Sequence[LeftOut]) -> ObjectVersion:
+        is_unrestorable = version.archive in UNKNOWN or (version.archive or "").startswith(JOURNAL)
+        is_newest = self.is_dated and not any(each.may_hold_newer(version) for each in holders)
+        return version if is_unrestorable or is_newest else _open(version)
+
+    def _last_deletion(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> ObjectVersion | None:
+        """Return the bucket's last delete marker until `at` by which nobody hid an object."""
+        hiding = {each.version_id for each in archived if each.is_delete_marker}
+        found = [each for each in rows if each.is_delete_marker and each.version_id not in hiding]
+        dated = [each for each in found if self.at is not None and (each.last_modified or 0.0) <= self.at]
+        return max(dated, key=lambda each: each.last_modified or 0.0, default=None)
+
+
+def _open(version: ObjectVersion) -> ObjectVersion:
+    """The row of a key of which nobody knows which version is wanted."""
+    return version._replace(version_id=None, etag=None, is_delete_marker=False, archive=LEFT_OPEN)
