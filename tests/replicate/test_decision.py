@@ -51,6 +51,17 @@ ACTIONS = {
     "damaged": (False, False, None, Status.DAMAGED),
 }
 
+REASONS = {
+    "missing": ["the source object is gone"],
+    "changed": ["now e2", "manifest says e1"],
+    "changed: it is in the way": ["at the destination", "CRC32 differs"],
+    "changed: it is newer": ["destination is newer"],
+    "changed: which is newer": ["which is newer is unknown", "--overwrite always", "CRC32 differs"],
+    "archived": ["must be restored"],
+    "damaged": ["the source is damaged"],
+}
+"""What a user reads of each ending. An action that goes on has no reason."""
+
 ROWS = [
     # source, destination, verdict, overwrite, action, why
     ("gone", "", "", "", "missing", "there is nothing to copy, and what is at the destination is not ours to judge"),
@@ -175,6 +186,8 @@ def test_every_row_is_decided_as_is_right(
                 expected = there.etag if replaces and there else None
                 decided = (result.copy, result.prove, result.replaces, result.status)
                 assert decided == (copy, prove, expected, status), why
+                assert [each for each in REASONS.get(action, []) if each not in result.reason] == []
+                assert bool(result.reason) == (action in REASONS)
                 tried += 1
     assert tried > 0
 
@@ -187,3 +200,26 @@ def test_an_outcome_that_is_no_copy_says_why() -> None:
     result = decide(ROW, SOURCES["there"], DESTINATIONS["as new or newer"], VERDICTS["different"])
     assert "newer" in result.reason
     assert "CRC32" in result.reason
+
+
+def test_a_row_without_an_etag_is_about_what_is_there_now() -> None:
+    assert decide(ObjectVersion(0, "key"), SOURCES["there"], None, None).copy
+
+
+def test_always_replaces_what_is_newer_as_well() -> None:
+    newer = DESTINATIONS["as new or newer"]
+    result = decide(ROW, SOURCES["there"], newer, VERDICTS["different"], Overwrite.ALWAYS)
+    assert (result.copy, result.replaces) == (True, "d1")
+
+
+def test_of_two_that_differ_where_the_copy_may_be_the_right_one_a_person_decides() -> None:
+    row = ROW._replace(etag=IN_PARTS)
+    there = DESTINATIONS["of unknown origin"]
+    result = decide(row, SOURCES["in parts"], there, VERDICTS["intact"], Overwrite.OLDER, Origin.UNKNOWN)
+    assert result.status is Status.CHANGED
+    assert "one of the two is wrong" in result.reason
+
+
+def test_two_objects_that_nobody_compared_are_not_decided() -> None:
+    with pytest.raises(ValueError, match="verdict"):
+        decide(ROW, SOURCES["there"], DESTINATIONS["there"], None)
