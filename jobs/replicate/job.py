@@ -226,7 +226,7 @@ class Replicate:
         target = self.route.target_of(rows[0])
         history = await key_history(self.destination, target.bucket, target.key)
         versions = await self._in_history(rows) if history else list(rows)
-        matching = await self._matching(versions, history)
+        matching, damage = await self._matching(versions, history)
         alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
         resume_at = first_missing(alignment)
         current = history[-1] if history else None
@@ -243,6 +243,8 @@ class Replicate:
                 outcome = await self._guarded(row, self._bring_on_top(row, current, is_older=is_older))
             elif at is not None:
                 outcome = self._already_same(row, history[at], matching[index, at])
+            elif index in damage:
+                outcome = Outcome.of(row, Status.DAMAGED, damage[index])
             elif index < resume_at:
                 reason = "a newer version is at the destination already; an older one cannot be put below it"
                 outcome = Outcome.of(row, Status.CHANGED, reason)
@@ -318,11 +320,15 @@ class Replicate:
 
     async def _matching(
         self, rows: Sequence[ObjectVersion], history: Sequence[Listed]
-    ) -> dict[tuple[int, int], Evidence]:
+    ) -> tuple[dict[tuple[int, int], Evidence], dict[int, str]]:
         """Return (index of a row, index of a destination version) → what proves that both are the
         same.
+
+        Also return index of a row → why it is not copied: its source is damaged, as a comparison of
+        bytes showed. Any of the copies may be its last intact one.
         """
         matching: dict[tuple[int, int], Evidence] = {}
+        damage: dict[int, str] = {}
         for s, row in enumerate(rows):
             for d, there in enumerate(history):
                 if row.is_delete_marker or there.is_delete_marker:
@@ -339,7 +345,9 @@ class Replicate:
                     verdict = await self._compare_versions(row, there)
                     if verdict.same:
                         matching[s, d] = verdict.evidence
-        return matching
+                    elif verdict.is_source_damaged:
+                        damage[s] = verdict.reason
+        return matching, damage
 
     async def _compare_versions(self, row: ObjectVersion, there: Listed) -> Verdict:
         ref, target = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)

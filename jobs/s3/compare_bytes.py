@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
-from jobs.core.evidence import Verdict
+from jobs.core.evidence import Verdict, compare
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
@@ -27,12 +27,13 @@ class ContentSide(NamedTuple):
 
 
 async def compare_content(
-    source: ContentSide, destination: ContentSide, budget: ByteBudget
+    source: ContentSide, destination: ContentSide, budget: ByteBudget, check: ContentCheck | None = None
 ) -> tuple[Verdict, str | None]:
     """Read both objects, pinned by ETag, and compare their bytes → verdict and `SHA256:base64` of
     the content.
 
-    The checksum is None when they differ. Raises PreconditionFailed when one changes meanwhile.
+    The checksum is None when they differ. `check` is updated with the source's bytes as far as both
+    are equal. Raises PreconditionFailed when one changes meanwhile.
     """
     if source.info.size_bytes != destination.info.size_bytes:
         sizes = f"{source.info.size_bytes} bytes at the source, {destination.info.size_bytes} at the destination"
@@ -54,6 +55,8 @@ async def compare_content(
                 offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
                 return Verdict(False, Evidence.CONTENT, f"content differs at byte {offset}"), None
             await _update(digest, ours)
+            if check is not None:
+                await _update(check, ours)
     return Verdict(True, Evidence.CONTENT), digest.spelled()
 
 
@@ -73,7 +76,7 @@ async def damage_of(side: ContentSide, budget: ByteBudget) -> str:
     async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
         async for data in ranges:
             await asyncio.to_thread(check.update, data)
-    return "its bytes are not those of the checksum, or the ETag, that S3 keeps of it" if check.is_refuted else ""
+    return _DAMAGED if check.is_refuted else ""
 
 
 async def compare_and_blame(
@@ -81,9 +84,16 @@ async def compare_and_blame(
 ) -> tuple[Verdict, str | None]:
     """Compare bytes as `compare_content` does. Where they differ, also say which side is damaged, as
     far as what S3 keeps of each tells.
+
+    Equal bytes prove nothing where the copy was made of a source that had rotted. What S3 keeps of
+    such a copy is not what it keeps of the source, so only then are the bytes checked against that.
     """
-    verdict, checksum = await compare_content(source, destination, budget)
+    check = None if compare(source.info, destination.info).same else ContentCheck(source.info)
+    verdict, checksum = await compare_content(source, destination, budget, check)
     if verdict.same is not False:
+        if check is not None and check.is_refuted:
+            reason = f"the source is damaged, and so is the copy: {_DAMAGED}"
+            return Verdict(False, Evidence.CONTENT, reason, is_source_damaged=True), None
         return verdict, checksum
     if damage := await damage_of(source, budget):
         return Verdict(False, Evidence.CONTENT, f"the source is damaged: {damage}", is_source_damaged=True), None
@@ -94,6 +104,7 @@ async def compare_and_blame(
     return verdict, checksum
 
 
+_DAMAGED = "its bytes are not those of the checksum, or the ETag, that S3 keeps of it"
 _EITHER = "and the copy's bytes are those that S3 keeps a checksum of, the source has none: either may be wrong"
 
 
@@ -134,7 +145,7 @@ async def _read(side: ContentSide, start: int, end: int) -> bytes:
     return body.data
 
 
-async def _update(digest: Hasher, data: bytes) -> None:
+async def _update(digest: Hasher | ContentCheck, data: bytes) -> None:
     if len(data) < 256 * 1024:
         digest.update(data)
     else:  # the hash functions let go of the interpreter lock, so the other ranges arrive meanwhile

@@ -238,12 +238,52 @@ def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:
     asyncio.run(scene())
 
 
-async def uploaded_in_parts(store: MemoryStore, pieces: tuple[bytes, ...]) -> ObjectVersion:
+@pytest.mark.parametrize("condemns", [False, True])
+def test_a_damaged_version_whose_copy_only_its_bytes_show_is_not_put_on_top_of_it(condemns: bool) -> None:
+    """The bytes were read and the damage was seen, and the version was copied as one without a copy."""
+
+    async def scene() -> None:
+        store = Pair(versioned=True)
+        written = await store.put("here", "k", GOOD, Attributes(), guard=UNGUARDED)
+        await uploaded_in_parts(store, (GOOD[:6], GOOD[6:]), "there")
+        store.rot("here", "k", ROTTEN)
+        row = ObjectVersion(0, "k", written.version_id, size_bytes=len(GOOD), etag=written.etag)
+        copy = (await store.head(ObjectRef("there", "k"))).etag
+        outcome = await store.replay(row._replace(condemned_etag=copy) if condemns else row)
+        assert outcome.status is Status.DAMAGED, outcome
+        assert "the source is damaged" in outcome.reason
+        assert await store.there() == GOOD
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+def test_a_copy_of_a_damaged_source_is_not_proven_by_its_bytes(versioned: bool) -> None:
+    """Both sides have the same bytes, and they are not those that S3 keeps a checksum of."""
+
+    async def scene() -> None:
+        store = Pair(versioned=versioned)
+        written = await store.put("here", "k", GOOD, Attributes(), guard=UNGUARDED)
+        store.rot("here", "k", ROTTEN)
+        await uploaded_in_parts(store, (ROTTEN[:6], ROTTEN[6:]), "there")
+        row = ObjectVersion(0, "k", written.version_id, size_bytes=len(GOOD), etag=written.etag, last_modified=1.0)
+        verified = await store.verify(row, deep=True, all_versions=versioned)
+        assert verified.status is Status.DAMAGED, verified
+        copy = (await store.head(ObjectRef("there", "k"))).etag
+        for known in (row, row._replace(condemned_etag=copy)):
+            retried = await (store.replay(known) if versioned else store.replicate(known))
+            assert retried.status is Status.DAMAGED, retried
+        assert "and so is the copy" in retried.reason
+
+    asyncio.run(scene())
+
+
+async def uploaded_in_parts(store: MemoryStore, pieces: tuple[bytes, ...], bucket: str = "here") -> ObjectVersion:
     """An object of which S3 keeps nothing that the whole content could be held against."""
-    upload = await store.create_multipart("here", "k", Attributes(), checksum_algorithm="SHA256", is_composite=True)
-    parts = [await store.put_part("here", "k", upload, number, data) for number, data in enumerate(pieces, 1)]
-    await store.complete_multipart("here", "k", upload, parts, guard=UNGUARDED)
-    info = await store.head(ObjectRef("here", "k"))
+    upload = await store.create_multipart(bucket, "k", Attributes(), checksum_algorithm="SHA256", is_composite=True)
+    parts = [await store.put_part(bucket, "k", upload, number, data) for number, data in enumerate(pieces, 1)]
+    await store.complete_multipart(bucket, "k", upload, parts, guard=UNGUARDED)
+    info = await store.head(ObjectRef(bucket, "k"))
     return ObjectVersion(0, "k", None, size_bytes=info.size_bytes, etag=info.etag, last_modified=info.last_modified)
 
 
