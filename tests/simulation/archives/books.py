@@ -12,7 +12,8 @@ from tests.simulation.archives.contents import at_its_place
 from tests.simulation.archives.copies import Copy
 from tests.simulation.archives.schedule import ARCHIVES
 from tests.simulation.copies.facts import stand
-from tests.simulation.copies.schedule import DESTINATION, SOURCE, Kind
+from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Kind
+from tests.simulation.engine.network import HITTING
 from tests.simulation.engine.processes import EPOCH
 
 if TYPE_CHECKING:
@@ -135,10 +136,10 @@ class ArchiveBooks:
             "restore": self._restored,
         }
         why = look[job](run_id, row, outcome) if job in look else ""
-        if outcome.status is Status.DENIED and not model.world.network.fired[Kind.DENIED]:
-            why = "nothing was denied"
-        if outcome.status is Status.FAILED and not sum(model.world.network.fired.values()):
-            why = "nothing went wrong"
+        if outcome.status is Status.DENIED and not self._was_struck(run_id, row, Kind.DENIED):
+            why = "nothing about its keys was denied"
+        if outcome.status is Status.FAILED and not self._was_struck(run_id, row) and not self._is_touched(run_id, row):
+            why = "nothing went wrong with its keys"
         if (
             outcome.status in (Status.KEPT, Status.WAITING, Status.UNRESTORABLE, Status.SKIPPED, Status.THAWING)
             and not outcome.reason
@@ -147,6 +148,26 @@ class ArchiveBooks:
         model.demand(
             not why, f"{outcome.status} is true", f"{run_id} {row.key} {row.version_id}: {why} ({outcome.reason})"
         )
+
+    def _keys_beside(self, run_id: str, row: ObjectVersion) -> set[str]:
+        """The keys of the rows that were handed to the job with this one: an archive's members fail together."""
+        return self.model.beside[run_id, row.row] | {row.key}
+
+    def _was_struck(self, run_id: str, row: ObjectVersion, *kinds: Kind) -> bool:
+        """Whether such a fault hit a request about the keys, an archive, an index or a tombstone."""
+        keys = self._keys_beside(run_id, row)
+        return any(
+            (bucket == SOURCE and (at in keys or PROBE in at))
+            or (bucket == DESTINATION and (at.startswith(ARCHIVES) or at.removeprefix(PREFIX) in keys or PROBE in at))
+            or (bucket == LEDGER and not at.startswith("x/runs/"))
+            for kind in kinds or HITTING
+            for bucket, at in self.model.world.network.hits.get(kind, ())
+        )
+
+    def _is_touched(self, run_id: str, row: ObjectVersion) -> bool:
+        """Whether others changed one of the keys, or an archive."""
+        keys = self._keys_beside(run_id, row)
+        return any(at in keys or at.startswith(ARCHIVES) for _, at in self.model.touches)
 
     def _compacted(self, run_id: str, row: ObjectVersion, outcome: Outcome) -> str:
         model = self.model

@@ -38,7 +38,7 @@ _MAKES = frozenset({"put", "copy", "complete_multipart"})
 
 
 class ArchiveModel(Model):
-    """Watches a schedule. `calls`: when a process began with a row's key; `makers`: whose run made a version."""
+    """Watches a schedule. `beside`: by run and row, the keys of the rows that the job got together."""
 
     schedule: ArchiveSchedule
 
@@ -50,7 +50,7 @@ class ArchiveModel(Model):
         self.last_copies = LastCopies(self)
         self.books = ArchiveBooks(self)
         self._records = Records(self, self.books.check)
-        self.calls: dict[tuple[Process, str], float] = {}
+        self.beside: dict[tuple[str, int], set[str]] = defaultdict(set)
         self.parts: dict[str, list[Request]] = defaultdict(list)
         self.touch_times: dict[tuple[str, str], float] = {}
 
@@ -171,8 +171,9 @@ class ArchiveModel(Model):
 
     def working(self, process: Process, rows: Sequence[ObjectVersion]) -> None:
         super().working(process, rows)
-        now = self.world.loop.time()
-        self.calls.update(((process, row.key), now) for row in rows)
+        keys = {row.key for row in rows}
+        for row in rows:
+            self.beside[process.run_id, row.row] |= keys
 
     def since(self, process: Process, key: str) -> float:
         """When the process took up a row of the key."""

@@ -8,7 +8,19 @@ from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 from jobs.core.enums import ArchiveFormat
-from tests.simulation.copies.schedule import FULL_EVERY, SOURCE, WEIGHTS, Fault, Kind, Put, Schedule, Step, Where, aimed
+from tests.simulation.copies.schedule import (
+    FULL_EVERY,
+    SOURCE,
+    WEIGHTS,
+    Fault,
+    Kind,
+    Put,
+    Schedule,
+    Step,
+    Where,
+    aimed,
+    faults_of_answers,
+)
 
 ARCHIVES = "cold/"
 """Where the archives lie, in the destination's bucket."""
@@ -92,6 +104,7 @@ def make_archive_schedule(seed: int, *, is_full: bool | None = None) -> ArchiveS
     kinds = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count)
     span = 20 + 18 * len(steps) + 4 * len(keys) * len(steps)
     faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds]
+    faults += faults_of_answers(seed, span)
     gives_up = U in steps and roll() < 0.6
     if gives_up:
         killed = Fault(chance.randint(35, 100), pick((Kind.KILL_AFTER, Kind.KILL_ALL)), 0)

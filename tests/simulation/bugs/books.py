@@ -129,7 +129,20 @@ def _checkpoints_of_one_name() -> Replacements:
     return [(Checkpoint, "name", property(name)), (Ledger, "write_checkpoint", write)]
 
 
+def _failure_spreads() -> Replacements:
+    real = Worker._process
+
+    async def process(self: Worker, rows: list[Any]) -> list[Outcome]:
+        if "InternalError" in self._done.last_error or "TimedOut" in self._done.last_error:
+            return [Outcome.of(row, Status.FAILED, f"S3 fails: {self._done.last_error}") for row in rows]
+        return await real(self, rows)
+
+    return [(Worker, "_process", process)]
+
+
 BUGS = [
+    Bug("failure-spreads", "a row fails for another row's trouble", 400, _failure_spreads),
+    Bug("failure-spreads-to-archives", "the same, where rows are of archives", 400, _failure_spreads, "archives"),
     Bug("publish-too-early", "the report is published before all rows have outcomes", 400, _publish_too_early),
     Bug("fold-by-last-attempt", "the latest outcome of a row stands", 4_000, _fold_by_last_attempt),
     Bug("error-is-success", "a row that failed eight times is called copied", 4_000, _error_is_success),

@@ -36,7 +36,12 @@ class Copies:
         elif request.name == "delete":
             self._marked(request, rows, before, who)
         elif after is not None:
-            meant = [(row, each) for row in rows for each in self.facts.originals(row) if each.data == after.data]
+            meant = [
+                (row, each)
+                for row in rows
+                for each in self.facts.originals(row)
+                if self.facts.is_made_of(each, after.data)
+            ]
             like = [(row, each) for row, each in meant if _carried(each) == _carried(after)]
             if not meant:
                 self.facts.violate("pinned", f"{who}: these are not the bytes of the row's version")
@@ -48,10 +53,26 @@ class Copies:
             else:
                 self.facts.demand(like, "faithful", f"{who}: metadata or tags are not the source's: {after.attributes}")
             like = like or meant
+            self._check_intact(request.process, meant, before, after, who)
             if options["all_versions"]:
                 self._appended(key, rows, like, after, who, excuse=self._excuse(request, before))
             elif before is not None and not before.is_delete_marker:
                 self._overwritten(like, before, after, Overwrite(options.get("overwrite", "older")), who)
+
+    def _check_intact(
+        self,
+        process: Process,
+        meant: list[tuple[ObjectVersion, Version]],
+        before: Version | None,
+        after: Version,
+        who: str,
+    ) -> None:
+        """What was on top was not the intact copy of a version that has rotted since, as S3's checksums show."""
+        for row, each in meant:
+            whole, began = self.facts.whole(each), self.facts.calls.get((process, row.key), 0.0)
+            is_worse = before is not None and not before.is_delete_marker and before.data == whole != after.data
+            if is_worse and self.facts.was_damaged(each, began):
+                self.facts.violate("no intact copy makes way for a damaged source", f"{who} over the bytes as written")
 
     def _has_tags_of_another(self, key: str, meant: list[tuple[ObjectVersion, Version]], after: Version) -> bool:
         """A manifest without version ids, and a source that others changed while its tags were asked for."""
@@ -168,7 +189,7 @@ class Copies:
         """
         history, now = self.facts.sources[key], self.facts.world.versions(SOURCE, key)
         known = {each.version_id for each in now} | {row.version_id for row in rows if "-" not in (row.etag or "-")}
-        at = [i for i, o in enumerate(history) if (o.etag, o.data) == (there.etag, there.data)]
+        at = [i for i, o in enumerate(history) if o.etag == there.etag and self.facts.is_made_of(o, there.data)]
         if not at or min(at) <= place:
             return
         markers = [p for p in self.facts.places[key] if p.version is not None and p.version.is_delete_marker]

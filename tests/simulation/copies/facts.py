@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Outcome
 from tests.doubles.memory_buckets import Version
 from tests.simulation.copies.schedule import DESTINATION, PREFIX, Schedule
+from tests.simulation.engine.processes import Process
 from tests.simulation.engine.world import World
 
 GOOD = {"copied", "same", "deleted", "verified", "packed", "restored", "expired", "skipped", "waiting"}
@@ -69,7 +71,8 @@ class Facts(Judge):
     """What runs did. By run: `rows`, `specs`, `reports`, `starts`, `outcomes`; by key: `sources`, `places`.
 
     `touches`: bucket and key that others changed. `once_flipped`: versions (ids in memory) of which a bit has flipped.
-    `reads`: run, ETag, offset and bytes that were read.
+    `rots`: by version of the source (id in memory), when a bit of it flipped, and the bytes before that. `reads`: run,
+    bucket, ETag, offset and bytes that were read. `calls`: when a process took up the rows of a key.
     """
 
     def __init__(self, schedule: Schedule):
@@ -83,8 +86,10 @@ class Facts(Judge):
         self.places: dict[str, list[Placed]] = defaultdict(list)
         self.touches: set[tuple[str, str]] = set()
         self.once_flipped: set[int] = set()
+        self.rots: dict[int, list[tuple[float, bytes]]] = defaultdict(list)
+        self.calls: dict[tuple[Process, str], float] = {}
         self.outcomes: dict[str, list[list[Outcome]]] = defaultdict(list)
-        self.reads: set[tuple[str, str | None, int, bytes]] = set()
+        self.reads: set[tuple[str, str, str | None, int, bytes]] = set()
 
     def placed(self, key: str, version: Version | None, run_id: str) -> None:
         data = None if version is None or version.is_delete_marker else version.data
@@ -101,7 +106,27 @@ class Facts(Judge):
         S3 dates it by the beginning of its upload, so a copy of the version below may be newer.
         """
         below = itertools.takewhile(lambda each: each is not original, self.sources[key])
-        return "-" in original.etag and any(not each.is_delete_marker and each.data == data for each in below)
+        return "-" in original.etag and any(
+            not each.is_delete_marker and data is not None and self.is_made_of(each, data) for each in below
+        )
+
+    def whole(self, original: Version) -> bytes:
+        """The bytes with which a version of the source was written."""
+        rots = self.rots.get(id(original))
+        return rots[0][1] if rots else original.data
+
+    def is_made_of(self, original: Version, data: bytes) -> bool:
+        """Whether the bytes are those of a version of the source, each as it was at some time."""
+        states = {original.data, *(before for _, before in self.rots.get(id(original), ()))}
+        is_mixed = len(states) > 1 and len(data) == len(original.data)
+        return data in states or (
+            is_mixed and all(each in some for each, some in zip(data, zip(*states, strict=True), strict=True))
+        )
+
+    def was_damaged(self, original: Version, since: float = math.inf) -> bool:
+        """Whether a version of the source had other bytes than S3's checksum of it says, already at that time."""
+        is_refutable = "-" not in original.etag or any(not each.is_composite for each in original.checksums)
+        return is_refutable and any(time < since for time, _ in self.rots.get(id(original), ()))
 
     def originals(self, row: ObjectVersion) -> list[Version]:
         """The source versions that the row may mean: more than one only where an ETag alone pins it."""

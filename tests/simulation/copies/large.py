@@ -29,7 +29,17 @@ from jobs.s3.uploads import UploadRecords, abort_unfinished
 from tests.doubles.memory_buckets import Version
 from tests.simulation.copies.course import ROUTE, Course
 from tests.simulation.copies.model import Model
-from tests.simulation.copies.schedule import DESTINATION, LEDGER, Fault, Kind, Put, Schedule, Step, Where
+from tests.simulation.copies.schedule import (
+    DESTINATION,
+    LEDGER,
+    Fault,
+    Kind,
+    Put,
+    Schedule,
+    Step,
+    Where,
+    faults_of_answers,
+)
 from tests.simulation.engine.processes import Process, Request
 
 _WEIGHTS = {
@@ -58,7 +68,7 @@ def make_large_copy_schedule(seed: int) -> LargeCopySchedule:
         seed=seed,
         steps=(Step.REPLICATE,),
         source=tuple(source),
-        faults=tuple(sorted([*faults, *_faults_at_parts(seed)])),
+        faults=tuple(sorted([*faults, *_faults_at_parts(seed), *faults_of_answers(seed, span)])),
         overwrite=chance.choice([Overwrite.OLDER, Overwrite.ALWAYS]),
         is_source_versioned=chance.random() < 0.5,
         is_destination_versioned=chance.random() < 0.7,

@@ -62,7 +62,10 @@ class Model(Facts, Observer):
         place_version(self.sources[key], version)
 
     def flipped(self, bucket: str, key: str, version: Version, before: bytes) -> None:
-        self.once_flipped.add(id(version))
+        if bucket == SOURCE:
+            self.rots[id(version)].append((self.world.loop.time(), before))
+        else:
+            self.once_flipped.add(id(version))
 
     def touched(self, bucket: str, key: str) -> None:
         self.touches.add((bucket, key))
@@ -97,7 +100,8 @@ class Model(Facts, Observer):
                 if attempt.settled is None:
                     attempt.settled = set(self._records.settled[request.process.run_id, request.process.shard])
         elif name == "get":
-            self.reads.add((request.process.run_id, result.info.etag, request.named.get("start", 0), result.data))
+            start = request.named.get("start", 0)
+            self.reads.add((request.process.run_id, bucket, result.info.etag, start, result.data))
         elif bucket == DESTINATION and name == "list_versions":
             self._copies.listed(request)
         elif bucket == DESTINATION and name in ("put", "copy", "complete_multipart", "delete"):
@@ -113,6 +117,7 @@ class Model(Facts, Observer):
 
     def working(self, process: Process, rows: Sequence[ObjectVersion]) -> None:
         attempt = self._records.attempts[process]
+        self.calls |= dict.fromkeys(((process, row.key) for row in rows), self.world.loop.time())
         if not attempt.has_begun:
             attempt.has_begun, self._at_work[process.run_id, process.shard] = True, process
         attempt.at_work += 1
@@ -147,6 +152,9 @@ class Model(Facts, Observer):
 
     def finished(self, process: Process) -> None:
         """The worker says that all is done: every row of its shard has an outcome in the ledger."""
+        self.demand(
+            not process.is_refused, "who is refused stops", f"{process.name} went on when its credentials had expired"
+        )
         shard = (process.run_id, process.shard)
         missing = self._records.shards.get(shard, set()) - self._records.settled[shard]
         self.demand(not missing, "accounted", f"{process.name} says done, rows {sorted(missing)} have no outcome")

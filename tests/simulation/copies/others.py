@@ -88,18 +88,22 @@ class Others:
             self._world.observer.placed(key, versions[-1] if versions else None, "")
 
     def flip(self, pick: int) -> None:
-        """A bit at rest at the destination changes; nothing that S3 says of the object does."""
+        """A bit at rest at the destination changes."""
+        self.flip_in(DESTINATION, pick)
+
+    def flip_in(self, bucket: str, pick: int) -> None:
+        """A bit at rest changes; nothing that S3 says of the object does."""
         found = [
             (key, version)
-            for key in self._world.keys(DESTINATION)
-            for version in self._world.versions(DESTINATION, key)
+            for key in self._world.keys(bucket)
+            for version in self._world.versions(bucket, key)
             if version.data
         ]
         if found:
             key, version = found[pick % len(found)]
             at, before = pick // 64 % len(version.data), version.data
             version.data = before[:at] + bytes([before[at] ^ 1 << pick % 8]) + before[at + 1 :]
-            self._world.observer.flipped(DESTINATION, key, version, before)
+            self._world.observer.flipped(bucket, key, version, before)
             self._world.note("flipped", key, version.version_id, at)
 
     def meddle(self, kind: Kind, pick: int, request: Request) -> None:

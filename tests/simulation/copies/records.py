@@ -14,7 +14,7 @@ from jobs.core.outcome import Outcome
 from jobs.ledger.ledger import Checkpoint
 from tests.simulation.copies import tables
 from tests.simulation.copies.facts import GOOD, Facts, stand
-from tests.simulation.copies.schedule import LEDGER
+from tests.simulation.copies.schedule import LEDGER, SOURCE
 from tests.simulation.copies.truth import Truth
 from tests.simulation.engine.processes import Process, Request
 
@@ -71,6 +71,16 @@ class Records:
             "accounted",
             f"the plan of {run_id} says {plan['rows']} rows, its shards have {sorted(row.row for row in rows)}",
         )
+        if self.facts.specs[run_id]["manifest"] == "listing":
+            self._check_listed(run_id)
+
+    def _check_listed(self, run_id: str) -> None:
+        """Whatever the source has, and nobody else has changed, has a row."""
+        named = {row.key for row in self.facts.rows[run_id]}
+        for key in self.facts.world.keys(SOURCE):
+            there = self.facts.world.versions(SOURCE, key)
+            is_listed = bool(there) and not there[-1].is_delete_marker and (SOURCE, key) not in self.facts.touches
+            self.facts.demand(key in named or not is_listed, "a plan has every object", f"{run_id} lacks {key}")
 
     def _checkpointed(self, process: Process, run_id: str, name: str, data: bytes) -> None:
         shard, file = int(name.split("/")[1]), name.split("/")[2]

@@ -33,6 +33,8 @@ class Kind(StrEnum):
     SLOW_ANSWER = "slow answer"
     BURST = "burst of 503"
     DENIED = "access denied once"
+    EXPIRED = "credentials expired"
+    ERROR_IN_200 = "error inside a 200"
     KILL = "process killed before the request"
     KILL_AFTER = "process killed after the effect"
     KILL_ALL = "all processes killed"
@@ -40,6 +42,7 @@ class Kind(StrEnum):
     TWIN = "same shard run twice, or a second operator"
     JUMP = "clock jumped"
     FLIP = "bit flipped at rest"
+    SOURCE_FLIP = "bit flipped at rest at the source"
     SOURCE_PUT = "source overwritten by others"
     SOURCE_MARK = "source deleted by others"
     SOURCE_REMOVE = "source version removed by others"
@@ -47,6 +50,9 @@ class Kind(StrEnum):
     TARGET_MARK = "destination deleted by others"
 
 
+DOCUMENTED = ("copy", "copy", "copy_part", "complete_multipart", "list_objects", "list_versions")
+"""Requests that S3 answers with a document, in which an error may come although the status is 200."""
+EXPIRED_SECONDS_MAX = 15.0
 WEIGHTS = {
     Kind.REFUSED: 3, Kind.BROKEN: 3, Kind.LOST: 6, Kind.HALF: 3, Kind.LATE: 5, Kind.REPEAT: 4, Kind.SLOW: 4,
     Kind.SLOW_ANSWER: 3, Kind.BURST: 3, Kind.DENIED: 1, Kind.KILL: 2, Kind.KILL_AFTER: 4, Kind.KILL_ALL: 2,
@@ -182,14 +188,16 @@ def make_schedule(seed: int, *, is_full: bool | None = None) -> Schedule:
             (Step.VERIFY, Step.RETRY),
         ]
     )
-    faults = sorted([*_faults(chance, len(keys) * len(steps)), *_faults_at_writes(seed)])
+    size = len(keys) * len(steps)
+    faults = [*_faults(chance, size), *_faults_at_writes(seed), *faults_of_answers(seed, _span(size))]
+    faults += _rot_of_source(seed, _span(size))
     return Schedule(
         seed=seed,
         steps=steps,
         source=tuple(source),
         destination=tuple(destination),
         is_destination_newer=roll() < 0.5,
-        faults=tuple(faults),
+        faults=tuple(sorted(faults)),
         is_full=seed % FULL_EVERY == 0 if is_full is None else is_full,
         all_versions=all_versions,
         streamed=roll() < 0.3,
@@ -232,8 +240,12 @@ def _faults(chance: random.Random, size: int) -> list[Fault]:
     """None in a tenth of the schedules; the first requests see more of them than the last."""
     count = 0 if chance.random() < 0.1 else chance.randint(1, 7)
     kinds = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
-    span = 20 + 16 * size
-    return sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds)
+    return sorted(Fault(chance.randint(1, _span(size)), kind, chance.getrandbits(24)) for kind in kinds)
+
+
+def _span(size: int) -> int:
+    """How many requests there may be, of so many rows."""
+    return 20 + 16 * size
 
 
 def _faults_at_writes(seed: int) -> list[Fault]:
@@ -243,6 +255,26 @@ def _faults_at_writes(seed: int) -> list[Fault]:
         return []
     write = dice.choice(("copy", "copy", "put", "complete_multipart"))
     return [aimed(dice, _AT_WRITES, Where(write, DESTINATION), (1, 2, 3))]
+
+
+def _rot_of_source(seed: int, span: int) -> list[Fault]:
+    """Sometimes an object of the source rots, and perhaps a copy as well. By dice of its own."""
+    dice = random.Random(seed * 13 + 4)
+    if dice.random() >= 0.12:
+        return []
+    kinds = dice.choice(((Kind.SOURCE_FLIP,), (Kind.SOURCE_FLIP,), (Kind.SOURCE_FLIP, Kind.FLIP)))
+    return [Fault(dice.randint(1, span), kind, dice.getrandbits(24)) for kind in kinds]
+
+
+def faults_of_answers(seed: int, span: int) -> list[Fault]:
+    """Sometimes one that is not among `WEIGHTS`. By dice of its own: a seed's other choices stay what they were."""
+    dice = random.Random(seed * 11 + 3)
+    roll = dice.random()
+    if roll < 0.1:
+        return [Fault(dice.randint(1, span), Kind.EXPIRED, dice.getrandbits(24))]
+    if roll < 0.3:
+        return [aimed(dice, (Kind.ERROR_IN_200,), Where(dice.choice(DOCUMENTED)), (1, 1, 2, 3, 4))]
+    return []
 
 
 def aimed(chance: random.Random, kinds: Sequence[Kind], where: Where, at: Sequence[int]) -> Fault:

@@ -25,7 +25,7 @@ import jobs.runs.worker
 import jobs.s3.compare_bytes
 import jobs.s3.copying
 import jobs.s3.multipart_copy
-from jobs.core.model import ObjectVersion
+from jobs.core.model import FOUND_DAMAGED, ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status, fold
 from jobs.core.pricing import PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec
@@ -34,8 +34,8 @@ from jobs.runs import launch
 from jobs.runs.folding import Folded, ReasonCount
 from jobs.runs.request import Planned
 from jobs.tables import rows as tables
+from tests.doubles import one_duckdb
 from tests.simulation.copies.cutting import Cut, cut
-from tests.simulation.engine import databases
 
 PART_BYTES = 4
 RANGE_BYTES = 8
@@ -205,9 +205,7 @@ def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
     for row in sorted(rows):
         places.setdefault(rows[row].key, row)
     condemned = [
-        rows[row]._replace(row=0, condemned_etag=chosen[row].destination_etag)
-        if chosen[row].status is Status.MISMATCHED
-        else rows[row]._replace(row=0)
+        _as_failure(rows[row], chosen[row])
         for row in sorted(rows, key=lambda row: (places[rows[row].key], -row))  # of a key the newest first
     ]
     return Folded(
@@ -225,6 +223,17 @@ def count(chosen: dict[int, Outcome], rows: dict[int, ObjectVersion]) -> Folded:
         failures_csv=b"csv" if rows else b"",
         outcome_bytes=dict(sorted(sizes.items())),
     )
+
+
+def _as_failure(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
+    """The row as a manifest of failures names it: with the copy that is wrong, or the source that is damaged."""
+    if outcome.status is Status.MISMATCHED:
+        return row._replace(row=0, condemned_etag=outcome.destination_etag)
+    if outcome.status is Status.DAMAGED:
+        etag = outcome.etag or row.etag
+        words = [*(row.source_attested or "").split(), f"{FOUND_DAMAGED}{etag}"]
+        return row._replace(row=0, etag=etag, source_attested=" ".join(words))
+    return row._replace(row=0)
 
 
 async def fold_fully(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str = "") -> Folded:
@@ -294,7 +303,7 @@ FAST: list[tuple[Any, str, Any]] = [
 ]
 FULL: list[tuple[Any, str, Any]] = [
     *SCALE,
-    (duckdb, "connect", databases.connect),
+    (duckdb, "connect", one_duckdb.connect),
     (jobs.runs.folding, "fold_run", fold_fully),
 ]
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.replicate.decision import Overwrite
+from tests.doubles.memory_buckets import Version
 from tests.simulation.copies import tables
 from tests.simulation.copies.facts import Facts, Placed, is_flipped
-from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
+from tests.simulation.copies.schedule import DESTINATION, SOURCE, Kind
 
 
 class Truth:
@@ -27,10 +28,10 @@ class Truth:
     def _falsehood(self, run_id: str, row: ObjectVersion, outcome: Outcome) -> str:
         """Why the outcome cannot be true; empty when it can."""
         status, spec, key = outcome.status, self.facts.specs[run_id], row.key
-        originals = {each.data for each in self.facts.originals(row)}
+        originals = {self.facts.whole(each) for each in self.facts.originals(row)}
         here = [p for p in self.facts.places[key] if p.is_object and self._is_named(p, outcome)]
         if status is Status.COPIED:
-            copies = [p for p in here if p.run_id == run_id and p.data in originals]
+            copies = [p for p in here if p.run_id == run_id and self._is_made_of_row(p.data, row)]
             if not copies:
                 return "this run has not made that copy"
             return "" if any(not p.is_below for p in copies) else "that copy was never current"
@@ -41,12 +42,13 @@ class Truth:
                 else "no marker there"
             )
         if status in (Status.SAME, Status.VERIFIED):
-            equal = [p for p in here if p.data in originals and self._was_there(p, run_id)]
+            self._check_intact(run_id, row, outcome, here)
+            equal = [p for p in here if self._is_made_of_row(p.data, row) and self._was_there(p, run_id)]
             if not equal:
                 return "no object there had its bytes"
             if outcome.evidence is Evidence.NONE:
                 return "proven by nothing"
-            if outcome.evidence is Evidence.CONTENT and not any(self._was_read(run_id, p, originals) for p in equal):
+            if outcome.evidence is Evidence.CONTENT and not any(self._was_read(run_id, p) for p in equal):
                 return "its bytes were not read, or were others"
             if status is Status.VERIFIED and spec["options"].get("deep") and outcome.evidence is not Evidence.CONTENT:
                 return "deep, but not read"
@@ -57,7 +59,13 @@ class Truth:
             ]
             return "" if made else "this run has made no marker"
         if status is Status.MISMATCHED:
-            return self._false_alarm(here, originals)
+            is_in_doubt = any(
+                id(each) in self.facts.rots and not self.facts.was_damaged(each) for each in self.facts.originals(row)
+            )
+            return "" if is_in_doubt else self._false_alarm(here, originals)
+        if status is Status.DAMAGED:
+            is_damaged = any(self.facts.was_damaged(each) for each in self.facts.originals(row))
+            return "" if is_damaged else "its source is intact"
         return self._unexcused(spec["job"], row, outcome, originals)
 
     def _is_named(self, placed: Placed, outcome: Outcome) -> bool:
@@ -74,13 +82,37 @@ class Truth:
         later = key_places[key_places.index(placed) + 1 :]
         return self.facts.schedule.all_versions or not later or later[0].time >= self.facts.starts[run_id]
 
-    def _was_read(self, run_id: str, placed: Placed, originals: set[bytes]) -> bool:
+    def _is_made_of_row(self, data: bytes | None, row: ObjectVersion) -> bool:
+        return data is not None and any(self.facts.is_made_of(each, data) for each in self.facts.originals(row))
+
+    def _check_intact(self, run_id: str, row: ObjectVersion, outcome: Outcome, here: list[Placed]) -> None:
+        """What is called proven is proven of what was written at the source, not of what it rotted to."""
+        originals = self.facts.originals(row)
+        is_intact = any(
+            any(p.data == self.facts.whole(each) for p in here)
+            and (outcome.evidence is not Evidence.CONTENT or self._was_source_read(run_id, each))
+            for each in originals
+        )
+        if is_intact or not any(id(each) in self.facts.rots for each in originals):
+            return
+        if any(self.facts.was_damaged(each) for each in originals):
+            what = f"{run_id} row {row.row} {row.key}: {outcome.status} by {outcome.evidence}"
+            self.facts.violate("damaged is never proven", what)
+        else:
+            self.facts.known_limits["nothing that S3 keeps of a source showed that it is damaged"] += 1
+
+    def _was_source_read(self, run_id: str, original: Version) -> bool:
+        return self._has_read(run_id, SOURCE, original.etag, self.facts.whole(original))
+
+    def _was_read(self, run_id: str, placed: Placed) -> bool:
         assert placed.version is not None
         assert placed.data is not None
-        data, step, etag = placed.data, tables.RANGE_BYTES, placed.version.etag
-        return all(
-            (run_id, etag, start, data[start : start + step]) in self.facts.reads for start in range(0, len(data), step)
-        )
+        return self._has_read(run_id, DESTINATION, placed.version.etag, placed.data)
+
+    def _has_read(self, run_id: str, bucket: str, etag: str, data: bytes) -> bool:
+        step = tables.RANGE_BYTES
+        ranges = ((start, data[start : start + step]) for start in range(0, len(data), step))
+        return all((run_id, bucket, etag, *each) in self.facts.reads for each in ranges)
 
     def _false_alarm(self, here: list[Placed], originals: set[bytes]) -> str:
         for placed in here:
@@ -102,15 +134,6 @@ class Truth:
         ]
         return bool(overtaken) and not is_archived and all(each.data != there[0].data for each in overtaken)
 
-    def _was_denied(self, key: str) -> bool:
-        """Whether a request about the key was denied: at either side, or the record of its upload."""
-        return any(
-            (bucket, at) == (SOURCE, key)
-            or (bucket == DESTINATION and at.startswith(PREFIX + key))  # a trial's key is longer
-            or (bucket == LEDGER and "/uploads/" in at)
-            for bucket, at in self.facts.world.network.denied
-        )
-
     def _is_hemmed(self, row: ObjectVersion, outcome: Outcome) -> bool:
         """Whether a newer version of a history is at the destination already: nothing can be put below it."""
         originals = self.facts.originals(row)
@@ -120,19 +143,25 @@ class Truth:
             placed.version is not None
             and placed.time <= outcome.finished_at
             and any(
-                placed.version.is_delete_marker if each.is_delete_marker else placed.data == each.data for each in newer
+                placed.version.is_delete_marker if each.is_delete_marker else self._is_copy(placed, each)
+                for each in newer
             )
             for placed in self.facts.places[row.key]
         )
 
+    def _is_copy(self, placed: Placed, original: Version) -> bool:
+        return placed.data is not None and self.facts.is_made_of(original, placed.data)
+
     def _unexcused(self, job: str, row: ObjectVersion, outcome: Outcome, originals: set[bytes]) -> str:
         """Why a row that ended badly should not have."""
-        status, key, fired = outcome.status, row.key, self.facts.world.network.fired
+        status, key, network = outcome.status, row.key, self.facts.world.network
         is_touched = any((side, key) in self.facts.touches for side in (SOURCE, DESTINATION))
+        has_rotted = any(id(each) in self.facts.rots for each in self.facts.sources[key])
         if status is Status.FAILED:
-            return "" if sum(fired.values()) or row.is_delete_marker else "nothing went wrong"
+            is_hindered = network.has_hit(key) or is_touched or row.is_delete_marker
+            return "" if is_hindered or has_rotted else "nothing went wrong with its key"
         if status is Status.DENIED:
-            return "" if self._was_denied(key) else "nothing about its key was denied"
+            return "" if network.has_hit(key, (Kind.DENIED,)) else "nothing about its key was denied"
         if status is Status.ARCHIVED:
             if any(each.is_archived for each in self.facts.originals(row)):
                 return ""
@@ -155,7 +184,7 @@ class Truth:
             return "the source was uploaded in parts, and a copy of the version below it is there"
         if status is Status.CHANGED:
             others = any(p.data not in originals or is_flipped(p) for p in self.facts.places[key] if p.is_object)
-            if is_touched or others or (job == "replicate" and self._is_hemmed(row, outcome)):
+            if is_touched or others or has_rotted or (job == "replicate" and self._is_hemmed(row, outcome)):
                 return ""
             return "nothing changed"
         return f"{status} is no outcome of {job}"

@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import ObjectRef
 from jobs.errors import StoreError, store_error
-from tests.simulation.copies.schedule import DESTINATION, LEDGER, Fault, Kind, Where
+from tests.simulation.copies.schedule import (
+    DESTINATION,
+    EXPIRED_SECONDS_MAX,
+    LEDGER,
+    PREFIX,
+    SOURCE,
+    Fault,
+    Kind,
+    Where,
+)
+from tests.simulation.engine import error_documents
 from tests.simulation.engine.loop import run_at_once
 from tests.simulation.engine.processes import Gone, Process, Request
 
@@ -21,22 +31,32 @@ JUMPS_SECONDS = (-3600.0, -20.0, 30.0, 70.0, 3600.0, 90 * 86400.0)
 _PLACE = {"copy": 2, "copy_part": 4}
 _WRITES = {"put", "copy", "complete_multipart", "delete"}
 _BEFORE = {Kind.REFUSED: ("InternalError", 500), Kind.BROKEN: ("ConnectionLost", 0), Kind.DENIED: ("AccessDenied", 403)}
+_EXPIRING = ((SOURCE,), (DESTINATION,), (SOURCE, DESTINATION, LEDGER))
+"""Whose credentials expire together."""
+HITTING = frozenset({
+    Kind.REFUSED, Kind.BROKEN, Kind.LOST, Kind.HALF, Kind.LATE, Kind.REPEAT, Kind.SLOW, Kind.SLOW_ANSWER, Kind.BURST,
+    Kind.DENIED, Kind.ERROR_IN_200,
+})  # fmt: skip
+"""What happens to the request itself, and may excuse a row. Credentials that have expired excuse none."""
+_UNDOCUMENTED = frozenset({"get", "head"})
 _AFTER = {Kind.LOST: ("TimedOut", 0), Kind.HALF: ("InternalError", 500)}
 
 
 class Network:
     """Lets the schedule's faults happen at the requests that they name. `fired` and `answers` count.
 
-    `denied`: bucket and key of each request that was denied.
+    `hits`: by kind, bucket and key of each request that such a fault hit.
     """
 
     def __init__(self, world: World):
         self._world = world
         self.requests = 0
         self.fired: Counter[Kind] = Counter()
-        self.denied: set[tuple[str, str]] = set()
+        self.hits: defaultdict[Kind, set[tuple[str, str]]] = defaultdict(set)
         self.answers: Counter[str] = Counter()
         self._storm_ends = 0.0
+        self._renewals: dict[str, float] = {}
+        """By bucket, when the credentials are renewed that have expired."""
         self._later = partial(world.loop.call_later, context=world.outside)
         self._faults: dict[Where, dict[int, list[Fault]]] = {}
         self._counts: Counter[Where] = Counter()
@@ -79,8 +99,15 @@ class Network:
                     sent += self._strike(fault, request)
         if request.is_unsent:
             return request.answer
-        if loop.now < self._storm_ends and request.error is None:
+        if loop.now < self._renewals.get(bucket, 0.0) and request.error is None:
+            request.server = error_documents.EXPIRED
+            self.hits[Kind.EXPIRED].add((bucket, key))
+            self._later(sent, self._answer, request, None)
+        elif request.server is not None and request.is_refused:
+            self._later(sent, self._answer, request, None)
+        elif loop.now < self._storm_ends and request.error is None:
             request.error = store_error(name, key, "SlowDown", "reduce your request rate", 503)
+            self.hits[Kind.BURST].add((bucket, key))
             self._later(sent, self._answer, request, None)
         elif request.error is not None and request.error.code not in ("TimedOut", "Half"):
             self._later(sent, self._answer, request, None)
@@ -92,8 +119,8 @@ class Network:
         """Let the fault happen to the request, or at its moment; how much later it arrives, in seconds."""
         kind, pick, process = fault.kind, fault.pick, request.process
         self.fired[kind] += 1
-        if kind is Kind.DENIED:
-            self.denied.add((request.bucket, request.key))
+        if kind in HITTING:
+            self.hits[kind].add((request.bucket, request.key))
         self._world.note("fault", kind.name, pick)
         name, key = request.name, request.key
         if kind in _BEFORE:
@@ -112,6 +139,12 @@ class Network:
             request.delay_seconds += 1 + pick % 9000 / 100
         elif kind is Kind.BURST:
             self._storm_ends = max(self._storm_ends, self._world.loop.time() + pick % 800 / 100)
+        elif kind is Kind.EXPIRED:
+            seconds = 1 + pick // 8 % 100 / 100 * (EXPIRED_SECONDS_MAX - 1)
+            self._renewals |= dict.fromkeys(_EXPIRING[pick % 3], self._world.loop.time() + seconds)
+        elif kind is Kind.ERROR_IN_200:
+            if name not in _UNDOCUMENTED:
+                request.server, request.is_refused = error_documents.IN_200, pick % 4 > 0
         elif kind is Kind.REPEAT:
             request.is_repeated = True
         elif kind is Kind.KILL:
@@ -130,9 +163,21 @@ class Network:
             process.skew_seconds += JUMPS_SECONDS[pick % len(JUMPS_SECONDS)]
         elif kind is Kind.FLIP:
             self._world.others.flip(pick)
+        elif kind is Kind.SOURCE_FLIP:
+            self._world.others.flip_in(SOURCE, pick)
         else:
             self._world.others.meddle(kind, pick, request)
         return 0.0
+
+    def has_hit(self, key: str, kinds: Iterable[Kind] = HITTING) -> bool:
+        """Whether such a fault hit a request about the key: at either side, or the record of its upload."""
+        return any(
+            (bucket, at) == (SOURCE, key)
+            or (bucket == DESTINATION and at.startswith(PREFIX + key))  # a trial's key is longer
+            or (bucket == LEDGER and "/uploads/" in at)
+            for kind in kinds
+            for bucket, at in self.hits.get(kind, ())
+        )
 
     def _apply(self, request: Request) -> None:
         """The request takes effect."""
@@ -165,6 +210,8 @@ class Network:
     def _answer(self, request: Request, result: Any) -> None:
         if request.error is not None:
             result = request.error
+        elif request.server is not None:
+            result = error_documents.read(request.server, request)
         process = request.process
         code = result.code if isinstance(result, StoreError) else "ok"
         self.answers[f"{request.name} {code}"] += 1
@@ -172,6 +219,8 @@ class Network:
             return
         self._world.note("answer", request.number, process.name, code)
         self._world.observer.answered(request, result)
+        is_expired = request.server is error_documents.EXPIRED
+        process.is_refused |= is_expired and request.bucket != LEDGER and request.name != "abort_multipart"
         if isinstance(result, StoreError):
             process.had_ledger_errors |= request.bucket == LEDGER and request.name == "put"
             request.answer.set_exception(result)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 from jobs.errors import StoreError
+from jobs.s3.rest_store import RestStore
 from jobs.s3.store import Store
 from tests.doubles.memory_buckets import Version
 from tests.simulation.copies.schedule import Kind
@@ -33,7 +34,10 @@ class Gone(BaseException):
 
 @dataclass(eq=False)
 class Process(Mortal):
-    """One process: the command, or a worker at a shard. `skew_seconds`: how wrong its clock is."""
+    """One process: the command, or a worker at a shard. `skew_seconds`: how wrong its clock is.
+
+    `is_refused`: S3 has said that its credentials have expired.
+    """
 
     world: World
     name: str
@@ -45,6 +49,7 @@ class Process(Mortal):
     code: int | None = None
     asked: list[Request] = field(default_factory=list)
     had_ledger_errors: bool = False
+    is_refused: bool = False
     ended: asyncio.Future[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,9 +90,11 @@ class Connection:
 
 @dataclass(slots=True)
 class Request:
-    """One request on its way. `error`: what is answered whatever comes of it.
+    """One request on its way. `error`: what is answered whatever comes of it. `server`: who answers instead, with a
+    document.
 
-    `is_late`: it takes effect when nobody waits for it any more, or for the second time.
+    `is_late`: it takes effect when nobody waits for it any more, or for the second time. `is_refused`: what `server`
+    answers is true, and nothing was done.
     """
 
     number: int
@@ -101,10 +108,12 @@ class Request:
     delay_seconds: float
     size_bytes: int = 0
     error: StoreError | None = None
+    server: RestStore | None = None
     kills: Kind | None = None
     is_repeated: bool = False
     is_unsent: bool = False
     is_late: bool = False
+    is_refused: bool = False
 
 
 class Observer:

@@ -14,7 +14,8 @@ from jobs.ledger.journal import SETTLED
 from tests.doubles.memory_buckets import Version, place_version
 from tests.scheduler.event_samples import record
 from tests.simulation.copies.facts import Judge
-from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
+from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Kind
+from tests.simulation.engine.network import HITTING
 from tests.simulation.engine.processes import EPOCH, Observer, Process, Request
 from tests.simulation.events.queue import Message, Queue
 from tests.simulation.events.schedule import EventSchedule
@@ -186,8 +187,15 @@ class EventModel(Judge, Observer):
         if status == "handed_over":
             return ""
         if status in ("failed", "denied"):
-            return "" if self.world.network.fired else "nothing went wrong"
+            return "" if self._was_hindered(told.key) else "nothing went wrong with its key"
         return "" if status == "same" else f"{status} is no ending of {told.name}"
+
+    def _was_hindered(self, key: str) -> bool:
+        """Whether a fault hit a request about the key, a bucket or the ledger, or others kept writing it."""
+        network = self.world.network
+        kinds = (*HITTING, Kind.EXPIRED)
+        is_shared = any(bucket == LEDGER or not at for kind in kinds for bucket, at in network.hits.get(kind, ()))
+        return is_shared or network.has_hit(key, kinds) or len([each for each in self.told if each.key == key]) > 1
 
     def _is_there(self, told: Told) -> bool:
         return any(each is told.version for each in self.world.versions(SOURCE, told.key))

@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from tests.simulation.copies.schedule import WEIGHTS, Conditions, Fault, Kind, Put
+from tests.simulation.copies.schedule import WEIGHTS, Conditions, Fault, Kind, Put, faults_of_answers
 
 SPAN_SECONDS = 240.0
 """Within this time the source's writers do their work."""
@@ -66,10 +66,12 @@ def make_event_schedule(seed: int) -> EventSchedule:
     runs_at = tuple(sorted(late.random() * span_seconds * 1.2 for _ in range(late.choice((0, 0, 1, 3)))))
     storage_class = "DEEP_ARCHIVE" if late.random() < 0.15 else None
     acts = [act._replace(put=act.put._replace(tag=late.choice((None, None, 0, 1, 3)))) for act in acts]
+    source = tuple(Put(key, 3, 5) for key in keys[: pick((0, 0, 1))])
+    faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds]
     schedule = EventSchedule(
         seed=seed,
-        source=tuple(Put(key, 3, 5) for key in keys[: pick((0, 0, 1))]),
-        faults=tuple(sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds)),
+        source=source,
+        faults=tuple(sorted([*faults, *faults_of_answers(seed, span)])),
         is_source_versioned=is_versioned,
         default_checksum="CRC64NVME" if roll() < 0.6 else None,
         is_in_order=roll() < 0.2,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from jobs.core.enums import ArchiveFormat
 from jobs.replicate.decision import Overwrite
 from tests.simulation.archives.schedule import SIZES, ArchiveSchedule
-from tests.simulation.copies.schedule import Fault, Kind, Put
+from tests.simulation.copies.schedule import Fault, Kind, Put, faults_of_answers
 
 
 class Act(StrEnum):
@@ -138,7 +138,8 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
     count = 0 if roll() < 0.4 else chance.randint(1, 3)
     kinds = chance.choices(list(_FAULTS), list(_FAULTS.values()), k=count)
     span = 30 + 25 * len(acts)
-    faults = tuple(sorted(Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds))
+    faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds]
+    faults += faults_of_answers(seed, span)
     is_one_bucket = world in (World.MUTUAL, World.HIDDEN) and C not in acts and (T in acts or roll() < 0.4)
     is_one_bucket |= world is World.CYCLE
     is_versioned = roll() < 0.7
@@ -149,7 +150,7 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
         acts=acts,
         picks=tuple(chance.getrandbits(24) for _ in acts),
         source=source,
-        faults=faults,
+        faults=tuple(sorted(faults)),
         all_versions=world is World.NULL and C not in acts,
         is_source_versioned=is_versioned and world is not World.NULL,
         is_destination_versioned=is_versioned if is_one_bucket else world is World.NULL or roll() < 0.6,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from tests.simulation.copies.schedule import LEDGER, WEIGHTS, Conditions, Fault, Kind, Where
+from tests.simulation.copies.schedule import LEDGER, WEIGHTS, Conditions, Fault, Kind, Where, faults_of_answers
 
 PAIRS = ("east", "west")
 NIGHT_SECONDS = 1_000.0
@@ -86,6 +86,7 @@ def make_night_schedule(seed: int) -> NightSchedule:
     kinds = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()), k=count)
     span = 8 + 12 * len(acts)
     faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds]
+    faults += faults_of_answers(seed, span)
     if roll() < 0.15:  # an outage: all that is asked for a while
         begin, kind = chance.randint(1, 2 * span), pick(_OUTAGES)
         faults += [Fault(begin + number, kind, 0) for number in range(chance.randint(3, 12))]

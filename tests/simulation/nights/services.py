@@ -64,7 +64,7 @@ class StrictNetwork(Network):
         return super()._strike(fault, request)
 
     def _answer(self, request: Request, result: Any) -> None:
-        if request.error is not None:
+        if request.error is not None or request.server is not None:
             self.struck.add(request.process)
         super()._answer(request, result)
 
