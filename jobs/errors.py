@@ -30,6 +30,7 @@ names the thing, says what is wrong and what to do.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import partial
@@ -48,9 +49,14 @@ class ExitCode(IntEnum):
 
 
 class SealiftError(Exception):
-    """The base of every error that Sealift raises on purpose."""
+    """The base of every error that Sealift raises on purpose.
+
+    The name of a class is the `code` that --json prints, so it stays. `advice`: what to do, where
+    the message of an error does not say it (`advice_of`).
+    """
 
     exit_code = ExitCode.BUG
+    advice = "report it, with the command and all that it printed"
 
 
 class SealiftWarning(UserWarning):
@@ -61,22 +67,27 @@ class UsageError(SealiftError):
     """The command line asks for something that makes no sense."""
 
     exit_code = ExitCode.USAGE
+    advice = "see `sealift --help`"
 
 
 class LimitExceeded(SealiftError):
     """The plan is larger or dearer than the user allowed."""
 
     exit_code = ExitCode.USAGE
+    advice = "raise the limit, or take fewer rows"
 
 
 class ConfigError(SealiftError):
     """A setting, an address or a credential is wrong."""
 
     exit_code = ExitCode.CONFIG
+    advice = "correct what the message names, then start the same command again"
 
 
 class ManifestError(ConfigError):
     """A manifest or an inventory cannot be read, or cannot be trusted."""
+
+    advice = "name another manifest or inventory, or make it again"
 
 
 class Mistake(NamedTuple):
@@ -102,6 +113,8 @@ class Mistake(NamedTuple):
 class PolicyError(ConfigError):
     """The policy `file` cannot be used. `mistakes` are all that were found, in the file's order."""
 
+    advice = "correct the policy file: `sealift policy check FILE` lists its mistakes"
+
     def __init__(self, file: str, mistakes: Sequence[Mistake]):
         self.file, self.mistakes = file, tuple(mistakes)
         super().__init__(f"{file}: " + "; ".join(map(str, self.mistakes)))
@@ -113,13 +126,19 @@ class PolicyError(ConfigError):
 class LedgerError(ConfigError):
     """The ledger lacks what was asked for, or already holds what was to be written."""
 
+    advice = "see `sealift runs list`"
+
 
 class DamagedArchive(ConfigError):
     """An archive or its index is not what it says it is: cut short, altered, or not Sealift's."""
 
+    advice = "read what is whole: `sealift archives salvage URI`"
+
 
 class TooManyFailures(SealiftError):
     """So many rows fail that an attempt ends. `may_pass`: later the same rows may end well."""
+
+    advice = "look at the reasons: `sealift runs report latest`"
 
     def __init__(self, message: str, *, may_pass: bool = False):
         self.may_pass = may_pass
@@ -134,6 +153,7 @@ class Interrupted(SealiftError):
     """A signal stopped the work after a checkpoint. The same command continues it."""
 
     exit_code = ExitCode.TRANSIENT
+    advice = "start the same command again"
 
 
 class StoreError(SealiftError):
@@ -144,6 +164,7 @@ class StoreError(SealiftError):
     """
 
     exit_code = ExitCode.CONFIG
+    advice = "check the bucket, the key and the permissions"
 
     def __init__(self, operation: str, target: str, code: str, message: str = "", status: int = 0):
         self.operation, self.target, self.code, self.status = operation, target, code, status
@@ -157,17 +178,25 @@ class StoreError(SealiftError):
 class NotFound(StoreError):
     """No such key, version or multipart upload, or no such bucket."""
 
+    advice = "check the names, the region and the endpoint"
+
 
 class NoSuchBucket(NotFound):
     """The whole bucket is missing. That ends a run, where a missing object is a row's outcome."""
+
+    advice = "check the name of the bucket, its region and the endpoint (AWS_ENDPOINT_URL_S3)"
 
 
 class Denied(StoreError):
     """The credentials are not allowed to do this. S3 knows them."""
 
+    advice = "allow this request to these credentials, or name others (AWS_PROFILE, --source-profile)"
+
 
 class CustomerKeyNeeded(Denied):
     """The object is encrypted with a key that its writer keeps (SSE-C), and Sealift has none."""
+
+    advice = "leave the object out, or let its writer encrypt it otherwise"
 
 
 class AuthenticationFailed(StoreError):
@@ -176,41 +205,56 @@ class AuthenticationFailed(StoreError):
     No other request will fare better, so it ends a run, where Denied is a row's outcome.
     """
 
+    advice = "renew the credentials, and check this machine's clock"
+
 
 class Redirected(StoreError):
     """The bucket lives in another region than the one that was asked."""
+
+    advice = "name the region of the bucket (AWS_REGION, --source-region)"
 
 
 class PreconditionFailed(StoreError):
     """412: the object is not as the request demanded. Look again and decide again."""
 
     exit_code = ExitCode.TRANSIENT
+    advice = "start the same command again: another writer was first"
 
 
 class Conflict(StoreError):
     """409: a concurrent write was under way. Try again."""
 
     exit_code = ExitCode.TRANSIENT
+    advice = "start the same command again: another write was under way"
 
 
 class ArchivedObject(StoreError):
     """The object lies in an archive class and must be restored before it can be read."""
 
     exit_code = ExitCode.FINDINGS
+    advice = "restore the object in S3 first"
 
 
 class Rejected(StoreError):
     """Any other 4xx: the request itself is wrong and will stay wrong."""
+
+    advice = "see which request it is: give the same command with --debug"
 
 
 class Unavailable(StoreError):
     """S3 or the way to it failed: 5xx, a time-out, a broken connection. Try again."""
 
     exit_code = ExitCode.TRANSIENT
+    advice = (
+        "check the network and the endpoint (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or an option such as "
+        "--source-endpoint), then run the same command again"
+    )
 
 
 class Throttled(Unavailable):
     """503 SlowDown and its kin: lower the request rate, then try again."""
+
+    advice = "run the same command again later, or with a lower --max-rate"
 
 
 _BY_CODE: dict[str, type[StoreError]] = {
@@ -274,3 +318,22 @@ def store_error(operation: str, target: str, code: str, message: str, status: in
     if kind is None:
         kind = Rejected if 400 <= status < 500 else Unavailable
     return kind(operation, target, code, message, status)
+
+
+_IMPERATIVES = (
+    "add", "allow", "ask", "check", "choose", "compare", "continue", "copy", "correct", "create", "did you mean", "end",
+    "find", "finish", "follow", "free", "give", "go on", "install", "leave", "let", "list", "look", "lower", "make",
+    "name", "permit", "plan again", "please", "put", "raise", "read", "rebuild", "remove", "renew", "replace", "report",
+    "restore", "run it", "run the", "say", "sealift", "see", "set", "shorten", "start", "take", "try", "use",
+    "verify again", "wait", "write", "`sealift",
+)  # fmt: skip
+_ADVICE = re.compile(
+    rf"[:;] +(?={'|'.join(_IMPERATIVES)}\b)|\. (?={'|'.join(each.capitalize() for each in _IMPERATIVES)}\b)"
+)
+"""Where the part of a message begins that says what to do."""
+
+
+def advice_of(error: SealiftError | type[SealiftError], message: str) -> str:
+    """What to do about an error, as its message says it, else as its class does. Never empty."""
+    begins = _ADVICE.search(message)
+    return message[begins.end() :] if begins else error.advice

@@ -21,7 +21,9 @@ import sys
 import threading
 import traceback
 import warnings
+from collections.abc import Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
@@ -30,7 +32,16 @@ from jobs import __version__
 from jobs.cli.console import ANSWER, emit, log_requests, name_stdout_in_errors, open_missing_streams, say, takes_log
 from jobs.config import CLIENTS, Settings
 from jobs.core.display import without_passwords
-from jobs.errors import ConfigError, ExitCode, NoSuchBucket, SealiftError, SealiftWarning, Unavailable, UsageError
+from jobs.errors import (
+    ConfigError,
+    ExitCode,
+    Interrupted,
+    SealiftError,
+    SealiftWarning,
+    StoreError,
+    UsageError,
+    advice_of,
+)
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -205,7 +216,7 @@ def run(arguments: list[str] | None = None) -> int:
     stderr. With --json an error is also the one document on stdout.
     """
     warnings.showwarning = _show_warning
-    as_json = "--json" in (sys.argv[1:] if arguments is None else arguments)
+    as_json = _is_json(sys.argv[1:] if arguments is None else arguments)
     ANSWER.is_given = False
     try:
         result = cli.main(args=arguments, standalone_mode=False, prog_name="sealift")
@@ -213,16 +224,16 @@ def run(arguments: list[str] | None = None) -> int:
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
     except (click.exceptions.Abort, KeyboardInterrupt):
         _ignore_interrupts()
-        return _fail("Interrupted", "interrupted", ExitCode.TRANSIENT, as_json=as_json)
+        return fail(Interrupted("interrupted"), as_json=as_json)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as help_text:
         if as_json:
-            return _fail(UsageError.__name__, "no command is given; see `sealift --help`", ExitCode.USAGE, as_json=True)
+            return fail(UsageError("no command is given; see `sealift --help`"), as_json=True)
         say(help_text.format_message())
         return int(ExitCode.USAGE)
     except click.ClickException as error:
-        return _fail(UsageError.__name__, _usage(error), ExitCode.USAGE, as_json=as_json)
+        return fail(UsageError(_usage(error)), as_json=as_json)
     except SystemExit as stop:  # click: 0 after a completion for the shell, 1 when the reader of stdout is gone
         return int(ExitCode.TRANSIENT if stop.code else ExitCode.DONE)
     except BrokenPipeError:
@@ -231,45 +242,48 @@ def run(arguments: list[str] | None = None) -> int:
         return fail(error, as_json=as_json)
 
 
+def _is_json(arguments: Sequence[str]) -> bool:
+    """Whether the answer of a command line is one JSON document, also where it cannot be read."""
+    formats = (f"{name} {value}" for name, value in pairwise(arguments))
+    return "--json" in arguments or "--format=json" in arguments or "--format json" in formats
+
+
 def fail(error: Exception, *, as_json: bool = False) -> int:
     """Say what an error means: one of ours, a full disk, or a bug. Returns the exit code."""
     if isinstance(error, SealiftError):
-        return _fail(type(error).__name__, _advised(error), error.exit_code, as_json=as_json)
+        return _fail(error, _advised(error), error.exit_code, as_json=as_json)
     if (place := _full_disk(error)) is not None:
         message = f"no space is left{place}: free some, or set TMPDIR to a larger disk"
-        return _fail(ConfigError.__name__, message, ExitCode.CONFIG, as_json=as_json)
+        return _fail(ConfigError(message), message, ExitCode.CONFIG, as_json=as_json)
     with contextlib.suppress(OSError):
         traceback.print_exception(error)
     message = "this is a bug in Sealift; please report the lines above"
-    return _fail(type(error).__name__, message, ExitCode.BUG, as_json=as_json)
+    return _fail(SealiftError(message), message, ExitCode.BUG, as_json=as_json)
 
 
-_UNANSWERED = (
-    "check the network and the endpoint (AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, or an option such as "
-    "--source-endpoint), then run the same command again"
-)
-_NO_BUCKET = "check the name of the bucket, its region and the endpoint (AWS_ENDPOINT_URL_S3)"
+BUG = "Bug"
+"""The code of an error that no class of `jobs.errors` stands for."""
 
 
 def _advised(error: SealiftError) -> str:
     """The text of an error, with what to do where S3's own words end without."""
-    if isinstance(error, NoSuchBucket):
-        return f"{str(error).rstrip('.')}; {_NO_BUCKET}"
-    if isinstance(error, Unavailable) and not error.status:
-        return f"{str(error).rstrip('.')}; {_UNANSWERED}"
-    return str(error)
+    message = str(error)
+    if not isinstance(error, StoreError) or (error.detail and advice_of(error, f": {error.detail}") != error.advice):
+        return message
+    return f"{message.rstrip('.')}; {error.advice}"
 
 
-def _fail(name: str, message: str, exit_code: ExitCode, *, as_json: bool) -> int:
+def _fail(error: SealiftError, message: str, exit_code: ExitCode, *, as_json: bool) -> int:
     """Say why the command ends. Returns the exit code."""
     message = without_passwords(" ".join(message.split()))
     with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
         say(f"sealift: {message}")
     if as_json and not ANSWER.is_given:
-        advice = message.rpartition("; ")[2] if "; " in message else message.rpartition(": ")[2]
-        error = {"code": name, "message": message, "advice": advice, "exit_code": int(exit_code)}
+        kind = next(each for each in type(error).__mro__ if each.__module__ == SealiftError.__module__)
+        code = BUG if kind is SealiftError else kind.__name__
+        document = {"code": code, "message": message, "advice": advice_of(error, message), "exit_code": int(exit_code)}
         with contextlib.suppress(OSError, ConfigError):
-            emit({"error": error}, as_json=True, text="")
+            emit({"error": document}, as_json=True, text="")
             sys.stdout.flush()
     return int(exit_code)
 

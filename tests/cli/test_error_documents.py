@@ -1,0 +1,142 @@
+"""Errors with --json: one document with a stable code, and always an advice."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from jobs.cli import BUG, run
+from jobs.errors import ExitCode, Mistake, PolicyError, SealiftError, StoreError, UsageError, advice_of
+
+DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "README.md"
+
+
+def tree(kind: type[SealiftError] = SealiftError) -> Iterator[type[SealiftError]]:
+    for each in kind.__subclasses__():
+        yield each
+        yield from tree(each)
+
+
+KINDS = sorted({each for each in tree() if each.__module__ == SealiftError.__module__}, key=lambda each: each.__name__)
+
+
+def example(kind: type[SealiftError]) -> SealiftError:
+    """An error that says nothing of what to do."""
+    if issubclass(kind, StoreError):
+        return kind("HeadObject", "s3://bucket/key", "SomeCode", "S3's own words", 400)
+    if issubclass(kind, PolicyError):
+        return kind("policy.yaml", [Mistake("pairs", "3", "a list")])
+    return kind("a thing is wrong")
+
+
+def document(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: BaseException
+) -> tuple[dict[str, Any], str, int]:
+    """The document of a command that ends with an error, its text, and the exit code."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("jobs.cli.runs.open_prompt_ledger", fail)
+    code = run(["runs", "list", "--ledger", "s3://ledger", "--json"])
+    answer = capsys.readouterr()
+    return json.loads(answer.out)["error"], answer.err, code
+
+
+def test_the_tree_is_walked() -> None:
+    names = {each.__name__ for each in KINDS}
+    assert {"UsageError", "PolicyError", "NoSuchBucket", "Throttled", "Interrupted"} <= names
+    assert len(names) == len(KINDS) > 20
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+def test_an_error_has_its_code_and_an_advice(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, kind: type[SealiftError]
+) -> None:
+    error = example(kind)
+    found, text, code = document(capsys, monkeypatch, error)
+    assert found.keys() == {"code", "message", "advice", "exit_code"}
+    assert (found["code"], found["exit_code"], code) == (kind.__name__, error.exit_code, error.exit_code)
+    assert found["advice"]
+    assert found["advice"] not in ("a thing is wrong", "S3's own words")
+    assert text == f"sealift: {found['message']}\n"
+    if issubclass(kind, StoreError):  # S3's own words end without
+        assert found["message"].endswith(f"; {found['advice']}")
+
+
+def test_an_error_of_one_package_has_the_code_of_its_kind(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Odd(UsageError):
+        pass
+
+    found, _, code = document(capsys, monkeypatch, Odd("a thing is wrong"))
+    assert (found["code"], found["advice"], code) == ("UsageError", UsageError.advice, 2)
+
+
+@pytest.mark.parametrize("error", [ValueError("odd"), KeyError("odd"), RecursionError()])
+def test_a_defect_has_one_code_whatever_python_calls_it(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    found, _, code = document(capsys, monkeypatch, error)
+    assert (found["code"], found["exit_code"], code) == (BUG, 1, ExitCode.BUG)
+    assert found["advice"] == "please report the lines above"
+
+
+def test_ctrl_c_has_an_advice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.cli._ignore_interrupts", lambda: None)  # this process has other tests to do
+    found, _, code = document(capsys, monkeypatch, KeyboardInterrupt())
+    assert (found["code"], found["message"], code) == ("Interrupted", "interrupted", 75)
+    assert found["advice"] == "start the same command again"
+
+
+@pytest.mark.parametrize(
+    ("message", "advice"),
+    [
+        ("no ledger: give --ledger s3://b, or set SEALIFT_LEDGER", "give --ledger s3://b, or set SEALIFT_LEDGER"),
+        ("--pair x: nobody has it; did you mean y? the pairs are y", "did you mean y? the pairs are y"),
+        ("no rows (left out: 3 by x). Check prefix, or say --allow-empty", "Check prefix, or say --allow-empty"),
+        ("run x is a plan that nobody started: start it with  sealift apply x", "start it with  sealift apply x"),
+        ("cannot write /a: Permission denied", UsageError.advice),
+        ("the file a: run of b: it is odd", UsageError.advice),
+    ],
+)
+def test_the_advice_is_the_part_of_a_message_that_says_what_to_do(message: str, advice: str) -> None:
+    assert advice_of(UsageError(message), message) == advice
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["runs"],
+        ["runs", "lits"],
+        ["runs", "list", "--limit", "none"],
+        ["runs", "list", "--limit"],
+        ["runs", "show"],
+        ["runs", "list", "--state", "odd"],
+        ["verify", "--acl"],
+    ],
+    ids=" ".join,
+)
+def test_errors_of_the_command_line_itself_are_documents_too(
+    capsys: pytest.CaptureFixture[str], words: list[str]
+) -> None:
+    code = run([*words, "--json"])
+    found = json.loads(capsys.readouterr().out)["error"]
+    assert found.keys() == {"code", "message", "advice", "exit_code"}
+    assert found["exit_code"] == code != 0
+    assert found["advice"]
+    assert found["message"]
+
+
+def test_each_code_is_documented_with_its_exit_code() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d or]+) \|", DOCUMENT.read_text(), re.MULTILINE)
+    documented = {name: code for name, code in rows if name[0].isupper()}
+    codes = {kind.__name__: str(int(example(kind).exit_code)) for kind in KINDS if kind is not StoreError}
+    assert documented == codes | {BUG: "1", "TooManyFailures": "10 or 75"}
