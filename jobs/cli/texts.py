@@ -7,9 +7,10 @@ from typing import Any
 
 from jobs.cli.console import table
 from jobs.core.display import shown
+from jobs.core.outcome import Status
 from jobs.core.run import Plan, RunSpec, earlier_run
 from jobs.registry import kind_of
-from jobs.reports.document import LEFT_OUT, counts, found_verdict, verdict
+from jobs.reports.document import LEFT_OUT, WOULD_BE_DELETED, counts, found_verdict, reasons_of, verdict
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
 from jobs.runs.kind import Kind
 
@@ -123,8 +124,10 @@ def repair_text(report: Mapping[str, Any]) -> str:
 
 
 def _worked(report: Mapping[str, Any], kind: Kind) -> str:
-    lines = [verdict(report), f"  outcomes  {counts(report['outcomes'])} ({human_bytes(report['bytes'])})"]
-    lines += map(_reason, report["reasons"][:10])
+    called = {Status.SKIPPED.value: WOULD_BE_DELETED} if report.get("dry_run") else {}
+    outcomes = {called.get(status, status): rows for status, rows in report["outcomes"].items()}
+    lines = [verdict(report), f"  outcomes  {counts(outcomes)} ({human_bytes(report['bytes'])})"]
+    lines += map(_reason, reasons_of(report)[:10])
     for archive in report.get(LEFT_OUT, ()):
         lines.append(f"  left out  {shown(archive['archive'])}: {shown(archive['reason'])}")
     lines += _deletions(report.get("deletions"))
@@ -162,7 +165,17 @@ def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
     first = deletions["shown"][:SHOWN_DELETIONS]
     rows = [[human_bytes(each["size_bytes"] or 0), *(shown(each[name] or "") for name in names)] for each in first]
     more = [f"  … and {deletions['rows'] - len(rows):,} more"] if deletions["rows"] > len(rows) else []
-    return [table(["size", "key", "version", "proof", "copy"], rows), *more, f"  deletions  {deletions['csv']}"]
+    reasons = [
+        f"  {each['rows']:>8,} × {shown(each['reason'])}, {human_bytes(each['bytes'])}, "
+        f"copy proven by {each['evidence']}"
+        for each in deletions.get("reasons", ())
+    ]
+    return [
+        *reasons,
+        table(["size", "key", "version", "proof", "copy"], rows),
+        *more,
+        f"  deletions  {deletions['csv']}",
+    ]
 
 
 def _reconciled(report: Mapping[str, Any], advice: Iterable[str]) -> str:

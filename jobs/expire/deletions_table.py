@@ -16,20 +16,21 @@ if TYPE_CHECKING:
     import duckdb
 
 SHOWN_DELETIONS = 100
+SHOWN_REASONS = 20
 
 
 async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, Any]:
     """Write what a run expired or would expire, with the proofs, as Parquet and CSV beside its
     report.
 
-    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, and the first of the
-    rows (`shown`).
+    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, the same by what a
+    dry run says of them (`reasons`), and the first of the rows (`shown`).
     """
     with TemporaryDirectory(prefix="sealift-deletions-") as scratch:
         folder = Path(scratch)
         connection = await open_fold(ledger, run_id, plan, folder)
         if connection is None:
-            return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "shown": []}
+            return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "reasons": [], "shown": []}
         with closing(connection):
             connection.execute(
                 """
@@ -46,6 +47,13 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
             counted: Any = connection.execute(
                 "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM deletions"
             ).fetchall()[0]
+            reasons: Any = connection.sql(
+                f"""
+                SELECT reason, evidence, count(*) AS rows, coalesce(sum(size_bytes), 0)::BIGINT AS bytes
+                FROM deletions WHERE status = 'skipped' GROUP BY reason, evidence
+                ORDER BY rows DESC, reason, evidence LIMIT {SHOWN_REASONS}
+                """
+            ).to_arrow_table()
             uris = {}
             for kind, mime in (("parquet", "application/vnd.apache.parquet"), ("csv", "text/csv; charset=utf-8")):
                 path = folder / f"deletions.{kind}"
@@ -55,7 +63,8 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
             shown: Any = connection.sql(
                 f"SELECT key, version_id, size_bytes, status, evidence, copy FROM deletions LIMIT {SHOWN_DELETIONS}"
             ).to_arrow_table()
-            return uris | {"rows": counted[0], "bytes": counted[1], "shown": shown.to_pylist()}
+            found = {"rows": counted[0], "bytes": counted[1], "reasons": reasons.to_pylist()}
+            return uris | found | {"shown": shown.to_pylist()}
 
 
 def _harmless_rows(connection: duckdb.DuckDBPyConnection) -> str:

@@ -23,6 +23,8 @@ REPORT_VERSION = 1
 
 _STATUSES = tuple(status.value for status in Status)
 _CATEGORIES = tuple(category.value for category in Category)
+WOULD_BE_DELETED = "would be deleted"
+"""What people read of a dry run's `skipped` rows: nothing was done to them."""
 LEFT_OUT = "left_out_archives"
 """The option of a restore, and the key of its report: archives whose index is damaged."""
 _GOOD = {status.value for status in GOOD}
@@ -242,6 +244,12 @@ def _dry_run_verdict(report: Mapping[str, Any]) -> str:
     return (
         f"Dry run: {would:,} of {plural(report['rows'], 'row')} would be deleted ({size}). Nothing was deleted.{rest}"
     )
+
+
+def reasons_of(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The reasons that people read. Of what a dry run would delete its `deletions` say more."""
+    has_more = bool(report.get("dry_run") and report["deletions"].get("reasons"))
+    return [each for each in report.get("reasons", ()) if not (has_more and each["status"] == Status.SKIPPED)]
 
 
 def counts(outcomes: Mapping[str, int]) -> str:

@@ -70,6 +70,13 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     run_id = compact(world, "--versions", "all")
     dry = expire(world, run_id, *NOW)
     assert (dry["code"], dry["dry_run"], dry["outcomes"]) == (0, True, {"skipped": 7})
+    assert sum(each["rows"] for each in dry["deletions"]["reasons"]) == dry["deletions"]["rows"] == 7
+    assert sum(each["bytes"] for each in dry["deletions"]["reasons"]) == dry["deletions"]["bytes"]
+    said = {each["reason"] for each in dry["deletions"]["reasons"]}
+    assert said == {"dry run: it would be hidden by a delete marker", "dry run: it would be removed for good"}
+    text = world.sealift("expire", "--run", run_id, *places(world), *NOW).stdout
+    assert ("7 would be deleted" in text, "skipped" in text) == (True, False)
+    assert "it would be hidden by a delete marker, " in text
     assert "would be removed" in reasons(dry)
     listed = table(world, dry["deletions"]["parquet"])
     assert sorted(each["key"] for each in listed) == sorted([*names, names[0]])

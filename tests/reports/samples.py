@@ -185,12 +185,20 @@ def dry_expire() -> dict[str, Any]:
     reason = (
         f"nothing proves now that its copy is the same: {place}IMG_without_any_place_to_break.heic is another object"
     )
-    reasons = [{"status": "kept", "reason": reason, "rows": 1}]
+    reasons = [
+        {"status": "skipped", "reason": "dry run: it would be removed for good", "rows": 40},
+        {"status": "skipped", "reason": "dry run: it would be hidden by a delete marker", "rows": 9},
+        {"status": "kept", "reason": reason, "rows": 1},
+    ]
     deletions = {
         "parquet": _uri("deletions.parquet"),
         "csv": _uri("deletions.csv"),
         "rows": 49,
         "bytes": 9,
+        "reasons": [
+            {"reason": "dry run: it would be removed for good", "evidence": "md5_etag", "rows": 40, "bytes": 7},
+            {"reason": "dry run: it would be hidden by a delete marker", "evidence": "checksum", "rows": 9, "bytes": 2},
+        ],
         "shown": shown,
     }
     return run({"skipped": 49, "kept": 1}, reasons=reasons, dry_run=True, deletions=deletions) | {"job": "expire"}

@@ -24,7 +24,7 @@ from jobs.reports.document import counts, exit_code, schema, verdict
 from jobs.reports.html.page import MEANINGS, prepare, render, template_environment
 from jobs.reports.html.visible import visible, visible_text
 from tests.doubles.examples import examples
-from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, finding, findings, reconciliation, repaired, run
+from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, dry_expire, finding, findings, reconciliation, repaired, run
 
 FREE_TEXT = st.text(st.characters(codec=None), max_size=40)  # with lone surrogates: what a broken input may hold
 
@@ -387,3 +387,28 @@ def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.Monke
 
     monkeypatch.setattr(jinja2.Environment, "compile", compiled)
     assert "</html>" in render(run(), findings=[])
+
+
+def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
+    page = Page(render(dry_expire(), findings=[]))
+    assert "skipped" not in page.text
+    assert "dry run: nothing was deleted" in page.text
+    assert "What the same command with --yes-delete would do" in page.text
+    assert "would be deleted" in page.text
+    for each in dry_expire()["deletions"]["reasons"]:
+        assert f"{each['reason']}copy proven by {each['evidence'].replace('_', ' ')}" in page.text
+    assert "\N{CHECK MARK}" not in page.text
+
+
+def test_a_dry_run_that_would_delete_nothing_is_no_success_either() -> None:
+    nothing = {"rows": 0, "bytes": 0, "reasons": [], "shown": [], "csv": None, "parquet": None}
+    report = dry_expire() | {"outcomes": {"waiting": 50}, "failures": 0, "deletions": nothing}
+    page = Page(render(report, findings=[]))
+    assert "\N{CHECK MARK}" not in page.text
+    assert "0 of 100,000 rows would be deleted" in page.text.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def test_a_dry_run_of_an_older_sealift_has_no_reasons() -> None:
+    report = dry_expire()
+    del report["deletions"]["reasons"]
+    assert "What would be deleted" in Page(render(report, findings=[])).text

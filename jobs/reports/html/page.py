@@ -16,7 +16,7 @@ from markupsafe import Markup
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.reports import figures
-from jobs.reports.document import LEFT_OUT, findings_count, left_count, verdict
+from jobs.reports.document import LEFT_OUT, WOULD_BE_DELETED, findings_count, left_count, reasons_of, verdict
 from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
@@ -55,6 +55,7 @@ MEANINGS = {
     "mismatched": "proven different from its source",
     "damaged": "the source's own bytes are not those that S3 keeps checksums of: not copied",
     "failed": "given up after all attempts",
+    "would be deleted": "its copy is proven now, and only --yes-delete deletes it",
 }
 
 EVIDENCE = {
@@ -65,7 +66,7 @@ EVIDENCE = {
 }
 
 _GOOD = {status.value for status in GOOD}
-_UNCERTAIN = frozenset({"unverifiable", "archived", "thawing", "kept", "changed", "stale", "extra"})
+_UNCERTAIN = frozenset({"unverifiable", "archived", "thawing", "kept", "changed", "stale", "extra", "would be deleted"})
 _WAITING = frozenset({"in flight", "excluded", "waiting"})
 
 
@@ -118,7 +119,10 @@ def render(
         prefixes=_prefixes(report, findings),
         repaired=report.get("repaired"),
         places=_places(report),
-        deletions=report.get("deletions") or {"shown": [], "rows": 0, "csv": None, "parquet": None},
+        deletions={"shown": [], "rows": 0, "reasons": [], "csv": None, "parquet": None}
+        | (report.get("deletions") or {}),
+        reasons=reasons_of(report),
+        is_dry_run=bool(report.get("dry_run")),
         past=past,
         trend=_trend(past[-RUNS_DRAWN:]) if len(past) > 1 else None,
         ages=_histogram(report.get("ages", ()), "Age of what is missing"),
@@ -169,7 +173,7 @@ def _tone(report: Mapping[str, Any]) -> str:
         return "warn"
     if left_count(report):
         return "bad"
-    if report.get("dry_run") and report["deletions"]["rows"]:
+    if report.get("dry_run"):  # nothing was done, so nothing has ended well
         return "warn"
     unproven = report.get("categories", {}).get("unverifiable", {"rows": 0})["rows"]
     unsure = (
@@ -230,7 +234,8 @@ def _tallies(report: Mapping[str, Any]) -> list[Tally]:
         order = [status.value for status in Status]
         sizes = report.get("outcome_bytes", {})
         names = sorted(report["outcomes"], key=lambda name: order.index(name) if name in order else len(order))
-        counted = {name: (report["outcomes"][name], sizes.get(name)) for name in names}
+        called = {Status.SKIPPED.value: WOULD_BE_DELETED} if report.get("dry_run") else {}
+        counted = {called.get(name, name): (report["outcomes"][name], sizes.get(name)) for name in names}
     whole = report["rows"] or 1
     return [Tally(name, rows, size, rows / whole) for name, (rows, size) in counted.items()]
 
