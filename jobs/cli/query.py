@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from jobs.cli.console import emit, say, table, visible_json
+from jobs.cli.console import ANSWER, emit, say, table, visible_json
 from jobs.cli.options import (
     RunType,
     argument,
@@ -102,7 +102,7 @@ async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
         say("the catalog is empty, since nobody has made it yet: sealift catalog rebuild")
     async with open_views(ledger, tables, run_id) as database:
         database.lock()
-        answer = await database.select(sql)
+        answer = await database.select(sql, list(TABLES))
         await asyncio.to_thread(_write, answer, options.file_format, options.output)
 
 
@@ -121,6 +121,7 @@ def _write(answer: Answer, file_format: str, output: Path | None) -> None:
             return
     except OSError as error:
         raise ConfigError(f"cannot write {output}: {error.strerror}; name another --output") from error
+    ANSWER.is_given = True
     with path.open("rb") as result:
         shutil.copyfileobj(result, sys.stdout.buffer)
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -89,13 +90,13 @@ class Database:
         self.connection.execute(f"SET allowed_directories = [{', '.join(map(quoted, names))}]")
         self.connection.execute("SET enable_external_access = false; SET lock_configuration = true")
 
-    async def select(self, sql: str) -> Answer:
+    async def select(self, sql: str, tables: Sequence[str] = ()) -> Answer:
         """What the one SELECT in `sql` gives, not yet computed.
 
-        Raises UsageError for other or wrong SQL.
+        Raises UsageError for other or wrong SQL, with the names of `tables` for an unknown name.
         """
         check_select(sql)
-        with refusals():
+        with refusals(tables):
             relation = await asyncio.to_thread(self.connection.sql, sql)
             # A view of its own gives columns of the same name different ones.
             relation.create_view("__answer")
@@ -237,9 +238,17 @@ def literal_path(path: Path) -> str:
     return "".join(f"[{each}]" if each in "*?[" else each for each in str(path))
 
 
+_NO_TABLE = re.compile(r"Table with name (\S+) does not exist|Referenced table \"([^\"]+)\" not found")
+"""How DuckDB says it."""
+
+
 @contextlib.contextmanager
-def refusals() -> Iterator[None]:
-    """What DuckDB refuses becomes a UsageError of one line."""
+def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
+    """What DuckDB refuses becomes a UsageError of one line.
+
+    `tables`: those that there are, for a name that is unknown. DuckDB knows only those that the SQL
+    names.
+    """
     import pyarrow as pa
 
     try:
@@ -248,16 +257,23 @@ def refusals() -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         advice = ""
         if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
-            advice = f": {_candidates(lines[1:])}see `sealift query --tables`"
+            names = f": the tables are {', '.join(tables)}" if tables else ""
+            advice = f": {_candidates(lines, tables)}see `sealift query --tables`{names}"
         raise UsageError(f"SQL: {lines[0].rstrip('!')}{advice}") from error
 
 
-def _candidates(lines: list[str]) -> str:
-    """What DuckDB offers instead of a name, up to the line that quotes the statement."""
-    offered = " ".join(takewhile(lambda line: not line.startswith("LINE "), lines)).replace(": : ", ": ")
-    if not offered or '"duckdb_' in offered:  # a table of its own is not meant
-        return ""
-    return f"{offered[:CANDIDATES_CHARACTERS]}; "
+def _candidates(lines: Sequence[str], tables: Sequence[str]) -> str:
+    """What DuckDB offers instead of a name, up to the line that quotes the statement.
+
+    It does not know `tables` that the SQL does not name.
+    """
+    offered = " ".join(takewhile(lambda line: not line.startswith("LINE "), lines[1:])).replace(": : ", ": ")
+    if '"duckdb_' in offered or '"pg_' in offered:  # a table of its own is not meant
+        offered = ""
+    if not offered and (name := _NO_TABLE.search(lines[0])):
+        alike = get_close_matches((name[1] or name[2]).lower(), tables, 1)
+        offered = f'did you mean "{alike[0]}"?' if alike else ""
+    return f"{offered[:CANDIDATES_CHARACTERS]}; " if offered else ""
 
 
 def identifier(name: str) -> str:

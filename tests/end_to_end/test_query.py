@@ -118,7 +118,7 @@ def test_wrong_sql_is_one_line_and_exit_2(ran: tuple[World, str], tmp_path: Path
     for sql in ("SELEC 1", "SELECT nothing FROM outcomes", "SELECT * FROM nowhere", "", "SELECT 1; SELECT 2"):
         target = tmp_path / "never"
         result = world.sealift("query", sql, "--output", str(target))
-        assert (result.code, result.stdout) == (2, ""), sql
+        assert (result.code, result.has_no_answer) == (2, True), sql
         assert len(result.stderr.splitlines()) == 1
         assert not target.exists()
     failing = world.sealift("query", "SELECT key::INTEGER FROM outcomes", "--format", "csv")
@@ -146,7 +146,7 @@ def test_sql_reaches_nothing_but_the_ledgers_tables(world: World) -> None:
     leftovers = [Path("/tmp/sealift-was-here.csv"), Path("/tmp/sealift-was-here.db")]
     for sql in HOSTILE:
         result = world.sealift("query", sql, "--format", "json")
-        assert (result.code, result.stdout) == (2, ""), sql
+        assert (result.code, result.has_no_answer) == (2, True), sql
         assert len(result.stderr.splitlines()) == 1, result.stderr
         assert not any(path.exists() for path in leftovers)
 
@@ -209,3 +209,26 @@ def test_a_full_disk_behind_stdout_is_named(world: World, file_format: str, rows
 def test_a_full_scratch_folder_is_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"scratch folder .*free space or set TMPDIR"), usable(tmp_path):
         (tmp_path / "no folder" / "file").write_text("x")
+
+
+@pytest.mark.parametrize(
+    ("sql", "offered"),
+    [
+        ("SELECT * FROM outcome", 'did you mean "outcomes"?'),
+        ("SELECT * FROM Runz", 'did you mean "runs"?'),
+        ("SELECT * FROM elephants", "the tables are"),
+        ("SELECT kee FROM outcomes", '"key"'),
+        ("SELECT outcome.key FROM outcomes", '"outcomes"'),
+    ],
+)
+def test_an_unknown_name_is_answered_with_those_that_there_are(world: World, sql: str, offered: str) -> None:
+    world.put("a")
+    world.run("replicate")
+    refused = world.sealift("query", sql)
+    assert (refused.code, offered in refused.stderr) == (2, True), refused.stderr
+    tables = "the tables are runs, manifest, outcomes, differences, catalog, tombstones, journal"
+    assert f"see `sealift query --tables`: {tables}" in refused.stderr
+    error = world.sealift("query", sql, "--format", "json").document["error"]
+    assert offered in error["message"]
+    assert tables in error["advice"]
+    assert error["code"] == "UsageError"
