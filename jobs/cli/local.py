@@ -20,6 +20,8 @@ from jobs.cli.console import say
 from jobs.cli.options import command_options, json_option, option, policy_option, takes
 from jobs.config import Settings
 from jobs.errors import ConfigError, StoreError, UsageError
+from jobs.policy.coverage import example_key
+from jobs.policy.model import Pair, Policy
 from jobs.reports.figures import human_bytes, human_seconds
 
 if TYPE_CHECKING:
@@ -113,30 +115,43 @@ def _report(system: System, stop: threading.Event, show: Callable[[dict[str, Any
 
 
 def _welcome(system: System, folder: Path) -> str:
-    pairs = [
-        f"  {pair.name}: s3://{pair.source.bucket} → s3://{pair.destination.bucket}/{pair.destination.prefix}"
-        for pair in system.policy.pairs
-    ]
     exports = [f"  export {name}={shlex.quote(value)}" for name, value in system.environment.items()]
-    first = system.policy.pairs[0]
     return "\n".join(
         [
             "Running. What is put into a source is copied within a second:",
-            *pairs,
+            *map(_pair_line, system.policy.pairs),
             "",
             "In another shell:",
             "",
             "  unset AWS_PROFILE AWS_SESSION_TOKEN",
             *exports,
             "",
-            f"  aws s3 cp README.md s3://{first.source.bucket}/",
-            f"  sealift nightly --pair {first.name} --margin 0s",
-            "  sealift events redrive --dry-run",
+            *(f"  {each}" for each in first_commands(system.policy)),
             "",
             "Other users of this machine can change the data: not all of its ports on 127.0.0.1 ask for credentials.",
             f"Logs are in {folder}. Ctrl-C ends it.",
         ]
     )
+
+
+def _pair_line(pair: Pair) -> str:
+    """Which keys of a pair go where."""
+    sources = ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes)
+    without = f" (without {', '.join(pair.source.exclude)})" if pair.source.exclude else ""
+    return f"  {pair.name}: {sources}{without} → s3://{pair.destination.bucket}/{pair.destination.prefix}"
+
+
+def first_commands(policy: Policy) -> list[str]:
+    """What to try first: an object that the policy has copied, that pair's night, the queues."""
+    keys = ((pair, example_key(policy, pair)) for pair in policy.pairs)
+    pair, key = next(((pair, key) for pair, key in keys if key is not None), (policy.pairs[0], None))
+    copy = [] if key is None else [f"echo hello | aws s3 cp - {shlex.quote(f's3://{pair.source.bucket}/{key}')}"]
+    return [
+        *copy,
+        f"sealift nightly --pair {pair.name} --margin 0s",
+        "sealift status",
+        "sealift events redrive --dry-run",
+    ]
 
 
 def _farewell(events: int, runs: int, data: Path | None) -> str:

@@ -78,6 +78,16 @@ def scope(policy: Policy, pair: Pair) -> Scope:
     return Scope(tuple(pair.source.prefixes), (*pair.source.exclude, *inside))
 
 
+def example_key(policy: Policy, pair: Pair) -> str | None:
+    """A key that an object could have for the pair to protect it. None if none comes to mind."""
+    names = (prefix + name for prefix in pair.source.prefixes for name in _EXAMPLE_NAMES)
+    return next((name for name in names if match(policy, pair.source.bucket, name) is pair), None)
+
+
+_EXAMPLE_NAMES = ("hello.txt", "example.txt", "a/hello.txt", "0", "z")
+"""Several, since a policy may leave out or give to another pair what begins as one of them."""
+
+
 def explain(
     policy: Policy,
     bucket: str,

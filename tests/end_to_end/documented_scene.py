@@ -26,9 +26,9 @@ LINKED = ("README.md", "policy.example.yaml", "terraform")
 PROGRAMS = {
     "aws": """
 import boto3, sys
-assert sys.argv[1:3] == ["s3", "cp"], sys.argv
+assert sys.argv[1:4] == ["s3", "cp", "-"], sys.argv
 bucket, _, key = sys.argv[4].removeprefix("s3://").partition("/")
-boto3.client("s3").upload_file(sys.argv[3], bucket, key + sys.argv[3])
+boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=sys.stdin.buffer.read())
 """,
     "terraform": """
 import pathlib, sys

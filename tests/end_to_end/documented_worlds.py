@@ -200,7 +200,7 @@ def after_shell(scene: Scene, line: str) -> None:
         scene.put("lists", "forgotten.csv", b"documents,scans/2026/0001.jpg\n")
         scene.times["2026-11-01"] = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d")
         scene.times["2026-11-24"] = (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%d")
-    elif line.startswith("aws s3 cp"):
+    elif "aws s3 cp" in line:
         deadline = time.monotonic() + 30
         while not scene.client.list_objects_v2(Bucket="freight-hot").get("Contents"):
             assert time.monotonic() < deadline, "no event copied the object"
