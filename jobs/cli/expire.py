@@ -55,6 +55,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
 from jobs.runs.request import Planned, Planner, Request, open_ledger
+from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_side
 
 REPLACED = ("source", "copies", "grace", "max_share")
@@ -190,13 +191,14 @@ def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
     return is_own
 
 
-def same_command(places: Places, **flags: bool) -> str:
-    """This command as the user typed it, with these places and flags."""
+def same_command(places: Places, run_id: str | None, **flags: bool) -> str:
+    """This command as the user typed it, with these places and flags, and the whole id of its run."""
     context = click.get_current_context()
     typed: dict[str, Any] = {}
     for parameter in context.command.params:
         if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
             typed[parameter.opts[0]] = context.params[parameter.name]
+    typed |= {"--run": run_id} if run_id else {}
     return command_line("expire", typed | places.options() | {f"--{name}": flag for name, flag in flags.items()})
 
 
@@ -243,12 +245,13 @@ def expire(options: ExpireCommand) -> int:
 
 async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, planner: Planner) -> int:
     grace_seconds, max_share = parse_age(options.grace), _share(options.max_share)
-    proving = await _proving_run(ledger, options.run_id) if options.run_id else None
+    run_id = await _whole_id(ledger, options.run_id, "--run", acts=options.yes_delete) if options.run_id else None
+    proving = await _proving_run(ledger, run_id) if run_id else None
     places = named = options.named_places()
     if places is None:
         proven = claimed_by([proving]) if proving else None
         places = options.complete(proven or await _claims(ledger, options.manifest or "", options.source))
-        command = same_command(places, **{"yes-delete": True})
+        command = same_command(places, run_id, **{"yes-delete": True})
         if options.yes_delete:
             raise UsageError(
                 "--yes-delete needs --source and --copies (or --pair) from you: the ledger must not decide where they "
@@ -314,6 +317,7 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     from jobs.expire.undo import unhide
     from jobs.ledger.tombstones import Tombstones
 
+    run_id = await _whole_id(ledger, run_id, "--undo", acts=options.source is not None)
     spec = await ledger.spec(run_id)
     if kind_of(spec) is not KIND:
         raise UsageError(f"run {run_id} is a {spec.job} run: it hid nothing")
@@ -343,6 +347,21 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
     emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
+
+
+async def _whole_id(ledger: Ledger, typed: str, option: str, *, acts: bool) -> str:
+    """The whole id of the run that a person means.
+
+    `acts`: the command changes the bucket. Then only whole ids are taken, since the ledger decides
+    what `latest` and a beginning mean. Raises UsageError, LedgerError.
+    """
+    run_id = await find_run_id(ledger, typed)
+    if acts and run_id != typed:
+        raise UsageError(
+            f"{option} {typed} is {run_id} by the ledger, which must not choose what is deleted or put back: check "
+            f"it, then write the whole id, {option} {run_id}"
+        )
+    return run_id
 
 
 async def _proving_run(ledger: Ledger, run_id: str) -> RunSpec:

@@ -61,6 +61,7 @@ from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_empty, is_unjudged
 from jobs.reports.figures import plural
 from jobs.runs.request import new_run_id, open_ledger
+from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
@@ -172,6 +173,8 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         scratch = Path(folder)
         request = options.request()
+        named = [await find_run_id(ledger, each) for each in request.version_map]
+        request = replace(request, version_map=tuple(named))
         (source, destination), stores = await _inventories(options, request, ledger, run_id, began)
         maps = _maps(options)
         join_options = ReconcileOptions(
