@@ -6,7 +6,8 @@ import asyncio
 import tempfile
 import time
 import webbrowser
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ from jobs.cli.options import (
     option,
     takes,
 )
-from jobs.cli.policy_and_ledger import ledger_location
+from jobs.cli.policy_and_ledger import ledger_location, read_policy
 from jobs.cli.run_command import apply_and_report, follow_and_report, launch_and_report, run_and_report
 from jobs.cli.start_options import ApplyOptions, StartOptions, WorkerOptions
 from jobs.cli.texts import plan_text, report_text
@@ -51,7 +52,7 @@ from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progr
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.saved_plans import is_waiting, require_started
-from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, summarize_runs
+from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
 
 WATCH_SECONDS = 2.0
 STILL_SECONDS = 60.0
@@ -155,7 +156,10 @@ def runs() -> None:
 @takes(ListRunsCommand)
 def list_runs(options: ListRunsCommand) -> int:
     """List the runs of a ledger, the latest first."""
-    return asyncio.run(_list(_open(options.ledger), options))
+    settings = Settings.from_environment()
+    ledger, is_checked = _open(options.ledger), options.pair is not None and settings.policy is not None
+    pairs = [pair.name for pair in read_policy(settings.policy).pairs] if is_checked else []
+    return asyncio.run(_list(ledger, options, pairs))
 
 
 @runs.command()
@@ -215,10 +219,28 @@ def _open(ledger: str | None) -> Ledger:
     return open_prompt_ledger(ledger_location(ledger, Settings.from_environment()))
 
 
-async def _list(ledger: Ledger, options: ListRunsCommand) -> int:
+async def _check_pair(ledger: Ledger, name: str, pairs: Iterable[str]) -> None:
+    """Check that a pair is one of the policy's (`pairs`), or that a run is of it.
+
+    Raises UsageError with the names that there are.
+    """
+    known = sorted({*pairs, *await known_pairs(ledger)})
+    if name in known:
+        return
+    alike = get_close_matches(name, known, 1)
+    meant = f"did you mean {alike[0]}? " if alike else ""
+    names = f"the pairs are {', '.join(known)}" if known else "no run there is of a pair. SEALIFT_POLICY names a policy"
+    raise UsageError(f"--pair {name}: neither the policy nor a run in {ledger.location} has this pair; {meant}{names}")
+
+
+async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) -> int:
+    if options.since is not None and options.since > time.time():
+        raise UsageError(f"--since {human_time(options.since)}: no run can have begun then; name a time before now")
     chosen = RunFilter(options.job, options.state, options.pair, options.since)
     runs = await summarize_runs(ledger, options.limit + 1, chosen)  # one more says whether there are more
     runs, has_more = runs[: options.limit], len(runs) > options.limit
+    if options.pair is not None and not runs:
+        await _check_pair(ledger, options.pair, pairs)
     rows = [
         [
             run["run_id"],

@@ -16,7 +16,7 @@ from jobs.runs.saved_plans import is_waiting
 from jobs.s3.retries import gather_bounded
 
 READS = 32
-STATES = ("complete", "incomplete", "failed", "stopped", "unreported", "planned", "unplanned", "unreadable")
+STATES = ("complete", "incomplete", "stopped", "unreported", "planned", "unplanned", "unreadable")
 """The states that a summary has."""
 SHOWN_IDS = 5
 LATEST = "latest"
@@ -68,6 +68,19 @@ class RunFilter:
         )
 
 
+async def known_pairs(ledger: Ledger) -> set[str]:
+    """The pairs that runs of the ledger are of. Reads the spec of every run."""
+    specs = await gather_bounded(lambda run_id: _readable_spec(ledger, run_id), await ledger.run_ids(), READS)
+    return {str(spec.options["pair"]) for spec in specs if spec is not None and spec.options.get("pair")}
+
+
+async def _readable_spec(ledger: Ledger, run_id: str) -> RunSpec | None:
+    try:
+        return await ledger.spec(run_id)
+    except LedgerError:
+        return None
+
+
 async def summarize_runs(ledger: Ledger, limit: int, chosen: RunFilter) -> list[dict[str, Any]]:
     """The latest runs that a filter takes, at most `limit`, the latest first.
 
@@ -88,6 +101,7 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "job": _job_of(run_id),
         "state": "unplanned",
         "rows": 0,
+        "accounted": 0,
         "outcomes": {},
         "failures": 0,
         "seconds": 0,
@@ -116,6 +130,7 @@ async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
     try:
         if (ended := await ledger.report(run_id)) is not None:
             known = {name: ended[name] for name in ("state", "rows", "seconds")}
+            known["accounted"] = ended.get("accounted", ended["rows"])  # a comparison counts rows alone
             return summary | known | counted(ended) | {"planned_dollars": ended.get("planned_dollars")}
         return summary | await _unfinished(ledger, spec)
     except (LedgerError, KeyError, TypeError, AttributeError) as error:
@@ -142,6 +157,7 @@ async def _unfinished(ledger: Ledger, spec: RunSpec) -> dict[str, Any]:
     return {
         "state": state,
         "rows": plan.rows,
+        "accounted": progress.rows,
         "failures": progress.bad_rows,
         "planned_dollars": round(plan.total_dollars, 6),
     }
