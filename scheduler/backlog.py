@@ -19,36 +19,33 @@ import json
 import math
 import re
 import secrets
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from jobs.backup.events import ObjectEvent
 from jobs.core.model import NULL_VERSION
 from jobs.errors import LedgerError, StoreError
+from jobs.ledger.backlog import (
+    MANIFEST_VERSION,
+    Waiting,
+    backlog_pairs,
+    is_count,
+    latest_manifest,
+    manifest_document,
+    manifest_numbers,
+    parse_waiting,
+)
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from scheduler.log import say
 from scheduler.runtime import Runtime
 
-MANIFEST_VERSION = 1
 READS_IN_FLIGHT = 32
 ROWS_MAX = 100_000
 """The rows of one manifest, unless a single object has more. A function holds them in memory."""
-COUNT_LIMIT = 1 << 63
-_MANIFEST = re.compile(r"[0-9]{6,18}\.json")
-_STAMP = re.compile(r"([0-9]{1,15})-([0-9]{1,18})-([0-9]{1,18})-[^-]*")
 _BARE = re.compile(r"[!#-+.-~-]*")
 """What a field of a manifest may hold unquoted: nothing that ends a line or field, no quotes."""
-
-
-class Waiting(NamedTuple):
-    """One object of the backlog, from its name alone."""
-
-    name: str
-    since: float
-    rows: int
-    size_bytes: int
 
 
 class BacklogRow(NamedTuple):
@@ -96,20 +93,14 @@ async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
 
 async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
     """The objects that no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
-    _, taken = await _latest(runtime, pair)
+    _, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
     names = await runtime.names(f"backlog/pair={pair}/")
     return [each for name in names if name not in taken and (each := _parse(name, pair)) is not None]
 
 
 async def pairs(runtime: Runtime) -> list[str]:
     """The pairs that have a backlog, whatever the policy says. One LIST for each 1,000."""
-    place, after, names = runtime.place("backlog/pair="), None, list[str]()
-    while True:
-        page = await runtime.store().list_objects(place.bucket, place.key, after=after, delimiter="/")
-        names += [prefix[len(place.key) : -1] for prefix in page.prefixes]
-        if page.next_marker is None:
-            return names
-        after = page.next_marker
+    return await backlog_pairs(runtime.store(), runtime.settings.ledger)
 
 
 async def publish(
@@ -133,7 +124,7 @@ async def publish(
     wanted = [each.name for each in taking]
     content: dict[str, list[BacklogRow]] | None = None
     while True:
-        number, taken = await _latest(runtime, pair)
+        number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
         if content is None:
             names = [name for name in wanted if name not in taken]
             content = await _read_objects(runtime, policy, pair, names, rows_max, deadline)
@@ -190,7 +181,7 @@ async def publish_listed(
     list.
     """
     while True:
-        number, taken = await _latest(runtime, pair)
+        number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
         extra = {"reason": reason, "taken": sorted(taken)}
         published = await _write(runtime, pair, number + 1, rows, prefixes, extra)
         if published is not None:
@@ -199,7 +190,7 @@ async def publish_listed(
 
 async def read_manifest(runtime: Runtime, pair: str, number: int) -> Published:
     """Read a published manifest. Raises NotFound, LedgerError."""
-    published = _published(_document(await runtime.read(f"manifests/pair={pair}/{number:06d}.json"), pair))
+    published = _published(manifest_document(await runtime.read(f"manifests/pair={pair}/{number:06d}.json"), pair))
     folder = str(runtime.place(f"manifests/pair={pair}/"))
     name = (published.manifest or folder).removeprefix(folder)
     is_own = published.manifest is None or re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", name)
@@ -213,8 +204,7 @@ async def read_manifest(runtime: Runtime, pair: str, number: int) -> Published:
 
 async def numbers(runtime: Runtime, pair: str) -> list[int]:
     """The numbers of all manifests of a pair, in order."""
-    names = await runtime.names(f"manifests/pair={pair}/")
-    return [int(name.removesuffix(".json")) for name in names if _MANIFEST.fullmatch(name)]
+    return await manifest_numbers(runtime.store(), runtime.settings.ledger, pair)
 
 
 async def _write(
@@ -261,54 +251,6 @@ def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-async def _latest(runtime: Runtime, pair: str) -> tuple[int, set[str]]:
-    """The number of the latest manifest (0: none), and the names in the backlog that are taken."""
-    last = max(await numbers(runtime, pair), default=0)
-    if not last:
-        return 0, set()
-    document = _document(await runtime.read(f"manifests/pair={pair}/{last:06d}.json"), pair)
-    if document["number"] != last or document.get("taken") is None:
-        raise LedgerError(f"manifest {last} of {pair} does not say what it has taken: the ledger was altered")
-    return last, set(document["taken"])
-
-
-def _document(data: bytes, pair: str) -> dict[str, Any]:
-    try:
-        document: dict[str, Any] = json.loads(data)
-        version = document.get("version")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise LedgerError(f"a manifest of {pair} cannot be read ({error}): the ledger was altered") from error
-    if version != MANIFEST_VERSION:
-        raise LedgerError(f"a manifest of {pair} is of version {version}: this Sealift reads {MANIFEST_VERSION}")
-    if odd := [name for name, is_fit in _FIELDS.items() if not is_fit(document.get(name))]:
-        raise LedgerError(f"a manifest of {pair} has the {odd[0]} {document.get(odd[0])!r}: the ledger was altered")
-    return document
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < COUNT_LIMIT
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-_FIELDS: Mapping[str, Callable[[object], bool]] = {
-    "pair": _is_text,
-    "number": _is_count,
-    "manifest": lambda value: value is None or _is_text(value),
-    "prefixes": _is_list,
-    "rows": _is_count,
-    "size_bytes": _is_count,
-    "taken": lambda value: value is None or _is_list(value),
-}
-"""What the fields of a manifest's document may hold."""
-
-
 def _published(document: Mapping[str, Any]) -> Published:
     return Published(
         document["pair"],
@@ -342,11 +284,10 @@ def _parse(name: str, pair: str) -> Waiting | None:
     """What a name of the backlog says. None, and a line in the log, for a name that Sealift did not
     write.
     """
-    stamp = _STAMP.fullmatch(name.removesuffix(".json"))
-    if stamp is None:
+    waiting = parse_waiting(name)
+    if waiting is None:
         say("error", "stray object", name=f"backlog/pair={pair}/{name}")
-        return None
-    return Waiting(name, int(stamp[1]) / 1000, int(stamp[2]), int(stamp[3]))
+    return waiting
 
 
 def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
@@ -370,6 +311,6 @@ def check_row(document: Mapping[str, Any]) -> BacklogRow:
     key.encode()  # UnicodeEncodeError is a ValueError
     if not _BARE.fullmatch(row.bucket) or not _BARE.fullmatch(row.version_id or ""):
         raise ValueError("bucket or version id has characters that neither can have")
-    if row.size_bytes is not None and not _is_count(row.size_bytes):
+    if row.size_bytes is not None and not is_count(row.size_bytes):
         raise ValueError(f"the size is {row.size_bytes!r}")
     return row

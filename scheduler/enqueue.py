@@ -25,10 +25,11 @@ from typing import Any, NamedTuple
 from jobs.aws.clients import invoke
 from jobs.core.metrics import Metric, Unit
 from jobs.errors import LedgerError, SealiftError, Unavailable, UsageError
+from jobs.ledger.backlog import Waiting
 from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
 from scheduler import backlog
-from scheduler.backlog import BacklogRow, Published, Waiting
+from scheduler.backlog import BacklogRow, Published
 from scheduler.batch_starts import is_started, started_names
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime

@@ -1,11 +1,12 @@
-"""`sealift status`: one screen of what goes on, what is wrong, and what to do about it."""
+"""`sealift status`: one screen of what goes on, what is wrong and since when, and what to do."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
@@ -13,31 +14,53 @@ from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, ledger_option, policy_option, takes
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
 from jobs.config import Settings
+from jobs.core.display import shown
 from jobs.doctor.undelivered import look_at_undelivered
-from jobs.errors import ConfigError, ExitCode, StoreError
+from jobs.errors import ConfigError, ExitCode, NotFound, StoreError
+from jobs.ledger.backlog import backlog_pairs, read_backlog
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import NIGHTS_REMEMBERED
 from jobs.nights.disproofs import Disproof, disproof_steps, open_disproofs, unanswered_text
+from jobs.nights.oldest_unproven import OldestUnproven, find_oldest_unproven
 from jobs.nights.records import NightRecords
 from jobs.nights.verdicts import WELL, head_of, is_well
 from jobs.policy.model import Pair, Policy
 from jobs.registry import is_proof_only
-from jobs.reports.document import need_attention
-from jobs.reports.figures import plural
+from jobs.reports.document import iso_time, need_attention
+from jobs.reports.figures import human_bytes, human_time, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import covers, repaired, repaired_since
 from jobs.runs.summaries import RunFilter, summarize_runs
+from jobs.s3.retries import gather_bounded
 
 RUNS = 100
 """How many of the latest runs are looked at."""
 NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
+PAIRS_AT_ONCE = 8
+BACKLOG_SECONDS_MORE = 1800
+"""A due backlog should be a run half an hour later."""
+NO_NIGHT = "no night has compared the pair yet"
 
 _NEXT = {
     "stopped": "sealift runs retry {}",
     "unreported": "sealift runs report {}",
     "unreadable": "sealift runs show {}",
 }
+
+
+class Problem(NamedTuple):
+    """What somebody has to act on, and since when. `since`: ISO 8601, None if nobody knows."""
+
+    problem: str
+    since: str | None
+
+
+class Unknown(NamedTuple):
+    """What could not be looked at, and why."""
+
+    what: str
+    why: str
 
 
 @command_options
@@ -52,14 +75,15 @@ class StatusCommand:
 @click.command()
 @takes(StatusCommand)
 def status(options: StatusCommand) -> int:
-    """Show what runs, what the pairs' last nights came to, and what needs attention.
+    """Show the pairs, their last nights, the oldest unproven object of each, what runs, what waits,
+    and what is wrong since when.
 
-    The exit code is 3 if something does. A run's bad rows count until a retry mends them, or a
-    later run of the same kind looks at all of them: between the same places, with the same filters
-    or none, as deep. Those of a pair's runs count until its next night, and a night counts until a
-    later one, or --again, is well. Copies that a night proved wrong count until a retry mends them,
-    or a night proves their slice. Of all runs the latest 100 count. The pairs are those of the
-    policy, if there is one.
+    The exit code is 3 if something needs attention, or is not known. A run's bad rows count until
+    a retry mends them, or a later run of the same kind looks at all of them: between the same
+    places, with the same filters or none, as deep. Those of a pair's runs count until its next
+    night, and a night counts until a later one, or --again, is well. Copies that a night proved
+    wrong count until a retry mends them, or a night proves their slice. Of all runs the latest 100
+    count. The pairs are those of the policy. Without a policy only the runs are looked at.
 
     \b
     sealift status
@@ -70,59 +94,164 @@ def status(options: StatusCommand) -> int:
     policy = read_policy(name).called(settings.system) if name else None
     place = ledger_location(options.ledger or settings.ledger or (policy.ledger.uri if policy else None), settings)
     document = asyncio.run(_look(open_prompt_ledger(place), policy))
-    if policy is not None:
-        document["dead_letters"] = letters = _dead_letters(policy)
-        if count := letters["waiting"]:
-            document["problems"].append(f"{plural(count, 'dead letter')} in {letters['queue']}: sealift events list")
-        document["undelivered"] = [
-            {name: each[name] for name in ("queue", "region", "account", "waiting", "error")}
-            for each in look_at_undelivered(policy)
-        ]
-        for each in document["undelivered"]:
-            if count := each["waiting"]:
-                found = plural(count, "undelivered event")
-                document["problems"].append(f"{found} in {each['queue']}: sealift events list")
     emit(document, as_json=options.as_json, text=status_text(document))
-    return int(ExitCode.FINDINGS if document["problems"] else ExitCode.DONE)
+    return int(ExitCode.DONE if document["state"] == "well" else ExitCode.FINDINGS)
 
 
 async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
+    run_ids = await ledger.run_ids()
     runs = await summarize_runs(ledger, RUNS, RunFilter())
-    nights = [await _last_night(ledger, pair) for pair in (policy.pairs if policy else ())]
-    today = datetime.now(UTC).date()
-    return {
+    pairs = policy.pairs if policy else ()
+    nights = await gather_bounded(lambda pair: _last_night(ledger, pair), pairs, PAIRS_AT_ONCE)
+    mended = repaired(runs, is_proof_only)
+    now = time.time()
+    document: dict[str, Any] = {
         "ledger": str(ledger.location),
-        "problems": [*_night_problems(nights, runs, today), *_run_problems(runs, nights)],
-        "pairs": [{name: night.get(name) for name in ("pair", "night", "verdict", "exit_code")} for night in nights],
-        "running": [run for run in runs if run["state"] == "incomplete"],
+        "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
     }
+    problems = [*_night_problems(nights, runs, datetime.fromtimestamp(now, UTC).date()), *_run_problems(runs, nights)]
+    unknown: list[Unknown] = []
+    rows: list[dict[str, Any]] = []
+    for pair, night in zip(pairs, nights, strict=True):
+        row = {name: night.get(name) for name in ("pair", "night", "finished_at", "verdict", "exit_code")}
+        oldest = await _oldest_unproven(ledger, pair, night, mended)
+        if oldest.not_known:
+            unknown.append(Unknown(f"the oldest unproven object of {pair.name}", oldest.not_known))
+        row["oldest_unproven"] = {name: value or None for name, value in oldest._asdict().items()}
+        row["backlog"] = backlog = await _backlog(ledger, pair.name)
+        if why := backlog["not_known"]:
+            unknown.append(Unknown(f"the backlog of {pair.name}", why))
+        problems += _backlog_problems(pair, backlog, now)
+        rows.append(row)
+    document["pairs"] = rows
+    document["running"] = [run for run in runs if run["state"] == "incomplete"]
+    if policy is not None:
+        problems += await _orphans(ledger, policy)
+        queues = await asyncio.to_thread(_look_at_queues, policy)
+        document |= queues
+        if queues["dead_letters"]["is_missing"] and not await _has_events(ledger):
+            queues["events"]["has_events"] = False
+        for each in (queues["dead_letters"], *queues["undelivered"]) if queues["events"]["has_events"] else ():
+            if each["error"]:
+                unknown.append(Unknown(f"what is in {each['queue']}", each["error"]))
+            elif each["waiting"]:
+                what = "dead letter" if each is queues["dead_letters"] else "undelivered event"
+                problems.append(
+                    Problem(f"{plural(each['waiting'], what)} in {each['queue']}: sealift events list", None)
+                )
+    if policy is None and not run_ids:
+        unknown.append(Unknown("everything", f"no run is in {ledger.location} yet, and no policy is named (--policy)"))
+    return {
+        "state": "wrong" if problems else "not_known" if unknown else "well",
+        "problems": [each._asdict() for each in problems],
+        "not_known": [each._asdict() for each in unknown],
+    } | document
 
 
-def _dead_letters(policy: Policy) -> dict[str, Any]:
-    """How many dead letters there are, or why nobody knows: `queue`, `waiting` and `error`."""
+def _look_at_queues(policy: Policy) -> dict[str, Any]:
+    """How many events and dead letters there are, or why nobody knows: `queue`, `waiting`, `error`."""
     from jobs.aws.dead_letters import DeadLetters
 
     name = f"{policy.name}-objects"
+    events: dict[str, Any] = {"queue": name, "has_events": True, "waiting": None, "in_flight": None}
+    letters: dict[str, Any] = {"queue": name, "waiting": None, "error": None, "is_missing": False}
     try:
-        letters = DeadLetters(name, str(policy.ledger.region), tries=1)
-        return {"queue": letters.name, "waiting": letters.count(), "error": None}
+        queue = DeadLetters(name, str(policy.ledger.region), tries=1)
+        depth, dead = queue.queue.depth(), queue.count()
+        events |= {"waiting": depth.waiting + depth.delayed, "in_flight": depth.in_flight}
+        letters |= {"queue": queue.name, "waiting": dead}
+    except NotFound as error:
+        letters |= {"error": f"{error}. If Terraform has a name_prefix, set SEALIFT_SYSTEM", "is_missing": True}
     except (StoreError, ConfigError) as error:
-        return {"queue": name, "waiting": None, "error": str(error)}
+        letters["error"] = str(error)
+    undelivered = [
+        {name: each[name] for name in ("queue", "region", "account", "waiting", "error")}
+        for each in look_at_undelivered(policy)
+    ]
+    return {"events": events, "dead_letters": letters, "undelivered": undelivered}
+
+
+async def _has_events(ledger: Ledger) -> bool:
+    """True if the functions have ever handled an event: then their queue has to exist."""
+    for folder in ("journal/", "backlog/"):
+        place = ledger.location.join(folder)
+        if (await ledger.store.list_objects(place.bucket, place.key, max_keys=1)).entries:
+            return True
+    return False
 
 
 async def _last_night(ledger: Ledger, pair: Pair) -> Mapping[str, Any]:
     """The summary of the last night of a pair that has ended, or the pair's name alone.
 
     `open`: what the pair's nights have found wrong, and no later one proved (`Disproof`).
+    `wrong_since`: the end of the first night of those that are not well, up to the last one.
     """
     summaries = await NightRecords(ledger, pair.name, date.max).remembered(NIGHTS_REMEMBERED)
     last = summaries[0] if summaries else {}
-    return last | {"pair": pair.name, "open": open_disproofs(summaries, str(last.get("destination", "")))}
+    wrong_since = last.get("finished_at")
+    for summary in sorted(summaries, key=lambda each: datetime.fromisoformat(each["finished_at"]), reverse=True):
+        if not summary["exit_code"]:
+            break
+        wrong_since = summary["finished_at"]
+    found = open_disproofs(summaries, str(last.get("destination", "")))
+    return last | {"pair": pair.name, "open": found, "wrong_since": wrong_since}
+
+
+async def _oldest_unproven(
+    ledger: Ledger, pair: Pair, night: Mapping[str, Any], mended: Iterable[str]
+) -> OldestUnproven:
+    if night.get("night") is None:
+        return OldestUnproven(not_known=NO_NIGHT)
+    disproving = {each.run_id for each in night["open"]} - {*mended}
+    return await find_oldest_unproven(NightRecords(ledger, pair.name, date.max), pair, night, disproving)
+
+
+async def _backlog(ledger: Ledger, pair: str) -> dict[str, Any]:
+    """Rows that wait for a run: `rows`, `bytes`, `oldest_since`, or why nobody knows."""
+    nothing = {"rows": None, "bytes": None, "oldest_since": None, "is_whole": False, "not_known": None}
+    try:
+        backlog = await read_backlog(ledger.store, ledger.location, pair)
+    except (StoreError, ConfigError) as error:
+        return nothing | {"not_known": str(error)}
+    return {
+        "rows": sum(each.rows for each in backlog.waiting),
+        "bytes": sum(each.size_bytes for each in backlog.waiting),
+        "oldest_since": iso_time(backlog.waiting[0].since) if backlog.waiting else None,
+        "is_whole": backlog.is_whole,
+        "not_known": f"{plural(backlog.strays, 'object')} there were not written by Sealift"
+        if backlog.strays
+        else None,
+    }
+
+
+def _backlog_problems(pair: Pair, backlog: Mapping[str, Any], now: float) -> Iterator[Problem]:
+    """A line for a backlog that should have become a run."""
+    since = backlog["oldest_since"]
+    if since is None:
+        return
+    seconds = now - datetime.fromisoformat(since).timestamp()
+    if seconds > pair.thresholds.backlog_age + BACKLOG_SECONDS_MORE:
+        text = f"pair {pair.name}: {plural(backlog['rows'], 'row')} of the backlog, and no run took them"
+        yield Problem(f"{text}: sealift doctor", since)
+
+
+async def _orphans(ledger: Ledger, policy: Policy) -> list[Problem]:
+    """A line for each backlog whose pair the policy does not have: nothing of it is ever copied."""
+    problems = []
+    for name in await backlog_pairs(ledger.store, ledger.location):
+        if policy.pair(name) is None:
+            backlog = await _backlog(ledger, name)
+            if backlog["rows"] or backlog["not_known"]:
+                rows = "rows" if backlog["rows"] is None else plural(backlog["rows"], "row")
+                text = f"{rows} wait in the backlog of {shown(name)}, which is no pair of the policy"
+                text += ": give the pair its name back"
+                problems.append(Problem(text, backlog["oldest_since"]))
+    return problems
 
 
 def _night_problems(
     nights: Sequence[Mapping[str, Any]], runs: Sequence[Mapping[str, Any]], today: date
-) -> Iterator[str]:
+) -> Iterator[Problem]:
     """A line for each pair without a night that is well, or for each thing to do then.
 
     A repair alone does not make a night well: only the next check proves it.
@@ -135,21 +264,24 @@ def _night_problems(
         carried = [Disproof(**each) for each in night.get("unanswered", ())]
         of_others = {step for each in carried for step in disproof_steps(night["pair"], each)}
         if night.get("night") is None:
-            yield f"pair {night['pair']}: no night has ended yet: {command}"
+            yield Problem(f"pair {night['pair']}: no night has ended yet: {command}", None)
         elif _days_ago(night["night"], today) > NIGHT_DAYS:
-            yield f"pair {night['pair']}: no night has ended since {night['night']}: {command}"
+            text = f"pair {night['pair']}: no night has ended since {night['night']}: {command}"
+            yield Problem(text, night["finished_at"])
         elif night["exit_code"] and not (carried and is_well(stages)):
             head = f"pair {night['pair']}, night of {night['night']}: {head_of(night['verdict'])}"
             steps = [each for each in night.get("next_steps", ()) if each not in of_others]
             steps = steps or [f"Check again: {command} --again"]
             if repair := repaired_since(runs, run_ids, is_proof_only):
-                yield f"{head}. {repair} has repaired since. Check again: {command} --again --margin 0s"
+                text = f"{head}. {repair} has repaired since. Check again: {command} --again --margin 0s"
+                yield Problem(text, night["wrong_since"])
                 steps = steps if len(steps) > 1 else []
-            yield from (f"{head}. {step}" for step in steps)
+            yield from (Problem(f"{head}. {step}", night["wrong_since"]) for step in steps)
         for disproof in night["open"]:
             if disproof.run_id not in {*mended, *run_ids}:
                 head = f"pair {night['pair']}: {unanswered_text([disproof])}"
-                yield from (f"{head}. {step}" for step in disproof_steps(night["pair"], disproof))
+                steps = disproof_steps(night["pair"], disproof)
+                yield from (Problem(f"{head}. {step}", disproof.found_at) for step in steps)
 
 
 def _days_ago(night: str, today: date) -> int:
@@ -160,7 +292,7 @@ def _days_ago(night: str, today: date) -> int:
         return NIGHT_DAYS + 1
 
 
-def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     """Runs that somebody has to act on. `runs`: the latest first.
 
     `nights`: the last ones of the pairs, which say more of their own runs, and of those that began
@@ -175,34 +307,96 @@ def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]
             until is not None and datetime.fromisoformat(run["created_at"]) < until
         )
         if run["state"] in _NEXT:
-            yield f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
+            text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
+            yield Problem(text, run["created_at"])
         elif run["failures"] and not is_over and not any(covers(later, run) for later in runs[:number]):
             found = need_attention(run["failures"], run["rows"])
-            yield f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}"
+            yield Problem(f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}", run["created_at"])
 
 
-def _calm_head(pairs: Sequence[Mapping[str, Any]]) -> str:
-    """The head without a problem. All is well only if each night says so."""
-    is_well = all(str(each["verdict"]).startswith(WELL) for each in pairs)
+def _head(document: Mapping[str, Any]) -> str:
+    """The first line. All is well only if everything was looked at, and each night says so."""
+    if problems := document["problems"]:
+        return plural(len(problems), "problem")
+    if unknown := document["not_known"]:
+        things = "1 thing is" if len(unknown) == 1 else f"{len(unknown):,} things are"
+        return f"Nothing wrong was found, but {things} not known"
+    looked_at = document["looked_at"]
+    if not looked_at["has_policy"]:
+        runs = plural(looked_at["runs"], "run")
+        which = f"the latest {runs} of {looked_at['all_runs']:,}" if looked_at["runs"] < looked_at["all_runs"] else runs
+        return f"Nothing wrong was found in {which}. No policy is named, so no pair was looked at (--policy)"
+    is_well = all(str(each["verdict"]).startswith(WELL) for each in document["pairs"])
     return WELL if is_well else "Nothing wrong was found"
+
+
+def _oldest_text(oldest: Mapping[str, Any]) -> str:
+    if oldest["not_known"]:
+        return f"not known: {oldest['not_known']}"
+    if oldest["key"] is None:
+        return f"none from before {human_time(oldest['until'])}"
+    return f"{shown(oldest['key'])} of {human_time(oldest['written_at'])} ({oldest['why']})"
+
+
+def _backlog_text(backlog: Mapping[str, Any]) -> str:
+    if backlog["rows"] is None:
+        return "not known"
+    if not backlog["rows"]:
+        return "0 rows"
+    rows = plural(backlog["rows"], "row") if backlog["is_whole"] else f"more than {plural(backlog['rows'], 'row')}"
+    return f"{rows} ({human_bytes(backlog['bytes'])}) since {human_time(backlog['oldest_since'])}"
+
+
+def _since(problem: Mapping[str, Any]) -> str:
+    return f"since {human_time(problem['since'])}" if problem["since"] else "since when is not known"
 
 
 def status_text(document: Mapping[str, Any]) -> str:
     """The status as text."""
-    problems = document["problems"]
     lines = [
-        plural(len(problems), "problem") if problems else _calm_head(document["pairs"]),
-        *(f"  ! {each}" for each in problems),
+        _head(document),
+        *(f"  ! {_since(each)}: {each['problem']}" for each in document["problems"]),
+        *(f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]),
     ]
-    if document["pairs"]:
-        rows = [[each["pair"], each["night"] or "–", each["verdict"] or "–"] for each in document["pairs"]]
-        lines += ["", table(["pair", "last night", "came to"], rows)]
+    for each in document["pairs"]:
+        lines += [
+            "",
+            f"pair {each['pair']}",
+            f"  last night       {each['night'] or '–'}  {each['verdict'] or ''}".rstrip(),
+            f"  oldest unproven  {_oldest_text(each['oldest_unproven'])}",
+            f"  backlog          {_backlog_text(each['backlog'])}",
+        ]
     if document["running"]:
-        rows = [[run["run_id"], f"{run['rows']:,}", run["destination"] or ""] for run in document["running"]]
-        lines += ["", table(["running", "rows", "destination"], rows)]
-    if (letters := document.get("dead_letters")) and letters["error"]:
-        lines += ["", f"dead letters  not looked at: {letters['error']}"]
-    for each in document.get("undelivered", ()):
-        if each["error"]:
-            lines += ["", f"{each['queue']}  not looked at: {each['error']}"]
-    return "\n".join([*lines, "", f"ledger  {document['ledger']}"])
+        rows = [
+            [
+                run["run_id"],
+                f"{run['accounted']:,} of {run['rows']:,}",
+                human_time(run["created_at"]),
+                run["destination"] or "",
+            ]
+            for run in document["running"]
+        ]
+        lines += ["", table(["running", "rows", "since", "destination"], rows)]
+    lines += ["", *_queue_lines(document)]
+    looked_at = document["looked_at"]
+    of_all = (
+        f", of which the latest {looked_at['runs']:,} were looked at"
+        if looked_at["runs"] < looked_at["all_runs"]
+        else ""
+    )
+    return "\n".join([*lines, f"ledger  {document['ledger']}, {plural(looked_at['all_runs'], 'run')}{of_all}"])
+
+
+def _queue_lines(document: Mapping[str, Any]) -> Iterator[str]:
+    """What waits in the queues of events."""
+    events = document.get("events")
+    if events is None:
+        return
+    if not events["has_events"]:
+        yield f"events  there is no queue {events['queue']}, and no event was ever handled: nights and backfills copy"
+    elif events["waiting"] is not None:
+        dead = document["dead_letters"]["waiting"]
+        yield (
+            f"events  {events['waiting']:,} wait and {events['in_flight']:,} are being handled in {events['queue']}, "
+            f"{plural(dead, 'dead letter')}"
+        )

@@ -10,21 +10,23 @@ import asyncio
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from jobs.core.category import Category
+from jobs.core.enums import Deletes
 from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import Status
 from jobs.errors import LedgerError, NotFound
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.nights.calendar import Stage
+from jobs.policy.model import Pair
 from jobs.runs.request import failures_of
 from jobs.s3.downloads import download
 
 _MEMORY = "256MB"
 
 
-class _Named(NamedTuple):
+class Named(NamedTuple):
     """A Parquet file that names objects in its column `key`, and which of its rows count, in SQL.
 
     `prefix`: what its keys begin with and those of the source do not.
@@ -45,6 +47,12 @@ class Pairing(NamedTuple):
     keeps_extra: bool
     replica_keeps_extra: bool
     copy_prefix: str
+
+    @classmethod
+    def of(cls, pair: Pair) -> Self:
+        """What the policy says of the pair."""
+        replica, is_kept = pair.replica, pair.deletes is Deletes.RETAIN
+        return cls(is_kept, replica is not None and not replica.delete_markers, pair.copy_key(""))
 
 
 async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> int:
@@ -67,8 +75,8 @@ async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairin
             connection.execute("CREATE TABLE keys (key VARCHAR)")
             for number, stage in enumerate(leaving):
                 found, file = 0, scratch / f"{number}.parquet"
-                named = await _naming(ledger, stages, stage, pairing)
-                if named is not None and await _fetch(ledger, named.uri, file):
+                named = await name_left(ledger, stages, stage, pairing)
+                if named is not None and await fetch(ledger, named.uri, file):
                     key = f"CASE WHEN starts_with(key, $1) THEN substr(key, {len(named.prefix) + 1}) ELSE key END"
                     insert = f"INSERT INTO keys SELECT {key} FROM {parquet(file)} WHERE {named.condition}"
                     try:
@@ -80,23 +88,23 @@ async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairin
     return int(keys) + without_key
 
 
-async def _naming(
+async def name_left(
     ledger: Ledger, stages: Sequence[Mapping[str, Any]], stage: Mapping[str, Any], pairing: Pairing
-) -> _Named | None:
+) -> Named | None:
     """The file that names what a stage leaves, if one does."""
     reconciled = next(each["run_id"] for each in stages if each["stage"] == Stage.RECONCILE)
     match stage["stage"]:
         case Stage.RECONCILE:
             others = [Category.MISSING, Category.STALE, *([Category.EXTRA] if pairing.keeps_extra else [])]
-            return _Named(ledger.uri(reconciled, DIFFERENCES), _findings_but(others))
+            return Named(ledger.uri(reconciled, DIFFERENCES), _findings_but(others))
         case Stage.REPLICA if stage["run_id"]:
             others = [Category.EXTRA] if pairing.replica_keeps_extra else []
-            return _Named(ledger.uri(stage["run_id"], DIFFERENCES), _findings_but(others), pairing.copy_prefix)
+            return Named(ledger.uri(stage["run_id"], DIFFERENCES), _findings_but(others), pairing.copy_prefix)
         case Stage.REPAIR if stage["refused"]:
-            return _Named(ledger.uri(reconciled, "repair.parquet"), "true")
+            return Named(ledger.uri(reconciled, "repair.parquet"), "true")
     if stage["run_id"] and ((await ledger.report(stage["run_id"])) or {}).get("failures_manifest"):
         condition = "true" if stage["stage"] == Stage.REPAIR else f"status <> '{Status.CHANGED}'"
-        return _Named(await failures_of(ledger, stage["run_id"]), condition)
+        return Named(await failures_of(ledger, stage["run_id"]), condition)
     return None
 
 
@@ -107,7 +115,7 @@ def _findings_but(others: Sequence[Category]) -> str:
     return f"is_finding AND category NOT IN ({', '.join(map(quoted, others))})" if others else "is_finding"
 
 
-async def _fetch(ledger: Ledger, uri: str, file: Path) -> bool:
+async def fetch(ledger: Ledger, uri: str, file: Path) -> bool:
     """Download a file of the ledger. False if somebody removed it."""
     try:
         await download(ledger.store, ObjectRef(*Location.parse(uri)), file)

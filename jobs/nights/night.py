@@ -262,7 +262,7 @@ class _Night:
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
         unanswered, answered = ([], []) if stopped else await self._disproofs()
         code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
-        left = await count_left(self.book.ledger, self.done, self._pairing)
+        left = await count_left(self.book.ledger, self.done, Pairing.of(self.pair))
         night, source = self.claim["night"], self.pair.source
         ended = time.time()
         return {
@@ -331,11 +331,6 @@ class _Night:
     @property
     def _keeps_extra(self) -> bool:
         return self.pair.deletes is Deletes.RETAIN
-
-    @property
-    def _pairing(self) -> Pairing:
-        replica = self.pair.replica
-        return Pairing(self._keeps_extra, replica is not None and not replica.delete_markers, self.pair.copy_key(""))
 
 
 def _places(policy: Policy, pair: Pair, scope: Scope) -> dict[str, Any]:

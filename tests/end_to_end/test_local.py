@@ -22,6 +22,7 @@ import pytest
 
 from jobs.cli.local import SAMPLE, status_text
 from tests.doubles.local_process import local_process
+from tests.end_to_end.test_reconcile import settle
 
 START_SECONDS = 60
 AWAIT_SECONDS = 60.0
@@ -376,6 +377,28 @@ def test_a_port_that_is_taken_is_named_and_nothing_is_left_running() -> None:
         assert f"port {port} of 127.0.0.1" in said.splitlines()[-1]
 
 
+def test_status_is_well_only_after_a_night_has_proven_what_was_copied(policy: str) -> None:
+    with running("--policy", policy) as local:
+        local.put("a", b"first")
+        local.await_copy("a", b"first")
+        code, before = local.sealift("status")
+        assert (code, before["state"]) == (3, "wrong")
+        assert before["pairs"][0]["oldest_unproven"]["not_known"] == "no night has compared the pair yet"
+        settle()
+        assert local.sealift("nightly", "--pair", "freight", "--margin", "0s")[0] == 0
+        code, well = local.sealift("status")
+        assert (code, well["state"], well["problems"], well["not_known"]) == (0, "well", [], [])
+        assert (well["pairs"][0]["oldest_unproven"]["key"], well["events"]["waiting"]) == (None, 0)
+        assert well["dead_letters"]["waiting"] == well["pairs"][0]["backlog"]["rows"] == 0
+        queue = local.queues.get_queue_url(QueueName="local-objects-dead")["QueueUrl"]
+        local.queues.send_message(QueueUrl=queue, MessageBody="{poison")
+        code, poisoned = local.sealift("status")
+        assert (code, poisoned["problems"][0]["problem"]) == (
+            3,
+            "1 dead letter in local-objects-dead: sealift events list",
+        )
+
+
 def test_people_are_told_what_to_type_and_how_it_goes() -> None:
     command = [sys.executable, "-m", "jobs", "local", "--policy", str(EXAMPLE)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
@@ -385,7 +408,8 @@ def test_people_are_told_what_to_type_and_how_it_goes() -> None:
         while not lines or not lines[-1].startswith("Logs are in"):
             lines.append(process.stdout.readline())
             assert lines[-1], process.stderr.read()
-        assert "  scans: s3://example-scans → s3://example-hot-fra/delivery/\n" in lines
+        [scans] = [line for line in lines if line.startswith("  scans: ")]
+        assert scans.endswith(" → s3://example-hot-fra/delivery/\n")
         exports = dict(line.strip()[7:].split("=", 1) for line in lines if line.startswith("  export "))
         assert exports["AWS_ENDPOINT_URL_S3"].startswith("http://127.0.0.1:")
         while "all handled" not in process.stderr.readline():

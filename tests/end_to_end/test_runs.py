@@ -13,6 +13,9 @@ from tests.end_to_end.conftest import World, discard, make_world
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.test_reconcile import settle
 
+WELL = "Nothing wrong was found in "
+"""How the status begins, without a policy, where nothing is wrong."""
+
 
 def test_list_show_report_and_watch_agree_on_a_run(world: World) -> None:
     world.put("a")
@@ -118,7 +121,7 @@ def test_runs_are_listed_with_their_places_and_by_what_is_asked(world: World) ->
 
     assert ids("--job", "verify") == [second["run_id"]]
     assert ids("--state", "complete", "--limit", "1") == [second["run_id"]]
-    assert ids("--state", "stopped") == ids("--pair", "docs") == ids("--since", "2100-01-01") == []
+    assert ids("--state", "stopped") == ids("--state", "planned") == []
     assert ids("--since", "1h") == [second["run_id"], first["run_id"]]
     text = world.sealift("runs", "list").stdout
     assert f"s3://{world.source}/" in text
@@ -158,8 +161,6 @@ def test_a_run_is_named_by_latest_or_by_what_is_unique_of_its_id(world: World) -
     assert json.loads(counted.stdout) == [{"n": 1}]
     again = world.run("verify", "--manifest", f"proven:{second['run_id'][-6:]}")
     assert again["outcomes"] == {"verified": 1}
-    whole = world.sealift("expire", "--run", "latest", "--source", f"s3://{world.source}", "--copies", "s3://copies")
-    assert (whole.code, "no run latest" in whole.stderr) == (10, True)
 
 
 def test_the_page_of_a_report_is_written_where_it_is_asked_for(world: World, tmp_path: Path) -> None:
@@ -229,7 +230,7 @@ def test_status_keeps_damage_until_a_run_has_looked_at_all_of_it(world: World) -
     assert line in world.sealift("status").stdout, "stored checksums prove less than bytes"
     assert world.run("verify", "--deep", *slashed)["code"] == 0
     well = world.sealift("status")
-    assert (well.code, "All is well" in well.stdout) == (0, True)
+    assert (well.code, WELL in well.stdout) == (0, True)
 
 
 def test_status_keeps_bad_rows_that_a_backfill_of_another_prefix_did_not_look_at(world: World, tmp_path: Path) -> None:
@@ -244,7 +245,7 @@ def test_status_keeps_bad_rows_that_a_backfill_of_another_prefix_did_not_look_at
     assert "1 of 2 rows needs attention" in world.sealift("status").stdout
     world.client.delete_object(Bucket=world.destination, Key="copies/docs/a")
     assert world.sealift(*backfill).code == 0
-    assert "All is well" in world.sealift("status").stdout
+    assert WELL in world.sealift("status").stdout
 
 
 def test_status_keeps_bad_rows_of_a_pair_until_its_next_night(world: World, tmp_path: Path) -> None:
@@ -257,10 +258,11 @@ def test_status_keeps_bad_rows_of_a_pair_until_its_next_night(world: World, tmp_
     assert world.sealift("backfill", "--pair", "docs", *policy).code == 3
     status = world.sealift("status", *policy, "--json").document
     assert status["pairs"][0]["exit_code"] == 0
-    assert any("-replicate-" in each for each in status["problems"]), status["problems"]
+    assert any("-replicate-" in each["problem"] for each in status["problems"]), status["problems"]
     again = world.sealift(*night, "--again").document
     assert again["left"] == 1
-    problems = world.sealift("status", *policy, "--json").document["problems"]
+    document = world.sealift("status", *policy, "--json").document
+    problems = [each["problem"] for each in document["problems"]]
     assert not any("-replicate-" in each for each in problems), problems
     assert any(each.startswith(f"pair docs, night of {again['night']}: 1 object needs attention") for each in problems)
 
@@ -279,18 +281,52 @@ def test_status_takes_the_retry_of_a_retry(world: World) -> None:
     assert (well.code, well.document["problems"]) == (0, [])
 
 
+def test_a_pair_that_nobody_has_is_named_with_those_that_there_are(world: World, tmp_path: Path) -> None:
+    policy = write_policy(world, tmp_path)
+    nobody = world.sealift("runs", "list", "--pair", "dosc")
+    assert (nobody.code, nobody.stdout, "SEALIFT_POLICY" in nobody.stderr) == (2, "", True), nobody.stderr
+    by_policy = world.sealift("runs", "list", "--pair", "dosc", SEALIFT_POLICY=policy)
+    assert (by_policy.code, by_policy.stdout) == (2, "")
+    assert "--pair dosc: neither the policy nor a run" in by_policy.stderr
+    assert "did you mean docs? the pairs are docs, logs" in by_policy.stderr
+    none_yet = world.sealift("runs", "list", "--pair", "docs", SEALIFT_POLICY=policy)
+    assert (none_yet.code, "no run matches in" in none_yet.stdout) == (0, True)
+    world.put("docs/a")
+    assert world.sealift("backfill", "--pair", "docs", "--policy", policy, "--yes").code == 0
+    by_ledger = world.sealift("runs", "list", "--pair", "dosc", "--json")
+    assert (by_ledger.code, by_ledger.document["error"]["code"]) == (2, "UsageError")
+    assert "did you mean docs?" in by_ledger.document["error"]["message"]
+    assert len(world.sealift("runs", "list", "--pair", "docs", "--json").document["runs"]) == 1
+    other = world.sealift("runs", "list", "--pair", "docs", "--job", "verify")
+    assert (other.code, "no run matches in" in other.stdout) == (0, True)
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--state", "failed"], "'failed' is not one of"),  # which no run of a ledger is
+        (["--job", "replicat"], "'replicat' is not one of"),
+        (["--since", "2999-01-01"], "no run can have begun then"),
+    ],
+)
+def test_a_filter_that_no_run_can_match_is_refused(world: World, words: list[str], says: str) -> None:
+    refused = world.sealift("runs", "list", *words)
+    assert (refused.code, refused.stdout, says in refused.stderr) == (2, "", True), refused.stderr
+
+
 def test_status_says_what_needs_attention_until_it_is_repaired(world: World, tmp_path: Path) -> None:
     world.put("docs/a")
     clean = world.sealift("status", "--json")
-    assert (clean.code, clean.document["problems"]) == (0, [])
+    assert (clean.code, clean.document["problems"], clean.document["state"]) == (3, [], "not_known")
     found = world.run("verify")
     wrong = world.sealift("status")
     assert (wrong.code, f"run {found['run_id']}: 1 of 1 row needs attention" in wrong.stdout) == (3, True)
     assert world.sealift("runs", "retry", found["run_id"], "--json").code == 0
     well = world.sealift("status")
-    assert (well.code, "All is well" in well.stdout) == (0, True)
+    assert (well.code, WELL in well.stdout) == (0, True)
     world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{found['run_id']}/spec.json", Body=b"{")
     assert "is unreadable" in world.sealift("status").stdout
     pairs = world.sealift("status", "--policy", write_policy(world, tmp_path), "--json")
     assert [each["night"] for each in pairs.document["pairs"]] == [None, None]
-    assert "pair docs: no night has ended yet: sealift nightly --pair docs" in pairs.document["problems"]
+    problems = [each["problem"] for each in pairs.document["problems"]]
+    assert "pair docs: no night has ended yet: sealift nightly --pair docs" in problems

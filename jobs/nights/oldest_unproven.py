@@ -1,0 +1,196 @@
+"""Oldest unproven object of a pair, by what its last night compared, repaired and verified.
+
+A night's reports prove what they can compare. What they cannot, such as an object of many parts,
+is proven by the turn of its slice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobs.core.category import Category
+from jobs.core.outcome import Status
+from jobs.core.run import RunState
+from jobs.core.sampling import Sample
+from jobs.errors import ConfigError, LedgerError, StoreError, UsageError
+from jobs.ledger.ledger import DIFFERENCES, Ledger
+from jobs.nights.calendar import Stage
+from jobs.nights.left_objects import Pairing, fetch, name_left
+from jobs.nights.records import NightRecords
+from jobs.nights.verdicts import count_unproven
+from jobs.policy.model import Pair
+from jobs.reports.document import iso_time
+from jobs.reports.figures import plural
+from jobs.runs.request import failures_of
+
+ROWS_MAX = 200_000
+"""So many rows are looked at one by one: a person waits."""
+NIGHTS_MAX = 60
+"""So many summaries are read for the turns of the slices."""
+NIGHTS_MORE = 3
+"""Nights that are missed, refused or repeated."""
+MARGIN_SECONDS = 900.0
+"""What a night of which nobody knows the margin did not look at: its default."""
+_MEMORY = "256MB"
+_WRONG = f"status IN ('{Status.MISMATCHED}', '{Status.DAMAGED}')"
+_UNVERIFIABLE = f"category = '{Category.UNVERIFIABLE}'"
+
+
+class OldestUnproven(NamedTuple):
+    """The object that waits longest for a proof.
+
+    `key`: None if all that was written before `until` is proven. `written_at`, `until`: ISO 8601.
+    `why`: what is wrong with it. `not_known`: why nobody can say, else empty.
+    """
+
+    key: str | None = None
+    written_at: str | None = None
+    why: str = ""
+    until: str | None = None
+    not_known: str = ""
+
+
+class _Row(NamedTuple):
+    key: str
+    written_at: datetime | None
+    why: str
+
+
+async def find_oldest_unproven(
+    records: NightRecords, pair: Pair, last: Mapping[str, Any], disproving: Collection[str]
+) -> OldestUnproven:
+    """Find it by the summary of the pair's last night.
+
+    `disproving`: the runs of nights that found copies wrong, which nothing answered. What cannot be
+    read is not known, and never nothing.
+    """
+    try:
+        return await _find(records, pair, last, disproving)
+    except (ConfigError, StoreError, UsageError) as error:
+        return OldestUnproven(not_known=str(error))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        return OldestUnproven(not_known=f"the report of the night of {last['night']} is damaged ({error!r})")
+
+
+async def _find(
+    records: NightRecords, pair: Pair, last: Mapping[str, Any], disproving: Collection[str]
+) -> OldestUnproven:
+    ledger, rota = records.ledger, int(pair.verify.rota)
+    stages: Sequence[Mapping[str, Any]] = last["stages"]
+    compared = next((each for each in stages if each["stage"] == Stage.RECONCILE), None)
+    if compared is None or compared["refused"] or compared["state"] != RunState.COMPLETE:
+        return OldestUnproven(not_known=f"the night of {last['night']} compared nothing")
+    report = await ledger.report(compared["run_id"])
+    if report is None:
+        return OldestUnproven(not_known=f"the report of {compared['run_id']} is not in the ledger")
+    if report["unparsed"]:
+        lines = plural(report["unparsed"], "line")
+        return OldestUnproven(not_known=f"{lines} of the inventories of {last['night']} could not be read")
+    left = sum(each["left"] for each in stages if each["stage"] != Stage.REPLICA)
+    if left > ROWS_MAX:
+        return OldestUnproven(not_known=f"the night of {last['night']} left {left:,} objects, too many to look at here")
+    listed = min(datetime.fromisoformat(report[side]["created_at"]) for side in ("source", "destination"))
+    until = listed - timedelta(seconds=report["margin_seconds"])
+    rows = [row async for row in _left(ledger, stages, Pairing.of(pair))]
+    for run_id in sorted(disproving):
+        rows += await _read(ledger, await failures_of(ledger, run_id), _WRONG)
+    unproven, _ = count_unproven(stages)
+    if unproven:
+        turns = await _turns(records, last, rota, report["margin_seconds"])
+        if _listed_rows(report) <= ROWS_MAX:
+            uri = ledger.uri(compared["run_id"], DIFFERENCES)
+            rows += [row for row in await _read(ledger, uri, _UNVERIFIABLE) if not _had_turn(row, turns, rota)]
+        elif len(turns) == rota:
+            until = min(until, *turns.values())
+            rows = [row for row in rows if row.written_at is None or row.written_at <= until]
+        else:
+            return OldestUnproven(
+                not_known=f"the reports cannot compare {plural(unproven, 'object')}, and {rota - len(turns):,} of "
+                f"{plural(rota, 'slice')} have had no turn yet that ended well"
+            )
+    if any(row.written_at is None for row in rows):
+        return OldestUnproven(not_known="nobody has recorded when some of the unproven objects were written")
+    oldest = min(rows, key=lambda row: (row.written_at or until, row.key), default=None)
+    if oldest is None or oldest.written_at is None:
+        return OldestUnproven(until=_iso(until))
+    return OldestUnproven(oldest.key, _iso(oldest.written_at), oldest.why, _iso(until))
+
+
+def _listed_rows(report: Mapping[str, Any]) -> int:
+    """How many rows the file of differences has."""
+    not_listed = (Category.SAME, Category.EXCLUDED)
+    return int(sum(each["rows"] for name, each in report["categories"].items() if name not in not_listed))
+
+
+async def _left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> AsyncIterator[_Row]:
+    """Yield the objects of the source that the stages leave. Raises LedgerError for unnamed ones."""
+    for stage in stages:
+        if not stage["left"] or stage["stage"] == Stage.REPLICA or stage.get("emptied"):
+            continue
+        named = await name_left(ledger, stages, stage, pairing)
+        if named is None:
+            raise LedgerError(f"{stage['stage']} left {plural(stage['left'], 'row')}, and no file names them")
+        for row in await _read(ledger, named.uri, named.condition):
+            yield row
+
+
+async def _read(ledger: Ledger, uri: str, condition: str) -> list[_Row]:
+    """The rows of a Parquet file of differences, of failures or of what a repair copies."""
+    import duckdb
+
+    with tempfile.TemporaryDirectory(prefix="sealift-unproven-") as folder:
+        file = Path(folder) / "rows.parquet"
+        if not await fetch(ledger, uri, file):
+            raise LedgerError(f"{uri} is not in the ledger")
+        try:
+            return await asyncio.to_thread(_ask, file, condition)
+        except duckdb.Error as error:
+            raise LedgerError(f"{uri} cannot be read ({error}): it was altered") from error
+
+
+def _ask(file: Path, condition: str) -> list[_Row]:
+    from jobs.tables.duck import connect, parquet
+
+    with connect(file.parent, memory_limit=_MEMORY) as connection:
+        table = parquet(file)
+        columns = {name for name, *_ in connection.execute(f"DESCRIBE SELECT * FROM {table}").fetchall()}
+        written = next(each for each in ("source_last_modified", "last_modified") if each in columns)
+        why = next((each for each in ("category", "status") if each in columns), "'to be repaired'")
+        at_source = f"category <> '{Category.EXTRA}'" if "category" in columns else "true"
+        found = connection.execute(
+            f"SELECT key, epoch({written}), {why} FROM {table} WHERE ({condition}) AND {at_source} AND key IS NOT NULL"
+        ).fetchall()
+    return [_Row(str(key), None if at is None else datetime.fromtimestamp(at, UTC), str(why)) for key, at, why in found]
+
+
+async def _turns(
+    records: NightRecords, last: Mapping[str, Any], rota: int, margin_seconds: float
+) -> dict[int, datetime]:
+    """The slices that nights have verified well: what was written before this time was looked at."""
+    turns: dict[int, datetime] = {}
+    for summary in await records.earlier(min(rota + NIGHTS_MORE, NIGHTS_MAX)):
+        is_last = summary["finished_at"] == last["finished_at"]
+        margin = margin_seconds if is_last else max(margin_seconds, MARGIN_SECONDS)
+        began = datetime.fromisoformat(summary["finished_at"]) - timedelta(seconds=summary["seconds"] + margin)
+        for stage in summary["stages"]:
+            sample = stage.get("sample")
+            is_well = stage["state"] == RunState.COMPLETE and not stage["left"]
+            if stage["stage"] == Stage.SAMPLE and is_well and sample and sample[1] == rota:
+                turns[sample[0]] = max(turns.get(sample[0], began), began)
+    return turns
+
+
+def _had_turn(row: _Row, turns: Mapping[int, datetime], rota: int) -> bool:
+    """True if a night has verified the object as it is now."""
+    return row.written_at is not None and any(
+        row.written_at < at and Sample(number, rota).contains(row.key) for number, at in turns.items()
+    )
+
+
+def _iso(at: datetime) -> str:
+    return iso_time(at.timestamp())

@@ -1,0 +1,235 @@
+"""`sealift status`: never green where something is wrong or not known, and since when."""
+
+from __future__ import annotations
+
+import io
+import json
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.core.sampling import Sample
+from tests.doubles.request_counter import request_counter
+from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.pair_policy import write_policy
+from tests.end_to_end.test_reconcile import settle
+
+REQUESTS_MAX = 450
+"""For 100 runs, of which each is two or three requests, and two pairs."""
+
+
+@pytest.fixture
+def policy(world: World, tmp_path: Path) -> str:
+    return write_policy(world, tmp_path)
+
+
+def status(world: World, policy: str, **extra: str) -> Result:
+    return world.sealift("status", "--json", SEALIFT_POLICY=policy, **extra)
+
+
+def night(world: World, policy: str, *more: str) -> dict[str, Any]:
+    settle()
+    result = world.sealift("nightly", "--pair", "docs", "--margin", "0s", "--json", *more, SEALIFT_POLICY=policy)
+    assert result.code in (0, 3), result.stderr
+    return result.document
+
+
+def copied(world: World, *names: str) -> None:
+    for name in names:
+        world.put(f"docs/{name}", name.encode())
+        world.client.put_object(Bucket=world.destination, Key=f"copies/docs/{name}", Body=name.encode())
+
+
+def docs(result: Result) -> dict[str, Any]:
+    return next(each for each in result.document["pairs"] if each["pair"] == "docs")
+
+
+def unknown(result: Result) -> dict[str, str]:
+    return {each["what"]: each["why"] for each in result.document["not_known"]}
+
+
+def problems(result: Result) -> dict[str, str | None]:
+    return {each["problem"]: each["since"] for each in result.document["problems"]}
+
+
+def written_at(world: World, key: str) -> str:
+    at = world.client.head_object(Bucket=world.source, Key=key)["LastModified"].astimezone(UTC)
+    return str(at.strftime("%Y-%m-%dT%H:%M:%SZ"))
+
+
+def wait_in_backlog(world: World, pair: str, since: float, rows: int, unique: str) -> str:
+    name = f"{int(since * 1000):013d}-{rows}-{rows * 10}-{unique}.json"
+    world.client.put_object(Bucket=world.ledger, Key=f"runs/backlog/pair={pair}/{name}", Body=b"{}")
+    return name
+
+
+def test_a_pair_without_a_night_is_not_known(world: World, policy: str) -> None:
+    result = status(world, policy)
+    assert (result.code, result.document["state"]) == (3, "wrong")
+    assert docs(result)["oldest_unproven"]["not_known"] == "no night has compared the pair yet"
+    assert problems(result)["pair docs: no night has ended yet: sealift nightly --pair docs"] is None
+    text = world.sealift("status", SEALIFT_POLICY=policy).stdout
+    assert "oldest unproven  not known: no night has compared the pair yet" in text
+    assert "  ! since when is not known: pair docs: no night has ended yet: sealift nightly --pair docs" in text
+    assert "All is well" not in text
+
+
+def test_a_queue_that_nobody_can_look_at_is_never_well(world: World, tmp_path: Path) -> None:
+    """The server here has no SQS: what it answers says nothing of dead letters."""
+    policy = write_policy(world, tmp_path)
+    copied(world, "a")
+    world.put("logs/b")
+    world.client.put_object(Bucket=world.destination, Key="elsewhere/logs/b", Body=b"content")
+    assert night(world, policy)["exit_code"] == 0
+    settle()
+    assert world.sealift("nightly", "--pair", "logs", "--margin", "0s", SEALIFT_POLICY=policy).code == 0
+    result = status(world, policy)
+    assert (result.code, result.document["state"], problems(result)) == (3, "not_known", {})
+    assert "what is in sealift-objects" in unknown(result)
+    text = world.sealift("status", SEALIFT_POLICY=policy).stdout
+    assert text.startswith("Nothing wrong was found, but ")
+    assert "? what is in sealift-objects is not known: " in text
+
+
+def test_the_oldest_unproven_object_is_named_with_when_it_was_written(world: World, policy: str) -> None:
+    copied(world, "a", "b")
+    settle()
+    copied(world, "c")
+    for name in ("b", "c"):
+        world.client.put_object(Bucket=world.destination, Key=f"copies/docs/{name}", Body=b"another, and newer")
+    ended = night(world, policy)
+    assert ended["left"] == 2
+    oldest = docs(status(world, policy))["oldest_unproven"]
+    assert (oldest["key"], oldest["why"], oldest["not_known"]) == ("docs/b", "different", None)
+    assert oldest["written_at"] == written_at(world, "docs/b")
+    text = world.sealift("status", SEALIFT_POLICY=policy).stdout
+    assert "oldest unproven  docs/b of 20" in text
+    for name in ("b", "c"):
+        world.client.delete_object(Bucket=world.destination, Key=f"copies/docs/{name}")
+    mended = night(world, policy, "--again")
+    assert mended["exit_code"] == 0, mended["verdict"]
+    proven = docs(status(world, policy))["oldest_unproven"]
+    assert (proven["key"], proven["not_known"]) == (None, None)
+    assert datetime.fromisoformat(ended["finished_at"]) <= datetime.fromisoformat(proven["until"]) <= datetime.now(UTC)
+
+
+def test_what_is_wrong_says_since_which_night(world: World, policy: str) -> None:
+    copied(world, "a")
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"another, and newer")
+    first = night(world, policy)
+    second = night(world, policy, "--again")
+    assert first["exit_code"] == second["exit_code"] == 3
+    since = {at for problem, at in problems(status(world, policy)).items() if problem.startswith("pair docs, night")}
+    assert since == {first["finished_at"]}
+
+
+def test_a_damaged_report_of_a_night_is_not_known_and_no_proof(world: World, policy: str) -> None:
+    copied(world, "a")
+    run_id = night(world, policy)["stages"][0]["run_id"]
+    key = f"runs/runs/{run_id}/report.json"
+    report = json.loads(world.client.get_object(Bucket=world.ledger, Key=key)["Body"].read())
+    for body in (b"{", json.dumps(report | {"source": None}).encode(), json.dumps(report | {"unparsed": 2}).encode()):
+        world.client.put_object(Bucket=world.ledger, Key=key, Body=body)
+        result = status(world, policy)
+        oldest = docs(result)["oldest_unproven"]
+        assert (result.code, oldest["key"], oldest["until"], bool(oldest["not_known"])) == (3, None, None, True)
+        assert "the oldest unproven object of docs" in unknown(result)
+
+
+def test_what_reports_cannot_compare_waits_for_the_turn_of_its_slice(world: World, tmp_path: Path) -> None:
+    """An object of parts has no MD5, so its copy of other parts is proven by checksums or bytes alone."""
+    policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
+    copied(world, "a", "b", "c", "d", "e", "f")
+    ended = night(world, policy)
+    [compared] = [each for each in ended["stages"] if each["stage"] == "reconcile"]
+    place = f"runs/runs/{compared['run_id']}"
+    rows = [
+        {"key": f"docs/{name}", "category": "unverifiable", "is_finding": False, "source_last_modified": at}
+        for name, at in zip("abcdef", _times(), strict=True)
+    ]
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows), file)
+    world.client.put_object(Bucket=world.ledger, Key=f"{place}/differences/00000.parquet", Body=file.getvalue())
+    _say_unverifiable(world, ended, f"{place}/report.json", len(rows))
+    number = next(each["sample"][0] for each in ended["stages"] if each["stage"] == "sample")
+    oldest = docs(status(world, policy))["oldest_unproven"]
+    waiting = [row["key"] for row in rows if not Sample(number, 2).contains(str(row["key"]))]
+    assert 0 < len(waiting) < len(rows)
+    assert (oldest["key"], oldest["why"]) == (waiting[0], "unverifiable")
+
+
+def _times() -> list[datetime]:
+    now = int(time.time())
+    return [datetime.fromtimestamp(now - 86_400 * days, UTC) for days in range(9, 3, -1)]
+
+
+def _say_unverifiable(world: World, ended: dict[str, Any], report_key: str, rows: int) -> None:
+    """Let a night's report and summary say that nothing could be compared."""
+    body = world.client.get_object(Bucket=world.ledger, Key=report_key)["Body"].read()
+    report = json.loads(body)
+    report["categories"] |= {"same": {"rows": 0, "bytes": 0}, "unverifiable": {"rows": rows, "bytes": 1}}
+    world.client.put_object(Bucket=world.ledger, Key=report_key, Body=json.dumps(report).encode())
+    summary = {name: value for name, value in ended.items() if name != "ran_before"}
+    summary["stages"][0]["counts"] |= {"same": 0, "unverifiable": rows}
+    key = ended["summary"].partition(f"{world.ledger}/")[2]
+    world.client.put_object(Bucket=world.ledger, Key=key, Body=json.dumps(summary).encode())
+
+
+def test_rows_that_wait_in_the_backlog_are_counted_since_the_oldest(world: World, policy: str) -> None:
+    now = time.time()
+    old = now - 90_000
+    taken = wait_in_backlog(world, "docs", old - 5, 100, "aa")
+    wait_in_backlog(world, "docs", old, 3, "bb")
+    wait_in_backlog(world, "docs", now, 4, "cc")
+    wait_in_backlog(world, "renamed", now, 2, "dd")
+    manifest = {
+        "version": 1, "pair": "docs", "number": 1, "manifest": None, "prefixes": [], "rows": 100, "size_bytes": 1000,
+        "taken": [taken],
+    }  # fmt: skip
+    key = "runs/manifests/pair=docs/000001.json"
+    world.client.put_object(Bucket=world.ledger, Key=key, Body=json.dumps(manifest).encode())
+    result = status(world, policy)
+    since = datetime.fromtimestamp(int(old), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    expected = {"rows": 7, "bytes": 70, "oldest_since": since, "is_whole": True, "not_known": None}
+    assert docs(result)["backlog"] == expected
+    found = problems(result)
+    assert found["pair docs: 7 rows of the backlog, and no run took them: sealift doctor"] == since
+    [orphan] = [each for each in found if "renamed" in each]
+    assert orphan.startswith("2 rows wait in the backlog of renamed, which is no pair of the policy")
+    assert "backlog          7 rows (70 B) since " in world.sealift("status", SEALIFT_POLICY=policy).stdout
+    world.client.put_object(Bucket=world.ledger, Key=key, Body=b"{")
+    damaged = status(world, policy)
+    assert docs(damaged)["backlog"]["rows"] is None
+    assert "the backlog of docs" in unknown(damaged)
+
+
+def test_without_a_policy_the_first_line_says_what_was_not_looked_at(world: World) -> None:
+    empty = world.sealift("status", "--json")
+    assert (empty.code, empty.document["state"]) == (3, "not_known")
+    world.put("a")
+    world.run("replicate")
+    well = world.sealift("status")
+    assert (well.code, "All is well" in well.stdout) == (0, False)
+    assert well.stdout.startswith("Nothing wrong was found in 1 run. No policy is named")
+
+
+def test_hundreds_of_runs_take_a_bounded_number_of_requests(world: World, policy: str) -> None:
+    world.put("docs/a")
+    report = world.run("replicate", "--source", f"s3://{world.source}/docs/")
+    for number in range(250):
+        for name in ("spec", "plan", "report"):
+            place = f"runs/runs/{report['run_id']}/{name}.json"
+            text = world.client.get_object(Bucket=world.ledger, Key=place)["Body"].read().decode()
+            run_id = f"20200101T000000Z-replicate-{number:06x}"
+            body = text.replace(report["run_id"], run_id).encode()
+            world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{run_id}/{name}.json", Body=body)
+    with request_counter(world.server.endpoint, {world.ledger}) as counter:
+        result = status(world, policy, AWS_ENDPOINT_URL_S3=counter.url)
+    assert result.document["looked_at"] == {"runs": 100, "all_runs": 251, "has_policy": True}
+    assert 100 < counter.kinds.total() <= REQUESTS_MAX
+    assert "251 runs, of which the latest 100 were looked at" in world.sealift("status", SEALIFT_POLICY=policy).stdout
