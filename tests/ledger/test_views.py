@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import tempfile
 from pathlib import Path
 
 import pyarrow as pa
@@ -87,6 +88,22 @@ def test_the_journal_is_json_lines_by_day() -> None:
         ("2026-11-25", "b", None),
     ]
     assert rows[1]["recorded_at"].isoformat() == "2026-11-25T01:02:03+00:00"
+
+
+@pytest.mark.parametrize("name", ["key=1/status=2", "dt=2020-01-01", "run_id=x/shard=7/row=9"])
+def test_a_scratch_folder_whose_name_looks_like_a_column_changes_no_row(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / name).mkdir(parents=True)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / name))
+    made = ledger()
+    line = {"key": "a", "status": "copied"}
+    asyncio.run(put(made, "journal/dt=2026-11-25/batch-1.json", json.dumps(line).encode()))
+    write(made, 3, "a", [outcome(0, Status.VERIFIED, "a")])
+    assert ask(made, "SELECT dt, key, status FROM journal") == [{"dt": "2026-11-25", "key": "a", "status": "copied"}]
+    assert ask(made, "SELECT run_id, shard, row, key, status FROM outcomes") == [
+        {"run_id": RUN, "shard": 3, "row": 0, "key": "k0", "status": "verified"}
+    ]
 
 
 def test_only_the_files_that_the_sql_names_come_down() -> None:

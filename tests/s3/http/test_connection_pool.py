@@ -488,6 +488,32 @@ def test_a_connection_that_was_lost_in_this_turn_does_not_end_the_watch_over_the
     asyncio.run(scene())
 
 
+def test_an_address_that_gives_no_connection_is_asked_for_again_at_once() -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        asked, resolve = list[str](), loop.getaddrinfo
+
+        async def watched(host: str, *rest: Any, **more: Any) -> Any:
+            asked.append(host)
+            return await resolve(host, *rest, **more)
+
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        dialer = Dialer(None, DIRECT)
+        with mock.patch.object(loop, "getaddrinfo", watched):
+            for _ in range(2):
+                await dialer.connect(f"127.0.0.1:{port}", asyncio.BufferedProtocol)
+            assert len(asked) == 1
+            server.close()
+            await server.wait_closed()
+            for times in (1, 2):
+                with pytest.raises(NoAnswer) as failed:
+                    await dialer.connect(f"127.0.0.1:{port}", asyncio.BufferedProtocol)
+                assert (failed.value.code, len(asked)) == ("ConnectFailed", times)
+
+    asyncio.run(run())
+
+
 def test_addresses_are_asked_for_again_after_a_while() -> None:
     """S3 spreads its load by naming ever other addresses."""
 
@@ -509,7 +535,7 @@ def test_addresses_are_asked_for_again_after_a_while() -> None:
             mock.patch.object(loop, "getaddrinfo", watched),
             mock.patch.object(loop, "time", clock),
         ):
-            for seconds, times in [(0.0, 1), (connect.RESOLVE_SECONDS / 2, 1), (connect.RESOLVE_SECONDS + 1, 2)]:
+            for seconds, times in [(0.0, 1), (29.0, 1), (31.0, 2)]:
                 later[0] = seconds
                 await dialer.connect(host, asyncio.BufferedProtocol)
                 assert len(asked) == times
