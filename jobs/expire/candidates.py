@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
 from jobs.expire.disproofs import object_to_disproved
+from jobs.expire.found_runs import Seen
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.rules import EXPIRED_BEFORE, Proof
 from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
@@ -66,6 +67,7 @@ class Candidates:
     those that `prefix` holds.
     `by_class` counts all rows by storage class: (rows, rows in archives).
     `excluded` counts what was left out, by reason.
+    `read_runs`: what was seen of each run that may have found copies wrong.
     """
 
     prefix: Location
@@ -76,6 +78,7 @@ class Candidates:
     excluded: dict[str, int] = field(default_factory=dict)
     shards: list[ShardSummary] = field(default_factory=list)
     by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
+    read_runs: dict[str, Seen] = field(default_factory=dict)
 
 
 async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each is named
@@ -112,7 +115,7 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
                 foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
             rows = folder / "wanted.parquet" if wanted is not None else None
             excluded = {"--pair": foreign} | await asyncio.to_thread(_narrow, connection, scope, rows)
-            await object_to_disproved(ledger, scope.source.bucket, folder / "disproofs", connection)
+            read_runs = await object_to_disproved(ledger, runs, scope.source.bucket, folder / "disproofs", connection)
             await asyncio.to_thread(_choose, connection, scope.source, rows)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_proven(connection))
@@ -124,7 +127,8 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
                 there = f"FROM {parquet(folder / 'listed.parquet')}"
                 below = f"starts_with(key, {quoted(prefix.key)})"
                 connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {below}")
-            candidates = Candidates(prefix, excluded={why: count for why, count in excluded.items() if count})
+            left_out = {why: count for why, count in excluded.items() if count}
+            candidates = Candidates(prefix, excluded=left_out, read_runs=read_runs)
             candidates.current, candidates.versions = await asyncio.to_thread(weigh, connection, older_than)
             candidates.by_class = await asyncio.to_thread(_count_classes, connection)
             await _write(connection, write_shard, rows_per_shard, processes, candidates)

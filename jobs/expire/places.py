@@ -17,6 +17,9 @@ from jobs.core.run import RunSpec, Side
 PROVEN_BY = "proven by "
 """The prefix of an expire run's manifest when its rows are those of another run."""
 
+READ_RUNS = "read_runs"
+"""The part of a plan that pairs each run with what was seen of it (`jobs.expire.found_runs.Seen`)."""
+
 
 @dataclass(frozen=True, slots=True)
 class Places:
@@ -68,6 +71,18 @@ def command_of(spec: RunSpec) -> str:
         "--yes-delete": bool(spec.options.get("delete")),
     }
     return command_line("expire", rows | claimed_by_run(spec).options() | limits)
+
+
+def verify_command(spec: RunSpec) -> str:
+    """The command that proves the copies of a run by their bytes, by the ledger's claims."""
+    named: dict[str, Any] = {"--deep": True}
+    for name, side in (("source", spec.source), ("destination", spec.destination)):
+        named[f"--{name}"] = str(side.location)
+        named |= {f"--{name}-{what}": getattr(side, what) for what in ("endpoint", "region", "profile")}
+        named[f"--{name}-expected-bucket-owner"] = side.owner
+    if spec.options.get("all_versions"):
+        named["--versions"] = "all"
+    return command_line("verify", named)
 
 
 def command_line(verb: str, named: Mapping[str, object]) -> str:

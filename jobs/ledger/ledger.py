@@ -142,13 +142,19 @@ class Ledger:
         place = self._at(run_id, "outcomes/" if shard is None else f"outcomes/{shard:05d}/")
         checkpoints = []
         async for entry in list_files(self.store, place):
-            number, _, name = entry.key[len(folder) :].partition("/")
-            if not (number.isascii() and number.isdigit()):
-                raise LedgerError(f"{self.uri(run_id, f'outcomes/{number}')} is not a shard's folder: remove it")
-            if plan is not None and int(number) >= len(plan.shards):
-                self._demand(run_id, f"outcomes/{number}/", f"belongs to none of the plan's {len(plan.shards)} shards")
-            checkpoints.append(Checkpoint.parse(int(number), name))
+            checkpoint = self.parse_checkpoint(run_id, entry.key[len(folder) :])
+            if plan is not None and checkpoint.shard >= len(plan.shards):
+                what = f"belongs to none of the plan's {len(plan.shards)} shards"
+                self._demand(run_id, f"outcomes/{checkpoint.shard:05d}/", what)
+            checkpoints.append(checkpoint)
         return checkpoints
+
+    def parse_checkpoint(self, run_id: str, name: str) -> Checkpoint:
+        """The checkpoint of a name below `outcomes/`. Raises LedgerError for another file."""
+        shard, _, file = name.partition("/")
+        if not (shard.isascii() and shard.isdigit()):
+            raise LedgerError(f"{self.uri(run_id, f'outcomes/{shard}')} is not a shard's folder: remove it")
+        return Checkpoint.parse(int(shard), file)
 
     async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint, rows: range) -> bytes:
         """The Parquet file of a checkpoint, whose shard has the rows of these numbers.

@@ -514,3 +514,14 @@ def test_nothing_is_left_out_where_all_keys_are_the_pairs(scene: Scene) -> None:
     scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]])
     assert scene.plan(is_own=lambda key: True).excluded == {}
     assert scene.names() == [("a", "1", "s3://copies/a")]
+
+
+def test_a_plan_says_what_it_has_seen_of_each_run(scene: Scene) -> None:
+    """A worker reads all others again before it deletes."""
+    proven = [[Proven(row("k"), Status.VERIFIED)]]
+    ended = scene.run("verify", proven)
+    foreign = scene.run("verify", proven, source=Location("other"))
+    at_work = scene.run("verify", proven)
+    asyncio.run(scene.ledger.publish_report(ended.run_id, {"state": "complete", "outcomes": {"verified": 1}}))
+    scene.runs.remove(foreign)
+    assert scene.plan().read_runs == {ended.run_id: None, foreign.run_id: None, at_work.run_id: (4, NOW)}

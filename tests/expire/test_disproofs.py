@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -17,8 +17,8 @@ import jobs.expire.disproofs
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.errors import LedgerError
 from jobs.expire.disproofs import object_to_disproved
+from jobs.expire.found_runs import DISPROOFS
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.s3.listing import list_all
@@ -50,6 +50,7 @@ class Run(NamedTuple):
     said: float | None = None
     report: Mapping[str, Any] | None = None
     sides: tuple[Side, Side] = SIDES
+    key: str = "in/k"
 
     @property
     def run_id(self) -> str:
@@ -67,6 +68,8 @@ NO_VERSION = BY_BYTES._replace(
     options={"deep": True, "all_versions": True},
     copy_etag=None,
 )
+SWAPPED = BY_BYTES._replace(sides=SIDES[::-1], key="out/k")
+"""What a run found of the same pair, with the copies as its source."""
 VERIFIED = Run("3-head", 30, Status.VERIFIED)
 DEEP = Run("3-deep", 30, Status.VERIFIED, Evidence.CONTENT, options={"deep": True})
 
@@ -85,14 +88,14 @@ async def write(books: Books, run: Run) -> RunSpec:
     books.now, ledger = NOON + run.second, books.ledger
     spec = RunSpec(run.run_id, run.job, NOON, *run.sides, "m", dict(run.options))
     await ledger.create(spec)
-    row = ObjectVersion(0, "in/k", run.version_id, etag=run.etag, size_bytes=1, last_modified=1.0)
+    row = ObjectVersion(0, run.key, run.version_id, etag=run.etag, size_bytes=1, last_modified=1.0)
     rows = pa.Table.from_batches([version_batch([row])])
     shard = rows.add_column(0, "row", pa.array([0], pa.int64())).cast(shard_schema())
     await ledger.write_shard(run.run_id, 0, write_parquet(shard))
     await ledger.publish_plan(run.run_id, Plan(1, 1, (ShardSummary(1, 1),)))
     outcome = Outcome(
         0,
-        "in/k",
+        run.key,
         run.version_id,
         run.status,
         run.reason,
@@ -123,10 +126,11 @@ class Compared(NamedTuple):
     row: Mapping[str, Any] = DIFFERENT
     report: Mapping[str, Any] | None = COUNTED
     has_differences: bool = True
+    sides: tuple[Side, Side] = SIDES
 
     async def write(self, books: Books) -> None:
         books.now, ledger = NOON + self.second, books.ledger
-        await ledger.create(RunSpec(COMPARISON_RUN, "reconcile", NOON, *SIDES, "m", {}))
+        await ledger.create(RunSpec(COMPARISON_RUN, "reconcile", NOON, *self.sides, "m", {}))
         columns = {
             "destination_key": "out/k",
             "version_id": None,
@@ -154,7 +158,7 @@ def objection(folder: Path, proving: Run, *others: Run | Compared) -> str | None
         connection.execute(f"CREATE TABLE proven ({PROVEN})")
         await add_proofs(books.ledger, spec, folder / "proofs", connection)
         connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
-        await object_to_disproved(books.ledger, "docs", folder / "disproofs", connection)
+        await object_to_disproved(books.ledger, [spec], "docs", folder / "disproofs", connection)
         ((found,),) = connection.execute("SELECT objection FROM proven").fetchall()
         return None if found is None else str(found)
 
@@ -168,13 +172,17 @@ def test_a_proof_that_a_later_run_disproved_gets_an_objection_that_names_both(tm
     assert "content differs at byte 3" in found
 
 
+COMMAND = "sealift verify --deep --source s3://docs/in/ --destination s3://copies/out/"
+"""What proves the copies of all runs here by their bytes."""
+
+
 def test_an_objection_says_what_frees_the_original(tmp_path: Path) -> None:
     """A retry that finds the copy as it should be proves nothing by bytes."""
-    for folder, bad, is_deep in ((tmp_path / "1", BY_BYTES, True), (tmp_path / "2", BY_HEAD, False)):
+    for folder, bad in ((tmp_path / "1", BY_BYTES), (tmp_path / "2", BY_HEAD)):
         folder.mkdir()
         found = objection(folder, COPIED, bad) or ""
         assert f"sealift runs retry {bad.run_id}" in found
-        assert found.endswith(", or verify it with --deep") == is_deep
+        assert found.endswith(f", or prove it by its bytes with  {COMMAND}")
 
 
 COPIED_LATER = COPIED._replace(name="3-copy", second=30)
@@ -223,6 +231,30 @@ VOID = [
         BY_BYTES._replace(version_id="v"), DEEP._replace(version_id="v", copy_version_id="d")
     ]),
     ("it was disproved again", COPIED, [BY_BYTES, DEEP, BY_BYTES._replace(name="4-deep", second=40)]),
+    ("the copies were the source", COPIED, [SWAPPED]),
+    ("and nobody read bytes", COPIED, [SWAPPED._replace(evidence=Evidence.MD5_ETAG, options={})]),
+    ("the copy, as the source, is damaged", COPIED, [SWAPPED._replace(status=Status.DAMAGED, evidence=Evidence.NONE)]),
+    ("no version of the original has the bytes of the copy", COPIED, [
+        NO_VERSION._replace(sides=SWAPPED.sides, key="out/k")
+    ]),
+    ("their versions are swapped as well", COPIED._replace(version_id="v", copy_version_id="c"), [
+        SWAPPED._replace(version_id="c", etag="x", copy_version_id="v", copy_etag="e")
+    ]),
+    ("the swapped prefixes are spelled in another way", COPIED, [
+        SWAPPED._replace(sides=(Side(Location("copies", "out/k")), Side(Location("docs", "in/k"))))
+    ]),
+    ("what is the same from the other side is no answer", COPIED, [
+        BY_BYTES, DEEP._replace(sides=SWAPPED.sides, key="out/k")
+    ]),
+    ("an access point may lead to the copies", COPIED, [
+        BY_BYTES._replace(sides=(SIDES[0], Side(Location("point-0a1b-s3alias", "out/"))))
+    ]),
+    ("an access point may lead to the originals", COPIED, [
+        BY_BYTES._replace(sides=(Side(Location("point-0a1b-s3alias", "in/")), SIDES[1]))
+    ]),
+    ("a report that somebody wrote first denies it", COPIED, [
+        BY_BYTES._replace(report={"state": "complete", "outcomes": {"verified": 1}})
+    ]),
     ("the prefixes are spelled in another way", COPIED, [
         BY_BYTES._replace(sides=(Side(Location("docs", "in/k")), Side(Location("copies", "out/k"))))
     ]),
@@ -247,6 +279,15 @@ LEFT = [
     ("it was about other content", COPIED, [BY_BYTES._replace(etag="f", copy_etag="f")]),
     ("it is about another copy", COPIED, [BY_BYTES._replace(sides=(SIDES[0], Side(Location("copies", "else/"))))]),
     ("it is about another bucket", COPIED, [BY_BYTES._replace(sides=(Side(Location("other", "in/")), SIDES[1]))]),
+    ("the original is missing, seen from the copies", COPIED, [
+        SWAPPED._replace(status=Status.MISSING, evidence=Evidence.NONE, copy_etag=None)
+    ]),
+    ("it is about another original of the copies", COPIED, [
+        SWAPPED._replace(sides=(SIDES[1], Side(Location("docs", "else/"))))
+    ]),
+    ("it is of another access point's key", COPIED, [
+        BY_BYTES._replace(sides=(SIDES[0], Side(Location("point-0a1b-s3alias", "else/"))))
+    ]),
     ("nobody knows", COPIED, [BY_BYTES._replace(status=Status.UNVERIFIABLE)]),
 ]  # fmt: skip
 
@@ -301,42 +342,135 @@ def test_the_docstring_shows_what_restores_a_proof(tmp_path: Path) -> None:
     assert played == 6
 
 
-def test_a_run_that_cannot_be_read_ends_the_plan_for_it_may_have_found_anything(tmp_path: Path) -> None:
-    async def look() -> None:
+def _objections(folder: Path, proving: Run, others: Sequence[Run], alter: Callable[[Books], Awaitable[None]]) -> Any:
+    """The objection after somebody has altered the ledger."""
+
+    async def look() -> Any:
         books = Books()
-        spec = await write(books, COPIED)
-        await books.store.put("ledger", f"runs/{BY_BYTES.run_id}/spec.json", b"{", Attributes(), guard=UNGUARDED)
+        spec = await write(books, proving)
+        for run in others:
+            await write(books, run)
+        await alter(books)
         connection = duckdb.connect()
         connection.execute(f"CREATE TABLE proven ({PROVEN})")
-        await add_proofs(books.ledger, spec, tmp_path / "proofs", connection)
+        await add_proofs(books.ledger, spec, folder / "proofs", connection)
         connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
-        with pytest.raises(LedgerError, match=BY_BYTES.run_id):
-            await object_to_disproved(books.ledger, "docs", tmp_path / "disproofs", connection)
+        await object_to_disproved(books.ledger, [spec], "docs", folder / "disproofs", connection)
+        ((found,),) = connection.execute("SELECT objection FROM proven").fetchall()
+        return found
 
-    asyncio.run(look())
+    return asyncio.run(look())
+
+
+BROKEN_RUN = "20250615T150640Z-verify-bbbbbb"
+
+
+@pytest.mark.parametrize(("second", "proving", "is_void"), [
+    (20, COPIED, True), (20, VERIFIED, True), (20, DEEP, False), (40, DEEP, True), (20, COPIED_LATER, False),
+])  # fmt: skip
+def test_a_run_that_nobody_can_read_voids_what_was_not_proven_by_bytes_since(
+    tmp_path: Path, second: float, proving: Run, is_void: bool
+) -> None:
+    async def alter(books: Books) -> None:
+        books.now = NOON + second
+        await books.store.put("ledger", f"runs/{BROKEN_RUN}/spec.json", b"{", Attributes(), guard=UNGUARDED)
+
+    found = _objections(tmp_path, proving, [], alter)
+    assert (found is not None) == is_void
+    if is_void:
+        assert found.startswith(f"run {BROKEN_RUN} may have found its copy wrong, and nobody can read that")
+        assert f"s3://ledger/runs/{BROKEN_RUN}/spec.json is not what Sealift writes (JSONDecodeError" in found
+        assert found.endswith(f", or prove it by its bytes with  {COMMAND}")
+
+
+@pytest.mark.parametrize(
+    "name", ["plan.json", "report.json", "outcomes/0/x.parquet", "outcomes/00000/b-000000-1-1-1.parquet"]
+)
+def test_so_does_one_of_whose_files_one_cannot_be_read(tmp_path: Path, name: str) -> None:
+    async def alter(books: Books) -> None:
+        key = f"runs/{VERIFIED.run_id}/{name}"
+        await books.store.put("ledger", key, b"{", Attributes(), guard=UNGUARDED)
+
+    found = _objections(tmp_path, COPIED, [VERIFIED], alter)
+    if name == "plan.json":  # nothing in it has to be read
+        assert found is None
+        return
+    assert found.startswith(f"run {VERIFIED.run_id} may have found its copy wrong")
 
 
 @pytest.mark.parametrize("lost", ["outcomes/", "plan.json"])
-def test_a_run_that_lost_what_its_report_counts_ends_the_plan(tmp_path: Path, lost: str) -> None:
-    async def look() -> None:
-        books = Books()
-        spec = await write(books, COPIED)
-        await write(books, BY_BYTES._replace(report={"state": "complete", "outcomes": {"mismatched": 1}}))
-        async with aclosing(
-            list_all(books.store, Location("ledger", f"runs/{BY_BYTES.run_id}/{lost}"), versions=False)
-        ) as pages:
+def test_a_run_that_lost_what_its_report_counts_voids_older_proofs(tmp_path: Path, lost: str) -> None:
+    async def alter(books: Books) -> None:
+        place = Location("ledger", f"runs/{BY_BYTES.run_id}/{lost}")
+        async with aclosing(list_all(books.store, place, versions=False)) as pages:
             gone = [entry.key async for page in pages for entry in page]
         assert gone
         for key in gone:
             await books.store.delete("ledger", key)
-        connection = duckdb.connect()
-        connection.execute(f"CREATE TABLE proven ({PROVEN})")
-        await add_proofs(books.ledger, spec, tmp_path / "proofs", connection)
-        connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
-        with pytest.raises(LedgerError, match=f"{BY_BYTES.run_id}.* has lost outcomes"):
-            await object_to_disproved(books.ledger, "docs", tmp_path / "disproofs", connection)
 
-    asyncio.run(look())
+    bad = BY_BYTES._replace(report={"state": "complete", "outcomes": {"mismatched": 1}})
+    found = _objections(tmp_path, COPIED, [bad], alter)
+    assert found.startswith(f"run {BY_BYTES.run_id} may have found its copy wrong")
+    assert ("has lost outcomes" in found) == (lost == "outcomes/")
+    (tmp_path / "other").mkdir()
+    assert _objections(tmp_path / "other", DEEP, [bad], alter) is None
+
+
+def test_no_other_outcome_of_a_row_hides_a_finding(tmp_path: Path) -> None:
+    """The fold prefers `changed` to `missing`."""
+
+    async def alter(books: Books) -> None:
+        outcome = Outcome(0, "in/k", None, Status.CHANGED, etag="e", finished_at=NOON + 20, attempt="b")
+        await books.ledger.write_checkpoint(missing.run_id, Checkpoint(0, "b", 0, 1, 1, 1), write_outcomes([outcome]))
+
+    missing = BY_HEAD._replace(status=Status.MISSING, copy_etag=None)
+    assert _objections(tmp_path, COPIED, [missing], alter) is not None
+
+
+def test_a_proof_does_not_count_if_its_own_run_found_the_row_wrong(tmp_path: Path) -> None:
+    async def alter(books: Books) -> None:
+        books.now = NOON + 40
+        good = Outcome(
+            0, "in/k", None, Status.VERIFIED, evidence=Evidence.CONTENT, etag="e", destination_etag="e",
+            finished_at=NOON + 40, attempt="b",
+        )  # fmt: skip
+        await books.ledger.write_checkpoint(BY_BYTES.run_id, Checkpoint(0, "b", 0, 1, 0, 1), write_outcomes([good]))
+
+    assert _objections(tmp_path, COPIED, [BY_BYTES], alter) is not None
+
+
+def test_all_disproofs_are_bad_outcomes() -> None:
+    """So the name of a checkpoint says whether it may have one."""
+    assert not any(statuses & GOOD for statuses in DISPROOFS.values())
+
+
+def test_only_files_with_findings_are_read_and_newer_proofs_of_what_they_name(tmp_path: Path) -> None:
+    reads: list[str] = []
+
+    async def alter(books: Books) -> None:
+        real = books.store.get
+
+        async def get(ref: Any, **options: Any) -> Any:
+            reads.append(ref.key)
+            return await real(ref, **options)
+
+        books.store.get = get  # type: ignore[method-assign]
+
+    elsewhere = Side(Location("docs", "else/"))
+    older = VERIFIED._replace(name="older", second=15)
+    other = VERIFIED._replace(name="other", second=60, key="else/k", sides=(elsewhere, SIDES[1]))
+    newer = VERIFIED._replace(name="newer", second=60)
+    assert _objections(tmp_path, COPIED, [older, BY_HEAD, other, newer], alter) is None
+    read = {run.name: any(f"{run.run_id}/outcomes/" in key for key in reads) for run in (older, BY_HEAD, other, newer)}
+    assert read == {"older": False, BY_HEAD.name: True, "other": False, "newer": True}
+    for name, proving, runs in (
+        ("clean", COPIED, [older, newer]),
+        ("late", COPIED._replace(second=200_000), [BY_HEAD]),
+    ):
+        reads.clear()
+        (tmp_path / name).mkdir()
+        assert _objections(tmp_path / name, proving, runs, alter) is None
+        assert not [key for key in reads if "-verify-" in key and "/outcomes/" in key]
 
 
 def test_a_reconciliation_whose_checksums_differ_voids_a_proof(tmp_path: Path) -> None:
@@ -344,7 +478,7 @@ def test_a_reconciliation_whose_checksums_differ_voids_a_proof(tmp_path: Path) -
     found = objection(tmp_path, COPIED, Compared())
     assert found == (
         f"run {COMPARISON_RUN} disproved its copy (checksums differ), and no run has proven it as well since: "
-        f"see what helps with sealift runs report {COMPARISON_RUN}, or verify it with --deep"
+        f"see what helps with sealift runs report {COMPARISON_RUN}, or prove it by its bytes with  {COMMAND}"
     )
 
 
@@ -355,6 +489,7 @@ def test_a_reconciliation_whose_checksums_differ_voids_a_proof(tmp_path: Path) -
         Compared(row={**DIFFERENT, "reason": "checksums differ; replication FAILED"}),
         Compared(report=None),  # it was killed before it reported
         Compared(row={**DIFFERENT, "source_etag": "of a later original"}),  # the same copy
+        Compared(row={**DIFFERENT, "key": "out/k", "destination_key": "in/k"}, sides=SIDES[::-1]),
     ],
 )
 def test_it_voids_the_proof_whenever_it_may_be_about_that_copy(tmp_path: Path, comparison: Compared) -> None:
@@ -388,17 +523,26 @@ def test_only_the_bytes_or_a_new_copy_answer_a_reconciliation(tmp_path: Path) ->
         assert (objection(folder, COPIED, Compared(), run) is None) == is_answer
 
 
-def test_a_reconciliation_that_lost_its_differences_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(LedgerError, match="has lost its differences"):
-        objection(tmp_path, COPIED, Compared(has_differences=False))
+def test_a_reconciliation_that_lost_its_differences_voids_older_proofs(tmp_path: Path) -> None:
+    assert "has lost its differences" in (objection(tmp_path, COPIED, Compared(has_differences=False)) or "")
     (tmp_path / "other").mkdir()
     without = {"categories": {"different": {"rows": 0, "bytes": 0}, "missing": {"rows": 3, "bytes": 3}}}
     assert objection(tmp_path / "other", COPIED, Compared(report=without, has_differences=False)) is None
+
+
+def test_the_advice_never_copies_over_the_original(tmp_path: Path) -> None:
+    """A retry of a run whose source is the copies would."""
+    for number, status in enumerate((Status.MISMATCHED, Status.DAMAGED)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        found = objection(folder, COPIED, SWAPPED._replace(status=status)) or ""
+        assert "see which of the two is right, and restore the other" in found
+        assert "runs retry" not in found
 
 
 def test_of_a_damaged_original_the_advice_is_about_the_original(tmp_path: Path) -> None:
     found = objection(tmp_path, COPIED, DAMAGED)
     assert found is not None
     assert f"run {DAMAGED.run_id} found the original damaged" in found
-    assert "restore it from what is right, or verify it with --deep" in found
+    assert f"restore it from what is right, or prove it by its bytes with  {COMMAND}" in found
     assert "runs retry" not in found  # a damaged source is never copied

@@ -1,0 +1,300 @@
+"""Findings: what runs found of copies, read from the ledger into a table.
+
+A writer of the ledger may add files, and a report is written once, so a report can be forged before
+the real one comes. Nothing that is added can hide a finding here. All checkpoints count, whatever
+the report says, and whichever outcome of a row the fold would choose. The name of a checkpoint says
+how many of its rows ended badly, so a listing shows which files have findings.
+
+A swapped run had its source where the copies are. What it found of a pair is about the same pair.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from jobs.core.bucket_names import is_second_name
+from jobs.core.category import CHECKSUMS_DIFFER, Category
+from jobs.core.model import ObjectRef
+from jobs.core.outcome import Evidence, Status
+from jobs.core.run import RunSpec
+from jobs.errors import LedgerError
+from jobs.expire.found_runs import ALTERED, COMPARISON, DISPROOFS, FoundRun
+from jobs.expire.proofs import copy_key_sql
+from jobs.expire.rules import PROOFS
+from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
+from jobs.s3.downloads import download
+from jobs.s3.retries import gather_bounded
+from jobs.tables.duck import parquet, quoted
+
+READS = 32
+RUNS_BETWEEN_CHECKS = 8
+
+FINDINGS = """
+    run_id VARCHAR, "row" BIGINT, is_disproof BOOLEAN, by_bytes BOOLEAN, earliest DOUBLE, latest DOUBLE,
+    objection VARCHAR, key VARCHAR, version_id VARCHAR, etag VARCHAR, copy_bucket VARCHAR, copy_key VARCHAR,
+    copy_version_id VARCHAR, copy_etag VARCHAR
+"""
+"""The columns of the table `findings`.
+
+`earliest` and `latest` (epoch seconds): between which it was found. `objection`: what a disproof
+says against the proofs that it voids. No bucket or ETag: any.
+"""
+
+_DIFFERING = (Category.DIFFERENT, Category.STALE)
+_BROKEN = (*ALTERED, pa.ArrowException, duckdb.Error)
+"""What reading a run raises that somebody has altered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Findings:
+    """The findings in one ledger about the copies in the connection's table `proven`.
+
+    They go to the table `findings` (see `FINDINGS`). `folder`: for files, which are fetched once.
+    """
+
+    ledger: Ledger
+    connection: duckdb.DuckDBPyConnection
+    folder: Path
+
+    async def add_disproofs(self, runs: Sequence[FoundRun], since: float) -> None:
+        """Add the disproofs that S3 received at `since` or later.
+
+        What cannot be read may say anything: it is a disproof of all that it may be about.
+        """
+        for run in runs:
+            problem = run.problem
+            if run.spec is not None and not problem:
+                try:
+                    add = self._add_differences if run.spec.job == COMPARISON else self._add_outcomes
+                    problem = await add(run.spec, run, since)
+                except (duckdb.IOException, duckdb.OutOfMemoryException):  # no room
+                    raise
+                except _BROKEN as error:
+                    problem = str(error)
+            if problem and run.newest >= since:
+                await self._add_doubt(run, problem)
+
+    async def add_proofs(self, runs: Sequence[FoundRun], since: float, is_enough: Callable[[], bool]) -> None:
+        """Add the proofs that S3 received later than `since`, of the objects with disproofs.
+
+        The newest runs come first, until `is_enough`.
+        """
+        looked = 0
+        for run in sorted(runs, key=lambda each: each.newest, reverse=True):
+            if run.spec is None or run.problem or run.spec.job == COMPARISON or False not in run.is_swapped:
+                continue
+            files = [each for each, written_at in run.checkpoints if each.rows > each.bad_rows and written_at > since]
+            if not files or not self._has_disproofs_below(run.spec.source.location.key):
+                continue
+            try:
+                rows = await self._download(run, files)
+            except _BROKEN:
+                continue  # what cannot be read proves nothing
+            await self._insert(run.spec, rows, PROOFS[run.spec.job], is_swapped=False, among="findings")
+            looked += 1
+            if looked % RUNS_BETWEEN_CHECKS == 0 and is_enough():
+                return
+
+    def _has_disproofs_below(self, prefix: str) -> bool:
+        sql = f"SELECT count(*) FROM findings WHERE is_disproof AND starts_with(key, {quoted(prefix)})"
+        (count,) = self.connection.execute(sql).fetchone() or (0,)
+        return bool(count)
+
+    async def _add_outcomes(self, spec: RunSpec, run: FoundRun, since: float) -> str:
+        """Add the disproofs among a run's outcomes. Returns what it has lost, else an empty text."""
+        statuses = DISPROOFS[spec.job]
+        bad = [(each, written_at) for each, written_at in run.checkpoints if each.bad_rows]
+        files = [each for each, written_at in bad if written_at >= since]
+        older = sum(each.bad_rows for each, written_at in bad if written_at < since)
+        rows = await self._download(run, files) if files else ""
+        found = 0
+        if rows:
+            sql = f"SELECT count(DISTINCT row) FROM {rows} WHERE status IN ({_listed(statuses)})"
+            (found,) = self.connection.execute(sql).fetchone() or (0,)
+            for is_swapped in run.is_swapped:
+                await self._insert(spec, rows, statuses, is_swapped=is_swapped)
+        counted = _counted(run.report, statuses)
+        if found + older >= counted:
+            return ""
+        return (
+            f"{self.ledger.uri(spec.run_id)} has lost outcomes. Rows that are wrong, missing or damaged: {counted:,} "
+            f"by its report, {found:,} by its outcomes"
+        )
+
+    async def _download(self, run: FoundRun, files: Sequence[Checkpoint]) -> str:
+        """Fetch checkpoints. Returns them as a relation, with `written_at`."""
+        paths = {each: self.folder / f"{run.run_id}-{each.shard:05d}-{each.name}" for each in files}
+        wanted = [each for each, path in paths.items() if not path.exists()]
+        numbers = (await self.ledger.plan(run.run_id)).row_numbers() if wanted else ()
+
+        async def fetch(checkpoint: Checkpoint) -> None:
+            if checkpoint.shard >= len(numbers):
+                raise LedgerError(f"the plan of {self.ledger.uri(run.run_id)} has no shard {checkpoint.shard}")
+            data = await self.ledger.checkpoint_data(run.run_id, checkpoint, numbers[checkpoint.shard])
+            paths[checkpoint].write_bytes(data)
+
+        await gather_bounded(fetch, wanted, READS)
+        written = dict(run.checkpoints)
+        times = ", ".join(f"({quoted(path.name)}, {written[each]!r}::DOUBLE)" for each, path in paths.items())
+        return f"""(
+            SELECT * FROM (SELECT *, parse_filename(filename) AS file FROM {parquet(paths.values(), "filename = true")})
+            JOIN (VALUES {times}) AS times(file, written_at) USING (file))"""
+
+    async def _insert(
+        self, spec: RunSpec, rows: str, statuses: Iterable[Status], *, is_swapped: bool, among: str = "proven"
+    ) -> None:
+        """Add the outcomes that have one of these statuses. `among`: the table with their keys."""
+        is_of_all_versions = bool(spec.options.get("deep") and spec.options.get("all_versions"))
+        if is_swapped and not is_of_all_versions:
+            # What is missing at the destination is the original.
+            statuses = set(statuses) - {Status.MISSING}
+        disproofs = _listed(DISPROOFS[spec.job])
+        await self._insert_pairs(
+            f"""
+            SELECT {quoted(spec.run_id)} AS run_id, "row", status IN ({disproofs}) AS is_disproof,
+                   {_by_bytes_sql(spec)} AS by_bytes, least(epoch(finished_at), written_at) AS earliest,
+                   greatest(epoch(finished_at), written_at) AS latest, {_objection_sql(spec, is_swapped=is_swapped)}
+                   AS objection, key AS source_key, version_id AS source_version_id, etag AS source_etag,
+                   {copy_key_sql(spec)} AS destination_key, destination_version_id, destination_etag
+            FROM {rows} WHERE status IN ({_listed(statuses)})
+            """,
+            spec,
+            is_swapped=is_swapped,
+            among=among,
+        )
+
+    async def _add_differences(self, spec: RunSpec, run: FoundRun, since: float) -> str:
+        """Add the rows of a comparison whose checksums differ. Returns what it has lost.
+
+        Where S3 computed the checksums at rest, nothing else sees the bytes: S3 shows the copy's
+        ETag and stored checksums as they were.
+        """
+        categories = (run.report or {}).get("categories")
+        counted = [categories.get(each) or {} for each in _DIFFERING] if isinstance(categories, dict) else []
+        rows = sum(each.get("rows") or 0 for each in counted)
+        if run.report is not None and not rows:
+            return ""
+        place = self.ledger.location.join(f"runs/{spec.run_id}/{DIFFERENCES}")
+        written_at = run.files.get(DIFFERENCES)
+        if written_at is None:  # without a report, it was ended before it compared
+            return f"{self.ledger.uri(spec.run_id)} has lost its differences" if rows else ""
+        if written_at < since:
+            return ""
+        path = self.folder / f"differences-{spec.run_id}.parquet"
+        if not path.exists():
+            await download(self.ledger.store, ObjectRef(*place), path)
+        objection = _against(spec, "disproved its copy", _REPORT + spec.run_id)
+        for is_swapped in run.is_swapped:
+            await self._insert_pairs(
+                f"""
+                SELECT {quoted(spec.run_id)} AS run_id, true AS is_disproof, true AS by_bytes,
+                       {min(spec.created_at, written_at)!r}::DOUBLE AS earliest,
+                       {max(spec.created_at, written_at)!r}::DOUBLE AS latest, {objection} AS objection,
+                       key AS source_key, version_id AS source_version_id, source_etag, destination_key,
+                       destination_version_id, destination_etag
+                FROM {parquet(path)}
+                WHERE category IN ({_listed(_DIFFERING)}) AND starts_with(reason, {quoted(CHECKSUMS_DIFFER)})
+                """,
+                spec,
+                is_swapped=is_swapped,
+            )
+        return ""
+
+    async def _insert_pairs(self, sql: str, spec: RunSpec, *, is_swapped: bool, among: str = "proven") -> None:
+        """Add pairs of (source, destination) as pairs of (original, copy)."""
+        sides = ("destination", "source") if is_swapped else ("source", "destination")
+        copies = (spec.source if is_swapped else spec.destination).location.bucket
+        bucket = "NULL" if is_second_name(copies) else quoted(copies)
+        names = [
+            f"{side}_{what} AS {kind}{what}"
+            for side, kind in zip(sides, ("", "copy_"), strict=True)
+            for what in ("key", "version_id", "etag")
+        ]
+        renamed = (
+            "source_key, source_version_id, source_etag, destination_key, destination_version_id, destination_etag"
+        )
+        await asyncio.to_thread(
+            self.connection.execute,
+            f"""
+            INSERT INTO findings BY NAME
+            FROM (SELECT * EXCLUDE ({renamed}), {", ".join(names)}, {bucket} AS copy_bucket FROM ({sql})) AS pairs
+            SEMI JOIN {among} AS named ON named.key = pairs.key AND named.copy_key = pairs.copy_key
+                AND coalesce(named.copy_bucket = pairs.copy_bucket, true)
+            """,
+        )
+
+    async def _add_doubt(self, run: FoundRun, problem: str) -> None:
+        """Add a disproof of all proofs, as new as the run's newest file."""
+        text = (
+            f"run {run.run_id} may have found its copy wrong, and nobody can read that ({problem}): put back what is "
+            "lost or altered there, if the ledger's bucket keeps versions"
+        )
+        values = f"{quoted(run.run_id)}, true, true, {run.newest!r}::DOUBLE, {run.newest!r}::DOUBLE, {quoted(text)}"
+        await asyncio.to_thread(
+            self.connection.execute,
+            f"""
+            INSERT INTO findings (run_id, is_disproof, by_bytes, earliest, latest, objection, key, copy_bucket,
+                copy_key)
+            SELECT {values}, * FROM (SELECT DISTINCT key, copy_bucket, copy_key FROM proven WHERE NOT in_archive)
+            """,
+        )
+
+
+def _counted(report: Mapping[str, Any] | None, statuses: frozenset[Status]) -> int:
+    """Return how many rows of these outcomes the report of a run counts."""
+    outcomes = (report or {}).get("outcomes")
+    counts = [outcomes.get(status) for status in statuses] if isinstance(outcomes, dict) else []
+    return sum(count for count in counts if isinstance(count, int))
+
+
+_REPORT = "see what helps with sealift runs report "
+_RETRY = "copy it again with sealift runs retry "
+_RESTORE = "compare it with the copy, and restore it from what is right"
+_COMPARE = "see which of the two is right, and restore the other"
+
+
+def _objection_sql(spec: RunSpec, *, is_swapped: bool) -> str:
+    """What an outcome says against a proof. A retry of a swapped run would replace originals."""
+    is_damaged = f"status = {quoted(Status.DAMAGED.value)}"
+    if is_swapped:
+        damaged, other = ("found its copy damaged", _COMPARE), ("found that it differs from its copy", _COMPARE)
+    else:
+        damaged, other = ("found the original damaged", _RESTORE), ("disproved its copy", _RETRY + spec.run_id)
+    return f"CASE WHEN {is_damaged} THEN {_against(spec, *damaged)} ELSE {_against(spec, *other)} END"
+
+
+def _against(spec: RunSpec, what: str, advice: str) -> str:
+    """What the run found, with the row's `reason`, and what helps."""
+    head = quoted(f"run {spec.run_id} {what} (")
+    return f"{head} || coalesce(reason, '') || {quoted(f'), and no run has proven it as well since: {advice}')}"
+
+
+def _by_bytes_sql(spec: RunSpec) -> str:
+    """Whether a finding is about the bytes of the copy, in doubt that of a disproof is.
+
+    A copy is one: it made the bytes. So is a damaged object: its bytes were read. And where a run
+    compared all versions by bytes, a copy whose bytes are wrong is missing. What a report of
+    checksums at rest proves is as old as the report, so it answers no disproof by bytes.
+    """
+    options = spec.options
+    is_deep = bool(options.get("deep"))
+    is_at_rest = bool(options.get("source_checksums") or options.get("destination_checksums"))
+    is_of_all_versions = is_deep and bool(options.get("all_versions"))
+    checksum = quoted(Evidence.CHECKSUM.value)
+    return f"""(evidence = {quoted(Evidence.CONTENT.value)}
+        OR status IN ({_listed((Status.COPIED, Status.DAMAGED))})
+        OR status = {quoted(Status.MISSING.value)} AND {is_of_all_versions}
+        OR CASE WHEN status IN ({_listed(DISPROOFS[spec.job])})
+            THEN {is_deep or is_at_rest} AND evidence <> {quoted(Evidence.NONE.value)}
+            ELSE {is_deep and spec.job == "verify"} AND evidence = {checksum} AND coalesce(reason, '') = '' END)"""
+
+
+def _listed(words: Iterable[Status | Category]) -> str:
+    return ", ".join(quoted(word.value) for word in sorted(words))

@@ -1,0 +1,155 @@
+"""Runs that may have found something of copies: which they are, and what they have written.
+
+A run may have compared the two places in either direction, under any spelling of their prefixes.
+The name of an access point says nothing of its bucket, so it may be any.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeAlias
+
+from jobs.core.bucket_names import is_second_name
+from jobs.core.outcome import Status
+from jobs.core.run import RunSpec
+from jobs.errors import LedgerError, NotFound, UsageError
+from jobs.ledger.agreement import run_job
+from jobs.ledger.files import list_files
+from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.s3.retries import gather_bounded
+
+READS = 32
+OUTCOMES = "outcomes/"
+DISPROOFS = {
+    "verify": frozenset({Status.MISMATCHED, Status.MISSING, Status.DAMAGED}),
+    "replicate": frozenset({Status.MISMATCHED}),
+}
+"""Job → the outcomes that say that a copy is wrong or missing, or that its original is damaged, so
+that nothing shows whether the copy is right. What a replicate run misses is the original."""
+
+COMPARISON = "reconcile"
+"""The job whose rows of different checksums are disproofs, too: by bytes."""
+_JOBS = frozenset({*DISPROOFS, COMPARISON})
+
+ALTERED = (LedgerError, UsageError, NotFound)
+"""What the ledger raises for documents that somebody has altered or removed."""
+
+
+Seen: TypeAlias = "tuple[int, float] | None"
+"""How many files of a run a plan has seen, and when S3 received the newest. None: the run had
+ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRun:
+    """A run that may say something of the copies.
+
+    `files`: the names of all its files, each with the time when S3 received it. `checkpoints`: the
+    same of its outcomes. `report`: None while it has not ended. `is_swapped`: in which directions
+    it may have compared, with True where its source was in the copies' place. `problem`: why nobody
+    can know what it found.
+    """
+
+    run_id: str
+    spec: RunSpec | None = None
+    files: Mapping[str, float] = field(default_factory=dict)
+    checkpoints: Sequence[tuple[Checkpoint, float]] = ()
+    report: Mapping[str, Any] | None = None
+    is_swapped: Sequence[bool] = ()
+    problem: str = ""
+
+    @property
+    def is_concerned(self) -> bool:
+        """True if it may say something."""
+        return bool(self.problem or self.is_swapped)
+
+    @property
+    def is_final(self) -> bool:
+        """True if it says nothing more."""
+        return not self.problem and (self.report is not None or not self.is_swapped)
+
+    @property
+    def newest(self) -> float:
+        """When S3 received its newest file."""
+        return max(self.files.values(), default=0.0)
+
+    @property
+    def seen(self) -> Seen:
+        """What a plan has seen of it."""
+        return None if self.is_final else (len(self.files), self.newest)
+
+    def since(self, seen: Seen) -> FoundRun:
+        """The run with the files that came later than `seen`. What it has lost is not asked."""
+        count, newest = seen or (0, float("-inf"))
+        has_same_second = sum(written_at <= newest for written_at in self.files.values()) > count
+
+        def is_new(written_at: float) -> bool:
+            return written_at > newest or (has_same_second and written_at == newest)
+
+        return replace(
+            self,
+            files={name: written_at for name, written_at in self.files.items() if is_new(written_at)},
+            checkpoints=[(each, written_at) for each, written_at in self.checkpoints if is_new(written_at)],
+            report=None,
+        )
+
+
+async def find_runs(
+    ledger: Ledger, bucket: str, copy_buckets: AbstractSet[str], known: AbstractSet[str] = frozenset()
+) -> list[FoundRun]:
+    """Return the runs that were planned, but the `known` ones, oldest first.
+
+    `bucket`: that of the originals. `copy_buckets`: those of the copies.
+    """
+
+    async def look(run_id: str) -> FoundRun | None:
+        try:
+            spec = await ledger.spec(run_id)
+        except ALTERED as error:
+            if isinstance(error.__cause__, NotFound):  # it was never planned
+                return None
+            return FoundRun(run_id, files=await _list(ledger, run_id), problem=str(error))
+        directions = _directions(spec, bucket, copy_buckets)
+        if not directions:
+            return FoundRun(run_id, spec)
+        report: Mapping[str, Any] | None = None
+        checkpoints: list[tuple[Checkpoint, float]] = []
+        problem = ""
+        try:
+            report = await ledger.report(run_id)  # before the listing: what has ended writes no more
+        except ALTERED as error:
+            problem = str(error)
+        files = await _list(ledger, run_id)
+        options: object = spec.options
+        if not isinstance(options, Mapping):
+            problem = f"the options in {ledger.uri(run_id, 'spec.json')} were altered"
+        try:
+            for name, written_at in files.items():
+                if name.startswith(OUTCOMES):
+                    checkpoints.append((ledger.parse_checkpoint(run_id, name[len(OUTCOMES) :]), written_at))
+        except ALTERED as error:
+            problem = str(error)
+        return FoundRun(run_id, spec, files, checkpoints, report, directions, problem)
+
+    run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in _JOBS and run_id not in known]
+    return [each for each in await gather_bounded(look, run_ids, READS) if each is not None]
+
+
+async def _list(ledger: Ledger, run_id: str) -> dict[str, float]:
+    folder = ledger.location.join(f"runs/{run_id}/")
+    return {entry.key[len(folder.key) :]: entry.last_modified async for entry in list_files(ledger.store, folder)}
+
+
+def _directions(spec: RunSpec, bucket: str, copy_buckets: AbstractSet[str]) -> list[bool]:
+    source, destination = spec.source.location, spec.destination.location
+    if source == destination:  # it only read archives
+        return []
+
+    def may_be(name: str, buckets: Iterable[str]) -> bool:
+        return name in buckets or is_second_name(name)
+
+    is_straight = may_be(source.bucket, {bucket}) and may_be(destination.bucket, copy_buckets)
+    is_swapped = may_be(source.bucket, copy_buckets) and may_be(destination.bucket, {bucket})
+    return [*([False] if is_straight else []), *([True] if is_swapped else [])]
