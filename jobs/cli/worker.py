@@ -198,7 +198,7 @@ async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stop
         throttle.throttled(fenced(each, lease.hold)) for each in open_sides(spec, settings.in_flight)
     )
     records, budget = ShardUploads(ledger, run_id, shard), ByteBudget(settings.buffer_bytes)
-    opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, shard)
+    opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, shard, plan)
     attempt = Worker(
         ledger,
         run_id,

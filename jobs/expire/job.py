@@ -34,6 +34,7 @@ from jobs.errors import (
 )
 from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.deletes import ExactDeletes
+from jobs.expire.later_disproofs import LaterDisproofs
 from jobs.expire.marks import CLAIM_SECONDS, Claim, Marks
 from jobs.expire.originals import Seen, find_original
 from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome
@@ -79,7 +80,7 @@ class Expire:
 
     `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say.
     Other runs rely on that (`jobs.expire.announcements`). `planned_at`: epoch seconds at which the
-    run was planned.
+    run was planned. `disproofs`: what the ledger says since then. None: nothing.
     """
 
     source: Store
@@ -92,13 +93,21 @@ class Expire:
     places: Sequence[Location]
     prefix: str = ""
     planned_at: float = math.inf
+    disproofs: LaterDisproofs | None = None
     removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
         deletes = ExactDeletes(self.source, self.bucket)
         marks = Marks(self.source, self.bucket, self.copies.destination, is_one_service=not self.copies.streamed)
         removals = Removals(
-            self.copies, deletes, marks, self.tombstones, self.announcements, self.clock, self._look_by_itself
+            self.copies,
+            deletes,
+            marks,
+            self.tombstones,
+            self.announcements,
+            self.clock,
+            self._look_by_itself,
+            self.disproofs,
         )
         object.__setattr__(self, "removals", removals)
 

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.expire.job import GROUPS_AT_ONCE, Expire, ExpireOptions
-from jobs.expire.places import command_of
+from jobs.expire.places import READ_RUNS, command_of
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
 
@@ -17,12 +17,16 @@ def _open(opened: Opened) -> Expire:
     from jobs.expire.announcements import Announcements
     from jobs.expire.announcers import Announcers
     from jobs.expire.copy_checks import Copies
+    from jobs.expire.later_disproofs import LaterDisproofs
     from jobs.ledger.tombstones import Tombstones
 
     spec, ledger, route = opened.spec, opened.ledger, opened.route
     copies = Copies(opened.source, opened.destination, opened.budget, bool(spec.options.get("streamed")))
     tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
     places = [Location.parse(uri) for uri in spec.options.get("copies") or ()] or [route.destination]
+    seen = dict(opened.plan.expiry.get(READ_RUNS, ())) if opened.plan else {}
+    buckets = {place.bucket for place in places}
+    disproofs = LaterDisproofs(ledger, route.source.bucket, buckets, seen)
     concern = Announcers(ledger, spec, places).concern
     return Expire(
         opened.source,
@@ -35,6 +39,7 @@ def _open(opened: Opened) -> Expire:
         places,
         route.source.key,
         spec.created_at,
+        disproofs,
     )
 
 
@@ -42,7 +47,8 @@ async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str
     from jobs.expire.deletions_table import write_deletions  # duckdb and pyarrow load here
 
     deletions = await write_deletions(ledger, spec.run_id, plan)
-    return {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}
+    expiry = {name: value for name, value in plan.expiry.items() if name != READ_RUNS}
+    return {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": expiry}
 
 
 def _not_resumed(spec: RunSpec) -> str:

@@ -15,7 +15,7 @@ from jobs.core.model import Location
 from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
-from jobs.expire.places import PROVEN_BY
+from jobs.expire.places import PROVEN_BY, READ_RUNS
 from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Planned, Request, drafting
@@ -96,6 +96,7 @@ async def plan_run(
                 "destination": destination.to_dict(),
                 "copies": request.options["copies"],
                 "claimed": request.options["claimed"],
+                READ_RUNS: list(candidates.read_runs.items()),
             },
         )
         return draft.planned(spec, plan)

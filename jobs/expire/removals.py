@@ -27,6 +27,7 @@ from jobs.errors import (
 )
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import ExactDeletes
+from jobs.expire.later_disproofs import LaterDisproofs, ProvenCopy
 from jobs.expire.marks import Marks
 from jobs.expire.originals import Seen
 from jobs.expire.rules import Proof
@@ -57,6 +58,12 @@ class Removal(NamedTuple):
         return self.step is Step.REMOVE and is_exact(self.seen.original.version_id)
 
     @property
+    def proven(self) -> ProvenCopy:
+        """The original with its proof."""
+        original = self.seen.original
+        return ProvenCopy(self.seen.row.key, original.version_id, original.etag, self.proof)
+
+    @property
     def is_null(self) -> bool:
         """True for a null version below others: a condition would apply to the one on top."""
         return not self.seen.original.is_current and not is_exact(self.seen.original.version_id)
@@ -66,7 +73,8 @@ class Removal(NamedTuple):
 class Removals:
     """The deletes of one worker in one bucket.
 
-    `look` returns a single row's original as it is now.
+    `look` returns a single row's original as it is now. `disproofs`: what the ledger says since the
+    plan. None: nothing.
     """
 
     copies: Copies
@@ -76,6 +84,7 @@ class Removals:
     announcements: Announcements
     clock: Callable[[], float]
     look: Callable[[ObjectVersion, bool], Awaitable[Seen | Outcome | None]]
+    disproofs: LaterDisproofs | None = None
 
     async def remove(self, removals: Sequence[Removal], looked_at: float) -> list[Outcome]:
         """Announce, look at the copies again, delete, confirm.
@@ -131,6 +140,9 @@ class Removals:
         # Only now, when this run has announced what it deletes.
         runs = await self.announcements.find(proofs)
         reasons = [_announced(proof, run) if run else "" for proof, run in zip(proofs, runs, strict=True)]
+        if self.disproofs is not None:
+            objections = await self.disproofs.find([each.proven for each in removals])
+            reasons = [reason or why for reason, why in zip(reasons, objections, strict=True)]
         if elapsed_seconds() - looked_at > FRESH_SECONDS:
             lost = await self.copies.find_lost(proofs)
             reasons = [reason or why for reason, why in zip(reasons, lost, strict=True)]

@@ -12,7 +12,7 @@ from typing import Any
 from jobs.core.model import Route
 from jobs.core.outcome import GOOD
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import RunSpec
+from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs.launch import ReportDetails, no_details
 from jobs.runs.request import Planner
@@ -29,7 +29,7 @@ class Opened:
 
     `in_flight`: requests at once. `records`: of the multipart uploads that it begins. `throttle`:
     the run's rate limits, for stores that the job opens itself. `shard`: the worker's. None: it
-    works on none.
+    works on none. `plan`: the run's, where a worker knows it.
     """
 
     spec: RunSpec
@@ -41,6 +41,7 @@ class Opened:
     records: UploadRecords = NO_RECORDS
     throttle: Throttle = field(default_factory=lambda: Throttle(RateLimits()))
     shard: int | None = None
+    plan: Plan | None = None
 
     @property
     def route(self) -> Route:

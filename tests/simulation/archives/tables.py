@@ -31,6 +31,7 @@ import jobs.expire.copy_checks
 import jobs.expire.deletes
 import jobs.expire.job
 import jobs.expire.kind
+import jobs.expire.later_disproofs
 import jobs.expire.marks
 import jobs.ledger.expired_rows
 import jobs.ledger.tombstones
@@ -45,15 +46,18 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader
 from jobs.compact.member_reader import MemberSource
 from jobs.core.enums import Step
-from jobs.core.model import Attributes, ObjectRef
+from jobs.core.model import Attributes, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Status
 from jobs.errors import DamagedArchive, PreconditionFailed
+from jobs.expire.found_runs import DISPROOFS
+from jobs.expire.later_disproofs import LaterDisproofs, ProvenCopy
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.listing import list_all
 from jobs.s3.paced_gate import PacedGate
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Store
 from jobs.tables.ranged_parquet import KeyRange
-from tests.simulation.copies.tables import PART_BYTES
+from tests.simulation.copies.tables import PART_BYTES, read_outcomes
 from tests.simulation.engine.loop import LABEL
 
 SMALL_BYTES = 32
@@ -254,7 +258,27 @@ def read_stones(data: bytes) -> list[Tombstone]:
     return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in rows]
 
 
+async def _objections(self: LaterDisproofs, copies: Sequence[ProvenCopy]) -> dict[int, str]:
+    """Stands in for a query of DuckDB: whatever a run says against a pair of keys counts."""
+    bad: set[tuple[str, str]] = set()
+    for run in self._runs.values():
+        if run.spec is None or run.problem:
+            return {id(each): run.problem for each in copies}
+        route = Route(run.spec.source.location, run.spec.destination.location)
+        for checkpoint, _ in run.checkpoints:
+            name = f"runs/{run.run_id}/outcomes/{checkpoint.shard:05d}/{checkpoint.name}"
+            body = await self.ledger.store.get(ObjectRef(*self.ledger.location.join(name)))
+            for outcome in read_outcomes(body.data):
+                pair = outcome.key, route.target_of(ObjectVersion(0, outcome.key)).key
+                is_bad = outcome.status in DISPROOFS[run.spec.job]
+                straight, swapped = False in run.is_swapped, True in run.is_swapped
+                bad |= {pair} if is_bad and straight else set()
+                bad |= {pair[::-1]} if is_bad and swapped and outcome.status is not Status.MISSING else set()
+    return {id(each): "a run has disproved it" for each in copies if (each.key, each.proof.key) in bad}
+
+
 SCALE: Replacements = [
+    (LaterDisproofs, "_object", _objections),
     (jobs.compact.packing, "PART_BYTES", PART_OF_ARCHIVE_BYTES),
     (jobs.compact.packing, "ROOM_BYTES", 65_536),
     (jobs.compact.packing, "SERVER_SIDE_BYTES", COPIED_BYTES),
@@ -317,6 +341,7 @@ def chances(clock: Callable[[], float]) -> Replacements:
         (jobs.expire.kind, "time", time),
         (jobs.expire.job, "elapsed_seconds", clock),
         (jobs.expire.removals, "elapsed_seconds", clock),
+        (jobs.expire.later_disproofs, "elapsed_seconds", clock),
         (jobs.compact.job, "MemberSource", partial(MemberSource, clock=clock)),
         (jobs.restore.job, "PacedGate", partial(PacedGate, clock=clock)),
         (jobs.archives.index, "tempfile", SimpleNamespace(TemporaryFile=io.BytesIO)),
