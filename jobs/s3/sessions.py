@@ -70,7 +70,7 @@ def open_store(
             tries=tries,
             owners=owners or {},
         )
-        return BotocoreStore(client, address, max_in_flight=max_in_flight, tries=tries, acl=acl)
+        return BotocoreStore(client, address, found.credentials, max_in_flight=max_in_flight, tries=tries, acl=acl)
     transport = Transport(
         address,
         region,

@@ -11,15 +11,17 @@ from typing import Any
 from unittest import mock
 
 import pytest
+from botocore.exceptions import ClientError
 
 from jobs import errors
 from jobs.config import Settings
 from jobs.core.model import Attributes, ObjectLock, ObjectRef
+from jobs.s3.botocore_store.failures import failure, is_bare
 from jobs.s3.botocore_store.store import BotocoreStore
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
-from tests.doubles.scripted_server import CREDENTIALS, REF, Reply, Script
+from tests.doubles.scripted_server import CREDENTIALS, REF, Reply, Script, error_body
 
 
 @pytest.fixture
@@ -232,3 +234,94 @@ def test_a_bucket_whose_versioning_is_suspended_keeps_no_versions(
     body = f"<VersioningConfiguration><Status>{status}</Status></VersioningConfiguration>".encode()
     script.reply = Reply(body=body)
     assert ask(script, lambda store: store.is_versioned("bucket")) is is_versioned
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "ExpiredToken", errors.AuthenticationFailed),
+        (400, "InvalidToken", errors.AuthenticationFailed),
+        (403, "InvalidAccessKeyId", errors.AuthenticationFailed),
+        (403, "AccessDenied", errors.Denied),
+        (400, "InvalidRequest", errors.Rejected),
+        (403, "InvalidObjectState", errors.ArchivedObject),
+    ],
+)
+def test_a_refusal_of_head_is_asked_again_with_a_body(
+    script: Script, status: int, code: str, kind: type[errors.StoreError]
+) -> None:
+    """Expired credentials end the run. By the status alone they would be each row's own fault."""
+    script.reply = Reply(status, body=error_body(code))
+    with pytest.raises(kind) as caught:
+        ask(script, lambda store: store.head(REF))
+    assert type(caught.value) is kind
+    assert (caught.value.operation, caught.value.code) == ("HeadObject", code)
+    assert [(seen.method, seen.headers.get("range"), seen.path) for seen in script.seen] == [
+        ("HEAD", None, "/bucket/a%20key?versionId=v1"),
+        ("GET", "bytes=0-0", "/bucket/a%20key?versionId=v1"),
+    ]
+
+
+@pytest.mark.parametrize("readable", [Reply(206, {"ETag": '"e"'}, b"x"), Reply(416, body=error_body("InvalidRange"))])
+def test_a_refusal_of_head_that_is_over_is_forgotten(script: Script, readable: Reply) -> None:
+    script.first, script.reply = [Reply(403), readable], Reply(headers={"ETag": '"e"'})
+    assert ask(script, lambda store: store.head(REF)).etag == "e"
+    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+
+
+def test_a_refusal_of_head_that_a_get_does_not_meet_stays(script: Script) -> None:
+    script.first, script.reply = [Reply(403), Reply(206, {"ETag": '"e"'}, b"x")], Reply(403)
+    with pytest.raises(errors.Denied):
+        ask(script, lambda store: store.head(REF))
+    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+
+
+def test_what_was_not_sent_is_not_explained(script: Script) -> None:
+    with pytest.raises(errors.Rejected, match="nothing was sent"):
+        ask(script, lambda store: store.head(ObjectRef("bucket", "")))
+    assert not script.seen
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "advice"),
+    [
+        (400, "ExpiredToken", "renew"),
+        (403, "InvalidAccessKeyId", "AWS_ACCESS_KEY_ID"),
+        (403, "SignatureDoesNotMatch", "AWS_SECRET_ACCESS_KEY"),
+    ],
+)
+def test_credentials_that_are_not_accepted_come_with_advice(
+    script: Script, status: int, code: str, advice: str
+) -> None:
+    script.reply = Reply(status, body=error_body(code))
+    with pytest.raises(errors.AuthenticationFailed, match=advice) as caught:
+        ask(script, lambda store: store.get_tags(REF))
+    assert script.endpoint in str(caught.value)
+
+
+@pytest.mark.parametrize("known", [Reply(body=b"<VersioningConfiguration/>"), Reply(404)])
+def test_a_signature_that_fails_for_one_key_is_that_keys_matter(script: Script, known: Reply) -> None:
+    """Servers and proxies spell odd keys in their own ways. The secret key is right."""
+    script.first = [Reply(403, body=error_body("SignatureDoesNotMatch")), known]
+    with pytest.raises(errors.Denied) as caught:
+        ask(script, lambda store: store.get_tags(REF))
+    assert caught.value.code == "SignatureDoesNotMatch"
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "kind"),
+    [
+        ("AccessDenied", 403, errors.AuthenticationFailed),
+        ("ExpiredToken", 400, errors.AuthenticationFailed),
+        ("Throttling", 400, errors.Unavailable),
+        ("ServiceUnavailable", 503, errors.Unavailable),
+    ],
+)
+def test_a_refusal_of_new_credentials_is_not_one_of_the_object(
+    code: str, status: int, kind: type[errors.StoreError]
+) -> None:
+    """botocore renews credentials within the call that needs them, by a request to another service."""
+    answer: Any = {"Error": {"Code": code, "Message": "because"}, "ResponseMetadata": {"HTTPStatusCode": status}}
+    error = failure("HeadObject", REF, ClientError(answer, "AssumeRole"), "eu-west-1", "here")
+    assert type(error) is kind
+    assert not is_bare(error)

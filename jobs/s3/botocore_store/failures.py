@@ -7,7 +7,7 @@ from typing import Any
 from xml.sax.saxutils import escape
 
 from jobs.core.model import ObjectRef
-from jobs.errors import Denied, Rejected, StoreError, Unavailable
+from jobs.errors import AuthenticationFailed, Rejected, StoreError, Unavailable, store_error
 from jobs.s3.http.answers import Response
 from jobs.s3.http.failures import failure_of
 
@@ -24,6 +24,9 @@ _UNANSWERED = (
 )
 """botocore's exceptions, the special before the general, and our transport's code for each."""
 
+_BARE = ((400, "BadRequest"), (403, "AccessDenied"))
+"""The status of a HEAD that was refused, and the code that is made of it."""
+
 
 def failure(operation: str, place: ObjectRef, error: Exception, region: str, endpoint: object) -> StoreError:
     """The error for what a call of botocore raised. Raises `error` again if it is a bug of ours."""
@@ -32,6 +35,8 @@ def failure(operation: str, place: ObjectRef, error: Exception, region: str, end
 
     target = str(place)
     if isinstance(error, exceptions.ClientError):
+        if error.operation_name != operation:
+            return _no_renewal(operation, target, error)
         return _refusal(operation, target, error.response, region)
     for name, code in _UNANSWERED:
         if isinstance(error, getattr(exceptions, name)):
@@ -39,12 +44,28 @@ def failure(operation: str, place: ObjectRef, error: Exception, region: str, end
     if isinstance(error, (exceptions.ParamValidationError, UnicodeEncodeError)):
         return Rejected(operation, target, "InvalidParameter", f"{_reason(error)}: nothing was sent", 400)
     if isinstance(error, (exceptions.NoCredentialsError, exceptions.PartialCredentialsError)):
-        return Denied(operation, target, "NoCredentials", _reason(error))
+        return AuthenticationFailed(operation, target, "NoCredentials", _reason(error))
     if isinstance(error, exceptions.BotoCoreError):
         return Unavailable(operation, target, type(error).__name__, _reason(error))
     if isinstance(error, (ResponseParserError, ValueError, KeyError)):
         return Unavailable(operation, target, "MalformedAnswer", _reason(error), 200)
     raise error
+
+
+def is_bare(error: StoreError) -> bool:
+    """Whether S3 refused a HEAD so that only the status is known. An answer to HEAD has no body."""
+    is_by_status = (error.status, error.code) in _BARE and not isinstance(error, AuthenticationFailed)
+    return error.operation == "HeadObject" and is_by_status
+
+
+def _no_renewal(operation: str, target: str, error: Any) -> StoreError:
+    """The error for what another service answered when botocore wanted new credentials of it."""
+    metadata, detail = error.response.get("ResponseMetadata", {}), error.response.get("Error", {})
+    status, code = metadata.get("HTTPStatusCode", 0), detail.get("Code") or error.operation_name
+    if isinstance(store_error(operation, target, code, "", status), Unavailable):
+        return Unavailable(operation, target, code, _reason(error), status)
+    message = f"the credentials cannot be renewed: {_reason(error)}"
+    return AuthenticationFailed(operation, target, code, message, status)
 
 
 def _refusal(operation: str, target: str, response: Mapping[str, Any], region: str) -> StoreError:

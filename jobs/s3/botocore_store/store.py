@@ -17,14 +17,26 @@ from typing import Any, TypeVar
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.pace import backoff_seconds
-from jobs.errors import ArchivedObject, Conflict, NotFound, Rejected, StoreError, Unavailable, store_error
+from jobs.errors import (
+    ArchivedObject,
+    AuthenticationFailed,
+    Conflict,
+    Denied,
+    NotFound,
+    Rejected,
+    StoreError,
+    Unavailable,
+    store_error,
+)
 from jobs.s3 import wire
 from jobs.s3.botocore_store import answers, parameters
 from jobs.s3.botocore_store.client import extra_headers
-from jobs.s3.botocore_store.failures import failure
+from jobs.s3.botocore_store.failures import failure, is_bare
 from jobs.s3.http.answers import MAX_BODY_BYTES
 from jobs.s3.http.endpoints import Endpoint
+from jobs.s3.http.failures import SIGNATURE, explain, with_advice
 from jobs.s3.http.part_files import Content
+from jobs.s3.http.signing import Credentials
 from jobs.s3.http.transport import ERROR_BYTES
 from jobs.s3.list_pages import check_advance, check_parts_advance
 from jobs.s3.read_checks import Asked, check_copied_version, described, received
@@ -32,6 +44,7 @@ from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, Part
 
 THREADS_MAX = 64
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
+_PLAINEST = "GetBucketVersioning"
 _BREAKS = re.compile("[\r\n\0]")
 
 T = TypeVar("T")
@@ -43,11 +56,20 @@ class BotocoreStore:
     Each call occupies a thread until its answer is there. A request whose caller is cancelled
     still waits for its answer, since a thread cannot be stopped. `tries`: how often a body that
     breaks off is read. botocore retries everything else by itself. `acl`: the canned ACL of all
-    that it writes.
+    that it writes. `credentials` are asked for the access key that a message names.
     """
 
-    def __init__(self, client: Any, endpoint: Endpoint, *, max_in_flight: int, tries: int = 1, acl: str | None = None):
-        self._client, self._endpoint, self._tries = client, endpoint, tries
+    def __init__(
+        self,
+        client: Any,
+        endpoint: Endpoint,
+        credentials: Callable[[], Credentials],
+        *,
+        max_in_flight: int,
+        tries: int = 1,
+        acl: str | None = None,
+    ):
+        self._client, self._endpoint, self._credentials, self._tries = client, endpoint, credentials, tries
         self._calls = {name: getattr(client, method) for method, name in client.meta.method_to_api_mapping.items()}
         self._threads = ThreadPoolExecutor(min(max_in_flight, THREADS_MAX), "botocore")
         self._acl = {"ACL": acl} if acl else {}
@@ -390,6 +412,27 @@ class BotocoreStore:
         read: Callable[[answers.Answer], T],
         headers: Mapping[str, str],
     ) -> T:
+        """Send a request, and see to what its failure means. Runs in a thread. Raises StoreError."""
+        try:
+            return self._send(operation, place, values, read, headers)
+        except AuthenticationFailed as error:
+            raise self._judge(error, place) from error
+        except StoreError as error:
+            if not is_bare(error):
+                raise
+            explained = self._explain(error, place)
+            if explained is not None:
+                raise explained from error
+        return self._send(operation, place, values, read, headers)
+
+    def _send(
+        self,
+        operation: str,
+        place: ObjectRef,
+        values: Mapping[str, Any],
+        read: Callable[[answers.Answer], T],
+        headers: Mapping[str, str],
+    ) -> T:
         try:
             self._check_breaks(operation, place, values, headers)
             with extra_headers(headers):
@@ -399,6 +442,36 @@ class BotocoreStore:
             raise
         except Exception as error:  # botocore and urllib3 raise errors without a common base
             raise failure(operation, place, error, self._client.meta.region_name, self._endpoint) from error
+
+    def _explain(self, bare: StoreError, place: ObjectRef) -> StoreError | None:
+        """Learn the code of an error of HEAD, whose answer has no body, by a GET of one byte."""
+        values = parameters.place(place) | {"Range": "bytes=0-0"}
+        try:
+            self._call("GetObject", place, values, lambda answer: answer["Body"].close(), {})
+        except StoreError as answer:
+            return explain(bare, answer)
+        return explain(bare, None)
+
+    def _judge(self, error: AuthenticationFailed, place: ObjectRef) -> StoreError:
+        """The same error, with what to do about it. Denied if S3 accepts the secret key: then the
+        signature of this key or these headers is in doubt.
+        """
+        if error.code == SIGNATURE and error.operation != _PLAINEST and self._is_accepted(place):
+            return Denied(error.operation, error.target, error.code, error.detail, error.status)
+        if error.code == "NoCredentials":
+            return error
+        return with_advice(error, self._credentials().access_key, str(self._endpoint))
+
+    def _is_accepted(self, place: ObjectRef) -> bool:
+        """Whether S3 accepts the signature of a plain request. Raises Unavailable."""
+        bucket = ObjectRef(place.bucket, "")
+        try:
+            self._send(_PLAINEST, bucket, {"Bucket": place.bucket}, lambda _: None, {})
+        except Unavailable:
+            raise
+        except StoreError as error:
+            return not isinstance(error, AuthenticationFailed)
+        return True
 
     def _check_breaks(
         self, operation: str, place: ObjectRef, values: Mapping[str, Any], headers: Mapping[str, str]

@@ -105,6 +105,18 @@ def failure_of(
     return Failure(error, where if _REGION.fullmatch(where) else "", host.group(1) if host else "", date, is_bare)
 
 
+def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:
+    """What a HEAD's bare refusal means, by the answer to a GET of one byte of the same object.
+
+    `answer` is None if the GET succeeded. None: the refusal is over, so send the HEAD again.
+    """
+    if answer is None or answer.status == 416:  # 416: an empty object, which may be read
+        return None
+    if answer.status != bare.status:
+        return bare
+    return type(answer)(bare.operation, bare.target, answer.code, answer.detail, answer.status)
+
+
 def with_advice(error: AuthenticationFailed, access_key: str, endpoint: str) -> AuthenticationFailed:
     """The same error, with what to do about it."""
     advice = _ADVICE.get(error.code, _RENEW).format(key=access_key)

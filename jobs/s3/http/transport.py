@@ -23,7 +23,7 @@ from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
 from jobs.s3.http.endpoints import Endpoint
-from jobs.s3.http.failures import EXPIRED, SIGNATURE, SKEWED, Failure, failure_of, is_failure, with_advice
+from jobs.s3.http.failures import EXPIRED, SIGNATURE, SKEWED, Failure, explain, failure_of, is_failure, with_advice
 from jobs.s3.http.part_files import Content, PartFile
 from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.request_heads import InvalidHead, request_head
@@ -239,18 +239,13 @@ class Transport:
         return bool(await has_newer(credentials)) if has_newer else self._credentials() != credentials
 
     async def _explain(self, error: StoreError, place: ObjectRef) -> StoreError | None:
-        """Learn the code of an error of HEAD, whose answer has no body, by a GET of one byte.
-
-        None if the GET succeeds.
-        """
+        """Learn the code of an error of HEAD, whose answer has no body, by a GET of one byte."""
         query = wire.query(versionId=place.version_id)
         try:
             await self.send("GetObject", "GET", place, query=query, headers=_FIRST_BYTE, answer_bytes=ERROR_BYTES)
-        except StoreError as explained:
-            if explained.status != error.status:
-                return None if explained.status == 416 else error  # 416: an empty object, which may be read
-            return type(explained)(error.operation, error.target, explained.code, explained.detail, explained.status)
-        return None
+        except StoreError as answer:
+            return explain(error, answer)
+        return explain(error, None)
 
     async def _is_accepted(self, place: ObjectRef, error: StoreError) -> bool:
         """Whether S3 accepts the signature of a plain request. Then the one of this key or these

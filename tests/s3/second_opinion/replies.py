@@ -14,25 +14,33 @@ from tests.doubles.scripted_server import Reply, error_body
 from tests.s3.second_opinion.calls import REPLIES
 
 STATUSES = (400, 401, 403, 404, 405, 409, 412, 416, 429, 500, 501, 503)
-CODES = (  # but those that our client mends and sends again: region, clock, credentials
+CODES = (  # but those of another region, which our client follows
     "AccessDenied",
     "BadDigest",
     "ConditionalRequestConflict",
+    "ExpiredToken",
     "InternalError",
+    "InvalidAccessKeyId",
     "InvalidArgument",
     "InvalidObjectState",
+    "InvalidSecurity",
+    "InvalidToken",
     "MethodNotAllowed",
     "NoSuchBucket",
     "NoSuchKey",
     "NoSuchUpload",
     "NoSuchVersion",
+    "NotSignedUp",
     "OperationAborted",
     "PreconditionFailed",
+    "RequestTimeTooSkewed",
     "RequestTimeout",
     "RestoreAlreadyInProgress",
     "ServiceUnavailable",
+    "SignatureDoesNotMatch",
     "SlowDown",
     "SomethingNew",
+    "TokenRefreshRequired",
 )
 XML_METHODS = frozenset(REPLIES) - {"abort_multipart", "delete", "get", "head", "put", "put_part", "request_restore"}
 """Methods whose answer is a document."""
@@ -47,9 +55,12 @@ HEADERS = st.fixed_dictionaries(
 
 @st.composite
 def refusals(draw: Any, method: str) -> Reply:
-    """An error: with its document, without, or with another one."""
+    """An error: with its document, without, or with another one.
+
+    The server keeps the document of a HEAD to itself, until the client asks with a GET.
+    """
     body = draw(st.sampled_from(CODES).map(error_body) | st.sampled_from([b"", b"<html>busy</html>", b"no XML"]))
-    return Reply(draw(st.sampled_from(STATUSES)), draw(HEADERS), b"" if method == "head" else body)
+    return Reply(draw(st.sampled_from(STATUSES)), draw(HEADERS), body)
 
 
 @st.composite
