@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from jobs.core.failure_limit import FailureLimit
-from jobs.core.parentage import PARENT_PIPE
+from jobs.core.parentage import LENDING, PARENT_PIPE
 from jobs.core.request_log import LOGS
 from jobs.errors import ConfigError, UsageError
 
@@ -159,6 +159,11 @@ class Settings:
     def has_parent_pipe() -> bool:
         """Whether this process is to end with its parent, which holds the other end of stdin."""
         return bool(os.environ.get(PARENT_PIPE))
+
+    @staticmethod
+    def has_lender() -> bool:
+        """Whether this process takes its credentials from its parent."""
+        return bool(os.environ.get(LENDING))
 
     @staticmethod
     def job_start() -> tuple[str, str] | None:

@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from jobs.core.request_log import log_botocore
+from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, StoreError, Unavailable, store_error
 
 TRIES = 6
@@ -34,10 +35,10 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
     """
     from botocore.config import Config
     from botocore.exceptions import BotoCoreError
-    from botocore.session import Session
 
     try:
-        session = Session()
+        session = open_session(None)
+        resolve(session, None)
         session.register_component("data_loader", _models(session.get_config_variable("data_path")))
         region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
         config = Config(retries={"mode": "standard", "total_max_attempts": tries})

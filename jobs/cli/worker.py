@@ -77,6 +77,8 @@ def worker(options: WorkerCommand) -> None:
     settings = Settings.from_environment()
     location = ledger_location(options.ledger, settings)
     _yield_to_others()
+    if Settings.has_lender():
+        parent_process.borrow_credentials(_print)
     stops = _SignalStops()
     if options.submission is not None:
         asyncio.run(_work_child(settings, location, options, options.submission, stops))

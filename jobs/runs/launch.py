@@ -19,6 +19,7 @@ from jobs.core.model import Location, Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec, RunState, is_destructive, worker_pins
+from jobs.credentials import lend
 from jobs.errors import ExitCode, LimitExceeded
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
@@ -180,7 +181,9 @@ async def execute(
         # -P: not the `jobs` of the folder that the command was called in
         program = [sys.executable, "-P", "-m", "jobs", "worker", spec.run_id]
         launched = ["--launch", launch_id, "--workers", str(processes)]
-        return WorkerProcess([*program, "--shard", str(shard), *launched, "--ledger", str(ledger_location), *pins])
+        return WorkerProcess(
+            [*program, "--shard", str(shard), *launched, "--ledger", str(ledger_location), *pins], lend
+        )
 
     processes = min(settings.processes, len(plan.shards)) or 1
     executor = LocalExecutor(start, processes, on_superseded=say_superseded(spec.run_id, display))

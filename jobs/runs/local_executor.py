@@ -3,6 +3,7 @@
 Each of joblib's threads is a slot. It starts a worker for a shard and waits for it. A worker is a
 process of its own, as in a container: killed, it loses only its own work in flight. This process
 holds the other end of a worker's stdin: however this process ends, the worker notices, and stops.
+By the same pipe it lends the credentials that the worker asks for, so that a person is asked once.
 
 A few rows are not worth the start of a process: their worker is a coroutine of this one.
 """
@@ -17,10 +18,12 @@ import subprocess
 import threading
 import warnings
 from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jobs.core.parentage import TIED
+from jobs.core.parentage import LENDING, TIED
+from jobs.credentials import Lender
 from jobs.errors import ExitCode, SealiftWarning
 from jobs.runs.worker import Progress
 
@@ -45,9 +48,12 @@ class LocalWorker(Protocol):
 
 
 class WorkerProcess:
-    """A worker as a process, which prints what it reports as JSON lines."""
+    """A worker as a process, which prints what it reports as JSON lines.
 
-    def __init__(self, command: Sequence[str]):
+    `lender` answers its questions for credentials. None: it finds them itself.
+    """
+
+    def __init__(self, command: Sequence[str], lender: Lender | None = None):
         # A session of its own: Ctrl-C reaches the parent alone, which then asks each worker to
         # stop.
         self._process = subprocess.Popen(
@@ -55,9 +61,10 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | TIED,
+            env=os.environ | TIED | ({} if lender is None else {LENDING: "1"}),
             start_new_session=True,
         )
+        self._lender, self._writing = lender, threading.Lock()
         self._is_stopped = False
 
     def run(self, report: Report) -> int:
@@ -66,7 +73,7 @@ class WorkerProcess:
         try:
             for line in process.stdout or ():
                 if line.startswith(("[", "{")):
-                    report(json.loads(line))
+                    self._hear(json.loads(line), report)
         except BaseException:
             self.stop()
             for _ in process.stdout or ():  # a full pipe would keep it from ending
@@ -75,10 +82,31 @@ class WorkerProcess:
             raise
         code = process.wait()
         if process.stdin is not None:
-            process.stdin.close()
+            with self._writing, suppress(OSError):  # an answer that it did not wait for
+                process.stdin.close()
         if self._is_stopped and code == -signal.SIGTERM:  # ours came before it could listen, or after
             return int(ExitCode.TRANSIENT)
         return code
+
+    def _hear(self, document: Any, report: Report) -> None:
+        if self._lender is not None and isinstance(document, dict) and "credentials_of" in document:
+            # Beside the reading of its reports: a person may be asked for a code.
+            question = (self._lender, document["credentials_of"])
+            threading.Thread(target=self._lend, args=question, name="loan", daemon=True).start()
+        else:
+            report(document)
+
+    def _lend(self, lender: Lender, profile: str | None) -> None:
+        answer: dict[str, Any]
+        try:
+            answer = {"loan": lender(profile)}
+        except Exception as error:  # noqa: BLE001  providers raise anything, and the worker waits
+            answer = {"error": str(error) or type(error).__name__}
+        stdin = self._process.stdin
+        with self._writing, suppress(OSError, ValueError):  # the worker has ended meanwhile
+            if stdin is not None:
+                stdin.write(json.dumps(answer) + "\n")
+                stdin.flush()
 
     def stop(self) -> None:
         """See `LocalWorker`."""

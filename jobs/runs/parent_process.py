@@ -2,19 +2,25 @@
 
 A process of Sealift that must not outlive its parent (`jobs.core.parentage`) has a pipe for its
 stdin, whose other end the parent holds. The pipe closes whatever ends the parent, `kill -9`
-included. Linux could send a signal instead (PR_SET_PDEATHSIG, prctl(2)). But it does so when the
-*thread* that has forked ends, and the local executor starts workers from the threads of a pool.
+included. The parent of a worker also sends credentials by it, which the worker asks for on stdout.
+Linux could send a signal instead (PR_SET_PDEATHSIG, prctl(2)). But it does so when the *thread*
+that has forked ends, and the local executor starts workers from the threads of a pool.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
 import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any
 
-from jobs.core.parentage import PARENT_PIPE
-from jobs.errors import ExitCode
+from jobs.core.parentage import LENDING, PARENT_PIPE
+from jobs.credentials import Loan, borrow_from
+from jobs.errors import ConfigError, ExitCode
 
 PATIENCE_SECONDS = 12.0
 """A process that hangs is killed so long after its parent's end.
@@ -23,6 +29,8 @@ By then a new attempt still waits for it.
 """
 
 _gone = threading.Event()
+_lines = SimpleQueue[bytes]()
+"""What the parent has sent, and nobody has read yet."""
 
 
 def is_gone() -> bool:
@@ -39,10 +47,40 @@ def watch_parent(patience_seconds: float = PATIENCE_SECONDS) -> None:
     threading.Thread(target=_watch, args=(patience_seconds,), name="parent", daemon=True).start()
 
 
+def borrow_credentials(send: Callable[[Any], None]) -> None:
+    """Take this process's credentials from its parent. `send` takes a document to the parent.
+
+    `watch_parent` has to be called as well.
+    """
+    os.environ.pop(LENDING, None)
+    borrow_from(_Questions(send))
+
+
+class _Questions:
+    """Questions for credentials, one after the other. The parent answers each, or this process ends.
+
+    A person may have to type a code first, so an answer may take its time.
+    """
+
+    def __init__(self, send: Callable[[Any], None]):
+        self._send, self._lock = send, threading.Lock()
+
+    def __call__(self, profile: str | None) -> Loan:
+        with self._lock:
+            self._send({"credentials_of": profile})
+            answer = json.loads(_lines.get())
+        if "error" in answer:
+            raise ConfigError(answer["error"])
+        return Loan(*answer["loan"])
+
+
 def _watch(patience_seconds: float) -> None:
+    unfinished = b""
     try:
-        while os.read(0, 4096):
-            pass
+        while data := os.read(0, 4096):
+            *lines, unfinished = (unfinished + data).split(b"\n")
+            for line in lines:
+                _lines.put(line)
     except OSError:
         pass  # as good as closed
     _gone.set()

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.config import Settings
+from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, SealiftWarning
 from jobs.s3.http.signing import Credentials
 
@@ -150,13 +151,15 @@ def account_of(side: Side) -> str:
 def boto_client(endpoint: str | None, region: str | None, profile: str | None) -> Any:
     """A boto3 S3 client on the same terms, for libraries that want one. Raises ConfigError."""
     import boto3
-    from botocore.exceptions import BotoCoreError
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        session = boto3.session.Session(profile_name=profile)
+        of_profile = open_session(profile)
+        resolve(of_profile, profile)
+        session = boto3.session.Session(botocore_session=of_profile)
         found = region or session.region_name or os.environ.get("AWS_REGION") or DEFAULT_REGION
         return session.client("s3", endpoint_url=endpoint, region_name=found)
-    except (BotoCoreError, ValueError) as error:
+    except (BotoCoreError, ClientError, ValueError) as error:
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
 
 
@@ -209,7 +212,7 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentia
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        session = _session(profile)
+        session = open_session(profile)
         return _Found(
             _configured_endpoint(session) if needs_endpoint else None,
             session.get_config_variable("region") or os.environ.get("AWS_REGION"),
@@ -226,22 +229,6 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentia
 
 def _no_credentials() -> Credentials:
     raise AssertionError("nobody asked for credentials")
-
-
-def _session(profile: str | None) -> Any:
-    from botocore.exceptions import ProfileNotFound
-    from botocore.session import Session
-
-    session = Session(profile=profile)
-    try:
-        session.get_scoped_config()
-    except ProfileNotFound as error:
-        known = ", ".join(session.available_profiles) or "none"
-        raise ConfigError(
-            f"{error}: name one of the profiles in ~/.aws/config (there: {known}), in the option that names it "
-            "(such as --source-profile) or in AWS_PROFILE"
-        ) from error
-    return session
 
 
 def _configured_endpoint(session: Any) -> str | None:
@@ -287,7 +274,7 @@ def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]
 
     from jobs.s3.refreshed_credentials import RefreshedCredentials, frozen
 
-    found = session.get_credentials()
+    found = resolve(session, profile)
     if found is None:
         which = f"profile {profile!r} has none" if profile else "boto3's chain found none"
         raise ConfigError(

@@ -1,0 +1,127 @@
+"""Credentials that a run resolves once and lends to its workers, which are processes of their own."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+import pytest
+from botocore.credentials import AssumeRoleProvider
+
+from jobs.credentials import Lender, Loan, lend
+from jobs.errors import ConfigError
+from jobs.runs.local_executor import LocalExecutor, WorkerProcess
+from jobs.s3.sessions import open_store
+from tests.doubles.fake_sts import PROFILE, FakeSts, fake_sts
+from tests.doubles.scripted_server import Reply, Script
+
+HOUR = 3600.0
+ADVANCE = 15 * 60.0
+"""botocore renews so long before the expiry."""
+WORKER = """
+import asyncio, json, sys
+from jobs.core.model import ObjectRef
+from jobs.runs import parent_process
+from jobs.s3.sessions import open_store
+
+parent_process.watch_parent()
+parent_process.borrow_credentials(lambda document: print(json.dumps(document), flush=True))
+
+async def work():
+    endpoint, profile, last_key, *_ = sys.argv[1:]
+    stores = [open_store(endpoint, None, profile) for _ in range(2)]
+    used = ""
+    while used != last_key:
+        for store in stores:
+            used = (await store.head(ObjectRef("bucket", "k"))).attributes.metadata["used"]
+        await asyncio.sleep(0.05)
+
+asyncio.run(work())
+"""
+
+
+@pytest.fixture
+def script() -> Iterator[Script]:
+    """S3, which says in each answer with which access key the request was signed."""
+
+    class Echo(Script):
+        @property
+        def reply(self) -> Reply:
+            used = self.seen[-1].headers["authorization"].partition("Credential=")[2].partition("/")[0]
+            return Reply(headers={"ETag": '"e"', "x-amz-meta-used": used})
+
+        @reply.setter
+        def reply(self, reply: Reply) -> None:
+            pass
+
+    script = Echo()
+    yield script
+    script.server.shutdown()
+    script.server.server_close()
+
+
+@pytest.fixture
+def sts(tmp_path: Path) -> Iterator[FakeSts]:
+    """The first credentials are due for renewal after two seconds."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with (
+        fake_sts(lambda number: ("first", "s", ADVANCE + 2) if number == 1 else ("second", "s", HOUR)) as sts,
+        mock.patch.dict(os.environ, kept | sts.environment(tmp_path), clear=True),
+    ):
+        yield sts
+
+
+def run_workers(endpoint: str, last_key: str, client: str, lender: Lender = lend) -> dict[int, int]:
+    def start(shard: int) -> WorkerProcess:
+        return WorkerProcess([sys.executable, "-c", WORKER, endpoint, PROFILE, last_key, str(shard)], lender)
+
+    with mock.patch.dict(os.environ, {"SEALIFT_CLIENT": client}):
+        return LocalExecutor(start, 3).run(range(3))
+
+
+@pytest.mark.parametrize("client", ["sealift", "botocore"])
+def test_a_role_with_a_code_is_asked_for_once_and_renewed_once_for_all_workers(
+    sts: FakeSts, script: Script, client: str
+) -> None:
+    prompts: list[str] = []
+
+    def type_code(prompt: str) -> str:
+        prompts.append(prompt)
+        return f"00000{len(prompts)}"
+
+    with mock.patch.object(AssumeRoleProvider.__init__, "__defaults__", (type_code, None, None)):
+        for _ in range(2):  # those of the command itself, for both sides
+            open_store(script.endpoint, None, PROFILE)
+        assert run_workers(script.endpoint, "second", client) == {0: 0, 1: 0, 2: 0}
+    assert sts.codes == ["000001", "000002"]
+    assert len(prompts) == 2
+
+
+def test_credentials_that_cannot_be_had_end_the_worker_with_the_reason(
+    sts: FakeSts, script: Script, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(profile: str | None) -> Loan:
+        raise ConfigError(f"no code was typed for {profile}")
+
+    codes = run_workers(script.endpoint, "second", "sealift", refuse)
+    assert all(code == 1 for code in codes.values())  # the bare program's traceback; a worker says 10
+    assert f"no code was typed for {PROFILE}" in capfd.readouterr().err
+    assert not sts.codes
+
+
+def test_credentials_that_do_not_expire_are_lent_as_well(sts: FakeSts, script: Script) -> None:
+    codes = run_workers(script.endpoint, "second", "sealift", lambda profile: Loan("second", "s", None, None))
+    assert codes == {0: 0, 1: 0, 2: 0}
+    assert not sts.codes
+
+
+def test_a_profile_whose_file_changes_is_resolved_again(tmp_path: Path) -> None:
+    file = tmp_path / "config"
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
+    with mock.patch.dict(os.environ, kept | {"AWS_CONFIG_FILE": str(file)}, clear=True):
+        for key in ("a", "b"):
+            file.write_text(f"[profile {PROFILE}]\naws_access_key_id = {key}\naws_secret_access_key = s\n")
+            assert lend(PROFILE) == Loan(key, "s", None, None)
