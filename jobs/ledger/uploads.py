@@ -2,10 +2,11 @@
 
     <ledger>/runs/<run id>/uploads/00000/<name>.json         an upload was begun
     <ledger>/runs/<run id>/uploads/00000/<name>-ended.json   it was completed or aborted
+    <ledger>/runs/<run id>/uploads/00000/<name>-parts-<digest>.json   ETags of parts that it sent
 
 A name is made of the upload's place and id. The records say which uploads are this run's own, so
 that an attempt goes on with no other one and aborts no other one. S3 itself says which parts an
-upload has.
+upload has. The ETags say which of these are this run's own, where no checksum of the source can.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import json
+from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +25,7 @@ from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.uploads import BegunUpload, CopyPlan
 
 _ENDED = "-ended.json"
+_PARTS = "-parts-"
 _READS = 32
 
 
@@ -49,6 +53,19 @@ class ShardUploads:
         with contextlib.suppress(StoreError):
             await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}{_ENDED}", {})
 
+    async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
+        """Record parts: numbers and ETags. A record that is lost costs these parts once more."""
+        digest = hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()[:16]
+        with contextlib.suppress(StoreError):
+            name = f"{self._folder}{_name(upload)}{_PARTS}{digest}.json"
+            await self.ledger.write_document(self.run_id, name, {"parts": sorted(parts)})
+
+    async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
+        """All parts that `sent` recorded. Raises LedgerError for a record that was altered."""
+        names = await retry(lambda: self.ledger.names(self.run_id, f"{self._folder}{_name(upload)}{_PARTS}"))
+        records = await gather_bounded(lambda name: self._read_parts(upload, name), names, _READS)
+        return {part for record in records for part in record}
+
     async def take(self, plan: CopyPlan) -> BegunUpload | None:
         """The unfinished upload of an equal plan. From now on it is the caller's alone."""
         async with self._reading:
@@ -69,7 +86,7 @@ class ShardUploads:
         Sealift does not write.
         """
         names = set(await retry(lambda: self.ledger.names(self.run_id, self._folder)))
-        begun = [name for name in sorted(names) if not name.endswith(_ENDED)]
+        begun = [name for name in sorted(names) if not name.endswith(_ENDED) and _PARTS not in name]
         return await gather_bounded(
             self._read, [name for name in begun if name.removesuffix(".json") + _ENDED not in names], _READS
         )
@@ -84,6 +101,21 @@ class ShardUploads:
         if upload is None or _name(upload) + ".json" != name:
             raise LedgerError(f"{self.ledger.uri(self.run_id, self._folder + name)} was altered: remove it")
         return upload
+
+    async def _read_parts(self, upload: BegunUpload, name: str) -> list[tuple[int, str]]:
+        name = f"{self._folder}{_name(upload)}{_PARTS}{name}"
+        document = await retry(lambda: self.ledger.document(self.run_id, name))
+        match document.get("parts"):
+            case [*parts] if all(_is_part(part) for part in parts):
+                return [(number, etag) for number, etag in parts]
+        raise LedgerError(f"{self.ledger.uri(self.run_id, name)} was altered: remove it")
+
+
+def _is_part(part: Any) -> bool:
+    match part:
+        case [int(), str()]:
+            return True
+    return False
 
 
 def _parsed(document: dict[str, Any]) -> BegunUpload | None:

@@ -3,10 +3,11 @@
 A copy within a service that was killed goes on where it was (`_resume`). It believes an upload only
 if this run recorded it for an equal plan, and a part only if S3 lists it with the size that the
 plan gives it. The plan has the source's version and ETag, and S3 held every part to them. Another
-caller who knows the upload's id could have sent other bytes. So a copy whose parts the source's
-checksum cannot prove begins again, and the others are published only with that proof. A stream that
-goes on reads all of the source again, since it is hashed as a whole. It sends those parts again
-that S3 does not have with the SHA-256 of these bytes.
+caller who knows the upload's id could have sent other bytes. So the object is published only with
+the source's checksum. Where that cannot prove the parts, a part is believed only with the ETag that
+S3 answered when this run sent it (`_PartRecords`). A stream that goes on reads all of the source
+again, since it is hashed as a whole. It sends those parts again that S3 does not have with the
+SHA-256 of these bytes.
 
 S3 orders a key's versions by the beginning of their uploads. So an upload that goes on ends below
 whatever came to the key meanwhile. Such an upload is dropped too.
@@ -40,6 +41,8 @@ from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
 
 PARTS_IN_FLIGHT = 8
+PART_RECORDS = 400
+"""So many records have the parts of an upload. What is not recorded is sent again after a kill."""
 Range = tuple[int, int, int]
 """A part's number, its start, and its end, which is exclusive."""
 STREAM_PART_BYTES = 8 * 1024 * 1024
@@ -71,7 +74,7 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
     ETag come out the same. A full-object checksum of the source must come out at the destination.
 
     Each part is retried by itself. A copy that failed for a moment, or was killed, goes on with the
-    parts that S3 has, if the source's checksum will prove them.
+    parts that S3 has, if the source's checksum will prove them, or else the records of this run.
     """
     checksum = _carried_checksum(transfer.info)
     part_size_bytes = choose_part_size(transfer.info.size_bytes, part_size_bytes)
@@ -82,24 +85,44 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
         is_provable = source_part_bytes is not None
     ranges = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
     gate = asyncio.Semaphore(PARTS_IN_FLIGHT)
-    plan = _plan(transfer, part_size_bytes, checksum) if is_provable else None
+    plan = {**_plan(transfer, part_size_bytes, checksum), "is_provable": is_provable}
 
-    async with _upload(transfer, checksum, plan, ranges) as (upload_id, there):
+    async with _upload(transfer, checksum, plan, ranges) as (upload, there):
+        part_records = None if is_provable else _PartRecords(transfer.records, upload, len(ranges))
 
         async def copy_part(number: int, start: int, end: int) -> PartDone:
             async with gate:
-                return await retry(
+                part = await retry(
                     lambda: transfer.destination.copy_part(
-                        transfer.ref, transfer.info.etag, start, end, transfer.bucket, transfer.key, upload_id, number
+                        transfer.ref, transfer.info.etag, start, end, *upload[:3], number
                     )
                 )
+            if part_records is not None:
+                await part_records.add(part)
+            return part
 
         missing = [each for each in ranges if each[0] not in there]
         parts = [*there.values(), *await _all_or_first_error([copy_part(*each) for each in missing])]
         if there and checksum is not None and checksum.is_composite:
             _check_composite(transfer, parts, checksum)
         expected = checksum if checksum and checksum.value and not checksum.is_composite else None
-        return await _complete(transfer, upload_id, parts, expected)
+        return await _complete(transfer, upload.upload_id, parts, expected)
+
+
+class _PartRecords:
+    """Records of the parts of an upload that no checksum of the source can prove."""
+
+    def __init__(self, records: UploadRecords, upload: BegunUpload, count: int):
+        self._records, self._upload = records, upload
+        self._at_once = max(PARTS_IN_FLIGHT, count // PART_RECORDS)
+        self._parts: list[tuple[int, str]] = []
+
+    async def add(self, part: PartDone) -> None:
+        """Note a part that S3 has copied. Some of them are one record."""
+        self._parts.append((part.number, part.etag))
+        if len(self._parts) >= self._at_once:
+            parts, self._parts = self._parts, []
+            await self._records.sent(self._upload, parts)
 
 
 async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
@@ -253,8 +276,8 @@ async def _streamed_upload(transfer: Transfer, part_size_bytes: int) -> AsyncIte
     checksum = Checksum("SHA256", "", is_composite=True)
     plan = {**_plan(transfer, part_size_bytes, checksum), "is_streamed": True}
     spans = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
-    async with _upload(transfer, checksum, plan, spans) as begun:
-        yield begun
+    async with _upload(transfer, checksum, plan, spans) as (upload, there):
+        yield upload.upload_id, there
 
 
 async def _send_part(
@@ -274,23 +297,23 @@ def _sha256(data: bytes) -> str:
 
 @contextlib.asynccontextmanager
 async def _upload(
-    transfer: Transfer, checksum: Checksum | None, plan: CopyPlan | None = None, ranges: Sequence[Range] = ()
-) -> AsyncIterator[tuple[str, dict[int, PartDone]]]:
+    transfer: Transfer, checksum: Checksum | None, plan: CopyPlan, ranges: Sequence[Range]
+) -> AsyncIterator[tuple[BegunUpload, dict[int, PartDone]]]:
     """A multipart upload, and the parts that it has already.
 
-    When the block does not end well, an upload with a plan is left to the next try if that can help
-    and the records are kept. Any other is aborted.
+    When the block does not end well, the upload is left to the next try if that can help and the
+    records are kept. Else it is aborted.
     """
-    found = None if plan is None else await _resume(transfer, plan, ranges)
+    found = await _resume(transfer, plan, ranges)
     upload, parts = found or (await _begin(transfer, checksum, plan), {})
     is_recorded = found is not None
     try:
         if not is_recorded:
             await transfer.records.begun(upload)
             is_recorded = transfer.records.are_kept
-        yield upload.upload_id, parts
+        yield upload, parts
     except BaseException as error:
-        if plan is not None and is_recorded and not _is_final(error):
+        if is_recorded and not _is_final(error):
             transfer.records.give_back(upload)
         else:
             await _drop(transfer, upload)
@@ -298,7 +321,7 @@ async def _upload(
     await transfer.records.ended(upload)
 
 
-async def _begin(transfer: Transfer, checksum: Checksum | None, plan: CopyPlan | None) -> BegunUpload:
+async def _begin(transfer: Transfer, checksum: Checksum | None, plan: CopyPlan) -> BegunUpload:
     begun_at = transfer.clock()
     upload_id = await retry(
         lambda: transfer.destination.create_multipart(
@@ -327,6 +350,8 @@ async def _resume(
     try:
         is_overtaken = await _is_overtaken(transfer, upload)
         listed = [part async for part in all_parts(transfer.destination, upload)]
+        is_provable = plan.get("is_provable", True)
+        own = None if is_provable else await transfer.records.sent_parts(upload)
     except (NotFound, Denied, Rejected):
         await _drop(transfer, upload)
         return None
@@ -338,6 +363,8 @@ async def _resume(
         return None
     needs_checksum = bool(plan["is_composite"])  # S3 demands it of each part then
     usable = [part for part in listed if part.etag and (part.checksums or not needs_checksum)]
+    if own is not None:
+        usable = [part for part in usable if (part.number, part.etag) in own]
     return upload, {part.number: PartDone(part.number, part.etag, part.checksums) for part in usable}
 
 

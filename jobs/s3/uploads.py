@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -66,6 +66,16 @@ class UploadRecords(Protocol):
         """Record that it is completed or aborted. Losing this costs one abort, and nothing else."""
         ...
 
+    async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
+        """Record parts that S3 has answered: their numbers and ETags. Losing this costs these parts
+        once more.
+        """
+        ...
+
+    async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
+        """All parts that `sent` recorded."""
+        ...
+
     async def take(self, plan: CopyPlan) -> BegunUpload | None:
         """The unfinished upload of an equal plan. From now on it is the caller's alone."""
         ...
@@ -89,6 +99,12 @@ class _NoRecords:
 
     async def ended(self, upload: BegunUpload) -> None:
         return None
+
+    async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
+        return None
+
+    async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
+        return frozenset()
 
     async def take(self, plan: CopyPlan) -> BegunUpload | None:
         return None

@@ -22,12 +22,14 @@ class Killed(BaseException):
 class SizedStore(MemoryStore):
     """`sizes`: (bucket, key) of objects without bytes → (size in bytes, ETag). Only copies in parts know them.
 
-    `copied_bytes` counts what UploadPartCopy has copied. Once it reaches `killed_at_bytes`, every request is `Killed`.
+    `checksums`: what HEAD shows of them. `copied_bytes` counts what UploadPartCopy has copied. Once it reaches
+    `killed_at_bytes`, every request is `Killed`.
     """
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.sizes: dict[tuple[str, str], tuple[int, str]] = {}
+        self.checksums: tuple[Checksum, ...] = (WHOLE,)
         self.copied_bytes = 0
         self.killed_at_bytes: float = float("inf")
         self.parts: dict[str, dict[int, tuple[int, int]]] = {}
@@ -44,7 +46,7 @@ class SizedStore(MemoryStore):
         if ref[:2] not in self.sizes:
             return await super().head(ref, part_number=part_number)
         size_bytes, etag = self.sizes[ref.bucket, ref.key]
-        return ObjectInfo(size_bytes, etag, 1_700_000_000.0, None, "STANDARD", (WHOLE,))
+        return ObjectInfo(size_bytes, etag, 1_700_000_000.0, None, "STANDARD", self.checksums)
 
     async def get_tags(self, ref: ObjectRef) -> dict[str, str]:
         """GetObjectTagging."""

@@ -12,7 +12,8 @@ import pytest
 from jobs.backup.job import Backup, BackupOptions
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import Conflict, Denied, StoreError, Throttled, Unavailable
+from jobs.core.run import SPEC_VERSION
+from jobs.errors import Conflict, Denied, LedgerError, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
 from jobs.replicate.decision import Overwrite
@@ -89,9 +90,11 @@ def dies_at(name: str, number: int) -> Callable[[str, tuple[Any, ...]], BaseExce
     return fail
 
 
-def test_a_copy_of_5_tb_that_was_killed_sends_one_percent_again_at_most() -> None:
+@pytest.mark.parametrize("has_checksum", [True, False])
+def test_a_copy_of_5_tb_that_was_killed_sends_one_percent_again_at_most(has_checksum: bool) -> None:
     async def scene() -> None:
         store = make_store(SizedStore)
+        store.checksums = store.checksums if has_checksum else ()
         size_bytes = 5 * TB
         store.sizes["source", "in/k"] = size_bytes, "0" * 32 + "-9999"
         row = ObjectVersion(0, "in/k", None, True, False, size_bytes, "0" * 32 + "-9999", 1_700_000_000.0, "STANDARD")
@@ -424,9 +427,57 @@ def test_parts_that_were_there_are_published_only_if_the_source_proves_them(kind
         outcome = await replicate(again, row, records, **PARTS)
         assert (outcome.status, outcome.evidence.value) == (Status.COPIED, "none" if kind == "none" else "checksum")
         assert (await store.get(COPY)).data == BODY
-        assert again.asked.count("create_multipart") == (is_refused or kind == "none")
+        assert again.asked.count("create_multipart") == is_refused
         await abort_unfinished(store, records, PLACE)
         assert store.uploads("destination") == []
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("forged", "sent_again"), [(None, 1), (1, 2), (3, 1)])
+def test_a_part_without_a_checksum_is_believed_only_if_this_run_sent_it(
+    forged: int | None, sent_again: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.s3.multipart_copy.PARTS_IN_FLIGHT", 1)
+
+    async def scene() -> None:
+        store = make_store(default_checksum=None)
+        row = await put_by(store, "none")
+        with pytest.raises(Killed):
+            await replicate(Failing(store, dies_at("copy_part", 3)), row, records_of(store), **PARTS)
+        [left] = store.uploads("destination")
+        if forged is not None:
+            start = (forged - 1) * 5 * MIB
+            await store.put_part(*COPY[:2], left, forged, b"X" * min(5 * MIB, len(BODY) - start))
+        again = Failing(store, lambda operation, arguments: None)
+        outcome = await replicate(again, row, records_of(store), **PARTS)
+        assert (outcome.status, outcome.evidence.value) == (Status.COPIED, "none")
+        assert again.asked.count("copy_part") == sent_again
+        assert (await store.get(COPY)).data == BODY
+        assert store.uploads("destination") == []
+
+    asyncio.run(scene())
+
+
+def test_a_record_of_parts_that_was_altered_is_refused_by_name() -> None:
+    async def scene() -> None:
+        store, upload = make_store(), BegunUpload("destination", "out/k", "id", {"key": "out/k"}, 7.5)
+        records = records_of(store)
+        await records.begun(upload)
+        await records.sent(upload, [(2, "b"), (1, "a")])
+        await records.sent(upload, [(3, "c")])
+        assert await records.sent_parts(upload) == {(1, "a"), (2, "b"), (3, "c")}
+        assert await records.unfinished() == [upload]
+        name = next(name for name in await records.ledger.names(RUN, "uploads/00000/") if "-parts-" in name)
+        await store.put(
+            "ledger",
+            f"x/runs/{RUN}/uploads/00000/{name}",
+            b'{"parts": [["1", "a"]], "spec_version": %d}' % SPEC_VERSION,
+            Attributes(),
+            guard=UNGUARDED,
+        )
+        with pytest.raises(LedgerError, match=f"{name} was altered"):
+            await records.sent_parts(upload)
 
     asyncio.run(scene())
 
