@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.core.model import FOUND_DAMAGED
-from jobs.core.outcome import GOOD, precedence_sql
+from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.s3.retries import gather_bounded
@@ -92,16 +92,21 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str =
 
 
 async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:
-    """The rows of a run that ended well, as a manifest with the known checksums of their
-    content.
+    """The rows of a run that ended well, as a manifest with the known checksums of their content.
+
+    A checksum that nothing has compared is that of the copy alone. It would prove the copy by
+    itself.
     """
+    from jobs.tables.duck import quoted
+
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         connection = await open_fold(ledger, run_id, plan, Path(scratch))
         if connection is None:
             return
         rows = connection.sql(
-            """
-            SELECT manifest.* EXCLUDE (row) REPLACE (checksum AS known_checksum)
+            f"""
+            SELECT manifest.* EXCLUDE (row)
+                   REPLACE (CASE WHEN evidence <> {quoted(Evidence.NONE.value)} THEN checksum END AS known_checksum)
             FROM folded JOIN manifest USING (row)
             WHERE NOT bad ORDER BY row
             """

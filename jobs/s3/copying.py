@@ -43,6 +43,7 @@ COPY_LIMIT_BYTES = 5_000_000_000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
 NOT_KEPT = "asked for, but not shown at the copy: {names}"
+UNCOMPARED = "the source has no checksum of its whole content: the copy has the bytes that were read, unproven"
 UNSEEN = "the copy could not be looked at, so nobody knows whether it is current and has its tags, lock and encryption"
 
 
@@ -185,12 +186,15 @@ class Copier:
             self.clock,
         )
         if self.options.streamed:
-            written, checksum = await stream(transfer, self.budget)
+            streamed = await stream(transfer, self.budget)
+            written = streamed.written
             if not self.is_one_write(source):
                 written = _with_note(written, await self._look_at_copy(target, written, attributes))
             written = _with_note(written, lack)
+            if streamed.evidence is Evidence.NONE:
+                written = _with_note(written, UNCOMPARED)
             outcome = _copied(row, source.size_bytes, source.etag, written, source)
-            return outcome._replace(evidence=Evidence.CONTENT, checksum=checksum)
+            return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum)
         written = await copy_parts(transfer, self.options.part_size_bytes)
         written = _with_note(written, await self._look_at_copy(target, written, attributes))
         return _copied(row, source.size_bytes, source.etag, _with_note(written, lack), source)

@@ -25,10 +25,11 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import cast
+from typing import NamedTuple, cast
 
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
+from jobs.core.outcome import Evidence
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
@@ -125,9 +126,20 @@ class _PartRecords:
             await self._records.sent(self._upload, parts)
 
 
-async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
-    """Copy through this process, in bounded parts, hashed on the way → the answer and
-    `SHA256:base64`.
+class Streamed(NamedTuple):
+    """The answer to a copy through this process, and `SHA256:base64` of the bytes.
+
+    `evidence`: which checksum of the source they have. NONE: it keeps none of its whole content, so
+    that nothing shows that what was read is what was stored.
+    """
+
+    written: Written
+    checksum: str
+    evidence: Evidence
+
+
+async def stream(transfer: Transfer, budget: ByteBudget) -> Streamed:
+    """Copy through this process, in bounded parts, hashed on the way.
 
     The bytes are checked against the source's MD5 ETag and full-object checksums before they are
     published, and every upload carries a checksum that the destination verifies. Parts above the
@@ -138,7 +150,7 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
     return await _stream_parts(transfer, budget)
 
 
-async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
+async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> Streamed:
     held = await budget.acquire(transfer.info.size_bytes)
     try:
         body = await retry(lambda: transfer.source.get(transfer.ref, if_match=transfer.info.etag))
@@ -153,12 +165,12 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> tuple[Written
             guard=transfer.guard,
             checksum=digests.sha256(),
         )
-        return written, digests.spelled()
+        return digests.describe(written)
     finally:
         budget.release(held)
 
 
-async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written, str]:
+async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
     part_size_bytes = choose_part_size(transfer.info.size_bytes, STREAM_PART_BYTES)
     if part_size_bytes > max(budget.size_bytes, STREAM_PART_BYTES):
         async with budget.disk:
@@ -193,10 +205,10 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> tuple[Written
                 _, done = await asyncio.gather(asyncio.to_thread(digests.update, data), send(len(parts) + 1, data))
                 parts.append(done)
         digests.check(size_bytes)
-        return await _complete(transfer, upload_id, parts, None), digests.spelled()
+        return digests.describe(await _complete(transfer, upload_id, parts, None))
 
 
-async def _stream_files(transfer: Transfer, budget: ByteBudget, part_size_bytes: int) -> tuple[Written, str]:
+async def _stream_files(transfer: Transfer, budget: ByteBudget, part_size_bytes: int) -> Streamed:
     """Parts that are too large to be held in memory: each is a file until it is sent.
 
     Raises Rejected where the files do not fit.
@@ -229,7 +241,7 @@ async def _stream_files(transfer: Transfer, budget: ByteBudget, part_size_bytes:
                 sending.cancel()
                 await asyncio.gather(sending, return_exceptions=True)
         digests.check(transfer.info.size_bytes)
-        return await _complete(transfer, upload_id, parts, None), digests.spelled()
+        return digests.describe(await _complete(transfer, upload_id, parts, None))
 
 
 async def _read_into_file(transfer: Transfer, start: int, end: int, budget: ByteBudget, digests: _Digests) -> PartFile:
@@ -488,6 +500,11 @@ class _Digests:
 
     def sha256(self) -> Checksum:
         return Checksum("SHA256", self.spelled().partition(":")[2])
+
+    def describe(self, written: Written) -> Streamed:
+        """What `check` has compared is the evidence: the strongest checksum of all that agreed."""
+        evidence = self._stored[0].evidence if self._stored else Evidence.NONE
+        return Streamed(written, self.spelled(), evidence)
 
     def spelled(self) -> str:
         return self._hashers["SHA256"].spelled()

@@ -26,7 +26,7 @@ from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Pool
 from jobs.s3.http.part_files import PIECE_BYTES, PartFile
 from jobs.s3.http.proxies import Proxies
-from jobs.s3.multipart_copy import Transfer, stream
+from jobs.s3.multipart_copy import Streamed, Transfer, stream
 from jobs.s3.store import ABSENT, UNGUARDED, Body, PartDone, Written
 from tests.doubles.loopback import listening
 from tests.doubles.memory_store import MemoryStore
@@ -71,10 +71,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Watched:
     return store
 
 
-def copy(store: MemoryStore, budget_bytes: int = 4 * MIB) -> tuple[Written, str]:
+def copy(store: MemoryStore, budget_bytes: int = 4 * MIB) -> Streamed:
     """Stream the object, with so many bytes of memory."""
 
-    async def run() -> tuple[Written, str]:
+    async def run() -> Streamed:
         info = await MemoryStore.head(store, FROM)
         return await stream(Transfer(store, FROM, info, store, *TO[:2], Attributes(), ABSENT), ByteBudget(budget_bytes))
 
@@ -84,7 +84,7 @@ def copy(store: MemoryStore, budget_bytes: int = 4 * MIB) -> tuple[Written, str]
 def test_parts_above_the_buffer_are_files_and_the_copy_is_the_same(
     store: Watched, open_files: Callable[[], int]
 ) -> None:
-    _, spelled = copy(store)
+    _, spelled, _ = copy(store)
     assert asyncio.run(MemoryStore.get(store, TO)).data == CONTENT
     assert spelled == "SHA256:" + b64encode(hashlib.sha256(CONTENT).digest()).decode()
     step = -(-len(CONTENT) // 3)

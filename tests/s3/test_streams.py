@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
+from jobs.core.outcome import Evidence
 from jobs.errors import NotFound, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS, full_object
-from jobs.s3.multipart_copy import Transfer, stream
+from jobs.s3.multipart_copy import Streamed, Transfer, stream
 from jobs.s3.store import ABSENT, UNGUARDED, Body, PartDone, Written
 from tests.doubles.memory_store import MemoryStore
 
@@ -63,7 +64,7 @@ def source(size_bytes: int) -> tuple[Watched, bytes]:
     return store, content
 
 
-def copy(store: Watched, etag: str | None = None, checksums: Sequence[Checksum] = ()) -> tuple[Written, str]:
+def copy(store: Watched, etag: str | None = None, checksums: Sequence[Checksum] = ()) -> Streamed:
     """Stream the object, which HEAD describes with this ETag and these checksums."""
     ref = ObjectRef("a", "k")
     info: ObjectInfo = asyncio.run(store.head(ref))
@@ -86,7 +87,7 @@ def is_copied(store: Watched) -> bool:
 @SIZES
 def test_the_checksum_is_the_contents_and_each_request_carries_that_of_its_own_bytes(size_bytes: int) -> None:
     store, content = source(size_bytes)
-    _, spelled = copy(store)
+    _, spelled, _ = copy(store)
     assert spelled == f"SHA256:{sha256(content)}"
     assert asyncio.run(store.get(ObjectRef("b", "k"))).data == content
     assert b"".join(data for data, _ in store.sent) == content
@@ -113,7 +114,7 @@ def test_bytes_that_are_not_the_sources_are_never_published(size_bytes: int, pro
 def test_a_stream_with_every_checksum_of_its_source_is_published(size_bytes: int) -> None:
     store, content = source(size_bytes)
     checksums = [full_object(algorithm, content) for algorithm in ALGORITHMS]
-    _, spelled = copy(store, "0" * 32 + "-2", checksums)
+    _, spelled, _ = copy(store, "0" * 32 + "-2", checksums)
     assert spelled == f"SHA256:{sha256(content)}"
     assert is_copied(store)
 
@@ -130,5 +131,24 @@ def test_a_stored_sha256_of_the_parts_is_not_the_contents(size_bytes: int) -> No
     store, content = source(size_bytes)
     composite = Checksum("SHA256", sha256(b"other"), is_composite=True)
     unknown = Checksum("SHA3", "x")
-    _, spelled = copy(store, "0" * 32 + "-2", [composite, unknown, Checksum("SHA256", sha256(content))])
+    _, spelled, _ = copy(store, "0" * 32 + "-2", [composite, unknown, Checksum("SHA256", sha256(content))])
     assert spelled == f"SHA256:{sha256(content)}"
+
+
+@SIZES
+@pytest.mark.parametrize(
+    ("etag", "algorithms", "evidence"),
+    [
+        (None, [], Evidence.MD5_ETAG),
+        (None, ["CRC32"], Evidence.MD5_ETAG),
+        ("0" * 32 + "-2", ["CRC64NVME"], Evidence.CHECKSUM),
+        (None, ["SHA256"], Evidence.CHECKSUM),
+        ("0" * 32 + "-2", [], Evidence.NONE),
+    ],
+)
+def test_the_evidence_is_the_strongest_checksum_of_the_source_that_was_compared(
+    size_bytes: int, etag: str | None, algorithms: list[str], evidence: Evidence
+) -> None:
+    """Nothing was read at the destination, so that it is never the content of both."""
+    store, content = source(size_bytes)
+    assert copy(store, etag, [full_object(each, content) for each in algorithms]).evidence is evidence

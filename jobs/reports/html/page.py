@@ -60,9 +60,9 @@ MEANINGS = {
 
 EVIDENCE = {
     "content": "all bytes of both sides were read and compared",
-    "checksum": "stored checksums that are comparable agree",
-    "md5_etag": "both ETags are MD5s of the content, and agree",
-    "none": "nothing to compare, such as a delete marker",
+    "checksum": "comparable checksums agree: stored ones, or that of the bytes that were copied",
+    "md5_etag": "an ETag is the MD5 of the content, and agrees with the other one or with the bytes that were copied",
+    "none": "nothing could be compared, or there is nothing to compare, such as a delete marker",
 }
 
 _GOOD = {status.value for status in GOOD}
