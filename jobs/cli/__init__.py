@@ -16,9 +16,7 @@ import errno
 import importlib
 import os
 import re
-import signal
 import sys
-import threading
 import traceback
 import warnings
 from collections.abc import Sequence
@@ -28,7 +26,7 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 
 import click
 
-from jobs import __version__
+from jobs import __version__, interrupts
 from jobs.cli.console import ANSWER, emit, log_requests, name_stdout_in_errors, open_missing_streams, say, takes_log
 from jobs.config import CLIENTS, Settings
 from jobs.core.display import without_passwords
@@ -159,14 +157,12 @@ def _require_claim(name: str, job_id: str) -> None:
 
     Raises UsageError if another job has claimed that name.
     """
-    import asyncio
-
     from jobs.cli.policy_and_ledger import ledger_location
     from jobs.ledger.job_starts import claim_start
     from jobs.s3.sessions import open_store
 
     location = ledger_location(None, Settings.from_environment())
-    winner = asyncio.run(claim_start(open_store(None, None, None, max_in_flight=8), location, name, job_id))
+    winner = interrupts.run(claim_start(open_store(None, None, None, max_in_flight=8), location, name, job_id))
     if winner != job_id:
         raise UsageError(
             f"job {name} was already started as {winner}: this duplicate ({job_id}) did nothing. "
@@ -183,15 +179,20 @@ def main(arguments: list[str] | None = None) -> None:
     name_stdout_in_errors()
     code = int(ExitCode.TRANSIENT)
     with contextlib.suppress(KeyboardInterrupt):  # also while an error is said
-        if signal.getsignal(signal.SIGINT) is signal.SIG_DFL:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
+        interrupts.install(_end_at_once)
         if Settings.has_parent_pipe():
             from jobs.runs.parent_process import watch_parent
 
             watch_parent()
         code = run(arguments)
     leave(code)
+
+
+def _end_at_once() -> None:
+    """End the process in the middle of what it does. Another thread is in its way."""
+    with contextlib.suppress(OSError):
+        say("sealift: interrupted; what was under way is left as it is")
+    os._exit(ExitCode.TRANSIENT)
 
 
 def leave(code: int) -> NoReturn:
@@ -201,7 +202,7 @@ def leave(code: int) -> NoReturn:
     last reference to a Python file, which aborts the process (apache/arrow issue 34314). A run that
     is complete would then end as 134, which an executor must take for a crash.
     """
-    _ignore_interrupts()
+    interrupts.ignore()
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
         with contextlib.suppress(
@@ -223,7 +224,7 @@ def run(arguments: list[str] | None = None) -> int:
         sys.stdout.flush()
         return int(result) if isinstance(result, int) else int(ExitCode.DONE)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        _ignore_interrupts()
+        interrupts.ignore()
         return fail(Interrupted("interrupted"), as_json=as_json)
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -303,12 +304,6 @@ def _usage(error: click.ClickException) -> str:
 
 _NO_NUMBER = re.compile("is not a valid (float|integer)(?: range)?")
 """How click says it."""
-
-
-def _ignore_interrupts() -> None:
-    """A person who presses Ctrl-C again while the command ends sees no traceback."""
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 _FULL = re.compile("no space left on device|disk quota exceeded|max_temp_directory_size", re.IGNORECASE)

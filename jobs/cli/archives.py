@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 from collections import Counter, defaultdict
 from contextlib import aclosing
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
+from jobs import interrupts
 from jobs.archives.model import Member
 from jobs.cli.console import emit, table
 from jobs.cli.options import (
@@ -115,14 +115,14 @@ def archives() -> None:
 @takes(ListArchivesCommand)
 def list_archives(options: ListArchivesCommand) -> int:
     """The archives that the index knows. Exit code 3 if the index of one is damaged."""
-    return asyncio.run(_list(_index(options.ledger), options))
+    return interrupts.run(_list(_index(options.ledger), options))
 
 
 @archives.command()
 @takes(ShowArchiveCommand)
 def show(options: ShowArchiveCommand) -> int:
     """One archive and its members."""
-    return asyncio.run(_show(_index(options.ledger), options))
+    return interrupts.run(_show(_index(options.ledger), options))
 
 
 @archives.command()
@@ -132,7 +132,7 @@ def find(options: FindMemberCommand) -> int:
 
     Exit code 3 if no archive has the key, or if the index of an archive is damaged.
     """
-    return asyncio.run(_find(_index(options.ledger), options))
+    return interrupts.run(_find(_index(options.ledger), options))
 
 
 @archives.command()
@@ -143,7 +143,7 @@ def reindex(options: ReindexCommand) -> int:
     Lists the archives. If the index of one is missing or unreadable, reads the index inside the
     archive (three requests). Exit code 3 if an archive is damaged, or must be thawed first.
     """
-    return asyncio.run(_reindex(_index(options.ledger), options.access.open(options.archives), options))
+    return interrupts.run(_reindex(_index(options.ledger), options.access.open(options.archives), options))
 
 
 @archives.command()
@@ -160,7 +160,7 @@ def salvage(options: SalvageCommand) -> int:
     sealift archives salvage s3://cold/docs/2024-07-5f0e….tar.zst
     sealift archives salvage s3://cold/docs/2024-07-5f0e….tar.zst --to s3://back/docs
     """
-    return asyncio.run(_salvage(options))
+    return interrupts.run(_salvage(options))
 
 
 def _index(ledger: str | None) -> ArchiveIndex:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from typing import Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.options import (
     SectionedCommand,
     WhenType,
@@ -64,7 +64,7 @@ def backfill(options: BackfillCommand) -> int:
     """
     check_look(looks=options.look, dry_run=options.start.dry_run)
     settings = Settings.from_environment()
-    return asyncio.run(_backfill(options, options.pair.choose(options.ledger, settings), settings))
+    return interrupts.run(_backfill(options, options.pair.choose(options.ledger, settings), settings))
 
 
 async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Settings) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import asdict, replace
 from functools import partial
 
 import click
 
+from jobs import interrupts
 from jobs.cli.options import (
     AccessOptions,
     FilterOptions,
@@ -111,7 +111,7 @@ def compact(options: CompactCommand) -> int:
             raise UsageError("--pair and --rule go together")
         options, claims = by_rule(options, options.pair, options.rule, settings)
         options = replace(options, start=replace(options.start, allow_empty=True))  # a pair may be empty
-    return asyncio.run(_start(options, claims, ledger_location(options.ledger, settings), settings))
+    return interrupts.run(_start(options, claims, ledger_location(options.ledger, settings), settings))
 
 
 async def _start(options: CompactCommand, claims: tuple[EarlierRule, ...], place: Location, settings: Settings) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from jobs import interrupts
 from jobs.config import Settings
 from jobs.core.display import Display, Meter, shown, without_passwords
 from jobs.errors import ConfigError, Interrupted, UsageError
@@ -82,17 +83,18 @@ def ask(question: str) -> None:
 
 
 def is_agreed(question: str) -> bool:
-    """Ask a question of yes or no. Ctrl-C ends the command here, although an event loop is running.
+    """Ask a question of yes or no. A signal ends the command here, although an event loop runs.
 
     Raises Interrupted.
     """
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    before = {number: signal.signal(number, signal.default_int_handler) for number in interrupts.SIGNALS}
     try:
         return click.confirm(question, err=True)
     except click.Abort:
         raise Interrupted("interrupted: nothing was started") from None
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Answer:

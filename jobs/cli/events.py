@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
 from jobs.cli.policy_and_ledger import read_policy
@@ -66,7 +66,7 @@ def list_events(options: ListEventsCommand) -> int:
     policy = read_policy(options.policy).called(Settings.from_environment().system)
     letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
     waiting, messages = letters.count(), letters.look(options.limit)
-    dead = asyncio.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
+    dead = interrupts.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
     waiting = max(waiting, len(messages))  # SQS counts about
     document: dict[str, Any] = {
         "dead_letter_queue": letters.name,

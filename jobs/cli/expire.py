@@ -5,7 +5,6 @@ Only this command deletes originals, and only with --yes-delete.
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Callable
 from dataclasses import replace
@@ -17,6 +16,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from jobs import interrupts
 from jobs.cli.console import emit, say
 from jobs.cli.options import (
     AccessOptions,
@@ -239,8 +239,8 @@ def expire(options: ExpireCommand) -> int:
         options, is_own = by_pair(options, options.pair, settings)
     ledger = open_ledger(ledger_location(options.ledger, settings))
     if options.undo:
-        return asyncio.run(_undo(ledger, options.undo, options))
-    return asyncio.run(_start(options, ledger, settings, partial(_plan_rows, is_own)))
+        return interrupts.run(_undo(ledger, options.undo, options))
+    return interrupts.run(_start(options, ledger, settings, partial(_plan_rows, is_own)))
 
 
 async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, planner: Planner) -> int:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from typing import Literal
 
 import click
 
+from jobs import interrupts
 from jobs.cli.console import emit, meter
 from jobs.cli.options import (
     AccessOptions,
@@ -52,7 +52,7 @@ def inventory(options: InventoryCommand) -> int:
     \b
     sealift inventory s3://docs --to s3://reports/inventory --versions all
     """
-    return asyncio.run(_inventory(options))
+    return interrupts.run(_inventory(options))
 
 
 async def _check_target(options: InventoryCommand) -> None:

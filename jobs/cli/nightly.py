@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import zoneinfo
 from collections.abc import Mapping
@@ -12,6 +11,7 @@ from typing import Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.console import display, emit, table
 from jobs.cli.options import (
     AgeType,
@@ -105,7 +105,7 @@ def nightly(options: NightlyCommand) -> int:
         )
         return summary | {"ran_before": False}
 
-    summary = asyncio.run(run())
+    summary = interrupts.run(run())
     emit(summary, as_json=options.as_json, text=summary_text(summary, zone))
     return int(summary["exit_code"])
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from jobs import interrupts
 from jobs.cli.options import command_options, option, policy_option
 from jobs.config import Settings
 from jobs.core.model import Location
@@ -72,7 +72,7 @@ def read_policy(file: str | None) -> Policy:
     async def load(uri: str) -> Policy:
         return await reader.load_policy(uri, open_store(None, None, None, max_in_flight=2))
 
-    return asyncio.run(load(name))
+    return interrupts.run(load(name))
 
 
 def ledger_location(ledger: str | None, settings: Settings) -> Location:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.console import ANSWER, emit, say, table, visible_json
 from jobs.cli.options import (
     RunType,
@@ -87,7 +88,7 @@ def query(options: QueryCommand) -> int:
     if options.file_format == "parquet" and options.output is None and sys.stdout.isatty():
         raise UsageError("a terminal cannot show Parquet: add --output FILE, or pipe it")
     ledger = open_prompt_ledger(ledger_location(options.ledger, Settings.from_environment()))
-    asyncio.run(_query(options.sql, options, ledger))
+    interrupts.run(_query(options.sql, options, ledger))
     return 0
 
 
@@ -202,7 +203,7 @@ def rebuild(options: RebuildCommand) -> int:
 
     A version that a later run found mismatched or missing is not in it.
     """
-    asyncio.run(_rebuild(ledger_location(options.ledger, Settings.from_environment()), options.as_json))
+    interrupts.run(_rebuild(ledger_location(options.ledger, Settings.from_environment()), options.as_json))
     return 0
 
 

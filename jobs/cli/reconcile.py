@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import shlex
 import sys
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.console import TERMINAL, display, emit, is_agreed, say
 from jobs.cli.options import (
     AccessOptions,
@@ -156,7 +156,7 @@ def reconcile(options: ReconcileCommand) -> int:
     sealift reconcile --source s3://docs --destination s3://copies --confirm --repair
     """
     settings = Settings.from_environment()
-    return asyncio.run(_reconcile(options, ledger_location(options.ledger, settings), settings))
+    return interrupts.run(_reconcile(options, ledger_location(options.ledger, settings), settings))
 
 
 async def _reconcile(options: ReconcileCommand, place: Location, settings: Settings) -> int:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from difflib import get_close_matches
 from typing import Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.options import (
     SectionedCommand,
     SizeType,
@@ -98,7 +98,7 @@ def replicate(options: ReplicateCommand) -> int:
     destination = replace(request.destination, acl=options.acl)
     request = replace(request, destination=destination, options={**run_options, **request.options})
     launch = launch_and_report(request, ledger, settings, copies.start, then_verify=options.then_verify)
-    return asyncio.run(launch)
+    return interrupts.run(launch)
 
 
 def _check(options: ReplicateCommand) -> None:

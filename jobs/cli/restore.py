@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import replace
 from functools import partial
 
 import click
 
+from jobs import interrupts
 from jobs.cli.options import (
     AccessOptions,
     LocationType,
@@ -116,7 +116,7 @@ def restore(options: RestoreCommand) -> int:
     """
     settings = Settings.from_environment()
     _check(options)
-    return asyncio.run(_start(options, ledger_location(options.ledger, settings), settings))
+    return interrupts.run(_start(options, ledger_location(options.ledger, settings), settings))
 
 
 def _check(options: RestoreCommand) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from jobs import interrupts
 from jobs.aws.batch import Batch
 from jobs.cli.console import display, emit, meter, say, table
 from jobs.cli.options import (
@@ -144,7 +145,7 @@ def apply(options: ApplyCommand) -> int:
     sealift replicate --source s3://docs --destination s3://copies --dry-run --save
     sealift apply latest
     """
-    return asyncio.run(_apply(_open(options.ledger), options))
+    return interrupts.run(_apply(_open(options.ledger), options))
 
 
 @click.group()
@@ -159,21 +160,21 @@ def list_runs(options: ListRunsCommand) -> int:
     settings = Settings.from_environment()
     ledger, is_checked = _open(options.ledger), options.pair is not None and settings.policy is not None
     pairs = [pair.name for pair in read_policy(settings.policy).pairs] if is_checked else []
-    return asyncio.run(_list(ledger, options, pairs))
+    return interrupts.run(_list(ledger, options, pairs))
 
 
 @runs.command()
 @takes(RunOptions)
 def show(options: RunOptions) -> int:
     """Show a run: its request, its plan, how far it is, how it ended."""
-    return asyncio.run(_show(_open(options.ledger), options.run_id, options.as_json))
+    return interrupts.run(_show(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
 @takes(RunOptions)
 def watch(options: RunOptions) -> int:
     """Follow a run to its end. The exit code is the run's."""
-    return asyncio.run(_watch(_open(options.ledger), options.run_id, options.as_json))
+    return interrupts.run(_watch(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command()
@@ -183,7 +184,7 @@ def cancel(options: RunOptions) -> int:
 
     Its workers write a checkpoint, and `runs retry` continues from there.
     """
-    return asyncio.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
+    return interrupts.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
 
 
 @runs.command(cls=SectionedCommand)
@@ -197,7 +198,7 @@ def retry(options: RetryCommand) -> int:
     kind. The failed rows of a verify run are copied again. This may overwrite exactly the objects
     that verify proved wrong, and nothing else that is newer.
     """
-    return asyncio.run(_retry(_open(options.ledger), options))
+    return interrupts.run(_retry(_open(options.ledger), options))
 
 
 @runs.command()
@@ -212,7 +213,7 @@ def report(options: ReportCommand) -> int:
     sealift runs report 20261125T003345Z-verify-1f3a02 --html report.html
     """
     run = options.run
-    return asyncio.run(_report(_open(run.ledger), run.run_id, run.as_json, options.html, opens=options.open))
+    return interrupts.run(_report(_open(run.ledger), run.run_id, run.as_json, options.html, opens=options.open))
 
 
 def _open(ledger: str | None) -> Ledger:

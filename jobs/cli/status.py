@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import click
 
+from jobs import interrupts
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, ledger_option, policy_option, takes
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
@@ -93,7 +94,7 @@ def status(options: StatusCommand) -> int:
     name = options.policy or settings.policy
     policy = read_policy(name).called(settings.system) if name else None
     place = ledger_location(options.ledger or settings.ledger or (policy.ledger.uri if policy else None), settings)
-    document = asyncio.run(_look(open_prompt_ledger(place), policy))
+    document = interrupts.run(_look(open_prompt_ledger(place), policy))
     emit(document, as_json=options.as_json, text=status_text(document))
     return int(ExitCode.DONE if document["state"] == "well" else ExitCode.FINDINGS)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import time
 from dataclasses import asdict, replace
@@ -10,6 +9,7 @@ from typing import Any
 
 import click
 
+from jobs import interrupts
 from jobs.cli.options import (
     AccessOptions,
     ChecksumsOptions,
@@ -74,7 +74,7 @@ def verify(options: VerifyCommand) -> int:
         raise UsageError("--rotate needs --sample 1/N")
     settings = Settings.from_environment()
     ledger = open_ledger(ledger_location(options.copies.ledger, settings))
-    return asyncio.run(
+    return interrupts.run(
         _verify_archives(options, options.archives, ledger, settings)
         if options.archives
         else _verify(options, ledger, settings)

@@ -19,7 +19,7 @@ from typing import Any
 
 import click
 
-from jobs import __version__
+from jobs import __version__, interrupts
 from jobs.cli import fail
 from jobs.cli.options import RunType, argument, command_options, ledger_option, option, takes
 from jobs.cli.policy_and_ledger import ledger_location
@@ -81,9 +81,9 @@ def worker(options: WorkerCommand) -> None:
         parent_process.borrow_credentials(_print)
     stops = _SignalStops()
     if options.submission is not None:
-        asyncio.run(_work_child(settings, location, options, options.submission, stops))
+        interrupts.run(_work_child(settings, location, options, options.submission, stops))
     elif options.shard is not None:
-        asyncio.run(_work(settings, _open(location), options, options.shard, options.launch, stops))
+        interrupts.run(_work(settings, _open(location), options, options.shard, options.launch, stops))
     else:
         raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
 

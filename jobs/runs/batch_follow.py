@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +17,7 @@ from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
 from jobs.core.run import Plan, RunSpec, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
+from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
@@ -202,14 +202,9 @@ async def _pause(run_id: str, seconds: float, signalled: asyncio.Event) -> None:
 @contextlib.contextmanager
 def _signalled() -> Iterator[asyncio.Event]:
     """An event that SIGTERM and Ctrl-C set while the block runs."""
-    loop, event = asyncio.get_running_loop(), asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, event.set)
-    try:
+    event = asyncio.Event()
+    with stopped_by_signals(event.set):
         yield event
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)
 
 
 async def cancel(ledger: Ledger, run_id: str) -> Submitted:

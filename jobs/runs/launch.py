@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import signal
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
@@ -21,6 +19,7 @@ from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
 from jobs.core.run import Plan, RunSpec, RunState, is_destructive, worker_pins
 from jobs.credentials import lend
 from jobs.errors import ExitCode, LimitExceeded
+from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
 from jobs.reports.document import exit_code, summarize
@@ -193,7 +192,7 @@ async def execute(
             display.say("stopping: the workers write what they have done first")
         executor.stop()
 
-    with display.meter(spec.job, plan.rows) as shown, _stopped_by_signals(stop):
+    with display.meter(spec.job, plan.rows) as shown, stopped_by_signals(stop):
         lock = threading.Lock()
 
         def on_progress(progress: Mapping[int, Any]) -> None:
@@ -295,16 +294,3 @@ def run_exit_code(report: Mapping[str, Any], codes: Mapping[int, int]) -> int:
     """The report's exit code, or the worst worker's where workers broke and rows are left."""
     worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
     return worst if report["state"] == "failed" and worst else int(exit_code(report))
-
-
-@contextmanager
-def _stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
-    """Call `stop` on SIGTERM or Ctrl-C while the block runs."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop)
-    try:
-        yield
-    finally:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.remove_signal_handler(number)

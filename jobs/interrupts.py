@@ -1,0 +1,139 @@
+"""Interrupts: how Ctrl-C and SIGTERM end a command, wherever and however often they come.
+
+Both do the same. The first one cancels the coroutine that the command runs, so that it ends what it
+has begun. The second one raises KeyboardInterrupt, and the process ends within `END_SECONDS`: all
+that it does can be killed at any time.
+
+Python drops a KeyboardInterrupt that is raised while it takes an object apart (in `__del__` or the
+callback of a weak reference), and only reports it. Then the signal is sent again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+END_SECONDS = 10.0
+AGAIN_SECONDS = 0.05
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+T = TypeVar("T")
+
+
+class _Process:
+    """What interrupts do in this process. `end`: ends it at once, None until `install`."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.end: Callable[[], None] | None = None
+        self.cancel: Callable[[], None] | None = None
+        self.is_ending = False
+
+    def take(self, number: int, frame: object) -> None:
+        """Handle a signal. Python calls it in the main thread, between two instructions."""
+        if self.is_ending:
+            self.count = max(self.count, 1)
+            self.note()
+            return
+        self.note()
+        if self.cancel is None:
+            raise KeyboardInterrupt
+        cancel, self.cancel = self.cancel, None
+        cancel()
+
+    def note(self) -> None:
+        """Count a signal. From the second one on, the process has `END_SECONDS`."""
+        self.count += 1
+        if self.count == 2 and self.end is not None:
+            threading.Thread(target=self._end_late, args=(self.end,), name="end", daemon=True).start()
+
+    def _end_late(self, end: Callable[[], None]) -> None:
+        time.sleep(END_SECONDS)
+        end()
+
+    def hear_of_lost(self, lost: sys.UnraisableHookArgs) -> None:
+        """Python's hook for exceptions that it drops."""
+        if issubclass(lost.exc_type, KeyboardInterrupt) and not self.is_ending:
+            self.count -= 1
+            threading.Timer(AGAIN_SECONDS, _send, [signal.SIGTERM]).start()
+        else:
+            sys.__unraisablehook__(lost)
+
+
+_process = _Process()
+
+
+def install(end: Callable[[], None]) -> None:
+    """Have signals interrupt this process. `end` is called in a thread, and has to end it.
+
+    Ctrl-C stays ignored where it is, as in the background of a shell.
+    """
+    _process.end = end
+    if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
+        signal.signal(signal.SIGINT, _process.take)
+    signal.signal(signal.SIGTERM, _process.take)
+    sys.unraisablehook = _process.hear_of_lost
+
+
+def ignore() -> None:
+    """The process ends already. A person who presses Ctrl-C again sees no traceback.
+
+    SIGTERM gives it `END_SECONDS`.
+    """
+    if threading.current_thread() is threading.main_thread():
+        _process.is_ending = True
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def run(work: Coroutine[Any, Any, T]) -> T:
+    """`asyncio.run`, whose work an interrupt cancels. Raises KeyboardInterrupt then."""
+
+    async def main() -> T:
+        task, loop = asyncio.current_task(), asyncio.get_running_loop()
+        assert task is not None
+
+        def cancel() -> None:
+            task.cancel()
+            loop.call_soon_threadsafe(lambda: None)  # it may wait for an answer
+
+        _process.cancel = cancel
+        try:
+            return await work
+        finally:
+            _process.cancel = None
+
+    try:
+        return asyncio.run(main())
+    except asyncio.CancelledError:
+        if _process.count:
+            raise KeyboardInterrupt from None
+        raise
+
+
+@contextmanager
+def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
+    """Call `stop` on the event loop for each SIGTERM or Ctrl-C while the block runs."""
+    loop = asyncio.get_running_loop()
+
+    def take(number: int, frame: object) -> None:
+        _process.note()
+        loop.call_soon_threadsafe(stop)
+
+    before = {number: signal.signal(number, take) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _send(number: int) -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    signal.pthread_kill(main, number)

@@ -1,0 +1,129 @@
+"""Ctrl-C and SIGTERM end a command wherever they arrive: as programs of their own, since a signal is a process's."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+HEAD = """
+import asyncio, os, signal, sys, time, weakref
+from jobs import interrupts
+
+def send(number=None):
+    os.kill(os.getpid(), number or signal.SIGTERM)
+
+def say(text):
+    os.write(1, (text + "\\n").encode())
+
+def end():
+    say("ended late")
+    os._exit(75)
+
+interrupts.END_SECONDS = 0.2
+interrupts.install(end)
+"""
+
+
+def play(body: str) -> list[str]:
+    """What a program prints, one line each, until it is interrupted."""
+    tail = "\ntry:\n    work()\nexcept KeyboardInterrupt:\n    say('interrupted')\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", HEAD + body + tail], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert "Traceback" not in ended.stderr, ended.stderr
+    return ended.stdout.split("\n")[:-1]
+
+
+DROPPED = """
+class Sends:
+    def __del__(self):
+        send()
+        for _ in range(1000):
+            pass
+
+def lose(_):
+    send()
+    for _ in range(1000):
+        pass
+
+def drop():
+    if {is_weak}:
+        class Plain: pass
+        plain = Plain()
+        reference = weakref.ref(plain, lose)
+        del plain
+    else:
+        Sends()
+"""
+
+
+@pytest.mark.parametrize("is_weak", [False, True], ids=["__del__", "weakref"])
+def test_a_signal_that_python_drops_comes_again(is_weak: bool) -> None:
+    """An endless wait ends, though the first KeyboardInterrupt was raised where nobody can catch it."""
+    body = DROPPED.format(is_weak=is_weak) + (
+        "def work():\n    drop()\n    say('dropped')\n    while True:\n        time.sleep(0.01)\n"
+    )
+    assert play(body) == ["dropped", "interrupted"]
+
+
+@pytest.mark.parametrize("is_weak", [False, True], ids=["__del__", "weakref"])
+@pytest.mark.parametrize("number", ["signal.SIGTERM", "signal.SIGINT"])
+def test_the_first_signal_cancels_the_work_which_ends_what_it_began(is_weak: bool, number: str) -> None:
+    body = DROPPED.format(is_weak=is_weak).replace("send()", f"send({number})") + (
+        "async def wait():\n"
+        "    try:\n        drop()\n        await asyncio.sleep(600)\n"
+        "    finally:\n        say('cleaned')\n"
+        "def work():\n    interrupts.run(wait())\n"
+    )
+    assert play(body) == ["cleaned", "interrupted"]
+
+
+@pytest.mark.parametrize("hangs", ["await asyncio.sleep(600)", "await asyncio.to_thread(time.sleep, 600)"])
+def test_the_second_signal_bounds_what_a_silent_server_may_hold_up(hangs: str) -> None:
+    """Cleaning that waits for an answer, and a thread that nobody can stop."""
+    body = (
+        f"async def clean():\n    {hangs}\n"
+        "async def wait():\n"
+        "    asyncio.get_running_loop().call_soon(send)\n"
+        "    try:\n        await asyncio.sleep(600)\n"
+        "    finally:\n"
+        "        say('cleaning')\n"
+        "        asyncio.get_running_loop().call_soon(send, signal.SIGINT)\n"
+        "        while True:\n"
+        "            try:\n                await clean()\n"
+        "            except asyncio.CancelledError:\n                pass\n"
+        "def work():\n    interrupts.run(wait())\n"
+    )
+    assert play(body) == ["cleaning", "ended late"]
+
+
+def test_a_run_hears_of_each_signal_and_handlers_are_as_before() -> None:
+    body = (
+        "async def wait():\n"
+        "    stopped, before = asyncio.Event(), [signal.getsignal(each) for each in interrupts.SIGNALS]\n"
+        "    with interrupts.stopped_by_signals(stopped.set):\n"
+        "        send()\n        await stopped.wait()\n        say('stopped')\n"
+        "    assert [signal.getsignal(each) for each in interrupts.SIGNALS] == before\n"
+        "def work():\n    interrupts.run(wait())\n"
+    )
+    assert play(body) == ["stopped"]
+
+
+def test_ctrl_c_stays_ignored_in_the_background_of_a_shell_and_sigterm_does_not() -> None:
+    body = (
+        "async def wait():\n    send(signal.SIGINT)\n    say('goes on')\n    send()\n    await asyncio.sleep(600)\n"
+        "def work():\n    interrupts.run(wait())\n"
+    )
+    ignored = HEAD.replace("interrupts.install", "signal.signal(signal.SIGINT, signal.SIG_IGN)\ninterrupts.install")
+    tail = "\ntry:\n    work()\nexcept KeyboardInterrupt:\n    say('interrupted')\n"
+    ended = subprocess.run(
+        [sys.executable, "-c", ignored + body + tail], check=False, capture_output=True, text=True, timeout=60
+    )
+    assert ended.stdout.split() == ["goes", "on", "interrupted"]
+
+
+def test_a_command_that_ends_ignores_signals_for_a_while() -> None:
+    body = "def work():\n    interrupts.ignore()\n    send(signal.SIGINT)\n    send()\n    time.sleep(600)\n"
+    assert play(body) == ["ended late"]
