@@ -33,8 +33,9 @@ from jobs.errors import UsageError
 from jobs.nights.calendar import find_night, parse_night
 from jobs.nights.night import run_night
 from jobs.nights.records import NightRecords
+from jobs.policy.run_options import sides
 from jobs.reports.figures import human_seconds
-from jobs.runs.request import open_ledger
+from jobs.runs.request import check_apart, open_ledger
 
 
 @command_options
@@ -85,6 +86,7 @@ def nightly(options: NightlyCommand) -> int:
     zone = zoneinfo.ZoneInfo(hours.time_zone)
     latest = find_night(now, hours.hour.minutes, zone)
     night = parse_night(options.night, latest) if options.night else latest
+    check_apart(*sides(chosen.policy, chosen.pair), chosen.ledger)
     records = NightRecords(open_ledger(chosen.ledger), chosen.pair.name, night)
 
     async def run() -> dict[str, Any]:

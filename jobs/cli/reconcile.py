@@ -167,16 +167,23 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     if options.acl and not options.repair:
         raise UsageError("--acl is of what a repair copies: give it with --repair, or leave it out")
     _check_two_buckets(options)
+    from jobs.reconcile.repair import check_places
+
+    request, maps = options.request(), _maps(options)
+    ours, theirs = (
+        each.side(each.location.bucket) if each.location else None for each in (request.source, request.destination)
+    )
+    check_places(ours, theirs, maps, place)
     ledger, began = open_ledger(place), time.time()
     await ledger.check_bucket()
     run_id = new_run_id("reconcile", began)
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         scratch = Path(folder)
-        request = options.request()
         named = [await find_run_id(ledger, each) for each in request.version_map]
         request = replace(request, version_map=tuple(named))
         (source, destination), stores = await _inventories(options, request, ledger, run_id, began)
-        maps = _maps(options)
+        sides = request.source.side(source.source_bucket), request.destination.side(destination.source_bucket)
+        check_places(*sides, maps, place)
         join_options = ReconcileOptions(
             now=time.time(),
             versions=options.versions,

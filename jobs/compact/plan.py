@@ -34,7 +34,7 @@ from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
 from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool, write_shards
-from jobs.runs.request import Planned, Request, check_apart, drafting, manifest_rows
+from jobs.runs.request import Planned, Request, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.s3.sessions import open_side
 from jobs.tables.duck import scratch_folder
@@ -52,7 +52,6 @@ async def plan_run(
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
         source = await draft.check_sides(source, destination_name="archives")
-        check_apart(source, request.destination, ledger.location)
         prices = read_price_table(request.price_table)
         asked = request.options
         economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from jobs.config import Settings
 from jobs.core.display import Display
+from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
@@ -16,7 +17,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import REPAIR
 from jobs.runs import launch
 from jobs.runs.placement import BatchOptions, check, is_batch, place
-from jobs.runs.request import Request
+from jobs.runs.request import Request, check_apart
 from jobs.runs.work import work
 
 JOBS = ("replicate", "verify")
@@ -86,6 +87,17 @@ def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger) -> Iterator[Reques
                 options={"all_versions": spec.options["versions"] == "all", "deep": False},
                 retry_of=spec.run_id,
             )
+
+
+def check_places(source: Side | None, destination: Side | None, maps: PrefixMap, ledger: Location) -> None:
+    """Check that the ledger is in no prefix that is compared: each run writes there.
+
+    None: a side that is not known yet. Two sides in one bucket are refused elsewhere. Raises
+    UsageError.
+    """
+    for source_prefix, destination_prefix in maps.pairs:
+        check_apart(_at(source, source_prefix) if source else None, None, ledger)
+        check_apart(None, _at(destination, destination_prefix) if destination else None, ledger)
 
 
 def _at(side: Side, prefix: str) -> Side:

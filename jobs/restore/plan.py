@@ -37,7 +37,7 @@ from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import WriteShard, read_price_table, spool
-from jobs.runs.request import Planned, Request, drafting
+from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_LIMIT
 from jobs.tables.duck import Database, parquet, scratch_folder
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
@@ -234,6 +234,7 @@ async def plan_run(
     """
     if request.source is None:
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
+    check_outside(request.destination, ledger.location)
     with drafting(request) as draft:
         wanted = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys)
         records = await wanted.records()

@@ -27,7 +27,7 @@ from jobs.reports.figures import human_dollars
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
-from jobs.runs.request import Draft, Planned, Request, check_apart, drafting, manifest_rows
+from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.http.part_files import free_bytes
 from jobs.s3.retries import gather_bounded
@@ -74,17 +74,15 @@ async def plan_run(
 ) -> Planned:
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
 
-    `copies`: the run writes to the destination, which must then lie apart. `refuses_large`: an
-    object that is too large for the run ends the plan, not only its own row. Raises ManifestError,
-    ConfigError, UsageError, LimitExceeded, …
+    `copies`: the run writes to the destination. `refuses_large`: an object that is too large for
+    the run ends the plan, not only its own row. Raises ManifestError, ConfigError, UsageError,
+    LimitExceeded, …
     """
     from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
         source = await draft.check_sides(source, all_versions=bool(request.options.get("all_versions")))
-        if copies:
-            check_apart(source, request.destination, ledger.location)
         extra: dict[str, Any] = {}
         if prepare is not None:
             route = Route(source.location, request.destination.location)

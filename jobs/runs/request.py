@@ -203,9 +203,11 @@ def endpoint_hops(source: Side, destination: Side) -> int:
 async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
     """(the source, where the rows come from, the rows) of a request.
 
-    Rows of an earlier run keep its source.
+    Rows of an earlier run keep its source. Raises UsageError for places that overlap, as soon as
+    the source is known: nothing is listed or opened before.
     """
     source = request.source
+    check_apart(source, request.destination, ledger.location)
     if request.manifest is None:
         if source is None:
             raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
@@ -221,9 +223,12 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
 
         spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
         _check_has_outcomes(spec)
-        return source or spec.source, uri, proven_rows(ledger, spec.run_id, plan)
+        source = source or spec.source
+        check_apart(source, request.destination, ledger.location)
+        return source, uri, proven_rows(ledger, spec.run_id, plan)
     if uri.startswith("run:"):
         source = source or (await ledger.spec(uri[4:])).source
+        check_apart(source, request.destination, ledger.location)
         uri = await failures_of(ledger, uri[4:])
     manifest = await open_manifest(uri, ledger.store, lambda: boto_client(None, None, None))
     bucket = manifest.bucket or (source.location.bucket if source else None)
@@ -231,7 +236,9 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
     if source is not None and bucket != source.location.bucket:
         raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
-    return source or Side(Location(bucket)), request.manifest, manifest.batches
+    source = source or Side(Location(bucket))
+    check_apart(source, request.destination, ledger.location)
+    return source, request.manifest, manifest.batches
 
 
 async def failures_of(ledger: Ledger, run_id: str) -> str:
@@ -334,15 +341,27 @@ async def _reached(name: str, side: Side, *, all_versions: bool = False) -> Side
         await store.close()
 
 
-def check_apart(source: Side, destination: Side, ledger: Location) -> None:
-    """Check that a run which copies reads and overwrites neither its own copies nor its ledger.
+def check_apart(source: Side | None, destination: Side | None, ledger: Location) -> None:
+    """Check that a run reads and overwrites neither its own copies nor its ledger.
 
-    Raises UsageError.
+    None: a side that is not known yet. Raises UsageError.
     """
+    if source and destination and source.location == destination.location and not are_apart(source, destination):
+        raise UsageError(f"source and destination are both {source.location}: name two places")
     places = {"destination": destination, "source": source, "ledger": Side(ledger)}
     for (name, side), (other_name, other) in combinations(places.items(), 2):
-        if side.location.overlaps(other.location) and not are_apart(side, other):
+        if side and other and side.location.overlaps(other.location) and not are_apart(side, other):
             raise UsageError(
-                f"the {name} {side.location} and the {other_name} {other.location} overlap, so copies would be copied "
-                "again, or written over what is there: name places of their own"
+                f"the {name} {side.location} and the {other_name} {other.location} overlap, so one would be taken for "
+                "a part of the other, copied again, or written over: name places of their own"
             )
+
+
+def check_outside(destination: Side, ledger: Location) -> None:
+    """Check that nothing is restored into the ledger. Raises UsageError.
+
+    The ledger may be inside the destination: a bucket is restored in place, beside its ledger.
+    """
+    place = destination.location
+    if place.bucket == ledger.bucket and place.key.startswith(ledger.key) and not are_apart(destination, Side(ledger)):
+        raise UsageError(f"the destination {place} and the ledger {ledger} overlap: name places of their own")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.pair_policy import write_policy
 
 
 def refused(result: Result, code: int, *words: str) -> None:
@@ -112,15 +113,77 @@ def test_source_and_destination_the_same(replicate: Callable[..., Result], world
         ("{source}", "{destination}/runs/copies/", "{destination}/runs"),
     ],
 )
-@pytest.mark.parametrize("verb", ["replicate", "compact"])
-def test_places_that_overlap(world: World, verb: str, source: str, destination: str, ledger: str) -> None:
+@pytest.mark.parametrize("manifest", ["", "s3://{ledger}/no-such-manifest.csv"])
+@pytest.mark.parametrize("verb", ["replicate", "verify", "compact"])
+def test_places_that_overlap(
+    world: World, verb: str, manifest: str, source: str, destination: str, ledger: str
+) -> None:
+    """They are refused before a listing or a manifest is read."""
     world.put("docs/2026/a")
     names = {"source": world.source, "destination": world.destination, "ledger": world.ledger}
     places = [f"s3://{each.format(**names)}" for each in (source, destination, ledger)]
     to = "--archives" if verb == "compact" else "--destination"
-    refused(world.sealift(verb, "--source", places[0], to, places[1], "--ledger", places[2]), 2, "overlap", "places")
-    assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.source)["Contents"]] == ["docs/2026/a"]
+    given = ["--source", places[0], to, places[1], "--ledger", places[2]]
+    given += ["--manifest", manifest.format(**names)] if manifest else []
+    refused(world.sealift(verb, *given), 2, "overlap", "places")
+    untouched(world, "docs/2026/a")
+
+
+def untouched(world: World, key: str) -> None:
+    """The source has this key, and nothing was written anywhere."""
+    assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.source)["Contents"]] == [key]
+    for bucket in (world.destination, world.ledger):
+        assert "Contents" not in world.client.list_objects_v2(Bucket=bucket)
+
+
+@pytest.mark.parametrize("repair", [[], ["--repair", "--yes"]])
+@pytest.mark.parametrize(
+    ("maps", "ledger"),
+    [
+        ([], "{source}/runs"),
+        ([], "{destination}/runs"),
+        (["--map", "docs/=runs/docs/"], "{destination}/runs"),
+        (["--map", "docs/=copies/", "--map", "runs/=logs/"], "{source}/runs"),
+    ],
+)
+def test_a_ledger_inside_what_is_compared(world: World, maps: list[str], ledger: str, repair: list[str]) -> None:
+    world.put("docs/2026/a")
+    place = ledger.format(source=world.source, destination=world.destination)
+    given = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", *maps, *repair]
+    refused(world.sealift("reconcile", *given, "--ledger", f"s3://{place}"), 2, "the ledger", "overlap", "places")
+    untouched(world, "docs/2026/a")
+
+
+@pytest.mark.parametrize("repair", [[], ["--repair", "--yes"]])
+def test_inventories_of_what_holds_the_ledger(world: World, repair: list[str]) -> None:
+    """Only the reports say which buckets they are of: nothing is compared or published."""
+    world.put("docs/a")
+    reports = []
+    for bucket in (world.source, world.destination):
+        listed = world.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{world.ledger}/reports", "--json")
+        reports.append(listed.document["manifest"])
+    given = ["--source-inventory", reports[0], "--destination-inventory", reports[1], *repair]
+    result = world.sealift("reconcile", *given, "--ledger", f"s3://{world.destination}/runs")
+    refused(result, 2, "the destination", "the ledger", "overlap", "places of their own")
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.destination)
+
+
+@pytest.mark.parametrize("verb", ["nightly", "backfill"])
+@pytest.mark.parametrize("ledger", ["{source}/runs", "{destination}/copies/runs"])
+def test_another_ledger_than_the_policys_inside_the_pair(world: World, tmp_path: Path, verb: str, ledger: str) -> None:
+    world.put("docs/a")
+    place = f"s3://{ledger.format(source=world.source, destination=world.destination)}"
+    policy = write_policy(world, tmp_path)
+    refused(world.sealift(verb, "--pair", "docs", "--policy", policy, "--ledger", place), 2, "the ledger", "overlap")
+    untouched(world, "docs/a")
+
+
+def test_a_restore_into_the_ledger(world: World) -> None:
+    world.put("docs/a")
+    given = ["--archives", f"s3://{world.destination}", "--key", "docs/a", "--ledger", f"s3://{world.ledger}/runs"]
+    back = ["--destination", f"s3://{world.ledger}/runs/back/"]
+    refused(world.sealift("restore", *given, *back), 2, "the ledger", "overlap")
+    untouched(world, "docs/a")
 
 
 def test_places_beside_each_other(replicate: Callable[..., Result], world: World) -> None:
