@@ -37,6 +37,10 @@ from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 _COVERED = "its copy is there, and below a newer version that is no copy of it: readers get that one"
+HIDDEN_AGAIN = (
+    "it was copied above a delete marker before, and a new delete marker hides that copy: look for a lifecycle rule of "
+    "the destination's bucket that expires objects, except the copies from it, then copy it with --overwrite always"
+)
 _SUPERSEDED = (
     "the destination is newer and condemned, but this is not the source's current version, whose copy "
     "it may be: verify again"
@@ -235,12 +239,14 @@ class Replicate:
         for row in rows:
             index = versions.index(row)
             at = alignment[index]
-            is_below = at is not None and index == newest and (newest, top) not in matching
+            is_below = index == newest and (newest, top) not in matching
             if row.is_found_damaged and (damaged := await self._guarded(row, self._still_damaged(row))):
                 outcome = damaged
-            elif is_below and current and await self._belongs_on_top(row):
+            elif at is not None and is_below and current and await self._belongs_on_top(row):
                 is_older = any((older, top) in matching for older in range(newest))
-                outcome = await self._guarded(row, self._bring_on_top(row, current, is_older=is_older))
+                is_again = any((newest, place) in matching for place in range(at + 1, top))
+                bringing = self._bring_on_top(row, current, is_older=is_older, is_again=is_again)
+                outcome = await self._guarded(row, bringing)
             elif at is not None:
                 outcome = self._already_same(row, history[at], matching[index, at])
             elif index in damage:
@@ -260,12 +266,16 @@ class Replicate:
         ref = self.route.source_of(row)
         return await is_current_version(self.source, ref, row.etag, is_delete_marker=row.is_delete_marker)
 
-    async def _bring_on_top(self, row: ObjectVersion, current: Listed, *, is_older: bool) -> Outcome:
+    async def _bring_on_top(self, row: ObjectVersion, current: Listed, *, is_older: bool, is_again: bool) -> Outcome:
         """Copy the source's current version once more, above what covers its copy.
 
-        `is_older`: this is the copy of an older version. The rules of `decide` hold. Nothing is
-        lost, since the bucket keeps versions.
+        `is_older`: this is the copy of an older version. `is_again`: the source's current version
+        was brought on top before. The rules of `decide` hold. Nothing is lost, since the bucket
+        keeps versions. What hides each copy, as a lifecycle rule does, would have one more version
+        of it made by every run: that is left to people.
         """
+        if current.is_delete_marker and is_again and self.options.overwrite is not Overwrite.ALWAYS:
+            return Outcome.of(row, Status.CHANGED, HIDDEN_AGAIN)
         may_replace = (
             current.is_delete_marker
             or is_older

@@ -8,7 +8,7 @@ from typing import Any
 
 from jobs.core.display import shown
 from jobs.core.outcome import Status
-from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.replicate.job import HIDDEN_AGAIN, Replicate, ReplicateOptions
 from jobs.replicate.plan import plan_copies
 from jobs.runs.kind import AS_IT_WAS, NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry
 
@@ -21,14 +21,21 @@ def _open(opened: Opened) -> Replicate:
 def _hints(report: Mapping[str, Any]) -> list[str]:
     """A retry would find changed objects changed again: a verify run says which ones to replace."""
     bad = bad_outcomes(report)
-    if not bad.pop(Status.CHANGED, 0):
+    changed = bad.pop(Status.CHANGED, 0)
+    if not changed:
         return hint_at_retry(report)
     sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
-    return [
-        f"compare what changed with  sealift verify --manifest run:{report['run_id']} {sides} --deep",
-        "then overwrite what differs by a retry of that verify run",
-        *(hint_at_retry(report, "the others") if bad else []),
-    ]
+    hidden = sum(each["rows"] for each in report.get("reasons", ()) if each["reason"] == HIDDEN_AGAIN)
+    hints = []
+    if hidden:
+        again = f"sealift replicate --manifest run:{report['run_id']} {sides} --versions all --overwrite always"
+        hints.append(f"except the copies from the lifecycle rule that hides them, then copy them with  {again}")
+    if changed > hidden:
+        hints += [
+            f"compare what changed with  sealift verify --manifest run:{report['run_id']} {sides} --deep",
+            "then overwrite what differs by a retry of that verify run",
+        ]
+    return [*hints, *(hint_at_retry(report, "the others") if bad else [])]
 
 
 KIND = Kind(

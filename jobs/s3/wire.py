@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from html import unescape
 from typing import NamedTuple
 from urllib.parse import quote as quote_strictly
+from urllib.parse import unquote
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
@@ -242,7 +243,23 @@ def written(headers: Headers, body: bytes) -> Written:
     demand_no_document(body)
     if "etag" not in headers:
         raise Malformed("no ETag in the answer")
-    return Written(unquote_etag(headers.get("etag", "")), headers.get("x-amz-version-id"), header_checksums(headers))
+    return Written(
+        unquote_etag(headers.get("etag", "")),
+        headers.get("x-amz-version-id"),
+        header_checksums(headers),
+        expiry_note(headers.get("x-amz-expiration")),
+    )
+
+
+def expiry_note(expiration: str | None) -> str:
+    """What a reader has to know of an object that a lifecycle rule removes, by `x-amz-expiration`.
+
+    Without the date, which is the object's own: a report counts equal notes.
+    """
+    if not expiration:
+        return ""
+    rule = re.search(r'rule-id="([^"]*)"', expiration)
+    return f"a lifecycle rule of its bucket removes it later{f' (rule {unquote(rule[1])})' if rule else ''}"
 
 
 def demand_no_document(body: bytes) -> None:
@@ -274,7 +291,8 @@ def parse_result(operation: str, headers: Headers, body: bytes) -> Written:
         checksums = tuple(
             Checksum(name.decode(), plain(value.decode()), composite or b"-" in value) for name, value in found
         )
-    return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums)
+    note = expiry_note(headers.get("x-amz-expiration"))
+    return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums, note)
 
 
 def plain(text: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 
 import pytest
 
@@ -122,6 +123,28 @@ def test_all_versions_are_replayed_in_order_with_delete_markers(versioned: World
     assert versioned.run("replicate", "--versions", "all")["outcomes"] == {"copied": 1, "same": 7}
     assert history(versioned, "b") == [1, None, 4, 5]
     assert versioned.run("verify", "--versions", "all")["outcomes"] == {"verified": 8}
+
+
+def test_copies_that_a_lifecycle_rule_hides_are_not_copied_for_ever(versioned: World) -> None:
+    """The rule's work is done by hand: S3 does it once a day."""
+    versioned.put("a", b"1")
+    versioned.put("b", b"22")
+    both = ["replicate", "--versions", "all"]
+    assert versioned.run(*both)["outcomes"] == {"copied": 2}
+    versioned.client.delete_object(Bucket=versioned.destination, Key="a")
+    assert versioned.run(*both)["outcomes"] == {"copied": 1, "same": 1}
+    versioned.client.delete_object(Bucket=versioned.destination, Key="a")
+    for _ in range(2):
+        left = versioned.run(*both)
+        assert (left["code"], left["outcomes"]) == (3, {"changed": 1, "same": 1})
+        assert "lifecycle rule" in left["reasons"][0]["reason"]
+    assert history(versioned, "a") == [1, None, 1, None]
+    report = versioned.sealift("runs", "report", left["run_id"])
+    [line] = [line for line in report.stdout.splitlines() if "--overwrite always" in line and "sealift" in line]
+    command = shlex.split(line[line.index("sealift ") :])
+    assert versioned.sealift(*command[1:], "--yes").code == 0
+    assert versioned.copy_of("a") == b"1"
+    assert versioned.run(*both)["outcomes"] == {"same": 2}
 
 
 def history(world: World, key: str) -> list[int | None]:

@@ -295,6 +295,38 @@ def test_a_current_version_whose_copy_is_covered_comes_on_top_again(
     asyncio.run(scene())
 
 
+def test_a_copy_that_something_hides_each_time_is_copied_once_more_and_then_left_to_people() -> None:
+    """A lifecycle rule puts a delete marker onto each copy: every run made one more version of it."""
+
+    async def scene() -> None:
+        ticks = iter(range(1, 1000))
+        store = Scene(clock=lambda: float(next(ticks)))
+        rows = [(await store.put_source(b"one"))._replace(is_latest=False), await store.put_source(b"two!")]
+
+        async def replay(**asked: Any) -> Outcome:
+            chosen = ReplicateOptions.from_dict({"all_versions": True, **asked})
+            return (await Replicate(store, store, ROUTE, chosen, ByteBudget(64 * MIB)).process(rows))[-1]
+
+        async def hide() -> int:
+            await store.delete("destination", "out/k")
+            return len(await key_history(store, "destination", "out/k"))
+
+        assert (await replay()).status is Status.COPIED
+        await hide()
+        assert (await replay()).status is Status.COPIED
+        versions = await hide()
+        for _ in range(3):
+            outcome = await replay()
+            assert (outcome.status, "lifecycle rule" in outcome.reason) == (Status.CHANGED, True)
+        assert len(await key_history(store, "destination", "out/k")) == versions
+        assert (await replay(overwrite="always")).status is Status.COPIED
+        assert (await replay()).status is Status.SAME
+        rows.append(await store.put_source(b"three"))  # a newer version was never hidden
+        assert (await replay()).status is Status.COPIED
+
+    asyncio.run(scene())
+
+
 def test_what_cannot_be_compared_is_read_before_it_is_called_the_same() -> None:
     async def scene() -> None:
         store = Scene()

@@ -104,7 +104,8 @@ def checksums(answer: Answer) -> tuple[Checksum, ...]:
 def written(answer: Answer, result: Answer | None = None) -> Written:
     """What a write says: `result`, if its ETag and checksums have an element of their own."""
     found = answer if result is None else result
-    return Written(wire.unquote_etag(found.get("ETag") or ""), answer.get("VersionId"), checksums(found))
+    etag, note = wire.unquote_etag(found.get("ETag") or ""), wire.expiry_note(answer.get("Expiration"))
+    return Written(etag, answer.get("VersionId"), checksums(found), note)
 
 
 def put(answer: Answer) -> Written:
