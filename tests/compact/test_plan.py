@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.compact.archived import SCHEMA
-from jobs.compact.packing import EarlierRule, PackingRule, cut, sort_key
+from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, cut, sort_key
 from jobs.compact.plan import Grouped, forecast, leave_out, plan_groups
 from jobs.compact.savings import Economy, refusal, weigh
+from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Listed, ObjectVersion
 from jobs.core.pricing import PricedWork
 from jobs.core.selection import Selection
@@ -104,6 +105,19 @@ def test_the_plan_counts_requests_dollars_and_savings() -> None:
     assert plan.savings["monthly_after"] < plan.savings["monthly_before"] / 10
     far = forecast(grouped, PricedWork(cross_region=True), 1, TABLE)
     assert far.dollars["transfer"] == pytest.approx(400 * 50_000 / 1024**3 * 0.02)
+
+
+@pytest.mark.parametrize(("size_bytes", "left_alone"), [(48 << 40, {}), (50 << 40, {TOO_BIG: 1})])
+def test_what_no_archive_can_hold_is_left_alone_by_the_plan(size_bytes: int, left_alone: dict[str, int]) -> None:
+    """The same object would pay, so nothing else says it."""
+    found = [
+        Listed("huge", None, True, False, size_bytes, "e", 0.0, "STANDARD"),
+        Listed("small", None, True, False, 50_000, "e", 62 * DAY, "STANDARD"),
+    ]
+    economy = Economy.of(TABLE, "DEEP_ARCHIVE", 400 * DAY, None)
+    grouped, _ = planned(found, PackingRule(format=ArchiveFormat.TAR), economy)
+    assert grouped.left_alone == left_alone
+    assert grouped.archives == grouped.packed.members == 2 - len(left_alone)
 
 
 def test_duplicates_are_left_out_and_counted() -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from dataclasses import replace
+from random import Random
 from typing import Any
 
 import pytest
@@ -17,7 +19,7 @@ from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.rules import Proof
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
-from jobs.s3.store import UNGUARDED, CopySettings
+from jobs.s3.store import UNGUARDED, Body, CopySettings
 from tests.doubles.forged_content import with_crc32_of
 from tests.expire.scene import NOW, Shop, one, packed, replica, row_of, shop
 
@@ -241,3 +243,44 @@ def test_what_cannot_be_read_of_a_replica_proves_nothing() -> None:
     proof = replace(replica(store, ref), key="secret/k")
     (verdict,) = asyncio.run(copies(store).compare([pair_of(store, ref, proof)]))
     assert verdict == Verdict(None, Evidence.NONE, "HeadObject secret/k: AccessDenied")
+
+
+class Read(Shop):
+    """Notes which versions are read, and how many bytes of each bucket."""
+
+    def __init__(self) -> None:
+        super().__init__(default_checksum=None)
+        self.refs: list[ObjectRef] = []
+        self.read_bytes: Counter[str] = Counter()
+
+    async def get(self, ref: ObjectRef, **more: Any) -> Body:
+        body = await super().get(ref, **more)
+        self.refs.append(ref)
+        self.read_bytes[ref.bucket] += len(body.data)
+        return body
+
+
+def test_the_bytes_of_a_replica_are_those_of_the_version_that_was_looked_at() -> None:
+    store = Read()
+    store.create_bucket("docs", versioned=True)
+    ref = store.put_now("docs", "k", CONTENT, **KMS)
+    proof = replica(store, ref, CONTENT)
+    store.refs.clear()
+    (verdict,) = asyncio.run(copies(store).compare([pair_of(store, ref, proof)]))
+    assert verdict.same is True
+    assert set(store.refs) == {ref, ObjectRef(proof.bucket, proof.key, proof.version_id)}
+    assert proof.version_id
+
+
+def test_a_large_member_is_read_once_beside_the_small_ones() -> None:
+    store = Read()
+    store.create_bucket("docs", versioned=True)
+    content = Random(1).randbytes(9 << 20)
+    refs = [store.put_now("docs", "l", content, **KMS), store.put_now("docs", "s", CONTENT, **KMS)]
+    proofs = packed(store, refs)
+    store.read_bytes.clear()
+    pairs = [pair_of(store, ref, proof) for ref, proof in zip(refs, proofs, strict=True)]
+    assert [each.same for each in asyncio.run(copies(store).compare(pairs))] == [True, True]
+    both_bytes = len(content) + len(CONTENT)
+    assert store.read_bytes["docs"] == both_bytes
+    assert both_bytes <= store.read_bytes["cold"] < both_bytes + (1 << 20)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectInfo, ObjectRef
+from jobs.core.model import Attributes, Checksum, Location, ObjectInfo, ObjectRef
 from jobs.errors import Conflict, Denied, PreconditionFailed
-from jobs.s3.store import ABSENT, UNGUARDED
+from jobs.s3.store import ABSENT, UNGUARDED, PartDone, Written
 from jobs.s3.uploads import ObjectUpload, upload_file
 from tests.doubles.memory_store import MemoryStore
 
@@ -85,3 +86,31 @@ def test_an_upload_whose_object_nobody_may_look_at_is_finished() -> None:
         assert len((await store.get(ObjectRef("b", "k"))).data) == PART + 1
 
     asyncio.run(scene())
+
+
+def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() -> None:
+    """The sums were computed by CRC64NVME's published parameters, apart from our code."""
+    sent: list[tuple[str, Checksum | None]] = []
+
+    class Watching(MemoryStore):
+        async def put_part(self, *place: Any, checksum: Checksum | None = None) -> PartDone:
+            sent.append((f"part {place[3]}", checksum))
+            return await super().put_part(*place, checksum=checksum)
+
+        async def complete_multipart(self, *place: Any, checksum: Checksum | None = None, **more: Any) -> Written:
+            sent.append(("whole", checksum))
+            return await super().complete_multipart(*place, checksum=checksum, **more)
+
+    async def scene() -> None:
+        store = Watching()
+        store.create_bucket("b")
+        upload = ObjectUpload(store, "b", "k", Attributes(), PART, parts_in_flight=1)
+        await upload.write(bytes(PART) + b"123456789")
+        await upload.finish()
+
+    asyncio.run(scene())
+    assert sent == [
+        ("part 1", Checksum("CRC64NVME", "vqf3hRLTlJw=")),
+        ("part 2", Checksum("CRC64NVME", "rosUhgp5mIg=")),
+        ("whole", Checksum("CRC64NVME", "2Cx3jK5cd8E=")),
+    ]
