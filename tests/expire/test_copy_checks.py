@@ -284,3 +284,31 @@ def test_a_large_member_is_read_once_beside_the_small_ones() -> None:
     both_bytes = len(content) + len(CONTENT)
     assert store.read_bytes["docs"] == both_bytes
     assert both_bytes <= store.read_bytes["cold"] < both_bytes + (1 << 20)
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_an_original_that_was_overwritten_meanwhile_is_not_the_one_that_was_looked_at(size_bytes: int) -> None:
+    """What is there now equals the member. It is not the object that the proof and HEAD are about."""
+    store = shop(versioned=False, default_checksum=None)
+    ref = store.put_now("docs", "k", _padded(CONTENT, size_bytes), **KMS)
+    other = store.put_now("docs", "other", _padded(OTHER, size_bytes), **KMS)
+    (proof,) = packed(store, [other])
+    pair = pair_of(store, ref, proof)
+    store.put_now("docs", "k", _padded(OTHER, size_bytes), **KMS)
+    (verdict,) = asyncio.run(copies(store).compare([pair]))
+    assert (verdict.same, "cannot be read" in verdict.reason) == (None, True), verdict
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_a_member_of_another_size_is_no_copy_and_nothing_is_read_for_it(size_bytes: int) -> None:
+    store = Read()
+    store.create_bucket("docs", versioned=True)
+    ref = store.put_now("docs", "k", Random(1).randbytes(size_bytes), **KMS)
+    other = store.put_now("docs", "other", Random(1).randbytes(size_bytes + 1), **KMS)
+    (proof,) = packed(store, [other])
+    pair = pair_of(store, ref, proof)
+    store.read_bytes.clear()
+    (verdict,) = asyncio.run(copies(store).compare([pair]))
+    assert (verdict.same, "not the original's" in verdict.reason) == (False, True), verdict
+    assert store.read_bytes["docs"] == 0
+    assert store.read_bytes["cold"] < 1 << 20
