@@ -215,7 +215,7 @@ def test_what_would_be_deleted_is_on_a_yellow_ground(browser: Browser, tmp_path:
 
 def test_on_a_phone_the_size_and_proof_of_a_deletion_are_below_its_key(browser: Browser, tmp_path: Path):
     with visit(browser, tmp_path, pages()["expire"], PHONE) as seen:
-        row = seen.page.get_by_role("region", name="What would be deleted").locator("tbody tr").first
+        row = seen.page.get_by_role("region", name="What would be deleted").locator(".deletions tbody tr").first
         key, size, proof = (cell.bounding_box() for cell in row.locator("> *").all())
         assert key
         assert size
