@@ -321,14 +321,15 @@ def store_error(operation: str, target: str, code: str, message: str, status: in
 
 
 _IMPERATIVES = (
-    "add", "allow", "ask", "check", "choose", "compare", "continue", "copy", "correct", "create", "did you mean", "end",
-    "find", "finish", "follow", "free", "give", "go on", "install", "leave", "let", "list", "look", "lower", "make",
-    "name", "permit", "plan again", "please", "put", "raise", "read", "rebuild", "remove", "renew", "replace", "report",
-    "restore", "run it", "run the", "say", "sealift", "see", "set", "shorten", "start", "take", "try", "use",
-    "verify again", "wait", "write", "`sealift",
+    "`sealift", "add", "allow", "ask", "check", "choose", "compare", "continue", "copy", "correct", "create",
+    "did you mean", "enable", "end", "expected", "fewer", "filter", "find", "finish", "follow", "free", "give",
+    "go on", "have", "if that is meant", "install", "leave", "let", "list", "look", "lower", "make", "map", "move",
+    "name", "permit", "plan again", "please", "put", "raise", "read", "rebuild", "remove", "renew", "repair",
+    "replace", "report", "restore", "run it", "run the", "say", "sealift", "see", "set", "shorten", "start", "take",
+    "to run", "try", "update", "use", "verify", "wait", "what repairs", "write",
 )  # fmt: skip
 _ADVICE = re.compile(
-    rf"[:;] +(?={'|'.join(_IMPERATIVES)}\b)|\. (?={'|'.join(each.capitalize() for each in _IMPERATIVES)}\b)"
+    rf"[:;] +(?={'|'.join(_IMPERATIVES)}\b)|[.?] (?={'|'.join(each.capitalize() for each in _IMPERATIVES)}\b)"
 )
 """Where the part of a message begins that says what to do."""
 

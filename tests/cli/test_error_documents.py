@@ -89,7 +89,7 @@ def test_a_defect_has_one_code_whatever_python_calls_it(
 
 
 def test_ctrl_c_has_an_advice(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.cli._ignore_interrupts", lambda: None)  # this process has other tests to do
+    monkeypatch.setattr("jobs.interrupts.ignore", lambda: None)  # this process has other tests to do
     found, _, code = document(capsys, monkeypatch, KeyboardInterrupt())
     assert (found["code"], found["message"], code) == ("Interrupted", "interrupted", 75)
     assert found["advice"] == "start the same command again"
@@ -102,6 +102,12 @@ def test_ctrl_c_has_an_advice(capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("--pair x: nobody has it; did you mean y? the pairs are y", "did you mean y? the pairs are y"),
         ("no rows (left out: 3 by x). Check prefix, or say --allow-empty", "Check prefix, or say --allow-empty"),
         ("run x is a plan that nobody started: start it with  sealift apply x", "start it with  sealift apply x"),
+        ("restore what? Give --key or --prefix", "Give --key or --prefix"),
+        ("SEALIFT_LOG=x: expected json or none", "expected json or none"),
+        (
+            "run x only compared. Repair what it found with sealift reconcile",
+            "Repair what it found with sealift reconcile",
+        ),
         ("cannot write /a: Permission denied", UsageError.advice),
         ("the file a: run of b: it is odd", UsageError.advice),
     ],
