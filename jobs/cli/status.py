@@ -331,11 +331,17 @@ def _head(document: Mapping[str, Any]) -> str:
     return WELL if is_well else "Nothing wrong was found"
 
 
+def _night_text(pair: Mapping[str, Any]) -> str:
+    if pair["night"] is None:
+        return "none has ended yet"
+    return f"{pair['night']}: {head_of(pair['verdict'])} (ended {human_time(pair['finished_at'])})"
+
+
 def _oldest_text(oldest: Mapping[str, Any]) -> str:
     if oldest["not_known"]:
         return f"not known: {oldest['not_known']}"
     if oldest["key"] is None:
-        return f"none from before {human_time(oldest['until'])}"
+        return f"none: all that was written before {human_time(oldest['until'])} is proven"
     return f"{shown(oldest['key'])} of {human_time(oldest['written_at'])} ({oldest['why']})"
 
 
@@ -363,7 +369,7 @@ def status_text(document: Mapping[str, Any]) -> str:
         lines += [
             "",
             f"pair {each['pair']}",
-            f"  last night       {each['night'] or '–'}  {each['verdict'] or ''}".rstrip(),
+            f"  last night       {_night_text(each)}",
             f"  oldest unproven  {_oldest_text(each['oldest_unproven'])}",
             f"  backlog          {_backlog_text(each['backlog'])}",
         ]
@@ -398,6 +404,6 @@ def _queue_lines(document: Mapping[str, Any]) -> Iterator[str]:
     elif events["waiting"] is not None:
         dead = document["dead_letters"]["waiting"]
         yield (
-            f"events  {events['waiting']:,} wait and {events['in_flight']:,} are being handled in {events['queue']}, "
+            f"events  {events['waiting']:,} waiting and {events['in_flight']:,} being handled in {events['queue']}, "
             f"{plural(dead, 'dead letter')}"
         )
