@@ -9,9 +9,8 @@ import click
 
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, option, policy_option, takes
-from jobs.cli.policy_and_ledger import read_policy
+from jobs.cli.policy_and_ledger import no_such_pair, read_policy
 from jobs.config import Settings
-from jobs.errors import UsageError
 from jobs.policy.model import Pair, Policy
 
 if TYPE_CHECKING:
@@ -67,8 +66,7 @@ def _pair(policy: Policy, name: str | None) -> Pair | None:
         return None
     pair = policy.pair(name)
     if pair is None:
-        names = ", ".join(each.name for each in policy.pairs)
-        raise UsageError(f"--pair {name!r}: the policy has no such pair, only {names}")
+        raise no_such_pair(policy, name)
     return pair
 
 

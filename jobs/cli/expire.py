@@ -233,6 +233,11 @@ def expire(options: ExpireCommand) -> int:
     """
     if sum(each is not None for each in (options.run_id, options.manifest, options.undo)) != 1:
         raise UsageError("nothing to expire: give --run RUN or --manifest URI (or --undo RUN), one of them")
+    if options.manifest is not None and (scheme := options.manifest.partition(":")[0]) in ("run", "proven"):
+        raise UsageError(
+            f"--manifest {options.manifest}: name the run whose proven rows may go with --run "
+            f"{options.manifest.removeprefix(f'{scheme}:')}"
+        )
     settings = Settings.from_environment()
     is_own: Callable[[str], bool] | None = None
     if options.pair is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from jobs import interrupts
@@ -49,10 +50,17 @@ def choose_pair(name: str, policy_file: str | None, ledger: str | None, settings
     policy = read_policy(policy_file)
     pair = policy.pair(name)
     if pair is None:
-        names = ", ".join(each.name for each in policy.pairs)
-        raise UsageError(f"--pair {name!r}: the policy has no such pair, only {names}")
+        raise no_such_pair(policy, name)
     place = ledger_location(ledger or settings.ledger or policy.ledger.uri, settings)
     return ChosenPair(policy, pair, scope(policy, pair), place)
+
+
+def no_such_pair(policy: Policy, name: str) -> UsageError:
+    """The error for a name that no pair of the policy has."""
+    names = [str(each.name) for each in policy.pairs]
+    alike = get_close_matches(name, names, 1)
+    meant = f"; did you mean {alike[0]}?" if alike else ""
+    return UsageError(f"--pair {name!r}: the policy has no such pair, only {', '.join(names)}{meant}")
 
 
 def read_policy(file: str | None) -> Policy:

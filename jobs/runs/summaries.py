@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from jobs.core.run import RunSpec
@@ -39,7 +40,8 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
     if text in meant:
         return text
     if not meant:
-        raise LedgerError(f"the ledger {ledger.location} has no run {text}: see `sealift runs list`")
+        latest = f"did you mean {LATEST}? " if get_close_matches(text, [LATEST]) else ""
+        raise LedgerError(f"the ledger {ledger.location} has no run {text}: {latest}see `sealift runs list`")
     if len(meant) > 1:
         names = ", ".join(meant[:SHOWN_IDS]) + (", …" if len(meant) > SHOWN_IDS else "")
         raise UsageError(f"{text} may be each of {len(meant)} runs, {names}: write more of the id")

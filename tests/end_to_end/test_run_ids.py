@@ -104,3 +104,20 @@ def test_what_deletes_or_puts_back_wants_the_whole_id(world: World, option: str)
     refused = world.sealift("expire", option, "latest", *places, "--max-share", "100%", "--yes-delete")
     assert (refused.code, f"write the whole id, {option} {run_id}" in refused.stderr) == (2, True), refused.stderr
     assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.source)["Contents"]] == ["docs/a"]
+
+
+def test_a_name_that_is_nearly_right_is_answered_with_the_right_one(world: World, tmp_path: Path) -> None:
+    nearly = world.sealift("runs", "show", "lates")
+    assert (nearly.code, "did you mean latest?" in nearly.stderr) == (10, True), nearly.stderr
+    other = world.sealift("runs", "show", "nonsense")
+    assert (other.code, "did you mean" in other.stderr) == (10, False), other.stderr
+    policy = write_policy(world, tmp_path)
+    for command in (["nightly"], ["backfill"], ["doctor"]):
+        pair = world.sealift(*command, "--pair", "dosc", "--policy", policy)
+        assert (pair.code, "only docs, logs; did you mean docs?" in pair.stderr) == (2, True), pair.stderr
+
+
+@pytest.mark.parametrize("scheme", ["run", "proven"])
+def test_a_manifest_of_expire_names_no_run_and_says_which_option_does(world: World, scheme: str) -> None:
+    refused = world.sealift("expire", "--manifest", f"{scheme}:latest")
+    assert (refused.code, "may go with --run latest" in refused.stderr) == (2, True), refused.stderr
