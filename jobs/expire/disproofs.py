@@ -34,8 +34,8 @@ from typing import TYPE_CHECKING
 
 from jobs.core.model import NULL_VERSION
 from jobs.core.run import RunSpec
-from jobs.expire.findings import FINDINGS, Findings
-from jobs.expire.found_runs import Seen, find_runs
+from jobs.expire.findings import FINDINGS, Findings, one_spelling
+from jobs.expire.found_runs import FoundRun, Seen, find_runs
 from jobs.expire.places import verify_command
 from jobs.ledger.ledger import Ledger
 from jobs.tables.duck import quoted
@@ -44,7 +44,8 @@ if TYPE_CHECKING:
     import duckdb
 
 DAY_SECONDS = 86_400.0
-"""A finding that is so much older than all proofs is not read. No clock of a worker is so wrong."""
+"""A finding that is so much older than all proofs is not read. A worker writes what it has proven
+within seconds."""
 
 
 async def object_to_disproved(
@@ -60,17 +61,23 @@ async def object_to_disproved(
     if not buckets:
         return {}
     folder.mkdir()
-    (oldest,) = connection.execute(f"SELECT min(proven_at) {replicas}").fetchone() or (0.0,)
     found = await find_runs(ledger, bucket, buckets)
     runs = [each for each in found if each.is_concerned]
     connection.execute(f"CREATE TABLE findings ({FINDINGS})")
     findings = Findings(ledger, connection, folder)
-    await findings.add_disproofs(runs, oldest - DAY_SECONDS)
+    await findings.add_disproofs(runs, _first_proof(found, proving) - DAY_SECONDS)
     (first,) = connection.execute("SELECT min(latest) FROM findings").fetchone() or (None,)
     if first is not None:
         await findings.add_proofs(runs, first, lambda: not _find_voided(connection))
         await asyncio.to_thread(void_proofs, connection, {each.run_id: verify_command(each) for each in proving})
     return {each.run_id: each.seen for each in found}
+
+
+def _first_proof(found: Sequence[FoundRun], proving: Sequence[RunSpec]) -> float:
+    """Return when S3 received the first proof. The clocks of workers say nothing."""
+    run_ids = {spec.run_id for spec in proving}
+    first = [min((at for _, at in run.checkpoints), default=float("-inf")) for run in found if run.run_id in run_ids]
+    return min(first, default=float("-inf"))
 
 
 def void_proofs(connection: duckdb.DuckDBPyConnection, commands: Mapping[str, str]) -> None:
@@ -97,8 +104,10 @@ def _find_voided(connection: duckdb.DuckDBPyConnection) -> int:
 
     Returns how many.
     """
-    place = """key = {0}.key AND {1}.copy_key = {0}.copy_key
-        AND coalesce({0}.copy_bucket = {1}.copy_bucket, true)"""
+
+    def same_place(finding: str) -> str:
+        keys = (f"{one_spelling(f'proven.{key}')} = {one_spelling(f'{finding}.{key}')}" for key in ("key", "copy_key"))
+        return f"{' AND '.join(keys)} AND coalesce({finding}.copy_bucket = proven.copy_bucket, true)"
 
     def own(column: str) -> str:
         return f"nullif(nullif({column}, ''), {quoted(NULL_VERSION)})"
@@ -108,7 +117,7 @@ def _find_voided(connection: duckdb.DuckDBPyConnection) -> int:
         return f"{own(f'{one}.{column}')} IS NOT NULL AND {own(f'{other}.{column}')} IS NOT NULL"
 
     may_be = f"""
-        proven.{place.format("bad", "proven")}
+        {same_place("bad")}
         AND (coalesce(bad.etag = proven.etag, true)
             OR {both("version_id", "bad", "proven")} AND bad.version_id = proven.version_id
             OR bad.by_bytes AND CASE WHEN {both("copy_version_id", "bad", "proven")}
@@ -116,7 +125,7 @@ def _find_voided(connection: duckdb.DuckDBPyConnection) -> int:
                 ELSE coalesce(bad.copy_etag = proven.copy_etag, false) END)
         AND (NOT ({both("copy_version_id", "bad", "proven")}) OR bad.copy_version_id = proven.copy_version_id)"""
     is_same = f"""
-        proven.{place.format("good", "proven")}
+        {same_place("good")}
         AND CASE WHEN {both("version_id", "good", "proven")} THEN good.version_id = proven.version_id
             ELSE coalesce(good.etag = proven.etag, false) END
         AND CASE WHEN {both("copy_version_id", "good", "proven")} THEN good.copy_version_id = proven.copy_version_id

@@ -5,7 +5,9 @@ the real one comes. Nothing that is added can hide a finding here. All checkpoin
 the report says, and whichever outcome of a row the fold would choose. The name of a checkpoint says
 how many of its rows ended badly, so a listing shows which files have findings.
 
-A swapped run had its source where the copies are. What it found of a pair is about the same pair.
+A swapped run had its source where the copies are. What it found of a pair is about the same pair. A
+damaged source is damaged whatever the run compared it with. Some servers take `x//k` for `x/k`, so
+keys that differ in that alone count as one.
 """
 
 from __future__ import annotations
@@ -109,7 +111,7 @@ class Findings:
 
     async def _add_outcomes(self, spec: RunSpec, run: FoundRun, since: float) -> str:
         """Add the disproofs among a run's outcomes. Returns what it has lost, else an empty text."""
-        statuses = DISPROOFS[spec.job]
+        statuses = run.disproofs
         bad = [(each, written_at) for each, written_at in run.checkpoints if each.bad_rows]
         files = [each for each, written_at in bad if written_at >= since]
         older = sum(each.bad_rows for each, written_at in bad if written_at < since)
@@ -120,6 +122,8 @@ class Findings:
             (found,) = self.connection.execute(sql).fetchone() or (0,)
             for is_swapped in run.is_swapped:
                 await self._insert(spec, rows, statuses, is_swapped=is_swapped)
+            for is_copy in run.reads_copies:
+                await self._insert_damaged(spec, rows, is_copy=is_copy)
         counted = _counted(run.report, statuses)
         if found + older >= counted:
             return ""
@@ -168,6 +172,30 @@ class Findings:
             spec,
             is_swapped=is_swapped,
             among=among,
+        )
+
+    async def _insert_damaged(self, spec: RunSpec, rows: str, *, is_copy: bool) -> None:
+        """Add the sources that were found damaged: as originals, or as copies."""
+        of_row, of_pair = ("copy_", "") if is_copy else ("", "copy_")
+        source = spec.source.location.bucket
+        is_it = f"copy_bucket = {quoted(source)}" if is_copy and not is_second_name(source) else "true"
+        await asyncio.to_thread(
+            self.connection.execute,
+            f"""
+            INSERT INTO findings BY NAME
+            SELECT * EXCLUDE (spelled) FROM (
+                SELECT {quoted(spec.run_id)} AS run_id, "row", true AS is_disproof, true AS by_bytes,
+                       least(epoch(finished_at), written_at) AS earliest,
+                       greatest(epoch(finished_at), written_at) AS latest,
+                       {_objection_sql(spec, is_swapped=is_copy)} AS objection,
+                       key AS {of_row}key, version_id AS {of_row}version_id, etag AS {of_row}etag
+                FROM {rows} WHERE status = {quoted(Status.DAMAGED.value)}
+            ) AS damaged
+            JOIN (
+                SELECT DISTINCT copy_bucket, {of_pair}key, {one_spelling(f"{of_row}key")} AS spelled
+                FROM proven WHERE NOT in_archive AND {is_it}
+            ) AS pairs ON {one_spelling(f"damaged.{of_row}key")} = spelled
+            """,
         )
 
     async def _add_differences(self, spec: RunSpec, run: FoundRun, since: float) -> str:
@@ -225,7 +253,8 @@ class Findings:
             f"""
             INSERT INTO findings BY NAME
             FROM (SELECT * EXCLUDE ({renamed}), {", ".join(names)}, {bucket} AS copy_bucket FROM ({sql})) AS pairs
-            SEMI JOIN {among} AS named ON named.key = pairs.key AND named.copy_key = pairs.copy_key
+            SEMI JOIN {among} AS named ON {one_spelling("named.key")} = {one_spelling("pairs.key")}
+                AND {one_spelling("named.copy_key")} = {one_spelling("pairs.copy_key")}
                 AND coalesce(named.copy_bucket = pairs.copy_bucket, true)
             """,
         )
@@ -245,6 +274,12 @@ class Findings:
             SELECT {values}, * FROM (SELECT DISTINCT key, copy_bucket, copy_key FROM proven WHERE NOT in_archive)
             """,
         )
+
+
+def one_spelling(key: str) -> str:
+    """SQL for a key as servers have it that drop empty parts of it."""
+    has_empty_part = f"contains({key}, '//') OR starts_with({key}, '/')"
+    return f"CASE WHEN {has_empty_part} THEN ltrim(regexp_replace({key}, '/+', '/', 'g'), '/') ELSE {key} END"
 
 
 def _counted(report: Mapping[str, Any] | None, statuses: frozenset[Status]) -> int:

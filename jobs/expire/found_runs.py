@@ -1,7 +1,8 @@
 """Runs that may have found something of copies: which they are, and what they have written.
 
-A run may have compared the two places in either direction, under any spelling of their prefixes.
-The name of an access point says nothing of its bucket, so it may be any.
+A run may have compared the two places in either direction, under any spelling of their prefixes. If
+its source is one of them, it may have found that one damaged, whatever its destination is. The name
+of an access point says nothing of its bucket, so it may be any.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ READS = 32
 OUTCOMES = "outcomes/"
 DISPROOFS = {
     "verify": frozenset({Status.MISMATCHED, Status.MISSING, Status.DAMAGED}),
-    "replicate": frozenset({Status.MISMATCHED}),
+    "replicate": frozenset({Status.MISMATCHED, Status.DAMAGED}),
 }
 """Job → the outcomes that say that a copy is wrong or missing, or that its original is damaged, so
 that nothing shows whether the copy is right. What a replicate run misses is the original."""
@@ -48,8 +49,8 @@ class FoundRun:
 
     `files`: the names of all its files, each with the time when S3 received it. `checkpoints`: the
     same of its outcomes. `report`: None while it has not ended. `is_swapped`: in which directions
-    it may have compared, with True where its source was in the copies' place. `problem`: why nobody
-    can know what it found.
+    it may have compared, with True where its source was in the copies' place. `reads_copies`: what
+    its source may have been: originals, copies. `problem`: why nobody can know what it found.
     """
 
     run_id: str
@@ -58,17 +59,24 @@ class FoundRun:
     checkpoints: Sequence[tuple[Checkpoint, float]] = ()
     report: Mapping[str, Any] | None = None
     is_swapped: Sequence[bool] = ()
+    reads_copies: Sequence[bool] = ()
     problem: str = ""
 
     @property
     def is_concerned(self) -> bool:
         """True if it may say something."""
-        return bool(self.problem or self.is_swapped)
+        return bool(self.problem or self.reads_copies or self.is_swapped)
+
+    @property
+    def disproofs(self) -> frozenset[Status]:
+        """Its outcomes that say something."""
+        statuses = DISPROOFS[self.spec.job] if self.spec else frozenset()
+        return statuses if self.is_swapped else statuses & {Status.DAMAGED}
 
     @property
     def is_final(self) -> bool:
         """True if it says nothing more."""
-        return not self.problem and (self.report is not None or not self.is_swapped)
+        return not self.problem and (self.report is not None or not self.is_concerned)
 
     @property
     def newest(self) -> float:
@@ -111,8 +119,8 @@ async def find_runs(
             if isinstance(error.__cause__, NotFound):  # it was never planned
                 return None
             return FoundRun(run_id, files=await _list(ledger, run_id), problem=str(error))
-        directions = _directions(spec, bucket, copy_buckets)
-        if not directions:
+        directions, reads = _directions(spec, bucket, copy_buckets)
+        if not directions and not reads:
             return FoundRun(run_id, spec)
         report: Mapping[str, Any] | None = None
         checkpoints: list[tuple[Checkpoint, float]] = []
@@ -131,7 +139,7 @@ async def find_runs(
                     checkpoints.append((ledger.parse_checkpoint(run_id, name[len(OUTCOMES) :]), written_at))
         except ALTERED as error:
             problem = str(error)
-        return FoundRun(run_id, spec, files, checkpoints, report, directions, problem)
+        return FoundRun(run_id, spec, files, checkpoints, report, directions, reads, problem)
 
     run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in _JOBS and run_id not in known]
     return [each for each in await gather_bounded(look, run_ids, READS) if each is not None]
@@ -142,14 +150,17 @@ async def _list(ledger: Ledger, run_id: str) -> dict[str, float]:
     return {entry.key[len(folder.key) :]: entry.last_modified async for entry in list_files(ledger.store, folder)}
 
 
-def _directions(spec: RunSpec, bucket: str, copy_buckets: AbstractSet[str]) -> list[bool]:
+def _directions(spec: RunSpec, bucket: str, copy_buckets: AbstractSet[str]) -> tuple[list[bool], list[bool]]:
+    """Return `is_swapped` and `reads_copies` of a run."""
     source, destination = spec.source.location, spec.destination.location
     if source == destination:  # it only read archives
-        return []
+        return [], []
 
     def may_be(name: str, buckets: Iterable[str]) -> bool:
         return name in buckets or is_second_name(name)
 
-    is_straight = may_be(source.bucket, {bucket}) and may_be(destination.bucket, copy_buckets)
-    is_swapped = may_be(source.bucket, copy_buckets) and may_be(destination.bucket, {bucket})
-    return [*([False] if is_straight else []), *([True] if is_swapped else [])]
+    reads_copies = [
+        is_copy for is_copy, buckets in ((False, {bucket}), (True, copy_buckets)) if may_be(source.bucket, buckets)
+    ]
+    others = {False: copy_buckets, True: {bucket}}
+    return [is_copy for is_copy in reads_copies if may_be(destination.bucket, others[is_copy])], reads_copies

@@ -24,8 +24,8 @@ from jobs.expire.rules import Proof
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.runs.leases import elapsed_seconds
 
-LOOK_SECONDS = 5.0
-"""A look at the ledger that began longer ago is made again."""
+LOOK_SECONDS = 15.0
+"""A look at the ledger that began longer ago is made again. Workers write as often."""
 
 
 class ProvenCopy(NamedTuple):

@@ -208,6 +208,9 @@ VOID = [
     ("no version had these bytes", COPIED, [NO_VERSION, VERIFIED]),
     ("the proof is of the same second", DEEP._replace(second=20), [BY_BYTES]),
     ("the worker's clock was fast", COPIED._replace(said=60), [BY_BYTES]),
+    ("the proving worker's clock was three days fast", VERIFIED._replace(said=260_000), [
+        BY_BYTES._replace(second=100_000)
+    ]),
     ("the disproving worker's clock was slow", COPIED, [BY_BYTES._replace(said=1)]),
     ("the versions of both sides are named", COPIED._replace(version_id="v", copy_version_id="c"), [
         BY_BYTES._replace(version_id="v", copy_version_id="c")
@@ -245,6 +248,24 @@ VOID = [
     ]),
     ("what is the same from the other side is no answer", COPIED, [
         BY_BYTES, DEEP._replace(sides=SWAPPED.sides, key="out/k")
+    ]),
+    ("a copy of the copy could not be made, since its source is damaged", COPIED, [
+        SWAPPED._replace(status=Status.DAMAGED, job="replicate", sides=(SIDES[1], Side(Location("third"))))
+    ]),
+    ("nor verified", COPIED._replace(copy_version_id="c"), [
+        SWAPPED._replace(
+            status=Status.DAMAGED, version_id="c", copy_etag=None, sides=(SIDES[1], Side(Location("third")))
+        )
+    ]),
+    ("the original is damaged, as the source of another copy", COPIED, [
+        DAMAGED._replace(sides=(SIDES[0], Side(Location("third"))))
+    ]),
+    ("a replicate run found the original damaged", COPIED, [DAMAGED._replace(job="replicate")]),
+    ("some servers take two slashes for one", COPIED._replace(sides=(Side(Location("docs", "in")), SIDES[1])), [
+        BY_BYTES
+    ]),
+    ("in the name of the original, too", COPIED._replace(key="in//k"), [
+        BY_BYTES._replace(key="in/k", sides=(Side(Location("docs", "in/")), Side(Location("copies", "out/"))))
     ]),
     ("an access point may lead to the copies", COPIED, [
         BY_BYTES._replace(sides=(SIDES[0], Side(Location("point-0a1b-s3alias", "out/"))))
@@ -285,6 +306,13 @@ LEFT = [
     ("it is about another original of the copies", COPIED, [
         SWAPPED._replace(sides=(SIDES[1], Side(Location("docs", "else/"))))
     ]),
+    ("a copy of the copy is wrong", COPIED, [SWAPPED._replace(sides=(SIDES[1], Side(Location("third"))))]),
+    ("another version of the copy is damaged", COPIED._replace(copy_version_id="c"), [
+        SWAPPED._replace(status=Status.DAMAGED, version_id="d", sides=(SIDES[1], Side(Location("third"))))
+    ]),
+    ("another original is damaged", COPIED, [
+        DAMAGED._replace(key="in/other", sides=(SIDES[0], Side(Location("third"))))
+    ]),
     ("it is of another access point's key", COPIED, [
         BY_BYTES._replace(sides=(SIDES[0], Side(Location("point-0a1b-s3alias", "else/"))))
     ]),
@@ -294,7 +322,9 @@ LEFT = [
 
 @pytest.mark.parametrize(("why", "proving", "others"), VOID, ids=[each[0] for each in VOID])
 def test_what_voids_a_proof(tmp_path: Path, why: str, proving: Run, others: list[Run]) -> None:
-    assert objection(tmp_path, proving, *others), why
+    found = objection(tmp_path, proving, *others)
+    assert found, why
+    assert "nobody can read that" not in found
 
 
 @pytest.mark.parametrize(("why", "proving", "others"), LEFT, ids=[each[0] for each in LEFT])

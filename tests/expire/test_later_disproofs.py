@@ -157,7 +157,7 @@ def test_a_finding_between_two_groups_keeps_the_originals_of_the_second(monkeypa
     assert [each.status for each in work(expire, rows[1:])] == [Status.KEPT]
 
 
-def test_the_ledger_is_listed_once_for_all_groups_of_five_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_ledger_is_listed_once_for_all_groups_of_some_seconds(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.expire.later_disproofs.elapsed_seconds", lambda: 0.0)
     store = shop()
     rows = [_planned(store, str(number), number) for number in range(3)]
