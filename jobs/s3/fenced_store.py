@@ -14,9 +14,20 @@ from jobs.s3.http.part_files import PartFile
 from jobs.s3.store import Body, Store
 
 _READS = frozenset(
-    {"head", "get", "get_tags", "list_objects", "list_parts", "list_versions", "is_versioned", "region_of"}
+    {
+        "head",
+        "get",
+        "get_annotation",
+        "get_tags",
+        "list_annotations",
+        "list_objects",
+        "list_parts",
+        "list_versions",
+        "is_versioned",
+        "region_of",
+    }
 )
-_NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions"})
+_NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions", "keeps_annotations"})
 _CLEANUPS = frozenset({"abort_multipart", "close"})
 _UNFENCED = _READS | _CLEANUPS | _NO_REQUESTS
 _DELETES = frozenset({"delete", "delete_versions"})

@@ -14,6 +14,7 @@ from typing import NamedTuple
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, StoreError, Unavailable
 from jobs.s3 import wire
+from jobs.s3.checksums import ALGORITHMS, full_object
 from jobs.s3.http.answers import Response, two_different
 from jobs.s3.store import Body
 
@@ -105,6 +106,28 @@ def _check_version(operation: str, ref: ObjectRef, answer: Response) -> None:
     if version_id != ref.version_id and ref.version_id is not None and (version_id or "null") != ref.version_id:
         sent = f"version {version_id}" if version_id else "no version id"
         raise _malformed(operation, ref, answer, f"asked for version {ref.version_id}, the server sent {sent}")
+
+
+def received_annotation(ref: ObjectRef, answer: Response) -> bytes:
+    """What a GET of an annotation brought.
+
+    Raises Unavailable for the annotation of another version, or one that does not have the
+    checksum that S3 keeps of it.
+    """
+    version_id = answer.headers.get("x-amz-object-version-id")
+    if ref.version_id is not None and version_id not in (None, ref.version_id):
+        message = f"asked for version {ref.version_id}, the server sent that of {version_id}"
+        raise _of_annotation(ref, answer, message)
+    for checksum in wire.header_checksums(answer.headers):
+        if checksum.is_composite or checksum.algorithm not in ALGORITHMS:
+            continue
+        if full_object(checksum.algorithm, answer.body).value != checksum.value:
+            raise _of_annotation(ref, answer, f"the bytes do not have the {checksum.algorithm} of the answer")
+    return answer.body
+
+
+def _of_annotation(ref: ObjectRef, answer: Response, message: str) -> StoreError:
+    return _malformed("GetObjectAnnotation", ref, answer, message)
 
 
 def check_copied_version(operation: str, source: ObjectRef, place: ObjectRef, answer: Response) -> None:

@@ -15,8 +15,21 @@ from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.http.part_files import Content
 from jobs.s3.http.transport import Transport
 from jobs.s3.list_pages import check_advance, check_parts_advance, parse_page, parse_parts
-from jobs.s3.read_checks import Asked, check_copied_version, described, received
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, PartPage, Restoring, Written
+from jobs.s3.read_checks import Asked, check_copied_version, described, received, received_annotation
+from jobs.s3.store import (
+    ANNOTATION_BYTES,
+    AnnotationPage,
+    Body,
+    CopySettings,
+    Deleted,
+    Guard,
+    Marker,
+    Page,
+    PartDone,
+    PartPage,
+    Restoring,
+    Written,
+)
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 
@@ -38,6 +51,11 @@ class RestStore:
 
         See `jobs.s3.conditional_writes`.
         """
+        return self.transport.endpoint.is_aws
+
+    @property
+    def keeps_annotations(self) -> bool:
+        """Whether annotations are known to be kept: at AWS's own endpoints."""
         return self.transport.endpoint.is_aws
 
     def region_of(self, bucket: str) -> str | None:
@@ -102,6 +120,40 @@ class RestStore:
             return wire.parse_tags(answer.body)
         except wire.Malformed as error:
             raise _malformed("GetObjectTagging", ref, answer, error) from error
+
+    async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+        """ListObjectAnnotations."""
+        operation = "ListObjectAnnotations"
+        more = wire.query(versionId=ref.version_id, continuation_token=token)
+        answer = await self.transport.send(operation, "GET", ref, query="&".join(filter(None, ("annotation", more))))
+        try:
+            return wire.parse_annotations(answer.body)
+        except wire.Malformed as error:
+            raise _malformed(operation, ref, answer, error) from error
+
+    async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
+        """GetObjectAnnotation."""
+        query = f"annotation&{wire.query(annotationName=name, versionId=ref.version_id)}"
+        answer = await self.transport.send(
+            "GetObjectAnnotation",
+            "GET",
+            ref,
+            query=query,
+            headers=[_WITH_CHECKSUMS],
+            answer_bytes=ANNOTATION_BYTES,
+        )
+        return received_annotation(ref, answer)
+
+    async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
+        """PutObjectAnnotation."""
+        operation = "PutObjectAnnotation"
+        query = f"annotation&{wire.query(annotationName=name, versionId=ref.version_id)}"
+        headers = [("x-amz-object-if-match", f'"{object_etag}"'), *wire.body_headers(text, None)]
+        answer = await self.transport.send(operation, "PUT", ref, query=query, headers=headers, body=text)
+        try:
+            wire.check_annotated(answer.body)
+        except wire.Malformed as error:
+            raise _malformed(operation, ref, answer, error) from error
 
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None

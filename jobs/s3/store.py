@@ -30,6 +30,9 @@ class Guard(NamedTuple):
 ABSENT = Guard(absent=True)
 UNGUARDED = Guard()
 
+ANNOTATION_BYTES = 1024 * 1024
+"""The size of the largest annotation:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"""
 DELETED_AT_ONCE = 1000
 """What one DeleteObjects takes:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
@@ -39,14 +42,16 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 class CopySettings:
     """What a server-side copy sets. None keeps S3's default for a copy.
 
-    CopyObject carries content headers, user metadata and tags by itself. Storage class,
-    encryption and Object Lock it does not, so they are asked for here.
+    CopyObject carries content headers, user metadata, tags and annotations by itself. Storage
+    class, encryption and Object Lock it does not, so they are asked for here.
+    `without_annotations`: the copy is to have none.
     """
 
     storage_class: str | None = None
     sse: str | None = None
     kms_key_id: str | None = None
     lock: ObjectLock | None = None
+    without_annotations: bool = False
 
 
 class Written(NamedTuple):
@@ -127,6 +132,21 @@ class PartPage(NamedTuple):
     next_after: int | None
 
 
+class Annotation(NamedTuple):
+    """An annotation of an object version, as a list names it. `etag` has no quotes."""
+
+    name: str
+    size_bytes: int
+    etag: str | None = None
+
+
+class AnnotationPage(NamedTuple):
+    """One page of a version's annotations. `next_token` is None on the last page."""
+
+    annotations: list[Annotation]
+    next_token: str | None
+
+
 class Store(Protocol):
     """S3, as Sealift uses it. One instance talks to one endpoint with one set of credentials."""
 
@@ -135,6 +155,14 @@ class Store(Protocol):
         """Whether conditional writes are known to hold there.
 
         False: `jobs.s3.conditional_writes` finds out.
+        """
+        ...
+
+    @property
+    def keeps_annotations(self) -> bool:
+        """Whether the server is known to keep annotations.
+
+        False: `jobs.s3.annotations` finds out.
         """
         ...
 
@@ -182,6 +210,30 @@ class Store(Protocol):
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """The object version's tags."""
+        ...
+
+    async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+        """One page of the object version's annotations (ListObjectAnnotations).
+
+        A server that does not know the request may answer with the object itself. So
+        `jobs.s3.annotations` tries first whether it does.
+        """
+        ...
+
+    async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
+        """An annotation's text (GetObjectAnnotation), at most `ANNOTATION_BYTES`.
+
+        Raises NotFound with the code NoSuchAnnotation where the version has none of this name.
+        """
+        ...
+
+    async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
+        """Put an annotation onto the object version, or replace that of the same name
+        (PutObjectAnnotation).
+
+        Raises PreconditionFailed when the object has another ETag. Never call it for a server that
+        is not known to keep annotations: it would replace the object.
+        """
         ...
 
     async def delete(

@@ -23,7 +23,7 @@ from jobs.errors import StoreError, store_error
 from jobs.s3.http import encoded_words
 from jobs.s3.http.dates import parse_http_date
 from jobs.s3.http.part_files import Content
-from jobs.s3.store import CopySettings, Guard, PartDone, Written
+from jobs.s3.store import Annotation, AnnotationPage, CopySettings, Guard, PartDone, Written
 from jobs.s3.xml_bounds import SMALL_BYTES, excess, is_too_deep
 
 Headers = Mapping[str, str]
@@ -155,6 +155,8 @@ def settings_headers(settings: CopySettings | Attributes) -> Pairs:
             pairs.append(("x-amz-object-lock-retain-until-date", lock.retain_until))
         if lock.legal_hold:
             pairs.append(("x-amz-object-lock-legal-hold", "ON"))
+    if isinstance(settings, CopySettings) and settings.without_annotations:
+        pairs.append(("x-amz-object-annotation-directive", "EXCLUDE"))
     return pairs
 
 
@@ -366,6 +368,30 @@ def parse_tags(body: bytes) -> dict[str, str]:
         return {}
     tags = parse_document(body, "Tagging").iterfind("{*}TagSet/{*}Tag")
     return {tag.findtext("{*}Key") or "": tag.findtext("{*}Value") or "" for tag in tags}
+
+
+def parse_annotations(body: bytes) -> AnnotationPage:
+    """The answer to ListObjectAnnotations.
+
+    Raises Malformed for an annotation without name or size. The entries have any element's name:
+    MinIO leaves out the list around them.
+    """
+    root = parse_document(body, "ListObjectAnnotationsOutput")
+    found = []
+    for entry in root.iter():
+        name, size = entry.findtext("{*}AnnotationName"), entry.findtext("{*}Size")
+        if name is None:
+            continue
+        if not name or (size_bytes := _number(size)) is None:
+            raise Malformed("an annotation without name or size")
+        found.append(Annotation(name, size_bytes, unquote_etag(entry.findtext("{*}ETag") or "") or None))
+    return AnnotationPage(found, root.findtext("{*}NextContinuationToken") or None)
+
+
+def check_annotated(body: bytes) -> None:
+    """Raise Malformed for an answer to PutObjectAnnotation that is another one's."""
+    if body and not body.isspace():
+        parse_document(body, "PutObjectAnnotationOutput")
 
 
 def parse_versioning(body: bytes) -> bool:

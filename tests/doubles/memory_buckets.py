@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,9 +13,10 @@ from typing import NamedTuple
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import StoreError, store_error
 from jobs.s3 import checksums
-from jobs.s3.store import Deleted, Guard, Marker, Page, Written
+from jobs.s3.store import ANNOTATION_BYTES, Deleted, Guard, Marker, Page, Written
 
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
+ANNOTATIONS_MAX = 1_000
 
 
 class Beginning(NamedTuple):
@@ -42,6 +44,7 @@ class Version:
     is_restored: bool = False
     is_restoring: bool = False
     order: int = 0
+    annotations: dict[str, bytes] = field(default_factory=dict)
 
     @property
     def storage_class(self) -> str:
@@ -247,6 +250,24 @@ def check_digest(operation: str, ref: ObjectRef, data: bytes, checksum: Checksum
         raise store_error(operation, str(ref), "InvalidRequest", f"unknown checksum {checksum.algorithm}", 400)
     if checksums.full_object(checksum.algorithm, data).value != checksum.value:
         raise store_error(operation, str(ref), "BadDigest", f"the {checksum.algorithm} does not match the bytes", 400)
+
+
+def check_annotation(operation: str, ref: ObjectRef, name: str, text: bytes, version: Version) -> None:
+    """The rules for names and texts:
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html
+    """
+    if len(name.encode()) > 512:
+        raise store_error(operation, str(ref), "AnnotationNameTooLong", "a name has at most 512 bytes", 400)
+    if not re.fullmatch(r"[\w.-]+", name) or name.lower().startswith(("aws", "s3")):
+        raise store_error(operation, str(ref), "InvalidAnnotationName", f"the name {name!r} is not allowed", 400)
+    if not 1 <= len(text) <= ANNOTATION_BYTES:
+        raise store_error(operation, str(ref), "InvalidRequest", "an annotation has 1 byte to 1 MiB", 400)
+    try:
+        text.decode()
+    except UnicodeDecodeError as error:
+        raise store_error(operation, str(ref), "UnsupportedMediaType", "it is not UTF-8", 415) from error
+    if name not in version.annotations and len(version.annotations) == ANNOTATIONS_MAX:
+        raise store_error(operation, str(ref), "AnnotationLimitExceeded", "it has 1,000 already", 400)
 
 
 def listed(key: str, version: Version, is_latest: bool) -> Listed:

@@ -17,6 +17,8 @@ from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
 from jobs.s3.http.part_files import Content
 from jobs.s3.store import (
+    Annotation,
+    AnnotationPage,
     Body,
     CopySettings,
     Deleted,
@@ -30,9 +32,11 @@ from jobs.s3.store import (
     Written,
 )
 from tests.doubles.memory_buckets import (
+    ANNOTATIONS_MAX,
     Beginning,
     Bucket,
     Buckets,
+    check_annotation,
     check_digest,
     listed,
     md5,
@@ -64,6 +68,7 @@ class MemoryStore:
     """
 
     heeds_conditions = True
+    keeps_annotations = True
 
     def __init__(
         self,
@@ -76,6 +81,7 @@ class MemoryStore:
         self._default_checksum, self._minimum_part_bytes = default_checksum, minimum_part_bytes
         self._buckets = Buckets(clock, new_id)
         self._uploads: dict[str, _Upload] = {}
+        self.listed_annotations = ANNOTATIONS_MAX
         self.survivors = 0
         """How many of the next aborts a part in flight survives."""
         self.drops: frozenset[str] = frozenset()
@@ -174,11 +180,37 @@ class MemoryStore:
         if not algorithms and self._default_checksum:
             algorithms = [self._default_checksum]
         sums = tuple(checksums.full_object(algorithm, origin.data) for algorithm in algorithms)
-        return self._buckets.write(ref, origin.data, md5(origin.data), attributes, sums)
+        written = self._buckets.write(ref, origin.data, md5(origin.data), attributes, sums)
+        if origin.annotations and not settings.without_annotations:
+            copied = self._buckets.find("CopyObject", ref._replace(version_id=written.version_id))
+            copied.annotations = dict(origin.annotations)
+        return written
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""
         return dict(self._buckets.find("GetObjectTagging", ref).attributes.tags)
+
+    async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+        """ListObjectAnnotations, `listed_annotations` a page."""
+        there = self._buckets.find("ListObjectAnnotations", ref).annotations
+        names = sorted(name for name in there if token is None or name > token)
+        page = [Annotation(name, len(there[name]), md5(there[name])) for name in names[: self.listed_annotations]]
+        return AnnotationPage(page, page[-1].name if len(names) > len(page) else None)
+
+    async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
+        """GetObjectAnnotation."""
+        there = self._buckets.find("GetObjectAnnotation", ref).annotations
+        if name not in there:
+            raise store_error("GetObjectAnnotation", str(ref), "NoSuchAnnotation", "there is no such annotation", 404)
+        return there[name]
+
+    async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
+        """PutObjectAnnotation: no new version, and the object keeps its ETag."""
+        version = self._buckets.find("PutObjectAnnotation", ref)
+        if version.etag != object_etag:
+            raise precondition("PutObjectAnnotation", ref)
+        check_annotation("PutObjectAnnotation", ref, name, text, version)
+        version.annotations[name] = text
 
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None

@@ -12,10 +12,10 @@ from typing import Any
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import Unavailable
 from jobs.s3 import wire
-from jobs.s3.botocore_store.client import ENTRY_ORDER
+from jobs.s3.botocore_store.client import ANNOTATION_COUNT, ENTRY_ORDER
 from jobs.s3.http import encoded_words
 from jobs.s3.http.answers import Response
-from jobs.s3.store import Marker, Page, PartPage, StoredPart, Written
+from jobs.s3.store import Annotation, AnnotationPage, Marker, Page, PartPage, StoredPart, Written
 
 _CONTENT = {
     "content-type": "ContentType",
@@ -126,6 +126,22 @@ def parts_page(answer: Answer) -> PartPage:
         sums = tuple(Checksum(algorithm, value, is_composite) for algorithm, value, _ in checksums(each))
         parts.append(StoredPart(number, size_bytes, wire.unquote_etag(each.get("ETag") or ""), sums))
     return PartPage(parts, answer.get("NextPartNumberMarker") or 0 if answer.get("IsTruncated") else None)
+
+
+def annotations_page(answer: Answer) -> AnnotationPage:
+    """A page of ListObjectAnnotations.
+
+    Raises ValueError for an annotation without name or size, and for one that botocore overlooks.
+    """
+    found = []
+    for each in answer.get("Annotations") or ():
+        if not each.get("AnnotationName") or each.get("Size") is None:
+            raise ValueError("an annotation without name or size")
+        etag = wire.unquote_etag(each.get("ETag") or "") or None
+        found.append(Annotation(each["AnnotationName"], each["Size"], etag))
+    if len(found) != answer.get(ANNOTATION_COUNT, len(found)):
+        raise ValueError("the page has annotations where botocore does not look for them")
+    return AnnotationPage(found, answer.get("NextContinuationToken") or None)
 
 
 def objects_page(answer: Answer) -> Page:

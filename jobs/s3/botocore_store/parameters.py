@@ -65,6 +65,7 @@ def settings(values: CopySettings | Attributes) -> dict[str, Any]:
     """Storage class, encryption and Object Lock of a write."""
     lock = values.lock
     has_retention = lock is not None and lock.mode and lock.retain_until
+    is_without = isinstance(values, CopySettings) and values.without_annotations
     named = {
         "StorageClass": values.storage_class,
         "ServerSideEncryption": values.sse,
@@ -72,6 +73,7 @@ def settings(values: CopySettings | Attributes) -> dict[str, Any]:
         "ObjectLockMode": lock.mode if lock and has_retention else None,
         "ObjectLockRetainUntilDate": lock.retain_until if lock and has_retention else None,
         "ObjectLockLegalHoldStatus": "ON" if lock and lock.legal_hold else None,
+        "AnnotationDirective": "EXCLUDE" if is_without else None,
     }
     return {name: value for name, value in named.items() if value}
 

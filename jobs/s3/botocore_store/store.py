@@ -39,8 +39,21 @@ from jobs.s3.http.part_files import Content
 from jobs.s3.http.signing import Credentials
 from jobs.s3.http.transport import ERROR_BYTES
 from jobs.s3.list_pages import check_advance, check_parts_advance
-from jobs.s3.read_checks import Asked, check_copied_version, described, received
-from jobs.s3.store import Body, CopySettings, Deleted, Guard, Marker, Page, PartDone, PartPage, Restoring, Written
+from jobs.s3.read_checks import Asked, check_copied_version, described, received, received_annotation
+from jobs.s3.store import (
+    ANNOTATION_BYTES,
+    AnnotationPage,
+    Body,
+    CopySettings,
+    Deleted,
+    Guard,
+    Marker,
+    Page,
+    PartDone,
+    PartPage,
+    Restoring,
+    Written,
+)
 
 THREADS_MAX = 64
 _WITH_CHECKSUMS = {"x-amz-checksum-mode": "ENABLED"}
@@ -79,6 +92,11 @@ class BotocoreStore:
     @property
     def heeds_conditions(self) -> bool:
         """Whether conditional writes are known to hold: at AWS's own endpoints."""
+        return self._endpoint.is_aws
+
+    @property
+    def keeps_annotations(self) -> bool:
+        """Whether annotations are known to be kept: at AWS's own endpoints."""
         return self._endpoint.is_aws
 
     def region_of(self, bucket: str) -> str | None:
@@ -162,6 +180,35 @@ class BotocoreStore:
             return {tag.get("Key") or "": tag.get("Value") or "" for tag in answer.get("TagSet") or ()}
 
         return await self._ask("GetObjectTagging", ref, parameters.place(ref), read)
+
+    async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+        """ListObjectAnnotations."""
+        values = parameters.place(ref) | ({} if token is None else {"ContinuationToken": token})
+        return await self._ask("ListObjectAnnotations", ref, values, answers.annotations_page)
+
+    async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
+        """GetObjectAnnotation."""
+        operation = "GetObjectAnnotation"
+
+        def read(answer: answers.Answer) -> bytes:
+            with contextlib.closing(answer["AnnotationPayload"]) as stream:
+                if (answer.get("ContentLength") or 0) > max(ANNOTATION_BYTES, ERROR_BYTES):
+                    message = f"a body of {answer['ContentLength']} bytes, at most {ANNOTATION_BYTES} were asked for"
+                    raise Unavailable(operation, str(ref), "AnswerTooLarge", message)
+                return received_annotation(ref, answers.response(answer, stream.read()))
+
+        values = parameters.place(ref) | {"AnnotationName": name}
+        return await self._ask(operation, ref, values, read, headers=_WITH_CHECKSUMS)
+
+    async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
+        """PutObjectAnnotation."""
+        values = parameters.place(ref) | {
+            "AnnotationName": name,
+            "AnnotationPayload": text,
+            "ContentMD5": wire.content_md5(text),
+            "ObjectIfMatch": f'"{object_etag}"',
+        }
+        await self._ask("PutObjectAnnotation", ref, values, lambda _: None)
 
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None

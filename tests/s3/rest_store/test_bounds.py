@@ -77,6 +77,8 @@ REQUESTS: dict[str, tuple[Request, int]] = {
     "ListObjectsV2": (lambda store: store.list_objects("bucket", ""), 7 << 20),
     "ListObjectVersions": (lambda store: store.list_versions("bucket", ""), 7 << 20),
     "GetObjectTagging": (lambda store: store.get_tags(REF), 1 << 16),
+    "ListObjectAnnotations": (lambda store: store.list_annotations(REF), 7 << 20),
+    "GetObjectAnnotation": (lambda store: store.get_annotation(REF, "a"), 1 << 20),
     "DeleteObjects": (lambda store: store.delete_versions("bucket", [("k", "v")]), 7 << 20),
     "CopyObject": (lambda store: store.copy(REF, None, "bucket", "b", CopySettings(), guard=UNGUARDED), 1 << 16),
     "PutObject": (lambda store: store.put("bucket", "b", b"x", Attributes(), guard=UNGUARDED), 0),

@@ -27,6 +27,7 @@ DOCUMENTS: dict[str, tuple[Request, bytes]] = {
     ),
     "ListObjectsV2": (lambda store: store.list_objects("bucket", ""), b"<ListBucketResult/>"),
     "ListObjectVersions": (lambda store: store.list_versions("bucket", ""), b"<ListVersionsResult/>"),
+    "ListObjectAnnotations": (lambda store: store.list_annotations(REF), b"<ListObjectAnnotationsOutput/>"),
     "GetObjectTagging": (lambda store: store.get_tags(REF), b"<Tagging><TagSet/></Tagging>"),
     "GetBucketVersioning": (lambda store: store.is_versioned("bucket"), b"<VersioningConfiguration/>"),
     "DeleteObjects": (

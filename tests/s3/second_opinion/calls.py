@@ -22,6 +22,7 @@ VERSIONS = st.text("abcXYZ019._-", min_size=1, max_size=12)
 ETAGS = st.text("0123456789abcdef", min_size=32, max_size=32) | st.just("0123456789abcdef0123456789abcdef-12")
 UPLOADS = st.text("abcXYZ019._-+/=~", min_size=1, max_size=20)
 DATA = st.binary(max_size=40)
+ANNOTATIONS = st.text("abcXYZ019._-éЖ港", min_size=1, max_size=12)
 GUARDS = st.sampled_from([ABSENT, UNGUARDED]) | ETAGS.map(lambda etag: Guard(etag=etag))
 ALGORITHMS = ("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
 REFS = st.builds(ObjectRef, st.just(BUCKET), KEYS, st.none() | VERSIONS | st.just("null"))
@@ -51,6 +52,7 @@ SETTINGS = st.builds(
     sse=st.sampled_from([None, "aws:kms"]),
     kms_key_id=st.sampled_from([None, "k"]),
     lock=LOCKS,
+    without_annotations=st.booleans(),
 )
 MARKERS = (
     st.none() | st.builds(Marker, KEYS, st.none() | VERSIONS, st.none()) | st.builds(Marker, KEYS, st.none(), UPLOADS)
@@ -70,13 +72,16 @@ REPLIES = {
     "delete": Reply(204),
     "delete_versions": Reply(body=b"<DeleteResult/>"),
     "get": Reply(200, {"ETag": '"e"'}, b"content"),
+    "get_annotation": Reply(200, {}, b"text"),
     "get_tags": Reply(body=b"<Tagging><TagSet/></Tagging>"),
     "head": Reply(200, {"ETag": '"e"'}),
     "is_versioned": Reply(body=VERSIONING),
+    "list_annotations": Reply(body=b"<ListObjectAnnotationsOutput/>"),
     "list_objects": Reply(body=b"<ListBucketResult/>"),
     "list_parts": Reply(body=b"<ListPartsResult/>"),
     "list_versions": Reply(body=b"<ListVersionsResult/>"),
     "put": Reply(200, {"ETag": '"e"'}),
+    "put_annotation": Reply(body=b"<PutObjectAnnotationOutput/>"),
     "put_part": Reply(200, {"ETag": '"e"'}),
     "request_restore": Reply(202),
 }
@@ -155,13 +160,16 @@ _ARGUMENTS: dict[str, st.SearchStrategy[Any]] = {
     "delete": _named(_BUCKETS, KEYS, version_id=st.none() | VERSIONS, if_match=st.none() | ETAGS),
     "delete_versions": _named(_BUCKETS, st.lists(st.tuples(KEYS, VERSIONS), min_size=1, max_size=4)),
     "get": _gets(),
+    "get_annotation": _named(REFS, ANNOTATIONS),
     "get_tags": _named(REFS),
     "head": _named(REFS, part_number=st.none() | st.integers(1, 10_000)),
     "is_versioned": _named(_BUCKETS),
+    "list_annotations": _named(REFS, token=st.none() | UPLOADS),
     "list_objects": _list(),
     "list_parts": _named(_BUCKETS, KEYS, UPLOADS, after=st.integers(0, 10_000)),
     "list_versions": _list(),
     "put": _puts(),
+    "put_annotation": _named(REFS, ANNOTATIONS, DATA, object_etag=ETAGS),
     "put_part": _parts(),
     "request_restore": _named(
         REFS, days=st.none() | st.integers(1, 30), tier=st.sampled_from(["Bulk", "Standard", "Expedited"])

@@ -42,7 +42,16 @@ CODES = (  # but those of another region, which our client follows
     "SomethingNew",
     "TokenRefreshRequired",
 )
-XML_METHODS = frozenset(REPLIES) - {"abort_multipart", "delete", "get", "head", "put", "put_part", "request_restore"}
+XML_METHODS = frozenset(REPLIES) - {
+    "abort_multipart",
+    "delete",
+    "get",
+    "get_annotation",
+    "head",
+    "put",
+    "put_part",
+    "request_restore",
+}
 """Methods whose answer is a document."""
 HEADERS = st.fixed_dictionaries(
     {},
@@ -233,6 +242,36 @@ def tag_sets(draw: Any) -> Reply:
 
 
 @st.composite
+def annotation_lists(draw: Any) -> Reply:
+    """An answer to ListObjectAnnotations."""
+    parts = [_element("NextContinuationToken", draw(st.sampled_from([None, "t+/=", ""])))]
+    rows = []
+    for name in draw(st.lists(NAMES, max_size=3)):
+        fields = [
+            ("AnnotationName", name),
+            ("Size", draw(st.sampled_from([1, 1_048_576, None]))),
+            ("ETag", draw(st.sampled_from(['"e1"', "e1", "", None]))),
+            ("LastModified", draw(TIMES)),
+        ]
+        rows.append(f"<AnnotationEntry>{''.join(_element(*each) for each in fields)}</AnnotationEntry>")
+    # MinIO leaves out the list around them.
+    spelled = draw(st.sampled_from(["<Annotations>{}</Annotations>", "{}"])).format("".join(rows))
+    return _listing("ListObjectAnnotationsOutput", [*parts, spelled])
+
+
+@st.composite
+def annotation_texts(draw: Any) -> Reply:
+    """An answer to GetObjectAnnotation."""
+    optional = {
+        "x-amz-object-version-id": st.sampled_from(["v1", "null", "other"]),
+        "x-amz-checksum-crc64nvme": st.sampled_from(["AAAAAAAAAAA=", "5xZDwoVUCeA="]),
+        "x-amz-checksum-type": st.just("FULL_OBJECT"),
+        "ETag": st.just('"e1"'),
+    }
+    return Reply(200, draw(st.fixed_dictionaries({}, optional=optional)), b"text")
+
+
+@st.composite
 def deletions(draw: Any) -> Reply:
     """An answer to DeleteObjects for `k`, v1 to v3."""
     rows = []
@@ -259,9 +298,11 @@ SUCCESSES: dict[str, st.SearchStrategy[Reply]] = {
     ),
     "delete_versions": deletions(),
     "get": gets(),
+    "get_annotation": annotation_texts(),
     "get_tags": tag_sets(),
     "head": heads(),
     "is_versioned": STATES,
+    "list_annotations": annotation_lists(),
     "list_objects": listings(is_versions=False),
     "list_parts": part_lists(),
     "list_versions": listings(is_versions=True),

@@ -81,6 +81,11 @@ class Connection:
         """What is known of the server."""
         return self._process.world.memory.heeds_conditions
 
+    @property
+    def keeps_annotations(self) -> bool:
+        """What is known of the server."""
+        return self._process.world.memory.keeps_annotations
+
     def __getattr__(self, name: str) -> Callable[..., Any]:
         async def ask(*arguments: Any, **named: Any) -> Any:
             return await self._process.world.network.ask(self._process, name, arguments, named)

@@ -1,0 +1,81 @@
+"""Lists of the annotations of object versions, at servers that may not keep any."""
+
+from __future__ import annotations
+
+from jobs.core.model import ObjectRef
+from jobs.errors import Denied, NotFound, Rejected, StoreError, Unavailable
+from jobs.s3.retries import retry
+from jobs.s3.store import Annotation, Store
+
+NO_SUCH_NAME = "sealift.no-such-annotation"
+"""A name that is asked for to learn whether a server knows annotations."""
+
+
+class AnnotationLists:
+    """The annotations of objects in one store.
+
+    Whether a server that is not AWS's keeps annotations is tried once for each bucket.
+    """
+
+    def __init__(self, store: Store):
+        self.store = store
+        self._kept: dict[str, bool] = {}
+
+    async def read(self, ref: ObjectRef) -> dict[str, Annotation]:
+        """A version's annotations by name. Empty where the server keeps none. Raises StoreError."""
+        if not await self.are_kept(ref):
+            return {}
+        found: dict[str, Annotation] = {}
+        token: str | None = None
+        while True:
+            try:
+                page = await retry(lambda after=token: self.store.list_annotations(ref, token=after))  # type: ignore[misc]
+            except Rejected as error:
+                if error.status != NOT_IMPLEMENTED:
+                    raise
+                self._kept[ref.bucket] = False
+                return {}
+            found |= {each.name: each for each in page.annotations}
+            if page.next_token is None:
+                return found
+            if page.next_token == token:
+                what = "the page names itself as the next one"
+                raise Unavailable("ListObjectAnnotations", str(ref), "MalformedAnswer", what)
+            token = page.next_token
+
+    async def are_kept(self, ref: ObjectRef) -> bool:
+        """Whether the server keeps annotations, tried on an object that is there.
+
+        AWS's own servers do. Any other is asked for an annotation that no object has: one that
+        knows annotations names it as missing. One that does not know them refuses the request, or
+        takes it for a GetObject. Raises StoreError where the answer says nothing.
+        """
+        if self.store.keeps_annotations:
+            return self._kept.get(ref.bucket, True)
+        if ref.bucket not in self._kept:
+            self._kept[ref.bucket] = await self._try(ref)
+        return self._kept[ref.bucket]
+
+    async def _try(self, ref: ObjectRef) -> bool:
+        try:
+            await self.store.get_annotation(ref, NO_SUCH_NAME)
+        except NotFound as error:
+            if error.code in ("NoSuchKey", "NoSuchVersion", "NoSuchBucket"):
+                raise
+            return error.code == "NoSuchAnnotation"
+        except Rejected:
+            return False
+        except Unavailable as error:
+            if error.code != "AnswerTooLarge":  # no annotation is as large as this object
+                raise
+        return False
+
+
+NOT_IMPLEMENTED = 501
+"""What S3 says of annotations where a bucket cannot have any, as a directory bucket."""
+
+
+def brief(error: StoreError) -> str:
+    """What an error says without the object's name, so that a report can count equal reasons."""
+    hint = f": allow s3:{error.operation}" if isinstance(error, Denied) else ""
+    return f"{error.operation} {error.code}{hint}"
