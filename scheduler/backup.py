@@ -260,6 +260,7 @@ class _Batch:
             storage_class=hot.storage_class.value if hot.storage_class else KEEP,
             sse=hot.encryption.value if key else None,
             kms_key_id=key,
+            annotations=hot.annotations,
             mirrors_deletes=pair.deletes is Deletes.MIRROR,
             limit_bytes=int(pair.thresholds.lambda_max_size),
         )

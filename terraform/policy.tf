@@ -29,7 +29,7 @@ locals {
   read = [for number, pair in local.given : {
     name   = pair.name
     source = merge({ prefixes = [""], exclude = [], notifications = true, inventory = true }, pair.source, local.owners[number].source)
-    destination = merge({ prefix = "", storage_class = null, encryption = "AES256", kms_key = null, acl = null, object_lock = null,
+    destination = merge({ prefix = "", storage_class = null, encryption = "AES256", kms_key = null, acl = null, annotations = "copy", object_lock = null,
     noncurrent_days = null, transitions = [] }, pair.destination, local.owners[number].destination)
     replica = try(pair.replica, null) == null ? null : merge({ storage_class = null, kms_key = null,
     replication_time_control = false, delete_markers = false }, pair.replica, local.owners[number].replica)
@@ -212,6 +212,9 @@ locals {
     [for section, side in { destination = pair.destination, archive = pair.archive } :
       "pair ${pair.name}: ${section}.encryption ${jsonencode(side.encryption)}: expected AES256, aws:kms or aws:kms:dsse"
     if side != null && !contains(["AES256", "aws:kms", "aws:kms:dsse"], try(side.encryption, "AES256"))],
+    [for side in [pair.destination] :
+      "pair ${pair.name}: destination.annotations ${jsonencode(side.annotations)}: expected copy or skip"
+    if !contains(["copy", "skip"], side.annotations)],
     [for section, side in { destination = pair.destination, archive = pair.archive } :
       "pair ${pair.name}: ${section}.acl ${jsonencode(side.acl)}: expected bucket-owner-full-control"
     if try(side.acl, null) != null && try(side.acl, "") != "bucket-owner-full-control"],

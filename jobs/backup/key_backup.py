@@ -245,7 +245,7 @@ class KeyBackup:
         if look.has_written and not await self._is_newest(look, target):
             return False
         self.progress.owes_newest = False
-        self._conclude(look, named)
+        await self._conclude(look, named)
         return True
 
     def _name(self, look: _Look) -> dict[int, int | None]:
@@ -410,9 +410,11 @@ class KeyBackup:
         for row in rows:
             self.outcomes[row.row] = Outcome.of(row, Status.ARCHIVED, archived)
 
-    def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
+    async def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
         """Set the outcomes of rows that needed no step: their versions were stored already, or are
         gone.
+
+        A copy of theirs may lack annotations, which a killed worker did not put.
         """
         for row in self.rows:
             if row.row in self.outcomes or row.row in self.left:
@@ -425,13 +427,19 @@ class KeyBackup:
             copy = look.sides.copies.copies[look.found[identity(version)]]
             verdict = self.matcher.verdict(version, copy)
             status = Status.SAME if verdict.same else Status.UNVERIFIABLE
-            self.outcomes[row.row] = Outcome.of(row, status, verdict.reason)._replace(
+            lack = await self._complete_annotations(version, copy) if verdict.same else ""
+            self.outcomes[row.row] = Outcome.of(row, status, lack or verdict.reason)._replace(
                 evidence=verdict.evidence,
                 size_bytes=version.size_bytes or 0,
                 etag=version.etag,
                 destination_version_id=copy.version_id,
                 destination_etag=copy.etag,
             )
+
+    async def _complete_annotations(self, version: Listed, copy: Listed) -> str:
+        source = ObjectRef(self.job.route.source.bucket, self.key, version.version_id)
+        there, etag = self._target()._replace(version_id=copy.version_id), copy.etag or ""
+        return await self.job.copier.complete_annotations(source, version.size_bytes or 0, there, etag)
 
     def _target(self) -> ObjectRef:
         return self.job.route.target_of(ObjectVersion(-1, self.key))

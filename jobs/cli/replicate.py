@@ -27,7 +27,7 @@ from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings
-from jobs.core.enums import StorageClass
+from jobs.core.enums import AnnotationRule, StorageClass
 from jobs.core.part_sizes import MAX_PART_BYTES, MIN_PART_BYTES
 from jobs.errors import UsageError
 from jobs.replicate.decision import Overwrite
@@ -46,6 +46,12 @@ class ReplicateCommand:
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
     acl: str | None = acl_option("the copies")
     object_lock: bool = flag("Copy retention and legal hold, too (one more request each).")
+    annotations: str = option(
+        "Whether copies get the annotations of their sources. skip: each outcome says that they do not.",
+        type=click.Choice([each.value for each in AnnotationRule]),
+        default=AnnotationRule.COPY.value,
+        show_default=True,
+    )
     overwrite: str = option(
         "Which differing objects at the destination may be replaced.",
         type=click.Choice([each.value for each in Overwrite]),
@@ -85,6 +91,7 @@ def replicate(options: ReplicateCommand) -> int:
         "sse": options.sse,
         "kms_key_id": options.kms_key_id,
         "object_lock": options.object_lock,
+        "annotations": options.annotations,
         "overwrite": options.overwrite,
         "multipart_threshold_bytes": options.multipart_threshold_bytes,
         "part_size_bytes": options.part_size_bytes,

@@ -52,6 +52,17 @@ class Acl(StrEnum):
     BUCKET_OWNER = "bucket-owner-full-control"
 
 
+class AnnotationRule(StrEnum):
+    """What becomes of annotations: they are copied along, or left out."""
+
+    COPY = "copy"
+    SKIP = "skip"
+
+
+CHECK_ANNOTATIONS, SKIP_ANNOTATIONS = "check", "skip"
+"""What a run does that cannot copy annotations: leave out what has some, or not ask for them."""
+
+
 class LockMode(StrEnum):
     """Object Lock's modes."""
 

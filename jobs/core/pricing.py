@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
+from jobs.core.enums import AnnotationRule
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
 
@@ -58,6 +59,7 @@ class PricedWork:
     cross_region: bool = False
     endpoint_hops: int = 0
     object_lock: bool = False
+    annotations: str = AnnotationRule.COPY
     storage_class: str = "keep"
     sse: str | None = None
     multipart_threshold_bytes: int = COPY_THRESHOLD_BYTES
@@ -206,9 +208,12 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     |------------------------------------------|---------------------------------------------------------|
     | one CopyObject                           | copy                                                    |
     | … of unknown size, or with Object Lock   | 2 head, copy                                            |
-    | in parts                                 | 2 head, tagging, create, its parts, complete            |
-    | streamed to another service, small       | 2 head, tagging, get, put                               |
-    | streamed, in parts                       | 2 head, tagging, create, its parts with a get each, complete |
+    | in parts                                 | 2 head, tagging, create, its parts, complete, list      |
+    | streamed to another service, small       | 2 head, tagging, get, put, list                         |
+    | streamed, in parts                       | 2 head, tagging, create, its parts with a get each, complete, list |
+
+    The list is that of annotations, unless they are skipped. No manifest says how many there are.
+    So what each costs is not counted: a put, and a get where S3 does not copy it.
 
     With all versions: a list per key, one head instead of two, a delete per delete marker.
     Comparisons: 2 head; deep: and a get of each range on both sides; all versions: a list per key.
@@ -264,6 +269,7 @@ def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict
         dollars["puts"] += (puts * written.put_per_1000 + staged * written.part_per_1000) / 1000
         dollars["gets"] += sum(requests[kind] for kind in _GETS) * read.get_per_1000 / 1000
         dollars["deletes"] += requests["delete"] * prices.delete_per_1000 / 1000
+        dollars["lists"] += requests["list"] * prices.list_per_1000 / 1000
         moved_gib = bytes_moved(work, Histogram((group,), 0)) / GIB
         dollars["retrieval"] += moved_gib * read.retrieval_per_gib
         if work.is_copying and (work.sse or "").startswith("aws:kms"):
@@ -306,6 +312,7 @@ def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:
         requests["head"] = 2 * rows
     if streamed or in_parts:
         requests["tagging"] = rows
+        requests["list"] = rows if work.annotations == AnnotationRule.COPY else 0
     if streamed:
         requests["get"] = parts
     if in_parts:

@@ -20,6 +20,7 @@ from typing import Annotated
 
 from jobs.core.enums import (
     Acl,
+    AnnotationRule,
     ArchiveFormat,
     ArchiveSide,
     Compute,
@@ -124,6 +125,7 @@ class Destination:
     encryption: Annotated[Encryption, "How copies are encrypted at rest."] = Encryption.S3
     kms_key: Annotated[KmsKey | None, "create, or a key's ARN. Keys are regional."] = None
     acl: Annotated[Acl | None, _ACL] = None
+    annotations: Annotated[AnnotationRule, "Whether copies get the annotations of their sources."] = AnnotationRule.COPY
     object_lock: Annotated[ObjectLock | None, "Default retention of copies."] = None
     noncurrent_days: Annotated[Count | None, "Noncurrent versions are removed after so many days."] = None
     transitions: Annotated[tuple[Transition, ...], "Lifecycle transitions, the earliest first."] = ()

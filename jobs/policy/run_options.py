@@ -51,7 +51,8 @@ def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
 
 
 def copy_options(pair: Pair) -> dict[str, Any]:
-    """Storage class and encryption of the pair's copies, as a replicate run takes them.
+    """Storage class, encryption and annotations of the pair's copies, as a replicate run takes
+    them.
 
     Where the policy names the hot bucket's own default (S3's keys, or the key that Terraform makes
     for the bucket), the copies ask for nothing, so that the default applies.
@@ -62,6 +63,7 @@ def copy_options(pair: Pair) -> dict[str, Any]:
         "storage_class": hot.storage_class.value if hot.storage_class else "keep",
         "sse": None if is_default else hot.encryption.value,
         "kms_key_id": None if is_default or hot.kms_key is None else str(hot.kms_key),
+        "annotations": hot.annotations.value,
     }
 
 

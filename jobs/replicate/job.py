@@ -152,6 +152,7 @@ class Replicate:
         outcome = Outcome.of(row, action.status, action.reason)
         if action.status is Status.SAME and source and destination and verdict:
             return outcome._replace(
+                reason=await self.copier.complete(row, source, destination) or outcome.reason,
                 evidence=verdict.evidence,
                 size_bytes=source.size_bytes,
                 etag=source.etag,
@@ -248,7 +249,7 @@ class Replicate:
                 bringing = self._bring_on_top(row, current, is_older=is_older, is_again=is_again)
                 outcome = await self._guarded(row, bringing)
             elif at is not None:
-                outcome = self._already_same(row, history[at], matching[index, at])
+                outcome = await self._guarded(row, self._already_same(row, history[at], matching[index, at]))
             elif index in damage:
                 outcome = Outcome.of(row, Status.DAMAGED, damage[index])
             elif index < resume_at:
@@ -302,8 +303,12 @@ class Replicate:
         source = await find(self.source, self.route.source_of(row))
         return await self._find_damage(row, source) if source else None
 
-    def _already_same(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
-        return Outcome.of(row, Status.SAME)._replace(
+    async def _already_same(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
+        lack = ""
+        if there.etag is not None:  # no delete marker
+            ref, copy = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)
+            lack = await self.copier.complete_annotations(ref, there.size_bytes or 0, copy, there.etag)
+        return Outcome.of(row, Status.SAME, lack)._replace(
             evidence=evidence,
             size_bytes=row.size_bytes or 0,
             etag=row.etag,

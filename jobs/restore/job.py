@@ -313,7 +313,8 @@ class Restore:
             what = "an archived object" if there.is_archived else "another object"
             why = f"{what} is at the destination (ETag {there.etag}); a restore never replaces one"
             return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
-        return _as_it_is(row, there)._replace(evidence=verdict.evidence)
+        lack = await self._copier.complete(row, source, there)
+        return _as_it_is(row, there, lack)._replace(evidence=verdict.evidence)
 
 
 def _as_it_is(row: ObjectVersion, there: ObjectInfo, reason: str = "") -> Outcome:

@@ -1,5 +1,6 @@
 """Copies of one object version: by one request, in parts, or streamed.
 
+Annotations come along by one request. Of the other copies `jobs.s3.annotations` puts them.
 Each copy's outcome says what the answer proves, and its reason what the copy lacks.
 """
 
@@ -7,9 +8,10 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from jobs.core.enums import AnnotationRule
 from jobs.core.evidence import best_checksum, compare, is_md5
 from jobs.core.model import (
     NULL_VERSION,
@@ -31,6 +33,7 @@ from jobs.errors import (
     Rejected,
     StoreError,
 )
+from jobs.s3.annotations.carrying import EXCLUDED, AnnotationCarrier
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import see_on_top
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
@@ -53,7 +56,7 @@ class CopyOptions:
 
     None for `sse` takes the destination bucket's default.
 
-    `streamed`: source and destination are different services.
+    `streamed`: source and destination are different services. `annotations`: COPY or SKIP.
     """
 
     multipart_threshold_bytes: int = COPY_LIMIT_BYTES
@@ -63,6 +66,7 @@ class CopyOptions:
     kms_key_id: str | None = None
     object_lock: bool = False
     streamed: bool = False
+    annotations: str = AnnotationRule.COPY
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -81,6 +85,10 @@ class Copier:
     budget: ByteBudget
     records: UploadRecords = NO_RECORDS
     clock: Callable[[], float] = time.time
+    carrier: AnnotationCarrier = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "carrier", AnnotationCarrier.between(self.source, self.destination, self.budget))
 
     def is_simple(self, row: ObjectVersion) -> bool:
         """Whether one guarded CopyObject can do it: small, pinned, nothing to look up."""
@@ -99,6 +107,10 @@ class Copier:
         """Whether one request writes the copy. Otherwise its parts come first."""
         limit = STREAM_PART_BYTES if self.options.streamed else self.options.multipart_threshold_bytes
         return source.size_bytes <= limit
+
+    def _loses_annotations(self, size_bytes: int) -> bool:
+        """Whether S3 does not carry the annotations of an object of this size by itself."""
+        return self.options.streamed or size_bytes > self.options.multipart_threshold_bytes
 
     def _storage_class(self, of_source: str | None) -> str | None:
         wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class
@@ -139,12 +151,35 @@ class Copier:
             sse=self.options.sse,
             kms_key_id=self.options.kms_key_id,
             lock=lock,
+            without_annotations=self._skips_annotations,
         )
         target = self.route.target_of(row)
         written = await self.destination.copy(
             self.route.source_of(row), row.etag, target.bucket, target.key, settings, guard=guard
         )
-        return _copied(row, row.size_bytes or 0, row.etag, _with_note(written, lack), source)
+        written = _with_note(_with_note(written, lack), EXCLUDED if self._skips_annotations else "")
+        return _copied(row, row.size_bytes or 0, row.etag, written, source)
+
+    @property
+    def _skips_annotations(self) -> bool:
+        return self.options.annotations == AnnotationRule.SKIP
+
+    async def complete(self, row: ObjectVersion, source: ObjectInfo, copy: ObjectInfo) -> str:
+        """Put the annotations that a copy lacks, as `complete_annotations`, by what HEAD said."""
+        ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
+        there = self.route.target_of(row)._replace(version_id=copy.version_id)
+        return await self.complete_annotations(ref, source.size_bytes, there, copy.etag)
+
+    async def complete_annotations(self, ref: ObjectRef, size_bytes: int, copy: ObjectRef, copy_etag: str) -> str:
+        """Put the annotations that a copy lacks which was found the same.
+
+        One that S3 does not copy by one request lacks them where the worker that made it was
+        killed. Returns what it lacks in the end, for its outcome, else an empty text. Raises
+        Conflict when the copy was replaced, Unavailable where a retry may help.
+        """
+        if self._skips_annotations or not self._loses_annotations(size_bytes):
+            return ""
+        return await self.carrier.carry(ref, copy, copy_etag)
 
     def _carried_lock(self, source: ObjectInfo | None) -> tuple[ObjectLock | None, str]:
         """The lock that the copy is to have, and why it lacks the source's retention, if it does.
@@ -193,11 +228,19 @@ class Copier:
             written = _with_note(written, lack)
             if streamed.evidence is Evidence.NONE:
                 written = _with_note(written, UNCOMPARED)
+            written = _with_note(written, await self._carry_annotations(read, target, written))
             outcome = _copied(row, source.size_bytes, source.etag, written, source)
             return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum)
         written = await copy_parts(transfer, self.options.part_size_bytes)
-        written = _with_note(written, await self._look_at_copy(target, written, attributes))
-        return _copied(row, source.size_bytes, source.etag, _with_note(written, lack), source)
+        written = _with_note(_with_note(written, await self._look_at_copy(target, written, attributes)), lack)
+        written = _with_note(written, await self._carry_annotations(read, target, written))
+        return _copied(row, source.size_bytes, source.etag, written, source)
+
+    async def _carry_annotations(self, ref: ObjectRef, target: ObjectRef, written: Written) -> str:
+        """Put the source's annotations onto a new copy. Returns what the copy lacks of them."""
+        if self._skips_annotations:
+            return EXCLUDED
+        return await self.carrier.carry(ref, target._replace(version_id=written.version_id), written.etag)
 
     async def _look_at_copy(self, target: ObjectRef, written: Written, asked: Attributes) -> str:
         """What the upload was asked to carry and the new object does not show, by one HEAD.

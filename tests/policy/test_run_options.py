@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.enums import Acl, Encryption, StorageClass
+from jobs.core.enums import Acl, AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
@@ -99,15 +99,16 @@ def test_a_prefix_that_the_pair_does_not_protect_is_refused(prefix: str) -> None
 @pytest.mark.parametrize(
     ("destination", "options"),
     [
-        ({}, ("keep", None, None)),
-        ({"storage_class": StorageClass.STANDARD_IA}, ("STANDARD_IA", None, None)),
-        ({"encryption": Encryption.KMS, "kms_key": KmsKey("create")}, ("keep", None, None)),
-        ({"encryption": Encryption.KMS, "kms_key": KmsKey(ARN)}, ("keep", "aws:kms", ARN)),
-        ({"encryption": Encryption.KMS_TWICE}, ("keep", "aws:kms:dsse", None)),
+        ({}, ("keep", None, None, "copy")),
+        ({"storage_class": StorageClass.STANDARD_IA}, ("STANDARD_IA", None, None, "copy")),
+        ({"encryption": Encryption.KMS, "kms_key": KmsKey("create")}, ("keep", None, None, "copy")),
+        ({"encryption": Encryption.KMS, "kms_key": KmsKey(ARN)}, ("keep", "aws:kms", ARN, "copy")),
+        ({"encryption": Encryption.KMS_TWICE}, ("keep", "aws:kms:dsse", None, "copy")),
+        ({"annotations": AnnotationRule.SKIP}, ("keep", None, None, "skip")),
     ],
 )
 def test_copies_have_the_class_and_the_key_of_the_pair(
-    destination: dict[str, object], options: tuple[str, str | None, str | None]
+    destination: dict[str, object], options: tuple[str, str | None, str | None, str]
 ) -> None:
     assert tuple(copy_options(pair(**destination)).values()) == options
 

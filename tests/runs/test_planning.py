@@ -272,8 +272,8 @@ def _check_shards(rows, selection, planned, shards):
 def test_the_forecast_is_a_plan_that_survives_json():
     planned, _ = plan([row("a", size_bytes=6_000_000_000), row("b"), row("c", size_bytes=None)])
     found = forecast(planned, PricedWork(), 2)
-    assert found.requests == {"copy": 2, "create": 1, "part": 90, "complete": 1, "head": 4, "tagging": 1}
-    assert found.total_dollars == pytest.approx((94 * 0.005 + 5 * 0.0004) / 1000)
+    assert found.requests == {"copy": 2, "create": 1, "part": 90, "complete": 1, "head": 4, "tagging": 1, "list": 1}
+    assert found.total_dollars == pytest.approx((95 * 0.005 + 5 * 0.0004) / 1000)
     assert found.price_table.startswith("us-east-1")
     assert found.seconds > 0
     assert Plan.from_dict(found.to_dict()) == found

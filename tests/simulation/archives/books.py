@@ -352,7 +352,8 @@ class ArchiveBooks:
         if job == "restore":
             return is_cold or outcome.status is Status.UNRESTORABLE
         if job == "compact":
-            return is_cold or row.is_delete_marker or outcome.status is Status.MISSING
+            is_annotated = any(each.annotations for each in model.sources[row.key])
+            return is_cold or is_annotated or row.is_delete_marker or outcome.status is Status.MISSING
         return is_cold or "no checksum" in outcome.reason
 
 

@@ -32,7 +32,18 @@ READING_BYTES = 6_000
 COMPARED_BYTES = 500
 CHAINS_AT_ONCE = {"compact": 2, "verify": 2, "expire": 2, "restore": 4}
 PARTS_AT_ONCE = 4
-_READS = frozenset({"head", "get", "get_tags", "list_objects", "list_versions", "is_versioned"})
+_READS = frozenset(
+    {
+        "head",
+        "get",
+        "get_annotation",
+        "get_tags",
+        "list_annotations",
+        "list_objects",
+        "list_versions",
+        "is_versioned",
+    }
+)
 MARK = re.compile(r"[.]sealift-[0-9a-f]{16}$")
 _MAKES = frozenset({"put", "copy", "complete_multipart"})
 
@@ -130,6 +141,7 @@ class ArchiveModel(Model):
             self.holdings.read(request, result.data)
         elif name not in _READS and name not in (
             "create_multipart", "put_part", "copy_part", "abort_multipart", "request_restore",
+            "put_annotation",
         ):  # fmt: skip
             self.violate("only what is asked", f"{process.name}: {name} {request.key}")
 

@@ -15,7 +15,7 @@ from jobs.replicate.job import Replicate
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import Copier
 from jobs.s3.multipart_copy import Transfer
-from jobs.s3.store import ABSENT, UNGUARDED, Written
+from jobs.s3.store import ABSENT, UNGUARDED, AnnotationPage, Written
 from jobs.s3.uploads import BegunUpload, CopyPlan
 from tests.simulation.bugs.bug import Bug, Replacements
 from tests.simulation.engine.processes import Connection
@@ -94,6 +94,20 @@ def _no_tags() -> Replacements:
     return _client("get_tags", get_tags)
 
 
+def _no_annotations() -> Replacements:
+    async def list_annotations(ask: Any, ref: Any, *, token: Any = None) -> AnnotationPage:
+        return AnnotationPage([], None)
+
+    return _client("list_annotations", list_annotations)
+
+
+def _annotations_left_by_a_killed_attempt() -> Replacements:
+    async def complete_annotations(self: Copier, ref: Any, size_bytes: int, copy: Any, copy_etag: str) -> str:
+        return ""
+
+    return [(Copier, "complete_annotations", complete_annotations)]
+
+
 def _forget_the_abort() -> Replacements:
     async def abort(ask: Any, *arguments: Any) -> None:
         return None
@@ -170,6 +184,13 @@ BUGS = [
     Bug("complete-unguarded", "CompleteMultipartUpload without its condition", 1_000, _complete_unguarded),
     Bug("copy-the-current-version", "CopyObject of whatever is current", 400, _copy_the_current_version),
     Bug("no-tags", "multipart copies lose their tags", 400, _no_tags),
+    Bug("no-annotations", "copies in parts and streamed copies lose their annotations", 400, _no_annotations),
+    Bug(
+        "annotations-left-by-a-killed-attempt",
+        "a copy that is found the same is not looked at for annotations",
+        1_000,
+        _annotations_left_by_a_killed_attempt,
+    ),
     Bug("forget-the-abort", "a failed multipart upload is left", 400, _forget_the_abort),
     Bug(
         "adopt-any-upload",

@@ -74,6 +74,10 @@ class Copies:
             if is_worse and self.facts.was_damaged(each, began):
                 self.facts.violate("no intact copy makes way for a damaged source", f"{who} over the bytes as written")
 
+    def is_made(self, version: Version) -> bool:
+        """Whether a process has made this version, and nobody else."""
+        return id(version) in self._makers
+
     def _has_tags_of_another(self, key: str, meant: list[tuple[ObjectVersion, Version]], after: Version) -> bool:
         """A manifest without version ids, and a source that others changed while its tags were asked for."""
         is_named = all(row.version_id is not None for row, _ in meant)

@@ -22,6 +22,7 @@ from tests.simulation.engine.processes import Observer, Process, Request
 
 BUDGET_BYTES = 40
 """A worker's budget for object data, of jobs that copy or compare."""
+_READS = frozenset({"head", "get", "get_annotation", "get_tags", "list_annotations", "list_objects", "list_versions"})
 _CHANGES = frozenset({
     "put", "copy", "delete", "delete_versions", "create_multipart", "copy_part", "put_part", "complete_multipart",
 })  # fmt: skip
@@ -106,7 +107,7 @@ class Model(Facts, Observer):
             self._copies.listed(request)
         elif bucket == DESTINATION and name in ("put", "copy", "complete_multipart", "delete"):
             self._copies.written(request, before, self.world.made(request, result))
-        elif bucket == SOURCE and name not in ("head", "get", "get_tags", "list_objects", "list_versions"):
+        elif bucket == SOURCE and name not in _READS:
             self.violate("the source is left alone", f"{request.process.name}: {name} {request.key}")
 
     def answered(self, request: Request, result: Any) -> None:
@@ -187,6 +188,11 @@ class Model(Facts, Observer):
             self.demand(
                 outcome.destination_etag in etags, "a copy stays", f"{row.key}: {outcome.destination_etag} is gone"
             )
+            for made in (each for each in versions if each.etag == outcome.destination_etag):
+                if self._copies.is_made(made) and not outcome.reason:
+                    texts = [each.annotations for each in self.originals(row)]
+                    what = f"{row.key}: its copy has the annotations {sorted(made.annotations)}, and no reason says why"
+                    self.demand(made.annotations in texts, "annotations come along", what)
             if not self.schedule.all_versions:
                 self.demand(
                     versions and versions[-1].etag == outcome.destination_etag, "a copy is current", f"{row.key} is not"

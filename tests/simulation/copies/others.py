@@ -83,7 +83,9 @@ class Others:
         """Tell the observer of the version that somebody else has made (None: the one on top, or that is gone)."""
         versions = self._world.versions(bucket, key if bucket == SOURCE else PREFIX + key)
         if bucket == SOURCE and versions:
-            self._world.observer.original(key, made or versions[-1])
+            original = made or versions[-1]
+            original.annotations = annotations_of(original)
+            self._world.observer.original(key, original)
         elif bucket == DESTINATION:
             self._world.observer.placed(key, versions[-1] if versions else None, "")
 
@@ -141,6 +143,12 @@ def attributes_of(put: Put) -> Attributes:
         tags=_tags_of(put),
         storage_class=put.storage_class,
     )
+
+
+def annotations_of(version: Version) -> dict[str, bytes]:
+    """What somebody notes of an object: of one in four two texts, by its number."""
+    number = version.attributes.metadata.get("number", "0")
+    return {name: number.encode() for name in ("labels", "words")} if int(number) % 4 == 3 else {}
 
 
 def _tags_of(put: Put) -> dict[str, str]:

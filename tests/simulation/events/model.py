@@ -22,7 +22,7 @@ from tests.simulation.events.schedule import EventSchedule
 
 BUFFER_BYTES = 40
 """What a runtime may hold of objects: the world is to scale."""
-_READS = {"head", "get", "get_tags", "list_objects", "list_versions"}
+_READS = {"head", "get", "get_annotation", "get_tags", "list_annotations", "list_objects", "list_versions"}
 CREATED, MARKED, REMOVED = "ObjectCreated:Put", "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:Delete"
 
 

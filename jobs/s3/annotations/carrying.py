@@ -1,0 +1,108 @@
+"""Annotations of a version, put onto a copy that S3 made without them.
+
+S3 has no request for that, so each one is read and written. A copy is there before its annotations
+are. A worker that is killed in between leaves a copy that lacks some. The next attempt finds that
+copy the same, and puts those that are missing (`jobs.s3.copying`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from jobs.core.model import ObjectRef
+from jobs.errors import (
+    ArchivedObject,
+    Conflict,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    StoreError,
+)
+from jobs.s3.annotations.lists import AnnotationLists, brief
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.store import Annotation, Store
+
+AT_ONCE = 4
+"""Annotations of one object in flight."""
+EXCLUDED = "without annotations, as --annotations skip says"
+NOT_KEPT_THERE = "without the source's annotations: the destination's server keeps none"
+LOST = "without some of the source's annotations: {why}"
+DIFFERENT = "some annotations of the source have other texts at the copy, which stay"
+UNKNOWN = "nobody knows whether the source has annotations that the copy lacks: {why}"
+
+_REFUSALS = (NotFound, Denied, Redirected, Rejected, ArchivedObject)
+
+
+@dataclass(frozen=True, slots=True)
+class AnnotationCarrier:
+    """Carries annotations from versions in one store to their copies in another."""
+
+    source: AnnotationLists
+    destination: AnnotationLists
+    budget: ByteBudget
+
+    @classmethod
+    def between(cls, source: Store, destination: Store, budget: ByteBudget) -> AnnotationCarrier:
+        """A carrier for copies from a store to another, or within one."""
+        return cls(AnnotationLists(source), AnnotationLists(destination), budget)
+
+    async def carry(self, ref: ObjectRef, copy: ObjectRef, copy_etag: str) -> str:
+        """Put the annotations that the copy does not have by name.
+
+        What the copy has stays as it is. Returns what it lacks in the end and why, for its outcome,
+        else an empty text. `copy` names the version, and `copy_etag` the object.
+
+        Raises Conflict when the copy was replaced meanwhile, Unavailable where a retry may help.
+        """
+        try:
+            wanted = await self.source.read(ref)
+            if not wanted:
+                return ""
+            if not await self.destination.are_kept(copy):
+                return NOT_KEPT_THERE
+            there = await self.destination.read(copy)
+        except NoSuchBucket:
+            raise
+        except _REFUSALS as error:
+            return UNKNOWN.format(why=brief(error))
+
+        async def put(annotation: Annotation) -> str:
+            return await self._put(ref, annotation, copy, copy_etag)
+
+        missing = [each for name, each in wanted.items() if name not in there]
+        reasons = sorted(filter(None, await gather_bounded(put, missing, AT_ONCE)))
+        if reasons:
+            return LOST.format(why=reasons[0])
+        differ = any(each.size_bytes != there[name].size_bytes for name, each in wanted.items() if name in there)
+        return DIFFERENT if differ else ""
+
+    async def _put(self, ref: ObjectRef, annotation: Annotation, copy: ObjectRef, copy_etag: str) -> str:
+        """Copy one annotation. Returns why that was refused, else an empty text."""
+        held = await self.budget.acquire(annotation.size_bytes)
+        try:
+            text = await retry(lambda: self.source.store.get_annotation(ref, annotation.name))
+            await retry(
+                lambda: self.destination.store.put_annotation(copy, annotation.name, text, object_etag=copy_etag)
+            )
+        except NoSuchBucket:
+            raise
+        except NotFound as error:
+            if error.code == "NoSuchAnnotation":  # it was deleted meanwhile
+                return ""
+            raise _replaced(error) from error
+        except PreconditionFailed as error:
+            raise _replaced(error) from error
+        except _REFUSALS as error:
+            return brief(error)
+        finally:
+            self.budget.release(held)
+        return ""
+
+
+def _replaced(error: StoreError) -> Conflict:
+    what = "source or copy changed while annotations were copied"
+    return Conflict(error.operation, error.target, "Raced", what)
