@@ -42,7 +42,7 @@ from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.config import Settings
 from jobs.core.display import Display, shown
-from jobs.core.enums import ArchiveSide
+from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, ArchiveSide
 from jobs.core.model import Location
 from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
@@ -94,6 +94,12 @@ class ExpireCommand:
         default=MAX_SHARE,
         show_default=True,
         metavar="PERCENT",
+    )
+    annotations: str = option(
+        "check: keep an original with annotations that its copy lacks. skip: do not ask for them.",
+        type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
+        default=CHECK_ANNOTATIONS,
+        show_default=True,
     )
     undo: str | None = option("Remove the delete markers of this expire run.", type=RunType(), metavar="RUN")
     yes_delete: bool = flag("Delete. Without it nothing is deleted.")
@@ -173,6 +179,7 @@ def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple
         copies_access=copies_access.completed(archive.region, archive.account),
         grace=f"{archive.expire.grace:.0f}s",
         max_share=f"{float(archive.expire.max_share) * 100:g}%",
+        annotations=options.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     )
     return by_policy, _is_own(chosen, pair.copy_key("") if not is_source else "")
@@ -278,6 +285,7 @@ async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, pla
             "grace_seconds": grace_seconds,
             "max_share": max_share,
             "delete": options.yes_delete,
+            "annotations": options.annotations,
             "proofs": [proving.run_id] if proving else [],
             "copies": [str(each) for each in places.copies],
             "claimed": named is None,

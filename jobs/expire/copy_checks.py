@@ -10,7 +10,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple, cast
 
 from jobs.archives.model import ArchiveRecord, Member
@@ -29,6 +29,7 @@ from jobs.errors import (
     Rejected,
 )
 from jobs.expire.rules import Proof, refuse_copy
+from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher
 from jobs.s3.compare_bytes import RANGE_BYTES, ContentSide, compare_content
@@ -55,15 +56,25 @@ class CopyPair(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Copies:
-    """Compares copies with originals. `streamed`: they are on different services."""
+    """Compares copies with originals. `streamed`: they are on different services.
+
+    `ignores_annotations`: an original may have annotations that its copy lacks.
+    """
 
     source: Store
     destination: Store
     budget: ByteBudget
     streamed: bool = False
+    ignores_annotations: bool = False
+    annotations: AnnotationComparison = field(init=False)
+
+    def __post_init__(self) -> None:
+        comparison = AnnotationComparison.between(self.source, self.destination, self.budget)
+        object.__setattr__(self, "annotations", comparison)
 
     async def compare(self, pairs: Sequence[CopyPair]) -> list[Verdict]:
-        """Return for each pair whether the copy equals the original, bit by bit.
+        """Return for each pair whether the copy equals the original, bit by bit, and has its
+        annotations.
 
         Unreadable copies are unknown.
 
@@ -88,9 +99,28 @@ class Copies:
             found = await self._compare_members([pairs[place] for place in places])
             verdicts.update(zip(places, found, strict=True))
 
+        async def annotated(place: int) -> None:
+            if lack := await self._lacking_annotations(pairs[place]):
+                verdicts[place] = _unknown(lack)
+
         await gather_bounded(replica, replicas, COPIES_AT_ONCE)
         await gather_bounded(archive, archives.values(), ARCHIVES_AT_ONCE)
+        if not self.ignores_annotations:
+            same = [place for place in range(len(pairs)) if verdicts[place].same]
+            await gather_bounded(annotated, same, COPIES_AT_ONCE)
         return [verdicts[place] for place in range(len(pairs))]
+
+    async def _lacking_annotations(self, pair: CopyPair) -> str:
+        """Return why the copy is none of the original's annotations, else an empty text.
+
+        The proof names the copy's version. Without one it is what the key has now.
+        """
+        ref, _, proof = pair
+        copy = None if proof.member else ObjectRef(proof.bucket, proof.key, proof.version_id)
+        try:
+            return await self.annotations.find_lack(ref, copy)
+        except _REFUSALS as error:
+            return f"nobody knows whether the copy has its annotations: {error}"
 
     async def find_lost(self, proofs: Sequence[Proof]) -> list[str]:
         """Return for each proof why its copy no longer counts, else an empty text.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.expire.job import GROUPS_AT_ONCE, Expire, ExpireOptions
@@ -21,7 +22,13 @@ def _open(opened: Opened) -> Expire:
     from jobs.ledger.tombstones import Tombstones
 
     spec, ledger, route = opened.spec, opened.ledger, opened.route
-    copies = Copies(opened.source, opened.destination, opened.budget, bool(spec.options.get("streamed")))
+    copies = Copies(
+        opened.source,
+        opened.destination,
+        opened.budget,
+        bool(spec.options.get("streamed")),
+        ignores_annotations=spec.options.get("annotations") == SKIP_ANNOTATIONS,
+    )
     tombstones = Tombstones(ledger.store, ledger.location, route.source.bucket, spec.run_id)
     places = [Location.parse(uri) for uri in spec.options.get("copies") or ()] or [route.destination]
     seen = dict(opened.plan.expiry.get(READ_RUNS, ())) if opened.plan else {}

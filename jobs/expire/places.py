@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 
@@ -68,6 +69,7 @@ def command_of(spec: RunSpec) -> str:
     limits = {
         "--grace": f"{float(spec.options.get('grace_seconds', 0)):.0f}s",
         "--max-share": f"{float(spec.options.get('max_share', 0)) * 100:g}%",
+        "--annotations": SKIP_ANNOTATIONS if spec.options.get("annotations") == SKIP_ANNOTATIONS else None,
         "--yes-delete": bool(spec.options.get("delete")),
     }
     return command_line("expire", rows | claimed_by_run(spec).options() | limits)

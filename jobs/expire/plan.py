@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan, RunSpec, Side
@@ -88,7 +89,12 @@ async def plan_run(
             what, {"proofs": [each.run_id for each in runs], "streamed": scope.is_apart, "shares": shares}
         )
         plan = replace(
-            _forecast(candidates, settings, read_price_table(request.price_table)),
+            _forecast(
+                candidates,
+                settings,
+                read_price_table(request.price_table),
+                asks_for_annotations=request.options.get("annotations") != SKIP_ANNOTATIONS,
+            ),
             excluded=candidates.excluded,
             expiry=shares
             | {
@@ -166,17 +172,18 @@ def _check_share(candidates: Candidates, max_share: float, display: Display, *, 
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 
 
-def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable) -> Plan:
-    """The plan: two looks at each original, one look at each copy or a read of it.
+def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable, *, asks_for_annotations: bool) -> Plan:
+    """The plan: two looks at each original and a list of its annotations, one look at each copy or
+    a read of it.
 
-    Deletes are free.
+    Deletes are free. What annotations themselves cost to compare is not known before.
     """
     packed = sum(of_class[1] for of_class in candidates.by_class.values())
     requests = {
         "head": candidates.rows + (candidates.rows - packed),
         "get": packed,
         "delete": candidates.rows,
-        "list": -(-candidates.versions.listed // 1000),
+        "list": -(-candidates.versions.listed // 1000) + candidates.rows * asks_for_annotations,
     }
     dollars = {
         "gets": sum(

@@ -139,6 +139,9 @@ def decide(
 ) -> Decision:
     """Decide what happens to a version that is there. The first line that applies decides.
 
+    A verdict that copy and original are the same also means that the copy lacks no annotations of
+    the original, unless the run skips them.
+
     | the row, its proof and the original                          | decision                                   |
     |--------------------------------------------------------------|--------------------------------------------|
     | no proof, one that the plan objects to, or a delete marker   | kept                                       |

@@ -150,8 +150,8 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
     return asyncio.run(pack())
 
 
-def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0) -> Expire:
-    copies = Copies(store, store, ByteBudget(16 << 20))
+def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
+    copies = Copies(store, store, ByteBudget(16 << 20), ignores_annotations=ignores_annotations)
     tombstones = Tombstones(store, LEDGER, "docs", "run-1")
     options = ExpireOptions(grace_days * DAY, delete)
     places = [Location("copies"), Location("cold"), Location("docs")]
