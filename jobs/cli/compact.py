@@ -35,7 +35,15 @@ from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions
 from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, EarlierRule, PackingRule
 from jobs.config import Settings
-from jobs.core.enums import ArchiveFormat, ArchiveSide, Encryption, StorageClass
+from jobs.core.enums import (
+    CHECK_ANNOTATIONS,
+    SKIP_ANNOTATIONS,
+    AnnotationRule,
+    ArchiveFormat,
+    ArchiveSide,
+    Encryption,
+    StorageClass,
+)
 from jobs.core.model import Location
 from jobs.errors import UsageError
 from jobs.policy.model import ArchiveRule, Pair
@@ -71,6 +79,12 @@ class CompactCommand:
     sse: str | None = sse_option("Encryption of the archives.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
     acl: str | None = acl_option("the archives")
+    annotations: str = option(
+        "check: leave out objects with annotations, which no archive holds. skip: pack them without.",
+        type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
+        default=CHECK_ANNOTATIONS,
+        show_default=True,
+    )
     with_tag: tuple[str, ...] = option("Pack only objects with this tag.", multiple=True, metavar="NAME=VALUE")
     payback_months: float = option(
         "Leave out groups that take longer to pay.",
@@ -136,6 +150,7 @@ async def _start(options: CompactCommand, claims: tuple[EarlierRule, ...], place
             "payback_months": None if options.pack_all else options.payback_months,
             "sse": options.sse,
             "kms_key_id": options.kms_key_id,
+            "annotations": options.annotations,
             "requester_pays": options.requester_pays,
         },
         price_table=options.start.price_table,
@@ -201,6 +216,7 @@ def by_rule(
         sse=None if is_default else archive.encryption.value,
         kms_key_id=None if is_default or archive.kms_key is None else str(archive.kms_key),
         acl=chosen.policy.acl_of(archive),
+        annotations=options.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     )
     earlier = list(rules.values())[: list(rules).index(rule_name)]

@@ -19,7 +19,7 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
 from jobs.compact.packing import TOO_BIG, ArchiveStorage, PackingRule, archive_location, cut, is_copied, tar_size
 from jobs.compact.savings import Economy, refusal, weigh
-from jobs.core.enums import ArchiveFormat
+from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, ArchiveFormat
 from jobs.core.evidence import best_checksum
 from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
@@ -35,6 +35,7 @@ from jobs.errors import (
     PreconditionFailed,
     StoreError,
 )
+from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store, Written
@@ -62,7 +63,10 @@ class _Stored(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CompactOptions:
-    """How to pack. `streamed`: archives and objects are on different services."""
+    """How to pack. `streamed`: archives and objects are on different services.
+
+    `annotations`: whether an object with annotations is left out (`check`) or packed without.
+    """
 
     rule: PackingRule
     economy: Economy
@@ -70,6 +74,7 @@ class CompactOptions:
     sse: str | None = None
     kms_key_id: str | None = None
     streamed: bool = False
+    annotations: str = CHECK_ANNOTATIONS
 
     @property
     def storage(self) -> ArchiveStorage:
@@ -84,6 +89,7 @@ class CompactOptions:
             "storage_class": self.storage_class,
             "sse": self.sse,
             "kms_key_id": self.kms_key_id,
+            "annotations": self.annotations,
         }
 
     @classmethod
@@ -108,9 +114,12 @@ class Compact:
     in_flight: int = 512
     records: UploadRecords = NO_RECORDS
     _pace: Pace = field(init=False)
+    _annotations: AnnotationLists | None = field(init=False)
 
     def __post_init__(self) -> None:
+        lists = None if self.options.annotations == SKIP_ANNOTATIONS else AnnotationLists(self.source)
         object.__setattr__(self, "_pace", Pace(self.in_flight))
+        object.__setattr__(self, "_annotations", lists)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """The rows of a shard, group by group."""
@@ -369,7 +378,14 @@ class Compact:
         ) from error
 
     def _reader(self) -> MemberSource:
-        return MemberSource(self.source, self.route.source.bucket, self.budget, self._pace, self.options.rule.tags)
+        return MemberSource(
+            self.source,
+            self.route.source.bucket,
+            self.budget,
+            self._pace,
+            self.options.rule.tags,
+            annotations=self._annotations,
+        )
 
 
 class _Refused(Exception):

@@ -31,6 +31,7 @@ from jobs.errors import (
     Throttled,
     Unavailable,
 )
+from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher
 from jobs.s3.retries import retry
@@ -40,6 +41,7 @@ from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
 SMALL_BYTES = CHUNK_BYTES
 """Up to this size an object comes whole, by one request."""
 
+HAS_ANNOTATIONS = "has annotations, which no archive holds: --annotations skip packs it without them"
 LEAST_HELD_BYTES = 2048
 HASHED_BYTES = 256 * 1024
 """Larger contents are hashed beside the event loop."""
@@ -62,7 +64,11 @@ class Read(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class MemberSource:
-    """Reads rows of one bucket. `tags`: only objects that have all of them are taken."""
+    """Reads rows of one bucket. `tags`: only objects that have all of them are taken.
+
+    `annotations`: lists those of each object, which is left out if it has any. None: they are not
+    asked for.
+    """
 
     store: Store
     bucket: str
@@ -70,6 +76,7 @@ class MemberSource:
     pace: Pace
     tags: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
+    annotations: AnnotationLists | None = None
 
     def ref(self, row: ObjectVersion) -> ObjectRef:
         """The version that the row names."""
@@ -152,6 +159,8 @@ class MemberSource:
             return Read(
                 row, info=info, status=Status.SKIPPED, reason=f"has no tag {lacking[0]}={self.tags[lacking[0]]}"
             )
+        if self.annotations is not None and await self.annotations.read(read):
+            return Read(row, info=info, status=Status.SKIPPED, reason=HAS_ANNOTATIONS)
         if data is None:
             return Read(row, describe(row, info, tags, None), info)
         sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)

@@ -28,6 +28,7 @@ from jobs.compact.savings import Economy, Savings, refusal
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
+from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS
 from jobs.core.pricing import PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
@@ -56,7 +57,12 @@ async def plan_run(
         asked = request.options
         economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])
         packing = CompactOptions(
-            PackingRule.from_dict(asked["rule"]), economy, asked["storage_class"], asked["sse"], asked["kms_key_id"]
+            PackingRule.from_dict(asked["rule"]),
+            economy,
+            asked["storage_class"],
+            asked["sse"],
+            asked["kms_key_id"],
+            annotations=asked.get("annotations", CHECK_ANNOTATIONS),
         )
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)
@@ -189,18 +195,22 @@ async def leave_out(
 def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable) -> Plan:
     """The plan of a compaction.
 
-    Its dollars leave out `early_delete`, which only the expiry of the originals costs.
+    Its dollars leave out `early_delete`, which only the expiry of the originals costs. The list of
+    each member's annotations is counted here, and not in what decides whether a group pays.
     """
     packed = grouped.packed
+    lists = packed.members * (work.annotations != SKIP_ANNOTATIONS)
     requests = {
         "put": grouped.archives,
         "part": packed.parts,
         "get": packed.members,
         "head": grouped.unknown_sizes,
+        "list": lists,
     }
     dollars = {
         "puts": packed.puts,
         "gets": packed.gets,
+        "lists": lists * prices.list_per_1000 / 1000,
         "retrieval": packed.retrieval,
         "transfer": packed.size_bytes / pricing.GIB * pricing.far_per_gib(work, prices),
     }
