@@ -11,14 +11,17 @@
 #   s3:prefix, so that a plain condition on it would turn every "missing" into "denied": hence ...IfExists.
 #   S3 tells such a HEAD from a LIST without a prefix by nothing, so that who may list a prefix may see the names of all
 #   current keys. Versions are listed with a prefix only.
-# * CopyObject copies annotations unless it is told not to, and then asks for both of their actions.
+# * CopyObject copies annotations unless it is told not to, and then asks for two of their actions. Of copies in parts the
+#   worker lists, reads and writes them itself. What names a version takes actions of its own, as for tags.
 # * s3:DeleteObject without a version id puts a delete marker onto a versioned bucket, and destroys nothing. Destroying
 #   takes s3:DeleteObjectVersion, an action of its own.
 
 locals {
   # what comes along with an object, for who copies it
-  s3_read_along  = concat(["s3:GetObjectTagging", "s3:GetObjectVersionTagging"], var.object_annotations ? ["s3:GetObjectAnnotation"] : [])
-  s3_write_along = concat(["s3:PutObjectTagging"], var.object_annotations ? ["s3:PutObjectAnnotation"] : [])
+  s3_read_annotations  = var.object_annotations ? ["s3:GetObjectAnnotation", "s3:GetObjectVersionAnnotation", "s3:ListObjectAnnotations", "s3:ListObjectVersionAnnotations"] : []
+  s3_write_annotations = var.object_annotations ? ["s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation"] : []
+  s3_read_along        = concat(["s3:GetObjectTagging", "s3:GetObjectVersionTagging"], local.s3_read_annotations)
+  s3_write_along       = concat(["s3:PutObjectTagging"], local.s3_write_annotations)
 
   # Object ARNs by what they are to us. A pair's prefix bounds each of them.
   objects = {
@@ -146,9 +149,16 @@ locals {
     [for reads in [distinct(flatten([for kind in each.reads : local.objects[kind]]))] : {
       Sid      = "ReadAlong"
       Effect   = "Allow"
-      Action   = role == "compact" ? ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"] : local.s3_read_along # an archive has no annotations
+      Action   = local.s3_read_along
       Resource = reads
     } if length(each.writes) > 0],
+    # no original goes whose copy lacks its annotations
+    [for reads in [distinct(flatten([for kind in each.reads : local.objects[kind]]))] : {
+      Sid      = "CompareAnnotations"
+      Effect   = "Allow"
+      Action   = local.s3_read_annotations
+      Resource = reads
+    } if role == "expire" && length(local.s3_read_annotations) > 0],
     [for writes in [distinct(flatten([for kind in each.writes : local.objects[kind]]))] : {
       Sid      = "WriteAlong"
       Effect   = "Allow"

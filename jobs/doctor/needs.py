@@ -6,11 +6,12 @@ the request brings. A test asks the policies that Terraform renders about each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import commonprefix
 
 from jobs.aws.batch_settings import EcrImage
+from jobs.core.enums import AnnotationRule
 from jobs.doctor.expected import (
     FUNCTIONS,
     SAMPLE,
@@ -60,7 +61,14 @@ class Names:
 
 _READ = ("s3:GetObject", "s3:GetObjectVersion")
 _TAGS = ("s3:GetObjectTagging", "s3:GetObjectVersionTagging")
+_ANNOTATIONS = (
+    "s3:GetObjectAnnotation",
+    "s3:GetObjectVersionAnnotation",
+    "s3:ListObjectAnnotations",
+    "s3:ListObjectVersionAnnotations",
+)
 _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
+_WRITE_ANNOTATIONS = ("s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation")
 _EVERYWHERE = ("source", "copy", "replica", "archive", "reports")
 
 # role → (kinds that it reads and lists, kinds that it writes, jobs that it submits)
@@ -98,6 +106,7 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
         found += _on_place(place, place.kind in writes, plans, names)
     if role in _KEEP_TAGS:
         found += [Need(_TAGS, _object(place, names)) for place in places if place.kind in ("source", "copy")]
+    found += _annotations(policy, role, places, names)
     found += _shared_listings(policy, role, names)
     if role in _MARKS:
         found += [
@@ -192,6 +201,21 @@ def _shared_listings(policy: Policy, role: str, names: Names) -> Iterator[Need]:
         if role in listed:
             bucket, prefix = listed[role]
             yield Need(("s3:ListBucket",), _arn(bucket, names), {"s3:prefix": prefix})
+
+
+def _annotations(policy: Policy, role: str, places: Sequence[Place], names: Names) -> Iterator[Need]:
+    """What a role needs to copy annotations, or to see that none are lost.
+
+    Terraform gives it unless `object_annotations` is false. Nobody needs it where the policy skips
+    annotations.
+    """
+    if all(pair.destination.annotations is AnnotationRule.SKIP for pair in policy.pairs):
+        return
+    for place in places:
+        if role in (*_KEEP_TAGS, "expire") and place.kind in ("source", "copy"):
+            yield Need(_ANNOTATIONS, _object(place, names))
+        if role in ("backup", "replicate") and place.kind == "copy":
+            yield Need(_WRITE_ANNOTATIONS, _object(place, names))
 
 
 def _submissions(policy: Policy, role: str, submits: tuple[str, ...], names: Names) -> Iterator[Need]:

@@ -140,6 +140,8 @@ def _s3(request: Recorded) -> Iterator[Demand]:
         yield Demand(f"s3:DeleteObject{version}", thing)
     elif "restore" in query:
         yield Demand("s3:RestoreObject", thing)
+    elif method == "PUT" and "annotation" in query:
+        yield Demand(f"s3:PutObject{version}Annotation", thing)
     elif method == "PUT" and (part := {"tagging", "retention", "legal-hold", "acl"} & query.keys()):
         names = {"tagging": "Tagging", "retention": "Retention", "legal-hold": "LegalHold", "acl": "Acl"}
         yield Demand(f"s3:PutObject{names[part.pop()]}", thing)
@@ -164,6 +166,10 @@ def _of_bucket(request: Recorded, bucket: str) -> Iterator[Demand]:
 
 
 def _read(thing: str, version: str, query: Mapping[str, str]) -> Iterator[Demand]:
+    if "annotation" in query:
+        is_list = "annotationName" not in query
+        yield Demand(f"s3:ListObject{version}Annotations" if is_list else f"s3:GetObject{version}Annotation", thing)
+        return
     named = {"tagging": "Tagging", "retention": "Retention", "legal-hold": "LegalHold", "acl": "Acl"}
     for name, suffix in named.items():
         if name in query:
@@ -216,8 +222,8 @@ def _copy(request: Recorded, thing: str) -> Iterator[Demand]:
     if request.headers.get("x-amz-tagging-directive", "COPY") == "COPY":
         yield Demand(f"s3:GetObject{version}Tagging", source)
         yield Demand("s3:PutObjectTagging", thing)
-    if request.headers.get("x-amz-annotation-directive", "COPY") == "COPY":
-        yield Demand("s3:GetObjectAnnotation", source)
+    if request.headers.get("x-amz-object-annotation-directive", "COPY") == "COPY":
+        yield Demand(f"s3:GetObject{version}Annotation", source)
         yield Demand("s3:PutObjectAnnotation", thing)
 
 

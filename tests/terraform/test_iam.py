@@ -208,14 +208,26 @@ def test_denies_are_a_second_wall(example):
 
 
 @pytest.mark.parametrize(
-    ("action", "along"), [("s3:GetObject", "s3:GetObjectAnnotation"), ("s3:PutObject", "s3:PutObjectAnnotation")]
+    ("action", "along"),
+    [
+        ("s3:GetObject", "s3:GetObjectAnnotation"),
+        ("s3:GetObject", "s3:GetObjectVersionAnnotation"),
+        ("s3:GetObject", "s3:ListObjectAnnotations"),
+        ("s3:GetObject", "s3:ListObjectVersionAnnotations"),
+        ("s3:PutObject", "s3:PutObjectAnnotation"),
+        ("s3:PutObject", "s3:PutObjectVersionAnnotation"),
+    ],
 )
 def test_annotations_come_along_where_objects_do(hosts, action, along):
     """CopyObject copies them unless told not to, and asks for both actions:
-    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
+
+    What packs or deletes only looks at them.
+    """
+    looks = ("compact", "expire") if action == "s3:GetObject" else ()
     for role in ROLES:
         for place in set(EVERYWHERE) - {OUTCOME, POLICY_FILE, REPORT}:
-            copies = role in ("backup", "replicate", "restore")
+            copies = role in ("backup", "replicate", "restore", *looks)
             assert may(hosts, role, along, place) == (copies and may(hosts, role, action, place)), (role, place)
 
 

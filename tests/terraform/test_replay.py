@@ -142,7 +142,7 @@ def it_finds_roles_that_know_no_annotations(recording: Recording) -> None:
         return statement | {"Action": actions} if actions else None
 
     found = recording.planted(change)
-    assert f"{NAME}-fn-backup: s3:GetObjectAnnotation on example-scans: silent by its role" in found
+    assert f"{NAME}-fn-backup: s3:GetObjectVersionAnnotation on example-scans: silent by its role" in found
     assert f"{NAME}-job-replicate: s3:PutObjectAnnotation on example-hot-fra: silent by its role" in found
     assert all("Annotation" in each for each in found)
 
