@@ -70,7 +70,7 @@ def nightly(options: NightlyCommand) -> int:
     limits. A run above them is refused, and the summary says so. A night happens once: started
     again, it continues where it stopped, or says when it ran and what it said then. With --again it
     checks once more, the same share. What a night proved wrong is a finding of the next ones too,
-    until a retry mends it or the same share is proven.
+    until any later run copies or proves it, or it is gone at both sides.
 
     \b
     sealift nightly --pair scans

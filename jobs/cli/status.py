@@ -83,8 +83,8 @@ def status(options: StatusCommand) -> int:
     a retry mends them, or a later run of the same kind looks at all of them: between the same
     places, with the same filters or none, as deep. Those of a pair's runs count until its next
     night, and a night counts until a later one, or --again, is well. Copies that a night proved
-    wrong count until a retry mends them, or a night proves their slice. Of all runs the latest 100
-    count. The pairs are those of the policy. Without a policy only the runs are looked at.
+    wrong count until a retry mends them, or a later night finds an answer. Of all runs the latest
+    100 count. The pairs are those of the policy. Without a policy only the runs are looked at.
 
     \b
     sealift status

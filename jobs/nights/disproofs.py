@@ -1,7 +1,8 @@
 """Disproofs: copies that nights proved wrong, until a later proof answers them. Pure.
 
 A night compares everything, and verifies a slice. What only that verification can see, later nights
-do not find again before the turn of its slice. So each summary passes it on.
+do not find again before the turn of its slice. So each summary passes it on. A later look at the
+whole slice answers it here, and evidence about each of its objects in `jobs.nights.answers`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.nights.calendar import Stage
 
-_FOUND = (Status.MISMATCHED, Status.DAMAGED)
+FOUND = (Status.MISMATCHED, Status.DAMAGED)
 """The outcomes that prove a row wrong: its copy, or its source."""
 
 
@@ -36,7 +37,7 @@ class Disproof(NamedTuple):
 def disproofs_of(summary: Mapping[str, Any]) -> Iterator[Disproof]:
     """Yield those that a night found itself."""
     for stage in summary["stages"]:
-        rows, sample = sum(stage["counts"].get(each, 0) for each in _FOUND), stage.get("sample")
+        rows, sample = sum(stage["counts"].get(each, 0) for each in FOUND), stage.get("sample")
         if rows and stage["run_id"] and sample:
             yield Disproof(
                 summary["night"], summary["finished_at"], stage["stage"], stage["run_id"], rows, list(sample)
@@ -66,7 +67,7 @@ def is_answered(disproof: Disproof, stages: Iterable[Mapping[str, Any]]) -> bool
 
 def _is_judged(counts: Mapping[str, int]) -> bool:
     statuses = {status for status, count in counts.items() if count}
-    return bool(statuses) and not statuses - {*GOOD, *_FOUND}
+    return bool(statuses) and not statuses - {*GOOD, *FOUND}
 
 
 def open_disproofs(summaries: Sequence[Mapping[str, Any]], destination: str) -> list[Disproof]:
@@ -116,6 +117,17 @@ def unanswered_text(disproofs: Sequence[Disproof]) -> str:
     """Return what nothing answered, as a sentence without its full stop."""
     is_one = sum(each.rows for each in disproofs) == 1
     return f"{' and '.join(map(disproof_text, disproofs))} {'was' if is_one else 'were'} not proven right since"
+
+
+def orphan_step(copies: Sequence[str]) -> str:
+    """Return what a person does about wrong copies whose original is gone."""
+    first, others = copies[0], len(copies) - 1
+    which = (
+        f"{first} is wrong, and its original is gone"
+        if not others
+        else (f"{len(copies):,} copies are wrong, and their originals are gone, the first: {first}")
+    )
+    return f"Remove what nobody should restore: {which}"
 
 
 def disproof_steps(pair: str, disproof: Disproof) -> list[str]:

@@ -6,7 +6,7 @@ import shlex
 import time
 import zoneinfo
 from collections.abc import Mapping
-from datetime import date, datetime
+from datetime import date
 from typing import Any
 
 from jobs import __version__
@@ -17,6 +17,7 @@ from jobs.core.outcome import GOOD
 from jobs.core.run import RunState
 from jobs.core.selection import Selection
 from jobs.errors import Denied, ExitCode, NotFound
+from jobs.nights.answers import find_rests
 from jobs.nights.calendar import (
     LEFT_OUT,
     NIGHT_VERSION,
@@ -29,7 +30,7 @@ from jobs.nights.calendar import (
     left_by_run,
     left_out,
 )
-from jobs.nights.disproofs import Disproof, answered_since, is_answered, open_disproofs
+from jobs.nights.disproofs import Disproof, answered_since, disproofs_of, is_answered, open_disproofs
 from jobs.nights.left_objects import Pairing, count_left
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
@@ -39,16 +40,9 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
 from jobs.reports.document import iso_time
 from jobs.runs.placement import BatchOptions
-from jobs.runs.replaced_runs import repaired
 from jobs.runs.request import Request
-from jobs.runs.summaries import RunFilter, summarize_runs
-from jobs.verify.kind import KIND as VERIFICATION
 
 MARGIN_SECONDS = 900
-RUNS_REMEMBERED = 100
-"""How many of the pair's latest runs are looked at for a retry of what a night found wrong."""
-DAY_SECONDS = 86_400
-"""A retry may begin so long before its night ends."""
 CHANGED_PLACES = "since the policy gave the pair other buckets or prefixes after this night had begun"
 
 
@@ -260,7 +254,7 @@ class _Night:
         that nothing was started. A night that stopped has its run's code, and is started again.
         """
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
-        unanswered, answered = ([], []) if stopped else await self._disproofs()
+        unanswered, answered, orphans = ([], [], []) if stopped else await self._disproofs()
         code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
         left = await count_left(self.book.ledger, self.done, Pairing.of(self.pair))
         night, source = self.claim["night"], self.pair.source
@@ -281,6 +275,7 @@ class _Night:
                 left=left,
                 restore=self._restore(),
                 unanswered=unanswered,
+                orphans=orphans,
             ),
             "left": left,
             "exit_code": int(stopped["exit_code"]) if stopped else int(code),
@@ -297,20 +292,23 @@ class _Night:
             "ledger": str(self.book.ledger.location),
         }
 
-    async def _disproofs(self) -> tuple[list[Disproof], list[str]]:
-        """Return what the pair's other nights found wrong, and neither this one nor a retry
-        answered, and the ids of the runs whose findings are answered.
+    async def _disproofs(self) -> tuple[list[Disproof], list[str], list[str]]:
+        """Return what the pair's other nights found wrong and nothing answered, the ids of the runs
+        whose findings are answered, and wrong copies whose original is gone.
         """
         nights = await NightRecords(self.book.ledger, self.pair.name, date.max).remembered(NIGHTS_REMEMBERED)
-        destination = str(sides(self.stages.policy, self.pair)[1].location)
-        found = [each for each in open_disproofs(nights, destination) if not is_answered(each, self.done)]
-        if found:
-            since = min(datetime.fromisoformat(each.found_at).timestamp() for each in found) - DAY_SECONDS
-            chosen = RunFilter(pair=self.pair.name, since=since)
-            runs = await summarize_runs(self.book.ledger, RUNS_REMEMBERED, chosen)
-            mended = repaired(runs, lambda job: job != VERIFICATION.retried_as)
-            found = [each for each in found if each.run_id not in mended]
-        return found, answered_since(nights, destination, found)
+        source, destination = sides(self.stages.policy, self.pair)
+        place = str(destination.location)
+        found = open_disproofs(nights, place)
+        own = list(disproofs_of({"night": self.claim["night"], "finished_at": "", "stages": self.done}))
+        rests = await find_rests(self.book.ledger, found, own, source, destination) if found else {}
+        left = [
+            each._replace(rows=rests[each.run_id].rows) if each.run_id in rests else each
+            for each in found
+            if (rests[each.run_id].rows if each.run_id in rests else not is_answered(each, self.done))
+        ]
+        orphans = [uri for each in left if each.run_id in rests for uri in rests[each.run_id].orphans]
+        return left, answered_since(nights, place, left), orphans
 
     def _restore(self) -> str:
         """The command that puts the objects of an emptied source back, as they were in the night before.

@@ -11,7 +11,7 @@ from typing import Any
 from jobs.core.category import Category
 from jobs.core.outcome import Status
 from jobs.nights.calendar import Stage
-from jobs.nights.disproofs import Disproof, disproof_steps, unanswered_text
+from jobs.nights.disproofs import Disproof, disproof_steps, orphan_step, unanswered_text
 
 WELL = "All is well"
 """The head of a night in which all was judged, and nothing is left to do."""
@@ -118,18 +118,20 @@ def next_steps(
     left: int | None = None,
     restore: str = "",
     unanswered: Sequence[Disproof] = (),
+    orphans: Sequence[str] = (),
 ) -> list[str]:
     """Return what a person does now, a sentence for each step. Nothing to do: an empty list.
 
     `left`: how many objects need attention. If one stage found all of them, that one is named
     alone, unless another one proved more of them wrong: only the retry of that one replaces these.
     `restore`: the command that puts the objects of an emptied source back. `unanswered`: what
-    earlier nights found wrong.
+    earlier nights found wrong. `orphans`: those of its copies whose original is gone.
     """
     if not is_finished:
         return [f"Go on with it: sealift nightly --pair {pair} --night {night}"]
     carried = (step for each in unanswered for step in disproof_steps(pair, each))
-    return [*_steps(pair, night, stages, left, restore), *carried]
+    removed = [orphan_step(orphans)] if orphans else []
+    return [*_steps(pair, night, stages, left, restore), *removed, *carried]
 
 
 def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int | None, restore: str) -> Iterator[str]:
