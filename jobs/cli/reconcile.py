@@ -7,6 +7,7 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,9 +48,8 @@ from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import next_steps, repair_hint
-from jobs.reconcile.repair_result import RESULT, find_result
+from jobs.reconcile.repair_result import publish_result
 from jobs.reconcile.run import (
-    SHOWN_FINDINGS,
     ComparedSide,
     CompareRequest,
     compare,
@@ -254,16 +254,11 @@ async def _after(
     scratch: Path,
 ) -> dict[str, Any]:
     """The state after the repair, which page and ledger get: what was repaired, and what is left."""
-    verifications = [each["run_id"] for each in repaired.document["verification"]]
-    state = await find_result(ledger, verifications, result.differences_parquet, scratch, shown_left=SHOWN_FINDINGS)
-    left = {name: tally.left for name, tally in state.categories.items()}
-    after = {
-        "repaired": state.to_dict(repaired.reports),
-        "next_steps": next_steps(left, result.unparsed_rows, command, repaired.reports),
-    }
-    await ledger.write_document(spec.run_id, RESULT, after)
-    await write_result_page(ledger, spec, report | after, result, state.left)
-    return after
+
+    def steps(left: Mapping[str, int]) -> list[str]:
+        return next_steps(left, result.unparsed_rows, command, repaired.reports)
+
+    return await publish_result(ledger, spec, report, repaired.reports, result.differences_parquet, scratch, steps)
 
 
 def _compared(location: Location | None, access: AccessOptions, checksums: str | None) -> ComparedSide:

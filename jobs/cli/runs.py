@@ -40,12 +40,12 @@ from jobs.core.run import SAVED, Plan, RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import find_repairs, repair_advice
-from jobs.reconcile.repair_result import read_result
+from jobs.reconcile.repair_advice import find_newer, find_repairs, repair_advice
+from jobs.reconcile.repair_result import read_result, result_now
 from jobs.registry import KINDS, kind_of
-from jobs.reports.document import exit_code
+from jobs.reports.document import exit_code, verdict
 from jobs.reports.figures import human_bytes, human_dollars, human_time
-from jobs.reports.publish import PAGE, write_page
+from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
@@ -385,10 +385,12 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
     await require_started(ledger, spec)
     kind = kind_of(spec)
     document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind.report_details)
+    left: list[Any] = []
     if "categories" in document:
-        document |= await read_result(ledger, run_id)
+        repaired, left = await result_now(ledger, spec, document)
+        document |= repaired
     if html is not None or opens:
-        await _write_page(ledger, spec, document, html, opens=opens)
+        await _write_page(ledger, spec, document, html, left, opens=opens)
     emit(document, as_json=as_json, text=await _ended_text(ledger, spec, document))
     return int(exit_code(document))
 
@@ -396,22 +398,36 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
 async def _ended_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> str:
     """The report of a run, with what repairs it."""
     advice: list[str] = []
-    if "categories" in report and "repaired" not in report:
+    if "categories" in report and ("repaired" not in report or spec.options.get("pair")):
         advice = repair_advice(spec, report, await find_repairs(ledger, spec.run_id), ledger)
+        report = {**report, "next_steps": []}  # the same
+    if "categories" in report and (newer := await find_newer(ledger, spec)) is not None:
+        newer |= await read_result(ledger, newer["run_id"])
+        advice.append(f"  since then   {newer['run_id']} compared the same places: {verdict(newer)}")
     return report_text(report, kind_of(spec), advice)
 
 
-async def _write_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], html: Path | None, *, opens: bool) -> None:
-    """Write the run's page to a file. A command that was killed may owe it to the ledger."""
+async def _write_page(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any], html: Path | None, left: list[Any], *, opens: bool
+) -> None:
+    """Write the run's page to a file. A command that was killed may owe it to the ledger.
+
+    `left`: the findings that repairs left which the page in the ledger does not know.
+    """
     run_id = spec.run_id
     if report["state"] != RunState.COMPLETE:
         raise LedgerError(f"run {run_id} has no page: it has not ended")
     page_ref = ObjectRef(*Location.parse(ledger.uri(run_id, PAGE)))
+    is_repaired_since = "repaired" in report and report["repaired"] != (await read_result(ledger, run_id)).get(
+        "repaired"
+    )
     try:
         page = (await ledger.store.get(page_ref)).data
     except NotFound:
         await write_page(ledger, spec, report, [])
         page = (await ledger.store.get(page_ref)).data
+    if is_repaired_since:
+        page = await make_page(ledger, spec, report, left)
     file = html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
     try:
         file.write_bytes(page)

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import shlex
+import tempfile
 import time
 import zoneinfo
 from collections.abc import Mapping
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 from jobs import __version__
 from jobs.config import Settings
+from jobs.core.category import Category
 from jobs.core.display import Display
 from jobs.core.enums import Deletes
 from jobs.core.outcome import GOOD
@@ -38,7 +41,9 @@ from jobs.nights.verdicts import is_well, next_steps, verdict
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
+from jobs.reconcile.repair_result import fetch_differences, publish_result
 from jobs.reports.document import iso_time
+from jobs.reports.publish import write_page
 from jobs.runs.placement import BatchOptions
 from jobs.runs.request import Request
 
@@ -103,9 +108,11 @@ class _Night:
         report = reconciled.report or {}
         self._add(Stage.RECONCILE, reconciled)
         if await self._is_emptied():
+            await self._publish_comparison(report)
             return await self.book.finish(await self._summary())
         if not await self._repair(report["run_id"], reconciled.notes["repairable_rows"]):
             return await self._summary()
+        await self._publish_comparison(report)
         # A listing that was just made names the objects to verify. An inventory of yesterday does
         # not.
         manifest = report["source"]["manifest"] if reconciled.notes["is_listed"] else None
@@ -162,6 +169,30 @@ class _Night:
         request = self._request("verify", f"proven:{copied}", deep=False, retry_of=copied)
         good = sum(count for status, count in repaired.report["outcomes"].items() if status in GOOD)
         return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request), given=good)
+
+    async def _publish_comparison(self, report: Mapping[str, Any]) -> None:
+        """Write the page of the comparison, which says what the repair left of it."""
+        ledger, kept = self.book.ledger, [Category.EXTRA] if self._keeps_extra else []
+        spec = await ledger.spec(report["run_id"])
+        own = [each["run_id"] for each in self.done if each["stage"] in (Stage.REPAIR, Stage.VERIFY)]
+        runs = [await ledger.report(run_id) for run_id in own if run_id]
+        page = f"What the night leaves to people is on its page: {self.book.page_uri}"
+        see = f"See what helps: sealift runs report {spec.run_id}"
+        try:
+            with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
+                differences = await fetch_differences(ledger, spec.run_id, Path(folder))
+                await publish_result(
+                    ledger,
+                    spec,
+                    report,
+                    [each for each in runs if each is not None],
+                    differences,
+                    Path(folder),
+                    lambda left: [page, *([see] if any(left.values()) else [])],
+                    kept,
+                )
+        except NotFound:  # somebody removed the differences
+            await write_page(ledger, spec, dict(report), [])
 
     def _request(
         self,

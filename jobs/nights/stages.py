@@ -141,7 +141,8 @@ class Stages:
                     "source_objects": reconciliation.source_rows,
                 }
                 if await name(spec.run_id, notes=notes):
-                    await record(self.ledger, spec, margin_seconds, reconciliation)
+                    has_page = stage is Stage.REPLICA  # the other one gets its page after the repair
+                    await record(self.ledger, spec, margin_seconds, reconciliation, has_page=has_page)
 
         stage_record = await self._find_or_make_run(stage, is_made, make)
         report = await self.ledger.report(stage_record["run_id"])

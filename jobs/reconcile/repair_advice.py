@@ -90,14 +90,39 @@ def next_steps(
 
 
 async def find_repairs(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
-    """Return the reports of the copies that were made for a comparison right after it."""
-    later = [each for each in await ledger.run_ids() if each > run_id and "-replicate-" in each]
+    """Return the reports of the copies, and of their verifications, that were made for a comparison
+    since, the oldest first.
+
+    They retry it, or their manifest is a file of it.
+    """
+    jobs = ("-replicate-", "-verify-")
+    later = [each for each in await ledger.run_ids() if each > run_id and any(job in each for job in jobs)]
     reports: list[dict[str, Any]] = []
+    made: set[str] = set()
     for each in later[:_RUNS_LOOKED_AT]:
         with contextlib.suppress(LedgerError):  # a damaged run repaired nothing that one can rely on
-            if (await ledger.spec(each)).retry_of == run_id and (report := await ledger.report(each)) is not None:
+            spec = await ledger.spec(each)
+            of_it = spec.retry_of == run_id or spec.manifest.startswith(ledger.uri(run_id))
+            of_copies = spec.job == "verify" and spec.retry_of in made
+            if (of_it or of_copies) and (report := await ledger.report(each)) is not None:
                 reports.append(report)
+                made.add(each)
     return reports
+
+
+async def find_newer(ledger: Ledger, spec: RunSpec) -> dict[str, Any] | None:
+    """Return the report of the latest comparison of the same places, if it is newer than this one."""
+    later = [each for each in await ledger.run_ids() if each > spec.run_id and "-reconcile-" in each]
+    for each in reversed(later[-_RUNS_LOOKED_AT:]):
+        with contextlib.suppress(LedgerError):
+            other = await ledger.spec(each)
+            is_alike = (other.source.location, other.destination.location) == (
+                spec.source.location,
+                spec.destination.location,
+            ) and all(other.options.get(name) == spec.options.get(name) for name in ("versions", "maps", "of_replica"))
+            if is_alike and (report := await ledger.report(each)) is not None:
+                return report
+    return None
 
 
 def repair_advice(
@@ -108,7 +133,7 @@ def repair_advice(
     `repairs`: as `find_repairs` returns them. A night's objects are copied as the policy says,
     which `sealift reconcile` does not read. What only S3 writes has no command here.
     """
-    lines = [f"  since then   {each['run_id']}: {counts(each['outcomes'])}" for each in repairs]
+    lines = [f"  since then   {each['run_id']}: {counts(each['outcomes'])}" for each in repairs if _copied(each)]
     pair = spec.options.get("pair")
     if pair is None:
         return lines + repair_hint(report, reconcile_command(spec))
@@ -120,11 +145,16 @@ def repair_advice(
     return lines
 
 
+def _copied(report: Mapping[str, Any]) -> bool:
+    return str(report["job"]) == "replicate"
+
+
 def _backfills(
     spec: RunSpec, report: Mapping[str, Any], repairs: Sequence[Mapping[str, Any]], pair: str, ledger: Ledger
 ) -> Iterator[str]:
     rows = _rows(report)
-    copied = sum(count for each in repairs for status, count in each["outcomes"].items() if status in GOOD)
+    copies = filter(_copied, repairs)
+    copied = sum(count for each in copies for status, count in each["outcomes"].items() if status in GOOD)
     if _repairable(rows) > copied:
         yield f"  copy         sealift backfill --pair {pair} --manifest {ledger.uri(spec.run_id, REPAIR)}"
     if rows.get(Category.DIFFERENT):

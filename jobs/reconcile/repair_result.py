@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import contextlib
+import tempfile
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.core.category import REPAIRABLE
-from jobs.errors import LedgerError, NotFound
-from jobs.ledger.ledger import Ledger
+from jobs.core.category import REPAIRABLE, Category
+from jobs.core.model import Location, ObjectRef
+from jobs.core.run import RunSpec
+from jobs.errors import LedgerError, NotFound, PreconditionFailed
+from jobs.ledger.ledger import DIFFERENCES, Ledger
+from jobs.reconcile.repair_advice import find_repairs
+from jobs.reports.publish import write_page
+from jobs.s3.downloads import download
 
 if TYPE_CHECKING:
     import duckdb
@@ -18,6 +25,7 @@ RESULT = "repaired.json"
 """The document of a reconciliation whose findings were repaired, beside its report."""
 
 SHOWN_ROWS = 20
+SHOWN_LEFT = 1_000
 _MEMORY = "256MB"
 
 
@@ -31,12 +39,14 @@ class Tally(NamedTuple):
 class RepairResult(NamedTuple):
     """What became of the findings.
 
-    `shown` are repaired rows, `left` are rows that are still findings.
+    `shown` are repaired rows, `left` are rows that are still findings. `kept`: category → rows that
+    are as a policy wants them.
     """
 
     categories: Mapping[str, Tally]
     shown: Sequence[Mapping[str, Any]]
     left: Sequence[Mapping[str, Any]]
+    kept: Mapping[str, int] = {}
 
     def to_dict(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The key `repaired` of the report. `reports`: those of the repair's runs, in order."""
@@ -47,17 +57,25 @@ class RepairResult(NamedTuple):
             "categories": {name: each._asdict() for name, each in self.categories.items()},
             "runs": [{name: report[name] for name in kept} for report in reports],
             "shown": [dict(row) for row in self.shown],
+            **({"kept": dict(self.kept)} if self.kept else {}),
         }
 
 
 async def find_result(
-    ledger: Ledger, verifications: Sequence[str], differences: Path, scratch: Path, *, shown_left: int
+    ledger: Ledger,
+    verifications: Sequence[str],
+    differences: Path,
+    scratch: Path,
+    *,
+    shown_left: int,
+    kept: Collection[Category] = (),
 ) -> RepairResult:
     """Compare a reconciliation's findings with what the repair's verifications have proven.
 
     A finding is repaired if a copy mends its category, and a verification ended well for its key
     and version. Each row counts once, however many runs took it. `verifications`: ids of verify
-    runs. `differences`: the reconciliation's Parquet file.
+    runs. `differences`: the reconciliation's Parquet file. `kept`: categories that the policy of a
+    pair wants to stay.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -80,9 +98,11 @@ async def find_result(
             f"FROM {parquet(proven)}"
         )
         repairable = ", ".join(f"'{each}'" for each in sorted(REPAIRABLE))
+        kept_names = ", ".join(f"'{each}'" for each in sorted(kept))
+        is_kept = f"category IN ({kept_names})" if kept else "false"
         connection.execute(
             f"CREATE VIEW findings AS SELECT found.*, mended.key IS NOT NULL AS is_repaired FROM "
-            f"(FROM {parquet(differences)} WHERE is_finding) AS found LEFT JOIN mended "
+            f"(FROM {parquet(differences)} WHERE is_finding AND NOT {is_kept}) AS found LEFT JOIN mended "
             f"ON found.category IN ({repairable}) AND found.key = mended.key "
             "AND coalesce(found.version_id, 'null') = mended.version_id"
         )
@@ -100,10 +120,47 @@ async def find_result(
             {name: Tally(repaired, rest) for name, repaired, rest in counted},
             shown.to_arrow_table().to_pylist(),
             left.to_arrow_table().to_pylist(),
+            dict(
+                connection.execute(
+                    f"SELECT category, count(*) FROM {parquet(differences)} WHERE is_finding AND {is_kept} GROUP BY 1"
+                ).fetchall()
+            ),
         )
 
     with connect(folder, memory_limit=_MEMORY) as connection:
         return await asyncio.to_thread(read, connection)
+
+
+async def publish_result(
+    ledger: Ledger,
+    spec: RunSpec,
+    report: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    differences: Path,
+    scratch: Path,
+    steps: Callable[[Mapping[str, int]], list[str]],
+    kept: Collection[Category] = (),
+) -> dict[str, Any]:
+    """Write what the `runs` of a repair left, and the page of the reconciliation, which is about that.
+
+    `runs`: their reports, in order. `steps`: what to do by the rows that are left of each category.
+    Returns the keys that the repair adds to the report.
+    """
+    verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
+    result = await find_result(ledger, verifications, differences, scratch, shown_left=SHOWN_LEFT, kept=kept)
+    left = {name: tally.left for name, tally in result.categories.items()}
+    after = {"repaired": result.to_dict(runs), "next_steps": steps(left)}
+    with contextlib.suppress(PreconditionFailed):  # another start of a night was first
+        await ledger.write_document(spec.run_id, RESULT, after)
+    await write_page(ledger, spec, dict(report) | after, result.left)
+    return after
+
+
+async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
+    """Download the rows in which the sides of a reconciliation differ. Raises NotFound."""
+    path, place = folder / "differences.parquet", Location.parse(ledger.uri(run_id, DIFFERENCES))
+    await download(ledger.store, ObjectRef(place.bucket, place.key), path)
+    return path
 
 
 async def read_result(ledger: Ledger, run_id: str) -> dict[str, Any]:
@@ -115,3 +172,26 @@ async def read_result(ledger: Ledger, run_id: str) -> dict[str, Any]:
             return {}
         raise
     return {name: document[name] for name in ("repaired", "next_steps") if name in document}
+
+
+async def result_now(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
+    """The keys that repairs add to the report of a reconciliation, those since its page was written
+    included, and the findings that are left, if there are such repairs.
+    """
+    known = await read_result(ledger, spec.run_id)
+    recorded = known.get("repaired", {})
+    ids = {each["run_id"] for each in recorded.get("runs", ())}
+    runs = await find_repairs(ledger, spec.run_id)
+    if not {each["run_id"] for each in runs} - ids:
+        return known, []
+    kept = [Category(name) for name in recorded.get("kept", ())]
+    verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
+    with tempfile.TemporaryDirectory(prefix="sealift-repairs-") as folder:
+        try:
+            differences = await fetch_differences(ledger, spec.run_id, Path(folder))
+        except NotFound:
+            return known, []
+        result = await find_result(ledger, verifications, differences, Path(folder), shown_left=SHOWN_LEFT, kept=kept)
+    after = {"repaired": result.to_dict(runs)}
+    is_done = not after["repaired"]["left"]
+    return known | after | ({"next_steps": []} if is_done else {}), list(result.left)

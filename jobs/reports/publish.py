@@ -30,11 +30,19 @@ async def write_page(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
 ) -> None:
     """Write the page alone. The run has not ended yet."""
+    page = await make_page(ledger, spec, report, findings)
+    await ledger.write_file(spec.run_id, PAGE, page, "text/html; charset=utf-8")
+
+
+async def make_page(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any], findings: Sequence[Mapping[str, Any]]
+) -> bytes:
+    """Return the page of a run, with the trend of earlier ones."""
     from jobs.reports.html.page import render  # jinja2 and pygal load here
 
     earlier = await earlier_reports(ledger, spec)
     page = await asyncio.to_thread(render, report, findings=findings, earlier=earlier)
-    await ledger.write_file(spec.run_id, PAGE, page.encode(), "text/html; charset=utf-8")
+    return page.encode()
 
 
 async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
