@@ -138,9 +138,10 @@ def run(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 def _keep(server: Server) -> None:
     print("\nThe server goes on until you press Ctrl-C. To play with it:\n")
-    print(f"  export PATH={os.path.dirname(sys.executable)}:$PATH\n  unset AWS_PROFILE AWS_SESSION_TOKEN")
+    print(f"  export PATH={shlex.quote(os.path.dirname(sys.executable))}:$PATH\n  unset AWS_PROFILE AWS_SESSION_TOKEN")
     for name, value in (server.environment() | {"SEALIFT_LEDGER": f"s3://{LEDGER}/ledger"}).items():
-        print(f"  export {name}={value}")
+        print(f"  export {name}={shlex.quote(value)}")
+    print(f"  sealift runs list\n  sealift verify --source s3://{SOURCE} --destination s3://{REPLICA}/copy/")
     try:
         while True:
             time.sleep(3600)
