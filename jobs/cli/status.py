@@ -341,7 +341,8 @@ def _oldest_text(oldest: Mapping[str, Any]) -> str:
     if oldest["not_known"]:
         return f"not known: {oldest['not_known']}"
     if oldest["key"] is None:
-        return f"none: all that was written before {human_time(oldest['until'])} is proven"
+        how = f" ({oldest['why']})" if oldest["why"] else ""
+        return f"none: all that was written before {human_time(oldest['until'])} is proven{how}"
     return f"{shown(oldest['key'])} of {human_time(oldest['written_at'])} ({oldest['why']})"
 
 

@@ -32,6 +32,8 @@ ROWS_MAX = 200_000
 """So many rows are looked at one by one: a person waits."""
 NIGHTS_MAX = 60
 """So many summaries are read for the turns of the slices."""
+BY_TURNS = "each at the turn of its slice"
+"""How objects are proven that no report can compare: what became of a copy since is not known."""
 NIGHTS_MORE = 3
 """Nights that are missed, refused or repeated."""
 MARGIN_SECONDS = 900.0
@@ -39,13 +41,15 @@ MARGIN_SECONDS = 900.0
 _MEMORY = "256MB"
 _WRONG = f"status IN ('{Status.MISMATCHED}', '{Status.DAMAGED}')"
 _UNVERIFIABLE = f"category = '{Category.UNVERIFIABLE}'"
+_IN_FLIGHT = f"category = '{Category.IN_FLIGHT}' AND source_last_modified IS NOT NULL"
 
 
 class OldestUnproven(NamedTuple):
     """The object that waits longest for a proof.
 
     `key`: None if all that was written before `until` is proven. `written_at`, `until`: ISO 8601.
-    `why`: what is wrong with it. `not_known`: why nobody can say, else empty.
+    `why`: what is wrong with it, and without a key how the others were proven, if not by the last
+    night. `not_known`: why nobody can say, else empty.
     """
 
     key: str | None = None
@@ -56,8 +60,11 @@ class OldestUnproven(NamedTuple):
 
 
 class _Row(NamedTuple):
+    """An object of the source. `changed_at`: when it or its copy was written last."""
+
     key: str
     written_at: datetime | None
+    changed_at: datetime | None
     why: str
 
 
@@ -100,13 +107,21 @@ async def _find(
     for run_id in sorted(disproving):
         rows += await _read(ledger, await failures_of(ledger, run_id), _WRONG)
     unproven, _ = count_unproven(stages)
+    in_flight = compared["counts"].get(Category.IN_FLIGHT, 0)
+    is_listable = _listed_rows(report) <= ROWS_MAX
+    if in_flight and not is_listable:
+        return OldestUnproven(not_known=f"{plural(in_flight, 'object')} may be in flight, too many to look at here")
+    if in_flight:  # an old object is, too, if its copy was written just now
+        found = await _read(ledger, ledger.uri(compared["run_id"], DIFFERENCES), _IN_FLIGHT)
+        rows += [row for row in found if row.written_at is None or row.written_at < until]
+    how = ""
     if unproven:
         turns = await _turns(records, last, rota, report["margin_seconds"])
-        if _listed_rows(report) <= ROWS_MAX:
+        if is_listable:
             uri = ledger.uri(compared["run_id"], DIFFERENCES)
             rows += [row for row in await _read(ledger, uri, _UNVERIFIABLE) if not _had_turn(row, turns, rota)]
         elif len(turns) == rota:
-            until = min(until, *turns.values())
+            until, how = min(until, *turns.values()), BY_TURNS
             rows = [row for row in rows if row.written_at is None or row.written_at <= until]
         else:
             return OldestUnproven(
@@ -117,7 +132,7 @@ async def _find(
         return OldestUnproven(not_known="nobody has recorded when some of the unproven objects were written")
     oldest = min(rows, key=lambda row: (row.written_at or until, row.key), default=None)
     if oldest is None or oldest.written_at is None:
-        return OldestUnproven(until=_iso(until))
+        return OldestUnproven(until=_iso(until), why=how)
     return OldestUnproven(oldest.key, _iso(oldest.written_at), oldest.why, _iso(until))
 
 
@@ -162,10 +177,14 @@ def _ask(file: Path, condition: str) -> list[_Row]:
         written = next(each for each in ("source_last_modified", "last_modified") if each in columns)
         why = next((each for each in ("category", "status") if each in columns), "'to be repaired'")
         at_source = f"category <> '{Category.EXTRA}'" if "category" in columns else "true"
-        found = connection.execute(
-            f"SELECT key, epoch({written}), {why} FROM {table} WHERE ({condition}) AND {at_source} AND key IS NOT NULL"
-        ).fetchall()
-    return [_Row(str(key), None if at is None else datetime.fromtimestamp(at, UTC), str(why)) for key, at, why in found]
+        changed = f"greatest({written}, destination_last_modified)" if "category" in columns else written
+        select = f"SELECT key, epoch({written}), epoch({changed}), {why} FROM {table}"
+        found = connection.execute(f"{select} WHERE ({condition}) AND {at_source} AND key IS NOT NULL").fetchall()
+    return [_Row(str(key), _time(written), _time(changed), str(why)) for key, written, changed, why in found]
+
+
+def _time(epoch_seconds: float | None) -> datetime | None:
+    return None if epoch_seconds is None else datetime.fromtimestamp(epoch_seconds, UTC)
 
 
 async def _turns(
@@ -186,9 +205,9 @@ async def _turns(
 
 
 def _had_turn(row: _Row, turns: Mapping[int, datetime], rota: int) -> bool:
-    """True if a night has verified the object as it is now."""
-    return row.written_at is not None and any(
-        row.written_at < at and Sample(number, rota).contains(row.key) for number, at in turns.items()
+    """True if a night has verified the object and its copy as they are now."""
+    return row.changed_at is not None and any(
+        row.changed_at < at and Sample(number, rota).contains(row.key) for number, at in turns.items()
     )
 
 

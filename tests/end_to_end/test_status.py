@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -141,43 +141,90 @@ def test_a_damaged_report_of_a_night_is_not_known_and_no_proof(world: World, pol
         assert "the oldest unproven object of docs" in unknown(result)
 
 
+Rows = list[dict[str, Any]]
+
+
+def rewrite_night(world: World, ended: dict[str, Any], category: str, rows: Rows) -> None:
+    """Let a night's reconciliation say that these rows, and no others, were of this category."""
+    [compared] = [each for each in ended["stages"] if each["stage"] == "reconcile"]
+    place = f"runs/runs/{compared['run_id']}"
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist([row | {"category": category, "is_finding": False} for row in rows]), file)
+    world.client.put_object(Bucket=world.ledger, Key=f"{place}/differences/00000.parquet", Body=file.getvalue())
+    body = world.client.get_object(Bucket=world.ledger, Key=f"{place}/report.json")["Body"].read()
+    report = json.loads(body)
+    report["categories"] |= {"same": {"rows": 0, "bytes": 0}, category: {"rows": len(rows), "bytes": 1}}
+    world.client.put_object(Bucket=world.ledger, Key=f"{place}/report.json", Body=json.dumps(report).encode())
+    summary = {name: value for name, value in ended.items() if name != "ran_before"}
+    compared["counts"] |= {"same": 0, category.replace("_", " "): len(rows)}
+    key = ended["summary"].partition(f"{world.ledger}/")[2]
+    world.client.put_object(Bucket=world.ledger, Key=key, Body=json.dumps(summary).encode())
+
+
+def days_ago(days: float) -> datetime:
+    return datetime.fromtimestamp(int(time.time() - 86_400 * days), UTC)
+
+
+def rows_of(names: str, copied_days_ago: float = 3) -> Rows:
+    """Objects that were written one day after the other, and copied later."""
+    return [
+        {
+            "key": f"docs/{name}",
+            "source_last_modified": days_ago(20 - number),
+            "destination_last_modified": days_ago(copied_days_ago),
+        }
+        for number, name in enumerate(names)
+    ]
+
+
 def test_what_reports_cannot_compare_waits_for_the_turn_of_its_slice(world: World, tmp_path: Path) -> None:
     """An object of parts has no MD5, so its copy of other parts is proven by checksums or bytes alone."""
     policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
-    copied(world, "a", "b", "c", "d", "e", "f")
+    copied(world, *"abcdef")
     ended = night(world, policy)
-    [compared] = [each for each in ended["stages"] if each["stage"] == "reconcile"]
-    place = f"runs/runs/{compared['run_id']}"
-    rows = [
-        {"key": f"docs/{name}", "category": "unverifiable", "is_finding": False, "source_last_modified": at}
-        for name, at in zip("abcdef", _times(), strict=True)
-    ]
-    file = io.BytesIO()
-    pq.write_table(pa.Table.from_pylist(rows), file)
-    world.client.put_object(Bucket=world.ledger, Key=f"{place}/differences/00000.parquet", Body=file.getvalue())
-    _say_unverifiable(world, ended, f"{place}/report.json", len(rows))
     number = next(each["sample"][0] for each in ended["stages"] if each["stage"] == "sample")
-    oldest = docs(status(world, policy))["oldest_unproven"]
-    waiting = [row["key"] for row in rows if not Sample(number, 2).contains(str(row["key"]))]
+    rewrite_night(world, ended, "unverifiable", rows := rows_of("abcdef"))
+    waiting = [row["key"] for row in rows if not Sample(number, 2).contains(row["key"])]
     assert 0 < len(waiting) < len(rows)
+    oldest = docs(status(world, policy))["oldest_unproven"]
     assert (oldest["key"], oldest["why"]) == (waiting[0], "unverifiable")
+    rewrite_night(world, ended, "unverifiable", rows_of("abcdef", copied_days_ago=-1))  # a turn says nothing of it
+    assert docs(status(world, policy))["oldest_unproven"]["key"] == "docs/a"
 
 
-def _times() -> list[datetime]:
-    now = int(time.time())
-    return [datetime.fromtimestamp(now - 86_400 * days, UTC) for days in range(9, 3, -1)]
+def test_more_objects_than_a_person_waits_for_are_proven_by_turns_or_not_known(world: World, tmp_path: Path) -> None:
+    policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
+    copied(world, *"abcdef")
+    first = night(world, policy)
+    rewrite_night(world, first, "unverifiable", rows_of("abcdef"))
+    report_many(world, first)
+    waits = docs(status(world, policy))["oldest_unproven"]
+    assert waits["not_known"].endswith("1 of 2 slices have had no turn yet that ended well")
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
+    rewrite_night(world, night(world, policy, "--night", yesterday), "unverifiable", rows_of("abcdef"))
+    proven = docs(status(world, policy))["oldest_unproven"]
+    assert (proven["key"], proven["not_known"], proven["why"]) == (None, None, "each at the turn of its slice")
+    assert proven["until"] < first["finished_at"]
 
 
-def _say_unverifiable(world: World, ended: dict[str, Any], report_key: str, rows: int) -> None:
-    """Let a night's report and summary say that nothing could be compared."""
-    body = world.client.get_object(Bucket=world.ledger, Key=report_key)["Body"].read()
-    report = json.loads(body)
-    report["categories"] |= {"same": {"rows": 0, "bytes": 0}, "unverifiable": {"rows": rows, "bytes": 1}}
-    world.client.put_object(Bucket=world.ledger, Key=report_key, Body=json.dumps(report).encode())
-    summary = {name: value for name, value in ended.items() if name != "ran_before"}
-    summary["stages"][0]["counts"] |= {"same": 0, "unverifiable": rows}
-    key = ended["summary"].partition(f"{world.ledger}/")[2]
-    world.client.put_object(Bucket=world.ledger, Key=key, Body=json.dumps(summary).encode())
+def report_many(world: World, ended: dict[str, Any]) -> None:
+    """Let a night's report count more rows than are looked at one by one."""
+    key = f"runs/runs/{ended['stages'][0]['run_id']}/report.json"
+    report = json.loads(world.client.get_object(Bucket=world.ledger, Key=key)["Body"].read())
+    report["categories"]["unverifiable"]["rows"] = 10**9
+    world.client.put_object(Bucket=world.ledger, Key=key, Body=json.dumps(report).encode())
+
+
+def test_an_old_object_whose_copy_is_in_flight_is_not_proven(world: World, policy: str) -> None:
+    copied(world, "a", "b")
+    ended = night(world, policy)
+    assert docs(status(world, policy))["oldest_unproven"]["key"] is None
+    young = {"key": "docs/b", "source_last_modified": days_ago(-1), "destination_last_modified": None}
+    rewrite_night(world, ended, "in flight", [*rows_of("a", copied_days_ago=0), young])
+    oldest = docs(status(world, policy))["oldest_unproven"]
+    assert (oldest["key"], oldest["why"]) == ("docs/a", "in flight")
+    rewrite_night(world, ended, "in flight", [young])
+    assert docs(status(world, policy))["oldest_unproven"]["key"] is None
 
 
 def test_rows_that_wait_in_the_backlog_are_counted_since_the_oldest(world: World, policy: str) -> None:
