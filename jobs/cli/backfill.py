@@ -19,6 +19,8 @@ from jobs.cli.options import (
     manifest_option,
     option,
     prefix_option,
+    require_conditions_option,
+    required_conditions,
     takes,
 )
 from jobs.cli.policy_and_ledger import ChosenPair, PairOptions
@@ -42,6 +44,7 @@ class BackfillCommand:
     newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=WhenType())
     older_than: float | None = option("Take only objects modified before.", type=WhenType())
     manifest: str | None = manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID. Default: all.")
+    require_conditions: bool = require_conditions_option()
     look: bool = look_option()
     ledger: str | None = ledger_option()
     start: StartOptions = group(StartOptions)
@@ -74,6 +77,7 @@ async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Sett
     if options.look and from_events:
         raise UsageError("--look sees the current versions alone, and a backlog may have older ones: leave it out")
     include, exclude = globs(scope)
+    asked = required_conditions(is_required=options.require_conditions) | ({LOOK: True} if options.look else {})
     request = Request(
         job="replicate",
         source=source,
@@ -86,7 +90,7 @@ async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Sett
             newer_than=options.newer_than,
             older_than=options.older_than,
         ),
-        options=copy_options(pair) | {"pair": pair.name} | from_events | ({LOOK: True} if options.look else {}),
+        options=copy_options(pair) | {"pair": pair.name} | from_events | asked,
         price_table=options.start.price_table,
         prefixes=prefixes_below(scope, options.prefix),
     )

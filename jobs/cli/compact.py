@@ -26,6 +26,8 @@ from jobs.cli.options import (
     option,
     policy_option,
     requester_pays_option,
+    require_conditions_option,
+    required_conditions,
     sse_option,
     takes,
     versions_option,
@@ -92,6 +94,7 @@ class CompactCommand:
         default=PAYBACK_MONTHS,
         show_default=True,
     )
+    require_conditions: bool = require_conditions_option()
     pack_all: bool = flag("Pack groups that would not pay, too.")
     versions: str = versions_option()
     ledger: str | None = ledger_option()
@@ -152,6 +155,7 @@ async def _start(options: CompactCommand, claims: tuple[EarlierRule, ...], place
             "kms_key_id": options.kms_key_id,
             "annotations": options.annotations,
             "requester_pays": options.requester_pays,
+            **required_conditions(is_required=options.require_conditions),
         },
         price_table=options.start.price_table,
     )

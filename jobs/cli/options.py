@@ -29,7 +29,7 @@ from jobs.cli.console import takes_log
 from jobs.core.enums import Acl
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
-from jobs.core.run import Side
+from jobs.core.run import REQUIRED_CONDITIONS, Side
 from jobs.core.selection import Selection, parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 from jobs.s3.http.endpoints import given_endpoint
@@ -261,6 +261,16 @@ def check_look(*, looks: bool, dry_run: bool) -> None:
         raise UsageError("--look is for a forecast: give it with --dry-run. A run looks at each object anyway")
 
 
+def require_conditions_option(what: str = "Write nothing") -> Any:
+    """--require-conditions"""
+    return flag(f"{what} where the destination's server ignores conditions. Default: look before each write.")
+
+
+def required_conditions(*, is_required: bool) -> dict[str, bool]:
+    """The option of a request, where the command line has it."""
+    return {REQUIRED_CONDITIONS: True} if is_required else {}
+
+
 def requester_pays_option() -> Any:
     """--requester-pays"""
     return flag("Agree to pay for requests to the source's bucket.")
@@ -283,7 +293,8 @@ def json_option(help: str = "Print exactly one JSON document on stdout.") -> Any
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(
     option, flag, argument, group, prefix_option, manifest_option, versions_option, executor_option, sse_option,
-    max_cost_option, max_objects_option, requester_pays_option, ledger_option, policy_option, json_option,
+    max_cost_option, max_objects_option, require_conditions_option, requester_pays_option, ledger_option,
+    policy_option, json_option,
 ))  # fmt: skip
 def command_options(kind: type[T]) -> type[T]:
     """Make a class a frozen dataclass of options."""

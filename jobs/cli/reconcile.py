@@ -35,6 +35,8 @@ from jobs.cli.options import (
     max_cost_option,
     max_objects_option,
     option,
+    require_conditions_option,
+    required_conditions,
     takes,
     versions_option,
 )
@@ -111,6 +113,7 @@ class ReconcileCommand:
     repair: bool = flag("Copy what is missing or stale, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
     acl: str | None = acl_option("what a repair copies")
+    require_conditions: bool = require_conditions_option("Repair nothing")
     join_memory: int = option("Above it the join spills to disk.", default="640MiB", show_default=True, type=SizeType())
     ledger: str | None = ledger_option()
     max_cost: float | None = max_cost_option("a repair")
@@ -166,6 +169,8 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         raise UsageError("--repair-different needs --repair")
     if options.acl and not options.repair:
         raise UsageError("--acl is of what a repair copies: give it with --repair, or leave it out")
+    if options.require_conditions and not options.repair:
+        raise UsageError("--require-conditions is of a repair's writes: give it with --repair, or leave it out")
     _check_two_buckets(options)
     from jobs.reconcile.repair import check_places
 
@@ -220,7 +225,8 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
 
                 limits = Limits(options.max_cost, options.max_objects)
                 places = options.batch.placed(options.executor)
-                repaired = await repair(spec, maps, ledger, settings, limits, places, display(options.as_json))
+                guards = required_conditions(is_required=options.require_conditions)
+                repaired = await repair(spec, maps, ledger, settings, limits, places, display(options.as_json), guards)
             except BaseException:
                 with contextlib.suppress(SealiftError):  # what ended the repair is the error that counts
                     await write_result_page(ledger, spec, report | {"next_steps": steps}, result)

@@ -20,6 +20,8 @@ from jobs.cli.options import (
     group,
     look_option,
     option,
+    require_conditions_option,
+    required_conditions,
     sse_option,
     takes,
 )
@@ -68,6 +70,7 @@ class ReplicateCommand:
         "Preferred size of a part. Default: 64MiB.", name="--part-size", type=SizeType(), default=64 * 1024 * 1024
     )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
+    require_conditions: bool = require_conditions_option()
     look: bool = look_option()
     then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
@@ -96,6 +99,7 @@ def replicate(options: ReplicateCommand) -> int:
         "multipart_threshold_bytes": options.multipart_threshold_bytes,
         "part_size_bytes": options.part_size_bytes,
         "stream": options.stream,
+        **required_conditions(is_required=options.require_conditions),
     }
     if options.look:
         run_options[LOOK] = True

@@ -25,6 +25,8 @@ from jobs.cli.options import (
     option,
     prefix_option,
     requester_pays_option,
+    require_conditions_option,
+    required_conditions,
     sse_option,
     takes,
 )
@@ -88,6 +90,7 @@ class RestoreCommand:
     sse: str | None = sse_option("Encryption. Default: the bucket's.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
     acl: str | None = acl_option("the restored objects")
+    require_conditions: bool = require_conditions_option()
     ledger: str | None = ledger_option()
     start: StartOptions = group(StartOptions)
     source_access: AccessOptions = group(AccessOptions, "source")
@@ -182,6 +185,7 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
             "kms_key_id": options.kms_key_id,
             "multipart_threshold_bytes": COPY_LIMIT_BYTES,
             "requester_pays": options.requester_pays,
+            **required_conditions(is_required=options.require_conditions),
             **({"skip_damaged": True} if options.skip_damaged else {}),
         },
         price_table=options.start.price_table,

@@ -13,7 +13,7 @@ from typing import Any
 from jobs.aws.batch_arrays import WORK, Placement
 from jobs.cli.console import TERMINAL, ask, emit, say
 from jobs.cli.start_options import ApplyOptions, StartOptions
-from jobs.cli.texts import assumptions, plan_text, report_text
+from jobs.cli.texts import assumptions, plan_text, race_lines, report_text
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.rate_limits import RateLimits
@@ -21,6 +21,7 @@ from jobs.core.run import SAVED, Plan, RunSpec, Side
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
+from jobs.reports.document import IGNORED_CONDITIONS
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
@@ -88,12 +89,16 @@ async def launch_and_report(
         if options.dry_run:
             documents = [_plan_document(each.spec, each.plan, shards=options.shards) for each in runs]
             document, texts = documents[0] | ({"then": documents[1]} if len(runs) > 1 else {}), _plan_texts(runs)
+            for assumption in launch.untried(planned.spec, kind.writes(planned.spec)):
+                documents[0]["assumes"].append(assumption)
+                texts.append(f"  assumes   {assumption}")
             if options.save:
                 sha256 = await save(planned, ledger, "local" if place is None else "batch", kind)
                 document["sha256"] = sha256
                 texts.append(f"  start it  sealift apply {planned.spec.run_id} --sha256 {sha256}")
             emit(document, as_json=as_json, text="\n".join(texts))
             return 0
+        planned = runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec), TERMINAL)
         if not as_json:
             say("\n".join(_plan_texts(runs)))
         if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not as_json:
@@ -116,8 +121,13 @@ async def apply_and_report(
     place = placing.place(batch, settings, spec.job) if placing.is_batch(batch, settings) else None
     if place is not None:
         await placing.check(place, spec.source, spec.destination)
+    ignored = await launch.find_ignored_conditions(spec, kind_of(spec).writes(spec), TERMINAL)
     if not options.as_json:
-        say(plan_text(spec, plan))
+        say(
+            "\n".join(
+                [plan_text(spec, plan), *race_lines(str(spec.destination.location), {IGNORED_CONDITIONS: ignored})]
+            )
+        )
     if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json:
         ask("Start?")
     await claim(ledger, spec, plan)

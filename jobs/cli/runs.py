@@ -43,7 +43,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import find_newer, find_repairs, repair_advice
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.registry import KINDS, kind_of
-from jobs.reports.document import exit_code, verdict
+from jobs.reports.document import IGNORED_CONDITIONS, exit_code, verdict
 from jobs.reports.figures import human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
@@ -73,6 +73,7 @@ _OF_THE_FIRST_RUN = frozenset(
         "night",
         "after_copy",
         "look",
+        IGNORED_CONDITIONS,
         SAVED,
     )
 )

@@ -10,7 +10,16 @@ from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.core.run import Plan, RunSpec, earlier_run
 from jobs.registry import kind_of
-from jobs.reports.document import LEFT_OUT, WOULD_BE_DELETED, counts, found_verdict, reasons_of, verdict
+from jobs.reports.document import (
+    IGNORED_CONDITIONS,
+    LEFT_OUT,
+    WOULD_BE_DELETED,
+    counts,
+    found_verdict,
+    races,
+    reasons_of,
+    verdict,
+)
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
 from jobs.runs.kind import Kind
 
@@ -27,6 +36,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"  cost      {human_dollars(plan.total_dollars)} by {plan.price_table}",
         f"  duration  about {human_seconds(plan.seconds)}",
         *(f"  assumes   {each}" for each in assumptions(spec)),
+        *race_lines(str(spec.destination.location), spec.options),
         *savings_lines(plan.savings),
         *thaw_lines(plan.restore),
         *expiry_lines(plan.expiry),
@@ -47,6 +57,12 @@ def assumptions(spec: RunSpec) -> list[str]:
     if kind.retry_assumption and (earlier := earlier_run(spec)):
         return [kind.retry_assumption.format(earlier)]
     return [kind.assumption] if kind.assumption else []
+
+
+def race_lines(destination: str, document: Mapping[str, Any]) -> list[str]:
+    """What the destination's server ignores, by a run's options or report. Mostly nothing."""
+    ignored = document.get(IGNORED_CONDITIONS)
+    return [f"  warning   {shown(races(destination, ignored))}"] if ignored else []
 
 
 def savings_lines(savings: Mapping[str, Any]) -> list[str]:
@@ -128,6 +144,7 @@ def _worked(report: Mapping[str, Any], kind: Kind) -> str:
     outcomes = {called.get(status, status): rows for status, rows in report["outcomes"].items()}
     lines = [verdict(report), f"  outcomes  {counts(outcomes)} ({human_bytes(report['bytes'])})"]
     lines += map(_reason, reasons_of(report)[:10])
+    lines += race_lines(report["destination"], report)
     for archive in report.get(LEFT_OUT, ()):
         lines.append(f"  left out  {shown(archive['archive'])}: {shown(archive['reason'])}")
     lines += _deletions(report.get("deletions"))

@@ -27,7 +27,7 @@ from jobs.config import Settings
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import Plan, RunSpec, Side, is_destructive, run_digest, worker_pins
+from jobs.core.run import REQUIRED_CONDITIONS, Plan, RunSpec, Side, is_destructive, run_digest, worker_pins
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
@@ -265,8 +265,14 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
     """Stores for the source and the destination: one store if both are reached in the same way."""
 
     def reach(side: Side) -> Store:
-        payer = bool(spec.options.get("requester_pays"))
-        return open_side(side, spec.source, max_in_flight=max_in_flight, request_payer=payer, is_paced=True)
+        return open_side(
+            side,
+            spec.source,
+            max_in_flight=max_in_flight,
+            request_payer=bool(spec.options.get("requester_pays")),
+            is_paced=True,
+            requires_conditions=bool(spec.options.get(REQUIRED_CONDITIONS)),
+        )
 
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination

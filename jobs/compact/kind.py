@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jobs.compact.job import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
 from jobs.core.display import Display
+from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request
+from jobs.s3.conditional_writes import Operation
 
 
 def _open(opened: Opened) -> Compact:
@@ -34,4 +38,19 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
     return await plan_run(request, ledger, settings, display)
 
 
-KIND = Kind("compact", _open, ARCHIVES_AT_ONCE, _plan, retried_as="compact", may_be_empty=True, carries_bytes=True)
+def _writes(spec: RunSpec) -> Sequence[Operation]:
+    """An archive is one request or an upload in parts. S3 copies large members into it."""
+    copied = () if spec.options.get("streamed") else (Operation.COPY_PART,)
+    return (Operation.PUT, Operation.COMPLETE, *copied)
+
+
+KIND = Kind(
+    "compact",
+    _open,
+    ARCHIVES_AT_ONCE,
+    _plan,
+    retried_as="compact",
+    may_be_empty=True,
+    carries_bytes=True,
+    writes=_writes,
+)

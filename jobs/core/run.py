@@ -168,6 +168,10 @@ SAVED = "saved"
 """The option of a run whose plan was kept by a dry run. Its value: where it is to work."""
 
 
+REQUIRED_CONDITIONS = "require_conditions"
+"""The option of a run that writes nothing where the destination's server ignores conditions."""
+
+
 def earlier_run(spec: RunSpec) -> str:
     """The id of the run whose rows a run works on again, or whose manifest it takes. Else empty."""
     kind, _, run_id = spec.manifest.partition(":")

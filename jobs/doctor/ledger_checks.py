@@ -9,7 +9,7 @@ from jobs.doctor.batch_replication import advice
 from jobs.doctor.facts import AccountFacts, LedgerFacts, NightFacts, WaitingFacts
 from jobs.doctor.model import Check, Finding, failure, known, ok, warning
 from jobs.reports.figures import human_seconds, plural
-from jobs.s3.conditional_writes import Condition
+from jobs.s3.conditional_writes import CONDITIONS_OF, Operation
 
 SKEW_SECONDS_MAX = 300
 """AWS refuses requests that are 15 minutes off, most services five."""
@@ -39,15 +39,9 @@ ACCOUNT_CHECKS = (Check("credentials", _credentials), Check("clock", _clock))
 
 
 def _conditions(facts: LedgerFacts) -> Finding:
-    wanted = {
-        "PutObject": {Condition.ABSENT, Condition.ETAG},
-        "CopyObject": {Condition.ABSENT, Condition.ETAG, Condition.SOURCE},
-        "CompleteMultipartUpload": {Condition.ABSENT, Condition.ETAG},
-        "UploadPartCopy": {Condition.SOURCE},
-    }
     found = {each.operation: each.conditions for each in known(facts.conditions)}
-    ignored = [operation for operation, names in wanted.items() if not found.get(operation, frozenset()) >= names]
-    if "PutObject" in ignored:
+    ignored = [each for each, names in CONDITIONS_OF.items() if not found.get(each, frozenset()) >= names]
+    if Operation.PUT in ignored:
         return failure("the server ignores conditions on PutObject: two workers can both win", "use another server")
     if ignored:
         return warning(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any, NamedTuple
@@ -16,6 +16,7 @@ from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import REPAIR
 from jobs.runs import launch
+from jobs.runs.kind import writes_of_copies
 from jobs.runs.placement import BatchOptions, check, is_batch, place
 from jobs.runs.request import Request, check_apart
 from jobs.runs.work import work
@@ -48,23 +49,28 @@ async def repair(
     limits: Limits,
     options: BatchOptions,
     display: Display,
+    guards: Mapping[str, bool],
 ) -> Repaired:
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
-    Raises LimitExceeded before anything is copied when all of its runs together exceed the limits.
+    `guards`: the option of a run whose conditions are required. Raises LimitExceeded before
+    anything is copied when all of its runs together exceed the limits.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
     in_order: list[dict[str, Any]] = []
     code = 0
     with ExitStack() as planned:
         runs = []
-        for request in _requests(spec, maps, ledger):
+        for request in _requests(spec, maps, ledger, guards):
             if is_batch(options, settings):
                 await check(place(options, settings, request.job), request.source, request.destination)
             run = await launch.plan_run(request, ledger, settings, display)
             planned.callback(run.discard)
             runs.append(run)
         launch.check_limits(runs, *limits)
+        copies = sum(run.spec.job == JOBS[0] for run in runs)
+        for number, run in enumerate(runs[:copies]):
+            runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec), display)
         for run in runs:
             await launch.publish(run, ledger)
             report, own_code = await work(run.spec, run.plan, ledger, settings, options, display)
@@ -74,7 +80,7 @@ async def repair(
     return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, in_order, code)
 
 
-def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger) -> Iterator[Request]:
+def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, guards: Mapping[str, bool]) -> Iterator[Request]:
     """The copies of each mapped prefix, then their verification."""
     for job in JOBS:
         for source_prefix, destination_prefix in maps.pairs:
@@ -84,7 +90,7 @@ def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger) -> Iterator[Reques
                 destination=_at(spec.destination, destination_prefix),
                 manifest=ledger.uri(spec.run_id, REPAIR),
                 selection=Selection(versions=spec.options["versions"], prefix=source_prefix),
-                options={"all_versions": spec.options["versions"] == "all", "deep": False},
+                options={"all_versions": spec.options["versions"] == "all", "deep": False, **guards},
                 retry_of=spec.run_id,
             )
 

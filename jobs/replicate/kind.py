@@ -10,7 +10,7 @@ from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.replicate.job import HIDDEN_AGAIN, Replicate, ReplicateOptions
 from jobs.replicate.plan import plan_copies
-from jobs.runs.kind import AS_IT_WAS, NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry
+from jobs.runs.kind import AS_IT_WAS, NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry, writes_of_copies
 
 
 def _open(opened: Opened) -> Replicate:
@@ -45,5 +45,6 @@ KIND = Kind(
     retried_as="replicate",
     assumption=NOTHING_THERE,
     retry_assumption=AS_IT_WAS,
+    writes=writes_of_copies,
     hints=_hints,
 )

@@ -27,6 +27,8 @@ WOULD_BE_DELETED = "would be deleted"
 """What people read of a dry run's `skipped` rows: nothing was done to them."""
 LEFT_OUT = "left_out_archives"
 """The option of a restore, and the key of its report: archives whose index is damaged."""
+IGNORED_CONDITIONS = "ignored_conditions"
+"""The option of a run, and the key of its report: the operations whose conditions were ignored."""
 _GOOD = {status.value for status in GOOD}
 
 
@@ -65,7 +67,7 @@ def summarize(
         "manifest": spec.manifest,
         "retry_of": spec.retry_of,
         "excluded": dict(plan.excluded),
-        **{name: spec.options[name] for name in (LEFT_OUT,) if spec.options.get(name)},
+        **{name: spec.options[name] for name in (LEFT_OUT, IGNORED_CONDITIONS) if spec.options.get(name)},
         "planned_dollars": round(plan.total_dollars, 6),
         "planned": {
             "rows": plan.rows,
@@ -219,6 +221,14 @@ def found_verdict(report: Mapping[str, Any]) -> str:
         return f"{every} ended well: {counts(report['outcomes'])}.{_left_out(report)}"
     bad = {status: count for status, count in report["outcomes"].items() if status not in _GOOD}
     return f"{need_attention(report['failures'], rows)}: {counts(bad)}.{_left_out(report)}"
+
+
+def races(bucket_uri: str, operations: Iterable[str]) -> str:
+    """What a run cannot exclude where the destination's server ignores conditions."""
+    return (
+        f"races cannot be excluded: the server of {bucket_uri} ignores conditions on {', '.join(operations)}. Sealift "
+        "looks before it writes, and a write by others in between may be replaced"
+    )
 
 
 def _left_out(report: Mapping[str, Any]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,13 +10,14 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
 from jobs.core.outcome import Status
-from jobs.core.run import Side
+from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
 from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
-from jobs.runs.kind import Kind, Opened, bad_outcomes, hint_at_retry
+from jobs.runs.kind import Kind, Opened, bad_outcomes, hint_at_retry, writes_of_copies
 from jobs.runs.request import Planned, Request
+from jobs.s3.conditional_writes import Operation
 from jobs.s3.sessions import open_side
 
 
@@ -63,4 +64,12 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     return ["see which archives have a key with  sealift archives find KEY", *others]
 
 
-KIND = Kind("restore", _open, CHAINS_AT_ONCE, _plan, retried_as="restore", carries_bytes=True, hints=_hints)
+def _writes(spec: RunSpec) -> Sequence[Operation]:
+    """Members of archives are sent. Versions of a bucket are copied."""
+    copied = writes_of_copies(spec) if spec.options["is_history"] else ()
+    return sorted({Operation.PUT, Operation.COMPLETE, *copied})
+
+
+KIND = Kind(
+    "restore", _open, CHAINS_AT_ONCE, _plan, retried_as="restore", carries_bytes=True, writes=_writes, hints=_hints
+)

@@ -15,7 +15,7 @@ from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
-from jobs.core.run import Plan, RunSpec, worker_pins
+from jobs.core.run import REQUIRED_CONDITIONS, Plan, RunSpec, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
@@ -57,7 +57,16 @@ def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
     """
     spec, plan = planned.spec, planned.plan
     streaming = ("streamed", "apart", "cross_region", "endpoint_hops")
-    kept = ("all_versions", "requester_pays", "sample", *streaming, "max_rate", "bandwidth_bytes", "max_failures")
+    kept = (
+        "all_versions",
+        "requester_pays",
+        "sample",
+        *streaming,
+        "max_rate",
+        "bandwidth_bytes",
+        "max_failures",
+        REQUIRED_CONDITIONS,
+    )
     follows = {"deep": False, "after_copy": spec.run_id}
     options = {name: spec.options[name] for name in kept if name in spec.options} | follows
     group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)

@@ -5,7 +5,7 @@ Each record is in the package of its work (`kind.py`), and `jobs.registry` finds
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ from jobs.runs.launch import ReportDetails, no_details
 from jobs.runs.request import Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.conditional_writes import Operation
 from jobs.s3.fenced_store import Throttle
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -76,6 +77,18 @@ def no_hints(report: Mapping[str, Any]) -> list[str]:
     return []
 
 
+def no_writes(spec: RunSpec) -> Sequence[Operation]:
+    """The writes of a run that writes no object, or has trials of its own."""
+    return ()
+
+
+def writes_of_copies(spec: RunSpec) -> Sequence[Operation]:
+    """How a run writes its copies: the server makes them, or the worker sends the bytes."""
+    if spec.options.get("streamed"):
+        return (Operation.PUT, Operation.COMPLETE)
+    return (Operation.COPY, Operation.COMPLETE, Operation.COPY_PART)
+
+
 @dataclass(frozen=True, slots=True)
 class Kind:
     """A kind of work.
@@ -92,6 +105,7 @@ class Kind:
     none of them, and a request names other runs by their whole ids.
     `may_be_empty`: a plan without rows is no mistake, if it says what left them out.
     `carries_bytes`: all bytes pass through its workers, whatever its options say.
+    `writes`: the operations by which a run writes objects at its destination under conditions.
     `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
     `hints`: the next steps for a complete run with bad rows, by its report.
     """
@@ -108,6 +122,7 @@ class Kind:
     deletes: bool = False
     may_be_empty: bool = False
     carries_bytes: bool = False
+    writes: Callable[[RunSpec], Sequence[Operation]] = no_writes
     is_proof_only: bool = False
     hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
     report_details: ReportDetails = no_details

@@ -1,4 +1,9 @@
-"""Launch of a run: plan it, publish it, execute it on this machine, conclude it."""
+"""Launch of a run: plan it, publish it, execute it on this machine, conclude it.
+
+Before a run is published, the conditions of its writes are tried at the destination, whose server
+may ignore them (`jobs.s3.conditional_writes`). Plan and report then say that a write by others may
+be replaced, or the run does not start. Each worker tries them again, since a plan may be old.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +14,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
@@ -16,21 +22,23 @@ from jobs.core.display import Display
 from jobs.core.model import Location, Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
-from jobs.core.run import Plan, RunSpec, RunState, is_destructive, worker_pins
+from jobs.core.run import REQUIRED_CONDITIONS, Plan, RunSpec, RunState, is_destructive, worker_pins
 from jobs.credentials import lend
-from jobs.errors import ExitCode, LimitExceeded
+from jobs.errors import Denied, ExitCode, LimitExceeded
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
-from jobs.reports.document import exit_code, summarize
+from jobs.reports.document import IGNORED_CONDITIONS, exit_code, summarize
 from jobs.reports.figures import human_dollars
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
 from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
+from jobs.s3.conditional_writes import Operation, find_ignored, ignored_error
 from jobs.s3.http.part_files import free_bytes
 from jobs.s3.retries import gather_bounded
+from jobs.s3.sessions import open_side, service_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -136,6 +144,52 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
             f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}: "
             "filter or raise it"
         )
+
+
+async def try_conditions(planned: Planned, operations: Sequence[Operation], display: Display) -> Planned:
+    """The plan, whose spec names the operations on which the destination ignores conditions.
+
+    Raises ConfigError if conditions are required and one is ignored. Raises StoreError.
+    """
+    ignored = await find_ignored_conditions(planned.spec, operations, display) if planned.plan.rows else []
+    if not ignored:
+        return planned
+    options = dict(planned.spec.options) | {IGNORED_CONDITIONS: [each.value for each in ignored]}
+    return replace(planned, spec=replace(planned.spec, options=options))
+
+
+async def find_ignored_conditions(spec: RunSpec, operations: Sequence[Operation], display: Display) -> list[Operation]:
+    """The operations on which a run's destination ignores conditions.
+
+    Raises ConfigError if conditions are required and one is ignored. Raises StoreError.
+    """
+    if not operations:
+        return []
+    place = spec.destination.location
+    store = open_side(spec.destination, max_in_flight=4)
+    try:
+        ignored = await find_ignored(store, place.bucket, place.key, operations)
+    except Denied as error:
+        display.say(
+            f"whether the server of {place} heeds conditions was not found out here: {error}. "
+            "Each worker tries it before it writes"
+        )
+        return []
+    finally:
+        await store.close()
+    if ignored and spec.options.get(REQUIRED_CONDITIONS):
+        raise ignored_error(place.bucket, ignored)
+    return ignored
+
+
+def untried(spec: RunSpec, operations: Sequence[Operation]) -> list[str]:
+    """What the plan of a dry run assumes of the destination's server, which it does not try."""
+    if not operations or service_of(spec.destination).is_aws:
+        return []
+    return [
+        f"the server of {spec.destination.location} heeds the conditions of writes: a run tries that first, and a dry "
+        "run writes nothing"
+    ]
 
 
 async def publish(planned: Planned, ledger: Ledger) -> None:

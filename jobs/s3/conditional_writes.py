@@ -10,7 +10,9 @@ a write relies on it. AWS's own endpoints are not tried: their conditions are do
 Where a condition is ignored, the destination is looked at directly before the write. A write by
 another writer between the look and the write can then be lost, so every such outcome says that. A
 write that would replace an object for good, in a bucket without versions, is refused. A source is
-looked at before it is copied and again afterwards, parts before they are published.
+looked at before it is copied and again afterwards, parts before they are published. Where
+conditions are required (`--require-conditions`), such a write is refused instead, and the worker
+stops.
 """
 
 from __future__ import annotations
@@ -19,14 +21,14 @@ import asyncio
 import contextlib
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
 from typing import Any, NamedTuple, TypeVar, cast
 
 from jobs.core.model import Attributes, Checksum, ObjectRef, is_exact
 from jobs.core.pace import backoff_seconds
-from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.lookup import find
 from jobs.s3.retries import TRIES, retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, PartDone, Store, Written
@@ -49,10 +51,19 @@ class Condition(StrEnum):
     SOURCE = "source"
 
 
-class HonouredConditions(NamedTuple):
-    """The conditions that a server heeds on one operation (`CopyObject`, …) in one bucket."""
+class Operation(StrEnum):
+    """An operation of S3 that writes under conditions."""
 
-    operation: str
+    PUT = "PutObject"
+    COPY = "CopyObject"
+    COMPLETE = "CompleteMultipartUpload"
+    COPY_PART = "UploadPartCopy"
+
+
+class HonouredConditions(NamedTuple):
+    """The conditions that a server heeds on one operation in one bucket."""
+
+    operation: Operation
     conditions: frozenset[Condition]
 
     def covers(self, guard: Guard) -> bool:
@@ -61,23 +72,46 @@ class HonouredConditions(NamedTuple):
         return self.conditions >= wanted
 
 
-def look_first(store: Store) -> Store:
+def look_first(store: Store, *, is_required: bool = False) -> Store:
     """The store, made safe for guarded writes on a server that may ignore their conditions.
 
     A store that says that its server heeds them (`heeds_conditions`) is returned as it is.
+    `is_required`: a write whose condition the server ignores raises ConfigError.
     """
     if store.heeds_conditions:
         return store
-    return cast("Store", ConditionalWrites(store))
+    return cast("Store", ConditionalWrites(store, is_required=is_required))
 
 
-async def try_conditions(store: Store, bucket: str, beside: str) -> list[HonouredConditions]:
+async def try_conditions(
+    store: Store, bucket: str, beside: str, operations: Sequence[Operation] = tuple(Operation)
+) -> list[HonouredConditions]:
     """What the server heeds on each operation, tried on two objects beside a key.
 
     They are removed, where that is allowed. Raises StoreError.
     """
     async with _trial_objects(store, bucket, beside) as objects:
-        return [await attempt(objects) for attempt in (_try_put, _try_copy, _try_complete, _try_copy_part)]
+        return [await _TRIALS[each](objects) for each in Operation if each in operations]
+
+
+async def find_ignored(store: Store, bucket: str, beside: str, operations: Sequence[Operation]) -> list[Operation]:
+    """The operations on which the server of a store from `look_first` ignores a condition.
+
+    Nothing is tried where the conditions are documented. Raises StoreError.
+    """
+    if not isinstance(store, ConditionalWrites):
+        return []
+    tried = await try_conditions(store.bare, bucket, beside, operations)
+    return [each.operation for each in tried if each.conditions < CONDITIONS_OF[each.operation]]
+
+
+def ignored_error(bucket: str, operations: Sequence[str]) -> ConfigError:
+    """Why nothing is written where conditions are required."""
+    return ConfigError(
+        f"the server of s3://{bucket} ignores conditions on {', '.join(operations)}, so a write by others at the same "
+        "time could be replaced, and --require-conditions refuses that: write to a server that heeds conditions, or "
+        "leave the option out, and Sealift looks before each write"
+    )
 
 
 class ConditionalWrites:
@@ -86,14 +120,19 @@ class ConditionalWrites:
     See the module. What is not defined here is passed on as it is.
     """
 
-    def __init__(self, store: Store):
-        self._store = store
+    def __init__(self, store: Store, *, is_required: bool = False):
+        self._store, self._is_required = store, is_required
         self._tried: dict[tuple[str, str], asyncio.Task[HonouredConditions]] = {}
         self._sources: dict[str, dict[ObjectRef, str]] = {}
         """By upload: the sources of its parts, each with its ETag."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+    @property
+    def bare(self) -> Store:
+        """The store without the looks."""
+        return self._store
 
     async def put(
         self,
@@ -123,10 +162,10 @@ class ConditionalWrites:
             return await self._store.copy(source, source_etag, bucket, key, settings, guard=guard)
 
         heeded = await self._heeded(bucket, key, _try_copy)
-        await self._check_source(heeded, source, source_etag)
+        await self._check_source(heeded, source, source_etag, bucket)
         written = await self._guarded(heeded, bucket, key, guard, write)
         if source[:2] != (bucket, key):
-            await self._check_source(heeded, source, source_etag, is_again=True)
+            await self._check_source(heeded, source, source_etag, bucket, is_again=True)
         return written
 
     async def copy_part(
@@ -142,7 +181,7 @@ class ConditionalWrites:
     ) -> PartDone:
         """UploadPartCopy."""
         heeded = await self._heeded(bucket, key, _try_copy_part)
-        await self._check_source(heeded, source, source_etag)
+        await self._check_source(heeded, source, source_etag, bucket)
         self._sources.setdefault(upload_id, {})[source] = source_etag
         return await self._store.copy_part(source, source_etag, start, end, bucket, key, upload_id, number)
 
@@ -167,7 +206,7 @@ class ConditionalWrites:
 
         for source, etag in self._sources.get(upload_id, {}).items():
             heeded = await self._heeded(bucket, key, _try_copy_part)
-            await self._check_source(heeded, source, etag, is_again=True)
+            await self._check_source(heeded, source, etag, bucket, is_again=True)
         if guard == UNGUARDED:
             written = await write()
         else:
@@ -205,8 +244,13 @@ class ConditionalWrites:
     ) -> Written:
         if heeded.covers(guard):
             return await write()
+        self._check_required(heeded.operation, bucket)
         await self._look(heeded.operation, ObjectRef(bucket, key), guard)
         return (await write())._replace(note=LOOKED_FIRST.format(operation=heeded.operation))
+
+    def _check_required(self, operation: Operation, bucket: str) -> None:
+        if self._is_required:
+            raise ignored_error(bucket, [operation])
 
     async def _look(self, operation: str, place: ObjectRef, guard: Guard) -> None:
         """Refuse the write in the server's stead if the place is not as the guard demands."""
@@ -226,14 +270,23 @@ class ConditionalWrites:
             )
 
     async def _check_source(
-        self, heeded: HonouredConditions, source: ObjectRef, etag: str | None, *, is_again: bool = False
+        self,
+        heeded: HonouredConditions,
+        source: ObjectRef,
+        etag: str | None,
+        bucket: str,
+        *,
+        is_again: bool = False,
     ) -> None:
         """Look at the source in the server's stead, before it is copied and, `is_again`, after that.
 
-        Others may have overwritten it in between, unless a version id names it.
+        Others may have overwritten it in between, unless a version id names it. `bucket`: where the
+        copy goes.
         """
         if etag is None or Condition.SOURCE in heeded.conditions or (is_again and is_exact(source.version_id)):
             return
+        if not is_exact(source.version_id):
+            self._check_required(heeded.operation, bucket)
         there = await self._store.head(source)
         if there.etag != etag:
             what = f"the source has the ETag {there.etag}"
@@ -308,7 +361,7 @@ async def _try_put(objects: _TrialObjects) -> HonouredConditions:
     def put(guard: Guard) -> Coroutine[Any, Any, Written]:
         return objects.store.put(objects.bucket, key, _BODY, Attributes(), guard=guard)
 
-    return HonouredConditions("PutObject", await _try_guards(objects, key, put))
+    return HonouredConditions(Operation.PUT, await _try_guards(objects, key, put))
 
 
 async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
@@ -320,7 +373,7 @@ async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
     conditions = await _try_guards(objects, key, copy)
     if await objects.is_refused(key, partial(copy, UNGUARDED, _NO_ETAG)):
         conditions |= {Condition.SOURCE}
-    return HonouredConditions("CopyObject", conditions)
+    return HonouredConditions(Operation.COPY, conditions)
 
 
 async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
@@ -331,7 +384,7 @@ async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
             part = await store.put_part(bucket, key, upload_id, 1, _BODY)
             return await store.complete_multipart(bucket, key, upload_id, [part], guard=guard)
 
-    return HonouredConditions("CompleteMultipartUpload", await _try_guards(objects, key, complete))
+    return HonouredConditions(Operation.COMPLETE, await _try_guards(objects, key, complete))
 
 
 async def _try_copy_part(objects: _TrialObjects) -> HonouredConditions:
@@ -341,8 +394,23 @@ async def _try_copy_part(objects: _TrialObjects) -> HonouredConditions:
         try:
             await _without_conflict(send)
         except PreconditionFailed:
-            return HonouredConditions("UploadPartCopy", frozenset({Condition.SOURCE}))
-    return HonouredConditions("UploadPartCopy", frozenset())
+            return HonouredConditions(Operation.COPY_PART, frozenset({Condition.SOURCE}))
+    return HonouredConditions(Operation.COPY_PART, frozenset())
+
+
+_TRIALS: Mapping[Operation, _Trial] = {
+    Operation.PUT: _try_put,
+    Operation.COPY: _try_copy,
+    Operation.COMPLETE: _try_complete,
+    Operation.COPY_PART: _try_copy_part,
+}
+CONDITIONS_OF: Mapping[Operation, frozenset[Condition]] = {
+    Operation.PUT: frozenset({Condition.ABSENT, Condition.ETAG}),
+    Operation.COPY: frozenset(Condition),
+    Operation.COMPLETE: frozenset({Condition.ABSENT, Condition.ETAG}),
+    Operation.COPY_PART: frozenset({Condition.SOURCE}),
+}
+"""The conditions that S3 heeds on each operation."""
 
 
 async def _try_guards(

@@ -86,11 +86,17 @@ def open_store(
 
 
 def open_side(
-    side: Side, *beside: Side, max_in_flight: int = 256, request_payer: bool = False, is_paced: bool = False
+    side: Side,
+    *beside: Side,
+    max_in_flight: int = 256,
+    request_payer: bool = False,
+    is_paced: bool = False,
+    requires_conditions: bool = False,
 ) -> Store:
     """The store of a side, as `open_store` opens it, made safe for guarded writes.
 
     `beside`: sides whose buckets its copies read. Their owners are checked as well.
+    `requires_conditions`: no write relies on a look instead of a condition.
     """
     from jobs.s3.conditional_writes import look_first
 
@@ -104,7 +110,7 @@ def open_side(
         owners={each.location.bucket: each.owner for each in (side, *beside) if each.owner},
         acl=side.acl,
     )
-    return look_first(store)
+    return look_first(store, is_required=requires_conditions)
 
 
 class Service(NamedTuple):

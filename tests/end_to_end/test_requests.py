@@ -9,10 +9,10 @@ from tests.end_to_end.batch_workers import ROWS, SHARDS, Fleet
 from tests.end_to_end.conftest import World
 
 OBJECTS = 60
-OVERHEAD = 12
-"""What a run asks about its two buckets, whatever it has to do. Its probes of conditions are copies."""
+OVERHEAD = 30
+"""What a run asks about its two buckets, whatever it has to do. Most are trials of conditions, none of them at AWS."""
 PROBES = 3
-"""Copies that a worker tries to find out whether the server heeds conditions."""
+"""Copies that a planner or a worker tries to find out whether the server heeds conditions."""
 
 
 def test_a_run_sends_the_requests_that_its_plan_says(world: World) -> None:
@@ -37,7 +37,7 @@ def test_a_verify_after_a_copy_takes_one_request_an_object(fleet: Fleet) -> None
         result = fleet.replicate("--then-verify")
     assert result.code == 0, result.stderr
     assert result.document["then"]["outcomes"] == {"verified": ROWS}
-    assert ROWS <= counter.kinds["copy"] <= ROWS + PROBES * SHARDS
+    assert ROWS <= counter.kinds["copy"] <= ROWS + PROBES * (1 + SHARDS)
     assert ROWS <= counter.kinds["head"] <= ROWS + ROWS // 100
 
 

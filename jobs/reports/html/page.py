@@ -16,7 +16,7 @@ from markupsafe import Markup
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.reports import figures
-from jobs.reports.document import LEFT_OUT, WOULD_BE_DELETED, findings_count, left_count, reasons_of, verdict
+from jobs.reports.document import LEFT_OUT, WOULD_BE_DELETED, findings_count, left_count, races, reasons_of, verdict
 from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
@@ -212,6 +212,7 @@ def template_environment() -> jinja2.Environment:
         "plain": lambda name: visible_text(str(name).replace("_", " ")),
     }
     environment.globals |= {
+        "races": races,
         "meanings": MEANINGS,
         "proofs": EVIDENCE,
         "share": figures.human_share,
