@@ -23,7 +23,7 @@ from jobs.errors import StoreError
 from jobs.s3 import checksums
 from jobs.s3.store import UNGUARDED, PartDone, Store
 from tests.doubles.ceph_server import is_on_ceph
-from tests.s3.contract.deviations import DEVIATIONS
+from tests.s3.contract.deviations import DEVIATIONS, Deviation
 
 STORES_HERE = ("memory", "moto", "seaweedfs", "seaweedfs/tls", "moto/botocore", "seaweedfs/botocore")
 STORES_ON_CEPH = ("ceph", "ceph/botocore")
@@ -96,10 +96,8 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
                 return
             with pytest.raises((AssertionError, StoreError, TimeoutError, pytest.fail.Exception)) as caught:
                 asyncio.run(_run(check, arguments))
-            what, ending = deviation
-            kind = type(caught.value).__name__
-            shown = kind if kind == "AssertionError" else f"{kind}: {caught.value}"
-            assert re.match(ending, shown, re.DOTALL), f"{store} no longer {what!r}: {shown}"
+            shown = f"{type(caught.value).__name__}: {caught.value}"
+            assert re.match(deviation.ending, shown, re.DOTALL), f"{store} no longer {deviation.what!r}: {shown}"
 
         test.__doc__ = inspect.getdoc(check)
         parametrized = pytest.mark.parametrize("case", cases or [None], ids=_case_id)(test)
@@ -108,7 +106,7 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
     return decorate
 
 
-def deviation_of(name: str, store: str, case_id: str) -> tuple[str, str] | None:
+def deviation_of(name: str, store: str, case_id: str) -> Deviation | None:
     """What this store does instead, by itself or because its server does it to every client, and how the check ends."""
     names = dict.fromkeys((store, store.partition("/")[0]))
     found = [DEVIATIONS.get((name, each, *case)) for each in names for case in ((), (case_id,))]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from tests.s3.contract.checks import STORES_HERE, STORES_ON_CEPH
-from tests.s3.contract.deviations import DEVIATIONS
+from tests.s3.contract.deviations import DEVIATIONS, Deviation
 
 
 def test_the_deviations_name_checks_and_stores_that_exist() -> None:
@@ -14,3 +16,22 @@ def test_the_deviations_name_checks_and_stores_that_exist() -> None:
     checks = {name for file in files for name in re.findall(r"^async def test_(\w+)", file.read_text(), re.MULTILINE)}
     assert {key[0] for key in DEVIATIONS} <= checks
     assert {key[1] for key in DEVIATIONS} <= {*STORES_HERE, *STORES_ON_CEPH} - {"memory"}
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        "",
+        "AssertionError",
+        "AssertionError: ",
+        "AssertionError: .*",
+        "AssertionError: assert",
+        "Unavailable",
+        "Unavailable: GetObject .*",
+        "Failed",
+        ".*",
+    ],
+)
+def test_a_deviation_says_what_was_observed(ending: str) -> None:
+    with pytest.raises(ValueError, match="does not say what was observed"):
+        Deviation("differs", ending)
