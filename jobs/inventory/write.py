@@ -26,6 +26,7 @@ from pathlib import Path
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed
 from jobs.inventory import data_files, report
+from jobs.inventory.listing_record import ListingRecord
 from jobs.s3.listing import list_all
 from jobs.s3.store import ABSENT, Store
 
@@ -56,10 +57,12 @@ async def write_inventory(
     file_format: data_files.FileFormat,
     now: float,
     on_progress: Callable[[int, int], None] | None,
+    record: ListingRecord | None = None,
 ) -> InventoryWritten:
     """List `source_location` and write the report below `target_location`.
 
-    `now` (epoch seconds) is when the listing begins. It names the report. `on_progress(rows,
+    `now` (epoch seconds) is when the listing begins, or began if it goes on with a `record`. It
+    names the report. `on_progress(rows,
     size_bytes)` is called after each page with what has been listed so far.
 
     Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses.
@@ -82,7 +85,7 @@ async def write_inventory(
     columns = data_files.report_columns(versions=versions)
     with tempfile.TemporaryDirectory(prefix="sealift-") as folder:
         upload = _Upload(target, base, folder, source_location.bucket, columns, file_format)
-        rows, size_bytes = await _list_into(upload, source, source_location, versions, on_progress)
+        rows, size_bytes = await _list_into(upload, source, source_location, versions, on_progress, record)
 
     content = json.dumps(
         {
@@ -102,6 +105,8 @@ async def write_inventory(
     except PreconditionFailed as error:
         raise taken from error
     await _complete(target, manifest, content)
+    if record is not None:
+        record.forget()
     return InventoryWritten(str(manifest), rows, size_bytes, len(upload.files))
 
 
@@ -111,6 +116,7 @@ async def _list_into(
     location: Location,
     versions: bool,
     on_progress: Callable[[int, int], None] | None,
+    record: ListingRecord | None,
 ) -> tuple[int, int]:
     """List everything into the upload, one group being written while the next is listed.
 
@@ -120,7 +126,7 @@ async def _list_into(
     waiting: list[Sequence[Listed]] = []
     writing: asyncio.Task[None] | None = None
     try:
-        async with aclosing(list_all(source, location, versions=versions)) as pages:
+        async with aclosing(list_all(source, location, versions=versions, record=record)) as pages:
             async for page in pages:
                 waiting.append(page)
                 waiting_rows += len(page)

@@ -38,6 +38,8 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.inventory.listing_record import ListingRecord
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -214,7 +216,11 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         store = open_side(source)
         versions = request.selection.versions == "all"
         places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
-        return source, f"listing of {', '.join(map(str, places))}", _listed(store, places, versions)
+        from jobs.inventory.listing_record import describe_age, open_record
+
+        records = [open_record(source, place, versions=versions) for place in places]
+        description = f"listing of {', '.join(map(str, places))}{describe_age(records)}"
+        return source, description, _listed(store, places, versions, records)
     from jobs.manifests import open_manifest
 
     uri = request.manifest
@@ -271,14 +277,18 @@ def _check_has_outcomes(spec: RunSpec) -> None:
         )
 
 
-async def _listed(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
+async def _listed(
+    store: Store, places: Sequence[Location], versions: bool, records: Sequence[ListingRecord]
+) -> AsyncIterator[pa.RecordBatch]:
     from jobs.s3.listing import list_all
     from jobs.tables.rows import manifest_batch
 
-    for place in places:
-        async with aclosing(list_all(store, place, versions=versions)) as pages:
+    for place, record in zip(places, records, strict=True):
+        async with aclosing(list_all(store, place, versions=versions, record=record)) as pages:
             async for page in pages:
                 yield manifest_batch(page)
+    for record in records:
+        record.forget()
 
 
 async def check_sides(

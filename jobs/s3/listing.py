@@ -5,6 +5,8 @@ that another one is listing branches (`jobs.s3.listing_forks`): the owner keeps 
 the others become ranges of their own. A range is a prefix: ranges are disjoint whatever the
 server's order, all versions of a key stay together, and S3's limits per prefix are spread.
 
+A recorder keeps what is listed, with what is left then, so that another process can go on.
+
 SeaweedFS: current objects of an unversioned bucket come completely. In a versioned bucket its own
 pages lose entries at a boundary between such names as `x`, `x-1` and `x/…`, however one lists it.
 """
@@ -13,8 +15,9 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple, Protocol
 
 from jobs.core.model import Listed, Location
 from jobs.errors import Rejected
@@ -26,6 +29,53 @@ MAX_BRANCHES = 64
 """Branches that become ranges of their own at one fork. What lies behind them stays one range.
 Enough for digits, hex and base 64. A fork into thousands of CJK characters must not cost a request
 each."""
+
+
+class RangeState(NamedTuple):
+    """A range, and from where on it is left to list, as `_Range` says."""
+
+    prefix: str
+    within: str
+    excluded: tuple[str, ...]
+    marker: Marker | None
+
+
+class ListingState(NamedTuple):
+    """All that is left to list."""
+
+    ranges: tuple[RangeState, ...]
+    is_splittable: bool
+
+
+class Recorder(Protocol):
+    """What keeps a listing for another process. `left`: what an earlier one has left, if any."""
+
+    left: ListingState | None
+
+    @property
+    def is_due(self) -> bool:
+        """Whether `save` is to be called now."""
+        ...
+
+    def pages(self) -> Iterator[list[Listed]]:
+        """What the earlier process has listed."""
+        ...
+
+    def add(self, entries: Sequence[Listed]) -> None:
+        """Take in entries."""
+        ...
+
+    async def save(self, left: ListingState) -> None:
+        """Keep what was taken in, and what is left."""
+        ...
+
+    def save_last(self, left: ListingState) -> None:
+        """Do as `save`: the listing ends early."""
+        ...
+
+    def forget(self) -> None:
+        """Keep nothing."""
+        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -74,7 +124,7 @@ async def list_folders(store: Store, bucket: str, prefix: str) -> AsyncGenerator
 
 
 async def list_all(
-    store: Store, location: Location, *, versions: bool, concurrency: int = 16
+    store: Store, location: Location, *, versions: bool, concurrency: int = 16, record: Recorder | None = None
 ) -> AsyncGenerator[list[Listed], None]:
     """Yield every entry below `location` exactly once, in pages of at most 1,000, listed in
     parallel.
@@ -83,18 +133,31 @@ async def list_all(
     a key come in order. At most `2 × concurrency` pages wait in memory. Stopping early (`aclose`)
     cancels the requests. Raises the first StoreError of any request. Once the listing has begun,
     what may pass is first retried for minutes.
+
+    With a `record` it goes on with what that has left, and keeps its own way there. Then each entry
+    is as it was when either process listed it. The caller has it forgotten once all are used.
     """
-    listing = _Listing(store, location, versions, concurrency)
+    listing, is_whole = _Listing(store, location, versions, concurrency, record), False
     workers = [asyncio.create_task(listing.work()) for _ in range(concurrency)]
     finisher = asyncio.create_task(_finish(workers, listing.pages))
     try:
-        while (page := await listing.pages.get()) is not None:
-            yield page
+        if record is not None:
+            for page in record.pages():
+                yield page
+        while (found := await listing.pages.get()) is not None:
+            yield found
         await finisher
+        is_whole = True
+    except Rejected:
+        if record is not None:
+            record.forget()  # S3 may no longer take a place that it named
+        raise
     finally:
         for task in (finisher, *workers):
             task.cancel()
         await asyncio.gather(finisher, *workers, return_exceptions=True)
+        if record is not None and not is_whole:
+            record.save_last(listing.left())
 
 
 async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[Listed] | None]) -> None:
@@ -108,15 +171,25 @@ async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[L
 
 
 class _Listing:
-    """State of one listing's workers: ranges waiting, ranges under way, pages ready."""
+    """State of one listing's workers: ranges waiting, ranges under way, pages ready.
 
-    def __init__(self, store: Store, location: Location, versions: bool, concurrency: int):
+    `_behind`: what lies behind the branches that a split has found so far.
+    """
+
+    def __init__(
+        self, store: Store, location: Location, versions: bool, concurrency: int, record: Recorder | None = None
+    ):
         self._request = store.list_versions if versions else store.list_objects
         self._bucket = location.bucket
-        self._waiting = deque([_Range(location.key, location.key)])
+        self._record = record
+        begun = record.left if record is not None else None
+        whole = RangeState(location.key, location.key, (), None)
+        left = begun or ListingState((whole,), is_splittable=True)
+        self._waiting = deque(_Range(*each) for each in left.ranges)
         self._active: set[_Range] = set()
+        self._behind: set[_Range] = set()
         self._searches = 0
-        self._is_splittable = True
+        self._is_splittable = left.is_splittable
         self._has_answered = False
         self._changed = asyncio.Condition()
         self.pages: asyncio.Queue[list[Listed] | None] = asyncio.Queue(2 * concurrency)
@@ -131,6 +204,12 @@ class _Listing:
             else:
                 async with self._changed:
                     await self._changed.wait_for(lambda: self._waiting or self._choose() or self._is_done())
+
+    def left(self) -> ListingState:
+        """All that no page has brought yet."""
+        ranges = (*self._waiting, *self._active, *self._behind)
+        states = (RangeState(each.prefix, each.within, each.excluded, each.marker) for each in ranges)
+        return ListingState(tuple(states), self._is_splittable)
 
     def _is_done(self) -> bool:
         return not (self._waiting or self._active or self._searches)
@@ -150,6 +229,10 @@ class _Listing:
                 self._is_splittable = False  # split, such a listing might never end, or say things twice
             if keys.is_finished:
                 self._active.discard(keys)
+            if self._record is not None:
+                self._record.add(entries)
+                if self._record.is_due:
+                    await self._record.save(self.left())
             await self._announce()
             if entries:
                 await self.pages.put(entries)
@@ -213,6 +296,8 @@ class _Listing:
     async def _branch(self, fork: Fork, excluded: tuple[str, ...]) -> None:
         """Make each branch behind the fork's stem a range as soon as it is found."""
         taken = (*excluded, fork.stem)
+        rest = _Range(fork.shared, fork.shared, taken, Marker(edge(fork.stem)))
+        self._behind.add(rest)
         key: str | None = fork.next_key
         while key is not None:
             branch = key[: len(fork.stem)]
@@ -220,9 +305,12 @@ class _Listing:
             if is_disordered:
                 self._is_splittable = False
             if is_disordered or len(taken) - len(excluded) > MAX_BRANCHES:
-                self._waiting.append(_Range(fork.shared, fork.shared, taken, Marker(edge(taken[-1]))))
+                self._behind.discard(rest)
+                self._waiting.append(rest)
                 return
             taken = (*taken, branch)
+            rest.excluded, rest.marker = taken, Marker(edge(branch))
             self._waiting.append(_Range(branch, branch, excluded))
             await self._announce()
             key = await self._first_key(fork.shared, edge(branch))
+        self._behind.discard(rest)
