@@ -196,18 +196,23 @@ def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> No
     relative = f"substr(key, {len(source_prefix) + 1})"
     encoded = "replace(url_encode(key), '%2F', '/')"
     shape = "replace(reason, '/' || key, '/…')"
+    # Each step names the one before it once: named twice, the SQL would double with every step.
     for each in (encoded, f"replace({encoded}, '%20', '+')", "url_encode(key)"):  # as servers quote a key
-        is_own = f"{each} <> key AND length({each}) >= {SHORT_KEY}"
-        shape = f"CASE WHEN {is_own} THEN replace({shape}, {each}, '…') ELSE {shape} END"
+        shape = _replaced(shape, each, f"{each} <> key AND length({each}) >= {SHORT_KEY}")
     if source_prefix:
         is_below = f"starts_with(key, {quoted(source_prefix)}) AND {relative} <> ''"
-        shape = f"CASE WHEN {is_below} THEN replace({shape}, '/' || {relative}, '/…') ELSE {shape} END"
-    shape = f"CASE WHEN length({relative}) > {SHORT_KEY} THEN replace({shape}, {relative}, '…') ELSE {shape} END"
+        shape = _replaced(shape, f"'/' || {relative}", is_below, "/…")
+    shape = _replaced(shape, relative, f"length({relative}) > {SHORT_KEY}")
     for column in ("version_id", "etag", "destination_etag", "destination_version_id"):
-        shape = f"CASE WHEN length({column}) > 4 THEN replace({shape}, {column}, '…') ELSE {shape} END"
+        shape = _replaced(shape, column, f"length({column}) > 4")
     for pattern, instead in _OF_ONE_ROW:
         shape = f"regexp_replace({shape}, {quoted(pattern)}, {quoted(instead)}, 'g')"
     connection.execute(f"CREATE VIEW shaped AS SELECT *, {shape} AS shape FROM folded")
+
+
+def _replaced(text: str, part: str, condition: str, instead: str = "…") -> str:
+    """SQL for the text without the part where the condition holds. An empty part changes nothing."""
+    return f"replace({text}, CASE WHEN {condition} THEN {part} ELSE '' END, '{instead}')"
 
 
 _OF_ONE_ROW = (

@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections.abc import Sequence
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -15,7 +16,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.folding import Folded, ReasonCount, fold_run
+from jobs.runs.folding import Folded, ReasonCount, _add_shapes, fold_run
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from jobs.verify.attestation import parse_attestations
 from tests.doubles.examples import examples
@@ -172,3 +173,14 @@ def test_a_reason_that_all_rows_share_stays_as_it_is_and_others_stay_apart() -> 
     assert _failed([kept, kept], ["a", "s"]) == [ReasonCount("failed", kept, 2)]
     both = _failed(["MD5 differs", "SHA256 differs"], ["a", "D"])
     assert both == [ReasonCount("failed", "MD5 differs", 1), ReasonCount("failed", "SHA256 differs", 1)]
+
+
+def test_the_sql_of_a_shape_has_the_reason_once() -> None:
+    """Each step had the one before it twice: 300,000 characters, which took DuckDB 0.7 s of each report."""
+    connection = duckdb.connect()
+    names = ("key", "version_id", "etag", "destination_etag", "destination_version_id", "reason")
+    columns = [f"'' AS {each}" for each in names]
+    connection.execute(f"CREATE TABLE folded AS SELECT {', '.join(columns)}")
+    _add_shapes(connection, "docs/")
+    [(sql,)] = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'shaped'").fetchall()
+    assert sql.count("reason") == 1
