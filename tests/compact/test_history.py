@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow as pa
 import pytest
@@ -41,6 +42,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
+from tests.doubles import one_duckdb
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
@@ -202,7 +204,7 @@ class History(RuleBasedStateMachine):
 
         damage: Damage = []
         await renew_indexes(index, ARCHIVES, self.store)
-        with TemporaryDirectory() as folder:
+        with TemporaryDirectory() as folder, patch("duckdb.connect", one_duckdb.connect_unlocked):
             await plan_groups(
                 batches(), Selection(versions=versions), self.options.rule, ECONOMY,
                 archived=archived_versions(index, ARCHIVES, SOURCE, self.options.storage, damage, store=self.store),

@@ -34,6 +34,7 @@ from jobs.runs.kind import Opened
 from jobs.runs.worker import Worker, WorkerLimits
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
+from tests.doubles import one_duckdb
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
 from tests.inventory.samples import CURRENT, VERSIONS, deliver
@@ -223,6 +224,7 @@ class World:
             patch("jobs.manifests.open_object", self._open),
             patch("jobs.cli.nightly.emit", lambda document, **how: answers.append(document)),
             patch.dict(os.environ, ENVIRONMENT),
+            patch("duckdb.connect", one_duckdb.connect_unlocked),
         ):
             nightly.main([*arguments, "--json"], standalone_mode=False)
         return answers[0]

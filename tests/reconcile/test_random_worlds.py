@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pyarrow.parquet as pq
 import pytest
@@ -20,6 +21,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.reconcile import Reconciliation
+from tests.doubles import one_duckdb
 from tests.doubles.examples import examples
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import MADE, OLD, md5, run
@@ -138,7 +140,8 @@ class World(RuleBasedStateMachine):
                 reports.append(
                     deliver(Path(folder), name, rows, fields=fields, file_format=file_format, created_at=MADE)
                 )
-            answer = run(Path(folder), *reports, prefixes=HIVE)
+            with patch("duckdb.connect", one_duckdb.connect_unlocked):
+                answer = run(Path(folder), *reports, prefixes=HIVE)
             self.check(answer, known[0], known[1])
             self.repair(answer)
 
