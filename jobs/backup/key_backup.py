@@ -77,7 +77,7 @@ class Unfinished(NamedTuple):
     """The source's newest version, which this worker could not put on top.
 
     `is_archived`: it must be restored at the source first. Otherwise it is above the limit.
-    `has_copy`: a copy of it lies below the top.
+    `has_copy`: a copy of it, or what may be one and cannot be compared, lies below the top.
     """
 
     version: Listed
@@ -336,22 +336,22 @@ class KeyBackup:
         size_bytes, limit = version.size_bytes or 0, self.job.options.limit_bytes
         to_restore = copies[covered].size_bytes or 0 if covered is not None else 0
         if limit is not None and max(size_bytes, to_restore) > limit:
-            self._refuse(version, rows, None)
+            self._refuse(version, rows, None, copies)
             return
         row = _row(version, rows)
         info = await self.matcher.describe(version)
         if info.is_archived:
-            self._refuse(version, rows, _ARCHIVED)
+            self._refuse(version, rows, _ARCHIVED, copies)
             return
         if target is not None and covered is not None and not await self._can_cover(look, target, covered):
-            self._refuse(version, rows, _NEWEST_ARCHIVED)
+            self._refuse(version, rows, _NEWEST_ARCHIVED, copies)
             return
         # An older version has to be covered again, or hidden where everything was deleted.
         self.progress.owes_newest = self.progress.owes_newest or target is None or covered is not None
         try:
             outcome = await self.job.copier.copy(row, info, _guard(copies))
         except ArchivedObject:
-            self._refuse(version, rows, _ARCHIVED)
+            self._refuse(version, rows, _ARCHIVED, copies)
             return
         self.matcher.record_copy(identity(version), outcome)
         look.found[identity(version)] = look.add(version, self._target().key, outcome)
@@ -397,13 +397,17 @@ class KeyBackup:
             await self._copy(look, target, target, rows)
         return True
 
-    def _refuse(self, version: Listed, rows: Sequence[ObjectVersion], archived: str | None) -> None:
+    def _refuse(
+        self, version: Listed, rows: Sequence[ObjectVersion], archived: str | None, copies: Sequence[Listed]
+    ) -> None:
         """Take a version that cannot be copied here out of the decision.
 
         `archived`: what must be restored first. None: it is above the limit.
         """
         is_archived = archived is not None
-        self.refused[identity(version)] = Unfinished(version, is_archived=is_archived, has_copy=False)
+        # A copy that cannot be compared may be its: then its own event is done with.
+        has_copy = any(can_be_copy(version, copy) for copy in copies)
+        self.refused[identity(version)] = Unfinished(version, is_archived=is_archived, has_copy=has_copy)
         if archived is None:
             self.left |= {row.row for row in rows}
             return

@@ -212,6 +212,17 @@ def test_the_newest_is_on_top_or_somebody_says_that_it_is_not() -> None:
     play(25)
 
 
+def test_an_archived_newest_version_that_no_copy_can_be_told_to_be_of_is_handed_over() -> None:
+    """Its own event was done with. A late older version was left on top, and nobody was told."""
+    events = Events()
+    events.begin(
+        is_versioned=True, deletes="retain", storage_class="DEEP_ARCHIVE", default_checksum="CRC64NVME",
+        is_opaque=True, has_troubles=False,
+    )  # fmt: skip
+    events.put_late("k", b"OK", b"MORE THAN TEN", 0.3, has_twin=True)
+    events.teardown()
+
+
 @pytest.mark.parametrize("name", ["any-equal-copy-will-do", "unfinished-is-done", "own-copy-only"])
 def test_a_bug_that_leaves_an_older_version_on_top_is_found(name: str) -> None:
     """Scenes of two or three events that the first 3,000 random examples did not play, or once."""
