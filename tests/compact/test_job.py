@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex
 from jobs.compact.job import NOT_STORED_AS_ASKED, Compact, CompactOptions
-from jobs.compact.packing import PackingRule, cut, sort_key
+from jobs.compact.packing import TOO_BIG, PackingRule, cut, sort_key
 from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
@@ -486,3 +486,11 @@ def test_delete_markers_have_nothing_to_pack() -> None:
     marker = ObjectVersion(1, "l", "v", is_delete_marker=True, last_modified=0.0)
     outcomes = work(make(store), [*rows, marker])
     assert (outcomes["l"].status, outcomes["k"].status) == (Status.SKIPPED, Status.PACKED)
+
+
+def test_what_no_archive_can_hold_is_skipped_before_a_byte_is_read() -> None:
+    """A plan may be older than the rule, and a manifest may lack the size: the worker looks itself."""
+    store, rows = filled({"huge": b"in truth it is small"})
+    outcomes = work(make(store, target_bytes=1 << 30), [rows[0]._replace(size_bytes=50 << 40)])
+    assert (outcomes["huge"].status, outcomes["huge"].reason) == (Status.SKIPPED, TOO_BIG)
+    assert (store.reads, unpacked(store)) == ([], {})

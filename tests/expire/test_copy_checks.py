@@ -14,7 +14,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import Denied
+from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.rules import Proof
 from jobs.s3.byte_ranges import ByteBudget
@@ -312,3 +312,39 @@ def test_a_member_of_another_size_is_no_copy_and_nothing_is_read_for_it(size_byt
     assert (verdict.same, "not the original's" in verdict.reason) == (False, True), verdict
     assert store.read_bytes["docs"] == 0
     assert store.read_bytes["cold"] < 1 << 20
+
+
+@pytest.mark.parametrize("size_bytes", SIZES)
+def test_a_member_that_s3_copied_is_proven_by_the_checksum_that_the_index_has(size_bytes: int) -> None:
+    """Nobody here has read its bytes, so the index has no SHA-256 of them."""
+    store = shop(versioned=False, default_checksum=None)
+    data = _padded(CONTENT, size_bytes)
+    ref = store.put_now("docs", "k", data, **KMS)
+    (proof,) = packed(store, [ref])
+    proven = list(full_object("CRC64NVME", data))
+    copied = replace(proof, member={**(proof.member or {}), "sha256": None, "checksums": [proven]})
+    (verdict,) = asyncio.run(copies(store).compare([pair_of(store, ref, copied)]))
+    assert verdict == Verdict(True, Evidence.CONTENT)
+
+
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (NotFound, "nothing is at s3://copies/k"),
+        (PreconditionFailed, "s3://copies/k is not the object that was proven"),
+        (ArchivedObject, "s3://copies/k must be restored"),
+        (Denied, "AccessDenied"),
+    ],
+)
+def test_why_a_copy_that_cannot_be_read_does_not_count(error: type[StoreError], says: str) -> None:
+    class Refusing(Shop):
+        async def get(self, ref: ObjectRef, **more: Any) -> Body:
+            if ref.bucket == "copies":
+                raise error("GetObject", str(ref), "AccessDenied", "injected", 403)
+            return await super().get(ref, **more)
+
+    store = Refusing(default_checksum=None)
+    store.create_bucket("docs", versioned=True)
+    ref = store.put_now("docs", "k", CONTENT, **KMS)
+    (verdict,) = asyncio.run(copies(store).compare([pair_of(store, ref, replica(store, ref, CONTENT))]))
+    assert (verdict.same, says in verdict.reason) == (None, True), verdict
