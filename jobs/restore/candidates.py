@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -124,7 +125,9 @@ class RestoreQuery:
         if self.options.get("skip_damaged"):
             return choose
         is_dated = self.options.get("journal_since") is None
-        return SureChoice(choose, self._left_out, is_asked=is_asked, is_dated=is_dated, at=at)
+        return SureChoice(
+            choose, self._left_out, is_asked=is_asked, is_dated=is_dated, at=math.inf if at is None else at
+        )
 
     def _current(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         return _one(current_at(rows, archived, self.options["at"], self._packed_at))

@@ -32,29 +32,27 @@ LOOKS_AT_ONCE = 64
 class LeftOut:
     """An archive whose index is damaged, and what bounds its members.
 
-    `first_key`, `last_key`: by an earlier index of the same archive. None: it may hold any key.
+    `keys`: its first and last, by an earlier index of the same archive. None: it may hold any key.
     `written_at`: its members were written before. None: nobody knows.
     """
 
     archive: Location
     reason: str
-    first_key: str | None = None
-    last_key: str | None = None
+    keys: tuple[str, str] | None = None
     written_at: float | None = None
 
     def may_hold(self, key: str) -> bool:
         """True unless the key is not between the archive's first and last."""
-        return self.first_key is None or self.last_key is None or self.first_key <= key <= self.last_key
+        return self.keys is None or self.keys[0] <= key <= self.keys[1]
 
     def may_hold_prefix(self, prefix: str) -> bool:
         """True unless no key between the archive's first and last begins with the prefix."""
         size = len(prefix)
-        is_known = self.first_key is not None and self.last_key is not None
-        return not is_known or (self.first_key or "")[:size] <= prefix <= (self.last_key or "")[:size]
+        return self.keys is None or self.keys[0][:size] <= prefix <= self.keys[1][:size]
 
     def may_hold_newer(self, version: ObjectVersion) -> bool:
         """True unless the archive was written before the version, with room for clocks that differ."""
-        return self.written_at is None or (version.last_modified or 0.0) <= self.written_at + SKEW_SECONDS
+        return self.written_at is None or _time(version) <= self.written_at + SKEW_SECONDS
 
 
 async def look_at_left_out(side: Side, damage: Sequence[DamagedIndex]) -> list[LeftOut]:
@@ -82,7 +80,7 @@ async def _look(store: Store, damaged: DamagedIndex) -> LeftOut:
         return LeftOut(archive, reason)
     if record is None or record.etag != info.etag:
         return LeftOut(archive, reason, written_at=info.last_modified)
-    return LeftOut(archive, reason, record.first_key, record.last_key, info.last_modified)
+    return LeftOut(archive, reason, (record.first_key, record.last_key), info.last_modified)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,14 +89,14 @@ class SureChoice:
 
     `is_asked`: rows without an archive name what is wanted. A version id is answered by exactly
     that version. `is_dated`: a version that was written after an archive is newer than all in it.
-    `at`: as of when, see `current_at`.
+    `at`: as of when, see `current_at`. The end of time without it.
     """
 
     choose: Choose
     left_out: Sequence[LeftOut]
     is_asked: bool
     is_dated: bool
-    at: float | None
+    at: float
 
     def __call__(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         """Return what is restored of one key."""
@@ -115,23 +113,31 @@ class SureChoice:
             ]
         if chosen:
             return [self._decide(each, holders) for each in chosen]
-        deletion = self._last_deletion(rows, archived)
-        is_sure = deletion is not None and self._decide(deletion, holders) is deletion
-        return [] if is_sure else [_open(first)]
+        return [] if self._is_deleted(rows, archived, holders) else [_open(first)]
 
     def _decide(self, version: ObjectVersion, holders: Sequence[LeftOut]) -> ObjectVersion:
         is_unrestorable = version.archive in UNKNOWN or (version.archive or "").startswith(JOURNAL)
-        is_newest = self.is_dated and not any(each.may_hold_newer(version) for each in holders)
-        return version if is_unrestorable or is_newest else _open(version)
+        return version if is_unrestorable or self._is_newest(version, holders) else _open(version)
 
-    def _last_deletion(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> ObjectVersion | None:
-        """Return the bucket's last delete marker until `at` by which nobody hid an object."""
+    def _is_newest(self, version: ObjectVersion, holders: Sequence[LeftOut]) -> bool:
+        return self.is_dated and not any(each.may_hold_newer(version) for each in holders)
+
+    def _is_deleted(
+        self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion], holders: Sequence[LeftOut]
+    ) -> bool:
+        """True if one of the bucket's delete markers until `at` is newer than all in the archives.
+
+        One by which expire hid an object does not count.
+        """
         hiding = {each.version_id for each in archived if each.is_delete_marker}
-        found = [each for each in rows if each.is_delete_marker and each.version_id not in hiding]
-        dated = [each for each in found if self.at is not None and (each.last_modified or 0.0) <= self.at]
-        return max(dated, key=lambda each: each.last_modified or 0.0, default=None)
+        markers = [each for each in rows if each.is_delete_marker and each.version_id not in hiding]
+        return any(_time(each) <= self.at and self._is_newest(each, holders) for each in markers)
 
 
 def _open(version: ObjectVersion) -> ObjectVersion:
     """The row of a key of which nobody knows which version is wanted."""
     return version._replace(version_id=None, etag=None, is_delete_marker=False, archive=LEFT_OPEN)
+
+
+def _time(version: ObjectVersion) -> float:
+    return version.last_modified or 0.0

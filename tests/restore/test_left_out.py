@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from dataclasses import replace
 
 import pytest
@@ -13,13 +14,15 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.restore import left_out
 from jobs.restore.as_of import LEFT_OPEN, OVERWRITTEN, current_at, pick_asked
+from jobs.restore.as_of_journal import JOURNAL
 from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from tests.archives.samples import member, packed
 from tests.archives.test_salvage import TAR
+from tests.doubles.memory_store import MemoryStore
 
 ARCHIVE = Location("cold", "packed/broken.tar")
 WRITTEN = 1_000_000.0
-BOUNDED = LeftOut(ARCHIVE, "rubbish", "k", "m", WRITTEN)
+BOUNDED = LeftOut(ARCHIVE, "rubbish", ("k", "m"), WRITTEN)
 LATER = WRITTEN + 301.0
 """After the archive by more than clocks differ."""
 
@@ -31,7 +34,7 @@ def archived(last_modified: float, version_id: str = "v1", key: str = "k") -> Ob
 def asked(
     rows: list[ObjectVersion], found: list[ObjectVersion], left: LeftOut = BOUNDED, *, is_dated: bool = True
 ) -> list[tuple[str | None, str | None]]:
-    choice = SureChoice(pick_asked, [left], is_asked=True, is_dated=is_dated, at=None)
+    choice = SureChoice(pick_asked, [left], is_asked=True, is_dated=is_dated, at=math.inf)
     return [(each.version_id, each.archive) for each in choice(rows, found)]
 
 
@@ -126,9 +129,73 @@ def look(record: ArchiveRecord | None, archive: Location, monkeypatch: pytest.Mo
 def test_an_earlier_record_counts_while_the_archive_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     record = packed([(member("a"), b""), (member("b"), b"")], TAR).record
     seen = look(record, record.location, monkeypatch)
-    assert (seen.first_key, seen.last_key, seen.written_at) == ("a", "b", 1_750_000_000.0)
+    assert (seen.keys, seen.written_at) == (("a", "b"), 1_750_000_000.0)
     other = look(replace(record, etag="another"), record.location, monkeypatch)
-    assert (other.first_key, other.last_key, other.written_at) == (None, None, 1_750_000_000.0)
-    assert look(None, record.location, monkeypatch).first_key is None
+    assert (other.keys, other.written_at) == (None, 1_750_000_000.0)
+    assert look(None, record.location, monkeypatch).keys is None
     gone = look(record, record.location.join("gone"), monkeypatch)
-    assert (gone.first_key, gone.written_at) == (None, None)
+    assert (gone.keys, gone.written_at) == (None, None)
+
+
+def test_one_archive_of_several_that_may_hold_a_newer_version_is_enough() -> None:
+    younger = replace(BOUNDED, written_at=LATER + 1)
+    version = archived(LATER)
+    for left in ([BOUNDED, younger], [younger, BOUNDED]):
+        choice = SureChoice(pick_asked, left, is_asked=True, is_dated=True, at=math.inf)
+        assert [each.archive for each in choice([ObjectVersion(0, "k")], [version])] == [LEFT_OPEN]
+
+
+def test_a_version_without_a_time_is_older_than_any_archive() -> None:
+    assert BOUNDED.may_hold_newer(archived(0.0)._replace(last_modified=None))
+
+
+def test_a_key_outside_the_archive_is_not_asked_for_dates() -> None:
+    own = ObjectVersion(0, "z", "v1", True, False, 1, "e", 500.0)
+    assert as_of([own], [], LATER, is_dated=False) == [None]
+    assert asked([ObjectVersion(0, "z")], [archived(1.0, key="z")], is_dated=False) != [(None, LEFT_OPEN)]
+
+
+def test_a_deletion_counts_until_the_time_asked_for_only() -> None:
+    marker = ObjectVersion(0, "k", "d1", True, True, None, None, LATER + 10)
+    assert as_of([marker], [], LATER) == [LEFT_OPEN]
+    assert as_of([marker], [], LATER + 10) == []
+
+
+def test_a_null_marker_is_hidden_by_expire_only_if_a_marker_says_so() -> None:
+    """A bucket whose versioning is suspended: the object and the marker have the id `null`."""
+    marker = ObjectVersion(0, "k", "null", True, True, None, None, LATER)
+    assert as_of([marker], [archived(500.0, "null")], LATER) == []
+    version = marker._replace(is_delete_marker=False, size_bytes=1, etag="e")
+    choice = SureChoice(lambda *_: [], [BOUNDED], is_asked=False, is_dated=True, at=LATER)
+    assert [each.archive for each in choice([version], [])] == [LEFT_OPEN]
+
+
+def test_what_the_journal_alone_has_keeps_its_own_reason() -> None:
+    row = archived(1.0)._replace(archive=f"{JOURNAL}x")
+    choice = SureChoice(lambda _, copies: list(copies), [BOUNDED], is_asked=False, is_dated=False, at=LATER)
+    assert choice([], [row]) == [row]
+
+
+def test_an_open_key_names_no_version() -> None:
+    marker = ObjectVersion(0, "k", "d1", True, True, None, "e", 1.0)
+    choice = SureChoice(lambda *_: [], [BOUNDED], is_asked=False, is_dated=True, at=LATER)
+    (row,) = choice([marker], [])
+    assert row == ObjectVersion(0, "k", None, True, False, None, None, 1.0, archive=LEFT_OPEN)
+
+
+def test_the_store_of_the_archives_is_closed_and_opened_only_for_damage(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[str] = []
+
+    class Closing(MemoryStore):
+        async def close(self) -> None:
+            opened.append("closed")
+
+    def open_side(*_: object, **__: object) -> MemoryStore:
+        opened.append("opened")
+        return Closing()
+
+    monkeypatch.setattr(left_out, "open_side", open_side)
+    assert asyncio.run(look_at_left_out(Side(Location("cold")), [])) == []
+    assert opened == []
+    (seen,) = asyncio.run(look_at_left_out(Side(Location("cold")), [DamagedIndex(ARCHIVE, "rubbish")]))
+    assert (seen, opened) == (LeftOut(ARCHIVE, "rubbish"), ["opened", "closed"])
