@@ -188,7 +188,7 @@ class _Night:
                     [each for each in runs if each is not None],
                     differences,
                     Path(folder),
-                    lambda left: [page, *([see] if any(left.values()) else [])],
+                    lambda left: [page, see] if any(left.values()) else [],
                     kept,
                 )
         except NotFound:  # somebody removed the differences

@@ -14,7 +14,9 @@ from tests.end_to_end.pair_policy import runs, write_policy
 from tests.end_to_end.test_checksums_at_rest import upload_in_parts
 from tests.end_to_end.test_nightly import NOW
 from tests.end_to_end.test_nightly_odd import copied
+from tests.end_to_end.test_pages_after_repairs import text
 from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.test_report_page import fetch
 
 PART = 5 << 20
 BODY = bytes(range(256)) * (PART // 256) + b"end"
@@ -115,6 +117,8 @@ def test_a_wrong_copy_whose_original_was_deleted_is_a_finding_until_it_is_remove
     world.client.delete_object(Bucket=world.source, Key=KEY)
     left = night(world, policy, THIRD)
     assert (left["code"], wrong_in(left)) == (3, [("deep", 1)])
+    page = text(fetch(world, left["report_html"]))
+    assert "Objects left to people 0 Wrong since earlier nights 1" in page
     copy = f"s3://{world.destination}/copies/{KEY}"
     assert f"Remove what nobody should restore: {copy} is wrong, and its original is gone" in left["next_steps"]
     world.client.delete_object(Bucket=world.destination, Key=f"copies/{KEY}")
