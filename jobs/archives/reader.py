@@ -159,7 +159,7 @@ def judge(member: Member, content: bytes) -> MemberRead:
     ETag.
     """
     if len(content) != member.size_bytes:
-        return MemberRead(member, None, reason=f"it has {len(content)} bytes, not {member.size_bytes}")
+        return MemberRead(member, None, reason="its size is not the index's")
     known = content_checksums(member)
     if known:
         if is_checksum_of(known[0], content):

@@ -18,6 +18,12 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _IN_PARTS = re.compile(r"-\d{1,5}\Z", re.ASCII)
 
 
+SIZE_DIFFERS = "size differs"
+NOT_THE_ONE_NAMED = "the source is not the object that the manifest names"
+"""Reasons say nothing of one row alone. Its sizes and ETags have columns, so that equal failures are
+one line of a report."""
+
+
 class Protection(StrEnum):
     """What equal values of an algorithm protect against.
 
@@ -110,8 +116,7 @@ def compare(source: ObjectInfo, destination: ObjectInfo, against: Protection = P
     parts were cut, so that only equal ones say something. ETags are comparable where both are MD5s.
     """
     if source.size_bytes != destination.size_bytes:
-        sizes = f"{source.size_bytes} bytes at the source, {destination.size_bytes} at the destination"
-        return Verdict(False, Evidence.NONE, f"size differs: {sizes}")
+        return Verdict(False, Evidence.NONE, SIZE_DIFFERS)
     proofs = _comparable(source.checksums, destination.checksums)
     if is_md5_etag(source) and is_md5_etag(destination):
         proofs.append(_Proof("MD5", source.etag == destination.etag, Evidence.MD5_ETAG))

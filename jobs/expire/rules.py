@@ -183,17 +183,15 @@ def _reason_to_keep(row: ObjectVersion, proof: Proof, original: Original, terms:
     if row.etag is None or proof.etag is None:
         return "the proof does not say of which object it is"
     if row.version_id not in (None, original.version_id or NULL_VERSION):
-        return f"the version proven was {row.version_id}, this one is {original.version_id}"
+        return "another version was proven than this one"
     if row.etag != original.etag:
-        return f"the object proven had the ETag {row.etag}, this one has {original.etag}"
+        return "the object proven had another ETag than this one"
     if row.size_bytes not in (None, original.size_bytes):
-        return f"the object proven had {row.size_bytes} bytes, this one has {original.size_bytes}"
+        return "the object proven had another size than this one"
     if not row.key.startswith(terms.prefix):
         return f"this run is about keys that begin with {terms.prefix!r} alone"
     if not any(proof.bucket == each.bucket and proof.key.startswith(each.key) for each in terms.places):
-        return (
-            f"its copy {proof.place} is not in {' or '.join(map(str, terms.places))}, where this run looks for copies"
-        )
+        return f"{_the_copy(proof)} is not in {' or '.join(map(str, terms.places))}, where this run looks for copies"
     return _locked(original.lock, terms.now)
 
 
@@ -256,11 +254,17 @@ def refuse_copy(proof: Proof, current: ObjectInfo | None) -> str:
     versions, of which HEAD says nothing, may remove it any day.
     """
     if current is None:
-        return f"nothing is at {proof.place}, or a delete marker is: copy it again"
+        where = proof.place if proof.member else "the key of its copy"
+        return f"nothing is at {where}, or a delete marker is: copy it again"
     if current.etag != proof.etag:
-        return f"{proof.place} is another object now, with the ETag {current.etag}: copy it again"
+        return f"{_the_copy(proof)} is another object now: copy it again"
     if proof.version_id not in (None, current.version_id or NULL_VERSION):
-        return f"the current version of {proof.place} is {current.version_id}, proven was {proof.version_id}: verify it"
+        return f"{_the_copy(proof)} is not the version now that was proven: verify it"
     if current.expiration is not None:
-        return f"a lifecycle rule will remove {proof.place} ({current.expiration}): except it from that rule"
-    return f"{proof.place} must be restored before its bytes can be compared" if current.is_archived else ""
+        return f"a lifecycle rule will remove {_the_copy(proof)} ({current.expiration}): except it from that rule"
+    return f"{_the_copy(proof)} must be restored before its bytes can be compared" if current.is_archived else ""
+
+
+def _the_copy(proof: Proof) -> str:
+    """The copy in a reason. An archive is named: it holds the copies of many rows."""
+    return f"its archive {proof.place}" if proof.member else "its copy"

@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self, TypeVar
 
-from jobs.core.evidence import Verdict, best_checksum, compare, is_md5
+from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compare, is_md5
 from jobs.core.histories import align, first_missing, keys_of
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
@@ -160,7 +160,8 @@ class Replicate:
                 destination_version_id=destination.version_id,
                 checksum=checksum or best_checksum(source),
             )
-        return outcome._replace(destination_etag=destination.etag if destination else None)
+        seen_etag = source.etag if source and action.status is Status.CHANGED else outcome.etag
+        return outcome._replace(etag=seen_etag, destination_etag=destination.etag if destination else None)
 
     async def _find_damage(self, row: ObjectVersion, source: ObjectInfo) -> Outcome | None:
         """Return the outcome of a row whose source was found damaged, and is not proven right now."""
@@ -324,7 +325,7 @@ class Replicate:
         guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
         source = await self.source.head(self.route.source_of(row))
         if row.etag is not None and source.etag != row.etag:
-            return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+            return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
         if source.is_archived:
             return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
         if row.condemned_etag and await self._reading(

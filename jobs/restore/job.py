@@ -311,7 +311,7 @@ class Restore:
             verdict, _ = await compare_content(*sides, self.budget)
         if not verdict.same:
             what = "an archived object" if there.is_archived else "another object"
-            why = f"{what} is at the destination (ETag {there.etag}); a restore never replaces one"
+            why = f"{what} is at the destination; a restore never replaces one"
             return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
         lack = await self._copier.complete(row, source, there)
         return _as_it_is(row, there, lack)._replace(evidence=verdict.evidence)

@@ -40,7 +40,7 @@ class MemberWriter:
         again.
         """
         if read.data is None:
-            return Outcome.of(row, Status.UNRESTORABLE, f"{row.archive}, member {row.key!r}: {read.reason}")
+            return Outcome.of(row, Status.UNRESTORABLE, f"{row.archive}: {read.reason}")
         member, target = read.member, self.route.target_of(row)
         try:
             written = await self.destination.put(
@@ -97,7 +97,7 @@ class MemberWriter:
         evidence = await self._compare(ContentSide(self.destination, target, info), member, md5)
         if evidence is None:
             what = "an archived object" if info.is_archived else "another object"
-            why = f"{what} is at the destination (ETag {info.etag}); a restore never replaces one"
+            why = f"{what} is at the destination; a restore never replaces one"
             return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
         written = Written(info.etag, info.version_id, info.checksums)
         return _restored(row, member, written, evidence)._replace(status=Status.SAME, size_bytes=0)

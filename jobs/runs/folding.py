@@ -306,7 +306,8 @@ def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[st
     table = connection.sql(
         f"""
         SELECT shaped.key, shaped.version_id, status, reason, destination_etag,
-               manifest.size_bytes AS source_size_bytes, manifest.etag AS source_etag,
+               manifest.size_bytes AS source_size_bytes, coalesce(shaped.etag, manifest.etag) AS source_etag,
+               CASE WHEN status = 'mismatched' THEN shaped.size_bytes END AS destination_size_bytes,
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
         FROM shaped JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad

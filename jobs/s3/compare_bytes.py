@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import NamedTuple
 
-from jobs.core.evidence import Verdict, compare
+from jobs.core.evidence import SIZE_DIFFERS, Verdict, compare
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
@@ -36,8 +36,7 @@ async def compare_content(
     are equal. Raises PreconditionFailed when one changes meanwhile.
     """
     if source.info.size_bytes != destination.info.size_bytes:
-        sizes = f"{source.info.size_bytes} bytes at the source, {destination.info.size_bytes} at the destination"
-        return Verdict(False, Evidence.CONTENT, f"size differs: {sizes}"), None
+        return Verdict(False, Evidence.CONTENT, SIZE_DIFFERS), None
 
     async def fetch(start: int, end: int) -> tuple[int, bytes, bytes]:
         reads = [asyncio.ensure_future(_read(side, start, end)) for side in (source, destination)]

@@ -20,7 +20,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
-from jobs.core.evidence import Protection, Verdict, best_checksum, compare, is_md5, is_md5_etag, protects
+from jobs.core.evidence import (
+    NOT_THE_ONE_NAMED,
+    SIZE_DIFFERS,
+    Protection,
+    Verdict,
+    best_checksum,
+    compare,
+    is_md5,
+    is_md5_etag,
+    protects,
+)
 from jobs.core.histories import align, keys_of
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
@@ -101,7 +111,9 @@ class Verify:
         except (Denied, Redirected) as error:
             return Outcome.of(row, Status.DENIED, str(error))
         except ArchivedObject as error:
-            return Outcome.of(row, Status.UNVERIFIABLE, f"{error.target} must be restored before it can be read")
+            is_copy = error.target.startswith(str(self.route.target_of(row)))
+            which = "the copy" if is_copy else "the source"
+            return Outcome.of(row, Status.UNVERIFIABLE, f"{which} must be restored before it can be read")
         except Rejected as error:
             return Outcome.of(row, Status.FAILED, str(error))
 
@@ -147,7 +159,7 @@ class Verify:
         if source is None:
             return Outcome.of(row, Status.CHANGED, "the source object is gone")
         if row.etag is not None and source.etag != row.etag:
-            return Outcome.of(row, Status.CHANGED, f"the source is now {source.etag}, the manifest says {row.etag}")
+            return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")
         try:
@@ -204,8 +216,7 @@ class Verify:
         """
         size_bytes = side.info.size_bytes
         if row.size_bytes not in (None, size_bytes):
-            sizes = f"{row.size_bytes} bytes in the manifest, {size_bytes} at the destination"
-            return Verdict(False, Evidence.NONE, f"size differs: {sizes}")
+            return Verdict(False, Evidence.NONE, SIZE_DIFFERS)
         algorithm = known_checksum.partition(":")[0]
         if not row.etag or not is_md5(row.etag) or algorithm not in ALGORITHMS:
             return await check_content(side, known_checksum, self.budget)
@@ -306,8 +317,8 @@ class Verify:
         if row.is_delete_marker or there.is_delete_marker:
             return Outcome.of(row, Status.MISMATCHED, "a delete marker on one side only")
         if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
-            reason = f"size differs: {row.size_bytes} bytes at the source, {there.size_bytes} at the destination"
-            return Outcome.of(row, Status.MISMATCHED, reason)._replace(destination_etag=there.etag)
+            differs = Outcome.of(row, Status.MISMATCHED, SIZE_DIFFERS)
+            return differs._replace(size_bytes=there.size_bytes or 0, destination_etag=there.etag)
         return await self._verify(row, target._replace(version_id=there.version_id))
 
     async def _unmatched(self, row: ObjectVersion, target: ObjectRef, outcomes: Sequence[Outcome]) -> Outcome:

@@ -42,7 +42,7 @@ def test_a_copy_that_nobody_reads_any_more_saves_its_original(versioned: World) 
     report = expire(world, run_id, *DELETE)
     assert report["outcomes"] == {"expired": 1, "kept": 3}, report
     assert keys(world) == names[:3]
-    for reason in ("nothing is at", "another object now", "the current version of"):
+    for reason in ("nothing is at", "another object now", "not the version now that was proven"):
         assert reason in reasons(report)
 
 

@@ -170,3 +170,15 @@ def test_one_bucket_by_two_spellings_is_no_copy_of_itself(world: World, job: str
         assert result.code == 2, result.stdout
         assert "name two places" in result.stderr or "overlap" in result.stderr
     assert len(world.client.list_objects_v2(Bucket=world.source)["Contents"]) == 1
+
+
+def test_copies_of_other_sizes_are_one_reason_and_each_row_has_both_sizes(world: World) -> None:
+    """The reason had the sizes: it was a line of its own for each row, or had "…" for each number."""
+    for number in (1, 2, 3):
+        world.put(f"k{number}", b"x" * number)
+        world.client.put_object(Bucket=world.destination, Key=f"k{number}", Body=b"y" * (number + 5))
+    report = world.run("verify")
+    assert report["reasons"] == [{"status": "mismatched", "reason": "size differs", "rows": 3}]
+    bucket, _, key = report["report_html"][5:].partition("/")
+    page = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode().replace("\N{NO-BREAK SPACE}", " ")
+    assert '<span>3 B</span><span class="off">8 B</span>' in page

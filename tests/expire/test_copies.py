@@ -36,7 +36,7 @@ def _written_again(store: Shop, proof: Proof) -> None:
 CHANGES = [
     pytest.param(_hidden, "nothing is at", id="beneath a delete marker"),
     pytest.param(_written_over, "another object now", id="beneath other content"),
-    pytest.param(_written_again, "the current version of", id="noncurrent"),
+    pytest.param(_written_again, "not the version now that was proven", id="noncurrent"),
 ]
 
 

@@ -53,7 +53,7 @@ ACTIONS = {
 
 REASONS = {
     "missing": ["the source object is gone"],
-    "changed": ["now e2", "manifest says e1"],
+    "changed": ["not the object that the manifest names"],
     "changed: it is in the way": ["at the destination", "CRC32 differs"],
     "changed: it is newer": ["destination is newer"],
     "changed: which is newer": ["which is newer is unknown", "--overwrite always", "CRC32 differs"],
