@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from jobs.core.display import shown
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.nights.calendar import Stage
@@ -108,9 +109,12 @@ def _by_end(summaries: Sequence[Mapping[str, Any]], destination: str) -> list[Ma
 
 
 def disproof_text(disproof: Disproof) -> str:
-    """Return what was found, in a few words."""
-    copies = "1 copy" if disproof.rows == 1 else f"{disproof.rows:,} copies"
-    return f"{copies} that {disproof.stage} found wrong on {disproof.night}"
+    """Return what was found, in a few words.
+
+    It may be the copy or the original that is wrong: the run of the stage says which.
+    """
+    objects = "1 object" if disproof.rows == 1 else f"{disproof.rows:,} objects"
+    return f"{objects} that {disproof.stage} found wrong on {disproof.night}"
 
 
 def unanswered_text(disproofs: Sequence[Disproof]) -> str:
@@ -121,7 +125,7 @@ def unanswered_text(disproofs: Sequence[Disproof]) -> str:
 
 def orphan_step(copies: Sequence[str]) -> str:
     """Return what a person does about wrong copies whose original is gone."""
-    first, others = copies[0], len(copies) - 1
+    first, others = shown(copies[0]), len(copies) - 1
     which = (
         f"{first} is wrong, and its original is gone"
         if not others

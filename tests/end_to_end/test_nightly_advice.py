@@ -134,7 +134,7 @@ def test_a_copy_that_only_a_deep_look_proves_wrong_is_a_finding_until_it_is_mend
     found = night(first)
     assert (found.code, [each[3] for each in commands(found.stdout)]) == (3, [deep_run()])
     carried = night(second)
-    assert (carried.code, f"1 copy that deep found wrong on {first} was not proven" in carried.stdout) == (3, True)
+    assert (carried.code, f"1 object that deep found wrong on {first} was not proven" in carried.stdout) == (3, True)
     see, prove = commands(carried.stdout)
     assert see == ["sealift", "runs", "report", deep_run()]
     again = follow(world, policy, [*prove, *NOW])

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from jobs.nights.disproofs import Disproof, answered_since, is_answered, open_disproofs, unanswered_text
+from jobs.nights.disproofs import Disproof, answered_since, is_answered, open_disproofs, orphan_step, unanswered_text
 from jobs.nights.documents import summary_defect
 from jobs.nights.verdicts import head_of, next_steps, verdict
 
@@ -79,7 +79,7 @@ def test_a_night_is_not_called_well_while_an_earlier_finding_is_open() -> None:
     well = [{"stage": "reconcile", "left": 0, "refused": None, "run_id": "r", "counts": {"same": 4}}]
     assert head_of(verdict(well, 0)) == "All is well"
     said = verdict(well, 0, unanswered=[FOUND])
-    assert head_of(said) == "1 copy that sample found wrong on 2026-11-25 was not proven right since"
+    assert head_of(said) == "1 object that sample found wrong on 2026-11-25 was not proven right since"
     assert unanswered_text([FOUND, FOUND._replace(rows=2)]).endswith("2026-11-25 were not proven right since")
     assert verdict(well, 1, unanswered=[FOUND]).startswith("1 object needs attention")
     assert next_steps("p", "2026-11-26", well, is_finished=True, unanswered=[FOUND]) == [
@@ -101,6 +101,16 @@ def test_a_summary_with_an_altered_disproof_is_refused(wrong: dict[str, Any]) ->
 def test_a_damaged_source_is_not_forgotten_either() -> None:
     [found] = open_disproofs([night(25, stage("deep", damaged=1)), night(26, stage("deep", sample=(3, 6)))], "s3://d")
     assert (found.night, found.rows) == ("2026-11-25", 1)
+    assert unanswered_text([found]).startswith("1 object that deep found wrong")  # its copy may be the last good one
+
+
+def test_a_wrong_copy_without_an_original_is_named_without_its_control_characters() -> None:
+    assert orphan_step(["s3://d/a\x1b[2Jb"]) == (
+        "Remove what nobody should restore: s3://d/a\\x1b[2Jb is wrong, and its original is gone"
+    )
+    assert orphan_step(["s3://d/a", "s3://d/b"]).endswith(
+        "2 copies are wrong, and their originals are gone, the first: s3://d/a"
+    )
 
 
 def test_a_night_that_ends_beside_another_does_not_forget_what_that_one_found() -> None:
