@@ -28,7 +28,7 @@ Members of archives need no such rule: the job reads their bytes before it delet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,7 +69,8 @@ async def object_to_disproved(
     (first,) = connection.execute("SELECT min(latest) FROM findings").fetchone() or (None,)
     if first is not None:
         await findings.add_proofs(runs, first, lambda: not _find_voided(connection))
-        await asyncio.to_thread(void_proofs, connection, {each.run_id: verify_command(each) for each in proving})
+        commands = [(each.run_id, verify_command(each), verify_command(each, is_swapped=True)) for each in proving]
+        await asyncio.to_thread(void_proofs, connection, commands)
     return {each.run_id: each.seen for each in found}
 
 
@@ -80,21 +81,28 @@ def _first_proof(found: Sequence[FoundRun], proving: Sequence[RunSpec]) -> float
     return min(first, default=float("-inf"))
 
 
-def void_proofs(connection: duckdb.DuckDBPyConnection, commands: Mapping[str, str]) -> None:
+def void_proofs(connection: duckdb.DuckDBPyConnection, commands: Sequence[tuple[str, str, str]]) -> None:
     """Give each row of `proven` that one of `findings` voids, and that none restores, its objection.
 
-    `commands`: by the id of the proving run, what proves its copies by their bytes.
+    `commands`: the id of each proving run, what proves its copies by their bytes, and whose retry
+    restores its damaged originals.
     """
     if not _find_voided(connection):
         return
-    connection.execute("CREATE TABLE commands (run_id VARCHAR, command VARCHAR)")
+    connection.execute("CREATE TABLE commands (run_id VARCHAR, proves VARCHAR, restores VARCHAR)")
     if commands:
-        connection.executemany("INSERT INTO commands VALUES (?, ?)", list(commands.items()))
+        connection.executemany("INSERT INTO commands VALUES (?, ?, ?)", commands)
     connection.execute(
         """
-        UPDATE proven SET objection = voided.objection || ', or prove it by its bytes with  ' || coalesce(
-            (SELECT any_value(command) FROM commands WHERE commands.run_id = proven.run_id), 'sealift verify --deep')
-        FROM voided WHERE proven.rowid = voided.proof AND proven.objection IS NULL
+        UPDATE proven SET objection = helped.objection
+        FROM (
+            SELECT proof, voided.objection
+                || CASE WHEN of_original THEN coalesce(' (a retry of  ' || restores || '  copies it back)', '')
+                    ELSE '' END
+                || ', or prove it by its bytes with  ' || coalesce(proves, 'sealift verify --deep') AS objection
+            FROM voided JOIN proven ON proven.rowid = proof LEFT JOIN commands USING (run_id)
+        ) AS helped
+        WHERE proven.rowid = helped.proof AND proven.objection IS NULL
         """
     )
 
@@ -146,9 +154,11 @@ def _find_voided(connection: duckdb.DuckDBPyConnection) -> int:
                     FROM findings AS worse
                     WHERE worse.is_disproof AND worse.run_id = good.run_id AND worse."row" = good."row")
         )
-        SELECT proof, arg_max(objection, latest) AS objection
-        FROM doubted ANTI JOIN restored USING (proof, finding) JOIN findings ON findings.rowid = finding
-        GROUP BY proof
+        SELECT proof, unnest(newest)
+        FROM (
+            SELECT proof, arg_max({{'objection': objection, 'of_original': of_original}}, latest) AS newest
+            FROM doubted ANTI JOIN restored USING (proof, finding) JOIN findings ON findings.rowid = finding
+            GROUP BY proof)
         """
     )
     (count,) = connection.execute("SELECT count(*) FROM voided").fetchone() or (0,)

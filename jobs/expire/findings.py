@@ -36,17 +36,17 @@ from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import parquet, quoted
 
 READS = 32
-RUNS_BETWEEN_CHECKS = 8
 
 FINDINGS = """
-    run_id VARCHAR, "row" BIGINT, is_disproof BOOLEAN, by_bytes BOOLEAN, earliest DOUBLE, latest DOUBLE,
-    objection VARCHAR, key VARCHAR, version_id VARCHAR, etag VARCHAR, copy_bucket VARCHAR, copy_key VARCHAR,
-    copy_version_id VARCHAR, copy_etag VARCHAR
+    run_id VARCHAR, "row" BIGINT, is_disproof BOOLEAN, by_bytes BOOLEAN, of_original BOOLEAN, earliest DOUBLE,
+    latest DOUBLE, objection VARCHAR, key VARCHAR, version_id VARCHAR, etag VARCHAR, copy_bucket VARCHAR,
+    copy_key VARCHAR, copy_version_id VARCHAR, copy_etag VARCHAR
 """
 """The columns of the table `findings`.
 
 `earliest` and `latest` (epoch seconds): between which it was found. `objection`: what a disproof
-says against the proofs that it voids. No bucket or ETag: any.
+says against the proofs that it voids. `of_original`: the original is damaged. No bucket or ETag:
+any.
 """
 
 _DIFFERING = (Category.DIFFERENT, Category.STALE)
@@ -101,7 +101,7 @@ class Findings:
                 continue  # what cannot be read proves nothing
             await self._insert(run.spec, rows, PROOFS[run.spec.job], is_swapped=False, among="findings")
             looked += 1
-            if looked % RUNS_BETWEEN_CHECKS == 0 and is_enough():
+            if looked.bit_count() == 1 and is_enough():  # after 1, 2, 4, 8, … runs
                 return
 
     def _has_disproofs_below(self, prefix: str) -> bool:
@@ -163,7 +163,9 @@ class Findings:
         await self._insert_pairs(
             f"""
             SELECT {quoted(spec.run_id)} AS run_id, "row", status IN ({disproofs}) AS is_disproof,
-                   {_by_bytes_sql(spec)} AS by_bytes, least(epoch(finished_at), written_at) AS earliest,
+                   {_by_bytes_sql(spec)} AS by_bytes,
+                   status = {quoted(Status.DAMAGED.value)} AND {not is_swapped} AS of_original,
+                   least(epoch(finished_at), written_at) AS earliest,
                    greatest(epoch(finished_at), written_at) AS latest, {_objection_sql(spec, is_swapped=is_swapped)}
                    AS objection, key AS source_key, version_id AS source_version_id, etag AS source_etag,
                    {copy_key_sql(spec)} AS destination_key, destination_version_id, destination_etag
@@ -185,7 +187,7 @@ class Findings:
             INSERT INTO findings BY NAME
             SELECT * EXCLUDE (spelled) FROM (
                 SELECT {quoted(spec.run_id)} AS run_id, "row", true AS is_disproof, true AS by_bytes,
-                       least(epoch(finished_at), written_at) AS earliest,
+                       {not is_copy} AS of_original, least(epoch(finished_at), written_at) AS earliest,
                        greatest(epoch(finished_at), written_at) AS latest,
                        {_objection_sql(spec, is_swapped=is_copy)} AS objection,
                        key AS {of_row}key, version_id AS {of_row}version_id, etag AS {of_row}etag
@@ -223,7 +225,7 @@ class Findings:
             await self._insert_pairs(
                 f"""
                 SELECT {quoted(spec.run_id)} AS run_id, true AS is_disproof, true AS by_bytes,
-                       {min(spec.created_at, written_at)!r}::DOUBLE AS earliest,
+                       false AS of_original, {min(spec.created_at, written_at)!r}::DOUBLE AS earliest,
                        {max(spec.created_at, written_at)!r}::DOUBLE AS latest, {objection} AS objection,
                        key AS source_key, version_id AS source_version_id, source_etag, destination_key,
                        destination_version_id, destination_etag
@@ -265,12 +267,14 @@ class Findings:
             f"run {run.run_id} may have found its copy wrong, and nobody can read that ({problem}): put back what is "
             "lost or altered there, if the ledger's bucket keeps versions"
         )
-        values = f"{quoted(run.run_id)}, true, true, {run.newest!r}::DOUBLE, {run.newest!r}::DOUBLE, {quoted(text)}"
+        values = (
+            f"{quoted(run.run_id)}, true, true, false, {run.newest!r}::DOUBLE, {run.newest!r}::DOUBLE, {quoted(text)}"
+        )
         await asyncio.to_thread(
             self.connection.execute,
             f"""
-            INSERT INTO findings (run_id, is_disproof, by_bytes, earliest, latest, objection, key, copy_bucket,
-                copy_key)
+            INSERT INTO findings (
+                run_id, is_disproof, by_bytes, of_original, earliest, latest, objection, key, copy_bucket, copy_key)
             SELECT {values}, * FROM (SELECT DISTINCT key, copy_bucket, copy_key FROM proven WHERE NOT in_archive)
             """,
         )

@@ -94,7 +94,7 @@ class LaterDisproofs:
             await Findings(self.ledger, connection, Path(scratch)).add_disproofs(
                 list(self._runs.values()), float("-inf")
             )
-            await asyncio.to_thread(void_proofs, connection, {})
+            await asyncio.to_thread(void_proofs, connection, ())
             found = connection.execute("SELECT place, objection FROM proven WHERE objection IS NOT NULL").fetchall()
         return {id(copies[place]): str(objection) for place, objection in found}
 

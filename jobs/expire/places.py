@@ -75,10 +75,14 @@ def command_of(spec: RunSpec) -> str:
     return command_line("expire", rows | claimed_by_run(spec).options() | limits)
 
 
-def verify_command(spec: RunSpec) -> str:
-    """The command that proves the copies of a run by their bytes, by the ledger's claims."""
+def verify_command(spec: RunSpec, *, is_swapped: bool = False) -> str:
+    """The command that proves the copies of a run by their bytes, by the ledger's claims.
+
+    `is_swapped`: from the copies to the originals. A retry of that restores damaged originals.
+    """
     named: dict[str, Any] = {"--deep": True}
-    for name, side in (("source", spec.source), ("destination", spec.destination)):
+    sides = (spec.destination, spec.source) if is_swapped else (spec.source, spec.destination)
+    for name, side in zip(("source", "destination"), sides, strict=True):
         named[f"--{name}"] = str(side.location)
         named |= {f"--{name}-{what}": getattr(side, what) for what in ("endpoint", "region", "profile")}
         named[f"--{name}-expected-bucket-owner"] = side.owner

@@ -574,5 +574,6 @@ def test_of_a_damaged_original_the_advice_is_about_the_original(tmp_path: Path) 
     found = objection(tmp_path, COPIED, DAMAGED)
     assert found is not None
     assert f"run {DAMAGED.run_id} found the original damaged" in found
-    assert f"restore it from what is right, or prove it by its bytes with  {COMMAND}" in found
+    restore = "sealift verify --deep --source s3://copies/out/ --destination s3://docs/in/"
+    assert f"restore it from what is right (a retry of  {restore}  copies it back), or prove it" in found
     assert "runs retry" not in found  # a damaged source is never copied

@@ -96,6 +96,30 @@ def test_a_copy_that_rotted_is_copied_again_and_proven_by_its_bytes(versioned: b
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("versioned", [False, True])
+def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_its_retry(versioned: bool) -> None:
+    """As `expire` advises where it keeps a damaged original."""
+
+    async def scene() -> None:
+        store = Pair(versioned=versioned)
+        row = await store.copied()
+        store.rot("here", "k", ROTTEN)
+        assert (await store.verify(row, deep=True)).status is Status.DAMAGED
+        back, budget = Route(ROUTE.destination, ROUTE.source), ByteBudget(1 << 20)
+        copy = await store.head(ObjectRef("there", "k"))
+        swapped = ObjectVersion(0, "k", None, size_bytes=len(GOOD), etag=copy.etag, last_modified=copy.last_modified)
+        [found] = await Verify(store, store, back, VerifyOptions(deep=True), budget).process([swapped])
+        assert found.status is Status.MISMATCHED
+        retry = Replicate(store, store, back, ReplicateOptions(), budget)
+        [restored] = await retry.process([condemned(swapped, found)])
+        assert restored.status is Status.COPIED
+        assert (await store.get(ObjectRef("here", "k"))).data == GOOD
+        now = await store.head(ObjectRef("here", "k"))
+        assert (await store.verify(row._replace(etag=now.etag), deep=True)).status is Status.VERIFIED
+
+    asyncio.run(scene())
+
+
 def test_a_copy_that_rots_again_at_once_is_not_called_copied() -> None:
     class Bad(Pair):
         async def copy(self, *arguments: Any, **named: Any) -> Any:
