@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex
 from jobs.compact.job import NOT_STORED_AS_ASKED, Compact, CompactOptions
+from jobs.compact.member_reader import HAS_ANNOTATIONS
 from jobs.compact.packing import TOO_BIG, PackingRule, cut, sort_key
 from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
@@ -494,3 +495,46 @@ def test_what_no_archive_can_hold_is_skipped_before_a_byte_is_read() -> None:
     outcomes = work(make(store, target_bytes=1 << 30), [rows[0]._replace(size_bytes=50 << 40)])
     assert (outcomes["huge"].status, outcomes["huge"].reason) == (Status.SKIPPED, TOO_BIG)
     assert (store.reads, unpacked(store)) == ([], {})
+
+
+def annotate(store: MemoryStore, row: ObjectVersion) -> None:
+    ref = ObjectRef("docs", row.key, row.version_id)
+    asyncio.run(store.put_annotation(ref, "labels", b"cat", object_etag=row.etag or ""))
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_an_object_with_annotations_is_left_out_by_name(is_large: bool) -> None:
+    store, rows = filled({"a": b"1", "b": b"2" * (9 << 20 if is_large else 1), "c": b"3"})
+    annotate(store, next(row for row in rows if row.key == "b"))
+    outcomes = work(make(store, budget_bytes=32 << 20, target_bytes=64 << 20), rows)
+    assert {key: outcome.status for key, outcome in outcomes.items()} == {
+        "a": Status.PACKED,
+        "b": Status.SKIPPED,
+        "c": Status.PACKED,
+    }
+    assert outcomes["b"].reason == HAS_ANNOTATIONS
+    assert set(unpacked(store)) == {"a", "c"}
+
+
+def test_annotations_that_are_skipped_are_not_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, rows = filled({"a": b"1"})
+    annotate(store, rows[0])
+
+    async def never(*_: Any, **__: Any) -> Any:
+        raise AssertionError("asked for annotations")
+
+    monkeypatch.setattr(store, "list_annotations", never)
+    job = make(store)
+    job = replace(job, options=replace(job.options, annotations="skip"))
+    assert work(job, rows)["a"].status is Status.PACKED
+
+
+def test_an_object_whose_annotations_nobody_may_list_is_denied(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, rows = filled({"a": b"1"})
+
+    async def denied(ref: ObjectRef, **_: Any) -> Any:
+        raise Denied("ListObjectAnnotations", str(ref), "AccessDenied", "no", 403)
+
+    monkeypatch.setattr(store, "list_annotations", denied)
+    outcome = work(make(store), rows)["a"]
+    assert (outcome.status, "ListObjectAnnotations" in outcome.reason) == (Status.DENIED, True)
