@@ -460,3 +460,16 @@ def test_a_version_that_was_uploaded_in_parts_may_not_have_been_there_at_the_tim
     assert {each.status for each in outcomes.values()} == ALL_RESTORED
     assert outcomes["whole"].reason == ""
     assert outcomes["parts"].reason.startswith("uploaded in parts") == (options == {"at": 300.0})
+
+
+def test_a_version_that_is_streamed_back_has_its_annotations_also_where_a_worker_was_killed_before_they_came() -> None:
+    scene = Scene({"a": b"content"}, ArchiveFormat.TAR)
+    original = scene.versions("docs")["a"][-1]
+    original.annotations = {"labels": b"cat"}
+    rows = [row._replace(archive=None) for row in scene.rows]
+    assert statuses(scene.restore(rows, streamed=True, is_history=True)) == {"restored": 1}
+    copy = scene.versions("back")["a"][-1]
+    assert copy.annotations == original.annotations
+    copy.annotations = {}
+    assert statuses(scene.restore(rows, streamed=True, is_history=True)) == {"same": 1}
+    assert copy.annotations == original.annotations
