@@ -140,7 +140,7 @@ variable "source_kms_key_arns" {
 }
 
 variable "object_annotations" {
-  description = "Whether roles may read and write the annotations of objects. S3 asks for that to copy objects that have some. Checkers of policies may not know these actions yet."
+  description = "Whether roles may read and write the annotations of objects. S3 asks for that to copy objects that have some. Checkers of policies may not know these actions yet. Where false, say annotations: skip in the policy."
   type        = bool
   default     = true
   nullable    = false
