@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
-from jobs.backup.version_match import VersionMatcher, identity
+from jobs.backup.copy_candidates import CopyIndex
+from jobs.backup.version_match import TooLargeToCompare, VersionMatcher, identity
+from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, Listed, ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict
@@ -56,3 +61,334 @@ def test_a_copy_of_an_object_is_no_copy_of_the_one_that_replaced_it() -> None:
     assert known.verdict(first, listed("a", "null")).same is True
     with pytest.raises(KeyError):
         known.verdict(second, listed("a", "null"))
+
+
+KMS = {"sse": "aws:kms"}
+
+
+class Scene:
+    """One key in two buckets, written in the order of the calls, an hour apart."""
+
+    def __init__(self, **options: Any) -> None:
+        self.now, self.asked = 1e9, Counter[str]()
+        self.store = self._counting(MemoryStore(clock=self._tick, **options))
+        for bucket in ("docs", "hot"):
+            self.store.create_bucket(bucket)
+
+    def _tick(self) -> float:
+        self.now += 3600.0
+        return self.now
+
+    def _counting(self, store: MemoryStore) -> MemoryStore:
+        for name in ("head", "get", "get_tags"):
+            setattr(store, name, self._counted(name, getattr(store, name)))
+        return store
+
+    def _counted(self, name: str, request: Any) -> Any:
+        async def call(ref: ObjectRef, *arguments: Any, **named: Any) -> Any:
+            self.asked[f"{name} {ref.bucket}"] += 1
+            return await request(ref, *arguments, **named)
+
+        return call
+
+    def put(self, bucket: str, data: bytes, **attributes: Any) -> Listed:
+        async def write() -> Listed:
+            written = await self.store.put(bucket, "k", data, Attributes(**attributes), guard=UNGUARDED)
+            entries = (await self.store.list_versions(bucket, "k")).entries
+            return next(each for each in entries if each.version_id == written.version_id)
+
+        return asyncio.run(write())
+
+    def find(self, version: Listed, copies: Sequence[Listed], limit_bytes: int | None = None, **options: Any) -> Any:
+        """The place of the copy. `depth` is that of the top."""
+        known = VersionMatcher(self.store, SOURCE, self.store, DESTINATION, ByteBudget(1 << 20), limit_bytes)
+        return asyncio.run(known.find_copy(version, CopyIndex(copies), 0, **options))
+
+    def is_older_on_top(self, older: Sequence[Listed], top: Listed) -> bool:
+        known = VersionMatcher(self.store, SOURCE, self.store, DESTINATION, ByteBudget(1 << 20))
+        return asyncio.run(known.is_older_on_top(older, top))
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "is_copy"),
+    [
+        ({}, {}, True),
+        ({"metadata": {"a": "1"}}, {"metadata": {"a": "1"}}, True),
+        ({"metadata": {"a": "1"}}, {"metadata": {"a": "2"}}, False),
+        ({"headers": {"content-type": "text/html"}}, {"headers": {"content-type": "text/plain"}}, False),
+        ({"headers": {"x-amz-website-redirect-location": "/x"}}, {}, True),
+        ({"tags": {"t": "1"}}, {"tags": {"t": "1"}}, True),
+        ({"tags": {"t": "1"}}, {"tags": {"t": "2"}}, False),
+        ({"tags": {"t": "1"}}, {}, False),
+    ],
+)
+def test_a_copy_has_the_same_headers_metadata_and_tags(
+    ours: dict[str, Any], theirs: dict[str, Any], is_copy: bool
+) -> None:
+    scene = Scene()
+    version, copy = scene.put("docs", b"body", **ours), scene.put("hot", b"body", **theirs)
+    assert scene.find(version, [copy]) == (0 if is_copy else None)
+    assert scene.asked["get_tags docs"] == (1 if ours.get("tags") and theirs.get("tags") else 0)
+    assert (scene.asked["head docs"], scene.asked["head hot"]) == (1, 1)
+
+
+@pytest.mark.parametrize("attributes", [{}, KMS])
+def test_other_bytes_are_no_copy_and_are_read_only_where_nothing_else_tells(attributes: dict[str, Any]) -> None:
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", **attributes)
+    other, same = scene.put("hot", b"BODY", **attributes), scene.put("hot", b"body", **attributes)
+    assert scene.find(version, [same, other]) == 0
+    assert scene.find(version, [other]) is None
+    assert bool(scene.asked["get hot"]) is bool(attributes)
+
+
+def test_above_the_limit_bytes_are_not_read() -> None:
+    scene = Scene(default_checksum=None)
+    version, copy = scene.put("docs", b"body", **KMS), scene.put("hot", b"body", **KMS)
+    with pytest.raises(TooLargeToCompare):
+        scene.find(version, [copy], limit_bytes=3)
+    assert scene.find(version, [copy], limit_bytes=4) == 0
+
+
+def test_the_newest_version_is_compared_by_bytes_with_the_top_alone() -> None:
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", **KMS)
+    below, top = scene.put("hot", b"body", **KMS), scene.put("hot", b"BODY", **KMS)
+    assert scene.find(version, [below, top], is_newest=True) is None
+    assert scene.find(version, [top, below], is_newest=True) == 1
+    assert scene.find(version, [below, top]) == 0
+
+
+@pytest.mark.parametrize(("is_newest", "looks"), [(True, 2), (False, 6)])
+def test_a_version_is_compared_with_a_few_copies_only(is_newest: bool, looks: int) -> None:
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", **KMS)
+    copies = [scene.put("hot", b"%4d" % number, **KMS) for number in range(10)]
+    assert scene.find(version, copies, is_newest=is_newest) is None
+    assert scene.asked["head hot"] == looks
+
+
+def test_copies_whose_md5_differs_cost_no_look() -> None:
+    """The first HEAD of the destination shows that its ETags are MD5s."""
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body")
+    copies = [scene.put("hot", b"%4d" % number) for number in range(10)]
+    assert scene.find(version, copies) is None
+    assert scene.asked["head hot"] == 1
+    assert scene.find(version, [scene.put("hot", b"body"), *copies]) == 0
+
+
+@pytest.mark.parametrize(
+    ("is_only", "is_exact", "is_older", "counts"),
+    [(True, True, False, True), (False, True, False, False), (True, False, False, False), (True, True, True, False)],
+)
+def test_an_archived_copy_that_cannot_be_compared_counts_for_the_only_version_of_its_size(
+    is_only: bool, is_exact: bool, is_older: bool, counts: bool
+) -> None:
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", **KMS)
+    copy = scene.put("hot", b"body", storage_class="GLACIER", **KMS)
+    if is_older:
+        copy = copy._replace(last_modified=version.last_modified - 1)
+    if not is_exact:
+        version = version._replace(version_id=None)
+    assert scene.find(version, [copy], is_only=is_only) == (0 if counts else None)
+
+
+def test_the_first_of_several_archived_copies_counts_and_a_proven_one_before_it() -> None:
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", **KMS)
+    cold = [scene.put("hot", b"body", storage_class="GLACIER", **KMS) for _ in range(2)]
+    assert scene.find(version, cold, is_only=True) == 1
+    proven = scene.put("hot", b"body", **KMS)
+    assert scene.find(version, [proven, *cold], is_only=True) == 0
+
+
+def test_an_older_version_on_top_is_seen_by_its_bytes() -> None:
+    scene = Scene(default_checksum=None)
+    older = [scene.put("docs", b"%4d" % number, **KMS) for number in range(3)]
+    top = scene.put("hot", b"   1", **KMS)
+    assert scene.is_older_on_top(older, top)
+    assert not scene.is_older_on_top([older[0], older[2]], top)
+    assert not scene.is_older_on_top([], top)
+    assert not scene.is_older_on_top(older, scene.put("hot", b"another size", **KMS))
+
+
+def test_what_cannot_be_told_of_an_older_version_on_top_counts_as_one() -> None:
+    scene = Scene(default_checksum=None)
+    older = [scene.put("docs", b"%4d" % number, **KMS) for number in range(7)]
+    cold = scene.put("hot", b"    ", storage_class="GLACIER", **KMS)
+    assert scene.is_older_on_top(older[:1], cold)
+    warm = scene.put("hot", b"    ", **KMS)
+    assert not scene.is_older_on_top(older[:6], warm)
+    assert scene.is_older_on_top(older, warm)
+
+
+def test_the_version_with_the_etag_of_the_top_is_compared_first() -> None:
+    scene = Scene()
+    older = [scene.put("docs", b"%4d" % number) for number in range(5)]
+    top = scene.put("hot", b"   0")
+    scene.asked.clear()
+    assert scene.is_older_on_top(older, top)
+    assert scene.asked["head docs"] == 1
+
+
+def test_a_copy_on_top_once_more_matches_what_it_is_a_copy_of() -> None:
+    scene = Scene()
+    version, other = scene.put("docs", b"body"), scene.put("docs", b"BODY")
+    copy = scene.put("hot", b"body")
+    known = VersionMatcher(scene.store, SOURCE, scene.store, DESTINATION, ByteBudget(1 << 20))
+    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) == 0
+    assert asyncio.run(known.find_copy(other, CopyIndex([copy]), 0)) is None
+    again = copy._replace(version_id="again")
+    known.record_recopy(
+        copy, Outcome(0, "k", None, Status.COPIED, destination_version_id="again", destination_etag=copy.etag)
+    )
+    assert known.verdict(version, again).same is True
+    with pytest.raises(KeyError):
+        known.verdict(other, again)
+
+
+@pytest.mark.parametrize("bucket", ["docs", "hot"])
+def test_what_is_gone_is_no_copy(bucket: str) -> None:
+    scene = Scene()
+    version, copy = scene.put("docs", b"body"), scene.put("hot", b"body")
+    gone = version if bucket == "docs" else copy
+    asyncio.run(scene.store.delete(bucket, "k", version_id=gone.version_id))
+    assert scene.find(version, [copy]) is None
+
+
+def test_a_copy_under_kms_is_looked_at_though_its_etag_is_no_md5() -> None:
+    """Nothing was said of the destination's ETags yet, so they tell nothing."""
+    scene = Scene(default_checksum=None)
+    version, copy = scene.put("docs", b"body"), scene.put("hot", b"body", **KMS)._replace(etag="f" * 32)
+    known = VersionMatcher(scene.store, SOURCE, scene.store, DESTINATION, ByteBudget(1 << 20))
+    assert asyncio.run(known.describe(version)).size_bytes == asyncio.run(known.describe(version)).size_bytes == 4
+    assert scene.asked["head docs"] == 1
+    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) == 0
+
+
+def test_an_archived_copy_that_cannot_be_compared_is_none_unless_the_caller_says_more() -> None:
+    scene = Scene(default_checksum=None)
+    version, cold = scene.put("docs", b"body", **KMS), scene.put("hot", b"body", storage_class="GLACIER", **KMS)
+    assert scene.find(version, [cold]) is None
+
+
+def test_an_archived_copy_of_the_same_second_counts() -> None:
+    scene = Scene(default_checksum=None)
+    version, cold = scene.put("docs", b"body", **KMS), scene.put("hot", b"body", storage_class="GLACIER", **KMS)
+    assert scene.find(version, [cold._replace(last_modified=version.last_modified)], is_only=True) == 0
+
+
+def test_a_copy_that_was_compared_and_differs_is_no_archived_one() -> None:
+    scene = Scene(default_checksum=None)
+    version, other = scene.put("docs", b"body", **KMS), scene.put("hot", b"BODY", **KMS)
+    assert scene.find(version, [other], is_only=True) is None
+
+
+def test_what_size_and_time_rule_out_on_top_costs_no_look() -> None:
+    scene = Scene()
+    older = [scene.put("docs", b"body")]
+    top = scene.put("hot", b"another size")
+    scene.asked.clear()
+    assert not scene.is_older_on_top(older, top)
+    assert not scene.asked
+
+
+@pytest.mark.parametrize(
+    ("attributes", "etag", "copy_etag"), [(KMS, "e" * 32, None), ({}, None, "e" * 32 + "-2")], ids=["KMS", "in parts"]
+)
+def test_etags_tell_only_where_both_are_md5s(
+    attributes: dict[str, Any], etag: str | None, copy_etag: str | None
+) -> None:
+    """The top copy shows that the destination has MD5s. It says nothing of the source, or of another copy."""
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", **attributes)
+    copy, top = scene.put("hot", b"body"), scene.put("hot", b"BODY")
+    version, copy = version._replace(etag=etag or version.etag), copy._replace(etag=copy_etag or copy.etag)
+    assert scene.find(version, [copy, top]) == 0
+
+
+def test_what_was_not_read_is_not_unknown_as_an_archived_copy_is() -> None:
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", **KMS)
+    below, top = scene.put("hot", b"body", **KMS), scene.put("hot", b"BODY", **KMS)
+    assert scene.find(version, [below, top], is_newest=True, is_only=True) is None
+
+
+@pytest.mark.parametrize(
+    ("attributes", "reason"),
+    [({"metadata": {"a": "1"}}, "headers or metadata differ"), ({"tags": {"a": "1"}}, "tags differ")],
+)
+def test_why_a_copy_differs_is_said(attributes: dict[str, Any], reason: str) -> None:
+    scene = Scene()
+    version, copy = scene.put("docs", b"body"), scene.put("hot", b"body", **attributes)
+    known = VersionMatcher(scene.store, SOURCE, scene.store, DESTINATION, ByteBudget(1 << 20))
+    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) is None
+    assert known.verdict(version, copy) == Verdict(False, Evidence.NONE, reason)
+
+
+def test_a_copy_of_the_newest_below_the_top_counts_where_checksums_prove_it() -> None:
+    scene = Scene()
+    version = scene.put("docs", b"body")
+    below, top = scene.put("hot", b"body"), scene.put("hot", b"BODY")
+    assert scene.find(version, [below, top], is_newest=True) == 0
+
+
+def test_tags_are_asked_for_only_where_the_bytes_may_be_the_same() -> None:
+    scene = Scene()
+    version, copy = scene.put("docs", b"body", tags={"a": "1"}), scene.put("hot", b"BODY", tags={"a": "1"})
+    assert scene.find(version, [copy]) is None
+    assert scene.asked["get_tags docs"] == 0
+
+
+def test_another_copy_on_top_once_more_says_nothing_of_this_one() -> None:
+    known = matcher(MemoryStore())
+    made = Outcome(0, "k", None, Status.COPIED, evidence=Evidence.CHECKSUM, destination_etag="a")
+    known.record_copy(identity(listed("a")), made)
+    known.record_recopy(listed("b"), made._replace(destination_etag="c"))
+    with pytest.raises(KeyError):
+        known.verdict(listed("a"), listed("c"))
+    known.record_recopy(listed("a"), made._replace(destination_etag="c"))
+    assert known.verdict(listed("a"), listed("c", "null")).same is True
+
+
+def test_a_copy_that_was_just_made_is_known_by_its_version() -> None:
+    known = matcher(MemoryStore())
+    made = Outcome(0, "k", None, Status.COPIED, destination_version_id="v9", destination_etag="a")
+    known.record_copy(identity(listed("a", "v1")), made)
+    assert known.verdict(listed("a", "v1"), listed("a", "v9")).same is True
+
+
+def test_an_archived_version_cannot_be_compared_by_bytes() -> None:
+    scene = Scene(default_checksum=None)
+    version = scene.put("docs", b"body", storage_class="GLACIER", **KMS)
+    copy = scene.put("hot", b"body", **KMS)
+    assert scene.find(version, [copy]) is None
+    assert scene.find(version, [copy], is_only=True) == 0
+
+
+def test_each_side_is_asked_at_its_own_service() -> None:
+    here, there = Scene(), Scene()
+    version = here.put("docs", b"body", tags={"a": "1"})
+    copy = there.put("hot", b"body", tags={"a": "1"})
+    known = VersionMatcher(here.store, SOURCE, there.store, DESTINATION, ByteBudget(1 << 20))
+    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) == 0
+    assert (here.asked["head docs"], there.asked["head hot"]) == (1, 1)
+    assert (here.asked["get_tags docs"], there.asked["get_tags hot"]) == (1, 1)
+
+
+def test_a_copy_without_an_id_that_was_overwritten_after_the_listing_is_a_conflict() -> None:
+    scene = Scene()
+    version, copy = scene.put("docs", b"body"), scene.put("hot", b"body")
+    with pytest.raises(Conflict, match="overwritten"):
+        scene.find(version, [copy._replace(version_id=None, etag="e" * 32)])
+
+
+def test_of_what_is_gone_the_reason_is_said() -> None:
+    scene = Scene()
+    version, copy = scene.put("docs", b"body"), scene.put("hot", b"body")
+    asyncio.run(scene.store.delete("hot", "k", version_id=copy.version_id))
+    known = VersionMatcher(scene.store, SOURCE, scene.store, DESTINATION, ByteBudget(1 << 20))
+    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) is None
+    assert known.verdict(version, copy) == Verdict(False, Evidence.NONE, "one of them is gone")
