@@ -63,8 +63,9 @@ pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows the
 test-slow: $(VENV)/dev.stamp ## The slow tests: kills, storms, whole nights and arrays, at length
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow --ignore tests/containers
 
-test-ceph: $(VENV)/dev.stamp ## The contract of a Store on Ceph instead of SeaweedFS; needs radosgw, ceph-mon, ceph-osd, root
-	SEALIFT_TEST_SERVER=ceph $(BIN)/python -m pytest tests/s3/contract
+CEPH_TESTS ?= tests/s3/contract tests/end_to_end/test_replicate.py tests/end_to_end/test_verify.py tests/end_to_end/test_expire.py
+test-ceph: $(VENV)/dev.stamp ## The contract of a Store, copies, proofs and deletes on Ceph instead of SeaweedFS; needs its packages and root
+	SEALIFT_TEST_SERVER=ceph $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(CEPH_TESTS)
 
 # The packages whose tests need no server.
 SERVERLESS := core archives aws backup checksum_reports compact expire inventory ledger nights policy reconcile replicate reports \

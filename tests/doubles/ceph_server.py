@@ -26,7 +26,7 @@ from tests.doubles.servers import Server, free_ports
 
 PACKAGES = ("radosgw", "ceph-mon", "ceph-osd", "ceph-common")
 PROGRAMS = ("ceph", "ceph-authtool", "ceph-mon", "ceph-osd", "monmaptool", "radosgw", "radosgw-admin")
-STORAGE_CLASSES = ("STANDARD_IA", "GLACIER")
+STORAGE_CLASSES = ("STANDARD_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE")
 """Names only, as on SeaweedFS. Ceph refuses a class that its zone does not have."""
 START_SECONDS = 120
 STEP_SECONDS = 60

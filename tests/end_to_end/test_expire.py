@@ -37,7 +37,7 @@ def places(world: World) -> list[str]:
 def expire(world: World, run_id: str, *arguments: str, **extra: str) -> dict[str, Any]:
     result = world.sealift("expire", "--run", run_id, *places(world), *arguments, "--json", **extra)
     assert result.stdout, result.stderr
-    return result.document | {"code": result.code}
+    return result.document | {"code": result.code, "said": result.stderr}
 
 
 def keys(world: World, bucket: str | None = None) -> list[str]:
@@ -87,7 +87,8 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     assert [line.split(",")[0] for line in text.splitlines()] == ["key", *(each["key"] for each in listed)]
     assert keys(world) == names
     report = expire(world, run_id, *DELETE)
-    assert (report["code"], report["dry_run"], report["outcomes"]) == (0, False, {"expired": 7})
+    assert report["code"] == 0, report["said"]
+    assert (report["dry_run"], report["outcomes"]) == (False, {"expired": 7})
     assert keys(world) == []
     for name in names:  # the version that was current lies behind a marker, the older one of names[0] is gone
         assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
@@ -115,7 +116,9 @@ def test_the_page_of_a_dry_run_shows_what_would_go(world: World) -> None:
     assert "What would be deleted" in page
     assert all(f"s3://{world.destination}/{name}" in page for name in names)
     assert report["deletions"]["csv"] in page
-    assert "What was deleted" in page_of(world, expire(world, run_id, *DELETE))
+    deleted = expire(world, run_id, *DELETE)
+    assert deleted["code"] == 0, deleted["said"]
+    assert "What was deleted" in page_of(world, deleted)
 
 
 @pytest.mark.parametrize("delete", [[], ["--yes-delete"]])

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.doubles.deviation import Deviation
 from tests.s3.contract.checks import STORES_HERE, STORES_ON_CEPH
-from tests.s3.contract.deviations import DEVIATIONS, Deviation
+from tests.s3.contract.deviations import DEVIATIONS
 
 
 def test_the_deviations_name_checks_and_stores_that_exist() -> None:
