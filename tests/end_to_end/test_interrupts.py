@@ -35,6 +35,4 @@ def test_two_signals_end_a_run_whose_server_never_answers(
     assert "Traceback" not in stderr
     [run] = world.sealift("runs", "list", "--json").document["runs"]
     assert world.sealift("runs", "retry", run["run_id"], "--json").code == 0
-    there = world.client.list_objects_v2(Bucket=world.destination)["Contents"]
-    keys = {each["Key"] for each in there if ".sealift-" not in each["Key"]}  # a killed worker leaves its probes
-    assert keys == {f"k{each}" for each in range(60)}
+    assert copied(world) == 60
