@@ -2,8 +2,9 @@
 
     python -m tests.benchmarks.bench [--only small,late] [--rounds 3] [--scale 1.0] [--tls 1|0] [--endpoint URL]
 
-Environment: WORKLOADS, ROUNDS, SCALE and TLS stand for the options. Each workload that asks the server for much runs
-over TLS, with a checked certificate, and then over plain HTTP; --tls 1 or 0 chooses one of the two for all workloads.
+Environment: WORKLOADS, ROUNDS, SCALE and TLS stand for the options. LIMIT bounds the seconds of a measured run (1200).
+Each workload that asks the server for much runs over TLS, with a checked certificate, and then over plain HTTP;
+--tls 1 or 0 chooses one of the two for all workloads.
 With --endpoint a running S3 server is used as the URL says, with the credentials and AWS_CA_BUNDLE of the environment;
 else SeaweedFS is started, and ended afterwards.
 """
