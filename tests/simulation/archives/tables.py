@@ -260,7 +260,7 @@ def read_stones(data: bytes) -> list[Tombstone]:
 
 async def _objections(self: LaterDisproofs, copies: Sequence[ProvenCopy]) -> dict[int, str]:
     """Stands in for a query of DuckDB: whatever a run says against a pair of keys counts."""
-    bad: set[tuple[str, str]] = set()
+    bad: set[tuple[str, ...]] = set()
     for run in self._runs.values():
         if run.spec is None or run.problem:
             return {id(each): run.problem for each in copies}
@@ -269,12 +269,15 @@ async def _objections(self: LaterDisproofs, copies: Sequence[ProvenCopy]) -> dic
             name = f"runs/{run.run_id}/outcomes/{checkpoint.shard:05d}/{checkpoint.name}"
             body = await self.ledger.store.get(ObjectRef(*self.ledger.location.join(name)))
             for outcome in read_outcomes(body.data):
-                pair = outcome.key, route.target_of(ObjectVersion(0, outcome.key)).key
+                source, destination = outcome.key, route.target_of(ObjectVersion(0, outcome.key)).key
                 is_bad = outcome.status in DISPROOFS[run.spec.job]
                 straight, swapped = False in run.is_swapped, True in run.is_swapped
-                bad |= {pair} if is_bad and straight else set()
-                bad |= {pair[::-1]} if is_bad and swapped and outcome.status is not Status.MISSING else set()
-    return {id(each): "a run has disproved it" for each in copies if (each.key, each.proof.key) in bad}
+                if is_bad and straight:
+                    bad.add((source, route.destination.bucket, destination))
+                if is_bad and swapped and outcome.status is not Status.MISSING:
+                    bad.add((destination, route.source.bucket, source))
+    pairs = {id(each): (each.key, each.proof.bucket, each.proof.key) for each in copies}
+    return {each: "a run has disproved it" for each, pair in pairs.items() if pair in bad}
 
 
 SCALE: Replacements = [

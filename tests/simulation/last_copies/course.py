@@ -18,8 +18,9 @@ import jobs.cli.expire
 import jobs.expire.plan
 from jobs import __version__
 from jobs.core.model import Attributes, Location, ObjectVersion
-from jobs.core.run import RunSpec, Side
+from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ExitCode
+from jobs.expire.places import READ_RUNS
 from jobs.ledger.ledger import Ledger
 from jobs.registry import open_job
 from jobs.runs.kind import Opened
@@ -77,6 +78,8 @@ class LastCopyCourse(ArchiveCourse):
         self.world.others = self.doers = LastCopyOthers(self)
         self.expired = ""
         self._proofs: dict[int, str] = {}
+        self._read_runs: dict[str, list[str]] = {}
+        """By expire run, the runs that had ended when it was planned."""
         self.model.struck = self._strike
         self._ids = 0
 
@@ -274,6 +277,7 @@ class LastCopyCourse(ArchiveCourse):
 
     async def _plan_expiry(self, process: Process, ledger: Ledger, act: Act, run_id: str) -> Planned:
         bucket = self.sides[_way(act)].bucket
+        self._read_runs[run_id] = sorted(self.model.reports)
         runs = await self._proving_runs(ledger, bucket, _way(act))
         planner = Planner(process.connect(), ledger, COLD, self.schedule.rows_per_shard)
         latest: dict[tuple[Any, ...], ObjectVersion] = {}
@@ -323,7 +327,9 @@ class LastCopyCourse(ArchiveCourse):
             Elsewhere(process) if side.endpoint else store for side in (spec.source, spec.destination)
         )
         stores = cast(Store, source), cast(Store, destination)
-        return open_job(Opened(self._timed(spec), *stores, budget, ledger, self.schedule.in_flight))
+        read_runs = [(run_id, None) for run_id in self._read_runs.get(spec.run_id, ())]
+        plan = Plan(0, 0, (), expiry={READ_RUNS: read_runs})
+        return open_job(Opened(self._timed(spec), *stores, budget, ledger, self.schedule.in_flight, plan=plan))
 
 
 def _way(act: Act) -> int:
