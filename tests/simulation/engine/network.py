@@ -101,13 +101,13 @@ class Network:
             return request.answer
         if loop.now < self._renewals.get(bucket, 0.0) and request.error is None:
             request.server = error_documents.EXPIRED
-            self.hits[Kind.EXPIRED].add((bucket, key))
+            self._hit(Kind.EXPIRED, request)
             self._later(sent, self._answer, request, None)
         elif request.server is not None and request.is_refused:
             self._later(sent, self._answer, request, None)
         elif loop.now < self._storm_ends and request.error is None:
             request.error = store_error(name, key, "SlowDown", "reduce your request rate", 503)
-            self.hits[Kind.BURST].add((bucket, key))
+            self._hit(Kind.BURST, request)
             self._later(sent, self._answer, request, None)
         elif request.error is not None and request.error.code not in ("TimedOut", "Half"):
             self._later(sent, self._answer, request, None)
@@ -120,7 +120,7 @@ class Network:
         kind, pick, process = fault.kind, fault.pick, request.process
         self.fired[kind] += 1
         if kind in HITTING:
-            self.hits[kind].add((request.bucket, request.key))
+            self._hit(kind, request)
         self._world.note("fault", kind.name, pick)
         name, key = request.name, request.key
         if kind in _BEFORE:
@@ -168,6 +168,10 @@ class Network:
         else:
             self._world.others.meddle(kind, pick, request)
         return 0.0
+
+    def _hit(self, kind: Kind, request: Request) -> None:
+        many = request.arguments[1] if request.name == "delete_versions" else ((request.key, None),)
+        self.hits[kind].update((request.bucket, key) for key, _ in many)
 
     def has_hit(self, key: str, kinds: Iterable[Kind] = HITTING) -> bool:
         """Whether such a fault hit a request about the key: at either side, or the record of its upload."""
