@@ -138,7 +138,8 @@ class ArchiveBooks:
         why = look[job](run_id, row, outcome) if job in look else ""
         if outcome.status is Status.DENIED and not self._was_struck(run_id, row, Kind.DENIED):
             why = "nothing about its keys was denied"
-        if outcome.status is Status.FAILED and not self._was_struck(run_id, row) and not self._is_touched(run_id, row):
+        is_hindered = self._was_struck(run_id, row) or self._is_touched(run_id, row) or model.holdings.flips
+        if outcome.status is Status.FAILED and not is_hindered:
             why = "nothing went wrong with its keys"
         if (
             outcome.status in (Status.KEPT, Status.WAITING, Status.UNRESTORABLE, Status.SKIPPED, Status.THAWING)
