@@ -189,6 +189,8 @@ class Model(Facts, Observer):
                 outcome.destination_etag in etags, "a copy stays", f"{row.key}: {outcome.destination_etag} is gone"
             )
             for made in (each for each in versions if each.etag == outcome.destination_etag):
+                if outcome.destination_version_id not in (None, made.version_id):
+                    continue  # the copy of another original of equal bytes
                 if self._copies.is_made(made) and not outcome.reason:
                     texts = [each.annotations for each in self.originals(row)]
                     what = f"{row.key}: its copy has the annotations {sorted(made.annotations)}, and no reason says why"
