@@ -153,7 +153,7 @@ def _conditions_believed() -> Replacements:
 
 
 def _never_is_believed() -> Replacements:
-    return [(tests.simulation.last_copies.course, "look_first", lambda store: store)]
+    return [(tests.simulation.last_copies.course, "look_first", lambda store, *, is_required=False: store)]
 
 
 def _bug(name: str, what: str, seeds: int, plant: Callable[[], Replacements]) -> Bug:
