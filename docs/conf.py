@@ -33,6 +33,7 @@ PARTS = {
         *(f"docs/{name}" for name in ("ledger", "pages", "policy", "events-and-nights", "batch", "terraform")),
         "terraform/README",
         "docs/doctor",
+        "docs/other-servers",
         "docs/acceptance",
     ],
     "Know": ["ARCHITECTURE", "DESIGN", "SECURITY", "BENCHMARKS"],

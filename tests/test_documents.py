@@ -255,6 +255,15 @@ def test_functions_that_contributors_are_sent_to_are_defined(page: Path) -> None
     assert [each for each in sorted(named) if each[1] not in defined] == []
 
 
+@pytest.mark.parametrize("page", FOR_CONTRIBUTORS, ids=name)
+def test_a_function_is_defined_in_the_file_that_is_named_with_it(page: Path) -> None:
+    pairs = re.findall(r"((?:`\w+\(\)`(?:,| and)?\s+)+)in\s+`([\w/]+\.py)`", page.read_text())
+    assert len(pairs) > 20 or page.name != "ARCHITECTURE.md"
+    named = [(function, file) for functions, file in pairs for function in re.findall(r"`(\w+)\(\)`", functions)]
+    wrong = [each for each in named if not re.search(rf"def {each[0]}\(", (ROOT / each[1]).read_text())]
+    assert wrong == []
+
+
 def test_the_layers_of_the_architecture_are_those_of_the_contract() -> None:
     contract = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"][0]
     rows = [
