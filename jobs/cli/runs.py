@@ -198,6 +198,8 @@ def retry(options: RetryCommand) -> int:
     deleted already. The failed rows of a replicate, compact or restore run become a new run of that
     kind. The failed rows of a verify run are copied again. This may overwrite exactly the objects
     that verify proved wrong, and nothing else that is newer.
+
+    RUN is a whole id, the unique beginning or end of one, or `latest`.
     """
     return interrupts.run(_retry(_open(options.ledger), options))
 
