@@ -69,8 +69,10 @@ class ListingRecord:
         self._is_kept = True
         self._pending: deque[tuple[list[Listed], ListingState]] = deque()
         self._writing = threading.RLock()
-        state = _read_state(folder, now)
-        if state is not None and self._acquire():
+        if _read_state(folder, now) is None or not self._acquire():
+            return
+        state = _read_state(folder, now)  # another process may have gone on until it was locked
+        if state is not None:
             self.begun_at, self._parts, self._rows, self.left = state
 
     def pages(self) -> Iterator[list[Listed]]:
@@ -135,6 +137,8 @@ class ListingRecord:
             self._is_kept = False
             return
         try:
+            if not self._parts:  # what another process has left there has parts of the same names
+                (self._folder / "state.json").unlink(missing_ok=True)
             if entries:
                 data = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(entries))
                 self._part(self._parts).write_bytes(data)

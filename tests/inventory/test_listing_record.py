@@ -189,6 +189,36 @@ def test_two_processes_do_not_share_a_record() -> None:
     assert sorted(listed(Pages(ENTRIES, page_keys=10), first)) == ENTRIES
 
 
+def test_a_listing_that_began_beside_another_mixes_nothing_into_its_record(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the record's folder once the other one is gone, and is killed within its first minute."""
+    stop_at(50, Killed())
+    first, beside = (open_record(SIDE, PLACE, versions=True) for _ in range(2))
+    die(first)
+    monkeypatch.setattr(listing_record, "RECORD_SECONDS", 60.0)
+    monkeypatch.setattr(ListingRecord, "save_last", die)
+    store = Pages(ENTRIES[500:], page_keys=10, fail_at=5, error=Killed())
+    with pytest.raises(Killed):
+        listed(store, beside, concurrency=1)
+    found = listed(Pages(ENTRIES, page_keys=10), open_record(SIDE, PLACE, versions=True))
+    assert sorted(found) == ENTRIES
+
+
+def test_a_record_that_went_on_before_it_was_locked_is_read_as_it_is_then() -> None:
+    stop_at(50, Killed())
+    acquire = ListingRecord._acquire
+
+    def go_on_first(record: ListingRecord) -> bool:
+        with mock.patch.object(ListingRecord, "_acquire", acquire):
+            stop_at(20, Killed())
+        return acquire(record)
+
+    with mock.patch.object(ListingRecord, "_acquire", go_on_first):
+        record = open_record(SIDE, PLACE, versions=True)
+    again = Pages(ENTRIES, page_keys=10)
+    assert sorted(listed(again, record, concurrency=1)) == ENTRIES
+    assert again.requests <= 100 - 49 - 19 + 1
+
+
 def test_a_folder_that_others_could_write_is_not_read(tmp_path: Path) -> None:
     stop_at(50, Killed())
     [folder] = (tmp_path / "sealift" / "listings").iterdir()
