@@ -443,7 +443,8 @@ class KeyBackup:
     async def _complete_annotations(self, version: Listed, copy: Listed) -> str:
         source = ObjectRef(self.job.route.source.bucket, self.key, version.version_id)
         there, etag = self._target()._replace(version_id=copy.version_id), copy.etag or ""
-        return await self.job.copier.complete_annotations(source, version.size_bytes or 0, there, etag)
+        size_bytes = version.size_bytes or 0
+        return await self.job.copier.complete_annotations(source, version.etag, size_bytes, there, etag)
 
     def _target(self) -> ObjectRef:
         return self.job.route.target_of(ObjectVersion(-1, self.key))

@@ -308,7 +308,7 @@ class Replicate:
         lack = ""
         if there.etag is not None:  # no delete marker
             ref, copy = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)
-            lack = await self.copier.complete_annotations(ref, there.size_bytes or 0, copy, there.etag)
+            lack = await self.copier.complete_annotations(ref, row.etag, there.size_bytes or 0, copy, there.etag)
         return Outcome.of(row, Status.SAME, lack)._replace(
             evidence=evidence,
             size_bytes=row.size_bytes or 0,

@@ -168,18 +168,20 @@ class Copier:
         """Put the annotations that a copy lacks, as `complete_annotations`, by what HEAD said."""
         ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
         there = self.route.target_of(row)._replace(version_id=copy.version_id)
-        return await self.complete_annotations(ref, source.size_bytes, there, copy.etag)
+        return await self.complete_annotations(ref, source.etag, source.size_bytes, there, copy.etag)
 
-    async def complete_annotations(self, ref: ObjectRef, size_bytes: int, copy: ObjectRef, copy_etag: str) -> str:
+    async def complete_annotations(
+        self, ref: ObjectRef, source_etag: str | None, size_bytes: int, copy: ObjectRef, copy_etag: str
+    ) -> str:
         """Put the annotations that a copy lacks which was found the same.
 
         One that S3 does not copy by one request lacks them where the worker that made it was
         killed. Returns what it lacks in the end, for its outcome, else an empty text. Raises
-        Conflict when the copy was replaced, Unavailable where a retry may help.
+        Conflict when source or copy was replaced, Unavailable where a retry may help.
         """
         if self._skips_annotations or not self._loses_annotations(size_bytes):
             return ""
-        return await self.carrier.carry(ref, copy, copy_etag)
+        return await self.carrier.carry(ref, source_etag, copy, copy_etag)
 
     def _carried_lock(self, source: ObjectInfo | None) -> tuple[ObjectLock | None, str]:
         """The lock that the copy is to have, and why it lacks the source's retention, if it does.
@@ -228,19 +230,20 @@ class Copier:
             written = _with_note(written, lack)
             if streamed.evidence is Evidence.NONE:
                 written = _with_note(written, UNCOMPARED)
-            written = _with_note(written, await self._carry_annotations(read, target, written))
+            written = _with_note(written, await self._carry_annotations(read, source.etag, target, written))
             outcome = _copied(row, source.size_bytes, source.etag, written, source)
             return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum)
         written = await copy_parts(transfer, self.options.part_size_bytes)
         written = _with_note(_with_note(written, await self._look_at_copy(target, written, attributes)), lack)
-        written = _with_note(written, await self._carry_annotations(read, target, written))
+        written = _with_note(written, await self._carry_annotations(read, source.etag, target, written))
         return _copied(row, source.size_bytes, source.etag, written, source)
 
-    async def _carry_annotations(self, ref: ObjectRef, target: ObjectRef, written: Written) -> str:
+    async def _carry_annotations(self, ref: ObjectRef, source_etag: str, target: ObjectRef, written: Written) -> str:
         """Put the source's annotations onto a new copy. Returns what the copy lacks of them."""
         if self._skips_annotations:
             return EXCLUDED
-        return await self.carrier.carry(ref, target._replace(version_id=written.version_id), written.etag)
+        copy = target._replace(version_id=written.version_id)
+        return await self.carrier.carry(ref, source_etag, copy, written.etag)
 
     async def _look_at_copy(self, target: ObjectRef, written: Written, asked: Attributes) -> str:
         """What the upload was asked to carry and the new object does not show, by one HEAD.

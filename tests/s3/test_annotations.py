@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -456,7 +457,7 @@ def test_a_thousand_annotations_come_along_and_few_texts_are_held() -> None:
         store.get_annotation, store.put_annotation = get_annotation, put_annotation  # type: ignore[method-assign]
         budget = ByteBudget(2 * ANNOTATION_BYTES)
         reason = await AnnotationCarrier.between(store, store, budget).carry(
-            source, copy, copied.destination_etag or ""
+            source, row.etag, copy, copied.destination_etag or ""
         )
         assert reason == ""
         assert store.texts_at(copy) == texts
@@ -466,16 +467,49 @@ def test_a_thousand_annotations_come_along_and_few_texts_are_held() -> None:
     run(scene)
 
 
-def test_a_page_that_names_itself_as_the_next_one_ends_the_list() -> None:
+NEVER_ENDING: dict[str, Callable[[str | None], str]] = {
+    "the same page": lambda token: "again",
+    "two pages in turn": lambda token: "b" if token == "a" else "a",
+    "always another page": lambda token: f"{token}x"[-3_000:],
+}
+
+
+@pytest.mark.parametrize("next_of", NEVER_ENDING.values(), ids=NEVER_ENDING)
+def test_a_list_that_would_never_end_is_given_up(next_of: Callable[[str | None], str]) -> None:
     async def scene() -> None:
         store = Scene()
 
         async def list_annotations(ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
-            return AnnotationPage([], "again")
+            await asyncio.sleep(0)
+            return AnnotationPage([], next_of(token))
 
         store.list_annotations = list_annotations  # type: ignore[method-assign]
-        with pytest.raises(Unavailable, match="names itself"):
-            await AnnotationLists(store).read(ObjectRef("source", "k"))
+        with pytest.raises(Unavailable, match="never end"):
+            await asyncio.wait_for(AnnotationLists(store).read(ObjectRef("source", "k")), 5)
+
+    run(scene)
+
+
+@pytest.mark.parametrize("way", WITHOUT_S3)
+def test_a_source_that_is_replaced_before_its_annotations_are_read_gives_none(way: str) -> None:
+    """Without versions nothing but its ETag tells the new object from the copied one."""
+    body, options = WAYS[way]
+
+    async def scene() -> None:
+        store = Scene(is_versioned=False)
+        row = await store.put_source(body, {})
+        lists = store.list_annotations
+
+        async def replaced_first(ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+            store.list_annotations = lists  # type: ignore[method-assign]
+            await store.put_source(b"another object", {"of": b"the other one"})
+            return await lists(ref, token=token)
+
+        store.list_annotations = replaced_first  # type: ignore[method-assign]
+        with contextlib.suppress(Conflict):
+            outcome = await store.replicate(row, **options)
+            assert outcome.status is not Status.COPIED
+        assert store.texts_at() == {}
 
     run(scene)
 

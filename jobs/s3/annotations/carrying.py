@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from jobs.core.model import ObjectRef
+from jobs.core.model import ObjectRef, is_exact
 from jobs.errors import (
     ArchivedObject,
     Conflict,
@@ -50,13 +50,14 @@ class AnnotationCarrier:
         """A carrier for copies from a store to another, or within one."""
         return cls(AnnotationLists(source), AnnotationLists(destination), budget)
 
-    async def carry(self, ref: ObjectRef, copy: ObjectRef, copy_etag: str) -> str:
+    async def carry(self, ref: ObjectRef, source_etag: str | None, copy: ObjectRef, copy_etag: str) -> str:
         """Put the annotations that the copy does not have by name.
 
         What the copy has stays as it is. Returns what it lacks in the end and why, for its outcome,
-        else an empty text. `copy` names the version, and `copy_etag` the object.
+        else an empty text. `copy` names the version, and the ETags name the objects. `source_etag` None:
+        it is unknown, so that only a version id tells the source from what replaces it.
 
-        Raises Conflict when the copy was replaced meanwhile, Unavailable where a retry may help.
+        Raises Conflict when source or copy was replaced meanwhile, Unavailable where a retry may help.
         """
         try:
             wanted = await self.source.read(ref)
@@ -71,7 +72,7 @@ class AnnotationCarrier:
             return UNKNOWN.format(why=brief(error))
 
         async def put(annotation: Annotation) -> str:
-            return await self._put(ref, annotation, copy, copy_etag)
+            return await self._put(ref, source_etag, annotation, copy, copy_etag)
 
         missing = [each for name, each in wanted.items() if name not in there]
         reasons = sorted(filter(None, await gather_bounded(put, missing, AT_ONCE)))
@@ -80,19 +81,22 @@ class AnnotationCarrier:
         differ = any(each.size_bytes != there[name].size_bytes for name, each in wanted.items() if name in there)
         return DIFFERENT if differ else ""
 
-    async def _put(self, ref: ObjectRef, annotation: Annotation, copy: ObjectRef, copy_etag: str) -> str:
+    async def _put(
+        self, ref: ObjectRef, source_etag: str | None, annotation: Annotation, copy: ObjectRef, copy_etag: str
+    ) -> str:
         """Copy one annotation. Returns why that was refused, else an empty text."""
         held = await self.budget.acquire(annotation.size_bytes)
         try:
-            text = await retry(lambda: self.source.store.get_annotation(ref, annotation.name))
+            text = await self._text(ref, annotation.name)
+            await self._check_source(ref, source_etag)
+            if text is None:
+                return ""
             await retry(
                 lambda: self.destination.store.put_annotation(copy, annotation.name, text, object_etag=copy_etag)
             )
         except NoSuchBucket:
             raise
         except NotFound as error:
-            if error.code == "NoSuchAnnotation":  # it was deleted meanwhile
-                return ""
             raise _replaced(error) from error
         except PreconditionFailed as error:
             raise _replaced(error) from error
@@ -101,6 +105,27 @@ class AnnotationCarrier:
         finally:
             self.budget.release(held)
         return ""
+
+    async def _text(self, ref: ObjectRef, name: str) -> bytes | None:
+        """An annotation of the source. None: it was deleted meanwhile."""
+        try:
+            return await retry(lambda: self.source.store.get_annotation(ref, name))
+        except NotFound as error:
+            if error.code != "NoSuchAnnotation":
+                raise
+            return None
+
+    async def _check_source(self, ref: ObjectRef, etag: str | None) -> None:
+        """Raise PreconditionFailed if another object has replaced the source.
+
+        No condition of S3 pins the annotations that are read to an ETag. A version id does.
+        """
+        if etag is None or is_exact(ref.version_id):
+            return
+        there = await retry(lambda: self.source.store.head(ref))
+        if there.etag != etag:
+            what = f"the source has the ETag {there.etag}"
+            raise PreconditionFailed("GetObjectAnnotation", str(ref), "PreconditionFailed", what, 412)
 
 
 def _replaced(error: StoreError) -> Conflict:

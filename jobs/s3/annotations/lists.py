@@ -10,6 +10,10 @@ from jobs.s3.store import Annotation, Store
 NO_SUCH_NAME = "sealift.no-such-annotation"
 """A name that is asked for to learn whether a server knows annotations."""
 
+MAX_PAGES = 1_000
+"""A version has at most so many annotations:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"""
+
 
 class AnnotationLists:
     """The annotations of objects in one store.
@@ -27,6 +31,7 @@ class AnnotationLists:
             return {}
         found: dict[str, Annotation] = {}
         token: str | None = None
+        tokens: set[str] = set()
         while True:
             try:
                 page = await retry(lambda after=token: self.store.list_annotations(ref, token=after))  # type: ignore[misc]
@@ -38,10 +43,11 @@ class AnnotationLists:
             found |= {each.name: each for each in page.annotations}
             if page.next_token is None:
                 return found
-            if page.next_token == token:
-                what = "the page names itself as the next one"
-                raise Unavailable("ListObjectAnnotations", str(ref), "MalformedAnswer", what)
             token = page.next_token
+            if token in tokens or len(tokens) == MAX_PAGES:
+                what = "the pages name each other as the next ones, or too many: the list would never end"
+                raise Unavailable("ListObjectAnnotations", str(ref), "MalformedAnswer", what)
+            tokens.add(token)
 
     async def are_kept(self, ref: ObjectRef) -> bool:
         """Whether the server keeps annotations, tried on an object that is there.

@@ -102,7 +102,9 @@ def _no_annotations() -> Replacements:
 
 
 def _annotations_left_by_a_killed_attempt() -> Replacements:
-    async def complete_annotations(self: Copier, ref: Any, size_bytes: int, copy: Any, copy_etag: str) -> str:
+    async def complete_annotations(
+        self: Copier, ref: Any, source_etag: Any, size_bytes: int, copy: Any, copy_etag: str
+    ) -> str:
         return ""
 
     return [(Copier, "complete_annotations", complete_annotations)]
