@@ -2,7 +2,8 @@
 
 Both do the same. The first one cancels the coroutine that the command runs, so that it ends what it
 has begun. The second one raises KeyboardInterrupt, and the process ends within `END_SECONDS`: all
-that it does can be killed at any time.
+that it does can be killed at any time. Where the main thread itself waits, as for what a person
+types, nothing can be cancelled: there the first one raises KeyboardInterrupt (`raised`).
 
 Python drops a KeyboardInterrupt that is raised while it takes an object apart (in `__del__` or the
 callback of a weak reference), and only reports it. Then the signal is sent again.
@@ -46,6 +47,11 @@ class _Process:
             raise KeyboardInterrupt
         cancel, self.cancel = self.cancel, None
         cancel()
+
+    def raise_now(self, number: int, frame: object) -> None:
+        """Handle a signal where the main thread waits."""
+        self.note()
+        raise KeyboardInterrupt
 
     def note(self) -> None:
         """Count a signal. From the second one on, the process has `END_SECONDS`."""
@@ -126,6 +132,25 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
         loop.call_soon_threadsafe(stop)
 
     before = {number: signal.signal(number, take) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@contextmanager
+def raised() -> Iterator[None]:
+    """Have an interrupt raise KeyboardInterrupt in the block, which may wait for a person.
+
+    In another thread than the main one, and where signals are not ours, it does nothing.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or _process.end is None or _process.is_ending:
+        yield
+        return
+    handled = [number for number in SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, _process.raise_now) for number in handled}
     try:
         yield
     finally:

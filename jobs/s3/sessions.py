@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobs.config import Settings
 from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, SealiftWarning
+from jobs.interrupts import raised
 from jobs.s3.http.signing import Credentials
 
 if TYPE_CHECKING:
@@ -280,14 +281,15 @@ def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]
 
     from jobs.s3.refreshed_credentials import RefreshedCredentials, frozen
 
-    found = resolve(session, profile)
+    with raised():  # a person may have to type a code
+        found = resolve(session, profile)
+        if isinstance(found, RefreshableCredentials):
+            return RefreshedCredentials(found)
     if found is None:
         which = f"profile {profile!r} has none" if profile else "boto3's chain found none"
         raise ConfigError(
             f"no AWS credentials: {which}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
             "name a profile (AWS_PROFILE), or give this machine a role"
         )
-    if isinstance(found, RefreshableCredentials):
-        return RefreshedCredentials(found)
     fixed = frozen(found)
     return lambda: fixed

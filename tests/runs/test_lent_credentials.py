@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
@@ -110,6 +111,41 @@ def test_credentials_that_cannot_be_had_end_the_worker_with_the_reason(
     assert all(code == 1 for code in codes.values())  # the bare program's traceback; a worker says 10
     assert f"no code was typed for {PROFILE}" in capfd.readouterr().err
     assert not sts.codes
+
+
+STOPPED = WORKER.replace(
+    "asyncio.run(work())",
+    """
+from jobs import interrupts
+
+interrupts.install(lambda: None)
+try:
+    interrupts.run(work())
+except KeyboardInterrupt:
+    sys.exit(75)
+""",
+)
+
+
+def test_a_worker_that_waits_for_a_persons_code_ends_when_it_is_stopped(sts: FakeSts, script: Script) -> None:
+    is_asked, is_over = threading.Event(), threading.Event()
+
+    def never_answer(profile: str | None) -> Loan:
+        is_asked.set()
+        is_over.wait(60)
+        raise ConfigError("no code was typed")
+
+    command = [sys.executable, "-c", STOPPED, script.endpoint, PROFILE, "second"]
+    executor = LocalExecutor(lambda shard: WorkerProcess(command, never_answer), 1)
+    ended: list[dict[int, int]] = []
+    running = threading.Thread(target=lambda: ended.append(executor.run([0])))
+    running.start()
+    assert is_asked.wait(30)
+    executor.stop()
+    running.join(15)
+    is_over.set()
+    running.join(30)
+    assert ended == [{0: 75}]
 
 
 def test_credentials_that_do_not_expire_are_lent_as_well(sts: FakeSts, script: Script) -> None:
