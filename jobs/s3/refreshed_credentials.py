@@ -19,6 +19,8 @@ LOOK_SECONDS = 1.0
 PAUSE_SECONDS = 30.0
 """After a renewal. Some credentials hold for less than botocore's 15 minutes of advance."""
 WAIT_SECONDS = 20.0
+SURE_SECONDS = 16 * 60
+"""What holds for longer is not renewed by a look at it: botocore does that 15 minutes before."""
 
 
 class RefreshedCredentials:
@@ -26,7 +28,8 @@ class RefreshedCredentials:
     here.
 
     A renewal that fails is tried again, with full jitter. Until then the last ones are used. S3
-    refuses them once they have expired.
+    refuses them once they have expired. The source may be shared with others
+    (`jobs.credentials`): what one of them has renewed counts for all.
     """
 
     def __init__(self, source: Any):
@@ -41,6 +44,8 @@ class RefreshedCredentials:
             if self._source.refresh_needed():
                 self._thread = threading.Thread(target=self._renew, name="credentials", daemon=True)
                 self._thread.start()
+            elif not self._source.refresh_needed(SURE_SECONDS):
+                self._last = frozen(self._source)
         return self._last
 
     async def has_newer(self, used: Credentials) -> bool:
