@@ -35,15 +35,16 @@ class RefreshedCredentials:
     def __init__(self, source: Any):
         self._source, self._last = source, frozen(source)
         self._thread: threading.Thread | None = None
-        self._failures, self._look_at = 0, 0.0
+        self._failures, self._look_at, self._renew_at = 0, 0.0, 0.0
 
     def __call__(self) -> Credentials:
         """The credentials to sign with now."""
         if time.monotonic() >= self._look_at and not self._is_renewing():
             self._look_at = time.monotonic() + LOOK_SECONDS
             if self._source.refresh_needed():
-                self._thread = threading.Thread(target=self._renew, name="credentials", daemon=True)
-                self._thread.start()
+                if time.monotonic() >= self._renew_at:
+                    self._thread = threading.Thread(target=self._renew, name="credentials", daemon=True)
+                    self._thread.start()
             elif not self._source.refresh_needed(SURE_SECONDS):
                 self._last = frozen(self._source)
         return self._last
@@ -63,9 +64,9 @@ class RefreshedCredentials:
             self._last = frozen(self._source)
         except Exception:  # noqa: BLE001  providers raise anything, and the next try may succeed
             self._failures += 1
-            self._look_at = time.monotonic() + backoff_seconds(self._failures, random.random())
+            self._look_at = self._renew_at = time.monotonic() + backoff_seconds(self._failures, random.random())
         else:
-            self._failures, self._look_at = 0, time.monotonic() + PAUSE_SECONDS
+            self._failures, self._renew_at = 0, time.monotonic() + PAUSE_SECONDS
 
 
 def frozen(source: Any) -> Credentials:
