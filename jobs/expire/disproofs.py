@@ -35,17 +35,13 @@ from typing import TYPE_CHECKING
 from jobs.core.model import NULL_VERSION
 from jobs.core.run import RunSpec
 from jobs.expire.findings import FINDINGS, Findings, one_spelling
-from jobs.expire.found_runs import FoundRun, Seen, find_runs
+from jobs.expire.found_runs import Seen, find_runs
 from jobs.expire.places import verify_command
 from jobs.ledger.ledger import Ledger
 from jobs.tables.duck import quoted
 
 if TYPE_CHECKING:
     import duckdb
-
-DAY_SECONDS = 86_400.0
-"""A finding that is so much older than all proofs is not read. A worker writes what it has proven
-within seconds."""
 
 
 async def object_to_disproved(
@@ -65,20 +61,13 @@ async def object_to_disproved(
     runs = [each for each in found if each.is_concerned]
     connection.execute(f"CREATE TABLE findings ({FINDINGS})")
     findings = Findings(ledger, connection, folder)
-    await findings.add_disproofs(runs, _first_proof(found, proving) - DAY_SECONDS)
+    await findings.add_disproofs(runs)
     (first,) = connection.execute("SELECT min(latest) FROM findings").fetchone() or (None,)
     if first is not None:
         await findings.add_proofs(runs, first, lambda: not _find_voided(connection))
         commands = [(each.run_id, verify_command(each), verify_command(each, is_swapped=True)) for each in proving]
         await asyncio.to_thread(void_proofs, connection, commands)
     return {each.run_id: each.seen for each in found}
-
-
-def _first_proof(found: Sequence[FoundRun], proving: Sequence[RunSpec]) -> float:
-    """Return when S3 received the first proof. The clocks of workers say nothing."""
-    run_ids = {spec.run_id for spec in proving}
-    first = [min((at for _, at in run.checkpoints), default=float("-inf")) for run in found if run.run_id in run_ids]
-    return min(first, default=float("-inf"))
 
 
 def void_proofs(connection: duckdb.DuckDBPyConnection, commands: Sequence[tuple[str, str, str]]) -> None:

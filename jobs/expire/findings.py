@@ -65,8 +65,8 @@ class Findings:
     connection: duckdb.DuckDBPyConnection
     folder: Path
 
-    async def add_disproofs(self, runs: Sequence[FoundRun], since: float) -> None:
-        """Add the disproofs that S3 received at `since` or later.
+    async def add_disproofs(self, runs: Sequence[FoundRun]) -> None:
+        """Add the disproofs, however old they are: only bytes answer one by bytes.
 
         What cannot be read may say anything: it is a disproof of all that it may be about.
         """
@@ -75,12 +75,12 @@ class Findings:
             if run.spec is not None and not problem:
                 try:
                     add = self._add_differences if run.spec.job == COMPARISON else self._add_outcomes
-                    problem = await add(run.spec, run, since)
+                    problem = await add(run.spec, run)
                 except (duckdb.IOException, duckdb.OutOfMemoryException):  # no room
                     raise
                 except _BROKEN as error:
                     problem = str(error)
-            if problem and run.newest >= since:
+            if problem:
                 await self._add_doubt(run, problem)
 
     async def add_proofs(self, runs: Sequence[FoundRun], since: float, is_enough: Callable[[], bool]) -> None:
@@ -109,12 +109,10 @@ class Findings:
         (count,) = self.connection.execute(sql).fetchone() or (0,)
         return bool(count)
 
-    async def _add_outcomes(self, spec: RunSpec, run: FoundRun, since: float) -> str:
+    async def _add_outcomes(self, spec: RunSpec, run: FoundRun) -> str:
         """Add the disproofs among a run's outcomes. Returns what it has lost, else an empty text."""
         statuses = run.disproofs
-        bad = [(each, written_at) for each, written_at in run.checkpoints if each.bad_rows]
-        files = [each for each, written_at in bad if written_at >= since]
-        older = sum(each.bad_rows for each, written_at in bad if written_at < since)
+        files = [each for each, _ in run.checkpoints if each.bad_rows]
         rows = await self._download(run, files) if files else ""
         found = 0
         if rows:
@@ -125,7 +123,7 @@ class Findings:
             for is_copy in run.reads_copies:
                 await self._insert_damaged(spec, rows, is_copy=is_copy)
         counted = _counted(run.report, statuses)
-        if found + older >= counted:
+        if found >= counted:
             return ""
         return (
             f"{self.ledger.uri(spec.run_id)} has lost outcomes. Rows that are wrong, missing or damaged: {counted:,} "
@@ -200,7 +198,7 @@ class Findings:
             """,
         )
 
-    async def _add_differences(self, spec: RunSpec, run: FoundRun, since: float) -> str:
+    async def _add_differences(self, spec: RunSpec, run: FoundRun) -> str:
         """Add the rows of a comparison whose checksums differ. Returns what it has lost.
 
         Where S3 computed the checksums at rest, nothing else sees the bytes: S3 shows the copy's
@@ -215,8 +213,6 @@ class Findings:
         written_at = run.files.get(DIFFERENCES)
         if written_at is None:  # without a report, it was ended before it compared
             return f"{self.ledger.uri(spec.run_id)} has lost its differences" if rows else ""
-        if written_at < since:
-            return ""
         path = self.folder / f"differences-{spec.run_id}.parquet"
         if not path.exists():
             await download(self.ledger.store, ObjectRef(*place), path)

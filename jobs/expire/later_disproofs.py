@@ -91,9 +91,7 @@ class LaterDisproofs:
             rows = [_row(place, each) for place, each in enumerate(copies)]
             connection.executemany(f"INSERT INTO proven VALUES ({', '.join('?' * len(rows[0]))})", rows)
             connection.execute(f"CREATE TABLE findings ({FINDINGS})")
-            await Findings(self.ledger, connection, Path(scratch)).add_disproofs(
-                list(self._runs.values()), float("-inf")
-            )
+            await Findings(self.ledger, connection, Path(scratch)).add_disproofs(list(self._runs.values()))
             await asyncio.to_thread(void_proofs, connection, ())
             found = connection.execute("SELECT place, objection FROM proven WHERE objection IS NOT NULL").fetchall()
         return {id(copies[place]): str(objection) for place, objection in found}

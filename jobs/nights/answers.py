@@ -193,7 +193,7 @@ async def _add_findings(
     older = {each for each in await ledger.run_ids() if each < first}
     runs = [each for each in await find_runs(ledger, ours, {theirs}, older) if each.is_concerned]
     findings = Findings(ledger, connection, folder)
-    await findings.add_disproofs(runs, 0.0)
+    await findings.add_disproofs(runs)
     keys = [key for (key,) in connection.execute(f"SELECT key FROM proven LIMIT {KEYS_SLICED + 1}").fetchall()]
     proving = [
         each
