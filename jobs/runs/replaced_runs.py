@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+from jobs.core.model import Location
 from jobs.core.outcome import Status
 from jobs.core.run import RunSpec, RunState
 
@@ -20,9 +21,10 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     """Which rows between its places a run looked at, and how, as the list of runs shows it.
 
     `manifest`: None for all that the source has. `filters`: those that were given, None if the spec
-    does not record them.
+    does not record them. `reached_by`: one bucket name may be two buckets on two servers.
     """
     options = spec.options
+    reached_by = [[side.endpoint, side.profile] for side in (spec.source, spec.destination)]
     if "destination_manifest" in options:  # a comparison: another day's inventories list the same places
         filters = {name: options.get(name) for name in ("maps", "margin")}
         return {
@@ -31,6 +33,7 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
             "all_versions": options.get("versions") == "all",
             "deep": False,
             "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),
+            "reached_by": reached_by,
         }
     is_listing = spec.manifest == f"listing of {spec.source.location}"
     return {
@@ -39,18 +42,20 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
         "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),
+        "reached_by": reached_by,
     }
 
 
 def covers(later: Summary, earlier: Summary) -> bool:
     """Whether a run looked at all rows of an earlier one, as closely."""
-    if later["state"] != RunState.COMPLETE or not later["rows"] or _work(later) != _work(earlier):
+    if later["state"] != RunState.COMPLETE or not later["rows"] or later["job"] != earlier["job"]:
         return False
     new, old = later["scope"], earlier["scope"]
-    if new is None or old is None:
+    if new is None or old is None or not _has_all_places(later, earlier):
         return False
     return (
-        new["manifest"] in (None, old["manifest"])
+        new["reached_by"] == old["reached_by"]
+        and new["manifest"] in (None, old["manifest"])
         and new["filters"] in ({}, old["filters"])
         and new["all_versions"] >= old["all_versions"]
         and new["deep"] >= old["deep"]
@@ -102,6 +107,15 @@ def repaired_since(runs: Sequence[Summary], run_ids: Collection[str], is_proof_o
     return ""
 
 
-def _work(run: Summary) -> tuple[Any, ...]:
-    """The kind of work, and between which places. A trailing slash does not make another place."""
-    return (run["job"], *(str(run[name]).rstrip("/") for name in ("source", "destination")))
+def _has_all_places(later: Summary, earlier: Summary) -> bool:
+    """Whether each key of the earlier run is one of the later run, with the same copy.
+
+    `s3://b/docs` has the keys below `s3://b/docs/`, and `docs2` besides.
+    """
+    rests = set()
+    for side in ("source", "destination"):
+        new, old = Location.parse(str(later[side])), Location.parse(str(earlier[side]))
+        if new.bucket != old.bucket or not old.key.startswith(new.key):
+            return False
+        rests.add(old.key[len(new.key) :])
+    return len(rests) == 1

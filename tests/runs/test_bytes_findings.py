@@ -14,11 +14,20 @@ from jobs.runs.replaced_runs import covers, repaired, scope_of
 CREATED = "2026-11-20T10:00:00+00:00"
 
 
-def run(run_id: str, *, job: str = "verify", retry_of: str | None = None, **options: Any) -> dict[str, Any]:
+HERE, THERE = Side(Location("here")), Side(Location("there"))
+
+
+def run(
+    run_id: str,
+    *,
+    job: str = "verify",
+    retry_of: str | None = None,
+    sides: tuple[Side, Side] = (HERE, THERE),
+    **options: Any,
+) -> dict[str, Any]:
     """The summary of a complete run between two places. `found`: the outcomes of its failed row."""
     found = options.pop("found", None)
-    sides = Side(Location("here")), Side(Location("there"))
-    manifest = f"run:{retry_of}" if retry_of else "listing of s3://here/"
+    manifest = f"run:{retry_of}" if retry_of else f"listing of {sides[0].location}"
     spec = RunSpec(run_id, job, 0.0, *sides, manifest, {"filters": {}} | options)
     return {
         "run_id": run_id,
@@ -28,8 +37,8 @@ def run(run_id: str, *, job: str = "verify", retry_of: str | None = None, **opti
         "outcomes": {found: 1} if found else {},
         "failures": int(found is not None),
         "created_at": CREATED,
-        "source": "s3://here",
-        "destination": "s3://there",
+        "source": str(sides[0].location),
+        "destination": str(sides[1].location),
         "pair": options.get("pair"),
         "retry_of": retry_of,
         "scope": scope_of(spec),
@@ -66,3 +75,27 @@ def test_a_retry_repairs_a_copy_and_never_a_damaged_source() -> None:
     retry = run("2", job="replicate", retry_of="1")
     assert repaired([retry, run("1", found="mismatched", deep=True)], lambda job: job == "verify") == {"1"}
     assert repaired([retry, run("1", found="damaged", deep=True)], lambda job: job == "verify") == set()
+
+
+def below(source: str, destination: str) -> tuple[Side, Side]:
+    return Side(Location("here", source)), Side(Location("there", destination))
+
+
+@pytest.mark.parametrize(
+    ("found_in", "looked_in", "is_answered"),
+    [
+        (below("a", "a"), below("a", "a"), True),
+        (below("a/", "a/"), below("a", "a"), True),
+        (below("a/", "x/a/"), below("", "x/"), True),
+        (below("a", "a"), below("a/", "a/"), False),  # ab/ is in s3://here/a
+        (below("a/", "a/"), below("b/", "b/"), False),
+        (below("a/", "x/"), below("", ""), False),  # other copies
+        ((HERE, THERE), (HERE, Side(Location("there"), endpoint="https://other.example")), False),
+        ((HERE, Side(Location("there"), profile="other")), (HERE, THERE), False),
+    ],
+)
+def test_a_finding_is_answered_by_a_look_at_the_same_copies(
+    found_in: tuple[Side, Side], looked_in: tuple[Side, Side], is_answered: bool
+) -> None:
+    old, new = run("1", found="mismatched", sides=found_in), run("2", sides=looked_in)
+    assert covers(new, old) is is_answered
