@@ -402,7 +402,7 @@ async def _ended_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) 
     """The report of a run, with what repairs it."""
     advice: list[str] = []
     if "categories" in report and ("repaired" not in report or spec.options.get("pair")):
-        advice = repair_advice(spec, report, await find_repairs(ledger, spec.run_id), ledger)
+        advice = repair_advice(spec, report, await find_repairs(ledger, spec), ledger)
         report = {**report, "next_steps": []}  # the same
     if "categories" in report and (newer := await find_newer(ledger, spec)) is not None:
         newer |= await read_result(ledger, newer["run_id"])

@@ -34,13 +34,13 @@ from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef
 from jobs.core.outcome import Status
 from jobs.core.run import RunSpec, Side
 from jobs.core.sampling import Sample
-from jobs.errors import ConfigError, LedgerError, StoreError
+from jobs.errors import LedgerError, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import Stage
 from jobs.nights.disproofs import FOUND, Disproof
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded
-from jobs.s3.sessions import are_apart, open_side
+from jobs.s3.sessions import is_between, open_side
 from jobs.s3.store import Store
 from jobs.verify.kind import KIND as VERIFICATION
 
@@ -134,23 +134,12 @@ async def _read(
     counts = {}
     for disproof in disproofs:
         spec = await ledger.spec(disproof.run_id)
-        if _is_between(spec, source, destination):
+        if is_between(spec, source, destination):
             counts[spec.run_id] = await _add_found(ledger, spec, folder / f"found-{spec.run_id}", connection)
     if counts:
         await _add_findings(ledger, min(counts), source, destination, folder, connection)
         await asyncio.to_thread(_answer, connection)
     return counts
-
-
-def _is_between(spec: RunSpec, source: Side, destination: Side) -> bool:
-    """True if a run worked between these buckets, of these services."""
-    try:
-        return all(
-            side.location.bucket == wanted.location.bucket and not are_apart(side, wanted)
-            for side, wanted in ((spec.source, source), (spec.destination, destination))
-        )
-    except ConfigError:  # a profile or an endpoint that is not known here
-        return False
 
 
 async def _add_found(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> int:
@@ -199,7 +188,7 @@ async def _add_findings(
         each
         for each in runs
         if each.spec is not None
-        and _is_between(each.spec, source, destination)
+        and is_between(each.spec, source, destination)
         and _may_take(each.spec.options.get("sample"), keys)
     ]
     await findings.add_proofs(proving[-RUNS_READ:], 0.0, lambda: False)

@@ -13,6 +13,7 @@ from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import counts
+from jobs.s3.sessions import is_between
 
 DIFFERENT = "different.parquet"
 """The file of a run with the rows that differ, each with the ETag of the copy that was seen."""
@@ -89,12 +90,13 @@ def next_steps(
     return steps
 
 
-async def find_repairs(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
+async def find_repairs(ledger: Ledger, comparison: RunSpec) -> list[dict[str, Any]]:
     """Return the reports of the copies, and of their verifications, that were made for a comparison
     since, the oldest first.
 
-    They retry it, or their manifest is a file of it.
+    They retry it, or their manifest is a file of it, and they worked between its buckets.
     """
+    run_id = comparison.run_id
     jobs = ("-replicate-", "-verify-")
     later = [each for each in await ledger.run_ids() if each > run_id and any(job in each for job in jobs)]
     reports: list[dict[str, Any]] = []
@@ -104,6 +106,8 @@ async def find_repairs(ledger: Ledger, run_id: str) -> list[dict[str, Any]]:
             spec = await ledger.spec(each)
             of_it = spec.retry_of == run_id or spec.manifest.startswith(ledger.uri(run_id))
             of_copies = spec.job == "verify" and spec.retry_of in made
+            if not is_between(spec, comparison.source, comparison.destination):
+                continue
             if (of_it or of_copies) and (report := await ledger.report(each)) is not None:
                 reports.append(report)
                 made.add(each)

@@ -27,6 +27,8 @@ RESULT = "repaired.json"
 SHOWN_ROWS = 20
 SHOWN_LEFT = 1_000
 _MEMORY = "256MB"
+_LOOK = "key, version_id, copy_key, is_well, number"
+_NO_LOOK = "('', '', '', false, 0)"
 
 
 class Tally(NamedTuple):
@@ -72,30 +74,26 @@ async def find_result(
 ) -> RepairResult:
     """Compare a reconciliation's findings with what the repair's verifications have proven.
 
-    A finding is repaired if a copy mends its category, and a verification ended well for its key
-    and version. Each row counts once, however many runs took it. `verifications`: ids of verify
-    runs. `differences`: the reconciliation's Parquet file. `kept`: categories that the policy of a
+    A finding is repaired if a copy mends its category, and the last verification of its version and
+    its copy ended well. Each row counts once, however many runs took it. `verifications`: ids of
+    verify runs, in order. `differences`: the reconciliation's Parquet file. `kept`: categories that the policy of a
     pair wants to stay.
     """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    from jobs.runs.folding import proven_rows
     from jobs.tables.duck import connect, parquet
 
     folder = scratch / "repair-result"
     folder.mkdir()
-    proven = folder / "proven.parquet"
-    schema = pa.schema([("key", pa.string()), ("version_id", pa.string())])
-    with pq.ParquetWriter(proven, schema) as writer:
-        for run_id in verifications:
-            async for batch in proven_rows(ledger, run_id, await ledger.plan(run_id)):
-                writer.write_batch(batch.select(schema.names).cast(schema))
+    verified = [
+        path
+        for number, run_id in enumerate(verifications)
+        if (path := await _write_verified(ledger, run_id, number, folder)) is not None
+    ]
 
     def read(connection: duckdb.DuckDBPyConnection) -> RepairResult:
+        looks = f"FROM {parquet(verified)}" if verified else f"FROM (VALUES {_NO_LOOK}) WHERE false"
         connection.execute(
-            f"CREATE TABLE mended AS SELECT DISTINCT key, coalesce(version_id, 'null') AS version_id "
-            f"FROM {parquet(proven)}"
+            f"CREATE TABLE mended AS SELECT key, version_id, copy_key FROM (SELECT * {looks}) AS looks({_LOOK}) "
+            "GROUP BY ALL HAVING arg_max(is_well, number)"
         )
         repairable = ", ".join(f"'{each}'" for each in sorted(REPAIRABLE))
         kept_names = ", ".join(f"'{each}'" for each in sorted(kept))
@@ -104,7 +102,7 @@ async def find_result(
             f"CREATE VIEW findings AS SELECT found.*, mended.key IS NOT NULL AS is_repaired FROM "
             f"(FROM {parquet(differences)} WHERE is_finding AND NOT {is_kept}) AS found LEFT JOIN mended "
             f"ON found.category IN ({repairable}) AND found.key = mended.key "
-            "AND coalesce(found.version_id, 'null') = mended.version_id"
+            "AND found.destination_key = mended.copy_key AND coalesce(found.version_id, 'null') = mended.version_id"
         )
         counted = connection.execute(
             "SELECT category, count(*) FILTER (is_repaired), count(*) FILTER (NOT is_repaired) "
@@ -129,6 +127,31 @@ async def find_result(
 
     with connect(folder, memory_limit=_MEMORY) as connection:
         return await asyncio.to_thread(read, connection)
+
+
+async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path) -> Path | None:
+    """Write what a verification said of each row, in the columns `_LOOK`. None: nothing yet."""
+    from jobs.expire.proofs import copy_key_sql
+    from jobs.runs.folding import open_fold
+    from jobs.tables.duck import quoted
+
+    scratch, path = folder / run_id, folder / f"{run_id}.parquet"
+    scratch.mkdir()
+    fold = await open_fold(ledger, run_id, await ledger.plan(run_id), scratch)
+    if fold is None:
+        return None
+    copy_key = copy_key_sql(await ledger.spec(run_id))
+    looks = (
+        "SELECT manifest.key, coalesce(manifest.version_id, 'null') AS version_id, NOT bad AS is_well "
+        "FROM folded JOIN manifest USING (row)"
+    )
+    with contextlib.closing(fold):
+        await asyncio.to_thread(
+            fold.execute,
+            f"COPY (SELECT key, version_id, {copy_key} AS copy_key, is_well, {number} AS number FROM ({looks})) "
+            f"TO {quoted(str(path))} (FORMAT parquet)",
+        )
+    return path
 
 
 async def publish_result(
@@ -181,7 +204,7 @@ async def result_now(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
     known = await read_result(ledger, spec.run_id)
     recorded = known.get("repaired", {})
     ids = {each["run_id"] for each in recorded.get("runs", ())}
-    runs = await find_repairs(ledger, spec.run_id)
+    runs = await find_repairs(ledger, spec)
     if not {each["run_id"] for each in runs} - ids:
         return known, []
     kept = [Category(name) for name in recorded.get("kept", ())]

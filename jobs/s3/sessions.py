@@ -20,7 +20,7 @@ from jobs.interrupts import raised
 from jobs.s3.http.signing import Credentials
 
 if TYPE_CHECKING:
-    from jobs.core.run import Side
+    from jobs.core.run import RunSpec, Side
     from jobs.s3.http.endpoints import Endpoint
     from jobs.s3.store import Store
 
@@ -148,6 +148,17 @@ def are_apart(source: Side, destination: Side) -> bool:
     """
     is_typed_alike = replace(source, location=destination.location, owner=destination.owner) == destination
     return not is_typed_alike and service_of(source) != service_of(destination)
+
+
+def is_between(spec: RunSpec, source: Side, destination: Side) -> bool:
+    """Whether a run worked between these buckets, of these services."""
+    try:
+        return all(
+            side.location.bucket == wanted.location.bucket and not are_apart(side, wanted)
+            for side, wanted in ((spec.source, source), (spec.destination, destination))
+        )
+    except ConfigError:  # a profile or an endpoint that is not known here
+        return False
 
 
 def account_of(side: Side) -> str:

@@ -105,6 +105,28 @@ def test_the_report_of_a_comparison_knows_what_was_repaired_since(world: World, 
     assert (tone(file.read_text()), tone(fetch(world, second["report_html"]))) == ("good", "bad")
 
 
+def test_a_repair_counts_for_the_copies_that_were_compared_and_until_they_are_found_wrong(world: World) -> None:
+    """Copies in another bucket, and a look at copies that are gone by now, said that all is repaired."""
+    for key in ("a", "b"):
+        world.put(key)
+    settle()
+    compared = world.sealift("reconcile", *pair(world), *NOW, "--json").document
+    elsewhere = f"{world.destination}-2"
+    world.client.create_bucket(Bucket=elsewhere)
+    rows = ["--manifest", compared["repair_manifest"], "--source", f"s3://{world.source}", "--json", "--destination"]
+    for job in ("replicate", "verify"):
+        assert world.sealift(job, *rows, f"s3://{elsewhere}").code == 0
+    assert "repaired" not in world.sealift("runs", "report", compared["run_id"], "--json").document
+    for job in ("replicate", "verify"):
+        assert world.sealift(job, *rows, f"s3://{world.destination}").code == 0
+    told = world.sealift("runs", "report", compared["run_id"])
+    assert (told.code, "All 2 findings are repaired and verified" in told.stdout) == (0, True)
+    world.client.delete_object(Bucket=world.destination, Key="a")
+    assert world.sealift("verify", *rows, f"s3://{world.destination}").code == 3
+    told = world.sealift("runs", "report", compared["run_id"])
+    assert (told.code, "1 of 2 findings still needs attention: 1 missing" in told.stdout) == (3, True)
+
+
 def test_a_night_that_ends_before_its_repair_has_the_page_of_its_comparison_later(world: World, tmp_path: Path) -> None:
     """An emptied source ends the night at once: its comparison has a page all the same."""
     copied(world, "a")
