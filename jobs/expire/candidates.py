@@ -50,13 +50,14 @@ class Scope(NamedTuple):
 
     `is_apart`: they are on different services, so equal bucket names are different buckets.
     `is_own`: which keys of the source belong to the pair of the run. None: all keys, there is no
-    pair.
+    pair. `is_ours`: which runs worked with these services, so that they can answer a finding.
     """
 
     source: Location
     copies: Sequence[Location]
     is_apart: bool = False
     is_own: Callable[[str], bool] | None = None
+    is_ours: Callable[[RunSpec], bool] = lambda spec: True
 
 
 @dataclass(slots=True)
@@ -115,7 +116,9 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
                 foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
             rows = folder / "wanted.parquet" if wanted is not None else None
             excluded = {"--pair": foreign} | await asyncio.to_thread(_narrow, connection, scope, rows)
-            read_runs = await object_to_disproved(ledger, runs, scope.source.bucket, folder / "disproofs", connection)
+            read_runs = await object_to_disproved(
+                ledger, runs, scope.source.bucket, folder / "disproofs", connection, scope.is_ours
+            )
             await asyncio.to_thread(_choose, connection, scope.source, rows)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_proven(connection))

@@ -28,7 +28,7 @@ Members of archives need no such rule: the job reads their bytes before it delet
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,12 +45,18 @@ if TYPE_CHECKING:
 
 
 async def object_to_disproved(
-    ledger: Ledger, proving: Sequence[RunSpec], bucket: str, folder: Path, connection: duckdb.DuckDBPyConnection
+    ledger: Ledger,
+    proving: Sequence[RunSpec],
+    bucket: str,
+    folder: Path,
+    connection: duckdb.DuckDBPyConnection,
+    is_ours: Callable[[RunSpec], bool] = lambda spec: True,
 ) -> dict[str, Seen]:
     """Give an objection to each row of the connection's table `proven` that a disproof voids.
 
-    `proving`: the runs of the proofs. `bucket`: that of the originals. Returns what it has seen
-    of each run.
+    `proving`: the runs of the proofs. `bucket`: that of the originals. `is_ours`: whether a run
+    worked with the services of originals and copies. Only these answer a disproof: a bucket of the
+    same name on another server has other copies. Returns what it has seen of each run.
     """
     replicas = "FROM proven WHERE NOT in_archive"
     buckets = {str(found) for (found,) in connection.execute(f"SELECT DISTINCT copy_bucket {replicas}").fetchall()}
@@ -64,7 +70,8 @@ async def object_to_disproved(
     await findings.add_disproofs(runs)
     (first,) = connection.execute("SELECT min(latest) FROM findings").fetchone() or (None,)
     if first is not None:
-        await findings.add_proofs(runs, first, lambda: not _find_voided(connection))
+        ours = [each for each in runs if each.spec is not None and is_ours(each.spec)]
+        await findings.add_proofs(ours, first, lambda: not _find_voided(connection))
         commands = [(each.run_id, verify_command(each), verify_command(each, is_swapped=True)) for each in proving]
         await asyncio.to_thread(void_proofs, connection, commands)
     return {each.run_id: each.seen for each in found}

@@ -20,7 +20,7 @@ from jobs.expire.places import PROVEN_BY, READ_RUNS
 from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Planned, Request, drafting
-from jobs.s3.sessions import are_apart, boto_client, open_side
+from jobs.s3.sessions import are_apart, boto_client, is_of_services, open_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,6 +51,7 @@ async def plan_run(
         [Location.parse(uri) for uri in request.options["copies"]],
         are_apart(source, destination),
         is_own,
+        lambda spec: is_of_services(spec, source, destination),
     )
     with drafting(request) as draft:
         wanted = None

@@ -150,15 +150,19 @@ def are_apart(source: Side, destination: Side) -> bool:
     return not is_typed_alike and service_of(source) != service_of(destination)
 
 
-def is_between(spec: RunSpec, source: Side, destination: Side) -> bool:
-    """Whether a run worked between these buckets, of these services."""
+def is_of_services(spec: RunSpec, source: Side, destination: Side) -> bool:
+    """Whether a run worked with these services, so that equal bucket names are the same buckets."""
     try:
-        return all(
-            side.location.bucket == wanted.location.bucket and not are_apart(side, wanted)
-            for side, wanted in ((spec.source, source), (spec.destination, destination))
-        )
+        return not are_apart(spec.source, source) and not are_apart(spec.destination, destination)
     except ConfigError:  # a profile or an endpoint that is not known here
         return False
+
+
+def is_between(spec: RunSpec, source: Side, destination: Side) -> bool:
+    """Whether a run worked between these buckets, of these services."""
+    buckets = (spec.source.location.bucket, spec.destination.location.bucket)
+    wanted = (source.location.bucket, destination.location.bucket)
+    return buckets == wanted and is_of_services(spec, source, destination)
 
 
 def account_of(side: Side) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 
+from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.end_to_end.conftest import World
 from tests.end_to_end.test_expire import DELETE, expire, fill, keys, places, reasons, replicate
 
@@ -23,6 +24,21 @@ def test_a_verify_run_with_swapped_sides_voids_the_proof(world: World) -> None:
     assert report["outcomes"] == {"expired": 1, "kept": 1}
     assert keys(world) == names[:1]
     assert f"run {swapped['run_id']} found that it differs from its copy" in reasons(report)
+
+
+def test_a_proof_of_another_servers_bucket_of_the_same_name_answers_no_finding(world: World) -> None:
+    names = fill(world, 2)
+    run_id = replicate(world)
+    rotten = Faults({"alter": 1.0}, seed=1, altered=(f"/{world.destination}/{names[0]}",))
+    here = world.server.endpoint
+    with fault_proxy(here, rotten) as bad, fault_proxy(here, Faults({}, seed=1)) as other:
+        found = world.run("verify", "--deep", "--destination-endpoint", bad.endpoint)
+        assert found["outcomes"] == {"mismatched": 1, "verified": 1}
+        assert world.run("verify", "--deep", "--destination-endpoint", other.endpoint)["code"] == 0
+        report = expire(world, run_id, "--copies-endpoint", bad.endpoint, *DELETE)
+    assert (report["code"], report["outcomes"]) == (3, {"expired": 1, "kept": 1}), report
+    assert keys(world) == names[:1]
+    assert found["run_id"] in reasons(report)
 
 
 def test_what_the_reason_names_frees_originals_where_a_run_cannot_be_read(world: World) -> None:
