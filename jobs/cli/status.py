@@ -26,6 +26,7 @@ from jobs.nights.oldest_unproven import OldestUnproven, find_oldest_unproven
 from jobs.nights.records import NightRecords
 from jobs.nights.verdicts import WELL, head_of, is_well
 from jobs.policy.model import Pair, Policy
+from jobs.policy.run_options import named_places
 from jobs.registry import is_proof_only
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import human_bytes, human_time, plural
@@ -42,6 +43,7 @@ PAIRS_AT_ONCE = 8
 BACKLOG_SECONDS_MORE = 1800
 """A due backlog should be a run half an hour later."""
 NO_NIGHT = "no night has compared the pair yet"
+OTHER_PLACES = "compared other places than the policy gives the pair now"
 
 _NEXT = {
     "stopped": "sealift runs retry {}",
@@ -103,7 +105,8 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     run_ids = await ledger.run_ids()
     runs = await summarize_runs(ledger, RUNS, RunFilter())
     pairs = policy.pairs if policy else ()
-    nights = await gather_bounded(lambda pair: _last_night(ledger, pair), pairs, PAIRS_AT_ONCE)
+    places = {pair.name: named_places(policy, pair) for pair in policy.pairs} if policy else {}
+    nights = await gather_bounded(lambda pair: _last_night(ledger, pair, places[pair.name]), pairs, PAIRS_AT_ONCE)
     mended = repaired(runs, is_proof_only)
     now = time.time()
     document: dict[str, Any] = {
@@ -181,11 +184,12 @@ async def _has_events(ledger: Ledger) -> bool:
     return False
 
 
-async def _last_night(ledger: Ledger, pair: Pair) -> Mapping[str, Any]:
+async def _last_night(ledger: Ledger, pair: Pair, places: Mapping[str, str]) -> Mapping[str, Any]:
     """The summary of the last night of a pair that has ended, or the pair's name alone.
 
     `open`: what the pair's nights have found wrong, and no later one proved (`Disproof`).
     `wrong_since`: the end of the first night of those that are not well, up to the last one.
+    `is_of_others`: it compared other places than `places`, those of the policy of now.
     """
     summaries = await NightRecords(ledger, pair.name, date.max).remembered(NIGHTS_REMEMBERED)
     last = summaries[0] if summaries else {}
@@ -195,7 +199,12 @@ async def _last_night(ledger: Ledger, pair: Pair) -> Mapping[str, Any]:
             break
         wrong_since = summary["finished_at"]
     found = open_disproofs(summaries, str(last.get("destination", "")))
-    return last | {"pair": pair.name, "open": found, "wrong_since": wrong_since}
+    is_of_others = any(_listed(last.get(name, uris)) != _listed(uris) for name, uris in places.items())
+    return last | {"pair": pair.name, "open": found, "wrong_since": wrong_since, "is_of_others": is_of_others}
+
+
+def _listed(uris: str) -> list[str]:
+    return sorted(uris.split(", "))
 
 
 async def _oldest_unproven(
@@ -203,6 +212,8 @@ async def _oldest_unproven(
 ) -> OldestUnproven:
     if night.get("night") is None:
         return OldestUnproven(not_known=NO_NIGHT)
+    if night["is_of_others"]:
+        return OldestUnproven(not_known=f"the night of {night['night']} {OTHER_PLACES}")
     disproving = {each.run_id for each in night["open"]} - {*mended}
     return await find_oldest_unproven(NightRecords(ledger, pair.name, date.max), pair, night, disproving)
 
@@ -269,6 +280,9 @@ def _night_problems(
         elif _days_ago(night["night"], today) > NIGHT_DAYS:
             text = f"pair {night['pair']}: no night has ended since {night['night']}: {command}"
             yield Problem(text, night["finished_at"])
+        elif night["is_of_others"]:
+            text = f"pair {night['pair']}: the night of {night['night']} {OTHER_PLACES}: {command} --again"
+            yield Problem(text, None)
         elif night["exit_code"] and not (carried and is_well(stages)):
             head = f"pair {night['pair']}, night of {night['night']}: {head_of(night['verdict'])}"
             steps = [each for each in night.get("next_steps", ()) if each not in of_others]

@@ -40,7 +40,7 @@ from jobs.nights.stages import Done, Stages
 from jobs.nights.verdicts import is_well, next_steps, verdict
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
-from jobs.policy.run_options import copy_options, globs, prefixes_below, sides
+from jobs.policy.run_options import copy_options, globs, named_places, prefixes_below, sides
 from jobs.reconcile.repair_result import fetch_differences, publish_result
 from jobs.reports.document import iso_time
 from jobs.reports.publish import write_page
@@ -288,14 +288,13 @@ class _Night:
         unanswered, answered, orphans = ([], [], []) if stopped else await self._disproofs()
         code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
         left = await count_left(self.book.ledger, self.done, Pairing.of(self.pair))
-        night, source = self.claim["night"], self.pair.source
+        night = self.claim["night"]
         ended = time.time()
         return {
             "night_version": NIGHT_VERSION,
             "pair": self.pair.name,
             "night": night,
-            "source": ", ".join(f"s3://{source.bucket}/{prefix}" for prefix in source.prefixes),
-            "destination": str(sides(self.stages.policy, self.pair)[1].location),
+            **named_places(self.stages.policy, self.pair),
             "state": "unfinished" if stopped else "complete",
             "verdict": verdict(self.done, left, is_finished=stopped is None, unanswered=unanswered),
             "next_steps": next_steps(

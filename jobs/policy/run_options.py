@@ -50,6 +50,15 @@ def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
     )
 
 
+def named_places(policy: Policy, pair: Pair) -> dict[str, str]:
+    """What the summary of a night calls the source and the destination of its pair."""
+    source = pair.source
+    return {
+        "source": ", ".join(f"s3://{source.bucket}/{prefix}" for prefix in source.prefixes),
+        "destination": str(sides(policy, pair)[1].location),
+    }
+
+
 def copy_options(pair: Pair) -> dict[str, Any]:
     """Storage class, encryption and annotations of the pair's copies, as a replicate run takes
     them.

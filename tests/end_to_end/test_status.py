@@ -12,6 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+import yaml
 
 from jobs.core.sampling import Sample
 from tests.doubles.request_counter import request_counter
@@ -126,6 +127,26 @@ def test_what_is_wrong_says_since_which_night(world: World, policy: str) -> None
     assert first["exit_code"] == second["exit_code"] == 3
     since = {at for problem, at in problems(status(world, policy)).items() if problem.startswith("pair docs, night")}
     assert since == {first["finished_at"]}
+
+
+@pytest.mark.parametrize("changed", ["destination", "source"])
+def test_a_night_says_nothing_of_places_that_the_pair_was_given_since(
+    world: World, policy: str, tmp_path: Path, changed: str
+) -> None:
+    """All was well, and proven, where no copy is."""
+    copied(world, "a")
+    assert night(world, policy)["exit_code"] == 0
+    rules = yaml.safe_load(Path(policy).read_text())
+    given = {"prefix": "nowhere/"} if changed == "destination" else {"prefixes": ["docs/", "never-compared/"]}
+    rules["pairs"][0][changed] |= given
+    moved = tmp_path / "moved.yaml"
+    moved.write_text(yaml.safe_dump(rules))
+    result = status(world, str(moved))
+    assert docs(result)["oldest_unproven"]["until"] is None
+    [problem] = [each for each in problems(result) if each.startswith("pair docs")]
+    assert "compared other places than the policy gives the pair now: sealift nightly --pair docs --again" in problem
+    night(world, str(moved), "--again")
+    assert not any("other places" in each for each in problems(status(world, str(moved))))
 
 
 def test_a_damaged_report_of_a_night_is_not_known_and_no_proof(world: World, policy: str) -> None:
