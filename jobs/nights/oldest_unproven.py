@@ -193,6 +193,8 @@ async def _turns(
     """The slices that nights have verified well: what was written before this time was looked at."""
     turns: dict[int, datetime] = {}
     for summary in await records.earlier(min(rota + NIGHTS_MORE, NIGHTS_MAX)):
+        if any(summary.get(side) != last.get(side) for side in ("source", "destination")):
+            continue  # it looked at other copies
         is_last = summary["finished_at"] == last["finished_at"]
         margin = margin_seconds if is_last else max(margin_seconds, MARGIN_SECONDS)
         began = datetime.fromisoformat(summary["finished_at"]) - timedelta(seconds=summary["seconds"] + margin)

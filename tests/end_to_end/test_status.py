@@ -213,6 +213,21 @@ def test_what_reports_cannot_compare_waits_for_the_turn_of_its_slice(world: Worl
     assert docs(status(world, policy))["oldest_unproven"]["key"] == "docs/a"
 
 
+def test_a_turn_beside_other_copies_proves_nothing(world: World, tmp_path: Path) -> None:
+    policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
+    copied(world, *"abcdef")
+    earlier = night(world, policy, "--night", days_ago(1).date().isoformat())
+    number = next(each["sample"][0] for each in earlier["stages"] if each["stage"] == "sample")
+    for name in "abcdef":
+        world.client.put_object(Bucket=world.destination, Key=f"new/docs/{name}", Body=name.encode())
+    rules = yaml.safe_load(Path(policy).read_text())
+    rules["pairs"][0]["destination"]["prefix"] = "new/"
+    Path(policy).write_text(yaml.safe_dump(rules))
+    rewrite_night(world, night(world, policy), "unverifiable", rows := rows_of("abcdef"))
+    waiting = [row["key"] for row in rows if Sample(number, 2).contains(row["key"])]
+    assert docs(status(world, policy))["oldest_unproven"]["key"] == waiting[0]
+
+
 def test_more_objects_than_a_person_waits_for_are_proven_by_turns_or_not_known(world: World, tmp_path: Path) -> None:
     policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
     copied(world, *"abcdef")
