@@ -76,8 +76,8 @@ async def find_result(
 
     A finding is repaired if a copy mends its category, and the last verification of its version and
     its copy ended well. Each row counts once, however many runs took it. `verifications`: ids of
-    verify runs, in order. `differences`: the reconciliation's Parquet file. `kept`: categories that the policy of a
-    pair wants to stay.
+    verify runs, in order. `differences`: the reconciliation's Parquet file. `kept`: categories that
+    the policy of a pair wants to stay.
     """
     from jobs.tables.duck import connect, parquet
 
