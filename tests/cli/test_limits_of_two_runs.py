@@ -47,6 +47,8 @@ def start(scratch: Path, monkeypatch: pytest.MonkeyPatch, max_cost: float | None
     async def nothing(*_: Any, **__: Any) -> int:
         return 0
 
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "any")
     monkeypatch.setattr("jobs.runs.placement.check", nothing)
     monkeypatch.setattr("jobs.runs.launch.publish", publish)
     monkeypatch.setattr("jobs.cli.run_command._start", nothing)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -17,7 +18,7 @@ def test_each_inventory_is_read_in_the_region_of_its_side(monkeypatch: pytest.Mo
 
     async def find(store: Any, uri: str, *, day: Any) -> Any:
         read.append((store, uri))
-        return object()
+        return SimpleNamespace(source_bucket=uri[5:6])
 
     async def compare(*given: Any) -> Any:
         raise UsageError(f"compared in {given[-1]}")

@@ -98,7 +98,7 @@ def test_the_plan_counts_requests_dollars_and_savings() -> None:
     grouped, _ = planned(found, PackingRule(5_000_000), economy)
     plan = forecast(grouped, PricedWork(), 1, TABLE)
     assert plan.rows == 400
-    assert plan.requests == {"put": grouped.archives, "part": grouped.packed.parts, "get": 400}
+    assert plan.requests == {"put": grouped.archives, "part": grouped.packed.parts, "get": 400, "list": 400}
     assert plan.dollars["gets"] == pytest.approx(0.4 * 0.001)
     assert plan.savings["monthly_before"] == pytest.approx(400 * 128 / 1024**2 * 0.0125)
     assert plan.savings["archives"] == grouped.archives == 5
