@@ -230,7 +230,7 @@ async def follow_and_report(
         return 0
     reports, texts, code = [], [], 0
     for jobs, spec, plan in submitted:
-        followed = await batch_follow.follow(jobs, spec, plan, ledger, TERMINAL, kind_of(spec).report_details)
+        followed = await batch_follow.follow(jobs, spec, plan, ledger, TERMINAL, kind_of(spec))
         children = [describe_failure(failure) for failure in followed.failures]
         reports.append(followed.report | ({"failed_children": children} if children else {}))
         texts += [report_text(followed.report, kind_of(spec)), *map(batch_follow.failure_text, children[:10])]
@@ -247,7 +247,7 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     open_here = open_worker(spec, plan, ledger.location, settings)
     codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL, open_here)
     try:
-        report = await launch.conclude(spec, plan, ledger, codes, kind.report_details, errors_since=began)
+        report = await launch.conclude(spec, plan, ledger, codes, kind, errors_since=began)
     except (Unavailable, Conflict) as error:
         raise Interrupted(f"{error}; when it answers again, continue with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report, kind))

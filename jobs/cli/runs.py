@@ -387,7 +387,7 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     await require_started(ledger, spec)
     kind = kind_of(spec)
-    document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind.report_details)
+    document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind)
     left: list[Any] = []
     if "categories" in document:
         repaired, left = await result_now(ledger, spec, document)

@@ -22,6 +22,7 @@ from jobs.nights.records import LOOK_SECONDS, NightRecords
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, replica_map, sides
+from jobs.reconcile.repair import KINDS
 from jobs.reconcile.run import ComparedSide, CompareRequest, NightStage, compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs import launch, placement
@@ -178,7 +179,9 @@ class Stages:
                 f"{spec.run_id} is not a run of this night, {disagreement}: the ledger was altered. Find out who wrote "
                 f"{self.book.record_uri(stage)}, then go on with the next night"
             )
-        report, code = await work(spec, plan, self.ledger, self.settings, self.options, self.display)
+        report, code = await work(
+            spec, plan, self.ledger, self.settings, self.options, self.display, KINDS[request.job]
+        )
         return Done(report, code)
 
     async def _find_or_make_run(

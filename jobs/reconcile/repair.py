@@ -15,13 +15,17 @@ from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import REPAIR
+from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
-from jobs.runs.kind import writes_of_copies
+from jobs.runs.kind import Kind, writes_of_copies
 from jobs.runs.placement import BatchOptions, check, is_batch, place
 from jobs.runs.request import Request, check_apart
 from jobs.runs.work import work
+from jobs.verify.kind import KIND as VERIFY
 
 JOBS = ("replicate", "verify")
+KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (REPLICATE, VERIFY)}
+"""The kinds of work of a repair, and of a night, by job."""
 
 
 class Repaired(NamedTuple):
@@ -73,7 +77,7 @@ async def repair(
             runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec), display)
         for run in runs:
             await launch.publish(run, ledger)
-            report, own_code = await work(run.spec, run.plan, ledger, settings, options, display)
+            report, own_code = await work(run.spec, run.plan, ledger, settings, options, display, KINDS[run.spec.job])
             reports[run.spec.job].append(report)
             in_order.append(report)
             code = code or own_code

@@ -29,11 +29,11 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     hints = []
     if hidden:
         again = f"sealift replicate --manifest run:{report['run_id']} {sides} --versions all --overwrite always"
-        hints.append(f"except the copies from the lifecycle rule that hides them, then copy them with  {again}")
+        hints.append(f"Except the copies from the lifecycle rule that hides them, then copy them: {again}")
     if changed > hidden:
         hints += [
-            f"compare what changed with  sealift verify --manifest run:{report['run_id']} {sides} --deep",
-            "then overwrite what differs by a retry of that verify run",
+            f"Compare what changed: sealift verify --manifest run:{report['run_id']} {sides} --deep",
+            "Then overwrite what differs by a retry of that verify run.",
         ]
     return [*hints, *(hint_at_retry(report, "the others") if bad else [])]
 

@@ -61,7 +61,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     if not bad.pop(Status.UNRESTORABLE, 0):
         return hint_at_retry(report)
     others = hint_at_retry(report, "the others") if bad else []
-    return ["see which archives have a key with  sealift archives find KEY", *others]
+    return ["See which archives have a key: sealift archives find KEY", *others]
 
 
 def _writes(spec: RunSpec) -> Sequence[Operation]:

@@ -21,6 +21,7 @@ from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
+from jobs.runs.kind import Kind
 from jobs.runs.placement import CHILDREN, BatchOptions, check, place
 from jobs.runs.progress import find_progress
 from jobs.runs.request import Planned
@@ -150,7 +151,7 @@ async def follow(
     plan: Plan,
     ledger: Ledger,
     display: Display,
-    details: launch.ReportDetails = launch.no_details,
+    kind: Kind | None = None,
 ) -> Followed:
     """Show a run's progress until all rows are accounted for, or none of its jobs can do more.
 
@@ -189,7 +190,7 @@ async def follow(
     if WORK in states and states[WORK].status == "FAILED":
         failures = await executor.failures(submitted)
     codes = exit_codes(states, failures)
-    report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, codes, details)
+    report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, codes, kind)
     return Followed(report, failures, codes)
 
 

@@ -69,7 +69,7 @@ def bad_outcomes(report: Mapping[str, Any]) -> dict[str, int]:
 
 def hint_at_retry(report: Mapping[str, Any], which: str = "them") -> list[str]:
     """The one next step where a retry can end otherwise than the run did."""
-    return [f"try {which} again with  sealift runs retry {report['run_id']}"]
+    return [f"Try {which} again: sealift runs retry {report['run_id']}"]
 
 
 def no_hints(report: Mapping[str, Any]) -> list[str]:
@@ -107,7 +107,8 @@ class Kind:
     `carries_bytes`: all bytes pass through its workers, whatever its options say.
     `writes`: the operations by which a run writes objects at its destination under conditions.
     `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
-    `hints`: the next steps for a complete run with bad rows, by its report.
+    `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.
+    Terminal, page and report.json have the same ones.
     """
 
     name: str

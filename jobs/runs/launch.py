@@ -43,6 +43,7 @@ from jobs.s3.sessions import open_side, service_of
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.runs.kind import Kind
     from jobs.runs.local_executor import LocalWorker
 
 UPLOADS = 8
@@ -288,17 +289,19 @@ async def conclude(
     plan: Plan,
     ledger: Ledger,
     codes: Mapping[int, int],
-    details: ReportDetails = no_details,
+    kind: Kind | None = None,
     *,
     errors_since: float = 0.0,
 ) -> dict[str, Any]:
     """Fold the outcomes into the run's report.
 
     Publish it when every row is accounted for. The first report to be published wins. Else it says
-    what workers have recorded of their errors since `errors_since` (epoch seconds).
+    what workers have recorded of their errors since `errors_since` (epoch seconds). `kind`: that of
+    the run, which adds details and what a person does now.
     """
     from jobs.runs.folding import fold_run
 
+    details = no_details if kind is None else kind.report_details
     folded = await fold_run(ledger, spec.run_id, plan, spec.source.location.key)
     broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT)]
     state = RunState.FAILED if broken else RunState.INCOMPLETE
@@ -328,6 +331,8 @@ async def conclude(
         **(await details(ledger, spec, plan) if is_complete else await _unfinished(ledger, spec.run_id, errors_since)),
     )
     if is_complete:
+        if kind is not None and report["failures"]:
+            report["next_steps"] = kind.hints(report)
         return await publish_report(ledger, spec, report, folded.listed)
     return report
 

@@ -10,11 +10,12 @@ from jobs.core.display import Display
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs import batch_follow, launch
+from jobs.runs.kind import Kind
 from jobs.runs.placement import BatchOptions, is_batch
 
 
 async def work(
-    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, options: BatchOptions, display: Display
+    spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, options: BatchOptions, display: Display, kind: Kind
 ) -> tuple[dict[str, Any], int]:
     """Work through a published plan where it belongs, from where it is.
 
@@ -26,7 +27,7 @@ async def work(
         if not is_batch(options, settings):
             codes = await launch.execute(spec, plan, ledger.location, settings, display)
         elif (submitted := await batch_follow.resubmit(ledger, spec, plan, options, settings, display)) is not None:
-            followed = await batch_follow.follow(submitted, spec, plan, ledger, display)
+            followed = await batch_follow.follow(submitted, spec, plan, ledger, display, kind)
             return followed.report, launch.run_exit_code(followed.report, followed.codes)
-    report = report or await launch.conclude(spec, plan, ledger, codes)
+    report = report or await launch.conclude(spec, plan, ledger, codes, kind)
     return report, launch.run_exit_code(report, codes)

@@ -23,7 +23,7 @@ def _not_retried(spec: RunSpec) -> str:
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
-    return ["restore what is whole, or compact the originals again"]
+    return ["Restore what is whole, or compact the originals again."]
 
 
 KIND = Kind(

@@ -52,14 +52,14 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     retry = f"sealift runs retry {report['run_id']}"
     if bad_outcomes(report).get(Status.MISSING) == report["rows"]:
         destination = shown(report["destination"])
-        return [f"every row is missing: is {destination} the right destination? If so, copy them with  {retry}"]
+        return [f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}"]
     bad = bad_outcomes(report)
     if not bad.pop(Status.DAMAGED, 0):
-        return [f"copy them again with  {retry}"]
+        return [f"Copy them again: {retry}"]
     return [
-        "the source of each damaged row is itself damaged: compare it with the copy, restore the source from what is "
-        "right, then verify again",
-        *([f"copy the others again with  {retry}"] if bad else []),
+        "The source of each damaged row is itself damaged: compare it with the copy, restore the source from what is "
+        "right, then verify again.",
+        *([f"Copy the others again: {retry}"] if bad else []),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from html import unescape
 from pathlib import Path
 
 import jsonschema
@@ -58,3 +59,26 @@ def test_the_ids_of_runs_of_one_second_sort_by_time() -> None:
     ids = [new_run_id("verify", each) for each in times]
     assert ids == sorted(ids)
     assert {len(each) for each in ids} == {len("20261125T003345Z-verify-1f3a02")}
+
+
+def test_the_page_of_each_run_with_findings_says_what_to_do_as_the_terminal_does(world: World) -> None:
+    """A verification, and copies that met other bytes: the page was silent where the terminal knew the way."""
+    world.put("a", b"content")
+    assert "What to do now" not in fetch(world, world.run("replicate")["report_html"])
+    world.client.put_object(Bucket=world.destination, Key="a", Body=b"CONTENT")
+    places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/"]
+    for command in ("verify", "replicate"):
+        text = world.sealift(command, *places).stdout
+        report = world.sealift("runs", "report", "latest", "--json").document
+        steps = report["next_steps"]
+        assert steps, command
+        page = unescape(fetch(world, report["report_html"]))
+        assert "What to do now" in page
+        for step in steps:
+            assert f"  {step}\n" in text
+            why, _, rest = step.partition(": sealift ")
+            assert f"<li>{why}{f':<code>sealift {rest}</code>' if rest else ''}</li>" in page
+        jsonschema.validate(json.loads(fetch(world, report["report"])), schema())
+    world.run("verify")
+    latest = world.sealift("runs", "report", "latest", "--json").document
+    assert latest["next_steps"] == [f"Copy them again: sealift runs retry {latest['run_id']}"]

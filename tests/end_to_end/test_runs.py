@@ -177,15 +177,15 @@ def test_the_page_of_a_report_is_written_where_it_is_asked_for(world: World, tmp
 def test_hints_lead_out_of_what_a_retry_only_repeats(world: World) -> None:
     world.put("a")
     first = world.sealift("verify", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
-    assert f"every row is missing: is s3://{world.destination}/ the right destination?" in first.stdout
+    assert f"Every row is missing: is s3://{world.destination}/ the right destination?" in first.stdout
     world.client.put_object(Bucket=world.destination, Key="a", Body=b"newer")
     places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/"]
     changed = world.sealift("replicate", *places).stdout
     run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
     compare = ["verify", "--manifest", f"run:{run_id}", *places, "--deep"]
-    assert f"compare what changed with  sealift {' '.join(compare)}" in changed
+    assert f"Compare what changed: sealift {' '.join(compare)}" in changed
     assert "sealift runs retry" not in changed
-    assert "copy them again with  sealift runs retry" in world.sealift(*compare).stdout
+    assert "Copy them again: sealift runs retry" in world.sealift(*compare).stdout
     assert world.sealift("runs", "retry", "latest").code == 0
     assert world.copy_of("a") == b"content"
 
