@@ -41,6 +41,7 @@ from jobs.nights.verdicts import is_well, next_steps, verdict
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import copy_options, globs, named_places, prefixes_below, sides
+from jobs.reconcile.repair_advice import pair_steps
 from jobs.reconcile.repair_result import fetch_differences, publish_result
 from jobs.reports.document import iso_time
 from jobs.reports.publish import write_page
@@ -175,9 +176,9 @@ class _Night:
         ledger, kept = self.book.ledger, [Category.EXTRA] if self._keeps_extra else []
         spec = await ledger.spec(report["run_id"])
         own = [each["run_id"] for each in self.done if each["stage"] in (Stage.REPAIR, Stage.VERIFY)]
-        runs = [await ledger.report(run_id) for run_id in own if run_id]
+        found = [await ledger.report(run_id) for run_id in own if run_id]
+        runs = [each for each in found if each is not None]
         page = f"What the night leaves to people is on its page: {self.book.page_uri}"
-        see = f"See what helps: sealift runs report {spec.run_id}"
         try:
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 differences = await fetch_differences(ledger, spec.run_id, Path(folder))
@@ -185,10 +186,10 @@ class _Night:
                     ledger,
                     spec,
                     report,
-                    [each for each in runs if each is not None],
+                    runs,
                     differences,
                     Path(folder),
-                    lambda left: [page, see] if any(left.values()) else [],
+                    lambda left: [page, *pair_steps(spec, report, runs, left, ledger)] if any(left.values()) else [],
                     kept,
                 )
         except NotFound:  # somebody removed the differences

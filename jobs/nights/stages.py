@@ -23,6 +23,7 @@ from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, replica_map, sides
 from jobs.reconcile.repair import KINDS
+from jobs.reconcile.repair_advice import REPLICA_STEP
 from jobs.reconcile.run import ComparedSide, CompareRequest, NightStage, compare, make_spec, record
 from jobs.reports.document import exit_code
 from jobs.runs import launch, placement
@@ -143,7 +144,8 @@ class Stages:
                 }
                 if await name(spec.run_id, notes=notes):
                     has_page = stage is Stage.REPLICA  # the other one gets its page after the repair
-                    await record(self.ledger, spec, margin_seconds, reconciliation, has_page=has_page)
+                    steps = [REPLICA_STEP] if has_page and reconciliation.findings else []
+                    await record(self.ledger, spec, margin_seconds, reconciliation, steps, has_page=has_page)
 
         stage_record = await self._find_or_make_run(stage, is_made, make)
         report = await self.ledger.report(stage_record["run_id"])

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.core.category import Category
+from jobs.core.display import shown
 from jobs.core.outcome import GOOD
 from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError
@@ -19,6 +20,8 @@ DIFFERENT = "different.parquet"
 """The file of a run with the rows that differ, each with the ETag of the copy that was seen."""
 REPAIR = "repair.parquet"
 """The file of a run with the rows that its repair copies."""
+REPLICA_STEP = "S3 does not replicate these by itself any more. The command that does is in: sealift doctor"
+"""What a person does about a replica that differs."""
 _RUNS_LOOKED_AT = 20
 _REPAIR, _REPAIR_DIFFERENT = "--repair", "--repair-different"
 
@@ -80,6 +83,12 @@ def next_steps(
             f"Look at the {_objects(rows)} {overwrite} only if the source is right: "
             f"{_typed(command, _REPAIR, _REPAIR_DIFFERENT)}"
         )
+    return steps + _other_steps(findings, unparsed)
+
+
+def _other_steps(findings: Mapping[str, int], unparsed: int) -> list[str]:
+    """What a person does about findings that no copy mends."""
+    steps = []
     if rows := findings.get(Category.EXTRA):
         leaves = "it where it is" if rows == 1 else "them where they are"
         steps.append(f"Look at the {_objects(rows)} without an original. Sealift leaves {leaves}.")
@@ -138,33 +147,48 @@ def repair_advice(
     which `sealift reconcile` does not read. What only S3 writes has no command here.
     """
     lines = [f"  since then   {each['run_id']}: {counts(each['outcomes'])}" for each in repairs if _copied(each)]
-    pair = spec.options.get("pair")
-    if pair is None:
+    if spec.options.get("pair") is None:
         return lines + repair_hint(report, reconcile_command(spec))
+    left = _rows(report) | {Category.EXTRA: 0}  # the policy may keep these, and only a repair's result knows
+    if repaired := report.get("repaired"):
+        left = {name: each["left"] for name, each in repaired["categories"].items()}
+    return [*lines, *(f"  {shown(each)}" for each in pair_steps(spec, report, repairs, left, ledger))]
+
+
+def pair_steps(
+    spec: RunSpec,
+    report: Mapping[str, Any],
+    repairs: Sequence[Mapping[str, Any]],
+    left: Mapping[str, int],
+    ledger: Ledger,
+) -> list[str]:
+    """Return what a person does now about the comparison of a night, a sentence for each step.
+
+    Terminal and page have the same ones. `left`: category → rows that nothing repaired.
+    """
     if spec.options.get("of_replica"):
-        return [*lines, "  repair       S3 writes the replica. What starts it is in  sealift doctor"]
-    if commands := [*_backfills(spec, report, repairs, str(pair), ledger)]:
-        lines += commands
-        lines.append(f"  then check   sealift nightly --pair {pair} --again --margin 0s")
-    return lines
+        return [REPLICA_STEP] if report["findings"] else []
+    pair, steps = str(spec.options["pair"]), []
+    copied = sum(count for each in filter(_copied, repairs) for name, count in each["outcomes"].items() if name in GOOD)
+    if _repairable(left) and _repairable(_rows(report)) > copied:
+        steps.append(f"Copy what is missing or stale: {_backfill(pair, ledger.uri(spec.run_id, REPAIR))}")
+    if count := left.get(Category.DIFFERENT):
+        overwrite = "that differs. Overwrite it" if count == 1 else "that differ. Overwrite them"
+        steps += [
+            f"Look at the {_objects(count)} {overwrite} only if the source is right. A copy that has "
+            f"changed since stays: {_backfill(pair, ledger.uri(spec.run_id, DIFFERENT))}"
+        ]
+    if steps:
+        steps.append(f"Then check again: sealift nightly --pair {pair} --again --margin 0s")
+    return steps + _other_steps(left, report.get("unparsed", 0))
+
+
+def _backfill(pair: str, manifest: str) -> str:
+    return f"sealift backfill --pair {pair} --manifest {shlex.quote(manifest)}"
 
 
 def _copied(report: Mapping[str, Any]) -> bool:
     return str(report["job"]) == "replicate"
-
-
-def _backfills(
-    spec: RunSpec, report: Mapping[str, Any], repairs: Sequence[Mapping[str, Any]], pair: str, ledger: Ledger
-) -> Iterator[str]:
-    rows = _rows(report)
-    copies = filter(_copied, repairs)
-    copied = sum(count for each in copies for status, count in each["outcomes"].items() if status in GOOD)
-    if _repairable(rows) > copied:
-        yield f"  copy         sealift backfill --pair {pair} --manifest {ledger.uri(spec.run_id, REPAIR)}"
-    if rows.get(Category.DIFFERENT):
-        yield f"  look at      {report['differences']['csv']}"
-        yield f"  overwrite    sealift backfill --pair {pair} --manifest {ledger.uri(spec.run_id, DIFFERENT)}"
-        yield "               replaces exactly the copies that differed, if they differ still"
 
 
 def _repairable(rows: Mapping[str, int]) -> int:

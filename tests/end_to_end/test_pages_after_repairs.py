@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from html import unescape
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.test_nightly import NIGHT, NOW, counted, nightly, stage
+from tests.end_to_end.test_nightly_advice import commands
 from tests.end_to_end.test_nightly_odd import copied
 from tests.end_to_end.test_reconcile import pair, settle
 from tests.end_to_end.test_report_page import fetch
@@ -64,6 +66,11 @@ def test_the_comparison_of_a_night_stays_red_about_what_its_repair_left(world: W
     words = text(page)
     assert "1 of 2 findings still needs attention: 1 different. 1 is repaired and verified." in words
     assert f"What the night leaves to people is on its page: {night['report_html']}" in words
+    report = world.sealift("runs", "report", stage(night, "reconcile")["run_id"]).stdout
+    for command in commands(report):
+        assert shlex.join(command) in words
+    assert [each[:2] for each in commands(report)] == [["sealift", "backfill"], ["sealift", "nightly"]]
+    assert "sealift runs report" not in words.partition("What the repair came to")[0]  # they lead in no circle
     assert "This page is written once, at the end of the night" in text(fetch(world, night["report_html"]))
 
 
