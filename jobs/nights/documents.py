@@ -126,6 +126,7 @@ _SUMMARY: Mapping[str, Callable[[Any], bool]] = {
 _SUMMARY_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "source": _is_text,
     "destination": _is_text,
+    "left_first": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "next_steps": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "is_made_up": lambda value: isinstance(value, bool),
     "report_html": _is_optional_text,
@@ -145,6 +146,7 @@ _STAGE_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "rows": lambda value: value is None or _is_count(value),
     "sample": lambda value: value is None or _is_slice(value),
     "report_html": _is_optional_text,
+    "excluded": _is_tally,
     "notes": lambda value: isinstance(value, dict) and not _defect(value, _NOTES, is_whole=False),
     "emptied": lambda value: (
         value is None

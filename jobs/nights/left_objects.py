@@ -24,6 +24,8 @@ from jobs.runs.request import failures_of
 from jobs.s3.downloads import download
 
 _MEMORY = "256MB"
+FIRST_KEYS = 10
+"""How many of the objects a summary and its page name."""
 
 
 class Named(NamedTuple):
@@ -55,15 +57,15 @@ class Pairing(NamedTuple):
         return cls(is_kept, replica is not None and not replica.delete_markers, pair.copy_key(""))
 
 
-async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> int:
-    """Return how many objects the stages of a summary leave.
+async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> tuple[int, list[str]]:
+    """Return how many objects the stages of a summary leave, and the keys of the first ones.
 
     What has no key counts as often as it was found: a line that could not be read, a row that a
     plan left out, all of a run that stopped. Raises LedgerError, StoreError.
     """
     leaving = [stage for stage in stages if stage["left"]]
-    if len(leaving) < 2:
-        return sum(stage["left"] for stage in leaving)
+    if not leaving:
+        return 0, []
     import duckdb
 
     from jobs.tables.duck import connect, parquet
@@ -85,7 +87,9 @@ async def count_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairin
                         raise LedgerError(f"{named.uri} cannot be read ({error}): it was altered") from error
                 without_key += max(0, stage["left"] - found)
             [(keys,)] = connection.execute("SELECT count(DISTINCT key) FROM keys").fetchall()
-    return int(keys) + without_key
+            rows = connection.execute(f"SELECT DISTINCT key FROM keys ORDER BY key LIMIT {FIRST_KEYS}").fetchall()
+    left = int(keys) + without_key if len(leaving) > 1 else leaving[0]["left"]
+    return left, [str(key) for (key,) in rows if key is not None]
 
 
 async def name_left(

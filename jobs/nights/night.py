@@ -34,7 +34,7 @@ from jobs.nights.calendar import (
     left_out,
 )
 from jobs.nights.disproofs import Disproof, answered_since, disproofs_of, is_answered, open_disproofs
-from jobs.nights.left_objects import Pairing, count_left
+from jobs.nights.left_objects import Pairing, find_left
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
 from jobs.nights.verdicts import is_well, next_steps, verdict
@@ -261,6 +261,7 @@ class _Night:
             counts=counts,
             left=left,
             exit_code=done.code,
+            excluded=dict(report.get("excluded", {})),
             sample=report.get("sample") or self.claim.get(stage),
             notes=dict(done.notes),
         )
@@ -288,7 +289,7 @@ class _Night:
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
         unanswered, answered, orphans = ([], [], []) if stopped else await self._disproofs()
         code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
-        left = await count_left(self.book.ledger, self.done, Pairing.of(self.pair))
+        left, left_first = await find_left(self.book.ledger, self.done, Pairing.of(self.pair))
         night = self.claim["night"]
         ended = time.time()
         return {
@@ -309,6 +310,7 @@ class _Night:
                 orphans=orphans,
             ),
             "left": left,
+            "left_first": left_first,
             "exit_code": int(stopped["exit_code"]) if stopped else int(code),
             "began_at": iso_time(self.claim["began_at"]),
             "is_made_up": self._is_made_up(),

@@ -61,6 +61,7 @@ _OLDER: dict[str, Any] = {
     "source": "",
     "destination": "",
     "next_steps": [],
+    "left_first": [],
     "is_made_up": False,
     "report_html": None,
     "ledger": None,

@@ -71,7 +71,10 @@ def test_the_comparison_of_a_night_stays_red_about_what_its_repair_left(world: W
         assert shlex.join(command) in words
     assert [each[:2] for each in commands(report)] == [["sealift", "backfill"], ["sealift", "nightly"]]
     assert "sealift runs report" not in words.partition("What the repair came to")[0]  # they lead in no circle
-    assert "This page is written once, at the end of the night" in text(fetch(world, night["report_html"]))
+    of_night = text(fetch(world, night["report_html"]))
+    assert "This page is written once, at the end of the night" in of_night
+    assert night["left_first"] == ["docs/b"]
+    assert "The object that is left docs/b" in of_night
 
 
 def test_a_night_that_only_keeps_extra_copies_has_no_red_comparison(world: World, tmp_path: Path) -> None:
