@@ -202,5 +202,16 @@ def stage_text(stage: Mapping[str, Any]) -> str:
             "and versions stay"
         )
     if not counts and stage["stage"] in (Stage.SAMPLE, Stage.DEEP) and (part := stage.get("sample")):
-        return f"{stage['stage']} nothing, since slice {part[0] + 1}/{part[1]} has no object older than the margin"
+        return f"{stage['stage']} nothing, {_empty_slice(stage, part)}"
     return f"{stage['stage']} {', '.join(f'{count:,} {name}' for name, count in counts.items()) or 'nothing'}"
+
+
+def _empty_slice(stage: Mapping[str, Any], part: Sequence[int]) -> str:
+    """Why a verification of a slice had no object. `excluded` is missing in older summaries."""
+    excluded = stage.get("excluded") or {}
+    number = f"slice {part[0] + 1}/{part[1]}"
+    if young := excluded.get("older_than"):
+        return f"since {number} has no object older than the margin ({young:,} younger)"
+    others = excluded.get("sample", 0)
+    which = f"none of the {others:,} keys" if others > 1 else "no object"
+    return f"{number} has {which}{' (no byte was read tonight)' if stage['stage'] == Stage.DEEP else ''}"

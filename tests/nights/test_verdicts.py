@@ -73,8 +73,16 @@ def test_a_night_that_compared_nothing_is_not_well_and_says_why() -> None:
     assert head_of(verdict(behind, 0)) == (
         "Nothing wrong was found; 1 object of the replica is too new to be judged (--margin)"
     )
-    unseen = verdict([stage("reconcile", same=1), stage("sample") | {"sample": [3, 30]}], 0)
-    assert unseen.endswith("; sample nothing, since slice 4/30 has no object older than the margin.")
+    slices = {
+        ("sample", 0, 0): "sample nothing, slice 4/30 has no object.",  # a summary of before
+        ("deep", 7, 0): "deep nothing, slice 4/30 has none of the 7 keys (no byte was read tonight).",
+        ("sample", 7, 0): "sample nothing, slice 4/30 has none of the 7 keys.",
+        ("deep", 7, 2): "deep nothing, since slice 4/30 has no object older than the margin (2 younger).",
+    }
+    for (name, elsewhere, younger), words in slices.items():
+        excluded = {"excluded": {"sample": elsewhere, "older_than": younger}} if elsewhere else {}
+        unseen = verdict([stage("reconcile", same=1), stage(name) | {"sample": [3, 30]} | excluded], 0)
+        assert unseen.endswith(f"; {words}")
     assert is_well([young[0], stage("sample", verified=1)])  # an old report, and a listing of now
 
 
