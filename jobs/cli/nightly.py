@@ -108,12 +108,12 @@ def nightly(options: NightlyCommand) -> int:
         return summary | {"ran_before": False}
 
     summary = interrupts.run(run())
-    emit(summary, as_json=options.as_json, text=summary_text(summary, zone))
+    emit(summary, as_json=options.as_json, text=summary_text(summary, zone, is_latest=night == latest))
     return int(summary["exit_code"])
 
 
-def summary_text(summary: Mapping[str, Any], zone: tzinfo) -> str:
-    """The summary as text. `zone`: that of the pair."""
+def summary_text(summary: Mapping[str, Any], zone: tzinfo, *, is_latest: bool) -> str:
+    """The summary as text. `zone`: that of the pair. `is_latest`: no command has to name the night."""
     lines = [
         [
             each["stage"],
@@ -127,16 +127,18 @@ def summary_text(summary: Mapping[str, Any], zone: tzinfo) -> str:
     head = f"Night of {summary['night']}, pair {summary['pair']}"
     if summary["ran_before"]:
         ended = datetime.fromisoformat(summary["finished_at"]).astimezone(zone)
-        head += f": already ran at {ended:%H:%M} on {ended:%Y-%m-%d}, nothing was checked now (--again checks). It said"
+        head += f": already ran at {ended:%H:%M} on {ended:%Y-%m-%d}, nothing was checked now. It said"
     elif summary.get("is_made_up"):
         began = datetime.fromisoformat(summary["began_at"]).astimezone(zone)
         head += f", made up on {began:%Y-%m-%d}"
-    text = [
-        f"{head}: {summary['verdict']}",
-        table(["stage", "state", "rows", "left", "run"], lines),
-    ]
+    text = [f"{head}: {summary['verdict']}"]
+    if not summary["ran_before"]:
+        text.append(table(["stage", "state", "rows", "left", "run"], lines))
     text += [f"  {each}" for each in summary.get("next_steps", ())]
     if summary["state"] == "complete":
         page = summary.get("report_html") or summary["summary"]
         text.append(f"  page  {page}, {human_seconds(summary['seconds'])}")
+    if summary["ran_before"]:
+        which = "" if is_latest else f" --night {summary['night']}"
+        text.append(f"  To check now: sealift nightly --pair {summary['pair']}{which} --again")
     return "\n".join(text)

@@ -109,7 +109,9 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     text = damaged.sealift(*command(policy)[:-1])
     first = text.stdout.splitlines()[0]
     assert first.startswith(f"Night of {NIGHT}, pair docs: already ran at ")
-    assert first.endswith(f", nothing was checked now (--again checks). It said: {night['verdict']}")
+    assert first.endswith(f", nothing was checked now. It said: {night['verdict']}")
+    assert not [line for line in text.stdout.splitlines() if line.lstrip().startswith(("stage ", "reconcile "))]
+    assert f"--pair docs --night {NIGHT} --again" in text.stdout.splitlines()[-1]
     damaged.client.delete_object(Bucket=damaged.destination, Key=f"copies/{DOCS[3]}")
     checked = nightly(damaged, policy, "--again")
     assert (checked["ran_before"], counted(checked, "repair")) == (False, {"copied": 1})

@@ -138,7 +138,9 @@ def _book(ledger: Ledger) -> NightRecords:
 async def _summary(ledger: Ledger) -> object:
     summary = await _book(ledger).summary()
     assert summary is not None
-    return summary_text(summary | {"ran_before": True}, UTC)
+    return "\n".join(
+        summary_text(summary | {"ran_before": ran_before}, UTC, is_latest=True) for ran_before in (True, False)
+    )
 
 
 async def _records(ledger: Ledger) -> object:
