@@ -317,6 +317,18 @@ def test_trend_is_told_in_words_oldest_first():
     assert "Trend" not in Page(render(reconciliation(), findings=[])).text
 
 
+def test_bars_of_runs_that_share_a_day_have_their_times():
+    old = reconciliation(-1)
+    again = [
+        reconciliation()
+        | {"run_id": f"20251125T023{number}00Z-reconcile-1f3a", "finished_at": f"2025-11-25T02:3{number}:00Z"}
+        for number in "12"
+    ]
+    page = render(reconciliation(), findings=[], earlier=[old, *again])
+    labels = [label for label in re.findall(r">(\d\d(?::\d\d)?)</text>", page) if label != "00"]
+    assert labels[:4] == ["24", "02:31", "02:32", "02:51"]
+
+
 def test_an_older_report_without_times_takes_its_place_in_the_trend():
     old = {name: value for name, value in run(day=-2).items() if name not in ("finished_at", "created_at", "planned")}
     assert "2025-11-23 00:00 UTC" in Page(render(run(), findings=[], earlier=[old])).text

@@ -5,8 +5,9 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -284,12 +285,19 @@ def _ended_at(report: Mapping[str, Any]) -> datetime | None:
 
 
 def _trend(past: Sequence[TrendRun]) -> Markup:
+    days = Counter(run.at.date() for run in past if run.at)
     bars = [
-        Bar(f"{run.at:%d}" if run.at else "?", run.found, figures.human_count(run.found), emphasised=run.current)
-        for run in past
+        Bar(_label(run.at, days), run.found, figures.human_count(run.found), emphasised=run.current) for run in past
     ]
     values = ", ".join(f"{run.at:%Y-%m-%d %H:%M}: {run.found:,}" if run.at else f"{run.found:,}" for run in past)
     return draw_columns(bars, f"Findings of the last {len(past)} runs. {values}.")
+
+
+def _label(at: datetime | None, days: Mapping[date, int]) -> str:
+    """The day of the month, or the time where runs share a day."""
+    if at is None:
+        return "?"
+    return f"{at:%H:%M}" if days[at.date()] > 1 else f"{at:%d}"
 
 
 def _histogram(buckets: Sequence[Mapping[str, Any]], title: str) -> Markup | None:
