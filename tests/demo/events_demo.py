@@ -87,6 +87,9 @@ def scene() -> None:
         (PAGES / "night.html").write_bytes(shell.client.get_object(Bucket=bucket, Key=key)["Body"].read())
         status = _await(shell, lambda status: True)
         print(f"  {status['backed_up']} backed up, {status['handed_over']} handed over, {status['failed']} failed")
+        again = status["failed"] - dead["failed"]
+        print(f"  Failed are attempts at the message that is no event: {dead['failed']} made it a dead letter,")
+        print(f"  and {again} since it was returned. No object failed.")
         print(f"Open the report of the night's reconciliation: {PAGES / 'night.html'}")
     expect(True, "Ctrl-C ended it and all that it had started")
 
