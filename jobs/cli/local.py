@@ -167,8 +167,10 @@ def _farewell(events: int, runs: int, data: Path | None) -> str:
     kept = (
         "Buckets, queues and dead letters were thrown away: --data keeps them."
         if data is None
-        else f"Buckets, queues and dead letters are kept in {data} for its next start. A night repeats runs."
+        else f"Buckets, queues and dead letters are kept in {data} for its next start."
     )
+    if runs:
+        kept += " Runs that were cut short are not started again: the next night finds their objects."
     return f"Stopped{'; ' if left else ''}{', '.join(left)}. {kept}"
 
 

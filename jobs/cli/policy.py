@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -172,10 +173,11 @@ def _explanation_text(answer: Explanation) -> str:
     hot, limit = pair.destination, pair.thresholds.lambda_max_size
     storage_class = hot.storage_class or "the source's class"
     key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
+    at_once, by_run = ("at once", "by a run") if _is_local() else ("by a Lambda", "by a run on Batch")
     path = {
-        None: f"by a Lambda up to {limit}, by a run on Batch above",
-        True: f"by a Lambda, since it is not larger than {limit}",
-        False: f"by a run on Batch, since it is larger than {limit}",
+        None: f"{at_once} up to {limit}, {by_run} above",
+        True: f"{at_once}, since it is not larger than {limit}",
+        False: f"{by_run}, since it is larger than {limit}",
     }
     lock = f"{hot.object_lock.mode} for {hot.object_lock.days} days" if hot.object_lock else "none"
     deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
@@ -196,6 +198,14 @@ def _explanation_text(answer: Explanation) -> str:
     verdicts = {True: "applies", False: "does not apply", None: "may apply"}
     lines += [f"    {rule.rule} {verdicts[rule.applies]}: {rule.reason}" for rule in answer.rules]
     return "\n".join(map(shown, lines))
+
+
+def _is_local() -> bool:
+    """True in the environment of `sealift local`, which sends every request to this machine."""
+    from jobs.s3.http.endpoints import given_endpoint, is_loopback
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    return is_loopback(given_endpoint(endpoint)) if endpoint else False
 
 
 def _owner_text(side: Destination | Replica) -> str:

@@ -118,6 +118,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     rows: list[dict[str, Any]] = []
     for pair, night in zip(pairs, nights, strict=True):
         row = {name: night.get(name) for name in ("pair", "night", "finished_at", "verdict", "exit_code")}
+        row |= _places(pair)
         oldest = await _oldest_unproven(ledger, pair, night, mended)
         if oldest.not_known:
             unknown.append(Unknown(f"the oldest unproven object of {pair.name}", oldest.not_known))
@@ -150,6 +151,12 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         "problems": [each._asdict() for each in problems],
         "not_known": [each._asdict() for each in unknown],
     } | document
+
+
+def _places(pair: Pair) -> dict[str, str]:
+    """The pair's places as the policy of now has them: a night may be of others."""
+    source = ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes)
+    return {"source": source, "destination": f"s3://{pair.destination.bucket}/{pair.destination.prefix}"}
 
 
 def _look_at_queues(policy: Policy) -> dict[str, Any]:
@@ -276,7 +283,7 @@ def _night_problems(
         carried = [Disproof(**each) for each in night.get("unanswered", ())]
         of_others = {step for each in carried for step in disproof_steps(night["pair"], each)}
         if night.get("night") is None:
-            yield Problem(f"pair {night['pair']}: no night has ended yet: {command}", None)
+            yield Problem(f"pair {night['pair']}: no night has ended yet. Start one: {command}", None)
         elif _days_ago(night["night"], today) > NIGHT_DAYS:
             text = f"pair {night['pair']}: no night has ended since {night['night']}: {command}"
             yield Problem(text, night["finished_at"])
@@ -332,7 +339,8 @@ def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]
 def _head(document: Mapping[str, Any]) -> str:
     """The first line. All is well only if everything was looked at, and each night says so."""
     if problems := document["problems"]:
-        return plural(len(problems), "problem")
+        unknown = f", {len(document['not_known']):,} not known" if document["not_known"] else ""
+        return f"{plural(len(problems), 'problem')}{unknown}"
     if unknown := document["not_known"]:
         things = "1 thing is" if len(unknown) == 1 else f"{len(unknown):,} things are"
         return f"Nothing wrong was found, but {things} not known"
@@ -369,21 +377,22 @@ def _backlog_text(backlog: Mapping[str, Any]) -> str:
     return f"{rows} ({human_bytes(backlog['bytes'])}) since {human_time(backlog['oldest_since'])}"
 
 
-def _since(problem: Mapping[str, Any]) -> str:
-    return f"since {human_time(problem['since'])}" if problem["since"] else "since when is not known"
+def _problem_text(problem: Mapping[str, Any]) -> str:
+    since = f"since {human_time(problem['since'])}: " if problem["since"] else ""
+    return f"  ! {since}{problem['problem']}"
 
 
 def status_text(document: Mapping[str, Any]) -> str:
     """The status as text."""
     lines = [
         _head(document),
-        *(f"  ! {_since(each)}: {each['problem']}" for each in document["problems"]),
+        *map(_problem_text, document["problems"]),
         *(f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]),
     ]
     for each in document["pairs"]:
         lines += [
             "",
-            f"pair {each['pair']}",
+            shown(f"pair {each['pair']}  {each['source']} → {each['destination']}"),
             f"  last night       {_night_text(each)}",
             f"  oldest unproven  {_oldest_text(each['oldest_unproven'])}",
             f"  backlog          {_backlog_text(each['backlog'])}",

@@ -92,6 +92,23 @@ def test_explain_says_where_the_copy_goes_and_why():
     assert "signatures does not apply: the key does not begin with 'signatures/'" in text
 
 
+@pytest.mark.parametrize(
+    ("environment", "words"),
+    [
+        ({"AWS_ENDPOINT_URL": "http://127.0.0.1:9324"}, "  copied      at once up to "),
+        ({}, "  copied      by a Lambda up to "),
+        ({"AWS_ENDPOINT_URL": "https://s3.example.com"}, "  copied      by a Lambda up to "),
+    ],
+)
+def test_explain_names_no_service_that_is_not_there(monkeypatch, environment, words):
+    monkeypatch.delenv("AWS_ENDPOINT_URL", raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    text = sealift("explain", "s3://example-scans/scans/2026/1Z.jpg", "--policy", str(EXAMPLE)).stdout
+    assert words in text
+    assert ("Batch" in text) == ("Lambda" in text)
+
+
 def test_explain_foresees_a_copy_whose_key_is_too_long():
     """S3 refused each copy, and nobody had said so before."""
     for length, is_possible in ((1024 - len("delivery/"), True), (1025 - len("delivery/"), False)):

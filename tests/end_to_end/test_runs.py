@@ -331,4 +331,4 @@ def test_status_says_what_needs_attention_until_it_is_repaired(world: World, tmp
     pairs = world.sealift("status", "--policy", write_policy(world, tmp_path), "--json")
     assert [each["night"] for each in pairs.document["pairs"]] == [None, None]
     problems = [each["problem"] for each in pairs.document["problems"]]
-    assert "pair docs: no night has ended yet: sealift nightly --pair docs" in problems
+    assert "pair docs: no night has ended yet. Start one: sealift nightly --pair docs" in problems

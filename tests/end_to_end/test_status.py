@@ -73,10 +73,14 @@ def test_a_pair_without_a_night_is_not_known(world: World, policy: str) -> None:
     result = status(world, policy)
     assert (result.code, result.document["state"]) == (3, "wrong")
     assert docs(result)["oldest_unproven"]["not_known"] == "no night has compared the pair yet"
-    assert problems(result)["pair docs: no night has ended yet: sealift nightly --pair docs"] is None
+    assert problems(result)["pair docs: no night has ended yet. Start one: sealift nightly --pair docs"] is None
     text = world.sealift("status", SEALIFT_POLICY=policy).stdout
     assert "oldest unproven  not known: no night has compared the pair yet" in text
-    assert "  ! since when is not known: pair docs: no night has ended yet: sealift nightly --pair docs" in text
+    assert "  ! pair docs: no night has ended yet. Start one: sealift nightly --pair docs\n" in text
+    problems_found, unknown_found = len(result.document["problems"]), len(result.document["not_known"])
+    assert unknown_found
+    assert text.startswith(f"{problems_found} problems, {unknown_found} not known\n")
+    assert f"\npair docs  s3://{world.source}/docs/, s3://{world.source}/drafts/ → s3://{world.destination}/copies/\n" in text
     assert "All is well" not in text
 
 
