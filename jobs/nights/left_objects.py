@@ -7,6 +7,7 @@ object.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -64,8 +65,18 @@ async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing
     plan left out, all of a run that stopped. Raises LedgerError, StoreError.
     """
     leaving = [stage for stage in stages if stage["left"]]
-    if not leaving:
-        return 0, []
+    if len(leaving) > 1:
+        return await _read_left(ledger, stages, leaving, pairing)
+    first: list[str] = []
+    with contextlib.suppress(LedgerError):  # its count is known: a file that was altered costs the names alone
+        _, first = await _read_left(ledger, stages, leaving, pairing) if leaving else (0, first)
+    return sum(stage["left"] for stage in leaving), first
+
+
+async def _read_left(
+    ledger: Ledger, stages: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]], pairing: Pairing
+) -> tuple[int, list[str]]:
+    """The same, from the files that name what the `leaving` stages leave."""
     import duckdb
 
     from jobs.tables.duck import connect, parquet
@@ -88,8 +99,7 @@ async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing
                 without_key += max(0, stage["left"] - found)
             [(keys,)] = connection.execute("SELECT count(DISTINCT key) FROM keys").fetchall()
             rows = connection.execute(f"SELECT DISTINCT key FROM keys ORDER BY key LIMIT {FIRST_KEYS}").fetchall()
-    left = int(keys) + without_key if len(leaving) > 1 else leaving[0]["left"]
-    return left, [str(key) for (key,) in rows if key is not None]
+    return int(keys) + without_key, [str(key) for (key,) in rows if key is not None]
 
 
 async def name_left(
