@@ -169,7 +169,7 @@ def _farewell(events: int, runs: int, data: Path | None) -> str:
         if data is None
         else f"Buckets, queues and dead letters are kept in {data} for its next start."
     )
-    if runs:
+    if runs and data is not None:
         kept += " Runs that were cut short are not started again: the next night finds their objects."
     return f"Stopped{'; ' if left else ''}{', '.join(left)}. {kept}"
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import yaml
 
-from jobs.cli.local import first_commands
+from jobs.cli.local import _farewell, first_commands
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
@@ -67,3 +67,12 @@ def test_nothing_is_proposed_to_put_where_no_key_is_known_to_be_copied(tmp_path:
     commands = first_commands(read(tmp_path, pair("docs", prefixes=["docs/"], exclude=NOT_THESE)))
     assert not [each for each in commands if "aws s3 cp" in each]
     assert commands[0].startswith("sealift nightly --pair docs")
+
+
+def test_the_last_line_says_what_becomes_of_runs_that_were_cut_short() -> None:
+    folder = Path("playground")
+    kept = "Buckets, queues and dead letters are kept in playground for its next start."
+    assert _farewell(0, 0, folder) == f"Stopped. {kept}"
+    cut = "Runs that were cut short are not started again: the next night finds their objects."
+    assert _farewell(0, 2, folder) == f"Stopped; 2 runs cut short. {kept} {cut}"
+    assert "the next night" not in _farewell(0, 2, None)  # with the buckets all of it is gone

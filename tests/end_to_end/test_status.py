@@ -80,7 +80,10 @@ def test_a_pair_without_a_night_is_not_known(world: World, policy: str) -> None:
     problems_found, unknown_found = len(result.document["problems"]), len(result.document["not_known"])
     assert unknown_found
     assert text.startswith(f"{problems_found} problems, {unknown_found} not known\n")
-    assert f"\npair docs  s3://{world.source}/docs/, s3://{world.source}/drafts/ → s3://{world.destination}/copies/\n" in text
+    assert (
+        f"\npair docs  s3://{world.source}/docs/, s3://{world.source}/drafts/ → s3://{world.destination}/copies/\n"
+        in text
+    )
     assert "All is well" not in text
 
 
