@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jobs.backup.job import Backup, BackupOptions
 from jobs.runs.kind import NOTHING_THERE, Kind, Opened, writes_of_copies
 from jobs.runs.launch import plan_run
@@ -12,4 +14,11 @@ def _open(opened: Opened) -> Backup:
     return Backup(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
-KIND = Kind("backup", _open, plan=plan_run, retried_as="replicate", assumption=NOTHING_THERE, writes=writes_of_copies)
+KIND = Kind(
+    "backup",
+    _open,
+    plan=partial(plan_run, copies=True),
+    retried_as="replicate",
+    assumption=NOTHING_THERE,
+    writes=writes_of_copies,
+)

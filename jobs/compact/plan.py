@@ -95,7 +95,7 @@ async def plan_run(
             )
         for each in damage:
             display.say(f"{each.archive}: its index is damaged, what it holds is packed again: {each.reason}")
-        return draft.planned(spec, forecast(grouped, PricedWork.of(spec), settings.processes, prices))
+        return draft.planned(spec, forecast(grouped, PricedWork.of(spec, is_copying=True), settings.processes, prices))
 
 
 @dataclass(slots=True)

@@ -66,8 +66,11 @@ class PricedWork:
     part_size_bytes: int = COPY_PART_BYTES
 
     @classmethod
-    def of(cls, spec: RunSpec, *, is_copying: bool = True) -> PricedWork:
-        """The work of a run. An option that its spec does not have is at its default."""
+    def of(cls, spec: RunSpec, *, is_copying: bool) -> PricedWork:
+        """The work of a run. An option that its spec does not have is at its default.
+
+        `is_copying` has no default: a comparison priced as copies is six times too dear.
+        """
         names = [name for name in cls.__dataclass_fields__ if spec.options.get(name) not in (None, "")]
         return cls(**{name: spec.options[name] for name in names} | {"is_copying": is_copying})
 

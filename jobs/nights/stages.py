@@ -164,7 +164,8 @@ class Stages:
             settings = placement.for_planning(settings, self.options)
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
-            planned = await launch.plan_run(request, self.ledger, settings, self.display)
+            copies = stage is Stage.REPAIR
+            planned = await launch.plan_run(request, self.ledger, settings, self.display, copies=copies)
             try:
                 refused = Ceiling.of(self.pair).refusal(planned.plan)
                 if await name(planned.spec.run_id, refused=refused) and refused is None:

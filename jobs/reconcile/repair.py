@@ -68,7 +68,7 @@ async def repair(
         for request in _requests(spec, maps, ledger, guards):
             if is_batch(options, settings):
                 await check(place(options, settings, request.job), request.source, request.destination)
-            run = await launch.plan_run(request, ledger, settings, display)
+            run = await launch.plan_run(request, ledger, settings, display, copies=request.job == JOBS[0])
             planned.callback(run.discard)
             runs.append(run)
         launch.check_limits(runs, *limits)

@@ -55,7 +55,7 @@ async def plan_copies(request: Request, ledger: Ledger, settings: Settings, disp
 
     Raises as `plan_run`.
     """
-    planned = await plan_run(request, ledger, settings, display, refuses_large=True)
+    planned = await plan_run(request, ledger, settings, display, copies=True, refuses_large=True)
     if not request.options.get(LOOK):
         return planned
     folder = planned.scratch / LOOK
@@ -79,7 +79,7 @@ async def _with_look(planned: Planned, request: Request, settings: Settings, fol
         await _spool(store, spec.destination.location, folder / "there.parquet")
     finally:
         await store.close()
-    work, prices = PricedWork.of(spec), read_price_table(request.price_table)
+    work, prices = PricedWork.of(spec, is_copying=True), read_price_table(request.price_table)
     with connect(folder, memory_limit=_MEMORY) as connection:
         seen = await asyncio.to_thread(_compare, connection, planned, folder)
         copies, present = [

@@ -101,7 +101,7 @@ def forecast(
     together.
     """
     tier, days, is_history = Tier(spec.options["tier"]), int(spec.options["days"]), bool(spec.options["is_history"])
-    work = PricedWork.of(spec)
+    work = PricedWork.of(spec, is_copying=True)
     versions = _cold_versions(chosen) if is_history else []
     thaw = estimate_thaw([*archives.cold.values(), *versions], tier, days, prices)
     requests: Counter[str] = Counter()

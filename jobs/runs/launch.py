@@ -77,15 +77,15 @@ async def plan_run(
     settings: Settings,
     display: Display,
     *,
+    copies: bool,
     prepare: RowsPreparer | None = None,
-    copies: bool = True,
     refuses_large: bool = False,
 ) -> Planned:
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
 
-    `copies`: the run writes to the destination. `refuses_large`: an object that is too large for
-    the run ends the plan, not only its own row. Raises ManifestError, ConfigError, UsageError,
-    LimitExceeded, …
+    `copies`: the run writes to the destination, else it compares. `refuses_large`: an object that
+    is too large for the run ends the plan, not only its own row. Raises ManifestError,
+    ConfigError, UsageError, LimitExceeded, …
     """
     from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
 

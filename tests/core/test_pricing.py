@@ -175,7 +175,7 @@ def test_the_work_of_a_run_is_what_its_spec_says_and_nothing_else():
     side = Side(Location("bucket"))
     options = {"storage_class": "", "sse": None, "deep": True, "part_size_bytes": 7, "overwrite": "older"}
     spec = RunSpec("run", "replicate", 0.0, side, side, "manifest", options)
-    assert PricedWork.of(spec) == PricedWork(deep=True, part_size_bytes=7)
+    assert PricedWork.of(spec, is_copying=True) == PricedWork(deep=True, part_size_bytes=7)
 
 
 def test_the_table_that_comes_with_sealift_says_what_it_is():

@@ -119,6 +119,24 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert nightly(damaged, policy)["summary"] == checked["summary"]
 
 
+def test_a_nights_runs_are_planned_as_what_they_do(damaged: World, tmp_path: Path) -> None:
+    night = nightly(damaged, write_policy(damaged, tmp_path))
+    shown = {
+        name: damaged.sealift("runs", "show", stage(night, name)["run_id"], "--json").document for name in STAGES[1:]
+    }
+    rows = {name: document["rows"] for name, document in shown.items()}
+    assert rows["repair"] == rows["verify"] == 3
+    assert {name: document["plan"]["requests"] for name, document in shown.items()} == {
+        "repair": {"copy": 3},
+        "verify": {"head": 6},
+        "sample": {"head": 2 * rows["sample"]},
+        "deep": {"head": 2 * rows["deep"], "get": 2 * rows["deep"]},
+    }
+    assert all(rows.values()), "a stage without rows proves nothing here"
+    dollars = {name: document["plan"]["total_dollars"] for name, document in shown.items()}
+    assert 0 < 5 * dollars["verify"] < dollars["repair"]
+
+
 def test_a_retry_of_a_nights_verification_copies_into_the_pairs_class(filled: World, tmp_path: Path) -> None:
     hot = {"bucket": filled.destination, "region": REGION, "prefix": "copies/", "storage_class": "STANDARD_IA"}
     policy = write_policy(filled, tmp_path, docs={"destination": hot, "verify": {"rota": "1/1"}})

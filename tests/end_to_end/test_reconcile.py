@@ -379,6 +379,17 @@ def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
     assert rows(reconcile(world, *pair(world), *known)) == {"unverifiable": 1}
 
 
+def test_a_repair_and_its_verification_are_planned_as_what_they_do(damaged: World) -> None:
+    repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
+    copies, verification = (
+        damaged.sealift("runs", "show", repaired[part][0]["run_id"], "--json").document["plan"]
+        for part in ("repair", "verification")
+    )
+    assert copies["rows"] == verification["rows"] > 0
+    assert copies["requests"] == {"copy": copies["rows"]}
+    assert verification["requests"] == {"head": 2 * copies["rows"]}
+
+
 @pytest.mark.slow
 def test_an_empty_destination_lacks_everything_and_a_repair_fills_it(world: World) -> None:
     for number in range(3):
