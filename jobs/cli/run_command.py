@@ -21,7 +21,7 @@ from jobs.core.run import SAVED, Plan, RunSpec, Side
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
-from jobs.reports.document import IGNORED_CONDITIONS
+from jobs.reports.document import IGNORED_CONDITIONS, SAMPLES
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
@@ -31,8 +31,6 @@ from jobs.runs.summaries import find_run_id
 from jobs.s3.retries import promptly
 from jobs.s3.sessions import address_of
 
-SAMPLES = frozenset({"sample", "archives_of_other_samples"})
-"""How a plan counts the rows of other slices."""
 OPTION_FILTERS = ("include", "exclude", "sample", "min_size", "max_size", "newer_than", "older_than")
 """The filters that have an option of their name."""
 

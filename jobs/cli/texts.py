@@ -16,6 +16,7 @@ from jobs.reports.document import (
     WOULD_BE_DELETED,
     counts,
     found_verdict,
+    had_no_rows,
     races,
     reasons_of,
     verdict,
@@ -142,7 +143,9 @@ def repair_text(report: Mapping[str, Any]) -> str:
 def _worked(report: Mapping[str, Any], kind: Kind) -> str:
     called = {Status.SKIPPED.value: WOULD_BE_DELETED} if report.get("dry_run") else {}
     outcomes = {called.get(status, status): rows for status, rows in report["outcomes"].items()}
-    lines = [verdict(report), f"  outcomes  {counts(outcomes)} ({human_bytes(report['bytes'])})"]
+    lines = [verdict(report)]
+    if not had_no_rows(report):
+        lines.append(f"  outcomes  {counts(outcomes)} ({human_bytes(report['bytes'])})")
     lines += map(_reason, reasons_of(report)[:10])
     lines += race_lines(report["destination"], report)
     for archive in report.get(LEFT_OUT, ()):

@@ -29,6 +29,8 @@ LEFT_OUT = "left_out_archives"
 """The option of a restore, and the key of its report: archives whose index is damaged."""
 IGNORED_CONDITIONS = "ignored_conditions"
 """The option of a run, and the key of its report: the operations whose conditions were ignored."""
+SAMPLES = frozenset({"sample", "archives_of_other_samples"})
+"""How a plan counts the rows of other slices."""
 _GOOD = {status.value for status in GOOD}
 
 
@@ -193,6 +195,11 @@ def is_unjudged(report: Mapping[str, Any]) -> bool:
     return tally.keys() - {Category.EXCLUDED.value} == {Category.IN_FLIGHT.value}
 
 
+def had_no_rows(report: Mapping[str, Any]) -> bool:
+    """Whether a complete run had no row to work on, so that it did nothing."""
+    return "categories" not in report and report["state"] == RunState.COMPLETE and not report["rows"]
+
+
 def is_empty(report: Mapping[str, Any]) -> bool:
     """Whether a reconciliation had nothing to compare: no row, or only excluded ones."""
     return not any(each["rows"] for name, each in report["categories"].items() if name != Category.EXCLUDED)
@@ -216,6 +223,8 @@ def found_verdict(report: Mapping[str, Any]) -> str:
         return f"The {job} run is {report['state']}: {left:,} of {plural(rows, 'row')} {has} no outcome yet."
     if report.get("dry_run"):
         return _dry_run_verdict(report)
+    if had_no_rows(report):
+        return f"Nothing was done: no row was in this run{_excluded(report)}.{_left_out(report)}"
     if not report["failures"]:
         every = "The only row" if rows == 1 else f"All {rows:,} rows"
         return f"{every} ended well: {counts(report['outcomes'])}.{_left_out(report)}"
@@ -229,6 +238,15 @@ def races(bucket_uri: str, operations: Iterable[str]) -> str:
         f"races cannot be excluded: the server of {bucket_uri} ignores conditions on {', '.join(operations)}. Sealift "
         "looks before it writes, and a write by others in between may be replaced"
     )
+
+
+def _excluded(report: Mapping[str, Any]) -> str:
+    """What left out the rows of a run: ` (7 left out by the sample)`."""
+    parts = [
+        f"{rows:,}{'' if number else ' left out'} by {'the sample' if name in SAMPLES else name.replace('_', ' ')}"
+        for number, (name, rows) in enumerate(report.get("excluded", {}).items())
+    ]
+    return f" ({', '.join(parts)})" if parts else ""
 
 
 def _left_out(report: Mapping[str, Any]) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from tests.end_to_end.conftest import World
@@ -83,6 +85,24 @@ def test_what_cannot_be_compared_is_unverifiable_until_it_is_read(world: World) 
 
 
 @pytest.mark.slow
+def test_a_run_of_no_row_says_so_and_is_no_success(pair: World, tmp_path: Path) -> None:
+    sides = ["--source", f"s3://{pair.source}", "--destination", f"s3://{pair.destination}"]
+    ran = pair.sealift("verify", *sides, "--sample", "1/100000", "--yes")
+    assert ran.code == 0, ran.stderr
+    rows = len(pair.client.list_objects_v2(Bucket=pair.source)["Contents"])
+    nothing = f"Nothing was done: no row was in this run ({rows} left out by the sample)."
+    assert nothing in ran.stdout
+    assert "ended well" not in ran.stdout
+    assert "outcomes" not in ran.stdout
+    page = tmp_path / "report.html"
+    assert nothing in pair.sealift("runs", "report", "latest", "--html", str(page)).stdout
+    text = page.read_text()
+    assert '<header class="calm">' in text
+    assert 'aria-label="nothing was done"' in text
+    assert "No row was in this run." in text
+    assert "No row has an outcome yet" not in text
+
+
 def test_a_rotating_sample_takes_everything_once_in_n_runs(pair: World) -> None:
     rows = [pair.run("verify", "--sample", "1/4", "--rotate")["rows"] for _ in range(4)]
     assert sum(rows) == 40

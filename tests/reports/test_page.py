@@ -127,6 +127,31 @@ def test_what_is_planned_to_cost_little_is_no_zero():
     assert '<td class="n">under $0.0001</td>' in render(run(actual_dollars=0.00001), findings=[])
 
 
+@pytest.mark.parametrize(
+    ("excluded", "why"),
+    [
+        ({}, ""),
+        ({"sample": 7}, " (7 left out by the sample)"),
+        ({"archives_of_other_samples": 2}, " (2 left out by the sample)"),
+        ({"prefix": 1200, "older_than": 1}, " (1,200 left out by prefix, 1 by older than)"),
+    ],
+)
+def test_a_run_of_no_row_is_nothing_done_and_not_green(excluded: dict[str, int], why: str):
+    report = run({}) | {"rows": 0, "accounted": 0, "failures": 0, "excluded": excluded}
+    assert verdict(report) == f"Nothing was done: no row was in this run{why}."
+    page = render(report, findings=[])
+    assert '<header class="calm">' in page
+    assert "No row was in this run." in page
+    assert "No row has an outcome yet." in render(run({}, RunState.INCOMPLETE), findings=[])
+
+
+@pytest.mark.parametrize("categories", [{}, {"excluded": (2, 9)}])
+def test_a_comparison_of_nothing_is_not_green(categories: dict[str, tuple[int, int]]):
+    page = render(reconciliation(categories=categories, unparsed=0, unjudged=()), findings=[])
+    assert '<header class="warn">' in page
+    assert "No row has an outcome yet." not in page
+
+
 def test_verdicts_are_one_plain_sentence():
     assert verdict(reconciliation()) == (
         "1,465 of 5,000,000 rows need attention: 1,204 missing, 41 extra, 17 different, 203 stale; "

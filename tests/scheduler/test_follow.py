@@ -135,6 +135,16 @@ def test_the_report_of_a_run_is_told_once(place: Place, mail: Mail) -> None:
     assert f"s3://{place.ledger}/l/runs/{RUN}/report.json" in body
 
 
+def test_a_run_of_no_row_is_no_success_in_its_mail(place: Place, mail: Mail) -> None:
+    report(place, rows=0, accounted=0, outcomes={}, failures=0, excluded={"sample": 7})
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(f"{RUN}-000-report"))) == "told"
+    ((subject, body),) = mail.read()
+    verdict = "Nothing was done: no row was in this run (7 left out by the sample)."
+    assert subject == f"Sealift replicate: {verdict}"
+    assert body.startswith(verdict)
+
+
 def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(
     place: Place, mail: Mail, batch_jobs: BatchServer
 ) -> None:

@@ -17,7 +17,17 @@ from markupsafe import Markup
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.reports import figures
-from jobs.reports.document import LEFT_OUT, WOULD_BE_DELETED, findings_count, left_count, races, reasons_of, verdict
+from jobs.reports.document import (
+    LEFT_OUT,
+    WOULD_BE_DELETED,
+    findings_count,
+    had_no_rows,
+    is_empty,
+    left_count,
+    races,
+    reasons_of,
+    verdict,
+)
 from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
@@ -174,6 +184,8 @@ def _tone(report: Mapping[str, Any]) -> str:
         return "warn"
     if left_count(report):
         return "bad"
+    if had_no_rows(report) and not report.get(LEFT_OUT):
+        return "calm"
     if report.get("dry_run"):  # nothing was done, so nothing has ended well
         return "warn"
     unproven = report.get("categories", {}).get("unverifiable", {"rows": 0})["rows"]
@@ -182,6 +194,7 @@ def _tone(report: Mapping[str, Any]) -> str:
         or report.get("unparsed")
         or report.get(LEFT_OUT)
         or any(each["rows"] for each in report.get("unjudged", ()))
+        or ("categories" in report and is_empty(report))
     )
     return "warn" if unsure else "good"
 

@@ -73,7 +73,8 @@ class Mailbag:
                 return "there is no report"
             bad, rows = report["failures"], report["rows"]
             need = "needs" if bad == 1 else "need"
-            words = f"{bad:,} of {rows:,} rows {need} attention" if bad else f"All {rows:,} rows ended well"
+            well = f"All {rows:,} rows ended well" if rows else "Nothing was done: no row was in this run"
+            words = f"{bad:,} of {rows:,} rows {need} attention" if bad else well
             return "" if words in mail.subject else f"the report says {words}"
         if not self._model.ends_of(told.about):
             return "nothing that was to make its report has ended"
