@@ -44,7 +44,7 @@ from jobs.reconcile.repair_advice import find_newer, find_repairs, repair_advice
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.registry import KINDS, kind_of
 from jobs.reports.document import IGNORED_CONDITIONS, exit_code, verdict
-from jobs.reports.figures import human_bytes, human_dollars, human_time
+from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
@@ -252,9 +252,9 @@ async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) 
             f"{run['rows']:,}",
             f"{run['failures']:,}",
             human_time(run["created_at"]).removesuffix(" UTC"),
-            "" if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
-            run["source"] or "",
-            run["destination"] or "",
+            UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
+            run["source"] or UNKNOWN,
+            run["destination"] or UNKNOWN,
         ]
         for run in runs
     ]

@@ -29,13 +29,12 @@ SHOWN_DELETIONS = 20
 
 def plan_text(spec: RunSpec, plan: Plan) -> str:
     """The plan for people."""
-    requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"
+    has_workers = bool(kind_of(spec).open_job)
+    shards = f" in {plural(len(plan.shards), 'shard')}" if has_workers else ""
     lines = [
         f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
-        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}) in {plural(len(plan.shards), 'shard')}",
-        f"  requests  {requests}",
-        f"  cost      {human_dollars(plan.total_dollars)} by {plan.price_table}",
-        f"  duration  about {human_seconds(plan.seconds)}",
+        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}){shards}",
+        *(_forecast_lines(plan) if has_workers else ()),
         *(f"  assumes   {each}" for each in assumptions(spec)),
         *race_lines(str(spec.destination.location), spec.options),
         *savings_lines(plan.savings),
@@ -45,6 +44,17 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
     if plan.excluded:
         lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
     return "\n".join(lines)
+
+
+def _forecast_lines(plan: Plan) -> list[str]:
+    """What the workers of a run will take."""
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"
+    prices = f" by {plan.price_table}" if plan.price_table else ""
+    return [
+        f"  requests  {requests}",
+        f"  cost      {human_dollars(plan.total_dollars)}{prices}",
+        f"  duration  about {human_seconds(plan.seconds)}",
+    ]
 
 
 def assumptions(spec: RunSpec) -> list[str]:

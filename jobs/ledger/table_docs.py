@@ -54,7 +54,9 @@ TABLES: dict[str, TableDoc] = {
             ColumnDoc("size_bytes", _COUNT, "their bytes, as planned"),
             ColumnDoc("shards", _COUNT, "slices for workers"),
             ColumnDoc("planned_dollars", "DOUBLE", "the plan's price"),
-            ColumnDoc("failures", _COUNT, "rows that did not end well; null: no report yet"),
+            ColumnDoc(
+                "failures", _COUNT, "rows that did not end well, or a reconcile run's findings; null: no report yet"
+            ),
             ColumnDoc("seconds", "DOUBLE", "from the asking to the last outcome; null: no report yet"),
             ColumnDoc("sealift_version", _TEXT, "which Sealift planned it"),
         ),

@@ -121,7 +121,7 @@ async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "size_bytes": plan.get("size_bytes"),
         "shards": len(plan["shards"]) if plan else None,
         "planned_dollars": plan.get("total_dollars"),
-        "failures": report.get("failures"),
+        "failures": report.get("findings", report.get("failures")),
         "seconds": report.get("seconds"),
         "sealift_version": spec.get("sealift_version"),
     }

@@ -379,6 +379,23 @@ def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
     assert rows(reconcile(world, *pair(world), *known)) == {"unverifiable": 1}
 
 
+def test_a_comparison_is_shown_without_what_it_does_not_have(damaged: World) -> None:
+    run_id = reconcile(damaged)["run_id"]
+    shown = damaged.sealift("runs", "show", run_id).stdout
+    plan = shown.partition("need attention")[0].splitlines()
+    assert plan[0].startswith(f"Plan of {run_id}: reconcile ")
+    assert [line.split()[0] for line in plan[1:-1]] == ["objects"], shown
+    assert "shard" not in shown
+    listed = damaged.sealift("runs", "list").stdout.splitlines()
+    heading, line = listed[0], next(each for each in listed if run_id in each)
+    assert line[heading.index("cost") :].split()[0] == "–"
+    failures = damaged.sealift("runs", "list", "--json").document["runs"][0]["failures"]
+    sql = f"SELECT run_id, failures FROM runs WHERE run_id = '{run_id}'"
+    answer = json.loads(damaged.sealift("query", sql, "--format", "json").stdout)
+    assert answer == [{"run_id": run_id, "failures": failures}]
+    assert failures == 7
+
+
 def test_a_repair_and_its_verification_are_planned_as_what_they_do(damaged: World) -> None:
     repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
     copies, verification = (
