@@ -22,9 +22,10 @@ from jobs.reports.document import (
     verdict,
 )
 from jobs.reports.figures import human_bytes, human_dollars, human_seconds, plural
-from jobs.runs.kind import Kind
+from jobs.runs.kind import Kind, bad_outcomes
 
 SHOWN_DELETIONS = 20
+SHOWN_REASONS = 10
 
 
 def plan_text(spec: RunSpec, plan: Plan) -> str:
@@ -156,7 +157,7 @@ def _worked(report: Mapping[str, Any], kind: Kind) -> str:
     lines = [verdict(report)]
     if not had_no_rows(report):
         lines.append(f"  outcomes  {counts(outcomes)} ({human_bytes(report['bytes'])})")
-    lines += map(_reason, reasons_of(report)[:10])
+    lines += [line for each in reasons_of(report)[:SHOWN_REASONS] for line in _reason(each)]
     lines += race_lines(report["destination"], report)
     for archive in report.get(LEFT_OUT, ()):
         lines.append(f"  left out  {shown(archive['archive'])}: {shown(archive['reason'])}")
@@ -173,15 +174,35 @@ def _worked(report: Mapping[str, Any], kind: Kind) -> str:
         else:
             lines.append(f"  continue with  {again}")
     elif report["failures"]:
-        lines.append(f"  failed rows  {report['failures_manifest']}")
+        lines += _ways_to_failures(report)
         lines += [f"  {each}" for each in kind.hints(report)]
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
 
 
-def _reason(counted: Mapping[str, Any]) -> str:
-    first = f", the first: {shown(counted['first'])}" if counted.get("first") else ""
-    return f"  {counted['rows']:>8,} × {counted['status']}: {shown(counted['reason'])}{first}"
+def _reason(counted: Mapping[str, Any]) -> list[str]:
+    """A reason, and the first keys that it is about. A report of an older version has one at most."""
+    keys = counted.get("keys", ())
+    first = f", the first: {shown(counted['first'])}" if counted.get("first") and not keys else ""
+    lines = [f"  {counted['rows']:>8,} × {counted['status']}: {shown(counted['reason'])}{first}"]
+    lines += [f"             {shown(key)}" for key in keys]
+    return (
+        [*lines, f"             … and {counted['rows'] - len(keys):,} more"]
+        if 0 < len(keys) < counted["rows"]
+        else lines
+    )
+
+
+def _ways_to_failures(report: Mapping[str, Any]) -> list[str]:
+    """How to see all rows that ended badly: in SQL, in a browser, as a manifest."""
+    named = [f"'{status}'" for status in sorted(bad_outcomes(report))]
+    condition = f"status = {named[0]}" if len(named) == 1 else f"status IN ({', '.join(named)})"
+    run_id = report["run_id"]
+    return [
+        f'  all of them  sealift query "SELECT key, status, reason FROM outcomes WHERE {condition}" --run {run_id}',
+        f"  as a page    sealift runs report {run_id} --html report.html",
+        f"  failed rows  {report['failures_manifest']}",
+    ]
 
 
 def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:

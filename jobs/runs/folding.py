@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 import tempfile
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -30,22 +30,26 @@ SHORT_KEY = 6
 WORST_PREFIXES = 20
 LISTED_PER_REASON = 20
 """How many failures the page lists, and how many of them of one reason: it stays short."""
+KEYS_PER_REASON = 5
+"""How many keys the report names for each reason: a terminal shows all of them."""
 DOWNLOADS = 32
 
 
 class ReasonCount(NamedTuple):
     """How many rows have a reason, or reasons that differ only in keys, ETags, times and numbers.
 
-    `first`: the key of the first of them, if they differ.
+    `first`: the key of the first of them, if they differ. `keys`: those of the first rows, if they
+    ended badly.
     """
 
     status: str
     reason: str
     rows: int
     first: str | None = None
+    keys: Sequence[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As the report has it, without `first` where the reasons are equal."""
+        """As the report has it, without what is not known."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
@@ -234,21 +238,23 @@ _REFUSED = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
 
 def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
     groups = connection.execute(
-        "SELECT status, shape, count(DISTINCT reason), arg_min(reason, row), arg_min(key, row), count(*) FROM shaped "
+        "SELECT status, shape, count(DISTINCT reason), arg_min(reason, row), arg_min(key, row), count(*), "
+        f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM shaped "
         "WHERE bad OR status IN ('skipped', 'waiting') "
         "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
         f"GROUP BY 1, 2 ORDER BY 6 DESC, 1, 2 LIMIT {TOP_REASONS}"
     ).fetchall()
     counts = []
-    for status, shape, different, reason, key, rows in groups:
+    for status, shape, different, reason, key, rows, first_keys in groups:
+        keys = list(dict.fromkeys(first_keys)) if first_keys else None  # versions of a key are one key
         if different == 1:
-            counts.append(ReasonCount(status, reason, rows))
+            counts.append(ReasonCount(status, reason, rows, keys=keys))
             continue
         refused = _REFUSED.fullmatch(shape)
         if refused:
             operation, target, code, message = refused.groups()
             shape = f"{code} on {operation} {target}{f': {message}' if message else ''}"
-        counts.append(ReasonCount(status, shape, rows, key))
+        counts.append(ReasonCount(status, shape, rows, key, keys))
     return counts
 
 

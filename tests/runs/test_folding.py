@@ -156,7 +156,8 @@ def _failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> li
     ],
 )
 def test_reasons_that_differ_in_what_is_the_rows_own_are_one(one: str, other: str, reason: str) -> None:
-    assert _failed([one, other], ["in/a b", "in/c: d"], "in/") == [ReasonCount("failed", reason, 2, "in/a b")]
+    keys = ["in/a b", "in/c: d"]
+    assert _failed([one, other], keys, "in/") == [ReasonCount("failed", reason, 2, keys[0], keys)]
 
 
 def test_a_listed_failure_has_its_own_reason() -> None:
@@ -165,14 +166,28 @@ def test_a_listed_failure_has_its_own_reason() -> None:
     result = _fold_failed(reasons, ["a", "b"])
     assert [(row["key"], row["reason"]) for row in result.listed] == list(zip(["a", "b"], reasons, strict=True))
     shape = "size differs: … bytes at the source, … at the destination"
-    assert result.reasons == [ReasonCount("failed", shape, 2, "a")]
+    assert result.reasons == [ReasonCount("failed", shape, 2, "a", ["a", "b"])]
 
 
 def test_a_reason_that_all_rows_share_stays_as_it_is_and_others_stay_apart() -> None:
     kept = "in the grace period: written less than 30 days ago, SHA256 and s3://cold/ agree"
-    assert _failed([kept, kept], ["a", "s"]) == [ReasonCount("failed", kept, 2)]
+    assert _failed([kept, kept], ["a", "s"]) == [ReasonCount("failed", kept, 2, keys=["a", "s"])]
     both = _failed(["MD5 differs", "SHA256 differs"], ["a", "D"])
-    assert both == [ReasonCount("failed", "MD5 differs", 1), ReasonCount("failed", "SHA256 differs", 1)]
+    assert both == [
+        ReasonCount("failed", "MD5 differs", 1, keys=["a"]),
+        ReasonCount("failed", "SHA256 differs", 1, keys=["D"]),
+    ]
+
+
+def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
+    """Two rows are versions of one key."""
+    keys = ["a", "a", "b", "c", "d", "e"]
+    rows = [
+        Outcome(row, key, f"version-{row}", Status.FAILED, "gone", finished_at=1.0, attempt="a")
+        for row, key in enumerate(keys)
+    ]
+    (counted,) = asyncio.run(folded([rows], keys)).reasons
+    assert (counted.rows, counted.keys) == (6, ["a", "b", "c", "d"])
 
 
 def test_the_sql_of_a_shape_has_the_reason_once() -> None:
