@@ -40,10 +40,10 @@ from jobs.core.run import SAVED, Plan, RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import find_newer, find_repairs, repair_advice
+from jobs.reconcile.repair_advice import find_newer, find_repairs, repair_advice, verify_command
 from jobs.reconcile.repair_result import read_result, result_now
-from jobs.registry import KINDS, kind_of
-from jobs.reports.document import IGNORED_CONDITIONS, exit_code, verdict
+from jobs.registry import KINDS, is_proof_only, kind_of
+from jobs.reports.document import IGNORED_CONDITIONS, counts, exit_code, verdict
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
@@ -51,9 +51,10 @@ from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progress
 from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.replaced_runs import repaired
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.saved_plans import is_waiting, require_started
-from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
+from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
 
 WATCH_SECONDS = 2.0
 STILL_SECONDS = 60.0
@@ -400,14 +401,32 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
 
 async def _ended_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> str:
     """The report of a run, with what repairs it."""
+    if "categories" not in report:
+        return await _worked_text(ledger, spec, report)
     advice: list[str] = []
-    if "categories" in report and ("repaired" not in report or spec.options.get("pair")):
+    if "repaired" not in report or spec.options.get("pair"):
         advice = repair_advice(spec, report, await find_repairs(ledger, spec), ledger)
         report = {**report, "next_steps": []}  # the same
-    if "categories" in report and (newer := await find_newer(ledger, spec)) is not None:
+    if (newer := await find_newer(ledger, spec)) is not None:
         newer |= await read_result(ledger, newer["run_id"])
         advice.append(f"  since then   {newer['run_id']} compared the same places: {verdict(newer)}")
     return report_text(report, kind_of(spec), advice)
+
+
+async def _worked_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> str:
+    """The report of a run that worked on rows, with what became of the bad ones since."""
+    kind = kind_of(spec)
+    if not report["failures"]:
+        return report_text(report, kind)
+    jobs = {"verify", spec.job, *([kind.retried_as] if kind.retried_as else [])}
+    repairs = await find_repairs(ledger, spec, jobs)
+    advice = [f"  since then  {each['run_id']}: {counts(each['outcomes'])}" for each in repairs]
+    ids = [*(each["run_id"] for each in reversed(repairs)), spec.run_id]
+    runs = [await summarize_run(ledger, run_id) for run_id in ids] if repairs else []
+    is_repaired = spec.run_id in repaired(runs, is_proof_only)
+    if is_repaired and not is_proof_only(repairs[-1]["job"]) and (command := verify_command(spec)):
+        advice.append(f"  check  {command}")
+    return report_text(report, kind, advice, is_repaired=is_repaired)
 
 
 async def _write_page(

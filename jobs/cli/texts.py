@@ -135,13 +135,14 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = ()) -> str:
+def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (), *, is_repaired: bool = False) -> str:
     """The report in a few lines.
 
-    `kind`: the kind of work of its run. `advice`: lines on how to repair what a comparison found.
+    `kind`: the kind of work of its run. `advice`: lines on what became of its bad rows, and how to
+    repair what a comparison found. `is_repaired`: a retry brought all bad rows to a good end.
     """
     if "categories" not in report:
-        return _worked(report, kind)
+        return _worked(report, kind, advice, is_repaired=is_repaired)
     return _reconciled(report, advice) + (f"\n{repair_text(report)}" if "repaired" in report else "")
 
 
@@ -151,7 +152,7 @@ def repair_text(report: Mapping[str, Any]) -> str:
     return "\n".join([f"After the repair: {verdict(report)}", *steps, f"  page  {report['report_html']}"])
 
 
-def _worked(report: Mapping[str, Any], kind: Kind) -> str:
+def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_repaired: bool) -> str:
     called = {Status.SKIPPED.value: WOULD_BE_DELETED} if report.get("dry_run") else {}
     outcomes = {called.get(status, status): rows for status, rows in report["outcomes"].items()}
     lines = [verdict(report)]
@@ -175,7 +176,8 @@ def _worked(report: Mapping[str, Any], kind: Kind) -> str:
             lines.append(f"  continue with  {again}")
     elif report["failures"]:
         lines += _ways_to_failures(report)
-        lines += [f"  {each}" for each in kind.hints(report)]
+        lines += advice
+        lines += [] if is_repaired else [f"  {each}" for each in kind.hints(report)]
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
 

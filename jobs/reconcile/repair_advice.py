@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from jobs.core.category import Category
@@ -32,11 +32,8 @@ def reconcile_command(spec: RunSpec) -> str:
     if f"/inventories/{spec.run_id}/" not in spec.manifest:  # else the command listed both sides
         words += ["--source-inventory", spec.manifest]
         words += ["--destination-inventory", str(options["destination_manifest"])]
-    for name, side in (("source", spec.source), ("destination", spec.destination)):
-        words += [f"--{name}", str(side.location)]
-        access = {"endpoint": side.endpoint, "region": side.region, "profile": side.profile}
-        for what, value in (access | {"expected-bucket-owner": side.owner}).items():
-            words += [f"--{name}-{what}", value] if value else []
+    words += _places(spec)
+    for name in ("source", "destination"):
         if checksums := options.get(f"{name}_checksums"):
             words += [f"--{name}-checksums", checksums]
     words += ["--versions", "all"] if options.get("versions") == "all" else []
@@ -46,6 +43,27 @@ def reconcile_command(spec: RunSpec) -> str:
     words += ["--acl", spec.destination.acl] if spec.destination.acl else []
     words += ["--margin", options["margin"]] if "margin" in options else []
     return shlex.join([*words, *(["--confirm"] if options.get("confirm") else [])])
+
+
+def _places(spec: RunSpec) -> list[str]:
+    """The options that name both sides of a run, and what reaches them."""
+    words = []
+    for name, side in (("source", spec.source), ("destination", spec.destination)):
+        words += [f"--{name}", str(side.location)]
+        access = {"endpoint": side.endpoint, "region": side.region, "profile": side.profile}
+        for what, value in (access | {"expected-bucket-owner": side.owner}).items():
+            words += [f"--{name}-{what}", value] if value else []
+    return words
+
+
+def verify_command(spec: RunSpec) -> str | None:
+    """Return the command that verifies the failed rows of a run again. None: no verify run can."""
+    if spec.job not in ("replicate", "verify") or spec.options.get("archives"):
+        return None
+    words = ["sealift", "verify", "--manifest", f"run:{spec.run_id}"]
+    words += _places(spec)
+    words += ["--versions", "all"] if spec.options.get("all_versions") else []
+    return shlex.join([*words, *(["--deep"] if spec.options.get("deep") else [])])
 
 
 def repair_hint(report: Mapping[str, Any], command: str) -> list[str]:
@@ -99,25 +117,28 @@ def _other_steps(findings: Mapping[str, int], unparsed: int) -> list[str]:
     return steps
 
 
-async def find_repairs(ledger: Ledger, comparison: RunSpec) -> list[dict[str, Any]]:
-    """Return the reports of the copies, and of their verifications, that were made for a comparison
-    since, the oldest first.
+async def find_repairs(
+    ledger: Ledger, run: RunSpec, jobs: Iterable[str] = ("replicate", "verify")
+) -> list[dict[str, Any]]:
+    """Return the reports of the copies, and of their verifications, that were made for a run since,
+    the oldest first.
 
-    They retry it, or their manifest is a file of it, and they worked between its buckets.
+    They retry it, or another one of them, or their manifest is its failed rows or a file of it. They
+    worked between its buckets.
     """
-    run_id = comparison.run_id
-    jobs = ("-replicate-", "-verify-")
-    later = [each for each in await ledger.run_ids() if each > run_id and any(job in each for job in jobs)]
+    run_id = run.run_id
+    names = [f"-{job}-" for job in jobs]
+    later = [each for each in await ledger.run_ids() if each > run_id and any(name in each for name in names)]
     reports: list[dict[str, Any]] = []
     made: set[str] = set()
     for each in later[:_RUNS_LOOKED_AT]:
         with contextlib.suppress(LedgerError):  # a damaged run repaired nothing that one can rely on
             spec = await ledger.spec(each)
-            of_it = spec.retry_of == run_id or spec.manifest.startswith(ledger.uri(run_id))
-            of_copies = spec.job == "verify" and spec.retry_of in made
-            if not is_between(spec, comparison.source, comparison.destination):
+            if not is_between(spec, run.source, run.destination):
                 continue
-            if (of_it or of_copies) and (report := await ledger.report(each)) is not None:
+            of_it = spec.retry_of == run_id
+            of_rows = spec.manifest == f"run:{run_id}" or spec.manifest.startswith(ledger.uri(run_id))
+            if (of_it or of_rows or spec.retry_of in made) and (report := await ledger.report(each)) is not None:
                 reports.append(report)
                 made.add(each)
     return reports

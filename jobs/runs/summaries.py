@@ -92,12 +92,13 @@ async def summarize_runs(ledger: Ledger, limit: int, chosen: RunFilter) -> list[
     summaries: list[dict[str, Any]] = []
     while candidates and len(summaries) < limit:
         part, candidates = candidates[:limit], candidates[limit:]
-        read = await gather_bounded(lambda run_id: _summarize(ledger, run_id), part, READS)
+        read = await gather_bounded(lambda run_id: summarize_run(ledger, run_id), part, READS)
         summaries += filter(chosen.takes, read)
     return summaries[:limit]
 
 
-async def _summarize(ledger: Ledger, run_id: str) -> dict[str, Any]:
+async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
+    """One run, as the list of runs shows it."""
     summary: dict[str, Any] = {
         "run_id": run_id,
         "job": _job_of(run_id),

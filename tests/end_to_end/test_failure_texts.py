@@ -64,3 +64,37 @@ def test_a_replicate_report_says_so_too(world: World) -> None:
     assert lines[reason + 1].strip() == "a"
     rows = json.loads(world.sealift(*printed(result, "all of them"), "--format", "json").stdout)
     assert [(each["key"], each["status"]) for each in rows] == [("a", "changed")]
+
+
+def test_a_report_says_what_a_retry_copied_since(world: World) -> None:
+    for key in ("a", "b", "c"):
+        world.put(key)
+    world.client.put_object(Bucket=world.destination, Key="c", Body=b"content")
+    first = verify(world)
+    run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
+    assert "since then" not in first.stdout
+    assert "copy them again with  sealift runs retry" in world.sealift("runs", "report", run_id).stdout
+    assert world.sealift("runs", "retry", run_id).code == 0
+    after = world.sealift("runs", "report", run_id)
+    assert after.code == 3
+    assert re.search(r"^  since then  \S+-replicate-\S+: 2 copied$", after.stdout, re.MULTILINE)
+    assert "runs retry" not in after.stdout
+    check = world.sealift(*printed(after, "check"))
+    assert (check.code, "All 2 rows ended well: 2 verified" in check.stdout) == (0, True)
+    proven = world.sealift("runs", "report", run_id).stdout
+    assert re.search(r"^  since then  \S+-verify-\S+: 2 verified$", proven, re.MULTILINE)
+    assert "  check  " not in proven
+
+
+def test_a_report_whose_retry_left_rows_still_says_what_to_do(world: World) -> None:
+    for key in ("a", "b", "c"):
+        world.put(key)
+    world.client.put_object(Bucket=world.destination, Key="c", Body=b"content")
+    verify(world)
+    run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
+    world.client.delete_object(Bucket=world.source, Key="b")
+    assert world.sealift("runs", "retry", run_id).code == 3
+    after = world.sealift("runs", "report", run_id).stdout
+    assert re.search(r"^  since then  \S+-replicate-\S+: 1 copied, 1 missing$", after, re.MULTILINE)
+    assert "copy them again with  sealift runs retry" in after
+    assert "  check  " not in after
