@@ -52,7 +52,11 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     retry = f"sealift runs retry {report['run_id']}"
     if bad_outcomes(report).get(Status.MISSING) == report["rows"]:
         destination = shown(report["destination"])
-        return [f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}"]
+        return [
+            f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}",
+            "If not, nothing is wrong with your copies: status names this run until a later verify of the same rows "
+            "and places ends well, or the ledger has 100 newer runs.",
+        ]
     bad = bad_outcomes(report)
     if not bad.pop(Status.DAMAGED, 0):
         return [f"Copy them again: {retry}"]
