@@ -37,6 +37,7 @@ from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
 _COVERED = "its copy is there, and below a newer version that is no copy of it: readers get that one"
+TOO_LATE = "a newer version is at the destination already; an older one cannot be put below it"
 HIDDEN_AGAIN = (
     "it was copied above a delete marker before, and a new delete marker hides that copy: look for a lifecycle rule of "
     "the destination's bucket that expires objects, except the copies from it, then copy it with --overwrite always"
@@ -254,8 +255,7 @@ class Replicate:
             elif index in damage:
                 outcome = Outcome.of(row, Status.DAMAGED, damage[index])
             elif index < resume_at:
-                reason = "a newer version is at the destination already; an older one cannot be put below it"
-                outcome = Outcome.of(row, Status.CHANGED, reason)
+                outcome = Outcome.of(row, Status.CHANGED, TOO_LATE)
             else:
                 outcome = await self._guarded(row, self._replay_one(row, current))
                 if outcome.status in (Status.COPIED, Status.DELETED):

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.core.display import shown
+from jobs.core.evidence import NOT_THE_ONE_NAMED
 from jobs.core.outcome import Status
-from jobs.replicate.decision import NOT_THE_ONE_NAMED
-from jobs.replicate.job import HIDDEN_AGAIN, Replicate, ReplicateOptions
+from jobs.replicate.job import HIDDEN_AGAIN, TOO_LATE, Replicate, ReplicateOptions
 from jobs.replicate.plan import plan_copies
 from jobs.runs.kind import AS_IT_WAS, NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry, writes_of_copies
 
@@ -26,10 +26,9 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     if not changed:
         return hint_at_retry(report)
     sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
-    hidden, other = (
-        sum(each["rows"] for each in report.get("reasons", ()) if each["reason"] == reason)
-        for reason in (HIDDEN_AGAIN, NOT_THE_ONE_NAMED)
-    )
+    reasons = report.get("reasons", ())
+    hidden = sum(each["rows"] for each in reasons if each["reason"] == HIDDEN_AGAIN)
+    lasting = sum(each["rows"] for each in reasons if each["reason"] in (HIDDEN_AGAIN, NOT_THE_ONE_NAMED, TOO_LATE))
     hints = []
     if hidden:
         again = f"sealift replicate --manifest run:{report['run_id']} {sides} --versions all --overwrite always"
@@ -39,7 +38,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             f"Compare what changed: sealift verify --manifest run:{report['run_id']} {sides} --deep",
             "Then overwrite what differs by a retry of that verify run.",
         ]
-    if changed > hidden + other:  # a retry finds such a row the same by then
+    if changed > lasting:  # a retry finds such a row the same by then
         hints.append(f"then settle this finding, which status names, with  sealift runs retry {report['run_id']}")
     return [*hints, *(hint_at_retry(report, "the others") if bad else [])]
 
