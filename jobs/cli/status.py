@@ -15,19 +15,22 @@ from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, ledger_option, policy_option, takes
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
 from jobs.config import Settings
+from jobs.core.category import Category
 from jobs.core.display import shown
+from jobs.core.model import Location
+from jobs.core.outcome import Status
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError
 from jobs.ledger.backlog import backlog_pairs, read_backlog
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import NIGHTS_REMEMBERED
-from jobs.nights.disproofs import Disproof, disproof_steps, open_disproofs, unanswered_text
+from jobs.nights.disproofs import FOUND, Disproof, disproof_steps, open_disproofs, unanswered_text
 from jobs.nights.oldest_unproven import OldestUnproven, find_oldest_unproven
 from jobs.nights.records import NightRecords
 from jobs.nights.verdicts import WELL, head_of, is_well
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import named_places
-from jobs.registry import is_proof_only
+from jobs.registry import is_look, is_proof_only
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import human_bytes, human_time, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
@@ -108,6 +111,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     places = {pair.name: named_places(policy, pair) for pair in policy.pairs} if policy else {}
     nights = await gather_bounded(lambda pair: _last_night(ledger, pair, places[pair.name]), pairs, PAIRS_AT_ONCE)
     mended = repaired(runs, is_proof_only)
+    unmended = [*_unmended(runs, nights)]
     now = time.time()
     document: dict[str, Any] = {
         "ledger": str(ledger.location),
@@ -122,7 +126,10 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         oldest = await _oldest_unproven(ledger, pair, night, mended)
         if oldest.not_known:
             unknown.append(Unknown(f"the oldest unproven object of {pair.name}", oldest.not_known))
-        row["oldest_unproven"] = {name: value or None for name, value in oldest._asdict().items()}
+        row["oldest_unproven"] = {
+            **{name: value or None for name, value in oldest._asdict().items()},
+            "found_since": _found_since(pair, oldest, unmended),
+        }
         row["backlog"] = backlog = await _backlog(ledger, pair.name)
         if why := backlog["not_known"]:
             unknown.append(Unknown(f"the backlog of {pair.name}", why))
@@ -320,6 +327,18 @@ def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]
     `nights`: the last ones of the pairs, which say more of their own runs, and of those that began
     before they ended. A run may begin in the second in which a night ends.
     """
+    unmended = {run["run_id"] for run in _unmended(runs, nights)}
+    for run in runs:
+        if run["state"] in _NEXT:
+            text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
+            yield Problem(text, run["created_at"])
+        elif run["run_id"] in unmended:
+            found = need_attention(run["failures"], run["rows"])
+            yield Problem(f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}", run["created_at"])
+
+
+def _unmended(runs: Sequence[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The runs whose bad rows count: no retry mended them, and no later run or night looked again."""
     of_nights = {stage["run_id"] for night in nights for stage in night.get("stages", ())}
     ended = {night["pair"]: datetime.fromisoformat(night["finished_at"]) for night in nights if "finished_at" in night}
     well_again = repaired(runs, is_proof_only)
@@ -328,12 +347,34 @@ def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]
         is_over = run["run_id"] in {*well_again, *of_nights} or (
             until is not None and datetime.fromisoformat(run["created_at"]) < until
         )
-        if run["state"] in _NEXT:
-            text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
-            yield Problem(text, run["created_at"])
-        elif run["failures"] and not is_over and not any(covers(later, run) for later in runs[:number]):
-            found = need_attention(run["failures"], run["rows"])
-            yield Problem(f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}", run["created_at"])
+        if run["failures"] and not is_over and not any(covers(later, run) for later in runs[:number]):
+            yield run
+
+
+def _found_since(pair: Pair, oldest: OldestUnproven, runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The `runs` that found objects of a pair wrong after its last night, and how many: `rows`."""
+    until = oldest.until
+    if until is None:
+        return []
+    later = [run for run in runs if run["created_at"] and run["created_at"] > until and _is_of(pair, run)]
+    found = [{"run_id": run["run_id"], "rows": _wrong_rows(run)} for run in later]
+    return [each for each in found if each["rows"]]
+
+
+def _is_of(pair: Pair, run: Mapping[str, Any]) -> bool:
+    """True if a run worked on keys of the pair and on their copies."""
+    source, destination = Location.parse(run["source"]), Location.parse(run["destination"])
+    if (source.bucket, destination.bucket) != (pair.source.bucket, pair.destination.bucket):
+        return False
+    if pair.copy_key(source.key).rstrip("/") != destination.key.rstrip("/"):
+        return False
+    return any(Location(source.bucket, each).overlaps(source) for each in pair.source.prefixes)
+
+
+def _wrong_rows(run: Mapping[str, Any]) -> int:
+    """How many rows a run proved wrong. What a copy finds missing is the original."""
+    wrong = {*FOUND, *((Status.MISSING, Category.DIFFERENT, Category.STALE) if is_look(run["job"]) else ())}
+    return sum(run["outcomes"].get(str(each), 0) for each in wrong)
 
 
 def _head(document: Mapping[str, Any]) -> str:
@@ -363,6 +404,9 @@ def _oldest_text(oldest: Mapping[str, Any]) -> str:
     if oldest["not_known"]:
         return f"not known: {oldest['not_known']}"
     if oldest["key"] is None:
+        if found := oldest["found_since"]:
+            wrong = ", ".join(f"{each['run_id']} found {each['rows']:,} wrong" for each in found)
+            return f"none at the last night ({human_time(oldest['until'])}), but since then {wrong}"
         how = f" ({oldest['why']})" if oldest["why"] else ""
         return f"none: all that was written before {human_time(oldest['until'])} is proven{how}"
     return f"{shown(oldest['key'])} of {human_time(oldest['written_at'])} ({oldest['why']})"

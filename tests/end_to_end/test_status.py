@@ -126,6 +126,29 @@ def test_the_oldest_unproven_object_is_named_with_when_it_was_written(world: Wor
     assert datetime.fromisoformat(ended["finished_at"]) <= datetime.fromisoformat(proven["until"]) <= datetime.now(UTC)
 
 
+def test_what_a_later_run_found_wrong_is_not_called_proven(world: World, policy: str) -> None:
+    """A run between other places, or one that was mended, says nothing of the pair."""
+    copied(world, "a", "b")
+    assert night(world, policy)["exit_code"] == 0
+    assert "is proven" in world.sealift("status", SEALIFT_POLICY=policy).stdout
+    settle()
+    world.run("verify", "--destination", f"s3://{world.destination}/mistyped/")
+    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == []
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"X")
+    world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
+    sides = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/copies/docs/"]
+    found = world.run("verify", *sides)
+    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == [{"run_id": found["run_id"], "rows": 2}]
+    text = world.sealift("status", SEALIFT_POLICY=policy).stdout
+    [line] = [each for each in text.splitlines() if "oldest unproven  none at" in each]
+    assert line.endswith(f", but since then {found['run_id']} found 2 wrong")
+    assert world.sealift("runs", "retry", found["run_id"]).code == 0
+    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == []
+    world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
+    compared = world.sealift("reconcile", *sides, "--margin", "0s", "--json").document
+    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == [{"run_id": compared["run_id"], "rows": 1}]
+
+
 def test_what_is_wrong_says_since_which_night(world: World, policy: str) -> None:
     copied(world, "a")
     world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"another, and newer")
