@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.core.category import Category
@@ -123,8 +123,8 @@ async def find_repairs(
     """Return the reports of the copies, and of their verifications, that were made for a run since,
     the oldest first.
 
-    They retry it, or another one of them, or their manifest is its failed rows or a file of it. They
-    worked between its buckets.
+    They retry it or another one of them, or their manifest is its failed rows or a file of it, and
+    they worked between its buckets.
     """
     run_id = run.run_id
     names = [f"-{job}-" for job in jobs]

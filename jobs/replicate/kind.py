@@ -39,7 +39,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             "Then overwrite what differs by a retry of that verify run.",
         ]
     if changed > lasting:  # a retry finds such a row the same by then
-        hints.append(f"then settle this finding, which status names, with  sealift runs retry {report['run_id']}")
+        hints.append(f"Then settle this finding, which status names: sealift runs retry {report['run_id']}")
     return [*hints, *(hint_at_retry(report, "the others") if bad else [])]
 
 

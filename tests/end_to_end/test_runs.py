@@ -189,7 +189,7 @@ def test_hints_lead_out_of_what_a_retry_only_repeats(world: World) -> None:
     assert world.sealift("runs", "retry", "latest").code == 0
     assert world.copy_of("a") == b"content"
     assert f"run {run_id}: 1 of 1 row needs attention" in world.sealift("status").stdout
-    assert f"then settle this finding, which status names, with  sealift runs retry {run_id}" in changed
+    assert f"Then settle this finding, which status names: sealift runs retry {run_id}" in changed
     assert world.sealift("runs", "retry", run_id).code == 0
     assert run_id not in world.sealift("status").stdout
 

@@ -54,10 +54,11 @@ class AnnotationCarrier:
         """Put the annotations that the copy does not have by name.
 
         What the copy has stays as it is. Returns what it lacks in the end and why, for its outcome,
-        else an empty text. `copy` names the version, and the ETags name the objects. `source_etag` None:
-        it is unknown, so that only a version id tells the source from what replaces it.
+        else an empty text. `copy` names the version, and the ETags name the objects. `source_etag`
+        None: it is unknown, so that only a version id tells the source from what replaces it.
 
-        Raises Conflict when source or copy was replaced meanwhile, Unavailable where a retry may help.
+        Raises Conflict when source or copy was replaced meanwhile, Unavailable where a retry may
+        help.
         """
         try:
             wanted = await self.source.read(ref)
