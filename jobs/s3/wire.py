@@ -376,7 +376,8 @@ def parse_annotations(body: bytes) -> AnnotationPage:
     Raises Malformed for an annotation without name or size. The entries have any element's name:
     MinIO leaves out the list around them.
     """
-    root = parse_document(body, "ListObjectAnnotationsOutput")
+    # botocore knows no name of the root, and the names of S3's older lists end with Result.
+    root = parse_document(body, "ListObjectAnnotationsOutput", "ListObjectAnnotationsResult")
     found = []
     for entry in root.iter():
         name, size = entry.findtext("{*}AnnotationName"), entry.findtext("{*}Size")
@@ -391,7 +392,7 @@ def parse_annotations(body: bytes) -> AnnotationPage:
 def check_annotated(body: bytes) -> None:
     """Raise Malformed for an answer to PutObjectAnnotation that is another one's."""
     if body and not body.isspace():
-        parse_document(body, "PutObjectAnnotationOutput")
+        parse_document(body, "PutObjectAnnotationOutput", "PutObjectAnnotationResult")
 
 
 def parse_versioning(body: bytes) -> bool:

@@ -5,7 +5,7 @@
 
 Clients are not changed: they reach `bucket.s3.eu-central-1.amazonaws.com` by HTTPS_PROXY, and trust the recorder's own
 certificate authority. The access key names the role. What AWS heeds and the server behind does not is done here:
-conditions of copies, completions and deletes, regions of buckets, and the order of versions.
+conditions of copies, completions and deletes, regions of buckets, the order of versions, and lists of no annotations.
 """
 
 from __future__ import annotations
@@ -169,6 +169,8 @@ class _Handler(BaseHTTPRequestHandler):
             where = self.recorder.bucket_regions.get(bucket, region)
             if where != region:
                 return 301, [("x-amz-bucket-region", where)], _error("PermanentRedirect")
+            if self.command == "GET" and query.split("&")[0] == "annotation":  # moto answers with the object
+                return 200, [("content-type", "application/xml")], b"<ListObjectAnnotationsOutput/>"
             is_copy = "x-amz-copy-source" in headers and "partNumber" not in query
             if (is_copy or self.command in ("POST", "DELETE")) and self._condition_fails(path, headers):
                 return 412, [], _error("PreconditionFailed")

@@ -73,7 +73,7 @@ def test_a_report_says_what_a_retry_copied_since(world: World) -> None:
     first = verify(world)
     run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
     assert "since then" not in first.stdout
-    assert "copy them again with  sealift runs retry" in world.sealift("runs", "report", run_id).stdout
+    assert "Copy them again: sealift runs retry" in world.sealift("runs", "report", run_id).stdout
     assert world.sealift("runs", "retry", run_id).code == 0
     after = world.sealift("runs", "report", run_id)
     assert after.code == 3
@@ -96,5 +96,5 @@ def test_a_report_whose_retry_left_rows_still_says_what_to_do(world: World) -> N
     assert world.sealift("runs", "retry", run_id).code == 3
     after = world.sealift("runs", "report", run_id).stdout
     assert re.search(r"^  since then  \S+-replicate-\S+: 1 copied, 1 missing$", after, re.MULTILINE)
-    assert "copy them again with  sealift runs retry" in after
+    assert "Copy them again: sealift runs retry" in after
     assert "  check  " not in after
