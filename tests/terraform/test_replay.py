@@ -37,6 +37,11 @@ WITHOUT_REQUEST = {
     ("*", "s3:ListBucketVersions"): "the day plans with --versions all where S3 keeps deletes alone",
     ("*", "s3:GetBucketVersioning"): "the same",
     ("*", "s3:GetObjectTagging"): "for sources that keep no versions; the tags of a version are another action",
+    ("*", "s3:GetObjectAnnotation"): "for sources that keep no versions; those of a version are another action",
+    ("*", "s3:ListObjectAnnotations"): "the same",
+    ("*", "s3:GetObjectVersionAnnotation"): "the day's objects have no annotations, so only copies by one request ask",
+    ("*", "s3:ListObjectVersionAnnotations"): "lists are of copies in parts, streams, archives and expiries alone",
+    ("*", "s3:PutObjectVersionAnnotation"): "no object of the day has an annotation",
     (f"{NAME}-job-expire", "s3:GetObjectRetention"): "locked originals are kept; the day packs none",
     (f"{NAME}-job-expire", "s3:GetObjectLegalHold"): "the same",
 }
