@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from jobs.aws.batch_arrays import WORK, Placement
 from jobs.cli.console import TERMINAL, ask, emit, say
 from jobs.cli.start_options import ApplyOptions, StartOptions
-from jobs.cli.texts import assumptions, plan_text, race_lines, report_text
+from jobs.cli.texts import assumptions, plan_text, race_lines, report_text, retried_text
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.rate_limits import RateLimits
@@ -43,11 +43,12 @@ async def launch_and_report(
     plan_run: Planner | None = None,
     *,
     then_verify: bool = False,
+    retried: Mapping[str, Any] | None = None,
 ) -> int:
     """Plan, ask, run and report one request. Returns the exit code.
 
     `plan_run`: None for the planner of the request's kind of work. `then_verify`: a verify run
-    follows in AWS Batch.
+    follows in AWS Batch. `retried`: what a dry run says of the rows of a retry.
     """
     if options.shards and not (options.dry_run and options.as_json):
         raise UsageError("--shards adds to the JSON of a plan: give it with --dry-run and --json, or leave it out")
@@ -87,6 +88,9 @@ async def launch_and_report(
         if options.dry_run:
             documents = [_plan_document(each.spec, each.plan, shards=options.shards) for each in runs]
             document, texts = documents[0] | ({"then": documents[1]} if len(runs) > 1 else {}), _plan_texts(runs)
+            if retried is not None:
+                document |= {"retry_of": request.retry_of, "retried": retried}
+                texts.insert(0, retried_text(str(request.retry_of), retried))
             for assumption in launch.untried(planned.spec, kind.writes(planned.spec)):
                 documents[0]["assumes"].append(assumption)
                 texts.append(f"  assumes   {assumption}")

@@ -33,7 +33,7 @@ from jobs.cli.options import (
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
 from jobs.cli.run_command import apply_and_report, follow_and_report, launch_and_report, run_and_report
 from jobs.cli.start_options import ApplyOptions, StartOptions, WorkerOptions
-from jobs.cli.texts import plan_text, report_text
+from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import SAVED, Plan, RunSpec, RunState
@@ -49,7 +49,8 @@ from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
 from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
-from jobs.runs.progress import RunCommand, RunProgress, find_command, find_progress
+from jobs.runs.kind import bad_outcomes
+from jobs.runs.progress import FIRST_KEYS, RunCommand, RunProgress, find_command, find_progress, first_open_keys
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import repaired
 from jobs.runs.request import Request, open_ledger
@@ -57,6 +58,7 @@ from jobs.runs.saved_plans import is_waiting, require_started
 from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
 
 WATCH_SECONDS = 2.0
+WITHOUT_OUTCOME = "without an outcome"
 STILL_SECONDS = 60.0
 """After so long without a new checkpoint, `runs watch` says whose command it waits for."""
 _OF_THE_FIRST_RUN = frozenset(
@@ -121,6 +123,7 @@ class RetryCommand:
     ledger: str | None = ledger_option()
     executor: str | None = executor_option("Default: where the run was before.")
     batch: WorkerOptions = group(WorkerOptions)
+    dry_run: bool = flag("Print which rows would be tried again, with requests and dollars, and do nothing.")
     yes: bool = flag("Start without asking (on a terminal it asks).")
     as_json: bool = json_option()
 
@@ -201,6 +204,10 @@ def retry(options: RetryCommand) -> int:
     that verify proved wrong, and nothing else that is newer.
 
     RUN is a whole id, the unique beginning or end of one, or `latest`.
+
+    \b
+    sealift runs retry latest --dry-run
+    sealift runs retry latest
     """
     return interrupts.run(_retry(_open(options.ledger), options))
 
@@ -474,6 +481,8 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     if ended is None:
         if kind.not_resumed is not None:
             raise UsageError(kind.not_resumed(spec))
+        if options.dry_run:
+            return await _plan_continuation(ledger, spec, plan, as_json=as_json)
         if not placing.is_batch(batch, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
         submitted = await batch_follow.resubmit(ledger, spec, plan, batch, settings, display(as_json))
@@ -485,7 +494,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         return 0
     request = retry_request(spec)
     start = StartOptions(
-        dry_run=False,
+        dry_run=options.dry_run,
         save=False,
         shards=False,
         max_cost=None,
@@ -500,7 +509,53 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         batch=options.batch,
         as_json=as_json,
     )
-    return await launch_and_report(request, ledger, settings, start)
+    retried = retried_rows(ended) if options.dry_run else None
+    return await launch_and_report(request, ledger, settings, start, retried=retried)
+
+
+async def _plan_continuation(ledger: Ledger, spec: RunSpec, plan: Plan, *, as_json: bool) -> int:
+    """Say what a retry of an unfinished run would do: its rows, and their share of its forecast."""
+    progress = await find_progress(ledger, spec.run_id, plan)
+    rows = plan.rows - progress.rows
+    if not rows:
+        document = {"run_id": spec.run_id, "job": spec.job, "state": "unreported", "dry_run": True, "rows": 0}
+        emit(
+            document,
+            as_json=as_json,
+            text=f"Dry run: all {plan.rows:,} rows of {spec.run_id} have an outcome. A retry only makes its report.",
+        )
+        return 0
+    keys = await first_open_keys(ledger, spec.run_id, plan)
+    share = rows / plan.rows
+    document = {
+        "run_id": spec.run_id,
+        "job": spec.job,
+        "state": "incomplete",
+        "dry_run": True,
+        "rows": rows,
+        "requests": {kind: round(count * share) for kind, count in plan.requests.items()},
+        "total_dollars": plan.total_dollars * share,
+        "price_table": plan.price_table,
+        "seconds": plan.seconds * share,
+        "retried": {"rows": rows, "outcomes": {WITHOUT_OUTCOME: rows}, "first_keys": {WITHOUT_OUTCOME: keys}},
+    }
+    text = continued_text(document)
+    command = await find_command(ledger, spec.run_id)
+    if command is not None and not command.is_over:
+        text += f"\n  careful   {command.text} may be at work at it: a retry takes the run over"
+    emit(document, as_json=as_json, text=text)
+    return 0
+
+
+def retried_rows(report: Mapping[str, Any]) -> dict[str, Any]:
+    """The failed rows of a report, by status, with the first keys that it names of each."""
+    bad = bad_outcomes(report)
+    keys: dict[str, list[str]] = {status: [] for status in bad}
+    for reason in report.get("reasons", ()):
+        named = reason.get("keys") or [each for each in [reason.get("first")] if each]
+        keys.get(reason["status"], []).extend(named)
+    first_keys = {status: named[:FIRST_KEYS] for status, named in keys.items() if named}
+    return {"rows": sum(bad.values()), "outcomes": bad, "first_keys": first_keys}
 
 
 def retry_request(spec: RunSpec) -> Request:

@@ -47,6 +47,31 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
     return "\n".join(lines)
 
 
+def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
+    """Which rows of a run a retry would try again: how many of each status, and the first keys."""
+    rows = plural(retried["rows"], "row")
+    lines = [f"Dry run: a retry of {run_id} would try {rows} again, and starts nothing now."]
+    for status, count in retried["outcomes"].items():
+        keys = [shown(key) for key in retried["first_keys"].get(status, ())]
+        more = [f"… and {count - len(keys):,} more"] if 0 < len(keys) < count else []
+        lines.append(f"  {count:>8,} × {status}{': ' if keys else ''}{', '.join([*keys, *more])}")
+    return "\n".join(lines)
+
+
+def continued_text(document: Mapping[str, Any]) -> str:
+    """What a retry of an unfinished run takes, by its own plan."""
+    requests = ", ".join(f"{count:,} {kind}" for kind, count in document["requests"].items() if count) or "none"
+    return "\n".join(
+        [
+            retried_text(document["run_id"], document["retried"]),
+            "  the run itself goes on, with the plan and the options that it has",
+            f"  requests  about {requests}",
+            f"  cost      about {human_dollars(document['total_dollars'])} by {document['price_table']}",
+            f"  duration  about {human_seconds(document['seconds'])}",
+        ]
+    )
+
+
 def _forecast_lines(plan: Plan) -> list[str]:
     """What the workers of a run will take."""
     requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"

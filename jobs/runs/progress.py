@@ -1,13 +1,17 @@
-"""Progress of a run from the names of its checkpoints, and whether anybody still works at it."""
+"""Progress of a run from its checkpoints, and whether anybody still works at it."""
 
 from __future__ import annotations
 
 import os
+from itertools import chain, islice
 from typing import NamedTuple
 
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Ledger
 from jobs.runs.leases import BATCH, LAUNCHES, holder_text
+
+FIRST_KEYS = 5
+"""How many keys a text names of many."""
 
 
 class RunProgress(NamedTuple):
@@ -31,6 +35,23 @@ async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
         size_bytes += checkpoint.size_bytes
     rows = sum(min(count, shard.rows) for count, shard in zip(done, plan.shards, strict=True))
     return RunProgress(rows, bad_rows, size_bytes)
+
+
+async def first_open_keys(ledger: Ledger, run_id: str, plan: Plan) -> list[str]:
+    """The first few keys whose rows have no outcome yet, of the first shard that has such rows."""
+    from jobs.tables.rows import read_outcome_numbers, read_shard
+
+    checkpoints = await ledger.checkpoints(run_id, plan=plan)
+    for shard, numbers in enumerate(plan.row_numbers()):
+        own = [each for each in checkpoints if each.shard == shard]
+        if sum(each.rows for each in own) >= len(numbers):
+            continue
+        files = [await ledger.checkpoint_data(run_id, each, numbers) for each in own]
+        done = set(chain.from_iterable(read_outcome_numbers(each)[0] for each in files))
+        rows = chain.from_iterable(read_shard(await ledger.shard(run_id, shard, numbers)))
+        keys = (row.key for row in rows if row.row not in done)
+        return list(islice(dict.fromkeys(keys), FIRST_KEYS))  # versions of a key are one key
+    return []
 
 
 class RunCommand(NamedTuple):

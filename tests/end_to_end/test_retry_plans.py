@@ -1,0 +1,76 @@
+"""`runs retry --dry-run`: which rows a retry would try again, and what that takes. It starts nothing."""
+
+from __future__ import annotations
+
+import json
+import signal
+
+from jobs.runs.launch import HERE_ROWS
+from tests.end_to_end.conftest import World
+from tests.end_to_end.test_resume import await_copies
+from tests.end_to_end.test_small_runs import fill, replicate
+
+
+def everything(world: World) -> list[tuple[str, str]]:
+    """All objects of the ledger and the destination, by name and ETag."""
+    buckets = (world.ledger, world.destination)
+    listed = [world.client.list_objects_v2(Bucket=bucket).get("Contents", ()) for bucket in buckets]
+    return [(each["Key"], each["ETag"]) for objects in listed for each in objects]
+
+
+def test_it_counts_the_failed_rows_names_the_first_and_prices_them(world: World) -> None:
+    for number in range(8):
+        world.put(f"k{number}")
+    for number in range(6):
+        world.client.put_object(Bucket=world.destination, Key=f"k{number}", Body=b"in the way")
+    run_id = world.run("replicate")["run_id"]
+    before = everything(world)
+    dry = world.sealift("runs", "retry", run_id, "--dry-run")
+    assert (dry.code, everything(world)) == (0, before), dry.stderr
+    assert f"Dry run: a retry of {run_id} would try 6 rows again, and starts nothing now" in dry.stdout
+    assert "6 × changed: k0, k1, k2, k3, k4, … and 1 more" in dry.stdout
+    assert "requests  6 copy" in dry.stdout
+    assert "cost      under $0.0001" in dry.stdout
+    planned = world.sealift("runs", "retry", run_id, "--dry-run", "--json").document
+    assert (planned["retry_of"], planned["rows"], planned["dry_run"]) == (run_id, 6, True)
+    assert planned["retried"] == {
+        "rows": 6,
+        "outcomes": {"changed": 6},
+        "first_keys": {"changed": ["k0", "k1", "k2", "k3", "k4"]},
+    }
+
+
+def test_a_run_that_stopped_shows_the_rows_that_are_left_and_stays_where_it_is(world: World) -> None:
+    fill(world, HERE_ROWS)
+    process = replicate(world, SEALIFT_IN_FLIGHT="1")
+    await_copies(world, process, 5)
+    process.send_signal(signal.SIGTERM)
+    stopped = json.loads(process.communicate(timeout=60)[0])
+    left = HERE_ROWS - stopped["accounted"]
+    assert 0 < left < HERE_ROWS
+    before = everything(world)
+    dry = world.sealift("runs", "retry", stopped["run_id"], "--dry-run")
+    assert (dry.code, everything(world)) == (0, before), dry.stderr
+    assert f"a retry of {stopped['run_id']} would try {left} rows again" in dry.stdout
+    assert f"{left} × without an outcome: k{stopped['accounted']:05d}, " in dry.stdout
+    assert f"requests  about {left} copy" in dry.stdout
+    assert "may be at work" not in dry.stdout
+    document = world.sealift("runs", "retry", stopped["run_id"], "--dry-run", "--json").document
+    assert (document["rows"], document["requests"]["copy"]) == (left, left)
+    assert world.sealift("runs", "retry", stopped["run_id"], "--json").document["outcomes"] == {"copied": HERE_ROWS}
+
+
+def test_it_refuses_and_calms_as_the_retry_would(world: World) -> None:
+    world.put("a")
+    run_id = world.run("replicate")["run_id"]
+    clean = world.sealift("runs", "retry", run_id, "--dry-run")
+    assert (clean.code, "Nothing to retry" in clean.stdout) == (0, True)
+    world.client.delete_object(Bucket=world.ledger, Key=f"runs/runs/{run_id}/report.json")
+    unreported = world.sealift("runs", "retry", run_id, "--dry-run")
+    assert "A retry only makes its report" in unreported.stdout
+    world.client.delete_object(Bucket=world.destination, Key="a")
+    places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    compared = world.sealift("reconcile", *places, "--margin", "0s", "--json").document
+    assert compared["findings"] == 1
+    refused = world.sealift("runs", "retry", compared["run_id"], "--dry-run")
+    assert (refused.code, refused.stdout, "only compared" in refused.stderr) == (2, "", True)
