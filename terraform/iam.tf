@@ -18,9 +18,11 @@
 
 locals {
   # what comes along with an object, for who copies it
-  s3_read_annotations  = var.object_annotations ? ["s3:GetObjectAnnotation", "s3:GetObjectVersionAnnotation", "s3:ListObjectAnnotations", "s3:ListObjectVersionAnnotations"] : []
+  s3_list_annotations  = var.object_annotations ? ["s3:ListObjectAnnotations", "s3:ListObjectVersionAnnotations"] : []
+  s3_read_annotations  = concat(local.s3_list_annotations, var.object_annotations ? ["s3:GetObjectAnnotation", "s3:GetObjectVersionAnnotation"] : [])
   s3_write_annotations = var.object_annotations ? ["s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation"] : []
-  s3_read_along        = concat(["s3:GetObjectTagging", "s3:GetObjectVersionTagging"], local.s3_read_annotations)
+  s3_read_tags         = ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
+  s3_read_along        = concat(local.s3_read_tags, local.s3_read_annotations)
   s3_write_along       = concat(["s3:PutObjectTagging"], local.s3_write_annotations)
 
   # Object ARNs by what they are to us. A pair's prefix bounds each of them.
@@ -149,7 +151,7 @@ locals {
     [for reads in [distinct(flatten([for kind in each.reads : local.objects[kind]]))] : {
       Sid      = "ReadAlong"
       Effect   = "Allow"
-      Action   = local.s3_read_along
+      Action   = role == "compact" ? concat(local.s3_read_tags, local.s3_list_annotations) : local.s3_read_along # an archive holds no annotations
       Resource = reads
     } if length(each.writes) > 0],
     # no original goes whose copy lacks its annotations

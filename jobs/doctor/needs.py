@@ -61,12 +61,8 @@ class Names:
 
 _READ = ("s3:GetObject", "s3:GetObjectVersion")
 _TAGS = ("s3:GetObjectTagging", "s3:GetObjectVersionTagging")
-_ANNOTATIONS = (
-    "s3:GetObjectAnnotation",
-    "s3:GetObjectVersionAnnotation",
-    "s3:ListObjectAnnotations",
-    "s3:ListObjectVersionAnnotations",
-)
+_LIST_ANNOTATIONS = ("s3:ListObjectAnnotations", "s3:ListObjectVersionAnnotations")
+_ANNOTATIONS = ("s3:GetObjectAnnotation", "s3:GetObjectVersionAnnotation", *_LIST_ANNOTATIONS)
 _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 _WRITE_ANNOTATIONS = ("s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation")
 _EVERYWHERE = ("source", "copy", "replica", "archive", "reports")
@@ -213,7 +209,7 @@ def _annotations(policy: Policy, role: str, places: Sequence[Place], names: Name
         return
     for place in places:
         if role in (*_KEEP_TAGS, "expire") and place.kind in ("source", "copy"):
-            yield Need(_ANNOTATIONS, _object(place, names))
+            yield Need(_LIST_ANNOTATIONS if role == "compact" else _ANNOTATIONS, _object(place, names))
         if role in ("backup", "replicate") and place.kind == "copy":
             yield Need(_WRITE_ANNOTATIONS, _object(place, names))
 

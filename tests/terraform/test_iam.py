@@ -222,9 +222,10 @@ def test_annotations_come_along_where_objects_do(hosts, action, along):
     """CopyObject copies them unless told not to, and asks for both actions:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html
 
-    What packs or deletes only looks at them.
+    What packs only lists them, and what deletes only reads them.
     """
-    looks = ("compact", "expire") if action == "s3:GetObject" else ()
+    looks: tuple[str, ...] = ("expire",) if action == "s3:GetObject" else ()
+    looks += ("compact",) if "List" in along else ()
     for role in ROLES:
         for place in set(EVERYWHERE) - {OUTCOME, POLICY_FILE, REPORT}:
             copies = role in ("backup", "replicate", "restore", *looks)

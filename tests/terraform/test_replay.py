@@ -39,7 +39,7 @@ WITHOUT_REQUEST = {
     ("*", "s3:GetObjectTagging"): "for sources that keep no versions; the tags of a version are another action",
     ("*", "s3:GetObjectAnnotation"): "for sources that keep no versions; those of a version are another action",
     ("*", "s3:ListObjectAnnotations"): "the same",
-    ("*", "s3:GetObjectVersionAnnotation"): "the day's objects have no annotations, so only copies by one request ask",
+    (f"{NAME}-job-expire", "s3:GetObjectVersionAnnotation"): "no object of the day has an annotation",
     ("*", "s3:ListObjectVersionAnnotations"): "lists are of copies in parts, streams, archives and expiries alone",
     ("*", "s3:PutObjectVersionAnnotation"): "no object of the day has an annotation",
     (f"{NAME}-job-expire", "s3:GetObjectRetention"): "locked originals are kept; the day packs none",
