@@ -14,6 +14,9 @@ import yaml
 
 from tests.terraform.world import EXAMPLE, MODULE, ROOT, TERRAFORM, State, Terraform
 
+AS_THE_POLICY_SAYS = ("object_annotations=true",)
+"""What the policy of the example asks for, and the settings that a checker knows do not."""
+
 
 @pytest.fixture(scope="session")
 def terraform(tmp_path_factory) -> Terraform:
@@ -23,13 +26,13 @@ def terraform(tmp_path_factory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def example(tmp_path_factory) -> State:
-    return applied(tmp_path_factory, "example", EXAMPLE)[1]
+    return applied(tmp_path_factory, "example", EXAMPLE, *AS_THE_POLICY_SAYS)[1]
 
 
 @pytest.fixture(scope="session")
 def applied_example(tmp_path_factory) -> Terraform:
     """With the example's state: for plans of what would change."""
-    return applied(tmp_path_factory, "example", EXAMPLE)[0]
+    return applied(tmp_path_factory, "example", EXAMPLE, *AS_THE_POLICY_SAYS)[0]
 
 
 @pytest.fixture(scope="session")
