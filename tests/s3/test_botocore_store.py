@@ -22,6 +22,7 @@ from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, Store
 from tests.doubles.scripted_server import CREDENTIALS, REF, Reply, Script, error_body
+from tests.s3.head_refusals import HEAD_REFUSALS, check_head_is_asked_again
 
 
 @pytest.fixture
@@ -236,30 +237,11 @@ def test_a_bucket_whose_versioning_is_suspended_keeps_no_versions(
     assert ask(script, lambda store: store.is_versioned("bucket")) is is_versioned
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "kind"),
-    [
-        (400, "ExpiredToken", errors.AuthenticationFailed),
-        (400, "InvalidToken", errors.AuthenticationFailed),
-        (403, "InvalidAccessKeyId", errors.AuthenticationFailed),
-        (403, "AccessDenied", errors.Denied),
-        (400, "InvalidRequest", errors.Rejected),
-        (403, "InvalidObjectState", errors.ArchivedObject),
-    ],
-)
+@pytest.mark.parametrize(("status", "code", "kind"), HEAD_REFUSALS)
 def test_a_refusal_of_head_is_asked_again_with_a_body(
     script: Script, status: int, code: str, kind: type[errors.StoreError]
 ) -> None:
-    """Expired credentials end the run. By the status alone they would be each row's own fault."""
-    script.reply = Reply(status, body=error_body(code))
-    with pytest.raises(kind) as caught:
-        ask(script, lambda store: store.head(REF))
-    assert type(caught.value) is kind
-    assert (caught.value.operation, caught.value.code) == ("HeadObject", code)
-    assert [(seen.method, seen.headers.get("range"), seen.path) for seen in script.seen] == [
-        ("HEAD", None, "/bucket/a%20key?versionId=v1"),
-        ("GET", "bytes=0-0", "/bucket/a%20key?versionId=v1"),
-    ]
+    check_head_is_asked_again(script, ask, status, code, kind)
 
 
 @pytest.mark.parametrize("readable", [Reply(206, {"ETag": '"e"'}, b"x"), Reply(416, body=error_body("InvalidRange"))])
