@@ -9,8 +9,8 @@ from tests.end_to_end.batch_workers import ROWS, SHARDS, Fleet
 from tests.end_to_end.conftest import World
 
 OBJECTS = 60
-OVERHEAD = 30
-"""What a run asks about its two buckets, whatever it has to do. Most are trials of conditions, none of them at AWS."""
+OVERHEAD = {"replicate": 28, "verify": 3}
+"""What a run asks about its two buckets, whatever it has to do. All but three are trials of conditions, none at AWS."""
 PROBES = 3
 """Copies that a planner or a worker tries to find out whether the server heeds conditions."""
 
@@ -27,7 +27,7 @@ def test_a_run_sends_the_requests_that_its_plan_says(world: World) -> None:
         assert planned == {"replicate": {"copy": OBJECTS}, "verify": {"head": 2 * OBJECTS}}[verb]
         assert all(counter.kinds[kind] >= count for kind, count in planned.items()), counter.kinds
         others = counter.kinds.total() - counter.kinds["ledger"] - sum(planned.values())
-        assert others <= OVERHEAD, counter.kinds
+        assert others <= OVERHEAD[verb], counter.kinds
 
 
 @pytest.mark.slow
