@@ -198,7 +198,8 @@ def test_copies_of_other_sizes_are_one_reason_and_each_row_has_both_sizes(world:
         world.put(f"k{number}", b"x" * number)
         world.client.put_object(Bucket=world.destination, Key=f"k{number}", Body=b"y" * (number + 5))
     report = world.run("verify")
-    assert report["reasons"] == [{"status": "mismatched", "reason": "size differs", "rows": 3}]
+    reason = {"status": "mismatched", "reason": "size differs", "rows": 3, "keys": ["k1", "k2", "k3"]}
+    assert report["reasons"] == [reason]
     bucket, _, key = report["report_html"][5:].partition("/")
     page = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode().replace("\N{NO-BREAK SPACE}", " ")
     assert '<span>3 B</span><span class="off">8 B</span>' in page
