@@ -29,6 +29,7 @@ from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
 from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.ledger.agreement import (
+    begin_order,
     checkpoint_disagreement,
     plan_disagreement,
     shard_disagreement,
@@ -245,7 +246,7 @@ class Ledger:
                 page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")
             run_ids += [name[len(prefix) :].rstrip("/") for name in page.prefixes]
             if page.next_marker is None:
-                return sorted(run_ids)
+                return sorted(run_ids, key=begin_order)
             after = page.next_marker
 
     @contextlib.contextmanager

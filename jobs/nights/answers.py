@@ -35,6 +35,7 @@ from jobs.core.outcome import Status
 from jobs.core.run import RunSpec, Side
 from jobs.core.sampling import Sample
 from jobs.errors import LedgerError, StoreError
+from jobs.ledger.agreement import begin_order
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import Stage
 from jobs.nights.disproofs import FOUND, Disproof
@@ -179,7 +180,7 @@ async def _add_findings(
     ours, theirs = source.location.bucket, destination.location.bucket
     connection.execute("INSERT INTO proven SELECT DISTINCT key, $1, copy_key, false FROM found", [theirs])
     connection.execute(f"CREATE TABLE findings ({FINDINGS})")
-    older = {each for each in await ledger.run_ids() if each < first}
+    older = {each for each in await ledger.run_ids() if begin_order(each) < begin_order(first)}
     runs = [each for each in await find_runs(ledger, ours, {theirs}, older) if each.is_concerned]
     findings = Findings(ledger, connection, folder)
     await findings.add_disproofs(runs)

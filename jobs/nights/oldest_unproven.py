@@ -18,6 +18,7 @@ from jobs.core.outcome import Status
 from jobs.core.run import RunState
 from jobs.core.sampling import Sample
 from jobs.errors import ConfigError, LedgerError, StoreError, UsageError
+from jobs.ledger.agreement import begin_order
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.nights.calendar import Stage
 from jobs.nights.left_objects import Pairing, fetch, name_left
@@ -104,7 +105,7 @@ async def _find(
     listed = min(datetime.fromisoformat(report[side]["created_at"]) for side in ("source", "destination"))
     until = listed - timedelta(seconds=report["margin_seconds"])
     rows = [row async for row in _left(ledger, stages, Pairing.of(pair))]
-    for run_id in sorted(disproving):
+    for run_id in sorted(disproving, key=begin_order):
         rows += await _read(ledger, await failures_of(ledger, run_id), _WRONG)
     unproven, _ = count_unproven(stages)
     in_flight = compared["counts"].get(Category.IN_FLIGHT, 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from jobs.core.category import Category
@@ -12,6 +12,7 @@ from jobs.core.display import shown
 from jobs.core.outcome import GOOD
 from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError
+from jobs.ledger.agreement import begin_order, run_job
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import counts
 from jobs.s3.sessions import is_between
@@ -118,7 +119,7 @@ def _other_steps(findings: Mapping[str, int], unparsed: int) -> list[str]:
 
 
 async def find_repairs(
-    ledger: Ledger, run: RunSpec, jobs: Iterable[str] = ("replicate", "verify")
+    ledger: Ledger, run: RunSpec, jobs: Collection[str] = ("replicate", "verify")
 ) -> list[dict[str, Any]]:
     """Return the reports of the copies, and of their verifications, that were made for a run since,
     the oldest first.
@@ -127,8 +128,7 @@ async def find_repairs(
     they worked between its buckets.
     """
     run_id = run.run_id
-    names = [f"-{job}-" for job in jobs]
-    later = [each for each in await ledger.run_ids() if each > run_id and any(name in each for name in names)]
+    later = [each for each in await ledger.run_ids() if _is_later(each, run_id, jobs)]
     reports: list[dict[str, Any]] = []
     made: set[str] = set()
     for each in later[:_RUNS_LOOKED_AT]:
@@ -146,7 +146,7 @@ async def find_repairs(
 
 async def find_newer(ledger: Ledger, spec: RunSpec) -> dict[str, Any] | None:
     """Return the report of the latest comparison of the same places, if it is newer than this one."""
-    later = [each for each in await ledger.run_ids() if each > spec.run_id and "-reconcile-" in each]
+    later = [each for each in await ledger.run_ids() if _is_later(each, spec.run_id, ["reconcile"])]
     for each in reversed(later[-_RUNS_LOOKED_AT:]):
         with contextlib.suppress(LedgerError):
             other = await ledger.spec(each)
@@ -157,6 +157,11 @@ async def find_newer(ledger: Ledger, spec: RunSpec) -> dict[str, Any] | None:
             if is_alike and (report := await ledger.report(each)) is not None:
                 return report
     return None
+
+
+def _is_later(run_id: str, than: str, jobs: Collection[str]) -> bool:
+    """Whether a run is of one of these jobs, and began after another one."""
+    return run_job(run_id) in jobs and begin_order(run_id) > begin_order(than)
 
 
 def repair_advice(

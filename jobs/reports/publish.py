@@ -8,6 +8,7 @@ from typing import Any
 
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
+from jobs.ledger.agreement import begin_order
 from jobs.ledger.ledger import Ledger
 
 EARLIER_RUNS = 30
@@ -47,7 +48,8 @@ async def make_page(
 
 async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
     """Reports of earlier runs with the same job, source and destination, oldest first."""
-    names = [run_id for run_id in await ledger.run_ids() if run_id < spec.run_id and f"-{spec.job}-" in run_id]
+    began, name = begin_order(spec.run_id), f"-{spec.job}-"
+    names = [run_id for run_id in await ledger.run_ids() if begin_order(run_id) < began and name in run_id]
 
     async def read(run_id: str) -> dict[str, Any] | None:
         try:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import json
 from html import unescape
+from itertools import cycle
 from pathlib import Path
 
 import jsonschema
 
+from jobs.ledger.agreement import begin_order
 from jobs.reports.document import schema
 from jobs.runs.request import new_run_id
 from tests.end_to_end.conftest import World
@@ -54,10 +56,12 @@ def test_an_incomplete_run_has_no_page(world: World, tmp_path: Path) -> None:
 
 
 def test_the_ids_of_runs_of_one_second_sort_by_time() -> None:
-    """Two verifications within a second stood in any order, and the later one's page lacked the one before it."""
+    """Runs within a second stood in any order: a page lacked the one before it, and `latest` was an earlier one."""
     times = [1_764_000_000 + step / 100 for step in range(250)]
-    ids = [new_run_id("verify", each) for each in times]
-    assert ids == sorted(ids)
+    ids = [new_run_id(job, each) for each, job in zip(times, cycle(("verify", "replicate", "archive")), strict=False)]
+    assert ids == sorted(ids, key=begin_order)
+    assert ids != sorted(ids)
+    ids = ids[::3]
     assert {len(each) for each in ids} == {len("20261125T003345Z-verify-1f3a02")}
 
 

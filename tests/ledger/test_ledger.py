@@ -13,6 +13,7 @@ from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import ConfigError, LedgerError, PreconditionFailed, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.runs.request import new_run_id
 from jobs.s3.store import Page
 from tests.doubles.memory_store import MemoryStore
 
@@ -47,6 +48,21 @@ def test_spec_and_plan_come_back_as_they_were() -> None:
         assert await ledger.plan(SPEC.run_id) == PLAN
         assert await ledger.run_ids() == [SPEC.run_id]
         assert await ledger.report(SPEC.run_id) is None
+
+    asyncio.run(scene())
+
+
+def test_runs_of_one_second_are_listed_in_the_order_in_which_they_began() -> None:
+    """A retry within the second of its verification came before it: `latest` was the verification."""
+
+    async def scene() -> None:
+        ledger, ids = open_ledger(), []
+        for job, at in [("verify", 0.2), ("replicate", 0.4), ("reconcile", 0.6), ("expire", 0.8)]:
+            ids.append(new_run_id(job, SPEC.created_at + at))
+            await ledger.create(
+                RunSpec(**{**fields(SPEC), "run_id": ids[-1], "job": job, "created_at": SPEC.created_at + at})
+            )
+        assert await ledger.run_ids() == ids
 
     asyncio.run(scene())
 

@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
+from jobs.ledger.agreement import begin_order
 from jobs.reports import figures
 from jobs.reports.document import (
     LEFT_OUT,
@@ -285,9 +286,8 @@ def _folder(key: str) -> str:
 
 def _past(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> list[TrendRun]:
     """The runs of the trend, at most `RUNS_SHOWN`, the oldest first, this one last."""
-    others = sorted(
-        (each for each in earlier if each["run_id"] != report["run_id"]), key=lambda each: str(each["run_id"])
-    )
+    others = [each for each in earlier if each["run_id"] != report["run_id"]]
+    others.sort(key=lambda each: begin_order(str(each["run_id"])))
     runs = [*others, report][-RUNS_SHOWN:]
     return [TrendRun(run, _ended_at(run), findings_count(run), run is report) for run in runs]
 
