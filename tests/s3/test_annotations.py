@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from itertools import count, repeat
 from typing import Any
 
 import pytest
@@ -14,7 +15,14 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.replicate.job import Replicate, ReplicateOptions
-from jobs.s3.annotations.carrying import AT_ONCE, DIFFERENT, EXCLUDED, NOT_KEPT_THERE, AnnotationCarrier
+from jobs.s3.annotations.carrying import (
+    AT_ONCE,
+    DIFFERENT,
+    EXCLUDED,
+    NOT_KEPT_THERE,
+    UNCOMPARED,
+    AnnotationCarrier,
+)
 from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ANNOTATION_BYTES, UNGUARDED, AnnotationPage
@@ -315,6 +323,120 @@ def test_an_annotation_of_the_copy_s_own_stays() -> None:
         outcome = await store.replicate(row, **PARTS)
         assert (outcome.status, outcome.reason) == (Status.SAME, DIFFERENT)
         assert store.texts_at() == {**TEXTS, "transcript": b"by hand", "note": b"own"}
+
+    run(scene)
+
+
+class ForeignTags(Scene):
+    """A store whose annotations have ETags that are no MD5, as S3's with a KMS key, or none."""
+
+    etags: Iterator[str | None] = iter(())
+
+    async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+        page = await super().list_annotations(ref, token=token)
+        return page._replace(annotations=[each._replace(etag=next(self.etags)) for each in page.annotations])
+
+
+KINDS_OF_ETAGS: dict[str, Callable[[], Iterator[str | None]]] = {
+    "other ones for each object": lambda: (f"{number:032x}" for number in count()),
+    "none": lambda: repeat(None),
+    "the same, but no MD5": lambda: repeat("x"),
+}
+
+
+async def copied_with(store: Scene, text: bytes) -> ObjectVersion:
+    """A source whose copy has another text for `transcript`, which is as long."""
+    assert len(text) == len(TEXTS["transcript"])
+    row = await store.put_source(LARGE)
+    copied = await store.replicate(row, **PARTS)
+    ref = COPY._replace(version_id=copied.destination_version_id)
+    await store.put_annotation(ref, "transcript", text, object_etag=copied.destination_etag or "")
+    store.asked.clear()
+    return row
+
+
+OTHER_TEXT = TEXTS["transcript"].swapcase()
+
+
+def test_another_text_of_the_same_length_is_another_text() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await copied_with(store, OTHER_TEXT)
+        outcome = await store.replicate(row, **PARTS)
+        assert (outcome.status, outcome.reason) == (Status.SAME, DIFFERENT)
+        assert store.texts_at()["transcript"] == OTHER_TEXT
+
+    run(scene)
+
+
+@pytest.mark.parametrize("etags", KINDS_OF_ETAGS.values(), ids=KINDS_OF_ETAGS)
+@pytest.mark.parametrize(
+    ("text", "reason"), [(OTHER_TEXT, DIFFERENT), (TEXTS["transcript"], "")], ids=["another text", "the same"]
+)
+def test_texts_are_read_where_their_etags_are_no_md5(
+    text: bytes, reason: str, etags: Callable[[], Iterator[str | None]]
+) -> None:
+    async def scene() -> None:
+        store = ForeignTags()
+        store.etags = etags()
+        row = await copied_with(store, text)
+        outcome = await store.replicate(row, **PARTS)
+        assert (outcome.status, outcome.reason) == (Status.SAME, reason)
+
+    run(scene)
+
+
+def test_texts_of_one_md5_are_not_read() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await copied_with(store, TEXTS["transcript"])
+        assert (await store.replicate(row, **PARTS)).reason == ""
+        assert "get_annotation" not in store.asked
+
+    run(scene)
+
+
+def test_texts_that_may_not_be_read_are_not_called_equal() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await copied_with(store, OTHER_TEXT)
+        store.fails("get_annotation", Denied("GetObjectAnnotation", "k", "AccessDenied", "no", 403), "destination")
+        outcome = await store.replicate(row, **PARTS)
+        why = "GetObjectAnnotation AccessDenied: allow s3:GetObjectAnnotation"
+        assert (outcome.status, outcome.reason) == (Status.SAME, UNCOMPARED.format(why=why))
+
+    run(scene)
+
+
+@pytest.mark.parametrize(
+    ("bucket", "reason"), [("source", ""), ("destination", DIFFERENT)], ids=["the source's", "the copy's"]
+)
+def test_a_text_that_is_deleted_before_it_is_compared(bucket: str, reason: str) -> None:
+    """The source's is missed no more. The copy's is not the source's."""
+
+    async def scene() -> None:
+        store = Scene()
+        row = await copied_with(store, OTHER_TEXT)
+        store.fails("get_annotation", NotFound("GetObjectAnnotation", "k", "NoSuchAnnotation", "gone", 404), bucket)
+        assert (await store.replicate(row, **PARTS)).reason == reason
+
+    run(scene)
+
+
+def test_the_text_of_an_object_that_replaced_the_source_is_not_compared() -> None:
+    async def scene() -> None:
+        store = Scene(is_versioned=False)
+        row = await copied_with(store, OTHER_TEXT)
+        get = store.get_annotation
+
+        async def replaced_first(ref: ObjectRef, name: str) -> bytes:
+            store.get_annotation = get  # type: ignore[method-assign]
+            await store.put_source(b"another object", {"transcript": OTHER_TEXT})
+            return await get(ref, name)
+
+        store.get_annotation = replaced_first  # type: ignore[method-assign]
+        with pytest.raises(Conflict):
+            await store.replicate(row, **PARTS)
 
     run(scene)
 

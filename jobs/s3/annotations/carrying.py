@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from jobs.core.evidence import is_md5
 from jobs.core.model import ObjectRef, is_exact
 from jobs.errors import (
     ArchivedObject,
@@ -32,6 +33,7 @@ EXCLUDED = "without annotations, as --annotations skip says"
 NOT_KEPT_THERE = "without the source's annotations: the destination's server keeps none"
 LOST = "without some of the source's annotations: {why}"
 DIFFERENT = "some annotations of the source have other texts at the copy, which stay"
+UNCOMPARED = "nobody knows whether the copy has the texts of the source's annotations: {why}"
 UNKNOWN = "nobody knows whether the source has annotations that the copy lacks: {why}"
 
 _REFUSALS = (NotFound, Denied, Redirected, Rejected, ArchivedObject)
@@ -75,12 +77,16 @@ class AnnotationCarrier:
         async def put(annotation: Annotation) -> str:
             return await self._put(ref, source_etag, annotation, copy, copy_etag)
 
+        async def find_difference(annotation: Annotation) -> str:
+            return await self._find_difference(ref, source_etag, annotation, copy, there[annotation.name])
+
         missing = [each for name, each in wanted.items() if name not in there]
         reasons = sorted(filter(None, await gather_bounded(put, missing, AT_ONCE)))
         if reasons:
             return LOST.format(why=reasons[0])
-        differ = any(each.size_bytes != there[name].size_bytes for name, each in wanted.items() if name in there)
-        return DIFFERENT if differ else ""
+        both = [each for name, each in wanted.items() if name in there]
+        differences = set(await gather_bounded(find_difference, both, AT_ONCE))
+        return DIFFERENT if DIFFERENT in differences else max(differences, default="")
 
     async def _put(
         self, ref: ObjectRef, source_etag: str | None, annotation: Annotation, copy: ObjectRef, copy_etag: str
@@ -88,7 +94,7 @@ class AnnotationCarrier:
         """Copy one annotation. Returns why that was refused, else an empty text."""
         held = await self.budget.acquire(annotation.size_bytes)
         try:
-            text = await self._text(ref, annotation.name)
+            text = await _text(self.source, ref, annotation.name)
             await self._check_source(ref, source_etag)
             if text is None:
                 return ""
@@ -97,9 +103,7 @@ class AnnotationCarrier:
             )
         except NoSuchBucket:
             raise
-        except NotFound as error:
-            raise _replaced(error) from error
-        except PreconditionFailed as error:
+        except (NotFound, PreconditionFailed) as error:
             raise _replaced(error) from error
         except _REFUSALS as error:
             return brief(error)
@@ -107,14 +111,34 @@ class AnnotationCarrier:
             self.budget.release(held)
         return ""
 
-    async def _text(self, ref: ObjectRef, name: str) -> bytes | None:
-        """An annotation of the source. None: it was deleted meanwhile."""
+    async def _find_difference(
+        self, ref: ObjectRef, source_etag: str | None, wanted: Annotation, copy: ObjectRef, there: Annotation
+    ) -> str:
+        """Compare one annotation with that of the same name at the copy: by size and MD5, else by
+        their texts.
+
+        Returns DIFFERENT, why nobody knows, or an empty text. With a KMS key an ETag is no MD5, and
+        another one for each object.
+        """
+        if wanted.size_bytes != there.size_bytes:
+            return DIFFERENT
+        if is_md5(wanted.etag) and wanted.etag == there.etag:
+            return ""
+        held = await self.budget.acquire(wanted.size_bytes + there.size_bytes)
         try:
-            return await retry(lambda: self.source.store.get_annotation(ref, name))
-        except NotFound as error:
-            if error.code != "NoSuchAnnotation":
-                raise
-            return None
+            text = await _text(self.source, ref, wanted.name)
+            await self._check_source(ref, source_etag)
+            if text is None:
+                return ""
+            return "" if text == await _text(self.destination, copy, wanted.name) else DIFFERENT
+        except NoSuchBucket:
+            raise
+        except (NotFound, PreconditionFailed) as error:
+            raise _replaced(error) from error
+        except _REFUSALS as error:
+            return UNCOMPARED.format(why=brief(error))
+        finally:
+            self.budget.release(held)
 
     async def _check_source(self, ref: ObjectRef, etag: str | None) -> None:
         """Raise PreconditionFailed if another object has replaced the source.
@@ -127,6 +151,16 @@ class AnnotationCarrier:
         if there.etag != etag:
             what = f"the source has the ETag {there.etag}"
             raise PreconditionFailed("GetObjectAnnotation", str(ref), "PreconditionFailed", what, 412)
+
+
+async def _text(lists: AnnotationLists, ref: ObjectRef, name: str) -> bytes | None:
+    """An annotation's text. None: it was deleted meanwhile."""
+    try:
+        return await retry(lambda: lists.store.get_annotation(ref, name))
+    except NotFound as error:
+        if error.code != "NoSuchAnnotation":
+            raise
+        return None
 
 
 def _replaced(error: StoreError) -> Conflict:
