@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.backup.job import Backup, BackupOptions
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.replicate.job import Replicate, ReplicateOptions
@@ -21,6 +21,7 @@ from jobs.s3.annotations.carrying import (
     EXCLUDED,
     NOT_KEPT_THERE,
     UNCOMPARED,
+    UNKNOWN,
     AnnotationCarrier,
 )
 from jobs.s3.annotations.lists import AnnotationLists
@@ -608,6 +609,72 @@ def test_a_list_that_would_never_end_is_given_up(next_of: Callable[[str | None],
         store.list_annotations = list_annotations  # type: ignore[method-assign]
         with pytest.raises(Unavailable, match="never end"):
             await asyncio.wait_for(AnnotationLists(store).read(ObjectRef("source", "k")), 5)
+
+    run(scene)
+
+
+@pytest.mark.parametrize("way", WITHOUT_S3)
+def test_an_object_that_replaced_the_source_does_not_hide_its_annotations(way: str) -> None:
+    """Its list is empty, and says nothing of the object that was copied."""
+    body, options = WAYS[way]
+
+    async def scene() -> None:
+        store = Scene(is_versioned=False)
+        row = await store.put_source(body)
+        lists = store.list_annotations
+
+        async def replaced_first(ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+            store.list_annotations = lists  # type: ignore[method-assign]
+            await store.put_source(b"another object", {})
+            return await lists(ref, token=token)
+
+        store.list_annotations = replaced_first  # type: ignore[method-assign]
+        with pytest.raises(Conflict):
+            await store.replicate(row, **options)
+        assert (await store.replicate(row, **options)).status is Status.CHANGED
+
+    run(scene)
+
+
+@pytest.mark.parametrize("way", WITHOUT_S3)
+def test_a_source_that_is_deleted_after_an_empty_list_leaves_its_annotations_unknown(way: str) -> None:
+    """What was listed may have been another object by then."""
+    body, options = WAYS[way]
+
+    async def scene() -> None:
+        store = Scene(is_versioned=False)
+        row = await store.put_source(body, {})
+        lists = store.list_annotations
+
+        async def deleted_next(ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
+            page = await lists(ref, token=token)
+            await store.delete("source", "in/k")
+            return page
+
+        store.list_annotations = deleted_next  # type: ignore[method-assign]
+        outcome = await store.replicate(row, **options)
+        assert (outcome.status, outcome.reason) == (Status.COPIED, UNKNOWN.format(why="HeadObject NoSuchKey"))
+
+    run(scene)
+
+
+def test_a_server_without_annotations_is_not_asked_for_the_source_again() -> None:
+    async def scene() -> None:
+        source, destination = Refusing(), Scene(is_versioned=False)
+        source.create_bucket("source")
+        written = await source.put("source", "in/k", SMALL, Attributes(), guard=UNGUARDED)
+        heads = 0
+        head = source.head
+
+        async def counted(ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
+            nonlocal heads
+            heads += 1
+            return await head(ref, part_number=part_number)
+
+        source.head = counted  # type: ignore[method-assign]
+        carrier = AnnotationCarrier.between(source, destination, ByteBudget(MIB))
+        assert await carrier.carry(ObjectRef("source", "in/k"), written.etag, COPY, "e") == ""
+        assert heads == 0
 
     run(scene)
 

@@ -20,7 +20,6 @@ from jobs.errors import (
     PreconditionFailed,
     Redirected,
     Rejected,
-    StoreError,
 )
 from jobs.s3.annotations.lists import AnnotationLists, brief
 from jobs.s3.byte_ranges import ByteBudget
@@ -64,6 +63,8 @@ class AnnotationCarrier:
         """
         try:
             wanted = await self.source.read(ref)
+            if await self.source.are_kept(ref):
+                await self._check_source(ref, source_etag)
             if not wanted:
                 return ""
             if not await self.destination.are_kept(copy):
@@ -104,7 +105,7 @@ class AnnotationCarrier:
         except NoSuchBucket:
             raise
         except (NotFound, PreconditionFailed) as error:
-            raise _replaced(error) from error
+            raise _replaced(error.operation, error.target) from error
         except _REFUSALS as error:
             return brief(error)
         finally:
@@ -133,24 +134,24 @@ class AnnotationCarrier:
             return "" if text == await _text(self.destination, copy, wanted.name) else DIFFERENT
         except NoSuchBucket:
             raise
-        except (NotFound, PreconditionFailed) as error:
-            raise _replaced(error) from error
+        except NotFound as error:
+            raise _replaced(error.operation, error.target) from error
         except _REFUSALS as error:
             return UNCOMPARED.format(why=brief(error))
         finally:
             self.budget.release(held)
 
     async def _check_source(self, ref: ObjectRef, etag: str | None) -> None:
-        """Raise PreconditionFailed if another object has replaced the source.
+        """Raise Conflict if another object has replaced the source.
 
-        No condition of S3 pins the annotations that are read to an ETag. A version id does.
+        No condition of S3 pins the annotations that are listed or read to an ETag. A version id
+        does.
         """
         if etag is None or is_exact(ref.version_id):
             return
         there = await retry(lambda: self.source.store.head(ref))
         if there.etag != etag:
-            what = f"the source has the ETag {there.etag}"
-            raise PreconditionFailed("GetObjectAnnotation", str(ref), "PreconditionFailed", what, 412)
+            raise _replaced("HeadObject", ref)
 
 
 async def _text(lists: AnnotationLists, ref: ObjectRef, name: str) -> bytes | None:
@@ -163,6 +164,6 @@ async def _text(lists: AnnotationLists, ref: ObjectRef, name: str) -> bytes | No
         return None
 
 
-def _replaced(error: StoreError) -> Conflict:
+def _replaced(operation: str, place: object) -> Conflict:
     what = "source or copy changed while annotations were copied"
-    return Conflict(error.operation, error.target, "Raced", what)
+    return Conflict(operation, str(place), "Raced", what)
