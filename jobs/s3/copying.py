@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from jobs.core.enums import AnnotationRule
-from jobs.core.evidence import best_checksum, compare, is_md5
+from jobs.core.evidence import best_checksum, compare, is_md5, is_multipart
 from jobs.core.model import (
     NULL_VERSION,
     Attributes,
@@ -108,9 +108,13 @@ class Copier:
         limit = STREAM_PART_BYTES if self.options.streamed else self.options.multipart_threshold_bytes
         return source.size_bytes <= limit
 
-    def _loses_annotations(self, size_bytes: int) -> bool:
-        """Whether S3 does not carry the annotations of an object of this size by itself."""
-        return self.options.streamed or size_bytes > self.options.multipart_threshold_bytes
+    def _lost_annotations(self, size_bytes: int, copy_etag: str) -> bool:
+        """Whether a copy may be one to which S3 carried no annotations.
+
+        Its ETag tells one in parts, whatever the threshold was when it was made.
+        """
+        is_by_parts = size_bytes > self.options.multipart_threshold_bytes or is_multipart(copy_etag)
+        return self.options.streamed or is_by_parts
 
     def _storage_class(self, of_source: str | None) -> str | None:
         wanted = of_source if self.options.storage_class == KEEP else self.options.storage_class
@@ -179,7 +183,7 @@ class Copier:
         killed. Returns what it lacks in the end, for its outcome, else an empty text. Raises
         Conflict when source or copy was replaced, Unavailable where a retry may help.
         """
-        if self._skips_annotations or not self._loses_annotations(size_bytes):
+        if self._skips_annotations or not self._lost_annotations(size_bytes, copy_etag):
             return ""
         return await self.carrier.carry(ref, source_etag, copy, copy_etag)
 

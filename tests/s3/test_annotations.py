@@ -194,6 +194,36 @@ def test_a_worker_that_was_killed_after_the_copy_leaves_no_annotation_behind(
     run(scene)
 
 
+@pytest.mark.parametrize("all_versions", [False, True])
+def test_a_copy_in_parts_is_completed_whatever_the_threshold_is_now(all_versions: bool) -> None:
+    """Its ETag says that it is one in parts, which a run with a lower threshold may have made."""
+
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source(LARGE)
+        store.fails("put_annotation", Killed())
+        with pytest.raises(Killed):
+            await store.replicate(row, **PARTS, all_versions=all_versions)
+        store.works()
+        outcome = await store.replicate(row, all_versions=all_versions)
+        assert (outcome.status, outcome.reason) == (Status.SAME, "")
+        assert store.texts_at() == TEXTS
+
+    run(scene)
+
+
+def test_a_copy_by_one_request_is_not_asked_for_its_annotations() -> None:
+    async def scene() -> None:
+        store = Scene()
+        row = await store.put_source(SMALL)
+        await store.replicate(row)
+        store.asked.clear()
+        assert (await store.replicate(row)).status is Status.SAME
+        assert not [name for name in store.asked if "annotation" in name]
+
+    run(scene)
+
+
 @pytest.mark.parametrize("way", WITHOUT_S3)
 def test_a_backup_that_was_killed_after_the_copy_leaves_no_annotation_behind(way: str) -> None:
     body, options = WAYS[way]
