@@ -374,10 +374,10 @@ def parse_annotations(body: bytes) -> AnnotationPage:
     """The answer to ListObjectAnnotations.
 
     Raises Malformed for an annotation without name or size. The entries have any element's name:
-    MinIO leaves out the list around them.
+    MinIO leaves out the list around them. The root, which botocore does not know, is that of
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectAnnotations.html
     """
-    # botocore knows no name of the root, and the names of S3's older lists end with Result.
-    root = parse_document(body, "ListObjectAnnotationsOutput", "ListObjectAnnotationsResult")
+    root = parse_document(body, "ListObjectAnnotationsOutput")
     found = []
     for entry in root.iter():
         name, size = entry.findtext("{*}AnnotationName"), entry.findtext("{*}Size")
@@ -390,9 +390,12 @@ def parse_annotations(body: bytes) -> AnnotationPage:
 
 
 def check_annotated(body: bytes) -> None:
-    """Raise Malformed for an answer to PutObjectAnnotation that is another one's."""
+    """Raise Malformed for an answer to PutObjectAnnotation that is another one's.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectAnnotation.html
+    """
     if body and not body.isspace():
-        parse_document(body, "PutObjectAnnotationOutput", "PutObjectAnnotationResult")
+        parse_document(body, "PutObjectAnnotationOutput")
 
 
 def parse_versioning(body: bytes) -> bool:
