@@ -114,20 +114,34 @@ def received_annotation(ref: ObjectRef, answer: Response) -> bytes:
     Raises Unavailable for the annotation of another version, or one that does not have the
     checksum that S3 keeps of it.
     """
-    version_id = answer.headers.get("x-amz-object-version-id")
-    if ref.version_id is not None and version_id not in (None, ref.version_id):
-        message = f"asked for version {ref.version_id}, the server sent that of {version_id}"
-        raise _of_annotation(ref, answer, message)
+    check_annotated_version("GetObjectAnnotation", ref, answer)
     for checksum in wire.header_checksums(answer.headers):
         if checksum.is_composite or checksum.algorithm not in ALGORITHMS:
             continue
         if full_object(checksum.algorithm, answer.body).value != checksum.value:
-            raise _of_annotation(ref, answer, f"the bytes do not have the {checksum.algorithm} of the answer")
+            message = f"the bytes do not have the {checksum.algorithm} of the answer"
+            raise _malformed("GetObjectAnnotation", ref, answer, message)
     return answer.body
 
 
-def _of_annotation(ref: ObjectRef, answer: Response, message: str) -> StoreError:
-    return _malformed("GetObjectAnnotation", ref, answer, message)
+def check_annotated_version(operation: str, ref: ObjectRef, answer: Response) -> None:
+    """Raises Unavailable if the server says that it listed, sent or wrote annotations of another
+    version than it was asked to.
+    """
+    _check_named_version(operation, ref, answer, "x-amz-object-version-id")
+
+
+def check_tagged_version(operation: str, ref: ObjectRef, answer: Response) -> None:
+    """Raises Unavailable if the server says that the tags are those of another version."""
+    _check_named_version(operation, ref, answer, "x-amz-version-id")
+
+
+def _check_named_version(operation: str, ref: ObjectRef, answer: Response, header: str) -> None:
+    """What these answers bring has no version of its own, and some servers name none."""
+    version_id = answer.headers.get(header)
+    if ref.version_id is not None and version_id not in (None, ref.version_id):
+        message = f"asked for version {ref.version_id}, the server answered for version {version_id}"
+        raise _malformed(operation, ref, answer, message)
 
 
 def check_copied_version(operation: str, source: ObjectRef, place: ObjectRef, answer: Response) -> None:

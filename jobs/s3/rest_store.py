@@ -15,7 +15,15 @@ from jobs.s3.http.answers import MAX_BODY_BYTES, Response
 from jobs.s3.http.part_files import Content
 from jobs.s3.http.transport import Transport
 from jobs.s3.list_pages import check_advance, check_parts_advance, parse_page, parse_parts
-from jobs.s3.read_checks import Asked, check_copied_version, described, received, received_annotation
+from jobs.s3.read_checks import (
+    Asked,
+    check_annotated_version,
+    check_copied_version,
+    check_tagged_version,
+    described,
+    received,
+    received_annotation,
+)
 from jobs.s3.store import (
     ANNOTATION_BYTES,
     AnnotationPage,
@@ -116,6 +124,7 @@ class RestStore:
         """GetObjectTagging."""
         query = "&".join(filter(None, ("tagging", _query(ref))))
         answer = await self.transport.send("GetObjectTagging", "GET", ref, query=query)
+        check_tagged_version("GetObjectTagging", ref, answer)
         try:
             return wire.parse_tags(answer.body)
         except wire.Malformed as error:
@@ -126,6 +135,7 @@ class RestStore:
         operation = "ListObjectAnnotations"
         more = wire.query(versionId=ref.version_id, continuation_token=token)
         answer = await self.transport.send(operation, "GET", ref, query="&".join(filter(None, ("annotation", more))))
+        check_annotated_version(operation, ref, answer)
         try:
             return wire.parse_annotations(answer.body)
         except wire.Malformed as error:
@@ -150,6 +160,7 @@ class RestStore:
         query = f"annotation&{wire.query(annotationName=name, versionId=ref.version_id)}"
         headers = [("x-amz-object-if-match", f'"{object_etag}"'), *wire.body_headers(text, None)]
         answer = await self.transport.send(operation, "PUT", ref, query=query, headers=headers, body=text)
+        check_annotated_version(operation, ref, answer)
         try:
             wire.check_annotated(answer.body)
         except wire.Malformed as error:

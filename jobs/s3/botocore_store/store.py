@@ -39,7 +39,15 @@ from jobs.s3.http.part_files import Content
 from jobs.s3.http.signing import Credentials
 from jobs.s3.http.transport import ERROR_BYTES
 from jobs.s3.list_pages import check_advance, check_parts_advance
-from jobs.s3.read_checks import Asked, check_copied_version, described, received, received_annotation
+from jobs.s3.read_checks import (
+    Asked,
+    check_annotated_version,
+    check_copied_version,
+    check_tagged_version,
+    described,
+    received,
+    received_annotation,
+)
 from jobs.s3.store import (
     ANNOTATION_BYTES,
     AnnotationPage,
@@ -177,14 +185,21 @@ class BotocoreStore:
         """GetObjectTagging."""
 
         def read(answer: answers.Answer) -> Mapping[str, str]:
+            check_tagged_version("GetObjectTagging", ref, answers.response(answer))
             return {tag.get("Key") or "": tag.get("Value") or "" for tag in answer.get("TagSet") or ()}
 
         return await self._ask("GetObjectTagging", ref, parameters.place(ref), read)
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """ListObjectAnnotations."""
+        operation = "ListObjectAnnotations"
+
+        def read(answer: answers.Answer) -> AnnotationPage:
+            check_annotated_version(operation, ref, answers.response(answer))
+            return answers.annotations_page(answer)
+
         values = parameters.place(ref) | ({} if token is None else {"ContinuationToken": token})
-        return await self._ask("ListObjectAnnotations", ref, values, answers.annotations_page)
+        return await self._ask(operation, ref, values, read)
 
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""
@@ -202,13 +217,18 @@ class BotocoreStore:
 
     async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
         """PutObjectAnnotation."""
+        operation = "PutObjectAnnotation"
+
+        def read(answer: answers.Answer) -> None:
+            check_annotated_version(operation, ref, answers.response(answer))
+
         values = parameters.place(ref) | {
             "AnnotationName": name,
             "AnnotationPayload": text,
             "ContentMD5": wire.content_md5(text),
             "ObjectIfMatch": f'"{object_etag}"',
         }
-        await self._ask("PutObjectAnnotation", ref, values, lambda _: None)
+        await self._ask(operation, ref, values, read)
 
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None

@@ -241,6 +241,10 @@ def tag_sets(draw: Any) -> Reply:
     return Reply(body=f"<Tagging><TagSet>{rows}</TagSet></Tagging>".encode())
 
 
+def _annotated_version() -> st.SearchStrategy[dict[str, str]]:
+    return st.fixed_dictionaries({}, optional={"x-amz-object-version-id": st.sampled_from(["v1", "null", "other"])})
+
+
 @st.composite
 def annotation_lists(draw: Any) -> Reply:
     """An answer to ListObjectAnnotations."""
@@ -256,7 +260,7 @@ def annotation_lists(draw: Any) -> Reply:
         rows.append(f"<AnnotationEntry>{''.join(_element(*each) for each in fields)}</AnnotationEntry>")
     # MinIO leaves out the list around them.
     spelled = draw(st.sampled_from(["<Annotations>{}</Annotations>", "{}"])).format("".join(rows))
-    return _listing("ListObjectAnnotationsOutput", [*parts, spelled])
+    return replace(_listing("ListObjectAnnotationsOutput", [*parts, spelled]), headers=draw(_annotated_version()))
 
 
 @st.composite

@@ -14,7 +14,7 @@ from jobs.core.model import Attributes, ObjectInfo, ObjectRef
 from jobs.errors import StoreError
 from jobs.s3.store import UNGUARDED, Body, CopySettings, PartDone, Written
 from tests.doubles.examples import examples
-from tests.s3.second_opinion.calls import METHODS
+from tests.s3.second_opinion.calls import METHODS, REPLIES
 from tests.s3.second_opinion.clients import BUCKET, Call, Pair, pair_of_clients
 from tests.s3.second_opinion.differences import EXPECTED_IN_ANSWERS
 from tests.s3.second_opinion.replies import replies
@@ -68,6 +68,24 @@ def test_both_clients_make_the_same_of_the_same_answer(pair: Pair, method: str, 
     if ours != theirs:
         names = [each.name for each in EXPECTED_IN_ANSWERS if each.covers(method, reply, ours, theirs)]
         assert names, f"{ours} is not {theirs}"
+
+
+@pytest.mark.parametrize("sent", ["other", "null"])
+@pytest.mark.parametrize(
+    ("method", "header"),
+    [
+        ("get_annotation", "x-amz-object-version-id"),
+        ("list_annotations", "x-amz-object-version-id"),
+        ("put_annotation", "x-amz-object-version-id"),
+        ("get_tags", "x-amz-version-id"),
+    ],
+)
+def test_what_belongs_to_another_version_is_refused(pair: Pair, method: str, header: str, sent: str) -> None:
+    [call], reply = CALLS[method], REPLIES[method]
+    for course in pair.play(call, replace(reply, headers={header: sent})):
+        assert course.result == ("Unavailable", "MalformedAnswer")
+    ours, theirs = pair.play(call, replace(reply, headers={header: "v1"}))
+    assert ours.result == theirs.result == pair.play(call, reply)[0].result != ("Unavailable", "MalformedAnswer")
 
 
 @pytest.mark.parametrize("difference", EXPECTED_IN_ANSWERS, ids=lambda each: each.name)
