@@ -77,7 +77,7 @@ def resolve(session: Any, profile: str | None) -> Any:
             found = session.get_credentials() if _process.lender is None else _borrow(_process.lender, profile)
             if isinstance(found, RefreshableCredentials):
                 if isinstance(found, DeferredRefreshableCredentials):
-                    found._refresh_using = _Renewal(found._refresh_using, profile)  # type: ignore[attr-defined]
+                    found._refresh_using = _Renewal(found._refresh_using, profile)  # type: ignore[attr-defined]  # the stubs lack it
                 _process.resolved[place] = found
     session.register_component("credential_provider", _Provider(found))
     return found

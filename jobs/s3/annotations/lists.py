@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from jobs.core.model import ObjectRef
 from jobs.errors import Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.retries import retry
@@ -34,7 +36,7 @@ class AnnotationLists:
         tokens: set[str] = set()
         while True:
             try:
-                page = await retry(lambda after=token: self.store.list_annotations(ref, token=after))  # type: ignore[misc]
+                page = await retry(partial(self.store.list_annotations, ref, token=token))
             except Rejected as error:
                 if error.status != NOT_IMPLEMENTED:
                     raise
