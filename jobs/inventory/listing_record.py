@@ -1,6 +1,6 @@
 """Record of a listing that takes hours, so that after a kill the next one goes on where it was.
 
-    <cache>/sealift/listings/<digest>/state.json   what is left to list, and how many parts count
+    <cache>/sealift/listings/<digest>/state.json   what is left to list, and which parts count
     <cache>/sealift/listings/<digest>/part-00000   entries, in msgpack under zstd
     <cache>/sealift/listings/<digest>/lock         held by the process that lists
 
@@ -35,7 +35,7 @@ from jobs.core.model import Listed, Location
 from jobs.core.run import Side
 from jobs.errors import ConfigError
 from jobs.s3.listing import ListingState
-from jobs.s3.sessions import account_of, address_of, service_of
+from jobs.s3.sessions import account_of, service_of
 
 RECORD_SECONDS = 60.0
 SAVE_SECONDS = 20.0
@@ -45,11 +45,10 @@ PAGE_ROWS = 1_000
 
 
 class _State(NamedTuple):
-    """`begun_at`: epoch seconds. So many `parts` count, with so many `rows`."""
+    """`begun_at`: epoch seconds. `parts`: the SHA-256 of each part that counts."""
 
     begun_at: float
-    parts: int
-    rows: int
+    parts: tuple[str, ...]
     left: ListingState
 
 
@@ -63,7 +62,7 @@ class ListingRecord:
     def __init__(self, folder: Path, now: float):
         self._folder, self._lock = folder, -1
         self.begun_at, self.left = now, cast("ListingState | None", None)
-        self._parts = self._rows = 0
+        self._parts: tuple[str, ...] = ()
         self._entries: list[Listed] = []
         self._saved_at = time.monotonic()
         self._is_kept = True
@@ -73,14 +72,16 @@ class ListingRecord:
             return
         state = _read_state(folder, now)  # another process may have gone on until it was locked
         if state is not None:
-            self.begun_at, self._parts, self._rows, self.left = state
+            self.begun_at, self._parts, self.left = state
 
     def pages(self) -> Iterator[list[Listed]]:
         """What earlier processes have listed, in their order. Raises ConfigError for a damaged record."""
-        for number in range(self._parts):
+        for number, digest in enumerate(self._parts):
             try:
-                data = zstandard.ZstdDecompressor().decompress(self._part(number).read_bytes())
-                entries = msgspec.msgpack.decode(data, type=list[Listed])
+                data = self._part(number).read_bytes()
+                if _digest(data) != digest:
+                    raise ValueError("the file is not the one that was written")
+                entries = msgspec.msgpack.decode(zstandard.ZstdDecompressor().decompress(data), type=list[Listed])
             except (OSError, ValueError, zstandard.ZstdError) as error:
                 self.forget()
                 what = f"the record of a listing that was stopped is damaged ({self._part(number)}: {error})"
@@ -141,11 +142,11 @@ class ListingRecord:
                 (self._folder / "state.json").unlink(missing_ok=True)
             if entries:
                 data = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(entries))
-                self._part(self._parts).write_bytes(data)
-                self._parts, self._rows = self._parts + 1, self._rows + len(entries)
+                self._part(len(self._parts)).write_bytes(data)
+                self._parts = (*self._parts, _digest(data))
             if time.time() - self.begun_at >= RECORD_SECONDS:
                 draft = self._folder / "state.new"
-                draft.write_bytes(msgspec.json.encode(_State(self.begun_at, self._parts, self._rows, left)))
+                draft.write_bytes(msgspec.json.encode(_State(self.begun_at, self._parts, left)))
                 draft.replace(self._folder / "state.json")
         except (OSError, ValueError):  # no room, or a key that is not UTF-8
             self.forget()
@@ -182,13 +183,13 @@ class ListingRecord:
 
 def open_record(side: Side, location: Location, *, versions: bool) -> ListingRecord:
     """The record of a listing of this place. Older ones than a day are removed."""
-    is_aws = service_of(side).is_aws
+    service = service_of(side)
     identity = {
         "bucket": location.bucket,
         "prefix": location.key,
         "versions": versions,
-        "address": address_of(side),
-        "account": None if is_aws else [account_of(side), os.environ.get("AWS_ACCESS_KEY_ID")],
+        "service": service,
+        "account": None if service.is_aws else [account_of(side), os.environ.get("AWS_ACCESS_KEY_ID")],
         "owner": side.owner,
         "sealift": __version__,
     }
@@ -210,6 +211,10 @@ def describe_age(records: Sequence[ListingRecord]) -> str:
 
 def _spelled(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M:%SZ", time.gmtime(seconds))
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
 
 
 def _is_private(folder: Path) -> bool:

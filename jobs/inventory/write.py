@@ -62,12 +62,13 @@ async def write_inventory(
     """List `source_location` and write the report below `target_location`.
 
     `now` (epoch seconds) is when the listing begins, or began if it goes on with a `record`. It
-    names the report. `on_progress(rows,
-    size_bytes)` is called after each page with what has been listed so far.
+    names the report. `on_progress(rows, size_bytes)` is called after each page with what has been
+    listed so far.
 
     Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses.
     Nothing that a reader would trust is left behind then, since manifest.checksum comes last. If
-    the writer of the other report was killed before that, this completes it.
+    the writer of the other report was killed before that, this completes it. A record of a listing
+    whose report exists is removed, so that the next start lists again.
     """
     base = target_location.join(source_location.bucket).join(CONFIGURATION)
     manifest = base.join(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%MZ")).join("manifest.json")
@@ -80,6 +81,7 @@ async def write_inventory(
         pass
     else:
         await _complete(target, manifest, (await target.get(ObjectRef(*manifest))).data)
+        _forget(record)
         raise taken
 
     columns = data_files.report_columns(versions=versions)
@@ -103,11 +105,16 @@ async def write_inventory(
     try:
         await _put(target, manifest, content, "application/json")
     except PreconditionFailed as error:
+        _forget(record)
         raise taken from error
     await _complete(target, manifest, content)
+    _forget(record)
+    return InventoryWritten(str(manifest), rows, size_bytes, len(upload.files))
+
+
+def _forget(record: ListingRecord | None) -> None:
     if record is not None:
         record.forget()
-    return InventoryWritten(str(manifest), rows, size_bytes, len(upload.files))
 
 
 async def _list_into(

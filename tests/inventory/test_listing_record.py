@@ -158,6 +158,15 @@ def test_a_record_is_never_that_of_another_listing(side: Side, place: Location, 
     assert open_record(SIDE, PLACE, versions=True).left is not None
 
 
+@pytest.mark.parametrize("region", ["cn-north-1", "us-gov-west-1"])
+def test_a_bucket_of_the_same_name_in_another_partition_of_aws_has_another_record(region: str) -> None:
+    store = Pages(ENTRIES, page_keys=10, fail_at=50, error=Killed())
+    with pytest.raises(Killed):
+        listed(store, open_record(Side(PLACE, region="us-east-1"), PLACE, versions=True), concurrency=1)
+    assert open_record(Side(PLACE, region=region), PLACE, versions=True).left is None
+    assert open_record(Side(PLACE, region="eu-west-1"), PLACE, versions=True).left is not None
+
+
 def test_another_tenant_of_a_server_has_another_record(monkeypatch: pytest.MonkeyPatch) -> None:
     stop_at(50, Killed())
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "other")
@@ -235,6 +244,25 @@ def test_a_damaged_part_is_said_and_removed(tmp_path: Path) -> None:
     assert open_record(SIDE, PLACE, versions=True).left is None
 
 
+def test_a_bit_that_flipped_in_a_part_is_found(tmp_path: Path) -> None:
+    """Decompressed as it is, it is another key."""
+    stop_at(50, Killed())
+    part = next(tmp_path.rglob("part-00000"))
+    data = bytearray(part.read_bytes())
+    data[data.index(b"0000")] ^= 4
+    part.write_bytes(data)
+    with pytest.raises(ConfigError, match="start the same command again"):
+        listed(Pages(ENTRIES, page_keys=10), open_record(SIDE, PLACE, versions=True))
+
+
+def test_a_part_of_another_record_is_found(tmp_path: Path) -> None:
+    stop_at(50, Killed())
+    first, *_, last = sorted(tmp_path.rglob("part-*"))
+    last.write_bytes(first.read_bytes())
+    with pytest.raises(ConfigError, match="start the same command again"):
+        listed(Pages(ENTRIES, page_keys=10), open_record(SIDE, PLACE, versions=True))
+
+
 def test_a_place_that_the_server_no_longer_takes_ends_the_record() -> None:
     stop_at(50, Killed())
     error = Rejected("ListObjectVersions", "s3://bucket/", "InvalidArgument", "", 400)
@@ -279,6 +307,35 @@ def test_an_inventory_that_was_killed_goes_on_and_dates_from_its_first_beginning
     body = asyncio.run(target.get(ObjectRef(*Location.parse(written.manifest)))).data
     assert json.loads(body)["creationTimestamp"] == str(int(began * 1000))
     assert open_record(SIDE, PLACE, versions=True).left is None
+
+
+def test_a_record_whose_report_is_written_is_removed() -> None:
+    """The process was killed in between. Each start of that day would find the report there already."""
+    target = MemoryStore()
+    target.create_bucket("reports")
+
+    async def write(record: ListingRecord) -> InventoryWritten:
+        return await write_inventory(
+            cast(Store, Pages(ENTRIES, page_keys=10)),
+            PLACE,
+            cast(Store, target),
+            Location("reports", "x"),
+            versions=True,
+            file_format="csv",
+            now=record.begun_at,
+            on_progress=None,
+            record=record,
+        )
+
+    began = time.time() - 7_200
+    with mock.patch("time.time", return_value=began), mock.patch.object(ListingRecord, "forget", die):
+        asyncio.run(write(open_record(SIDE, PLACE, versions=True)))
+    second = open_record(SIDE, PLACE, versions=True)
+    assert second.begun_at == began
+    with pytest.raises(ConfigError, match="exists already"):
+        asyncio.run(write(second))
+    die(second)
+    assert asyncio.run(write(open_record(SIDE, PLACE, versions=True))).rows == len(ENTRIES)
 
 
 def test_a_plan_that_was_killed_goes_on_and_says_so() -> None:
