@@ -217,6 +217,7 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
 
     The list is that of annotations, unless they are skipped. No manifest says how many there are.
     So what each costs is not counted: a put, and a get where S3 does not copy it.
+    Nor is the head behind that list, which a source without a version id takes.
 
     With all versions: a list per key, one head instead of two, a delete per delete marker.
     Comparisons: 2 head; deep: and a get of each range on both sides; all versions: a list per key.
