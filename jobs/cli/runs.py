@@ -40,10 +40,11 @@ from jobs.core.run import SAVED, Plan, RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import find_newer, find_repairs, repair_advice, verify_command
+from jobs.reconcile.repair_advice import repair_advice
 from jobs.reconcile.repair_result import read_result, result_now
+from jobs.reconcile.since_then import find_since_then, read_findings
 from jobs.registry import KINDS, is_proof_only, kind_of
-from jobs.reports.document import IGNORED_CONDITIONS, counts, exit_code, verdict
+from jobs.reports.document import IGNORED_CONDITIONS, exit_code
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
@@ -52,10 +53,9 @@ from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.kind import bad_outcomes
 from jobs.runs.progress import FIRST_KEYS, RunCommand, RunProgress, find_command, find_progress, first_open_keys
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.replaced_runs import repaired
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.saved_plans import is_waiting, require_started
-from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
+from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
 
 WATCH_SECONDS = 2.0
 WITHOUT_OUTCOME = "without an outcome"
@@ -317,7 +317,10 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     elif not ended and (command := await find_command(ledger, run_id)) is not None and command.is_over:
         document["state"] = "stopped"
         progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
-    text = plan_text(spec, plan) + "\n" + (await _ended_text(ledger, spec, ended) if ended else progress)
+    if ended:
+        told, progress = await _with_since(ledger, spec, ended)
+        document |= {"since_then": told["since_then"]} if "since_then" in told else {}
+    text = f"{plan_text(spec, plan)}\n{progress}"
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
         text += "\n" + batch_follow.batch_text(known)
@@ -350,7 +353,8 @@ async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
             await asyncio.sleep(WATCH_SECONDS)
     if ended is None:
         return _stopped(spec, plan, progress, command, as_json=as_json)
-    emit(ended, as_json=as_json, text=await _ended_text(ledger, spec, ended))
+    document, text = await _with_since(ledger, spec, ended)
+    emit(document, as_json=as_json, text=text)
     return int(exit_code(ended))
 
 
@@ -381,7 +385,8 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec = await ledger.spec(run_id)
     ended = await ledger.report(run_id)
     if ended is not None:
-        emit(ended, as_json=as_json, text=f"Nothing to cancel: {await _ended_text(ledger, spec, ended)}")
+        document, text = await _with_since(ledger, spec, ended)
+        emit(document, as_json=as_json, text=f"Nothing to cancel: {text}")
         return 0
     submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
@@ -400,40 +405,24 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
     if "categories" in document:
         repaired, left = await result_now(ledger, spec, document)
         document |= repaired
+    document, text = await _with_since(ledger, spec, document)
     if html is not None or opens:
         await _write_page(ledger, spec, document, html, left, opens=opens)
-    emit(document, as_json=as_json, text=await _ended_text(ledger, spec, document))
+    emit(document, as_json=as_json, text=text)
     return int(exit_code(document))
 
 
-async def _ended_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> str:
-    """The report of a run, with what repairs it."""
-    if "categories" not in report:
-        return await _worked_text(ledger, spec, report)
-    advice: list[str] = []
-    if "repaired" not in report or spec.options.get("pair"):
-        advice = repair_advice(spec, report, await find_repairs(ledger, spec), ledger)
-        report = {**report, "next_steps": []}  # the same
-    if (newer := await find_newer(ledger, spec)) is not None:
-        newer |= await read_result(ledger, newer["run_id"])
-        advice.append(f"  since then   {newer['run_id']} compared the same places: {verdict(newer)}")
-    return report_text(report, kind_of(spec), advice)
-
-
-async def _worked_text(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> str:
-    """The report of a run that worked on rows, with what became of the bad ones since."""
+async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """The report of a run with what later runs made of its bad rows: as a document and as text."""
     kind = kind_of(spec)
-    if not report["failures"]:
-        return report_text(report, kind)
-    jobs = {"verify", spec.job, *([kind.retried_as] if kind.retried_as else [])}
-    repairs = await find_repairs(ledger, spec, jobs)
-    advice = [f"  since then  {each['run_id']}: {counts(each['outcomes'])}" for each in repairs]
-    ids = [*(each["run_id"] for each in reversed(repairs)), spec.run_id]
-    runs = [await summarize_run(ledger, run_id) for run_id in ids] if repairs else []
-    is_repaired = spec.run_id in repaired(runs, is_proof_only)
-    if is_repaired and not is_proof_only(repairs[-1]["job"]) and (command := verify_command(spec)):
-        advice.append(f"  check  {command}")
-    return report_text(report, kind, advice, is_repaired=is_repaired)
+    since = await find_since_then(ledger, spec, report, kind, is_proof_only)
+    document, advice = report | since.details(), since.lines()
+    if "categories" not in report:
+        return document, report_text(report, kind, advice, is_repaired=since.is_repaired)
+    if "repaired" not in report or spec.options.get("pair"):
+        advice += repair_advice(spec, report, since.reports, ledger)
+        report = {**report, "next_steps": []}  # the same
+    return document, report_text(report, kind, advice)
 
 
 async def _write_page(
@@ -441,7 +430,8 @@ async def _write_page(
 ) -> None:
     """Write the run's page to a file. A command that was killed may owe it to the ledger.
 
-    `left`: the findings that repairs left which the page in the ledger does not know.
+    `left`: the findings that repairs left which the page in the ledger does not know. That page is
+    written once, so what later runs made of the findings is on a page of now.
     """
     run_id = spec.run_id
     if report["state"] != RunState.COMPLETE:
@@ -455,8 +445,8 @@ async def _write_page(
     except NotFound:
         await write_page(ledger, spec, report, [])
         page = (await ledger.store.get(page_ref)).data
-    if is_repaired_since:
-        page = await make_page(ledger, spec, report, left)
+    if is_repaired_since or "since_then" in report:
+        page = await make_page(ledger, spec, report, left or await read_findings(ledger, spec, report))
     file = html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
     try:
         file.write_bytes(page)
@@ -490,7 +480,8 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             return await _report(ledger, run_id, as_json)
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json, detach=batch.detach)
     if "failures" in ended and not ended["failures"]:
-        emit(ended, as_json=as_json, text=f"Nothing to retry: {await _ended_text(ledger, spec, ended)}")
+        document, text = await _with_since(ledger, spec, ended)
+        emit(document, as_json=as_json, text=f"Nothing to retry: {text}")
         return 0
     request = retry_request(spec)
     start = StartOptions(

@@ -14,7 +14,6 @@ from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError
 from jobs.ledger.agreement import begin_order, run_job
 from jobs.ledger.ledger import Ledger
-from jobs.reports.document import counts
 from jobs.s3.sessions import is_between
 
 DIFFERENT = "different.parquet"
@@ -167,18 +166,17 @@ def _is_later(run_id: str, than: str, jobs: Collection[str]) -> bool:
 def repair_advice(
     spec: RunSpec, report: Mapping[str, Any], repairs: Sequence[Mapping[str, Any]], ledger: Ledger
 ) -> list[str]:
-    """Return what became of a comparison's findings since, and the commands that repair the rest.
+    """Return the commands that repair what a comparison found, as far as no later run has.
 
     `repairs`: as `find_repairs` returns them. A night's objects are copied as the policy says,
     which `sealift reconcile` does not read. What only S3 writes has no command here.
     """
-    lines = [f"  since then   {each['run_id']}: {counts(each['outcomes'])}" for each in repairs if _copied(each)]
     if spec.options.get("pair") is None:
-        return lines + repair_hint(report, reconcile_command(spec))
+        return repair_hint(report, reconcile_command(spec))
     left = _rows(report) | {Category.EXTRA: 0}  # the policy may keep these, and only a repair's result knows
     if repaired := report.get("repaired"):
         left = {name: each["left"] for name, each in repaired["categories"].items()}
-    return [*lines, *(f"  {shown(each)}" for each in pair_steps(spec, report, repairs, left, ledger))]
+    return [f"  {shown(each)}" for each in pair_steps(spec, report, repairs, left, ledger)]
 
 
 def pair_steps(

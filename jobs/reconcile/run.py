@@ -285,11 +285,12 @@ async def write_result_page(
 ) -> None:
     """Write the run's page. `findings`: what a repair left. None: all that the run found."""
     if findings is None:
-        findings = await asyncio.to_thread(_first_findings, result.differences_parquet)
+        findings = await asyncio.to_thread(first_findings, result.differences_parquet)
     await write_page(ledger, spec, report, findings)
 
 
-def _first_findings(differences: Path) -> list[dict[str, Any]]:
+def first_findings(differences: Path) -> list[dict[str, Any]]:
+    """The first findings of a file of differences, as its page lists them."""
     import pyarrow.parquet as pq
 
     shown: list[dict[str, Any]] = []

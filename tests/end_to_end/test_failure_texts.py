@@ -77,12 +77,12 @@ def test_a_report_says_what_a_retry_copied_since(world: World) -> None:
     assert world.sealift("runs", "retry", run_id).code == 0
     after = world.sealift("runs", "report", run_id)
     assert after.code == 3
-    assert re.search(r"^  since then  \S+-replicate-\S+: 2 copied$", after.stdout, re.MULTILINE)
+    assert re.search(r"^  since then   \S+-replicate-\S+: 2 copied$", after.stdout, re.MULTILINE)
     assert "runs retry" not in after.stdout
     check = world.sealift(*printed(after, "check"))
     assert (check.code, "All 2 rows ended well: 2 verified" in check.stdout) == (0, True)
     proven = world.sealift("runs", "report", run_id).stdout
-    assert re.search(r"^  since then  \S+-verify-\S+: 2 verified$", proven, re.MULTILINE)
+    assert re.search(r"^  since then   \S+-verify-\S+: 2 verified$", proven, re.MULTILINE)
     assert "  check  " not in proven
 
 
@@ -95,6 +95,6 @@ def test_a_report_whose_retry_left_rows_still_says_what_to_do(world: World) -> N
     world.client.delete_object(Bucket=world.source, Key="b")
     assert world.sealift("runs", "retry", run_id).code == 3
     after = world.sealift("runs", "report", run_id).stdout
-    assert re.search(r"^  since then  \S+-replicate-\S+: 1 copied, 1 missing$", after, re.MULTILINE)
+    assert re.search(r"^  since then   \S+-replicate-\S+: 1 copied, 1 missing$", after, re.MULTILINE)
     assert "Copy them again: sealift runs retry" in after
     assert "  check  " not in after

@@ -21,6 +21,7 @@ from jobs.reports import figures
 from jobs.reports.document import (
     LEFT_OUT,
     WOULD_BE_DELETED,
+    counts,
     findings_count,
     had_no_rows,
     is_empty,
@@ -130,6 +131,7 @@ def render(
         named=sorted({name_of(row) for row in shown}),
         prefixes=_prefixes(report, findings),
         repaired=report.get("repaired"),
+        since=report.get("since_then"),
         places=_places(report),
         deletions={"shown": [], "rows": 0, "reasons": [], "csv": None, "parquet": None}
         | (report.get("deletions") or {}),
@@ -184,7 +186,7 @@ def _tone(report: Mapping[str, Any]) -> str:
     if report["state"] != RunState.COMPLETE:
         return "warn"
     if left_count(report):
-        return "bad"
+        return "warn" if report.get("since_then", {}).get("is_repaired") else "bad"
     if had_no_rows(report) and not report.get(LEFT_OUT):
         return "calm"
     if report.get("dry_run"):  # nothing was done, so nothing has ended well
@@ -216,6 +218,7 @@ def template_environment() -> jinja2.Environment:
         "sentence": lambda text: Markup(re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", visible(text))),
         "count": lambda number: figures.UNKNOWN if number is None else f"{number:,}",
         "bytes": figures.human_bytes,
+        "counts": counts,
         "dollars": figures.human_dollars,
         "duration": figures.human_seconds,
         "time": figures.human_time,

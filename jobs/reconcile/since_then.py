@@ -1,0 +1,123 @@
+"""Later runs: what became of the bad rows of a run since it ended.
+
+The terminal, `--json` and the page that a person asks for now show the same. A page in the ledger
+is written once, when its run ends.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jobs.core.model import Location, ObjectRef
+from jobs.core.run import RunSpec
+from jobs.ledger.ledger import Ledger
+from jobs.reconcile.repair_advice import find_newer, find_repairs, verify_command
+from jobs.reconcile.repair_result import fetch_differences, read_result
+from jobs.reconcile.run import first_findings
+from jobs.reports.document import counts, verdict
+from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
+from jobs.runs.kind import Kind
+from jobs.runs.replaced_runs import repaired
+from jobs.runs.request import failures_of
+from jobs.runs.summaries import counted, summarize_run
+from jobs.s3.downloads import download
+
+
+class SinceThen(NamedTuple):
+    """The reports of the later runs, the oldest first.
+
+    `is_repaired`: a retry brought all bad rows to a good end, and no later look found any of them
+    wrong again. `check`: the command that proves what the retry wrote, if nobody has run it.
+    """
+
+    reports: Sequence[dict[str, Any]] = ()
+    is_repaired: bool = False
+    check: str | None = None
+
+    def lines(self) -> list[str]:
+        """The later runs, for a terminal."""
+        lines = [f"  since then   {each['run_id']}{_came_to(each)}" for each in self.reports]
+        return lines + ([f"  check        {self.check}"] if self.check else [])
+
+    def details(self) -> dict[str, Any]:
+        """What the later runs add to the report of a run. Nothing without such runs."""
+        if not self.reports:
+            return {}
+        names = ("run_id", "job", "state", "rows", "finished_at")
+        runs = [
+            {name: each[name] for name in names} | counted(each) | {"verdict": verdict(each)} for each in self.reports
+        ]
+        details: dict[str, Any] = {"since_then": {"runs": runs, "is_repaired": self.is_repaired}}
+        if self.is_repaired:  # then the steps of the report are out of date
+            details["next_steps"] = [f"Check what was copied: {self.check}"] if self.check else []
+        return details
+
+
+async def find_since_then(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any], kind: Kind, is_proof_only: Callable[[str], bool]
+) -> SinceThen:
+    """Find what became of the bad rows of a run, or of the findings of a comparison.
+
+    `is_proof_only`: whether the runs of a job write nothing.
+    """
+    if "categories" in report:
+        newer = await find_newer(ledger, spec)
+        repairs = [each for each in await find_repairs(ledger, spec) if not is_proof_only(each["job"])]
+        return SinceThen([*repairs, *([newer | await read_result(ledger, newer["run_id"])] if newer else [])])
+    if not report["failures"]:
+        return SinceThen()
+    jobs = {"verify", spec.job, *([kind.retried_as] if kind.retried_as else [])}
+    repairs = await find_repairs(ledger, spec, jobs)
+    if not repairs:
+        return SinceThen()
+    ids = [*(each["run_id"] for each in reversed(repairs)), spec.run_id]
+    runs = [await summarize_run(ledger, run_id) for run_id in ids]
+    last = repairs[-1]
+    is_repaired = spec.run_id in repaired(runs, is_proof_only) and not last["failures"]
+    is_unchecked = is_repaired and not is_proof_only(last["job"])
+    return SinceThen(repairs, is_repaired, verify_command(spec) if is_unchecked else None)
+
+
+async def read_findings(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> list[dict[str, Any]]:
+    """The first bad rows of a run that has ended, for a page that is made later.
+
+    Nothing for a comparison whose repair is in its report: its page counts what is left.
+    """
+    with tempfile.TemporaryDirectory(prefix="sealift-findings-") as folder:
+        if "categories" not in report:
+            path = Path(folder) / "failures.parquet"
+            await download(ledger.store, ObjectRef(*Location.parse(await failures_of(ledger, spec.run_id))), path)
+            return await asyncio.to_thread(_first_failures, path)
+        if "repaired" in report:
+            return []
+        return await asyncio.to_thread(first_findings, await fetch_differences(ledger, spec.run_id, Path(folder)))
+
+
+def _first_failures(path: Path) -> list[dict[str, Any]]:
+    """The first rows of each status in a file of failed rows, in the order of their keys."""
+    import pyarrow.parquet as pq
+
+    names = ["key", "version_id", "status", "reason", "etag", "condemned_etag", "size_bytes", "last_modified"]
+    rows: list[dict[str, Any]] = []
+    listed: Counter[str] = Counter()
+    for batch in pq.ParquetFile(path).iter_batches(columns=names):
+        for row in batch.to_pylist():
+            if listed[row["status"]] < LISTED_PER_REASON and len(rows) < LISTED_FAILURES:
+                listed[row["status"]] += 1
+                rows.append(
+                    {name: row[name] for name in ("key", "version_id", "status", "reason")}
+                    | {f"source_{name}": row[name] for name in ("etag", "size_bytes", "last_modified")}
+                    | {"destination_etag": row["condemned_etag"]}
+                )
+    return rows
+
+
+def _came_to(report: dict[str, Any]) -> str:
+    if "categories" in report:
+        return f" compared the same places: {verdict(report)}"
+    return f": {counts(report['outcomes'])}"
