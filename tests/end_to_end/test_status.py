@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import json
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,8 @@ from tests.end_to_end.test_reconcile import settle
 
 REQUESTS_MAX = 450
 """For 100 runs, of which each is two or three requests, and two pairs."""
+EARLIER, LATER = (datetime.now(UTC).date() - timedelta(days=ago) for ago in (2, 1))
+"""Two nights in a row, so of slices in a row. Both have begun at any time of the day, and neither is old."""
 
 
 @pytest.fixture
@@ -33,9 +35,11 @@ def status(world: World, policy: str, **extra: str) -> Result:
     return world.sealift("status", "--json", SEALIFT_POLICY=policy, **extra)
 
 
-def night(world: World, policy: str, *more: str) -> dict[str, Any]:
+def night(world: World, policy: str, *more: str, of: date = LATER) -> dict[str, Any]:
+    """Without a date, the hour would choose: until the pair's hour the last night to begin is yesterday's."""
     settle()
-    result = world.sealift("nightly", "--pair", "docs", "--margin", "0s", "--json", *more, SEALIFT_POLICY=policy)
+    command = ["nightly", "--pair", "docs", "--night", f"{of}", "--margin", "0s", "--json", *more]
+    result = world.sealift(*command, SEALIFT_POLICY=policy)
     assert result.code in (0, 3), result.stderr
     return result.document
 
@@ -95,7 +99,8 @@ def test_a_queue_that_nobody_can_look_at_is_never_well(world: World, tmp_path: P
     world.client.put_object(Bucket=world.destination, Key="elsewhere/logs/b", Body=b"content")
     assert night(world, policy)["exit_code"] == 0
     settle()
-    assert world.sealift("nightly", "--pair", "logs", "--margin", "0s", SEALIFT_POLICY=policy).code == 0
+    logs = ["nightly", "--pair", "logs", "--night", f"{LATER}", "--margin", "0s"]
+    assert world.sealift(*logs, SEALIFT_POLICY=policy).code == 0
     result = status(world, policy)
     assert (result.code, result.document["state"], problems(result)) == (3, "not_known", {})
     assert "what is in sealift-objects" in unknown(result)
@@ -246,7 +251,7 @@ def test_what_reports_cannot_compare_waits_for_the_turn_of_its_slice(world: Worl
 def test_a_turn_beside_other_copies_proves_nothing(world: World, tmp_path: Path) -> None:
     policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
     copied(world, *"abcdef")
-    earlier = night(world, policy, "--night", days_ago(1).date().isoformat())
+    earlier = night(world, policy, of=EARLIER)
     number = next(each["sample"][0] for each in earlier["stages"] if each["stage"] == "sample")
     for name in "abcdef":
         world.client.put_object(Bucket=world.destination, Key=f"new/docs/{name}", Body=name.encode())
@@ -266,8 +271,7 @@ def test_more_objects_than_a_person_waits_for_are_proven_by_turns_or_not_known(w
     report_many(world, first)
     waits = docs(status(world, policy))["oldest_unproven"]
     assert waits["not_known"].endswith("1 of 2 slices have had no turn yet that ended well")
-    yesterday = (datetime.now(UTC) - timedelta(days=1)).strftime("%Y-%m-%d")
-    rewrite_night(world, night(world, policy, "--night", yesterday), "unverifiable", rows_of("abcdef"))
+    rewrite_night(world, night(world, policy, of=EARLIER), "unverifiable", rows_of("abcdef"))
     proven = docs(status(world, policy))["oldest_unproven"]
     assert (proven["key"], proven["not_known"], proven["why"]) == (None, None, "each at the turn of its slice")
     assert proven["until"] < first["finished_at"]
