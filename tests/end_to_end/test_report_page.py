@@ -38,6 +38,21 @@ def test_a_run_leaves_a_page_with_its_findings_and_the_runs_before_it(world: Wor
     jsonschema.validate(json.loads(fetch(world, second["report"])), schema())
 
 
+def test_runs_of_one_minute_have_labels_of_their_own_in_the_trend(world: World) -> None:
+    world.put("a")
+    for finished_at in ("2026-11-25T00:33:07Z", "2026-11-25T00:33:41Z"):
+        report = world.run("verify")
+        document = json.loads(fetch(world, report["report"])) | {"finished_at": finished_at}
+        bucket, _, key = report["report"].removeprefix("s3://").partition("/")
+        world.client.put_object(Bucket=bucket, Key=key, Body=json.dumps(document).encode())
+    page = fetch(world, world.run("verify")["report_html"])
+    trend = page.partition('id="trend"')[2].partition("</section>")[0]
+    for time in ("00:33:07", "00:33:41"):
+        assert f">{time}</text>" in trend
+        assert f"2026-11-25 {time}: 1" in trend
+        assert f"2026-11-25 {time} UTC" in trend
+
+
 def test_an_incomplete_run_has_no_page(world: World, tmp_path: Path) -> None:
     world.put("a")
     process = world.start(

@@ -21,6 +21,8 @@ sys.meta_path[:] = [finder for finder in sys.meta_path if hasattr(finder, "find_
 
 _FONT_SIZE = 11
 _COLUMNS_MIN = 7
+_COLUMN_LETTERS = 5
+"""A longer label is aslant, since the next one would overlap it."""
 _SVG = "http://www.w3.org/2000/svg"
 _NOT_FOR_PEOPLE = frozenset({"defs", "desc", "title"})
 
@@ -37,8 +39,14 @@ class Bar(NamedTuple):
 def draw_columns(bars: Sequence[Bar], description: str) -> Markup:
     """Upright bars, the first at the left, at most about ten. A few are aligned to the right."""
     bars = [Bar("", None, "")] * (_COLUMNS_MIN - len(bars)) + list(bars)
+    is_wide = any(len(bar.label) > _COLUMN_LETTERS for bar in bars)
     chart = pygal.Bar(
-        height=190, margin_bottom=2, print_values_position="top", show_y_labels=False, **_config(bars, 1.12)
+        height=220 if is_wide else 190,
+        x_label_rotation=40 if is_wide else 0,
+        margin_bottom=2,
+        print_values_position="top",
+        show_y_labels=False,
+        **_config(bars, 1.12),
     )
     return _draw(chart, bars, description)
 

@@ -93,12 +93,18 @@ class Tally(NamedTuple):
 
 
 class TrendRun(NamedTuple):
-    """One run of the trend."""
+    """One run of the trend. `is_close`: another one ended within its minute."""
 
     report: Mapping[str, Any]
     at: datetime | None
     found: int
     current: bool
+    is_close: bool
+
+    @property
+    def time(self) -> str:
+        """When it ended, with the seconds where only they tell it from another run."""
+        return f"{self.at:%Y-%m-%d %H:%M:%S} UTC" if self.at and self.is_close else figures.human_time(self.at)
 
 
 def render(
@@ -292,7 +298,18 @@ def _past(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> li
     others = [each for each in earlier if each["run_id"] != report["run_id"]]
     others.sort(key=lambda each: begin_order(str(each["run_id"])))
     runs = [*others, report][-RUNS_SHOWN:]
-    return [TrendRun(run, _ended_at(run), findings_count(run), run is report) for run in runs]
+    ends = [_ended_at(run) for run in runs]
+    minutes = Counter(at.replace(second=0, microsecond=0) for at in ends if at)
+    return [
+        TrendRun(
+            run,
+            at,
+            findings_count(run),
+            run is report,
+            at is not None and minutes[at.replace(second=0, microsecond=0)] > 1,
+        )
+        for run, at in zip(runs, ends, strict=True)
+    ]
 
 
 def _ended_at(report: Mapping[str, Any]) -> datetime | None:
@@ -302,18 +319,20 @@ def _ended_at(report: Mapping[str, Any]) -> datetime | None:
 
 def _trend(past: Sequence[TrendRun]) -> Markup:
     days = Counter(run.at.date() for run in past if run.at)
-    bars = [
-        Bar(_label(run.at, days), run.found, figures.human_count(run.found), emphasised=run.current) for run in past
-    ]
-    values = ", ".join(f"{run.at:%Y-%m-%d %H:%M}: {run.found:,}" if run.at else f"{run.found:,}" for run in past)
+    bars = [Bar(_label(run, days), run.found, figures.human_count(run.found), emphasised=run.current) for run in past]
+    values = ", ".join(
+        f"{run.time.removesuffix(' UTC')}: {run.found:,}" if run.at else f"{run.found:,}" for run in past
+    )
     return draw_columns(bars, f"Findings of the last {len(past)} runs. {values}.")
 
 
-def _label(at: datetime | None, days: Mapping[date, int]) -> str:
-    """The day of the month, or the time where runs share a day."""
-    if at is None:
+def _label(run: TrendRun, days: Mapping[date, int]) -> str:
+    """The day of the month, the time where runs share a day, with seconds where they share a minute."""
+    if run.at is None:
         return "?"
-    return f"{at:%H:%M}" if days[at.date()] > 1 else f"{at:%d}"
+    if run.is_close:
+        return f"{run.at:%H:%M:%S}"
+    return f"{run.at:%H:%M}" if days[run.at.date()] > 1 else f"{run.at:%d}"
 
 
 def _histogram(buckets: Sequence[Mapping[str, Any]], title: str) -> Markup | None:
