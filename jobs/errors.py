@@ -322,11 +322,11 @@ def store_error(operation: str, target: str, code: str, message: str, status: in
 
 _IMPERATIVES = (
     "`sealift", "add", "allow", "ask", "check", "choose", "compare", "continue", "copy", "correct", "create",
-    "did you mean", "enable", "end", "expected", "fewer", "filter", "find", "finish", "follow", "free", "give",
-    "go on", "have", "if that is meant", "install", "leave", "let", "list", "look", "lower", "make", "map", "move",
-    "name", "permit", "plan again", "please", "put", "raise", "read", "rebuild", "remove", "renew", "repair",
-    "replace", "report", "restore", "run it", "run the", "say", "sealift", "see", "set", "shorten", "start", "take",
-    "to run", "try", "update", "use", "verify", "wait", "what repairs", "write",
+    "did you mean", "enable", "end", "expected", "export", "fewer", "filter", "find", "finish", "follow", "free",
+    "give", "go on", "have", "if that is meant", "install", "leave", "let", "list", "look", "lower", "make", "map",
+    "move", "name", "open a", "permit", "plan again", "please", "put", "raise", "read", "rebuild", "remove", "renew",
+    "repair", "replace", "report", "restore", "run it", "run the", "say", "sealift", "see", "set", "shorten", "start",
+    "take", "to run", "try", "update", "use", "verify", "wait", "what repairs", "write",
 )  # fmt: skip
 _ADVICE = re.compile(
     rf"[:;] +(?={'|'.join(_IMPERATIVES)}\b)|[.?] (?={'|'.join(each.capitalize() for each in _IMPERATIVES)}\b)"

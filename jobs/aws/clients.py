@@ -13,7 +13,7 @@ from functools import cache
 from typing import Any
 
 from jobs.core.request_log import log_botocore
-from jobs.credentials import open_session, resolve
+from jobs.credentials import mix_up, open_session, resolve
 from jobs.errors import ConfigError, StoreError, Unavailable, store_error
 
 TRIES = 6
@@ -23,6 +23,8 @@ PROMPT_SECONDS = 12.0
 """How long a client of `PROMPT_TRIES` or fewer waits for a connection, and for an answer. Together
 less than half a minute.
 """
+UNKNOWN_KEYS = frozenset({"InvalidClientTokenId", "UnrecognizedClientException"})
+"""What services answer to an access key that they do not know."""
 SUBJECT_CHARACTERS = 100
 """https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100
 characters."""
@@ -84,7 +86,7 @@ def call(client: Any, operation: str, target: str, **request: Any) -> Any:
     try:
         return method(**request)
     except ClientError as error:
-        raise _refusal(operation, target, error.response) from error
+        raise _refusal(operation, target, error.response, str(client.meta.endpoint_url)) from error
     except (ConnectionError, HTTPClientError, ResponseParserError) as error:
         raise Unavailable(operation, target, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
@@ -108,6 +110,10 @@ def invoke(function: str, payload: Mapping[str, Any]) -> None:
     call(open_client("lambda"), "Invoke", function, **request)
 
 
-def _refusal(operation: str, target: str, response: Mapping[str, Any]) -> StoreError:
+def _refusal(operation: str, target: str, response: Mapping[str, Any], endpoint: str) -> StoreError:
     detail, status = response.get("Error", {}), response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-    return store_error(operation, target, detail.get("Code", "Unknown"), detail.get("Message", ""), status)
+    code, message = detail.get("Code", "Unknown"), detail.get("Message", "")
+    if code in UNKNOWN_KEYS and ".amazonaws." in endpoint:
+        key = os.environ.get("AWS_ACCESS_KEY_ID", "")
+        message = mix_up(key, endpoint, is_aws=True, is_here=False) or message
+    return store_error(operation, target, code, message, status)

@@ -24,6 +24,7 @@ from typing import Any, TypeVar
 
 from jobs.aws.clients import call, open_client
 from jobs.aws.queues import Depth, Queue
+from jobs.credentials import LOCAL_KEY
 from jobs.errors import Conflict, SealiftError
 from jobs.local.batch_queue import LocalBatch, RunDriver
 from jobs.local.event_source import Context, EventSource, make_queues
@@ -107,7 +108,7 @@ def running(
     """
     policy = read_policy(str(policy_file))
     credentials = {
-        "AWS_ACCESS_KEY_ID": f"local{secrets.token_hex(8)}",
+        "AWS_ACCESS_KEY_ID": f"{LOCAL_KEY}{secrets.token_hex(8)}",
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
     }
     allow_open_files()

@@ -527,7 +527,7 @@ class BotocoreStore:
             return Denied(error.operation, error.target, error.code, error.detail, error.status)
         if error.code == "NoCredentials":
             return error
-        return with_advice(error, self._credentials().access_key, str(self._endpoint))
+        return with_advice(error, self._credentials().access_key, self._endpoint)
 
     def _is_accepted(self, place: ObjectRef) -> bool:
         """Whether S3 accepts the signature of a plain request. Raises Unavailable."""

@@ -9,10 +9,12 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from jobs.credentials import mix_up
 from jobs.errors import AuthenticationFailed, Redirected, StoreError, store_error
 from jobs.s3 import wire
 from jobs.s3.http.answers import Response
 from jobs.s3.http.dates import parse_http_date
+from jobs.s3.http.endpoints import Endpoint, is_loopback
 
 _CODE_BY_STATUS = {
     301: "PermanentRedirect",
@@ -34,10 +36,11 @@ _HOST = re.compile("https://([a-z0-9.-]{1,255})/")
 EXPIRED = frozenset({"ExpiredToken", "TokenRefreshRequired", "InvalidToken"})
 SKEWED = "RequestTimeTooSkewed"
 SIGNATURE = "SignatureDoesNotMatch"
+UNKNOWN_KEY = "InvalidAccessKeyId"
 _ADVICE = {
     SKEWED: "this machine's clock is wrong, and correcting it by S3's date did not help: set it",
     SIGNATURE: "the secret key does not belong to the access key {key}: check AWS_SECRET_ACCESS_KEY or the profile",
-    "InvalidAccessKeyId": "S3 does not know the access key {key}: check AWS_ACCESS_KEY_ID, the profile, the endpoint",
+    UNKNOWN_KEY: "S3 does not know the access key {key}: check AWS_ACCESS_KEY_ID, the profile, the endpoint",
     "NotSignedUp": "the account of the access key {key} has no S3: check the account, or use another one",
 }
 _CUSTOMER_KEY = "stored using a form of Server Side Encryption"
@@ -117,8 +120,12 @@ def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:
     return type(answer)(bare.operation, bare.target, answer.code, answer.detail, answer.status)
 
 
-def with_advice(error: AuthenticationFailed, access_key: str, endpoint: str) -> AuthenticationFailed:
+def with_advice(error: AuthenticationFailed, access_key: str, endpoint: Endpoint) -> AuthenticationFailed:
     """The same error, with what to do about it."""
+    if error.code == UNKNOWN_KEY:
+        is_here = is_loopback(endpoint)
+        if message := mix_up(access_key, str(endpoint), is_aws=endpoint.is_aws, is_here=is_here):
+            return AuthenticationFailed(error.operation, error.target, error.code, message, error.status)
     advice = _ADVICE.get(error.code, _RENEW).format(key=access_key)
     message = f"{advice} (endpoint {endpoint}){': ' + error.detail if error.detail else ''}"
     return AuthenticationFailed(error.operation, error.target, error.code, message, error.status)

@@ -231,7 +231,7 @@ class Transport:
             return route
         if error.code == SIGNATURE and await self._is_accepted(place, error):
             return Denied(error.operation, error.target, error.code, error.detail, error.status)
-        return with_advice(error, credentials.access_key, str(self.endpoint))
+        return with_advice(error, credentials.access_key, self.endpoint)
 
     async def _has_newer(self, credentials: Credentials) -> bool:
         """Whether there are others by now. Those that are renewed may be on their way."""
