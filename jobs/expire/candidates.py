@@ -24,9 +24,9 @@ import pyarrow.parquet as pq
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
 from jobs.expire.disproofs import object_to_disproved
-from jobs.expire.found_runs import Seen
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.rules import EXPIRED_BEFORE, Proof
+from jobs.expire.runs_with_findings import Seen
 from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
@@ -50,7 +50,8 @@ class Scope(NamedTuple):
 
     `is_apart`: they are on different services, so equal bucket names are different buckets.
     `is_own`: which keys of the source belong to the pair of the run. None: all keys, there is no
-    pair. `is_ours`: which runs worked with these services, so that they can answer a finding.
+    pair. `is_ours`: which runs worked with these services. Only their proofs count after a
+    finding.
     """
 
     source: Location
@@ -68,7 +69,7 @@ class Candidates:
     those that `prefix` holds.
     `by_class` counts all rows by storage class: (rows, rows in archives).
     `excluded` counts what was left out, by reason.
-    `read_runs`: what was seen of each run that may have found copies wrong.
+    `read_runs`: how much was read of each run that may have found copies wrong, by run id.
     """
 
     prefix: Location

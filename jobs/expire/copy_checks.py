@@ -111,9 +111,9 @@ class Copies:
         return [verdicts[place] for place in range(len(pairs))]
 
     async def _lacking_annotations(self, pair: CopyPair) -> str:
-        """Return why the copy is none of the original's annotations, else an empty text.
+        """Return why the copy lacks annotations of the original, else an empty text.
 
-        The proof names the copy's version. Without one it is what the key has now.
+        The proof names the copy's version. Without a version id, the key's current object counts.
         """
         ref, _, proof = pair
         copy = None if proof.member else ObjectRef(proof.bucket, proof.key, proof.version_id)

@@ -23,8 +23,8 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
     """Write what a run expired or would expire, with the proofs, as Parquet and CSV beside its
     report.
 
-    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, the same by what a
-    dry run says of them (`reasons`), and the first of the rows (`shown`).
+    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, both by what a dry
+    run says of them (`reasons`), and the first of the rows (`shown`).
     """
     with TemporaryDirectory(prefix="sealift-deletions-") as scratch:
         folder = Path(scratch)

@@ -1,20 +1,20 @@
-"""Disproofs: findings of runs that void earlier proofs of a replica.
+"""Disproofs: findings of runs that void earlier proofs of copies.
 
-A verify run that found a copy wrong or missing voids each proof of that copy that is not surely
-newer. So does a reconciliation, where checksums of the contents differ. Runs count while they work
-and when they were stopped, too, and those whose source is where the copies are. A run that nobody
-can read may have found anything: it voids all proofs. The ledger's times come from the clocks of
-workers, so a proof is as old as it may be, and a disproof as new as it may be.
+A verify run that found a copy wrong or missing voids each proof of that copy that is not certainly
+newer. So does a reconciliation where checksums of the contents differ. Runs count while they work
+and after they were stopped. So do runs whose source is the bucket of the copies. A run whose
+documents cannot be read may have found anything: it voids all proofs. Times in the ledger come from
+the clocks of workers, so a proof has the earliest time that it may have, and a disproof the latest.
 
-| the disproof looked at         | a newer proof by                              | the copy counts |
+| the disproof compared          | a newer proof by                              | the copy counts |
 |--------------------------------|-----------------------------------------------|-----------------|
 | what S3 keeps beside the bytes | anything                                      | again           |
 | the bytes                      | what S3 keeps beside the bytes                | no              |
 | the bytes                      | the bytes of both, or a new copy over it      | again           |
 
-A disproof is about a proof of the same key, if nothing shows that it is about another copy.
+A disproof voids a proof of the same key, unless something shows that it is about another copy.
 
-| version of the original | ETag of the original | the disproof looked at         | the copy | the proof   |
+| version of the original | ETag of the original | the disproof compared          | the copy | the proof   |
 |-------------------------|----------------------|--------------------------------|----------|-------------|
 | same                    | another              | what S3 keeps beside the bytes | same     | voided      |
 | another                 | same                 | what S3 keeps beside the bytes | same     | voided      |
@@ -35,8 +35,8 @@ from typing import TYPE_CHECKING
 from jobs.core.model import NULL_VERSION
 from jobs.core.run import RunSpec
 from jobs.expire.findings import FINDINGS, Findings, one_spelling
-from jobs.expire.found_runs import Seen, find_runs
 from jobs.expire.places import verify_command
+from jobs.expire.runs_with_findings import Seen, find_runs
 from jobs.ledger.ledger import Ledger
 from jobs.tables.duck import quoted
 
@@ -52,11 +52,12 @@ async def object_to_disproved(
     connection: duckdb.DuckDBPyConnection,
     is_ours: Callable[[RunSpec], bool] = lambda spec: True,
 ) -> dict[str, Seen]:
-    """Give an objection to each row of the connection's table `proven` that a disproof voids.
+    """Set `objection` in each row of the connection's table `proven` that a disproof voids.
 
-    `proving`: the runs of the proofs. `bucket`: that of the originals. `is_ours`: whether a run
-    worked with the services of originals and copies. Only these answer a disproof: a bucket of the
-    same name on another server has other copies. Returns what it has seen of each run.
+    `proving`: the runs of the proofs. `bucket`: that of the originals. `folder`: for downloads.
+    `is_ours`: whether a run worked with the services of originals and copies. Only such a run can
+    restore a proof: a bucket of the same name on another server has other copies. Returns how much
+    of each run it has read, by run id. Raises StoreError.
     """
     replicas = "FROM proven WHERE NOT in_archive"
     buckets = {str(found) for (found,) in connection.execute(f"SELECT DISTINCT copy_bucket {replicas}").fetchall()}
@@ -64,7 +65,7 @@ async def object_to_disproved(
         return {}
     folder.mkdir()
     found = await find_runs(ledger, bucket, buckets)
-    runs = [each for each in found if each.is_concerned]
+    runs = [each for each in found if each.may_have_findings]
     connection.execute(f"CREATE TABLE findings ({FINDINGS})")
     findings = Findings(ledger, connection, folder)
     await findings.add_disproofs(runs)
@@ -78,10 +79,10 @@ async def object_to_disproved(
 
 
 def void_proofs(connection: duckdb.DuckDBPyConnection, commands: Sequence[tuple[str, str, str]]) -> None:
-    """Give each row of `proven` that one of `findings` voids, and that none restores, its objection.
+    """Set `objection` in each row of `proven` that one of `findings` voids and none restores.
 
-    `commands`: the id of each proving run, what proves its copies by their bytes, and whose retry
-    restores its damaged originals.
+    `commands`: (id of a proving run, the command that proves its copies by their bytes, the command
+    whose retry restores its damaged originals). The objection names them.
     """
     if not _find_voided(connection):
         return
@@ -106,7 +107,7 @@ def void_proofs(connection: duckdb.DuckDBPyConnection, commands: Sequence[tuple[
 def _find_voided(connection: duckdb.DuckDBPyConnection) -> int:
     """Make the table `voided`: the rows of `proven` that are void, each with its newest objection.
 
-    Returns how many.
+    Returns the number of its rows.
     """
 
     def same_place(finding: str) -> str:

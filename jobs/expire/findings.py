@@ -1,13 +1,13 @@
-"""Findings: what runs found of copies, read from the ledger into a table.
+"""Findings of runs about copies, read from the ledger into a table.
 
-A writer of the ledger may add files, and a report is written once, so a report can be forged before
-the real one comes. Nothing that is added can hide a finding here. All checkpoints count, whatever
-the report says, and whichever outcome of a row the fold would choose. The name of a checkpoint says
-how many of its rows ended badly, so a listing shows which files have findings.
+A writer to the ledger may add files. A report is written once, so a forged report may take the
+place of the real one. No added file can hide a finding here: all checkpoints count, whatever the
+report says, and each outcome of a row counts, whichever one the fold chooses. The name of a
+checkpoint has the number of its rows that ended badly, so a listing shows which ones have findings.
 
-A swapped run had its source where the copies are. What it found of a pair is about the same pair. A
-damaged source is damaged whatever the run compared it with. Some servers take `x//k` for `x/k`, so
-keys that differ in that alone count as one.
+A swapped run compared the copies, as its source, with the originals. Its findings about a pair of
+objects count for that pair. A damaged source is damaged whatever the run compared it with. Some
+servers take `x//k` for `x/k`, so keys that differ only in empty parts count as one.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from jobs.core.model import ObjectRef
 from jobs.core.outcome import Evidence, Status
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
-from jobs.expire.found_runs import ALTERED, COMPARISON, DISPROOFS, FoundRun
 from jobs.expire.proofs import copy_key_sql
 from jobs.expire.rules import PROOFS
+from jobs.expire.runs_with_findings import ALTERED, COMPARISON, DISPROOFS, RunFiles
 from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
@@ -44,31 +44,34 @@ FINDINGS = """
 """
 """The columns of the table `findings`.
 
-`earliest` and `latest` (epoch seconds): between which it was found. `objection`: what a disproof
-says against the proofs that it voids. `of_original`: the original is damaged. No bucket or ETag:
-any.
+A finding is a disproof (`is_disproof`) or a proof. `by_bytes`: it is about the bytes, not only what
+S3 keeps beside them. `of_original`: the original is damaged. It was found between `earliest` and
+`latest` (epoch seconds). `objection`: why a disproof voids a proof, for the user. A bucket, version
+or ETag that is null fits any.
 """
 
 _DIFFERING = (Category.DIFFERENT, Category.STALE)
 _BROKEN = (*ALTERED, pa.ArrowException, duckdb.Error)
-"""What reading a run raises that somebody has altered."""
+"""What reading an altered run raises."""
 
 
 @dataclass(frozen=True, slots=True)
 class Findings:
     """The findings in one ledger about the copies in the connection's table `proven`.
 
-    They go to the table `findings` (see `FINDINGS`). `folder`: for files, which are fetched once.
+    They go into the table `findings` (columns: `FINDINGS`). `folder`: for downloaded files. Each
+    file is downloaded once.
     """
 
     ledger: Ledger
     connection: duckdb.DuckDBPyConnection
     folder: Path
 
-    async def add_disproofs(self, runs: Sequence[FoundRun]) -> None:
-        """Add the disproofs, however old they are: only bytes answer one by bytes.
+    async def add_disproofs(self, runs: Sequence[RunFiles]) -> None:
+        """Add the disproofs of any age, since only bytes restore what was disproved by bytes.
 
-        What cannot be read may say anything: it is a disproof of all that it may be about.
+        A run that cannot be read is a disproof of each copy that it may be about. Raises
+        duckdb.IOException where the disk is full, and StoreError.
         """
         for run in runs:
             problem = run.problem
@@ -83,10 +86,10 @@ class Findings:
             if problem:
                 await self._add_doubt(run, problem)
 
-    async def add_proofs(self, runs: Sequence[FoundRun], since: float, is_enough: Callable[[], bool]) -> None:
-        """Add the proofs that S3 received later than `since`, of the objects with disproofs.
+    async def add_proofs(self, runs: Sequence[RunFiles], since: float, is_enough: Callable[[], bool]) -> None:
+        """Add the proofs of objects that have disproofs, if S3 received them after `since`.
 
-        The newest runs come first, until `is_enough`.
+        `since`: epoch seconds. The newest runs come first. Ends when `is_enough` returns True.
         """
         looked = 0
         for run in sorted(runs, key=lambda each: each.newest, reverse=True):
@@ -109,8 +112,8 @@ class Findings:
         (count,) = self.connection.execute(sql).fetchone() or (0,)
         return bool(count)
 
-    async def _add_outcomes(self, spec: RunSpec, run: FoundRun) -> str:
-        """Add the disproofs among a run's outcomes. Returns what it has lost, else an empty text."""
+    async def _add_outcomes(self, spec: RunSpec, run: RunFiles) -> str:
+        """Add the disproofs among a run's outcomes. Returns what is lost, else an empty text."""
         statuses = run.disproofs
         files = [each for each, _ in run.checkpoints if each.bad_rows]
         rows = await self._download(run, files) if files else ""
@@ -130,8 +133,8 @@ class Findings:
             f"by its report, {found:,} by its outcomes"
         )
 
-    async def _download(self, run: FoundRun, files: Sequence[Checkpoint]) -> str:
-        """Fetch checkpoints. Returns them as a relation, with `written_at`."""
+    async def _download(self, run: RunFiles, files: Sequence[Checkpoint]) -> str:
+        """Download checkpoints. Returns SQL for their rows, with `written_at` (epoch seconds)."""
         paths = {each: self.folder / f"{run.run_id}-{each.shard:05d}-{each.name}" for each in files}
         wanted = [each for each, path in paths.items() if not path.exists()]
         numbers = (await self.ledger.plan(run.run_id)).row_numbers() if wanted else ()
@@ -152,7 +155,7 @@ class Findings:
     async def _insert(
         self, spec: RunSpec, rows: str, statuses: Iterable[Status], *, is_swapped: bool, among: str = "proven"
     ) -> None:
-        """Add the outcomes that have one of these statuses. `among`: the table with their keys."""
+        """Add the outcomes with one of these statuses whose keys are in the table `among`."""
         is_of_all_versions = bool(spec.options.get("deep") and spec.options.get("all_versions"))
         if is_swapped and not is_of_all_versions:
             # What is missing at the destination is the original.
@@ -175,7 +178,7 @@ class Findings:
         )
 
     async def _insert_damaged(self, spec: RunSpec, rows: str, *, is_copy: bool) -> None:
-        """Add the sources that were found damaged: as originals, or as copies."""
+        """Add the sources that were found damaged, as originals or as copies (`is_copy`)."""
         of_row, of_pair = ("copy_", "") if is_copy else ("", "copy_")
         source = spec.source.location.bucket
         is_it = f"copy_bucket = {quoted(source)}" if is_copy and not is_second_name(source) else "true"
@@ -198,11 +201,11 @@ class Findings:
             """,
         )
 
-    async def _add_differences(self, spec: RunSpec, run: FoundRun) -> str:
-        """Add the rows of a comparison whose checksums differ. Returns what it has lost.
+    async def _add_differences(self, spec: RunSpec, run: RunFiles) -> str:
+        """Add the rows of a comparison whose checksums differ. Returns what is lost, else "".
 
-        Where S3 computed the checksums at rest, nothing else sees the bytes: S3 shows the copy's
-        ETag and stored checksums as they were.
+        Where S3 computed the checksums at rest, no other finding is about the bytes: the ETag and
+        the stored checksums of the copy have not changed.
         """
         categories = (run.report or {}).get("categories")
         counted = [categories.get(each) or {} for each in _DIFFERING] if isinstance(categories, dict) else []
@@ -234,7 +237,7 @@ class Findings:
         return ""
 
     async def _insert_pairs(self, sql: str, spec: RunSpec, *, is_swapped: bool, among: str = "proven") -> None:
-        """Add pairs of (source, destination) as pairs of (original, copy)."""
+        """Add the findings in `sql`, with source and destination renamed to original and copy."""
         sides = ("destination", "source") if is_swapped else ("source", "destination")
         copies = (spec.source if is_swapped else spec.destination).location.bucket
         bucket = "NULL" if is_second_name(copies) else quoted(copies)
@@ -257,11 +260,11 @@ class Findings:
             """,
         )
 
-    async def _add_doubt(self, run: FoundRun, problem: str) -> None:
-        """Add a disproof of all proofs, as new as the run's newest file."""
+    async def _add_doubt(self, run: RunFiles, problem: str) -> None:
+        """Add a disproof of all copies for a run that cannot be read, as new as its newest file."""
         text = (
-            f"run {run.run_id} may have found its copy wrong, and nobody can read that ({problem}): put back what is "
-            "lost or altered there, if the ledger's bucket keeps versions"
+            f"run {run.run_id} may have found its copy wrong, and its files cannot be read ({problem}): put back what "
+            "is lost or altered there, if the ledger's bucket keeps versions"
         )
         values = (
             f"{quoted(run.run_id)}, true, true, false, {run.newest!r}::DOUBLE, {run.newest!r}::DOUBLE, {quoted(text)}"
@@ -277,13 +280,13 @@ class Findings:
 
 
 def one_spelling(key: str) -> str:
-    """SQL for a key as servers have it that drop empty parts of it."""
+    """SQL for a key without its empty parts, which some servers drop."""
     has_empty_part = f"contains({key}, '//') OR starts_with({key}, '/')"
     return f"CASE WHEN {has_empty_part} THEN ltrim(regexp_replace({key}, '/+', '/', 'g'), '/') ELSE {key} END"
 
 
 def _counted(report: Mapping[str, Any] | None, statuses: frozenset[Status]) -> int:
-    """Return how many rows of these outcomes the report of a run counts."""
+    """Return how many rows with these outcomes the report of a run counts."""
     outcomes = (report or {}).get("outcomes")
     counts = [outcomes.get(status) for status in statuses] if isinstance(outcomes, dict) else []
     return sum(count for count in counts if isinstance(count, int))
@@ -296,7 +299,10 @@ _COMPARE = "see which of the two is right, and restore the other"
 
 
 def _objection_sql(spec: RunSpec, *, is_swapped: bool) -> str:
-    """What an outcome says against a proof. A retry of a swapped run would replace originals."""
+    """SQL for why an outcome voids a proof.
+
+    It never advises to retry a swapped run, which would replace originals.
+    """
     is_damaged = f"status = {quoted(Status.DAMAGED.value)}"
     if is_swapped:
         damaged, other = ("found its copy damaged", _COMPARE), ("found that it differs from its copy", _COMPARE)
@@ -306,17 +312,17 @@ def _objection_sql(spec: RunSpec, *, is_swapped: bool) -> str:
 
 
 def _against(spec: RunSpec, what: str, advice: str) -> str:
-    """What the run found, with the row's `reason`, and what helps."""
+    """SQL for what the run found, with the row's `reason`, and what helps."""
     head = quoted(f"run {spec.run_id} {what} (")
     return f"{head} || coalesce(reason, '') || {quoted(f'), and no run has proven it as well since: {advice}')}"
 
 
 def _by_bytes_sql(spec: RunSpec) -> str:
-    """Whether a finding is about the bytes of the copy, in doubt that of a disproof is.
+    """SQL for whether a finding is about the bytes of the copy. In doubt that of a disproof is.
 
-    A copy is one: it made the bytes. So is a damaged object: its bytes were read. And where a run
-    compared all versions by bytes, a copy whose bytes are wrong is missing. What a report of
-    checksums at rest proves is as old as the report, so it answers no disproof by bytes.
+    `copied` is about them: the run wrote the bytes. So is `damaged`: the run read them. Where a run
+    compared all versions by bytes, a copy with wrong bytes is `missing`. A report of checksums at
+    rest may be older than a disproof by bytes, so a proof by such a report is not about them.
     """
     options = spec.options
     is_deep = bool(options.get("deep"))

@@ -80,7 +80,7 @@ class Expire:
 
     `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say.
     Other runs rely on that (`jobs.expire.announcements`). `planned_at`: epoch seconds at which the
-    run was planned. `disproofs`: what the ledger says since then. None: nothing.
+    run was planned. `disproofs`: finds what the ledger got since then. None: it is not asked.
     """
 
     source: Store

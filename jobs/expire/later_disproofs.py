@@ -1,12 +1,12 @@
 """Later disproofs: findings that the ledger got after an expire run was planned.
 
 A run may wait for hours in a queue, and work for days. Meanwhile a verify run may find a copy wrong
-of which S3 shows the checksum as it was. So a worker looks again, directly before it deletes. It
-lists the runs of the ledger and reads those that had not ended when the plan read them. A later
-finding voids every proof of its copy. Whether a newer proof answers it, the next plan decides.
+whose stored checksum has not changed. So a worker reads the ledger again directly before it
+deletes: it lists the runs and reads those that had not ended when the plan read them. A later
+finding voids every proof of its copy. The next plan decides whether a newer proof restores it.
 
-What is left is what a verify run found but has not yet written: its workers write a checkpoint
-every 15 seconds.
+A finding that a verify run has not written yet is not seen: its workers write a checkpoint every 15
+seconds.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from jobs.expire.found_runs import FoundRun, Seen, find_runs
 from jobs.expire.rules import Proof
+from jobs.expire.runs_with_findings import RunFiles, Seen, find_runs
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.runs.leases import elapsed_seconds
 
 LOOK_SECONDS = 15.0
-"""A look at the ledger that began longer ago is made again. Workers write as often."""
+"""How long a reading of the ledger counts. Workers write checkpoints as often."""
 
 
 class ProvenCopy(NamedTuple):
-    """An original that is about to go, and the proof of its copy."""
+    """An original that is about to be deleted, and the proof of its copy."""
 
     key: str
     version_id: str | None
@@ -39,10 +39,10 @@ class ProvenCopy(NamedTuple):
 
 @dataclass(slots=True)
 class LaterDisproofs:
-    """What one ledger says since the plan against copies of one bucket's objects.
+    """The disproofs that one ledger got since the plan, of the copies of one bucket's objects.
 
-    `bucket`: that of the originals. `seen`: what the plan has seen of each run. All is said by the
-    ledger's own clock.
+    `bucket`: that of the originals. `seen`: how much of each run the plan has read, by run id. The
+    ledger's clock alone decides which files are new.
     """
 
     ledger: Ledger
@@ -50,12 +50,15 @@ class LaterDisproofs:
     copy_buckets: Iterable[str]
     seen: Mapping[str, Seen]
     _final: set[str] = field(default_factory=set, init=False)
-    _runs: dict[str, FoundRun] = field(default_factory=dict, init=False)
+    _runs: dict[str, RunFiles] = field(default_factory=dict, init=False)
     _looked_at: float = field(default=float("-inf"), init=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
     async def find(self, copies: Sequence[ProvenCopy]) -> list[str]:
-        """Return for each copy what a run has found against it, else an empty text."""
+        """Return for each copy why a later finding voids its proof, else an empty text.
+
+        Raises StoreError.
+        """
         replicas = [each for each in copies if each.proof.member is None]
         if not replicas:
             return [""] * len(copies)
@@ -71,14 +74,14 @@ class LaterDisproofs:
             self._final |= {run_id for run_id, seen in self.seen.items() if seen is None}
         for run in await find_runs(self.ledger, self.bucket, frozenset(self.copy_buckets), self._final):
             later = run.since(self.seen.get(run.run_id))
-            if run.is_concerned and _has_something_to_read(later):
+            if run.may_have_findings and _has_something_to_read(later):
                 self._runs[run.run_id] = later
             if run.is_final:
                 self._final.add(run.run_id)
         self._looked_at = began
 
     async def _object(self, copies: Sequence[ProvenCopy]) -> dict[int, str]:
-        """Return the objections to these copies, by the id of the object that has each."""
+        """Return the objections to these copies, by `id()` of the ProvenCopy."""
         from jobs.expire.disproofs import void_proofs
         from jobs.expire.findings import FINDINGS, Findings
         from jobs.tables.duck import connect
@@ -97,7 +100,7 @@ class LaterDisproofs:
         return {id(copies[place]): str(objection) for place, objection in found}
 
 
-def _has_something_to_read(run: FoundRun) -> bool:
+def _has_something_to_read(run: RunFiles) -> bool:
     return (
         bool(run.problem and run.files) or DIFFERENCES in run.files or any(each.bad_rows for each, _ in run.checkpoints)
     )

@@ -19,7 +19,9 @@ PROVEN_BY = "proven by "
 """The prefix of an expire run's manifest when its rows are those of another run."""
 
 READ_RUNS = "read_runs"
-"""The part of a plan that pairs each run with what was seen of it (`jobs.expire.found_runs.Seen`)."""
+"""The part of a plan that says how much of each run it has read.
+
+Run id → `jobs.expire.runs_with_findings.Seen`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,9 +78,10 @@ def command_of(spec: RunSpec) -> str:
 
 
 def verify_command(spec: RunSpec, *, is_swapped: bool = False) -> str:
-    """The command that proves the copies of a run by their bytes, by the ledger's claims.
+    """The command that proves the copies of a run by their bytes, at the places in the ledger.
 
-    `is_swapped`: from the copies to the originals. A retry of that restores damaged originals.
+    `is_swapped`: it compares the copies, as the source, with the originals. A retry of that run
+    restores damaged originals.
     """
     named: dict[str, Any] = {"--deep": True}
     sides = (spec.destination, spec.source) if is_swapped else (spec.source, spec.destination)

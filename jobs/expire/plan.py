@@ -174,10 +174,11 @@ def _check_share(candidates: Candidates, max_share: float, display: Display, *, 
 
 
 def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable, *, asks_for_annotations: bool) -> Plan:
-    """The plan: two looks at each original and a list of its annotations, one look at each copy or
-    a read of it.
+    """The plan's requests, dollars and seconds.
 
-    Deletes are free. What annotations themselves cost to compare is not known before.
+    For each original: a HEAD, a DELETE and a list of its annotations, unless they are skipped. For
+    each copy: a HEAD, or a GET if an archive holds it. Comparing annotations is not counted: a plan
+    cannot know how many there are.
     """
     packed = sum(of_class[1] for of_class in candidates.by_class.values())
     requests = {

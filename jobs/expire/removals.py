@@ -73,8 +73,8 @@ class Removal(NamedTuple):
 class Removals:
     """The deletes of one worker in one bucket.
 
-    `look` returns a single row's original as it is now. `disproofs`: what the ledger says since the
-    plan. None: nothing.
+    `look` returns a single row's original as it is now. `disproofs`: finds what the ledger got
+    since the plan. None: it is not asked.
     """
 
     copies: Copies

@@ -261,10 +261,10 @@ def refuse_copy(proof: Proof, current: ObjectInfo | None) -> str:
     if proof.version_id not in (None, current.version_id or NULL_VERSION):
         return f"{_the_copy(proof)} is not the version now that was proven: verify it"
     if current.expiration is not None:
-        return f"a lifecycle rule will remove {_the_copy(proof)} ({current.expiration}): except it from that rule"
+        return f"a lifecycle rule will remove {_the_copy(proof)} ({current.expiration}): exclude it from that rule"
     return f"{_the_copy(proof)} must be restored before its bytes can be compared" if current.is_archived else ""
 
 
 def _the_copy(proof: Proof) -> str:
-    """The copy in a reason. An archive is named: it holds the copies of many rows."""
+    """The words for the copy in a reason. An archive is named, since it holds many copies."""
     return f"its archive {proof.place}" if proof.member else "its copy"

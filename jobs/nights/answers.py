@@ -1,9 +1,9 @@
-"""Answers: evidence about each object that a night found wrong, in the ledger and the buckets.
+"""Answers: evidence that what a night found wrong is over, from the ledger and the buckets.
 
-A later run answers a finding if it proved the object and its copy, as deep. It does not matter who
-started that run, or what it says of itself. An outcome is as old as it may be, and a finding as new
-as it may be: the times of workers count only within those at which S3 received their files. A later
-run that nobody can read may have found anything.
+A later run of any kind answers a finding about an object if it proved the object and its copy, and
+read bytes where the finding read bytes. Workers' clocks may be wrong, so a proof has the earliest
+time, and a finding the latest, that the times at which S3 received the files allow. A later run
+whose files cannot be read may have found anything.
 
 | the original now | found wrong  | a later run proved     | the copy now     | answered |
 |------------------|--------------|------------------------|------------------|----------|
@@ -16,9 +16,9 @@ run that nobody can read may have found anything.
 | gone             | the original | nothing                | any              | yes      |
 | not known        | any          | nothing                | any              | no       |
 
-Only a verification answers for an original: a copy of it does not show that its bytes are right.
-A wrong copy whose original is gone is a finding until a person removes it. What a later stage has
-found wrong again, as deep, counts there alone.
+Only a verification shows that an original is right: a copy of it does not. A wrong copy whose
+original is gone is a finding until a person removes it. An object that a later stage found wrong
+again, by a comparison as deep, counts in that stage's finding alone.
 """
 
 from __future__ import annotations
@@ -49,18 +49,22 @@ if TYPE_CHECKING:
     import duckdb
 
 RUNS_READ = 100
-"""How many of the latest runs between the same places are read for answers."""
+"""How many of the latest runs between the same places are searched for proofs."""
 OBJECTS_LOOKED_AT = 1_000
-"""How many objects without an answer in the ledger are looked at, by two requests each."""
+"""For how many objects without a proof in the ledger both sides are asked, by one HEAD each."""
 KEYS_SLICED = 10_000
-"""So many keys are compared with the slice of a run, before the run is read."""
+"""Up to so many keys are compared with the slice of a run. A run with none of them is not read."""
 _MEMORY = "256MB"
 _READS = 32
 _COLUMNS = "run_id, key, version_id, etag, status, copy_key, copy_etag"
 
 
 class Rest(NamedTuple):
-    """What is left of a disproof: rows without an answer, and wrong copies whose original is gone."""
+    """What is left of a disproof.
+
+    `rows`: the number of rows without an answer. `orphans`: URIs of wrong copies whose original is
+    gone.
+    """
 
     rows: int
     orphans: tuple[str, ...] = ()
@@ -77,7 +81,7 @@ class _Found(NamedTuple):
 
 
 class _Now(NamedTuple):
-    """What is at both sides now. None: nothing."""
+    """What is at both sides now. None: the key has no object."""
 
     source: ObjectInfo | None
     copy: ObjectInfo | None
@@ -88,9 +92,9 @@ async def find_rests(
 ) -> dict[str, Rest]:
     """Return what is left of each disproof, by the id of its run.
 
-    `disproofs`: the oldest first. `later`: what this night itself has found. A disproof without an
-    entry is not known object by object: files of the ledger are lost or damaged, or its run worked
-    between other places. Raises StoreError.
+    `disproofs`: the oldest first. `later`: what this night itself has found. A disproof has no
+    entry where its objects are not known: files of the ledger are lost or damaged, or its run
+    worked between other places. Raises StoreError.
     """
     from jobs.tables.duck import connect
 
@@ -123,10 +127,10 @@ async def _read(
     folder: Path,
     connection: duckdb.DuckDBPyConnection,
 ) -> dict[str, int]:
-    """Fill `found` with what the runs of the disproofs found wrong, and `findings` with all that
-    runs have found of the same keys since.
+    """Fill the table `found` with what the runs of the disproofs found wrong, and `findings` with
+    all later findings about the same keys.
 
-    Returns the rows of each run whose places are these.
+    Returns the number of rows of each run between these places, by run id.
     """
     connection.execute(
         "CREATE TABLE found (run_id VARCHAR, key VARCHAR, version_id VARCHAR, etag VARCHAR, status VARCHAR, "
@@ -169,19 +173,19 @@ async def _add_found(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
 async def _add_findings(
     ledger: Ledger, first: str, source: Side, destination: Side, folder: Path, connection: duckdb.DuckDBPyConnection
 ) -> None:
-    """Fill `findings` with what runs since `first` have found of the keys in `found`.
+    """Fill `findings` with the findings about the keys in `found`, of runs since `first`.
 
-    All that disproves counts, and only what these buckets' own runs have proven.
+    Every disproof counts. A proof counts only if its run worked between these buckets.
     """
     from jobs.expire.findings import FINDINGS, Findings
-    from jobs.expire.found_runs import find_runs
+    from jobs.expire.runs_with_findings import find_runs
 
     connection.execute("CREATE TABLE proven (key VARCHAR, copy_bucket VARCHAR, copy_key VARCHAR, in_archive BOOLEAN)")
     ours, theirs = source.location.bucket, destination.location.bucket
     connection.execute("INSERT INTO proven SELECT DISTINCT key, $1, copy_key, false FROM found", [theirs])
     connection.execute(f"CREATE TABLE findings ({FINDINGS})")
     older = {each for each in await ledger.run_ids() if begin_order(each) < begin_order(first)}
-    runs = [each for each in await find_runs(ledger, ours, {theirs}, older) if each.is_concerned]
+    runs = [each for each in await find_runs(ledger, ours, {theirs}, older) if each.may_have_findings]
     findings = Findings(ledger, connection, folder)
     await findings.add_disproofs(runs)
     keys = [key for (key,) in connection.execute(f"SELECT key FROM proven LIMIT {KEYS_SLICED + 1}").fetchall()]
@@ -196,7 +200,7 @@ async def _add_findings(
 
 
 def _may_take(sample: object, keys: Iterable[str]) -> bool:
-    """True if a slice has one of these keys. Too many keys are not compared."""
+    """True if a slice has one of these keys, or if there are more than `KEYS_SLICED` of them."""
     keys = list(keys)
     match sample:
         case [int(number), int(of)] if of > 0 and len(keys) <= KEYS_SLICED:
@@ -205,7 +209,7 @@ def _may_take(sample: object, keys: Iterable[str]) -> bool:
 
 
 def _answer(connection: duckdb.DuckDBPyConnection) -> None:
-    """Mark what a later run has proven of the objects that were found."""
+    """Mark the objects in `found` that a later run has proven."""
     connection.execute(
         """
         CREATE TABLE good AS
@@ -243,7 +247,7 @@ def _mark(connection: duckdb.DuckDBPyConnection, named: str) -> None:
 
 
 def _pass_on(connection: duckdb.DuckDBPyConnection, disproofs: Sequence[Disproof]) -> None:
-    """Mark what a later one of the disproofs has found wrong again, as deep."""
+    """Mark what a later disproof has found wrong again, by a comparison as deep."""
     for number, disproof in enumerate(disproofs):
         again = [each.run_id for each in disproofs[number + 1 :] if each.stage in (disproof.stage, Stage.DEEP)]
         connection.execute(
@@ -254,7 +258,7 @@ def _pass_on(connection: duckdb.DuckDBPyConnection, disproofs: Sequence[Disproof
 
 
 async def _look(connection: duckdb.DuckDBPyConnection, source: Side, destination: Side) -> None:
-    """Look at both sides of what no run has proven: it may be gone, or another object by now."""
+    """Ask both sides for what no run has proven: it may be gone or replaced."""
     rows = connection.execute(
         "SELECT rowid, key, status, copy_key, copy_etag FROM found WHERE NOT is_answered "
         f"ORDER BY rowid LIMIT {OBJECTS_LOOKED_AT}"
@@ -296,10 +300,10 @@ async def _close(*stores: Store) -> None:
 
 
 def is_over(status: str, copy_etag: str | None, source: ObjectInfo | None, copy: ObjectInfo | None) -> bool:
-    """Return True if nothing is left of a finding but history: its original is gone, and with it
-    what was wrong.
+    """Return True if the original is gone, and with it the object that was found wrong.
 
-    `copy_etag`: that of the copy that was found wrong.
+    `source`, `copy`: the objects that are there now. `copy_etag`: that of the copy that was found
+    wrong, None if unknown.
     """
     if source is not None:
         return False

@@ -1,8 +1,9 @@
-"""Disproofs: copies that nights proved wrong, until a later proof answers them. Pure.
+"""Disproofs that nights carry on: copies proven wrong, until a later proof answers them. Pure.
 
-A night compares everything, and verifies a slice. What only that verification can see, later nights
-do not find again before the turn of its slice. So each summary passes it on. A later look at the
-whole slice answers it here, and evidence about each of its objects in `jobs.nights.answers`.
+A night compares everything, and verifies one slice of the keys. What only the verification can see,
+later nights do not find again before the turn of that slice. So each summary carries it on. Here a
+later verification of the whole slice answers it. `jobs.nights.answers` looks for evidence about
+each of its objects.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ def disproofs_of(summary: Mapping[str, Any]) -> Iterator[Disproof]:
 
 
 def is_answered(disproof: Disproof, stages: Iterable[Mapping[str, Any]]) -> bool:
-    """Return True if a later run judged the whole slice, as deep. What it found wrong is its own.
+    """Return True if a later run judged the whole slice, as deep. It has findings of its own.
 
     | run of the later stage | its slice | as deep | its rows                   | answered |
     |------------------------|-----------|---------|----------------------------|----------|
@@ -109,10 +110,7 @@ def _by_end(summaries: Sequence[Mapping[str, Any]], destination: str) -> list[Ma
 
 
 def disproof_text(disproof: Disproof) -> str:
-    """Return what was found, in a few words.
-
-    It may be the copy or the original that is wrong: the run of the stage says which.
-    """
+    """Return what was found, in a few words, without saying whether copy or original is wrong."""
     objects = "1 object" if disproof.rows == 1 else f"{disproof.rows:,} objects"
     return f"{objects} that {disproof.stage} found wrong on {disproof.night}"
 

@@ -26,7 +26,7 @@ from jobs.s3.downloads import download
 
 _MEMORY = "256MB"
 FIRST_KEYS = 10
-"""How many of the objects a summary and its page name."""
+"""How many of the objects that are left a summary and its page name."""
 
 
 class Named(NamedTuple):
@@ -62,7 +62,7 @@ async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing
     """Return how many objects the stages of a summary leave, and the keys of the first ones.
 
     What has no key counts as often as it was found: a line that could not be read, a row that a
-    plan left out, all of a run that stopped. Raises LedgerError, StoreError.
+    plan left out, each row of a run that stopped. Raises LedgerError, StoreError.
     """
     leaving = [stage for stage in stages if stage["left"]]
     if len(leaving) > 1:
@@ -76,7 +76,7 @@ async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing
 async def _read_left(
     ledger: Ledger, stages: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]], pairing: Pairing
 ) -> tuple[int, list[str]]:
-    """The same, from the files that name what the `leaving` stages leave."""
+    """Return the same as `find_left`, from the files that name what the `leaving` stages leave."""
     import duckdb
 
     from jobs.tables.duck import connect, parquet

@@ -172,7 +172,7 @@ class _Night:
         return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request), given=good)
 
     async def _publish_comparison(self, report: Mapping[str, Any]) -> None:
-        """Write the page of the comparison, which says what the repair left of it."""
+        """Write the page of the comparison, with what is left after the repair."""
         ledger, kept = self.book.ledger, [Category.EXTRA] if self._keeps_extra else []
         spec = await ledger.spec(report["run_id"])
         own = [each["run_id"] for each in self.done if each["stage"] in (Stage.REPAIR, Stage.VERIFY)]
@@ -326,8 +326,8 @@ class _Night:
         }
 
     async def _disproofs(self) -> tuple[list[Disproof], list[str], list[str]]:
-        """Return what the pair's other nights found wrong and nothing answered, the ids of the runs
-        whose findings are answered, and wrong copies whose original is gone.
+        """Return (findings of the pair's other nights that nothing answered, the ids of the runs
+        whose findings are answered, URIs of wrong copies whose original is gone).
         """
         nights = await NightRecords(self.book.ledger, self.pair.name, date.max).remembered(NIGHTS_REMEMBERED)
         source, destination = sides(self.stages.policy, self.pair)

@@ -1,7 +1,7 @@
 """Oldest unproven object of a pair, by what its last night compared, repaired and verified.
 
-A night's reports prove what they can compare. What they cannot, such as an object of many parts,
-is proven by the turn of its slice.
+A night's reports prove what they can compare. What they cannot compare, such as an object of many
+parts, is proven when its slice is verified.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ from jobs.reports.figures import plural
 from jobs.runs.request import failures_of
 
 ROWS_MAX = 200_000
-"""So many rows are looked at one by one: a person waits."""
+"""Up to so many rows are read one by one, since a person waits."""
 NIGHTS_MAX = 60
-"""So many summaries are read for the turns of the slices."""
+"""How many summaries are read to find when each slice was verified."""
 BY_TURNS = "each at the turn of its slice"
-"""How objects are proven that no report can compare: what became of a copy since is not known."""
+"""How objects are proven that no report can compare: no later change of a copy is known."""
 NIGHTS_MORE = 3
-"""Nights that are missed, refused or repeated."""
+"""Allows for nights that are missed, refused or repeated."""
 MARGIN_SECONDS = 900.0
-"""What a night of which nobody knows the margin did not look at: its default."""
+"""The default margin, for a night that recorded none. What is younger was not compared."""
 _MEMORY = "256MB"
 _WRONG = f"status IN ('{Status.MISMATCHED}', '{Status.DAMAGED}')"
 _UNVERIFIABLE = f"category = '{Category.UNVERIFIABLE}'"
@@ -49,8 +49,8 @@ class OldestUnproven(NamedTuple):
     """The object that waits longest for a proof.
 
     `key`: None if all that was written before `until` is proven. `written_at`, `until`: ISO 8601.
-    `why`: what is wrong with it, and without a key how the others were proven, if not by the last
-    night. `not_known`: why nobody can say, else empty.
+    `why`: why it is not proven. Without a key: how objects were proven, if not by the last night.
+    `not_known`: why the oldest unproven object is not known, else empty.
     """
 
     key: str | None = None
@@ -72,10 +72,10 @@ class _Row(NamedTuple):
 async def find_oldest_unproven(
     records: NightRecords, pair: Pair, last: Mapping[str, Any], disproving: Collection[str]
 ) -> OldestUnproven:
-    """Find it by the summary of the pair's last night.
+    """Find the oldest unproven object by the summary of the pair's last night.
 
-    `disproving`: the runs of nights that found copies wrong, which nothing answered. What cannot be
-    read is not known, and never nothing.
+    `disproving`: ids of runs of nights that found copies wrong which nothing answered. A document
+    that is missing or damaged makes the answer `not_known`, never "all is proven".
     """
     try:
         return await _find(records, pair, last, disproving)
@@ -144,7 +144,10 @@ def _listed_rows(report: Mapping[str, Any]) -> int:
 
 
 async def _left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> AsyncIterator[_Row]:
-    """Yield the objects of the source that the stages leave. Raises LedgerError for unnamed ones."""
+    """Yield the objects of the source that the stages leave.
+
+    Raises LedgerError if no file names them.
+    """
     for stage in stages:
         if not stage["left"] or stage["stage"] == Stage.REPLICA or stage.get("emptied"):
             continue
@@ -191,11 +194,14 @@ def _time(epoch_seconds: float | None) -> datetime | None:
 async def _turns(
     records: NightRecords, last: Mapping[str, Any], rota: int, margin_seconds: float
 ) -> dict[int, datetime]:
-    """The slices that nights have verified well: what was written before this time was looked at."""
+    """The slices that nights have verified without a finding.
+
+    Number of the slice → the time before which an object had to be written to be verified then.
+    """
     turns: dict[int, datetime] = {}
     for summary in await records.earlier(min(rota + NIGHTS_MORE, NIGHTS_MAX)):
         if any(summary.get(side) != last.get(side) for side in ("source", "destination")):
-            continue  # it looked at other copies
+            continue  # it verified other copies
         is_last = summary["finished_at"] == last["finished_at"]
         margin = margin_seconds if is_last else max(margin_seconds, MARGIN_SECONDS)
         began = datetime.fromisoformat(summary["finished_at"]) - timedelta(seconds=summary["seconds"] + margin)

@@ -143,7 +143,7 @@ class Stages:
                     "source_objects": reconciliation.source_rows,
                 }
                 if await name(spec.run_id, notes=notes):
-                    has_page = stage is Stage.REPLICA  # the other one gets its page after the repair
+                    has_page = stage is Stage.REPLICA  # the first comparison gets its page after the repair
                     steps = [REPLICA_STEP] if has_page and reconciliation.findings else []
                     await record(self.ledger, spec, margin_seconds, reconciliation, steps, has_page=has_page)
 

@@ -125,7 +125,7 @@ def next_steps(
     `left`: how many objects need attention. If one stage found all of them, that one is named
     alone, unless another one proved more of them wrong: only the retry of that one replaces these.
     `restore`: the command that puts the objects of an emptied source back. `unanswered`: what
-    earlier nights found wrong. `orphans`: those of its copies whose original is gone.
+    earlier nights found wrong. `orphans`: wrong copies whose original is gone.
     """
     if not is_finished:
         return [f"Go on with it: sealift nightly --pair {pair} --night {night}"]
@@ -154,7 +154,7 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
                 f"the next night, or copy now: sealift backfill --pair {pair} --dry-run"
             )
         elif stage["left"] and stage["stage"] == Stage.REPLICA:
-            yield "S3 does not replicate these by itself any more. The command that does is in: sealift doctor"
+            yield "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
         elif stage["left"]:
             yield f"See what {stage['stage']} left, and what helps: sealift runs report {stage['run_id']}"
     if is_unjudged(stages) and not any(stage["left"] or stage["refused"] for stage in stages):
@@ -207,7 +207,7 @@ def stage_text(stage: Mapping[str, Any]) -> str:
 
 
 def _empty_slice(stage: Mapping[str, Any], part: Sequence[int]) -> str:
-    """Why a verification of a slice had no object. `excluded` is missing in older summaries."""
+    """Why a verification of a slice had no object. Older summaries lack `excluded`."""
     excluded = stage.get("excluded") or {}
     number = f"slice {part[0] + 1}/{part[1]}"
     if young := excluded.get("older_than"):

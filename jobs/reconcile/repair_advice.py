@@ -20,7 +20,7 @@ DIFFERENT = "different.parquet"
 """The file of a run with the rows that differ, each with the ETag of the copy that was seen."""
 REPAIR = "repair.parquet"
 """The file of a run with the rows that its repair copies."""
-REPLICA_STEP = "S3 does not replicate these by itself any more. The command that does is in: sealift doctor"
+REPLICA_STEP = "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
 """What a person does about a replica that differs."""
 _RUNS_LOOKED_AT = 20
 _REPAIR, _REPAIR_DIFFERENT = "--repair", "--repair-different"
@@ -120,11 +120,10 @@ def _other_steps(findings: Mapping[str, int], unparsed: int) -> list[str]:
 async def find_repairs(
     ledger: Ledger, run: RunSpec, jobs: Collection[str] = ("replicate", "verify")
 ) -> list[dict[str, Any]]:
-    """Return the reports of the copies, and of their verifications, that were made for a run since,
-    the oldest first.
+    """Return the reports of later runs that copied or verified rows of a run, the oldest first.
 
-    They retry it or another one of them, or their manifest is its failed rows or a file of it, and
-    they worked between its buckets.
+    Such a run worked between the same buckets. It retries this run or another such run, or its
+    manifest is this run's failed rows or a file of this run.
     """
     run_id = run.run_id
     later = [each for each in await ledger.run_ids() if _is_later(each, run_id, jobs)]
@@ -144,7 +143,7 @@ async def find_repairs(
 
 
 async def find_newer(ledger: Ledger, spec: RunSpec) -> dict[str, Any] | None:
-    """Return the report of the latest comparison of the same places, if it is newer than this one."""
+    """Return the report of the latest comparison of the same places, None if this is the latest."""
     later = [each for each in await ledger.run_ids() if _is_later(each, spec.run_id, ["reconcile"])]
     for each in reversed(later[-_RUNS_LOOKED_AT:]):
         with contextlib.suppress(LedgerError):
@@ -188,7 +187,7 @@ def pair_steps(
 ) -> list[str]:
     """Return what a person does now about the comparison of a night, a sentence for each step.
 
-    Terminal and page have the same ones. `left`: category → rows that nothing repaired.
+    Terminal and page show the same steps. `left`: category → rows that nothing repaired.
     """
     if spec.options.get("of_replica"):
         return [REPLICA_STEP] if report["findings"] else []

@@ -49,7 +49,7 @@ def test_what_the_reason_names_frees_originals_where_a_run_cannot_be_read(world:
     report = expire(world, run_id, *DELETE)
     assert (report["code"], report["outcomes"]) == (3, {"kept": 3})
     assert keys(world) == names
-    assert f"run {broken} may have found its copy wrong, and nobody can read that (s3://" in reasons(report)
+    assert f"run {broken} may have found its copy wrong, and its files cannot be read (s3://" in reasons(report)
     _, _, command = report["reasons"][0]["reason"].partition("prove it by its bytes with  sealift ")
     assert world.sealift(*shlex.split(command), "--json").document["outcomes"] == {"verified": 3}
     freed = expire(world, run_id, *DELETE)

@@ -447,10 +447,10 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     assert len(second["left_first"]) == 2
     assert all(key in DOCS for key in second["left_first"])  # keys of the originals, not of the copies
     compared = filled.sealift("runs", "report", stage(second, "replica")["run_id"])
-    assert "The command that does is in: sealift doctor" in compared.stdout
+    assert "This shows the command that does: sealift doctor" in compared.stdout
     page = stage(second, "replica")["report_html"].removeprefix(f"s3://{filled.ledger}/")
     words = filled.client.get_object(Bucket=filled.ledger, Key=page)["Body"].read().decode()
-    assert "The command that does is in:<code>sealift doctor</code>" in words
+    assert "This shows the command that does:<code>sealift doctor</code>" in words
     assert [step for step in second["next_steps"] if "sealift doctor" in step] == second["next_steps"][-1:]
     assert "copies/docs/k01" not in keys(filled, twin)
     assert filled.client.get_object(Bucket=twin, Key="copies/docs/k02")["Body"].read() == b"DOCS/K02"

@@ -18,8 +18,8 @@ from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.expire.disproofs import object_to_disproved
-from jobs.expire.found_runs import DISPROOFS
 from jobs.expire.proofs import PROVEN, add_proofs
+from jobs.expire.runs_with_findings import DISPROOFS
 from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
@@ -325,7 +325,7 @@ LEFT = [
 def test_what_voids_a_proof(tmp_path: Path, why: str, proving: Run, others: list[Run]) -> None:
     found = objection(tmp_path, proving, *others)
     assert found, why
-    assert "nobody can read that" not in found
+    assert "its files cannot be read" not in found
 
 
 @pytest.mark.parametrize(("why", "proving", "others"), LEFT, ids=[each[0] for each in LEFT])
@@ -337,7 +337,7 @@ def _rows() -> list[list[str]]:
     """The rows of the docstring's tables."""
     lines = [line for line in (jobs.expire.disproofs.__doc__ or "").splitlines() if line.startswith("| ")]
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines]
-    return [row for row in rows if row[0] not in ("the disproof looked at", "version of the original")]
+    return [row for row in rows if row[0] not in ("the disproof compared", "version of the original")]
 
 
 def test_the_docstring_shows_which_proofs_a_disproof_is_about(tmp_path: Path) -> None:
@@ -410,7 +410,7 @@ def test_a_run_that_nobody_can_read_voids_what_was_not_proven_by_bytes_since(
     found = _objections(tmp_path, proving, [], alter)
     assert (found is not None) == is_void
     if is_void:
-        assert found.startswith(f"run {BROKEN_RUN} may have found its copy wrong, and nobody can read that")
+        assert found.startswith(f"run {BROKEN_RUN} may have found its copy wrong, and its files cannot be read")
         assert f"s3://ledger/runs/{BROKEN_RUN}/spec.json is not what Sealift writes (JSONDecodeError" in found
         assert found.endswith(f", or prove it by its bytes with  {COMMAND}")
 

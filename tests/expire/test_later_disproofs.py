@@ -13,12 +13,12 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, Side
-from jobs.expire.found_runs import Seen
 from jobs.expire.job import Expire
 from jobs.expire.kind import KIND
 from jobs.expire.later_disproofs import LOOK_SECONDS, LaterDisproofs
 from jobs.expire.places import READ_RUNS
 from jobs.expire.rules import Proof
+from jobs.expire.runs_with_findings import Seen
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Opened
 from jobs.s3.byte_ranges import ByteBudget
@@ -140,7 +140,7 @@ def test_a_run_that_nobody_can_read_keeps_all_originals() -> None:
     asyncio.run(store.put("ledger", name, b"{", Attributes(), guard=UNGUARDED))
     (outcome,) = work(_deleting(store, {}), [row])
     assert outcome.status is Status.KEPT
-    assert f"run {BY_BYTES.run_id} may have found its copy wrong, and nobody can read that" in outcome.reason
+    assert f"run {BY_BYTES.run_id} may have found its copy wrong, and its files cannot be read" in outcome.reason
     (outcome,) = work(_deleting(store, {BY_BYTES.run_id: (1, store.now)}), [row])
     assert outcome.status is Status.EXPIRED  # the plan has weighed that
 

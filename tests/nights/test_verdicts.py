@@ -175,7 +175,7 @@ def test_steps_for_a_replica_are_those_of_s3() -> None:
     ]
     left = [stage("reconcile", same=1), stage("replica", left=2)]
     assert next_steps("p", "n", left, is_finished=True) == [
-        "S3 does not replicate these by itself any more. The command that does is in: sealift doctor"
+        "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
     ]
     assert next_steps("p", "n", [stage("reconcile", same=1), stage("replica")], is_finished=True) == []
     assert next_steps("p", "n", [stage("reconcile", refused="none")], is_finished=True) == [

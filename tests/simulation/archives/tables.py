@@ -49,8 +49,8 @@ from jobs.core.enums import Step
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import DamagedArchive, PreconditionFailed
-from jobs.expire.found_runs import DISPROOFS
 from jobs.expire.later_disproofs import LaterDisproofs, ProvenCopy
+from jobs.expire.runs_with_findings import DISPROOFS
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.listing import list_all
 from jobs.s3.paced_gate import PacedGate

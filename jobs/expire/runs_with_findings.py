@@ -1,8 +1,8 @@
-"""Runs that may have found something of copies: which they are, and what they have written.
+"""Runs that may have findings about copies, and the files that each has written to the ledger.
 
-A run may have compared the two places in either direction, under any spelling of their prefixes. If
-its source is one of them, it may have found that one damaged, whatever its destination is. The name
-of an access point says nothing of its bucket, so it may be any.
+A run may have compared originals with copies in either direction, under any spelling of their
+prefixes. A run whose source is the bucket of either may have found objects in it damaged, whatever
+its destination is. The name of an access point does not show its bucket, so it counts as any.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ DISPROOFS = {
     "verify": frozenset({Status.MISMATCHED, Status.MISSING, Status.DAMAGED}),
     "replicate": frozenset({Status.MISMATCHED, Status.DAMAGED}),
 }
-"""Job → the outcomes that say that a copy is wrong or missing, or that its original is damaged, so
-that nothing shows whether the copy is right. What a replicate run misses is the original."""
+"""Job → the outcomes that disprove a copy: it is wrong or missing, or its original is damaged, so
+that nothing shows whether the copy is right. `missing` of a replicate run is about the original."""
 
 COMPARISON = "reconcile"
-"""The job whose rows of different checksums are disproofs, too: by bytes."""
+"""The job whose rows with different checksums are disproofs as well. They are about the bytes."""
 _JOBS = frozenset({*DISPROOFS, COMPARISON})
 
 ALTERED = (LedgerError, UsageError, NotFound)
@@ -39,18 +39,19 @@ ALTERED = (LedgerError, UsageError, NotFound)
 
 
 Seen: TypeAlias = "tuple[int, float] | None"
-"""How many files of a run a plan has seen, and when S3 received the newest. None: the run had
-ended."""
+"""How many files of a run a plan has seen, and when S3 received the newest (epoch seconds).
+
+None: the run had ended."""
 
 
 @dataclass(frozen=True, slots=True)
-class FoundRun:
-    """A run that may say something of the copies.
+class RunFiles:
+    """The files of a run that may have findings about the copies.
 
-    `files`: the names of all its files, each with the time when S3 received it. `checkpoints`: the
-    same of its outcomes. `report`: None while it has not ended. `is_swapped`: in which directions
-    it may have compared, with True where its source was in the copies' place. `reads_copies`: what
-    its source may have been: originals, copies. `problem`: why nobody can know what it found.
+    `files`: name → when S3 received it (epoch seconds). `checkpoints`: the same for its outcomes.
+    `report`: None while the run has not ended. `is_swapped`: the directions in which it may have
+    compared. True: from the copies to the originals. `reads_copies`: what its source may have been.
+    True: copies. False: originals. `problem`: why its findings cannot be read, else empty.
     """
 
     run_id: str
@@ -63,33 +64,36 @@ class FoundRun:
     problem: str = ""
 
     @property
-    def is_concerned(self) -> bool:
-        """True if it may say something."""
+    def may_have_findings(self) -> bool:
+        """True if it may have findings about the copies, or cannot be read."""
         return bool(self.problem or self.reads_copies or self.is_swapped)
 
     @property
     def disproofs(self) -> frozenset[Status]:
-        """Its outcomes that say something."""
+        """The outcomes that disprove a copy, in the directions in which it compared."""
         statuses = DISPROOFS[self.spec.job] if self.spec else frozenset()
         return statuses if self.is_swapped else statuses & {Status.DAMAGED}
 
     @property
     def is_final(self) -> bool:
-        """True if it says nothing more."""
-        return not self.problem and (self.report is not None or not self.is_concerned)
+        """True if it can have no further findings."""
+        return not self.problem and (self.report is not None or not self.may_have_findings)
 
     @property
     def newest(self) -> float:
-        """When S3 received its newest file."""
+        """When S3 received its newest file (epoch seconds). 0 without files."""
         return max(self.files.values(), default=0.0)
 
     @property
     def seen(self) -> Seen:
-        """What a plan has seen of it."""
+        """How much of it a plan has read."""
         return None if self.is_final else (len(self.files), self.newest)
 
-    def since(self, seen: Seen) -> FoundRun:
-        """The run with the files that came later than `seen`. What it has lost is not asked."""
+    def since(self, seen: Seen) -> RunFiles:
+        """The run with only the files that came after `seen`, and without its report.
+
+        So nothing compares its counts with its outcomes.
+        """
         count, newest = seen or (0, float("-inf"))
         has_same_second = sum(written_at <= newest for written_at in self.files.values()) > count
 
@@ -106,22 +110,23 @@ class FoundRun:
 
 async def find_runs(
     ledger: Ledger, bucket: str, copy_buckets: AbstractSet[str], known: AbstractSet[str] = frozenset()
-) -> list[FoundRun]:
-    """Return the runs that were planned, but the `known` ones, oldest first.
+) -> list[RunFiles]:
+    """Return the verify, replicate and reconcile runs that were planned, oldest first.
 
-    `bucket`: that of the originals. `copy_buckets`: those of the copies.
+    `bucket`: that of the originals. `copy_buckets`: those of the copies. `known`: ids of runs to
+    leave out. Altered documents become the `problem` of their run. Raises StoreError.
     """
 
-    async def look(run_id: str) -> FoundRun | None:
+    async def read(run_id: str) -> RunFiles | None:
         try:
             spec = await ledger.spec(run_id)
         except ALTERED as error:
             if isinstance(error.__cause__, NotFound):  # it was never planned
                 return None
-            return FoundRun(run_id, files=await _list(ledger, run_id), problem=str(error))
+            return RunFiles(run_id, files=await _list(ledger, run_id), problem=str(error))
         directions, reads = _directions(spec, bucket, copy_buckets)
         if not directions and not reads:
-            return FoundRun(run_id, spec)
+            return RunFiles(run_id, spec)
         report: Mapping[str, Any] | None = None
         checkpoints: list[tuple[Checkpoint, float]] = []
         problem = ""
@@ -139,10 +144,10 @@ async def find_runs(
                     checkpoints.append((ledger.parse_checkpoint(run_id, name[len(OUTCOMES) :]), written_at))
         except ALTERED as error:
             problem = str(error)
-        return FoundRun(run_id, spec, files, checkpoints, report, directions, reads, problem)
+        return RunFiles(run_id, spec, files, checkpoints, report, directions, reads, problem)
 
     run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in _JOBS and run_id not in known]
-    return [each for each in await gather_bounded(look, run_ids, READS) if each is not None]
+    return [each for each in await gather_bounded(read, run_ids, READS) if each is not None]
 
 
 async def _list(ledger: Ledger, run_id: str) -> dict[str, float]:
