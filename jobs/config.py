@@ -162,7 +162,7 @@ class Settings:
 
     @staticmethod
     def has_lender() -> bool:
-        """Whether this process takes its credentials from its parent."""
+        """Whether this process borrows its credentials from its parent."""
         return bool(os.environ.get(LENDING))
 
     @staticmethod

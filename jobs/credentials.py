@@ -1,9 +1,9 @@
 """Credentials of profiles: resolved once in a process, and lent to the workers that it starts.
 
-A role may cost the code of a person's device (MFA), a sign-in, or a request to STS. So all sessions
-of a process share what the first one has resolved. A worker on this machine asks its parent, by the
-pipes between the two. Neither a command line nor a file ever holds what was resolved. Credentials
-that do not expire are read where they are, each time.
+A role may need a code from a person's device (MFA), a sign-in, or a request to STS. So all sessions
+of a process share the credentials that the first one has resolved. A worker on this machine borrows
+them from its parent, through the pipes between the two (`jobs.runs.parent_pipe`). They are never in
+a command line or a file. Credentials that do not expire are not shared: each session reads them.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def mix_up(access_key: str, endpoint: str, *, is_aws: bool, is_here: bool) -> st
 
 
 class Loan(NamedTuple):
-    """Credentials for another process. `expires_at` is ISO 8601, None if they do not expire."""
+    """Credentials for another process. `expires_at`: ISO 8601, None if they do not expire."""
 
     access_key: str
     secret_key: str
@@ -55,7 +55,7 @@ class Loan(NamedTuple):
 
 
 Lender = Callable[[str | None], Loan]
-"""Takes the name of a profile, None for the default ones. Raises ConfigError."""
+"""Lends the credentials of a profile. None: the default ones. Raises ConfigError."""
 
 
 class _Process:
@@ -71,12 +71,12 @@ _process = _Process()
 
 
 def borrow_from(lender: Lender) -> None:
-    """Take all credentials of this process from another one."""
+    """Have this process borrow all of its credentials from another one."""
     _process.lender = lender
 
 
 def open_session(profile: str | None) -> Any:
-    """Botocore's session of a profile. Raises ConfigError for an unknown one."""
+    """Botocore's session of a profile, None: the default one. Raises ConfigError for an unknown one."""
     from botocore.exceptions import ProfileNotFound
     from botocore.session import Session
 
@@ -93,9 +93,9 @@ def open_session(profile: str | None) -> Any:
 
 
 def resolve(session: Any, profile: str | None) -> Any:
-    """Botocore's credentials of the profile. All clients of the session sign with them.
+    """Botocore's credentials of the profile, None if it has none.
 
-    None if there are none. Raises what botocore's providers raise.
+    All clients of the session use them. Raises whatever botocore's providers raise.
     """
     from botocore.credentials import DeferredRefreshableCredentials, RefreshableCredentials
 
@@ -113,9 +113,9 @@ def resolve(session: Any, profile: str | None) -> Any:
 
 
 def lend(profile: str | None) -> Loan:
-    """The profile's credentials, for another process. They may be fetched for it.
+    """The profile's credentials, for another process. Fetches or renews them if needed.
 
-    Raises ConfigError.
+    Raises ConfigError if there are none, or they cannot be fetched.
     """
     from botocore.exceptions import BotoCoreError, ClientError
 
@@ -123,26 +123,26 @@ def lend(profile: str | None) -> Loan:
         found = resolve(open_session(profile), profile)
         if found is None:
             raise ConfigError("no AWS credentials were found")
-        with _process.lending:  # who asks while another one renews them gets the new ones
-            found.get_frozen_credentials()  # those of a role have a date once they are fetched
+        with _process.lending:  # a request during a renewal gets the new ones
+            found.get_frozen_credentials()  # credentials of a role have an expiry once they are fetched
             expires_at = getattr(found, "_expiry_time", None)
-            now = found.get_frozen_credentials()  # renewed meanwhile, they hold longer than the date says
+            now = found.get_frozen_credentials()  # renewed meanwhile, they expire later than `expires_at`
     except (BotoCoreError, ClientError, EOFError, OSError, ValueError, KeyError, RuntimeError) as error:
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
     return Loan(now.access_key, now.secret_key, now.token, expires_at and expires_at.isoformat())
 
 
 class _Renewal:
-    """Renews credentials as botocore does. Where a person's code is needed, it asks for another one.
+    """Renews credentials as botocore does, and asks for another MFA code where one is needed.
 
-    botocore itself asks once, and refuses ever after.
+    botocore itself asks for the first code only, and then refuses to renew.
     """
 
     def __init__(self, fetch: Callable[[], dict[str, str | None]], profile: str | None):
         self._fetch, self._profile = fetch, profile
 
     def __call__(self) -> dict[str, str | None]:
-        """The credentials, in botocore's words."""
+        """The renewed credentials, in botocore's form."""
         from botocore.exceptions import RefreshWithMFAUnsupportedError
 
         try:
@@ -158,18 +158,18 @@ def _described(loan: Loan) -> dict[str, str | None]:
 
 
 class _Provider:
-    """Gives a session's clients what is resolved already."""
+    """Gives a session's clients the credentials that are already resolved."""
 
     def __init__(self, found: Any):
         self._found = found
 
     def load_credentials(self) -> Any:
-        """Botocore's name for it."""
+        """Return the credentials. Botocore calls this method."""
         return self._found
 
 
 def _borrow(lender: Lender, profile: str | None) -> Any:
-    """Botocore's credentials that the lender gives and renews."""
+    """Botocore's credentials that the lender lends and renews."""
     from botocore.credentials import Credentials, RefreshableCredentials
     from botocore.exceptions import CredentialRetrievalError
 
@@ -186,7 +186,7 @@ def _borrow(lender: Lender, profile: str | None) -> Any:
 
 
 def _place(profile: str | None) -> Hashable:
-    """All that decides what a profile's credentials are: the environment, the state of files."""
+    """All that decides a profile's credentials: environment variables and the times of files."""
     names = sorted((name, value) for name, value in os.environ.items() if name == "HOME" or name.startswith("AWS_"))
     files = [("AWS_CONFIG_FILE", "~/.aws/config"), ("AWS_SHARED_CREDENTIALS_FILE", "~/.aws/credentials")]
     return profile, *names, *(_changed_at(os.environ.get(name, default)) for name, default in files)

@@ -1,12 +1,13 @@
 """Interrupts: how Ctrl-C and SIGTERM end a command, wherever and however often they come.
 
-Both do the same. The first one cancels the coroutine that the command runs, so that it ends what it
-has begun. The second one raises KeyboardInterrupt, and the process ends within `END_SECONDS`: all
-that it does can be killed at any time. Where the main thread itself waits, as for what a person
-types, nothing can be cancelled: there the first one raises KeyboardInterrupt (`raised`).
+Both signals do the same. The first one cancels the coroutine that the command runs, so that it
+finishes what it has begun. The second one raises KeyboardInterrupt, and the process ends within
+`END_SECONDS`, which is safe since it may be killed at any time. Where the main thread itself waits,
+as for what a person types, there is no coroutine to cancel: there the first signal raises
+KeyboardInterrupt (`raised`).
 
-Python drops a KeyboardInterrupt that is raised while it takes an object apart (in `__del__` or the
-callback of a weak reference), and only reports it. Then the signal is sent again.
+Python drops a KeyboardInterrupt that is raised in a destructor (`__del__`, or the callback of a
+weak reference), and only reports it. Then this module sends the signal again.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ T = TypeVar("T")
 
 
 class _Process:
-    """What interrupts do in this process. `end`: ends it at once, None until `install`."""
+    """The state of this process. `end`: ends it at once, None until `install`."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -76,9 +77,9 @@ _process = _Process()
 
 
 def install(end: Callable[[], None]) -> None:
-    """Have signals interrupt this process. `end` is called in a thread, and has to end it.
+    """Have signals interrupt this process. `end` is called in a thread, and must end the process.
 
-    Ctrl-C stays ignored where it is, as in the background of a shell.
+    Where Ctrl-C is ignored, as in the background of a shell, it stays ignored.
     """
     _process.end = end
     if signal.getsignal(signal.SIGINT) in (signal.SIG_DFL, signal.default_int_handler):
@@ -88,9 +89,9 @@ def install(end: Callable[[], None]) -> None:
 
 
 def ignore() -> None:
-    """The process ends already. A person who presses Ctrl-C again sees no traceback.
+    """Ignore Ctrl-C from now on, since the process is ending: another one would print a traceback.
 
-    SIGTERM gives it `END_SECONDS`.
+    After SIGTERM it has `END_SECONDS` left.
     """
     if threading.current_thread() is threading.main_thread():
         _process.is_ending = True
@@ -98,7 +99,7 @@ def ignore() -> None:
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """`asyncio.run`, whose work an interrupt cancels. Raises KeyboardInterrupt then."""
+    """Run a coroutine as `asyncio.run` does. An interrupt cancels it: raises KeyboardInterrupt."""
 
     async def main() -> T:
         task, loop = asyncio.current_task(), asyncio.get_running_loop()
@@ -106,7 +107,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
         def cancel() -> None:
             task.cancel()
-            loop.call_soon_threadsafe(lambda: None)  # it may wait for an answer
+            loop.call_soon_threadsafe(lambda: None)  # wakes the loop, which may wait for an answer
 
         _process.cancel = cancel
         try:
@@ -143,7 +144,7 @@ def stopped_by_signals(stop: Callable[[], None]) -> Iterator[None]:
 def raised() -> Iterator[None]:
     """Have an interrupt raise KeyboardInterrupt in the block, which may wait for a person.
 
-    In another thread than the main one, and where signals are not ours, it does nothing.
+    Does nothing in any thread but the main one, and without `install`.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if not is_main or _process.end is None or _process.is_ending:

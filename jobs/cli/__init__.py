@@ -181,7 +181,7 @@ def main(arguments: list[str] | None = None) -> None:
     with contextlib.suppress(KeyboardInterrupt):  # also while an error is said
         interrupts.install(_end_at_once)
         if Settings.has_parent_pipe():
-            from jobs.runs.parent_process import watch_parent
+            from jobs.runs.parent_pipe import watch_parent
 
             watch_parent()
         code = run(arguments)
@@ -189,9 +189,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _end_at_once() -> None:
-    """End the process in the middle of what it does. Another thread is in its way."""
+    """End the process from a thread, in the middle of its work: the main thread does not end it."""
     with contextlib.suppress(OSError):
-        say("sealift: interrupted; what was under way is left as it is")
+        say("sealift: interrupted a second time: requests under way were not awaited")
     os._exit(ExitCode.TRANSIENT)
 
 
@@ -244,7 +244,7 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _is_json(arguments: Sequence[str]) -> bool:
-    """Whether the answer of a command line is one JSON document, also where it cannot be read."""
+    """Whether a command line asks for one JSON document. It need not be a valid command line."""
     formats = (f"{name} {value}" for name, value in pairwise(arguments))
     return "--json" in arguments or "--format=json" in arguments or "--format json" in formats
 
@@ -263,11 +263,11 @@ def fail(error: Exception, *, as_json: bool = False) -> int:
 
 
 BUG = "Bug"
-"""The code of an error that no class of `jobs.errors` stands for."""
+"""The code of any error that no class of `jobs.errors` describes."""
 
 
 def _advised(error: SealiftError) -> str:
-    """The text of an error, with what to do where S3's own words end without."""
+    """The text of an error, with advice if the message of S3 itself gives none."""
     message = str(error)
     if not isinstance(error, StoreError) or (error.detail and advice_of(error, f": {error.detail}") != error.advice):
         return message
@@ -275,7 +275,7 @@ def _advised(error: SealiftError) -> str:
 
 
 def _fail(error: SealiftError, message: str, exit_code: ExitCode, *, as_json: bool) -> int:
-    """Say why the command ends. Returns the exit code."""
+    """Print why the command ends. Returns the exit code."""
     message = without_passwords(" ".join(message.split()))
     with contextlib.suppress(OSError):  # the terminal may be gone, with the parent
         say(f"sealift: {message}")

@@ -32,7 +32,7 @@ from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, Sealift
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of, open_job
-from jobs.runs import parent_process
+from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
 from jobs.runs.leases import Lease, holder
 from jobs.runs.local_executor import Report, WorkerHere
@@ -78,7 +78,7 @@ def worker(options: WorkerCommand) -> None:
     location = ledger_location(options.ledger, settings)
     _yield_to_others()
     if Settings.has_lender():
-        parent_process.borrow_credentials(_print)
+        parent_pipe.borrow_credentials(_print)
     stops = _SignalStops()
     if options.submission is not None:
         interrupts.run(_work_child(settings, location, options, options.submission, stops))
@@ -306,7 +306,7 @@ class _Stops:
         """Stop the attempt, at once where the parent is gone."""
         self._is_stopped = True
         if self._attempt is not None:
-            self._attempt.stop(ALONE_GRACE_SECONDS if parent_process.is_gone() else None)
+            self._attempt.stop(ALONE_GRACE_SECONDS if parent_pipe.is_gone() else None)
 
 
 class _SignalStops(_Stops):

@@ -1,10 +1,9 @@
-"""Parentage: how a process makes one that it starts end with it."""
+"""Parentage: environment variables that tie a started process to the one that started it."""
 
 from __future__ import annotations
 
 PARENT_PIPE = "SEALIFT_PARENT_PIPE"
-"""The variable that is set where stdin is a pipe whose other end the parent holds for as long as it
-lives."""
+"""The variable that is set where stdin is a pipe from the parent. It closes when the parent ends."""
 LENDING = "SEALIFT_PARENT_LENDS"
-"""The variable that is set where the parent also answers questions for credentials by that pipe."""
+"""The variable that is set where the parent also sends credentials through that pipe."""
 TIED = {PARENT_PIPE: "1"}

@@ -1,4 +1,4 @@
-"""The count of failures: when an attempt ends because its rows fail. No I/O.
+"""Count of failures, which says when an attempt ends because its rows fail. No I/O.
 
 S3 Batch Operations ends a job when more than half of its tasks fail, once a thousand have been
 tried (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-job-status.html).

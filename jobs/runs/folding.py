@@ -31,7 +31,7 @@ WORST_PREFIXES = 20
 LISTED_PER_REASON = 20
 """How many failures the page lists, and how many of them of one reason: it stays short."""
 KEYS_PER_REASON = 5
-"""How many keys the report names for each reason: a terminal shows all of them."""
+"""How many keys the report names for each reason. A terminal has room for them."""
 DOWNLOADS = 32
 
 
@@ -49,7 +49,7 @@ class ReasonCount(NamedTuple):
     keys: Sequence[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As the report has it, without what is not known."""
+        """As the report has it, without fields that are None."""
         return {name: value for name, value in self._asdict().items() if value is not None}
 
 
@@ -98,8 +98,8 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str =
 async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:
     """The rows of a run that ended well, as a manifest with the known checksums of their content.
 
-    A checksum that nothing has compared is that of the copy alone. It would prove the copy by
-    itself.
+    A checksum that was not compared with anything is left out: it is that of the copy alone, and
+    would prove the copy by itself.
     """
     from jobs.tables.duck import quoted
 
@@ -215,7 +215,7 @@ def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> No
 
 
 def _replaced(text: str, part: str, condition: str, instead: str = "…") -> str:
-    """SQL for the text without the part where the condition holds. An empty part changes nothing."""
+    """SQL for the text with `instead` for each `part`, where the condition holds."""
     return f"replace({text}, CASE WHEN {condition} THEN {part} ELSE '' END, '{instead}')"
 
 

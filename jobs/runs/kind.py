@@ -30,7 +30,7 @@ class Opened:
 
     `in_flight`: requests at once. `records`: of the multipart uploads that it begins. `throttle`:
     the run's rate limits, for stores that the job opens itself. `shard`: the worker's. None: it
-    works on none. `plan`: the run's, where a worker knows it.
+    works on none. `plan`: the run's. None: the worker does not know it.
     """
 
     spec: RunSpec
@@ -78,12 +78,12 @@ def no_hints(report: Mapping[str, Any]) -> list[str]:
 
 
 def no_writes(spec: RunSpec) -> Sequence[Operation]:
-    """The writes of a run that writes no object, or has trials of its own."""
+    """The writes of a run that writes no objects, or that tries conditions by itself."""
     return ()
 
 
 def writes_of_copies(spec: RunSpec) -> Sequence[Operation]:
-    """How a run writes its copies: the server makes them, or the worker sends the bytes."""
+    """The writes of a run that copies: by the server, or streamed through the worker."""
     if spec.options.get("streamed"):
         return (Operation.PUT, Operation.COMPLETE)
     return (Operation.COPY, Operation.COMPLETE, Operation.COPY_PART)
@@ -105,7 +105,8 @@ class Kind:
     none of them, and a request names other runs by their whole ids.
     `may_be_empty`: a plan without rows is no mistake, if it says what left them out.
     `carries_bytes`: all bytes pass through its workers, whatever its options say.
-    `writes`: the operations by which a run writes objects at its destination under conditions.
+    `writes`: the operations by which a run writes objects at its destination. Their conditions
+    are tried before it begins.
     `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
     `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.
     Terminal, page and report.json have the same ones.

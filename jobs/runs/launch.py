@@ -1,8 +1,9 @@
 """Launch of a run: plan it, publish it, execute it on this machine, conclude it.
 
-Before a run is published, the conditions of its writes are tried at the destination, whose server
-may ignore them (`jobs.s3.conditional_writes`). Plan and report then say that a write by others may
-be replaced, or the run does not start. Each worker tries them again, since a plan may be old.
+Before a run is published, the conditions of its writes are tried at the destination, since its
+server may ignore them (`jobs.s3.conditional_writes`). If it does, plan and report warn that a write
+by others may be replaced. If the run requires conditions, it does not start. Each worker tries them
+again, since a plan may be old.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ async def plan_run(
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
 
     `copies`: the run writes to the destination, else it compares. `refuses_large`: an object that
-    is too large for the run ends the plan, not only its own row. Raises ManifestError,
+    is too large for the run is an error of the plan, not only of its row. Raises ManifestError,
     ConfigError, UsageError, LimitExceeded, …
     """
     from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
@@ -148,7 +149,7 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
 
 
 async def try_conditions(planned: Planned, operations: Sequence[Operation], display: Display) -> Planned:
-    """The plan, whose spec names the operations on which the destination ignores conditions.
+    """The plan, with the operations on which the destination ignores conditions added to its spec.
 
     Raises ConfigError if conditions are required and one is ignored. Raises StoreError.
     """
@@ -172,7 +173,7 @@ async def find_ignored_conditions(spec: RunSpec, operations: Sequence[Operation]
         ignored = await find_ignored(store, place.bucket, place.key, operations)
     except Denied as error:
         display.say(
-            f"whether the server of {place} heeds conditions was not found out here: {error}. "
+            f"whether the server of {place} heeds conditions could not be tried here: {error}. "
             "Each worker tries it before it writes"
         )
         return []
@@ -184,7 +185,7 @@ async def find_ignored_conditions(spec: RunSpec, operations: Sequence[Operation]
 
 
 def untried(spec: RunSpec, operations: Sequence[Operation]) -> list[str]:
-    """What the plan of a dry run assumes of the destination's server, which it does not try."""
+    """What the plan of a dry run assumes of the destination's server without trying it."""
     if not operations or service_of(spec.destination).is_aws:
         return []
     return [
@@ -295,9 +296,9 @@ async def conclude(
 ) -> dict[str, Any]:
     """Fold the outcomes into the run's report.
 
-    Publish it when every row is accounted for. The first report to be published wins. Else it says
-    what workers have recorded of their errors since `errors_since` (epoch seconds). `kind`: that of
-    the run, which adds details and what a person does now.
+    Publish it when every row is accounted for. The first report to be published wins. Else it has
+    the errors that workers have recorded since `errors_since` (epoch seconds). `kind`: the kind of
+    the run, which adds details and next steps.
     """
     from jobs.runs.folding import fold_run
 

@@ -3,7 +3,7 @@
 Each of joblib's threads is a slot. It starts a worker for a shard and waits for it. A worker is a
 process of its own, as in a container: killed, it loses only its own work in flight. This process
 holds the other end of a worker's stdin: however this process ends, the worker notices, and stops.
-By the same pipe it lends the credentials that the worker asks for, so that a person is asked once.
+Through the same pipe it lends credentials to the worker, so that a person types an MFA code once.
 
 A few rows are not worth the start of a process: their worker is a coroutine of this one.
 """
@@ -50,7 +50,7 @@ class LocalWorker(Protocol):
 class WorkerProcess:
     """A worker as a process, which prints what it reports as JSON lines.
 
-    `lender` answers its questions for credentials. None: it finds them itself.
+    `lender` lends it credentials. None: it resolves them itself.
     """
 
     def __init__(self, command: Sequence[str], lender: Lender | None = None):
@@ -82,7 +82,7 @@ class WorkerProcess:
             raise
         code = process.wait()
         if process.stdin is not None:
-            with self._writing, suppress(OSError):  # an answer that it did not wait for
+            with self._writing, suppress(OSError):  # a loan that it no longer reads
                 process.stdin.close()
         if self._is_stopped and code == -signal.SIGTERM:  # ours came before it could listen, or after
             return int(ExitCode.TRANSIENT)
@@ -90,7 +90,7 @@ class WorkerProcess:
 
     def _hear(self, document: Any, report: Report) -> None:
         if self._lender is not None and isinstance(document, dict) and "credentials_of" in document:
-            # Beside the reading of its reports: a person may be asked for a code.
+            # In a thread, since its reports must be read while a person types a code.
             question = (self._lender, document["credentials_of"])
             threading.Thread(target=self._lend, args=question, name="loan", daemon=True).start()
         else:
@@ -103,7 +103,7 @@ class WorkerProcess:
         except Exception as error:  # noqa: BLE001  providers raise anything, and the worker waits
             answer = {"error": str(error) or type(error).__name__}
         stdin = self._process.stdin
-        with self._writing, suppress(OSError, ValueError):  # the worker has ended meanwhile
+        with self._writing, suppress(OSError, ValueError):  # the worker may have ended meanwhile
             if stdin is not None:
                 stdin.write(json.dumps(answer) + "\n")
                 stdin.flush()

@@ -108,7 +108,7 @@ def repaired_since(runs: Sequence[Summary], run_ids: Collection[str], is_proof_o
 
 
 def _has_all_places(later: Summary, earlier: Summary) -> bool:
-    """Whether each key of the earlier run is one of the later run, with the same copy.
+    """Whether the later run has each key of the earlier one, with the same copy.
 
     `s3://b/docs` has the keys below `s3://b/docs/`, and `docs2` besides.
     """

@@ -373,7 +373,7 @@ def check_apart(source: Side | None, destination: Side | None, ledger: Location)
 def check_outside(destination: Side, ledger: Location) -> None:
     """Check that nothing is restored into the ledger. Raises UsageError.
 
-    The ledger may be inside the destination: a bucket is restored in place, beside its ledger.
+    The destination may contain the ledger, as where a bucket with its ledger is restored in place.
     """
     place = destination.location
     if place.bucket == ledger.bucket and place.key.startswith(ledger.key) and not are_apart(destination, Side(ledger)):

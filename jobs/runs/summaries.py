@@ -71,7 +71,7 @@ class RunFilter:
 
 
 async def known_pairs(ledger: Ledger) -> set[str]:
-    """The pairs that runs of the ledger are of. Reads the spec of every run."""
+    """The names of the pairs that runs of the ledger belong to. Reads the spec of every run."""
     specs = await gather_bounded(lambda run_id: _readable_spec(ledger, run_id), await ledger.run_ids(), READS)
     return {str(spec.options["pair"]) for spec in specs if spec is not None and spec.options.get("pair")}
 

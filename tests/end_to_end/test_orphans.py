@@ -209,7 +209,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     assert count(world, world.source) == 0
 
 
-HANGING = "import signal, time; from jobs.runs.parent_process import watch_parent; watch_parent(0.2); " + (
+HANGING = "import signal, time; from jobs.runs.parent_pipe import watch_parent; watch_parent(0.2); " + (
     "signal.signal(signal.SIGTERM, signal.SIG_IGN); print('hangs', flush=True); time.sleep(60)"
 )
 

@@ -28,11 +28,11 @@ ADVANCE = 15 * 60.0
 WORKER = """
 import asyncio, json, sys
 from jobs.core.model import ObjectRef
-from jobs.runs import parent_process
+from jobs.runs import parent_pipe
 from jobs.s3.sessions import open_store
 
-parent_process.watch_parent()
-parent_process.borrow_credentials(lambda document: print(json.dumps(document), flush=True))
+parent_pipe.watch_parent()
+parent_pipe.borrow_credentials(lambda document: print(json.dumps(document), flush=True))
 
 async def work():
     endpoint, profile, last_key, *_ = sys.argv[1:]

@@ -1,10 +1,12 @@
-"""The parent process: when it is gone, this process stops.
+"""Pipe from the parent process: shows that it still runs, and brings the credentials it lends.
 
 A process of Sealift that must not outlive its parent (`jobs.core.parentage`) has a pipe for its
-stdin, whose other end the parent holds. The pipe closes whatever ends the parent, `kill -9`
-included. The parent of a worker also sends credentials by it, which the worker asks for on stdout.
-Linux could send a signal instead (PR_SET_PDEATHSIG, prctl(2)). But it does so when the *thread*
-that has forked ends, and the local executor starts workers from the threads of a pool.
+stdin. The parent holds the other end, which closes when the parent ends, by `kill -9` too. Then
+this process stops. Linux could send a signal instead (PR_SET_PDEATHSIG, prctl(2)). But it does so
+when the *thread* that has forked ends, and the local executor starts workers from the threads of a
+pool.
+
+A worker asks for credentials on its stdout, and its parent sends them through the pipe.
 """
 
 from __future__ import annotations
@@ -30,7 +32,7 @@ By then a new attempt still waits for it.
 
 _gone = threading.Event()
 _lines = SimpleQueue[bytes]()
-"""What the parent has sent, and nobody has read yet."""
+"""Lines that the parent has sent and this process has not used yet."""
 
 
 def is_gone() -> bool:
@@ -48,18 +50,19 @@ def watch_parent(patience_seconds: float = PATIENCE_SECONDS) -> None:
 
 
 def borrow_credentials(send: Callable[[Any], None]) -> None:
-    """Take this process's credentials from its parent. `send` takes a document to the parent.
+    """Take this process's credentials from its parent. `send` sends a document to the parent.
 
-    `watch_parent` has to be called as well.
+    Call `watch_parent` as well: it reads the answers.
     """
     os.environ.pop(LENDING, None)
-    borrow_from(_Questions(send))
+    borrow_from(_Lender(send))
 
 
-class _Questions:
-    """Questions for credentials, one after the other. The parent answers each, or this process ends.
+class _Lender:
+    """Requests for credentials, one at a time. The parent answers each, or this process ends.
 
-    A person may have to type a code first, so an answer may take its time.
+    An answer may take minutes, since a person may have to type a code first. Raises ConfigError
+    with the parent's message.
     """
 
     def __init__(self, send: Callable[[Any], None]):
