@@ -40,7 +40,7 @@ _COVERED = "its copy is there, and below a newer version that is no copy of it: 
 TOO_LATE = "a newer version is at the destination already; an older one cannot be put below it"
 HIDDEN_AGAIN = (
     "it was copied above a delete marker before, and a new delete marker hides that copy: look for a lifecycle rule of "
-    "the destination's bucket that expires objects, except the copies from it, then copy it with --overwrite always"
+    "the destination's bucket that expires objects, exclude the copies from it, then copy it with --overwrite always"
 )
 _SUPERSEDED = (
     "the destination is newer and condemned, but this is not the source's current version, whose copy "
@@ -264,17 +264,17 @@ class Replicate:
         return outcomes
 
     async def _belongs_on_top(self, row: ObjectVersion) -> bool:
-        """Asked of a row whose copy lies below another version, which readers of the copies get."""
+        """Whether a row is the source's current version. Then its copy belongs above all others."""
         ref = self.route.source_of(row)
         return await is_current_version(self.source, ref, row.etag, is_delete_marker=row.is_delete_marker)
 
     async def _bring_on_top(self, row: ObjectVersion, current: Listed, *, is_older: bool, is_again: bool) -> Outcome:
         """Copy the source's current version once more, above what covers its copy.
 
-        `is_older`: this is the copy of an older version. `is_again`: the source's current version
-        was brought on top before. The rules of `decide` hold. Nothing is lost, since the bucket
-        keeps versions. What hides each copy, as a lifecycle rule does, would have one more version
-        of it made by every run: that is left to people.
+        `is_older`: what covers it is the copy of an older version. `is_again`: an earlier run has
+        copied the source's current version once more. The rules of `decide` hold. Nothing is lost,
+        since the bucket keeps versions. Where something hides each new copy, as a lifecycle rule
+        does, every run would make one more version. So the second time the row is `changed`.
         """
         if current.is_delete_marker and is_again and self.options.overwrite is not Overwrite.ALWAYS:
             return Outcome.of(row, Status.CHANGED, HIDDEN_AGAIN)
@@ -340,8 +340,8 @@ class Replicate:
         """Return (index of a row, index of a destination version) → what proves that both are the
         same.
 
-        Also return index of a row → why it is not copied: its source is damaged, as a comparison of
-        bytes showed. Any of the copies may be its last intact one.
+        Also return index of a row → why its source is damaged, as a comparison of bytes
+        showed. Such a row is not copied, since any of the copies may be the last intact one.
         """
         matching: dict[tuple[int, int], Evidence] = {}
         damage: dict[int, str] = {}

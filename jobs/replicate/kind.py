@@ -32,14 +32,14 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     hints = []
     if hidden:
         again = f"sealift replicate --manifest run:{report['run_id']} {sides} --versions all --overwrite always"
-        hints.append(f"Except the copies from the lifecycle rule that hides them, then copy them: {again}")
+        hints.append(f"Exclude the copies from the lifecycle rule that hides them, then copy them: {again}")
     if changed > hidden:
         hints += [
             f"Compare what changed: sealift verify --manifest run:{report['run_id']} {sides} --deep",
             "Then overwrite what differs by a retry of that verify run.",
         ]
     if changed > lasting:  # a retry finds such a row the same by then
-        hints.append(f"Then settle this finding, which status names: sealift runs retry {report['run_id']}")
+        hints.append(f"Then close this finding, which `sealift status` names: sealift runs retry {report['run_id']}")
     return [*hints, *(hint_at_retry(report, "the others") if bad else [])]
 
 

@@ -24,13 +24,13 @@ REPORT_VERSION = 1
 _STATUSES = tuple(status.value for status in Status)
 _CATEGORIES = tuple(category.value for category in Category)
 WOULD_BE_DELETED = "would be deleted"
-"""What people read of a dry run's `skipped` rows: nothing was done to them."""
+"""The words for a dry run's `skipped` rows, to which nothing was done."""
 LEFT_OUT = "left_out_archives"
 """The option of a restore, and the key of its report: archives whose index is damaged."""
 IGNORED_CONDITIONS = "ignored_conditions"
 """The option of a run, and the key of its report: the operations whose conditions were ignored."""
 SAMPLES = frozenset({"sample", "archives_of_other_samples"})
-"""How a plan counts the rows of other slices."""
+"""The names under which a plan counts the rows that a sample left out."""
 _GOOD = {status.value for status in GOOD}
 
 
@@ -196,7 +196,7 @@ def is_unjudged(report: Mapping[str, Any]) -> bool:
 
 
 def had_no_rows(report: Mapping[str, Any]) -> bool:
-    """Whether a complete run had no row to work on, so that it did nothing."""
+    """Whether a complete run had no rows, so that it did nothing."""
     return "categories" not in report and report["state"] == RunState.COMPLETE and not report["rows"]
 
 
@@ -233,15 +233,15 @@ def found_verdict(report: Mapping[str, Any]) -> str:
 
 
 def races(bucket_uri: str, operations: Iterable[str]) -> str:
-    """What a run cannot exclude where the destination's server ignores conditions."""
+    """The warning for a destination whose server ignores conditions on these operations."""
     return (
         f"races cannot be excluded: the server of {bucket_uri} ignores conditions on {', '.join(operations)}. Sealift "
-        "looks before it writes, and a write by others in between may be replaced"
+        "checks before it writes, but a write by others in between may be replaced"
     )
 
 
 def _excluded(report: Mapping[str, Any]) -> str:
-    """What left out the rows of a run: ` (7 left out by the sample)`."""
+    """Which filters left out the rows of a run, such as ` (7 left out by the sample)`."""
     parts = [
         f"{rows:,}{'' if number else ' left out'} by {'the sample' if name in SAMPLES else name.replace('_', ' ')}"
         for number, (name, rows) in enumerate(report.get("excluded", {}).items())
@@ -275,7 +275,7 @@ def _dry_run_verdict(report: Mapping[str, Any]) -> str:
 
 
 def reasons_of(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The reasons that people read. Of what a dry run would delete its `deletions` say more."""
+    """The reasons to show. Without rows that a dry run would delete: `deletions` describes them."""
     has_more = bool(report.get("dry_run") and report["deletions"].get("reasons"))
     return [each for each in report.get("reasons", ()) if not (has_more and each["status"] == Status.SKIPPED)]
 

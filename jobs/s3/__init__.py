@@ -4,8 +4,8 @@ Reading order: `store` is the protocol that all others use, `rest_store` speaks 
 (`http`, `wire`, `list_pages`), `sessions` opens one. `botocore_store` speaks it with AWS's own
 client. `listing` lists in parallel, `lookup` looks at one key, `copying` and `multipart_copy` copy,
 `uploads`, `downloads` and `byte_ranges` move bytes, `compare_bytes` and `checksums` compare them.
-`annotations` carries and compares annotations. `conditional_writes` and `fenced_store` wrap a
-store. `retries` repeats a request, and bounds how long a person waits.
+`annotations` copies and compares annotations. `conditional_writes` and `fenced_store` wrap a store.
+`retries` repeats a request, and bounds how long a person waits.
 
 No module here knows a feature or the ledger.
 """

@@ -84,8 +84,9 @@ async def compare_and_blame(
     """Compare bytes as `compare_content` does. Where they differ, also say which side is damaged, as
     far as what S3 keeps of each tells.
 
-    Equal bytes prove nothing where the copy was made of a source that had rotted. What S3 keeps of
-    such a copy is not what it keeps of the source, so only then are the bytes checked against that.
+    Equal bytes prove nothing where the copy was made of a source that had rotted. The stored
+    checksums of such a copy differ from those of the source. Only then are equal bytes checked
+    against the source's.
     """
     check = None if compare(source.info, destination.info).same else ContentCheck(source.info)
     verdict, checksum = await compare_content(source, destination, budget, check)

@@ -7,12 +7,12 @@ So each operation is tried once for each bucket, on objects of our own beside th
 a write relies on it. AWS's own endpoints are not tried: their conditions are documented
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html).
 
-Where a condition is ignored, the destination is looked at directly before the write. A write by
-another writer between the look and the write can then be lost, so every such outcome says that. A
+Where a condition is ignored, the destination is checked by a HEAD directly before the write. A
+write by others between the check and the write can then be lost, and every such outcome says so. A
 write that would replace an object for good, in a bucket without versions, is refused. A source is
-looked at before it is copied and again afterwards, parts before they are published. Where
-conditions are required (`--require-conditions`), such a write is refused instead, and the worker
-stops.
+checked before it is copied and again afterwards, parts before they are published. Where conditions
+are required (`--require-conditions`), every write whose condition is ignored is refused, and the
+worker stops.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def look_first(store: Store, *, is_required: bool = False) -> Store:
     """The store, made safe for guarded writes on a server that may ignore their conditions.
 
     A store that says that its server heeds them (`heeds_conditions`) is returned as it is.
-    `is_required`: a write whose condition the server ignores raises ConfigError.
+    `is_required`: raise ConfigError for a write whose condition the server ignores.
     """
     if store.heeds_conditions:
         return store
@@ -95,9 +95,10 @@ async def try_conditions(
 
 
 async def find_ignored(store: Store, bucket: str, beside: str, operations: Sequence[Operation]) -> list[Operation]:
-    """The operations on which the server of a store from `look_first` ignores a condition.
+    """The `operations` on which the server ignores a condition.
 
-    Nothing is tried where the conditions are documented. Raises StoreError.
+    `store`: from `look_first`. `beside`: a key below whose folder the trials write. AWS's own
+    endpoints are not tried. Raises StoreError.
     """
     if not isinstance(store, ConditionalWrites):
         return []
@@ -106,11 +107,11 @@ async def find_ignored(store: Store, bucket: str, beside: str, operations: Seque
 
 
 def ignored_error(bucket: str, operations: Sequence[str]) -> ConfigError:
-    """Why nothing is written where conditions are required."""
+    """The error for required conditions that a server ignores."""
     return ConfigError(
         f"the server of s3://{bucket} ignores conditions on {', '.join(operations)}, so a write by others at the same "
         "time could be replaced, and --require-conditions refuses that: write to a server that heeds conditions, or "
-        "leave the option out, and Sealift looks before each write"
+        "leave the option out, and Sealift checks before each write"
     )
 
 
@@ -131,7 +132,7 @@ class ConditionalWrites:
 
     @property
     def bare(self) -> Store:
-        """The store without the looks."""
+        """The store without the checks."""
         return self._store
 
     async def put(

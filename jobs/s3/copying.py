@@ -1,6 +1,6 @@
 """Copies of one object version: by one request, in parts, or streamed.
 
-Annotations come along by one request. Of the other copies `jobs.s3.annotations` puts them.
+One request copies the annotations too. Onto other copies `jobs.s3.annotations` puts them.
 Each copy's outcome says what the answer proves, and its reason what the copy lacks.
 """
 
@@ -46,7 +46,7 @@ COPY_LIMIT_BYTES = 5_000_000_000
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
 NOT_KEPT = "asked for, but not shown at the copy: {names}"
-UNCOMPARED = "the source has no checksum of its whole content: the copy has the bytes that were read, unproven"
+UNCOMPARED = "the source has no checksum of its whole content: nothing proves the bytes that were read from it"
 UNSEEN = "the copy could not be looked at, so nobody knows whether it is current and has its tags, lock and encryption"
 
 
@@ -109,9 +109,9 @@ class Copier:
         return source.size_bytes <= limit
 
     def _lost_annotations(self, size_bytes: int, copy_etag: str) -> bool:
-        """Whether a copy may be one to which S3 carried no annotations.
+        """Whether S3 may have made a copy without its annotations.
 
-        Its ETag tells one in parts, whatever the threshold was when it was made.
+        Its ETag shows a copy in parts, whatever the threshold was when it was made.
         """
         is_by_parts = size_bytes > self.options.multipart_threshold_bytes or is_multipart(copy_etag)
         return self.options.streamed or is_by_parts
@@ -169,7 +169,7 @@ class Copier:
         return self.options.annotations == AnnotationRule.SKIP
 
     async def complete(self, row: ObjectVersion, source: ObjectInfo, copy: ObjectInfo) -> str:
-        """Put the annotations that a copy lacks, as `complete_annotations`, by what HEAD said."""
+        """Do as `complete_annotations` for a source and a copy that HEAD has described."""
         ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
         there = self.route.target_of(row)._replace(version_id=copy.version_id)
         return await self.complete_annotations(ref, source.etag, source.size_bytes, there, copy.etag)
@@ -177,11 +177,11 @@ class Copier:
     async def complete_annotations(
         self, ref: ObjectRef, source_etag: str | None, size_bytes: int, copy: ObjectRef, copy_etag: str
     ) -> str:
-        """Put the annotations that a copy lacks which was found the same.
+        """Put missing annotations onto a copy that was found the same.
 
-        One that S3 does not copy by one request lacks them where the worker that made it was
-        killed. Returns what it lacks in the end, for its outcome, else an empty text. Raises
-        Conflict when source or copy was replaced, Unavailable where a retry may help.
+        A copy in parts or a streamed one may lack some, if the worker that made it was killed.
+        Returns what the copy still lacks, for its outcome, else an empty text. Raises Conflict if
+        source or copy was replaced, Unavailable where a retry may help.
         """
         if self._skips_annotations or not self._lost_annotations(size_bytes, copy_etag):
             return ""
@@ -243,7 +243,7 @@ class Copier:
         return _copied(row, source.size_bytes, source.etag, written, source)
 
     async def _carry_annotations(self, ref: ObjectRef, source_etag: str, target: ObjectRef, written: Written) -> str:
-        """Put the source's annotations onto a new copy. Returns what the copy lacks of them."""
+        """Put the source's annotations onto a new copy. Returns what it lacks, else an empty text."""
         if self._skips_annotations:
             return EXCLUDED
         copy = target._replace(version_id=written.version_id)

@@ -5,7 +5,7 @@ that another one is listing branches (`jobs.s3.listing_forks`): the owner keeps 
 the others become ranges of their own. A range is a prefix: ranges are disjoint whatever the
 server's order, all versions of a key stay together, and S3's limits per prefix are spread.
 
-A recorder keeps what is listed, with what is left then, so that another process can go on.
+A recorder keeps what is listed and what is left, so that another process can continue.
 
 SeaweedFS: current objects of an unversioned bucket come completely. In a versioned bucket its own
 pages lose entries at a boundary between such names as `x`, `x-1` and `x/…`, however one lists it.
@@ -32,7 +32,7 @@ each."""
 
 
 class RangeState(NamedTuple):
-    """A range, and from where on it is left to list, as `_Range` says."""
+    """A range and where its rest begins. The fields are those of `_Range`."""
 
     prefix: str
     within: str
@@ -48,7 +48,7 @@ class ListingState(NamedTuple):
 
 
 class Recorder(Protocol):
-    """What keeps a listing for another process. `left`: what an earlier one has left, if any."""
+    """Keeps a listing for another process. `left`: what an earlier one left, None for a new listing."""
 
     left: ListingState | None
 
@@ -58,23 +58,23 @@ class Recorder(Protocol):
         ...
 
     def pages(self) -> Iterator[list[Listed]]:
-        """What the earlier process has listed."""
+        """Pages of entries that earlier processes listed."""
         ...
 
     def add(self, entries: Sequence[Listed]) -> None:
-        """Take in entries."""
+        """Add entries. They count once saved."""
         ...
 
     async def save(self, left: ListingState) -> None:
-        """Keep what was taken in, and what is left."""
+        """Write the added entries, and what is left after them."""
         ...
 
     def save_last(self, left: ListingState) -> None:
-        """Do as `save`: the listing ends early."""
+        """Do as `save` for a listing that ends early."""
         ...
 
     def forget(self) -> None:
-        """Keep nothing."""
+        """Remove the record."""
         ...
 
 
@@ -134,8 +134,9 @@ async def list_all(
     cancels the requests. Raises the first StoreError of any request. Once the listing has begun,
     what may pass is first retried for minutes.
 
-    With a `record` it goes on with what that has left, and keeps its own way there. Then each entry
-    is as it was when either process listed it. The caller has it forgotten once all are used.
+    With a `record` it continues what an earlier process left, and saves its own progress there.
+    Each entry is as it was when one of the processes listed it. The caller calls `record.forget()`
+    once all entries are used.
     """
     listing, is_whole = _Listing(store, location, versions, concurrency, record), False
     workers = [asyncio.create_task(listing.work()) for _ in range(concurrency)]
@@ -150,7 +151,7 @@ async def list_all(
         is_whole = True
     except Rejected:
         if record is not None:
-            record.forget()  # S3 may no longer take a place that it named
+            record.forget()  # S3 may no longer accept a marker that it gave
         raise
     finally:
         for task in (finisher, *workers):
@@ -173,7 +174,7 @@ async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[L
 class _Listing:
     """State of one listing's workers: ranges waiting, ranges under way, pages ready.
 
-    `_behind`: what lies behind the branches that a split has found so far.
+    `_behind`: what comes after the branches that a split has found so far.
     """
 
     def __init__(
@@ -206,7 +207,7 @@ class _Listing:
                     await self._changed.wait_for(lambda: self._waiting or self._choose() or self._is_done())
 
     def left(self) -> ListingState:
-        """All that no page has brought yet."""
+        """What is left to list: all that no page has brought yet."""
         ranges = (*self._waiting, *self._active, *self._behind)
         states = (RangeState(each.prefix, each.within, each.excluded, each.marker) for each in ranges)
         return ListingState(tuple(states), self._is_splittable)

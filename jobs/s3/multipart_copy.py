@@ -1,13 +1,13 @@
 """Multipart copies: within one service, or streamed between two.
 
-A copy within a service that was killed goes on where it was (`_resume`). It believes an upload only
-if this run recorded it for an equal plan, and a part only if S3 lists it with the size that the
-plan gives it. The plan has the source's version and ETag, and S3 held every part to them. Another
-caller who knows the upload's id could have sent other bytes. So the object is published only with
-the source's checksum. Where that cannot prove the parts, a part is believed only with the ETag that
-S3 answered when this run sent it (`_PartRecords`). A stream that goes on reads all of the source
-again, since it is hashed as a whole. It sends those parts again that S3 does not have with the
-SHA-256 of these bytes.
+A copy within a service that was killed is continued (`_resume`). It accepts an upload only if this
+run recorded it for an equal plan, and a part only if S3 lists it with the size in the plan. The
+plan has the source's version and ETag, and S3 held every part to them. Another caller who knows the
+upload's id could have sent other bytes. So the object is published only with the source's checksum.
+Where no checksum can prove the parts, a part is accepted only with the ETag that S3 answered when
+this run sent it (`_PartRecords`). A stream that is continued reads all of the source again, since
+it is hashed as a whole. It sends those parts again that S3 does not have with the SHA-256 of these
+bytes.
 
 S3 orders a key's versions by the beginning of their uploads. So an upload that goes on ends below
 whatever came to the key meanwhile. Such an upload is dropped too.
@@ -43,7 +43,8 @@ from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, ab
 
 PARTS_IN_FLIGHT = 8
 PART_RECORDS = 400
-"""So many records have the parts of an upload. What is not recorded is sent again after a kill."""
+"""The number of records for the parts of a large upload. After a kill, parts without a record are
+sent again."""
 Range = tuple[int, int, int]
 """A part's number, its start, and its end, which is exclusive."""
 STREAM_PART_BYTES = 8 * 1024 * 1024
@@ -74,8 +75,8 @@ async def copy_parts(transfer: Transfer, part_size_bytes: int) -> Written:
     Where the source has a composite checksum its part boundaries are kept, so that checksum and
     ETag come out the same. A full-object checksum of the source must come out at the destination.
 
-    Each part is retried by itself. A copy that failed for a moment, or was killed, goes on with the
-    parts that S3 has, if the source's checksum will prove them, or else the records of this run.
+    Each part is retried by itself. A copy that failed for a moment, or was killed, continues with
+    the parts that S3 has, if the source's checksum or the records of this run prove them.
     """
     checksum = _carried_checksum(transfer.info)
     part_size_bytes = choose_part_size(transfer.info.size_bytes, part_size_bytes)
@@ -119,7 +120,7 @@ class _PartRecords:
         self._parts: list[tuple[int, str]] = []
 
     async def add(self, part: PartDone) -> None:
-        """Note a part that S3 has copied. Some of them are one record."""
+        """Add a part that S3 has copied. Several parts make one record."""
         self._parts.append((part.number, part.etag))
         if len(self._parts) >= self._at_once:
             parts, self._parts = self._parts, []
@@ -129,8 +130,8 @@ class _PartRecords:
 class Streamed(NamedTuple):
     """The answer to a copy through this process, and `SHA256:base64` of the bytes.
 
-    `evidence`: which checksum of the source they have. NONE: it keeps none of its whole content, so
-    that nothing shows that what was read is what was stored.
+    `evidence`: which of the source's checksums they match. NONE: S3 keeps none of the whole source,
+    so nothing shows that the bytes that were read are those that were stored.
     """
 
     written: Written
@@ -313,8 +314,8 @@ async def _upload(
 ) -> AsyncIterator[tuple[BegunUpload, dict[int, PartDone]]]:
     """A multipart upload, and the parts that it has already.
 
-    When the block does not end well, the upload is left to the next try if that can help and the
-    records are kept. Else it is aborted.
+    If the block raises, the upload is kept for the next attempt, if that can help and the run has
+    records. Else it is aborted.
     """
     found = await _resume(transfer, plan, ranges)
     upload, parts = found or (await _begin(transfer, checksum, plan), {})
@@ -502,7 +503,7 @@ class _Digests:
         return Checksum("SHA256", self.spelled().partition(":")[2])
 
     def describe(self, written: Written) -> Streamed:
-        """What `check` has compared is the evidence: the strongest checksum of all that agreed."""
+        """The answer with its evidence: the strongest checksum that `check` has compared."""
         evidence = self._stored[0].evidence if self._stored else Evidence.NONE
         return Streamed(written, self.spelled(), evidence)
 

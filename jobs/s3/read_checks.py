@@ -109,10 +109,10 @@ def _check_version(operation: str, ref: ObjectRef, answer: Response) -> None:
 
 
 def received_annotation(ref: ObjectRef, answer: Response) -> bytes:
-    """What a GET of an annotation brought.
+    """The text in the answer to a GET of an annotation.
 
-    Raises Unavailable for the annotation of another version, or one that does not have the
-    checksum that S3 keeps of it.
+    Raises Unavailable if the answer is about another version, or the text does not have the
+    checksum that S3 sends with it.
     """
     check_annotated_version("GetObjectAnnotation", ref, answer)
     for checksum in wire.header_checksums(answer.headers):

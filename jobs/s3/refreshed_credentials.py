@@ -20,7 +20,7 @@ PAUSE_SECONDS = 30.0
 """After a renewal. Some credentials hold for less than botocore's 15 minutes of advance."""
 WAIT_SECONDS = 20.0
 SURE_SECONDS = 16 * 60
-"""What holds for longer is not renewed by a look at it: botocore does that 15 minutes before."""
+"""Credentials that are valid for longer are not renewed: botocore renews them 15 minutes before."""
 
 
 class RefreshedCredentials:
@@ -28,8 +28,8 @@ class RefreshedCredentials:
     here.
 
     A renewal that fails is tried again, with full jitter. Until then the last ones are used. S3
-    refuses them once they have expired. The source may be shared with others
-    (`jobs.credentials`): what one of them has renewed counts for all.
+    refuses them once they have expired. Other stores may share the source (`jobs.credentials`):
+    what one of them has renewed counts for all.
     """
 
     def __init__(self, source: Any):

@@ -63,7 +63,7 @@ class RestStore:
 
     @property
     def keeps_annotations(self) -> bool:
-        """Whether annotations are known to be kept: at AWS's own endpoints."""
+        """True at AWS's own endpoints. See `Store`."""
         return self.transport.endpoint.is_aws
 
     def region_of(self, bucket: str) -> str | None:

@@ -81,8 +81,8 @@ async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], 
 async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callable[[], str]) -> T:
     """Wait for work that needs an answer of `what`, at most `PATIENCE_SECONDS`.
 
-    `address`: where its requests go, for the message. In AWS Batch nobody waits, so the work takes
-    its time. Raises Unavailable.
+    `address`: where its requests go, for the message. In AWS Batch, where no person waits, there is
+    no limit. Raises Unavailable.
     """
     if Settings.from_environment().in_batch:
         return await work()

@@ -97,7 +97,7 @@ def open_side(
     """The store of a side, as `open_store` opens it, made safe for guarded writes.
 
     `beside`: sides whose buckets its copies read. Their owners are checked as well.
-    `requires_conditions`: no write relies on a look instead of a condition.
+    `requires_conditions`: a write whose condition the server ignores raises ConfigError.
     """
     from jobs.s3.conditional_writes import look_first
 
@@ -151,7 +151,7 @@ def are_apart(source: Side, destination: Side) -> bool:
 
 
 def is_of_services(spec: RunSpec, source: Side, destination: Side) -> bool:
-    """Whether a run worked with these services, so that equal bucket names are the same buckets."""
+    """Whether a run worked with these services, so that equal names are the same buckets."""
     try:
         return not are_apart(spec.source, source) and not are_apart(spec.destination, destination)
     except ConfigError:  # a profile or an endpoint that is not known here

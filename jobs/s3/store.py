@@ -42,9 +42,9 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
 class CopySettings:
     """What a server-side copy sets. None keeps S3's default for a copy.
 
-    CopyObject carries content headers, user metadata, tags and annotations by itself. Storage
-    class, encryption and Object Lock it does not, so they are asked for here.
-    `without_annotations`: the copy is to have none.
+    CopyObject copies content headers, user metadata, tags and annotations by itself. It does not
+    copy storage class, encryption and Object Lock, so they are set here. `without_annotations`: it
+    copies no annotations.
     """
 
     storage_class: str | None = None
@@ -162,7 +162,7 @@ class Store(Protocol):
     def keeps_annotations(self) -> bool:
         """Whether the server is known to keep annotations.
 
-        False: `jobs.s3.annotations` finds out.
+        False: unknown. Then `jobs.s3.annotations` finds out.
         """
         ...
 
@@ -216,7 +216,7 @@ class Store(Protocol):
         """One page of the object version's annotations (ListObjectAnnotations).
 
         A server that does not know the request may answer with the object itself. So
-        `jobs.s3.annotations` tries first whether it does.
+        `jobs.s3.annotations` finds out first whether it knows annotations. Raises StoreError.
         """
         ...
 

@@ -67,8 +67,8 @@ class UploadRecords(Protocol):
         ...
 
     async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
-        """Record parts that S3 has answered: their numbers and ETags. Losing this costs these parts
-        once more.
+        """Record parts that S3 has answered, each as (number, ETag). Parts of a lost record are sent
+        again.
         """
         ...
 

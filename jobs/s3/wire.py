@@ -254,9 +254,9 @@ def written(headers: Headers, body: bytes) -> Written:
 
 
 def expiry_note(expiration: str | None) -> str:
-    """What a reader has to know of an object that a lifecycle rule removes, by `x-amz-expiration`.
+    """The note for a copy that a lifecycle rule will remove, by `x-amz-expiration`. None: empty.
 
-    Without the date, which is the object's own: a report counts equal notes.
+    The date is left out, since it differs by object, and a report counts equal notes.
     """
     if not expiration:
         return ""
@@ -373,8 +373,9 @@ def parse_tags(body: bytes) -> dict[str, str]:
 def parse_annotations(body: bytes) -> AnnotationPage:
     """The answer to ListObjectAnnotations.
 
-    Raises Malformed for an annotation without name or size. The entries have any element's name:
-    MinIO leaves out the list around them. The root, which botocore does not know, is that of
+    Raises Malformed for an annotation without name or size. Entries are found whatever element
+    contains them, since MinIO leaves out the list around them. botocore does not say how the root
+    is named:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectAnnotations.html
     """
     root = parse_document(body, "ListObjectAnnotationsOutput")
@@ -390,7 +391,7 @@ def parse_annotations(body: bytes) -> AnnotationPage:
 
 
 def check_annotated(body: bytes) -> None:
-    """Raise Malformed for an answer to PutObjectAnnotation that is another one's.
+    """Raise Malformed for a document that does not answer PutObjectAnnotation.
 
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectAnnotation.html
     """

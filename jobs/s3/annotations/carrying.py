@@ -1,8 +1,8 @@
 """Annotations of a version, put onto a copy that S3 made without them.
 
-S3 has no request for that, so each one is read and written. A copy is there before its annotations
-are. A worker that is killed in between leaves a copy that lacks some. The next attempt finds that
-copy the same, and puts those that are missing (`jobs.s3.copying`).
+S3 has no request that copies annotations alone, so each one is read and written after the copy is
+made. A worker that is killed in between leaves a copy that lacks some. The next attempt finds that
+copy the same, and puts the missing ones (`jobs.s3.copying`).
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Annotation, Store
 
 AT_ONCE = 4
-"""Annotations of one object in flight."""
+"""How many annotations of one object are in flight."""
 EXCLUDED = "without annotations, as --annotations skip says"
 NOT_KEPT_THERE = "without the source's annotations: the destination's server keeps none"
 LOST = "without some of the source's annotations: {why}"
-DIFFERENT = "some annotations of the source have other texts at the copy, which stay"
+DIFFERENT = "the copy keeps other texts for some annotations of the source"
 UNCOMPARED = "nobody knows whether the copy has the texts of the source's annotations: {why}"
 UNKNOWN = "nobody knows whether the source has annotations that the copy lacks: {why}"
 
@@ -48,18 +48,17 @@ class AnnotationCarrier:
 
     @classmethod
     def between(cls, source: Store, destination: Store, budget: ByteBudget) -> AnnotationCarrier:
-        """A carrier for copies from a store to another, or within one."""
+        """A carrier for copies between stores, or within one. `budget` bounds the texts in memory."""
         return cls(AnnotationLists(source), AnnotationLists(destination), budget)
 
     async def carry(self, ref: ObjectRef, source_etag: str | None, copy: ObjectRef, copy_etag: str) -> str:
-        """Put the annotations that the copy does not have by name.
+        """Put the annotations whose names the copy does not have onto it.
 
-        What the copy has stays as it is. Returns what it lacks in the end and why, for its outcome,
-        else an empty text. `copy` names the version, and the ETags name the objects. `source_etag`
-        None: it is unknown, so that only a version id tells the source from what replaces it.
+        Annotations of the copy stay as they are. Returns what the copy still lacks and why, for its
+        outcome, else an empty text. `source_etag` None: unknown, so that only a version id in `ref`
+        pins the source.
 
-        Raises Conflict when source or copy was replaced meanwhile, Unavailable where a retry may
-        help.
+        Raises Conflict if source or copy was replaced, Unavailable where a retry may help.
         """
         try:
             wanted = await self.source.read(ref)
@@ -92,7 +91,7 @@ class AnnotationCarrier:
     async def _put(
         self, ref: ObjectRef, source_etag: str | None, annotation: Annotation, copy: ObjectRef, copy_etag: str
     ) -> str:
-        """Copy one annotation. Returns why that was refused, else an empty text."""
+        """Copy one annotation. Returns why S3 refused it, else an empty text."""
         held = await self.budget.acquire(annotation.size_bytes)
         try:
             text = await _text(self.source, ref, annotation.name)
@@ -118,8 +117,8 @@ class AnnotationCarrier:
         """Compare one annotation with that of the same name at the copy: by size and MD5, else by
         their texts.
 
-        Returns DIFFERENT, why nobody knows, or an empty text. With a KMS key an ETag is no MD5, and
-        another one for each object.
+        Returns DIFFERENT, why the texts cannot be compared, or an empty text. With a KMS key an
+        ETag is no MD5, and differs by object.
         """
         if wanted.size_bytes != there.size_bytes:
             return DIFFERENT
@@ -144,8 +143,8 @@ class AnnotationCarrier:
     async def _check_source(self, ref: ObjectRef, etag: str | None) -> None:
         """Raise Conflict if another object has replaced the source.
 
-        No condition of S3 pins the annotations that are listed or read to an ETag. A version id
-        does.
+        S3 has no condition that pins the annotations that are listed or read to the ETag of their
+        object. A version id pins them.
         """
         if etag is None or is_exact(ref.version_id):
             return

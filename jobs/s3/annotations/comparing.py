@@ -1,7 +1,7 @@
-"""Annotations that a copy lacks, asked before its original is deleted.
+"""Annotations that a copy lacks, compared before its original is deleted.
 
-No condition of a delete covers annotations: an object keeps its ETag when one is added. What is
-added between this look and the delete goes with the original.
+No condition of a delete covers annotations: an object keeps its ETag when one is added. An
+annotation that is added between this comparison and the delete is lost with the original.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import ANNOTATION_BYTES, Store
 
 NAMED = 3
-"""So many annotations are named in a reason."""
+"""How many annotations a reason names."""
 NO_ARCHIVE_HOLDS_THEM = "the original has annotations, which no archive holds"
 
 
@@ -35,10 +35,10 @@ class AnnotationComparison:
         return cls(AnnotationLists(originals), AnnotationLists(copies), budget)
 
     async def find_lack(self, original: ObjectRef, copy: ObjectRef | None) -> str:
-        """Return which annotations of the original the copy does not have with the same text.
+        """Return a reason: which annotations of the original the copy lacks, or has with other texts.
 
-        Empty: it lacks none. `copy` None: it is in an archive. Costs one request where the original
-        has no annotations. Raises StoreError.
+        Empty: none. `copy` None: it is in an archive. Costs one request if the original has no
+        annotations. Raises StoreError.
         """
         wanted = await self.originals.read(original)
         if not wanted:
@@ -58,7 +58,7 @@ class AnnotationComparison:
         return f"annotations of the original have other texts at the copy: {_named(different)}" if different else ""
 
     async def _is_same(self, original: ObjectRef, copy: ObjectRef, name: str) -> bool:
-        """Compare the texts. An ETag would prove them against accidents alone."""
+        """Compare the texts themselves: equal ETags would not exclude a forged text."""
         held = await self.budget.acquire(2 * ANNOTATION_BYTES)
         try:
             one = await retry(lambda: self.originals.store.get_annotation(original, name))

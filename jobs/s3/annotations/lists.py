@@ -10,17 +10,17 @@ from jobs.s3.retries import retry
 from jobs.s3.store import Annotation, Store
 
 NO_SUCH_NAME = "sealift.no-such-annotation"
-"""A name that is asked for to learn whether a server knows annotations."""
+"""An annotation that no object has. The answer shows whether a server knows annotations."""
 
 MAX_PAGES = 1_000
-"""A version has at most so many annotations:
+"""The largest number of annotations of a version:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"""
 
 
 class AnnotationLists:
-    """The annotations of objects in one store.
+    """Lists annotations of objects in one store.
 
-    Whether a server that is not AWS's keeps annotations is tried once for each bucket.
+    A server that is not AWS's is tried once for each bucket: it may keep no annotations.
     """
 
     def __init__(self, store: Store):
@@ -47,16 +47,16 @@ class AnnotationLists:
                 return found
             token = page.next_token
             if token in tokens or len(tokens) == MAX_PAGES:
-                what = "the pages name each other as the next ones, or too many: the list would never end"
+                what = "the pages of the list repeat, or there are more than a version can have"
                 raise Unavailable("ListObjectAnnotations", str(ref), "MalformedAnswer", what)
             tokens.add(token)
 
     async def are_kept(self, ref: ObjectRef) -> bool:
-        """Whether the server keeps annotations, tried on an object that is there.
+        """Whether the server keeps annotations, tried on the existing object `ref`.
 
-        AWS's own servers do. Any other is asked for an annotation that no object has: one that
-        knows annotations names it as missing. One that does not know them refuses the request, or
-        takes it for a GetObject. Raises StoreError where the answer says nothing.
+        AWS's own servers do. Any other one is asked for an annotation that no object has. A server
+        that knows annotations answers that this one is missing. Others refuse the request, or take
+        it for a GetObject. Raises StoreError where the answer does not show which.
         """
         if self.store.keeps_annotations:
             return self._kept.get(ref.bucket, True)
@@ -80,10 +80,10 @@ class AnnotationLists:
 
 
 NOT_IMPLEMENTED = 501
-"""What S3 says of annotations where a bucket cannot have any, as a directory bucket."""
+"""S3's status for a bucket that cannot have annotations, such as a directory bucket."""
 
 
 def brief(error: StoreError) -> str:
-    """What an error says without the object's name, so that a report can count equal reasons."""
+    """An error as a reason without the object's name, so that a report can count equal reasons."""
     hint = f": allow s3:{error.operation}" if isinstance(error, Denied) else ""
     return f"{error.operation} {error.code}{hint}"

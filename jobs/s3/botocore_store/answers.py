@@ -131,7 +131,8 @@ def parts_page(answer: Answer) -> PartPage:
 def annotations_page(answer: Answer) -> AnnotationPage:
     """A page of ListObjectAnnotations.
 
-    Raises ValueError for an annotation without name or size, and for one that botocore overlooks.
+    Raises ValueError for an annotation without name or size, or if botocore has read fewer than the
+    document has.
     """
     found = []
     for each in answer.get("Annotations") or ():

@@ -6,8 +6,8 @@ asks for checksums. Both go out as headers before the request is signed.
 
 Expect: botocore has each body announced, and waits a second for servers that ignore that.
 
-Annotations in a document that botocore does not find them in: their number is taken from the
-answer, so that none is overlooked.
+Annotations: botocore may not find them in the document of another server. Their number is counted
+in the answer itself, so that none is overlooked.
 
 The order of versions and delete markers: botocore makes two lists of one, which cannot be merged
 again by what is in them. So the order is taken from the answer.
@@ -32,7 +32,7 @@ from jobs.s3.http.endpoints import Endpoint
 ENTRY_ORDER = "SealiftEntryOrder"
 """The member of an answer that holds `Version` and `DeleteMarker` in S3's order."""
 ANNOTATION_COUNT = "SealiftAnnotationCount"
-"""The member of an answer that holds how many annotations its document names."""
+"""The member of an answer that holds the number of annotations in its document."""
 CONNECT_SECONDS = 10
 READ_SECONDS = 300
 """botocore has one time-out for all requests, and S3 may be silent over a large copy."""
@@ -57,7 +57,7 @@ _ROOTS = {
 _EMPTY = frozenset({"DeleteObject", "PutObject", "RestoreObject", "UploadPart"})
 """Operations whose success has no document. A page in its place is somebody else's answer."""
 _MAY_BE_SILENT = frozenset({"GetObjectTagging", "PutObjectAnnotation"})
-"""Operations to which some servers send no document: there are no tags, or it is done."""
+"""Operations that some servers answer without a document: there are no tags, or it is done."""
 _MALFORMED = b"<Error><Code>MalformedAnswer</Code><Message>the answer to %b is not %b</Message></Error>"
 _headers = threading.local()
 

@@ -25,7 +25,7 @@ _UNANSWERED = (
 """botocore's exceptions, the special before the general, and our transport's code for each."""
 
 _BARE = ((400, "BadRequest"), (403, "AccessDenied"))
-"""The status of a HEAD that was refused, and the code that is made of it."""
+"""Status of a refused HEAD → the code that botocore makes of it."""
 
 
 def failure(operation: str, place: ObjectRef, error: Exception, region: str, endpoint: object) -> StoreError:
@@ -53,13 +53,13 @@ def failure(operation: str, place: ObjectRef, error: Exception, region: str, end
 
 
 def is_bare(error: StoreError) -> bool:
-    """Whether S3 refused a HEAD so that only the status is known. An answer to HEAD has no body."""
+    """Whether only the status of a refused HEAD is known, since its answer has no body."""
     is_by_status = (error.status, error.code) in _BARE and not isinstance(error, AuthenticationFailed)
     return error.operation == "HeadObject" and is_by_status
 
 
 def _no_renewal(operation: str, target: str, error: Any) -> StoreError:
-    """The error for what another service answered when botocore wanted new credentials of it."""
+    """The error for a refusal of the service that botocore asked for new credentials."""
     metadata, detail = error.response.get("ResponseMetadata", {}), error.response.get("Error", {})
     status, code = metadata.get("HTTPStatusCode", 0), detail.get("Code") or error.operation_name
     if isinstance(store_error(operation, target, code, "", status), Unavailable):

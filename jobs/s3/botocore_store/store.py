@@ -77,7 +77,7 @@ class BotocoreStore:
     Each call occupies a thread until its answer is there. A request whose caller is cancelled
     still waits for its answer, since a thread cannot be stopped. `tries`: how often a body that
     breaks off is read. botocore retries everything else by itself. `acl`: the canned ACL of all
-    that it writes. `credentials` are asked for the access key that a message names.
+    that it writes. `credentials`: have the access key that a message names.
     """
 
     def __init__(
@@ -104,7 +104,7 @@ class BotocoreStore:
 
     @property
     def keeps_annotations(self) -> bool:
-        """Whether annotations are known to be kept: at AWS's own endpoints."""
+        """True at AWS's own endpoints. See `Store`."""
         return self._endpoint.is_aws
 
     def region_of(self, bucket: str) -> str | None:
@@ -479,7 +479,7 @@ class BotocoreStore:
         read: Callable[[answers.Answer], T],
         headers: Mapping[str, str],
     ) -> T:
-        """Send a request, and see to what its failure means. Runs in a thread. Raises StoreError."""
+        """Send a request, and find out what its failure means. Runs in a thread. Raises StoreError."""
         try:
             return self._send(operation, place, values, read, headers)
         except AuthenticationFailed as error:
@@ -511,7 +511,7 @@ class BotocoreStore:
             raise failure(operation, place, error, self._client.meta.region_name, self._endpoint) from error
 
     def _explain(self, bare: StoreError, place: ObjectRef) -> StoreError | None:
-        """Learn the code of an error of HEAD, whose answer has no body, by a GET of one byte."""
+        """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte."""
         values = parameters.place(place) | {"Range": "bytes=0-0"}
         try:
             self._call("GetObject", place, values, lambda answer: answer["Body"].close(), {})

@@ -109,9 +109,10 @@ def failure_of(
 
 
 def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:
-    """What a HEAD's bare refusal means, by the answer to a GET of one byte of the same object.
+    """The error of a HEAD that was refused without a code, by a GET of one byte of the same object.
 
-    `answer` is None if the GET succeeded. None: the refusal is over, so send the HEAD again.
+    `answer`: the error of the GET, None if it succeeded. Returns None if the HEAD should be sent
+    again.
     """
     if answer is None or answer.status == 416:  # 416: an empty object, which may be read
         return None

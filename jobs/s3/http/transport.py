@@ -239,7 +239,7 @@ class Transport:
         return bool(await has_newer(credentials)) if has_newer else self._credentials() != credentials
 
     async def _explain(self, error: StoreError, place: ObjectRef) -> StoreError | None:
-        """Learn the code of an error of HEAD, whose answer has no body, by a GET of one byte."""
+        """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte."""
         query = wire.query(versionId=place.version_id)
         try:
             await self.send("GetObject", "GET", place, query=query, headers=_FIRST_BYTE, answer_bytes=ERROR_BYTES)
