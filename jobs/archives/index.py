@@ -53,7 +53,7 @@ class IndexedMember(NamedTuple):
 class DamagedIndex(NamedTuple):
     """An archive whose index cannot be read, and why.
 
-    `record`: what an index said of the archive before. It is true of the archive while this has the
+    `record`: the directory's record from an earlier index. It holds while the archive has the
     record's ETag.
     """
 
@@ -194,7 +194,7 @@ class ArchiveIndex:
     ) -> list[ArchiveRecord]:
         """The records of archives (key, ETag of its index), from the directory if it has them.
 
-        The directory keeps what an index said before it was damaged.
+        The directory also keeps the record of an index that was damaged later.
         """
         known = await self._directory(bucket)
         earlier = {key: record for (key, _), record in known.items()}

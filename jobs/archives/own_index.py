@@ -83,7 +83,7 @@ def identity(member: Member) -> bytes:
 
 
 async def find_own_index(store: Store, archive: Location) -> OwnIndex:
-    """Return the archive's own index, which its end shows. Raises DamagedArchive if there is none."""
+    """Return the index at the end of the archive itself. Raises DamagedArchive if it has none."""
     kind = archive_format(archive)
     info = await retry(lambda: store.head(ObjectRef(*archive)))
     ref = ObjectRef(archive.bucket, archive.key, info.version_id)

@@ -77,7 +77,8 @@ class Unfinished(NamedTuple):
     """The source's newest version, which this worker could not put on top.
 
     `is_archived`: it must be restored at the source first. Otherwise it is above the limit.
-    `has_copy`: a copy of it, or what may be one and cannot be compared, lies below the top.
+    `has_copy`: below the top lies its copy, or an object that may be its copy and cannot be
+    compared.
     """
 
     version: Listed
@@ -405,7 +406,7 @@ class KeyBackup:
         `archived`: what must be restored first. None: it is above the limit.
         """
         is_archived = archived is not None
-        # A copy that cannot be compared may be its: then its own event is done with.
+        # A copy that cannot be compared may be this version's. Then its event has ended already.
         has_copy = any(can_be_copy(version, copy) for copy in copies)
         self.refused[identity(version)] = Unfinished(version, is_archived=is_archived, has_copy=has_copy)
         if archived is None:
@@ -418,7 +419,7 @@ class KeyBackup:
         """Set the outcomes of rows that needed no step: their versions were stored already, or are
         gone.
 
-        A copy of theirs may lack annotations, which a killed worker did not put.
+        Their copies get missing annotations, which a killed worker may not have put.
         """
         for row in self.rows:
             if row.row in self.outcomes or row.row in self.left:

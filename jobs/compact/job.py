@@ -65,7 +65,8 @@ class _Stored(NamedTuple):
 class CompactOptions:
     """How to pack. `streamed`: archives and objects are on different services.
 
-    `annotations`: whether an object with annotations is left out (`check`) or packed without.
+    `annotations`: whether an object with annotations is left out (`check`) or packed without
+    them (`skip`).
     """
 
     rule: PackingRule

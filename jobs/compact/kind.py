@@ -39,7 +39,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
 
 
 def _writes(spec: RunSpec) -> Sequence[Operation]:
-    """An archive is one request or an upload in parts. S3 copies large members into it."""
+    """How a run writes archives: by one request, or in parts. S3 copies large members into parts."""
     copied = () if spec.options.get("streamed") else (Operation.COPY_PART,)
     return (Operation.PUT, Operation.COMPLETE, *copied)
 

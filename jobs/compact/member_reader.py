@@ -66,8 +66,8 @@ class Read(NamedTuple):
 class MemberSource:
     """Reads rows of one bucket. `tags`: only objects that have all of them are taken.
 
-    `annotations`: lists those of each object, which is left out if it has any. None: they are not
-    asked for.
+    `annotations`: an object that has annotations by these lists is left out. None: no annotations
+    are listed.
     """
 
     store: Store

@@ -195,8 +195,8 @@ async def leave_out(
 def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable) -> Plan:
     """The plan of a compaction.
 
-    Its dollars leave out `early_delete`, which only the expiry of the originals costs. The list of
-    each member's annotations is counted here, and not in what decides whether a group pays.
+    Its dollars leave out `early_delete`, which only the expiry of the originals costs. They include
+    one list of annotations for each member. What decides whether a group pays does not.
     """
     packed = grouped.packed
     lists = packed.members * (work.annotations != SKIP_ANNOTATIONS)

@@ -1,13 +1,13 @@
-"""Record of a listing that takes hours, so that after a kill the next one goes on where it was.
+"""Record of a long listing, so that the next process continues one that was killed.
 
     <cache>/sealift/listings/<digest>/state.json   what is left to list, and which parts count
     <cache>/sealift/listings/<digest>/part-00000   entries, in msgpack under zstd
     <cache>/sealift/listings/<digest>/lock         held by the process that lists
 
-The digest is that of all that decides what a listing shows: bucket, prefix, options, and where the
-requests go for whom. `<cache>` is `XDG_CACHE_HOME`, else `~/.cache`. What another user could have
-written is not read. A record is continued within a day, and only if its listing went on for a
-minute: a shorter one begins again. What decides about deletions is never listed from a record.
+The digest is made of all that decides what a listing shows: bucket, prefix, options, endpoint,
+account and Sealift's version. `<cache>` is `XDG_CACHE_HOME`, else `~/.cache`. A folder that another
+user could write to is not read. A record counts for a day, and only if its listing took at least a
+minute. A shorter listing begins again. A listing that decides about deletions never uses a record.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ PAGE_ROWS = 1_000
 
 
 class _State(NamedTuple):
-    """`begun_at`: epoch seconds. `parts`: the SHA-256 of each part that counts."""
+    """`begun_at`: epoch seconds. `parts`: the SHA-256 of each part. `left`: what is left to list."""
 
     begun_at: float
     parts: tuple[str, ...]
@@ -53,10 +53,10 @@ class _State(NamedTuple):
 
 
 class ListingRecord:
-    """The record of one listing, which one process has at a time (`jobs.s3.listing.Recorder`).
+    """The record of one listing. One process holds it at a time. Satisfies `Recorder`.
 
-    `begun_at` is when the first of its entries was listed. `left` is None for a new listing. Where
-    nothing can be written, there is no record.
+    `begun_at` (epoch seconds): when its first entry was listed. `left`: what is left to list, None
+    for a new listing. Where the folder cannot be written, nothing is recorded.
     """
 
     def __init__(self, folder: Path, now: float):
@@ -70,12 +70,15 @@ class ListingRecord:
         self._writing = threading.RLock()
         if _read_state(folder, now) is None or not self._acquire():
             return
-        state = _read_state(folder, now)  # another process may have gone on until it was locked
+        state = _read_state(folder, now)  # another process may have continued it until it was locked
         if state is not None:
             self.begun_at, self._parts, self.left = state
 
     def pages(self) -> Iterator[list[Listed]]:
-        """What earlier processes have listed, in their order. Raises ConfigError for a damaged record."""
+        """Pages of entries that earlier processes listed, in their order.
+
+        Raises ConfigError for a damaged record, and removes it.
+        """
         for number, digest in enumerate(self._parts):
             try:
                 data = self._part(number).read_bytes()
@@ -85,12 +88,12 @@ class ListingRecord:
             except (OSError, ValueError, zstandard.ZstdError) as error:
                 self.forget()
                 what = f"the record of a listing that was stopped is damaged ({self._part(number)}: {error})"
-                raise ConfigError(f"{what}: it is removed; start the same command again") from error
+                raise ConfigError(f"{what}, and was removed: start the same command again") from error
             for start in range(0, len(entries), PAGE_ROWS):
                 yield entries[start : start + PAGE_ROWS]
 
     def add(self, entries: Sequence[Listed]) -> None:
-        """Take in entries. They count once `save` has the state behind them."""
+        """Add entries. They count once `save` has written them with the state after them."""
         if self._is_kept:
             self._entries.extend(entries)
 
@@ -101,12 +104,12 @@ class ListingRecord:
         return self._is_kept and (has_waited or len(self._entries) >= SAVE_ROWS)
 
     async def save(self, left: ListingState) -> None:
-        """Write what `add` took in, and what is left to list behind it."""
+        """Write the added entries, and what is left to list after them."""
         self._cut(left)
         await asyncio.to_thread(self._drain)
 
     def save_last(self, left: ListingState) -> None:
-        """Do as `save` for a listing that ends early. One that was short is forgotten."""
+        """Save a listing that ends early. Forget one of less than a minute."""
         if time.time() - self.begun_at < RECORD_SECONDS:
             self.forget()
         else:
@@ -115,7 +118,7 @@ class ListingRecord:
             self._release()
 
     def forget(self) -> None:
-        """Remove the record: its listing is used, or cannot be."""
+        """Remove the record: its listing is used, or cannot be continued."""
         with self._writing:
             self._is_kept, self._entries = False, []
             if self._lock >= 0:
@@ -123,12 +126,12 @@ class ListingRecord:
                 self._release()
 
     def _cut(self, left: ListingState) -> None:
-        """Bind the entries so far to what is left behind them."""
+        """Pair the entries so far with what is left to list after them."""
         self._pending.append((self._entries, left))
         self._entries, self._saved_at = [], time.monotonic()
 
     def _drain(self) -> None:
-        """Write what was cut, in order. A thread that was left alone may be at it."""
+        """Write the pairs in order. A thread of a cancelled `save` may still be writing."""
         with self._writing:
             while self._pending:
                 self._write(*self._pending.popleft())
@@ -138,7 +141,7 @@ class ListingRecord:
             self._is_kept = False
             return
         try:
-            if not self._parts:  # what another process has left there has parts of the same names
+            if not self._parts:  # the state of another process would count parts that this one replaces
                 (self._folder / "state.json").unlink(missing_ok=True)
             if entries:
                 data = zstandard.ZstdCompressor(level=1).compress(msgspec.msgpack.encode(entries))
@@ -148,11 +151,14 @@ class ListingRecord:
                 draft = self._folder / "state.new"
                 draft.write_bytes(msgspec.json.encode(_State(self.begun_at, self._parts, left)))
                 draft.replace(self._folder / "state.json")
-        except (OSError, ValueError):  # no room, or a key that is not UTF-8
+        except (OSError, ValueError):  # the disk is full, or a key is not UTF-8
             self.forget()
 
     def _acquire(self) -> bool:
-        """Make the folder this process's own. False if another one has it, or could write there."""
+        """Lock the folder for this process.
+
+        False if another process holds it, or another user could write to it.
+        """
         if self._lock >= 0:
             return True
         try:
@@ -182,7 +188,10 @@ class ListingRecord:
 
 
 def open_record(side: Side, location: Location, *, versions: bool) -> ListingRecord:
-    """The record of a listing of this place. Older ones than a day are removed."""
+    """The record of a listing of this place. Removes records that are older than a day.
+
+    `versions`: the listing has all versions. Raises ConfigError for unknown endpoints or profiles.
+    """
     service = service_of(side)
     identity = {
         "bucket": location.bucket,
@@ -204,7 +213,7 @@ def open_record(side: Side, location: Location, *, versions: bool) -> ListingRec
 
 
 def describe_age(records: Sequence[ListingRecord]) -> str:
-    """What a plan says of a listing that goes on: since when. Empty for a new one."""
+    """What a plan says of a continued listing: how old its first part is. Empty for a new one."""
     since = [record.begun_at for record in records if record.left is not None]
     return f", of which the first part is as of {_spelled(min(since))}" if since else ""
 
@@ -218,14 +227,14 @@ def _digest(data: bytes) -> str:
 
 
 def _is_private(folder: Path) -> bool:
-    """Whether nobody else can have written there."""
+    """Whether no other user can have written to the folder."""
     found = folder.lstat()
     is_own = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     return is_own and not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _read_state(folder: Path, now: float) -> _State | None:
-    """The state of a record that may be continued."""
+    """The state of a record that may be continued. None: there is none, or it is too old."""
     try:
         if not _is_private(folder):
             return None

@@ -61,9 +61,9 @@ async def write_inventory(
 ) -> InventoryWritten:
     """List `source_location` and write the report below `target_location`.
 
-    `now` (epoch seconds) is when the listing begins, or began if it goes on with a `record`. It
-    names the report. `on_progress(rows, size_bytes)` is called after each page with what has been
-    listed so far.
+    `now` (epoch seconds) is when the listing begins, or began if it continues a `record`. It names
+    the report. `on_progress(rows, size_bytes)` is called after each page with what has been listed
+    so far.
 
     Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses.
     Nothing that a reader would trust is left behind then, since manifest.checksum comes last. If

@@ -1,6 +1,6 @@
-"""Backlog as the ledger has it: names of what waits, and what the latest manifest has taken.
+"""Backlog of a pair, read from the ledger: what waits, and what the latest manifest has taken.
 
-`scheduler.backlog` writes it and says what is where. Nothing here writes.
+`scheduler.backlog` writes it and documents its files. Nothing here writes.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from jobs.s3.store import Marker, Store
 MANIFEST_VERSION = 1
 COUNT_LIMIT = 1 << 63
 PAGES_MAX = 20
-"""So many LISTs of a backlog show enough of it: the oldest objects come first."""
+"""How many LISTs of a backlog are enough, since the oldest objects come first."""
 _MANIFEST = re.compile(r"[0-9]{6,18}\.json")
 _STAMP = re.compile(r"([0-9]{1,15})-([0-9]{1,18})-([0-9]{1,18})-[^-]*")
 
 
 class Waiting(NamedTuple):
-    """One object of the backlog, from its name alone."""
+    """One object of the backlog, described by its name alone."""
 
     name: str
     since: float
@@ -33,9 +33,9 @@ class Waiting(NamedTuple):
 
 
 class Backlog(NamedTuple):
-    """What waits, the oldest first. `strays`: names that Sealift did not write.
+    """What waits, the oldest first.
 
-    `is_whole`: False if there is more than was listed.
+    `strays`: how many names Sealift did not write. `is_whole`: False if not all of it was listed.
     """
 
     waiting: list[Waiting]
@@ -44,13 +44,13 @@ class Backlog(NamedTuple):
 
 
 def parse_waiting(name: str) -> Waiting | None:
-    """What a name of the backlog says. None for a name that Sealift did not write."""
+    """Parse a name of the backlog. None for a name that Sealift did not write."""
     stamp = _STAMP.fullmatch(name.removesuffix(".json"))
     return Waiting(name, int(stamp[1]) / 1000, int(stamp[2]), int(stamp[3])) if stamp else None
 
 
 async def read_backlog(store: Store, ledger: Location, pair: str) -> Backlog:
-    """What no manifest has taken, by a bounded number of requests. Raises StoreError, LedgerError."""
+    """Read what no manifest has taken, by at most `PAGES_MAX` LISTs. Raises StoreError, LedgerError."""
     _, taken = await latest_manifest(store, ledger, pair)
     place = ledger.join(f"backlog/pair={pair}/")
     waiting: list[Waiting] = []
@@ -70,7 +70,7 @@ async def read_backlog(store: Store, ledger: Location, pair: str) -> Backlog:
 
 
 async def backlog_pairs(store: Store, ledger: Location) -> list[str]:
-    """The pairs that have a backlog, whatever the policy says. One LIST for each 1,000."""
+    """The names of pairs that have a backlog, in the policy or not. One LIST for each 1,000."""
     place, names = ledger.join("backlog/pair="), list[str]()
     after: Marker | None = None
     while True:

@@ -5,8 +5,9 @@
     <ledger>/runs/<run id>/uploads/00000/<name>-parts-<digest>.json   ETags of parts that it sent
 
 A name is made of the upload's place and id. The records say which uploads are this run's own, so
-that an attempt goes on with no other one and aborts no other one. S3 itself says which parts an
-upload has. The ETags say which of these are this run's own, where no checksum of the source can.
+that an attempt continues no other upload and aborts no other one. S3 itself says which parts an
+upload has. Where no checksum of the source can prove these parts, the ETags show which of them this
+run sent.
 """
 
 from __future__ import annotations
@@ -54,14 +55,14 @@ class ShardUploads:
             await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}{_ENDED}", {})
 
     async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
-        """Record parts: numbers and ETags. A record that is lost costs these parts once more."""
+        """Record parts, each as (number, ETag). Parts of a lost record are sent again."""
         digest = hashlib.sha256(json.dumps(sorted(parts)).encode()).hexdigest()[:16]
         with contextlib.suppress(StoreError):
             name = f"{self._folder}{_name(upload)}{_PARTS}{digest}.json"
             await self.ledger.write_document(self.run_id, name, {"parts": sorted(parts)})
 
     async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
-        """All parts that `sent` recorded. Raises LedgerError for a record that was altered."""
+        """All parts that `sent` recorded. Raises LedgerError for an altered record."""
         names = await retry(lambda: self.ledger.names(self.run_id, f"{self._folder}{_name(upload)}{_PARTS}"))
         records = await gather_bounded(lambda name: self._read_parts(upload, name), names, _READS)
         return {part for record in records for part in record}

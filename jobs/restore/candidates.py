@@ -110,7 +110,7 @@ class RestoreQuery:
                     yield batch
 
     def choose(self) -> Choose:
-        """The function that chooses one key's version. Called when all candidates were read."""
+        """The function that chooses one key's version. Called after all candidates were read."""
         at = self.options["at"]
         if self.is_retry:
             return lambda rows, archived: [*rows, *archived]
@@ -146,9 +146,9 @@ class RestoreQuery:
 
     @property
     def unsearched(self) -> Sequence[LeftOut]:
-        """The archives that cannot be searched and may hold what is wanted.
+        """The archives with a damaged index that may hold what is wanted.
 
-        They are known when the candidates were read.
+        Known after the candidates were read.
         """
         return self._left_out
 
@@ -177,7 +177,10 @@ class RestoreQuery:
             yield batch if self.is_retry else _forgetting_archives(batch)
 
     async def _look_at_left_out(self, sought: Sequence[str] | None) -> None:
-        """Keep the archives that cannot be searched and may hold what is wanted."""
+        """Collect the archives with a damaged index that may hold what is wanted.
+
+        `sought`: the keys that were asked for. None: all below the prefix, or too many to name.
+        """
         if self.archives is None:
             return
         left_out = await look_at_left_out(self.archives, self.damage)

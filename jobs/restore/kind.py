@@ -65,7 +65,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
 
 
 def _writes(spec: RunSpec) -> Sequence[Operation]:
-    """Members of archives are sent. Versions of a bucket are copied."""
+    """How a run writes: it sends members of archives. The server copies versions of a bucket."""
     copied = writes_of_copies(spec) if spec.options["is_history"] else ()
     return sorted({Operation.PUT, Operation.COMPLETE, *copied})
 

@@ -1,7 +1,7 @@
-"""Archives that a restore cannot search: what they may hold, and which answers they leave open.
+"""Archives with a damaged index: what they may hold, and which keys a restore leaves open.
 
-A damaged index is a result of its own archive. The others are restored from, except where this one
-may hold a newer version of the key. Nobody gets an older version without having asked for it.
+A damaged index concerns its own archive only. A restore takes a key from the other archives, unless
+this one may hold a newer version of it. So nobody gets an older version without asking for it.
 """
 
 from __future__ import annotations
@@ -30,10 +30,11 @@ LOOKS_AT_ONCE = 64
 
 @dataclass(frozen=True, slots=True)
 class LeftOut:
-    """An archive whose index is damaged, and what bounds its members.
+    """An archive whose index is damaged, and the bounds of its members.
 
-    `keys`: its first and last, by an earlier index of the same archive. None: it may hold any key.
-    `written_at`: its members were written before. None: nobody knows.
+    `reason`: what is wrong with the index. `keys`: its first and last key, by an earlier index of
+    the same archive. None: it may hold any key. `written_at`: when the archive was written (epoch
+    seconds), after all of its members. None: unknown.
     """
 
     archive: Location
@@ -51,12 +52,12 @@ class LeftOut:
         return self.keys is None or self.keys[0][:size] <= prefix <= self.keys[1][:size]
 
     def may_hold_newer(self, version: ObjectVersion) -> bool:
-        """True unless the archive was written before the version, with room for clocks that differ."""
+        """True unless the archive was written at least `SKEW_SECONDS` before the version."""
         return self.written_at is None or _time(version) <= self.written_at + SKEW_SECONDS
 
 
 async def look_at_left_out(side: Side, damage: Sequence[DamagedIndex]) -> list[LeftOut]:
-    """Return what bounds the members of each archive whose index is damaged, by one HEAD each."""
+    """Return the bounds of the members of each archive with a damaged index, by one HEAD each."""
     if not damage:
         return []
     store = open_side(side, max_in_flight=LOOKS_AT_ONCE)
@@ -67,7 +68,7 @@ async def look_at_left_out(side: Side, damage: Sequence[DamagedIndex]) -> list[L
 
 
 async def _look(store: Store, damaged: DamagedIndex) -> LeftOut:
-    """Return what bounds one archive. One that HEAD does not find may have held anything.
+    """Return the bounds of one archive. One that HEAD does not find may have held anything.
 
     S3 dates an archive by the beginning of its upload, and its members were chosen before that.
     """
@@ -85,11 +86,12 @@ async def _look(store: Store, damaged: DamagedIndex) -> LeftOut:
 
 @dataclass(frozen=True, slots=True)
 class SureChoice:
-    """`choose`, but `LEFT_OPEN` where one of the archives may hold a newer version of the key.
+    """Chooses as `choose`, but `LEFT_OPEN` where an archive may hold a newer version of the key.
 
-    `is_asked`: rows without an archive name what is wanted. A version id is answered by exactly
-    that version. `is_dated`: a version that was written after an archive is newer than all in it.
-    `at`: as of when, see `current_at`. The end of time without it.
+    `is_asked`: rows without an archive name what is wanted. A row with a version id gets exactly
+    that version. `is_dated`: dates show what is newer, so a version that was written after an
+    archive is newer than all in it. `at`: as of when (epoch seconds, as in `current_at`), infinity
+    without a time.
     """
 
     choose: Choose
@@ -99,7 +101,7 @@ class SureChoice:
     at: float
 
     def __call__(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-        """Return what is restored of one key."""
+        """Return the versions to restore of one key. Those left open have the archive `LEFT_OPEN`."""
         chosen = self.choose(rows, archived)
         first = (*rows, *archived)[0]
         holders = [each for each in self.left_out if each.may_hold(first.key)]
@@ -127,7 +129,7 @@ class SureChoice:
     ) -> bool:
         """True if one of the bucket's delete markers until `at` is newer than all in the archives.
 
-        One by which expire hid an object does not count.
+        A delete marker with which `expire` hid an object does not count.
         """
         hiding = {each.version_id for each in archived if each.is_delete_marker}
         markers = [each for each in rows if each.is_delete_marker and each.version_id not in hiding]
@@ -135,7 +137,7 @@ class SureChoice:
 
 
 def _open(version: ObjectVersion) -> ObjectVersion:
-    """The row of a key of which nobody knows which version is wanted."""
+    """The row of a key whose newest version is unknown."""
     return version._replace(version_id=None, etag=None, is_delete_marker=False, archive=LEFT_OPEN)
 
 
