@@ -51,8 +51,8 @@ class ExitCode(IntEnum):
 class SealiftError(Exception):
     """The base of every error that Sealift raises on purpose.
 
-    The name of a class is the `code` that --json prints, so it stays. `advice`: what to do, where
-    the message of an error does not say it (`advice_of`).
+    The name of a class is the `code` that --json prints, so a class is never renamed. `advice`:
+    what to do if the message of an error does not say it (`advice_of`).
     """
 
     exit_code = ExitCode.BUG
@@ -138,7 +138,7 @@ class DamagedArchive(ConfigError):
 class TooManyFailures(SealiftError):
     """So many rows fail that an attempt ends. `may_pass`: later the same rows may end well."""
 
-    advice = "look at the reasons: `sealift runs report latest`"
+    advice = "read the reasons: `sealift runs report latest`"
 
     def __init__(self, message: str, *, may_pass: bool = False):
         self.may_pass = may_pass
@@ -150,7 +150,7 @@ class TooManyFailures(SealiftError):
 
 
 class Interrupted(SealiftError):
-    """A signal stopped the work after a checkpoint. The same command continues it."""
+    """A signal ended the command. Work that was recorded is not lost."""
 
     exit_code = ExitCode.TRANSIENT
     advice = "start the same command again"
@@ -238,7 +238,7 @@ class ArchivedObject(StoreError):
 class Rejected(StoreError):
     """Any other 4xx: the request itself is wrong and will stay wrong."""
 
-    advice = "see which request it is: give the same command with --debug"
+    advice = "see which request was refused: run the same command with --debug"
 
 
 class Unavailable(StoreError):
@@ -331,10 +331,10 @@ _IMPERATIVES = (
 _ADVICE = re.compile(
     rf"[:;] +(?={'|'.join(_IMPERATIVES)}\b)|[.?] (?={'|'.join(each.capitalize() for each in _IMPERATIVES)}\b)"
 )
-"""Where the part of a message begins that says what to do."""
+"""Where the part of a message that says what to do begins."""
 
 
 def advice_of(error: SealiftError | type[SealiftError], message: str) -> str:
-    """What to do about an error, as its message says it, else as its class does. Never empty."""
+    """What to do about an error, by its message, else by its class. Never empty."""
     begins = _ADVICE.search(message)
     return message[begins.end() :] if begins else error.advice

@@ -49,7 +49,7 @@ def is_proof_only(job: str) -> bool:
 
 
 def is_look(job: str) -> bool:
-    """Whether runs of a job only look at both sides: what they find missing is a copy."""
+    """Whether runs of a job only compare both sides. Then `missing` is about a copy."""
     module = KINDS.get((job, None))
     kind: Kind | None = import_module(module).KIND if module else None
     return kind is not None and (kind.is_proof_only or kind.open_job is None)

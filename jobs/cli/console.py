@@ -83,7 +83,7 @@ def ask(question: str) -> None:
 
 
 def is_agreed(question: str) -> bool:
-    """Ask a question of yes or no. A signal ends the command here, although an event loop runs.
+    """Ask a yes-or-no question. A signal interrupts it, although an event loop runs.
 
     Raises Interrupted.
     """

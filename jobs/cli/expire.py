@@ -96,7 +96,7 @@ class ExpireCommand:
         metavar="PERCENT",
     )
     annotations: str = option(
-        "check: keep an original with annotations that its copy lacks. skip: do not ask for them.",
+        "check: keep an original with annotations that its copy lacks. skip: do not check.",
         type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
         default=CHECK_ANNOTATIONS,
         show_default=True,
@@ -199,7 +199,7 @@ def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
 
 
 def same_command(places: Places, run_id: str | None, **flags: bool) -> str:
-    """This command as the user typed it, with these places and flags, and the whole id of its run."""
+    """The command as the user typed it, with these places and flags, and the whole run id."""
     context = click.get_current_context()
     typed: dict[str, Any] = {}
     for parameter in context.command.params:
@@ -363,16 +363,16 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
 
 
 async def _whole_id(ledger: Ledger, typed: str, option: str, *, acts: bool) -> str:
-    """The whole id of the run that a person means.
+    """The whole id of the run that the user named by `typed`.
 
-    `acts`: the command changes the bucket. Then only whole ids are taken, since the ledger decides
-    what `latest` and a beginning mean. Raises UsageError, LedgerError.
+    `acts`: the command changes the bucket. Then only a whole id is accepted, since the ledger
+    decides what `latest` and a part of an id mean. Raises UsageError, LedgerError.
     """
     run_id = await find_run_id(ledger, typed)
     if acts and run_id != typed:
         raise UsageError(
             f"{option} {typed} is {run_id} by the ledger, which must not choose what is deleted or put back: check "
-            f"it, then write the whole id, {option} {run_id}"
+            f"that this is the run, then give its whole id, {option} {run_id}"
         )
     return run_id
 

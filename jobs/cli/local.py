@@ -142,7 +142,7 @@ def _pair_line(pair: Pair) -> str:
 
 
 def first_commands(policy: Policy) -> list[str]:
-    """What to try first: an object that the policy has copied, that pair's night, the queues."""
+    """Commands to try first: put an object, run the night of its pair, look at the queues."""
     keys = ((pair, example_key(policy, pair)) for pair in policy.pairs)
     pair, key = next(((pair, key) for pair, key in keys if key is not None), (policy.pairs[0], None))
     copy = [] if key is None else [f"echo hello | aws s3 cp - {shlex.quote(f's3://{pair.source.bucket}/{key}')}"]

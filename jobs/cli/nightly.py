@@ -70,7 +70,7 @@ def nightly(options: NightlyCommand) -> int:
     limits. A run above them is refused, and the summary says so. A night happens once: started
     again, it continues where it stopped, or says when it ran and what it said then. With --again it
     checks once more, the same share. What a night proved wrong is a finding of the next ones too,
-    until any later run copies or proves it, or it is gone at both sides.
+    until a later run of any kind copies or proves it, or it is gone at both sides.
 
     \b
     sealift nightly --pair scans
@@ -113,7 +113,10 @@ def nightly(options: NightlyCommand) -> int:
 
 
 def summary_text(summary: Mapping[str, Any], zone: tzinfo, *, is_latest: bool) -> str:
-    """The summary as text. `zone`: that of the pair. `is_latest`: no command has to name the night."""
+    """The summary as text.
+
+    `zone`: the pair's time zone. `is_latest`: commands need not name the night.
+    """
     lines = [
         [
             each["stage"],

@@ -263,11 +263,11 @@ def check_look(*, looks: bool, dry_run: bool) -> None:
 
 def require_conditions_option(what: str = "Write nothing") -> Any:
     """--require-conditions"""
-    return flag(f"{what} where the destination's server ignores conditions. Default: look before each write.")
+    return flag(f"{what} where the destination's server ignores conditions. Default: check before each write.")
 
 
 def required_conditions(*, is_required: bool) -> dict[str, bool]:
-    """The option of a request, where the command line has it."""
+    """The option `require_conditions` of a request, if the command line has it."""
     return {REQUIRED_CONDITIONS: True} if is_required else {}
 
 

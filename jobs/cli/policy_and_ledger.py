@@ -56,7 +56,7 @@ def choose_pair(name: str, policy_file: str | None, ledger: str | None, settings
 
 
 def no_such_pair(policy: Policy, name: str) -> UsageError:
-    """The error for a name that no pair of the policy has."""
+    """The error for a name that no pair of the policy has, with the names that there are."""
     names = [str(each.name) for each in policy.pairs]
     alike = get_close_matches(name, names, 1)
     meant = f"; did you mean {alike[0]}?" if alike else ""

@@ -170,7 +170,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     if options.acl and not options.repair:
         raise UsageError("--acl is of what a repair copies: give it with --repair, or leave it out")
     if options.require_conditions and not options.repair:
-        raise UsageError("--require-conditions is of a repair's writes: give it with --repair, or leave it out")
+        raise UsageError("--require-conditions is about a repair's writes: give it with --repair, or leave it out")
     _check_two_buckets(options)
     from jobs.reconcile.repair import check_places
 

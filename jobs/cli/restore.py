@@ -70,7 +70,7 @@ class RestoreCommand:
         "Only what was in this bucket, where archives are of several.", type=TextType(), metavar="NAME"
     )
     skip_damaged: bool = flag(
-        "Also restore keys of which an archive whose index is damaged may hold a newer version. Exit code 3 anyway."
+        "Also restore keys of which an archive with a damaged index may hold a newer version. The exit code stays 3."
     )
     destination: Location = option("Where the objects go.", type=LocationType(), required=True)
     in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.")

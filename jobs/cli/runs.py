@@ -232,7 +232,7 @@ def _open(ledger: str | None) -> Ledger:
 
 
 async def _check_pair(ledger: Ledger, name: str, pairs: Iterable[str]) -> None:
-    """Check that a pair is one of the policy's (`pairs`), or that a run is of it.
+    """Check that the policy (`pairs`) or a run of the ledger has a pair of this name.
 
     Raises UsageError with the names that there are.
     """
@@ -241,7 +241,7 @@ async def _check_pair(ledger: Ledger, name: str, pairs: Iterable[str]) -> None:
         return
     alike = get_close_matches(name, known, 1)
     meant = f"did you mean {alike[0]}? " if alike else ""
-    names = f"the pairs are {', '.join(known)}" if known else "no run there is of a pair. SEALIFT_POLICY names a policy"
+    names = f"the pairs are {', '.join(known)}" if known else "no run there has one. Name the policy: SEALIFT_POLICY"
     raise UsageError(f"--pair {name}: neither the policy nor a run in {ledger.location} has this pair; {meant}{names}")
 
 
@@ -413,7 +413,7 @@ async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None 
 
 
 async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> tuple[dict[str, Any], str]:
-    """The report of a run with what later runs made of its bad rows: as a document and as text."""
+    """The report of a run with what later runs have made of its bad rows, as a document and as text."""
     kind = kind_of(spec)
     since = await find_since_then(ledger, spec, report, kind, is_proof_only)
     document, advice = report | since.details(), since.lines()
@@ -428,10 +428,10 @@ async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> 
 async def _write_page(
     ledger: Ledger, spec: RunSpec, report: dict[str, Any], html: Path | None, left: list[Any], *, opens: bool
 ) -> None:
-    """Write the run's page to a file. A command that was killed may owe it to the ledger.
+    """Write the run's page to a file, also if a killed command has not written it to the ledger.
 
-    `left`: the findings that repairs left which the page in the ledger does not know. That page is
-    written once, so what later runs made of the findings is on a page of now.
+    The page in the ledger is written once. `left`: the findings that repairs since then have left.
+    Then, or after other later runs, the file gets a new page.
     """
     run_id = spec.run_id
     if report["state"] != RunState.COMPLETE:

@@ -44,7 +44,7 @@ NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
 PAIRS_AT_ONCE = 8
 BACKLOG_SECONDS_MORE = 1800
-"""A due backlog should be a run half an hour later."""
+"""Half an hour after a backlog is due, a run should have taken it."""
 NO_NIGHT = "no night has compared the pair yet"
 OTHER_PLACES = "compared other places than the policy gives the pair now"
 
@@ -56,14 +56,14 @@ _NEXT = {
 
 
 class Problem(NamedTuple):
-    """What somebody has to act on, and since when. `since`: ISO 8601, None if nobody knows."""
+    """What a person has to act on. `since`: ISO 8601, None if unknown."""
 
     problem: str
     since: str | None
 
 
 class Unknown(NamedTuple):
-    """What could not be looked at, and why."""
+    """What could not be read, and why."""
 
     what: str
     why: str
@@ -85,11 +85,12 @@ def status(options: StatusCommand) -> int:
     and what is wrong since when.
 
     The exit code is 3 if something needs attention, or is not known. A run's bad rows count until
-    a retry mends them, or a later run of the same kind looks at all of them: between the same
-    places, with the same filters or none, as deep. Those of a pair's runs count until its next
-    night, and a night counts until a later one, or --again, is well. Copies that a night proved
-    wrong count until a retry mends them, or a later night finds an answer. Of all runs the latest
-    100 count. The pairs are those of the policy. Without a policy only the runs are looked at.
+    a retry mends them, or a later run of the same kind checks all of them: between the same places,
+    with the same filters or none, as deep. Those of a pair's runs count until its next night, and a
+    night counts until a later one, or --again, is well. Copies that a night proved wrong count
+    until a retry mends them, or a later night finds proof that they are right or gone. Only the
+    latest 100 runs are read. The pairs are those of the policy. Without a policy only the runs are
+    read.
 
     \b
     sealift status
@@ -161,13 +162,13 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
 
 
 def _places(pair: Pair) -> dict[str, str]:
-    """The pair's places as the policy of now has them: a night may be of others."""
+    """The pair's places in the current policy. A night may have compared other ones."""
     source = ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes)
     return {"source": source, "destination": f"s3://{pair.destination.bucket}/{pair.destination.prefix}"}
 
 
 def _look_at_queues(policy: Policy) -> dict[str, Any]:
-    """How many events and dead letters there are, or why nobody knows: `queue`, `waiting`, `error`."""
+    """How many events and dead letters wait (`queue`, `waiting`), or why that is unknown (`error`)."""
     from jobs.aws.dead_letters import DeadLetters
 
     name = f"{policy.name}-objects"
@@ -190,7 +191,7 @@ def _look_at_queues(policy: Policy) -> dict[str, Any]:
 
 
 async def _has_events(ledger: Ledger) -> bool:
-    """True if the functions have ever handled an event: then their queue has to exist."""
+    """True if the functions have handled an event. Then their queue has to exist."""
     for folder in ("journal/", "backlog/"):
         place = ledger.location.join(folder)
         if (await ledger.store.list_objects(place.bucket, place.key, max_keys=1)).entries:
@@ -201,9 +202,9 @@ async def _has_events(ledger: Ledger) -> bool:
 async def _last_night(ledger: Ledger, pair: Pair, places: Mapping[str, str]) -> Mapping[str, Any]:
     """The summary of the last night of a pair that has ended, or the pair's name alone.
 
-    `open`: what the pair's nights have found wrong, and no later one proved (`Disproof`).
-    `wrong_since`: the end of the first night of those that are not well, up to the last one.
-    `is_of_others`: it compared other places than `places`, those of the policy of now.
+    `open`: what the pair's nights have found wrong and nothing answered (`Disproof`).
+    `wrong_since`: the end of the first of the latest nights that are all not well. `is_of_others`:
+    it compared other places than `places`, those of the current policy.
     """
     summaries = await NightRecords(ledger, pair.name, date.max).remembered(NIGHTS_REMEMBERED)
     last = summaries[0] if summaries else {}
@@ -233,7 +234,7 @@ async def _oldest_unproven(
 
 
 async def _backlog(ledger: Ledger, pair: str) -> dict[str, Any]:
-    """Rows that wait for a run: `rows`, `bytes`, `oldest_since`, or why nobody knows."""
+    """Rows that wait for a run: `rows`, `bytes`, `oldest_since` (ISO 8601). Else `not_known`: why."""
     nothing = {"rows": None, "bytes": None, "oldest_since": None, "is_whole": False, "not_known": None}
     try:
         backlog = await read_backlog(ledger.store, ledger.location, pair)
@@ -251,25 +252,25 @@ async def _backlog(ledger: Ledger, pair: str) -> dict[str, Any]:
 
 
 def _backlog_problems(pair: Pair, backlog: Mapping[str, Any], now: float) -> Iterator[Problem]:
-    """A line for a backlog that should have become a run."""
+    """A problem if a run should have taken the backlog."""
     since = backlog["oldest_since"]
     if since is None:
         return
     seconds = now - datetime.fromisoformat(since).timestamp()
     if seconds > pair.thresholds.backlog_age + BACKLOG_SECONDS_MORE:
-        text = f"pair {pair.name}: {plural(backlog['rows'], 'row')} of the backlog, and no run took them"
+        text = f"pair {pair.name}: {plural(backlog['rows'], 'row')} of the backlog, and no run has taken them"
         yield Problem(f"{text}: sealift doctor", since)
 
 
 async def _orphans(ledger: Ledger, policy: Policy) -> list[Problem]:
-    """A line for each backlog whose pair the policy does not have: nothing of it is ever copied."""
+    """A problem for each backlog whose pair is not in the policy: nothing of it is ever copied."""
     problems = []
     for name in await backlog_pairs(ledger.store, ledger.location):
         if policy.pair(name) is None:
             backlog = await _backlog(ledger, name)
             if backlog["rows"] or backlog["not_known"]:
                 rows = "rows" if backlog["rows"] is None else plural(backlog["rows"], "row")
-                text = f"{rows} wait in the backlog of {shown(name)}, which is no pair of the policy"
+                text = f"{rows} wait in the backlog of {shown(name)}, and the policy has no such pair"
                 text += ": give the pair its name back"
                 problems.append(Problem(text, backlog["oldest_since"]))
     return problems
@@ -338,7 +339,7 @@ def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]
 
 
 def _unmended(runs: Sequence[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The runs whose bad rows count: no retry mended them, and no later run or night looked again."""
+    """The runs whose bad rows count: no retry mended them, no later run or night checked them."""
     of_nights = {stage["run_id"] for night in nights for stage in night.get("stages", ())}
     ended = {night["pair"]: datetime.fromisoformat(night["finished_at"]) for night in nights if "finished_at" in night}
     well_again = repaired(runs, is_proof_only)
@@ -352,7 +353,7 @@ def _unmended(runs: Sequence[dict[str, Any]], nights: Sequence[Mapping[str, Any]
 
 
 def _found_since(pair: Pair, oldest: OldestUnproven, runs: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The `runs` that found objects of a pair wrong after its last night, and how many: `rows`."""
+    """The `runs` that found objects of a pair wrong after its last night, and how many (`rows`)."""
     until = oldest.until
     if until is None:
         return []
@@ -372,13 +373,13 @@ def _is_of(pair: Pair, run: Mapping[str, Any]) -> bool:
 
 
 def _wrong_rows(run: Mapping[str, Any]) -> int:
-    """How many rows a run proved wrong. What a copy finds missing is the original."""
+    """How many rows a run proved wrong. For a run that copies, `missing` is about the original."""
     wrong = {*FOUND, *((Status.MISSING, Category.DIFFERENT, Category.STALE) if is_look(run["job"]) else ())}
     return sum(run["outcomes"].get(str(each), 0) for each in wrong)
 
 
 def _head(document: Mapping[str, Any]) -> str:
-    """The first line. All is well only if everything was looked at, and each night says so."""
+    """The first line. "All is well" only if everything could be read, and each night says so."""
     if problems := document["problems"]:
         unknown = f", {len(document['not_known']):,} not known" if document["not_known"] else ""
         return f"{plural(len(problems), 'problem')}{unknown}"

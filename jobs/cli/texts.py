@@ -73,7 +73,7 @@ def continued_text(document: Mapping[str, Any]) -> str:
 
 
 def _forecast_lines(plan: Plan) -> list[str]:
-    """What the workers of a run will take."""
+    """Lines of a plan: requests, cost and duration of its workers."""
     requests = ", ".join(f"{count:,} {kind}" for kind, count in plan.requests.items() if count) or "none"
     prices = f" by {plan.price_table}" if plan.price_table else ""
     return [
@@ -97,7 +97,7 @@ def assumptions(spec: RunSpec) -> list[str]:
 
 
 def race_lines(destination: str, document: Mapping[str, Any]) -> list[str]:
-    """What the destination's server ignores, by a run's options or report. Mostly nothing."""
+    """A warning if the destination's server ignores conditions, by a run's options or report."""
     ignored = document.get(IGNORED_CONDITIONS)
     return [f"  warning   {shown(races(destination, ignored))}"] if ignored else []
 
@@ -164,7 +164,7 @@ def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (
     """The report in a few lines.
 
     `kind`: the kind of work of its run. `advice`: lines on what became of its bad rows, and how to
-    repair what a comparison found. `is_repaired`: a retry brought all bad rows to a good end.
+    repair what a comparison found. `is_repaired`: retries have mended all bad rows.
     """
     if "categories" not in report:
         return _worked(report, kind, advice, is_repaired=is_repaired)
@@ -208,7 +208,7 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
 
 
 def _reason(counted: Mapping[str, Any]) -> list[str]:
-    """A reason, and the first keys that it is about. A report of an older version has one at most."""
+    """A reason and the first keys of its rows. A report of an older version has one key at most."""
     keys = counted.get("keys", ())
     first = f", the first: {shown(counted['first'])}" if counted.get("first") and not keys else ""
     lines = [f"  {counted['rows']:>8,} × {counted['status']}: {shown(counted['reason'])}{first}"]

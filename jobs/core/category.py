@@ -24,6 +24,6 @@ is unverifiable is shown with its reason, and is a finding only where S3 itself 
 replication FAILED."""
 
 CHECKSUMS_DIFFER = "checksums differ"
-"""How the reason of a row begins that a comparison proved different by checksums of the contents."""
+"""The beginning of the reason of a row that differs by checksums of the contents."""
 REPAIRABLE = frozenset({Category.MISSING, Category.STALE, Category.DIFFERENT})
 """The categories that a copy of the original mends. What has no original stays as it is."""

@@ -53,14 +53,14 @@ class Acl(StrEnum):
 
 
 class AnnotationRule(StrEnum):
-    """What becomes of annotations: they are copied along, or left out."""
+    """Whether copies get the annotations of their sources."""
 
     COPY = "copy"
     SKIP = "skip"
 
 
 CHECK_ANNOTATIONS, SKIP_ANNOTATIONS = "check", "skip"
-"""What a run does that cannot copy annotations: leave out what has some, or not ask for them."""
+"""What a run that cannot copy annotations does: leave out objects that have some, or not check."""
 
 
 class LockMode(StrEnum):

@@ -20,8 +20,8 @@ _IN_PARTS = re.compile(r"-\d{1,5}\Z", re.ASCII)
 
 SIZE_DIFFERS = "size differs"
 NOT_THE_ONE_NAMED = "the source is not the object that the manifest names"
-"""Reasons say nothing of one row alone. Its sizes and ETags have columns, so that equal failures are
-one line of a report."""
+"""Reasons name no value of a single row, so that equal failures are one line of a report. Sizes and
+ETags have columns."""
 
 
 class Protection(StrEnum):

@@ -14,7 +14,7 @@ NULL_VERSION = "null"
 """The version id of an object that was written while its bucket's versioning was off or
 suspended."""
 FOUND_DAMAGED = "damaged:etag="
-"""How the word of `source_attested` begins that names a damaged source by its ETag."""
+"""The beginning of a `source_attested` that names a damaged source by its ETag."""
 LATEST_SECONDS = 253_402_300_799.0
 """The last second of the year 9999 in UTC: what is later has no date."""
 

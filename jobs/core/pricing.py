@@ -69,7 +69,8 @@ class PricedWork:
     def of(cls, spec: RunSpec, *, is_copying: bool) -> PricedWork:
         """The work of a run. An option that its spec does not have is at its default.
 
-        `is_copying` has no default: a comparison priced as copies is six times too dear.
+        `is_copying`: the run writes copies, else it compares. It has no default, since a comparison
+        priced as copies is six times too dear.
         """
         names = [name for name in cls.__dataclass_fields__ if spec.options.get(name) not in (None, "")]
         return cls(**{name: spec.options[name] for name in names} | {"is_copying": is_copying})
@@ -215,9 +216,9 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     | streamed to another service, small       | 2 head, tagging, get, put, list                         |
     | streamed, in parts                       | 2 head, tagging, create, its parts with a get each, complete, list |
 
-    The list is that of annotations, unless they are skipped. No manifest says how many there are.
-    So what each costs is not counted: a put, and a get where S3 does not copy it.
-    Nor is the head behind that list, which a source without a version id takes.
+    The list is that of annotations, unless they are skipped. The requests for each annotation (a
+    PUT, and a GET where S3 does not copy it) are not counted, since no manifest says how many there
+    are. Nor is the HEAD after that list, which a source without a version id takes.
 
     With all versions: a list per key, one head instead of two, a delete per delete marker.
     Comparisons: 2 head; deep: and a get of each range on both sides; all versions: a list per key.

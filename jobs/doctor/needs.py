@@ -202,8 +202,8 @@ def _shared_listings(policy: Policy, role: str, names: Names) -> Iterator[Need]:
 def _annotations(policy: Policy, role: str, places: Sequence[Place], names: Names) -> Iterator[Need]:
     """What a role needs to copy annotations, or to see that none are lost.
 
-    Terraform gives it unless `object_annotations` is false. Nobody needs it where the policy skips
-    annotations.
+    Terraform grants it unless `object_annotations` is false. No role needs it where the policy
+    skips annotations.
     """
     if all(pair.destination.annotations is AnnotationRule.SKIP for pair in policy.pairs):
         return

@@ -10,7 +10,7 @@ GONE = (OSError, asyncio.CancelledError)
 
 
 class LoopbackServer:
-    """Listens on 127.0.0.1. `serve` talks to one client. It may raise what `gone` names.
+    """Listens on 127.0.0.1. `serve` talks to one client, and may raise the errors in `gone`.
 
     `limit_bytes`: how much is read ahead of `serve` from one client.
     """

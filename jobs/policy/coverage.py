@@ -79,13 +79,13 @@ def scope(policy: Policy, pair: Pair) -> Scope:
 
 
 def example_key(policy: Policy, pair: Pair) -> str | None:
-    """A key that an object could have for the pair to protect it. None if none comes to mind."""
+    """An example of a key that the pair copies. None if it copies none of the examples."""
     names = (prefix + name for prefix in pair.source.prefixes for name in _EXAMPLE_NAMES)
     return next((name for name in names if match(policy, pair.source.bucket, name) is pair), None)
 
 
 _EXAMPLE_NAMES = ("hello.txt", "example.txt", "a/hello.txt", "0", "z")
-"""Several, since a policy may leave out or give to another pair what begins as one of them."""
+"""Names of example objects. Several, since a policy may exclude one or give it to another pair."""
 
 
 def explain(

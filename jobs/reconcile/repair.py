@@ -25,7 +25,7 @@ from jobs.verify.kind import KIND as VERIFY
 
 JOBS = ("replicate", "verify")
 KINDS: Mapping[str, Kind] = {kind.name: kind for kind in (REPLICATE, VERIFY)}
-"""The kinds of work of a repair, and of a night, by job."""
+"""Job → the kind of work, for the jobs of a repair or a night."""
 
 
 class Repaired(NamedTuple):
@@ -57,8 +57,8 @@ async def repair(
 ) -> Repaired:
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
-    `guards`: the option of a run whose conditions are required. Raises LimitExceeded before
-    anything is copied when all of its runs together exceed the limits.
+    `guards`: the option that requires conditions, if the user gave it. Raises LimitExceeded before
+    anything is copied when all runs together exceed the limits.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
     in_order: list[dict[str, Any]] = []
@@ -100,7 +100,7 @@ def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, guards: Mapping[st
 
 
 def check_places(source: Side | None, destination: Side | None, maps: PrefixMap, ledger: Location) -> None:
-    """Check that the ledger is in no prefix that is compared: each run writes there.
+    """Check that the ledger is in no prefix that is compared, since each run writes to the ledger.
 
     None: a side that is not known yet. Two sides in one bucket are refused elsewhere. Raises
     UsageError.

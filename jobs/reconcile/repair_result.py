@@ -41,8 +41,8 @@ class Tally(NamedTuple):
 class RepairResult(NamedTuple):
     """What became of the findings.
 
-    `shown` are repaired rows, `left` are rows that are still findings. `kept`: category → rows that
-    are as a policy wants them.
+    `shown` are repaired rows, `left` are rows that are still findings. `kept`: category → number of
+    rows that the policy wants to stay.
     """
 
     categories: Mapping[str, Tally]
@@ -130,7 +130,10 @@ async def find_result(
 
 
 async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path) -> Path | None:
-    """Write what a verification said of each row, in the columns `_LOOK`. None: nothing yet."""
+    """Write the verdict of a verification on each row, in the columns `_LOOK`.
+
+    None: it has no outcomes yet.
+    """
     from jobs.expire.proofs import copy_key_sql
     from jobs.runs.folding import open_fold
     from jobs.tables.duck import quoted
@@ -164,10 +167,10 @@ async def publish_result(
     steps: Callable[[Mapping[str, int]], list[str]],
     kept: Collection[Category] = (),
 ) -> dict[str, Any]:
-    """Write what the `runs` of a repair left, and the page of the reconciliation, which is about that.
+    """Write what a repair left, and the page of the reconciliation, which shows that.
 
-    `runs`: their reports, in order. `steps`: what to do by the rows that are left of each category.
-    Returns the keys that the repair adds to the report.
+    `runs`: the reports of the repair's runs, in order. `steps`: from category → rows that are left
+    to what to do. Returns the keys that the repair adds to the report.
     """
     verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
     result = await find_result(ledger, verifications, differences, scratch, shown_left=SHOWN_LEFT, kept=kept)
@@ -198,8 +201,9 @@ async def read_result(ledger: Ledger, run_id: str) -> dict[str, Any]:
 
 
 async def result_now(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -> tuple[dict[str, Any], list[Any]]:
-    """The keys that repairs add to the report of a reconciliation, those since its page was written
-    included, and the findings that are left, if there are such repairs.
+    """Return the keys that all repairs so far add to the report of a reconciliation.
+
+    Also return the findings that are left, if there were repairs after its page was written.
     """
     known = await read_result(ledger, spec.run_id)
     recorded = known.get("repaired", {})

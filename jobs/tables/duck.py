@@ -239,15 +239,15 @@ def literal_path(path: Path) -> str:
 
 
 _NO_TABLE = re.compile(r"Table with name (\S+) does not exist|Referenced table \"([^\"]+)\" not found")
-"""How DuckDB says it."""
+"""Messages of DuckDB for an unknown table."""
 
 
 @contextlib.contextmanager
 def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
-    """What DuckDB refuses becomes a UsageError of one line.
+    """Turn errors of DuckDB in the block into a UsageError of one line.
 
-    `tables`: those that there are, for a name that is unknown. DuckDB knows only those that the SQL
-    names.
+    `tables`: the names of all tables, to suggest one for an unknown name. DuckDB knows only those
+    that the SQL names.
     """
     import pyarrow as pa
 
@@ -263,12 +263,9 @@ def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
 
 
 def _candidates(lines: Sequence[str], tables: Sequence[str]) -> str:
-    """What DuckDB offers instead of a name, up to the line that quotes the statement.
-
-    It does not know `tables` that the SQL does not name.
-    """
+    """The names that DuckDB suggests for an unknown one, else the most similar one of `tables`."""
     offered = " ".join(takewhile(lambda line: not line.startswith("LINE "), lines[1:])).replace(": : ", ": ")
-    if '"duckdb_' in offered or '"pg_' in offered:  # a table of its own is not meant
+    if '"duckdb_' in offered or '"pg_' in offered:  # never suggest a table of DuckDB itself
         offered = ""
     if not offered and (name := _NO_TABLE.search(lines[0])):
         alike = get_close_matches((name[1] or name[2]).lower(), tables, 1)

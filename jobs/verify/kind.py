@@ -54,8 +54,8 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
         destination = shown(report["destination"])
         return [
             f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}",
-            "If not, nothing is wrong with your copies: status names this run until a later verify of the same rows "
-            "and places ends well, or the ledger has 100 newer runs.",
+            "If not, nothing is wrong with your copies: `sealift status` names this run until a later verify of the "
+            "same rows and places ends well, or the ledger has 100 newer runs.",
         ]
     bad = bad_outcomes(report)
     if not bad.pop(Status.DAMAGED, 0):

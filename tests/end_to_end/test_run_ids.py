@@ -102,7 +102,7 @@ def test_what_deletes_or_puts_back_wants_the_whole_id(world: World, option: str)
     run_id = latest(world)
     places = ["--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}", "--grace", "0s"]
     refused = world.sealift("expire", option, "latest", *places, "--max-share", "100%", "--yes-delete")
-    assert (refused.code, f"write the whole id, {option} {run_id}" in refused.stderr) == (2, True), refused.stderr
+    assert (refused.code, f"give its whole id, {option} {run_id}" in refused.stderr) == (2, True), refused.stderr
     assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.source)["Contents"]] == ["docs/a"]
 
 

@@ -189,7 +189,7 @@ def test_hints_lead_out_of_what_a_retry_only_repeats(world: World) -> None:
     assert world.sealift("runs", "retry", "latest").code == 0
     assert world.copy_of("a") == b"content"
     assert f"run {run_id}: 1 of 1 row needs attention" in world.sealift("status").stdout
-    assert f"Then settle this finding, which status names: sealift runs retry {run_id}" in changed
+    assert f"Then close this finding, which `sealift status` names: sealift runs retry {run_id}" in changed
     assert world.sealift("runs", "retry", run_id).code == 0
     assert run_id not in world.sealift("status").stdout
 
@@ -198,8 +198,8 @@ def test_a_verify_of_the_wrong_place_says_how_long_status_names_it(world: World)
     world.put("a")
     places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/mistyped/"]
     first = world.sealift("verify", *places)
-    said = "If not, nothing is wrong with your copies: status names this run until a later verify of the same rows and "
-    assert said + "places ends well, or the ledger has 100 newer runs" in first.stdout
+    said = "If not, nothing is wrong with your copies: `sealift status` names this run until a later verify of the "
+    assert said + "same rows and places ends well, or the ledger has 100 newer runs" in first.stdout
     run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
     assert world.run("replicate")["code"] == 0
     assert run_id in world.sealift("status").stdout

@@ -315,9 +315,9 @@ def test_rows_that_wait_in_the_backlog_are_counted_since_the_oldest(world: World
     expected = {"rows": 7, "bytes": 70, "oldest_since": since, "is_whole": True, "not_known": None}
     assert docs(result)["backlog"] == expected
     found = problems(result)
-    assert found["pair docs: 7 rows of the backlog, and no run took them: sealift doctor"] == since
+    assert found["pair docs: 7 rows of the backlog, and no run has taken them: sealift doctor"] == since
     [orphan] = [each for each in found if "renamed" in each]
-    assert orphan.startswith("2 rows wait in the backlog of renamed, which is no pair of the policy")
+    assert orphan.startswith("2 rows wait in the backlog of renamed, and the policy has no such pair")
     assert "backlog          7 rows (70 B) since " in world.sealift("status", SEALIFT_POLICY=policy).stdout
     world.client.put_object(Bucket=world.ledger, Key=key, Body=b"{")
     damaged = status(world, policy)
