@@ -21,9 +21,12 @@ locals {
   s3_list_annotations  = var.object_annotations ? ["s3:ListObjectAnnotations", "s3:ListObjectVersionAnnotations"] : []
   s3_read_annotations  = concat(local.s3_list_annotations, var.object_annotations ? ["s3:GetObjectAnnotation", "s3:GetObjectVersionAnnotation"] : [])
   s3_write_annotations = var.object_annotations ? ["s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation"] : []
-  s3_read_tags         = ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
-  s3_read_along        = concat(local.s3_read_tags, local.s3_read_annotations)
-  s3_write_along       = concat(["s3:PutObjectTagging"], local.s3_write_annotations)
+  # S3 asks for it to replicate them, and for nothing at the replica:
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-example-walkthroughs.html#replication-annotations
+  s3_replicate_annotations = var.object_annotations ? ["s3:GetObjectVersionAnnotationForReplication"] : []
+  s3_read_tags             = ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
+  s3_read_along            = concat(local.s3_read_tags, local.s3_read_annotations)
+  s3_write_along           = concat(["s3:PutObjectTagging"], local.s3_write_annotations)
 
   # Object ARNs by what they are to us. A pair's prefix bounds each of them.
   objects = {

@@ -150,6 +150,7 @@ locals {
     account                  = rule.replica.account == rule.hot.account ? null : rule.replica.account
     storage_class            = rule.replica.storage_class
     delete_markers           = rule.replica.delete_markers
+    annotations              = var.object_annotations
     replication_time_control = rule.replica.replication_time_control
     # `create` is a key of theirs where the replica is theirs
     kms_key = local.written[rule.replica.bucket].kms_key != "create" || rule.replica.account == rule.hot.account ? local.written[rule.replica.bucket].kms_key : local.key_arns[rule.replica.region]

@@ -179,8 +179,8 @@ resource "aws_iam_role_policy" "replication" {
         {
           Sid    = "ReadHotObjects"
           Effect = "Allow"
-          Action = ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
-          "s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+          Action = concat(["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
+          "s3:GetObjectRetention", "s3:GetObjectLegalHold"], local.s3_replicate_annotations)
           Resource = distinct(flatten([for name, pair in local.own_replicas : [
             for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"
           ]]))

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from jobs.core.enums import Deletes, Encryption
+from jobs.core.enums import AnnotationRule, Deletes, Encryption
 from jobs.policy.model import Archive, Destination, Ledger, ObjectLock, Pair, Policy, Replica
 
 FUNCTIONS = ("backup", "enqueue", "submit", "follow")
@@ -82,6 +82,7 @@ class ReplicationPlan:
     replica: str
     replica_region: str
     replicates_markers: bool
+    replicates_annotations: bool
     needs_kms: bool
     seconds_max: float
     owner: str | None
@@ -310,6 +311,7 @@ def replication_plans(policy: Policy) -> list[ReplicationPlan]:
                     replica=str(pair.replica.bucket),
                     replica_region=str(pair.replica.region),
                     replicates_markers=pair.replica.delete_markers,
+                    replicates_annotations=pair.destination.annotations is not AnnotationRule.SKIP,
                     needs_kms=pair.replica.kms_key is not None,
                     seconds_max=pair.replica.lag_seconds,
                     owner=str(pair.destination.account) if policy.is_foreign(pair.destination) else None,

@@ -126,7 +126,8 @@ def needs_of_replication(policy: Policy, names: Names) -> list[Need]:
     found = []
     for plan in (each for each in replication_plans(policy) if each.owner is None):
         hot, twin = Place("copy", plan.hot, plan.prefix), Place("replica", plan.replica, plan.prefix)
-        reads = ("s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging")
+        annotations = ["s3:GetObjectVersionAnnotationForReplication"] * plan.replicates_annotations
+        reads = ("s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", _TAGS[1], *annotations)
         writes = ("s3:ReplicateObject", "s3:ReplicateTags", *["s3:ReplicateDelete"] * plan.replicates_markers)
         found += [
             Need(("s3:GetReplicationConfiguration", "s3:ListBucket"), _arn(plan.hot, names)),

@@ -17,6 +17,7 @@ SNS_KEYS = "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html"
 EVENTS_TO_SNS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html"
 EVENTS_TO_SQS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html"
 REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html"
+ANNOTATIONS_OF_REPLICAS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-example-walkthroughs.html#replication-annotations"
 BATCH_REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html"
 OWNERS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html"
 EXECUTION = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html"
@@ -99,9 +100,17 @@ def _made(state: State, kind: str, name: str) -> list[dict[str, Any]]:
 
 
 def sent_by_services(
-    state: State, account: str, region: str, owners: Mapping[str, str] | None = None
+    state: State,
+    account: str,
+    region: str,
+    owners: Mapping[str, str] | None = None,
+    *,
+    annotations: bool = True,
 ) -> Iterator[Sent]:
-    """All of them, by what the plan connects. `owners`: bucket → the other account that it is in."""
+    """All of them, by what the plan connects.
+
+    `owners`: bucket → the other account that it is in. `annotations`: whether the plan lets them be copied.
+    """
     arns = [values["arn"] for values in state.all_values("aws_kms_key")]
     keys = {arn.split(":")[3]: arn for arn in arns if arn.split(":")[4] == account}
     own_key = keys[region]
@@ -115,7 +124,7 @@ def sent_by_services(
     yield from _schedules(state, own_key)
     yield from _functions(state, region, own_key)
     yield from _containers(state)
-    yield from _replication(state)
+    yield from _replication(state, annotations=annotations)
     for values in state.all_values("aws_cloudwatch_log_group"):
         if "/vpc/" in values["name"]:
             for action in ("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"):
@@ -215,8 +224,9 @@ def _containers(state: State) -> Iterator[Sent]:
             yield Sent(role, action, f"{group}:log-stream:x", {}, EXECUTION)
 
 
-def _replication(state: State) -> Iterator[Sent]:
-    """S3 carries objects in the role's name, with tags, locks and delete markers."""
+def _replication(state: State, *, annotations: bool) -> Iterator[Sent]:
+    """S3 carries objects in the role's name, with tags, annotations, locks and delete markers."""
+    reads = ("VersionForReplication", "VersionAcl", "VersionTagging", "Retention", "LegalHold")
     regions = {values["bucket"]: values["region"] for values in state.all_values("aws_s3_bucket")}
     keys = {
         values["bucket"]: each["kms_master_key_id"]
@@ -239,8 +249,11 @@ def _replication(state: State) -> Iterator[Sent]:
                 thing = f"{twin}/{rule['filter'][0]['prefix']}x"
                 yield Sent(role, "s3:ObjectOwnerOverrideToBucketOwner", thing, {}, OWNERS)
             key = f"{rule['filter'][0]['prefix']}x"
-            for name in ("VersionForReplication", "VersionAcl", "VersionTagging", "Retention", "LegalHold"):
+            for name in reads:
                 yield Sent(role, f"s3:GetObject{name}", f"{hot}/{key}", {}, REPLICATION)
+            if annotations:
+                action = "s3:GetObjectVersionAnnotationForReplication"
+                yield Sent(role, action, f"{hot}/{key}", {}, ANNOTATIONS_OF_REPLICAS)
             marks = rule["delete_marker_replication"][0]["status"] == "Enabled"
             for name in ("Object", "Tags", *(["Delete"] if marks else [])):
                 yield Sent(role, f"s3:Replicate{name}", f"{twin}/{key}", {}, REPLICATION)

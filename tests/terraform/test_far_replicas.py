@@ -234,7 +234,7 @@ def test_the_doctor_looks_for_what_is_made(far: State, tmp_path: Path) -> None:
 
 
 def test_what_is_watched_elsewhere_is_no_failure() -> None:
-    plan = expected.ReplicationPlan("scans", "", HOT, FAR, THERE, REGION, False, False, 900.0, OTHER_ACCOUNT)
+    plan = expected.ReplicationPlan("scans", "", HOT, FAR, THERE, REGION, False, True, False, 900.0, OTHER_ACCOUNT)
     (rules, backlog) = (check.judge(ReplicationFacts(plan, (), None, None, None)) for check in REPLICATION_CHECKS)
     assert rules is not None
     assert rules.status is Status.FAILURE  # the rule itself is looked at

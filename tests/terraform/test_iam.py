@@ -358,7 +358,8 @@ def test_replication_writes_replicas_and_reads_hot_buckets(example):
     statements = example.statements(f"{NAME}-replication")
     assert decide(statements, "s3:ReplicateObject", REPLICA) is Answer.ALLOWED
     assert decide(statements, "s3:ReplicateDelete", REPLICA) is Answer.ALLOWED
-    assert decide(statements, "s3:GetObjectVersionForReplication", COPY) is Answer.ALLOWED
+    for read in ("s3:GetObjectVersionForReplication", "s3:GetObjectVersionAnnotationForReplication"):
+        assert decide(statements, read, COPY) is Answer.ALLOWED
     for place in set(EVERYWHERE) - {REPLICA}:
         assert decide(statements, "s3:ReplicateObject", place) is Answer.SILENT
         assert decide(statements, "s3:PutObject", place) is Answer.SILENT

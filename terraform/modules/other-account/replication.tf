@@ -124,8 +124,8 @@ resource "aws_iam_role_policy" "replication" {
         {
           Sid    = "ReadHotObjects"
           Effect = "Allow"
-          Action = ["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
-          "s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+          Action = concat(["s3:GetObjectVersionForReplication", "s3:GetObjectVersionAcl", "s3:GetObjectVersionTagging",
+          "s3:GetObjectRetention", "s3:GetObjectLegalHold"], anytrue(local.rules[*].annotations) ? ["s3:GetObjectVersionAnnotationForReplication"] : [])
           Resource = distinct([for rule in local.rules : "arn:${local.partition}:s3:::${rule.hot}/${rule.prefix}*"])
         },
         {

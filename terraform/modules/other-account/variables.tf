@@ -27,6 +27,7 @@ variable "asked" {
         storage_class            = optional(string)
         kms_key                  = optional(string)
         delete_markers           = bool
+        annotations              = optional(bool, true)
         replication_time_control = bool
       })), [])
       inventory = optional(object({ bucket_arn = string, format = string, prefix = string, fields = list(string), kms_key = string }))
