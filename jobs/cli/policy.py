@@ -61,7 +61,7 @@ class BindCommand:
 
 @click.group()
 def policy() -> None:
-    """Check the policy file; explain what it means for an object.
+    """Check the policy file, and explain what it means for an object.
 
     The file names each protected bucket, where its copy goes, and how the copy is proven.
     policy.example.yaml explains every field.

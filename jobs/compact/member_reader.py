@@ -83,10 +83,10 @@ class MemberSource:
         return ObjectRef(self.bucket, row.key, row.version_id)
 
     def read(self, rows: Sequence[ObjectVersion]) -> AsyncGenerator[Read, None]:
-        """The rows, read, in their order; many at once, as far as pace and memory allow.
+        """Read the rows and yield them in their order, many at once as pace and memory allow.
 
-        A large object is a barrier: what follows is read when it has been used, since who uses
-        it needs memory that the others would hold. Raises Unavailable when nothing answers at all,
+        A large object is a barrier: the rows after it are read when it has been used, since its use
+        needs memory that they would hold. Raises Unavailable when nothing answers at all,
         and NotFound when there is no such bucket.
         """
         return read_ahead(
@@ -236,7 +236,7 @@ class Content:
 
 
 def prove(info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence | None:
-    """What proves that `data` is the object's content; None when it is not.
+    """What proves that `data` is the object's content, None when it is not.
 
     A full-object checksum, else an ETag that is an MD5, else nothing.
     """

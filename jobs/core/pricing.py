@@ -221,7 +221,7 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     are. Nor is the HEAD after that list, which a source without a version id takes.
 
     With all versions: a list per key, one head instead of two, a delete per delete marker.
-    Comparisons: 2 head; deep: and a get of each range on both sides; all versions: a list per key.
+    Comparisons: 2 head. Deep: and a get of each range on both sides. All versions: a list per key.
     """
     total: Counter[str] = Counter()
     for group in histogram.groups:

@@ -4,7 +4,7 @@ It is rebuilt from the outcomes of complete runs.
 
     <ledger>/catalog/<generation>/
       data/00000.parquet …    the rows, in no order
-      catalog.json            written last = the generation is valid; readers take the latest one
+      catalog.json            written last = the generation is valid. Readers take the latest one
 """
 
 from __future__ import annotations

@@ -5,12 +5,12 @@ Every object is written once, and the last write publishes:
     <ledger>/runs/<run id>/
       spec.json                        what was asked
       shards/00000.parquet …           each worker's slice of the manifest
-      plan.json                        counts, bytes, requests, dollars; there = the plan is valid
-      outcomes/00000/<checkpoint>      by any number of attempts; the fold takes one outcome a row
+      plan.json                        counts, bytes, requests, dollars (exists = the plan is valid)
+      outcomes/00000/<checkpoint>      by any number of attempts. The fold takes one outcome a row
       batch/ errors/                   what was sent to AWS Batch, and what its workers could not do
       uploads/00000/<name>             multipart uploads that were begun, and that have ended
       failures.parquet failures.csv    the rows that need attention, usable as a manifest
-      report.json                      the fold of all outcomes; there = the run has ended
+      report.json                      the fold of all outcomes (exists = the run has ended)
 
 A checkpoint's name carries its counts, so a listing alone shows a run's progress.
 """

@@ -10,7 +10,7 @@ tests/terraform compares the two. No decision depends on a file that may change.
 | archives/….parquet       | a damaged index, by who names the ETag of the one that it replaces   |
 | archives/….directory.json| always: it repeats what the indexes say                              |
 | policy.yaml              | by Terraform only, no role of Sealift's may write it                 |
-| athena/                  | by Athena, which keeps results there; nothing of Sealift reads them  |
+| athena/                  | by Athena, which keeps results there. Sealift reads none of them     |
 """
 
 from __future__ import annotations

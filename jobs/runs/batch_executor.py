@@ -1,8 +1,9 @@
 """The batch executor: shards as children of AWS Batch array jobs.
 
     <ledger>/runs/<run id>/
-      batch/000.json           the first submission: which shards, where, how; written before anything is submitted
-      batch/000-work.json      the id of its array job; batch/000-report.json the id of the report's job
+      batch/000.json           the first submission: which shards, where, how. Written before anything is submitted
+      batch/000-work.json      the id of its array job
+      batch/000-report.json    the id of the report's job
       batch/000-refused-….json why Batch refused it
       errors/….json            why a worker that Batch started could not work
 
