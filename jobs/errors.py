@@ -257,6 +257,12 @@ class Throttled(Unavailable):
     advice = "run the same command again later, or with a lower --max-rate"
 
 
+REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
+"""Errors with which S3 refuses one object, and would again. Its row fails, and the run goes on.
+
+A missing bucket (`NoSuchBucket`) is a `NotFound` too, so callers whose run it ends catch it first.
+"""
+
 _BY_CODE: dict[str, type[StoreError]] = {
     "NoSuchKey": NotFound,
     "NoSuchBucket": NoSuchBucket,

@@ -17,6 +17,7 @@ from jobs.core.histories import align, first_missing, keys_of
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import (
+    REFUSALS,
     ArchivedObject,
     Conflict,
     Denied,
@@ -52,7 +53,6 @@ _DAMAGED = (
 )
 S = TypeVar("S", Outcome, Outcome | None)
 T = TypeVar("T")
-_REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +97,13 @@ class Replicate:
             return [await self._guarded(row, self._replicate(row)) for row in rows]
         try:
             return await self._replay(rows)
-        except _REFUSALS as error:  # the histories cannot be compared, so no row has a place
+        except REFUSALS as error:  # the histories cannot be compared, so no row has a place
             return [self._refused(row, error) for row in rows]
 
     async def _guarded(self, row: ObjectVersion, work: Awaitable[S]) -> S | Outcome:
         try:
             return await work
-        except _REFUSALS as error:
+        except REFUSALS as error:
             return self._refused(row, error)
 
     def _refused(self, row: ObjectVersion, error: StoreError) -> Outcome:

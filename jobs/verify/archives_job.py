@@ -20,7 +20,7 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import ArchivedObject, DamagedArchive, Denied, NoSuchBucket, NotFound, Redirected, Rejected, StoreError
+from jobs.errors import REFUSALS, ArchivedObject, DamagedArchive, NoSuchBucket, NotFound, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 ARCHIVES_AT_ONCE = 2
 GAP_BYTES = 1024**2
 """All bytes are read, so requests are cut by their size, not at the headers between members."""
-
-_REFUSALS = (NotFound, Denied, Redirected, ArchivedObject, Rejected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +70,7 @@ class VerifyArchives:
                 raise ArchivedObject("HeadObject", str(archive), "InvalidObjectState", "archived", 403)
             judged = await self._read(replace(record, etag=info.etag), list(members.values()))
             problems, disputed = await self._compare_indexes(record, info, members)
-        except _REFUSALS as error:
+        except REFUSALS as error:
             return [_refused(row, archive, error) for row in rows]
         outcomes = []
         for row in rows:

@@ -11,16 +11,7 @@ from dataclasses import dataclass
 
 from jobs.core.evidence import is_md5
 from jobs.core.model import ObjectRef, is_exact
-from jobs.errors import (
-    ArchivedObject,
-    Conflict,
-    Denied,
-    NoSuchBucket,
-    NotFound,
-    PreconditionFailed,
-    Redirected,
-    Rejected,
-)
+from jobs.errors import REFUSALS, Conflict, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.s3.annotations.lists import AnnotationLists, brief
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import gather_bounded, retry
@@ -34,8 +25,6 @@ LOST = "without some of the source's annotations: {why}"
 DIFFERENT = "the copy keeps other texts for some annotations of the source"
 UNCOMPARED = "nobody knows whether the copy has the texts of the source's annotations: {why}"
 UNKNOWN = "nobody knows whether the source has annotations that the copy lacks: {why}"
-
-_REFUSALS = (NotFound, Denied, Redirected, Rejected, ArchivedObject)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +60,7 @@ class AnnotationCarrier:
             there = await self.destination.read(copy)
         except NoSuchBucket:
             raise
-        except _REFUSALS as error:
+        except REFUSALS as error:
             return UNKNOWN.format(why=brief(error))
 
         async def put(annotation: Annotation) -> str:
@@ -105,7 +94,7 @@ class AnnotationCarrier:
             raise
         except (NotFound, PreconditionFailed) as error:
             raise _replaced(error.operation, error.target) from error
-        except _REFUSALS as error:
+        except REFUSALS as error:
             return brief(error)
         finally:
             self.budget.release(held)
@@ -135,7 +124,7 @@ class AnnotationCarrier:
             raise
         except NotFound as error:
             raise _replaced(error.operation, error.target) from error
-        except _REFUSALS as error:
+        except REFUSALS as error:
             return UNCOMPARED.format(why=brief(error))
         finally:
             self.budget.release(held)
