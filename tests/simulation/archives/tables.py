@@ -258,6 +258,9 @@ def read_stones(data: bytes) -> list[Tombstone]:
     return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in rows]
 
 
+DISPROVED = "a run has disproved it"
+
+
 async def _objections(self: LaterDisproofs, copies: Sequence[ProvenCopy]) -> dict[int, str]:
     """Stands in for a query of DuckDB: whatever a run says against a pair of keys counts."""
     bad: set[tuple[str, ...]] = set()
@@ -277,7 +280,7 @@ async def _objections(self: LaterDisproofs, copies: Sequence[ProvenCopy]) -> dic
                 if is_bad and swapped and outcome.status is not Status.MISSING:
                     bad.add((destination, route.source.bucket, source))
     pairs = {id(each): (each.key, each.proof.bucket, each.proof.key) for each in copies}
-    return {each: "a run has disproved it" for each, pair in pairs.items() if pair in bad}
+    return {each: DISPROVED for each, pair in pairs.items() if pair in bad}
 
 
 SCALE: Replacements = [

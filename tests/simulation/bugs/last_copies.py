@@ -20,6 +20,7 @@ from jobs.core.run import Side
 from jobs.expire.announcements import Announcements
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import ExactDeletes
+from jobs.expire.later_disproofs import LaterDisproofs, ProvenCopy
 from jobs.expire.marks import Marks
 from jobs.expire.removals import Removal, Removals
 from jobs.expire.rules import Proof
@@ -156,6 +157,23 @@ def _never_is_believed() -> Replacements:
     return [(tests.simulation.last_copies.course, "look_first", lambda store, *, is_required=False: store)]
 
 
+def _findings_unseen() -> Replacements:
+    async def find(self: LaterDisproofs, copies: Sequence[ProvenCopy]) -> list[str]:
+        return [""] * len(copies)
+
+    return [(LaterDisproofs, "find", find)]
+
+
+def _findings_looked_at_once() -> Replacements:
+    real = LaterDisproofs._look
+
+    async def look(self: LaterDisproofs) -> None:
+        if self._looked_at < 0:
+            await real(self)
+
+    return [(LaterDisproofs, "_look", look)]
+
+
 def _bug(name: str, what: str, seeds: int, plant: Callable[[], Replacements]) -> Bug:
     return Bug(name, what, seeds, plant, "last copies")
 
@@ -178,4 +196,6 @@ BUGS = [
     _bug("orphans-go-on", "workers delete when their command is gone", 1_000, _orphans_go_on),
     _bug("conditions-believed", "nobody tries whether If-Match is heeded", 1_000, _conditions_believed),
     _bug("never-is-believed", "nobody tries whether If-None-Match is heeded", 1_000, _never_is_believed),
+    _bug("findings-unseen", "what was found wrong after the plan goes unseen", 400, _findings_unseen),
+    _bug("findings-looked-at-once", "a worker looks for findings only once", 3_700, _findings_looked_at_once),
 ]

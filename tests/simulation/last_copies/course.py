@@ -51,7 +51,7 @@ ALONE_GRACE_SECONDS = 1.0
 COLD = Location(DESTINATION, "cold/")
 _EQUAL = frozenset({
     World.HONEST, World.MUTUAL, World.CYCLE, World.HIDDEN, World.WEAK, World.NULL, World.ALIAS,
-    World.ORPHAN,
+    World.ORPHAN, World.LATER,
 })  # fmt: skip
 """Worlds in which the copies may be there at the beginning."""
 _WAYS = {"back": 1, "round": 2}
@@ -78,8 +78,11 @@ class LastCopyCourse(ArchiveCourse):
         self.world.others = self.doers = LastCopyOthers(self)
         self.expired = ""
         self._proofs: dict[int, str] = {}
+        self._rots = asyncio.Event()
+        """Set when a copy may rot beside a late expiry, or the expiry has ended."""
         self._read_runs: dict[str, list[str]] = {}
         """By expire run, the runs that had ended when it was planned."""
+        self._deep_runs: set[str] = set()
         self.model.struck = self._strike
         self._ids = 0
 
@@ -120,6 +123,8 @@ class LastCopyCourse(ArchiveCourse):
             self._kill_command(process)
         elif self.schedule.strike == "edit":
             self.doers.write(self.sides[0].bucket, key, b"just now")
+        elif self.schedule.strike == "rot":
+            self._rots.set()
         elif self.schedule.strike == "hide":
             self.doers.hide_copy(self.schedule.picks[0])
 
@@ -207,17 +212,32 @@ class LastCopyCourse(ArchiveCourse):
                 self._expired = self.expired
                 await self._undo()
             else:
-                await self._run(act)
+                await self._run(act, pick)
         await self._rest()
 
-    async def _run(self, act: Act) -> None:
+    async def _run(self, act: Act, pick: int) -> None:
         if act.value.startswith("expire") and self.schedule.is_suspended:
             self.memory.suspend(SOURCE)
         if act is Act.EXPIRE_AT_ONCE:
             each = (Act.EXPIRE, Act.EXPIRE_BACK, Act.EXPIRE_ROUND)[: len(self.sides)]
             await asyncio.gather(*(self._end(one) for one in each))
+        elif act is Act.EXPIRE_LATE:
+            self._rots.clear()
+            await asyncio.gather(self._end_late(act), self._find_wrong(pick))
         else:
             await self._end(act)
+
+    async def _end_late(self, act: Act) -> None:
+        try:
+            await self._end(act)
+        finally:
+            self._rots.set()
+
+    async def _find_wrong(self, pick: int) -> None:
+        """A copy rots, and a verification reads all bytes."""
+        await self._rots.wait()
+        self.doers.flip(pick)
+        await self._end(Act.VERIFY_DEEP)
 
     async def _end(self, act: Act) -> None:
         """Give the command until the run has a report, or is refused."""
@@ -230,6 +250,7 @@ class LastCopyCourse(ArchiveCourse):
                 self._ids += 1
                 run_id = f"20231114T22{self._ids // 60:02d}{self._ids % 60:02d}Z-{act.value.split()[0]}-aaaaaa"
                 self.model.began(run_id, self.world.loop.time())
+                self._deep_runs |= {run_id} if act is Act.VERIFY_DEEP else set()
             command = self.world.spawn(
                 f"command {run_id[11:15]}", self._command(cast(Step, act), run_id, ""), run_id=run_id
             )
@@ -261,7 +282,7 @@ class LastCopyCourse(ArchiveCourse):
         source, destination = self.sides[_way(act)], self.copies_of(_way(act))
         options: dict[str, Any] = {
             "all_versions": self.schedule.all_versions, "streamed": False, "overwrite": self.schedule.overwrite.value,
-            "multipart_threshold_bytes": 40, "part_size_bytes": 24, "deep": False,
+            "multipart_threshold_bytes": 40, "part_size_bytes": 24, "deep": act is Act.VERIFY_DEEP,
         }  # fmt: skip
         job, sides = act.value.split()[0], (Side(source), Side(destination))
         spec = RunSpec(run_id, job, second_of(run_id), *sides, "listing", options, None, __version__)
@@ -277,7 +298,8 @@ class LastCopyCourse(ArchiveCourse):
 
     async def _plan_expiry(self, process: Process, ledger: Ledger, act: Act, run_id: str) -> Planned:
         bucket = self.sides[_way(act)].bucket
-        self._read_runs[run_id] = sorted(self.model.reports)
+        # This plan reads no findings, so the workers have to read those of all deep verifications.
+        self._read_runs[run_id] = sorted(self.model.reports.keys() - self._deep_runs)
         runs = await self._proving_runs(ledger, bucket, _way(act))
         planner = Planner(process.connect(), ledger, COLD, self.schedule.rows_per_shard)
         latest: dict[tuple[Any, ...], ObjectVersion] = {}
@@ -298,7 +320,11 @@ class LastCopyCourse(ArchiveCourse):
             for row in _rows(found):
                 if is_both or row.key.startswith(side):
                     latest[row.key, row.version_id, row.etag] = row
-        return planned(spec, planner._even(list(latest.values())))
+        plan = planned(spec, planner._even(list(latest.values())))
+        if act is Act.EXPIRE_LATE and self.schedule.strike != "rot":
+            self._rots.set()
+            await asyncio.sleep(self.schedule.queue_seconds)
+        return plan
 
     def _named_destination(self, way: int, runs: Sequence[RunSpec]) -> Side:
         """Where copies are: as the operator says, whatever the proving runs do."""

@@ -16,6 +16,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.errors import StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from tests.doubles.memory_buckets import Version
+from tests.simulation.archives import tables as archive_tables
 from tests.simulation.archives.books import PROBE
 from tests.simulation.archives.model import BUDGETS_BYTES, CHAINS_AT_ONCE, READING_BYTES
 from tests.simulation.copies import tables
@@ -28,6 +29,8 @@ from tests.simulation.last_copies.schedule import LastCopySchedule, World
 TRIAL = "a trial of If-Match hid an original, and its worker ended before it took that back"
 WHEEL_SECONDS = 0.1
 """So soon after its command a worker that is tied to it has stopped to delete."""
+FRESH_SECONDS = 15.0
+"""What the ledger got so short before a row was taken up may be unseen: workers look as often."""
 _WRITES = frozenset({"put", "copy", "complete_multipart"})
 _DELETES = frozenset({"delete", "delete_versions"})
 _TRIAL = re.compile(r"\.sealift-[0-9a-f]{16}-[ab]$")
@@ -50,6 +53,8 @@ class LastCopyModel(Facts, Observer):
         """Called once, when the first delete of an original is on its way."""
         self.killed_at: dict[str, float] = {}
         """By run, when somebody killed its command."""
+        self._wrong: dict[tuple[str, str, str | None], float] = {}
+        """Place of a copy, its original's ETag → when the ledger got the first finding against it."""
         self._tried: list[tuple[str, str, Version, Version]] = []
         """Markers that hid something where a server ignores conditions; they have to be taken away at once."""
         self._deleters: dict[tuple[str, int], int] = {}
@@ -160,6 +165,20 @@ class LastCopyModel(Facts, Observer):
                 self.violate("only expire deletes", f"{who}: {key} {version.version_id} ({job})")
             else:
                 self._check_named(process.run_id, key, version, who)
+                if self.schedule.world is World.LATER:
+                    self._check_findings(process.run_id, key, version, since)
+
+    def _check_findings(self, run_id: str, key: str, version: Version, since: float) -> None:
+        """What a verification found wrong before the row was taken up is no copy, whatever the plan says."""
+        for row in self.rows[run_id]:
+            if row.key == key and row.etag == version.etag and row.proof is not None:
+                proof: dict[str, Any] = msgspec.json.decode(row.proof)
+                found_at = self._wrong.get((proof["bucket"], proof["key"], version.etag), since)
+                self.demand(
+                    since - found_at <= FRESH_SECONDS or proof["member"] is not None,
+                    "what was found wrong is no copy",
+                    f"{run_id}: {key} {version.version_id} goes for {proof['key']}, found wrong at {found_at:.0f} s",
+                )
 
     def _is_trial(self, request: Request) -> bool:
         """Whether it is a delete with an ETag that no row has: is it refused, as it should be?"""
@@ -203,12 +222,22 @@ class LastCopyModel(Facts, Observer):
         elif name.startswith("outcomes/"):
             outcomes = tables.read_outcomes(data)
             self.outcomes[run_id].append(outcomes)
+            if self.specs[run_id]["job"] == "verify":
+                self._note_findings(self.specs[run_id], outcomes)
             for outcome in outcomes if self.specs[run_id]["job"] == "expire" else ():
                 self._check_outcome(run_id, outcome)
         elif name == "report.json":
             self.reports[run_id] = msgspec.json.decode(data)
             if self.specs[run_id]["job"] == "expire":
                 self._check_honest(run_id)
+
+    def _note_findings(self, spec: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
+        source, (bucket, prefix) = (Location.parse(spec[side]["uri"]) for side in ("source", "destination"))
+        for outcome in outcomes:
+            if outcome.status in (Status.MISMATCHED, Status.MISSING, Status.DAMAGED):
+                place = bucket, prefix + outcome.key.removeprefix(source.key)
+                self._wrong.setdefault((*place, outcome.etag), self.world.loop.time())
+                self.count("found wrong")
 
     def _rows_of(self, run_id: str, shards: int) -> list[ObjectVersion]:
         files = [self.world.versions(LEDGER, f"x/runs/{run_id}/shards/{shard:05d}.parquet") for shard in range(shards)]
@@ -219,7 +248,7 @@ class LastCopyModel(Facts, Observer):
         if outcome.status is Status.EXPIRED:
             self.count("expired")
         elif outcome.status in (Status.KEPT, Status.WAITING):
-            self.count("kept")
+            self.count("found wrong: kept" if outcome.reason == archive_tables.DISPROVED else "kept")
         if outcome.status is not Status.EXPIRED or outcome.version_id is None:
             return
         bucket = Location.parse(self.specs[run_id]["source"]["uri"]).bucket

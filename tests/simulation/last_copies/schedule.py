@@ -10,7 +10,7 @@ from enum import StrEnum
 from jobs.core.enums import ArchiveFormat
 from jobs.replicate.decision import Overwrite
 from tests.simulation.archives.schedule import SIZES, ArchiveSchedule
-from tests.simulation.copies.schedule import Fault, Kind, Put, faults_of_answers
+from tests.simulation.copies.schedule import SOURCE, Fault, Kind, Put, Where, faults_of_answers
 
 
 class Act(StrEnum):
@@ -27,6 +27,9 @@ class Act(StrEnum):
     EXPIRE_ROUND = "expire round"
     EXPIRE_BOTH = "expire both"
     EXPIRE_AT_ONCE = "expire at once"
+    EXPIRE_LATE = "expire late"
+    """An expiry that waits in a queue. Meanwhile a copy rots, and a deep verification reads it."""
+    VERIFY_DEEP = "verify deep"
     UNDO = "undo"
     MEDDLE = "meddle"
     FORGE = "forge"
@@ -48,6 +51,7 @@ class World(StrEnum):
     MEMBER = "an archive's member is forged"
     CONDITION = "the server ignores conditions"
     ORPHAN = "a command is killed, its workers are not"
+    LATER = "a copy is found wrong after the plan"
 
 
 V, B, R, C, E, U, M = (
@@ -60,7 +64,7 @@ V, B, R, C, E, U, M = (
     Act.MEDDLE,
 )
 F, X, T, Q, D = Act.FORGE, Act.EXPIRE_BACK, Act.EXPIRE_BOTH, Act.EXPIRE_AT_ONCE, Act.EDIT
-W, Z = Act.VERIFY_ROUND, Act.EXPIRE_ROUND
+W, Z, L = Act.VERIFY_ROUND, Act.EXPIRE_ROUND, Act.EXPIRE_LATE
 _ACTS: dict[World, tuple[tuple[Act, ...], ...]] = {
     World.HONEST: ((R, E), (C, E), (V, E), (R, E, E), (C, E, E), (R, E, U), (R, V, C, E)),
     World.MUTUAL: (
@@ -78,6 +82,7 @@ _ACTS: dict[World, tuple[tuple[Act, ...], ...]] = {
     World.MEMBER: ((C, F, E), (C, F, E, E), (C, E, F, E)),
     World.CONDITION: ((R, E), (R, D, E), (V, E), (C, E), (R,)),
     World.ORPHAN: ((R, E), (C, E), (V, E)),
+    World.LATER: ((R, L), (V, L), (V, L), (R, L, E), (V, L, E), (V, L, R, E), (V, L, L)),
 }  # fmt: skip
 _WEIGHTS = {
     World.HONEST: 3, World.MUTUAL: 5, World.CYCLE: 2, World.HIDDEN: 5, World.ALIAS: 2, World.WEAK: 2, World.NULL: 2,
@@ -88,7 +93,7 @@ _FAULTS = {
     Kind.KILL_AFTER: 4, Kind.KILL_ALL: 2, Kind.STOP: 2, Kind.TWIN: 4, Kind.REFUSED: 2, Kind.FLIP: 2,
     Kind.TARGET_MARK: 3, Kind.TARGET_PUT: 3, Kind.SOURCE_PUT: 2,
 }  # fmt: skip
-_STRIKES = {World.CONDITION: ("edit", "edit", ""), World.HONEST: ("",), World.ORPHAN: ("kill",)}
+_STRIKES = {World.CONDITION: ("edit", "edit", ""), World.HONEST: ("",), World.ORPHAN: ("kill",), World.LATER: ("",)}
 KEYS = ("a", "b/c", "ü", "d e")
 MANY = tuple(f"n{number}" for number in range(8))
 """So many that a worker is at work for a while."""
@@ -97,6 +102,10 @@ IGNORED = (
 )  # fmt: skip
 
 
+LATER_SHARE = 0.06
+"""Of the schedules, in which a copy is found wrong after the plan."""
+QUEUES_SECONDS = (40.0, 90.0, 200.0)
+"""How long such an expiry waits."""
 SECOND_NAMES = ("destination", "both")
 """Which bucket's copies have second names, of two."""
 
@@ -108,8 +117,10 @@ class LastCopySchedule(ArchiveSchedule):
     `by_manifest`: expire runs take all that the ledger has proven. `second`: what is written above null versions.
     `alias_of`: the bucket whose copies are known by a second name. `ignored`: the conditions that are not heeded.
     `strike`: what others do, to the original (`edit`) or to a copy (`hide`), when the first delete is on its way.
-    Or somebody kills the command (`kill`). `is_tied`: workers notice when their command has ended.
+    Or somebody kills the command (`kill`), or the copy of a late expiry rots only then (`rot`).
+    `is_tied`: workers notice when their command has ended.
     `is_opaque`: objects are encrypted with KMS. `is_suspended`: versioning is, before the first expire run.
+    `queue_seconds`: how long the workers of a late expiry wait when it is planned.
     """
 
     world: World
@@ -124,6 +135,7 @@ class LastCopySchedule(ArchiveSchedule):
     ignored: frozenset[str] = frozenset()
     is_opaque: bool = False
     is_suspended: bool = False
+    queue_seconds: float = 0.0
 
 
 def make_last_copy_schedule(seed: int) -> LastCopySchedule:
@@ -131,8 +143,12 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
     chance = random.Random(seed * 7 + 5)
     pick, roll = chance.choice, chance.random
     world = chance.choices(list(_WEIGHTS), list(_WEIGHTS.values()))[0]
+    dice = random.Random(seed * 13 + 7)  # of its own: the choices of other seeds stay what they were
+    world = World.LATER if dice.random() < LATER_SHARE else world
+    is_rot_late = world is World.LATER and dice.random() < 0.5
     acts = pick(_ACTS[world])
-    keys = list(MANY) if world is World.ORPHAN else chance.sample(KEYS, pick((1, 1, 2, 2, 3)))
+    is_long = world is World.ORPHAN or is_rot_late
+    keys = list(MANY) if is_long else chance.sample(KEYS, pick((1, 1, 2, 2, 3)))
     is_opaque = roll() < (0.7 if world is World.MEMBER else 0.15)
     source = tuple(_put(chance, key) for key in keys)
     count = 0 if roll() < 0.4 else chance.randint(1, 3)
@@ -140,6 +156,8 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
     span = 30 + 25 * len(acts)
     faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds]
     faults += faults_of_answers(seed, span)
+    if is_rot_late:  # while a worker waits for all its deletes, the finding comes
+        faults += [Fault(at, Kind.SLOW_ANSWER, dice.getrandbits(24), Where("delete", SOURCE)) for at in range(1, 7)]
     is_one_bucket = world in (World.MUTUAL, World.HIDDEN) and C not in acts and (T in acts or roll() < 0.4)
     is_one_bucket |= world is World.CYCLE
     is_versioned = roll() < 0.7
@@ -159,13 +177,14 @@ def make_last_copy_schedule(seed: int) -> LastCopySchedule:
         by_manifest=T in acts or world is World.PLACE or roll() < 0.3,
         second=tuple(_second(chance, put) for put in source if roll() < 0.7) if world is World.NULL else (),
         alias_of=_alias(chance, world, is_one_bucket),
-        strike=pick(_STRIKES.get(world, ("", "", "", "", "edit", "hide"))),
+        strike="rot" if is_rot_late else pick(_STRIKES.get(world, ("", "", "", "", "edit", "hide"))),
         is_tied=roll() < 0.5,
         ignored=pick(IGNORED) if world is World.CONDITION else frozenset(),
         is_opaque=is_opaque,
         is_suspended=world is World.NULL and roll() < 0.3,
+        queue_seconds=dice.choice(QUEUES_SECONDS) if world is World.LATER else 0.0,
         overwrite=pick((Overwrite.OLDER, Overwrite.NEVER)) if world is World.CONDITION else Overwrite.OLDER,
-        rows_per_shard=100 if world is World.ORPHAN else pick((1, 4)),
+        rows_per_shard=100 if is_long else pick((1, 4)),
         in_flight=2,
         checkpoint_rows=pick((1, 5)),
         is_in_order=roll() < 0.3,

@@ -147,3 +147,14 @@ def test_others_may_hide_an_archive_of_which_only_a_header_is_damaged():
     model = play(schedule).model
     assert model.violations == []
     assert model.known_limits["others took a last copy away after it was looked at"] == 1
+
+
+@pytest.mark.parametrize("acts", [(R, Act.EXPIRE_LATE), (V, Act.EXPIRE_LATE), (V, Act.EXPIRE_LATE, E)])
+def test_an_original_stays_whose_copy_is_found_wrong_between_the_plan_and_the_deletes(acts: tuple[Act, ...]) -> None:
+    """The other one, of which nothing was found, goes: it is hidden, then removed."""
+    model = play(scene(World.LATER, *acts, source=TWO, queue_seconds=90.0)).model
+    assert model.violations == []
+    counts = {name.rpartition(": ")[2]: count for name, count in model.branches.items() if "after the plan" in name}
+    assert counts["found wrong"] == 1
+    assert model.branches[f"world {World.LATER.value}: found wrong: kept"] == 1
+    assert counts["expired"] == len(acts) - 1

@@ -25,11 +25,21 @@ def test_each_world_is_reached_often_and_its_expiries_delete():
     deleted = {
         world: counts[f"world {world.value}: hidden"] + counts[f"world {world.value}: removed"] for world in World
     }
-    for world in (World.HONEST, World.MUTUAL, World.CYCLE, World.HIDDEN, World.NULL, World.TOMBSTONE, World.MEMBER):
+    for world in (
+        World.HONEST,
+        World.MUTUAL,
+        World.CYCLE,
+        World.HIDDEN,
+        World.NULL,
+        World.TOMBSTONE,
+        World.MEMBER,
+        World.LATER,
+    ):
         assert deleted[world] >= SEEDS // 40, (world, deleted)
     for world in (World.ALIAS, World.WEAK, World.CONDITION):
         assert deleted[world] > 0, (world, deleted)
     assert sum(count for name, count in counts.items() if name.endswith(": kept")) > SEEDS // 10
+    assert counts[f"world {World.LATER.value}: found wrong: kept"] > SEEDS // 40
 
 
 def test_what_lies_below_a_marker_or_will_expire_or_has_another_name_is_not_readable():
