@@ -8,6 +8,7 @@
     │   ├── PolicyError             10  the policy file has mistakes: all of them
     │   ├── LedgerError             10  the ledger lacks a run, or holds one already
     │   └── DamagedArchive          10  an archive or its index is cut short, altered, or not ours
+    │       └── IrreplaceableIndex  10  a damaged index that the server does not let anybody replace
     ├── TooManyFailures             10  too many rows fail (75 where a later try may help)
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
     └── StoreError                      S3 refused one request
@@ -133,6 +134,15 @@ class DamagedArchive(ConfigError):
     """An archive or its index is not what it says it is: cut short, altered, or not Sealift's."""
 
     advice = "read what is whole: `sealift archives salvage URI`"
+
+
+class IrreplaceableIndex(DamagedArchive):
+    """The server refuses to replace an index that is damaged, or that of an archive that is gone.
+
+    Ceph 18.2 does so: a PutObject with If-Match and the current ETag fails there.
+    """
+
+    advice = "delete that index, then run `sealift archives reindex`"
 
 
 class TooManyFailures(SealiftError):

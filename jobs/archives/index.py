@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import DamagedArchive, NotFound, PreconditionFailed, StoreError
+from jobs.errors import DamagedArchive, IrreplaceableIndex, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.s3.retries import gather_bounded, retry
@@ -79,7 +79,7 @@ class ArchiveIndex:
         """Write an archive's index from the one inside the archive → the record that won.
 
         An existing index wins, unless it is the damaged one that has `damaged_etag`: this is
-        replaced.
+        replaced. Raises IrreplaceableIndex where the server refuses that.
         """
         place = self._place(record.location)
         guard = ledger_guard(_index_name(record.location), damaged_etag)
@@ -91,16 +91,26 @@ class ArchiveIndex:
                 while data := file.read(PART_BYTES):
                     await upload.write(data)
                 await upload.finish()
-            except PreconditionFailed:
+            except PreconditionFailed as error:
+                if damaged_etag is not None and await self.etag(record.location) == damaged_etag:
+                    raise IrreplaceableIndex(
+                        f"the index of {record.location} is damaged or out of date, and this server does not replace "
+                        f"it: it refuses If-Match with the ETag that is there. To have it made again, delete {place} "
+                        "and run `sealift archives reindex`"
+                    ) from error
                 return await self.record(record.location) or record
             finally:
                 await upload.abort()
         return record
 
-    async def forget(self, archive: Location) -> None:
-        """Delete the index of an archive, if it and its archive are damaged."""
+    async def forget(self, archive: Location, damaged_etag: str) -> None:
+        """Delete the index of an archive, if it and its archive are damaged.
+
+        One that replaced the damaged one meanwhile stays.
+        """
         place = self._place(archive)
-        await self.store.delete(place.bucket, place.key)
+        with contextlib.suppress(PreconditionFailed, NotFound):
+            await self.store.delete(place.bucket, place.key, if_match=damaged_etag)
 
     async def etag(self, archive: Location) -> str | None:
         """The ETag of an archive's index. None: the archive has no index."""

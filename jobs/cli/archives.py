@@ -29,7 +29,7 @@ from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, LedgerError, NotFound
+from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, IrreplaceableIndex, LedgerError, NotFound
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes, plural
 from jobs.s3.retries import gather_bounded
@@ -262,9 +262,11 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
         await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
     except ArchivedObject as error:
         return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
+    except IrreplaceableIndex as error:  # the archive is whole
+        return _Renewed(location, problem=str(error))
     except (DamagedArchive, NotFound) as error:
         if etag is not None:
-            await index.forget(location)
+            await index.forget(location, etag)
         return _Renewed(location, problem=str(error))
     return _Renewed(location, is_new=True)
 

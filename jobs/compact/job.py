@@ -30,6 +30,7 @@ from jobs.errors import (
     Conflict,
     DamagedArchive,
     Denied,
+    IrreplaceableIndex,
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
@@ -187,6 +188,8 @@ class Compact:
                 # The archive has its header already, so it begins again without this member.
                 refused[error.outcome.row] = error.outcome
                 continue
+            except IrreplaceableIndex as error:
+                packed = [Outcome.of(row, Status.FAILED, str(error)) for row in left]
             outcomes = refused | {outcome.row: outcome for outcome in packed}
             return [outcomes[row.row] for row in rows]
 

@@ -19,8 +19,8 @@ from jobs.archives.index_tables import INDEX_SCHEMA, ROW_GROUP_ROWS, TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
-from jobs.errors import DamagedArchive, NotFound
-from jobs.s3.store import UNGUARDED, Body
+from jobs.errors import DamagedArchive, IrreplaceableIndex, NotFound, PreconditionFailed
+from jobs.s3.store import UNGUARDED, Body, Guard, Written
 from jobs.tables.ranged_parquet import TAIL_BYTES, open_table
 from tests.archives.samples import member
 from tests.doubles.examples import examples
@@ -177,6 +177,53 @@ def test_an_archive_is_indexed_once_and_the_first_one_stands() -> None:
         assert second == first
         assert await index.record(Location("cold", "a.tar")) == first
         assert await index.find("z") == []
+
+    on(MemoryStore(), work)
+
+
+class RefusesEtags(MemoryStore):
+    """Ceph 18.2: If-Match of a PutObject never holds."""
+
+    async def put(self, bucket: str, key: str, *given: Any, guard: Guard, **more: Any) -> Written:
+        if guard.etag is not None:
+            raise PreconditionFailed("PutObject", key, "PreconditionFailed", "", 412)
+        return await super().put(bucket, key, *given, guard=guard, **more)
+
+
+def test_an_index_that_the_server_does_not_replace_is_never_called_the_one_that_won() -> None:
+    async def work(index: ArchiveIndex) -> None:
+        lost = await publish(index, "a.tar", [member("k")])
+        etag = await index.etag(lost.location)
+        with pytest.raises(IrreplaceableIndex, match=r"delete s3://ledger/all/archives/cold/a\.tar\.parquet"):
+            await index.publish(replace(lost, etag="new"), own_index([member("z")]), damaged_etag=etag)
+        assert await index.record(lost.location) == lost
+
+    on(RefusesEtags(), work)
+
+
+def test_an_index_that_another_process_has_replaced_wins() -> None:
+    async def work(index: ArchiveIndex) -> None:
+        lost = await publish(index, "a.tar", [member("k")])
+        etag = await index.etag(lost.location)
+        first = replace(lost, etag="first")
+        assert await index.publish(first, own_index([member("z")]), damaged_etag=etag) == first
+        second = replace(lost, etag="second")
+        assert await index.publish(second, own_index([member("z")]), damaged_etag=etag) == first
+
+    on(MemoryStore(), work)
+
+
+def test_an_index_that_was_replaced_since_it_was_read_is_not_forgotten() -> None:
+    async def work(index: ArchiveIndex) -> None:
+        lost = await publish(index, "a.tar", [member("k")])
+        etag = await index.etag(lost.location)
+        assert etag is not None
+        renewed = await index.publish(replace(lost, etag="new"), own_index([member("z")]), damaged_etag=etag)
+        await index.forget(lost.location, etag)
+        assert await index.record(lost.location) == renewed
+        await index.forget(lost.location, await index.etag(lost.location) or "")
+        assert await index.record(lost.location) is None
+        await index.forget(lost.location, etag)
 
     on(MemoryStore(), work)
 

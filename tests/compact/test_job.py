@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
+from unittest import mock
 
 import pytest
 from hypothesis import given, settings
@@ -23,7 +24,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import UNGUARDED, Body
+from jobs.s3.store import UNGUARDED, Body, Guard, Written
 from tests.archives.samples import read_member
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
@@ -240,7 +241,7 @@ def test_an_archive_that_cannot_be_read_is_known_again_by_its_bytes(objects: dic
 
     async def lose() -> Any:
         (record,) = await index.records()
-        await index.forget(record.location)
+        await index.forget(record.location, await index.etag(record.location) or "")
         return record
 
     record = asyncio.run(lose())
@@ -250,6 +251,38 @@ def test_an_archive_that_cannot_be_read_is_known_again_by_its_bytes(objects: dic
         return await index.records()
 
     assert asyncio.run(again()) == [record]
+
+
+@pytest.mark.parametrize("is_damaged", [False, True], ids=["of a lost archive", "damaged"])
+def test_nothing_is_packed_where_the_server_keeps_an_index_that_is_wrong(is_damaged: bool) -> None:
+    """Its record would say where the members are. Ceph 18.2 refuses each If-Match of a PutObject."""
+    store, rows = filled(OBJECTS)
+    job, index = make(store), ArchiveIndex(store, Location("ledger"))
+    work(job, rows)
+
+    async def damage() -> None:
+        for record in await index.records():
+            if is_damaged:
+                key = f"archives/cold/{record.location.key}.parquet"
+                await store.put("ledger", key, b"junk", Attributes(), guard=UNGUARDED)
+            else:
+                await store.delete(*record.location, version_id=record.version_id)
+
+    asyncio.run(damage())
+    put = store.put
+
+    async def refuse(bucket: str, key: str, *given: Any, guard: Guard, **more: Any) -> Written:
+        if guard.etag is not None:
+            raise PreconditionFailed("PutObject", key, "PreconditionFailed", "", 412)
+        written: Written = await put(bucket, key, *given, guard=guard, **more)
+        return written
+
+    with mock.patch.object(store, "put", refuse):
+        outcomes = work(job, rows).values()
+    assert {outcome.status for outcome in outcomes} == {Status.FAILED}
+    assert all("delete s3://ledger/archives/cold/packed/" in outcome.reason for outcome in outcomes)
+    assert {outcome.status for outcome in work(job, rows).values()} == {Status.PACKED}
+    assert unpacked(store) == OBJECTS
 
 
 @pytest.mark.parametrize("is_indexed", [True, False], ids=["indexed", "adopted"])
@@ -284,7 +317,7 @@ def test_an_archive_without_the_encryption_that_is_asked_for_is_kept_and_named(
             archives[place] = (await store.get(ObjectRef(*place))).data
             await store.put(place.bucket, place.key, archives[place], Attributes(**has), guard=UNGUARDED)
             if not is_indexed:
-                await index.forget(place)
+                await index.forget(place, await index.etag(place) or "")
         return archives
 
     async def kept(archives: dict[Location, bytes]) -> bool:

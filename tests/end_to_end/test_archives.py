@@ -50,7 +50,7 @@ def test_a_lost_index_is_made_anew_from_the_archives(packed: World) -> None:
     assert packed.sealift("archives", "list").code == 3
     archives = f"s3://{packed.destination}/packed"
     document = packed.sealift("archives", "reindex", "--archives", archives, "--json").document
-    assert (document["known"], len(document["indexed"]), document["problems"]) == (1, 2, [])
+    assert (document["known"], document["problems"], len(document["indexed"])) == (1, [], 2)
     assert contents(packed) == before
     assert packed.sealift("archives", "list", "--json").document == found
     again = packed.sealift("archives", "reindex", "--archives", archives, "--json").document

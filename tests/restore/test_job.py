@@ -275,7 +275,8 @@ def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> Non
         return await head(ref, **more)
 
     scene.store.head = refusing  # type: ignore[method-assign]  # of this one instance
-    asyncio.run(scene.index.forget(Location(*third[:2])))
+    lost = Location(*third[:2])
+    asyncio.run(scene.index.forget(lost, asyncio.run(scene.index.etag(lost)) or ""))
     del scene.versions("cold")[first.key]
     outcomes = scene.restore()
     by_archive = {row.key: row.archive for row in scene.rows}

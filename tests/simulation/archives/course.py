@@ -204,7 +204,8 @@ class ArchiveCourse(Course):
                 await _renew(index, store, archive)
         for lost in self.model.holdings.unreadable() - {archive.key for archive in archives}:
             self.model.known_limits["the damaged index of an archive that is gone was removed by hand"] += 1
-            await index.forget(Location(DESTINATION, lost))
+            place = Location(DESTINATION, lost)
+            await index.forget(place, await index.etag(place) or "")
         return 0
 
     # What is asked.
