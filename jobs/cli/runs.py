@@ -7,6 +7,7 @@ import tempfile
 import time
 import webbrowser
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -35,10 +36,12 @@ from jobs.cli.run_command import apply_and_report, follow_and_report, launch_and
 from jobs.cli.start_options import ApplyOptions, StartOptions, WorkerOptions
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
+from jobs.core.display import shown
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import SAVED, Plan, RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
+from jobs.ledger import dismissals
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import repair_advice
 from jobs.reconcile.repair_result import read_result, result_now
@@ -55,7 +58,7 @@ from jobs.runs.progress import FIRST_KEYS, RunCommand, RunProgress, find_command
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.saved_plans import is_waiting, require_started
-from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
+from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
 
 WATCH_SECONDS = 2.0
 WITHOUT_OUTCOME = "without an outcome"
@@ -113,6 +116,16 @@ class ReportCommand:
     run: RunOptions = group(RunOptions)
     html: Path | None = option("Write the page to this file.", type=click.Path(dir_okay=False, path_type=Path))
     open: bool = flag("Open the page in the browser.")
+
+
+@command_options
+class DismissCommand:
+    """`sealift runs dismiss`, as it was typed."""
+
+    run_id: str = argument(type=RunType(), metavar="RUN")
+    reason: str = option("Why nobody has to act on it, for those who ask later.", metavar="TEXT", required=True)
+    ledger: str | None = ledger_option()
+    as_json: bool = json_option()
 
 
 @command_options
@@ -190,6 +203,20 @@ def cancel(options: RunOptions) -> int:
     Its workers write a checkpoint, and `runs retry` continues from there.
     """
     return interrupts.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
+
+
+@runs.command()
+@takes(DismissCommand)
+def dismiss(options: DismissCommand) -> int:
+    """Say why nobody has to act on a run any more: it was cut short, or settled elsewhere.
+
+    `sealift status` names it apart then, until it goes on or has other bad rows. What it found of
+    copies still counts for expire and for nights, until bytes are compared again.
+
+    \b
+    sealift runs dismiss RUN --reason "the destination was mistyped"
+    """
+    return interrupts.run(_dismiss(_open(options.ledger), options))
 
 
 @runs.command(cls=SectionedCommand)
@@ -318,8 +345,12 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
         document["state"] = "stopped"
         progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
     if ended:
-        told, progress = await _with_since(ledger, spec, ended)
-        document |= {"since_then": told["since_then"]} if "since_then" in told else {}
+        since, progress = await _with_since(ledger, spec, ended)
+        document |= {name: since[name] for name in ("since_then", "dismissed") if name in since}
+    else:
+        dismissed, lines = await _dismissed(ledger, run_id)
+        document |= dismissed
+        progress = "\n".join([progress, *lines])
     text = f"{plan_text(spec, plan)}\n{progress}"
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
@@ -395,6 +426,39 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     return 0
 
 
+async def _dismiss(ledger: Ledger, options: DismissCommand) -> int:
+    run_id = await find_run_id(ledger, options.run_id)
+    spec, summary = await ledger.spec(run_id), await summarize_run(ledger, run_id)
+    if summary["state"] == "complete" and spec.options.get("night"):
+        night = f"the night {spec.options['night']} of {shown(str(spec.options.get('pair')))}"
+        raise UsageError(f"run {run_id} is of {night}: only a later night answers what it found. See  sealift status")
+    if summary["state"] == "unreadable":
+        raise LedgerError(f"nobody can read what run {run_id} came to, so nobody can dismiss it: {summary['error']}")
+    if summary["state"] == "unreported":
+        raise UsageError(f"run {run_id} has no report yet: make it with  sealift runs report {run_id}")
+    if not summary["failures"] and summary["state"] not in ("stopped", "incomplete"):
+        raise UsageError(f"run {run_id} is {summary['state']} and has nothing to dismiss: see  sealift status")
+    command = await find_command(ledger, run_id)
+    if summary["state"] == "incomplete" and command is not None and command.is_over is False:
+        raise UsageError(f"run {run_id} is at work ({command.text}): end that command first")
+    dismissal = await dismissals.dismiss(ledger, summary, options.reason)
+    text = (
+        f"Dismissed {run_id} by hand: {dismissal.reason}\n"
+        "  What it found of copies still counts for expire and for nights, until their bytes are compared again."
+    )
+    emit({"run_id": run_id, "dismissed": asdict(dismissal)}, as_json=options.as_json, text=text)
+    return 0
+
+
+async def _dismissed(ledger: Ledger, run_id: str) -> tuple[dict[str, Any], list[str]]:
+    """The dismissal of a run as it is now, as a part of its document and as lines. Mostly nothing."""
+    dismissal = await dismissals.find_dismissal(ledger, await summarize_run(ledger, run_id))
+    if dismissal is None:
+        return {}, []
+    who = f"{shown(dismissal.by)}, {human_time(dismissal.at)}"
+    return {"dismissed": asdict(dismissal)}, [f"  dismissed by hand: {shown(dismissal.reason)} ({who})"]
+
+
 async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None = None, *, opens: bool = False) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
@@ -416,13 +480,15 @@ async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> 
     """The report of a run with what later runs have made of its bad rows, as a document and as text."""
     kind = kind_of(spec)
     since = await find_since_then(ledger, spec, report, kind, is_proof_only)
-    document, advice = report | since.details(), since.lines()
+    known, dismissed = await _dismissed(ledger, spec.run_id)
+    document, advice = report | since.details() | known, since.lines()
     if "categories" not in report:
-        return document, report_text(report, kind, advice, is_repaired=since.is_repaired)
+        text = report_text(report, kind, advice, is_repaired=since.is_repaired)
+        return document, "\n".join([text, *dismissed])
     if "repaired" not in report or spec.options.get("pair"):
         advice += repair_advice(spec, report, since.reports, ledger)
         report = {**report, "next_steps": []}  # the same
-    return document, report_text(report, kind, advice)
+    return document, "\n".join([report_text(report, kind, advice), *dismissed])
 
 
 async def _write_page(

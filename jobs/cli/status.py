@@ -22,6 +22,7 @@ from jobs.core.outcome import Status
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError
 from jobs.ledger.backlog import backlog_pairs, read_backlog
+from jobs.ledger.dismissals import Dismissal, find_dismissal
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import NIGHTS_REMEMBERED
 from jobs.nights.disproofs import FOUND, Disproof, disproof_steps, open_disproofs, unanswered_text
@@ -43,6 +44,7 @@ RUNS = 100
 NIGHT_DAYS = 2
 """A pair's last night is at most so old, or something is wrong."""
 PAIRS_AT_ONCE = 8
+READS = 32
 BACKLOG_SECONDS_MORE = 1800
 """Half an hour after a backlog is due, a run should have taken it."""
 NO_NIGHT = "no night has compared the pair yet"
@@ -84,13 +86,13 @@ def status(options: StatusCommand) -> int:
     """Show the pairs, their last nights, the oldest unproven object of each, what runs, what waits,
     and what is wrong since when.
 
-    The exit code is 3 if something needs attention, or is not known. A run's bad rows count until
-    a retry mends them, or a later run of the same kind checks all of them: between the same places,
+    The exit code is 3 if something needs attention, or is not known. A run's bad rows count until a
+    retry mends them, or a later run of the same kind checks all of them: between the same places,
     with the same filters or none, as deep. Those of a pair's runs count until its next night, and a
     night counts until a later one, or --again, is well. Copies that a night proved wrong count
     until a retry mends them, or a later night finds proof that they are right or gone. Only the
-    latest 100 runs are read. The pairs are those of the policy. Without a policy only the runs are
-    read.
+    latest 100 runs are read. A run that a person has dismissed (runs dismiss) is named apart. The
+    pairs are those of the policy. Without a policy only the runs are read.
 
     \b
     sealift status
@@ -118,7 +120,11 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         "ledger": str(ledger.location),
         "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
     }
-    problems = [*_night_problems(nights, runs, datetime.fromtimestamp(now, UTC).date()), *_run_problems(runs, nights)]
+    problems = [*_night_problems(nights, runs, datetime.fromtimestamp(now, UTC).date())]
+    of_runs = [*_run_problems(runs, nights)]
+    going_on = [run for run in runs if run["state"] == "incomplete"]
+    dismissals = await _dismissals(ledger, [*(run for run, _ in of_runs), *going_on])
+    problems += [problem for run, problem in of_runs if run["run_id"] not in dismissals]
     unknown: list[Unknown] = []
     rows: list[dict[str, Any]] = []
     for pair, night in zip(pairs, nights, strict=True):
@@ -137,7 +143,18 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         problems += _backlog_problems(pair, backlog, now)
         rows.append(row)
     document["pairs"] = rows
-    document["running"] = [run for run in runs if run["state"] == "incomplete"]
+    document["running"] = [run for run in going_on if run["run_id"] not in dismissals]
+    left_open = {run["run_id"]: problem for run, problem in of_runs}
+    document["dismissed"] = [
+        {
+            "run_id": run_id,
+            "problem": left_open[run_id].problem if run_id in left_open else f"run {run_id} is incomplete",
+            "reason": dismissal.reason,
+            "by": dismissal.by,
+            "at": iso_time(dismissal.at),
+        }
+        for run_id, dismissal in dismissals.items()
+    ]
     if policy is not None:
         problems += await _orphans(ledger, policy)
         queues = await asyncio.to_thread(_look_at_queues, policy)
@@ -322,8 +339,17 @@ def _days_ago(night: str, today: date) -> int:
         return NIGHT_DAYS + 1
 
 
-def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
-    """Runs that somebody has to act on. `runs`: the latest first.
+async def _dismissals(ledger: Ledger, runs: Iterable[Mapping[str, Any]]) -> dict[str, Dismissal]:
+    """Which of the runs a person has dismissed as they are now."""
+    known = {run["run_id"]: run for run in runs}
+    found = await gather_bounded(lambda run_id: find_dismissal(ledger, known[run_id]), known, READS)
+    return {run_id: dismissal for run_id, dismissal in zip(known, found, strict=True) if dismissal is not None}
+
+
+def _run_problems(
+    runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]
+) -> Iterator[tuple[dict[str, Any], Problem]]:
+    """Runs that somebody has to act on, with why. `runs`: the latest first.
 
     `nights`: the last ones of the pairs, which say more of their own runs, and of those that began
     before they ended. A run may begin in the second in which a night ends.
@@ -332,10 +358,10 @@ def _run_problems(runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]
     for run in runs:
         if run["state"] in _NEXT:
             text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
-            yield Problem(text, run["created_at"])
+            yield run, Problem(text, run["created_at"])
         elif run["run_id"] in unmended:
             found = need_attention(run["failures"], run["rows"])
-            yield Problem(f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}", run["created_at"])
+            yield run, Problem(f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}", run["created_at"])
 
 
 def _unmended(runs: Sequence[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -383,16 +409,19 @@ def _head(document: Mapping[str, Any]) -> str:
     if problems := document["problems"]:
         unknown = f", {len(document['not_known']):,} not known" if document["not_known"] else ""
         return f"{plural(len(problems), 'problem')}{unknown}"
+    dismissed = plural(len(document["dismissed"]), "run")
+    by_hand = f"{dismissed} {'was' if dismissed == '1 run' else 'were'} dismissed by hand"
+    more = f", but {by_hand}" if document["dismissed"] else ""
     if unknown := document["not_known"]:
         things = "1 thing is" if len(unknown) == 1 else f"{len(unknown):,} things are"
-        return f"Nothing wrong was found, but {things} not known"
+        return f"Nothing wrong was found, but {things} not known{f', and {by_hand}' if more else ''}"
     looked_at = document["looked_at"]
     if not looked_at["has_policy"]:
         runs = plural(looked_at["runs"], "run")
         which = f"the latest {runs} of {looked_at['all_runs']:,}" if looked_at["runs"] < looked_at["all_runs"] else runs
-        return f"Nothing wrong was found in {which}. No policy is named, so no pair was looked at (--policy)"
+        return f"Nothing wrong was found in {which}{more}. No policy is named, so no pair was looked at (--policy)"
     is_well = all(str(each["verdict"]).startswith(WELL) for each in document["pairs"])
-    return WELL if is_well else "Nothing wrong was found"
+    return WELL if is_well and not more else f"Nothing wrong was found{more}"
 
 
 def _night_text(pair: Mapping[str, Any]) -> str:
@@ -432,6 +461,11 @@ def status_text(document: Mapping[str, Any]) -> str:
     lines = [
         _head(document),
         *map(_problem_text, document["problems"]),
+        *(
+            f"  - {each['problem'].partition(': sealift')[0]}, dismissed by hand: {shown(each['reason'])} "
+            f"({shown(each['by'])}, {human_time(each['at'])})"
+            for each in document["dismissed"]
+        ),
         *(f"  ? {each['what']} is not known: {each['why']}" for each in document["not_known"]),
     ]
     for each in document["pairs"]:
