@@ -52,6 +52,7 @@ async def plan_run(
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
+        batches = batches if request.manifest is None else draft.digested(batches)
         source = await draft.check_sides(source, destination_name="archives")
         prices = read_price_table(request.price_table)
         asked = request.options

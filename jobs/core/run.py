@@ -172,6 +172,12 @@ REQUIRED_CONDITIONS = "require_conditions"
 """The option of a run that writes nothing where the destination's server ignores conditions."""
 
 
+ROWS_SHA256 = "rows_sha256"
+"""The option of a planned run: the digest of the rows that it was given. Empty: no rows were named,
+and it looked for them in a place. A file of the same name may have other rows by now.
+"""
+
+
 def earlier_run(spec: RunSpec) -> str:
     """The id of the run whose rows a run works on again, or whose manifest it takes. Else empty."""
     kind, _, run_id = spec.manifest.partition(":")

@@ -62,7 +62,7 @@ async def plan_run(
                     f"{request.manifest} is about bucket {manifest.bucket}, --source says {scope.source.bucket}: "
                     "name one bucket"
                 )
-            wanted = manifest.batches
+            wanted = draft.digested(manifest.batches)
             runs = await proving_runs(ledger, scope.source.bucket)
         else:
             runs = [await ledger.spec(run_id) for run_id in request.options["proofs"]]

@@ -15,7 +15,7 @@ from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
 from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from jobs.restore.pricing import records_of
-from jobs.runs.request import Request, failures_of
+from jobs.runs.request import Draft, Request, failures_of
 from jobs.s3.sessions import are_apart, boto_client, open_side
 
 if TYPE_CHECKING:
@@ -32,10 +32,11 @@ KEYS_SOUGHT = 200_000
 class RestoreQuery:
     """What a request wants restored: the candidates, and how to choose one of them."""
 
-    def __init__(self, request: Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str]):
+    def __init__(self, request: Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str], draft: Draft):
         if request.source is None:
             raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
         self.request, self.ledger, self.index, self.keys = request, ledger, index, keys
+        self._draft = draft
         self.source: Side = request.source
         self.options = request.options
         named = self.options["archives"]
@@ -77,7 +78,7 @@ class RestoreQuery:
         sought: list[str] | None = None
         if self.keys or self.request.manifest:
             sought = []
-            async for batch in self._asked():
+            async for batch in self._draft.digested(self._asked()):
                 if sought is not None:
                     sought += [str(key) for key in batch["key"].to_pylist()]
                     sought = sought if len(sought) <= KEYS_SOUGHT else None

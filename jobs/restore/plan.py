@@ -236,7 +236,7 @@ async def plan_run(
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
     check_outside(request.destination, ledger.location)
     with drafting(request) as draft:
-        wanted = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys)
+        wanted = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys, draft)
         records = await wanted.records()
         source = await draft.check_sides(request.source, in_place=request.options["in_place"])
         chosen = await plan_restore(

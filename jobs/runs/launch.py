@@ -92,6 +92,7 @@ async def plan_run(
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger)
+        batches = batches if request.manifest is None else draft.digested(batches)
         source = await draft.check_sides(source, all_versions=bool(request.options.get("all_versions")))
         extra: dict[str, Any] = {}
         if prepare is not None:

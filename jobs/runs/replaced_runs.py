@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.core.model import Location
 from jobs.core.outcome import Status
-from jobs.core.run import RunSpec, RunState
+from jobs.core.run import ROWS_SHA256, RunSpec, RunState
 
 Summary = Mapping[str, Any]
 
@@ -20,8 +20,9 @@ Summary = Mapping[str, Any]
 def scope_of(spec: RunSpec) -> dict[str, Any]:
     """Which rows between its places a run looked at, and how, as the list of runs shows it.
 
-    `manifest`: None for all that the source has. `filters`: those that were given, None if the spec
-    does not record them. `reached_by`: one bucket name may be two buckets on two servers.
+    `manifest`: None for all that the source has. `rows_sha256`: of the rows that it named, empty
+    for those of a place, None if the spec does not say. `filters`: those that were given, None if
+    the spec does not record them. `reached_by`: one bucket name may be two buckets on two servers.
     """
     options = spec.options
     reached_by = [[side.endpoint, side.profile] for side in (spec.source, spec.destination)]
@@ -29,6 +30,7 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
         filters = {name: options.get(name) for name in ("maps", "margin")}
         return {
             "manifest": None,
+            "rows_sha256": "",
             "filters": filters,
             "all_versions": options.get("versions") == "all",
             "deep": False,
@@ -38,6 +40,7 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     is_listing = spec.manifest == f"listing of {spec.source.location}"
     return {
         "manifest": None if is_listing else spec.manifest,
+        "rows_sha256": options.get(ROWS_SHA256),
         "filters": options.get("filters"),
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
@@ -55,7 +58,7 @@ def covers(later: Summary, earlier: Summary) -> bool:
         return False
     return (
         new["reached_by"] == old["reached_by"]
-        and new["manifest"] in (None, old["manifest"])
+        and (new["manifest"] is None or _has_same_rows(new, old))
         and new["filters"] in ({}, old["filters"])
         and new["all_versions"] >= old["all_versions"]
         and new["deep"] >= old["deep"]
@@ -105,6 +108,15 @@ def repaired_since(runs: Sequence[Summary], run_ids: Collection[str], is_proof_o
         if run["run_id"] not in run_ids and any(each in (run["retry_of"], *manifest.split("/")) for each in run_ids):
             return str(run["run_id"])
     return ""
+
+
+def _has_same_rows(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether two runs were given the same rows. A file keeps its name when it gets other ones."""
+    return (
+        new["manifest"] == old["manifest"]
+        and new["rows_sha256"] is not None
+        and new["rows_sha256"] == old["rows_sha256"]
+    )
 
 
 def _has_all_places(later: Summary, earlier: Summary) -> bool:

@@ -7,6 +7,7 @@ a scratch folder, and the parts of a spec that are the same for every kind of wo
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 import re
 import secrets
@@ -26,7 +27,7 @@ from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.run import ROWS_SHA256, Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -88,10 +89,29 @@ class Draft:
     def __init__(self, request: Request):
         self.request, self.destination, self.started = request, request.destination, time.time()
         self.scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
+        self._rows_sha256: str | None = ""
 
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
+
+    async def digested(self, batches: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
+        """The rows of a manifest as they come. The planned run says by a digest which they were."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        self._rows_sha256, digest = None, hashlib.sha256()
+
+        def add(key: Any, version_id: Any) -> None:  # the functions' types know no column of a batch
+            length = pc.binary_length(key).cast(pa.string())
+            rows = pc.binary_join_element_wise(length, key, pc.fill_null(version_id, ""), "\n", " ")
+            whole: Any = pc.binary_join(pa.ListArray.from_arrays([0, len(rows)], rows), "")
+            digest.update(whole[0].as_buffer())
+
+        async for batch in batches:
+            await asyncio.to_thread(add, batch["key"], batch["version_id"])
+            yield batch
+        self._rows_sha256 = digest.hexdigest()
 
     def spec(self, manifest: str, extra: Mapping[str, Any], source: Side | None = None) -> RunSpec:
         """The run's spec.
@@ -148,8 +168,9 @@ class Draft:
         return source
 
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
-        """The finished plan, which keeps the scratch folder."""
-        return Planned(spec, plan, self.scratch)
+        """The finished plan, which keeps the scratch folder. Its rows have been read."""
+        options = {**spec.options, ROWS_SHA256: self._rows_sha256}
+        return Planned(replace(spec, options=options), plan, self.scratch)
 
 
 @contextmanager

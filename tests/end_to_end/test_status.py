@@ -335,6 +335,24 @@ def test_without_a_policy_the_first_line_says_what_was_not_looked_at(world: Worl
     assert well.stdout.startswith("Nothing wrong was found in 1 run. No policy is named")
 
 
+def test_a_manifest_of_the_same_name_answers_only_for_the_same_rows(world: World, tmp_path: Path) -> None:
+    copied(world, "a", "b", "c")
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"x")
+    manifest = tmp_path / "rows.csv"
+    sides = "--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/copies/"
+
+    def verify(*names: str) -> Result:
+        manifest.write_text("".join(f"{world.source},docs/{name}\n" for name in names))
+        return world.sealift("verify", *sides, "--manifest", str(manifest), "--yes", "--json")
+
+    assert verify("a", "b").code == 3
+    assert verify("b", "c").code == 0
+    assert world.sealift("status", "--json").document["state"] == "wrong"  # nobody has looked at `a` since
+    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"a")
+    assert verify("a", "b").code == 0
+    assert world.sealift("status", "--json").document["state"] == "well"
+
+
 def test_hundreds_of_runs_take_a_bounded_number_of_requests(world: World, policy: str) -> None:
     world.put("docs/a")
     report = world.run("replicate", "--source", f"s3://{world.source}/docs/")

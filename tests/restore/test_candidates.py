@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from dataclasses import replace
 from typing import Any, cast
 
@@ -15,7 +16,7 @@ from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.restore.as_of import OVERWRITTEN
 from jobs.restore.candidates import RestoreQuery
-from jobs.runs.request import Request
+from jobs.runs.request import Request, drafting
 from tests.archives.samples import member, packed
 from tests.archives.test_salvage import TAR
 from tests.doubles.memory_store import MemoryStore
@@ -48,8 +49,10 @@ def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(run_id: 
     source, back = Side(Location("docs")), Side(Location("back"))
     request = Request("restore", source, back, None, Selection(versions="all"), {**OPTIONS, "at": at})
     ledger = Ledger(MemoryStore(), Location("ledger"))
-    query = RestoreQuery(request, ledger, cast("ArchiveIndex", Index()), ())
-    asyncio.run(query.records())
+    with drafting(request) as draft:
+        query = RestoreQuery(request, ledger, cast("ArchiveIndex", Index()), (), draft)
+        asyncio.run(query.records())
+        shutil.rmtree(draft.scratch)
     old = ObjectVersion(0, "k", "null", True, False, 1, "a", at - 9e6, archive=str(record.location))
     new = ObjectVersion(0, "k", "null", True, False, 1, "b", at + 9e6)
     assert [each.archive for each in query.choose()([new], [old])] == [archive]

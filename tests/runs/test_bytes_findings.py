@@ -27,7 +27,8 @@ def run(
 ) -> dict[str, Any]:
     """The summary of a complete run between two places. `found`: the outcomes of its failed row."""
     found = options.pop("found", None)
-    manifest = f"run:{retry_of}" if retry_of else f"listing of {sides[0].location}"
+    default = f"run:{retry_of}" if retry_of else f"listing of {sides[0].location}"
+    manifest = options.pop("manifest", default)
     spec = RunSpec(run_id, job, 0.0, *sides, manifest, {"filters": {}} | options)
     return {
         "run_id": run_id,
@@ -99,3 +100,31 @@ def test_a_finding_is_answered_by_a_look_at_the_same_copies(
 ) -> None:
     old, new = run("1", found="mismatched", sides=found_in), run("2", sides=looked_in)
     assert covers(new, old) is is_answered
+
+
+SAME: dict[str, Any] = {"rows_sha256": "aa"}
+OTHER: dict[str, Any] = {"rows_sha256": "bb"}
+
+
+@pytest.mark.parametrize(
+    ("found_of", "looked_at", "is_answered"),
+    [
+        (SAME, SAME, True),
+        (SAME, OTHER, False),
+        (SAME, {}, False),  # of an older Sealift
+        ({}, SAME, False),
+        ({}, {}, False),
+        ({"rows_sha256": ""}, {"rows_sha256": ""}, True),  # a listing of several prefixes
+    ],
+)
+def test_a_manifest_of_the_same_name_answers_for_the_same_rows(
+    found_of: dict[str, Any], looked_at: dict[str, Any], is_answered: bool
+) -> None:
+    old, new = run("1", found="mismatched", manifest="m.csv", **found_of), run("2", manifest="m.csv", **looked_at)
+    assert covers(new, old) is is_answered
+
+
+def test_a_manifest_of_the_same_name_and_rows_answers_with_the_same_filters_or_none() -> None:
+    narrow: dict[str, Any] = {"manifest": "m.csv", "filters": {"sample": [1, 2]}} | SAME
+    assert covers(run("2", manifest="m.csv", **SAME), run("1", **narrow))
+    assert not covers(run("2", **narrow), run("1", manifest="m.csv", **SAME))
