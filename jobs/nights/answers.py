@@ -37,8 +37,7 @@ from jobs.core.sampling import Sample
 from jobs.errors import LedgerError, StoreError
 from jobs.ledger.agreement import begin_order
 from jobs.ledger.ledger import Ledger
-from jobs.nights.calendar import Stage
-from jobs.nights.disproofs import FOUND, Disproof
+from jobs.nights.disproofs import FOUND, Disproof, is_as_deep
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import is_between, open_side
@@ -249,7 +248,7 @@ def _mark(connection: duckdb.DuckDBPyConnection, named: str) -> None:
 def _pass_on(connection: duckdb.DuckDBPyConnection, disproofs: Sequence[Disproof]) -> None:
     """Mark what a later disproof has found wrong again, by a comparison as deep."""
     for number, disproof in enumerate(disproofs):
-        again = [each.run_id for each in disproofs[number + 1 :] if each.stage in (disproof.stage, Stage.DEEP)]
+        again = [each.run_id for each in disproofs[number + 1 :] if is_as_deep(each.stage, disproof.stage)]
         connection.execute(
             "UPDATE found SET is_answered = true WHERE run_id = $1 AND (key, copy_key) IN "
             "(SELECT (key, copy_key) FROM found WHERE list_contains($2, run_id))",

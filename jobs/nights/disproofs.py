@@ -1,9 +1,9 @@
 """Disproofs that nights carry on: copies proven wrong, until a later proof answers them. Pure.
 
-A night compares everything, and verifies one slice of the keys. What only the verification can see,
-later nights do not find again before the turn of that slice. So each summary carries it on. Here a
-later verification of the whole slice answers it. `jobs.nights.answers` looks for evidence about
-each of its objects.
+A night compares everything, and verifies what it repaired and one slice of the keys. What only a
+run that works on rows can see, later nights do not find again before the turn of that slice. So
+each summary carries it on. Here a later verification of the whole slice answers it.
+`jobs.nights.answers` looks for evidence about each of its objects.
 """
 
 from __future__ import annotations
@@ -15,17 +15,19 @@ from typing import Any, NamedTuple
 from jobs.core.display import shown
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
+from jobs.core.sampling import Sample
 from jobs.nights.calendar import Stage
 
 FOUND = (Status.MISMATCHED, Status.DAMAGED)
 """The outcomes that prove a row wrong: its copy, or its source."""
+_WHOLE = Sample(0, 1)
 
 
 class Disproof(NamedTuple):
     """Copies that a stage of a night proved wrong.
 
     `found_at`: when that night ended, in ISO 8601. `rows`: how many. `sample`: the slice that they
-    are in, JSON-ready.
+    are in, JSON-ready. What was repaired may be in any: its slice is the whole.
     """
 
     night: str
@@ -39,11 +41,16 @@ class Disproof(NamedTuple):
 def disproofs_of(summary: Mapping[str, Any]) -> Iterator[Disproof]:
     """Yield those that a night found itself."""
     for stage in summary["stages"]:
-        rows, sample = sum(stage["counts"].get(each, 0) for each in FOUND), stage.get("sample")
-        if rows and stage["run_id"] and sample:
+        rows, sample = sum(stage["counts"].get(each, 0) for each in FOUND), stage.get("sample") or _WHOLE
+        if rows and stage["run_id"]:
             yield Disproof(
                 summary["night"], summary["finished_at"], stage["stage"], stage["run_id"], rows, list(sample)
             )
+
+
+def is_as_deep(later: str, earlier: str) -> bool:
+    """Return True if a stage looks at its rows as deep as another one: only one reads bytes."""
+    return later == Stage.DEEP or earlier != Stage.DEEP
 
 
 def is_answered(disproof: Disproof, stages: Iterable[Mapping[str, Any]]) -> bool:
@@ -61,7 +68,7 @@ def is_answered(disproof: Disproof, stages: Iterable[Mapping[str, Any]]) -> bool
     return any(
         stage["state"] == RunState.COMPLETE
         and stage.get("sample") == disproof.sample
-        and stage["stage"] in (disproof.stage, Stage.DEEP)
+        and is_as_deep(stage["stage"], disproof.stage)
         and _is_judged(stage["counts"])
         for stage in stages
     )
