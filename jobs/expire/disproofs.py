@@ -34,7 +34,7 @@ from typing import TYPE_CHECKING
 
 from jobs.core.model import NULL_VERSION
 from jobs.core.run import RunSpec
-from jobs.expire.findings import FINDINGS, Findings, one_spelling
+from jobs.expire.findings import FINDINGS, Findings, have_same_keys
 from jobs.expire.places import verify_command
 from jobs.expire.runs_with_findings import Seen, find_runs
 from jobs.ledger.ledger import Ledger
@@ -111,8 +111,7 @@ def _find_voided(connection: duckdb.DuckDBPyConnection) -> int:
     """
 
     def same_place(finding: str) -> str:
-        keys = (f"{one_spelling(f'proven.{key}')} = {one_spelling(f'{finding}.{key}')}" for key in ("key", "copy_key"))
-        return f"{' AND '.join(keys)} AND coalesce({finding}.copy_bucket = proven.copy_bucket, true)"
+        return f"{have_same_keys('proven', finding)} AND coalesce({finding}.copy_bucket = proven.copy_bucket, true)"
 
     def own(column: str) -> str:
         return f"nullif(nullif({column}, ''), {quoted(NULL_VERSION)})"

@@ -254,8 +254,7 @@ class Findings:
             f"""
             INSERT INTO findings BY NAME
             FROM (SELECT * EXCLUDE ({renamed}), {", ".join(names)}, {bucket} AS copy_bucket FROM ({sql})) AS pairs
-            SEMI JOIN {among} AS named ON {one_spelling("named.key")} = {one_spelling("pairs.key")}
-                AND {one_spelling("named.copy_key")} = {one_spelling("pairs.copy_key")}
+            SEMI JOIN {among} AS named ON {have_same_keys("named", "pairs")}
                 AND coalesce(named.copy_bucket = pairs.copy_bucket, true)
             """,
         )
@@ -283,6 +282,13 @@ def one_spelling(key: str) -> str:
     """SQL for a key without its empty parts, which some servers drop."""
     has_empty_part = f"contains({key}, '//') OR starts_with({key}, '/')"
     return f"CASE WHEN {has_empty_part} THEN ltrim(regexp_replace({key}, '/+', '/', 'g'), '/') ELSE {key} END"
+
+
+def have_same_keys(one: str, other: str) -> str:
+    """SQL: whether the rows of two tables have the same original and copy, in whatever spelling."""
+    return " AND ".join(
+        f"{one_spelling(f'{one}.{key}')} = {one_spelling(f'{other}.{key}')}" for key in ("key", "copy_key")
+    )
 
 
 def _counted(report: Mapping[str, Any] | None, statuses: frozenset[Status]) -> int:

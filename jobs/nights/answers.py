@@ -141,7 +141,7 @@ async def _read(
         if is_between(spec, source, destination):
             counts[spec.run_id] = await _add_found(ledger, spec, folder / f"found-{spec.run_id}", connection)
     if counts:
-        await _add_findings(ledger, min(counts), source, destination, folder, connection)
+        await _add_findings(ledger, min(counts, key=begin_order), source, destination, folder, connection)
         await asyncio.to_thread(_answer, connection)
     return counts
 
@@ -208,13 +208,19 @@ def _may_take(sample: object, keys: Iterable[str]) -> bool:
 
 
 def _answer(connection: duckdb.DuckDBPyConnection) -> None:
-    """Mark the objects in `found` that a later run has proven."""
+    """Mark the objects in `found` that a later run has proven.
+
+    A disproof counts against each spelling of its keys, and a proof for its own alone.
+    """
+    from jobs.expire.findings import have_same_keys
+
     connection.execute(
-        """
+        f"""
         CREATE TABLE good AS
         WITH bad AS (
-            SELECT key, copy_key, max(latest) AS latest, bool_or(by_bytes) AS by_bytes
-            FROM findings WHERE is_disproof GROUP BY ALL
+            SELECT proven.key, proven.copy_key, max(latest) AS latest, bool_or(by_bytes) AS by_bytes
+            FROM proven JOIN findings ON {have_same_keys("proven", "findings")}
+            WHERE is_disproof GROUP BY proven.key, proven.copy_key
         )
         SELECT findings.*, contains(run_id, $1) AS is_verification
         FROM findings JOIN bad USING (key, copy_key)

@@ -96,6 +96,21 @@ def test_a_look_that_found_the_copy_wrong_since_outweighs_one_that_proved_it_bef
     assert wrong_in(night(world, policy, THIRD)) == [("deep", 1)]
 
 
+def test_a_look_that_found_the_copy_wrong_by_another_spelling_of_its_key_counts_as_well(
+    world: World, policy: str, tmp_path: Path
+) -> None:
+    """This server takes `docs//big` for `docs/big`, as `expire` knows."""
+    put_copy(world, BODY)
+    assert verify(world, "--deep") == 0
+    put_copy(world, WRONG)
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text(f"{world.source},{KEY.replace('/', '//')}\n")
+    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}/copies/"]
+    found = world.sealift("verify", *sides, "--manifest", str(manifest), "--deep", "--json")
+    assert found.document["outcomes"]["mismatched"] == 1
+    assert wrong_in(night(world, policy, THIRD)) == [("deep", 1)]
+
+
 def test_a_proof_of_another_server_or_place_answers_nothing(world: World, policy: str) -> None:
     """The same keys, the same bucket of originals, and copies that are right, below another prefix."""
     upload_in_parts(world, world.destination, f"elsewhere/{KEY}", BODY, PART)
