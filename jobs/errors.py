@@ -160,7 +160,7 @@ class TooManyFailures(SealiftError):
 
 
 class Interrupted(SealiftError):
-    """A signal ended the command. Work that was recorded is not lost."""
+    """A signal, or a newer attempt, ended the work. What was recorded is kept."""
 
     exit_code = ExitCode.TRANSIENT
     advice = "start the same command again"
