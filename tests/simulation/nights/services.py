@@ -158,6 +158,7 @@ class Client:
 
     def __init__(self, send: Callable[[str, dict[str, Any]], Any]):
         self._send = send
+        self.meta = SimpleNamespace(endpoint_url="https://aws")
 
     def __getattr__(self, method: str) -> Callable[..., Any]:
         operation = "".join(word.capitalize() for word in method.split("_"))
