@@ -19,7 +19,6 @@ from typing import NamedTuple, cast
 from jobs.archives.files import archive_ref, stream_member
 from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
 from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, ByteRange, Span, coalesce
-from jobs.core.evidence import is_md5
 from jobs.core.model import Checksum
 from jobs.core.outcome import Evidence
 from jobs.errors import DamagedArchive, Rejected
@@ -112,7 +111,7 @@ class ArchiveReader:
         if not checksums:
             raise DamagedArchive(f"{self.record.location}, member {member.key!r}: {UNPROVEN}")
         algorithm, known = checksums[0].algorithm, f"{checksums[0].algorithm}:{checksums[0].value}"
-        hasher = None if algorithm == "SHA256" and member.sha256 else Hasher(algorithm)
+        hasher = Hasher(algorithm) if member.sha256 is None else None  # `stream_member` compares the own SHA-256
         pieces = stream_member(self.store, self.record, member, self.budget)
         async with aclosing(cast("AsyncGenerator[bytes, None]", pieces)) as contents:
             async for data in contents:
@@ -139,7 +138,7 @@ class ArchiveReader:
         for place, read in enumerate(reads):
             if read.data is None and read.reason != UNPROVEN:  # the network may have altered it
                 start, end = read.member.byte_range
-                again = await self._get(start, end) if start < end else b""
+                again = await self._get(start, end)
                 reads[place] = (await asyncio.to_thread(_judge_all, [read.member], start, again))[0]
         return reads
 
@@ -166,7 +165,7 @@ def judge(member: Member, content: bytes) -> MemberRead:
             return MemberRead(member, content, Evidence.CHECKSUM)
         return MemberRead(member, None, reason=f"its {known[0].algorithm} is not the index's")
     # The ETag of an object encrypted with KMS looks like an MD5: only an equal one proves anything.
-    if is_md5(member.etag) and hashlib.md5(content, usedforsecurity=False).hexdigest() == member.etag:
+    if hashlib.md5(content, usedforsecurity=False).hexdigest() == member.etag:
         return MemberRead(member, content, Evidence.MD5_ETAG)
     return MemberRead(member, None, reason=UNPROVEN)
 

@@ -95,8 +95,10 @@ def _may_be_stored_as(record: ArchiveRecord, storage: ArchiveStorage) -> bool:
 
 
 def _is_shown(storage: ArchiveStorage, has: Attributes) -> bool:
-    """True if an archive shows the encryption that is asked for. No alias of a key is shown."""
-    return storage.encryption is None or not (storage.missing(has) or "alias/" in (storage.kms_key_id or ""))
+    """True if an archive shows the encryption that is asked for, if any. No alias of a key is
+    shown.
+    """
+    return not (storage.missing(has) or "alias/" in (storage.kms_key_id or ""))
 
 
 def _narrowed(table: pa.Table) -> pa.Table:

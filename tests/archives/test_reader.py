@@ -5,20 +5,25 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from typing import Any, cast
 
 import pyarrow.parquet as pq
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.archives.model import ArchiveRecord, Member
-from jobs.archives.reader import UNPROVEN, ArchiveReader, judge
+from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
+from jobs.archives.reader import SPANS_AHEAD, UNPROVEN, ArchiveReader, MemberRead, content_checksums, is_large, judge
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location
 from jobs.core.outcome import Evidence
+from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
+from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
@@ -27,14 +32,25 @@ BUDGET_BYTES = 40_000
 
 
 class Watched(MemoryStore):
-    """Counts what is read, and how much of it is held at once."""
+    """Counts requests, notes their ranges, and alters the answers to the first `altered` of them."""
 
-    requests = 0
+    requests = in_flight = most_in_flight = altered = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ranges: list[tuple[int, int | None]] = []
 
     async def get(self, *given: Any, **more: Any) -> Any:
         self.requests += 1
+        self.ranges.append((more.get("start", 0), more.get("end")))
+        self.in_flight += 1
+        self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(0)
-        return await super().get(*given, **more)
+        self.in_flight -= 1
+        body = await super().get(*given, **more)
+        if self.requests <= self.altered:
+            return body._replace(data=bytes([body.data[0] ^ 1]) + body.data[1:])
+        return body
 
 
 def described(name: str, data: bytes, **more: Any) -> Member:
@@ -104,6 +120,10 @@ def test_neighbours_come_by_one_request_and_who_stops_early_gives_the_memory_bac
         record, members = await packed(store, ArchiveFormat.TAR, contents)
         found = [each async for batch in ArchiveReader(store, record, budget).read(members) for each in batch]
         assert (len(found), store.requests) == (50, 1)
+        alone = [each async for each in ArchiveReader(store, record, budget, gap_bytes=-1).read(members)]
+        assert (len(alone), store.requests) == (50, 51)
+        small = [each async for each in ArchiveReader(store, record, budget, span_bytes=1).read(members)]
+        assert (len(small), store.requests) == (50, 101)
         reads: Any = ArchiveReader(store, record, budget, gap_bytes=-1).read(members)
         assert len(await anext(reads)) == 1
         await reads.aclose()
@@ -128,3 +148,198 @@ def test_what_proves_a_members_bytes() -> None:
     ):
         read = judge(member, given_)
         assert (read.data, read.reason) == (None, reason)
+
+
+def read_all(reader: ArchiveReader, members: list[Member]) -> list[MemberRead]:
+    async def read() -> list[MemberRead]:
+        return [each async for batch in reader.read(members) for each in batch]
+
+    return asyncio.run(read())
+
+
+def streamed(reader: ArchiveReader, member: Member) -> bytes:
+    async def read() -> bytes:
+        return b"".join([piece async for piece in reader.stream(member)])
+
+    return asyncio.run(read())
+
+
+def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watched, ArchiveReader, list[Member]]:
+    """An archive, its reader without neighbours that share requests, and its members."""
+    store = Watched()
+    record, members = asyncio.run(packed(store, kind, contents))
+    return store, ArchiveReader(store, record, ByteBudget(1 << 30), gap_bytes=-1), members
+
+
+def test_a_large_member_is_one_of_more_bytes_than_a_chunk() -> None:
+    member = described("k", b"")
+    sizes = (CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1)
+    assert [is_large(member._replace(size_bytes=each)) for each in sizes] == [False, False, True]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"offset": -1}, {"offset": 0, "size_bytes": -1}, {"offset": 0, "size_bytes": 2 * CHUNK_BYTES + 1},
+        {"frame_start": 0, "frame_offset": 0, "frame_length": 9, "offset": -1},
+        {"frame_start": 0, "frame_offset": 0, "frame_length": 9, "offset": 2 * CHUNK_BYTES + 1},
+    ],
+)  # fmt: skip
+def test_an_impossible_place_is_not_asked_for_and_the_others_are_read(wrong: dict[str, Any]) -> None:
+    store, reader, (member, other) = made(ArchiveFormat.TAR, [b"one", b"two"])
+    bad = member._replace(**wrong)
+    assert read_all(reader, [bad, other]) == [
+        MemberRead(bad, None, reason="its place in the index is impossible"),
+        MemberRead(other, b"two", Evidence.CHECKSUM),
+    ]
+    assert store.requests == 1
+
+
+@pytest.mark.parametrize(
+    "furthest",
+    [
+        {"size_bytes": 2 * CHUNK_BYTES},
+        {"frame_start": 0, "frame_offset": 600, "frame_length": 1 << 20, "offset": 2 * CHUNK_BYTES},
+    ],
+)
+def test_the_furthest_place_is_asked_for(furthest: dict[str, Any]) -> None:
+    store, reader, [member] = made(ArchiveFormat.TAR, [b"one"])
+    [read] = read_all(reader, [member._replace(**furthest)])
+    assert (read.data, read.evidence, read.reason) == (None, Evidence.NONE, "the archive ends before it")
+    assert store.requests == 2, "it is asked for once more, by itself"
+
+
+def test_an_empty_member_is_judged_without_a_request() -> None:
+    store, reader, (empty, filled) = made(ArchiveFormat.TAR, [b"", b"one"])
+    wrong = empty._replace(sha256=filled.sha256)
+    assert read_all(reader, [empty, filled, wrong]) == [
+        MemberRead(empty, b"", Evidence.CHECKSUM),
+        MemberRead(wrong, None, reason="its SHA256 is not the index's"),
+        MemberRead(filled, b"one", Evidence.CHECKSUM),
+    ]
+    assert store.requests == 1
+
+
+def test_a_few_requests_run_ahead() -> None:
+    store, reader, members = made(ArchiveFormat.TAR, [bytes([n]) * 100 for n in range(20)])
+    assert len(read_all(reader, members)) == 20
+    assert store.most_in_flight == SPANS_AHEAD == 4
+
+
+def test_the_budget_counts_what_a_frame_unpacks_to() -> None:
+    _, reader, members = made(ArchiveFormat.TAR_ZST, [bytes(20_000), bytes(20_000)])
+    size_bytes = reader.budget.size_bytes
+
+    async def read() -> None:
+        async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", reader.read(members))) as reads:
+            assert [each.data for each in await anext(reads)] == [bytes(20_000)] * 2
+            assert reader.budget.try_acquire(size_bytes - 40_000) is None
+        assert reader.budget.try_acquire(size_bytes) == size_bytes
+
+    asyncio.run(read())
+
+
+@pytest.mark.parametrize("kind", list(ArchiveFormat))
+def test_a_member_that_fails_its_proof_is_read_once_more_by_itself(kind: ArchiveFormat) -> None:
+    contents = [random.Random(number).randbytes(1_000) for number in range(3)]
+    store, reader, members = made(kind, contents)
+    store.altered = 1
+    assert [each.data for each in read_all(reader, members[1:2])] == [contents[1]]
+    assert store.ranges == [members[1].byte_range] * 2
+    store.altered = 1 << 20
+    [read] = read_all(reader, members[1:2])
+    assert read.data is None
+    assert "its SHA256 is not the index's" in read.reason or "its frame is damaged" in read.reason
+    assert store.requests == 4
+
+
+def test_what_nothing_can_prove_is_not_read_again() -> None:
+    store, reader, members = made(ArchiveFormat.TAR, [b"one"])
+    [read] = read_all(reader, [members[0]._replace(sha256=None)])
+    assert (read.data, read.reason, store.requests) == (None, UNPROVEN, 1)
+
+
+def test_another_archive_of_that_name_is_refused_and_so_is_what_s3_rejects() -> None:
+    store, reader, members = made(ArchiveFormat.TAR, [b"one"])
+
+    async def refuse(*given: Any, **more: Any) -> Any:
+        raise Rejected("GetObject", "s3://cold/a.tar", "InvalidArgument", "no", 400)
+
+    asyncio.run(store.put("cold", "a.tar", b"another", Attributes(), guard=UNGUARDED))
+    with pytest.raises(PreconditionFailed):
+        read_all(reader, members)
+    store.get = refuse  # type: ignore[method-assign]
+    with pytest.raises(Rejected):
+        read_all(reader, members)
+
+
+def test_a_member_beyond_the_archives_end_is_its_own_finding() -> None:
+    _, reader, members = made(ArchiveFormat.TAR, [b"one"])
+    beyond = members[0]._replace(offset=1 << 20)
+    assert read_all(reader, [beyond]) == [MemberRead(beyond, None, reason="the archive ends before it")]
+
+
+@pytest.mark.parametrize("kind", list(ArchiveFormat))
+def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) -> None:
+    data, other = random.Random(1).randbytes(3_000), random.Random(2).randbytes(3_000)
+    store, reader, members = made(kind, [data, other])
+    own, crc, sha = members[0], full_object("CRC64NVME", data), full_object("SHA256", data)
+    bare = own._replace(sha256=None)
+    for member in (own, bare._replace(checksums=(crc,)), bare._replace(checksums=(sha,))):
+        assert streamed(reader, member) == data
+        assert asyncio.run(reader.prove(member)) == MemberRead(member, None, Evidence.CHECKSUM)
+    for algorithm in ("SHA256", "CRC64NVME"):
+        wrong = own._replace(sha256=None, checksums=(full_object(algorithm, other),))
+        with pytest.raises(DamagedArchive, match=f"member 'k000': its {algorithm} is not the index's"):
+            streamed(reader, wrong)
+        read = asyncio.run(reader.prove(wrong))
+        assert (read.member, read.data, read.evidence) == (wrong, None, Evidence.NONE)
+        assert read.reason.endswith(f"its {algorithm} is not the index's")
+    with pytest.raises(DamagedArchive, match="its content is not the index's"):
+        streamed(reader, own._replace(sha256=members[1].sha256, checksums=(crc,)))
+    asked = store.requests
+    with pytest.raises(DamagedArchive, match=f"s3://cold/a.{kind.value}, member 'k000': {UNPROVEN}"):
+        streamed(reader, own._replace(sha256=None))
+    assert store.requests == asked
+    assert reader.budget.try_acquire(1 << 30) == 1 << 30
+
+
+def test_the_own_sha256_comes_first_and_only_once() -> None:
+    data = b"content"
+    crc, sha = full_object("CRC64NVME", data), full_object("SHA256", data)
+    member = described("k", data)._replace(checksums=(sha, crc, Checksum("CRC32", "x-2", True)))
+    assert content_checksums(member) == (sha, crc)
+    assert set(content_checksums(member._replace(sha256=None))) == {sha, crc}
+
+
+def test_a_frame_without_bytes_is_no_place_of_any_content() -> None:
+    _, reader, members = made(ArchiveFormat.TAR_ZST, [b"one"])
+    [read] = read_all(reader, [members[0]._replace(frame_length=0)])
+    assert (read.data, read.reason) == (None, "its size is not the index's")
+
+
+def test_a_member_in_frames_of_its_own_is_read_across_them() -> None:
+    """A stream has a frame for its header and one for each piece, even if it turns out to be small."""
+    store = Watched()
+    store.create_bucket("cold")
+    pieces = [bytes([n]) * 1_000 for n in range(3)]
+
+    async def content() -> AsyncIterator[bytes]:
+        for piece in pieces:
+            yield piece
+
+    async def write() -> tuple[Member, str]:
+        upload = ObjectUpload(store, "cold", "a.tar.zst", Attributes(), 8 << 20)
+        writer = ArchiveWriter(upload, ArchiveFormat.TAR_ZST)
+        try:
+            return await writer.add_stream(described("k", b"".join(pieces)), content()), (await writer.finish()).etag
+        finally:
+            await writer.close()
+
+    member, etag = asyncio.run(write())
+    record = ArchiveRecord(
+        Location("cold", "a.tar.zst"), ArchiveFormat.TAR_ZST, 0, etag, None, "STANDARD", 1, 0, "", "", "docs", 0.0
+    )
+    reader = ArchiveReader(store, record, ByteBudget(1 << 20))
+    assert read_all(reader, [member]) == [MemberRead(member, b"".join(pieces), Evidence.CHECKSUM)]
+    assert streamed(reader, member) == b"".join(pieces)

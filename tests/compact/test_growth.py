@@ -168,6 +168,7 @@ def test_another_class_is_packed_again_because_it_was_asked_for() -> None:
 @pytest.mark.parametrize(
     ("asked", "is_packed_again"),
     [
+        ({}, False),
         ({"sse": "aws:kms", "kms_key_id": "one"}, False),
         ({"sse": "aws:kms"}, False),
         ({"sse": "aws:kms", "kms_key_id": "two"}, True),
