@@ -239,7 +239,8 @@ def _check_bucket(uri: str, first_row: int, column: Any, bucket: str | None) -> 
 def _other_bucket(place: str, expected: str | None, named: str) -> ManifestError:
     if not named:
         return ManifestError(f"{place}: the bucket is empty")
-    return ManifestError(f"{place} names the bucket {named}, expected {expected}: a run works on one source bucket")
+    advice = "a run works on one source bucket. Make a manifest for each"
+    return ManifestError(f"{place} names the bucket {named}, expected {expected}: {advice}")
 
 
 def _is_on_s3(uri: str) -> bool:

@@ -293,16 +293,42 @@ def _usage(error: click.ClickException) -> str:
     """What is wrong with the command line, what may have been meant, and where to read more."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     message = _NO_NUMBER.sub(lambda kind: "is no whole number" if kind[1] == "integer" else "is no number", message)
+    message = _RANGE.sub(_range_text, message)
     if context is None:
         return message
     group, name = context.command, re.match(r"No such command '(.*?)'", message)
     if name and isinstance(group, click.Group):
         alike = get_close_matches(name[1], group.list_commands(context), 1)
         message = name[0] + (f": did you mean {alike[0]}?" if alike else "")
+    elif isinstance(error, click.MissingParameter) and error.param is not None:
+        message = f"{message}: {_how_to_give(error.param, context)}"
+    if message.endswith("?"):
+        return f"{message} See `{context.command_path} --help`"
     return f"{message}; see `{context.command_path} --help`"
 
 
 _NO_NUMBER = re.compile("is not a valid (float|integer)(?: range)?")
+_RANGE = re.compile(r"is not in the range (?:([\d.]+)<=)?x(?:(>=?|<=?)([\d.]+))?")
+
+
+def _range_text(found: re.Match[str]) -> str:
+    """The bounds of a number in words, as click writes them: `x>0`, `x>=1`, `0<=x<=9`."""
+    least, sign, bound = found.groups()
+    if least is not None and sign == "<=":
+        return f"has to be from {least} to {bound}"
+    words = {">": "above", ">=": "at least", "<": "below", "<=": "at most"}
+    return f"has to be {words[sign]} {bound}" if sign and least is None else found[0]
+
+
+def _how_to_give(param: click.Parameter, context: click.Context) -> str:
+    """How to give a parameter that is missing."""
+    kind = param.type.name
+    metavar = kind if "://" in kind and param.metavar is None else param.make_metavar(context)
+    if isinstance(param, click.Option):
+        return f"add {param.opts[-1]} {metavar}"
+    return "name a run by its id, or as latest (`sealift runs list`)" if metavar == "RUN" else "add it to the command"
+
+
 """How click says it."""
 
 

@@ -29,7 +29,7 @@ from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.errors import ArchivedObject, DamagedArchive, ExitCode, IrreplaceableIndex, LedgerError, NotFound
+from jobs.errors import ArchivedObject, ConfigError, DamagedArchive, ExitCode, IrreplaceableIndex, LedgerError, NotFound
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes, plural
 from jobs.s3.retries import gather_bounded
@@ -233,6 +233,8 @@ async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -
     from jobs.archives.files import list_archives
 
     locations = [location async for location in list_archives(store, options.archives)]
+    if not locations:
+        raise ConfigError(f"no archive is below {options.archives}: check bucket and prefix (--archives)")
     renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]

@@ -333,7 +333,9 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     run_id = await _whole_id(ledger, run_id, "--undo", acts=options.source is not None)
     spec = await ledger.spec(run_id)
     if kind_of(spec) is not KIND:
-        raise UsageError(f"run {run_id} is a {spec.job} run: it hid nothing")
+        raise UsageError(
+            f"run {run_id} is a {spec.job} run: it hid nothing. Name an expire run: sealift runs list --job expire"
+        )
     if options.source is None:
         run_options = {"--undo": run_id} | {
             name: value for name, value in claimed_by_run(spec).options().items() if name.startswith("--source")

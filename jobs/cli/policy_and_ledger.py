@@ -95,4 +95,7 @@ def ledger_location(ledger: str | None, settings: Settings) -> Location:
         raise UsageError(
             "no ledger: give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file"
         )
-    return Location.parse(uri)
+    try:
+        return Location.parse(uri)
+    except UsageError as error:
+        raise UsageError(f"the ledger (--ledger, SEALIFT_LEDGER or the policy): {error}") from None

@@ -121,7 +121,7 @@ def _check(options: ReplicateCommand) -> None:
     if not 0 < options.multipart_threshold_bytes <= COPY_LIMIT_BYTES:
         raise UsageError("--multipart-threshold: CopyObject takes at most 5 GB (5000000000 bytes), and at least a byte")
     if not MIN_PART_BYTES <= options.part_size_bytes <= MAX_PART_BYTES:
-        raise UsageError("--part-size: a part has 5MiB to 5GiB")
+        raise UsageError(f"--part-size {options.part_size_bytes}: write 5MiB to 5GiB")
     known = [KEEP, *StorageClass]
     if options.storage_class not in known and not options.copies.destination_access.endpoint:
         alike = get_close_matches(options.storage_class.upper(), known, 1)

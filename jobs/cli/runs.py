@@ -295,7 +295,10 @@ async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) 
     ]
     headings = ["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"]
     what = "no runs in" if chosen == RunFilter() else "no run matches in"
-    text = table(headings, rows) if rows else f"{what} {ledger.location}"
+    nothing = f"{what} {ledger.location}"
+    if not rows and chosen == RunFilter():
+        nothing += ": if there should be some, check --ledger or SEALIFT_LEDGER"
+    text = table(headings, rows) if rows else nothing
     total: int | None = len(runs)
     if has_more:  # by their ids alone: how many have a state or a pair takes a read of each
         is_known = options.state is None and options.pair is None

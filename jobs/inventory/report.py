@@ -144,6 +144,9 @@ class Inventory:
         return list(dict.fromkeys((named, *copies)))
 
 
+_NO_CHECKSUM = "the report is not complete yet, or was copied without it. Wait for it, or copy it as well"
+
+
 async def open_inventory(store: Store, location: Location | Path) -> Inventory:
     """The report whose `manifest.json` is at `location` (in S3, or a local path), verified by its
     checksum.
@@ -157,9 +160,7 @@ async def open_inventory(store: Store, location: Location | Path) -> Inventory:
         beside = location.with_suffix(".checksum")
     else:
         beside = Location(location.bucket, location.key.removesuffix(".json") + ".checksum")
-    promised = (await read_manifest(store, beside, "the report is not complete yet, or was copied without it")).decode(
-        "ascii", "replace"
-    )
+    promised = (await read_manifest(store, beside, _NO_CHECKSUM)).decode("ascii", "replace")
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if promised.strip().lower() != md5:
         raise ManifestError(

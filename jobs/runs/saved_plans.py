@@ -65,7 +65,10 @@ async def check_startable(ledger: Ledger, spec: RunSpec, plan: Plan, kind: Kind,
     Raises UsageError, ConfigError, StoreError.
     """
     run_id = spec.run_id
-    if SAVED not in spec.options or is_destructive(spec) or kind.deletes:
+    if is_destructive(spec) or kind.deletes:
+        how = f"an {kind.name} run starts with places that you name: sealift {kind.name} --help"
+        raise UsageError(f"run {run_id} is no saved plan: {how}")
+    if SAVED not in spec.options:
         raise UsageError(f"run {run_id} is no saved plan: `sealift {spec.job} … --dry-run --save` makes one")
     if not await is_waiting(ledger, spec):
         raise UsageError(f"the plan {run_id} was started already: see  sealift runs show {run_id}")

@@ -259,6 +259,10 @@ def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
         if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
             names = f": the tables are {', '.join(tables)}" if tables else ""
             advice = f": {_candidates(lines, tables)}see `sealift query --tables`{names}"
+        elif isinstance(error, duckdb.ParserException):
+            advice = "; write one SELECT of DuckDB's SQL"
+        elif isinstance(error, duckdb.PermissionException):
+            advice = ": a query reads the ledger's tables alone; see `sealift query --tables`"
         raise UsageError(f"SQL: {lines[0].rstrip('!')}{advice}") from error
 
 

@@ -45,6 +45,7 @@ from jobs.verify.copied_rows import CopiedRows
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 
+SOURCE_GONE = "the source object is gone"
 LOOKS = 3
 """How often a destination that changes while it is read is looked at."""
 
@@ -157,7 +158,7 @@ class Verify:
         ref = self.route.source_of(row)
         source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None:
-            return Outcome.of(row, Status.CHANGED, "the source object is gone")
+            return Outcome.of(row, Status.CHANGED, SOURCE_GONE)
         if row.etag is not None and source.etag != row.etag:
             return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
         if destination is None:

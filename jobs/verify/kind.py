@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
 from jobs.core.display import Display, shown
+from jobs.core.evidence import NOT_THE_ONE_NAMED
 from jobs.core.model import Route
 from jobs.core.outcome import Status
 from jobs.ledger.ledger import Ledger
@@ -15,7 +17,7 @@ from jobs.runs.launch import plan_run
 from jobs.runs.request import Draft, Planned, Request
 from jobs.verify.attest import attest
 from jobs.verify.copied_rows import CopiedRows
-from jobs.verify.job import Verify, VerifyOptions
+from jobs.verify.job import SOURCE_GONE, Verify, VerifyOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -54,17 +56,26 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
         destination = shown(report["destination"])
         return [
             f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}",
-            "If not, nothing is wrong with your copies: `sealift status` names this run until a later verify of the "
-            "same rows and places ends well, or the ledger has 100 newer runs.",
+            "If not, nothing is wrong with your copies. Dismiss this run, so that `sealift status` names it no more: "
+            f"sealift runs dismiss {report['run_id']} --reason TEXT",
         ]
-    bad = bad_outcomes(report)
-    if not bad.pop(Status.DAMAGED, 0):
-        return [f"Copy them again: {retry}"]
-    return [
-        "The source of each damaged row is itself damaged: compare it with the copy, restore the source from what is "
-        "right, then verify again.",
-        *([f"Copy the others again: {retry}"] if bad else []),
-    ]
+    bad, hints = bad_outcomes(report), []
+    if bad.pop(Status.DAMAGED, 0):
+        hints.append(
+            "The source of each damaged row is itself damaged: compare it with the copy, restore the source from what "
+            "is right, then verify again."
+        )
+    changed = [each["rows"] for each in report.get("reasons", ()) if each["reason"] in (SOURCE_GONE, NOT_THE_ONE_NAMED)]
+    if changed:  # a retry would find it so again
+        sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
+        hints.append(
+            "What is gone or another object at the source by now is mended by no retry. Verify what is there: "
+            f"sealift verify {sides}"
+        )
+        bad[Status.CHANGED] -= sum(changed)
+    if any(bad.values()):
+        hints.append(f"Copy {'the others' if hints else 'them'} again: {retry}")
+    return hints
 
 
 KIND = Kind(

@@ -22,6 +22,8 @@ HEAD_BYTES_MAX = 1 << 16
 _HAS_EXPIRED, _IS_NOT_YET_VALID, _NO_ISSUER, _SELF_SIGNED, _SELF_SIGNED_CHAIN = 10, 9, 20, 18, 19
 _CLOCK = "renew it on the server, or set this machine's clock"
 _AUTHORITY = "name the file of its authority in AWS_CA_BUNDLE"
+_NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "HTTP_REQUEST"})
+"""What OpenSSL says of an answer that is plain HTTP."""
 _CERTIFICATE_ADVICE = {
     _HAS_EXPIRED: _CLOCK,
     _IS_NOT_YET_VALID: _CLOCK,
@@ -63,7 +65,10 @@ class Dialer:
             message = f"the certificate of {name} is refused, {error.verify_message.rstrip('.')}: {advice}"
             raise NoAnswer("TlsFailed", message + _by(proxy)) from error
         except ssl.SSLError as error:
-            raise NoAnswer("TlsFailed", f"TLS: {error.reason or error}{_by(proxy)}") from error
+            why = f"TLS: {error.reason or error}"
+            if error.reason in _NO_TLS:
+                why = f"the server does not speak TLS ({error.reason}): write http:// in its endpoint"
+            raise NoAnswer("TlsFailed", f"{why}{_by(proxy)}") from error
         except socket.gaierror as error:
             unknown = f"the proxy {proxy}" if proxy else name
             raise NoAnswer("UnknownHost", f"{unknown} cannot be resolved: {error.strerror}") from error

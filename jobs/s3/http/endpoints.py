@@ -104,7 +104,10 @@ def access_point_host(endpoint: Endpoint, point: AccessPoint) -> str:
 
 def given_endpoint(url: str) -> Endpoint:
     """The endpoint of a URL, path-style. Raises ConfigError."""
-    expected = "expected http://host:port or https://host"
+    expected = (
+        "expected http://host:port or https://host in AWS_ENDPOINT_URL_S3, AWS_ENDPOINT_URL, the profile or the option "
+        "that names it"
+    )
     try:
         parts = urlsplit(url)
         port = parts.port
