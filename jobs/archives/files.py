@@ -21,6 +21,9 @@ from jobs.s3.store import Store
 INDEX_BYTES_MAX = 1024**3
 """The most that an index may have. `MEMBERS_MAX` members need a tenth of it."""
 
+SOURCE_METADATA, RUN_METADATA = "sealift-source", "sealift-run"
+"""The names in the metadata of an archive: the bucket that its members are from, and its run."""
+
 DECODED_BYTES = 1024**2
 """About how much decoded content is handed on at once."""
 
@@ -153,10 +156,10 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
         member_bytes=0,
         first_key="",
         last_key="",
-        source_bucket=metadata.get("sealift-source", ""),
+        source_bucket=metadata.get(SOURCE_METADATA, ""),
         created_at=info.last_modified,
         checksum=f"{full[0].algorithm}:{full[0].value}" if full else None,
-        run_id=metadata.get("sealift-run"),
+        run_id=metadata.get(RUN_METADATA),
     )
     return record, await asyncio.to_thread(extract_member, record, index, body.data, start)
 

@@ -14,7 +14,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.archives.files import find_archive
+from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
 from jobs.compact.packing import TOO_BIG, ArchiveStorage, PackingRule, archive_location, cut, is_copied, tar_size
@@ -283,7 +283,7 @@ class Compact:
         is_tar = self.options.rule.format is ArchiveFormat.TAR
         attributes = Attributes(
             headers={"content-type": "application/x-tar" if is_tar else "application/zstd"},
-            metadata={"sealift-source": self.route.source.bucket, "sealift-run": self.run_id},
+            metadata={SOURCE_METADATA: self.route.source.bucket, RUN_METADATA: self.run_id},
             storage_class=self.options.storage_class,
             sse=self.options.sse,
             kms_key_id=self.options.kms_key_id,

@@ -255,7 +255,7 @@ def _left_out(report: Mapping[str, Any]) -> str:
         return ""
     which = f"{len(archives):,} archives were left out, whose indexes are" if len(archives) > 1 else ""
     which = which or "An archive was left out, whose index is"
-    return f" {which} damaged: objects may be missing, or older than the newest."
+    return f" {which} damaged or missing: objects may be missing, or older than the newest."
 
 
 def need_attention(bad: int, rows: int) -> str:

@@ -23,10 +23,10 @@ OVERWRITTEN = "overwritten"
 """The `archive` of a version that perhaps was not on top: a null version replaced another one since.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
 LEFT_OPEN = "left open"
-"""The `archive` of a key of which an archive with a damaged index may hold a newer version."""
+"""The `archive` of a key of which an archive that cannot be searched may hold a newer version."""
 UNKNOWN = {
-    LEFT_OPEN: "an archive whose index is damaged may hold a newer version: rebuild the index with sealift archives "
-    "reindex --archives URI and restore again, or restore what the other archives hold with --skip-damaged",
+    LEFT_OPEN: "an archive whose index is damaged or missing may hold a newer version: rebuild the index with sealift "
+    "archives reindex --archives URI and restore again, or restore what the other archives hold with --skip-damaged",
     DISPUTED: "archives that hold this version differ: see sealift archives find",
     OVERWRITTEN: "versioning was off or suspended: what was written without a version id since may have replaced what "
     "was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of an archived one, brings "

@@ -6,14 +6,14 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from jobs.core.model import Listed, ObjectVersion
+from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
 from jobs.ledger.agreement import begun_at
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
-from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
+from jobs.restore.left_out import LeftOut, SureChoice, find_unindexed, look_at_left_out, names_of_archives
 from jobs.restore.pricing import records_of
 from jobs.runs.request import Draft, Request, failures_of
 from jobs.s3.sessions import are_apart, boto_client, open_side
@@ -44,6 +44,8 @@ class RestoreQuery:
         self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
         self.damage: Damage = []
         self._left_out: list[LeftOut] = []
+        self._names: list[Location] | None = []
+        self._bucket: str | None = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
         self._packed_at: dict[str, float] = {}
 
     async def records(self) -> dict[str, ArchiveRecord]:
@@ -51,7 +53,9 @@ class RestoreQuery:
         if self.archives is None:
             self._check_place({self.source.location.bucket})
             return {}
-        of = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
+        of = self._bucket
+        # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
+        names = [] if self.is_retry else await names_of_archives(self.archives)
         whole = await self.index.records(self.archives.location, self.damage)
         if self.damage and not whole:
             first = self.damage[0]
@@ -60,6 +64,8 @@ class RestoreQuery:
                 f"with: sealift archives reindex --archives {self.archives.location}"
             )
         self.damage = [each for each in self.damage if each.record is None or of in (None, each.record.source_bucket)]
+        indexed = {each.location for each in whole} | {each.archive for each in self.damage}
+        self._names = None if names is None else [each for each in names if each not in indexed]
         records = records_of(whole, self.archives.location, of)
         self._check_place({each.source_bucket for each in records.values()})
         # Not by their dates: an archive may have been copied since.
@@ -146,6 +152,11 @@ class RestoreQuery:
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
 
     @property
+    def is_listed(self) -> bool:
+        """True if an archive without an index would have been seen."""
+        return self._names is not None
+
+    @property
     def unsearched(self) -> Sequence[LeftOut]:
         """The archives with a damaged index that may hold what is wanted.
 
@@ -184,6 +195,7 @@ class RestoreQuery:
         """
         if self.archives is None:
             return
+        self.damage += await find_unindexed(self.archives, self.index, self._names or [], self._bucket)
         left_out = await look_at_left_out(self.archives, self.damage)
         prefix = self.request.selection.prefix
         self._left_out += [

@@ -73,7 +73,7 @@ class RestoreOptions(CopyOptions):
 
     `is_history`: rows without an archive are versions of the source bucket. Else no archive has
     them. `at`: epoch seconds, the time as of which versions were chosen. `journal_since`: from then
-    on the journal dated them. `left_out_archives`: those whose index is damaged.
+    on the journal dated them. `left_out_archives`: those that cannot be searched.
     """
 
     is_history: bool = False
@@ -328,7 +328,7 @@ def _absent(row: ObjectVersion, left_out: int) -> Outcome:
     why = "no archive has it"
     if left_out:
         which = f"{left_out:,} archives whose indexes are" if left_out > 1 else "one whose index is"
-        why = f"no archive that can be searched has it: the restore does without {which} damaged"
+        why = f"no archive that can be searched has it: the restore does without {which} damaged or missing"
     return Outcome.of(row, Status.UNRESTORABLE, why)
 
 

@@ -249,7 +249,9 @@ async def plan_run(
             processes=settings.processes,
         )
         for each in wanted.unsearched:
-            display.say(f"left out, its index is damaged: {each.archive}: {each.reason}")
+            display.say(f"left out, it cannot be searched: {each.archive}: {each.reason}")
+        if not wanted.is_listed:
+            display.say("nobody may list the archives, so one without an index is not noticed: allow s3:ListBucket")
         spec = draft.spec(wanted.description(), {**draft.ways(source), **wanted.left_out()}, source)
         prices = read_price_table(request.price_table)
         archives = await look_at_archives(wanted.archives, records, list(chosen.names), Tier(spec.options["tier"]))

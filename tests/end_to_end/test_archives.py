@@ -141,6 +141,54 @@ def test_what_the_archive_of_a_damaged_index_cannot_hold_is_restored(packed: Wor
     assert (both.code, both.document["outcomes"]) == (3, {"same": 1, "unrestorable": 1})
 
 
+@pytest.fixture
+def unindexed(packed: World) -> World:
+    """The index of the archive of `1/` was removed. Beside it is a tar of another program."""
+    (index_key,) = [key for key in index_keys(packed) if "/packed/1/" in key]
+    packed.client.delete_object(Bucket=packed.ledger, Key=index_key)
+    packed.client.put_object(Bucket=packed.destination, Key="packed/other.tar", Body=b"not ours" * 200)
+    return packed
+
+
+def test_an_archive_whose_index_was_removed_leaves_open_what_it_may_hold(unindexed: World) -> None:
+    """The index inside the archive says which keys these are."""
+    unindexed.client.create_bucket(Bucket="back-without-index")
+    wanted = ["restore", "--archives", f"s3://{unindexed.destination}/packed", "--destination"]
+    wanted += ["s3://back-without-index", "--json"]
+    restored = unindexed.sealift(*wanted, "--include", "*")
+    assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
+    (left_out,) = restored.document["left_out_archives"]
+    assert "/packed/1/" in left_out["archive"]
+    assert left_out["reason"] == "it has no index"
+    assert left_out["archive"] in restored.stderr
+    assert "whose index is damaged or missing" in unindexed.sealift("runs", "report", "latest").stdout
+    named = unindexed.sealift(*wanted, "--key", "0/a.txt", "--key", "1/a.txt")
+    assert (named.code, named.document["outcomes"]) == (3, {"same": 1, "unrestorable": 1})
+    (reason,) = named.document["reasons"]
+    assert reason["reason"].startswith("no archive that can be searched has it: the restore does without one")
+    held = unindexed.sealift(*wanted, "--key", "2/b.txt")
+    assert (held.code, "left_out_archives" in held.document) == (0, False)
+    unindexed.sealift("archives", "reindex", "--archives", f"s3://{unindexed.destination}/packed")
+    assert unindexed.sealift(*wanted, "--key", "1/a.txt").document["outcomes"] == {"restored": 1}
+
+
+def test_a_cut_archive_without_an_index_leaves_every_key_open_that_is_not_newer(unindexed: World) -> None:
+    """Nobody can read which keys it holds. Only its metadata says that it is an archive of Sealift's."""
+    (key,) = [key for key in archive_keys(unindexed) if key.startswith("packed/1/")]
+    there = unindexed.client.get_object(Bucket=unindexed.destination, Key=key)
+    cut = {"Body": there["Body"].read()[:-100], "Metadata": there["Metadata"]}
+    unindexed.client.put_object(Bucket=unindexed.destination, Key=key, **cut)
+    unindexed.client.create_bucket(Bucket="back-without-any")
+    wanted = ["restore", "--archives", f"s3://{unindexed.destination}/packed", "--include", "*", "--destination"]
+    wanted += ["s3://back-without-any", "--json"]
+    doubted = unindexed.sealift(*wanted)
+    assert (doubted.code, doubted.document["outcomes"]) == (3, {"unrestorable": 4})
+    assert "may hold a newer version" in doubted.document["reasons"][0]["reason"]
+    other = unindexed.sealift(*wanted, "--bucket", unindexed.source)
+    assert other.document["outcomes"] == {"unrestorable": 4}
+    assert unindexed.sealift(*wanted, "--skip-damaged").document["outcomes"] == {"restored": 4}
+
+
 def test_a_cut_archive_without_any_index_is_salvaged(packed: World) -> None:
     """The front door: no ledger is asked, and what is whole comes back with its key."""
     victim = archive_keys(packed)[1]

@@ -14,6 +14,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
+from jobs.restore import candidates
 from jobs.restore.as_of import OVERWRITTEN
 from jobs.restore.candidates import RestoreQuery
 from jobs.runs.request import Request, drafting
@@ -37,7 +38,9 @@ OPTIONS: dict[str, Any] = {
         ("something-else", OVERWRITTEN),
     ],
 )
-def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(run_id: str, archive: str) -> None:
+def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(
+    run_id: str, archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The date of the archive says nothing: it may be that of a copy of the archive."""
     record = replace(packed([(member("k"), b"")], TAR).record, run_id=run_id, created_at=1_780_000_000.0)
 
@@ -45,6 +48,10 @@ def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(run_id: 
         async def records(self, *_: object) -> list[object]:
             return [record]
 
+    async def names(_: object) -> list[Location]:
+        return []
+
+    monkeypatch.setattr(candidates, "names_of_archives", names)
     at = 1_770_000_000.0  # 2026-02-02
     source, back = Side(Location("docs")), Side(Location("back"))
     request = Request("restore", source, back, None, Selection(versions="all"), {**OPTIONS, "at": at})

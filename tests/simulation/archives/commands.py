@@ -12,6 +12,7 @@ from typing import Any
 import jobs.compact.plan
 import jobs.expire.plan
 import jobs.restore.candidates
+import jobs.restore.left_out
 import jobs.restore.plan
 import jobs.restore.pricing
 import jobs.runs.request
@@ -79,6 +80,7 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
         jobs.verify.archives_plan,
         jobs.restore.pricing,
         jobs.restore.candidates,
+        jobs.restore.left_out,
     )
     places: list[tuple[Any, str, Any]] = [(module, "open_side", open_side) for module in openers]
     places += [(module, "failures_of", failures_of) for module in (jobs.runs.request, jobs.restore.candidates)]
