@@ -96,7 +96,10 @@ def test_the_report_of_a_comparison_knows_what_was_repaired_since(world: World, 
     first = world.sealift("reconcile", *pair(world), *NOW, "--json")
     run_id, uri = first.document["run_id"], first.document["report_html"]
     assert (first.code, tone(fetch(world, uri))) == (3, "bad")
-    assert f"What was repaired since is in sealift runs report {run_id}" in text(fetch(world, uri))
+    later = (
+        f"What was repaired since is in sealift runs report {run_id} , and on the page that its --html or --open makes."
+    )
+    assert later in text(fetch(world, uri))
     settle()
     second = world.sealift("reconcile", *pair(world), *NOW, "--repair", "--yes", "--json").document
     told = world.sealift("runs", "report", run_id)

@@ -119,6 +119,15 @@ def test_each_outcome_and_category_has_a_meaning():
     assert {each.value for each in (*Status, *Category)} <= MEANINGS.keys()
 
 
+def test_missing_names_no_side_where_either_may_lack_the_object():
+    meanings = ("not at the destination", "not there, for the reason given")
+    pages = (reconciliation(), run({"missing": 2, "copied": 99_998}))
+    for meaning, report in zip(meanings, pages, strict=True):
+        page = render(report, findings=[])
+        assert [each for each in meanings if f"<small>{each}</small>" in page] == [meaning]
+        assert "at the source, not at the destination" not in page
+
+
 def test_what_is_planned_to_cost_little_is_no_zero():
     planned = run()["planned"]
     for dollars, shown in ((0.00002, "under $0.0001"), (0.0, "$0"), (12.5, "$12.5000")):

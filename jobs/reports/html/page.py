@@ -44,7 +44,7 @@ RUNS_DRAWN = 10
 
 MEANINGS = {
     "same": "at both sides, and equal by all that can be compared",
-    "missing": "at the source, not at the destination",
+    "missing": "not at the destination",
     "different": "at both sides, with other content",
     "stale": "the destination holds an older version",
     "extra": "at the destination, not at the source",
@@ -71,6 +71,9 @@ MEANINGS = {
     "would be deleted": "its copy is proven now, and only --yes-delete deletes it",
 }
 
+_MEANINGS_OF_OUTCOMES = MEANINGS | {"missing": "not there, for the reason given"}
+"""A copy is missing in a run that verifies, a source in one that copies."""
+
 EVIDENCE = {
     "content": "all bytes of both sides were read and compared",
     "checksum": "comparable checksums agree: stored ones, or that of the bytes that were copied",
@@ -90,6 +93,7 @@ class Tally(NamedTuple):
     rows: int
     size_bytes: int | None
     share: float
+    meaning: str
 
 
 class TrendRun(NamedTuple):
@@ -237,7 +241,6 @@ def template_environment() -> jinja2.Environment:
     }
     environment.globals |= {
         "races": races,
-        "meanings": MEANINGS,
         "proofs": EVIDENCE,
         "share": figures.human_share,
         "lag": _lag,
@@ -262,7 +265,8 @@ def _tallies(report: Mapping[str, Any]) -> list[Tally]:
         called = {Status.SKIPPED.value: WOULD_BE_DELETED} if report.get("dry_run") else {}
         counted = {called.get(name, name): (report["outcomes"][name], sizes.get(name)) for name in names}
     whole = report["rows"] or 1
-    return [Tally(name, rows, size, rows / whole) for name, (rows, size) in counted.items()]
+    meanings = MEANINGS if "categories" in report else _MEANINGS_OF_OUTCOMES
+    return [Tally(name, rows, size, rows / whole, meanings.get(name, "")) for name, (rows, size) in counted.items()]
 
 
 def _prefixes(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
