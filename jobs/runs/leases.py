@@ -237,7 +237,7 @@ class Lease:
             raise Interrupted(self._refusal)
         if deletes and not self._may_delete:
             raise Interrupted(
-                f"run {self.run_id}, shard {self.shard}: stopped before a delete; run it again to continue"
+                f"run {self.run_id}, shard {self.shard}: stopped before a delete: what is deleted is recorded"
             )
         return True
 

@@ -241,7 +241,7 @@ class Worker:
 
     def _reason(self) -> str:
         return self._why or (
-            f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint; run it again to continue"
+            f"run {self.run_id}, shard {self.shard}: stopped after a checkpoint: its finished rows are recorded"
         )
 
     async def _count_settled(self, numbers: range) -> None:

@@ -525,7 +525,7 @@ def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops() -> 
         work = asyncio.create_task(worker.run())
         await waiting.wait()
         worker.stop()
-        with pytest.raises(Interrupted, match="stopped after a checkpoint"):
+        with pytest.raises(Interrupted, match=r"stopped after a checkpoint: its finished rows are recorded$"):
             await asyncio.wait_for(work, 30)
         assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.COPIED}
         copied_rows = {outcome.key for outcome in await outcomes_of(ledger)}
