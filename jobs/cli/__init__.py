@@ -292,19 +292,23 @@ def _fail(error: SealiftError, message: str, exit_code: ExitCode, *, as_json: bo
 def _usage(error: click.ClickException) -> str:
     """What is wrong with the command line, what may have been meant, and where to read more."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
-    message = _NO_NUMBER.sub(lambda kind: "is no whole number" if kind[1] == "integer" else "is no number", message)
+    message = _NO_NUMBER.sub(
+        lambda kind: "is not a whole number" if kind[1] == "integer" else "is not a number", message
+    )
     message = _RANGE.sub(_range_text, message)
     if context is None:
         return message
+    alike: Sequence[str] = ()
     group, name = context.command, re.match(r"No such command '(.*?)'", message)
     if name and isinstance(group, click.Group):
-        alike = get_close_matches(name[1], group.list_commands(context), 1)
-        message = name[0] + (f": did you mean {alike[0]}?" if alike else "")
+        message, alike = name[0], get_close_matches(name[1], group.list_commands(context), 1)
+    elif isinstance(error, click.NoSuchOption):
+        message, alike = error.message.rstrip("."), error.possibilities or ()
     elif isinstance(error, click.MissingParameter) and error.param is not None:
         message = f"{message}: {_how_to_give(error.param, context)}"
-    if message.endswith("?"):
-        return f"{message} See `{context.command_path} --help`"
-    return f"{message}; see `{context.command_path} --help`"
+    if alike:
+        message += f": did you mean {alike[0]}?"
+    return f"{message}{' See' if message.endswith('?') else '; see'} `{context.command_path} --help`"
 
 
 _NO_NUMBER = re.compile("is not a valid (float|integer)(?: range)?")

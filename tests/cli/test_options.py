@@ -141,6 +141,21 @@ def test_without_a_verb_the_help_is_shown_as_it_is(group):
     assert done.stderr.strip() == help_of(*group, "--help").strip()
 
 
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("replicate --sorce s3://a", "No such option '--sorce': did you mean --source? See `sealift replicate --help`"),
+        ("replicate --xyzzy", "No such option '--xyzzy'; see `sealift replicate --help`"),
+        ("runs rety latest", "No such command 'rety': did you mean retry? See `sealift runs --help`"),
+        ("xyzzy", "No such command 'xyzzy'; see `sealift --help`"),
+    ],
+)
+def test_an_unknown_word_has_the_nearest_known_one(typed, message):
+    command = [sys.executable, "-m", "jobs", *typed.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (2, f"sealift: {message}\n")
+
+
 def test_help_of_an_unknown_verb_says_what_was_meant():
     done = subprocess.run([sys.executable, "-m", "jobs", "help", "verfiy"], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout) == (2, "")

@@ -321,8 +321,8 @@ def test_a_missing_bucket_of_archives_is_named_by_its_option(world: World) -> No
 
 def test_what_is_no_number_or_in_the_future_is_said_plainly(world: World) -> None:
     places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    refused(world.sealift("verify", *places, "--max-cost", "abc"), 2, "'abc' is no number")
-    refused(world.sealift("runs", "list", "--limit", "x"), 2, "'x' is no whole number")
+    refused(world.sealift("verify", *places, "--max-cost", "abc"), 2, "'abc' is not a number")
+    refused(world.sealift("runs", "list", "--limit", "x"), 2, "'x' is not a whole number")
     refused(world.sealift("restore", *places, "--as-of", "2999-01-01"), 2, "--as-of is in the future")
 
 
