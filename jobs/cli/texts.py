@@ -37,6 +37,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}){shards}",
         *(_forecast_lines(plan) if has_workers else ()),
         *(f"  assumes   {each}" for each in assumptions(spec)),
+        *_joined_name_lines(spec),
         *race_lines(str(spec.destination.location), spec.options),
         *savings_lines(plan.savings),
         *thaw_lines(plan.restore),
@@ -50,7 +51,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
 def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
     """Which rows of a run a retry would try again: how many of each status, and the first keys."""
     rows = plural(retried["rows"], "row")
-    lines = [f"Dry run: a retry of {run_id} would try {rows} again, and starts nothing now."]
+    lines = [f"Dry run: a retry of {run_id} would try {rows} again. Nothing was started."]
     for status, count in retried["outcomes"].items():
         keys = [shown(key) for key in retried["first_keys"].get(status, ())]
         more = [f"… and {count - len(keys):,} more"] if 0 < len(keys) < count else []
@@ -102,6 +103,16 @@ def race_lines(destination: str, document: Mapping[str, Any]) -> list[str]:
     return [f"  warning   {shown(races(destination, ignored))}"] if ignored else []
 
 
+def _joined_name_lines(spec: RunSpec) -> list[str]:
+    """A warning if copies get names that continue the last name of the destination's prefix."""
+    source, destination = spec.source.location, spec.destination.location
+    is_folder = not source.key or source.key.endswith("/")
+    if not kind_of(spec).joins_as_text or not is_folder or not destination.key or destination.key.endswith("/"):
+        return []
+    original, copy, meant = shown(f"{source}a"), shown(f"{destination}a"), shown(f"{destination}/a")
+    return [f"  warning   the copy of {original} is {copy}, not {meant}: end the destination with / for a folder"]
+
+
 def savings_lines(savings: Mapping[str, Any]) -> list[str]:
     """What a compaction saves. Nothing for other runs."""
     if not savings:
@@ -149,7 +160,7 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
     """What a restore has to thaw. Nothing for other runs."""
     if not restore:
         return []
-    lines = [f"  archives  {restore['archives']:,} with {restore['members']:,} of the members"]
+    lines = [f"  archives  {restore['archives']:,}, holding {restore['members']:,} of the objects"]
     if restore["cold"] or restore["cold_versions"]:
         versions = f" and {restore['cold_versions']:,} versions" if restore["cold_versions"] else ""
         lines.append(

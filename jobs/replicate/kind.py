@@ -51,5 +51,6 @@ KIND = Kind(
     assumption=NOTHING_THERE,
     retry_assumption=AS_IT_WAS,
     writes=writes_of_copies,
+    joins_as_text=True,
     hints=_hints,
 )

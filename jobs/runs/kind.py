@@ -107,6 +107,8 @@ class Kind:
     `carries_bytes`: all bytes pass through its workers, whatever its options say.
     `writes`: the operations by which a run writes objects at its destination. Their conditions
     are tried before it begins.
+    `joins_as_text`: the keys of its copies are the destination's prefix as it was typed, and the
+    rest of the source's key. Others take the destination for a folder.
     `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
     `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.
     Terminal, page and report.json have the same ones.
@@ -125,6 +127,7 @@ class Kind:
     may_be_empty: bool = False
     carries_bytes: bool = False
     writes: Callable[[RunSpec], Sequence[Operation]] = no_writes
+    joins_as_text: bool = False
     is_proof_only: bool = False
     hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
     report_details: ReportDetails = no_details

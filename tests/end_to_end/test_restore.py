@@ -119,7 +119,7 @@ def test_the_plan_says_what_it_takes_and_writes_nothing(world: World) -> None:
     assert (plan["restore"]["cold"], plan["requests"]["put"], plan["requests"]["head"]) == ([], 30, archives)
     places = ["--archives", f"s3://{world.destination}/packed", "--destination", f"s3://{world.destination}/back/"]
     text = world.sealift("restore", *places, "--key", "docs/1/001.json", "--dry-run").stdout
-    assert "1 with 1 of the members" in text
+    assert "archives  1, holding 1 of the objects\n" in text
     assert plan["dollars"]["retrieval"] == pytest.approx(plan["size_bytes"] / (1 << 30) * 0.03)
     assert restored(world) == {}
 

@@ -27,7 +27,7 @@ def test_it_counts_the_failed_rows_names_the_first_and_prices_them(world: World)
     before = everything(world)
     dry = world.sealift("runs", "retry", run_id, "--dry-run")
     assert (dry.code, everything(world)) == (0, before), dry.stderr
-    assert f"Dry run: a retry of {run_id} would try 6 rows again, and starts nothing now" in dry.stdout
+    assert f"Dry run: a retry of {run_id} would try 6 rows again. Nothing was started.\n" in dry.stdout
     assert "6 × changed: k0, k1, k2, k3, k4, … and 1 more" in dry.stdout
     assert "requests  6 copy" in dry.stdout
     assert "cost      under $0.0001" in dry.stdout
