@@ -130,6 +130,8 @@ def show(options: ShowArchiveCommand) -> int:
 def find(options: FindMemberCommand) -> int:
     """Every archived version of a key, the newest first.
 
+    KEY is a whole key, without its bucket. `archives show ARCHIVE` lists keys.
+
     Exit code 3 if no archive has the key, or if the index of an archive is damaged.
     """
     return interrupts.run(_find(_index(options.ledger), options))
