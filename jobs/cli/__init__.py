@@ -313,6 +313,7 @@ def _usage(error: click.ClickException) -> str:
 
 _NO_NUMBER = re.compile("is not a valid (float|integer)(?: range)?")
 _RANGE = re.compile(r"is not in the range (?:([\d.]+)<=)?x(?:(>=?|<=?)([\d.]+))?")
+"""How click says it."""
 
 
 def _range_text(found: re.Match[str]) -> str:
@@ -331,9 +332,6 @@ def _how_to_give(param: click.Parameter, context: click.Context) -> str:
     if isinstance(param, click.Option):
         return f"add {param.opts[-1]} {metavar}"
     return "name a run by its id, or as latest (`sealift runs list`)" if metavar == "RUN" else "add it to the command"
-
-
-"""How click says it."""
 
 
 _FULL = re.compile("no space left on device|disk quota exceeded|max_temp_directory_size", re.IGNORECASE)
