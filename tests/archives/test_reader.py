@@ -227,12 +227,13 @@ def test_a_few_requests_run_ahead() -> None:
 
 
 def test_the_budget_counts_what_a_frame_unpacks_to() -> None:
-    _, reader, members = made(ArchiveFormat.TAR_ZST, [bytes(20_000), bytes(20_000)])
+    store, reader, members = made(ArchiveFormat.TAR_ZST, [bytes(20_000), bytes(20_000)])
     size_bytes = reader.budget.size_bytes
 
     async def read() -> None:
         async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", reader.read(members))) as reads:
             assert [each.data for each in await anext(reads)] == [bytes(20_000)] * 2
+            assert store.requests == 1
             assert reader.budget.try_acquire(size_bytes - 40_000) is None
         assert reader.budget.try_acquire(size_bytes) == size_bytes
 

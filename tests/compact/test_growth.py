@@ -25,6 +25,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.selection import Selection
+from jobs.errors import NotFound
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
@@ -224,3 +225,77 @@ def test_what_a_lost_archive_held_is_packed_again() -> None:
         return outcomes
 
     assert [outcome.status for outcome in asyncio.run(run())] == [Status.PACKED] * 2
+
+
+class Noting(MemoryStore):
+    """Notes which archives are read. `gone`: one that is listed still, and nothing more."""
+
+    def __init__(self) -> None:
+        super().__init__(clock=lambda: 0.0)
+        self.read: set[str] = set()
+        self.gone = ""
+
+    async def get(self, ref: ObjectRef, **more: Any) -> Any:
+        if ref.bucket == "cold":
+            self.read.add(ref.key)
+        return await super().get(ref, **more)
+
+    async def head(self, ref: ObjectRef, **more: Any) -> Any:
+        if ref.key == self.gone:
+            raise NotFound("HeadObject", str(ref), "NoSuchKey", "it went", 404)
+        return await super().head(ref, **more)
+
+
+def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> None:
+    yard = Yard(versioned=True)
+    yard.store = store = Noting()
+    for bucket in ("docs", "cold", "ledger"):
+        store.create_bucket(bucket)
+    yard.index = ArchiveIndex(store, Location("ledger"))
+
+    async def run() -> None:
+        await yard.add(Addition([f"k{n:02}" for n in range(20)], 0))
+        await yard.compact(options_for(), versions="current")
+        intact, damaged, lost, gone = sorted(await yard.index.records(), key=lambda each: each.location.key)
+        for record in (damaged, lost, gone):
+            [place] = [
+                each.key
+                for each in (await store.list_objects("ledger", "")).entries
+                if f"{record.location.key}.parquet" in each.key
+            ]
+            await store.delete("ledger", place)
+            if record is damaged:
+                await store.put("ledger", place, b"rubbish" * 100, Attributes(), guard=UNGUARDED)
+        store.gone, store.read = gone.location.key, set()
+        await renew_indexes(yard.index, ARCHIVES, store)
+        assert store.read == {damaged.location.key, lost.location.key}
+        found = await yard.index.records()
+        assert {each.location: each.members for each in found} == {each.location: 5 for each in (intact, damaged, lost)}
+        store.gone = ""
+        await renew_indexes(yard.index, ARCHIVES, store)
+        assert len(await yard.index.records()) == 4
+
+    asyncio.run(run())
+
+
+def test_a_damaged_index_is_reported_and_what_the_others_hold_is_known() -> None:
+    """At its end the index cannot be opened, in its middle a row group cannot be read."""
+    yard = Yard(versioned=True)
+
+    async def run() -> None:
+        await yard.add(Addition([f"k{n:02}" for n in range(15)], 0))
+        await yard.compact(options_for(), versions="current")
+        records = sorted(await yard.index.records(), key=lambda each: each.location.key)
+        places = [each.key for each in (await yard.store.list_objects("ledger", "")).entries]
+        for record, is_cut in zip(records[:2], (True, False), strict=True):
+            [place] = [each for each in places if f"{record.location.key}.parquet" in each]
+            data = (await yard.store.get(ObjectRef("ledger", place))).data
+            data = data[:-100] if is_cut else data[:4] + bytes(200) + data[204:]
+            await yard.store.put("ledger", place, data, Attributes(), guard=UNGUARDED)
+        damage: Damage = []
+        known = archived_versions(yard.index, ARCHIVES, SOURCE, options_for().storage, damage, store=yard.store)
+        keys = [key for table in [each async for each in known] for key in table["key"].to_pylist()]
+        assert keys == [f"k{n:02}" for n in range(15) if records[2].first_key <= f"k{n:02}" <= records[2].last_key]
+        assert sorted(each.archive for each in damage) == [each.location for each in records[:2]]
+
+    asyncio.run(run())
