@@ -68,9 +68,14 @@ def continued_text(document: Mapping[str, Any]) -> str:
             "  the run itself goes on, with the plan and the options that it has",
             f"  requests  about {requests}",
             f"  cost      about {human_dollars(document['total_dollars'])} by {document['price_table']}",
-            f"  duration  about {human_seconds(document['seconds'])}",
+            f"  duration  {_about(document['seconds'])}",
         ]
     )
+
+
+def _about(seconds: float) -> str:
+    """A forecast of time: `about 20 s`, and never none."""
+    return f"about {human_seconds(seconds)}" if seconds >= 0.05 else "under 0.1 s"
 
 
 def _forecast_lines(plan: Plan) -> list[str]:
@@ -80,7 +85,7 @@ def _forecast_lines(plan: Plan) -> list[str]:
     return [
         f"  requests  {requests}",
         f"  cost      {human_dollars(plan.total_dollars)}{prices}",
-        f"  duration  about {human_seconds(plan.seconds)}",
+        f"  duration  {_about(plan.seconds)}",
     ]
 
 
