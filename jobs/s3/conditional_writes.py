@@ -3,8 +3,9 @@
 S3 refuses a write whose `If-None-Match` or `If-Match` does not hold. Some servers that speak its
 interface ignore these headers on some operations (Ceph 18.2 on CopyObject and
 CompleteMultipartUpload, moto on CopyObject), and then a guarded write replaces whatever is there.
-So each operation is tried once for each bucket, on objects of our own beside the first key, before
-a write relies on it. AWS's own endpoints are not tried: their conditions are documented
+Others refuse an ETag even where it holds (Ceph 18.2 on PutObject), so nothing can be replaced. So
+each operation is tried once for each bucket, on objects of our own beside the first key, before a
+write relies on it. AWS's own endpoints are not tried: their conditions are documented
 (https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html).
 
 Where a condition is ignored, the destination is checked by a HEAD directly before the write. A
@@ -12,7 +13,8 @@ write by others between the check and the write can then be lost, and every such
 write that would replace an object for good, in a bucket without versions, is refused. A source is
 checked before it is copied and again afterwards, parts before they are published. Where conditions
 are required (`--require-conditions`), every write whose condition is ignored is refused, and the
-worker stops.
+worker stops. An ETag that is refused although it holds counts as ignored, and the write is sent
+without it.
 """
 
 from __future__ import annotations
@@ -39,6 +41,10 @@ LOOKED_FIRST = (
     "the server ignores conditions on {operation}: Sealift looked before it wrote, "
     "but a write by others in between may have been replaced"
 )
+REFUSED_AND_LOOKED = (
+    "the server refuses If-Match on {operation} even where it holds: Sealift looked before it wrote, "
+    "but a write by others in between may have been replaced"
+)
 _NO_ETAG = "0" * 32
 _BODY = b"Sealift tries whether this server heeds conditions. This object can be deleted."
 
@@ -61,13 +67,19 @@ class Operation(StrEnum):
 
 
 class HonouredConditions(NamedTuple):
-    """The conditions that a server heeds on one operation in one bucket."""
+    """The conditions that a server heeds on one operation in one bucket.
+
+    `refuses_current`: it refuses an ETag even where the object has it.
+    """
 
     operation: Operation
     conditions: frozenset[Condition]
+    refuses_current: bool = False
 
     def covers(self, guard: Guard) -> bool:
         """Whether the server itself keeps this guard."""
+        if guard.etag is not None and self.refuses_current:
+            return False
         wanted = {Condition.ABSENT} if guard.absent else {Condition.ETAG} if guard.etag is not None else set()
         return self.conditions >= wanted
 
@@ -103,7 +115,7 @@ async def find_ignored(store: Store, bucket: str, beside: str, operations: Seque
     if not isinstance(store, ConditionalWrites):
         return []
     tried = await try_conditions(store.bare, bucket, beside, operations)
-    return [each.operation for each in tried if each.conditions < CONDITIONS_OF[each.operation]]
+    return [each.operation for each in tried if each.refuses_current or each.conditions < CONDITIONS_OF[each.operation]]
 
 
 def ignored_error(bucket: str, operations: Sequence[str]) -> ConfigError:
@@ -147,11 +159,11 @@ class ConditionalWrites:
     ) -> Written:
         """PutObject. Raises Rejected for a write that would replace an object unguarded."""
 
-        async def write() -> Written:
-            return await self._store.put(bucket, key, data, attributes, guard=guard, checksum=checksum)
+        async def write(sent: Guard) -> Written:
+            return await self._store.put(bucket, key, data, attributes, guard=sent, checksum=checksum)
 
         if guard == UNGUARDED:
-            return await write()
+            return await write(guard)
         return await self._guarded(await self._heeded(bucket, key, _try_put), bucket, key, guard, write)
 
     async def copy(
@@ -159,8 +171,8 @@ class ConditionalWrites:
     ) -> Written:
         """CopyObject. Raises Rejected for a write that would replace an object unguarded."""
 
-        async def write() -> Written:
-            return await self._store.copy(source, source_etag, bucket, key, settings, guard=guard)
+        async def write(sent: Guard) -> Written:
+            return await self._store.copy(source, source_etag, bucket, key, settings, guard=sent)
 
         heeded = await self._heeded(bucket, key, _try_copy)
         await self._check_source(heeded, source, source_etag, bucket)
@@ -202,14 +214,14 @@ class ConditionalWrites:
         where a source of its parts has changed since.
         """
 
-        async def write() -> Written:
-            return await self._store.complete_multipart(bucket, key, upload_id, parts, guard=guard, checksum=checksum)
+        async def write(sent: Guard) -> Written:
+            return await self._store.complete_multipart(bucket, key, upload_id, parts, guard=sent, checksum=checksum)
 
         for source, etag in self._sources.get(upload_id, {}).items():
             heeded = await self._heeded(bucket, key, _try_copy_part)
             await self._check_source(heeded, source, etag, bucket, is_again=True)
         if guard == UNGUARDED:
-            written = await write()
+            written = await write(guard)
         else:
             written = await self._guarded(await self._heeded(bucket, key, _try_complete), bucket, key, guard, write)
         self._sources.pop(upload_id, None)
@@ -241,19 +253,21 @@ class ConditionalWrites:
         bucket: str,
         key: str,
         guard: Guard,
-        write: Callable[[], Coroutine[Any, Any, Written]],
+        write: Callable[[Guard], Coroutine[Any, Any, Written]],
     ) -> Written:
         if heeded.covers(guard):
-            return await write()
+            return await write(guard)
         self._check_required(heeded.operation, bucket)
-        await self._look(heeded.operation, ObjectRef(bucket, key), guard)
-        return (await write())._replace(note=LOOKED_FIRST.format(operation=heeded.operation))
+        is_refused = guard.etag is not None and heeded.refuses_current
+        await self._look(heeded.operation, ObjectRef(bucket, key), guard, is_refused=is_refused)
+        note = (REFUSED_AND_LOOKED if is_refused else LOOKED_FIRST).format(operation=heeded.operation)
+        return (await write(UNGUARDED if is_refused else guard))._replace(note=note)
 
     def _check_required(self, operation: Operation, bucket: str) -> None:
         if self._is_required:
             raise ignored_error(bucket, [operation])
 
-    async def _look(self, operation: str, place: ObjectRef, guard: Guard) -> None:
+    async def _look(self, operation: str, place: ObjectRef, guard: Guard, *, is_refused: bool) -> None:
         """Refuse the write in the server's stead if the place is not as the guard demands."""
         there = await find(self._store, place)
         etag = there.etag if there else None
@@ -265,7 +279,8 @@ class ConditionalWrites:
                 operation,
                 str(place),
                 "ConditionsIgnored",
-                "this server ignores If-Match, and the bucket keeps no versions: a newer object could be lost. "
+                f"this server {'refuses If-Match even where it holds' if is_refused else 'ignores If-Match'}, and the "
+                "bucket keeps no versions: a newer object could be lost. "
                 "Enable versioning at the destination, or remove the object there first",
                 400,
             )
@@ -295,12 +310,20 @@ class ConditionalWrites:
 
 
 class _TrialObjects(NamedTuple):
-    """Two objects of our own, and what has to be removed after the trial: (key, version id)."""
+    """Two objects of our own, the ETags that they have now, and what has to be removed after the
+    trial: (key, version id).
+    """
 
     store: Store
     bucket: str
     keys: tuple[str, str]
+    etags: dict[str, str]
     made: list[tuple[str, str | None]]
+
+    def note(self, key: str, written: Written) -> None:
+        """Keep what a write has made."""
+        self.etags[key] = written.etag
+        self.made.append((key, written.version_id))
 
     async def is_refused(self, key: str, write: Callable[[], Coroutine[Any, Any, Written]]) -> bool:
         """Whether the server refuses a write whose condition does not hold.
@@ -316,7 +339,7 @@ class _TrialObjects(NamedTuple):
             raise
         except NotFound:
             return False
-        self.made.append((key, written.version_id))
+        self.note(key, written)
         return False
 
 
@@ -344,15 +367,14 @@ async def _trial_objects(store: Store, bucket: str, beside: str) -> AsyncIterato
     Where the credentials may not delete, the two objects stay.
     """
     name = f"{beside[:200]}.sealift-{secrets.token_hex(8)}"
-    objects = _TrialObjects(store, bucket, (f"{name}-a", f"{name}-b"), [])
+    objects = _TrialObjects(store, bucket, (f"{name}-a", f"{name}-b"), {}, [])
     try:
         for key in objects.keys:
-            written = await store.put(bucket, key, _BODY, Attributes(), guard=UNGUARDED)
-            objects.made.append((key, written.version_id))
+            objects.note(key, await store.put(bucket, key, _BODY, Attributes(), guard=UNGUARDED))
         yield objects
     finally:
         with contextlib.suppress(Denied, NotFound):
-            for key, version_id in objects.made:
+            for key, version_id in dict.fromkeys(objects.made):
                 await retry(partial(store.delete, bucket, key, version_id=version_id))
 
 
@@ -362,7 +384,8 @@ async def _try_put(objects: _TrialObjects) -> HonouredConditions:
     def put(guard: Guard) -> Coroutine[Any, Any, Written]:
         return objects.store.put(objects.bucket, key, _BODY, Attributes(), guard=guard)
 
-    return HonouredConditions(Operation.PUT, await _try_guards(objects, key, put))
+    conditions = await _try_guards(objects, key, put)
+    return HonouredConditions(Operation.PUT, conditions, await _refuses_current(objects, key, put, conditions))
 
 
 async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
@@ -372,9 +395,10 @@ async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
         return objects.store.copy(source, source_etag, objects.bucket, key, CopySettings(), guard=guard)
 
     conditions = await _try_guards(objects, key, copy)
+    refuses_current = await _refuses_current(objects, key, copy, conditions)
     if await objects.is_refused(key, partial(copy, UNGUARDED, _NO_ETAG)):
         conditions |= {Condition.SOURCE}
-    return HonouredConditions(Operation.COPY, conditions)
+    return HonouredConditions(Operation.COPY, conditions, refuses_current)
 
 
 async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
@@ -385,7 +409,10 @@ async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
             part = await store.put_part(bucket, key, upload_id, 1, _BODY)
             return await store.complete_multipart(bucket, key, upload_id, [part], guard=guard)
 
-    return HonouredConditions(Operation.COMPLETE, await _try_guards(objects, key, complete))
+    conditions = await _try_guards(objects, key, complete)
+    return HonouredConditions(
+        Operation.COMPLETE, conditions, await _refuses_current(objects, key, complete, conditions)
+    )
 
 
 async def _try_copy_part(objects: _TrialObjects) -> HonouredConditions:
@@ -420,6 +447,18 @@ async def _try_guards(
     """Write over an object of ours under conditions that do not hold."""
     guards = {Condition.ABSENT: ABSENT, Condition.ETAG: Guard(etag=_NO_ETAG)}
     return frozenset([name for name, guard in guards.items() if await objects.is_refused(key, partial(write, guard))])
+
+
+async def _refuses_current(
+    objects: _TrialObjects,
+    key: str,
+    write: Callable[[Guard], Coroutine[Any, Any, Written]],
+    conditions: frozenset[Condition],
+) -> bool:
+    """Write over an object of ours under its own ETag, where the server refuses another one."""
+    if Condition.ETAG not in conditions:
+        return False
+    return await objects.is_refused(key, partial(write, Guard(etag=objects.etags[key])))
 
 
 @contextlib.asynccontextmanager

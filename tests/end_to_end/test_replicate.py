@@ -191,6 +191,15 @@ def _profile(world: World, other: Server) -> dict[str, str]:
     return {"AWS_SHARED_CREDENTIALS_FILE": str(file)}
 
 
+def test_a_streamed_copy_replaces_another_version(versioned: World) -> None:
+    versioned.client.put_object(Bucket=versioned.destination, Key="k", Body=b"other")
+    versioned.put("k")
+    report = versioned.run("replicate", "--stream", "--overwrite", "always")
+    assert report["outcomes"] == {"copied": 1}
+    assert versioned.copy_of("k") == b"content"
+    assert len(versioned.history(versioned.destination, "k")) == 2
+
+
 def test_bytes_are_streamed_within_a_service_when_asked(world: World) -> None:
     world.put("a", b"x" * 1000, ContentType="text/x", Metadata={"port": "Oslo"}, Tagging="t=1")
     report = world.run("replicate", "--stream")

@@ -9,9 +9,9 @@ from tests.end_to_end.batch_workers import ROWS, SHARDS, Fleet
 from tests.end_to_end.conftest import World
 
 OBJECTS = 60
-OVERHEAD = {"replicate": 28, "verify": 3}
+OVERHEAD = {"replicate": 34, "verify": 3}
 """What a run asks about its two buckets, whatever it has to do. All but three are trials of conditions, none at AWS."""
-PROBES = 3
+PROBES = 4
 """Copies that a planner or a worker tries to find out whether the server heeds conditions."""
 
 

@@ -12,9 +12,9 @@ from unittest import mock
 import pytest
 
 from jobs.core.model import Attributes, ObjectRef
-from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected
+from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected
 from jobs.s3 import conditional_writes
-from jobs.s3.conditional_writes import ConditionalWrites, look_first, try_conditions
+from jobs.s3.conditional_writes import ConditionalWrites, Operation, find_ignored, look_first, try_conditions
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Page, PartDone, Store, Written
@@ -299,6 +299,79 @@ def test_a_trial_that_gets_409_alone_is_made_again_by_the_next_write() -> None:
         write(store, "put", ABSENT)
     assert content(bare, "k") == b"newer"
     assert keys(bare) == ["k"]
+
+
+class Strict(MemoryStore):
+    """Refuses every ETag, also the one that is there, as Ceph 18.2 does for PutObject. Notes the conditions."""
+
+    heeds_conditions = False
+
+    def __init__(self, *, versioned: bool) -> None:
+        super().__init__()
+        self.create_bucket("b", versioned=versioned)
+        self.guards: list[Guard] = []
+
+    def _check(self, operation: str, guard: Guard) -> None:
+        self.guards.append(guard)
+        if guard.etag is not None:
+            raise PreconditionFailed(operation, "b", "PreconditionFailed", "", 412)
+
+    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        self._check("PutObject", guard)
+        return await super().put(*args, guard=guard, **more)
+
+    async def copy(self, *args: Any, guard: Guard) -> Written:
+        self._check("CopyObject", guard)
+        return await super().copy(*args, guard=guard)
+
+    async def complete_multipart(self, *args: Any, guard: Guard, **more: Any) -> Written:
+        self._check("CompleteMultipartUpload", guard)
+        return await super().complete_multipart(*args, guard=guard, **more)
+
+
+@pytest.mark.parametrize("how", ["put", "copy", "complete"])
+def test_a_version_is_covered_where_the_server_refuses_every_etag(how: str) -> None:
+    """Each of the tries was refused, and the row failed with a race that nobody had run."""
+    bare = Strict(versioned=True)
+    old = put(bare, "k", b"old")
+    put(bare, "s", b"new")
+    store = look_first(bare)
+    written = write(store, how, Guard(etag=old.etag))
+    assert "refuses If-Match on" in written.note
+    assert content(bare, "k") == b"new"
+    with pytest.raises(PreconditionFailed):
+        write(store, how, Guard(etag=old.etag))
+    bare.guards.clear()
+    with pytest.raises(PreconditionFailed):
+        write(store, how, ABSENT)
+    assert bare.guards == [ABSENT]  # which this server heeds
+    assert keys(bare) == ["k", "s"]
+
+
+@pytest.mark.parametrize("how", ["put", "copy", "complete"])
+def test_nothing_is_lost_for_good_where_the_server_refuses_every_etag(how: str) -> None:
+    bare = Strict(versioned=False)
+    old = put(bare, "k", b"old")
+    put(bare, "s", b"new")
+    with pytest.raises(Rejected, match="refuses If-Match even where it holds, and the bucket keeps no versions"):
+        write(look_first(bare), how, Guard(etag=old.etag))
+    assert content(bare, "k") == b"old"
+
+
+@pytest.mark.parametrize("how", ["put", "copy", "complete"])
+def test_a_server_that_refuses_every_etag_is_refused_where_conditions_are_required(how: str) -> None:
+    bare = Strict(versioned=True)
+    old = put(bare, "k", b"old")
+    put(bare, "s", b"new")
+    with pytest.raises(ConfigError, match="--require-conditions refuses that"):
+        write(look_first(bare, is_required=True), how, Guard(etag=old.etag))
+    assert content(bare, "k") == b"old"
+
+
+def test_an_operation_that_refuses_every_etag_is_named_before_a_run_begins() -> None:
+    store = look_first(Strict(versioned=True))
+    named = asyncio.run(find_ignored(store, "b", "k", [Operation.PUT, Operation.COPY_PART, Operation.COMPLETE]))
+    assert named == [Operation.PUT, Operation.COMPLETE]
 
 
 class Odd(MemoryStore):
