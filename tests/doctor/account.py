@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from email.utils import formatdate
 from fnmatch import fnmatchcase
 from functools import cache
+from types import SimpleNamespace
 from typing import Any
 
 from botocore import xform_name
@@ -485,6 +486,7 @@ class FakeClient:
     def __init__(self, account: FakeAccount, service: str, region: str, model: ServiceModel):
         self._account, self._service, self._region, self._model = account, service, region, model
         self._operations = operations(model)
+        self.meta = SimpleNamespace(endpoint_url=f"https://{service}.{region}.amazonaws.com")
 
     def __getattr__(self, name: str) -> Any:
         operation = self._operations[name]
