@@ -306,6 +306,10 @@ def _usage(error: click.ClickException) -> str:
         message, alike = error.message.rstrip("."), error.possibilities or ()
     elif isinstance(error, click.MissingParameter) and error.param is not None:
         message = f"{message}: {_how_to_give(error.param, context)}"
+    elif message.startswith("Got unexpected extra argument") and "s3://" in message:
+        message += ": places are options, such as --source s3://bucket/prefix"
+    if message == "No such option '--json'" and any("--format" in each.opts for each in group.params):
+        message, alike = f"{message}: write --format json", ()
     if alike:
         message += f": did you mean {alike[0]}?"
     return f"{message}{' See' if message.endswith('?') else '; see'} `{context.command_path} --help`"

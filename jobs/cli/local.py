@@ -222,7 +222,7 @@ def _folder(data: Path | None) -> Iterator[Path]:
             data.mkdir(parents=True, exist_ok=True)
             lock = (data / "lock").open("w")
         except OSError as error:
-            raise ConfigError(f"--data {data}: {error}; name a folder that can be written to") from error
+            raise ConfigError(f"--data {data}: {error.strerror}; name a folder that can be written to") from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -504,7 +504,7 @@ async def _write_page(
     """
     run_id = spec.run_id
     if report["state"] != RunState.COMPLETE:
-        raise LedgerError(f"run {run_id} has no page: it has not ended")
+        raise LedgerError(f"run {run_id} has no page: it has not ended; continue it with: sealift runs retry {run_id}")
     page_ref = ObjectRef(*Location.parse(ledger.uri(run_id, PAGE)))
     is_repaired_since = "repaired" in report and report["repaired"] != (await read_result(ledger, run_id)).get(
         "repaired"

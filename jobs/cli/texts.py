@@ -67,7 +67,7 @@ def continued_text(document: Mapping[str, Any]) -> str:
             retried_text(document["run_id"], document["retried"]),
             "  the run itself goes on, with the plan and the options that it has",
             f"  requests  about {requests}",
-            f"  cost      about {human_dollars(document['total_dollars'])} by {document['price_table']}",
+            f"  cost      {human_dollars(document['total_dollars'])} by {document['price_table']}",
             f"  duration  {_about(document['seconds'])}",
         ]
     )

@@ -4,8 +4,8 @@ Reading order: `write_rules` says which file may ever change and `guard` makes i
 each write, `files` is the one write, read and listing, `ledger` has a run's documents, `agreement`
 checks that they belong together, `uploads` the unfinished uploads of a shard, `job_starts` has the
 records of started jobs, `journal` the events, `backlog` what waits for a run, `tombstones` and
-`expired_rows` what was deleted, `one_bucket` looks for a second name of its bucket, `catalog`,
-`views` and `table_docs` make it SQL.
+`expired_rows` what was deleted, `dismissals` says which runs a person has dismissed, `one_bucket`
+looks for a second name of its bucket, `catalog`, `views` and `table_docs` make it SQL.
 
 Where something is deleted, nothing in the ledger is believed: anybody with write access to it can
 write anything.

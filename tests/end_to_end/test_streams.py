@@ -78,6 +78,7 @@ def scene(seaweed: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "nightly": ["--pair", "docs", *policy],
             "status": policy,
             "runs cancel": [run],
+            "runs dismiss": [run, "--reason", "it ended well, so this is refused"],
             "runs list": [],
             "runs report": [run],
             "runs retry": [run],
