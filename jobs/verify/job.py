@@ -285,21 +285,27 @@ class Verify:
                 outcomes.append(judged[s, at])
             else:
                 outcomes.append(await self._unmatched(row, target, [judged[s, d] for d in range(len(history))]))
-        if alignment[-1] is not None and judged[len(rows) - 1, len(history) - 1].status is not Status.VERIFIED:
-            outcomes[-1] = await self._guarded(rows[-1], self._judge_covered(outcomes[-1], rows[-1], history[-1]))
+        if alignment[-1] is not None:
+            of_top = judged[len(rows) - 1, len(history) - 1]
+            if of_top.status is not Status.VERIFIED:
+                covered = self._judge_covered(outcomes[-1], rows[-1], history[-1], of_top)
+                outcomes[-1] = await self._guarded(rows[-1], covered)
         return outcomes
 
-    async def _judge_covered(self, outcome: Outcome, row: ObjectVersion, top: Listed) -> Outcome:
+    async def _judge_covered(self, outcome: Outcome, row: ObjectVersion, top: Listed, of_top: Outcome) -> Outcome:
         """Judge the last version of the rows, whose copy lies below `top`.
 
         That is right if the source has a newer version, too. Else a reader of the copies does not
-        get the source's current version.
+        get the source's current version, unless `top` is another copy of it. `of_top` is what a
+        comparison with `top` came to.
         """
         ref = self.route.source_of(row)
         if not await is_current_version(self.source, ref, row.etag, is_delete_marker=row.is_delete_marker):
             return outcome
         if top.is_delete_marker:
             return Outcome.of(row, Status.MISSING, "its copy lies below a delete marker of the destination")
+        if of_top.status is not Status.MISMATCHED:
+            return of_top
         reason = "its copy lies below another version, which readers get"
         return Outcome.of(row, Status.MISMATCHED, reason)._replace(destination_etag=top.etag)
 

@@ -375,6 +375,39 @@ def test_a_current_version_whose_copy_is_covered_is_not_verified(
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize(
+    ("on_top", "deep", "status"),
+    [
+        (b"two!", False, Status.UNVERIFIABLE),
+        (b"tWo!", False, Status.UNVERIFIABLE),
+        (b"two!", True, Status.VERIFIED),
+        (b"tWo!", True, Status.MISMATCHED),
+        (b"longer", False, Status.MISMATCHED),
+    ],
+)
+def test_a_version_on_top_that_cannot_be_compared_is_not_called_another_one(
+    on_top: bytes, deep: bool, status: Status
+) -> None:
+    """A copy in parts may lie, without checksums on either side, above an earlier copy of the same."""
+
+    async def scene() -> None:
+        store = MemoryStore(default_checksum=None)
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket, versioned=True)
+            written = await store.put(bucket, "k", b"two!", Attributes(), guard=UNGUARDED)
+        upload_id = await store.create_multipart("there", "k", Attributes())
+        part = await store.put_part("there", "k", upload_id, 1, on_top)
+        await store.complete_multipart("there", "k", upload_id, [part], guard=UNGUARDED)
+        [source] = (await store.list_versions("here", "k")).entries
+        row = ObjectVersion(0, "k", source.version_id, size_bytes=4, etag=written.etag)
+        options = VerifyOptions(all_versions=True, deep=deep)
+        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
+        [outcome] = await job.process([row])
+        assert outcome.status is status, outcome.reason
+
+    asyncio.run(scene())
+
+
 @pytest.mark.parametrize("below", [b"older copy", b"one"])
 @pytest.mark.parametrize(("sse", "is_known"), [(None, False), (None, True), ("aws:kms", False)])
 def test_a_copy_that_rotted_in_a_longer_history_is_damaged_and_not_missing(
