@@ -41,16 +41,21 @@ _ALIASES = {"size_bytes": ("size_bytes", "size"), "last_modified": ("last_modifi
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """An open manifest. `bucket` is None when it does not say. `batches` can be read once."""
+    """An open manifest. `bucket` is None when it does not say. `batches` can be read once.
+
+    `says_latest`: its rows say whether they are their keys' latest versions.
+    """
 
     bucket: str | None
     description: str
     batches: AsyncIterator[pa.RecordBatch]
+    says_latest: bool
 
 
 class _Piece(NamedTuple):
     bucket: str | None
     batch: pa.RecordBatch
+    says_latest: bool = False
 
 
 async def open_manifest(
@@ -79,7 +84,7 @@ async def open_manifest(
         piece = await anext(pieces, None)
         if piece is None:
             raise ManifestError(f"{uri} has no rows: there is nothing to do")
-        return Manifest(piece.bucket or bucket, uri, _batches(piece, pieces))
+        return Manifest(piece.bucket or bucket, uri, _batches(piece, pieces), piece.says_latest)
     else:
         raise UsageError(f"{uri!r} is not a manifest: give {ACCEPTED}")
     first = await anext(batches, None)
@@ -87,7 +92,7 @@ async def open_manifest(
         first = await anext(batches, None)
     if first is None:
         raise ManifestError(f"{uri} has no rows: there is nothing to do")
-    return Manifest(named, uri, _chained(first, batches))
+    return Manifest(named, uri, _chained(first, batches), inventory.has_field("IsLatest"))
 
 
 async def _asynchronous(pieces: Iterator[_Piece]) -> AsyncIterator[_Piece]:
@@ -178,7 +183,7 @@ def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | Non
                 arrays = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
                 _check_keys(uri, row, arrays["key"])
                 row += batch.num_rows
-                yield _Piece(bucket, fill_batch(arrays, batch.num_rows))
+                yield _Piece(bucket, fill_batch(arrays, batch.num_rows), "is_latest" in found)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
             raise ManifestError(f"{uri} is not a readable Parquet file: {_first_line(error)}") from error
 

@@ -51,8 +51,7 @@ async def plan_run(
     `claims`: rows that other rules pack.
     """
     with drafting(request) as draft:
-        source, description, batches = await manifest_rows(request, ledger)
-        batches = batches if request.manifest is None else draft.digested(batches)
+        source, description, batches = await manifest_rows(request, ledger, draft)
         source = await draft.check_sides(source, destination_name="archives")
         prices = read_price_table(request.price_table)
         asked = request.options

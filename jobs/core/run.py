@@ -178,11 +178,31 @@ and it looked for them in a place. A file of the same name may have other rows b
 """
 
 
+OLD_VERSIONS = "old_versions"
+"""The option of a planned run: rows of its manifest name versions, and nothing says that these were
+current.
+"""
+
+
 def earlier_run(spec: RunSpec) -> str:
     """The id of the run whose rows a run works on again, or whose manifest it takes. Else empty."""
-    kind, _, run_id = spec.manifest.partition(":")
-    named = re.search(r"/runs/([^/]+)/[^/]+\.parquet$", spec.manifest)
-    return spec.retry_of or (run_id if kind in ("run", "proven") else "") or (named[1] if named else "")
+    return spec.retry_of or run_of(spec.manifest)
+
+
+def run_of(manifest: str) -> str:
+    """The id of the run that a manifest is from. Else empty."""
+    kind, _, run_id = manifest.partition(":")
+    named = re.search(r"/runs/([^/]+)/[^/]+\.parquet$", manifest)
+    return run_id if kind in ("run", "proven") else named[1] if named else ""
+
+
+def may_name_old_versions(spec: RunSpec) -> bool:
+    """True if a run may have been given versions that were not current, without asking for all.
+
+    The spec of an older Sealift says it of no manifest.
+    """
+    is_of_place = "destination_manifest" in spec.options or spec.manifest.startswith("listing of ")
+    return bool(spec.options.get(OLD_VERSIONS, not is_of_place))
 
 
 def is_destructive(spec: RunSpec) -> bool:

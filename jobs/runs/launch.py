@@ -91,8 +91,7 @@ async def plan_run(
     from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
 
     with drafting(request) as draft:
-        source, description, batches = await manifest_rows(request, ledger)
-        batches = batches if request.manifest is None else draft.digested(batches)
+        source, description, batches = await manifest_rows(request, ledger, draft)
         source = await draft.check_sides(source, all_versions=bool(request.options.get("all_versions")))
         extra: dict[str, Any] = {}
         if prepare is not None:

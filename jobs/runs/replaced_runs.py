@@ -12,7 +12,7 @@ from typing import Any
 
 from jobs.core.model import Location
 from jobs.core.outcome import Status
-from jobs.core.run import ROWS_SHA256, RunSpec, RunState
+from jobs.core.run import ROWS_SHA256, RunSpec, RunState, may_name_old_versions
 
 Summary = Mapping[str, Any]
 
@@ -22,7 +22,8 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
 
     `manifest`: None for all that the source has. `rows_sha256`: of the rows that it named, empty
     for those of a place, None if the spec does not say. `filters`: those that were given, None if
-    the spec does not record them. `reached_by`: one bucket name may be two buckets on two servers.
+    the spec does not record them. `old_versions`: rows may name versions that were not current.
+    `reached_by`: one bucket name may be two buckets on two servers.
     """
     options = spec.options
     reached_by = [[side.endpoint, side.profile] for side in (spec.source, spec.destination)]
@@ -31,6 +32,7 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
         return {
             "manifest": None,
             "rows_sha256": "",
+            "old_versions": False,
             "filters": filters,
             "all_versions": options.get("versions") == "all",
             "deep": False,
@@ -41,6 +43,7 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     return {
         "manifest": None if is_listing else spec.manifest,
         "rows_sha256": options.get(ROWS_SHA256),
+        "old_versions": may_name_old_versions(spec),
         "filters": options.get("filters"),
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
@@ -58,7 +61,7 @@ def covers(later: Summary, earlier: Summary) -> bool:
         return False
     return (
         new["reached_by"] == old["reached_by"]
-        and (new["manifest"] is None or _has_same_rows(new, old))
+        and (_has_all_rows(new, old) or _has_same_rows(new, old))
         and new["filters"] in ({}, old["filters"])
         and new["all_versions"] >= old["all_versions"]
         and new["deep"] >= old["deep"]
@@ -108,6 +111,14 @@ def repaired_since(runs: Sequence[Summary], run_ids: Collection[str], is_proof_o
         if run["run_id"] not in run_ids and any(each in (run["retry_of"], *manifest.split("/")) for each in run_ids):
             return str(run["run_id"])
     return ""
+
+
+def _has_all_rows(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:
+    """Whether a run took all that is in its places, and so the other one's rows.
+
+    A listing of current objects has no old version.
+    """
+    return new["manifest"] is None and (new["all_versions"] or not old["old_versions"])
 
 
 def _has_same_rows(new: Mapping[str, Any], old: Mapping[str, Any]) -> bool:

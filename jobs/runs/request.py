@@ -27,7 +27,7 @@ from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import ROWS_SHA256, Plan, RunSpec, Side
+from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side, may_name_old_versions, run_of
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from jobs.inventory.listing_record import ListingRecord
+    from jobs.manifests import Manifest
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,13 +91,20 @@ class Draft:
         self.request, self.destination, self.started = request, request.destination, time.time()
         self.scratch = Path(tempfile.mkdtemp(prefix="sealift-plan-"))
         self._rows_sha256: str | None = ""
+        self._has_old_versions = False
 
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
 
-    async def digested(self, batches: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
-        """The rows of a manifest as they come. The planned run says by a digest which they were."""
+    async def digested(
+        self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool = False
+    ) -> AsyncIterator[pa.RecordBatch]:
+        """The rows of a manifest as they come. The planned run says by a digest which they were.
+
+        `says_latest`: a row that names an old version says so, and is left out unless all are asked
+        for.
+        """
         import pyarrow as pa
         import pyarrow.compute as pc
 
@@ -107,6 +115,8 @@ class Draft:
             rows = pc.binary_join_element_wise(length, key, pc.fill_null(version_id, ""), "\n", " ")
             whole: Any = pc.binary_join(pa.ListArray.from_arrays([0, len(rows)], rows), "")
             digest.update(whole[0].as_buffer())
+            if not says_latest and version_id.null_count < len(version_id):
+                self._has_old_versions = True
 
         async for batch in batches:
             await asyncio.to_thread(add, batch["key"], batch["version_id"])
@@ -169,7 +179,7 @@ class Draft:
 
     def planned(self, spec: RunSpec, plan: Plan) -> Planned:
         """The finished plan, which keeps the scratch folder. Its rows have been read."""
-        options = {**spec.options, ROWS_SHA256: self._rows_sha256}
+        options = {**spec.options, ROWS_SHA256: self._rows_sha256, OLD_VERSIONS: self._has_old_versions}
         return Planned(replace(spec, options=options), plan, self.scratch)
 
 
@@ -226,11 +236,14 @@ def endpoint_hops(source: Side, destination: Side) -> int:
     return sum(region != own for region in regions)
 
 
-async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
+async def manifest_rows(
+    request: Request, ledger: Ledger, draft: Draft | None = None
+) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
     """(the source, where the rows come from, the rows) of a request.
 
     Rows of an earlier run keep its source. Raises UsageError for places that overlap, as soon as
-    the source is known: nothing is listed or opened before.
+    the source is known: nothing is listed or opened before. `draft`: its run says what the rows of
+    a manifest were.
     """
     source = request.source
     check_apart(source, request.destination, ledger.location)
@@ -255,7 +268,8 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         _check_has_outcomes(spec)
         source = source or spec.source
         check_apart(source, request.destination, ledger.location)
-        return source, uri, proven_rows(ledger, spec.run_id, plan)
+        rows = proven_rows(ledger, spec.run_id, plan)
+        return source, uri, draft.digested(rows, says_latest=not may_name_old_versions(spec)) if draft else rows
     if uri.startswith("run:"):
         source = source or (await ledger.spec(uri[4:])).source
         check_apart(source, request.destination, ledger.location)
@@ -268,7 +282,20 @@ async def manifest_rows(request: Request, ledger: Ledger) -> tuple[Side, str, As
         raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
     source = source or Side(Location(bucket))
     check_apart(source, request.destination, ledger.location)
-    return source, request.manifest, manifest.batches
+    rows = manifest.batches
+    if draft is not None:
+        rows = draft.digested(rows, says_latest=await _says_latest(request.manifest, manifest, ledger))
+    return source, request.manifest, rows
+
+
+async def _says_latest(uri: str, manifest: Manifest, ledger: Ledger) -> bool:
+    """True if a manifest's rows say which are old versions. Rows of a run do, if it knew that."""
+    if not (run_id := run_of(uri)):
+        return manifest.says_latest
+    try:
+        return not may_name_old_versions(await ledger.spec(run_id))
+    except (ConfigError, StoreError):  # of another ledger
+        return False
 
 
 async def failures_of(ledger: Ledger, run_id: str) -> str:

@@ -353,6 +353,27 @@ def test_a_manifest_of_the_same_name_answers_only_for_the_same_rows(world: World
     assert world.sealift("status", "--json").document["state"] == "well"
 
 
+def test_a_listing_of_current_objects_answers_for_no_old_version_that_a_manifest_named(
+    versioned: World, tmp_path: Path
+) -> None:
+    old, _ = (versioned.put("a", body)["VersionId"] for body in (b"one", b"two"))
+    assert versioned.run("replicate")["code"] == 0
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text(f"{versioned.source},a,{old}\n")
+    found = versioned.run("verify", "--manifest", str(manifest))
+    assert found["code"] == 3  # only the newer version has a copy
+    again = ["--manifest", found["failures_manifest"], "--source", f"s3://{versioned.source}"]
+    assert versioned.run("verify", *again)["code"] == 3  # the same row of another manifest
+    assert versioned.run("verify")["code"] == 0
+    assert len(problems(versioned.sealift("status", "--json"))) == 2
+    manifest.write_text(f"{versioned.source},a\n")
+    versioned.client.put_object(Bucket=versioned.destination, Key="a", Body=b"another")
+    assert versioned.run("verify", "--manifest", str(manifest))["code"] == 3
+    versioned.client.put_object(Bucket=versioned.destination, Key="a", Body=b"two")
+    assert versioned.run("verify")["code"] == 0
+    assert len(problems(versioned.sealift("status", "--json"))) == 2  # a key alone names its current version
+
+
 def test_hundreds_of_runs_take_a_bounded_number_of_requests(world: World, policy: str) -> None:
     world.put("docs/a")
     report = world.run("replicate", "--source", f"s3://{world.source}/docs/")

@@ -128,3 +128,29 @@ def test_a_manifest_of_the_same_name_and_rows_answers_with_the_same_filters_or_n
     narrow: dict[str, Any] = {"manifest": "m.csv", "filters": {"sample": [1, 2]}} | SAME
     assert covers(run("2", manifest="m.csv", **SAME), run("1", **narrow))
     assert not covers(run("2", **narrow), run("1", manifest="m.csv", **SAME))
+
+
+CURRENT: dict[str, Any] = {"old_versions": False}
+OLD: dict[str, Any] = {"old_versions": True}
+
+
+@pytest.mark.parametrize(
+    ("named", "all_versions", "is_answered"),
+    [
+        (CURRENT, False, True),
+        (OLD, False, False),
+        (OLD, True, True),
+        ({}, False, False),  # of an older Sealift: nobody knows
+    ],
+)
+def test_a_listing_of_current_objects_answers_for_no_old_version_that_a_manifest_named(
+    named: dict[str, Any], all_versions: bool, is_answered: bool
+) -> None:
+    old = run("1", found="mismatched", manifest="m.csv", **SAME, **named)
+    assert covers(run("2", all_versions=all_versions), old) is is_answered
+    assert covers(run("2", manifest="m.csv", **SAME, **named), old)
+
+
+def test_a_listing_answers_for_a_listing_of_an_older_sealift() -> None:
+    assert covers(run("2"), run("1", found="mismatched"))
+    assert covers(run("2"), run("1", found="mismatched", manifest="listing of s3://here, listed an hour ago"))

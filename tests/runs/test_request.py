@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+from collections.abc import AsyncIterator
 from dataclasses import replace
 
+import pyarrow as pa
 import pytest
 
 from jobs.core.model import Location
 from jobs.core.pricing import PricedWork, far_per_gib
-from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.run import Plan, RunSpec, Side, may_name_old_versions
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.planning import read_price_table
 from jobs.runs.request import drafting, failures_of, manifest_rows, new_run_id
+from jobs.tables.rows import fill_batch
 from tests.doubles.memory_store import MemoryStore
 from tests.runs.requests import request_for
 
@@ -72,3 +75,30 @@ def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows(rows: int) 
             await failures_of(ledger, run_id)
 
     asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    ("version_ids", "says_latest", "may_be_old"),
+    [
+        ([None, None], False, False),
+        ([None, "v1"], False, True),
+        ([None, "null"], False, True),  # a newer version may be above it
+        (["v1", "v2"], True, False),
+    ],
+)
+def test_a_run_records_whether_its_rows_may_be_old_versions(
+    version_ids: list[str | None], says_latest: bool, may_be_old: bool
+) -> None:
+    async def rows() -> AsyncIterator[pa.RecordBatch]:
+        for version_id in version_ids:
+            yield fill_batch({"key": ["k"], "version_id": [version_id]}, 1)
+
+    async def scene() -> RunSpec:
+        with drafting(request_for("m.csv")) as draft:
+            async for _ in draft.digested(rows(), says_latest=says_latest):
+                pass
+            shutil.rmtree(draft.scratch)
+            spec = RunSpec("1", "verify", 0.0, Side(Location("a")), Side(Location("b")), "m.csv", {})
+            return draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0)).spec
+
+    assert may_name_old_versions(asyncio.run(scene())) is may_be_old
