@@ -299,3 +299,25 @@ def test_a_damaged_index_is_reported_and_what_the_others_hold_is_known() -> None
         assert sorted(each.archive for each in damage) == [each.location for each in records[:2]]
 
     asyncio.run(run())
+
+
+@pytest.mark.parametrize("source", [Location("other"), Location("docs", "l"), Location("docs", "j")])
+def test_archives_of_another_bucket_or_of_other_keys_are_not_looked_at(source: Location) -> None:
+    yard = Yard(versioned=True)
+
+    async def keys(place: Location) -> list[str]:
+        known = archived_versions(yard.index, ARCHIVES, place, options_for().storage, [], store=yard.store)
+        return [str(key) for table in [each async for each in known] for key in table["key"].to_pylist()]
+
+    async def run() -> None:
+        await yard.add(Addition(["k1", "k2"], 0))
+        await yard.compact(options_for(), versions="current")
+        assert await keys(Location("docs")) == await keys(Location("docs", "k")) == ["k1", "k2"]
+        [record] = await yard.index.records()
+        yard.store.head = None  # type: ignore[method-assign, assignment]
+        assert await keys(source) == []
+        with pytest.raises(TypeError, match="not callable"):
+            await keys(Location("docs"))
+        assert record.members == 2
+
+    asyncio.run(run())
