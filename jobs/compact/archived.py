@@ -13,7 +13,6 @@ from contextlib import aclosing
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from jobs.archives.files import find_archive, list_archives, read_own_index
 from jobs.archives.index import ArchiveIndex, Damage, collecting, completed
@@ -102,9 +101,7 @@ def _is_shown(storage: ArchiveStorage, has: Attributes) -> bool:
 
 
 def _narrowed(table: pa.Table) -> pa.Table:
-    columns = {name: table[name] for name in SCHEMA.names}
-    columns["last_modified"] = pc.cast(columns["last_modified"], pa.int64())
-    return pa.table(columns).cast(SCHEMA)
+    return table.select(SCHEMA.names).cast(SCHEMA)
 
 
 def archived_rows_sql(rows: str, members: str) -> str:

@@ -195,6 +195,26 @@ def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
     assert bool(asyncio.run(run())) == is_packed_again
 
 
+@pytest.mark.parametrize(
+    ("asked", "is_packed_again"),
+    [
+        ({}, False),
+        ({"sse": "aws:kms", "kms_key_id": "alias/one"}, False),
+        ({"sse": "aws:kms", "kms_key_id": "alias/two"}, True),
+    ],
+)
+def test_what_was_asked_for_is_not_asked_of_the_archive_again(asked: dict[str, Any], is_packed_again: bool) -> None:
+    """The archive shows no alias: the index says which one was asked for."""
+    yard, plain = Yard(versioned=True), options_for()
+
+    async def run() -> list[Outcome]:
+        await yard.add(Addition(["a", "b"], 0))
+        await yard.compact(replace(plain, sse="aws:kms", kms_key_id="alias/one"), versions="current")
+        return (await yard.compact(replace(plain, **asked), versions="current"))[1]
+
+    assert bool(asyncio.run(run())) == is_packed_again
+
+
 def test_the_null_version_is_known_by_its_bytes_not_by_its_id() -> None:
     yard, options = Yard(versioned=False), options_for()
 
