@@ -252,12 +252,19 @@ def _mark(connection: duckdb.DuckDBPyConnection, named: str) -> None:
 
 
 def _pass_on(connection: duckdb.DuckDBPyConnection, disproofs: Sequence[Disproof]) -> None:
-    """Mark what a later disproof has found wrong again, by a comparison as deep."""
+    """Mark what a later disproof has found wrong again, by a comparison as deep.
+
+    A wrong copy does not pass on a damaged original, which less would answer.
+    """
     for number, disproof in enumerate(disproofs):
         again = [each.run_id for each in disproofs[number + 1 :] if is_as_deep(each.stage, disproof.stage)]
         connection.execute(
-            "UPDATE found SET is_answered = true WHERE run_id = $1 AND (key, copy_key) IN "
-            "(SELECT (key, copy_key) FROM found WHERE list_contains($2, run_id))",
+            f"""
+            UPDATE found SET is_answered = true WHERE run_id = $1 AND EXISTS (
+                SELECT 1 FROM found AS again WHERE list_contains($2, again.run_id)
+                AND again.key = found.key AND again.copy_key = found.copy_key
+                AND (again.status = found.status OR found.status <> '{Status.DAMAGED}'))
+            """,
             [disproof.run_id, again],
         )
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import duckdb
 import pytest
 
+from jobs.nights.answers import _pass_on
 from jobs.nights.disproofs import Disproof, answered_since, is_answered, open_disproofs, orphan_step, unanswered_text
 from jobs.nights.documents import summary_defect
 from jobs.nights.verdicts import head_of, next_steps, verdict
@@ -141,3 +143,25 @@ def test_a_night_that_ends_beside_another_does_not_forget_what_that_one_found() 
     assert answered_since([first], "s3://elsewhere", []) == []
     older = night(26, stage("sample", "r2", verified=2), unanswered=[])  # of a Sealift that listed no answers
     assert open_disproofs([first, older], "s3://d") == []
+
+
+@pytest.mark.parametrize(
+    ("first", "again", "is_passed_on"),
+    [
+        ("mismatched", "mismatched", True),
+        ("mismatched", "damaged", True),
+        ("damaged", "damaged", True),
+        ("damaged", "mismatched", False),
+    ],
+)
+def test_a_copy_that_is_wrong_does_not_pass_on_a_damaged_original(first: str, again: str, is_passed_on: bool) -> None:
+    """A copy over it would answer the former, and only a verification the latter."""
+    disproofs = [FOUND._replace(run_id=run_id, stage=name) for run_id, name in (("r1", "repair"), ("r2", "verify"))]
+    with duckdb.connect() as connection:
+        connection.execute(
+            "CREATE TABLE found (run_id VARCHAR, key VARCHAR, copy_key VARCHAR, status VARCHAR, is_answered BOOLEAN)"
+        )
+        connection.executemany("INSERT INTO found VALUES (?, 'k', 'k', ?, false)", [("r1", first), ("r2", again)])
+        _pass_on(connection, disproofs)
+        rows = connection.execute("SELECT is_answered FROM found ORDER BY run_id").fetchall()
+    assert rows == [(is_passed_on,), (False,)]
