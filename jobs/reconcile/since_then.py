@@ -22,7 +22,7 @@ from jobs.reconcile.run import first_findings
 from jobs.reports.document import counts, verdict
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
 from jobs.runs.kind import Kind
-from jobs.runs.replaced_runs import repaired
+from jobs.runs.replaced_runs import covers, repaired
 from jobs.runs.request import failures_of
 from jobs.runs.summaries import counted, summarize_run
 from jobs.s3.downloads import download
@@ -77,9 +77,13 @@ async def find_since_then(
         return SinceThen()
     ids = [*(each["run_id"] for each in reversed(repairs)), spec.run_id]
     runs = [await summarize_run(ledger, run_id) for run_id in ids]
-    last = repairs[-1]
-    is_repaired = spec.run_id in repaired(runs, is_proof_only) and not last["failures"]
-    is_unchecked = is_repaired and not is_proof_only(last["job"])
+    mended = repaired(runs, is_proof_only)
+    is_wrong_again = any(
+        run["failures"] and run["run_id"] not in mended and not any(covers(later, run) for later in runs[:number])
+        for number, run in enumerate(runs)
+    )
+    is_repaired = spec.run_id in mended and not is_wrong_again
+    is_unchecked = is_repaired and not is_proof_only(repairs[-1]["job"])
     return SinceThen(repairs, is_repaired, verify_command(spec) if is_unchecked else None)
 
 

@@ -79,6 +79,22 @@ def test_a_check_that_finds_the_rows_wrong_again_is_no_good_end(world: World, tm
     assert "sealift runs retry" in world.sealift("runs", "report", run_id).stdout
 
 
+def test_a_look_at_fewer_rows_answers_no_check_that_found_one_wrong_again(world: World, tmp_path: Path) -> None:
+    for key in ("a", "b"):
+        world.put(key)
+    run_id = world.run("verify")["run_id"]
+    assert world.sealift("runs", "retry", run_id).code == 0
+    world.client.delete_object(Bucket=world.destination, Key="b")
+    assert world.run("verify", "--manifest", f"run:{run_id}")["code"] == 3
+    assert world.run("verify", "--manifest", f"run:{run_id}", "--include", "a")["code"] == 0
+    after = world.sealift("runs", "report", run_id, "--json").document
+    assert after["since_then"]["is_repaired"] is False
+    assert tone(page_of(world, run_id, tmp_path)) == "bad"
+    world.client.put_object(Bucket=world.destination, Key="b", Body=b"content")
+    assert world.run("verify", "--manifest", f"run:{run_id}")["code"] == 0
+    assert world.sealift("runs", "report", run_id, "--json").document["since_then"]["is_repaired"] is True
+
+
 def test_the_page_of_a_comparison_names_the_later_ones(world: World, tmp_path: Path) -> None:
     world.put("a")
     settle()
