@@ -40,11 +40,14 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
             "reached_by": reached_by,
         }
     is_listing = spec.manifest == f"listing of {spec.source.location}"
+    filters = options.get("filters")
+    if options.get("archives") and options.get("sample") and isinstance(filters, Mapping):
+        filters = {**filters, "sample": options["sample"]}  # of archives, which no filter of rows takes
     return {
         "manifest": None if is_listing else spec.manifest,
         "rows_sha256": options.get(ROWS_SHA256),
         "old_versions": may_name_old_versions(spec),
-        "filters": options.get("filters"),
+        "filters": filters,
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
         "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),

@@ -142,3 +142,15 @@ def test_two_archives_that_claim_one_version_are_reported(versioned: World) -> N
 def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], problem: str) -> None:
     result = world.sealift("verify", *arguments)
     assert (result.code, problem in result.stderr) == (2, True), result.stderr
+
+
+def test_the_next_slice_of_a_rota_does_not_hide_what_an_earlier_one_found(world: World) -> None:
+    fill(world)
+    compact(world, "--format", "tar", "--target-size", "30KB")
+    key = archives(world)[0]
+    whole = read(world, key)
+    whole[len(whole) // 3] ^= 1
+    write(world, key, whole)
+    rota = [verify(world, "--sample", "1/3", "--rotate") for _ in range(3)]
+    assert sorted(each["code"] for each in rota) == [0, 0, 3]
+    assert world.sealift("status").code == 3
