@@ -21,6 +21,8 @@ from jobs.ledger.ledger import Ledger
 
 FOLDER = "dismissed/"
 MAX_CHARACTERS = 500
+_END_OF_TIME = 1 << 36
+"""The times of a calendar end before this (epoch seconds)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,7 @@ def _parse(document: Mapping[str, Any]) -> Dismissal | None:
     texts, counts = ("reason", "by", "state"), ("accounted", "failures")
     is_valid = all(isinstance(values[name], str) and values[name] for name in texts)
     is_valid &= all(type(values[name]) is int for name in counts) and type(values["at"]) in (int, float)
+    is_valid = is_valid and 0 <= values["at"] < _END_OF_TIME  # type: ignore[operator]  # a number by now
     return Dismissal(**values) if is_valid else None  # type: ignore[arg-type]  # each was looked at
 
 

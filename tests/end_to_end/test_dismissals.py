@@ -107,7 +107,18 @@ def test_what_nobody_has_to_act_on_or_nobody_can_read_is_not_dismissed(world: Wo
     assert world.sealift("status").code == 0
 
 
-@pytest.mark.parametrize("body", [b"{", b'{"spec_version": 1}', b'{"spec_version": 1, "state": "complete"}'])
+FORGED = '{"spec_version": 1, "reason": "r", "by": "b", "state": "complete", "accounted": 1, "failures": 1, "at": %s}'
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"{",
+        b'{"spec_version": 1}',
+        b'{"spec_version": 1, "state": "complete"}',
+        *((FORGED % at).encode() for at in ("1e300", "-1e300", "NaN")),
+    ],
+)
 def test_a_dismissal_that_was_altered_dismisses_nothing(world: World, body: bytes) -> None:
     world.put("a")
     failed = world.run("verify")["run_id"]
