@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
@@ -35,7 +35,7 @@ from jobs.registry import is_look, is_proof_only
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import human_bytes, human_time, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.replaced_runs import covers, repaired, repaired_since
+from jobs.runs.replaced_runs import began_at, covers, ended_at, has_judged, repaired, repaired_since
 from jobs.runs.summaries import RunFilter, summarize_runs
 from jobs.s3.retries import gather_bounded
 
@@ -113,24 +113,29 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     pairs = policy.pairs if policy else ()
     places = {pair.name: named_places(policy, pair) for pair in policy.pairs} if policy else {}
     nights = await gather_bounded(lambda pair: _last_night(ledger, pair, places[pair.name]), pairs, PAIRS_AT_ONCE)
-    mended = repaired(runs, is_proof_only)
-    unmended = [*_unmended(runs, nights)]
     now = time.time()
     document: dict[str, Any] = {
         "ledger": str(ledger.location),
         "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
     }
     problems = [*_night_problems(nights, runs, datetime.fromtimestamp(now, UTC).date())]
-    of_runs = [*_run_problems(runs, nights)]
     going_on = [run for run in runs if run["state"] == "incomplete"]
-    dismissals = await _dismissals(ledger, [*(run for run, _ in of_runs), *going_on])
+    dismissals, asked = dict[str, Dismissal](), dict[str, Any]()
+    while True:  # what a dismissed run took the place of may count again, and be dismissed itself
+        of_runs = [*_run_problems(runs, nights, dismissals)]
+        new = {run["run_id"]: run for run in (*going_on, *(run for run, _ in of_runs)) if run["run_id"] not in asked}
+        if not new:
+            break
+        asked |= new
+        dismissals |= await _dismissals(ledger, new.values())
+    unmended = [*_unmended(runs, nights, dismissals)]
     problems += [problem for run, problem in of_runs if run["run_id"] not in dismissals]
     unknown: list[Unknown] = []
     rows: list[dict[str, Any]] = []
     for pair, night in zip(pairs, nights, strict=True):
         row = {name: night.get(name) for name in ("pair", "night", "finished_at", "verdict", "exit_code")}
         row |= _places(pair)
-        oldest = await _oldest_unproven(ledger, pair, night, mended)
+        oldest = await _oldest_unproven(ledger, pair, night, _mended_since(runs, night))
         if oldest.not_known:
             unknown.append(Unknown(f"the oldest unproven object of {pair.name}", oldest.not_known))
         row["oldest_unproven"] = {
@@ -240,7 +245,7 @@ def _listed(uris: str) -> list[str]:
 
 
 async def _oldest_unproven(
-    ledger: Ledger, pair: Pair, night: Mapping[str, Any], mended: Iterable[str]
+    ledger: Ledger, pair: Pair, night: Mapping[str, Any], mended: Collection[str]
 ) -> OldestUnproven:
     if night.get("night") is None:
         return OldestUnproven(not_known=NO_NIGHT)
@@ -300,7 +305,6 @@ def _night_problems(
 
     A repair alone does not make a night well: only the next check proves it.
     """
-    mended = repaired(runs, is_proof_only)
     for night in nights:
         command = f"sealift nightly --pair {night['pair']}"
         stages = night.get("stages", ())
@@ -324,11 +328,27 @@ def _night_problems(
                 yield Problem(text, night["wrong_since"])
                 steps = steps if len(steps) > 1 else []
             yield from (Problem(f"{head}. {step}", night["wrong_since"]) for step in steps)
+        mended = _mended_since(runs, night)
         for disproof in night["open"]:
-            if disproof.run_id not in {*mended, *run_ids}:
+            if disproof.run_id not in mended | run_ids:
                 head = f"pair {night['pair']}: {unanswered_text([disproof])}"
                 steps = disproof_steps(night["pair"], disproof)
                 yield from (Problem(f"{head}. {step}", disproof.found_at) for step in steps)
+
+
+def _mended_since(runs: Sequence[Mapping[str, Any]], night: Mapping[str, Any]) -> set[str]:
+    """The runs that retries have mended.
+
+    What the last night carries on, only a retry mends that began later: the night knew the others,
+    and a copy may be wrong again.
+    """
+    mended = repaired(runs, is_proof_only)
+    carried = {each["run_id"] for each in night.get("unanswered", ())}
+    if not mended & carried:
+        return mended
+    began = datetime.fromisoformat(night["finished_at"]).timestamp() - night["seconds"]
+    later = [run for run in runs if run["retry_of"] is None or began_at(run) >= began]
+    return (mended - carried) | (repaired(later, is_proof_only) & carried)
 
 
 def _days_ago(night: str, today: date) -> int:
@@ -347,14 +367,14 @@ async def _dismissals(ledger: Ledger, runs: Iterable[Mapping[str, Any]]) -> dict
 
 
 def _run_problems(
-    runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]
+    runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]], dismissed: Collection[str] = ()
 ) -> Iterator[tuple[dict[str, Any], Problem]]:
     """Runs that somebody has to act on, with why. `runs`: the latest first.
 
-    `nights`: the last ones of the pairs, which say more of their own runs, and of those that began
-    before they ended. A run may begin in the second in which a night ends.
+    `nights`: the last ones of the pairs, which say more of their own runs, and of those that ended
+    before they did. `dismissed`: ids of runs that a person has dismissed.
     """
-    unmended = {run["run_id"] for run in _unmended(runs, nights)}
+    unmended = {run["run_id"] for run in _unmended(runs, nights, dismissed)}
     for run in runs:
         if run["state"] in _NEXT:
             text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
@@ -364,17 +384,23 @@ def _run_problems(
             yield run, Problem(f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}", run["created_at"])
 
 
-def _unmended(runs: Sequence[dict[str, Any]], nights: Sequence[Mapping[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The runs whose bad rows count: no retry mended them, no later run or night checked them."""
+def _unmended(
+    runs: Sequence[dict[str, Any]], nights: Sequence[Mapping[str, Any]], dismissed: Collection[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """The runs whose bad rows count: no retry mended them, no later run or night checked them.
+
+    `dismissed`: runs that nobody has to act on. One that could not judge a row checked nothing.
+    """
     of_nights = {stage["run_id"] for night in nights for stage in night.get("stages", ())}
     ended = {night["pair"]: datetime.fromisoformat(night["finished_at"]) for night in nights if "finished_at" in night}
     well_again = repaired(runs, is_proof_only)
     for number, run in enumerate(runs):
         until = ended.get(run["pair"])
         is_over = run["run_id"] in {*well_again, *of_nights} or (
-            until is not None and datetime.fromisoformat(run["created_at"]) < until
+            until is not None and ended_at(run) < until.timestamp()
         )
-        if run["failures"] and not is_over and not any(covers(later, run) for later in runs[:number]):
+        followers = [each for each in runs[:number] if each["run_id"] not in dismissed or has_judged(each)]
+        if run["failures"] and not is_over and not any(covers(later, run) for later in followers):
             yield run
 
 
@@ -383,7 +409,8 @@ def _found_since(pair: Pair, oldest: OldestUnproven, runs: Iterable[Mapping[str,
     until = oldest.until
     if until is None:
         return []
-    later = [run for run in runs if run["created_at"] and run["created_at"] > until and _is_of(pair, run)]
+    since = datetime.fromisoformat(until).timestamp()
+    later = [run for run in runs if run["created_at"] and ended_at(run) > since and _is_of(pair, run)]
     found = [{"run_id": run["run_id"], "rows": _wrong_rows(run)} for run in later]
     return [each for each in found if each["rows"]]
 

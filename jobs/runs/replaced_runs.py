@@ -1,20 +1,31 @@
 """Replaced runs: which of a ledger's latest runs take the place of earlier ones. Pure.
 
-A run takes another's place only if it looked at all of its rows: it retried them, or it worked
-between the same places on no smaller a selection. A run of no rows takes nobody's place.
+A run takes another's place only if it looked at all of its rows: it retried them, or it began after
+the other one had ended and worked between the same places on no smaller a selection. A run of no
+rows takes nobody's place.
 """
 
 from __future__ import annotations
 
+import math
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Any
 
+from jobs.core.category import FINDINGS
 from jobs.core.model import Location
-from jobs.core.outcome import Status
+from jobs.core.outcome import GOOD, Status
 from jobs.core.run import ROWS_SHA256, RunSpec, RunState, may_name_old_versions
+from jobs.ledger.agreement import begun_at
 
 Summary = Mapping[str, Any]
+_FRACTION = re.compile("([0-9a-f]{3})[0-9a-f]{3}")
+"""The end of a run's id: 4096ths of a second, and what tells apart runs of one."""
+_ERAS = 1 << 36
+_JUDGED = GOOD | FINDINGS | {Status.MISSING, Status.MISMATCHED, Status.DAMAGED}
+"""Outcomes and categories of what was looked at."""
 
 
 def scope_of(spec: RunSpec) -> dict[str, Any]:
@@ -40,14 +51,14 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
             "reached_by": reached_by,
         }
     is_listing = spec.manifest == f"listing of {spec.source.location}"
-    filters = options.get("filters")
-    if options.get("archives") and options.get("sample") and isinstance(filters, Mapping):
-        filters = {**filters, "sample": options["sample"]}  # of archives, which no filter of rows takes
+    given = options.get("filters")
+    if options.get("archives") and options.get("sample") and isinstance(given, Mapping):
+        given = {**given, "sample": options["sample"]}  # of archives, which no filter of rows takes
     return {
         "manifest": None if is_listing else spec.manifest,
         "rows_sha256": options.get(ROWS_SHA256),
         "old_versions": may_name_old_versions(spec),
-        "filters": filters,
+        "filters": given,
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
         "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),
@@ -55,9 +66,28 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     }
 
 
+def began_at(run: Summary) -> float:
+    """When a run began, in epoch seconds. The id of a run has a fraction of the second."""
+    second, fraction = begun_at(run["run_id"]), _FRACTION.fullmatch(run["run_id"].rpartition("-")[2])
+    if second is not None and fraction is not None:
+        return second + int(fraction[1], 16) / 4096
+    return datetime.fromisoformat(run["created_at"]).timestamp() if run["created_at"] else 0.0
+
+
+def ended_at(run: Summary) -> float:
+    """When a run had its last outcome, in epoch seconds. Of one that has not ended: when it began.
+
+    A saved plan, or a run that was stopped, may go on days after it began.
+    """
+    seconds = run.get("seconds", 0)  # anything may be in the ledger
+    return began_at(run) + seconds if isinstance(seconds, int | float) and seconds < _ERAS else math.inf
+
+
 def covers(later: Summary, earlier: Summary) -> bool:
-    """Whether a run looked at all rows of an earlier one, as closely."""
+    """Whether a run looked at all rows of an earlier one, as closely, and after it."""
     if later["state"] != RunState.COMPLETE or not later["rows"] or later["job"] != earlier["job"]:
+        return False
+    if began_at(later) < ended_at(earlier):
         return False
     new, old = later["scope"], earlier["scope"]
     if new is None or old is None or not _has_all_places(later, earlier):
@@ -70,6 +100,11 @@ def covers(later: Summary, earlier: Summary) -> bool:
         and new["deep"] >= old["deep"]
         and (new["deep"] or new["at_rest"] >= old["at_rest"])
     )
+
+
+def has_judged(run: Summary) -> bool:
+    """Whether a run found each of its rows right or wrong. It may have failed at them instead."""
+    return all(status in _JUDGED for status, rows in run["outcomes"].items() if rows)
 
 
 def repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> set[str]:

@@ -160,3 +160,16 @@ def test_a_row_that_cannot_be_verified_does_not_keep_what_was_found_of_others(wo
     second = night(world, policy, SECOND)
     assert (second["left"], second["unanswered"]) == (1, [])
     assert "found wrong" not in second["verdict"]
+
+
+def test_status_names_what_the_last_night_carries_on_although_a_retry_mended_it_once(world: World, policy: str) -> None:
+    """It became wrong again, a person dismissed the run that found it, and the night has not."""
+    listed = world.sealift("runs", "list", "--json").document["runs"]
+    [found] = [each["run_id"] for each in listed if each["outcomes"].get("mismatched")]
+    assert world.sealift("runs", "retry", found, "--yes", "--json").code == 0
+    put_copy(world, WRONG)
+    assert verify(world, "--deep") == 3
+    assert world.sealift("runs", "dismiss", "latest", "--reason", "x").code == 0
+    assert wrong_in(night(world, policy, THIRD)) == [("deep", 1)]
+    problems = world.sealift("status", "--policy", policy, "--json").document["problems"]
+    assert any("docs: 1 object that deep found wrong" in each["problem"] for each in problems)

@@ -99,3 +99,14 @@ def test_a_plan_of_yesterday_and_a_run_that_is_no_plan_are_refused(world: World)
             body = json.dumps(json.loads(body) | {"run_id": old_id, "created_at": old}).encode()
         world.client.put_object(Bucket=world.ledger, Key=entry["Key"].replace(plan["run_id"], old_id), Body=body)
     refused(world.sealift("apply", old_id), 2, "Plan again")
+
+
+def test_what_a_saved_plan_finds_is_not_answered_by_a_run_that_came_before(world: World) -> None:
+    world.put("a")
+    world.run("replicate")
+    plan = save(world, "verify")
+    assert world.run("verify")["code"] == 0
+    world.client.delete_object(Bucket=world.destination, Key="a")
+    assert world.sealift("apply", plan["run_id"], "--json").document["outcomes"] == {"missing": 1}
+    status = world.sealift("status")
+    assert (status.code, f"run {plan['run_id']}: 1 of 1 row needs attention" in status.stdout) == (3, True)

@@ -154,3 +154,56 @@ def test_a_listing_of_current_objects_answers_for_no_old_version_that_a_manifest
 def test_a_listing_answers_for_a_listing_of_an_older_sealift() -> None:
     assert covers(run("2"), run("1", found="mismatched"))
     assert covers(run("2"), run("1", found="mismatched", manifest="listing of s3://here, listed an hour ago"))
+
+
+ROTA: dict[str, Any] = {"archives": True, "sides": (THERE, THERE), "manifest": "archives in s3://there/"}
+
+
+@pytest.mark.parametrize(
+    ("found_in", "looked_at", "is_answered"),
+    [([2, 30], [2, 30], True), ([2, 30], [3, 30], False), ([2, 30], None, True), (None, [2, 30], False)],
+)
+def test_a_slice_of_the_archives_answers_for_no_other_slice(
+    found_in: list[int] | None, looked_at: list[int] | None, is_answered: bool
+) -> None:
+    same = ROTA | {"rows_sha256": ""}
+    assert covers(run("2", **same, sample=looked_at), run("1", found="damaged", **same, sample=found_in)) is is_answered
+
+
+FIRST, SECOND = "20261120T100000Z-verify-800aaa", "20261120T100000Z-verify-c00bbb"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "is_answered"),
+    [
+        (0.2, True),
+        (0.25, True),
+        (0.3, False),
+        (86400.0, False),
+        ("soon", False),
+        (10**400, False),
+        (float("nan"), False),
+    ],
+)
+def test_a_look_that_began_before_a_finding_does_not_answer_it(seconds: Any, is_answered: bool) -> None:
+    """A saved plan, or a run that was stopped, finds things long after its id was made."""
+    old = run(FIRST, found="mismatched") | {"seconds": seconds}
+    assert covers(run(SECOND), old) is is_answered
+
+
+@pytest.mark.parametrize(
+    ("seconds", "counts"), [(3599.0, False), (3601.0, True)], ids=["before the night ended", "after it"]
+)
+def test_a_night_says_nothing_of_what_was_found_after_it_had_ended(seconds: float, counts: bool) -> None:
+    night = {"pair": "docs", "finished_at": "2026-11-20T11:00:00Z"}
+    found = run("1", job="replicate", found="failed", pair="docs") | {"seconds": seconds}
+    assert bool(list(_run_problems([found], [night]))) is counts
+
+
+@pytest.mark.parametrize(
+    ("found", "counts"), [("failed", True), ("changed", True), ("denied", True), ("missing", False)]
+)
+def test_a_dismissed_run_that_could_not_look_hides_no_earlier_finding(found: str, counts: bool) -> None:
+    old, new = run("1", found="mismatched"), run("2", found=found)
+    named = [each["run_id"] for each, _ in _run_problems([new, old], [], {"2"})]
+    assert ("1" in named) is counts
