@@ -14,6 +14,7 @@ from jobs.core.run import RunSpec, RunState
 from jobs.errors import LedgerError
 from jobs.ledger.agreement import begin_order, run_job
 from jobs.ledger.ledger import Ledger
+from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import is_between
 
 DIFFERENT = "different.parquet"
@@ -23,6 +24,9 @@ REPAIR = "repair.parquet"
 REPLICA_STEP = "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
 """What a person does about a replica that differs."""
 _RUNS_LOOKED_AT = 20
+_REPAIRS_LOOKED_AT = 1_000
+"""How many later runs may have repaired a run, or checked its repair: days pass until they do."""
+_READS = 32
 _REPAIR, _REPAIR_DIFFERENT = "--repair", "--repair-different"
 
 
@@ -129,11 +133,17 @@ async def find_repairs(
     later = [each for each in await ledger.run_ids() if _is_later(each, run_id, jobs)]
     reports: list[dict[str, Any]] = []
     made: set[str] = set()
-    for each in later[:_RUNS_LOOKED_AT]:
+
+    async def read(each: str) -> RunSpec | None:
         with contextlib.suppress(LedgerError):  # a damaged run repaired nothing that one can rely on
-            spec = await ledger.spec(each)
-            if not is_between(spec, run.source, run.destination):
-                continue
+            return await ledger.spec(each)
+        return None
+
+    specs = await gather_bounded(read, later[:_REPAIRS_LOOKED_AT], _READS)
+    for each, spec in zip(later, specs, strict=False):
+        if spec is None or not is_between(spec, run.source, run.destination):
+            continue
+        with contextlib.suppress(LedgerError):
             of_it = spec.retry_of == run_id
             of_rows = spec.manifest == f"run:{run_id}" or spec.manifest.startswith(ledger.uri(run_id))
             if (of_it or of_rows or spec.retry_of in made) and (report := await ledger.report(each)) is not None:

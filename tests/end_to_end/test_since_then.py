@@ -95,6 +95,22 @@ def test_a_look_at_fewer_rows_answers_no_check_that_found_one_wrong_again(world:
     assert world.sealift("runs", "report", run_id, "--json").document["since_then"]["is_repaired"] is True
 
 
+def test_a_check_after_many_other_runs_counts_as_well(world: World) -> None:
+    for key in ("a", "b"):
+        world.put(key)
+    run_id = world.run("verify")["run_id"]
+    assert world.sealift("runs", "retry", run_id).code == 0
+    spec = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{run_id}/spec.json")["Body"].read()
+    for number in range(30):  # of other rows, and under way
+        other = f"{run_id[:-6]}fff{number:03x}"
+        body = spec.replace(run_id.encode(), other.encode())
+        world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{other}/spec.json", Body=body)
+    world.client.delete_object(Bucket=world.destination, Key="b")
+    assert world.run("verify", "--manifest", f"run:{run_id}")["code"] == 3
+    after = world.sealift("runs", "report", run_id, "--json").document
+    assert after["since_then"]["is_repaired"] is False
+
+
 def test_the_page_of_a_comparison_names_the_later_ones(world: World, tmp_path: Path) -> None:
     world.put("a")
     settle()
