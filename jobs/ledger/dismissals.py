@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from jobs.ledger.ledger import Ledger
 
 FOLDER = "dismissed/"
 MAX_CHARACTERS = 500
+_NAME = re.compile(r"(\d{6,9})\.json", re.ASCII)
 _END_OF_TIME = 1 << 36
 """The times of a calendar end before this (epoch seconds)."""
 
@@ -67,7 +69,9 @@ async def dismiss(ledger: Ledger, summary: Mapping[str, Any], reason: str) -> Di
     if (earlier := await find_dismissal(ledger, summary)) is not None:
         raise UsageError(f"run {run_id} is dismissed already: {earlier.reason} (by {earlier.by})")
     dismissal = Dismissal(reason, _who(), time.time(), *_state(summary))
-    number = len(await ledger.names(run_id, FOLDER))
+    names = await ledger.names(run_id, FOLDER)
+    numbers = [int(match[1]) for match in map(_NAME.fullmatch, names) if match]
+    number = max(numbers, default=-1) + 1
     try:
         await ledger.write_document(run_id, f"{FOLDER}{number:06d}.json", asdict(dismissal))
     except PreconditionFailed as error:

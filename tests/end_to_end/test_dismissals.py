@@ -149,6 +149,17 @@ def test_a_dismissal_that_was_altered_dismisses_nothing(world: World, body: byte
     assert (status.code, "! since" in status.stdout, failed in status.stdout) == (3, True, True)
 
 
+def test_a_document_of_another_number_is_in_no_later_dismissal_s_way(world: World) -> None:
+    """The next number was the count of names: it was there already, for ever."""
+    world.put("a")
+    failed = world.run("verify")["run_id"]
+    for name in ("000001.json", "x.json"):
+        world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{failed}/dismissed/{name}", Body=b"{}")
+    assert world.sealift("runs", "dismiss", failed, "--reason", "mistyped").code == 0
+    assert failed in world.sealift("status").stdout
+    assert world.sealift("status").code == 0
+
+
 def test_what_a_night_found_is_answered_by_nights_alone(world: World, tmp_path: Path) -> None:
     policy = write_policy(world, tmp_path)
     copied(world, "a", "b")
