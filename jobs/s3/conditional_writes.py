@@ -325,6 +325,17 @@ class _TrialObjects(NamedTuple):
         self.etags[key] = written.etag
         self.made.append((key, written.version_id))
 
+    async def note_unanswered(self) -> None:
+        """Find what writes have made whose answers were lost.
+
+        Nobody else writes objects of these names.
+        """
+        with contextlib.suppress(StoreError):
+            for key in self.keys:
+                page = await retry(partial(self.store.list_versions, self.bucket, key))
+                ids = [each.version_id for each in page.entries if each.key == key]
+                self.made.extend((key, each if is_exact(each) else None) for each in ids)
+
     async def is_refused(self, key: str, write: Callable[[], Coroutine[Any, Any, Written]]) -> bool:
         """Whether the server refuses a write whose condition does not hold.
 
@@ -372,6 +383,9 @@ async def _trial_objects(store: Store, bucket: str, beside: str) -> AsyncIterato
         for key in objects.keys:
             objects.note(key, await store.put(bucket, key, _BODY, Attributes(), guard=UNGUARDED))
         yield objects
+    except BaseException:
+        await objects.note_unanswered()
+        raise
     finally:
         with contextlib.suppress(Denied, NotFound):
             for key, version_id in dict.fromkeys(objects.made):

@@ -186,7 +186,8 @@ async def _judge(source: str, hot: str, figures: Figures) -> None:
     store = open_store(None, None, None, max_in_flight=CLIENTS)
     there, here = await asyncio.gather(_histories(store, source, ""), _histories(store, hot, "c/"))
     if there.keys() != here.keys():
-        figures.wrong.append(f"{len(there.keys() ^ here.keys())} keys are on one side only")
+        apart = sorted(there.keys() ^ here.keys())
+        figures.wrong.append(f"{len(apart)} keys are on one side only: {apart[:5]}")
     for key in there.keys() & here.keys():
         copies = {each.etag for each in here[key] if not each.is_delete_marker}
         lost = {each.etag for each in there[key] if not each.is_delete_marker} - copies

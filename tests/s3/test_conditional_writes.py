@@ -12,7 +12,7 @@ from unittest import mock
 import pytest
 
 from jobs.core.model import Attributes, ObjectRef
-from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected
+from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected, Unavailable
 from jobs.s3 import conditional_writes
 from jobs.s3.conditional_writes import ConditionalWrites, Operation, find_ignored, look_first, try_conditions
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
@@ -235,6 +235,46 @@ def test_a_trial_that_failed_is_made_again() -> None:
     with pytest.raises(Denied):
         write(store, "put", ABSENT)
     assert "ignores conditions" in write(store, "put", ABSENT).note
+
+
+class Silent(MemoryStore):
+    """Gives no answer to one of the writes that it makes."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.left = number
+
+    def _answered(self, written: Written) -> Written:
+        self.left -= 1
+        if self.left == -1:
+            raise Unavailable("PutObject", "b", "timeout", "the answer was lost", 0)
+        return written
+
+    async def put(self, *args: Any, **more: Any) -> Written:
+        return self._answered(await super().put(*args, **more))
+
+    async def copy(self, *args: Any, **more: Any) -> Written:
+        return self._answered(await super().copy(*args, **more))
+
+    async def complete_multipart(self, *args: Any, **more: Any) -> Written:
+        return self._answered(await super().complete_multipart(*args, **more))
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("operation", [Operation.PUT, Operation.COPY, Operation.COMPLETE])
+def test_a_trial_whose_write_had_no_answer_leaves_nothing(operation: Operation, versioned: bool) -> None:
+    """The object stayed, since nobody knew its version."""
+    for number in range(20):
+        store = Silent(number)
+        store.create_bucket("b", versioned=versioned)
+        try:
+            asyncio.run(try_conditions(store, "b", "k", [operation]))
+        except Unavailable:
+            assert keys(store) == [], number
+        else:
+            break
+    assert number >= 3
+    assert keys(store) == []
 
 
 class Busy(Careless):
