@@ -169,7 +169,7 @@ class LastCopyModel(Facts, Observer):
                     self._check_findings(process.run_id, key, version, since)
 
     def _check_findings(self, run_id: str, key: str, version: Version, since: float) -> None:
-        """What a verification found wrong before the row was taken up is no copy, whatever the plan says."""
+        """What all bytes showed to be wrong before the row was taken up is no copy, whatever the plan says."""
         for row in self.rows[run_id]:
             if row.key == key and row.etag == version.etag and row.proof is not None:
                 proof: dict[str, Any] = msgspec.json.decode(row.proof)
@@ -222,7 +222,7 @@ class LastCopyModel(Facts, Observer):
         elif name.startswith("outcomes/"):
             outcomes = tables.read_outcomes(data)
             self.outcomes[run_id].append(outcomes)
-            if self.specs[run_id]["job"] == "verify":
+            if self.specs[run_id]["job"] == "verify" and self.specs[run_id]["options"]["deep"]:
                 self._note_findings(self.specs[run_id], outcomes)
             for outcome in outcomes if self.specs[run_id]["job"] == "expire" else ():
                 self._check_outcome(run_id, outcome)
@@ -234,7 +234,7 @@ class LastCopyModel(Facts, Observer):
     def _note_findings(self, spec: dict[str, Any], outcomes: Sequence[Outcome]) -> None:
         source, (bucket, prefix) = (Location.parse(spec[side]["uri"]) for side in ("source", "destination"))
         for outcome in outcomes:
-            if outcome.status in (Status.MISMATCHED, Status.MISSING, Status.DAMAGED):
+            if outcome.status is Status.MISMATCHED:  # what is missing may be copied later
                 place = bucket, prefix + outcome.key.removeprefix(source.key)
                 self._wrong.setdefault((*place, outcome.etag), self.world.loop.time())
                 self.count("found wrong")

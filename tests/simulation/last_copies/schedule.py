@@ -82,7 +82,7 @@ _ACTS: dict[World, tuple[tuple[Act, ...], ...]] = {
     World.MEMBER: ((C, F, E), (C, F, E, E), (C, E, F, E)),
     World.CONDITION: ((R, E), (R, D, E), (V, E), (C, E), (R,)),
     World.ORPHAN: ((R, E), (C, E), (V, E)),
-    World.LATER: ((R, L), (V, L), (V, L), (R, L, E), (V, L, E), (V, L, R, E), (V, L, L)),
+    World.LATER: ((R, L), (V, L), (V, L), (R, L, E), (V, L, E), (R, L, V, E), (V, L, L)),
 }  # fmt: skip
 _WEIGHTS = {
     World.HONEST: 3, World.MUTUAL: 5, World.CYCLE: 2, World.HIDDEN: 5, World.ALIAS: 2, World.WEAK: 2, World.NULL: 2,

@@ -39,7 +39,7 @@ def test_each_world_is_reached_often_and_its_expiries_delete():
     for world in (World.ALIAS, World.WEAK, World.CONDITION):
         assert deleted[world] > 0, (world, deleted)
     assert sum(count for name, count in counts.items() if name.endswith(": kept")) > SEEDS // 10
-    assert counts[f"world {World.LATER.value}: found wrong: kept"] > SEEDS // 40
+    assert counts[f"world {World.LATER.value}: found wrong: kept"] > SEEDS // 100
 
 
 def test_what_lies_below_a_marker_or_will_expire_or_has_another_name_is_not_readable():
