@@ -136,7 +136,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         row = {name: night.get(name) for name in ("pair", "night", "finished_at", "verdict", "exit_code")}
         row |= _places(pair)
         oldest = await _oldest_unproven(ledger, pair, night, _mended_since(runs, night))
-        if oldest.not_known:
+        if oldest.not_known and oldest.not_known != NO_NIGHT:  # a problem of its own
             unknown.append(Unknown(f"the oldest unproven object of {pair.name}", oldest.not_known))
         row["oldest_unproven"] = {
             **{name: value or None for name, value in oldest._asdict().items()},

@@ -83,6 +83,7 @@ def test_a_pair_without_a_night_is_not_known(world: World, policy: str) -> None:
     assert "  ! pair docs: no night has ended yet. Start one: sealift nightly --pair docs\n" in text
     problems_found, unknown_found = len(result.document["problems"]), len(result.document["not_known"])
     assert unknown_found
+    assert not any("oldest unproven" in each["what"] for each in result.document["not_known"]), "said twice"
     assert text.startswith(f"{problems_found} problems, {unknown_found} not known\n")
     assert (
         f"\npair docs  s3://{world.source}/docs/, s3://{world.source}/drafts/ → s3://{world.destination}/copies/\n"
