@@ -98,6 +98,9 @@ async def launch_and_report(
                 sha256 = await save(planned, ledger, "local" if place is None else "batch", kind)
                 document["sha256"] = sha256
                 texts.append(f"  start it  sealift apply {planned.spec.run_id} --sha256 {sha256}")
+            elif retried is None:
+                kept = "" if then_verify else ". --save keeps this plan, to start exactly it later"
+                texts.append(f"  dry run   nothing was started{kept}")
             emit(document, as_json=as_json, text="\n".join(texts))
             return 0
         planned = runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec), TERMINAL)

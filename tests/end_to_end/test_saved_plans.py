@@ -53,7 +53,12 @@ def test_a_saved_plan_is_started_once_and_takes_the_rows_that_it_was_made_of(wor
 def test_a_dry_run_says_how_its_plan_starts(world: World) -> None:
     world.put("a")
     places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
+    assert (
+        "  dry run   nothing was started. --save keeps this plan"
+        in world.sealift("verify", *places, "--dry-run").stdout
+    )
     text = world.sealift("verify", *places, "--dry-run", "--save").stdout
+    assert "nothing was started" not in text
     found = re.search(r"sealift (apply \S+ --sha256 [0-9a-f]{64})", text)
     assert found, text
     applied = world.sealift(*found[1].split(), "--json")
