@@ -6,7 +6,7 @@ import asyncio
 import tempfile
 import time
 import webbrowser
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
@@ -487,11 +487,17 @@ async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> 
     document, advice = report | since.details() | known, since.lines()
     if "categories" not in report:
         text = report_text(report, kind, advice, is_repaired=since.is_repaired)
-        return document, "\n".join([text, *dismissed])
+        return document, _below_head(text, dismissed)
     if "repaired" not in report or spec.options.get("pair"):
         advice += repair_advice(spec, report, since.reports, ledger)
         report = {**report, "next_steps": []}  # the same
-    return document, "\n".join([report_text(report, kind, advice), *dismissed])
+    return document, _below_head(report_text(report, kind, advice), dismissed)
+
+
+def _below_head(text: str, lines: Sequence[str]) -> str:
+    """A text with more lines below its first one."""
+    head, *rest = text.split("\n")
+    return "\n".join([head, *lines, *rest])
 
 
 async def _write_page(

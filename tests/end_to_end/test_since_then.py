@@ -43,6 +43,8 @@ def test_document_and_page_say_what_a_retry_made_of_the_failures(world: World, t
     assert since["runs"][0]["verdict"] == "All 2 rows ended well: 2 copied."
     (step,) = after.document["next_steps"]
     jsonschema.validate(json.loads(after.stdout), schema())
+    head = world.sealift("runs", "report", run_id).stdout.splitlines()[0]
+    assert head == "2 of 3 rows need attention: 2 missing. A retry brought them to a good end."
     shown = world.sealift("runs", "show", run_id, "--json").document
     assert shown["since_then"] == since
     assert world.sealift("runs", "watch", run_id, "--json").document["since_then"] == since
