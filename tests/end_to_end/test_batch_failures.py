@@ -193,7 +193,7 @@ def test_retry_of_failed_rows_is_a_new_run_of_them_in_batch(fleet: Fleet) -> Non
         (["--on-demand"], 2, "SEALIFT_BATCH_QUEUE_ON_DEMAND"),
         (["--timeout", "5"], 2, "timeout of 5 s"),
         (["--attempts", "11"], 2, "1 to 10"),
-        (["--priority", "10000"], 2, "0<=x<=9999"),
+        (["--priority", "10000"], 2, "from 0 to 9999"),
         (["--share", "a-b"], 2, "share identifier 'a-b'"),
         (["--tag", "bare"], 2, "KEY=VALUE"),
         (["--source-profile", "mine"], 2, "profile 'mine'"),

@@ -47,6 +47,7 @@ ARGUMENTS: dict[tuple[str, str], tuple[str, Sides]] = {
     ("runs report", "RUN"): ("{}", lambda _: []),
     ("runs retry", "RUN"): ("{}", lambda _: ["--yes"]),
     ("runs cancel", "RUN"): ("{}", lambda _: []),
+    ("runs dismiss", "RUN"): ("{}", lambda _: ["--reason", "mistyped"]),
     ("apply", "RUN"): ("{}", lambda _: ["--yes"]),
     ("query", "--run"): ("{}", lambda _: ["SELECT run_id FROM runs", "--format", "json"]),
     ("reconcile", "--version-map"): ("{}", lambda world: [*sides(world), "--versions", "all", "--margin", "0s"]),

@@ -278,6 +278,7 @@ def test_status_keeps_bad_rows_of_a_pair_until_its_next_night(world: World, tmp_
     status = world.sealift("status", *policy, "--json").document
     assert status["pairs"][0]["exit_code"] == 0
     assert any("-replicate-" in each["problem"] for each in status["problems"]), status["problems"]
+    settle()  # the end of a night is known to the second
     again = world.sealift(*night, "--again").document
     assert again["left"] == 1
     document = world.sealift("status", *policy, "--json").document
