@@ -56,6 +56,7 @@ from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.kind import bad_outcomes
 from jobs.runs.progress import FIRST_KEYS, RunCommand, RunProgress, find_command, find_progress, first_open_keys
 from jobs.runs.prompt_ledger import open_prompt_ledger
+from jobs.runs.replaced_runs import repaired
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.saved_plans import is_waiting, require_started
 from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
@@ -280,12 +281,13 @@ async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) 
     runs, has_more = runs[: options.limit], len(runs) > options.limit
     if options.pair is not None and not runs:
         await _check_pair(ledger, options.pair, pairs)
+    mended = repaired(runs, is_proof_only)
     rows = [
         [
             run["run_id"],
             run["state"],
             f"{run['rows']:,}",
-            f"{run['failures']:,}",
+            f"{run['failures']:,} repaired" if run["run_id"] in mended else f"{run['failures']:,}",
             human_time(run["created_at"]).removesuffix(" UTC"),
             UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
             run["source"] or UNKNOWN,

@@ -48,6 +48,8 @@ def test_document_and_page_say_what_a_retry_made_of_the_failures(world: World, t
     shown = world.sealift("runs", "show", run_id, "--json").document
     assert shown["since_then"] == since
     assert world.sealift("runs", "watch", run_id, "--json").document["since_then"] == since
+    (line,) = [each for each in world.sealift("runs", "list").stdout.splitlines() if each.startswith(run_id)]
+    assert "2 repaired" in line
 
     page = page_of(world, run_id, tmp_path)
     words = text(page)
