@@ -539,6 +539,8 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     run_id = await find_run_id(ledger, options.run_id)
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
     await require_started(ledger, spec)
+    for line in (await _dismissed(ledger, run_id))[1]:
+        say(f"{run_id} was {line.strip()}")
     ledger = open_ledger(ledger.location)  # what follows is work, which has patience
     executor = options.executor
     if executor is None and await ledger.names(run_id, "batch/"):

@@ -54,6 +54,8 @@ def test_status_names_a_run_that_was_cut_short_no_more_until_it_goes_on(world: W
     for command in ("report", "show"):
         text = world.sealift("runs", command, run_id)
         assert "  dismissed by hand: the bucket is gone, see ticket 12 (" in text.stdout
+    planned = world.sealift("runs", "retry", run_id, "--dry-run")
+    assert f"{run_id} was dismissed by hand: the bucket is gone, see ticket 12 (" in planned.stderr
     again = world.sealift("runs", "dismiss", run_id, "--reason", "another")
     assert (again.code, again.stdout) == (2, "")
     assert "is dismissed already: the bucket is gone" in again.stderr
