@@ -60,9 +60,9 @@ class Script:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 headers = {name.lower(): value for name, value in self.headers.items()}
                 script.seen.append(Seen(self.command, self.path, headers, body))
+                reply = script.first.pop(0) if script.first else script.reply
                 if script.hold is not None:
                     script.hold.wait(20)
-                reply = script.first.pop(0) if script.first else script.reply
                 if not reply.status:
                     self.close_connection = True
                     return

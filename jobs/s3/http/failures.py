@@ -10,7 +10,7 @@ import re
 from typing import NamedTuple
 
 from jobs.credentials import mix_up
-from jobs.errors import AuthenticationFailed, Redirected, StoreError, store_error
+from jobs.errors import AuthenticationFailed, Redirected, StoreError, Unavailable, store_error
 from jobs.s3 import wire
 from jobs.s3.http.answers import Response
 from jobs.s3.http.dates import parse_http_date
@@ -112,12 +112,10 @@ def explain(bare: StoreError, answer: StoreError | None) -> StoreError | None:
     """The error of a HEAD that was refused without a code, by a GET of one byte of the same object.
 
     `answer`: the error of the GET, None if it succeeded. Returns None if the HEAD should be sent
-    again.
+    again: S3 does not refuse the GET in the same way (416: an empty object, which may be read).
     """
-    if answer is None or answer.status == 416:  # 416: an empty object, which may be read
+    if answer is None or (answer.status != bare.status and not isinstance(answer, Unavailable)):
         return None
-    if answer.status != bare.status:
-        return bare
     return type(answer)(bare.operation, bare.target, answer.code, answer.detail, answer.status)
 
 

@@ -118,7 +118,7 @@ class Transport:
         corrections: set[str] = set()
         while True:
             attempt += 1
-            credentials, began = self._credentials(), time.perf_counter()
+            credentials, skew, began = self._credentials(), self._clock_skew, time.perf_counter()
             try:
                 response = await self._exchange(
                     route, credentials, method, place.key, query, headers, body, payload, bounds
@@ -146,7 +146,7 @@ class Transport:
                     named_region=self.region,
                 )
                 REQUESTS.add(operation, place, response.status, failure.error.code, began, request_id)
-                correction = await self._correct(failure, place, route, credentials, corrections)
+                correction = await self._correct(failure, place, route, credentials, skew, corrections)
                 if isinstance(correction, Route):
                     route, attempt = correction, attempt - 1
                     continue
@@ -199,11 +199,19 @@ class Transport:
         return response
 
     async def _correct(
-        self, failure: Failure, place: ObjectRef, route: Route, credentials: Credentials, corrections: set[str]
+        self,
+        failure: Failure,
+        place: ObjectRef,
+        route: Route,
+        credentials: Credentials,
+        signed_skew: float,
+        corrections: set[str],
     ) -> Route | StoreError:
         """The route to send the request again if its cause could be mended, else the error.
 
-        `corrections`: what has been tried for this request. Each is tried once.
+        `credentials` and `signed_skew` are those that the refused request was signed with. Other
+        requests may have changed them since. `corrections`: what has been tried for this request.
+        Each is tried once.
         """
 
         def is_first(correction: str) -> bool:
@@ -218,12 +226,14 @@ class Transport:
             if failure.host and (detour := self._routes.detour(place, route, failure.host)) and is_first("detour"):
                 return detour
         skew = failure.date - time.time() if failure.date else 0.0
-        is_skewed = error.code == SKEWED or (failure.is_bare and abs(skew - self._clock_skew) > SKEW_SECONDS)
+        is_skewed = error.code == SKEWED or (failure.is_bare and abs(skew - signed_skew) > SKEW_SECONDS)
         if is_skewed and failure.date and is_first("clock"):
             self._clock_skew = skew
             return route
         if failure.is_bare and is_first("code"):
             explained = await self._explain(error, place)
+            if isinstance(explained, Unavailable):
+                corrections.discard("code")  # nobody knows it yet
             return route if explained is None else explained
         if not isinstance(error, AuthenticationFailed):
             return error

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from email.utils import formatdate
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from jobs import errors
+from jobs.core.model import ObjectInfo
 from jobs.s3.rest_store import RestStore
 from tests.doubles.scripted_server import REF, Reply, Script, ask, copy, error_body
 from tests.s3.head_refusals import HEAD_REFUSALS, check_head_is_asked_again
@@ -68,6 +71,22 @@ def test_a_wrong_clock_is_found_by_a_head(script: Script) -> None:
     assert [round(stamp / 60) for stamp in stamps(script)] == [0, 120]
 
 
+def test_a_wrong_clock_is_found_by_many_heads_at_once(script: Script) -> None:
+    """The first answer sets the clock. The others were signed before that, and are no refusals of their keys."""
+    script.first = [Reply(403, {"Date": formatdate(time.time() - 90_000, usegmt=True)})] * 4
+    script.reply, script.hold = Reply(404), (answers := threading.Event())
+
+    async def run(store: RestStore) -> list[ObjectInfo | BaseException]:
+        asked = [asyncio.create_task(store.head(REF)) for _ in range(4)]
+        while len(script.seen) < 4:
+            await asyncio.sleep(0.01)
+        answers.set()
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    assert {type(answer) for answer in ask(script, run)} == {errors.NotFound}
+    assert [seen.method for seen in script.seen] == ["HEAD"] * 8
+
+
 @pytest.mark.parametrize(("status", "code", "kind"), HEAD_REFUSALS)
 def test_a_refusal_of_head_is_asked_again_with_a_body(
     script: Script, status: int, code: str, kind: type[errors.StoreError]
@@ -80,6 +99,22 @@ def test_a_refusal_of_head_that_is_over_is_forgotten(script: Script, readable: R
     script.first, script.reply = [Reply(403), readable], Reply(headers=HEADERS)
     assert ask(script, lambda store: store.head(REF)).etag == "e"
     assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+
+
+def test_a_refusal_of_head_that_a_get_does_not_meet_is_asked_again(script: Script) -> None:
+    """Others may have renewed the credentials meanwhile, and then the key is missing."""
+    script.first, script.reply = [Reply(403), Reply(404, body=error_body("NoSuchKey"))], Reply(404)
+    with pytest.raises(errors.NotFound):
+        ask(script, lambda store: store.head(REF))
+    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+
+
+def test_a_refusal_of_head_whose_code_a_busy_server_does_not_say_is_asked_again(script: Script) -> None:
+    script.first = [Reply(400), *[Reply(503, body=error_body("SlowDown"))] * 2]
+    script.reply = Reply(400, body=error_body("ExpiredToken"))
+    with pytest.raises(errors.AuthenticationFailed):
+        ask(script, lambda store: store.head(REF), is_paced=True)
+    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "GET", "HEAD", "GET"]
 
 
 def test_a_refusal_of_head_that_a_get_does_not_meet_stays(script: Script) -> None:
