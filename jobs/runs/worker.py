@@ -174,14 +174,14 @@ class Worker:
         keeper: asyncio.Task[None] | None = None
         try:
             await self.lease.claim(self._must_end)
-            keeper = asyncio.create_task(self._keep(self.lease))
+            keeper = asyncio.create_task(self._watch(self.lease))
             return await self._run()
         finally:
             if keeper is not None:
                 keeper.cancel()
             await self.lease.end()
 
-    async def _keep(self, lease: Lease) -> None:
+    async def _watch(self, lease: Lease) -> None:
         """Look now and then whether the lease is lost. Stop if it is."""
         while not self._must_end():
             await asyncio.sleep(LOOK_SECONDS)
@@ -265,7 +265,7 @@ class Worker:
         except asyncio.CancelledError:
             raise
         except Interrupted as error:  # the other rows have no outcome
-            self._take(error.outcomes if isinstance(error, PartlyDone) else ())
+            self._add(error.outcomes if isinstance(error, PartlyDone) else ())
             if not self._stopping:
                 self.stop(LOST_GRACE_SECONDS, str(error))
         except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
@@ -275,17 +275,14 @@ class Worker:
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
         else:
-            self._take(outcomes)
+            self._add(outcomes)
         finally:
             self._in_flight -= 1
             self._wake.set()
-            self.on_progress(self._progress())
+            self.on_progress(self._done._replace(in_flight=self._in_flight))
 
-    def _progress(self) -> Progress:
-        rows, bad_rows, size_bytes, _, throttled, last_error = self._done
-        return Progress(rows, bad_rows, size_bytes, self._in_flight, throttled, last_error)
-
-    def _take(self, outcomes: Iterable[Outcome]) -> None:
+    def _add(self, outcomes: Iterable[Outcome]) -> None:
+        """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""
         now = self.clock()
         for outcome in outcomes:
             if outcome.row not in self._settled:
@@ -300,10 +297,12 @@ class Worker:
             try:
                 outcomes = await self.job.process(rows)
             except (Unavailable, Conflict, PreconditionFailed) as error:
-                self._judge(error)
-                if attempt == TRIES or self._stopping:
-                    return self._failed(rows, error)
-                await asyncio.sleep(backoff_seconds(attempt, self.chance()))
+                self._heed(error)
+                if attempt == TRIES and not self._stopping:
+                    reason = f"{GAVE_UP} after {TRIES} tries: {error}"
+                    return [Outcome.of(row, Status.FAILED, reason) for row in rows]
+                if not self._stopping:
+                    await asyncio.sleep(backoff_seconds(attempt, self.chance()))
                 if self._must_end():
                     raise asyncio.CancelledError from error  # no outcome: another attempt does these rows
             else:
@@ -312,7 +311,7 @@ class Worker:
                 return outcomes
         raise AssertionError("the last try returns")
 
-    def _judge(self, error: StoreError) -> None:
+    def _heed(self, error: StoreError) -> None:
         """Slow down when S3 throttles. Give up when nothing has answered for long."""
         self._done = self._done._replace(last_error=str(error)[:ERROR_CHARACTERS])
         if isinstance(error, Throttled):
@@ -328,12 +327,6 @@ class Worker:
                 f"no answer for {self.limits.patience_seconds:.0f} s; is the endpoint reachable? "
                 f"Continue later with: sealift runs retry {self.run_id}",
             ) from error
-
-    def _failed(self, rows: list[ObjectVersion], error: StoreError) -> list[Outcome]:
-        reason = f"{GAVE_UP} after {TRIES} tries: {error}" if not self._stopping else f"interrupted: {error}"
-        if self._stopping:
-            raise asyncio.CancelledError  # no outcome: another attempt does these rows
-        return [Outcome.of(row, Status.FAILED, reason) for row in rows]
 
     def _must_end(self) -> bool:
         return self._stopping or self._broken is not None
