@@ -92,7 +92,7 @@ class Submission:
         return -(-len(self.shards) // self.per_child)
 
     def shards_of(self, child: int) -> Sequence[int]:
-        """The shards that a child takes. Raises UsageError for a child that there is not."""
+        """The shards that a child takes. Raises UsageError for an unknown child."""
         if not 0 <= child < self.children:
             raise UsageError(
                 f"submission {self.number} of run {self.run_id} has {self.children} children, none is {child}"
@@ -124,7 +124,7 @@ class Submission:
         return cls(**known, shards=shards, placement=Placement(**data["placement"]))
 
 
-def spread(
+def make_submission(
     run_id: str, number: int, placement: Placement, shards: Iterable[int], ledger: str, **links: str | None
 ) -> Submission:
     """A submission of these shards, with as few of them in a child as an array's size allows.

@@ -23,8 +23,8 @@ from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import IGNORED_CONDITIONS, SAMPLES
 from jobs.runs import batch_follow, launch
-from jobs.runs import placement as placing
 from jobs.runs.batch_executor import Submitted, describe_failure
+from jobs.runs.placement import check_placement, choose_placement, is_batch, planning_settings, refuse_profiles
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
@@ -66,19 +66,19 @@ async def launch_and_report(
     if options.save and (not options.dry_run or then_verify):
         raise UsageError("--save keeps the plan of one run: give it with --dry-run, and without --then-verify")
     batch = options.batch.placed(options.executor, then_verify=then_verify)
-    place = placing.place(batch, settings, request.job) if placing.is_batch(batch, settings) else None
+    place = choose_placement(batch, settings, request.job) if is_batch(batch, settings) else None
     if place is None:
         planned = await plan_run(request, ledger, settings, TERMINAL)
     else:
-        placing.check_sides(request.source, request.destination)
-        planning = plan_run(request, ledger, placing.for_planning(settings, batch), TERMINAL)
-        planned = await _checked(planning, placing.check(place))
+        refuse_profiles(request.source, request.destination)
+        planning = plan_run(request, ledger, planning_settings(settings, batch), TERMINAL)
+        planned = await _checked(planning, check_placement(place))
     planned = _within_limits(planned)
     runs = [planned]
     if then_verify:
         from jobs.runs.planning import read_price_table
 
-        verifying = batch_follow.verifying(planned, read_price_table(request.price_table))
+        verifying = batch_follow.plan_verification(planned, read_price_table(request.price_table))
         runs.append(_within_limits(verifying))
     try:
         as_json = options.as_json
@@ -123,9 +123,9 @@ async def apply_and_report(
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     await check_startable(ledger, spec, plan, kind_of(spec), sha256)
     batch = options.batch.placed(options.executor or spec.options[SAVED])
-    place = placing.place(batch, settings, spec.job) if placing.is_batch(batch, settings) else None
+    place = choose_placement(batch, settings, spec.job) if is_batch(batch, settings) else None
     if place is not None:
-        await placing.check(place, spec.source, spec.destination)
+        await check_placement(place, spec.source, spec.destination)
     ignored = await launch.find_ignored_conditions(spec, kind_of(spec).writes(spec), TERMINAL)
     if not options.as_json:
         say(

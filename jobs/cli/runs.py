@@ -51,9 +51,9 @@ from jobs.reports.document import IGNORED_CONDITIONS, exit_code
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
-from jobs.runs import placement as placing
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.kind import bad_outcomes
+from jobs.runs.placement import is_batch
 from jobs.runs.progress import FIRST_KEYS, RunCommand, RunProgress, find_command, find_progress, first_open_keys
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import repaired
@@ -552,7 +552,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             raise UsageError(kind.not_resumed(spec))
         if options.dry_run:
             return await _plan_continuation(ledger, spec, plan, as_json=as_json)
-        if not placing.is_batch(batch, settings):
+        if not is_batch(batch, settings):
             return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
         submitted = await batch_follow.resubmit(ledger, spec, plan, batch, settings, display(as_json))
         if submitted is None:

@@ -159,9 +159,9 @@ class Stages:
         """Run a replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
         if placement.is_batch(self.options, settings):
-            placed = placement.place(self.options, settings, request.job)
-            await placement.check(placed, request.source, request.destination)
-            settings = placement.for_planning(settings, self.options)
+            placed = placement.choose_placement(self.options, settings, request.job)
+            await placement.check_placement(placed, request.source, request.destination)
+            settings = placement.planning_settings(settings, self.options)
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
             copies = stage is Stage.REPAIR

@@ -18,7 +18,7 @@ from jobs.reconcile.repair_advice import REPAIR
 from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
 from jobs.runs.kind import Kind, writes_of_copies
-from jobs.runs.placement import BatchOptions, check, is_batch, place
+from jobs.runs.placement import BatchOptions, check_placement, choose_placement, is_batch
 from jobs.runs.request import Request, check_apart
 from jobs.runs.work import work
 from jobs.verify.kind import KIND as VERIFY
@@ -67,7 +67,8 @@ async def repair(
         runs = []
         for request in _requests(spec, maps, ledger, guards):
             if is_batch(options, settings):
-                await check(place(options, settings, request.job), request.source, request.destination)
+                placement = choose_placement(options, settings, request.job)
+                await check_placement(placement, request.source, request.destination)
             run = await launch.plan_run(request, ledger, settings, display, copies=request.job == JOBS[0])
             planned.callback(run.discard)
             runs.append(run)

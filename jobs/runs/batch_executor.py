@@ -65,15 +65,15 @@ class BatchExecutor:
         Raises StoreError when Batch refuses, and records that in the ledger, unless a retry may
         help.
         """
-        submission, is_new = await self._claim(submission)
-        await self._launch(submission, is_new=is_new)
+        submission, is_new = await self._claim_number(submission)
+        await self._claim_run(submission, is_new=is_new)
         ids: dict[str, str] = {}
         try:
             for stage in STAGES:
                 ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), pins, is_new=is_new)
         except SealiftError as error:
             if error.exit_code != ExitCode.TRANSIENT:  # else Batch may have it: the same submission, made again, looks
-                name = f"{_folder(submission.number)}-refused-{_stamp()}.json"
+                name = f"{_stem(submission.number)}-refused-{_stamp()}.json"
                 failure = {"at": time.time(), "error": " ".join(str(error).split()), "exit_code": int(error.exit_code)}
                 await self.ledger.write_document(submission.run_id, name, failure)
             raise
@@ -96,7 +96,7 @@ class BatchExecutor:
         ids = {}
         for stage in STAGES:
             if f"{number:03d}-{stage}.json" in names:
-                ids[stage] = await _job_id(self.ledger, run_id, _record(number, stage))
+                ids[stage] = await _job_id(self.ledger, run_id, _job_document(number, stage))
         refused = [name for name in names if name.startswith(f"{number:03d}-refused-")]
         refusal = str((await self.ledger.document(run_id, f"batch/{refused[-1]}")).get("error")) if refused else ""
         return Submitted(submission, ids, refusal)
@@ -112,7 +112,7 @@ class BatchExecutor:
             submission, name = submitted.submission, submitted.submission.name(stage)
             if job_id in states and states[job_id].name != name:
                 raise LedgerError(
-                    f"{self.ledger.uri(submission.run_id, _record(submission.number, stage))} names the job "
+                    f"{self.ledger.uri(submission.run_id, _job_document(submission.number, stage))} names the job "
                     f"{job_id}, which is {states[job_id].name} and not {name}: it was altered. Remove it"
                 )
         return {stage: states[job_id] for stage, job_id in submitted.job_ids.items() if job_id in states}
@@ -130,55 +130,55 @@ class BatchExecutor:
         reads it there. Raises as `states` does.
         """
         run_id, what = submitted.submission.run_id, "sealift runs cancel"
-        await leases.launch(self.ledger, run_id, f"cancel-{_stamp()}", leases.holder(None), what)
+        await leases.write_launch(self.ledger, run_id, f"cancel-{_stamp()}", leases.holder(None), what)
         await self.states(submitted)
         for stage in reversed(STAGES):
             if stage in submitted.job_ids:
                 await asyncio.to_thread(self.batch.terminate, submitted.job_ids[stage], reason)
 
-    async def _launch(self, submission: Submission, *, is_new: bool) -> None:
+    async def _claim_run(self, submission: Submission, *, is_new: bool) -> None:
         """Claim the run for its workers. A cancelled submission stays cancelled."""
         run_id, name = submission.run_id, launch_name(submission.number)
         if is_new or name not in await leases.launch_ids(self.ledger, run_id):
             what = f"submission {submission.number} to Batch"
-            await leases.launch(self.ledger, run_id, name, leases.holder(None), what)
+            await leases.write_launch(self.ledger, run_id, name, leases.holder(None), what)
 
-    async def _claim(self, submission: Submission) -> tuple[Submission, bool]:
+    async def _claim_number(self, submission: Submission) -> tuple[Submission, bool]:
         """(the submission that won this number, whether it is ours)."""
-        name = f"{_folder(submission.number)}.json"
-        # the token tells our own document, written twice, from another caller's document of equal
-        # content
+        name = f"{_stem(submission.number)}.json"
+        # The token shows whether a document is ours, written twice, or another caller's with equal
+        # content.
         document = submission.to_dict() | {"token": secrets.token_hex(8), "at": time.time()}
         try:
             await self.ledger.write_document(submission.run_id, name, document)
         except PreconditionFailed:
             first = await read_submission(self.ledger, submission.run_id, submission.number)
-            return self._agreed(submission, first), False
+            self._check_place(submission, first)
+            return first, False
         return submission, True
 
-    def _agreed(self, ours: Submission, first: Submission) -> Submission:
-        """The submission that won, if the settings of this command allow it. Raises LedgerError."""
+    def _check_place(self, ours: Submission, first: Submission) -> None:
+        """Check that the submission that won goes where this command's would. Raises LedgerError."""
         there, here = first.placement, ours.placement
         if (there.queue, there.job_definition) != (here.queue, here.job_definition):
             raise LedgerError(
-                f"{self.ledger.uri(ours.run_id, f'{_folder(ours.number)}.json')} sends the run to queue "
+                f"{self.ledger.uri(ours.run_id, f'{_stem(ours.number)}.json')} sends the run to queue "
                 f"{there.queue!r} as {there.job_definition!r}, this command to {here.queue!r} as "
                 f"{here.job_definition!r}: give the same --queue and --job-definition, or find out who wrote it"
             )
-        return first
 
     async def _submit_stage(
         self, submission: Submission, stage: str, work_id: str | None, pins: Sequence[str], *, is_new: bool
     ) -> str:
-        if not is_new and (earlier_id := await self._recorded(submission, stage)):
+        if not is_new and (earlier_id := await self._recorded_job_id(submission, stage)):
             return earlier_id
         request = payload(submission, stage, work_id, pins, Settings.inherited())
         job_id = await asyncio.to_thread(self.batch.submit, request, is_new=is_new)
         record = {"job_id": job_id, "name": request["jobName"], "queue": request["jobQueue"]}
         try:
-            await self.ledger.write_document(submission.run_id, _record(submission.number, stage), record)
+            await self.ledger.write_document(submission.run_id, _job_document(submission.number, stage), record)
         except PreconditionFailed:
-            first = await self._recorded(submission, stage)
+            first = await self._recorded_job_id(submission, stage)
             if first is None:
                 raise
             if first != job_id:
@@ -186,9 +186,9 @@ class BatchExecutor:
             return first
         return job_id
 
-    async def _recorded(self, submission: Submission, stage: str) -> str | None:
+    async def _recorded_job_id(self, submission: Submission, stage: str) -> str | None:
         try:
-            return await _job_id(self.ledger, submission.run_id, _record(submission.number, stage))
+            return await _job_id(self.ledger, submission.run_id, _job_document(submission.number, stage))
         except LedgerError:
             return None
 
@@ -208,7 +208,7 @@ async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submissio
 
     Raises LedgerError for the document of another run, or one that sends workers to another ledger.
     """
-    name = f"{_folder(number)}.json"
+    name = f"{_stem(number)}.json"
     document = await ledger.document(run_id, name)
     try:
         submission = Submission.from_dict(document)
@@ -325,9 +325,10 @@ def _stamp() -> str:
     return f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}"
 
 
-def _folder(number: int) -> str:
+def _stem(number: int) -> str:
+    """What the names of a submission's documents begin with."""
     return f"batch/{number:03d}"
 
 
-def _record(number: int, stage: str) -> str:
-    return f"{_folder(number)}-{stage}.json"
+def _job_document(number: int, stage: str) -> str:
+    return f"{_stem(number)}-{stage}.json"

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
-from jobs.aws.batch_arrays import WORK, Placement, spread
+from jobs.aws.batch_arrays import WORK, Placement, make_submission
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
@@ -22,7 +22,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
 from jobs.runs.kind import Kind
-from jobs.runs.placement import CHILDREN, BatchOptions, check, place
+from jobs.runs.placement import CHILDREN, BatchOptions, check_placement, choose_placement
 from jobs.runs.progress import find_progress
 from jobs.runs.request import Planned
 from jobs.s3.copying import CopyOptions
@@ -42,57 +42,67 @@ REPORTED_HERE_ROWS = 1_000_000
 
 The run's own report job may take a minute to start.
 """
-SAID_SECONDS = 10.0
+SUMMARY_SECONDS = 10.0
+"""The least time between two lines about the children."""
 SHOWN_ERRORS = 20
 
-
+_OF_BOTH = (
+    "all_versions",
+    "requester_pays",
+    "sample",
+    "streamed",
+    "apart",
+    "cross_region",
+    "endpoint_hops",
+    "max_rate",
+    "bandwidth_bytes",
+    "max_failures",
+    REQUIRED_CONDITIONS,
+)
+"""Options of a run that copies which mean the same to the run that verifies its copies."""
 _OF_COPIES = (*CopyOptions.__dataclass_fields__, "stream", "pair")
 """Options of how copies are made. What they may overwrite is not among them: a verify run says it."""
 
 
-def verifying(planned: Planned, prices: pricing.PriceTable) -> Planned:
+def plan_verification(planned: Planned, prices: pricing.PriceTable) -> Planned:
     """The run that verifies, shard by shard, what another run copies.
 
-    Its price takes every row for an object, of which both sides are asked. It has the options of
-    the copies, too, since its retry copies what it proves wrong.
+    Its price assumes that each row is an object, about which both sides are asked. The options of
+    copies count only for a retry, which copies what was proven wrong. So the price ignores them.
     """
-    spec, plan = planned.spec, planned.plan
-    streaming = ("streamed", "apart", "cross_region", "endpoint_hops")
-    kept = (
-        "all_versions",
-        "requester_pays",
-        "sample",
-        *streaming,
-        "max_rate",
-        "bandwidth_bytes",
-        "max_failures",
-        REQUIRED_CONDITIONS,
-    )
-    follows = {"deep": False, "after_copy": spec.run_id}
-    options = {name: spec.options[name] for name in kept if name in spec.options} | follows
-    group = pricing.Group("STANDARD", False, True, False, plan.rows, plan.size_bytes, plan.rows)
-    histogram = pricing.Histogram((group,), plan.rows)
+    copies, plan = planned.spec, planned.plan
+    options = _some_options(copies, _OF_BOTH) | {"deep": False, "after_copy": copies.run_id}
     spec = replace(
-        spec,
-        run_id=spec.run_id.replace(f"-{spec.job}-", "-verify-"),
+        copies,
+        run_id=copies.run_id.replace(f"-{copies.job}-", "-verify-"),
         job="verify",
         options=options,
-        manifest=f"the rows of {spec.run_id}",
+        manifest=f"the rows of {copies.run_id}",
     )
     work = pricing.PricedWork.of(spec, is_copying=False)
-    requests = pricing.requests_for(work, histogram)
-    of_copies = {name: planned.spec.options[name] for name in _OF_COPIES if name in planned.spec.options}
-    return replace(
-        planned,
-        spec=replace(spec, options=of_copies | options),
-        plan=replace(
-            plan,
-            requests=requests,
-            dollars=pricing.estimate(work, histogram, prices),
-            price_table=prices.name,
-            seconds=pricing.estimate_seconds(requests, 0, min(len(plan.shards), CHILDREN) or 1),
-        ),
+    group = pricing.Group(
+        storage_class="STANDARD",
+        is_multipart=False,
+        is_size_known=True,
+        is_delete_marker=False,
+        rows=plan.rows,
+        size_bytes=plan.size_bytes,
+        parts=plan.rows,
     )
+    histogram = pricing.Histogram((group,), plan.rows)
+    requests = pricing.requests_for(work, histogram)
+    priced = replace(
+        plan,
+        requests=requests,
+        dollars=pricing.estimate(work, histogram, prices),
+        price_table=prices.name,
+        seconds=pricing.estimate_seconds(requests, 0, min(len(plan.shards), CHILDREN) or 1),
+    )
+    return replace(planned, spec=replace(spec, options=_some_options(copies, _OF_COPIES) | options), plan=priced)
+
+
+def _some_options(spec: RunSpec, names: Iterable[str]) -> dict[str, Any]:
+    return {name: spec.options[name] for name in names if name in spec.options}
 
 
 async def submit(
@@ -100,10 +110,11 @@ async def submit(
 ) -> Submitted:
     """Send all shards of a published plan to Batch.
 
-    If the run has a first submission already, it is returned.
+    `after`: the job that has to succeed first. `follows`: the array job whose children these follow
+    one by one. If the run has a first submission already, it is returned.
     """
     links = {"after": after, "follows": follows}
-    submission = spread(spec.run_id, 0, placement, range(len(plan.shards)), str(ledger.location), **links)
+    submission = make_submission(spec.run_id, 0, placement, range(len(plan.shards)), str(ledger.location), **links)
     return await BatchExecutor(ledger, Batch()).submit(submission, worker_pins(spec, plan))
 
 
@@ -122,7 +133,7 @@ async def resubmit(
         states = await executor.states(last)
         is_at_work = any(not state.has_ended for state in states.values())
         if not last.is_whole and not last.refusal and (is_at_work or not last.job_ids):
-            placement = place(options, settings, spec.job, last.submission.placement)
+            placement = choose_placement(options, settings, spec.job, last.submission.placement)
             return await executor.submit(replace(last.submission, placement=placement))
         if is_at_work:
             display.note(f"run {spec.run_id} is at work in Batch already: following it")
@@ -130,10 +141,10 @@ async def resubmit(
     shards = await unfinished_shards(ledger, spec.run_id, plan)
     if not shards:
         return None
-    placement = place(options, settings, spec.job, last.submission.placement if last else None)
-    await check(placement, spec.source, spec.destination)
+    placement = choose_placement(options, settings, spec.job, last.submission.placement if last else None)
+    await check_placement(placement, spec.source, spec.destination)
     number = last.submission.number + 1 if last else 0
-    return await executor.submit(spread(spec.run_id, number, placement, shards, str(ledger.location)))
+    return await executor.submit(make_submission(spec.run_id, number, placement, shards, str(ledger.location)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +171,7 @@ async def follow(
     itself continues.
     """
     executor = BatchExecutor(ledger, Batch())
-    began = turned = next_ask = last_said = time.monotonic()
+    began = changed_at = ask_at = summarized_at = time.monotonic()
     states: Mapping[str, JobState] = {}
     last_summary, last_stage = "", (0, False)
     with display.meter(spec.job, plan.rows) as shown, _signalled() as signalled:
@@ -168,9 +179,9 @@ async def follow(
             progress, now = await find_progress(ledger, spec.run_id, plan), time.monotonic()
             shown.update(*progress)
             is_accounted = progress.rows == plan.rows
-            if is_accounted or now >= next_ask:
+            if is_accounted or now >= ask_at:
                 states = await executor.states(submitted)
-                next_ask = now + watch_seconds(now - turned, BATCH_SHARE)
+                ask_at = now + watch_seconds(now - changed_at, BATCH_SHARE)
             ended = sum(state.has_ended for state in states.values())
             is_known = len(states) == len(submitted.job_ids) or now - began >= FORGOTTEN_SECONDS
             if is_known and ended == len(states):
@@ -178,14 +189,14 @@ async def follow(
             if is_accounted and await _is_reportable(states.get(WORK), spec, plan, ledger):
                 break
             if (stage := (ended, is_accounted)) != last_stage:
-                turned, last_stage = now, stage  # the report's job may still take a moment
+                changed_at, last_stage = now, stage  # the report's job may still take a moment
             summary = state_text(states.get(WORK))
-            if summary != last_summary and now - last_said >= SAID_SECONDS:
-                last_said, last_summary = now, summary
+            if summary != last_summary and now - summarized_at >= SUMMARY_SECONDS:
+                summarized_at, last_summary = now, summary
                 display.say(f"{spec.job}: {summary}")
             launch.load_reporting()
             share = BATCH_SHARE if is_accounted else LEDGER_SHARE
-            await _pause(spec.run_id, watch_seconds(now - turned, share), signalled)
+            await _pause(spec.run_id, watch_seconds(now - changed_at, share), signalled)
     failures = []
     if WORK in states and states[WORK].status == "FAILED":
         failures = await executor.failures(submitted)

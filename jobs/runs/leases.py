@@ -99,7 +99,7 @@ def holder_text(document: Mapping[str, Any]) -> str:
     return f"process {document.get('pid')} on {document.get('host')}"
 
 
-async def launch(ledger: Ledger, run_id: str, launch_id: str, who: Mapping[str, Any], what: str) -> Launch:
+async def write_launch(ledger: Ledger, run_id: str, launch_id: str, who: Mapping[str, Any], what: str) -> Launch:
     """Claim the run: the workers of all earlier launches stop.
 
     `what` describes the launch to people. If the last launch has this id already, it is returned.

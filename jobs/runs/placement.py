@@ -53,8 +53,10 @@ def is_batch(options: BatchOptions, settings: Settings) -> bool:
     return executor == "batch"
 
 
-def place(options: BatchOptions, settings: Settings, job: str, earlier: Placement | None = None) -> Placement:
-    """Where and how the jobs of a run run.
+def choose_placement(
+    options: BatchOptions, settings: Settings, job: str, earlier: Placement | None = None
+) -> Placement:
+    """Choose where the jobs of a run go, and what each of them gets.
 
     The options come first, then the settings, then an earlier submission. The earlier submission
     comes from the ledger. It may say how much a job gets, but neither queue nor job definition,
@@ -105,7 +107,7 @@ def _demand_same(earlier: Placement, queue: str, definition: str) -> None:
         )
 
 
-def check_sides(*sides: Side | None) -> None:
+def refuse_profiles(*sides: Side | None) -> None:
     """Check that containers can reach both sides. Raises UsageError."""
     for side in sides:
         if side is not None and side.profile:
@@ -115,19 +117,19 @@ def check_sides(*sides: Side | None) -> None:
             )
 
 
-async def check(placement: Placement, *sides: Side | None) -> None:
+async def check_placement(placement: Placement, *sides: Side | None) -> None:
     """Check that queue and job definition exist, and that containers can reach both sides.
 
     Raises ConfigError and UsageError.
     """
-    check_sides(*sides)
+    refuse_profiles(*sides)
     batch = Batch()
     await asyncio.to_thread(batch.check_queue, placement.queue)
     await asyncio.to_thread(batch.check_definition, placement.job_definition)
 
 
-def for_planning(settings: Settings, options: BatchOptions) -> Settings:
-    """The settings to plan with: as many workers at once as there are children to be."""
+def planning_settings(settings: Settings, options: BatchOptions) -> Settings:
+    """The settings to plan with: as many workers at once as the run will have children."""
     return replace(settings, executor="batch", processes=options.children or CHILDREN)
 
 

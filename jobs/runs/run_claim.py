@@ -9,7 +9,7 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.ledger.ledger import Ledger
-from jobs.runs.leases import LEASE_SECONDS, holder, launch, open_leases
+from jobs.runs.leases import LEASE_SECONDS, holder, open_leases, write_launch
 from jobs.s3.sessions import open_store
 
 SHOWN_LEASES = 8
@@ -23,7 +23,7 @@ async def claim_run(run_id: str, location: Location, settings: Settings, display
     ledger = Ledger(open_store(None, None, None, max_in_flight=8), location)
     try:
         launch_id, who = f"local-{secrets.token_hex(8)}", holder(settings.batch_job_id)
-        claimed = await launch(ledger, run_id, launch_id, who, "another command that works on this run")
+        claimed = await write_launch(ledger, run_id, launch_id, who, "another command that works on this run")
         others = await open_leases(ledger, run_id, SHOWN_LEASES) if claimed.number > 0 else []
     finally:
         await ledger.store.close()

@@ -17,9 +17,9 @@ from jobs.aws.batch_arrays import (
     WORK,
     Placement,
     Submission,
+    make_submission,
     payload,
     retry_strategy,
-    spread,
 )
 from jobs.errors import ExitCode, UsageError
 from tests.doubles.batch.rules import check_shape, check_submission, model
@@ -44,7 +44,7 @@ shard_lists = st.lists(st.integers(0, 30_000), min_size=1, max_size=60, unique=T
 
 
 def submission(count: int, **extra: Any) -> Submission:
-    return spread(RUN, 0, PLACEMENT, range(count), LEDGER, **extra)
+    return make_submission(RUN, 0, PLACEMENT, range(count), LEDGER, **extra)
 
 
 @given(placements, shard_lists, st.integers(0, 30), st.booleans(), st.booleans())
@@ -52,7 +52,7 @@ def test_every_payload_is_of_botocore_s_shape_and_within_batch_s_rules(
     placement: Placement, shards: list[int], number: int, follows: bool, after: bool
 ) -> None:
     links = {"follows": "array-job" if follows else None, "after": "planning-job" if after else None}
-    sent = spread(RUN, number, placement, shards, LEDGER, **links)
+    sent = make_submission(RUN, number, placement, shards, LEDGER, **links)
     for stage in STAGES:
         request = payload(sent, stage, "work-job")
         check_shape(request, model().operation_model("SubmitJob").input_shape, stage)
@@ -71,7 +71,7 @@ def test_children_are_as_many_as_an_array_takes_and_share_all_shards(count: int)
 
 @given(placements, shard_lists, st.integers(0, 999))
 def test_a_submission_survives_json(placement: Placement, shards: list[int], number: int) -> None:
-    sent = spread(RUN, number, placement, shards, LEDGER, follows="a", after=None)
+    sent = make_submission(RUN, number, placement, shards, LEDGER, follows="a", after=None)
     again = Submission.from_dict(json.loads(json.dumps(sent.to_dict())))
     assert again == sent
     assert again.shards == sorted(shards)
@@ -92,7 +92,7 @@ def test_the_work_stage_in_full() -> None:
     placement = Placement(
         "spot", "sealift", share="night", priority=5, vcpus=2, memory_mib=4096, timeout_seconds=3600, tags={"team": "a"}
     )
-    assert payload(spread(RUN, 3, placement, [4, 5], LEDGER), WORK) == {
+    assert payload(make_submission(RUN, 3, placement, [4, 5], LEDGER), WORK) == {
         "jobName": f"{RUN}-003-work",
         "jobQueue": "spot",
         "jobDefinition": "sealift",
@@ -175,12 +175,12 @@ def test_what_batch_would_refuse_is_refused_here(wrong: dict[str, Any]) -> None:
 def test_a_payload_beyond_30_kib_is_refused_with_its_name() -> None:
     placement = Placement("spot", "sealift", tags={f"key{number}": "x" * 250 for number in range(120)})
     with pytest.raises(UsageError, match=f"{RUN}-000-work"):
-        payload(spread(RUN, 0, placement, [0], LEDGER), WORK)
+        payload(make_submission(RUN, 0, placement, [0], LEDGER), WORK)
 
 
 def test_no_shards_are_no_submission_and_no_child_is_beyond_the_last() -> None:
     with pytest.raises(UsageError, match="no shards left"):
-        spread(RUN, 0, PLACEMENT, [], LEDGER)
+        make_submission(RUN, 0, PLACEMENT, [], LEDGER)
     with pytest.raises(UsageError, match="has 5 children, none is 5"):
         submission(5).shards_of(5)
     with pytest.raises(UsageError, match="none is -1"):

@@ -17,7 +17,7 @@ from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded
 from jobs.ledger.ledger import Ledger
-from jobs.runs.batch_follow import verifying
+from jobs.runs.batch_follow import plan_verification
 from jobs.runs.planning import read_price_table
 from jobs.runs.request import Planned, Request
 from tests.doubles.memory_store import MemoryStore
@@ -49,7 +49,7 @@ def start(scratch: Path, monkeypatch: pytest.MonkeyPatch, max_cost: float | None
 
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
-    monkeypatch.setattr("jobs.runs.placement.check", nothing)
+    monkeypatch.setattr("jobs.cli.run_command.check_placement", nothing)
     monkeypatch.setattr("jobs.runs.launch.publish", publish)
     monkeypatch.setattr("jobs.cli.run_command._start", nothing)
     store = MemoryStore()
@@ -90,5 +90,5 @@ def test_the_objects_of_both_runs_are_the_same_ones(tmp_path: Path, monkeypatch:
 
 
 def test_the_verification_is_priced_by_its_own_requests(tmp_path: Path) -> None:
-    dollars = verifying(copies(tmp_path), read_price_table()).plan.total_dollars
+    dollars = plan_verification(copies(tmp_path), read_price_table()).plan.total_dollars
     assert dollars == pytest.approx(2 * ROWS * 0.0004 / 1000)

@@ -10,7 +10,7 @@ from jobs.cli.runs import retry_request
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.registry import kind_of
-from jobs.runs.batch_follow import verifying
+from jobs.runs.batch_follow import plan_verification
 from jobs.runs.planning import read_price_table
 from jobs.runs.request import Planned
 
@@ -37,6 +37,6 @@ def test_a_retry_keeps_how_copies_are_made_and_what_the_run_may_take(job: str) -
 
 def test_the_retry_of_a_chained_verification_copies_as_the_run_before_it() -> None:
     copied = spec("replicate", **COPIES, **LIMITS, **ROWS, overwrite="never", streamed=True)
-    chained = verifying(Planned(copied, Plan(0, 0, ()), Path("scratch")), read_price_table())
+    chained = plan_verification(Planned(copied, Plan(0, 0, ()), Path("scratch")), read_price_table())
     assert chained.spec.job == "verify"
     assert retry_request(chained.spec).options == {**COPIES, **LIMITS, **ROWS}

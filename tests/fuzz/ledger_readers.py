@@ -154,7 +154,7 @@ async def _launches(ledger: Ledger) -> object:
 async def _leases(ledger: Ledger) -> object:
     lease = leases.Lease(ledger, RUN, 0, "launch")
     found = [str(each) for each in await leases.open_leases(ledger, RUN, 5)]
-    return found, await lease._rivals(), await leases.launch(ledger, RUN, "launch", {}, "a test")
+    return found, await lease._rivals(), await leases.write_launch(ledger, RUN, "launch", {}, "a test")
 
 
 async def _submissions(ledger: Ledger) -> object:

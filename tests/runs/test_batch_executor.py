@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
-from jobs.aws.batch_arrays import Placement, Submission, spread
+from jobs.aws.batch_arrays import Placement, Submission, make_submission
 from jobs.core.model import Location
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
@@ -67,7 +67,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
 
 
 def submission(shards: int = 3, number: int = 0) -> Submission:
-    return spread(RUN, number, PLACEMENT, range(shards), "s3://ledger/sealift")
+    return make_submission(RUN, number, PLACEMENT, range(shards), "s3://ledger/sealift")
 
 
 def test_jobs_get_the_client_that_the_submitting_process_uses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,11 +84,11 @@ def test_a_second_submission_finds_the_first_whatever_shards_it_asks_for(site: S
     first = asyncio.run(site.executor().submit(submission()))
     second = asyncio.run(site.executor().submit(submission()))
     placement = submission().placement
-    third = asyncio.run(site.executor().submit(spread(RUN, 0, placement, range(9), "s3://ledger/sealift")))
+    third = asyncio.run(site.executor().submit(make_submission(RUN, 0, placement, range(9), "s3://ledger/sealift")))
     assert first == second == third
     for forged in (Placement("calm", placement.job_definition), Placement(placement.queue, "sealift-expire")):
         with pytest.raises(LedgerError, match="--queue and --job-definition"):
-            asyncio.run(site.executor().submit(spread(RUN, 0, forged, range(9), "s3://ledger/sealift")))
+            asyncio.run(site.executor().submit(make_submission(RUN, 0, forged, range(9), "s3://ledger/sealift")))
     assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
     assert asyncio.run(site.executor().latest(RUN)) == first
 

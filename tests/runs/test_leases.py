@@ -13,7 +13,7 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Interrupted, LedgerError, NotFound, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.runs import leases
-from jobs.runs.leases import LEASE_SECONDS, Lease, launch, launch_ids, open_leases
+from jobs.runs.leases import LEASE_SECONDS, Lease, launch_ids, open_leases, write_launch
 from jobs.s3 import retries
 from jobs.s3.fenced_store import fenced
 from jobs.s3.store import UNGUARDED, Store
@@ -83,7 +83,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Site:
 
 def test_a_first_attempt_waits_for_nobody_and_costs_five_requests(site: Site) -> None:
     async def scene() -> None:
-        started = await launch(site.ledger, "run", "local-a", WHO, "a command")
+        started = await write_launch(site.ledger, "run", "local-a", WHO, "a command")
         site.store.requests.clear()
         lease = await site.claimed(started.id)
         for _ in range(100):
@@ -130,11 +130,11 @@ def test_the_next_attempt_does_not_wait_for_one_that_has_ended(site: Site) -> No
 
 def test_the_local_executor_need_not_wait_for_its_own_dead_worker_but_for_others(site: Site) -> None:
     async def scene() -> None:
-        await launch(site.ledger, "run", "local-a", WHO, "a command")
+        await write_launch(site.ledger, "run", "local-a", WHO, "a command")
         await site.claimed("local-a")
         await site.claimed("local-a")
         assert site.now == 0.0
-        await launch(site.ledger, "run", "local-b", WHO, "a command")
+        await write_launch(site.ledger, "run", "local-b", WHO, "a command")
         await site.claimed("local-b")
         assert site.now >= LEASE_SECONDS
 
@@ -143,7 +143,7 @@ def test_the_local_executor_need_not_wait_for_its_own_dead_worker_but_for_others
 
 def test_a_child_that_batch_starts_twice_waits_for_its_twin(site: Site) -> None:
     async def scene() -> None:
-        await launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
+        await write_launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
         twin = await site.claimed("batch-000")
         await site.claimed("batch-000")
         assert site.now >= LEASE_SECONDS
@@ -182,10 +182,10 @@ def test_no_write_is_sent_after_another_launch_later_than_the_last_look_is_fresh
     async def scene() -> None:
         data = MemoryStore()
         data.create_bucket("data")
-        await launch(site.ledger, "run", "local-a", WHO, "a command")
+        await write_launch(site.ledger, "run", "local-a", WHO, "a command")
         lease = await site.claimed("local-a")
         store = fenced(data, lease.hold)
-        await launch(site.ledger, "run", "cancel-1", WHO, "sealift runs cancel")
+        await write_launch(site.ledger, "run", "cancel-1", WHO, "sealift runs cancel")
         await store.put("data", "a", b"", Attributes(), guard=UNGUARDED)  # within the time that the next one waits
         site.now += leases.DELETE_FRESH_SECONDS + 0.1
         for write in (
@@ -206,11 +206,11 @@ def test_no_write_is_sent_after_another_launch_later_than_the_last_look_is_fresh
 
 def test_a_worker_of_a_launch_that_is_not_the_last_one_does_not_begin(site: Site) -> None:
     async def scene() -> None:
-        await launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
-        await launch(site.ledger, "run", "cancel-1", WHO, "sealift runs cancel")
+        await write_launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
+        await write_launch(site.ledger, "run", "cancel-1", WHO, "sealift runs cancel")
         with pytest.raises(Interrupted, match="sealift runs cancel"):
             await site.claimed("batch-000")
-        await launch(site.ledger, "run", "batch-001", WHO, "submission 1 to Batch")
+        await write_launch(site.ledger, "run", "batch-001", WHO, "submission 1 to Batch")
         with pytest.raises(Interrupted):
             await site.claimed("batch-000")
         await site.claimed("batch-001")
@@ -220,9 +220,9 @@ def test_a_worker_of_a_launch_that_is_not_the_last_one_does_not_begin(site: Site
 
 def test_a_submission_that_two_callers_make_is_one_launch(site: Site) -> None:
     async def scene() -> None:
-        await launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
+        await write_launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
         lease = await site.claimed("batch-000")
-        again = await launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
+        again = await write_launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
         assert again.number == 0
         await site.ledger.write_document(
             "run", "launches/000001.json", {**WHO, "id": "batch-000"}
@@ -398,11 +398,11 @@ def test_a_name_that_is_not_ours_is_an_error_not_a_guess(site: Site, name: str) 
 
 def test_a_forged_launch_further_on_does_not_hide_the_next_one(site: Site) -> None:
     async def scene() -> None:
-        started = await launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
+        started = await write_launch(site.ledger, "run", "batch-000", WHO, "submission 0 to Batch")
         lease = await site.claimed(started.id)
         await site.ledger.write_document("run", "launches/000009.json", {"id": "batch-000"})
         await site.ledger.write_document("run", "leases/00000/000009.json", {})
-        assert (await launch(site.ledger, "run", "cancel-1", WHO, "sealift runs cancel")).number == 1
+        assert (await write_launch(site.ledger, "run", "cancel-1", WHO, "sealift runs cancel")).number == 1
         site.now += 100
         with pytest.raises(Interrupted, match="sealift runs cancel"):
             await lease.hold()

@@ -27,7 +27,7 @@ from jobs.errors import (
 )
 from jobs.ledger.ledger import Ledger
 from jobs.runs import worker as worker_module
-from jobs.runs.leases import Lease, launch
+from jobs.runs.leases import Lease, write_launch
 from jobs.runs.worker import TRIES, Worker, WorkerLimits
 from jobs.s3.fenced_store import Throttle, fenced
 from jobs.s3.store import UNGUARDED, Store
@@ -280,11 +280,11 @@ def test_a_worker_stops_after_a_checkpoint_when_another_launch_claims_the_run(mo
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard()
-        started = await launch(ledger, "run", "batch-000", {}, "submission 0 to Batch")
+        started = await write_launch(ledger, "run", "batch-000", {}, "submission 0 to Batch")
 
         async def cancelled_soon(row: ObjectVersion) -> Status:
             if row.row == 25:
-                await launch(ledger, "run", "cancel-1", {}, "sealift runs cancel")
+                await write_launch(ledger, "run", "cancel-1", {}, "sealift runs cancel")
             if row.row > 25:
                 await asyncio.sleep(0.01)
             return Status.COPIED

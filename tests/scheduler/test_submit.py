@@ -21,8 +21,7 @@ from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.policy.reader import read_policy
-from jobs.runs.placement import BatchOptions
-from jobs.runs.placement import place as place_run
+from jobs.runs.placement import BatchOptions, choose_placement
 from scheduler.batch_starts import TIMEOUT_SECONDS, Start, start
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -78,8 +77,8 @@ def test_jobs_name_their_share_where_queues_share_fairly(place: Place, batch: Ba
     settings = Settings.from_environment(
         environment | {"SEALIFT_BATCH_QUEUE": "q", "SEALIFT_BATCH_JOB_DEFINITION": "d"}
     )
-    assert place_run(BatchOptions(), settings, "replicate").share == "pair"
-    assert place_run(BatchOptions(share="mine"), settings, "replicate").share == "mine"
+    assert choose_placement(BatchOptions(), settings, "replicate").share == "pair"
+    assert choose_placement(BatchOptions(share="mine"), settings, "replicate").share == "mine"
 
 
 def test_a_night_is_the_one_of_the_pairs_time_zone(place: Place, batch: BatchServer) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from jobs.config import Settings
 from jobs.policy.reader import read_policy
-from jobs.runs.placement import BatchOptions, place
+from jobs.runs.placement import BatchOptions, choose_placement
 from scheduler.settings import FunctionSettings
 from tests.terraform.world import ROOT
 
@@ -102,5 +102,5 @@ def test_every_submission_names_a_share_where_queues_are_fair(world):
         assert bool(function.batch_share) == bool(queues[function.batch_queue])
     for job, settings in {**jobs(world), "person": Settings.from_environment(world.output("environment"))}.items():
         for options in (BatchOptions(), BatchOptions(on_demand=True)):
-            placement = place(options, settings, job)
+            placement = choose_placement(options, settings, job)
             assert bool(placement.share) == bool(queues[placement.queue])

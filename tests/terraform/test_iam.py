@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, payload, spread
+from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, make_submission, payload
 from jobs.config import Settings
 from jobs.expire.marks import CLAIM
 from jobs.ledger.write_rules import LEDGER_FILES, Change
@@ -383,8 +383,8 @@ def test_jobs_bear_the_tag_by_which_they_are_ended(example):
     """What the functions submit, and what the command line submits with the environment that Terraform gives it."""
     settings = Settings.from_environment(example.output("environment"))
     assert settings.system == NAME
-    placed = placement.place(placement.BatchOptions(tags=("team=a",)), settings, "replicate")
-    request = payload(spread("20261125T000000Z-replicate-1f3a", 0, placed, [0], "s3://l/p"), WORK)
+    placed = placement.choose_placement(placement.BatchOptions(tags=("team=a",)), settings, "replicate")
+    request = payload(make_submission("20261125T000000Z-replicate-1f3a", 0, placed, [0], "s3://l/p"), WORK)
     assert request["tags"] == {
         SYSTEM_TAG: NAME,
         "team": "a",
@@ -392,7 +392,9 @@ def test_jobs_bear_the_tag_by_which_they_are_ended(example):
         "sealift:stage": WORK,
     }
     forged = replace(placed, tags={SYSTEM_TAG: "another"})  # from the ledger, for a retry
-    assert placement.place(placement.BatchOptions(), settings, "replicate", forged).tags == {SYSTEM_TAG: NAME}
+    assert placement.choose_placement(placement.BatchOptions(), settings, "replicate", forged).tags == {
+        SYSTEM_TAG: NAME
+    }
 
 
 def submitted(example, role) -> set[str]:

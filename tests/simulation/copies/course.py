@@ -137,7 +137,7 @@ class Course:
             launch_id = None
             if self._has_leases():
                 name = f"local-{next(self._numbers)}"
-                launch_id = (await leases.launch(ledger, run_id, name, {}, "a command")).id
+                launch_id = (await leases.write_launch(ledger, run_id, name, {}, "a command")).id
             codes = await asyncio.gather(*(self._run_shard(run_id, shard, launch_id) for shard in shards))
             report = await launch.conclude(spec, plan, ledger, dict(zip(shards, codes, strict=True)))
             return int(exit_code(report))
