@@ -236,56 +236,77 @@ def endpoint_hops(source: Side, destination: Side) -> int:
     return sum(region != own for region in regions)
 
 
-async def manifest_rows(
-    request: Request, ledger: Ledger, draft: Draft | None = None
-) -> tuple[Side, str, AsyncIterator[pa.RecordBatch]]:
-    """(the source, where the rows come from, the rows) of a request.
+SourcedRows = tuple[Side, str, "AsyncIterator[pa.RecordBatch]"]
+"""The source of a request, where its rows come from, and the rows."""
+
+
+async def manifest_rows(request: Request, ledger: Ledger, draft: Draft | None = None) -> SourcedRows:
+    """The rows of a request, from a listing, an earlier run or a manifest.
 
     Rows of an earlier run keep its source. Raises UsageError for places that overlap, as soon as
     the source is known: nothing is listed or opened before. `draft`: its run says what the rows of
     a manifest were.
     """
-    source = request.source
-    check_apart(source, request.destination, ledger.location)
+    check_apart(request.source, request.destination, ledger.location)
     if request.manifest is None:
-        if source is None:
-            raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
-        store = open_side(source)
-        versions = request.selection.versions == "all"
-        places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
-        from jobs.inventory.listing_record import describe_age, open_record
+        return _listed_rows(request)
+    if request.manifest.startswith("proven:"):
+        return await _proven_rows(request, request.manifest, ledger, draft)
+    return await _named_rows(request, request.manifest, ledger, draft)
 
-        records = [open_record(source, place, versions=versions) for place in places]
-        description = f"listing of {', '.join(map(str, places))}{describe_age(records)}"
-        return source, description, _listed(store, places, versions, records)
+
+def _listed_rows(request: Request) -> SourcedRows:
+    """The rows of the source's listing."""
+    from jobs.inventory.listing_record import describe_age, open_record
+
+    source = request.source
+    if source is None:
+        raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+    store = open_side(source)
+    versions = request.selection.versions == "all"
+    places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
+    records = [open_record(source, place, versions=versions) for place in places]
+    description = f"listing of {', '.join(map(str, places))}{describe_age(records)}"
+    return source, description, _list(store, places, versions, records)
+
+
+async def _proven_rows(request: Request, uri: str, ledger: Ledger, draft: Draft | None) -> SourcedRows:
+    """The rows that a run has brought to a good end. `uri`: `proven:` and the run's id."""
+    from jobs.runs.folding import proven_rows
+
+    run_id = uri.removeprefix("proven:")
+    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
+    _check_has_outcomes(spec)
+    source = request.source or spec.source
+    check_apart(source, request.destination, ledger.location)
+    rows = proven_rows(ledger, spec.run_id, plan)
+    return source, uri, draft.digested(rows, says_latest=not may_name_old_versions(spec)) if draft else rows
+
+
+async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft | None) -> SourcedRows:
+    """The rows of a manifest, or the failed rows of a run. `uri`: the manifest's, or `run:` and the
+    run's id.
+    """
     from jobs.manifests import open_manifest
 
-    uri = request.manifest
-    if uri.startswith("proven:"):
-        from jobs.runs.folding import proven_rows
-
-        spec, plan = await ledger.spec(uri[7:]), await ledger.plan(uri[7:])
-        _check_has_outcomes(spec)
-        source = source or spec.source
-        check_apart(source, request.destination, ledger.location)
-        rows = proven_rows(ledger, spec.run_id, plan)
-        return source, uri, draft.digested(rows, says_latest=not may_name_old_versions(spec)) if draft else rows
+    source, file = request.source, uri
     if uri.startswith("run:"):
-        source = source or (await ledger.spec(uri[4:])).source
+        run_id = uri.removeprefix("run:")
+        source = source or (await ledger.spec(run_id)).source
         check_apart(source, request.destination, ledger.location)
-        uri = await failures_of(ledger, uri[4:])
-    manifest = await open_manifest(uri, ledger.store, lambda: boto_client(None, None, None))
+        file = await failures_of(ledger, run_id)
+    manifest = await open_manifest(file, ledger.store, lambda: boto_client(None, None, None))
     bucket = manifest.bucket or (source.location.bucket if source else None)
     if bucket is None:
-        raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
+        raise UsageError(f"{file} does not say which bucket its keys are in: add --source s3://bucket")
     if source is not None and bucket != source.location.bucket:
-        raise ConfigError(f"{uri} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
+        raise ConfigError(f"{file} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
     source = source or Side(Location(bucket))
     check_apart(source, request.destination, ledger.location)
     rows = manifest.batches
     if draft is not None:
-        rows = draft.digested(rows, says_latest=await _says_latest(request.manifest, manifest, ledger))
-    return source, request.manifest, rows
+        rows = draft.digested(rows, says_latest=await _says_latest(uri, manifest, ledger))
+    return source, uri, rows
 
 
 async def _says_latest(uri: str, manifest: Manifest, ledger: Ledger) -> bool:
@@ -328,7 +349,7 @@ def _check_has_outcomes(spec: RunSpec) -> None:
         )
 
 
-async def _listed(
+async def _list(
     store: Store, places: Sequence[Location], versions: bool, records: Sequence[ListingRecord]
 ) -> AsyncIterator[pa.RecordBatch]:
     from jobs.s3.listing import list_all
@@ -356,30 +377,28 @@ async def check_sides(
     where AWS has the buckets. Raises ConfigError, UsageError and StoreError.
     """
     answers = await asyncio.gather(
-        promptly(partial(_reached, "source", source), f"the source {source.location}", partial(address_of, source)),
+        promptly(partial(_locate, "source", source), f"the source {source.location}", partial(address_of, source)),
         promptly(
-            partial(_reached, destination_name, destination, all_versions=all_versions),
+            partial(_locate, destination_name, destination, all_versions=all_versions),
             f"the {destination_name} {destination.location}",
             partial(address_of, destination),
         ),
         return_exceptions=True,
     )
-    found: list[Side] = []
+    located: list[Side] = []
     for answer in answers:
         if isinstance(answer, BaseException):
             raise answer
-        found.append(answer)
-    is_same = source.location == destination.location and not are_apart(source, destination)
-    if is_same and not in_place:
-        raise UsageError(f"source and destination are both {source.location}: name two places")
+        located.append(answer)
     if not in_place:
-        await check_two_places(found[0], found[1])
-    return found[0], found[1]
+        _check_not_same(source, destination)
+        await check_two_places(located[0], located[1])
+    return located[0], located[1]
 
 
-async def _reached(name: str, side: Side, *, all_versions: bool = False) -> Side:
-    """The side with the region of its bucket, which is there, and keeps versions if
-    `all_versions`.
+async def _locate(name: str, side: Side, *, all_versions: bool = False) -> Side:
+    """The side with the region of its bucket. Raises ConfigError for a missing bucket, or for one
+    that keeps no versions if `all_versions`.
     """
     store = open_side(side, max_in_flight=4)
     try:
@@ -407,8 +426,8 @@ def check_apart(source: Side | None, destination: Side | None, ledger: Location)
 
     None: a side that is not known yet. Raises UsageError.
     """
-    if source and destination and source.location == destination.location and not are_apart(source, destination):
-        raise UsageError(f"source and destination are both {source.location}: name two places")
+    if source and destination:
+        _check_not_same(source, destination)
     places = {"destination": destination, "source": source, "ledger": Side(ledger)}
     for (name, side), (other_name, other) in combinations(places.items(), 2):
         if side and other and side.location.overlaps(other.location) and not are_apart(side, other):
@@ -416,6 +435,12 @@ def check_apart(source: Side | None, destination: Side | None, ledger: Location)
                 f"the {name} {side.location} and the {other_name} {other.location} overlap, so one would be taken for "
                 "a part of the other, copied again, or written over: name places of their own"
             )
+
+
+def _check_not_same(source: Side, destination: Side) -> None:
+    """Raises UsageError if both sides are one place."""
+    if source.location == destination.location and not are_apart(source, destination):
+        raise UsageError(f"source and destination are both {source.location}: name two places")
 
 
 def check_outside(destination: Side, ledger: Location) -> None:
