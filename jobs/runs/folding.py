@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
-LISTED_FAILURES = 200
-SHORT_KEY = 6
 WORST_PREFIXES = 20
-LISTED_PER_REASON = 20
+SHORT_KEY = 6
+"""A key of so few characters may be a word of a reason as well."""
+LISTED_FAILURES, LISTED_PER_REASON = 200, 20
 """How many failures the page lists, and how many of them of one reason: it stays short."""
 KEYS_PER_REASON = 5
 """How many keys the report names for each reason. A terminal has room for them."""
@@ -92,7 +92,7 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str =
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
         await _download_shards(ledger, run_id, plan, folder, shards)
         _add_shapes(connection, source_prefix)
-        return _count(connection, folder, has_failures=bool(shards))
+        return _sum_up(connection, folder, has_failures=bool(shards))
 
 
 async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:
@@ -232,7 +232,7 @@ _OF_ONE_ROW = (
 of a URI, an ETag, a time, a number.
 """
 
-_REFUSED = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
+_STORE_ERROR = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
 """The text of a StoreError: operation, target, code, message."""
 
 
@@ -250,15 +250,15 @@ def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
         if different == 1:
             counts.append(ReasonCount(status, reason, rows, keys=keys))
             continue
-        refused = _REFUSED.fullmatch(shape)
-        if refused:
-            operation, target, code, message = refused.groups()
+        error = _STORE_ERROR.fullmatch(shape)
+        if error:
+            operation, target, code, message = error.groups()
             shape = f"{code} on {operation} {target}{f': {message}' if message else ''}"
         counts.append(ReasonCount(status, shape, rows, key, keys))
     return counts
 
 
-def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures: bool) -> Folded:
+def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures: bool) -> Folded:
     def query(sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
@@ -266,7 +266,7 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         "SELECT count(*), coalesce(sum(size_bytes), 0), count(*) FILTER (bad), count(DISTINCT attempt), "
         "epoch(max(finished_at)) FROM folded"
     )[0]
-    parquet, csv = _failures(connection, folder) if has_failures else (b"", b"")
+    parquet, csv = _failure_files(connection, folder) if has_failures else (b"", b"")
     return Folded(
         rows=rows,
         size_bytes=int(size_bytes),
@@ -279,12 +279,12 @@ def _count(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures:
         failures_parquet=parquet,
         failures_csv=csv,
         outcome_bytes=dict(query("SELECT status, sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")),
-        listed=_listed(connection, folder) if has_failures else [],
-        prefixes=_prefixes(connection, folder) if has_failures else [],
+        listed=_listed_failures(connection, folder) if has_failures else [],
+        prefixes=_worst_prefixes(connection, folder) if has_failures else [],
     )
 
 
-def _prefixes(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
+def _worst_prefixes(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
     from jobs.tables.duck import parquet
 
     table = connection.sql(
@@ -303,7 +303,7 @@ def _prefixes(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[
     return prefixes
 
 
-def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
+def _listed_failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[str, Any]]:
     """The first failures of each reason in the order of their keys, with the columns of the
     report's page.
     """
@@ -325,7 +325,7 @@ def _listed(connection: duckdb.DuckDBPyConnection, folder: Path) -> list[dict[st
     return rows
 
 
-def _failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:
+def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple[bytes, bytes]:
     """The rows that ended badly, as a manifest (Parquet) and for people (CSV).
 
     A destination that verify proved wrong is condemned by its ETag. A source that is damaged is

@@ -26,7 +26,7 @@ from jobs.core.pricing import Histogram, PricedWork, PriceTable, load_price_tabl
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, LimitExceeded
-from jobs.runs import sharding as shards
+from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
 from jobs.s3.http.part_files import FILES_AT_ONCE
@@ -60,7 +60,7 @@ async def plan_rows(
     *,
     write_shard: WriteShard,
     scratch_directory: Path,
-    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    rows_per_shard: int = sharding.ROWS_PER_SHARD,
     processes: int = 1,
     multipart_threshold_bytes: int = pricing.COPY_THRESHOLD_BYTES,
     part_size_bytes: int = pricing.COPY_PART_BYTES,
@@ -76,7 +76,7 @@ async def plan_rows(
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
-            wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+            wanted = sharding.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
             await asyncio.to_thread(sorting.spread, wanted)
             groups = await asyncio.to_thread(sorting.groups)
             summaries, keys = await write_shards(sorting.shards(rows, spooled_bytes, wanted), write_shard)
@@ -189,7 +189,7 @@ def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
 
     Times become numbers, which have no time zone in DuckDB.
     """
-    key_hashes = shards.hash_keys(batch["key"].cast(pa.binary()).to_pylist())
+    key_hashes = sharding.hash_keys(batch["key"].cast(pa.binary()).to_pylist())
     columns = {name: batch[name] for name in batch.schema.names}
     columns["last_modified"] = columns["last_modified"].cast(pa.int64())
     columns["place"] = _numbers(place, batch.num_rows)

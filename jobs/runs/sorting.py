@@ -17,10 +17,12 @@ from jobs.tables.duck import connect, parquet
 from jobs.tables.rows import manifest_schema
 
 BATCH_ROWS = 20_000
-SPLIT_ROWS = 100_000
-SPLIT_BYTES = 16 * 1024**2
+READ_ROWS = 100_000
+READ_BYTES = 16 * 1024**2
+"""The largest batch that is read at a time and divided into slabs."""
 SLAB_BYTES = 16 * 1024**2
 MAX_SLABS = 512
+"""The memory that a slab of whole shards takes while it is sorted, and the most slabs there are."""
 SORT_LIMIT = "160MB"
 """A sort of all rows at once spills early, and takes no longer for it."""
 
@@ -126,7 +128,7 @@ class Sorting:
         version first, so rows with equal times come in reverse.
         """
         slabs = max(1, min(-(-spooled_bytes // SLAB_BYTES), shard_count, MAX_SLABS))
-        batch_rows = min(max(SPLIT_BYTES * rows // max(spooled_bytes, 1), 1), SPLIT_ROWS)
+        batch_rows = min(max(READ_BYTES * rows // max(spooled_bytes, 1), 1), READ_ROWS)
         names = ", ".join(manifest_schema().names)
         reader: Any = self.connection.sql(
             f"SELECT shard, {names}, place, shard * {slabs} // {max(shard_count, 1)} AS slab FROM {self._relation}"
@@ -187,8 +189,8 @@ class Sorting:
                 )
 
     def _stream(self, sql: str) -> Iterator[pa.RecordBatch]:
-        found: Any = self.connection.sql(sql)
-        return iter(found.to_arrow_reader(BATCH_ROWS))
+        relation: Any = self.connection.sql(sql)
+        return iter(relation.to_arrow_reader(BATCH_ROWS))
 
     def _one(self, sql: str) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self.connection.execute(sql).fetchall()[0]
