@@ -56,7 +56,7 @@ from jobs.runs.kind import bad_outcomes
 from jobs.runs.placement import is_batch
 from jobs.runs.progress import FIRST_KEYS, RunCommand, RunProgress, find_command, find_progress, first_open_keys
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.replaced_runs import repaired
+from jobs.runs.replaced_runs import find_repaired
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.saved_plans import is_waiting, require_started
 from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
@@ -281,7 +281,7 @@ async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) 
     runs, has_more = runs[: options.limit], len(runs) > options.limit
     if options.pair is not None and not runs:
         await _check_pair(ledger, options.pair, pairs)
-    mended = repaired(runs, is_proof_only)
+    mended = find_repaired(runs, is_proof_only)
     rows = [
         [
             run["run_id"],

@@ -35,7 +35,7 @@ from jobs.registry import is_look, is_proof_only
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import human_bytes, human_time, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.replaced_runs import began_at, covers, ended_at, has_judged, repaired, repaired_since
+from jobs.runs.replaced_runs import began_at, covers, ended_at, find_repair, find_repaired, has_judged
 from jobs.runs.summaries import RunFilter, summarize_runs
 from jobs.s3.retries import gather_bounded
 
@@ -323,7 +323,7 @@ def _night_problems(
             head = f"pair {night['pair']}, night of {night['night']}: {head_of(night['verdict'])}"
             steps = [each for each in night.get("next_steps", ()) if each not in of_others]
             steps = steps or [f"Check again: {command} --again"]
-            if repair := repaired_since(runs, run_ids, is_proof_only):
+            if repair := find_repair(runs, run_ids, is_proof_only):
                 text = f"{head}. {repair} has repaired since. Check again: {command} --again --margin 0s"
                 yield Problem(text, night["wrong_since"])
                 steps = steps if len(steps) > 1 else []
@@ -342,13 +342,13 @@ def _mended_since(runs: Sequence[Mapping[str, Any]], night: Mapping[str, Any]) -
     What the last night carries on, only a retry mends that began later: the night knew the others,
     and a copy may be wrong again.
     """
-    mended = repaired(runs, is_proof_only)
+    mended = find_repaired(runs, is_proof_only)
     carried = {each["run_id"] for each in night.get("unanswered", ())}
     if not mended & carried:
         return mended
     began = datetime.fromisoformat(night["finished_at"]).timestamp() - night["seconds"]
     later = [run for run in runs if run["retry_of"] is None or began_at(run) >= began]
-    return (mended - carried) | (repaired(later, is_proof_only) & carried)
+    return (mended - carried) | (find_repaired(later, is_proof_only) & carried)
 
 
 def _days_ago(night: str, today: date) -> int:
@@ -393,7 +393,7 @@ def _unmended(
     """
     of_nights = {stage["run_id"] for night in nights for stage in night.get("stages", ())}
     ended = {night["pair"]: datetime.fromisoformat(night["finished_at"]) for night in nights if "finished_at" in night}
-    well_again = repaired(runs, is_proof_only)
+    well_again = find_repaired(runs, is_proof_only)
     for number, run in enumerate(runs):
         until = ended.get(run["pair"])
         is_over = run["run_id"] in {*well_again, *of_nights} or (

@@ -22,7 +22,7 @@ _WITHOUT_SHARDS = "reconcile"
 def run_job(run_id: str) -> str | None:
     """The job that a run's id names. None for an id that no planner makes (`new_run_id`)."""
     match = _RUN_ID.fullmatch(run_id)
-    return match[2] if match and begun_at(run_id) is not None else None
+    return match[2] if match and begin_second(run_id) is not None else None
 
 
 def spec_disagreement(run_id: str, spec: RunSpec) -> str:
@@ -79,10 +79,10 @@ def checkpoint_disagreement(numbers: Collection[int], bad_rows: int, named: tupl
 
 def _is_within(created_at: object, run_id: str) -> bool:
     """Whether a time, from a document that can hold anything, is in the second of a run's id."""
-    return isinstance(created_at, int | float) and begun_at(run_id) == created_at // 1
+    return isinstance(created_at, int | float) and begin_second(run_id) == created_at // 1
 
 
-def begun_at(run_id: str) -> int | None:
+def begin_second(run_id: str) -> int | None:
     """When the run of such an id began, in epoch seconds. None for an id of another form."""
     try:
         return calendar.timegm(time.strptime(run_id.partition("-")[0], _STAMP))

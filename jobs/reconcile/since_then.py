@@ -22,7 +22,7 @@ from jobs.reconcile.run import first_findings
 from jobs.reports.document import counts, verdict
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
 from jobs.runs.kind import Kind
-from jobs.runs.replaced_runs import covers, repaired
+from jobs.runs.replaced_runs import covers, find_repaired
 from jobs.runs.request import failures_of
 from jobs.runs.summaries import counted, summarize_run
 from jobs.s3.downloads import download
@@ -77,7 +77,7 @@ async def find_since_then(
         return SinceThen()
     ids = [*(each["run_id"] for each in reversed(repairs)), spec.run_id]
     runs = [await summarize_run(ledger, run_id) for run_id in ids]
-    mended = repaired(runs, is_proof_only)
+    mended = find_repaired(runs, is_proof_only)
     is_wrong_again = any(
         run["failures"] and run["run_id"] not in mended and not any(covers(later, run) for later in runs[:number])
         for number, run in enumerate(runs)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
-from jobs.ledger.agreement import begun_at
+from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
@@ -69,7 +69,7 @@ class RestoreQuery:
         records = records_of(whole, self.archives.location, of)
         self._check_place({each.source_bucket for each in records.values()})
         # Not by their dates: an archive may have been copied since.
-        begins = {archive: begun_at(each.run_id or "") for archive, each in records.items()}
+        begins = {archive: begin_second(each.run_id or "") for archive, each in records.items()}
         self._packed_at = {archive: float(time) for archive, time in begins.items() if time is not None}
         return records
 

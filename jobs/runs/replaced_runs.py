@@ -18,12 +18,13 @@ from jobs.core.category import FINDINGS
 from jobs.core.model import Location
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import ROWS_SHA256, RunSpec, RunState, may_name_old_versions
-from jobs.ledger.agreement import begun_at
+from jobs.ledger.agreement import begin_second
 
 Summary = Mapping[str, Any]
 _FRACTION = re.compile("([0-9a-f]{3})[0-9a-f]{3}")
 """The end of a run's id: 4096ths of a second, and what tells apart runs of one."""
-_ERAS = 1 << 36
+_LONGEST_SECONDS = 1 << 36
+"""Any number may be in the ledger. A run that took longer would have begun before our era."""
 _JUDGED = GOOD | FINDINGS | {Status.MISSING, Status.MISMATCHED, Status.DAMAGED}
 """Outcomes and categories of what was looked at."""
 
@@ -38,37 +39,42 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     """
     options = spec.options
     reached_by = [[side.endpoint, side.profile] for side in (spec.source, spec.destination)]
-    if "destination_manifest" in options:  # a comparison: another day's inventories list the same places
-        filters = {name: options.get(name) for name in ("maps", "margin")}
-        return {
-            "manifest": None,
-            "rows_sha256": "",
-            "old_versions": False,
-            "filters": filters,
-            "all_versions": options.get("versions") == "all",
-            "deep": False,
-            "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),
-            "reached_by": reached_by,
-        }
+    at_rest = any(options.get(f"{side}_checksums") for side in ("source", "destination"))
+    rows = _compared_rows(spec) if "destination_manifest" in options else _worked_rows(spec)
+    return rows | {"at_rest": at_rest, "reached_by": reached_by}
+
+
+def _compared_rows(spec: RunSpec) -> dict[str, Any]:
+    """The rows of a comparison. Another day's inventories list the same places."""
+    return {
+        "manifest": None,
+        "rows_sha256": "",
+        "old_versions": False,
+        "filters": {name: spec.options.get(name) for name in ("maps", "margin")},
+        "all_versions": spec.options.get("versions") == "all",
+        "deep": False,
+    }
+
+
+def _worked_rows(spec: RunSpec) -> dict[str, Any]:
+    """The rows of a run that works row by row."""
+    options, filters = spec.options, spec.options.get("filters")
+    if options.get("archives") and options.get("sample") and isinstance(filters, Mapping):
+        filters = {**filters, "sample": options["sample"]}  # of archives, which no filter of rows takes
     is_listing = spec.manifest == f"listing of {spec.source.location}"
-    given = options.get("filters")
-    if options.get("archives") and options.get("sample") and isinstance(given, Mapping):
-        given = {**given, "sample": options["sample"]}  # of archives, which no filter of rows takes
     return {
         "manifest": None if is_listing else spec.manifest,
         "rows_sha256": options.get(ROWS_SHA256),
         "old_versions": may_name_old_versions(spec),
-        "filters": given,
+        "filters": filters,
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
-        "at_rest": any(options.get(f"{side}_checksums") for side in ("source", "destination")),
-        "reached_by": reached_by,
     }
 
 
 def began_at(run: Summary) -> float:
     """When a run began, in epoch seconds. The id of a run has a fraction of the second."""
-    second, fraction = begun_at(run["run_id"]), _FRACTION.fullmatch(run["run_id"].rpartition("-")[2])
+    second, fraction = begin_second(run["run_id"]), _FRACTION.fullmatch(run["run_id"].rpartition("-")[2])
     if second is not None and fraction is not None:
         return second + int(fraction[1], 16) / 4096
     return datetime.fromisoformat(run["created_at"]).timestamp() if run["created_at"] else 0.0
@@ -80,7 +86,7 @@ def ended_at(run: Summary) -> float:
     A saved plan, or a run that was stopped, may go on days after it began.
     """
     seconds = run.get("seconds", 0)  # anything may be in the ledger
-    return began_at(run) + seconds if isinstance(seconds, int | float) and seconds < _ERAS else math.inf
+    return began_at(run) + seconds if isinstance(seconds, int | float) and seconds < _LONGEST_SECONDS else math.inf
 
 
 def covers(later: Summary, earlier: Summary) -> bool:
@@ -107,7 +113,7 @@ def has_judged(run: Summary) -> bool:
     return all(status in _JUDGED for status, rows in run["outcomes"].items() if rows)
 
 
-def repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> set[str]:
+def find_repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> set[str]:
     """The ids of the runs all of whose bad rows a retry brought to a good end.
 
     `runs`: the latest first. `is_proof_only`: whether a job writes nothing, so that none of its
@@ -137,7 +143,7 @@ def repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> s
     return done
 
 
-def repaired_since(runs: Sequence[Summary], run_ids: Collection[str], is_proof_only: Callable[[str], bool]) -> str:
+def find_repair(runs: Sequence[Summary], run_ids: Collection[str], is_proof_only: Callable[[str], bool]) -> str:
     """The id of the latest run that ended well and copied what one of `run_ids` left. Else empty.
 
     It retried that run, or its manifest is a file of it. `runs`: the latest first.

@@ -9,7 +9,7 @@ import pytest
 from jobs.cli.status import _run_problems
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
-from jobs.runs.replaced_runs import covers, repaired, scope_of
+from jobs.runs.replaced_runs import covers, find_repaired, scope_of
 
 CREATED = "2026-11-20T10:00:00+00:00"
 
@@ -74,8 +74,8 @@ def test_a_finding_is_answered_by_a_look_at_no_less(
 
 def test_a_retry_repairs_a_copy_and_never_a_damaged_source() -> None:
     retry = run("2", job="replicate", retry_of="1")
-    assert repaired([retry, run("1", found="mismatched", deep=True)], lambda job: job == "verify") == {"1"}
-    assert repaired([retry, run("1", found="damaged", deep=True)], lambda job: job == "verify") == set()
+    assert find_repaired([retry, run("1", found="mismatched", deep=True)], lambda job: job == "verify") == {"1"}
+    assert find_repaired([retry, run("1", found="damaged", deep=True)], lambda job: job == "verify") == set()
 
 
 def below(source: str, destination: str) -> tuple[Side, Side]:
