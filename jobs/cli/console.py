@@ -76,17 +76,20 @@ def takes_log(command: Callable[..., Any], *, is_hidden: bool = False) -> Callab
     return command
 
 
-def ask(question: str) -> None:
-    """Ask before something begins. Raises UsageError for a no, and Interrupted."""
-    if not is_agreed(question):
+def ask_to_start(*, is_agreed: bool, as_json: bool) -> None:
+    """Ask before a run starts, as `confirm` does. Raises UsageError for a no, and Interrupted."""
+    if not confirm("Start?", is_agreed=is_agreed, as_json=as_json):
         raise UsageError("nothing was started, as you said")
 
 
-def is_agreed(question: str) -> bool:
-    """Ask a yes-or-no question. A signal interrupts it, although an event loop runs.
+def confirm(question: str, *, is_agreed: bool, as_json: bool) -> bool:
+    """Ask a yes-or-no question, if a person at a terminal can answer it and has not agreed already.
 
+    Without a question the answer is yes. A signal interrupts it, although an event loop runs.
     Raises Interrupted.
     """
+    if is_agreed or as_json or not (sys.stdin.isatty() and sys.stderr.isatty()):
+        return True
     before = {number: signal.signal(number, signal.default_int_handler) for number in interrupts.SIGNALS}
     try:
         return click.confirm(question, err=True)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs import interrupts
-from jobs.cli.console import TERMINAL, display, emit, is_agreed, say
+from jobs.cli.console import TERMINAL, confirm, display, emit, say
 from jobs.cli.options import (
     AccessOptions,
     AgeType,
@@ -163,91 +163,115 @@ def reconcile(options: ReconcileCommand) -> int:
 
 
 async def _reconcile(options: ReconcileCommand, place: Location, settings: Settings) -> int:
-    from jobs.reconcile.reconcile import ReconcileOptions
+    _check(options)
+    maps, command = _maps(options), ["sealift", *sys.argv[1:]]
+    ledger = open_ledger(place)
+    with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
+        spec, result = await _compare(options, maps, ledger, Path(folder))
+        repairs = options.repair and bool(result.repairable_rows)
+        rows = {category.value: rows for category, (rows, _) in result.categories.items()}
+        steps = next_steps(rows, result.unparsed_rows, command)
+        margin_seconds = parse_age(options.margin)
+        report = await record(ledger, spec, margin_seconds, result, [] if repairs else steps, has_page=not repairs)
+        text = report_text(report, kind_of(spec), [] if options.repair else repair_hint(report, shlex.join(command)))
+        code = int(exit_code(report))
+        if (is_empty(report) and not options.allow_empty) or is_unjudged(report):
+            code = code or int(ExitCode.FINDINGS)
+        if repairs:
+            if not options.as_json:
+                say(text)
+            report_with_steps = report | {"next_steps": steps}
+            repaired = await _repair(options, spec, maps, ledger, settings, report_with_steps, result)
+            if repaired is None:
+                return code
+            report |= repaired.document | await _after(repaired, ledger, spec, report, result, command, Path(folder))
+            texts = [report_text(each, kind_named(each["job"])) for each in repaired.reports]
+            text = "\n".join([*texts, repair_text(report)])
+            is_all = result.repairable_rows == result.findings and not result.unparsed_rows
+            code = code if repaired.code == 0 and not is_all else repaired.code
+    emit(report, as_json=options.as_json, text=text)
+    return code
 
+
+def _check(options: ReconcileCommand) -> None:
+    """Check, before anything is listed, that the options go together. Raises UsageError."""
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
     if options.acl and not options.repair:
         raise UsageError("--acl is of what a repair copies: give it with --repair, or leave it out")
     if options.require_conditions and not options.repair:
         raise UsageError("--require-conditions is about a repair's writes: give it with --repair, or leave it out")
-    _check_two_buckets(options)
-    from jobs.reconcile.repair import check_places
-
-    request, maps = options.request(), _maps(options)
-    ours, theirs = (
-        each.side(each.location.bucket) if each.location else None for each in (request.source, request.destination)
-    )
-    check_places(ours, theirs, maps, place)
-    ledger, began = open_ledger(place), time.time()
-    await ledger.check_bucket()
-    run_id = new_run_id("reconcile", began)
-    with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
-        scratch = Path(folder)
-        named = [await find_run_id(ledger, each) for each in request.version_map]
-        request = replace(request, version_map=tuple(named))
-        (source, destination), stores = await _inventories(options, request, ledger, run_id, began)
-        sides = request.source.side(source.source_bucket), request.destination.side(destination.source_bucket)
-        check_places(*sides, maps, place)
-        join_options = ReconcileOptions(
-            now=time.time(),
-            versions=options.versions,
-            prefixes=maps,
-            margin_seconds=parse_age(options.margin),
-            source_bucket=options.source.bucket if options.source else None,
-            destination_bucket=options.destination.bucket if options.destination else None,
-            memory_limit_bytes=options.join_memory,
-            repairs_different=options.repair_different,
-        )
-        result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
-        spec = make_spec(request, run_id, began, source, destination)
-        command, repairs = ["sealift", *sys.argv[1:]], options.repair and bool(result.repairable_rows)
-        found = {category.value: rows for category, (rows, _) in result.categories.items()}
-        steps = next_steps(found, result.unparsed_rows, command)
-        report = await record(
-            ledger, spec, join_options.margin_seconds, result, [] if repairs else steps, has_page=not repairs
-        )
-        advice = [] if options.repair else repair_hint(report, shlex.join(command))
-        texts = [report_text(report, kind_of(spec), advice)]
-        code = int(exit_code(report))
-        if (is_empty(report) and not options.allow_empty) or is_unjudged(report):
-            code = code or int(ExitCode.FINDINGS)
-        if repairs:
-            if not options.as_json:
-                say(texts.pop())
-            try:
-                is_asked = sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json
-                if is_asked and not is_agreed(f"Copy {plural(result.repairable_rows, 'object')}?"):
-                    await write_result_page(ledger, spec, report | {"next_steps": steps}, result)
-                    say("nothing was copied, as you said")  # what was found stands
-                    return code
-                from jobs.reconcile.repair import Limits, repair
-
-                limits = Limits(options.max_cost, options.max_objects)
-                places = options.batch.placed(options.executor)
-                guards = required_conditions(is_required=options.require_conditions)
-                repaired = await repair(spec, maps, ledger, settings, limits, places, display(options.as_json), guards)
-            except BaseException:
-                with contextlib.suppress(SealiftError):  # what ended the repair is the error that counts
-                    await write_result_page(ledger, spec, report | {"next_steps": steps}, result)
-                raise
-            report |= repaired.document | await _after(repaired, ledger, spec, report, result, command, scratch)
-            texts += [report_text(each, kind_named(each["job"])) for each in repaired.reports]
-            texts.append(repair_text(report))
-            is_all = result.repairable_rows == result.findings and not result.unparsed_rows
-            code = code if repaired.code == 0 and not is_all else repaired.code
-    emit(report, as_json=options.as_json, text="\n".join(texts))
-    return code
-
-
-def _check_two_buckets(options: ReconcileCommand) -> None:
-    """Check, before anything is listed, that the sides are two buckets. Raises UsageError."""
     source, destination = options.source, options.destination
     if source is not None and destination is not None and source.bucket == destination.bucket:
         raise UsageError(
             f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets: "
             f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}"
         )
+
+
+async def _compare(
+    options: ReconcileCommand, maps: PrefixMap, ledger: Ledger, scratch: Path
+) -> tuple[RunSpec, Reconciliation]:
+    """Compare the two inventories, as a run that begins now. `scratch`: a folder for the differences."""
+    from jobs.reconcile.reconcile import ReconcileOptions
+    from jobs.reconcile.repair import check_places
+
+    request = options.request()
+    ours, theirs = (
+        each.side(each.location.bucket) if each.location else None for each in (request.source, request.destination)
+    )
+    check_places(ours, theirs, maps, ledger.location)
+    began = time.time()
+    await ledger.check_bucket()
+    run_id = new_run_id("reconcile", began)
+    version_map = [await find_run_id(ledger, each) for each in request.version_map]
+    request = replace(request, version_map=tuple(version_map))
+    (source, destination), stores = await _inventories(options, request, ledger, run_id, began)
+    sides = request.source.side(source.source_bucket), request.destination.side(destination.source_bucket)
+    check_places(*sides, maps, ledger.location)
+    join_options = ReconcileOptions(
+        now=time.time(),
+        versions=options.versions,
+        prefixes=maps,
+        margin_seconds=parse_age(options.margin),
+        source_bucket=options.source.bucket if options.source else None,
+        destination_bucket=options.destination.bucket if options.destination else None,
+        memory_limit_bytes=options.join_memory,
+        repairs_different=options.repair_different,
+    )
+    result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
+    return make_spec(request, run_id, began, source, destination), result
+
+
+async def _repair(
+    options: ReconcileCommand,
+    spec: RunSpec,
+    maps: PrefixMap,
+    ledger: Ledger,
+    settings: Settings,
+    report: dict[str, Any],
+    result: Reconciliation,
+) -> Repaired | None:
+    """Copy what is missing or stale. None if the user does not agree.
+
+    Then, or if the repair fails, the page of the comparison says how to go on: `report`.
+    """
+    from jobs.reconcile.repair import Limits, repair
+
+    try:
+        question = f"Copy {plural(result.repairable_rows, 'object')}?"
+        if not confirm(question, is_agreed=options.yes, as_json=options.as_json):
+            await write_result_page(ledger, spec, report, result)
+            say("nothing was copied, as you said")
+            return None
+        limits = Limits(options.max_cost, options.max_objects)
+        batch = options.batch.placed(options.executor)
+        guards = required_conditions(is_required=options.require_conditions)
+        return await repair(spec, maps, ledger, settings, limits, batch, display(options.as_json), guards)
+    except BaseException:
+        with contextlib.suppress(SealiftError):  # what ended the repair is the error that counts
+            await write_result_page(ledger, spec, report, result)
+        raise
 
 
 async def _after(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import time
 from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +10,7 @@ from functools import partial
 from typing import Any
 
 from jobs.aws.batch_arrays import WORK, Placement
-from jobs.cli.console import TERMINAL, ask, emit, say
+from jobs.cli.console import TERMINAL, ask_to_start, emit, say
 from jobs.cli.start_options import ApplyOptions, StartOptions
 from jobs.cli.texts import assumptions, plan_text, race_lines, report_text, retried_text
 from jobs.config import Settings
@@ -24,7 +23,7 @@ from jobs.registry import kind_of
 from jobs.reports.document import IGNORED_CONDITIONS, SAMPLES
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import Submitted, describe_failure
-from jobs.runs.placement import check_placement, choose_placement, is_batch, planning_settings, refuse_profiles
+from jobs.runs.placement import batch_placement, check_placement, planning_settings, refuse_profiles
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
@@ -52,21 +51,17 @@ async def launch_and_report(
     """
     if options.shards and not (options.dry_run and options.as_json):
         raise UsageError("--shards adds to the JSON of a plan: give it with --dry-run and --json, or leave it out")
-    if options.max_failures is not None:
-        request = replace(request, options=dict(request.options) | {"max_failures": str(options.max_failures)})
-    request = replace(request, options=dict(request.options) | options.rate_limits().options())
+    request = replace(request, options=dict(request.options) | options.run_limits())
     await promptly(ledger.check_bucket, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
     kind = kind_of(request)
-    scheme, colon, named = (request.manifest or "").partition(":")
-    if colon and scheme in ("run", "proven") and not kind.deletes:
-        request = replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
+    request = await _with_whole_run_id(request, ledger)
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
     if options.save and (not options.dry_run or then_verify):
         raise UsageError("--save keeps the plan of one run: give it with --dry-run, and without --then-verify")
     batch = options.batch.placed(options.executor, then_verify=then_verify)
-    place = choose_placement(batch, settings, request.job) if is_batch(batch, settings) else None
+    place = batch_placement(batch, settings, request.job)
     if place is None:
         planned = await plan_run(request, ledger, settings, TERMINAL)
     else:
@@ -81,39 +76,57 @@ async def launch_and_report(
         verifying = batch_follow.plan_verification(planned, read_price_table(request.price_table))
         runs.append(_within_limits(verifying))
     try:
-        as_json = options.as_json
         if not options.allow_empty:
             _check_not_empty(request, planned)
         launch.check_limits(runs, options.max_cost, options.max_objects)
         if options.dry_run:
-            documents = [_plan_document(each.spec, each.plan, shards=options.shards) for each in runs]
-            document, texts = documents[0] | ({"then": documents[1]} if len(runs) > 1 else {}), _plan_texts(runs)
-            if retried is not None:
-                document |= {"retry_of": request.retry_of, "retried": retried}
-                texts.insert(0, retried_text(str(request.retry_of), retried))
-            for assumption in launch.untried(planned.spec, kind.writes(planned.spec)):
-                documents[0]["assumes"].append(assumption)
-                texts.append(f"  assumes   {assumption}")
-            if options.save:
-                sha256 = await save(planned, ledger, "local" if place is None else "batch", kind)
-                document["sha256"] = sha256
-                texts.append(f"  start it  sealift apply {planned.spec.run_id} --sha256 {sha256}")
-            elif retried is None:
-                kept = "" if then_verify else ". --save keeps this plan, to start exactly it later"
-                texts.append(f"  dry run   nothing was started{kept}")
-            emit(document, as_json=as_json, text="\n".join(texts))
-            return 0
-        planned = runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec), TERMINAL)
-        if not as_json:
+            executor = "local" if place is None else "batch"
+            return await _report_dry_run(runs, ledger, options, executor, retried)
+        runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec), TERMINAL)
+        if not options.as_json:
             say("\n".join(_plan_texts(runs)))
-        if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not as_json:
-            ask("Start?")
+        ask_to_start(is_agreed=options.yes, as_json=options.as_json)
         for each in runs:
             await launch.publish(each, ledger)
     finally:
         planned.discard()
     published = [(each.spec, each.plan) for each in runs]
-    return await _start(published, place, ledger, settings, as_json=as_json, detach=options.batch.detach)
+    return await _start(published, place, ledger, settings, as_json=options.as_json, detach=options.batch.detach)
+
+
+async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
+    """The request, with the whole id of the run whose rows it names as its manifest.
+
+    Where originals are deleted, the ledger must not choose the run.
+    """
+    scheme, colon, named = (request.manifest or "").partition(":")
+    if not colon or scheme not in ("run", "proven") or kind_of(request).deletes:
+        return request
+    return replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
+
+
+async def _report_dry_run(
+    runs: Sequence[Planned], ledger: Ledger, options: StartOptions, executor: str, retried: Mapping[str, Any] | None
+) -> int:
+    """Print the plans of a dry run, and save the plan where that is asked for."""
+    spec, kind = runs[0].spec, kind_of(runs[0].spec)
+    document, *following = (_plan_document(each.spec, each.plan, shards=options.shards) for each in runs)
+    untried = launch.untried(spec, kind.writes(spec))
+    document["assumes"] += untried
+    texts = [*_plan_texts(runs), *(f"  assumes   {each}" for each in untried)]
+    if following:
+        document["then"] = following[0]
+    if retried is not None:
+        document |= {"retry_of": spec.retry_of, "retried": retried}
+        texts.insert(0, retried_text(str(spec.retry_of), retried))
+    if options.save:
+        document["sha256"] = sha256 = await save(runs[0], ledger, executor, kind)
+        texts.append(f"  start it  sealift apply {spec.run_id} --sha256 {sha256}")
+    elif retried is None:
+        kept = "" if following else ". --save keeps this plan, to start exactly it later"
+        texts.append(f"  dry run   nothing was started{kept}")
+    emit(document, as_json=options.as_json, text="\n".join(texts))
+    return 0
 
 
 async def apply_and_report(
@@ -123,18 +136,14 @@ async def apply_and_report(
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
     await check_startable(ledger, spec, plan, kind_of(spec), sha256)
     batch = options.batch.placed(options.executor or spec.options[SAVED])
-    place = choose_placement(batch, settings, spec.job) if is_batch(batch, settings) else None
+    place = batch_placement(batch, settings, spec.job)
     if place is not None:
         await check_placement(place, spec.source, spec.destination)
     ignored = await launch.find_ignored_conditions(spec, kind_of(spec).writes(spec), TERMINAL)
     if not options.as_json:
-        say(
-            "\n".join(
-                [plan_text(spec, plan), *race_lines(str(spec.destination.location), {IGNORED_CONDITIONS: ignored})]
-            )
-        )
-    if sys.stdin.isatty() and sys.stderr.isatty() and not options.yes and not options.as_json:
-        ask("Start?")
+        warnings = race_lines(str(spec.destination.location), {IGNORED_CONDITIONS: ignored})
+        say("\n".join([plan_text(spec, plan), *warnings]))
+    ask_to_start(is_agreed=options.yes, as_json=options.as_json)
     await claim(ledger, spec, plan)
     return await _start([(spec, plan)], place, ledger, settings, as_json=options.as_json, detach=options.batch.detach)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import click
 
@@ -104,11 +104,15 @@ class StartOptions:
     batch: WorkerOptions = group(WorkerOptions)
     as_json: bool = json_option()
 
-    def rate_limits(self) -> RateLimits:
-        """What the run may take a second. Raises UsageError."""
+    def run_limits(self) -> dict[str, Any]:
+        """How much may fail, and what the run may take a second, as options of a request.
+
+        Raises UsageError.
+        """
         if self.bandwidth_bytes is not None and self.bandwidth_bytes < MIN_BANDWIDTH_BYTES:
             raise UsageError(f"--bandwidth {self.bandwidth_bytes}: give at least 1KiB a second")
-        return RateLimits(self.max_rate, self.bandwidth_bytes)
+        failures = {} if self.max_failures is None else {"max_failures": str(self.max_failures)}
+        return failures | RateLimits(self.max_rate, self.bandwidth_bytes).options()
 
 
 @command_options

@@ -26,8 +26,8 @@ from jobs.reconcile.repair import KINDS
 from jobs.reconcile.repair_advice import REPLICA_STEP
 from jobs.reconcile.run import ComparedSide, CompareRequest, NightStage, compare, make_spec, record
 from jobs.reports.document import exit_code
-from jobs.runs import launch, placement
-from jobs.runs.placement import BatchOptions
+from jobs.runs import launch
+from jobs.runs.placement import BatchOptions, batch_placement, check_placement, planning_settings
 from jobs.runs.request import Request, new_run_id
 from jobs.runs.work import work
 from jobs.s3.sessions import open_side, open_store
@@ -158,10 +158,9 @@ class Stages:
     async def transfer(self, stage: Stage, request: Request) -> Done:
         """Run a replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
-        if placement.is_batch(self.options, settings):
-            placed = placement.choose_placement(self.options, settings, request.job)
-            await placement.check_placement(placed, request.source, request.destination)
-            settings = placement.planning_settings(settings, self.options)
+        if (placement := batch_placement(self.options, settings, request.job)) is not None:
+            await check_placement(placement, request.source, request.destination)
+            settings = planning_settings(settings, self.options)
 
         async def make(name: Callable[..., Awaitable[bool]]) -> None:
             copies = stage is Stage.REPAIR

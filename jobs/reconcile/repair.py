@@ -18,7 +18,7 @@ from jobs.reconcile.repair_advice import REPAIR
 from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
 from jobs.runs.kind import Kind, writes_of_copies
-from jobs.runs.placement import BatchOptions, check_placement, choose_placement, is_batch
+from jobs.runs.placement import BatchOptions, batch_placement, check_placement
 from jobs.runs.request import Request, check_apart
 from jobs.runs.work import work
 from jobs.verify.kind import KIND as VERIFY
@@ -66,8 +66,7 @@ async def repair(
     with ExitStack() as planned:
         runs = []
         for request in _requests(spec, maps, ledger, guards):
-            if is_batch(options, settings):
-                placement = choose_placement(options, settings, request.job)
+            if (placement := batch_placement(options, settings, request.job)) is not None:
                 await check_placement(placement, request.source, request.destination)
             run = await launch.plan_run(request, ledger, settings, display, copies=request.job == JOBS[0])
             planned.callback(run.discard)

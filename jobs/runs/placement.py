@@ -53,6 +53,11 @@ def is_batch(options: BatchOptions, settings: Settings) -> bool:
     return executor == "batch"
 
 
+def batch_placement(options: BatchOptions, settings: Settings, job: str) -> Placement | None:
+    """Where the jobs of a run go in AWS Batch. None: the run stays on this machine."""
+    return choose_placement(options, settings, job) if is_batch(options, settings) else None
+
+
 def choose_placement(
     options: BatchOptions, settings: Settings, job: str, earlier: Placement | None = None
 ) -> Placement:
