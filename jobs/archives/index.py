@@ -17,7 +17,7 @@ import contextlib
 import io
 import json
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple
@@ -33,12 +33,13 @@ from jobs.errors import DamagedArchive, IrreplaceableIndex, NotFound, Preconditi
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import Store
+from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import ObjectUpload
 from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
 
 FOLDER = "archives/"
 SUFFIX = ".parquet"
+DIRECTORY = ".directory.json"
 READS_IN_FLIGHT = 64
 PART_BYTES = 8 * 1024**2
 
@@ -147,15 +148,34 @@ class ArchiveIndex:
             records += await self._records(bucket, entries, damage, is_whole=is_whole)
         return records
 
+    async def buckets(self) -> list[str]:
+        """The buckets that have, or had, indexed archives. A directory outlives the indexes in it."""
+        root = self.location.join(FOLDER)
+        buckets: set[str] = set()
+        after: Marker | None = None
+        while True:
+            page = await self.store.list_objects(root.bucket, root.key, after=after, delimiter="/")
+            buckets |= {prefix[len(root.key) :].removesuffix("/") for prefix in page.prefixes}
+            names = (entry.key[len(root.key) :] for entry in page.entries)
+            buckets |= {name.removesuffix(DIRECTORY) for name in names if name.endswith(DIRECTORY)}
+            if page.next_marker is None:
+                return sorted(buckets)
+            after = page.next_marker
+
     async def find(
-        self, key: str, archives: Location | None = None, version_id: str | None = None, damage: Damage | None = None
+        self,
+        key: str,
+        records: Sequence[ArchiveRecord] | None = None,
+        version_id: str | None = None,
+        damage: Damage | None = None,
     ) -> list[IndexedMember]:
         """All members of this key (and version, if given), the newest first.
 
-        Of versions of one time, that which was its key's latest when it was packed is the newest.
-        `damage`: as for `records`.
+        `records`: the archives to look into, None for all. Of versions of one time, that which was
+        its key's latest when it was packed is the newest. `damage`: as for `records`.
         """
-        records = await self.records(archives, damage)
+        if records is None:
+            records = await self.records(damage=damage)
         candidates = [record for record in records if record.first_key <= key <= record.last_key]
 
         async def look(record: ArchiveRecord) -> list[IndexedMember]:
@@ -291,7 +311,7 @@ def _index_name(archive: Location) -> str:
 
 
 def _directory_name(bucket: str) -> str:
-    return f"{FOLDER}{bucket}.directory.json"
+    return f"{FOLDER}{bucket}{DIRECTORY}"
 
 
 def _newest_first(hit: IndexedMember) -> tuple[float, bool, Location, str]:

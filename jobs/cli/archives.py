@@ -37,9 +37,10 @@ from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.archives.index import ArchiveIndex, Damage
+    from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex
+    from jobs.archives.model import ArchiveRecord
 
-_ARCHIVES = "Only archives below this. Default: all of the ledger."
+_ARCHIVES = "Only archives below this. Default: all in the buckets that the index knows."
 REINDEXED_AT_ONCE = 16
 
 
@@ -48,6 +49,7 @@ class ListArchivesCommand:
     """`sealift archives list`, as it was typed."""
 
     archives: Location | None = option(_ARCHIVES, type=LocationType())
+    access: AccessOptions = group(AccessOptions, "archives")
     ledger: str | None = ledger_option()
     as_json: bool = json_option()
 
@@ -70,6 +72,7 @@ class FindMemberCommand:
     key: str = argument()
     archives: Location | None = option(_ARCHIVES, type=LocationType())
     version_id: str | None = option("Only this version.")
+    access: AccessOptions = group(AccessOptions, "archives")
     ledger: str | None = ledger_option()
     as_json: bool = json_option()
 
@@ -98,6 +101,34 @@ class SalvageCommand:
     as_json: bool = json_option()
 
 
+class _Unsearched(NamedTuple):
+    """What the index cannot say: archives whose index is damaged or missing, and places that nobody
+    may list.
+    """
+
+    archives: Damage
+    places: list[Location]
+
+    def document(self) -> dict[str, Any]:
+        """JSON-ready."""
+        damaged = [{"archive": str(each.archive), "problem": each.reason} for each in self.archives]
+        return {"damaged": damaged, "unlisted": [str(each) for each in self.places]}
+
+    def lines(self) -> list[str]:
+        """The same for people, with what to do."""
+        lines = [f"not searched: {shown(str(each.archive))}: {each.reason}" for each in self.archives]
+        lines += [
+            f"nobody may list {each}, so an archive without an index is not noticed there: check the name, or allow "
+            "s3:ListBucket"
+            for each in self.places
+        ]
+        buckets = sorted({each.archive.bucket for each in self.archives})
+        return [*lines, *(f"rebuild these with: sealift archives reindex --archives s3://{each}" for each in buckets)]
+
+    def __bool__(self) -> bool:
+        return bool(self.archives or self.places)
+
+
 class _Renewed(NamedTuple):
     """One archive after `reindex`."""
 
@@ -114,7 +145,11 @@ def archives() -> None:
 @archives.command("list")
 @takes(ListArchivesCommand)
 def list_archives(options: ListArchivesCommand) -> int:
-    """The archives that the index knows. Exit code 3 if the index of one is damaged."""
+    """The archives that the index knows.
+
+    Exit code 3 if the index of an archive is damaged or missing. So that such an archive is
+    noticed, the places of the archives are listed.
+    """
     return interrupts.run(_list(_index(options.ledger), options))
 
 
@@ -132,7 +167,9 @@ def find(options: FindMemberCommand) -> int:
 
     KEY is a whole key, without its bucket. `archives show ARCHIVE` lists keys.
 
-    Exit code 3 if no archive has the key, or if the index of an archive is damaged.
+    Exit code 3 if no archive has the key. Where the index of an archive that may have it is
+    damaged or missing, the exit code is 3 if another archive has the key, and 10 if none is known
+    to have it. So that such an archive is noticed, the places of the archives are listed.
     """
     return interrupts.run(_find(_index(options.ledger), options))
 
@@ -173,8 +210,7 @@ def _index(ledger: str | None) -> ArchiveIndex:
 
 
 async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
-    damage: Damage = []
-    records = await index.records(options.archives, damage)
+    records, unsearched = await _records(index, options.archives, options.access)
     rows = [
         [
             str(each.location),
@@ -189,9 +225,27 @@ async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
     headings = ["archive", "members", "content", "size", "class", "written"]
     below = f" below {options.archives}" if options.archives else ""
     text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
-    document = {"archives": [each.to_dict() for each in records], "damaged": _damaged(damage)}
-    emit(document, as_json=options.as_json, text="\n".join([text, *_damage_lines(damage)]))
-    return int(ExitCode.FINDINGS) if damage else 0
+    document = {"archives": [each.to_dict() for each in records], **unsearched.document()}
+    emit(document, as_json=options.as_json, text="\n".join([text, *unsearched.lines()]))
+    return int(ExitCode.FINDINGS) if unsearched else 0
+
+
+async def _records(
+    index: ArchiveIndex, archives: Location | None, access: AccessOptions
+) -> tuple[list[ArchiveRecord], _Unsearched]:
+    """The records of the index, and what it cannot say. `archives`: only below this."""
+    from jobs.archives.unindexed import find_unindexed, names_of_archives
+
+    places = [Location(bucket) for bucket in await index.buckets()] if archives is None else [archives]
+    sides = [access.side(place) for place in places]
+    # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
+    names = [await names_of_archives(side) for side in sides]
+    damage: Damage = []
+    records = await index.records(archives, damage)
+    indexed = {each.location for each in records} | {each.archive for each in damage}
+    for side, named in zip(sides, names, strict=True):
+        damage += await find_unindexed(side, index, [each for each in named or () if each not in indexed], None)
+    return records, _Unsearched(damage, [place for place, named in zip(places, names, strict=True) if named is None])
 
 
 async def _show(index: ArchiveIndex, options: ShowArchiveCommand) -> int:
@@ -218,17 +272,31 @@ async def _show(index: ArchiveIndex, options: ShowArchiveCommand) -> int:
 
 
 async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
-    damage: Damage = []
-    members = await index.find(options.key, options.archives, options.version_id, damage)
+    records, unsearched = await _records(index, options.archives, options.access)
+    if not records and not unsearched and options.archives is None:
+        raise LedgerError(f"the index of {index.location} has no archives: name their place with --archives")
+    members = await index.find(options.key, records, options.version_id, unsearched.archives)
+    unsearched = unsearched._replace(archives=[each for each in unsearched.archives if _may_hold(each, options.key)])
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
-    text = table(headings, rows) if rows else f"no archive has the key '{shown(options.key)}'"
+    nowhere = "nobody knows whether an archive has the key" if unsearched else "no archive has the key"
+    text = table(headings, rows) if rows else f"{nowhere} '{shown(options.key)}'"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
     if not rows and options.key.startswith("s3://"):
         text += ": give the key alone, without s3:// and bucket"
-    text = "\n".join([text, *_damage_lines(damage)])
-    emit({"key": options.key, "found": document, "damaged": _damaged(damage)}, as_json=options.as_json, text=text)
-    return 0 if members and not damage else int(ExitCode.FINDINGS)
+    text = "\n".join([text, *unsearched.lines()])
+    emit({"key": options.key, "found": document, **unsearched.document()}, as_json=options.as_json, text=text)
+    if unsearched and not members:
+        return int(ExitCode.CONFIG)
+    return 0 if members and not unsearched else int(ExitCode.FINDINGS)
+
+
+def _may_hold(archive: DamagedIndex, key: str) -> bool:
+    """True unless the index inside an archive, which was just read, shows that the key is not in it."""
+    from jobs.archives.unindexed import UNINDEXED
+
+    record = archive.record if archive.reason == UNINDEXED else None
+    return record is None or record.first_key <= key <= record.last_key
 
 
 async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
@@ -340,17 +408,6 @@ async def _salvage(options: SalvageCommand) -> int:
     document |= {"ends_early": ends_early}
     emit(document, as_json=options.as_json, text="\n".join(lines))
     return 0 if set(+counts) <= {"whole"} else int(ExitCode.FINDINGS)
-
-
-def _damaged(damage: Damage) -> list[dict[str, str]]:
-    """Archives that could not be asked, JSON-ready."""
-    return [{"archive": str(each.archive), "problem": each.reason} for each in damage]
-
-
-def _damage_lines(damage: Damage) -> list[str]:
-    """The same for people, with what to do."""
-    lines = [f"not asked, its index is damaged: {shown(str(each.archive))}: {each.reason}" for each in damage]
-    return [*lines, "rebuild these with: sealift archives reindex --archives URI"] if lines else []
 
 
 def _row(member: Member) -> list[str]:

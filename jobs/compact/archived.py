@@ -17,6 +17,7 @@ import pyarrow as pa
 from jobs.archives.files import find_archive, list_archives, read_own_index
 from jobs.archives.index import ArchiveIndex, Damage, collecting, completed
 from jobs.archives.model import ArchiveRecord
+from jobs.archives.unindexed import look_inside
 from jobs.compact.packing import ArchiveStorage
 from jobs.core.model import Attributes, Location
 from jobs.errors import ArchivedObject, DamagedArchive, Denied, NotFound
@@ -35,15 +36,16 @@ SCHEMA = pa.schema(_FIELDS)
 """`last_modified` is in microseconds since the epoch, as in the spooled rows of a plan."""
 
 
-async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store) -> None:
+async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store, source_bucket: str) -> Damage:
     """Index the archives below `archives` that have no index, or a damaged one, from the index
     inside.
 
     An attempt that was killed before its last write leaves such an archive. Its members would be
-    packed again as soon as their group has grown. Archives that cannot be read now are left out, as
-    are all where the caller may not list them.
+    packed again as soon as their group has grown. Returns the archives of this source bucket that
+    have no index and cannot be read now. None are found where the caller may not list them.
     """
     damage: Damage = []
+    unread: Damage = []
     known = {record.location for record in await index.records(archives, damage)}
     damaged = {each.archive for each in damage}
     with contextlib.suppress(Denied):
@@ -51,9 +53,13 @@ async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store) -
             if location in known:
                 continue
             etag = await index.etag(location) if location in damaged else None
-            with contextlib.suppress(ArchivedObject, DamagedArchive, Denied, NotFound):
+            try:
                 record, own_index = await read_own_index(store, location)
                 await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
+            except (ArchivedObject, DamagedArchive, Denied, NotFound):
+                found = None if location in damaged else await look_inside(store, location, source_bucket)
+                unread += [] if found is None else [found]
+    return unread
 
 
 async def archived_versions(

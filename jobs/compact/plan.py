@@ -74,7 +74,7 @@ async def plan_run(
         )  # fmt: skip
         spec = draft.spec(description, packing.to_dict() | draft.ways(source), source)
         try:
-            await renew_indexes(index, place.location, store)
+            damage += await renew_indexes(index, place.location, store, source.location.bucket)
             grouped = await plan_groups(
                 leave_out(batches, claims) if claims else batches,
                 request.selection,
@@ -94,7 +94,10 @@ async def plan_run(
                 "and this plan counts no bytes of it"
             )
         for each in damage:
-            display.say(f"{each.archive}: its index is damaged, what it holds is packed again: {each.reason}")
+            display.say(
+                f"{each.archive} was not looked into, what it holds is packed again: {each.reason}. To rebuild its "
+                f"index, or see why not: sealift archives reindex --archives {place.location}"
+            )
         return draft.planned(spec, forecast(grouped, PricedWork.of(spec, is_copying=True), settings.processes, prices))
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
+from jobs.archives.unindexed import find_unindexed, names_of_archives
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
@@ -13,7 +14,7 @@ from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import LEFT_OUT, iso_time
 from jobs.restore.as_of import current_at, pick, pick_asked
-from jobs.restore.left_out import LeftOut, SureChoice, find_unindexed, look_at_left_out, names_of_archives
+from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from jobs.restore.pricing import records_of
 from jobs.runs.request import Draft, Request, failures_of
 from jobs.s3.sessions import are_apart, boto_client, open_side

@@ -11,12 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.archives.files import SOURCE_METADATA, list_archives, read_own_index
-from jobs.archives.index import DamagedIndex, completed
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Location, ObjectRef, ObjectVersion, is_exact
 from jobs.core.run import Side
-from jobs.errors import DamagedArchive, Denied, NotFound, Redirected, StoreError
+from jobs.errors import StoreError
 from jobs.restore.as_of import LEFT_OPEN, UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
 from jobs.s3.lookup import find
@@ -25,12 +23,10 @@ from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.archives.index import ArchiveIndex
+    from jobs.archives.index import DamagedIndex
     from jobs.restore.plan import Choose
 
 LOOKS_AT_ONCE = 64
-UNINDEXED = "it has no index"
-UNREADABLE = (NotFound, Denied, Redirected)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,58 +83,6 @@ async def _look(store: Store, damaged: DamagedIndex) -> LeftOut:
     if record is None or record.etag != info.etag:
         return LeftOut(archive, reason, written_at=info.last_modified)
     return LeftOut(archive, reason, (record.first_key, record.last_key), info.last_modified)
-
-
-async def names_of_archives(side: Side) -> list[Location] | None:
-    """Return the objects of a place that have an archive's name. None if nobody may list it."""
-    store = open_side(side)
-    try:
-        return [each async for each in list_archives(store, side.location)]
-    except UNREADABLE:
-        return None
-    finally:
-        await store.close()
-
-
-async def find_unindexed(
-    side: Side, index: ArchiveIndex, names: Sequence[Location], source_bucket: str | None
-) -> list[DamagedIndex]:
-    """Return those of the archives that have no index, as far as they hold objects of this bucket.
-
-    `source_bucket`: None for any. An archive gets its index last, so one that was killed before
-    that has none either.
-    """
-    if not names:
-        return []
-    store = open_side(side, max_in_flight=LOOKS_AT_ONCE)
-    try:
-        found = await gather_bounded(lambda each: _look_inside(store, each, source_bucket), names, LOOKS_AT_ONCE)
-    finally:
-        await store.close()
-    unindexed = [each for each in found if each is not None]
-    etags = await gather_bounded(lambda each: index.etag(each.archive), unindexed, LOOKS_AT_ONCE)
-    return [each for each, etag in zip(unindexed, etags, strict=True) if etag is None]  # else it came meanwhile
-
-
-async def _look_inside(store: Store, archive: Location, source_bucket: str | None) -> DamagedIndex | None:
-    """Return what an archive says of itself. None for another bucket's, and for another program's."""
-    try:
-        record, own_index = await retry(lambda: read_own_index(store, archive))
-        record = completed(record, own_index)
-        return DamagedIndex(archive, UNINDEXED, record) if source_bucket in (None, record.source_bucket) else None
-    except NotFound:
-        return None
-    except (DamagedArchive, StoreError):  # cold, cut, or not to be read
-        pass
-    try:
-        metadata = (await retry(lambda: store.head(ObjectRef(*archive)))).attributes.metadata
-    except NotFound:
-        return None
-    except StoreError:
-        return DamagedIndex(archive, UNINDEXED)
-    packed_from = metadata.get(SOURCE_METADATA)
-    is_wanted = packed_from is not None and source_bucket in (None, packed_from)
-    return DamagedIndex(archive, UNINDEXED) if is_wanted else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -189,7 +189,7 @@ def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
         await yard.compact(replace(plain, sse="aws:kms", kms_key_id="one"), versions="current")
         (record,) = await yard.index.records()
         await yard.index.forget(record.location, await yard.index.etag(record.location) or "")
-        await renew_indexes(yard.index, ARCHIVES, yard.store)
+        await renew_indexes(yard.index, ARCHIVES, yard.store, "docs")
         return (await yard.compact(replace(plain, **asked), versions="current"))[1]
 
     assert bool(asyncio.run(run())) == is_packed_again
@@ -286,14 +286,33 @@ def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> 
             await store.delete("ledger", place)
             if record is damaged:
                 await store.put("ledger", place, b"rubbish" * 100, Attributes(), guard=UNGUARDED)
+        await store.put("cold", "packed/other.tar", b"not ours" * 200, Attributes(), guard=UNGUARDED)
         store.gone, store.read = gone.location.key, set()
-        await renew_indexes(yard.index, ARCHIVES, store)
-        assert store.read == {damaged.location.key, lost.location.key}
+        assert await renew_indexes(yard.index, ARCHIVES, store, "docs") == []
+        assert store.read == {damaged.location.key, lost.location.key, "packed/other.tar"}
         found = await yard.index.records()
         assert {each.location: each.members for each in found} == {each.location: 5 for each in (intact, damaged, lost)}
         store.gone = ""
-        await renew_indexes(yard.index, ARCHIVES, store)
+        await renew_indexes(yard.index, ARCHIVES, store, "docs")
         assert len(await yard.index.records()) == 4
+
+    asyncio.run(run())
+
+
+def test_an_archive_that_has_no_index_and_cannot_be_read_is_reported() -> None:
+    yard = Yard(versioned=True)
+
+    async def run() -> None:
+        await yard.add(Addition(["a", "b"], 0))
+        await yard.compact(options_for(), versions="current")
+        (record,) = await yard.index.records()
+        whole = await yard.store.get(ObjectRef(*record.location))
+        await yard.store.put(*record.location, whole.data[:-100], whole.info.attributes, guard=UNGUARDED)
+        assert await renew_indexes(yard.index, ARCHIVES, yard.store, "docs") == []  # its index is whole
+        await yard.index.forget(record.location, await yard.index.etag(record.location) or "")
+        assert await renew_indexes(yard.index, ARCHIVES, yard.store, "others") == []
+        (unread,) = await renew_indexes(yard.index, ARCHIVES, yard.store, "docs")
+        assert (unread.archive, unread.reason) == (record.location, "it has no index")
 
     asyncio.run(run())
 

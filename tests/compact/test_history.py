@@ -207,7 +207,7 @@ class History(RuleBasedStateMachine):
             shards.append(data)
 
         damage: Damage = []
-        await renew_indexes(index, ARCHIVES, self.store)
+        await renew_indexes(index, ARCHIVES, self.store, SOURCE.bucket)
         with TemporaryDirectory() as folder, patch("duckdb.connect", one_duckdb.connect_unlocked):
             await plan_groups(
                 batches(), Selection(versions=versions), self.options.rule, ECONOMY,

@@ -92,6 +92,8 @@ def test_a_damaged_index_is_named_and_the_other_archives_are_listed_and_searched
     found = damaged.sealift("archives", "find", "2/b.txt", "--json")
     assert (found.code, [each["key"] for each in found.document["found"]]) == (3, ["2/b.txt"])
     assert found.document["damaged"] == [problem]
+    doubted = damaged.sealift("archives", "find", "1/b.txt", "--json")
+    assert (doubted.code, doubted.document["found"], doubted.document["damaged"]) == (10, [], [problem])
 
 
 def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(damaged: World) -> None:
@@ -150,6 +152,45 @@ def unindexed(packed: World) -> World:
     return packed
 
 
+@pytest.mark.parametrize("below", ["", "/packed"])
+def test_a_key_of_an_archive_without_an_index_is_not_called_absent(unindexed: World, below: str) -> None:
+    where = ["--archives", f"s3://{unindexed.destination}{below}"] if below else []
+    listed = unindexed.sealift("archives", "list", *where, "--json")
+    assert (listed.code, len(listed.document["archives"])) == (3, 2)
+    (problem,) = listed.document["damaged"]
+    assert ("/packed/1/" in problem["archive"], problem["problem"]) == (True, "it has no index")
+    doubted = unindexed.sealift("archives", "find", "1/a.txt", *where, "--json")
+    assert (doubted.code, doubted.document["found"], doubted.document["damaged"]) == (10, [], [problem])
+    text = unindexed.sealift("archives", "find", "1/a.txt", *where).stdout
+    assert text.startswith("nobody knows whether an archive has the key '1/a.txt'\n")
+    for key, code in (("2/a.txt", 0), ("no", 3)):  # the index inside the archive shows that it has neither
+        sure = unindexed.sealift("archives", "find", key, *where, "--json")
+        assert (sure.code, sure.document["damaged"], sure.document["unlisted"]) == (code, [], [])
+    command = text.splitlines()[-1].partition(": sealift ")[2].split()
+    assert unindexed.sealift(*command).code == 3  # beside it is a tar of another program
+    assert unindexed.sealift("archives", "find", "1/a.txt", *where).code == 0
+    assert unindexed.sealift("archives", "list", *where).code == 0
+
+
+def test_a_lost_index_of_all_archives_says_nothing_about_a_key(packed: World) -> None:
+    packed.sealift("archives", "list")  # which makes the directory
+    for key in index_keys(packed):
+        packed.client.delete_object(Bucket=packed.ledger, Key=key)
+    doubted = packed.sealift("archives", "find", "1/a.txt", "--json")
+    assert (doubted.code, len(doubted.document["damaged"])) == (10, 1)
+    unknown = packed.sealift("archives", "find", "1/a.txt", "--ledger", f"s3://{packed.ledger}/another")
+    assert (unknown.code, "--archives" in unknown.stderr) == (10, True)
+
+
+def test_a_place_that_nobody_may_list_says_nothing_about_a_key(packed: World) -> None:
+    unlisted = packed.sealift("archives", "find", "1/a.txt", "--archives", "s3://nowhere-else", "--json")
+    assert (unlisted.code, unlisted.document["unlisted"]) == (10, ["s3://nowhere-else/"])
+    assert (
+        "nobody may list s3://nowhere-else/"
+        in packed.sealift("archives", "list", "--archives", "s3://nowhere-else").stdout
+    )
+
+
 def test_an_archive_whose_index_was_removed_leaves_open_what_it_may_hold(unindexed: World) -> None:
     """The index inside the archive says which keys these are."""
     unindexed.client.create_bucket(Bucket="back-without-index")
@@ -172,12 +213,27 @@ def test_an_archive_whose_index_was_removed_leaves_open_what_it_may_hold(unindex
     assert unindexed.sealift(*wanted, "--key", "1/a.txt").document["outcomes"] == {"restored": 1}
 
 
-def test_a_cut_archive_without_an_index_leaves_every_key_open_that_is_not_newer(unindexed: World) -> None:
-    """Nobody can read which keys it holds. Only its metadata says that it is an archive of Sealift's."""
+def cut_archive(unindexed: World) -> str:
+    """Cut the archive without an index, and so the index inside it."""
     (key,) = [key for key in archive_keys(unindexed) if key.startswith("packed/1/")]
     there = unindexed.client.get_object(Bucket=unindexed.destination, Key=key)
     cut = {"Body": there["Body"].read()[:-100], "Metadata": there["Metadata"]}
     unindexed.client.put_object(Bucket=unindexed.destination, Key=key, **cut)
+    return f"s3://{unindexed.destination}/{key}"
+
+
+def test_a_compaction_names_the_archive_whose_members_it_packs_again(unindexed: World) -> None:
+    archive, place = cut_archive(unindexed), f"s3://{unindexed.destination}/packed"
+    wanted = ["compact", "--source", f"s3://{unindexed.source}", "--archives", place, ALL, "--dry-run"]
+    planned = unindexed.sealift(*wanted).stderr
+    assert f"{archive} was not looked into, what it holds is packed again: it has no index." in planned
+    assert f"sealift archives reindex --archives {place}" in planned
+    assert "other.tar" not in planned
+
+
+def test_a_cut_archive_without_an_index_leaves_every_key_open_that_is_not_newer(unindexed: World) -> None:
+    """Nobody can read which keys it holds. Only its metadata says that it is an archive of Sealift's."""
+    cut_archive(unindexed)
     unindexed.client.create_bucket(Bucket="back-without-any")
     wanted = ["restore", "--archives", f"s3://{unindexed.destination}/packed", "--include", "*", "--destination"]
     wanted += ["s3://back-without-any", "--json"]
