@@ -19,7 +19,7 @@ import re
 import sys
 import traceback
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from difflib import get_close_matches
 from itertools import pairwise
 from typing import TYPE_CHECKING, NoReturn, TextIO
@@ -27,7 +27,16 @@ from typing import TYPE_CHECKING, NoReturn, TextIO
 import click
 
 from jobs import __version__, interrupts
-from jobs.cli.console import ANSWER, emit, log_requests, name_stdout_in_errors, open_missing_streams, say, takes_log
+from jobs.cli.console import (
+    ANSWER,
+    emit,
+    log_requests,
+    name_stdout_in_errors,
+    open_missing_streams,
+    remember_terminal,
+    say,
+    takes_log,
+)
 from jobs.config import CLIENTS, Settings
 from jobs.core.display import without_passwords
 from jobs.errors import (
@@ -177,9 +186,11 @@ def main(arguments: list[str] | None = None) -> None:
     """
     open_missing_streams()
     name_stdout_in_errors()
+    restore_terminal = remember_terminal()
+    atexit.register(restore_terminal)
     code = int(ExitCode.TRANSIENT)
     with contextlib.suppress(KeyboardInterrupt):  # also while an error is said
-        interrupts.install(_end_at_once)
+        interrupts.install(lambda: _end_at_once(restore_terminal))
         if Settings.has_parent_pipe():
             from jobs.runs.parent_pipe import watch_parent
 
@@ -188,8 +199,9 @@ def main(arguments: list[str] | None = None) -> None:
     leave(code)
 
 
-def _end_at_once() -> None:
+def _end_at_once(restore_terminal: Callable[[], None]) -> None:
     """End the process from a thread, in the middle of its work: the main thread does not end it."""
+    restore_terminal()
     with contextlib.suppress(OSError):
         say("sealift: interrupted a second time: requests under way were not awaited")
     os._exit(ExitCode.TRANSIENT)

@@ -8,9 +8,10 @@ import os
 import re
 import signal
 import sys
+import termios
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import click
@@ -276,6 +277,8 @@ def display(as_json: bool) -> Display:
 
 
 _NAMES = ("stdin", "stdout", "stderr")
+_LOCAL_MODES = 3
+"""Where termios.tcgetattr() has the flags that ECHO is one of."""
 
 
 def open_missing_streams() -> None:
@@ -300,6 +303,27 @@ def _occupy(number: int) -> None:
             os.set_inheritable(number, True)
         else:
             os.close(opened)
+
+
+def remember_terminal() -> Callable[[], None]:
+    """Remember how the terminal is set. Returns what turns its echo on again.
+
+    A question for a code (MFA) is asked without echo. A command that ends meanwhile would leave the
+    shell without it. Another process may own the terminal by then: it is left alone.
+    """
+    try:
+        terminal = os.open("/dev/tty", os.O_RDWR | os.O_NOCTTY)
+        before = termios.tcgetattr(terminal)
+    except (OSError, termios.error):  # nobody is at a terminal
+        return lambda: None
+
+    def restore() -> None:
+        with suppress(OSError, termios.error):  # it was closed
+            lost = before[_LOCAL_MODES] & ~termios.tcgetattr(terminal)[_LOCAL_MODES] & termios.ECHO
+            if lost and os.tcgetpgrp(terminal) == os.getpgrp():
+                termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+
+    return restore
 
 
 def name_stdout_in_errors() -> None:

@@ -7,6 +7,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import signal
 import socket
 import subprocess
@@ -37,8 +38,8 @@ class Terminal:
     def __init__(self, process: subprocess.Popen[bytes], terminal: int):
         self.process, self._terminal, self.shown = process, terminal, ""
 
-    def await_text(self, text: str) -> None:
-        while text not in self.shown:
+    def await_text(self, text: str, times: int = 1) -> None:
+        while self.shown.count(text) < times:
             assert self._read(30), self.shown
 
     def press(self, keys: str) -> None:
@@ -70,9 +71,12 @@ class Terminal:
 
 
 @contextmanager
-def at_a_terminal(world: World, *arguments: str) -> Iterator[Terminal]:
+def at_a_terminal(world: World, *arguments: str, then: str = "") -> Iterator[Terminal]:
+    """A command at a terminal. `then`: what the shell that has started it does after it."""
     above, below = pty.openpty()
     command = [sys.executable, "-m", "jobs", *arguments]
+    if then:
+        command = ["sh", "-c", f"trap : INT; {shlex.join(command)}; {then}"]
     process = subprocess.Popen(
         command, env=world.environment(), stdin=below, stdout=below, stderr=below, start_new_session=True,
         preexec_fn=lambda: _control(below),
