@@ -108,79 +108,108 @@ def status(options: StatusCommand) -> int:
 
 
 async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
+    """The whole status, JSON-ready."""
     run_ids = await ledger.run_ids()
     runs = await summarize_runs(ledger, RUNS, RunFilter())
     pairs = policy.pairs if policy else ()
     places = {pair.name: named_places(policy, pair) for pair in policy.pairs} if policy else {}
     nights = await gather_bounded(lambda pair: _last_night(ledger, pair, places[pair.name]), pairs, PAIRS_AT_ONCE)
     now = time.time()
-    document: dict[str, Any] = {
-        "ledger": str(ledger.location),
-        "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
-    }
     problems = [*_night_problems(nights, runs, datetime.fromtimestamp(now, UTC).date())]
-    going_on = [run for run in runs if run["state"] == "incomplete"]
-    dismissals, asked = dict[str, Dismissal](), dict[str, Any]()
-    while True:  # what a dismissed run took the place of may count again, and be dismissed itself
-        of_runs = [*_run_problems(runs, nights, dismissals)]
-        new = {run["run_id"]: run for run in (*going_on, *(run for run, _ in of_runs)) if run["run_id"] not in asked}
-        if not new:
-            break
-        asked |= new
-        dismissals |= await _dismissals(ledger, new.values())
+    run_problems, dismissals = await _find_run_problems(ledger, runs, nights)
+    problems += [problem for run_id, problem in run_problems.items() if run_id not in dismissals]
     unmended = [*_unmended(runs, nights, dismissals)]
-    problems += [problem for run, problem in of_runs if run["run_id"] not in dismissals]
     unknown: list[Unknown] = []
     rows: list[dict[str, Any]] = []
     for pair, night in zip(pairs, nights, strict=True):
-        row = {name: night.get(name) for name in ("pair", "night", "finished_at", "verdict", "exit_code")}
-        row |= _places(pair)
-        oldest = await _oldest_unproven(ledger, pair, night, _mended_since(runs, night))
-        if oldest.not_known and oldest.not_known != NO_NIGHT:  # a problem of its own
-            unknown.append(Unknown(f"the oldest unproven object of {pair.name}", oldest.not_known))
-        row["oldest_unproven"] = {
-            **{name: value or None for name, value in oldest._asdict().items()},
-            "found_since": _found_since(pair, oldest, unmended),
-        }
-        row["backlog"] = backlog = await _backlog(ledger, pair.name)
-        if why := backlog["not_known"]:
-            unknown.append(Unknown(f"the backlog of {pair.name}", why))
-        problems += _backlog_problems(pair, backlog, now)
+        row = await _pair_row(ledger, pair, night, runs, unmended)
+        unknown += _pair_unknowns(row)
+        problems += _backlog_problems(pair, row["backlog"], now)
         rows.append(row)
-    document["pairs"] = rows
-    document["running"] = [run for run in going_on if run["run_id"] not in dismissals]
-    left_open = {run["run_id"]: problem for run, problem in of_runs}
-    document["dismissed"] = [
-        {
-            "run_id": run_id,
-            "problem": left_open[run_id].problem if run_id in left_open else f"run {run_id} is incomplete",
-            "reason": dismissal.reason,
-            "by": dismissal.by,
-            "at": iso_time(dismissal.at),
-        }
-        for run_id, dismissal in dismissals.items()
-    ]
+    document: dict[str, Any] = {
+        "ledger": str(ledger.location),
+        "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
+        "pairs": rows,
+        "running": [run for run in _going_on(runs) if run["run_id"] not in dismissals],
+        "dismissed": [_dismissed_row(run_id, each, run_problems) for run_id, each in dismissals.items()],
+    }
     if policy is not None:
-        problems += await _orphans(ledger, policy)
+        problems += await _orphaned_backlogs(ledger, policy)
         queues = await asyncio.to_thread(_look_at_queues, policy)
-        document |= queues
         if queues["dead_letters"]["is_missing"] and not await _has_events(ledger):
             queues["events"]["has_events"] = False
-        for each in (queues["dead_letters"], *queues["undelivered"]) if queues["events"]["has_events"] else ():
-            if each["error"]:
-                unknown.append(Unknown(f"what is in {each['queue']}", each["error"]))
-            elif each["waiting"]:
-                what = "dead letter" if each is queues["dead_letters"] else "undelivered event"
-                problems.append(
-                    Problem(f"{plural(each['waiting'], what)} in {each['queue']}: sealift events list", None)
-                )
-    if policy is None and not run_ids:
+        problems += _queue_problems(queues)
+        unknown += _queue_unknowns(queues)
+        document |= queues
+    elif not run_ids:
         unknown.append(Unknown("everything", f"no run is in {ledger.location} yet, and no policy is named (--policy)"))
     return {
         "state": "wrong" if problems else "not_known" if unknown else "well",
         "problems": [each._asdict() for each in problems],
         "not_known": [each._asdict() for each in unknown],
     } | document
+
+
+def _going_on(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [run for run in runs if run["state"] == "incomplete"]
+
+
+async def _find_run_problems(
+    ledger: Ledger, runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]
+) -> tuple[dict[str, Problem], dict[str, Dismissal]]:
+    """(what to do about runs, also about dismissed ones; the dismissals), by the runs' ids.
+
+    What a dismissed run took the place of may count again, and be dismissed itself.
+    """
+    dismissals, asked = dict[str, Dismissal](), set[str]()
+    while True:
+        problems = [*_run_problems(runs, nights, dismissals)]
+        candidates = (*_going_on(runs), *(run for run, _ in problems))
+        new = {run["run_id"]: run for run in candidates if run["run_id"] not in asked}
+        if not new:
+            return {run["run_id"]: problem for run, problem in problems}, dismissals
+        asked.update(new)
+        dismissals |= await _dismissals(ledger, new.values())
+
+
+def _dismissed_row(run_id: str, dismissal: Dismissal, problems: Mapping[str, Problem]) -> dict[str, Any]:
+    """A dismissed run, JSON-ready, with what there would be to do about it."""
+    return {
+        "run_id": run_id,
+        "problem": problems[run_id].problem if run_id in problems else f"run {run_id} is incomplete",
+        "reason": dismissal.reason,
+        "by": dismissal.by,
+        "at": iso_time(dismissal.at),
+    }
+
+
+async def _pair_row(
+    ledger: Ledger,
+    pair: Pair,
+    night: Mapping[str, Any],
+    runs: Sequence[Mapping[str, Any]],
+    unmended: Iterable[Mapping[str, Any]],
+) -> dict[str, Any]:
+    """A pair, JSON-ready: its last night, its oldest unproven object, its backlog."""
+    oldest = await _oldest_unproven(ledger, pair, night, _mended_since(runs, night))
+    return {
+        **{name: night.get(name) for name in ("pair", "night", "finished_at", "verdict", "exit_code")},
+        **_places(pair),
+        "oldest_unproven": {
+            **{name: value or None for name, value in oldest._asdict().items()},
+            "found_since": _found_since(pair, oldest, unmended),
+        },
+        "backlog": await _backlog(ledger, pair.name),
+    }
+
+
+def _pair_unknowns(row: Mapping[str, Any]) -> Iterator[Unknown]:
+    """What of a pair could not be read. That no night has compared it is a problem of its own."""
+    why = row["oldest_unproven"]["not_known"]
+    if why and why != NO_NIGHT:
+        yield Unknown(f"the oldest unproven object of {row['pair']}", why)
+    if why := row["backlog"]["not_known"]:
+        yield Unknown(f"the backlog of {row['pair']}", why)
 
 
 def _places(pair: Pair) -> dict[str, str]:
@@ -210,6 +239,27 @@ def _look_at_queues(policy: Policy) -> dict[str, Any]:
         for each in look_at_undelivered(policy)
     ]
     return {"events": events, "dead_letters": letters, "undelivered": undelivered}
+
+
+def _queue_problems(queues: Mapping[str, Any]) -> Iterator[Problem]:
+    """A problem for each queue of dead letters, or of undelivered events, that is not empty."""
+    for look, what in _queue_looks(queues):
+        if look["waiting"]:
+            yield Problem(f"{plural(look['waiting'], what)} in {look['queue']}: sealift events list", None)
+
+
+def _queue_unknowns(queues: Mapping[str, Any]) -> Iterator[Unknown]:
+    """The queues that could not be looked at."""
+    for look, _ in _queue_looks(queues):
+        if look["error"]:
+            yield Unknown(f"what is in {look['queue']}", look["error"])
+
+
+def _queue_looks(queues: Mapping[str, Any]) -> list[tuple[Mapping[str, Any], str]]:
+    """What was seen of each queue, and what lies in it. Nothing where no event was ever handled."""
+    if not queues["events"]["has_events"]:
+        return []
+    return [(queues["dead_letters"], "dead letter"), *((each, "undelivered event") for each in queues["undelivered"])]
 
 
 async def _has_events(ledger: Ledger) -> bool:
@@ -284,7 +334,7 @@ def _backlog_problems(pair: Pair, backlog: Mapping[str, Any], now: float) -> Ite
         yield Problem(f"{text}: sealift doctor", since)
 
 
-async def _orphans(ledger: Ledger, policy: Policy) -> list[Problem]:
+async def _orphaned_backlogs(ledger: Ledger, policy: Policy) -> list[Problem]:
     """A problem for each backlog whose pair is not in the policy: nothing of it is ever copied."""
     problems = []
     for name in await backlog_pairs(ledger.store, ledger.location):
@@ -393,12 +443,10 @@ def _unmended(
     """
     of_nights = {stage["run_id"] for night in nights for stage in night.get("stages", ())}
     ended = {night["pair"]: datetime.fromisoformat(night["finished_at"]) for night in nights if "finished_at" in night}
-    well_again = find_repaired(runs, is_proof_only)
+    mended = find_repaired(runs, is_proof_only)
     for number, run in enumerate(runs):
         until = ended.get(run["pair"])
-        is_over = run["run_id"] in {*well_again, *of_nights} or (
-            until is not None and ended_at(run) < until.timestamp()
-        )
+        is_over = run["run_id"] in {*mended, *of_nights} or (until is not None and ended_at(run) < until.timestamp())
         followers = [each for each in runs[:number] if each["run_id"] not in dismissed or has_judged(each)]
         if run["failures"] and not is_over and not any(covers(later, run) for later in followers):
             yield run
