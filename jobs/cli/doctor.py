@@ -9,9 +9,8 @@ import click
 
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, option, policy_option, takes
-from jobs.cli.policy_and_ledger import no_such_pair, read_policy
+from jobs.cli.policy_and_ledger import find_pair, read_policy
 from jobs.config import Settings
-from jobs.policy.model import Pair, Policy
 
 if TYPE_CHECKING:
     from jobs.doctor.model import Line
@@ -47,7 +46,8 @@ def doctor(options: DoctorCommand) -> int:
     from jobs.doctor.model import Status, exit_code
 
     policy, system = read_policy(options.policy), Settings.from_environment().system
-    lines = examine(policy, _pair(policy, options.pair), system)
+    pair = find_pair(policy, options.pair) if options.pair is not None else None
+    lines = examine(policy, pair, system)
     code = exit_code(lines)
     counts = {status.value: sum(line.status == status for line in lines) for status in Status}
     document = {
@@ -58,16 +58,6 @@ def doctor(options: DoctorCommand) -> int:
     }
     emit(document, as_json=options.as_json, text="" if options.as_json else _text(lines, counts))
     return int(code)
-
-
-def _pair(policy: Policy, name: str | None) -> Pair | None:
-    """The pair of this name, None without a name. Raises UsageError if the policy lacks it."""
-    if name is None:
-        return None
-    pair = policy.pair(name)
-    if pair is None:
-        raise no_such_pair(policy, name)
-    return pair
 
 
 def _text(lines: list[Line], counts: dict[str, int]) -> str:

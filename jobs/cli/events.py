@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -18,6 +18,10 @@ from jobs.doctor.undelivered import look_at_undelivered
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
 from jobs.runs.prompt_ledger import open_prompt_ledger
+
+if TYPE_CHECKING:
+    from jobs.aws.dead_letters import DeadLetters
+    from jobs.policy.model import Policy
 
 
 @command_options
@@ -59,12 +63,10 @@ def list_events(options: ListEventsCommand) -> int:
     sealift events list
     sealift events list --limit 1000 --json
     """
-    from jobs.aws.clients import PROMPT_TRIES
-    from jobs.aws.dead_letters import DeadLetters
     from jobs.backup.dead_events import explain
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
+    letters = _dead_letters(policy, options.queue)
     waiting, messages = letters.count(), letters.look(options.limit)
     dead = interrupts.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
     waiting = max(waiting, len(messages))  # SQS counts about
@@ -95,6 +97,14 @@ def list_events(options: ListEventsCommand) -> int:
     return 0
 
 
+def _dead_letters(policy: Policy, queue: str | None) -> DeadLetters:
+    """The dead letters of a queue, None for the one that Terraform makes."""
+    from jobs.aws.clients import PROMPT_TRIES
+    from jobs.aws.dead_letters import DeadLetters
+
+    return DeadLetters(queue or f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
+
+
 def _undelivered_text(look: Mapping[str, Any]) -> str:
     if look["error"]:
         return f"{look['queue']} was not looked at: {look['error']}"
@@ -119,11 +129,10 @@ def redrive(options: RedriveCommand) -> int:
     sealift events redrive --dry-run
     sealift events redrive --max 100
     """
-    from jobs.aws.clients import PROMPT_TRIES
-    from jobs.aws.dead_letters import DeadLetters, Moved
+    from jobs.aws.dead_letters import Moved
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = DeadLetters(options.queue or f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
+    letters = _dead_letters(policy, options.queue)
     waiting = letters.count()
     moved = Moved(0, by_service=False) if options.dry_run or not waiting else letters.move(options.limit)
     document: dict[str, Any] = {

@@ -113,21 +113,14 @@ class ExpireCommand:
 
     def start(self) -> StartOptions:
         """How the run starts: --yes-delete is the consent."""
-        return StartOptions(
-            dry_run=False,
-            save=False,
-            shards=False,
-            max_cost=self.max_cost,
-            max_objects=self.max_objects,
-            max_failures=None,
-            max_rate=None,
-            bandwidth_bytes=None,
-            price_table=self.price_table,
-            allow_empty=True,
-            yes=True,
+        return StartOptions.of_few(
             executor=self.executor,
             batch=self.batch,
             as_json=self.as_json,
+            yes=True,
+            max_cost=self.max_cost,
+            max_objects=self.max_objects,
+            price_table=self.price_table,
         )
 
     def named_places(self) -> Places | None:

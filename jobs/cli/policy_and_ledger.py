@@ -48,19 +48,20 @@ def choose_pair(name: str, policy_file: str | None, ledger: str | None, settings
     from jobs.policy.coverage import scope
 
     policy = read_policy(policy_file)
-    pair = policy.pair(name)
-    if pair is None:
-        raise no_such_pair(policy, name)
+    pair = find_pair(policy, name)
     place = ledger_location(ledger or settings.ledger or policy.ledger.uri, settings)
     return ChosenPair(policy, pair, scope(policy, pair), place)
 
 
-def no_such_pair(policy: Policy, name: str) -> UsageError:
-    """The error for a name that no pair of the policy has, with the names that there are."""
+def find_pair(policy: Policy, name: str) -> Pair:
+    """The pair of this name. Raises UsageError, with the names that there are."""
+    pair = policy.pair(name)
+    if pair is not None:
+        return pair
     names = [str(each.name) for each in policy.pairs]
     alike = get_close_matches(name, names, 1)
     meant = f"; did you mean {alike[0]}?" if alike else ""
-    return UsageError(f"--pair {name!r}: the policy has no such pair, only {', '.join(names)}{meant}")
+    raise UsageError(f"--pair {name!r}: the policy has no such pair, only {', '.join(names)}{meant}")
 
 
 def read_policy(file: str | None) -> Policy:

@@ -281,26 +281,12 @@ async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) 
     runs, has_more = runs[: options.limit], len(runs) > options.limit
     if options.pair is not None and not runs:
         await _check_pair(ledger, options.pair, pairs)
-    mended = find_repaired(runs, is_proof_only)
-    rows = [
-        [
-            run["run_id"],
-            run["state"],
-            f"{run['rows']:,}",
-            f"{run['failures']:,} repaired" if run["run_id"] in mended else f"{run['failures']:,}",
-            human_time(run["created_at"]).removesuffix(" UTC"),
-            UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
-            run["source"] or UNKNOWN,
-            run["destination"] or UNKNOWN,
-        ]
-        for run in runs
-    ]
-    headings = ["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"]
-    what = "no runs in" if chosen == RunFilter() else "no run matches in"
-    nothing = f"{what} {ledger.location}"
-    if not rows and chosen == RunFilter():
-        nothing += ": if there should be some, check --ledger or SEALIFT_LEDGER"
-    text = table(headings, rows) if rows else nothing
+    if runs:
+        text = _runs_table(runs)
+    elif chosen == RunFilter():
+        text = f"no runs in {ledger.location}: if there should be some, check --ledger or SEALIFT_LEDGER"
+    else:
+        text = f"no run matches in {ledger.location}"
     total: int | None = len(runs)
     if has_more:  # by their ids alone: how many have a state or a pair takes a read of each
         is_known = options.state is None and options.pair is None
@@ -315,6 +301,25 @@ async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) 
         text=text,
     )
     return 0
+
+
+def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
+    """Summaries of runs as a table."""
+    repaired = find_repaired(runs, is_proof_only)
+    rows = [
+        [
+            run["run_id"],
+            run["state"],
+            f"{run['rows']:,}",
+            f"{run['failures']:,} repaired" if run["run_id"] in repaired else f"{run['failures']:,}",
+            human_time(run["created_at"]).removesuffix(" UTC"),
+            UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
+            run["source"] or UNKNOWN,
+            run["destination"] or UNKNOWN,
+        ]
+        for run in runs
+    ]
+    return table(["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"], rows)
 
 
 async def _apply(ledger: Ledger, options: ApplyCommand) -> int:
@@ -563,21 +568,8 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         emit(document, as_json=as_json, text=f"Nothing to retry: {text}")
         return 0
     request = retry_request(spec)
-    start = StartOptions(
-        dry_run=options.dry_run,
-        save=False,
-        shards=False,
-        max_cost=None,
-        max_objects=None,
-        max_failures=None,
-        max_rate=None,
-        bandwidth_bytes=None,
-        price_table=None,
-        allow_empty=True,
-        yes=options.yes,
-        executor=executor,
-        batch=options.batch,
-        as_json=as_json,
+    start = StartOptions.of_few(
+        executor=executor, batch=options.batch, as_json=as_json, yes=options.yes, dry_run=options.dry_run
     )
     retried = retried_rows(ended) if options.dry_run else None
     return await launch_and_report(request, ledger, settings, start, retried=retried)

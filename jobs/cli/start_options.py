@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import click
 
@@ -103,6 +103,37 @@ class StartOptions:
     executor: str | None = executor_option()
     batch: WorkerOptions = group(WorkerOptions)
     as_json: bool = json_option()
+
+    @classmethod
+    def of_few(
+        cls,
+        *,
+        executor: str | None,
+        batch: WorkerOptions,
+        as_json: bool,
+        yes: bool,
+        dry_run: bool = False,
+        max_cost: float | None = None,
+        max_objects: int | None = None,
+        price_table: Path | None = None,
+    ) -> Self:
+        """The options for a command that has only these. Its plan may be empty."""
+        return cls(
+            dry_run=dry_run,
+            save=False,
+            shards=False,
+            max_cost=max_cost,
+            max_objects=max_objects,
+            max_failures=None,
+            max_rate=None,
+            bandwidth_bytes=None,
+            price_table=price_table,
+            allow_empty=True,
+            yes=yes,
+            executor=executor,
+            batch=batch,
+            as_json=as_json,
+        )
 
     def run_limits(self) -> dict[str, Any]:
         """How much may fail, and what the run may take a second, as options of a request.
