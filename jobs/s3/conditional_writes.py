@@ -135,7 +135,7 @@ class ConditionalWrites:
 
     def __init__(self, store: Store, *, is_required: bool = False):
         self._store, self._is_required = store, is_required
-        self._tried: dict[tuple[str, str], asyncio.Task[HonouredConditions]] = {}
+        self._tried: dict[tuple[str, Operation], asyncio.Task[HonouredConditions]] = {}
         self._sources: dict[str, dict[ObjectRef, str]] = {}
         """By upload: the sources of its parts, each with its ETag."""
 
@@ -164,7 +164,7 @@ class ConditionalWrites:
 
         if guard == UNGUARDED:
             return await write(guard)
-        return await self._guarded(await self._heeded(bucket, key, _try_put), bucket, key, guard, write)
+        return await self._guarded(await self._heeded(bucket, key, Operation.PUT), bucket, key, guard, write)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
@@ -174,7 +174,7 @@ class ConditionalWrites:
         async def write(sent: Guard) -> Written:
             return await self._store.copy(source, source_etag, bucket, key, settings, guard=sent)
 
-        heeded = await self._heeded(bucket, key, _try_copy)
+        heeded = await self._heeded(bucket, key, Operation.COPY)
         await self._check_source(heeded, source, source_etag, bucket)
         written = await self._guarded(heeded, bucket, key, guard, write)
         if source[:2] != (bucket, key):
@@ -193,7 +193,7 @@ class ConditionalWrites:
         number: int,
     ) -> PartDone:
         """UploadPartCopy."""
-        heeded = await self._heeded(bucket, key, _try_copy_part)
+        heeded = await self._heeded(bucket, key, Operation.COPY_PART)
         await self._check_source(heeded, source, source_etag, bucket)
         self._sources.setdefault(upload_id, {})[source] = source_etag
         return await self._store.copy_part(source, source_etag, start, end, bucket, key, upload_id, number)
@@ -218,12 +218,13 @@ class ConditionalWrites:
             return await self._store.complete_multipart(bucket, key, upload_id, parts, guard=sent, checksum=checksum)
 
         for source, etag in self._sources.get(upload_id, {}).items():
-            heeded = await self._heeded(bucket, key, _try_copy_part)
+            heeded = await self._heeded(bucket, key, Operation.COPY_PART)
             await self._check_source(heeded, source, etag, bucket, is_again=True)
         if guard == UNGUARDED:
             written = await write(guard)
         else:
-            written = await self._guarded(await self._heeded(bucket, key, _try_complete), bucket, key, guard, write)
+            heeded = await self._heeded(bucket, key, Operation.COMPLETE)
+            written = await self._guarded(heeded, bucket, key, guard, write)
         self._sources.pop(upload_id, None)
         return written
 
@@ -232,20 +233,20 @@ class ConditionalWrites:
         self._sources.pop(upload_id, None)
         await self._store.abort_multipart(bucket, key, upload_id)
 
-    async def _heeded(self, bucket: str, key: str, attempt: _Trial) -> HonouredConditions:
+    async def _heeded(self, bucket: str, key: str, operation: Operation) -> HonouredConditions:
         """What the server heeds, tried once.
 
         A trial that failed is made again by the next write.
         """
-        name = bucket, attempt.__name__
-        task = self._tried.get(name)
+        task = self._tried.get((bucket, operation))
         if task is None or (task.done() and (task.cancelled() or task.exception() is not None)):
-            task = self._tried[name] = asyncio.ensure_future(self._try(bucket, key, attempt))
+            task = asyncio.ensure_future(self._try(bucket, key, operation))
+            self._tried[bucket, operation] = task
         return await asyncio.shield(task)
 
-    async def _try(self, bucket: str, key: str, attempt: _Trial) -> HonouredConditions:
+    async def _try(self, bucket: str, key: str, operation: Operation) -> HonouredConditions:
         async with _trial_objects(self._store, bucket, key) as objects:
-            return await attempt(objects)
+            return await _TRIALS[operation](objects)
 
     async def _guarded(
         self,
@@ -398,8 +399,7 @@ async def _try_put(objects: _TrialObjects) -> HonouredConditions:
     def put(guard: Guard) -> Coroutine[Any, Any, Written]:
         return objects.store.put(objects.bucket, key, _BODY, Attributes(), guard=guard)
 
-    conditions = await _try_guards(objects, key, put)
-    return HonouredConditions(Operation.PUT, conditions, await _refuses_current(objects, key, put, conditions))
+    return await _try_guards(Operation.PUT, objects, key, put)
 
 
 async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
@@ -408,11 +408,10 @@ async def _try_copy(objects: _TrialObjects) -> HonouredConditions:
     def copy(guard: Guard, source_etag: str | None = None) -> Coroutine[Any, Any, Written]:
         return objects.store.copy(source, source_etag, objects.bucket, key, CopySettings(), guard=guard)
 
-    conditions = await _try_guards(objects, key, copy)
-    refuses_current = await _refuses_current(objects, key, copy, conditions)
+    heeded = await _try_guards(Operation.COPY, objects, key, copy)
     if await objects.is_refused(key, partial(copy, UNGUARDED, _NO_ETAG)):
-        conditions |= {Condition.SOURCE}
-    return HonouredConditions(Operation.COPY, conditions, refuses_current)
+        heeded = heeded._replace(conditions=heeded.conditions | {Condition.SOURCE})
+    return heeded
 
 
 async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
@@ -423,10 +422,7 @@ async def _try_complete(objects: _TrialObjects) -> HonouredConditions:
             part = await store.put_part(bucket, key, upload_id, 1, _BODY)
             return await store.complete_multipart(bucket, key, upload_id, [part], guard=guard)
 
-    conditions = await _try_guards(objects, key, complete)
-    return HonouredConditions(
-        Operation.COMPLETE, conditions, await _refuses_current(objects, key, complete, conditions)
-    )
+    return await _try_guards(Operation.COMPLETE, objects, key, complete)
 
 
 async def _try_copy_part(objects: _TrialObjects) -> HonouredConditions:
@@ -456,23 +452,18 @@ CONDITIONS_OF: Mapping[Operation, frozenset[Condition]] = {
 
 
 async def _try_guards(
-    objects: _TrialObjects, key: str, write: Callable[[Guard], Coroutine[Any, Any, Written]]
-) -> frozenset[Condition]:
-    """Write over an object of ours under conditions that do not hold."""
+    operation: Operation, objects: _TrialObjects, key: str, write: Callable[[Guard], Coroutine[Any, Any, Written]]
+) -> HonouredConditions:
+    """Write over an object of ours under conditions that do not hold.
+
+    Where the server refuses another ETag, also write under the object's own.
+    """
     guards = {Condition.ABSENT: ABSENT, Condition.ETAG: Guard(etag=_NO_ETAG)}
-    return frozenset([name for name, guard in guards.items() if await objects.is_refused(key, partial(write, guard))])
-
-
-async def _refuses_current(
-    objects: _TrialObjects,
-    key: str,
-    write: Callable[[Guard], Coroutine[Any, Any, Written]],
-    conditions: frozenset[Condition],
-) -> bool:
-    """Write over an object of ours under its own ETag, where the server refuses another one."""
-    if Condition.ETAG not in conditions:
-        return False
-    return await objects.is_refused(key, partial(write, Guard(etag=objects.etags[key])))
+    refused = [name for name, guard in guards.items() if await objects.is_refused(key, partial(write, guard))]
+    refuses_current = Condition.ETAG in refused and await objects.is_refused(
+        key, partial(write, Guard(etag=objects.etags[key]))
+    )
+    return HonouredConditions(operation, frozenset(refused), refuses_current)
 
 
 @contextlib.asynccontextmanager
