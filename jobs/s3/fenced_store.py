@@ -24,7 +24,6 @@ _READS = frozenset(
         "list_parts",
         "list_versions",
         "is_versioned",
-        "region_of",
     }
 )
 _NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions", "keeps_annotations"})

@@ -5,7 +5,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import TypeVar
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.errors import ArchivedObject, Conflict, NotFound, Rejected, StoreError, Unavailable
@@ -38,6 +40,8 @@ from jobs.s3.store import (
     Restoring,
     Written,
 )
+
+T = TypeVar("T")
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 
@@ -125,10 +129,7 @@ class RestStore:
         query = "&".join(filter(None, ("tagging", _query(ref))))
         answer = await self.transport.send("GetObjectTagging", "GET", ref, query=query)
         check_tagged_version("GetObjectTagging", ref, answer)
-        try:
-            return wire.parse_tags(answer.body)
-        except wire.Malformed as error:
-            raise _malformed("GetObjectTagging", ref, answer, error) from error
+        return _parsed("GetObjectTagging", ref, answer, wire.parse_tags)
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """ListObjectAnnotations."""
@@ -136,10 +137,7 @@ class RestStore:
         more = wire.query(versionId=ref.version_id, continuation_token=token)
         answer = await self.transport.send(operation, "GET", ref, query="&".join(filter(None, ("annotation", more))))
         check_annotated_version(operation, ref, answer)
-        try:
-            return wire.parse_annotations(answer.body)
-        except wire.Malformed as error:
-            raise _malformed(operation, ref, answer, error) from error
+        return _parsed(operation, ref, answer, wire.parse_annotations)
 
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""
@@ -161,10 +159,7 @@ class RestStore:
         headers = [("x-amz-object-if-match", f'"{object_etag}"'), *wire.body_headers(text, None)]
         answer = await self.transport.send(operation, "PUT", ref, query=query, headers=headers, body=text)
         check_annotated_version(operation, ref, answer)
-        try:
-            wire.check_annotated(answer.body)
-        except wire.Malformed as error:
-            raise _malformed(operation, ref, answer, error) from error
+        _parsed(operation, ref, answer, wire.check_annotated)
 
     async def delete(
         self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
@@ -173,7 +168,7 @@ class RestStore:
         ref = ObjectRef(bucket, key, version_id)
         headers = wire.guard_headers(Guard(etag=if_match))
         answer = await self.transport.send("DeleteObject", "DELETE", ref, query=_query(ref), headers=headers)
-        _demand_no_document("DeleteObject", ref, answer)
+        _parsed("DeleteObject", ref, answer, wire.demand_no_document)
         is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
         return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
 
@@ -188,10 +183,7 @@ class RestStore:
             answer = await self.transport.send(
                 "DeleteObjects", "POST", place, query="delete=", headers=headers, body=body
             )
-            try:
-                answers = wire.parse_deletions(answer.body, bucket)
-            except wire.Malformed as error:
-                raise _malformed("DeleteObjects", place, answer, error) from error
+            answers = _parsed("DeleteObjects", place, answer, partial(wire.parse_deletions, bucket=bucket))
         for key, version_id in versions:
             if not wire.is_xml_text(key):
                 answers[key, version_id] = await self._delete_one(bucket, key, version_id)
@@ -218,7 +210,7 @@ class RestStore:
             return Restoring.UNDER_WAY
         except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
             raise Rejected(operation, str(ref), error.code, error.detail, error.status) from error
-        _demand_no_document(operation, ref, answer)
+        _parsed(operation, ref, answer, wire.demand_no_document)
         return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 
     async def create_multipart(
@@ -237,10 +229,7 @@ class RestStore:
             headers.append(("x-amz-checksum-type", "COMPOSITE" if is_composite else "FULL_OBJECT"))
         place = ObjectRef(bucket, key)
         answer = await self.transport.send("CreateMultipartUpload", "POST", place, query="uploads=", headers=headers)
-        try:
-            return wire.parse_upload_id(answer.body)
-        except wire.Malformed as error:
-            raise _malformed("CreateMultipartUpload", place, answer, error) from error
+        return _parsed("CreateMultipartUpload", place, answer, wire.parse_upload_id)
 
     async def copy_part(
         self,
@@ -308,12 +297,13 @@ class RestStore:
         place = ObjectRef(bucket, key)
         query = wire.query(uploadId=upload_id, part_number_marker=after or None)
         answer = await self.transport.send("ListParts", "GET", place, query=query)
-        try:
-            page = parse_parts(answer.body)
+
+        def parse(body: bytes) -> PartPage:
+            page = parse_parts(body)
             check_parts_advance(page, after)
-        except wire.Malformed as error:
-            raise _malformed("ListParts", place, answer, error) from error
-        return page
+            return page
+
+        return _parsed("ListParts", place, answer, parse)
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""
@@ -359,10 +349,7 @@ class RestStore:
         """GetBucketVersioning."""
         place = ObjectRef(bucket, "")
         answer = await self.transport.send("GetBucketVersioning", "GET", place, query="versioning=")
-        try:
-            return wire.parse_versioning(answer.body)
-        except wire.Malformed as error:
-            raise _malformed("GetBucketVersioning", place, answer, error) from error
+        return _parsed("GetBucketVersioning", place, answer, wire.parse_versioning)
 
     async def close(self) -> None:
         """Release the connections."""
@@ -371,12 +358,13 @@ class RestStore:
     async def _page(self, operation: str, bucket: str, query: str, after: Marker | None) -> Page:
         place = ObjectRef(bucket, "")
         answer = await self.transport.send(operation, "GET", place, query=query)
-        try:
-            page = parse_page(answer.body, is_versions=operation == "ListObjectVersions")
+
+        def parse(body: bytes) -> Page:
+            page = parse_page(body, is_versions=operation == "ListObjectVersions")
             check_advance(page, after)
-        except wire.Malformed as error:
-            raise _malformed(operation, place, answer, error) from error
-        return page
+            return page
+
+        return _parsed(operation, place, answer, parse)
 
 
 def _query(ref: ObjectRef, **more: int | None) -> str:
@@ -384,25 +372,16 @@ def _query(ref: ObjectRef, **more: int | None) -> str:
 
 
 def _result(operation: str, place: ObjectRef, answer: Response) -> Written:
-    try:
-        return wire.parse_result(operation, answer.headers, answer.body)
-    except wire.Malformed as error:
-        raise _malformed(operation, place, answer, error) from error
+    return _parsed(operation, place, answer, partial(wire.parse_result, operation, answer.headers))
 
 
 def _written(operation: str, place: ObjectRef, answer: Response) -> Written:
+    return _parsed(operation, place, answer, partial(wire.written, answer.headers))
+
+
+def _parsed(operation: str, place: ObjectRef, answer: Response, parse: Callable[[bytes], T]) -> T:
+    """What `parse` makes of the answer's body. Raises Unavailable for what S3 does not send."""
     try:
-        return wire.written(answer.headers, answer.body)
+        return parse(answer.body)
     except wire.Malformed as error:
-        raise _malformed(operation, place, answer, error) from error
-
-
-def _demand_no_document(operation: str, place: ObjectRef, answer: Response) -> None:
-    try:
-        wire.demand_no_document(answer.body)
-    except wire.Malformed as error:
-        raise _malformed(operation, place, answer, error) from error
-
-
-def _malformed(operation: str, place: ObjectRef, answer: Response, error: Exception) -> Unavailable:
-    return Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status)
+        raise Unavailable(operation, str(place), "MalformedAnswer", str(error), answer.status) from error

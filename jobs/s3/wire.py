@@ -182,18 +182,11 @@ def header_checksums(headers: Headers) -> tuple[Checksum, ...]:
     )
 
 
-def object_info(headers: Headers, *, whole: bool = False) -> ObjectInfo:
-    """What HEAD or GET said.
-
-    `whole`: the size is the object's, even if the answer is a range of it.
-    """
-    size = headers.get("content-length", "0")
-    content_range = headers.get("content-range", "")
-    if whole and content_range:
-        size = content_range.rpartition("/")[2]
+def object_info(headers: Headers) -> ObjectInfo:
+    """What HEAD or GET said. The size is that of the answer, which may be a range."""
     storage_class = headers.get("x-amz-storage-class") or "STANDARD"
     return ObjectInfo(
-        size_bytes=_number(size) or 0,
+        size_bytes=_number(headers.get("content-length")) or 0,
         etag=unquote_etag(headers.get("etag", "")),
         last_modified=parse_http_date(headers.get("last-modified", "")),
         version_id=headers.get("x-amz-version-id"),

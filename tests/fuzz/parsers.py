@@ -118,7 +118,7 @@ def _shard(data: bytes) -> object:
 
 def _headers(data: bytes) -> object:
     pairs = (line.partition(":") for line in data.decode("latin-1").split("\n"))
-    return wire.object_info({name.strip().lower(): value.strip() for name, _, value in pairs}, whole=True)
+    return wire.object_info({name.strip().lower(): value.strip() for name, _, value in pairs})
 
 
 def _answers(data: bytes) -> object:
