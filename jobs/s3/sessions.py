@@ -52,19 +52,18 @@ def open_store(
     from jobs.s3.rest_store import RestStore
 
     is_botocore = Settings.s3_client() == "botocore"
-    found = _from_environment(os.environ) if profile is None and not is_botocore else None
-    found = found or _from_botocore(profile, needs_endpoint=endpoint is None)
-    region = region or found.region or DEFAULT_REGION
-    address = _endpoint(endpoint or found.endpoint, region, found)
+    configured = _configuration(profile, needs_endpoint=endpoint is None, needs_session=is_botocore)
+    region = region or configured.region or DEFAULT_REGION
+    address = _endpoint(endpoint or configured.endpoint, region, configured)
     if not is_paced:  # a paced caller is a worker, and its planner was warned
-        _warn_if_readable(address, found)
+        _warn_if_readable(address, configured)
     tries = TRIES_PACED if is_paced else TRIES_PATIENT
     if is_botocore:
         from jobs.s3.botocore_store.client import make_client
         from jobs.s3.botocore_store.store import BotocoreStore
 
         client = make_client(
-            found.session,
+            configured.session,
             address,
             region,
             connections=max_in_flight,
@@ -72,14 +71,14 @@ def open_store(
             tries=tries,
             owners=owners or {},
         )
-        return BotocoreStore(client, address, found.credentials, max_in_flight=max_in_flight, tries=tries, acl=acl)
+        return BotocoreStore(client, address, configured.credentials, max_in_flight=max_in_flight, tries=tries, acl=acl)
     transport = Transport(
         address,
         region,
-        found.credentials,
+        configured.credentials,
         max_in_flight=max_in_flight,
         request_payer=request_payer,
-        ca_bundle=found.ca_bundle,
+        ca_bundle=configured.ca_bundle,
         tries=tries,
         owners=owners,
     )
@@ -135,16 +134,15 @@ def address_of(side: Side) -> str:
 
 def _resolved(side: Side) -> Endpoint:
     endpoint, region, profile = side.endpoint, side.region, side.profile
-    found = _from_environment(os.environ) if profile is None else None
-    found = found or _from_botocore(profile, needs_endpoint=endpoint is None, needs_credentials=False)
-    return _endpoint(endpoint or found.endpoint, region or found.region or DEFAULT_REGION, found)
+    configured = _configuration(profile, needs_endpoint=endpoint is None, needs_credentials=False)
+    return _endpoint(endpoint or configured.endpoint, region or configured.region or DEFAULT_REGION, configured)
 
 
 def are_apart(source: Side, destination: Side) -> bool:
     """Whether the sides are different services, wherever they were typed or configured.
 
-    Then one bucket name means two buckets. Raises ConfigError for a profile or endpoint that is
-    none.
+    Then one bucket name means two buckets. Raises ConfigError for an invalid profile or
+    endpoint.
     """
     is_typed_alike = replace(source, location=destination.location, owner=destination.owner) == destination
     return not is_typed_alike and service_of(source) != service_of(destination)
@@ -179,13 +177,13 @@ def boto_client(endpoint: str | None, region: str | None, profile: str | None) -
         of_profile = open_session(profile)
         resolve(of_profile, profile)
         session = boto3.session.Session(botocore_session=of_profile)
-        found = region or session.region_name or os.environ.get("AWS_REGION") or DEFAULT_REGION
-        return session.client("s3", endpoint_url=endpoint, region_name=found)
+        region = region or session.region_name or os.environ.get("AWS_REGION") or DEFAULT_REGION
+        return session.client("s3", endpoint_url=endpoint, region_name=region)
     except (BotoCoreError, ClientError, ValueError) as error:
         raise ConfigError(f"AWS configuration{f' of profile {profile!r}' if profile else ''}: {error}") from error
 
 
-class _Found(NamedTuple):
+class _Configuration(NamedTuple):
     """What boto3's rules come to. `session`: botocore's, where it was asked."""
 
     endpoint: str | None
@@ -197,7 +195,17 @@ class _Found(NamedTuple):
     session: Any = None
 
 
-def _from_environment(values: Mapping[str, str]) -> _Found | None:
+def _configuration(
+    profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True, needs_session: bool = False
+) -> _Configuration:
+    """What the environment alone decides, if it does, else what botocore finds. Raises ConfigError."""
+    by_environment = _from_environment(os.environ) if profile is None and not needs_session else None
+    if by_environment is not None:
+        return by_environment
+    return _from_botocore(profile, needs_endpoint=needs_endpoint, needs_credentials=needs_credentials)
+
+
+def _from_environment(values: Mapping[str, str]) -> _Configuration | None:
     """What botocore would find where the environment alone decides, without the third of a second
     it takes.
 
@@ -216,7 +224,7 @@ def _from_environment(values: Mapping[str, str]) -> _Found | None:
     region = values.get("AWS_DEFAULT_REGION") or values.get("AWS_REGION")
     token = values.get("AWS_SESSION_TOKEN") or values.get("AWS_SECURITY_TOKEN")
     fixed = Credentials(key, secret, token or None)
-    return _Found(
+    return _Configuration(
         endpoint or None,
         region or None,
         values.get("AWS_CA_BUNDLE") or None,
@@ -230,12 +238,12 @@ def _is_set(values: Mapping[str, str], name: str) -> bool:
     return values.get(name, "").lower() == "true"
 
 
-def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True) -> _Found:
+def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True) -> _Configuration:
     from botocore.exceptions import BotoCoreError, ClientError
 
     try:
         session = open_session(profile)
-        return _Found(
+        return _Configuration(
             _configured_endpoint(session) if needs_endpoint else None,
             session.get_config_variable("region") or os.environ.get("AWS_REGION"),
             session.get_config_variable("ca_bundle"),
@@ -260,29 +268,29 @@ def _configured_endpoint(session: Any) -> str | None:
     if session.get_config_variable("ignore_configured_endpoint_urls"):
         return None
     provider = ConfiguredEndpointProvider(session.full_config, session.get_scoped_config(), "s3")
-    found: str | None = provider.provide()
-    return found
+    endpoint: str | None = provider.provide()
+    return endpoint
 
 
-def _endpoint(url: str | None, region: str, found: _Found) -> Endpoint:
+def _endpoint(url: str | None, region: str, configured: _Configuration) -> Endpoint:
     """The endpoint of the URL. Without one, AWS's for the region."""
     from jobs.s3.http.endpoints import aws_endpoint, given_endpoint, masked
 
     if not url:
-        return aws_endpoint(region, is_fips=found.is_fips, is_dualstack=found.is_dualstack)
-    if found.is_fips or found.is_dualstack:
-        named = "AWS_USE_FIPS_ENDPOINT" if found.is_fips else "AWS_USE_DUALSTACK_ENDPOINT"
+        return aws_endpoint(region, is_fips=configured.is_fips, is_dualstack=configured.is_dualstack)
+    if configured.is_fips or configured.is_dualstack:
+        named = "AWS_USE_FIPS_ENDPOINT" if configured.is_fips else "AWS_USE_DUALSTACK_ENDPOINT"
         raise ConfigError(
             f"endpoint {masked(url)!r}: {named} asks for one of AWS's; set it for that side's profile alone"
         )
     return given_endpoint(url)
 
 
-def _warn_if_readable(address: Endpoint, found: _Found) -> None:
+def _warn_if_readable(address: Endpoint, configured: _Configuration) -> None:
     """Warn of a session token that crosses a network in the clear, once for each endpoint."""
     from jobs.s3.http.endpoints import is_loopback
 
-    if not address.is_tls and not is_loopback(address) and found.credentials().token:
+    if not address.is_tls and not is_loopback(address) and configured.credentials().token:
         message = (
             f"endpoint {address} is not encrypted: everyone on the way can read what is copied, "
             "and the session token of the temporary credentials; use https://"
