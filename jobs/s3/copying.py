@@ -52,11 +52,10 @@ UNSEEN = "the copy could not be looked at, so nobody knows whether it is current
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
-    """How to copy. `storage_class` KEEP takes the source's.
+    """How to copy.
 
-    None for `sse` takes the destination bucket's default.
-
-    `streamed`: source and destination are different services. `annotations`: COPY or SKIP.
+    `storage_class`: KEEP takes the source's. `sse`: None takes the default of the destination's
+    bucket. `streamed`: the bytes pass through this process. `annotations`: COPY or SKIP.
     """
 
     multipart_threshold_bytes: int = COPY_LIMIT_BYTES
@@ -161,7 +160,7 @@ class Copier:
         written = await self.destination.copy(
             self.route.source_of(row), row.etag, target.bucket, target.key, settings, guard=guard
         )
-        written = _with_note(_with_note(written, lack), EXCLUDED if self._skips_annotations else "")
+        written = _with_notes(written, lack, EXCLUDED if self._skips_annotations else "")
         return _copied(row, row.size_bytes or 0, row.etag, written, source)
 
     @property
@@ -226,21 +225,14 @@ class Copier:
             self.records,
             self.clock,
         )
-        if self.options.streamed:
-            streamed = await stream(transfer, self.budget)
-            written = streamed.written
-            if not self.is_one_write(source):
-                written = _with_note(written, await self._look_at_copy(target, written, attributes))
-            written = _with_note(written, lack)
-            if streamed.evidence is Evidence.NONE:
-                written = _with_note(written, UNCOMPARED)
-            written = _with_note(written, await self._carry_annotations(read, source.etag, target, written))
-            outcome = _copied(row, source.size_bytes, source.etag, written, source)
-            return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum)
-        written = await copy_parts(transfer, self.options.part_size_bytes)
-        written = _with_note(_with_note(written, await self._look_at_copy(target, written, attributes)), lack)
-        written = _with_note(written, await self._carry_annotations(read, source.etag, target, written))
-        return _copied(row, source.size_bytes, source.etag, written, source)
+        streamed = await stream(transfer, self.budget) if self.options.streamed else None
+        written = streamed.written if streamed else await copy_parts(transfer, self.options.part_size_bytes)
+        unkept = "" if self.is_one_write(source) else await self._look_at_copy(target, written, attributes)
+        unproven = UNCOMPARED if streamed and streamed.evidence is Evidence.NONE else ""
+        without = await self._carry_annotations(read, source.etag, target, written)
+        written = _with_notes(written, unkept, lack, unproven, without)
+        outcome = _copied(row, source.size_bytes, source.etag, written, source)
+        return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum) if streamed else outcome
 
     async def _carry_annotations(self, ref: ObjectRef, source_etag: str, target: ObjectRef, written: Written) -> str:
         """Put the source's annotations onto a new copy. Returns what it lacks, else an empty text."""
@@ -293,8 +285,9 @@ def _epoch(text: str | None) -> float | None:
     return None if text is None else parse_time(text)
 
 
-def _with_note(written: Written, note: str) -> Written:
-    return written._replace(note=f"{written.note}; {note}" if written.note else note) if note else written
+def _with_notes(written: Written, *notes: str) -> Written:
+    """The answer with more notes behind its own. Empty ones are left out."""
+    return written._replace(note="; ".join(filter(None, (written.note, *notes))))
 
 
 def _raced(error: StoreError) -> Conflict:

@@ -178,11 +178,10 @@ class Store(Protocol):
         ...
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
-        """Bytes `start` to `end` (exclusive.
+        """The bytes from `start` to `end`, which is exclusive, in memory. `end` None: all the rest.
 
-        None: to the end), held in memory. Ask for bounded ranges.
-
-        `info.size_bytes` is the whole object's size.
+        Ask for bounded ranges. `info.size_bytes` is the whole object's size. Raises
+        PreconditionFailed when the object has another ETag than `if_match`.
         """
         ...
 
