@@ -56,7 +56,7 @@ from jobs.reconcile.run import (
     CompareRequest,
     compare,
     make_spec,
-    record,
+    publish_run,
     write_result_page,
 )
 from jobs.registry import kind_named, kind_of
@@ -172,7 +172,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         rows = {category.value: rows for category, (rows, _) in result.categories.items()}
         steps = next_steps(rows, result.unparsed_rows, command)
         margin_seconds = parse_age(options.margin)
-        report = await record(ledger, spec, margin_seconds, result, [] if repairs else steps, has_page=not repairs)
+        report = await publish_run(ledger, spec, margin_seconds, result, [] if repairs else steps, has_page=not repairs)
         text = report_text(report, kind_of(spec), [] if options.repair else repair_hint(report, shlex.join(command)))
         code = int(exit_code(report))
         if (is_empty(report) and not options.allow_empty) or is_unjudged(report):

@@ -53,7 +53,7 @@ CHANGED_PLACES = "since the policy gave the pair other buckets or prefixes after
 
 
 async def run_night(
-    book: NightRecords,
+    records: NightRecords,
     policy: Policy,
     pair: Pair,
     scope: Scope,
@@ -66,26 +66,26 @@ async def run_night(
 ) -> dict[str, Any]:
     """Start or continue the night, and return its summary.
 
-    `book`: of a night that has not ended (`NightRecords.ended`). `now`: epoch seconds.
+    `records`: of a night that has not ended (`NightRecords.ended`). `now`: epoch seconds.
     `margin_seconds`: a difference is in flight if it is younger than a report less this. None: the
     default, which for a replica is the time that S3 may take.
     """
-    deep, earlier = pair.verify.deep, await book.earlier(NIGHTS_REMEMBERED)
-    claim = await book.claim(
+    deep, earlier = pair.verify.deep, await records.earlier(NIGHTS_REMEMBERED)
+    claim = await records.claim(
         {
             "night_version": NIGHT_VERSION,
             "pair": pair.name,
-            "night": book.night.isoformat(),
+            "night": records.night.isoformat(),
             "began_at": now,
-            "sample": list(due_after(book.night, pair.verify.rota, Stage.SAMPLE, earlier)),
-            "deep": list(due_after(book.night, deep, Stage.DEEP, earlier)) if deep else None,
+            "sample": list(due_after(records.night, pair.verify.rota, Stage.SAMPLE, earlier)),
+            "deep": list(due_after(records.night, deep, Stage.DEEP, earlier)) if deep else None,
             "margin_seconds": MARGIN_SECONDS if margin_seconds is None else margin_seconds,
             "replica_margin_seconds": margin_seconds,
             "places": _places(policy, pair, scope),
             "sealift_version": __version__,
         }
     )
-    stages = Stages(book, policy, pair, scope, settings, options, display, claim["margin_seconds"])
+    stages = Stages(records, policy, pair, scope, settings, options, display, claim["margin_seconds"])
     return await _Night(stages, claim).run()
 
 
@@ -94,7 +94,7 @@ class _Night:
 
     def __init__(self, stages: Stages, claim: Mapping[str, Any]):
         self.stages, self.claim = stages, claim
-        self.book, self.pair, self.scope = stages.book, stages.pair, stages.scope
+        self.records, self.pair, self.scope = stages.records, stages.pair, stages.scope
         self.done: list[dict[str, Any]] = []
 
     async def run(self) -> dict[str, Any]:
@@ -104,16 +104,16 @@ class _Night:
         places = _places(self.stages.policy, self.pair, self.scope)
         if self.claim.get("places", places) != places:  # what was done so far says nothing of these
             self._note(Stage.RECONCILE, refused=CHANGED_PLACES)
-            return await self.book.finish(await self._summary())
+            return await self.records.finish(await self._summary())
         reconciled = await self.stages.reconcile()
         report = reconciled.report or {}
         self._add(Stage.RECONCILE, reconciled)
         if await self._is_emptied():
-            await self._publish_comparison(report)
-            return await self.book.finish(await self._summary())
+            await self._publish_result(report)
+            return await self.records.finish(await self._summary())
         if not await self._repair(report["run_id"], reconciled.notes["repairable_rows"]):
             return await self._summary()
-        await self._publish_comparison(report)
+        await self._publish_result(report)
         # A listing that was just made names the objects to verify. An inventory of yesterday does
         # not.
         manifest = report["source"]["manifest"] if reconciled.notes["is_listed"] else None
@@ -127,7 +127,7 @@ class _Night:
             if not self._add(stage, await self.stages.transfer(stage, request)):
                 return await self._summary()
         await self._look_at_replica()
-        return await self.book.finish(await self._summary())
+        return await self.records.finish(await self._summary())
 
     async def _look_at_replica(self) -> None:
         """Compare the hot bucket with its replica, which S3 writes: what differs is left to people."""
@@ -147,7 +147,7 @@ class _Night:
         Then every copy is left to people, as if it were a finding.
         """
         stage = self.done[-1]
-        stage["emptied"] = find_emptied(stage, await self.book.earlier(NIGHTS_REMEMBERED))
+        stage["emptied"] = find_emptied(stage, await self.records.earlier(NIGHTS_REMEMBERED))
         if emptied := stage.get("emptied"):
             stage["left"] = max(stage["left"], emptied["objects"])
         return bool(emptied)
@@ -160,7 +160,7 @@ class _Night:
         if not rows:
             self._note(Stage.REPAIR)
             return True
-        manifest = self.book.ledger.uri(run_id, "repair.parquet")
+        manifest = self.records.ledger.uri(run_id, "repair.parquet")
         repaired = await self.stages.transfer(Stage.REPAIR, self._request("replicate", manifest, retry_of=run_id))
         if not self._add(Stage.REPAIR, repaired, given=rows):
             return False
@@ -171,14 +171,14 @@ class _Night:
         good = sum(count for status, count in repaired.report["outcomes"].items() if status in GOOD)
         return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request), given=good)
 
-    async def _publish_comparison(self, report: Mapping[str, Any]) -> None:
+    async def _publish_result(self, report: Mapping[str, Any]) -> None:
         """Write the page of the comparison, with what is left after the repair."""
-        ledger, kept = self.book.ledger, [Category.EXTRA] if self._keeps_extra else []
+        ledger, kept = self.records.ledger, [Category.EXTRA] if self._keeps_extra else []
         spec = await ledger.spec(report["run_id"])
         own = [each["run_id"] for each in self.done if each["stage"] in (Stage.REPAIR, Stage.VERIFY)]
         found = [await ledger.report(run_id) for run_id in own if run_id]
         runs = [each for each in found if each is not None]
-        page = f"What the night leaves to people is on its page: {self.book.page_uri}"
+        page = f"What the night leaves to people is on its page: {self.records.page_uri}"
         try:
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
                 differences = await fetch_differences(ledger, spec.run_id, Path(folder))
@@ -289,7 +289,7 @@ class _Night:
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
         unanswered, answered, orphans = ([], [], []) if stopped else await self._disproofs()
         code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
-        left, left_first = await find_left(self.book.ledger, self.done, Pairing.of(self.pair))
+        left, left_first = await find_left(self.records.ledger, self.done, Pairing.of(self.pair))
         night = self.claim["night"]
         ended = time.time()
         return {
@@ -320,21 +320,21 @@ class _Night:
             "stages": self.done,
             "unanswered": [each._asdict() for each in unanswered],
             "answered": answered,
-            "summary": self.book.summary_uri,
-            "report_html": None if stopped else self.book.page_uri,
-            "ledger": str(self.book.ledger.location),
+            "summary": self.records.summary_uri,
+            "report_html": None if stopped else self.records.page_uri,
+            "ledger": str(self.records.ledger.location),
         }
 
     async def _disproofs(self) -> tuple[list[Disproof], list[str], list[str]]:
         """Return (findings of the pair's other nights that nothing answered, the ids of the runs
         whose findings are answered, URIs of wrong copies whose original is gone).
         """
-        nights = await NightRecords(self.book.ledger, self.pair.name, date.max).remembered(NIGHTS_REMEMBERED)
+        nights = await NightRecords(self.records.ledger, self.pair.name, date.max).remembered(NIGHTS_REMEMBERED)
         source, destination = sides(self.stages.policy, self.pair)
         place = str(destination.location)
         found = open_disproofs(nights, place)
         own = list(disproofs_of({"night": self.claim["night"], "finished_at": "", "stages": self.done}))
-        rests = await find_rests(self.book.ledger, found, own, source, destination) if found else {}
+        rests = await find_rests(self.records.ledger, found, own, source, destination) if found else {}
         left = [
             each._replace(rows=rests[each.run_id].rows) if each.run_id in rests else each
             for each in found
@@ -357,7 +357,7 @@ class _Night:
         """True if a later night of the pair had begun when this one did."""
         hours = self.pair.nightly
         latest = find_night(self.claim["began_at"], hours.hour.minutes, zoneinfo.ZoneInfo(hours.time_zone))
-        return self.book.night < latest
+        return self.records.night < latest
 
     @property
     def _keeps_extra(self) -> bool:

@@ -118,19 +118,18 @@ class NightRecords:
         """Begin the night, or continue it. Returns the claim that won."""
         return await self._write(claim_name(self.pair, self.night, self.times), intended, claim_defect)
 
-    async def record(self, stage: Stage, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
+    async def claim_stage(self, stage: Stage, number: int, record: Mapping[str, Any]) -> dict[str, Any]:
         """Name the stage's run before it is made. Returns the record that won."""
         return await self._write(record_name(self.pair, self.night, stage, number, self.times), record, record_defect)
 
-    async def standing(
+    async def current_record(
         self, stage: Stage, is_made: Callable[[str], Awaitable[bool]], patience_seconds: float
     ) -> StageRecord:
-        """Return the record whose run was made (`is_made` takes the run's id), or that says why
-        no run was made.
+        """Return the stage's record whose run was made, or that says why no run was made.
 
-        A run that is named but not made is being made right now, or its maker has died. This waits
-        for it, until `patience_seconds` after its record. After that, another run may take its
-        place.
+        `is_made` takes the run's id. A run that is named but not made is being made right now, or
+        its maker has died. This waits for it, until `patience_seconds` after its record. After
+        that, another run may take its place.
         """
         number = 1
         while (record := await self._record(stage, number)) is not None:

@@ -24,7 +24,7 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, replica_map, sides
 from jobs.reconcile.repair import KINDS
 from jobs.reconcile.repair_advice import REPLICA_STEP
-from jobs.reconcile.run import ComparedSide, CompareRequest, NightStage, compare, make_spec, record
+from jobs.reconcile.run import ComparedSide, CompareRequest, NightStage, compare, make_spec, publish_run
 from jobs.reports.document import exit_code
 from jobs.runs import launch
 from jobs.runs.placement import BatchOptions, batch_placement, check_placement, planning_settings
@@ -35,10 +35,15 @@ from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
+    from jobs.reconcile.reconcile import Reconciliation
 
 CONFIRM_LIMIT = 100_000
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
+
+
+ClaimRun = Callable[..., Awaitable[bool]]
+"""Claims a stage for a run, by its id. True if no other start of the night was first."""
 
 
 class Done(NamedTuple):
@@ -68,7 +73,7 @@ class _Report(NamedTuple):
 class Stages:
     """What the stages of one night work with."""
 
-    book: NightRecords
+    records: NightRecords
     policy: Policy
     pair: Pair
     scope: Scope
@@ -80,7 +85,7 @@ class Stages:
     @property
     def ledger(self) -> Ledger:
         """The ledger of the runs."""
-        return self.book.ledger
+        return self.records.ledger
 
     async def reconcile(self) -> Done:
         """Compare the pair's inventories: S3's if they are fresh, else listings that are made
@@ -95,46 +100,19 @@ class Stages:
         return await self._compare(Stage.REPLICA, "destination", "replica", maps, margin_seconds)
 
     async def _compare(self, stage: Stage, here: str, there: str, maps: PrefixMap, margin_seconds: float) -> Done:
-        """`here` and `there`: sections of the pair in the policy."""
+        """Compare two sections of the pair in the policy."""
 
         async def is_made(run_id: str) -> bool:
             return await self.ledger.report(run_id) is not None
 
-        async def make(name: Callable[..., Awaitable[bool]]) -> None:
-            from jobs.reconcile.reconcile import ReconcileOptions
-            from jobs.reconcile.stage import UnusableReport
-
+        async def make(claim: ClaimRun) -> None:
             began = time.time()
-            source, destination = await self._report(here), await self._report(there)
-            ours, theirs = self._side(here), self._side(there)
-            options = ReconcileOptions(
-                now=time.time(),
-                prefixes=maps,
-                margin_seconds=margin_seconds,
-                source_bucket=ours.location.bucket,
-                destination_bucket=theirs.location.bucket,
-                doubted={
-                    str(report.inventory.manifest): open_side(side)
-                    for report, side in ((source, ours), (destination, theirs))
-                    if not report.is_listed
-                },
-            )
-            request = self._comparison(stage, ours, theirs, maps.texts(), margin_seconds)
+            request = self._comparison(stage, self._side(here), self._side(there), maps.texts(), margin_seconds)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
-                while True:
-                    both, stores = (source.inventory, destination.inventory), (source.store, destination.store)
-                    scratch = Path(folder)
-                    try:
-                        reconciliation = await compare(
-                            request, *both, options, self.ledger, scratch, self.display, stores
-                        )
-                        break
-                    except UnusableReport as error:  # it lists nothing, or only a part: look there
-                        if error.manifest == str(source.inventory.manifest):
-                            source = await self._listed(here, str(error))
-                        else:
-                            destination = await self._listed(there, str(error))
-                spec = make_spec(request, new_run_id("reconcile", began), began, *both)
+                joined = await self._join(request, here, there, maps, margin_seconds, Path(folder))
+                source, destination, reconciliation = joined
+                run_id = new_run_id("reconcile", began)
+                spec = make_spec(request, run_id, began, source.inventory, destination.inventory)
                 notes = {
                     "source_inventory": source.origin,
                     "destination_inventory": destination.origin,
@@ -142,10 +120,10 @@ class Stages:
                     "repairable_rows": reconciliation.repairable_rows,
                     "source_objects": reconciliation.source_rows,
                 }
-                if await name(spec.run_id, notes=notes):
+                if await claim(spec.run_id, notes=notes):
                     has_page = stage is Stage.REPLICA  # the first comparison gets its page after the repair
                     steps = [REPLICA_STEP] if has_page and reconciliation.findings else []
-                    await record(self.ledger, spec, margin_seconds, reconciliation, steps, has_page=has_page)
+                    await publish_run(self.ledger, spec, margin_seconds, reconciliation, steps, has_page=has_page)
 
         stage_record = await self._find_or_make_run(stage, is_made, make)
         report = await self.ledger.report(stage_record["run_id"])
@@ -155,6 +133,41 @@ class Stages:
             )
         return Done(report, int(exit_code(report)), notes=stage_record["notes"])
 
+    async def _join(
+        self, request: CompareRequest, here: str, there: str, maps: PrefixMap, margin_seconds: float, scratch: Path
+    ) -> tuple[_Report, _Report, Reconciliation]:
+        """Compare the reports of two sections. Returns both reports, and what differs.
+
+        In place of a report that lists nothing, or only a part, the section is listed.
+        """
+        from jobs.reconcile.reconcile import ReconcileOptions
+        from jobs.reconcile.stage import UnusableReport
+
+        source, destination = await self._report(here), await self._report(there)
+        ours, theirs = self._side(here), self._side(there)
+        options = ReconcileOptions(
+            now=time.time(),
+            prefixes=maps,
+            margin_seconds=margin_seconds,
+            source_bucket=ours.location.bucket,
+            destination_bucket=theirs.location.bucket,
+            doubted={
+                str(report.inventory.manifest): open_side(side)
+                for report, side in ((source, ours), (destination, theirs))
+                if not report.is_listed
+            },
+        )
+        while True:
+            inventories, stores = (source.inventory, destination.inventory), (source.store, destination.store)
+            try:
+                result = await compare(request, *inventories, options, self.ledger, scratch, self.display, stores)
+                return source, destination, result
+            except UnusableReport as error:
+                if error.manifest == str(source.inventory.manifest):
+                    source = await self._listed(here, str(error))
+                else:
+                    destination = await self._listed(there, str(error))
+
     async def transfer(self, stage: Stage, request: Request) -> Done:
         """Run a replicate or verify run, within the pair's limits, to its end."""
         settings = self.settings
@@ -162,12 +175,12 @@ class Stages:
             await check_placement(placement, request.source, request.destination)
             settings = planning_settings(settings, self.options)
 
-        async def make(name: Callable[..., Awaitable[bool]]) -> None:
+        async def make(claim: ClaimRun) -> None:
             copies = stage is Stage.REPAIR
             planned = await launch.plan_run(request, self.ledger, settings, self.display, copies=copies)
             try:
                 refused = Ceiling.of(self.pair).refusal(planned.plan)
-                if await name(planned.spec.run_id, refused=refused) and refused is None:
+                if await claim(planned.spec.run_id, refused=refused) and refused is None:
                     await launch.publish(planned, self.ledger)
             finally:
                 planned.discard()
@@ -179,7 +192,7 @@ class Stages:
         if disagreement := _disagreement(spec, request):
             raise LedgerError(
                 f"{spec.run_id} is not a run of this night, {disagreement}: the ledger was altered. Find out who wrote "
-                f"{self.book.record_uri(stage)}, then go on with the next night"
+                f"{self.records.record_uri(stage)}, then go on with the next night"
             )
         report, code = await work(
             spec, plan, self.ledger, self.settings, self.options, self.display, KINDS[request.job]
@@ -190,33 +203,32 @@ class Stages:
         self,
         stage: Stage,
         is_made: Callable[[str], Awaitable[bool]],
-        make: Callable[[Callable[..., Awaitable[bool]]], Awaitable[None]],
+        make: Callable[[ClaimRun], Awaitable[None]],
     ) -> dict[str, Any]:
-        """The stage's record.
-
-        If it is missing, `make` plans a run, names it, and makes it if it may.
+        """The stage's record. Without one, `make` plans a run, claims the stage for it, and makes it
+        if the claim has won.
         """
         while True:
-            stage_record, number = await self.book.standing(stage, is_made, self.settings.patience_seconds)
+            stage_record, number = await self.records.current_record(stage, is_made, self.settings.patience_seconds)
             if stage_record is not None:
                 return stage_record
 
-            async def name(
+            async def claim(
                 run_id: str, *, refused: str | None = None, notes: Mapping[str, Any] | None = None, at: int = number
             ) -> bool:
                 ours = {
                     "night_version": NIGHT_VERSION,
                     "pair": self.pair.name,
-                    "night": self.book.night.isoformat(),
+                    "night": self.records.night.isoformat(),
                     "stage": stage.value,
                     "run_id": run_id,
                     "refused": refused,
                     "notes": notes or {},
                     "written_at": time.time(),
                 }
-                return await self.book.record(stage, at, ours) == ours
+                return await self.records.claim_stage(stage, at, ours) == ours
 
-            await make(name)
+            await make(claim)
 
     async def _is_planned(self, run_id: str) -> bool:
         try:
@@ -225,26 +237,26 @@ class Stages:
             return False
         return True
 
-    def _side(self, name: str) -> Side:
+    def _side(self, section: str) -> Side:
         """A section of the pair as a side of a run."""
         source, destination = sides(self.policy, self.pair)
-        if name == "replica":
+        if section == "replica":
             assert self.pair.replica is not None
             there = self.pair.replica
             location = destination.location._replace(bucket=there.bucket)
             return Side(location, region=there.region, owner=there.account)
-        return source if name == "source" else destination
+        return source if section == "source" else destination
 
-    async def _report(self, name: str) -> _Report:
-        """A side's report: S3's if it is fresh, else one that a listing makes."""
+    async def _report(self, section: str) -> _Report:
+        """A section's report: S3's if it is fresh, else one that a listing makes."""
         from jobs.inventory.find import find_inventory
 
-        section = getattr(self.pair, name)
+        place = getattr(self.pair, section)
         why = "the policy names no inventory bucket of its region"
-        if self.policy.inventory and (bucket := self.policy.inventory.buckets.get(section.region)):
-            folder = f"s3://{bucket}/{self.policy.inventory.prefix}".rstrip("/") + f"/{section.bucket}/"
+        if self.policy.inventory and (bucket := self.policy.inventory.buckets.get(place.region)):
+            folder = f"s3://{bucket}/{self.policy.inventory.prefix}".rstrip("/") + f"/{place.bucket}/"
             try:
-                store = open_store(None, section.region, None, max_in_flight=8)
+                store = open_store(None, place.region, None, max_in_flight=8)
                 inventory = await find_inventory(store, folder)
                 hours = (time.time() - inventory.created_at) / 3600
                 absent = [name for name in NEEDED_FIELDS if not inventory.has_field(name)]
@@ -259,21 +271,21 @@ class Stages:
                     )
             except (ManifestError, NotFound, Denied) as error:
                 why = str(error)
-        return await self._listed(name, why)
+        return await self._listed(section, why)
 
-    async def _listed(self, name: str, why: str) -> _Report:
-        """A side's report by a listing, and why it is one."""
-        return _Report(await self._listing(name), self.ledger.store, True, f"listed, since {why}")
+    async def _listed(self, section: str, why: str) -> _Report:
+        """A section's report by a listing, and why it is one."""
+        return _Report(await self._listing(section), self.ledger.store, True, f"listed, since {why}")
 
-    async def _listing(self, name: str) -> Inventory:
-        """A side's report by listing, made once a night. An earlier start may have made it."""
+    async def _listing(self, section: str) -> Inventory:
+        """A section's report by a listing, made once a night. An earlier start may have made it."""
         from jobs.inventory.find import find_inventory
         from jobs.inventory.write import write_inventory
 
         target = self.ledger.location.join(
-            f"inventories/nights/{self.pair.name}/{label(self.book.night, self.book.times)}/{name}"
+            f"inventories/nights/{self.pair.name}/{label(self.records.night, self.records.times)}/{section}"
         )
-        side = self._side(name)
+        side = self._side(section)
         folder = str(target.join(f"{side.location.bucket}/"))
         try:
             return await find_inventory(self.ledger.store, folder)
@@ -311,7 +323,7 @@ class Stages:
             margin=f"{margin_seconds:g}s",
             confirm=True,
             confirm_limit=CONFIRM_LIMIT,
-            night=NightStage(self.pair.name, self.book.night.isoformat(), stage is Stage.REPLICA),
+            night=NightStage(self.pair.name, self.records.night.isoformat(), stage is Stage.REPLICA),
         )
 
 

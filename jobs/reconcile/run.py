@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Freshness, Reconciliation
 
 SHOWN_FINDINGS = 1_000
-"""The run's file of all rows that are neither the same nor excluded."""
+"""How many findings the page of a comparison lists."""
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
 
 
@@ -211,7 +211,7 @@ def make_spec(request: CompareRequest, run_id: str, began: float, source: Invent
     )
 
 
-async def record(
+async def publish_run(
     ledger: Ledger,
     spec: RunSpec,
     margin_seconds: float,
@@ -220,7 +220,7 @@ async def record(
     *,
     has_page: bool = True,
 ) -> dict[str, Any]:
-    """Write the run into the ledger, its plan and its report last.
+    """Write the run of a comparison into the ledger, its plan and its report last.
 
     A run that is killed before that was never planned. `has_page`: False if a repair follows, after
     which `write_result_page` writes the page.

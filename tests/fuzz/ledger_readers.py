@@ -144,7 +144,7 @@ async def _summary(ledger: Ledger) -> object:
 
 
 async def _records(ledger: Ledger) -> object:
-    return await _book(ledger).standing(Stage.SAMPLE, _made, 0.0)
+    return await _book(ledger).current_record(Stage.SAMPLE, _made, 0.0)
 
 
 async def _launches(ledger: Ledger) -> object:

@@ -31,7 +31,7 @@ def repair(given: int, repaired: dict[str, Any], verified: dict[str, Any]) -> li
         return Done(reports[stage], 0)
 
     stages: Any = SimpleNamespace(
-        book=SimpleNamespace(ledger=SimpleNamespace(uri=lambda *parts: "/".join(parts))),
+        records=SimpleNamespace(ledger=SimpleNamespace(uri=lambda *parts: "/".join(parts))),
         pair=None,
         scope=None,
         transfer=transfer,
