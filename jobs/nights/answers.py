@@ -102,7 +102,7 @@ async def find_rests(
         folder = Path(name)
         with connect(folder, memory_limit=_MEMORY) as connection:
             try:
-                counts = await _read(ledger, [*disproofs, *later], source, destination, folder, connection)
+                counts = await _fill(ledger, [*disproofs, *later], source, destination, folder, connection)
             except LedgerError:
                 return rests
             _pass_on(connection, [*disproofs, *later])
@@ -118,7 +118,7 @@ async def find_rests(
     return rests
 
 
-async def _read(
+async def _fill(
     ledger: Ledger,
     disproofs: Sequence[Disproof],
     source: Side,
@@ -300,8 +300,8 @@ async def _look(connection: duckdb.DuckDBPyConnection, source: Side, destination
         if now.source is not None:
             values = [row.number, now.source.version_id, now.source.etag]
             connection.execute("INSERT INTO current VALUES ($1, $2, $3)", values)
-        column = "is_answered" if is_over(row.status, row.copy_etag, now.source, now.copy) else "is_orphan"
-        if now.source is None:
+        else:
+            column = "is_answered" if is_over(row.status, row.copy_etag, now.source, now.copy) else "is_orphan"
             connection.execute(f"UPDATE found SET {column} = true WHERE rowid = $1", [row.number])
     await asyncio.to_thread(_mark, connection, "current")
 

@@ -29,7 +29,7 @@ FIRST_KEYS = 10
 """How many of the objects that are left a summary and its page name."""
 
 
-class Named(NamedTuple):
+class KeyFile(NamedTuple):
     """A Parquet file that names objects in its column `key`, and which of its rows count, in SQL.
 
     `prefix`: what its keys begin with and those of the source do not.
@@ -40,7 +40,7 @@ class Named(NamedTuple):
     prefix: str = ""
 
 
-class Pairing(NamedTuple):
+class CopyRules(NamedTuple):
     """What a pair says of its copies, as far as counting needs it.
 
     `keeps_extra`, `replica_keeps_extra`: copies without an original are no finding there.
@@ -58,7 +58,7 @@ class Pairing(NamedTuple):
         return cls(is_kept, replica is not None and not replica.delete_markers, pair.copy_key(""))
 
 
-async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> tuple[int, list[str]]:
+async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], rules: CopyRules) -> tuple[int, list[str]]:
     """Return how many objects the stages of a summary leave, and the keys of the first ones.
 
     What has no key counts as often as it was found: a line that could not be read, a row that a
@@ -66,15 +66,15 @@ async def find_left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing
     """
     leaving = [stage for stage in stages if stage["left"]]
     if len(leaving) > 1:
-        return await _read_left(ledger, stages, leaving, pairing)
+        return await _read_left(ledger, stages, leaving, rules)
     first: list[str] = []
     with contextlib.suppress(LedgerError):  # its count is known: a file that was altered costs the names alone
-        _, first = await _read_left(ledger, stages, leaving, pairing) if leaving else (0, first)
+        _, first = await _read_left(ledger, stages, leaving, rules) if leaving else (0, first)
     return sum(stage["left"] for stage in leaving), first
 
 
 async def _read_left(
-    ledger: Ledger, stages: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]], pairing: Pairing
+    ledger: Ledger, stages: Sequence[Mapping[str, Any]], leaving: Sequence[Mapping[str, Any]], rules: CopyRules
 ) -> tuple[int, list[str]]:
     """Return the same as `find_left`, from the files that name what the `leaving` stages leave."""
     import duckdb
@@ -87,38 +87,38 @@ async def _read_left(
         with connect(scratch, memory_limit=_MEMORY) as connection:
             connection.execute("CREATE TABLE keys (key VARCHAR)")
             for number, stage in enumerate(leaving):
-                found, file = 0, scratch / f"{number}.parquet"
-                named = await name_left(ledger, stages, stage, pairing)
-                if named is not None and await fetch(ledger, named.uri, file):
-                    key = f"CASE WHEN starts_with(key, $1) THEN substr(key, {len(named.prefix) + 1}) ELSE key END"
-                    insert = f"INSERT INTO keys SELECT {key} FROM {parquet(file)} WHERE {named.condition}"
+                found, path = 0, scratch / f"{number}.parquet"
+                file = await find_left_file(ledger, stages, stage, rules)
+                if file is not None and await fetch(ledger, file.uri, path):
+                    key = f"CASE WHEN starts_with(key, $1) THEN substr(key, {len(file.prefix) + 1}) ELSE key END"
+                    insert = f"INSERT INTO keys SELECT {key} FROM {parquet(path)} WHERE {file.condition}"
                     try:
-                        [(found,)] = (await asyncio.to_thread(connection.execute, insert, [named.prefix])).fetchall()
+                        [(found,)] = (await asyncio.to_thread(connection.execute, insert, [file.prefix])).fetchall()
                     except duckdb.Error as error:
-                        raise LedgerError(f"{named.uri} cannot be read ({error}): it was altered") from error
+                        raise LedgerError(f"{file.uri} cannot be read ({error}): it was altered") from error
                 without_key += max(0, stage["left"] - found)
             [(keys,)] = connection.execute("SELECT count(DISTINCT key) FROM keys").fetchall()
             rows = connection.execute(f"SELECT DISTINCT key FROM keys ORDER BY key LIMIT {FIRST_KEYS}").fetchall()
     return int(keys) + without_key, [str(key) for (key,) in rows if key is not None]
 
 
-async def name_left(
-    ledger: Ledger, stages: Sequence[Mapping[str, Any]], stage: Mapping[str, Any], pairing: Pairing
-) -> Named | None:
+async def find_left_file(
+    ledger: Ledger, stages: Sequence[Mapping[str, Any]], stage: Mapping[str, Any], rules: CopyRules
+) -> KeyFile | None:
     """The file that names what a stage leaves, if one does."""
     reconciled = next(each["run_id"] for each in stages if each["stage"] == Stage.RECONCILE)
     match stage["stage"]:
         case Stage.RECONCILE:
-            others = [Category.MISSING, Category.STALE, *([Category.EXTRA] if pairing.keeps_extra else [])]
-            return Named(ledger.uri(reconciled, DIFFERENCES), _findings_but(others))
+            others = [Category.MISSING, Category.STALE, *([Category.EXTRA] if rules.keeps_extra else [])]
+            return KeyFile(ledger.uri(reconciled, DIFFERENCES), _findings_but(others))
         case Stage.REPLICA if stage["run_id"]:
-            others = [Category.EXTRA] if pairing.replica_keeps_extra else []
-            return Named(ledger.uri(stage["run_id"], DIFFERENCES), _findings_but(others), pairing.copy_prefix)
+            others = [Category.EXTRA] if rules.replica_keeps_extra else []
+            return KeyFile(ledger.uri(stage["run_id"], DIFFERENCES), _findings_but(others), rules.copy_prefix)
         case Stage.REPAIR if stage["refused"]:
-            return Named(ledger.uri(reconciled, "repair.parquet"), "true")
+            return KeyFile(ledger.uri(reconciled, "repair.parquet"), "true")
     if stage["run_id"] and ((await ledger.report(stage["run_id"])) or {}).get("failures_manifest"):
         condition = "true" if stage["stage"] == Stage.REPAIR else f"status <> '{Status.CHANGED}'"
-        return Named(await failures_of(ledger, stage["run_id"]), condition)
+        return KeyFile(await failures_of(ledger, stage["run_id"]), condition)
     return None
 
 

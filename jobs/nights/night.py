@@ -34,7 +34,7 @@ from jobs.nights.calendar import (
     left_out,
 )
 from jobs.nights.disproofs import Disproof, answered_since, disproofs_of, is_answered, open_disproofs
-from jobs.nights.left_objects import Pairing, find_left
+from jobs.nights.left_objects import CopyRules, find_left
 from jobs.nights.records import NightRecords
 from jobs.nights.stages import Done, Stages
 from jobs.nights.verdicts import is_well, next_steps, verdict
@@ -289,7 +289,7 @@ class _Night:
         stopped = next((each for each in self.done if each["state"] not in (None, RunState.COMPLETE)), None)
         unanswered, answered, orphans = ([], [], []) if stopped else await self._disproofs()
         code = ExitCode.DONE if is_well(self.done) and not unanswered else ExitCode.FINDINGS
-        left, left_first = await find_left(self.records.ledger, self.done, Pairing.of(self.pair))
+        left, left_first = await find_left(self.records.ledger, self.done, CopyRules.of(self.pair))
         night = self.claim["night"]
         ended = time.time()
         return {

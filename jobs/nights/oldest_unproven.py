@@ -21,7 +21,7 @@ from jobs.errors import ConfigError, LedgerError, StoreError, UsageError
 from jobs.ledger.agreement import begin_order
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.nights.calendar import Stage
-from jobs.nights.left_objects import Pairing, fetch, name_left
+from jobs.nights.left_objects import CopyRules, fetch, find_left_file
 from jobs.nights.records import NightRecords
 from jobs.nights.verdicts import count_unproven
 from jobs.policy.model import Pair
@@ -79,71 +79,83 @@ async def find_oldest_unproven(
     """
     try:
         return await _find(records, pair, last, disproving)
-    except (ConfigError, StoreError, UsageError) as error:
+    except (_NotKnown, ConfigError, StoreError, UsageError) as error:
         return OldestUnproven(not_known=str(error))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         return OldestUnproven(not_known=f"the report of the night of {last['night']} is damaged ({error!r})")
 
 
+class _NotKnown(Exception):
+    """Why the oldest unproven object is not known."""
+
+
 async def _find(
     records: NightRecords, pair: Pair, last: Mapping[str, Any], disproving: Collection[str]
 ) -> OldestUnproven:
-    ledger, rota = records.ledger, int(pair.verify.rota)
-    stages: Sequence[Mapping[str, Any]] = last["stages"]
-    compared = next((each for each in stages if each["stage"] == Stage.RECONCILE), None)
-    if compared is None or compared["refused"] or compared["state"] != RunState.COMPLETE:
-        return OldestUnproven(not_known=f"the night of {last['night']} compared nothing")
-    report = await ledger.report(compared["run_id"])
-    if report is None:
-        return OldestUnproven(not_known=f"the report of {compared['run_id']} is not in the ledger")
-    if report["unparsed"]:
-        lines = plural(report["unparsed"], "line")
-        return OldestUnproven(not_known=f"{lines} of the inventories of {last['night']} could not be read")
-    left = sum(each["left"] for each in stages if each["stage"] != Stage.REPLICA)
-    if left > ROWS_MAX:
-        return OldestUnproven(not_known=f"the night of {last['night']} left {left:,} objects, too many to look at here")
+    """Do as `find_oldest_unproven`. Raises _NotKnown."""
+    ledger, stages = records.ledger, last["stages"]
+    compared, report = await _read_comparison(ledger, last)
     listed = min(datetime.fromisoformat(report[side]["created_at"]) for side in ("source", "destination"))
-    until = listed - timedelta(seconds=report["margin_seconds"])
-    rows = [row async for row in _left(ledger, stages, Pairing.of(pair))]
+    until, how = listed - timedelta(seconds=report["margin_seconds"]), ""
+    rows = [row async for row in _left(ledger, stages, CopyRules.of(pair))]
     for run_id in sorted(disproving, key=begin_order):
         rows += await _read(ledger, await failures_of(ledger, run_id), _WRONG)
-    unproven, _ = count_unproven(stages)
-    in_flight = compared["counts"].get(Category.IN_FLIGHT, 0)
-    is_listable = _listed_rows(report) <= ROWS_MAX
-    if in_flight and not is_listable:
-        return OldestUnproven(not_known=f"{plural(in_flight, 'object')} may be in flight, too many to look at here")
-    if in_flight:  # an old object is, too, if its copy was written just now
-        found = await _read(ledger, ledger.uri(compared["run_id"], DIFFERENCES), _IN_FLIGHT)
+    differences, is_listable = ledger.uri(compared["run_id"], DIFFERENCES), _is_listable(report)
+    if in_flight := compared["counts"].get(Category.IN_FLIGHT, 0):
+        if not is_listable:
+            raise _NotKnown(f"{plural(in_flight, 'object')} may be in flight, too many to look at here")
+        # An old object is in flight, too, if its copy was written just now.
+        found = await _read(ledger, differences, _IN_FLIGHT)
         rows += [row for row in found if row.written_at is None or row.written_at < until]
-    how = ""
+    unproven, _ = count_unproven(stages)
     if unproven:
+        rota = int(pair.verify.rota)
         turns = await _turns(records, last, rota, report["margin_seconds"])
         if is_listable:
-            uri = ledger.uri(compared["run_id"], DIFFERENCES)
-            rows += [row for row in await _read(ledger, uri, _UNVERIFIABLE) if not _had_turn(row, turns, rota)]
+            found = await _read(ledger, differences, _UNVERIFIABLE)
+            rows += [row for row in found if not _had_turn(row, turns, rota)]
         elif len(turns) == rota:
             until, how = min(until, *turns.values()), BY_TURNS
             rows = [row for row in rows if row.written_at is None or row.written_at <= until]
         else:
-            return OldestUnproven(
-                not_known=f"the reports cannot compare {plural(unproven, 'object')}, and {rota - len(turns):,} of "
+            raise _NotKnown(
+                f"the reports cannot compare {plural(unproven, 'object')}, and {rota - len(turns):,} of "
                 f"{plural(rota, 'slice')} have had no turn yet that ended well"
             )
     if any(row.written_at is None for row in rows):
-        return OldestUnproven(not_known="nobody has recorded when some of the unproven objects were written")
+        raise _NotKnown("nobody has recorded when some of the unproven objects were written")
     oldest = min(rows, key=lambda row: (row.written_at or until, row.key), default=None)
     if oldest is None or oldest.written_at is None:
         return OldestUnproven(until=_iso(until), why=how)
     return OldestUnproven(oldest.key, _iso(oldest.written_at), oldest.why, _iso(until))
 
 
-def _listed_rows(report: Mapping[str, Any]) -> int:
-    """How many rows the file of differences has."""
+async def _read_comparison(ledger: Ledger, last: Mapping[str, Any]) -> tuple[Mapping[str, Any], dict[str, Any]]:
+    """The stage of a night that compared, and its report, if the two say enough. Raises _NotKnown."""
+    night, stages = last["night"], last["stages"]
+    compared = next((each for each in stages if each["stage"] == Stage.RECONCILE), None)
+    if compared is None or compared["refused"] or compared["state"] != RunState.COMPLETE:
+        raise _NotKnown(f"the night of {night} compared nothing")
+    report = await ledger.report(compared["run_id"])
+    if report is None:
+        raise _NotKnown(f"the report of {compared['run_id']} is not in the ledger")
+    if report["unparsed"]:
+        lines = plural(report["unparsed"], "line")
+        raise _NotKnown(f"{lines} of the inventories of {night} could not be read")
+    left = sum(each["left"] for each in stages if each["stage"] != Stage.REPLICA)
+    if left > ROWS_MAX:
+        raise _NotKnown(f"the night of {night} left {left:,} objects, too many to look at here")
+    return compared, report
+
+
+def _is_listable(report: Mapping[str, Any]) -> bool:
+    """True if the file of differences has few enough rows to read them one by one."""
     not_listed = (Category.SAME, Category.EXCLUDED)
-    return int(sum(each["rows"] for name, each in report["categories"].items() if name not in not_listed))
+    rows = sum(each["rows"] for name, each in report["categories"].items() if name not in not_listed)
+    return bool(rows <= ROWS_MAX)
 
 
-async def _left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pairing) -> AsyncIterator[_Row]:
+async def _left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], rules: CopyRules) -> AsyncIterator[_Row]:
     """Yield the objects of the source that the stages leave.
 
     Raises LedgerError if no file names them.
@@ -151,10 +163,10 @@ async def _left(ledger: Ledger, stages: Sequence[Mapping[str, Any]], pairing: Pa
     for stage in stages:
         if not stage["left"] or stage["stage"] == Stage.REPLICA or stage.get("emptied"):
             continue
-        named = await name_left(ledger, stages, stage, pairing)
-        if named is None:
+        file = await find_left_file(ledger, stages, stage, rules)
+        if file is None:
             raise LedgerError(f"{stage['stage']} left {plural(stage['left'], 'row')}, and no file names them")
-        for row in await _read(ledger, named.uri, named.condition):
+        for row in await _read(ledger, file.uri, file.condition):
             yield row
 
 
