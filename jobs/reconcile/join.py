@@ -125,15 +125,16 @@ def _judge(
     unknown = {name: value for name, value in keep.items() if value.startswith("NULL::")}
     known = {name: value for name, value in keep.items() if name not in unknown}
     judged = options.rules.select(join, ours, theirs, known)
-    quiet = [
-        n for n, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & {Category.SAME.value, Category.EXCLUDED.value}
-    ]
-    loud = [
-        f"CASE WHEN code % {AGE_STEP} > {max(quiet)} THEN {name} END AS {name}" if name not in _COUNTED else name
+    # Rows that are the same or excluded fold into one, since all that tells them apart is null. The
+    # rules for them come first, and a row's code has the number of the rule that fits it.
+    folded = {Category.SAME.value, Category.EXCLUDED.value}
+    last_folded = max(number for number, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & folded)
+    kept = [
+        f"CASE WHEN code % {AGE_STEP} > {last_folded} THEN {name} END AS {name}" if name not in _COUNTED else name
         for name in known
         if name != "bytes"
     ]
-    columns = ", ".join([*loud, *(f"{value} AS {name}" for name, value in unknown.items())])
+    columns = ", ".join([*kept, *(f"{value} AS {name}" for name, value in unknown.items())])
     connection.execute(
         f"CREATE TABLE judged AS SELECT code, {columns}, count(*) AS rows, sum(bytes)::BIGINT AS size_bytes "
         f"FROM ({judged}) GROUP BY ALL"

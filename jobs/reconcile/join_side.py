@@ -18,7 +18,7 @@ from jobs.tables.duck import parquet, quoted
 _ABSENT = "\0"
 """Replaces a field that the report does not have in an expression."""
 
-_MADE_OF = {
+_FIELD_OF = {
     "is_latest": "islatest",
     "is_delete_marker": "isdeletemarker",
     "is_multipart": "ismultipartuploaded",
@@ -31,7 +31,7 @@ _MADE_OF = {
 _ORDER = {"modified_us": 0, "size_bytes": 1, "etag": 2}
 """The columns that decide first which of several rows of one object counts."""
 
-_MADE = ", ".join(quoted(status.value) for status in (Status.COPIED, Status.SAME, Status.DELETED))
+_HAS_COPY = ", ".join(quoted(status.value) for status in (Status.COPIED, Status.SAME, Status.DELETED))
 """The outcomes of rows that have a copy."""
 
 _ASKED_OF_BOTH = ("is_multipart", "is_sealed")
@@ -65,7 +65,7 @@ class JoinOptions:
             f"SELECT key, coalesce(nullif(version_id, ''), '{NULL_VERSION}') AS version_id, destination_version_id "
             "FROM (SELECT NULL::TIMESTAMPTZ AS finished_at, NULL::VARCHAR AS status WHERE false "
             f"UNION ALL BY NAME FROM {parquet(self.version_map)}) "
-            f"WHERE destination_version_id IS NOT NULL OR status IN ({_MADE}) "
+            f"WHERE destination_version_id IS NOT NULL OR status IN ({_HAS_COPY}) "
             "QUALIFY row_number() OVER (PARTITION BY key, coalesce(nullif(version_id, ''), 'null') "
             "ORDER BY destination_version_id IS NULL, finished_at DESC NULLS LAST, destination_version_id DESC) = 1"
         )
@@ -147,7 +147,7 @@ class JoinSide:
         return columns
 
     def _is_constant(self, name: str) -> bool:
-        return _MADE_OF.get(name) in self.report.constants
+        return _FIELD_OF.get(name) in self.report.constants
 
     def select(self) -> str:
         """Return the side as SQL, for the join."""

@@ -94,7 +94,7 @@ class EvidenceFiles:
 
 
 @dataclass(frozen=True, slots=True)
-class Freshness:
+class ComparedReport:
     """One report: its manifest, bucket, when its listing began (epoch seconds), its rows.
 
     `repeated_rows` were listed more than once. The latest of each counts.
@@ -151,8 +151,8 @@ class Reconciliation:
     unparsed_rows: int
     unparsed: tuple[Unparsed, ...]
     unparsed_parquet: Path | None
-    source: Freshness
-    destination: Freshness
+    source: ComparedReport
+    destination: ComparedReport
     source_rows: int
     confirmed: Confirmation | None = None
 
@@ -314,8 +314,8 @@ def _write(
         unparsed_rows=unparsed_rows,
         unparsed=tuple(Unparsed(*row) for row in unparsed),
         unparsed_parquet=result / "unparsed.parquet" if unparsed_rows else None,
-        source=_freshness(staged[0], totals[0]),
-        destination=_freshness(staged[1], totals[1]),
+        source=_compared_report(staged[0], totals[0]),
+        destination=_compared_report(staged[1], totals[1]),
         source_rows=found.source_rows,
     )
 
@@ -334,9 +334,9 @@ def _limits(staged: StagedReport) -> list[str]:
     ]
 
 
-def _freshness(staged: StagedReport, totals: SideTotals) -> Freshness:
+def _compared_report(staged: StagedReport, totals: SideTotals) -> ComparedReport:
     inventory = staged.inventory
-    return Freshness(
+    return ComparedReport(
         manifest=str(inventory.manifest),
         bucket=inventory.source_bucket,
         created_at=inventory.created_at,

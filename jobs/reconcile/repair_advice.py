@@ -100,11 +100,7 @@ def next_steps(
     if not reports and any(findings.get(each) for each in (Category.MISSING, Category.STALE)):
         steps.append(f"Copy what is missing or stale, and verify it: {_typed(command, _REPAIR)}")
     if (rows := findings.get(Category.DIFFERENT)) and not _overwrites(command, reports):
-        overwrite = "that differs. Overwrite it" if rows == 1 else "that differ. Overwrite them"
-        steps.append(
-            f"Look at the {_objects(rows)} {overwrite} only if the source is right: "
-            f"{_typed(command, _REPAIR, _REPAIR_DIFFERENT)}"
-        )
+        steps.append(f"{_look_at_different(rows)}: {_typed(command, _REPAIR, _REPAIR_DIFFERENT)}")
     return steps + _other_steps(findings, unparsed)
 
 
@@ -206,11 +202,10 @@ def pair_steps(
     if _repairable(left) and _repairable(_rows(report)) > copied:
         steps.append(f"Copy what is missing or stale: {_backfill(pair, ledger.uri(spec.run_id, REPAIR))}")
     if count := left.get(Category.DIFFERENT):
-        overwrite = "that differs. Overwrite it" if count == 1 else "that differ. Overwrite them"
-        steps += [
-            f"Look at the {_objects(count)} {overwrite} only if the source is right. A copy that has "
-            f"changed since stays: {_backfill(pair, ledger.uri(spec.run_id, DIFFERENT))}"
-        ]
+        steps.append(
+            f"{_look_at_different(count)}. A copy that has changed since stays: "
+            f"{_backfill(pair, ledger.uri(spec.run_id, DIFFERENT))}"
+        )
     if steps:
         steps.append(f"Then check again: sealift nightly --pair {pair} --again --margin 0s")
     return steps + _other_steps(left, report.get("unparsed", 0))
@@ -235,6 +230,11 @@ def _rows(report: Mapping[str, Any]) -> dict[str, int]:
 def _overwrites(command: Sequence[str], reports: Sequence[Mapping[str, Any]]) -> bool:
     """True if the repair has tried to overwrite what differs."""
     return bool(reports) and _REPAIR_DIFFERENT in command
+
+
+def _look_at_different(rows: int) -> str:
+    overwrite = "that differs. Overwrite it" if rows == 1 else "that differ. Overwrite them"
+    return f"Look at the {_objects(rows)} {overwrite} only if the source is right"
 
 
 def _objects(rows: int) -> str:

@@ -26,7 +26,7 @@ from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
-    from jobs.reconcile.reconcile import Freshness, Reconciliation
+    from jobs.reconcile.reconcile import ComparedReport, Reconciliation
 
 SHOWN_FINDINGS = 1_000
 """How many findings the page of a comparison lists."""
@@ -243,8 +243,8 @@ async def publish_run(
     comparison = Comparison(
         categories={category.value: counts for category, counts in result.categories.items()},
         findings=result.findings,
-        source=_side(result.source) | {"location": str(spec.source.location)},
-        destination=_side(result.destination) | {"location": str(spec.destination.location)},
+        source=_report_document(result.source) | {"location": str(spec.source.location)},
+        destination=_report_document(result.destination) | {"location": str(spec.destination.location)},
         margin_seconds=margin_seconds,
         differences=differences,
         prefixes=[(line.label, None, line.rows, line.size_bytes) for line in result.by_prefix],
@@ -301,12 +301,12 @@ def first_findings(differences: Path) -> list[dict[str, Any]]:
     return shown[:SHOWN_FINDINGS]
 
 
-def _side(freshness: Freshness) -> dict[str, Any]:
+def _report_document(report: ComparedReport) -> dict[str, Any]:
     return {
-        "bucket": freshness.bucket,
-        "manifest": freshness.manifest,
-        "created_at": freshness.created_at,
-        "format": freshness.file_format,
-        "rows": freshness.rows,
-        "repeated_rows": freshness.repeated_rows,
+        "bucket": report.bucket,
+        "manifest": report.manifest,
+        "created_at": report.created_at,
+        "format": report.file_format,
+        "rows": report.rows,
+        "repeated_rows": report.repeated_rows,
     }
