@@ -284,7 +284,7 @@ class _Batch:
         else:
             self._finish(delivery, Ending(outcome.status.value), outcome.reason)
             assert delivery.entry is not None
-            delivery.entry = delivery.entry.told(outcome)
+            delivery.entry = delivery.entry.with_outcome(outcome)
 
     async def _why_gone(self, event: ObjectEvent, group: Sequence[_Delivery], settled: KeyResult) -> str:
         """Why the event's version is gone: what is known to have come after it, else empty."""

@@ -33,7 +33,7 @@ from scheduler.backlog import BacklogRow, Published
 from scheduler.batch_starts import is_started, started_names
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
-from scheduler.submit import BACKFILL, for_manifest, rows_of_manifest
+from scheduler.submit import BACKFILL, find_pair, for_manifest, rows_of_manifest
 
 LISTED_MAX = 10_000
 """How many keys one call may list. More need a manifest or a prefix."""
@@ -75,12 +75,12 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: 
     """
     policy = await runtime.policy()
     if any(event.get(name) for name in _LISTS):
-        pair = _pair(policy, event.get("pair"))
+        pair = find_pair(policy, event.get("pair"))
         published = await _listed(runtime, policy, pair, event)
         before = await _unstarted(runtime, policy, pair)  # five manifests later, nobody would look
         return Enqueued([*(each for each in before if each.number != published.number), published], [])
     end = asyncio.get_running_loop().time() + remaining_seconds * (1 - RESERVE_SHARE)
-    pairs = policy.pairs if event.get("pair") is None else (_pair(policy, event["pair"]),)
+    pairs = policy.pairs if event.get("pair") is None else (find_pair(policy, event["pair"]),)
     works = [partial(_enqueue_backlog, runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
     if event.get("pair") is None:
         works.append(partial(_find_orphans, runtime, policy))
@@ -216,15 +216,6 @@ async def _call_submit(published: Sequence[Published], function: str, request_id
     for failure in failures.values():
         raise failure
     return {"manifests": [each._asdict() for each in published]}
-
-
-def _pair(policy: Policy, name: Any) -> Pair:
-    pair = policy.pair(str(name))
-    if pair is None:
-        raise UsageError(
-            f"there is no pair {name!r} in the policy, only {', '.join(each.name for each in policy.pairs)}"
-        )
-    return pair
 
 
 def _measure(policy: Policy, pair: str, waiting: Sequence[Waiting], now: float) -> None:

@@ -64,10 +64,7 @@ async def _starts(runtime: Runtime, policy: Policy, event: Mapping[str, Any], re
     action = event.get("action")
     if action is None:
         return [start for report in parse_document(event) for start in await _reconciliations(runtime, policy, report)]
-    pair = policy.pair(str(event.get("pair")))
-    if pair is None:
-        names = ", ".join(each.name for each in policy.pairs)
-        raise UsageError(f"there is no pair {event.get('pair')!r} in the policy, only {names}")
+    pair = find_pair(policy, event.get("pair"))
     if action == "nightly":
         at = event.get("scheduled_at")
         return [nightly(pair, runtime.clock() if at is None else _parse("scheduled_at", parse_time, at))]
@@ -77,6 +74,15 @@ async def _starts(runtime: Runtime, policy: Policy, event: Mapping[str, Any], re
     if action == "backfill":
         return [_backfill(pair, event, request_id)]
     raise UsageError(f"there is no action {action!r}: nightly, manifest or backfill")
+
+
+def find_pair(policy: Policy, name: Any) -> Pair:
+    """The pair of this name. Raises UsageError, with the names that there are."""
+    pair = policy.pair(str(name))
+    if pair is None:
+        names = ", ".join(each.name for each in policy.pairs)
+        raise UsageError(f"there is no pair {name!r} in the policy, only {names}")
+    return pair
 
 
 def _parse(name: str, parse: Callable[[Any], T], value: Any) -> T:

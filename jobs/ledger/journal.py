@@ -74,7 +74,7 @@ class Entry(NamedTuple):
     checksum: str | None = None
     event_at: float | None = None
 
-    def told(self, outcome: Outcome) -> Entry:
+    def with_outcome(self, outcome: Outcome) -> Entry:
         """The entry with what an outcome says of the copy."""
         return self._replace(
             reason=outcome.reason,

@@ -94,8 +94,8 @@ def test_a_lone_surrogate_does_not_make_the_file_unreadable(key: str, tmp_path: 
 
 def test_an_outcome_adds_what_is_known_of_the_copy() -> None:
     outcome = Outcome(0, "k", "v", Status.COPIED, "", Evidence.CHECKSUM, 5, "e", "dv", "de", "SHA256:x")
-    told = entry().told(outcome)
-    assert (told.evidence, told.size_bytes, told.destination_version_id, told.checksum) == (
+    proven = entry().with_outcome(outcome)
+    assert (proven.evidence, proven.size_bytes, proven.destination_version_id, proven.checksum) == (
         "checksum",
         5,
         "dv",
