@@ -35,7 +35,9 @@ import re
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
+
+E = TypeVar("E", bound="StoreError")
 
 
 class ExitCode(IntEnum):
@@ -183,6 +185,11 @@ class StoreError(SealiftError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.operation, self.target, self.code, self.detail, self.status)
+
+    def recast(self, kind: type[E], *, target: str | None = None, detail: str | None = None) -> E:
+        """The same refusal as an error of another kind, or of another target or detail."""
+        target, detail = target or self.target, self.detail if detail is None else detail
+        return kind(self.operation, target, self.code, detail, self.status)
 
 
 class NotFound(StoreError):

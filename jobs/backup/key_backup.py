@@ -480,7 +480,7 @@ def _show_the_same(before: KeySides, after: KeySides) -> bool:
 def _uncopyable(error: NotFound) -> Rejected:
     """What a server without directories never does: nobody changed the key, and it is not there."""
     reason = "the server lists this object, and does not find it (SeaweedFS: a key that ends in / is a directory)"
-    return Rejected(error.operation, error.target, error.code, reason, error.status)
+    return error.recast(Rejected, detail=reason)
 
 
 def _guard(copies: Sequence[Listed]) -> Guard:

@@ -414,9 +414,7 @@ async def _locate(name: str, side: Side, *, all_versions: bool = False) -> Side:
     except StoreError as error:
         is_owner_in_doubt = side.owner and isinstance(error, Denied)
         doubt = f" (or the bucket does not belong to the account {side.owner})" if is_owner_in_doubt else ""
-        raise type(error)(
-            error.operation, f"{name} {side.location}", error.code, error.detail + doubt, error.status
-        ) from error
+        raise error.recast(type(error), target=f"{name} {side.location}", detail=error.detail + doubt) from error
     finally:
         await store.close()
 

@@ -270,8 +270,7 @@ class Worker:
                 self.stop(LOST_GRACE_SECONDS, str(error))
         except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
             advice = f"{error.detail}; then continue with: sealift runs retry {self.run_id}"
-            refused = AuthenticationFailed(error.operation, error.target, error.code, advice, error.status)
-            self._broken = self._broken or refused
+            self._broken = self._broken or error.recast(AuthenticationFailed, detail=advice)
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
         else:

@@ -449,14 +449,14 @@ async def _complete(
         except Unavailable as error:
             if error.code != "BadDigest":
                 raise
-            raise Rejected(error.operation, error.target, error.code, error.detail, error.status) from error
+            raise error.recast(Rejected) from error
 
     try:
         return await retry(complete)
     except Rejected as error:
         if error.code not in ("InvalidPart", "BadDigest"):
             raise
-        raise Conflict(error.operation, error.target, error.code, error.detail, error.status) from error
+        raise error.recast(Conflict) from error
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:

@@ -209,7 +209,7 @@ class RestStore:
                 raise
             return Restoring.UNDER_WAY
         except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
-            raise Rejected(operation, str(ref), error.code, error.detail, error.status) from error
+            raise error.recast(Rejected) from error
         _parsed(operation, ref, answer, wire.demand_no_document)
         return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 

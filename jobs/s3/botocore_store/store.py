@@ -280,7 +280,7 @@ class BotocoreStore:
                 raise
             return Restoring.UNDER_WAY
         except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
-            raise Rejected("RestoreObject", str(ref), error.code, error.detail, error.status) from error
+            raise error.recast(Rejected) from error
 
     async def create_multipart(
         self,
@@ -524,7 +524,7 @@ class BotocoreStore:
         signature of this key or these headers is in doubt.
         """
         if error.code == SIGNATURE and error.operation != _PLAINEST and self._is_accepted(place):
-            return Denied(error.operation, error.target, error.code, error.detail, error.status)
+            return error.recast(Denied)
         if error.code == "NoCredentials":
             return error
         return with_advice(error, self._credentials().access_key, self._endpoint)

@@ -124,7 +124,7 @@ def with_advice(error: AuthenticationFailed, access_key: str, endpoint: Endpoint
     if error.code == UNKNOWN_KEY:
         is_here = is_loopback(endpoint)
         if message := mix_up(access_key, str(endpoint), is_aws=endpoint.is_aws, is_here=is_here):
-            return AuthenticationFailed(error.operation, error.target, error.code, message, error.status)
+            return error.recast(AuthenticationFailed, detail=message)
     advice = _ADVICE.get(error.code, _RENEW).format(key=access_key)
     message = f"{advice} (endpoint {endpoint}){': ' + error.detail if error.detail else ''}"
-    return AuthenticationFailed(error.operation, error.target, error.code, message, error.status)
+    return error.recast(AuthenticationFailed, detail=message)

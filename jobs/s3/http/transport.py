@@ -240,7 +240,7 @@ class Transport:
         if error.code in EXPIRED and is_first("credentials") and await self._has_newer(credentials):
             return route
         if error.code == SIGNATURE and await self._is_accepted(place, error):
-            return Denied(error.operation, error.target, error.code, error.detail, error.status)
+            return error.recast(Denied)
         return with_advice(error, credentials.access_key, self.endpoint)
 
     async def _has_newer(self, credentials: Credentials) -> bool:
