@@ -131,16 +131,11 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
         locator = Locator.decode(tail.data)
     except DamagedArchive as error:
         raise DamagedArchive(f"{archive}: {error}") from error
-    start, end = locator.byte_range
+    index = locator.to_member()
+    start, end = index.byte_range
     if not 0 <= start < end <= info.size_bytes:
         raise DamagedArchive(f"{archive}: its end names an index that is not in it")
-    index = Member("", None, True, locator.size_bytes, None, 0.0, "", {}, {}, {})._replace(
-        offset=locator.offset,
-        frame_start=locator.frame_start,
-        frame_offset=locator.frame_offset,
-        frame_length=locator.frame_length,
-    )
-    if index.skip_bytes < 0 or max(end - start, index.skip_bytes + index.size_bytes) > INDEX_BYTES_MAX:
+    if not is_possible_index(index):
         raise DamagedArchive(f"{archive}: its end names an index of an impossible size")
     body = await store.get(ref, start=start, end=end, if_match=info.etag)
     metadata = info.attributes.metadata
@@ -162,6 +157,13 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
         run_id=metadata.get(RUN_METADATA),
     )
     return record, await asyncio.to_thread(extract_member, record, index, body.data, start)
+
+
+def is_possible_index(index: Member) -> bool:
+    """False if the index at this place would have no bytes, or too many to be read into memory."""
+    start, end = index.byte_range
+    taken_bytes = max(end - start, index.skip_bytes + index.size_bytes)
+    return start < end and index.skip_bytes >= 0 and taken_bytes <= INDEX_BYTES_MAX
 
 
 async def _get(store: Store, record: ArchiveRecord, member: Member, start: int, end: int) -> bytes:

@@ -80,6 +80,11 @@ class Member(NamedTuple):
         return 0 if self.frame_start is None else self.offset - self.frame_start
 
 
+def index_member(size_bytes: int) -> Member:
+    """The member that an archive's own index is. It has no key, and no place yet."""
+    return Member("", None, True, size_bytes, None, 0.0, "", {}, {}, {})
+
+
 def describe(row: ObjectVersion, info: ObjectInfo, tags: Mapping[str, str], sha256: str | None) -> Member:
     """The member of the version `row`, from what HEAD or GET said of it. It has no place yet."""
     return Member(
@@ -186,12 +191,14 @@ class Locator:
     frame_length: int | None = None
     archive_version: int = ARCHIVE_VERSION
 
-    @property
-    def byte_range(self) -> tuple[int, int]:
-        """(start, end exclusive) of the archive's bytes that hold the index."""
-        if self.frame_offset is None or self.frame_length is None:
-            return self.offset, self.offset + self.size_bytes
-        return self.frame_offset, self.frame_offset + self.frame_length
+    def to_member(self) -> Member:
+        """The index as the member that it is, whose bytes are found as any member's are."""
+        return index_member(self.size_bytes)._replace(
+            offset=self.offset,
+            frame_start=self.frame_start,
+            frame_offset=self.frame_offset,
+            frame_length=self.frame_length,
+        )
 
     def encode(self, kind: ArchiveFormat) -> bytes:
         """The end of an archive, whose last `LOCATOR_BYTES` hold the numbers.

@@ -17,7 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zstandard
 
-from jobs.archives.files import INDEX_BYTES_MAX, archive_format
+from jobs.archives.files import archive_format, is_possible_index
 from jobs.archives.index_tables import from_batch
 from jobs.archives.member_names import spell, spell_version
 from jobs.archives.model import BLOCK_BYTES, LOCATOR_BYTES, Locator, Member
@@ -93,30 +93,26 @@ async def find_own_index(store: Store, archive: Location) -> OwnIndex:
             raise DamagedArchive(f"{archive} is shorter than its own index")
         return (await retry(lambda: store.get(ref, start=start, end=info.size_bytes, if_match=info.etag))).data
 
-    locator = Locator.decode(await read(info.size_bytes - LOCATOR_BYTES))
-    begin, end = locator.byte_range
-    skip_bytes = 0 if locator.frame_start is None else locator.offset - locator.frame_start
-    is_possible = (
-        begin < end and skip_bytes >= 0 and max(end - begin, skip_bytes + locator.size_bytes) <= INDEX_BYTES_MAX
-    )
-    if kind is None or not is_possible:
+    index = Locator.decode(await read(info.size_bytes - LOCATOR_BYTES)).to_member()
+    if kind is None or not is_possible_index(index):
         raise DamagedArchive(f"{archive}: its end names an index of an impossible size")
+    begin, end = index.byte_range
     tail_bytes = end - begin + 2 * LOCATOR_BYTES + len(END_OF_TAR) + BLOCK_BYTES
     first = max(0, info.size_bytes - tail_bytes)
     tail = await read(first)
-    for place in _places(kind, locator, tail):
+    for place in _places(kind, index, tail):
         try:
-            return _parsed(_content(locator, tail[place : place + end - begin]), first + place - begin)
+            return _parsed(_content(index, tail[place : place + end - begin]), first + place - begin)
         except DamagedArchive:
             continue
     raise DamagedArchive(f"{archive}: its own index is damaged")
 
 
-def _places(kind: ArchiveFormat, locator: Locator, tail: bytes) -> list[int]:
+def _places(kind: ArchiveFormat, index: Member, tail: bytes) -> list[int]:
     """Where the index may begin in the archive's last bytes."""
-    begin, end = locator.byte_range
+    begin, end = index.byte_range
     if kind is ArchiveFormat.TAR:
-        rest = -locator.size_bytes % BLOCK_BYTES + len(END_OF_TAR)
+        rest = -index.size_bytes % BLOCK_BYTES + len(END_OF_TAR)
         lengths = [rest + locator_bytes for locator_bytes in (2 * LOCATOR_BYTES, LOCATOR_BYTES)]
     else:
         ends = (len(tail) - LOCATOR_BYTES - length for length in range(1, END_FRAME_BYTES + 1))
@@ -125,13 +121,12 @@ def _places(kind: ArchiveFormat, locator: Locator, tail: bytes) -> list[int]:
     return [place for place in places if place >= 0]
 
 
-def _content(locator: Locator, data: bytes) -> bytes:
-    if locator.frame_offset is None:
+def _content(index: Member, data: bytes) -> bytes:
+    if index.frame_offset is None:
         return data
-    skip_bytes = locator.offset - (locator.frame_start or 0)
     try:
         with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            return reader.read(skip_bytes + locator.size_bytes)[skip_bytes:]
+            return reader.read(index.skip_bytes + index.size_bytes)[index.skip_bytes :]
     except zstandard.ZstdError as error:
         raise DamagedArchive(f"the archive's own index is damaged: {error}") from error
 

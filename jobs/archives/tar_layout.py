@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.member_names import INDEX_NAME, Names
-from jobs.archives.model import BLOCK_BYTES, Member
+from jobs.archives.model import BLOCK_BYTES, Member, index_member
 from jobs.core.model import Checksum
 from jobs.errors import DamagedArchive
 
@@ -56,8 +56,8 @@ class Layout:
 
     def place_index(self, size_bytes: int) -> Placed:
         """Place the archive's index of `size_bytes`, after all members."""
-        member = Member("", None, True, size_bytes, None, 0.0, "", {}, {}, {})
-        return self._place(member, _header(INDEX_NAME, member, {f"{ATTRIBUTE}index": "1"}))
+        index = index_member(size_bytes)
+        return self._place(index, _header(INDEX_NAME, index, {f"{ATTRIBUTE}index": "1"}))
 
     def _place(self, member: Member, header: bytes) -> Placed:
         offset = self.size_bytes + len(header)
