@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections import Counter, defaultdict
 from contextlib import aclosing
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -39,6 +40,8 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex
     from jobs.archives.model import ArchiveRecord
+    from jobs.archives.salvage import Salvaged
+    from jobs.archives.tar_scan import Found
 
 _ARCHIVES = "Only archives below this. Default: all in the buckets that the index knows."
 REINDEXED_AT_ONCE = 16
@@ -355,59 +358,117 @@ async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
 
 
 async def _salvage(options: SalvageCommand) -> int:
-    from jobs.archives.salvage import IN_DOUBT, SalvageWriter, salvage
-    from jobs.archives.tar_scan import CUT_SHORT, ENDS_WITHIN
+    from jobs.archives.salvage import SalvageWriter, salvage
 
-    store, written, ends_early = options.access.open(options.archive), 0, False
+    store = options.access.open(options.archive)
     writer = SalvageWriter(options.to_access.open(options.to), options.to) if options.to is not None else None
-    counts: Counter[str] = Counter()
-    named: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    summary = _SalvageSummary(options.archive, options.to, options.limit)
     async with aclosing(salvage(store, options.archive, writer)) as members:
         async for member in members:
-            found = member.found
-            written += member.target is not None
-            doubt = IN_DOUBT if found.is_in_doubt and found.member is not None else ""
-            condition = "not_written" if member.problem else found.condition.value
-            if doubt and condition == "whole":
-                condition = "in_doubt"
-            ends_early = ends_early or found.reason.endswith((CUT_SHORT, ENDS_WITHIN))
-            if found.member is None and not found.name:
-                condition = "lost_parts"  # of the archive: nobody knows of which members, if any
-            counts[condition] += 1
-            if len(named[condition]) < options.limit:
-                named[condition].append(
-                    {
-                        "key": found.member.key if found.member is not None else found.name,
-                        "version_id": found.member.version_id if found.member is not None else None,
-                        "size_bytes": found.size_bytes,
-                        "reason": "; ".join(filter(None, [member.problem or found.reason, doubt, member.note])),
-                    }
-                )
-    whole = counts["whole"] + counts["not_written"]
-    lines = [f"{options.archive}: of its members {whole:,} are whole, {counts['lost']:,} lost, {counts['unproven']:,} "]
-    lines[0] += "not provable"
-    if counts["in_doubt"]:
-        lines[0] += f"; {counts['in_doubt']:,} may lie inside other members"
-    if parts := counts["lost_parts"]:
-        lines[0] += f"; {plural(parts, 'part')} of the archive cannot be read"
-    if ends_early:
-        lines[0] += "; the archive ends early"
-    if options.to is not None:
-        lines[0] += f"; {written:,} were written below {options.to}"
-    for condition, members_named in named.items():
-        cells = [
-            [each["key"] or "-", each["version_id"] or "", human_bytes(each["size_bytes"])] for each in members_named
-        ]
-        rows = [
-            [condition.replace("_", " "), *row, each["reason"]] for row, each in zip(cells, members_named, strict=True)
-        ]
-        lines.append(table(["", "key", "version", "size", "reason"], rows))
-        if counts[condition] > len(members_named):
-            lines.append(f"and {counts[condition] - len(members_named):,} more")
-    document = {"archive": str(options.archive), "counts": dict(+counts), "written": written, "members": dict(named)}
-    document |= {"ends_early": ends_early}
-    emit(document, as_json=options.as_json, text="\n".join(lines))
-    return 0 if set(+counts) <= {"whole"} else int(ExitCode.FINDINGS)
+            summary.add(member)
+    emit(summary.document(), as_json=options.as_json, text="\n".join(summary.lines()))
+    return 0 if set(summary.counts) <= {"whole"} else int(ExitCode.FINDINGS)
+
+
+@dataclass(slots=True)
+class _SalvageSummary:
+    """What a salvage found and wrote: how many members of each condition, and the first of them."""
+
+    archive: Location
+    to: Location | None
+    limit: int
+    """How many members of a condition are named."""
+    counts: Counter[str] = field(default_factory=Counter)
+    named: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
+    written: int = 0
+    ends_early: bool = False
+
+    def add(self, salvaged: Salvaged) -> None:
+        """Count a member, and name it unless enough are."""
+        from jobs.archives.tar_scan import CUT_SHORT, ENDS_WITHIN
+
+        condition = _condition(salvaged)
+        self.counts[condition] += 1
+        self.written += salvaged.target is not None
+        self.ends_early = self.ends_early or salvaged.found.reason.endswith((CUT_SHORT, ENDS_WITHIN))
+        if len(self.named[condition]) < self.limit:
+            self.named[condition].append(_salvaged_document(salvaged))
+
+    def document(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "archive": str(self.archive),
+            "counts": dict(self.counts),
+            "written": self.written,
+            "members": dict(self.named),
+            "ends_early": self.ends_early,
+        }
+
+    def lines(self) -> list[str]:
+        """The same for people."""
+        lines = [self._headline()]
+        for condition, members in self.named.items():
+            rows = [
+                [
+                    condition.replace("_", " "),
+                    each["key"] or "-",
+                    each["version_id"] or "",
+                    human_bytes(each["size_bytes"]),
+                    each["reason"],
+                ]
+                for each in members
+            ]
+            lines.append(table(["", "key", "version", "size", "reason"], rows))
+            if self.counts[condition] > len(members):
+                lines.append(f"and {self.counts[condition] - len(members):,} more")
+        return lines
+
+    def _headline(self) -> str:
+        counts = self.counts
+        whole = counts["whole"] + counts["not_written"]
+        text = (
+            f"{self.archive}: of its members {whole:,} are whole, {counts['lost']:,} lost, {counts['unproven']:,} "
+            "not provable"
+        )
+        if counts["in_doubt"]:
+            text += f"; {counts['in_doubt']:,} may lie inside other members"
+        if parts := counts["lost_parts"]:
+            text += f"; {plural(parts, 'part')} of the archive cannot be read"
+        if self.ends_early:
+            text += "; the archive ends early"
+        if self.to is not None:
+            text += f"; {self.written:,} were written below {self.to}"
+        return text
+
+
+def _condition(salvaged: Salvaged) -> str:
+    """By what a member is counted: what the archive's scan says of it, and what became of the write."""
+    found = salvaged.found
+    if found.member is None and not found.name:
+        return "lost_parts"  # of the archive: nobody knows of which members, if any
+    if salvaged.problem:
+        return "not_written"
+    if found.condition.value == "whole" and _is_doubtful_member(found):
+        return "in_doubt"
+    return found.condition.value
+
+
+def _is_doubtful_member(found: Found) -> bool:
+    """False also for a part of the archive that holds no member: that is lost, not in doubt."""
+    return found.is_in_doubt and found.member is not None
+
+
+def _salvaged_document(salvaged: Salvaged) -> dict[str, Any]:
+    from jobs.archives.salvage import IN_DOUBT
+
+    found = salvaged.found
+    doubt = IN_DOUBT if _is_doubtful_member(found) else ""
+    return {
+        "key": found.member.key if found.member is not None else found.name,
+        "version_id": found.member.version_id if found.member is not None else None,
+        "size_bytes": found.size_bytes,
+        "reason": "; ".join(filter(None, [salvaged.problem or found.reason, doubt, salvaged.note])),
+    }
 
 
 def _row(member: Member) -> list[str]:
