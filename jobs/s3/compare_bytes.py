@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from jobs.core.evidence import SIZE_DIFFERS, Verdict, compare
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
+from jobs.errors import NoSuchBucket, NotFound
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher
+from jobs.s3.lookup import find
 from jobs.s3.store import Store
 from jobs.s3.stored_checksums import ContentCheck, stored_checksums
 
 RANGE_BYTES = 8 * 1024 * 1024
+READS_OF_LOST = 3
+"""How often S3 has to deny an object that it shows, before its bytes count as lost."""
+T = TypeVar("T")
 
 
 class ContentSide(NamedTuple):
@@ -82,12 +87,21 @@ async def compare_and_blame(
     source: ContentSide, destination: ContentSide, budget: ByteBudget
 ) -> tuple[Verdict, str | None]:
     """Compare bytes as `compare_content` does. Where they differ, also say which side is damaged, as
-    far as what S3 keeps of each tells.
+    far as what S3 keeps of each tells. Lost bytes differ from all others.
 
     Equal bytes prove nothing where the copy was made of a source that had rotted. The stored
     checksums of such a copy differ from those of the source. Only then are equal bytes checked
     against the source's.
     """
+    answer = await read_or_lost([source, destination], lambda: _compare_and_blame(source, destination, budget))
+    if answer is source:
+        return Verdict(False, Evidence.CONTENT, f"the source is damaged: {LOST}", is_source_damaged=True), None
+    return (Verdict(False, Evidence.CONTENT, LOST), None) if isinstance(answer, ContentSide) else answer
+
+
+async def _compare_and_blame(
+    source: ContentSide, destination: ContentSide, budget: ByteBudget
+) -> tuple[Verdict, str | None]:
     check = None if compare(source.info, destination.info).same else ContentCheck(source.info)
     verdict, checksum = await compare_content(source, destination, budget, check)
     if verdict.same is not False:
@@ -104,6 +118,32 @@ async def compare_and_blame(
     return verdict, checksum
 
 
+async def read_or_lost(sides: Sequence[ContentSide], read: Callable[[], Awaitable[T]]) -> T | ContentSide:
+    """Return what `read` returns, or the side whose bytes are lost.
+
+    They are lost if HEAD shows the same object after each read for which GET found nothing. Raises
+    what `read` raises, NotFound for an object that went away or was replaced.
+    """
+    for reads_left in reversed(range(READS_OF_LOST)):
+        try:
+            return await read()
+        except NoSuchBucket:
+            raise
+        except NotFound as error:
+            lost = next((side for side in sides if str(side.ref) == error.target), None)
+            if lost is None or not await _is_still_shown(lost):
+                raise
+            if not reads_left:
+                return lost
+    raise AssertionError("the last read returns")
+
+
+async def _is_still_shown(side: ContentSide) -> bool:
+    now = await find(side.store, side.ref)
+    return now is not None and (now.etag, now.version_id) == (side.info.etag, side.info.version_id)
+
+
+LOST = "its bytes are lost: S3 shows the object, and finds nothing when it is read"
 _DAMAGED = "its bytes are not those of the checksum, or the ETag, that S3 keeps of it"
 _EITHER = "and the copy's bytes are those that S3 keeps a checksum of, the source has none: either may be wrong"
 

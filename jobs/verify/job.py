@@ -37,7 +37,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, PreconditionFailed, Redirected, Rejected
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS
-from jobs.s3.compare_bytes import ContentSide, check_content, compare_and_blame, hash_content
+from jobs.s3.compare_bytes import LOST, ContentSide, check_content, compare_and_blame, hash_content, read_or_lost
 from jobs.s3.lookup import find, is_current_version, key_history
 from jobs.s3.store import Store
 from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
@@ -197,7 +197,10 @@ class Verify:
         destination = await find(self.destination, target)
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")
-        verdict = await self._prove_known(row, known_checksum, ContentSide(self.destination, target, destination))
+        side = ContentSide(self.destination, target, destination)
+        verdict = await read_or_lost([side], lambda: self._prove_known(row, known_checksum, side))
+        if isinstance(verdict, ContentSide):
+            verdict = Verdict(False, Evidence.CONTENT, LOST)
         return _judged(row, row.etag, destination, verdict, known_checksum)
 
     async def _prove_known(self, row: ObjectVersion, known_checksum: str, side: ContentSide) -> Verdict:

@@ -15,6 +15,7 @@ Faults, each with its share of the requests:
     half        the proxy says that it sends no more after half of the answer, and goes on reading
     forget      the server does not see the conditions of a write, as if it ignored them
     alter       one byte of an object's content is another one, on its way out or in; only below `altered` paths
+    lost        404 for the content of an object, which HEAD and listings still show; only below `altered` paths
 
 Below `full_control`, a path, it has the bucket policy of many accounts: 403 for an object whose owner-to-be does not
 leave the bucket's owner full control.
@@ -47,6 +48,8 @@ _ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nConten
 
 
 _DENIED = b"<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"
+_LOST = b"<Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"
+_ERROR_404 = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_LOST)
 _ERROR_403 = b"HTTP/1.1 403 Forbidden\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_DENIED)
 
 
@@ -72,6 +75,8 @@ class Faults:
             if at < 0:
                 is_content = method in ("GET", "PUT") and path.startswith(self.altered) and "tagging" not in path
                 if kind == "alter" and not is_content:
+                    return None
+                if kind == "lost" and not (is_content and method == "GET"):
                     return None
                 return kind
         return None
@@ -145,6 +150,10 @@ async def _exchange(
         return True
     if fault == "deny" or faults.lacks_full_control(method, path, head):
         writer.write(_ERROR_403 + _DENIED)
+        await writer.drain()
+        return True
+    if fault == "lost":
+        writer.write(_ERROR_404 + _LOST)
         await writer.drain()
         return True
     if fault == "refuse":

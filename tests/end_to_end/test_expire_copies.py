@@ -66,6 +66,26 @@ def test_a_copy_that_a_later_run_found_rotten_saves_its_original(world: World, b
     assert found["run_id"] in reasons(report)
 
 
+def test_a_copy_whose_bytes_are_lost_saves_its_original_until_it_is_copied_again(world: World) -> None:
+    """HEAD and listings showed it as it was. Verify called it unverifiable, and its original was deleted."""
+    names = fill(world, 2)
+    run_id = replicate(world)
+    lost = Faults({"lost": 1.0}, seed=1, altered=(f"/{world.destination}/{names[0]}",))
+    with fault_proxy(world.server.endpoint, lost) as proxy:
+        disk = replace(world, server=replace(world.server, endpoint=proxy.endpoint))
+        found = disk.run("verify", "--deep")
+        assert (found["code"], found["outcomes"]) == (3, {"mismatched": 1, "verified": 1}), found
+        assert "its bytes are lost" in found["reasons"][0]["reason"]
+        report = expire(disk, run_id, *DELETE)
+        assert (report["code"], report["outcomes"]) == (3, {"expired": 1, "kept": 1}), report
+        assert keys(world) == names[:1]
+        assert found["run_id"] in reasons(report)
+        lost.shares = {}
+        retried = disk.sealift("runs", "retry", found["run_id"], "--json").document
+        assert retried["outcomes"] == {"same": 1}, retried  # its bytes are read
+        assert expire(disk, run_id, *DELETE)["outcomes"] == {"expired": 1}
+
+
 def expire_manifest(world: World, rows: str, *places: str) -> dict[str, Any]:
     """Expire the rows of a manifest; their copies count in `places`."""
     world.client.put_object(Bucket=world.ledger, Key="rows.csv", Body=rows.encode())

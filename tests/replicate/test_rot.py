@@ -10,6 +10,7 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.errors import NotFound
 from jobs.replicate.decision import Overwrite
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
@@ -134,6 +135,80 @@ def test_a_copy_that_rots_again_at_once_is_not_called_copied() -> None:
         again = await store.replicate(condemned(row, found))
         assert (again.status, again.evidence) == (Status.MISMATCHED, Evidence.CONTENT)
         assert "reads as other bytes still" in again.reason
+
+    asyncio.run(scene())
+
+
+class Lossy(Pair):
+    """GET finds nothing of what is in the buckets `lost`, which HEAD still shows, until it is written again."""
+
+    def __init__(self, *, versioned: bool = False) -> None:
+        super().__init__(versioned=versioned)
+        self.lost: set[str] = set()
+
+    async def get(self, ref: ObjectRef, **named: Any) -> Any:
+        if ref.bucket in self.lost:
+            raise NotFound("GetObject", str(ref), "NoSuchKey")
+        return await super().get(ref, **named)
+
+    async def copy(self, source: ObjectRef, source_etag: Any, bucket: str, *arguments: Any, **named: Any) -> Any:
+        written = await super().copy(source, source_etag, bucket, *arguments, **named)
+        self.lost.discard(bucket)
+        return written
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_a_copy_whose_bytes_are_lost_is_wrong_and_copied_again(versioned: bool, is_known: bool) -> None:
+    """It was unverifiable, and a retry found it the same."""
+
+    async def scene() -> None:
+        store = Lossy(versioned=versioned)
+        row = await store.copied()
+        proven = await store.verify(row, deep=True)
+        store.lost = {"there"}
+        if is_known:
+            row = row._replace(known_checksum=proven.checksum)
+        found = await store.verify(row, deep=True)
+        assert (found.status, found.evidence, "are lost" in found.reason) == (
+            Status.MISMATCHED,
+            Evidence.CONTENT,
+            True,
+        )
+        again = await store.replicate(condemned(row, found))
+        assert (again.status, again.evidence) == (Status.COPIED, Evidence.CONTENT), again
+        assert await store.there() == GOOD
+
+    asyncio.run(scene())
+
+
+def test_a_source_whose_bytes_are_lost_is_damaged() -> None:
+    async def scene() -> None:
+        store = Lossy()
+        row = await store.copied()
+        store.lost = {"here"}
+        found = await store.verify(row, deep=True)
+        assert (found.status, "are lost" in found.reason) == (Status.DAMAGED, True), found
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("is_written_again", [False, True])
+def test_a_copy_that_goes_away_while_it_is_read_is_not_lost(is_written_again: bool) -> None:
+    class Leaving(Pair):
+        async def get(self, ref: ObjectRef, **named: Any) -> Any:
+            if ref.bucket == "there":
+                await self.delete("there", "k")
+                if is_written_again:
+                    await self.put("there", "k", GOOD, Attributes(), guard=UNGUARDED)
+                raise NotFound("GetObject", str(ref), "NoSuchKey")
+            return await super().get(ref, **named)
+
+    async def scene() -> None:
+        store = Leaving(versioned=True)
+        row = await store.copied()
+        found = await store.verify(row, deep=True)
+        assert found.status is (Status.UNVERIFIABLE if is_written_again else Status.MISSING), found
 
     asyncio.run(scene())
 

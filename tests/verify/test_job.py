@@ -24,7 +24,7 @@ from tests.doubles.memory_store import MemoryStore
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
-        (NotFound, Status.UNVERIFIABLE),  # it is there, and cannot be read
+        (NotFound, Status.MISMATCHED),  # it is there, and its bytes are not
         (PreconditionFailed, Status.UNVERIFIABLE),
         (Denied, Status.DENIED),
         (ArchivedObject, Status.UNVERIFIABLE),
