@@ -29,7 +29,7 @@ from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.expire.proofs import copy_key_sql
 from jobs.expire.rules import PROOFS
-from jobs.expire.runs_with_findings import ALTERED, COMPARISON, DISPROOFS, RunFiles
+from jobs.expire.runs_with_findings import ALTERED, COMPARISON, RunFiles, disproofs_of
 from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
@@ -160,7 +160,7 @@ class Findings:
         if is_swapped and not is_of_all_versions:
             # What is missing at the destination is the original.
             statuses = set(statuses) - {Status.MISSING}
-        disproofs = _listed(DISPROOFS[spec.job])
+        disproofs = _listed(disproofs_of(spec))
         await self._insert_pairs(
             f"""
             SELECT {quoted(spec.run_id)} AS run_id, "row", status IN ({disproofs}) AS is_disproof,
@@ -302,6 +302,7 @@ _REPORT = "see what helps with sealift runs report "
 _RETRY = "copy it again with sealift runs retry "
 _RESTORE = "compare it with the copy, and restore it from what is right"
 _COMPARE = "see which of the two is right, and restore the other"
+_UNREAD = "could not read both sides"
 
 
 def _objection_sql(spec: RunSpec, *, is_swapped: bool) -> str:
@@ -309,12 +310,14 @@ def _objection_sql(spec: RunSpec, *, is_swapped: bool) -> str:
 
     It never advises to retry a swapped run, which would replace originals.
     """
-    is_damaged = f"status = {quoted(Status.DAMAGED.value)}"
+    is_damaged, is_failed = (f"status = {quoted(each.value)}" for each in (Status.DAMAGED, Status.FAILED))
     if is_swapped:
         damaged, other = ("found its copy damaged", _COMPARE), ("found that it differs from its copy", _COMPARE)
     else:
         damaged, other = ("found the original damaged", _RESTORE), ("disproved its copy", _RETRY + spec.run_id)
-    return f"CASE WHEN {is_damaged} THEN {_against(spec, *damaged)} ELSE {_against(spec, *other)} END"
+    unread = _against(spec, _UNREAD, _REPORT + spec.run_id)
+    return f"""CASE WHEN {is_damaged} THEN {_against(spec, *damaged)} WHEN {is_failed} THEN {unread}
+        ELSE {_against(spec, *other)} END"""
 
 
 def _against(spec: RunSpec, what: str, advice: str) -> str:
@@ -326,9 +329,10 @@ def _against(spec: RunSpec, what: str, advice: str) -> str:
 def _by_bytes_sql(spec: RunSpec) -> str:
     """SQL for whether a finding is about the bytes of the copy. In doubt that of a disproof is.
 
-    `copied` is about them: the run wrote the bytes. So is `damaged`: the run read them. Where a run
-    compared all versions by bytes, a copy with wrong bytes is `missing`. A report of checksums at
-    rest may be older than a disproof by bytes, so a proof by such a report is not about them.
+    `copied` is about them: the run wrote the bytes. So are `damaged` and `failed`: the run read
+    them, or could not. Where a run compared all versions by bytes, a copy with wrong bytes is
+    `missing`. A report of checksums at rest may be older than a disproof by bytes, so a proof by
+    such a report is not about them.
     """
     options = spec.options
     is_deep = bool(options.get("deep"))
@@ -336,9 +340,9 @@ def _by_bytes_sql(spec: RunSpec) -> str:
     is_of_all_versions = is_deep and bool(options.get("all_versions"))
     checksum = quoted(Evidence.CHECKSUM.value)
     return f"""(evidence = {quoted(Evidence.CONTENT.value)}
-        OR status IN ({_listed((Status.COPIED, Status.DAMAGED))})
+        OR status IN ({_listed((Status.COPIED, Status.DAMAGED, Status.FAILED))})
         OR status = {quoted(Status.MISSING.value)} AND {is_of_all_versions}
-        OR CASE WHEN status IN ({_listed(DISPROOFS[spec.job])})
+        OR CASE WHEN status IN ({_listed(disproofs_of(spec))})
             THEN {is_deep or is_at_rest} AND evidence <> {quoted(Evidence.NONE.value)}
             ELSE {is_deep and spec.job == "verify"} AND evidence = {checksum} AND coalesce(reason, '') = '' END)"""
 

@@ -30,6 +30,16 @@ DISPROOFS = {
 """Job → the outcomes that disprove a copy: it is wrong or missing, or its original is damaged, so
 that nothing shows whether the copy is right. `missing` of a replicate run is about the original."""
 
+
+def disproofs_of(spec: RunSpec) -> frozenset[Status]:
+    """Return the outcomes of a run that disprove a copy.
+
+    A run that reads bytes fails where nobody can read them, whatever S3 keeps beside them.
+    """
+    is_deep = spec.job == "verify" and bool(spec.options.get("deep"))
+    return DISPROOFS[spec.job] | ({Status.FAILED} if is_deep else set())
+
+
 COMPARISON = "reconcile"
 """The job whose rows with different checksums are disproofs as well. They are about the bytes."""
 _JOBS = frozenset({*DISPROOFS, COMPARISON})
@@ -71,7 +81,7 @@ class RunFiles:
     @property
     def disproofs(self) -> frozenset[Status]:
         """The outcomes that disprove a copy, in the directions in which it compared."""
-        statuses = DISPROOFS[self.spec.job] if self.spec else frozenset()
+        statuses = disproofs_of(self.spec) if self.spec else frozenset()
         return statuses if self.is_swapped else statuses & {Status.DAMAGED}
 
     @property

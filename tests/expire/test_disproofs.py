@@ -68,6 +68,12 @@ NO_VERSION = BY_BYTES._replace(
     options={"deep": True, "all_versions": True},
     copy_etag=None,
 )
+UNREAD = BY_BYTES._replace(
+    status=Status.FAILED,
+    evidence=Evidence.NONE,
+    reason="gave up after 8 tries: GetObject s3://copies/out/k: InternalError",
+    copy_etag=None,
+)
 SWAPPED = BY_BYTES._replace(sides=SIDES[::-1], key="out/k")
 """What a run found of the same pair, with the copies as its source."""
 VERIFIED = Run("3-head", 30, Status.VERIFIED)
@@ -185,6 +191,13 @@ def test_an_objection_says_what_frees_the_original(tmp_path: Path) -> None:
         assert found.endswith(f", or prove it by its bytes with  {COMMAND}")
 
 
+def test_an_objection_says_that_nobody_could_read_the_copy(tmp_path: Path) -> None:
+    """HEAD showed it as it was, and its original was deleted. A retry would find it the same."""
+    found = objection(tmp_path, COPIED, UNREAD) or ""
+    assert found.startswith(f"run {UNREAD.run_id} could not read both sides (gave up after 8 tries: GetObject")
+    assert f"sealift runs report {UNREAD.run_id}, or prove it by its bytes with  {COMMAND}" in found
+
+
 COPIED_LATER = COPIED._replace(name="3-copy", second=30)
 VOID = [
     ("the copy is wrong by what S3 keeps", COPIED, [BY_HEAD]),
@@ -207,6 +220,11 @@ VOID = [
     ("the original is damaged, so nobody knows about its copy", COPIED, [DAMAGED]),
     ("only bytes answer for a damaged original", COPIED, [DAMAGED, VERIFIED]),
     ("no version had these bytes", COPIED, [NO_VERSION, VERIFIED]),
+    ("nobody could read it", COPIED, [UNREAD]),
+    ("only bytes answer for what nobody could read", COPIED, [UNREAD, VERIFIED]),
+    ("the copies were the source, and nobody could read them", COPIED, [
+        UNREAD._replace(sides=SIDES[::-1], key="out/k")
+    ]),
     ("the proof is of the same second", DEEP._replace(second=20), [BY_BYTES]),
     ("the worker's clock was fast", COPIED._replace(said=60), [BY_BYTES]),
     ("the proving worker's clock was three days fast", VERIFIED._replace(said=260_000), [
@@ -317,6 +335,9 @@ LEFT = [
     ("it is of another access point's key", COPIED, [
         BY_BYTES._replace(sides=(SIDES[0], Side(Location("point-0a1b-s3alias", "else/"))))
     ]),
+    ("somebody could read it since", COPIED, [UNREAD, DEEP]),
+    ("nobody tried to read it", COPIED, [UNREAD._replace(options={})]),
+    ("nobody could copy it", COPIED, [UNREAD._replace(job="replicate")]),
     ("nobody knows", COPIED, [BY_BYTES._replace(status=Status.UNVERIFIABLE)]),
 ]  # fmt: skip
 
