@@ -119,18 +119,19 @@ def find_repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool])
     `runs`: the latest first. `is_proof_only`: whether a job writes nothing, so that none of its
     runs repairs what another one left. A run counts as repaired too if what its retry left was
     repaired. The repair of a reconciliation has a run for each prefix, and may leave out
-    differences. No retry repairs a damaged source: only a later look that covers it does.
+    differences. No retry repairs a damaged source, nor what a run failed to read: only a later look
+    that covers it does.
     """
     done: set[str] = set()
     rows: Counter[str] = Counter()
     failures = {run["run_id"]: run["failures"] for run in runs}
-    damaged = {run["run_id"] for run in runs if run["outcomes"].get(Status.DAMAGED)}
+    lasting = {run["run_id"] for run in runs if run["outcomes"].get(Status.DAMAGED) or _has_failed_to_read(run)}
     for run in runs:
         first = run["retry_of"]
         is_well = run["state"] == RunState.COMPLETE and (not run["failures"] or run["run_id"] in done)
         if (
             first is None
-            or first in damaged
+            or first in lasting
             or not run["rows"]
             or not is_well
             or run["scope"] is None
@@ -141,6 +142,12 @@ def find_repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool])
         if run["scope"]["manifest"] == f"run:{first}" or rows[first] >= failures.get(first, 0):
             done.add(first)
     return done
+
+
+def _has_failed_to_read(run: Summary) -> bool:
+    """Whether a run that reads bytes failed at a row. A retry of it may compare ETags alone."""
+    is_deep = bool((run["scope"] or {}).get("deep"))
+    return is_deep and bool(run["outcomes"].get(Status.FAILED))
 
 
 def find_repair(runs: Sequence[Summary], run_ids: Collection[str], is_proof_only: Callable[[str], bool]) -> str:

@@ -65,9 +65,14 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             "The source of each damaged row is itself damaged: compare it with the copy, restore the source from what "
             "is right, then verify again."
         )
-    changed = [each["rows"] for each in report.get("reasons", ()) if each["reason"] in (SOURCE_GONE, NOT_THE_ONE_NAMED)]
+    reasons = report.get("reasons", ())
+    sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
+    unread = sum(each["rows"] for each in reasons if each["status"] == Status.FAILED and "GetObject" in each["reason"])
+    if unread:  # a retry may find the ETags the same
+        hints.append(f"What could not be read was not compared. Verify it again: sealift verify {sides} --deep")
+        bad[Status.FAILED] -= unread
+    changed = [each["rows"] for each in reasons if each["reason"] in (SOURCE_GONE, NOT_THE_ONE_NAMED)]
     if changed:  # a retry would find it so again
-        sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
         hints.append(
             "What is gone or another object at the source by now is mended by no retry. Verify what is there: "
             f"sealift verify {sides}"

@@ -1,0 +1,36 @@
+"""What the report of a verify run advises."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jobs.verify.kind import KIND
+
+
+def report(*reasons: tuple[str, str]) -> dict[str, Any]:
+    """A report with a row for each (status, reason)."""
+    return {
+        "run_id": "RUN",
+        "rows": len(reasons) + 1,
+        "outcomes": {"verified": 1} | {status: sum(each == status for each, _ in reasons) for status, _ in reasons},
+        "reasons": [{"status": status, "reason": reason, "rows": 1} for status, reason in reasons],
+        "source": "s3://docs/",
+        "destination": "s3://copies/",
+    }
+
+
+UNREAD = ("failed", "gave up after 8 tries: GetObject s3://copies/k: InternalError")
+AGAIN = "What could not be read was not compared. Verify it again: sealift verify "
+AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
+
+
+def test_what_could_not_be_read_is_verified_again_and_not_retried() -> None:
+    """A retry found the ETags the same."""
+    assert KIND.hints(report(UNREAD)) == [AGAIN]
+    wrong = ("mismatched", "content differs at byte 3")
+    assert KIND.hints(report(UNREAD, wrong)) == [AGAIN, "Copy the others again: sealift runs retry RUN"]
+
+
+def test_a_look_that_failed_is_tried_again() -> None:
+    head = ("failed", "gave up after 8 tries: HeadObject s3://copies/k: InternalError")
+    assert KIND.hints(report(head)) == ["Copy them again: sealift runs retry RUN"]
