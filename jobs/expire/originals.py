@@ -56,7 +56,12 @@ async def find_original(
     if place + 1 < len(history):
         above = history[place + 1]
         marker_id = above.version_id if above.is_delete_marker else None
-        original = original._replace(is_current=False, hidden_at=above.last_modified, marker_version_id=marker_id)
+        original = original._replace(
+            is_current=False,
+            hidden_at=above.last_modified,
+            marker_version_id=marker_id,
+            current_etag=current.etag if current else None,
+        )
     return original, info
 
 

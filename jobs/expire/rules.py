@@ -95,6 +95,8 @@ class Original(NamedTuple):
     `hidden_at`: since when a newer version or a marker lies on top of it.
 
     `marker_version_id`: the id of a delete marker directly above it.
+
+    `current_etag`: the ETag of the current version, if that is another one. None below a marker.
     """
 
     version_id: str | None
@@ -105,6 +107,7 @@ class Original(NamedTuple):
     is_current: bool = True
     hidden_at: float | None = None
     marker_version_id: str | None = None
+    current_etag: str | None = None
 
 
 class Terms(NamedTuple):
@@ -152,6 +155,7 @@ def decide(
     | written, proven or hidden within the grace period            | waiting                                    |
     | it lies below others, and no version id names it alone       | kept                                       |
     | it is current, in a bucket whose versioning is suspended     | kept                                       |
+    | other content is current at its key, and no archive holds it | kept                                       |
     | copy and original not compared yet                           | compare them, and decide again             |
     | they differ, or nothing proves that they are the same        | kept                                       |
     | it is current, in a bucket that keeps versions               | HIDE                                       |
@@ -166,6 +170,8 @@ def decide(
         return Decision(reason=grace, waits=True)
     if unnamed := _unnamed(original, terms):
         return Decision(reason=unnamed)
+    if proof.member is None and original.current_etag not in (None, original.etag):
+        return Decision(reason=_SUPERSEDED)
     if verdict is None:
         return Decision(prove=True)
     if verdict.same is None or (verdict.same and verdict.evidence is Evidence.NONE):
@@ -235,6 +241,13 @@ def _unnamed(original: Original, terms: Terms) -> str:
     return (
         "it is a null version below others in a bucket whose versioning is suspended: S3 cannot delete it by its ETag"
     )
+
+
+_SUPERSEDED = (
+    "a newer version is current at its key, whose copy takes the place of its copy: pack old versions with sealift "
+    "compact --versions all"
+)
+"""A replica has the key of its original. So the next replication puts the newer version there."""
 
 
 def refuse_copy(proof: Proof, current: ObjectInfo | None) -> str:

@@ -141,6 +141,20 @@ def test_originals_that_prove_each_other_do_not_both_go_in_two_runs(
     assert keys(world) == [f"y/{name}" for name in names]
 
 
+def test_an_old_version_stays_whose_copy_the_next_replication_replaces(versioned: World) -> None:
+    """It was removed, and then its copy was replaced, in a bucket without versions."""
+    world = versioned
+    old = world.put("k", CONTENT)["VersionId"]
+    copies = f"s3://{world.ledger}/copies/"
+    run_id = world.run("replicate", "--destination", copies)["run_id"]
+    world.put("k", b"newer")
+    options = ["--run", run_id, "--source", f"s3://{world.source}", "--copies", copies, *DELETE, "--json"]
+    report = world.sealift("expire", *options)
+    assert (report.code, report.document["outcomes"]) == (3, {"kept": 1}), report.stderr
+    assert "takes the place of its copy" in reasons(report.document)
+    assert world.history(world.source, "k")[0].version_id == old
+
+
 def enable_versioning(world: World) -> None:
     world.client.put_bucket_versioning(Bucket=world.source, VersioningConfiguration={"Status": "Enabled"})
 

@@ -54,7 +54,7 @@ def test_exactly_the_version_that_was_proven_is_removed() -> None:
     store = shop()
     first = store.put_now("docs", "k", b"first")
     second = store.put_now("docs", "k", b"second")
-    rows = [row_of(store, 0, first, replica(store, first))]
+    rows = [row_of(store, 0, first, packed(store, [first])[0])]
     assert work(job(store), rows)[0].status is Status.EXPIRED
     assert store.contents() == {("k", second.version_id): b"second"}
 

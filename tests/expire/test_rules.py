@@ -52,6 +52,10 @@ def found(**other: Any) -> ObjectInfo:
         ({"original": ORIGINAL._replace(last_modified=NOW - 29 * DAY)}, "written less than 30 days ago"),
         ({"proof": Proof("run", NOW - DAY, "b", "copies/k", None, "e")}, "proven less than 30 days ago"),
         ({"original": ORIGINAL._replace(is_current=False, hidden_at=NOW - DAY)}, "hidden"),
+        (
+            {"original": ORIGINAL._replace(is_current=False, hidden_at=0.0, current_etag="f")},
+            "takes the place of its copy",
+        ),
         ({"verdict": Verdict(False, Evidence.CHECKSUM, "SHA256 differs")}, "not the same: SHA256 differs"),
         ({"verdict": Verdict(False, Evidence.NONE, "size differs")}, "its copy is not the same: size differs"),
         ({"verdict": Verdict(None, Evidence.NONE, "nothing comparable")}, "nothing proves now"),
@@ -93,6 +97,16 @@ def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: 
     terms = TERMS._replace(is_versioned=is_versioned)
     assert decide(row, PROOF, original, None, terms) == Decision(prove=True)
     assert decide(row, PROOF, original, SAME, terms) == Decision(step)
+
+
+@pytest.mark.parametrize(
+    ("current_etag", "member"), [(None, None), ("e", None), ("f", {"key": "k"})], ids=["hidden", "equal", "archived"]
+)
+def test_an_old_version_goes_if_no_newer_one_takes_the_place_of_its_copy(
+    current_etag: str | None, member: dict[str, Any] | None
+) -> None:
+    original = ORIGINAL._replace(is_current=False, hidden_at=0.0, current_etag=current_etag)
+    assert decide(ROW, replace(PROOF, member=member), original, SAME, TERMS) == Decision(Step.REMOVE)
 
 
 @pytest.mark.parametrize("version_id", ["v1", "null"])
@@ -162,7 +176,17 @@ rows = st.builds(
     etag=etags | st.none(),
     size_bytes=st.sampled_from([None, 3, 4]),
 )
-originals = st.builds(Original, versions, etags, st.just(3), times, locks, st.booleans(), st.none() | times)
+originals = st.builds(
+    Original,
+    versions,
+    etags,
+    st.just(3),
+    times,
+    locks,
+    st.booleans(),
+    st.none() | times,
+    current_etag=etags | st.none(),
+)
 verdicts = st.none() | st.builds(Verdict, st.sampled_from([True, False, None]), st.sampled_from(Evidence))
 
 
@@ -181,6 +205,7 @@ def test_nothing_goes_unless_everything_speaks_for_it(
     assert (proof.bucket, proof.key) == ("b", "copies/k")
     assert (row.etag, row.size_bytes or 3) == (original.etag, original.size_bytes)
     assert row.version_id in (None, original.version_id or "null")
+    assert original.current_etag in (None, original.etag)
     assert max(proof.proven_at, original.last_modified, original.hidden_at or 0) <= NOW - 30 * DAY
     lock = original.lock or ObjectLock()
     assert not lock.legal_hold

@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import StoreError
-from jobs.expire.rules import Proof
 from jobs.s3.store import Page
 from tests.doubles.examples import examples
 from tests.expire.scene import (
@@ -21,6 +20,7 @@ from tests.expire.scene import (
     job,
     job_of_another_run,
     one,
+    packed,
     replica,
     row_of,
     shop,
@@ -35,7 +35,7 @@ def null_below(store: Shop, above: bytes) -> tuple[ObjectVersion, ObjectRef]:
     store.put_now("docs", "k", CONTENT)
     store.enable_versioning("docs")
     ref = ObjectRef("docs", "k", "null")
-    row = row_of(store, 0, ref, replica(store, ref))
+    row = row_of(store, 0, ref, packed(store, [ref])[0])
     return row, store.put_now("docs", "k", above)
 
 
@@ -72,6 +72,19 @@ def test_a_null_version_that_was_hidden_is_removed_by_the_next_run() -> None:
     outcomes = asyncio.run(job_of_another_run(store, 0.0).process([row]))
     assert [each.status for each in outcomes] == [Status.EXPIRED], outcomes
     assert store.contents() == {}
+
+
+def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None:
+    """It was removed, and then the only copy of its content was copied over."""
+    store = shop()
+    old = store.put_now("docs", "k", CONTENT)
+    row = row_of(store, 0, old, replica(store, old))
+    store.put_now("docs", "k", b"newer")
+    outcome = one(store, row)
+    assert (outcome.status, "takes the place of its copy" in outcome.reason) == (Status.KEPT, True), outcome
+    asyncio.run(store.delete("docs", "k"))  # now nothing will be copied there
+    assert one(store, row).status is Status.EXPIRED
+    assert list(store.contents().values()) == [b"newer"]
 
 
 class Meanwhile(Shop):
@@ -130,13 +143,9 @@ def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
     store = Counting()
     store.create_bucket("docs")
     refs = [store.put_now("docs", "k", b"%d" % number) for number in range(200)]
-    proofs = []
-    for ref in refs:
-        copy = store.put_now("copies", f"k/{ref.version_id}", asyncio.run(store.get(ref)).data)
-        proofs.append((copy, asyncio.run(store.head(copy)).etag))
     rows = [
-        row_of(store, number, ref, Proof("run", store.now, *copy, etag))
-        for number, (ref, (copy, etag)) in enumerate(zip(refs, proofs, strict=True))
+        row_of(store, number, ref, proof)
+        for number, (ref, proof) in enumerate(zip(refs, packed(store, refs), strict=True))
     ]
     store.asked.clear()
     outcomes = work(job(store), rows)
@@ -153,7 +162,7 @@ def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
     st.data(),
 )
 def test_exactly_the_version_that_a_row_names_goes_whatever_lies_around_it(history: list[str], data: Any) -> None:
-    """Equal bytes, delete markers and null versions included; every object has a copy of its own."""
+    """Equal bytes, delete markers and null versions included; an archive has each object."""
     store = shop(versioned=False)
     is_versioned = False
     for what in history:
@@ -165,14 +174,12 @@ def test_exactly_the_version_that_a_row_names_goes_whatever_lies_around_it(histo
         elif is_versioned:
             asyncio.run(store.delete("docs", "k"))
     before = asyncio.run(store.list_versions("docs", "k")).entries
-    contents = store.contents()
     versions = [each for each in before if not each.is_delete_marker]
     if not versions:
         return
     chosen = data.draw(st.sampled_from(versions))
     ref = ObjectRef("docs", "k", chosen.version_id)
-    content = contents["k", chosen.version_id]
-    row = row_of(store, 0, ref, replica(store, ref, content))._replace(version_id=chosen.version_id)
+    row = row_of(store, 0, ref, packed(store, [ref])[0])._replace(version_id=chosen.version_id)
     outcome = one(store, row)
     after = asyncio.run(store.list_versions("docs", "k")).entries
     assert outcome.status is Status.EXPIRED, outcome
