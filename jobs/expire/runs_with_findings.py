@@ -18,7 +18,7 @@ from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.agreement import run_job
 from jobs.ledger.files import list_files
-from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.s3.retries import gather_bounded
 
 READS = 32
@@ -131,9 +131,10 @@ async def find_runs(
         try:
             spec = await ledger.spec(run_id)
         except ALTERED as error:
-            if isinstance(error.__cause__, NotFound):  # it was never planned
-                return None
-            return RunFiles(run_id, files=await _list(ledger, run_id), problem=str(error))
+            files = await _list(ledger, run_id)
+            if isinstance(error.__cause__, NotFound) and not any(map(_is_of_findings, files)):
+                return None  # it was never planned
+            return RunFiles(run_id, files=files, problem=str(error))
         directions, reads = _directions(spec, bucket, copy_buckets)
         if not directions and not reads:
             return RunFiles(run_id, spec)
@@ -158,6 +159,11 @@ async def find_runs(
 
     run_ids = [run_id for run_id in await ledger.run_ids() if run_job(run_id) in _JOBS and run_id not in known]
     return [each for each in await gather_bounded(read, run_ids, READS) if each is not None]
+
+
+def _is_of_findings(name: str) -> bool:
+    """True for a file in which a run may have findings."""
+    return name.startswith(OUTCOMES) or name == DIFFERENCES
 
 
 async def _list(ledger: Ledger, run_id: str) -> dict[str, float]:

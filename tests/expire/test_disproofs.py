@@ -451,7 +451,7 @@ def test_so_does_one_of_whose_files_one_cannot_be_read(tmp_path: Path, name: str
     assert found.startswith(f"run {VERIFIED.run_id} may have found its copy wrong")
 
 
-@pytest.mark.parametrize("lost", ["outcomes/", "plan.json"])
+@pytest.mark.parametrize("lost", ["outcomes/", "plan.json", "spec.json"])
 def test_a_run_that_lost_what_its_report_counts_voids_older_proofs(tmp_path: Path, lost: str) -> None:
     async def alter(books: Books) -> None:
         place = Location("ledger", f"runs/{BY_BYTES.run_id}/{lost}")
