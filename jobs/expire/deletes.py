@@ -10,7 +10,7 @@ from functools import partial
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
-from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import ConfigError, Conflict, Denied, Interrupted, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import DELETED_AT_ONCE, UNGUARDED, Deleted, Store
 
@@ -35,13 +35,22 @@ class ExactDeletes:
         Return None for each, or why it stays.
 
         A version id names the same bytes for ever, so no condition is necessary. `null` does not:
-        see `remove_nulls`.
+        see `remove_nulls`. Raises Interrupted only if no request was sent whose answer is unknown.
         """
         answers: list[StoreError | None] = []
         for start in range(0, len(versions), DELETED_AT_ONCE):
             group = versions[start : start + DELETED_AT_ONCE]
-            answers += await retry(partial(self.store.delete_versions, self.bucket, group))
+            answers += await self._remove_group(group)
         return answers
+
+    async def _remove_group(self, group: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+        failures: list[StoreError] = []
+        try:
+            return await retry(partial(self.store.delete_versions, self.bucket, group), failures.append)
+        except Interrupted as stop:
+            if failures:  # its answer was lost, so it may have removed them
+                raise failures[-1] from stop
+            raise
 
     async def remove_nulls(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
         """Remove null versions that lie below others, each named by (key, ETag).

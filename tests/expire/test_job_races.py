@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.errors import ConfigError, Unavailable
+from jobs.errors import ConfigError, Interrupted, StoreError, Unavailable
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.store import Deleted
@@ -109,6 +109,35 @@ def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_the
     store_over(store, b"newer")
     assert one(store, row).status is Status.EXPIRED
     assert store.contents() == {("k", "null"): b"newer"}
+
+
+def test_a_delete_whose_answer_was_lost_before_a_stop_is_not_withdrawn() -> None:
+    """The worker had to stop before it sent the delete again: its tombstones said that nothing was deleted."""
+
+    class Stopped(Shop):
+        sent = False
+
+        async def delete_versions(self, *given: Any) -> list[StoreError | None]:
+            if self.sent:
+                raise Interrupted("stopped before a delete")
+            self.sent = True
+            await super().delete_versions(*given)
+            raise Unavailable("DeleteObjects", "s3://docs", "NoAnswer")
+
+    store = Stopped()
+    store.create_bucket("docs")
+    refs = [store.put_now("docs", f"k{n}", b"content") for n in range(3)]
+    rows = [row_of(store, n, ref, replica(store, ref)) for n, ref in enumerate(refs)]
+    for ref in refs:
+        asyncio.run(store.delete("docs", ref.key))
+    with pytest.raises(Unavailable):
+        work(job(store), rows)
+    assert store.contents() == {}
+    assert asyncio.run(unhide(store, job(store).tombstones)).lost == 3
+    outcomes = work(job(store), rows)
+    assert [(each.status, each.reason) for each in outcomes] == [
+        (Status.EXPIRED, "by an earlier attempt of this run")
+    ] * 3
 
 
 @pytest.mark.parametrize("versioned", [True, False])
