@@ -148,7 +148,7 @@ class Expire:
                 outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
         async with AsyncExitStack() as claims:
             claimed_at = elapsed_seconds()
-            rivals = await self._claim(claims, unproven, is_versioned)
+            rivals, terms = await self._claim(claims, unproven, terms)
             unproven = [each for each in unproven if each.row.row not in rivals]
             looked_at = elapsed_seconds()
             verdicts = await self.copies.compare([self._pair(each) for each in unproven])
@@ -160,7 +160,8 @@ class Expire:
                     removals.append(Removal(each, each.proof, decision.step, verdict))
             if elapsed_seconds() - claimed_at > RENEWED_SECONDS:
                 # Large objects took long: other runs will take the claim for a killed worker's.
-                rivals |= await self._claim(claims, [each.seen for each in removals], is_versioned)
+                newer, _ = await self._claim(claims, [each.seen for each in removals], terms)
+                rivals |= newer
                 removals = [each for each in removals if each.seen.row.row not in rivals]
             if self.options.delete:
                 deleted = await self.removals.remove(removals, looked_at)
@@ -170,20 +171,23 @@ class Expire:
         outcomes |= {row.row: kept_outcome(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]
 
-    async def _claim(self, claims: AsyncExitStack, seen: Sequence[Seen], is_versioned: bool) -> dict[int, Claim]:
+    async def _claim(
+        self, claims: AsyncExitStack, seen: Sequence[Seen], terms: Terms
+    ) -> tuple[dict[int, Claim], Terms]:
         """Claim the bucket until `claims` ends, where a row may go.
 
         Return the rows whose copies are in a bucket in which another run deletes now, and its
-        claim.
+        claim. Return the terms, too, by the time of S3 that the claim shows.
         """
         copies = {each.row.row: each.proof.bucket for each in seen if each.proof}
         if not self.options.delete or not copies:
-            return {}
+            return {}, terms
         claim = self.removals.marks.claim(
-            self.tombstones.run_id, sorted(set(copies.values())), is_versioned=is_versioned
+            self.tombstones.run_id, sorted(set(copies.values())), is_versioned=terms.is_versioned
         )
-        others = await claims.enter_async_context(claim)
-        return {row: others[bucket] for row, bucket in copies.items() if bucket in others}
+        at, others = await claims.enter_async_context(claim)
+        rivals = {row: others[bucket] for row, bucket in copies.items() if bucket in others}
+        return rivals, terms.by_clock_of_s3(at)
 
     async def _sort(
         self, rows: Sequence[ObjectVersion], looked: Sequence[Seen | Outcome | None]

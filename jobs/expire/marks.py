@@ -61,6 +61,16 @@ class Claim(NamedTuple):
     ends_at: float
 
 
+class Claimed(NamedTuple):
+    """A claim of this run. `at`: epoch seconds by S3's clock.
+
+    `others`: the claims of other runs, by copies' bucket: of each bucket the one that ends last.
+    """
+
+    at: float
+    others: dict[str, Claim]
+
+
 _REFUSALS = (Denied, NotFound, Redirected, Rejected)
 
 
@@ -98,12 +108,8 @@ class Marks:
             self._known.add(way)
 
     @asynccontextmanager
-    async def claim(
-        self, run_id: str, buckets: Iterable[str], *, is_versioned: bool
-    ) -> AsyncIterator[dict[str, Claim]]:
+    async def claim(self, run_id: str, buckets: Iterable[str], *, is_versioned: bool) -> AsyncIterator[Claimed]:
         """Claim the bucket of the originals while the block runs.
-
-        Yield the claims of other runs, by copies' bucket: of each bucket the one that ends last.
 
         Raises ConfigError where it cannot be found out whether other runs have claims.
         """
@@ -114,7 +120,7 @@ class Marks:
                 own = await self._listed(self.source, self.bucket, mark)
                 if not own:
                     raise ConfigError(f"s3://{self.bucket} does not list {mark}, written just now: nothing is deleted")
-                since = own[-1].last_modified - CLAIM_SECONDS
+                claimed_at = own[-1].last_modified
                 listed = {bucket: await self._listed(self.destination, bucket, CLAIM) for bucket in buckets}
             except BaseException:
                 await self._remove(mark, is_versioned)
@@ -129,10 +135,10 @@ class Marks:
             bucket: Claim(each.key.removeprefix(CLAIM).partition(".")[0], each.last_modified + CLAIM_SECONDS)
             for bucket, entries in listed.items()
             for each in sorted(entries, key=lambda entry: entry.last_modified)
-            if not each.key.startswith(f"{CLAIM}{run_id}.") and each.last_modified > since
+            if not each.key.startswith(f"{CLAIM}{run_id}.") and each.last_modified > claimed_at - CLAIM_SECONDS
         }
         try:
-            yield others
+            yield Claimed(claimed_at, others)
         finally:
             # A worker that has to stop sends no delete: its claim expires.
             with suppress(Interrupted):

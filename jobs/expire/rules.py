@@ -29,6 +29,8 @@ PROOFS: Mapping[str, frozenset[Status]] = {
     "verify": frozenset({Status.VERIFIED}),
 }
 """Job → the outcomes that say that there is a copy."""
+CLOCKS_SECONDS = 300.0
+"""The tolerated difference between our clock and S3's."""
 EXPIRED_BEFORE = "earlier expire runs"
 """The reason for which a plan leaves out rows that are gone already."""
 
@@ -123,6 +125,10 @@ class Terms(NamedTuple):
     is_versioned: bool
     places: Sequence[Location]
     prefix: str = ""
+
+    def by_clock_of_s3(self, now: float) -> Terms:
+        """The terms by S3's clock, if ours is ahead of it: grace and retention do not end early."""
+        return self._replace(now=now) if self.now > now + CLOCKS_SECONDS else self
 
 
 class Decision(NamedTuple):

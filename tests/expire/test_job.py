@@ -13,6 +13,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import ObjectLock, ObjectRef
 from jobs.core.outcome import Evidence, Status
 from jobs.expire.rules import Proof
+from jobs.reports.document import iso_time
 from tests.expire.scene import (
     DAY,
     Shop,
@@ -106,6 +107,33 @@ def test_without_any_checksum_the_bytes_of_both_are_read() -> None:
     outcomes = work(job(store), rows)
     assert [outcome.status for outcome in outcomes] == [Status.EXPIRED, Status.EXPIRED, Status.KEPT]
     assert [outcome.evidence for outcome in outcomes[:2]] == [Evidence.CONTENT] * 2
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("hidden", [False, True])
+def test_a_clock_that_is_ahead_of_s3s_ends_no_grace_period(versioned: bool, hidden: bool) -> None:
+    """It was hidden by one command, and removed for good by the next one, a minute after it was written."""
+    store = shop(versioned=versioned)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    if hidden and versioned:
+        store.now += 31 * DAY
+        asyncio.run(store.delete("docs", "k"))
+    before = store.contents()
+    ahead = replace(job(store, grace_days=30), clock=lambda: store.now + 40 * DAY)
+    outcome = work(ahead, [row])[0]
+    assert (outcome.status, "in the grace period" in outcome.reason) == (Status.WAITING, True), outcome
+    assert store.contents() == before
+    store.now += 31 * DAY
+    assert work(ahead, [row])[0].status is Status.EXPIRED
+
+
+def test_a_clock_that_is_ahead_of_s3s_ends_no_retention() -> None:
+    store = shop()
+    ref = store.put_now("docs", "k", b"content", lock=ObjectLock("GOVERNANCE", iso_time(store.now + DAY)))
+    row = row_of(store, 0, ref, replica(store, ref))
+    outcome = work(replace(job(store), clock=lambda: store.now + 40 * DAY), [row])[0]
+    assert (outcome.status, "GOVERNANCE" in outcome.reason) == (Status.KEPT, True), outcome
 
 
 @pytest.mark.parametrize(
