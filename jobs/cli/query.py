@@ -201,7 +201,7 @@ def catalog() -> None:
 def rebuild(options: RebuildCommand) -> int:
     """Fold the outcomes of all complete runs into a new catalog. The old one stays until then.
 
-    A version that a later run found mismatched or missing is not in it.
+    A version that a later run found mismatched, missing or damaged is not in it.
     """
     interrupts.run(_rebuild(ledger_location(options.ledger, Settings.from_environment()), options.as_json))
     return 0

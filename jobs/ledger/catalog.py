@@ -26,8 +26,8 @@ from jobs.tables.duck import Database, parquet, quoted, refusals
 
 FILE_BYTES = 64_000_000
 
-# These outcomes void an earlier proof: the copy was wrong or missing.
-_DISPROOFS = frozenset({Status.MISMATCHED, Status.MISSING})
+# These outcomes void an earlier proof: the copy was wrong or missing, or its source was damaged.
+_DISPROOFS = frozenset({Status.MISMATCHED, Status.MISSING, Status.DAMAGED})
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +44,9 @@ async def rebuild_catalog(ledger: Ledger, now: float) -> Generation:
     seconds).
 
     The latest outcome counts for one object version and one place of its copy (`proven_sql`). A
-    version that a later run found mismatched or missing is not in the catalog. Outcomes are spooled
-    to disk, so memory stays within the limit of `jobs.tables.duck`. Raises StoreError, and
-    ConfigError when the disk is full.
+    version that a later run found mismatched, missing or damaged is not in the catalog. Outcomes
+    are spooled to disk, so memory stays within the limit of `jobs.tables.duck`. Raises StoreError,
+    and ConfigError when the disk is full.
     """
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
     async with open_views(ledger, ["runs", "outcomes"]) as database:
@@ -114,10 +114,11 @@ def proven_sql(outcomes: str) -> str:
                  ELSE {disproved(anonymous, "of_key")} END,
             CASE WHEN {anonymous} AND etag IS NULL THEN {disproved(named, "of_key")} END)"""
 
-    content = quoted(Evidence.CONTENT.value)
+    content, damaged = quoted(Evidence.CONTENT.value), quoted(Status.DAMAGED.value)
     return f"""
         WITH judged AS (
-            SELECT *, status IN ({_listed(_DISPROOFS)}) AS is_disproof, evidence = {content} AS is_by_bytes,
+            SELECT *, status IN ({_listed(_DISPROOFS)}) AS is_disproof,
+                   evidence = {content} OR status = {damaged} AS is_by_bytes,
                    nullif(nullif(version_id, ''), {quoted(NULL_VERSION)}) AS own_id
             FROM {outcomes} WHERE status IN ({_listed(GOOD | _DISPROOFS)})
         ), doubted AS (

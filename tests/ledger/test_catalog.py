@@ -32,7 +32,7 @@ class Found(NamedTuple):
 
     @property
     def is_disproof(self) -> bool:
-        return self.status in ("mismatched", "missing")
+        return self.status in ("mismatched", "missing", "damaged")
 
     def may_be(self, other: Found) -> bool:
         """Both may be about one object."""
@@ -69,7 +69,7 @@ def proven(*found: Found) -> list[Found]:
 
 founds = st.builds(
     Found,
-    st.sampled_from(["copied", "verified", "mismatched", "missing", "changed"]),
+    st.sampled_from(["copied", "verified", "mismatched", "missing", "damaged", "changed"]),
     st.sampled_from([None, "", "null", "v1", "v2"]),
     st.sampled_from([None, "e1", "e2"]),
     st.integers(1, 4),
@@ -87,7 +87,11 @@ def test_no_copy_stays_proven_that_was_disproved_since_however_its_version_is_sp
     for one in kept:
         assert one.status in ("copied", "verified")
         assert not [other for other in disproofs if other.second >= one.second and other.may_be(one)]
-        by_bytes = [other for other in disproofs if other.evidence == "content" and other.may_be(one)]
+        by_bytes = [
+            other
+            for other in disproofs
+            if (other.evidence == "content" or other.status == "damaged") and other.may_be(one)
+        ]
         assert not by_bytes or one.status == "copied" or one.evidence == "content"
     named = [(one.destination_key, one.own_id) for one in kept]
     assert len(named) == len(set(named))
@@ -111,6 +115,15 @@ def test_what_was_wrong_by_its_bytes_is_proven_again_by_bytes_or_a_new_copy_alon
     assert proven(copied, wrong._replace(evidence="md5_etag"), weak) == [weak]
     assert proven(copied, wrong, strong, weak._replace(second=4)) == [strong]
     assert proven(wrong, copied._replace(second=3)) == [copied._replace(second=3)]
+
+
+def test_what_a_later_run_found_damaged_is_proven_again_by_bytes_or_a_new_copy_alone() -> None:
+    """The source had rotted, perhaps before it was copied, and its copy stayed in the catalog."""
+    copied, damaged = Found("copied", "v1", "e1", 1), Found("damaged", "v1", "e1", 2, evidence="none")
+    assert proven(copied, damaged) == []
+    assert proven(copied, damaged, Found("verified", "v1", "e1", 3)) == []
+    mended = Found("verified", "v1", "e1", 3, evidence="content")
+    assert proven(copied, damaged, mended) == [mended]
 
 
 @pytest.mark.parametrize("spelled", [None, "", "null", "v1"])
