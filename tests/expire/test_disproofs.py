@@ -469,6 +469,24 @@ def test_a_run_that_lost_what_its_report_counts_voids_older_proofs(tmp_path: Pat
     assert _objections(tmp_path / "other", DEEP, [bad], alter) is None
 
 
+def test_a_reconciliation_that_lost_its_spec_voids_older_proofs(tmp_path: Path) -> None:
+    async def alter(books: Books) -> None:
+        await Compared().write(books)
+        await books.store.delete("ledger", f"runs/{COMPARISON_RUN}/spec.json")
+
+    found = _objections(tmp_path, COPIED, [], alter)
+    assert found.startswith(f"run {COMPARISON_RUN} may have found its copy wrong")
+
+
+def test_a_run_that_was_never_planned_voids_nothing(tmp_path: Path) -> None:
+    async def alter(books: Books) -> None:
+        books.now = NOON + 20
+        name = f"runs/{BROKEN_RUN}/shards/00000.parquet"
+        await books.store.put("ledger", name, b"", Attributes(), guard=UNGUARDED)
+
+    assert _objections(tmp_path, COPIED, [], alter) is None
+
+
 def test_no_other_outcome_of_a_row_hides_a_finding(tmp_path: Path) -> None:
     """The fold prefers `changed` to `missing`."""
 
