@@ -337,6 +337,10 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
             "--undo needs --source from you: where it removes delete markers, the ledger must not say. "
             f"This is what it claims: check it, then start  {command_line('expire', run_options)}"
         )
+    if options.source.bucket != spec.source.location.bucket:
+        raise UsageError(
+            f"run {run_id} deleted in {spec.source.location}, --source says {options.source}: name one bucket"
+        )
     source = options.source_access.side(options.source)
     store = open_side(source, max_in_flight=16)
     bucket, prefix = source.location

@@ -39,6 +39,9 @@ def test_undo_takes_markers_away_once(versioned: World) -> None:
     claimed = world.sealift("expire", "--undo", run_id)
     assert (claimed.code, keys(world)) == (2, [])
     assert f"sealift expire --undo {run_id} --source s3://{world.source}/" in claimed.stderr
+    mistyped = world.sealift("expire", "--undo", run_id, "--source", f"s3://{world.destination}/")
+    assert (mistyped.code, keys(world)) == (2, [])  # it said that 0 delete markers are gone, and ended well
+    assert f"run {run_id} deleted in s3://{world.source}/" in mistyped.stderr
     elsewhere = undo(world, run_id, "logs/")
     assert (elsewhere["code"], elsewhere["undone"], len(elsewhere["problems"])) == (3, 0, 2)
     assert (undo(world, run_id)["undone"], keys(world)) == (2, ["docs/00.json", "docs/01.json"])
