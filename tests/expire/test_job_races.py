@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import Location, ObjectLock, ObjectRef, ObjectVersion
-from jobs.core.outcome import Status
+from jobs.core.outcome import PartlyDone, Status
 from jobs.errors import ConfigError, Interrupted, StoreError, Unavailable
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstones
@@ -138,6 +138,23 @@ def test_a_delete_whose_answer_was_lost_before_a_stop_is_not_withdrawn() -> None
     assert [(each.status, each.reason) for each in outcomes] == [
         (Status.EXPIRED, "by an earlier attempt of this run")
     ] * 3
+
+
+def test_a_stop_before_any_delete_withdraws_what_was_announced() -> None:
+    class Stopped(Shop):
+        async def delete_versions(self, *given: Any) -> list[StoreError | None]:
+            raise Interrupted("stopped before a delete")
+
+    store = Stopped()
+    store.create_bucket("docs")
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    asyncio.run(store.delete("docs", "k"))
+    made = job(store)
+    with pytest.raises(PartlyDone):
+        work(made, [row])
+    assert list(store.contents().values()) == [b"content"]
+    assert asyncio.run(made.tombstones.announced(0, 0)) == {}
 
 
 @pytest.mark.parametrize("versioned", [True, False])
