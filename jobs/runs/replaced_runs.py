@@ -35,13 +35,14 @@ def scope_of(spec: RunSpec) -> dict[str, Any]:
     `manifest`: None for all that the source has. `rows_sha256`: of the rows that it named, empty
     for those of a place, None if the spec does not say. `filters`: those that were given, None if
     the spec does not record them. `old_versions`: rows may name versions that were not current.
-    `reached_by`: one bucket name may be two buckets on two servers.
+    `reached_by`: one bucket name may be two buckets on two servers. `deletes`: it was asked to
+    delete, where a dry run only says what it would do.
     """
     options = spec.options
     reached_by = [[side.endpoint, side.profile] for side in (spec.source, spec.destination)]
     at_rest = any(options.get(f"{side}_checksums") for side in ("source", "destination"))
     rows = _compared_rows(spec) if "destination_manifest" in options else _worked_rows(spec)
-    return rows | {"at_rest": at_rest, "reached_by": reached_by}
+    return rows | {"at_rest": at_rest, "reached_by": reached_by, "deletes": bool(options.get("delete"))}
 
 
 def _compared_rows(spec: RunSpec) -> dict[str, Any]:
@@ -105,6 +106,7 @@ def covers(later: Summary, earlier: Summary) -> bool:
         and new["all_versions"] >= old["all_versions"]
         and new["deep"] >= old["deep"]
         and (new["deep"] or new["at_rest"] >= old["at_rest"])
+        and new["deletes"] >= old["deletes"]
     )
 
 

@@ -121,6 +121,22 @@ def test_the_page_of_a_dry_run_shows_what_would_go(world: World) -> None:
     assert "What was deleted" in page_of(world, deleted)
 
 
+def test_status_names_what_a_run_did_not_delete_until_one_has_deleted_it(world: World) -> None:
+    """A dry run took its place."""
+    fill(world, 2)
+    run_id = replicate(world)
+    claim = ".sealift-expiring-20250615T150640Z-expire-aaaaaa.sealift-0123456789abcdef"
+    world.client.put_object(Bucket=world.destination, Key=claim, Body=b"")
+    kept = expire(world, run_id, *DELETE)
+    assert (kept["code"], kept["outcomes"]) == (3, {"kept": 2})
+    world.client.delete_object(Bucket=world.destination, Key=claim)
+    assert expire(world, run_id, *NOW)["outcomes"] == {"skipped": 2}
+    status = world.sealift("status")
+    assert (status.code, kept["run_id"] in status.stdout) == (3, True), status.stdout
+    assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 2}
+    assert world.sealift("status").code == 0
+
+
 @pytest.mark.parametrize("delete", [[], ["--yes-delete"]])
 def test_rows_in_the_grace_period_wait_and_are_no_failures(world: World, delete: list[str]) -> None:
     names = fill(world)

@@ -88,6 +88,15 @@ def test_a_retry_repairs_nothing_that_a_deep_run_failed_to_read() -> None:
     assert covers(run("3", deep=True), run("1", found="failed", deep=True))
 
 
+def test_a_dry_run_answers_for_no_run_that_deletes() -> None:
+    """It said that all rows would go, and `status` named the run no more that had failed to delete them."""
+    proven: dict[str, Any] = {"job": "expire", "manifest": "proven by 0", "rows_sha256": ""}
+    dry, real = run("2", delete=False, **proven), run("1", found="kept", delete=True, **proven)
+    assert not covers(dry, real)
+    assert covers(run("2", delete=True, **proven), real)
+    assert covers(dry, run("1", found="kept", delete=False, **proven))
+
+
 def below(source: str, destination: str) -> tuple[Side, Side]:
     return Side(Location("here", source)), Side(Location("there", destination))
 
