@@ -14,7 +14,17 @@ from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
 from jobs.core.model import Location, ObjectInfo, ObjectLock, ObjectVersion, parse_time
 from jobs.core.outcome import Evidence
-from jobs.expire.rules import MEMBER_FIELDS, PROOFS, Decision, Original, Proof, Terms, decide, refuse_copy
+from jobs.expire.rules import (
+    CLOCKS_SECONDS,
+    MEMBER_FIELDS,
+    PROOFS,
+    Decision,
+    Original,
+    Proof,
+    Terms,
+    decide,
+    refuse_copy,
+)
 
 DAY = 86_400.0
 NOW = 1_000 * DAY
@@ -231,6 +241,14 @@ def test_retention_ends_at_its_time(until: str | None, is_kept: bool) -> None:
     original = ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", until))
     assert parse_time("1972-09-27T00:00:00Z") == NOW
     assert (decide(ROW, PROOF, original, SAME, TERMS).step is None) is is_kept
+
+
+@pytest.mark.parametrize(
+    ("ahead", "now"),
+    [(-DAY, NOW), (0.0, NOW), (CLOCKS_SECONDS, NOW), (CLOCKS_SECONDS + 1, NOW - CLOCKS_SECONDS - 1), (DAY, NOW - DAY)],
+)
+def test_a_clock_that_is_ahead_of_s3s_does_not_count(ahead: float, now: float) -> None:
+    assert TERMS.by_clock_of_s3(NOW - ahead) == TERMS._replace(now=now)
 
 
 def test_a_time_without_a_mode_is_no_retention() -> None:
