@@ -125,6 +125,9 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
                 prefix = _narrowed(prefix, span_of_proven(connection))
             await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
             connection.execute(f"CREATE VIEW there AS FROM {parquet(folder / 'listed.parquet')}")
+            if rows is not None:
+                await asyncio.to_thread(_name_newest, connection, rows, folder / "listed.parquet")
+                await asyncio.to_thread(_choose, connection, scope.source, rows)
             excluded[EXPIRED_BEFORE] = await drop_expired(connection, ledger, prefix, folder)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_listed(connection))
@@ -204,7 +207,7 @@ def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Pat
     """
     connection.execute(
         """
-        CREATE TABLE latest AS
+        CREATE OR REPLACE TABLE latest AS
         SELECT * REPLACE (coalesce(min(proven_at) FILTER (objection IS NULL) OVER (
                    PARTITION BY key, version_id, etag, copy_bucket, copy_key, copy_version_id, copy_etag),
                    proven_at) AS proven_at)
@@ -214,12 +217,12 @@ def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Pat
         """
     )
     if wanted is None:
-        connection.execute("CREATE TABLE chosen AS FROM latest")
+        connection.execute("CREATE OR REPLACE TABLE chosen AS FROM latest")
         return
     names = ", ".join(f'latest."{name}"' for name in (*_names(), "objection") if name not in _ROW)
     connection.execute(
         f"""
-        CREATE TABLE chosen AS WITH wanted AS (
+        CREATE OR REPLACE TABLE chosen AS WITH wanted AS (
         SELECT rows.key, coalesce(rows.version_id, latest.version_id) AS version_id, rows.is_latest,
                coalesce(rows.size_bytes, latest.size_bytes) AS size_bytes, coalesce(rows.etag, latest.etag) AS etag,
                coalesce(epoch(rows.last_modified), latest.last_modified) AS last_modified,
@@ -237,6 +240,32 @@ def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Pat
             AND (version_id IS NOT NULL OR count(version_id) OVER (PARTITION BY key, etag) = 0)
         """
     )
+
+
+def _name_newest(connection: duckdb.DuckDBPyConnection, wanted: Path, listed: Path) -> None:
+    """Give each wanted row without a version id the id and the ETag of the version that it means:
+    the newest one of its key, and of its ETag if it has one.
+
+    Any proof of the key would fit such a row, also that of an older version, which nobody asked
+    for. Where the bucket keeps no versions, there is no older one.
+    """
+    named = wanted.with_name("named.parquet")
+    connection.execute(
+        f"""
+        COPY (
+            SELECT rows.* EXCLUDE (file_row_number) REPLACE (
+                coalesce(rows.version_id, there.version_id) AS version_id, coalesce(rows.etag, there.etag) AS etag)
+            FROM {parquet(wanted, "file_row_number = true")} AS rows
+            LEFT JOIN {parquet(listed, "file_row_number = true")} AS there
+                ON rows.version_id IS NULL AND there.key = rows.key AND there.version_id IS NOT NULL
+                AND NOT there.is_delete_marker AND (rows.etag IS NULL OR there.etag = rows.etag)
+            QUALIFY row_number() OVER (PARTITION BY rows.file_row_number
+                ORDER BY there.is_latest DESC, there.last_modified DESC, there.file_row_number) = 1
+            ORDER BY rows.file_row_number
+        ) TO {quoted(str(named))} (FORMAT parquet)
+        """
+    )
+    named.replace(wanted)
 
 
 def _names() -> list[str]:

@@ -12,6 +12,7 @@ from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.test_expire import DELETE, compact, keys, places, replicate
+from tests.end_to_end.test_expire_copies import expire_manifest
 from tests.end_to_end.test_expire_places import manifest
 
 
@@ -91,3 +92,16 @@ def test_a_version_that_a_manifest_names_with_and_without_its_id_counts_once(ver
     assert done.document["expiry"]["versions"] == {"eligible": 2, "listed": 2}
     for name in ids:
         assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
+
+
+def test_a_manifest_of_keys_means_their_current_objects(versioned: World) -> None:
+    """Old versions were removed for good by the proofs of an archive, and the current objects stayed."""
+    world = versioned
+    ids = {key: [world.put(key, b"%d" % number)["VersionId"] for number in range(3)] for key in "abcdef"}
+    compact(world, "--versions", "all")
+    rows = "".join(f"{world.source},{key}\n" for key in ids)
+    report = expire_manifest(world, rows, f"s3://{world.destination}/packed")
+    assert report["outcomes"] == {"expired": 6}
+    assert keys(world) == []
+    for key, versions in ids.items():  # nothing is gone for good
+        assert [each.version_id for each in world.history(world.source, key)][:3] == versions

@@ -415,6 +415,41 @@ def test_a_wanted_row_without_an_id_that_another_row_names_is_that_row_once_more
     assert sorted(scene.names()) == [("a", "1", "s3://copies/a"), ("b", None, None)]
 
 
+OLDER, NEWER = row("a", "1", "e"), row("a", "2", "f", last_modified=NOW - 500)
+MARKER = row("a", "m", None, is_delete_marker=True, last_modified=NOW - 100)
+
+
+@pytest.mark.parametrize(
+    ("etag", "there", "named"),
+    [
+        (None, [NEWER, OLDER], "2"),
+        (None, [MARKER, NEWER._replace(is_latest=False), OLDER._replace(is_latest=False)], "2"),
+        (None, [OLDER], "1"),
+        ("e", [NEWER, OLDER], "1"),
+        ("f", [NEWER, OLDER], "2"),
+        (None, [NEWER._replace(last_modified=NOW - 2_000), OLDER._replace(is_latest=False)], "2"),  # sent in parts
+        (None, [NEWER, NEWER._replace(version_id="0", etag="e", is_latest=False)], "2"),
+    ],
+)
+def test_a_wanted_row_without_an_id_means_the_newest_version_of_its_key_and_etag(
+    scene: Scene, etag: str | None, there: list[ObjectVersion], named: str
+) -> None:
+    """An old version was removed for good where a manifest names keys alone, and the current one stayed."""
+    proven = [Proven(each, Status.COPIED, copy_etag=f"c{each.version_id}") for each in (NEWER, OLDER)]
+    scene.run("verify", [[each._replace(status=Status.VERIFIED) for each in proven]])
+    scene.there = there
+    scene.plan([row("a", None, etag)])
+    assert scene.names() == [("a", named, "s3://copies/a")]
+    assert [Proof.decode(each["proof"]).etag for each in scene.rows()] == [f"c{named}"]
+
+
+def test_a_wanted_row_without_an_id_has_no_proof_if_only_an_older_version_was_proven(scene: Scene) -> None:
+    scene.run("replicate", [[Proven(OLDER, Status.COPIED), Proven(row("b", "1"), Status.COPIED)]])
+    scene.there = [NEWER, OLDER._replace(is_latest=False), row("b", None)]  # b: in a bucket without versions
+    scene.plan([row("a", None, None), row("b", None, None)])
+    assert sorted(scene.names()) == [("a", "2", None), ("b", "1", "s3://copies/b")]
+
+
 def test_wanted_rows_outside_of_the_source_are_left_out_and_counted(scene: Scene) -> None:
     scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in ("in/a", "out")]])
     planned = scene.plan([row("in/a", "1"), row("out", "1")], source=Location("docs", "in/"))
