@@ -9,6 +9,7 @@ from tempfile import TemporaryDirectory
 from types import SimpleNamespace
 from typing import Any
 
+import jobs.archives.unindexed
 import jobs.compact.plan
 import jobs.expire.plan
 import jobs.restore.candidates
@@ -80,6 +81,7 @@ async def plan(spec: RunSpec, process: Process, ledger: Ledger, schedule: Archiv
         jobs.verify.archives_plan,
         jobs.restore.pricing,
         jobs.restore.candidates,
+        jobs.archives.unindexed,
         jobs.restore.left_out,
     )
     places: list[tuple[Any, str, Any]] = [(module, "open_side", open_side) for module in openers]
