@@ -27,6 +27,8 @@ _LONGEST_SECONDS = 1 << 36
 """Any number may be in the ledger. A run that took longer would have begun before our era."""
 _JUDGED = GOOD | FINDINGS | {Status.MISSING, Status.MISMATCHED, Status.DAMAGED}
 """Outcomes and categories of what was looked at."""
+_UNREAD = (Status.FAILED, Status.DENIED, Status.UNVERIFIABLE)
+"""Outcomes of what a run that reads bytes has not read."""
 
 
 def scope_of(spec: RunSpec) -> dict[str, Any]:
@@ -147,9 +149,9 @@ def find_repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool])
 
 
 def _has_failed_to_read(run: Summary) -> bool:
-    """Whether a run that reads bytes failed at a row. A retry of it may compare ETags alone."""
+    """Whether a run that reads bytes left a row unread. A retry may compare ETags alone."""
     is_deep = bool((run["scope"] or {}).get("deep"))
-    return is_deep and bool(run["outcomes"].get(Status.FAILED))
+    return is_deep and any(run["outcomes"].get(status) for status in _UNREAD)
 
 
 def find_repair(runs: Sequence[Summary], run_ids: Collection[str], is_proof_only: Callable[[str], bool]) -> str:

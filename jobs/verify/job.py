@@ -46,6 +46,7 @@ from jobs.verify.copied_rows import CopiedRows
 Checksums: TypeAlias = tuple[Checksum, ...]
 
 SOURCE_GONE = "the source object is gone"
+MUST_BE_RESTORED = "must be restored before it can be read"
 LOOKS = 3
 """How often a destination that changes while it is read is looked at."""
 
@@ -114,7 +115,7 @@ class Verify:
         except ArchivedObject as error:
             is_copy = error.target.startswith(str(self.route.target_of(row)))
             which = "the copy" if is_copy else "the source"
-            return Outcome.of(row, Status.UNVERIFIABLE, f"{which} must be restored before it can be read")
+            return Outcome.of(row, Status.UNVERIFIABLE, f"{which} {MUST_BE_RESTORED}")
         except Rejected as error:
             return Outcome.of(row, Status.FAILED, str(error))
 

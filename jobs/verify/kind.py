@@ -17,7 +17,7 @@ from jobs.runs.launch import plan_run
 from jobs.runs.request import Draft, Planned, Request
 from jobs.verify.attest import attest
 from jobs.verify.copied_rows import CopiedRows
-from jobs.verify.job import SOURCE_GONE, Verify, VerifyOptions
+from jobs.verify.job import MUST_BE_RESTORED, SOURCE_GONE, Verify, VerifyOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -67,10 +67,11 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
         )
     reasons = report.get("reasons", ())
     sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
-    unread = sum(each["rows"] for each in reasons if each["status"] == Status.FAILED and "GetObject" in each["reason"])
+    unread = [each for each in reasons if "GetObject" in each["reason"] or each["reason"].endswith(MUST_BE_RESTORED)]
     if unread:  # a retry may find the ETags the same
         hints.append(f"What could not be read was not compared. Verify it again: sealift verify {sides} --deep")
-        bad[Status.FAILED] -= unread
+    for each in unread:
+        bad[each["status"]] -= each["rows"]
     changed = [each["rows"] for each in reasons if each["reason"] in (SOURCE_GONE, NOT_THE_ONE_NAMED)]
     if changed:  # a retry would find it so again
         hints.append(

@@ -78,14 +78,15 @@ def test_a_retry_repairs_a_copy_and_never_a_damaged_source() -> None:
     assert find_repaired([retry, run("1", found="damaged", deep=True)], lambda job: job == "verify") == set()
 
 
-def test_a_retry_repairs_nothing_that_a_deep_run_failed_to_read() -> None:
+@pytest.mark.parametrize("found", ["failed", "denied", "unverifiable"])
+def test_a_retry_repairs_nothing_that_a_deep_run_did_not_read(found: str) -> None:
     """It compared ETags alone, found them the same, and `status` named nothing any more."""
     retry = run("2", job="replicate", retry_of="1")
-    assert find_repaired([retry, run("1", found="failed", deep=True)], lambda job: job == "verify") == set()
-    assert find_repaired([retry, run("1", found="failed")], lambda job: job == "verify") == {"1"}
-    copied = run("1", job="replicate", found="failed")
+    assert find_repaired([retry, run("1", found=found, deep=True)], lambda job: job == "verify") == set()
+    assert find_repaired([retry, run("1", found=found)], lambda job: job == "verify") == {"1"}
+    copied = run("1", job="replicate", found=found)
     assert find_repaired([retry, copied], lambda job: job == "verify") == {"1"}
-    assert covers(run("3", deep=True), run("1", found="failed", deep=True))
+    assert covers(run("3", deep=True), run("1", found=found, deep=True))
 
 
 def test_a_dry_run_answers_for_no_run_that_deletes() -> None:

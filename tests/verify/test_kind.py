@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
+
 from jobs.verify.kind import KIND
 
 
@@ -24,11 +26,20 @@ AGAIN = "What could not be read was not compared. Verify it again: sealift verif
 AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
 
 
-def test_what_could_not_be_read_is_verified_again_and_not_retried() -> None:
+@pytest.mark.parametrize(
+    "unread",
+    [
+        UNREAD,
+        ("denied", "GetObject s3://copies/k: AccessDenied"),
+        ("unverifiable", "the copy must be restored before it can be read"),
+    ],
+    ids=lambda each: str(each[0]),
+)
+def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[str, str]) -> None:
     """A retry found the ETags the same."""
-    assert KIND.hints(report(UNREAD)) == [AGAIN]
+    assert KIND.hints(report(unread)) == [AGAIN]
     wrong = ("mismatched", "content differs at byte 3")
-    assert KIND.hints(report(UNREAD, wrong)) == [AGAIN, "Copy the others again: sealift runs retry RUN"]
+    assert KIND.hints(report(unread, wrong)) == [AGAIN, "Copy the others again: sealift runs retry RUN"]
 
 
 def test_a_look_that_failed_is_tried_again() -> None:
