@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import jobs.core.outcome
 import jobs.reports.document
 import jobs.runs.folding
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import PreconditionFailed, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs import launch
+from jobs.runs.failure_count import GAVE_UP
 from jobs.runs.worker import Worker
 from jobs.s3.store import UNGUARDED
 from tests.simulation.bugs.bug import Bug, Replacements
@@ -36,10 +36,15 @@ def _fold_by_last_attempt() -> Replacements:
 
 
 def _error_is_success() -> Replacements:
-    def failed(self: Worker, rows: Sequence[Any], error: Any) -> list[Outcome]:
-        return [Outcome.of(row, Status.COPIED) for row in rows]
+    real = Worker._process
 
-    return [(Worker, "_failed", failed)]
+    async def process(self: Worker, rows: list[ObjectVersion]) -> list[Outcome]:
+        return [
+            Outcome.of(row, Status.COPIED) if outcome.reason.startswith(GAVE_UP) else outcome
+            for row, outcome in zip(rows, await real(self, rows), strict=True)
+        ]
+
+    return [(Worker, "_process", process)]
 
 
 def _report_counts_no_failures() -> Replacements:
