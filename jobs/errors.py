@@ -267,6 +267,11 @@ class Unavailable(StoreError):
         "--source-endpoint), then run the same command again"
     )
 
+    @property
+    def is_of_object(self) -> bool:
+        """False where the server is silent or busy, which says nothing of the object."""
+        return bool(self.status) and not isinstance(self, Throttled)
+
 
 class Throttled(Unavailable):
     """503 SlowDown and its kin: lower the request rate, then try again."""

@@ -8,8 +8,9 @@ refuses does the job look at both sides and decide (`jobs.replicate.decision`).
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Self, TypeVar
 
 from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compare, is_md5
@@ -27,12 +28,16 @@ from jobs.errors import (
     Redirected,
     Rejected,
     StoreError,
+    Unavailable,
 )
 from jobs.replicate.decision import Origin, Overwrite, decide
+from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, compare_and_blame, damage_of
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find, is_current_version, key_history
+from jobs.s3.multipart_copy import ALTERED
+from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -51,7 +56,10 @@ _DAMAGED = (
     "a verify run found the source damaged, and nothing proves that it is right now: compare it with the copy, and "
     "restore the source from what is right"
 )
-S = TypeVar("S", Outcome, Outcome | None)
+LAST_TRIES = 2
+"""How often a version is tried then, before newer ones are copied above its place."""
+_NEWER_IN_DOUBT = "a newer version may be at the destination already, and could not be compared"
+S = TypeVar("S", Outcome, Outcome | None, Outcome | Unavailable, Outcome | Unavailable | None)
 T = TypeVar("T")
 
 
@@ -93,11 +101,22 @@ class Replicate:
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help. A retry is always
         safe.
         """
+        return await self._process(rows, is_last=False)
+
+    async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Do as `process`, at the last try: a version that cannot be copied ends as failed.
+
+        Newer versions are copied without it, as they are without an archived one. Then it has lost
+        its place in the destination's history. So only answers about this version lead to that.
+        """
+        return await self._process(rows, is_last=True)
+
+    async def _process(self, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
         if not self.options.all_versions:
-            return [await self._guarded(row, self._replicate(row)) for row in rows]
+            return [await self._settle(row, partial(self._replicate, row), is_last=is_last) for row in rows]
         try:
-            return await self._replay(rows)
-        except REFUSALS as error:  # the histories cannot be compared, so no row has a place
+            return await self._replay(rows, is_last=is_last)
+        except REFUSALS as error:  # the histories cannot be listed, so no row has a place
             return [self._refused(row, error) for row in rows]
 
     async def _guarded(self, row: ObjectVersion, work: Awaitable[S]) -> S | Outcome:
@@ -113,7 +132,8 @@ class Replicate:
                 raise error
             return Outcome.of(row, Status.MISSING, f"the source object is gone ({error.code})")
         if isinstance(error, ArchivedObject):
-            return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
+            which = "copy" if error.target.startswith(str(self.route.target_of(row))) else "source"
+            return Outcome.of(row, Status.ARCHIVED, f"the {which} must be restored from its archive class first")
         return Outcome.of(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
 
     async def _replicate(self, row: ObjectVersion) -> Outcome:
@@ -146,8 +166,10 @@ class Replicate:
             if not alone.copy and not await self._is_current(ref, source):
                 action = alone._replace(reason=_SUPERSEDED)
         if action.copy and source:
-            copied = await self.copier.copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
-            return await self._read_copy(copied, ref, source, target) if is_in_doubt else copied
+            copied = await self._copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
+            if copied.status is Status.DAMAGED or not is_in_doubt:
+                return copied
+            return await self._read_copy(copied, ref, source, target)
         if action.status is None:
             raise ValueError(f"no action for {ref}")
         outcome = Outcome.of(row, action.status, action.reason)
@@ -163,6 +185,21 @@ class Replicate:
             )
         seen_etag = source.etag if source and action.status is Status.CHANGED else outcome.etag
         return outcome._replace(etag=seen_etag, destination_etag=destination.etag if destination else None)
+
+    async def _copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
+        """Copy a version. A streamed one whose bytes contradict twice what S3 keeps of them is
+        damaged.
+        """
+        try:
+            return await self.copier.copy(row, source, guard)
+        except Unavailable as error:
+            if error.code != ALTERED:
+                raise
+            side = ContentSide(self.source, self.route.source_of(row), source)
+            damage: str = await self._reading(damage_of(side, self.budget))
+            if not damage:
+                raise
+            return Outcome.of(row, Status.DAMAGED, f"the source is damaged: {damage}")
 
     async def _find_damage(self, row: ObjectVersion, source: ObjectInfo) -> Outcome | None:
         """Return the outcome of a row whose source was found damaged, and is not proven right now."""
@@ -224,44 +261,73 @@ class Replicate:
         now = await find(self.source, ref._replace(version_id=None))
         return now is not None and (now.etag, now.version_id) == (seen.etag, seen.version_id)
 
-    async def _replay(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+    async def _replay(self, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
         """Reproduce one key's history, oldest first, on top of what the destination has of it
         already.
 
-        The source's whole history gives the order, also when `rows` are only a part of it.
+        The source's whole history gives the order, also when `rows` are only a part of it. A
+        version in doubt may be at the destination. So neither it nor an older one is put on top.
+        `is_last`: see `_persist`.
         """
         target = self.route.target_of(rows[0])
         history = await key_history(self.destination, target.bucket, target.key)
         versions = await self._in_history(rows) if history else list(rows)
-        matching, damage = await self._matching(versions, history)
+        matching, damage, doubts = await self._matching(versions, history, is_last=is_last)
         alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
-        resume_at = first_missing(alignment)
+        resume_at, last_doubt = first_missing(alignment), max(doubts, default=-1)
         current = history[-1] if history else None
         newest, top = len(versions) - 1, len(history) - 1
-        outcomes = []
+        outcomes: list[Outcome] = []
         for row in rows:
             index = versions.index(row)
             at = alignment[index]
             is_below = index == newest and (newest, top) not in matching
-            if row.is_found_damaged and (damaged := await self._guarded(row, self._still_damaged(row))):
-                outcome = damaged
+            outcome: Outcome | None = None
+            if row.is_found_damaged:
+                outcome = await self._settle(row, partial(self._still_damaged, row), is_last=is_last)
+            if outcome is not None:
+                pass
             elif at is not None and is_below and current and await self._belongs_on_top(row):
                 is_older = any((older, top) in matching for older in range(newest))
                 is_again = any((newest, place) in matching for place in range(at + 1, top))
-                bringing = self._bring_on_top(row, current, is_older=is_older, is_again=is_again)
-                outcome = await self._guarded(row, bringing)
+                bring = partial(self._bring_on_top, row, current, is_older=is_older, is_again=is_again)
+                outcome = await self._settle(row, bring, is_last=is_last)
             elif at is not None:
-                outcome = await self._guarded(row, self._already_same(row, history[at], matching[index, at]))
+                prove = partial(self._already_same, row, history[at], matching[index, at])
+                outcome = await self._settle(row, prove, is_last=is_last)
             elif index in damage:
                 outcome = Outcome.of(row, Status.DAMAGED, damage[index])
+            elif index in doubts:
+                outcome = self._doubted(row, doubts[index])
             elif index < resume_at:
                 outcome = Outcome.of(row, Status.CHANGED, TOO_LATE)
+            elif index < last_doubt:
+                doubted = self._doubted(row, doubts[last_doubt])
+                outcome = doubted._replace(reason=f"{_NEWER_IN_DOUBT}: {doubted.reason}")
             else:
-                outcome = await self._guarded(row, self._replay_one(row, current))
+                outcome = await self._settle(row, partial(self._replay_one, row, current), is_last=is_last)
                 if outcome.status in (Status.COPIED, Status.DELETED):
                     current = _as_listed(target.key, row, outcome)
             outcomes.append(outcome)
         return outcomes
+
+    async def _settle(self, row: ObjectVersion, work: Callable[[], Awaitable[S]], *, is_last: bool) -> S | Outcome:
+        result = await self._guarded(row, self._persist(work, is_last=is_last))
+        return gave_up(row, result) if isinstance(result, Unavailable) else result
+
+    async def _persist(self, work: Callable[[], Awaitable[T]], *, is_last: bool) -> T | Unavailable:
+        """Return the result of the work. At the last try return an error that stays."""
+        if not is_last:
+            return await work()
+        try:
+            return await retry(work, tries=LAST_TRIES)
+        except Unavailable as error:
+            if not error.is_of_object:
+                raise
+            return error
+
+    def _doubted(self, row: ObjectVersion, error: StoreError) -> Outcome:
+        return self._refused(row, error) if isinstance(error, REFUSALS) else gave_up(row, error)
 
     async def _belongs_on_top(self, row: ObjectVersion) -> bool:
         """Whether a row is the source's current version. Then its copy belongs above all others."""
@@ -332,19 +398,21 @@ class Replicate:
             damage_of(ContentSide(self.source, self.route.source_of(row), source), self.budget)
         ):
             return Outcome.of(row, Status.DAMAGED, _DAMAGED)
-        return await self.copier.copy(row, source, guard)
+        return await self._copy(row, source, guard)
 
     async def _matching(
-        self, rows: Sequence[ObjectVersion], history: Sequence[Listed]
-    ) -> tuple[dict[tuple[int, int], Evidence], dict[int, str]]:
+        self, rows: Sequence[ObjectVersion], history: Sequence[Listed], *, is_last: bool
+    ) -> tuple[dict[tuple[int, int], Evidence], dict[int, str], dict[int, StoreError]]:
         """Return (index of a row, index of a destination version) → what proves that both are the
         same.
 
         Also return index of a row → why its source is damaged, as a comparison of bytes
-        showed. Such a row is not copied, since any of the copies may be the last intact one.
+        showed. Such a row is not copied, since any of the copies may be the last intact one. Last
+        return index of a row → the error of a comparison, which leaves it in doubt.
         """
         matching: dict[tuple[int, int], Evidence] = {}
         damage: dict[int, str] = {}
+        doubts: dict[int, StoreError] = {}
         for s, row in enumerate(rows):
             for d, there in enumerate(history):
                 if row.is_delete_marker or there.is_delete_marker:
@@ -358,12 +426,18 @@ class Replicate:
                 ):
                     matching[s, d] = Evidence.MD5_ETAG
                 elif row.size_bytes in (None, there.size_bytes):
-                    verdict = await self._compare_versions(row, there)
-                    if verdict.same:
+                    try:
+                        verdict = await self._persist(partial(self._compare_versions, row, there), is_last=is_last)
+                    except (Denied, Redirected, ArchivedObject, Rejected) as error:
+                        doubts.setdefault(s, error)
+                        continue
+                    if isinstance(verdict, Unavailable):
+                        doubts.setdefault(s, verdict)
+                    elif verdict.same:
                         matching[s, d] = verdict.evidence
                     elif verdict.is_source_damaged:
                         damage[s] = verdict.reason
-        return matching, damage
+        return matching, damage, doubts
 
     async def _compare_versions(self, row: ObjectVersion, there: Listed) -> Verdict:
         ref, target = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)

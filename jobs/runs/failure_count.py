@@ -10,13 +10,16 @@ import re
 from dataclasses import dataclass, field
 
 from jobs.core.failure_limit import FailureLimit
+from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
-from jobs.errors import TooManyFailures
+from jobs.errors import StoreError, TooManyFailures
 
 SHARE_ROWS = 1_000
 """The share counts once so many rows have ended."""
 ALIKE_ROWS = 200
 """So many failures of one kind, and no good end, have one cause for all rows."""
+TRIES = 8
+"""How often the worker tries one row before it fails."""
 GAVE_UP = "gave up"
 """How the reason of a row begins whose every try failed. Another time may be better for it."""
 
@@ -87,3 +90,8 @@ def failure_kind(outcome: Outcome) -> str:
     """Return status, operation and code of a row that failed, without the name of its object."""
     match = _KIND.match(outcome.reason)
     return " ".join([outcome.status.value, *(match.groups() if match else (outcome.reason,))])
+
+
+def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:
+    """Return the outcome of a row whose every try failed."""
+    return Outcome.of(row, Status.FAILED, f"{GAVE_UP} after {TRIES} tries: {error}")

@@ -14,11 +14,11 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, TypeAlias
 
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
-from jobs.core.outcome import GOOD, Outcome, PartlyDone, Status
+from jobs.core.outcome import GOOD, Outcome, PartlyDone
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.run import Plan
 from jobs.errors import (
@@ -33,18 +33,17 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.failure_count import GAVE_UP, FailureCount
+from jobs.runs.failure_count import TRIES, FailureCount, gave_up
 from jobs.runs.leases import LOOK_SECONDS, Lease
 from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
 
-TRIES = 8
-"""How often the worker tries one row before it fails."""
 LOST_GRACE_SECONDS = 5.0
 """How long requests in flight may continue after another attempt claims the shard.
 
 That attempt waits longer than this.
 """
 WAIT_SECONDS = 0.5
+_Process: TypeAlias = Callable[[Sequence[ObjectVersion]], Awaitable[list[Outcome]]]
 
 
 class Job(Protocol):
@@ -53,6 +52,9 @@ class Job(Protocol):
     `process` gets what `chains` cuts out of a shard (one key's rows, oldest first), which loses no
     row. It raises Unavailable (or Throttled), Conflict or PreconditionFailed where a retry may
     help. The worker may call it again at any time, so it must be safe to repeat.
+
+    `process_last`, where a job has it, does the same at the last try for a chain of several rows: a
+    row that could not be done ends as failed, and the others get their own outcomes.
     """
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterable[list[ObjectVersion]]:
@@ -294,12 +296,14 @@ class Worker:
         for attempt in range(1, TRIES + 1):
             began = self.elapsed()
             try:
-                outcomes = await self.job.process(rows)
+                process: _Process = self.job.process
+                if attempt == TRIES and len(rows) > 1:
+                    process = getattr(self.job, "process_last", process)
+                outcomes = await process(rows)
             except (Unavailable, Conflict, PreconditionFailed) as error:
                 self._heed(error)
                 if attempt == TRIES and not self._stopping:
-                    reason = f"{GAVE_UP} after {TRIES} tries: {error}"
-                    return [Outcome.of(row, Status.FAILED, reason) for row in rows]
+                    return [gave_up(row, error) for row in rows]
                 if not self._stopping:
                     await asyncio.sleep(backoff_seconds(attempt, self.chance()))
                 if self._must_end():

@@ -48,6 +48,8 @@ sent again."""
 Range = tuple[int, int, int]
 """A part's number, its start, and its end, which is exclusive."""
 STREAM_PART_BYTES = 8 * 1024 * 1024
+ALTERED = "AlteredContent"
+"""The code of an error that says that bytes are not those that S3 keeps checksums of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,7 +265,7 @@ async def _read_into_file(transfer: Transfer, start: int, end: int, budget: Byte
                 await asyncio.to_thread(keep, data)
         if len(file) != end - start:
             what = f"{len(file)} of {end - start} bytes came"
-            raise Unavailable("GetObject", str(transfer.ref), "AlteredContent", what)
+            raise Unavailable("GetObject", str(transfer.ref), ALTERED, what, 200)
         file.close_writing()
     except OSError as error:
         file.close()
@@ -402,7 +404,7 @@ def _check_composite(transfer: Transfer, parts: Sequence[PartDone], checksum: Ch
     sums = [[each for each in part.checksums if each.algorithm == checksum.algorithm] for part in parts]
     if not all(sums) or composite([each[0] for each in sums]).value != checksum.value:
         what = "the parts that were there before do not have the source's checksum"
-        raise Conflict("CompleteMultipartUpload", f"s3://{transfer.bucket}/{transfer.key}", "AlteredContent", what)
+        raise Conflict("CompleteMultipartUpload", f"s3://{transfer.bucket}/{transfer.key}", ALTERED, what)
 
 
 async def _drop(transfer: Transfer, upload: BegunUpload) -> None:
@@ -519,6 +521,4 @@ class _Digests:
         transfer = self._transfer
         refuted = [s for s in self._stored if self._hashers[s.algorithm].spelled() != f"{s.algorithm}:{s.value}"]
         if refuted or size_bytes != transfer.info.size_bytes:
-            raise Unavailable(
-                "GetObject", str(transfer.ref), "AlteredContent", "the bytes received are not the source's"
-            )
+            raise Unavailable("GetObject", str(transfer.ref), ALTERED, "the bytes received are not the source's", 200)

@@ -34,7 +34,17 @@ from jobs.core.evidence import (
 from jobs.core.histories import align, keys_of
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import ArchivedObject, Denied, NoSuchBucket, NotFound, PreconditionFailed, Redirected, Rejected
+from jobs.errors import (
+    ArchivedObject,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    Unavailable,
+)
+from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS
 from jobs.s3.compare_bytes import LOST, ContentSide, check_content, compare_and_blame, hash_content, read_or_lost
@@ -100,16 +110,27 @@ class Verify:
 
         Raises Unavailable or Throttled where a retry may help.
         """
+        return await self._process(rows, is_last=False)
+
+    async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Do as `process`, at the last try: a version that cannot be read ends as failed."""
+        return await self._process(rows, is_last=True)
+
+    async def _process(self, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
         target = self.route.target_of(rows[0])
         if not self.options.all_versions:
-            return [await self._guarded(row, self._verify(row, target)) for row in rows]
+            return [await self._guarded(row, self._verify(row, target), is_last=is_last) for row in rows]
         history = await key_history(self.destination, target.bucket, target.key)
-        return await self._verify_history(rows, target, history)
+        return await self._verify_history(rows, target, history, is_last=is_last)
 
-    async def _guarded(self, row: ObjectVersion, work: Any) -> Outcome:
+    async def _guarded(self, row: ObjectVersion, work: Any, *, is_last: bool) -> Outcome:
         try:
             outcome: Outcome = await work
             return outcome
+        except Unavailable as error:
+            if not (is_last and error.is_of_object):
+                raise
+            return gave_up(row, error)
         except (Denied, Redirected) as error:
             return Outcome.of(row, Status.DENIED, str(error))
         except ArchivedObject as error:
@@ -261,7 +282,7 @@ class Verify:
         return verdict, best_checksum(with_checksums(source.info, ours))
 
     async def _verify_history(
-        self, rows: Sequence[ObjectVersion], target: ObjectRef, history: Sequence[Listed]
+        self, rows: Sequence[ObjectVersion], target: ObjectRef, history: Sequence[Listed], *, is_last: bool
     ) -> list[Outcome]:
         """Verify each version: by its place where the histories are equally long, else by its
         content.
@@ -272,7 +293,8 @@ class Verify:
 
         async def judge(s: int, d: int) -> Outcome:
             if (s, d) not in judged:
-                judged[s, d] = await self._guarded(rows[s], self._verify_version(rows[s], target, history[d]))
+                work = self._verify_version(rows[s], target, history[d])
+                judged[s, d] = await self._guarded(rows[s], work, is_last=is_last)
             return judged[s, d]
 
         if len(rows) == len(history):
@@ -293,7 +315,7 @@ class Verify:
             of_top = judged[len(rows) - 1, len(history) - 1]
             if of_top.status is not Status.VERIFIED:
                 covered = self._judge_covered(outcomes[-1], rows[-1], history[-1], of_top)
-                outcomes[-1] = await self._guarded(rows[-1], covered)
+                outcomes[-1] = await self._guarded(rows[-1], covered, is_last=is_last)
         return outcomes
 
     async def _judge_covered(self, outcome: Outcome, row: ObjectVersion, top: Listed, of_top: Outcome) -> Outcome:

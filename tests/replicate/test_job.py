@@ -350,9 +350,27 @@ def test_streamed_bytes_that_are_not_the_sources_are_never_published() -> None:
     async def scene() -> None:
         store = Altering()
         row = await store.put_source(b"body")
+        outcome = await store.replicate(row, streamed=True)
+        assert (outcome.status, outcome.reason[:22]) == (Status.DAMAGED, "the source is damaged:")
+        assert "put" not in store.names()
+
+    asyncio.run(scene())
+
+
+def test_streamed_bytes_that_were_altered_on_their_way_are_read_again() -> None:
+    class Altering(Scene):
+        async def get(self, *arguments: Any, **named: Any) -> Any:
+            body = await super().get(*arguments, **named)
+            is_first = self.names().count("get") == 1
+            return body._replace(data=b"X" + body.data[1:]) if is_first else body
+
+    async def scene() -> None:
+        store = Altering()
+        row = await store.put_source(b"body")
         with pytest.raises(StoreError, match="not the source"):
             await store.replicate(row, streamed=True)
         assert "put" not in store.names()
+        assert (await store.replicate(row, streamed=True)).status is Status.COPIED
 
     asyncio.run(scene())
 

@@ -27,8 +27,9 @@ from jobs.errors import (
 )
 from jobs.ledger.ledger import Ledger
 from jobs.runs import worker as worker_module
+from jobs.runs.failure_count import TRIES
 from jobs.runs.leases import Lease, write_launch
-from jobs.runs.worker import TRIES, Worker, WorkerLimits
+from jobs.runs.worker import Worker, WorkerLimits
 from jobs.s3.fenced_store import Throttle, fenced
 from jobs.s3.store import UNGUARDED, Store
 from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
@@ -162,6 +163,28 @@ def test_a_row_that_never_passes_is_failed_with_its_reason_and_others_are_done()
         assert job.calls == ROWS - 1 + TRIES
 
     asyncio.run(scene())
+
+
+def test_the_versions_of_a_key_get_their_own_outcomes_at_the_last_try() -> None:
+    class Chained(Scripted):
+        async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+            self.calls += 1
+            return [
+                Outcome(row.row, row.key, row.version_id, Status.FAILED if row.row == 1 else Status.COPIED)
+                for row in rows
+            ]
+
+    async def script(row: ObjectVersion) -> Status:
+        raise Unavailable("GetObject", "s3://b/k", "InternalError", "", 500)
+
+    async def scene(versions_per_key: int) -> tuple[int, list[Status]]:
+        ledger = await ledger_with_a_shard(versions_per_key, 3)
+        job = Chained(script)
+        await Worker(ledger, "run", 0, job, LIMITS).run()
+        return job.calls, [each.status for each in sorted(await outcomes_of(ledger, 3), key=lambda each: each.row)]
+
+    assert asyncio.run(scene(3)) == (TRIES, [Status.COPIED, Status.FAILED, Status.COPIED])
+    assert asyncio.run(scene(1)) == (3 * TRIES, [Status.FAILED] * 3), "a key of one version has nothing to keep"
 
 
 def test_silence_ends_the_attempt_after_a_checkpoint() -> None:

@@ -125,10 +125,11 @@ class Transport:
                 )
             except NoAnswer as error:
                 REQUESTS.add(operation, place, 0, error.code, began, "")
-                unanswered = 0 if error.code == "IncompleteBody" else unanswered + 1
+                has_begun = error.code == "IncompleteBody"
+                unanswered = 0 if has_begun else unanswered + 1
                 if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
                     message = f"{error} (endpoint {self.endpoint})"
-                    raise Unavailable(operation, str(place), error.code, message) from error
+                    raise Unavailable(operation, str(place), error.code, message, 200 if has_begun else 0) from error
             except (InvalidHead, UnicodeEncodeError) as error:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:

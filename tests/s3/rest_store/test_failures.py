@@ -150,8 +150,9 @@ def test_a_delete_marker_says_so(script: Script, status: int) -> None:
 
 def test_an_answer_that_breaks_off_is_unavailable(script: Script) -> None:
     script.reply = Reply(200, {}, b"short", length=10)
-    with pytest.raises(errors.Unavailable):
+    with pytest.raises(errors.Unavailable) as caught:
         ask(script, lambda store: store.get(REF))
+    assert (caught.value.code, caught.value.status) == ("IncompleteBody", 200), "the server has answered"
 
 
 @pytest.mark.parametrize(
