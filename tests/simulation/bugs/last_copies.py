@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -21,7 +22,7 @@ from jobs.expire.announcements import Announcements
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import ExactDeletes
 from jobs.expire.later_disproofs import LaterDisproofs, ProvenCopy
-from jobs.expire.marks import Marks
+from jobs.expire.marks import Claimed, Marks
 from jobs.expire.removals import Removal, Removals
 from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstone
@@ -34,8 +35,8 @@ def _claims_unseen() -> Replacements:
     """Claims are left and never looked at. Announcements alone miss each other by second names."""
 
     @asynccontextmanager
-    async def claim(self: Marks, run_id: str, buckets: Iterable[str], **named: Any) -> AsyncIterator[dict[str, str]]:
-        yield {}
+    async def claim(self: Marks, run_id: str, buckets: Iterable[str], **named: Any) -> AsyncIterator[Claimed]:
+        yield Claimed(math.inf, {})
 
     return [(Marks, "claim", claim)]
 
