@@ -76,14 +76,12 @@ class RestoreQuery:
 
     async def candidates(self, records: dict[str, ArchiveRecord]) -> AsyncIterator[pa.RecordBatch]:
         """Rows in `manifest_schema()`: first those that the request names or a listing finds, then
-        archived ones.
+        archived ones, then what the ledger has of expired and copied versions.
         """
         from jobs.restore.archived_rows import archived_rows
-        from jobs.s3.listing import list_all
-        from jobs.tables.rows import manifest_batch
 
         sought: list[str] | None = None
-        if self.keys or self.request.manifest:
+        if self._is_asked:
             sought = []
             async for batch in self._draft.digested(self._asked()):
                 if sought is not None:
@@ -91,40 +89,28 @@ class RestoreQuery:
                     sought = sought if len(sought) <= KEYS_SOUGHT else None
                 yield batch
         elif self.options["is_history"]:
-            store = open_side(self.source)
-            if self.archives is None and not await store.is_versioned(self.source.location.bucket):
-                raise ConfigError(
-                    f"{self.source.location.bucket} keeps no versions: give --archives, which may know how it was"
-                )
-            place = self.source.location._replace(key=self.request.selection.prefix)
-            async for page in list_all(store, place, versions=True):
-                yield manifest_batch(page)
-        if not self.is_retry:
-            found = list(records.values())
-            async for batch in archived_rows(self.index, found, self.request.selection.prefix, sought, self.damage):
+            async for batch in self._listed():
                 yield batch
-            await self._look_at_left_out(sought)
-        if self.options["is_history"] and not self.is_retry:
-            from jobs.ledger.expired_rows import expired_rows
-
-            bucket, prefix = self.source.location.bucket, self.request.selection.prefix
-            async for batch in expired_rows(self.ledger.store, self.ledger.location, bucket, prefix):
+        if self.is_retry:
+            return
+        found = list(records.values())
+        async for batch in archived_rows(self.index, found, self.request.selection.prefix, sought, self.damage):
+            yield batch
+        await self._look_at_left_out(sought)
+        if self.options["is_history"]:
+            async for batch in self._recorded():
                 yield batch
-            if (since := self.options["journal_since"]) is not None:
-                from jobs.restore.journal_rows import journal_rows
-
-                until = self.options["at"]
-                async for batch in journal_rows(self.ledger.store, self.ledger.location, bucket, prefix, since, until):
-                    yield batch
 
     def choose(self) -> Choose:
-        """The function that chooses one key's version. Called after all candidates were read."""
+        """The function that chooses one key's version.
+
+        It is right once all candidates were read, which finds the archives that cannot be searched.
+        """
         at = self.options["at"]
         if self.is_retry:
             return lambda rows, archived: [*rows, *archived]
-        is_asked = bool(self.keys or self.request.manifest)
         choose: Choose
-        if is_asked:
+        if self._is_asked:
             choose = pick_asked
         elif at is None:
             choose = _newest
@@ -134,7 +120,7 @@ class RestoreQuery:
             return choose
         is_dated = self.options.get("journal_since") is None
         return SureChoice(
-            choose, self._left_out, is_asked=is_asked, is_dated=is_dated, at=math.inf if at is None else at
+            choose, self._left_out, is_asked=self._is_asked, is_dated=is_dated, at=math.inf if at is None else at
         )
 
     def _current(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
@@ -173,7 +159,13 @@ class RestoreQuery:
         earlier = self.options.get(LEFT_OUT, [])
         return {LEFT_OUT: earlier if self.is_retry else found} if found or earlier else {}
 
+    @property
+    def _is_asked(self) -> bool:
+        """True if the request names its rows, by keys or a manifest."""
+        return bool(self.keys or self.request.manifest)
+
     async def _asked(self) -> AsyncIterator[pa.RecordBatch]:
+        """The rows that the request names."""
         from jobs.manifests import open_manifest
         from jobs.tables.rows import manifest_batch
 
@@ -188,6 +180,33 @@ class RestoreQuery:
         manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
         async for batch in manifest.batches:
             yield batch if self.is_retry else _forgetting_archives(batch)
+
+    async def _listed(self) -> AsyncIterator[pa.RecordBatch]:
+        """The versions that the bucket still has. Raises ConfigError if it keeps none."""
+        from jobs.s3.listing import list_all
+        from jobs.tables.rows import manifest_batch
+
+        store = open_side(self.source)
+        if self.archives is None and not await store.is_versioned(self.source.location.bucket):
+            raise ConfigError(
+                f"{self.source.location.bucket} keeps no versions: give --archives, which may know how it was"
+            )
+        place = self.source.location._replace(key=self.request.selection.prefix)
+        async for page in list_all(store, place, versions=True):
+            yield manifest_batch(page)
+
+    async def _recorded(self) -> AsyncIterator[pa.RecordBatch]:
+        """What the ledger has of the bucket: what expire runs hid there, and events that copied."""
+        from jobs.ledger.expired_rows import expired_rows
+        from jobs.restore.journal_rows import journal_rows
+
+        store, ledger = self.ledger.store, self.ledger.location
+        bucket, prefix = self.source.location.bucket, self.request.selection.prefix
+        async for batch in expired_rows(store, ledger, bucket, prefix):
+            yield batch
+        if (since := self.options["journal_since"]) is not None:
+            async for batch in journal_rows(store, ledger, bucket, prefix, since, self.options["at"]):
+                yield batch
 
     async def _look_at_left_out(self, sought: Sequence[str] | None) -> None:
         """Collect the archives with a damaged index that may hold what is wanted.

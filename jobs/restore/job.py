@@ -37,7 +37,7 @@ from jobs.errors import (
 )
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
-from jobs.restore.member_writer import MemberWriter
+from jobs.restore.member_writer import MemberWriter, in_the_way
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import HOURS, thaw_class, tier_of_class
 from jobs.s3.byte_ranges import ByteBudget
@@ -187,7 +187,7 @@ class Restore:
             info = await retry(lambda: self.archives.head(ref))
             record = replace(record, storage_class=thaw_class(info))  # the index has that of its making
             if info.is_archived:
-                raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
+                raise _archived(ref)
         except _REFUSALS as error:
             return await self._unreadable(record, found, error)
         # An archive that was written again is read as well: each member proves itself.
@@ -294,7 +294,7 @@ class Restore:
         if there is not None:
             return await self._compare(row, source, there)
         if source.is_archived:
-            raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
+            raise _archived(ref)
         try:
             return _restored(await self._copier.copy(row, source, ABSENT))
         except PreconditionFailed as error:  # perhaps this very copy, whose answer was lost
@@ -310,11 +310,14 @@ class Restore:
             sides = ContentSide(self.source, ref, source), ContentSide(self.destination, target, there)
             verdict, _ = await compare_content(*sides, self.budget)
         if not verdict.same:
-            what = "an archived object" if there.is_archived else "another object"
-            why = f"{what} is at the destination; a restore never replaces one"
-            return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
+            return in_the_way(row, there)
         lack = await self._copier.complete(row, source, there)
         return _as_it_is(row, there, lack)._replace(evidence=verdict.evidence)
+
+
+def _archived(ref: ObjectRef) -> ArchivedObject:
+    """The error that a read would get, as HEAD already shows."""
+    return ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
 
 
 def _as_it_is(row: ObjectVersion, there: ObjectInfo, reason: str = "") -> Outcome:

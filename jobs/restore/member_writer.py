@@ -96,9 +96,7 @@ class MemberWriter:
             return None
         evidence = await self._compare(ContentSide(self.destination, target, info), member, md5)
         if evidence is None:
-            what = "an archived object" if info.is_archived else "another object"
-            why = f"{what} is at the destination; a restore never replaces one"
-            return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=info.etag)
+            return in_the_way(row, info)
         written = Written(info.etag, info.version_id, info.checksums)
         return _restored(row, member, written, evidence)._replace(status=Status.SAME, size_bytes=0)
 
@@ -134,6 +132,13 @@ class MemberWriter:
             sse=self.options.sse,
             kms_key_id=self.options.kms_key_id,
         )
+
+
+def in_the_way(row: ObjectVersion, there: ObjectInfo) -> Outcome:
+    """The outcome of a row whose place at the destination another object has."""
+    what = "an archived object" if there.is_archived else "another object"
+    why = f"{what} is at the destination; a restore never replaces one"
+    return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
 
 
 def _restored(row: ObjectVersion, member: Member, written: Written, evidence: Evidence) -> Outcome:

@@ -107,10 +107,10 @@ async def plan_restore(
             planning = _Planning(connection, folder, choose, chosen)
             await asyncio.to_thread(planning.choose_rows)
             await asyncio.to_thread(planning.count)
-            wanted = shards.count_shards(
+            shard_count = shards.count_shards(
                 chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
-            tables = planning.tables(-(-chosen.rows // max(wanted, 1)))
+            tables = planning.tables(-(-chosen.rows // max(shard_count, 1)))
             while (table := await asyncio.to_thread(next, tables, None)) is not None:
                 summary = ShardSummary(table.num_rows, pc.sum(table["size_bytes"]).as_py() or 0)
                 await write_shard(len(chosen.shards), await asyncio.to_thread(write_parquet, table))
@@ -236,23 +236,23 @@ async def plan_run(
         raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
     check_outside(request.destination, ledger.location)
     with drafting(request) as draft:
-        wanted = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys, draft)
-        records = await wanted.records()
+        query = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys, draft)
+        records = await query.records()
         source = await draft.check_sides(request.source, in_place=request.options["in_place"])
         chosen = await plan_restore(
-            wanted.candidates(records),
+            query.candidates(records),
             request.selection,
-            wanted.choose(),
+            query.choose(),
             write_shard=draft.write_shard,
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
-        for each in wanted.unsearched:
+        for each in query.unsearched:
             display.say(f"left out, it cannot be searched: {each.archive}: {each.reason}")
-        if not wanted.is_listed:
+        if not query.is_listed:
             display.say("nobody may list the archives, so one without an index is not noticed: allow s3:ListBucket")
-        spec = draft.spec(wanted.description(), {**draft.ways(source), **wanted.left_out()}, source)
+        spec = draft.spec(query.description(), {**draft.ways(source), **query.left_out()}, source)
         prices = read_price_table(request.price_table)
-        archives = await look_at_archives(wanted.archives, records, list(chosen.names), Tier(spec.options["tier"]))
+        archives = await look_at_archives(query.archives, records, list(chosen.names), Tier(spec.options["tier"]))
         return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))
