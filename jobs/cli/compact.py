@@ -32,7 +32,7 @@ from jobs.cli.options import (
     takes,
     versions_option,
 )
-from jobs.cli.policy_and_ledger import choose_pair, ledger_location
+from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions
 from jobs.compact.packing import MEMBERS_MAX, TARGET_BYTES, EarlierRule, PackingRule
@@ -48,7 +48,7 @@ from jobs.core.enums import (
 )
 from jobs.core.model import Location
 from jobs.errors import UsageError
-from jobs.policy.model import ArchiveRule, Pair
+from jobs.policy.model import Archive, ArchiveRule, Pair
 from jobs.policy.run_options import globs
 from jobs.runs.request import Request, open_ledger
 
@@ -122,16 +122,18 @@ def compact(options: CompactCommand) -> int:
     sealift compact --pair scans --rule old-pages
     """
     settings = Settings.from_environment()
-    claims: tuple[EarlierRule, ...] = ()
+    earlier_rules: tuple[EarlierRule, ...] = ()
     if options.pair or options.rule:
         if not options.pair or not options.rule:
             raise UsageError("--pair and --rule go together")
-        options, claims = by_rule(options, options.pair, options.rule, settings)
+        options, earlier_rules = by_rule(options, options.pair, options.rule, settings)
         options = replace(options, start=replace(options.start, allow_empty=True))  # a pair may be empty
-    return interrupts.run(_start(options, claims, ledger_location(options.ledger, settings), settings))
+    return interrupts.run(_start(options, earlier_rules, ledger_location(options.ledger, settings), settings))
 
 
-async def _start(options: CompactCommand, claims: tuple[EarlierRule, ...], place: Location, settings: Settings) -> int:
+async def _start(
+    options: CompactCommand, earlier_rules: tuple[EarlierRule, ...], place: Location, settings: Settings
+) -> int:
     if options.source is None and options.manifest is None:
         raise UsageError("nothing to pack: give --source s3://bucket/prefix, --manifest URI, or --pair and --rule")
     check_encryption(options.sse, options.kms_key_id)
@@ -161,7 +163,7 @@ async def _start(options: CompactCommand, claims: tuple[EarlierRule, ...], place
     )
     from jobs.compact.plan import plan_run
 
-    planner = partial(plan_run, claims=claims)
+    planner = partial(plan_run, earlier_rules=earlier_rules)
     return await launch_and_report(request, open_ledger(place), settings, options.start, planner)
 
 
@@ -178,34 +180,49 @@ def _tags(texts: tuple[str, ...]) -> dict[str, str]:
 def by_rule(
     options: CompactCommand, pair_name: str, rule_name: str, settings: Settings
 ) -> tuple[CompactCommand, tuple[EarlierRule, ...]]:
-    """(the options of a compaction by the pair's rule, the claims of its earlier rules).
+    """(the options of a compaction by the pair's rule, the pair's rules before it).
 
     Must not be called in an event loop. Raises UsageError for a rule that the pair does not have,
     and for options that the rule replaces.
     """
-    replaced = {"source": options.source, "manifest": options.manifest, "archives": options.archives}
-    replaced |= asdict(options.filters) | {"include_class": None}  # a class narrows what the rule takes
-    if doubled := [name for name, value in replaced.items() if value]:
-        raise UsageError(f"--{doubled[0].replace('_', '-')}: with --pair the policy's rule says it")
+    _refuse_what_a_rule_says(options)
     chosen = choose_pair(pair_name, options.policy, options.ledger, settings)
     pair, archive = chosen.pair, chosen.pair.archive
     rules = {str(rule.name): rule for rule in archive.rules} if archive is not None else {}
     if archive is None or rule_name not in rules:
         known = ", ".join(rules) or "none"
         raise UsageError(f"--rule {rule_name!r}: the pair {pair.name} has no such archive rule, only: {known}")
-    rule = rules[rule_name]
     now = time.time()
-    is_source = archive.side is ArchiveSide.SOURCE
+    before = list(rules.values())[: list(rules).index(rule_name)]
+    earlier = tuple(
+        EarlierRule(_listed_prefix(pair, archive, rule), now - rule.older_than, int(rule.smaller_than))
+        for rule in before
+        if not rule.tags
+    )
+    return _completed(options, chosen, archive, rules[rule_name], now), earlier
+
+
+def _refuse_what_a_rule_says(options: CompactCommand) -> None:
+    replaced = {"source": options.source, "manifest": options.manifest, "archives": options.archives}
+    replaced |= asdict(options.filters) | {"include_class": None}  # a class narrows what the rule takes
+    if doubled := [name for name, value in replaced.items() if value]:
+        raise UsageError(f"--{doubled[0].replace('_', '-')}: with --pair the policy's rule says it")
+
+
+def _completed(
+    options: CompactCommand, chosen: ChosenPair, archive: Archive, rule: ArchiveRule, now: float
+) -> CompactCommand:
+    """The options with all that the policy says of the pair, its archives, and the rule."""
+    pair, is_source = chosen.pair, archive.side is ArchiveSide.SOURCE
     inside, outside = globs(chosen.scope)
     side = pair.source if is_source else pair.destination
     is_default = archive.encryption is Encryption.S3 or archive.kms_key == "create"
-    source_access, archives_access = options.source_access, options.archives_access
-    by_policy = replace(
+    return replace(
         options,
-        source=Location(side.bucket, _key(pair, rule.prefix, is_source=is_source)),
-        source_access=source_access.completed(side.region, side.account),
+        source=Location(side.bucket, _listed_prefix(pair, archive, rule)),
+        source_access=options.source_access.completed(side.region, side.account),
         archives=Location(archive.bucket, archive.prefix),
-        archives_access=archives_access.completed(archive.region, archive.account),
+        archives_access=options.archives_access.completed(archive.region, archive.account),
         filters=replace(
             options.filters,
             include=inside if is_source else tuple(pair.destination.prefix + each for each in inside),
@@ -223,14 +240,8 @@ def by_rule(
         annotations=options.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     )
-    earlier = list(rules.values())[: list(rules).index(rule_name)]
-    claims = tuple(_claim(pair, each, now, is_source=is_source) for each in earlier if not each.tags)
-    return by_policy, claims
 
 
-def _claim(pair: Pair, rule: ArchiveRule, now: float, *, is_source: bool) -> EarlierRule:
-    return EarlierRule(_key(pair, rule.prefix, is_source=is_source), now - rule.older_than, int(rule.smaller_than))
-
-
-def _key(pair: Pair, prefix: str, *, is_source: bool) -> str:
-    return prefix if is_source else pair.copy_key(prefix)
+def _listed_prefix(pair: Pair, archive: Archive, rule: ArchiveRule) -> str:
+    """The prefix of the rule's keys in the bucket that is packed."""
+    return rule.prefix if archive.side is ArchiveSide.SOURCE else pair.copy_key(rule.prefix)

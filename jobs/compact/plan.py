@@ -42,13 +42,17 @@ from jobs.tables.duck import scratch_folder
 
 
 async def plan_run(
-    request: Request, ledger: Ledger, settings: Settings, display: Display, *, claims: tuple[EarlierRule, ...] = ()
+    request: Request,
+    ledger: Ledger,
+    settings: Settings,
+    display: Display,
+    *,
+    earlier_rules: tuple[EarlierRule, ...] = (),
 ) -> Planned:
     """Read and filter the manifest, cut it into archives, weigh them.
 
-    Raises ManifestError, ConfigError, …
-
-    `claims`: rows that other rules pack.
+    `earlier_rules`: those of the policy that take rows before this one. Raises ManifestError,
+    ConfigError, …
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
@@ -76,7 +80,7 @@ async def plan_run(
         try:
             damage += await renew_indexes(index, place.location, store, source.location.bucket)
             grouped = await plan_groups(
-                leave_out(batches, claims) if claims else batches,
+                rows_left_by(earlier_rules, batches) if earlier_rules else batches,
                 request.selection,
                 packing.rule,
                 economy,
@@ -156,17 +160,21 @@ async def plan_groups(
         try:
             known = folder / "archived.parquet"
             await _spool_archived(archived, known)
-            left_out = await asyncio.to_thread(sorting.leave_out, partial(archived_rows_sql, members=str(known)))
+            already_archived = await asyncio.to_thread(
+                sorting.leave_out, partial(archived_rows_sql, members=str(known))
+            )
             rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
-            wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-            limit = ShardSummary(-(-rows // max(wanted, 1)), -(-size_bytes // max(wanted, 1)))
-            spread = _Spread(sorting.in_packing_order(), rule, economy, grouped, limit)
-            grouped.shards, _ = await write_shards(spread.shards(), write_shard)
+            shard_count = max(
+                shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes), 1
+            )
+            limit = ShardSummary(-(-rows // shard_count), -(-size_bytes // shard_count))
+            grouping = _Grouping(sorting.in_packing_order(), rule, economy, grouped, limit)
+            grouped.shards, _ = await write_shards(grouping.shards(), write_shard)
         finally:
             sorting.connection.close()
     grouped.rows, grouped.size_bytes = rows, size_bytes
     grouped.excluded = dict(excluded) | {
-        name: count for name, count in (("already_archived", left_out), ("duplicate", duplicates)) if count
+        name: count for name, count in (("already_archived", already_archived), ("duplicate", duplicates)) if count
     }
     return grouped
 
@@ -177,22 +185,22 @@ async def _spool_archived(archived: AsyncIterator[pa.Table], path: Path) -> None
             writer.write_table(table)
 
 
-async def leave_out(
-    batches: AsyncIterator[pa.RecordBatch], claims: Sequence[EarlierRule]
+async def rows_left_by(
+    earlier_rules: Sequence[EarlierRule], batches: AsyncIterator[pa.RecordBatch]
 ) -> AsyncIterator[pa.RecordBatch]:
-    """The rows (in `manifest_schema()`) that no earlier rule claims: the first rule that matches,
+    """The rows (in `manifest_schema()`) that no earlier rule takes: the first rule that matches,
     wins.
     """
     async for batch in batches:
-        taken = batch
-        for claim in claims:
-            modified: Any = taken["last_modified"]
-            is_old = pc.less(modified, pa.scalar(int(claim.older_than * 1e6), pa.int64()).cast(modified.type))
-            is_small = pc.less(taken["size_bytes"], pa.scalar(claim.smaller_than_bytes, pa.int64()))
-            begins: Any = pc.starts_with(taken["key"], claim.prefix)
-            claimed: Any = pc.and_kleene(pc.and_kleene(begins, is_old), is_small)
-            taken = taken.filter(pc.invert(pc.fill_null(claimed, False)))
-        yield taken
+        left = batch
+        for rule in earlier_rules:
+            modified: Any = left["last_modified"]
+            is_old = pc.less(modified, pa.scalar(int(rule.older_than * 1e6), pa.int64()).cast(modified.type))
+            is_small = pc.less(left["size_bytes"], pa.scalar(rule.smaller_than_bytes, pa.int64()))
+            begins: Any = pc.starts_with(left["key"], rule.prefix)
+            taken: Any = pc.and_kleene(pc.and_kleene(begins, is_old), is_small)
+            left = left.filter(pc.invert(pc.fill_null(taken, False)))
+        yield left
 
 
 def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable) -> Plan:
@@ -231,7 +239,7 @@ def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTa
 
 
 @dataclass(slots=True)
-class _Spread:
+class _Grouping:
     """Rows in packing order, cut into groups, and groups into shards. Counts them in `grouped`."""
 
     batches: Iterator[pa.RecordBatch]

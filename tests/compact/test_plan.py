@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from jobs.compact.archived import SCHEMA
 from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, cut, sort_key
-from jobs.compact.plan import Grouped, forecast, leave_out, plan_groups
+from jobs.compact.plan import Grouped, forecast, plan_groups, rows_left_by
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Listed, ObjectVersion
@@ -128,7 +128,7 @@ def test_duplicates_are_left_out_and_counted() -> None:
 
 
 def test_the_first_rule_that_holds_applies() -> None:
-    claims = (EarlierRule("docs/", 10 * DAY, 100), EarlierRule("", 0.0, 0))
+    earlier = (EarlierRule("docs/", 10 * DAY, 100), EarlierRule("", 0.0, 0))
     found = [
         Listed("docs/old", None, True, False, 99, "e", 1 * DAY, "STANDARD"),
         Listed("docs/large", None, True, False, 100, "e", 1 * DAY, "STANDARD"),
@@ -141,6 +141,8 @@ def test_the_first_rule_that_holds_applies() -> None:
         yield manifest_batch(found)
 
     async def left() -> list[Any]:
-        return [key for batch in [b async for b in leave_out(batches(), claims)] for key in batch["key"].to_pylist()]
+        return [
+            key for batch in [b async for b in rows_left_by(earlier, batches())] for key in batch["key"].to_pylist()
+        ]
 
     assert asyncio.run(left()) == ["docs/large", "docs/young", "scans/old", "docs/unknown"]
