@@ -11,10 +11,11 @@ be gone. Both files have the columns of `SCHEMA`.
 from __future__ import annotations
 
 import io
+import itertools
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
@@ -87,7 +88,7 @@ class Tombstones:
     bucket: str
     run_id: str
     _id: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(4)}")
-    _count: list[int] = field(default_factory=lambda: [0])
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
     foreign: set[str] = field(default_factory=set)
     """Files of the run's folder with tombstones of another run or bucket, which are ignored."""
     unreadable: dict[str, str] = field(default_factory=dict)
@@ -113,7 +114,7 @@ class Tombstones:
         for name in await self.latest():
             span = _span(name)
             if span is None or (span[0] <= last_row and span[1] >= first_row):
-                by_row |= {stone.row: stone for stone in await self._read(name)}
+                by_row |= {stone.row: stone for stone in await self.read(name)}
         return by_row
 
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
@@ -127,7 +128,7 @@ class Tombstones:
         done: set[int] = set()
         for name in reversed(names):  # what is done comes first
             try:
-                stones = await self._read(name)
+                stones = await self.read(name)
             except LedgerError as error:
                 self.unreadable[name] = str(error)
                 continue
@@ -141,15 +142,10 @@ class Tombstones:
         return sorted(open_) + sorted(name for name in names if name.endswith(DONE))
 
     async def read(self, name: str) -> list[Tombstone]:
-        """The tombstones of one file."""
-        return await self._read(name)
+        """The tombstones of one file, without those of another run or bucket (`foreign`).
 
-    def _name(self, tombstones: Sequence[Tombstone]) -> str:
-        self._count[0] += 1
-        rows = [each.row for each in tombstones]
-        return f"{min(rows)}-{max(rows)}-{self._id}{self._count[0]:06d}"
-
-    async def _read(self, name: str) -> list[Tombstone]:
+        Raises LedgerError for a file that Sealift did not write.
+        """
         data = await read_file(self.store, self.ledger, self._path(name), tries=TRIES)
         with unaltered(f"the tombstones {self._place(name)}"):
             if _span(name) is None:
@@ -162,6 +158,10 @@ class Tombstones:
                 self.foreign.add(name)
             columns = [_values(column) for column in own.columns]
             return [(made := Tombstone(*row))._replace(step=Step(made.step)) for row in zip(*columns, strict=True)]
+
+    def _name(self, tombstones: Sequence[Tombstone]) -> str:
+        rows = [each.row for each in tombstones]
+        return f"{min(rows)}-{max(rows)}-{self._id}{next(self._numbers):06d}"
 
     async def _names(self) -> list[str]:
         folder = self._place("")

@@ -144,7 +144,7 @@ def _frames(data: bytes) -> object:
 
 def _tombstones(data: bytes) -> object:
     store = _in_store(**{f"{FOLDER}bucket/{RUN}/0-9-0{DONE}": data})
-    return run_at_once(Tombstones(store, Location("bucket"), "bucket", RUN)._read(f"0-9-0{DONE}"))
+    return run_at_once(Tombstones(store, Location("bucket"), "bucket", RUN).read(f"0-9-0{DONE}"))
 
 
 def _tombstone() -> bytes:

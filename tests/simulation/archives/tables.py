@@ -317,7 +317,7 @@ FAST: Replacements = [
     (jobs.archives.index, "pc", _COMPUTE),
     (jobs.archives.index_tables, "from_batch", _from_batch),
     (jobs.ledger.tombstones.Tombstones, "_write", _write_stones),
-    (jobs.ledger.tombstones.Tombstones, "_read", _read_stones),
+    (jobs.ledger.tombstones.Tombstones, "read", _read_stones),
     (pq, "read_table", _read_table),
 ]
 
