@@ -415,31 +415,31 @@ class _Gathering:
         def add(user: str, name: str, arn: Reading[str | None], ask: Callable[[Names], list[Need]]) -> None:
             users.append(_RoleUser(user, f"{system}-{name}", arn, ask))
 
+        role: Reading[str | None]
         for name, function in functions.items():
             if function is not None:
                 role = function if isinstance(function, Unread) else function.role
                 add(f"function {name}", f"fn-{name}", role, partial(needs, policy, name))
-        started: dict[str, JobDefinition] = {}
+        starts: dict[tuple[str | None, str], JobDefinition] = {}
         for job, definition in definitions.items():
             if definition is not None:
-                job_role = definition if isinstance(definition, Unread) else definition.job_role
-                add(f"job {job}", f"job-{job}", job_role, partial(needs, policy, job))
+                role = definition if isinstance(definition, Unread) else definition.job_role
+                add(f"job {job}", f"job-{job}", role, partial(needs, policy, job))
                 if not isinstance(definition, Unread):
-                    started.setdefault(f"{definition.execution_role} {definition.image}", definition)
-        for definition in started.values():
+                    starts.setdefault((definition.execution_role, definition.image), definition)
+        for definition in starts.values():
             if image := EcrImage.parse(definition.image):
                 ask = partial(needs_of_execution, image)
                 add("start of jobs", "execution", definition.execution_role, ask)
-        for schedules in {role for each in facts.schedules for role in _roles_of(each.settings)}:
-            add("schedules", "scheduler", schedules, partial(needs_of_schedules, policy))
+        for role in {role for each in facts.schedules for role in _roles_of(each.settings)}:
+            add("schedules", "scheduler", role, partial(needs_of_schedules, policy))
         bridges = [each.settings for each in facts.rules if each.plan.goal == "bus"]
-        for forwards in {role for each in bridges for role in _roles_of(each)}:
-            add("rules of other regions", "events", forwards, needs_of_rules)
+        for role in {role for each in bridges for role in _roles_of(each)}:
+            add("rules of other regions", "events", role, needs_of_rules)
         ours = [each for each in facts.replications if each.plan.owner is None]  # IAM judges no other account's roles
         for rules in {each.plan.hot: each.rules for each in ours}.values():
-            arns = [rules] if isinstance(rules, Unread) else sorted({rule.role for rule in rules})
-            for arn in arns:
-                add("replication", "replication", arn, partial(needs_of_replication, policy))
+            for role in [rules] if isinstance(rules, Unread) else sorted({rule.role for rule in rules}):
+                add("replication", "replication", role, partial(needs_of_replication, policy))
         return self.each(partial(self.role, names), users)
 
     def names(self, buckets: Sequence[BucketFacts]) -> Reading[Names]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from posixpath import commonprefix
+from typing import NamedTuple
 
 from jobs.aws.batch_settings import EcrImage
 from jobs.core.enums import AnnotationRule
@@ -37,7 +38,10 @@ class Need:
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A prefix of a bucket, by what it is to us: source, copy, replica, archive, reports, ledger."""
+    """A prefix of a bucket, by what it is to us: source, copy, replica, archive, reports, ledger.
+
+    `mark`: copies that delete markers may hide. `covered`: originals that expire may delete.
+    """
 
     kind: str
     bucket: str
@@ -67,21 +71,31 @@ _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 _WRITE_ANNOTATIONS = ("s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation")
 _EVERYWHERE = ("source", "copy", "replica", "archive", "reports")
 
-# role → (kinds that it reads and lists, kinds that it writes, jobs that it submits)
-_ROLES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {
-    "backup": (("source", "copy"), ("copy",), ()),
-    "enqueue": ((), (), ()),
-    "submit": (("reports",), (), ("nightly", "backfill", "reconcile")),
-    "follow": ((), (), ("replicate", "restore")),
-    "inventory": (("source", "copy", "replica"), (), ()),
-    "replicate": (("source", "copy", "reports"), ("copy",), ("replicate", "verify")),
-    "verify": (_EVERYWHERE, (), ("verify",)),
-    "reconcile": (("source", "copy", "replica", "reports"), (), ("replicate", "verify", "reconcile")),
-    "backfill": (("source", "copy", "reports"), (), ("replicate", "verify")),
-    "nightly": (("source", "copy", "replica", "reports"), (), ("replicate", "verify")),
-    "compact": (("source", "copy", "archive", "reports"), ("archive",), ("compact", "verify")),
-    "restore": (("source", "copy", "replica", "archive"), (), ("restore", "verify")),
-    "expire": (("source", "copy", "replica", "archive"), (), ()),
+
+class _Role(NamedTuple):
+    """Kinds of places that a role reads and lists, kinds that it writes, and jobs that it submits."""
+
+    reads: tuple[str, ...] = ()
+    writes: tuple[str, ...] = ()
+    submits: tuple[str, ...] = ()
+
+
+_ROLES = {
+    "backup": _Role(reads=("source", "copy"), writes=("copy",)),
+    "enqueue": _Role(),
+    "submit": _Role(reads=("reports",), submits=("nightly", "backfill", "reconcile")),
+    "follow": _Role(submits=("replicate", "restore")),
+    "inventory": _Role(reads=("source", "copy", "replica")),
+    "replicate": _Role(reads=("source", "copy", "reports"), writes=("copy",), submits=("replicate", "verify")),
+    "verify": _Role(reads=_EVERYWHERE, submits=("verify",)),
+    "reconcile": _Role(reads=("source", "copy", "replica", "reports"), submits=("replicate", "verify", "reconcile")),
+    "backfill": _Role(reads=("source", "copy", "reports"), submits=("replicate", "verify")),
+    "nightly": _Role(reads=("source", "copy", "replica", "reports"), submits=("replicate", "verify")),
+    "compact": _Role(
+        reads=("source", "copy", "archive", "reports"), writes=("archive",), submits=("compact", "verify")
+    ),
+    "restore": _Role(reads=("source", "copy", "replica", "archive"), submits=("restore", "verify")),
+    "expire": _Role(reads=("source", "copy", "replica", "archive")),
 }
 _MARKS = ("backup", "replicate")
 _KEEP_TAGS = ("backup", "replicate", "compact", "restore")
@@ -105,9 +119,7 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
     found += _annotations(policy, role, places, names)
     found += _shared_listings(policy, role, names)
     if role in _MARKS:
-        found += [
-            Need(("s3:DeleteObject",), _object(place, names)) for place in _copies(policy) if place.kind == "mark"
-        ]
+        found += [Need(("s3:DeleteObject",), _object(place, names)) for place in _marked(policy)]
     if role == "restore":
         thawed = [place for place in places if place.kind == "archive"]
         found += [Need(("s3:RestoreObject",), _object(place, names)) for place in thawed]
@@ -258,7 +270,7 @@ def _of_pair(pair: Pair) -> Iterator[Place]:
         yield Place("archive", str(pair.archive.bucket), str(pair.archive.prefix))
 
 
-def _copies(policy: Policy) -> Iterator[Place]:
+def _marked(policy: Policy) -> Iterator[Place]:
     """Where delete markers are put."""
     for pair in policy.pairs:
         for prefix in pair.source.prefixes if mirrors(pair) else ():
