@@ -119,18 +119,7 @@ def running(
         queues = QueueServer(str(policy.ledger.region), kept_in=folder / "queues.json" if keeps_data else None)
         queue_port = _on(loop, queues.start())
         undo.callback(lambda: _on(loop, queues.close()))
-        environment = credentials | {
-            "AWS_REGION": str(policy.ledger.region),
-            "AWS_DEFAULT_REGION": str(policy.ledger.region),
-            "AWS_EC2_METADATA_DISABLED": "true",
-            "AWS_CONFIG_FILE": os.devnull,
-            "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
-            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{queue_port}",  # no request leaves this machine
-            "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{server.port}",
-            "SEALIFT_POLICY": str(policy_file.resolve()),
-            "SEALIFT_LEDGER": policy.ledger.uri.rstrip("/"),
-            "SEALIFT_EXECUTOR": "local",
-        }
+        environment = credentials | _environment(policy, policy_file, s3_port=server.port, queue_port=queue_port)
         undo.enter_context(_only(environment))
         queue, dead = _make_account(policy, retry_seconds)
         file = undo.enter_context((folder / "functions.log").open("a", encoding="utf-8"))
@@ -150,11 +139,29 @@ def running(
             Queue(queue), backup.handler, lambda: Context(f"{policy.name}-backup", context.region), unhandled
         )
         functions = pool.submit(_work, source, runs, stop)
-        front, sending = undo.enter_context(_relaying(loop, policy, server.port, port, Queue(queue), unhandled))
-        shell = environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{front}"}
+        # Clients go by the relay, which sees what they write.
+        relay_port, sending = undo.enter_context(_relaying(loop, policy, server.port, port, Queue(queue), unhandled))
+        shell = environment | {"AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{relay_port}"}
         yield System(
             shell, server, policy, log, unhandled, Queue(queue), Queue(dead), batch, runs, (functions, sending)
         )
+
+
+def _environment(policy: Policy, policy_file: Path, *, s3_port: int, queue_port: int) -> dict[str, str]:
+    """The variables of the functions and jobs, without credentials. No request leaves this machine."""
+    region = str(policy.ledger.region)
+    return {
+        "AWS_REGION": region,
+        "AWS_DEFAULT_REGION": region,
+        "AWS_EC2_METADATA_DISABLED": "true",
+        "AWS_CONFIG_FILE": os.devnull,
+        "AWS_SHARED_CREDENTIALS_FILE": os.devnull,
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{queue_port}",  # of all services but S3
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{s3_port}",
+        "SEALIFT_POLICY": str(policy_file.resolve()),
+        "SEALIFT_LEDGER": policy.ledger.uri.rstrip("/"),
+        "SEALIFT_EXECUTOR": "local",
+    }
 
 
 def _work(source: EventSource, runs: RunDriver, stop: threading.Event) -> None:
@@ -197,10 +204,10 @@ def _relaying(
     store = open_store(None, None, None, max_in_flight=8)
     notifier = Notifier(policy, store, queue, unhandled)
     relay = Relay(upstream, notifier.add)
-    front = _on(loop, relay.start(port))
+    relay_port = _on(loop, relay.start(port))
     sending = asyncio.run_coroutine_threadsafe(notifier.run(), loop)
     try:
-        yield front, sending
+        yield relay_port, sending
     finally:
         _on(loop, relay.close())
         with contextlib.suppress(TimeoutError):
