@@ -36,6 +36,8 @@ UNKNOWN = {
 }
 """Why a version with such an `archive` is not restored."""
 
+NEVER_COPIED = "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
+
 
 def current_at(
     listed: Sequence[ObjectVersion],
@@ -87,6 +89,13 @@ def _is_null_known(
         for each in copies
         if before
     )
+
+
+def why_unrestorable(version: ObjectVersion) -> str:
+    """Why a chosen version is not restored, where its `archive` names none. Else empty."""
+    if version.archive is None:
+        return ""
+    return NEVER_COPIED if version.archive.startswith(JOURNAL) else UNKNOWN.get(version.archive, "")
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

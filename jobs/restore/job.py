@@ -35,8 +35,7 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.restore.as_of import UNKNOWN
-from jobs.restore.as_of_journal import JOURNAL
+from jobs.restore.as_of import why_unrestorable
 from jobs.restore.member_writer import MemberWriter, in_the_way
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import HOURS, thaw_class, tier_of_class
@@ -134,13 +133,9 @@ class Restore:
         ]
 
     async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        archive = rows[0].archive
-        if archive in UNKNOWN:
-            return [Outcome.of(row, Status.UNRESTORABLE, UNKNOWN[archive]) for row in rows]
-        if archive is not None and archive.startswith(JOURNAL):
-            why = "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
+        if why := why_unrestorable(rows[0]):
             return [Outcome.of(row, Status.UNRESTORABLE, why) for row in rows]
-        if archive is not None:
+        if (archive := rows[0].archive) is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
             return [_absent(row, len(self.options.left_out_archives)) for row in rows]

@@ -15,8 +15,7 @@ from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Location, ObjectRef, ObjectVersion, is_exact
 from jobs.core.run import Side
 from jobs.errors import StoreError
-from jobs.restore.as_of import LEFT_OPEN, UNKNOWN
-from jobs.restore.as_of_journal import JOURNAL
+from jobs.restore.as_of import LEFT_OPEN, why_unrestorable
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import open_side
@@ -119,8 +118,7 @@ class SureChoice:
         return [] if self._is_deleted(rows, archived, holders) else [_open(first)]
 
     def _decide(self, version: ObjectVersion, holders: Sequence[LeftOut]) -> ObjectVersion:
-        is_unrestorable = version.archive in UNKNOWN or (version.archive or "").startswith(JOURNAL)
-        return version if is_unrestorable or self._is_newest(version, holders) else _open(version)
+        return version if why_unrestorable(version) or self._is_newest(version, holders) else _open(version)
 
     def _is_newest(self, version: ObjectVersion, holders: Sequence[LeftOut]) -> bool:
         return self.is_dated and not any(each.may_hold_newer(version) for each in holders)
