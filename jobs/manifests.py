@@ -61,9 +61,8 @@ class _Piece(NamedTuple):
 async def open_manifest(
     uri: str, store: Store, client_factory: Callable[[], Any], *, bucket: str | None = None
 ) -> Manifest:
-    """Open the manifest at an S3 URI or a local path.
-
-    Inventories through `store`, the rest through boto3's client.
+    """Open the manifest at an S3 URI or a local path: an inventory through `store`, another file
+    through boto3's client.
 
     Its first rows are read, so that most mistakes show here. The rest show while reading. Raises
     UsageError for another kind of file, ManifestError for rows that are wrong or missing or that
@@ -72,39 +71,37 @@ async def open_manifest(
     """
     name = uri.lower()
     if name.endswith(".json"):
-        from jobs.inventory.report import open_inventory
-
-        inventory = await open_inventory(store, Location.parse(uri) if _is_on_s3(uri) else _local_path(uri))
-        named, batches = inventory.source_bucket, inventory.batches(store)
-        if bucket is not None and named != bucket:
-            raise _other_bucket(uri, bucket, named)
-    elif name.endswith((".csv", ".csv.gz", ".parquet")):
-        read = _read_parquet if name.endswith(".parquet") else _read_csv
-        pieces = _asynchronous(read(uri, client_factory, bucket))
-        piece = await anext(pieces, None)
-        if piece is None:
-            raise ManifestError(f"{uri} has no rows: there is nothing to do")
-        return Manifest(piece.bucket or bucket, uri, _batches(piece, pieces), piece.says_latest)
-    else:
+        return await _open_inventory(uri, store, bucket)
+    if not name.endswith((".csv", ".csv.gz", ".parquet")):
         raise UsageError(f"{uri!r} is not a manifest: give {ACCEPTED}")
+    read = _read_parquet if name.endswith(".parquet") else _read_csv
+    pieces = _asynchronous(read(uri, client_factory, bucket))
+    first = await anext(pieces, None)
+    if first is None:
+        raise ManifestError(f"{uri} has no rows: there is nothing to do")
+    rest = (piece.batch async for piece in pieces)
+    return Manifest(first.bucket or bucket, uri, _chained(first.batch, rest), first.says_latest)
+
+
+async def _open_inventory(uri: str, store: Store, bucket: str | None) -> Manifest:
+    from jobs.inventory.report import open_inventory
+
+    inventory = await open_inventory(store, Location.parse(uri) if _is_on_s3(uri) else _local_path(uri))
+    if bucket not in (None, inventory.source_bucket):
+        raise _other_bucket(uri, bucket, inventory.source_bucket)
+    batches = inventory.batches(store)
     first = await anext(batches, None)
     while first is not None and not first.num_rows:
         first = await anext(batches, None)
     if first is None:
         raise ManifestError(f"{uri} has no rows: there is nothing to do")
-    return Manifest(named, uri, _chained(first, batches), inventory.has_field("IsLatest"))
+    return Manifest(inventory.source_bucket, uri, _chained(first, batches), inventory.has_field("IsLatest"))
 
 
 async def _asynchronous(pieces: Iterator[_Piece]) -> AsyncIterator[_Piece]:
     """Each piece read by a thread, so that the loop is never kept waiting."""
     while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
         yield piece
-
-
-async def _batches(first: _Piece, rest: AsyncIterator[_Piece]) -> AsyncIterator[pa.RecordBatch]:
-    yield first.batch
-    async for piece in rest:
-        yield piece.batch
 
 
 async def _chained(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
