@@ -27,10 +27,9 @@ AMBIGUOUS = "no evidence, because the report has different checksums of it"
 class EvidenceSummary:
     """What a report came to.
 
-    `rows` = `evidence` + `failed` + `ambiguous` + `duplicates` + `rejected`.
-
-    `failed`: S3 could not compute them. `ambiguous`: rows that contradict others about the same
-    object. `rejected`: lines that cannot be used. The first are in `examples`.
+    `failed`: rows that S3 could not compute. `ambiguous`: rows that contradict others about the
+    same object. `rejected`: lines that cannot be used, the first of them in `examples`. `rows` is
+    the sum of these, of `evidence` and of `duplicates`.
     """
 
     uri: str
@@ -48,10 +47,8 @@ class EvidenceSummary:
 def evidence_schema() -> pa.Schema:
     """The columns of evidence: each (key, version id) once.
 
-    `value` is null where `reason` says why.
-
-    `algorithm`, `value` (base64) and `is_composite` are a `jobs.core.model.Checksum`'s. `etag` has
-    no quotes.
+    `algorithm`, `value` (base64) and `is_composite` are a `jobs.core.model.Checksum`'s. Where there
+    is none, `value` is null and `reason` says why. `etag` has no quotes.
     """
     import pyarrow as pa
 
@@ -135,9 +132,7 @@ def _batch(rows: Sequence[Row], computed_at: float) -> pa.RecordBatch:
 
 
 def _distinct(raw: Path, path: Path, folder: Path) -> tuple[int, int, int]:
-    """Write each (key, version id) once.
-
-    How many have evidence, how many failed, how many contradict themselves.
+    """Write each (key, version id) once → (how many have evidence, failed, contradict themselves).
 
     Grouping hashes is cheap. Only the rows that share one are compared in full.
     """

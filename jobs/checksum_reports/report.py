@@ -1,6 +1,5 @@
-"""Completion reports of S3 Batch Operations' *Compute checksum*.
-
-They say what S3 computed of bytes that nobody else read.
+"""Completion reports of S3 Batch Operations' *Compute checksum*: what S3 computed of bytes that
+nobody else read.
 
     <prefix>/job-<id>/manifest.json      when it was made, its result files with their MD5s
     <prefix>/job-<id>/results/<hash>.csv a row a task: a file of successes, another of failures
@@ -40,7 +39,7 @@ class RejectedLine(NamedTuple):
 class ChecksumReport:
     """A report whose manifest was read.
 
-    `computed_at`: epoch seconds of its making. No object is newer proven.
+    `computed_at`: epoch seconds of its making. It proves nothing of what was written later.
     """
 
     uri: str
@@ -113,7 +112,7 @@ def _take(file: Any, count: int) -> Iterator[bytes]:
 
 
 def _split(lines: Sequence[bytes]) -> list[list[str]]:
-    """The fields of each line. None where it is not text."""
+    """The fields of each line. Of a line that is not text: none."""
     texts = [line.decode("utf-8", "replace") for line in lines]
     try:
         rows = list(csv.reader(texts))

@@ -51,11 +51,10 @@ class DataFile:
 class Inventory:
     """A report whose manifest has been verified.
 
-    `created_at`: epoch seconds at which its listing began.
-
-    `is_listing`: made by `sealift inventory`, so that a report without rows is of an empty bucket,
-    and no mistake. `columns` are the data files' columns by their names there (`VersionId` in CSV,
-    `version_id` elsewhere).
+    `created_at`: epoch seconds at which its listing began. `is_listing`: made by
+    `sealift inventory`, so that a report without rows is of an empty bucket, and no mistake.
+    `columns` are the data files' columns by their names there (`VersionId` in CSV, `version_id`
+    elsewhere).
     """
 
     manifest: Location | Path
@@ -119,9 +118,8 @@ class Inventory:
         return await fetch_promised(store, promised, target)
 
     def _places(self, file: DataFile) -> list[Location | Path]:
-        """Where the manifest says the file is.
-
-        Else where it lies relative to a manifest that was copied.
+        """Where the file may be: where the manifest says, and beside a manifest that was copied with
+        its files.
         """
         named = Location(self.destination_bucket, file.key)
         name = file.key.rpartition("/")[2]
