@@ -1,4 +1,4 @@
-"""SNS and Lambda clients, one call each.
+"""Clients of AWS's services, and their calls with errors of ours.
 
 boto3's rules say where the services are. botocore alone loads faster.
 """

@@ -5,7 +5,7 @@ It reads the queue as the event source mapping of a function does.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -68,15 +68,8 @@ class Queue:
         return cls(answer["QueueUrl"], region, tries)
 
     def send(self, bodies: Iterable[str]) -> None:
-        """Send messages, ten at a time.
-
-        Raises StoreError. ConfigError when the queue refuses one of them.
-        """
-        waiting = list(bodies)
-        for start in range(0, len(waiting), BATCH_MESSAGES):
-            chunk = waiting[start : start + BATCH_MESSAGES]
-            entries = [{"Id": str(number), "MessageBody": body} for number, body in enumerate(chunk)]
-            self._all(call(self._client, "SendMessageBatch", self.url, QueueUrl=self.url, Entries=entries))
+        """Send messages. Raises StoreError, and ConfigError when the queue refuses one of them."""
+        self._in_batches("SendMessageBatch", [{"MessageBody": body} for body in bodies])
 
     def receive(
         self, *, limit: int = BATCH_MESSAGES, wait_seconds: int = 20, hidden_seconds: int | None = None
@@ -101,24 +94,17 @@ class Queue:
 
     def delete(self, messages: Iterable[Message]) -> None:
         """Done with them. Raises StoreError, ConfigError."""
-        waiting = list(messages)
-        for start in range(0, len(waiting), BATCH_MESSAGES):
-            chunk = waiting[start : start + BATCH_MESSAGES]
-            entries = [{"Id": str(number), "ReceiptHandle": each.receipt} for number, each in enumerate(chunk)]
-            self._all(call(self._client, "DeleteMessageBatch", self.url, QueueUrl=self.url, Entries=entries))
+        self._in_batches("DeleteMessageBatch", [{"ReceiptHandle": each.receipt} for each in messages])
 
     def hide(self, receipts: Mapping[str, int]) -> None:
         """Set for each receipt the seconds until its message comes again.
 
         Raises StoreError, ConfigError.
         """
-        waiting = list(receipts.items())
-        for start in range(0, len(waiting), BATCH_MESSAGES):
-            entries = [
-                {"Id": str(number), "ReceiptHandle": receipt, "VisibilityTimeout": seconds}
-                for number, (receipt, seconds) in enumerate(waiting[start : start + BATCH_MESSAGES])
-            ]
-            self._all(call(self._client, "ChangeMessageVisibilityBatch", self.url, QueueUrl=self.url, Entries=entries))
+        self._in_batches(
+            "ChangeMessageVisibilityBatch",
+            [{"ReceiptHandle": receipt, "VisibilityTimeout": seconds} for receipt, seconds in receipts.items()],
+        )
 
     def depth(self) -> Depth:
         """How much is in it, about. Raises StoreError."""
@@ -131,18 +117,21 @@ class Queue:
         answer = call(self._client, "GetQueueAttributes", self.url, QueueUrl=self.url, AttributeNames=["QueueArn"])
         return str(answer["Attributes"]["QueueArn"])
 
-    def _all(self, answer: Any) -> None:
-        if failed := answer.get("Failed"):
-            said = failed[0]
-            raise ConfigError(
-                f"the queue {self.url} refused {len(failed)} messages: {said['Code']}: {said.get('Message')}"
-            )
+    def _in_batches(self, operation: str, entries: Sequence[Mapping[str, Any]]) -> None:
+        """A request for each `BATCH_MESSAGES` entries. Raises ConfigError for a refused one."""
+        for start in range(0, len(entries), BATCH_MESSAGES):
+            batch = [{"Id": str(number), **each} for number, each in enumerate(entries[start : start + BATCH_MESSAGES])]
+            answer = call(self._client, operation, self.url, QueueUrl=self.url, Entries=batch)
+            if failed := answer.get("Failed"):
+                said = failed[0]
+                raise ConfigError(
+                    f"the queue {self.url} refused {len(failed)} messages: {said['Code']}: {said.get('Message')}"
+                )
 
 
 def redrive(dead: Queue, queue: Queue, *, limit: int | None = None, hidden_seconds: int = 300) -> int:
-    """Send what is in the dead-letter queue to the queue again.
-
-    How many messages that were. Raises StoreError.
+    """Send what is in the dead-letter queue to the queue again → how many messages. Raises
+    StoreError.
 
     A message is sent before it is deleted: stopped in between it is there twice, which the backup
     function does not mind. SQS can do this by itself (StartMessageMoveTask), but not for a part,
