@@ -13,7 +13,7 @@ from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.rules import OLDER_ON_TOP, UNDATED
 from jobs.reconcile.rules_sql import COMPOSITE
-from jobs.tables.duck import defused, parquet, quoted
+from jobs.tables.duck import parquet, quoted, without_formulas
 from jobs.tables.rows import manifest_schema
 
 WORST_PREFIXES = 20
@@ -87,7 +87,7 @@ def write_findings(
         f"COPY (FROM differences ORDER BY key, version_id, destination_version_id) "
         f"TO {quoted(folder / 'differences.parquet')} (FORMAT parquet, COMPRESSION zstd)"
     )
-    safe, escaped = defused("key", "destination_key")
+    safe, escaped = without_formulas("key", "destination_key")
     connection.execute(
         "COPY (SELECT * EXCLUDE (checksum_kind, checksum_value, is_latest, rows) "
         f"REPLACE ({safe}), {escaped} AS escaped "

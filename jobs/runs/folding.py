@@ -331,9 +331,9 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
     A destination that verify proved wrong is condemned by its ETag. A source that is damaged is
     named by its ETag, so that a retry does not copy it. The newest version of a key
     comes first, as in a listing, which orders versions of equal times. In the CSV file a formula is
-    defused (`jobs.tables.duck.defused`).
+    made plain text (`jobs.tables.duck.without_formulas`).
     """
-    from jobs.tables.duck import defused, parquet, quoted
+    from jobs.tables.duck import parquet, quoted, without_formulas
 
     etag = "coalesce(folded.etag, manifest.etag)"
     reader = connection.sql(
@@ -350,7 +350,7 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
     ).to_arrow_reader()
     file, csv = folder / "failures.parquet", folder / "failures.csv"
     file.write_bytes(write_parquet(reader.read_all()))
-    safe, escaped = defused("key", "reason")
+    safe, escaped = without_formulas("key", "reason")
     connection.execute(
         f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM {parquet(file)}) "
         f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason))"

@@ -176,7 +176,7 @@ _FORMULA = "^[=+\\-@\\t\\r]"
 """What a spreadsheet takes for a formula at the beginning of a cell (OWASP, CSV Injection)."""
 
 
-def defused(*columns: str) -> tuple[str, str]:
+def without_formulas(*columns: str) -> tuple[str, str]:
     """For a CSV file that people open: `REPLACE` expressions for columns of text from a bucket, and
     a condition.
 
@@ -199,8 +199,8 @@ def harmless(name: str) -> tuple[str, str]:
     r"""For a CSV file that people open: a column's text in SQL, and a condition that says whether
     it was changed.
 
-    As `defused`, and control characters become escapes such as `\u001b`: a terminal must not obey a
-    key.
+    As `without_formulas`, and control characters become escapes such as `\u001b`: a terminal must
+    not obey a key.
     """
     is_formula, has_control = f"regexp_matches({name}, '{_FORMULA}')", f"regexp_matches({name}, '{_CONTROL}')"
     code = "printf('%x', unicode(c))"
