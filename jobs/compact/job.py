@@ -135,7 +135,7 @@ class Compact:
         named, refused = await self._identify(rows)
         outcomes = {outcome.row: outcome for outcome in refused}
         for group in cut(named, self.options.rule):  # sizes that were unknown may be too much for one
-            outcomes |= {outcome.row: outcome for outcome in await self._process(group)}
+            outcomes |= {outcome.row: outcome for outcome in await self._pack_group(group)}
         return [outcomes[row.row] for row in rows]
 
     async def _identify(self, rows: Sequence[ObjectVersion]) -> tuple[list[ObjectVersion], list[Outcome]]:
@@ -164,7 +164,8 @@ class Compact:
                 named.append(known if is_named else known._replace(version_id=info.version_id, etag=info.etag))
         return named, refused
 
-    async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+    async def _pack_group(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Pack rows that fit into one archive, unless it is there already or would not pay."""
         options = self.options
         if (why := self._refusal(rows)) is not None:
             return [Outcome.of(row, Status.SKIPPED, why) for row in rows]
@@ -179,13 +180,21 @@ class Compact:
                 return await self._account(rows, found)
             except DamagedArchive as error:
                 return [Outcome.of(row, Status.FAILED, str(error)) for row in rows]
+        return await self._pack_readable(rows, archive, lost_index)
+
+    async def _pack_readable(
+        self, rows: Sequence[ObjectVersion], archive: Location, lost_index: str | None
+    ) -> list[Outcome]:
+        """Pack the rows but the large ones that S3 refuses when they are copied.
+
+        The archive has the header of such a row by then, so it begins again without it.
+        """
         refused: dict[int, Outcome] = {}
         while True:
             left = [row for row in rows if row.row not in refused]
             try:
                 packed = await self._pack(left, archive, lost_index, is_whole=not refused) if left else []
             except _Refused as error:
-                # The archive has its header already, so it begins again without this member.
                 refused[error.outcome.row] = error.outcome
                 continue
             except IrreplaceableIndex as error:
@@ -270,7 +279,7 @@ class Compact:
                 why = f"the index of {record.location} has none of the members that its name is made of"
                 outcomes[row.row] = Outcome.of(row, Status.FAILED, why)
         if readable:
-            outcomes |= {outcome.row: outcome for outcome in await self._process(readable)}
+            outcomes |= {outcome.row: outcome for outcome in await self._pack_group(readable)}
         return [outcomes[row.row] for row in rows]
 
     async def _pack(
