@@ -281,6 +281,8 @@ class _Batch:
             reason = await self._why_gone(delivery.event, group, settled)
             ending = Ending.SUPERSEDED if reason else Ending.MISSING
             self._finish(delivery, ending, reason or "the object is gone, and nothing says that it was deleted")
+        elif outcome.status is Status.DAMAGED:
+            self._finish(delivery, Ending.FAILED, outcome.reason)
         else:
             self._finish(delivery, Ending(outcome.status.value), outcome.reason)
             assert delivery.entry is not None

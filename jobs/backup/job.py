@@ -20,12 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobs.backup.key_backup import BackupOptions, BackupStores, KeyBackup, KeyProgress, KeyResult, Unfinished
+from jobs.backup.key_backup import DAMAGED, BackupOptions, BackupStores, KeyBackup, KeyProgress, KeyResult, Unfinished
 from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, NotFound, PreconditionFailed
+from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT
 
@@ -42,12 +42,20 @@ class Backup(BackupStores):
     _is_checked = False
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Return the outcomes of one key's rows. Raises what `settle` raises.
+        """Return the outcomes of one key's rows. Raises what `settle` raises, but for a damaged
+        newest version.
 
         Another attempt at them knows what this one owes.
         """
         key = rows[0].key
-        settled = await self.settle(key, rows, self.begun.setdefault(key, KeyProgress()))
+        try:
+            settled = await self.settle(key, rows, self.begun.setdefault(key, KeyProgress()))
+        except Rejected as error:
+            if error.code != DAMAGED:
+                raise
+            named = {row.row for row in rows if str(self.route.source_of(row)) == error.target or not row.version_id}
+            statuses = [Status.DAMAGED if row.row in named else Status.FAILED for row in rows]
+            return [Outcome.of(row, status, str(error)) for row, status in zip(rows, statuses, strict=True)]
         self.begun.pop(key, None)
         reason = f"larger than the limit of {self.options.limit_bytes} bytes"
         return [

@@ -44,6 +44,8 @@ ROUNDS = 12
 _GONE = "the source object is gone"
 _ARCHIVED = "the source must be restored from its archive class first"
 _NEWEST_ARCHIVED = "the newest version must be restored from its archive class first: it could not be put back on top"
+DAMAGED = "DamagedSource"
+_DAMAGED = "the source is damaged, and a copy that has other bytes may be the last good one: compare both"
 _MAY_BE_ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE", "INTELLIGENT_TIERING"})
 """Classes whose objects may have to be restored before they can be copied."""
 
@@ -267,7 +269,8 @@ class KeyBackup:
         mirrors, copies = self.job.options.mirrors_deletes, look.sides.copies
         if target is not None and not look.has_sought_newest:
             look.has_sought_newest = True
-            await self._find(look, target, is_newest=True)
+            if not await self._find(look, target, is_newest=True):
+                await self._check_newest(look.history[target])
         asked = {place for row, place in named.items() if row not in self.outcomes and row not in self.left}
         wanted: list[int] = []
         for place in sorted(place for place in asked if place is not None):
@@ -347,6 +350,11 @@ class KeyBackup:
         if target is not None and covered is not None and not await self._can_cover(look, target, covered):
             self._refuse(version, rows, _NEWEST_ARCHIVED, copies)
             return
+        if place != target and (damage := await self.matcher.damage_of(version)):
+            self.refused[identity(version)] = Unfinished(version, is_archived=False, has_copy=False)
+            for row in rows:
+                self.outcomes[row.row] = Outcome.of(row, Status.DAMAGED, f"{_DAMAGED} ({damage})")
+            return
         # An older version has to be covered again, or hidden where everything was deleted.
         self.progress.owes_newest = self.progress.owes_newest or target is None or covered is not None
         try:
@@ -414,6 +422,15 @@ class KeyBackup:
             return
         for row in rows:
             self.outcomes[row.row] = Outcome.of(row, Status.ARCHIVED, archived)
+
+    async def _check_newest(self, version: Listed) -> None:
+        """Raise Rejected for a damaged newest version, before anything is put on top.
+
+        Nobody knows what belongs there instead.
+        """
+        if damage := await self.matcher.damage_of(version):
+            ref = ObjectRef(self.job.route.source.bucket, self.key, version.version_id)
+            raise Rejected("GetObject", str(ref), DAMAGED, f"{_DAMAGED} ({damage})", 200)
 
     async def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
         """Set the outcomes of rows that needed no step: their versions were stored already, or are

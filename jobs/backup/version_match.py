@@ -13,7 +13,7 @@ from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, is_exac
 from jobs.core.outcome import Evidence, Outcome
 from jobs.errors import Conflict
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, compare_content
+from jobs.s3.compare_bytes import ContentSide, compare_content, damage_of
 from jobs.s3.lookup import find
 from jobs.s3.store import Store
 
@@ -64,6 +64,8 @@ class VersionMatcher:
     _infos: dict[tuple[bool, Identity], ObjectInfo] = field(default_factory=dict)
     _tags: dict[tuple[bool, Identity], dict[str, str]] = field(default_factory=dict)
     _has_md5_copies: bool = False
+    _differing: set[Identity] = field(default_factory=set)
+    """Source versions whose bytes are not those of a likely copy: one of the two may be damaged."""
 
     async def find_copy(
         self, version: Listed, copies: CopyIndex, depth: int, *, is_newest: bool = False, is_only: bool = False
@@ -99,15 +101,27 @@ class VersionMatcher:
         first).
 
         The answer is also True where too many versions would have to be compared, and where an
-        archived copy cannot be: the newest on top once more is a small price. Raises what
-        `find_copy` raises.
+        archived copy or a damaged version cannot be: the newest on top once more is a small price.
+        Raises what `find_copy` raises.
         """
         possible = [version for version in reversed(older) if can_be_copy(version, top)]
         possible.sort(key=lambda version: version.etag != top.etag)
         for version in possible[:LOOKS]:
-            if await self._is_copy(version, top) or self._is_unknown(version, top):
+            if await self._is_copy(version, top) or self._is_unknown(version, top) or await self.damage_of(version):
                 return True
         return len(possible) > LOOKS
+
+    async def damage_of(self, version: Listed) -> str:
+        """Return how the bytes of a source version contradict what S3 keeps of them, else an empty
+        text.
+
+        Only one whose bytes differ from those of a likely copy is read. That copy may be the last
+        good one. Raises what `describe` raises.
+        """
+        if identity(version) not in self._differing:
+            return ""
+        side = ContentSide(self.source, self._ref(version, True), await self.describe(version))
+        return await damage_of(side, self.budget)
 
     def _is_unknown(self, version: Listed, copy: Listed) -> bool:
         """True if the two were compared, and an archived one did not let itself be compared."""
@@ -192,6 +206,8 @@ class VersionMatcher:
         here, there = self._ref(version, True), self._ref(copy, False)
         sides = ContentSide(self.source, here, source), ContentSide(self.destination, there, destination)
         verdict, _ = await compare_content(*sides, self.budget)
+        if verdict.same is False:
+            self._differing.add(identity(version))
         return verdict
 
     async def _have_same_tags(self, ours: tuple[Listed, ObjectInfo], theirs: tuple[Listed, ObjectInfo]) -> bool:

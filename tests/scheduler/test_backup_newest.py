@@ -345,3 +345,17 @@ def test_the_copy_of_a_newer_version_that_was_removed_stays_on_top_when_its_even
     assert key.handle(second) == "copied"
     assert [key.handle(key.remove(-1)), key.handle(second), key.handle(first)] == ["retained", "superseded", "same"]
     assert key.bodies() == [b"first", b"other"]
+
+
+def test_the_good_copy_of_a_damaged_version_stays_and_its_event_fails(tmp_path: Path) -> None:
+    """Only bytes can tell whether the copy, in one part and under a key, is the version's."""
+    key = Key(tmp_path)
+    key.store._default_checksum = None
+    older = key.put("k", b"good")
+    key.run(MemoryStore.put(key.store, "hotter", "k", b"good", Attributes(sse="aws:kms"), guard=UNGUARDED))
+    key.store.rot("source", "k", b"gOOd")
+    assert key.handle(older) == "failed"
+    assert "the source is damaged" in key.lines("journal/")[0]["reason"]
+    newest = key.put("k", b"newest")
+    assert [key.handle(newest), key.handle(older)] == ["copied", "failed"]
+    assert key.bodies() == [b"good", b"newest"]

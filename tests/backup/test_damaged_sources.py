@@ -1,0 +1,80 @@
+"""An event of a version whose bytes have rotted at the source: its copy may be the last good one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.core.model import ObjectRef
+from jobs.core.outcome import Status
+from jobs.errors import Rejected
+from tests.backup.scene import COPY, KEY, Ticking, backup, put, run
+
+GOOD, ROTTEN = b"the good content", b"the gOOd content"
+
+
+def kms(store: Ticking) -> Any:
+    """A backup whose copies have no MD5 as ETag, and here no checksum either: only bytes can be compared."""
+    return backup(store, sse="aws:kms")
+
+
+def unsummed() -> Ticking:
+    store = Ticking()
+    store._default_checksum = None
+    return store
+
+
+def bodies(store: Ticking) -> list[bytes]:
+    return [copy[0] for copy in run(store.copies())]
+
+
+def test_a_good_copy_is_not_covered_by_the_bytes_of_a_damaged_newest_version() -> None:
+    store = unsummed()
+    row = run(put(store, GOOD))
+    assert run(kms(store).process([row]))[0].status is Status.COPIED
+    store.rot("source", KEY, ROTTEN)
+    (outcome,) = run(kms(store).process([row]))
+    assert (outcome.status, "the last good one" in outcome.reason) == (Status.DAMAGED, True)
+    with pytest.raises(Rejected, match="the source is damaged"):
+        run(kms(store).settle(KEY, [row]))
+    assert bodies(store) == [GOOD]
+
+
+def test_nothing_is_said_of_an_older_version_below_a_damaged_newest_one() -> None:
+    store = unsummed()
+    older = run(put(store, b"older"))
+    newest = run(put(store, GOOD))._replace(row=1)
+    run(kms(store).process([newest]))
+    store.rot("source", KEY, ROTTEN)
+    outcomes = run(kms(store).process([older, newest]))
+    assert [each.status for each in outcomes] == [Status.FAILED, Status.DAMAGED]
+    assert bodies(store)[-1] == GOOD
+
+
+def test_a_damaged_older_version_keeps_no_newer_one_from_being_copied() -> None:
+    store = unsummed()
+    older = run(put(store, GOOD))
+    run(kms(store).process([older]))
+    store.rot("source", KEY, ROTTEN)
+    newer = run(put(store, b"newer and longer content"))._replace(row=1)
+    outcomes = run(kms(store).process([older, newer]))
+    assert [each.status for each in outcomes] == [Status.DAMAGED, Status.COPIED]
+    assert bodies(store) == [GOOD, b"newer and longer content"]
+
+
+def test_a_version_of_the_same_size_that_is_whole_is_copied() -> None:
+    store = unsummed()
+    run(kms(store).process([run(put(store, GOOD))]))
+    newer = run(put(store, ROTTEN))
+    assert run(kms(store).process([newer]))[0].status is Status.COPIED
+    assert bodies(store) == [GOOD, ROTTEN]
+
+
+def test_a_copy_that_rotted_is_made_again() -> None:
+    store = unsummed()
+    row = run(put(store, GOOD))
+    run(kms(store).process([row]))
+    store.rot("hot", COPY, ROTTEN)
+    assert run(kms(store).process([row]))[0].status is Status.COPIED
+    assert run(store.get(ObjectRef("hot", COPY))).data == GOOD
