@@ -98,6 +98,15 @@ def ignore() -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
+def is_interrupt(error: Exception) -> bool:
+    """True if a library raised this error in the place of a KeyboardInterrupt.
+
+    DuckDB looks for signals while it works. If one raises, it ends the query with an error of its
+    own.
+    """
+    return _process.count > 0 and isinstance(error, RuntimeError) and str(error) == "Query interrupted"
+
+
 def run(work: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine as `asyncio.run` does. An interrupt cancels it: raises KeyboardInterrupt."""
 

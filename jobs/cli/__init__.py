@@ -252,6 +252,9 @@ def run(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:
         return int(ExitCode.TRANSIENT)
     except Exception as error:  # noqa: BLE001  any error that is not ours is a bug of ours
+        if interrupts.is_interrupt(error):
+            interrupts.ignore()
+            error = Interrupted("interrupted")
         return fail(error, as_json=as_json)
 
 

@@ -127,3 +127,15 @@ def test_ctrl_c_stays_ignored_in_the_background_of_a_shell_and_sigterm_does_not(
 def test_a_command_that_ends_ignores_signals_for_a_while() -> None:
     body = "def work():\n    interrupts.ignore()\n    send(signal.SIGINT)\n    send()\n    time.sleep(600)\n"
     assert play(body) == ["ended late"]
+
+
+def test_a_query_that_a_signal_ends_is_no_bug() -> None:
+    """DuckDB looks for signals while it works, and raises an error of its own if one raises."""
+    body = (
+        "from jobs import cli\n"
+        "def query(**_):\n"
+        "    try:\n        send()\n        time.sleep(600)\n"
+        "    except KeyboardInterrupt:\n        raise RuntimeError('Query interrupted') from None\n"
+        "def work():\n    cli.cli.main = query\n    say(str(cli.run([])))\n"
+    )
+    assert play(body) == ["75"]
