@@ -38,7 +38,8 @@ from scheduler.submit import BACKFILL, find_pair, for_manifest, rows_of_manifest
 LISTED_MAX = 10_000
 """How many keys one call may list. More need a manifest or a prefix."""
 MANIFESTS_CHECKED = 5
-"""So many of the latest manifests are read. Of older ones, those whose rows were not started."""
+"""So many of the latest manifests are read. Of older ones, those whose rows were not started, which
+comes last (`for_manifest`)."""
 RESERVE_SHARE = 0.2
 """The share of the time that is reserved for manifests that were read, and for submit."""
 LISTING_SECONDS = 15.0

@@ -106,7 +106,11 @@ def rows_of_manifest(pair: Pair, number: int, manifest: str = "") -> Start:
 
 
 def for_manifest(pair: Pair, published: Published) -> list[Start]:
-    """The runs of a manifest: one for its rows, one for each prefix."""
+    """The runs of a manifest: one for each prefix, then the one for its rows.
+
+    They are started in this order. So where the rows were started, all prefixes were: of an older
+    manifest `enqueue` looks for the rows alone.
+    """
     begin = ("backfill", "--pair", pair.name, "--yes")
     number = f"{published.number:06d}"
     rows = [rows_of_manifest(pair, published.number, published.manifest)] if published.manifest else []
@@ -114,7 +118,7 @@ def for_manifest(pair: Pair, published: Published) -> list[Start]:
         Start(pair.name, BACKFILL, f"{number}-{place}", (*begin, "--prefix", prefix))
         for place, prefix in enumerate(published.prefixes)
     ]
-    return [*rows, *prefixes]
+    return [*prefixes, *rows]
 
 
 def _backfill(pair: Pair, event: Mapping[str, Any], request_id: str) -> Start:

@@ -6,16 +6,19 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.ledger.job_starts import encode_start_record, start_record_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
-from scheduler.enqueue import handle
+from scheduler.batch_starts import Start
+from scheduler.enqueue import MANIFESTS_CHECKED, handle
 from scheduler.runtime import Runtime
+from scheduler.submit import for_manifest
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch
@@ -166,3 +169,23 @@ def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:
     assert [each.number for each in sorted(published, key=lambda each: each.number)] == list(
         range(1, len(published) + 1)
     )
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_what_submit_left_of_an_old_manifest_is_told_again(scene: Scene, count: int) -> None:
+    """Submit has started `count` of three runs, and then failed until its message was a dead letter."""
+    runtime = scene.runtime
+    (pair,) = runtime.run(runtime.policy()).pairs
+
+    def record(starts: Sequence[Start]) -> None:
+        for each in starts:
+            name = start_record_name(each.name(runtime.run(runtime.policy())))
+            runtime.run(runtime.write_once(name, encode_start_record("job")))
+
+    (old,) = enqueue(scene, pair="pair", keys=["a"], prefixes=["p/", "q/"])
+    record(for_manifest(pair, old)[:count])
+    for number in range(MANIFESTS_CHECKED + 1):
+        record(for_manifest(pair, enqueue(scene, pair="pair", keys=[f"{number}"])[-1]))
+    assert enqueue(scene, action="backlog") == [old]
+    record(for_manifest(pair, old)[count:])
+    assert enqueue(scene, action="backlog") == []
