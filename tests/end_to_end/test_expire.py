@@ -133,7 +133,8 @@ def test_status_names_what_a_run_did_not_delete_until_one_has_deleted_it(world: 
     assert expire(world, run_id, *NOW)["outcomes"] == {"skipped": 2}
     status = world.sealift("status")
     assert (status.code, kept["run_id"] in status.stdout) == (3, True), status.stdout
-    assert expire(world, run_id, *DELETE)["outcomes"] == {"expired": 2}
+    deleted = expire(world, run_id, *DELETE)
+    assert deleted["outcomes"] == {"expired": 2}, deleted["said"]
     assert world.sealift("status").code == 0
 
 
