@@ -24,7 +24,8 @@ def test_a_missing_bucket_is_named_with_what_to_check(world: World) -> None:
 def test_archives_that_nobody_knows_are_named(world: World) -> None:
     listed = world.sealift("archives", "list", "--archives", NOWHERE)
     assert f"no archives below {NOWHERE}/ in the index" in listed.stdout
-    assert "no archive has the key 'key'" in world.sealift("archives", "find", "key").stdout
+    found = world.sealift("archives", "find", "key")
+    assert (found.code, "has no archives: name their place with --archives" in found.stderr) == (10, True)
     restore = world.sealift(
         "restore", "--archives", NOWHERE, "--key", "a", "--destination", f"s3://{world.destination}"
     )

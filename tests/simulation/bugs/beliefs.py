@@ -9,8 +9,10 @@ from typing import Any
 import jobs.core.evidence
 import jobs.replicate.decision
 import jobs.replicate.job
+import jobs.s3.compare_bytes
 import jobs.s3.copying
 import jobs.s3.multipart_copy
+import jobs.s3.stored_checksums
 import jobs.verify.job
 from jobs.core.evidence import Verdict
 from jobs.core.model import ObjectInfo
@@ -61,6 +63,9 @@ def _same_without_looking() -> Replacements:
     return [(Copier, "copy_simply", copy_simply)]
 
 
+_OF_CHECKSUMS = (jobs.s3.multipart_copy, jobs.s3.compare_bytes, jobs.s3.stored_checksums, jobs.replicate.job)
+
+
 def _compare_multipart_etags() -> Replacements:
     real = stored_checksums
 
@@ -74,7 +79,7 @@ def _compare_multipart_etags() -> Replacements:
     return [
         (jobs.core.evidence, "is_md5", bool),
         (jobs.replicate.job, "is_md5", bool),
-        (jobs.s3.multipart_copy, "stored_checksums", stored),
+        *((module, "stored_checksums", stored) for module in _OF_CHECKSUMS),
     ]
 
 

@@ -171,7 +171,7 @@ def _no_pace() -> Replacements:
 
 
 def _histories_left() -> Replacements:
-    async def replay(self: Replicate, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+    async def replay(self: Replicate, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
         return [Outcome.of(row, Status.CHANGED, "a newer version is at the destination already") for row in rows]
 
     return [(Replicate, "_replay", replay)]
