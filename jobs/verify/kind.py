@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +60,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             "If not, nothing is wrong with your copies. Dismiss this run, so that `sealift status` names it no more: "
             f"sealift runs dismiss {report['run_id']} --reason TEXT",
         ]
-    bad, hints = bad_outcomes(report), []
+    bad, hints = Counter(bad_outcomes(report)), []
     if bad.pop(Status.DAMAGED, 0):
         hints.append(
             "The source of each damaged row is itself damaged: compare it with the copy, restore the source from what "
@@ -79,7 +80,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             f"sealift verify {sides}"
         )
         bad[Status.CHANGED] -= sum(changed)
-    if any(bad.values()):
+    if any(rows > 0 for rows in bad.values()):
         hints.append(f"Copy {'the others' if hints else 'them'} again: {retry}")
     return hints
 
