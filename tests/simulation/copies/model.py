@@ -193,9 +193,10 @@ class Model(Facts, Observer):
                     continue  # the copy of another original of equal bytes
                 if self._copies.is_made(made) and not outcome.reason:
                     texts = [each.annotations for each in self.originals(row)]
-                    if outcome.status is Status.SAME:  # it may be the copy of another version of equal bytes
-                        equal = self.world.versions(SOURCE, row.key)
-                        texts += [each.annotations for each in equal if each.etag == made.etag]
+                    if outcome.status is Status.SAME:
+                        # It may be the copy of another version of equal bytes, if it has all that this one has.
+                        equal = [e.annotations for e in self.world.versions(SOURCE, row.key) if e.etag == made.etag]
+                        texts += [has for has in equal if any(own.items() <= has.items() for own in texts)]
                     what = f"{row.key}: its copy has the annotations {sorted(made.annotations)}, and no reason says why"
                     self.demand(made.annotations in texts, "annotations come along", what)
             if not self.schedule.all_versions:
