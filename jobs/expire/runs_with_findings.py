@@ -31,13 +31,15 @@ DISPROOFS = {
 that nothing shows whether the copy is right. `missing` of a replicate run is about the original."""
 
 
-def disproofs_of(spec: RunSpec) -> frozenset[Status]:
-    """Return the outcomes of a run that disprove a copy.
+_UNREAD = {"verify": frozenset({Status.FAILED})}
+"""Job → the outcomes that disprove a copy as well, if the run reads bytes: nobody can read them,
+whatever S3 keeps beside them."""
 
-    A run that reads bytes fails where nobody can read them, whatever S3 keeps beside them.
-    """
-    is_deep = spec.job == "verify" and bool(spec.options.get("deep"))
-    return DISPROOFS[spec.job] | ({Status.FAILED} if is_deep else set())
+
+def disproofs_of(spec: RunSpec) -> frozenset[Status]:
+    """Return the outcomes of a run that disprove a copy."""
+    unread = _UNREAD.get(spec.job, frozenset()) if spec.options.get("deep") else frozenset()
+    return DISPROOFS[spec.job] | unread
 
 
 COMPARISON = "reconcile"
