@@ -20,12 +20,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from jobs.backup.key_backup import DAMAGED, BackupOptions, BackupStores, KeyBackup, KeyProgress, KeyResult, Unfinished
+from jobs.backup.key_backup import (
+    BackupOptions,
+    BackupStores,
+    DamagedNewest,
+    KeyBackup,
+    KeyProgress,
+    KeyResult,
+    Unfinished,
+)
 from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected
+from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, NotFound, PreconditionFailed
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT
 
@@ -50,9 +58,7 @@ class Backup(BackupStores):
         key = rows[0].key
         try:
             settled = await self.settle(key, rows, self.begun.setdefault(key, KeyProgress()))
-        except Rejected as error:
-            if error.code != DAMAGED:
-                raise
+        except DamagedNewest as error:
             named = {row.row for row in rows if str(self.route.source_of(row)) == error.target or not row.version_id}
             statuses = [Status.DAMAGED if row.row in named else Status.FAILED for row in rows]
             return [Outcome.of(row, status, str(error)) for row, status in zip(rows, statuses, strict=True)]

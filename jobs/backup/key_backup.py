@@ -44,10 +44,13 @@ ROUNDS = 12
 _GONE = "the source object is gone"
 _ARCHIVED = "the source must be restored from its archive class first"
 _NEWEST_ARCHIVED = "the newest version must be restored from its archive class first: it could not be put back on top"
-DAMAGED = "DamagedSource"
 _DAMAGED = "the source is damaged, and a copy that has other bytes may be the last good one: compare both"
 _MAY_BE_ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE", "INTELLIGENT_TIERING"})
 """Classes whose objects may have to be restored before they can be copied."""
+
+
+class DamagedNewest(Rejected):
+    """The newest version of a key is damaged at the source, so nobody knows what belongs on top."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -424,13 +427,10 @@ class KeyBackup:
             self.outcomes[row.row] = Outcome.of(row, Status.ARCHIVED, archived)
 
     async def _check_newest(self, version: Listed) -> None:
-        """Raise Rejected for a damaged newest version, before anything is put on top.
-
-        Nobody knows what belongs there instead.
-        """
+        """Raise DamagedNewest, before anything is put on top, for a damaged newest version."""
         if damage := await self.matcher.damage_of(version):
             ref = ObjectRef(self.job.route.source.bucket, self.key, version.version_id)
-            raise Rejected("GetObject", str(ref), DAMAGED, f"{_DAMAGED} ({damage})", 200)
+            raise DamagedNewest("GetObject", str(ref), "DamagedSource", f"{_DAMAGED} ({damage})", 200)
 
     async def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
         """Set the outcomes of rows that needed no step: their versions were stored already, or are
