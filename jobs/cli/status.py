@@ -157,7 +157,7 @@ def _going_on(runs: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
 async def _find_run_problems(
     ledger: Ledger, runs: list[dict[str, Any]], nights: Sequence[Mapping[str, Any]]
 ) -> tuple[dict[str, Problem], dict[str, Dismissal]]:
-    """(what to do about runs, also about dismissed ones; the dismissals), by the runs' ids.
+    """(what to do about each run, dismissed or not, and the dismissals), by the runs' ids.
 
     What a dismissed run took the place of may count again, and be dismissed itself.
     """

@@ -234,7 +234,7 @@ def _is_private(folder: Path) -> bool:
 
 
 def _read_state(folder: Path, now: float) -> _State | None:
-    """The state of a record that may be continued. None: there is none, or it is too old."""
+    """The state of a record that may be continued. None without a record, and for an old one."""
     try:
         if not _is_private(folder):
             return None

@@ -269,7 +269,7 @@ def test_another_archive_of_that_name_is_refused_and_so_is_what_s3_rejects() -> 
     asyncio.run(store.put("cold", "a.tar", b"another", Attributes(), guard=UNGUARDED))
     with pytest.raises(PreconditionFailed):
         read_all(reader, members)
-    store.get = refuse  # type: ignore[method-assign]
+    store.get = refuse  # type: ignore[method-assign]  # of this one instance
     with pytest.raises(Rejected):
         read_all(reader, members)
 

@@ -162,7 +162,7 @@ def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
     st.data(),
 )
 def test_exactly_the_version_that_a_row_names_goes_whatever_lies_around_it(history: list[str], data: Any) -> None:
-    """Equal bytes, delete markers and null versions included; an archive has each object."""
+    """Also with equal bytes, delete markers and null versions. An archive has each object."""
     store = shop(versioned=False)
     is_versioned = False
     for what in history:
