@@ -73,9 +73,9 @@ def policy() -> None:
 def check(options: CheckCommand) -> int:
     """Check the policy.
 
-    FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once, and warns of
-    nights at times that clocks jump over. With --json the answer holds the whole policy with all of
-    its defaults.
+    FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. Warns of
+    nights at times that clocks jump over, and of nights that copy back what expires. With --json
+    the answer holds the whole policy with all of its defaults.
     """
     try:
         found = read_policy(options.file)

@@ -81,12 +81,21 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 
 
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
-    """What is allowed but loses something: nights at times that a day does not have.
+    """What is allowed but loses something: nights at times that a day does not have, and nights
+    that copy back what the pair lets expire.
 
-    EventBridge Scheduler skips these: https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html.
+    EventBridge Scheduler skips these times:
+    https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html.
     It looks at the `WARNED_DAYS` from `first`.
     """
     for number, pair in enumerate(policy.pairs):
+        archive = pair.archive
+        if archive and archive.expire and archive.side is ArchiveSide.DESTINATION and pair.nightly.enabled:
+            expected = (
+                "no archive.expire, side: source, or nightly.enabled: false: a night copies back from the source "
+                "each copy that expired, and does not look whether an archive has it"
+            )
+            yield Finding(("pairs", number, "archive", "side"), archive.side, expected)
         day = _day_without(pair.nightly.hour.minutes, ZoneInfo(pair.nightly.time_zone), first)
         if pair.nightly.enabled and day is not None:
             expected = f"a time that every day has: {pair.nightly.time_zone} skips it on {day}, and the night with it"

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from jobs.policy.model import Nightly, Policy
+from jobs.core.enums import ArchiveSide
+from jobs.policy.model import Expire, Nightly, Policy
 from jobs.policy.reader import parse_policy, read_policy
 from jobs.policy.rules import find_warnings
 from jobs.policy.words import Hour, TimeZone
@@ -47,6 +48,28 @@ def test_a_night_at_a_time_that_a_day_does_not_have_is_told(hour: str, zone: str
 
 def test_a_night_that_is_off_is_not_told() -> None:
     assert list(find_warnings(policy_at("02:00", "Europe/Berlin", enabled=False), date(2026, 11, 27))) == []
+
+
+@pytest.mark.parametrize(
+    ("side", "expires", "has_nights", "is_warned"),
+    [
+        ("destination", True, True, True),
+        ("destination", True, False, False),
+        ("destination", False, True, False),
+        ("source", True, True, False),
+    ],
+)
+def test_nights_that_copy_back_what_expires_are_told(
+    side: str, expires: bool, has_nights: bool, is_warned: bool
+) -> None:
+    policy = policy_at("03:30", "UTC", enabled=has_nights)
+    archive = policy.pairs[0].archive
+    assert archive is not None
+    archive = replace(archive, side=ArchiveSide(side), expire=Expire() if expires else None)
+    policy = replace(policy, pairs=(replace(policy.pairs[0], archive=archive),))
+    found = list(find_warnings(policy, date(2026, 11, 27)))
+    assert [finding.steps for finding in found] == ([("pairs", 0, "archive", "side")] if is_warned else [])
+    assert all("copies back from the source" in finding.expected for finding in found)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parent.name)
