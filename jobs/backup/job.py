@@ -33,7 +33,17 @@ from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.histories import keys_of
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import ArchivedObject, ConfigError, Conflict, NoSuchBucket, NotFound, PreconditionFailed
+from jobs.errors import (
+    REFUSALS,
+    ArchivedObject,
+    ConfigError,
+    Conflict,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+)
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT
 
@@ -50,18 +60,24 @@ class Backup(BackupStores):
     _is_checked = False
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Return the outcomes of one key's rows. Raises what `settle` raises, but for a damaged
-        newest version.
+        """Return the outcomes of one key's rows. Raises what `settle` raises, but for refusals.
 
-        Another attempt at them knows what this one owes.
+        A refusal of one version ends all rows of its key, whose versions have their places by each
+        other, and no other row. Another attempt at them knows what this one owes.
         """
         key = rows[0].key
+        await self._check_destination()
         try:
             settled = await self.settle(key, rows, self.begun.setdefault(key, KeyProgress()))
         except DamagedNewest as error:
             named = {row.row for row in rows if str(self.route.source_of(row)) == error.target or not row.version_id}
             statuses = [Status.DAMAGED if row.row in named else Status.FAILED for row in rows]
             return [Outcome.of(row, status, str(error)) for row, status in zip(rows, statuses, strict=True)]
+        except NoSuchBucket:
+            raise
+        except REFUSALS as error:
+            status = Status.DENIED if isinstance(error, Denied | Redirected) else Status.FAILED
+            return [Outcome.of(row, status, str(error)) for row in rows]
         self.begun.pop(key, None)
         reason = f"larger than the limit of {self.options.limit_bytes} bytes"
         return [

@@ -9,7 +9,7 @@ import pytest
 from jobs.backup.job import KeyProgress, KeyResult
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.errors import ConfigError, Unavailable
+from jobs.errors import ConfigError, CustomerKeyNeeded, Denied, NoSuchBucket, Rejected, StoreError, Unavailable
 from jobs.s3.store import UNGUARDED
 from tests.backup.scene import (
     COPY,
@@ -122,6 +122,59 @@ def test_a_destination_without_versions_is_refused():
     row = run(put(store, b"body"))
     with pytest.raises(ConfigError, match="keeps no versions"):
         run(backup(store).process([row]))
+
+
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Denied("CopyObject", COPY, "AccessDenied", "", 403), Status.DENIED),
+        (CustomerKeyNeeded("CopyObject", COPY, "CustomerKeyNeeded", "", 400), Status.DENIED),
+        (Rejected("CopyObject", COPY, "InvalidRequest", "", 400), Status.FAILED),
+    ],
+)
+def test_a_refusal_is_the_outcome_of_its_row_and_a_retry_copies_it(error: StoreError, status: Status) -> None:
+    store = Ticking()
+    row = run(put(store, b"body"))
+
+    async def refuse() -> None:
+        raise error
+
+    store.meanwhile = refuse
+    (outcome,) = run(backup(store).process([row]))
+    assert (outcome.status, outcome.reason) == (status, str(error))
+    assert run(backup(store).process([row]))[0].status is Status.COPIED
+
+
+def test_a_missing_bucket_is_the_outcome_of_no_row() -> None:
+    store = Ticking()
+    row = run(put(store, b"body"))
+
+    async def refuse() -> None:
+        raise NoSuchBucket("CopyObject", COPY, "NoSuchBucket", "", 404)
+
+    store.meanwhile = refuse
+    with pytest.raises(NoSuchBucket):
+        run(backup(store).process([row]))
+
+
+def test_an_older_version_that_a_refusal_left_on_top_is_covered_by_the_retry() -> None:
+    """Even if it has gone from the source meanwhile."""
+    store = Ticking()
+    old, new = run(put(store, b"old"))._replace(last_modified=1e9), run(put(store, b"new"))
+    run(backup(store).process([new]))
+
+    async def refuse_the_second() -> None:
+        async def refuse() -> None:
+            raise Denied("CopyObject", COPY, "AccessDenied", "", 403)
+
+        store.meanwhile = refuse
+
+    store.meanwhile = refuse_the_second
+    assert run(backup(store).process([old]))[0].status is Status.DENIED
+    assert run(store.copies())[-1][0] == b"old"
+    run(store.delete("source", KEY, version_id=old.version_id))
+    assert run(backup(store).process([old]))[0].status is Status.MISSING
+    assert run(store.copies())[-1][0] == b"new"
 
 
 def test_a_removed_version_stays_at_the_destination():

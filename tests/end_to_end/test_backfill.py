@@ -161,3 +161,22 @@ def test_rows_that_events_left_behind_never_hide_a_newer_version(versioned: Worl
     ]
     assert b"older" in bodies
     assert bodies[-1] == b"newer"
+
+
+def test_a_row_that_s3_refuses_keeps_no_other_row_of_a_backlog_from_being_copied(
+    versioned: World, tmp_path: Path
+) -> None:
+    """It ended the worker, and so did each retry."""
+    world, names = versioned, ["docs/folder/", *(f"docs/{number:02}" for number in range(20))]
+    for name in names:
+        world.put(name, b"" if name.endswith("/") else name.encode())  # SeaweedFS lists a folder, and finds none
+    rows = "".join(f"{world.source},{name.replace('/', '%2F')}\n" for name in names)
+    place = "runs/manifests/pair=docs/000001-x.csv"
+    world.client.put_object(Bucket=world.ledger, Key=place, Body=rows.encode())
+    policy = write_policy(world, tmp_path)
+    manifest = f"s3://{world.ledger}/{place}"
+    late = world.sealift("backfill", "--pair", "docs", "--policy", policy, "--manifest", manifest, "--json")
+    assert (late.code, late.document["outcomes"]) == (3, {"copied": 20, "failed": 1}), late.stderr
+    assert "directory" in late.document["reasons"][0]["reason"]
+    retried = world.sealift("runs", "retry", late.document["run_id"], "--json")
+    assert (retried.code, retried.document["outcomes"]) == (3, {"failed": 1}), retried.stderr

@@ -23,7 +23,7 @@ from jobs.backup.job import Backup, BackupOptions
 from jobs.core.enums import Deletes, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.outcome import Status
-from jobs.errors import Conflict, PreconditionFailed, SealiftError, Unavailable
+from jobs.errors import Conflict, ExitCode, PreconditionFailed, SealiftError, Unavailable
 from jobs.policy.model import Policy, Thresholds
 from jobs.policy.reader import parse_policy
 from jobs.policy.words import Size
@@ -96,6 +96,8 @@ class EventCourse:
         self._is_running = asyncio.Lock()
         self._finished: set[int] = set()
         """The manifests whose run is over. A run happens once."""
+        self._failed: dict[int, list[ObjectVersion]] = {}
+        """Of other manifests the rows that a run with a report left to a retry."""
 
     def play(self) -> EventModel:
         """Run the schedule to its end."""
@@ -228,16 +230,22 @@ class EventCourse:
                 continue
             published = await scheduler.backlog.read_manifest(runtime, "pair", number)
             assert published.manifest is not None
-            name = published.manifest.removeprefix(f"s3://{LEDGER}/l/")
-            for row in csv.reader((await runtime.read(name)).decode().splitlines()):
-                _, key, *version = row
-                version_id = version[0] or None if version else None
-                await self._settle(job, ObjectVersion(0, unquote_plus(key), version_id))
-            self._finished.add(number)
-        return 0
+            rows = self._failed.get(number) or await self._rows(runtime, published.manifest)
+            self._failed[number] = [row for row in rows if not await self._settle(job, row)]
+            if not self._failed[number]:
+                self._finished.add(number)
+        # Of a run with failures a person starts `runs retry`, which has these rows alone.
+        return int(ExitCode.FINDINGS if any(self._failed.values()) else ExitCode.DONE)
 
-    async def _settle(self, job: Backup, row: ObjectVersion) -> None:
-        """As a worker does: again after what may pass."""
+    async def _rows(self, runtime: Runtime, manifest: str) -> list[ObjectVersion]:
+        text = (await runtime.read(manifest.removeprefix(f"s3://{LEDGER}/l/"))).decode()
+        rows = csv.reader(text.splitlines())
+        return [
+            ObjectVersion(0, unquote_plus(key), (version[0] or None) if version else None) for _, key, *version in rows
+        ]
+
+    async def _settle(self, job: Backup, row: ObjectVersion) -> bool:
+        """As a worker does: again after what may pass. False: S3 refused the row, and a fault explains it."""
         for attempt in range(1, TRIES + 1):
             try:
                 [outcome] = await job.process([row])
@@ -256,5 +264,8 @@ class EventCourse:
                     Status.MISSING,
                     Status.UNVERIFIABLE,
                 )
-                self.model.demand(is_good, "the backlog is worked off", f"{row.key}: {outcome.status} {outcome.reason}")
-                return
+                is_refused = outcome.status in (Status.DENIED, Status.FAILED) and self.model.was_hindered(row.key)
+                what = f"{row.key}: {outcome.status} {outcome.reason}"
+                self.model.demand(is_good or is_refused, "the backlog is worked off", what)
+                return is_good
+        raise AssertionError("the last try returns or raises")

@@ -187,10 +187,10 @@ class EventModel(Judge, Observer):
         if status == "handed_over":
             return ""
         if status in ("failed", "denied"):
-            return "" if self._was_hindered(told.key) else "nothing went wrong with its key"
+            return "" if self.was_hindered(told.key) else "nothing went wrong with its key"
         return "" if status == "same" else f"{status} is no ending of {told.name}"
 
-    def _was_hindered(self, key: str) -> bool:
+    def was_hindered(self, key: str) -> bool:
         """Whether a fault hit a request about the key, a bucket or the ledger, or others kept writing it."""
         network = self.world.network
         kinds = (*HITTING, Kind.EXPIRED)
