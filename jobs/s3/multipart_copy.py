@@ -25,7 +25,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeVar, cast
 
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
@@ -36,7 +36,7 @@ from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher, composite
 from jobs.s3.http.part_files import FILES_AT_ONCE, Content, PartFile, free_bytes
 from jobs.s3.lookup import KeyPages, find
-from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.retries import retry
 from jobs.s3.store import Guard, PartDone, Store, Written
 from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
@@ -45,6 +45,7 @@ PARTS_IN_FLIGHT = 8
 PART_RECORDS = 400
 """The number of records for the parts of a large upload. After a kill, parts without a record are
 sent again."""
+T = TypeVar("T")
 Range = tuple[int, int, int]
 """A part's number, its start, and its end, which is exclusive."""
 STREAM_PART_BYTES = 8 * 1024 * 1024
@@ -156,7 +157,8 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> Streamed:
 async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> Streamed:
     held = await budget.acquire(transfer.info.size_bytes)
     try:
-        body = await retry(lambda: transfer.source.get(transfer.ref, if_match=transfer.info.etag))
+        # The caller's own tries repeat no more than this one read.
+        body = await transfer.source.get(transfer.ref, if_match=transfer.info.etag)
         digests = _Digests(transfer)
         digests.update(body.data)
         digests.check(len(body.data))
@@ -187,11 +189,14 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
             return await _get(transfer, start, end)
         part = bytearray(end - start)
 
+        gate = asyncio.Semaphore(READ_AHEAD)
+
         async def fill(at: int) -> None:
-            data = await _get(transfer, at, min(at + STREAM_PART_BYTES, end))
+            async with gate:
+                data = await _get(transfer, at, min(at + STREAM_PART_BYTES, end))
             part[at - start : at - start + len(data)] = data
 
-        await gather_bounded(fill, range(start, end, STREAM_PART_BYTES), READ_AHEAD)
+        await _all_or_first_error([fill(at) for at in range(start, end, STREAM_PART_BYTES)])
         return cast("bytes", part)  # no copy of it: hashing and sending take any buffer
 
     async with _streamed_upload(transfer, part_size_bytes) as (upload_id, there):
@@ -479,7 +484,7 @@ async def _source_part_size(transfer: Transfer) -> int | None:
     return first.size_bytes
 
 
-async def _all_or_first_error(work: Sequence[Coroutine[None, None, PartDone]]) -> list[PartDone]:
+async def _all_or_first_error(work: Sequence[Coroutine[None, None, T]]) -> list[T]:
     """The results in order. The first error cancels the rest and is raised."""
     tasks = [asyncio.ensure_future(each) for each in work]
     try:

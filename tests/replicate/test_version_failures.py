@@ -13,8 +13,9 @@ from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, Denied, StoreError, Throttled, Unavailable
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.runs.failure_count import TRIES
-from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget
 from jobs.s3.lookup import key_history
+from jobs.s3.retries import TRIES as RETRIES
 from jobs.s3.store import UNGUARDED
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore
@@ -52,10 +53,12 @@ class Store(MemoryStore):
     def __init__(self, *, in_parts: bool = False) -> None:
         super().__init__(minimum_part_bytes=1, default_checksum=None if in_parts else "CRC64NVME")
         self.in_parts, self.fails = in_parts, dict[str | None, Callable[[ObjectRef], StoreError]]()
+        self.reads = 0
         for bucket in ("here", "there"):
             self.create_bucket(bucket, versioned=True)
 
     async def get(self, ref: ObjectRef, **more: Any) -> Any:
+        self.reads += 1
         self._check(ref)
         return await super().get(ref, **more)
 
@@ -130,6 +133,27 @@ def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(stream
         assert await store.bodies_there() == [BODIES[0], BODIES[2], BODIES[3]]
         again = await work(store.replicate(streamed=streamed), rows)
         assert statuses(again) == ["same", "changed", "same", "same"]
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(("piece_bytes", "reads_max"), [(1 << 20, 1), (8, 2 * READ_AHEAD * RETRIES)])
+def test_a_stream_whose_every_read_fails_reads_no_further(
+    monkeypatch: pytest.MonkeyPatch, piece_bytes: int, reads_max: int
+) -> None:
+    """Each piece of a part was tried to the end, one after the other, though the first had failed."""
+    monkeypatch.setattr("jobs.s3.multipart_copy.STREAM_PART_BYTES", piece_bytes)
+
+    async def scene() -> None:
+        store = Store(in_parts=True)
+        await store.add(b"x" * 512)  # one part
+        rows = await store.rows()
+        store.fails[rows[0].version_id] = broken
+        options = ReplicateOptions(all_versions=True, streamed=True)
+        job = Replicate(store, store, ROUTE, options, ByteBudget(1 << 24))  # which holds a part
+        with pytest.raises(Unavailable, match="internal error"):
+            await job.process(rows)
+        assert 1 <= store.reads <= reads_max
 
     asyncio.run(scene())
 
