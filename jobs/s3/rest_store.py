@@ -194,7 +194,7 @@ class RestStore:
         try:
             await self.delete(bucket, key, version_id=version_id)
         except StoreError as error:
-            return error
+            return None if wire.is_gone(error) else error
         return None
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:

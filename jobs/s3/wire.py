@@ -18,8 +18,8 @@ from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
 from jobs.core.bucket_names import access_point
-from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
-from jobs.errors import StoreError, store_error
+from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
+from jobs.errors import NoSuchBucket, NotFound, StoreError, store_error
 from jobs.s3.http import encoded_words
 from jobs.s3.http.dates import parse_http_date
 from jobs.s3.http.part_files import Content
@@ -430,14 +430,30 @@ def parse_deletions(body: bytes, bucket: str) -> dict[tuple[str, str], StoreErro
         kind = entry.tag.rpartition("}")[2]
         names = ("Key", "VersionId", "DeleteMarkerVersionId", "Code", "Message")
         key, version_id, marker_id, code, message = (entry.findtext(f"{{*}}{name}") or "" for name in names)
-        version_id = version_id or marker_id  # of a delete marker that was removed some servers say the second alone
         if kind in ("Deleted", "Error"):
-            ref = ObjectRef(bucket, key, version_id)
-            is_refused = kind == "Error"
-            refusals[key, version_id] = (
-                store_error("DeleteObjects", str(ref), code, message, 200) if is_refused else None
-            )
+            ref = ObjectRef(bucket, key, deleted_version(version_id, marker_id))
+            refusals[key, ref.version_id or ""] = deletion_error(ref, code, message) if kind == "Error" else None
     return refusals
+
+
+def deleted_version(version_id: str, marker_id: str) -> str:
+    """Which version an entry in the answer to DeleteObjects is about.
+
+    Of a delete marker that was removed some servers say the second id alone. SeaweedFS says none in
+    a bucket that never kept versions, where each object is a null version.
+    """
+    return version_id or marker_id or NULL_VERSION
+
+
+def deletion_error(ref: ObjectRef, code: str, message: str) -> StoreError | None:
+    """Why DeleteObjects left a version. None for one that is gone already, as S3 itself says then."""
+    error = store_error("DeleteObjects", str(ref), code, message, 200)
+    return None if is_gone(error) else error
+
+
+def is_gone(error: StoreError) -> bool:
+    """True if the error says that the object, and not its bucket, is missing."""
+    return isinstance(error, NotFound) and not isinstance(error, NoSuchBucket)
 
 
 def complete_body(parts: Sequence[PartDone]) -> bytes:

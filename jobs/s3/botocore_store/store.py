@@ -26,7 +26,6 @@ from jobs.errors import (
     Rejected,
     StoreError,
     Unavailable,
-    store_error,
 )
 from jobs.s3 import wire
 from jobs.s3.botocore_store import answers, parameters
@@ -260,7 +259,7 @@ class BotocoreStore:
         try:
             await self.delete(bucket, key, version_id=version_id)
         except StoreError as error:
-            return error
+            return None if wire.is_gone(error) else error
         return None
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
@@ -568,10 +567,10 @@ def _deletions(bucket: str, answer: answers.Answer) -> dict[tuple[str, str], Sto
     """(Key, version id) → why it was not deleted, None when it was."""
     results: dict[tuple[str, str], StoreError | None] = {}
     for each in answer.get("Deleted") or ():
-        version_id = each.get("VersionId") or each.get("DeleteMarkerVersionId") or ""
+        version_id = wire.deleted_version(each.get("VersionId") or "", each.get("DeleteMarkerVersionId") or "")
         results[each.get("Key") or "", version_id] = None
     for each in answer.get("Errors") or ():
-        ref = ObjectRef(bucket, each.get("Key") or "", each.get("VersionId") or "")
-        code, message = each.get("Code") or "", each.get("Message") or ""
-        results[ref.key, ref.version_id or ""] = store_error("DeleteObjects", str(ref), code, message, 200)
+        version_id = wire.deleted_version(each.get("VersionId") or "", "")
+        ref = ObjectRef(bucket, each.get("Key") or "", version_id)
+        results[ref.key, version_id] = wire.deletion_error(ref, each.get("Code") or "", each.get("Message") or "")
     return results

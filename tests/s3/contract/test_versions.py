@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.core.model import Attributes, ObjectLock, ObjectRef
+from jobs.core.model import NULL_VERSION, Attributes, ObjectLock, ObjectRef
 from jobs.errors import Denied, NotFound, PreconditionFailed
 from jobs.s3.store import ABSENT
 from tests.s3.contract.checks import PLAIN, Subject, brief, contract, md5_of
@@ -110,6 +110,16 @@ async def test_versions_are_deleted_together_and_exactly(s: Subject, odd: str) -
     assert await s.store.delete_versions(bucket, doomed[:1]) == [None]
     left = (await s.store.list_versions(bucket, "")).entries
     assert {entry.version_id for entry in left} == {ref.version_id for ref in refs[1::2]}
+
+
+@contract()
+async def test_null_versions_are_deleted_together_where_no_versions_are_kept(s: Subject) -> None:
+    bucket = s.bucket()
+    for key in ("k", "other"):
+        await s.put(bucket, key)
+    for _ in range(2):  # the second time it is gone
+        assert await s.store.delete_versions(bucket, [("k", NULL_VERSION)]) == [None]
+    assert [entry.key for entry in (await s.store.list_objects(bucket, "")).entries] == ["other"]
 
 
 @contract()

@@ -60,6 +60,20 @@ def test_versions_are_deleted_by_one_request_and_each_has_its_answer(script: Scr
     assert isinstance(told[3], errors.Unavailable)  # nothing is known of it
 
 
+def test_a_version_that_is_gone_counts_as_deleted_and_a_missing_bucket_does_not(script: Script) -> None:
+    """AWS says Deleted of it, others NoSuchVersion, SeaweedFS no version where none are kept."""
+    script.reply = Reply(
+        body=b"<DeleteResult><Error><Key>gone</Key><VersionId>1</VersionId><Code>NoSuchVersion</Code></Error>"
+        b"<Error><Key>key</Key><VersionId>2</VersionId><Code>NoSuchKey</Code></Error><Deleted><Key>plain</Key></Deleted>"
+        b"<Error><Key>b</Key><VersionId>3</VersionId><Code>NoSuchBucket</Code></Error></DeleteResult>"
+    )
+    versions = [("gone", "1"), ("key", "2"), ("plain", "null"), ("plain", "4"), ("b", "3")]
+    *gone, unknown, bucket = ask(script, lambda store: store.delete_versions("bucket", versions))
+    assert gone == [None] * 3
+    assert isinstance(unknown, errors.Unavailable)  # not named, so it may be there
+    assert isinstance(bucket, errors.NoSuchBucket)
+
+
 def test_copy_settings_are_asked_for(script: Script) -> None:
     script.reply = Reply(body=COPIED)
     lock = ObjectLock("GOVERNANCE", "2099-01-01T00:00:00Z", legal_hold=True)
