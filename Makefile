@@ -1,7 +1,7 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, LIMIT, UPGRADE.
 # For the simulator, the fuzzer and random examples: SEEDS, SEED, SECONDS, BUGS, PARSERS, EXAMPLES, TESTS.
-# For mutants: MODULES, SINCE, MOST, PROCESSES, ARGS.
+# For mutants: MODULES, SINCE, MOST, PART, PARTS, PROCESSES, ARGS.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
 
@@ -18,7 +18,7 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-coverage simulate-bugs hypothesis mutants fuzz demo bench dist screenshots site image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-coverage simulate-bugs hypothesis mutants mutants-weekly fuzz demo bench dist screenshots site image sbom image-push lambda \
 	container-test container-bench terraform-lock acceptance format lock clean
 
 help: ## This list
@@ -98,6 +98,12 @@ mutants: $(VENV)/dev.stamp ## Small bugs that the nearest tests should notice: M
 	$(if $(MODULES)$(SINCE),,$(error say which: make mutants MODULES=jobs/core, or SINCE=main~20))
 	$(BIN)/python -m tests.mutation $(MODULES) $(if $(SINCE),--since $(SINCE)) $(if $(MOST),--most $(MOST)) \
 		--processes $(or $(PROCESSES),2) $(ARGS)
+
+# Each module has its turn within PARTS weeks.
+PARTS ?= 13
+mutants-weekly: $(VENV)/dev.stamp ## Mutants of a thirteenth of all modules, of others each week: some hours; PART=3/13 for that one
+	$(BIN)/python -m tests.mutation jobs scheduler --processes $(or $(PROCESSES),2) $(ARGS) \
+		--part $(or $(PART),$$(( $$(date +%s) / 604800 % $(PARTS) + 1 ))/$(PARTS))
 
 # atheris has wheels for Linux on x86_64 and few Pythons, so it is no part of the other locks.
 fuzz: $(VENV)/fuzz.stamp ## Bytes that no parser expects; SECONDS=… for each (60), PARSERS="events csv" for some

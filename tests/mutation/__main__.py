@@ -25,6 +25,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("modules", nargs="*", metavar="MODULE", help="a file, or a folder of them")
     parser.add_argument("--since", metavar="REVISION", help="only lines that changed since then")
     parser.add_argument("--most", type=int, metavar="N", help="play N of them, always the same ones")
+    parser.add_argument("--part", type=part, metavar="P/N", help="only the modules of the P-th of N parts")
     parser.add_argument("--seconds", type=float, default=math.inf, metavar="T", help="begin no mutant after T seconds")
     parser.add_argument("--processes", type=int, default=2, help="how many at once (default 2)")
     parser.add_argument("--limit", type=float, default=LEAST_SECONDS, help="a mutant has at least so many seconds")
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.modules and changed is None:
         parser.error("name modules, or a revision with --since")
     paths = files(root, options.modules) if options.modules else sorted(changed or ())
+    if options.part:
+        paths = [path for path in paths if is_in_part(path, *options.part)]
     sources = {path: (root / path).read_text() for path in paths}
     made = [mutant for path, source in sources.items() for mutant in mutants(path, source)]
     if changed is not None:
@@ -107,6 +110,19 @@ def choose(made: list[Mutant], most: int | None) -> list[Mutant]:
         return made
     chosen = sorted(made, key=lambda mutant: hashlib.sha256(repr(mutant.name).encode()).digest())[:most]
     return sorted(chosen, key=lambda mutant: (mutant.path, mutant.first_line))
+
+
+def part(text: str) -> tuple[int, int]:
+    """`3/8` as the third of eight parts. Raises argparse's error for what is none."""
+    number, _, parts = text.partition("/")
+    if not (number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts)):
+        raise argparse.ArgumentTypeError(f"{text} is no part: write 3/8 for the third of eight")
+    return int(number), int(parts)
+
+
+def is_in_part(path: str, number: int, parts: int) -> bool:
+    """Whether the module belongs to the part: to one of all, whatever the others are."""
+    return int.from_bytes(hashlib.sha256(path.encode()).digest()) % parts == number - 1
 
 
 def files(root: Path, names: list[str]) -> list[str]:

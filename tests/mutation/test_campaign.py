@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.mutation import judged
+from tests.mutation.__main__ import part
 from tests.mutation.nearest import nearest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -130,6 +132,17 @@ def test_a_bound_chooses_the_same_few_each_time(checkout: Path) -> None:
     listed = {play(checkout, "jobs", "--list", "--most", "3").stdout for _ in range(2)}
     assert len(listed) == 1
     assert listed.pop().count("jobs/small/rules.py") == 3
+
+
+def test_each_module_is_in_one_part(checkout: Path) -> None:
+    listed = [play(checkout, "jobs", "--part", f"{number}/3", "--list").stdout for number in (1, 2, 3)]
+    assert sorted("jobs/small/rules.py" in lines for lines in listed) == [False, False, True]
+
+
+@pytest.mark.parametrize("text", ["0/3", "4/3", "2", "x/3", "-1/3"])
+def test_what_is_no_part_is_refused(text: str) -> None:
+    with pytest.raises(argparse.ArgumentTypeError, match=f"{text} is no part"):
+        part(text)
 
 
 def test_no_mutant_begins_when_the_time_is_over(checkout: Path) -> None:
