@@ -160,10 +160,10 @@ class Sorting:
         """
         self.connection.execute(f"SET threads = 1; SET memory_limit = '{SORT_LIMIT}'")
         names = ", ".join(manifest_schema().names)
+        month = "year(make_timestamp(last_modified)) * 12 + month(make_timestamp(last_modified))"  # numbers sort sooner
         rows: Any = self.connection.sql(
             f"SELECT {names} FROM {self._relation} "
-            "ORDER BY coalesce(strftime(make_timestamp(last_modified), '%Y-%m'), 'undated'), "
-            "key, is_latest, last_modified NULLS FIRST, place DESC"
+            f"ORDER BY {month} NULLS LAST, key, is_latest, last_modified NULLS FIRST, place DESC"
         ).to_arrow_reader(BATCH_ROWS)
         path = self._folder / "sorted"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as writer:
