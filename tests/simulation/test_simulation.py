@@ -7,6 +7,7 @@ import dataclasses
 import os
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 
 import pytest
@@ -82,7 +83,10 @@ def test_a_schedule_that_once_broke_a_promise_keeps_it(seed: int) -> None:
 def test_a_planted_bug_is_found_by_the_promise_that_it_breaks(bug: Bug):
     assert misfits(bug.plant()) == []
     assert bug.seeds <= BUG_SEEDS_MAX
-    assert find_bug(bug, (bug.seed, *range(1, bug.seeds + 1))) is not None
+    found = find_bug(bug, (bug.seed, *range(1, bug.seeds + 1)))
+    assert found is not None
+    if found[0] != bug.seed:  # it costs as many schedules, each time
+        warnings.warn(f"{bug.name}: note seed {found[0]} in shown.json, {bug.seed} shows it no more", stacklevel=1)
 
 
 def test_a_fault_that_is_aimed_strikes_the_request_that_it_names():

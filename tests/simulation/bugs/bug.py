@@ -38,7 +38,7 @@ class Bug:
 
     @property
     def seed(self) -> int:
-        """A seed that showed it. The schedules change with the product, so it may show it no more."""
+        """A seed that showed it. The schedules change with the product. Its test warns when it shows it no more."""
         return int(_shown()[self.name]["seed"])
 
 
