@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.mutation.mutants import Mutant, mutants
+from tests.mutation.mutants import Mutant, Name, mutants
 
 FILE = "tests/mutation/judged.toml"
 
@@ -23,7 +23,7 @@ class Judgement:
     why: str
 
     @property
-    def name(self) -> tuple[str, str, str, str]:
+    def name(self) -> Name:
         return self.path, self.function, self.before, self.after
 
     def __str__(self) -> str:
@@ -41,16 +41,16 @@ def read(root: Path) -> list[Judgement]:
 
 def gone(root: Path, judgements: Iterable[Judgement]) -> list[Judgement]:
     """Those whose mutant no longer exists: the lines were changed, and have to be judged again."""
-    names: dict[str, set[tuple[str, str, str, str]]] = {}
-    missing = []
-    for judgement in judgements:
-        path = judgement.path
-        if path not in names:
-            file = root / path
-            names[path] = {each.name for each in mutants(path, file.read_text())} if file.exists() else set()
-        if judgement.name not in names[path]:
-            missing.append(judgement)
-    return missing
+    judgements = list(judgements)
+    names = {judgement.name for judgement in judgements}
+    files = {path: root / path for path in {judgement.path for judgement in judgements}}
+    found = {
+        each.name
+        for path, file in files.items()
+        if file.exists()
+        for each in mutants(path, file.read_text(), only=names)
+    }
+    return [judgement for judgement in judgements if judgement.name not in found]
 
 
 def entry(mutant: Mutant) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import difflib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -33,6 +33,8 @@ ARITHMETIC: dict[type[ast.operator], str] = {
 }
 TWINS = {"min": "max", "max": "min", "any": "all", "all": "any"}
 OPERATOR = re.compile(rb"[^\s()#]+(?:\s+(?:in|not)\b)?")
+Name = tuple[str, str, str, str]
+"""A mutant's path, function, and changed lines before and after."""
 UNREAD = (ast.JoinedStr, ast.Import, ast.ImportFrom)
 """Texts for people, and imports, which the linter watches. An f-string's parts have no place in Python 3.11."""
 
@@ -51,7 +53,7 @@ class Mutant:
     """The whole module, changed."""
 
     @property
-    def name(self) -> tuple[str, str, str, str]:
+    def name(self) -> Name:
         """What stays when lines above it come and go."""
         return self.path, self.function, self.before, self.after
 
@@ -70,8 +72,11 @@ class _Edit:
     text: bytes
 
 
-def mutants(path: str, source: str) -> list[Mutant]:
-    """Every mutant of the module, in the order of its lines. None of them is the module itself."""
+def mutants(path: str, source: str, only: Container[Name] | None = None) -> list[Mutant]:
+    """Every mutant of the module, or those with a name in `only`, in the order of its lines.
+
+    None of them is the module itself.
+    """
     data, tree = source.encode(), ast.parse(source)
     walk = _Walk(data)
     same = ast.dump(tree)
@@ -79,12 +84,7 @@ def mutants(path: str, source: str) -> list[Mutant]:
     made = []
     for function, edit in walk.edits(tree, ""):
         changed = (data[: edit.start] + edit.text + data[edit.end :]).decode()
-        try:
-            # Parenthesised once more, a text may mean the same.
-            is_same = ast.dump(ast.parse(changed)) == same
-        except SyntaxError:
-            continue
-        if is_same or changed in seen:
+        if changed in seen:
             continue
         seen.add(changed)
         first = data.count(b"\n", 0, edit.start) + 1
@@ -93,7 +93,16 @@ def mutants(path: str, source: str) -> list[Mutant]:
         since = data.rfind(b"\n", 0, edit.start) + 1
         before = data[since:until]
         after = data[since : edit.start] + edit.text + data[edit.end : until]
-        made.append(Mutant(path, function, first, last, _one_line(before), _one_line(after), changed))
+        mutant = Mutant(path, function, first, last, _one_line(before), _one_line(after), changed)
+        if only is not None and mutant.name not in only:
+            continue  # before it is parsed, which takes longest
+        try:
+            # Parenthesised once more, a text may mean the same.
+            is_same = ast.dump(ast.parse(changed)) == same
+        except SyntaxError:
+            continue
+        if not is_same:
+            made.append(mutant)
     return sorted(made, key=lambda mutant: (mutant.first_line, mutant.last_line))
 
 
