@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.core.sampling import Sample
-from jobs.core.selection import Selection, glob_pattern
+from jobs.core.selection import EXPIRE_MARK, Selection, glob_pattern
 
 
 def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[str]) -> pa.RecordBatch:
@@ -48,6 +48,8 @@ def _drops(batch: pa.RecordBatch, selection: Selection) -> Iterator[tuple[str, A
     if selection.versions == "current":
         yield "noncurrent", pc.invert(batch["is_latest"])
         yield "delete_marker", batch["is_delete_marker"]
+    else:
+        yield "expire_mark", pc.and_(batch["is_delete_marker"], pc.match_substring_regex(key, EXPIRE_MARK))
     if selection.min_size_bytes is not None:
         yield "min_size", pc.less(size, pa.scalar(selection.min_size_bytes))
     if selection.max_size_bytes is not None:

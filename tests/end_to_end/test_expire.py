@@ -272,3 +272,18 @@ def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) ->
 def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], code: int, problem: str) -> None:
     result = world.sealift("expire", *arguments)
     assert (result.code, problem in result.stderr) == (code, True), result.stderr
+
+
+def test_the_marks_of_a_running_expiry_are_not_copied(versioned: World) -> None:
+    """The copy of a claim kept every other expiry waiting for an hour."""
+    world = versioned
+    fill(world, 2)
+    claim = ".sealift-expiring-20250615T150640Z-expire-aaaaaa.sealift-0123456789abcdef"
+    for mark in (claim, "docs/00.json.sealift-0123456789abcdef"):
+        world.client.delete_object(Bucket=world.source, Key=mark)
+    copied = world.run("replicate", "--versions", "all")
+    assert (copied["code"], copied["outcomes"]) == (0, {"copied": 2})
+    shown = world.sealift("runs", "show", copied["run_id"], "--json").document
+    assert shown["plan"]["excluded"] == {"expire_mark": 2}
+    assert world.history(world.destination, claim) == []
+    assert expire(world, copied["run_id"], *DELETE)["outcomes"] == {"expired": 2}

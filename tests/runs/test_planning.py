@@ -173,7 +173,7 @@ def test_parts_are_counted_as_the_copy_will_cut_them(sizes, part_size_bytes):
     assert sum(group.parts for group in planned.histogram.groups) == expected
 
 
-keys = st.sampled_from(["a", "b", "a/b", "é", "B", "c.pdf", "d.PDF", "a\nb", " "])
+keys = st.sampled_from(["a", "b", "a/b", "é", "B", "c.pdf", "d.PDF", "a\nb", " ", "a\nb.sealift-0123456789abcdef"])
 manifest_rows = st.lists(
     st.fixed_dictionaries(
         {
