@@ -119,7 +119,12 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
         return None
     if not history[at].is_delete_marker:
         raise _Refusal(f"{stone.marker_version_id} is not a delete marker but a version: the ledger was altered")
-    if at != (0 if place is None else place + 1):
+    if place is None and at:
+        raise _Refusal(
+            f"the version {stone.version_id}, which the run hid, is gone, and its delete marker "
+            f"{stone.marker_version_id} hides an older one: remove the marker yourself if that one should be current"
+        )
+    if place is not None and at != place + 1:
         raise _Refusal(
             f"the delete marker {stone.marker_version_id} does not lie directly above the version {stone.version_id}, "
             "which the run hid: look at the key's versions, and remove the marker yourself if it should go"

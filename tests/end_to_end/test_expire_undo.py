@@ -69,8 +69,33 @@ def test_a_marker_that_lies_elsewhere_than_the_tombstone_says_stays(versioned: W
     forged_ledger.edit_rows(world, done(world, run_id), key="unrelated", marker_version_id=marker)
     report = undo(world, run_id)
     assert (report["code"], report["undone"]) == (3, 0)
-    assert "does not lie directly above" in report["problems"][0]["problem"]
+    assert "is gone, and its delete marker" in report["problems"][0]["problem"]
     assert [each.is_delete_marker for each in world.history(world.source, "unrelated")] == [False, True]
+
+
+def test_a_marker_stays_where_somebody_removed_the_hidden_version_and_an_older_one_is_below(versioned: World) -> None:
+    """Nobody but a person knows whether the older one should be current."""
+    world = versioned
+    world.put("docs/00.json", b"older")
+    run_id = hidden(world)
+    *_, newest, _ = world.history(world.source, "docs/00.json")
+    world.client.delete_object(Bucket=world.source, Key="docs/00.json", VersionId=newest.version_id)
+    report = undo(world, run_id)
+    assert (report["code"], report["undone"], keys(world)) == (3, 1, ["docs/01.json"])
+    assert f"{newest.version_id}, which the run hid, is gone" in report["problems"][0]["problem"]
+
+
+def test_a_marker_with_a_version_between_stays(versioned: World) -> None:
+    world = versioned
+    run_id = hidden(world)
+    marker = world.history(world.source, "docs/00.json")[-1].version_id
+    world.put("docs/00.json", b"newer")
+    above = world.client.delete_object(Bucket=world.source, Key="docs/00.json")["VersionId"]
+    forged_ledger.edit_rows(world, done(world, run_id), key="docs/00.json", marker_version_id=above)
+    report = undo(world, run_id)
+    assert (report["code"], report["undone"]) == (3, 0)
+    assert f"{above} does not lie directly above" in report["problems"][0]["problem"]
+    assert [each.version_id for each in world.history(world.source, "docs/00.json")][1] == marker
 
 
 def test_tombstones_of_another_run_or_bucket_are_refused(versioned: World) -> None:

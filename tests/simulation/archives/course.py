@@ -168,15 +168,22 @@ class ArchiveCourse(Course):
     async def _unhide(self, process: Process, run_id: str) -> int:
         tombstones = Tombstones(process.connect(), PLACE, SOURCE, run_id)
         undone = await unhide(process.connect(), tombstones)
-        if undone.problems and all(self._is_parted(each.key) for each in undone.problems):
-            self.model.known_limits[
-                "an upload that began before a marker ended below it: a person removes the marker"
-            ] += 1
+        left = [self._why_left(run_id, each.key) for each in undone.problems]
+        if left and all(left):
+            self.model.known_limits.update(left)
             return 0
         if undone.problems:
             return int(ExitCode.FINDINGS)
         self.model.undone(process, run_id)
         return 0
+
+    def _why_left(self, run_id: str, key: str) -> str:
+        """Why a person has to decide about the marker. Empty where the undo should have removed it."""
+        if self._is_parted(key):
+            return "an upload that began before a marker ended below it: a person removes the marker"
+        if self.model.deletes.is_hidden_one_taken(run_id, key):
+            return "others removed the hidden version, and an older one is below its marker: a person removes it"
+        return ""
 
     def _is_parted(self, key: str) -> bool:
         """Whether a version lies below a marker that was there before it: S3 dates an upload from when it began.

@@ -45,6 +45,14 @@ class Deletes:
         self.taken.update((id(each), run_id) for each in gone)
         return gone
 
+    def is_hidden_one_taken(self, run_id: str, key: str) -> bool:
+        """Whether others removed a version that the run hid, while its marker and an older version are there."""
+        there = self.model.world.versions(SOURCE, key)
+        return any(
+            run == run_id and self.taken.get(id(hidden)) == "" and any(each is marker for each in there[1:])
+            for run, marker, hidden in self.markers.values()
+        )
+
     def announced(self, request: Request) -> None:
         """A file of tombstones was written: what it calls done has happened."""
         model, run_id = self.model, request.key.split("/")[3]
