@@ -181,7 +181,7 @@ class ArchiveCourse(Course):
         """Why a person has to decide about the marker. Empty where the undo should have removed it."""
         if self._is_parted(key):
             return "an upload that began before a marker ended below it: a person removes the marker"
-        if self.model.deletes.is_hidden_one_taken(run_id, key):
+        if self.model.is_hidden_one_taken(run_id, key):
             return "others removed the hidden version, and an older one is below its marker: a person removes it"
         return ""
 

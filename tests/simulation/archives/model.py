@@ -191,6 +191,10 @@ class ArchiveModel(Model):
         """When the process took up a row of the key."""
         return self.calls.get((process, key), 0.0)
 
+    def is_hidden_one_taken(self, run_id: str, key: str) -> bool:
+        """Whether others removed a version that the run hid, so that its undo leaves the marker to a person."""
+        return self.deletes.is_hidden_one_taken(run_id, key)
+
     def undone(self, process: Process, run_id: str) -> None:
         """`expire --undo` says that all of it is back."""
         self.deletes.undone(run_id)
