@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from jobs.core.enums import Step
 from jobs.core.model import Location, is_exact
+from jobs.core.spelling import one_spelling
 from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import FOLDER, Tombstones
 from jobs.s3.retries import gather_bounded, retry
@@ -34,20 +35,22 @@ FILES_AT_ONCE = 16
 
 
 class Announcement(NamedTuple):
-    """One object that a run has announced."""
+    """One object that a run has announced. `copy`: the URI of its own copy."""
 
     run_id: str
     key: str
     version_id: str | None
     etag: str
     step: str
+    copy: str = ""
 
     def is_of(self, copy: Proof) -> bool:
-        """True if the object may be the copy.
+        """True if the object may be the copy, in whatever spelling of its key.
 
-        A marker hides any object that has the ETag and is current by then.
+        A marker hides any object that has the ETag and is current by then. An object is not its own
+        copy: its run has left a mark to see that (`jobs.expire.marks`).
         """
-        if self.key != copy.key:
+        if one_spelling(self.key) != one_spelling(copy.key) or (self.key != copy.key and self.copy == copy.place):
             return False
         if is_exact(self.version_id) and self.version_id == copy.version_id:
             return True
@@ -80,10 +83,14 @@ class Announcements:
         Lists the ledger each time.
         """
         found = {bucket: await self._look(bucket) for bucket in sorted({copy.bucket for copy in copies})}
-        return [next((each.run_id for each in found[copy.bucket][copy.key] if each.is_of(copy)), "") for copy in copies]
+        near = [found[copy.bucket][one_spelling(copy.key)] for copy in copies]
+        return [
+            next((each.run_id for each in each_near if each.is_of(copy)), "")
+            for each_near, copy in zip(near, copies, strict=True)
+        ]
 
     async def _look(self, bucket: str) -> defaultdict[str, list[Announcement]]:
-        """Return the announcements in a bucket, by key."""
+        """Return the announcements in a bucket, by the one spelling of their keys."""
         runs = [run_id for run_id in await self._run_ids(bucket) if await self.concerns(bucket, run_id)]
         folders = [Tombstones(self.store, self.ledger, bucket, run_id) for run_id in runs]
         named = await gather_bounded(lambda folder: folder.latest(), folders, FILES_AT_ONCE)
@@ -91,7 +98,7 @@ class Announcements:
         found: defaultdict[str, list[Announcement]] = defaultdict(list)
         for rows in await gather_bounded(self._kept, files, FILES_AT_ONCE):
             for each in rows:
-                found[each.key].append(each)
+                found[one_spelling(each.key)].append(each)
         return found
 
     async def _run_ids(self, bucket: str) -> list[str]:
@@ -110,11 +117,12 @@ class Announcements:
         place = f"{folder.bucket}/{folder.run_id}/{name}"
         if place not in self._read:
             self._read[place] = [
-                Announcement(folder.run_id, each.key, each.version_id, each.etag, each.step)
+                Announcement(folder.run_id, each.key, each.version_id, each.etag, each.step, each.copy)
                 for each in await folder.read(name)
                 if self._is_inside(folder.bucket, each.key)
             ]
         return self._read[place]
 
     def _is_inside(self, bucket: str, key: str) -> bool:
-        return any(place.bucket == bucket and key.startswith(place.key) for place in self.places)
+        spelled = one_spelling(key)
+        return any(place.bucket == bucket and spelled.startswith(one_spelling(place.key)) for place in self.places)

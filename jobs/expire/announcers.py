@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
+from jobs.core.spelling import one_spelling
 from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 
@@ -33,7 +34,7 @@ class Announcers:
         source = await self._source_of(run_id)
         if source is None or source.location.bucket != bucket:
             return True
-        if not any(source.location.overlaps(place) for place in self.places):
+        if not any(_spelled(source.location).overlaps(_spelled(place)) for place in self.places):
             return False
         return not self._is_elsewhere(source)
 
@@ -52,3 +53,7 @@ class Announcers:
             except (LedgerError, UsageError):
                 self._sources[run_id] = None
         return self._sources[run_id]
+
+
+def _spelled(place: Location) -> Location:
+    return place._replace(key=one_spelling(place.key))

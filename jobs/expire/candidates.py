@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, ShardSummary
+from jobs.core.spelling import one_spelling, one_spelling_sql
 from jobs.expire.disproofs import object_to_disproved
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.rules import EXPIRED_BEFORE, Proof
@@ -145,9 +146,10 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
 def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | None) -> dict[str, int]:
     """Leave out rows and copies outside the scope. Returns the number of rows, by reason.
 
-    A proof whose copy is in the scope's source gets an objection: the copy may be the original of
-    another row, and each would prove the other. The ledger's records of runs are not asked, because
-    chains of runs would lead to the same.
+    A proof whose copy is in the scope's source, in whatever spelling, gets an objection: the copy
+    may be the original of another row, and each would prove the other. The ledger's records of runs
+    are not asked, because chains of runs would lead to the same. A copy whose key is another
+    spelling of the original's gets none: the run finds out whether they are one object.
     """
     source = scope.source
     is_inside = f"starts_with(key, {quoted(source.key)})"
@@ -161,7 +163,11 @@ def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | 
         connection, f"SELECT count(DISTINCT (key, version_id, etag)) FROM proven WHERE NOT coalesce({is_copy}, false)"
     )
     connection.execute(f"DELETE FROM proven WHERE NOT coalesce({is_copy}, false)")
-    own = "false" if scope.is_apart else _lies_in("copy_bucket", "copy_key", source)
+    spelled = source._replace(key=one_spelling(source.key))
+    own = f"""{_lies_in("copy_bucket", "copy_key", source)}
+        OR {_lies_in("copy_bucket", one_spelling_sql("copy_key"), spelled)}
+            AND {one_spelling_sql("copy_key")} <> {one_spelling_sql("key")}"""
+    own = "false" if scope.is_apart else own
     connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
     connection.execute(f"UPDATE proven SET objection = {quoted(OWN_PLACE)} WHERE {own}")
     return {"--source": elsewhere, "--copies": unnamed}

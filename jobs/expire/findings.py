@@ -26,6 +26,7 @@ from jobs.core.category import CHECKSUMS_DIFFER, Category
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import Evidence, Status
 from jobs.core.run import RunSpec
+from jobs.core.spelling import one_spelling_sql
 from jobs.errors import LedgerError
 from jobs.expire.proofs import copy_key_sql
 from jobs.expire.rules import PROOFS
@@ -195,9 +196,9 @@ class Findings:
                 FROM {rows} WHERE status = {quoted(Status.DAMAGED.value)}
             ) AS damaged
             JOIN (
-                SELECT DISTINCT copy_bucket, {of_pair}key, {one_spelling(f"{of_row}key")} AS spelled
+                SELECT DISTINCT copy_bucket, {of_pair}key, {one_spelling_sql(f"{of_row}key")} AS spelled
                 FROM proven WHERE NOT in_archive AND {is_it}
-            ) AS pairs ON {one_spelling(f"damaged.{of_row}key")} = spelled
+            ) AS pairs ON {one_spelling_sql(f"damaged.{of_row}key")} = spelled
             """,
         )
 
@@ -278,16 +279,10 @@ class Findings:
         )
 
 
-def one_spelling(key: str) -> str:
-    """SQL for a key without its empty parts, which some servers drop."""
-    has_empty_part = f"contains({key}, '//') OR starts_with({key}, '/')"
-    return f"CASE WHEN {has_empty_part} THEN ltrim(regexp_replace({key}, '/+', '/', 'g'), '/') ELSE {key} END"
-
-
 def have_same_keys(one: str, other: str) -> str:
     """SQL: whether the rows of two tables have the same original and copy, in whatever spelling."""
     return " AND ".join(
-        f"{one_spelling(f'{one}.{key}')} = {one_spelling(f'{other}.{key}')}" for key in ("key", "copy_key")
+        f"{one_spelling_sql(f'{one}.{key}')} = {one_spelling_sql(f'{other}.{key}')}" for key in ("key", "copy_key")
     )
 
 

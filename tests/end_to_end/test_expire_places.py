@@ -305,3 +305,17 @@ def test_answers_in_csv_and_json_are_harmless_too(world: World) -> None:
     assert all(character.isprintable() or character == "\n" for character in answer.stdout)
     document: Any = answer.document
     assert document == [{"a": "=1+1", "b": "\x1b[2J\x9b\u202e", "c": ["-2"], "n": -2, "x": None}]
+
+
+def test_originals_that_prove_each_other_under_another_spelling_both_stay(world: World) -> None:
+    """SeaweedFS takes `/x/k` for `x/k`: so both lie where the run deletes."""
+    names = ["x/a/k", "x/b/k"]
+    for name in names:
+        world.put(name)
+    for one, other in (("a", "b"), ("b", "a")):
+        sides = ["--source", f"s3://{world.source}/x/{one}/", "--destination", f"s3://{world.source}//x/{other}/"]
+        world.run("verify", *sides)
+    given = ["--source", f"s3://{world.source}/x/", "--copies", f"s3://{world.source}//x/"]
+    done = world.sealift("expire", "--manifest", manifest(world, names), *given, *DELETE, "--json")
+    assert done.document["outcomes"] == {"kept": 2}, done.stderr
+    assert keys(world) == names

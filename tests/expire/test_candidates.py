@@ -331,6 +331,25 @@ def test_a_copy_where_the_run_deletes_proves_nothing_unless_it_is_another_servic
     assert planned.current == Share(int(is_apart), 1)
 
 
+@pytest.mark.parametrize("place", ["/x/b/", "//x//b/"])
+def test_a_copy_where_the_run_deletes_in_another_spelling_proves_nothing(scene: Scene, place: str) -> None:
+    scene.run("replicate", [[Proven(row("x/a", "1"), Status.COPIED)]], destination=Location("docs", place))
+    scene.there = [row("x/a", "1")]
+    scene.plan(source=Location("docs", "x/"), copies=[Location("docs", place)])
+    [each] = scene.rows()
+    assert Proof.decode(each["proof"]).objection == OWN_PLACE
+
+
+def test_a_copy_under_another_spelling_of_its_own_key_is_looked_at(scene: Scene) -> None:
+    """S3 keeps both: the run leaves a mark to see whether they are one object."""
+    scene.run("replicate", [[Proven(row("/x/a", "1"), Status.COPIED)]], destination=Location("docs", "x/"),
+              source=Location("docs", "/x/"))  # fmt: skip
+    scene.there = [row("/x/a", "1")]
+    scene.plan(source=Location("docs", "/x/"), copies=[Location("docs", "x/")])
+    [each] = scene.rows()
+    assert (Proof.decode(each["proof"]).objection, Proof.decode(each["proof"]).key) == ("", "x/a")
+
+
 def test_a_copy_beside_what_the_run_deletes_counts(scene: Scene) -> None:
     scene.run("replicate", [[Proven(row("in/a", "1"), Status.COPIED)]], destination=Location("docs", "copies/"))
     scene.plan(source=Location("docs", "in/"), copies=[Location("docs", "copies/")])

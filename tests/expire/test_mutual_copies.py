@@ -207,6 +207,19 @@ def test_what_is_no_tombstone_ends_the_run() -> None:
         asyncio.run(Announcements(store, LEDGER, []).find([Proof("run", 0.0, "b", "k", "v", "e")]))
 
 
+def test_an_announcement_is_found_under_each_spelling_of_its_key_and_place() -> None:
+    """Some servers take `x//k` and `/x/k` for `x/k`: one of two objects would prove the other, and both would go."""
+    store = shop()
+    asyncio.run(Tombstones(store, LEDGER, "bbb", "run").announce([_stone("x/k"), _stone("x/j", 1)]))
+    announcements = Announcements(store, LEDGER, [Location("bbb", "/x//")])
+    names = ["x/k", "x//k", "/x/k", "x/jj"]
+    copies = [Proof("verify", 0.0, "bbb", name, "v", "e") for name in names]
+    assert asyncio.run(announcements.find(copies)) == ["run", "run", "run", ""]
+    itself = _stone("x/l")._replace(copy="s3://bbb//x/l")  # S3 keeps both, as the mark of its run has shown
+    asyncio.run(Tombstones(store, LEDGER, "bbb", "other").announce([itself]))
+    assert asyncio.run(announcements.find([Proof("verify", 0.0, "bbb", "/x/l", "v", "e")])) == [""]
+
+
 OTHER = "19700101T000000Z-expire-aaaaaa"
 
 
@@ -221,6 +234,7 @@ def _spec(run_id: str, source: Side, *, streamed: bool = False) -> RunSpec:
         (Side(Location("bbb", "x/")), False, True),
         (Side(Location("bbb", "")), False, True),
         (Side(Location("bbb", "x/deep/")), False, True),
+        (Side(Location("bbb", "/x//deep/")), False, True),
         (Side(Location("bbb", "y/")), False, False),
         (Side(Location("ccc", "x/")), False, True),  # its tombstones are not where its spec says: believe nothing
         (Side(Location("bbb", "x/")), True, False),  # this run's own source, which is not where its copies are
