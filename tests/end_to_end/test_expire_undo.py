@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
+
+import pytest
 
 from tests.end_to_end import forged_ledger
 from tests.end_to_end.conftest import World
@@ -137,3 +140,20 @@ def test_undo_counts_what_a_later_run_removed_behind_its_markers(versioned: Worl
 
 def hidden_again(world: World) -> str:
     return str(expire(world, replicate(world), *DELETE)["run_id"])
+
+
+@pytest.mark.slow
+def test_undo_stops_a_run_that_is_still_at_work(versioned: World) -> None:
+    """Its workers would hide more after the undo, which would have said that all is well."""
+    world = versioned
+    names = fill(world, 150)
+    given = ["--run", replicate(world), "--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}"]
+    process = world.start("expire", *given, *DELETE, "--json", SEALIFT_ROWS_PER_SHARD="10", SEALIFT_PROCESSES="1")
+    while process.poll() is None and len(keys(world)) == len(names):
+        time.sleep(0.01)
+    (run,) = [each for each in world.sealift("runs", "list", "--json").document["runs"] if each["job"] == "expire"]
+    report = undo(world, run["run_id"])
+    process.communicate()
+    assert (report["code"], report["problems"], process.returncode) == (0, [], 75)
+    assert (report["lost"], keys(world)) == (0, sorted(names))
+    assert report["undone"] > 0
