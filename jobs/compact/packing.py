@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location, ObjectVersion
+from jobs.core.model import Attributes, Location, ObjectVersion, is_exact
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS, copy_part_bytes, count_parts
 
 TARGET_BYTES = 1024**3
@@ -195,11 +195,20 @@ def archive_location(
     asked = "\0".join([source_bucket, rule.format.value, str(sorted(rule.tags.items())), *map(str, storage)])
     digest = hashlib.sha256(f"3\0{asked}\n".encode())
     for row in rows:
-        row_text = f"{row.key}\0{row.version_id or ''}\0{row.etag or ''}\0{row.size_bytes}\n"
+        row_text = f"{row.key}\0{row.version_id or ''}\0{row.etag or ''}\0{row.size_bytes}{_write_of(row)}\n"
         digest.update(row_text.encode("utf-8", "surrogatepass"))
     name = f"{period(rows[0].last_modified)}-{digest.hexdigest()[:20]}.{rule.format.value}"
     stem = common_folder(rows)
     return archives.join(f"{spell(stem[:-1])}/{name}" if stem else name)
+
+
+def _write_of(row: ObjectVersion) -> str:
+    """The second of the write that made a version without an id of its own.
+
+    The same content may be written again after other content. A member has the date of its write,
+    and a restore takes the newest.
+    """
+    return "" if is_exact(row.version_id) or row.last_modified is None else f"\0{int(row.last_modified)}"
 
 
 def common_folder(rows: Sequence[ObjectVersion]) -> str:

@@ -337,7 +337,7 @@ def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:
     member = None
     if values["in_archive"]:
         member = {name: values[name] for name in _MEMBER} | {"key": values["key"], "size_bytes": values["size_bytes"]}
-        member["etag"] = values["etag"]
+        member |= {"etag": values["etag"], "last_modified": values["packed_modified"]}
         member["checksums"] = [
             [name, value, "-" in value] for name, value in json.loads(values["checksums"] or "{}").items()
         ]

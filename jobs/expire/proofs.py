@@ -27,9 +27,9 @@ PROVEN = """
     key VARCHAR, version_id VARCHAR, is_latest BOOLEAN, size_bytes BIGINT, etag VARCHAR, last_modified DOUBLE,
     storage_class VARCHAR, run_id VARCHAR, proven_at DOUBLE, copy_bucket VARCHAR, copy_key VARCHAR,
     copy_version_id VARCHAR, copy_etag VARCHAR, in_archive BOOLEAN, sha256 VARCHAR, checksums VARCHAR,
-    "offset" BIGINT, frame_start BIGINT, frame_offset BIGINT, frame_length BIGINT
+    "offset" BIGINT, frame_start BIGINT, frame_offset BIGINT, frame_length BIGINT, packed_modified DOUBLE
 """
-"""The columns of a table of proofs. The last seven are those of an archive's member."""
+"""The columns of a table of proofs. The last eight are those of an archive's member."""
 _WRITTEN_FIELDS: list[pa.Field[Any]] = [pa.field("file", pa.string()), pa.field("written_at", pa.float64())]
 
 
@@ -112,7 +112,7 @@ def _members_sql(spec: RunSpec, rows: Path, members: Path) -> str:
         SELECT rows.key, coalesce(rows.version_id, m.version_id) AS version_id, rows.is_latest, rows.size_bytes,
                rows.etag, rows.last_modified, rows.storage_class, proven_at, {quoted(spec.run_id)} AS run_id,
                copy_bucket, copy_key, copy_version_id, copy_etag, true AS in_archive, m.sha256, m.checksums, m."offset",
-               m.frame_start, m.frame_offset, m.frame_length
+               m.frame_start, m.frame_offset, m.frame_length, epoch(m.last_modified) AS packed_modified
         FROM {parquet(rows)} AS rows
         JOIN {parquet(members)} AS m
             ON m.key = rows.key AND m.copy_etag = destination_etag AND m.etag = rows.etag

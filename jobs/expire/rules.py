@@ -36,9 +36,21 @@ EXPIRED_BEFORE = "earlier expire runs"
 
 
 MEMBER_FIELDS = frozenset(
-    ("key", "size_bytes", "etag", "checksums", "sha256", "offset", "frame_start", "frame_offset", "frame_length")
+    (
+        "key",
+        "size_bytes",
+        "etag",
+        "last_modified",
+        "checksums",
+        "sha256",
+        "offset",
+        "frame_start",
+        "frame_offset",
+        "frame_length",
+    )
 )
-"""The fields of an archive's member that a proof has: no more than it takes to find and read it."""
+"""The fields of an archive's member that a proof has: no more than it takes to find, date and read
+it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +167,7 @@ def decide(
     |--------------------------------------------------------------|--------------------------------------------|
     | no proof, one that the plan objects to, or a delete marker   | kept                                       |
     | another version, ETag or size than the proven one            | kept                                       |
+    | no version id, and it was written again since it was packed  | kept                                       |
     | the key is outside of what the run is about                  | kept                                       |
     | the copy is not in one of the places that are named          | kept                                       |
     | legal hold, or retention that has not ended                  | kept                                       |
@@ -200,11 +213,27 @@ def _reason_to_keep(row: ObjectVersion, proof: Proof, original: Original, terms:
         return "the object proven had another ETag than this one"
     if row.size_bytes not in (None, original.size_bytes):
         return "the object proven had another size than this one"
+    if _is_written_again(proof, original):
+        return (
+            "it was written again after it was packed, and a restore would take what was packed in between for newer: "
+            "compact it again"
+        )
     if not row.key.startswith(terms.prefix):
         return f"this run is about keys that begin with {terms.prefix!r} alone"
     if not any(proof.bucket == each.bucket and proof.key.startswith(each.key) for each in terms.places):
         return f"{_the_copy(proof)} is not in {' or '.join(map(str, terms.places))}, where this run looks for copies"
     return _locked(original.lock, terms.now)
+
+
+def _is_written_again(proof: Proof, original: Original) -> bool:
+    """True if no version id tells the original from the packed one, which is older.
+
+    S3 dates by milliseconds in listings, and by seconds in HEAD.
+    """
+    packed = (proof.member or {}).get("last_modified")
+    if not isinstance(packed, int | float) or is_exact(original.version_id):
+        return False
+    return original.last_modified >= packed + 1.0
 
 
 def _locked(lock: ObjectLock | None, now: float) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -87,6 +88,17 @@ def test_an_archive_is_named_after_folder_month_and_content() -> None:
         archive_location(Location("cold", "packed"), "docs", found, rule, ArchiveStorage("GLACIER", "aws:kms", "k")),
     ]
     assert len({here, *others}) == 8
+
+
+@pytest.mark.parametrize(("version_id", "is_same"), [(None, False), ("null", False), ("v", True)])
+def test_content_that_was_written_again_has_an_archive_of_its_own(version_id: str | None, is_same: bool) -> None:
+    """A version id names one write. Without one, other content may have been written in between."""
+    row = ObjectVersion(0, "k", version_id, size_bytes=1, etag="e")
+    places = [
+        archive_location(Location("cold"), "docs", [row._replace(last_modified=at)], PackingRule(), STORAGE)
+        for at in (1.0, 1.9, 2.0)  # HEAD dates by seconds
+    ]
+    assert (places[0] == places[1], places[1] == places[2]) == (True, is_same)
 
 
 @given(rows)

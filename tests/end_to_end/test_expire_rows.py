@@ -11,7 +11,7 @@ import pytest
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
-from tests.end_to_end.test_expire import DELETE, compact, keys, places, replicate
+from tests.end_to_end.test_expire import DELETE, compact, expire, keys, places, reasons, replicate
 from tests.end_to_end.test_expire_copies import expire_manifest
 from tests.end_to_end.test_expire_places import manifest
 
@@ -105,3 +105,29 @@ def test_a_manifest_of_keys_means_their_current_objects(versioned: World) -> Non
     assert keys(world) == []
     for key, versions in ids.items():  # nothing is gone for good
         assert [each.version_id for each in world.history(world.source, key)][:3] == versions
+
+
+@pytest.mark.slow
+def test_an_object_that_was_written_again_as_it_was_packed_before_is_packed_again_first(world: World) -> None:
+    """Else a restore of its key would bring back what was packed in between, for that is dated later."""
+    runs = []
+    for content in (b"one", b"two"):
+        world.put("k", content)
+        runs.append(compact(world))
+        time.sleep(1.1)
+    world.put("k", b"one")
+    kept = expire(world, runs[0], *DELETE)
+    assert (kept["outcomes"], keys(world)) == ({"kept": 1}, ["k"]), kept["said"]
+    assert "written again after it was packed" in reasons(kept)
+    done = expire(world, compact(world), *DELETE)
+    assert done["outcomes"] == {"expired": 1}, reasons(done)
+    back = [
+        "--archives",
+        f"s3://{world.destination}/packed",
+        "--key",
+        "k",
+        "--destination",
+        f"s3://{world.ledger}/back",
+    ]
+    assert world.sealift("restore", *back).code == 0
+    assert world.client.get_object(Bucket=world.ledger, Key="back/k")["Body"].read() == b"one"

@@ -536,6 +536,7 @@ def test_rows_are_sharded_in_order_with_replicas_first_and_members_by_their_plac
     assert members["k4"] == {
         "key": "k4", "size_bytes": 5, "etag": "e", "sha256": hashlib.sha256(b"12345").hexdigest(), "offset": 10,
         "frame_start": 650, "frame_offset": 650, "frame_length": 9, "checksums": [["SHA256", "s-2", True]],
+        "last_modified": frames[2].last_modified,
     }  # fmt: skip
 
 

@@ -33,6 +33,8 @@ ROW = ObjectVersion(0, "k", "v1", size_bytes=3, etag="e", last_modified=0.0)
 PROOF = Proof("run", NOW - 40 * DAY, "cold", "a.tar", None, "archive-etag")
 ORIGINAL = Original("v1", "e", 3, 0.0)
 SAME = Verdict(True, Evidence.CHECKSUM)
+PACKED = replace(PROOF, member={"key": "k", "last_modified": 0.5})
+UNVERSIONED = ROW._replace(version_id=None), ORIGINAL._replace(version_id=None)
 
 
 def found(**other: Any) -> ObjectInfo:
@@ -56,6 +58,10 @@ def found(**other: Any) -> ObjectInfo:
         ({"original": ORIGINAL._replace(version_id="v2")}, "another version was proven"),
         ({"original": ORIGINAL._replace(etag="f")}, "ETag"),
         ({"original": ORIGINAL._replace(size_bytes=4)}, "another size"),
+        (
+            {"row": UNVERSIONED[0], "proof": PACKED, "original": UNVERSIONED[1]._replace(last_modified=1.5)},
+            "written again after it was packed",
+        ),
         ({"original": ORIGINAL._replace(lock=ObjectLock(legal_hold=True))}, "legal hold"),
         ({"original": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, "GOVERNANCE"),
         ({"original": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, "cannot be read"),
@@ -93,6 +99,16 @@ def test_what_keeps_an_original(change: dict[str, Any], reason: str) -> None:
     assert reason in decision.reason
     assert not decision.prove
     assert decision.waits is decision.reason.startswith("in the grace period")
+
+
+@pytest.mark.parametrize("proof", [PACKED, replace(PROOF, member={"key": "k"}), PROOF])
+@pytest.mark.parametrize("modified", [0.0, 1.0])
+def test_the_object_that_was_packed_goes_by_whatever_date_its_listing_has(proof: Proof, modified: float) -> None:
+    row, original = UNVERSIONED
+    terms = TERMS._replace(is_versioned=False)
+    assert decide(row, proof, original._replace(last_modified=modified), SAME, terms) == Decision(Step.REMOVE)
+    later = ORIGINAL._replace(last_modified=modified + 9)  # a version id names one object, whatever its date
+    assert decide(ROW, PACKED, later, SAME, TERMS) == Decision(Step.HIDE)
 
 
 @pytest.mark.parametrize(

@@ -372,7 +372,7 @@ def _proof_of(run_id: str, at: float, record: ArchiveRecord, member: Member, row
     known = {
         name: getattr(member, name) for name in ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
     }
-    known |= {"key": row.key, "size_bytes": row.size_bytes, "etag": row.etag}
+    known |= {"key": row.key, "size_bytes": row.size_bytes, "etag": row.etag, "last_modified": member.last_modified}
     known["checksums"] = [[each.algorithm, each.value, "-" in each.value] for each in member.checksums]
     return Proof(
         run_id, int(at * 1e6) / 1e6, record.location.bucket, record.location.key, record.version_id, record.etag, known
