@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
 import math
@@ -104,7 +103,7 @@ async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
     async with open_views(ledger, tables, run_id) as database:
         database.lock()
         answer = await database.select(sql, list(TABLES))
-        await asyncio.to_thread(_write, answer, options.file_format, options.output)
+        await answer.in_thread(_write, answer, options.file_format, options.output)
 
 
 def _write(answer: Answer, file_format: str, output: Path | None) -> None:

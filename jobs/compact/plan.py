@@ -6,7 +6,6 @@ again.
 
 from __future__ import annotations
 
-import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.s3.sessions import open_side
-from jobs.tables.duck import scratch_folder
+from jobs.tables.duck import in_thread, scratch_folder
 
 
 async def plan_run(
@@ -160,16 +159,16 @@ async def plan_groups(
         try:
             known = folder / "archived.parquet"
             await _spool_archived(archived, known)
-            already_archived = await asyncio.to_thread(
-                sorting.leave_out, partial(archived_rows_sql, members=str(known))
+            already_archived = await in_thread(
+                sorting.connection, sorting.leave_out, partial(archived_rows_sql, members=str(known))
             )
-            rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
+            rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
             shard_count = max(
                 shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes), 1
             )
             limit = ShardSummary(-(-rows // shard_count), -(-size_bytes // shard_count))
             grouping = _Grouping(sorting.in_packing_order(), rule, economy, grouped, limit)
-            grouped.shards, _ = await write_shards(grouping.shards(), write_shard)
+            grouped.shards, _ = await write_shards(grouping.shards(), write_shard, sorting.connection)
         finally:
             sorting.connection.close()
     grouped.rows, grouped.size_bytes = rows, size_bytes

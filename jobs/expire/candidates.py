@@ -8,7 +8,6 @@ archive come together, in the archive's order, so that they are read together.
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
@@ -31,7 +30,7 @@ from jobs.expire.runs_with_findings import Seen
 from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
-from jobs.tables.duck import Database, parquet, quoted, scratch_folder
+from jobs.tables.duck import Database, in_thread, parquet, quoted, scratch_folder
 from jobs.tables.rows import expiry_schema, manifest_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -113,22 +112,22 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
             connection.execute(f"CREATE TABLE proven ({PROVEN})")
             for number, spec in enumerate(runs):
                 await add_proofs(ledger, spec, folder / str(number), connection)
-            foreign = await asyncio.to_thread(_drop_foreign, connection, scope.is_own, folder / "foreign.parquet")
+            foreign = await in_thread(connection, _drop_foreign, connection, scope.is_own, folder / "foreign.parquet")
             if wanted is not None:
                 foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
             rows = folder / "wanted.parquet" if wanted is not None else None
-            excluded = {"--pair": foreign} | await asyncio.to_thread(_narrow, connection, scope, rows)
+            excluded = {"--pair": foreign} | await in_thread(connection, _narrow, connection, scope, rows)
             read_runs = await object_to_disproved(
                 ledger, runs, scope.source.bucket, folder / "disproofs", connection, scope.is_ours
             )
-            await asyncio.to_thread(_choose, connection, scope.source, rows)
+            await in_thread(connection, _choose, connection, scope.source, rows)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_proven(connection))
             await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
             connection.execute(f"CREATE VIEW there AS FROM {parquet(folder / 'listed.parquet')}")
             if rows is not None:
-                await asyncio.to_thread(_name_newest, connection, rows, folder / "listed.parquet")
-                await asyncio.to_thread(_choose, connection, scope.source, rows)
+                await in_thread(connection, _name_newest, connection, rows, folder / "listed.parquet")
+                await in_thread(connection, _choose, connection, scope.source, rows)
             excluded[EXPIRED_BEFORE] = await drop_expired(connection, ledger, prefix, folder)
             if wanted is not None:
                 prefix = _narrowed(prefix, span_of_listed(connection))
@@ -137,8 +136,8 @@ async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each i
                 connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {below}")
             left_out = {why: count for why, count in excluded.items() if count}
             candidates = Candidates(prefix, excluded=left_out, read_runs=read_runs)
-            candidates.current, candidates.versions = await asyncio.to_thread(weigh, connection, older_than)
-            candidates.by_class = await asyncio.to_thread(_count_classes, connection)
+            candidates.current, candidates.versions = await in_thread(connection, weigh, connection, older_than)
+            candidates.by_class = await in_thread(connection, _count_classes, connection)
             await _write(connection, write_shard, rows_per_shard, processes, candidates)
             return candidates
 
@@ -296,7 +295,7 @@ async def _write(
     rows, size_bytes = _one(connection, "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
     wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
     tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
-    while (table := await asyncio.to_thread(next, tables, None)) is not None:
+    while (table := await in_thread(connection, next, tables, None)) is not None:
         data = write_parquet(table)
         await write_shard(len(candidates.shards), data)
         own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())

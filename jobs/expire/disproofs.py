@@ -27,7 +27,6 @@ Members of archives need no such rule: the job reads their bytes before it delet
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -38,7 +37,7 @@ from jobs.expire.findings import FINDINGS, Findings, have_same_keys
 from jobs.expire.places import verify_command
 from jobs.expire.runs_with_findings import Seen, find_runs
 from jobs.ledger.ledger import Ledger
-from jobs.tables.duck import quoted
+from jobs.tables.duck import in_thread, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -74,7 +73,7 @@ async def object_to_disproved(
         ours = [each for each in runs if each.spec is not None and is_ours(each.spec)]
         await findings.add_proofs(ours, first, lambda: not _find_voided(connection))
         commands = [(each.run_id, verify_command(each), verify_command(each, is_swapped=True)) for each in proving]
-        await asyncio.to_thread(void_proofs, connection, commands)
+        await in_thread(connection, void_proofs, connection, commands)
     return {each.run_id: each.seen for each in found}
 
 

@@ -12,7 +12,6 @@ servers take `x//k` for `x/k`, so keys that differ only in empty parts count as 
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +33,7 @@ from jobs.expire.runs_with_findings import ALTERED, COMPARISON, RunFiles, dispro
 from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
-from jobs.tables.duck import parquet, quoted
+from jobs.tables.duck import in_thread, parquet, quoted
 
 READS = 32
 
@@ -183,7 +182,8 @@ class Findings:
         of_row, of_pair = ("copy_", "") if is_copy else ("", "copy_")
         source = spec.source.location.bucket
         is_it = f"copy_bucket = {quoted(source)}" if is_copy and not is_second_name(source) else "true"
-        await asyncio.to_thread(
+        await in_thread(
+            self.connection,
             self.connection.execute,
             f"""
             INSERT INTO findings BY NAME
@@ -250,7 +250,8 @@ class Findings:
         renamed = (
             "source_key, source_version_id, source_etag, destination_key, destination_version_id, destination_etag"
         )
-        await asyncio.to_thread(
+        await in_thread(
+            self.connection,
             self.connection.execute,
             f"""
             INSERT INTO findings BY NAME
@@ -269,7 +270,8 @@ class Findings:
         values = (
             f"{quoted(run.run_id)}, true, true, false, {run.newest!r}::DOUBLE, {run.newest!r}::DOUBLE, {quoted(text)}"
         )
-        await asyncio.to_thread(
+        await in_thread(
+            self.connection,
             self.connection.execute,
             f"""
             INSERT INTO findings (

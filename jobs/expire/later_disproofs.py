@@ -84,7 +84,7 @@ class LaterDisproofs:
         """Return the objections to these copies, by `id()` of the ProvenCopy."""
         from jobs.expire.disproofs import void_proofs
         from jobs.expire.findings import FINDINGS, Findings
-        from jobs.tables.duck import connect
+        from jobs.tables.duck import connect, in_thread
 
         with (
             tempfile.TemporaryDirectory(prefix="sealift-disproofs-") as scratch,
@@ -95,7 +95,7 @@ class LaterDisproofs:
             connection.executemany(f"INSERT INTO proven VALUES ({', '.join('?' * len(rows[0]))})", rows)
             connection.execute(f"CREATE TABLE findings ({FINDINGS})")
             await Findings(self.ledger, connection, Path(scratch)).add_disproofs(list(self._runs.values()))
-            await asyncio.to_thread(void_proofs, connection, ())
+            await in_thread(connection, void_proofs, connection, ())
             found = connection.execute("SELECT place, objection FROM proven WHERE objection IS NOT NULL").fetchall()
         return {id(copies[place]): str(objection) for place, objection in found}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from contextlib import aclosing, closing
 from pathlib import Path
@@ -21,7 +20,7 @@ from jobs.expire.rules import PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.runs.folding import open_fold
 from jobs.s3.listing import list_all
-from jobs.tables.duck import parquet, quoted
+from jobs.tables.duck import in_thread, parquet, quoted
 
 PROVEN = """
     key VARCHAR, version_id VARCHAR, is_latest BOOLEAN, size_bytes BIGINT, etag VARCHAR, last_modified DOUBLE,
@@ -49,7 +48,8 @@ async def add_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
     statuses = ", ".join(quoted(status.value) for status in sorted(PROOFS[spec.job]))
     rows = folder / "proven.parquet"
     with closing(fold):
-        await asyncio.to_thread(
+        await in_thread(
+            fold,
             fold.execute,
             f"""
             COPY (
@@ -73,7 +73,7 @@ async def add_proofs(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
         sql = _members_sql(spec, rows, members)
     else:
         sql = _replicas_sql(spec, rows)
-    await asyncio.to_thread(connection.execute, f"INSERT INTO proven BY NAME {sql}")
+    await in_thread(connection, connection.execute, f"INSERT INTO proven BY NAME {sql}")
 
 
 async def write_times(ledger: Ledger, run_id: str, path: Path) -> None:

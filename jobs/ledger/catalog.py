@@ -22,7 +22,7 @@ from jobs.ledger.files import JSON, PARQUET, write_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.ledger.views import CATALOG_POINTER, open_views
-from jobs.tables.duck import Database, parquet, quoted, refusals
+from jobs.tables.duck import Database, in_thread, parquet, quoted, refusals
 
 FILE_BYTES = 64_000_000
 
@@ -50,7 +50,7 @@ async def rebuild_catalog(ledger: Ledger, now: float) -> Generation:
     """
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
     async with open_views(ledger, ["runs", "outcomes"]) as database:
-        files, rows, runs = await asyncio.to_thread(_fold, database)
+        files, rows, runs = await in_thread(database.connection, _fold, database)
         folder = ledger.location.join(f"catalog/{name}")
         for number, path in enumerate(files):
             await _write(ledger, f"{name}/data/{number:05d}.parquet", await asyncio.to_thread(path.read_bytes))

@@ -23,7 +23,6 @@ again, by a comparison as deep, counts in that stage's finding alone.
 
 from __future__ import annotations
 
-import asyncio
 import tempfile
 from collections.abc import Iterable, Sequence
 from contextlib import closing
@@ -131,6 +130,8 @@ async def _fill(
 
     Returns the number of rows of each run between these places, by run id.
     """
+    from jobs.tables.duck import in_thread
+
     connection.execute(
         "CREATE TABLE found (run_id VARCHAR, key VARCHAR, version_id VARCHAR, etag VARCHAR, status VARCHAR, "
         "copy_key VARCHAR, copy_etag VARCHAR, is_answered BOOLEAN DEFAULT false, is_orphan BOOLEAN DEFAULT false)"
@@ -142,7 +143,7 @@ async def _fill(
             counts[spec.run_id] = await _add_found(ledger, spec, folder / f"found-{spec.run_id}", connection)
     if counts:
         await _add_findings(ledger, min(counts, key=begin_order), source, destination, folder, connection)
-        await asyncio.to_thread(_answer, connection)
+        await in_thread(connection, _answer, connection)
     return counts
 
 
@@ -150,7 +151,7 @@ async def _add_found(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
     """Add what a run found wrong. Returns the number of its rows."""
     from jobs.expire.proofs import copy_key_sql
     from jobs.runs.folding import open_fold
-    from jobs.tables.duck import parquet, quoted
+    from jobs.tables.duck import in_thread, parquet, quoted
 
     folder.mkdir()
     fold = await open_fold(ledger, spec.run_id, await ledger.plan(spec.run_id), folder, has_manifest=False)
@@ -158,7 +159,8 @@ async def _add_found(ledger: Ledger, spec: RunSpec, folder: Path, connection: du
         return 0
     rows, statuses = folder / "found.parquet", ", ".join(quoted(each.value) for each in FOUND)
     with closing(fold):
-        await asyncio.to_thread(
+        await in_thread(
+            fold,
             fold.execute,
             f"COPY (SELECT {quoted(spec.run_id)} AS run_id, key, version_id, etag, status, "
             f"{copy_key_sql(spec)} AS copy_key, destination_etag AS copy_etag "
@@ -271,6 +273,8 @@ def _pass_on(connection: duckdb.DuckDBPyConnection, disproofs: Sequence[Disproof
 
 async def _look(connection: duckdb.DuckDBPyConnection, source: Side, destination: Side) -> None:
     """Ask both sides for what no run has proven: it may be gone or replaced."""
+    from jobs.tables.duck import in_thread
+
     rows = connection.execute(
         "SELECT rowid, key, status, copy_key, copy_etag FROM found WHERE NOT is_answered "
         f"ORDER BY rowid LIMIT {OBJECTS_LOOKED_AT}"
@@ -303,7 +307,7 @@ async def _look(connection: duckdb.DuckDBPyConnection, source: Side, destination
         else:
             column = "is_answered" if is_over(row.status, row.copy_etag, now.source, now.copy) else "is_orphan"
             connection.execute(f"UPDATE found SET {column} = true WHERE rowid = $1", [row.number])
-    await asyncio.to_thread(_mark, connection, "current")
+    await in_thread(connection, _mark, connection, "current")
 
 
 async def _close(*stores: Store) -> None:

@@ -6,7 +6,6 @@ object.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -79,7 +78,7 @@ async def _read_left(
     """Return the same as `find_left`, from the files that name what the `leaving` stages leave."""
     import duckdb
 
-    from jobs.tables.duck import connect, parquet
+    from jobs.tables.duck import connect, in_thread, parquet
 
     without_key = 0
     with tempfile.TemporaryDirectory(prefix="sealift-left-") as folder:
@@ -93,7 +92,7 @@ async def _read_left(
                     key = f"CASE WHEN starts_with(key, $1) THEN substr(key, {len(file.prefix) + 1}) ELSE key END"
                     insert = f"INSERT INTO keys SELECT {key} FROM {parquet(path)} WHERE {file.condition}"
                     try:
-                        [(found,)] = (await asyncio.to_thread(connection.execute, insert, [file.prefix])).fetchall()
+                        [(found,)] = (await in_thread(connection, connection.execute, insert, [file.prefix])).fetchall()
                     except duckdb.Error as error:
                         raise LedgerError(f"{file.uri} cannot be read ({error}): it was altered") from error
                 without_key += max(0, stage["left"] - found)

@@ -34,7 +34,7 @@ from jobs.reconcile.rules_sql import judgements
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
-from jobs.tables.duck import quoted
+from jobs.tables.duck import in_thread, quoted
 
 IN_FLIGHT = 64
 TRIES = 6
@@ -159,7 +159,7 @@ async def confirm(
             dismissed += not judgement.is_finding
             updates.append(_Answer(suspicion.rowid, codes[judgement], *facts))
         asked += len(batch)
-        await asyncio.to_thread(_update_judged, connection, updates, all_versions=all_versions)
+        await in_thread(connection, _update_judged, connection, updates, all_versions=all_versions)
     return Confirmation(asked, upheld, dismissed, unanswered, count - asked)
 
 

@@ -9,7 +9,6 @@ report has to be in it.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
@@ -23,7 +22,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.stage import StagedReport, UnusableReport
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Marker, Store
-from jobs.tables.duck import quoted
+from jobs.tables.duck import in_thread, quoted
 
 PAGES = 5
 """So many pages are listed from one place until one has a key that the report must have."""
@@ -80,10 +79,10 @@ async def check_coverage(
                 break
         return due
 
-    places = await asyncio.to_thread(_places, connection, staged, bucket.prefixes)
+    places = await in_thread(connection, _places, connection, staged, bucket.prefixes)
     due = [each for page in await gather_bounded(look, places, AT_ONCE) for each in page]
     listed = {each.key: each for each in due}
-    absent = await asyncio.to_thread(_absent, connection, staged, list(listed))
+    absent = await in_thread(connection, _absent, connection, staged, list(listed))
     if absent:
         example = listed[min(absent)]
         time = datetime.fromtimestamp(example.last_modified, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -186,6 +186,7 @@ async def reconcile(
     from jobs.reconcile.partial_reports import Bucket, check_coverage
     from jobs.reconcile.rules_sql import RuleOptions
     from jobs.reconcile.stage import fetch_reports, stage_reports
+    from jobs.tables.duck import in_thread
 
     _check_pair(source, destination, options)
     evidence = evidence or EvidenceFiles()
@@ -204,7 +205,7 @@ async def reconcile(
         folders = scratch / "source", scratch / "destination"
         places = await fetch_reports([(source, source_store, folders[0]), (destination, destination_store, folders[1])])
         reports = [(source, places[0], folders[0]), (destination, places[1], folders[1])]
-        ours, theirs = await asyncio.to_thread(stage_reports, reports, connection)
+        ours, theirs = await in_thread(connection, stage_reports, reports, connection)
 
         for staged, make in ((ours, Bucket.source), (theirs, Bucket.destination)):
             if store := options.doubted.get(str(staged.inventory.manifest)):
@@ -216,7 +217,7 @@ async def reconcile(
                 _check_clock(connection, staged)
             return join_reports(connection, ours, theirs, joining)
 
-        totals = await asyncio.to_thread(join)
+        totals = await in_thread(connection, join)
         confirmed = None
         if suspects is not None:
             confirmed = await confirm(
@@ -227,7 +228,7 @@ async def reconcile(
                 all_versions=all_versions,
                 versions_sql=joining.versions_sql(),
             )
-        found = await asyncio.to_thread(_write, connection, scratch, options, (ours, theirs), totals)
+        found = await in_thread(connection, _write, connection, scratch, options, (ours, theirs), totals)
         return replace(found, confirmed=confirmed)
     finally:
         connection.close()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import tempfile
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -79,7 +78,7 @@ async def find_result(
     verify runs, in order. `differences`: the reconciliation's Parquet file. `kept`: categories that
     the policy of a pair wants to stay.
     """
-    from jobs.tables.duck import connect, parquet
+    from jobs.tables.duck import connect, in_thread, parquet
 
     folder = scratch / "repair-result"
     folder.mkdir()
@@ -126,7 +125,7 @@ async def find_result(
         )
 
     with connect(folder, memory_limit=_MEMORY) as connection:
-        return await asyncio.to_thread(read, connection)
+        return await in_thread(connection, read, connection)
 
 
 async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path) -> Path | None:
@@ -136,7 +135,7 @@ async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path
     """
     from jobs.expire.proofs import copy_key_sql
     from jobs.runs.folding import open_fold
-    from jobs.tables.duck import quoted
+    from jobs.tables.duck import in_thread, quoted
 
     scratch, path = folder / run_id, folder / f"{run_id}.parquet"
     scratch.mkdir()
@@ -149,7 +148,8 @@ async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path
         "FROM folded JOIN manifest USING (row)"
     )
     with contextlib.closing(fold):
-        await asyncio.to_thread(
+        await in_thread(
+            fold,
             fold.execute,
             f"COPY (SELECT key, version_id, {copy_key} AS copy_key, is_well, {number} AS number FROM ({looks})) "
             f"TO {quoted(str(path))} (FORMAT parquet)",

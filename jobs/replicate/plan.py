@@ -6,7 +6,6 @@ already, for a thousandth of a request for each object.
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from contextlib import aclosing
@@ -71,7 +70,7 @@ async def plan_copies(request: Request, ledger: Ledger, settings: Settings, disp
 
 async def _with_look(planned: Planned, request: Request, settings: Settings, folder: Path) -> Planned:
     from jobs.runs.planning import forecast, plan_rows, read_price_table
-    from jobs.tables.duck import connect
+    from jobs.tables.duck import connect, in_thread
 
     spec = planned.spec
     store = open_side(spec.destination)
@@ -81,7 +80,7 @@ async def _with_look(planned: Planned, request: Request, settings: Settings, fol
         await store.close()
     work, prices = PricedWork.of(spec, is_copying=True), read_price_table(request.price_table)
     with connect(folder, memory_limit=_MEMORY) as connection:
-        seen = await asyncio.to_thread(_compare, connection, planned, folder)
+        seen = await in_thread(connection, _compare, connection, planned, folder)
         copies, present = [
             await plan_rows(
                 _rows(connection, is_same=is_same),

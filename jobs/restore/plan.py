@@ -39,7 +39,7 @@ from jobs.runs import sharding as shards
 from jobs.runs.planning import WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_LIMIT
-from jobs.tables.duck import Database, parquet, scratch_folder
+from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
@@ -105,13 +105,13 @@ async def plan_restore(
         chosen.excluded, _ = await spool(candidates, selection, folder / "rows.parquet")
         with closing(Database(folder, memory_limit=SORT_LIMIT).connection) as connection:
             planning = _Planning(connection, folder, choose, chosen)
-            await asyncio.to_thread(planning.choose_rows)
-            await asyncio.to_thread(planning.count)
+            await in_thread(connection, planning.choose_rows)
+            await in_thread(connection, planning.count)
             shard_count = shards.count_shards(
                 chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
             tables = planning.tables(-(-chosen.rows // max(shard_count, 1)))
-            while (table := await asyncio.to_thread(next, tables, None)) is not None:
+            while (table := await in_thread(connection, next, tables, None)) is not None:
                 summary = ShardSummary(table.num_rows, pc.sum(table["size_bytes"]).as_py() or 0)
                 await write_shard(len(chosen.shards), await asyncio.to_thread(write_parquet, table))
                 chosen.shards.append(summary)

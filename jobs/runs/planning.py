@@ -15,6 +15,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -30,7 +31,7 @@ from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
 from jobs.s3.http.part_files import FILES_AT_ONCE
-from jobs.tables.duck import scratch_folder
+from jobs.tables.duck import in_thread, scratch_folder
 from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -75,11 +76,13 @@ async def plan_rows(
         excluded, spooled_bytes = await spool(batches, selection, folder / "rows.parquet")
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
-            rows, size_bytes, duplicates = await asyncio.to_thread(sorting.count)
+            rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
             wanted = sharding.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-            await asyncio.to_thread(sorting.spread, wanted)
-            groups = await asyncio.to_thread(sorting.groups)
-            summaries, keys = await write_shards(sorting.shards(rows, spooled_bytes, wanted), write_shard)
+            await in_thread(sorting.connection, sorting.spread, wanted)
+            groups = await in_thread(sorting.connection, sorting.groups)
+            summaries, keys = await write_shards(
+                sorting.shards(rows, spooled_bytes, wanted), write_shard, sorting.connection
+            )
         finally:
             sorting.connection.close()
     if duplicates:
@@ -197,18 +200,21 @@ def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
     return pa.RecordBatch.from_pydict(columns)
 
 
-async def write_shards(tables: Iterator[pa.Table], write_shard: WriteShard) -> tuple[tuple[ShardSummary, ...], int]:
+async def write_shards(
+    tables: Iterator[pa.Table], write_shard: WriteShard, connection: duckdb.DuckDBPyConnection
+) -> tuple[tuple[ShardSummary, ...], int]:
     """Number the rows of each table and write them as a shard.
 
-    Returns the shards' summaries and the number of keys, where the rows of a key are neighbours.
+    `connection`: what the tables come from. Returns the shards' summaries and the number of keys,
+    where the rows of a key are neighbours.
     """
     summaries: list[ShardSummary] = []
     row = keys = 0
-    table = await asyncio.to_thread(next, tables, None)
+    table = await in_thread(connection, next, tables, None)
     while table is not None:
         # One core sorts while the other encodes.
         encoding = asyncio.to_thread(_encode, table, row)
-        (data, summary, own_keys), table = await asyncio.gather(encoding, asyncio.to_thread(next, tables, None))
+        (data, summary, own_keys), table = await asyncio.gather(encoding, in_thread(connection, next, tables, None))
         await write_shard(len(summaries), data)
         summaries.append(summary)
         row += summary.rows

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import duckdb
 
@@ -31,6 +31,10 @@ _SETTINGS: dict[str, Any] = {
 
 
 CANDIDATES_CHARACTERS = 300
+INTERRUPT_SECONDS = 0.05
+"""How long after an interrupt the next one comes. One between two queries of a thread stops neither."""
+
+T = TypeVar("T")
 
 
 @contextlib.contextmanager
@@ -65,6 +69,26 @@ def connect(
     return connection
 
 
+async def in_thread(connection: duckdb.DuckDBPyConnection, work: Callable[..., T], *arguments: Any, **named: Any) -> T:
+    """`asyncio.to_thread` for work that queries a connection.
+
+    A cancellation interrupts the query, and waits for the thread: DuckDB closes no connection that
+    is at work, and a query may take hours.
+    """
+    thread = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
+    try:
+        return await asyncio.shield(thread)
+    except asyncio.CancelledError:
+        while not thread.done():
+            with contextlib.suppress(duckdb.Error):
+                connection.interrupt()
+            with contextlib.suppress(asyncio.CancelledError):  # there is nothing else to end
+                await asyncio.wait([thread], timeout=INTERRUPT_SECONDS)
+        if not thread.cancelled():
+            thread.exception()  # is none of anybody's
+        raise
+
+
 class Database:
     """Views over the Parquet and JSON files below one folder. The folder's owner removes it."""
 
@@ -97,7 +121,7 @@ class Database:
         """
         check_select(sql)
         with refusals(tables):
-            relation = await asyncio.to_thread(self.connection.sql, sql)
+            relation = await in_thread(self.connection, self.connection.sql, sql)
             # A view of its own gives columns of the same name different ones.
             relation.create_view("__answer")
             return Answer(self.connection, self.files)
@@ -116,6 +140,10 @@ class Answer:
     def columns(self) -> list[str]:
         """The columns' names."""
         return list(self._connection.table("__answer").columns)
+
+    async def in_thread(self, work: Callable[..., T], *arguments: Any) -> T:
+        """`in_thread` for work that asks for rows."""
+        return await in_thread(self._connection, work, *arguments)
 
     def scratch(self, name: str) -> Path:
         """A file of this name in the database's own folder."""

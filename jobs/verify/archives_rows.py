@@ -7,7 +7,6 @@ claim are found here. Such a row carries the other archive's URI in `proof`, fol
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import aclosing, closing, suppress
 from dataclasses import dataclass, field
@@ -24,7 +23,7 @@ from jobs.core.model import Location
 from jobs.core.run import ShardSummary
 from jobs.errors import DamagedArchive
 from jobs.runs import sharding as shards
-from jobs.tables.duck import Database, parquet, scratch_folder
+from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
 from jobs.tables.rows import expiry_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -66,13 +65,13 @@ async def plan_archives(
     with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
         await _spool(index, records, unindexed, folder / "rows.parquet")
         with closing(Database(folder, memory_limit=MEMORY_LIMIT).connection) as connection:
-            await asyncio.to_thread(_find_claims, connection, folder / "rows.parquet")
+            await in_thread(connection, _find_claims, connection, folder / "rows.parquet")
             rows, size_bytes = connection.execute(
                 "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM rows"
             ).fetchall()[0]
             wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
             tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
-            while (table := await asyncio.to_thread(next, tables, None)) is not None:
+            while (table := await in_thread(connection, next, tables, None)) is not None:
                 await write_shard(len(planned.shards), write_parquet(table))
                 own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
                 planned.shards.append(ShardSummary(table.num_rows, own_bytes))

@@ -6,7 +6,6 @@ report.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -93,7 +92,7 @@ async def attest_rows(
     """
     import pyarrow.parquet as pq
 
-    from jobs.tables.duck import Database, scratch_folder
+    from jobs.tables.duck import Database, in_thread, scratch_folder
 
     with scratch_folder(folder, "attesting-", "join the rows") as scratch:
         spool = scratch / "rows.parquet"
@@ -102,8 +101,8 @@ async def attest_rows(
                 writer.write_batch(batch)
         connection = Database(scratch, memory_limit=MEMORY_LIMIT).connection
         with closing(connection):
-            rows = iter(await asyncio.to_thread(_join, connection, spool, route, folder))
-            while (joined := await asyncio.to_thread(next, rows, None)) is not None:
+            rows = iter(await in_thread(connection, _join, connection, spool, route, folder))
+            while (joined := await in_thread(connection, next, rows, None)) is not None:
                 yield joined.select(manifest_schema().names).cast(manifest_schema())
 
 

@@ -1,0 +1,81 @@
+"""Queries in threads."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import threading
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from jobs.tables.duck import connect, in_thread
+
+JOBS = Path(__file__).resolve().parents[2] / "jobs"
+HOURS = "SELECT count(*) FROM range(100000000) a, range(100000000) b WHERE a.range % 7 = b.range % 11"
+
+
+@pytest.mark.parametrize("cancels", [1, 3])
+def test_a_cancelled_query_ends_so_that_its_connection_can_be_closed(tmp_path: Path, cancels: int) -> None:
+    begun, ends = threading.Event(), list[str]()
+
+    def ask(connection: duckdb.DuckDBPyConnection) -> None:
+        begun.set()
+        try:
+            connection.execute(HOURS)
+        except duckdb.InterruptException:
+            ends.append("interrupted")
+
+    async def play() -> None:
+        connection = connect(tmp_path, memory_limit="100MB")
+        task = asyncio.create_task(in_thread(connection, ask, connection))
+        await asyncio.to_thread(begun.wait)
+        for _ in range(cancels):
+            task.cancel()
+            await asyncio.sleep(0)
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        connection.close()
+
+    asyncio.run(play())
+    assert ends == ["interrupted"]
+
+
+def test_what_a_thread_returns_or_raises_is_passed_on(tmp_path: Path) -> None:
+    async def play() -> None:
+        with connect(tmp_path, memory_limit="100MB") as connection:
+            assert (await in_thread(connection, connection.execute, "SELECT 7")).fetchall() == [(7,)]
+            with pytest.raises(duckdb.CatalogException):
+                await in_thread(connection, connection.execute, "SELECT * FROM nothing")
+
+    asyncio.run(play())
+
+
+def test_an_error_of_a_cancelled_thread_is_nobodys(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    begun, goes_on = threading.Event(), threading.Event()
+
+    def fail() -> None:
+        begun.set()
+        goes_on.wait()
+        raise ValueError
+
+    async def play() -> None:
+        with connect(tmp_path, memory_limit="100MB") as connection:
+            task = asyncio.create_task(in_thread(connection, fail))
+            await asyncio.to_thread(begun.wait)
+            task.cancel()
+            await asyncio.sleep(0)
+            goes_on.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+
+    asyncio.run(play())
+    assert not caplog.records
+
+
+def test_each_query_in_a_thread_can_be_interrupted() -> None:
+    """DuckDB refuses to close a connection at work: Ctrl-C ended a query with a traceback."""
+    query = re.compile(r"to_thread\((?:[^()]*[ (.])?(?:connection|sorting|planning|fold|database)\b")
+    files = {path.relative_to(JOBS): path.read_text() for path in JOBS.rglob("*.py")}
+    assert [str(name) for name, text in files.items() if query.search(text)] == []
