@@ -41,7 +41,8 @@ if TYPE_CHECKING:
 REQUESTS_AT_ONCE = 64
 
 FRESH_SECONDS = 5.0
-"""A copy that was checked longer ago is looked at once more, directly before its original goes."""
+"""A copy that was checked longer ago is looked at once more, directly before its original goes. So
+is an original below others."""
 
 
 class Removal(NamedTuple):
@@ -144,10 +145,25 @@ class Removals:
             objections = await self.disproofs.find([each.proven for each in removals])
             reasons = [reason or why for reason, why in zip(reasons, objections, strict=True)]
         if elapsed_seconds() - looked_at > FRESH_SECONDS:
-            lost = await self.copies.find_lost(proofs)
-            reasons = [reason or why for reason, why in zip(reasons, lost, strict=True)]
+            for found in (await self.copies.find_lost(proofs), await self._find_moved(removals)):
+                reasons = [reason or why for reason, why in zip(reasons, found, strict=True)]
         kept = [kept_outcome(each.seen.row, reason) for each, reason in zip(removals, reasons, strict=True) if reason]
         return [each for each, reason in zip(removals, reasons, strict=True) if not reason], kept
+
+    async def _find_moved(self, removals: Sequence[Removal]) -> list[str]:
+        """Return for each why a version below others is not where it was, else an empty text.
+
+        Its delete has no condition, and somebody may have brought it back meanwhile.
+        """
+
+        async def look(removal: Removal) -> str:
+            if removal.seen.original.is_current:
+                return ""
+            now = await self.look(removal.seen.row, True)
+            is_there = now is None or (isinstance(now, Seen) and now.original == removal.seen.original)
+            return "" if is_there else "it was moved while its copy was proven: give the command again"
+
+        return await gather_bounded(look, removals, REQUESTS_AT_ONCE)
 
     async def _delete_all_guarded(self, guarded: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
         """Delete those that a condition protects, if this server obeys it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,12 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.model import Location, ObjectLock, ObjectRef, ObjectVersion
+from jobs.core.evidence import Verdict
+from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import PartlyDone, Status
 from jobs.errors import ConfigError, Interrupted, StoreError, Unavailable
+from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstones
-from jobs.s3.store import Deleted
+from jobs.s3.store import UNGUARDED, Deleted
 from tests.doubles.examples import examples
 from tests.expire.scene import (
     DAY,
@@ -276,3 +279,32 @@ def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[st
             assert not held & set(gone)
             safe = set(store.contents("copies").values())
             assert all(data in safe for data in gone.values())
+
+
+@pytest.mark.parametrize("event", ["came back", "hidden below a newer version", "nothing"])
+def test_a_version_below_a_marker_that_came_back_while_its_copy_was_compared_stays(
+    event: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody undid the first step meanwhile. A delete by the version's id heeds no condition."""
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    marker_id = asyncio.run(store.delete("docs", "k")).version_id
+    seconds = [0.0]
+    for module in ("job", "removals"):
+        monkeypatch.setattr(f"jobs.expire.{module}.elapsed_seconds", lambda: seconds[0])
+    real = Copies.compare
+
+    async def compare(copies: Copies, pairs: Sequence[CopyPair]) -> list[Verdict]:
+        seconds[0] += 60.0
+        if event == "came back":
+            await store.delete("docs", "k", version_id=marker_id)
+        elif event != "nothing":
+            await store.put("docs", "k", b"newer", Attributes(), guard=UNGUARDED)
+        return await real(copies, pairs)
+
+    monkeypatch.setattr(Copies, "compare", compare)
+    outcome = one(store, row)
+    goes = event == "nothing"
+    assert outcome.status is (Status.EXPIRED if goes else Status.KEPT), outcome
+    assert (("k", ref.version_id) in store.contents(), "moved while its copy" in outcome.reason) == (not goes, not goes)
