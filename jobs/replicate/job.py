@@ -48,6 +48,7 @@ HIDDEN_AGAIN = (
     "it was copied above a delete marker before, and a new delete marker hides that copy: look for a lifecycle rule of "
     "the destination's bucket that expires objects, exclude the copies from it, then copy it with --overwrite always"
 )
+_SHARED = "this may be the copy of another version of the same bytes: metadata, tags, annotations were not compared"
 _SUPERSEDED = (
     "the destination is newer and condemned, but this is not the source's current version, whose copy "
     "it may be: verify again"
@@ -293,7 +294,11 @@ class Replicate:
                 bring = partial(self._bring_on_top, row, current, is_older=is_older, is_again=is_again)
                 outcome = await self._settle(row, bring, is_last=is_last)
             elif at is not None:
-                prove = partial(self._already_same, row, history[at], matching[index, at])
+                is_shared = any(
+                    place is None and (other, at) in matching and versions[other] not in rows
+                    for other, place in enumerate(alignment)
+                )
+                prove = partial(self._already_same, row, history[at], matching[index, at], is_shared=is_shared)
                 outcome = await self._settle(row, prove, is_last=is_last)
             elif index in damage:
                 outcome = Outcome.of(row, Status.DAMAGED, damage[index])
@@ -370,11 +375,18 @@ class Replicate:
         source = await find(self.source, self.route.source_of(row))
         return await self._find_damage(row, source) if source else None
 
-    async def _already_same(self, row: ObjectVersion, there: Listed, evidence: Evidence) -> Outcome:
+    async def _already_same(self, row: ObjectVersion, there: Listed, evidence: Evidence, *, is_shared: bool) -> Outcome:
+        """Return the outcome of a version that is there.
+
+        `is_shared`: it may be the copy of another version of the same bytes, which this run leaves
+        alone and which has no other copy.
+        """
         lack = ""
         if there.etag is not None:  # no delete marker
             ref, copy = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)
             lack = await self.copier.complete_annotations(ref, row.etag, there.size_bytes or 0, copy, there.etag)
+            if is_shared:
+                lack = "; ".join(filter(None, (_SHARED, lack)))
         return Outcome.of(row, Status.SAME, lack)._replace(
             evidence=evidence,
             size_bytes=row.size_bytes or 0,

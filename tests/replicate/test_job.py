@@ -389,6 +389,22 @@ def test_a_history_that_may_not_be_compared_is_denied_and_breaks_no_run() -> Non
     asyncio.run(scene())
 
 
+@pytest.mark.parametrize("is_newer_asked_too", [False, True])
+def test_a_copy_that_may_be_of_another_version_of_the_same_bytes_is_said_to_be(is_newer_asked_too: bool) -> None:
+    """The older one was archived, so a run copied the newer one alone. Then a retry has the older one alone."""
+
+    async def scene() -> None:
+        store = Scene()
+        older, newer = [await store.put_source(b"body", metadata={"n": str(n)}) for n in range(2)]
+        job = Replicate(store, store, ROUTE, ReplicateOptions(all_versions=True), ByteBudget(MIB))
+        [copied] = await job.process([newer])
+        found, *_ = await job.process([older, newer] if is_newer_asked_too else [older])
+        assert (copied.status, found.status) == (Status.COPIED, Status.SAME)
+        assert ("may be the copy of another" in found.reason) != is_newer_asked_too
+
+    asyncio.run(scene())
+
+
 def begin_upload(store: Scene, last_bytes: int = MIB) -> Callable[[], None]:
     """Begin an upload in two parts at the source. The result completes it."""
     upload = run_at_once(store.create_multipart("source", "in/k", Attributes()))
