@@ -96,12 +96,12 @@ class World(MemoryStore):
         return written
 
 
-Identity = tuple[str, str | None, str]
-"""Key, version id and SHA-256 of an object's bytes: what the oracle knows of it."""
+Identity = tuple[str, str | None, str, int]
+"""Key, version id, SHA-256 of an object's bytes, and the second of its writing: what the oracle knows of it."""
 
 
 def members_of(data: bytes) -> list[Identity]:
-    """(key, version id, SHA-256 of the bytes) of each member of an archive, by the standard library."""
+    """Each member of an archive, by the standard library."""
     if data[:4] == zstandard.FRAME_HEADER:
         data = zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True).read()
     found = []
@@ -112,7 +112,8 @@ def members_of(data: bytes) -> list[Identity]:
             if f"{RECORD}index" not in entry.pax_headers:
                 records = entry.pax_headers
                 key = json.loads(records[f"{RECORD}key"]) if f"{RECORD}key" in records else entry.name
-                found.append((key, records.get(f"{RECORD}version-id"), hashlib.sha256(file.read()).hexdigest()))
+                sha256 = hashlib.sha256(file.read()).hexdigest()
+                found.append((key, records.get(f"{RECORD}version-id"), sha256, int(entry.mtime)))
     return found
 
 
@@ -129,18 +130,25 @@ class History(RuleBasedStateMachine):
         self.left: set[Identity] = set()
         self.lost: Counter[Identity] = Counter()
 
-    @rule(keys=st.lists(st.text("ab/0", min_size=1, max_size=4), min_size=1, max_size=6), days=st.integers(0, 40))
-    def grow(self, keys: list[str], days: int) -> None:
+    @rule(
+        keys=st.lists(st.text("ab/0", min_size=1, max_size=4), min_size=1, max_size=6),
+        days=st.integers(0, 40),
+        is_again=st.booleans(),
+    )
+    def grow(self, keys: list[str], days: int, is_again: bool = False) -> None:
+        """Write new content, or (`is_again`) what the key had first."""
         self.store.now += days * DAY
         for key in keys:
             self.store.now += 1
             data = f"{key} at {self.store.now}".encode() * 70
+            if is_again:
+                data = next((known for each, known in self.data.items() if each[0] == key), data)
             made = asyncio.run(self.store.put("docs", key, data, Attributes(), guard=UNGUARDED))
-            self.data[key, made.version_id, hashlib.sha256(data).hexdigest()] = data
+            self.data[key, made.version_id, hashlib.sha256(data).hexdigest(), int(self.store.now)] = data
 
     @rule(data=st.data())
     def deny(self, data: st.DataObject) -> None:
-        keys = sorted({key for key, _, _ in self.data})
+        keys = sorted({key for key, *_ in self.data})
         self.store.denied = set(data.draw(st.lists(st.sampled_from(keys), max_size=2))) if keys else set()
 
     @rule(requests=st.integers(0, 60))
@@ -235,7 +243,9 @@ class History(RuleBasedStateMachine):
         for record in records:
             if record.location.key in there:
                 async for part in index.members(record.location):
-                    found.update((each.key, each.version_id, each.sha256 or "") for each in part)
+                    found.update(
+                        (each.key, each.version_id, each.sha256 or "", int(each.last_modified or 0)) for each in part
+                    )
         return found
 
     def _places(self) -> Counter[Identity]:
@@ -252,7 +262,8 @@ class History(RuleBasedStateMachine):
                     if not each.is_delete_marker:
                         ref = ObjectRef("docs", each.key, each.version_id)
                         data = (await MemoryStore.get(self.store, ref)).data
-                        found.add((each.key, each.version_id, hashlib.sha256(data).hexdigest()))
+                        sha256 = hashlib.sha256(data).hexdigest()
+                        found.add((each.key, each.version_id, sha256, int(each.last_modified)))
             return found
 
         return asyncio.run(look())
@@ -283,7 +294,7 @@ def test_a_compaction_that_died_at_any_request_is_not_packed_again_when_its_grou
     history.compact_and_die(requests)
     history.grow(["aa"], 0)
     history.compact()
-    assert sorted(key for key, _, _ in history._places()) == ["a", "aa", "b"]
+    assert sorted(key for key, *_ in history._places()) == ["a", "aa", "b"]
 
 
 def test_a_lost_archive_with_a_damaged_index_is_packed_again() -> None:
@@ -296,7 +307,16 @@ def test_a_lost_archive_with_a_damaged_index_is_packed_again() -> None:
     asyncio.run(store.delete("cold", archive))
     history.lost.update(history._here())
     history.compact()
-    assert [key for key, _, _ in history._places()] == ["a"]
+    assert [key for key, *_ in history._places()] == ["a"]
+
+
+def test_content_that_comes_back_to_a_key_without_version_ids_is_packed_again() -> None:
+    history = History()
+    history.begin(versioned=False, kind=ArchiveFormat.TAR)
+    for is_again in (False, False, True):
+        history.grow(["a"], 0, is_again)
+        history.compact()
+    assert len(history._places()) == 3
 
 
 def test_a_replay_of_a_history_meets_the_same_versions_in_the_same_archives() -> None:
