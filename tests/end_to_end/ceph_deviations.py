@@ -41,5 +41,8 @@ DEVIATIONS = {
     "test_packed_originals_go_only_when_it_is_said": _NOT_DELETED,
     "test_the_page_of_a_dry_run_shows_what_would_go": _NOT_DELETED,
     "test_status_names_what_a_run_did_not_delete_until_one_has_deleted_it": _NOT_DELETED,
+    "test_the_marks_of_a_running_expiry_are_not_copied": Deviation(
+        _NOT_DELETED.what, r"AssertionError: assert \{\} == \{'expired': 2\}"
+    ),
 }
 """By the name of the test."""

@@ -201,12 +201,18 @@ class Copies:
             self.facts.known_limits["the copy of a version that the source has no more was covered"] += 1
         elif excuse:
             self.facts.known_limits[excuse] += 1
+        elif all(self._has_rotted_unseen(history[index]) for index in at):
+            self.facts.known_limits["nothing that S3 keeps of a source showed that it is damaged"] += 1
         elif any(not p.run_id for p in markers):
             self.facts.known_limits["a delete marker of others at the destination was taken for the source's"] += 1
         elif len(markers) > self._asked_markers(key):
             self.facts.known_limits["a delete marker, written without a guard, came twice or late"] += 1
         else:
             self.facts.violate("an older version is never on top", f"{who}: number {place} over number {min(at)}")
+
+    def _has_rotted_unseen(self, original: Version) -> bool:
+        """Whether a version of the source has other bytes than its copy, and nothing says which are right."""
+        return id(original) in self.facts.rots and not self.facts.was_damaged(original)
 
     def _asked_markers(self, key: str) -> int:
         """How many of the source's delete markers any run was asked for."""
