@@ -98,7 +98,9 @@ def _adopt_by_name() -> Replacements:
 
 def _one_name_for_all() -> Replacements:
     def location(archives: Location, bucket: str, rows: Sequence[Any], *asked: Any) -> Location:
-        return archive_location(archives, bucket, [row._replace(etag=None, size_bytes=0) for row in rows[:1]], *asked)
+        return archive_location(
+            archives, bucket, [row._replace(etag=None, size_bytes=0, last_modified=None) for row in rows[:1]], *asked
+        )
 
     return [(jobs.compact.job, "archive_location", location)]
 
