@@ -93,6 +93,8 @@ class Tombstones:
     """Files of the run's folder with tombstones of another run or bucket, which are ignored."""
     unreadable: dict[str, str] = field(default_factory=dict)
     """Files that `taken` left out because Sealift did not write them, each with what is wrong."""
+    _written_at: dict[str, float] = field(default_factory=dict)
+    """When S3 received each file that was listed."""
 
     async def announce(self, intents: Sequence[Tombstone]) -> str:
         """Write what is about to be deleted → the name for `confirm`."""
@@ -120,7 +122,8 @@ class Tombstones:
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
         """All versions that this run hid or removed, or may have, each once.
 
-        The markers of those it may have hidden are unknown. A file that cannot be read is left out
+        The markers of those it may have hidden are unknown. None was recorded later than S3
+        received its file, whatever a worker's clock said. A file that cannot be read is left out
         and added to `unreadable`.
         """
         names = await self.latest()
@@ -132,7 +135,8 @@ class Tombstones:
             except LedgerError as error:
                 self.unreadable[name] = str(error)
                 continue
-            yield [each for each in stones if each.row not in done]
+            at = self._written_at[name]
+            yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones if each.row not in done]
             done |= {each.row for each in stones if any(first <= each.row <= last for first, last in spans)}
 
     async def latest(self) -> list[str]:
@@ -166,7 +170,9 @@ class Tombstones:
     async def _names(self) -> list[str]:
         folder = self._place("")
         async with aclosing(list_all(self.store, folder, versions=False, concurrency=1)) as pages:
-            return [entry.key[len(folder.key) :] async for page in pages for entry in page]
+            found = {entry.key[len(folder.key) :]: entry.last_modified async for page in pages for entry in page}
+        self._written_at.update(found)
+        return list(found)
 
     async def _write(self, name: str, tombstones: Sequence[Tombstone]) -> None:
         columns: list[Any] = list(zip(*tombstones, strict=True)) if tombstones else [()] * len(Tombstone._fields)

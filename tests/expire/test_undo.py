@@ -1,0 +1,49 @@
+"""An undo of a run whose worker was killed before it confirmed, on machines whose clocks are wrong."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from jobs.core.enums import Step
+from jobs.core.model import Attributes, Location
+from jobs.expire.undo import UndoResult, unhide
+from jobs.ledger.tombstones import Tombstone, Tombstones
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
+
+NOW = 1_700_000_000.0
+HOUR = 3600.0
+
+
+@pytest.mark.parametrize("ahead", [-HOUR / 2, 0.0, HOUR, 40 * 24 * HOUR])
+def test_the_marker_of_a_killed_attempt_goes_whatever_the_clock_of_its_machine_said(ahead: float) -> None:
+    """An announcement of later than the marker passed for one of another deletion, and all for brought back."""
+    undone, is_there = asyncio.run(kill_and_undo(ahead, deleted_after=1.0))
+    assert (undone.markers, undone.problems, is_there) == (1, [], True)
+
+
+def test_a_marker_that_came_long_after_the_announcement_stays() -> None:
+    undone, is_there = asyncio.run(kill_and_undo(0.0, deleted_after=2 * HOUR))
+    assert (undone.markers, is_there) == (0, False)
+    assert "somebody else has deleted the object" in undone.problems[0].problem
+
+
+async def kill_and_undo(ahead: float, *, deleted_after: float) -> tuple[UndoResult, bool]:
+    """What an undo says, and whether the object is there then."""
+    now = NOW
+    store = MemoryStore(clock=lambda: now)
+    for bucket in ("source", "ledger"):
+        store.create_bucket(bucket, versioned=True)
+    made = await store.put("source", "k", b"body", Attributes(), guard=UNGUARDED)
+    now += HOUR
+    stones = Tombstones(store, Location("ledger"), "source", "run")
+    stone = Tombstone(0, "k", made.version_id, made.etag, 4, NOW, Step.HIDE, "s3://c/k", None, None, "content")
+    await stones.announce([stone._replace(recorded_at=now + ahead)])
+    now += deleted_after
+    await store.delete("source", "k")
+    now += 24 * HOUR
+    undone = await unhide(store, Tombstones(store, Location("ledger"), "source", "run"))
+    [*_, top] = (await store.list_versions("source", "k")).entries[:1]
+    return undone, not top.is_delete_marker and top.version_id == made.version_id
