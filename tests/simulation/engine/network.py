@@ -40,6 +40,8 @@ HITTING = frozenset({
 """What happens to the request itself, and may excuse a row. Credentials that have expired excuse none."""
 _UNDOCUMENTED = frozenset({"get", "head"})
 _AFTER = {Kind.LOST: ("TimedOut", 0), Kind.HALF: ("InternalError", 500)}
+_CLEANUP = ("abort_multipart", "list_parts")
+"""Requests that clean up after an error, and look whether that is done: the next request is refused as well."""
 
 
 class Network:
@@ -224,7 +226,7 @@ class Network:
         self._world.note("answer", request.number, process.name, code)
         self._world.observer.answered(request, result)
         is_expired = request.server is error_documents.EXPIRED
-        process.is_refused |= is_expired and request.bucket != LEDGER and request.name != "abort_multipart"
+        process.is_refused |= is_expired and request.bucket != LEDGER and request.name not in _CLEANUP
         if isinstance(result, StoreError):
             process.had_ledger_errors |= request.bucket == LEDGER and request.name == "put"
             request.answer.set_exception(result)
