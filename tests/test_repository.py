@@ -23,7 +23,6 @@ LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 HEAVY = {"awscrt", "boto3", "botocore", "duckdb", "joblib", "pyarrow", "rich", "smart_open"}
 SMALL_LINES = 50
 REASONS = {
-    "jobs.runs.run_claim": "who may launch a run is not how it is launched",
     "jobs.s3.object_files": "the only place that sees what smart-open raises",
     "scheduler.redelivery": "when SQS delivers again is not what became of an event",
     "scheduler.settings": "the only place where functions read their environment",

@@ -5,9 +5,7 @@ Only this command deletes originals, and only with --yes-delete.
 
 from __future__ import annotations
 
-import asyncio
 import re
-import secrets
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -56,8 +54,8 @@ from jobs.expire.rules import EXPIRED_BEFORE, PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
-from jobs.runs.leases import LEASE_SECONDS, holder, open_leases, write_launch
 from jobs.runs.request import Planned, Planner, Request, open_ledger
+from jobs.runs.run_claim import stop_workers
 from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_side
 
@@ -348,7 +346,7 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     store = open_side(source, max_in_flight=16)
     bucket, prefix = source.location
     try:
-        await _stop(ledger, run_id)
+        await stop_workers(ledger, run_id, "sealift expire --undo", say)  # else they hide more after it
         undone = await unhide(store, Tombstones(ledger.store, ledger.location, bucket, run_id), prefix)
     finally:
         await store.close()
@@ -363,16 +361,6 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
     emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0
-
-
-async def _stop(ledger: Ledger, run_id: str) -> None:
-    """Stop the workers of a run that has not ended, since they would hide more after its undo."""
-    attempts = await open_leases(ledger, run_id, 1)
-    if not attempts and await ledger.report(run_id) is not None:
-        return
-    await write_launch(ledger, run_id, f"undo-{secrets.token_hex(8)}", holder(None), "sealift expire --undo")
-    say(f"Run {run_id} has not ended: its workers stop now. Their last deletes may take {LEASE_SECONDS:.0f} s.")
-    await asyncio.sleep(LEASE_SECONDS)
 
 
 async def _whole_id(ledger: Ledger, typed: str, option: str, *, acts: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 from collections.abc import Callable
 
@@ -33,6 +34,19 @@ async def claim_run(run_id: str, location: Location, settings: Settings, display
             f"Those still at work stop now. Their shards wait for that, {LEASE_SECONDS:.0f} s at most"
         )
     return launch_id
+
+
+async def stop_workers(ledger: Ledger, run_id: str, command: str, say: Callable[[str], None]) -> None:
+    """Claim a run that has not ended, so that its workers stop, and wait for their last requests.
+
+    `command`: what the workers name as the reason. `say` tells the user of the wait.
+    """
+    attempts = await open_leases(ledger, run_id, 1)
+    if not attempts and await ledger.report(run_id) is not None:
+        return
+    await write_launch(ledger, run_id, f"stop-{secrets.token_hex(8)}", holder(None), command)
+    say(f"Run {run_id} has not ended: its workers stop now. Their last requests may take {LEASE_SECONDS:.0f} s.")
+    await asyncio.sleep(LEASE_SECONDS)
 
 
 def say_superseded(run_id: str, display: Display) -> Callable[[str], None]:
