@@ -275,6 +275,7 @@ class Replicate:
         versions = await self._in_history(rows) if history else list(rows)
         matching, damage, doubts = await self._matching(versions, history, is_last=is_last)
         alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
+        left_alone = [s for s, place in enumerate(alignment) if place is None and versions[s] not in rows]
         resume_at, last_doubt = first_missing(alignment), max(doubts, default=-1)
         current = history[-1] if history else None
         newest, top = len(versions) - 1, len(history) - 1
@@ -294,10 +295,7 @@ class Replicate:
                 bring = partial(self._bring_on_top, row, current, is_older=is_older, is_again=is_again)
                 outcome = await self._settle(row, bring, is_last=is_last)
             elif at is not None:
-                is_shared = any(
-                    place is None and (other, at) in matching and versions[other] not in rows
-                    for other, place in enumerate(alignment)
-                )
+                is_shared = any((other, at) in matching for other in left_alone)
                 prove = partial(self._already_same, row, history[at], matching[index, at], is_shared=is_shared)
                 outcome = await self._settle(row, prove, is_last=is_last)
             elif index in damage:
