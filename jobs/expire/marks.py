@@ -113,7 +113,7 @@ class Marks:
 
         Raises ConfigError where it cannot be found out whether other runs have claims.
         """
-        mark = f"{CLAIM}{run_id}.sealift-{secrets.token_hex(8)}"
+        mark = f"{CLAIM}{run_id}{_suffix()}"
         try:
             await self._leave(mark, is_versioned)
             try:
@@ -216,8 +216,13 @@ def _prefixes(key: str, copy_key: str) -> tuple[str, str]:
     return key[: len(key) - shared], copy_key[: len(copy_key) - shared]
 
 
+def _suffix() -> str:
+    """Return a new end of a mark's key. `jobs.core.selection.EXPIRE_MARK` has its form."""
+    return f".sealift-{secrets.token_hex(8)}"
+
+
 def _names(key: str, copy_key: str) -> tuple[str, str]:
     """Return the mark's key beside the original, and the same key with the copy's prefix."""
-    suffix = f".sealift-{secrets.token_hex(8)}"
+    suffix = _suffix()
     cut = min(len(suffix), len(key), len(copy_key)) if max(len(key), len(copy_key)) > LONG_KEY else 0
     return key[: len(key) - cut] + suffix, copy_key[: len(copy_key) - cut] + suffix

@@ -11,11 +11,12 @@ import pytest
 
 from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
+from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import WRONG, ExactDeletes
 from jobs.expire.job import Expire
-from jobs.expire.marks import CLAIM, LONG_KEY, Marks, _names
+from jobs.expire.marks import CLAIM, LONG_KEY, Marks, _names, _suffix
 from jobs.expire.rules import Proof
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import Deleted, Page, Written
@@ -231,6 +232,13 @@ def test_an_access_point_that_is_no_bucket_is_no_place_for_copies(name: str) -> 
     proof = Proof("run", store.now, name, "k", info.version_id, info.etag)
     with pytest.raises(ConfigError, match="name the bucket itself"):
         work(job_with(store, name), [row_of(store, 0, ref, proof)])
+
+
+@pytest.mark.parametrize("key", ["k", "a/b", "é" * 500])
+def test_the_delete_marker_of_a_mark_is_left_out_of_plans(key: str) -> None:
+    plain = Selection(versions="all")
+    for mark in (*_names(key, f"copy/{key}"), f"{CLAIM}run{_suffix()}"):
+        assert plain.excluded_by(mark, is_latest=True, is_delete_marker=True) == "expire_mark"
 
 
 @pytest.mark.parametrize("key", ["k", "docs/" + "x" * 1019, "docs/" + "ü" * 505, "a" * LONG_KEY])
