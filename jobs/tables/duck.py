@@ -82,10 +82,10 @@ async def in_thread(connection: duckdb.DuckDBPyConnection, work: Callable[..., T
         while not thread.done():
             with contextlib.suppress(duckdb.Error):
                 connection.interrupt()
-            with contextlib.suppress(asyncio.CancelledError):  # there is nothing else to end
+            with contextlib.suppress(asyncio.CancelledError):  # a second one changes nothing
                 await asyncio.wait([thread], timeout=INTERRUPT_SECONDS)
         if not thread.cancelled():
-            thread.exception()  # is none of anybody's
+            thread.exception()  # read, so that nobody reports it
         raise
 
 

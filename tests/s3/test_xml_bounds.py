@@ -26,7 +26,7 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
     "entries": lambda: b"<R>" + b"<Contents><Key>k</Key></Contents>" * (ROOM // 40) + b"</R>",
     "another encoding": lambda: b'<?xml version="1.0" encoding="cp037"?>' + '<!DOCTYPE x []><R>&a;</R>'.encode("cp037"),
 }  # fmt: skip
-"""How to make each: all of them are megabytes, which whoever only collects the tests need not make."""
+"""How to make each. All of them are megabytes, which the collection of tests leaves out."""
 PARSERS = (
     lambda body: parse_page(body, is_versions=True),
     wire.parse_xml,
