@@ -349,13 +349,25 @@ class ArchiveBooks:
             return True
         if job == "expire":
             is_locked = model.locks.was_held(model.sources[row.key], 0.0)
-            return is_cold or is_locked or outcome.status is Status.MISSING or "nothing proves" in outcome.reason
+            is_kept = is_cold or is_locked or self._is_superseded(row)
+            return is_kept or outcome.status is Status.MISSING or "nothing proves" in outcome.reason
         if job == "restore":
             return is_cold or outcome.status is Status.UNRESTORABLE
         if job == "compact":
             is_annotated = any(each.annotations for each in model.sources[row.key])
             return is_cold or is_annotated or row.is_delete_marker or outcome.status is Status.MISSING
         return is_cold or "no checksum" in outcome.reason
+
+    def _is_superseded(self, row: ObjectVersion) -> bool:
+        """Whether a newer version of other content came to the key, and no archive holds this one."""
+        history = [each for each in self.model.sources[row.key] if not each.is_delete_marker]
+        own = [n for n, each in enumerate(history) if _is_of(each, row.version_id)]
+        is_packed = any(
+            member.key == row.key and member.version_id == row.version_id
+            for _, members in self.model.holdings.indexes().values()
+            for member in members
+        )
+        return not is_packed and any(each.etag != row.etag for n in own for each in history[n + 1 :])
 
 
 def _is_of(version: Version, version_id: str | None) -> bool:
