@@ -27,6 +27,8 @@ _SETTINGS: dict[str, Any] = {
     "autoload_known_extensions": False,
     "allow_community_extensions": False,
     "python_enable_replacements": False,  # else SQL could name a variable of ours as a table
+    # It took 0.07 of the 0.08 s that a reconciliation's join is planned for, and helps no query.
+    "disabled_optimizers": "partial_aggregate_pushdown",
 }
 
 
