@@ -266,11 +266,12 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
         "SELECT count(*), coalesce(sum(size_bytes), 0), count(*) FILTER (bad), count(DISTINCT attempt), "
         "epoch(max(finished_at)) FROM folded"
     )[0]
+    statuses = query("SELECT status, count(*), sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")
     parquet, csv = _failure_files(connection, folder) if has_failures else (b"", b"")
     return Folded(
         rows=rows,
         size_bytes=int(size_bytes),
-        outcomes=dict(query("SELECT status, count(*) FROM folded GROUP BY 1 ORDER BY 1")),
+        outcomes={status: count for status, count, _ in statuses},
         evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
         reasons=_reason_counts(connection),
         attempts=attempts,
@@ -278,7 +279,7 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
         failures=failures,
         failures_parquet=parquet,
         failures_csv=csv,
-        outcome_bytes=dict(query("SELECT status, sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")),
+        outcome_bytes={status: size_bytes for status, _, size_bytes in statuses},
         listed=_listed_failures(connection, folder) if has_failures else [],
         prefixes=_worst_prefixes(connection, folder) if has_failures else [],
     )
