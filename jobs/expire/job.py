@@ -209,8 +209,9 @@ class Expire:
             elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_done_by(stone.step))):
                 outcomes[row.row] = Outcome.of(row, Status.EXPIRED, "by an earlier attempt of this run")
                 above = each.original.marker_version_id if isinstance(each, Seen) else None
+                markers = each.original.markers_above if isinstance(each, Seen) else ()
                 # An attempt that saw the version below the marker recorded its id.
-                marker_id = above or stone.marker_version_id
+                marker_id = above or stone.marker_version_id or next(iter(markers), None)
                 settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
             elif isinstance(each, Seen):
                 seen.append(each)

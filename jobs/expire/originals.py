@@ -25,9 +25,12 @@ class Seen(NamedTuple):
         return not self.original.is_current or self.row.etag != self.original.etag
 
     def is_done_by(self, step: Step) -> bool:
-        """Return True if the announced step leaves the original in this state."""
+        """Return True if the announced step leaves the original in this state.
+
+        Below any delete marker it may be hidden by this run, which must not remove it as well.
+        """
         is_replaced = self.row.etag != self.original.etag
-        return is_replaced or (step is Step.HIDE and self.original.marker_version_id is not None)
+        return is_replaced or (step is Step.HIDE and bool(self.original.markers_above))
 
 
 async def find_original(
@@ -55,11 +58,12 @@ async def find_original(
     original = _original(info)._replace(version_id=info.version_id or history[place].version_id)
     if place + 1 < len(history):
         above = history[place + 1]
-        marker_id = above.version_id if above.is_delete_marker else None
+        markers = tuple(each.version_id for each in history[place + 1 :] if each.is_delete_marker)
         original = original._replace(
             is_current=False,
             hidden_at=above.last_modified,
-            marker_version_id=marker_id,
+            marker_version_id=above.version_id if above.is_delete_marker else None,
+            markers_above=markers,
             current_etag=current.etag if current else None,
         )
     return original, info

@@ -110,6 +110,9 @@ class Original(NamedTuple):
 
     `marker_version_id`: the id of a delete marker directly above it.
 
+    `markers_above`: the ids of all delete markers above it, the lowest first. S3 orders versions
+    by the beginning of their uploads, so an upload in parts may come to lie between.
+
     `current_etag`: the ETag of the current version, if that is another one. None below a marker.
     """
 
@@ -121,6 +124,7 @@ class Original(NamedTuple):
     is_current: bool = True
     hidden_at: float | None = None
     marker_version_id: str | None = None
+    markers_above: tuple[str | None, ...] = ()
     current_etag: str | None = None
 
 

@@ -63,8 +63,8 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     Repeating it is harmless.
 
     Where an attempt was killed before it confirmed, this removes the marker directly above the
-    version, if it was set within `ATTEMPT_SECONDS` of that attempt. Versions above a marker stay
-    where they are.
+    version, if it was set within `ATTEMPT_SECONDS` of that attempt. Where other versions lie
+    between, a person has to look. Versions above a marker stay where they are.
     """
     deletes = ExactDeletes(store, tombstones.bucket)
     removed = lost = 0
@@ -105,13 +105,25 @@ def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
     if stone.marker_version_id is None:
-        above = history[place + 1] if place is not None and place + 1 < len(history) else None
-        if above is None or not above.is_delete_marker or above.last_modified < stone.recorded_at - CLOCKS_SECONDS:
+        if place is None:
             return None
-        if (since := above.last_modified - stone.recorded_at) > ATTEMPT_SECONDS:
+        above = next((each for each in history[place + 1 :] if each.is_delete_marker), None)
+        if above is None or above.last_modified < stone.recorded_at - CLOCKS_SECONDS:
+            return None
+        is_apart, since = above is not history[place + 1], above.last_modified - stone.recorded_at
+        if since > ATTEMPT_SECONDS:
+            if is_apart:
+                return None
             raise _Refusal(
                 f"the delete marker {above.version_id} was set {since / 3600:.1f} hours after the run announced its "
-                "delete and was killed, so somebody else has deleted the object: remove it yourself if it should go"
+                "delete and was killed, so somebody else may have deleted the object: remove it yourself if it should "
+                "go"
+            )
+        if is_apart:
+            raise _Refusal(
+                f"other versions lie between the version {stone.version_id} and the delete marker {above.version_id}, "
+                "which the run may have set before it was killed: look at the key's versions, and remove the marker "
+                "yourself if it should go"
             )
         return _checked(above)
     at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)

@@ -223,16 +223,23 @@ class Deletes:
             there = self.model.world.versions(SOURCE, key)
             if maker != run_id or not any(each is marker for each in there):
                 continue
-            place = next(at for at, each in enumerate(there) if each is marker)
-            is_apart = place == 0 or there[place - 1] is not version
             if id(marker) in self.late:
                 self.model.known_limits["a delete whose client was gone came late"] += 1
-            elif is_apart and not any(
-                done and each.marker_version_id for done, each in self.stones[run_id] if each.key == key
-            ):
-                self.model.known_limits["an unconfirmed marker does not lie above its version any more"] += 1
             else:
                 self.model.violate("what is hidden can be undone", f"{run_id}: {key} is still hidden")
+
+    def is_left_to_a_person(self, run_id: str) -> bool:
+        """Whether a marker of the run may be one of others: by a wrong clock, or since versions lie below it that are
+        not the one that the run hid."""
+        model = self.model
+        for maker, marker, version in self.markers.values():
+            there = [each for key in model.sources for each in model.world.versions(SOURCE, key)]
+            if maker != run_id or not any(each is marker for each in there):
+                continue
+            place = next(at for at, each in enumerate(there) if each is marker)
+            if model.world.network.fired[Kind.JUMP] or place == 0 or there[place - 1] is not version:
+                return True
+        return False
 
 
 def _keys(request: Request) -> list[str]:
