@@ -84,7 +84,9 @@ class Network:
             named,
             loop.create_future(),
             0.03 * (roll * 977 % 1),
+            loop.now,
         )
+        process.sent[loop.now, _original(key)] += 1
         world.note(number, process.name, name, bucket, key)
         sent = 0.03 * roll
         if name == "get" and bucket != LEDGER:
@@ -226,7 +228,8 @@ class Network:
         self._world.note("answer", request.number, process.name, code)
         self._world.observer.answered(request, result)
         is_expired = request.server is error_documents.EXPIRED
-        process.is_refused |= is_expired and request.bucket != LEDGER and request.name not in _CLEANUP
+        is_alone = process.sent[request.sent_at, _original(request.key)] == 1
+        process.is_refused |= is_expired and is_alone and request.bucket != LEDGER and request.name not in _CLEANUP
         if isinstance(result, StoreError):
             process.had_ledger_errors |= request.bucket == LEDGER and request.name == "put"
             request.answer.set_exception(result)
@@ -239,6 +242,11 @@ class Network:
         found = [v for v in self._world.versions(ref.bucket, ref.key) if ref.version_id in (None, v.version_id)]
         is_refused = not found or named.get("if_match") not in (None, found[-1].etag)
         return 0 if is_refused else len(found[-1].data)
+
+
+def _original(key: str | list[str]) -> str:
+    """The key of the original, also for its copy. Empty for a request that names many keys."""
+    return key.removeprefix(PREFIX) if isinstance(key, str) else ""
 
 
 def _target(name: str, arguments: tuple[Any, ...]) -> tuple[str, str]:

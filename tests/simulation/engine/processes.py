@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import calendar
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
@@ -36,7 +37,10 @@ class Gone(BaseException):
 class Process(Mortal):
     """One process: the command, or a worker at a shard. `skew_seconds`: how wrong its clock is.
 
-    `is_refused`: S3 has said that its credentials have expired.
+    `is_refused`: S3 has said that its credentials have expired, to a request that it sent alone. Of two that were sent
+    at once for a key and its copy, the other one's answer may come first, and decide.
+
+    `sent`: how many requests it sent, by moment and key.
     """
 
     world: World
@@ -50,6 +54,7 @@ class Process(Mortal):
     asked: list[Request] = field(default_factory=list)
     had_ledger_errors: bool = False
     is_refused: bool = False
+    sent: Counter[tuple[float, str]] = field(default_factory=Counter)
     ended: asyncio.Future[int] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -111,6 +116,7 @@ class Request:
     named: Mapping[str, Any]
     answer: asyncio.Future[Any]
     delay_seconds: float
+    sent_at: float
     size_bytes: int = 0
     error: StoreError | None = None
     server: RestStore | None = None
