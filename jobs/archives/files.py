@@ -36,12 +36,18 @@ def archive_format(location: Location) -> ArchiveFormat | None:
 
 async def list_archives(store: Store, location: Location) -> AsyncIterator[Location]:
     """All objects below the location that have an archive's name."""
+    async for archive, _ in list_etags(store, location):
+        yield archive
+
+
+async def list_etags(store: Store, location: Location) -> AsyncIterator[tuple[Location, str]]:
+    """`list_archives`, each with its ETag."""
     async with aclosing(list_all(store, location._replace(key=location.join("").key), versions=False)) as pages:
         async for page in pages:
             for entry in page:
                 archive = Location(location.bucket, entry.key)
                 if archive_format(archive) is not None:
-                    yield archive
+                    yield archive, entry.etag or ""
 
 
 def archive_ref(record: ArchiveRecord) -> ObjectRef:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.archives.files import SOURCE_METADATA, list_archives, read_own_index
+from jobs.archives.files import SOURCE_METADATA, list_etags, read_own_index
 from jobs.archives.index import ArchiveIndex, DamagedIndex, completed
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import Side
@@ -22,11 +22,11 @@ UNINDEXED = "it has no index"
 UNREADABLE = (NotFound, Denied, Redirected)
 
 
-async def names_of_archives(side: Side) -> list[Location] | None:
-    """Return the objects of a place that have an archive's name. None if nobody may list it."""
+async def etags_of_archives(side: Side) -> dict[Location, str] | None:
+    """Return the ETags of a place's objects that have an archive's name. None if nobody may list it."""
     store = open_side(side)
     try:
-        return [each async for each in list_archives(store, side.location)]
+        return {archive: etag async for archive, etag in list_etags(store, side.location)}
     except UNREADABLE:
         return None
     finally:

@@ -237,12 +237,12 @@ async def _records(
     index: ArchiveIndex, archives: Location | None, access: AccessOptions
 ) -> tuple[list[ArchiveRecord], _Unsearched]:
     """The records of the index, and what it cannot say. `archives`: only below this."""
-    from jobs.archives.unindexed import find_unindexed, names_of_archives
+    from jobs.archives.unindexed import etags_of_archives, find_unindexed
 
     places = [Location(bucket) for bucket in await index.buckets()] if archives is None else [archives]
     sides = [access.side(place) for place in places]
     # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
-    names = [await names_of_archives(side) for side in sides]
+    names = [await etags_of_archives(side) for side in sides]
     damage: Damage = []
     records = await index.records(archives, damage)
     indexed = {each.location for each in records} | {each.archive for each in damage}

@@ -6,7 +6,7 @@ Only the row groups that can hold a requested key are read.
 from __future__ import annotations
 
 import bisect
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 
 import pyarrow as pa
@@ -14,6 +14,7 @@ import pyarrow.compute as pc
 
 from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord
+from jobs.core.model import Location
 from jobs.tables.ranged_parquet import KeyRange
 from jobs.tables.rows import fill_batch
 
@@ -26,16 +27,24 @@ async def archived_rows(
     prefix: str,
     keys: Sequence[str] | None = None,
     damage: Damage | None = None,
+    etags: Mapping[Location, str] | None = None,
 ) -> AsyncIterator[pa.RecordBatch]:
     """Members of these archives as rows in `manifest_schema()`.
 
-    Their keys begin with the prefix and are among `keys` (None: all). Archives that need no thawing
-    come first, so they are preferred for a version that several archives hold. `damage`: as for
-    `ArchiveIndex.records`.
+    Their keys begin with the prefix and are among `keys` (None: all). `damage`: as for
+    `ArchiveIndex.records`. `etags`: the archives that a listing has (None: it was refused).
+
+    A version that several archives hold is restored from the first of them. Archives that are as
+    they were written come first, then those that were replaced, then those that are gone. Of each
+    kind, those that need no thawing come first.
     """
+
+    def preference(record: ArchiveRecord) -> tuple[int, bool, Location]:
+        return _loss(record, etags), record.storage_class in _COLD, record.location
+
     known = None if keys is None else sorted(set(keys))
     is_wanted = _holds_any(known)
-    for record in sorted(records, key=lambda record: (record.storage_class in _COLD, record.location)):
+    for record in sorted(records, key=preference):
         whole = KeyRange(0, 0, 0, record.first_key, record.last_key)
         if not is_wanted(whole):
             continue
@@ -47,6 +56,14 @@ async def archived_rows(
                         taken = table.filter(pc.is_in(table["key"], pa.array(known, pa.string())))
                     if taken.num_rows:
                         yield fill_batch({name: taken[name] for name in taken.column_names}, taken.num_rows)
+
+
+def _loss(record: ArchiveRecord, etags: Mapping[Location, str] | None) -> int:
+    """0 for an archive that is as it was written, 1 if it was replaced, 2 if it is gone."""
+    if etags is None:
+        return 0
+    etag = etags.get(record.location)
+    return 2 if etag is None else int(etag != record.etag)
 
 
 def _holds_any(keys: list[str] | None) -> Callable[[KeyRange], bool]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import AsyncIterator, Sequence
 from typing import TYPE_CHECKING
 
-from jobs.archives.unindexed import find_unindexed, names_of_archives
+from jobs.archives.unindexed import etags_of_archives, find_unindexed
 from jobs.core.model import Listed, Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.errors import ConfigError, DamagedArchive, UsageError
@@ -45,7 +45,8 @@ class RestoreQuery:
         self.is_retry = bool(request.manifest) and bool(self.options["is_history"])
         self.damage: Damage = []
         self._left_out: list[LeftOut] = []
-        self._names: list[Location] | None = []
+        self._etags: dict[Location, str] | None = {}
+        self._names: list[Location] = []
         self._bucket: str | None = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
         self._packed_at: dict[str, float] = {}
 
@@ -56,7 +57,7 @@ class RestoreQuery:
             return {}
         of = self._bucket
         # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
-        names = [] if self.is_retry else await names_of_archives(self.archives)
+        self._etags = {} if self.is_retry else await etags_of_archives(self.archives)
         whole = await self.index.records(self.archives.location, self.damage)
         if self.damage and not whole:
             first = self.damage[0]
@@ -66,7 +67,7 @@ class RestoreQuery:
             )
         self.damage = [each for each in self.damage if each.record is None or of in (None, each.record.source_bucket)]
         indexed = {each.location for each in whole} | {each.archive for each in self.damage}
-        self._names = None if names is None else [each for each in names if each not in indexed]
+        self._names = [each for each in self._etags or {} if each not in indexed]
         records = records_of(whole, self.archives.location, of)
         self._check_place({each.source_bucket for each in records.values()})
         # Not by their dates: an archive may have been copied since.
@@ -94,7 +95,8 @@ class RestoreQuery:
         if self.is_retry:
             return
         found = list(records.values())
-        async for batch in archived_rows(self.index, found, self.request.selection.prefix, sought, self.damage):
+        prefix = self.request.selection.prefix
+        async for batch in archived_rows(self.index, found, prefix, sought, self.damage, self._etags):
             yield batch
         await self._look_at_left_out(sought)
         if self.options["is_history"]:
@@ -141,7 +143,7 @@ class RestoreQuery:
     @property
     def is_listed(self) -> bool:
         """True if an archive without an index would have been seen."""
-        return self._names is not None
+        return self._etags is not None
 
     @property
     def unsearched(self) -> Sequence[LeftOut]:
@@ -215,7 +217,7 @@ class RestoreQuery:
         """
         if self.archives is None:
             return
-        self.damage += await find_unindexed(self.archives, self.index, self._names or [], self._bucket)
+        self.damage += await find_unindexed(self.archives, self.index, self._names, self._bucket)
         left_out = await look_at_left_out(self.archives, self.damage)
         prefix = self.request.selection.prefix
         self._left_out += [

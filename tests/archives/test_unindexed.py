@@ -8,7 +8,7 @@ import pytest
 
 from jobs.archives import unindexed as unindexed_archives
 from jobs.archives.index import ArchiveIndex, DamagedIndex
-from jobs.archives.unindexed import find_unindexed, names_of_archives
+from jobs.archives.unindexed import etags_of_archives, find_unindexed
 from jobs.core.model import Attributes, Location
 from jobs.core.run import Side
 from jobs.s3.store import UNGUARDED
@@ -23,9 +23,9 @@ def unindexed(made: Packed, monkeypatch: pytest.MonkeyPatch, source_bucket: str 
 
     async def scene() -> list[DamagedIndex]:
         side = Side(Location("cold", "packed"))
-        names = await names_of_archives(side)
+        etags = await etags_of_archives(side)
         index = ArchiveIndex(made.store, Location("docs", "ledger"))
-        return await find_unindexed(side, index, names or [], source_bucket)
+        return await find_unindexed(side, index, [*(etags or {})], source_bucket)
 
     return asyncio.run(scene())
 
@@ -61,6 +61,6 @@ def test_an_archive_that_was_indexed_meanwhile_is_not_left_out(monkeypatch: pyte
     assert unindexed(made, monkeypatch) == []
 
 
-def test_nobody_knows_the_names_of_archives_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nobody_knows_the_etags_of_archives_that_cannot_be_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(unindexed_archives, "open_side", lambda *_, **__: MemoryStore())
-    assert asyncio.run(names_of_archives(Side(Location("cold", "packed")))) is None
+    assert asyncio.run(etags_of_archives(Side(Location("cold", "packed")))) is None

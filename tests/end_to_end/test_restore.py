@@ -184,6 +184,22 @@ def test_an_archive_that_is_gone_is_accounted_for_and_retried(world: World) -> N
     assert restored(world) == objects
 
 
+@pytest.mark.parametrize("now", [None, b"another object"])
+def test_of_two_archives_the_one_that_is_as_it_was_written_is_read(world: World, now: bytes | None) -> None:
+    """What lost its archive is packed again, and the index still has the first archive."""
+    objects = fill(world, 3)
+    for place in ("a", "b"):
+        packed = ["compact", "--source", f"s3://{world.source}", ALL, "--archives", f"s3://{world.destination}/packed/"]
+        assert world.sealift(*packed[:-1], packed[-1] + place).code == 0
+    first = {"Bucket": world.destination, "Key": archive_keys(world)[0]}
+    world.client.delete_object(**first)
+    if now is not None:
+        world.client.put_object(**first, Body=now)
+    report = restore(world, *EVERYTHING)
+    assert (report["code"], report["outcomes"]) == (0, {"restored": 3}), report["reasons"]
+    assert restored(world) == objects
+
+
 @pytest.mark.slow
 def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
     objects = fill(cold, 12)

@@ -48,10 +48,10 @@ def test_a_run_that_packed_a_null_version_later_shows_that_it_was_there(
         async def records(self, *_: object) -> list[object]:
             return [record]
 
-    async def names(_: object) -> list[Location]:
-        return []
+    async def etags(_: object) -> dict[Location, str]:
+        return {}
 
-    monkeypatch.setattr(candidates, "names_of_archives", names)
+    monkeypatch.setattr(candidates, "etags_of_archives", etags)
     at = 1_770_000_000.0  # 2026-02-02
     source, back = Side(Location("docs")), Side(Location("back"))
     request = Request("restore", source, back, None, Selection(versions="all"), {**OPTIONS, "at": at})
