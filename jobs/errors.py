@@ -138,6 +138,12 @@ class DamagedArchive(ConfigError):
     advice = "read what is whole: `sealift archives salvage URI`"
 
 
+class LaterArchive(DamagedArchive):
+    """An archive or its index is of a later version of the format. Nothing says that it is damaged."""
+
+    advice = "update Sealift"
+
+
 class IrreplaceableIndex(DamagedArchive):
     """The server refuses to replace an index that is damaged, or that of an archive that is gone.
 

@@ -136,7 +136,7 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
     try:
         locator = Locator.decode(tail.data)
     except DamagedArchive as error:
-        raise DamagedArchive(f"{archive}: {error}") from error
+        raise type(error)(f"{archive}: {error}") from error
     index = locator.to_member()
     start, end = index.byte_range
     if not 0 <= start < end <= info.size_bytes:

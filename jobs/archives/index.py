@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Location, ObjectRef
-from jobs.errors import DamagedArchive, IrreplaceableIndex, NotFound, PreconditionFailed, StoreError
+from jobs.errors import DamagedArchive, IrreplaceableIndex, LaterArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.s3.retries import gather_bounded, retry
@@ -326,6 +326,8 @@ def _record(table: RangedTable, archive: Location) -> ArchiveRecord:
     """
     try:
         record = ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
+    except LaterArchive:
+        raise
     except (KeyError, ValueError, RecursionError, DamagedArchive) as error:
         raise DamagedArchive(f"{table.ref} is not an index of an archive: {error!r}") from error
     if record.location != archive:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, cast
 
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectVersion
-from jobs.errors import DamagedArchive, UsageError
+from jobs.errors import DamagedArchive, LaterArchive, UsageError
 
 ARCHIVE_VERSION = 1
 """The version of the format. A reader refuses a higher one."""
@@ -143,7 +143,7 @@ class ArchiveRecord:
         try:
             version = data.get("archive_version", 0)
             if version > ARCHIVE_VERSION:
-                raise DamagedArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
+                raise LaterArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
             known = {name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in _ADDED}
             location = Location.parse(data["location"])
             record = cls(**known | {"location": location, "format": ArchiveFormat(data["format"])})
@@ -227,5 +227,5 @@ class Locator:
         if not all(_is_count(value, name not in required) for name, value in asdict(locator).items()):
             raise DamagedArchive("the end of the archive says where its index is, but not in numbers of bytes")
         if locator.archive_version > ARCHIVE_VERSION:
-            raise DamagedArchive(f"the archive is of version {locator.archive_version}: update Sealift")
+            raise LaterArchive(f"the archive is of version {locator.archive_version}: update Sealift")
         return locator

@@ -30,7 +30,16 @@ from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.errors import ArchivedObject, ConfigError, DamagedArchive, ExitCode, IrreplaceableIndex, LedgerError, NotFound
+from jobs.errors import (
+    ArchivedObject,
+    ConfigError,
+    DamagedArchive,
+    ExitCode,
+    IrreplaceableIndex,
+    LaterArchive,
+    LedgerError,
+    NotFound,
+)
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes, plural
 from jobs.s3.retries import gather_bounded
@@ -325,19 +334,20 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     """Index one archive by the index inside it, unless it is indexed.
 
     The damaged index of a cold archive stays: nobody knows its members, and readers must see that.
+    So does the index of a later version of the format.
     """
     from jobs.archives.files import read_own_index
     from jobs.archives.index import completed
 
     etag = await index.etag(location)
-    if etag is not None and await _is_whole(index, location):
-        return _Renewed(location)
     try:
+        if etag is not None and await _is_whole(index, location):
+            return _Renewed(location)
         record, own_index = await read_own_index(store, location)
         await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
     except ArchivedObject as error:
         return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
-    except IrreplaceableIndex as error:  # the archive is whole
+    except (IrreplaceableIndex, LaterArchive) as error:  # the archive is whole
         return _Renewed(location, problem=str(error))
     except (DamagedArchive, NotFound) as error:
         if etag is not None:
@@ -347,11 +357,15 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
 
 
 async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
-    """True if all of an archive's index is readable."""
+    """True if all of an archive's index is readable. Raises LaterArchive."""
     try:
+        if await index.record(location) is None:
+            return False
         async with aclosing(index.members(location)) as parts:
             async for _ in parts:  # reading all of it shows any damage
                 pass
+    except LaterArchive:
+        raise
     except (DamagedArchive, NotFound):
         return False
     return True
