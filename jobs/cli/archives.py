@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
@@ -34,16 +35,18 @@ from jobs.errors import (
     ArchivedObject,
     ConfigError,
     DamagedArchive,
+    Denied,
     ExitCode,
     IrreplaceableIndex,
     LaterArchive,
     LedgerError,
     NotFound,
+    Redirected,
 )
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes, plural
 from jobs.s3.retries import gather_bounded
-from jobs.s3.sessions import open_store
+from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -51,9 +54,11 @@ if TYPE_CHECKING:
     from jobs.archives.model import ArchiveRecord
     from jobs.archives.salvage import Salvaged
     from jobs.archives.tar_scan import Found
+    from jobs.core.run import Side
 
 _ARCHIVES = "Only archives below this. Default: all in the buckets that the index knows."
 REINDEXED_AT_ONCE = 16
+LOOKS_AT_ONCE = 64
 
 
 @command_options
@@ -116,15 +121,19 @@ class SalvageCommand:
 class _Unsearched(NamedTuple):
     """What the index cannot say: archives whose index is damaged or missing, and places that nobody
     may list.
+
+    `lost`: archives that it has, and that are gone, or have another object in their place.
     """
 
     archives: Damage
     places: list[Location]
+    lost: list[Location]
 
     def document(self) -> dict[str, Any]:
         """JSON-ready."""
         damaged = [{"archive": str(each.archive), "problem": each.reason} for each in self.archives]
-        return {"damaged": damaged, "unlisted": [str(each) for each in self.places]}
+        unlisted, lost = ([str(each) for each in locations] for locations in (self.places, self.lost))
+        return {"damaged": damaged, "unlisted": unlisted, "lost": lost}
 
     def lines(self) -> list[str]:
         """The same for people, with what to do."""
@@ -134,10 +143,12 @@ class _Unsearched(NamedTuple):
             "s3:ListBucket"
             for each in self.places
         ]
+        lines += [f"lost: {shown(str(each))}: it is gone, or another object is in its place" for each in self.lost]
         buckets = sorted({each.archive.bucket for each in self.archives})
         return [*lines, *(f"rebuild these with: sealift archives reindex --archives s3://{each}" for each in buckets)]
 
     def __bool__(self) -> bool:
+        """True if not all archives are known."""
         return bool(self.archives or self.places)
 
 
@@ -159,8 +170,8 @@ def archives() -> None:
 def list_archives(options: ListArchivesCommand) -> int:
     """The archives that the index knows.
 
-    Exit code 3 if the index of an archive is damaged or missing. So that such an archive is
-    noticed, the places of the archives are listed.
+    Exit code 3 if the index of an archive is damaged or missing, or its archive is gone or was
+    replaced. So that such an archive is noticed, the places of the archives are listed.
     """
     return interrupts.run(_list(_index(options.ledger), options))
 
@@ -179,9 +190,10 @@ def find(options: FindMemberCommand) -> int:
 
     KEY is a whole key, without its bucket. `archives show ARCHIVE` lists keys.
 
-    Exit code 3 if no archive has the key. Where the index of an archive that may have it is
-    damaged or missing, the exit code is 3 if another archive has the key, and 10 if none is known
-    to have it. So that such an archive is noticed, the places of the archives are listed.
+    Exit code 3 if no archive has the key, or only archives that are gone or were replaced. Where
+    the index of an archive that may have it is damaged or missing, the exit code is 3 if another
+    archive has the key, and 10 if none is known to have it. So that such an archive is noticed,
+    the places of the archives are listed.
     """
     return interrupts.run(_find(_index(options.ledger), options))
 
@@ -239,7 +251,7 @@ async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
     text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
     document = {"archives": [each.to_dict() for each in records], **unsearched.document()}
     emit(document, as_json=options.as_json, text="\n".join([text, *unsearched.lines()]))
-    return int(ExitCode.FINDINGS) if unsearched else 0
+    return int(ExitCode.FINDINGS) if unsearched or unsearched.lost else 0
 
 
 async def _records(
@@ -251,13 +263,43 @@ async def _records(
     places = [Location(bucket) for bucket in await index.buckets()] if archives is None else [archives]
     sides = [access.side(place) for place in places]
     # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
-    names = [await etags_of_archives(side) for side in sides]
+    listed = [await etags_of_archives(side) for side in sides]
     damage: Damage = []
     records = await index.records(archives, damage)
     indexed = {each.location for each in records} | {each.archive for each in damage}
-    for side, named in zip(sides, names, strict=True):
-        damage += await find_unindexed(side, index, [each for each in named or () if each not in indexed], None)
-    return records, _Unsearched(damage, [place for place, named in zip(places, names, strict=True) if named is None])
+    lost: list[Location] = []
+    for side, etags in zip(sides, listed, strict=True):
+        damage += await find_unindexed(side, index, [each for each in etags or () if each not in indexed], None)
+        lost += [] if etags is None else await _find_lost(side, records, etags)
+    unlisted = [place for place, etags in zip(places, listed, strict=True) if etags is None]
+    return records, _Unsearched(damage, unlisted, lost)
+
+
+async def _find_lost(side: Side, records: Sequence[ArchiveRecord], etags: Mapping[Location, str]) -> list[Location]:
+    """The archives of a bucket that are gone, or have another object in their place.
+
+    `etags`: those of a listing. An older version of an object can be an archive, so what is not
+    listed is looked at.
+    """
+    from jobs.archives.files import is_there
+
+    here = [each for each in records if each.location.bucket == side.location.bucket]
+    unlike = [each for each in here if etags.get(each.location) != each.etag]
+    if not unlike:
+        return []
+    store = open_side(side, max_in_flight=LOOKS_AT_ONCE)
+
+    async def is_lost(record: ArchiveRecord) -> bool:
+        try:
+            return not await is_there(store, record)
+        except (Denied, Redirected):  # nobody knows
+            return False
+
+    try:
+        found = await gather_bounded(is_lost, unlike, LOOKS_AT_ONCE)
+    finally:
+        await store.close()
+    return [each.location for each, gone in zip(unlike, found, strict=True) if gone]
 
 
 async def _show(index: ArchiveIndex, options: ShowArchiveCommand) -> int:
@@ -288,7 +330,12 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     if not records and not unsearched and options.archives is None:
         raise LedgerError(f"the index of {index.location} has no archives: name their place with --archives")
     members = await index.find(options.key, records, options.version_id, unsearched.archives)
-    unsearched = unsearched._replace(archives=[each for each in unsearched.archives if _may_hold(each, options.key)])
+    holders = {each.record.location for each in members}
+    unsearched = unsearched._replace(
+        archives=[each for each in unsearched.archives if _may_hold(each, options.key)],
+        lost=[each for each in unsearched.lost if each in holders],
+    )
+    is_found = bool(holders.difference(unsearched.lost))
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
     nowhere = "nobody knows whether an archive has the key" if unsearched else "no archive has the key"
@@ -298,9 +345,9 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
         text += ": give the key alone, without s3:// and bucket"
     text = "\n".join([text, *unsearched.lines()])
     emit({"key": options.key, "found": document, **unsearched.document()}, as_json=options.as_json, text=text)
-    if unsearched and not members:
+    if unsearched and not is_found:
         return int(ExitCode.CONFIG)
-    return 0 if members and not unsearched else int(ExitCode.FINDINGS)
+    return 0 if is_found and not unsearched else int(ExitCode.FINDINGS)
 
 
 def _may_hold(archive: DamagedIndex, key: str) -> bool:

@@ -182,6 +182,23 @@ def test_a_lost_index_of_all_archives_says_nothing_about_a_key(packed: World) ->
     assert (unknown.code, "--archives" in unknown.stderr) == (10, True)
 
 
+def test_archives_that_are_gone_or_replaced_are_named(packed: World) -> None:
+    """Their indexes stay. Nobody is told that a key is in an archive that is not there."""
+    gone, replaced, whole = (f"s3://{packed.destination}/{key}" for key in archive_keys(packed))
+    first, second, _ = archive_keys(packed)
+    packed.client.delete_object(Bucket=packed.destination, Key=first)
+    packed.client.put_object(Bucket=packed.destination, Key=second, Body=b"another object")
+    listed = packed.sealift("archives", "list", "--json")
+    assert (listed.code, listed.document["lost"], listed.document["damaged"]) == (3, [gone, replaced], [])
+    assert f"lost: {gone}: it is gone" in packed.sealift("archives", "list").stdout
+    found = packed.sealift("archives", "find", "0/a.txt", "--json")
+    assert (found.code, found.document["lost"]) == (3, [gone])
+    assert [each["archive"] for each in found.document["found"]] == [gone]
+    sure = packed.sealift("archives", "find", "2/a.txt", "--json")
+    assert (sure.code, sure.document["lost"]) == (0, [])
+    assert [each["archive"] for each in sure.document["found"]] == [whole]
+
+
 def test_a_place_that_nobody_may_list_says_nothing_about_a_key(packed: World) -> None:
     unlisted = packed.sealift("archives", "find", "1/a.txt", "--archives", "s3://nowhere-else", "--json")
     assert (unlisted.code, unlisted.document["unlisted"]) == (10, ["s3://nowhere-else/"])
