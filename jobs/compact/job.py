@@ -55,6 +55,17 @@ NOT_STORED_AS_ASKED = (
 """The note of rows in an archive without the encryption that was asked for."""
 
 
+UNKNOWN = (
+    "another archive of this name is in no index and holds other content, perhaps of objects that could be read then "
+    "and not now: thaw it if it is cold, then sealift archives reindex"
+)
+REPLACED = (
+    "another object took the place of this archive, and nothing replaces it: restore what is whole of it, then delete "
+    "it and compact again, or pack below another location"
+)
+"""Why an archive cannot be written: an object has its name. `UNKNOWN`: the index does not know it."""
+
+
 class _Stored(NamedTuple):
     """A finished archive. `note`: what it does not show as it was asked for. Else empty."""
 
@@ -382,13 +393,16 @@ class Compact:
         is_same = info.size_bytes == writer.upload.size_bytes
         if is_same and writer.upload.checksum in info.checksums:
             return Written(info.etag, info.version_id, info.checksums)
-        raise Conflict(
-            error.operation,
-            error.target,
-            "OtherArchive",
-            "another archive of this name is in no index and holds other content, perhaps of objects that could be "
-            "read then and not now: thaw it if it is cold, then sealift archives reindex",
-        ) from error
+        is_replaced = await self._is_replaced(archive, info)
+        raise Conflict(error.operation, error.target, "OtherArchive", REPLACED if is_replaced else UNKNOWN) from error
+
+    async def _is_replaced(self, archive: Location, info: ObjectInfo) -> bool:
+        """True if the index knows another object of this name."""
+        try:
+            record = await self.index.record(archive)
+        except DamagedArchive:
+            return False
+        return record is not None and record.etag != info.etag
 
     def _reader(self) -> MemberSource:
         return MemberSource(

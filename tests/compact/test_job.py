@@ -285,6 +285,22 @@ def test_nothing_is_packed_where_the_server_keeps_an_index_that_is_wrong(is_dama
     assert unpacked(store) == OBJECTS
 
 
+def test_an_object_in_the_place_of_an_archive_is_left_there_and_named() -> None:
+    """`archives reindex` does not help: the index is whole."""
+    store, rows = filled({"k": b"content"})
+    job, index = make(store), ArchiveIndex(store, Location("ledger"))
+    work(job, rows)
+    (record,) = asyncio.run(index.records())
+    asyncio.run(store.delete(*record.location, version_id=record.version_id))
+    asyncio.run(store.put(*record.location, b"another object", Attributes(), guard=UNGUARDED))
+    with pytest.raises(Conflict, match="another object took the place of this archive"):
+        asyncio.run(job.process(rows))
+    assert asyncio.run(store.get(ObjectRef(*record.location))).data == b"another object"
+    asyncio.run(store.delete(*record.location))
+    assert {outcome.status for outcome in work(job, rows).values()} == {Status.PACKED}
+    assert unpacked(store) == {"k": b"content"}
+
+
 @pytest.mark.parametrize("is_indexed", [True, False], ids=["indexed", "adopted"])
 @pytest.mark.parametrize(
     ("has", "missing"),
