@@ -71,6 +71,7 @@ class Copies:
         for row, each in meant:
             whole, began = self.facts.whole(each), self.facts.calls.get((process, row.key), 0.0)
             is_worse = before is not None and not before.is_delete_marker and before.data == whole != after.data
+            is_worse &= id(before) not in self.facts.once_flipped  # a second flip may undo what the source's did
             if is_worse and self.facts.was_damaged(each, began):
                 self.facts.violate("no intact copy makes way for a damaged source", f"{who} over the bytes as written")
 
