@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from jobs.core.enums import Step
+from jobs.core.evidence import is_multipart
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.expire.rules import Original, Proof
 from jobs.s3.lookup import KeyLooks, find
@@ -57,11 +58,13 @@ async def find_original(
         return None
     original = _original(info)._replace(version_id=info.version_id or history[place].version_id)
     if place + 1 < len(history):
-        above = history[place + 1]
-        markers = tuple(each.version_id for each in history[place + 1 :] if each.is_delete_marker)
+        above, later = history[place + 1], history[place + 1 :]
+        markers = tuple(each.version_id for each in later if each.is_delete_marker)
+        # S3 dates an upload in parts by its beginning. All else hid the version at its date.
+        dated = (each.last_modified for each in later if not is_multipart(each.etag))
         original = original._replace(
             is_current=False,
-            hidden_at=above.last_modified,
+            hidden_at=min(dated, default=above.last_modified),
             marker_version_id=above.version_id if above.is_delete_marker else None,
             markers_above=markers,
             current_etag=current.etag if current else None,

@@ -106,7 +106,8 @@ class Proof:
 class Original(NamedTuple):
     """The version of a row as S3 has it now.
 
-    `hidden_at`: since when a newer version or a marker lies on top of it.
+    `hidden_at`: since when a newer version or a marker surely lies on top of it. Of uploads in
+    parts alone only their beginning is known.
 
     `marker_version_id`: the id of a delete marker directly above it.
 

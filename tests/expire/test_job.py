@@ -10,10 +10,11 @@ from dataclasses import replace
 import pytest
 
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import ObjectLock, ObjectRef
+from jobs.core.model import Attributes, ObjectLock, ObjectRef
 from jobs.core.outcome import Evidence, Status
 from jobs.expire.rules import Proof
 from jobs.reports.document import iso_time
+from jobs.s3.store import UNGUARDED
 from tests.expire.scene import (
     DAY,
     Shop,
@@ -49,6 +50,25 @@ def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() ->
     removed = asyncio.run(job_of_another_run(store, 30).process([row]))
     assert removed[0].status is Status.EXPIRED
     assert store.contents() == {}
+
+
+def test_an_upload_in_parts_that_began_long_ago_ends_no_grace_period() -> None:
+    """S3 dates it by its beginning, and it lies between the version and the marker that has just hidden it."""
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
+    store.now += 31 * DAY
+    assert one(store, row, grace_days=30).status is Status.EXPIRED
+    part = asyncio.run(store.put_part("docs", "k", upload, 1, b"slow"))
+    asyncio.run(store.complete_multipart("docs", "k", upload, [part], guard=UNGUARDED))
+    store.now += 29 * DAY
+    [waiting] = asyncio.run(job_of_another_run(store, 30).process([row]))
+    assert waiting.status is Status.WAITING
+    assert "hidden below a newer version" in waiting.reason
+    store.now += 2 * DAY
+    [removed] = asyncio.run(job_of_another_run(store, 30).process([row]))
+    assert (removed.status, list(store.contents().values())) == (Status.EXPIRED, [b"slow"])
 
 
 def test_exactly_the_version_that_was_proven_is_removed() -> None:
