@@ -22,12 +22,16 @@ DISPUTED = ""
 OVERWRITTEN = "overwritten"
 """The `archive` of a version that perhaps was not on top: a null version replaced another one since.
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/AddingObjectstoVersionSuspendedBuckets.html"""
+ONE_SECOND = "one second"
+"""The `archive` of a version that perhaps is not the newest: another archive holds one of its second."""
 LEFT_OPEN = "left open"
 """The `archive` of a key of which an archive that cannot be searched may hold a newer version."""
 UNKNOWN = {
     LEFT_OPEN: "an archive whose index is damaged or missing may hold a newer version: rebuild the index with sealift "
     "archives reindex --archives URI and restore again, or restore what the other archives hold with --skip-damaged",
     DISPUTED: "archives that hold this version differ: see sealift archives find",
+    ONE_SECOND: "archives hold several versions of the second in which the newest was written, and nothing says which "
+    "one that was: see sealift archives find, and restore the right one by a manifest that names its version id",
     OVERWRITTEN: "versioning was off or suspended: what was written without a version id since may have replaced what "
     "was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of an archived one, brings "
     "this version by a manifest of it",
@@ -67,8 +71,8 @@ def current_at(
     found = [each for each in history if _time(each) <= at]
     if not found or found[-1].is_delete_marker:
         return None
-    current = found[-1]
-    if current.archive == DISPUTED or _is_null_known(history, copies, at, packed_at):
+    current = _newest_of(found)
+    if current.archive in (DISPUTED, ONE_SECOND) or _is_null_known(history, copies, at, packed_at):
         return current
     return current._replace(archive=OVERWRITTEN)
 
@@ -135,7 +139,27 @@ def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersi
         for each in merge((), archived)
         if asked.version_id in (None, each.version_id) and (asked.etag is None or each.etag in (None, asked.etag))
     ]
-    return named[-1] if named else None
+    return _newest_of(named) if named else None
+
+
+def _newest_of(history: Sequence[ObjectVersion]) -> ObjectVersion:
+    """The newest version of a key's history, oldest first. `ONE_SECOND` where nothing says which it is.
+
+    An archive has the versions of one second in their order. Of two archives nobody knows that,
+    unless one version was its key's latest when it was packed.
+    """
+    newest = history[-1]
+    if newest.archive is None or newest.archive in UNKNOWN:
+        return newest
+    rivals = [
+        each
+        for each in history
+        if each.archive not in (None, newest.archive)
+        and (each.last_modified, each.is_latest) == (newest.last_modified, newest.is_latest)
+        and (each.etag, each.size_bytes) != (newest.etag, newest.size_bytes)
+    ]
+    # A retry takes what has a version id or an ETag for what is wanted.
+    return newest._replace(version_id=None, etag=None, archive=ONE_SECOND) if rivals else newest
 
 
 def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:

@@ -200,6 +200,24 @@ def test_of_two_archives_the_one_that_is_as_it_was_written_is_read(world: World,
     assert restored(world) == objects
 
 
+def test_the_newest_of_versions_of_one_second_in_different_archives_is_not_guessed(versioned: World) -> None:
+    """S3's dates have seconds. The listing had the order of these versions, and no archive has it."""
+    versions: list[str] = []
+    while len({int(each.last_modified) for each in versioned.history(versioned.source, "k")[-3:]}) != 1:
+        time.sleep(1.02 - time.time() % 1)
+        versions = [versioned.put("k", data * 20_000)["VersionId"] for data in (b"1", b"2", b"3")]
+    versioned.client.delete_object(Bucket=versioned.source, Key="k")
+    assert compact(versioned, ALL, "--versions", "all", "--target-size", "16KiB")["outcomes"]["packed"] >= 3
+    report = restore(versioned, "--key", "k")
+    assert (report["code"], report["outcomes"]) == (3, {"unrestorable": 1})
+    assert "nothing says which one that was" in report["reasons"][0]["reason"]
+    again = versioned.sealift("runs", "retry", report["run_id"], "--json")
+    assert (again.code, again.document["outcomes"]) == (3, {"unrestorable": 1})
+    rows = manifest(versioned, key=["k"], version_id=versions[-1:])
+    assert restore(versioned, "--manifest", rows)["outcomes"] == {"restored": 1}
+    assert restored(versioned) == {"k": b"3" * 20_000}
+
+
 @pytest.mark.slow
 def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
     objects = fill(cold, 12)

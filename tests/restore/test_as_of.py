@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.core.histories import in_order
 from jobs.core.model import ObjectVersion
-from jobs.restore.as_of import DISPUTED, OVERWRITTEN, current_at, merge, pick, pick_asked, unite
+from jobs.restore.as_of import DISPUTED, ONE_SECOND, OVERWRITTEN, current_at, merge, pick, pick_asked, unite
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "archive", "expire", "hide", "wait", "wait"]), max_size=30)
 
@@ -123,6 +123,24 @@ def test_what_is_asked_for_is_the_version_named_else_the_newest():
     assert pick(key._replace(version_id="1", etag="e2"), [new, old]) is None
     assert pick_asked([key._replace(version_id="9")], [new, old]) == [key._replace(version_id="9")]
     assert pick_asked([key._replace(version_id="2"), key._replace(version_id="1")], [new, old]) == [old, new]
+
+
+def test_of_versions_of_one_second_in_different_archives_nobody_knows_the_newest():
+    key, older = ObjectVersion(0, "k"), version("o", 1, latest=False, archive="s3://cold/a")
+    first, second = (version(name, 5, latest=False, archive=f"s3://cold/{name}") for name in "ab")
+    for archived in ([older, first, second], [second, first, older]):
+        for found in (pick(key, archived), current_at([], archived, 5)):
+            assert found is not None
+            assert (found.archive, found.version_id, found.etag) == (ONE_SECOND, None, None)
+        assert pick(key._replace(version_id="a"), archived) == first
+        assert current_at([], archived, 4) == older
+        newer = version("n", 6, archive="s3://cold/b")
+        assert pick(key, [newer, *archived]) == current_at([], [newer, *archived], 6) == newer
+    latest, beside = second._replace(is_latest=True), second._replace(archive=first.archive)
+    assert pick(key, [latest, first]) == current_at([], [latest, first], 5) == latest
+    assert pick(key, [first, beside]) == current_at([], [first, beside], 5) == beside  # an archive has their order
+    alike = second._replace(etag=first.etag)
+    assert pick(key, [first, alike]) == alike
 
 
 def test_objects_without_versions_are_told_apart_by_etag_and_time():
