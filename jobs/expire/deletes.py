@@ -115,10 +115,11 @@ class ExactDeletes:
             if self._ignores_conditions:
                 raise self._ignored_condition()
             why: StoreError | None = None
+            lost: list[StoreError] = []
             for key, etag in [] if Step.HIDE in self._checked else originals:
                 wrong = WRONG if etag != WRONG else WRONG[::-1]
                 try:
-                    made = await retry(partial(self.store.delete, self.bucket, key, if_match=wrong))
+                    made = await retry(partial(self.store.delete, self.bucket, key, if_match=wrong), lost.append)
                 except PreconditionFailed:
                     self._checked.add(Step.HIDE)
                     return None
@@ -127,7 +128,7 @@ class ExactDeletes:
                 else:
                     self._ignores_conditions = True
                     await self._unhide(key, made.version_id)
-                    raise self._ignored_condition()
+                    raise self._ignored_condition(key if lost else None)
             if isinstance(why, NotFound):
                 return Conflict(why.operation, why.target, "Raced", "what was to be hidden is gone: look again")
             return why
@@ -174,7 +175,9 @@ class ExactDeletes:
         if left.is_delete_marker and version_id is None:  # versioning is suspended
             await retry(lambda: self.store.delete(self.bucket, probe, version_id=left.version_id or NULL_VERSION))
 
-    def _ignored_condition(self) -> ConfigError:
-        return ConfigError(
-            f"the server of s3://{self.bucket} deletes whatever If-Match says: nothing can be deleted safely there"
-        )
+    def _ignored_condition(self, doubtful: str | None = None) -> ConfigError:
+        """`doubtful`: the key of a check whose first answer was lost. Its marker may be there."""
+        why = f"the server of s3://{self.bucket} deletes whatever If-Match says: nothing can be deleted safely there"
+        if doubtful is not None:
+            why += f"; look whether a delete marker of this check hides {ObjectRef(self.bucket, doubtful)}"
+        return ConfigError(why)

@@ -12,7 +12,7 @@ import pytest
 from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed
+from jobs.errors import ConfigError, Denied, NotFound, PreconditionFailed, Unavailable
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import WRONG, ExactDeletes
 from jobs.expire.job import Expire
@@ -327,6 +327,27 @@ def test_a_denied_question_leaves_open_whether_the_server_heeds_if_match() -> No
     with pytest.raises(ConfigError, match="whatever If-Match says"):
         work(job(store), rows)
     assert history(store) == [("k0", False), ("k1", False)]
+
+
+def test_a_marker_of_a_lost_answer_that_may_still_hide_an_original_is_named() -> None:
+    """The server has set a marker whose id nobody learned, and the one that was learned is removed."""
+
+    class Forgetful(Shop):
+        lost = 0
+
+        async def delete(self, bucket: str, key: str, *, if_match: str | None = None, **more: Any) -> Deleted:
+            made = await super().delete(bucket, key, **more)
+            if if_match is not None and not self.lost:
+                self.lost += 1
+                raise Unavailable("DeleteObject", f"s3://{bucket}/{key}", "NoAnswer")
+            return made
+
+    store = Forgetful()
+    store.create_bucket("docs")
+    ref = store.put_now("docs", "k0", CONTENT)
+    row = row_of(store, 0, ref, replica(store, ref))
+    with pytest.raises(ConfigError, match=r"look whether a delete marker of this check hides s3://docs/k0$"):
+        work(job(store), [row])
 
 
 class SlowToShow(Careless):

@@ -22,11 +22,12 @@ from tests.simulation.archives.model import BUDGETS_BYTES, CHAINS_AT_ONCE, READI
 from tests.simulation.copies import tables
 from tests.simulation.copies.facts import Facts, stand
 from tests.simulation.copies.schedule import LEDGER
-from tests.simulation.engine.processes import Observer, Process, Request
+from tests.simulation.engine.processes import EPOCH, Observer, Process, Request
 from tests.simulation.last_copies.books import LastCopies
 from tests.simulation.last_copies.schedule import LastCopySchedule, World
 
 TRIAL = "a trial of If-Match hid an original, and its worker ended before it took that back"
+LATE_TRIAL = "a trial of If-Match whose client was gone came late, and hid what others had written since"
 WHEEL_SECONDS = 0.1
 """So soon after its command a worker that is tied to it has stopped to delete."""
 FRESH_SECONDS = 15.0
@@ -157,7 +158,9 @@ class LastCopyModel(Facts, Observer):
         lost = [each for each in [*removed, *hidden] if not each.is_delete_marker and PROBE not in key]
         who = f"{process.name}: {request.name} {request.bucket}"
         if self._is_trial(request):
-            self._tried += [(request.bucket, key, after[-1], version) for version in hidden]
+            known = [each for each in hidden if each.last_modified <= EPOCH + request.sent_at]
+            self._tried += [(request.bucket, key, after[-1], version) for version in known]
+            self.known_limits[LATE_TRIAL] += len(hidden) - len(known)
             lost = [] if hidden else lost
         for version in lost:
             since = self._since[request.number][key]
