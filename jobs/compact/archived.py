@@ -114,9 +114,12 @@ def archived_rows_sql(rows: str, members: str) -> str:
     """SQL for the `place` of the rows (a relation) that are among the members (a Parquet file).
 
     A version id names the same bytes for ever. A row without one, or with the null version that
-    can be overwritten, has to agree in ETag, size and time. Listings have whole seconds.
+    can be overwritten, has to agree in ETag, size and time. Listings have whole seconds. Without a
+    time it has to agree with what was archived last of its key: other content may have come in
+    between, and a restore takes the newest.
     """
     members = parquet(Path(members))
+    undated = f"SELECT * FROM {rows} WHERE last_modified IS NULL AND (version_id IS NULL OR version_id = 'null')"
     return f"""
         SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
             ON r.key = m.key AND r.version_id = m.version_id
@@ -124,6 +127,14 @@ def archived_rows_sql(rows: str, members: str) -> str:
         UNION ALL
         SELECT place FROM {rows} AS r SEMI JOIN {members} AS m
             ON r.key = m.key AND r.etag = m.etag AND r.size_bytes = m.size_bytes
-            AND (r.last_modified IS NULL OR r.last_modified // 1000000 = m.last_modified // 1000000)
+            AND r.last_modified // 1000000 = m.last_modified // 1000000
         WHERE r.version_id IS NULL OR r.version_id = 'null'
+        UNION ALL
+        SELECT place FROM ({undated}) AS r SEMI JOIN (
+            SELECT key, any_value(etag) AS etag, any_value(size_bytes) AS size_bytes FROM (
+                SELECT *, max(last_modified // 1000000) OVER (PARTITION BY key) AS last FROM {members}
+                SEMI JOIN ({undated}) USING (key))
+            WHERE last_modified // 1000000 = last
+            GROUP BY key HAVING count(DISTINCT (etag, size_bytes)) = 1) AS m
+            ON r.key = m.key AND r.etag = m.etag AND r.size_bytes = m.size_bytes
         """

@@ -21,6 +21,7 @@ from jobs.archives.model import BLOCK_BYTES
 from jobs.compact.packing import HEADER_BYTES, SERVER_SIDE_BYTES, PackingRule, TarSize, folder_of, period
 from jobs.compact.savings import DAYS_A_MONTH, MONITORED_BYTES, Economy, Savings, of_archive
 from jobs.core.enums import ArchiveFormat
+from jobs.core.model import NULL_VERSION
 from jobs.core.part_sizes import COPY_PART_BYTES, MAX_OBJECT_BYTES, MAX_PART_BYTES
 from jobs.core.pricing import GIB
 
@@ -68,6 +69,15 @@ def group_rows(
     if rows:
         window = pa.Table.from_batches(pending).combine_chunks()
         yield window, _groups(window, rule, economy, is_last=True)
+
+
+def count_lookups(rows: pa.Table) -> int:
+    """The number of rows that `jobs.compact.packing.is_unknown` is true for."""
+    version_id = _array(rows, "version_id")
+    is_inexact = pc.fill_null(pc.equal(version_id, NULL_VERSION), True)
+    is_undescribed = pc.or_(pc.is_null(_array(rows, "etag")), pc.is_null(_array(rows, "last_modified")))
+    unknown = pc.or_(pc.is_null(_array(rows, "size_bytes")), pc.and_(is_inexact, is_undescribed))
+    return int(pc.sum(pc.and_not(unknown, _array(rows, "is_delete_marker"))).as_py() or 0)
 
 
 def _groups(window: pa.Table, rule: PackingRule, economy: Economy, *, is_last: bool) -> list[Group]:

@@ -17,7 +17,16 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
-from jobs.compact.packing import TOO_BIG, ArchiveStorage, PackingRule, archive_location, cut, is_copied, tar_size
+from jobs.compact.packing import (
+    TOO_BIG,
+    ArchiveStorage,
+    PackingRule,
+    archive_location,
+    cut,
+    is_copied,
+    is_unknown,
+    tar_size,
+)
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, ArchiveFormat
 from jobs.core.evidence import best_checksum
@@ -143,24 +152,26 @@ class Compact:
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
-        named, refused = await self._identify(rows)
+        named, writes, refused = await self._identify(rows)
         outcomes = {outcome.row: outcome for outcome in refused}
         for group in cut(named, self.options.rule):  # sizes that were unknown may be too much for one
-            outcomes |= {outcome.row: outcome for outcome in await self._pack_group(group)}
+            outcomes |= {outcome.row: outcome for outcome in await self._pack_group(group, writes)}
         return [outcomes[row.row] for row in rows]
 
-    async def _identify(self, rows: Sequence[ObjectVersion]) -> tuple[list[ObjectVersion], list[Outcome]]:
-        """(the rows with what S3 says of those that have neither version nor ETag, or no size, the
+    async def _identify(
+        self, rows: Sequence[ObjectVersion]
+    ) -> tuple[list[ObjectVersion], dict[int, float], list[Outcome]]:
+        """(the rows with what S3 says of those that are unknown, when those were written, the
         outcomes of those that S3 refuses).
 
-        A key alone names no content: an archive of that key may hold an older object. And a size
-        that is unknown is not zero.
+        The rows keep the times of the manifest, by which they are grouped.
         """
         reader = self._reader()
-        unknown = [row for row in rows if _is_unknown(row)]
+        unknown = [row for row in rows if is_unknown(row)]
         reads = await gather_bounded(reader.describe, unknown, self.in_flight)
         seen = {read.row.row: read for read in reads}
         named: list[ObjectVersion] = []
+        writes: dict[int, float] = {}
         refused: list[Outcome] = []
         for row in rows:
             read = seen.get(row.row)
@@ -170,12 +181,13 @@ class Compact:
                 refused.append(Outcome.of(row, read.status, read.reason))
             else:
                 info = read.info
+                writes[row.row] = info.last_modified
                 known = row._replace(size_bytes=info.size_bytes, storage_class=info.storage_class)
                 is_named = not _is_unnamed(row)
                 named.append(known if is_named else known._replace(version_id=info.version_id, etag=info.etag))
-        return named, refused
+        return named, writes, refused
 
-    async def _pack_group(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+    async def _pack_group(self, rows: Sequence[ObjectVersion], writes: Mapping[int, float]) -> list[Outcome]:
         """Pack rows that fit into one archive, unless it is there already or would not pay."""
         options = self.options
         if (why := self._refusal(rows)) is not None:
@@ -183,12 +195,12 @@ class Compact:
         if self._part_bytes(rows) is None:
             return [Outcome.of(row, Status.SKIPPED, TOO_BIG) for row in rows]
         archive = archive_location(
-            self.route.destination, self.route.source.bucket, rows, options.rule, options.storage
+            self.route.destination, self.route.source.bucket, rows, options.rule, options.storage, writes
         )
         found, lost_index = await self._find(archive)
         if found is not None:
             try:
-                return await self._account(rows, found)
+                return await self._account(rows, found, writes)
             except DamagedArchive as error:
                 return [Outcome.of(row, Status.FAILED, str(error)) for row in rows]
         return await self._pack_readable(rows, archive, lost_index)
@@ -263,7 +275,9 @@ class Compact:
         except (ArchivedObject, DamagedArchive):
             return None  # pack again, then compare with this archive
 
-    async def _account(self, rows: Sequence[ObjectVersion], found: _Stored) -> list[Outcome]:
+    async def _account(
+        self, rows: Sequence[ObjectVersion], found: _Stored, writes: Mapping[int, float]
+    ) -> list[Outcome]:
         """The outcomes of rows whose archive is finished.
 
         Rows that it lacks could not be read when it was written. What can be read by now becomes an
@@ -290,7 +304,7 @@ class Compact:
                 why = f"the index of {record.location} has none of the members that its name is made of"
                 outcomes[row.row] = Outcome.of(row, Status.FAILED, why)
         if readable:
-            outcomes |= {outcome.row: outcome for outcome in await self._pack_group(readable)}
+            outcomes |= {outcome.row: outcome for outcome in await self._pack_group(readable, writes)}
         return [outcomes[row.row] for row in rows]
 
     async def _pack(
@@ -437,11 +451,6 @@ def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
     if isinstance(error, ArchivedObject):
         return _Refused(Outcome.of(row, Status.ARCHIVED, "must be restored before it can be packed"))
     return _Refused(Outcome.of(row, Status.DENIED, str(error)))
-
-
-def _is_unknown(row: ObjectVersion) -> bool:
-    """True for a row that S3 has to be asked of before it can be packed."""
-    return _is_unnamed(row) or (row.size_bytes is None and not row.is_delete_marker)
 
 
 def _is_unnamed(row: ObjectVersion) -> bool:

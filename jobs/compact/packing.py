@@ -17,6 +17,7 @@ import hashlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from jobs.archives.member_names import spell
@@ -165,6 +166,17 @@ def tar_size(rows: Iterable[ObjectVersion], rule: PackingRule) -> TarSize:
     return size
 
 
+def is_unknown(row: ObjectVersion) -> bool:
+    """True for a row that S3 has to be asked of before it can be packed.
+
+    A key alone names no content: an archive of that key may hold an older object. The same content
+    may come again, so without a version id the time of its write counts as well. And a size that is
+    unknown is not zero.
+    """
+    is_described = is_exact(row.version_id) or None not in (row.etag, row.last_modified)
+    return not row.is_delete_marker and not (is_described and row.size_bytes is not None)
+
+
 def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[ObjectVersion]]:
     """The rows, in the order of `sort_key`, group by group. No row is lost, no group is empty."""
     group: list[ObjectVersion] = []
@@ -185,30 +197,32 @@ def archive_location(
     rows: Sequence[ObjectVersion],
     rule: PackingRule,
     storage: ArchiveStorage,
+    writes: Mapping[int, float] = MappingProxyType({}),
 ) -> Location:
     """Where a group's archive is written: below its members' folder, named by month and content.
 
     The same members with the same rule and storage get the same name in every run, so a run finds
     what an earlier one has packed. Every row needs a version id or an ETag, since a key alone names
-    no content.
+    no content. `writes`: row → when it was written, for rows without a time.
     """
     asked = "\0".join([source_bucket, rule.format.value, str(sorted(rule.tags.items())), *map(str, storage)])
     digest = hashlib.sha256(f"3\0{asked}\n".encode())
     for row in rows:
-        row_text = f"{row.key}\0{row.version_id or ''}\0{row.etag or ''}\0{row.size_bytes}{_write_of(row)}\n"
+        row_text = f"{row.key}\0{row.version_id or ''}\0{row.etag or ''}\0{row.size_bytes}{_write_of(row, writes)}\n"
         digest.update(row_text.encode("utf-8", "surrogatepass"))
     name = f"{period(rows[0].last_modified)}-{digest.hexdigest()[:20]}.{rule.format.value}"
     stem = common_folder(rows)
     return archives.join(f"{spell(stem[:-1])}/{name}" if stem else name)
 
 
-def _write_of(row: ObjectVersion) -> str:
+def _write_of(row: ObjectVersion, writes: Mapping[int, float]) -> str:
     """The second of the write that made a version without an id of its own.
 
     The same content may be written again after other content. A member has the date of its write,
     and a restore takes the newest.
     """
-    return "" if is_exact(row.version_id) or row.last_modified is None else f"\0{int(row.last_modified)}"
+    written = writes.get(row.row, row.last_modified)
+    return "" if is_exact(row.version_id) or written is None else f"\0{int(written)}"
 
 
 def common_folder(rows: Sequence[ObjectVersion]) -> str:

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
 from jobs.compact.archived import archived_rows_sql, archived_versions, renew_indexes
-from jobs.compact.grouping import Group, group_rows
+from jobs.compact.grouping import Group, count_lookups, group_rows
 from jobs.compact.job import CompactOptions
 from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule
 from jobs.compact.savings import Economy, Savings, refusal
@@ -106,7 +106,10 @@ async def plan_run(
 
 @dataclass(slots=True)
 class Grouped:
-    """A manifest cut into archives. `left_alone` counts the rows that are not packed, by reason."""
+    """A manifest cut into archives. `left_alone` counts the rows that are not packed, by reason.
+
+    `lookups`: rows that S3 is asked of before they are packed.
+    """
 
     rows: int = 0
     size_bytes: int = 0
@@ -114,6 +117,7 @@ class Grouped:
     excluded: Mapping[str, int] = field(default_factory=dict)
     archives: int = 0
     unknown_sizes: int = 0
+    lookups: int = 0
     packed: Savings = field(default_factory=Savings)
     left_alone: Counter[str] = field(default_factory=Counter)
 
@@ -214,7 +218,7 @@ def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTa
         "put": grouped.archives,
         "part": packed.parts,
         "get": packed.members,
-        "head": grouped.unknown_sizes,
+        "head": grouped.lookups,
         "list": lists,
     }
     dollars = {
@@ -255,6 +259,7 @@ class _Grouping:
         rows = size_bytes = 0
         for table, groups in group_rows(self.batches, self.rule, self.economy):
             start = end = 0
+            self.grouped.lookups += count_lookups(table)
             for group in groups:
                 self._count(group)
                 end += group.rows

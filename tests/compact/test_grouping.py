@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.compact import grouping
-from jobs.compact.grouping import Group, group_rows
-from jobs.compact.packing import ArchiveStorage, PackingRule, archive_location, cut, sort_key, tar_size
+from jobs.compact.grouping import Group, count_lookups, group_rows
+from jobs.compact.packing import ArchiveStorage, PackingRule, archive_location, cut, is_unknown, sort_key, tar_size
 from jobs.compact.savings import Economy, weigh
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
@@ -33,11 +33,11 @@ rows = st.lists(
         ObjectVersion,
         row=st.just(0),
         key=st.text(st.sampled_from(list("ab/é\n")), min_size=1, max_size=5),
-        version_id=st.none() | st.sampled_from(["v1", "v2"]),
+        version_id=st.none() | st.sampled_from(["v1", "v2", "null"]),
         is_latest=st.just(True),
         is_delete_marker=st.booleans(),
         size_bytes=sizes,
-        etag=st.sampled_from(["e", "f"]),
+        etag=st.sampled_from(["e", "f", "e", "f", None]),
         last_modified=st.sampled_from([None, 0.0, 31 * DAY - 0.000001, 31 * DAY, 390 * DAY, 420 * DAY]),
         storage_class=st.sampled_from([None, "", "STANDARD", "GLACIER", "INTELLIGENT_TIERING", "STANDARD_IA", "NEW"]),
     ),
@@ -65,6 +65,7 @@ def test_the_groups_are_those_that_a_worker_finds(
     assert [group.rows for group in groups] == list(map(len, expected))
     assert [row for table, _ in windows for row in table["key"].to_pylist()] == [row.key for row in found]
     assert all(table.num_rows == sum(group.rows for group in some) for table, some in windows)
+    assert sum(count_lookups(table) for table, _ in windows) == sum(map(is_unknown, found))
     for group, members in zip(groups, expected, strict=True):
         _compare(group, members, rule)
 

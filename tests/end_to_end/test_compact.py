@@ -223,6 +223,35 @@ def test_what_changed_vanished_or_never_was_readable_is_accounted_for(world: Wor
     assert (again["outcomes"], again["excluded"]) == ({"changed": 1, "missing": 1}, {"already_archived": 39})
 
 
+@pytest.mark.parametrize("has_etags", [False, True])
+def test_content_that_came_back_is_packed_again_though_the_manifest_has_no_dates(world: World, has_etags: bool) -> None:
+    """It was called packed by the archive of its first writing, and a restore took what came in between."""
+
+    def pack(content: bytes) -> dict[str, Any]:
+        columns: dict[str, Any] = {"bucket": [world.source], "key": ["k"]}
+        if has_etags:
+            columns |= {"size_bytes": [len(content)], "etag": [hashlib.md5(content).hexdigest()]}
+        sink = io.BytesIO()
+        pq.write_table(pa.table(columns), sink)
+        world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
+        return compact(world, ALL, "--manifest", f"s3://{world.ledger}/rows.parquet")
+
+    for content in (b"one", b"two", b"one"):
+        world.put("k", content)
+        packed = pack(content)
+        assert (packed["outcomes"], packed["excluded"]) == ({"packed": 1}, {})
+        time.sleep(1.1)  # dates have whole seconds
+    again = pack(b"one")
+    assert (again["outcomes"], again["excluded"]) == (
+        {} if has_etags else {"packed": 1},
+        {"already_archived": 1} if has_etags else {},
+    )
+    assert len(archive_keys(world)) == 3
+    back = ["--key", "k", "--destination", f"s3://{world.ledger}/back"]
+    assert world.sealift("restore", "--archives", f"s3://{world.destination}/packed", *back).code == 0
+    assert world.client.get_object(Bucket=world.ledger, Key="back/k")["Body"].read() == b"one"
+
+
 def test_only_objects_with_the_tag_are_packed(world: World) -> None:
     world.put("a", b"1", Tagging="keep=no")
     world.put("b", b"2", Tagging="keep=yes")
