@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import json
+import os
+import select
 import shlex
 import signal
 import sys
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -80,11 +81,11 @@ def local(options: LocalCommand) -> int:
     sealift local
     sealift local --policy policy.yaml --data ./playground --port 9000
     """
-    out, stop = sys.stdout, threading.Event()
+    out = sys.stdout
     named = options.policy or Settings.from_environment().policy
     if named is not None and named.startswith("s3://"):
         raise UsageError(f"--policy {named}: name a file of this machine, because nothing here asks AWS")
-    with _interrupting(stop), _folder(options.data) as folder:
+    with interruption() as stop, _folder(options.data) as folder:
         from jobs.local.system import running
 
         policy = Path(named) if named is not None else _sample(folder)
@@ -106,7 +107,7 @@ def local(options: LocalCommand) -> int:
     return 0
 
 
-def _report(system: System, stop: threading.Event, show: Callable[[dict[str, Any]], object]) -> None:
+def _report(system: System, stop: Interruption, show: Callable[[dict[str, Any]], object]) -> None:
     """Show the status each second until somebody stops it, and once more at the end."""
     while not stop.wait(STATUS_SECONDS):
         show(system.status())
@@ -245,15 +246,39 @@ def _sample(folder: Path) -> Path:
     return policy
 
 
+class Interruption:
+    """Whether Ctrl-C or SIGTERM came.
+
+    A pipe says so. The lock of a `threading.Event` would not do: a handler that runs amid the
+    event's own `wait` would ask for it for ever.
+    """
+
+    def __init__(self, told: int) -> None:
+        self._told = told
+
+    def wait(self, seconds: float) -> bool:
+        """Wait so long at most. Returns True if a signal came, now or before."""
+        return bool(select.select([self._told], [], [], seconds)[0])
+
+
 @contextlib.contextmanager
-def _interrupting(stop: threading.Event) -> Iterator[None]:
+def interruption() -> Iterator[Interruption]:
     """Turn Ctrl-C and SIGTERM into a request to stop, however often they come.
 
     What was started has to be ended in order.
     """
-    before = {number: signal.signal(number, lambda *_: stop.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+
+    def take(number: int, frame: object) -> None:
+        with contextlib.suppress(BlockingIOError):  # it is full, so it is told
+            os.write(tell, b"!")
+
+    before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield
+        yield Interruption(told)
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(tell)
+        os.close(told)

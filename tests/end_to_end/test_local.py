@@ -328,6 +328,36 @@ def counts(kept: Path) -> list[int]:
     return sorted(message["received_count"] for messages in queues for message in messages)
 
 
+SIGNALS_AMID_WAITS = """
+import os, signal, time
+from jobs.cli.local import interruption
+
+parent = os.getpid()
+signal.signal(signal.SIGTERM, lambda *_: None)
+sender = os.fork()
+if not sender:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    while os.getppid() == parent:
+        time.sleep(0.0003)
+        os.kill(parent, signal.SIGTERM)
+    os._exit(0)
+for _ in range(2000):
+    with interruption() as stop:
+        while not stop.wait(0.0001):
+            pass
+os.kill(sender, signal.SIGKILL)
+print("all heard")
+"""
+
+
+def test_a_signal_amid_a_wait_is_heard() -> None:
+    """Its handler asked for the lock that the wait held, so Ctrl-C could hang for ever."""
+    result = subprocess.run(
+        [sys.executable, "-c", SIGNALS_AMID_WAITS], capture_output=True, text=True, timeout=100, check=False
+    )
+    assert (result.returncode, result.stdout) == (0, "all heard\n"), result.stderr
+
+
 def test_it_says_what_is_kept(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "jobs", "local", "--data", str(tmp_path / "data")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
