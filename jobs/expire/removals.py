@@ -202,9 +202,10 @@ class Removals:
             now = await self.look(row, removal.step is Step.HIDE)
             if isinstance(now, Seen) and not now.is_moved:
                 raise Conflict(error.operation, error.target, "Raced", "it is there, and it is not") from error
-            if now is not None and not (isinstance(now, Seen) and now.original.marker_version_id):
+            markers = now.original.markers_above if isinstance(now, Seen) else ()
+            if now is not None and not markers:
                 return _delete_outcome(removal, error)
-            marker_id = now.original.marker_version_id if isinstance(now, Seen) else None
+            marker_id = next(iter(markers), None)  # the lowest, which may be that of the first request
         outcome, _ = _delete_outcome(removal, None)
         if removal.step is not Step.HIDE:
             return outcome, None

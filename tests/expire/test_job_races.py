@@ -207,6 +207,32 @@ def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versi
         assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"
 
 
+def test_a_delete_whose_answer_was_lost_is_not_denied_when_an_upload_in_parts_comes_between() -> None:
+    """The run had hidden it, said that it was kept, and forgot its tombstone."""
+
+    class Lossy(Shop):
+        upload = ""
+
+        async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+            made = await super().delete(bucket, key, **more)
+            if key != "k":
+                return made
+            part = await self.put_part("docs", "k", self.upload, 1, b"slow")
+            await self.complete_multipart("docs", "k", self.upload, [part], guard=UNGUARDED)
+            return await super().delete(bucket, key, **more)
+
+    store = Lossy()
+    store.create_bucket("docs")
+    ref = store.put_now("docs", "k", b"content")
+    store.upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
+    store.now += DAY
+    made = job(store)
+    [outcome] = work(made, [row_of(store, 0, ref, replica(store, ref))])
+    assert (outcome.status, "hidden by the delete marker" in outcome.reason) == (Status.EXPIRED, True)
+    assert sorted(store.contents().values()) == [b"content", b"slow"]
+    assert list(asyncio.run(made.tombstones.announced(0, 0))) == [0]
+
+
 def test_a_version_that_somebody_wrote_over_meanwhile_is_not_called_expired() -> None:
     store = shop()
     ref = store.put_now("docs", "k", b"content")
