@@ -271,7 +271,7 @@ def interruption() -> Iterator[Interruption]:
     os.set_blocking(tell, False)
 
     def take(number: int, frame: object) -> None:
-        with contextlib.suppress(BlockingIOError):  # it is full, so it is told
+        with contextlib.suppress(BlockingIOError):  # a full pipe says it as well
             os.write(tell, b"!")
 
     before = {number: signal.signal(number, take) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -183,7 +183,7 @@ def test_a_lost_index_of_all_archives_says_nothing_about_a_key(packed: World) ->
 
 
 def test_archives_that_are_gone_or_replaced_are_named(packed: World) -> None:
-    """Their indexes stay. Nobody is told that a key is in an archive that is not there."""
+    """The index keeps their entries, and neither `list` nor `find` may call them whole."""
     gone, replaced, whole = (f"s3://{packed.destination}/{key}" for key in archive_keys(packed))
     first, second, _ = archive_keys(packed)
     packed.client.delete_object(Bucket=packed.destination, Key=first)
