@@ -9,14 +9,14 @@ import asyncio
 import contextlib
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, NamedTuple
 
-from jobs.core.model import Attributes
+from jobs.core.model import Attributes, Listed
 from jobs.errors import LedgerError, NoSuchBucket, NotFound, PreconditionFailed
-from jobs.ledger.files import list_names, read_file, write_file
+from jobs.ledger.files import list_files, read_file, write_file
 from jobs.ledger.ledger import WRITE_TRIES, Ledger
 from jobs.nights.calendar import NIGHT_VERSION, Stage, claim_name, page_name, parse_label, record_name, summary_name
 from jobs.nights.documents import claim_defect, record_defect, summary_defect
@@ -67,27 +67,39 @@ class NightRecords:
 
         At most `limit`.
         """
-        folder = self.ledger.location.join(f"nights/{self.pair}/")
-        names = await list_names(self.ledger.store, folder)
-        ended = {parse_label(name.removesuffix(".json")): name for name in names if name.endswith(".json")}
-        ours = (self.night.isoformat(), self.times)
-        latest = sorted((each for each in ended if each is not None and each < ours), reverse=True)[:limit]
-        summaries = [await self._read(f"nights/{self.pair}/{ended[each]}", summary_defect) for each in latest]
-        return [summary for summary in summaries if summary is not None]
+        return await self._summaries((await self._earlier_files())[:limit])
 
     async def remembered(self, limit: int) -> list[dict[str, Any]]:
-        """Return the `earlier` summaries, and the last one of each older night that these pass
-        findings of on.
+        """Return the `earlier` summaries, then as many that the ledger received last, and the last
+        one of each older night that these pass findings of on.
 
-        Such a night may have been checked again since. Its label is of its own day.
+        An old night may be made up or checked again now. Its label is of its own day.
         """
-        summaries = await self.earlier(limit)
+        files = await self._earlier_files()
+        received = sorted(files, key=lambda file: file.last_modified, reverse=True)
+        summaries = await self._summaries(list(dict.fromkeys([*files[:limit], *received[:limit]])))
         nights = {each["night"] for summary in summaries for each in summary.get("unanswered", ())}
         for night in sorted(nights - {summary["night"] for summary in summaries}):
             with contextlib.suppress(ValueError):  # what is no date names no night
                 last, _ = await replace(self, night=date.fromisoformat(night), times=1).ended()
                 summaries += [last] if last else []
         return summaries
+
+    async def _earlier_files(self) -> list[Listed]:
+        """Return the files of the summaries of earlier nights, the latest night first."""
+        place, ours = self.ledger.location.join(f"nights/{self.pair}/"), (self.night.isoformat(), self.times)
+        files = {}
+        async for file in list_files(self.ledger.store, place):
+            name = file.key[len(place.key) :]
+            label = parse_label(name.removesuffix(".json")) if name.endswith(".json") else None
+            if label is not None and label < ours:
+                files[label] = file
+        return [files[label] for label in sorted(files, reverse=True)]
+
+    async def _summaries(self, files: Iterable[Listed]) -> list[dict[str, Any]]:
+        root = len(self.ledger.location.join("").key)
+        found = [await self._read(file.key[root:], summary_defect) for file in files]
+        return [summary for summary in found if summary is not None]
 
     async def ended(self) -> tuple[dict[str, Any] | None, NightRecords]:
         """Return the latest summary of the night, and the records of its next time.
