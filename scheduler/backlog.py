@@ -19,6 +19,7 @@ import json
 import math
 import re
 import secrets
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote_plus
@@ -38,6 +39,7 @@ from jobs.ledger.backlog import (
 )
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
+from jobs.s3.retries import gather_bounded
 from scheduler.log import say
 from scheduler.runtime import Runtime
 
@@ -117,8 +119,8 @@ async def publish(
 
     It takes the first objects that have `rows_max` rows together, and what was read by `deadline`
     (the loop's time), but at least the first ones. An object that cannot be read is left in the
-    backlog. So are invalid rows, and rows that are not the pair's by the policy, and the log says
-    so.
+    backlog. Rows that another pair has by now go into its backlog. Invalid rows, and rows that no
+    pair has, are left out. The log says all of it.
     """
     policy = await runtime.policy()
     wanted = [each.name for each in taking]
@@ -148,16 +150,27 @@ async def _read_objects(
     count, loop = 0, asyncio.get_running_loop()
     for group in _groups(names):
         answers = await asyncio.gather(*(_read_object(runtime, pair, name) for name in group))
+        moved: list[tuple[str, str, list[BacklogRow]]] = []
+        is_full = False
         for name, data in zip(group, answers, strict=True):
-            rows = None if data is None else _rows_of(policy, pair, name, data)
-            if rows is None:
+            if data is None:
                 continue
-            if content and count + len(rows) > rows_max:
-                return content
+            by_pair = _rows_by_pair(policy, pair, name, data)
+            rows = by_pair.pop(pair, [])
+            if is_full := bool(content) and count + len(rows) > rows_max:
+                break
             content[name], count = rows, count + len(rows)
-        if loop.time() >= deadline:
+            moved += [(name, other, theirs) for other, theirs in by_pair.items()]
+        await gather_bounded(lambda each: _move(runtime, pair, *each), moved, READS_IN_FLIGHT)
+        if is_full or loop.time() >= deadline:
             break
     return content
+
+
+async def _move(runtime: Runtime, pair: str, name: str, other: str, rows: Sequence[BacklogRow]) -> None:
+    """Put rows of a pair's object into the backlog of the pair that has them by now."""
+    target = await add(runtime, other, rows)
+    say("warning", "backlog rows moved", pair=pair, name=name, rows=len(rows), to=target)
 
 
 def _groups(names: Sequence[str]) -> Iterator[Sequence[str]]:
@@ -262,22 +275,19 @@ def _published(document: Mapping[str, Any]) -> Published:
     )
 
 
-def _rows_of(policy: Policy, pair: str, name: str, data: bytes) -> list[BacklogRow]:
-    """The rows of an object of the backlog that a manifest can hold and that are the pair's by the
-    policy.
+def _rows_by_pair(policy: Policy, pair: str, name: str, data: bytes) -> dict[str, list[BacklogRow]]:
+    """The rows of an object of the backlog that a manifest can hold, by the pairs that have them by
+    the policy of now.
     """
+    by_pair: dict[str, list[BacklogRow]] = defaultdict(list)
     rows = list(_read_rows(f"backlog/pair={pair}/{name}", data))
-    own = [row for row in rows if (ours := match(policy, row.bucket, row.key)) is not None and ours.name == pair]
-    if len(own) < len(rows):
-        say(
-            "warning",
-            "backlog rows refused",
-            pair=pair,
-            name=name,
-            rows=len(rows) - len(own),
-            reason="not the pair's, by the policy",
-        )
-    return own
+    for row in rows:
+        if (theirs := match(policy, row.bucket, row.key)) is not None:
+            by_pair[theirs.name].append(row)
+    if refused := len(rows) - sum(map(len, by_pair.values())):
+        reason = "no pair has them, by the policy"
+        say("warning", "backlog rows refused", pair=pair, name=name, rows=refused, reason=reason)
+    return by_pair
 
 
 def _parse(name: str, pair: str) -> Waiting | None:

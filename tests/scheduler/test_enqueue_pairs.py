@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from jobs.core.model import Attributes
-from jobs.errors import LedgerError
+from jobs.errors import Denied, LedgerError
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
@@ -164,3 +164,37 @@ def test_what_could_be_enqueued_is_submitted_before_the_call_fails(place: Place,
         answer = enqueue.invoke(NOW)
     assert (answer.error_type, "pair=former" in answer.error_message) == ("LedgerError", True)
     assert api.calls == [("sealift-submit", {"action": "manifest", "pair": "pair", "number": 1})]
+
+
+def test_rows_that_another_pair_has_by_now_wait_for_that_pair(tmp_path: Path) -> None:
+    """A pair was divided, and the rows that it had left were in no backlog and in no manifest."""
+    pairs = Pairs(tmp_path, limits={"max_objects": 3}, thresholds={"backlog_rows": 3})
+    rows = [BacklogRow("source", key, f"v{key[-1]}", 1, None, "large") for key in ("second/1", "first/2", "third/3")]
+    for _ in range(2):
+        pairs.runtime.run(backlog.add(pairs.runtime, "first", rows))
+    pairs.add("second", "4")
+    for _ in range(2):
+        enqueued = pairs.enqueue()
+        enqueued.check()
+    assert (pairs.waiting("first"), pairs.waiting("second")) == (0, 0)
+    written = {each.pair: set[str]() for each in enqueued.manifests}
+    for each in enqueued.manifests:
+        assert each.manifest is not None
+        name = each.manifest.removeprefix("s3://ledger/l/")
+        written[each.pair] |= set(pairs.runtime.run(pairs.runtime.read(name)).decode().splitlines())
+    assert written == {"first": {"source,first/2,v2"}, "second": {"source,second/1,v1", "source,second/4"}}
+
+
+def test_rows_stay_where_they_are_while_they_cannot_be_moved(pairs: Pairs) -> None:
+    pairs.runtime.run(backlog.add(pairs.runtime, "first", [BacklogRow("source", "second/1", None, 1, None, "large")]))
+    put = MemoryStore.put
+
+    async def refuse(bucket: str, key: str, *arguments: Any, **named: Any) -> Any:
+        if "backlog/pair=second/" in key:
+            raise Denied("PutObject", key, "AccessDenied", "no", 403)
+        return await put(pairs.store, bucket, key, *arguments, **named)
+
+    pairs.store.put = refuse  # type: ignore[method-assign]
+    with pytest.raises(Denied):
+        pairs.enqueue().check()
+    assert pairs.waiting("first") == 1
