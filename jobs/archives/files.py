@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from typing import cast
 
 from jobs.archives.model import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.archives.zstd_frames import FrameCutter
@@ -94,7 +93,7 @@ def extract_member(record: ArchiveRecord, member: Member, data: bytes, start: in
 
 async def stream_member(
     store: Store, record: ArchiveRecord, member: Member, budget: ByteBudget
-) -> AsyncIterator[bytes]:
+) -> AsyncGenerator[bytes, None]:
     """A member's content piece by piece, in bounded memory. Its SHA-256 proves it at the end.
 
     Raises DamagedArchive for bytes that are not the member's, PreconditionFailed for another
@@ -108,13 +107,13 @@ async def stream_member(
     async def fetch(begin: int, stop: int) -> bytes:
         return await retry(lambda: _get(store, record, member, start + begin, start + stop))
 
-    pieces = read_ranges(end - start, CHUNK_BYTES, fetch, budget)
-    decoded = pieces if member.frame_offset is None else _frames(record, member, pieces)
-    async with aclosing(cast("AsyncGenerator[bytes, None]", decoded)) as contents:
-        async for data in contents:
-            size_bytes += len(data)
-            await asyncio.to_thread(digest.update, data)
-            yield data
+    async with aclosing(read_ranges(end - start, CHUNK_BYTES, fetch, budget)) as pieces:
+        decoded = pieces if member.frame_offset is None else _frames(record, member, pieces)
+        async with aclosing(decoded) as contents:
+            async for data in contents:
+                size_bytes += len(data)
+                await asyncio.to_thread(digest.update, data)
+                yield data
     if size_bytes != member.size_bytes or member.sha256 not in (None, digest.hexdigest()):
         raise _damaged(record, member, "its content is not the index's")
 
@@ -191,7 +190,7 @@ def _decompress(record: ArchiveRecord, member: Member, data: memoryview) -> byte
         raise _damaged(record, member, f"zstd: {error}") from error
 
 
-async def _frames(record: ArchiveRecord, member: Member, pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+async def _frames(record: ArchiveRecord, member: Member, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
     """The content of the frames, without what comes before and after the member.
 
     It is decoded block by block, because a few hundred bytes can be many MiB of zeros.

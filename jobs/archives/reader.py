@@ -14,7 +14,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from operator import attrgetter
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 from jobs.archives.files import archive_ref, stream_member
 from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
@@ -101,7 +101,7 @@ class ArchiveReader:
             async for batch in batches:
                 yield batch
 
-    async def stream(self, member: Member) -> AsyncIterator[bytes]:
+    async def stream(self, member: Member) -> AsyncGenerator[bytes, None]:
         """A large member's content in order, in bounded pieces. It is proven only at its end.
 
         The caller uses nothing of it before. Raises DamagedArchive when the bytes are not the
@@ -112,9 +112,8 @@ class ArchiveReader:
             raise DamagedArchive(f"{self.record.location}, member {member.key!r}: {UNPROVEN}")
         algorithm, known = checksums[0].algorithm, f"{checksums[0].algorithm}:{checksums[0].value}"
         hasher = Hasher(algorithm) if member.sha256 is None else None  # `stream_member` compares the own SHA-256
-        pieces = stream_member(self.store, self.record, member, self.budget)
-        async with aclosing(cast("AsyncGenerator[bytes, None]", pieces)) as contents:
-            async for data in contents:
+        async with aclosing(stream_member(self.store, self.record, member, self.budget)) as pieces:
+            async for data in pieces:
                 if hasher is not None:
                     await asyncio.to_thread(hasher.update, data)
                 yield data
@@ -126,7 +125,7 @@ class ArchiveReader:
         proven.
         """
         try:
-            async with aclosing(cast("AsyncGenerator[bytes, None]", self.stream(member))) as pieces:
+            async with aclosing(self.stream(member)) as pieces:
                 async for _ in pieces:
                     pass
         except DamagedArchive as error:

@@ -361,7 +361,9 @@ class Compact:
             if self._is_copied(member) and known is not None:
                 return _packed(read.row, await writer.add_copy(member, ref), Evidence.NONE)
             content = Content(self.source, ref, member, known, self.budget)
-            return _packed(read.row, await writer.add_stream(member, content.pieces()), content.evidence)
+            async with aclosing(content.pieces()) as pieces:
+                added = await writer.add_stream(member, pieces)
+            return _packed(read.row, added, content.evidence)
         except (NotFound, Denied, ArchivedObject, PreconditionFailed) as error:
             raise _refused(read.row, error) or error from error
 

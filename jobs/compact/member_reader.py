@@ -8,7 +8,7 @@ import asyncio
 import base64
 import hashlib
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -216,8 +216,11 @@ class Content:
     budget: ByteBudget
     evidence: Evidence = Evidence.NONE
 
-    async def pieces(self) -> AsyncIterator[bytes]:
-        """The content in order. Raises Conflict at its end when the bytes were not the object's."""
+    async def pieces(self) -> AsyncGenerator[bytes, None]:
+        """The content in order, for `aclosing`.
+
+        Raises Conflict at its end when the bytes were not the object's.
+        """
         algorithm = (self.known_checksum or "").partition(":")[0]
         hasher = Hasher(algorithm) if algorithm in ALGORITHMS else None
         ranges = read_ranges(self.member.size_bytes, CHUNK_BYTES, self._fetch, self.budget)

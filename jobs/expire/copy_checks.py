@@ -219,7 +219,7 @@ class Copies:
         if member.size_bytes != info.size_bytes:
             return _differs(proof)
         check, hasher = ContentCheck(info), Hasher("SHA256")
-        async with aclosing(cast("AsyncGenerator[bytes, None]", reader.stream(member))) as pieces:
+        async with aclosing(reader.stream(member)) as pieces:
             async for piece in pieces:
                 await asyncio.to_thread(check.update, piece)
                 if check.evidence is Evidence.NONE:

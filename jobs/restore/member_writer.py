@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import cast
 
 from jobs.archives.model import Member
 from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums
@@ -71,7 +69,7 @@ class MemberWriter:
         attributes = self._attributes(member)
         upload = ObjectUpload(self.destination, target.bucket, target.key, attributes, part_bytes, records=self.records)
         try:
-            async with aclosing(cast("AsyncGenerator[bytes, None]", reader.stream(member))) as pieces:
+            async with aclosing(reader.stream(member)) as pieces:
                 async for data in pieces:
                     await upload.write(data)
             try:

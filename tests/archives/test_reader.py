@@ -21,7 +21,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location
 from jobs.core.outcome import Evidence
 from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
-from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
@@ -169,6 +169,30 @@ def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watched, ArchiveRe
     store = Watched()
     record, members = asyncio.run(packed(store, kind, contents))
     return store, ArchiveReader(store, record, ByteBudget(1 << 30), gap_bytes=-1), members
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_damaged"), [(ArchiveFormat.TAR, False), (ArchiveFormat.TAR_ZST, False), (ArchiveFormat.TAR_ZST, True)]
+)
+def test_a_stream_that_its_caller_closes_holds_no_memory_even_while_its_error_is_kept(
+    kind: ArchiveFormat, is_damaged: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("jobs.archives.files.CHUNK_BYTES", 1 << 10)
+    store, reader, (member,) = made(kind, [random.Random(3).randbytes(9_000)])
+    store.altered = READ_AHEAD if is_damaged else 0
+
+    async def read() -> tuple[Exception, int | None]:
+        try:
+            async with aclosing(reader.stream(member)) as pieces:
+                async for _ in pieces:
+                    raise KeyError("the caller has a failure of its own")
+        except (KeyError, DamagedArchive) as error:
+            return error, reader.budget.try_acquire(reader.budget.size_bytes)
+        raise AssertionError("it read all")
+
+    error, free_bytes = asyncio.run(read())
+    assert isinstance(error, DamagedArchive if is_damaged else KeyError)
+    assert free_bytes == reader.budget.size_bytes
 
 
 def test_a_large_member_is_one_of_more_bytes_than_a_chunk() -> None:

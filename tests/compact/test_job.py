@@ -21,7 +21,16 @@ from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.errors import (
+    AuthenticationFailed,
+    Conflict,
+    Denied,
+    NotFound,
+    PreconditionFailed,
+    StoreError,
+    Throttled,
+    Unavailable,
+)
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED, Body, Guard, Written
@@ -373,6 +382,26 @@ def test_an_object_that_changes_while_it_is_streamed_spoils_nothing() -> None:
     assert {key: each.status for key, each in outcomes.items()} == {"big": Status.MISSING, "small": Status.PACKED}
     assert unpacked(store) == {"small": b"s"}
     assert store.uploads("cold") == []
+
+
+def test_a_compaction_that_ends_amid_a_large_object_gives_its_memory_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error is kept until the worker has ended, and with it was kept what it had read."""
+    store, rows = filled({"big": b"b" * (20 << 20), "small": b"s"})
+
+    async def refuse(bucket: str, key: str, *given: Any, **more: Any) -> str:
+        raise AuthenticationFailed("CreateMultipartUpload", f"s3://{bucket}/{key}", "ExpiredToken", "", 400)
+
+    monkeypatch.setattr(store, "create_multipart", refuse)
+    job = make(store, target_bytes=1 << 30, budget_bytes=32 << 20)
+
+    async def end() -> tuple[Exception, int | None]:
+        try:
+            await job.process(rows)
+        except AuthenticationFailed as error:
+            return error, job.budget.try_acquire(job.budget.size_bytes)
+        raise AssertionError("it packed them")
+
+    assert asyncio.run(end())[1] == job.budget.size_bytes
 
 
 def test_a_small_budget_is_enough_for_large_and_small_members() -> None:
