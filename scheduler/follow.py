@@ -193,9 +193,10 @@ class _Follower:
         return await self._announce(f"night-{started.pair}-{started.once}", *message)
 
     def _night_message(self, pair: str, summary: Mapping[str, Any]) -> tuple[str, str, str, list[Metric]]:
+        carried = sum(int(each["rows"]) for each in summary.get("unanswered", ()))  # what earlier nights found
         metrics = [
             Metric("NightSucceeded", Unit.COUNT, 1),
-            Metric("Findings", Unit.COUNT, int(summary["left"])),
+            Metric("Findings", Unit.COUNT, int(summary["left"]) + carried),
             Metric("PlannedDollars", Unit.NONE, float(summary.get("planned_dollars", 0))),
             *_verified_share(summary["stages"]),
         ]

@@ -231,6 +231,26 @@ def test_a_night_is_told_as_it_ended(place: Place, mail: Mail, batch_jobs: Batch
     assert body.endswith("page: s3://y.html")
 
 
+def test_what_a_night_carries_on_counts_as_findings(place: Place, mail: Mail, batch_jobs: BatchServer) -> None:
+    """The alarm of the pair was over, and the copies were as wrong as before."""
+    carried = {"night": "2026-11-24", "found_at": "2026-11-24T04:00:00Z", "stage": "deep", "run_id": "r", "rows": 3}
+    summary = {
+        "pair": "pair",
+        "night": "2026-11-25",
+        "verdict": "3 objects that deep found wrong on 2026-11-24 were not proven right since: reconcile 7 same.",
+        "left": 0,
+        "stages": [{"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "left": 0, "counts": {}}],
+        "summary": "s3://y",
+        "unanswered": [carried | {"sample": [0, 1]}],
+    }
+    write(place, "nights/pair/2026-11-25.json", summary)
+    with place.function("submit") as submit:
+        name = night(place, submit)
+    with place.function("follow") as follow:
+        assert action(follow.invoke(ended(name, "FAILED", jobId=batch_jobs.job(name).id))) == "told"
+        assert metrics(follow)["Findings"] == 3
+
+
 def test_a_run_of_a_night_that_batch_has_is_told_by_the_night_alone(
     place: Place, mail: Mail, batch_jobs: BatchServer
 ) -> None:
