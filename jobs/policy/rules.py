@@ -137,8 +137,9 @@ def _sources(policy: Policy) -> Iterator[Finding]:
             if owner != pair.name or prefix in source.prefixes[:place]:
                 expected = f"a prefix of {source.bucket} that is not given twice: {owner} has it already"
                 yield Finding((*steps, "prefixes", place), prefix, expected)
-            if hidden := next((out for out in source.exclude if prefix.startswith(out)), None):
-                expected = f"a prefix outside exclude, which leaves out all of {hidden}"
+            hidden = next((out for out in source.exclude if prefix.startswith(out)), None)
+            if hidden is not None:
+                expected = f"a prefix outside exclude, which leaves out all of {hidden or 'the bucket'}"
                 yield Finding((*steps, "prefixes", place), prefix, expected)
             if between := _between(policy, pair, prefix):
                 expected = (

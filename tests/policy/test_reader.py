@@ -212,6 +212,7 @@ CONTRADICTIONS = [
     ({"pairs.1.archive": {"bucket": "example-ledger", "region": "us-east-1", "prefix": "customs/",
       "rules": [{"name": "all", "older_than": "90d"}]}}, "pairs[1].archive.region", "the region of example-ledger"),
     ({"pairs.0.source.exclude": ["scans"]}, "pairs[0].source.prefixes[0]", "outside exclude"),
+    ({"pairs.0.source.exclude": [""]}, "pairs[0].source.prefixes[0]", "leaves out all of the bucket"),
     ({"pairs.0.source.exclude": ["other/"]}, "pairs[0].source.exclude[0]", "inside one of the prefixes"),
     ({"pairs.0.source.prefixes": []}, "pairs[0].source.prefixes", "at least one prefix"),
     ({"pairs.0.archive.rules.0.prefix": "elsewhere/"}, "pairs[0].archive.rules[0].prefix", "keys of the pair"),
