@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shlex
 import time
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime
@@ -21,7 +22,7 @@ from jobs.core.model import Location
 from jobs.core.outcome import Status
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError
-from jobs.ledger.backlog import backlog_pairs, read_backlog
+from jobs.ledger.backlog import backlog_pairs, read_backlog, read_manifests
 from jobs.ledger.dismissals import Dismissal, find_dismissal
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import NIGHTS_REMEMBERED
@@ -47,6 +48,8 @@ PAIRS_AT_ONCE = 8
 READS = 32
 BACKLOG_SECONDS_MORE = 1800
 """Half an hour after a backlog is due, a run should have taken it."""
+MANIFESTS = 5
+"""How many of the latest manifests of a pair's backlog are looked at."""
 NO_NIGHT = "no night has compared the pair yet"
 OTHER_PLACES = "compared other places than the policy gives the pair now"
 
@@ -125,6 +128,10 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         row = await _pair_row(ledger, pair, night, runs, unmended)
         unknown += _pair_unknowns(row)
         problems += _backlog_problems(pair, row["backlog"], now)
+        try:
+            problems += await _manifest_problems(ledger, pair, runs, now, knows_all=len(runs) == len(run_ids))
+        except (StoreError, ConfigError) as error:
+            unknown.append(Unknown(f"whether runs took the manifests of {pair.name}", str(error)))
         rows.append(row)
     document: dict[str, Any] = {
         "ledger": str(ledger.location),
@@ -332,6 +339,26 @@ def _backlog_problems(pair: Pair, backlog: Mapping[str, Any], now: float) -> Ite
     if seconds > pair.thresholds.backlog_age + BACKLOG_SECONDS_MORE:
         text = f"pair {pair.name}: {plural(backlog['rows'], 'row')} of the backlog, and no run has taken them"
         yield Problem(f"{text}: sealift doctor", since)
+
+
+async def _manifest_problems(
+    ledger: Ledger, pair: Pair, runs: Sequence[Mapping[str, Any]], now: float, *, knows_all: bool
+) -> list[Problem]:
+    """A problem for each manifest whose rows no run has taken: a refused plan leaves no run.
+
+    `knows_all`: the ledger has no other runs. Else a manifest of before the first of these may have
+    one.
+    """
+    first = 0.0 if knows_all else min(map(began_at, runs), default=now)
+    taken = {(run["scope"] or {}).get("manifest") for run in runs}
+    problems = []
+    for each in await read_manifests(ledger.store, ledger.location, pair.name, MANIFESTS):
+        is_due = first <= each.created_at < now - BACKLOG_SECONDS_MORE
+        if each.uri is not None and each.uri not in taken and is_due:
+            rows = f"the {plural(each.rows, 'row')} of manifest {each.number} of the backlog"
+            command = f"sealift backfill --pair {pair.name} --manifest {shlex.quote(shown(each.uri))}"
+            problems.append(Problem(f"pair {pair.name}: no run has taken {rows}: {command}", iso_time(each.created_at)))
+    return problems
 
 
 async def _orphaned_backlogs(ledger: Ledger, policy: Policy) -> list[Problem]:

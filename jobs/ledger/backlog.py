@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from jobs.core.model import Location
+from jobs.core.model import LATEST_SECONDS, Location
 from jobs.errors import LedgerError
 from jobs.ledger.files import list_names, read_file
 from jobs.s3.store import Marker, Store
@@ -41,6 +41,17 @@ class Backlog(NamedTuple):
     waiting: list[Waiting]
     strays: int
     is_whole: bool
+
+
+class Manifest(NamedTuple):
+    """A published manifest. `uri`: its rows, None if it has only prefixes. `created_at`: epoch
+    seconds.
+    """
+
+    number: int
+    uri: str | None
+    rows: int
+    created_at: float
 
 
 def parse_waiting(name: str) -> Waiting | None:
@@ -96,6 +107,17 @@ async def latest_manifest(store: Store, ledger: Location, pair: str) -> tuple[in
     if document["number"] != last or document.get("taken") is None:
         raise LedgerError(f"manifest {last} of {pair} does not say what it has taken: the ledger was altered")
     return last, set(document["taken"])
+
+
+async def read_manifests(store: Store, ledger: Location, pair: str, limit: int) -> list[Manifest]:
+    """Read the latest manifests of a pair, at most `limit`. Raises StoreError, LedgerError."""
+    manifests = []
+    for number in (await manifest_numbers(store, ledger, pair))[-limit:]:
+        document = manifest_document(await read_file(store, ledger, f"manifests/pair={pair}/{number:06d}.json"), pair)
+        if not isinstance(at := document.get("created_at"), int | float) or not 0 <= at <= LATEST_SECONDS:
+            raise LedgerError(f"manifest {number} of {pair} has the created_at {at!r}: the ledger was altered")
+        manifests.append(Manifest(number, document["manifest"], document["rows"], float(at)))
+    return manifests
 
 
 def manifest_document(data: bytes, pair: str) -> dict[str, Any]:

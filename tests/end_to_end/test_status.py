@@ -73,6 +73,29 @@ def wait_in_backlog(world: World, pair: str, since: float, rows: int, unique: st
     return name
 
 
+def publish_manifest(world: World, number: int, names: list[str], since: float) -> str:
+    """A manifest of the backlog of `docs`, as `enqueue` publishes it. Without names it lists a prefix."""
+    folder = "runs/manifests/pair=docs/"
+    rows = "".join(f"{world.source},docs/{name}\n" for name in names)
+    key = f"{folder}{number:06d}-0123456789ab.csv"
+    uri = f"s3://{world.ledger}/{key}"
+    document = {
+        "version": 1,
+        "pair": "docs",
+        "number": number,
+        "manifest": uri if names else None,
+        "prefixes": [] if names else ["docs/"],
+        "rows": len(names),
+        "size_bytes": 0,
+        "created_at": since,
+        "taken": [],
+    }
+    world.client.put_object(Bucket=world.ledger, Key=key, Body=rows.encode())
+    body = json.dumps(document).encode()
+    world.client.put_object(Bucket=world.ledger, Key=f"{folder}{number:06d}.json", Body=body)
+    return uri
+
+
 def test_a_pair_without_a_night_is_not_known(world: World, policy: str) -> None:
     result = status(world, policy)
     assert (result.code, result.document["state"]) == (3, "wrong")
@@ -296,6 +319,27 @@ def test_an_old_object_whose_copy_is_in_flight_is_not_proven(world: World, polic
     assert (oldest["key"], oldest["why"]) == ("docs/a", "in flight")
     rewrite_night(world, ended, "in flight", [young])
     assert docs(status(world, policy))["oldest_unproven"]["key"] is None
+
+
+def test_a_manifest_of_the_backlog_whose_run_was_refused_is_not_forgotten(versioned: World, tmp_path: Path) -> None:
+    """Its rows wait in no backlog any more, and status said that nothing was wrong."""
+    world = versioned
+    policy = write_policy(world, tmp_path, docs={"limits": {"max_objects": 1}})
+    copied(world, "a", "b")
+    now = time.time()
+    old, young = publish_manifest(world, 1, ["a", "b"], now - 7200), publish_manifest(world, 2, ["a"], now)
+    publish_manifest(world, 3, [], now - 7200)
+    backfill = ["backfill", "--pair", "docs", "--yes", "--manifest", old]
+    refused = world.sealift(*backfill, SEALIFT_POLICY=policy)
+    assert (refused.code, "max-objects" in refused.stderr) == (2, True), refused.stderr
+    command = f"sealift backfill --pair docs --manifest {old}"
+    wrong = f"pair docs: no run has taken the 2 rows of manifest 1 of the backlog: {command}"
+    found = problems(status(world, policy))
+    assert found[wrong] == datetime.fromtimestamp(int(now - 7200), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    assert not any(young in each or "manifest 3" in each for each in found)
+    write_policy(world, tmp_path)
+    assert world.sealift(*backfill, SEALIFT_POLICY=policy).code == 0
+    assert wrong not in problems(status(world, policy))
 
 
 def test_rows_that_wait_in_the_backlog_are_counted_since_the_oldest(world: World, policy: str) -> None:
