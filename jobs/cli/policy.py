@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shlex
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
@@ -23,6 +24,9 @@ from jobs.policy.model import Destination, Pair, Policy, Replica
 from jobs.policy.rules import Finding, find_warnings
 from jobs.policy.words import Age, Size, Word
 from jobs.reports.figures import human_bytes
+
+_VARIABLE = re.compile(r"(SEALIFT|AWS)_[A-Z0-9_]+")
+"""The variables that `bind` prints. A shell runs what it prints."""
 
 
 @command_options
@@ -266,5 +270,9 @@ def _environment(file: IO[str]) -> dict[str, str]:
             f"{file.name} has no output `environment` with names and values: was it printed by "
             "`terraform output -json` in the root that calls the module, after terraform apply, and does it pass "
             "that output on?"
+        )
+    if odd := [name for name in values if not _VARIABLE.fullmatch(name)]:
+        raise ConfigError(
+            f"the output `environment` in {file.name} has the name {odd[0]!r}: expected SEALIFT_… or AWS_…"
         )
     return {name: values[name] for name in sorted(values)}

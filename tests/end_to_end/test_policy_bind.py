@@ -59,6 +59,13 @@ def test_what_is_no_output_is_refused(given):
     assert "terraform output -json" in done.stderr
 
 
+@pytest.mark.parametrize("name", ["A;touch pwned;B", "SEALIFT_A\nB", "PATH", "SEALIFT_", ""])
+def test_a_name_that_is_no_variable_of_sealift_reaches_no_shell(name: str) -> None:
+    done = sealift("--terraform-output", "-", given=outputs(ENVIRONMENT | {name: "1"}))
+    assert (done.returncode, done.stdout, len(done.stderr.splitlines())) == (10, "", 1)
+    assert "expected SEALIFT_" in done.stderr
+
+
 def test_a_file_that_is_not_there():
     done = sealift("--terraform-output", "no/such/file.json")
     assert done.returncode == 2
