@@ -98,10 +98,11 @@ def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str,
     `earlier`: summaries, the latest first. A night that was missed, refused or stopped keeps its
     slice for the next one. Without a complete one it is the night's own (`due`). A night that is
     checked again takes the slice of its first time, so that it looks at what was found then.
-    A policy with another rota does not change that.
+    A policy with another rota does not change that. A slice of which all was younger than the
+    night's margin is not complete.
     """
     taken = [
-        (summary["night"] == night.isoformat(), each["state"], Sample(*each["sample"]))
+        (summary["night"] == night.isoformat(), _is_complete(each), Sample(*each["sample"]))
         for summary in earlier
         for each in summary["stages"]
         if each["stage"] == stage and each.get("sample")
@@ -109,10 +110,16 @@ def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str,
     own = [sample for is_own, _, sample in taken if is_own]
     if own:
         return own[-1]
-    for _, state, sample in taken:
-        if state == RunState.COMPLETE and sample.of == of:
+    for _, is_complete, sample in taken:
+        if is_complete and sample.of == of:
             return Sample(next_number(sample.number + 1, of), of)
     return due(night, of)
+
+
+def _is_complete(stage: Mapping[str, Any]) -> bool:
+    """Return True if a stage verified its slice. Summaries of an older Sealift lack `excluded`."""
+    is_too_young = not stage.get("rows") and bool((stage.get("excluded") or {}).get("older_than"))
+    return bool(stage["state"] == RunState.COMPLETE) and not is_too_young
 
 
 def label(night: date, times: int = 1) -> str:

@@ -128,6 +128,7 @@ _SUMMARY_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "destination": _is_text,
     "left_first": lambda value: isinstance(value, list) and all(map(_is_text, value)),
     "next_steps": lambda value: isinstance(value, list) and all(map(_is_text, value)),
+    "margin_seconds": lambda value: _is_number(value) and value >= 0,
     "is_made_up": lambda value: isinstance(value, bool),
     "report_html": _is_optional_text,
     "unanswered": lambda value: isinstance(value, list) and all(map(_is_disproof, value)),

@@ -313,6 +313,7 @@ class _Night:
             "left_first": left_first,
             "exit_code": int(stopped["exit_code"]) if stopped else int(code),
             "began_at": iso_time(self.claim["began_at"]),
+            "margin_seconds": self.claim["margin_seconds"],
             "is_made_up": self._is_made_up(),
             "finished_at": iso_time(ended),
             "seconds": round(ended - self.claim["began_at"], 3),

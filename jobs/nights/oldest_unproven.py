@@ -215,7 +215,8 @@ async def _turns(
         if any(summary.get(side) != last.get(side) for side in ("source", "destination")):
             continue  # it verified other copies
         is_last = summary["finished_at"] == last["finished_at"]
-        margin = margin_seconds if is_last else max(margin_seconds, MARGIN_SECONDS)
+        unrecorded = margin_seconds if is_last else max(margin_seconds, MARGIN_SECONDS)
+        margin = summary.get("margin_seconds", unrecorded)
         began = datetime.fromisoformat(summary["finished_at"]) - timedelta(seconds=summary["seconds"] + margin)
         for stage in summary["stages"]:
             sample = stage.get("sample")

@@ -287,6 +287,18 @@ def test_a_turn_beside_other_copies_proves_nothing(world: World, tmp_path: Path)
     assert docs(status(world, policy))["oldest_unproven"]["key"] == waiting[0]
 
 
+def test_a_turn_proves_nothing_that_was_within_the_margin_of_its_night(world: World, tmp_path: Path) -> None:
+    policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
+    copied(world, *"abcdef")
+    last = night(world, policy)
+    made_up = night(world, policy, "--margin", "30d", of=EARLIER)
+    [sample] = [each for each in made_up["stages"] if each["stage"] == "sample"]
+    assert (sample["state"], sample["rows"]) == ("complete", 0)
+    rewrite_night(world, last, "unverifiable", rows := rows_of("abcdef"))
+    waiting = [row["key"] for row in rows if Sample(sample["sample"][0], 2).contains(row["key"])]
+    assert docs(status(world, policy))["oldest_unproven"]["key"] == waiting[0]
+
+
 def test_more_objects_than_a_person_waits_for_are_proven_by_turns_or_not_known(world: World, tmp_path: Path) -> None:
     policy = write_policy(world, tmp_path, docs={"verify": {"rota": "1/2", "deep": "1/2"}})
     copied(world, *"abcdef")

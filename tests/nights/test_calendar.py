@@ -75,6 +75,17 @@ def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endin
     assert due_after(later, of + 1, Stage.SAMPLE, summaries) == due(later, of + 1)
 
 
+def test_a_slice_that_was_all_younger_than_the_margin_waits_for_the_next_night() -> None:
+    """A night with a long margin verified nothing, and the slice had no other turn for a whole rota."""
+    night, young = date(2026, 11, 26), {"sample": 40, "older_than": 3}
+    for rows, excluded, number in ((0, young, 4), (2, young, 5), (0, {"sample": 40}, 5), (0, None, 5)):
+        stage = {"stage": "sample", "state": "complete", "sample": [4, 9], "rows": rows, "excluded": excluded}
+        summary = {"night": "2026-11-25", "stages": [stage]}
+        assert due_after(night, 9, Stage.SAMPLE, [summary]) == ((number, 9) if number == 5 else due(night, 9))
+        before = {"night": "2026-11-24", "stages": [stage | {"sample": [3, 9], "rows": 7}]}
+        assert due_after(night, 9, Stage.SAMPLE, [summary, before]) == (number, 9)
+
+
 def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> None:
     """So the objects that it found wrong are looked at once more, however often it is checked."""
 
