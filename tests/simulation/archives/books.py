@@ -70,7 +70,10 @@ class ArchiveBooks:
             )
 
     def _current(self, key: str) -> list[Copy]:
-        return [each for each in self.model.holdings.all if each.key == key and each.gone_at is None and each.run_id]
+        """The archive that a reader gets. One with the same ETag may lie below it or below a marker."""
+        there = self.model.world.versions(DESTINATION, key)[-1:]
+        copies = [each for each in self.model.holdings.all if each.key == key and each.gone_at is None and each.run_id]
+        return [each for each in copies if any(each.version is version for version in there)]
 
     def _is_intact(self, copy: Copy, etag: str, members: list, since: float) -> bool:
         """Whether the members could be read at their place at some time from then on (below zero: now)."""

@@ -22,6 +22,7 @@ from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion, Ro
 from jobs.core.outcome import Outcome, fold
 from jobs.core.run import Plan, RunSpec, ShardSummary
 from jobs.expire.rules import PROOFS, Proof
+from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import DONE, FOLDER, INTENT
 from jobs.restore.as_of import current_at, pick, pick_asked
@@ -237,6 +238,7 @@ class Planner:
                 own[row.key].insert(0, row)
             for row in await self._expired():
                 archived[row.key].append(row)
+        begins = {str(record.location): float(begin_second(record.run_id or "") or 0) for record in records}
         chosen: list[ObjectVersion] = []
         if asked is not None:
             for key, rows in groupby(sorted(asked, key=lambda row: row.key.encode()), key=lambda row: row.key):
@@ -246,7 +248,7 @@ class Planner:
             for key in sorted({*own, *archived}, key=lambda key: key.encode()):
                 theirs = archived[key]
                 if at is not None:
-                    version = current_at(own[key], theirs, at)
+                    version = current_at(own[key], theirs, at, begins)
                 else:
                     version = pick(theirs[0]._replace(version_id=None, etag=None), theirs)
                 chosen += [version] if version is not None else []
