@@ -220,14 +220,15 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     PUT, and a GET where S3 does not copy it) are not counted, since no manifest says how many there
     are. Nor is the HEAD after that list, which a source without a version id takes.
 
-    With all versions: a list per key, one head instead of two, a delete per delete marker.
+    With all versions: a list per key and one more per key of several versions, one head instead of
+    two, a delete and 2 head per delete marker.
     Comparisons: 2 head. Deep: and a get of each range on both sides. All versions: a list per key.
     """
     total: Counter[str] = Counter()
     for group in histogram.groups:
         total.update(_requests(work, group))
     if work.all_versions:
-        total["list"] += histogram.keys
+        total["list"] += _history_lists(work, histogram)
     return {kind: total[kind] for kind in KINDS if total[kind]}
 
 
@@ -283,7 +284,7 @@ def estimate(work: PricedWork, histogram: Histogram, prices: PriceTable) -> dict
             dollars["kms"] += keys * writes * prices.kms_per_1000 / 1000
         dollars["transfer"] += group.size_bytes * bool(moved_gib) / GIB * per_gib
     if work.all_versions:
-        dollars["lists"] += histogram.keys * prices.list_per_1000 / 1000
+        dollars["lists"] += _history_lists(work, histogram) * prices.list_per_1000 / 1000
     return {item: amount for item, amount in dollars.items() if amount}
 
 
@@ -297,6 +298,15 @@ def estimate_seconds(requests: Mapping[str, int], bytes_moved: int, processes: i
     )
 
 
+def _history_lists(work: PricedWork, histogram: Histogram) -> int:
+    """Listings of single keys: at the destination of each, at the source of those with several
+    versions, as many as there can be.
+    """
+    versions = sum(group.rows for group in histogram.groups)
+    several = min(histogram.keys, max(0, versions - histogram.keys)) if work.is_copying else 0
+    return histogram.keys + several
+
+
 def _requests(work: PricedWork, group: Group) -> Counter[str]:
     if work.is_copying:
         return _copy_requests(work, group)
@@ -308,7 +318,7 @@ def _requests(work: PricedWork, group: Group) -> Counter[str]:
 def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:
     rows, parts, streamed = group.rows, group.parts, work.streamed
     if group.is_delete_marker:
-        return Counter(delete=rows)
+        return Counter(delete=rows, head=2 * rows)
     requests: Counter[str] = Counter()
     in_parts = group.is_multipart
     if work.all_versions:

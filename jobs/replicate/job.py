@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compare, is_md5
-from jobs.core.histories import align, first_missing, keys_of
+from jobs.core.histories import align, as_row, first_missing, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import (
@@ -60,6 +60,7 @@ _DAMAGED = (
 LAST_TRIES = 2
 """How often a version is tried then, before newer ones are copied above its place."""
 _NEWER_IN_DOUBT = "a newer version may be at the destination already, and could not be compared"
+_MARKER_GONE = "the source no longer has this delete marker: none was made"
 S = TypeVar("S", Outcome, Outcome | None, Outcome | Unavailable, Outcome | Unavailable | None)
 T = TypeVar("T")
 
@@ -248,7 +249,7 @@ class Replicate:
             if version.etag == there.etag and is_md5(version.etag):
                 return Origin.OLDER_VERSION
             try:
-                verdict = await self._compare_versions(_as_row(version), there)
+                verdict = await self._compare_versions(as_row(version), there)
             except (Denied, ArchivedObject):
                 continue
             if verdict.same:
@@ -272,16 +273,17 @@ class Replicate:
         """
         target = self.route.target_of(rows[0])
         history = await key_history(self.destination, target.bucket, target.key)
-        versions = await self._in_history(rows) if history else list(rows)
+        versions = await self._in_history(rows) if history or not _is_one_object(rows) else list(rows)
         matching, damage, doubts = await self._matching(versions, history, is_last=is_last)
         alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
-        left_alone = [s for s, place in enumerate(alignment) if place is None and versions[s] not in rows]
+        left_alone = [s for s, place in enumerate(alignment) if place is None and versions[s].row < 0]
         resume_at, last_doubt = first_missing(alignment), max(doubts, default=-1)
         current = history[-1] if history else None
         newest, top = len(versions) - 1, len(history) - 1
-        outcomes: list[Outcome] = []
-        for row in rows:
-            index = versions.index(row)
+        outcomes = {row.version_id: Outcome.of(row, Status.MISSING, _MARKER_GONE) for row in rows}
+        for index, row in enumerate(versions):
+            if row.row < 0:
+                continue
             at = alignment[index]
             is_below = index == newest and (newest, top) not in matching
             outcome: Outcome | None = None
@@ -311,8 +313,8 @@ class Replicate:
                 outcome = await self._settle(row, partial(self._replay_one, row, current), is_last=is_last)
                 if outcome.status in (Status.COPIED, Status.DELETED):
                     current = _as_listed(target.key, row, outcome)
-            outcomes.append(outcome)
-        return outcomes
+            outcomes[row.version_id] = outcome
+        return list(outcomes.values())
 
     async def _settle(self, row: ObjectVersion, work: Callable[[], Awaitable[S]], *, is_last: bool) -> S | Outcome:
         result = await self._guarded(row, self._persist(work, is_last=is_last))
@@ -360,14 +362,12 @@ class Replicate:
 
     async def _in_history(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         """Return all versions of the rows' key that the source has or, by the rows, had: oldest
-        first.
+        first. A delete marker that it no longer has is left out.
         """
         listed = await key_history(self.source, self.route.source.bucket, rows[0].key)
-        ours = {row.version_id: row for row in rows}
-        versions = [ours.pop(each.version_id) if each.version_id in ours else _as_row(each) for each in listed]
-        for gone in ours.values():
-            versions.insert(_place_of(gone, rows, versions), gone)
-        return versions
+        markers = {each.version_id for each in listed if each.is_delete_marker}
+        versions = with_rows(listed, rows)
+        return [each for each in versions if not each.is_delete_marker or each.version_id in markers]
 
     async def _still_damaged(self, row: ObjectVersion) -> Outcome | None:
         source = await find(self.source, self.route.source_of(row))
@@ -396,6 +396,7 @@ class Replicate:
     async def _replay_one(self, row: ObjectVersion, current: Listed | None) -> Outcome:
         target = self.route.target_of(row)
         if row.is_delete_marker:
+            await self._look_before_marker(row, target, current)
             deleted = await self.destination.delete(target.bucket, target.key)
             return Outcome.of(row, Status.DELETED)._replace(destination_version_id=deleted.version_id)
         guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
@@ -409,6 +410,21 @@ class Replicate:
         ):
             return Outcome.of(row, Status.DAMAGED, _DAMAGED)
         return await self._copy(row, source, guard)
+
+    async def _look_before_marker(self, row: ObjectVersion, target: ObjectRef, current: Listed | None) -> None:
+        """Look at both sides directly before a delete marker, since it has no condition.
+
+        Raises Conflict if the source's current object came back, or if something else is on top of
+        the copies by now.
+        """
+        source, there = await asyncio.gather(
+            find(self.source, self.route.source_of(row)._replace(version_id=None)), find(self.destination, target)
+        )
+        if row.is_latest and source is not None:
+            raise Conflict("DeleteObject", str(target), "Raced", "the source has an object again")
+        seen = None if current is None or current.is_delete_marker else current.etag
+        if seen != (there.etag if there else None):
+            raise Conflict("DeleteObject", str(target), "Raced", "something else came to the destination")
 
     async def _matching(
         self, rows: Sequence[ObjectVersion], history: Sequence[Listed], *, is_last: bool
@@ -479,31 +495,15 @@ class Replicate:
             raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
 
 
-def _as_row(there: Listed) -> ObjectVersion:
-    """Return a row for a version that the manifest does not name."""
-    key, version_id, _, is_delete_marker, size_bytes, etag, modified, storage_class, _ = there
-    return ObjectVersion(-1, key, version_id, False, is_delete_marker, size_bytes, etag, modified, storage_class)
-
-
 def _listed_now(key: str, info: ObjectInfo) -> Listed:
     """Return what a listing shows of an object that HEAD has described."""
     size_bytes, modified = info.size_bytes, info.last_modified
     return Listed(key, info.version_id, True, False, size_bytes, info.etag, modified, info.storage_class)
 
 
-def _place_of(gone: ObjectVersion, rows: Sequence[ObjectVersion], versions: Sequence[ObjectVersion]) -> int:
-    """Return the index at which a version that is gone belongs: between its neighbours among the
-    rows, by time.
-
-    In doubt the index is late, so that no older version is put on top of it.
-    """
-    at = rows.index(gone)
-    first = max((versions.index(row) + 1 for row in rows[:at] if row in versions), default=0)
-    last = min((versions.index(row) for row in rows[at + 1 :] if row in versions), default=len(versions))
-    if gone.last_modified is None:
-        return last
-    newer = (index for index in range(first, last) if (versions[index].last_modified or 0) > gone.last_modified)
-    return next(newer, last)
+def _is_one_object(rows: Sequence[ObjectVersion]) -> bool:
+    """True for one row that is surely an object: it needs no place, and nothing hides it."""
+    return len(rows) == 1 and rows[0].etag is not None and not rows[0].is_delete_marker
 
 
 def _as_listed(key: str, row: ObjectVersion, outcome: Outcome) -> Listed:

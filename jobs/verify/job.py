@@ -31,7 +31,7 @@ from jobs.core.evidence import (
     is_md5_etag,
     protects,
 )
-from jobs.core.histories import align, keys_of
+from jobs.core.histories import align, is_in_order, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import (
@@ -121,7 +121,22 @@ class Verify:
         if not self.options.all_versions:
             return [await self._guarded(row, self._verify(row, target), is_last=is_last) for row in rows]
         history = await key_history(self.destination, target.bucket, target.key)
-        return await self._verify_history(rows, target, history, is_last=is_last)
+        outcomes = await self._verify_history(await self._in_order(rows), target, history, is_last=is_last)
+        of_version = {each.version_id: each for each in outcomes}
+        return [of_version[row.version_id] for row in rows]
+
+    async def _in_order(self, rows: Sequence[ObjectVersion]) -> Sequence[ObjectVersion]:
+        """Return the rows of a key oldest first. Where their own dates do not say it, the source
+        does.
+        """
+        if is_in_order(rows):
+            return rows
+        ref = self.route.source_of(rows[0])
+        try:
+            listed = await key_history(self.source, ref.bucket, ref.key)
+        except (Denied, Redirected, Rejected):
+            return rows  # nobody knows
+        return [each for each in with_rows(listed, rows) if each.row >= 0]
 
     async def _guarded(self, row: ObjectVersion, work: Any, *, is_last: bool) -> Outcome:
         try:

@@ -56,7 +56,7 @@ MARKERS = Group("STANDARD", False, False, True, 5, 0, 5)
             True,
             {"all_versions": True},
             [SMALL, MARKERS],
-            {"copy": 1000, "head": 1000, "list": 300, "delete": 5},
+            {"copy": 1000, "head": 1010, "list": 600, "delete": 5},
         ),
         (
             True,
@@ -98,7 +98,7 @@ def test_requests(is_copying, options, groups, expected):
         (False, {}, [SMALL], {"gets": 0.0008}),
         (False, {"cross_region": True}, [SMALL], {"gets": 0.0008}),
         (False, {"deep": True}, [LARGE], {"gets": 0.003204, "retrieval": 2.0}),
-        (True, {"all_versions": True}, [MARKERS], {"lists": 0.0015}),
+        (True, {"all_versions": True}, [MARKERS], {"lists": 0.0015, "gets": 0.000004}),
         (True, {}, [], {}),
     ],
 )

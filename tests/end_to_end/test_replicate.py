@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from pathlib import Path
 
 import pytest
 
@@ -123,6 +124,31 @@ def test_all_versions_are_replayed_in_order_with_delete_markers(versioned: World
     assert versioned.run("replicate", "--versions", "all")["outcomes"] == {"copied": 1, "same": 7}
     assert history(versioned, "b") == [1, None, 4, 5]
     assert versioned.run("verify", "--versions", "all")["outcomes"] == {"verified": 8}
+
+
+def test_a_manifest_of_versions_in_any_order_ends_with_the_current_one_on_top(versioned: World, tmp_path: Path) -> None:
+    """The form of S3 Batch Operations has no dates and no delete markers."""
+    versions = [versioned.put("k", body)["VersionId"] for body in (b"1", b"22")]
+    versions.append(versioned.client.delete_object(Bucket=versioned.source, Key="k")["VersionId"])
+    versions.append(versioned.put("k", b"333")["VersionId"])
+    manifest = tmp_path / "oldest-first.csv"
+    manifest.write_text("".join(f"{versioned.source},k,{version_id}\n" for version_id in versions))
+    both = ["--manifest", str(manifest), "--versions", "all"]
+    report = versioned.run("replicate", *both)
+    assert (report["code"], report["outcomes"]) == (0, {"copied": 3, "deleted": 1})
+    assert history(versioned, "k") == [1, 2, None, 3]
+    assert versioned.run("verify", *both)["outcomes"] == {"verified": 4}
+
+
+def test_a_delete_marker_that_is_gone_from_the_source_is_not_made(versioned: World) -> None:
+    versioned.put("k", b"1")
+    marker = versioned.client.delete_object(Bucket=versioned.source, Key="k")["VersionId"]
+    listing = ["inventory", f"s3://{versioned.source}", "--to", f"s3://{versioned.ledger}/inv", "--versions", "all"]
+    manifest = versioned.sealift(*listing, "--json").document["manifest"]
+    versioned.client.delete_object(Bucket=versioned.source, Key="k", VersionId=marker)
+    report = versioned.run("replicate", "--manifest", manifest, "--versions", "all")
+    assert (report["code"], report["outcomes"]) == (3, {"copied": 1, "missing": 1})
+    assert history(versioned, "k") == [1]
 
 
 def test_copies_that_a_lifecycle_rule_hides_are_not_copied_for_ever(versioned: World) -> None:

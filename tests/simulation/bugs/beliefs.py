@@ -7,6 +7,7 @@ import dataclasses
 from typing import Any
 
 import jobs.core.evidence
+import jobs.core.histories
 import jobs.replicate.decision
 import jobs.replicate.job
 import jobs.s3.compare_bytes
@@ -146,7 +147,7 @@ def _older_on_top() -> Replacements:
 
 
 def _gone_versions_first() -> Replacements:
-    return [(jobs.replicate.job, "_place_of", lambda gone, rows, versions: 0)]
+    return [(jobs.core.histories, "_place_of", lambda gone, rows, versions: 0)]
 
 
 def _destination_gone() -> Replacements:

@@ -1,0 +1,193 @@
+"""Manifests that do not know a key's history, or know an old one: what is made of it at the destination."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.outcome import Outcome, Status
+from jobs.errors import Conflict
+from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.lookup import key_history
+from jobs.s3.store import UNGUARDED
+from jobs.verify.job import Verify, VerifyOptions
+from tests.doubles.memory_store import MemoryStore
+
+ROUTE = Route(Location("here"), Location("there"))
+MARKER = None
+BODIES = (b"one", b"two!", MARKER, b"three")
+
+
+class Store(MemoryStore):
+    """A bucket and that of its copies, whose clock ticks once a request. `before`: what others do before a request,
+    once.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        ticks = itertools.count(1)
+        super().__init__(**{"clock": lambda: float(next(ticks))} | options)
+        self.before: dict[str, Callable[[], Awaitable[Any]]] = {}
+        for bucket in ("here", "there"):
+            self.create_bucket(bucket)
+
+    async def copy(self, *arguments: Any, **named: Any) -> Any:
+        await self._meddle("copy")
+        return await super().copy(*arguments, **named)
+
+    async def head(self, ref: ObjectRef, **named: Any) -> Any:
+        await self._meddle(f"head {ref.bucket}")
+        return await super().head(ref, **named)
+
+    async def _meddle(self, name: str) -> None:
+        if meddle := self.before.pop(name, None):
+            await meddle()
+
+    async def write(self, bucket: str, *bodies: bytes | None) -> None:
+        for body in bodies:
+            if body is MARKER:
+                await self.delete(bucket, "k")
+            else:
+                await self.put(bucket, "k", body, Attributes(), guard=UNGUARDED)
+
+    async def history(self, bucket: str) -> list[Listed]:
+        return await key_history(self, bucket, "k")
+
+    async def rows(self) -> list[ObjectVersion]:
+        """All that the source has now, as a listing names it."""
+        return [ObjectVersion(row, *each[:8]) for row, each in enumerate(await self.history("here"))]
+
+    async def bodies(self, bucket: str = "there") -> list[bytes | None]:
+        """All versions of a bucket, oldest first."""
+        return [
+            MARKER if each.is_delete_marker else (await self.get(ObjectRef(bucket, "k", each.version_id))).data
+            for each in await self.history(bucket)
+        ]
+
+    async def replicate(self, rows: Sequence[ObjectVersion], **options: Any) -> list[Outcome]:
+        chosen = ReplicateOptions.from_dict({"all_versions": True, **options})
+        job = Replicate(self, self, ROUTE, chosen, ByteBudget(1 << 20))
+        for _ in range(3):
+            try:
+                return await job.process(rows)
+            except Conflict:
+                continue
+        raise AssertionError("it does not come to an end")
+
+    async def verify(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        options = VerifyOptions(all_versions=True, deep=True)
+        return await Verify(self, self, ROUTE, options, ByteBudget(1 << 20)).process(rows)
+
+
+def play(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    asyncio.run(scene())
+
+
+def statuses(outcomes: Sequence[Outcome]) -> list[Status]:
+    return [each.status for each in outcomes]
+
+
+def undated(row: ObjectVersion) -> ObjectVersion:
+    """A row as S3 Batch Operations' form of a manifest has it."""
+    return ObjectVersion(row.row, row.key, row.version_id)
+
+
+def of_one_second(row: ObjectVersion) -> ObjectVersion:
+    return row._replace(last_modified=1.0, is_latest=False)
+
+
+@pytest.mark.parametrize("knows", [undated, of_one_second])
+@pytest.mark.parametrize("order", list(itertools.permutations(range(len(BODIES)))))
+def test_the_source_says_the_order_of_versions_and_not_the_manifest(
+    order: Sequence[int], knows: Callable[[ObjectVersion], ObjectVersion]
+) -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", *BODIES)
+        listed = await store.rows()
+        rows = [knows(listed[place]) for place in order]
+        outcomes = await store.replicate(rows)
+        assert [each.row for each in outcomes] == [row.row for row in rows]
+        assert await store.bodies() == list(BODIES)
+        for outcome in outcomes:
+            assert outcome.status is (Status.DELETED if BODIES[outcome.row] is MARKER else Status.COPIED)
+        assert statuses(await store.replicate(rows)) == [Status.SAME] * 4
+        assert statuses(await store.verify(rows)) == [Status.VERIFIED] * 4
+
+    play(scene)
+
+
+def test_copies_in_the_order_of_an_undated_manifest_are_not_verified() -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", b"two!")
+        await store.write("there", b"two!", b"one")
+        rows = [undated(row) for row in reversed(await store.rows())]
+        assert statuses(await store.verify(rows)) != [Status.VERIFIED] * 2
+
+    play(scene)
+
+
+@pytest.mark.parametrize("has_etag", [True, False])
+def test_a_row_without_a_version_id_is_copied_once(has_etag: bool) -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", b"two!")
+        row = (await store.rows())[-1]
+        rows = [ObjectVersion(0, "k", etag=row.etag if has_etag else None)]
+        assert statuses(await store.replicate(rows)) == [Status.COPIED]
+        assert statuses(await store.replicate(rows)) == [Status.SAME]
+        assert await store.bodies() == [b"two!"]
+
+    play(scene)
+
+
+@pytest.mark.parametrize("is_hidden", [False, True])
+def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hidden: bool) -> None:
+    """`is_hidden`: an earlier run made it, when the source had it."""
+
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", MARKER)
+        rows = await store.rows()
+        if is_hidden:
+            await store.replicate(rows)
+        await store.delete("here", "k", version_id=rows[1].version_id)
+        first, second = await store.replicate(rows)
+        assert (first.status, second.status) == (Status.COPIED, Status.MISSING)
+        assert "delete marker" in second.reason
+        assert (await store.get(ObjectRef("there", "k"))).data == b"one"
+
+    play(scene)
+
+
+def test_a_delete_marker_is_not_made_once_the_object_is_back_at_the_source() -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", MARKER)
+        rows = await store.rows()
+        store.before["copy"] = lambda: store.delete("here", "k", version_id=rows[1].version_id)
+        assert statuses(await store.replicate(rows)) == [Status.SAME, Status.MISSING]
+        assert await store.bodies() == [b"one"]
+
+    play(scene)
+
+
+def test_a_delete_marker_is_not_put_above_what_another_run_has_copied_meanwhile() -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", MARKER)
+        rows = await store.rows()
+        await store.write("here", b"two!")
+        all_rows = await store.rows()
+        await store.replicate(rows[:1])
+        store.before["head there"] = lambda: store.replicate(all_rows)
+        assert statuses(await store.replicate(rows)) == [Status.SAME, Status.SAME]
+        assert await store.bodies() == [b"one", MARKER, b"two!"]
+
+    play(scene)
