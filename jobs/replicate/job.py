@@ -15,11 +15,12 @@ from typing import Any, Self, TypeVar
 
 from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compare, is_md5
 from jobs.core.histories import align, as_row, first_missing, keys_of, with_rows
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import (
     REFUSALS,
     ArchivedObject,
+    ConfigError,
     Conflict,
     Denied,
     NoSuchBucket,
@@ -56,6 +57,10 @@ _SUPERSEDED = (
 _DAMAGED = (
     "a verify run found the source damaged, and nothing proves that it is right now: compare it with the copy, and "
     "restore the source from what is right"
+)
+SUSPENDED = (
+    "the destination bucket {bucket} no longer keeps versions, so each version of a key would replace the one before "
+    "for good: enable its versioning, then continue the run"
 )
 LAST_TRIES = 2
 """How often a version is tried then, before newer ones are copied above its place."""
@@ -96,6 +101,7 @@ class Replicate:
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
         self.copier = Copier(source, destination, route, options, budget, records)
+        self._keeps_versions = False
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
@@ -272,6 +278,7 @@ class Replicate:
         `is_last`: see `_persist`.
         """
         target = self.route.target_of(rows[0])
+        await self._require_versions(target.bucket)
         history = await key_history(self.destination, target.bucket, target.key)
         versions = await self._in_history(rows) if history or not _is_one_object(rows) else list(rows)
         matching, damage, doubts = await self._matching(versions, history, is_last=is_last)
@@ -315,6 +322,28 @@ class Replicate:
                     current = _as_listed(target.key, row, outcome)
             outcomes[row.version_id] = outcome
         return list(outcomes.values())
+
+    async def _require_versions(self, bucket: str) -> None:
+        """Check once that the destination still keeps versions. Otherwise each write of a history
+        replaces the one before, for good.
+
+        Raises ConfigError.
+        """
+        if not self._keeps_versions:
+            try:
+                self._keeps_versions = await self.destination.is_versioned(bucket)
+            except (Denied, Redirected, Rejected):  # the command that planned the run could ask
+                self._keeps_versions = True
+            if not self._keeps_versions:
+                raise ConfigError(SUSPENDED.format(bucket=bucket))
+
+    async def _check_kept(self, outcome: Outcome, bucket: str) -> Outcome:
+        """Return the outcome of a write. Raises ConfigError if it made no version of its own."""
+        is_written = outcome.status in (Status.COPIED, Status.DELETED)
+        if is_written and not is_exact(outcome.destination_version_id):
+            self._keeps_versions = False  # some servers leave the id out, so ask
+            await self._require_versions(bucket)
+        return outcome
 
     async def _settle(self, row: ObjectVersion, work: Callable[[], Awaitable[S]], *, is_last: bool) -> S | Outcome:
         result = await self._guarded(row, self._persist(work, is_last=is_last))
@@ -395,6 +424,9 @@ class Replicate:
 
     async def _replay_one(self, row: ObjectVersion, current: Listed | None) -> Outcome:
         target = self.route.target_of(row)
+        return await self._check_kept(await self._write_one(row, target, current), target.bucket)
+
+    async def _write_one(self, row: ObjectVersion, target: ObjectRef, current: Listed | None) -> Outcome:
         if row.is_delete_marker:
             await self._look_before_marker(row, target, current)
             deleted = await self.destination.delete(target.bucket, target.key)

@@ -151,6 +151,25 @@ def test_a_delete_marker_that_is_gone_from_the_source_is_not_made(versioned: Wor
     assert history(versioned, "k") == [1]
 
 
+def test_a_plan_of_all_versions_ends_where_the_destination_was_suspended_since(versioned: World) -> None:
+    """A delete marker there takes the null version away for good, and each copy the one before."""
+    versioned.put("k", b"1")
+    versioned.client.delete_object(Bucket=versioned.source, Key="k")
+    sides = ["--source", f"s3://{versioned.source}", "--destination", f"s3://{versioned.destination}"]
+    plan = ["replicate", *sides, "--versions", "all", "--overwrite", "always", "--dry-run", "--save", "--json"]
+    run_id = versioned.sealift(*plan).document["run_id"]
+    suspended = {"Bucket": versioned.destination, "VersioningConfiguration": {"Status": "Suspended"}}
+    versioned.client.put_bucket_versioning(**suspended)
+    versioned.client.put_object(Bucket=versioned.destination, Key="k", Body=b"other")
+    result = versioned.sealift("apply", run_id, "--yes")
+    assert (result.code, "no longer keeps versions" in result.stderr) == (10, True)
+    assert versioned.copy_of("k") == b"other"
+    enabled = {"Bucket": versioned.destination, "VersioningConfiguration": {"Status": "Enabled"}}
+    versioned.client.put_bucket_versioning(**enabled)
+    assert versioned.sealift("runs", "retry", run_id).code == 0
+    assert history(versioned, "k") == [5, 1, None]
+
+
 def test_copies_that_a_lifecycle_rule_hides_are_not_copied_for_ever(versioned: World) -> None:
     """The rule's work is done by hand: S3 does it once a day."""
     versioned.put("a", b"1")

@@ -11,7 +11,7 @@ import pytest
 
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import Conflict
+from jobs.errors import ConfigError, Conflict
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import key_history
@@ -82,6 +82,9 @@ class Store(MemoryStore):
     async def verify(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         options = VerifyOptions(all_versions=True, deep=True)
         return await Verify(self, self, ROUTE, options, ByteBudget(1 << 20)).process(rows)
+
+    def suspend(self) -> None:
+        self._buckets.named["there"].is_versioned = False
 
 
 def play(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -190,4 +193,32 @@ def test_a_delete_marker_is_not_put_above_what_another_run_has_copied_meanwhile(
         assert statuses(await store.replicate(rows)) == [Status.SAME, Status.SAME]
         assert await store.bodies() == [b"one", MARKER, b"two!"]
 
+    play(scene)
+
+
+def test_a_destination_that_no_longer_keeps_versions_loses_none() -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", MARKER)
+        await store.write("there", b"other")
+        store.suspend()
+        with pytest.raises(ConfigError, match="no longer keeps versions"):
+            await store.replicate(await store.rows(), overwrite="always")
+        assert await store.bodies() == [b"other"]
+
+    play(scene)
+
+
+def test_a_destination_that_is_suspended_meanwhile_ends_the_run_at_the_first_answer() -> None:
+    async def suspend() -> None:
+        store.suspend()
+
+    async def scene() -> None:
+        await store.write("here", b"one", b"two!", b"three")
+        store.before["copy"] = suspend
+        with pytest.raises(ConfigError, match="no longer keeps versions"):
+            await store.replicate(await store.rows())
+        assert await store.bodies() == [b"one"]
+
+    store = Store()
     play(scene)

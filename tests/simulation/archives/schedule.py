@@ -119,7 +119,7 @@ def make_archive_schedule(seed: int, *, is_full: bool | None = None) -> ArchiveS
         is_full=seed // 8 % FULL_EVERY == 0 if is_full is None else is_full,
         all_versions=all_versions,
         is_source_versioned=is_source_versioned,
-        is_destination_versioned=roll() < 0.6,
+        is_destination_versioned=roll() < 0.6 or (all_versions and Step.REPLICATE in steps),
         default_checksum=default_checksum,
         rows_per_shard=pick((2, 4, 12, 12)),
         in_flight=chance.randint(1, 4),
