@@ -29,6 +29,8 @@ _ECHO = re.compile(
     rb"(?<!<CommonPrefixes>)<(Prefix|Delimiter|KeyMarker|VersionIdMarker|StartAfter|ContinuationToken)>[^<]*</\1>"
 )
 """What a page repeats of its request."""
+_NEXT = re.compile(rb"<(NextKeyMarker|NextContinuationToken)>([^<]*)</\1>")
+_CHARACTER = re.compile(r"&#([^;]*);?")
 _TAG = re.compile(r"<(/?\w+)>")
 
 Row = Sequence[str | None]
@@ -162,13 +164,35 @@ def _root(rest: bytes, name: str) -> Element:
     """The page's document without its objects.
 
     A server may repeat a prefix as it is whose control characters no XML can hold. Nobody needs it.
+    Where the next page begins is needed, so it is read without a parser.
     """
     try:
         return parse_document(rest, name)
     except Malformed:
-        if (without := _ECHO.sub(b"", rest)) == rest:
+        without = _NEXT.sub(rb"<\1></\1>", _ECHO.sub(b"", rest))
+        if without == rest:
             raise
-        return parse_document(without, name)
+        root = parse_document(without, name)
+        for tag, text in _NEXT.findall(rest):
+            if (element := root.find(f"{{*}}{tag.decode()}")) is not None:
+                element.text = _characters(text)
+        return root
+
+
+def _characters(text: bytes) -> str:
+    """The text with its references resolved, of characters too that no XML can hold.
+
+    Raises Malformed for a reference to no character.
+    """
+
+    def resolve(found: re.Match[str]) -> str:
+        number = found[1]
+        return chr(int(number[1:], 16) if number[:1] in ("x", "X") else int(number))
+
+    try:
+        return plain(_CHARACTER.sub(resolve, text.decode()))
+    except (ValueError, OverflowError) as error:
+        raise Malformed(f"where the page ends is no text: {error}") from error
 
 
 def _take_apart(body: bytes) -> tuple[list[Row], bytes]:
