@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.doubles.loopback import content_length, listening, read_request
+from tests.doubles.loopback import listening, read_answer, read_request
 
 HEAD_BYTES_MAX = 1 << 16
 _COLD = b"\r\nx-amz-storage-class: glacier\r\n"
@@ -68,9 +68,7 @@ async def _exchange(
         return
     below.write(head + body)
     await below.drain()
-    answer = await above.readuntil(b"\r\n\r\n")
-    has_body = method != "HEAD" and not answer.startswith((b"HTTP/1.1 204", b"HTTP/1.1 304"))
-    content = await above.readexactly(content_length(answer)) if has_body else b""
+    answer, content = await read_answer(above, method)
     if method in ("GET", "HEAD") and _COLD in answer.lower():
         if path in thaws.asked:
             answer = answer[:-2] + (_UNDER_WAY if thaws.asked[path] else _THAWED) + b"\r\n"

@@ -35,7 +35,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tests.doubles.loopback import content_length, listening, read_request
+from tests.doubles.loopback import listening, read_answer, read_request
 
 STALL_SECONDS = 0.5
 DRIPS = 200
@@ -160,8 +160,7 @@ async def _exchange(
         return _reset(writer)
     below.write(head + body)
     await below.drain()
-    head = await above.readuntil(b"\r\n\r\n")
-    answer = await above.readexactly(0 if method == "HEAD" or b" 204 " in head[:16] else content_length(head))
+    head, answer = await read_answer(above, method)
     if fault == "lose":
         return _reset(writer)
     if fault == "stall":

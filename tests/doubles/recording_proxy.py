@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from tests.doubles.aws_recorder import Recorded
-from tests.doubles.loopback import content_length, listening, read_request
+from tests.doubles.loopback import listening, read_answer, read_request
 
 HEAD_BYTES_MAX = 1 << 16
 _SCOPE = re.compile(r"Credential=[^/]+/\d+/([a-z0-9-]+)/")
@@ -33,9 +33,7 @@ def recording_proxy(upstream: str, role: str, service: str, heard: list[Recorded
                 head, body = await read_request(reader, writer)
                 below.write(head + body)
                 await below.drain()
-                answer = await above.readuntil(b"\r\n\r\n")
-                has_body = not head.startswith(b"HEAD ") and not answer.startswith((b"HTTP/1.1 204", b"HTTP/1.1 304"))
-                content = await above.readexactly(content_length(answer)) if has_body else b""
+                answer, content = await read_answer(above, head.split(b" ", 1)[0].decode())
                 heard.append(_recorded(role, service, head, body, answer))
                 writer.write(answer + content)
                 await writer.drain()

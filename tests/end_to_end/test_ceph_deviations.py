@@ -13,8 +13,7 @@ HERE = Path(__file__).parent
 
 def test_each_deviation_names_one_test_that_runs_on_ceph() -> None:
     """A line for a test that has another name by now would say what nobody looks at."""
-    makefile = (HERE.parent.parent / "Makefile").read_text()
-    commands = re.findall(r"^CEPH_COMMANDS := (.*)", makefile, re.MULTILINE)[0].split()
-    files = [(HERE / f"test_{command}.py").read_text() for command in commands]
+    files = [file.read_text() for file in HERE.glob("test_*.py")]
     tests = Counter(name for file in files for name in re.findall(r"^def (test_\w+)", file, re.MULTILINE))
-    assert {name: tests[name] for name in DEVIATIONS} == dict.fromkeys(DEVIATIONS, 1)
+    names = [name.partition("[")[0] for name in DEVIATIONS]
+    assert {name: tests[name] for name in names} == dict.fromkeys(names, 1)

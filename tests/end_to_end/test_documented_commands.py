@@ -13,6 +13,7 @@ import pytest
 
 from tests.documents import PAGES, ROOT, blocks, command_lines
 from tests.doubles.servers import Server
+from tests.end_to_end.conftest import discard_buckets
 from tests.end_to_end.documented_scene import Scene, plain_environment
 from tests.end_to_end.documented_worlds import BEFORE, KEYS, after_shell, content
 
@@ -72,8 +73,7 @@ def scene(seaweed: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
     environment = seaweed.environment() | {"SEALIFT_LEDGER": f"s3://{names['ledger']}/sealift"}
     with ExitStack() as undo:
         yield Scene(client, tmp_path, undo, plain_environment(environment), dict(names))
-    for bucket in names.values():
-        client.delete_bucket(Bucket=bucket)
+    discard_buckets(client, names.values())
 
 
 @pytest.mark.parametrize(

@@ -82,8 +82,12 @@ def pack(client: Any) -> bytes:
 
 
 def read_release(client: Any, version: str) -> None:
-    """Put a kept ledger, its copies and its source into buckets of their names."""
+    """Put a kept ledger, its copies and its source into buckets of their names, in place of what is there."""
     make_buckets(client)
+    for bucket in (COPIES, LEDGER):
+        for page in client.get_paginator("list_objects_v2").paginate(Bucket=bucket):
+            for entry in page.get("Contents", ()):
+                client.delete_object(Bucket=bucket, Key=entry["Key"])
     with zipfile.ZipFile(RELEASES / f"{version}.zip") as kept:
         for name in kept.namelist():
             bucket, _, key = name.partition("/")
