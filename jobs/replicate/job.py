@@ -102,6 +102,7 @@ class Replicate:
         self.options, self.budget = options, budget
         self.copier = Copier(source, destination, route, options, budget, records)
         self._keeps_versions = False
+        self._asking = asyncio.Lock()
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
@@ -329,7 +330,9 @@ class Replicate:
 
         Raises ConfigError.
         """
-        if not self._keeps_versions:
+        async with self._asking:
+            if self._keeps_versions:
+                return
             try:
                 self._keeps_versions = await self.destination.is_versioned(bucket)
             except (Denied, Redirected, Rejected):  # the command that planned the run could ask

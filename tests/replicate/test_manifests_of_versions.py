@@ -222,3 +222,25 @@ def test_a_destination_that_is_suspended_meanwhile_ends_the_run_at_the_first_ans
 
     store = Store()
     play(scene)
+
+
+def test_rows_that_begin_together_ask_once_whether_versions_are_kept() -> None:
+    """Fifty at once asked fifty times, of which S3 may refuse some for their rate."""
+    asked: list[str] = []
+
+    class Counting(Store):
+        async def is_versioned(self, bucket: str) -> bool:
+            asked.append(bucket)
+            await asyncio.sleep(0)
+            return await super().is_versioned(bucket)
+
+    async def scene() -> None:
+        store = Counting()
+        options = ReplicateOptions.from_dict({"all_versions": True})
+        job = Replicate(store, store, ROUTE, options, ByteBudget(1 << 20))
+        rows = [ObjectVersion(row, f"k{row}", f"v{row}") for row in range(5)]
+        outcomes = await asyncio.gather(*(job.process([row]) for row in rows))
+        assert [each.status for [each] in outcomes] == [Status.MISSING] * 5
+
+    play(scene)
+    assert asked == ["there"]

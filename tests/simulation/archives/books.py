@@ -13,7 +13,7 @@ from tests.simulation.archives.copies import Copy
 from tests.simulation.archives.schedule import ARCHIVES
 from tests.simulation.copies.facts import stand
 from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE, Kind
-from tests.simulation.engine.network import HITTING
+from tests.simulation.engine.network import HITTING, VERSIONING
 from tests.simulation.engine.processes import EPOCH
 
 if TYPE_CHECKING:
@@ -163,6 +163,7 @@ class ArchiveBooks:
         return any(
             (bucket == SOURCE and (at in keys or PROBE in at))
             or (bucket == DESTINATION and (at.startswith(ARCHIVES) or at.removeprefix(PREFIX) in keys or PROBE in at))
+            or (bucket == DESTINATION and at == VERSIONING)  # which each history needs
             or (bucket == LEDGER and not at.startswith("x/runs/"))
             for kind in kinds or HITTING
             for bucket, at in self.model.world.network.hits.get(kind, ())

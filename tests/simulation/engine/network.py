@@ -27,6 +27,8 @@ from tests.simulation.engine.processes import Gone, Process, Request
 if TYPE_CHECKING:
     from tests.simulation.engine.world import World
 
+VERSIONING = "?versioning"
+"""What a question whether a bucket keeps versions is about, in place of a key."""
 JUMPS_SECONDS = (-3600.0, -20.0, 30.0, 70.0, 3600.0, 90 * 86400.0)
 _PLACE = {"copy": 2, "copy_part": 4}
 _WRITES = {"put", "copy", "complete_multipart", "delete"}
@@ -174,7 +176,8 @@ class Network:
         return 0.0
 
     def _hit(self, kind: Kind, request: Request) -> None:
-        many = request.arguments[1] if request.name == "delete_versions" else ((request.key, None),)
+        key = VERSIONING if request.name == "is_versioned" else request.key
+        many = request.arguments[1] if request.name == "delete_versions" else ((key, None),)
         self.hits[kind].update((request.bucket, key) for key, _ in many)
 
     def has_hit(self, key: str, kinds: Iterable[Kind] = HITTING) -> bool:
@@ -182,6 +185,7 @@ class Network:
         return any(
             (bucket, at) == (SOURCE, key)
             or (bucket == DESTINATION and at.startswith(PREFIX + key))  # a trial's key is longer
+            or (bucket == DESTINATION and at == VERSIONING)  # which each history needs
             or (bucket == LEDGER and "/uploads/" in at)
             for kind in kinds
             for bucket, at in self.hits.get(kind, ())
