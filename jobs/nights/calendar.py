@@ -99,10 +99,11 @@ def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str,
     slice for the next one. Without a complete one it is the night's own (`due`). A night that is
     checked again takes the slice of its first time, so that it looks at what was found then.
     A policy with another rota does not change that. A slice of which all was younger than the
-    night's margin is not complete.
+    night's margin is taken once more, and then has had its turn: what is written each minute may be
+    all that it has.
     """
     taken = [
-        (summary["night"] == night.isoformat(), _is_complete(each), Sample(*each["sample"]))
+        (summary["night"] == night.isoformat(), each, Sample(*each["sample"]))
         for summary in earlier
         for each in summary["stages"]
         if each["stage"] == stage and each.get("sample")
@@ -110,16 +111,21 @@ def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str,
     own = [sample for is_own, _, sample in taken if is_own]
     if own:
         return own[-1]
-    for _, is_complete, sample in taken:
-        if is_complete and sample.of == of:
-            return Sample(next_number(sample.number + 1, of), of)
+    once = None
+    for _, each, sample in taken:
+        if each["state"] == RunState.COMPLETE and sample.of == of:
+            if not _is_too_young(each) or sample == once:
+                return Sample(next_number(sample.number + 1, of), of)
+            once = sample
     return due(night, of)
 
 
-def _is_complete(stage: Mapping[str, Any]) -> bool:
-    """Return True if a stage verified its slice. Summaries of an older Sealift lack `excluded`."""
-    is_too_young = not stage.get("rows") and bool((stage.get("excluded") or {}).get("older_than"))
-    return bool(stage["state"] == RunState.COMPLETE) and not is_too_young
+def _is_too_young(stage: Mapping[str, Any]) -> bool:
+    """Return True if a stage had nothing to verify but what is younger than the night's margin.
+
+    Summaries of an older Sealift lack `excluded`.
+    """
+    return not stage.get("rows") and bool((stage.get("excluded") or {}).get("older_than"))
 
 
 def label(night: date, times: int = 1) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
+from collections import Counter
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -84,6 +85,28 @@ def test_a_slice_that_was_all_younger_than_the_margin_waits_for_the_next_night()
         assert due_after(night, 9, Stage.SAMPLE, [summary]) == ((number, 9) if number == 5 else due(night, 9))
         before = {"night": "2026-11-24", "stages": [stage | {"sample": [3, 9], "rows": 7}]}
         assert due_after(night, 9, Stage.SAMPLE, [summary, before]) == (number, 9)
+
+
+@pytest.mark.parametrize("young", [{4}, {4, 5}, {0, 3, 8}])
+def test_a_slice_that_is_always_younger_than_the_margin_keeps_no_other_from_its_turn(young: set[int]) -> None:
+    """An object that is written each minute may be all that a slice has. The nights went on with it for a week."""
+    of, taken = 9, list[int]()
+    summaries: list[dict[str, Any]] = []
+    night = next(day for day in map(date.fromordinal, range(740_000, 740_009)) if due(day, of).number == 1)
+    for _ in range(3 * (of + len(young))):
+        number, _ = sample = due_after(night, of, Stage.SAMPLE, summaries[:7])
+        taken.append(number)
+        rows = 0 if number in young else 5
+        stage = {
+            "stage": "sample",
+            "state": "complete",
+            "sample": [*sample],
+            "rows": rows,
+            "excluded": {"older_than": 1},
+        }
+        summaries.insert(0, {"night": night.isoformat(), "stages": [stage]})
+        night += timedelta(days=1)
+    assert Counter(taken) == {number: 6 if number in young else 3 for number in range(of)}
 
 
 def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> None:
