@@ -190,7 +190,9 @@ def _characters(text: bytes) -> str:
         return chr(int(number[1:], 16) if number[:1] in ("x", "X") else int(number))
 
     try:
-        return plain(_CHARACTER.sub(resolve, text.decode()))
+        resolved = plain(_CHARACTER.sub(resolve, text.decode()))
+        resolved.encode()  # a surrogate is no character
+        return resolved
     except (ValueError, OverflowError) as error:
         raise Malformed(f"where the page ends is no text: {error}") from error
 

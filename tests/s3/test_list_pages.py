@@ -161,7 +161,7 @@ def test_a_page_ends_at_a_key_that_no_xml_can_hold(key: str, spell: str) -> None
     assert parse_page(body.encode(), is_versions=False).next_marker == Marker(key, None, key)
 
 
-@pytest.mark.parametrize("number", ["x110000", "99999999999", "x"])
+@pytest.mark.parametrize("number", ["x110000", "99999999999", "x", "xd800"])
 def test_a_marker_of_a_number_that_is_no_character_is_malformed(number: str) -> None:
     with pytest.raises(Malformed):
         parse_page(versions_page(["A"], f"a&#{number};&#1;"), is_versions=True)
