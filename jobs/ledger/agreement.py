@@ -39,9 +39,14 @@ def spec_disagreement(run_id: str, spec: RunSpec) -> str:
     return ""
 
 
+def is_comparison(run_id: str) -> bool:
+    """Whether the run compares two reports. It has no shards: its report is all of its result."""
+    return run_job(run_id) == _WITHOUT_SHARDS
+
+
 def plan_disagreement(run_id: str, plan: Plan) -> str:
     """Compare a plan with its own shards. A reconciliation has none."""
-    if run_job(run_id) == _WITHOUT_SHARDS:
+    if is_comparison(run_id):
         return "has shards, which no reconciliation has" if plan.shards else ""
     counts: list[object] = [count for shard in plan.shards for count in (shard.rows, shard.size_bytes)]
     if not all(isinstance(count, int) and count >= 0 for count in counts):

@@ -31,6 +31,7 @@ from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, Precon
 from jobs.ledger.agreement import (
     begin_order,
     checkpoint_disagreement,
+    is_comparison,
     plan_disagreement,
     shard_disagreement,
     spec_disagreement,
@@ -120,14 +121,16 @@ class Ledger:
     async def plan(self, run_id: str) -> Plan:
         """The run's plan. Raises LedgerError when planning did not finish, or the plan does not add
         up.
+
+        A comparison writes its plan just before its report, and nothing can make the report later:
+        without one, it did not finish.
         """
-        document = await self._read_json(
-            run_id,
-            "plan.json",
-            f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id, 'plan.json')})",
-        )
+        otherwise = f"planning did not finish, start a new run instead of {run_id} ({self.uri(run_id, 'plan.json')})"
+        document = await self._read_json(run_id, "plan.json", otherwise)
         plan = self._parsed(run_id, "plan.json", document, Plan.from_dict)
         self._demand(run_id, "plan.json", plan_disagreement(run_id, plan))
+        if is_comparison(run_id):
+            await self._read_needed(run_id, "report.json", otherwise)
         return plan
 
     async def write_checkpoint(self, run_id: str, checkpoint: Checkpoint, data: bytes) -> None:
@@ -265,11 +268,14 @@ class Ledger:
     async def _read(self, run_id: str, name: str) -> bytes:
         return await read_file(self.store, self.location, f"runs/{run_id}/{name}")
 
-    async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
+    async def _read_needed(self, run_id: str, name: str, otherwise: str) -> bytes:
         try:
-            data = await self._read(run_id, name)
+            return await self._read(run_id, name)
         except NotFound as error:
             raise LedgerError(f"{otherwise}: see `sealift runs list`") from error
+
+    async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
+        data = await self._read_needed(run_id, name, otherwise)
         document: dict[str, Any] = self._parsed(run_id, name, data, dict)
         self._check_version(run_id, name, document.get("spec_version"))
         return document

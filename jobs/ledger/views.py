@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import precedence_sql
 from jobs.errors import ConfigError, LedgerError, NotFound
+from jobs.ledger.agreement import is_comparison
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
@@ -106,6 +107,8 @@ async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | N
 async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
     """A run's row, from the documents that it has."""
     spec, plan, report = [await _document(ledger, run_id, name) for name in ("spec.json", "plan.json", "report.json")]
+    if not report and is_comparison(run_id):
+        plan = {}  # a comparison that did not finish, whose plan is about nothing (`Ledger.plan`)
     created = spec.get("created_at")
     source, destination = spec.get("source") or {}, spec.get("destination") or {}
     return {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,9 @@ from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.errors import ConfigError, LedgerError, PreconditionFailed, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.views import open_views
 from jobs.runs.request import new_run_id
+from jobs.runs.summaries import summarize_run
 from jobs.s3.store import Page
 from tests.doubles.memory_store import MemoryStore
 
@@ -48,6 +51,27 @@ def test_spec_and_plan_come_back_as_they_were() -> None:
         assert await ledger.plan(SPEC.run_id) == PLAN
         assert await ledger.run_ids() == [SPEC.run_id]
         assert await ledger.report(SPEC.run_id) is None
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("rows", [0, 3])
+def test_a_comparison_that_was_killed_before_its_report_was_never_planned(rows: int) -> None:
+    """Its plan is written before its report, and no retry can make that: `status` called it at work for ever."""
+
+    async def scene() -> None:
+        ledger = open_ledger()
+        options = {"destination_manifest": "s3://b/manifest.json"}
+        spec = replace(SPEC, run_id="19700101T000001Z-reconcile-800abc", job="reconcile", options=options)
+        await ledger.create(spec)
+        await ledger.publish_plan(spec.run_id, Plan(rows, 30, ()))
+        with pytest.raises(LedgerError, match="planning did not finish, start a new run"):
+            await ledger.plan(spec.run_id)
+        assert (await summarize_run(ledger, spec.run_id))["state"] == "unplanned"
+        async with open_views(ledger, ["runs"]) as database:
+            assert list((await database.select("SELECT state FROM runs")).rows()) == [{"state": "unplanned"}]
+        await ledger.publish_report(spec.run_id, {"state": "complete"})
+        assert await ledger.plan(spec.run_id) == Plan(rows, 30, ())
 
     asyncio.run(scene())
 

@@ -68,6 +68,7 @@ def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows(rows: int) 
         options = {"versions": "current", "destination_manifest": "s3://i/manifest.json"}
         await ledger.create(RunSpec(run_id, "reconcile", 1_700_000_000.0, *sides, "s3://i/manifest.json", options))
         await ledger.publish_plan(run_id, Plan(rows, 0, ()))
+        await ledger.publish_report(run_id, {"state": "complete"})
         for uri in (f"run:{run_id}", f"proven:{run_id}"):
             with pytest.raises(UsageError, match=r"it only compared.*sealift runs report"):
                 await manifest_rows(request_for(uri), ledger)
