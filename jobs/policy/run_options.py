@@ -63,6 +63,8 @@ def copy_options(pair: Pair) -> dict[str, Any]:
     """Storage class, encryption and annotations of the pair's copies, as a replicate run takes
     them.
 
+    A copy that they replace has to stay, as an older version: the original may be what is wrong.
+
     Where the policy names the hot bucket's own default (S3's keys, or the key that Terraform makes
     for the bucket), the copies ask for nothing, so that the default applies.
     """
@@ -73,6 +75,7 @@ def copy_options(pair: Pair) -> dict[str, Any]:
         "sse": None if is_default else hot.encryption.value,
         "kms_key_id": None if is_default or hot.kms_key is None else str(hot.kms_key),
         "annotations": hot.annotations.value,
+        "keeps_replaced": True,
     }
 
 

@@ -62,6 +62,10 @@ SUSPENDED = (
     "the destination bucket {bucket} no longer keeps versions, so each version of a key would replace the one before "
     "for good: enable its versioning, then continue the run"
 )
+ONLY_COPY = (
+    "the copy differs, and {bucket} keeps no versions, so the copy would be lost for good: enable the bucket's "
+    "versioning, or remove the copy if nobody needs it"
+)
 LAST_TRIES = 2
 """How often a version is tried then, before newer ones are copied above its place."""
 _NEWER_IN_DOUBT = "a newer version may be at the destination already, and could not be compared"
@@ -72,10 +76,14 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class ReplicateOptions(CopyOptions):
-    """How to copy, which versions, and what may be overwritten."""
+    """How to copy, which versions, and what may be overwritten.
+
+    `keeps_replaced`: an object that is replaced has to stay, as an older version.
+    """
 
     all_versions: bool = False
     overwrite: Overwrite = Overwrite.OLDER
+    keeps_replaced: bool = False
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -101,7 +109,7 @@ class Replicate:
         self.source, self.destination, self.route = source, destination, route
         self.options, self.budget = options, budget
         self.copier = Copier(source, destination, route, options, budget, records)
-        self._keeps_versions = False
+        self._keeps_versions: bool | None = None
         self._asking = asyncio.Lock()
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
@@ -174,6 +182,8 @@ class Replicate:
             alone = decide(row._replace(condemned_etag=None), source, destination, verdict, self.options.overwrite)
             if not alone.copy and not await self._is_current(ref, source):
                 action = alone._replace(reason=_SUPERSEDED)
+        if action.copy and source and action.replaces and not await self._may_replace(target.bucket):
+            return Outcome.of(row, Status.FAILED, ONLY_COPY.format(bucket=target.bucket))
         if action.copy and source:
             copied = await self._copy(row, source, Guard(etag=action.replaces) if action.replaces else ABSENT)
             if copied.status is Status.DAMAGED or not is_in_doubt:
@@ -330,21 +340,29 @@ class Replicate:
 
         Raises ConfigError.
         """
+        try:
+            is_versioned = await self._is_versioned(bucket)
+        except (Denied, Redirected, Rejected):  # the command that planned the run could ask
+            self._keeps_versions = is_versioned = True
+        if not is_versioned:
+            raise ConfigError(SUSPENDED.format(bucket=bucket))
+
+    async def _may_replace(self, bucket: str) -> bool:
+        """Whether an object of the destination may be replaced. Raises StoreError."""
+        return not self.options.keeps_replaced or await self._is_versioned(bucket)
+
+    async def _is_versioned(self, bucket: str) -> bool:
+        """Ask once, and not by each row, whether the destination keeps versions."""
         async with self._asking:
-            if self._keeps_versions:
-                return
-            try:
+            if self._keeps_versions is None:
                 self._keeps_versions = await self.destination.is_versioned(bucket)
-            except (Denied, Redirected, Rejected):  # the command that planned the run could ask
-                self._keeps_versions = True
-            if not self._keeps_versions:
-                raise ConfigError(SUSPENDED.format(bucket=bucket))
+            return self._keeps_versions
 
     async def _check_kept(self, outcome: Outcome, bucket: str) -> Outcome:
         """Return the outcome of a write. Raises ConfigError if it made no version of its own."""
         is_written = outcome.status in (Status.COPIED, Status.DELETED)
         if is_written and not is_exact(outcome.destination_version_id):
-            self._keeps_versions = False  # some servers leave the id out, so ask
+            self._keeps_versions = None  # some servers leave the id out, so ask
             await self._require_versions(bucket)
         return outcome
 

@@ -13,8 +13,21 @@ from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 
 
-def write_policy(world: World, folder: Path, *, inventory: bool = False, docs: Mapping[str, Any] | None = None) -> str:
-    """Two pairs, `docs` (without docs/tmp/) and `logs`, of one source and one destination bucket."""
+def write_policy(
+    world: World,
+    folder: Path,
+    *,
+    inventory: bool = False,
+    docs: Mapping[str, Any] | None = None,
+    keeps_versions: bool = True,
+) -> str:
+    """Two pairs, `docs` (without docs/tmp/) and `logs`, of one source and one destination bucket.
+
+    The latter keeps versions, as every hot bucket has to.
+    """
+    if keeps_versions:
+        versions = {"Status": "Enabled"}
+        world.client.put_bucket_versioning(Bucket=world.destination, VersioningConfiguration=versions)
     hot = {"bucket": world.destination, "region": REGION}
     source = {"bucket": world.source, "region": REGION}
     pairs = [

@@ -46,6 +46,30 @@ def test_a_lost_copy_is_repaired_where_only_the_destinations_report_lists_marker
     assert versioned.copy_of("copies/docs/a") == b"a"
 
 
+def test_the_only_copy_of_an_older_original_is_kept_and_left_to_people(world: World, tmp_path: Path) -> None:
+    """Somebody damaged an original, and a night wrote that over the only copy: all was well."""
+    copied(world, "a", "b", "c")
+    settle()
+    world.put("docs/a", b"damaged by somebody")
+    world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
+    policy = write_policy(world, tmp_path, keeps_versions=False)
+    night = nightly(world, policy)
+    assert (night["code"], night["left"], counted(night, "repair")) == (3, 1, {"copied": 1, "failed": 1})
+    assert (world.copy_of("copies/docs/a"), world.copy_of("copies/docs/b")) == (b"a", b"b")
+    shown = world.sealift("runs", "report", stage(night, "repair")["run_id"]).stdout
+    assert f"{world.destination} keeps no versions, so the copy would be lost for good: enable" in " ".join(
+        shown.split()
+    )
+    backfill = ["backfill", "--pair", "docs", "--policy", policy, "--json"]
+    assert world.sealift(*backfill).document["outcomes"] == {"failed": 1, "same": 2}
+    assert world.copy_of("copies/docs/a") == b"a"
+    healed = nightly(world, write_policy(world, tmp_path), "--again")
+    assert (healed["code"], counted(healed, "repair")) == (0, {"copied": 1})
+    assert world.copy_of("copies/docs/a") == b"damaged by somebody"
+    kept = world.client.list_object_versions(Bucket=world.destination, Prefix="copies/docs/a")["Versions"]
+    assert len(kept) == 2
+
+
 SCHEMA = "Bucket, Key, Size, LastModifiedDate, ETag"
 SELDOM = {"verify": {"rota": "1/1000", "deep": "1/1000"}}
 """No slice of a few objects has any of them."""

@@ -92,6 +92,28 @@ def test_tags_are_those_of_the_version_that_is_copied_and_not_of_one_that_came_m
     asyncio.run(scene())
 
 
+def test_a_copy_that_would_be_lost_for_good_is_left_where_the_run_has_to_keep_it() -> None:
+    """In a bucket without versions the copy that differs may be the last good one: a night replaced it."""
+
+    async def scene() -> None:
+        ticks = iter(range(1, 1000))
+        store = Scene(is_versioned=False, clock=lambda: float(next(ticks)))
+        row = await store.put_source(b"first")
+        assert (await store.replicate(row, keeps_replaced=True)).status is Status.COPIED
+        row = await store.put_source(b"damaged by somebody")
+        outcome = await store.replicate(row, keeps_replaced=True)
+        assert (outcome.status, "enable the bucket's versioning" in outcome.reason) == (Status.FAILED, True)
+        assert (await store.get(ObjectRef("destination", "out/k"))).data == b"first"
+        assert (await store.replicate(row)).status is Status.COPIED  # who asks for it by hand, gets it
+
+        versioned = Scene(clock=lambda: float(next(ticks)))
+        assert (await versioned.replicate(await versioned.put_source(b"first"), keeps_replaced=True)).reason == ""
+        row = await versioned.put_source(b"second")
+        assert (await versioned.replicate(row, keeps_replaced=True)).status is Status.COPIED
+
+    asyncio.run(scene())
+
+
 def test_a_known_row_costs_one_request_guarded_at_both_ends() -> None:
     async def scene() -> None:
         store = Scene()
