@@ -29,10 +29,13 @@ from jobs.core.model import NULL_VERSION
 from jobs.errors import LedgerError, StoreError
 from jobs.ledger.backlog import (
     MANIFEST_VERSION,
+    SETTLED_SECONDS,
+    Taken,
     Waiting,
     backlog_pairs,
     is_count,
     latest_manifest,
+    list_backlog,
     manifest_document,
     manifest_numbers,
     parse_waiting,
@@ -85,19 +88,27 @@ class Published(NamedTuple):
 
 
 async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
-    """Put rows into the pair's backlog. Returns the object's name. Raises StoreError."""
+    """Put rows into the pair's backlog. Returns the object's name. Raises StoreError.
+
+    A machine that slept amid the write may have been too late for its stamp (`Taken.before`): then
+    it is written again.
+    """
     size_bytes = sum(row.size_bytes or 0 for row in rows)
-    stamp = f"{int(runtime.clock() * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
-    name = f"backlog/pair={pair}/{stamp}.json"
-    await runtime.write_once(name, b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows))
-    return name
+    data = b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows)
+    while True:
+        began = runtime.clock()
+        stamp = f"{int(began * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
+        name = f"backlog/pair={pair}/{stamp}.json"
+        await runtime.write_once(name, data)
+        if runtime.clock() - began < SETTLED_SECONDS / 2:
+            return name
 
 
 async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
     """The objects that no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
     _, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
-    names = await runtime.names(f"backlog/pair={pair}/")
-    return [each for name in names if name not in taken and (each := _parse(name, pair)) is not None]
+    names = [each.key for each in await list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)]
+    return [each for name in names if not taken.has(name) and (each := _parse(name, pair)) is not None]
 
 
 async def pairs(runtime: Runtime) -> list[str]:
@@ -128,15 +139,14 @@ async def publish(
     while True:
         number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
         if content is None:
-            names = [name for name in wanted if name not in taken]
+            names = [name for name in wanted if not taken.has(name)]
             content = await _read_objects(runtime, policy, pair, names, rows_max, deadline)
-        own = {name: rows for name, rows in content.items() if name not in taken}
+        own = {name: rows for name, rows in content.items() if not taken.has(name)}
         if not own:
             return None
         rows = {(row.bucket, row.key, row.version_id): row for name in sorted(own) for row in own[name]}
-        # Lifecycle removes old objects of the backlog: names that are gone need not be remembered.
-        present = set(await runtime.names(f"backlog/pair={pair}/"))
-        extra = {"reason": reason, "taken": sorted((taken & present) | set(own))}
+        present = await list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)
+        extra = _extra(reason, taken.with_these(own, present, runtime.clock()))
         published = await _write(runtime, pair, number + 1, list(rows.values()), (), extra)
         if published is not None:
             return published
@@ -195,10 +205,14 @@ async def publish_listed(
     """
     while True:
         number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
-        extra = {"reason": reason, "taken": sorted(taken)}
-        published = await _write(runtime, pair, number + 1, rows, prefixes, extra)
+        published = await _write(runtime, pair, number + 1, rows, prefixes, _extra(reason, taken))
         if published is not None:
             return published
+
+
+def _extra(reason: str, taken: Taken) -> dict[str, Any]:
+    """What a manifest's document says beside its rows."""
+    return {"reason": reason, "taken_before": taken.before, "taken": sorted(taken.names)}
 
 
 async def read_manifest(runtime: Runtime, pair: str, number: int) -> Published:

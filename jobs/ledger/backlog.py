@@ -7,15 +7,19 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from jobs.core.model import LATEST_SECONDS, Location
+from jobs.core.model import LATEST_SECONDS, Listed, Location
 from jobs.errors import LedgerError
-from jobs.ledger.files import list_names, read_file
+from jobs.ledger.files import list_files, list_names, read_file
 from jobs.s3.store import Marker, Store
 
-MANIFEST_VERSION = 1
+MANIFEST_VERSION = 2
+"""The version that is written. One of version 1 names all that is taken, and no `taken_before`."""
+SETTLED_SECONDS = 86_400
+"""So much later, no object comes to the backlog under an earlier stamp. A function has a quarter of
+an hour for it."""
 COUNT_LIMIT = 1 << 63
 PAGES_MAX = 20
 """How many LISTs of a backlog are enough, since the oldest objects come first."""
@@ -43,6 +47,44 @@ class Backlog(NamedTuple):
     is_whole: bool
 
 
+class Taken(NamedTuple):
+    """What manifests have taken of a backlog.
+
+    `before`: the names of earlier stamps, in milliseconds, are all taken. `names`: the later ones.
+    So a manifest names the objects of a day, not all that the ledger keeps, and a listing begins
+    there.
+    """
+
+    before: int = 0
+    names: frozenset[str] = frozenset()
+
+    @property
+    def start(self) -> str:
+        """What the names of all later objects are greater than."""
+        return f"{self.before:013d}"
+
+    def has(self, name: str) -> bool:
+        """Whether an object is taken."""
+        return name in self.names or name < self.start
+
+    def with_these(self, own: Iterable[str], present: Sequence[Listed], now: float) -> Taken:
+        """These and `own`. `present`: the objects from `start` on, by their names.
+
+        Lifecycle removes old objects: names that are gone need not be remembered. `before` passes
+        nothing that waits. It follows the slower of two clocks, ours and the store's.
+        """
+        own = frozenset(own)
+        taken = own | {each.key for each in present if self.has(each.key)}
+        newest = min(now, max((each.last_modified for each in present), default=0.0))
+        first = min((each.key for each in present if each.key not in taken), default=None)
+        before = max(self.before, int((newest - SETTLED_SECONDS) * 1000))
+        if first is not None and first < f"{before:013d}":
+            found = parse_waiting(first)
+            before = max(self.before, int(found.since * 1000)) if found else self.before
+        settled = Taken(before)
+        return Taken(before, frozenset(name for name in taken if not settled.has(name)))
+
+
 class Manifest(NamedTuple):
     """A published manifest. `uri`: its rows, None if it has only prefixes. `created_at`: epoch
     seconds.
@@ -63,13 +105,13 @@ def parse_waiting(name: str) -> Waiting | None:
 async def read_backlog(store: Store, ledger: Location, pair: str) -> Backlog:
     """Read what no manifest has taken, by at most `PAGES_MAX` LISTs. Raises StoreError, LedgerError."""
     _, taken = await latest_manifest(store, ledger, pair)
-    place = ledger.join(f"backlog/pair={pair}/")
+    place = _folder(ledger, pair)
     waiting: list[Waiting] = []
-    strays, after = 0, None
+    strays, after = 0, _marker(place, taken)
     for _ in range(PAGES_MAX):
         page = await store.list_objects(place.bucket, place.key, after=after)
         for entry in page.entries:
-            if (name := entry.key[len(place.key) :]) in taken:
+            if taken.has(name := entry.key[len(place.key) :]):
                 continue
             if (found := parse_waiting(name)) is None:
                 strays += 1
@@ -78,6 +120,21 @@ async def read_backlog(store: Store, ledger: Location, pair: str) -> Backlog:
         if (after := page.next_marker) is None:
             break
     return Backlog(sorted(waiting, key=lambda each: each.since), strays, after is None)
+
+
+async def list_backlog(store: Store, ledger: Location, pair: str, taken: Taken) -> list[Listed]:
+    """The objects of a backlog from `taken.start` on, by their names, oldest first."""
+    place = _folder(ledger, pair)
+    files = list_files(store, place, after=_marker(place, taken))
+    return [each._replace(key=each.key[len(place.key) :]) async for each in files]
+
+
+def _folder(ledger: Location, pair: str) -> Location:
+    return ledger.join(f"backlog/pair={pair}/")
+
+
+def _marker(place: Location, taken: Taken) -> Marker | None:
+    return Marker(place.key + taken.start) if taken.before else None
 
 
 async def backlog_pairs(store: Store, ledger: Location) -> list[str]:
@@ -98,15 +155,15 @@ async def manifest_numbers(store: Store, ledger: Location, pair: str) -> list[in
     return [int(name.removesuffix(".json")) for name in names if _MANIFEST.fullmatch(name)]
 
 
-async def latest_manifest(store: Store, ledger: Location, pair: str) -> tuple[int, set[str]]:
-    """The number of the latest manifest (0: none), and the names in the backlog that are taken."""
+async def latest_manifest(store: Store, ledger: Location, pair: str) -> tuple[int, Taken]:
+    """The number of the latest manifest (0: none), and what is taken of the backlog."""
     last = max(await manifest_numbers(store, ledger, pair), default=0)
     if not last:
-        return 0, set()
+        return 0, Taken()
     document = manifest_document(await read_file(store, ledger, f"manifests/pair={pair}/{last:06d}.json"), pair)
     if document["number"] != last or document.get("taken") is None:
         raise LedgerError(f"manifest {last} of {pair} does not say what it has taken: the ledger was altered")
-    return last, set(document["taken"])
+    return last, Taken(document.get("taken_before") or 0, frozenset(document["taken"]))
 
 
 async def read_manifests(store: Store, ledger: Location, pair: str, limit: int) -> list[Manifest]:
@@ -127,8 +184,8 @@ def manifest_document(data: bytes, pair: str) -> dict[str, Any]:
         version = document.get("version")
     except (ValueError, AttributeError, RecursionError) as error:
         raise LedgerError(f"a manifest of {pair} cannot be read ({error}): the ledger was altered") from error
-    if version != MANIFEST_VERSION:
-        raise LedgerError(f"a manifest of {pair} is of version {version}: this Sealift reads {MANIFEST_VERSION}")
+    if version not in (1, MANIFEST_VERSION):
+        raise LedgerError(f"a manifest of {pair} is of version {version}: this Sealift reads up to {MANIFEST_VERSION}")
     if odd := [name for name, is_fit in _FIELDS.items() if not is_fit(document.get(name))]:
         raise LedgerError(f"a manifest of {pair} has the {odd[0]} {document.get(odd[0])!r}: the ledger was altered")
     return document
@@ -155,5 +212,6 @@ _FIELDS: Mapping[str, Callable[[object], bool]] = {
     "rows": is_count,
     "size_bytes": is_count,
     "taken": lambda value: value is None or _is_list(value),
+    "taken_before": lambda value: value is None or is_count(value),
 }
 """What the fields of a manifest's document may hold."""

@@ -57,9 +57,11 @@ async def read_file(store: Store, ledger: Location, name: str, *, tries: int = 1
     return (await retry(lambda: store.get(place), tries=tries)).data
 
 
-async def list_files(store: Store, place: Location) -> AsyncGenerator[Listed, None]:
-    """All objects whose keys begin with the key of `place`, in order, a page at a time."""
-    after: Marker | None = None
+async def list_files(store: Store, place: Location, *, after: Marker | None = None) -> AsyncGenerator[Listed, None]:
+    """All objects whose keys begin with the key of `place`, in order, a page at a time.
+
+    `after`: where to begin.
+    """
     while True:
         page = await store.list_objects(place.bucket, place.key, after=after)
         for entry in page.entries:

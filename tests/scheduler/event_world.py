@@ -416,7 +416,9 @@ class World:
         for _, key, *version in csv.reader(text.splitlines()):
             await self._settle(job, ObjectVersion(0, unquote_plus(key), version[0] or None if version else None))
         document = json.loads(await self.runtime.read(f"manifests/pair=pair/{published.number:06d}.json"))
-        return set(document["taken"])
+        folder = "l/backlog/pair=pair/"
+        names = {name.removeprefix(folder) for name in self.store._buckets.named["ledger"].versions}
+        return {*document["taken"], *(name for name in names if name < f"{document['taken_before']:013d}")}
 
     async def _settle(self, job: Backup, row: ObjectVersion) -> None:
         """As a worker does: again after what may pass."""
@@ -428,6 +430,8 @@ class World:
                     raise
                 continue
             self.endings[f"run: {outcome.status}"] += 1
+            if outcome.status is Status.DENIED:  # a person gives the permission, and tries the run again
+                raise Denied("run", row.key, "AccessDenied", outcome.reason, 403)
             if outcome.status is Status.ARCHIVED:
                 self.archived_keys.add((row.key, row.version_id or NULL_VERSION))
             if outcome.status is Status.UNVERIFIABLE:

@@ -103,7 +103,7 @@ def _publish_before_the_rows() -> Replacements:
         stem = f"manifests/pair={pair}/{number:06d}"
         name = f"{stem}-{next(_NUMBERS)}.csv"
         known = {"pair": pair, "number": number, "manifest": str(runtime.place(name)) if rows else None, **more}
-        known |= {"version": 1, "prefixes": list(prefixes), "rows": len(rows), "size_bytes": 0, "token": name}
+        known |= {"version": 2, "prefixes": list(prefixes), "rows": len(rows), "size_bytes": 0, "token": name}
         if not await runtime.write_once(f"{stem}.json", json.dumps(known).encode()):
             return None
         if rows:
@@ -118,7 +118,9 @@ def _forget_what_was_taken() -> Replacements:
 
     async def write(runtime: Runtime, pair: str, number: int, rows: Any, prefixes: Any, more: Any) -> Any:
         is_listed = prefixes or (rows and rows[0].reason == "asked for")
-        return await real(runtime, pair, number, rows, prefixes, {**more, "taken": []} if is_listed else more)
+        return await real(
+            runtime, pair, number, rows, prefixes, {**more, "taken": [], "taken_before": 0} if is_listed else more
+        )
 
     return [(scheduler.backlog, "_write", write)]
 

@@ -120,7 +120,11 @@ class NightModel(Judge, Observer):
     def taken(self, pair: str) -> set[str]:
         """What the latest manifest says that manifests have taken."""
         published = self.manifests(pair)
-        return set(published[-1]["taken"]) if published else set()
+        return {*published[-1]["taken"], *self._settled(pair, published[-1])} if published else set()
+
+    def _settled(self, pair: str, manifest: Mapping[str, Any]) -> set[str]:
+        """The objects of the backlog that a manifest does not name, since all of so early a stamp are taken."""
+        return {name for name in self.files[pair] if int(name.partition("-")[0]) < manifest["taken_before"]}
 
     def ends_of(self, run_id: str) -> list[Job]:
         """The ended jobs that were to make the run's report, but those that never began since the work had failed."""
@@ -271,6 +275,7 @@ class NightModel(Judge, Observer):
         )
         for each in published:
             number, new = each["number"], set(each["taken"]) - before
+            new |= {name for name in self._settled(pair, each) if name not in taken_by}
             before = set(each["taken"])
             twice = sorted(name for name in new if name in taken_by)
             self.demand(not twice, "no row is published twice", f"{twice} by {pair} {number} and before")
