@@ -333,9 +333,23 @@ class _TrialObjects(NamedTuple):
         """
         with contextlib.suppress(StoreError):
             for key in self.keys:
-                page = await retry(partial(self.store.list_versions, self.bucket, key))
-                ids = [each.version_id for each in page.entries if each.key == key]
-                self.made.extend((key, each if is_exact(each) else None) for each in ids)
+                self.made.extend(await self._listed(key))
+
+    async def all_made(self) -> list[tuple[str, str | None]]:
+        """What has to be removed.
+
+        Ceph names no version that a copy makes. Without its id, a delete would only hide it.
+        """
+        made = set(self.made)
+        for key in {key for key, version_id in self.made if version_id is None}:
+            with contextlib.suppress(StoreError):
+                made = {each for each in made if each != (key, None)} | set(await self._listed(key))
+        return sorted(made, key=str)
+
+    async def _listed(self, key: str) -> list[tuple[str, str | None]]:
+        page = await retry(partial(self.store.list_versions, self.bucket, key))
+        ids = [each.version_id for each in page.entries if each.key == key]
+        return [(key, each if is_exact(each) else None) for each in ids]
 
     async def is_refused(self, key: str, write: Callable[[], Coroutine[Any, Any, Written]]) -> bool:
         """Whether the server refuses a write whose condition does not hold.
@@ -389,7 +403,7 @@ async def _trial_objects(store: Store, bucket: str, beside: str) -> AsyncIterato
         raise
     finally:
         with contextlib.suppress(Denied, NotFound):
-            for key, version_id in dict.fromkeys(objects.made):
+            for key, version_id in await objects.all_made():
                 await retry(partial(store.delete, bucket, key, version_id=version_id))
 
 

@@ -277,6 +277,29 @@ def test_a_trial_whose_write_had_no_answer_leaves_nothing(operation: Operation, 
     assert keys(store) == []
 
 
+class Untold(Careless):
+    """Names no version that it makes, as Ceph's copies."""
+
+    async def put(self, *args: Any, **more: Any) -> Written:
+        return (await super().put(*args, **more))._replace(version_id=None)
+
+    async def copy(self, *args: Any, **more: Any) -> Written:
+        return (await super().copy(*args, **more))._replace(version_id=None)
+
+    async def complete_multipart(self, *args: Any, **more: Any) -> Written:
+        return (await super().complete_multipart(*args, **more))._replace(version_id=None)
+
+
+@pytest.mark.parametrize("versioned", [False, True])
+@pytest.mark.parametrize("operation", [Operation.PUT, Operation.COPY, Operation.COMPLETE])
+def test_a_trial_whose_versions_are_not_named_leaves_nothing(operation: Operation, versioned: bool) -> None:
+    """They stayed below delete markers at each destination."""
+    store = Untold()
+    store.create_bucket("b", versioned=versioned)
+    asyncio.run(try_conditions(store, "b", "k", [operation]))
+    assert keys(store) == []
+
+
 class Busy(Careless):
     """Answers 409 to conditional writes, so many times each, as S3 does while another write is under way."""
 
