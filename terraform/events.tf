@@ -124,9 +124,11 @@ resource "aws_s3_bucket_notification" "source" {
     for_each = each.value.region == local.region ? local.watched_prefixes[each.key] : []
 
     content {
-      queue_arn     = aws_sqs_queue.this["objects"].arn
-      events        = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]
-      filter_prefix = queue.value
+      queue_arn = aws_sqs_queue.this["objects"].arn
+      events    = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]
+      # As S3 writes keys in its events: of `dt=2026/` as it is it would notify nobody, without a word.
+      # https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html
+      filter_prefix = replace(urlencode(queue.value), "%2F", "/")
     }
   }
 

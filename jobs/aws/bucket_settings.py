@@ -6,15 +6,20 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Sto
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any
+from urllib.parse import unquote_plus
 
 from jobs.aws.clients import Clients, call
 from jobs.aws.readings import none_if_absent
 from jobs.errors import NotFound
+
+_FILTER = re.compile(r"(?:[A-Za-z0-9!*'()._~/+-]|%[0-9A-Fa-f]{2})*")
+"""A filter of notifications in which every special character is written as S3 wants it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,11 +94,14 @@ class InventorySetting:
 
 @dataclass(frozen=True, slots=True)
 class QueueNotification:
-    """Events that S3 sends to a queue. Empty `prefix` and `suffix`: of all keys."""
+    """Events that S3 sends to a queue. Empty `prefix` and `suffix`: of all keys.
+
+    `prefix` is as keys have it. None: as the filter writes it, no key has it.
+    """
 
     queue_arn: str
     events: frozenset[str]
-    prefix: str
+    prefix: str | None
     suffix: str
 
 
@@ -250,4 +258,15 @@ def _queue_notification(each: Mapping[str, Any]) -> QueueNotification:
     rules = each.get("Filter", {}).get("Key", {}).get("FilterRules", [])
     filters = {rule["Name"].lower(): rule["Value"] for rule in rules}
     events = frozenset(map(str, each["Events"]))
-    return QueueNotification(each["QueueArn"], events, filters.get("prefix", ""), filters.get("suffix", ""))
+    prefix = _decoded_filter(filters.get("prefix", ""))
+    return QueueNotification(each["QueueArn"], events, prefix, filters.get("suffix", ""))
+
+
+def _decoded_filter(text: str) -> str | None:
+    """The beginning of keys that a filter of notifications stands for.
+
+    S3 wants a space as `+` and other special characters percent-encoded. None where one is there as
+    it is: S3 takes such a filter, and notifies nobody.
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/notification-how-to-filtering.html
+    """
+    return unquote_plus(text) if _FILTER.fullmatch(text) else None

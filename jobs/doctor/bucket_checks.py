@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.aws.bucket_settings import BucketPlace, LifecycleRule, ReplicationRule
+from jobs.aws.bucket_settings import BucketPlace, LifecycleRule, QueueNotification, ReplicationRule
 from jobs.aws.readings import Reading, Unread
 from jobs.doctor.batch_replication import advice
 from jobs.doctor.expected import DIRECT_EVENTS
@@ -209,10 +209,16 @@ def _notifications(source: SourceFacts) -> Finding | None:
         there = ", ".join(sorted({each.queue_arn for each in found.queues})) or "nobody"
         return failure(f"it notifies {there}, not {queue.name}", "somebody replaced its notifications: " + APPLY)
     for prefix in plan.prefixes:
+        covering = [each for each in ours if _covers(each, prefix)]
         for event in DIRECT_EVENTS:
-            if not any(event in each.events and prefix.startswith(each.prefix) and not each.suffix for each in ours):
+            if not any(event in each.events for each in covering):
                 return failure(f"{queue.name} is not notified of {event} of all keys below {prefix!r}", APPLY)
     return ok(f"it notifies {queue.name}")
+
+
+def _covers(notification: QueueNotification, prefix: str) -> bool:
+    """Whether it is about all keys below the prefix."""
+    return notification.prefix is not None and prefix.startswith(notification.prefix) and not notification.suffix
 
 
 SOURCE_CHECKS = (

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import botocore.session
@@ -211,6 +212,24 @@ def test_a_service_that_is_not_there_is_not_checked_once(system: System):
         "not checked: lambda:ListEventSourceMappings is not offered here",
     ]
     assert code == 3
+
+
+@pytest.mark.parametrize(
+    ("written", "covers"),
+    [("dt=2026/", False), ("dt%3D2026/", True), ("dt%3d20", True), ("dt%3D2026/11/", False), ("", True)],
+)
+def test_a_filter_that_s3_reads_otherwise_than_it_looks_is_a_failure(
+    system: System, tmp_path: Path, written: str, covers: bool
+):
+    """S3 takes a filter with a special character as it is, and notifies nobody."""
+    policy = tmp_path / "policy.yaml"
+    policy.write_text(POLICY.read_text().replace("scans/", "dt=2026/"))
+    first, _ = system.account.buckets["example-scans"]["Notification"]["QueueConfigurations"]
+    first["Filter"]["Key"]["FilterRules"][0]["Value"] = written
+    run(["doctor", "--policy", str(policy), "--json"])
+    lines = json.loads(system.capture.readouterr().out)["lines"]
+    (line,) = [each for each in lines if (each["check"], each["subject"]) == ("notifications", "example-scans")]
+    assert line["status"] == ("ok" if covers else "failure"), line["says"]
 
 
 def test_one_pair_is_looked_at_alone(system: System):
