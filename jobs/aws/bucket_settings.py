@@ -50,6 +50,7 @@ class LifecycleRule:
     """An enabled lifecycle rule. `is_partial`: it also asks for tags or sizes.
 
     `expires`: when current versions go, in S3's words. `noncurrent_days`: when noncurrent ones go.
+    `transitions` and `noncurrent_transitions`: after how many days which of them move to a class.
     """
 
     rule_id: str
@@ -58,6 +59,7 @@ class LifecycleRule:
     expires: str | None
     noncurrent_days: int | None
     transitions: tuple[tuple[int, str], ...]
+    noncurrent_transitions: tuple[tuple[int, str], ...]
     abort_days: int | None
 
 
@@ -226,6 +228,7 @@ def _lifecycle_rule(rule: Mapping[str, Any]) -> LifecycleRule:
     if "Date" in expiration:
         expires = f"on {expiration['Date']:%Y-%m-%d}"
     transitions = [(each.get("Days", 0), str(each["StorageClass"])) for each in rule.get("Transitions", [])]
+    noncurrent = rule.get("NoncurrentVersionTransitions", [])
     return LifecycleRule(
         rule_id=rule.get("ID", ""),
         prefix=prefix,
@@ -233,6 +236,9 @@ def _lifecycle_rule(rule: Mapping[str, Any]) -> LifecycleRule:
         expires=expires,
         noncurrent_days=rule.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays"),
         transitions=tuple(sorted(transitions)),
+        noncurrent_transitions=tuple(
+            sorted((each["NoncurrentDays"], str(each["StorageClass"])) for each in noncurrent)
+        ),
         abort_days=rule.get("AbortIncompleteMultipartUpload", {}).get("DaysAfterInitiation"),
     )
 

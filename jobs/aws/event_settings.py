@@ -13,10 +13,15 @@ from typing import Any
 from jobs.aws.clients import Clients, call
 from jobs.aws.readings import none_if_absent
 
+_INPUTS = ("Input", "InputPath", "InputTransformer")
+
 
 @dataclass(frozen=True, slots=True)
 class QueueSettings:
-    """An SQS queue. `policy`: its resource policy, as JSON has it. `messages`: waiting or taken."""
+    """An SQS queue. `policy`: its resource policy, as JSON has it. `messages`: waiting or taken.
+
+    `kept_seconds`: how long it keeps a message. None: it does not say, as on other servers.
+    """
 
     name: str
     url: str
@@ -24,6 +29,7 @@ class QueueSettings:
     policy: Mapping[str, Any]
     key: str | None
     visibility_seconds: int
+    kept_seconds: int | None
     dead_letter_arn: str | None
     messages: int
 
@@ -33,6 +39,7 @@ class RuleSettings:
     """An EventBridge rule. `pattern`: as JSON has it. `targets`: ARN → the role that sends there.
 
     `dead_letters`: ARN of a target → the queue of what it does not take, None without one.
+    `altered`: targets that get something else than the event.
     """
 
     arn: str
@@ -40,13 +47,15 @@ class RuleSettings:
     pattern: Mapping[str, Any]
     targets: Mapping[str, str | None]
     dead_letters: Mapping[str, str | None]
+    altered: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
 class FunctionSettings:
     """A Lambda function. `reserved`: its reserved concurrency, None for none.
 
-    `policy`: who may call it, as JSON has it.
+    `policy`: who may call it, as JSON has it. `dead_letter_arn`: where a call ends that failed each
+    time, if nobody waits for it.
     """
 
     arn: str
@@ -57,20 +66,25 @@ class FunctionSettings:
     environment: Mapping[str, str]
     reserved: int | None
     policy: Mapping[str, Any]
+    dead_letter_arn: str | None
 
 
 @dataclass(frozen=True, slots=True)
 class QueueMapping:
-    """What takes a queue's messages to a function."""
+    """What takes a queue's messages to a function. `is_filtered`: not all of them."""
 
     state: str
     function: str
     reports_failures: bool
+    is_filtered: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleSettings:
-    """A schedule of EventBridge Scheduler. `payload`: what its target gets."""
+    """A schedule of EventBridge Scheduler. `payload`: what its target gets.
+
+    `begins_at`: epoch seconds before which it does nothing, None if it says none.
+    """
 
     is_enabled: bool
     expression: str
@@ -78,6 +92,7 @@ class ScheduleSettings:
     target: str
     role: str
     payload: str
+    begins_at: float | None
     has_ended: bool
 
 
@@ -104,6 +119,7 @@ class EventSettings:
             policy=json.loads(known.get("Policy") or "{}"),
             key=known.get("KmsMasterKeyId"),
             visibility_seconds=int(float(known["VisibilityTimeout"])),
+            kept_seconds=int(known["MessageRetentionPeriod"]) if "MessageRetentionPeriod" in known else None,
             dead_letter_arn=json.loads(known.get("RedrivePolicy") or "{}").get("deadLetterTargetArn"),
             messages=sum(map(int, counts)),
         )
@@ -121,6 +137,7 @@ class EventSettings:
             pattern=json.loads(found["EventPattern"]),
             targets={each["Arn"]: each.get("RoleArn") for each in targets},
             dead_letters={each["Arn"]: each.get("DeadLetterConfig", {}).get("Arn") for each in targets},
+            altered=frozenset(each["Arn"] for each in targets if not each.keys().isdisjoint(_INPUTS)),
         )
 
     def function(self, name: str) -> FunctionSettings | None:
@@ -140,6 +157,7 @@ class EventSettings:
             environment=found.get("Environment", {}).get("Variables", {}),
             reserved=concurrency.get("ReservedConcurrentExecutions"),
             policy={} if policy is None else json.loads(policy["Policy"]),
+            dead_letter_arn=found.get("DeadLetterConfig", {}).get("TargetArn") or None,
         )
 
     def mappings(self, queue_arn: str) -> tuple[QueueMapping, ...]:
@@ -151,6 +169,7 @@ class EventSettings:
                 state=each["State"],
                 function=each["FunctionArn"].split(":")[6],
                 reports_failures="ReportBatchItemFailures" in each.get("FunctionResponseTypes", []),
+                is_filtered=bool(each.get("FilterCriteria", {}).get("Filters") or each.get("FilterCriteriaError")),
             )
             for each in answer["EventSourceMappings"]
         )
@@ -173,5 +192,6 @@ class EventSettings:
             target=found["Target"]["Arn"],
             role=found["Target"]["RoleArn"],
             payload=found["Target"].get("Input", ""),
+            begins_at=found["StartDate"].timestamp() if "StartDate" in found else None,
             has_ended="EndDate" in found,
         )

@@ -139,12 +139,14 @@ def _lifecycle(bucket: BucketFacts) -> Finding | None:
                 f"the policy keeps them {kept}",
                 "remove the rule: " + APPLY,
             )
-        if rule.transitions and rule.transitions != plan.transitions:
-            moves = ", ".join(f"{name} after {days} days" for days, name in rule.transitions)
-            return failure(
-                f"lifecycle rule {rule.rule_id} moves objects to {moves}, the policy does not say so",
-                "remove the rule: " + APPLY,
-            )
+        unsaid = rule.transitions != plan.transitions
+        for what, moves in (("objects", rule.transitions if unsaid else ()), ("versions", rule.noncurrent_transitions)):
+            if moves:
+                to = ", ".join(f"{name} after {days} days" for days, name in moves)
+                return failure(
+                    f"lifecycle rule {rule.rule_id} moves {what} to {to}, the policy does not say so",
+                    "remove the rule: " + APPLY,
+                )
     return _missing_rules(rules, bucket) or ok("lifecycle rules delete nothing that is kept")
 
 

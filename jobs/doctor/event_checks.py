@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from jobs.aws.readings import Unread
@@ -24,6 +25,8 @@ APPLY = "run terraform apply"
 VISIBILITY_TIMES = 6
 """https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html: the queue hides a
 message for six times the function's timeout."""
+KEPT_SECONDS_MIN = 86_400
+"""The queue of events has to keep one for so long. Eight attempts alone take two hours."""
 UNRESERVED = 100
 """Lambda keeps so much concurrency for functions that reserve none."""
 
@@ -40,6 +43,23 @@ def _queue(facts: QueueFacts) -> Finding:
     if dead.arn != queue.dead_letter_arn:
         return failure(f"its dead letters go to {queue.dead_letter_arn}, not to {dead.name}", APPLY)
     return ok(f"its dead letters go to {dead.name}")
+
+
+def _retention(facts: QueueFacts) -> Finding | None:
+    """Whether an event, and then its dead letter, is kept until somebody can mend what is wrong."""
+    queue, dead = known(facts.settings), known(facts.dead)
+    if queue is None or queue.kept_seconds is None:
+        return None
+    kept = human_seconds(queue.kept_seconds)
+    if queue.kept_seconds < KEPT_SECONDS_MIN:
+        return failure(f"it keeps a message for {kept}: an event that has to wait longer gets lost", APPLY)
+    if dead is not None and dead.kept_seconds is not None and dead.kept_seconds <= queue.kept_seconds:
+        return warning(
+            f"{dead.name} keeps a message for {human_seconds(dead.kept_seconds)}, of which it was up to {kept} here: "
+            "a dead letter may be gone before anybody reads it",
+            APPLY,
+        )
+    return ok(f"it keeps a message for {kept}, and its dead letters longer")
 
 
 def _visibility(facts: QueueFacts) -> Finding | None:
@@ -113,6 +133,8 @@ def _mapping(facts: QueueFacts) -> Finding | None:
         return failure(f"the mapping that takes its messages to {name} is {ours[0].state}", "enable it: " + APPLY)
     if not all(each.reports_failures for each in enabled):
         return failure("the mapping ignores failures of single messages: it deletes them", APPLY)
+    if any(each.is_filtered for each in enabled):
+        return failure("the mapping has a filter: Lambda deletes each message that it leaves out", APPLY)
     return ok(f"{name} takes its messages")
 
 
@@ -134,6 +156,7 @@ QUEUE_CHECKS = (
     Check("queue", _queue),
     Check("queue-policy", _senders),
     Check("queue-key", _queue_key),
+    Check("queue-retention", _retention),
     Check("queue-visibility", _visibility),
     Check("queue-age", _age),
     Check("event-source", _mapping),
@@ -169,6 +192,8 @@ def _rule(facts: RuleFacts) -> Finding:
     if not goal or goal not in rule.targets:
         there = ", ".join(rule.targets) or "nobody"
         return failure(f"it sends to {there}, not to {goal or facts.plan.goal}", APPLY)
+    if goal in rule.altered:
+        return failure(f"{facts.plan.goal} gets another input than the event, which nobody can read", APPLY)
     return ok(f"it sends to {facts.plan.goal}")
 
 
@@ -239,7 +264,17 @@ def _variables(there: Mapping[str, str], wanted: Mapping[str, str]) -> Finding |
     return None
 
 
-FUNCTION_CHECKS = (Check("function", _function),)
+def _dead_letters_of_function(facts: FunctionFacts) -> Finding | None:
+    """Whether a call is kept that failed each time. A queue keeps those of `backup`."""
+    function = known(facts.settings)
+    if function is None or facts.is_of_queue:
+        return None
+    if function.dead_letter_arn is None:
+        return warning("it has no dead-letter queue: a call that fails three times gets lost", APPLY)
+    return ok(f"calls that fail three times lie in {function.dead_letter_arn.rpartition(':')[2]}")
+
+
+FUNCTION_CHECKS = (Check("function", _function), Check("function-dead-letters", _dead_letters_of_function))
 
 
 def _concurrency(facts: ConcurrencyFacts) -> Finding:
@@ -264,6 +299,10 @@ def _schedule(facts: ScheduleFacts) -> Finding:
         return failure(f"the schedule is {is_on}, the policy wants it {wanted}", APPLY)
     if schedule.has_ended:
         return failure("the schedule has an end", APPLY)
+    if schedule.begins_at is not None and schedule.begins_at > facts.now:
+        return failure(
+            f"the schedule does nothing before {datetime.fromtimestamp(schedule.begins_at, UTC):%Y-%m-%d}", APPLY
+        )
     found, wanted = f"{schedule.expression} {schedule.time_zone}", f"{facts.expression} {facts.time_zone}"
     if found != wanted:
         return failure(f"it starts at {found}, the policy says {wanted}", APPLY)

@@ -137,18 +137,22 @@ class RuleFacts:
 
 @dataclass(frozen=True, slots=True)
 class FunctionFacts:
-    """A function, the variables that it needs, and how many calls of a day failed."""
+    """A function, the variables that it needs, and how many calls of a day failed.
+
+    `is_of_queue`: the queue of events calls it, and keeps what it failed at.
+    """
 
     name: str
     settings: Reading[FunctionSettings | None]
     environment: Mapping[str, str]
     calls: Reading[float | None]
     failed: Reading[float | None]
+    is_of_queue: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ScheduleFacts:
-    """A schedule, and what it should say."""
+    """A schedule, and what it should say. `now`: epoch seconds."""
 
     name: str
     settings: Reading[ScheduleSettings | None]
@@ -157,6 +161,7 @@ class ScheduleFacts:
     time_zone: str
     function: str
     pair: str | None
+    now: float
 
 
 @dataclass(frozen=True, slots=True)

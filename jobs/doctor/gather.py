@@ -289,7 +289,8 @@ class _Gathering:
             read("cloudwatch", partial(account.latest_metric, "AWS/Lambda", metric, {"FunctionName": name}, "Sum", 24))
             for metric in ("Invocations", "Errors")
         )
-        return FunctionFacts(name, named[1], expected.environment(self.policy, "orchestrators"), calls, failed)
+        wanted = expected.environment(self.policy, "orchestrators")
+        return FunctionFacts(name, named[1], wanted, calls, failed, is_of_queue=named[0] == "backup")
 
     def policy_file(self, backup: Reading[FunctionSettings | None]) -> PolicyFileFacts | None:
         """The file that functions read, as they say themselves."""
@@ -359,11 +360,11 @@ class _Gathering:
         name = "backlog" if pair is None else f"night-{pair.name}"
         found = read("scheduler", lambda: self.events(self.home).schedule(str(self.policy.name), name))
         if pair is None:
-            return ScheduleFacts(name, found, True, "rate(5 minutes)", "UTC", f"{self.policy.name}-enqueue", None)
+            enqueue = f"{self.policy.name}-enqueue"
+            return ScheduleFacts(name, found, True, "rate(5 minutes)", "UTC", enqueue, None, self.now)
         nightly, function = pair.nightly, f"{self.policy.name}-submit"
-        return ScheduleFacts(
-            name, found, nightly.enabled, expected.cron(pair), str(nightly.time_zone), function, str(pair.name)
-        )
+        hour, zone = expected.cron(pair), str(nightly.time_zone)
+        return ScheduleFacts(name, found, nightly.enabled, hour, zone, function, str(pair.name), self.now)
 
     def job_queue(self, submit: Reading[FunctionSettings | None], plan: expected.JobQueuePlan) -> JobQueueFacts:
         settings = BatchSettings(self.clients(self.home))

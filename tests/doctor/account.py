@@ -213,11 +213,13 @@ def make_queues() -> dict[str, Any]:
         | {
             "QueueArn": OBJECTS,
             "VisibilityTimeout": "1800",
+            "MessageRetentionPeriod": "604800",
             "KmsMasterKeyId": key_of(HOME),
             "Policy": json.dumps(objects_policy),
             "RedrivePolicy": json.dumps({"deadLetterTargetArn": f"{OBJECTS}-dead", "maxReceiveCount": 8}),
         },
-        "parcels-objects-dead": counts | {"QueueArn": f"{OBJECTS}-dead", "VisibilityTimeout": "30"},
+        "parcels-objects-dead": counts
+        | {"QueueArn": f"{OBJECTS}-dead", "VisibilityTimeout": "30", "MessageRetentionPeriod": "1209600"},
         "parcels-undelivered": counts | {"QueueArn": arn("sqs", "parcels-undelivered"), "VisibilityTimeout": "30"},
         **{
             f"parcels-undelivered in {region}": counts
@@ -320,6 +322,7 @@ def make_functions() -> dict[str, Any]:
                 "LastUpdateStatus": "Successful",
                 "Role": f"arn:aws:iam::{ACCOUNT}:role/parcels-fn-{name}",
                 "Timeout": seconds,
+                "DeadLetterConfig": {"TargetArn": arn("sqs", "parcels-undelivered")},
                 "Environment": {"Variables": ENVIRONMENT | {"SEALIFT_BATCH_QUEUE": "parcels-orchestrators"}},
             },
         }

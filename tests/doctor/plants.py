@@ -303,6 +303,18 @@ PLANTS = [
         "failure lifecycle example-ledger: GLACIER after 30 days",
     ),
     Plant(
+        "versions freeze",
+        lifecycle(
+            "example-hot-fra",
+            {
+                "ID": "deep",
+                "Filter": {},
+                "NoncurrentVersionTransitions": [{"NoncurrentDays": 1, "StorageClass": "DEEP_ARCHIVE"}],
+            },
+        ),
+        "failure lifecycle example-hot-fra: moves versions to DEEP_ARCHIVE after 1 days",
+    ),
+    Plant(
         "uploads stay",
         change("buckets", "example-hot-fra", "Lifecycle", "Rules", 0, "Status", to="Disabled"),
         "warning lifecycle example-hot-fra: uploads",
@@ -393,6 +405,16 @@ PLANTS = [
         "failure queue parcels-objects: no dead-letter queue",
     ),
     Plant(
+        "events are kept for minutes",
+        change("queues", "parcels-objects", "MessageRetentionPeriod", to="600"),
+        "failure queue-retention parcels-objects: longer gets lost",
+    ),
+    Plant(
+        "dead letters go first",
+        change("queues", "parcels-objects-dead", "MessageRetentionPeriod", to="345600"),
+        "warning queue-retention parcels-objects: before anybody reads it",
+    ),
+    Plant(
         "short visibility",
         change("queues", "parcels-objects", "VisibilityTimeout", to="30"),
         "warning queue-visibility parcels-objects: 30 s",
@@ -404,6 +426,16 @@ PLANTS = [
         "mapping deletes failures",
         change("mappings", 0, "FunctionResponseTypes", to=[]),
         "failure event-source parcels-objects: deletes",
+    ),
+    Plant(
+        "mapping with a filter",
+        change("mappings", 0, "FilterCriteria", to={"Filters": [{"Pattern": '{"body": {"Records": []}}'}]}),
+        "failure event-source parcels-objects: filter",
+    ),
+    Plant(
+        "mapping with a filter that nobody can read",
+        change("mappings", 0, "FilterCriteriaError", to={"ErrorCode": "KMSAccessDenied", "Message": "no"}),
+        "failure event-source parcels-objects: filter",
     ),
     Plant(
         "a second reader",
@@ -446,6 +478,16 @@ PLANTS = [
         f"warning rule-dead-letters parcels-inventory in {IAD}: no dead-letter queue",
     ),
     Plant(
+        "rule sends a part of the event",
+        change("rules", (HOME, "parcels-objects-example-tracking"), "targets", 0, "InputPath", to="$.detail"),
+        f"failure rule parcels-objects-example-tracking in {HOME}: another input",
+    ),
+    Plant(
+        "rule sends a test event",
+        change("rules", (HOME, "parcels-inventory"), "targets", 0, "Input", to='{"Event": "s3:TestEvent"}'),
+        f"failure rule parcels-inventory in {HOME}: another input",
+    ),
+    Plant(
         "rule of another prefix",
         pattern(HOME, "parcels-objects-example-tracking", "detail", "object", "key", to=[{"prefix": "old/"}]),
         f"failure rule parcels-objects-example-tracking in {HOME}: events/",
@@ -469,6 +511,11 @@ PLANTS = [
         "function stopped",
         change("functions", "parcels-backup", "reserved", to=0),
         "failure function parcels-backup: never runs",
+    ),
+    Plant(
+        "function without dead letters",
+        change("functions", "parcels-submit", "configuration", "DeadLetterConfig", to={}),
+        "warning function-dead-letters parcels-submit: fails three times gets lost",
     ),
     Plant(
         "function failed",
@@ -496,6 +543,11 @@ PLANTS = [
         "night in another zone",
         change("schedules", "night-scans", "ScheduleExpressionTimezone", to="UTC"),
         "failure schedule night-scans: UTC",
+    ),
+    Plant(
+        "night begins later",
+        change("schedules", "night-scans", "StartDate", to=datetime(2199, 1, 1, tzinfo=UTC)),
+        "failure schedule night-scans: nothing before 2199-01-01",
     ),
     Plant(
         "night has ended",

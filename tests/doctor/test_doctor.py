@@ -39,6 +39,7 @@ def test_a_healthy_system_is_ok_in_every_line(system: System):
         *("rule", "function", "lambda-quota", "schedule", "job-queue", "compute-environment", "vcpu-quota"),
         *("job-definition", "image", "role", "conditional-writes", "last-night", "proof", "replica"),
         *("oldest-event", "oldest-backlog", "queue-age", "rule-permission", "rule-dead-letters", "policy-file"),
+        *("queue-retention", "function-dead-letters"),
     }
     assert {line["subject"] for line in lines if line["check"] == "role"} == {
         *(f"job {job}" for job in JOBS),

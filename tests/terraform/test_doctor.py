@@ -14,6 +14,7 @@ from jobs.aws.batch_settings import EcrImage
 from jobs.doctor import expected
 from jobs.doctor.deliveries import encrypts, sends
 from jobs.doctor.evaluation import allows, lets_through
+from jobs.doctor.event_checks import KEPT_SECONDS_MIN
 from jobs.doctor.gather_stored import PROBE
 from jobs.doctor.needs import (
     Names,
@@ -142,6 +143,8 @@ def test_everything_else_has_the_name_that_the_doctor_asks_for(world: State, pol
         *(f"{name}-fn-{function}" for function in expected.FUNCTIONS),
         *(f"{name}-job-{job}" for job in expected.jobs(policy)),
     }
+    kept = {each["name"]: each["message_retention_seconds"] for each in world.all_values("aws_sqs_queue")}
+    assert KEPT_SECONDS_MIN < kept[f"{name}-objects"] < kept[f"{name}-objects-dead"]
     schedules = {each["name"]: each for each in world.all_values("aws_scheduler_schedule")}
     for pair in policy.pairs:
         made = schedules[f"night-{pair.name}"]
