@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from posixpath import commonprefix
 from typing import NamedTuple
 
+from jobs.aws.batch_arrays import SYSTEM_TAG
 from jobs.aws.batch_settings import EcrImage
 from jobs.core.enums import AnnotationRule
 from jobs.doctor.expected import (
@@ -69,6 +70,8 @@ _LIST_ANNOTATIONS = ("s3:ListObjectAnnotations", "s3:ListObjectVersionAnnotation
 _ANNOTATIONS = ("s3:GetObjectAnnotation", "s3:GetObjectVersionAnnotation", *_LIST_ANNOTATIONS)
 _WRITE = ("s3:PutObject", "s3:AbortMultipartUpload")
 _WRITE_ANNOTATIONS = ("s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation")
+_LOCKS = ("Retention", "LegalHold")
+_DESCRIBE = ("batch:DescribeJobs", "batch:DescribeJobQueues", "batch:DescribeJobDefinitions")
 _EVERYWHERE = ("source", "copy", "replica", "archive", "reports")
 
 
@@ -99,6 +102,9 @@ _ROLES = {
 }
 _MARKS = ("backup", "replicate")
 _KEEP_TAGS = ("backup", "replicate", "compact", "restore")
+_COPIES = ("backup", "replicate")
+_LIST_NO_VERSIONS = ("enqueue", "submit", "follow", "backfill")
+_ASK_VERSIONING = ("backup", "replicate", "verify", "reconcile", "restore", "expire")
 
 
 def roles(policy: Policy) -> list[str]:
@@ -113,7 +119,12 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
     plans = {plan.bucket: plan for plan in bucket_plans(policy)}
     found = [*_on_ledger(policy, plans, names)]
     for place in places:
-        found += _on_place(place, place.kind in writes, plans, names)
+        has_versions = role not in _LIST_NO_VERSIONS and place.kind != "reports"
+        found += _on_place(place, place.kind in writes, plans, names, has_versions=has_versions)
+    if role in _ASK_VERSIONING:
+        buckets = dict.fromkeys(place.bucket for place in places if place.kind != "reports")
+        found += [Need(("s3:GetBucketVersioning",), _arn(bucket, names)) for bucket in buckets]
+    found += _along_with_copies(policy, role, names)
     if role in _KEEP_TAGS:
         found += [Need(_TAGS, _object(place, names)) for place in places if place.kind in ("source", "copy")]
     found += _annotations(policy, role, places, names)
@@ -124,9 +135,8 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
         thawed = [place for place in places if place.kind == "archive"]
         found += [Need(("s3:RestoreObject",), _object(place, names)) for place in thawed]
     if role == "expire":
-        found += [
-            Need(("s3:DeleteObject", "s3:DeleteObjectVersion"), _object(place, names)) for place in _covered(policy)
-        ]
+        actions = ("s3:DeleteObject", "s3:DeleteObjectVersion", *(f"s3:GetObject{lock}" for lock in _LOCKS))
+        found += [Need(actions, _object(place, names)) for place in _covered(policy)]
     found += _submissions(policy, role, submits, names)
     if role in FUNCTIONS:
         found += _of_function(policy, role, names)
@@ -188,14 +198,36 @@ def _on_ledger(policy: Policy, plans: Mapping[str, BucketPlan], names: Names) ->
     yield from _on_place(ledger, True, plans, names)
 
 
-def _on_place(place: Place, is_written: bool, plans: Mapping[str, BucketPlan], names: Names) -> Iterator[Need]:
+def _on_place(
+    place: Place, is_written: bool, plans: Mapping[str, BucketPlan], names: Names, *, has_versions: bool = False
+) -> Iterator[Need]:
     yield Need(_READ + (_WRITE if is_written else ()), _object(place, names))
-    yield Need(("s3:ListBucket",), _arn(place.bucket, names), {"s3:prefix": place.prefix})
+    lists = ("s3:ListBucket", *["s3:ListBucketVersions"] * has_versions)
+    yield Need(lists, _arn(place.bucket, names), {"s3:prefix": place.prefix})
     key = names.keys.get(place.bucket)
     if key is not None:
         region = plans[place.bucket].region
         actions = ("kms:Decrypt", "kms:GenerateDataKey") if is_written else ("kms:Decrypt",)
         yield Need(actions, key, {"kms:ViaService": f"s3.{region}.{names.suffix}"})
+
+
+def _along_with_copies(policy: Policy, role: str, names: Names) -> Iterator[Need]:
+    """What comes with an object that is written: tags, and by the policy ACL and locks."""
+    for pair in policy.pairs:
+        copies = [place for place in _of_pair(pair) if place.kind == "copy"]
+        sources = [place for place in _of_pair(pair) if place.kind == "source"]
+        archives = [place for place in _of_pair(pair) if place.kind == "archive"]
+        for place in copies if role in _COPIES else ():
+            acl = ["s3:PutObjectAcl"] * (policy.acl_of(pair.destination) is not None)
+            yield Need(("s3:PutObjectTagging", *acl), _object(place, names))
+        for place in archives if role == "compact" else ():
+            if pair.archive and policy.acl_of(pair.archive) is not None:
+                yield Need(("s3:PutObjectAcl",), _object(place, names))
+        if role == "replicate" and pair.destination.object_lock:
+            for place in (*sources, *copies):
+                yield Need(tuple(f"s3:GetObject{lock}" for lock in _LOCKS), _object(place, names))
+            for place in copies:
+                yield Need(tuple(f"s3:PutObject{lock}" for lock in _LOCKS), _object(place, names))
 
 
 def _shared_listings(policy: Policy, role: str, names: Names) -> Iterator[Need]:
@@ -237,10 +269,15 @@ def _submissions(policy: Policy, role: str, submits: tuple[str, ...], names: Nam
         yield Need(("batch:SubmitJob",), f"{batch}:job-queue/{queue.name}")
     for job in there:
         yield Need(("batch:SubmitJob",), f"{batch}:job-definition/{policy.name}-{job}")
+    # SubmitJob with tags asks for it
+    yield Need(("batch:TagResource",), f"{batch}:job/{SAMPLE}")
+    yield Need(("batch:TerminateJob",), f"{batch}:job/{SAMPLE}", {f"aws:ResourceTag/{SYSTEM_TAG}": str(policy.name)})
+    yield Need(("batch:ListJobs", *(() if role in FUNCTIONS else _DESCRIBE)), "*")
 
 
 def _of_function(policy: Policy, function: str, names: Names) -> Iterator[Need]:
     here = f"{names.region}:{names.account}"
+    yield Need(("sqs:SendMessage",), f"arn:{names.partition}:sqs:{here}:{policy.name}-undelivered")
     if function == "backup":
         actions = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility")
         yield Need(actions, f"arn:{names.partition}:sqs:{here}:{policy.name}-objects")

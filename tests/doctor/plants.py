@@ -771,6 +771,31 @@ PLANTS = [
         "failure role function submit: parcels-nightly",
     ),
     Plant(
+        "cannot tag jobs",
+        refuse("parcels-fn-submit", "batch:TagResource"),
+        "failure role function submit: batch:TagResource",
+    ),
+    Plant(
+        "cannot follow jobs",
+        refuse("parcels-job-nightly", "batch:DescribeJobs"),
+        "failure role job nightly: batch:DescribeJobs",
+    ),
+    Plant(
+        "cannot list versions",
+        refuse("parcels-job-verify", "s3:ListBucketVersions", "*example-customs-us"),
+        "failure role job verify: s3:ListBucketVersions",
+    ),
+    Plant(
+        "cannot keep tags",
+        refuse("parcels-fn-backup", "s3:PutObjectTagging", "*example-hot-fra/tracking/*"),
+        "failure role function backup: s3:PutObjectTagging",
+    ),
+    Plant(
+        "cannot see locks",
+        refuse("parcels-job-expire", "s3:GetObjectRetention"),
+        "failure role job expire: s3:GetObjectRetention",
+    ),
+    Plant(
         "bypasses locks",
         lambda s: s.account.allowed.add(("parcels-job-replicate", "s3:BypassGovernanceRetention")),
         "failure role job replicate: which no such role should",

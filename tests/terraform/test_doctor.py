@@ -27,7 +27,7 @@ from jobs.doctor.needs import (
 )
 from jobs.policy.model import Policy
 from jobs.policy.reader import read_policy
-from tests.terraform.iam import Answer, decide
+from tests.terraform.iam import Answer, decide, listed
 from tests.terraform.world import MODULE, State
 
 
@@ -196,6 +196,34 @@ def test_each_role_may_do_what_the_doctor_asks_and_nothing_that_it_must_not(worl
                 answer = decide(statements, action, need.resource, need.context)
                 assert (answer == Answer.ALLOWED) != need.must_not, (role, action, need.resource, answer)
     assert asked > 100
+
+
+NOT_ASKED = {
+    "logs:CreateLogStream": "a function that cannot log sends no metrics either: `oldest-backlog` says so",
+    "logs:PutLogEvents": "the same",
+}
+"""What roles may do that the doctor does not ask about, and why."""
+RESTORED = {"s3:PutObjectTagging", "s3:PutObjectAnnotation", "s3:PutObjectVersionAnnotation"}
+"""Where restores write is a variable of Terraform's, which the doctor does not know."""
+
+
+def test_the_doctor_asks_about_every_action_that_terraform_gives(world: State, policy: Policy):
+    """A boundary or an organization's policy may refuse any of them, and then work fails."""
+    keys = {bucket: values["kms_key"] for bucket, values in world.output("buckets").items() if values["kms_key"]}
+    identity = identity_of(world)
+    names = Names(identity.partition, identity.account, str(policy.ledger.region), keys)
+    for role in roles(policy):
+        asked = {
+            action for need in needs(policy, role, names) if not need.must_not for action in need.actions
+        } | NOT_ASKED.keys()
+        kind = "fn" if role in expected.FUNCTIONS else "job"
+        given = {
+            action
+            for statement in world.statements(f"{policy.name}-{kind}-{role}")
+            if statement["Effect"] == "Allow"
+            for action in listed(statement["Action"])
+        }
+        assert given - asked - (RESTORED if role == "restore" else set()) == set(), role
 
 
 def test_the_doctor_may_read_what_its_page_says_and_write_its_probe_only(world: State, policy: Policy):
