@@ -68,7 +68,7 @@ locals {
       regions = [local.region]
       to      = "follow"
       pattern = { source = ["aws.batch"], detail-type = ["Batch Job State Change"], detail = {
-        jobQueue        = values(local.queue_arns)
+        jobQueue        = distinct(values(local.queue_arns))
         status          = [upper(status)]
         arrayProperties = { index = [{ exists = false }] }
       } }
@@ -78,7 +78,7 @@ locals {
     { for any in slice(["queue-blocked"], 0, local.makes_queue ? 1 : 0) : any => {
       regions = [local.region]
       to      = "topic"
-      pattern = { source = ["aws.batch"], detail-type = ["Batch Job Queue Blocked"], detail = { jobQueue = values(local.queue_arns) } }
+      pattern = { source = ["aws.batch"], detail-type = ["Batch Job Queue Blocked"], detail = { jobQueue = distinct(values(local.queue_arns)) } }
     } },
     # Alarms on what is in other regions are there; the topic is in ours.
     { for any in slice(["far-alarms"], 0, length(local.alarm_regions) > 0 ? 1 : 0) : any => {

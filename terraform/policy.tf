@@ -160,6 +160,8 @@ locals {
   mistakes_of_regions = concat(
     [for each in local.named : "${each.who} ${each.bucket}: region ${jsonencode(each.region)}: expected a region such as eu-central-1"
     if !can(regex("^[a-z]{2,3}(-[a-z]+){1,3}-\\d{1,2}$", each.region))],
+    [for topic in [local.alarms.topic] : "alarms.topic ${topic}: expected a topic in ${local.region}, where the alarms are: they reach topics of their own region only"
+    if topic != null && try(split(":", topic)[3], null) != local.region],
     flatten([for number, one in local.named : [
       for other in slice(local.named, 0, number) :
       "${one.who} ${one.bucket}: region ${one.region}: expected ${other.region}, where it is by ${other.who}"
@@ -269,6 +271,8 @@ locals {
     [for mib in [local.batch.memory_mib] : "batch.memory_mib ${mib}: Fargate does not offer it with ${local.batch.vcpus} vCPUs"
     if local.batch.compute != "ec2_spot" && !contains(lookup(local.fargate_mib, tostring(local.batch.vcpus), [mib]), mib)],
     [for gib in [local.batch.disk_gib] : "batch.disk_gib ${gib}: expected 21 to 200 on Fargate" if local.batch.compute != "ec2_spot" && (gib < 21 || gib > 200)],
+    [for field in ["queue", "orchestrator_queue"] : "batch.${field} ${local.batch[field]}: expected the name of a job queue: letters, digits, - and _, no ARN"
+    if local.batch[field] != null && !can(regex("^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$", local.batch[field]))],
     [for hours in [local.alarms.night_hours] : "alarms.night_hours ${hours}: expected at most 168: CloudWatch looks back a week" if hours > 168],
     [for most in [local.batch.max_vcpus] : "batch.max_vcpus ${most}: expected at least vcpus, ${local.batch.vcpus}" if most < local.batch.vcpus],
   )

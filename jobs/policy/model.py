@@ -39,6 +39,7 @@ from jobs.policy.words import (
     Email,
     Folder,
     Hour,
+    JobQueue,
     KmsKey,
     OneIn,
     PairName,
@@ -275,7 +276,7 @@ class Alarms:
     """Who hears of it, and when."""
 
     emails: Annotated[tuple[Email, ...], "Subscribed to the topic; each has to confirm once."] = ()
-    topic: Annotated[Topic | None, "An existing SNS topic. Default: Terraform makes one."] = None
+    topic: Annotated[Topic | None, "An existing SNS topic in the ledger's region. Default: Terraform makes one."] = None
     oldest_event_minutes: Annotated[Count, "An event unhandled for so long is an alarm."] = Count(15)
     night_hours: Annotated[Count, "No successful night for so long is an alarm."] = Count(26)
     monthly_budget: Annotated[Dollars | None, "Above this forecast of the month's cost is an alarm."] = None
@@ -293,9 +294,9 @@ class Batch:
     disk_gib: Annotated[Count, "Scratch space of a worker."] = Count(50)
     max_vcpus: Annotated[Count, "vCPUs of all workers at once."] = Count(128)
     timeout_hours: Annotated[Count, "A worker is stopped after so long."] = Count(12)
-    queue: Annotated[str | None, "An existing job queue. Default: the one that Terraform makes."] = None
+    queue: Annotated[JobQueue | None, "An existing job queue. Default: the one that Terraform makes."] = None
     orchestrator_queue: Annotated[
-        str | None, "An existing job queue for nights and backfills, which wait for workers. Default: `queue`."
+        JobQueue | None, "An existing job queue for nights and backfills, which wait for workers. Default: `queue`."
     ] = None
 
 

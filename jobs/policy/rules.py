@@ -228,11 +228,17 @@ def _shared_buckets(policy: Policy) -> Iterator[Finding]:
 
 
 def _regions(policy: Policy) -> Iterator[Finding]:
-    """A bucket has one region, wherever the file names it."""
+    """A bucket has one region, wherever the file names it. The alarms and their topic have the
+    ledger's.
+    """
     first: dict[str, str] = {}
     for steps, bucket, region in _named(policy):
         if first.setdefault(bucket, region) != region:
             yield Finding(steps, region, f"{first[bucket]}, the region of {bucket} elsewhere in the file")
+    topic, home = policy.alarms.topic, policy.ledger.region
+    if topic is not None and topic.region != home:
+        expected = f"a topic in {home}, where the alarms are: they reach topics of their own region only"
+        yield Finding(("alarms", "topic"), topic, expected)
 
 
 def _named(policy: Policy) -> Iterator[tuple[Steps, str, str]]:

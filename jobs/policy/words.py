@@ -110,11 +110,23 @@ class AccountId(Word, str):
     expected = 'the 12 digits of an account, in quotes ("111122223333")'
 
 
+class JobQueue(Word, str):
+    """A job queue of AWS Batch in the ledger's region, by its name: rules and roles make an ARN of it."""
+
+    pattern = r"^[A-Za-z0-9][A-Za-z0-9_-]{0,127}$(?!\n)"
+    expected = "the name of a job queue: letters, digits, - and _, no ARN"
+
+
 class Topic(Word, str):
     """The ARN of an SNS topic."""
 
     pattern = r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$(?!\n)"
     expected = "the ARN of an SNS topic (arn:aws:sns:REGION:ACCOUNT:NAME)"
+
+    @property
+    def region(self) -> str:
+        """The region that it is in."""
+        return self.split(":")[3]
 
 
 class Email(Word, str):

@@ -141,7 +141,7 @@ SHAPE = [
     ("alarms.emails", ["oncall"], "an e-mail address"),
     ("alarms.topic", "arn:aws:sqs:us-east-1:111122223333:q", "the ARN of an SNS topic"),
     ("batch.compute", "lambda", "one of fargate_spot"),
-    ("batch.queue", 7, "a text"),
+    ("batch.queue", 7, "the name of a job queue"),
     ("account", 111122223333, "the 12 digits of an account, in quotes"),
     ("pairs.1.destination.account", "11112222333", "the 12 digits of an account"),
     ("version", 2, "1, the version that this program reads"),
