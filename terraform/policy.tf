@@ -78,6 +78,16 @@ locals {
     [{ who = "ledger", bucket = local.ledger.bucket, prefix = local.ledger.prefix }],
   )
 
+  # Every prefix that stands in policies of roles.
+  granted = concat(
+    flatten([for pair in local.read : concat(
+      [for prefix in pair.source.prefixes : { who = "pair ${pair.name}: source.prefixes", prefix = prefix }],
+      [for section, side in { destination = pair.destination, archive = pair.archive } : { who = "pair ${pair.name}: ${section}.prefix", prefix = side.prefix } if side != null],
+      [for rule in try(pair.archive.rules, []) : { who = "pair ${pair.name}: archive.rules", prefix = try(rule.prefix, "") }],
+    )]),
+    [{ who = "ledger.prefix", prefix = local.ledger.prefix }, { who = "inventory.prefix", prefix = local.inventory.prefix }],
+  )
+
   # Every bucket that the file names, and the region that it says for it.
   named = concat(
     flatten([for pair in local.read : [
@@ -118,6 +128,10 @@ locals {
       if !can(regex("^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$", each.bucket))
       || can(regex("^xn--|^sthree-|^amzn-s3-demo-|^\\d+\\.\\d+\\.\\d+\\.\\d+$|\\.\\.|(-s3alias|--ol-s3|\\.mrap|--x-s3|--table-s3)$", each.bucket))
     ],
+    # IAM would refuse the roles, half way through an apply: it takes no other characters in their policies.
+    # https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html
+    [for each in local.granted : "${each.who} ${each.prefix}: expected characters up to U+00FF (ÿ): IAM takes no others in policies of roles"
+    if can(regex("[^\\x{0000}-\\x{00FF}]", each.prefix))],
     flatten([for pair in local.read : [for number, prefix in pair.source.prefixes :
       "pair ${pair.name}: source.prefixes ${jsonencode(prefix)}: given twice" if contains(slice(pair.source.prefixes, 0, number), prefix)
     ]]),

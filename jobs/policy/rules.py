@@ -61,6 +61,10 @@ WARNED_DAYS = 366
 """How far `find_warnings` looks ahead."""
 
 
+LAST_OF_IAM = "\xff"
+"""https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html"""
+
+
 def find_mistakes(policy: Policy) -> Iterator[Finding]:
     """Everything in the policy that contradicts itself, or what S3 allows."""
     if not policy.pairs:
@@ -81,13 +85,19 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 
 
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
-    """What is allowed but loses something: nights at times that a day does not have, and nights
-    that copy back what the pair lets expire.
+    """What is allowed but loses something: nights at times that a day does not have, nights that
+    copy back what the pair lets expire, and prefixes that no role of Terraform can be allowed.
 
     EventBridge Scheduler skips these times:
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html.
     It looks at the `WARNED_DAYS` from `first`.
     """
+    for steps, prefix in _granted(policy):
+        if any(character > LAST_OF_IAM for character in prefix):
+            expected = (
+                "characters up to U+00FF (ÿ): IAM takes no others in policies of roles, and Terraform refuses them"
+            )
+            yield Finding(steps, prefix, expected)
     for number, pair in enumerate(policy.pairs):
         archive = pair.archive
         if archive and archive.expire and archive.side is ArchiveSide.DESTINATION and pair.nightly.enabled:
@@ -100,6 +110,21 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
         if pair.nightly.enabled and day is not None:
             expected = f"a time that every day has: {pair.nightly.time_zone} skips it on {day}, and the night with it"
             yield Finding(("pairs", number, "nightly", "hour"), pair.nightly.hour, expected)
+
+
+def _granted(policy: Policy) -> Iterator[tuple[Steps, str]]:
+    """Every prefix that stands in policies of roles."""
+    yield ("ledger", "prefix"), policy.ledger.prefix
+    if policy.inventory:
+        yield ("inventory", "prefix"), policy.inventory.prefix
+    for number, pair in enumerate(policy.pairs):
+        for place, prefix in enumerate(pair.source.prefixes):
+            yield ("pairs", number, "source", "prefixes", place), prefix
+        yield ("pairs", number, "destination", "prefix"), pair.destination.prefix
+        if pair.archive:
+            yield ("pairs", number, "archive", "prefix"), pair.archive.prefix
+            for place, rule in enumerate(pair.archive.rules):
+                yield ("pairs", number, "archive", "rules", place, "prefix"), rule.prefix
 
 
 def _day_without(minutes: int, zone: ZoneInfo, first: date) -> date | None:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
+from click.testing import CliRunner
 
-from jobs.errors import PolicyError
+from jobs.cli import cli
+from jobs.errors import ExitCode, PolicyError
 from jobs.policy.reader import read_policy
 from tests.terraform.conftest import _terraform
 from tests.terraform.world import EXAMPLE, MODULE, ROOT
@@ -45,6 +48,47 @@ def test_command_line_refuses_the_same(path):
         read_policy(str(path))
     pairs = {mistake.pair for mistake in caught.value.mistakes}
     assert pair_of(expected(path)) in pairs, [str(mistake) for mistake in caught.value.mistakes]
+
+
+OTHER_SCRIPTS = ("source", "destination", "archive", "rule")
+
+
+def in_another_script(path: Path, place: str) -> str:
+    """A policy with a prefix in Cyrillic letters."""
+    prefix = "документы/"
+    pair: dict[str, Any] = {
+        "name": "scans",
+        "source": {"bucket": "example-scans", "region": "eu-central-1", "prefixes": ["scans/"]},
+        "destination": {"bucket": "example-hot", "region": "eu-central-1"},
+        "archive": {
+            "bucket": "example-archive",
+            "region": "eu-central-1",
+            "rules": [{"name": "old", "older_than": "90d", "smaller_than": "1 MiB", "storage_class": "GLACIER_IR"}],
+        },
+    }
+    match place:
+        case "source":
+            pair["source"]["prefixes"] = [prefix]
+        case "rule":
+            pair["archive"]["rules"][0]["prefix"] = f"scans/{prefix}"
+        case _:
+            pair[place]["prefix"] = prefix
+    ledger = {"bucket": "example-ledger", "region": "eu-central-1"}
+    path.write_text(yaml.safe_dump({"version": 1, "name": "parcels", "ledger": ledger, "pairs": [pair]}))
+    return str(path)
+
+
+@pytest.mark.parametrize("place", OTHER_SCRIPTS)
+def test_a_prefix_that_no_role_policy_can_hold_is_refused_by_the_plan(terraform, tmp_path, place):
+    """IAM takes U+0020 to U+00FF in the policies of roles, and would refuse them half way through an apply."""
+    policy = in_another_script(tmp_path / "policy.yaml", place)
+    code, said = terraform.plan(policy)
+    assert code == 1, said
+    assert "expected characters up to U+00FF" in said
+    assert said.count("Error:") == 1, said
+    result = CliRunner().invoke(cli, ["policy", "check", policy])
+    assert result.exit_code == ExitCode.DONE, result.output  # without AWS it works
+    assert "up to U+00FF" in result.output
 
 
 def many_pairs(path: Path, count: int) -> str:
