@@ -67,12 +67,14 @@ class LifecycleRule:
 class ReplicationRule:
     """A replication rule, and the role of all of them.
 
-    `is_partial`: it also asks for tags, so it leaves objects out.
+    `is_partial`: it also asks for tags, so it leaves objects out. `priority`: of rules to one
+    bucket, S3 follows the one with the highest.
     """
 
     role: str
     rule_id: str
     is_enabled: bool
+    priority: int
     prefix: str
     is_partial: bool
     destination: str
@@ -251,6 +253,7 @@ def _replication_rule(rule: Mapping[str, Any], role: str) -> ReplicationRule:
         role=role,
         rule_id=rule.get("ID", ""),
         is_enabled=rule["Status"] == "Enabled",
+        priority=rule.get("Priority", 0),
         prefix=prefix,
         is_partial=is_partial,
         destination=place["Bucket"].rpartition(":")[2],

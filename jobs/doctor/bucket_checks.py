@@ -243,7 +243,7 @@ def _replication(facts: ReplicationFacts) -> Finding:
     whole = [rule for rule in enabled if not rule.is_partial]
     if not whole:
         return failure(f"replication rule {enabled[0].rule_id} takes only objects with certain tags", APPLY)
-    return _replication_details(whole[0], facts)
+    return _replication_details(max(whole, key=lambda rule: rule.priority), facts)
 
 
 def _replication_details(rule: ReplicationRule, facts: ReplicationFacts) -> Finding:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Any, NamedTuple
 
-from tests.doctor.account import CUSTOMS_KEY, DUBLIN, HOME, IAD, IMAGE, OBJECTS, arn, key_of
+from tests.doctor.account import CUSTOMS_KEY, DUBLIN, HOME, IAD, IMAGE, OBJECTS, arn, key_of, replication_rule
 from tests.doctor.system import HOUR, POLICY, System
 
 
@@ -135,6 +135,13 @@ def replicas_never_compared(system: System) -> None:
         night = datetime.now(UTC).date() - timedelta(days=days)
         system.remove("example-ledger", f"sealift/nights/tracking/{night}")
         system.put_night("tracking", night, exit_code=0, verdict="All is well.", unreplicated=None)
+
+
+def overruled(system: System) -> None:
+    """Of two rules to one bucket S3 follows the one of the higher priority, wherever it stands."""
+    rules = system.account.buckets["example-hot-fra"]["Replication"]["ReplicationConfiguration"]["Rules"]
+    stray = replication_rule("stray", "delivery/scans/") | {"Priority": 99}
+    rules.append(stray | {"DeleteMarkerReplication": {"Status": "Disabled"}})
 
 
 AES = {
@@ -632,6 +639,7 @@ PLANTS = [
         "failure policy-file s3://example-ledger/sealift/policy.yaml: another one than yours",
     ),
     # replication and inventories
+    Plant("overruled", overruled, "failure replication example-hot-fra scans: stray leaves out delete"),
     Plant(
         "rule disabled",
         replication("scans", "Status", to="Disabled"),
