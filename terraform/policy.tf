@@ -78,6 +78,17 @@ locals {
     [{ who = "ledger", bucket = local.ledger.bucket, prefix = local.ledger.prefix }],
   )
 
+  # How long older versions stay, and where objects move to, by the reasons to have a bucket.
+  kept = concat(
+    flatten([for pair in local.read : concat(
+      [{ who = "pair ${pair.name}: destination", bucket = pair.destination.bucket, is_destination = true, keeps = jsonencode([pair.destination.noncurrent_days, pair.destination.transitions]) }],
+      [for replica in [pair.replica] : { who = "pair ${pair.name}: replica", bucket = replica.bucket, is_destination = false, keeps = jsonencode([pair.destination.noncurrent_days, []]) } if replica != null],
+      [for archive in [pair.archive] : { who = "pair ${pair.name}: archive", bucket = archive.bucket, is_destination = false, keeps = jsonencode([null, []]) } if archive != null],
+    )]),
+    [{ who = "ledger", bucket = local.ledger.bucket, is_destination = false, keeps = jsonencode([null, []]) }],
+    [for region, bucket in local.inventory.buckets : { who = "inventory.buckets.${region}", bucket = bucket, is_destination = false, keeps = jsonencode([null, []]) }],
+  )
+
   # Every prefix that stands in policies of roles.
   granted = concat(
     flatten([for pair in local.read : concat(
@@ -162,6 +173,12 @@ locals {
         for field in ["encryption", "kms_key", "object_lock", "noncurrent_days", "transitions"] :
         jsonencode(one.destination[field]) != jsonencode(other.destination[field])
       ])
+    ]]),
+    # A lifecycle rule on a part would take these apart; the policy says them of a bucket.
+    flatten([for number, one in local.kept : [
+      for other in slice(local.kept, 0, number) :
+      "${one.who} ${one.bucket}: expected the same noncurrent_days and transitions as those of ${other.who}, or another bucket: they are the whole bucket's, and older versions would go that are to stay"
+      if one.bucket == other.bucket && one.keeps != other.keeps && !(one.is_destination && other.is_destination)
     ]]),
     flatten([for number, one in local.read : [
       for other in slice(local.read, 0, number) :

@@ -26,7 +26,7 @@ locals {
     } if pair.archive != null],
     [for region, bucket in local.inventory.buckets : {
       bucket = bucket, region = region, account = local.owner, use = "inventory", encryption = "aws:kms", kms_key = "create",
-      lock   = null, is_locked = false, noncurrent_days = 30, transitions = [],
+      lock   = null, is_locked = false, noncurrent_days = null, transitions = [],
     }],
     [{
       bucket = local.ledger.bucket, region = local.region, account = local.owner, use = "ledger", encryption = "aws:kms", kms_key = "create",
@@ -205,6 +205,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
 
       expiration {
         days = 90
+      }
+
+      noncurrent_version_expiration {
+        noncurrent_days = 30
       }
     }
   }

@@ -168,7 +168,7 @@ def _uses(policy: Policy) -> Iterator[BucketPlan]:
         reports = (str(policy.inventory.prefix),)
         for region, bucket in policy.inventory.buckets.items():
             place = _Place(bucket, region)
-            yield _plan(place, "inventory", Encryption.KMS, "create", noncurrent_days=30, may_expire=reports)
+            yield _plan(place, "inventory", Encryption.KMS, "create", may_expire=reports)
     ledger = policy.ledger
     scratch = tuple(f"{ledger.prefix}{folder}/" for folder in ("athena", "backlog", "removed"))
     yield _plan(ledger, "ledger", Encryption.KMS, "create", may_expire=scratch)

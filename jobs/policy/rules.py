@@ -76,6 +76,7 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
     yield from _sources(policy)
     yield from _places(policy)
     yield from _shared_buckets(policy)
+    yield from _kept(policy)
     yield from _regions(policy)
     yield from _accounts(policy)
     yield from _inventories(policy)
@@ -250,6 +251,36 @@ def _shared_buckets(policy: Policy) -> Iterator[Finding]:
                 if getattr(side, name) != getattr(earlier, name):
                     expected = f"the same as in the pair {owner.name}: both use the bucket {side.bucket}"
                     yield Finding(("pairs", number, section, name), getattr(side, name), expected)
+
+
+def _kept(policy: Policy) -> Iterator[Finding]:
+    """Who shares a bucket has to agree how long older versions stay, and where objects move to:
+    Terraform says it of the bucket.
+    """
+    first: dict[str, tuple[str, object]] = {}
+    for who, steps, bucket, keeps in _keepers(policy):
+        other, theirs = first.setdefault(bucket, (who, keeps))
+        if keeps != theirs and {who, other} != {"destination"}:  # of two destinations `_shared_buckets` says it
+            expected = (
+                f"another bucket than the {other}'s, or the same noncurrent_days and transitions: they are the "
+                "whole bucket's, and older versions would go that are to stay"
+            )
+            yield Finding(steps, bucket, expected)
+
+
+def _keepers(policy: Policy) -> Iterator[tuple[str, Steps, str, object]]:
+    """Each reason to have a bucket: name, place, bucket, what it says of older versions."""
+    for number, pair in enumerate(policy.pairs):
+        hot, steps = pair.destination, ("pairs", number)
+        moves = tuple((int(each.days), str(each.storage_class)) for each in hot.transitions)
+        yield "destination", (*steps, "destination", "bucket"), hot.bucket, (hot.noncurrent_days, moves)
+        if pair.replica:
+            yield "replica", (*steps, "replica", "bucket"), pair.replica.bucket, (hot.noncurrent_days, ())
+        if pair.archive:
+            yield "archive", (*steps, "archive", "bucket"), pair.archive.bucket, (None, ())
+    yield "ledger", ("ledger", "bucket"), policy.ledger.bucket, (None, ())
+    for region, bucket in policy.inventory.buckets.items() if policy.inventory else ():
+        yield "inventory", ("inventory", "buckets", region), bucket, (None, ())
 
 
 def _regions(policy: Policy) -> Iterator[Finding]:

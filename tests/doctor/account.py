@@ -86,7 +86,8 @@ def expiring(name: str, prefix: str, days: int) -> dict[str, Any]:
 
 
 def make_buckets() -> dict[str, Any]:
-    reports = [noncurrent(30), expiring("inventory-reports", "inventory/", 90)]
+    gone = {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
+    reports = [expiring("inventory-reports", "inventory/", 90) | gone]
     cool = {"ID": "cool", "Status": "Enabled", "Filter": {}} | {
         "Transitions": [{"Days": 180, "StorageClass": "GLACIER_IR"}]
     }

@@ -26,6 +26,7 @@ from scheduler.batch_starts import Start, start
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
 from tests.doubles.memory_store import MemoryStore
+from tests.terraform.conftest import applied
 from tests.terraform.world import MODULE, ROOT
 
 GLUE_TYPES = {
@@ -221,3 +222,22 @@ def test_minimum_stays_are_the_programs():
     (stays,) = re.findall(r"minimum_days = \{ (.+) \}", text)
     found = {name: int(days) for name, days in re.findall(r"(\w+) = (\d+)", stays)}
     assert found == {each.value: each.minimum_days for each in StorageClass if each.minimum_days}
+
+
+def test_reports_leave_older_versions_beside_them_alone(tmp_path_factory):
+    """Copies that the policy keeps for ever may share a bucket with inventory reports, whose versions go."""
+    policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
+    policy.write_text(
+        "version: 1\n"
+        "name: parcels\n"
+        "ledger: {bucket: example-all, region: eu-central-1, prefix: sealift/}\n"
+        "inventory: {buckets: {eu-central-1: example-all}}\n"
+        "pairs:\n"
+        "  - name: scans\n"
+        "    source: {bucket: example-scans, region: eu-central-1}\n"
+        "    destination: {bucket: example-all, region: eu-central-1, prefix: copies/}\n"
+    )
+    made = applied(tmp_path_factory, "all-in-one", str(policy))[1].all("aws_s3_bucket_lifecycle_configuration", "this")
+    for rule in made["example-all"]["rule"]:
+        if rule["noncurrent_version_expiration"] or any(each["days"] for each in rule["expiration"]):
+            assert rule["filter"][0]["prefix"].startswith(("inventory/", "sealift/")), rule["id"]
