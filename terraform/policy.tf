@@ -78,15 +78,22 @@ locals {
     [{ who = "ledger", bucket = local.ledger.bucket, prefix = local.ledger.prefix }],
   )
 
-  # How long older versions stay, and where objects move to, by the reasons to have a bucket.
+  # What is said of a whole bucket, by the reasons to have it.
   kept = concat(
-    flatten([for pair in local.read : concat(
-      [{ who = "pair ${pair.name}: destination", bucket = pair.destination.bucket, is_destination = true, keeps = jsonencode([pair.destination.noncurrent_days, pair.destination.transitions]) }],
-      [for replica in [pair.replica] : { who = "pair ${pair.name}: replica", bucket = replica.bucket, is_destination = false, keeps = jsonencode([pair.destination.noncurrent_days, []]) } if replica != null],
-      [for archive in [pair.archive] : { who = "pair ${pair.name}: archive", bucket = archive.bucket, is_destination = false, keeps = jsonencode([null, []]) } if archive != null],
-    )]),
-    [{ who = "ledger", bucket = local.ledger.bucket, is_destination = false, keeps = jsonencode([null, []]) }],
-    [for region, bucket in local.inventory.buckets : { who = "inventory.buckets.${region}", bucket = bucket, is_destination = false, keeps = jsonencode([null, []]) }],
+    flatten([for pair in local.read : [for section, side in { destination = pair.destination, replica = pair.replica, archive = pair.archive } : {
+      who                                                                 = "pair ${pair.name}: ${section}"
+      section                                                             = section
+      bucket                                                              = side.bucket
+      keeps                                                               = jsonencode([section == "archive" ? null : pair.destination.noncurrent_days, section == "destination" ? pair.destination.transitions : []])
+      says                                                                = { for name in ["object_lock", "kms_key"] : name => jsonencode(try(side[name], null)) }
+    } if side != null]]),
+    [for each in concat([["ledger", local.ledger.bucket]], [for region, bucket in local.inventory.buckets : ["inventory.buckets.${region}", bucket]]) : {
+      who     = each[0]
+      section = each[0]
+      bucket  = each[1]
+      keeps   = jsonencode([null, []])
+      says    = { object_lock = jsonencode(null), kms_key = jsonencode("create") }
+    }],
   )
 
   # Every prefix that stands in policies of roles.
@@ -178,8 +185,13 @@ locals {
     flatten([for number, one in local.kept : [
       for other in slice(local.kept, 0, number) :
       "${one.who} ${one.bucket}: expected the same noncurrent_days and transitions as those of ${other.who}, or another bucket: they are the whole bucket's, and older versions would go that are to stay"
-      if one.bucket == other.bucket && one.keeps != other.keeps && !(one.is_destination && other.is_destination)
+      if one.bucket == other.bucket && one.keeps != other.keeps && (one.section != other.section || one.section == "replica")
     ]]),
+    flatten([for number, one in local.kept : [for other in slice(local.kept, 0, number) : [
+      for name in ["object_lock", "kms_key"] :
+      "${one.who} ${one.bucket}: expected the same ${name} as that of ${other.who}, or another bucket: it is the whole bucket's"
+      if one.bucket == other.bucket && one.section != other.section && one.says[name] != other.says[name] && !contains([one.says[name], other.says[name]], "null")
+    ]]]),
     flatten([for number, one in local.read : [
       for other in slice(local.read, 0, number) :
       "pair ${one.name}: source: expected the same notifications and inventory as in pair ${other.name}: both use the bucket ${one.source.bucket}"

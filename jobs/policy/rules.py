@@ -7,7 +7,7 @@ the Lambdas check them here.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations, product, starmap
 from typing import NamedTuple
@@ -253,34 +253,55 @@ def _shared_buckets(policy: Policy) -> Iterator[Finding]:
                     yield Finding(("pairs", number, section, name), getattr(side, name), expected)
 
 
-def _kept(policy: Policy) -> Iterator[Finding]:
-    """Who shares a bucket has to agree how long older versions stay, and where objects move to:
-    Terraform says it of the bucket.
+class _Keeper(NamedTuple):
+    """A reason to have a bucket, and what it says of the whole of it.
+
+    `keeps`: how long older versions stay, and where objects move to. `says`: by setting, None where
+    it wants nothing.
     """
-    first: dict[str, tuple[str, object]] = {}
-    for who, steps, bucket, keeps in _keepers(policy):
-        other, theirs = first.setdefault(bucket, (who, keeps))
-        if keeps != theirs and {who, other} != {"destination"}:  # of two destinations `_shared_buckets` says it
+
+    section: str
+    steps: Steps
+    bucket: str
+    keeps: object
+    says: Mapping[str, object]
+
+
+def _kept(policy: Policy) -> Iterator[Finding]:
+    """Who shares a bucket has to agree on what Terraform says of the whole of it."""
+    terms: dict[str, _Keeper] = {}
+    said: dict[tuple[str, str], _Keeper] = {}
+    for keeper in _keepers(policy):
+        other = terms.setdefault(keeper.bucket, keeper)
+        if keeper.keeps != other.keeps and (keeper.section != other.section or keeper.section == "replica"):
             expected = (
-                f"another bucket than the {other}'s, or the same noncurrent_days and transitions: they are the "
-                "whole bucket's, and older versions would go that are to stay"
+                f"another bucket than the {other.section}'s, or the same noncurrent_days and transitions: they are "
+                "the whole bucket's, and older versions would go that are to stay"
             )
-            yield Finding(steps, bucket, expected)
+            yield Finding(keeper.steps, keeper.bucket, expected)
+        for name, value in keeper.says.items():
+            if value is None:
+                continue
+            other = said.setdefault((keeper.bucket, name), keeper)
+            if value != other.says[name] and keeper.section != other.section:
+                expected = f"another bucket than the {other.section}'s, or the same {name}: it is the whole bucket's"
+                yield Finding(keeper.steps, keeper.bucket, expected)
 
 
-def _keepers(policy: Policy) -> Iterator[tuple[str, Steps, str, object]]:
-    """Each reason to have a bucket: name, place, bucket, what it says of older versions."""
+def _keepers(policy: Policy) -> Iterator[_Keeper]:
     for number, pair in enumerate(policy.pairs):
-        hot, steps = pair.destination, ("pairs", number)
+        hot = pair.destination
         moves = tuple((int(each.days), str(each.storage_class)) for each in hot.transitions)
-        yield "destination", (*steps, "destination", "bucket"), hot.bucket, (hot.noncurrent_days, moves)
-        if pair.replica:
-            yield "replica", (*steps, "replica", "bucket"), pair.replica.bucket, (hot.noncurrent_days, ())
-        if pair.archive:
-            yield "archive", (*steps, "archive", "bucket"), pair.archive.bucket, (None, ())
-    yield "ledger", ("ledger", "bucket"), policy.ledger.bucket, (None, ())
+        terms = {"destination": (hot.noncurrent_days, moves), "replica": (hot.noncurrent_days, ())}
+        for section in ("destination", "replica", "archive"):
+            if side := getattr(pair, section):
+                says = {"object_lock": getattr(side, "object_lock", None), "kms_key": side.kms_key}
+                steps = ("pairs", number, section, "bucket")
+                yield _Keeper(section, steps, side.bucket, terms.get(section, (None, ())), says)
+    own = {"object_lock": None, "kms_key": "create"}
+    yield _Keeper("ledger", ("ledger", "bucket"), policy.ledger.bucket, (None, ()), own)
     for region, bucket in policy.inventory.buckets.items() if policy.inventory else ():
-        yield "inventory", ("inventory", "buckets", region), bucket, (None, ())
+        yield _Keeper("inventory", ("inventory", "buckets", region), bucket, (None, ()), own)
 
 
 def _regions(policy: Policy) -> Iterator[Finding]:
