@@ -181,7 +181,7 @@ def payload(
     if variables:
         overrides["environment"] = [{"name": name, "value": value} for name, value in variables.items()]
     resources = {"VCPU": placement.vcpus, "MEMORY": placement.memory_mib}
-    wanted = [{"type": kind, "value": f"{value:g}"} for kind, value in resources.items() if value is not None]
+    wanted = [{"type": kind, "value": _plain(value)} for kind, value in resources.items() if value is not None]
     if wanted and is_work:
         overrides["resourceRequirements"] = wanted
     request: dict[str, Any] = {
@@ -207,6 +207,11 @@ def payload(
     if len(json.dumps(request)) > PAYLOAD_BYTES_MAX or len(request["jobName"]) > NAME_CHARS_MAX:
         raise UsageError(f"the job {request['jobName']} is larger than Batch takes: fewer or shorter tags, please")
     return request
+
+
+def _plain(value: float) -> str:
+    """A number as Batch takes it: 2, 0.25, 1048576."""
+    return str(int(value)) if value == int(value) else str(value)
 
 
 def _dependencies(submission: Submission, work_id: str | None) -> list[dict[str, str]]:

@@ -88,6 +88,17 @@ def test_one_shard_is_a_plain_job_and_two_are_an_array() -> None:
     assert payload(submission(10_001), WORK)["arrayProperties"] == {"size": 5_001}
 
 
+@pytest.mark.parametrize(("memory_mib", "value"), [(4096, "4096"), (1_048_576, "1048576"), (1_500_001, "1500001")])
+def test_memory_is_the_number_that_was_asked_for(memory_mib: int, value: str) -> None:
+    """Hosts of a TiB: Batch takes no 1.04858e+06."""
+    placement = Placement("spot", "sealift", vcpus=0.25, memory_mib=memory_mib)
+    request = payload(make_submission(RUN, 3, placement, [4], LEDGER), WORK)
+    assert request["containerOverrides"]["resourceRequirements"] == [
+        {"type": "VCPU", "value": "0.25"},
+        {"type": "MEMORY", "value": value},
+    ]
+
+
 def test_the_work_stage_in_full() -> None:
     placement = Placement(
         "spot", "sealift", share="night", priority=5, vcpus=2, memory_mib=4096, timeout_seconds=3600, tags={"team": "a"}
