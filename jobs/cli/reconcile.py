@@ -163,8 +163,8 @@ def reconcile(options: ReconcileCommand) -> int:
 
 
 async def _reconcile(options: ReconcileCommand, place: Location, settings: Settings) -> int:
-    _check(options)
     maps, command = _maps(options), ["sealift", *sys.argv[1:]]
+    _check(options, maps)
     ledger = open_ledger(place)
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         spec, result = await _compare(options, maps, ledger, Path(folder))
@@ -193,7 +193,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     return code
 
 
-def _check(options: ReconcileCommand) -> None:
+def _check(options: ReconcileCommand, maps: PrefixMap) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
@@ -207,6 +207,13 @@ def _check(options: ReconcileCommand) -> None:
             f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets: "
             f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}"
         )
+    for number, (name, place) in enumerate((("source", source), ("destination", destination))):
+        for prefix in (pair[number] for pair in maps.pairs):
+            if place is not None and not prefix.startswith(place.key):
+                raise UsageError(
+                    f"--map has {prefix!r} at the {name}, and --{name} {place} does not hold that: what is outside of "
+                    f"it is not compared. A prefix of --map is that of whole keys: write --{name} s3://{place.bucket}"
+                )
 
 
 async def _compare(

@@ -87,6 +87,21 @@ def test_inventories_of_which_all_is_excluded_are_no_success(world: World, place
     assert world.sealift("reconcile", *sides, "--margin", "0s", "--allow-empty").code == 0
 
 
+def test_a_map_that_leads_out_of_the_places_is_refused(world: World) -> None:
+    """What the places do not hold is listed at neither side, and was then no difference: exit code 0."""
+    world.put("a/1")
+    world.client.put_object(Bucket=world.destination, Key="a/1", Body=b"content")
+    world.put("b/1", b"without a copy")
+    maps = ["--map", "a/=a/", "--map", "b/=b/", "--margin", "0s"]
+    for place in (f"{world.source}/a/", world.source):
+        refused = world.sealift(
+            "reconcile", "--source", f"s3://{place}", "--destination", f"s3://{world.destination}/a/", *maps
+        )
+        assert (refused.code, "'b/' at the" in refused.stderr) == (2, True), refused.stdout
+    whole = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", *maps]
+    assert world.sealift("reconcile", *whole, "--json").document["categories"]["missing"]["rows"] == 1
+
+
 @pytest.fixture
 def damaged(world: World) -> World:
     """Forty objects and their copies; some then changed, lost, added, or overwritten."""
@@ -336,6 +351,8 @@ def test_a_report_that_cannot_be_trusted_ends_in_one_line_and_leaves_no_run(
         (["--source", "s3://SOURCE", "--destination", "s3://SOURCE"], 2, "both in the bucket"),
         (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--margin", "soon"], 2, "not an age"),
         (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--map", "a"], 2, "not a prefix mapping"),
+        (["--source", "s3://SOURCE/a", "--destination", "s3://DESTINATION", "--map", "b=b"], 2, "--source s3://SOURCE"),
+        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION/a", "--map", "b=b"], 2, "--destination s3://"),
         (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--repair-different"], 2, "--repair"),
         (["--source", "s3://SOURCE", "--destination", "s3://no-such-bucket-here"], 10, "no-such-bucket-here"),
     ],
@@ -348,7 +365,7 @@ def test_a_request_that_makes_no_sense_is_told_in_one_line(
     given = [arg if "://" not in arg else replaced(arg, names) for arg in arguments]
     result = world.sealift("reconcile", *given)
     one_line(world, result, code)
-    assert words in result.stderr
+    assert replaced(words, names) in result.stderr
 
 
 def replaced(text: str, names: dict[str, str]) -> str:
