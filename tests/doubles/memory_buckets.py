@@ -13,6 +13,7 @@ from typing import NamedTuple
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import StoreError, store_error
 from jobs.s3 import checksums
+from jobs.s3.http.transport import OF_BUCKETS
 from jobs.s3.store import ANNOTATION_BYTES, Deleted, Guard, Marker, Page, Written
 
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
@@ -87,7 +88,9 @@ class Buckets:
         return Beginning(self.clock(), self._orders)
 
     def bucket(self, operation: str, ref: ObjectRef) -> Bucket:
-        """NoSuchBucket if there is none."""
+        """NoSuchBucket if there is none. An object needs a key, as the stores of servers say it."""
+        if not ref.key and operation not in OF_BUCKETS | {"PutBucketVersioning"}:
+            raise store_error(operation, str(ref), "NoKey", "an object needs a key", 400)
         if ref.bucket not in self.named:
             raise store_error(operation, str(ref), "NoSuchBucket", "the bucket does not exist", 404)
         return self.named[ref.bucket]

@@ -353,3 +353,18 @@ def test_locks_and_storage_class_come_along_when_asked(world: World) -> None:
     assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
     assert head["ObjectLockLegalHoldStatus"] == "ON"
     assert head["StorageClass"] == "STANDARD_IA"
+
+
+def test_an_object_whose_key_is_the_prefix_has_no_key_for_its_copy(world: World) -> None:
+    """The address without a key is the bucket's own: no request goes there, and the row says why."""
+    world.put("2026")
+    world.put("2026a")
+    places = ["--source", f"s3://{world.source}/2026", "--destination", f"s3://{world.destination}"]
+    for job, ended in (("replicate", "copied"), ("verify", "verified")):
+        report = world.run(job, *places)
+        assert (report["code"], report["outcomes"]) == (3, {ended: 1, "failed": 1})
+        [reason] = report["reasons"]
+        assert "an object needs a key" in reason["reason"]
+        assert report["seconds"] < 10  # it is not tried again
+    repair = world.sealift("reconcile", *places, "--margin", "0s", "--repair", "--yes", "--json")
+    assert (repair.code, repair.document["repaired"]["left"]) == (3, 1)

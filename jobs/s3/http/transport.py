@@ -49,6 +49,12 @@ SLOW_SILENCE_SECONDS = 60.0
 """A page may lie behind a million delete markers. A thousand deletes take their time."""
 _SLOW = frozenset({"ListObjectsV2", "ListObjectVersions", "DeleteObjects", "PutObject", "UploadPart"})
 _LATE = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
+OF_BUCKETS = frozenset(
+    {"ListObjectsV2", "ListObjectVersions", "GetBucketVersioning", "DeleteObjects", "GetBucketLocation"}
+)
+"""The operations whose address is a bucket's. That of an object without a key would be it as well:
+its PUT makes a bucket, and its DELETE removes one."""
+NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
 SKEW_SECONDS = 300.0
 """S3 refuses what is signed 15 minutes before or after its own time."""
 _FIRST_BYTE = (("range", "bytes=0-0"),)
@@ -108,7 +114,10 @@ class Transport:
         `place` is the request's bucket and key. Its version id is only for messages. `source`: of a
         copy. `answer_bytes`: what was asked for, a larger answer is refused. When the caller is
         cancelled, so is the request. A redirect is followed within AWS alone, see `routes`.
+        Raises Rejected for an object without a key, and sends nothing.
         """
+        if not place.key and operation not in OF_BUCKETS:
+            raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)
         route = self._routes.get(place.bucket) or self._routes.find(operation, place)
         if self._owners:
             headers = [*headers, *self._owner_headers(place, source)]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from collections.abc import Awaitable
 
 import pytest
 
 from jobs.core.model import ObjectRef
 from jobs.errors import NotFound, Rejected
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings
-from tests.s3.contract.checks import RICH, Subject, contract, md5_of
+from tests.s3.contract.checks import PLAIN, RICH, Subject, contract, md5_of
 
 ODD_KEYS = (
     "with spaces  two ",
@@ -67,3 +68,23 @@ async def test_a_key_of_more_than_1024_bytes_is_refused(s: Subject) -> None:
     bucket = s.bucket()
     with pytest.raises(Rejected):
         await s.put(bucket, "x" * 1025)
+
+
+@contract()
+async def test_an_object_without_a_key_is_refused_and_its_bucket_stays(s: Subject) -> None:
+    """Its address is the bucket's: a PUT there makes a bucket, and a DELETE removes it."""
+    bucket = s.bucket(versioned=True)
+    ref, none = await s.put(bucket, "k", b"content"), ObjectRef(bucket, "")
+    asked: list[Awaitable[object]] = [
+        s.store.head(none),
+        s.store.get(none),
+        s.store.put(bucket, "", b"content", PLAIN, guard=UNGUARDED),
+        s.store.copy(ref, None, bucket, "", CopySettings(), guard=UNGUARDED),
+        s.store.create_multipart(bucket, "", PLAIN),
+        s.store.delete(bucket, ""),
+        s.store.delete(bucket, "", version_id="null"),
+    ]
+    for each in asked:
+        with pytest.raises(Rejected):
+            await each
+    assert await s.read(bucket, "k") == b"content"
