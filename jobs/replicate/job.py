@@ -36,7 +36,7 @@ from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, compare_and_blame, damage_of
 from jobs.s3.copying import Copier, CopyOptions
-from jobs.s3.lookup import find, is_current_version, key_history
+from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, Guard, Store
@@ -259,14 +259,14 @@ class Replicate:
         identities = [(each.version_id or NULL_VERSION, each.etag) for each in history]
         own = (source.version_id or NULL_VERSION, source.etag)
         older = history[:-1] if identities[-1:] == [own] else []
-        there = _listed_now(ref.key, destination)
+        there, looks = _listed_now(ref.key, destination), self._looks()
         for version in reversed(older):
             if version.is_delete_marker or version.size_bytes != there.size_bytes:
                 continue
             if version.etag == there.etag and is_md5(version.etag):
                 return Origin.OLDER_VERSION
             try:
-                verdict = await self._compare_versions(as_row(version), there)
+                verdict = await self._compare_versions(as_row(version), there, looks)
             except (Denied, ArchivedObject):
                 continue
             if verdict.same:
@@ -492,7 +492,10 @@ class Replicate:
         matching: dict[tuple[int, int], Evidence] = {}
         damage: dict[int, str] = {}
         doubts: dict[int, StoreError] = {}
+        looks = self._looks()
+        ours, theirs = dict[int, str](), dict[int, str]()  # MD5s that HEAD has said
         for s, row in enumerate(rows):
+            await asyncio.sleep(0)  # all that was seen before is no request
             for d, there in enumerate(history):
                 if row.is_delete_marker or there.is_delete_marker:
                     if row.is_delete_marker and there.is_delete_marker:
@@ -504,9 +507,13 @@ class Replicate:
                     and row.condemned_etag != there.etag
                 ):
                     matching[s, d] = Evidence.MD5_ETAG
+                elif s in ours and d in theirs and ours[s] != theirs[d]:
+                    continue
                 elif row.size_bytes in (None, there.size_bytes):
                     try:
-                        verdict = await self._persist(partial(self._compare_versions, row, there), is_last=is_last)
+                        verdict = await self._persist(
+                            partial(self._compare_versions, row, there, looks), is_last=is_last
+                        )
                     except (Denied, Redirected, ArchivedObject, Rejected) as error:
                         doubts.setdefault(s, error)
                         continue
@@ -516,11 +523,21 @@ class Replicate:
                         matching[s, d] = verdict.evidence
                     elif verdict.is_source_damaged:
                         damage[s] = verdict.reason
+                    ref, copy = self.route.source_of(row), self.route.target_of(row)
+                    if md5 := looks[0].md5_of(ref):
+                        ours[s] = md5
+                    if md5 := looks[1].md5_of(copy._replace(version_id=there.version_id)):
+                        theirs[d] = md5
         return matching, damage, doubts
 
-    async def _compare_versions(self, row: ObjectVersion, there: Listed) -> Verdict:
+    def _looks(self) -> tuple[VersionLooks, VersionLooks]:
+        return VersionLooks(self.source), VersionLooks(self.destination)
+
+    async def _compare_versions(
+        self, row: ObjectVersion, there: Listed, looks: tuple[VersionLooks, VersionLooks]
+    ) -> Verdict:
         ref, target = self.route.source_of(row), self.route.target_of(row)._replace(version_id=there.version_id)
-        source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        source, destination = await asyncio.gather(looks[0].find(ref), looks[1].find(target))
         if source is None or destination is None:
             return Verdict(None, Evidence.NONE, "one of them is gone")
         verdict = compare(source, destination)

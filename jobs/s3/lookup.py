@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from jobs.core.evidence import is_multipart
+from jobs.core.evidence import is_md5_etag, is_multipart
 from jobs.core.histories import in_order
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef
+from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, is_exact
 from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
 from jobs.s3.retries import retry
 from jobs.s3.store import Marker, Store, Written
@@ -110,6 +110,31 @@ async def key_history(store: Store, bucket: str, key: str) -> list[Listed]:
     while not pages.is_whole:
         await pages.read_page()
     return pages.versions
+
+
+@dataclass(frozen=True, slots=True)
+class VersionLooks:
+    """Looks at versions, each at most once, however many others it is compared with: a version does
+    not change.
+
+    A null version or a current object does, so each look at one is a request.
+    """
+
+    store: Store
+    _seen: dict[ObjectRef, ObjectInfo | None] = field(default_factory=dict)
+
+    async def find(self, ref: ObjectRef) -> ObjectInfo | None:
+        """What HEAD says or said, None when the version is not there."""
+        if not is_exact(ref.version_id):
+            return await find(self.store, ref)
+        if ref not in self._seen:
+            self._seen[ref] = await find(self.store, ref)
+        return self._seen[ref]
+
+    def md5_of(self, ref: ObjectRef) -> str | None:
+        """The ETag of a version that was looked at, if that is its MD5. Without a request."""
+        info = self._seen.get(ref)
+        return info.etag if info is not None and is_md5_etag(info) else None
 
 
 @dataclass(frozen=True, slots=True)

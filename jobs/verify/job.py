@@ -16,9 +16,9 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from jobs.core.evidence import (
     NOT_THE_ONE_NAMED,
@@ -48,7 +48,7 @@ from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS
 from jobs.s3.compare_bytes import LOST, ContentSide, check_content, compare_and_blame, hash_content, read_or_lost
-from jobs.s3.lookup import find, is_current_version, key_history
+from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.store import Store
 from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
 from jobs.verify.copied_rows import CopiedRows
@@ -87,6 +87,14 @@ class VerifyOptions:
         if known.get("after_copy") is True:  # a run of an earlier version, which names no other run
             del known["after_copy"]
         return cls(**known)
+
+
+class _Looks(NamedTuple):
+    """What was seen of the versions of one key. `again`: of the source, after a mismatch."""
+
+    source: VersionLooks
+    destination: VersionLooks
+    again: VersionLooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +163,11 @@ class Verify:
         except Rejected as error:
             return Outcome.of(row, Status.FAILED, str(error))
 
-    async def _verify(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
+    def _looks(self) -> _Looks:
+        return _Looks(VersionLooks(self.source), VersionLooks(self.destination), VersionLooks(self.source))
+
+    async def _verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
+        """Verify a row by one object of the destination. `looks`: at the others of a history."""
         if row.is_delete_marker:
             return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
         if self.copied is not None and not row.condemned_etag and await self.copied.has(row.row):
@@ -163,14 +175,15 @@ class Verify:
             if proven is not None:
                 return proven
         for _ in range(LOOKS):
+            looks = looks or self._looks()
             try:
                 if self.options.deep and row.known_checksum and not row.condemned_etag:
-                    return await self._verify_known(row, row.known_checksum, target)
-                return await self._verify_both(row, target)
+                    return await self._verify_known(row, row.known_checksum, target, looks)
+                return await self._verify_both(row, target, looks)
             except NoSuchBucket:
                 raise
             except (NotFound, PreconditionFailed):
-                continue  # the destination is another one by now: judge that
+                looks = None  # the destination is another one by now: judge that
         return Outcome.of(row, Status.UNVERIFIABLE, "the destination changed each time that it was read")
 
     async def _verify_copy(self, row: ObjectVersion, target: ObjectRef) -> Outcome | None:
@@ -187,13 +200,13 @@ class Verify:
         verdict = Verdict(True, Evidence.MD5_ETAG, "it has the ETag of the manifest, an MD5: the source was not asked")
         return _judged(row, row.etag, destination, verdict, best_checksum(destination))
 
-    async def _verify_both(self, row: ObjectVersion, target: ObjectRef) -> Outcome:
+    async def _verify_both(self, row: ObjectVersion, target: ObjectRef, looks: _Looks) -> Outcome:
         """Compare both sides.
 
         Raises NotFound or PreconditionFailed when the destination goes away or changes meanwhile.
         """
         ref = self.route.source_of(row)
-        source, destination = await asyncio.gather(find(self.source, ref), find(self.destination, target))
+        source, destination = await asyncio.gather(looks.source.find(ref), looks.destination.find(target))
         if source is None:
             return Outcome.of(row, Status.CHANGED, SOURCE_GONE)
         if row.etag is not None and source.etag != row.etag:
@@ -207,31 +220,31 @@ class Verify:
         except NoSuchBucket:
             raise
         except (NotFound, PreconditionFailed):  # of which side, only another look says
-            if await self._has_changed(ref, source):
+            if await self._has_changed(ref, source, VersionLooks(self.source)):
                 return Outcome.of(row, Status.CHANGED, "the source changed while it was read")
             raise
-        if verdict.same is False and await self._has_changed(ref, source):
+        if verdict.same is False and await self._has_changed(ref, source, looks.again):
             return Outcome.of(row, Status.CHANGED, "the source is another object by now, whose copy may be there")
         return _judged(row, source.etag, destination, verdict, checksum)
 
-    async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
+    async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo, looks: VersionLooks) -> bool:
         """True if the source is another object by now: the destination may be its copy.
 
         So it is where the row names a version that was superseded since.
         """
-        now = await find(self.source, ref if self.options.all_versions else ref._replace(version_id=None))
+        now = await looks.find(ref if self.options.all_versions else ref._replace(version_id=None))
         if now is None or now.etag != seen.etag:
             return True
         ids = {now.version_id or NULL_VERSION, seen.version_id or NULL_VERSION}
         return len(ids) > 1 and NULL_VERSION not in ids  # some servers leave the id out
 
-    async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef) -> Outcome:
+    async def _verify_known(self, row: ObjectVersion, known_checksum: str, target: ObjectRef, looks: _Looks) -> Outcome:
         """Compare the destination's bytes with all that the ledger knows of the content.
 
         The source is not read. It is asked only where the ETag and a weak checksum contradict each
         other.
         """
-        destination = await find(self.destination, target)
+        destination = await looks.destination.find(target)
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")
         side = ContentSide(self.destination, target, destination)
@@ -305,10 +318,11 @@ class Verify:
         The place says that a version is damaged only where the rows are all that the source has.
         """
         judged: dict[tuple[int, int], Outcome] = {}
+        looks = self._looks()
 
         async def judge(s: int, d: int) -> Outcome:
             if (s, d) not in judged:
-                work = self._verify_version(rows[s], target, history[d])
+                work = self._verify_version(rows[s], target, history[d], looks)
                 judged[s, d] = await self._guarded(rows[s], work, is_last=is_last)
             return judged[s, d]
 
@@ -316,18 +330,23 @@ class Verify:
             by_place = [await judge(index, index) for index in range(len(rows))]
             if not any(each.status is Status.MISMATCHED for each in by_place) or await self._is_whole(rows):
                 return by_place
-        for s in range(len(rows)):
-            for d in range(len(history)):
-                await judge(s, d)
-        alignment = align(range(len(rows)), range(len(history)), lambda s, d: judged[s, d].status is Status.VERIFIED)
+        refs = [self.route.source_of(row) for row in rows]
+        copies = [target._replace(version_id=each.version_id) for each in history]
+
+        def differ(s: int, d: int) -> bool:
+            md5s = looks.source.md5_of(refs[s]), looks.destination.md5_of(copies[d])
+            return None not in md5s and md5s[0] != md5s[1]
+
+        alignment = await _aligned(len(rows), len(history), judge, differ)
         outcomes = []
         for s, (row, at) in enumerate(zip(rows, alignment, strict=True)):
             if at is not None:
-                outcomes.append(judged[s, at])
+                outcomes.append(await judge(s, at))
             else:
-                outcomes.append(await self._unmatched(row, target, [judged[s, d] for d in range(len(history))]))
+                of_all = [await judge(s, d) for d in range(len(history))]
+                outcomes.append(await self._unmatched(row, target, of_all, looks))
         if alignment[-1] is not None:
-            of_top = judged[len(rows) - 1, len(history) - 1]
+            of_top = await judge(len(rows) - 1, len(history) - 1)
             if of_top.status is not Status.VERIFIED:
                 covered = self._judge_covered(outcomes[-1], rows[-1], history[-1], of_top)
                 outcomes[-1] = await self._guarded(rows[-1], covered, is_last=is_last)
@@ -359,7 +378,7 @@ class Verify:
             return False  # nobody knows
         return [row.version_id or NULL_VERSION for row in rows] == [each.version_id for each in history]
 
-    async def _verify_version(self, row: ObjectVersion, target: ObjectRef, there: Listed) -> Outcome:
+    async def _verify_version(self, row: ObjectVersion, target: ObjectRef, there: Listed, looks: _Looks) -> Outcome:
         if row.is_delete_marker and there.is_delete_marker:
             return Outcome.of(row, Status.VERIFIED)._replace(destination_version_id=there.version_id)
         if row.is_delete_marker or there.is_delete_marker:
@@ -367,9 +386,11 @@ class Verify:
         if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
             differs = Outcome.of(row, Status.MISMATCHED, SIZE_DIFFERS)
             return differs._replace(size_bytes=there.size_bytes or 0, destination_etag=there.etag)
-        return await self._verify(row, target._replace(version_id=there.version_id))
+        return await self._verify(row, target._replace(version_id=there.version_id), looks)
 
-    async def _unmatched(self, row: ObjectVersion, target: ObjectRef, outcomes: Sequence[Outcome]) -> Outcome:
+    async def _unmatched(
+        self, row: ObjectVersion, target: ObjectRef, outcomes: Sequence[Outcome], looks: _Looks
+    ) -> Outcome:
         """Return the outcome of a row without a match: its damaged copy, else what prevented a
         proof, else missing.
 
@@ -377,14 +398,14 @@ class Verify:
         """
         if not any(outcome.status in (Status.CHANGED, Status.DAMAGED) for outcome in outcomes):
             for outcome in outcomes:
-                if outcome.status is Status.MISMATCHED and await self._claims_to_be(row, target, outcome):
+                if outcome.status is Status.MISMATCHED and await self._claims_to_be(row, target, outcome, looks):
                     return outcome
         for outcome in outcomes:
             if outcome.status not in (Status.VERIFIED, Status.MISMATCHED):
                 return outcome
         return Outcome.of(row, Status.MISSING, "no version at the destination reproduces it")
 
-    async def _claims_to_be(self, row: ObjectVersion, target: ObjectRef, mismatch: Outcome) -> bool:
+    async def _claims_to_be(self, row: ObjectVersion, target: ObjectRef, mismatch: Outcome, looks: _Looks) -> bool:
         """True if the ETag or the stored checksums say "same" of a copy whose bytes differ.
 
         Of another version's copy they do not: that one is not damaged.
@@ -396,13 +417,42 @@ class Verify:
         there = target._replace(version_id=mismatch.destination_version_id)
         try:
             source, destination = await asyncio.gather(
-                find(self.source, self.route.source_of(row)), find(self.destination, there)
+                looks.source.find(self.route.source_of(row)), looks.destination.find(there)
             )
         except (NotFound, Denied, Redirected, Rejected):
             return False  # nobody can tell
         if source is None or destination is None or row.etag not in (None, source.etag):
             return False
         return destination.etag == mismatch.destination_etag and compare(source, destination).same is True
+
+
+async def _aligned(
+    rows: int,
+    versions: int,
+    judge: Callable[[int, int], Awaitable[Outcome]],
+    differ: Callable[[int, int], bool],
+) -> list[int | None]:
+    """Return for each row the index of the version that reproduces it, as `align` does.
+
+    What is the same from the beginning on, and from the end on, is not compared with the others.
+    `differ`: whether a row and a version are known to be different.
+    """
+
+    async def is_same(s: int, d: int) -> bool:
+        return not differ(s, d) and (await judge(s, d)).status is Status.VERIFIED
+
+    first = last = 0
+    while first < min(rows, versions) and await is_same(first, first):
+        first += 1
+    while last < min(rows, versions) - first and await is_same(rows - 1 - last, versions - 1 - last):
+        last += 1
+    same: set[tuple[int, int]] = set()
+    for s in range(first, rows - last):
+        await asyncio.sleep(0)  # all that was seen before is no request
+        same |= {(s, d) for d in range(first, versions - last) if await is_same(s, d)}
+    between = align(range(first, rows - last), range(first, versions - last), lambda s, d: (s, d) in same)
+    places = [None if at is None else first + at for at in between]
+    return [*range(first), *places, *range(versions - last, versions)]
 
 
 def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:

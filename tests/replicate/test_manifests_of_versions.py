@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
+from unittest import mock
 
 import pytest
 
@@ -244,3 +246,35 @@ def test_rows_that_begin_together_ask_once_whether_versions_are_kept() -> None:
 
     play(scene)
     assert asked == ["there"]
+
+
+@pytest.mark.parametrize("asked", ["replicate", "verify", "verify --deep"])
+def test_long_histories_that_differ_take_a_few_requests_a_version(asked: str) -> None:
+    """The source has lost its oldest versions and has newer ones, and all have one size: each could be each other's."""
+
+    async def scene() -> None:
+        store, looks = Store(), Counter[str]()
+        bodies = [f"{number:04d}".encode() for number in range(60)]
+        await store.write("here", *bodies[10:])
+        await store.write("there", *bodies[:50], b"else")
+        rows = await store.rows()
+
+        async def count(ref: ObjectRef, **named: Any) -> Any:
+            looks[ref.bucket] += 1
+            return await MemoryStore.head(store, ref, **named)
+
+        with mock.patch.object(store, "head", count):
+            if asked == "replicate":
+                job: Any = Replicate(store, store, ROUTE, ReplicateOptions(all_versions=True), ByteBudget(1000))
+            else:
+                options = VerifyOptions(all_versions=True, deep="--deep" in asked)
+                job = Verify(store, store, ROUTE, options, ByteBudget(1000))
+            outcomes = await job.process(rows)
+        counted = Counter(each.status for each in outcomes)
+        if asked == "replicate":
+            assert counted == {Status.SAME: 40, Status.COPIED: 10}
+        else:
+            assert counted == {Status.VERIFIED: 40, Status.MISSING: 10}
+        assert looks.total() < 6 * len(bodies), looks
+
+    asyncio.run(scene())
