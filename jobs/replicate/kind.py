@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import Any
 
-from jobs.core.display import shown
 from jobs.core.evidence import NOT_THE_ONE_NAMED
 from jobs.core.outcome import Status
 from jobs.replicate.job import HIDDEN_AGAIN, TOO_LATE, Replicate, ReplicateOptions
 from jobs.replicate.plan import plan_copies
-from jobs.runs.kind import AS_IT_WAS, NOTHING_THERE, Kind, Opened, bad_outcomes, hint_at_retry, writes_of_copies
+from jobs.runs.kind import (
+    AS_IT_WAS,
+    NOTHING_THERE,
+    Kind,
+    Opened,
+    bad_outcomes,
+    hint_at_retry,
+    verify_options,
+    writes_of_copies,
+)
 
 
 def _open(opened: Opened) -> Replicate:
@@ -25,17 +32,23 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     changed = bad.pop(Status.CHANGED, 0)
     if not changed:
         return hint_at_retry(report)
-    sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
+    options = verify_options(report)
     reasons = report.get("reasons", ())
     hidden = sum(each["rows"] for each in reasons if each["reason"] == HIDDEN_AGAIN)
+    late = sum(each["rows"] for each in reasons if each["reason"] == TOO_LATE)
     lasting = sum(each["rows"] for each in reasons if each["reason"] in (HIDDEN_AGAIN, NOT_THE_ONE_NAMED, TOO_LATE))
     hints = []
     if hidden:
-        again = f"sealift replicate --manifest run:{report['run_id']} {sides} --versions all --overwrite always"
+        again = f"sealift replicate --manifest run:{report['run_id']} {options} --overwrite always"
         hints.append(f"Exclude the copies from the lifecycle rule that hides them, then copy them: {again}")
-    if changed > hidden:
+    if late:
+        hints.append(
+            "No version can be put below a newer one: copy the whole history to an empty place, or say that nobody has "
+            f"to act: sealift runs dismiss {report['run_id']} --reason TEXT"
+        )
+    if changed > hidden + late:
         hints += [
-            f"Compare what changed: sealift verify --manifest run:{report['run_id']} {sides} --deep",
+            f"Compare what changed: sealift verify --manifest run:{report['run_id']} {options} --deep",
             "Then overwrite what differs by a retry of that verify run.",
         ]
     if changed > lasting:  # a retry finds such a row the same by then

@@ -68,6 +68,7 @@ def summarize(
         "destination": str(spec.destination.location),
         "manifest": spec.manifest,
         "retry_of": spec.retry_of,
+        **({"versions": "all"} if spec.options.get("all_versions") else {}),
         "excluded": dict(plan.excluded),
         **{name: spec.options[name] for name in (LEFT_OUT, IGNORED_CONDITIONS) if spec.options.get(name)},
         "planned_dollars": round(plan.total_dollars, 6),

@@ -5,10 +5,12 @@ Each record is in the package of its work (`kind.py`), and `jobs.registry` finds
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from jobs.core.display import shown
 from jobs.core.model import Route
 from jobs.core.outcome import GOOD
 from jobs.core.rate_limits import RateLimits
@@ -65,6 +67,12 @@ AS_IT_WAS = (
 def bad_outcomes(report: Mapping[str, Any]) -> dict[str, int]:
     """The outcomes of a report that are not good ones, with their rows."""
     return {status: rows for status, rows in report["outcomes"].items() if status not in GOOD and rows}
+
+
+def verify_options(report: Mapping[str, Any]) -> str:
+    """The options with which `sealift verify` compares the versions of a run's two places."""
+    sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
+    return f"{sides} --versions all" if report.get("versions") == "all" else sides
 
 
 def hint_at_retry(report: Mapping[str, Any], which: str = "them") -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -13,7 +12,7 @@ from jobs.core.evidence import NOT_THE_ONE_NAMED
 from jobs.core.model import Route
 from jobs.core.outcome import Status
 from jobs.ledger.ledger import Ledger
-from jobs.runs.kind import Kind, Opened, bad_outcomes
+from jobs.runs.kind import Kind, Opened, bad_outcomes, verify_options
 from jobs.runs.launch import plan_run
 from jobs.runs.request import Draft, Planned, Request
 from jobs.verify.attest import attest
@@ -67,17 +66,17 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
             "is right, then verify again."
         )
     reasons = report.get("reasons", ())
-    sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
+    options = verify_options(report)
     unread = [each for each in reasons if "GetObject" in each["reason"] or each["reason"].endswith(MUST_BE_RESTORED)]
     if unread:  # a retry may find the ETags the same
-        hints.append(f"What could not be read was not compared. Verify it again: sealift verify {sides} --deep")
+        hints.append(f"What could not be read was not compared. Verify it again: sealift verify {options} --deep")
     for each in unread:
         bad[each["status"]] -= each["rows"]
     changed = [each["rows"] for each in reasons if each["reason"] in (SOURCE_GONE, NOT_THE_ONE_NAMED)]
     if changed:  # a retry would find it so again
         hints.append(
             "What is gone or another object at the source by now is mended by no retry. Verify what is there: "
-            f"sealift verify {sides}"
+            f"sealift verify {options}"
         )
         bad[Status.CHANGED] -= sum(changed)
     if any(rows > 0 for rows in bad.values()):

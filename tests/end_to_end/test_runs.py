@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -192,6 +193,29 @@ def test_hints_lead_out_of_what_a_retry_only_repeats(world: World) -> None:
     assert f"Then close this finding, which `sealift status` names: sealift runs retry {run_id}" in changed
     assert world.sealift("runs", "retry", run_id).code == 0
     assert run_id not in world.sealift("status").stdout
+
+
+def test_hints_of_a_run_over_all_versions_are_about_all_versions(versioned: World) -> None:
+    """Without that, the rows of old versions are left out of what they name: there was nothing to verify."""
+    for key in ("a", "b"):
+        versioned.put(key, b"the first")
+        versioned.put(key, b"the last")
+    places = ["--source", f"s3://{versioned.source}/", "--destination", f"s3://{versioned.destination}/"]
+    assert versioned.sealift("replicate", *places, "--versions", "all").code == 0
+    client, lost = versioned.client, versioned.history(versioned.destination, "a")[0]
+    client.delete_object(Bucket=versioned.destination, Key="a", VersionId=lost.version_id)
+    late = versioned.sealift("replicate", *places, "--versions", "all")
+    assert (late.code, "sealift verify" in late.stdout) == (3, False), late.stdout
+    [dismissal] = [line for line in late.stdout.splitlines() if "No version can be put below a newer one" in line]
+    assert "copy the whole history to an empty place" in dismissal
+    client.put_object(Bucket=versioned.destination, Key="b", Body=b"of others")
+    covered = versioned.sealift("replicate", *places, "--versions", "all", "--include", "b")
+    [compare] = [line for line in covered.stdout.splitlines() if "Compare what changed: " in line]
+    command = shlex.split(compare.partition(": sealift ")[2])
+    assert command[-3:] == ["--versions", "all", "--deep"]
+    assert "1 mismatched" in versioned.sealift(*command).stdout
+    assert versioned.sealift("runs", "retry", "latest").code == 0
+    assert versioned.copy_of("b") == b"the last"
 
 
 def test_status_names_a_verify_of_the_wrong_place_until_one_of_the_same_place_ends_well(world: World) -> None:
