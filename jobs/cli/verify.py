@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import asdict, replace
@@ -29,7 +30,7 @@ from jobs.core.model import Location
 from jobs.core.run import RunState, Side
 from jobs.core.sampling import Rota, next_number, parse_fraction
 from jobs.core.selection import Selection
-from jobs.errors import UsageError
+from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.request import Request, open_ledger
 
@@ -159,17 +160,18 @@ def rota_of(options: VerifyCommand, source: Side | None, destination: Side, of: 
 async def next_slice(ledger: Ledger, rota: Rota, of: int) -> int:
     """The slice after that of the rota's latest complete run.
 
-    A run that was interrupted keeps its slice for the next one. So `of` complete runs take every
-    key, whatever else ran between them.
+    A run that was interrupted keeps its slice for the next one, and so does one that cannot be read
+    any more. So `of` complete runs take every key, whatever else ran between them.
     """
     for run_id in reversed(await ledger.run_ids()):
         if "-verify-" not in run_id:
             continue
-        spec = await ledger.spec(run_id)
-        match spec.options:
-            case {"rota": {"question": dict(question), "times": dict(times)}, "sample": [int(number), int()]}:
-                is_same = rota.continues(Rota(question, times, spec.created_at))
-                report = await ledger.report(run_id) if is_same else None
-                if report is not None and report["state"] == RunState.COMPLETE:
-                    return next_number(number + 1, of)
+        with contextlib.suppress(LedgerError):
+            spec = await ledger.spec(run_id)
+            match spec.options:
+                case {"rota": {"question": dict(question), "times": dict(times)}, "sample": [int(number), int()]}:
+                    is_same = rota.continues(Rota(question, times, spec.created_at))
+                    report = await ledger.report(run_id) if is_same else None
+                    if report is not None and report["state"] == RunState.COMPLETE:
+                        return next_number(number + 1, of)
     return 0

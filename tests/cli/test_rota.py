@@ -15,6 +15,7 @@ from jobs.cli.verify import VerifyCommand, next_slice, rota_of, verify
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, RunState, Side
 from jobs.core.sampling import Rota
+from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from tests.doubles.examples import examples
 
@@ -27,11 +28,14 @@ class Runs:
 
     specs: dict[str, RunSpec] = field(default_factory=dict)
     states: dict[str, RunState] = field(default_factory=dict)
+    lost: set[str] = field(default_factory=set)
 
     async def run_ids(self) -> list[str]:
         return sorted(self.specs)
 
     async def spec(self, run_id: str) -> RunSpec:
+        if run_id in self.lost:
+            raise LedgerError(f"no run {run_id}")
         return self.specs[run_id]
 
     async def report(self, run_id: str) -> dict[str, Any] | None:
@@ -74,6 +78,13 @@ def test_n_complete_runs_of_a_rota_cover_every_key_whatever_else_runs_or_is_inte
             complete.append(number)
     for first in range(len(complete) - chosen[2] + 1):
         assert sorted(complete[first : first + chosen[2]]) == list(range(chosen[2]))
+
+
+def test_a_run_that_nobody_can_read_any_more_keeps_its_slice_and_stops_no_rota() -> None:
+    runs, one = Runs(), rota()
+    assert [runs.start(one, 3, RunState.COMPLETE) for _ in range(2)] == [0, 1]
+    runs.lost = {max(runs.specs)}
+    assert [runs.start(one, 3, RunState.COMPLETE) for _ in range(3)] == [1, 2, 0]
 
 
 def test_a_run_that_is_finished_later_does_not_set_the_rota_back() -> None:
