@@ -11,7 +11,7 @@ from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import RunSpec, Side
+from jobs.core.run import RunSpec, RunState, Side
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_advice import REPAIR
@@ -57,7 +57,8 @@ async def repair(
 ) -> Repaired:
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
-    `guards`: the option that requires conditions, if the user gave it. Raises LimitExceeded before
+    The first run that does not come to its end is the last one. `guards`: the option that requires
+    conditions, if the user gave it. Raises LimitExceeded before
     anything is copied when all runs together exceed the limits.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
@@ -81,6 +82,8 @@ async def repair(
             reports[run.spec.job].append(report)
             in_order.append(report)
             code = code or own_code
+            if report["state"] != RunState.COMPLETE:  # as after Ctrl-C: nothing more is begun
+                break
     return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, in_order, code)
 
 

@@ -95,6 +95,7 @@ def next_steps(
     for report in reports:
         if report["state"] != RunState.COMPLETE:
             steps.append(f"Go on with the repair's {report['job']} run: sealift runs retry {report['run_id']}")
+            steps.append(f"Then repair what is left, and verify it: {_typed(command, _REPAIR)}")
         elif report["failures"]:
             steps.append(f"See why rows of the {report['job']} run failed: sealift runs report {report['run_id']}")
     if not reports and any(findings.get(each) for each in (Category.MISSING, Category.STALE)):
