@@ -69,6 +69,7 @@ def summarize(
         "manifest": spec.manifest,
         "retry_of": spec.retry_of,
         **({"versions": "all"} if spec.options.get("all_versions") else {}),
+        **({"access": access} if (access := _access(spec)) else {}),
         "excluded": dict(plan.excluded),
         **{name: spec.options[name] for name in (LEFT_OUT, IGNORED_CONDITIONS) if spec.options.get(name)},
         "planned_dollars": round(plan.total_dollars, 6),
@@ -82,6 +83,15 @@ def summarize(
         },
         **details,
     }
+
+
+def _access(spec: RunSpec) -> dict[str, str]:
+    """The options that reach the sides of a run otherwise than by default: name → value."""
+    options: dict[str, str] = {}
+    for name, side in (("source", spec.source), ("destination", spec.destination)):
+        how = {"endpoint": side.endpoint, "profile": side.profile, "expected_bucket_owner": side.owner}
+        options |= {f"{name}_{what}": value for what, value in how.items() if value}
+    return options
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

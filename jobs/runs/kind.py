@@ -70,9 +70,13 @@ def bad_outcomes(report: Mapping[str, Any]) -> dict[str, int]:
 
 
 def verify_options(report: Mapping[str, Any]) -> str:
-    """The options with which `sealift verify` compares the versions of a run's two places."""
-    sides = " ".join(f"--{side} {shlex.quote(shown(report[side]))}" for side in ("source", "destination"))
-    return f"{sides} --versions all" if report.get("versions") == "all" else sides
+    """The options with which `sealift verify` compares the two places of a run as it did."""
+    access = report.get("access")
+    sides = {side: report[side] for side in ("source", "destination")}
+    sides |= access if isinstance(access, Mapping) else {}  # anything may be in the ledger
+    named = ((f"--{name.replace('_', '-')}", shown(str(value))) for name, value in sides.items())
+    words = shlex.join([word for option in named for word in option])
+    return f"{words} --versions all" if report.get("versions") == "all" else words
 
 
 def hint_at_retry(report: Mapping[str, Any], which: str = "them") -> list[str]:

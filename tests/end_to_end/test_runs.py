@@ -218,6 +218,19 @@ def test_hints_of_a_run_over_all_versions_are_about_all_versions(versioned: Worl
     assert versioned.copy_of("b") == b"the last"
 
 
+def test_hints_reach_the_sides_as_the_run_did(world: World) -> None:
+    """Without that, the command would compare buckets of these names wherever the defaults lead."""
+    world.put("a")
+    world.client.put_object(Bucket=world.destination, Key="a", Body=b"newer")
+    places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/"]
+    access = ["--source-endpoint", world.server.endpoint, "--destination-endpoint", world.server.endpoint]
+    changed = world.sealift("replicate", *places, *access)
+    [compare] = [line for line in changed.stdout.splitlines() if "Compare what changed: " in line]
+    command = shlex.split(compare.partition(": sealift ")[2])
+    assert command[3:] == [*places, *access, "--deep"]
+    assert "1 mismatched" in world.sealift(*command).stdout
+
+
 def test_status_names_a_verify_of_the_wrong_place_until_one_of_the_same_place_ends_well(world: World) -> None:
     world.put("a")
     places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/mistyped/"]
