@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from typing import NamedTuple
 
-from jobs.core.model import Checksum, ObjectInfo
+from jobs.core.model import Checksum, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
@@ -22,6 +22,13 @@ SIZE_DIFFERS = "size differs"
 NOT_THE_ONE_NAMED = "the source is not the object that the manifest names"
 """Reasons name no value of a single row, so that equal failures are one line of a report. Sizes and
 ETags have columns."""
+
+
+def is_named(row: ObjectVersion, source: ObjectInfo) -> bool:
+    """Whether the source is the object that a row names: by the ETag, else by the size."""
+    if row.etag is not None:
+        return source.etag == row.etag
+    return row.size_bytes in (None, source.size_bytes)
 
 
 class Protection(StrEnum):

@@ -29,6 +29,7 @@ from jobs.core.evidence import (
     compare,
     is_md5,
     is_md5_etag,
+    is_named,
     protects,
 )
 from jobs.core.histories import align, is_in_order, keys_of, with_rows
@@ -209,7 +210,7 @@ class Verify:
         source, destination = await asyncio.gather(looks.source.find(ref), looks.destination.find(target))
         if source is None:
             return Outcome.of(row, Status.CHANGED, SOURCE_GONE)
-        if row.etag is not None and source.etag != row.etag:
+        if not is_named(row, source):
             return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
         if destination is None:
             return Outcome.of(row, Status.MISSING, "nothing is at the destination")

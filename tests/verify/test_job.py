@@ -49,6 +49,23 @@ def test_what_happens_while_reading_is_the_rows_outcome(kind: type[StoreError], 
     asyncio.run(scene())
 
 
+def test_an_object_of_another_size_than_the_row_says_is_not_the_one_named() -> None:
+    """A manifest with sizes and without ETags: another object and its copy were verified as the one that it names."""
+
+    async def scene() -> None:
+        store = MemoryStore()
+        for bucket in ("here", "there"):
+            store.create_bucket(bucket)
+            await store.put(bucket, "k", b"another", Attributes(), guard=UNGUARDED)
+        route = Route(Location("here"), Location("there"))
+        job = Verify(store, store, route, VerifyOptions(), ByteBudget(1000))
+        for size_bytes, status in ((999, Status.CHANGED), (7, Status.VERIFIED)):
+            [outcome] = await job.process([ObjectVersion(0, "k", size_bytes=size_bytes)])
+            assert outcome.status is status
+
+    asyncio.run(scene())
+
+
 def test_a_source_that_is_overwritten_and_copied_between_the_two_looks_has_changed() -> None:
     class Busy(MemoryStore):
         async def head(self, ref: ObjectRef, **named: Any) -> Any:
