@@ -338,10 +338,12 @@ class _TrialObjects(NamedTuple):
     async def all_made(self) -> list[tuple[str, str | None]]:
         """What has to be removed.
 
-        Ceph names no version that a copy makes. Without its id, a delete would only hide it.
+        Ceph names the versions that PutObject makes, and not those of copies. Without its id, a
+        delete would only hide a version.
         """
         made = set(self.made)
-        for key in {key for key, version_id in self.made if version_id is None}:
+        has_versions = any(version_id is not None for _, version_id in made)
+        for key in {key for key, version_id in self.made if version_id is None and has_versions}:
             with contextlib.suppress(StoreError):
                 made = {each for each in made if each != (key, None)} | set(await self._listed(key))
         return sorted(made, key=str)

@@ -278,10 +278,7 @@ def test_a_trial_whose_write_had_no_answer_leaves_nothing(operation: Operation, 
 
 
 class Untold(Careless):
-    """Names no version that it makes, as Ceph's copies."""
-
-    async def put(self, *args: Any, **more: Any) -> Written:
-        return (await super().put(*args, **more))._replace(version_id=None)
+    """Names no version that a copy makes, as Ceph does."""
 
     async def copy(self, *args: Any, **more: Any) -> Written:
         return (await super().copy(*args, **more))._replace(version_id=None)
