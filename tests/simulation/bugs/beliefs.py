@@ -136,7 +136,7 @@ def _origin_is_a_guess() -> Replacements:
 
 
 def _origin_by_size() -> Replacements:
-    async def compare_versions(self: Any, row: Any, there: Any) -> Verdict:
+    async def compare_versions(self: Any, row: Any, there: Any, looks: Any) -> Verdict:
         return Verdict(True, Evidence.CHECKSUM)
 
     return [(jobs.replicate.job.Replicate, "_compare_versions", compare_versions)]

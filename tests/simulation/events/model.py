@@ -135,7 +135,8 @@ class EventModel(Judge, Observer):
         if before is not None and is_alike(before, after) and has_same_tags and not self.world.network.fired:
             came_again = len({each.etag for each in whole}) < len(whole)  # the copy of an upload in parts has another
             is_unsure = came_again and not self.schedule.is_source_versioned
-            if is_unsure or [each.etag for each in self.placed_at[key]].count(after.etag) > 2:
+            covered = [each.etag for each in self.placed_at[key] if each is not after]
+            if is_unsure or covered.count(before.etag) > 1:
                 self.known_limits["an ETag that comes again hides that somebody else has written"] += 1
             elif before.is_archived and self._may_be_mistaken(key, before):
                 self.known_limits["an archived copy that cannot be compared may be of another version"] += 1
