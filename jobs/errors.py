@@ -321,6 +321,8 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "Throttling": Throttled,
     "ThrottlingException": Throttled,
     "RequestLimitExceeded": Throttled,
+    "RequestThrottled": Throttled,  # of SQS, with 400, as the next one
+    "KmsThrottled": Throttled,
     "ServiceUnavailable": Throttled,
     "RequestTimeout": Unavailable,
     "BadDigest": Unavailable,  # the bytes came as other ones than were sent: sent again, they may arrive
@@ -346,7 +348,8 @@ _BY_STATUS: dict[int, type[StoreError]] = {
 def store_error(operation: str, target: str, code: str, message: str, status: int) -> StoreError:
     """The StoreError for S3's error `code`, else for the HTTP `status`.
 
-    Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html
+    Codes: https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html,
+    https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     """
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
     if kind is None:

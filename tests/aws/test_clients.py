@@ -3,9 +3,10 @@
 import os
 
 import pytest
+from botocore.stub import Stubber
 
-from jobs.aws.clients import open_client
-from jobs.errors import ConfigError
+from jobs.aws.clients import call, open_client
+from jobs.errors import ConfigError, Throttled
 
 
 @pytest.fixture(autouse=True)
@@ -28,3 +29,13 @@ def test_either_variable_says_the_region(monkeypatch, name):
 def test_without_a_region_it_says_what_to_set():
     with pytest.raises(ConfigError, match=r"AWS batch: .*; set AWS_REGION or name a profile"):
         open_client("batch")
+
+
+@pytest.mark.parametrize("code", ["RequestThrottled", "KmsThrottled", "ThrottlingException"])
+def test_a_queue_that_asks_for_fewer_requests_may_be_asked_again(code):
+    """SQS says it with 400, so it was taken for a request that would never be right."""
+    client = open_client("sqs", "us-east-1")
+    with Stubber(client) as stub:
+        stub.add_client_error("send_message", code, "slower, please", 400)
+        with pytest.raises(Throttled):
+            call(client, "SendMessage", "queue", QueueUrl="https://sqs.us-east-1.amazonaws.com/1/q", MessageBody="m")
