@@ -13,4 +13,7 @@ def _no_wait() -> Replacements:
     return [(Lease, "_rivals", rivals)]
 
 
-BUGS = [Bug("no wait", "a worker begins while the attempt before it may be at work", 200, _no_wait)]
+BUGS = [
+    Bug("no wait", "a worker begins while the attempt before it may be at work", 200, _no_wait),
+    Bug("no-wait-to-delete", "an attempt deletes with an earlier lease", 4_000, _no_wait, "last copies"),
+]

@@ -59,6 +59,9 @@ class LastCopyModel(Facts, Observer):
         self._tried: list[tuple[str, str, Version, Version]] = []
         """Markers that hid something where a server ignores conditions; they have to be taken away at once."""
         self._deleters: dict[tuple[str, int], int] = {}
+        """By run and shard: the highest lease with which something was deleted."""
+        self._leases: dict[str, int] = {}
+        """By process: the number of its last lease. Of two that start at once, the first may get the later one."""
         self.start_twin: Any
 
     # What a course asks of its model.
@@ -116,9 +119,9 @@ class LastCopyModel(Facts, Observer):
             self._check_wheel(request.process)
 
     def _check_wheel(self, process: Process) -> None:
-        """A worker that is tied to its command ends with it; none goes on beside a later one."""
+        """A worker that is tied to its command ends with it; none goes on when a later lease was worked with."""
         run_id, now = process.run_id, self.world.loop.time()
-        number = self.world.processes.index(process)
+        number = self._leases.get(process.name, -1)
         latest = self._deleters[run_id, process.shard] = max(number, self._deleters.get((run_id, process.shard), -1))
         self.demand(number == latest, "one attempt at a time", f"{process.name} deletes beside a later one")
         killed_at = self.killed_at.get(run_id, now)
@@ -224,6 +227,8 @@ class LastCopyModel(Facts, Observer):
         data: bytes = request.arguments[2]
         if name == "spec.json":
             self.specs[run_id] = msgspec.json.decode(data)
+        elif name.startswith("leases/") and not name.endswith("-ended.json"):
+            self._leases[request.process.name] = int(name[-11:-5])
         elif name == "plan.json":
             self.rows[run_id] = self._rows_of(run_id, len(msgspec.json.decode(data)["shards"]))
         elif name.startswith("outcomes/"):
