@@ -207,11 +207,14 @@ class KeyBackup:
         raise Conflict("backup", str(target), "Raced", f"others kept changing this key, {ROUNDS} times over: {last}")
 
     def _result(self, sides: KeySides) -> KeyResult:
-        unfinished = self._unfinished_of(sides.whole, self.refused | self.unrestored)
+        known = self.refused | self.unrestored
+        unfinished = self._unfinished_of(sides.whole, known)
         if unfinished is None or not unfinished.has_copy:
-            # Below a newest version that cannot be copied here, the newest copy belongs on top.
-            copyable = [version for version in sides.whole if identity(version) not in self.refused]
-            unfinished = self._unfinished_of(copyable, self.unrestored) or unfinished
+            # Below a newest version that cannot be copied here, the newest copy belongs on top. One
+            # that was refused may be there, too large to be compared here.
+            bare = {version for version, each in self.refused.items() if not each.has_copy}
+            copied = [version for version in sides.whole if identity(version) not in bare]
+            unfinished = self._unfinished_of(copied, known) or unfinished
         return KeyResult(self.outcomes, frozenset(self.left), sides.whole, self.is_marked, unfinished)
 
     def _unfinished_of(self, history: Sequence[Listed], known: Mapping[Identity, Unfinished]) -> Unfinished | None:
