@@ -60,8 +60,9 @@ _OF_BOTH = (
     REQUIRED_CONDITIONS,
 )
 """Options of a run that copies which mean the same to the run that verifies its copies."""
-_OF_COPIES = (*CopyOptions.__dataclass_fields__, "stream", "pair")
-"""Options of how copies are made. What they may overwrite is not among them: a verify run says it."""
+_OF_COPIES = (*CopyOptions.__dataclass_fields__, "keeps_replaced", "stream", "pair")
+"""Options of how copies are made. What they may overwrite is not among them: a verify run says it.
+That nothing may be replaced for good holds for its retry as well."""
 
 
 def plan_verification(planned: Planned, prices: pricing.PriceTable) -> Planned:

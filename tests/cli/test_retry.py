@@ -15,7 +15,10 @@ from jobs.runs.planning import read_price_table
 from jobs.runs.request import Planned
 
 SOURCE, DESTINATION = Side(Location("docs")), Side(Location("copies"), acl="bucket-owner-full-control")
-COPIES = {"storage_class": "GLACIER_IR", "sse": "aws:kms", "kms_key_id": "key", "object_lock": True, "stream": True}
+COPIES = {
+    "storage_class": "GLACIER_IR", "sse": "aws:kms", "kms_key_id": "key", "object_lock": True, "keeps_replaced": True,
+    "stream": True,
+}  # fmt: skip
 LIMITS = {"max_rate": 5.0, "bandwidth_bytes": 1 << 20, "max_failures": "90%"}
 ROWS = {"all_versions": True, "requester_pays": True}
 
