@@ -272,7 +272,7 @@ def _queue_notification(each: Mapping[str, Any]) -> QueueNotification:
 
 
 def _decoded_filter(text: str) -> str | None:
-    """The beginning of keys that a filter of notifications stands for.
+    """The prefix of keys that a notification filter selects.
 
     S3 wants a space as `+` and other special characters percent-encoded. None where one is there as
     it is: S3 takes such a filter, and notifies nobody.

@@ -58,8 +58,8 @@ async def repair(
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
     The first run that does not come to its end is the last one. `guards`: the option that requires
-    conditions, if the user gave it. Raises LimitExceeded before
-    anything is copied when all runs together exceed the limits.
+    conditions, if the user gave it. Raises LimitExceeded before anything is copied when all runs
+    together exceed the limits.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
     in_order: list[dict[str, Any]] = []

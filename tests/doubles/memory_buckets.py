@@ -88,7 +88,7 @@ class Buckets:
         return Beginning(self.clock(), self._orders)
 
     def bucket(self, operation: str, ref: ObjectRef) -> Bucket:
-        """NoSuchBucket if there is none. An object needs a key, as the stores of servers say it."""
+        """Raise NoSuchBucket without the bucket, and Rejected for an object without a key."""
         if not ref.key and operation not in OF_BUCKETS | {"PutBucketVersioning"}:
             raise store_error(operation, str(ref), "NoKey", "an object needs a key", 400)
         if ref.bucket not in self.named:

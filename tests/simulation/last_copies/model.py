@@ -119,7 +119,7 @@ class LastCopyModel(Facts, Observer):
             self._check_wheel(request.process)
 
     def _check_wheel(self, process: Process) -> None:
-        """A worker that is tied to its command ends with it; none goes on when a later lease was worked with."""
+        """A worker that is tied to its command ends with it. None deletes after one with a later lease did."""
         run_id, now = process.run_id, self.world.loop.time()
         number = self._leases.get(process.name, -1)
         latest = self._deleters[run_id, process.shard] = max(number, self._deleters.get((run_id, process.shard), -1))
