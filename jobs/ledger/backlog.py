@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -163,7 +164,10 @@ async def latest_manifest(store: Store, ledger: Location, pair: str) -> tuple[in
     document = manifest_document(await read_file(store, ledger, f"manifests/pair={pair}/{last:06d}.json"), pair)
     if document["number"] != last or document.get("taken") is None:
         raise LedgerError(f"manifest {last} of {pair} does not say what it has taken: the ledger was altered")
-    return last, Taken(document.get("taken_before") or 0, frozenset(document["taken"]))
+    before = document.get("taken_before") or 0
+    if before > time.time() * 1000:  # one number would hide all that ever comes
+        raise LedgerError(f"manifest {last} of {pair} has taken what is yet to come: the ledger was altered")
+    return last, Taken(before, frozenset(document["taken"]))
 
 
 async def read_manifests(store: Store, ledger: Location, pair: str, limit: int) -> list[Manifest]:

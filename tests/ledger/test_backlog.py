@@ -6,16 +6,18 @@ import asyncio
 import json
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Listed, Location
+from jobs.errors import LedgerError
 from jobs.ledger.backlog import SETTLED_SECONDS, Taken, read_backlog
 from jobs.s3.store import ABSENT, Page
 from tests.doubles.memory_store import MemoryStore
 
 PLACE = Location("ledger", "l/")
-NOW = 1_800_000_000.0
+NOW = 1_700_000_000.0
 
 
 def name_of(at: float, number: int) -> str:
@@ -97,5 +99,22 @@ def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
         requests.clear()
         found = await read_backlog(store, PLACE, "p")
         assert ([each.name for each in found.waiting], found.is_whole, len(requests)) == ([last], True, 2)
+
+    asyncio.run(scene())
+
+
+def test_an_altered_number_hides_nothing_that_is_yet_to_come() -> None:
+    document = {
+        "version": 2, "pair": "p", "number": 1, "manifest": None, "prefixes": [], "rows": 1, "size_bytes": 1,
+        "taken_before": 9_999_999_999_999, "taken": [],
+    }  # fmt: skip
+
+    async def scene() -> None:
+        store = MemoryStore()
+        store.create_bucket("ledger", versioned=False)
+        body = json.dumps(document).encode()
+        await store.put("ledger", "l/manifests/pair=p/000001.json", body, Attributes(), guard=ABSENT)
+        with pytest.raises(LedgerError, match="yet to come: the ledger was altered"):
+            await read_backlog(store, PLACE, "p")
 
     asyncio.run(scene())
