@@ -33,6 +33,7 @@ from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from tests.simulation.archives import tables as archive_tables
 from tests.simulation.copies import tables
+from tests.simulation.copies.cutting import is_mark
 from tests.simulation.copies.schedule import SOURCE
 
 _COLD = ("GLACIER", "DEEP_ARCHIVE")
@@ -73,6 +74,7 @@ class Planner:
             row
             for row in rows
             if (all_versions or (row.is_latest and not row.is_delete_marker))
+            and not is_mark(row)
             and (row.key, row.version_id) not in by_id
             and (
                 row.version_id not in (None, NULL_VERSION)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 from itertools import groupby
@@ -10,6 +11,9 @@ from typing import NamedTuple
 from jobs.core.model import ObjectVersion
 from jobs.core.run import ShardSummary
 from jobs.runs import sharding as shards
+
+_MARK = re.compile(r"\.sealift-[0-9a-f]{16}\Z")
+"""How the keys of an expiry's marks end, by the documents."""
 
 
 class Cut(NamedTuple):
@@ -31,6 +35,8 @@ def cut(rows: Sequence[ObjectVersion], *, all_versions: bool, rows_per_shard: in
             excluded["noncurrent"] += 1
         elif not all_versions and row.is_delete_marker:
             excluded["delete_marker"] += 1
+        elif is_mark(row):
+            excluded["expire_mark"] += 1
         else:
             taken.append((len(taken), row))
     newest: dict[tuple[str, str | None], tuple[int, ObjectVersion]] = {}
@@ -49,6 +55,11 @@ def cut(rows: Sequence[ObjectVersion], *, all_versions: bool, rows_per_shard: in
     slices = [list(some) for _, some in groupby(numbered, key=lambda row: homes[row.key])]
     summaries = tuple(ShardSummary(len(some), sum(row.size_bytes or 0 for row in some)) for some in slices)
     return Cut(len(numbered), size_bytes, summaries, dict(excluded), slices)
+
+
+def is_mark(row: ObjectVersion) -> bool:
+    """Whether an expiry that was killed left it: no plan takes it."""
+    return row.is_delete_marker and _MARK.search(row.key) is not None
 
 
 def _micros(row: ObjectVersion) -> int:
