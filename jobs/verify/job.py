@@ -57,6 +57,7 @@ from jobs.verify.copied_rows import CopiedRows
 Checksums: TypeAlias = tuple[Checksum, ...]
 
 SOURCE_GONE = "the source object is gone"
+SOURCE_MOVED_ON = "the source is another object by now, whose copy may be there"
 MUST_BE_RESTORED = "must be restored before it can be read"
 LOOKS = 3
 """How often a destination that changes while it is read is looked at."""
@@ -225,7 +226,7 @@ class Verify:
                 return Outcome.of(row, Status.CHANGED, "the source changed while it was read")
             raise
         if verdict.same is False and await self._has_changed(ref, source, looks.again):
-            return Outcome.of(row, Status.CHANGED, "the source is another object by now, whose copy may be there")
+            return Outcome.of(row, Status.CHANGED, SOURCE_MOVED_ON)
         return _judged(row, source.etag, destination, verdict, checksum)
 
     async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo, looks: VersionLooks) -> bool:
@@ -243,7 +244,7 @@ class Verify:
         """Compare the destination's bytes with all that the ledger knows of the content.
 
         The source is not read. It is asked only where the ETag and a weak checksum contradict each
-        other.
+        other, and where the bytes are others: they may be the copy of a newer object.
         """
         destination = await looks.destination.find(target)
         if destination is None:
@@ -252,7 +253,22 @@ class Verify:
         verdict = await read_or_lost([side], lambda: self._prove_known(row, known_checksum, side))
         if isinstance(verdict, ContentSide):
             verdict = Verdict(False, Evidence.CONTENT, LOST)
+        if verdict.same is False and await self._is_replaced(row):
+            return Outcome.of(row, Status.CHANGED, SOURCE_MOVED_ON)
         return _judged(row, row.etag, destination, verdict, known_checksum)
+
+    async def _is_replaced(self, row: ObjectVersion) -> bool:
+        """True if the source has another object by now: the destination may be its copy.
+
+        Where the source is gone, or may not be asked, nothing excuses the destination.
+        """
+        if row.etag is None or self.options.all_versions:  # the versions of a history have their own places
+            return False
+        try:
+            now = await find(self.source, self.route.source_of(row)._replace(version_id=None))
+        except (NotFound, Denied, Redirected, Rejected):
+            return False
+        return now is not None and now.etag != row.etag
 
     async def _prove_known(self, row: ObjectVersion, known_checksum: str, side: ContentSide) -> Verdict:
         """Judge the bytes by the row's size, checksum and ETag. All has to agree.

@@ -142,6 +142,20 @@ def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World
     assert row["key"] == "k11"
 
 
+def test_what_the_ledger_knows_of_an_object_says_nothing_against_the_copy_of_the_next(pair: World) -> None:
+    """It was called `mismatched`, and the copy of the newer object was condemned."""
+    proven = pair.run("verify", "--deep")
+    for key in ("k03", "k04"):
+        pair.put(key, b"a newer object")
+    pair.run("replicate", "--overwrite", "always", "--include", "k03")
+    found = pair.run("verify", "--deep", "--manifest", f"proven:{proven['run_id']}")
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 39, "changed": 1})
+    assert found["reasons"][0]["reason"] == "the source is another object by now, whose copy may be there"
+    flip(pair, "k05")
+    found = pair.run("verify", "--deep", "--manifest", f"proven:{proven['run_id']}")
+    assert found["outcomes"] == {"verified": 38, "changed": 1, "mismatched": 1}
+
+
 @pytest.mark.slow
 def test_histories_are_compared_version_by_version(versioned: World) -> None:
     for body in (b"1", b"22", b"333"):
