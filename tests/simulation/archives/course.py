@@ -29,7 +29,6 @@ from jobs.expire.undo import unhide
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstones
 from jobs.registry import open_job
-from jobs.restore.as_of import UNKNOWN
 from jobs.restore.thawing import Tier
 from jobs.runs.kind import Opened
 from jobs.runs.request import Planned
@@ -252,7 +251,7 @@ class ArchiveCourse(Course):
         if self._retried:
             place = Location.parse(self.model.reports[self._retried]["failures_manifest"])
             data = (await store.get(ObjectRef(*place))).data
-            asked = [row for row in tables.read_failures(data) if row.archive not in UNKNOWN]
+            asked = tables.read_failures(data)
         return await planner.restore(spec, asked)
 
     def _spec(self, step: Step, run_id: str, earlier: str) -> RunSpec:
