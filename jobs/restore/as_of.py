@@ -168,7 +168,17 @@ def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]
     Only one of them can be at the destination, so the newest comes last.
     """
     found = [(not row.is_delete_marker and pick(row, archived)) or row._replace(archive=None) for row in asked]
-    return sorted(found, key=lambda each: (each.archive is not None, each.is_latest, each.last_modified or 0.0))
+    # Which one was its key's latest when it was packed says nothing of versions that came after that.
+    places = {identity(each): place for place, each in enumerate(merge((), archived))}
+    return sorted(
+        found,
+        key=lambda each: (
+            each.archive is not None,
+            each.last_modified or 0.0,
+            each.is_latest,
+            places.get(identity(each), len(places)),
+        ),
+    )
 
 
 def identity(version: ObjectVersion) -> tuple[str | int | None, ...]:

@@ -125,6 +125,19 @@ def test_what_is_asked_for_is_the_version_named_else_the_newest():
     assert pick_asked([key._replace(version_id="2"), key._replace(version_id="1")], [new, old]) == [old, new]
 
 
+def test_of_versions_that_are_asked_for_the_newest_wins_whichever_was_the_latest_when_it_was_packed():
+    """One compaction packed the latest version. The next one, with all versions, packed those that came after it."""
+    first = version("1", 1, archive="s3://cold/a")
+    second, third = version("2", 2, latest=False, archive="s3://cold/b"), version("3", 3, archive="s3://cold/b")
+    asked = [ObjectVersion(0, "k", "1"), ObjectVersion(1, "k", "2")]
+    for rows in (asked, asked[::-1]):
+        assert pick_asked(rows, [first, second, third]) == [first, second]
+    beside = second._replace(version_id="b", etag="eb")  # of the same second, above it in the archive
+    asked = [ObjectVersion(0, "k", "2"), ObjectVersion(1, "k", "b")]
+    for rows in (asked, asked[::-1]):
+        assert pick_asked(rows, [second, beside]) == [second, beside]
+
+
 def test_of_versions_of_one_second_in_different_archives_nobody_knows_the_newest():
     key, older = ObjectVersion(0, "k"), version("o", 1, latest=False, archive="s3://cold/a")
     first, second = (version(name, 5, latest=False, archive=f"s3://cold/{name}") for name in "ab")
