@@ -28,7 +28,7 @@ import pyarrow.parquet as pq
 
 from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import Location, ObjectRef, is_version
 from jobs.errors import DamagedArchive, IrreplaceableIndex, LaterArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
@@ -216,7 +216,7 @@ class ArchiveIndex:
             async for group in groups:
                 taken = group.filter(pc.equal(_keys(group), pa.scalar(key)))
                 for member in from_batch(taken):
-                    if version_id is None or member.version_id == version_id:
+                    if is_version(version_id, member.version_id):
                         yield member
 
     async def _records(

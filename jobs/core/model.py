@@ -27,6 +27,15 @@ def is_exact(version_id: str | None) -> bool:
     return version_id not in (None, NULL_VERSION)
 
 
+def is_version(asked: str | None, version_id: str | None) -> bool:
+    """Whether a version is the one that is asked for. None asks for any.
+
+    A bucket without versioning names no version, or `null`, as one asks: a listing of objects and
+    one of versions differ.
+    """
+    return asked in (None, version_id) or (asked == NULL_VERSION and version_id is None)
+
+
 def overlap(one: str, other: str) -> bool:
     """True if a key can begin with both prefixes. They are text: `docs` reaches `docs-old/` as well."""
     return one.startswith(other) or other.startswith(one)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from jobs.core.histories import SKEW_SECONDS, in_order
-from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
+from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact, is_version
 from jobs.restore.as_of_journal import JOURNAL, UNORDERED, version_at_by_journal
 
 DISPUTED = ""
@@ -137,7 +137,7 @@ def pick(asked: ObjectVersion, archived: Iterable[ObjectVersion]) -> ObjectVersi
     named = [
         each
         for each in merge((), archived)
-        if asked.version_id in (None, each.version_id) and (asked.etag is None or each.etag in (None, asked.etag))
+        if is_version(asked.version_id, each.version_id) and (asked.etag is None or each.etag in (None, asked.etag))
     ]
     return _newest_of(named) if named else None
 

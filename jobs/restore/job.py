@@ -19,7 +19,7 @@ from jobs.archives.files import archive_ref
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader, MemberRead, is_large
 from jobs.core.evidence import compare, is_multipart
-from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_version
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
 from jobs.errors import (
@@ -169,7 +169,7 @@ class Restore:
             async for table in tables:
                 for member in from_batch(table):
                     for row in by_key.get(member.key, ()):
-                        if row.version_id in (None, member.version_id) and row.etag in (None, member.etag):
+                        if is_version(row.version_id, member.version_id) and row.etag in (None, member.etag):
                             found[row.row] = member
         return found
 

@@ -138,6 +138,15 @@ def test_of_versions_that_are_asked_for_the_newest_wins_whichever_was_the_latest
         assert pick_asked(rows, [second, beside]) == [second, beside]
 
 
+def test_the_null_version_is_found_whether_or_not_the_archive_has_its_id():
+    """A listing of objects names no versions, one of versions calls them `null`, and so does an inventory."""
+    for packed in (None, "null"):
+        there = version("null", 1, archive="s3://cold/a")._replace(version_id=packed)
+        for asked in (None, "null"):
+            assert pick(ObjectVersion(0, "k", asked), [there]) == there
+        assert pick(ObjectVersion(0, "k", "1"), [there]) is None
+
+
 def test_of_versions_of_one_second_in_different_archives_nobody_knows_the_newest():
     key, older = ObjectVersion(0, "k"), version("o", 1, latest=False, archive="s3://cold/a")
     first, second = (version(name, 5, latest=False, archive=f"s3://cold/{name}") for name in "ab")
