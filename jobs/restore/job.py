@@ -23,6 +23,7 @@ from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
 from jobs.errors import (
+    REFUSALS,
     ArchivedObject,
     Conflict,
     DamagedArchive,
@@ -62,7 +63,7 @@ COMPARED_BYTES = 16 * 1024**2
 
 _UNDATED = "uploaded in parts: S3 says when the upload began, but not that it had ended by the time asked for"
 
-_REFUSALS = (NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected)
+_REFUSALS = (*REFUSALS, PreconditionFailed)
 """The errors of an archive as a whole."""
 
 
@@ -250,7 +251,13 @@ class Restore:
         return outcomes | {row.row: Outcome.of(row, status, _why(record, error)) for row in left}
 
     async def _settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
-        return await self._gate.run(lambda: self._writer.settle(row, member))
+        """The outcome by what is at the destination. None: nothing, or nobody may look."""
+        try:
+            return await self._gate.run(lambda: self._writer.settle(row, member))
+        except NoSuchBucket:
+            raise
+        except REFUSALS:
+            return None
 
     async def _thaw(self, row: ObjectVersion, ref: ObjectRef, storage_class: str) -> Outcome:
         """Ask S3 to thaw an archive or version → the outcome of rows that wait. Raises Conflict: it

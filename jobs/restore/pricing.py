@@ -13,7 +13,7 @@ from jobs.core import pricing
 from jobs.core.model import Location, ObjectInfo
 from jobs.core.pricing import GIB, PricedWork, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
-from jobs.errors import Denied, NotFound, Redirected, UsageError
+from jobs.errors import REFUSALS, UsageError
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal, thaw_class
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import open_side
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from jobs.restore.plan import RestoreSelection
 
 LOOKS_AT_ONCE = 64
-_UNREADABLE = (NotFound, Denied, Redirected)
 
 
 def records_of(records: Sequence[ArchiveRecord], archives: Location, bucket: str | None) -> dict[str, ArchiveRecord]:
@@ -68,7 +67,7 @@ async def look_at_archives(
     async def look(uri: str) -> ObjectInfo | None:
         try:
             return await retry(lambda: store.head(archive_ref(records[uri])))
-        except _UNREADABLE:
+        except REFUSALS:
             return None
 
     try:

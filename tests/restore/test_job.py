@@ -22,7 +22,7 @@ from jobs.archives.reader import ArchiveReader, MemberRead
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import Denied, StoreError, Throttled, Unavailable
+from jobs.errors import Denied, Rejected, StoreError, Throttled, Unavailable
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
@@ -286,6 +286,47 @@ def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> Non
     assert why[f"s3://cold/{second.key}"][0] is Status.DENIED
     assert "reindex" in why[f"s3://cold/{third.key}"][1]
     assert scene.restored() == {}
+
+
+@pytest.mark.parametrize("operation", ["head", "get"])
+def test_an_archive_whose_key_is_disabled_is_its_own_members_outcome(
+    monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    """S3 answers KMS.DisabledException with 400."""
+    scene = Scene(OBJECTS, ArchiveFormat.TAR)
+    first, *_ = scene.refs()
+    honest = getattr(scene.store, operation)
+
+    async def refusing(ref: ObjectRef, **more: Any) -> Any:
+        if ref.key == first.key:
+            raise Rejected("GetObject", str(ref), "KMS.DisabledException", "the key is disabled", 400)
+        return await honest(ref, **more)
+
+    monkeypatch.setattr(scene.store, operation, refusing)
+    outcomes = scene.restore()
+    by_archive = {row.key: row.archive for row in scene.rows}
+    lost = {key for key, archive in by_archive.items() if archive == f"s3://cold/{first.key}"}
+    lost -= {"k/0"} if operation == "get" else set()  # it is empty, so nothing is read of it
+    assert {key for key, each in outcomes.items() if each.status is Status.UNRESTORABLE} == lost
+    assert all("KMS.DisabledException" in outcomes[key].reason for key in lost)
+    assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in lost}
+
+
+def test_who_may_write_but_not_look_gets_cold_members_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = Scene(OBJECTS, ArchiveFormat.TAR, "GLACIER")
+    honest = scene.store.head
+
+    async def refusing(ref: ObjectRef, **more: Any) -> Any:
+        if ref.bucket == "back":
+            raise Denied("HeadObject", str(ref), "AccessDenied", "no s3:GetObject", 403)
+        return await honest(ref, **more)
+
+    monkeypatch.setattr(scene.store, "head", refusing)
+    assert {each.status for each in scene.restore().values()} == {Status.THAWING}
+    for ref in scene.refs():
+        scene.store.restore(ref)
+    assert {each.status for each in scene.restore().values()} == ALL_RESTORED
+    assert scene.restored() == OBJECTS
 
 
 def test_nothing_is_ever_replaced() -> None:
