@@ -1,6 +1,7 @@
 """Requests to thaw archived objects, with a note of each run that waits.
 
     <ledger>/thawing/<bucket>/<key>/<run id>.json
+    <ledger>/thawing/<bucket>/%long/<hash of a long key>/<run id>.json
 
 The note is written before the request to S3, so that the handler of S3's event finds every waiting
 run.

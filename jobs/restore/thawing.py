@@ -6,6 +6,7 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/restoring-objects-retrieva
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -117,9 +118,15 @@ def estimate_thaw(objects: Iterable[ColdObjects], tier: Tier, days: int, prices:
     return ThawEstimate(tier.value, days, cold, restoring, size_bytes, requests, retrieval, storage, hours)
 
 
+NOTED_KEY_BYTES = 512
+"""A longer key is noted by its hash, so that the note's own key stays below S3's 1,024 bytes."""
+
+
 def waiting_name(bucket: str, key: str, run_id: str = "") -> str:
     """The note that a run waits for an object to thaw. Without a run: the folder of all notes."""
-    return f"thawing/{bucket}/{key}/{run_id and f'{run_id}.json'}"
+    data = key.encode("utf-8", "surrogatepass")
+    named = key if len(data) <= NOTED_KEY_BYTES else f"%long/{hashlib.sha256(data).hexdigest()[:32]}"
+    return f"thawing/{bucket}/{named}/{run_id and f'{run_id}.json'}"
 
 
 def can_wait(run_id: str) -> bool:

@@ -25,7 +25,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Denied, Rejected, StoreError, Throttled, Unavailable
 from jobs.restore.job import Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
-from jobs.restore.thawing import Tier
+from jobs.restore.thawing import Tier, waiting_name
 from jobs.s3 import checksums
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ABSENT, UNGUARDED, Restoring
@@ -310,6 +310,20 @@ def test_an_archive_whose_key_is_disabled_is_its_own_members_outcome(
     assert {key for key, each in outcomes.items() if each.status is Status.UNRESTORABLE} == lost
     assert all("KMS.DisabledException" in outcomes[key].reason for key in lost)
     assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in lost}
+
+
+def test_a_cold_version_with_a_long_key_is_thawed() -> None:
+    """The note of it has a key of its own, and S3 takes 1,024 bytes."""
+    scene, key = Scene(OBJECTS, ArchiveFormat.TAR), "é" * 510
+
+    async def put() -> ObjectVersion:
+        made = await scene.store.put("docs", key, b"1", Attributes(storage_class="GLACIER"), guard=UNGUARDED)
+        return ObjectVersion(0, key, made.version_id, size_bytes=1, etag=made.etag, storage_class="GLACIER")
+
+    outcomes = scene.restore([asyncio.run(put())], is_history=True)
+    assert outcomes[key].status is Status.THAWING
+    (name,) = [each for each in scene.versions("ledger") if each.startswith("thawing/")]
+    assert name == waiting_name("docs", key, "run")
 
 
 def test_who_may_write_but_not_look_gets_cold_members_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
