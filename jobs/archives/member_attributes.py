@@ -28,7 +28,10 @@ MEMBER_HEADERS = frozenset(
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name: https://www.rfc-editor.org/rfc/rfc9110#name-tokens"""
 _NO_VALUE = re.compile(r"[\x00\r\n]")
-_STORAGE_CLASS = re.compile(r"[A-Z0-9_]{1,32}")
+_STORAGE_CLASS = re.compile(r"[A-Za-z0-9_.-]{1,128}")
+"""Ceph's operators give classes names of their own:
+https://docs.ceph.com/en/latest/radosgw/placement/#storage-classes
+"""
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _ALGORITHM = re.compile(r"[A-Z0-9]{1,16}")
 _CHECKSUM = re.compile(r"[A-Za-z0-9+/=]{1,128}(-\d{1,5})?")
@@ -46,7 +49,8 @@ def member_defect(member: Member) -> str:
         return "it has no time"
     maps: dict[str, Any] = {"headers": member.headers, "metadata": member.metadata, "tags": member.tags}
     for name, values in maps.items():
-        if not isinstance(values, dict) or not all(map(is_text, (*values, *values.values()))):
+        is_value = _is_header_value if name == "headers" else is_text
+        if not isinstance(values, dict) or not all(map(is_text, values)) or not all(map(is_value, values.values())):
             return f"its {name} are not a map of texts"
     strange = [name for name in member.headers if name not in MEMBER_HEADERS]
     if strange:
@@ -67,3 +71,13 @@ def member_defect(member: Member) -> str:
         if not (_ALGORITHM.fullmatch(checksum.algorithm) and _CHECKSUM.fullmatch(checksum.value)):
             return f"{checksum.algorithm}:{checksum.value!r} is not a checksum"
     return ""
+
+
+def _is_header_value(value: object) -> bool:
+    """True for a text, also one with bytes that are not UTF-8: answers are decoded with
+    `surrogateescape`, and requests encoded.
+    """
+    try:
+        return isinstance(value, str) and value.encode("utf-8", "surrogateescape") is not None
+    except UnicodeEncodeError:
+        return False

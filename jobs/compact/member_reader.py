@@ -13,6 +13,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
@@ -34,6 +35,7 @@ from jobs.errors import (
 from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher
+from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.s3.stored_checksums import full_object_checksums, is_checksum_of
@@ -161,11 +163,14 @@ class MemberSource:
             )
         if self.annotations is not None and await self.annotations.read(read):
             return Read(row, info=info, status=Status.SKIPPED, reason=HAS_ANNOTATIONS)
+        described = describe(row, info, tags, None)
+        if defect := member_defect(described):  # else no reader would take any member of the archive
+            return Read(row, info=info, status=Status.FAILED, reason=f"no archive can hold it: {defect}")
         if data is None:
-            return Read(row, describe(row, info, tags, None), info)
+            return Read(row, described, info)
         sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)
         evidence = await self._prove(row, info, data, sha256.digest())
-        return Read(row, describe(row, info, tags, sha256.hexdigest()), info, data, evidence)
+        return Read(row, described._replace(sha256=sha256.hexdigest()), info, data, evidence)
 
     async def _prove(self, row: ObjectVersion, info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence:
         """That these are the bytes that S3 keeps, by what it keeps of them. Raises Unavailable when
@@ -176,7 +181,7 @@ class MemberSource:
         else:
             verdict = await asyncio.to_thread(prove, info, data, sha256)
         if verdict is None:
-            raise Unavailable("GetObject", str(self.ref(row)), "AlteredContent", "the bytes are not the source's", 200)
+            raise Unavailable("GetObject", str(self.ref(row)), ALTERED, "the bytes are not the source's", 200)
         return verdict
 
     def _heed(self, error: StoreError) -> None:
@@ -230,7 +235,7 @@ class Content:
                     await asyncio.to_thread(hasher.update, piece)
                 yield piece
         if hasher is not None and hasher.spelled() != self.known_checksum:
-            raise Conflict("GetObject", str(self.ref), "AlteredContent", "the bytes received are not the source's")
+            raise Conflict("GetObject", str(self.ref), ALTERED, "the bytes received are not the source's")
         self.evidence = Evidence.NONE if hasher is None else Evidence.CHECKSUM
 
     async def _fetch(self, start: int, end: int) -> bytes:

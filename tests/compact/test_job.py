@@ -521,6 +521,44 @@ def test_a_large_member_that_is_refused_leaves_the_others_packed(error: type[Sto
     assert store.uploads("cold") == []
 
 
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        Attributes({"content-disposition": b'attachment; filename="caf\xe9"'.decode("utf-8", "surrogateescape")}),
+        Attributes(storage_class="lz4-cold.2"),
+    ],
+    ids=["Latin-1 in a header", "a class of Ceph"],
+)
+@pytest.mark.parametrize("kind", list(ArchiveFormat))
+def test_what_a_server_keeps_of_an_object_never_makes_its_archive_unreadable(
+    attributes: Attributes, kind: ArchiveFormat
+) -> None:
+    store, rows = filled({"a": b"1", "b": b"2"})
+
+    async def put() -> ObjectVersion:
+        made = await store.put("docs", "c", b"3", attributes, guard=UNGUARDED)
+        return ObjectVersion(2, "c", made.version_id, size_bytes=1, etag=made.etag, last_modified=0.0)
+
+    rows.append(asyncio.run(put()))
+    outcomes = work(make(store, kind), rows)
+    assert {each.status for each in outcomes.values()} == {Status.PACKED}
+    assert unpacked(store) == {"a": b"1", "b": b"2", "c": b"3"}
+    [hit] = asyncio.run(ArchiveIndex(store, Location("ledger")).find("c"))
+    assert hit.member.headers == attributes.headers
+    assert hit.member.storage_class == (attributes.storage_class or "STANDARD")
+
+
+@pytest.mark.parametrize("size_bytes", [1, 20 << 20])
+def test_what_no_reader_of_archives_takes_is_not_packed(size_bytes: int) -> None:
+    """One such member would make the index of all its archive unreadable."""
+    store, rows = filled({"a": b"1", "odd": b"x" * size_bytes})
+    store._buckets.named["docs"].versions["odd"][-1].attributes = Attributes(metadata={"na me": "v"})
+    outcomes = work(make(store, target_bytes=1 << 30, budget_bytes=32 << 20), rows)
+    assert (outcomes["odd"].status, outcomes["a"].status) == (Status.FAILED, Status.PACKED)
+    assert "'na me' is not a name of metadata" in outcomes["odd"].reason
+    assert unpacked(store) == {"a": b"1"}
+
+
 @pytest.mark.parametrize("error", [Denied, NotFound, PreconditionFailed])
 @pytest.mark.parametrize("first_bytes", [65_536, 6 << 20])
 def test_a_member_that_s3_may_not_copy_is_its_own_outcome(
