@@ -42,6 +42,7 @@ from jobs.errors import (
     LedgerError,
     NotFound,
     Redirected,
+    Rejected,
 )
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes, plural
@@ -292,7 +293,7 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord], etags: Mappin
     async def is_lost(record: ArchiveRecord) -> bool:
         try:
             return not await is_there(store, record)
-        except (Denied, Redirected):  # nobody knows
+        except (Denied, Redirected, Rejected):  # nobody knows
             return False
 
     try:
@@ -395,6 +396,8 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     except ArchivedObject as error:
         return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
     except (IrreplaceableIndex, LaterArchive) as error:  # the archive is whole
+        return _Renewed(location, problem=str(error))
+    except (Denied, Redirected, Rejected) as error:  # perhaps the others can be read
         return _Renewed(location, problem=str(error))
     except (DamagedArchive, NotFound) as error:
         if etag is not None:

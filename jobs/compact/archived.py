@@ -15,12 +15,12 @@ from pathlib import Path
 import pyarrow as pa
 
 from jobs.archives.files import find_archive, list_archives, read_own_index
-from jobs.archives.index import ArchiveIndex, Damage, collecting, completed
+from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex, collecting, completed
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.unindexed import look_inside
 from jobs.compact.packing import ArchiveStorage
 from jobs.core.model import Attributes, Location
-from jobs.errors import ArchivedObject, DamagedArchive, Denied, NotFound
+from jobs.errors import REFUSALS, DamagedArchive, Denied, Rejected
 from jobs.s3.store import Store
 from jobs.tables.duck import parquet
 from jobs.tables.ranged_parquet import KeyRange, overlaps
@@ -56,7 +56,7 @@ async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store, s
             try:
                 record, own_index = await read_own_index(store, location)
                 await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
-            except (ArchivedObject, DamagedArchive, Denied, NotFound):
+            except (DamagedArchive, *REFUSALS):
                 found = None if location in damaged else await look_inside(store, location, source_bucket)
                 unread += [] if found is None else [found]
     return unread
@@ -84,7 +84,11 @@ async def archived_versions(
             continue
         if not begins(KeyRange(0, 0, 0, record.first_key, record.last_key)):
             continue
-        info = await find_archive(store, record)
+        try:
+            info = await find_archive(store, record)
+        except Rejected as error:  # this one archive, for instance since its key is disabled
+            damage.append(DamagedIndex(record.location, str(error)))
+            continue
         if info is None or (record.encryption != storage.encryption and not _is_shown(storage, info.attributes)):
             continue
         with collecting(damage, record.location):

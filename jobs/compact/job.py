@@ -43,10 +43,15 @@ from jobs.errors import (
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
+    Redirected,
+    Rejected,
     StoreError,
+    Throttled,
+    Unavailable,
 )
 from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store, Written
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -197,7 +202,13 @@ class Compact:
         archive = archive_location(
             self.route.destination, self.route.source.bucket, rows, options.rule, options.storage, writes
         )
-        found, lost_index = await self._find(archive)
+        try:
+            found, lost_index = await self._find(archive)
+        except NoSuchBucket:
+            raise
+        except (Denied, Redirected, Rejected) as error:
+            status = Status.FAILED if isinstance(error, Rejected) else Status.DENIED
+            return [Outcome.of(row, status, str(error)) for row in rows]
         if found is not None:
             try:
                 return await self._account(rows, found, writes)
@@ -208,17 +219,23 @@ class Compact:
     async def _pack_readable(
         self, rows: Sequence[ObjectVersion], archive: Location, lost_index: str | None
     ) -> list[Outcome]:
-        """Pack the rows but the large ones that S3 refuses when they are copied.
+        """Pack the rows but the large ones that cannot be read or copied whole.
 
-        The archive has the header of such a row by then, so it begins again without it.
+        The archive has the header of such a row by then, so it begins again without it. Bytes that
+        came altered are read once more first.
         """
         refused: dict[int, Outcome] = {}
+        altered: set[int] = set()
         while True:
             left = [row for row in rows if row.row not in refused]
             try:
                 packed = await self._pack(left, archive, lost_index, is_whole=not refused) if left else []
             except _Refused as error:
-                refused[error.outcome.row] = error.outcome
+                number = error.outcome.row
+                if error.is_altered and number not in altered:
+                    altered.add(number)
+                else:
+                    refused[number] = error.outcome
                 continue
             except IrreplaceableIndex as error:
                 packed = [Outcome.of(row, Status.FAILED, str(error)) for row in left]
@@ -364,7 +381,7 @@ class Compact:
             async with aclosing(content.pieces()) as pieces:
                 added = await writer.add_stream(member, pieces)
             return _packed(read.row, added, content.evidence)
-        except (NotFound, Denied, ArchivedObject, PreconditionFailed) as error:
+        except StoreError as error:
             raise _refused(read.row, error) or error from error
 
     def _is_copied(self, member: Member) -> bool:
@@ -432,18 +449,23 @@ class Compact:
 
 
 class _Refused(Exception):
-    """S3 refused a large member whose header was written already. Raised within this module only."""
+    """A large member cannot be read whose header was written already. Raised within this module only.
 
-    def __init__(self, outcome: Outcome):
+    `is_altered`: its bytes came, and were not the object's.
+    """
+
+    def __init__(self, outcome: Outcome, *, is_altered: bool = False):
         super().__init__(outcome.reason)
-        self.outcome = outcome
+        self.outcome, self.is_altered = outcome, is_altered
 
 
 _READS = frozenset({"GetObject", "UploadPartCopy"})
 
 
 def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
-    """What S3 refused of a member. None for an error of the archive that is being written."""
+    """What S3 refused of a member. None for an error of the archive that is being written, and for
+    one that concerns all members.
+    """
     if error.operation not in _READS or error.code in ("NoSuchUpload", "NoSuchBucket"):
         return None
     if isinstance(error, NotFound):
@@ -452,7 +474,13 @@ def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
         return _Refused(Outcome.of(row, Status.CHANGED, "the object changed while it was packed"))
     if isinstance(error, ArchivedObject):
         return _Refused(Outcome.of(row, Status.ARCHIVED, "must be restored before it can be packed"))
-    return _Refused(Outcome.of(row, Status.DENIED, str(error)))
+    if isinstance(error, Denied | Redirected):
+        return _Refused(Outcome.of(row, Status.DENIED, str(error)))
+    is_altered = error.code == ALTERED
+    is_its_own = is_altered or isinstance(error, Rejected) or (isinstance(error, Unavailable) and error.status != 0)
+    if not is_its_own or isinstance(error, Throttled):
+        return None
+    return _Refused(Outcome.of(row, Status.FAILED, str(error)), is_altered=is_altered)
 
 
 def _is_unnamed(row: ObjectVersion) -> bool:

@@ -16,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex, Damage
+from jobs.cli.archives import _renew
 from jobs.compact.archived import archived_versions, renew_indexes
 from jobs.compact.job import Compact, CompactOptions
 from jobs.compact.packing import PackingRule, cut
@@ -25,7 +26,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.selection import Selection
-from jobs.errors import NotFound
+from jobs.errors import NotFound, Rejected
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
@@ -336,6 +337,49 @@ def test_a_damaged_index_is_reported_and_what_the_others_hold_is_known() -> None
         keys = [key for table in [each async for each in known] for key in table["key"].to_pylist()]
         assert keys == [f"k{n:02}" for n in range(15) if records[2].first_key <= f"k{n:02}" <= records[2].last_key]
         assert sorted(each.archive for each in damage) == [each.location for each in records[:2]]
+
+    asyncio.run(run())
+
+
+class Disabled(MemoryStore):
+    """Refuses one archive with 400, as S3 does while its KMS key is disabled."""
+
+    refused = ""
+
+    async def head(self, ref: ObjectRef, **more: Any) -> Any:
+        if ref.key == self.refused:
+            raise Rejected("HeadObject", str(ref), "KMS.DisabledException", "the key is disabled", 400)
+        return await super().head(ref, **more)
+
+
+def test_an_archive_that_s3_refuses_holds_up_no_other() -> None:
+    yard = Yard(versioned=True)
+    yard.store = store = Disabled(clock=lambda: yard.now)
+    for bucket in ("docs", "cold", "ledger"):
+        store.create_bucket(bucket)
+    yard.index = ArchiveIndex(store, Location("ledger"))
+
+    async def run() -> None:
+        await yard.add(Addition([f"k{n:02}" for n in range(15)], 0))
+        await yard.compact(options_for(), versions="current")
+        first, second, third = sorted(await yard.index.records(), key=lambda each: each.location.key)
+        store.refused = first.location.key
+        damage: Damage = []
+        known = archived_versions(yard.index, ARCHIVES, SOURCE, options_for().storage, damage, store=store)
+        keys = [key for table in [each async for each in known] for key in table["key"].to_pylist()]
+        assert (min(keys), max(keys), len(keys)) == (second.first_key, third.last_key, 10)
+        assert [each.archive for each in damage] == [first.location]
+        assert "KMS.DisabledException" in damage[0].reason
+        for record in (first, second):
+            await yard.index.forget(record.location, await yard.index.etag(record.location) or "")
+        (unread,) = await renew_indexes(yard.index, ARCHIVES, store, "docs")
+        assert unread.archive == first.location
+        assert {each.location for each in await yard.index.records()} == {second.location, third.location}
+        await yard.index.forget(second.location, await yard.index.etag(second.location) or "")
+        renewed = [await _renew(yard.index, store, each.location) for each in (first, second, third)]
+        assert [(each.is_new, "KMS.Disabled" in each.problem) for each in renewed] == [
+            (False, True), (True, False), (False, False),
+        ]  # fmt: skip
 
     asyncio.run(run())
 

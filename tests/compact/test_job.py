@@ -27,6 +27,8 @@ from jobs.errors import (
     Denied,
     NotFound,
     PreconditionFailed,
+    Redirected,
+    Rejected,
     StoreError,
     Throttled,
     Unavailable,
@@ -521,6 +523,27 @@ def test_a_large_member_that_is_refused_leaves_the_others_packed(error: type[Sto
     assert store.uploads("cold") == []
 
 
+@pytest.mark.parametrize("error", [Rejected, Unavailable, Redirected])
+def test_a_large_member_that_cannot_be_read_is_its_own_outcome(
+    error: type[StoreError], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key may be disabled (KMS.DisabledException), or a part of it lost: that is no one else's."""
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
+    store, rows = filled({"big": b"b" * (20 << 20), "small": b"s"})
+
+    def fault(moment: str, ref: ObjectRef) -> None:
+        if moment == "get" and ref.key == "big":
+            raise error("GetObject", str(ref), "KMS.DisabledException", "the key is disabled", 400)
+
+    store.fault = fault
+    outcomes = work(make(store, target_bytes=1 << 30, budget_bytes=32 << 20), rows)
+    assert outcomes["big"].status is (Status.DENIED if error is Redirected else Status.FAILED)
+    assert "KMS.DisabledException" in outcomes["big"].reason
+    assert outcomes["small"].status is Status.PACKED
+    assert unpacked(store) == {"small": b"s"}
+    assert store.uploads("cold") == []
+
+
 @pytest.mark.parametrize(
     "attributes",
     [
@@ -557,6 +580,55 @@ def test_what_no_reader_of_archives_takes_is_not_packed(size_bytes: int) -> None
     assert (outcomes["odd"].status, outcomes["a"].status) == (Status.FAILED, Status.PACKED)
     assert "'na me' is not a name of metadata" in outcomes["odd"].reason
     assert unpacked(store) == {"a": b"1"}
+
+
+@pytest.mark.parametrize("times", [1, 1 << 30])
+def test_a_large_member_whose_bytes_come_altered_is_read_once_more_and_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    objects = {"big": b"b" * (20 << 20), "small": b"s"}
+    store, rows = filled(objects)
+    honest, left = store.get, [times]
+
+    async def rotten(ref: ObjectRef, **more: Any) -> Body:
+        body = await honest(ref, **more)
+        if ref.key != "big" or more.get("start") != 0 or not left[0]:
+            return body
+        left[0] -= 1
+        return body._replace(data=b"!" * len(body.data))
+
+    monkeypatch.setattr(store, "get", rotten)
+    outcomes = work(make(store, target_bytes=1 << 30, budget_bytes=32 << 20), rows)
+    assert outcomes["small"].status is Status.PACKED
+    if times == 1:
+        assert outcomes["big"].status is Status.PACKED
+        assert unpacked(store) == objects
+        return
+    assert (outcomes["big"].status, "AlteredContent" in outcomes["big"].reason) == (Status.FAILED, True)
+    assert unpacked(store) == {"small": b"s"}
+
+
+@pytest.mark.parametrize(("error", "status"), [(Rejected, Status.FAILED), (Denied, Status.DENIED)])
+def test_an_archive_that_cannot_be_looked_at_holds_up_its_own_rows_alone(
+    monkeypatch: pytest.MonkeyPatch, error: type[StoreError], status: Status
+) -> None:
+    store, rows = filled(OBJECTS)
+    work(make(store), rows)
+    [first, *_] = [ref for ref in asyncio.run(_archives(store)) if ref.key.startswith("packed/")]
+    honest = store.head
+
+    async def refusing(ref: ObjectRef, **more: Any) -> Any:
+        if (ref.bucket, ref.key) == ("cold", first.key):
+            raise error("HeadObject", str(ref), "KMS.DisabledException", "the key is disabled", 400)
+        return await honest(ref, **more)
+
+    monkeypatch.setattr(store, "head", refusing)
+    outcomes = work(make(store), rows)
+    assert {each.status for each in outcomes.values()} == {Status.PACKED, status}
+
+
+async def _archives(store: MemoryStore) -> list[ObjectRef]:
+    return [ObjectRef("cold", each.key) for each in (await store.list_objects("cold", "")).entries]
 
 
 @pytest.mark.parametrize("error", [Denied, NotFound, PreconditionFailed])
