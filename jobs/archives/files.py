@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 
 from jobs.archives.model import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
 from jobs.archives.zstd_frames import FrameCutter
@@ -52,6 +53,23 @@ async def list_etags(store: Store, location: Location) -> AsyncIterator[tuple[Lo
 def archive_ref(record: ArchiveRecord) -> ObjectRef:
     """The archive's own version."""
     return ObjectRef(record.location.bucket, record.location.key, record.version_id)
+
+
+async def head_archive(store: Store, record: ArchiveRecord) -> tuple[ArchiveRecord, ObjectInfo]:
+    """The archive as it is now: its own version or, where that is gone, what is in its place.
+
+    An archive that was copied over itself is a new version. Returns the record with the version
+    that was found, and what HEAD says of it. Raises StoreErrors.
+    """
+    try:
+        return record, await retry(lambda: store.head(archive_ref(record)))
+    except NoSuchBucket:
+        raise
+    except NotFound:
+        if record.version_id is None:
+            raise
+    info = await retry(lambda: store.head(ObjectRef(*record.location)))
+    return replace(record, version_id=info.version_id), info
 
 
 async def find_archive(store: Store, record: ArchiveRecord) -> ObjectInfo | None:

@@ -6,7 +6,7 @@ import io
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -382,16 +382,23 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     """Index one archive by the index inside it, unless it is indexed.
 
     The damaged index of a cold archive stays: nobody knows its members, and readers must see that.
-    So does the index of a later version of the format.
+    So does the index of a later version of the format, and that of an archive in whose place is
+    another object. An archive that was copied over itself is a new version, which the index does
+    not name.
     """
-    from jobs.archives.files import read_own_index
+    from jobs.archives.files import is_there, read_own_index
     from jobs.archives.index import completed
 
     etag = await index.etag(location)
+    earlier: ArchiveRecord | None = None
     try:
-        if etag is not None and await _is_whole(index, location):
+        earlier = None if etag is None else await _whole_record(index, location)
+        if earlier is not None and await is_there(store, earlier):
             return _Renewed(location)
         record, own_index = await read_own_index(store, location)
+        if earlier is not None:  # a copy may have no metadata
+            run_id, source_bucket = record.run_id or earlier.run_id, record.source_bucket or earlier.source_bucket
+            record = replace(record, run_id=run_id, source_bucket=source_bucket)
         await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
     except ArchivedObject as error:
         return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
@@ -400,25 +407,26 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     except (Denied, Redirected, Rejected) as error:  # perhaps the others can be read
         return _Renewed(location, problem=str(error))
     except (DamagedArchive, NotFound) as error:
-        if etag is not None:
+        if earlier is None and etag is not None:
             await index.forget(location, etag)
-        return _Renewed(location, problem=str(error))
+        what = "" if earlier is None else f"{location} was replaced, and its index stays: "
+        return _Renewed(location, problem=f"{what}{error}")
     return _Renewed(location, is_new=True)
 
 
-async def _is_whole(index: ArchiveIndex, location: Location) -> bool:
-    """True if all of an archive's index is readable. Raises LaterArchive."""
+async def _whole_record(index: ArchiveIndex, location: Location) -> ArchiveRecord | None:
+    """An archive's record if all of its index is readable, else None. Raises LaterArchive."""
     try:
-        if await index.record(location) is None:
-            return False
-        async with aclosing(index.members(location)) as parts:
-            async for _ in parts:  # reading all of it shows any damage
-                pass
+        record = await index.record(location)
+        if record is not None:
+            async with aclosing(index.members(location)) as parts:
+                async for _ in parts:  # reading all of it shows any damage
+                    pass
     except LaterArchive:
         raise
     except (DamagedArchive, NotFound):
-        return False
-    return True
+        return None
+    return record
 
 
 async def _salvage(options: SalvageCommand) -> int:

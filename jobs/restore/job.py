@@ -15,7 +15,7 @@ from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, cast
 
-from jobs.archives.files import archive_ref
+from jobs.archives.files import archive_ref, head_archive
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader, MemberRead, is_large
 from jobs.core.evidence import compare, is_multipart
@@ -178,12 +178,11 @@ class Restore:
         self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]]
     ) -> dict[int, Outcome]:
         """The outcomes of members of one archive, by row number."""
-        ref = archive_ref(record)
         try:
-            info = await retry(lambda: self.archives.head(ref))
+            record, info = await head_archive(self.archives, record)
             record = replace(record, storage_class=thaw_class(info))  # the index has that of its making
             if info.is_archived:
-                raise _archived(ref)
+                raise _archived(archive_ref(record))
         except _REFUSALS as error:
             return await self._unreadable(record, found, error)
         # An archive that was written again is read as well: each member proves itself.

@@ -6,7 +6,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from jobs.archives.files import archive_ref
+from jobs.archives.files import head_archive
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.spans import SPAN_BYTES
 from jobs.core import pricing
@@ -15,7 +15,7 @@ from jobs.core.pricing import GIB, PricedWork, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import REFUSALS, UsageError
 from jobs.restore.thawing import ColdObjects, Tier, estimate_thaw, refusal, thaw_class
-from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ async def look_at_archives(
 
     async def look(uri: str) -> ObjectInfo | None:
         try:
-            return await retry(lambda: store.head(archive_ref(records[uri])))
+            return (await head_archive(store, records[uri]))[1]
         except REFUSALS:
             return None
 

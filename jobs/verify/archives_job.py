@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from operator import attrgetter
 from typing import TYPE_CHECKING, cast
 
-from jobs.archives.files import archive_ref, read_own_index
+from jobs.archives.files import head_archive, read_own_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
@@ -65,7 +65,7 @@ class VerifyArchives:
         except DamagedArchive as error:
             return [Outcome.of(row, Status.UNVERIFIABLE, str(error)) for row in rows]
         try:
-            info = await retry(lambda: self.store.head(archive_ref(record)))
+            record, info = await head_archive(self.store, record)
             if info.is_archived:
                 raise ArchivedObject("HeadObject", str(archive), "InvalidObjectState", "archived", 403)
             judged = await self._read(replace(record, etag=info.etag), list(members.values()))

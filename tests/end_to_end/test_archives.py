@@ -57,6 +57,39 @@ def test_a_lost_index_is_made_anew_from_the_archives(packed: World) -> None:
     assert (again["known"], again["indexed"]) == (3, [])
 
 
+def test_an_archive_that_was_copied_over_itself_is_indexed_as_it_is_now(versioned: World) -> None:
+    """As `aws s3 cp` does to change its class or key. What it was goes when older versions expire."""
+    data = {name: name.encode() * 20_000 for name in "ab"}
+    for name, content in data.items():
+        versioned.put(name, content)
+    compact(versioned, ALL)
+    [key] = archive_keys(versioned)
+    bucket, archives = versioned.destination, f"s3://{versioned.destination}/packed"
+    old = versioned.client.head_object(Bucket=bucket, Key=key)["VersionId"]
+    body = versioned.client.get_object(Bucket=bucket, Key=key)["Body"].read()
+    versioned.client.put_object(Bucket=bucket, Key=key, Body=body)
+    reindex = ("archives", "reindex", "--archives", archives, "--json")
+    assert versioned.sealift(*reindex).document["known"] == 1  # the version of the index is still there
+    versioned.client.delete_object(Bucket=bucket, Key=key, VersionId=old)
+    place = ("restore", "--archives", archives, "--include", "*", "--destination", f"s3://{bucket}/back", "--json")
+    assert versioned.sealift(*place).document["outcomes"] == {"restored": 2}
+    assert versioned.sealift("verify", "--archives", archives, "--json").document["outcomes"] == {"verified": 3}
+    renewed = versioned.sealift(*reindex)
+    assert (renewed.code, renewed.document["indexed"]) == (0, [f"s3://{bucket}/{key}"])
+    listed = versioned.sealift("archives", "list", "--json")
+    assert (listed.code, listed.document["archives"][0]["source_bucket"]) == (0, versioned.source)
+    assert contents(versioned) == data
+    versioned.client.put_object(Bucket=bucket, Key=key, Body=b"not ours" * 200)
+    now = versioned.client.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
+    for each in now:
+        if not each["IsLatest"]:
+            versioned.client.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
+    replaced = versioned.sealift(*reindex)
+    assert (replaced.code, replaced.document["known"], replaced.document["indexed"]) == (3, 0, [])
+    assert "was replaced, and its index stays" in replaced.document["problems"][0]["problem"]
+    assert len(index_keys(versioned)) == 1
+
+
 def test_a_damaged_archive_is_named_and_the_others_are_indexed(packed: World) -> None:
     for key in index_keys(packed):
         packed.client.delete_object(Bucket=packed.ledger, Key=key)
