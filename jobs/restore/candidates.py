@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
     from jobs.archives.index import ArchiveIndex, Damage
     from jobs.archives.model import ArchiveRecord
+    from jobs.manifests import Manifest
     from jobs.restore.plan import Choose
 
 KEYS_SOUGHT = 200_000
@@ -49,13 +50,14 @@ class RestoreQuery:
         self._names: list[Location] = []
         self._bucket: str | None = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
         self._packed_at: dict[str, float] = {}
+        self._manifest: Manifest | None = None
 
     async def records(self) -> dict[str, ArchiveRecord]:
         """The archives to look into, by URI. Raises UsageError for archives of several buckets."""
         if self.archives is None:
             self._check_place({self.source.location.bucket})
             return {}
-        of = self._bucket
+        await self._open_manifest()
         # First: what is indexed meanwhile has a name in both lists, or in that of the index alone.
         self._etags = {} if self.is_retry else await etags_of_archives(self.archives)
         whole = await self.index.records(self.archives.location, self.damage)
@@ -65,6 +67,7 @@ class RestoreQuery:
                 f"no index below {self.archives.location} can be read: {first.archive}: {first.reason}. Rebuild them "
                 f"with: sealift archives reindex --archives {self.archives.location}"
             )
+        of = self._bucket = self._bucket or self._bucket_of_manifest(whole)
         self.damage = [each for each in self.damage if each.record is None or of in (None, each.record.source_bucket)]
         indexed = {each.location for each in whole} | {each.archive for each in self.damage}
         self._names = [each for each in self._etags or {} if each not in indexed]
@@ -168,7 +171,6 @@ class RestoreQuery:
 
     async def _asked(self) -> AsyncIterator[pa.RecordBatch]:
         """The rows that the request names."""
-        from jobs.manifests import open_manifest
         from jobs.tables.rows import manifest_batch
 
         if self.keys:
@@ -176,12 +178,41 @@ class RestoreQuery:
                 [Listed(key, None, True, False, None, None, 0.0, None) for key in dict.fromkeys(self.keys)]
             )
             return
-        uri = self.request.manifest or ""
+        await self._open_manifest()
+        if self._manifest is not None:
+            async for batch in self._manifest.batches:
+                yield batch if self.is_retry else _forgetting_archives(batch)
+
+    async def _open_manifest(self) -> None:
+        """Open the manifest that the request names, if any, once."""
+        from jobs.manifests import open_manifest
+
+        uri = self.request.manifest
+        if uri is None or self._manifest is not None:
+            return
         if uri.startswith("run:"):
             uri = await failures_of(self.ledger, uri[4:])
-        manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
-        async for batch in manifest.batches:
-            yield batch if self.is_retry else _forgetting_archives(batch)
+        self._manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
+        named = self._manifest.bucket
+        if named is not None and self._bucket not in (None, named) and not self.is_retry:
+            raise UsageError(f"{uri} is about bucket {named}, --bucket says {self._bucket}: name one bucket")
+
+    def _bucket_of_manifest(self, records: Sequence[ArchiveRecord]) -> str | None:
+        """The bucket of the manifest's rows, by which these archives are chosen. None: any.
+
+        A key names another object in another bucket. An archive may have lost the name of its own.
+        Raises UsageError where no archive has objects of that bucket.
+        """
+        named = None if self._manifest is None or self.is_retry else self._manifest.bucket
+        known = {each.source_bucket for each in records if each.source_bucket}
+        if named is None or not known:
+            return None
+        if named not in known:
+            raise UsageError(
+                f"{self.request.manifest} is about bucket {named}, and the archives are of {', '.join(sorted(known))}: "
+                "name a manifest of that bucket"
+            )
+        return named
 
     async def _listed(self) -> AsyncIterator[pa.RecordBatch]:
         """The versions that the bucket still has. Raises ConfigError if it keeps none."""

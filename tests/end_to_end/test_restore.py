@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -240,6 +241,22 @@ def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
 
 
 @pytest.mark.slow
+def test_a_manifest_of_another_bucket_restores_nothing_of_this_one(world: World, tmp_path: Path) -> None:
+    """A key names another object in another bucket."""
+    world.put("k", b"ours")
+    compact(world, ALL)
+    rows = tmp_path / "rows.csv"
+    rows.write_text("another-bucket,k\n")
+    asked = ("restore", "--archives", f"s3://{world.destination}/packed", "--manifest", str(rows))
+    asked += ("--destination", f"s3://{world.destination}/back", "--yes")
+    refused = world.sealift(*asked)
+    assert (refused.code, "is about bucket another-bucket" in refused.stderr) == (2, True)
+    rows.write_text(f"{world.source},k,null\n")  # S3's own name of what has no version id
+    assert world.sealift(*asked, "--bucket", "another-bucket").code == 2
+    assert world.sealift(*asked).code == 0
+    assert restored(world) == {"k": b"ours"}
+
+
 def test_killed_workers_restore_the_rest(world: World) -> None:
     objects = fill(world, 400)
     compact(world, ALL, "--target-size", "8KiB")
