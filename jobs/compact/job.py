@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import base64
 import io
+import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
@@ -30,11 +32,12 @@ from jobs.compact.packing import (
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, ArchiveFormat
 from jobs.core.evidence import best_checksum
-from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.part_sizes import MAX_PART_BYTES
 from jobs.errors import (
+    REFUSALS,
     ArchivedObject,
     Conflict,
     DamagedArchive,
@@ -51,8 +54,9 @@ from jobs.errors import (
 )
 from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.lookup import key_history
 from jobs.s3.multipart_copy import ALTERED
-from jobs.s3.retries import gather_bounded
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store, Written
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
@@ -92,7 +96,7 @@ class CompactOptions:
     """How to pack. `streamed`: archives and objects are on different services.
 
     `annotations`: whether an object with annotations is left out (`check`) or packed without
-    them (`skip`).
+    them (`skip`). `old_versions`: rows name versions, and do not say which is their key's latest.
     """
 
     rule: PackingRule
@@ -102,6 +106,7 @@ class CompactOptions:
     kms_key_id: str | None = None
     streamed: bool = False
     annotations: str = CHECK_ANNOTATIONS
+    old_versions: bool = False
 
     @property
     def storage(self) -> ArchiveStorage:
@@ -158,6 +163,8 @@ class Compact:
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
         named, writes, refused = await self._identify(rows)
+        if self.options.old_versions:
+            named = await self._in_order(named)
         outcomes = {outcome.row: outcome for outcome in refused}
         for group in cut(named, self.options.rule):  # sizes that were unknown may be too much for one
             outcomes |= {outcome.row: outcome for outcome in await self._pack_group(group, writes)}
@@ -191,6 +198,34 @@ class Compact:
                 is_named = not _is_unnamed(row)
                 named.append(known if is_named else known._replace(version_id=info.version_id, etag=info.etag))
         return named, writes, refused
+
+    async def _in_order(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+        """The rows of each key in the order of its versions, and which of them is the latest now.
+
+        A restore asks the archive for both, since S3 dates versions to the second. Where the
+        versions may not be listed, none that is named counts as the latest.
+        """
+        keys = list(dict.fromkeys(row.key for row in rows if row.version_id is not None))
+        listed = dict(zip(keys, await gather_bounded(self._history, keys, self.in_flight), strict=True))
+        ordered: list[ObjectVersion] = []
+        for key, group in itertools.groupby(rows, key=attrgetter("key")):
+            versions = listed.get(key, [])
+            places = {each.version_id: place for place, each in enumerate(versions)}
+            latest = versions[-1].version_id if versions else None
+            known = [
+                row if row.version_id is None else row._replace(is_latest=row.version_id == latest) for row in group
+            ]
+            last = len(places)  # a row of the key alone names what is current
+            ordered += sorted(known, key=lambda row: places.get(row.version_id, -1 if row.version_id else last))
+        return ordered
+
+    async def _history(self, key: str) -> list[Listed]:
+        try:
+            return await retry(lambda: key_history(self.source, self.route.source.bucket, key))
+        except NoSuchBucket:
+            raise
+        except REFUSALS:
+            return []
 
     async def _pack_group(self, rows: Sequence[ObjectVersion], writes: Mapping[int, float]) -> list[Outcome]:
         """Pack rows that fit into one archive, unless it is there already or would not pay."""

@@ -101,7 +101,9 @@ async def plan_run(
                 f"{each.archive} was not looked into, what it holds is packed again: {each.reason}. To rebuild its "
                 f"index, or see why not: sealift archives reindex --archives {place.location}"
             )
-        return draft.planned(spec, forecast(grouped, PricedWork.of(spec, is_copying=True), settings.processes, prices))
+        work = PricedWork.of(spec, is_copying=True)
+        plan = forecast(grouped, work, settings.processes, prices, has_old_versions=draft.has_old_versions)
+        return draft.planned(spec, plan)
 
 
 @dataclass(slots=True)
@@ -206,14 +208,17 @@ async def rows_left_by(
         yield left
 
 
-def forecast(grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable) -> Plan:
+def forecast(
+    grouped: Grouped, work: PricedWork, processes: int, prices: PriceTable, *, has_old_versions: bool = False
+) -> Plan:
     """The plan of a compaction.
 
     Its dollars leave out `early_delete`, which only the expiry of the originals costs. They include
     one list of annotations for each member. What decides whether a group pays does not.
+    `has_old_versions`: the versions of each member's key are listed as well.
     """
     packed = grouped.packed
-    lists = packed.members * (work.annotations != SKIP_ANNOTATIONS)
+    lists = packed.members * ((work.annotations != SKIP_ANNOTATIONS) + has_old_versions)
     requests = {
         "put": grouped.archives,
         "part": packed.parts,

@@ -123,6 +123,11 @@ class Draft:
             yield batch
         self._rows_sha256 = digest.hexdigest()
 
+    @property
+    def has_old_versions(self) -> bool:
+        """True if rows that were read name versions, and do not say which is their key's latest."""
+        return self._has_old_versions
+
     def spec(self, manifest: str, extra: Mapping[str, Any], source: Side | None = None) -> RunSpec:
         """The run's spec.
 

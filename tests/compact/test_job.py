@@ -431,6 +431,38 @@ def test_bytes_that_are_not_the_sources_never_get_in(monkeypatch: pytest.MonkeyP
     assert "k/7" not in unpacked(store)
 
 
+@pytest.mark.parametrize("may_list", [True, False])
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
+def test_versions_of_a_manifest_that_does_not_say_which_is_the_latest_come_in_their_order(
+    monkeypatch: pytest.MonkeyPatch, order: tuple[int, ...], may_list: bool
+) -> None:
+    """All are of one second, as S3 dates them, so a restore takes the order of the archive."""
+    store, _ = filled({})
+
+    async def put() -> list[ObjectVersion]:
+        made = [await store.put("docs", "k", b"%d" % n, Attributes(), guard=UNGUARDED) for n in range(4)]
+        return [ObjectVersion(row, "k", made[n].version_id) for row, n in enumerate(order)]
+
+    rows = asyncio.run(put())
+    if not may_list:
+
+        async def denied(*_: Any, **__: Any) -> Any:
+            raise Denied("ListObjectVersions", "s3://docs", "AccessDenied", "no", 403)
+
+        monkeypatch.setattr(store, "list_versions", denied)
+    job = make(store)
+    job = replace(job, options=CompactOptions.from_dict(job.options.to_dict() | {"old_versions": True}))
+    assert {each.status for each in asyncio.run(job.process(rows))} == {Status.PACKED}
+
+    async def packed() -> list[tuple[str | None, bool]]:
+        index = ArchiveIndex(store, Location("ledger"))
+        (record,) = await index.records()
+        return [(each.version_id, each.is_latest) async for part in index.members(record.location) for each in part]
+
+    in_order = sorted(rows, key=lambda row: order[row.row]) if may_list else rows
+    assert asyncio.run(packed()) == [(row.version_id, False) for row in in_order]  # the latest is not among them
+
+
 def unnamed(rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
     """The rows of a manifest of keys alone."""
     return [row._replace(version_id=None, etag=None, size_bytes=None) for row in rows]

@@ -241,6 +241,45 @@ def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_newest_first", [True, False])
+def test_a_manifest_of_old_versions_does_not_make_one_of_them_the_newest(
+    versioned: World, tmp_path: Path, is_newest_first: bool
+) -> None:
+    """Batch Operations' CSV does not say which version is its key's latest. S3's dates have seconds."""
+    ids = versions_of_one_second(versioned, "k", [b"old", b"mid", b"new"])
+    rows = tmp_path / "rows.csv"
+    named = ids[::-1] if is_newest_first else ids
+    rows.write_text("".join(f"{versioned.source},k,{each}\n" for each in named))
+    assert compact(versioned, ALL, "--manifest", str(rows))["outcomes"] == {"packed": 3}
+    assert restore(versioned, "--key", "k")["outcomes"] == {"restored": 1}
+    assert restored(versioned) == {"k": b"new"}
+    for each in ids[:2]:
+        versioned.client.delete_object(Bucket=versioned.source, Key="k", VersionId=each)
+    time.sleep(1.1)
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    there = (
+        "--source",
+        f"s3://{versioned.source}",
+        "--as-of",
+        at,
+        "--archives",
+        f"s3://{versioned.destination}/packed",
+    )
+    assert restore(versioned, *there, "--destination", f"s3://{versioned.destination}/then/")["code"] == 0
+    assert versioned.copy_of("then/k") == b"new"
+
+
+def versions_of_one_second(world: World, key: str, contents: list[bytes]) -> list[str]:
+    """The ids of versions that were all written in one second, oldest first."""
+    for _ in range(20):
+        time.sleep(1 - time.time() % 1)
+        ids = [world.client.put_object(Bucket=world.source, Key=key, Body=each)["VersionId"] for each in contents]
+        heads = [world.client.head_object(Bucket=world.source, Key=key, VersionId=each) for each in ids]
+        if len({each["LastModified"] for each in heads}) == 1:
+            return ids
+    raise AssertionError("the server is too slow to write them in one second")
+
+
 def test_a_manifest_of_another_bucket_restores_nothing_of_this_one(world: World, tmp_path: Path) -> None:
     """A key names another object in another bucket."""
     world.put("k", b"ours")
