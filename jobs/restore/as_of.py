@@ -106,17 +106,18 @@ def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) ->
     """One key's history, oldest first: the bucket's in its own order, the archives' by their times.
 
     Among the versions of one second, an archived one goes to the top if it was its key's latest
-    when it was packed. Else it goes below, because a newer one existed then.
+    when it was packed. Else it goes below, because a newer one existed then. Archives have whole
+    seconds, and some servers list fractions.
     """
     known = {identity(each) for each in listed}
     history = list(listed)
     gone = [each for each in unite(archived) if identity(each) not in known]
-    for version in sorted(gone, key=lambda each: (each.last_modified or 0.0, each.is_latest)):
-        time = version.last_modified or 0.0
+    for version in sorted(gone, key=lambda each: (_second(each), each.is_latest)):
+        second = _second(version)
         later = (
             place
             for place, each in enumerate(history)
-            if (each.last_modified or 0.0) > time or (not version.is_latest and _is_of(each, time, known))
+            if _second(each) > second or (not version.is_latest and _is_of(each, second, known))
         )
         history.insert(next(later, len(history)), version)
     return history
@@ -155,7 +156,7 @@ def _newest_of(history: Sequence[ObjectVersion]) -> ObjectVersion:
         each
         for each in history
         if each.archive not in (None, newest.archive)
-        and (each.last_modified, each.is_latest) == (newest.last_modified, newest.is_latest)
+        and (_second(each), each.is_latest) == (_second(newest), newest.is_latest)
         and (each.etag, each.size_bytes) != (newest.etag, newest.size_bytes)
     ]
     # A retry takes what has a version id or an ETag for what is wanted.
@@ -196,6 +197,10 @@ def _time(version: ObjectVersion | Listed) -> float:
     return version.last_modified or 0.0
 
 
-def _is_of(version: ObjectVersion, time: float, known: set[tuple[str | int | None, ...]]) -> bool:
+def _second(version: ObjectVersion) -> int:
+    return int(version.last_modified or 0.0)
+
+
+def _is_of(version: ObjectVersion, second: int, known: set[tuple[str | int | None, ...]]) -> bool:
     """True for one of the bucket's own versions, written in that second."""
-    return version.last_modified == time and identity(version) in known
+    return _second(version) == second and identity(version) in known

@@ -165,6 +165,14 @@ def test_of_versions_of_one_second_in_different_archives_nobody_knows_the_newest
     assert pick(key, [first, alike]) == alike
 
 
+def test_an_archive_has_whole_seconds_where_a_listing_has_fractions():
+    """Ceph lists fractions. The HEAD that dates a member has none anywhere."""
+    below, on_top = version("1", 10.25), version("2", 10, archive="s3://cold/a")  # of 10.75
+    assert current_at([below], [on_top], 11) == on_top
+    assert current_at([below], [on_top._replace(is_latest=False)], 11) == below
+    assert current_at([below, version("3", 11.5)], [on_top], 11) == on_top
+
+
 def test_objects_without_versions_are_told_apart_by_etag_and_time():
     first, second = (version("null", time, archive="a")._replace(etag=etag) for time, etag in ((1, "x"), (5, "y")))
     assert current_at([], [second, first], 3) == first._replace(archive=OVERWRITTEN)
