@@ -157,13 +157,15 @@ async def _start(
             "kms_key_id": options.kms_key_id,
             "annotations": options.annotations,
             "requester_pays": options.requester_pays,
+            "earlier_rules": [rule.to_list() for rule in earlier_rules if rule.tags],
             **required_conditions(is_required=options.require_conditions),
         },
         price_table=options.start.price_table,
     )
     from jobs.compact.plan import plan_run
 
-    planner = partial(plan_run, earlier_rules=earlier_rules)
+    # Tags show when an object is read.
+    planner = partial(plan_run, earlier_rules=tuple(rule for rule in earlier_rules if not rule.tags))
     return await launch_and_report(request, open_ledger(place), settings, options.start, planner)
 
 
@@ -195,9 +197,8 @@ def by_rule(
     now = time.time()
     before = list(rules.values())[: list(rules).index(rule_name)]
     earlier = tuple(
-        EarlierRule(_listed_prefix(pair, archive, rule), now - rule.older_than, int(rule.smaller_than))
+        EarlierRule(_listed_prefix(pair, archive, rule), now - rule.older_than, int(rule.smaller_than), rule.tags)
         for rule in before
-        if not rule.tags
     )
     return _completed(options, chosen, archive, rules[rule_name], now), earlier
 

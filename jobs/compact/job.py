@@ -22,6 +22,7 @@ from jobs.compact.member_reader import Content, MemberSource, Read
 from jobs.compact.packing import (
     TOO_BIG,
     ArchiveStorage,
+    EarlierRule,
     PackingRule,
     archive_location,
     cut,
@@ -97,6 +98,7 @@ class CompactOptions:
 
     `annotations`: whether an object with annotations is left out (`check`) or packed without
     them (`skip`). `old_versions`: rows name versions, and do not say which is their key's latest.
+    `earlier_rules`: those of the policy that have tags, and take objects before this rule does.
     """
 
     rule: PackingRule
@@ -107,6 +109,7 @@ class CompactOptions:
     streamed: bool = False
     annotations: str = CHECK_ANNOTATIONS
     old_versions: bool = False
+    earlier_rules: tuple[EarlierRule, ...] = ()
 
     @property
     def storage(self) -> ArchiveStorage:
@@ -122,13 +125,18 @@ class CompactOptions:
             "sse": self.sse,
             "kms_key_id": self.kms_key_id,
             "annotations": self.annotations,
+            "earlier_rules": [rule.to_list() for rule in self.earlier_rules],
         }
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> CompactOptions:
         """From a run's spec, which has other options as well."""
         known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        parsed = {"rule": PackingRule.from_dict(data["rule"]), "economy": Economy.from_dict(data["economy"])}
+        parsed = {
+            "rule": PackingRule.from_dict(data["rule"]),
+            "economy": Economy.from_dict(data["economy"]),
+            "earlier_rules": tuple(EarlierRule(*rule) for rule in data.get("earlier_rules", ())),
+        }
         return cls(**known | parsed)
 
 
@@ -480,6 +488,7 @@ class Compact:
             self._pace,
             self.options.rule.tags,
             annotations=self._annotations,
+            earlier_rules=self.options.earlier_rules,
         )
 
 

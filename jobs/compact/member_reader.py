@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
+from jobs.compact.packing import EarlierRule
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, Status
@@ -44,6 +45,7 @@ SMALL_BYTES = CHUNK_BYTES
 """Up to this size an object comes whole, by one request."""
 
 HAS_ANNOTATIONS = "has annotations, which no archive holds: --annotations skip packs it without them"
+LEFT_TO_EARLIER_RULE = "its tags are those of an earlier rule of the policy, which packs it"
 LEAST_HELD_BYTES = 2048
 HASHED_BYTES = 256 * 1024
 """Larger contents are hashed beside the event loop."""
@@ -69,7 +71,7 @@ class MemberSource:
     """Reads rows of one bucket. `tags`: only objects that have all of them are taken.
 
     `annotations`: an object that has annotations by these lists is left out. None: no annotations
-    are listed.
+    are listed. `earlier_rules`: what one of these packs is left to it.
     """
 
     store: Store
@@ -79,6 +81,7 @@ class MemberSource:
     tags: Mapping[str, str]
     clock: Callable[[], float] = time.monotonic
     annotations: AnnotationLists | None = None
+    earlier_rules: Sequence[EarlierRule] = ()
 
     def ref(self, row: ObjectVersion) -> ObjectRef:
         """The version that the row names."""
@@ -161,6 +164,8 @@ class MemberSource:
             return Read(
                 row, info=info, status=Status.SKIPPED, reason=f"has no tag {lacking[0]}={self.tags[lacking[0]]}"
             )
+        if any(rule.takes(row.key, info, tags) for rule in self.earlier_rules):
+            return Read(row, info=info, status=Status.SKIPPED, reason=LEFT_TO_EARLIER_RULE)
         if self.annotations is not None and await self.annotations.read(read):
             return Read(row, info=info, status=Status.SKIPPED, reason=HAS_ANNOTATIONS)
         described = describe(row, info, tags, None)

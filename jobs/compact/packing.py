@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location, ObjectVersion, is_exact
+from jobs.core.model import Attributes, Location, ObjectInfo, ObjectVersion, is_exact
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS, copy_part_bytes, count_parts
 
 TARGET_BYTES = 1024**3
@@ -125,14 +125,25 @@ class TarSize(NamedTuple):
 
 class EarlierRule(NamedTuple):
     """What an earlier rule of a policy packs: keys with a prefix, older and smaller than its
-    limits.
+    limits, with all of its tags.
 
-    `older_than` is in epoch seconds.
+    `older_than` is in epoch seconds. Nobody knows the tags of an object before it is read.
     """
 
     prefix: str
     older_than: float
     smaller_than_bytes: int
+    tags: Mapping[str, str] = MappingProxyType({})
+
+    def takes(self, key: str, info: ObjectInfo, tags: Mapping[str, str]) -> bool:
+        """True for an object that this rule packs."""
+        is_old, is_small = info.last_modified < self.older_than, info.size_bytes < self.smaller_than_bytes
+        is_tagged = all(tags.get(name) == value for name, value in self.tags.items())
+        return key.startswith(self.prefix) and is_old and is_small and is_tagged
+
+    def to_list(self) -> list[Any]:
+        """JSON-ready, for a run's options."""
+        return [*self[:3], dict(self.tags)]
 
 
 def period(last_modified: float | None) -> str:

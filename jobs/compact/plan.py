@@ -50,8 +50,8 @@ async def plan_run(
 ) -> Planned:
     """Read and filter the manifest, cut it into archives, weigh them.
 
-    `earlier_rules`: those of the policy that take rows before this one. Raises ManifestError,
-    ConfigError, …
+    `earlier_rules`: those of the policy without tags that take rows before this one. Raises
+    ManifestError, ConfigError, …
     """
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
@@ -66,6 +66,7 @@ async def plan_run(
             asked["sse"],
             asked["kms_key_id"],
             annotations=asked.get("annotations", CHECK_ANNOTATIONS),
+            earlier_rules=tuple(EarlierRule(*rule) for rule in asked.get("earlier_rules", ())),
         )
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)

@@ -366,7 +366,7 @@ def test_an_archive_that_s3_refuses_holds_up_no_other() -> None:
         store.refused = first.location.key
         damage: Damage = []
         known = archived_versions(yard.index, ARCHIVES, SOURCE, options_for().storage, damage, store=store)
-        keys = [key for table in [each async for each in known] for key in table["key"].to_pylist()]
+        keys = [str(key) for table in [each async for each in known] for key in table["key"].to_pylist()]
         assert (min(keys), max(keys), len(keys)) == (second.first_key, third.last_key, 10)
         assert [each.archive for each in damage] == [first.location]
         assert "KMS.DisabledException" in damage[0].reason

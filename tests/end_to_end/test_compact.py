@@ -395,6 +395,26 @@ def test_a_rule_of_the_policy_says_what_is_packed_and_where(world: World, tmp_pa
     assert (doubled.code, "--max-size" in doubled.stderr) == (2, True)
 
 
+def test_what_a_rule_with_tags_packs_no_later_rule_packs_again(world: World, tmp_path: Path) -> None:
+    """The first rule whose conditions all hold applies: each object is in one class, and paid for once."""
+    rules = [
+        rule_of("settled", smaller_than="1 KiB", tags={"claim": "none"}, storage_class="GLACIER_IR"),
+        rule_of("others", smaller_than="1 KiB"),
+    ]
+    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": rules}
+    policy = write_policy(world, tmp_path, docs={"archive": archive})
+    world.put("docs/settled", b"1", Tagging="claim=none")
+    world.put("docs/open", b"2", Tagging="claim=open")
+    world.put("docs/untagged", b"3")
+    given = ["--policy", policy, "--pair", "docs", ALL, "--json"]
+    for _ in range(2):
+        second = world.sealift("compact", "--rule", "others", *given)
+        assert second.document["outcomes"]["skipped"] == 1, second.stderr
+        assert sorted(contents(world)) == ["docs/open", "docs/untagged"]
+    assert world.sealift("compact", "--rule", "settled", *given).code == 0
+    assert sorted(contents(world)) == ["docs/open", "docs/settled", "docs/untagged"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "problem"),
     [

@@ -286,8 +286,8 @@ def test_a_manifest_of_another_bucket_restores_nothing_of_this_one(world: World,
     compact(world, ALL)
     rows = tmp_path / "rows.csv"
     rows.write_text("another-bucket,k\n")
-    asked = ("restore", "--archives", f"s3://{world.destination}/packed", "--manifest", str(rows))
-    asked += ("--destination", f"s3://{world.destination}/back", "--yes")
+    asked = ["restore", "--archives", f"s3://{world.destination}/packed", "--manifest", str(rows)]
+    asked += ["--destination", f"s3://{world.destination}/back", "--yes"]
     refused = world.sealift(*asked)
     assert (refused.code, "is about bucket another-bucket" in refused.stderr) == (2, True)
     rows.write_text(f"{world.source},k,null\n")  # S3's own name of what has no version id
