@@ -35,9 +35,8 @@ from jobs.errors import (
 )
 from jobs.s3.annotations.carrying import EXCLUDED, AnnotationCarrier
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.lookup import see_on_top
+from jobs.s3.lookup import look_at_written
 from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stream
-from jobs.s3.retries import retry
 from jobs.s3.store import CopySettings, Guard, Store, Written
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
@@ -45,9 +44,7 @@ COPY_LIMIT_BYTES = 5_000_000_000
 """CopyObject takes sources up to 5 GB:
 https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
-NOT_KEPT = "asked for, but not shown at the copy: {names}"
 UNCOMPARED = "the source has no checksum of its whole content: nothing proves the bytes that were read from it"
-UNSEEN = "the copy could not be looked at, so nobody knows whether it is current and has its tags, lock and encryption"
 
 
 @dataclass(frozen=True, slots=True)
@@ -242,47 +239,8 @@ class Copier:
         return await self.carrier.carry(ref, source_etag, copy, written.etag)
 
     async def _look_at_copy(self, target: ObjectRef, written: Written, asked: Attributes) -> str:
-        """What the upload was asked to carry and the new object does not show, by one HEAD.
-
-        Some servers drop it at CreateMultipartUpload without a word. S3 shows a lock only to those
-        who may read it.
-
-        Raises Conflict when another version is current, or a delete marker.
-        """
-        info = await see_on_top(self.destination, target, written)
-        if info is None:
-            return UNSEEN
-        if not (asked.tags or asked.lock or asked.sse):
-            return ""
-        tags = asked.tags
-        try:
-            if info.tag_count != len(tags):  # some servers, and some permissions, leave the count out
-                ref = target._replace(version_id=written.version_id)
-                tags = await retry(lambda: self.destination.get_tags(ref))
-        except StoreError:
-            return UNSEEN
-        names = not_kept(asked, info, tags)
-        return NOT_KEPT.format(names=", ".join(names)) if names else ""
-
-
-def not_kept(asked: Attributes, info: ObjectInfo, tags: Mapping[str, str]) -> list[str]:
-    """The names of what an object with these `tags` does not have as it was asked for. Pure."""
-    has = info.attributes
-    lock, own = asked.lock or ObjectLock(), has.lock or ObjectLock()
-    names = []
-    if dict(asked.tags) != dict(tags):
-        names.append("tags")
-    if lock.mode and (lock.mode, _epoch(lock.retain_until)) != (own.mode, _epoch(own.retain_until)):
-        names.append("retention")
-    if lock.legal_hold and not own.legal_hold:
-        names.append("legal hold")
-    if missing := has.missing_encryption(asked.sse, asked.kms_key_id):
-        names.append(missing)
-    return names
-
-
-def _epoch(text: str | None) -> float | None:
-    return None if text is None else parse_time(text)
+        """Return what the copy does not show. Raises Conflict when something else is current."""
+        return await look_at_written(self.destination, target, written, asked)
 
 
 def _with_notes(written: Written, *notes: str) -> Written:

@@ -1,20 +1,34 @@
-"""Lookup of one key: its current object, all its versions, and whether a write ended on top."""
+"""Lookup of one key: its current object, all its versions, and whether a write ended on top and
+shows what it was asked to carry.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar
 
 from jobs.core.evidence import is_md5_etag, is_multipart
 from jobs.core.histories import in_order
-from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, is_exact
-from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected
+from jobs.core.model import (
+    NULL_VERSION,
+    Attributes,
+    Listed,
+    ObjectInfo,
+    ObjectLock,
+    ObjectRef,
+    is_exact,
+    parse_time,
+)
+from jobs.errors import Conflict, Denied, NoSuchBucket, NotFound, Redirected, Rejected, StoreError
 from jobs.s3.retries import retry
 from jobs.s3.store import Marker, Store, Written
 
 T = TypeVar("T")
+
+NOT_KEPT = "asked for, but not shown at the copy: {names}"
+UNSEEN = "the copy could not be looked at, so nobody knows whether it is current and has its tags, lock and encryption"
 
 
 async def find(store: Store, ref: ObjectRef) -> ObjectInfo | None:
@@ -59,6 +73,50 @@ async def see_on_top(store: Store, target: ObjectRef, written: Written) -> Objec
     if info.etag != written.etag if ids & {None, NULL_VERSION} else len(ids) > 1:
         raise Conflict("HeadObject", str(target), "Raced", "another version came while the parts were sent")
     return info
+
+
+async def look_at_written(store: Store, target: ObjectRef, written: Written, asked: Attributes) -> str:
+    """What the upload was asked to carry and the new object does not show, by one HEAD.
+
+    Some servers drop it at CreateMultipartUpload without a word. S3 shows a lock only to those
+    who may read it.
+
+    Raises Conflict when another version is current, or a delete marker.
+    """
+    info = await see_on_top(store, target, written)
+    if info is None:
+        return UNSEEN
+    if not (asked.tags or asked.lock or asked.sse):
+        return ""
+    tags = asked.tags
+    try:
+        if info.tag_count != len(tags):  # some servers, and some permissions, leave the count out
+            ref = target._replace(version_id=written.version_id)
+            tags = await retry(lambda: store.get_tags(ref))
+    except StoreError:
+        return UNSEEN
+    names = not_kept(asked, info, tags)
+    return NOT_KEPT.format(names=", ".join(names)) if names else ""
+
+
+def not_kept(asked: Attributes, info: ObjectInfo, tags: Mapping[str, str]) -> list[str]:
+    """The names of what an object with these `tags` does not have as it was asked for. Pure."""
+    has = info.attributes
+    lock, own = asked.lock or ObjectLock(), has.lock or ObjectLock()
+    names = []
+    if dict(asked.tags) != dict(tags):
+        names.append("tags")
+    if lock.mode and (lock.mode, _epoch(lock.retain_until)) != (own.mode, _epoch(own.retain_until)):
+        names.append("retention")
+    if lock.legal_hold and not own.legal_hold:
+        names.append("legal hold")
+    if missing := has.missing_encryption(asked.sse, asked.kms_key_id):
+        names.append(missing)
+    return names
+
+
+def _epoch(text: str | None) -> float | None:
+    return None if text is None else parse_time(text)
 
 
 class KeyPages:

@@ -21,7 +21,7 @@ from jobs.core.pace import backoff_seconds
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
 from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError
 from jobs.s3.checksums import combine_crc64nvme, full_object
-from jobs.s3.lookup import see_on_top
+from jobs.s3.lookup import look_at_written
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Written
 
@@ -239,7 +239,8 @@ class ObjectUpload:
     async def finish(self) -> Written:
         """Publish the object. Raises PreconditionFailed when what is there is not what the guard
         says (nothing, unless it was given another one), Conflict when it is unknown whether it has
-        been, or when it is and something else is current: look.
+        been, or when it is and something else is current: look. The answer's note says what the
+        object was asked to carry and does not show.
         """
         if self._begun is None:
             data = bytes(self._pending)
@@ -266,8 +267,8 @@ class ObjectUpload:
             raise Conflict(error.operation, error.target, "Raced", "the upload is not under way any more") from error
         await self.records.ended(self._begun)
         self._begun = None
-        await see_on_top(self.store, ObjectRef(self.bucket, self.key), written)
-        return written
+        lack = await look_at_written(self.store, ObjectRef(self.bucket, self.key), written, self.attributes)
+        return written._replace(note="; ".join(filter(None, (written.note, lack))))
 
     async def abort(self) -> None:
         """Leave nothing behind. Harmless after `finish`."""

@@ -13,8 +13,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled
 from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.copying import not_kept
-from jobs.s3.lookup import key_history
+from jobs.s3.lookup import key_history, not_kept
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.doubles.memory_store import MemoryStore
 from tests.simulation.engine.loop import run_at_once
