@@ -10,7 +10,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from jobs.archives.member_attributes import member_defect
@@ -51,6 +51,46 @@ HASHED_BYTES = 256 * 1024
 """Larger contents are hashed beside the event loop."""
 
 
+@dataclass(slots=True)
+class TagReader:
+    """Reads the tags of objects of one bucket, few of which have some.
+
+    S3 says how many an object has only to those who may read them:
+    https://docs.aws.amazon.com/AmazonS3/latest/API/API_GetObject.html
+    So one object that seems to have none is asked. Until one such request succeeds, all are.
+    """
+
+    store: Store
+    _is_allowed: bool = field(default=False, init=False)
+    _is_refused: bool = field(default=False, init=False)
+    _is_counted: bool = field(default=True, init=False)
+    _first: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    async def read(self, ref: ObjectRef, count: int) -> Mapping[str, str]:
+        """The tags of a version that seems to have `count`. Raises StoreError."""
+        if count:
+            return await self.store.get_tags(ref)
+        if self._is_unknown:
+            async with self._first:
+                if self._is_unknown:
+                    return await self._ask(ref)
+        return {} if self._is_allowed and self._is_counted else await self._ask(ref)
+
+    @property
+    def _is_unknown(self) -> bool:
+        return not (self._is_allowed or self._is_refused)
+
+    async def _ask(self, ref: ObjectRef) -> Mapping[str, str]:
+        try:
+            tags = await self.store.get_tags(ref)
+        except Denied:
+            self._is_refused = True
+            raise
+        self._is_allowed = True
+        self._is_counted = self._is_counted and not tags
+        return tags
+
+
 class Read(NamedTuple):
     """One row, read: `data` is None for a large one, which is only described yet.
 
@@ -82,6 +122,10 @@ class MemberSource:
     clock: Callable[[], float] = time.monotonic
     annotations: AnnotationLists | None = None
     earlier_rules: Sequence[EarlierRule] = ()
+    tag_reader: TagReader = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tag_reader", TagReader(self.store))
 
     def ref(self, row: ObjectVersion) -> ObjectRef:
         """The version that the row names."""
@@ -158,7 +202,7 @@ class MemberSource:
         # No ETag pins tags: those of the version that was read, which may be hidden by another one
         # since.
         read = ref._replace(version_id=row.version_id or info.version_id)
-        tags = await self.store.get_tags(read) if info.tag_count else {}
+        tags = await self.tag_reader.read(read, info.tag_count)
         lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
         if lacking:
             return Read(

@@ -431,6 +431,50 @@ def test_bytes_that_are_not_the_sources_never_get_in(monkeypatch: pytest.MonkeyP
     assert "k/7" not in unpacked(store)
 
 
+class Uncounted(Faulty):
+    """Does not say how many tags an object has, as S3 to those who may not read them."""
+
+    may_read_tags = False
+    asked = 0
+
+    async def get(self, ref: ObjectRef, **more: Any) -> Body:
+        body = await super().get(ref, **more)
+        return body._replace(info=replace(body.info, tag_count=0))
+
+    async def head(self, ref: ObjectRef, **more: Any) -> Any:
+        return replace(await super().head(ref, **more), tag_count=0)
+
+    async def get_tags(self, ref: ObjectRef) -> Any:
+        self.asked += 1
+        if not self.may_read_tags:
+            raise Denied("GetObjectTagging", str(ref), "AccessDenied", "no s3:GetObjectTagging", 403)
+        return await super().get_tags(ref)
+
+
+@pytest.mark.parametrize("may_read_tags", [True, False])
+def test_nothing_is_packed_without_its_tags_where_nobody_says_how_many_it_has(may_read_tags: bool) -> None:
+    counting, rows = filled(OBJECTS, tags={"claim": "none"})
+    store = Uncounted()
+    store._buckets, store.may_read_tags = counting._buckets, may_read_tags
+    outcomes = work(make(store, members_max=100, target_bytes=1 << 20), rows)
+    assert {each.status for each in outcomes.values()} == {Status.PACKED if may_read_tags else Status.DENIED}
+    hits = [asyncio.run(ArchiveIndex(store, Location("ledger")).find(key)) for key in OBJECTS]
+    assert [hit.member.tags for [hit] in filter(None, hits)] == [{"claim": "none"}] * len(outcomes) * may_read_tags
+
+
+def test_one_look_shows_that_tags_may_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    store, rows = filled(OBJECTS)
+    asked: list[ObjectRef] = []
+
+    async def get_tags(ref: ObjectRef) -> dict[str, str]:
+        asked.append(ref)
+        return {}
+
+    monkeypatch.setattr(store, "get_tags", get_tags)
+    work(make(store, members_max=100, target_bytes=1 << 20), rows)
+    assert len(asked) == 1
+
+
 @pytest.mark.parametrize("may_list", [True, False])
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0)])
 def test_versions_of_a_manifest_that_does_not_say_which_is_the_latest_come_in_their_order(
