@@ -17,7 +17,7 @@ from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
 from jobs.compact.packing import EarlierRule
 from jobs.core.evidence import is_md5_etag
-from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
+from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Status
 from jobs.core.pace import Pace
 from jobs.errors import (
@@ -200,9 +200,13 @@ class MemberSource:
         if info is None or info.size_bytes <= SMALL_BYTES:
             data, info = await self.store.get(ref, if_match=etag)
         # No ETag pins tags: those of the version that was read, which may be hidden by another one
-        # since.
+        # since, or replaced where it has no id of its own.
         read = ref._replace(version_id=row.version_id or info.version_id)
         tags = await self.tag_reader.read(read, info.tag_count)
+        if tags and not is_exact(read.version_id):
+            now = await self.store.head(read)
+            if (now.etag, now.last_modified) != (info.etag, info.last_modified):
+                raise PreconditionFailed("HeadObject", str(read), "PreconditionFailed", "its tags are another's", 412)
         lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
         if lacking:
             return Read(

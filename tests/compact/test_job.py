@@ -462,6 +462,27 @@ def test_nothing_is_packed_without_its_tags_where_nobody_says_how_many_it_has(ma
     assert [hit.member.tags for [hit] in filter(None, hits)] == [{"claim": "none"}] * len(outcomes) * may_read_tags
 
 
+def test_no_member_has_the_tags_of_what_replaced_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without versions, tags are those of what is there now, and no condition pins them."""
+    store = Faulty()
+    for bucket in ("docs", "cold", "ledger"):
+        store.create_bucket(bucket, versioned=False)
+    honest = store.get_tags
+
+    async def late(ref: ObjectRef) -> Any:
+        await store.put("docs", "k", b"new", Attributes(tags={"team": "new"}), guard=UNGUARDED)
+        return await honest(ref)
+
+    async def put() -> ObjectVersion:
+        made = await store.put("docs", "k", b"old", Attributes(tags={"team": "old"}), guard=UNGUARDED)
+        return ObjectVersion(0, "k", None, size_bytes=3, etag=made.etag, last_modified=1_750_000_000.0)
+
+    row = asyncio.run(put())
+    monkeypatch.setattr(store, "get_tags", late)
+    assert work(make(store), [row])["k"].status is Status.CHANGED
+    assert unpacked(store) == {}
+
+
 def test_one_look_shows_that_tags_may_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
     store, rows = filled(OBJECTS)
     asked: list[ObjectRef] = []
