@@ -97,11 +97,14 @@ def forecast(
     """The plan of a restore: archives to thaw, then to read by ranges or copy, then to write.
 
     Reading costs at most a request for each `SPAN_BYTES` of an archive's members, if they are
-    together.
+    together. Raises UsageError if the tier cannot thaw versions that the bucket still has.
     """
     tier, days, is_history = Tier(spec.options["tier"]), int(spec.options["days"]), bool(spec.options["is_history"])
     work = PricedWork.of(spec, is_copying=True)
     versions = _cold_versions(chosen) if is_history else []
+    for each in versions:
+        if (why := refusal(each.storage_class, tier)) is not None:
+            raise UsageError(f"--tier {tier.value}: {each.objects:,} versions cannot be thawed so, {why}")
     thaw = estimate_thaw([*archives.cold.values(), *versions], tier, days, prices)
     requests: Counter[str] = Counter()
     dollars: defaultdict[str, float] = defaultdict(float)

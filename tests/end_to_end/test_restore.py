@@ -402,6 +402,10 @@ def test_versions_of_the_bucket_that_are_cold_are_in_the_plan(versioned: World) 
     assert (plan["rows"], plan["requests"]["copy"], plan["requests"]["restore"]) == (3, 3, 2)
     assert (plan["restore"]["cold_versions"], plan["restore"]["hours"]) == (2, 5.0)
     assert plan["dollars"]["thaw_requests"] == pytest.approx(2 * 0.05 / 1000)
+    versioned.put("d", b"1" * 1000, StorageClass="DEEP_ARCHIVE")
+    there = ["--source", f"s3://{versioned.source}", "--as-of", soon, "--destination", f"s3://{versioned.destination}"]
+    refused = versioned.sealift("restore", *there, "--dry-run", "--tier", "Expedited")
+    assert (refused.code, "--tier Expedited" in refused.stderr, "DEEP_ARCHIVE" in refused.stderr) == (2, True, True)
 
 
 @pytest.mark.parametrize(
