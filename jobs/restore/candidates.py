@@ -156,6 +156,11 @@ class RestoreQuery:
         """
         return self._left_out
 
+    @property
+    def bucket(self) -> dict[str, str]:
+        """The bucket whose archives were chosen, as an option of the run: a retry's rows do not name it."""
+        return {"bucket": self._bucket} if self._bucket else {}
+
     def left_out(self) -> dict[str, list[dict[str, str]]]:
         """The archives that were not searched, as an option of the run. A retry of rows that have
         been chosen keeps those of the first run.

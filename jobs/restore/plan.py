@@ -252,7 +252,7 @@ async def plan_run(
             display.say(f"left out, it cannot be searched: {each.archive}: {each.reason}")
         if not query.is_listed:
             display.say("nobody may list the archives, so one without an index is not noticed: allow s3:ListBucket")
-        spec = draft.spec(query.description(), {**draft.ways(source), **query.left_out()}, source)
+        spec = draft.spec(query.description(), {**draft.ways(source), **query.bucket, **query.left_out()}, source)
         prices = read_price_table(request.price_table)
         archives = await look_at_archives(query.archives, records, list(chosen.names), Tier(spec.options["tier"]))
         return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))

@@ -17,7 +17,7 @@ import pytest
 
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, discard, make_world
-from tests.end_to_end.test_compact import ALL, archive_keys, compact, fill
+from tests.end_to_end.test_compact import ALL, archive_keys, compact, fill, find
 from tests.end_to_end.test_expire import DELETE, places
 from tests.end_to_end.test_resume import workers_of
 
@@ -283,6 +283,7 @@ def versions_of_one_second(world: World, key: str, contents: list[bytes]) -> lis
 def test_a_manifest_of_another_bucket_restores_nothing_of_this_one(world: World, tmp_path: Path) -> None:
     """A key names another object in another bucket."""
     world.put("k", b"ours")
+    world.client.put_object(Bucket=world.ledger, Key="other/k", Body=b"another bucket's")
     compact(world, ALL)
     rows = tmp_path / "rows.csv"
     rows.write_text("another-bucket,k\n")
@@ -292,7 +293,15 @@ def test_a_manifest_of_another_bucket_restores_nothing_of_this_one(world: World,
     assert (refused.code, "is about bucket another-bucket" in refused.stderr) == (2, True)
     rows.write_text(f"{world.source},k,null\n")  # S3's own name of what has no version id
     assert world.sealift(*asked, "--bucket", "another-bucket").code == 2
-    assert world.sealift(*asked).code == 0
+    compact(world, ALL, "--source", f"s3://{world.ledger}/other")
+    key = find(world, "k")[0].record.location.key
+    data = world.client.get_object(Bucket=world.destination, Key=key)
+    world.client.delete_object(Bucket=world.destination, Key=key)
+    lost = world.sealift(*asked, "--json")
+    assert lost.document["outcomes"] == {"unrestorable": 1}
+    world.client.put_object(Bucket=world.destination, Key=key, Body=data["Body"].read(), Metadata=data["Metadata"])
+    retried = world.sealift("runs", "retry", lost.document["run_id"], "--yes", "--json")  # its rows name no bucket
+    assert retried.document["outcomes"] == {"restored": 1}, retried.stderr
     assert restored(world) == {"k": b"ours"}
 
 
