@@ -493,7 +493,7 @@ class Compact:
 
 
 class _Refused(Exception):
-    """A large member cannot be read whose header was written already. Raised within this module only.
+    """A large member cannot be read, and its header was written already. Raised in this module only.
 
     `is_altered`: its bytes came, and were not the object's.
     """

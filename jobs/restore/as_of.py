@@ -169,7 +169,7 @@ def pick_asked(asked: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]
     Only one of them can be at the destination, so the newest comes last.
     """
     found = [(not row.is_delete_marker and pick(row, archived)) or row._replace(archive=None) for row in asked]
-    # Which one was its key's latest when it was packed says nothing of versions that came after that.
+    # Which one was the latest when it was packed says nothing of versions that came after that.
     places = {identity(each): place for place, each in enumerate(merge((), archived))}
     return sorted(
         found,

@@ -158,7 +158,10 @@ class RestoreQuery:
 
     @property
     def bucket(self) -> dict[str, str]:
-        """The bucket whose archives were chosen, as an option of the run: a retry's rows do not name it."""
+        """The bucket whose archives were chosen, as an option of the run.
+
+        The rows of a retry do not name it.
+        """
         return {"bucket": self._bucket} if self._bucket else {}
 
     def left_out(self) -> dict[str, list[dict[str, str]]]:
