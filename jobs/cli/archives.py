@@ -404,7 +404,9 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
         return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
     except (IrreplaceableIndex, LaterArchive) as error:  # the archive is whole
         return _Renewed(location, problem=str(error))
-    except (Denied, Redirected, Rejected) as error:  # perhaps the others can be read
+    except (Denied, Redirected, Rejected) as error:
+        if not error.target.startswith(str(location)):  # the ledger's refusal is about all archives
+            raise
         return _Renewed(location, problem=str(error))
     except (DamagedArchive, NotFound) as error:
         if earlier is None and etag is not None:
