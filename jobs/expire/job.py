@@ -26,11 +26,16 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Location, ObjectRef, ObjectVersion
-from jobs.core.outcome import Outcome, Status
+from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import (
+    Conflict,
     Denied,
+    Interrupted,
+    PreconditionFailed,
     Redirected,
     Rejected,
+    StoreError,
+    Unavailable,
 )
 from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.deletes import ExactDeletes
@@ -40,6 +45,7 @@ from jobs.expire.originals import Seen, find_original
 from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome
 from jobs.expire.rules import Proof, Terms, decide
 from jobs.reports.document import iso_time
+from jobs.runs.failure_count import gave_up
 from jobs.runs.leases import elapsed_seconds
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import gather_bounded, retry
@@ -57,6 +63,9 @@ between the two."""
 
 REQUESTS_AT_ONCE = 64
 GROUPS_AT_ONCE = 2
+FAILING_PARTS = 32
+"""How many parts of a group may fail at the last try until the rest of it gives up. Three objects
+that S3 cannot serve are found among 500 rows."""
 RENEWED_SECONDS = CLAIM_SECONDS / 2
 """A group that was proven for longer than this claims its bucket again before it deletes."""
 
@@ -171,6 +180,43 @@ class Expire:
         outcomes |= {row.row: kept_outcome(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]
 
+    async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+        """Do as `process`, at the last try: an object that S3 cannot serve ends as failed.
+
+        The group is halved until that object is alone, so that the others go.
+        """
+        outcomes: list[Outcome] = []
+        parts, failing = [rows], 0
+        while parts:
+            part = parts.pop()
+            try:
+                outcomes += await self.process(part)
+            except (Unavailable, Conflict, PreconditionFailed) as error:
+                failing += 1
+                if len(part) > 1 and failing < FAILING_PARTS and _is_of_objects(error):
+                    half = len(part) // 2
+                    parts += [part[half:], part[:half]]
+                else:
+                    outcomes += await self._give_up(part, error)
+            except Interrupted as stop:
+                done = stop.outcomes if isinstance(stop, PartlyDone) else []
+                raise PartlyDone(str(stop), [*outcomes, *done]) from stop
+        return outcomes
+
+    async def _give_up(self, rows: Sequence[ObjectVersion], error: StoreError) -> list[Outcome]:
+        """Return the outcomes of rows whose last try failed. What this run has deleted is expired."""
+        is_versioned = await retry(lambda: self.source.is_versioned(self.bucket))
+
+        async def look(row: ObjectVersion) -> Seen | Outcome | None:
+            try:
+                return await self._look_by_itself(row, is_versioned)
+            except Unavailable:
+                return gave_up(row, error)
+
+        seen, outcomes = await self._sort(rows, await gather_bounded(look, rows, REQUESTS_AT_ONCE))
+        outcomes |= {each.row.row: gave_up(each.row, error) for each in seen}
+        return [outcomes[row.row] for row in rows]
+
     async def _claim(
         self, claims: AsyncExitStack, seen: Sequence[Seen], terms: Terms
     ) -> tuple[dict[int, Claim], Terms]:
@@ -245,6 +291,11 @@ class Expire:
         if seen.proof is None:
             raise ValueError(f"row {seen.row.row} has no proof")
         return CopyPair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
+
+
+def _is_of_objects(error: StoreError) -> bool:
+    """False where the server is silent or busy, which fewer rows do not help."""
+    return not isinstance(error, Unavailable) or error.is_of_object
 
 
 def _rival(claim: Claim) -> str:
