@@ -25,6 +25,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jobs.core.enums import Step
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import (
@@ -68,6 +69,13 @@ FAILING_PARTS = 32
 that S3 cannot serve are found among 500 rows."""
 RENEWED_SECONDS = CLAIM_SECONDS / 2
 """A group that was proven for longer than this claims its bucket again before it deletes."""
+
+
+_EARLIER = "by an earlier attempt of this run"
+_DELETED_SINCE = (
+    "somebody else has deleted it, more than an hour after an attempt of this run announced its delete and was killed: "
+    "give the command again"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -252,13 +260,17 @@ class Expire:
             stone = announced.get(row.row)
             if each is None and stone is None:
                 outcomes[row.row] = Outcome.of(row, Status.MISSING, "the original is gone already")
-            elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_done_by(stone.step))):
-                outcomes[row.row] = Outcome.of(row, Status.EXPIRED, "by an earlier attempt of this run")
-                above = each.original.marker_version_id if isinstance(each, Seen) else None
-                markers = each.original.markers_above if isinstance(each, Seen) else ()
-                # An attempt that saw the version below the marker recorded its id.
-                marker_id = above or stone.marker_version_id or next(iter(markers), None)
-                settled.append(stone._replace(marker_version_id=marker_id, recorded_at=self.clock()))
+            elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_replaced)):
+                outcomes[row.row] = Outcome.of(row, Status.EXPIRED, _EARLIER)
+                settled.append(stone._replace(recorded_at=self.clock()))
+            elif stone is not None and isinstance(each, Seen) and each.original.markers_above and _hides(stone):
+                # Below any marker this run must not remove it: the marker may be its own.
+                marker = each.original.marker_of(stone.marker_version_id, stone.recorded_at)
+                if marker is None:
+                    outcomes[row.row] = kept_outcome(row, _DELETED_SINCE)
+                    continue
+                outcomes[row.row] = Outcome.of(row, Status.EXPIRED, _EARLIER)
+                settled.append(stone._replace(marker_version_id=marker.version_id, recorded_at=self.clock()))
             elif isinstance(each, Seen):
                 seen.append(each)
             elif each is not None:
@@ -291,6 +303,10 @@ class Expire:
         if seen.proof is None:
             raise ValueError(f"row {seen.row.row} has no proof")
         return CopyPair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
+
+
+def _hides(stone: Tombstone) -> bool:
+    return stone.step is Step.HIDE
 
 
 def _is_of_objects(error: StoreError) -> bool:

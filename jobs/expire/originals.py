@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from jobs.core.enums import Step
 from jobs.core.evidence import is_multipart
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.expire.rules import Original, Proof
+from jobs.expire.rules import MarkerAbove, Original, Proof
 from jobs.s3.lookup import KeyLooks, find
 from jobs.s3.retries import retry
 
@@ -23,15 +22,12 @@ class Seen(NamedTuple):
     @property
     def is_moved(self) -> bool:
         """True if it lies below others now, or another object is in its place."""
-        return not self.original.is_current or self.row.etag != self.original.etag
+        return not self.original.is_current or self.is_replaced
 
-    def is_done_by(self, step: Step) -> bool:
-        """Return True if the announced step leaves the original in this state.
-
-        Below any delete marker it may be hidden by this run, which must not remove it as well.
-        """
-        is_replaced = self.row.etag != self.original.etag
-        return is_replaced or (step is Step.HIDE and bool(self.original.markers_above))
+    @property
+    def is_replaced(self) -> bool:
+        """True if another object is in its place."""
+        return self.row.etag != self.original.etag
 
 
 async def find_original(
@@ -59,7 +55,7 @@ async def find_original(
     original = _original(info)._replace(version_id=info.version_id or history[place].version_id)
     if place + 1 < len(history):
         above, later = history[place + 1], history[place + 1 :]
-        markers = tuple(each.version_id for each in later if each.is_delete_marker)
+        markers = tuple(MarkerAbove(each.version_id, each.last_modified) for each in later if each.is_delete_marker)
         # S3 dates an upload in parts by its beginning. All else hid the version at its date.
         dated = (each.last_modified for each in later if not is_multipart(each.etag))
         original = original._replace(

@@ -205,7 +205,7 @@ class Removals:
             markers = now.original.markers_above if isinstance(now, Seen) else ()
             if now is not None and not markers:
                 return _delete_outcome(removal, error)
-            marker_id = next(iter(markers), None)  # the lowest, which may be that of the first request
+            marker_id = markers[0].version_id if markers else None  # the lowest may be that of the first request
         outcome, _ = _delete_outcome(removal, None)
         if removal.step is not Step.HIDE:
             return outcome, None

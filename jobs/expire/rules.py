@@ -31,6 +31,8 @@ PROOFS: Mapping[str, frozenset[Status]] = {
 """Job → the outcomes that say that there is a copy."""
 CLOCKS_SECONDS = 300.0
 """The tolerated difference between our clock and S3's."""
+ATTEMPT_SECONDS = 3600.0
+"""How long after its announcement a delete may have been sent. A group takes minutes."""
 EXPIRED_BEFORE = "earlier expire runs"
 """The reason for which a plan leaves out rows that are gone already."""
 
@@ -103,6 +105,13 @@ class Proof:
         return proof
 
 
+class MarkerAbove(NamedTuple):
+    """A delete marker that lies above a version. `made_at`: epoch seconds, by S3's clock."""
+
+    version_id: str | None
+    made_at: float
+
+
 class Original(NamedTuple):
     """The version of a row as S3 has it now.
 
@@ -111,8 +120,8 @@ class Original(NamedTuple):
 
     `marker_version_id`: the id of a delete marker directly above it.
 
-    `markers_above`: the ids of all delete markers above it, the lowest first. S3 orders versions
-    by the beginning of their uploads, so an upload in parts may come to lie between.
+    `markers_above`: all delete markers above it, the lowest first. S3 orders versions by the
+    beginning of their uploads, so an upload in parts may come to lie between.
 
     `current_etag`: the ETag of the current version, if that is another one. None below a marker.
     """
@@ -125,8 +134,18 @@ class Original(NamedTuple):
     is_current: bool = True
     hidden_at: float | None = None
     marker_version_id: str | None = None
-    markers_above: tuple[str | None, ...] = ()
+    markers_above: tuple[MarkerAbove, ...] = ()
     current_etag: str | None = None
+
+    def marker_of(self, marker_version_id: str | None, announced_at: float) -> MarkerAbove | None:
+        """Return the marker above it that an announced delete has set, None if there is none.
+
+        That is the one of this id, else the lowest that was set within `ATTEMPT_SECONDS`. A later
+        one is that of somebody else's delete.
+        """
+        named = [each for each in self.markers_above if each.version_id == marker_version_id]
+        in_time = (each for each in self.markers_above if each.made_at <= announced_at + ATTEMPT_SECONDS)
+        return named[0] if named and marker_version_id is not None else next(in_time, None)
 
 
 class Terms(NamedTuple):

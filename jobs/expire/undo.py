@@ -16,14 +16,12 @@ from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
 from jobs.errors import StoreError
 from jobs.expire.deletes import ExactDeletes
-from jobs.expire.rules import CLOCKS_SECONDS
+from jobs.expire.rules import ATTEMPT_SECONDS, CLOCKS_SECONDS
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 
-ATTEMPT_SECONDS = 3600.0
-"""How long after its announcement a delete may have been sent. A group takes minutes."""
 LISTED_AT_ONCE = 16
 
 

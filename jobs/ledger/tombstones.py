@@ -111,12 +111,16 @@ class Tombstones:
         await self._write(self._name(gone) + DONE, gone)
 
     async def announced(self, first_row: int, last_row: int) -> dict[int, Tombstone]:
-        """Row → what any attempt of this run deleted, or may have, between the two rows."""
+        """Row → what any attempt of this run deleted, or may have, between the two rows.
+
+        Each is recorded when S3 received its file.
+        """
         by_row: dict[int, Tombstone] = {}
         for name in await self.latest():
             span = _span(name)
             if span is None or (span[0] <= last_row and span[1] >= first_row):
-                by_row |= {stone.row: stone for stone in await self.read(name)}
+                at = self._written_at[name]
+                by_row |= {stone.row: stone._replace(recorded_at=at) for stone in await self.read(name)}
         return by_row
 
     async def taken(self) -> AsyncIterator[list[Tombstone]]:

@@ -132,6 +132,28 @@ def test_undo_leaves_a_marker_that_was_set_long_after_a_killed_attempt(hours: in
     assert "2.0 hours after" in undone.problems[0].problem
 
 
+@pytest.mark.parametrize("hours", [0.5, 2])
+def test_the_next_attempt_leaves_a_marker_that_was_set_long_after_a_killed_one(hours: float) -> None:
+    """It recorded the marker of somebody's own delete as the run's, so that undo brought the object back."""
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.before_delete = lambda: _kill() if store.is_announced() else None
+    with pytest.raises(Killed):
+        one(store, row)
+    store.before_delete = lambda: None
+    store.now += hours * 3600
+    asyncio.run(store.delete("docs", "k"))
+    outcome = one(store, row)
+    undone = asyncio.run(unhide(store, job(store).tombstones))
+    if hours < 1:  # the attempt may have set it, and its answer was lost
+        assert (outcome.status, undone.markers) == (Status.EXPIRED, 1)
+        return
+    assert (outcome.status, "somebody else has deleted it" in outcome.reason) == (Status.KEPT, True)
+    assert (undone.markers, [each.key for each in undone.problems]) == (0, ["k"])
+    assert list(store.contents().values()) == [b"content"]
+
+
 def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_there() -> None:
     store, row = killed_over(versioned=False)
     store_over(store, b"newer")

@@ -10,7 +10,6 @@ import jobs.archives.reader
 import jobs.compact.job
 import jobs.compact.member_reader
 import jobs.expire.job
-import jobs.expire.originals
 import jobs.expire.rules
 import jobs.expire.undo
 import jobs.restore.as_of
@@ -81,7 +80,7 @@ def _two_steps_at_once() -> Replacements:
         real(self)
 
     return [
-        (jobs.expire.originals.Seen, "is_done_by", lambda self, step: False),
+        (jobs.expire.job, "_hides", lambda stone: False),
         (Expire, "__post_init__", forget_the_plan),
     ]
 
