@@ -124,24 +124,32 @@ class Tombstones:
         return by_row
 
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
-        """All versions that this run hid or removed, or may have, each once.
+        """All versions that this run hid or removed, or may have, each once (or once a marker, where
+        two attempts hid it).
 
         The markers of those it may have hidden are unknown. None was recorded later than S3
         received its file, whatever a worker's clock said. A file that cannot be read is left out
         and added to `unreadable`.
         """
         names = await self.latest()
-        spans = [span for name in names if name.endswith(INTENT) and (span := _span(name)) is not None]
+        shared = _sharing(names)
         done: set[int] = set()
+        told: set[tuple[int, str | None]] = set()
         for name in reversed(names):  # what is done comes first
             try:
                 stones = await self.read(name)
             except LedgerError as error:
                 self.unreadable[name] = str(error)
                 continue
+            if name.endswith(INTENT):
+                stones = [each for each in stones if each.row not in done]
+            else:
+                stones = [each for each in stones if (each.row, each.marker_version_id) not in told]
             at = self._written_at[name]
-            yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones if each.row not in done]
-            done |= {each.row for each in stones if any(first <= each.row <= last for first, last in spans)}
+            yield [each._replace(recorded_at=min(each.recorded_at, at)) for each in stones]
+            if name in shared:
+                done |= {each.row for each in stones}
+                told |= {(each.row, each.marker_version_id) for each in stones}
 
     async def latest(self) -> list[str]:
         """The latest file of each group: what was done, else what was intended."""
@@ -207,6 +215,18 @@ def _span(name: str) -> tuple[int, int] | None:
     """First and last row of a file, by its name. None for a name that Sealift does not use."""
     match = _NAME.fullmatch(name)
     return None if match is None else (int(match[1]), int(match[2]))
+
+
+def _sharing(names: Sequence[str]) -> set[str]:
+    """Return the files whose rows may be in another of these files as well."""
+    shared: set[str] = set()
+    reach, farthest = -1, ""
+    for (first, last), name in sorted((span, name) for name in names if (span := _span(name)) is not None):
+        if first <= reach:
+            shared |= {name, farthest}
+        if last > reach:
+            reach, farthest = last, name
+    return shared
 
 
 def read_tombstones(data: bytes) -> pa.Table:

@@ -5,13 +5,17 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from jobs.core.enums import Step
-from jobs.core.model import Attributes, Location
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.outcome import Status
 from jobs.expire.undo import UndoResult, unhide
-from jobs.ledger.tombstones import Tombstone, Tombstones
+from jobs.ledger.tombstones import Tombstone, Tombstones, _sharing
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
+from tests.expire.scene import job, one, replica, row_of, shop, work
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
@@ -39,6 +43,40 @@ def test_an_upload_in_parts_between_version_and_marker_is_not_taken_for_all_is_b
     undone, is_there = asyncio.run(kill_and_undo(0.0, deleted_after, with_upload=True))
     assert (undone.markers, undone.lost, is_there) == (0, 0, False)
     assert ["other versions lie between" in each.problem for each in undone.problems] == [True] * is_told
+
+
+def test_what_several_attempts_recorded_as_gone_is_lost_once() -> None:
+    """An attempt that was killed before its checkpoint had written down what it removed, and the next one as well."""
+    store = shop()
+    refs = [store.put_now("docs", f"k{n}", b"content") for n in range(3)]
+    rows = [row_of(store, n, ref, replica(store, ref)) for n, ref in enumerate(refs)]
+    for ref in refs:
+        asyncio.run(store.delete("docs", ref.key))
+    for part in (rows, rows[1:], rows):
+        assert {each.status for each in work(job(store), part)} == {Status.EXPIRED}
+    assert asyncio.run(unhide(store, job(store).tombstones)).lost == 3
+
+
+def test_each_marker_of_a_version_that_two_attempts_hid_goes() -> None:
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    assert one(store, row).status is Status.EXPIRED
+    marker_id = asyncio.run(store.list_versions("docs", "k")).entries[0].version_id
+    asyncio.run(store.delete("docs", "k", version_id=marker_id))
+    assert one(store, row).status is Status.EXPIRED
+    assert asyncio.run(unhide(store, job(store).tombstones)).markers == 1
+    assert asyncio.run(store.head(ObjectRef("docs", "k"))).version_id == ref.version_id
+
+
+@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), max_size=6, unique=True))
+def test_the_files_that_share_rows_are_found(spans: list[tuple[int, int]]) -> None:
+    files = {f"{first}-{first + more}-{number}-done.parquet": range(first, first + more + 1)
+             for number, (first, more) in enumerate(spans)}  # fmt: skip
+    sharing = {
+        name for name, rows in files.items() if any(set(rows) & set(files[other]) for other in files if other != name)
+    }
+    assert _sharing(list(files)) == sharing
 
 
 async def kill_and_undo(ahead: float, deleted_after: float, *, with_upload: bool = False) -> tuple[UndoResult, bool]:
