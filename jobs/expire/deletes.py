@@ -90,7 +90,7 @@ class ExactDeletes:
 
         Call `check_hiding` or `check_removing` before. Raises PreconditionFailed or NotFound when
         the object is another or gone. This request itself may have done that, when its first answer
-        was lost and it was sent again: look.
+        was lost and it was sent again (`StoreError.was_sent_once` says that it was not): look.
         """
         return await self.store.delete(self.bucket, key, if_match=etag)
 

@@ -7,7 +7,7 @@ Nothing else deletes originals. The order makes it safe: see `jobs.expire.announ
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.core.enums import Step
@@ -86,6 +86,8 @@ class Removals:
     clock: Callable[[], float]
     look: Callable[[ObjectVersion, bool], Awaitable[Seen | Outcome | None]]
     disproofs: LaterDisproofs | None = None
+    _unanswered: set[int] = field(default_factory=set, init=False)
+    """The rows whose delete may have been done, or may still be: its answer was lost."""
 
     async def remove(self, removals: Sequence[Removal], looked_at: float) -> list[Outcome]:
         """Announce, look at the copies again, delete, confirm.
@@ -190,18 +192,26 @@ class Removals:
     async def _delete_guarded(self, removal: Removal) -> tuple[Outcome, str | None]:
         """Hide the current object (without versions: remove it), if it still has the proven ETag.
 
+        Where it was deleted meanwhile, that counts as this run's only if an answer to this run's
+        delete was lost: somebody else's delete is not for this run to undo.
+
         Raises Conflict when S3 says that it has another ETag, and then that it has this one: try
         again.
         """
         row, etag = removal.seen.row, removal.seen.original.etag
         try:
             marker_id = (await self.deletes.delete_current(row.key, etag)).version_id
+        except Unavailable:
+            self._unanswered.add(row.row)
+            raise
         except (Denied, Rejected) as error:
             return _delete_outcome(removal, error)
         except (PreconditionFailed, NotFound) as error:
             now = await self.look(row, removal.step is Step.HIDE)
             if isinstance(now, Seen) and not now.is_moved:
                 raise Conflict(error.operation, error.target, "Raced", "it is there, and it is not") from error
+            if error.was_sent_once and row.row not in self._unanswered:
+                return _delete_outcome(removal, error)
             markers = now.original.markers_above if isinstance(now, Seen) else ()
             if now is not None and not markers:
                 return _delete_outcome(removal, error)

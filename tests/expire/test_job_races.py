@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import PartlyDone, Status
@@ -227,6 +228,45 @@ def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versi
     if versioned:
         assert asyncio.run(unhide(store, job(store).tombstones)).markers == 1
         assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize("is_lost", [False, True])
+def test_what_somebody_else_deletes_at_that_moment_is_not_the_runs(versioned: bool, is_lost: bool) -> None:
+    """The run said that it had hidden it, by their delete marker, and undo brought it back."""
+
+    class Raced(Shop):
+        lost = is_lost
+
+        async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+            if key != "k" or not self.is_announced():
+                return await super().delete(bucket, key, **more)
+            if self.lost:  # the next attempt sends it once, and it may be done late
+                self.lost = False
+                raise Unavailable("DeleteObject", "s3://docs/k", "NoAnswer")
+            await super().delete(bucket, key)
+            try:
+                return await super().delete(bucket, key, **more)
+            except StoreError as error:
+                error.was_sent_once = True
+                raise
+
+    store = Raced()
+    store.create_bucket("docs", versioned=versioned)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    made = job(store)
+    made.removals.deletes._checked |= {Step.HIDE, Step.REMOVE}
+    if is_lost:
+        with pytest.raises(Unavailable):
+            work(made, [row])
+    [outcome] = work(made, [row])
+    undone = asyncio.run(unhide(store, made.tombstones))
+    if is_lost:
+        assert outcome.status is Status.EXPIRED
+        return
+    assert (outcome.status, "went away" in outcome.reason) == (Status.KEPT, True)
+    assert (undone.markers, undone.lost, undone.problems) == (0, 0, [])
 
 
 def test_a_delete_whose_answer_was_lost_is_not_denied_when_an_upload_in_parts_comes_between() -> None:

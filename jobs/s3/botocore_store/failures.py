@@ -37,7 +37,9 @@ def failure(operation: str, place: ObjectRef, error: Exception, region: str, end
     if isinstance(error, exceptions.ClientError):
         if error.operation_name != operation:
             return _no_renewal(operation, target, error)
-        return _refusal(operation, target, error.response, region)
+        refused = _refusal(operation, target, error.response, region)
+        refused.was_sent_once = error.response.get("ResponseMetadata", {}).get("RetryAttempts") == 0
+        return refused
     for name, code in _UNANSWERED:
         if isinstance(error, getattr(exceptions, name)):
             return Unavailable(operation, target, code, f"{_reason(error)} (endpoint {endpoint})")

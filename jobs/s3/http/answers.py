@@ -44,13 +44,15 @@ class NoAnswer(Exception):
 class Response(NamedTuple):
     """An answer: header names in lower case.
 
-    `doubtful`: headers of one value that came with several.
+    `doubtful`: headers of one value that came with several. `is_repeated`: the request was sent
+    again, because no answer came the first time.
     """
 
     status: int
     headers: dict[str, str]
     body: bytes
     doubtful: frozenset[str] = frozenset()
+    is_repeated: bool = False
 
 
 class Answer:

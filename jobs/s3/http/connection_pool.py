@@ -83,6 +83,7 @@ class Pool:
             self._adopt(loop)
         async with self._gate:
             idle = self._idle.setdefault(host, [])
+            is_repeated = False
             while idle:
                 connection = idle.pop()
                 if connection.is_quiet():
@@ -91,9 +92,11 @@ class Pool:
                     except NoAnswer as error:
                         if not error.is_stale:
                             raise
+                        is_repeated = True
                         break  # the others may be closed as well: a fresh one is not
             connection = await self._dialer.connect(host, lambda: _Connection(self.buffer, loop))
-            return await self._use(connection, idle, head, body, bounds)
+            response = await self._use(connection, idle, head, body, bounds)
+            return response._replace(is_repeated=True) if is_repeated else response
 
     def close(self) -> None:
         """Close what is open."""

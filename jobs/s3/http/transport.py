@@ -125,6 +125,7 @@ class Transport:
         bounds = self._bounds(operation, method, answer_bytes)
         attempt = unanswered = 0
         corrections: set[str] = set()
+        is_repeated = False
         while True:
             attempt += 1
             credentials, skew, began = self._credentials(), self._clock_skew, time.perf_counter()
@@ -147,6 +148,7 @@ class Transport:
                     REQUESTS.add(operation, place, response.status, "", began, request_id)
                     return response
                 unanswered = 0
+                is_repeated = is_repeated or response.is_repeated or attempt > 1
                 failure = failure_of(
                     operation,
                     str(place),
@@ -162,6 +164,7 @@ class Transport:
                     continue
                 may_pass = isinstance(correction, Unavailable) and not 300 <= response.status < 400
                 if attempt >= self._tries or not may_pass:
+                    correction.was_sent_once = not is_repeated
                     raise correction
             await asyncio.sleep(backoff_seconds(attempt, random.random()))
 

@@ -251,3 +251,33 @@ def test_a_key_of_kms_that_may_not_be_used_is_named(script: Script) -> None:
     script.reply = Reply(403, {}, error_body("AccessDenied").replace(b"because", why.encode()))
     with pytest.raises(errors.Denied, match=r"HeadObject.*kms:Decrypt on resource.*permit kms:Decrypt of the key"):
         ask(script, lambda store: store.head(REF))
+
+
+@pytest.mark.parametrize("client", ["sealift", "botocore"])
+@pytest.mark.parametrize(
+    ("first", "was_sent_once"),
+    [
+        ([], True),
+        ([Reply(500, body=error_body("InternalError"))], False),
+        ([Reply(0)], False),  # on a connection that was used before, which may have closed unseen
+    ],
+)
+def test_a_refusal_says_whether_the_request_was_sent_once(
+    script: Script, monkeypatch: pytest.MonkeyPatch, client: str, first: list[Reply], was_sent_once: bool
+) -> None:
+    """Else the first one, whose answer was lost, may have done what the second one was refused for."""
+    monkeypatch.setenv("SEALIFT_CLIENT", client)
+
+    async def run() -> errors.StoreError:
+        store = open_store(script.endpoint, None, None, max_in_flight=1)
+        try:
+            await store.delete("bucket", "k")
+            script.first, script.reply = list(first), Reply(412, body=error_body("PreconditionFailed"))
+            with pytest.raises(errors.PreconditionFailed) as caught:
+                await store.delete("bucket", "k", if_match="e")
+            return caught.value
+        finally:
+            await store.close()
+
+    script.reply = Reply(204)
+    assert asyncio.run(run()).was_sent_once is was_sent_once
