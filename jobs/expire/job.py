@@ -152,6 +152,7 @@ class Expire:
         # The plan weighed the shares: what became due after it was not weighed.
         now = min(self.clock(), self.planned_at)
         terms = Terms(now, self.options.grace_seconds, is_versioned, self.places, self.prefix)
+        looked_at = elapsed_seconds()
         looks = KeyLooks(self.source, self.bucket)
         looked = await gather_bounded(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
@@ -167,7 +168,6 @@ class Expire:
             claimed_at = elapsed_seconds()
             rivals, terms = await self._claim(claims, unproven, terms)
             unproven = [each for each in unproven if each.row.row not in rivals]
-            looked_at = elapsed_seconds()
             verdicts = await self.copies.compare([self._pair(each) for each in unproven])
             for each, verdict in zip(unproven, verdicts, strict=True):
                 decision = decide(each.row, each.proof, each.original, verdict, terms)

@@ -42,7 +42,11 @@ REQUESTS_AT_ONCE = 64
 
 FRESH_SECONDS = 5.0
 """A copy that was checked longer ago is looked at once more, directly before its original goes. So
-is an original below others."""
+is the original."""
+
+
+_GONE = "it changed or went away while its copy was proven"
+_MOVED = "it was moved while its copy was proven, or written again or locked: give the command again"
 
 
 class Removal(NamedTuple):
@@ -57,6 +61,11 @@ class Removal(NamedTuple):
     def is_exact(self) -> bool:
         """True if the version id alone removes these bytes and no others."""
         return self.step is Step.REMOVE and is_exact(self.seen.original.version_id)
+
+    @property
+    def is_guarded(self) -> bool:
+        """True if a condition protects it."""
+        return not self.is_exact and not self.is_null
 
     @property
     def proven(self) -> ProvenCopy:
@@ -92,7 +101,8 @@ class Removals:
     async def remove(self, removals: Sequence[Removal], looked_at: float) -> list[Outcome]:
         """Announce, look at the copies again, delete, confirm.
 
-        The confirmation withdraws what is kept. `looked_at`: by `elapsed_seconds`.
+        The confirmation withdraws what is kept. `looked_at`: when the originals were looked at, by
+        `elapsed_seconds`.
 
         Raises PartlyDone when the worker has to stop.
         """
@@ -102,11 +112,20 @@ class Removals:
             copy = Location(each.proof.bucket, each.proof.key)
             await self.marks.require_distinct(each.seen.row.key, copy, is_replica=each.proof.member is None)
         name = await self.tombstones.announce([self._tombstone(each) for each in removals])
-        removals, kept = await self._look_again(removals, looked_at)
+        try:
+            removals, kept = await self._look_again(removals, looked_at)
+        except (Unavailable, Conflict, Interrupted):
+            await self._withdraw(name)
+            raise
+        try:
+            refusal = await self._try_conditions(removals)
+        except (Conflict, Interrupted):  # else a trial may have hidden an original
+            await self._withdraw(name)
+            raise
         outcomes: list[tuple[Outcome, str | None]] = []
         stop: Interrupted | None = None
         try:
-            await self._delete(removals, outcomes)
+            await self._delete(removals, refusal, outcomes)
         except Interrupted as error:  # raised before a request is sent, so what is gone is known
             stop = error
         gone = {outcome.row: marker for outcome, marker in outcomes if outcome.status is Status.EXPIRED}
@@ -121,21 +140,45 @@ class Removals:
             raise PartlyDone(str(stop), done) from stop
         return done
 
-    async def _delete(self, removals: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
-        """Delete, and add each outcome when it is known.
+    async def _withdraw(self, name: str) -> None:
+        """Withdraw an announcement. No delete was sent, so what the next look finds gone is no work
+        of this run.
+        """
+        await self.tombstones.confirm(name, [])
+
+    async def _delete(
+        self, removals: Sequence[Removal], refusal: StoreError | None, outcomes: list[tuple[Outcome, str | None]]
+    ) -> None:
+        """Delete, and add each outcome when it is known. `refusal`: see `_try_conditions`.
 
         Raises Interrupted when the worker has to stop.
         """
         exact = [each for each in removals if each.is_exact]
         nulls = [each for each in removals if each.is_null]
-        await self._delete_all_guarded([each for each in removals if not each.is_exact and not each.is_null], outcomes)
+        guarded = [each for each in removals if each.is_guarded]
+        if refusal is not None:
+            outcomes += [_delete_outcome(each, refusal) for each in guarded]
+        else:
+            await self._delete_all_guarded(guarded, outcomes)
         if exact:
             named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
-            errors = await self.deletes.remove(named)
-            outcomes += [_delete_outcome(each, error) for each, error in zip(exact, errors, strict=True)]
+            outcomes += await self._told(exact, self.deletes.remove(named))
         if nulls:
-            errors = await self.deletes.remove_nulls([(each.seen.row.key, each.seen.original.etag) for each in nulls])
-            outcomes += [_delete_outcome(each, error) for each, error in zip(nulls, errors, strict=True)]
+            named = [(each.seen.row.key, each.seen.original.etag) for each in nulls]
+            outcomes += await self._told(nulls, self.deletes.remove_nulls(named))
+
+    async def _told(
+        self, removals: Sequence[Removal], request: Awaitable[list[StoreError | None]]
+    ) -> list[tuple[Outcome, str | None]]:
+        """Return the outcomes of what was removed by its id."""
+        try:
+            errors = await request
+        except Unavailable:
+            self._unanswered.update(each.seen.row.row for each in removals)
+            raise
+        told = list(zip(removals, errors, strict=True))
+        self._unanswered.update(each.seen.row.row for each, error in told if isinstance(error, Unavailable))
+        return [_delete_outcome(each, error) for each, error in told]
 
     async def _look_again(self, removals: Sequence[Removal], looked_at: float) -> tuple[list[Removal], list[Outcome]]:
         """Return those whose copy still counts and stays, and the outcomes of the others."""
@@ -153,30 +196,40 @@ class Removals:
         return [each for each, reason in zip(removals, reasons, strict=True) if not reason], kept
 
     async def _find_moved(self, removals: Sequence[Removal]) -> list[str]:
-        """Return for each why a version below others is not where it was, else an empty text.
+        """Return for each why the original is not as it was, else an empty text.
 
-        Its delete has no condition, and somebody may have brought it back meanwhile.
+        The delete of a version below others has no condition, and somebody may have brought it back
+        meanwhile. That of a current one has the ETag, which an object of the same bytes has as well
+        that somebody has written since.
         """
 
         async def look(removal: Removal) -> str:
-            if removal.seen.original.is_current:
-                return ""
-            now = await self.look(removal.seen.row, True)
-            is_there = now is None or (isinstance(now, Seen) and now.original == removal.seen.original)
-            return "" if is_there else "it was moved while its copy was proven: give the command again"
+            is_versioned = removal.step is Step.HIDE or not removal.seen.original.is_current
+            now = await self.look(removal.seen.row, is_versioned)
+            if now is None:  # an older version of the same bytes may be current now
+                return "" if removal.seen.row.row in self._unanswered else _GONE
+            return "" if isinstance(now, Seen) and now.original == removal.seen.original else _MOVED
 
         return await gather_bounded(look, removals, REQUESTS_AT_ONCE)
 
-    async def _delete_all_guarded(self, guarded: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
-        """Delete those that a condition protects, if this server obeys it."""
+    async def _try_conditions(self, removals: Sequence[Removal]) -> StoreError | None:
+        """Find out whether this server obeys conditions. Return why that is unknown.
+
+        Raises Conflict where another look is necessary.
+        """
+        guarded = [each for each in removals if each.is_guarded]
         hiding = [(each.seen.row.key, each.seen.original.etag) for each in guarded if each.step is Step.HIDE]
         if hiding:
             await self.deletes.check_versioned()
-        if error := await self.deletes.check_hiding(hiding):
-            outcomes += [_delete_outcome(each, error) for each in guarded]
-            return
+        error = await self.deletes.check_hiding(hiding)
+        if isinstance(error, Conflict):
+            raise error
         if guarded and not hiding:
             await self.deletes.check_removing(guarded[0].seen.row.key)
+        return error
+
+    async def _delete_all_guarded(self, guarded: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
+        """Delete those that a condition protects."""
         stops: list[Interrupted] = []
 
         async def delete(each: Removal) -> None:
@@ -277,7 +330,7 @@ def _delete_outcome(removal: Removal, error: StoreError | None) -> tuple[Outcome
     if isinstance(error, PreconditionFailed | NotFound):
         if isinstance(error, NoSuchBucket):
             raise error
-        return kept_outcome(row, "it changed or went away while its copy was proven"), None
+        return kept_outcome(row, _GONE), None
     if isinstance(error, Unavailable | Conflict):
         raise error
     return kept_outcome(row, f"S3 refused to delete it: {error}"), None

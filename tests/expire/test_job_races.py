@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +15,9 @@ from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import PartlyDone, Status
-from jobs.errors import ConfigError, Interrupted, StoreError, Unavailable
+from jobs.errors import ConfigError, Conflict, Interrupted, StoreError, Unavailable
 from jobs.expire.copy_checks import Copies, CopyPair
+from jobs.expire.deletes import WRONG
 from jobs.expire.undo import unhide
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.store import UNGUARDED, Deleted
@@ -392,6 +393,89 @@ def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[st
             assert not held & set(gone)
             safe = set(store.contents("copies").values())
             assert all(data in safe for data in gone.values())
+
+
+def compare_for_long(monkeypatch: pytest.MonkeyPatch, event: Callable[[], None]) -> None:
+    """Something happens while the copies are compared, which takes a minute."""
+    seconds = [0.0]
+    for module in ("job", "removals"):
+        monkeypatch.setattr(f"jobs.expire.{module}.elapsed_seconds", lambda: seconds[0])
+    real = Copies.compare
+
+    async def compare(copies: Copies, pairs: Sequence[CopyPair]) -> list[Verdict]:
+        verdicts = await real(copies, pairs)
+        seconds[0] += 60.0
+        event()
+        return verdicts
+
+    monkeypatch.setattr(Copies, "compare", compare)
+
+
+def remove(store: Shop, ref: ObjectRef) -> None:
+    """Another client removes a version."""
+    store._buckets.remove(ref)
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_an_object_that_was_written_again_with_the_same_bytes_meanwhile_stays(
+    versioned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the ETag of the proven one, and may have other metadata. It went, long before its grace period ended."""
+    store = shop(versioned=versioned)
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.now += DAY
+    compare_for_long(monkeypatch, lambda: store_over(store, b"content"))
+    outcome = one(store, row)
+    assert (outcome.status, "written again" in outcome.reason) == (Status.KEPT, True)
+    assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"
+
+
+def test_an_older_version_of_the_same_bytes_does_not_go_for_one_that_somebody_removed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = shop()
+    older = store.put_now("docs", "k", b"content")
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    compare_for_long(monkeypatch, lambda: remove(store, ref))
+    assert one(store, row).status is Status.KEPT
+    assert asyncio.run(store.head(ObjectRef("docs", "k"))).version_id == older.version_id
+
+
+def test_a_hidden_version_that_somebody_removed_meanwhile_is_not_called_expired(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = shop()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, replica(store, ref))
+    asyncio.run(store.delete("docs", "k"))
+    compare_for_long(monkeypatch, lambda: remove(store, ref))
+    outcome = one(store, row)
+    assert (outcome.status, "went away" in outcome.reason) == (Status.KEPT, True)
+    assert asyncio.run(unhide(store, job(store).tombstones)).lost == 0
+
+
+def test_an_attempt_that_sent_no_delete_claims_none() -> None:
+    """Somebody deleted the object before the trial of If-Match. The next attempt called that its own work."""
+
+    class Raced(Shop):
+        async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+            if key == "k" and more.get("if_match") == WRONG:
+                remove(store, ObjectRef("docs", "k"))
+            return await super().delete(bucket, key, **more)
+
+    store = Raced()
+    store.create_bucket("docs")
+    ref = store.put_now("docs", "k", b"content")
+    made = replace(job(store), planned_at=store.now)
+    row = row_of(store, 0, ref, replica(store, ref))
+    store.now += 1
+    with pytest.raises(Conflict):
+        work(made, [row])
+    [outcome] = work(made, [row])
+    assert outcome.status is Status.WAITING
+    assert asyncio.run(unhide(store, made.tombstones)).markers == 0
 
 
 @pytest.mark.parametrize("event", ["came back", "hidden below a newer version", "nothing"])
