@@ -43,7 +43,7 @@ async def find_original(
     is_it = current is not None and _names(row, current.version_id or NULL_VERSION, current.etag)
     has_others = is_versioned or is_exact(row.version_id)
     if current is not None and (is_it or not has_others):
-        return _original(current), current
+        return _original(current)._replace(is_folder=row.key.endswith("/") and current.version_id is None), current
     history = await looks.history(row.key) if has_others else []
     place = _place(row, history)
     if place is None:

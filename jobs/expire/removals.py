@@ -253,7 +253,10 @@ class Removals:
         """
         row, etag = removal.seen.row, removal.seen.original.etag
         try:
-            marker_id = (await self.deletes.delete_current(row.key, etag)).version_id
+            made = await self.deletes.delete_current(row.key, etag)
+            marker_id = made.version_id
+            if removal.step is Step.HIDE and marker_id is None and not made.is_delete_marker:
+                return _expired(removal, Status.EXPIRED, "removed for good: the server set no delete marker"), None
         except Unavailable:
             self._unanswered.add(row.row)
             raise

@@ -124,6 +124,8 @@ class Original(NamedTuple):
     beginning of their uploads, so an upload in parts may come to lie between.
 
     `current_etag`: the ETag of the current version, if that is another one. None below a marker.
+
+    `is_folder`: its key ends with `/`, and HEAD names no version of it.
     """
 
     version_id: str | None
@@ -136,6 +138,7 @@ class Original(NamedTuple):
     marker_version_id: str | None = None
     markers_above: tuple[MarkerAbove, ...] = ()
     current_etag: str | None = None
+    is_folder: bool = False
 
     def marker_of(self, marker_version_id: str | None, announced_at: float) -> MarkerAbove | None:
         """Return the marker above it that an announced delete has set, None if there is none.
@@ -198,6 +201,7 @@ def decide(
     | written, proven or hidden within the grace period            | waiting                                    |
     | it lies below others, and no version id names it alone       | kept                                       |
     | it is current, in a bucket whose versioning is suspended     | kept                                       |
+    | a folder of a server that keeps no versions of folders       | kept                                       |
     | other content is current at its key, and no archive holds it | kept                                       |
     | copy and original not compared yet                           | compare them, and decide again             |
     | they differ, or nothing proves that they are the same        | kept                                       |
@@ -288,8 +292,14 @@ def _in_grace(proof: Proof, original: Original, terms: Terms) -> str:
 
 def _unnamed(original: Original, terms: Terms) -> str:
     """Return why no delete would be exact. Where versioning is suspended, no condition reaches a
-    version below others, and the version on top hides others.
+    version below others, and the version on top hides others. SeaweedFS keeps no versions of
+    objects whose keys end with `/`.
     """
+    if original.is_folder and terms.is_versioned:
+        return (
+            "its bucket keeps versions, but this server keeps none of a key that ends with a slash: a delete would not "
+            "hide it, but remove it for good"
+        )
     if original.is_current and original.version_id is not None and not terms.is_versioned:
         return (
             "the versioning of its bucket is suspended: a delete marker would replace it, and removing it would bring "

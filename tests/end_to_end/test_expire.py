@@ -226,6 +226,17 @@ def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World)
     assert "nothing was deleted" in bare.stdout
 
 
+def test_the_first_step_removes_nothing_for_good_not_even_a_folder(versioned: World) -> None:
+    """SeaweedFS keeps no versions of an object whose key ends with `/`, in no bucket."""
+    world = versioned
+    for key in ("docs/", "docs/00.json"):
+        world.put(key, b"")
+    report = expire(world, compact(world), *DELETE)
+    assert report["outcomes"] == {"expired": 1, "kept": 1}
+    assert keys(world) == ["docs/"]
+    assert [each.is_delete_marker for each in world.history(world.source, "docs/00.json")] == [False, True]
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
     fill(world, 120)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from hypothesis import strategies as st
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import StoreError
-from jobs.s3.store import Page
+from jobs.s3.store import Deleted, Page
 from tests.doubles.examples import examples
 from tests.expire.scene import (
     Shop,
@@ -59,6 +60,32 @@ def test_a_row_without_a_version_id_names_the_newest_version_of_its_etag() -> No
         (newer.version_id, False),
         ("null", False),
     ]
+
+
+def test_an_object_of_which_the_server_keeps_no_versions_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As SeaweedFS of keys that end with `/`, in a bucket that keeps versions. Its delete removed the object, and the
+    run said that it was hidden."""
+
+    class Folders(Shop):
+        async def head(self, ref: ObjectRef, **more: Any) -> Any:
+            found = await super().head(ref, **more)
+            return replace(found, version_id=None) if ref.key.endswith("/") else found
+
+        async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
+            deleted = await super().delete(bucket, key, **more)
+            return Deleted(None, is_delete_marker=False) if key.endswith("/") else deleted
+
+    store = Folders()
+    store.create_bucket("docs")
+    refs = [store.put_now("docs", key, b"content") for key in ("k", "k/")]
+    rows = [row_of(store, n, ref, replica(store, ref)) for n, ref in enumerate(refs)]
+    rows[1] = rows[1]._replace(version_id=None, proof=rows[1].proof and rows[1].proof.replace('"v4"', "null"))
+    outcomes = work(job(store), rows)
+    assert [each.status for each in outcomes] == [Status.EXPIRED, Status.KEPT]
+    assert "ends with a slash" in outcomes[1].reason
+    monkeypatch.setattr("jobs.expire.rules._unnamed", lambda original, terms: "")
+    [outcome] = work(job(store), [rows[1]._replace(row=2)])
+    assert (outcome.status, outcome.reason) == (Status.EXPIRED, "removed for good: the server set no delete marker")
 
 
 def test_a_null_version_that_was_hidden_is_removed_by_the_next_run() -> None:
