@@ -113,7 +113,7 @@ class Tombstones:
     async def announced(self, first_row: int, last_row: int) -> dict[int, Tombstone]:
         """Row → what any attempt of this run deleted, or may have, between the two rows.
 
-        Each is recorded when S3 received its file.
+        Each is recorded when S3 received its file. Of several attempts the last one counts.
         """
         by_row: dict[int, Tombstone] = {}
         for name in await self.latest():
@@ -135,7 +135,7 @@ class Tombstones:
         shared = _sharing(names)
         done: set[int] = set()
         told: set[tuple[int, str | None]] = set()
-        for name in reversed(names):  # what is done comes first
+        for name in reversed(names):  # an attempt that did not say what it has done may not be the last one
             try:
                 stones = await self.read(name)
             except LedgerError as error:
@@ -152,10 +152,14 @@ class Tombstones:
                 told |= {(each.row, each.marker_version_id) for each in stones}
 
     async def latest(self) -> list[str]:
-        """The latest file of each group: what was done, else what was intended."""
+        """The latest file of each group, the oldest first: what was done, else what was intended."""
         names = set(await self._names())
         open_ = [name for name in names if name.endswith(INTENT) and name.removesuffix(INTENT) + DONE not in names]
-        return sorted(open_) + sorted(name for name in names if name.endswith(DONE))
+        return sorted([*open_, *(name for name in names if name.endswith(DONE))], key=self._age)
+
+    def _age(self, name: str) -> tuple[float, str]:
+        """When S3 received the file. Those of one second are in the order of their ids."""
+        return self._written_at[name], name.split("-", 2)[-1]
 
     async def read(self, name: str) -> list[Tombstone]:
         """The tombstones of one file, without those of another run or bucket (`foreign`).

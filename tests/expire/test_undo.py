@@ -69,6 +69,31 @@ def test_each_marker_of_a_version_that_two_attempts_hid_goes() -> None:
     assert asyncio.run(store.head(ObjectRef("docs", "k"))).version_id == ref.version_id
 
 
+@pytest.mark.parametrize("step", [Step.REMOVE, Step.HIDE])
+def test_the_last_of_several_killed_attempts_counts(step: Step) -> None:
+    """An attempt was to remove a hidden version, or had hidden it. Somebody brought it back, and the next attempt hid
+    it. Undo said that all was back, and that attempt's successor, that it was not hidden."""
+    store = shop()
+    refs = [store.put_now("docs", f"k{n}", b"content") for n in range(2)]
+    rows = [row_of(store, n, ref, replica(store, ref)) for n, ref in enumerate(refs)]
+    first = Tombstone(0, "k0", refs[0].version_id, rows[0].etag or "", 7, NOW, step, "s3://c/k0", None, None, "content")
+    stones = Tombstones(store, Location("ledger", "runs"), "docs", "run-1")
+    name = asyncio.run(stones.announce([first]))
+    if step is Step.HIDE:
+        asyncio.run(stones.confirm(name, [first._replace(marker_version_id="gone")]))
+    store.now += HOUR
+    again = first._replace(step=Step.HIDE, recorded_at=store.now)
+    both = [again, again._replace(row=1, key="k1", version_id=refs[1].version_id)]
+    asyncio.run(Tombstones(store, Location("ledger", "runs"), "docs", "run-1").announce(both))
+    for ref in refs:
+        asyncio.run(store.delete("docs", ref.key))
+    undone = asyncio.run(unhide(store, Tombstones(store, Location("ledger", "runs"), "docs", "run-1")))
+    assert (undone.markers, undone.problems) == (2, [])
+    for ref in refs:
+        asyncio.run(store.delete("docs", ref.key))
+    assert [each.status for each in work(job(store), rows)] == [Status.EXPIRED] * 2
+
+
 @given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), max_size=6, unique=True))
 def test_the_files_that_share_rows_are_found(spans: list[tuple[int, int]]) -> None:
     files = {f"{first}-{first + more}-{number}-done.parquet": range(first, first + more + 1)
