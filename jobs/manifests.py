@@ -4,9 +4,11 @@
 - `….csv`, `….csv.gz`: S3 Batch Operations' form, bucket,key[,version id] without a header. Keys are
   URL-encoded as S3 itself writes them (a space is `+`), so they are decoded exactly once.
   https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-create-job.html
-- `….parquet`: a column `key`, raw, and optional columns of what else is known.
+- `….parquet`: a column `key`, raw, and optional columns of what else is known. An inventory's own
+  data file is one.
 
-A row that does not say whether it is its key's latest version counts as one: it was asked for.
+A row that does not say whether it is its key's latest version counts as one: it was asked for. A
+row that says it is not, and has no version id, is the null version.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
-from jobs.core.model import Location
+from jobs.core.model import NULL_VERSION, Location
 from jobs.errors import ConfigError, ManifestError, UsageError
 from jobs.s3.object_files import open_object, store_errors
 from jobs.s3.store import Store
@@ -36,7 +38,12 @@ BATCH_ROWS = 20_000
 HEADER_NAMES = frozenset({"bucket", "bucket_name", "bucketname", "key", "object_key", "objectkey"})
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
-_ALIASES = {"size_bytes": ("size_bytes", "size"), "last_modified": ("last_modified", "last_modified_date")}
+_ALIASES = {
+    "size_bytes": ("size_bytes", "size"),
+    "etag": ("etag", "e_tag"),
+    "last_modified": ("last_modified", "last_modified_date"),
+}
+"""Our names, and those of an inventory's own data files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +186,7 @@ def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | Non
                     bucket = _check_bucket(uri, row, batch[names["bucket"]], bucket)
                 arrays = {name: _converted(uri, name, batch[column]) for name, column in found.items()}
                 _check_keys(uri, row, arrays["key"])
+                _name_null_versions(arrays)
                 row += batch.num_rows
                 yield _Piece(bucket, fill_batch(arrays, batch.num_rows), "is_latest" in found)
         except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
@@ -215,6 +223,18 @@ def _converted(uri: str, name: str, column: Any) -> Any:
     if name in ("etag", "condemned_etag", "version_id", "storage_class"):
         return pc.if_else(pc.equal(column, pa.scalar("")), None, column)
     return column
+
+
+def _name_null_versions(arrays: dict[str, Any]) -> None:
+    """Give the null version its id where an inventory leaves it empty. By its key alone the row
+    would name the current version.
+    """
+    import pyarrow.compute as pc
+
+    if "version_id" in arrays and "is_latest" in arrays:
+        version_id: Any = arrays["version_id"]
+        has_newer: Any = pc.invert(arrays["is_latest"])
+        arrays["version_id"] = pc.if_else(has_newer, pc.fill_null(version_id, NULL_VERSION), version_id)
 
 
 def _check_keys(uri: str, first_row: int, keys: Any) -> None:

@@ -213,6 +213,15 @@ def test_a_parquet_with_all_that_can_be_known(tmp_path):
     ]
 
 
+def test_an_older_version_without_an_id_is_the_null_version(tmp_path):
+    """An inventory leaves its id empty. Its key alone names the current version, which was copied in its place."""
+    latest, ids = [True, False, False, True], ["v", "", None, None]
+    _, rows = read(parquet(tmp_path / "m.parquet", key=["k", "k", "l", "m"], version_id=ids, is_latest=latest))
+    assert [row["version_id"] for row in rows] == ["v", "null", "null", None]
+    _, rows = read(parquet(tmp_path / "m.parquet", key=["k"], is_latest=[False], e_tag=['"0c10f4a0"']))
+    assert (rows[0]["version_id"], rows[0]["etag"]) == (None, "0c10f4a0")
+
+
 def test_a_parquet_of_keys_alone_does_not_say_its_bucket(tmp_path):
     bucket, rows = read(parquet(tmp_path / "m.parquet", key=pa.array(["a", "b"], pa.large_string())))
     assert bucket is None

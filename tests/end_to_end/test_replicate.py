@@ -140,6 +140,25 @@ def test_a_manifest_of_versions_in_any_order_ends_with_the_current_one_on_top(ve
     assert versioned.run("verify", *both)["outcomes"] == {"verified": 4}
 
 
+def test_a_data_file_of_an_inventory_names_the_null_version(versioned: World) -> None:
+    """S3 leaves its id empty, and the newer version was copied in its place."""
+    client = versioned.client
+    for state, body in (("Suspended", b"older"), ("Enabled", b"newer")):
+        client.put_bucket_versioning(Bucket=versioned.source, VersioningConfiguration={"Status": state})
+        versioned.put("k", body)
+    made = ["inventory", f"s3://{versioned.source}", "--to", f"s3://{versioned.ledger}/inv", "--versions", "all"]
+    assert versioned.sealift(*made).code == 0
+    [data] = client.list_objects_v2(Bucket=versioned.ledger, Prefix=f"inv/{versioned.source}/sealift/data/")["Contents"]
+    report = versioned.run("replicate", "--manifest", f"s3://{versioned.ledger}/{data['Key']}", "--versions", "all")
+    assert (report["code"], report["outcomes"]) == (0, {"copied": 2})
+    copies = versioned.history(versioned.destination, "k")
+    bodies = [
+        client.get_object(Bucket=versioned.destination, Key="k", VersionId=each.version_id)["Body"].read()
+        for each in copies
+    ]
+    assert bodies == [b"older", b"newer"]
+
+
 def test_a_delete_marker_that_is_gone_from_the_source_is_not_made(versioned: World) -> None:
     versioned.put("k", b"1")
     marker = versioned.client.delete_object(Bucket=versioned.source, Key="k")["VersionId"]
