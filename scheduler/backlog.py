@@ -327,8 +327,10 @@ def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
 
 
 def check_row(document: Mapping[str, Any]) -> BacklogRow:
-    """The row of a document, if a manifest can hold it. Raises ValueError, TypeError."""
-    row = BacklogRow(**document)
+    """The row of a document, if a manifest can hold it. Keys that a newer Sealift has added are
+    ignored. Raises ValueError, TypeError.
+    """
+    row = BacklogRow(**{name: document[name] for name in BacklogRow._fields if name in document})
     texts, key = (row.bucket, row.reason, *(text for text in (row.version_id, row.etag) if text is not None)), row.key
     if not key or not all(isinstance(text, str) for text in (key, *texts)):
         raise TypeError("bucket, key, version id, ETag and reason are no texts")

@@ -121,7 +121,8 @@ class Submission:
             raise ValueError("number or per_child is not a number")
         shards = [shard for first, last in data["shards"] for shard in range(first, last + 1)]
         known = {name: data[name] for name in ("run_id", "number", "per_child", "ledger", "follows", "after")}
-        return cls(**known, shards=shards, placement=Placement(**data["placement"]))
+        place = {name: data["placement"][name] for name in Placement.__dataclass_fields__ if name in data["placement"]}
+        return cls(**known, shards=shards, placement=Placement(**place))
 
 
 def make_submission(

@@ -386,7 +386,7 @@ def _night_problems(
         command = f"sealift nightly --pair {night['pair']}"
         stages = night.get("stages", ())
         run_ids = {each["run_id"] for each in stages if each["run_id"]}
-        carried = [Disproof(**each) for each in night.get("unanswered", ())]
+        carried = [Disproof.from_dict(each) for each in night.get("unanswered", ())]
         of_others = {step for each in carried for step in disproof_steps(night["pair"], each)}
         if night.get("night") is None:
             yield Problem(f"pair {night['pair']}: no night has ended yet. Start one: {command}", None)

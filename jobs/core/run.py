@@ -159,9 +159,15 @@ class Plan:
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
-        """The inverse of `to_dict`."""
-        known = {name: value for name, value in data.items() if name not in ("total_dollars", "spec_version")}
-        return cls(**known | {"shards": tuple(ShardSummary(**shard) for shard in data["shards"])})
+        """The inverse of `to_dict`. Keys that a newer Sealift has added are ignored."""
+        return cls(
+            **_known(cls, data)
+            | {"shards": tuple(ShardSummary(**_known(ShardSummary, shard)) for shard in data["shards"])}
+        )
+
+
+def _known(kind: type[Plan | ShardSummary], data: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: data[name] for name in kind.__dataclass_fields__ if name in data}
 
 
 SAVED = "saved"

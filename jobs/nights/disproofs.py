@@ -37,6 +37,11 @@ class Disproof(NamedTuple):
     rows: int
     sample: list[int]
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Disproof:
+        """The disproof of a night's summary. Keys that a newer Sealift has added are ignored."""
+        return cls(**{name: data[name] for name in cls._fields})
+
 
 def disproofs_of(summary: Mapping[str, Any]) -> Iterator[Disproof]:
     """Yield those that a night found itself."""
@@ -89,9 +94,9 @@ def open_disproofs(summaries: Sequence[Mapping[str, Any]], destination: str) -> 
     for summary in _by_end(summaries, destination):
         if "answered" in summary:
             answered |= set(summary["answered"])
-            found |= {each["run_id"]: Disproof(**each) for each in summary["unanswered"]}
+            found |= {each["run_id"]: Disproof.from_dict(each) for each in summary["unanswered"]}
         elif "unanswered" in summary:  # of an older Sealift, as the next one
-            found = {each["run_id"]: Disproof(**each) for each in summary["unanswered"]}
+            found = {each["run_id"]: Disproof.from_dict(each) for each in summary["unanswered"]}
         else:
             found = {name: each for name, each in found.items() if not is_answered(each, summary["stages"])}
         found |= {each.run_id: each for each in disproofs_of(summary)}
