@@ -10,6 +10,7 @@ from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.ledger.agreement import begin_order
 from jobs.ledger.ledger import Ledger
+from jobs.reports.document import is_comparable
 
 EARLIER_RUNS = 30
 """How many earlier runs of the same job and pair the page compares with."""
@@ -47,17 +48,21 @@ async def make_page(
 
 
 async def earlier_reports(ledger: Ledger, spec: RunSpec) -> list[dict[str, Any]]:
-    """Reports of earlier runs with the same job, source and destination, oldest first."""
+    """Reports of earlier runs with the same job, source and destination, oldest first.
+
+    One that cannot be read is left out: this run does not end by another one's document.
+    """
     began, name = begin_order(spec.run_id), f"-{spec.job}-"
     names = [run_id for run_id in await ledger.run_ids() if begin_order(run_id) < began and name in run_id]
 
     async def read(run_id: str) -> dict[str, Any] | None:
         try:
             earlier = await ledger.spec(run_id)
-        except LedgerError:  # a run that was never planned
+            is_alike = (earlier.source.location, earlier.destination.location) == places
+            report = await ledger.report(run_id) if is_alike else None
+        except LedgerError:  # it was never planned, or is damaged, or of a newer Sealift
             return None
-        is_alike = (earlier.source.location, earlier.destination.location) == places
-        return await ledger.report(run_id) if is_alike else None
+        return report if report is not None and is_comparable(report) else None
 
     places = spec.source.location, spec.destination.location
     reports = await asyncio.gather(*map(read, names[-EARLIER_RUNS:]))
