@@ -8,9 +8,10 @@ all is well.
 from __future__ import annotations
 
 import calendar
+import math
 import re
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 from jobs.core.run import Plan, RunSpec
 
@@ -36,7 +37,65 @@ def spec_disagreement(run_id: str, spec: RunSpec) -> str:
         return f"asks for the job {spec.job!r}, the run's id for {job!r}"
     if not _is_within(spec.created_at, run_id):
         return f"was made at another time (created_at {spec.created_at}) than the run's id says"
+    if not isinstance(spec.options, Mapping):
+        return "has options that are no document"
+    if not isinstance(spec.manifest, str) or not isinstance(spec.retry_of, str | None):
+        return "names its manifest, or the run that it retries, by what is no text"
     return ""
+
+
+def report_disagreement(run_id: str, report: Mapping[str, object]) -> str:
+    """Compare a report with the id of its run, and its fields with what a report holds.
+
+    It may lack any of them.
+    """
+    if report.get("run_id", run_id) != run_id:
+        return f"is the report of run {report['run_id']!r}"
+    for name, is_fit in _REPORT_FIELDS.items():
+        if name in report and not is_fit(report[name]):
+            return f"has the {name} {report[name]!r:.100}"
+    return ""
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: object) -> bool:
+    return type(value) is int and value >= 0
+
+
+def _is_number(value: object) -> bool:
+    return type(value) is int or (type(value) is float and math.isfinite(value))
+
+
+def _is_tally(value: object) -> bool:
+    return isinstance(value, Mapping) and all(map(_is_count, value.values()))
+
+
+def _is_comparison_tally(value: object) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(each, Mapping) and _is_count(each.get("rows")) and _is_count(each.get("bytes"))
+        for each in value.values()
+    )
+
+
+_REPORT_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    "job": _is_text,
+    "state": _is_text,
+    "rows": _is_count,
+    "accounted": _is_count,
+    "outcomes": _is_tally,
+    "categories": _is_comparison_tally,
+    "failures": _is_count,
+    "findings": _is_count,
+    "unparsed": _is_count,
+    "bytes": _is_count,
+    "seconds": _is_number,
+    "planned_dollars": _is_number,
+    "finished_at": _is_text,
+}
+"""What the fields of a report hold that lists of runs, pages and exit codes are made of."""
 
 
 def is_comparison(run_id: str) -> bool:

@@ -27,12 +27,13 @@ from typing import Any, NamedTuple, TypeVar
 
 from jobs.core.model import Attributes, Location
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec
-from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed
+from jobs.errors import ConfigError, LedgerError, NoSuchBucket, NotFound, PreconditionFailed, UsageError
 from jobs.ledger.agreement import (
     begin_order,
     checkpoint_disagreement,
     is_comparison,
     plan_disagreement,
+    report_disagreement,
     shard_disagreement,
     spec_disagreement,
 )
@@ -211,13 +212,14 @@ class Ledger:
         return report
 
     async def report(self, run_id: str) -> dict[str, Any] | None:
-        """The run's report. None while it has not ended."""
+        """The run's report. None while it has not ended. Raises LedgerError for an altered one."""
         try:
             data = await self._read(run_id, "report.json")
         except NotFound:
             return None
         report: dict[str, Any] = self._parsed(run_id, "report.json", data, dict)
-        self._check_version(run_id, "report.json", report.get("spec_version", SPEC_VERSION))
+        self.check_version(run_id, "report.json", report.get("spec_version", SPEC_VERSION))
+        self._demand(run_id, "report.json", report_disagreement(run_id, report))
         return report
 
     async def write_document(self, run_id: str, name: str, document: Mapping[str, Any]) -> None:
@@ -277,10 +279,11 @@ class Ledger:
     async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
         data = await self._read_needed(run_id, name, otherwise)
         document: dict[str, Any] = self._parsed(run_id, name, data, dict)
-        self._check_version(run_id, name, document.get("spec_version"))
+        self.check_version(run_id, name, document.get("spec_version"))
         return document
 
-    def _check_version(self, run_id: str, name: str, version: object) -> None:
+    def check_version(self, run_id: str, name: str, version: object) -> None:
+        """Raises LedgerError for a document of a newer Sealift."""
         if version != SPEC_VERSION:
             raise LedgerError(
                 f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}: use the "
@@ -301,7 +304,7 @@ class Ledger:
         """JSON text, or the document that it was, parsed. Raises LedgerError."""
         try:
             return parse(json.loads(data) if isinstance(data, bytes) else data)
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             why = f"{type(error).__name__}: {error}"
             raise LedgerError(f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered") from error
 

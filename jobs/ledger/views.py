@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,6 +22,7 @@ import pyarrow.parquet as pq
 
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import precedence_sql
+from jobs.core.run import SPEC_VERSION
 from jobs.errors import ConfigError, LedgerError, NotFound
 from jobs.ledger.agreement import is_comparison
 from jobs.ledger.files import list_files, list_names, read_file
@@ -93,22 +94,32 @@ async def catalog_keys(ledger: Ledger) -> list[str]:
 
 
 async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
-    rows = await gather_bounded(lambda run_id: _run(ledger, run_id), run_ids, DOWNLOADS)
-    columns = {name: [row.get(name) for row in rows] for name in TABLES["runs"].types}
     kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
     fields: list[pa.Field[Any]] = [
         pa.field(name, kinds.get(kind, pa.timestamp("us", tz="UTC"))) for name, kind in TABLES["runs"].types.items()
     ]
+    schema = pa.schema(fields)
+    rows = await gather_bounded(lambda run_id: _run(ledger, run_id, schema), run_ids, DOWNLOADS)
     folder.mkdir()
-    pq.write_table(pa.table(columns, schema=pa.schema(fields)), folder / "runs.parquet")
+    pq.write_table(pa.Table.from_batches(rows, schema), folder / "runs.parquet")
     return _parquet(folder)
 
 
-async def _run(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    """A run's row, from the documents that it has."""
+async def _run(ledger: Ledger, run_id: str, schema: pa.Schema) -> pa.RecordBatch:
+    """A run's row, from the documents that it has. Raises LedgerError if they hold something else."""
     spec, plan, report = [await _document(ledger, run_id, name) for name in ("spec.json", "plan.json", "report.json")]
     if not report and is_comparison(run_id):
         plan = {}  # a comparison that did not finish, whose plan is about nothing (`Ledger.plan`)
+    try:
+        return pa.RecordBatch.from_pylist([_run_row(run_id, spec, plan, report)], schema)
+    except (pa.ArrowException, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+        place, why = ledger.uri(run_id), f"{type(error).__name__}: {error}"
+        raise LedgerError(f"the documents in {place} are not what Sealift writes ({why}): they were altered") from error
+
+
+def _run_row(
+    run_id: str, spec: Mapping[str, Any], plan: Mapping[str, Any], report: Mapping[str, Any]
+) -> dict[str, Any]:
     created = spec.get("created_at")
     source, destination = spec.get("source") or {}, spec.get("destination") or {}
     return {
@@ -140,9 +151,12 @@ async def _document(ledger: Ledger, run_id: str, name: str) -> dict[str, Any]:
         document = json.loads(await read_file(ledger.store, ledger.location, path))
     except NotFound:
         return {}
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LedgerError(f"{ledger.location.join(path)} is not JSON ({error}): the ledger was altered") from error
-    return document if isinstance(document, dict) else {}
+    if not isinstance(document, dict):
+        raise LedgerError(f"{ledger.location.join(path)} is no document: the ledger was altered")
+    ledger.check_version(run_id, name, document.get("spec_version", SPEC_VERSION))
+    return document
 
 
 async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:

@@ -11,6 +11,7 @@ import pytest
 
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, discard, make_world
+from tests.end_to_end.forged_ledger import edit_json
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.test_reconcile import settle
 
@@ -146,6 +147,41 @@ def test_one_damaged_run_is_named_and_the_others_are_listed(world: World) -> Non
         assert f"{report['run_id']} cannot be read" in result.stderr
     assert "version 99" in result.stderr
     assert "version 99" in world.sealift("runs", "report", runs[2]["run_id"]).stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("spec.json", {"created_at": 1e300}),
+        ("spec.json", {"manifest": {}}),
+        ("spec.json", {"options": ["deep"]}),
+        ("spec.json", {"retry_of": []}),
+        ("spec.json", {"source": {"uri": "no place", "endpoint": None, "region": None, "profile": None}}),
+        ("report.json", {"failures": "x"}),
+        ("report.json", {"outcomes": []}),
+        ("report.json", {"rows": None}),
+        ("report.json", {"state": 5}),
+        ("report.json", {"seconds": "long"}),
+        ("report.json", {"run_id": "20261125T003345Z-verify-1f3a02"}),
+    ],
+)
+def test_a_field_that_no_sealift_writes_is_a_damaged_document(
+    world: World, name: str, change: dict[str, object]
+) -> None:
+    """One such field ended `runs list`, `status` and `query` over the whole ledger with a traceback."""
+    world.put("a")
+    damaged, whole = world.run("replicate"), world.run("verify")
+    place = f"runs/{damaged['run_id']}/{name}"
+    edit_json(world, place, lambda document: document.update(change))
+    listed = world.sealift("runs", "list", "--json")
+    states = {each["run_id"]: each["state"] for each in listed.document["runs"]}
+    assert states == {damaged["run_id"]: "unreadable", whole["run_id"]: "complete"}
+    found = world.sealift("status")
+    assert (found.code, f"run {damaged['run_id']} is unreadable" in found.stdout) == (3, True), found.stderr
+    asked = world.sealift("query", "SELECT run_id, state FROM runs")
+    assert asked.code == 0 or (asked.code == 10 and damaged["run_id"] in asked.stderr), asked.stderr
+    others = world.sealift("query", "SELECT state FROM runs", "--run", whole["run_id"])
+    assert (others.code, "complete" in others.stdout) == (0, True)
 
 
 def test_a_run_is_named_by_latest_or_by_what_is_unique_of_its_id(world: World) -> None:
