@@ -350,7 +350,7 @@ async def _manifest_problems(
     one.
     """
     first = 0.0 if knows_all else min(map(began_at, runs), default=now)
-    taken = {(run["scope"] or {}).get("manifest") for run in runs}
+    taken = {run["scope"]["manifest"] for run in runs if _takes_all_rows(run, pair)}
     problems = []
     for each in await read_manifests(ledger.store, ledger.location, pair.name, MANIFESTS):
         is_due = first <= each.created_at < now - BACKLOG_SECONDS_MORE
@@ -359,6 +359,17 @@ async def _manifest_problems(
             command = f"sealift backfill --pair {pair.name} --manifest {shlex.quote(shown(each.uri))}"
             problems.append(Problem(f"pair {pair.name}: no run has taken {rows}: {command}", iso_time(each.created_at)))
     return problems
+
+
+def _takes_all_rows(run: Mapping[str, Any], pair: Pair) -> bool:
+    """Whether a run copies all rows of its manifest to the pair's place. What was never planned, or
+    is a plan that nobody has started, copies nothing. The pair's own globs leave out what it does
+    not want.
+    """
+    if run["scope"] is None or run["job"] != "replicate" or run["state"] in ("unplanned", "planned"):
+        return False
+    is_of_pair = run["pair"] == pair.name or run["destination"] == _places(pair)["destination"]
+    return is_of_pair and not (run["scope"]["filters"] or {}).keys() - {"include", "exclude"}
 
 
 async def _orphaned_backlogs(ledger: Ledger, policy: Policy) -> list[Problem]:

@@ -17,6 +17,7 @@ import yaml
 from jobs.core.sampling import Sample
 from tests.doubles.request_counter import request_counter
 from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.forged_ledger import names
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.test_reconcile import settle
 
@@ -352,6 +353,34 @@ def test_a_manifest_of_the_backlog_whose_run_was_refused_is_not_forgotten(versio
     write_policy(world, tmp_path)
     assert world.sealift(*backfill, SEALIFT_POLICY=policy).code == 0
     assert wrong not in problems(status(world, policy))
+
+
+def test_only_a_run_that_copies_all_rows_of_a_manifest_has_taken_them(versioned: World, tmp_path: Path) -> None:
+    """A plan that was only saved, or never published, a verification and a run of a part said that nothing waits."""
+    world = versioned
+    policy = write_policy(world, tmp_path)
+    for name in ("a", "b"):
+        world.put(f"docs/{name}")
+    uri = publish_manifest(world, 1, ["a", "b"], time.time() - 7200)
+    places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/copies/"]
+    backfill = ["backfill", "--pair", "docs", "--manifest", uri, "--json"]
+
+    def is_waiting() -> bool:
+        return any("no run has taken the 2 rows of manifest 1" in each for each in problems(status(world, policy)))
+
+    for command, code in (
+        (["verify", *places, "--manifest", uri, "--json"], 3),
+        ([*backfill, "--dry-run", "--save"], 0),
+        ([*backfill, "--yes", "--prefix", "docs/a"], 0),
+    ):
+        assert world.sealift(*command, SEALIFT_POLICY=policy).code == code
+        assert is_waiting(), command
+    run_id = world.sealift(*backfill, "--yes", SEALIFT_POLICY=policy).document["run_id"]
+    assert not is_waiting()
+    for name in names(world, f"runs/{run_id}/"):
+        if not name.endswith("/spec.json"):  # as if it was killed before it wrote its plan
+            world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
+    assert is_waiting()
 
 
 def test_rows_that_wait_in_the_backlog_are_counted_since_the_oldest(world: World, policy: str) -> None:
