@@ -311,7 +311,8 @@ def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
             run["run_id"],
             run["state"],
             f"{run['rows']:,}",
-            f"{run['failures']:,} repaired" if run["run_id"] in repaired else f"{run['failures']:,}",
+            f"{run['failures']:,}{' repaired' if run['run_id'] in repaired else ''}"
+            + (f", {run['unread']:,} unread" if run["unread"] else ""),
             human_time(run["created_at"]).removesuffix(" UTC"),
             UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
             run["source"] or UNKNOWN,
@@ -446,7 +447,7 @@ async def _dismiss(ledger: Ledger, options: DismissCommand) -> int:
         raise LedgerError(f"nobody can read what run {run_id} came to, so nobody can dismiss it: {summary['error']}")
     if summary["state"] == "unreported":
         raise UsageError(f"run {run_id} has no report yet: make it with  sealift runs report {run_id}")
-    if not summary["failures"] and summary["state"] not in ("stopped", "incomplete"):
+    if not (summary["failures"] or summary["unread"]) and summary["state"] not in ("stopped", "incomplete"):
         raise UsageError(f"run {run_id} is {summary['state']} and has nothing to dismiss: see  sealift status")
     command = await find_command(ledger, run_id)
     if summary["state"] == "incomplete" and command is not None and command.is_over is False:
@@ -566,7 +567,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     if "failures" in ended and not ended["failures"]:
         document, text = await _with_since(ledger, spec, ended)
         emit(document, as_json=as_json, text=f"Nothing to retry: {text}")
-        return 0
+        return int(exit_code(ended))
     request = retry_request(spec)
     start = StartOptions.of_few(
         executor=executor, batch=options.batch, as_json=as_json, yes=options.yes, dry_run=options.dry_run

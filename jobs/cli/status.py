@@ -468,8 +468,16 @@ def _run_problems(
             text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
             yield run, Problem(text, run["created_at"])
         elif run["run_id"] in unmended:
-            found = need_attention(run["failures"], run["rows"])
-            yield run, Problem(f"run {run['run_id']}: {found}: sealift runs report {run['run_id']}", run["created_at"])
+            text = f"run {run['run_id']}: {_found_text(run)}: sealift runs report {run['run_id']}"
+            yield run, Problem(text, run["created_at"])
+
+
+def _found_text(run: Mapping[str, Any]) -> str:
+    """What needs attention of a run: `1 of 7 rows needs attention, 2 archives could not be read`."""
+    what = "inventory line" if run["job"] == "reconcile" else "archive"
+    unread = [f"{plural(run['unread'], what)} could not be read"] if run["unread"] else []
+    bad = [need_attention(run["failures"], run["rows"])] if run["failures"] else []
+    return ", ".join([*bad, *unread])
 
 
 def _unmended(
@@ -486,7 +494,7 @@ def _unmended(
         until = ended.get(run["pair"])
         is_over = run["run_id"] in {*mended, *of_nights} or (until is not None and ended_at(run) < until.timestamp())
         followers = [each for each in runs[:number] if each["run_id"] not in dismissed or has_judged(each)]
-        if run["failures"] and not is_over and not any(covers(later, run) for later in followers):
+        if (run["failures"] or run["unread"]) and not is_over and not any(covers(later, run) for later in followers):
             yield run
 
 

@@ -185,6 +185,11 @@ def findings_count(report: Mapping[str, Any]) -> int:
     return int(report["findings"] if "categories" in report else report["failures"])
 
 
+def unread_count(report: Mapping[str, Any]) -> int:
+    """How many lines of inventories, or archives, could not be read. What they name is not known."""
+    return int(report.get("unparsed", 0)) + len(report.get(LEFT_OUT, ()))
+
+
 def is_comparable(report: Mapping[str, Any]) -> bool:
     """Whether a report has what a page compares with the reports of later runs."""
     return {"run_id", "rows", "seconds", "findings" if "categories" in report else "failures"} <= report.keys()
@@ -201,7 +206,7 @@ def exit_code(report: Mapping[str, Any]) -> ExitCode:
     """
     if report["state"] != RunState.COMPLETE:
         return ExitCode.TRANSIENT
-    is_well = not (left_count(report) or report.get("unparsed") or report.get(LEFT_OUT))
+    is_well = not (left_count(report) or unread_count(report))
     return ExitCode.DONE if is_well else ExitCode.FINDINGS
 
 

@@ -2,7 +2,7 @@
 
 A run takes another's place only if it looked at all of its rows: it retried them, or it began after
 the other one had ended and worked between the same places on no smaller a selection. A run of no
-rows takes nobody's place.
+rows takes nobody's place, nor does one that could not read all, or judged none of its rows.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def covers(later: Summary, earlier: Summary) -> bool:
     """Whether a run looked at all rows of an earlier one, as closely, and after it."""
     if later["state"] != RunState.COMPLETE or not later["rows"] or later["job"] != earlier["job"]:
         return False
-    if began_at(later) < ended_at(earlier):
+    if began_at(later) < ended_at(earlier) or later["unread"] or _is_unjudged(later):
         return False
     new, old = later["scope"], earlier["scope"]
     if new is None or old is None or not _has_all_places(later, earlier):
@@ -117,19 +117,30 @@ def has_judged(run: Summary) -> bool:
     return all(status in _JUDGED for status, rows in run["outcomes"].items() if rows)
 
 
+def _is_unjudged(run: Summary) -> bool:
+    """Whether a run found nothing, since it could not judge one of its rows. One that failed at them
+    found that.
+    """
+    return not run["failures"] and not any(rows and status in _JUDGED for status, rows in run["outcomes"].items())
+
+
 def find_repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool]) -> set[str]:
     """The ids of the runs all of whose bad rows a retry brought to a good end.
 
     `runs`: the latest first. `is_proof_only`: whether a job writes nothing, so that none of its
     runs repairs what another one left. A run counts as repaired too if what its retry left was
     repaired. The repair of a reconciliation has a run for each prefix, and may leave out
-    differences. No retry repairs a damaged source, nor what a run failed to read: only a later look
-    that covers it does.
+    differences. No retry repairs a damaged source, nor what a run failed to read, or could not: only a
+    later look that covers it does.
     """
     done: set[str] = set()
     rows: Counter[str] = Counter()
     failures = {run["run_id"]: run["failures"] for run in runs}
-    lasting = {run["run_id"] for run in runs if run["outcomes"].get(Status.DAMAGED) or _has_failed_to_read(run)}
+    lasting = {
+        run["run_id"]
+        for run in runs
+        if run["outcomes"].get(Status.DAMAGED) or _has_failed_to_read(run) or run["unread"]
+    }
     for run in runs:
         first = run["retry_of"]
         is_well = run["state"] == RunState.COMPLETE and (not run["failures"] or run["run_id"] in done)

@@ -10,7 +10,7 @@ from typing import Any
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reports.document import findings_count, iso_time
+from jobs.reports.document import findings_count, iso_time, unread_count
 from jobs.runs.progress import find_command, find_progress
 from jobs.runs.replaced_runs import scope_of
 from jobs.runs.saved_plans import is_waiting
@@ -107,6 +107,7 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "accounted": 0,
         "outcomes": {},
         "failures": 0,
+        "unread": 0,
         "seconds": 0,
         "created_at": None,
         "source": None,
@@ -167,9 +168,10 @@ async def _unfinished(ledger: Ledger, spec: RunSpec) -> dict[str, Any]:
 
 
 def counted(report: dict[str, Any]) -> dict[str, Any]:
-    """Rows by status (or category), and the rows that need attention."""
+    """Rows by status (or category), the rows that need attention, and what could not be read."""
     categories = {name: each["rows"] for name, each in report.get("categories", {}).items() if each["rows"]}
-    return {"outcomes": report.get("outcomes", categories), "failures": findings_count(report)}
+    unread = {"unread": unread_count(report)}
+    return {"outcomes": report.get("outcomes", categories), "failures": findings_count(report)} | unread
 
 
 def _job_of(run_id: str) -> str:

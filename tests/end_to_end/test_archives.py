@@ -148,6 +148,11 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     shown = damaged.sealift("runs", "report", restored.document["run_id"])
     assert (shown.code, left_out["archive"] in shown.stdout) == (3, True)
     assert "An archive was left out" in shown.stdout
+    again = damaged.sealift("runs", "retry", restored.document["run_id"])
+    assert (again.code, again.stdout.startswith("Nothing to retry: All 4 rows ended well")) == (3, True)
+    status = damaged.sealift("status")  # all 4 rows ended well, and nobody would have heard of the others
+    line = f"run {restored.document['run_id']}: 1 archive could not be read: sealift runs report"
+    assert (status.code, line in status.stdout) == (3, True)
     page = restored.document["report_html"].removeprefix(f"s3://{damaged.ledger}/")
     html = damaged.client.get_object(Bucket=damaged.ledger, Key=page)["Body"].read().decode()
     assert f"Left out: {left_out['archive']}" in html.replace("<wbr>", "")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
 import io
 import json
 import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -419,6 +422,66 @@ def test_without_a_policy_the_first_line_says_what_was_not_looked_at(world: Worl
     well = world.sealift("status")
     assert (well.code, "All is well" in well.stdout) == (0, False)
     assert well.stdout.startswith("Nothing wrong was found in 1 run. No policy is named")
+
+
+def test_a_comparison_that_judged_nothing_answers_for_no_other(world: World) -> None:
+    """Its exit code is 3, and what an earlier one had found was gone."""
+    places = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--margin", "2s"]
+    world.put("a")
+    time.sleep(3.1)
+    found = world.sealift("reconcile", *places, "--json")
+    assert (found.code, found.document["findings"]) == (3, 1)
+    world.put("a", b"written again")
+    young = world.sealift("reconcile", *places)
+    assert (young.code, "Nothing could be judged" in young.stdout) == (3, True)
+    [problem] = problems(world.sealift("status", "--json"))
+    assert found.document["run_id"] in problem
+    world.client.put_object(Bucket=world.destination, Key="a", Body=b"written again")
+    assert world.sealift("reconcile", *places).code == 0
+    assert world.sealift("status", "--json").document["state"] == "well"
+
+
+def test_a_comparison_that_could_not_read_all_is_not_well(world: World) -> None:
+    """It ends with exit code 3 and no finding, and nobody knows what the lines name."""
+    sides = []
+    for bucket in (world.source, world.destination):
+        world.client.put_object(Bucket=bucket, Key="a", Body=b"content")
+    settle()
+    for side, bucket in (("source", world.source), ("destination", world.destination)):
+        report = [
+            "inventory",
+            f"s3://{bucket}",
+            "--to",
+            f"s3://{world.ledger}/inventories",
+            "--format",
+            "csv",
+            "--json",
+        ]
+        sides += [f"--{side}-inventory", world.sealift(*report).document["manifest"]]
+    compare = ["reconcile", *sides, "--margin", "0s", "--json"]
+    add_line(world, sides[1], lambda line: line.replace(b'"a"', b'"b%ff"'))
+    found = world.sealift(*compare)
+    assert (found.code, found.document["findings"], found.document["unparsed"]) == (3, 0, 1)
+    expected = f"run {found.document['run_id']}: 1 inventory line could not be read: sealift runs report"
+    [problem] = problems(world.sealift("status", "--json"))
+    assert problem.startswith(expected)
+    assert "0, 1 unread" in world.sealift("runs", "list").stdout
+    assert world.sealift(*compare).code == 3
+    assert len(problems(world.sealift("status", "--json"))) == 2  # the later one has the same gap
+
+
+def add_line(world: World, manifest: str, change: Callable[[bytes], bytes]) -> None:
+    """Add a changed copy of the first line to the only file of a CSV report, with its digests."""
+    key = manifest.removeprefix(f"s3://{world.ledger}/")
+    document = json.loads(world.client.get_object(Bucket=world.ledger, Key=key)["Body"].read())
+    [file] = document["files"]
+    lines = gzip.decompress(world.client.get_object(Bucket=world.ledger, Key=file["key"])["Body"].read())
+    data = gzip.compress(lines + change(lines.splitlines(keepends=True)[0]))
+    file |= {"size": len(data), "MD5checksum": hashlib.md5(data).hexdigest()}
+    text = json.dumps(document).encode()
+    digest = hashlib.md5(text).hexdigest().encode()
+    for name, body in ((file["key"], data), (key, text), (key.removesuffix(".json") + ".checksum", digest)):
+        world.client.put_object(Bucket=world.ledger, Key=name, Body=body)
 
 
 def test_a_manifest_of_the_same_name_answers_only_for_the_same_rows(world: World, tmp_path: Path) -> None:

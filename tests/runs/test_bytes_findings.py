@@ -35,13 +35,14 @@ def run(
         "job": job,
         "state": "complete",
         "rows": 2,
-        "outcomes": {found: 1} if found else {},
+        "outcomes": {"verified": 2} if found is None else {found: 1, "verified": 1},
         "failures": int(found is not None),
         "created_at": CREATED,
         "source": str(sides[0].location),
         "destination": str(sides[1].location),
         "pair": options.get("pair"),
         "retry_of": retry_of,
+        "unread": 0,
         "scope": scope_of(spec),
     }
 
