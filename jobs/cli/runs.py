@@ -38,7 +38,7 @@ from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location, ObjectRef
-from jobs.core.run import SAVED, Plan, RunSpec, RunState
+from jobs.core.run import SAVED, UNSIZED_ROWS, Plan, RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger import dismissals
@@ -82,6 +82,7 @@ _OF_THE_FIRST_RUN = frozenset(
         "look",
         IGNORED_CONDITIONS,
         SAVED,
+        UNSIZED_ROWS,
     )
 )
 """Options of a run's spec that its retry leaves out: it finds them again, or has no use for them.

@@ -8,7 +8,7 @@ from typing import Any
 from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.outcome import Status
-from jobs.core.run import Plan, RunSpec, earlier_run
+from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run
 from jobs.registry import kind_of
 from jobs.reports.document import (
     IGNORED_CONDITIONS,
@@ -34,7 +34,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
     shards = f" in {plural(len(plan.shards), 'shard')}" if has_workers else ""
     lines = [
         f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
-        f"  objects   {plan.rows:,} ({human_bytes(plan.size_bytes)}){shards}",
+        f"  objects   {plan.rows:,} ({_size_text(spec, plan)}){shards}",
         *(_forecast_lines(plan) if has_workers else ()),
         *(f"  assumes   {each}" for each in assumptions(spec)),
         *_joined_name_lines(spec),
@@ -46,6 +46,14 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
     if plan.excluded:
         lines.append(f"  left out  {', '.join(f'{count:,} by {name}' for name, count in plan.excluded.items())}")
     return "\n".join(lines)
+
+
+def _size_text(spec: RunSpec, plan: Plan) -> str:
+    """The bytes of a plan's objects, as far as the manifest says them."""
+    unsized, known = spec.options.get(UNSIZED_ROWS, 0), human_bytes(plan.size_bytes)
+    if not unsized:
+        return known
+    return "size unknown" if unsized == plan.rows else f"{known}, and {unsized:,} of unknown size"
 
 
 def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
@@ -91,6 +99,12 @@ def _forecast_lines(plan: Plan) -> list[str]:
 
 def assumptions(spec: RunSpec) -> list[str]:
     """What the forecast takes for granted, or what a look at the destination has shown."""
+    unsized = spec.options.get(UNSIZED_ROWS, 0)
+    size = f"{plural(unsized, 'object')} without a size in the manifest: their bytes are in no figure"
+    return [*_assumption(spec), *([size] if unsized else [])]
+
+
+def _assumption(spec: RunSpec) -> list[str]:
     kind = kind_of(spec)
     if isinstance(seen := spec.options.get("look"), Mapping):
         return [

@@ -101,6 +101,11 @@ class Histogram(NamedTuple):
     groups: tuple[Group, ...]
     keys: int
 
+    @property
+    def unsized_rows(self) -> int:
+        """How many objects do not say their size."""
+        return sum(each.rows for each in self.groups if not each.is_size_known and not each.is_delete_marker)
+
 
 class ClassPrices(NamedTuple):
     """Dollars in one storage class: per 1,000 requests, per GiB read, and per GiB kept for a month

@@ -190,6 +190,12 @@ current.
 """
 
 
+UNSIZED_ROWS = "unsized_rows"
+"""The option of a planned run: how many rows of its manifest do not say their size. Its plan counts
+no bytes for them.
+"""
+
+
 def earlier_run(spec: RunSpec) -> str:
     """The id of the run whose rows a run works on again, or whose manifest it takes. Else empty."""
     return spec.retry_of or run_of(spec.manifest)

@@ -23,7 +23,7 @@ from jobs.core.display import Display
 from jobs.core.model import Location, Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
-from jobs.core.run import REQUIRED_CONDITIONS, Plan, RunSpec, RunState, is_destructive, worker_pins
+from jobs.core.run import REQUIRED_CONDITIONS, UNSIZED_ROWS, Plan, RunSpec, RunState, is_destructive, worker_pins
 from jobs.credentials import lend
 from jobs.errors import Denied, ExitCode, LimitExceeded
 from jobs.interrupts import stopped_by_signals
@@ -116,6 +116,8 @@ async def plan_run(
             **part_rule(work)._asdict(),
         )
         prices = read_price_table(request.price_table)
+        if unsized := planned.histogram.unsized_rows:
+            spec = replace(spec, options={**spec.options, UNSIZED_ROWS: unsized})
         return draft.planned(spec, forecast(planned, work, settings.processes, prices))
 
 

@@ -6,6 +6,8 @@ import json
 import shlex
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.doubles.servers import Server, seaweedfs
@@ -324,6 +326,24 @@ def test_the_plan_says_that_it_did_not_look_at_the_destination(world: World) -> 
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
     assert "destination, which was not looked at" in world.sealift("replicate", *sides, "--dry-run").stdout
     assert "not looked at" in world.sealift("replicate", *sides, "--dry-run", "--json").document["assumes"][0]
+
+
+def test_a_plan_says_which_sizes_it_does_not_know(world: World, tmp_path: Path) -> None:
+    """A CSV has none, and the plan said that ten terabytes were `0 B`."""
+    for name in ("a", "b"):
+        world.put(name)
+    manifest, places = tmp_path / "rows.csv", ["--destination", f"s3://{world.destination}", "--dry-run"]
+    manifest.write_text(f"{world.source},a\n{world.source},b\n")
+    named = world.sealift("replicate", "--manifest", str(manifest), *places)
+    assert "  objects   2 (size unknown) in 1 shard" in named.stdout
+    assert "  assumes   2 objects without a size in the manifest: their bytes are in no figure" in named.stdout
+    listed = world.sealift("replicate", "--source", f"s3://{world.source}", *places)
+    assert "  objects   2 (14 B) in 1 shard" in listed.stdout
+    assert "without a size" not in listed.stdout
+    rows = tmp_path / "rows.parquet"
+    pq.write_table(pa.table({"bucket": [world.source] * 2, "key": ["a", "b"], "size": [7, None]}), rows)
+    part = world.sealift("replicate", "--manifest", str(rows), *places)
+    assert "  objects   2 (7 B, and 1 of unknown size) in 1 shard" in part.stdout
 
 
 def test_a_dry_run_lists_its_shards_only_when_it_is_asked_to(world: World) -> None:
