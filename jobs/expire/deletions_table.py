@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.run import Plan
 from jobs.ledger.ledger import Ledger
 from jobs.runs.folding import open_fold
-from jobs.tables.duck import harmless, quoted
+from jobs.tables.duck import harmless_columns, quoted
 
 if TYPE_CHECKING:
     import duckdb
@@ -74,7 +74,5 @@ def _harmless_rows(connection: duckdb.DuckDBPyConnection) -> str:
     """
     table = connection.table("deletions")
     names = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "VARCHAR"]
-    texts = {name: harmless(name) for name in names}
-    safe = ", ".join(f"{text} AS {name}" for name, (text, _) in texts.items())
-    is_changed = " OR ".join(changed for _, changed in texts.values())
+    safe, is_changed = harmless_columns(*names)
     return f"SELECT * REPLACE ({safe}), {is_changed} AS escaped FROM deletions"

@@ -13,7 +13,7 @@ from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.rules import OLDER_ON_TOP, UNDATED
 from jobs.reconcile.rules_sql import COMPOSITE
-from jobs.tables.duck import parquet, quoted, without_formulas
+from jobs.tables.duck import harmless_columns, parquet, quoted
 from jobs.tables.rows import manifest_schema
 
 WORST_PREFIXES = 20
@@ -79,15 +79,15 @@ def write_findings(
 
     `connection` has the tables of `join.join_reports`. Differences have a row for each key (or
     version) that is neither the same nor excluded, by key. In the CSV a key that a spreadsheet
-    would take for a formula begins with `'`, and the column `escaped` says so. The Parquet file has
-    keys as they are.
+    would take for a formula begins with `'`, control characters are escapes, and the column
+    `escaped` says so. The Parquet file has keys as they are.
     """
     connection.execute(_differences_sql(prefixes, all_versions=all_versions))
     connection.execute(
         f"COPY (FROM differences ORDER BY key, version_id, destination_version_id) "
         f"TO {quoted(folder / 'differences.parquet')} (FORMAT parquet, COMPRESSION zstd)"
     )
-    safe, escaped = without_formulas("key", "destination_key")
+    safe, escaped = harmless_columns("key", "destination_key")
     connection.execute(
         "COPY (SELECT * EXCLUDE (checksum_kind, checksum_value, is_latest, rows) "
         f"REPLACE ({safe}), {escaped} AS escaped "

@@ -331,10 +331,10 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
 
     A destination that verify proved wrong is condemned by its ETag. A source that is damaged is
     named by its ETag, so that a retry does not copy it. The newest version of a key
-    comes first, as in a listing, which orders versions of equal times. In the CSV file a formula is
-    made plain text (`jobs.tables.duck.without_formulas`).
+    comes first, as in a listing, which orders versions of equal times. In the CSV file formulas and
+    control characters are made plain text (`jobs.tables.duck.harmless`).
     """
-    from jobs.tables.duck import parquet, quoted, without_formulas
+    from jobs.tables.duck import harmless_columns, parquet, quoted
 
     etag = "coalesce(folded.etag, manifest.etag)"
     reader = connection.sql(
@@ -351,7 +351,7 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
     ).to_arrow_reader()
     file, csv = folder / "failures.parquet", folder / "failures.csv"
     file.write_bytes(write_parquet(reader.read_all()))
-    safe, escaped = without_formulas("key", "reason")
+    safe, escaped = harmless_columns("key", "reason")
     connection.execute(
         f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM {parquet(file)}) "
         f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason))"

@@ -209,18 +209,6 @@ _FORMULA = "^[=+\\-@\\t\\r]"
 """What a spreadsheet takes for a formula at the beginning of a cell (OWASP, CSV Injection)."""
 
 
-def without_formulas(*columns: str) -> tuple[str, str]:
-    """For a CSV file that people open: `REPLACE` expressions for columns of text from a bucket, and
-    a condition.
-
-    Text that a spreadsheet would take for a formula gets a `'` in front. The condition says whether
-    any of them did.
-    """
-    is_formula = {name: f"regexp_matches({name}, '{_FORMULA}')" for name in columns}
-    safe = (f"CASE WHEN {test} THEN '''' || {name} ELSE {name} END AS {name}" for name, test in is_formula.items())
-    return ", ".join(safe), " OR ".join(f"coalesce({test}, false)" for test in is_formula.values())
-
-
 _CONTROL = r"[\x00-\x08\x0b-\x1f\x7f-\x9f\p{Cf}\p{Co}\x{2028}\x{2029}]"
 """Control characters but tab and newline, which a CSV file quotes, and what turns the reading
 direction or hides."""
@@ -232,8 +220,8 @@ def harmless(name: str) -> tuple[str, str]:
     r"""For a CSV file that people open: a column's text in SQL, and a condition that says whether
     it was changed.
 
-    As `without_formulas`, and control characters become escapes such as `\u001b`: a terminal must
-    not obey a key.
+    Text that a spreadsheet would take for a formula gets a `'` in front. Control characters become
+    escapes such as `\u001b`: a terminal must not obey a key.
     """
     is_formula, has_control = f"regexp_matches({name}, '{_FORMULA}')", f"regexp_matches({name}, '{_CONTROL}')"
     code = "printf('%x', unicode(c))"
@@ -243,6 +231,13 @@ def harmless(name: str) -> tuple[str, str]:
     mark = f"CASE WHEN {is_formula} THEN {quoted(chr(39))} ELSE '' END"
     text = f"{mark} || CASE WHEN {has_control} THEN {visible} ELSE {name} END"
     return text, f"coalesce({is_formula} OR {has_control}, false)"
+
+
+def harmless_columns(*columns: str) -> tuple[str, str]:
+    """`harmless` for several columns: `REPLACE` expressions, and whether any of them was changed."""
+    texts = {name: harmless(name) for name in columns}
+    safe = ", ".join(f"{text} AS {name}" for name, (text, _) in texts.items())
+    return safe, " OR ".join(changed for _, changed in texts.values())
 
 
 def quoted(value: object) -> str:
