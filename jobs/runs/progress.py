@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 from itertools import chain, islice
 from typing import NamedTuple
 
 from jobs.core.run import Plan
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.leases import BATCH, LAUNCHES, holder_text
+from jobs.s3.retries import gather_bounded
 
+_READS = 32
 FIRST_KEYS = 5
 """How many keys a text names of many."""
 
@@ -17,7 +20,8 @@ FIRST_KEYS = 5
 class RunProgress(NamedTuple):
     """Rows with an outcome, rows that ended badly, and bytes handled.
 
-    A row that two attempts did counts at most once.
+    They come from the names of checkpoints, so a row that two attempts did may count twice. But
+    `rows` says that all are done only if they are.
     """
 
     rows: int
@@ -27,27 +31,49 @@ class RunProgress(NamedTuple):
 
 async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
     """How far the run is now."""
-    done = [0] * len(plan.shards)
-    bad_rows = size_bytes = 0
-    for checkpoint in await ledger.checkpoints(run_id, plan=plan):
-        done[checkpoint.shard] += checkpoint.rows
-        bad_rows += checkpoint.bad_rows
-        size_bytes += checkpoint.size_bytes
-    rows = sum(min(count, shard.rows) for count, shard in zip(done, plan.shards, strict=True))
-    return RunProgress(rows, bad_rows, size_bytes)
+    checkpoints = await ledger.checkpoints(run_id, plan=plan)
+    by_shard: list[list[Checkpoint]] = [[] for _ in plan.shards]
+    for checkpoint in checkpoints:
+        by_shard[checkpoint.shard].append(checkpoint)
+    bad_rows, size_bytes = sum(each.bad_rows for each in checkpoints), sum(each.size_bytes for each in checkpoints)
+    done = [min(_named_rows(own), shard.rows) for own, shard in zip(by_shard, plan.shards, strict=True)]
+    if sum(done) == plan.rows:
+        numbers = plan.row_numbers()
+        for shard, own in enumerate(by_shard):
+            if _may_repeat(own):
+                done[shard] = len(await _done_rows(ledger, run_id, own, numbers[shard]))
+    return RunProgress(sum(done), bad_rows, size_bytes)
+
+
+def _named_rows(checkpoints: Iterable[Checkpoint]) -> int:
+    return sum(each.rows for each in checkpoints)
+
+
+def _may_repeat(checkpoints: Iterable[Checkpoint]) -> bool:
+    """Whether several attempts worked at a shard. One that was late may have done rows of another."""
+    return len({each.attempt for each in checkpoints}) > 1
+
+
+async def _done_rows(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], numbers: range) -> set[int]:
+    """The rows of a shard's checkpoints, by their files."""
+    from jobs.tables.rows import read_outcome_numbers
+
+    files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each, numbers), checkpoints, _READS)
+    return set(chain.from_iterable(read_outcome_numbers(each)[0] for each in files))
 
 
 async def first_open_keys(ledger: Ledger, run_id: str, plan: Plan) -> list[str]:
     """The first few keys whose rows have no outcome yet, of the first shard that has such rows."""
-    from jobs.tables.rows import read_outcome_numbers, read_shard
+    from jobs.tables.rows import read_shard
 
     checkpoints = await ledger.checkpoints(run_id, plan=plan)
     for shard, numbers in enumerate(plan.row_numbers()):
         own = [each for each in checkpoints if each.shard == shard]
-        if sum(each.rows for each in own) >= len(numbers):
+        if _named_rows(own) >= len(numbers) and not _may_repeat(own):
             continue
-        files = [await ledger.checkpoint_data(run_id, each, numbers) for each in own]
-        done = set(chain.from_iterable(read_outcome_numbers(each)[0] for each in files))
+        done = await _done_rows(ledger, run_id, own, numbers)
+        if len(done) == len(numbers):
+            continue
         rows = chain.from_iterable(read_shard(await ledger.shard(run_id, shard, numbers)))
         keys = (row.key for row in rows if row.row not in done)
         return list(islice(dict.fromkeys(keys), FIRST_KEYS))  # versions of a key are one key

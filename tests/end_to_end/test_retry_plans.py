@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import signal
 
+from jobs.ledger.ledger import Checkpoint
 from jobs.runs.launch import HERE_ROWS
+from jobs.tables.rows import read_outcomes, write_outcomes
 from tests.end_to_end.conftest import World
+from tests.end_to_end.forged_ledger import names, read, write
 from tests.end_to_end.test_resume import await_copies
 from tests.end_to_end.test_small_runs import fill, replicate
 
@@ -61,6 +64,30 @@ def test_a_run_that_stopped_shows_the_rows_that_are_left_and_stays_where_it_is(w
     document = world.sealift("runs", "retry", stopped["run_id"], "--dry-run", "--json").document
     assert (document["rows"], document["requests"]["copy"]) == (left, left)
     assert world.sealift("runs", "retry", stopped["run_id"], "--json").document["outcomes"] == {"copied": HERE_ROWS}
+
+
+def test_rows_that_two_attempts_did_are_not_counted_for_rows_that_nobody_did(world: World) -> None:
+    """An attempt that was late wrote its checkpoint after all: `status` said that every row is done."""
+    for key in "abcd":
+        world.put(key)
+    run_id = world.run("replicate")["run_id"]
+    folder = f"runs/{run_id}/"
+    [whole] = names(world, f"{folder}outcomes/")
+    outcomes = sorted(read_outcomes(read(world, whole)))
+    half, rest = outcomes[:2], outcomes[2:]
+    for name in names(world, folder):
+        if "/outcomes/" in name or "/report." in name:
+            world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
+    for attempt in ("0000000000001aaaaaa", "0000000000002bbbbbb"):
+        checkpoint = Checkpoint(0, attempt, 0, 2, 0, 14)
+        rows = write_outcomes([each._replace(attempt=attempt) for each in half])
+        write(world, f"{folder}outcomes/00000/{checkpoint.name}", rows)
+    dry = world.sealift("runs", "retry", run_id, "--dry-run")
+    assert f"2 × without an outcome: {', '.join(each.key for each in rest)}\n" in dry.stdout
+    [run] = world.sealift("runs", "list", "--json").document["runs"]
+    assert (run["state"], run["accounted"]) == ("stopped", 2)
+    assert f"is stopped: sealift runs retry {run_id}" in world.sealift("status").stdout
+    assert world.sealift("runs", "retry", run_id, "--json").document["outcomes"] == {"copied": 2, "same": 2}
 
 
 def test_it_refuses_and_calms_as_the_retry_would(world: World) -> None:
