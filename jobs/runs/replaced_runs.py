@@ -64,6 +64,8 @@ def _worked_rows(spec: RunSpec) -> dict[str, Any]:
     options, filters = spec.options, spec.options.get("filters")
     if options.get("archives") and options.get("sample") and isinstance(filters, Mapping):
         filters = {**filters, "sample": options["sample"]}  # of archives, which no filter of rows takes
+    if options.get("bucket") and isinstance(filters, Mapping):
+        filters = {**filters, "bucket": options["bucket"]}  # of a restore, from archives of several
     is_listing = spec.manifest == f"listing of {spec.source.location}"
     return {
         "manifest": None if is_listing else spec.manifest,

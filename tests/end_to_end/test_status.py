@@ -22,7 +22,9 @@ from tests.doubles.request_counter import request_counter
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.forged_ledger import names
 from tests.end_to_end.pair_policy import write_policy
+from tests.end_to_end.test_compact import compact
 from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.test_restore import restore
 
 REQUESTS_MAX = 450
 """For 100 runs, of which each is two or three requests, and two pairs."""
@@ -482,6 +484,24 @@ def add_line(world: World, manifest: str, change: Callable[[bytes], bytes]) -> N
     digest = hashlib.md5(text).hexdigest().encode()
     for name, body in ((file["key"], data), (key, text), (key.removesuffix(".json") + ".checksum", digest)):
         world.client.put_object(Bucket=world.ledger, Key=name, Body=body)
+
+
+def test_a_restore_answers_for_no_other_bucket_of_the_same_archives(world: World) -> None:
+    other = f"{world.source}-other"
+    world.client.create_bucket(Bucket=other)
+    world.put("a")
+    world.client.put_object(Bucket=other, Key="b", Body=b"of another bucket")
+    for bucket in (world.source, other):
+        assert compact(world, "--pack-all", "--source", f"s3://{bucket}")["code"] == 0
+    world.client.put_object(Bucket=world.destination, Key="back/a", Body=b"in the way")
+    found = restore(world, "--include", "*", "--bucket", world.source)
+    assert (found["code"], found["outcomes"]) == (3, {"unrestorable": 1})
+    assert restore(world, "--include", "*", "--bucket", other)["code"] == 0
+    [problem] = problems(world.sealift("status", "--json"))
+    assert found["run_id"] in problem
+    world.client.delete_object(Bucket=world.destination, Key="back/a")
+    assert restore(world, "--include", "*", "--bucket", world.source)["code"] == 0
+    assert world.sealift("status", "--json").document["state"] == "well"
 
 
 def test_a_manifest_of_the_same_name_answers_only_for_the_same_rows(world: World, tmp_path: Path) -> None:
