@@ -217,7 +217,7 @@ class Ledger:
             data = await self._read(run_id, "report.json")
         except NotFound:
             return None
-        report: dict[str, Any] = self._parsed(run_id, "report.json", data, dict)
+        report: dict[str, Any] = self._parsed(run_id, "report.json", data, _object)
         self.check_version(run_id, "report.json", report.get("spec_version", SPEC_VERSION))
         self._demand(run_id, "report.json", report_disagreement(run_id, report))
         return report
@@ -278,7 +278,7 @@ class Ledger:
 
     async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
         data = await self._read_needed(run_id, name, otherwise)
-        document: dict[str, Any] = self._parsed(run_id, name, data, dict)
+        document: dict[str, Any] = self._parsed(run_id, name, data, _object)
         self.check_version(run_id, name, document.get("spec_version"))
         return document
 
@@ -314,3 +314,9 @@ class Ledger:
 
     async def _write_json(self, run_id: str, name: str, document: dict[str, Any]) -> None:
         await self._write(run_id, name, json.dumps(document, indent=2, ensure_ascii=False).encode(), JSON)
+
+
+def _object(document: Any) -> dict[str, Any]:
+    if not isinstance(document, dict):
+        raise TypeError("no JSON object")
+    return document

@@ -334,9 +334,10 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
     earlier = await ledger.report(run_id)
     if earlier is None:
         raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
-    if not earlier["failures_manifest"]:
+    uri, folder = earlier.get("failures_manifest"), ledger.uri(run_id)
+    if uri is None and not earlier.get("failures"):
         raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
-    uri, folder = str(earlier["failures_manifest"]), ledger.uri(run_id)
+    uri = str(uri)
     if not re.fullmatch(r"failures(-[0-9a-f]{16})?\.parquet", uri.removeprefix(folder)):
         raise LedgerError(
             f"{ledger.uri(run_id, 'report.json')} names {uri} as the failed rows, which is not a file of this run: "

@@ -132,21 +132,24 @@ def test_runs_are_listed_with_their_places_and_by_what_is_asked(world: World) ->
 
 def test_one_damaged_run_is_named_and_the_others_are_listed(world: World) -> None:
     world.put("a")
-    runs = [world.run("replicate"), *(world.run("verify") for _ in range(3))]
+    runs = [world.run("replicate"), *(world.run("verify") for _ in range(4))]
     for report, name, body in (
         (runs[0], "report.json", b'{"spec_version": 1}'),
         (runs[1], "spec.json", b"{"),
         (runs[2], "report.json", b'{"spec_version": 99}'),
+        (runs[3], "report.json", b"[]"),
     ):
         world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{report['run_id']}/{name}", Body=body)
     result = world.sealift("runs", "list", "--json")
     assert result.code == 0
     states = {each["run_id"]: each["state"] for each in result.document["runs"]}
-    assert [states[each["run_id"]] for each in runs] == ["unreadable"] * 3 + ["complete"]
-    for report in runs[:3]:
+    assert [states[each["run_id"]] for each in runs] == ["unreadable"] * 4 + ["complete"]
+    for report in runs[:4]:
         assert f"{report['run_id']} cannot be read" in result.stderr
     assert "version 99" in result.stderr
     assert "version 99" in world.sealift("runs", "report", runs[2]["run_id"]).stderr
+    for verb in ("report", "retry", "show"):
+        assert world.sealift("runs", verb, runs[3]["run_id"]).code == 10
 
 
 @pytest.mark.parametrize(
