@@ -30,6 +30,10 @@ _JUDGED = GOOD | FINDINGS | {Status.MISSING, Status.MISMATCHED, Status.DAMAGED}
 _UNREAD = (Status.FAILED, Status.DENIED, Status.UNVERIFIABLE)
 """Outcomes of what a run that reads bytes has not read."""
 
+_PARTS = ("bucket", "tags")
+"""Options that take a part of the rows: of a restore from archives of several buckets, and of a
+compaction."""
+
 
 def scope_of(spec: RunSpec) -> dict[str, Any]:
     """Which rows between its places a run looked at, and how, as the list of runs shows it.
@@ -64,8 +68,8 @@ def _worked_rows(spec: RunSpec) -> dict[str, Any]:
     options, filters = spec.options, spec.options.get("filters")
     if options.get("archives") and options.get("sample") and isinstance(filters, Mapping):
         filters = {**filters, "sample": options["sample"]}  # of archives, which no filter of rows takes
-    if options.get("bucket") and isinstance(filters, Mapping):
-        filters = {**filters, "bucket": options["bucket"]}  # of a restore, from archives of several
+    if isinstance(filters, Mapping):
+        filters = {**filters, **{name: options[name] for name in _PARTS if options.get(name)}}
     is_listing = spec.manifest == f"listing of {spec.source.location}"
     return {
         "manifest": None if is_listing else spec.manifest,

@@ -145,6 +145,16 @@ def test_a_manifest_of_the_same_name_answers_for_the_same_rows(
     assert covers(new, old) is is_answered
 
 
+@pytest.mark.parametrize("part", [{"bucket": "docs"}, {"tags": {"pack": "yes"}}])
+def test_an_option_that_takes_a_part_of_the_rows_is_a_filter(part: dict[str, Any]) -> None:
+    for job in ("restore", "compact"):
+        narrow = run("1", job=job, found="failed", **part)
+        assert covers(run("2", job=job, **part), narrow)
+        assert covers(run("2", job=job), narrow)
+        assert not covers(run("2", job=job, **part), run("1", job=job, found="failed"))
+        assert not covers(run("2", job=job, bucket="others", tags={"pack": "no"}), narrow)
+
+
 def test_a_manifest_of_the_same_name_and_rows_answers_with_the_same_filters_or_none() -> None:
     narrow: dict[str, Any] = {"manifest": "m.csv", "filters": {"sample": [1, 2]}} | SAME
     assert covers(run("2", manifest="m.csv", **SAME), run("1", **narrow))
