@@ -37,11 +37,7 @@ def spec_disagreement(run_id: str, spec: RunSpec) -> str:
         return f"asks for the job {spec.job!r}, the run's id for {job!r}"
     if not _is_within(spec.created_at, run_id):
         return f"was made at another time (created_at {spec.created_at}) than the run's id says"
-    if not isinstance(spec.options, Mapping):
-        return "has options that are no document"
-    if not isinstance(spec.manifest, str) or not isinstance(spec.retry_of, str | None):
-        return "names its manifest, or the run that it retries, by what is no text"
-    return ""
+    return _defect({name: getattr(spec, name) for name in _SPEC_FIELDS}, _SPEC_FIELDS)
 
 
 def report_disagreement(run_id: str, report: Mapping[str, object]) -> str:
@@ -51,10 +47,13 @@ def report_disagreement(run_id: str, report: Mapping[str, object]) -> str:
     """
     if report.get("run_id", run_id) != run_id:
         return f"is the report of run {report['run_id']!r}"
-    for name, is_fit in _REPORT_FIELDS.items():
-        if name in report and not is_fit(report[name]):
-            return f"has the {name} {report[name]!r:.100}"
-    return ""
+    return _defect(report, _REPORT_FIELDS)
+
+
+def _defect(document: Mapping[str, object], fields: Mapping[str, Callable[[object], bool]]) -> str:
+    """Name the first field that does not hold what it should."""
+    wrong = (name for name, is_fit in fields.items() if name in document and not is_fit(document[name]))
+    return next((f"has the {name} {document[name]!r:.100}" for name in wrong), "")
 
 
 def _is_text(value: object) -> bool:
@@ -80,6 +79,11 @@ def _is_comparison_tally(value: object) -> bool:
     )
 
 
+_SPEC_FIELDS: Mapping[str, Callable[[object], bool]] = {
+    "manifest": _is_text,
+    "options": lambda value: isinstance(value, Mapping),
+    "retry_of": lambda value: value is None or _is_text(value),
+}
 _REPORT_FIELDS: Mapping[str, Callable[[object], bool]] = {
     "job": _is_text,
     "state": _is_text,

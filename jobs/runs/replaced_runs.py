@@ -29,7 +29,6 @@ _JUDGED = GOOD | FINDINGS | {Status.MISSING, Status.MISMATCHED, Status.DAMAGED}
 """Outcomes and categories of what was looked at."""
 _UNREAD = (Status.FAILED, Status.DENIED, Status.UNVERIFIABLE)
 """Outcomes of what a run that reads bytes has not read."""
-
 _PARTS = ("bucket", "tags")
 """Options that take a part of the rows: of a restore from archives of several buckets, and of a
 compaction."""
