@@ -3,15 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterable, Sequence
 from itertools import chain, islice
+from pathlib import Path
 from typing import NamedTuple
 
 from jobs.core.run import Plan
+from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.reports.figures import parse_time
 from jobs.runs.leases import BATCH, LAUNCHES, holder_text
 from jobs.s3.retries import gather_bounded
 
+CLAIM_SECONDS = 600.0
+"""A run that nobody has claimed so long after its command began was left by that."""
+UNCLAIMED = "it never claimed the run"
+CLOCK_SECONDS = 120.0
+"""How far a clock may have been set since a claim."""
+_BEGAN = 19
+"""The start of a process in /proc/PID/stat, counted behind its name: proc(5)."""
 _READS = 32
 FIRST_KEYS = 5
 """How many keys a text names of many."""
@@ -94,24 +105,41 @@ class RunCommand(NamedTuple):
 async def find_command(ledger: Ledger, run_id: str) -> RunCommand | None:
     """The command that claimed the run last. Its workers end with it.
 
-    None: nobody has claimed the run, or AWS Batch works at it.
+    None: nobody has claimed the run yet, or AWS Batch works at it. A command claims what it has
+    planned at once. One that was killed before never does.
     """
     names = await ledger.names(run_id, LAUNCHES)
     if not names:
-        return None
+        is_young = (begin_second(run_id) or 0) > time.time() - CLAIM_SECONDS
+        return None if is_young or await ledger.names(run_id, "batch/") else RunCommand(UNCLAIMED, True, False)
     document = await ledger.document(run_id, LAUNCHES + names[-1])
     if document.get("batch_job_id") or str(document.get("id")).startswith(BATCH):
         return None
     is_here = document.get("host") == os.uname().nodename and isinstance(document.get("pid"), int)
-    is_over = not _is_alive(document["pid"]) if is_here else None
+    is_over = not _is_alive(document["pid"], document.get("since")) if is_here else None
     return RunCommand(holder_text(document), is_over, is_here and document["pid"] == os.getpid())
 
 
-def _is_alive(pid: int) -> bool:
+def _is_alive(pid: int, since: object) -> bool:
+    """Whether the process of this id lives that made its claim at `since` (ISO 8601).
+
+    A machine that was started again, or a container, gives the id to another one.
+    """
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         pass
-    return True
+    began, claimed = _began_at(pid), parse_time(since if isinstance(since, str) else None)
+    return began is None or claimed is None or began <= claimed.timestamp() + CLOCK_SECONDS
+
+
+def _began_at(pid: int) -> float | None:
+    """When a process began, in epoch seconds. None where the system has no /proc."""
+    try:
+        ticks = int(Path(f"/proc/{pid}/stat").read_text(encoding="latin-1").rpartition(")")[2].split()[_BEGAN])
+        [booted] = [line.split()[1] for line in Path("/proc/stat").read_text().splitlines() if line[:6] == "btime "]
+        return int(booted) + ticks / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None

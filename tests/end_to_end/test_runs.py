@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from jobs.reports.document import iso_time
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, discard, make_world
-from tests.end_to_end.forged_ledger import edit_json
+from tests.end_to_end.forged_ledger import copy_run, edit_json, names
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.test_reconcile import settle
 
@@ -185,6 +188,49 @@ def test_a_field_that_no_sealift_writes_is_a_damaged_document(
     assert asked.code == 0 or (asked.code == 10 and damaged["run_id"] in asked.stderr), asked.stderr
     others = world.sealift("query", "SELECT state FROM runs", "--run", whole["run_id"])
     assert (others.code, "complete" in others.stdout) == (0, True)
+
+
+def test_a_run_whose_command_is_gone_is_stopped_whoever_has_its_process_id(world: World) -> None:
+    """After a restart of the machine, or in a container, the id is another process's: the run was at work for ever."""
+    world.put("a")
+    run_id = unfinished(world)
+    [launch] = names(world, f"runs/{run_id}/launches/")
+
+    def states(since: float) -> tuple[str, str]:
+        claimed = {"pid": os.getpid(), "since": iso_time(since)}
+        edit_json(world, launch, lambda document: document.update(claimed))
+        [run] = world.sealift("runs", "list", "--json").document["runs"]
+        return run["state"], world.sealift("status", "--json").document["state"]
+
+    assert states(time.time()) == ("incomplete", "well")
+    assert states(time.time() - 30 * 86_400) == ("stopped", "wrong")
+
+
+def test_a_run_that_nobody_ever_claimed_is_stopped(world: World) -> None:
+    """Its command was killed, or Batch took nothing: it was called at work for ever, and `runs watch` had no end."""
+    world.put("a")
+    run_id = unfinished(world)
+    for name in names(world, f"runs/{run_id}/launches/"):
+        world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
+    assert world.sealift("status", "--json").document["state"] == "well"  # it may be about to
+    old_id = f"20261120T000000Z-replicate-{run_id[-6:]}"
+    copy_run(world, run_id, old_id, lambda spec: None)
+    for name in names(world, f"runs/{run_id}/"):
+        world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
+    status = world.sealift("status")
+    assert (status.code, f"run {old_id} is stopped: sealift runs retry {old_id}" in status.stdout) == (3, True)
+    watched = world.sealift("runs", "watch", old_id)
+    assert (watched.code, "never claimed the run" in watched.stdout) == (75, True)
+    assert world.sealift("runs", "retry", old_id, "--json").document["outcomes"] == {"same": 1}
+
+
+def unfinished(world: World) -> str:
+    """The id of a run without outcomes, as a killed command leaves it."""
+    run_id: str = world.run("replicate")["run_id"]
+    for name in names(world, f"runs/{run_id}/"):
+        if "/outcomes/" in name or "/report." in name or "/leases/" in name:
+            world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
+    return run_id
 
 
 def test_a_run_is_named_by_latest_or_by_what_is_unique_of_its_id(world: World) -> None:
