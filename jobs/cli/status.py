@@ -366,7 +366,7 @@ def _takes_all_rows(run: Mapping[str, Any], pair: Pair) -> bool:
     is a plan that nobody has started, copies nothing. The pair's own globs leave out what it does
     not want.
     """
-    if run["scope"] is None or run["job"] != "replicate" or run["state"] in ("unplanned", "planned"):
+    if run["scope"] is None or is_proof_only(run["job"]) or run["state"] in ("unplanned", "planned"):
         return False
     is_of_pair = run["pair"] == pair.name or run["destination"] == _places(pair)["destination"]
     return is_of_pair and not (run["scope"]["filters"] or {}).keys() - {"include", "exclude"}
@@ -474,7 +474,7 @@ def _run_problems(
 
 def _found_text(run: Mapping[str, Any]) -> str:
     """What needs attention of a run: `1 of 7 rows needs attention, 2 archives could not be read`."""
-    what = "inventory line" if run["job"] == "reconcile" else "archive"
+    what = "inventory line" if is_look(run["job"]) else "archive"
     unread = [f"{plural(run['unread'], what)} could not be read"] if run["unread"] else []
     bad = [need_attention(run["failures"], run["rows"])] if run["failures"] else []
     return ", ".join([*bad, *unread])

@@ -123,8 +123,9 @@ def has_judged(run: Summary) -> bool:
 
 
 def _is_unjudged(run: Summary) -> bool:
-    """Whether a run found nothing, since it could not judge one of its rows. One that failed at them
-    found that.
+    """Whether a run found nothing, since it could judge none of its rows.
+
+    One that failed at them found that.
     """
     return not run["failures"] and not any(rows and status in _JUDGED for status, rows in run["outcomes"].items())
 
@@ -135,8 +136,8 @@ def find_repaired(runs: Sequence[Summary], is_proof_only: Callable[[str], bool])
     `runs`: the latest first. `is_proof_only`: whether a job writes nothing, so that none of its
     runs repairs what another one left. A run counts as repaired too if what its retry left was
     repaired. The repair of a reconciliation has a run for each prefix, and may leave out
-    differences. No retry repairs a damaged source, nor what a run failed to read, or could not: only a
-    later look that covers it does.
+    differences. No retry repairs a damaged source, nor what a run failed to read, or could not:
+    only a later look that covers it does.
     """
     done: set[str] = set()
     rows: Counter[str] = Counter()
