@@ -48,7 +48,7 @@ def edit_rows(world: World, name: str, **values: Any) -> None:
 
 
 def copy_run(world: World, run_id: str, new_id: str, change: Callable[[dict[str, Any]], None]) -> None:
-    """Another run with the same shards and outcomes, and a spec that agrees with its id. It has no pages."""
+    """Another run with the same shards and outcomes. Its spec and its report agree with its id. It has no pages."""
     for name in names(world, f"runs/{run_id}/"):
         if not name.endswith((".html", "deletions.csv", "deletions.parquet")):
             write(world, name.replace(run_id, new_id), read(world, name))
@@ -59,3 +59,5 @@ def copy_run(world: World, run_id: str, new_id: str, change: Callable[[dict[str,
         change(spec)
 
     edit_json(world, f"runs/{new_id}/spec.json", renamed)
+    if f"runs/{new_id}/report.json" in names(world, f"runs/{new_id}/"):
+        edit_json(world, f"runs/{new_id}/report.json", lambda report: report.update(run_id=new_id))

@@ -75,7 +75,7 @@ def test_an_archive_that_was_copied_over_itself_is_indexed_as_it_is_now(versione
     assert versioned.sealift(*place).document["outcomes"] == {"restored": 2}
     assert versioned.sealift("verify", "--archives", archives, "--json").document["outcomes"] == {"verified": 3}
     renewed = versioned.sealift(*reindex)
-    assert (renewed.code, renewed.document["indexed"]) == (0, [f"s3://{bucket}/{key}"])
+    assert (renewed.code, renewed.document["indexed"]) == (0, [f"s3://{bucket}/{key}"]), renewed.stdout
     listed = versioned.sealift("archives", "list", "--json")
     assert (listed.code, listed.document["archives"][0]["source_bucket"]) == (0, versioned.source)
     assert contents(versioned) == data

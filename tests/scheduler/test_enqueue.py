@@ -100,8 +100,9 @@ def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], say
 def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: Place, api: LambdaApi) -> None:
     place.write_policy(source={"bucket": place.source, "region": "us-east-1", "prefixes": ["in/"]})
     row = {"bucket": place.source, "key": "in/a", "version_id": None, "size_bytes": 1, "etag": None, "reason": "large"}
-    forged = [{**row, "key": "out/a"}, {**row, "bucket": place.hot}, {**row, "extra": 1}, {"key": 5}, 7, [], None]
-    lines = [json.dumps(each) for each in (*forged, row)] + ["no JSON"]
+    forged = [{**row, "key": "out/a"}, {**row, "bucket": place.hot}, {"key": 5}, 7, [], None]
+    newer = {**row, "key": "in/b", "of_a_newer_sealift": 1}
+    lines = [json.dumps(each) for each in (*forged, row, newer)] + ["no JSON"]
     name = "l/backlog/pair=pair/0000000000001-9-9-0123456789ab.json"
     place.client.put_object(Bucket=place.ledger, Key=name, Body="\n".join(lines).encode())
     with place.function("enqueue") as enqueue:
@@ -109,9 +110,9 @@ def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: 
         log = enqueue.lines()
     (refused,) = [each for each in log if each.get("event") == "backlog rows refused"]
     left_out = [each for each in log if each.get("event") == "backlog row left out"]
-    assert (published["rows"], refused["rows"], len(left_out)) == (1, 2, 6)
+    assert (published["rows"], refused["rows"], len(left_out)) == (2, 2, 5)
     (manifest,) = [each for each in place.names("manifests/") if each.endswith(".csv")]
-    assert place.read(manifest) == f"{place.source},in/a\n".encode()
+    assert place.read(manifest) == f"{place.source},in/a\n{place.source},in/b\n".encode()
 
 
 @pytest.fixture
