@@ -320,7 +320,10 @@ class LastCopyCourse(ArchiveCourse):
             for row in _rows(found):
                 if is_both or row.key.startswith(side):
                     latest[row.key, row.version_id, row.etag] = row
-        plan = planned(spec, planner._even(list(latest.values())))
+        named = {(row.key, row.etag) for row in latest.values() if row.version_id is not None}
+        # A row without an id that matches a version which another row names is that row once more.
+        rows = [row for row in latest.values() if row.version_id is not None or (row.key, row.etag) not in named]
+        plan = planned(spec, planner._even(rows))
         if act is Act.EXPIRE_LATE and self.schedule.strike != "rot":
             self._rots.set()
             await asyncio.sleep(self.schedule.queue_seconds)
