@@ -239,7 +239,18 @@ class Deletes:
             place = next(at for at, each in enumerate(there) if each is marker)
             if model.world.network.fired[Kind.JUMP] or place == 0 or there[place - 1] is not version:
                 return True
-        return False
+        told = {stone.key for is_done, stone in self.stones[run_id] if is_done}
+        hiding = [stone for is_done, stone in self.stones[run_id] if not is_done and stone.step is Step.HIDE]
+        return any(self._is_apart_from_marker(stone) for stone in hiding if stone.key not in told)
+
+    def _is_apart_from_marker(self, stone: Tombstone) -> bool:
+        """Whether others lie between a version that a killed attempt announced and a delete marker, whoever set it."""
+        there = self.model.world.versions(SOURCE, stone.key)
+        named = self._named(stone)
+        above = [there[at + 1 :] for at, each in enumerate(there) if any(each is other for other in named)]
+        return any(
+            later and not later[0].is_delete_marker and any(each.is_delete_marker for each in later) for later in above
+        )
 
 
 def _keys(request: Request) -> list[str]:
