@@ -50,7 +50,6 @@ from jobs.errors import (
     Redirected,
     Rejected,
     StoreError,
-    Throttled,
     Unavailable,
 )
 from jobs.s3.annotations.lists import AnnotationLists
@@ -521,8 +520,8 @@ def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
     if isinstance(error, Denied | Redirected):
         return _Refused(Outcome.of(row, Status.DENIED, str(error)))
     is_altered = error.code == ALTERED
-    is_its_own = is_altered or isinstance(error, Rejected) or (isinstance(error, Unavailable) and error.status != 0)
-    if not is_its_own or isinstance(error, Throttled):
+    is_its_own = isinstance(error, Rejected) or (isinstance(error, Unavailable) and error.is_of_object)
+    if not (is_altered or is_its_own):
         return None
     return _Refused(Outcome.of(row, Status.FAILED, str(error)), is_altered=is_altered)
 

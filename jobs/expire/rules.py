@@ -141,7 +141,7 @@ class Original(NamedTuple):
     is_folder: bool = False
 
     def marker_of(self, marker_version_id: str | None, announced_at: float) -> MarkerAbove | None:
-        """Return the marker above it that an announced delete has set, None if there is none.
+        """Return the marker above it that an announced delete has set. None: there is no such marker.
 
         That is the one of this id, else the lowest that was set within `ATTEMPT_SECONDS`. A later
         one is that of somebody else's delete.

@@ -79,6 +79,10 @@ def _is_comparison_tally(value: object) -> bool:
     )
 
 
+def _is_list_of_objects(value: object) -> bool:
+    return isinstance(value, list) and all(isinstance(each, Mapping) for each in value)
+
+
 _SPEC_FIELDS: Mapping[str, Callable[[object], bool]] = {
     "manifest": _is_text,
     "options": lambda value: isinstance(value, Mapping),
@@ -94,6 +98,7 @@ _REPORT_FIELDS: Mapping[str, Callable[[object], bool]] = {
     "failures": _is_count,
     "findings": _is_count,
     "unparsed": _is_count,
+    "left_out_archives": _is_list_of_objects,
     "bytes": _is_count,
     "seconds": _is_number,
     "planned_dollars": _is_number,

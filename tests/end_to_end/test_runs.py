@@ -168,6 +168,7 @@ def test_one_damaged_run_is_named_and_the_others_are_listed(world: World) -> Non
         ("report.json", {"rows": None}),
         ("report.json", {"state": 5}),
         ("report.json", {"seconds": "long"}),
+        ("report.json", {"left_out_archives": 5}),
         ("report.json", {"run_id": "20261125T003345Z-verify-1f3a02"}),
     ],
 )

@@ -114,9 +114,8 @@ def test_a_marker_that_one_attempt_knew_is_not_forgotten_by_the_next() -> None:
     assert not asyncio.run(store.list_versions("docs", "k")).entries
 
 
-@pytest.mark.parametrize("hours", [0, 2])
-def test_undo_leaves_a_marker_that_was_set_long_after_a_killed_attempt(hours: int) -> None:
-    """The attempt was killed before its delete. Much later somebody deleted the object, and undo brought it back."""
+def deleted_by_others_after_a_kill(hours: float) -> tuple[Shop, ObjectVersion]:
+    """An attempt announced its delete and was killed before it. So many hours later somebody deleted the object."""
     store = shop()
     ref = store.put_now("docs", "k", b"content")
     row = row_of(store, 0, ref, replica(store, ref))
@@ -126,6 +125,13 @@ def test_undo_leaves_a_marker_that_was_set_long_after_a_killed_attempt(hours: in
     store.before_delete = lambda: None
     store.now += hours * 3600
     asyncio.run(store.delete("docs", "k"))
+    return store, row
+
+
+@pytest.mark.parametrize("hours", [0, 2])
+def test_undo_leaves_a_marker_that_was_set_long_after_a_killed_attempt(hours: float) -> None:
+    """The attempt was killed before its delete. Much later somebody deleted the object, and undo brought it back."""
+    store, _ = deleted_by_others_after_a_kill(hours)
     undone = asyncio.run(unhide(store, job(store).tombstones))
     if not hours:  # the attempt may have set it, and its answer was lost
         assert (undone.markers, undone.problems) == (1, [])
@@ -137,15 +143,7 @@ def test_undo_leaves_a_marker_that_was_set_long_after_a_killed_attempt(hours: in
 @pytest.mark.parametrize("hours", [0.5, 2])
 def test_the_next_attempt_leaves_a_marker_that_was_set_long_after_a_killed_one(hours: float) -> None:
     """It recorded the marker of somebody's own delete as the run's, so that undo brought the object back."""
-    store = shop()
-    ref = store.put_now("docs", "k", b"content")
-    row = row_of(store, 0, ref, replica(store, ref))
-    store.before_delete = lambda: _kill() if store.is_announced() else None
-    with pytest.raises(Killed):
-        one(store, row)
-    store.before_delete = lambda: None
-    store.now += hours * 3600
-    asyncio.run(store.delete("docs", "k"))
+    store, row = deleted_by_others_after_a_kill(hours)
     outcome = one(store, row)
     undone = asyncio.run(unhide(store, job(store).tombstones))
     if hours < 1:  # the attempt may have set it, and its answer was lost

@@ -1,4 +1,4 @@
-"""Expire where S3 never answers for one object: what is told of the others is what became of them."""
+"""Expire where S3 never answers for one object: the outcomes of the others are true."""
 
 from __future__ import annotations
 

@@ -244,7 +244,7 @@ class Deletes:
         return any(self._is_apart_from_marker(stone) for stone in hiding if stone.key not in told)
 
     def _is_apart_from_marker(self, stone: Tombstone) -> bool:
-        """Whether others lie between a version that a killed attempt announced and a delete marker, whoever set it."""
+        """Whether other versions lie between the version that a killed attempt announced and a delete marker."""
         there = self.model.world.versions(SOURCE, stone.key)
         named = self._named(stone)
         above = [there[at + 1 :] for at, each in enumerate(there) if any(each is other for other in named)]
