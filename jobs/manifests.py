@@ -4,6 +4,7 @@
 - `….csv`, `….csv.gz`: S3 Batch Operations' form, bucket,key[,version id] without a header. Keys are
   URL-encoded as S3 itself writes them (a space is `+`), so they are decoded exactly once.
   https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-create-job.html
+  After the version id may come size and time, each perhaps empty: the backlog's manifests say both.
 - `….parquet`: a column `key`, raw, and optional columns of what else is known. An inventory's own
   data file is one.
 
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import datetime
 import gzip
 import io
 import zlib
@@ -22,10 +24,10 @@ from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
-from jobs.core.model import NULL_VERSION, Location
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Location, parse_time
 from jobs.errors import ConfigError, ManifestError, UsageError
 from jobs.s3.object_files import open_object, store_errors
 from jobs.s3.store import Store
@@ -36,8 +38,15 @@ if TYPE_CHECKING:
 
 BATCH_ROWS = 20_000
 HEADER_NAMES = frozenset({"bucket", "bucket_name", "bucketname", "key", "object_key", "objectkey"})
+CSV_FORMS = {
+    2: "bucket,key",
+    3: "bucket,key,version id",
+    5: "bucket,key,version id,size in bytes,time of its last change",
+}
+"""The columns of a CSV, by their number."""
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
+SIZE_LIMIT = 1 << 63
 _ALIASES = {
     "size_bytes": ("size_bytes", "size"),
     "etag": ("etag", "e_tag"),
@@ -119,36 +128,53 @@ async def _chained(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -
 
 def _read_csv(uri: str, client_factory: Callable[[], Any], bucket: str | None) -> Iterator[_Piece]:
     with _reading(uri), _opened(uri, client_factory) as raw:
-        plain = gzip.GzipFile(fileobj=raw) if uri.lower().endswith(".gz") else raw
-        text = io.TextIOWrapper(plain, encoding="utf-8-sig", newline="")
-        rows = csv.reader(text, strict=True)
-        columns: int | None = None
-        first: list[str] = []
-        keys: list[str] = []
-        versions: list[str | None] = []
-        for row in rows:
-            columns, first = columns or len(row), first or row
-            if len(row) != columns or len(row) not in (2, 3):
-                expected = "2 or 3" if len(row) == columns else f"{columns} as in line 1"
-                raise ManifestError(
-                    f"{uri} line {rows.line_num}: {len(row)} columns instead of {expected}; "
-                    "write bucket,key or bucket,key,version id, without a header"
-                )
-            bucket = bucket or row[0]
-            if row[0] != bucket or not bucket:
-                if rows.line_num == 2 and _is_header(first):
-                    raise ManifestError(
-                        f"{uri} line 1 looks like a header ({','.join(first)}): remove it, and write bucket,key or "
-                        "bucket,key,version id"
-                    )
-                raise _other_bucket(f"{uri} line {rows.line_num}", bucket, row[0])
-            keys.append(_decoded(uri, rows.line_num, row[1]))
-            versions.append((row[2] or None) if columns == 3 else None)
-            if len(keys) == BATCH_ROWS:
-                yield _Piece(bucket, fill_batch({"key": keys, "version_id": versions}, len(keys)))
-                keys, versions = [], []
-        if keys:
-            yield _Piece(bucket, fill_batch({"key": keys, "version_id": versions}, len(keys)))
+        plain: Any = gzip.GzipFile(fileobj=raw) if uri.lower().endswith(".gz") else raw
+        for own_bucket, batch in read_csv(uri, plain, bucket):
+            yield _Piece(own_bucket, batch)
+
+
+def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[tuple[str, pa.RecordBatch]]:
+    """The bucket and the rows of an open CSV, some at a time.
+
+    Raises ManifestError for rows that are wrong or name another bucket, csv.Error and
+    UnicodeDecodeError for what is no CSV in UTF-8.
+    """
+    rows = csv.reader(io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""), strict=True)
+    first: list[str] = []
+    taken: list[_CsvRow] = []
+    for row in rows:
+        first = first or row
+        place = f"{uri} line {rows.line_num}"
+        if len(row) != len(first) or len(row) not in CSV_FORMS:
+            expected = "2, 3 or 5" if len(row) == len(first) else f"{len(first)} as in line 1"
+            forms = " or ".join(CSV_FORMS.values())
+            raise ManifestError(f"{place}: {len(row)} columns instead of {expected}; write {forms}, without a header")
+        bucket = bucket or row[0]
+        if row[0] != bucket or not bucket:
+            if rows.line_num == 2 and _is_header(first):
+                raise _header(uri, first)
+            raise _other_bucket(place, bucket, row[0])
+        if rows.line_num == 1 and _is_header(row) and row[3:4] and not _is_size(row[3]):
+            raise _header(uri, row)
+        taken.append(_parse_row(place, row))
+        if len(taken) == BATCH_ROWS:
+            yield bucket, _batch_of(taken)
+            taken = []
+    if taken and bucket:
+        yield bucket, _batch_of(taken)
+
+
+class _CsvRow(NamedTuple):
+    """A row of a CSV, by the names of a manifest's columns."""
+
+    key: str
+    version_id: str | None
+    size_bytes: int | None
+    last_modified: datetime.datetime | None
+
+
+def _batch_of(rows: Sequence[_CsvRow]) -> pa.RecordBatch:
+    return fill_batch(dict(zip(_CsvRow._fields, zip(*rows, strict=True), strict=True)), len(rows))
 
 
 def _is_header(row: Sequence[str]) -> bool:
@@ -156,14 +182,38 @@ def _is_header(row: Sequence[str]) -> bool:
     return row[0].strip().lower() in HEADER_NAMES or row[1].strip().lower() in HEADER_NAMES
 
 
-def _decoded(uri: str, line: int, encoded: str) -> str:
+def _header(uri: str, row: Sequence[str]) -> ManifestError:
+    what = f"{uri} line 1 looks like a header ({','.join(row)})"
+    return ManifestError(f"{what}: remove it, and write {CSV_FORMS[len(row)]}")
+
+
+def _is_size(text: str) -> bool:
+    return not text or (text.isascii() and text.isdigit() and len(text) <= 19 and int(text) < SIZE_LIMIT)
+
+
+def _parse_row(place: str, row: Sequence[str]) -> _CsvRow:
+    _, encoded, version_id, size, time = (*row, "", "", "")[:5]
     try:
         key = unquote_plus(encoded, errors="strict")
     except UnicodeDecodeError:
-        raise ManifestError(f"{uri} line {line}: the key {encoded!r} is not URL-encoded UTF-8") from None
+        raise ManifestError(f"{place}: the key {encoded!r} is not URL-encoded UTF-8") from None
     if not key:
-        raise ManifestError(f"{uri} line {line}: the key is empty")
-    return key
+        raise ManifestError(f"{place}: the key is empty")
+    if not _is_size(size):
+        raise ManifestError(f"{place}: the size {size!r} is not a number of bytes; write it, or nothing")
+    return _CsvRow(key, version_id or None, int(size) if size else None, _parse_moment(place, time))
+
+
+def _parse_moment(place: str, time: str) -> datetime.datetime | None:
+    if not time:
+        return None
+    try:
+        at_seconds = parse_time(time)
+    except (ValueError, OverflowError):
+        at_seconds = -1.0
+    if not 0.0 <= at_seconds <= LATEST_SECONDS:
+        raise ManifestError(f"{place}: the time {time!r} is not as 2026-11-25T00:33:40.000Z; write it so, or nothing")
+    return datetime.datetime.fromtimestamp(at_seconds, datetime.UTC)
 
 
 def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | None) -> Iterator[_Piece]:

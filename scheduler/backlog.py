@@ -3,7 +3,7 @@
 They were too large, too slow or archived.
 
     <ledger>/backlog/pair=<name>/<milliseconds>-<rows>-<bytes>-<unique>.json   rows, a line of JSON each, written once
-    <ledger>/manifests/pair=<name>/000007-<unique>.csv                         rows in S3 Batch Operations' form
+    <ledger>/manifests/pair=<name>/000007-<unique>.csv                         rows as `jobs.manifests` reads them
     <ledger>/manifests/pair=<name>/000007.json                                 published: which backlog it has taken
 
 It is in the ledger rather than in another queue: nothing in it can expire or be received twice, one
@@ -25,7 +25,7 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from jobs.backup.events import ObjectEvent
-from jobs.core.model import NULL_VERSION
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, format_time
 from jobs.errors import LedgerError, StoreError
 from jobs.ledger.backlog import (
     MANIFEST_VERSION,
@@ -54,7 +54,11 @@ _BARE = re.compile(r"[!#-+.-~-]*")
 
 
 class BacklogRow(NamedTuple):
-    """An object version that waits for a run. Without a version id it is the key's latest."""
+    """An object version that waits for a run. Without a version id it is the key's latest.
+
+    `last_modified` (epoch seconds): not before S3's own date of the version. An attempt that finds
+    the version gone knows by it, and by the size, what a killed attempt may have left on top.
+    """
 
     bucket: str
     key: str
@@ -62,6 +66,7 @@ class BacklogRow(NamedTuple):
     size_bytes: int | None
     etag: str | None
     reason: str
+    last_modified: float | None = None
 
     @classmethod
     def of(cls, event: ObjectEvent, reason: str) -> BacklogRow:
@@ -71,7 +76,7 @@ class BacklogRow(NamedTuple):
         run, where versioning is enabled meanwhile.
         """
         version_id = event.version_id or NULL_VERSION
-        return cls(event.bucket, event.key, version_id, event.size_bytes, event.etag, reason)
+        return cls(event.bucket, event.key, version_id, event.size_bytes, event.etag, reason, event.event_time)
 
 
 class Published(NamedTuple):
@@ -267,14 +272,14 @@ async def _write(
 
 
 def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
-    """The rows as bucket,key[,version id], with keys encoded as S3 does, so that nothing needs
-    quotes.
+    """The rows as bucket,key,version id,size,time, with keys encoded as S3 does, so that nothing
+    needs quotes.
     """
-    has_versions = any(row.version_id for row in rows)
     lines = []
     for row in rows:
-        key = quote_plus(row.key, safe="/")
-        lines.append(",".join([row.bucket, key, *([row.version_id or ""] if has_versions else [])]))
+        size = "" if row.size_bytes is None else str(row.size_bytes)
+        time = "" if row.last_modified is None else format_time(row.last_modified)
+        lines.append(",".join([row.bucket, quote_plus(row.key, safe="/"), row.version_id or "", size, time]))
     return "".join(f"{line}\n" for line in lines).encode()
 
 
@@ -339,4 +344,6 @@ def check_row(document: Mapping[str, Any]) -> BacklogRow:
         raise ValueError("bucket or version id has characters that neither can have")
     if row.size_bytes is not None and not is_count(row.size_bytes):
         raise ValueError(f"the size is {row.size_bytes!r}")
+    if (at := row.last_modified) is not None and not (type(at) in (int, float) and 0 <= at <= LATEST_SECONDS):
+        raise ValueError(f"the time is {at!r}")
     return row

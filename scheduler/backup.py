@@ -323,7 +323,12 @@ class _Batch:
         assert delivery.pair is not None
         row = BacklogRow.of(delivery.event, reason)
         if version is not None:
-            row = row._replace(version_id=version.version_id, size_bytes=version.size_bytes, etag=version.etag)
+            row = row._replace(
+                version_id=version.version_id,
+                size_bytes=version.size_bytes,
+                etag=version.etag,
+                last_modified=version.last_modified,
+            )
         self.to_backlog[delivery.pair.name].append((delivery, row))
 
     async def _write_backlog(self) -> None:

@@ -223,6 +223,11 @@ def parse_time(text: str) -> float:
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 
+def format_time(at_seconds: float) -> str:
+    """Epoch seconds → ISO 8601 in UTC, to the millisecond, as `parse_time` reads it."""
+    return datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="milliseconds")
+
+
 @dataclass(frozen=True, slots=True)
 class Route:
     """From where to where the objects of a run go.

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, NamedTuple
 
-from jobs.core.model import parse_time
+from jobs.core.model import format_time, parse_time
 from jobs.core.outcome import Outcome
 
 
@@ -131,7 +131,7 @@ def from_document(document: object) -> Entry:
 
 
 def _shown(at_seconds: float | None) -> str | None:
-    return None if at_seconds is None else datetime.fromtimestamp(at_seconds, UTC).isoformat(timespec="milliseconds")
+    return None if at_seconds is None else format_time(at_seconds)
 
 
 def file_name(at_seconds: float, unique: str) -> str:

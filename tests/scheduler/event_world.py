@@ -6,7 +6,6 @@ The oracle reads the buckets' contents and the journal's lines. It knows no type
 from __future__ import annotations
 
 import asyncio
-import csv
 import json
 import math
 from collections import Counter
@@ -18,7 +17,6 @@ from functools import cache
 from types import SimpleNamespace
 from typing import Any, Literal
 from unittest.mock import patch
-from urllib.parse import unquote_plus
 
 import scheduler.backup
 import scheduler.enqueue
@@ -36,6 +34,7 @@ from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
+from tests.doubles.manifest_rows import rows_of_csv
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.event_samples import eventbridge, record
@@ -412,9 +411,8 @@ class World:
         route = Route(Location("source"), Location("hotter", "copies/"))
         job = Backup(self.store, self.store, route, options, ByteBudget(1 << 20))
         assert published.manifest is not None
-        text = (await self.runtime.read(published.manifest.removeprefix("s3://ledger/l/"))).decode()
-        for _, key, *version in csv.reader(text.splitlines()):
-            await self._settle(job, ObjectVersion(0, unquote_plus(key), version[0] or None if version else None))
+        for row in rows_of_csv(await self.runtime.read(published.manifest.removeprefix("s3://ledger/l/"))):
+            await self._settle(job, row._replace(row=0))
         document = json.loads(await self.runtime.read(f"manifests/pair=pair/{published.number:06d}.json"))
         folder = "l/backlog/pair=pair/"
         names = {name.removeprefix(folder) for name in self.store._buckets.named["ledger"].versions}

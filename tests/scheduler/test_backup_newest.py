@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import itertools
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,11 +11,12 @@ import pytest
 import yaml
 
 from jobs.backup.job import Backup, BackupOptions
-from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
+from tests.doubles.manifest_rows import rows_of_csv
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch, notification
@@ -41,6 +41,7 @@ class Key(Scene):
     def __init__(self, folder: Path, *, versioned: bool = True, **pair: Any) -> None:
         super().__init__(folder)
         self.store = Ordered()
+        self.is_mirrored = pair.get("deletes") == "mirror"
         if not versioned:
             self.store._buckets.named["source"].is_versioned = False
         document = yaml.safe_load((folder / "policy.yaml").read_text())
@@ -89,10 +90,10 @@ class Key(Scene):
     async def _run_backlog(self) -> list[Outcome]:
         published = await backlog.publish(self.runtime, "pair", await backlog.waiting(self.runtime, "pair"), "due")
         assert published is not None
-        lines = (await self.runtime.read(str(published.manifest).removeprefix("s3://ledger/l/"))).decode().splitlines()
+        rows = rows_of_csv(await self.runtime.read(str(published.manifest).removeprefix("s3://ledger/l/")))
         route = Route(Location("source"), Location("hotter"))
-        job = Backup(self.store, self.store, route, BackupOptions(), ByteBudget(1 << 20))
-        rows = [ObjectVersion(row, key, version_id) for row, (_, key, version_id) in enumerate(csv.reader(lines))]
+        options = BackupOptions(mirrors_deletes=self.is_mirrored)
+        job = Backup(self.store, self.store, route, options, ByteBudget(1 << 20))
         return [outcome for row in rows for outcome in await job.process([row])]
 
     def backlog(self) -> list[tuple[str | None, int | None, str]]:
@@ -335,6 +336,30 @@ def test_the_newest_comes_back_though_the_older_version_on_top_is_gone_at_the_so
     key.run(MemoryStore.put(key.store, "hotter", "k", b"late", Attributes(), guard=UNGUARDED))
     assert [key.handle(key.remove(0)), key.handle(late)] == ["retained", "superseded"]
     assert key.bodies() == [b"newest", b"late", b"newest"]
+
+
+@pytest.mark.parametrize("deletes", ["mirror", "retain"])
+def test_the_newest_comes_back_though_a_run_was_killed_above_it(tmp_path: Path, deletes: str) -> None:
+    """A run was killed when it had copied a large older version, which then was removed at the source."""
+    key = Key(tmp_path, deletes=deletes)
+    late = dated(key, key.put("k", LARGE), 0)
+    assert key.handle(late) == "handed_over"
+    assert key.handle(key.put("k", b"newest")) == "copied"
+    key.run(MemoryStore.put(key.store, "hotter", "k", LARGE, Attributes(), guard=UNGUARDED))
+    key.remove(0)
+    assert [each.status for each in key.run_backlog()] == [Status.MISSING]
+    assert key.bodies() == [b"newest", LARGE, b"newest"]
+
+
+def test_a_run_leaves_the_copy_of_a_newer_version_that_was_removed_on_top(tmp_path: Path) -> None:
+    """Deletes are retained, and that version was the newest one until it was removed."""
+    key = Key(tmp_path)
+    assert key.handle(key.put("k", b"first")) == "copied"
+    assert key.handle(dated(key, key.put("k", LARGE), -1)) == "handed_over"
+    key.copy_by_run()
+    key.remove(-1)
+    assert [each.status for each in key.run_backlog()] == [Status.MISSING]
+    assert key.bodies() == [b"first", LARGE]
 
 
 def test_the_copy_of_a_newer_version_that_was_removed_stays_on_top_when_its_event_comes_again(tmp_path: Path) -> None:

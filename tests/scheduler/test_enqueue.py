@@ -101,7 +101,8 @@ def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: 
     place.write_policy(source={"bucket": place.source, "region": "us-east-1", "prefixes": ["in/"]})
     row = {"bucket": place.source, "key": "in/a", "version_id": None, "size_bytes": 1, "etag": None, "reason": "large"}
     forged = [{**row, "key": "out/a"}, {**row, "bucket": place.hot}, {"key": 5}, 7, [], None]
-    newer = {**row, "key": "in/b", "of_a_newer_sealift": 1}
+    forged += [{**row, "last_modified": time} for time in ("2026-11-25", -1, True, float("nan"), 1e18)]
+    newer = {**row, "key": "in/b", "of_a_newer_sealift": 1, "last_modified": 1_795_567_620.125}
     lines = [json.dumps(each) for each in (*forged, row, newer)] + ["no JSON"]
     name = "l/backlog/pair=pair/0000000000001-9-9-0123456789ab.json"
     place.client.put_object(Bucket=place.ledger, Key=name, Body="\n".join(lines).encode())
@@ -110,9 +111,12 @@ def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: 
         log = enqueue.lines()
     (refused,) = [each for each in log if each.get("event") == "backlog rows refused"]
     left_out = [each for each in log if each.get("event") == "backlog row left out"]
-    assert (published["rows"], refused["rows"], len(left_out)) == (2, 2, 5)
+    assert (published["rows"], refused["rows"], len(left_out)) == (2, 2, 10)
     (manifest,) = [each for each in place.names("manifests/") if each.endswith(".csv")]
-    assert place.read(manifest) == f"{place.source},in/a\n{place.source},in/b\n".encode()
+    assert place.read(manifest).decode().splitlines() == [
+        f"{place.source},in/a,,1,",
+        f"{place.source},in/b,,1,2026-11-25T00:47:00.125+00:00",
+    ]
 
 
 @pytest.fixture
@@ -151,7 +155,7 @@ def test_versions_and_keys_in_one_manifest(scene: Scene) -> None:
     assert published.prefixes == ("p/",)
     assert published.manifest is not None
     name = published.manifest.removeprefix("s3://ledger/l/")
-    assert scene.runtime.run(scene.runtime.read(name)) == b"source,a+b,v1\nsource,c,\n"
+    assert scene.runtime.run(scene.runtime.read(name)) == b"source,a+b,v1,,\nsource,c,,,\n"
 
 
 def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:

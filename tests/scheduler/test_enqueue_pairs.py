@@ -182,7 +182,10 @@ def test_rows_that_another_pair_has_by_now_wait_for_that_pair(tmp_path: Path) ->
         assert each.manifest is not None
         name = each.manifest.removeprefix("s3://ledger/l/")
         written[each.pair] |= set(pairs.runtime.run(pairs.runtime.read(name)).decode().splitlines())
-    assert written == {"first": {"source,first/2,v2"}, "second": {"source,second/1,v1", "source,second/4"}}
+    assert written == {
+        "first": {"source,first/2,v2,1,"},
+        "second": {"source,second/1,v1,1,", "source,second/4,,1,"},
+    }
 
 
 def test_rows_stay_where_they_are_while_they_cannot_be_moved(pairs: Pairs) -> None:

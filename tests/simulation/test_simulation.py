@@ -74,7 +74,9 @@ def test_a_seed_gives_the_same_trace_byte_for_byte_in_any_process():
     assert play(make(8)).world.trace_text() != play(make(9)).world.trace_text()
 
 
-@pytest.mark.parametrize("seed", [361_319, 378_083, 270_048_324, 270_192_323, 310_005_761, 320_034_904, 320_180_225])
+@pytest.mark.parametrize(
+    "seed", [361_319, 378_083, 270_048_324, 270_192_323, 310_005_761, 320_034_904, 320_180_225, 340_072_975]
+)
 def test_a_schedule_that_once_broke_a_promise_keeps_it(seed: int) -> None:
     assert play(make(seed)).model.violations == []
 

@@ -7,12 +7,10 @@ SQS, Lambda's event source mapping (`scheduler.polling` is a loop around this), 
 from __future__ import annotations
 
 import asyncio
-import csv
 import dataclasses
 from functools import cache
 from types import SimpleNamespace
 from typing import Any
-from urllib.parse import unquote_plus
 
 import jobs.s3.retries
 import scheduler.backlog
@@ -32,6 +30,7 @@ from jobs.s3.copying import KEEP
 from scheduler.polling import to_event
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
+from tests.doubles.manifest_rows import rows_of_csv
 from tests.simulation.copies import tables
 from tests.simulation.copies.schedule import DESTINATION, LEDGER, PREFIX, SOURCE
 from tests.simulation.engine.processes import Process
@@ -238,11 +237,8 @@ class EventCourse:
         return int(ExitCode.FINDINGS if any(self._failed.values()) else ExitCode.DONE)
 
     async def _rows(self, runtime: Runtime, manifest: str) -> list[ObjectVersion]:
-        text = (await runtime.read(manifest.removeprefix(f"s3://{LEDGER}/l/"))).decode()
-        rows = csv.reader(text.splitlines())
-        return [
-            ObjectVersion(0, unquote_plus(key), (version[0] or None) if version else None) for _, key, *version in rows
-        ]
+        rows = rows_of_csv(await runtime.read(manifest.removeprefix(f"s3://{LEDGER}/l/")))
+        return [row._replace(row=0) for row in rows]
 
     async def _settle(self, job: Backup, row: ObjectVersion) -> bool:
         """As a worker does: again after what may pass. False: S3 refused the row, and a fault explains it."""
