@@ -28,6 +28,7 @@ from jobs.core.model import Attributes, Location
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import ExitCode, SealiftError
 from jobs.ledger.ledger import Ledger
+from jobs.nights.calendar import due
 from jobs.registry import open_job
 from jobs.runs import launch
 from jobs.runs.kind import Opened
@@ -103,6 +104,8 @@ class World:
     is_stale: bool = False
     quiet: list[dict[str, Any]] = field(default_factory=list)
     objects_before: int = 0
+    unproven: set[str] = field(default_factory=set)
+    """What was wrong when a night passed, and was not right when its slice had its turn since."""
 
     def __post_init__(self) -> None:
         self.store = MortalStore()
@@ -192,6 +195,7 @@ class World:
         self.night += timedelta(days=1)
         before, source_before = self._all("hot"), self._all("source")
         missing = [key for key in self._keys() if self.current("hot", f"copies/{key}") is None]
+        self.unproven |= self._wrong()
         for requests, is_after in deaths:
             self.start_and_die(requests, is_after=is_after)
         summary = self.start()
@@ -200,6 +204,9 @@ class World:
         there = self._all("hot")
         assert all(there.get(each) == kept for each, kept in before.items()), "a night has lost a version"
         self._check_added(there.keys() - before.keys())
+        if not self.is_stale:
+            turn = due(self.night, SLICES)
+            self.unproven -= {key for key in self._keys() if turn.contains(key)} - self._wrong()
         self._check(summary, missing)
         self.quiet.append(summary)
         self._check_rota()
@@ -295,7 +302,7 @@ class World:
             visible = [key for key in differing if key not in self.dark]
             assert not visible, f"all is well, and {visible} have no equal copy"
             assert not extra, f"all is well, and {extra} are extra"
-        elif not differing and not extra and not self._names_an_orphan(summary):
+        elif not differing and not extra and not self._names_an_orphan(summary) and not self._waits(summary):
             raise AssertionError(f"nothing is wrong, and the night says {summary['verdict']}")
         if keys:
             left_missing = [key for key in missing if not self._has_copy(key)]
@@ -305,6 +312,18 @@ class World:
         """Whether a copy that an earlier night found wrong is there, its original is not, and a step names it."""
         steps = " ".join(summary["next_steps"])
         return bool(summary["unanswered"]) and any(f"copies/{key}" in steps for key in self._extra())
+
+    def _wrong(self) -> set[str]:
+        """The keys whose copies lack, differ, or have rotted."""
+        return {key for key in self._keys() if not self._has_copy(key)} | self.dark
+
+    def _waits(self, summary: dict[str, Any]) -> bool:
+        """Whether an earlier night found a copy wrong, its slice has had no turn since, and the night says just that.
+
+        Somebody may have mended it. A person can have it proven before its turn: a step says how.
+        """
+        steps = " ".join(summary["next_steps"])
+        return bool(self.unproven and summary["unanswered"]) and not summary["left"] and "prove it" in steps
 
     def _in_flight(self, summary: dict[str, Any]) -> int:
         """How many objects the comparison did not judge."""

@@ -22,7 +22,7 @@ from jobs.core.run import RunSpec
 from jobs.nights.calendar import due
 from tests.doubles.examples import examples
 from tests.inventory.samples import FORMATS
-from tests.nights.night_world import FIRST_NIGHT, World
+from tests.nights.night_world import FIRST_NIGHT, SLICES, World
 
 keys = st.sampled_from(["a", "b", "c/d e", "dt=1/é", "z+"])
 contents = st.sampled_from([b"", b"one", b"two", b"three"])
@@ -135,6 +135,20 @@ def test_a_night_that_goes_on_after_its_pair_was_changed_says_nothing_of_the_new
     again = world.start("--again")
     assert (again["exit_code"], again["verdict"][:11]) == (0, "All is well")
     assert all(world.current(bucket, f"copies/{key}") for key in ("a/1", "b/1"))
+
+
+def test_a_copy_that_somebody_has_mended_is_proven_when_its_slice_has_its_turn(tmp_path: Path) -> None:
+    """Until then the night says so, whether the listing shows its bytes or not."""
+    world = World(tmp_path, "retain", is_versioned=True, has_inventory=False)
+    turn = due(FIRST_NIGHT + timedelta(days=1), SLICES)
+    key = next(key for key in "abcdefghi" if turn.contains(key))
+    world.put("source", key, b"one")
+    world.put("hot", f"copies/{key}", b"two")
+    world.pass_night(())
+    world.copy(key)
+    for code in (3, 0):
+        world.pass_night(())
+        assert (world.quiet[-1]["exit_code"], world.quiet[-1]["left"]) == (code, 0)
 
 
 @dataclass
