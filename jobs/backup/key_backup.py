@@ -118,11 +118,13 @@ class BackupStores:
 class KeyProgress:
     """The state of an unfinished key.
 
-    `owes_newest`: an older version is on top until the newest is put back. `newest`: the source's
+    `owes_newest`: an older version is on top until the newest is put back. `retained`: the copy on
+    which it lies then, if it is of a version that was newer and was removed. `newest`: the source's
     version that belongs on top, as last seen.
     """
 
     owes_newest: bool = False
+    retained: Identity | None = None
     newest: Listed | None = None
 
 
@@ -245,7 +247,7 @@ class KeyBackup:
             elif step.act is Act.RESTORE:
                 assert target is not None
                 rows = [row for row in self.rows if named[row.row] == target and row.row not in self.outcomes]
-                if not await self._restore(look, step.place, target, rows):
+                if not await self._restore(look, self._retained(look, step.place), target, rows):
                     step = NextStep(Act.DONE)
         if step.act is Act.MARK and newest(sides.whole, mirrors_deletes=True) is None:
             await self.job.destination.delete(*self._target()[:2])
@@ -253,7 +255,7 @@ class KeyBackup:
             return False
         if look.has_written and not await self._is_newest(look, target):
             return False
-        self.progress.owes_newest = False
+        self.progress.owes_newest, self.progress.retained = False, None
         await self._conclude(look, named)
         return True
 
@@ -282,6 +284,7 @@ class KeyBackup:
         for place in sorted(place for place in asked if place is not None):
             wanted.append(place)
             if place != target and not await self._find(look, place):
+                await self._note_retained(look, target)
                 return next_step(
                     look.history, copies.copies, wanted, look.places(), older_on_top=False, mirrors_deletes=mirrors
                 )
@@ -322,6 +325,33 @@ class KeyBackup:
             return True
         return await self.matcher.is_older_on_top(look.history[:target], top) or not look.sides.is_whole
 
+    async def _note_retained(self, look: _Look, target: int | None) -> None:
+        """Before an older version comes on top, note the copy that lies there if deletes are
+        retained, and it is of a version that was newer than the newest one and was removed.
+
+        One that is archived cannot be put back.
+        """
+        copies, progress = look.sides.copies, self.progress
+        covered = None if target is None else look.found.get(identity(look.history[target]))
+        if target is None or covered in (None, copies.top) or self.job.options.mirrors_deletes or progress.owes_newest:
+            return
+        top = copies.copies[copies.top]
+        if top.is_delete_marker or await self._is_older_on_top(look, target):
+            return
+        if top.storage_class in _MAY_BE_ARCHIVED:
+            info = await self.job.destination.head(self._target()._replace(version_id=top.version_id))
+            if info.is_archived:
+                return
+        progress.retained = identity(top)
+
+    def _retained(self, look: _Look, covered: int) -> int:
+        """Return the place of the copy that has to be put back on top.
+
+        The noted one's, else `covered`, the newest version's.
+        """
+        places = {identity(copy): place for place, copy in enumerate(look.sides.copies.copies)}
+        return covered if self.progress.retained is None else places.get(self.progress.retained, covered)
+
     def _is_of_older_row(self, look: _Look, newest_version: Listed, top: Listed) -> bool:
         """True if the top copy may be of a row's version that is gone, and was older than the
         newest one.
@@ -344,7 +374,7 @@ class KeyBackup:
         version, copies = look.history[place], look.sides.copies.copies
         covered = None if target is None or target == place else look.found.get(identity(look.history[target]))
         size_bytes, limit = version.size_bytes or 0, self.job.options.limit_bytes
-        to_restore = copies[covered].size_bytes or 0 if covered is not None else 0
+        to_restore = copies[self._retained(look, covered)].size_bytes or 0 if covered is not None else 0
         if limit is not None and max(size_bytes, to_restore) > limit:
             self._refuse(version, rows, None, copies)
             return
@@ -353,7 +383,9 @@ class KeyBackup:
         if info.is_archived:
             self._refuse(version, rows, _ARCHIVED, copies)
             return
-        if target is not None and covered is not None and not await self._can_cover(look, target, covered):
+        is_retained = covered is not None and self._retained(look, covered) != covered
+        can_cover = target is None or covered is None or is_retained or await self._can_cover(look, target, covered)
+        if not can_cover:
             self._refuse(version, rows, _NEWEST_ARCHIVED, copies)
             return
         if place != target and (damage := await self.matcher.damage_of(version)):
@@ -404,7 +436,11 @@ class KeyBackup:
             self.progress.owes_newest = self.progress.owes_newest or not copies[-1].is_delete_marker
             outcome = await self.job.restorer.copy(row, info, _guard(copies))
             self.matcher.record_recopy(copy, outcome)
-            look.found[identity(version)] = look.add(copy, copy.key, outcome)
+            at = look.add(copy, copy.key, outcome)
+            if identity(copy) == self.progress.retained:
+                self.progress.owes_newest, self.progress.retained = False, None
+            else:
+                look.found[identity(version)] = at
         elif (await self.matcher.describe(version)).is_archived:
             self.unrestored[identity(version)] = Unfinished(version, is_archived=True, has_copy=True)
             return False

@@ -13,6 +13,7 @@ import yaml
 from jobs.backup.job import Backup, BackupOptions
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
+from jobs.errors import PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
@@ -370,6 +371,62 @@ def test_the_copy_of_a_newer_version_that_was_removed_stays_on_top_when_its_even
     assert key.handle(second) == "copied"
     assert [key.handle(key.remove(-1)), key.handle(second), key.handle(first)] == ["retained", "superseded", "same"]
     assert key.bodies() == [b"first", b"other"]
+
+
+@pytest.mark.parametrize("is_large", [False, True])
+def test_a_late_older_version_leaves_the_copy_of_a_newer_one_that_was_removed_on_top(
+    tmp_path: Path, is_large: bool
+) -> None:
+    """The copy that the retained delete protects was covered by that of the newest version that is left."""
+    key = Key(tmp_path)
+    late, second = key.put("k", LARGE if is_large else b"late"), key.put("k", b"second")
+    assert [key.handle(second), key.handle(key.put("k", b"the third"))] == ["copied", "copied"]
+    assert key.handle(key.remove(-1)) == "retained"
+    assert key.handle(late) == ("handed_over" if is_large else "copied")
+    if is_large:
+        assert [each.status for each in key.run_backlog()] == [Status.COPIED]
+    after = [b"second", b"the third", LARGE if is_large else b"late", b"the third"]
+    assert key.bodies() == after
+    assert [key.handle(second), key.handle(late)] == ["same", "handed_over" if is_large else "same"]
+    assert key.bodies() == after
+
+
+def test_a_late_version_waits_for_a_run_while_what_lies_on_top_is_too_large_to_be_put_back(tmp_path: Path) -> None:
+    """Deletes are retained, and the large newest version was removed."""
+    key = Key(tmp_path)
+    late, second = key.put("k", b"late"), key.put("k", b"second")
+    assert key.handle(second) == "copied"
+    key.put("k", LARGE)
+    key.copy_by_run()
+    key.remove(-1)
+    assert key.handle(late) == "handed_over"
+    assert key.bodies() == [b"second", LARGE]
+    assert [each.status for each in key.run_backlog()] == [Status.COPIED]
+    assert key.bodies() == [b"second", LARGE, b"late", LARGE]
+
+
+def test_the_newest_covers_a_late_version_where_what_lay_on_top_is_archived(tmp_path: Path) -> None:
+    """Nobody can put the copy of the removed version back on top."""
+    key = Key(tmp_path)
+    late, second = key.put("k", b"late"), key.put("k", b"second")
+    assert [key.handle(second), key.handle(key.put("k", b"the third"))] == ["copied", "copied"]
+    key.remove(-1)
+    key.store._buckets.named["hotter"].versions["k"][-1].attributes = Attributes(storage_class="GLACIER")
+    assert key.handle(late) == "copied"
+    assert key.bodies() == [b"second", b"the third", b"late", b"second"]
+
+
+def test_another_writer_between_a_late_version_and_what_is_put_back_on_top(tmp_path: Path) -> None:
+    """The condition of the second write fails once."""
+    key = Key(tmp_path)
+    late, second = key.put("k", b"late"), key.put("k", b"second")
+    assert [key.handle(second), key.handle(key.put("k", b"the third"))] == ["copied", "copied"]
+    key.remove(-1)
+    failures = iter([None, PreconditionFailed("CopyObject", "k", "PreconditionFailed", "no", 412)])
+    key.store.fail = lambda operation, arguments: next(failures, None) if operation == "copy" else None
+    assert key.handle(late) == "copied"
+    assert list(failures) == []
+    assert key.bodies() == [b"second", b"the third", b"late", b"the third"]
 
 
 def test_the_good_copy_of_a_damaged_version_stays_and_its_event_fails(tmp_path: Path) -> None:
