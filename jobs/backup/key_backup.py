@@ -31,7 +31,7 @@ from typing import NamedTuple
 from jobs.backup.key_sides import KeySides, look_at, places_of
 from jobs.backup.succession import Act, NextStep, can_be_copy, is_older, newest, next_step
 from jobs.backup.version_match import Identity, TooLargeToCompare, VersionMatcher, identity
-from jobs.core.model import Listed, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
@@ -358,8 +358,12 @@ class KeyBackup:
 
         A worker that was killed after it had copied that version left the copy there.
         """
-        places = places_of(self.rows, look.sides.whole)
-        gone = [row for row, place in zip(self.rows, places, strict=True) if place is None]
+        places, ids = places_of(self.rows, look.sides.whole), {each.version_id for each in look.sides.whole}
+        gone = [
+            row
+            for row, place in zip(self.rows, places, strict=True)
+            if place is None or (row.version_id == NULL_VERSION and ids.isdisjoint((NULL_VERSION, None)))
+        ]
         return any(is_older(row, newest_version) and can_be_copy(_listed(row), top) for row in gone)
 
     async def _is_newest(self, look: _Look, target: int | None) -> bool:

@@ -352,6 +352,24 @@ def test_the_newest_comes_back_though_a_run_was_killed_above_it(tmp_path: Path, 
     assert key.bodies() == [b"newest", LARGE, b"newest"]
 
 
+def test_the_newest_comes_back_though_a_run_was_killed_above_it_when_it_had_copied_a_null_version(
+    tmp_path: Path,
+) -> None:
+    """Versioning was enabled meanwhile. The row of a null version that is gone means the latest one, and that was
+    found below.
+    """
+    key = Key(tmp_path, versioned=False)
+    large = key.put("k", LARGE)
+    del large["Records"][0]["s3"]["object"]["versionId"]
+    assert key.handle(large) == "handed_over"
+    key.store._buckets.named["source"].is_versioned = True
+    assert key.handle(key.put("k", b"small")) == "copied"
+    key.run(MemoryStore.put(key.store, "hotter", "k", LARGE, Attributes(), guard=UNGUARDED))
+    key.remove(0)
+    assert [each.status for each in key.run_backlog()] == [Status.SAME]
+    assert key.bodies() == [b"small", LARGE, b"small"]
+
+
 def test_a_run_leaves_the_copy_of_a_newer_version_that_was_removed_on_top(tmp_path: Path) -> None:
     """Deletes are retained, and that version was the newest one until it was removed."""
     key = Key(tmp_path)
