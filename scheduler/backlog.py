@@ -56,8 +56,9 @@ _BARE = re.compile(r"[!#-+.-~-]*")
 class BacklogRow(NamedTuple):
     """An object version that waits for a run. Without a version id it is the key's latest.
 
-    `last_modified` (epoch seconds): not before S3's own date of the version. An attempt that finds
-    the version gone knows by it, and by the size, what a killed attempt may have left on top.
+    `last_modified` (epoch seconds): S3's own date of the version, or the time of its event, which
+    is not before that. An attempt that finds the version gone knows by it, and by the size, what a
+    killed attempt may have left on top.
     """
 
     bucket: str

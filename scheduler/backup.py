@@ -24,7 +24,7 @@ from typing import Any
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult, Unfinished
 from jobs.core.enums import Deletes
-from jobs.core.model import Listed, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Listed, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds
 from jobs.errors import (
@@ -34,6 +34,7 @@ from jobs.errors import (
     PreconditionFailed,
     Redirected,
     SealiftError,
+    StoreError,
     Unavailable,
     UsageError,
 )
@@ -43,6 +44,7 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import sides
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
+from jobs.s3.lookup import find
 from scheduler import backlog, removed_versions
 from scheduler.backlog import BacklogRow
 from scheduler.event_metrics import publish_metrics
@@ -202,7 +204,7 @@ class _Batch:
                 await removed_versions.remember(self.runtime, event)
             if event.kind in _WANTS_COPY:
                 if (event.size_bytes or 0) > pair.thresholds.lambda_max_size:
-                    self._finish_in_backlog(delivery, self._too_large(delivery))
+                    self._finish_in_backlog(delivery, self._too_large(delivery), await self._find_version(pair, event))
                 else:
                     rows[number] = delivery
             elif not mirrors:
@@ -239,7 +241,7 @@ class _Batch:
 
     async def _settle(self, pair: Pair, key: str, rows: Mapping[int, _Delivery], progress: KeyProgress) -> KeyResult:
         """Settle the key. Retry what may pass, for as long as there is time."""
-        job = self.jobs.get(pair.name) or self.jobs.setdefault(pair.name, self._job(pair))
+        job = self._job_of(pair)
         wanted = [_row(number, delivery.event) for number, delivery in rows.items()]
         for attempt in range(1, TRIES + 1):
             try:
@@ -251,6 +253,27 @@ class _Batch:
                     raise
                 await asyncio.sleep(backoff_seconds(attempt, random.random()))
         raise AssertionError("the last try returns or raises")
+
+    async def _find_version(self, pair: Pair, event: ObjectEvent) -> Listed | None:
+        """The event's version, with S3's own date. None if it is gone, or S3 does not answer.
+
+        The date of an event may be much later: that of a restore, or of the end of an upload in
+        parts, which S3 dates by its beginning.
+        """
+        ref = ObjectRef(event.bucket, event.key, event.version_id)
+        try:
+            info = await find(self._job_of(pair).source, ref)
+        except StoreError:
+            return None
+        version_id = event.version_id or NULL_VERSION
+        if info is None or (info.version_id or NULL_VERSION) != version_id or event.etag not in (None, info.etag):
+            return None
+        return Listed(
+            event.key, version_id, False, False, info.size_bytes, info.etag, info.last_modified, info.storage_class
+        )
+
+    def _job_of(self, pair: Pair) -> Backup:
+        return self.jobs.get(pair.name) or self.jobs.setdefault(pair.name, self._job(pair))
 
     def _job(self, pair: Pair) -> Backup:
         hot = pair.destination
@@ -271,12 +294,13 @@ class _Batch:
     async def _finish_row(
         self, delivery: _Delivery, number: int, group: Sequence[_Delivery], settled: KeyResult
     ) -> None:
+        version = _version_of(delivery.event, settled.history or ())
         if number in settled.left:
-            self._finish_in_backlog(delivery, self._too_large(delivery))
+            self._finish_in_backlog(delivery, self._too_large(delivery), version)
             return
         outcome = settled.outcomes[number]
         if outcome.status is Status.ARCHIVED:
-            self._finish_in_backlog(delivery, _ARCHIVED)
+            self._finish_in_backlog(delivery, _ARCHIVED, version)
         elif outcome.status is Status.MISSING:
             reason = await self._why_gone(delivery.event, group, settled)
             ending = Ending.SUPERSEDED if reason else Ending.MISSING
@@ -377,6 +401,15 @@ def _is_message(message: Any) -> bool:
 
 def _unforeseen(error: Exception) -> str:
     return f"unforeseen {type(error).__name__} ({error}): report this as a bug of Sealift"
+
+
+def _version_of(event: ObjectEvent, history: Sequence[Listed]) -> Listed | None:
+    """The event's version as a listing shows it, with S3's own date."""
+    for each in history:
+        is_named = each.version_id == (event.version_id or NULL_VERSION) and not each.is_delete_marker
+        if is_named and (event.version_id or event.etag in (None, each.etag)):
+            return each
+    return None
 
 
 def _row(number: int, event: ObjectEvent) -> ObjectVersion:

@@ -13,7 +13,7 @@ import yaml
 from jobs.backup.job import Backup, BackupOptions
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import PreconditionFailed
+from jobs.errors import PreconditionFailed, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
@@ -350,6 +350,46 @@ def test_the_newest_comes_back_though_a_run_was_killed_above_it(tmp_path: Path, 
     key.remove(0)
     assert [each.status for each in key.run_backlog()] == [Status.MISSING]
     assert key.bodies() == [b"newest", LARGE, b"newest"]
+
+
+@pytest.mark.parametrize("name", ["ObjectCreated:CompleteMultipartUpload", "ObjectRestore:Completed"])
+@pytest.mark.parametrize("is_found_on_the_way", [False, True])
+def test_the_row_of_an_event_that_came_long_after_its_version_was_dated_has_the_date(
+    tmp_path: Path, name: str, is_found_on_the_way: bool
+) -> None:
+    """S3 dates an upload in parts by its beginning, and a restored version as before. A run was killed above the
+    newest version, and nothing said that what it had copied was older.
+    """
+    key = Key(tmp_path)
+    body = b"archived" if is_found_on_the_way else LARGE
+    late = key.put("k", body, storage_class="GLACIER" if is_found_on_the_way else "STANDARD")
+    assert key.handle(key.put("k", b"newest")) == "copied"
+    late["Records"][0] |= {"eventName": name, "eventTime": "2026-11-25T00:00:00.000Z"}
+    assert key.handle(late) == "handed_over"
+    assert [row["last_modified"] for row in key.lines("backlog/")] == [key.history("source")[0].last_modified]
+    key.run(MemoryStore.put(key.store, "hotter", "k", body, Attributes(), guard=UNGUARDED))
+    key.remove(0)
+    assert [each.status for each in key.run_backlog()] == [Status.MISSING]
+    assert key.bodies() == [b"newest", body, b"newest"]
+
+
+@pytest.mark.parametrize("fault", ["gone", "overwritten", "no answer"])
+def test_a_large_version_that_cannot_be_dated_is_handed_over_with_the_time_of_its_event(
+    tmp_path: Path, fault: str
+) -> None:
+    key = Key(tmp_path, versioned=fault != "overwritten")
+    large = key.put("k", LARGE)
+    if fault == "gone":
+        key.remove(0)
+    elif fault == "overwritten":
+        del large["Records"][0]["s3"]["object"]["versionId"]
+        key.put("k", LARGE[::-1])
+    else:
+        error = Unavailable("HeadObject", "k", "Timeout", "no answer")
+        key.store.fail = lambda operation, arguments: error if operation == "head" else None
+    assert key.handle(large) == "handed_over"
+    at = datetime.fromisoformat(large["Records"][0]["eventTime"].replace("Z", "+00:00")).timestamp()
+    assert [row["last_modified"] for row in key.lines("backlog/")] == [at]
 
 
 def test_the_newest_comes_back_though_a_run_was_killed_above_it_when_it_had_copied_a_null_version(
