@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
-from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Location, parse_time
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, Location, parse_time
 from jobs.errors import ConfigError, ManifestError, UsageError
 from jobs.s3.object_files import open_object, store_errors
 from jobs.s3.store import Store
@@ -46,7 +46,6 @@ CSV_FORMS = {
 """The columns of a CSV, by their number."""
 ACCEPTED = "an inventory's manifest.json, a .csv, a .csv.gz or a .parquet"
 
-SIZE_LIMIT = 1 << 63
 _ALIASES = {
     "size_bytes": ("size_bytes", "size"),
     "etag": ("etag", "e_tag"),

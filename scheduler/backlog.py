@@ -25,10 +25,12 @@ from typing import Any, NamedTuple
 from urllib.parse import quote_plus
 
 from jobs.backup.events import ObjectEvent
-from jobs.core.model import LATEST_SECONDS, NULL_VERSION, format_time
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, format_time
 from jobs.errors import LedgerError, StoreError
 from jobs.ledger.backlog import (
+    COUNT_LIMIT,
     MANIFEST_VERSION,
+    NAMED_BYTES_MAX,
     SETTLED_SECONDS,
     Taken,
     Waiting,
@@ -99,7 +101,7 @@ async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
     A machine that slept amid the write may have been too late for its stamp (`Taken.before`): then
     it is written again.
     """
-    size_bytes = sum(row.size_bytes or 0 for row in rows)
+    size_bytes = min(sum(row.size_bytes or 0 for row in rows), NAMED_BYTES_MAX)
     data = b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows)
     while True:
         began = runtime.clock()
@@ -263,7 +265,7 @@ async def _write(
         "manifest": manifest,
         "prefixes": list(prefixes),
         "rows": len(rows),
-        "size_bytes": sum(row.size_bytes or 0 for row in rows),
+        "size_bytes": min(sum(row.size_bytes or 0 for row in rows), COUNT_LIMIT - 1),
         "created_at": runtime.clock(),
         "token": secrets.token_hex(6),
         **extra,
@@ -343,7 +345,7 @@ def check_row(document: Mapping[str, Any]) -> BacklogRow:
     key.encode()  # UnicodeEncodeError is a ValueError
     if not _BARE.fullmatch(row.bucket) or not _BARE.fullmatch(row.version_id or ""):
         raise ValueError("bucket or version id has characters that neither can have")
-    if row.size_bytes is not None and not is_count(row.size_bytes):
+    if row.size_bytes is not None and not (is_count(row.size_bytes) and row.size_bytes < SIZE_LIMIT):
         raise ValueError(f"the size is {row.size_bytes!r}")
     if (at := row.last_modified) is not None and not (type(at) in (int, float) and 0 <= at <= LATEST_SECONDS):
         raise ValueError(f"the time is {at!r}")

@@ -23,7 +23,7 @@ from enum import StrEnum
 from typing import Any
 from urllib.parse import unquote_plus
 
-from jobs.core.model import LATEST_SECONDS, NULL_VERSION, parse_time
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, parse_time
 from jobs.errors import UsageError
 
 RECORD_MAJOR = "2"
@@ -32,7 +32,6 @@ KEY_BYTES = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 _SHOWN_CHARACTERS = 200
 _NAME_CHARACTERS = 100
-_SIZE_LIMIT = 1 << 63
 _SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
 _VERSION_ID = re.compile(r"[A-Za-z0-9._~=+-]{1,512}")
 """URL-ready text (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html).
@@ -240,7 +239,7 @@ def _size(value: Any) -> int | None:
     if isinstance(value, (int, float)) and not math.isfinite(value):
         raise ValueError(f"the size is {value}")
     size_bytes = int(value)
-    if not 0 <= size_bytes < _SIZE_LIMIT:
+    if not 0 <= size_bytes < SIZE_LIMIT:
         raise ValueError("the size is not a number of bytes that an object can have")
     return size_bytes
 

@@ -17,6 +17,8 @@ FOUND_DAMAGED = "damaged:etag="
 """The beginning of a `source_attested` that names a damaged source by its ETag."""
 LATEST_SECONDS = 253_402_300_799.0
 """The last second of the year 9999 in UTC: what is later has no date."""
+SIZE_LIMIT = 1 << 50
+"""No object has so many bytes: S3 takes up to 50 TB. Sums of smaller ones have room everywhere."""
 
 
 def is_exact(version_id: str | None) -> bool:

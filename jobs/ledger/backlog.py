@@ -25,6 +25,8 @@ COUNT_LIMIT = 1 << 63
 PAGES_MAX = 20
 """How many LISTs of a backlog are enough, since the oldest objects come first."""
 _MANIFEST = re.compile(r"[0-9]{6,18}\.json")
+NAMED_BYTES_MAX = 10**18 - 1
+"""What a name of the backlog can say of bytes. Forged events may name more."""
 _STAMP = re.compile(r"([0-9]{1,15})-([0-9]{1,18})-([0-9]{1,18})-[^-]*")
 
 

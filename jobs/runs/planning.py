@@ -22,11 +22,12 @@ import pyarrow.parquet as pq
 
 from jobs.core import pricing
 from jobs.core.display import shown
+from jobs.core.model import SIZE_LIMIT
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PARTS
 from jobs.core.pricing import Histogram, PricedWork, PriceTable, load_price_table
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, LimitExceeded
+from jobs.errors import ConfigError, LimitExceeded, ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
@@ -124,7 +125,8 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
     """Write the selected rows to a file, with their place in the manifest and the hash of their
     key.
 
-    Returns the rows left out, by filter, and the bytes that the others would take in memory.
+    Returns the rows left out, by filter, and the bytes that the others would take in memory. Raises
+    ManifestError for a row with a size that no object can have.
     """
     excluded: Counter[str] = Counter()
     place = spooled_bytes = 0
@@ -135,6 +137,7 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
         def add(batch: pa.RecordBatch) -> None:
             nonlocal place, spooled_bytes
             taken = _spooled(select_rows(batch, selection, excluded), place)
+            _check_sizes(taken)
             place += taken.num_rows
             spooled_bytes += taken.nbytes
             pending.append(taken)
@@ -148,6 +151,14 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
         if pending:
             writer.write_table(pa.Table.from_batches(pending))
     return excluded, spooled_bytes
+
+
+def _check_sizes(rows: pa.RecordBatch) -> None:
+    extremes: Any = pc.min_max(rows["size_bytes"])
+    for odd in (extremes["min"], extremes["max"]):
+        if odd.is_valid and not 0 <= odd.as_py() < SIZE_LIMIT:
+            key = rows["key"][pc.index(rows["size_bytes"], odd).as_py()].as_py()
+            raise ManifestError(f"the manifest says that {shown(key)} has {odd.as_py():,} bytes, which no object has")
 
 
 async def read_ahead(batches: AsyncIterator[pa.RecordBatch]) -> AsyncGenerator[pa.RecordBatch, None]:

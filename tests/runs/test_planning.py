@@ -19,7 +19,7 @@ from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size, count_parts
 from jobs.core.pricing import Histogram, PricedWork
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, LimitExceeded
+from jobs.errors import ConfigError, LimitExceeded, ManifestError
 from jobs.runs import sorting
 from jobs.runs.filtering import select_rows
 from jobs.runs.planning import PlannedShards, forecast, plan_rows, read_ahead, refuse_larger
@@ -119,6 +119,13 @@ def test_an_object_version_named_twice_is_one_row():
     ]
     assert planned.excluded == {"duplicate": 2}
     assert (planned.rows, planned.size_bytes) == (4, 400)
+
+
+@pytest.mark.parametrize("size_bytes", [-1, 1 << 50, (1 << 63) - 1])
+def test_a_size_that_no_object_has_is_named(size_bytes):
+    """The plan ended in a traceback of DuckDB."""
+    with pytest.raises(ManifestError, match=f"b has {size_bytes:,} bytes, which no object has"):
+        plan([row("a"), row("b", size_bytes=size_bytes)])
 
 
 def test_nothing_selected_is_a_plan_without_shards():

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import Denied, NotFound, StoreError, Throttled, Unavailable
 from jobs.s3.store import UNGUARDED
+from scheduler import backlog
 from scheduler.backup import handle
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -120,6 +121,17 @@ def test_no_permission_on_one_key_fails_its_message_alone(scene: Scene) -> None:
     scene.store.fail = on_key("copy", "b", Denied("CopyObject", "b", "AccessDenied", "no", 403))
     assert scene.invoke(batch(scene.put("a"), scene.put("b"), scene.put("c"))) == ["m1"]
     assert sorted(scene.endings()) == [("a", "copied"), ("b", "denied"), ("c", "copied")]
+
+
+def test_an_event_of_a_size_that_no_object_has_fails_its_message_alone(scene: Scene) -> None:
+    """It was handed over under a name that nothing reads, and the large objects of its batch with it."""
+    forged, large = scene.put("a"), scene.put("b")
+    forged["Records"][0]["s3"]["object"]["size"] = 5 * 10**18
+    large["Records"][0]["s3"]["object"]["size"] = 5 * 10**12
+    assert scene.invoke(batch(forged, large)) == ["m0"]
+    assert sorted(scene.endings()) == [("", "failed"), ("b", "handed_over")]
+    waiting = scene.runtime.run(backlog.waiting(scene.runtime, "pair"))
+    assert [(each.rows, each.size_bytes) for each in waiting] == [(1, len(b"body"))]  # as S3 says
 
 
 def test_a_message_of_several_records_comes_again_as_a_whole(scene: Scene) -> None:
