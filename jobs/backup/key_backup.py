@@ -321,7 +321,7 @@ class KeyBackup:
         top = copies.copies[copies.top]
         if top.is_delete_marker:
             return False
-        if self.progress.owes_newest or self._is_of_older_row(look, look.history[target], top):
+        if self.progress.owes_newest or await self._is_of_older_row(look, look.history[target], top):
             return True
         return await self.matcher.is_older_on_top(look.history[:target], top) or not look.sides.is_whole
 
@@ -352,7 +352,7 @@ class KeyBackup:
         places = {identity(copy): place for place, copy in enumerate(look.sides.copies.copies)}
         return covered if self.progress.retained is None else places.get(self.progress.retained, covered)
 
-    def _is_of_older_row(self, look: _Look, newest_version: Listed, top: Listed) -> bool:
+    async def _is_of_older_row(self, look: _Look, newest_version: Listed, top: Listed) -> bool:
         """True if the top copy may be of a row's version that is gone, and was older than the
         newest one.
 
@@ -364,7 +364,11 @@ class KeyBackup:
             for row, place in zip(self.rows, places, strict=True)
             if place is None or (row.version_id == NULL_VERSION and ids.isdisjoint((NULL_VERSION, None)))
         ]
-        return any(is_older(row, newest_version) and can_be_copy(_listed(row), top) for row in gone)
+        older = [row for row in gone if is_older(row, newest_version) and can_be_copy(_listed(row), top)]
+        for row in older:
+            if not await self.matcher.differs_by_etag(row.etag, newest_version, top):
+                return True
+        return False
 
     async def _is_newest(self, look: _Look, target: int | None) -> bool:
         """True if the version that was put on top is still the source's newest."""

@@ -123,6 +123,17 @@ class VersionMatcher:
         side = ContentSide(self.source, self._ref(version, True), await self.describe(version))
         return await damage_of(side, self.budget)
 
+    async def differs_by_etag(self, etag: str | None, beside: Listed, copy: Listed) -> bool:
+        """Return True if a source version of this ETag, which is gone, is not what the copy is of.
+
+        HEAD says whether ETags are MD5s: those of the copy, and of a version `beside` it, since it
+        can say nothing of one that is gone.
+        """
+        if not is_md5(etag) or not is_md5(copy.etag) or etag == copy.etag:
+            return False
+        source, destination = await asyncio.gather(self._find(beside, True), self._find(copy, False))
+        return source is not None and destination is not None and is_md5_etag(source) and is_md5_etag(destination)
+
     def _is_unknown(self, version: Listed, copy: Listed) -> bool:
         """True if the two were compared, and an archived one did not let itself be compared."""
         return self._verdicts.get((identity(version), identity(copy)), _DIFFERENT).same is None

@@ -431,6 +431,19 @@ def test_the_copy_of_a_newer_version_that_was_removed_stays_on_top_when_its_even
     assert key.bodies() == [b"first", b"other"]
 
 
+@pytest.mark.parametrize("third", [b"third", b"the third"])
+def test_an_older_version_that_is_gone_covers_no_copy_of_other_bytes(tmp_path: Path, third: bytes) -> None:
+    """The copy of the removed newest version was taken for what a killed function had left, where it had the size of
+    the older one, whose event came again.
+    """
+    key = Key(tmp_path)
+    first = dated(key, key.put("k", b"first"), -1)
+    assert [key.handle(first), *(key.handle(key.put("k", body)) for body in (b"second", third))] == ["copied"] * 3
+    assert [key.handle(key.remove(-1)), key.handle(key.remove(0))] == ["retained"] * 2
+    assert key.handle(first) == "superseded"
+    assert key.bodies() == [b"first", b"second", third]
+
+
 @pytest.mark.parametrize("is_large", [False, True])
 def test_a_late_older_version_leaves_the_copy_of_a_newer_one_that_was_removed_on_top(
     tmp_path: Path, is_large: bool
