@@ -20,17 +20,19 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core.model import ObjectRef
+from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import precedence_sql
 from jobs.core.run import SPEC_VERSION
-from jobs.errors import ConfigError, LedgerError, NotFound
+from jobs.errors import ConfigError, LedgerError, NotFound, SealiftError
 from jobs.ledger.agreement import is_comparison
+from jobs.ledger.damage import DamagedFiles, find_damaged, find_lacking, read_journal
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
-from jobs.tables.duck import Database, file_list, parquet, quoted
+from jobs.tables.duck import Database, file_list, in_thread, may_be_damage, parquet, quoted
+from jobs.tables.rows import outcome_schema
 
 DOWNLOADS = 8
 CATALOG_POINTER = "catalog.json"
@@ -47,13 +49,18 @@ class _File:
     path: Path
 
 
+_Origins = dict[Path, Location]
+"""Where in the ledger each downloaded file comes from."""
+
+
 @asynccontextmanager
 async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = None) -> AsyncIterator[Database]:
     """A database with the named tables of the ledger, or of one run.
 
     `names` are keys of `jobs.ledger.table_docs.TABLES`. The catalog and the journal belong to the
     whole ledger. With a run, the catalog has what that run proved. Raises LedgerError when the run
-    is missing, ConfigError when the scratch folder is full, and StoreError.
+    is missing, ConfigError when the scratch folder is full, and StoreError. Raises DamagedFiles
+    where a file cannot be read, also if a query of the caller finds it.
     """
     run_ids = await ledger.run_ids()
     if run_id is not None:
@@ -63,17 +70,32 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
     with TemporaryDirectory(prefix="sealift-views-") as scratch:
         with usable(scratch):
             database = Database(Path(scratch))
+        origins: _Origins = {}
         try:
             for name in names:
                 with usable(scratch):
-                    relation = await _RELATIONS[name](ledger, run_ids, database.files / name)
+                    relation = await _RELATIONS[name](ledger, run_ids, database.files / name, origins)
                 if name == "catalog" and run_id is not None and relation:
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 with _readable(ledger, name):
                     database.define(name, TABLES[name].types, relation)
+                if name == "outcomes":
+                    await _check_outcomes(ledger, database, origins)
             yield database  # not in `usable`: an OSError of the caller is about something else
+        except (SealiftError, duckdb.Error) as error:
+            if may_be_damage(error) and (damaged := await find_damaged(origins, Path(scratch))):
+                raise DamagedFiles(damaged, ledger.location) from error
+            raise
         finally:
             database.connection.close()
+
+
+async def _check_outcomes(ledger: Ledger, database: Database, origins: _Origins) -> None:
+    """Raises DamagedFiles for outcomes that lack a column."""
+    files = {path: place for path, place in origins.items() if path.is_relative_to(database.files / "outcomes")}
+    columns = [field.name for field in outcome_schema() if not field.nullable]
+    if lacking := await in_thread(database.connection, find_lacking, database.connection, files, columns):
+        raise DamagedFiles(lacking, ledger.location)
 
 
 @contextmanager
@@ -93,7 +115,7 @@ async def catalog_keys(ledger: Ledger) -> list[str]:
     return [key for key in keys if latest and key.startswith(latest) and key.endswith(".parquet")]
 
 
-async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
     kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
     fields: list[pa.Field[Any]] = [
         pa.field(name, kinds.get(kind, pa.timestamp("us", tz="UTC"))) for name, kind in TABLES["runs"].types.items()
@@ -159,15 +181,16 @@ async def _document(ledger: Ledger, run_id: str, name: str) -> dict[str, Any]:
     return document
 
 
-async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
     def place(run_id: str, name: str) -> Path | None:
         shard = name.removesuffix(".parquet")
         return Path(_hive(run_id, shard), name) if shard.isdigit() else None
 
-    return _parquet(folder, _RUN, _SHARD) if await _fetch_runs(ledger, run_ids, "shards/", folder, place) else None
+    fetched = await _fetch_runs(ledger, run_ids, "shards/", folder, place, origins)
+    return _parquet(folder, _RUN, _SHARD) if fetched else None
 
 
-async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
     """One outcome for each row. Only shards of several attempts need a choice."""
     attempts: dict[tuple[str, str], set[str]] = defaultdict(set)
 
@@ -178,13 +201,16 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str
         attempts[run_id, shard].add(checkpoint.partition("-")[0])
         return Path(_hive(run_id, shard), checkpoint)
 
-    if not await _fetch_runs(ledger, run_ids, "outcomes/", folder / "sole", place):
+    if not await _fetch_runs(ledger, run_ids, "outcomes/", folder / "sole", place, origins):
         return None
     contested = [shard for shard, ids in attempts.items() if len(ids) > 1]
     for run_id, shard in contested:
         target = folder / "contested" / _hive(run_id, shard)
         target.parent.mkdir(parents=True, exist_ok=True)
-        (folder / "sole" / _hive(run_id, shard)).rename(target)
+        sole = folder / "sole" / _hive(run_id, shard)
+        sole.rename(target)
+        for path in [path for path in origins if path.parent == sole]:
+            origins[target / path.name] = origins.pop(path)
     parts = []
     if len(contested) < len(attempts):
         parts.append(f"SELECT * FROM {_parquet(folder / 'sole', _RUN, _SHARD)}")
@@ -197,43 +223,42 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str
     return f"({' UNION ALL BY NAME '.join(parts)})"
 
 
-async def _differences(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+async def _differences(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
     def place(run_id: str, name: str) -> Path | None:
         return Path(f"run_id={run_id}", name.replace("/", "-")) if name.endswith(".parquet") else None
 
-    return _parquet(folder, _RUN) if await _fetch_runs(ledger, run_ids, "differences", folder, place) else None
+    fetched = await _fetch_runs(ledger, run_ids, "differences", folder, place, origins)
+    return _parquet(folder, _RUN) if fetched else None
 
 
-async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
     files = [_File(key, folder / f"{number:05d}.parquet") for number, key in enumerate(await catalog_keys(ledger))]
-    await _download(ledger, files)
+    await _download(ledger, files, origins)
     return _parquet(folder) if files else None
 
 
-async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
     files = []
     for number, key in enumerate(await _keys(ledger, "tombstones/")):
         if key.endswith("-done.parquet") and key.split("/")[-2] in run_ids:
             files.append(_File(key, folder / f"{number:06d}.parquet"))
-    await _download(ledger, files)
+    await _download(ledger, files, origins)
     return _parquet(folder) if files else None
 
 
-async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path) -> str | None:
+async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
     files = []
     for number, key in enumerate(await _keys(ledger, "journal/")):
         day = _DAY.search(key)
         suffix = "parquet" if key.endswith(".parquet") else "json"
         if day and key.endswith((".parquet", ".json", ".jsonl")):
             files.append(_File(key, folder / suffix / f"dt={day[1]}" / f"{number}.{suffix}"))
-    await _download(ledger, files)
+    await _download(ledger, files, origins)
     parts = []
     if any(file.path.suffix == ".parquet" for file in files):
         parts.append(f"SELECT * FROM {_parquet(folder / 'parquet', _DT)}")
     if any(file.path.suffix == ".json" for file in files):
-        columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES["journal"].types.items() if name != "dt")
-        documents = file_list(folder / "json", below="**/*.json")
-        rows = f"read_json({documents}, columns = {{{columns}}}, hive_partitioning = false, filename = true)"
+        rows = read_journal(file_list(folder / "json", below="**/*.json"), "filename = true")
         parts.append(f"SELECT * FROM {_with_partitions(rows, folder / 'json', [_DT])}")
     return f"({' UNION ALL BY NAME '.join(parts)})" if parts else None
 
@@ -247,7 +272,7 @@ def _readable(ledger: Ledger, name: str) -> Iterator[None]:
         raise LedgerError(f"{TABLES[name].files} in {ledger.location} cannot be read: {first}") from error
 
 
-_RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path], Awaitable[str | None]]] = {
+_RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path, _Origins], Awaitable[str | None]]] = {
     "runs": _runs,
     "manifest": _manifest,
     "outcomes": _outcomes,
@@ -288,7 +313,12 @@ def _with_partitions(files: str, folder: Path, partitions: Iterable[str], *, kee
 
 
 async def _fetch_runs(
-    ledger: Ledger, run_ids: Sequence[str], prefix: str, folder: Path, place: Callable[[str, str], Path | None]
+    ledger: Ledger,
+    run_ids: Sequence[str],
+    prefix: str,
+    folder: Path,
+    place: Callable[[str, str], Path | None],
+    origins: _Origins,
 ) -> int:
     """Fetch the files below a prefix of each run that `place` gives a path → their number."""
 
@@ -299,14 +329,17 @@ async def _fetch_runs(
             path = place(run_id, name)
             if path is not None:
                 files.append(_File(location.key + name, folder / path))
-        await _download(ledger, files)
+        await _download(ledger, files, origins)
         return len(files)
 
     return sum([await fetch(run_id) for run_id in run_ids])
 
 
-async def _download(ledger: Ledger, files: Iterable[_File]) -> None:
+async def _download(ledger: Ledger, files: Sequence[_File], origins: _Origins) -> None:
+    """Download files, and add them to `origins`."""
+
     async def fetch(file: _File) -> None:
         await download(ledger.store, ObjectRef(ledger.location.bucket, file.key), file.path)
 
     await gather_bounded(fetch, files, DOWNLOADS)
+    origins.update({file.path: ledger.location._replace(key=file.key) for file in files})

@@ -123,6 +123,7 @@ class Database:
         """What the one SELECT in `sql` gives, not yet computed.
 
         Raises UsageError for other or wrong SQL, with the names of `tables` for an unknown name.
+        Raises ConfigError where memory or disk are full.
         """
         check_select(sql)
         with refusals(tables):
@@ -135,7 +136,7 @@ class Database:
 class Answer:
     """The rows of a query. Each method computes them again.
 
-    All raise UsageError when SQL fails on the way.
+    All raise UsageError when SQL fails on the way, and ConfigError where memory or disk are full.
     """
 
     def __init__(self, connection: duckdb.DuckDBPyConnection, folder: Path):
@@ -270,17 +271,60 @@ _NO_TABLE = re.compile(r"Table with name (\S+) does not exist|Referenced table \
 """Messages of DuckDB for an unknown table."""
 
 
+_MISTAKES = (
+    duckdb.BinderException,
+    duckdb.CatalogException,
+    duckdb.ConversionException,
+    duckdb.OutOfRangeException,
+    duckdb.ParserException,
+    duckdb.PermissionException,
+    duckdb.InterruptException,
+)
+"""Errors of DuckDB that no damaged file causes."""
+
+
+def may_be_damage(error: BaseException | None) -> bool:
+    """Whether a damaged file may have caused an error of DuckDB, or what `refusals` made of it."""
+    import pyarrow as pa
+
+    cause = error if isinstance(error, duckdb.Error) else error.__cause__ if error else None
+    return isinstance(cause, (duckdb.Error, pa.ArrowException)) and not isinstance(cause, _MISTAKES)
+
+
+@contextlib.contextmanager
+def room(what: str = "the query") -> Iterator[None]:
+    """Turn errors of DuckDB that say that memory or disk are full into a ConfigError.
+
+    `what` needs the room.
+    """
+    try:
+        yield
+    except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
+        first = str(error).partition("\n")[0].rstrip(".")
+        if "No space left" in first or "failed to offload" in first:
+            raise ConfigError(
+                f"{what} has no room in the scratch folder ({first}): free space or set TMPDIR"
+            ) from error
+        if not isinstance(error, duckdb.OutOfMemoryException):
+            raise
+        raise ConfigError(
+            f"{what} needs more memory than the {MEMORY_LIMIT} that Sealift gives it ({first}): ask for less, with "
+            "WHERE or --run, or write the rows with --format parquet and ask a DuckDB of your own"
+        ) from error
+
+
 @contextlib.contextmanager
 def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
     """Turn errors of DuckDB in the block into a UsageError of one line.
 
     `tables`: the names of all tables, to suggest one for an unknown name. DuckDB knows only those
-    that the SQL names.
+    that the SQL names. Raises ConfigError where memory or disk are full (`room`).
     """
     import pyarrow as pa
 
     try:
-        yield
+        with room():
+            yield
     except (duckdb.Error, pa.ArrowException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         advice = ""

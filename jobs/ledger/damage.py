@@ -1,0 +1,83 @@
+"""Damaged files of the ledger: which of the downloaded ones cannot be read, and why."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import duckdb
+
+from jobs.core.model import Location
+from jobs.errors import LedgerError
+from jobs.ledger.table_docs import TABLES
+from jobs.tables.duck import MEMORY_LIMIT, connect, file_list, in_thread, parquet
+
+_OTHER_RUNS = "restore an earlier version of this file, or ask another --run"
+_REBUILD = "make a new catalog: sealift catalog rebuild"
+_RESTORE = "restore an earlier version of this file"
+
+
+class DamagedFile(NamedTuple):
+    """A file of the ledger that cannot be read, and why."""
+
+    location: Location
+    reason: str
+
+
+class DamagedFiles(LedgerError):
+    """Files of the ledger cannot be read. `files` are all that were found, by name."""
+
+    def __init__(self, files: Sequence[DamagedFile], ledger: Location):
+        self.files, self.ledger = tuple(files), ledger
+        (place, reason), *more = self.files
+        others = f" and {len(more):,} more file{'s' * (len(more) > 1)}" if more else ""
+        name = place.key.removeprefix(ledger.key).lstrip("/")
+        advice = _OTHER_RUNS if name.startswith("runs/") else _REBUILD if name.startswith("catalog/") else _RESTORE
+        super().__init__(f"{place}{others} cannot be read ({reason}): the ledger was altered; {advice}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.files, self.ledger)
+
+
+async def find_damaged(files: Mapping[Path, Location], scratch: Path) -> list[DamagedFile]:
+    """Read each downloaded file whole. `files`: where in the ledger each path comes from."""
+    found = []
+    with connect(scratch, memory_limit=MEMORY_LIMIT) as connection:
+        for path, location in sorted(files.items()):
+            if reason := await in_thread(connection, _damage, connection, path):
+                found.append(DamagedFile(location, reason))
+    return found
+
+
+def find_lacking(
+    connection: duckdb.DuckDBPyConnection, files: Mapping[Path, Location], columns: Iterable[str]
+) -> list[DamagedFile]:
+    """The Parquet files without one of the columns that all of their kind have, by their footers."""
+    if not files:
+        return []
+    rows = connection.execute(
+        f"SELECT file_name, list(name) FROM parquet_schema({file_list(files)}) GROUP BY file_name ORDER BY file_name"
+    ).fetchall()
+    lacking = ((name, [each for each in columns if each not in names]) for name, names in rows)
+    return [DamagedFile(files[Path(name)], f"it has no column {', '.join(lost)}") for name, lost in lacking if lost]
+
+
+def read_journal(files: str, options: str = "") -> str:
+    """SQL for the rows of the journal's JSON files, a SQL list."""
+    columns = ", ".join(f"{name}: '{kind}'" for name, kind in TABLES["journal"].types.items() if name != "dt")
+    return f"read_json({files}, columns = {{{columns}}}, hive_partitioning = false{', ' * bool(options)}{options})"
+
+
+def _damage(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+    """Why DuckDB cannot read a file. Empty if it can."""
+    rows = read_journal(file_list([path])) if path.suffix == ".json" else parquet([path])
+    try:
+        connection.execute(f"SELECT max(hash(each)) FROM {rows} AS each").fetchall()
+    except duckdb.InterruptException:
+        raise
+    except duckdb.Error as error:
+        first = str(error).partition("\n")[0].replace(str(path), path.name)
+        return re.sub(r"^Invalid Input Error: ", "", first).rstrip(" .:")
+    return ""
