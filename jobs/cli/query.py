@@ -31,7 +31,7 @@ from jobs.cli.options import (
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.model import Location
-from jobs.errors import ConfigError, UsageError
+from jobs.errors import ConfigError, LedgerError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.runs.prompt_ledger import open_prompt_ledger
@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
 TABLE_ROWS = 1_000
 """The most rows of a table on a terminal."""
+SHOWN_FILES = 10
 
 
 @command_options
@@ -200,7 +201,8 @@ def catalog() -> None:
 def rebuild(options: RebuildCommand) -> int:
     """Fold the outcomes of all complete runs into a new catalog. The old one stays until then.
 
-    A version that a later run found mismatched, missing or damaged is not in it.
+    A version that a later run found mismatched, missing or damaged is not in it. Outcome files that
+    cannot be read are named, and left out with all that they may have disproved: exit code 10.
     """
     interrupts.run(_rebuild(ledger_location(options.ledger, Settings.from_environment()), options.as_json))
     return 0
@@ -210,9 +212,17 @@ async def _rebuild(place: Location, as_json: bool) -> None:
     from jobs.ledger.catalog import rebuild_catalog
 
     rebuilt = await rebuild_catalog(open_ledger(place), clock.time())
-    document = {"catalog": rebuilt.uri, "rows": rebuilt.rows, "runs": rebuilt.runs}
+    damaged = [{"file": str(place), "reason": reason} for place, reason in rebuilt.damaged]
+    document = {"catalog": rebuilt.uri, "rows": rebuilt.rows, "runs": rebuilt.runs, "damaged": damaged}
     emit(
         document,
         as_json=as_json,
         text=f"{rebuilt.rows:,} object versions out of {rebuilt.runs:,} runs in {rebuilt.uri}",
     )
+    if damaged:
+        named = "; ".join(f"{each['file']} ({each['reason']})" for each in damaged[:SHOWN_FILES])
+        more = f"; … and {len(damaged) - SHOWN_FILES:,} more" if len(damaged) > SHOWN_FILES else ""
+        raise LedgerError(
+            f"the catalog lacks outcomes that cannot be read, and proofs that they may have voided: {named}{more}. "
+            "Restore earlier versions of these files and rebuild it; where there are none, verify the copies again"
+        )

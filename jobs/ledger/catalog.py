@@ -12,31 +12,44 @@ from __future__ import annotations
 import asyncio
 import json
 import time
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.core.model import NULL_VERSION
+from jobs.core.model import NULL_VERSION, Location, ObjectRef
 from jobs.core.outcome import GOOD, Evidence, Status
+from jobs.errors import LedgerError
+from jobs.ledger.damage import DamagedFile, DamagedFiles, damage
 from jobs.ledger.files import JSON, PARQUET, write_file
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.table_docs import TABLES
-from jobs.ledger.views import CATALOG_POINTER, open_views
-from jobs.tables.duck import Database, in_thread, parquet, quoted, refusals
+from jobs.ledger.views import CATALOG_POINTER, open_views, usable
+from jobs.s3.downloads import download
+from jobs.tables.duck import Database, in_thread, parquet, quoted, room
 
 FILE_BYTES = 64_000_000
 
 # These outcomes void an earlier proof: the copy was wrong or missing, or its source was damaged.
 _DISPROOFS = frozenset({Status.MISMATCHED, Status.MISSING, Status.DAMAGED})
 
+_DOUBTS = """
+    run_id VARCHAR, key VARCHAR, version_id VARCHAR, etag VARCHAR, status VARCHAR, evidence VARCHAR,
+    finished_at TIMESTAMPTZ
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class Generation:
-    """A catalog that was written: its folder's URI, its rows, the runs it was made of."""
+    """A catalog that was written: its folder's URI, its rows, the runs it was made of.
+
+    `damaged`: outcome files that cannot be read, whose outcomes are not in it.
+    """
 
     uri: str
     rows: int
     runs: int
+    damaged: tuple[DamagedFile, ...] = ()
 
 
 async def rebuild_catalog(ledger: Ledger, now: float) -> Generation:
@@ -45,25 +58,77 @@ async def rebuild_catalog(ledger: Ledger, now: float) -> Generation:
 
     The latest outcome counts for one object version and one place of its copy (`proven_sql`). A
     version that a later run found mismatched, missing or damaged is not in the catalog. Outcomes
-    are spooled to disk, so memory stays within the limit of `jobs.tables.duck`. Raises StoreError,
-    and ConfigError when the disk is full.
+    are spooled to disk, so memory stays within the limit of `jobs.tables.duck`.
+
+    Outcome files that cannot be read are left out, and so are proofs that they may have disproved.
+    Raises DamagedFiles if their rows cannot be read either, StoreError, and ConfigError when the
+    disk is full.
     """
+    damaged: list[DamagedFile] = []
+    while True:
+        try:
+            return await _rebuild(ledger, now, damaged)
+        except DamagedFiles as error:
+            outcomes = [each for each in error.files if "/outcomes/" in each.location.key and each not in damaged]
+            if not outcomes:
+                raise
+            damaged += outcomes
+
+
+async def _rebuild(ledger: Ledger, now: float, damaged: Sequence[DamagedFile]) -> Generation:
     name = time.strftime("%Y%m%dT%H%M%S", time.gmtime(now)) + f"{int(now % 1 * 1000):03d}Z"
-    async with open_views(ledger, ["runs", "outcomes"]) as database:
+    left_out = {each.location for each in damaged}
+    async with open_views(ledger, ["runs", "outcomes"], left_out=left_out) as database:
+        database.connection.execute(f"CREATE TABLE doubts ({_DOUBTS})")
+        await _add_doubts(ledger, left_out, database)
         files, rows, runs = await in_thread(database.connection, _fold, database)
         folder = ledger.location.join(f"catalog/{name}")
         for number, path in enumerate(files):
             await _write(ledger, f"{name}/data/{number:05d}.parquet", await asyncio.to_thread(path.read_bytes))
     pointer = {"version": 1, "created_at": now, "rows": rows, "runs": runs, "files": len(files)}
     await _write(ledger, f"{name}/{CATALOG_POINTER}", json.dumps(pointer, indent=2).encode())
-    return Generation(str(folder), rows, runs)
+    return Generation(str(folder), rows, runs, tuple(damaged))
+
+
+async def _add_doubts(ledger: Ledger, damaged: Collection[Location], database: Database) -> None:
+    """Add to the table `doubts` that each row of which a damaged file has an outcome was found wrong.
+
+    It was wrong by its bytes, and when its run ended. A file whose name says that no row ended
+    badly disproves nothing. Raises DamagedFiles for a shard that cannot be read, and StoreError.
+    """
+    for run_id, shard in sorted({place for each in damaged if (place := _doubted_shard(each))}):
+        name = f"shards/{shard:05d}.parquet"
+        origin = ledger.location.join(f"runs/{run_id}/{name}")
+        path = database.files / f"doubted-{run_id}-{shard}.parquet"
+        with usable(path.parent):
+            await download(ledger.store, ObjectRef(*origin), path)
+        if reason := await in_thread(database.connection, damage, database.connection, path):
+            raise DamagedFiles([DamagedFile(origin, reason)], ledger.location)
+        database.connection.execute(
+            f"""
+            INSERT INTO doubts
+            SELECT run_id, key, version_id, etag, {quoted(Status.MISMATCHED.value)}, {quoted(Evidence.CONTENT.value)},
+                   coalesce(created_at + to_milliseconds((seconds * 1e3)::BIGINT + 1), 'infinity')
+            FROM {parquet([path])}, runs WHERE run_id = {quoted(run_id)}
+            """
+        )
+
+
+def _doubted_shard(file: Location) -> tuple[str, int] | None:
+    """Run and shard of an outcome file that may have disproofs. None if it has none."""
+    run_id, _, shard, name = file.key.split("/")[-4:]
+    try:
+        has_disproofs = bool(Checkpoint.parse(int(shard), name).bad_rows)
+    except LedgerError:
+        has_disproofs = True
+    return (run_id, int(shard)) if has_disproofs else None
 
 
 def _fold(database: Database) -> tuple[list[Path], int, int]:
     """The catalog's files, the number of their rows and of the runs."""
     columns = ", ".join(f'"{name}"' for name in TABLES["catalog"].types)
     folder = database.files / "generation"
-    with refusals():
+    with room("the catalog"):
         database.connection.execute(
             f"""
             CREATE TABLE complete AS SELECT run_id, {_place("source")}, {_place("destination")}
@@ -72,7 +137,7 @@ def _fold(database: Database) -> tuple[list[Path], int, int]:
             CREATE VIEW placed AS SELECT *, finished_at AS proven_at, destination_prefix || CASE
                 WHEN starts_with(key, source_prefix) THEN substr(key, length(source_prefix) + 1)
                 ELSE key END AS destination_key
-                FROM outcomes JOIN complete USING (run_id);
+                FROM (FROM outcomes UNION ALL BY NAME FROM doubts) JOIN complete USING (run_id);
             COPY (
                 SELECT {columns} FROM ({proven_sql("placed")})
             ) TO {quoted(str(folder))} (FORMAT parquet, COMPRESSION zstd, FILE_SIZE_BYTES {FILE_BYTES})

@@ -46,7 +46,7 @@ async def find_damaged(files: Mapping[Path, Location], scratch: Path) -> list[Da
     found = []
     with connect(scratch, memory_limit=MEMORY_LIMIT) as connection:
         for path, location in sorted(files.items()):
-            if reason := await in_thread(connection, _damage, connection, path):
+            if reason := await in_thread(connection, damage, connection, path):
                 found.append(DamagedFile(location, reason))
     return found
 
@@ -70,7 +70,7 @@ def read_journal(files: str, options: str = "") -> str:
     return f"read_json({files}, columns = {{{columns}}}, hive_partitioning = false{', ' * bool(options)}{options})"
 
 
-def _damage(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
+def damage(connection: duckdb.DuckDBPyConnection, path: Path) -> str:
     """Why DuckDB cannot read a file. Empty if it can."""
     rows = read_journal(file_list([path])) if path.suffix == ".json" else parquet([path])
     try:

@@ -8,9 +8,9 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -49,18 +49,28 @@ class _File:
     path: Path
 
 
-_Origins = dict[Path, Location]
-"""Where in the ledger each downloaded file comes from."""
+@dataclass(frozen=True, slots=True)
+class _Downloads:
+    """What comes down, but for the files in `left_out`.
+
+    `origins`: where in the ledger each downloaded file comes from.
+    """
+
+    left_out: Collection[Location]
+    origins: dict[Path, Location] = field(default_factory=dict)
 
 
 @asynccontextmanager
-async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = None) -> AsyncIterator[Database]:
+async def open_views(
+    ledger: Ledger, names: Sequence[str], run_id: str | None = None, *, left_out: Collection[Location] = ()
+) -> AsyncIterator[Database]:
     """A database with the named tables of the ledger, or of one run.
 
     `names` are keys of `jobs.ledger.table_docs.TABLES`. The catalog and the journal belong to the
-    whole ledger. With a run, the catalog has what that run proved. Raises LedgerError when the run
-    is missing, ConfigError when the scratch folder is full, and StoreError. Raises DamagedFiles
-    where a file cannot be read, also if a query of the caller finds it.
+    whole ledger. With a run, the catalog has what that run proved. `left_out`: files of runs that
+    are not read. Raises LedgerError when the run is missing, ConfigError when the scratch folder is
+    full, and StoreError. Raises DamagedFiles where a file cannot be read, also if a query of the
+    caller finds it.
     """
     run_ids = await ledger.run_ids()
     if run_id is not None:
@@ -70,29 +80,31 @@ async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = 
     with TemporaryDirectory(prefix="sealift-views-") as scratch:
         with usable(scratch):
             database = Database(Path(scratch))
-        origins: _Origins = {}
+        downloads = _Downloads(left_out)
         try:
             for name in names:
                 with usable(scratch):
-                    relation = await _RELATIONS[name](ledger, run_ids, database.files / name, origins)
+                    relation = await _RELATIONS[name](ledger, run_ids, database.files / name, downloads)
                 if name == "catalog" and run_id is not None and relation:
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 with _readable(ledger, name):
                     database.define(name, TABLES[name].types, relation)
                 if name == "outcomes":
-                    await _check_outcomes(ledger, database, origins)
+                    await _check_outcomes(ledger, database, downloads)
             yield database  # not in `usable`: an OSError of the caller is about something else
         except (SealiftError, duckdb.Error) as error:
-            if may_be_damage(error) and (damaged := await find_damaged(origins, Path(scratch))):
+            if may_be_damage(error) and (damaged := await find_damaged(downloads.origins, Path(scratch))):
                 raise DamagedFiles(damaged, ledger.location) from error
             raise
         finally:
             database.connection.close()
 
 
-async def _check_outcomes(ledger: Ledger, database: Database, origins: _Origins) -> None:
+async def _check_outcomes(ledger: Ledger, database: Database, downloads: _Downloads) -> None:
     """Raises DamagedFiles for outcomes that lack a column."""
-    files = {path: place for path, place in origins.items() if path.is_relative_to(database.files / "outcomes")}
+    files = {
+        path: place for path, place in downloads.origins.items() if path.is_relative_to(database.files / "outcomes")
+    }
     columns = [field.name for field in outcome_schema() if not field.nullable]
     if lacking := await in_thread(database.connection, find_lacking, database.connection, files, columns):
         raise DamagedFiles(lacking, ledger.location)
@@ -115,7 +127,7 @@ async def catalog_keys(ledger: Ledger) -> list[str]:
     return [key for key in keys if latest and key.startswith(latest) and key.endswith(".parquet")]
 
 
-async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
+async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     kinds = {"VARCHAR": pa.string(), "BIGINT": pa.int64(), "DOUBLE": pa.float64()}
     fields: list[pa.Field[Any]] = [
         pa.field(name, kinds.get(kind, pa.timestamp("us", tz="UTC"))) for name, kind in TABLES["runs"].types.items()
@@ -181,16 +193,16 @@ async def _document(ledger: Ledger, run_id: str, name: str) -> dict[str, Any]:
     return document
 
 
-async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
+async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     def place(run_id: str, name: str) -> Path | None:
         shard = name.removesuffix(".parquet")
         return Path(_hive(run_id, shard), name) if shard.isdigit() else None
 
-    fetched = await _fetch_runs(ledger, run_ids, "shards/", folder, place, origins)
+    fetched = await _fetch_runs(ledger, run_ids, "shards/", folder, place, downloads)
     return _parquet(folder, _RUN, _SHARD) if fetched else None
 
 
-async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
+async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     """One outcome for each row. Only shards of several attempts need a choice."""
     attempts: dict[tuple[str, str], set[str]] = defaultdict(set)
 
@@ -201,7 +213,7 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path, origin
         attempts[run_id, shard].add(checkpoint.partition("-")[0])
         return Path(_hive(run_id, shard), checkpoint)
 
-    if not await _fetch_runs(ledger, run_ids, "outcomes/", folder / "sole", place, origins):
+    if not await _fetch_runs(ledger, run_ids, "outcomes/", folder / "sole", place, downloads):
         return None
     contested = [shard for shard, ids in attempts.items() if len(ids) > 1]
     for run_id, shard in contested:
@@ -209,8 +221,8 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path, origin
         target.parent.mkdir(parents=True, exist_ok=True)
         sole = folder / "sole" / _hive(run_id, shard)
         sole.rename(target)
-        for path in [path for path in origins if path.parent == sole]:
-            origins[target / path.name] = origins.pop(path)
+        for path in [path for path in downloads.origins if path.parent == sole]:
+            downloads.origins[target / path.name] = downloads.origins.pop(path)
     parts = []
     if len(contested) < len(attempts):
         parts.append(f"SELECT * FROM {_parquet(folder / 'sole', _RUN, _SHARD)}")
@@ -223,37 +235,37 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path, origin
     return f"({' UNION ALL BY NAME '.join(parts)})"
 
 
-async def _differences(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
+async def _differences(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     def place(run_id: str, name: str) -> Path | None:
         return Path(f"run_id={run_id}", name.replace("/", "-")) if name.endswith(".parquet") else None
 
-    fetched = await _fetch_runs(ledger, run_ids, "differences", folder, place, origins)
+    fetched = await _fetch_runs(ledger, run_ids, "differences", folder, place, downloads)
     return _parquet(folder, _RUN) if fetched else None
 
 
-async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
+async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     files = [_File(key, folder / f"{number:05d}.parquet") for number, key in enumerate(await catalog_keys(ledger))]
-    await _download(ledger, files, origins)
+    await _download(ledger, files, downloads)
     return _parquet(folder) if files else None
 
 
-async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
+async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     files = []
     for number, key in enumerate(await _keys(ledger, "tombstones/")):
         if key.endswith("-done.parquet") and key.split("/")[-2] in run_ids:
             files.append(_File(key, folder / f"{number:06d}.parquet"))
-    await _download(ledger, files, origins)
+    await _download(ledger, files, downloads)
     return _parquet(folder) if files else None
 
 
-async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path, origins: _Origins) -> str | None:
+async def _journal(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     files = []
     for number, key in enumerate(await _keys(ledger, "journal/")):
         day = _DAY.search(key)
         suffix = "parquet" if key.endswith(".parquet") else "json"
         if day and key.endswith((".parquet", ".json", ".jsonl")):
             files.append(_File(key, folder / suffix / f"dt={day[1]}" / f"{number}.{suffix}"))
-    await _download(ledger, files, origins)
+    await _download(ledger, files, downloads)
     parts = []
     if any(file.path.suffix == ".parquet" for file in files):
         parts.append(f"SELECT * FROM {_parquet(folder / 'parquet', _DT)}")
@@ -272,7 +284,7 @@ def _readable(ledger: Ledger, name: str) -> Iterator[None]:
         raise LedgerError(f"{TABLES[name].files} in {ledger.location} cannot be read: {first}") from error
 
 
-_RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path, _Origins], Awaitable[str | None]]] = {
+_RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path, _Downloads], Awaitable[str | None]]] = {
     "runs": _runs,
     "manifest": _manifest,
     "outcomes": _outcomes,
@@ -318,7 +330,7 @@ async def _fetch_runs(
     prefix: str,
     folder: Path,
     place: Callable[[str, str], Path | None],
-    origins: _Origins,
+    downloads: _Downloads,
 ) -> int:
     """Fetch the files below a prefix of each run that `place` gives a path → their number."""
 
@@ -326,20 +338,22 @@ async def _fetch_runs(
         location = ledger.location.join(f"runs/{run_id}/{prefix}")
         files = []
         for name in await list_names(ledger.store, location):
+            if location._replace(key=location.key + name) in downloads.left_out:
+                continue
             path = place(run_id, name)
             if path is not None:
                 files.append(_File(location.key + name, folder / path))
-        await _download(ledger, files, origins)
+        await _download(ledger, files, downloads)
         return len(files)
 
     return sum([await fetch(run_id) for run_id in run_ids])
 
 
-async def _download(ledger: Ledger, files: Sequence[_File], origins: _Origins) -> None:
-    """Download files, and add them to `origins`."""
+async def _download(ledger: Ledger, files: Sequence[_File], downloads: _Downloads) -> None:
+    """Download files, and say where they come from."""
 
     async def fetch(file: _File) -> None:
         await download(ledger.store, ObjectRef(ledger.location.bucket, file.key), file.path)
 
     await gather_bounded(fetch, files, DOWNLOADS)
-    origins.update({file.path: ledger.location._replace(key=file.key) for file in files})
+    downloads.origins.update({file.path: ledger.location._replace(key=file.key) for file in files})

@@ -187,6 +187,21 @@ def test_the_catalog_has_the_latest_proof_and_nothing_disproved(ran: tuple[World
     assert len(ask(world, "SELECT * FROM catalog")) == 5
 
 
+def test_a_catalog_is_rebuilt_beside_a_damaged_outcome_file_which_is_named(ran: tuple[World, str]) -> None:
+    world, _ = ran
+    second = world.run("verify", "--include", "a")["run_id"]
+    [file] = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/runs/{second}/outcomes/")["Contents"]
+    world.client.put_object(Bucket=world.ledger, Key=file["Key"], Body=b"damaged")
+    result = world.sealift("catalog", "rebuild", "--json")
+    document = result.document
+    assert (result.code, document["rows"], document["runs"]) == (10, 5, 2)
+    assert [each["file"] for each in document["damaged"]] == [f"s3://{world.ledger}/{file['Key']}"]
+    assert file["Key"] in result.stderr
+    assert "Restore earlier versions of these files" in result.stderr
+    assert len(ask(world, "SELECT * FROM catalog")) == 5
+    assert "5 object versions" in world.sealift("catalog", "rebuild").stdout
+
+
 def test_a_catalog_that_was_not_finished_is_not_read(ran: tuple[World, str]) -> None:
     world, _ = ran
     half = {"Bucket": world.ledger, "Key": "runs/catalog/99990101T000000000Z/data/00000.parquet", "Body": b"half"}
