@@ -306,7 +306,10 @@ class Ledger:
             return parse(json.loads(data) if isinstance(data, bytes) else data)
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             why = f"{type(error).__name__}: {error}"
-            raise LedgerError(f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered") from error
+            raise LedgerError(
+                f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered; restore an earlier "
+                "version of it"
+            ) from error
 
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:
         """Write once. Raises PreconditionFailed when other bytes are there."""

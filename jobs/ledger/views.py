@@ -37,6 +37,8 @@ from jobs.tables.rows import outcome_schema
 DOWNLOADS = 8
 CATALOG_POINTER = "catalog.json"
 
+_RESTORE = "restore an earlier version"
+
 _RUN, _SHARD, _DT = "run_id: VARCHAR", "shard: INTEGER", "dt: VARCHAR"
 _DAY = re.compile(r"dt=([\w-]{1,40})/")
 
@@ -148,7 +150,9 @@ async def _run(ledger: Ledger, run_id: str, schema: pa.Schema) -> pa.RecordBatch
         return pa.RecordBatch.from_pylist([_run_row(run_id, spec, plan, report)], schema)
     except (pa.ArrowException, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
         place, why = ledger.uri(run_id), f"{type(error).__name__}: {error}"
-        raise LedgerError(f"the documents in {place} are not what Sealift writes ({why}): they were altered") from error
+        raise LedgerError(
+            f"the documents in {place} are not what Sealift writes ({why}): they were altered; {_RESTORE} of them"
+        ) from error
 
 
 def _run_row(
@@ -186,9 +190,11 @@ async def _document(ledger: Ledger, run_id: str, name: str) -> dict[str, Any]:
     except NotFound:
         return {}
     except (ValueError, RecursionError) as error:
-        raise LedgerError(f"{ledger.location.join(path)} is not JSON ({error}): the ledger was altered") from error
+        raise LedgerError(
+            f"{ledger.location.join(path)} is not JSON ({error}): it was altered; {_RESTORE} of it"
+        ) from error
     if not isinstance(document, dict):
-        raise LedgerError(f"{ledger.location.join(path)} is no document: the ledger was altered")
+        raise LedgerError(f"{ledger.location.join(path)} is no document: it was altered; {_RESTORE} of it")
     ledger.check_version(run_id, name, document.get("spec_version", SPEC_VERSION))
     return document
 
@@ -281,7 +287,9 @@ def _readable(ledger: Ledger, name: str) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         first = str(error).partition("\n")[0]
-        raise LedgerError(f"{TABLES[name].files} in {ledger.location} cannot be read: {first}") from error
+        raise LedgerError(
+            f"{TABLES[name].files} in {ledger.location} cannot be read ({first}): {_RESTORE} of the damaged ones"
+        ) from error
 
 
 _RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path, _Downloads], Awaitable[str | None]]] = {

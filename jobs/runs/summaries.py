@@ -34,7 +34,7 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
     run_ids = await ledger.run_ids()
     if text == LATEST:
         if not run_ids:
-            raise LedgerError(f"no run is in {ledger.location} yet")
+            raise LedgerError(f"no run is in {ledger.location} yet: start one, or check --ledger or SEALIFT_LEDGER")
         return run_ids[-1]
     meant = [each for each in run_ids if each == text or each.startswith(text) or each.endswith(f"-{text}")]
     if text in meant:

@@ -327,7 +327,6 @@ def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
             yield
     except (duckdb.Error, pa.ArrowException) as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-        advice = ""
         if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
             names = f": the tables are {', '.join(tables)}" if tables else ""
             advice = f": {_candidates(lines, tables)}see `sealift query --tables`{names}"
@@ -335,7 +334,11 @@ def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
             advice = "; write one SELECT of DuckDB's SQL"
         elif isinstance(error, duckdb.PermissionException):
             advice = ": a query reads the ledger's tables alone; see `sealift query --tables`"
-        raise UsageError(f"SQL: {lines[0].rstrip('!')}{advice}") from error
+        elif isinstance(error, duckdb.ConversionException):
+            advice = "; use TRY_CAST, which gives NULL instead, or leave such rows out with WHERE"
+        else:
+            advice = "; correct the SELECT: `sealift query --tables` has each column and its type"
+        raise UsageError(f"SQL: {lines[0].rstrip('!.')}{advice}") from error
 
 
 def _candidates(lines: Sequence[str], tables: Sequence[str]) -> str:

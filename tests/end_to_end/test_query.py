@@ -140,6 +140,34 @@ def test_a_damaged_file_and_too_little_memory_are_no_mistakes_in_sql(ran: tuple[
 
 
 @pytest.mark.parametrize(
+    ("sql", "advice"),
+    [
+        ("SELECT 'k'::INTEGER", "use TRY_CAST, which gives NULL instead, or leave such rows out with WHERE"),
+        ("SELECT strptime('k', '%Y')", "correct the SELECT: `sealift query --tables` has each column and its type"),
+        ("SELECT repeat('k', 5000000000)", "correct the SELECT: `sealift query --tables` has each column and its type"),
+    ],
+)
+def test_a_value_that_sql_cannot_take_is_answered_with_what_to_do(world: World, sql: str, advice: str) -> None:
+    result = world.sealift("query", sql, "--format", "json")
+    assert (result.code, result.document["error"]["advice"]) == (2, advice), result.stderr
+
+
+def test_what_is_wrong_with_the_ledger_comes_with_what_to_do(ran: tuple[World, str]) -> None:
+    world, run_id = ran
+    nothing = world.sealift("query", "SELECT 1", "--run", "latest", "--ledger", f"s3://{world.ledger}/other")
+    assert (nothing.code, "yet: start one, or check --ledger or SEALIFT_LEDGER" in nothing.stderr) == (10, True)
+    for body, why in ((b"{", "is not JSON"), (b"[]", "is no document"), (b'{"created_at": "x"}', "not what Sealift")):
+        world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{run_id}/spec.json", Body=body)
+        asked = world.sealift("query", "SELECT * FROM runs")
+        assert (asked.code, why in asked.stderr) == (10, True), asked.stderr
+        assert "restore an earlier version" in asked.stderr
+    world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{run_id}/spec.json", Body=b"{")
+    assert "spec.json is not what" in (listed := world.sealift("runs", "list").stderr)
+    assert "it was altered; restore an earlier version of it" in listed
+    assert "restore an earlier version of it" in world.sealift("runs", "show", run_id).stderr
+
+
+@pytest.mark.parametrize(
     ("sql", "candidate"),
     [
         ("SELECT keyy FROM outcomes", 'Candidate bindings: "key"'),
