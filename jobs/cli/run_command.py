@@ -85,6 +85,8 @@ async def launch_and_report(
         runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec), TERMINAL)
         if not options.as_json:
             say("\n".join(_plan_texts(runs)))
+        elif lacking := launch.unpriced(runs, options.max_cost):
+            say(lacking)  # the plan says it, and nobody sees it
         ask_to_start(is_agreed=options.yes, as_json=options.as_json)
         for each in runs:
             await launch.publish(each, ledger)

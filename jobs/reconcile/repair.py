@@ -73,6 +73,8 @@ async def repair(
             planned.callback(run.discard)
             runs.append(run)
         launch.check_limits(runs, *limits)
+        if lacking := launch.unpriced(runs, limits.max_cost):
+            display.say(lacking)
         copies = sum(run.spec.job == JOBS[0] for run in runs)
         for number, run in enumerate(runs[:copies]):
             runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec), display)

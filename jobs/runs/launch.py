@@ -30,7 +30,7 @@ from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
 from jobs.reports.document import IGNORED_CONDITIONS, exit_code, summarize
-from jobs.reports.figures import human_dollars
+from jobs.reports.figures import human_dollars, plural
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
@@ -70,6 +70,10 @@ ReportDetails = Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]]
 async def no_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
     """Nothing."""
     return {}
+
+
+_MOVES_BYTES = frozenset({"copy", "part", "put", "get"})
+"""Requests that move bytes (`jobs.core.pricing.KINDS`)."""
 
 
 async def plan_run(
@@ -148,6 +152,22 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
             f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}: "
             "filter or raise it"
         )
+
+
+def unpriced(runs: Sequence[Planned], max_cost: float | None) -> str:
+    """What the price of a command's runs lacks, for who gave a limit. Empty if it lacks nothing.
+
+    A run that moves no bytes costs the same whatever the sizes.
+    """
+    unsized = [run.spec.options.get(UNSIZED_ROWS, 0) for run in runs if _MOVES_BYTES & run.plan.requests.keys()]
+    rows = sum(unsized)
+    if max_cost is None or not rows:
+        return ""
+    are = "is" if rows == 1 else "are"
+    return (
+        f"{plural(rows, 'row')} of unknown size {are} not in this price, and no limit of cost bounds their bytes: take "
+        "a manifest with sizes"
+    )
 
 
 async def try_conditions(planned: Planned, operations: Sequence[Operation], display: Display) -> Planned:

@@ -17,6 +17,7 @@ from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.test_checksums_at_rest import report as checksum_report
 from tests.end_to_end.test_checksums_at_rest import upload_in_parts
 from tests.end_to_end.test_report_page import fetch
+from tests.inventory.samples import deliver
 
 NOW = ["--margin", "0s"]
 """Objects of this very second are judged, too."""
@@ -124,6 +125,25 @@ FOUND = {"same": 35, "missing": 3, "different": 2, "stale": 1, "extra": 1}
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("is_json", [False, True])
+def test_a_repair_under_a_limit_says_which_sizes_its_price_lacks(world: World, tmp_path: Path, is_json: bool) -> None:
+    """A repair shows no plan, and inventories may leave out sizes."""
+    world.put("a")
+    world.put("b")
+    inventories = []
+    for side, bucket, keys in (("source", world.source, "ab"), ("destination", world.destination, "c")):
+        listed: list[dict[str, Any]] = [{"Key": key, "LastModifiedDate": 1_700_000_000} for key in keys]
+        manifest = deliver(
+            tmp_path, bucket, listed, fields=("Bucket", "Key", "LastModifiedDate"), created_at=time.time()
+        )
+        inventories += [f"--{side}-inventory", str(manifest)]
+    command = ["reconcile", *inventories, *NOW, "--repair", "--yes", *["--json"] * is_json]
+    repaired = world.sealift(*command, "--max-cost", "1")
+    assert world.copy_of("a") == b"content", repaired.stderr
+    assert repaired.stderr.count("2 rows of unknown size are not in this price") == 1
+    assert "unknown size" not in world.sealift(*command).stderr
+
+
 def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(damaged: World) -> None:
     found = reconcile(damaged)
     assert (found["code"], found["state"], found["findings"], rows(found)) == (3, "complete", 7, FOUND)

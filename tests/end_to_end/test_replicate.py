@@ -346,6 +346,19 @@ def test_a_plan_says_which_sizes_it_does_not_know(world: World, tmp_path: Path) 
     assert "  objects   2 (7 B, and 1 of unknown size) in 1 shard" in part.stdout
 
 
+def test_a_limit_of_cost_without_a_plan_to_see_says_what_it_does_not_bound(world: World, tmp_path: Path) -> None:
+    world.put("a")
+    manifest = tmp_path / "rows.csv"
+    manifest.write_text(f"{world.source},a\n")
+    command = ["--manifest", str(manifest), "--destination", f"s3://{world.destination}", "--json"]
+    why = "1 row of unknown size is not in this price, and no limit of cost bounds their bytes"
+    said = f"{why}: take a manifest with sizes\n"
+    assert world.sealift("replicate", *command, "--max-cost", "1").stderr == said
+    assert world.sealift("verify", *command, "--max-cost", "1", "--deep").stderr == said
+    assert world.sealift("verify", *command, "--max-cost", "1").stderr == ""  # moves no bytes
+    assert world.sealift("replicate", *command).stderr == ""
+
+
 def test_a_dry_run_lists_its_shards_only_when_it_is_asked_to(world: World) -> None:
     for number in range(3):
         world.put(f"k{number}", b"12")
