@@ -57,8 +57,8 @@ def backfill(options: BackfillCommand) -> int:
     listed in a file.
 
     The policy decides which objects are left out, where copies go, and their storage class and key.
-    Its limits hold, and options can only be tighter. An object that is already there, and proven
-    the same, is skipped.
+    Its limits hold, and options can only be tighter. A backlog's run may cost what it costs, as the
+    function's copies do. An object that is already there, and proven the same, is skipped.
 
     \b
     sealift backfill --pair scans --dry-run
@@ -98,7 +98,7 @@ async def _backfill(options: BackfillCommand, chosen: ChosenPair, settings: Sett
     is_named = bool(options.prefix or options.manifest)
     start = replace(
         options.start,
-        max_cost=ceiling.max_cost,
+        max_cost=options.start.max_cost if from_events else ceiling.max_cost,  # what is new is protected at any cost
         max_objects=ceiling.max_objects,
         allow_empty=options.start.allow_empty or bool(from_events) or not is_named,  # a pair may be empty
     )

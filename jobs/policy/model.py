@@ -181,9 +181,12 @@ class Verification:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
-    """The limits of a run that starts by itself. A plan above them is refused."""
+    """The limits of a run that starts by itself. A plan above them is refused.
 
-    max_cost: Annotated[Dollars, "US dollars a run, by the plan."] = Dollars(100)
+    `max_cost` does not bound the run of a backlog: new objects are copied whatever they cost.
+    """
+
+    max_cost: Annotated[Dollars, "US dollars a run, by the plan. Not of a backlog's run."] = Dollars(100)
     max_objects: Annotated[Count, "Rows a run."] = Count(100_000_000)
 
 

@@ -163,6 +163,20 @@ def test_rows_that_events_left_behind_never_hide_a_newer_version(versioned: Worl
     assert bodies[-1] == b"newer"
 
 
+def test_new_objects_of_a_backlog_are_copied_whatever_they_cost(versioned: World, tmp_path: Path) -> None:
+    """The sizes of its rows are known, so that one large object would stop all of them."""
+    world, place = versioned, "runs/manifests/pair=docs/000001-x.csv"
+    world.put("docs/a", b"new")
+    rows = f"{world.source},docs/a,,3,2026-11-25T00:33:40.000Z\n{world.source},docs/gone,,{10**13},\n"
+    world.client.put_object(Bucket=world.ledger, Key=place, Body=rows.encode())
+    policy = write_policy(world, tmp_path, docs=lowered(1000, 0.000001))
+    given = ["backfill", "--pair", "docs", "--policy", policy, "--manifest", f"s3://{world.ledger}/{place}", "--json"]
+    assert world.sealift(*given, "--max-cost", "0.000001").code == 2
+    late = world.sealift(*given)
+    assert (late.code, late.document["outcomes"]) == (3, {"copied": 1, "missing": 1}), late.stderr
+    assert world.copy_of("copies/docs/a") == b"new"
+
+
 def test_a_row_that_s3_refuses_keeps_no_other_row_of_a_backlog_from_being_copied(
     versioned: World, tmp_path: Path
 ) -> None:
