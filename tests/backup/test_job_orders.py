@@ -22,6 +22,7 @@ from tests.backup.scene import (
     Ticking,
     World,
     backup,
+    put,
 )
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
@@ -101,9 +102,9 @@ def test_a_source_without_versions_ends_with_its_last_object_on_top(puts, data):
     async def main() -> None:
         store = Ticking(versioned=False)
         rows = []
-        for put in puts:
+        for each in puts:
             written = await MemoryStore.put(
-                store, "source", KEY, put.body, Attributes(metadata={"colour": put.colour}), guard=UNGUARDED
+                store, "source", KEY, each.body, Attributes(metadata={"colour": each.colour}), guard=UNGUARDED
             )
             rows.append(ObjectVersion(0, KEY, None, size_bytes=1, etag=written.etag))
             for row in data.draw(st.lists(st.sampled_from(rows), max_size=2)):
@@ -113,5 +114,32 @@ def test_a_source_without_versions_ends_with_its_last_object_on_top(puts, data):
         assert await store.body("hot", COPY) == current
         for row, outcome in zip(rows, ended, strict=False):
             assert outcome.status in (Status.COPIED, Status.SAME, Status.MISSING), row
+
+    asyncio.run(main())
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(
+    st.lists(st.sampled_from([b"a", b"b", b"c", b"longer", b"larger"]), min_size=2, max_size=5, unique=True),
+    st.data(),
+)
+def test_whatever_event_comes_late_a_retained_copy_stays_on_top(bodies: list[bytes], data: st.DataObject) -> None:
+    """It is of the newest version, which was removed when it and the one before it had been copied."""
+    numbers = range(len(bodies))
+    is_late = [data.draw(st.booleans()) for _ in numbers[:-2]] + [False, False]
+    late = data.draw(st.lists(st.sampled_from(numbers), max_size=6))
+
+    async def main() -> None:
+        store, rows = Ticking(), list[ObjectVersion]()
+        for number in numbers:
+            rows.append(await put(store, bodies[number]))
+            if not is_late[number]:
+                await backup(store).process([rows[number]])
+        await store.delete("source", KEY, version_id=rows[-1].version_id)
+        for number in (*late, *numbers):
+            await backup(store).process([rows[number]])
+        versions = store._buckets.named["hot"].versions[COPY]
+        assert versions[-1].data == bodies[-1]
+        assert {each.data for each in versions} == set(bodies)
 
     asyncio.run(main())
