@@ -235,7 +235,7 @@ class KeyBackup:
         True when none is left and the source has not changed meanwhile.
         """
         look = _Look(sides, sides.whole)
-        self.progress.newest = self._newest(sides)
+        self._note_newest(sides)
         step = NextStep(Act.COPY)
         while step.act in (Act.COPY, Act.RESTORE):
             look.history = [version for version in sides.whole if identity(version) not in self.refused]
@@ -258,6 +258,21 @@ class KeyBackup:
         self.progress.owes_newest, self.progress.retained = False, None
         await self._conclude(look, named)
         return True
+
+    def _note_newest(self, sides: KeySides) -> None:
+        """Note what belongs on top. A copy that was noted before has no place above a newer one.
+
+        One that was uploaded in parts is dated by the beginning of that.
+        """
+        before, version = self.progress.newest, self._newest(sides)
+        self.progress.newest = version
+        if version is None or before is None:
+            self.progress.retained = None
+            return
+        is_same = identity(version) == identity(before) and version.last_modified == before.last_modified
+        is_gone = all(identity(each) != identity(before) for each in sides.whole)
+        if not is_same and not (is_gone and version.last_modified < before.last_modified):
+            self.progress.retained = None
 
     def _name(self, look: _Look) -> dict[int, int | None]:
         """Return the place of each row's version among those that count. None: it is gone, or was

@@ -287,6 +287,31 @@ def test_one_of_two_handlers_of_one_event_copies():
     assert [copy[0] for copy in run(store.copies())] == [b"first", b"second"]
 
 
+@pytest.mark.parametrize("is_in_parts", [True, False])
+@pytest.mark.parametrize("is_copied", [True, False])
+def test_no_retained_copy_covers_a_version_that_was_written_meanwhile(is_copied: bool, is_in_parts: bool) -> None:
+    """A late version was about to be copied above the retained copy, and the new one had come on top by then.
+
+    S3 dates an upload in parts by its beginning.
+    """
+    store = Ticking()
+    late, later, second, third = (run(put(store, body)) for body in (b"late", b"later", b"second", b"the third"))
+    for row in (second, third):
+        run(backup(store).process([row]))
+    run(store.delete("source", KEY, version_id=third.version_id))
+
+    async def write() -> None:
+        newest = await put(store, b"the newest")
+        if is_in_parts:
+            store._buckets.named["source"].versions[KEY][-1].last_modified = 1e9
+        if is_copied:
+            await backup(store).process([newest])
+
+    store.meanwhile = write
+    run(backup(store).process([late, later._replace(row=1)]))
+    assert run(store.body("hot", COPY)) == (b"the newest", {})
+
+
 def test_where_deletes_are_retained_a_removed_newest_version_stays_on_top_of_its_copies():
     store = Ticking()
     old = run(put(store, b"old"))

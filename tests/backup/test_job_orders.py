@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jobs.backup.job import KeyResult
 from jobs.core.model import Attributes, ObjectVersion
 from jobs.core.outcome import Status
+from jobs.errors import Conflict, PreconditionFailed, Unavailable
 from jobs.s3.store import UNGUARDED
 from tests.backup.scene import (
     COPY,
@@ -143,3 +144,49 @@ def test_whatever_event_comes_late_a_retained_copy_stays_on_top(bodies: list[byt
         assert {each.data for each in versions} == set(bodies)
 
     asyncio.run(main())
+
+
+@settings(max_examples=examples(200), deadline=None)
+@given(st.integers(0, 2**32), st.booleans())
+def test_workers_at_once_put_no_retained_copy_above_a_newer_version(seed: int, is_failing: bool) -> None:
+    """Late events are handled above the copy of a removed version while the source gets a new one."""
+
+    async def main() -> None:
+        store, chance = Ticking(), random.Random(seed)
+        late = [await put(store, b"late" + bytes(number)) for number in range(3)]
+        second, third = await put(store, b"second"), await put(store, b"the third")
+        for row in (second, third):
+            await backup(store).process([row])
+        await store.delete("source", KEY, version_id=third.version_id)
+
+        async def write() -> None:
+            for _ in range(chance.randrange(40)):
+                await asyncio.sleep(0)
+            newest = await put(store, b"the newest")
+            await _persist(store, [newest])
+
+        store.random, store.failing = chance, 0.03 * is_failing
+        await asyncio.gather(write(), *(_persist(store, rows) for rows in (late[:1], late[1:2], late[::-1])))
+        versions = store._buckets.named["hot"].versions[COPY]
+        assert versions[-1].data == b"the newest"
+        assert {each.data for each in versions} == {
+            b"late",
+            b"late\0",
+            b"late\0\0",
+            b"second",
+            b"the third",
+            b"the newest",
+        }
+
+    asyncio.run(main())
+
+
+async def _persist(store: Ticking, rows: list[ObjectVersion]) -> None:
+    """As a worker does: again after what may pass, and it knows what it owes."""
+    job = backup(store)
+    while True:
+        try:
+            await job.process([row._replace(row=number) for number, row in enumerate(rows)])
+        except (Unavailable, Conflict, PreconditionFailed):
+            continue
+        return
