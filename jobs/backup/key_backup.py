@@ -373,7 +373,8 @@ class KeyBackup:
 
         A worker that was killed after it had copied that version left the copy there.
         """
-        places, ids = places_of(self.rows, look.sides.whole), {each.version_id for each in look.sides.whole}
+        places = places_of(self.rows, look.sides.whole)
+        ids = {each.version_id for each in look.sides.whole if not each.is_delete_marker}
         gone = [
             row
             for row, place in zip(self.rows, places, strict=True)

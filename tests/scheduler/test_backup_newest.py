@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from jobs.backup.job import Backup, BackupOptions
-from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
+from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import PreconditionFailed, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
@@ -392,11 +392,12 @@ def test_a_large_version_that_cannot_be_dated_is_handed_over_with_the_time_of_it
     assert [row["last_modified"] for row in key.lines("backlog/")] == [at]
 
 
+@pytest.mark.parametrize("is_suspended", [False, True])
 def test_the_newest_comes_back_though_a_run_was_killed_above_it_when_it_had_copied_a_null_version(
-    tmp_path: Path,
+    tmp_path: Path, is_suspended: bool
 ) -> None:
     """Versioning was enabled meanwhile. The row of a null version that is gone means the latest one, and that was
-    found below.
+    found below. Where versioning is suspended by now, a deletion puts a null marker in place of the null version.
     """
     key = Key(tmp_path, versioned=False)
     large = key.put("k", LARGE)
@@ -406,6 +407,9 @@ def test_the_newest_comes_back_though_a_run_was_killed_above_it_when_it_had_copi
     assert key.handle(key.put("k", b"small")) == "copied"
     key.run(MemoryStore.put(key.store, "hotter", "k", LARGE, Attributes(), guard=UNGUARDED))
     key.remove(0)
+    if is_suspended:
+        key.delete()
+        key.store._buckets.named["source"].versions["k"][-1].version_id = NULL_VERSION
     assert [each.status for each in key.run_backlog()] == [Status.SAME]
     assert key.bodies() == [b"small", LARGE, b"small"]
 
