@@ -24,7 +24,7 @@ from typing import Any
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult, Unfinished
 from jobs.core.enums import Deletes
-from jobs.core.model import NULL_VERSION, Listed, ObjectRef, ObjectVersion, Route
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Listed, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds
 from jobs.errors import (
@@ -347,11 +347,12 @@ class _Batch:
         assert delivery.pair is not None
         row = BacklogRow.of(delivery.event, reason)
         if version is not None:
+            has_date = 0 <= version.last_modified <= LATEST_SECONDS  # servers that keep files may say 1969
             row = row._replace(
                 version_id=version.version_id,
                 size_bytes=version.size_bytes,
                 etag=version.etag,
-                last_modified=version.last_modified,
+                last_modified=version.last_modified if has_date else row.last_modified,
             )
         self.to_backlog[delivery.pair.name].append((delivery, row))
 

@@ -392,6 +392,19 @@ def test_a_large_version_that_cannot_be_dated_is_handed_over_with_the_time_of_it
     assert [row["last_modified"] for row in key.lines("backlog/")] == [at]
 
 
+@pytest.mark.parametrize("body", [LARGE, b"archived"])
+def test_a_version_of_a_date_that_no_manifest_can_hold_is_copied_by_a_run(tmp_path: Path, body: bytes) -> None:
+    """Servers that serve files say what these say. The row was left out of the manifest, and its event was over."""
+    key = Key(tmp_path)
+    event = key.put("k", body, storage_class="STANDARD" if body == LARGE else "GLACIER")
+    [version] = key.store._buckets.named["source"].versions["k"]
+    version.last_modified = -86_400.0
+    assert key.handle(event) == "handed_over"
+    version.attributes = Attributes()
+    assert [each.status for each in key.run_backlog()] == [Status.COPIED]
+    assert key.bodies() == [body]
+
+
 @pytest.mark.parametrize("is_suspended", [False, True])
 def test_the_newest_comes_back_though_a_run_was_killed_above_it_when_it_had_copied_a_null_version(
     tmp_path: Path, is_suspended: bool
