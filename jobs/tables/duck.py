@@ -181,7 +181,10 @@ class Answer:
     def _batches(self, sql: str) -> Iterator[pa.RecordBatch]:
         with refusals():
             relation: Any = self._connection.sql(sql)
-            yield from relation.to_arrow_reader(BATCH_ROWS)
+            try:
+                yield from relation.to_arrow_reader(BATCH_ROWS)
+            except OSError as error:
+                raise streamed_error(error) from error
 
 
 def check_select(sql: str) -> None:
@@ -289,6 +292,21 @@ def may_be_damage(error: BaseException | None) -> bool:
 
     cause = error if isinstance(error, duckdb.Error) else error.__cause__ if error else None
     return isinstance(cause, (duckdb.Error, pa.ArrowException)) and not isinstance(cause, _MISTAKES)
+
+
+_STREAMED = {
+    "Conversion Error": duckdb.ConversionException,
+    "Out of Range Error": duckdb.OutOfRangeException,
+    "Out of Memory Error": duckdb.OutOfMemoryException,
+    "IO Error": duckdb.IOException,
+    "INTERRUPT Error": duckdb.InterruptException,
+}
+"""The errors of DuckDB that something is made of here, by how their messages begin."""
+
+
+def streamed_error(error: OSError) -> duckdb.Error:
+    """The error of DuckDB for what an Arrow reader of its rows raised behind the first ones."""
+    return _STREAMED.get(str(error).partition(": ")[0], duckdb.Error)(str(error))
 
 
 @contextlib.contextmanager

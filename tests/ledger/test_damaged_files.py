@@ -92,6 +92,24 @@ def test_a_damaged_catalog_says_how_it_is_made(made: Ledger) -> None:
         ask(made, "SELECT * FROM catalog")
 
 
+def test_damage_behind_the_first_rows_is_named(made: Ledger) -> None:
+    name, data = checkpoint(rows=3 * ROWS)
+    at, size = len(data) * 4 // 5, len(data) // 20
+    overwrite(made, name, data[:at] + bytes(each ^ 0xFF for each in data[at : at + size]) + data[at + size :])
+    with pytest.raises(LedgerError, match=rf"^s3://ledger/here/{name} cannot be read \("):
+        ask(made, "SELECT * FROM outcomes")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [("'x'::INTEGER", r"SQL: Conversion Error: .*TRY_CAST"), ("error('no')::INTEGER", "SQL: Invalid Input Error: no;")],
+)
+def test_a_mistake_in_sql_behind_the_first_rows_is_one(made: Ledger, value: str, message: str) -> None:
+    overwrite(made, *checkpoint(rows=3 * ROWS))
+    with pytest.raises(UsageError, match=message):
+        ask(made, f"SELECT CASE WHEN row > {2 * ROWS} THEN {value} ELSE 1 END AS number FROM outcomes")
+
+
 @pytest.mark.parametrize(
     "sql",
     [
