@@ -212,7 +212,7 @@ async def _rebuild(place: Location, as_json: bool) -> None:
     from jobs.ledger.catalog import rebuild_catalog
 
     rebuilt = await rebuild_catalog(open_ledger(place), clock.time())
-    damaged = [{"file": str(place), "reason": reason} for place, reason in rebuilt.damaged]
+    damaged = [{"file": str(each.location), "reason": each.reason} for each in rebuilt.damaged]
     document = {"catalog": rebuilt.uri, "rows": rebuilt.rows, "runs": rebuilt.runs, "damaged": damaged}
     emit(
         document,

@@ -12,12 +12,12 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.core.model import NULL_VERSION, Location, ObjectRef
+from jobs.core.model import NULL_VERSION, ObjectRef
 from jobs.core.outcome import GOOD, Evidence, Status
 from jobs.errors import LedgerError
 from jobs.ledger.damage import DamagedFile, DamagedFiles, damage
@@ -80,7 +80,7 @@ async def _rebuild(ledger: Ledger, now: float, damaged: Sequence[DamagedFile]) -
     left_out = {each.location for each in damaged}
     async with open_views(ledger, ["runs", "outcomes"], left_out=left_out) as database:
         database.connection.execute(f"CREATE TABLE doubts ({_DOUBTS})")
-        await _add_doubts(ledger, left_out, database)
+        await _add_doubts(ledger, damaged, database)
         files, rows, runs = await in_thread(database.connection, _fold, database)
         folder = ledger.location.join(f"catalog/{name}")
         for number, path in enumerate(files):
@@ -90,11 +90,12 @@ async def _rebuild(ledger: Ledger, now: float, damaged: Sequence[DamagedFile]) -
     return Generation(str(folder), rows, runs, tuple(damaged))
 
 
-async def _add_doubts(ledger: Ledger, damaged: Collection[Location], database: Database) -> None:
+async def _add_doubts(ledger: Ledger, damaged: Sequence[DamagedFile], database: Database) -> None:
     """Add to the table `doubts` that each row of which a damaged file has an outcome was found wrong.
 
-    It was wrong by its bytes, and when its run ended. A file whose name says that no row ended
-    badly disproves nothing. Raises DamagedFiles for a shard that cannot be read, and StoreError.
+    It was wrong by its bytes, and when its run ended, or after all else where that is unknown. A
+    file whose name truly says that no row ended badly disproves nothing. Raises DamagedFiles for a
+    shard that cannot be read, and StoreError.
     """
     for run_id, shard in sorted({place for each in damaged if (place := _doubted_shard(each))}):
         name = f"shards/{shard:05d}.parquet"
@@ -108,17 +109,17 @@ async def _add_doubts(ledger: Ledger, damaged: Collection[Location], database: D
             f"""
             INSERT INTO doubts
             SELECT run_id, key, version_id, etag, {quoted(Status.MISMATCHED.value)}, {quoted(Evidence.CONTENT.value)},
-                   coalesce(created_at + to_milliseconds((seconds * 1e3)::BIGINT + 1), 'infinity')
+                   coalesce(TRY(created_at + to_milliseconds((seconds * 1e3)::BIGINT + 1)), 'infinity')
             FROM {parquet([path])}, runs WHERE run_id = {quoted(run_id)}
             """
         )
 
 
-def _doubted_shard(file: Location) -> tuple[str, int] | None:
+def _doubted_shard(file: DamagedFile) -> tuple[str, int] | None:
     """Run and shard of an outcome file that may have disproofs. None if it has none."""
-    run_id, _, shard, name = file.key.split("/")[-4:]
+    run_id, _, shard, name = file.location.key.split("/")[-4:]
     try:
-        has_disproofs = bool(Checkpoint.parse(int(shard), name).bad_rows)
+        has_disproofs = file.is_misnamed or bool(Checkpoint.parse(int(shard), name).bad_rows)
     except LedgerError:
         has_disproofs = True
     return (run_id, int(shard)) if has_disproofs else None

@@ -25,14 +25,13 @@ from jobs.core.outcome import precedence_sql
 from jobs.core.run import SPEC_VERSION
 from jobs.errors import ConfigError, LedgerError, NotFound, SealiftError
 from jobs.ledger.agreement import is_comparison
-from jobs.ledger.damage import DamagedFiles, find_damaged, find_lacking, read_journal
+from jobs.ledger.damage import DamagedFiles, find_altered, find_damaged, read_journal
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import Database, file_list, in_thread, may_be_damage, parquet, quoted
-from jobs.tables.rows import outcome_schema
 
 DOWNLOADS = 8
 CATALOG_POINTER = "catalog.json"
@@ -89,10 +88,10 @@ async def open_views(
                     relation = await _RELATIONS[name](ledger, run_ids, database.files / name, downloads)
                 if name == "catalog" and run_id is not None and relation:
                     relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
-                with _readable(ledger, name):
-                    database.define(name, TABLES[name].types, relation)
                 if name == "outcomes":
                     await _check_outcomes(ledger, database, downloads)
+                with _readable(ledger, name):
+                    await in_thread(database.connection, database.define, name, TABLES[name].types, relation)
             yield database  # not in `usable`: an OSError of the caller is about something else
         except (SealiftError, duckdb.Error) as error:
             if may_be_damage(error) and (damaged := await find_damaged(downloads.origins, Path(scratch))):
@@ -103,13 +102,12 @@ async def open_views(
 
 
 async def _check_outcomes(ledger: Ledger, database: Database, downloads: _Downloads) -> None:
-    """Raises DamagedFiles for outcomes that lack a column."""
+    """Raises DamagedFiles for outcomes that are not what Sealift writes."""
     files = {
         path: place for path, place in downloads.origins.items() if path.is_relative_to(database.files / "outcomes")
     }
-    columns = [field.name for field in outcome_schema() if not field.nullable]
-    if lacking := await in_thread(database.connection, find_lacking, database.connection, files, columns):
-        raise DamagedFiles(lacking, ledger.location)
+    if altered := await in_thread(database.connection, find_altered, database.connection, files):
+        raise DamagedFiles(altered, ledger.location)
 
 
 @contextmanager

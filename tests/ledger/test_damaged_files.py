@@ -77,6 +77,25 @@ def test_an_outcome_file_without_a_column_that_all_have_is_named(made: Ledger) -
         ask(made, "SELECT count(*) FROM outcomes")
 
 
+def test_an_outcome_file_with_other_rows_than_its_name_says_is_named(made: Ledger) -> None:
+    name, _ = checkpoint(rows=2)
+    overwrite(made, name, write_outcomes([]))
+    with pytest.raises(LedgerError, match=rf"{name} cannot be read \(it has 0 rows, .* its name says 2 and 0\)"):
+        ask(made, "SELECT count(*) FROM outcomes")
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_an_outcome_file_without_a_column_that_files_may_lack_counts(made: Ledger, first: str) -> None:
+    name, data = checkpoint(rows=2)
+    fewer = pq.read_table(io.BytesIO(data)).drop_columns(["etag", "checksum"])
+    overwrite(made, name, write_parquet(fewer) if first == "a" else data)
+    write(made, 1, "b", [outcome(0, Status.VERIFIED, "b")])
+    if first == "b":
+        overwrite(made, checkpoint("c", 2, 2)[0], write_parquet(fewer))
+    rows = 3 if first == "a" else 5
+    assert ask(made, "SELECT count(*) AS rows, count(etag) AS etags FROM outcomes") == [{"rows": rows, "etags": 0}]
+
+
 def test_a_damaged_line_of_the_journal_is_named(made: Ledger) -> None:
     name = "journal/dt=2026-11-25/batch-1.json"
     asyncio.run(put(made, name, b'{"key": "a"'))

@@ -6,12 +6,15 @@ import asyncio
 import io
 import itertools
 import json
-from typing import NamedTuple
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from jobs.core.model import ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import LedgerError
 from jobs.ledger.catalog import Generation, rebuild_catalog
@@ -71,17 +74,21 @@ def rebuild(made: Ledger) -> tuple[Generation, list[tuple[str, str]]]:
     return generation, [(row["key"], row["run_id"]) for row in rows]
 
 
+def read(made: Ledger, ran: Ran) -> bytes:
+    return asyncio.run(made.store.get(ObjectRef("ledger", f"here/{ran.outcomes_name}"))).data
+
+
 @pytest.mark.parametrize("kind", ["cut", "lacking"])
 def test_a_damaged_file_with_good_outcomes_leaves_the_proofs_of_other_runs(kind: str) -> None:
     made = ledger()
     first = run(made, 1, ("a", Status.VERIFIED), ("b", Status.VERIFIED))
     second = run(made, 3, ("b", Status.VERIFIED), ("c", Status.VERIFIED))
-    data = asyncio.run(made.checkpoint_data(second.run_id, Checkpoint(0, "a", 0, 2, 0, 2), range(2)))
+    data = read(made, second)
     lacking = write_parquet(pq.read_table(io.BytesIO(data)).drop_columns(["status"]))
     overwrite(made, second.outcomes_name, lacking if kind == "lacking" else data[:100])
     generation, proofs = rebuild(made)
     assert proofs == [("a", first.run_id), ("b", first.run_id)]
-    [(place, reason)] = generation.damaged
+    [(place, reason, _)] = generation.damaged
     assert (str(place), bool(reason)) == (f"s3://ledger/here/{second.outcomes_name}", True)
 
 
@@ -104,6 +111,64 @@ def test_what_damaged_outcomes_may_have_disproved_is_not_in_the_catalog() -> Non
     assert rebuild(made)[1] == [("a", first.run_id)]
     last = run(made, 7, ("b", Status.VERIFIED), evidence=Evidence.CONTENT)
     assert rebuild(made)[1] == [("a", first.run_id), ("b", last.run_id)]
+
+
+def retyped(name: str, kind: pa.DataType, values: list[Any] | None = None) -> Callable[[pa.Table], pa.Table]:
+    """What gives a table's column another type, and other values."""
+
+    def change(table: pa.Table) -> pa.Table:
+        column = table[name].cast(kind) if values is None else pa.array(values, kind)
+        return table.set_column(table.schema.get_field_index(name), name, column)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        pytest.param(lambda table: table.slice(0, 0), id="no rows"),
+        pytest.param(lambda table: table.slice(1), id="some rows"),
+        pytest.param(lambda table: table.append_column("filename", table["key"]), id="another column"),
+        retyped("finished_at", pa.int64()),
+        retyped("finished_at", pa.string(), ["x", "y"]),
+        retyped("finished_at", pa.timestamp("us", "UTC"), [None, None]),
+        retyped("key", pa.binary()),
+        retyped("status", pa.string(), [None, None]),
+        lambda table: retyped("status", pa.string(), ["Mismatched", "verified"])(table).cast(table.schema),
+    ],
+)
+def test_altered_outcomes_with_a_disproof_void_what_they_may_have_disproved(
+    change: Callable[[pa.Table], pa.Table],
+) -> None:
+    made = ledger()
+    first = run(made, 1, ("a", Status.VERIFIED), ("b", Status.VERIFIED))
+    wrong = run(made, 3, ("b", Status.MISMATCHED), ("c", Status.VERIFIED))
+    overwrite(made, wrong.outcomes_name, write_parquet(change(pq.read_table(io.BytesIO(read(made, wrong))))))
+    generation, proofs = rebuild(made)
+    assert proofs == [("a", first.run_id)]
+    assert [str(each.location) for each in generation.damaged] == [f"s3://ledger/here/{wrong.outcomes_name}"]
+
+
+def test_outcomes_whose_name_hides_a_disproof_void_it_all_the_same() -> None:
+    made = ledger()
+    first = run(made, 1, ("a", Status.VERIFIED), ("b", Status.VERIFIED))
+    wrong = run(made, 3, ("b", Status.MISMATCHED), ("c", Status.VERIFIED))
+    disproof = read(made, wrong)
+    asyncio.run(made.store.delete("ledger", f"here/{wrong.outcomes_name}"))
+    overwrite(made, wrong.outcomes_name.replace("-2-1-2", "-2-0-2"), disproof)
+    generation, proofs = rebuild(made)
+    assert (proofs, len(generation.damaged)) == ([("a", first.run_id)], 1)
+
+
+@pytest.mark.parametrize("seconds", [math.nan, math.inf, 1e300, 1e15, None])
+def test_a_run_that_ended_nobody_knows_when_voids_at_any_time(seconds: float | None) -> None:
+    made = ledger()
+    wrong = run(made, 3, ("b", Status.MISMATCHED))
+    later = run(made, 5, ("a", Status.VERIFIED), ("b", Status.VERIFIED), evidence=Evidence.CONTENT)
+    overwrite(made, wrong.outcomes_name, b"")
+    report = {"state": "complete", "rows": 1, "failures": 1, "seconds": seconds}
+    overwrite(made, f"runs/{wrong.run_id}/report.json", json.dumps(report).encode())
+    assert rebuild(made)[1] == [("a", later.run_id)]
 
 
 def test_nothing_is_written_where_nobody_knows_what_may_be_disproved() -> None:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pytest
 
 from jobs.core.model import Attributes, Location
-from jobs.core.outcome import Evidence, Outcome, Status, fold
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
 from jobs.errors import LedgerError, UsageError
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.table_docs import TABLES
@@ -49,7 +49,7 @@ def outcome(row: int, status: Status, attempt: str, finished_at: float = 1.0) ->
 
 
 def write(ledger: Ledger, shard: int, attempt: str, outcomes: list[Outcome]) -> None:
-    checkpoint = Checkpoint(shard, attempt, 0, len(outcomes), 0, 0)
+    checkpoint = Checkpoint(shard, attempt, 0, len(outcomes), sum(each.status not in GOOD for each in outcomes), 0)
     asyncio.run(ledger.write_checkpoint(RUN, checkpoint, write_outcomes(outcomes)))
 
 
