@@ -146,7 +146,7 @@ async def _run(ledger: Ledger, run_id: str, schema: pa.Schema) -> pa.RecordBatch
         plan = {}  # a comparison that did not finish, whose plan is about nothing (`Ledger.plan`)
     try:
         return pa.RecordBatch.from_pylist([_run_row(run_id, spec, plan, report)], schema)
-    except (pa.ArrowException, AttributeError, KeyError, OverflowError, TypeError, ValueError) as error:
+    except (pa.ArrowException, AttributeError, KeyError, OSError, OverflowError, TypeError, ValueError) as error:
         place, why = ledger.uri(run_id), f"{type(error).__name__}: {error}"
         raise LedgerError(
             f"the documents in {place} are not what Sealift writes ({why}): they were altered; {_RESTORE} of them"
@@ -200,7 +200,7 @@ async def _document(ledger: Ledger, run_id: str, name: str) -> dict[str, Any]:
 async def _manifest(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
     def place(run_id: str, name: str) -> Path | None:
         shard = name.removesuffix(".parquet")
-        return Path(_hive(run_id, shard), name) if shard.isdigit() else None
+        return Path(_hive(run_id, shard), name) if _is_shard(shard) else None
 
     fetched = await _fetch_runs(ledger, run_ids, "shards/", folder, place, downloads)
     return _parquet(folder, _RUN, _SHARD) if fetched else None
@@ -212,7 +212,7 @@ async def _outcomes(ledger: Ledger, run_ids: Sequence[str], folder: Path, downlo
 
     def place(run_id: str, name: str) -> Path | None:
         shard, _, checkpoint = name.partition("/")
-        if not shard.isdigit() or not checkpoint.endswith(".parquet") or "/" in checkpoint:
+        if not _is_shard(shard) or not checkpoint.endswith(".parquet") or "/" in checkpoint:
             return None
         attempts[run_id, shard].add(checkpoint.partition("-")[0])
         return Path(_hive(run_id, shard), checkpoint)
@@ -299,6 +299,11 @@ _RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path, _Downloads], Awaita
     "tombstones": _tombstones,
     "journal": _journal,
 }
+
+
+def _is_shard(name: str) -> bool:
+    """Whether a shard's files are under this name. Two names of one number would be one path."""
+    return name.isascii() and name.isdigit() and name == f"{int(name):05d}" and len(name) < 10
 
 
 def _hive(run_id: str, shard: str) -> str:

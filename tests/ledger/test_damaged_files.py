@@ -96,6 +96,23 @@ def test_an_outcome_file_without_a_column_that_files_may_lack_counts(made: Ledge
     assert ask(made, "SELECT count(*) AS rows, count(etag) AS etags FROM outcomes") == [{"rows": rows, "etags": 0}]
 
 
+@pytest.mark.parametrize("folder", ["²", "0", "99999999999"])
+@pytest.mark.parametrize("place", ["outcomes/{}/a-000000-1-0-0.parquet", "shards/{}.parquet"])
+def test_a_file_that_is_in_no_shard_is_none_of_its_table(made: Ledger, folder: str, place: str) -> None:
+    write(made, 0, "a", [outcome(0, Status.VERIFIED, "a")])
+    overwrite(made, f"runs/{RUN}/{place.format(folder)}", b"something else")
+    assert ask(made, "SELECT count(*) AS rows FROM outcomes") == [{"rows": 1}]
+    assert ask(made, "SELECT * FROM manifest") == []
+
+
+def test_a_time_that_no_calendar_has_blames_the_document(made: Ledger) -> None:
+    overwrite(made, f"runs/{RUN}/spec.json", b'{"created_at": 1e17}')
+    with pytest.raises(
+        LedgerError, match=rf"the documents in s3://ledger/here/runs/{RUN}/ are not what Sealift writes"
+    ):
+        ask(made, "SELECT * FROM runs")
+
+
 def test_a_damaged_line_of_the_journal_is_named(made: Ledger) -> None:
     name = "journal/dt=2026-11-25/batch-1.json"
     asyncio.run(put(made, name, b'{"key": "a"'))
