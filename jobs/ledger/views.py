@@ -120,11 +120,27 @@ def usable(scratch: str | Path) -> Iterator[None]:
 
 
 async def catalog_keys(ledger: Ledger) -> list[str]:
-    """The files of the latest finished generation of the catalog. Empty before the first one."""
+    """The files of the latest finished generation of the catalog. Empty before the first one.
+
+    Raises LedgerError where the generation lacks some.
+    """
     keys = await _keys(ledger, "catalog/")
     finished = [key.removesuffix(CATALOG_POINTER) for key in keys if key.endswith(f"/{CATALOG_POINTER}")]
     latest = max(finished, default=None)
-    return [key for key in keys if latest and key.startswith(latest) and key.endswith(".parquet")]
+    if latest is None:
+        return []
+    files = [key for key in keys if key.startswith(latest) and key.endswith(".parquet")]
+    place = ledger.location._replace(key=latest + CATALOG_POINTER)
+    try:
+        promised = json.loads((await ledger.store.get(ObjectRef(*place))).data).get("files", len(files))
+    except (ValueError, RecursionError, AttributeError):
+        promised = "unreadable"
+    if promised != len(files):
+        raise LedgerError(
+            f"{place} counts other files ({promised!r:.50}) than are there ({len(files):,}): the ledger was altered; "
+            "make a new catalog: sealift catalog rebuild"
+        )
+    return files
 
 
 async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:

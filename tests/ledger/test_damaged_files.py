@@ -6,6 +6,7 @@ import asyncio
 import io
 
 import duckdb
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -144,6 +145,15 @@ def test_a_mistake_in_sql_behind_the_first_rows_is_one(made: Ledger, value: str,
     overwrite(made, *checkpoint(rows=3 * ROWS))
     with pytest.raises(UsageError, match=message):
         ask(made, f"SELECT CASE WHEN row > {2 * ROWS} THEN {value} ELSE 1 END AS number FROM outcomes")
+
+
+@pytest.mark.parametrize("pointer", [b'{"files": 2}', b'{"files": "2"}', b"[]", b'{"files'])
+def test_a_catalog_that_lacks_a_file_says_how_it_is_made(made: Ledger, pointer: bytes) -> None:
+    folder = "catalog/20261125T000000000Z"
+    asyncio.run(put(made, f"{folder}/data/00001.parquet", write_parquet(pa.table({"key": ["a"]}))))
+    asyncio.run(put(made, f"{folder}/catalog.json", pointer))
+    with pytest.raises(LedgerError, match=rf"{folder}/catalog.json counts other files .*: sealift catalog rebuild"):
+        ask(made, "SELECT count(*) FROM catalog")
 
 
 @pytest.mark.parametrize(
