@@ -18,6 +18,8 @@ from jobs.ledger.table_docs import TABLES
 from jobs.tables.duck import MEMORY_LIMIT, connect, file_list, in_thread, parquet, quoted
 from jobs.tables.rows import outcome_schema
 
+_MISFIT = re.compile(r'Error while reading file "([^"]+)": (failed to cast column "\w+" from type .+?): ')
+"""DuckDB's message for a file whose column has another type than that of the other files."""
 _ADDED = frozenset({"run_id", "shard"})
 """Columns of the table `outcomes` that no file has: they come from its place."""
 _TYPES = {name: kind for name, kind in TABLES["outcomes"].types.items() if name not in _ADDED}
@@ -60,6 +62,13 @@ async def find_damaged(files: Mapping[Path, Location], scratch: Path) -> list[Da
             if reason := await in_thread(connection, damage, connection, path):
                 found.append(DamagedFile(location, reason))
     return found
+
+
+def find_misfit(error: BaseException, files: Mapping[Path, Location]) -> DamagedFile | None:
+    """The file that an error of DuckDB, or what was made of it, names for the type of a column."""
+    match = _MISFIT.search(str(error if isinstance(error, duckdb.Error) else error.__cause__))
+    place = files.get(Path(match[1])) if match else None
+    return DamagedFile(place, match[2]) if match and place else None
 
 
 def find_altered(connection: duckdb.DuckDBPyConnection, files: Mapping[Path, Location]) -> list[DamagedFile]:

@@ -25,7 +25,7 @@ from jobs.core.outcome import precedence_sql
 from jobs.core.run import SPEC_VERSION
 from jobs.errors import ConfigError, LedgerError, NotFound, SealiftError
 from jobs.ledger.agreement import is_comparison
-from jobs.ledger.damage import DamagedFiles, find_altered, find_damaged, read_journal
+from jobs.ledger.damage import DamagedFiles, find_altered, find_damaged, find_misfit, read_journal
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
@@ -94,6 +94,8 @@ async def open_views(
                     await in_thread(database.connection, database.define, name, TABLES[name].types, relation)
             yield database  # not in `usable`: an OSError of the caller is about something else
         except (SealiftError, duckdb.Error) as error:
+            if misfit := find_misfit(error, downloads.origins):
+                raise DamagedFiles([misfit], ledger.location) from error
             if may_be_damage(error) and (damaged := await find_damaged(downloads.origins, Path(scratch))):
                 raise DamagedFiles(damaged, ledger.location) from error
             raise

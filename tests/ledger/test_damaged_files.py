@@ -17,7 +17,7 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.s3.store import UNGUARDED
 from jobs.tables import duck
 from jobs.tables.duck import refusals
-from jobs.tables.rows import write_outcomes, write_parquet
+from jobs.tables.rows import shard_schema, write_outcomes, write_parquet
 from tests.ledger.test_views import RUN, ask, ledger, outcome, put, write
 
 ROWS = 20_000
@@ -145,6 +145,17 @@ def test_a_mistake_in_sql_behind_the_first_rows_is_one(made: Ledger, value: str,
     overwrite(made, *checkpoint(rows=3 * ROWS))
     with pytest.raises(UsageError, match=message):
         ask(made, f"SELECT CASE WHEN row > {2 * ROWS} THEN {value} ELSE 1 END AS number FROM outcomes")
+
+
+def test_a_shard_with_a_column_of_another_type_is_named(made: Ledger) -> None:
+    rows = [{"row": 0, "key": "a", "is_latest": True, "is_delete_marker": False, "last_modified": 1}]
+    whole = pa.Table.from_pylist(rows, shard_schema())
+    at = whole.schema.get_field_index("last_modified")
+    overwrite(made, f"runs/{RUN}/shards/00000.parquet", write_parquet(whole))
+    altered = write_parquet(whole.set_column(at, "last_modified", pa.array([True])))
+    overwrite(made, f"runs/{RUN}/shards/00001.parquet", altered)
+    with pytest.raises(LedgerError, match=r"00001.parquet cannot be read \(failed to cast column \"last_modified\""):
+        ask(made, "SELECT * FROM manifest")
 
 
 @pytest.mark.parametrize("pointer", [b'{"files": 2}', b'{"files": "2"}', b"[]", b'{"files'])
