@@ -323,8 +323,10 @@ class KeyBackup:
         if is_again or identity(version) not in look.found:
             depth = len(look.history) - 1 - place
             is_only = look.is_only_of_its_size(version)
-            at = await self.matcher.find_copy(version, look.sides.copies, depth, is_newest=is_newest, is_only=is_only)
-            if at is None:
+            copies = look.sides.copies
+            at = await self.matcher.find_copy(version, copies, depth, is_newest=is_newest, is_only=is_only)
+            has_to_show = is_newest and self.job.options.mirrors_deletes
+            if at is None or (has_to_show and await self.matcher.has_rival(version, copies.copies, at)):
                 return False
             look.found[identity(version)] = at
         return True

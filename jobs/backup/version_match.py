@@ -96,6 +96,22 @@ class VersionMatcher:
                 archived = place
         return archived
 
+    async def has_rival(self, version: Listed, copies: Sequence[Listed], place: int) -> bool:
+        """Return True if the copy at `place` was found by its size alone, and another one, of other
+        bytes, can be the version's as well.
+
+        Then one of the two is of a version that is gone. ETags that are no MD5s do not tell.
+        """
+        found = copies[place]
+        if not self._is_unknown(version, found) or not is_md5(found.etag):
+            return False
+        others = [each for each in copies if each.etag != found.etag and is_md5(each.etag)]
+        others = [each for each in others if can_be_copy(version, each) and not self._differs(version, each)]
+        if not others:
+            return False
+        looks = await asyncio.gather(self._find(found, False), self._find(others[-1], False))
+        return all(info is not None and is_md5_etag(info) for info in looks)
+
     async def is_older_on_top(self, older: Sequence[Listed], top: Listed) -> bool:
         """Return True if the top copy may be of one of the source's `older` versions (oldest
         first).
@@ -137,6 +153,11 @@ class VersionMatcher:
     def _is_unknown(self, version: Listed, copy: Listed) -> bool:
         """True if the two were compared, and an archived one did not let itself be compared."""
         return self._verdicts.get((identity(version), identity(copy)), _DIFFERENT).same is None
+
+    def _differs(self, version: Listed, copy: Listed) -> bool:
+        """True if the two were compared and differ."""
+        verdict = self._verdicts.get((identity(version), identity(copy)))
+        return verdict is not None and verdict.same is False
 
     async def describe(self, version: Listed) -> ObjectInfo:
         """Return what HEAD says of the source's version.

@@ -258,10 +258,10 @@ def test_what_a_delete_had_no_time_for_is_handed_over(tmp_path: Path) -> None:
     assert key.backlog() == [(version.version_id, 5, "slower than the time that was left")]
 
 
-def opaque(key: Key) -> dict[str, Any]:
+def opaque(key: Key, data: bytes = b"opaque") -> dict[str, Any]:
     """Put a version whose checksum and ETag say nothing of a copy in one part. Returns its event."""
     key.store._default_checksum = None
-    event = key.put("k", b"opaque", sse="aws:kms")
+    event = key.put("k", data, sse="aws:kms")
     version = key.store._buckets.named["source"].versions["k"][-1]
     version.etag = f"{'0' * 30}{len(key.history('source')):02x}"
     event["Records"][0]["s3"]["object"]["eTag"] = version.etag
@@ -284,6 +284,18 @@ def test_an_archived_copy_that_may_be_of_another_version_does_not_count(tmp_path
     first, second = opaque(key), opaque(key)
     assert [key.handle(first), key.handle(second)] == ["copied", "copied"]
     assert len(key.bodies()) >= 2
+
+
+@pytest.mark.parametrize("deletes", ["mirror", "retain"])
+def test_of_two_archived_copies_of_one_size_neither_counts_where_the_newest_has_to_show(
+    tmp_path: Path, deletes: str
+) -> None:
+    """One is of a version that was removed. It lay on top, and passed for the copy of the one that is left."""
+    key = Key(tmp_path, destination=ARCHIVED_COPIES, deletes=deletes)
+    first, second = b"opaque", b"OPAQUE"
+    assert [key.handle(opaque(key, data)) for data in (first, second)] == ["copied", "copied"]
+    assert key.handle(key.remove(-1)) == ("same" if deletes == "mirror" else "retained")
+    assert key.bodies()[-1] == (first if deletes == "mirror" else second)
 
 
 def test_an_archived_copy_from_before_the_version_does_not_count(tmp_path: Path) -> None:
