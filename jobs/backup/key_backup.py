@@ -36,7 +36,7 @@ from jobs.core.model import NULL_VERSION, Listed, Location, ObjectRef, ObjectVer
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.copying import Copier, CopyOptions
+from jobs.s3.copying import KEEP, Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -134,13 +134,14 @@ class _Look:
     """The result of one look at both sides, updated after each step.
 
     `history`: the source's versions that count, oldest first. `found`: a version's identity → the
-    place of its copy.
+    place of its copy. `may_show_newest`: an older version was copied that the newest one may equal.
     """
 
     sides: KeySides
     history: list[Listed]
     found: dict[Identity, int] = field(default_factory=dict)
     has_sought_newest: bool = False
+    may_show_newest: bool = False
     has_written: bool = False
 
     def places(self) -> dict[int, int]:
@@ -295,6 +296,9 @@ class KeyBackup:
             look.has_sought_newest = True
             if not await self._find(look, target, is_newest=True):
                 await self._check_newest(look.history[target])
+        elif target is not None and look.may_show_newest:
+            await self._find(look, target, is_newest=True)
+        look.may_show_newest = False
         asked = {place for row, place in named.items() if row not in self.outcomes and row not in self.left}
         wanted: list[int] = []
         for place in sorted(place for place in asked if place is not None):
@@ -428,7 +432,9 @@ class KeyBackup:
             self._refuse(version, rows, _ARCHIVED, copies)
             return
         self.matcher.record_copy(identity(version), outcome)
-        look.found[identity(version)] = look.add(version, self._target().key, outcome)
+        look.found[identity(version)] = look.add(self._stored(version), self._target().key, outcome)
+        is_alone = target is None or place == target or covered is not None
+        look.may_show_newest = not is_alone and version.size_bytes == look.history[target or 0].size_bytes
         for asked in rows:
             self.outcomes[asked.row] = outcome._replace(row=asked.row, version_id=asked.version_id)
 
@@ -463,7 +469,7 @@ class KeyBackup:
             self.progress.owes_newest = self.progress.owes_newest or not copies[-1].is_delete_marker
             outcome = await self.job.restorer.copy(row, info, _guard(copies))
             self.matcher.record_recopy(copy, outcome)
-            at = look.add(copy, copy.key, outcome)
+            at = look.add(self._stored(copy), copy.key, outcome)
             if identity(copy) == self.progress.retained:
                 self.progress.owes_newest, self.progress.retained = False, None
             else:
@@ -512,6 +518,9 @@ class KeyBackup:
                 self.outcomes[row.row] = Outcome.of(row, Status.MISSING, _GONE)
                 continue
             version = look.history[index]
+            if (unrestored := self.unrestored.get(identity(version))) is not None and unrestored.is_archived:
+                self.outcomes[row.row] = Outcome.of(row, Status.ARCHIVED, _NEWEST_ARCHIVED)
+                continue
             copy = look.sides.copies.copies[look.found[identity(version)]]
             verdict = self.matcher.verdict(version, copy)
             status = Status.SAME if verdict.same else Status.UNVERIFIABLE
@@ -529,6 +538,11 @@ class KeyBackup:
         there, etag = self._target()._replace(version_id=copy.version_id), copy.etag or ""
         size_bytes = version.size_bytes or 0
         return await self.job.copier.complete_annotations(source, version.etag, size_bytes, there, etag)
+
+    def _stored(self, version: Listed) -> Listed:
+        """Return the version with the class that its copy gets."""
+        storage_class = self.job.options.storage_class
+        return version if storage_class == KEEP else version._replace(storage_class=storage_class)
 
     def _target(self) -> ObjectRef:
         return self.job.route.target_of(ObjectVersion(-1, self.key))

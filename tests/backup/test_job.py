@@ -115,6 +115,28 @@ def test_an_archived_version_ends_as_such():
     assert run(backup(store).process([row]))[0].status is Status.COPIED
 
 
+def test_no_version_is_put_above_the_newest_ones_copy_that_nothing_can_put_back():
+    """An older version of the same bytes was copied in the same batch, which is the newest one's copy as well."""
+    store = Ticking()
+    rows = [run(put(store, body)) for body in (b"cold", b"other")]
+    run(put(store, b"cold", storage_class="GLACIER"))
+    numbered = [row._replace(row=number) for number, row in enumerate(rows)]
+    outcomes = run(backup(store, storage_class="DEEP_ARCHIVE").process(numbered))
+    assert [each.status for each in outcomes] == [Status.COPIED, Status.ARCHIVED]
+    assert run(sizes(store)) == [4]
+
+
+def test_the_newest_version_is_not_called_the_same_while_an_older_one_hides_its_copy():
+    """Both its copy and itself are archived, so that no run can put it on top."""
+    store = Ticking()
+    row = run(put(store, b"cold"))
+    newest = run(put(store, b"cold", storage_class="GLACIER"))
+    run(backup(store, storage_class="DEEP_ARCHIVE").process([row]))
+    run(MemoryStore.put(store, "hot", COPY, b"other", Attributes(), guard=UNGUARDED))
+    (outcome,) = run(backup(store, storage_class="DEEP_ARCHIVE", mirrors_deletes=True).process([newest]))
+    assert (outcome.status, "could not be put back on top" in outcome.reason) == (Status.ARCHIVED, True)
+
+
 def test_a_destination_without_versions_is_refused():
     store = MemoryStore()
     for bucket in ("source", "hot"):
