@@ -144,6 +144,7 @@ def test_a_repair_under_a_limit_says_which_sizes_its_price_lacks(world: World, t
     assert "unknown size" not in world.sealift(*command).stderr
 
 
+@pytest.mark.slow
 def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(damaged: World) -> None:
     found = reconcile(damaged)
     assert (found["code"], found["state"], found["findings"], rows(found)) == (3, "complete", 7, FOUND)
