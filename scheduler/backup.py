@@ -228,9 +228,17 @@ class _Batch:
                 else:
                     self._finish_in_backlog(delivery, self._why_unfinished(delivery, unfinished), unfinished.version)
                     is_in_backlog = True
-        if unfinished is not None and unfinished.has_copy and not is_in_backlog:
+        if unfinished is None or not unfinished.has_copy or is_in_backlog:
+            return
+        if not self._waits(group[-1], unfinished.version):
             # A version without a copy has an event of its own. This one's event is over.
             self._add_to_backlog(group[-1], self._why_unfinished(group[-1], unfinished), unfinished.version)
+
+    def _waits(self, delivery: _Delivery, version: Listed) -> bool:
+        """True if an event of this batch has put the version into the backlog of the event's pair."""
+        assert delivery.pair is not None
+        waiting = self.to_backlog.get(delivery.pair.name, ())
+        return any((row.key, row.version_id) == (version.key, version.version_id) for _, row in waiting)
 
     def _why_unfinished(self, delivery: _Delivery, unfinished: Unfinished) -> str:
         return _ARCHIVED if unfinished.is_archived else self._too_large(delivery)

@@ -19,8 +19,9 @@ A version above the multipart threshold costs its parts instead of CopyObject, a
 only after the LISTs. Where neither checksums nor ETags can be compared, the bytes of the compared
 versions are read as well. Where the newest version's copy may be archived, an older version costs
 one HEAD more. Where the copy of a removed version is on top, and deletes are retained, it costs at
-most `LOOKS` + 3 HEADs more. Where both sides have tags, a version that matches its copy otherwise
-costs two GETs of tags.
+most `LOOKS` + 3 HEADs more. Where deletes are mirrored and the newest version's copy is known by
+its size alone, two HEADs tell whether another copy may be its own. Where both sides have tags, a
+version that matches its copy otherwise costs two GETs of tags.
 """
 
 from __future__ import annotations

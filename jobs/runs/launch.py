@@ -53,6 +53,8 @@ HERE_BYTES = 64 * 1024**2
 """The largest run whose worker is no process of its own."""
 SHOWN_ERRORS = 5
 """How many of the workers' errors a report quotes."""
+_MOVES_BYTES = frozenset({"copy", "part", "put", "get"})
+"""Requests that move bytes (`jobs.core.pricing.KINDS`)."""
 RowsPreparer = Callable[
     ["AsyncIterator[pa.RecordBatch]", Request, Route, Ledger, Draft, Display],
     Coroutine[Any, Any, "tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]"],
@@ -70,10 +72,6 @@ ReportDetails = Callable[[Ledger, RunSpec, Plan], Awaitable[dict[str, Any]]]
 async def no_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
     """Nothing."""
     return {}
-
-
-_MOVES_BYTES = frozenset({"copy", "part", "put", "get"})
-"""Requests that move bytes (`jobs.core.pricing.KINDS`)."""
 
 
 async def plan_run(

@@ -67,7 +67,7 @@ def run(made: Ledger, hour: int, *found: tuple[str, Status], evidence: Evidence 
 
 
 def rebuild(made: Ledger) -> tuple[Generation, list[tuple[str, str]]]:
-    """Rebuild the catalog; the key and the run of each proof in it."""
+    """Rebuild the catalog. Returns the key and the run of each proof in it."""
     generation = asyncio.run(rebuild_catalog(made, float(next(LATER))))
     rows = ask(made, "SELECT key, run_id FROM catalog ORDER BY key, run_id")
     assert generation.rows == len(rows)

@@ -216,14 +216,20 @@ def test_a_large_version_below_an_older_one_is_handed_over_with_the_older_ones_e
     assert key.backlog() == [(version.version_id, len(LARGE), "larger than 10 B")]
 
 
-def test_a_large_null_version_is_copied_though_another_one_came_before_the_run(tmp_path: Path) -> None:
-    """Versioning was enabled meanwhile. The row named the key alone, and the run found the newest version `same`."""
-    key = Key(tmp_path, versioned=False)
+def covered_null_version(folder: Path) -> Key:
+    """A large null version waits for a run. Versioning was enabled since, and a small version was copied."""
+    key = Key(folder, versioned=False)
     large = key.put("k", LARGE)
     del large["Records"][0]["s3"]["object"]["versionId"]
     assert key.handle(large) == "handed_over"
     key.store._buckets.named["source"].is_versioned = True
     assert key.handle(key.put("k", b"small")) == "copied"
+    return key
+
+
+def test_a_large_null_version_is_copied_though_another_one_came_before_the_run(tmp_path: Path) -> None:
+    """Versioning was enabled meanwhile. The row named the key alone, and the run found the newest version `same`."""
+    key = covered_null_version(tmp_path)
     assert [outcome.status for outcome in key.run_backlog()] == [Status.COPIED]
     assert key.bodies() == [b"small", LARGE, b"small"]
 
@@ -296,6 +302,18 @@ def test_of_two_archived_copies_of_one_size_neither_counts_where_the_newest_has_
     assert [key.handle(opaque(key, data)) for data in (first, second)] == ["copied", "copied"]
     assert key.handle(key.remove(-1)) == ("same" if deletes == "mirror" else "retained")
     assert key.bodies()[-1] == (first if deletes == "mirror" else second)
+
+
+def test_a_newest_version_that_nothing_can_put_back_waits_once(tmp_path: Path) -> None:
+    """Source and copies are archived, and an older version's copy is on top. Its own event says it, and the key's."""
+    key = Key(tmp_path, destination=ARCHIVED_COPIES, deletes="mirror")
+    event = key.put("k", b"cold", storage_class="GLACIER")
+    for body in (b"cold", b"other"):
+        archived = Attributes(storage_class="DEEP_ARCHIVE")
+        key.run(MemoryStore.put(key.store, "hotter", "k", body, archived, guard=UNGUARDED))
+    assert key.handle(event) == "handed_over"
+    version_id = key.history("source")[-1].version_id
+    assert key.backlog() == [(version_id, 4, "archived: a run takes it once it is restored")]
 
 
 def test_an_archived_copy_from_before_the_version_does_not_count(tmp_path: Path) -> None:
@@ -424,12 +442,7 @@ def test_the_newest_comes_back_though_a_run_was_killed_above_it_when_it_had_copi
     """Versioning was enabled meanwhile. The row of a null version that is gone means the latest one, and that was
     found below. Where versioning is suspended by now, a deletion puts a null marker in place of the null version.
     """
-    key = Key(tmp_path, versioned=False)
-    large = key.put("k", LARGE)
-    del large["Records"][0]["s3"]["object"]["versionId"]
-    assert key.handle(large) == "handed_over"
-    key.store._buckets.named["source"].is_versioned = True
-    assert key.handle(key.put("k", b"small")) == "copied"
+    key = covered_null_version(tmp_path)
     key.run(MemoryStore.put(key.store, "hotter", "k", LARGE, Attributes(), guard=UNGUARDED))
     key.remove(0)
     if is_suspended:
