@@ -75,6 +75,7 @@ async def plan_rows(
     """
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
         excluded, spooled_bytes = await spool(batches, selection, folder / "rows.parquet")
+        pa.default_memory_pool().release_unused()  # DuckDB has memory of its own
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
@@ -122,8 +123,7 @@ def read_price_table(path: Path | None = None) -> PriceTable:
 
 
 async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> tuple[Counter[str], int]:
-    """Write the selected rows to a file, with their place in the manifest and the hash of their
-    key.
+    """Write the selected rows to a file, with their place in the manifest.
 
     Returns the rows left out, by filter, and the bytes that the others would take in memory. Raises
     ManifestError for a row with a size that no object can have.
@@ -199,15 +199,10 @@ def refuse_larger(shard: bytes, largest_bytes: int) -> None:
 
 
 def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
-    """The batch with `place` and `key_hash`.
-
-    Times become numbers, which have no time zone in DuckDB.
-    """
-    key_hashes = sharding.hash_keys(batch["key"].cast(pa.binary()).to_pylist())
+    """The batch with `place`. Times become numbers, which have no time zone in DuckDB."""
     columns = {name: batch[name] for name in batch.schema.names}
     columns["last_modified"] = columns["last_modified"].cast(pa.int64())
     columns["place"] = _numbers(place, batch.num_rows)
-    columns["key_hash"] = pa.array(key_hashes, pa.uint32())
     return pa.RecordBatch.from_pydict(columns)
 
 

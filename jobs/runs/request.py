@@ -7,7 +7,6 @@ a scratch folder, and the parts of a spec that are the same for every kind of wo
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import os
 import re
 import secrets
@@ -105,21 +104,14 @@ class Draft:
         `says_latest`: a row that names an old version says so, and is left out unless all are asked
         for.
         """
-        import pyarrow as pa
-        import pyarrow.compute as pc
+        from jobs.tables.rows import RowsDigest
 
-        self._rows_sha256, digest = None, hashlib.sha256()
-
-        def add(key: Any, version_id: Any) -> None:  # the functions' types know no column of a batch
-            length = pc.binary_length(key).cast(pa.string())
-            rows = pc.binary_join_element_wise(length, key, pc.fill_null(version_id, ""), "\n", " ")
-            whole: Any = pc.binary_join(pa.ListArray.from_arrays([0, len(rows)], rows), "")
-            digest.update(whole[0].as_buffer())
+        self._rows_sha256, digest = None, RowsDigest()
+        async for batch in batches:
+            await asyncio.to_thread(digest.add, batch)
+            version_id = batch["version_id"]
             if not says_latest and version_id.null_count < len(version_id):
                 self._has_old_versions = True
-
-        async for batch in batches:
-            await asyncio.to_thread(add, batch["key"], batch["version_id"])
             yield batch
         self._rows_sha256 = digest.hexdigest()
 

@@ -7,7 +7,6 @@ meets every prefix. Keys of big objects are packed by bytes instead.
 from __future__ import annotations
 
 import heapq
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 
 MAX_SHARDS = 10_000
@@ -41,14 +40,13 @@ def count_shards(
     return min(wanted, rows, MAX_SHARDS)
 
 
-def hash_keys(keys: Iterable[bytes | None]) -> list[int]:
-    """A number in [0, 2³²) for each key, always the same for the same key: `key_hash`."""
-    return [zlib.crc32(key or b"") for key in keys]
-
-
 def shard_sql(shard_count: int) -> str:
-    """The shard of a key without big objects, as SQL over its `key_hash`."""
-    return f"(key_hash % {max(shard_count, 1)})::INTEGER"
+    """The shard of a key without big objects, as SQL over `key`.
+
+    DuckDB's hash may be another one in its next release. The shards of a run are cut once, by one
+    process.
+    """
+    return f"(hash(key) % {max(shard_count, 1)})::INTEGER"
 
 
 def pack(sizes_bytes: Iterable[int], loads_bytes: Sequence[int]) -> Iterator[int]:

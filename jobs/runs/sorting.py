@@ -134,6 +134,7 @@ class Sorting:
             f"SELECT shard, {names}, place, shard * {slabs} // {max(shard_count, 1)} AS slab FROM {self._relation}"
         ).to_arrow_reader(batch_rows)
         path = self._folder / "slabs"
+        schema = reader.schema
         pieces: list[list[tuple[int, int]]] = [[] for _ in range(slabs)]  # where in the file, how long
         with path.open("wb") as file:
             for batch in reader:
@@ -142,13 +143,15 @@ class Sorting:
                     pieces[slab].append((file.tell(), data.size))
                     file.write(data)
         self.connection.close()  # gives its memory back
-        with path.open("rb") as file:
+        del reader
+        pa.default_memory_pool().release_unused()
+        with pa.OSFile(str(path), "rb") as file:
             for of_slab in pieces:
                 batches = []
                 for offset, size_bytes in of_slab:
                     file.seek(offset)
-                    batches.append(pa.ipc.read_record_batch(pa.py_buffer(file.read(size_bytes)), reader.schema))
-                for _, table in _cut(_in_work_order(pa.Table.from_batches(batches, reader.schema)), "shard"):
+                    batches.append(pa.ipc.read_record_batch(file.read_buffer(size_bytes), schema))
+                for _, table in _cut(_in_work_order(pa.Table.from_batches(batches, schema)), "shard"):
                     yield table
 
     def in_packing_order(self) -> Iterator[pa.RecordBatch]:

@@ -7,6 +7,7 @@ the functions, so a command that needs no table starts fast.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
@@ -122,6 +123,38 @@ def fill_batch(columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
             column = column.combine_chunks()
         arrays.append(column.cast(field.type))
     return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+
+
+_LENGTH_BYTES = 4
+
+
+class RowsDigest:
+    """The digest of the keys and version ids of a manifest's rows, in order, however they are cut
+    into batches.
+    """
+
+    def __init__(self) -> None:
+        self._parts = {
+            (column, part): hashlib.sha256() for column in ("key", "version_id") for part in ("lengths", "texts")
+        }
+
+    def add(self, batch: pa.RecordBatch) -> None:
+        """Take in the next rows."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        for column in ("key", "version_id"):
+            texts: Any = batch[column]
+            lengths: Any = pc.fill_null(pc.binary_length(texts), -1)
+            used = lengths.buffers()[1].slice(lengths.offset * _LENGTH_BYTES, len(lengths) * _LENGTH_BYTES)
+            self._parts[column, "lengths"].update(used)
+            given: Any = pc.drop_null(texts)
+            whole: Any = pc.binary_join(pa.ListArray.from_arrays([0, len(given)], given), "")
+            self._parts[column, "texts"].update(whole[0].as_buffer())
+
+    def hexdigest(self) -> str:
+        """The digest of all rows so far."""
+        return hashlib.sha256(b"".join(part.digest() for part in self._parts.values())).hexdigest()
 
 
 def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:

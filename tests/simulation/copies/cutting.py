@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from typing import NamedTuple
 
@@ -26,7 +27,23 @@ class Cut(NamedTuple):
     slices: list[list[ObjectVersion]]
 
 
-def cut(rows: Sequence[ObjectVersion], *, all_versions: bool, rows_per_shard: int, threshold_bytes: int) -> Cut:
+ShardsOf = Callable[[Sequence[str], int], Sequence[int]]
+"""The shard of each key, by a hash, for so many shards."""
+
+
+def shards_by_crc(keys: Sequence[str], count: int) -> list[int]:
+    """Any hash serves that is the same in each process."""
+    return [zlib.crc32(key.encode()) % count for key in keys]
+
+
+def cut(
+    rows: Sequence[ObjectVersion],
+    *,
+    all_versions: bool,
+    rows_per_shard: int,
+    threshold_bytes: int,
+    shards_of: ShardsOf = shards_by_crc,
+) -> Cut:
     """What `jobs.runs.planning.plan_rows` does with the rows of a listing, for few of them."""
     excluded: Counter[str] = Counter()
     taken: list[tuple[int, ObjectVersion]] = []
@@ -47,7 +64,7 @@ def cut(rows: Sequence[ObjectVersion], *, all_versions: bool, rows_per_shard: in
     kept = list(newest.values())
     size_bytes = sum(row.size_bytes or 0 for _, row in kept)
     count = shards.count_shards(len(kept), size_bytes, rows_per_shard=rows_per_shard, processes=1)
-    homes = _homes([row for _, row in kept], count, threshold_bytes)
+    homes = _homes([row for _, row in kept], count, threshold_bytes, shards_of)
     kept.sort(
         key=lambda each: (homes[each[1].key], each[1].key.encode(), each[1].is_latest, _micros(each[1]), -each[0])
     )
@@ -66,13 +83,14 @@ def _micros(row: ObjectVersion) -> int:
     return -1 if row.last_modified is None else int(row.last_modified * 1e6)
 
 
-def _homes(rows: Sequence[ObjectVersion], count: int, threshold_bytes: int) -> dict[str, int]:
+def _homes(rows: Sequence[ObjectVersion], count: int, threshold_bytes: int, shards_of: ShardsOf) -> dict[str, int]:
     """The shard of each key."""
     sizes: Counter[str] = Counter()
     for row in rows:
         sizes[row.key] += row.size_bytes or 0
     big = {row.key for row in rows if (row.size_bytes or 0) > threshold_bytes}
-    homes = {key: shards.hash_keys([key.encode()])[0] % count for key in sizes if key not in big}
+    small = [key for key in sizes if key not in big]
+    homes = dict(zip(small, shards_of(small, count), strict=True))
     loads = [0] * count
     for key, shard in homes.items():
         loads[shard] += sizes[key]

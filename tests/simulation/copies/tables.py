@@ -10,7 +10,7 @@ import pickle
 import tempfile
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -65,13 +65,22 @@ async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: 
     is_selected = spec.retry_of is not None or spec.options["all_versions"]
     work = PricedWork.of(spec, is_copying=spec.job != "verify")
     rule = part_rule(work)
-    pure = cut(rows, all_versions=is_selected, rows_per_shard=rows_per_shard, threshold_bytes=rule[0])
+    cut_rows = partial(
+        cut,
+        rows,
+        all_versions=is_selected,
+        rows_per_shard=rows_per_shard,
+        threshold_bytes=rule.multipart_threshold_bytes,
+    )
     if not is_full:
+        pure = cut_rows()
         files: Any = Scratch([pickle.dumps(some) for some in pure.slices])
         return Planned(spec, Plan(pure.rows, pure.size_bytes, pure.shards, pure.excluded), files)
     from jobs.core.selection import Selection
     from jobs.runs.planning import forecast, plan_rows
+    from tests.runs.key_shards import shards_of
 
+    pure = cut_rows(shards_of=shards_of)
     written: list[bytes] = []
 
     async def write_shard(number: int, data: bytes) -> None:
