@@ -35,7 +35,7 @@ from jobs.s3.http.part_files import FILES_AT_ONCE
 from jobs.tables.duck import in_thread, scratch_folder
 from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
-MEMORY_LIMIT = "256MB"
+MEMORY_LIMIT = "208MB"
 SPOOL_BYTES = 8 * 1024**2
 PRICES = "us-east-1"
 
@@ -75,7 +75,6 @@ async def plan_rows(
     """
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
         excluded, spooled_bytes = await spool(batches, selection, folder / "rows.parquet")
-        pa.default_memory_pool().release_unused()  # DuckDB has memory of its own
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)

@@ -34,6 +34,7 @@ class Sorting:
 
     def __init__(self, folder: Path, multipart_threshold_bytes: int, part_size_bytes: int, memory_limit: str):
         self._threshold_bytes, self._part_size_bytes = multipart_threshold_bytes, part_size_bytes
+        pa.default_memory_pool().release_unused()  # DuckDB has memory of its own
         file = str(folder / "planning.duckdb")
         self.connection = connect(folder, memory_limit=memory_limit, database=file, threads=2)
         self._folder = folder
