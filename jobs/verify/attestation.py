@@ -88,7 +88,7 @@ def compare_attested(
         ("source", source, source_checksums),
         ("destination", destination, destination_checksums),
     ):
-        stored = {each.algorithm: each.value for each in info.checksums if not each.is_composite}
+        stored = {each.algorithm: each.value for each in info.checksums if not each.is_composite} if computed else {}
         for each in computed:
             if not each.is_composite and stored.get(each.algorithm, each.value) != each.value:
                 reason = f"the {side}'s bytes at rest do not have the {each.algorithm} that is stored with it"
@@ -98,4 +98,6 @@ def compare_attested(
 
 def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectInfo:
     """Return what HEAD said, with these checksums before the stored ones."""
+    if not checksums:
+        return info
     return replace(info, checksums=(*checksums, *(each for each in info.checksums if each not in checksums)))

@@ -319,8 +319,10 @@ class Verify:
         ours = _true_of(source.info, row.source_attested, reports[0])
         theirs = _true_of(destination.info, row.destination_attested, reports[1])
         verdict = compare_attested(source.info, destination.info, ours, theirs)
-        is_proven = not row.condemned_etag and _at_rest(source.info, destination.info, ours, theirs)
-        if verdict.same is not False and (self.options.deep or row.condemned_etag) and not is_proven:
+        is_read = row.condemned_etag or (
+            self.options.deep and not _at_rest(source.info, destination.info, ours, theirs)
+        )
+        if verdict.same is not False and is_read:
             return await compare_and_blame(source, destination, self.budget)
         if verdict.same and (ours or theirs):
             verdict = verdict._replace(reason=_sources(reports[0] if ours else None, reports[1] if theirs else None))
