@@ -10,12 +10,11 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
-from html import unescape
+from html import escape, unescape
 from typing import NamedTuple
 from urllib.parse import quote as quote_strictly
 from urllib.parse import unquote
 from xml.etree import ElementTree
-from xml.sax.saxutils import escape
 
 from jobs.core.bucket_names import access_point
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
@@ -42,7 +41,6 @@ _NAMESPACE = "http://s3.amazonaws.com/doc/2006-03-01/"
 _PLAIN = re.compile(r"[A-Za-z0-9_.~-]*")
 _PLAIN_KEY = re.compile(r"[A-Za-z0-9_.~/-]*")
 _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
-_LINE_ENDS = {"\r": "&#13;", "\n": "&#10;"}
 _DIGITS_MAX = 20
 _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
@@ -290,6 +288,11 @@ def parse_result(operation: str, headers: Headers, body: bytes) -> Written:
     return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums, note)
 
 
+def _escaped(text: str) -> str:
+    """The text as XML has it. A parser takes a line end that is not escaped for another one."""
+    return escape(text, quote=False).replace("\r", "&#13;").replace("\n", "&#10;")
+
+
 def plain(text: str) -> str:
     """The text without entities. Those around an ETag are by far the most frequent."""
     if "&" not in text:
@@ -405,7 +408,7 @@ def restore_body(days: int | None, tier: str) -> bytes:
     `days` None: for classes whose restored objects stay (Intelligent-Tiering).
     """
     kept = "" if days is None else f"<Days>{days}</Days>"
-    job = f"<GlacierJobParameters><Tier>{escape(tier)}</Tier></GlacierJobParameters>"
+    job = f"<GlacierJobParameters><Tier>{_escaped(tier)}</Tier></GlacierJobParameters>"
     return f'<RestoreRequest xmlns="{_NAMESPACE}">{kept}{job}</RestoreRequest>'.encode()
 
 
@@ -417,7 +420,7 @@ def is_xml_text(text: str) -> bool:
 def delete_body(versions: Sequence[tuple[str, str]]) -> bytes:
     """The body of DeleteObjects: (key, version id) each, keys as `is_xml_text` wants them."""
     rows = [
-        f"<Object><Key>{escape(key, _LINE_ENDS)}</Key><VersionId>{escape(version_id)}</VersionId></Object>"
+        f"<Object><Key>{_escaped(key)}</Key><VersionId>{_escaped(version_id)}</VersionId></Object>"
         for key, version_id in versions
     ]
     return f'<Delete xmlns="{_NAMESPACE}">{"".join(rows)}</Delete>'.encode()
@@ -460,8 +463,8 @@ def complete_body(parts: Sequence[PartDone]) -> bytes:
     """The body of CompleteMultipartUpload, parts in the order of their numbers."""
     rows = []
     for part in sorted(parts, key=lambda part: part.number):
-        sums = "".join(f"<Checksum{c.algorithm}>{escape(c.value)}</Checksum{c.algorithm}>" for c in part.checksums)
-        etag = escape(part.etag)
+        sums = "".join(f"<Checksum{c.algorithm}>{_escaped(c.value)}</Checksum{c.algorithm}>" for c in part.checksums)
+        etag = _escaped(part.etag)
         rows.append(f'<Part><PartNumber>{part.number}</PartNumber><ETag>"{etag}"</ETag>{sums}</Part>')
     text = f'<CompleteMultipartUpload xmlns="{_NAMESPACE}">{"".join(rows)}</CompleteMultipartUpload>'
     return text.encode("utf-8", "surrogateescape")  # as the server's headers were decoded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import subprocess
 import sys
 from datetime import UTC, datetime
 from html.parser import HTMLParser
@@ -23,6 +24,7 @@ from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
 from jobs.reports.html.page import MEANINGS, prepare, render, template_environment
 from jobs.reports.html.visible import visible, visible_text
+from tests.documents import ROOT
 from tests.doubles.examples import examples
 from tests.reports.samples import HOSTILE, HOSTILE_SHOWN, dry_expire, finding, findings, reconciliation, repaired, run
 
@@ -432,7 +434,15 @@ def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.Monke
         raise AssertionError("a template was compiled")
 
     monkeypatch.setattr(jinja2.Environment, "compile", compiled)
-    assert "</html>" in render(run(), findings=[])
+    assert "</html>" in render(run(reasons=[]), findings=[])
+
+
+def test_a_page_without_charts_loads_nothing_that_draws() -> None:
+    shows = (
+        "import sys; from jobs.reports.html.page import render; from tests.reports.samples import run; "
+        "page = render(run(), findings=[]); sys.exit('pygal' in sys.modules or '</html>' not in page)"
+    )
+    subprocess.run([sys.executable, "-c", shows], cwd=ROOT, check=True)
 
 
 def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:

@@ -30,7 +30,6 @@ from jobs.reports.document import (
     reasons_of,
     verdict,
 )
-from jobs.reports.html.charts import Bar, draw_bars, draw_columns
 from jobs.reports.html.visible import visible, visible_text
 
 _TEMPLATE = "report.html.jinja"
@@ -158,7 +157,10 @@ def render(
 
 
 def prepare() -> None:
-    """Compile the templates, so that `render` need not."""
+    """Compile the templates that every page needs, so that `render` need not.
+
+    The others, in `templates/report/`, are compiled where a page has something to say in them.
+    """
     for name in (_TEMPLATE, "parts.html.jinja"):
         template_environment().get_template(name)
 
@@ -322,6 +324,8 @@ def _ended_at(report: Mapping[str, Any]) -> datetime | None:
 
 
 def _trend(past: Sequence[TrendRun]) -> Markup:
+    from jobs.reports.html.charts import Bar, draw_columns  # pygal takes longer to load than a page to make
+
     days = Counter(run.at.date() for run in past if run.at)
     bars = [Bar(_label(run, days), run.found, figures.human_count(run.found), emphasised=run.current) for run in past]
     values = ", ".join(
@@ -342,6 +346,8 @@ def _label(run: TrendRun, days: Mapping[date, int]) -> str:
 def _histogram(buckets: Sequence[Mapping[str, Any]], title: str) -> Markup | None:
     if not any(each["rows"] for each in buckets):
         return None
+    from jobs.reports.html.charts import Bar, draw_bars
+
     texts = [f"{each['rows']:,} ({figures.human_bytes(each['bytes'])})" for each in buckets]
     bars = [Bar(each["bucket"], each["rows"], text) for each, text in zip(buckets, texts, strict=True)]
     values = ", ".join(f"{each['bucket']}: {text}" for each, text in zip(buckets, texts, strict=True))
