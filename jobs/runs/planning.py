@@ -35,7 +35,7 @@ from jobs.s3.http.part_files import FILES_AT_ONCE
 from jobs.tables.duck import in_thread, scratch_folder
 from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
-MEMORY_LIMIT = "208MB"
+MEMORY_LIMIT = "176MB"
 SPOOL_BYTES = 8 * 1024**2
 PRICES = "us-east-1"
 

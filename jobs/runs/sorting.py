@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,6 +26,8 @@ MAX_SLABS = 512
 """The memory that a slab of whole shards takes while it is sorted, and the most slabs there are."""
 SORT_LIMIT = "160MB"
 """A sort of all rows at once spills early, and takes no longer for it."""
+
+_SORTED_BY = frozenset({"key", "is_latest", "last_modified"})
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
 
@@ -130,7 +133,7 @@ class Sorting:
         """
         slabs = max(1, min(-(-spooled_bytes // SLAB_BYTES), shard_count, MAX_SLABS))
         batch_rows = min(max(READ_BYTES * rows // max(spooled_bytes, 1), 1), READ_ROWS)
-        names = ", ".join(manifest_schema().names)
+        names = ", ".join(self._given_columns())
         reader: Any = self.connection.sql(
             f"SELECT shard, {names}, place, shard * {slabs} // {max(shard_count, 1)} AS slab FROM {self._relation}"
         ).to_arrow_reader(batch_rows)
@@ -155,6 +158,18 @@ class Sorting:
                 for _, table in _cut(_in_work_order(pa.Table.from_batches(batches, schema)), "shard"):
                     yield table
 
+    def _given_columns(self) -> list[str]:
+        """The columns of a manifest in which any row has a value. Most manifests lack half of them,
+        and to sort nulls takes as long as to sort values.
+        """
+        groups = pq.ParquetFile(self._folder / "rows.parquet").metadata
+        nulls: Counter[str] = Counter()
+        for number in range(groups.num_row_groups):
+            group = groups.row_group(number)
+            for column in map(group.column, range(group.num_columns)):
+                nulls[column.path_in_schema] += column.statistics.null_count or 0 if column.statistics else 0
+        return [name for name in manifest_schema().names if name in _SORTED_BY or nulls[name] < groups.num_rows]
+
     def in_packing_order(self) -> Iterator[pa.RecordBatch]:
         """All rows by the month of their last change, then by key, versions oldest first, for
         archives.
@@ -163,7 +178,7 @@ class Sorting:
         wait in a file, so that the database takes no memory while they are grouped.
         """
         self.connection.execute(f"SET threads = 1; SET memory_limit = '{SORT_LIMIT}'")
-        names = ", ".join(manifest_schema().names)
+        names = ", ".join(self._given_columns())
         month = "year(make_timestamp(last_modified)) * 12 + month(make_timestamp(last_modified))"  # numbers sort sooner
         rows: Any = self.connection.sql(
             f"SELECT {names} FROM {self._relation} "
@@ -175,7 +190,7 @@ class Sorting:
                 writer.write_batch(batch)
         self.connection.close()  # gives its memory back
         with pa.OSFile(str(path), "rb") as file, pa.ipc.open_stream(file) as batches:
-            yield from batches
+            yield from map(_with_nulls, batches)
 
     def _pack(self, loads_bytes: list[int]) -> None:
         """Write the shard of each key in `big` to packed.parquet."""
@@ -208,7 +223,16 @@ def _in_work_order(rows: pa.Table) -> pa.Table:
     order = rows.select(["shard", "key", "is_latest"]).append_column("time", time)
     reverse: Any = pc.negate(rows["place"])
     order = order.append_column("reverse", reverse)
-    return rows.select(["shard", *manifest_schema().names]).take(_order(order))
+    given = [name for name in manifest_schema().names if name in rows.column_names]
+    return _with_nulls(rows.select(["shard", *given]).take(_order(order)), "shard")
+
+
+def _with_nulls(rows: Rows, *before: str) -> Rows:
+    """Rows with these columns and all of a manifest, in order. Those that are not there are null."""
+    for place, field in enumerate(manifest_schema(), start=len(before)):
+        if field.name not in rows.schema.names:
+            rows = rows.add_column(place, field, pa.nulls(rows.num_rows, field.type))
+    return rows
 
 
 def _order(rows: pa.RecordBatch | pa.Table) -> Any:
