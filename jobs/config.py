@@ -15,6 +15,8 @@ from jobs.core.parentage import LENDING, PARENT_PIPE
 from jobs.core.request_log import LOGS
 from jobs.errors import ConfigError, UsageError
 
+ROWS_PER_SHARD = 100_000
+"""The rows of a shard, unless the environment says otherwise."""
 CLIENTS = ("sealift", "botocore")
 """The clients that send S3's requests. The first is the default."""
 
@@ -91,7 +93,7 @@ class Settings:
             checkpoint_seconds=number("SEALIFT_CHECKPOINT_SECONDS", 15),
             patience_seconds=number("SEALIFT_PATIENCE_SECONDS", 60),
             buffer_bytes=int(number("SEALIFT_BUFFER_MIB", 64) * 1024 * 1024),
-            rows_per_shard=int(number("SEALIFT_ROWS_PER_SHARD", 100_000)),
+            rows_per_shard=int(number("SEALIFT_ROWS_PER_SHARD", ROWS_PER_SHARD)),
             log_json=log == "json",
             in_batch=in_batch,
             policy=values.get("SEALIFT_POLICY") or None,

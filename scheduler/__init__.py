@@ -4,7 +4,8 @@ Reading order: `backup` stores what an S3 event names, `enqueue` makes manifests
 (`backlog`), `submit` starts jobs (`batch_starts`), `follow` moves runs on and publishes their ends,
 with what people do about a reconciliation's findings (`reconcile_mail`).
 `runtime` has what a handler works with, `settings` its environment, `removed_versions` the versions
-that are gone, `event_metrics` and `log` what it reports. `polling` reads queues outside of AWS.
+that are gone, `redelivery` says when a failed message comes again, `event_metrics` and `log` are
+what it reports. `polling` reads queues outside of AWS.
 
 Handlers import nothing heavy: a cold start waits for each import.
 """

@@ -230,6 +230,18 @@ def test_every_package_says_what_it_does():
         assert 3 <= len(lines) <= 15, f"{path.relative_to(ROOT)}: {len(lines)} lines, of 3 to 15"
 
 
+def test_the_reading_order_of_a_package_names_its_modules():
+    """But for those that are named alike everywhere, and the commands."""
+    for path in [*(ROOT / "jobs").rglob("__init__.py"), ROOT / "scheduler" / "__init__.py"]:
+        if path.parent == ROOT / "jobs" / "cli":
+            continue
+        said = re.findall(r"`(?:jobs\.)?(\w+)`", ast.get_docstring(ast.parse(path.read_text())) or "")
+        modules = {each.stem for each in path.parent.glob("*.py")} | {
+            each.parent.name for each in path.parent.glob("*/__init__.py")
+        }
+        assert modules - {*said, "__init__", "__main__", "kind"} == set(), path.relative_to(ROOT)
+
+
 def test_core_imports_only_the_standard_library():
     modules = [ROOT / "jobs" / "errors.py", *(ROOT / "jobs" / "core").rglob("*.py")]
     for path in modules:

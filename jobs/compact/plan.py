@@ -24,7 +24,7 @@ from jobs.compact.grouping import Group, count_lookups, group_rows
 from jobs.compact.job import CompactOptions
 from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule
 from jobs.compact.savings import Economy, Savings, refusal
-from jobs.config import Settings
+from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS
@@ -149,7 +149,7 @@ async def plan_groups(
     archived: AsyncIterator[pa.Table],
     write_shard: WriteShard,
     scratch_directory: Path,
-    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
 ) -> Grouped:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards of

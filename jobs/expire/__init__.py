@@ -1,6 +1,7 @@
 """Expiry: deletes originals whose copy is proven.
 
-No other package deletes objects of users.
+No other package deletes originals. Replicate and backup set delete markers, and only at a
+destination.
 
 Reading order: `rules` is the truth table of what may go (pure), `places` says where originals and
 copies are, `proofs` and `candidates` find what the ledger has proven, `runs_with_findings`,

@@ -21,7 +21,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex
-from jobs.config import Settings
+from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
@@ -91,7 +91,7 @@ async def plan_restore(
     *,
     write_shard: WriteShard,
     scratch_directory: Path,
-    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
 ) -> RestoreSelection:
     """Choose among `candidates` (in `manifest_schema()`) and write shards.

@@ -20,6 +20,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.config import ROWS_PER_SHARD
 from jobs.core import pricing
 from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
@@ -62,7 +63,7 @@ async def plan_rows(
     *,
     write_shard: WriteShard,
     scratch_directory: Path,
-    rows_per_shard: int = sharding.ROWS_PER_SHARD,
+    rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
     multipart_threshold_bytes: int = pricing.COPY_THRESHOLD_BYTES,
     part_size_bytes: int = pricing.COPY_PART_BYTES,

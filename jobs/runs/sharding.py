@@ -9,10 +9,11 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator, Sequence
 
+from jobs.config import ROWS_PER_SHARD
+
 MAX_SHARDS = 10_000
 """The largest array job: https://docs.aws.amazon.com/batch/latest/userguide/array_jobs.html"""
 
-ROWS_PER_SHARD = 100_000
 BYTES_PER_SHARD = 1024**4
 """A shard of big objects is cut at 1 TiB: about an hour at 300 MB/s."""
 

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
+from jobs.config import ROWS_PER_SHARD
 from jobs.core.model import Location
 from jobs.core.run import ShardSummary
 from jobs.errors import DamagedArchive
@@ -53,7 +54,7 @@ async def plan_archives(
     *,
     write_shard: Callable[[int, bytes], Awaitable[None]],
     scratch_directory: Path,
-    rows_per_shard: int = shards.ROWS_PER_SHARD,
+    rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
 ) -> PlannedArchives:
     """The members of these archives, archive by archive. An archive without an index is one row.

@@ -118,10 +118,9 @@ def render(
 
     `findings` are rows with `key`, `category` or `status`, `reason`, and where known
     `destination_key`, `version_id`, `size_bytes`, `etag` and `last_modified` of both sides
-    (`source_…`, `destination_…`). The page shows the first 1,000. After a repair they are what it
-    left. `earlier` are reports of the same
-    job and pair, in any order. The page requests nothing from the network, and its policy forbids
-    that. Same arguments, same page.
+    (`source_…`, `destination_…`). The page shows the first `FINDINGS_SHOWN`. After a repair they
+    are what it left. `earlier` are reports of the same job and pair, in any order. The page
+    requests nothing from the network, and its policy forbids that. Same arguments, same page.
     """
     environment = template_environment()
     script = template_asset(environment, "report.js")
