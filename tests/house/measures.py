@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SUBJECTS = {
-    "archives": ("archive", "member", "tar_layout"),
+    "archive format": ("tar_layout", "tar_scan", "member_names", "own_index", "index_tables", "zstd_frames"),
     "compact": ("compact", "packing", "savings"),
     "restore": ("restor", "thaw"),
     "expire": ("expir", "tombstone", "unhiding"),
@@ -19,7 +19,10 @@ SUBJECTS = {
     "nights": ("night",),
     "policy": ("polic",),
 }
-"""Subjects, and what the names of their modules have in them (a package's name counts for all that it holds)."""
+"""Subjects, and what the names of their modules have in them (a package's name counts for all that it holds).
+
+To pack, restore and verify archives are subjects of their own. The format is what they share.
+"""
 PROSE_COLUMNS = 100
 JOBS = {"replicate", "verify", "compact", "restore", "expire", "reconcile"}
 OTHER_WORDS = {
