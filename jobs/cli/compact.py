@@ -16,6 +16,7 @@ from jobs.cli.options import (
     NumberRange,
     SectionedCommand,
     SizeType,
+    TagType,
     acl_option,
     check_encryption,
     command_options,
@@ -29,6 +30,7 @@ from jobs.cli.options import (
     require_conditions_option,
     required_conditions,
     sse_option,
+    tags_of,
     takes,
     versions_option,
 )
@@ -87,7 +89,9 @@ class CompactCommand:
         default=CHECK_ANNOTATIONS,
         show_default=True,
     )
-    with_tag: tuple[str, ...] = option("Pack only objects with this tag.", multiple=True, metavar="NAME=VALUE")
+    with_tag: tuple[tuple[str, str], ...] = option(
+        "Pack only objects with this tag. May be repeated: with all of them.", multiple=True, type=TagType()
+    )
     payback_months: float = option(
         "Leave out groups that take longer to pay.",
         type=NumberRange(min=0),
@@ -141,7 +145,10 @@ async def _start(
         raise UsageError("no place for archives: give --archives s3://bucket/prefix")
     source = options.source_access.side(options.source) if options.source else None
     rule = PackingRule(
-        max(options.target_size, 1), ArchiveFormat(options.archive_format), _tags(options.with_tag), MEMBERS_MAX
+        max(options.target_size, 1),
+        ArchiveFormat(options.archive_format),
+        tags_of("--with-tag", options.with_tag),
+        MEMBERS_MAX,
     )
     request = Request(
         job="compact",
@@ -167,16 +174,6 @@ async def _start(
     # Tags show when an object is read.
     planner = partial(plan_run, earlier_rules=tuple(rule for rule in earlier_rules if not rule.tags))
     return await launch_and_report(request, open_ledger(place), settings, options.start, planner)
-
-
-def _tags(texts: tuple[str, ...]) -> dict[str, str]:
-    tags = {}
-    for text in texts:
-        name, equals, value = text.partition("=")
-        if not name or not equals:
-            raise UsageError(f"--with-tag {text!r}: write NAME=VALUE")
-        tags[name] = value
-    return tags
 
 
 def by_rule(
@@ -231,7 +228,7 @@ def _completed(
             older_than=now - rule.older_than,
             max_size=rule.smaller_than - 1,
         ),
-        with_tag=tuple(f"{name}={value}" for name, value in rule.tags.items()),
+        with_tag=tuple(rule.tags.items()),
         storage_class=rule.storage_class.value,
         archive_format=rule.format.value,
         target_size=int(rule.target_size),

@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import wraps
 from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
@@ -133,6 +133,30 @@ class RunType(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The run's id, or UsageError."""
         return check_run_id(value, param.opts[-1] if param and param.opts else "RUN")
+
+
+class TagType(click.ParamType[tuple[str, str]]):
+    """NAME=VALUE"""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        """Name and value of a tag, or UsageError. The value may be empty."""
+        if isinstance(value, tuple):
+            return value
+        name, equals, text = str(value).partition("=")
+        if not name or not equals:
+            raise UsageError(f"{param.opts[-1] if param and param.opts else 'a tag'} {value!r}: write NAME=VALUE")
+        return name, text
+
+
+def tags_of(option_name: str, given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The tags of an option that may be repeated. Raises UsageError for two values of one tag."""
+    tags = dict(given)
+    for name, value in given:
+        if value != tags[name]:
+            raise UsageError(f"{option_name} {name}: it has two values, {value!r} and {tags[name]!r}; give one")
+    return tags
 
 
 class TextType(click.ParamType[str]):

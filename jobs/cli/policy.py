@@ -13,7 +13,18 @@ from typing import IO, Any
 import click
 
 from jobs.cli.console import emit
-from jobs.cli.options import LocationType, argument, command_options, flag, json_option, option, policy_option, takes
+from jobs.cli.options import (
+    LocationType,
+    TagType,
+    argument,
+    command_options,
+    flag,
+    json_option,
+    option,
+    policy_option,
+    tags_of,
+    takes,
+)
 from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
@@ -45,7 +56,9 @@ class ExplainCommand:
     policy: str | None = policy_option()
     size: str | None = option("The object's size, for example 40KiB.", metavar="SIZE")
     age: str | None = option("How long ago it was written, for example 120d.", metavar="AGE")
-    tags: tuple[str, ...] = option("A tag of the object. May be repeated.", name="--tag", metavar="K=V", multiple=True)
+    tags: tuple[tuple[str, str], ...] = option(
+        "A tag of the object. May be repeated.", name="--tag", multiple=True, type=TagType()
+    )
     no_tags: bool = flag("The object has no tags.")
     as_json: bool = json_option()
 
@@ -112,7 +125,7 @@ def explain_object(options: ExplainCommand) -> int:
         options.uri.key,
         size_bytes=_word(Size, "--size", options.size),
         age_seconds=_word(Age, "--age", options.age),
-        tags=_tags(options.tags) if options.tags or options.no_tags else None,
+        tags=tags_of("--tag", options.tags) if options.tags or options.no_tags else None,
     )
     emit(to_dict(answer), as_json=options.as_json, text=_explanation_text(answer))
     return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)
@@ -145,14 +158,6 @@ def _word(kind: Any, option: str, text: str | None) -> Any:
         return kind.parse(text)
     except ValueError as error:
         raise UsageError(f"{option} {text!r}: expected {error}") from None
-
-
-def _tags(texts: tuple[str, ...]) -> dict[str, str]:
-    split = [text.partition("=") for text in texts]
-    for (name, equals, _), text in zip(split, texts, strict=True):
-        if not equals or not name:
-            raise UsageError(f"--tag {text!r}: write it as key=value")
-    return {name: value for name, _, value in split}
 
 
 def _warning_text(policy: Policy, finding: Finding) -> str:

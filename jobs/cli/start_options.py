@@ -15,6 +15,7 @@ from jobs.cli.options import (
     LocationType,
     NumberRange,
     SizeType,
+    TagType,
     command_options,
     executor_option,
     flag,
@@ -26,6 +27,7 @@ from jobs.cli.options import (
     max_objects_option,
     option,
     requester_pays_option,
+    tags_of,
     versions_option,
 )
 from jobs.core.failure_limit import FailureLimit
@@ -61,13 +63,14 @@ class WorkerOptions:
     attempts: int | None = option(
         "Starts of a worker at most, Spot reclaims included. Default: 5.", type=click.IntRange(min=1)
     )
-    tags: tuple[str, ...] = option(
-        "A tag for the jobs. May be repeated.", name="--tag", multiple=True, metavar="KEY=VALUE"
+    tags: tuple[tuple[str, str], ...] = option(
+        "A tag for the jobs. May be repeated.", name="--tag", multiple=True, type=TagType()
     )
 
     def placed(self, executor: str | None, *, then_verify: bool = False) -> BatchOptions:
         """These options with the executor, and whether a verify run follows."""
-        return BatchOptions(executor=executor, then_verify=then_verify, **asdict(self))
+        own = asdict(self) | {"tags": tags_of("--tag", self.tags)}
+        return BatchOptions(executor=executor, then_verify=then_verify, **own)
 
 
 @command_options

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -21,8 +22,7 @@ CHILDREN = 16
 class BatchOptions:
     """What a command's options say of where its runs work. None: the settings decide.
 
-    `memory_bytes` and `vcpus` are a worker's. `children`: the least number of shards. `tags`:
-    KEY=VALUE.
+    `memory_bytes` and `vcpus` are a worker's. `children`: the least number of shards.
     """
 
     executor: str | None = None
@@ -38,7 +38,7 @@ class BatchOptions:
     memory_bytes: int | None = None
     timeout_seconds: int | None = None
     attempts: int | None = None
-    tags: tuple[str, ...] = field(default=())
+    tags: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_batch(options: BatchOptions, settings: Settings) -> bool:
@@ -89,7 +89,7 @@ def choose_placement(
         _demand_same(earlier, queue, definition)
     base = earlier or Placement(queue, definition)
     system = {SYSTEM_TAG: settings.system} if settings.system else {}
-    memory, tags = options.memory_bytes, dict(_tag(text) for text in options.tags)
+    memory = options.memory_bytes
     return Placement(
         queue=queue,
         job_definition=definition,
@@ -99,7 +99,7 @@ def choose_placement(
         memory_mib=-(-memory // 1024**2) if memory else base.memory_mib,
         timeout_seconds=_first(options.timeout_seconds, base.timeout_seconds),
         attempts=options.attempts or base.attempts,
-        tags={**(tags or base.tags), **system},
+        tags={**(options.tags or base.tags), **system},
     )
 
 
@@ -140,10 +140,3 @@ def planning_settings(settings: Settings, options: BatchOptions) -> Settings:
 
 def _first(value: T | None, otherwise: T | None) -> T | None:
     return otherwise if value is None else value
-
-
-def _tag(text: str) -> tuple[str, str]:
-    key, separator, value = text.partition("=")
-    if not separator or not key:
-        raise UsageError(f"--tag {text!r}: expected KEY=VALUE")
-    return key, value

@@ -138,7 +138,8 @@ def test_explain_says_why_nobody_protects_an_object(uri, reason):
     [
         (("--size", "big"), "--size 'big': expected a size such as 100 MiB"),
         (("--age", "old"), "--age 'old': expected a duration such as 30d"),
-        (("--tag", "claim"), "--tag 'claim': write it as key=value"),
+        (("--tag", "claim"), "--tag 'claim': write NAME=VALUE"),
+        (("--tag", "a=1", "--tag", "a=2"), "--tag a: it has two values, '1' and '2'; give one"),
     ],
 )
 def test_explain_refuses_what_it_cannot_read(arguments, message):

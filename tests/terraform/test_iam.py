@@ -383,7 +383,7 @@ def test_jobs_bear_the_tag_by_which_they_are_ended(example):
     """What the functions submit, and what the command line submits with the environment that Terraform gives it."""
     settings = Settings.from_environment(example.output("environment"))
     assert settings.system == NAME
-    placed = placement.choose_placement(placement.BatchOptions(tags=("team=a",)), settings, "replicate")
+    placed = placement.choose_placement(placement.BatchOptions(tags={"team": "a"}), settings, "replicate")
     request = payload(make_submission("20261125T000000Z-replicate-1f3a", 0, placed, [0], "s3://l/p"), WORK)
     assert request["tags"] == {
         SYSTEM_TAG: NAME,
