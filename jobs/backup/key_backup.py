@@ -33,6 +33,7 @@ from typing import NamedTuple
 from jobs.backup.key_sides import KeySides, look_at, places_of
 from jobs.backup.succession import Act, NextStep, can_be_copy, is_older, newest, next_step
 from jobs.backup.version_match import Identity, TooLargeToCompare, VersionMatcher, identity
+from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
@@ -47,7 +48,7 @@ _GONE = "the source object is gone"
 _ARCHIVED = "the source must be restored from its archive class first"
 _NEWEST_ARCHIVED = "the newest version must be restored from its archive class first: it could not be put back on top"
 _DAMAGED = "the source is damaged, and a copy that has other bytes may be the last good one: compare both"
-_MAY_BE_ARCHIVED = frozenset({"GLACIER", "DEEP_ARCHIVE", "INTELLIGENT_TIERING"})
+_MAY_BE_ARCHIVED = ARCHIVE_CLASSES | {StorageClass.INTELLIGENT_TIERING}
 """Classes whose objects may have to be restored before they can be copied."""
 
 

@@ -35,6 +35,11 @@ _MINIMUM_DAYS = {
     StorageClass.DEEP_ARCHIVE: 180,
 }
 
+ARCHIVE_CLASSES = frozenset({StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE})
+"""The classes whose objects must be restored before they can be read. So must those in the archive
+tiers of Intelligent-Tiering, which no listing shows.
+"""
+
 
 class Encryption(StrEnum):
     """Server-side encryption, in S3's own words."""

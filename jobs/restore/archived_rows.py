@@ -14,11 +14,10 @@ import pyarrow.compute as pc
 
 from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord
+from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Location
 from jobs.tables.ranged_parquet import KeyRange
 from jobs.tables.rows import fill_batch
-
-_COLD = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 
 async def archived_rows(
@@ -40,7 +39,7 @@ async def archived_rows(
     """
 
     def preference(record: ArchiveRecord) -> tuple[int, bool, Location]:
-        return _loss(record, etags), record.storage_class in _COLD, record.location
+        return _loss(record, etags), record.storage_class in ARCHIVE_CLASSES, record.location
 
     known = None if keys is None else sorted(set(keys))
     is_wanted = _holds_any(known)

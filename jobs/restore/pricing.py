@@ -10,6 +10,7 @@ from jobs.archives.files import head_archive
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.spans import SPAN_BYTES
 from jobs.core import pricing
+from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Location, ObjectInfo
 from jobs.core.pricing import GIB, PricedWork, PriceTable
 from jobs.core.run import Plan, RunSpec, Side
@@ -157,5 +158,5 @@ def _cold_versions(chosen: RestoreSelection) -> list[ColdObjects]:
     return [
         ColdObjects(group.storage_class, group.size_bytes, objects=group.rows)
         for group in chosen.histogram.groups
-        if group.storage_class in ("GLACIER", "DEEP_ARCHIVE")
+        if group.storage_class in ARCHIVE_CLASSES
     ]

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 from xml.etree import ElementTree
 
 from jobs.core.bucket_names import access_point
+from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import NoSuchBucket, NotFound, StoreError, store_error
 from jobs.s3.http import encoded_words
@@ -45,7 +46,6 @@ _DIGITS_MAX = 20
 _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
-_ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
 _RESULTS = {
@@ -223,7 +223,7 @@ def _attributes(headers: Headers, storage_class: str) -> Attributes:
 
 def _is_archived(headers: Headers, storage_class: str) -> bool:
     """In Glacier or an archive tier, without a restored copy (`x-amz-restore` names one)."""
-    if storage_class in _ARCHIVE_CLASSES:
+    if storage_class in ARCHIVE_CLASSES:
         return 'ongoing-request="false"' not in headers.get("x-amz-restore", "")
     return bool(headers.get("x-amz-archive-status"))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import Unavailable
 from jobs.s3 import wire
@@ -26,7 +27,6 @@ _CONTENT = {
     "expires": "ExpiresString",
     "x-amz-website-redirect-location": "WebsiteRedirectLocation",
 }
-_ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 
 Answer = Mapping[str, Any]
 
@@ -69,7 +69,7 @@ def object_info(answer: Answer) -> ObjectInfo:
         attributes=_attributes(answer, storage_class),
         tag_count=answer.get("TagCount") or 0,
         parts_count=answer.get("PartsCount"),
-        is_archived=not is_restored if storage_class in _ARCHIVE_CLASSES else bool(answer.get("ArchiveStatus")),
+        is_archived=not is_restored if storage_class in ARCHIVE_CLASSES else bool(answer.get("ArchiveStatus")),
         is_restoring='ongoing-request="true"' in restore,
         expiration=answer.get("Expiration"),
         archive_tier=answer.get("ArchiveStatus"),
