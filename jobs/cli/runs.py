@@ -47,14 +47,22 @@ from jobs.reconcile.repair_advice import repair_advice
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.reconcile.since_then import find_since_then, read_findings
 from jobs.registry import KINDS, is_proof_only, kind_of
-from jobs.reports.document import IGNORED_CONDITIONS, exit_code
+from jobs.reports.document import IGNORED_CONDITIONS, exit_code, iso_time
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import BatchExecutor
 from jobs.runs.kind import bad_outcomes
 from jobs.runs.placement import is_batch
-from jobs.runs.progress import FIRST_KEYS, RunCommand, RunProgress, find_command, find_progress, first_open_keys
+from jobs.runs.progress import (
+    FIRST_KEYS,
+    RunCommand,
+    RunProgress,
+    find_command,
+    find_progress,
+    first_open_keys,
+    silent_since,
+)
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import find_repaired
 from jobs.runs.request import Request, open_ledger
@@ -353,9 +361,14 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     if not ended and await is_waiting(ledger, spec):
         document["state"] = "planned"
         progress = f"planned, and not started: sealift apply {run_id}"
-    elif not ended and (command := await find_command(ledger, run_id)) is not None and command.is_over:
-        document["state"] = "stopped"
-        progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
+    elif not ended:
+        command = await find_command(ledger, run_id)
+        if command is not None and command.is_over:
+            document["state"] = "stopped"
+            progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
+        elif (silent := await silent_since(ledger, run_id, command)) is not None:
+            document["silent_since"] = iso_time(silent)
+            progress += f"\nnobody has written to it since {human_time(silent)}: if no worker lives, {_next_step(spec)}"
     if ended:
         since, progress = await _with_since(ledger, spec, ended)
         document |= {name: since[name] for name in ("since_then", "dismissed") if name in since}

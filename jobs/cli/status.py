@@ -35,6 +35,7 @@ from jobs.policy.run_options import named_places
 from jobs.registry import is_look, is_proof_only
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import human_bytes, human_time, plural
+from jobs.runs.progress import SILENT_SECONDS
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import began_at, covers, ended_at, find_repair, find_repaired, has_judged
 from jobs.runs.summaries import RunFilter, summarize_runs
@@ -137,7 +138,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
         "ledger": str(ledger.location),
         "looked_at": {"runs": len(runs), "all_runs": len(run_ids), "has_policy": policy is not None},
         "pairs": rows,
-        "running": [run for run in _going_on(runs) if run["run_id"] not in dismissals],
+        "running": [run for run in _going_on(runs) if not run["silent_since"] and run["run_id"] not in dismissals],
         "dismissed": [_dismissed_row(run_id, each, run_problems) for run_id, each in dismissals.items()],
     }
     if policy is not None:
@@ -467,6 +468,12 @@ def _run_problems(
         if run["state"] in _NEXT:
             text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
             yield run, Problem(text, run["created_at"])
+        elif run["silent_since"]:
+            text = (
+                f"run {run['run_id']} is incomplete, and nobody has written to it for "
+                f"{SILENT_SECONDS / 3600:.0f} hours: sealift runs show {run['run_id']}"
+            )
+            yield run, Problem(text, run["silent_since"])
         elif run["run_id"] in unmended:
             text = f"run {run['run_id']}: {_found_text(run)}: sealift runs report {run['run_id']}"
             yield run, Problem(text, run["created_at"])

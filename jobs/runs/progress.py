@@ -13,11 +13,17 @@ from jobs.core.run import Plan
 from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.reports.figures import parse_time
-from jobs.runs.leases import BATCH, LAUNCHES, holder_text
+from jobs.runs.leases import BATCH, LAUNCHES, LEASES, holder_text
 from jobs.s3.retries import gather_bounded
 
 CLAIM_SECONDS = 600.0
 """A run that nobody has claimed so long after its command began was left by that."""
+SILENT_SECONDS = 12 * 3600.0
+"""Who works at a run writes more often, but for one object of terabytes. So a run that nobody has
+written to for so long has lost its workers, or waits for machines that do not come.
+"""
+_SIGNS = ("outcomes/", LEASES, LAUNCHES, "batch/", "errors/")
+"""The folders of a run into which somebody who works at it writes."""
 UNCLAIMED = "it never claimed the run"
 CLOCK_SECONDS = 120.0
 """How far a clock may have been set since a claim."""
@@ -118,6 +124,20 @@ async def find_command(ledger: Ledger, run_id: str) -> RunCommand | None:
     is_here = document.get("host") == os.uname().nodename and isinstance(document.get("pid"), int)
     is_over = not _is_alive(document["pid"], document.get("since")) if is_here else None
     return RunCommand(holder_text(document), is_over, is_here and document["pid"] == os.getpid())
+
+
+async def silent_since(ledger: Ledger, run_id: str, command: RunCommand | None) -> float | None:
+    """When somebody wrote to a run last, in epoch seconds by S3's clock, if that is long ago.
+
+    None: the run is young, or somebody wrote to it since, or its command runs on this machine.
+    `command`: from `find_command`.
+    """
+    began, limit = begin_second(run_id), time.time() - SILENT_SECONDS
+    if began is None or began > limit or (command is not None and command.is_over is False):
+        return None
+    written = await gather_bounded(lambda folder: ledger.written_at(run_id, folder), _SIGNS, _READS)
+    last = max(began, *written)
+    return last if last <= limit else None
 
 
 def _is_alive(pid: int, since: object) -> bool:

@@ -11,7 +11,7 @@ from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time, unread_count
-from jobs.runs.progress import find_command, find_progress
+from jobs.runs.progress import find_command, find_progress, silent_since
 from jobs.runs.replaced_runs import scope_of
 from jobs.runs.saved_plans import is_waiting
 from jobs.s3.retries import gather_bounded
@@ -98,7 +98,10 @@ async def summarize_runs(ledger: Ledger, limit: int, chosen: RunFilter) -> list[
 
 
 async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
-    """One run, as the list of runs shows it."""
+    """One run, as the list of runs shows it.
+
+    `silent_since`: when somebody wrote to it last, if it has rows left and that is long ago.
+    """
     summary: dict[str, Any] = {
         "run_id": run_id,
         "job": _job_of(run_id),
@@ -116,6 +119,7 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "retry_of": None,
         "scope": None,
         "planned_dollars": None,
+        "silent_since": None,
     }
     try:
         spec = await ledger.spec(run_id)
@@ -156,10 +160,16 @@ async def _unfinished(ledger: Ledger, spec: RunSpec) -> dict[str, Any]:
     state = "incomplete" if progress.rows < plan.rows else "unreported"
     if await is_waiting(ledger, spec):
         state = "planned"
-    elif state == "incomplete" and (command := await find_command(ledger, run_id)) is not None and command.is_over:
-        state = "stopped"
+    silent = None
+    if state == "incomplete":
+        command = await find_command(ledger, run_id)
+        if command is not None and command.is_over:
+            state = "stopped"
+        else:
+            silent = await silent_since(ledger, run_id, command)
     return {
         "state": state,
+        "silent_since": None if silent is None else iso_time(silent),
         "rows": plan.rows,
         "accounted": progress.rows,
         "failures": progress.bad_rows,
