@@ -24,9 +24,12 @@ locals {
   # S3 asks for it to replicate them, and for nothing at the replica:
   # https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-example-walkthroughs.html#replication-annotations
   s3_replicate_annotations = var.object_annotations ? ["s3:GetObjectVersionAnnotationForReplication"] : []
-  s3_read_tags             = ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
-  s3_read_along            = concat(local.s3_read_tags, local.s3_read_annotations)
-  s3_write_along           = concat(["s3:PutObjectTagging"], local.s3_write_annotations)
+  # A killed copy goes on with the parts that S3 lists, and is given up until none are left.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/mpuoverview.html#mpuAndPermissions
+  s3_write       = ["s3:PutObject", "s3:AbortMultipartUpload", "s3:ListMultipartUploadParts"]
+  s3_read_tags   = ["s3:GetObjectTagging", "s3:GetObjectVersionTagging"]
+  s3_read_along  = concat(local.s3_read_tags, local.s3_read_annotations)
+  s3_write_along = concat(["s3:PutObjectTagging"], local.s3_write_annotations)
 
   # Object ARNs by what they are to us. A pair's prefix bounds each of them.
   objects = {
@@ -147,7 +150,7 @@ locals {
       {
         Sid      = "Write"
         Effect   = "Allow"
-        Action   = ["s3:PutObject", "s3:AbortMultipartUpload"]
+        Action   = local.s3_write
         Resource = distinct(flatten([for kind in concat(each.writes, ["ledger"]) : local.objects[kind]]))
       },
     ],
@@ -342,7 +345,7 @@ locals {
       {
         Sid      = "NotThePolicyFile"
         Effect   = "Deny"
-        Action   = concat(["s3:PutObject", "s3:AbortMultipartUpload"], local.s3_write_along)
+        Action   = concat(local.s3_write, local.s3_write_along)
         Resource = "${local.bucket_arns[local.ledger.bucket]}/${local.policy_key}"
       },
     ],

@@ -38,7 +38,7 @@ locals {
     }],
     [for kind in ["copy", "archive"] : {
       sid     = "Write${title(kind)}"
-      actions = concat(["s3:PutObject", "s3:AbortMultipartUpload", "s3:PutObjectAcl", "s3:PutObjectRetention", "s3:PutObjectLegalHold"], local.s3_write_along)
+      actions = concat(local.s3_write, ["s3:PutObjectAcl", "s3:PutObjectRetention", "s3:PutObjectLegalHold"], local.s3_write_along)
       roles   = [for role, each in local.roles : role if contains(each.writes, kind)]
       where   = kinds[kind]
     }],

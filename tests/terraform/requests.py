@@ -75,7 +75,7 @@ class Account:
         if not key or arn is None:
             return
         context = {"kms:ViaService": f"s3.{self.bucket_regions[bucket]}.amazonaws.com"}
-        if demand.action in ("s3:GetObject", "s3:GetObjectVersion"):
+        if demand.action in ("s3:GetObject", "s3:GetObjectVersion", "s3:ListMultipartUploadParts"):
             yield Demand("kms:Decrypt", arn, context)
         if demand.action == "s3:PutObject":
             yield Demand("kms:GenerateDataKey", arn, context)
@@ -127,7 +127,7 @@ def _s3(request: Recorded) -> Iterator[Demand]:
     version = "Version" if query.get("versionId") else ""
     if method in ("GET", "HEAD"):
         if "uploadId" in query:
-            yield Demand("s3:ListMultipartUploadParts", thing)
+            yield Demand("s3:ListMultipartUploadParts", thing)  # of an encrypted object also with kms:Decrypt
             return
         yield from _read(thing, version, query)
         if request.status == 404:

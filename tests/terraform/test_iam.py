@@ -95,6 +95,9 @@ MUST_BE_ALLOWED = [
     ("replicate", "s3:GetObjectVersion", SCAN, {}),
     ("replicate", "s3:PutObject", COPY, {}),
     ("replicate", "s3:AbortMultipartUpload", COPY, {}),
+    # a killed copy goes on with the parts that S3 has
+    ("replicate", "s3:ListMultipartUploadParts", COPY, {}),
+    ("replicate", "s3:ListMultipartUploadParts", CUSTOMS_COPY, {}),
     ("replicate", "s3:PutObject", CUSTOMS_COPY, {}),
     ("replicate", "s3:DeleteObject", CUSTOMS_COPY, {}),
     ("replicate", "s3:PutObject", OUTCOME, {}),
@@ -237,6 +240,14 @@ def test_verify_writes_nothing_but_the_ledger(example):
         allowed = {(action, place) for action in WRITES for place in EVERYWHERE if may(example, role, action, place)}
         assert {place for _, place in allowed} == {OUTCOME}, role
         assert {action for action, _ in allowed} == {"s3:PutObject", "s3:AbortMultipartUpload"}
+
+
+def test_who_may_abort_an_upload_may_list_its_parts(hosts):
+    """Else a killed copy could never go on with its parts, and nobody would see that an abort left some."""
+    for role in ROLES:
+        for place in EVERYWHERE:
+            aborts = may(hosts, role, "s3:AbortMultipartUpload", place)
+            assert may(hosts, role, "s3:ListMultipartUploadParts", place) == aborts, (role, place)
 
 
 def test_only_expire_deletes_versions_and_only_what_archives_cover(example):

@@ -96,6 +96,20 @@ def test_without_the_other_side_it_is_refused(two_accounts: State, kind: str, re
     assert found <= refused | {"s3:ReplicateDelete"}
 
 
+def test_a_role_may_go_on_with_an_upload_there(two_accounts: State) -> None:
+    """It lists the parts that S3 has, or aborts them; both sides have to allow it."""
+    root, name = f"arn:aws:iam::{ACCOUNT}:root", "ward-job-replicate"
+    copier = {"aws:SecureTransport": "true", "aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}
+    open_to_it = []
+    for values in made_in(two_accounts, VAULT, "aws_s3_bucket_policy"):
+        statements, thing = json.loads(values["policy"])["Statement"], f"arn:aws:s3:::{values['bucket']}/x"
+        if decide(statements, "s3:AbortMultipartUpload", thing, copier, root) is Answer.ALLOWED:
+            open_to_it.append(thing)
+            assert decide(statements, "s3:ListMultipartUploadParts", thing, copier, root) is Answer.ALLOWED
+            assert decide(two_accounts.statements(name), "s3:ListMultipartUploadParts", thing) is Answer.ALLOWED
+    assert open_to_it
+
+
 def test_nobody_else_is_let_in(two_accounts: State) -> None:
     """Roles of the system's account that are not the system's, and the account's people, are refused."""
     outsider = {
