@@ -270,7 +270,16 @@ resource "aws_s3_object" "policy" {
   source_hash  = filemd5(var.policy_file)
   content_type = "application/yaml"
   kms_key_id   = local.key_arns[local.region]
-  tags         = local.tags
+
+  # S3 takes ten tags of an object. A caller's, with the provider's, may be more, and S3 would refuse the file.
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html
+  tags = { for name in ["System", "ManagedBy"] : name => local.tags[name] }
+
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
 
   depends_on = [aws_s3_bucket_versioning.this, terraform_data.policy]
 }

@@ -13,12 +13,15 @@ from tests.terraform.world import EXAMPLE, MODULE, ROOT, State
 
 EXAMPLES = ["minimal", "full"]
 ELSEWHERE = "ap-southeast-2"  # no policy names it
+TAGS_OF_AN_OBJECT_MAX = 10
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-tagging.html"""
 
 
 @pytest.fixture(scope="module")
 def elsewhere(tmp_path_factory) -> State:
     """The example policy, by a provider of a region that the policy does not know, without default tags."""
-    tags = 'tags={CostCentre="4711"}'
+    many = ",".join(f'T{number}="t"' for number in range(TAGS_OF_AN_OBJECT_MAX))
+    tags = f'tags={{CostCentre="4711",{many}}}'
     return applied(tmp_path_factory, "elsewhere", EXAMPLE, tags, provider_region=ELSEWHERE)[1]
 
 
@@ -63,7 +66,18 @@ def test_everything_that_takes_tags_has_ours(elsewhere):
     wanted = {"System": "parcels", "ManagedBy": "terraform", "CostCentre": "4711"}
     for each in tagged:
         tags = each["values"]["tags"] or {}
-        assert tags | wanted == tags, each["address"]
+        if each["type"] != "aws_s3_object":
+            assert tags | wanted == tags, each["address"]
+
+
+def test_an_object_has_no_more_tags_than_s3_takes(elsewhere):
+    """However many the caller and the provider have: S3 would refuse the policy file, half way through an apply."""
+    objects = [each["values"] for each in managed(elsewhere) if each["type"] == "aws_s3_object"]
+    assert objects
+    for values in objects:
+        assert set(values["tags"]) == {"System", "ManagedBy"}
+        assert values["override_provider"] == [{"default_tags": [{"tags": {}}]}]
+        assert len(values["tags"]) <= TAGS_OF_AN_OBJECT_MAX
 
 
 def test_tags_of_one_s_own_stay(elsewhere):
