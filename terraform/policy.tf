@@ -118,8 +118,19 @@ locals {
 
   # What is billed for at least so many days: https://aws.amazon.com/s3/storage-classes/
   minimum_days = { STANDARD_IA = 30, ONEZONE_IA = 30, GLACIER_IR = 90, GLACIER = 90, DEEP_ARCHIVE = 180 }
-  day_seconds  = { s = 1, m = 60, h = 3600, d = 86400, w = 604800 }
-  time_zones   = split("\n", trimspace(file("${path.module}/time-zones.txt")))
+  # from which class a lifecycle rule moves objects to which:
+  # https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html
+  moves = {
+    STANDARD            = ["INTELLIGENT_TIERING", "STANDARD_IA", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"]
+    STANDARD_IA         = ["INTELLIGENT_TIERING", "ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"]
+    INTELLIGENT_TIERING = ["ONEZONE_IA", "GLACIER_IR", "GLACIER", "DEEP_ARCHIVE"]
+    ONEZONE_IA          = ["GLACIER", "DEEP_ARCHIVE"]
+    GLACIER_IR          = ["GLACIER", "DEEP_ARCHIVE"]
+    GLACIER             = ["DEEP_ARCHIVE"]
+    DEEP_ARCHIVE        = []
+  }
+  day_seconds = { s = 1, m = 60, h = 3600, d = 86400, w = 604800 }
+  time_zones  = split("\n", trimspace(file("${path.module}/time-zones.txt")))
 
   # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html
   fargate_mib = {
@@ -296,6 +307,10 @@ locals {
       "pair ${pair.name}: destination.transitions[${number}].days ${move.days}: expected ${number == 0 ? 0 : pair.destination.transitions[number - 1].days} and the minimum stay of the class before, or more"
       if try(move.days < (number == 0 ? 0 : pair.destination.transitions[number - 1].days) + lookup(local.minimum_days,
     number == 0 ? coalesce(pair.destination.storage_class, "STANDARD") : pair.destination.transitions[number - 1].storage_class, 0), false)],
+    [for number, move in pair.destination.transitions :
+      "pair ${pair.name}: destination.transitions[${number}].storage_class ${move.storage_class}: expected a class that S3 moves to from ${number == 0 ? coalesce(pair.destination.storage_class, "STANDARD") : pair.destination.transitions[number - 1].storage_class}"
+      if !contains(lookup(local.moves, number == 0 ? coalesce(pair.destination.storage_class, "STANDARD") : pair.destination.transitions[number - 1].storage_class,
+    [move.storage_class]), move.storage_class)],
     flatten([for archive in [pair.archive] : [for rule in archive.rules :
       "pair ${pair.name}: archive.object_lock.days ${archive.object_lock.days}: expected at least ${local.minimum_days[rule.storage_class]}, which ${rule.storage_class} of rule ${rule.name} is billed for anyway"
     if try(archive.object_lock.days < local.minimum_days[rule.storage_class], false)] if archive != null]),

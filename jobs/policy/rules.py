@@ -443,17 +443,35 @@ def _stay(storage_class: StorageClass | None, days: float, steps: Steps) -> Iter
         yield Finding(steps, f"{days:g} days", expected)
 
 
-_WARMTH = {name: rank for rank, name in enumerate(StorageClass)}
+_COLD = (StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE)
+_MOVES = {
+    StorageClass.STANDARD: tuple(each for each in StorageClass if each is not StorageClass.STANDARD),
+    StorageClass.STANDARD_IA: (
+        StorageClass.INTELLIGENT_TIERING,
+        StorageClass.ONEZONE_IA,
+        StorageClass.GLACIER_IR,
+        *_COLD,
+    ),
+    StorageClass.INTELLIGENT_TIERING: (StorageClass.ONEZONE_IA, StorageClass.GLACIER_IR, *_COLD),
+    StorageClass.ONEZONE_IA: _COLD,
+    StorageClass.GLACIER_IR: _COLD,
+    StorageClass.GLACIER: (StorageClass.DEEP_ARCHIVE,),
+    StorageClass.DEEP_ARCHIVE: (),
+}
+"""From which class a lifecycle rule moves objects to which:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
 
 
 def _lifecycle(hot: Destination) -> Iterator[Finding]:
-    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
     storage_class, since = hot.storage_class, 0
     for number, transition in enumerate(hot.transitions):
         steps: Steps = ("destination", "transitions", number)
         target = transition.storage_class
-        if _WARMTH[target] <= _WARMTH[storage_class or StorageClass.STANDARD]:
-            yield Finding((*steps, "storage_class"), target, "a colder class than before: lifecycle only cools")
+        before = storage_class or StorageClass.STANDARD
+        if target not in _MOVES[before]:
+            named = f"one that S3 moves from {before}: {', '.join(_MOVES[before])}"
+            expected = named if _MOVES[before] else f"no transition from {before}: S3 moves it nowhere"
+            yield Finding((*steps, "storage_class"), target, expected)
         infrequent = target in (StorageClass.STANDARD_IA, StorageClass.ONEZONE_IA)
         stay = max(storage_class.minimum_days if storage_class else 0, 30 if infrequent else 1)
         if transition.days < since + stay:

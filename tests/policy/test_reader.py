@@ -198,7 +198,16 @@ CONTRADICTIONS = [
     ({"pairs.0.archive.side": "destination", "pairs.0.archive.rules.0.older_than": "1d",
       "pairs.0.archive.expire.grace": "1d"}, "pairs[0].archive.expire.grace", "at least 30 days"),
     ({"pairs.1.destination.transitions": [{"days": 365, "storage_class": "STANDARD_IA"}]},
-     "pairs[1].destination.transitions[0].storage_class", "a colder class"),
+     "pairs[1].destination.transitions[0].storage_class", "moves from GLACIER_IR: GLACIER, DEEP_ARCHIVE"),
+    ({"pairs.1.destination.storage_class": None, "pairs.1.destination.transitions": [
+        {"days": 1, "storage_class": "INTELLIGENT_TIERING"}, {"days": 60, "storage_class": "STANDARD_IA"}]},
+     "pairs[1].destination.transitions[1].storage_class", "ONEZONE_IA, GLACIER_IR, GLACIER, DEEP_ARCHIVE"),
+    ({"pairs.1.destination.storage_class": "ONEZONE_IA",
+      "pairs.1.destination.transitions": [{"days": 90, "storage_class": "GLACIER_IR"}]},
+     "pairs[1].destination.transitions[0].storage_class", "moves from ONEZONE_IA: GLACIER, DEEP_ARCHIVE"),
+    ({"pairs.1.destination.storage_class": None, "pairs.1.destination.transitions": [
+        {"days": 1, "storage_class": "DEEP_ARCHIVE"}, {"days": 400, "storage_class": "GLACIER"}]},
+     "pairs[1].destination.transitions[1].storage_class", "no transition from DEEP_ARCHIVE"),
     ({"pairs.1.destination.transitions": [{"days": 60, "storage_class": "DEEP_ARCHIVE"}]},
      "pairs[1].destination.transitions[0].days", "90 or more"),
     ({"pairs.2.destination.object_lock.days": 60}, "pairs[2].destination.object_lock", "the same as in the pair scans"),
@@ -263,6 +272,14 @@ def test_values_that_may_not_stand_together_are_told(changes, place, expected):
             here[last] = value
     found = mistakes_of(yaml.safe_dump(document))
     assert any(mistake.startswith(place) and expected in mistake for mistake in found), found
+
+
+def test_a_class_may_move_wherever_lifecycle_moves_it():
+    moves = [{"days": 30, "storage_class": "STANDARD_IA"}, {"days": 60, "storage_class": "INTELLIGENT_TIERING"}]
+    document = changed("pairs.1.destination.transitions", [*moves, {"days": 90, "storage_class": "ONEZONE_IA"}])
+    del document["pairs"][1]["destination"]["storage_class"]
+    policy = parse_policy(yaml.safe_dump(document).encode(), "policy.yaml")
+    assert len(policy.pairs[1].destination.transitions) == 3
 
 
 def test_the_ledger_keeps_the_backlog_as_long_as_the_rules_say():
