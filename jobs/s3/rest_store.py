@@ -67,8 +67,8 @@ class RestStore:
 
     @property
     def keeps_annotations(self) -> bool:
-        """True at AWS's own endpoints. See `Store`."""
-        return self.transport.endpoint.is_aws
+        """See `Store`. True at AWS's own endpoints of most regions."""
+        return self.transport.endpoint.keeps_annotations
 
     def region_of(self, bucket: str) -> str | None:
         """Where the bucket is, as far as a request has found out."""

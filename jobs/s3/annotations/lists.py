@@ -20,7 +20,8 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"
 class AnnotationLists:
     """Lists annotations of objects in one store.
 
-    A server that is not AWS's is tried once for each bucket: it may keep no annotations.
+    A server that is not known to keep annotations is tried once for each bucket: others than AWS's,
+    and AWS's in some regions.
     """
 
     def __init__(self, store: Store):
@@ -54,9 +55,10 @@ class AnnotationLists:
     async def are_kept(self, ref: ObjectRef) -> bool:
         """Whether the server keeps annotations, tried on the existing object `ref`.
 
-        AWS's own servers do. Any other one is asked for an annotation that no object has. A server
-        that knows annotations answers that this one is missing. Others refuse the request, or take
-        it for a GetObject. Raises StoreError where the answer does not show which.
+        AWS's own servers do in most regions. Any other one is asked for an annotation that no
+        object has. A server that knows annotations answers that this one is missing. Others refuse
+        the request, or take it for a GetObject. Raises StoreError where the answer does not show
+        which.
         """
         if self.store.keeps_annotations:
             return self._kept.get(ref.bucket, True)

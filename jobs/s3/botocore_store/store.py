@@ -103,8 +103,8 @@ class BotocoreStore:
 
     @property
     def keeps_annotations(self) -> bool:
-        """True at AWS's own endpoints. See `Store`."""
-        return self._endpoint.is_aws
+        """See `Store`. True at AWS's own endpoints of most regions."""
+        return self._endpoint.keeps_annotations
 
     def region_of(self, bucket: str) -> str | None:
         """None: botocore follows S3's directions by itself, and does not say to where."""

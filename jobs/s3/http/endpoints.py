@@ -25,6 +25,10 @@ _SUFFIXES = {
 """How regions outside of `amazonaws.com` begin."""
 _ALL_SUFFIXES = frozenset({"amazonaws.com", *_SUFFIXES.values()})
 _OWN_PORTS = (80, 443)
+_ANNOTATING = frozenset({"amazonaws.com", "amazonaws.com.cn"})
+_NOT_ANNOTATING = frozenset({"me-central-1", "me-south-1"})
+"""The partitions where S3 keeps annotations, and the regions of theirs where it does not:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html"""
 
 
 BUCKET = re.compile("[A-Za-z0-9._-]{1,255}")
@@ -69,6 +73,11 @@ class Endpoint:
         host = self.name
         suffixes = [suffix for suffix in _ALL_SUFFIXES if host.endswith(f".{suffix}")]
         return "GovCloud" if suffixes and ".us-gov-" in host else max(suffixes, key=len, default=None)
+
+    @property
+    def keeps_annotations(self) -> bool:
+        """Whether AWS answers there, and says that it keeps annotations in that region."""
+        return self.is_aws and self.partition in _ANNOTATING and _NOT_ANNOTATING.isdisjoint(self.name.split("."))
 
     @property
     def service(self) -> str:

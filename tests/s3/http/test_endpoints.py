@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+from typing import cast
 from urllib.parse import urlsplit
 
 import boto3
@@ -11,6 +13,8 @@ from botocore.exceptions import BotoCoreError
 
 from jobs.errors import ConfigError
 from jobs.s3.http.endpoints import Endpoint, aws_endpoint, given_endpoint
+from jobs.s3.http.transport import Transport
+from jobs.s3.rest_store import RestStore
 
 SESSION = boto3.session.Session("id", "secret")
 PARTITIONS = [(name, SESSION.get_available_regions("s3", name)) for name in SESSION.get_available_partitions()]
@@ -56,3 +60,24 @@ def test_china_has_no_fips_endpoints() -> None:
 def test_a_given_endpoint_is_taken_as_it_is() -> None:
     assert given_endpoint("http://127.0.0.1:8333/s3/") == Endpoint("127.0.0.1:8333", False, "/s3")
     assert given_endpoint("https://s3.example.org") == Endpoint("s3.example.org", True)
+
+
+@pytest.mark.parametrize(
+    ("region", "expected"),
+    [
+        ("eu-central-1", True),
+        ("me-central-1", False),  # these two have no annotations
+        ("me-south-1", False),
+        ("cn-north-1", True),
+        ("us-gov-west-1", False),  # neither commercial nor China
+        ("eusc-de-east-1", False),
+    ],
+)
+def test_annotations_are_known_to_be_kept_where_aws_says_so(region: str, expected: bool) -> None:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/annotations-overview.html. Elsewhere S3 is tried."""
+    for is_dualstack in (False, True):
+        endpoint = aws_endpoint(region, is_dualstack=is_dualstack)
+        assert endpoint.is_aws
+        assert endpoint.keeps_annotations is expected
+        assert RestStore(cast("Transport", SimpleNamespace(endpoint=endpoint))).keeps_annotations is expected
+    assert not Endpoint("localhost:8333", is_tls=False).keeps_annotations
