@@ -27,7 +27,7 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.aws.batch import Batch
-from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
+from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, fair_share, retry_strategy
 from jobs.config import Settings
 from jobs.errors import NotFound
 from jobs.ledger.agreement import run_job
@@ -213,9 +213,9 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
     environment |= Settings.inherited()
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy
-    share = {}
+    share: dict[str, Any] = {}
     if settings.batch_share:  # the job's runs inherit it
-        share["shareIdentifier"] = _NOT_OF_A_SHARE.sub("", what.pair) or settings.batch_share
+        share = fair_share(_NOT_OF_A_SHARE.sub("", what.pair) or settings.batch_share)
         environment["SEALIFT_BATCH_SHARE"] = share["shareIdentifier"]
     return {
         "jobName": name,

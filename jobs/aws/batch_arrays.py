@@ -43,7 +43,8 @@ class Placement:
     """Where the jobs of a run go, and what each child gets. None: as the job definition says.
 
     Spot or on demand is the queue's affair. `share` and `priority` are for queues with a
-    scheduling policy. `attempts` counts the first one. `timeout_seconds` is for one attempt.
+    scheduling policy (`fair_share`). `attempts` counts the first one. `timeout_seconds` is for one
+    attempt.
     """
 
     queue: str
@@ -160,6 +161,15 @@ def retry_strategy(attempts: int) -> dict[str, Any]:
     }
 
 
+def fair_share(share: str, priority: int | None = None) -> dict[str, Any]:
+    """What SubmitJob says to a queue with a scheduling policy.
+
+    Batch refuses a share without a priority, unless the job definition has one, and does not say so
+    in its documentation: https://github.com/nextflow-io/nextflow/pull/3505
+    """
+    return {"shareIdentifier": share, "schedulingPriorityOverride": priority or 0}
+
+
 def payload(
     submission: Submission,
     stage: str,
@@ -202,9 +212,7 @@ def payload(
     if placement.timeout_seconds is not None:
         request["timeout"] = {"attemptDurationSeconds": placement.timeout_seconds}
     if placement.share is not None:
-        request["shareIdentifier"] = placement.share
-    if placement.priority is not None:
-        request["schedulingPriorityOverride"] = placement.priority
+        request |= fair_share(placement.share, placement.priority)
     if len(json.dumps(request)) > PAYLOAD_BYTES_MAX or len(request["jobName"]) > NAME_CHARS_MAX:
         raise UsageError(f"the job {request['jobName']} is larger than Batch takes: fewer or shorter tags, please")
     return request

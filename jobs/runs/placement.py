@@ -90,10 +90,13 @@ def choose_placement(
     base = earlier or Placement(queue, definition)
     system = {SYSTEM_TAG: settings.system} if settings.system else {}
     memory = options.memory_bytes
+    share = _first(_first(options.share, base.share), settings.batch_share)
+    if options.priority is not None and share is None:
+        raise UsageError("--priority needs --share (SEALIFT_BATCH_SHARE): Batch takes it within a share only")
     return Placement(
         queue=queue,
         job_definition=definition,
-        share=_first(_first(options.share, base.share), settings.batch_share),
+        share=share,
         priority=_first(options.priority, base.priority),
         vcpus=_first(options.vcpus, base.vcpus),
         memory_mib=-(-memory // 1024**2) if memory else base.memory_mib,

@@ -21,7 +21,9 @@ from jobs.aws.batch_arrays import (
     payload,
     retry_strategy,
 )
+from jobs.config import Settings
 from jobs.errors import ExitCode, UsageError
+from jobs.runs.placement import BatchOptions, choose_placement
 from tests.doubles.batch.rules import check_shape, check_submission, model
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
@@ -119,6 +121,23 @@ def test_the_work_stage_in_full() -> None:
         "tags": {"team": "a", "sealift:run": RUN, "sealift:stage": "work"},
         "propagateTags": True,
     }
+
+
+@pytest.mark.parametrize(("priority", "sent"), [(None, 0), (0, 0), (9, 9)])
+def test_a_share_comes_with_a_priority(priority: int | None, sent: int) -> None:
+    """Else Batch refuses the job, unless its definition has one."""
+    placement = Placement("fair", "sealift", share="night", priority=priority)
+    for stage in STAGES:
+        request = payload(make_submission(RUN, 0, placement, [4], LEDGER), stage, "work-job")
+        assert (request["shareIdentifier"], request["schedulingPriorityOverride"]) == ("night", sent)
+
+
+def test_a_priority_needs_a_share() -> None:
+    """Batch takes it at queues that share fairly alone, and there a share with it."""
+    settings = Settings.from_environment({"SEALIFT_BATCH_QUEUE": "q", "SEALIFT_BATCH_JOB_DEFINITION": "d"})
+    with pytest.raises(UsageError, match="--share"):
+        choose_placement(BatchOptions(priority=5), settings, "replicate")
+    assert choose_placement(BatchOptions(priority=5, share="a"), settings, "replicate").priority == 5
 
 
 def test_the_report_waits_for_the_whole_array() -> None:

@@ -66,13 +66,13 @@ def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchSe
 
 
 def test_jobs_name_their_share_where_queues_share_fairly(place: Place, batch: BatchServer) -> None:
-    """Batch refuses a job without one there, and one with a share elsewhere."""
+    """Batch refuses a job without one there, or without a priority, and one with a share elsewhere."""
     batch.add_queue("fair", is_fair_share=True)
     place.more |= {"SEALIFT_BATCH_QUEUE": "fair", "SEALIFT_BATCH_SHARE": "sealift"}
     with place.function("submit") as submit:
         (started,) = submit.invoke(NIGHT).payload["started"]
     request = batch.job(started["job_name"]).request
-    assert request["shareIdentifier"] == "pair"
+    assert (request["shareIdentifier"], request["schedulingPriorityOverride"]) == ("pair", 0)
     environment = {each["name"]: each["value"] for each in request["containerOverrides"]["environment"]}
     settings = Settings.from_environment(
         environment | {"SEALIFT_BATCH_QUEUE": "q", "SEALIFT_BATCH_JOB_DEFINITION": "d"}

@@ -180,6 +180,7 @@ class Day:
             jobQueue=f"{NAME}-{queue}",
             jobDefinition=f"{NAME}-{job}",
             shareIdentifier=share,
+            schedulingPriorityOverride=0,
             containerOverrides={"command": list(command)},
         )
         return self.batch.job(name)

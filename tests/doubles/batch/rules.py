@@ -43,8 +43,12 @@ def check_shape(value: dict[str, Any], shape: Any, what: str) -> None:
         raise Refused(f"{what}: unknown members {sorted(unknown)}")
 
 
-def check_submission(request: dict[str, Any], *, is_fair_share: bool) -> None:
-    """The documented rules of SubmitJob. Raises Refused."""
+def check_submission(request: dict[str, Any], *, is_fair_share: bool, has_priority: bool = False) -> None:
+    """The documented rules of SubmitJob. `has_priority`: the job definition does. Raises Refused.
+
+    That a fair share takes a priority, only Batch's own answer says:
+    https://github.com/nextflow-io/nextflow/pull/3505, https://github.com/hashicorp/terraform-provider-aws/issues/31226
+    """
     _require(len(json.dumps(request)) <= PAYLOAD_BYTES_MAX, "Job payload must be at most 30 KiB")
     _require(
         re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", request["jobName"]) is not None,
@@ -66,7 +70,13 @@ def check_submission(request: dict[str, Any], *, is_fair_share: bool) -> None:
     share, priority = request.get("shareIdentifier"), request.get("schedulingPriorityOverride")
     if is_fair_share:
         _require(share is not None, "ShareIdentifier is required for a job queue with a scheduling policy")
+        _require(
+            has_priority or priority is not None,
+            "Either schedulingPriority in job definition or schedulingPriorityOverride is required.",
+        )
     else:
+        # https://docs.aws.amazon.com/batch/latest/userguide/share-identifiers.html
+        _require(priority is None, "Job with schedulingPriority needs a job queue with a scheduling policy")
         _require(share is None, "ShareIdentifier cannot be specified for a job queue without a scheduling policy")
     _require(
         share is None or re.fullmatch(r"[A-Za-z0-9]{1,255}\*?", share) is not None,

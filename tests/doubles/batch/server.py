@@ -137,8 +137,9 @@ class BatchServer:
             raise Refused(f"JobQueue {request['jobQueue']} not found.")
         if queue.state != "ENABLED":
             raise Refused(f"JobQueue {queue.name} is not in ENABLED state.")
-        check_submission(request, is_fair_share=queue.is_fair_share)
         definition = self._definition(request["jobDefinition"])
+        has_priority = definition.get("schedulingPriority") is not None
+        check_submission(request, is_fair_share=queue.is_fair_share, has_priority=has_priority)
         size = (request.get("arrayProperties") or {}).get("size")
         with self.engine.lock:
             for each in request.get("dependsOn") or []:

@@ -283,7 +283,9 @@ def test_lists_come_in_pages(account: Account) -> None:
         ({"timeout": {"attemptDurationSeconds": 59}}, "at least 60"),
         ({"shareIdentifier": "night"}, "without a scheduling policy"),
         ({"jobQueue": "fair"}, "ShareIdentifier is required"),
-        ({"jobQueue": "fair", "shareIdentifier": "a-b"}, "is invalid"),
+        ({"jobQueue": "fair", "shareIdentifier": "a-b", "schedulingPriorityOverride": 0}, "is invalid"),
+        ({"jobQueue": "fair", "shareIdentifier": "a"}, "schedulingPriorityOverride is required"),
+        ({"schedulingPriorityOverride": 1}, "needs a job queue with a scheduling policy"),
         ({"jobQueue": "fair", "shareIdentifier": "a", "schedulingPriorityOverride": 10_000}, "between 0 and 9999"),
         ({"containerOverrides": {"command": ["x" * 9_000]}}, "at most 8192"),
         ({"containerOverrides": {"environment": [{"name": "AWS_BATCH_X", "value": ""}]}}, "cannot start"),
@@ -390,9 +392,9 @@ def test_a_higher_queue_of_an_environment_is_served_first(account: Account) -> N
 
 def test_shares_have_vcpus_in_turn(account: Account) -> None:
     account.server.add_queue("shared", is_fair_share=True, environment=Environment(2))
-    account.submit("many", 10, jobQueue="shared", shareIdentifier="a")
+    account.submit("many", 10, jobQueue="shared", shareIdentifier="a", schedulingPriorityOverride=0)
     await_value(lambda: len(account.runner.started) == 2)
-    account.submit("one", jobQueue="shared", shareIdentifier="b")
+    account.submit("one", jobQueue="shared", shareIdentifier="b", schedulingPriorityOverride=0)
     account.runner.started[0].exit = Exit(0)
     await_value(lambda: len(account.runner.started) == 3)
     assert account.runner.started[2].child.name == "one"  # not the third of many
