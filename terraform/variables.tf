@@ -282,7 +282,7 @@ variable "on_demand_behind_spot" {
 }
 
 variable "fair_share" {
-  description = "Whether the queues share workers fairly between pairs. What functions start and its runs have the pair as share, other runs `--share` or the system's name."
+  description = "Whether the queues share workers fairly between pairs. What functions start and its runs have the pair as share, other runs `--share` or the system's name. Batch gives no policy to a queue that has none, and takes none away: to change this later, replace each queue (`terraform apply -replace`) when nothing runs."
   type        = bool
   default     = false
   nullable    = false

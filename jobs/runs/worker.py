@@ -91,8 +91,8 @@ class WorkerLimits:
     """How much at once and how long.
 
     `patience_seconds`: the worker gives up after so long without an answer from S3.
-    `grace_seconds`: how long rows in flight may continue after a signal (Spot gives two minutes in
-    all). `max_failures`: how many rows may fail (`jobs.runs.failure_count`).
+    `grace_seconds`: how long rows in flight may continue after a signal (Batch kills a container 30
+    seconds after it). `max_failures`: how many rows may fail (`jobs.runs.failure_count`).
     """
 
     in_flight: int = 512
