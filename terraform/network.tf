@@ -174,7 +174,7 @@ resource "aws_vpc_endpoint" "interface" {
   region              = local.region
   vpc_id              = aws_vpc.this["this"].id
   service_name        = "com.amazonaws.${each.value.region}.${each.value.service}"
-  service_region      = each.value.region
+  service_region      = each.value.region == local.region ? null : each.value.region # EC2 may take a near one for a customer's
   vpc_endpoint_type   = "Interface"
   subnet_ids          = local.subnet_ids
   security_group_ids  = [aws_security_group.endpoint["this"].id]

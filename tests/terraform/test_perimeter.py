@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from jobs.config import Settings
 from tests.terraform.iam import Answer, decide, listed
+from tests.terraform.world import EXAMPLE, SETTINGS, Terraform
 
 ACCOUNT, STRANGER, PARTNER = "123456789012", "999999999999", "111122223333"
 NAME, REGION = "parcels", "eu-central-1"
@@ -77,6 +79,23 @@ def test_names_of_far_s3_lead_to_its_endpoint_inside(example):
     for values in far:
         assert values["private_dns_enabled"]
         assert values["dns_options"][0]["private_dns_only_for_inbound_resolver_endpoint"] is False
+
+
+def test_only_far_endpoints_say_where_their_service_is(terraform: Terraform, tmp_path: Path) -> None:
+    """Told a region, EC2 has looked for a service of a customer's, and found none of AWS's of that name.
+
+    https://github.com/hashicorp/terraform-provider-aws/issues/42970
+    """
+    saved = str(tmp_path / "saved")
+    variables = (f"-var-file={SETTINGS}", f"-var=policy_file={EXAMPLE}")
+    assert terraform.run("plan", "-input=false", f"-out={saved}", *variables).returncode == 0
+    changes = json.loads(terraform.run("show", "-json", saved).stdout)["resource_changes"]
+    interfaces = [each["change"] for each in changes if each["address"].startswith("aws_vpc_endpoint.interface[")]
+    said = {each["after"]["service_name"]: each["after"].get("service_region") for each in interfaces}
+    near = {name for name in said if f".{REGION}." in name}
+    assert len(near) == 4
+    assert {said[name] for name in near} == {None}
+    assert {said[name] for name in said.keys() - near} == {"us-east-1", "eu-west-1"}
 
 
 def test_workers_without_a_way_out_stream_between_regions(example):
