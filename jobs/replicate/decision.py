@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import NamedTuple
 
-from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, is_multipart
+from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, is_multipart, is_named
 from jobs.core.model import ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Status
 
@@ -92,7 +92,7 @@ def decide(
     """
     if source is None:
         return Action(status=Status.MISSING, reason="the source object is gone")
-    if row.etag is not None and source.etag != row.etag:
+    if not is_named(row, source):
         return Action(status=Status.CHANGED, reason=NOT_THE_ONE_NAMED)
     if destination is None:
         return Action(status=Status.ARCHIVED, reason=_ARCHIVED) if source.is_archived else Action(copy=True)

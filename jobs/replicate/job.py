@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Self, TypeVar
 
-from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compare, is_md5
+from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compare, is_md5, is_named
 from jobs.core.histories import align, as_row, first_missing, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
@@ -454,7 +454,7 @@ class Replicate:
             return Outcome.of(row, Status.DELETED)._replace(destination_version_id=deleted.version_id)
         guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
         source = await self.source.head(self.route.source_of(row))
-        if row.etag is not None and source.etag != row.etag:
+        if not is_named(row, source):
             return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
         if source.is_archived:
             return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")

@@ -206,6 +206,14 @@ def test_a_row_without_an_etag_is_about_what_is_there_now() -> None:
     assert decide(ObjectVersion(0, "key"), SOURCES["there"], None, None).copy
 
 
+def test_a_row_with_a_size_alone_is_not_about_an_object_of_another_size() -> None:
+    """Verify called such a row changed, and replicate copied the other object, with exit code 0."""
+    row = ObjectVersion(0, "key", size_bytes=999)
+    assert decide(row, SOURCES["there"], None, None).status is Status.CHANGED
+    assert decide(row._replace(size_bytes=1), SOURCES["there"], None, None).copy
+    assert decide(row._replace(etag="e1"), SOURCES["there"], None, None).copy  # the ETag says more
+
+
 def test_always_replaces_what_is_newer_as_well() -> None:
     newer = DESTINATIONS["as new or newer"]
     result = decide(ROW, SOURCES["there"], newer, VERDICTS["different"], Overwrite.ALWAYS)

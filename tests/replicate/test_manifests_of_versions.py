@@ -152,6 +152,20 @@ def test_a_row_without_a_version_id_is_copied_once(has_etag: bool) -> None:
     play(scene)
 
 
+@pytest.mark.parametrize("all_versions", [False, True])
+@pytest.mark.parametrize("has_id", [False, True])
+def test_an_object_of_another_size_than_the_row_says_is_not_copied(has_id: bool, all_versions: bool) -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"another")
+        [row] = await store.rows()
+        named = ObjectVersion(0, "k", row.version_id if has_id else None, size_bytes=3)
+        assert statuses(await store.replicate([named], all_versions=all_versions)) == [Status.CHANGED]
+        assert await store.bodies() == []
+
+    play(scene)
+
+
 @pytest.mark.parametrize("is_hidden", [False, True])
 def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hidden: bool) -> None:
     """`is_hidden`: an earlier run made it, when the source had it."""
