@@ -69,6 +69,10 @@ ONLY_COPY = (
 LAST_TRIES = 2
 """How often a version is tried then, before newer ones are copied above its place."""
 _NEWER_IN_DOUBT = "a newer version may be at the destination already, and could not be compared"
+ONE_OF_SEVERAL = (
+    "the manifest names several versions of this key, and each copy would replace the one before: copy them with "
+    "--versions all, or name one of them"
+)
 _MARKER_GONE = "the source no longer has this delete marker: none was made"
 S = TypeVar("S", Outcome, Outcome | None, Outcome | Unavailable, Outcome | Unavailable | None)
 T = TypeVar("T")
@@ -130,6 +134,8 @@ class Replicate:
 
     async def _process(self, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
         if not self.options.all_versions:
+            if len(rows) > 1:
+                return [Outcome.of(row, Status.FAILED, ONE_OF_SEVERAL) for row in rows]
             return [await self._settle(row, partial(self._replicate, row), is_last=is_last) for row in rows]
         try:
             return await self._replay(rows, is_last=is_last)

@@ -166,6 +166,25 @@ def test_an_object_of_another_size_than_the_row_says_is_not_copied(has_id: bool,
     play(scene)
 
 
+@pytest.mark.parametrize("is_newest_last", [False, True])
+@pytest.mark.parametrize("overwrite", ["older", "always"])
+def test_several_versions_of_a_key_are_copied_as_a_history_or_not_at_all(overwrite: str, is_newest_last: bool) -> None:
+    """Without --versions all they replaced each other: the oldest could end on top, and all were called copied."""
+
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", b"two!")
+        rows = [undated(row) for row in await store.rows()]
+        if not is_newest_last:
+            rows.reverse()
+        outcomes = await store.replicate(rows, all_versions=False, overwrite=overwrite)
+        assert statuses(outcomes) == [Status.FAILED, Status.FAILED]
+        assert "--versions all" in outcomes[0].reason
+        assert await store.bodies() == []
+
+    play(scene)
+
+
 @pytest.mark.parametrize("is_hidden", [False, True])
 def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hidden: bool) -> None:
     """`is_hidden`: an earlier run made it, when the source had it."""
