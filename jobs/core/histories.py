@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
@@ -25,8 +25,28 @@ def align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D
     after those that count before it. As many are found as can be (the longest common subsequence,
     by dynamic programming, in time and memory of both lengths' product): delete markers all look
     alike, and one may be that of a later deletion. Where several alignments find as many, each
-    version takes the earliest match.
+    version takes the earliest match. What is the same from the beginning on takes no such time.
     """
+    first = 0
+    while first < min(len(source), len(destination)) and matches(source[first], destination[first]):
+        first += 1
+    rest = _align(source[first:], destination[first:], matches)
+    return [*range(first), *(None if at is None else first + at for at in rest)]
+
+
+def align_known(size: int, same: Collection[tuple[int, int]]) -> list[int | None]:
+    """Do as `align` for `size` source versions, of which it is known what is the same, by index.
+
+    What is the same as nothing takes no time.
+    """
+    source, destination = sorted({s for s, _ in same}), sorted({d for _, d in same})
+    found: list[int | None] = [None] * size
+    for s, at in zip(source, align(source, destination, lambda s, d: (s, d) in same), strict=True):
+        found[s] = None if at is None else destination[at]
+    return found
+
+
+def _align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D], bool]) -> list[int | None]:
     # longest[s][d]: how many can be found of what is left of both, from number s and number d on
     longest = [[0] * (len(destination) + 1) for _ in range(len(source) + 1)]
     for s in reversed(range(len(source))):

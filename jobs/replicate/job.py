@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Self, TypeVar
 
 from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compare, is_md5, is_named
-from jobs.core.histories import align, as_row, first_missing, keys_of, with_rows
+from jobs.core.histories import align_known, as_row, first_missing, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import (
@@ -299,7 +299,7 @@ class Replicate:
         history = await key_history(self.destination, target.bucket, target.key)
         versions = await self._in_history(rows) if history or not _is_one_object(rows) else list(rows)
         matching, damage, doubts = await self._matching(versions, history, is_last=is_last)
-        alignment = align(range(len(versions)), range(len(history)), lambda s, d: (s, d) in matching)
+        alignment = align_known(len(versions), matching)
         left_alone = [s for s, place in enumerate(alignment) if place is None and versions[s].row < 0]
         resume_at, last_doubt = first_missing(alignment), max(doubts, default=-1)
         current = history[-1] if history else None

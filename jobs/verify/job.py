@@ -32,7 +32,7 @@ from jobs.core.evidence import (
     is_named,
     protects,
 )
-from jobs.core.histories import align, is_in_order, keys_of, with_rows
+from jobs.core.histories import align_known, is_in_order, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import (
@@ -469,9 +469,8 @@ async def _aligned(
     for s in range(first, rows - last):
         await asyncio.sleep(0)  # all that was seen before is no request
         same |= {(s, d) for d in range(first, versions - last) if await is_same(s, d)}
-    between = align(range(first, rows - last), range(first, versions - last), lambda s, d: (s, d) in same)
-    places = [None if at is None else first + at for at in between]
-    return [*range(first), *places, *range(versions - last, versions)]
+    between = align_known(rows, same)[first : rows - last]
+    return [*range(first), *between, *range(versions - last, versions)]
 
 
 def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:
