@@ -66,6 +66,8 @@ ONLY_COPY = (
     "the copy differs, and {bucket} keeps no versions, so the copy would be lost for good: enable the bucket's "
     "versioning, or remove the copy if nobody needs it"
 )
+_COPYING = ("CopyObject", "UploadPartCopy")
+"""Requests whose errors name the place of the copy, though all that they read is the source."""
 LAST_TRIES = 2
 """How often a version is tried then, before newer ones are copied above its place."""
 _NEWER_IN_DOUBT = "a newer version may be at the destination already, and could not be compared"
@@ -155,7 +157,8 @@ class Replicate:
                 raise error
             return Outcome.of(row, Status.MISSING, f"the source object is gone ({error.code})")
         if isinstance(error, ArchivedObject):
-            which = "copy" if error.target.startswith(str(self.route.target_of(row))) else "source"
+            is_copy = error.operation not in _COPYING and error.target.startswith(str(self.route.target_of(row)))
+            which = "copy" if is_copy else "source"
             return Outcome.of(row, Status.ARCHIVED, f"the {which} must be restored from its archive class first")
         return Outcome.of(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
 

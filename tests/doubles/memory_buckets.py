@@ -111,12 +111,15 @@ class Buckets:
             raise store_error(operation, str(ref), "DeleteMarker", "a delete marker", 405 if ref.version_id else 404)
         return version
 
-    def source(self, operation: str, ref: ObjectRef, etag: str | None) -> Version:
-        """The version to copy from: pinned by `etag`, readable."""
-        version = self.find(operation, ref)
+    def source(self, operation: str, ref: ObjectRef, etag: str | None, place: ObjectRef) -> Version:
+        """The version to copy from: pinned by `etag`, readable. A refusal names `place`, as it does of a real store."""
+        try:
+            version = self.find(operation, ref)
+        except StoreError as error:
+            raise error.recast(type(error), target=str(place)) from error
         if etag is not None and etag != version.etag:
-            raise precondition(operation, ref)
-        refuse_archived(operation, ref, version)
+            raise precondition(operation, place)
+        refuse_archived(operation, place, version)
         return version
 
     def info(self, bucket: str, version: Version) -> ObjectInfo:

@@ -164,7 +164,7 @@ class MemoryStore:
         """CopyObject: the copy is of one part, its checksums full-object ones of the source's algorithms."""
         ref = ObjectRef(bucket, key)
         self._buckets.check_key("CopyObject", ref)
-        origin = self._buckets.source("CopyObject", source, source_etag)
+        origin = self._buckets.source("CopyObject", source, source_etag, ref)
         carried = {name: text for name, text in origin.attributes.headers.items() if not name.startswith("x-amz-")}
         attributes = replace(
             origin.attributes,
@@ -281,7 +281,7 @@ class MemoryStore:
         """UploadPartCopy."""
         ref = ObjectRef(bucket, key)
         upload = self._upload("UploadPartCopy", ref, upload_id)
-        origin = self._buckets.source("UploadPartCopy", source, source_etag)
+        origin = self._buckets.source("UploadPartCopy", source, source_etag, ref)
         if not 0 <= start < end <= len(origin.data):
             raise store_error("UploadPartCopy", str(source), "InvalidArgument", "no such range in the source", 400)
         return self._add_part(upload, number, origin.data[start:end])

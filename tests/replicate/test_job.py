@@ -19,6 +19,7 @@ from tests.doubles.memory_store import MemoryStore
 from tests.simulation.engine.loop import run_at_once
 
 MIB = 1024 * 1024
+SOURCE_ARCHIVED = "the source must be restored from its archive class first"
 ROUTE = Route(Location("source", "in/"), Location("destination", "out/"))
 
 
@@ -217,8 +218,30 @@ def test_no_permission_is_denied_and_an_archived_source_is_archived() -> None:
         denied = await store.replicate(row)
         assert (denied.status, "AccessDenied" in denied.reason) == (Status.DENIED, True)
         store = Scene()
-        archived = await store.replicate(await store.put_source(storage_class="DEEP_ARCHIVE"))
-        assert (archived.status, "restored" in archived.reason) == (Status.ARCHIVED, True)
+        row = await store.put_source(storage_class="DEEP_ARCHIVE")
+        for known in (row, row._replace(etag=None, version_id=None)):  # with and without a look
+            archived = await store.replicate(known)
+            assert (archived.status, archived.reason) == (Status.ARCHIVED, SOURCE_ARCHIVED)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("size_bytes", [6 * MIB, 1])
+def test_a_source_that_is_archived_between_the_look_and_the_copy_is_named(size_bytes: int) -> None:
+    """The refusal of a copy names the place of the copy, which the reason asked people to restore."""
+
+    async def scene() -> None:
+        store = Scene()
+        row = (await store.put_source(bytes(size_bytes), storage_class="GLACIER"))._replace(etag=None)
+        store.restore(ObjectRef("source", "in/k"))
+
+        def cool_down(operation: str, arguments: tuple[Any, ...]) -> None:
+            if operation.startswith("copy"):
+                store.end_restore(ObjectRef("source", "in/k"))
+
+        store.fail = cool_down
+        outcome = await store.replicate(row, multipart_threshold_bytes=5 * MIB, part_size_bytes=5 * MIB)
+        assert (outcome.status, outcome.reason) == (Status.ARCHIVED, SOURCE_ARCHIVED)
 
     asyncio.run(scene())
 
