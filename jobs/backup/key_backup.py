@@ -254,7 +254,8 @@ class KeyBackup:
                 if not await self._restore(look, self._retained(look, step.place), target, rows):
                     step = NextStep(Act.DONE)
         if step.act is Act.MARK and newest(sides.whole, mirrors_deletes=True) is None:
-            await self.job.destination.delete(*self._target()[:2])
+            shown = look.sides.copies.copies[-1]  # a newer copy stays on top
+            await self.job.destination.delete(*self._target()[:2], if_match=shown.etag)
             self.is_marked = True
             return False
         if look.has_written and not await self._is_newest(look, target):

@@ -39,7 +39,7 @@ from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import retry
-from jobs.s3.store import ABSENT, Guard, Store
+from jobs.s3.store import ABSENT, Deleted, Guard, Store
 from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
@@ -75,6 +75,7 @@ ONE_OF_SEVERAL = (
     "the manifest names several versions of this key, and each copy would replace the one before: copy them with "
     "--versions all, or name one of them"
 )
+_CAME_MEANWHILE = "something else came to the destination"
 _MARKER_GONE = "the source no longer has this delete marker: none was made"
 S = TypeVar("S", Outcome, Outcome | None, Outcome | Unavailable, Outcome | Unavailable | None)
 T = TypeVar("T")
@@ -459,9 +460,9 @@ class Replicate:
     async def _write_one(self, row: ObjectVersion, target: ObjectRef, current: Listed | None) -> Outcome:
         if row.is_delete_marker:
             await self._look_before_marker(row, target, current)
-            deleted = await self.destination.delete(target.bucket, target.key)
+            deleted = await self._mark(target, _etag_of(current))
             return Outcome.of(row, Status.DELETED)._replace(destination_version_id=deleted.version_id)
-        guard = Guard(etag=current.etag) if current and current.etag and not current.is_delete_marker else ABSENT
+        guard = Guard(etag=etag) if (etag := _etag_of(current)) else ABSENT
         source = await self.source.head(self.route.source_of(row))
         if not is_named(row, source):
             return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
@@ -474,7 +475,8 @@ class Replicate:
         return await self._copy(row, source, guard)
 
     async def _look_before_marker(self, row: ObjectVersion, target: ObjectRef, current: Listed | None) -> None:
-        """Look at both sides directly before a delete marker, since it has no condition.
+        """Look at both sides directly before a delete marker. It has a condition only where an object
+        is on top, and some servers ignore that.
 
         Raises Conflict if the source's current object came back, or if something else is on top of
         the copies by now.
@@ -484,9 +486,20 @@ class Replicate:
         )
         if row.is_latest and source is not None:
             raise Conflict("DeleteObject", str(target), "Raced", "the source has an object again")
-        seen = None if current is None or current.is_delete_marker else current.etag
-        if seen != (there.etag if there else None):
-            raise Conflict("DeleteObject", str(target), "Raced", "something else came to the destination")
+        if _etag_of(current) != (there.etag if there else None):
+            raise Conflict("DeleteObject", str(target), "Raced", _CAME_MEANWHILE)
+
+    async def _mark(self, target: ObjectRef, etag: str | None) -> Deleted:
+        """Put a delete marker onto the object of this ETag, so that it hides no newer copy.
+
+        Raises Conflict if something else is on top by now.
+        """
+        try:
+            return await self.destination.delete(target.bucket, target.key, if_match=etag)
+        except NoSuchBucket:
+            raise
+        except (NotFound, PreconditionFailed) as error:
+            raise Conflict(error.operation, error.target, "Raced", _CAME_MEANWHILE) from error
 
     async def _matching(
         self, rows: Sequence[ObjectVersion], history: Sequence[Listed], *, is_last: bool
@@ -572,6 +585,11 @@ class Replicate:
             raise
         except NotFound as error:
             raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
+
+
+def _etag_of(current: Listed | None) -> str | None:
+    """Return the ETag of the object that is on top. None: nothing is, or a delete marker."""
+    return None if current is None or current.is_delete_marker else current.etag
 
 
 def _listed_now(key: str, info: ObjectInfo) -> Listed:

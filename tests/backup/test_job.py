@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 import pytest
 
@@ -291,6 +292,31 @@ def test_a_delete_that_is_handled_while_its_object_is_being_copied_is_not_forgot
     settled = run(backup(store, mirrors_deletes=True).settle(KEY, [row]))
     assert settled.outcomes[0].status is Status.COPIED
     assert run(store.copies()) == [(b"body", {}), None]
+
+
+def test_a_delete_marker_hides_no_copy_that_came_after_the_look() -> None:
+    """It was taken back above the marker, unless the function died in between."""
+
+    class Late(Ticking):
+        before: Callable[[], Awaitable[Any]] | None = None
+
+        async def delete(self, bucket: str, *arguments: Any, **named: Any) -> Any:
+            if bucket == "hot" and self.before is not None:
+                before, self.before = self.before, None
+                await before()
+            return await super().delete(bucket, *arguments, **named)
+
+    store = Late()
+    run(backup(store).process([run(put(store, b"body"))]))
+    run(store.delete("source", KEY))
+
+    async def write() -> None:
+        newest = await put(store, b"the newest")
+        await backup(store, mirrors_deletes=True).process([newest])
+
+    store.before = write
+    run(backup(store, mirrors_deletes=True).settle(KEY))
+    assert run(store.copies()) == [(b"body", {}), (b"the newest", {})]
 
 
 def test_one_of_two_handlers_of_one_event_copies():

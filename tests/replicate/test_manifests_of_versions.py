@@ -46,6 +46,10 @@ class Store(MemoryStore):
         await self._meddle(f"head {ref.bucket}")
         return await super().head(ref, **named)
 
+    async def delete(self, *arguments: Any, **named: Any) -> Any:
+        await self._meddle("delete")
+        return await super().delete(*arguments, **named)
+
     async def _meddle(self, name: str) -> None:
         if meddle := self.before.pop(name, None):
             await meddle()
@@ -227,6 +231,40 @@ def test_a_delete_marker_is_not_put_above_what_another_run_has_copied_meanwhile(
         store.before["head there"] = lambda: store.replicate(all_rows)
         assert statuses(await store.replicate(rows)) == [Status.SAME, Status.SAME]
         assert await store.bodies() == [b"one", MARKER, b"two!"]
+
+    play(scene)
+
+
+def test_a_delete_marker_hides_no_copy_that_came_after_the_last_look() -> None:
+    """Another run, which knew of a newer version, copied it then: both ended well, and readers got nothing."""
+
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", MARKER)
+        rows = await store.rows()
+        await store.write("here", b"two!")
+        all_rows = await store.rows()
+        await store.replicate(rows[:1])
+
+        async def replicate_all() -> None:
+            await store.replicate(all_rows)
+
+        store.before["delete"] = replicate_all
+        assert statuses(await store.replicate(rows)) == [Status.SAME, Status.SAME]
+        assert await store.bodies() == [b"one", MARKER, b"two!"]
+
+    play(scene)
+
+
+def test_a_delete_marker_whose_answer_is_lost_is_made_once() -> None:
+    async def scene() -> None:
+        store = Store()
+        await store.write("here", b"one", MARKER)
+        rows = await store.rows()
+        await store.replicate(rows[:1])
+        store.before["delete"] = lambda: store.delete("there", "k")  # the transport sends it again
+        assert statuses(await store.replicate(rows)) == [Status.SAME, Status.SAME]
+        assert await store.bodies() == [b"one", MARKER]
 
     play(scene)
 
