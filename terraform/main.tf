@@ -20,9 +20,20 @@ data "aws_availability_zones" "available" {
   region = local.region
   state  = "available"
 
+  # Fargate does not run in the last two, and the first has no endpoints to other regions.
+  # https://docs.aws.amazon.com/AmazonECS/latest/developerguide/AWS_Fargate-Regions.html
+  exclude_zone_ids = ["use1-az3", "usw1-az2", "apne1-az3"]
+
   filter {
     name   = "opt-in-status"
     values = ["opt-in-not-required"]
+  }
+
+  lifecycle {
+    postcondition {
+      condition     = !local.makes_vpc || length(self.names) >= var.availability_zones
+      error_message = "availability_zones: ${var.availability_zones} are more than ${local.region} has for workers: ${length(self.names)}"
+    }
   }
 }
 

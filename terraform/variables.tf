@@ -256,7 +256,7 @@ variable "vpc_cidr" {
 }
 
 variable "availability_zones" {
-  description = "In how many zones workers run. An interface endpoint is paid for in each."
+  description = "In how many zones workers run: the first ones by name that take Fargate. An interface endpoint is paid for in each."
   type        = number
   default     = 2
   nullable    = false

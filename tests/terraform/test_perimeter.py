@@ -98,6 +98,26 @@ def test_only_far_endpoints_say_where_their_service_is(terraform: Terraform, tmp
     assert {said[name] for name in said.keys() - near} == {"us-east-1", "eu-west-1"}
 
 
+def test_workers_run_in_zones_that_take_them(terraform: Terraform, tmp_path: Path) -> None:
+    """Fargate runs in no usw1-az2 and apne1-az3, and use1-az3 has no endpoints to other regions.
+
+    https://docs.aws.amazon.com/AmazonECS/latest/developerguide/AWS_Fargate-Regions.html
+    https://github.com/chanzuckerberg/cztack/pull/865
+    """
+    saved = str(tmp_path / "saved")
+    variables = (f"-var-file={SETTINGS}", f"-var=policy_file={EXAMPLE}")
+    assert terraform.run("plan", "-input=false", f"-out={saved}", *variables).returncode == 0
+    known = json.loads(terraform.run("show", "-json", saved).stdout)["prior_state"]["values"]["root_module"]
+    zones = next(each["values"] for each in known["resources"] if each["type"] == "aws_availability_zones")
+    assert set(zones["exclude_zone_ids"] or []) == {"use1-az3", "usw1-az2", "apne1-az3"}
+
+    count = len(zones["names"]) + 1
+    assert count <= 4
+    refused = terraform.run("plan", "-input=false", f"-var=availability_zones={count}", *variables)
+    assert refused.returncode != 0
+    assert f"availability_zones: {count} " in " ".join((refused.stdout + refused.stderr).split())
+
+
 def test_workers_without_a_way_out_stream_between_regions(example):
     """S3 refuses a copy between regions through an endpoint: nobody may plan one."""
     routes = [route for values in example.all_values("aws_route_table") for route in values["route"] or []]
