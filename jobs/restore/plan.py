@@ -38,7 +38,7 @@ from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
 from jobs.runs.planning import WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, check_outside, drafting
-from jobs.runs.sorting import SORT_LIMIT
+from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
 from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
 
@@ -103,7 +103,8 @@ async def plan_restore(
     chosen = RestoreSelection()
     with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
         chosen.excluded, _ = await spool(candidates, selection, folder / "rows.parquet")
-        with closing(Database(folder, memory_limit=SORT_LIMIT).connection) as connection:
+        with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
+            await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))
             planning = _Planning(connection, folder, choose, chosen)
             await in_thread(connection, planning.choose_rows)
             await in_thread(connection, planning.count)

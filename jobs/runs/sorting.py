@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -24,8 +25,17 @@ READ_BYTES = 16 * 1024**2
 SLAB_BYTES = 16 * 1024**2
 MAX_SLABS = 512
 """The memory that a slab of whole shards takes while it is sorted, and the most slabs there are."""
-SORT_LIMIT = "160MB"
-"""A sort of all rows at once spills early, and takes no longer for it."""
+SORT_BYTES = 160_000_000
+"""The memory of a sort of all rows at once. It spills early, and takes no longer for it."""
+MERGED_ROWS = 122_880
+USUAL_TEXT_BYTES = 250
+"""DuckDB merges so many rows at a time and holds them, and once more what they are sorted by.
+Longer texts take memory beside `SORT_BYTES`: without it the sort fails instead of spilling."""
+
+_IDENTITY = "sha256(strlen(key) || ':' || key || coalesce(':' || version_id, ''))"
+"""A text of one length for each (key, version id)."""
+_RECENCY = f"coalesce(last_modified, {-(2**63) - 1}) * {2**60}::HUGEINT - place"
+"""The larger, the newer. Undated rows are oldest. Of equal ones the first of the manifest counts."""
 
 _SORTED_BY = frozenset({"key", "is_latest", "last_modified"})
 
@@ -55,19 +65,22 @@ class Sorting:
         """(rows, bytes, duplicates).
 
         Drops duplicates: of each (key, version id) the newest row stays. Grouping hashes is cheap,
-        and only rows that share a hash are compared in full.
+        and only rows that share a hash are compared in full: by a digest, since DuckDB spills long
+        keys too late for its limit.
         """
         total, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")
         self.connection.execute(
             f"""
             CREATE TABLE suspects AS
             SELECT hash(key, version_id) AS suspect FROM {self._relation} GROUP BY 1 HAVING count(*) > 1;
+            CREATE TABLE newest AS
+            SELECT arg_max(place, {_RECENCY}) AS place
+            FROM {self._relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects)
+            GROUP BY {_IDENTITY};
             CREATE TABLE duplicates AS
-            SELECT place, size_bytes FROM (
-                SELECT place, size_bytes, row_number() OVER (
-                    PARTITION BY key, version_id ORDER BY last_modified DESC NULLS LAST, place) AS rank
-                FROM {self._relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects))
-            WHERE rank > 1
+            SELECT place, size_bytes
+            FROM {self._relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects)
+            AND place NOT IN (SELECT place FROM newest)
             """
         )
         duplicates, their_bytes = self._one("SELECT count(*), coalesce(sum(size_bytes), 0) FROM duplicates")
@@ -77,29 +90,32 @@ class Sorting:
 
     def spread(self, shard_count: int) -> None:
         """Give each row a shard: by the hash of its key, or packed by bytes if the key holds a big
-        object.
+        object. Keys of one hash are together, as if they were one.
         """
         hashed = sharding.shard_sql(shard_count)
         self.connection.execute(
             f"""
             CREATE TABLE big AS
-            SELECT key, sum(size_bytes)::BIGINT AS size_bytes FROM {self._relation} AS rows
-            WHERE key IN (SELECT key FROM {self._relation} WHERE size_bytes > {self._threshold_bytes})
-            GROUP BY key
+            SELECT hash(key) AS key_hash, sum(size_bytes)::BIGINT AS size_bytes FROM {self._relation}
+            WHERE hash(key) IN (SELECT hash(key) FROM {self._relation} WHERE size_bytes > {self._threshold_bytes})
+            GROUP BY 1
             """
         )
         if not self._one("SELECT count(*) FROM big")[0]:
             self._relation = f"(SELECT *, {hashed} AS shard FROM {self._relation})"
             return
         loads = [0] * shard_count
-        small = f"SELECT {hashed}, sum(size_bytes)::BIGINT FROM {self._relation} ANTI JOIN big USING (key) GROUP BY 1"
+        small = (
+            f"SELECT {hashed}, sum(size_bytes)::BIGINT FROM {self._relation} "
+            "WHERE hash(key) NOT IN (SELECT key_hash FROM big) GROUP BY 1"
+        )
         for shard, size_bytes in self.connection.execute(small).fetchall():
             loads[shard] = size_bytes or 0
         self._pack(loads)
         self._relation = (
             f"(SELECT taken.*, coalesce(packed.shard, {hashed}) AS shard "
             f"FROM {self._relation} AS taken LEFT JOIN {parquet(self._folder / 'packed.parquet')} AS packed "
-            "USING (key))"
+            "ON packed.key_hash = hash(taken.key))"
         )
 
     def groups(self) -> tuple[Group, ...]:
@@ -177,7 +193,7 @@ class Sorting:
         This is the order of `jobs.compact.packing.sort_key`. Times are numbers. The sorted rows
         wait in a file, so that the database takes no memory while they are grouped.
         """
-        self.connection.execute(f"SET threads = 1; SET memory_limit = '{SORT_LIMIT}'")
+        limit_sort(self.connection, self._relation)
         names = ", ".join(self._given_columns())
         month = "year(make_timestamp(last_modified)) * 12 + month(make_timestamp(last_modified))"  # numbers sort sooner
         rows: Any = self.connection.sql(
@@ -193,9 +209,9 @@ class Sorting:
             yield from map(_with_nulls, batches)
 
     def _pack(self, loads_bytes: list[int]) -> None:
-        """Write the shard of each key in `big` to packed.parquet."""
-        reader = self._stream("SELECT * FROM big ORDER BY size_bytes DESC, key")
-        fields: list[pa.Field[Any]] = [pa.field("key", pa.string()), pa.field("shard", pa.int32())]
+        """Write the shard of each hash in `big` to packed.parquet."""
+        reader = self._stream("SELECT * FROM big ORDER BY size_bytes DESC, key_hash")
+        fields: list[pa.Field[Any]] = [pa.field("key_hash", pa.uint64()), pa.field("shard", pa.int32())]
         schema = pa.schema(fields)
         with pq.ParquetWriter(self._folder / "packed.parquet", schema) as writer:
             for batch in reader:
@@ -204,7 +220,7 @@ class Sorting:
                 for shard, size_bytes in zip(packed, sizes_bytes, strict=True):
                     loads_bytes[shard] += size_bytes
                 writer.write_batch(
-                    pa.RecordBatch.from_arrays([batch["key"], pa.array(packed, pa.int32())], schema=schema)
+                    pa.RecordBatch.from_arrays([batch["key_hash"], pa.array(packed, pa.int32())], schema=schema)
                 )
 
     def _stream(self, sql: str) -> Iterator[pa.RecordBatch]:
@@ -214,6 +230,14 @@ class Sorting:
     def _one(self, sql: str) -> tuple[Any, ...]:
         row: tuple[Any, ...] = self.connection.execute(sql).fetchall()[0]
         return row
+
+
+def limit_sort(connection: duckdb.DuckDBPyConnection, relation: str) -> None:
+    """Let a connection sort all rows of a relation by their texts, with the memory that it takes."""
+    query = f"SELECT coalesce(max(strlen(key) + coalesce(strlen(archive), 0)), 0) FROM {relation}"
+    [(text_bytes,)] = connection.execute(query).fetchall()
+    limit_bytes = SORT_BYTES + max(text_bytes - USUAL_TEXT_BYTES, 0) * 2 * MERGED_ROWS
+    connection.execute(f"SET threads = 1; SET memory_limit = '{limit_bytes // 10**6}MB'")
 
 
 def _in_work_order(rows: pa.Table) -> pa.Table:

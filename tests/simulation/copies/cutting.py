@@ -27,13 +27,13 @@ class Cut(NamedTuple):
     slices: list[list[ObjectVersion]]
 
 
-ShardsOf = Callable[[Sequence[str], int], Sequence[int]]
-"""The shard of each key, by a hash, for so many shards."""
+HashesOf = Callable[[Sequence[str]], Sequence[int]]
+"""The hash of each key."""
 
 
-def shards_by_crc(keys: Sequence[str], count: int) -> list[int]:
+def crcs(keys: Sequence[str]) -> list[int]:
     """Any hash serves that is the same in each process."""
-    return [zlib.crc32(key.encode()) % count for key in keys]
+    return [zlib.crc32(key.encode()) for key in keys]
 
 
 def cut(
@@ -42,7 +42,7 @@ def cut(
     all_versions: bool,
     rows_per_shard: int,
     threshold_bytes: int,
-    shards_of: ShardsOf = shards_by_crc,
+    hashes_of: HashesOf = crcs,
 ) -> Cut:
     """What `jobs.runs.planning.plan_rows` does with the rows of a listing, for few of them."""
     excluded: Counter[str] = Counter()
@@ -64,7 +64,7 @@ def cut(
     kept = list(newest.values())
     size_bytes = sum(row.size_bytes or 0 for _, row in kept)
     count = shards.count_shards(len(kept), size_bytes, rows_per_shard=rows_per_shard, processes=1)
-    homes = _homes([row for _, row in kept], count, threshold_bytes, shards_of)
+    homes = _homes([row for _, row in kept], count, threshold_bytes, hashes_of)
     kept.sort(
         key=lambda each: (homes[each[1].key], each[1].key.encode(), each[1].is_latest, _micros(each[1]), -each[0])
     )
@@ -83,16 +83,18 @@ def _micros(row: ObjectVersion) -> int:
     return -1 if row.last_modified is None else int(row.last_modified * 1e6)
 
 
-def _homes(rows: Sequence[ObjectVersion], count: int, threshold_bytes: int, shards_of: ShardsOf) -> dict[str, int]:
-    """The shard of each key."""
-    sizes: Counter[str] = Counter()
+def _homes(rows: Sequence[ObjectVersion], count: int, threshold_bytes: int, hashes_of: HashesOf) -> dict[str, int]:
+    """The shard of each key. Keys of one hash are together."""
+    keys = list(dict.fromkeys(row.key for row in rows))
+    hashes = dict(zip(keys, hashes_of(keys), strict=True))
+    sizes: Counter[int] = Counter()
     for row in rows:
-        sizes[row.key] += row.size_bytes or 0
-    big = {row.key for row in rows if (row.size_bytes or 0) > threshold_bytes}
-    small = [key for key in sizes if key not in big]
-    homes = dict(zip(small, shards_of(small, count), strict=True))
+        sizes[hashes[row.key]] += row.size_bytes or 0
+    big = {hashes[row.key] for row in rows if (row.size_bytes or 0) > threshold_bytes}
+    homes = {each: each % count for each in sizes if each not in big}
     loads = [0] * count
-    for key, shard in homes.items():
-        loads[shard] += sizes[key]
-    order = sorted(big, key=lambda key: (-sizes[key], key.encode()))
-    return homes | dict(zip(order, shards.pack([sizes[key] for key in order], loads), strict=True))
+    for each, shard in homes.items():
+        loads[shard] += sizes[each]
+    order = sorted(big, key=lambda each: (-sizes[each], each))
+    homes |= dict(zip(order, shards.pack([sizes[each] for each in order], loads), strict=True))
+    return {key: homes[hashes[key]] for key in keys}

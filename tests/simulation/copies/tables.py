@@ -78,9 +78,9 @@ async def plan(spec: RunSpec, rows: Sequence[ObjectVersion], *, rows_per_shard: 
         return Planned(spec, Plan(pure.rows, pure.size_bytes, pure.shards, pure.excluded), files)
     from jobs.core.selection import Selection
     from jobs.runs.planning import forecast, plan_rows
-    from tests.runs.key_shards import shards_of
+    from tests.runs.key_shards import hashes_of
 
-    pure = cut_rows(shards_of=shards_of)
+    pure = cut_rows(hashes_of=hashes_of)
     written: list[bytes] = []
 
     async def write_shard(number: int, data: bytes) -> None:

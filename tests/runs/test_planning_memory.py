@@ -1,0 +1,77 @@
+"""Plans of rows that DuckDB spills: wide ones, and many of one kind. A limit that is too small ends a plan."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from jobs.core.selection import Selection
+from jobs.restore.plan import plan_restore
+from jobs.runs import planning
+from jobs.runs.planning import plan_rows
+from jobs.runs.sorting import Sorting
+from jobs.tables.rows import fill_batch
+
+BATCH_ROWS = 10_000
+MONTH_MICROS = 31 * 86_400 * 10**6
+ALL = Selection(versions="all")
+Values = Callable[[int], dict[str, Any]]
+
+
+async def manifest(rows: int, values: Values) -> AsyncIterator[pa.RecordBatch]:
+    for start in range(0, rows, BATCH_ROWS):
+        batch = [values(number) for number in range(start, min(start + BATCH_ROWS, rows))]
+        yield fill_batch({name: [each[name] for each in batch] for name in batch[0]}, len(batch))
+
+
+async def forget(number: int, data: bytes) -> None:
+    pass
+
+
+def long_key(number: int) -> str:
+    """About as long as S3 takes them. Numbers that follow each other have keys that do not."""
+    return f"{number * 7_919 % 1_000_003:01000d}"
+
+
+@pytest.mark.parametrize(
+    ("values", "kept"),
+    [
+        pytest.param(lambda number: {"key": long_key(number), "size_bytes": 10**10}, 100_000, id="large objects"),
+        pytest.param(lambda number: {"key": long_key(number // 2), "size_bytes": 1}, 50_000, id="each twice"),
+        pytest.param(lambda number: {"key": long_key(0), "size_bytes": 1}, 1, id="one again and again"),
+    ],
+)
+def test_long_keys_do_not_end_a_plan(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, values: Values, kept: int
+) -> None:
+    """With a quarter of the memory, so a quarter of the rows are enough."""
+    monkeypatch.setattr(planning, "MEMORY_LIMIT", "44MB")
+    planned = asyncio.run(
+        plan_rows(manifest(100_000, values), ALL, write_shard=forget, scratch_directory=tmp_path, processes=2)
+    )
+    assert (planned.rows, planned.excluded.get("duplicate", 0)) == (kept, 100_000 - kept)
+    assert planned.histogram.keys == kept
+
+
+def test_long_keys_do_not_end_the_sort_of_a_restore(tmp_path: Path) -> None:
+    rows = manifest(150_000, lambda number: {"key": long_key(number), "size_bytes": 1})
+    chosen = asyncio.run(
+        plan_restore(rows, ALL, lambda own, archived: [*own, *archived], write_shard=forget, scratch_directory=tmp_path)
+    )
+    assert chosen.rows == 150_000
+
+
+def test_long_keys_do_not_end_the_sort_of_a_compaction(tmp_path: Path) -> None:
+    def by_month(number: int) -> dict[str, Any]:
+        modified = number * 7_919 % 36 * MONTH_MICROS
+        return {"key": f"{number:01000d}", "etag": f"{number:032x}", "last_modified": modified}
+
+    asyncio.run(planning.spool(manifest(300_000, by_month), ALL, tmp_path / "rows.parquet"))
+    sorting = Sorting(tmp_path, 10**9, 10**7, planning.MEMORY_LIMIT)
+    sorting.count()
+    assert sum(batch.num_rows for batch in sorting.in_packing_order()) == 300_000
