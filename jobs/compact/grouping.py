@@ -200,9 +200,8 @@ def _costs(rows: pa.Table, economy: Economy) -> pa.Table:
     rate = pc.if_else(is_monitored, of_class("monitored_per_gib"), of_class("per_gib"))
     monthly = pc.divide(pc.add(pc.multiply(billed_bytes, rate), of_class("overhead_gib_dollars")), float(GIB))
     monthly = pc.add(monthly, pc.if_else(is_monitored, of_class("monitoring"), 0.0))
-    age_days = pc.divide(
-        pc.subtract(economy.at, pc.divide(_array(rows, "last_modified").cast(pa.float64()), 1e6)), 86_400.0
-    )
+    modified = pc.divide(_array(rows, "last_modified").cast(pa.float64(), safe=False), 1e6)
+    age_days = pc.divide(pc.subtract(economy.at, modified), 86_400.0)
     days = of_class("minimum_days").cast(pa.float64())
     days_left = pc.if_else(pc.equal(days, 0.0), 0.0, pc.max_element_wise(pc.subtract(days, age_days), 0.0))
     months_left = pc.divide(pc.if_else(pc.is_null(age_days), 0.0, days_left), DAYS_A_MONTH)

@@ -68,4 +68,5 @@ def _whole_key(globs: tuple[str, ...]) -> str:
 
 
 def _epoch_seconds(column: Any) -> Any:
-    return pc.divide(column.cast(pa.int64()).cast(pa.float64()), 1e6)
+    """Seconds, of any time. A microsecond of the year 1 or 9999 has no float, which matters to nobody."""
+    return pc.divide(column.cast(pa.int64()).cast(pa.float64(), safe=False), 1e6)

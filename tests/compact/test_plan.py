@@ -18,7 +18,7 @@ from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, cut, sort_ke
 from jobs.compact.plan import Grouped, forecast, plan_groups, rows_left_by
 from jobs.compact.savings import Economy, refusal, weigh
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Listed, ObjectVersion
+from jobs.core.model import LATEST_SECONDS, Listed, ObjectVersion
 from jobs.core.pricing import PricedWork
 from jobs.core.selection import Selection
 from jobs.runs.planning import read_price_table
@@ -125,6 +125,14 @@ def test_duplicates_are_left_out_and_counted() -> None:
     grouped, shards = planned(found, PackingRule(), Economy.of(TABLE, "GLACIER", 0.0, None))
     assert [row.size_bytes for row in shards[0]] == [2]
     assert grouped.excluded == {"duplicate": 1}
+
+
+@pytest.mark.parametrize("last_modified", [-62_135_596_800.0, -1.0, LATEST_SECONDS])
+def test_a_time_that_is_far_away_is_planned(last_modified: float) -> None:
+    """Programs in Go write the year 1 where they know no time, and a CSV may say up to the year 9999."""
+    found = [Listed("k", None, True, False, 1, "e", last_modified, "STANDARD")]
+    grouped, [[row]] = planned(found, PackingRule(), Economy.of(TABLE, "GLACIER", 0.0, None))
+    assert (row.last_modified, grouped.archives) == (last_modified, 1)
 
 
 def test_the_first_rule_that_holds_applies() -> None:

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.core.model import ObjectVersion
+from jobs.core.model import LATEST_SECONDS, ObjectVersion
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, choose_part_size, count_parts
 from jobs.core.pricing import Histogram, PricedWork
 from jobs.core.run import Plan
@@ -94,6 +94,14 @@ def test_the_versions_of_a_key_stand_oldest_first():
     _, [shard] = plan(rows)
     assert [each.version_id for each in shard] == ["first", "second", "third", "fourth", rows[0]["version_id"]]
     assert [each.row for each in shard] == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("last_modified", [-62_135_596_800.0, LATEST_SECONDS])
+def test_a_time_that_is_far_away_is_older_or_newer(last_modified):
+    """Programs in Go write the year 1 where they know no time, and a CSV may say up to the year 9999."""
+    older, _ = plan([row("k", last_modified=last_modified)], Selection(older_than=1.7e9))
+    newer, _ = plan([row("k", last_modified=last_modified)], Selection(newer_than=1.7e9))
+    assert (older.rows, newer.rows) == ((1, 0) if last_modified < 0 else (0, 1))
 
 
 def test_versions_without_times_are_in_the_reverse_of_the_manifest():
