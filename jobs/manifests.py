@@ -263,6 +263,7 @@ def _converted(uri: str, name: str, column: Any) -> Any:
         if name == "last_modified" and pa.types.is_integer(column.type):
             raise ManifestError(f"{uri}: the column {name} holds numbers, expected timestamps")
         column = column.cast(wanted, safe=not pa.types.is_timestamp(column.type))
+        column.validate(full=True)  # a file may call bytes a text that are not UTF-8
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise ManifestError(f"{uri}: the column {name} is not {wanted}: {_first_line(error)}") from error
     if name in DEFAULTS:

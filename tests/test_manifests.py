@@ -253,6 +253,15 @@ def test_times_without_a_zone_are_utc(tmp_path, unit):
     assert row["last_modified"].timestamp() == 1_790_000_000
 
 
+@pytest.mark.parametrize("name", ["key", "etag"])
+def test_a_parquet_text_that_is_not_utf_8_is_named(tmp_path, name):
+    """Writers of Parquet are not made to look at what they call a text."""
+    text = pa.array([b"ok", b"a\xff"]).view(pa.string())
+    pq.write_table(pa.table({"key": ["a", "b"]} | {name: text}), tmp_path / "m.parquet")
+    with pytest.raises(ManifestError, match=f"the column {name} is not string"):
+        read(tmp_path / "m.parquet")
+
+
 @pytest.mark.parametrize(
     ("columns", "complaint"),
     [
