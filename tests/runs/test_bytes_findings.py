@@ -43,6 +43,7 @@ def run(
         "pair": options.get("pair"),
         "retry_of": retry_of,
         "unread": 0,
+        "silent_since": None,
         "scope": scope_of(spec),
     }
 
