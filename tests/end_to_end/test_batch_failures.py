@@ -195,7 +195,7 @@ def test_retry_of_failed_rows_is_a_new_run_of_them_in_batch(fleet: Fleet) -> Non
         (["--attempts", "11"], 2, "1 to 10"),
         (["--priority", "10000"], 2, "from 0 to 9999"),
         (["--share", "a-b"], 2, "share identifier 'a-b'"),
-        (["--tag", "bare"], 2, "KEY=VALUE"),
+        (["--tag", "bare"], 2, "NAME=VALUE"),
         (["--source-profile", "mine"], 2, "profile 'mine'"),
         (["--executor", "local", "--detach"], 2, "--detach needs --executor batch"),
     ],

@@ -64,8 +64,8 @@ def test_a_saved_plan_can_be_left_to_batch(yard: Fleet) -> None:
 @pytest.mark.parametrize(
     ("operation", "arguments", "first"),
     [
-        ("HeadObject", ["--max-rate", "8"], 4),  # of some 24 requests of a worker, 4 may be sent at once
-        ("GetObject", ["--deep", "--bandwidth", "256KiB"], 4),  # of some 24 objects of 32 KiB, 4
+        ("HeadObject", ["--max-rate", "8"], 4),  # 4 a second for each worker, of which 4 may be sent at once
+        ("GetObject", ["--deep", "--bandwidth", "256KiB"], 4),  # 4 objects of 32 KiB a second, of which 4
     ],
 )
 def test_the_workers_of_an_array_share_the_limits(
@@ -81,5 +81,6 @@ def test_the_workers_of_an_array_share_the_limits(
     assert sealift(yard, "verify", *sides(yard), *arguments)["outcomes"] == {"verified": ROWS}
     logs = ends(yard, operation)
     assert (len(logs), sum(map(len, logs))) == (SHARDS, 2 * ROWS)  # a request to either side for each row
-    for each in logs:
-        assert each[-1] - each[first] > 2.5, each
+    for each in logs:  # the hash of the keys says how many rows a worker has
+        assert len(each) > 2 * first, each
+        assert each[-1] - each[first] > 0.9 * (len(each) - first - 1) / 4, each
