@@ -13,7 +13,7 @@ from itertools import combinations, product, starmap
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from jobs.core.enums import ArchiveSide, Compute, Deletes, Encryption, StorageClass
+from jobs.core.enums import ARCHIVE_CLASSES, ArchiveSide, Compute, Deletes, Encryption, StorageClass
 from jobs.core.model import overlap
 from jobs.policy.model import (
     Archive,
@@ -443,7 +443,7 @@ def _stay(storage_class: StorageClass | None, days: float, steps: Steps) -> Iter
         yield Finding(steps, f"{days:g} days", expected)
 
 
-_COLD = (StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE)
+_COLD = tuple(each for each in StorageClass if each in ARCHIVE_CLASSES)
 _MOVES = {
     StorageClass.STANDARD: tuple(each for each in StorageClass if each is not StorageClass.STANDARD),
     StorageClass.STANDARD_IA: (

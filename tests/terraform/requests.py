@@ -138,6 +138,7 @@ def _s3(request: Recorded) -> Iterator[Demand]:
             yield Demand("s3:AbortMultipartUpload", thing)
             return
         yield Demand(f"s3:DeleteObject{version}", thing)
+        yield from _compared(headers, thing)
     elif "restore" in query:
         yield Demand("s3:RestoreObject", thing)
     elif method == "PUT" and "annotation" in query:
@@ -198,6 +199,7 @@ def _write(request: Recorded, thing: str) -> Iterator[Demand]:
     if is_part or begins or "uploadId" in query:
         context[MULTIPART] = "true"
     yield Demand("s3:PutObject", thing, context)
+    yield from _compared(headers, thing)
     if headers.get("x-amz-tagging"):
         yield Demand("s3:PutObjectTagging", thing)
     if "x-amz-object-lock-mode" in headers:
@@ -206,6 +208,15 @@ def _write(request: Recorded, thing: str) -> Iterator[Demand]:
         yield Demand("s3:PutObjectLegalHold", thing)
     if "x-amz-acl" in headers:
         yield Demand("s3:PutObjectAcl", thing)
+
+
+def _compared(headers: Mapping[str, str], thing: str) -> Iterator[Demand]:
+    """Who gives an ETag in If-Match learns something of the object, and so has to be allowed to read it.
+
+    https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-delete-enforce.html. Writes are as deletes.
+    """
+    if headers.get("if-match", "*") != "*":
+        yield Demand("s3:GetObject", thing)
 
 
 def _copy(request: Recorded, thing: str) -> Iterator[Demand]:

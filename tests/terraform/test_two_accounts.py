@@ -97,7 +97,7 @@ def test_without_the_other_side_it_is_refused(two_accounts: State, kind: str, re
 
 
 def test_a_role_may_go_on_with_an_upload_there(two_accounts: State) -> None:
-    """It lists the parts that S3 has, or aborts them; both sides have to allow it."""
+    """It lists the parts that S3 has, or aborts them. Both sides have to allow it."""
     root, name = f"arn:aws:iam::{ACCOUNT}:root", "ward-job-replicate"
     copier = {"aws:SecureTransport": "true", "aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}
     open_to_it = []
