@@ -7,10 +7,13 @@ repeat requests. Clock and ids are arguments: the same calls give the same answe
 from __future__ import annotations
 
 import hashlib
+import inspect
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
 
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Rejected, StoreError, store_error
@@ -60,11 +63,56 @@ class _Upload:
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A request on its way to a MemoryStore, as a hook gets it. `await request()` does it, as often as it is called.
+
+    `operation`: the method's name. `arguments`: its arguments by name, defaults too. What a hook changes there is sent.
+    """
+
+    operation: str
+    arguments: dict[str, Any]
+    _act: Callable[[], Awaitable[Any]]
+
+    async def __call__(self) -> Any:
+        return await self._act()
+
+    @property
+    def place(self) -> ObjectRef:
+        """The object or the bucket that it is for; the destination of a copy."""
+        return self.arguments.get("ref") or ObjectRef(self.arguments["bucket"], self.arguments.get("key", ""))
+
+
+Hook = Callable[[Request], Awaitable[Any]]
+OPERATIONS = (
+    *("head", "get", "put", "copy", "delete", "delete_versions", "request_restore", "get_tags"),
+    *("list_annotations", "get_annotation", "put_annotation", "list_objects", "list_versions", "is_versioned"),
+    *("create_multipart", "copy_part", "put_part", "complete_multipart", "list_parts", "abort_multipart"),
+)
+
+
 class MemoryStore:
     """A Store without a server; buckets are made with `create_bucket`.
 
     `default_checksum`: what S3 adds to an object that came without a checksum (None: nothing,
     as servers before 2025). `minimum_part_bytes`: the least size of a part that is not the last.
+
+    `on`: name of an operation → a hook around it, which gets the `Request`. It may count, refuse,
+    change arguments or answer, lose the answer, or let others write first. The hook of `every` is
+    around those of single operations. `hook` changes them later (None: no hook).
+    `MemoryStore.put(store, …)` is never hooked: for what a test itself, or a hook, writes and reads.
+
+        asked = []
+
+        async def lose_first(request):
+            asked.append(request.place.key)
+            request.arguments["guard"] = UNGUARDED  # the server ignores conditions
+            written = await request()
+            if len(asked) == 1:
+                raise Unavailable("CopyObject", "k", "ConnectionLost")
+            return written
+
+        store = MemoryStore(on={"copy": lose_first})
     """
 
     heeds_conditions = True
@@ -77,6 +125,7 @@ class MemoryStore:
         new_id: Callable[[], str] = lambda: uuid.uuid4().hex,
         default_checksum: str | None = "CRC64NVME",
         minimum_part_bytes: int = MINIMUM_PART_BYTES,
+        on: Mapping[str, Hook] | None = None,
     ):
         self._default_checksum, self._minimum_part_bytes = default_checksum, minimum_part_bytes
         self._buckets = Buckets(clock, new_id)
@@ -86,6 +135,20 @@ class MemoryStore:
         """How many of the next aborts a part in flight survives."""
         self.drops: frozenset[str] = frozenset()
         """What CreateMultipartUpload drops without a word, as Ceph 18.2 does: `tags`, `lock`, `sse`."""
+        self._hooks: dict[str, Hook | None] = {}
+        self.hook(**on or {})
+
+    def hook(self, **hooks: Hook | None) -> None:
+        """Set hooks, as `on` does."""
+        if unknown := hooks.keys() - {*OPERATIONS, "every"}:
+            raise ValueError(f"no operations: {unknown}")
+        self._hooks |= hooks
+        for name in OPERATIONS:
+            around = [hook for hook in (self._hooks.get(name), self._hooks.get("every")) if hook]
+            if around:
+                setattr(self, name, _hooked(getattr(type(self), name).__get__(self), around))
+            else:
+                self.__dict__.pop(name, None)
 
     def region_of(self, bucket: str) -> None:
         """Nothing: memory has no regions."""
@@ -403,3 +466,19 @@ class MemoryStore:
         data = upload.parts[number]
         sums = (checksums.full_object(upload.algorithm, data),) if upload.algorithm else ()
         return StoredPart(number, len(data), md5(data), sums)
+
+
+def _hooked(act: Callable[..., Awaitable[Any]], hooks: Sequence[Hook]) -> Callable[..., Awaitable[Any]]:
+    """The operation within its hooks, the last one outermost."""
+    signature, name = inspect.signature(act), getattr(act, "__name__", "")
+
+    async def send(*args: Any, **named: Any) -> Any:
+        bound = signature.bind(*args, **named)
+        bound.apply_defaults()
+        arguments = dict(bound.arguments)
+        request = Request(name, arguments, lambda: act(**arguments))
+        for hook in hooks:
+            request = Request(name, arguments, partial(hook, request))
+        return await request()
+
+    return send
