@@ -543,7 +543,7 @@ async def _write_page(
         await write_page(ledger, spec, report, [])
         page = (await ledger.store.get(page_ref)).data
     if is_repaired_since or "since_then" in report:
-        page = await make_page(ledger, spec, report, left or await read_findings(ledger, spec, report))
+        page = await make_page(report, left or await read_findings(ledger, spec, report))
     file = html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
     try:
         file.write_bytes(page)

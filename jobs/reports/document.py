@@ -190,11 +190,6 @@ def unread_count(report: Mapping[str, Any]) -> int:
     return int(report.get("unparsed", 0)) + len(report.get(LEFT_OUT, ()))
 
 
-def is_comparable(report: Mapping[str, Any]) -> bool:
-    """Whether a report has what a page compares with the reports of later runs."""
-    return {"run_id", "rows", "seconds", "findings" if "categories" in report else "failures"} <= report.keys()
-
-
 def left_count(report: Mapping[str, Any]) -> int:
     """How many rows of a report of either kind need attention now, after the repair if there was one."""
     return int(report["repaired"]["left"]) if "repaired" in report else findings_count(report)

@@ -42,14 +42,6 @@ def human_seconds(seconds: float) -> str:
     return f"{hours} h {minutes % 60:02d} min" if hours < 48 else f"{hours // 24} days {hours % 24} h"
 
 
-def human_count(count: int) -> str:
-    """At most five characters, for the top of a narrow bar: `12345` → `12.3k`."""
-    for size, unit in ((10**9, "G"), (10**6, "M"), (10**3, "k")):
-        if count >= size:
-            return f"{count / size:.1f}{unit}" if count < 100 * size else f"{count // size}{unit}"
-    return str(count)
-
-
 def human_share(part: float, whole: float) -> str:
     """A percentage that never rounds something to nothing, nor nearly all to all."""
     if not whole:

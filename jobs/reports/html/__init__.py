@@ -1,7 +1,7 @@
-"""The page of a report: one HTML file without scripts or foreign resources.
+"""The page of a report: one HTML file without foreign resources.
 
 Reading order: `templates/report.html.jinja` says in which order things are shown, and
-`templates/report/` has the sections that many pages lack. `page` computes what they show, `charts`
-draws it as SVG, `visible` makes every key readable and harmless. The package loads jinja2, and
-pygal for a chart, so its users import it in their functions.
+`templates/report/` has the sections that many pages lack, with the charts as SVG. `page` computes
+what they show, `visible` makes every key readable and harmless. The package loads jinja2, so its
+users import it in their functions.
 """

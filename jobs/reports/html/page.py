@@ -5,9 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -16,13 +14,11 @@ from markupsafe import Markup
 
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
-from jobs.ledger.agreement import begin_order
 from jobs.reports import figures
 from jobs.reports.document import (
     LEFT_OUT,
     WOULD_BE_DELETED,
     counts,
-    findings_count,
     had_no_rows,
     is_empty,
     left_count,
@@ -38,8 +34,6 @@ FINDINGS_SHOWN = 200
 
 DELETIONS_SHOWN = 20
 PREFIXES_SHOWN = 20
-RUNS_SHOWN = 30
-RUNS_DRAWN = 10
 
 MEANINGS = {
     "same": "at both sides, and equal by all that can be compared",
@@ -95,37 +89,19 @@ class Tally(NamedTuple):
     meaning: str
 
 
-class TrendRun(NamedTuple):
-    """One run of the trend. `is_close`: another one ended within its minute."""
-
-    report: Mapping[str, Any]
-    at: datetime | None
-    found: int
-    current: bool
-    is_close: bool
-
-    @property
-    def time(self) -> str:
-        """When it ended, with the seconds where only they tell it from another run."""
-        return f"{self.at:%Y-%m-%d %H:%M:%S} UTC" if self.at and self.is_close else figures.human_time(self.at)
-
-
-def render(
-    report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]], earlier: Sequence[Mapping[str, Any]] = ()
-) -> str:
+def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) -> str:
     """The report (`jobs.reports.document.summarize` or `summarize_reconcile`) as a self-contained
     page.
 
     `findings` are rows with `key`, `category` or `status`, `reason`, and where known
     `destination_key`, `version_id`, `size_bytes`, `etag` and `last_modified` of both sides
     (`source_…`, `destination_…`). The page shows the first `FINDINGS_SHOWN`. After a repair they
-    are what it left. `earlier` are reports of the same job and pair, in any order. The page
-    requests nothing from the network, and its policy forbids that. Same arguments, same page.
+    are what it left. The page requests nothing from the network, and its policy forbids that.
+    Same arguments, same page.
     """
     environment = template_environment()
     script = template_asset(environment, "report.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    past = _past(report, earlier)
     shown = findings[:FINDINGS_SHOWN]
     return environment.get_template(_TEMPLATE).render(
         report=report,
@@ -145,10 +121,8 @@ def render(
         | (report.get("deletions") or {}),
         reasons=reasons_of(report),
         is_dry_run=bool(report.get("dry_run")),
-        past=past,
-        trend=_trend(past[-RUNS_DRAWN:]) if len(past) > 1 else None,
-        ages=_histogram(report.get("ages", ()), "Age of what is missing"),
-        sizes=_histogram(report.get("sizes", ()), "Size of what is missing"),
+        finished_at=_ended_at(report),
+        histograms=_histograms(report),
         style=Markup(template_asset(environment, "report.css")),
         script=Markup(script),
         script_digest=digest,
@@ -234,7 +208,6 @@ def template_environment() -> jinja2.Environment:
         "duration": figures.human_seconds,
         "time": figures.human_time,
         "minute": lambda value: figures.human_time(value).removesuffix(" UTC"),
-        "epoch": lambda value: at.timestamp() if (at := figures.parse_time(value)) else "",
         "tone": tone_of,
         "name": name_of,
         "key": key_of,
@@ -298,59 +271,15 @@ def _folder(key: str) -> str:
     return "".join(f"{part}/" for part in key.split("/")[:-1][:2])
 
 
-def _past(report: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]) -> list[TrendRun]:
-    """The runs of the trend, at most `RUNS_SHOWN`, the oldest first, this one last."""
-    others = [each for each in earlier if each["run_id"] != report["run_id"]]
-    others.sort(key=lambda each: begin_order(str(each["run_id"])))
-    runs = [*others, report][-RUNS_SHOWN:]
-    ends = [_ended_at(run) for run in runs]
-    minutes = Counter(at.replace(second=0, microsecond=0) for at in ends if at)
-    return [
-        TrendRun(
-            run,
-            at,
-            findings_count(run),
-            run is report,
-            at is not None and minutes[at.replace(second=0, microsecond=0)] > 1,
-        )
-        for run, at in zip(runs, ends, strict=True)
-    ]
-
-
-def _ended_at(report: Mapping[str, Any]) -> datetime | None:
+def _ended_at(report: Mapping[str, Any]) -> Any:
     """When a run ended, else when it began: run ids start with the time."""
     return figures.parse_time(report.get("finished_at") or str(report["run_id"]).partition("-")[0])
 
 
-def _trend(past: Sequence[TrendRun]) -> Markup:
-    from jobs.reports.html.charts import Bar, draw_columns  # pygal takes longer to load than a page to make
-
-    days = Counter(run.at.date() for run in past if run.at)
-    bars = [Bar(_label(run, days), run.found, figures.human_count(run.found), emphasised=run.current) for run in past]
-    values = ", ".join(
-        f"{run.time.removesuffix(' UTC')}: {run.found:,}" if run.at else f"{run.found:,}" for run in past
-    )
-    return draw_columns(bars, f"Findings of the last {len(past)} runs. {values}.")
-
-
-def _label(run: TrendRun, days: Mapping[date, int]) -> str:
-    """The day of the month, the time where runs share a day, with seconds where they share a minute."""
-    if run.at is None:
-        return "?"
-    if run.is_close:
-        return f"{run.at:%H:%M:%S}"
-    return f"{run.at:%H:%M}" if days[run.at.date()] > 1 else f"{run.at:%d}"
-
-
-def _histogram(buckets: Sequence[Mapping[str, Any]], title: str) -> Markup | None:
-    if not any(each["rows"] for each in buckets):
-        return None
-    from jobs.reports.html.charts import Bar, draw_bars
-
-    texts = [f"{each['rows']:,} ({figures.human_bytes(each['bytes'])})" for each in buckets]
-    bars = [Bar(each["bucket"], each["rows"], text) for each, text in zip(buckets, texts, strict=True)]
-    values = ", ".join(f"{each['bucket']}: {text}" for each, text in zip(buckets, texts, strict=True))
-    return draw_bars(bars, f"{title}, in rows and bytes. {visible_text(values)}.")
+def _histograms(report: Mapping[str, Any]) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
+    """Age and size of what is missing, where anything is."""
+    both = ("Age", report.get("ages", ())), ("Size", report.get("sizes", ()))
+    return [(title, buckets) for title, buckets in both if any(each["rows"] for each in buckets)]
 
 
 def _lag(earlier: Any, later: Any) -> str:
