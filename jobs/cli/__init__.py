@@ -61,7 +61,6 @@ _COMMANDS = {
     "compact": ("jobs.cli.compact", "compact", "Pack small cold objects into few archives."),
     "restore": ("jobs.cli.restore", "restore", "Bring objects back out of archives, or a bucket as it was."),
     "expire": ("jobs.cli.expire", "expire", "Delete originals whose copy is proven; a dry run by default."),
-    "apply": ("jobs.cli.runs", "apply", "Start exactly the plan that a dry run has saved."),
     "archives": ("jobs.cli.archives", "archives", "List archives, find members, rebuild a lost index."),
     "backfill": ("jobs.cli.backfill", "backfill", "Copy what a pair's source holds already, on demand."),
     "nightly": ("jobs.cli.nightly", "nightly", "A pair's night by hand: reconcile, repair, verify, summary."),

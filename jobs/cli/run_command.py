@@ -11,21 +11,20 @@ from typing import Any
 
 from jobs.aws.batch_arrays import WORK, Placement
 from jobs.cli.console import TERMINAL, ask_to_start, emit, say
-from jobs.cli.start_options import ApplyOptions, StartOptions
-from jobs.cli.texts import assumptions, plan_text, race_lines, report_text, retried_text
+from jobs.cli.start_options import StartOptions
+from jobs.cli.texts import assumptions, plan_text, report_text, retried_text
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import SAVED, Plan, RunSpec, Side
+from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
-from jobs.reports.document import IGNORED_CONDITIONS, SAMPLES
+from jobs.reports.document import SAMPLES
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.runs.placement import batch_placement, check_placement, planning_settings, refuse_profiles
 from jobs.runs.request import Planned, Planner, Request
-from jobs.runs.saved_plans import check_startable, claim, save
 from jobs.runs.summaries import find_run_id
 from jobs.s3.retries import promptly
 from jobs.s3.sessions import address_of
@@ -49,8 +48,6 @@ async def launch_and_report(
     `plan_run`: None for the planner of the request's kind of work. `then_verify`: a verify run
     follows in AWS Batch. `retried`: what a dry run says of the rows of a retry.
     """
-    if options.shards and not (options.dry_run and options.as_json):
-        raise UsageError("--shards adds to the JSON of a plan: give it with --dry-run and --json, or leave it out")
     request = replace(request, options=dict(request.options) | options.run_limits())
     await promptly(ledger.check_bucket, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
     kind = kind_of(request)
@@ -58,8 +55,6 @@ async def launch_and_report(
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
-    if options.save and (not options.dry_run or then_verify):
-        raise UsageError("--save keeps the plan of one run: give it with --dry-run, and without --then-verify")
     batch = options.batch.placed(options.executor, then_verify=then_verify)
     place = batch_placement(batch, settings, request.job)
     if place is None:
@@ -80,8 +75,7 @@ async def launch_and_report(
             _check_not_empty(request, planned)
         launch.check_limits(runs, options.max_cost, options.max_objects)
         if options.dry_run:
-            executor = "local" if place is None else "batch"
-            return await _report_dry_run(runs, ledger, options, executor, retried)
+            return _report_dry_run(runs, retried, as_json=options.as_json)
         runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec), TERMINAL)
         if not options.as_json:
             say("\n".join(_plan_texts(runs)))
@@ -107,12 +101,10 @@ async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
     return replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
 
 
-async def _report_dry_run(
-    runs: Sequence[Planned], ledger: Ledger, options: StartOptions, executor: str, retried: Mapping[str, Any] | None
-) -> int:
-    """Print the plans of a dry run, and save the plan where that is asked for."""
+def _report_dry_run(runs: Sequence[Planned], retried: Mapping[str, Any] | None, *, as_json: bool) -> int:
+    """Print the plans of a dry run."""
     spec, kind = runs[0].spec, kind_of(runs[0].spec)
-    document, *following = (_plan_document(each.spec, each.plan, shards=options.shards) for each in runs)
+    document, *following = (_plan_document(each.spec, each.plan) for each in runs)
     untried = launch.untried(spec, kind.writes(spec))
     document["assumes"] += untried
     texts = [*_plan_texts(runs), *(f"  assumes   {each}" for each in untried)]
@@ -121,33 +113,10 @@ async def _report_dry_run(
     if retried is not None:
         document |= {"retry_of": spec.retry_of, "retried": retried}
         texts.insert(0, retried_text(str(spec.retry_of), retried))
-    if options.save:
-        document["sha256"] = sha256 = await save(runs[0], ledger, executor, kind)
-        texts.append(f"  start it  sealift apply {spec.run_id} --sha256 {sha256}")
-    elif retried is None:
-        kept = "" if following else ". --save keeps this plan, to start exactly it later"
-        texts.append(f"  dry run   nothing was started{kept}")
-    emit(document, as_json=options.as_json, text="\n".join(texts))
+    else:
+        texts.append("  dry run   nothing was started")
+    emit(document, as_json=as_json, text="\n".join(texts))
     return 0
-
-
-async def apply_and_report(
-    ledger: Ledger, run_id: str, sha256: str | None, settings: Settings, options: ApplyOptions
-) -> int:
-    """Start exactly the plan that a dry run has saved, and report. Returns the exit code."""
-    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    await check_startable(ledger, spec, plan, kind_of(spec), sha256)
-    batch = options.batch.placed(options.executor or spec.options[SAVED])
-    place = batch_placement(batch, settings, spec.job)
-    if place is not None:
-        await check_placement(place, spec.source, spec.destination)
-    ignored = await launch.find_ignored_conditions(spec, kind_of(spec).writes(spec), TERMINAL)
-    if not options.as_json:
-        warnings = race_lines(str(spec.destination.location), {IGNORED_CONDITIONS: ignored})
-        say("\n".join([plan_text(spec, plan), *warnings]))
-    ask_to_start(is_agreed=options.yes, as_json=options.as_json)
-    await claim(ledger, spec, plan)
-    return await _start([(spec, plan)], place, ledger, settings, as_json=options.as_json, detach=options.batch.detach)
 
 
 async def _start(
@@ -270,10 +239,9 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     return launch.run_exit_code(report, codes)
 
 
-def _plan_document(spec: RunSpec, plan: Plan, *, shards: bool) -> dict[str, Any]:
-    """The plan, JSON-ready. `shards`: with an entry for each shard, of which there may be 10,000."""
+def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
+    """The plan, JSON-ready, without its shards, of which there may be 10,000."""
     document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
-    if not shards:
-        del document["shards"]
+    del document["shards"]
     looked = {"look": spec.options["look"]} if "look" in spec.options else {}
     return document | looked | {"shard_count": len(plan.shards), "assumes": assumptions(spec)}

@@ -32,13 +32,13 @@ from jobs.cli.options import (
     takes,
 )
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
-from jobs.cli.run_command import apply_and_report, follow_and_report, launch_and_report, run_and_report
-from jobs.cli.start_options import ApplyOptions, StartOptions, WorkerOptions
+from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
+from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location, ObjectRef
-from jobs.core.run import SAVED, UNSIZED_ROWS, Plan, RunSpec, RunState
+from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger import dismissals
@@ -66,7 +66,6 @@ from jobs.runs.progress import (
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import find_repaired
 from jobs.runs.request import Request, open_ledger
-from jobs.runs.saved_plans import is_waiting, require_started
 from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
 
 WATCH_SECONDS = 2.0
@@ -89,7 +88,6 @@ _OF_THE_FIRST_RUN = frozenset(
         "after_copy",
         "look",
         IGNORED_CONDITIONS,
-        SAVED,
         UNSIZED_ROWS,
     )
 )
@@ -149,31 +147,6 @@ class RetryCommand:
     dry_run: bool = flag("Print which rows would be tried again, with requests and dollars, and do nothing.")
     yes: bool = flag("Start without asking (on a terminal it asks).")
     as_json: bool = json_option()
-
-
-@command_options
-class ApplyCommand:
-    """`sealift apply`, as it was typed."""
-
-    run_id: str = argument(type=RunType(), metavar="RUN")
-    sha256: str | None = option("Start only the plan of this digest, which the dry run printed.", metavar="HEX")
-    ledger: str | None = ledger_option()
-    how: ApplyOptions = group(ApplyOptions)
-
-
-@click.command(cls=SectionedCommand)
-@takes(ApplyCommand)
-def apply(options: ApplyCommand) -> int:
-    """Start exactly the plan that a dry run with --save has kept, once, within 24 hours.
-
-    The rows, their number and their order are those of the plan. What has changed since is found
-    out row by row, as in every run. The workers refuse another plan than the one that starts.
-
-    \b
-    sealift replicate --source s3://docs --destination s3://copies --dry-run --save
-    sealift apply latest
-    """
-    return interrupts.run(_apply(_open(options.ledger), options))
 
 
 @click.group()
@@ -332,12 +305,6 @@ def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
     return table(["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"], rows)
 
 
-async def _apply(ledger: Ledger, options: ApplyCommand) -> int:
-    run_id = await find_run_id(ledger, options.run_id)
-    ledger = open_ledger(ledger.location)  # what follows is work, which has patience
-    return await apply_and_report(ledger, run_id, options.sha256, Settings.from_environment(), options.how)
-
-
 async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
@@ -358,10 +325,7 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
     progress = (
         f"{run_progress.rows:,} of {plan.rows:,} rows done, {human_bytes(run_progress.size_bytes)}, no report yet"
     )
-    if not ended and await is_waiting(ledger, spec):
-        document["state"] = "planned"
-        progress = f"planned, and not started: sealift apply {run_id}"
-    elif not ended:
+    if not ended:
         command = await find_command(ledger, run_id)
         if command is not None and command.is_over:
             document["state"] = "stopped"
@@ -387,7 +351,6 @@ async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
 async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    await require_started(ledger, spec)
     ledger = open_ledger(ledger.location)  # a run outlasts a server that is away for a while
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
@@ -487,7 +450,6 @@ async def _dismissed(ledger: Ledger, run_id: str) -> tuple[dict[str, Any], list[
 async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None = None, *, opens: bool = False) -> int:
     run_id = await find_run_id(ledger, run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    await require_started(ledger, spec)
     kind = kind_of(spec)
     document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind)
     left: list[Any] = []
@@ -558,7 +520,6 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     settings, as_json = Settings.from_environment(), options.as_json
     run_id = await find_run_id(ledger, options.run_id)
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
-    await require_started(ledger, spec)
     for line in (await _dismissed(ledger, run_id))[1]:
         say(f"{run_id} was {line.strip()}")
     ledger = open_ledger(ledger.location)  # what follows is work, which has patience

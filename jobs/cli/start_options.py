@@ -78,8 +78,6 @@ class StartOptions:
     """What `launch_and_report()` has to know besides the request."""
 
     dry_run: bool = flag("Print the plan (rows, bytes, requests, dollars) and do nothing.")
-    save: bool = flag("With --dry-run: keep the plan in the ledger, for `sealift apply RUN`.")
-    shards: bool = flag("With --dry-run --json: each shard's rows and bytes, too.")
     max_cost: float | None = max_cost_option()
     max_objects: int | None = max_objects_option()
     max_failures: FailureLimit | None = option(
@@ -123,8 +121,6 @@ class StartOptions:
         """The options for a command that has only these. Its plan may be empty."""
         return cls(
             dry_run=dry_run,
-            save=False,
-            shards=False,
             max_cost=max_cost,
             max_objects=max_objects,
             max_failures=None,
@@ -147,16 +143,6 @@ class StartOptions:
             raise UsageError(f"--bandwidth {self.bandwidth_bytes}: give at least 1KiB a second")
         failures = {} if self.max_failures is None else {"max_failures": str(self.max_failures)}
         return failures | RateLimits(self.max_rate, self.bandwidth_bytes).options()
-
-
-@command_options
-class ApplyOptions:
-    """How a saved plan starts."""
-
-    executor: str | None = executor_option("Default: as it was planned.")
-    batch: WorkerOptions = group(WorkerOptions)
-    yes: bool = flag("Start without asking (on a terminal it asks).")
-    as_json: bool = json_option()
 
 
 @command_options

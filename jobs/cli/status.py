@@ -363,11 +363,10 @@ async def _manifest_problems(
 
 
 def _takes_all_rows(run: Mapping[str, Any], pair: Pair) -> bool:
-    """Whether a run copies all rows of its manifest to the pair's place. What was never planned, or
-    is a plan that nobody has started, copies nothing. The pair's own globs leave out what it does
-    not want.
+    """Whether a run copies all rows of its manifest to the pair's place. What was never planned
+    copies nothing. The pair's own globs leave out what it does not want.
     """
-    if run["scope"] is None or is_proof_only(run["job"]) or run["state"] in ("unplanned", "planned"):
+    if run["scope"] is None or is_proof_only(run["job"]) or run["state"] == "unplanned":
         return False
     is_of_pair = run["pair"] == pair.name or run["destination"] == _places(pair)["destination"]
     return is_of_pair and not (run["scope"]["filters"] or {}).keys() - {"include", "exclude"}

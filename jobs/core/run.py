@@ -108,7 +108,7 @@ class RunSpec:
 class ShardSummary:
     """One shard of a plan: its rows and their bytes.
 
-    `sha256`: of its file, where the job deletes or starts a saved plan.
+    `sha256`: of its file, where the job deletes.
     """
 
     rows: int
@@ -168,10 +168,6 @@ class Plan:
 
 def _known(kind: type[Plan | ShardSummary], data: Mapping[str, Any]) -> dict[str, Any]:
     return {name: data[name] for name in kind.__dataclass_fields__ if name in data}
-
-
-SAVED = "saved"
-"""The option of a run whose plan was kept by a dry run. Its value: where it is to work."""
 
 
 REQUIRED_CONDITIONS = "require_conditions"
@@ -234,8 +230,5 @@ def run_digest(spec: RunSpec, plan: Plan) -> str:
 
 
 def worker_pins(spec: RunSpec, plan: Plan) -> tuple[str, ...]:
-    """The digests on a worker's command line, which the ledger must match, of a run that deletes or
-    that starts a saved plan.
-    """
-    is_pinned = is_destructive(spec) or SAVED in spec.options
-    return ("--run-sha256", run_digest(spec, plan)) if is_pinned else ()
+    """The digests on a worker's command line, which the ledger must match, of a run that deletes."""
+    return ("--run-sha256", run_digest(spec, plan)) if is_destructive(spec) else ()

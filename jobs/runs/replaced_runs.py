@@ -91,7 +91,7 @@ def began_at(run: Summary) -> float:
 def ended_at(run: Summary) -> float:
     """When a run had its last outcome, in epoch seconds. Of one that has not ended: when it began.
 
-    A saved plan, or a run that was stopped, may go on days after it began.
+    A run that was stopped may go on days after it began.
     """
     seconds = run.get("seconds", 0)  # anything may be in the ledger
     return began_at(run) + seconds if isinstance(seconds, int | float) and seconds < _LONGEST_SECONDS else math.inf

@@ -13,11 +13,10 @@ from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time, unread_count
 from jobs.runs.progress import find_command, find_progress, silent_since
 from jobs.runs.replaced_runs import scope_of
-from jobs.runs.saved_plans import is_waiting
 from jobs.s3.retries import gather_bounded
 
 READS = 32
-STATES = ("complete", "incomplete", "stopped", "unreported", "planned", "unplanned", "unreadable")
+STATES = ("complete", "incomplete", "stopped", "unreported", "unplanned", "unreadable")
 """The states that a summary has."""
 SHOWN_IDS = 5
 LATEST = "latest"
@@ -158,8 +157,6 @@ async def _unfinished(ledger: Ledger, spec: RunSpec) -> dict[str, Any]:
         raise
     progress = await find_progress(ledger, run_id, plan)
     state = "incomplete" if progress.rows < plan.rows else "unreported"
-    if await is_waiting(ledger, spec):
-        state = "planned"
     silent = None
     if state == "incomplete":
         command = await find_command(ledger, run_id)

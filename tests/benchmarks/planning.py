@@ -1,7 +1,7 @@
 """Planning a run and ending it, beside what DuckDB takes by hand for the same rows.
 
     python -m tests.benchmarks.planning shard MANIFEST FOLDER     # by hand: shard, sort and write a manifest
-    python -m tests.benchmarks.planning settle RUN LEDGER         # give each row of a planned run an outcome
+    python -m tests.benchmarks.planning settle MANIFEST TO LEDGER # plan a run and give each row an outcome
     python -m tests.benchmarks.planning count RUN LEDGER FOLDER   # by hand: count outcomes, list the failures
 
 By hand, nothing is checked: no duplicate is found, no row filtered, no price known, nothing published.
@@ -79,15 +79,13 @@ def fold(bench: Bench) -> Workload:
     manifest = bench.data.parquet_manifest(rows, 4096, bench.small().bucket)
     ledger = f"s3://{bench.data.fresh_bucket('bench-fold-ledger')}/ledger"
     where = Run(f"s3://{bench.data.fresh_bucket('bench-fold')}/", ledger)
-    command = peers.sealift_run("replicate", ["--manifest", manifest], "--dry-run", "--save").command(where)
-    planned = subprocess.run(command, env=dict(bench.environment), check=True, capture_output=True, text=True)
-    run_id = json.loads(planned.stdout)["run_id"]
     print(f"giving {rows:,} rows an outcome …", flush=True)
-    settle = [sys.executable, "-m", "tests.benchmarks.planning", "settle", run_id, ledger]
-    subprocess.run(settle, env=dict(bench.environment), check=True)
+    command = [sys.executable, "-m", "tests.benchmarks.planning", "settle", manifest, where.destination, ledger]
+    settled = subprocess.run(command, env=dict(bench.environment), check=True, stdout=subprocess.PIPE, text=True)
+    run_id = settled.stdout.strip()
 
     def own(_: Run) -> list[str]:
-        return peers.sealift("apply", run_id, "--ledger", ledger, "--yes", "--json")
+        return peers.sealift("runs", "retry", run_id, "--ledger", ledger, "--yes", "--json")
 
     clients = [
         Client(BY_HAND, partial(_by_hand, "count", run_id, ledger, bench.folder), rounds_max=1),
@@ -102,7 +100,7 @@ def fold(bench: Bench) -> Workload:
         Target("seconds", wall, at_most=30),
         Target("peak MiB of the largest process", peak_mib, at_most=500),
     ]
-    title = f"End a run of {rows:,} rows, one in {ONE_FAILS_OF} of them failed (`apply`, all rows done)"
+    title = f"End a run of {rows:,} rows, one in {ONE_FAILS_OF} of them failed (`runs retry`, all rows done)"
     return Workload("fold", title, rows, 0, clients, bench.environment, targets)
 
 
@@ -162,22 +160,33 @@ def count(run_id: str, ledger: str, folder: Path) -> None:
     shutil.rmtree(target)
 
 
-def settle(run_id: str, ledger_uri: str) -> None:
-    """Write the outcomes of all rows of a planned run: `copied`, and one in ONE_FAILS_OF `denied`."""
-    asyncio.run(_settle(run_id, ledger_uri))
+def settle(manifest: str, destination: str, ledger_uri: str) -> None:
+    """Plan a run, give each row an outcome (`copied`, one in ONE_FAILS_OF `denied`), and print the run's id."""
+    asyncio.run(_settle(manifest, destination, ledger_uri))
 
 
-async def _settle(run_id: str, ledger_uri: str) -> None:
+async def _settle(manifest: str, destination: str, ledger_uri: str) -> None:
+    from jobs.cli.console import TERMINAL
+    from jobs.config import Settings
     from jobs.core.model import Location
+    from jobs.core.run import Side
+    from jobs.core.selection import Selection
     from jobs.ledger.ledger import Ledger
+    from jobs.replicate.plan import plan_copies
+    from jobs.runs.launch import publish
+    from jobs.runs.request import Request
     from jobs.s3.sessions import open_store
 
     store = open_store(None, None, None, max_in_flight=8)
     try:
         ledger = Ledger(store, Location.parse(ledger_uri))
-        plan = await ledger.plan(run_id)
-        for number in range(len(plan.shards)):
-            await _settle_shard(ledger, run_id, plan, number)
+        request = Request("replicate", None, Side(Location.parse(destination)), manifest, Selection())
+        planned = await plan_copies(request, ledger, Settings.from_environment(), TERMINAL)
+        await publish(planned, ledger)
+        planned.discard()
+        for number in range(len(planned.plan.shards)):
+            await _settle_shard(ledger, planned.spec.run_id, planned.plan, number)
+        print(planned.spec.run_id)
     finally:
         await store.close()
 

@@ -101,7 +101,6 @@ def test_ctrl_c_has_an_advice(capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("no ledger: give --ledger s3://b, or set SEALIFT_LEDGER", "give --ledger s3://b, or set SEALIFT_LEDGER"),
         ("--pair x: nobody has it; did you mean y? the pairs are y", "did you mean y? the pairs are y"),
         ("no rows (left out: 3 by x). Check prefix, or say --allow-empty", "Check prefix, or say --allow-empty"),
-        ("run x is a plan that nobody started: start it with  sealift apply x", "start it with  sealift apply x"),
         ("restore what? Give --key or --prefix", "Give --key or --prefix"),
         ("SEALIFT_LOG=x: expected json or none", "expected json or none"),
         (

@@ -57,7 +57,7 @@ def start(scratch: Path, monkeypatch: pytest.MonkeyPatch, max_cost: float | None
     numbers = ("children", "priority", "vcpus", "memory_bytes", "timeout_seconds", "attempts")
     absent = (*numbers, "queue", "job_definition", "share")
     batch: Any = {"detach": False, "on_demand": False, "tags": (), **dict.fromkeys(absent)}
-    flags: Any = dict.fromkeys(("dry_run", "save", "shards", "allow_empty"), False)
+    flags: Any = dict.fromkeys(("dry_run", "allow_empty"), False)
     others: Any = dict.fromkeys(("max_failures", "max_rate", "bandwidth_bytes", "price_table", "executor"))
     limits: Any = {"max_cost": max_cost, "max_objects": max_objects}
     options = StartOptions(**flags, **others, **limits, yes=True, as_json=True, batch=WorkerOptions(**batch))

@@ -63,11 +63,6 @@ def test_two_prefixes_of_one_bucket_are_refused_before_anything_is_listed(capsys
     assert "sealift verify --source s3://docs/a/ --destination s3://docs/b/" in text
 
 
-@pytest.mark.parametrize("arguments", [["--shards"], ["--dry-run", "--shards"]])
-def test_shards_are_listed_in_the_json_of_a_plan_only(capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
-    assert "--shards" in message(capsys, "replicate", *PLACES, *arguments)
-
-
 def test_a_missing_profile_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     text = message(capsys, "archives", "reindex", "--archives", "s3://cold", "--archives-profile", "zz", code=10)
     assert "zz" in text

@@ -1,4 +1,4 @@
-"""Saved plans and rate limits in AWS Batch: `sealift apply`, `--max-rate` and `--bandwidth`."""
+"""Rate limits in AWS Batch: `--max-rate` and `--bandwidth`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import re
 import pytest
 
 from tests.end_to_end.batch_workers import Fleet
-from tests.end_to_end.pair_policy import keys
 
 SHARDS = 2
 ROWS = 24
@@ -33,32 +32,6 @@ def ends(yard: Fleet, operation: str) -> list[list[float]]:
     pattern = re.compile(rf"(\d\d):(\d\d):(\d\d\.\d+)Z {operation} s3://\S+k\d\d: ")
     logs = [pattern.findall(file.read_text()) for file in sorted(yard.logs.iterdir()) if file.is_file()]
     return [sorted(int(h) * 3600 + int(m) * 60 + float(s) for h, m, s in found) for found in logs if found]
-
-
-def test_a_saved_plan_is_submitted_once_with_exactly_its_rows(yard: Fleet) -> None:
-    fill(yard)
-    plan = sealift(yard, "replicate", *sides(yard), "--dry-run", "--save")
-    run_id = plan["run_id"]
-    assert (plan["shard_count"], yard.batch.names(), keys(yard.world, yard.world.destination)) == (SHARDS, [], [])
-    yard.world.put("late")
-    for digest in ("0" * 64, plan["sha256"][:-1] + ("0" if plan["sha256"][-1] != "0" else "1")):
-        refused = yard.sealift("apply", run_id, "--sha256", digest)
-        assert (refused.code, yard.batch.names()) == (10, []), refused.stderr
-    report = sealift(yard, "apply", "latest", "--sha256", plan["sha256"])
-    assert (report["run_id"], report["outcomes"]) == (run_id, {"copied": ROWS})
-    assert yard.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
-    assert yard.batch.job(f"{run_id}-000-work").size == SHARDS
-    assert "late" not in keys(yard.world, yard.world.destination)
-    sealift(yard, "apply", run_id, code=2)  # it was started already
-    assert yard.batch.calls["SubmitJob"] == 2
-
-
-def test_a_saved_plan_can_be_left_to_batch(yard: Fleet) -> None:
-    fill(yard)
-    run_id = sealift(yard, "replicate", *sides(yard), "--dry-run", "--save")["run_id"]
-    submitted = sealift(yard, "apply", run_id, "--detach")
-    assert (submitted["state"], submitted["run_id"]) == ("submitted", run_id)
-    assert sealift(yard, "runs", "watch", run_id)["outcomes"] == {"copied": ROWS}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ from tests.end_to_end.test_expire import DELETE, expire, keys, reasons
 from tests.end_to_end.test_expire import fill as fill_for_expiry
 from tests.end_to_end.test_expire import replicate as replicate_for_expiry
 from tests.end_to_end.test_resume import await_copies
-from tests.end_to_end.test_saved_plans import save
 from tests.end_to_end.test_small_runs import fill, replicate
 from tests.end_to_end.test_status import copied, night, status
 
@@ -86,27 +85,6 @@ def test_a_dismissed_finding_keeps_its_original_until_bytes_were_compared_again(
     assert keys(world) == names[:1]
     assert f"run {found['run_id']} disproved its copy" in reasons(report)
     assert "dismissed" not in reasons(report)
-
-
-def test_a_dismissed_run_that_could_not_judge_its_rows_hides_no_earlier_finding(world: World) -> None:
-    for key in ("a", "b"):
-        world.put(key)
-    world.run("replicate")
-    world.client.put_object(Bucket=world.destination, Key="a", Body=b"wronggg")
-    found = world.run("verify", "--deep")
-    assert found["outcomes"] == {"mismatched": 1, "verified": 1}
-    plan = save(world, "verify", "--deep")
-    world.put("a", b"another")
-    assert world.sealift("apply", plan["run_id"], "--json").document["outcomes"] == {"changed": 1, "verified": 1}
-    world.put("a")
-    assert world.sealift("runs", "dismiss", plan["run_id"], *REASON).code == 0
-    status = world.sealift("status", "--json")
-    assert status.code == 3
-    [problem] = status.document["problems"]
-    assert found["run_id"] in problem["problem"]
-    assert world.sealift("runs", "dismiss", found["run_id"], *REASON).code == 0
-    after = world.sealift("status", "--json").document
-    assert (after["problems"], len(after["dismissed"])) == ([], 2)
 
 
 def test_what_nobody_has_to_act_on_or_nobody_can_read_is_not_dismissed(world: World) -> None:

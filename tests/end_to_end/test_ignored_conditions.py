@@ -112,18 +112,6 @@ def test_required_conditions_refuse_the_run_before_it_begins(careless: World) ->
     assert keys_at(world, world.ledger) == []
 
 
-def test_required_conditions_are_kept_by_a_worker_that_finds_them_ignored(careless: World) -> None:
-    """The plan was made where the server heeded them, and saved."""
-    world = careless
-    world.put("k")
-    places = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
-    saved = world.sealift("replicate", *places, "--require-conditions", "--dry-run", "--save", "--json").document
-    result = world.sealift("apply", saved["run_id"], "--sha256", saved["sha256"])
-    assert result.code == 10
-    assert "ignores conditions on CopyObject" in result.stderr
-    assert keys_at(world, world.destination) == []
-
-
 def test_required_conditions_refuse_a_repair(careless: World) -> None:
     world = careless
     world.put("k")

@@ -67,8 +67,8 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     assert young["categories"]["in_flight"]["rows"] == 4
     stored = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{young['run_id']}/report.json")["Body"].read()
     assert "in flight" in json.loads(stored)["categories"]  # as older releases read it
-    walk("replicate", *sides, "--dry-run", "--min-size", "1", "--save")
-    walk("apply", "latest", "--yes")
+    walk("replicate", *sides, "--dry-run", "--min-size", "1")
+    walk("replicate", *sides)
     world.put("docs/other", b"content")
     walk("verify", *sides)
     assert walk("status")["problems"]

@@ -51,13 +51,6 @@ def test_what_is_there_already_is_no_copy_of_the_forecast(replica: World) -> Non
     assert "2 differ, 1 are missing" in text
 
 
-def test_a_plan_with_a_look_can_be_saved_and_takes_all_rows(replica: World) -> None:
-    replica.client.delete_object(Bucket=replica.destination, Key="copies/00")
-    saved = plan(replica, "--look", "--save")
-    applied = replica.sealift("apply", saved["run_id"], "--sha256", saved["sha256"], "--json")
-    assert applied.document["outcomes"] == {"copied": 1, "same": OBJECTS - 1}
-
-
 @pytest.mark.parametrize("more", [[], ["--dry-run", "--versions", "all"]])
 def test_a_look_is_for_forecasts_of_current_versions(world: World, more: list[str]) -> None:
     refused = world.sealift("replicate", *sides(world), "--look", *more)

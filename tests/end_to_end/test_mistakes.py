@@ -76,18 +76,6 @@ def test_no_retry_is_advised_for_what_is_gone_at_the_source(world: World, tmp_pa
     assert (one["outcomes"], one["next_steps"]) == ({"verified": 1, "changed": 1}, [gone + command])
 
 
-def test_a_run_that_no_plan_can_be_kept_of_is_not_sent_to_save_one(world: World) -> None:
-    world.put("a")
-    run_id = world.run("replicate")["run_id"]
-    places = ["--source", f"s3://{world.source}/", "--copies", f"s3://{world.destination}/"]
-    assert world.sealift("expire", "--run", run_id, *places).code == 0
-    refused = world.sealift("apply", "latest")
-    assert (refused.code, "--save" in refused.stderr) == (2, False)
-    assert "is no saved plan: an expire run starts with places that you name: sealift expire" in refused.stderr
-    undone = world.sealift("expire", "--undo", run_id)
-    assert "it hid nothing. Name an expire run: sealift runs list --job expire" in undone.stderr
-
-
 def test_an_index_of_no_archives_is_no_success(world: World) -> None:
     world.put("a")
     nothing = world.sealift("archives", "reindex", "--archives", f"s3://{world.source}/typo")

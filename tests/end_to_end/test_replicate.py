@@ -172,25 +172,6 @@ def test_a_delete_marker_that_is_gone_from_the_source_is_not_made(versioned: Wor
     assert history(versioned, "k") == [1]
 
 
-def test_a_plan_of_all_versions_ends_where_the_destination_was_suspended_since(versioned: World) -> None:
-    """A delete marker there takes the null version away for good, and each copy the one before."""
-    versioned.put("k", b"1")
-    versioned.client.delete_object(Bucket=versioned.source, Key="k")
-    sides = ["--source", f"s3://{versioned.source}", "--destination", f"s3://{versioned.destination}"]
-    plan = ["replicate", *sides, "--versions", "all", "--overwrite", "always", "--dry-run", "--save", "--json"]
-    run_id = versioned.sealift(*plan).document["run_id"]
-    suspended = {"Bucket": versioned.destination, "VersioningConfiguration": {"Status": "Suspended"}}
-    versioned.client.put_bucket_versioning(**suspended)
-    versioned.client.put_object(Bucket=versioned.destination, Key="k", Body=b"other")
-    result = versioned.sealift("apply", run_id, "--yes")
-    assert (result.code, "no longer keeps versions" in result.stderr) == (10, True)
-    assert versioned.copy_of("k") == b"other"
-    enabled = {"Bucket": versioned.destination, "VersioningConfiguration": {"Status": "Enabled"}}
-    versioned.client.put_bucket_versioning(**enabled)
-    assert versioned.sealift("runs", "retry", run_id).code == 0
-    assert history(versioned, "k") == [5, 1, None]
-
-
 def test_copies_that_a_lifecycle_rule_hides_are_not_copied_for_ever(versioned: World) -> None:
     """The rule's work is done by hand: S3 does it once a day."""
     versioned.put("a", b"1")
@@ -357,16 +338,6 @@ def test_a_limit_of_cost_without_a_plan_to_see_says_what_it_does_not_bound(world
     assert world.sealift("verify", *command, "--max-cost", "1", "--deep").stderr == said
     assert world.sealift("verify", *command, "--max-cost", "1").stderr == ""  # moves no bytes
     assert world.sealift("replicate", *command).stderr == ""
-
-
-def test_a_dry_run_lists_its_shards_only_when_it_is_asked_to(world: World) -> None:
-    for number in range(3):
-        world.put(f"k{number}", b"12")
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    dry_run = ["replicate", *sides, "--dry-run", "--json"]
-    plan = world.sealift(*dry_run).document
-    assert ("shards" in plan, plan["shard_count"]) == (False, 1)
-    assert world.sealift(*dry_run, "--shards").document["shards"] == [{"rows": 3, "size_bytes": 6}]
 
 
 def test_json_is_exactly_one_document_with_what_scripts_rely_on(world: World) -> None:

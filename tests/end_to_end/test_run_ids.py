@@ -48,7 +48,6 @@ ARGUMENTS: dict[tuple[str, str], tuple[str, Sides]] = {
     ("runs retry", "RUN"): ("{}", lambda _: ["--yes"]),
     ("runs cancel", "RUN"): ("{}", lambda _: []),
     ("runs dismiss", "RUN"): ("{}", lambda _: ["--reason", "mistyped"]),
-    ("apply", "RUN"): ("{}", lambda _: ["--yes"]),
     ("query", "--run"): ("{}", lambda _: ["SELECT run_id FROM runs", "--format", "json"]),
     ("reconcile", "--version-map"): ("{}", lambda world: [*sides(world), "--versions", "all", "--margin", "0s"]),
     ("expire", "--run"): ("{}", lambda _: ["--grace", "0s", "--max-share", "100%"]),

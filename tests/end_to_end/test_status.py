@@ -361,7 +361,7 @@ def test_a_manifest_of_the_backlog_whose_run_was_refused_is_not_forgotten(versio
 
 
 def test_only_a_run_that_copies_all_rows_of_a_manifest_has_taken_them(versioned: World, tmp_path: Path) -> None:
-    """A plan that was only saved, or never published, a verification and a run of a part said that nothing waits."""
+    """A plan that was never published, a verification and a run of a part said that nothing waits."""
     world = versioned
     policy = write_policy(world, tmp_path)
     for name in ("a", "b"):
@@ -375,7 +375,6 @@ def test_only_a_run_that_copies_all_rows_of_a_manifest_has_taken_them(versioned:
 
     for command, code in (
         (["verify", *places, "--manifest", uri, "--json"], 3),
-        ([*backfill, "--dry-run", "--save"], 0),
         ([*backfill, "--yes", "--prefix", "docs/a"], 0),
     ):
         assert world.sealift(*command, SEALIFT_POLICY=policy).code == code

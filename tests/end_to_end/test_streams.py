@@ -68,7 +68,6 @@ def scene(seaweed: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "compact": ["--source", source, *archives, "--pack-all", "--dry-run"],
             "restore": [*archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back", "--dry-run"],
             "expire": ["--run", packed],
-            "apply": [run],
             "archives find": ["docs/1"],
             "archives list": [],
             "archives reindex": archives,

@@ -218,7 +218,7 @@ FIRST, SECOND = "20261120T100000Z-verify-800aaa", "20261120T100000Z-verify-c00bb
     ],
 )
 def test_a_look_that_began_before_a_finding_does_not_answer_it(seconds: Any, is_answered: bool) -> None:
-    """A saved plan, or a run that was stopped, finds things long after its id was made."""
+    """A run that was stopped finds things long after its id was made."""
     old = run(FIRST, found="mismatched") | {"seconds": seconds}
     assert covers(run(SECOND), old) is is_answered
 
