@@ -91,8 +91,8 @@ def check(options: CheckCommand) -> int:
     """Check the policy.
 
     FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. Warns of
-    nights at times that clocks jump over, and of nights that copy back what expires. With --json
-    the answer holds the whole policy with all of its defaults.
+    alarms that reach nobody, nights at times that clocks jump over, and nights that copy back what
+    expires. With --json the answer holds the whole policy with all of its defaults.
     """
     try:
         found = read_policy(options.file)
@@ -161,8 +161,10 @@ def _word(kind: Any, option: str, text: str | None) -> Any:
 
 
 def _warning_text(policy: Policy, finding: Finding) -> str:
-    place = ".".join(map(str, finding.steps[2:]))
-    return f"pair {policy.pairs[int(finding.steps[1])].name}: {place} {finding.value}: expected {finding.expected}"
+    steps, of_pair = finding.steps, ""
+    if steps[0] == "pairs":
+        of_pair, steps = f"pair {policy.pairs[int(steps[1])].name}: ", steps[2:]
+    return f"{of_pair}{'.'.join(map(str, steps))} {finding.value}: expected {finding.expected}"
 
 
 def _pair_text(pair: Pair) -> str:

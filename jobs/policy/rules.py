@@ -86,13 +86,17 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 
 
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
-    """What is allowed but loses something: nights at times that a day does not have, nights that
-    copy back what the pair lets expire, and prefixes that no role of Terraform can be allowed.
+    """What is allowed but loses something: alarms that reach nobody, nights at times that a day does
+    not have, nights that copy back what the pair lets expire, and prefixes that no role of Terraform
+    can be allowed.
 
     EventBridge Scheduler skips these times:
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html.
     It looks at the `WARNED_DAYS` from `first`.
     """
+    if not policy.alarms.emails and not policy.alarms.topic:
+        expected = "an address, or alarms.topic: otherwise nobody hears of alarms and of nights that failed"
+        yield Finding(("alarms", "emails"), [], expected)
     for steps, prefix in _granted(policy):
         if any(character > LAST_OF_IAM for character in prefix):
             expected = (

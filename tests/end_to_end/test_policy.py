@@ -48,16 +48,18 @@ def test_check_tells_every_mistake(broken):
     assert "pairs[2].source.bucket (pair tracking, line " in result.stdout
 
 
-def test_check_warns_of_a_night_that_clocks_jump_over(tmp_path: Path):
+def test_check_warns_of_alarms_to_nobody_and_of_a_night_that_clocks_jump_over(tmp_path: Path):
     file = tmp_path / "policy.yaml"
-    file.write_text(EXAMPLE.read_text().replace('hour: "03:30"', 'hour: "02:30"'))
+    text = EXAMPLE.read_text().replace('hour: "03:30"', 'hour: "02:30"')
+    file.write_text(text.replace("emails: [storage-oncall@example.com]", "emails: []"))
     result = sealift("check", str(file))
     assert result.code == 0
     assert (
         "  warning: pair scans: nightly.hour 02:30: expected a time that every day has: Europe/Berlin" in result.stdout
     )
+    assert "  warning: alarms.emails []: expected an address" in result.stdout
     assert "pair customs: nightly" not in result.stdout
-    assert len(sealift("check", str(file), "--json").document["warnings"]) == 2
+    assert len(sealift("check", str(file), "--json").document["warnings"]) == 3
 
 
 def test_check_in_json(broken):

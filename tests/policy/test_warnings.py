@@ -10,10 +10,10 @@ import pytest
 import yaml
 
 from jobs.core.enums import ArchiveSide
-from jobs.policy.model import Expire, Nightly, Policy
+from jobs.policy.model import Alarms, Expire, Nightly, Policy
 from jobs.policy.reader import parse_policy, read_policy
 from jobs.policy.rules import find_warnings
-from jobs.policy.words import Hour, TimeZone
+from jobs.policy.words import Email, Hour, TimeZone, Topic
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXAMPLES = [ROOT / "policy.example.yaml", *(ROOT / "terraform" / "examples").glob("*/policy.yaml")]
@@ -72,11 +72,28 @@ def test_nights_that_copy_back_what_expires_are_told(
     assert all("copies back from the source" in finding.expected for finding in found)
 
 
+@pytest.mark.parametrize(
+    ("alarms", "is_warned"),
+    [
+        (Alarms(), True),
+        (Alarms(emails=(Email("a@example.com"),)), False),
+        (Alarms(topic=Topic("arn:aws:sns:eu-central-1:123456789012:pages")), False),
+    ],
+)
+def test_alarms_that_reach_nobody_are_told(alarms: Alarms, is_warned: bool) -> None:
+    policy = replace(policy_at("03:30", "UTC"), alarms=alarms)
+    found = [finding.steps for finding in find_warnings(policy, date(2026, 11, 27))]
+    assert found == ([("alarms", "emails")] if is_warned else [])
+
+
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.parent.name)
 def test_examples_and_defaults_lose_no_night(path: Path) -> None:
-    """In whatever zone of a pair's that has such jumps."""
-    assert list(find_warnings(read_policy(str(path)), date(2026, 11, 27))) == []
+    """In whatever zone of a pair's that has such jumps. Who starts the acceptance watches it, without emails."""
     content = yaml.safe_load(path.read_text())
+    if path.parent.name == "acceptance":
+        content["alarms"] = {"emails": ["who.starts.it@example.com"]}
+    policy = parse_policy(yaml.safe_dump(content).encode(), "p")
+    assert list(find_warnings(policy, date(2026, 11, 27))) == []
     for section in (content.get("defaults") or {}, *content["pairs"]):
         section["nightly"] = {"time_zone": "Europe/Berlin"}
     for zone in ("Europe/Berlin", "Europe/London", "America/New_York", "Africa/Cairo", "Australia/Lord_Howe"):
