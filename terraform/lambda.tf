@@ -40,7 +40,7 @@ resource "aws_lambda_function" "this" {
   architectures                  = ["arm64"]
   timeout                        = each.value.timeout_seconds
   memory_size                    = lookup(var.lambda_memory_mib, each.key, each.value.memory_mib)
-  reserved_concurrent_executions = each.value.concurrency
+  reserved_concurrent_executions = var.reserve_concurrency ? each.value.concurrency : -1 # -1: none is reserved
   kms_key_arn                    = local.key_arns[local.region]
   tags                           = local.tags
 

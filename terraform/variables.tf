@@ -66,7 +66,7 @@ variable "lambda_memory_mib" {
 }
 
 variable "backup_concurrency" {
-  description = "How many backup functions may run at once. It is reserved: taken from the account's limit, and never exceeded."
+  description = "How many backup functions may run at once, by the queue's event source mapping."
   type        = number
   default     = 20
   nullable    = false
@@ -75,6 +75,13 @@ variable "backup_concurrency" {
     condition     = var.backup_concurrency >= 2 && var.backup_concurrency <= 1000
     error_message = "The concurrency must be 2 to 1000: SQS cannot be told to use fewer than 2."
   }
+}
+
+variable "reserve_concurrency" {
+  description = "Whether the functions reserve concurrent executions of the account: `backup_concurrency`, and 17 for the others. AWS wants 100 left that nobody reserves, so the account needs a quota of 137."
+  type        = bool
+  default     = false
+  nullable    = false
 }
 
 variable "xray" {

@@ -279,12 +279,11 @@ FUNCTION_CHECKS = (Check("function", _function), Check("function-dead-letters", 
 
 def _concurrency(facts: ConcurrencyFacts) -> Finding:
     limit, reserved = known(facts.limit), known(facts.reserved)
+    says = f"the account may run {limit:,} functions at once, these reserve {reserved:,}"
     if limit < reserved + UNRESERVED:
-        return warning(
-            f"the account may run {limit:,} functions at once, these reserve {reserved:,} and others need {UNRESERVED}",
-            "ask AWS for a higher limit of concurrent executions",
-        )
-    return ok(f"the account may run {limit:,} functions at once, these reserve {reserved:,}")
+        why = f"and others need {UNRESERVED}" if reserved else "so events wait or fail when many come at once"
+        return warning(f"{says}, {why}", "ask AWS for a higher limit of concurrent executions")
+    return ok(says)
 
 
 CONCURRENCY_CHECKS = (Check("lambda-quota", _concurrency),)

@@ -166,8 +166,13 @@ run "wiring" {
   }
 
   assert {
-    condition     = length(aws_lambda_function.this) == 4 && alltrue([for function in values(aws_lambda_function.this) : function.architectures[0] == "arm64" && function.reserved_concurrent_executions > 0])
-    error_message = "Four functions on arm64 with reserved concurrency."
+    condition     = length(aws_lambda_function.this) == 4 && alltrue([for function in values(aws_lambda_function.this) : function.architectures[0] == "arm64" && function.reserved_concurrent_executions == -1])
+    error_message = "Four functions on arm64, which a new account can make: it has no concurrency to reserve."
+  }
+
+  assert {
+    condition     = aws_lambda_event_source_mapping.this["objects"].scaling_config[0].maximum_concurrency == 20
+    error_message = "The queue calls no more than 20 backup functions at once, reserved or not."
   }
 
   assert {

@@ -311,10 +311,9 @@ def invocation_policy(function: str) -> dict[str, Any]:
 
 
 def make_functions() -> dict[str, Any]:
-    concurrency = {"backup": 50, "enqueue": 2, "submit": 5, "follow": 10}
     return {
         f"parcels-{name}": {
-            "reserved": concurrency[name],
+            "reserved": None,
             "policy": invocation_policy(name),
             "configuration": {
                 "FunctionName": f"parcels-{name}",

