@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
+import shutil
 
 import pytest
 import yaml
@@ -27,8 +29,16 @@ def elsewhere(tmp_path_factory) -> State:
 
 @pytest.fixture(scope="module", params=EXAMPLES)
 def called(request, tmp_path_factory) -> tuple[str, State]:
-    """(name of the example, what it makes as a root module of its own)."""
-    root = MODULE / "examples" / request.param
+    """(name of the example, what it makes as a root module of its own). A package is beside it."""
+    root = tmp_path_factory.mktemp("root")
+    for file in (MODULE / "examples" / request.param).iterdir():
+        shutil.copy(file, root)
+    (root / "functions.zip").touch()
+    text = (root / "main.tf").read_text()
+    call = f'source = "{os.path.relpath(MODULE, root)}"'
+    if "lambda_object" not in text:
+        call += '\n  lambda_zip = "${path.module}/functions.zip"'
+    (root / "main.tf").write_text(text.replace('source = "../.."', call))
     return request.param, applied(tmp_path_factory, f"called-{request.param}", None, root=root)[1]
 
 

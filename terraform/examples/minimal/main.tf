@@ -21,9 +21,6 @@ module "sealift" {
   policy_file = "${path.module}/policy.yaml"
   image       = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/backup@sha256:0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
 
-  # build/lambda-arm64.zip, which `make lambda` builds; or lambda_zip with its path
-  lambda_object = { bucket = "example-packages", key = "sealift/lambda-arm64.zip" }
-
   # true, which is the default, where objects have annotations: checkers of policies may not know these actions yet
   object_annotations = false
 }
