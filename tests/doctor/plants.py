@@ -78,6 +78,11 @@ def inventory(bucket: str, *steps: Any, to: Any) -> Callable[[System], object]:
     return change("buckets", bucket, "Inventory", "InventoryConfiguration", *steps, to=to)
 
 
+def reserved_beyond(system: System) -> None:
+    system.account.concurrency = 100
+    inside(system.account.functions, "parcels-backup", "reserved", to=20)
+
+
 def old_report(system: System) -> None:
     system.remove("example-inventory-fra", "inventory/example-scans/")
     system.put_report("example-inventory-fra", "example-scans", time.time() - 60 * HOUR)
@@ -543,14 +548,7 @@ PLANTS = [
         "failure function parcels-enqueue: s3://old/",
     ),
     Plant("few functions", lambda s: setattr(s.account, "concurrency", 10), "warning lambda-quota the account: 10"),
-    Plant(
-        "few functions beside reserved ones",
-        lambda s: (
-            setattr(s.account, "concurrency", 100),
-            change("functions", "parcels-backup", "reserved", to=20)(s),
-        ),
-        "warning lambda-quota the account: 20",
-    ),
+    Plant("few functions beside reserved ones", reserved_beyond, "warning lambda-quota the account: 20"),
     Plant(
         "night off", change("schedules", "night-customs", "State", to="DISABLED"), "failure schedule night-customs: off"
     ),
