@@ -135,7 +135,7 @@ class LedgerError(ConfigError):
 class DamagedArchive(ConfigError):
     """An archive or its index is not what it says it is: cut short, altered, or not Sealift's."""
 
-    advice = "read what is whole: `sealift archives salvage URI`"
+    advice = "index what is whole: `sealift archives reindex --archives URI`"
 
 
 class LaterArchive(DamagedArchive):

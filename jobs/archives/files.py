@@ -136,34 +136,19 @@ async def stream_member(
         raise _damaged(record, member, "its content is not the index's")
 
 
-async def read_own_index(store: Store, archive: Location, version_id: str | None = None) -> tuple[ArchiveRecord, bytes]:
-    """What an archive says of itself: its record and its index (Parquet, `index_tables.SCHEMA`).
+async def describe_archive(store: Store, archive: Location, version_id: str | None = None) -> ArchiveRecord:
+    """The record of an archive by HEAD. It has no counts yet (`jobs.archives.index.completed`).
 
-    It takes three requests. The record has no counts yet (`jobs.archives.index.completed`). Its
-    `source_bucket` and `run_id` come from the object's metadata. Raises DamagedArchive for an
-    archive that was cut short or is not Sealift's, ArchivedObject for one that must be thawed
-    first.
+    Its `source_bucket` and `run_id` come from the object's metadata. Raises DamagedArchive for an
+    object that is no archive by its name or size.
     """
     kind = archive_format(archive)
     info = await store.head(ObjectRef(archive.bucket, archive.key, version_id))
     if kind is None or info.size_bytes < LOCATOR_BYTES:
         raise DamagedArchive(f"{archive} is not an archive of Sealift's")
-    ref = ObjectRef(archive.bucket, archive.key, info.version_id)
-    tail = await store.get(ref, start=info.size_bytes - LOCATOR_BYTES, if_match=info.etag)
-    try:
-        locator = Locator.decode(tail.data)
-    except DamagedArchive as error:
-        raise type(error)(f"{archive}: {error}") from error
-    index = locator.to_member()
-    start, end = index.byte_range
-    if not 0 <= start < end <= info.size_bytes:
-        raise DamagedArchive(f"{archive}: its end names an index that is not in it")
-    if not is_possible_index(index):
-        raise DamagedArchive(f"{archive}: its end names an index of an impossible size")
-    body = await store.get(ref, start=start, end=end, if_match=info.etag)
     metadata = info.attributes.metadata
     full = [each for each in info.checksums if not each.is_composite]
-    record = ArchiveRecord(
+    return ArchiveRecord(
         location=archive,
         format=kind,
         size_bytes=info.size_bytes,
@@ -179,14 +164,30 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
         checksum=f"{full[0].algorithm}:{full[0].value}" if full else None,
         run_id=metadata.get(RUN_METADATA),
     )
-    return record, await asyncio.to_thread(extract_member, record, index, body.data, start)
 
 
-def is_possible_index(index: Member) -> bool:
-    """False if the index at this place would have no bytes, or too many to be read into memory."""
+async def read_own_index(store: Store, archive: Location, version_id: str | None = None) -> tuple[ArchiveRecord, bytes]:
+    """What an archive says of itself: its record and its index (Parquet, `index_tables.SCHEMA`).
+
+    It takes three requests. Raises DamagedArchive for an archive that was cut short or is not
+    Sealift's, ArchivedObject for one that must be thawed first.
+    """
+    record = await describe_archive(store, archive, version_id)
+    ref, size_bytes = archive_ref(record), record.size_bytes
+    tail = await store.get(ref, start=size_bytes - LOCATOR_BYTES, if_match=record.etag)
+    try:
+        locator = Locator.decode(tail.data)
+    except DamagedArchive as error:
+        raise type(error)(f"{archive}: {error}") from error
+    index = locator.to_member()
     start, end = index.byte_range
+    if not 0 <= start < end <= size_bytes:
+        raise DamagedArchive(f"{archive}: its end names an index that is not in it")
     taken_bytes = max(end - start, index.skip_bytes + index.size_bytes)
-    return start < end and index.skip_bytes >= 0 and taken_bytes <= INDEX_BYTES_MAX
+    if index.skip_bytes < 0 or taken_bytes > INDEX_BYTES_MAX:
+        raise DamagedArchive(f"{archive}: its end names an index of an impossible size")
+    body = await store.get(ref, start=start, end=end, if_match=record.etag)
+    return record, await asyncio.to_thread(extract_member, record, index, body.data, start)
 
 
 async def _get(store: Store, record: ArchiveRecord, member: Member, start: int, end: int) -> bytes:

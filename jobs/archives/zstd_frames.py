@@ -39,11 +39,6 @@ class FrameCutter:
         self._has_checksum = False
 
     @property
-    def is_between_frames(self) -> bool:
-        """True if what came so far ends with a whole frame."""
-        return not (self._buffer or self._is_in_frame or self._skippable_bytes)
-
-    @property
     def held_bytes(self) -> int:
         """How many bytes were fed and not cut."""
         return len(self._buffer)
@@ -53,12 +48,6 @@ class FrameCutter:
         self._buffer += data
         while (piece := self._next()) is not None:
             yield piece
-
-    def rest(self) -> bytes:
-        """What was fed and not cut: the bytes at and after an error, or of a block that is cut
-        short.
-        """
-        return bytes(self._buffer)
 
     def _next(self) -> Piece | None:
         if self._skippable_bytes:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import io
-from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -53,12 +52,10 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex
     from jobs.archives.model import ArchiveRecord
-    from jobs.archives.salvage import Salvaged
-    from jobs.archives.tar_scan import Found
     from jobs.core.run import Side
 
 _ARCHIVES = "Only archives below this. Default: all in the buckets that the index knows."
-REINDEXED_AT_ONCE = 16
+REINDEXED_AT_ONCE = 8
 LOOKS_AT_ONCE = 64
 
 
@@ -102,20 +99,6 @@ class ReindexCommand:
     archives: Location = option("Where the archives are.", type=LocationType(), required=True)
     access: AccessOptions = group(AccessOptions, "archives")
     ledger: str | None = ledger_option()
-    as_json: bool = json_option()
-
-
-@command_options
-class SalvageCommand:
-    """`sealift archives salvage`, as it was typed."""
-
-    archive: Location = argument(type=LocationType())
-    to: Location | None = option("Write members that are whole below this. Default: only list.", type=LocationType())
-    limit: int = option(
-        "Name only the first so many members of each kind.", type=click.IntRange(min=1), default=50, show_default=True
-    )
-    access: AccessOptions = group(AccessOptions, "archives")
-    to_access: AccessOptions = group(AccessOptions, "to")
     as_json: bool = json_option()
 
 
@@ -202,29 +185,14 @@ def find(options: FindMemberCommand) -> int:
 @archives.command()
 @takes(ReindexCommand)
 def reindex(options: ReindexCommand) -> int:
-    """Rebuild what is missing in the index, from the indexes inside the archives.
+    """Rebuild what is missing in the index, from the archives.
 
     Lists the archives. If the index of one is missing or unreadable, reads the index inside the
-    archive (three requests). Exit code 3 if an archive is damaged, or must be thawed first.
+    archive (three requests). If that is damaged or cut off, reads the whole archive and indexes the
+    members that are whole, as a checksum in their headers proves. Exit code 3 if an archive is
+    damaged, or must be thawed first.
     """
     return interrupts.run(_reindex(_index(options.ledger), options.access.open(options.archives), options))
-
-
-@archives.command()
-@takes(SalvageCommand)
-def salvage(options: SalvageCommand) -> int:
-    """Read an archive that is cut, damaged or another program's, without the ledger's index.
-
-    Lists the members that are whole, as a checksum in their own headers proves, and says what is
-    lost. With --to writes them as objects, with metadata and tags, never over an object. What the
-    archive's own index does not have goes below found-inside/. Reads tar and tar.zst, once, from
-    the beginning. Exit code 3 if anything is lost, in doubt, unproven or not written.
-
-    \b
-    sealift archives salvage s3://cold/docs/2024-07-5f0e….tar.zst
-    sealift archives salvage s3://cold/docs/2024-07-5f0e….tar.zst --to s3://back/docs
-    """
-    return interrupts.run(_salvage(options))
 
 
 def _index(ledger: str | None) -> ArchiveIndex:
@@ -368,10 +336,9 @@ async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -
     renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]
-    indexed_before = len(renewed) - len(indexed) - len(problems)
-    lines = [
-        f"{indexed_before:,} archives were indexed already, {len(indexed):,} are now, {len(problems):,} cannot be."
-    ]
+    failed = sum(bool(each.problem) and not each.is_new for each in renewed)
+    indexed_before = len(renewed) - len(indexed) - failed
+    lines = [f"{indexed_before:,} archives were indexed already, {len(indexed):,} are now, {failed:,} cannot be."]
     lines += [f"  {each['problem']}" for each in problems]
     document = {"known": indexed_before, "indexed": indexed, "problems": problems}
     emit(document, as_json=options.as_json, text="\n".join(lines))
@@ -379,7 +346,7 @@ async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -
 
 
 async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Renewed:
-    """Index one archive by the index inside it, unless it is indexed.
+    """Index one archive by the index inside it, or by its headers, unless it is indexed.
 
     The damaged index of a cold archive stays: nobody knows its members, and readers must see that.
     So does the index of a later version of the format, and that of an archive in whose place is
@@ -395,11 +362,18 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
         earlier = None if etag is None else await _whole_record(index, location)
         if earlier is not None and await is_there(store, earlier):
             return _Renewed(location)
-        record, own_index = await read_own_index(store, location)
-        if earlier is not None:  # a copy may have no metadata
-            run_id, source_bucket = record.run_id or earlier.run_id, record.source_bucket or earlier.source_bucket
-            record = replace(record, run_id=run_id, source_bucket=source_bucket)
-        await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
+        try:
+            record, own_index = await read_own_index(store, location)
+            if earlier is not None:  # a copy may have no metadata
+                run_id, source_bucket = record.run_id or earlier.run_id, record.source_bucket or earlier.source_bucket
+                record = replace(record, run_id=run_id, source_bucket=source_bucket)
+            await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
+        except (IrreplaceableIndex, LaterArchive):
+            raise
+        except DamagedArchive as error:
+            if earlier is not None:
+                raise
+            return await _index_by_headers(index, store, location, etag, error)
     except ArchivedObject as error:
         return _Renewed(location, problem=f"{error}: restore the archive there, then reindex it")
     except (IrreplaceableIndex, LaterArchive) as error:  # the archive is whole
@@ -416,6 +390,28 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     return _Renewed(location, is_new=True)
 
 
+async def _index_by_headers(
+    index: ArchiveIndex, store: Store, location: Location, etag: str | None, damage: DamagedArchive
+) -> _Renewed:
+    """Index the members that are whole, of an archive whose own index has the `damage`, which is
+    raised if there are none.
+    """
+    from jobs.archives.files import describe_archive
+    from jobs.archives.index import completed
+    from jobs.archives.scan import scan_archive
+
+    record = await describe_archive(store, location)
+    scan = await scan_archive(store, record)
+    if not scan.members:
+        raise damage
+    await index.publish(completed(record, scan.parquet), io.BytesIO(scan.parquet), damaged_etag=etag)
+    problem = f"{damage}; {plural(scan.members, 'member')} indexed by their headers"
+    problem += f", {scan.damaged:,} damaged" if scan.damaged else ""
+    problem += f", {scan.unproven:,} without a checksum" if scan.unproven else ""
+    problem += f"; what comes behind is lost: {scan.reason}" if scan.reason else ""
+    return _Renewed(location, is_new=True, problem=problem)
+
+
 async def _whole_record(index: ArchiveIndex, location: Location) -> ArchiveRecord | None:
     """An archive's record if all of its index is readable, else None. Raises LaterArchive."""
     try:
@@ -429,120 +425,6 @@ async def _whole_record(index: ArchiveIndex, location: Location) -> ArchiveRecor
     except (DamagedArchive, NotFound):
         return None
     return record
-
-
-async def _salvage(options: SalvageCommand) -> int:
-    from jobs.archives.salvage import SalvageWriter, salvage
-
-    store = options.access.open(options.archive)
-    writer = SalvageWriter(options.to_access.open(options.to), options.to) if options.to is not None else None
-    summary = _SalvageSummary(options.archive, options.to, options.limit)
-    async with aclosing(salvage(store, options.archive, writer)) as members:
-        async for member in members:
-            summary.add(member)
-    emit(summary.document(), as_json=options.as_json, text="\n".join(summary.lines()))
-    return 0 if set(summary.counts) <= {"whole"} else int(ExitCode.FINDINGS)
-
-
-@dataclass(slots=True)
-class _SalvageSummary:
-    """What a salvage found and wrote: how many members of each condition, and the first of them."""
-
-    archive: Location
-    to: Location | None
-    limit: int
-    """How many members of a condition are named."""
-    counts: Counter[str] = field(default_factory=Counter)
-    named: defaultdict[str, list[dict[str, Any]]] = field(default_factory=lambda: defaultdict(list))
-    written: int = 0
-    ends_early: bool = False
-
-    def add(self, salvaged: Salvaged) -> None:
-        """Count a member, and name it unless enough are."""
-        from jobs.archives.tar_scan import CUT_SHORT, ENDS_WITHIN
-
-        condition = _condition(salvaged)
-        self.counts[condition] += 1
-        self.written += salvaged.target is not None
-        self.ends_early = self.ends_early or salvaged.found.reason.endswith((CUT_SHORT, ENDS_WITHIN))
-        if len(self.named[condition]) < self.limit:
-            self.named[condition].append(_salvaged_document(salvaged))
-
-    def document(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return {
-            "archive": str(self.archive),
-            "counts": dict(self.counts),
-            "written": self.written,
-            "members": dict(self.named),
-            "ends_early": self.ends_early,
-        }
-
-    def lines(self) -> list[str]:
-        """The same for people."""
-        lines = [self._headline()]
-        for condition, members in self.named.items():
-            rows = [
-                [
-                    condition.replace("_", " "),
-                    each["key"] or "-",
-                    each["version_id"] or "",
-                    human_bytes(each["size_bytes"]),
-                    each["reason"],
-                ]
-                for each in members
-            ]
-            lines.append(table(["", "key", "version", "size", "reason"], rows))
-            if self.counts[condition] > len(members):
-                lines.append(f"and {self.counts[condition] - len(members):,} more")
-        return lines
-
-    def _headline(self) -> str:
-        counts = self.counts
-        whole = counts["whole"] + counts["not_written"]
-        text = (
-            f"{self.archive}: of its members {whole:,} are whole, {counts['lost']:,} lost, {counts['unproven']:,} "
-            "not provable"
-        )
-        if counts["in_doubt"]:
-            text += f"; {counts['in_doubt']:,} may lie inside other members"
-        if parts := counts["lost_parts"]:
-            text += f"; {plural(parts, 'part')} of the archive cannot be read"
-        if self.ends_early:
-            text += "; the archive ends early"
-        if self.to is not None:
-            text += f"; {self.written:,} were written below {self.to}"
-        return text
-
-
-def _condition(salvaged: Salvaged) -> str:
-    """By what a member is counted: what the archive's scan says of it, and what became of the write."""
-    found = salvaged.found
-    if found.member is None and not found.name:
-        return "lost_parts"  # of the archive: nobody knows of which members, if any
-    if salvaged.problem:
-        return "not_written"
-    if found.condition.value == "whole" and _is_doubtful_member(found):
-        return "in_doubt"
-    return found.condition.value
-
-
-def _is_doubtful_member(found: Found) -> bool:
-    """False also for a part of the archive that holds no member: that is lost, not in doubt."""
-    return found.is_in_doubt and found.member is not None
-
-
-def _salvaged_document(salvaged: Salvaged) -> dict[str, Any]:
-    from jobs.archives.salvage import IN_DOUBT
-
-    found = salvaged.found
-    doubt = IN_DOUBT if _is_doubtful_member(found) else ""
-    return {
-        "key": found.member.key if found.member is not None else found.name,
-        "version_id": found.member.version_id if found.member is not None else None,
-        "size_bytes": found.size_bytes,
-        "reason": "; ".join(filter(None, [salvaged.problem or found.reason, doubt, salvaged.note])),
-    }
 
 
 def _row(member: Member) -> list[str]:

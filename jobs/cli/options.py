@@ -384,7 +384,7 @@ def _declarations(kind: type[Any], side: str = "") -> Iterator[Callable[[Any], A
         if declare is click.argument:
             yield declare(name, **attributes)
             continue
-        help = attributes["help"].format(side="place of --to" if side == "to" else side) if side else attributes["help"]
+        help = attributes["help"].format(side=side) if side else attributes["help"]
         yield declare(name, option_name or f"--{name.replace('_', '-')}", **attributes | {"help": help} | shown)
 
 

@@ -23,6 +23,7 @@ from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore
 
 PART_BYTES = 5 * 1024**2
+TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
 
 
 @dataclass(frozen=True)

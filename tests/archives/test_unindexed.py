@@ -12,8 +12,7 @@ from jobs.archives.unindexed import etags_of_archives, find_unindexed
 from jobs.core.model import Attributes, Location
 from jobs.core.run import Side
 from jobs.s3.store import UNGUARDED
-from tests.archives.samples import Packed, member, packed
-from tests.archives.test_salvage import TAR
+from tests.archives.samples import TAR, Packed, member, packed
 from tests.doubles.memory_store import MemoryStore
 
 

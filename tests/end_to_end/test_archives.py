@@ -300,34 +300,20 @@ def test_a_cut_archive_without_an_index_leaves_every_key_open_that_is_not_newer(
     assert unindexed.sealift(*wanted, "--skip-damaged").document["outcomes"] == {"restored": 4}
 
 
-def test_a_cut_archive_without_any_index_is_salvaged(packed: World) -> None:
-    """The front door: no ledger is asked, and what is whole comes back with its key."""
+def test_a_cut_archive_without_any_index_is_indexed_by_its_headers(packed: World) -> None:
     victim = archive_keys(packed)[1]
-    data = packed.client.get_object(Bucket=packed.destination, Key=victim)["Body"].read()
-    packed.client.put_object(Bucket=packed.destination, Key=victim, Body=data[: len(data) // 3])
-    packed.client.create_bucket(Bucket="salvaged")
+    whole = packed.client.get_object(Bucket=packed.destination, Key=victim)
+    cut = {"Body": whole["Body"].read()[:-1], "Metadata": whole["Metadata"]}
+    packed.client.put_object(Bucket=packed.destination, Key=victim, **cut)
     for key in index_keys(packed):
         packed.client.delete_object(Bucket=packed.ledger, Key=key)
-    where = f"s3://{packed.destination}/{victim}"
-    listed = packed.sealift("archives", "salvage", where)
-    assert (listed.code, "Traceback" in listed.stderr) == (3, False)
-    assert "; the archive ends early" in listed.stdout
-    whole = packed.sealift("archives", "salvage", f"s3://{packed.destination}/{archive_keys(packed)[0]}", "--json")
-    assert (whole.code, whole.document["counts"]) == (0, {"whole": 2})
-    result = packed.sealift(
-        "archives", "salvage", f"s3://{packed.destination}/{archive_keys(packed)[0]}", "--to", "s3://salvaged/x"
-    )
-    assert (result.code, "2 were written below s3://salvaged/x" in result.stdout) == (0, True)
-    keys = [each["Key"] for each in packed.client.list_objects_v2(Bucket="salvaged")["Contents"]]
-    assert keys == ["x/0/a.txt", "x/0/b.txt"]
-    assert packed.client.get_object(Bucket="salvaged", Key=keys[0])["Body"].read() == b"a" * 20_000
-    packed.client.put_object(Bucket=packed.destination, Key=victim, Body=data[:-1])
-    unproven = packed.sealift("archives", "salvage", where, "--json")
-    assert (unproven.code, unproven.document["counts"]) == (3, {"in_doubt": 2, "lost_parts": 2})
-    assert "2 may lie inside other members" in packed.sealift("archives", "salvage", where).stdout
-    missing = packed.sealift("archives", "salvage", f"s3://{packed.destination}/nothing.tar")
-    assert missing.code not in (0, 3)
-    assert "Traceback" not in missing.stderr
+    archives = ("--archives", f"s3://{packed.destination}")
+    reindexed = packed.sealift("archives", "reindex", *archives, "--json")
+    assert (reindexed.code, len(reindexed.document["indexed"])) == (3, len(archive_keys(packed)))
+    assert [each["archive"] for each in reindexed.document["problems"]] == [f"s3://{packed.destination}/{victim}"]
+    packed.client.create_bucket(Bucket="whole")
+    back = packed.sealift("restore", *archives, "--include", "*", "--destination", "s3://whole", "--json")
+    assert (back.code, back.document["outcomes"]) == (0, {"restored": 6})
 
 
 def test_an_empty_source_is_nothing_to_pack(world: World) -> None:

@@ -9,8 +9,6 @@ import json
 
 import pytest
 
-from jobs.core.enums import ArchiveFormat
-from tests.archives.samples import member, packed
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, make_world
@@ -49,26 +47,6 @@ def test_an_object_is_not_replaced_for_good_without_a_guard(careless: World) -> 
     assert report["outcomes"] == {"failed": 1}, json.dumps(report["reasons"])
     assert "Enable versioning at the destination" in report["reasons"][0]["reason"]
     assert world.copy_of("k") == b"older"
-
-
-def test_a_salvaged_member_replaces_nothing(careless: World) -> None:
-    world = careless
-    contents = {"mine": b"old, from the archive", "absent": b"absent at the destination"}
-    made = packed([(member(key, data), data) for key, data in contents.items()], ArchiveFormat.TAR)
-    world.client.put_object(Bucket=world.source, Key="one.tar", Body=bytes(made.data))
-    put_copy(world, "back/mine", b"mine, newer, precious")
-    with fault_proxy(world.server.endpoint, Faults({"forget": 1}, seed=1)) as proxy:
-        where = {"AWS_ENDPOINT_URL": proxy.endpoint, "AWS_ENDPOINT_URL_S3": proxy.endpoint}
-        result = world.sealift(
-            "archives", "salvage", f"s3://{world.source}/one.tar", "--to", f"s3://{world.destination}/back", **where
-        )
-        assert proxy.done["forget"]
-    assert world.copy_of("back/mine") == b"mine, newer, precious"
-    assert world.copy_of("back/absent") == contents["absent"]
-    assert result.code == 3, result.stdout
-    assert "an object is there already" in result.stdout
-    assert "ignores conditions on PutObject" in result.stdout
-    assert len(world.client.list_objects_v2(Bucket=world.destination)["Contents"]) == 2
 
 
 def keys_at(world: World, bucket: str) -> list[str]:

@@ -90,7 +90,6 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     [archive] = walk("archives list")["archives"]
     walk("archives find", "docs/1")
     walk("archives show", archive["location"])
-    walk("archives salvage", archive["location"])
     walk("archives reindex", *archives)
     walk("restore", *archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back")
     walk("expire", "--run", packed["run_id"])

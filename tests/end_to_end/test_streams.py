@@ -71,7 +71,6 @@ def scene(seaweed: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "archives find": ["docs/1"],
             "archives list": [],
             "archives reindex": archives,
-            "archives salvage": [archive["location"]],
             "archives show": [archive["location"]],
             "backfill": ["--pair", "docs", *policy, "--dry-run"],
             "nightly": ["--pair", "docs", *policy],

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 SUBJECTS = {
-    "archive format": ("tar_layout", "tar_scan", "member_names", "own_index", "index_tables", "zstd_frames"),
+    "archive format": ("tar_layout", "scan", "member_names", "index_tables", "zstd_frames"),
     "compact": ("compact", "packing", "savings"),
     "restore": ("restor", "thaw"),
     "expire": ("expir", "tombstone", "unhiding"),

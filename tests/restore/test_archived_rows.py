@@ -14,8 +14,7 @@ from jobs.archives.index import ArchiveIndex
 from jobs.archives.model import ArchiveRecord
 from jobs.core.model import Location
 from jobs.restore.archived_rows import archived_rows
-from tests.archives.samples import member, packed
-from tests.archives.test_salvage import TAR
+from tests.archives.samples import TAR, member, packed
 
 PLACES = {name: Location("cold", f"{name}.tar") for name in "abcd"}
 

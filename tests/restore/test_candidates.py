@@ -18,8 +18,7 @@ from jobs.restore import candidates
 from jobs.restore.as_of import OVERWRITTEN
 from jobs.restore.candidates import RestoreQuery
 from jobs.runs.request import Request, drafting
-from tests.archives.samples import member, packed
-from tests.archives.test_salvage import TAR
+from tests.archives.samples import TAR, member, packed
 from tests.doubles.memory_store import MemoryStore
 
 OPTIONS: dict[str, Any] = {

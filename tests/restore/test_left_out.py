@@ -16,8 +16,7 @@ from jobs.restore import left_out
 from jobs.restore.as_of import LEFT_OPEN, OVERWRITTEN, current_at, pick_asked
 from jobs.restore.as_of_journal import JOURNAL
 from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
-from tests.archives.samples import member, packed
-from tests.archives.test_salvage import TAR
+from tests.archives.samples import TAR, member, packed
 from tests.doubles.memory_store import MemoryStore
 
 ARCHIVE = Location("cold", "packed/broken.tar")
