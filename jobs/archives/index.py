@@ -121,6 +121,13 @@ class ArchiveIndex:
         except NotFound:
             return None
 
+    def archive_at(self, index: Location) -> Location | None:
+        """The archive whose index is at this place. None: it is not a place of an index."""
+        root = self.location.join(FOLDER)
+        bucket, _, key = index.key.removeprefix(root.key).partition("/")
+        archive = Location(bucket, key.removesuffix(SUFFIX))
+        return archive if self._place(archive) == index else None
+
     async def record(self, archive: Location) -> ArchiveRecord | None:
         """An archive's record. None for an archive that is not finished, or not indexed."""
         try:

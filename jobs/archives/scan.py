@@ -140,7 +140,7 @@ async def _next_member(tar: _Tar) -> Member | None:
 
 
 async def _prove(tar: _Tar, member: Member) -> str | None:
-    """Read a member's content → its SHA-256. Empty: it is damaged. None: the header has no checksum.
+    """Read a member's content → its SHA-256. Empty: damaged. None: the header has no checksum.
 
     The ETag of an object encrypted with KMS looks like an MD5: only an equal one proves anything.
     """

@@ -42,6 +42,7 @@ from jobs.errors import (
     NotFound,
     Redirected,
     Rejected,
+    UsageError,
 )
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_bytes, plural
@@ -63,19 +64,13 @@ LOOKS_AT_ONCE = 64
 class ListArchivesCommand:
     """`sealift archives list`, as it was typed."""
 
+    archive: Location | None = argument(type=LocationType(), required=False)
     archives: Location | None = option(_ARCHIVES, type=LocationType())
+    prefix: str = prefix_option("Of an archive: only members whose keys begin with this.")
+    limit: int = option(
+        "Of an archive: only the first so many members.", type=click.IntRange(min=1), default=50, show_default=True
+    )
     access: AccessOptions = group(AccessOptions, "archives")
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
-
-
-@command_options
-class ShowArchiveCommand:
-    """`sealift archives show`, as it was typed."""
-
-    archive: Location = argument(type=LocationType())
-    prefix: str = prefix_option("Only members whose keys begin with this.")
-    limit: int = option("Only the first so many members.", type=click.IntRange(min=1), default=50, show_default=True)
     ledger: str | None = ledger_option()
     as_json: bool = json_option()
 
@@ -146,25 +141,26 @@ class _Renewed(NamedTuple):
 
 @click.group()
 def archives() -> None:
-    """List archives, show one, find a key among all of them, rebuild a lost index."""
+    """List archives or members of one, find a key among all of them, rebuild a lost index."""
 
 
 @archives.command("list")
 @takes(ListArchivesCommand)
 def list_archives(options: ListArchivesCommand) -> int:
-    """The archives that the index knows.
+    """The archives that the index knows, or the members of ARCHIVE.
 
-    Exit code 3 if the index of an archive is damaged or missing, or its archive is gone or was
+    ARCHIVE is the URI of an archive, or of its index in the ledger. Without it all archives are
+    listed. Exit code 3 if the index of an archive is damaged or missing, or its archive is gone or was
     replaced. So that such an archive is noticed, the places of the archives are listed.
     """
-    return interrupts.run(_list(_index(options.ledger), options))
-
-
-@archives.command()
-@takes(ShowArchiveCommand)
-def show(options: ShowArchiveCommand) -> int:
-    """One archive and its members."""
-    return interrupts.run(_show(_index(options.ledger), options))
+    if options.archive is None and options.prefix:
+        raise UsageError("--prefix chooses members of one archive: name the archive, or give --archives")
+    if options.archive is not None and options.archives is not None:
+        raise UsageError("name one archive, or give --archives")
+    index = _index(options.ledger)
+    return interrupts.run(
+        _list(index, options) if options.archive is None else _members(index, options, options.archive)
+    )
 
 
 @archives.command()
@@ -172,7 +168,7 @@ def show(options: ShowArchiveCommand) -> int:
 def find(options: FindMemberCommand) -> int:
     """Every archived version of a key, the newest first.
 
-    KEY is a whole key, without its bucket. `archives show ARCHIVE` lists keys.
+    KEY is a whole key, without its bucket. `archives list ARCHIVE` lists keys.
 
     Exit code 3 if no archive has the key, or only archives that are gone or were replaced. Where
     the index of an archive that may have it is damaged or missing, the exit code is 3 if another
@@ -271,15 +267,16 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord], etags: Mappin
     return [each.location for each, gone in zip(unlike, found, strict=True) if gone]
 
 
-async def _show(index: ArchiveIndex, options: ShowArchiveCommand) -> int:
-    record = await index.record(options.archive)
+async def _members(index: ArchiveIndex, options: ListArchivesCommand, named: Location) -> int:
+    archive = index.archive_at(named) or named
+    record = await index.record(archive)
     if record is None:
         raise LedgerError(
-            f"the index of {index.location} does not know {options.archive}: see `sealift archives list`, "
+            f"the index of {index.location} does not know {archive}: see `sealift archives list`, "
             "or run `sealift archives reindex`"
         )
     members: list[Member] = []
-    async with aclosing(index.members(options.archive, options.prefix)) as parts:
+    async with aclosing(index.members(archive, options.prefix)) as parts:
         async for part in parts:
             members += part[: options.limit - len(members)]
             if len(members) >= options.limit:

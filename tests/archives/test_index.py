@@ -190,6 +190,14 @@ class RefusesEtags(MemoryStore):
         return await super().put(bucket, key, *given, guard=guard, **more)
 
 
+@pytest.mark.parametrize("key", ["a.tar", "x/archives/b/a.tar.parquet", "é//a.tar"])
+def test_an_index_names_its_archive_by_its_place(key: str) -> None:
+    index = ArchiveIndex(MemoryStore(), Location("ledger", "runs"))
+    assert index.archive_at(Location("ledger", f"runs/archives/cold/{key}.parquet")) == Location("cold", key)
+    assert index.archive_at(Location("cold", key)) is None
+    assert index.archive_at(Location("ledger", f"archives/cold/{key}.parquet")) is None
+
+
 def test_an_index_that_the_server_does_not_replace_is_never_called_the_one_that_won() -> None:
     async def work(index: ArchiveIndex) -> None:
         lost = await publish(index, "a.tar", [member("k")])

@@ -24,7 +24,7 @@ def test_list_show_and_find_agree(packed: World) -> None:
     assert sum(each["members"] for each in listed) == 6
     keys = []
     for each in listed:
-        document = packed.sealift("archives", "show", each["location"], "--json").document
+        document = packed.sealift("archives", "list", each["location"], "--json").document
         keys += [member["key"] for member in document["shown"]]
     assert sorted(keys) == [f"{n}/{name}.txt" for n in range(3) for name in "ab"]
     found = packed.sealift("archives", "find", "1/b.txt", "--json").document["found"]
@@ -36,7 +36,7 @@ def test_list_show_and_find_agree(packed: World) -> None:
 def test_what_is_nowhere_is_said_so(packed: World) -> None:
     missing = packed.sealift("archives", "find", "no/such\nkey")
     assert (missing.code, missing.stdout) == (3, "no archive has the key 'no/such\\nkey'\n")
-    unknown = packed.sealift("archives", "show", f"s3://{packed.destination}/packed/none.tar")
+    unknown = packed.sealift("archives", "list", f"s3://{packed.destination}/packed/none.tar")
     assert unknown.code == 10
     assert "reindex" in unknown.stderr
     assert packed.sealift("archives", "list", "--archives", "s3://nowhere-else").stdout.startswith("no archives")

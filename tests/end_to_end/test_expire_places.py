@@ -253,7 +253,7 @@ RUN_TAKERS = [
     ["restore", "--destination", "s3://there", "--key"],
     ["reconcile", "--source", "s3://here", "--destination", "s3://there", "--source-inventory"],
     ["reconcile", "--source", "s3://here", "--destination", "s3://there", "--version-map"],
-    ["archives", "show", "s3://there/a", "--prefix"],
+    ["archives", "list", "s3://there/a", "--prefix"],
     ["backfill", "--pair", "docs", "--prefix"],
     ["query", "FROM runs", "--run"],
     ["runs", "show"],

@@ -89,7 +89,7 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     packed = walk("compact", "--source", source, *archives, "--pack-all")
     [archive] = walk("archives list")["archives"]
     walk("archives find", "docs/1")
-    walk("archives show", archive["location"])
+    walk("archives list", archive["location"])
     walk("archives reindex", *archives)
     walk("restore", *archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back")
     walk("expire", "--run", packed["run_id"])

@@ -69,9 +69,8 @@ def scene(seaweed: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "restore": [*archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back", "--dry-run"],
             "expire": ["--run", packed],
             "archives find": ["docs/1"],
-            "archives list": [],
+            "archives list": [archive["location"]],
             "archives reindex": archives,
-            "archives show": [archive["location"]],
             "backfill": ["--pair", "docs", *policy, "--dry-run"],
             "nightly": ["--pair", "docs", *policy],
             "status": policy,
@@ -125,7 +124,7 @@ def test_no_stream_makes_a_verb_fail_with_a_traceback(scene: Scene, verb: str) -
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
 def test_a_pipe_into_head_ends_quietly(scene: Scene, more: Sequence[str]) -> None:
     """As a shell has it: most of what is printed fits into the pipe before head is gone."""
-    for verb in ("runs list", "query", "policy schema", "archives show"):
+    for verb in ("runs list", "query", "policy schema", "archives list"):
         options = [] if verb in ("query", "policy schema") else more
         command = shlex.join([sys.executable, "-m", "jobs", *verb.split(), *scene.commands[verb], *options])
         script = f"set -o pipefail; {command} | head -1 >/dev/null"
