@@ -82,16 +82,16 @@ class RestStore:
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
         """GetObject, the whole body in memory."""
-        headers, asked, answer_bytes = [_WITH_CHECKSUMS], Asked(start, end, if_match), MAX_BODY_BYTES
+        headers, asked, content_bytes = [_WITH_CHECKSUMS], Asked(start, end, if_match), MAX_BODY_BYTES
         if if_match is not None:
             headers.append(("If-Match", f'"{if_match}"'))
         if asked.is_ranged:
             if end is not None and end <= start:  # S3 would ignore such a range and send everything
                 raise Rejected("GetObject", str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
             headers.append(("Range", f"bytes={start}-{'' if end is None else end - 1}"))
-            answer_bytes = MAX_BODY_BYTES if end is None else end - start
+            content_bytes = MAX_BODY_BYTES if end is None else end - start
         answer = await self.transport.send(
-            "GetObject", "GET", ref, query=_query(ref), headers=headers, answer_bytes=answer_bytes
+            "GetObject", "GET", ref, query=_query(ref), headers=headers, content_bytes=content_bytes
         )
         return received(ref, asked, answer)
 
@@ -148,7 +148,7 @@ class RestStore:
             ref,
             query=query,
             headers=[_WITH_CHECKSUMS],
-            answer_bytes=ANNOTATION_BYTES,
+            content_bytes=ANNOTATION_BYTES,
         )
         return received_annotation(ref, answer)
 

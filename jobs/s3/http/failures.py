@@ -68,14 +68,14 @@ class Failure(NamedTuple):
     is_bare: bool
 
 
-def is_failure(operation: str, response: Response) -> bool:
+def is_failure(response: Response, *, is_content: bool) -> bool:
     """Whether the answer is an error: not 2xx, or an `<Error>` document where S3 has another one.
 
-    Of an object's bytes nobody can tell whether they are an error.
+    `is_content`: the body of a 2xx is what a user stored, whatever it looks like.
     """
     if not 200 <= response.status < 300:
         return True
-    return bool(response.body) and operation != "GetObject" and wire.is_error(response.body)
+    return bool(response.body) and not is_content and wire.is_error(response.body)
 
 
 def failure_of(

@@ -104,7 +104,7 @@ class Transport:
         query: str = "",
         headers: Sequence[tuple[str, str]] = (),
         body: Content | None = None,
-        answer_bytes: int = XML_BYTES,
+        content_bytes: int | None = None,
         source: ObjectRef | None = None,
     ) -> Response:
         """Send one request and wait for the whole answer.
@@ -112,8 +112,8 @@ class Transport:
         Raises a StoreError for anything but success, ConfigError for an invalid proxy URL.
 
         `place` is the request's bucket and key. Its version id is only for messages. `source`: of a
-        copy. `answer_bytes`: what was asked for, a larger answer is refused. When the caller is
-        cancelled, so is the request. A redirect is followed within AWS alone, see `routes`.
+        copy. `content_bytes`: the answer's body is what a user stored, and at most so long. Else it
+        is a document of S3's. When the caller is cancelled, so is the request. A redirect is followed within AWS alone, see `routes`.
         Raises Rejected for an object without a key, and sends nothing.
         """
         if not place.key and operation not in OF_BUCKETS:
@@ -122,7 +122,7 @@ class Transport:
         if self._owners:
             headers = [*headers, *self._owner_headers(place, source)]
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
-        bounds = self._bounds(operation, method, answer_bytes)
+        bounds = self._bounds(operation, method, content_bytes)
         attempt = unanswered = 0
         corrections: set[str] = set()
         is_repeated = False
@@ -144,7 +144,7 @@ class Transport:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:
                 request_id = response.headers.get("x-amz-request-id", "")
-                if not is_failure(operation, response):
+                if not is_failure(response, is_content=content_bytes is not None):
                     REQUESTS.add(operation, place, response.status, "", began, request_id)
                     return response
                 unanswered = 0
@@ -265,7 +265,7 @@ class Transport:
         """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte."""
         query = wire.query(versionId=place.version_id)
         try:
-            await self.send("GetObject", "GET", place, query=query, headers=_FIRST_BYTE, answer_bytes=ERROR_BYTES)
+            await self.send("GetObject", "GET", place, query=query, headers=_FIRST_BYTE, content_bytes=ERROR_BYTES)
         except StoreError as answer:
             return explain(error, answer)
         return explain(error, None)
@@ -286,14 +286,14 @@ class Transport:
             return True
         return True
 
-    def _bounds(self, operation: str, method: str, answer_bytes: int) -> Bounds:
+    def _bounds(self, operation: str, method: str, content_bytes: int | None) -> Bounds:
         if method == "HEAD":
             return _OF_HEAD
         if operation in _LATE:
             return _OF_LATE
         if operation in _SLOW:
             return _OF_SLOW
-        return _OF_XML if answer_bytes == XML_BYTES else Bounds(max(answer_bytes, ERROR_BYTES))
+        return _OF_XML if content_bytes is None else Bounds(max(content_bytes, ERROR_BYTES))
 
     async def _payload_sha256(self, body: Content) -> str:
         """The body's hash for the signature, where TLS does not protect the body already."""

@@ -39,6 +39,15 @@ def test_an_error_in_the_body_of_a_200_is_an_error(
     assert type(caught.value) is kind
 
 
+@pytest.mark.parametrize("code", ["NoSuchBucket", "ExpiredToken", "PermanentRedirect", "AccessDenied"])
+def test_content_that_looks_like_an_error_is_content(script: Script, code: str) -> None:
+    text = error_body(code, "<Region>eu-west-1</Region>")
+    script.reply = Reply(200, {"ETag": '"e1"'}, text)
+    assert ask(script, lambda store: store.get_annotation(REF, "note")) == text
+    assert ask(script, lambda store: store.get(REF)).data == text
+    assert len(script.seen) == 2
+
+
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [

@@ -33,7 +33,7 @@ def _expired_is_tried_again() -> Replacements:
 
 
 def _status_decides() -> Replacements:
-    def is_failure(operation: str, response: Any) -> bool:
+    def is_failure(response: Any, *, is_content: bool) -> bool:
         return not 200 <= response.status < 300
 
     return [(jobs.s3.http.transport, "is_failure", is_failure)]
