@@ -61,6 +61,7 @@ def configuration(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         # AWS by its own URL, and by none.
         (Side(BUCKET, "https://s3.eu-west-1.amazonaws.com"), Side(BUCKET), False, False),
         (Side(BUCKET, "https://bucket.vpce-1.s3.eu-west-1.vpce.amazonaws.com"), Side(BUCKET), False, False),
+        (Side(BUCKET, "https://minio-1.elb.eu-west-1.amazonaws.com"), Side(BUCKET), True, True),
         (Side(BUCKET, profile="archive"), Side(BUCKET), False, False),
         # A profile with an endpoint of its own, which nobody typed.
         (Side(BUCKET, profile="office"), Side(BUCKET), True, True),

@@ -493,6 +493,11 @@ def _note_of_a_copy(server: Server) -> str:
         ("http://s3.eu-central-1.amazonaws.com", False),
         ("https://amazonaws.com.example.org", False),
         ("https://s3amazonaws.com", False),
+        ("https://minio-1.elb.eu-west-1.amazonaws.com", False),
+        ("https://s3-fips-123456789.us-east-1.elb.amazonaws.com", False),
+        ("https://ec2-3-4-5-6.eu-west-1.compute.amazonaws.com:9000", False),
+        ("https://abc.execute-api.eu-west-1.amazonaws.com", False),
+        ("https://vpce-1a2b.vpce-svc-3c4d.us-east-1.vpce.amazonaws.com", False),
         ("http://127.0.0.1:8333", False),
     ],
 )

@@ -24,6 +24,14 @@ _SUFFIXES = {
 }
 """How regions outside of `amazonaws.com` begin."""
 _ALL_SUFFIXES = frozenset({"amazonaws.com", *_SUFFIXES.values()})
+_REGION = "[a-z]{2,8}(-[a-z0-9]+)+-[0-9]+"
+_S3_NAME = re.compile(
+    rf"(.+\.)?s3(-fips|-accesspoint|-accesspoint-fips)?(-{_REGION}|-external-1|-accelerate|-[a-z0-9]{{10}})?"
+    rf"(\.dualstack)?(\.{_REGION}(\.vpce)?)?"
+)
+"""S3's names below a suffix. The others there are load balancers, instances and gateways of customers.
+
+With ten letters: a partition's name in a redirect (307)."""
 _OWN_PORTS = (80, 443)
 _ANNOTATING = frozenset({"amazonaws.com", "amazonaws.com.cn"})
 _NOT_ANNOTATING = frozenset({"me-central-1", "me-south-1"})
@@ -61,7 +69,7 @@ class Endpoint:
 
     @property
     def is_aws(self) -> bool:
-        """Whether AWS itself answers there, VPC endpoints included.
+        """Whether S3 of AWS itself answers there, VPC endpoints included.
 
         Certificates vouch for the name, so TLS only.
         """
@@ -71,8 +79,10 @@ class Endpoint:
     def partition(self) -> str | None:
         """AWS's partition, whose buckets have names and copies in common. None for other servers."""
         host = self.name
-        suffixes = [suffix for suffix in _ALL_SUFFIXES if host.endswith(f".{suffix}")]
-        return "GovCloud" if suffixes and ".us-gov-" in host else max(suffixes, key=len, default=None)
+        suffix = max((each for each in _ALL_SUFFIXES if host.endswith(f".{each}")), key=len, default=None)
+        if suffix is None or not _S3_NAME.fullmatch(host.removesuffix(f".{suffix}")):
+            return None
+        return "GovCloud" if ".us-gov-" in host else suffix
 
     @property
     def keeps_annotations(self) -> bool:

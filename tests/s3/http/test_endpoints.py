@@ -47,6 +47,7 @@ def test_endpoints_are_those_of_boto3_in_every_partition(is_fips: bool, is_duals
             if wanted is None:
                 continue
             assert aws_endpoint(region, is_fips=is_fips, is_dualstack=is_dualstack).address(BUCKET)[0] == wanted, name
+            assert given_endpoint(f"https://{wanted}").is_aws, wanted
             compared += 1
     assert compared >= 12
 
