@@ -64,8 +64,8 @@ pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows the
 test-slow: $(VENV)/dev.stamp ## The slow tests: kills, storms, whole nights and arrays, at length
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow --ignore tests/containers
 
-CEPH_TESTS ?= tests/s3/contract tests/end_to_end
-test-ceph: $(VENV)/dev.stamp ## The contract of a Store, and every command, on Ceph instead of SeaweedFS; needs its packages and root
+CEPH_TESTS ?= tests/s3/contract
+test-ceph: $(VENV)/dev.stamp ## The contract of a Store on Ceph instead of SeaweedFS; needs its packages and root
 	SEALIFT_TEST_SERVER=ceph $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(CEPH_TESTS)
 
 # The packages whose tests need no server.

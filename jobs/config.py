@@ -17,8 +17,6 @@ from jobs.errors import ConfigError, UsageError
 
 ROWS_PER_SHARD = 100_000
 """The rows of a shard, unless the environment says otherwise."""
-CLIENTS = ("sealift", "botocore")
-"""The clients that send S3's requests. The first is the default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +36,7 @@ class Settings:
     where `--executor batch` sends its jobs, and `SEALIFT_BATCH_SHARE` is the share of those without
     `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the system's name,
     the policy's after a prefix of Terraform's: jobs bear it as the tag `sealift:system`, by which
-    roles may end them. `SEALIFT_CLIENT`: `botocore` to send S3's requests with AWS's own client,
-    `sealift` (the default) with ours (`s3_client`).
+    roles may end them.
     `SEALIFT_REQUEST_LOG`: `failures` means `-v`, `all` means `--debug` (`request_log`).
     """
 
@@ -61,7 +58,6 @@ class Settings:
     batch_job_definition: str | None = None
     batch_share: str | None = None
     system: str | None = None
-    client: str = "sealift"
     max_failures: FailureLimit | None = None
 
     @classmethod
@@ -103,7 +99,6 @@ class Settings:
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
             batch_share=values.get("SEALIFT_BATCH_SHARE") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
-            client=cls.s3_client(values),
             max_failures=cls._max_failures(values.get("SEALIFT_MAX_FAILURES")),
         )
 
@@ -113,19 +108,6 @@ class Settings:
             return FailureLimit.parse(text) if text else None
         except UsageError as error:
             raise ConfigError(f"SEALIFT_MAX_FAILURES={error}") from error
-
-    @staticmethod
-    def s3_client(environment: Mapping[str, str] | None = None) -> str:
-        """Which client sends S3's requests: one of `CLIENTS`. Raises ConfigError for another word."""
-        client = (os.environ if environment is None else environment).get("SEALIFT_CLIENT") or CLIENTS[0]
-        if client not in CLIENTS:
-            raise ConfigError(f"SEALIFT_CLIENT={client!r}: expected {' or '.join(CLIENTS)}")
-        return client
-
-    @staticmethod
-    def choose_client(client: str) -> None:
-        """Send S3's requests with this client, one of `CLIENTS`, here and in all workers."""
-        os.environ["SEALIFT_CLIENT"] = client
 
     @staticmethod
     def request_log() -> str | None:
@@ -146,11 +128,8 @@ class Settings:
 
         Nothing, where the default is meant.
         """
-        values = os.environ if environment is None else environment
-        client, most = Settings.s3_client(values), values.get("SEALIFT_MAX_FAILURES")
-        return ({} if client == CLIENTS[0] else {"SEALIFT_CLIENT": client}) | (
-            {"SEALIFT_MAX_FAILURES": most} if most else {}
-        )
+        most = (os.environ if environment is None else environment).get("SEALIFT_MAX_FAILURES")
+        return {"SEALIFT_MAX_FAILURES": most} if most else {}
 
     @staticmethod
     def is_endpoints_only(environment: Mapping[str, str] | None = None) -> bool:

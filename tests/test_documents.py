@@ -128,7 +128,7 @@ def test_commands_within_prose_are_there(page: Path) -> None:
         command, options = _options(words)
         known = {option for each in command.params for option in each.opts} | {"--help", "--version"}
         place = f"{name(page)}:{number}: {' '.join(words)}"
-        assert command is not cli or words[1] in ("COMMAND", "--version", "--help", "--client"), place
+        assert command is not cli or words[1] in ("COMMAND", "--version", "--help"), place
         assert {option.partition("=")[0] for option in options} <= known, place
 
 

@@ -37,7 +37,7 @@ from jobs.cli.console import (
     say,
     takes_log,
 )
-from jobs.config import CLIENTS, Settings
+from jobs.config import Settings
 from jobs.core.display import without_passwords
 from jobs.errors import (
     ConfigError,
@@ -135,11 +135,8 @@ class _LazyGroup(click.Group):
 
 @click.command(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="sealift")
-@click.option(
-    "--client", type=click.Choice(CLIENTS), help="What sends S3's requests. Default: SEALIFT_CLIENT or sealift."
-)
 @takes_log
-def cli(client: str | None) -> None:
+def cli() -> None:
     """Sealift keeps very large S3 buckets replicated and provably intact.
 
     Every run is planned, priced, worked through in shards, and accounts for every row of its
@@ -152,8 +149,6 @@ def cli(client: str | None) -> None:
       sealift runs list
       sealift help verify
     """
-    if client is not None:
-        Settings.choose_client(client)
     if (which := Settings.request_log()) is not None:
         log_requests(which)
     if (begun := Settings.job_start()) is not None:

@@ -3,7 +3,7 @@
 Reading order: `store` is the protocol that all others use, `rest_store` speaks it over HTTP
 (`http`, `wire`, `list_pages`), believes an answer within bounds (`read_checks`, `xml_bounds`) and
 sends many small requests at a pace (`paced_gate`). `sessions` opens one, with credentials that are
-renewed (`refreshed_credentials`). `botocore_store` speaks the protocol with AWS's own client.
+renewed (`refreshed_credentials`).
 `listing` lists in parallel, where `listing_forks` says that keys branch. `lookup` looks at one key,
 `copying` and `multipart_copy` copy, `uploads`, `downloads`, `object_files` and `byte_ranges` move
 bytes, `compare_bytes`, `checksums` and `stored_checksums` compare them. `annotations` copies and

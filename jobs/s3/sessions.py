@@ -13,7 +13,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.config import Settings
 from jobs.credentials import open_session, resolve
 from jobs.errors import ConfigError, SealiftWarning
 from jobs.interrupts import raised
@@ -22,6 +21,7 @@ from jobs.s3.http.signing import Credentials
 if TYPE_CHECKING:
     from jobs.core.run import RunSpec, Side
     from jobs.s3.http.endpoints import Endpoint
+    from jobs.s3.rest_store import RestStore
     from jobs.s3.store import Store
 
 DEFAULT_REGION = "us-east-1"
@@ -37,10 +37,8 @@ def open_store(
     is_paced: bool = False,
     owners: Mapping[str, str] | None = None,
     acl: str | None = None,
-) -> Store:
+) -> RestStore:
     """A store on the given endpoint, region and profile. What is None comes from boto3's own chain.
-
-    `Settings.s3_client` says on which client: ours, unless the environment names botocore.
 
     `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to
     Requester Pays buckets. `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon.
@@ -51,27 +49,12 @@ def open_store(
     from jobs.s3.http.transport import TRIES_PACED, TRIES_PATIENT, Transport
     from jobs.s3.rest_store import RestStore
 
-    is_botocore = Settings.s3_client() == "botocore"
-    configured = _configuration(profile, needs_endpoint=endpoint is None, needs_session=is_botocore)
+    configured = _configuration(profile, needs_endpoint=endpoint is None)
     region = region or configured.region or DEFAULT_REGION
     address = _endpoint(endpoint or configured.endpoint, region, configured)
     if not is_paced:  # a paced caller is a worker, and its planner was warned
         _warn_if_readable(address, configured)
     tries = TRIES_PACED if is_paced else TRIES_PATIENT
-    if is_botocore:
-        from jobs.s3.botocore_store.client import make_client
-        from jobs.s3.botocore_store.store import BotocoreStore
-
-        client = make_client(
-            configured.session,
-            address,
-            region,
-            connections=max_in_flight,
-            request_payer=request_payer,
-            tries=tries,
-            owners=owners or {},
-        )
-        return BotocoreStore(client, address, configured.credentials, max_in_flight=max_in_flight, tries=tries, acl=acl)
     transport = Transport(
         address,
         region,
@@ -184,7 +167,7 @@ def boto_client(endpoint: str | None, region: str | None, profile: str | None) -
 
 
 class _Configuration(NamedTuple):
-    """What boto3's rules come to. `session`: botocore's, where it was asked."""
+    """What boto3's rules come to."""
 
     endpoint: str | None
     region: str | None
@@ -192,14 +175,11 @@ class _Configuration(NamedTuple):
     is_fips: bool
     is_dualstack: bool
     credentials: Callable[[], Credentials]
-    session: Any = None
 
 
-def _configuration(
-    profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True, needs_session: bool = False
-) -> _Configuration:
+def _configuration(profile: str | None, *, needs_endpoint: bool, needs_credentials: bool = True) -> _Configuration:
     """What the environment alone decides, if it does, else what botocore finds. Raises ConfigError."""
-    by_environment = _from_environment(os.environ) if profile is None and not needs_session else None
+    by_environment = _from_environment(os.environ) if profile is None else None
     if by_environment is not None:
         return by_environment
     return _from_botocore(profile, needs_endpoint=needs_endpoint, needs_credentials=needs_credentials)
@@ -250,7 +230,6 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentia
             session.get_config_variable("use_fips_endpoint") or False,
             session.get_config_variable("use_dualstack_endpoint") or False,
             _credentials(session, profile) if needs_credentials else _no_credentials,
-            session,
         )
     except (BotoCoreError, ClientError, OSError, ValueError, KeyError, RuntimeError) as error:
         # ClientError: STS refused a role. The others are what providers let out.

@@ -154,9 +154,9 @@ async def read_one(ledger: str, key: str) -> dict[str, Any]:
     from jobs.archives.index import ArchiveIndex
     from jobs.core.model import Location
     from jobs.s3.byte_ranges import ByteBudget
-    from tests.doubles.our_client import open_rest_store
+    from jobs.s3.sessions import open_store
 
-    store = open_rest_store(None, None, None)
+    store = open_store(None, None, None)
     sizes: list[int] = []
     send = store.transport.send
 

@@ -125,12 +125,12 @@ async def read_all(ledger: str, *, is_coalesced: bool) -> dict[str, Any]:
     from jobs.archives import reader as archive_reader
     from jobs.archives.spans import GAP_BYTES
     from jobs.s3.byte_ranges import ByteBudget
-    from tests.doubles.our_client import open_rest_store
+    from jobs.s3.sessions import open_store
 
     if not is_coalesced:
         archive_reader.SPANS_AHEAD = 64
     found = await find_members(ledger)
-    store = open_rest_store(None, None, None)
+    store = open_store(None, None, None)
     send, requests, members = store.transport.send, 0, 0
 
     async def counted(*given: Any, **more: Any) -> Any:

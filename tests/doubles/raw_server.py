@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.s3.rest_store import RestStore
+from jobs.s3.sessions import open_store
 from tests.doubles.loopback import listening
-from tests.doubles.our_client import open_rest_store
 
 _used: ContextVar[RawServer] = ContextVar("used")
 
@@ -65,7 +65,7 @@ def use(server: RawServer, requests: Callable[[RestStore], Awaitable[Any]], *, m
 
     async def run() -> Any:
         _used.set(server)
-        store = open_rest_store(server.endpoint, None, None, max_in_flight=max_in_flight, is_paced=True)
+        store = open_store(server.endpoint, None, None, max_in_flight=max_in_flight, is_paced=True)
         try:
             return await requests(store)
         finally:

@@ -12,8 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 
 from jobs.core.model import ObjectRef
 from jobs.s3.rest_store import RestStore
+from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, CopySettings, PartDone
-from tests.doubles.our_client import open_rest_store
 
 REF = ObjectRef("bucket", "a key", "v1")
 COPIED = b'<CopyObjectResult><ETag>"e"</ETag></CopyObjectResult>'
@@ -94,7 +94,7 @@ def ask(script: Script, request: Callable[[RestStore], Awaitable[Any]], **option
     """Run one request on a store of its own."""
 
     async def run() -> Any:
-        store = open_rest_store(script.endpoint, options.pop("region", None), None, max_in_flight=4, **options)
+        store = open_store(script.endpoint, options.pop("region", None), None, max_in_flight=4, **options)
         try:
             return await request(store)
         finally:

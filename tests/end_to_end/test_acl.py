@@ -20,13 +20,12 @@ LARGE = b"x" * (6 << 20)
 IN_PARTS = ("--multipart-threshold", "5MiB", "--part-size", "5MiB")
 
 
-@pytest.mark.parametrize("client", ["sealift", "botocore"])
 @pytest.mark.parametrize("way", [(), ("--stream",)])
-def test_copies_leave_the_buckets_owner_full_control(world: World, client: str, way: tuple[str, ...]) -> None:
+def test_copies_leave_the_buckets_owner_full_control(world: World, way: tuple[str, ...]) -> None:
     world.put("small")
     world.put("large", LARGE)
     with fault_proxy(world.server.endpoint, Faults({}, 1, full_control=f"/{world.destination}/")) as proxy:
-        options = {"AWS_ENDPOINT_URL_S3": proxy.endpoint, "SEALIFT_CLIENT": client}
+        options = {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
         denied = world.run("replicate", *IN_PARTS, *way, "--max-failures", "100%", **options)
         report = world.run("replicate", *IN_PARTS, *way, *ACL, **options)
     assert (denied["code"], denied["outcomes"]) == (ExitCode.FINDINGS, {"denied": 2})

@@ -26,8 +26,8 @@ from jobs.archives.index import ArchiveIndex, IndexedMember
 from jobs.core.model import Location
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.rest_store import RestStore
+from jobs.s3.sessions import open_store
 from tests.archives.samples import read_member
-from tests.doubles.our_client import open_rest_store
 from tests.doubles.programs import need
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
@@ -51,7 +51,7 @@ def using(world: World, work: Callable[[RestStore, ArchiveIndex], Any]) -> Any:
     """What `work` answers, with a store and the index of the world's ledger."""
 
     async def run() -> Any:
-        store = open_rest_store(None, None, None, max_in_flight=8)
+        store = open_store(None, None, None, max_in_flight=8)
         try:
             return await work(store, ArchiveIndex(store, Location(world.ledger, "runs")))
         finally:

@@ -25,15 +25,14 @@ def secrets(world: World, stderr: str, *others: str) -> list[str]:
     return [each for each in (world.server.secret_key, TOKEN, *others) if each in log] + HEADERS.findall(log)
 
 
-@pytest.mark.parametrize("client", ["sealift", "botocore"])
 @pytest.mark.parametrize("is_before_the_verb", [True, False])
-def test_debug_logs_each_request_of_command_and_workers(world: World, client: str, is_before_the_verb: bool) -> None:
+def test_debug_logs_each_request_of_command_and_workers(world: World, is_before_the_verb: bool) -> None:
     for number in range(5):
         world.put(f"doc-{number}", b"text")
     verb = ["replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
     arguments = ["--debug", *verb] if is_before_the_verb else [*verb, "--debug"]
     # Two shards, so that workers are processes of their own.
-    done = world.sealift(*arguments, SEALIFT_CLIENT=client, SEALIFT_ROWS_PER_SHARD="3")
+    done = world.sealift(*arguments, SEALIFT_ROWS_PER_SHARD="3")
     assert done.code == 0, done.stderr
     assert done.document["outcomes"] == {"copied": 5}  # stdout is one document
     logged = lines(done.stderr)
@@ -53,12 +52,11 @@ def test_without_the_option_no_request_is_logged(world: World) -> None:
     assert lines(world.sealift(*verb).stderr) == []
 
 
-@pytest.mark.parametrize("client", ["sealift", "botocore"])
-def test_v_logs_refused_requests_alone_and_no_secret(world: World, client: str) -> None:
+def test_v_logs_refused_requests_alone_and_no_secret(world: World) -> None:
     world.put("doc", b"text")
-    assert lines(world.sealift("runs", "list", "-v", SEALIFT_CLIENT=client).stderr) == []
+    assert lines(world.sealift("runs", "list", "-v").stderr) == []
     wrong = {"AWS_ACCESS_KEY_ID": "AKIAWRONG", "AWS_SECRET_ACCESS_KEY": "a-wrong-secret", "AWS_SESSION_TOKEN": TOKEN}
-    done = world.sealift("runs", "list", "-v", SEALIFT_CLIENT=client, **wrong)
+    done = world.sealift("runs", "list", "-v", **wrong)
     assert done.code == 10, done.stderr
     refused = lines(done.stderr)
     assert {match[4] for match in refused} == {"403"}

@@ -70,13 +70,13 @@ def submission(shards: int = 3, number: int = 0) -> Submission:
     return make_submission(RUN, number, PLACEMENT, range(shards), "s3://ledger/sealift")
 
 
-def test_jobs_get_the_client_that_the_submitting_process_uses(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_jobs_get_the_failure_limit_of_the_submitting_process(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     asyncio.run(site.executor().submit(submission(number=0)))
-    monkeypatch.setenv("SEALIFT_CLIENT", "botocore")
+    monkeypatch.setenv("SEALIFT_MAX_FAILURES", "5%")
     asyncio.run(site.executor().submit(submission(number=1)))
     overrides = [job.request["containerOverrides"] for job in map(site.server.job, site.server.names())]
     assert [each.get("environment") for each in overrides] == [None] * 2 + [
-        [{"name": "SEALIFT_CLIENT", "value": "botocore"}]
+        [{"name": "SEALIFT_MAX_FAILURES", "value": "5%"}]
     ] * 2
 
 

@@ -78,18 +78,14 @@ def sts(tmp_path: Path) -> Iterator[FakeSts]:
         yield sts
 
 
-def run_workers(endpoint: str, last_key: str, client: str, lender: Lender = lend) -> dict[int, int]:
+def run_workers(endpoint: str, last_key: str, lender: Lender = lend) -> dict[int, int]:
     def start(shard: int) -> WorkerProcess:
         return WorkerProcess([sys.executable, "-c", WORKER, endpoint, PROFILE, last_key, str(shard)], lender)
 
-    with mock.patch.dict(os.environ, {"SEALIFT_CLIENT": client}):
-        return LocalExecutor(start, 3).run(range(3))
+    return LocalExecutor(start, 3).run(range(3))
 
 
-@pytest.mark.parametrize("client", ["sealift", "botocore"])
-def test_a_role_with_a_code_is_asked_for_once_and_renewed_once_for_all_workers(
-    sts: FakeSts, script: Script, client: str
-) -> None:
+def test_a_role_with_a_code_is_asked_for_once_and_renewed_once_for_all_workers(sts: FakeSts, script: Script) -> None:
     prompts: list[str] = []
 
     def type_code(prompt: str) -> str:
@@ -99,7 +95,7 @@ def test_a_role_with_a_code_is_asked_for_once_and_renewed_once_for_all_workers(
     with mock.patch.object(AssumeRoleProvider.__init__, "__defaults__", (type_code, None, None)):
         for _ in range(2):  # those of the command itself, for both sides
             open_store(script.endpoint, None, PROFILE)
-        assert run_workers(script.endpoint, "second", client) == {0: 0, 1: 0, 2: 0}
+        assert run_workers(script.endpoint, "second") == {0: 0, 1: 0, 2: 0}
     assert sts.codes == ["000001", "000002"]
     assert len(prompts) == 2
 
@@ -110,7 +106,7 @@ def test_credentials_that_cannot_be_had_end_the_worker_with_the_reason(
     def refuse(profile: str | None) -> Loan:
         raise ConfigError(f"no code was typed for {profile}")
 
-    codes = run_workers(script.endpoint, "second", "sealift", refuse)
+    codes = run_workers(script.endpoint, "second", refuse)
     assert all(code == 1 for code in codes.values())  # the bare program's traceback; a worker says 10
     assert f"no code was typed for {PROFILE}" in capfd.readouterr().err
     assert not sts.codes
@@ -170,7 +166,7 @@ def test_what_one_store_has_renewed_counts_for_those_that_share_it() -> None:
 
 
 def test_credentials_that_do_not_expire_are_lent_as_well(sts: FakeSts, script: Script) -> None:
-    codes = run_workers(script.endpoint, "second", "sealift", lambda profile: Loan("second", "s", None, None))
+    codes = run_workers(script.endpoint, "second", lambda profile: Loan("second", "s", None, None))
     assert codes == {0: 0, 1: 0, 2: 0}
     assert not sts.codes
 

@@ -88,14 +88,6 @@ def test_a_night_is_the_one_of_the_pairs_time_zone(place: Place, batch: BatchSer
     assert answer.payload["started"][0]["once"] == "2026-11-25"
 
 
-def test_a_night_uses_the_client_that_the_function_uses(place: Place, batch: BatchServer) -> None:
-    place.more["SEALIFT_CLIENT"] = "botocore"
-    with place.function("submit") as submit:
-        submit.invoke(NIGHT)
-    variables = batch.job("sealift-pair-nightly-2026-11-25").request["containerOverrides"]["environment"]
-    assert {"name": "SEALIFT_CLIENT", "value": "botocore"} in variables
-
-
 def test_a_lost_answer_does_not_start_a_night_twice(place: Place, batch: BatchServer) -> None:
     batch.lose["SubmitJob"] = 1
     with place.function("submit") as submit:

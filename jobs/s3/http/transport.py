@@ -113,7 +113,8 @@ class Transport:
 
         `place` is the request's bucket and key. Its version id is only for messages. `source`: of a
         copy. `content_bytes`: the answer's body is what a user stored, and at most so long. Else it
-        is a document of S3's. When the caller is cancelled, so is the request. A redirect is followed within AWS alone, see `routes`.
+        is a document of S3's. When the caller is cancelled, so is the request. A redirect is
+        followed within AWS alone, see `routes`.
         Raises Rejected for an object without a key, and sends nothing.
         """
         if not place.key and operation not in OF_BUCKETS:

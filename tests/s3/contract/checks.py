@@ -1,8 +1,8 @@
-"""One contract for every Store: memory, and both clients on moto's server, on SeaweedFS and on Ceph.
+"""One contract for every Store: memory, and our client on SeaweedFS, on moto's server and on Ceph.
 
 What S3 documents is what a check demands. Where a double does otherwise it stands in DEVIATIONS, and
 the check must fail there: a double that was mended makes this suite fail until its line is removed.
-A store's name is that of its server, and after a slash that of its client, unless that is ours.
+A store's name is that of its server; `seaweedfs/tls` is reached over TLS.
 """
 
 from __future__ import annotations
@@ -25,9 +25,8 @@ from tests.doubles.ceph_server import is_on_ceph
 from tests.doubles.deviation import Deviation
 from tests.s3.contract.deviations import DEVIATIONS
 
-STORES_HERE = ("memory", "moto", "seaweedfs", "seaweedfs/tls", "moto/botocore", "seaweedfs/botocore")
-STORES_ON_CEPH = ("ceph", "ceph/botocore")
-STORES = STORES_ON_CEPH if is_on_ceph() else STORES_HERE
+FAST, SLOW, CEPH = ("memory", "seaweedfs"), ("seaweedfs/tls", "moto"), ("ceph",)
+STORES = CEPH if is_on_ceph() else (*FAST, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW))
 ENDLESS_SECONDS = 60
 """A server whose listings do not advance fails its check, and does not stop all others."""
 PLAIN = Attributes()
@@ -86,8 +85,8 @@ def contract(*cases: Any) -> Callable[[Check], Callable[..., None]]:
     """A check becomes a test for each store, and for each case if there are any."""
 
     def decorate(check: Check) -> Callable[..., None]:
-        def test(subjects: dict[str, Subject], store: str, case: Any) -> None:
-            arguments = (subjects[store], case) if cases else (subjects[store],)
+        def test(subject: Subject, store: str, case: Any) -> None:
+            arguments = (subject, case) if cases else (subject,)
             name = check.__name__.removeprefix("test_")
             case_id = case if isinstance(case, str) else repr(case)
             deviation = deviation_of(name, store, case_id)

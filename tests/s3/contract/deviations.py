@@ -77,10 +77,6 @@ DEVIATIONS: dict[tuple[str, ...], Deviation] = {
         "404 for a line feed",
         "NotFound: PutObject .*: NotFound",
     ),
-    ("an_odd_key_makes_the_round_trip", "moto/botocore", "tab\tand\x01control\x7f"): Deviation(
-        "lists versions as no XML",
-        "Unavailable: ListObjectVersions .*: InternalError",
-    ),
     ("versions_are_deleted_together_and_exactly", "moto", "line\nbreak"): Deviation(
         "404 for a line feed",
         "NotFound: PutObject .*: NotFound",
@@ -170,19 +166,6 @@ DEVIATIONS: dict[tuple[str, ...], Deviation] = {
         "lists it as U+FFFD",
         r"AssertionError: .*'tab\\tand\ufffdcontrol\\x7f' != 'tab\\tand\\x01control\\x7f'",
     ),
-    # What botocore does on these servers, and our client does not.
-    ("an_odd_key_makes_the_round_trip", "moto/botocore", "carriage\rreturn"): Deviation(
-        "lists versions without encoding-type",
-        r"AssertionError: .*'carriage\\nreturn' != 'carriage\\rreturn'",
-    ),
-    ("versions_are_deleted_together_and_exactly", "moto/botocore", "control\x01"): Deviation(
-        "lists versions as no XML",
-        "Unavailable: ListObjectVersions .*: InternalError",
-    ),
-    ("is_versioned", "moto/botocore"): Deviation(
-        "another root element than S3's",
-        "Unavailable: GetBucketVersioning .*: MalformedAnswer",
-    ),
     # Ceph 18.2 (make test-ceph).
     ("multipart_carries_headers_metadata_and_tags", "ceph"): Deviation(
         "drops tags at the create", r"AssertionError: assert \{\} == \{'team': 'ops"
@@ -223,15 +206,6 @@ DEVIATIONS: dict[tuple[str, ...], Deviation] = {
     ("complete_with_an_etag_replaces_that_object_only", "ceph"): Deviation(
         "ignores conditions on CompleteMultipartUpload",
         "Failed: DID NOT RAISE PreconditionFailed",
-    ),
-    # What botocore does not overlook, and our client does.
-    ("an_odd_key_makes_the_round_trip", "ceph/botocore", "tab\tand\x01control\x7f"): Deviation(
-        "lists it raw",
-        "Unavailable: ListObjectVersions .*: InternalError",
-    ),
-    ("versions_come_in_pages", "ceph/botocore"): Deviation(
-        "sends its markers raw",
-        "Unavailable: ListObjectVersions .*: MalformedAnswer",
     ),
     ("copy_takes_the_version_it_names", "ceph"): Deviation(
         "does not name the version of the copy", r"AssertionError: assert None == '.*version_id=None.*\.version_id"

@@ -1,9 +1,8 @@
-"""Access points by ARN, and accounts that have to own a bucket: what both clients send."""
+"""Access points by ARN, and accounts that have to own a bucket: what is sent."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from typing import Any
 from unittest import mock
 
@@ -22,7 +21,6 @@ from jobs.s3.store import ABSENT, CopySettings, Store
 from tests.doubles.scripted_server import COPIED, Reply, Script
 
 ARN = "arn:aws:s3:eu-west-1:123456789012:accesspoint:finance"
-CLIENTS = pytest.mark.parametrize("client", ["sealift", "botocore"])
 
 
 def asked_at_aws(monkeypatch: pytest.MonkeyPatch, bucket: str, **environment: str) -> tuple[str, str]:
@@ -34,7 +32,7 @@ def asked_at_aws(monkeypatch: pytest.MonkeyPatch, bucket: str, **environment: st
         return Response(200, {"etag": '"e"', "content-length": "1"}, b"")
 
     monkeypatch.setattr(Pool, "exchange", exchange)
-    for name, value in ({"SEALIFT_CLIENT": "sealift"} | environment).items():
+    for name, value in environment.items():
         monkeypatch.setenv(name, value)
     asyncio.run(open_store(None, None, None).head(ObjectRef(bucket, "k")))
     ((host, head),) = asked
@@ -66,7 +64,7 @@ def test_a_copy_names_the_access_point_of_its_source_as_botocore_does() -> None:
     assert wire.copy_source(ObjectRef(ARN, "a b/ü", "v")) == params["CopySource"]
 
 
-def ask_side(script: Script, client: str, request: Any) -> None:
+def ask_side(script: Script, request: Any) -> None:
     """A request of a store whose buckets `mine` and `theirs` have owners."""
 
     async def run() -> None:
@@ -79,12 +77,11 @@ def ask_side(script: Script, client: str, request: Any) -> None:
             await store.close()
 
     trusted = mock.patch("jobs.s3.conditional_writes.look_first", lambda store, **_: store)  # no trials before them
-    with mock.patch.dict(os.environ, {"SEALIFT_CLIENT": client}), trusted:
+    with trusted:
         asyncio.run(run())
 
 
-@CLIENTS
-def test_requests_name_the_account_that_has_to_own_the_bucket(script: Script, client: str) -> None:
+def test_requests_name_the_account_that_has_to_own_the_bucket(script: Script) -> None:
     async def requests(store: Store) -> None:
         await store.head(ObjectRef("mine", "k"))
         await store.head(ObjectRef("others", "k"))
@@ -92,21 +89,20 @@ def test_requests_name_the_account_that_has_to_own_the_bucket(script: Script, cl
 
     script.first = [Reply(headers={"ETag": '"e"'})] * 2
     script.reply = Reply(body=b"<ListBucketResult></ListBucketResult>")
-    ask_side(script, client, requests)
+    ask_side(script, requests)
     sent = [seen.headers.get("x-amz-expected-bucket-owner") for seen in script.seen]
     assert sent == ["111111111111", None, "222222222222"]
 
 
-@CLIENTS
 @pytest.mark.parametrize(("source", "owner"), [("theirs", "222222222222"), ("mine", "111111111111"), ("others", None)])
-def test_a_copy_names_the_owners_of_both_buckets(script: Script, client: str, source: str, owner: str | None) -> None:
+def test_a_copy_names_the_owners_of_both_buckets(script: Script, source: str, owner: str | None) -> None:
     async def copies(store: Store) -> None:
         ref = ObjectRef(source, "k", "v")
         await store.copy(ref, "e", "mine", "k", CopySettings(), guard=ABSENT)
         await store.copy_part(ref, "e", 0, 5, "mine", "k", "u", 1)
 
     script.first = [Reply(body=COPIED), Reply(body=COPIED.replace(b"CopyObjectResult", b"CopyPartResult"))]
-    ask_side(script, client, copies)
+    ask_side(script, copies)
     assert len(script.seen) == 2
     for seen in script.seen:
         assert seen.headers["x-amz-expected-bucket-owner"] == "111111111111"

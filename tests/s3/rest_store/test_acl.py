@@ -1,10 +1,8 @@
-"""The canned ACL of a side: in the requests that make an object, by both clients, and in no others."""
+"""The canned ACL of a side: in the requests that make an object, and in no others."""
 
 from __future__ import annotations
 
 import asyncio
-import os
-from unittest import mock
 
 import pytest
 
@@ -28,9 +26,8 @@ ANSWERS = [
 ]
 
 
-@pytest.mark.parametrize("client", ["sealift", "botocore"])
 @pytest.mark.parametrize("acl", [FULL_CONTROL, None])
-def test_what_makes_an_object_brings_the_acl_of_its_side(script: Script, client: str, acl: str | None) -> None:
+def test_what_makes_an_object_brings_the_acl_of_its_side(script: Script, acl: str | None) -> None:
     async def write() -> None:
         store = open_store(script.endpoint, "us-east-1", None, max_in_flight=2, acl=acl)
         try:
@@ -45,8 +42,7 @@ def test_what_makes_an_object_brings_the_acl_of_its_side(script: Script, client:
             await store.close()
 
     script.first = list(ANSWERS)
-    with mock.patch.dict(os.environ, {"SEALIFT_CLIENT": client}):
-        asyncio.run(write())
+    asyncio.run(write())
     assert [seen.headers.get("x-amz-acl") for seen in script.seen] == [acl, acl, acl, None, None, None, None]
 
 

@@ -262,7 +262,6 @@ def test_a_key_of_kms_that_may_not_be_used_is_named(script: Script) -> None:
         ask(script, lambda store: store.head(REF))
 
 
-@pytest.mark.parametrize("client", ["sealift", "botocore"])
 @pytest.mark.parametrize(
     ("first", "was_sent_once"),
     [
@@ -272,10 +271,9 @@ def test_a_key_of_kms_that_may_not_be_used_is_named(script: Script) -> None:
     ],
 )
 def test_a_refusal_says_whether_the_request_was_sent_once(
-    script: Script, monkeypatch: pytest.MonkeyPatch, client: str, first: list[Reply], was_sent_once: bool
+    script: Script, first: list[Reply], was_sent_once: bool
 ) -> None:
     """Else the first one, whose answer was lost, may have done what the second one was refused for."""
-    monkeypatch.setenv("SEALIFT_CLIENT", client)
 
     async def run() -> errors.StoreError:
         store = open_store(script.endpoint, None, None, max_in_flight=1)

@@ -12,7 +12,7 @@ from jobs import errors
 from jobs.core.model import ObjectRef
 from jobs.s3.http.answers import Response
 from jobs.s3.rest_store import RestStore
-from tests.doubles.our_client import open_rest_store
+from jobs.s3.sessions import open_store
 from tests.doubles.scripted_server import REF, Reply, Script, ask, error_body
 
 REGION = {"x-amz-bucket-region": "eu-west-3"}
@@ -93,7 +93,7 @@ def to_aws(answer: Callable[[str], Response], monkeypatch: pytest.MonkeyPatch) -
         return answer(host)
 
     async def run() -> None:
-        store = open_rest_store(None, None, None)
+        store = open_store(None, None, None)
         monkeypatch.setattr(store.transport._pool, "exchange", exchange)
         await store.get(ObjectRef("bucket", "k"))
         await store.get(ObjectRef("bucket", "k"))

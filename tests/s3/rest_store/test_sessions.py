@@ -21,12 +21,11 @@ from jobs.s3.http.signing import Credentials
 from jobs.s3.refreshed_credentials import RefreshedCredentials
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import boto_client, open_store
-from tests.doubles.our_client import open_rest_store
 from tests.doubles.scripted_server import REF, Reply, Script, ask, error_body
 
 
 def test_aws_buckets_become_part_of_the_host_name_unless_they_have_dots() -> None:
-    store = open_rest_store(None, "eu-west-1", None)
+    store = open_store(None, "eu-west-1", None)
     endpoint = store.transport.endpoint
     assert endpoint.address("logs") == ("logs.s3.eu-west-1.amazonaws.com", "/")
     assert endpoint.address("a.logs") == ("s3.eu-west-1.amazonaws.com", "/a.logs/")
@@ -41,7 +40,7 @@ def test_endpoint_and_region_come_as_boto3_finds_them(tmp_path: Path) -> None:
     )
 
     def found(endpoint: str | None = None, region: str | None = None, profile: str | None = None) -> tuple[str, str]:
-        transport = open_rest_store(endpoint, region, profile).transport
+        transport = open_store(endpoint, region, profile).transport
         return str(transport.endpoint), transport.region
 
     assert found() == ("https://s3.us-east-1.amazonaws.com", "us-east-1")
@@ -60,12 +59,10 @@ def test_fips_and_dualstack_endpoints_are_taken_as_boto3_takes_them(tmp_path: Pa
         "[profile agency]\nregion = us-gov-west-1\nuse_fips_endpoint = true\n"
         "aws_access_key_id = a\naws_secret_access_key = b\n"
     )
-    assert (
-        str(open_rest_store(None, None, "agency").transport.endpoint) == "https://s3-fips.us-gov-west-1.amazonaws.com"
-    )
+    assert str(open_store(None, None, "agency").transport.endpoint) == "https://s3-fips.us-gov-west-1.amazonaws.com"
     with mock.patch.dict(os.environ, {"AWS_USE_DUALSTACK_ENDPOINT": "true"}):
         assert (
-            str(open_rest_store(None, "eu-west-1", None).transport.endpoint)
+            str(open_store(None, "eu-west-1", None).transport.endpoint)
             == "https://s3.dualstack.eu-west-1.amazonaws.com"
         )
         with pytest.raises(errors.ConfigError, match="AWS_USE_DUALSTACK_ENDPOINT"):

@@ -42,17 +42,6 @@ CODES = (  # but those of another region, which our client follows
     "SomethingNew",
     "TokenRefreshRequired",
 )
-XML_METHODS = frozenset(REPLIES) - {
-    "abort_multipart",
-    "delete",
-    "get",
-    "get_annotation",
-    "head",
-    "put",
-    "put_part",
-    "request_restore",
-}
-"""Methods whose answer is a document."""
 HEADERS = st.fixed_dictionaries(
     {},
     optional={
@@ -63,22 +52,13 @@ HEADERS = st.fixed_dictionaries(
 
 
 @st.composite
-def refusals(draw: Any, method: str) -> Reply:
+def refusals(draw: Any) -> Reply:
     """An error: with its document, without, or with another one.
 
     The server keeps the document of a HEAD to itself, until the client asks with a GET.
     """
     body = draw(st.sampled_from(CODES).map(error_body) | st.sampled_from([b"", b"<html>busy</html>", b"no XML"]))
     return Reply(draw(st.sampled_from(STATUSES)), draw(HEADERS), body)
-
-
-@st.composite
-def false_successes(draw: Any, method: str) -> Reply:
-    """A 200 that is something else: an error, another operation's document, a login page, half of it, nothing."""
-    right = REPLIES[method].body
-    others = [REPLIES[each].body for each in sorted(XML_METHODS) if each != method]
-    odd = [b"", b"<html>log in</html>", b"no XML", right[: len(right) // 2], b" " * 20, *others]
-    return Reply(200, {}, draw(st.sampled_from(CODES).map(error_body) | st.sampled_from(odd)))
 
 
 @st.composite
@@ -123,18 +103,20 @@ def heads(draw: Any) -> Reply:
 
 @st.composite
 def gets(draw: Any) -> Reply:
-    """An answer to GET: the whole, the right range, or another one."""
+    """An answer to GET: the whole or the range."""
     headers = draw(descriptions())
-    ranged = st.sampled_from([None, "bytes 2-3/10", "bytes 0-1/10", "bytes 2-3/*", "bytes 2-9/10", "words"])
-    if (content_range := draw(ranged)) is not None:
-        return Reply(206, headers | {"Content-Range": content_range}, b"23")
+    headers.pop("x-amz-archive-status", None)  # S3 documents it for HEAD alone: a GET of what is archived is refused
+    if draw(st.booleans()):
+        return Reply(206, headers | {"Content-Range": "bytes 2-3/10"}, b"23")
     return Reply(200, headers, b"0123456789")
 
 
 @st.composite
 def writes(draw: Any) -> Reply:
     """An answer to PutObject or UploadPart."""
-    return Reply(200, draw(descriptions()))
+    headers = draw(descriptions())
+    headers.pop("x-amz-checksum-type", None)  # S3 documents it for whole objects alone
+    return Reply(200, headers)
 
 
 NAMES = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="￾￿"), min_size=1, max_size=6)
@@ -200,8 +182,9 @@ def results(draw: Any, method: str) -> Reply:
         _element("ETag", draw(st.sampled_from(['"e1"', "e1", '"e1-3"', None, ""]))),
         _element("ChecksumCRC64NVME", draw(st.sampled_from([None, "AAAAAAAAAAA="]))),
         _element("ChecksumSHA256", draw(st.sampled_from([None, "abc=-3"]))),
-        _element("ChecksumType", draw(st.sampled_from([None, "COMPOSITE", "FULL_OBJECT"]))),
     ]
+    if method != "copy_part":  # a part has no type
+        fields.append(_element("ChecksumType", draw(st.sampled_from([None, "COMPOSITE", "FULL_OBJECT"]))))
     headers = draw(
         st.fixed_dictionaries(
             {},
@@ -258,9 +241,8 @@ def annotation_lists(draw: Any) -> Reply:
             ("LastModified", draw(TIMES)),
         ]
         rows.append(f"<AnnotationEntry>{''.join(_element(*each) for each in fields)}</AnnotationEntry>")
-    # MinIO leaves out the list around them.
-    spelled = draw(st.sampled_from(["<Annotations>{}</Annotations>", "{}"])).format("".join(rows))
-    return replace(_listing("ListObjectAnnotationsOutput", [*parts, spelled]), headers=draw(_annotated_version()))
+    rows = [f"<Annotations>{''.join(rows)}</Annotations>"]
+    return replace(_listing("ListObjectAnnotationsOutput", [*parts, *rows]), headers=draw(_annotated_version()))
 
 
 @st.composite
@@ -318,7 +300,4 @@ SUCCESSES: dict[str, st.SearchStrategy[Reply]] = {
 
 def replies(method: str) -> st.SearchStrategy[Reply]:
     """Every kind of answer to a method."""
-    kinds = [SUCCESSES[method], refusals(method)]
-    if method in XML_METHODS:
-        kinds.append(false_successes(method))
-    return st.one_of(kinds).map(replace)
+    return st.one_of(SUCCESSES[method], refusals()).map(replace)
