@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -162,14 +162,6 @@ class World:
 async def put(store: MemoryStore, body: bytes, **attributes: Any) -> ObjectVersion:
     written = await store.put("source", KEY, body, Attributes(**attributes), guard=UNGUARDED)
     return ObjectVersion(0, KEY, written.version_id, size_bytes=len(body), etag=written.etag)
-
-
-async def put_in_parts(store: MemoryStore, parts: Sequence[bytes]) -> ObjectVersion:
-    """A version whose ETag is of its parts, so that it never equals that of a copy in one piece."""
-    upload = await store.create_multipart("source", KEY, Attributes())
-    done = [await store.put_part("source", KEY, upload, number, part) for number, part in enumerate(parts, 1)]
-    written = await store.complete_multipart("source", KEY, upload, done, guard=UNGUARDED)
-    return ObjectVersion(0, KEY, written.version_id, size_bytes=sum(map(len, parts)), etag=written.etag)
 
 
 def run(work: Any) -> Any:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
-from jobs.backup.job import KeyProgress, KeyResult
-from jobs.core.model import Attributes, ObjectRef, ObjectVersion
+from jobs.backup.job import KeyProgress
+from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, CustomerKeyNeeded, Denied, NoSuchBucket, Rejected, StoreError, Unavailable
 from jobs.s3.store import UNGUARDED
@@ -19,7 +19,6 @@ from tests.backup.scene import (
     backup,
     history,
     put,
-    put_in_parts,
     run,
 )
 from tests.doubles.memory_store import MemoryStore
@@ -55,16 +54,6 @@ def test_a_late_older_version_is_stored_beneath_the_newest():
     assert [copy[0] for copy in run(store.copies())] == [b"new", b"old", b"new"]
 
 
-def test_a_version_that_only_changes_metadata_is_copied_as_well():
-    store = Ticking()
-    first = run(put(store, b"body", metadata={"colour": "red"}))
-    run(backup(store).process([first]))
-    second = run(put(store, b"body", metadata={"colour": "green"}))
-    (outcome,) = run(backup(store).process([second]))
-    assert outcome.status is Status.COPIED
-    assert run(store.body("hot", COPY)) == (b"body", {"colour": "green"})
-
-
 def test_above_the_limit_a_row_is_left_and_nothing_is_written():
     store = Ticking()
     row = run(put(store, b"large body"))
@@ -72,39 +61,6 @@ def test_above_the_limit_a_row_is_left_and_nothing_is_written():
     assert (settled.outcomes, settled.left) == ({}, {0})
     assert run(store.copies()) == []
     assert run(backup(store, limit_bytes=5).process([row]))[0].status is Status.FAILED
-
-
-def test_an_older_version_is_left_when_putting_the_newest_back_would_take_too_long():
-    store = Ticking()
-    old, new = run(put(store, b"old")), run(put(store, b"new and large"))
-    run(backup(store).process([new]))
-    settled = run(backup(store, limit_bytes=5).settle(KEY, [old]))
-    assert settled.left == {0}
-    assert [copy[0] for copy in run(store.copies())] == [b"new and large"]
-
-
-def test_an_older_version_stays_beneath_a_newer_one_while_the_newest_waits_for_a_larger_worker():
-    store = Ticking()
-    old, middle, large = run(put(store, b"old")), run(put(store, b"mid")), run(put(store, b"new and large"))
-    assert run(backup(store, limit_bytes=5).settle(KEY, [middle])).left == frozenset()
-    run(backup(store, limit_bytes=5).settle(KEY, [old]))
-    assert run(store.body("hot", COPY)) == (b"mid", {})
-    run(backup(store).process([large]))
-    assert [copy[0] for copy in run(store.copies())] == [b"mid", b"old", b"mid", b"new and large"]
-
-
-def test_what_belongs_on_top_below_an_archived_newest_version_is_told_when_it_is_too_large():
-    """The archived one alone was told, so that no run put the large one back."""
-    store = Ticking()
-    old, large = run(put(store, b"old")), run(put(store, b"new and large"))
-    run(backup(store).process([large]))
-    run(put(store, b"cold", storage_class="GLACIER"))
-    settled = run(backup(store, limit_bytes=5).settle(KEY, [old]))
-    assert settled.outcomes[0].status is Status.COPIED
-    assert settled.unfinished is not None
-    assert (settled.unfinished.version.version_id, settled.unfinished.has_copy) == (large.version_id, True)
-    run(backup(store).settle(KEY, [ObjectVersion(0, KEY, large.version_id)]))
-    assert [copy[0] for copy in run(store.copies())] == [b"new and large", b"old", b"new and large"]
 
 
 def test_an_archived_version_ends_as_such():
@@ -255,30 +211,6 @@ def test_what_an_attempt_owes_the_next_one_pays_though_the_older_version_is_gone
     assert run(store.body("hot", COPY)) == (b"new", {})
 
 
-def test_the_newest_comes_back_where_only_its_size_says_what_an_archived_copy_on_top_is_of():
-    """A worker was killed before it put the newest back, and nobody did so after it."""
-    store = Ticking()
-    store._default_checksum = None
-    cold = {"storage_class": "DEEP_ARCHIVE"}
-    old, new = run(put_in_parts(store, [b"in ", b"parts"])), run(put(store, b"new"))
-    run(backup(store, **cold).process([new]))
-
-    async def fail() -> None:  # with the second copy, which is to bring the newest back
-        async def fail_again() -> None:
-            raise Unavailable("CopyObject", COPY, "InternalError", "injected", 500)
-
-        store.meanwhile = fail_again
-
-    store.meanwhile = fail
-    with pytest.raises(Unavailable):
-        run(backup(store, **cold).settle(KEY, [old, old._replace(row=1)]))
-    assert run(sizes(store)) == [3, 8]
-    (outcome,) = run(backup(store, **cold).process([old]))
-    assert (outcome.status, run(sizes(store))) == (Status.UNVERIFIABLE, [3, 8, 3])
-    run(backup(store, **cold).process([old]))
-    assert run(sizes(store)) == [3, 8, 3], "the same event again copies nothing"
-
-
 def test_a_delete_that_is_handled_while_its_object_is_being_copied_is_not_forgotten():
     """The delete's handler finds nothing to mark; then the copy arrives."""
     store = Ticking()
@@ -369,38 +301,6 @@ def test_where_deletes_are_retained_a_removed_newest_version_stays_on_top_of_its
     run(store.delete("source", KEY, version_id=new.version_id))
     assert run(backup(store).process([old]))[0].status is Status.SAME
     assert run(store.body("hot", COPY)) == (b"new", {})
-
-
-def test_contents_that_only_reading_can_tell_apart_are_read_below_the_limit_only():
-    """A composite checksum proves nothing about a copy in one part."""
-    store = Ticking()
-
-    async def main() -> tuple[Sequence[ObjectVersion], KeyResult, KeyResult]:
-        upload = await store.create_multipart(
-            "source", KEY, Attributes(), checksum_algorithm="SHA256", is_composite=True
-        )
-        parts = [
-            await store.put_part("source", KEY, upload, number, body) for number, body in ((1, b"abc"), (2, b"def"))
-        ]
-        written = await store.complete_multipart("source", KEY, upload, parts, guard=UNGUARDED)
-        row = ObjectVersion(0, KEY, written.version_id, size_bytes=6, etag=written.etag)
-        await backup(store).settle(KEY, [row])
-        return [row], await backup(store, limit_bytes=5).settle(KEY, [row]), await backup(store).settle(KEY, [row])
-
-    _, left, read = run(main())
-    assert left.left == {0}
-    assert (read.outcomes[0].status, read.outcomes[0].evidence.value) == (Status.SAME, "content")
-    assert len(run(store.copies())) == 1
-
-
-def test_a_row_without_a_version_means_the_latest_even_where_that_has_to_wait():
-    """The older version was copied for it, and the archived one was called copied."""
-    store = Ticking()
-    run(put(store, b"older"))
-    run(put(store, b"archived", storage_class="GLACIER"))
-    (outcome,) = run(backup(store, storage_class="STANDARD").process([ObjectVersion(0, KEY)]))
-    assert outcome.status is Status.ARCHIVED
-    assert [copy[0] for copy in run(store.copies())] == [b"older"]
 
 
 async def sizes(store: Ticking) -> list[int | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -148,22 +148,6 @@ def test_a_second_event_of_the_newest_version_costs_five_requests(writes: Writes
     run(scene())
 
 
-@pytest.mark.parametrize("count", [1, MANY])
-def test_tags_cost_a_duplicate_two_requests_more(count: int) -> None:
-    """A new version may differ in tags alone. HEAD says how many there are, so none cost nothing."""
-
-    async def scene() -> None:
-        store, rows = await hot(DISTINCT, count)
-        for bucket, key in (("source", KEY), ("hot", COPY)):
-            version = store.stored(bucket, key)[-1]
-            version.attributes = replace(version.attributes, tags={"team": "blue"})
-        settled, requests = await store.event(rows[-1])
-        assert settled.outcomes[0].status is Status.SAME
-        assert (requests.total(), requests["get_tags"]) == (7, 2)
-
-    run(scene())
-
-
 @pytest.mark.parametrize("count", [10, MANY])
 @pytest.mark.parametrize("writes", WRITES, ids=str)
 def test_a_late_version_costs_a_few_looks_and_leaves_the_newest_on_top(writes: Writes, count: int) -> None:
@@ -214,17 +198,6 @@ def test_more_versions_than_a_page_shows_cost_no_more_than_three_pages(count: in
     run(scene())
 
 
-def test_a_gone_version_beyond_the_first_page_is_missing() -> None:
-    async def scene() -> None:
-        store, rows = await hot(DISTINCT, 1_200)
-        await MemoryStore.delete(store, "source", KEY, version_id=rows[5].version_id)
-        settled, requests = await store.event(rows[5])
-        assert settled.outcomes[0].status is Status.MISSING
-        assert requests.total() <= 8
-
-    run(scene())
-
-
 @pytest.mark.parametrize("count", [50, MANY])
 @pytest.mark.parametrize("writes", WRITES, ids=str)
 def test_events_of_one_key_that_come_together_read_its_history_once(writes: Writes, count: int) -> None:
@@ -243,57 +216,7 @@ def test_events_of_one_key_that_come_together_read_its_history_once(writes: Writ
     run(scene())
 
 
-def test_a_thousand_times_the_same_event_is_one_event() -> None:
-    async def scene() -> None:
-        store, _ = await hot(DISTINCT, 20)
-        row = await store.write()
-        settled, requests = await store.event(*[row] * 1_000)
-        assert len(settled.outcomes) == 1_000
-        assert requests.total() <= 8
-        assert len(store.stored("hot", COPY)) == 21
-
-    run(scene())
-
-
-@pytest.mark.parametrize("versioned", [True, False])
-@pytest.mark.parametrize("removes", [True, False])
-def test_content_that_comes_back_within_minutes_comes_back_on_top(versioned: bool, removes: bool) -> None:
-    """OK, NO, OK: the first copy passed for the third write, and NO stayed on top."""
-
-    async def scene() -> None:
-        store = Ticking(versioned=versioned, step_seconds=1.0)
-        rows: list[ObjectVersion] = []
-        for body in (b"OK", b"NO", b"OK"):
-            written = await MemoryStore.put(store, "source", KEY, body, Attributes(), guard=UNGUARDED)
-            row = ObjectVersion(0, KEY, written.version_id, size_bytes=2, etag=written.etag)
-            if removes and versioned and body == b"OK" and rows:
-                await MemoryStore.delete(store, "source", KEY, version_id=rows[-1].version_id)
-            rows.append(row)
-            assert (await backup(store).settle(KEY, [row])).outcomes[0].status is Status.COPIED
-            assert await store.body("hot", COPY) == (body, {})
-
-    run(scene())
-
-
 BODIES = st.lists(st.sampled_from([b"OK", b"NO", b"no"]), min_size=1, max_size=8)
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(BODIES, st.data())
-def test_a_source_without_versions_shows_what_it_has_after_each_event(bodies: list[bytes], data: st.DataObject) -> None:
-    """Events in order, late, again: whenever one was handled, the hot bucket shows what the source has then."""
-
-    async def scene() -> None:
-        store = Ticking(versioned=False, step_seconds=0.01)
-        rows: list[ObjectVersion] = []
-        for body in bodies:
-            written = await MemoryStore.put(store, "source", KEY, body, Attributes(), guard=UNGUARDED)
-            rows.append(ObjectVersion(0, KEY, None, size_bytes=2, etag=written.etag))
-            for row in data.draw(st.lists(st.sampled_from(rows), max_size=2)):
-                await backup(store).settle(KEY, [row])
-                assert await store.body("hot", COPY) == (body, {})
-
-    run(scene())
 
 
 @settings(max_examples=examples(150), deadline=None)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 
 from jobs.backup.copy_candidates import CopyIndex
-from jobs.backup.version_match import TooLargeToCompare, VersionMatcher, identity
-from jobs.core.evidence import Verdict
+from jobs.backup.version_match import VersionMatcher, identity
 from jobs.core.model import Attributes, Listed, ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict
@@ -142,32 +141,6 @@ def test_other_bytes_are_no_copy_and_are_read_only_where_nothing_else_tells(attr
     assert bool(scene.asked["get hot"]) is bool(attributes)
 
 
-def test_above_the_limit_bytes_are_not_read() -> None:
-    scene = Scene(default_checksum=None)
-    version, copy = scene.put("docs", b"body", **KMS), scene.put("hot", b"body", **KMS)
-    with pytest.raises(TooLargeToCompare):
-        scene.find(version, [copy], limit_bytes=3)
-    assert scene.find(version, [copy], limit_bytes=4) == 0
-
-
-def test_the_newest_version_is_compared_by_bytes_with_the_top_alone() -> None:
-    scene = Scene(default_checksum=None)
-    version = scene.put("docs", b"body", **KMS)
-    below, top = scene.put("hot", b"body", **KMS), scene.put("hot", b"BODY", **KMS)
-    assert scene.find(version, [below, top], is_newest=True) is None
-    assert scene.find(version, [top, below], is_newest=True) == 1
-    assert scene.find(version, [below, top]) == 0
-
-
-@pytest.mark.parametrize(("is_newest", "looks"), [(True, 2), (False, 6)])
-def test_a_version_is_compared_with_a_few_copies_only(is_newest: bool, looks: int) -> None:
-    scene = Scene(default_checksum=None)
-    version = scene.put("docs", b"body", **KMS)
-    copies = [scene.put("hot", b"%4d" % number, **KMS) for number in range(10)]
-    assert scene.find(version, copies, is_newest=is_newest) is None
-    assert scene.asked["head hot"] == looks
-
-
 def test_copies_whose_md5_differs_cost_no_look() -> None:
     """The first HEAD of the destination shows that its ETags are MD5s."""
     scene = Scene(default_checksum=None)
@@ -195,15 +168,6 @@ def test_an_archived_copy_that_cannot_be_compared_counts_for_the_only_version_of
     assert scene.find(version, [copy], is_only=is_only) == (0 if counts else None)
 
 
-def test_the_first_of_several_archived_copies_counts_and_a_proven_one_before_it() -> None:
-    scene = Scene(default_checksum=None)
-    version = scene.put("docs", b"body", **KMS)
-    cold = [scene.put("hot", b"body", storage_class="GLACIER", **KMS) for _ in range(2)]
-    assert scene.find(version, cold, is_only=True) == 1
-    proven = scene.put("hot", b"body", **KMS)
-    assert scene.find(version, [proven, *cold], is_only=True) == 0
-
-
 def test_an_older_version_on_top_is_seen_by_its_bytes() -> None:
     scene = Scene(default_checksum=None)
     older = [scene.put("docs", b"%4d" % number, **KMS) for number in range(3)]
@@ -212,41 +176,6 @@ def test_an_older_version_on_top_is_seen_by_its_bytes() -> None:
     assert not scene.is_older_on_top([older[0], older[2]], top)
     assert not scene.is_older_on_top([], top)
     assert not scene.is_older_on_top(older, scene.put("hot", b"another size", **KMS))
-
-
-def test_what_cannot_be_told_of_an_older_version_on_top_counts_as_one() -> None:
-    scene = Scene(default_checksum=None)
-    older = [scene.put("docs", b"%4d" % number, **KMS) for number in range(7)]
-    cold = scene.put("hot", b"    ", storage_class="GLACIER", **KMS)
-    assert scene.is_older_on_top(older[:1], cold)
-    warm = scene.put("hot", b"    ", **KMS)
-    assert not scene.is_older_on_top(older[:6], warm)
-    assert scene.is_older_on_top(older, warm)
-
-
-def test_the_version_with_the_etag_of_the_top_is_compared_first() -> None:
-    scene = Scene()
-    older = [scene.put("docs", b"%4d" % number) for number in range(5)]
-    top = scene.put("hot", b"   0")
-    scene.asked.clear()
-    assert scene.is_older_on_top(older, top)
-    assert scene.asked["head docs"] == 1
-
-
-def test_a_copy_on_top_once_more_matches_what_it_is_a_copy_of() -> None:
-    scene = Scene()
-    version, other = scene.put("docs", b"body"), scene.put("docs", b"BODY")
-    copy = scene.put("hot", b"body")
-    known = VersionMatcher(scene.store, SOURCE, scene.store, DESTINATION, ByteBudget(1 << 20))
-    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) == 0
-    assert asyncio.run(known.find_copy(other, CopyIndex([copy]), 0)) is None
-    again = copy._replace(version_id="again")
-    known.record_recopy(
-        copy, Outcome(0, "k", None, Status.COPIED, destination_version_id="again", destination_etag=copy.etag)
-    )
-    assert known.verdict(version, again).same is True
-    with pytest.raises(KeyError):
-        known.verdict(other, again)
 
 
 @pytest.mark.parametrize("bucket", ["docs", "hot"])
@@ -266,24 +195,6 @@ def test_a_copy_under_kms_is_looked_at_though_its_etag_is_no_md5() -> None:
     assert asyncio.run(known.describe(version)).size_bytes == asyncio.run(known.describe(version)).size_bytes == 4
     assert scene.asked["head docs"] == 1
     assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) == 0
-
-
-def test_an_archived_copy_that_cannot_be_compared_is_none_unless_the_caller_says_more() -> None:
-    scene = Scene(default_checksum=None)
-    version, cold = scene.put("docs", b"body", **KMS), scene.put("hot", b"body", storage_class="GLACIER", **KMS)
-    assert scene.find(version, [cold]) is None
-
-
-def test_an_archived_copy_of_the_same_second_counts() -> None:
-    scene = Scene(default_checksum=None)
-    version, cold = scene.put("docs", b"body", **KMS), scene.put("hot", b"body", storage_class="GLACIER", **KMS)
-    assert scene.find(version, [cold._replace(last_modified=version.last_modified)], is_only=True) == 0
-
-
-def test_a_copy_that_was_compared_and_differs_is_no_archived_one() -> None:
-    scene = Scene(default_checksum=None)
-    version, other = scene.put("docs", b"body", **KMS), scene.put("hot", b"BODY", **KMS)
-    assert scene.find(version, [other], is_only=True) is None
 
 
 def test_what_size_and_time_rule_out_on_top_costs_no_look() -> None:
@@ -307,50 +218,6 @@ def test_etags_tell_only_where_both_are_md5s(
     copy, top = scene.put("hot", b"body"), scene.put("hot", b"BODY")
     version, copy = version._replace(etag=etag or version.etag), copy._replace(etag=copy_etag or copy.etag)
     assert scene.find(version, [copy, top]) == 0
-
-
-def test_what_was_not_read_is_not_unknown_as_an_archived_copy_is() -> None:
-    scene = Scene(default_checksum=None)
-    version = scene.put("docs", b"body", **KMS)
-    below, top = scene.put("hot", b"body", **KMS), scene.put("hot", b"BODY", **KMS)
-    assert scene.find(version, [below, top], is_newest=True, is_only=True) is None
-
-
-@pytest.mark.parametrize(
-    ("attributes", "reason"),
-    [({"metadata": {"a": "1"}}, "headers or metadata differ"), ({"tags": {"a": "1"}}, "tags differ")],
-)
-def test_why_a_copy_differs_is_said(attributes: dict[str, Any], reason: str) -> None:
-    scene = Scene()
-    version, copy = scene.put("docs", b"body"), scene.put("hot", b"body", **attributes)
-    known = VersionMatcher(scene.store, SOURCE, scene.store, DESTINATION, ByteBudget(1 << 20))
-    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) is None
-    assert known.verdict(version, copy) == Verdict(False, Evidence.NONE, reason)
-
-
-def test_a_copy_of_the_newest_below_the_top_counts_where_checksums_prove_it() -> None:
-    scene = Scene()
-    version = scene.put("docs", b"body")
-    below, top = scene.put("hot", b"body"), scene.put("hot", b"BODY")
-    assert scene.find(version, [below, top], is_newest=True) == 0
-
-
-def test_tags_are_asked_for_only_where_the_bytes_may_be_the_same() -> None:
-    scene = Scene()
-    version, copy = scene.put("docs", b"body", tags={"a": "1"}), scene.put("hot", b"BODY", tags={"a": "1"})
-    assert scene.find(version, [copy]) is None
-    assert scene.asked["get_tags docs"] == 0
-
-
-def test_another_copy_on_top_once_more_says_nothing_of_this_one() -> None:
-    known = matcher(MemoryStore())
-    made = Outcome(0, "k", None, Status.COPIED, evidence=Evidence.CHECKSUM, destination_etag="a")
-    known.record_copy(identity(listed("a")), made)
-    known.record_recopy(listed("b"), made._replace(destination_etag="c"))
-    with pytest.raises(KeyError):
-        known.verdict(listed("a"), listed("c"))
-    known.record_recopy(listed("a"), made._replace(destination_etag="c"))
-    assert known.verdict(listed("a"), listed("c", "null")).same is True
 
 
 def test_a_copy_that_was_just_made_is_known_by_its_version() -> None:
@@ -383,12 +250,3 @@ def test_a_copy_without_an_id_that_was_overwritten_after_the_listing_is_a_confli
     version, copy = scene.put("docs", b"body"), scene.put("hot", b"body")
     with pytest.raises(Conflict, match="overwritten"):
         scene.find(version, [copy._replace(version_id=None, etag="e" * 32)])
-
-
-def test_of_what_is_gone_the_reason_is_said() -> None:
-    scene = Scene()
-    version, copy = scene.put("docs", b"body"), scene.put("hot", b"body")
-    asyncio.run(scene.store.delete("hot", "k", version_id=copy.version_id))
-    known = VersionMatcher(scene.store, SOURCE, scene.store, DESTINATION, ByteBudget(1 << 20))
-    assert asyncio.run(known.find_copy(version, CopyIndex([copy]), 0)) is None
-    assert known.verdict(version, copy) == Verdict(False, Evidence.NONE, "one of them is gone")

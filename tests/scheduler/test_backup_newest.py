@@ -11,9 +11,9 @@ import pytest
 import yaml
 
 from jobs.backup.job import Backup, BackupOptions
-from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef, Route
+from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.errors import PreconditionFailed, Unavailable
+from jobs.errors import PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog
@@ -142,27 +142,6 @@ def test_a_large_object_without_versions_is_copied_when_it_is_overwritten(place:
 ARCHIVED_COPIES = {"bucket": "hotter", "region": "us-east-1", "storage_class": "DEEP_ARCHIVE"}
 
 
-def test_where_copies_are_archived_the_newest_is_copied_from_the_source_again(tmp_path: Path) -> None:
-    """Its own copy cannot be copied, and the late version stayed on top of it."""
-    key = Key(tmp_path, destination=ARCHIVED_COPIES)
-    late, newest = key.put("k", b"late"), key.put("k", b"newest")
-    assert [key.handle(newest), key.handle(late)] == ["copied", "copied"]
-    assert key.bodies() == [b"newest", b"late", b"newest"]
-    assert [key.handle(late), key.handle(newest)] == ["same", "same"]
-
-
-def test_a_late_version_waits_for_a_run_while_nobody_could_put_the_newest_back(tmp_path: Path) -> None:
-    """The newest one is archived at both sides."""
-    key = Key(tmp_path)
-    late, newest = key.put("k", b"late"), key.put("k", b"newest")
-    assert key.handle(newest) == "copied"
-    for bucket in ("source", "hotter"):
-        key.store._buckets.named[bucket].versions["k"][-1].attributes = Attributes(storage_class="GLACIER")
-    assert key.handle(late) == "handed_over"
-    assert key.bodies() == [b"newest"]
-    assert [reason for _, _, reason in key.backlog()] == ["archived: a run takes it once it is restored"]
-
-
 @pytest.mark.parametrize("has_copy", [True, False])
 def test_a_delete_marker_that_is_removed_from_above_a_large_version_is_handed_over(
     tmp_path: Path, has_copy: bool
@@ -182,19 +161,6 @@ def test_a_delete_marker_that_is_removed_from_above_a_large_version_is_handed_ov
     assert key.bodies() == before
 
 
-@pytest.mark.parametrize("has_copy", [True, False])
-def test_the_removal_of_what_lay_above_a_large_version_is_handed_over(tmp_path: Path, has_copy: bool) -> None:
-    """The copy showed bytes that the source no longer has."""
-    key = Key(tmp_path, deletes="mirror")
-    key.put("k", LARGE)
-    if has_copy:
-        key.copy_by_run()
-    assert key.handle(key.put("k", b"small")) == "copied"
-    assert key.handle(key.remove(-1)) == "handed_over"
-    [version] = key.history("source")
-    assert key.backlog() == [(version.version_id, len(LARGE), "larger than 10 B")]
-
-
 def test_the_removal_of_a_large_version_shows_the_one_below(tmp_path: Path) -> None:
     key = Key(tmp_path, deletes="mirror")
     assert key.handle(key.put("k", b"small")) == "copied"
@@ -202,36 +168,6 @@ def test_the_removal_of_a_large_version_shows_the_one_below(tmp_path: Path) -> N
     key.copy_by_run()
     assert key.handle(key.remove(-1)) == "same"
     assert key.bodies()[-1] == b"small"
-
-
-def test_a_large_version_below_an_older_one_is_handed_over_with_the_older_ones_event(tmp_path: Path) -> None:
-    """A writer died before it put the newest back. The older version's event comes again."""
-    key = Key(tmp_path)
-    late = key.put("k", b"late")
-    key.put("k", LARGE)
-    key.copy_by_run()
-    key.run(MemoryStore.put(key.store, "hotter", "k", b"late", Attributes(), guard=UNGUARDED))
-    assert key.handle(late) == "same"
-    version = key.history("source")[-1]
-    assert key.backlog() == [(version.version_id, len(LARGE), "larger than 10 B")]
-
-
-def covered_null_version(folder: Path) -> Key:
-    """A large null version waits for a run. Versioning was enabled since, and a small version was copied."""
-    key = Key(folder, versioned=False)
-    large = key.put("k", LARGE)
-    del large["Records"][0]["s3"]["object"]["versionId"]
-    assert key.handle(large) == "handed_over"
-    key.store._buckets.named["source"].is_versioned = True
-    assert key.handle(key.put("k", b"small")) == "copied"
-    return key
-
-
-def test_a_large_null_version_is_copied_though_another_one_came_before_the_run(tmp_path: Path) -> None:
-    """Versioning was enabled meanwhile. The row named the key alone, and the run found the newest version `same`."""
-    key = covered_null_version(tmp_path)
-    assert [outcome.status for outcome in key.run_backlog()] == [Status.COPIED]
-    assert key.bodies() == [b"small", LARGE, b"small"]
 
 
 def test_a_large_object_without_versions_is_copied_by_the_run_as_it_is_then(tmp_path: Path) -> None:
@@ -242,15 +178,6 @@ def test_a_large_object_without_versions_is_copied_by_the_run_as_it_is_then(tmp_
         assert key.handle(large) == "handed_over"
     assert [outcome.status for outcome in key.run_backlog()] == [Status.COPIED]
     assert key.bodies() == [LARGE[::-1]]
-
-
-def test_an_archived_version_below_a_removed_marker_is_handed_over(tmp_path: Path) -> None:
-    key = Key(tmp_path, deletes="mirror")
-    key.put("k", b"cold", storage_class="GLACIER")
-    key.delete()
-    assert key.handle(key.remove(-1)) == "handed_over"
-    [version] = key.history("source")
-    assert key.backlog() == [(version.version_id, 4, "archived: a run takes it once it is restored")]
 
 
 def test_what_a_delete_had_no_time_for_is_handed_over(tmp_path: Path) -> None:
@@ -264,46 +191,6 @@ def test_what_a_delete_had_no_time_for_is_handed_over(tmp_path: Path) -> None:
     assert key.backlog() == [(version.version_id, 5, "slower than the time that was left")]
 
 
-def opaque(key: Key, data: bytes = b"opaque") -> dict[str, Any]:
-    """Put a version whose checksum and ETag say nothing of a copy in one part. Returns its event."""
-    key.store._default_checksum = None
-    event = key.put("k", data, sse="aws:kms")
-    version = key.store._buckets.named["source"].versions["k"][-1]
-    version.etag = f"{'0' * 30}{len(key.history('source')):02x}"
-    event["Records"][0]["s3"]["object"]["eTag"] = version.etag
-    return event
-
-
-def test_an_archived_copy_that_cannot_be_compared_is_not_made_again(tmp_path: Path) -> None:
-    """Each event made another one, which is billed for its minimum stay."""
-    key = Key(tmp_path, destination=ARCHIVED_COPIES)
-    event = opaque(key)
-    assert [key.handle(event) for _ in range(3)] == ["copied", "unverifiable", "unverifiable"]
-    assert key.bodies() == [b"opaque"]
-    line = key.lines("journal/")[-1]
-    assert (line["evidence"], line["reason"]) == ("none", "only the bytes could tell, and one of the two is archived")
-
-
-def test_an_archived_copy_that_may_be_of_another_version_does_not_count(tmp_path: Path) -> None:
-    """Two versions of one size: to take the copy of one for the other's would lose one."""
-    key = Key(tmp_path, destination=ARCHIVED_COPIES)
-    first, second = opaque(key), opaque(key)
-    assert [key.handle(first), key.handle(second)] == ["copied", "copied"]
-    assert len(key.bodies()) >= 2
-
-
-@pytest.mark.parametrize("deletes", ["mirror", "retain"])
-def test_of_two_archived_copies_of_one_size_neither_counts_where_the_newest_has_to_show(
-    tmp_path: Path, deletes: str
-) -> None:
-    """One is of a version that was removed. It lay on top, and passed for the copy of the one that is left."""
-    key = Key(tmp_path, destination=ARCHIVED_COPIES, deletes=deletes)
-    first, second = b"opaque", b"OPAQUE"
-    assert [key.handle(opaque(key, data)) for data in (first, second)] == ["copied", "copied"]
-    assert key.handle(key.remove(-1)) == ("same" if deletes == "mirror" else "retained")
-    assert key.bodies()[-1] == (first if deletes == "mirror" else second)
-
-
 def test_a_newest_version_that_nothing_can_put_back_waits_once(tmp_path: Path) -> None:
     """Source and copies are archived, and an older version's copy is on top. Its own event says it, and the key's."""
     key = Key(tmp_path, destination=ARCHIVED_COPIES, deletes="mirror")
@@ -314,29 +201,6 @@ def test_a_newest_version_that_nothing_can_put_back_waits_once(tmp_path: Path) -
     assert key.handle(event) == "handed_over"
     version_id = key.history("source")[-1].version_id
     assert key.backlog() == [(version_id, 4, "archived: a run takes it once it is restored")]
-
-
-def test_an_archived_copy_from_before_the_version_does_not_count(tmp_path: Path) -> None:
-    """The version that it was made of was removed."""
-    key = Key(tmp_path, destination=ARCHIVED_COPIES)
-    assert key.handle(opaque(key)) == "copied"
-    key.remove(-1)
-    assert key.handle(opaque(key)) == "copied"
-    assert len(key.bodies()) == 2
-
-
-@pytest.mark.parametrize("tags", [{"team": "green"}, {}, {"team": "blue", "more": "1"}])
-def test_a_version_that_only_changes_tags_is_copied_as_well(place: Place, tags: dict[str, str]) -> None:
-    """It ended as `same`, and the copy kept the tags of the version before."""
-    with place.function("backup") as backup:
-        for each in ({"team": "blue"}, tags):
-            tagging = "&".join(f"{name}={value}" for name, value in each.items())
-            event = notification(place.put("k", Tagging=tagging))
-            for _ in range(2):
-                assert backup.invoke(batch(event)).failed == []
-            stored = place.client.get_object_tagging(Bucket=place.hot, Key="copies/k")["TagSet"]
-            assert {tag["Key"]: tag["Value"] for tag in stored} == each
-    assert [status for _, status in place.journal()] == ["copied", "same"] * 2
 
 
 def test_a_folder_that_the_server_cannot_copy_fails_with_its_reason(place: Place) -> None:
@@ -356,19 +220,6 @@ def dated(key: Key, event: dict[str, Any], place: int) -> dict[str, Any]:
     return event
 
 
-def test_the_newest_comes_back_though_the_older_version_on_top_is_gone_at_the_source(tmp_path: Path) -> None:
-    """A function was killed before it put the newest back, and the older version was removed before its event came
-    again.
-    """
-    key = Key(tmp_path)
-    late, newest = key.put("k", b"late"), key.put("k", b"newest")
-    late = dated(key, late, 0)
-    assert key.handle(newest) == "copied"
-    key.run(MemoryStore.put(key.store, "hotter", "k", b"late", Attributes(), guard=UNGUARDED))
-    assert [key.handle(key.remove(0)), key.handle(late)] == ["retained", "superseded"]
-    assert key.bodies() == [b"newest", b"late", b"newest"]
-
-
 @pytest.mark.parametrize("deletes", ["mirror", "retain"])
 def test_the_newest_comes_back_though_a_run_was_killed_above_it(tmp_path: Path, deletes: str) -> None:
     """A run was killed when it had copied a large older version, which then was removed at the source."""
@@ -380,76 +231,6 @@ def test_the_newest_comes_back_though_a_run_was_killed_above_it(tmp_path: Path, 
     key.remove(0)
     assert [each.status for each in key.run_backlog()] == [Status.MISSING]
     assert key.bodies() == [b"newest", LARGE, b"newest"]
-
-
-@pytest.mark.parametrize("name", ["ObjectCreated:CompleteMultipartUpload", "ObjectRestore:Completed"])
-@pytest.mark.parametrize("is_found_on_the_way", [False, True])
-def test_the_row_of_an_event_that_came_long_after_its_version_was_dated_has_the_date(
-    tmp_path: Path, name: str, is_found_on_the_way: bool
-) -> None:
-    """S3 dates an upload in parts by its beginning, and a restored version as before. A run was killed above the
-    newest version, and nothing said that what it had copied was older.
-    """
-    key = Key(tmp_path)
-    body = b"archived" if is_found_on_the_way else LARGE
-    late = key.put("k", body, storage_class="GLACIER" if is_found_on_the_way else "STANDARD")
-    assert key.handle(key.put("k", b"newest")) == "copied"
-    late["Records"][0] |= {"eventName": name, "eventTime": "2026-11-25T00:00:00.000Z"}
-    assert key.handle(late) == "handed_over"
-    assert [row["last_modified"] for row in key.lines("backlog/")] == [key.history("source")[0].last_modified]
-    key.run(MemoryStore.put(key.store, "hotter", "k", body, Attributes(), guard=UNGUARDED))
-    key.remove(0)
-    assert [each.status for each in key.run_backlog()] == [Status.MISSING]
-    assert key.bodies() == [b"newest", body, b"newest"]
-
-
-@pytest.mark.parametrize("fault", ["gone", "overwritten", "no answer"])
-def test_a_large_version_that_cannot_be_dated_is_handed_over_with_the_time_of_its_event(
-    tmp_path: Path, fault: str
-) -> None:
-    key = Key(tmp_path, versioned=fault != "overwritten")
-    large = key.put("k", LARGE)
-    if fault == "gone":
-        key.remove(0)
-    elif fault == "overwritten":
-        del large["Records"][0]["s3"]["object"]["versionId"]
-        key.put("k", LARGE[::-1])
-    else:
-        error = Unavailable("HeadObject", "k", "Timeout", "no answer")
-        key.store.fail = lambda operation, arguments: error if operation == "head" else None
-    assert key.handle(large) == "handed_over"
-    at = datetime.fromisoformat(large["Records"][0]["eventTime"].replace("Z", "+00:00")).timestamp()
-    assert [row["last_modified"] for row in key.lines("backlog/")] == [at]
-
-
-@pytest.mark.parametrize("body", [LARGE, b"archived"])
-def test_a_version_of_a_date_that_no_manifest_can_hold_is_copied_by_a_run(tmp_path: Path, body: bytes) -> None:
-    """Servers that serve files say what these say. The row was left out of the manifest, and its event was over."""
-    key = Key(tmp_path)
-    event = key.put("k", body, storage_class="STANDARD" if body == LARGE else "GLACIER")
-    [version] = key.store._buckets.named["source"].versions["k"]
-    version.last_modified = -86_400.0
-    assert key.handle(event) == "handed_over"
-    version.attributes = Attributes()
-    assert [each.status for each in key.run_backlog()] == [Status.COPIED]
-    assert key.bodies() == [body]
-
-
-@pytest.mark.parametrize("is_suspended", [False, True])
-def test_the_newest_comes_back_though_a_run_was_killed_above_it_when_it_had_copied_a_null_version(
-    tmp_path: Path, is_suspended: bool
-) -> None:
-    """Versioning was enabled meanwhile. The row of a null version that is gone means the latest one, and that was
-    found below. Where versioning is suspended by now, a deletion puts a null marker in place of the null version.
-    """
-    key = covered_null_version(tmp_path)
-    key.run(MemoryStore.put(key.store, "hotter", "k", LARGE, Attributes(), guard=UNGUARDED))
-    key.remove(0)
-    if is_suspended:
-        key.delete()
-        key.store._buckets.named["source"].versions["k"][-1].version_id = NULL_VERSION
-    assert [each.status for each in key.run_backlog()] == [Status.SAME]
-    assert key.bodies() == [b"small", LARGE, b"small"]
 
 
 def test_a_run_leaves_the_copy_of_a_newer_version_that_was_removed_on_top(tmp_path: Path) -> None:
@@ -473,19 +254,6 @@ def test_the_copy_of_a_newer_version_that_was_removed_stays_on_top_when_its_even
     assert key.bodies() == [b"first", b"other"]
 
 
-@pytest.mark.parametrize("third", [b"third", b"the third"])
-def test_an_older_version_that_is_gone_covers_no_copy_of_other_bytes(tmp_path: Path, third: bytes) -> None:
-    """The copy of the removed newest version was taken for what a killed function had left, where it had the size of
-    the older one, whose event came again.
-    """
-    key = Key(tmp_path)
-    first = dated(key, key.put("k", b"first"), -1)
-    assert [key.handle(first), *(key.handle(key.put("k", body)) for body in (b"second", third))] == ["copied"] * 3
-    assert [key.handle(key.remove(-1)), key.handle(key.remove(0))] == ["retained"] * 2
-    assert key.handle(first) == "superseded"
-    assert key.bodies() == [b"first", b"second", third]
-
-
 @pytest.mark.parametrize("is_large", [False, True])
 def test_a_late_older_version_leaves_the_copy_of_a_newer_one_that_was_removed_on_top(
     tmp_path: Path, is_large: bool
@@ -502,31 +270,6 @@ def test_a_late_older_version_leaves_the_copy_of_a_newer_one_that_was_removed_on
     assert key.bodies() == after
     assert [key.handle(second), key.handle(late)] == ["same", "handed_over" if is_large else "same"]
     assert key.bodies() == after
-
-
-def test_a_late_version_waits_for_a_run_while_what_lies_on_top_is_too_large_to_be_put_back(tmp_path: Path) -> None:
-    """Deletes are retained, and the large newest version was removed."""
-    key = Key(tmp_path)
-    late, second = key.put("k", b"late"), key.put("k", b"second")
-    assert key.handle(second) == "copied"
-    key.put("k", LARGE)
-    key.copy_by_run()
-    key.remove(-1)
-    assert key.handle(late) == "handed_over"
-    assert key.bodies() == [b"second", LARGE]
-    assert [each.status for each in key.run_backlog()] == [Status.COPIED]
-    assert key.bodies() == [b"second", LARGE, b"late", LARGE]
-
-
-def test_the_newest_covers_a_late_version_where_what_lay_on_top_is_archived(tmp_path: Path) -> None:
-    """Nobody can put the copy of the removed version back on top."""
-    key = Key(tmp_path)
-    late, second = key.put("k", b"late"), key.put("k", b"second")
-    assert [key.handle(second), key.handle(key.put("k", b"the third"))] == ["copied", "copied"]
-    key.remove(-1)
-    key.store._buckets.named["hotter"].versions["k"][-1].attributes = Attributes(storage_class="GLACIER")
-    assert key.handle(late) == "copied"
-    assert key.bodies() == [b"second", b"the third", b"late", b"second"]
 
 
 def test_another_writer_between_a_late_version_and_what_is_put_back_on_top(tmp_path: Path) -> None:

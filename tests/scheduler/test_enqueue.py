@@ -149,26 +149,6 @@ def test_a_backlog_is_due_by_age_or_on_demand(scene: Scene) -> None:
     assert [each.number for each in enqueue(scene, pair="pair", now=True)] == [1, 2]
 
 
-def test_a_row_with_a_size_that_no_object_has_keeps_no_other_row_waiting(scene: Scene) -> None:
-    """Two of them were a manifest that nobody could read, and no row of the pair was ever taken again."""
-    forged = [row(key)._replace(size_bytes=(1 << 63) - 1)._asdict() for key in ("a", "b")]
-    data = b"".join(json.dumps(each).encode() + b"\n" for each in (*forged, row("c")._asdict()))
-    scene.runtime.run(scene.runtime.write_once("backlog/pair=pair/0000000000001-3-9-0123456789ab.json", data))
-    (published,) = enqueue(scene, pair="pair", now=True)
-    assert (published.rows, published.size_bytes) == (1, 10)
-    scene.runtime.run(backlog.add(scene.runtime, "pair", [row("d")]))
-    assert [each.rows for each in enqueue(scene, pair="pair", now=True)] == [1, 1]
-
-
-def test_forged_sizes_fit_into_names_and_documents(scene: Scene) -> None:
-    """A name with more digits was taken for a stray object, and its rows were never copied."""
-    largest = [row(f"{number}")._replace(size_bytes=(1 << 50) - 1) for number in range(10_000)]
-    scene.runtime.run(backlog.add(scene.runtime, "pair", largest))
-    assert [each.rows for each in scene.runtime.run(backlog.waiting(scene.runtime, "pair"))] == [10_000]
-    assert [each.rows for each in enqueue(scene, pair="pair", now=True)] == [10_000]
-    assert scene.runtime.run(backlog.waiting(scene.runtime, "pair")) == []
-
-
 def test_versions_and_keys_in_one_manifest(scene: Scene) -> None:
     rows = [{"key": "a b", "version_id": "v1"}, {"key": "c"}]
     (published,) = enqueue(scene, pair="pair", rows=rows, prefixes=["p/"])

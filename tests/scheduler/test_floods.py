@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import random
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -74,43 +72,6 @@ def test_functions_that_work_on_one_key_at_once_do_not_multiply_its_requests(sce
     assert failed == []
     assert len(scene.store.calls) <= 20 * MANY
     check_all_stored(scene)
-
-
-def test_one_event_again_and_again_is_read_once_a_batch(scene: Scene) -> None:
-    told = scene.put("k")
-    scene.store.calls.clear()
-    assert scene.invoke(batch(*[told] * MANY)) == []
-    assert len(scene.store.calls) <= 8
-    assert Counter(status for _, status in scene.endings()) == {"copied": MANY}
-
-
-@pytest.mark.parametrize("kind", ["unknown bucket", "other event", "test"])
-def test_events_that_no_pair_wants_cost_the_journal_alone(
-    scene: Scene, kind: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    bucket = "other" if kind == "unknown bucket" else "source"
-    name = "ObjectTagging:Put" if kind == "other event" else "ObjectCreated:Put"
-    events: list[dict[str, Any]] = [notification(record(bucket, f"k{number}", name)) for number in range(MANY)]
-    if kind == "test":
-        events = [{"Event": "s3:TestEvent", "Bucket": "source"}] * MANY
-    failed = scene.invoke(batch(*events))
-    assert len(failed) == (MANY if kind == "unknown bucket" else 0)
-    assert scene.store.calls == ["put"]
-    said = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert [line["bucket"] for line in said if line.get("event") == "unknown bucket"] == ["other"] * bool(failed)
-
-
-def test_one_removal_again_and_again_is_remembered_once(scene: Scene) -> None:
-    told = scene.told("k", "ObjectRemoved:Delete", versionId="v")
-    assert scene.invoke(batch(*[told] * MANY)) == []
-    assert scene.store.calls == ["put", "put"]
-
-
-def test_one_event_of_a_gone_version_is_looked_up_once(scene: Scene) -> None:
-    told = scene.told("k", "ObjectCreated:Put", versionId="v", eTag="e", size=4)
-    assert len(scene.invoke(batch(*[told] * MANY))) == MANY
-    assert scene.store.calls.count("list_objects") == 1
-    assert len(scene.store.calls) <= 8
 
 
 @pytest.mark.parametrize("version_id", [None, "v"])

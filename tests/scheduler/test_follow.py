@@ -231,43 +231,6 @@ def test_a_night_is_told_as_it_ended(place: Place, mail: Mail, batch_jobs: Batch
     assert body.endswith("page: s3://y.html")
 
 
-def test_what_a_night_carries_on_counts_as_findings(place: Place, mail: Mail, batch_jobs: BatchServer) -> None:
-    """The alarm of the pair was over, and the copies were as wrong as before."""
-    carried = {"night": "2026-11-24", "found_at": "2026-11-24T04:00:00Z", "stage": "deep", "run_id": "r", "rows": 3}
-    summary = {
-        "pair": "pair",
-        "night": "2026-11-25",
-        "verdict": "3 objects that deep found wrong on 2026-11-24 were not proven right since: reconcile 7 same.",
-        "left": 0,
-        "stages": [{"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "left": 0, "counts": {}}],
-        "summary": "s3://y",
-        "unanswered": [carried | {"sample": [0, 1]}],
-    }
-    write(place, "nights/pair/2026-11-25.json", summary)
-    with place.function("submit") as submit:
-        name = night(place, submit)
-    with place.function("follow") as follow:
-        assert action(follow.invoke(ended(name, "FAILED", jobId=batch_jobs.job(name).id))) == "told"
-        assert metrics(follow)["Findings"] == 3
-
-
-def test_a_run_of_a_night_that_batch_has_is_told_by_the_night_alone(
-    place: Place, mail: Mail, batch_jobs: BatchServer
-) -> None:
-    report(place)
-    options = {"options": {"pair": "pair", "night": "2026-11-25"}}
-    write(place, f"runs/{RUN}/spec.json", options)
-    other = RUN.replace("00", "01", 1)
-    write(place, f"runs/{other}/spec.json", options)
-    with place.function("follow") as follow:
-        assert action(follow.invoke(ended(f"{other}-000-report", "FAILED"))) == "told"  # a person's night has no job
-        with place.function("submit") as submit:
-            night(place, submit)
-        assert action(follow.invoke(ended(f"{RUN}-000-report"))) == "left to its night"
-        assert metrics(follow) == {}
-    assert len(mail.read()) == 1
-
-
 def test_a_night_that_did_not_end_is_told_with_what_to_do(place: Place, mail: Mail, batch_jobs: BatchServer) -> None:
     with place.function("submit") as submit:
         name = night(place, submit)
@@ -348,41 +311,6 @@ def test_what_a_started_reconciliation_found_is_told_with_what_to_do(place: Plac
     assert f"sealift backfill --pair pair --manifest {folder}repair.parquet" in body
     assert f"sealift backfill --pair pair --manifest {folder}different.parquet" in body
     assert "page: s3://ledger/report.html" in body
-
-
-def test_a_reconciliation_whose_run_is_not_found_is_told_nevertheless(place: Place, mail: Mail) -> None:
-    name = "sealift-pair-reconcile-a-b"
-    write(place, f"starts/{name}.json", {"pair": "pair", "job": "reconcile", "once": "a-b"})
-    job = {"container": {"exitCode": 3, "command": ["reconcile", "--source-inventory", "s3://inv/a"]}}
-    with place.function("follow") as follow:
-        assert action(follow.invoke(ended(name, "FAILED", **job))) == "told"
-    ((subject, body),) = mail.read()
-    assert subject == "Sealift reconcile of pair: rows need attention"
-    assert "sealift runs list" in body
-
-
-@pytest.mark.parametrize(
-    "claim",
-    [
-        {"pair": "pair", "job": "nightly", "once": "2026-11-26"},
-        {"pair": "other", "job": "nightly", "once": "2026-11-25"},
-        {"pair": "pair", "job": "report", "once": "20261125T003345Z-replicate-1f3a2b-000"},
-        {"pair": "", "job": "restore", "once": "pair-nightly-2026-11-25"},
-        {"pair": "pair-nightly", "job": "2026", "once": "11-25"},
-        {"pair": "pair"},
-        ["pair", "nightly", "2026-11-25"],
-    ],
-)
-def test_a_claim_that_does_not_fit_its_jobs_name_says_nothing(
-    place: Place, mail: Mail, batch_jobs: BatchServer, claim: Any
-) -> None:
-    with place.function("submit") as submit:
-        name = night(place, submit)
-    write(place, f"starts/{name}.json", claim)
-    with place.function("follow") as follow:
-        assert action(follow.invoke(ended(name, "FAILED", jobId=batch_jobs.job(name).id))) == "ignored"
-        assert any(line.get("event") == "claim ignored" for line in follow.lines())
-    assert mail.read() == []
 
 
 def test_a_note_of_another_run_than_a_restore_starts_nothing(place: Place, batch_jobs: BatchServer) -> None:

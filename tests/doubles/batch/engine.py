@@ -15,7 +15,7 @@ import threading
 import time
 import uuid
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -338,11 +338,6 @@ class Engine:
         if job.size is not None and not job.has_ended:
             return "PENDING" if any(child.status != "SUBMITTED" for child in job.children) else "SUBMITTED"
         return job.status
-
-    def running_children(self) -> Iterator[Job]:
-        """What runs now."""
-        with self.lock:
-            yield from list(self._running)
 
 
 @dataclass
