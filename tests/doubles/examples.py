@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 VARIABLE = "SEALIFT_EXAMPLES"
+MOST = 50
+"""What `make test` has the time for."""
 
 
 def examples(usual: int) -> int:
-    """`usual`, or what the environment asks of every property test, as `make hypothesis` does."""
-    return int(os.environ.get(VARIABLE) or usual)
+    """`usual`, at most `MOST`, or what the environment asks of every property test, as `make hypothesis` does."""
+    return int(os.environ.get(VARIABLE) or min(usual, MOST))

@@ -15,7 +15,7 @@ from scheduler.backup import handle
 from tests.scheduler.event_samples import batch, notification, record
 from tests.scheduler.test_backup_batches import Scene
 
-MANY = 200
+MANY = 60
 
 
 @pytest.fixture
