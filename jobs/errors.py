@@ -156,7 +156,7 @@ class IrreplaceableIndex(DamagedArchive):
 class TooManyFailures(SealiftError):
     """So many rows fail that an attempt ends. `may_pass`: later the same rows may end well."""
 
-    advice = "read the reasons: `sealift runs report latest`"
+    advice = "read the reasons: `sealift runs show latest`"
 
     def __init__(self, message: str, *, may_pass: bool = False):
         self.may_pass = may_pass

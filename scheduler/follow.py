@@ -125,7 +125,7 @@ class _Follower:
 
     async def _close(self, run_id: str, number: str) -> dict[str, Any]:
         """Start the job that accounts for a submission whose work failed, once."""
-        command = ("runs", "report", run_id, "--ledger", str(self.runtime.settings.ledger))
+        command = ("worker", run_id, "--report", "--ledger", str(self.runtime.settings.ledger))
         closing = Start("", REPORT, f"{run_id}-{number}", command)
         started = await start(self.runtime, self.policy, closing)
         return _did("closing", run_id, job_id=started["job_id"])

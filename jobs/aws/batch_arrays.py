@@ -186,8 +186,8 @@ def payload(
     """
     placement, run_id = submission.placement, submission.run_id
     is_work = stage == WORK
-    command = ["worker", run_id, "--submission", str(submission.number)] if is_work else ["runs", "report", run_id]
-    command += ["--ledger", submission.ledger, *(pins if is_work else ())]
+    part = ["--submission", str(submission.number)] if is_work else ["--report"]
+    command = ["worker", run_id, *part, "--ledger", submission.ledger, *(pins if is_work else ())]
     overrides: dict[str, Any] = {"command": command}
     if variables:
         overrides["environment"] = [{"name": name, "value": value} for name, value in variables.items()]

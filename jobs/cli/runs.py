@@ -32,7 +32,7 @@ from jobs.cli.options import (
     takes,
 )
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
-from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
+from jobs.cli.run_command import conclude_and_report, follow_and_report, launch_and_report, run_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
@@ -71,7 +71,7 @@ from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_p
 WATCH_SECONDS = 2.0
 WITHOUT_OUTCOME = "without an outcome"
 STILL_SECONDS = 60.0
-"""After so long without a new checkpoint, `runs watch` says whose command it waits for."""
+"""After so long without a new checkpoint, `--follow` says whose command it waits for."""
 _OF_THE_FIRST_RUN = frozenset(
     (
         "streamed",
@@ -118,12 +118,18 @@ class RunOptions:
 
 
 @command_options
-class ReportCommand:
-    """`sealift runs report`, as it was typed."""
+class ShowCommand:
+    """`sealift runs show`, as it was typed."""
 
     run: RunOptions = group(RunOptions)
+    follow: bool = flag("Wait until the run has ended, and show its progress.")
     html: Path | None = option("Write the page to this file.", type=click.Path(dir_okay=False, path_type=Path))
     open: bool = flag("Open the page in the browser.")
+
+    @property
+    def wants_page(self) -> bool:
+        """True if the page is written to a file."""
+        return self.html is not None or self.open
 
 
 @command_options
@@ -151,7 +157,7 @@ class RetryCommand:
 
 @click.group()
 def runs() -> None:
-    """List, show, watch, cancel and retry runs, from the ledger (and AWS Batch)."""
+    """List, show, follow, cancel and retry runs, from the ledger (and AWS Batch)."""
 
 
 @runs.command("list")
@@ -165,17 +171,19 @@ def list_runs(options: ListRunsCommand) -> int:
 
 
 @runs.command()
-@takes(RunOptions)
-def show(options: RunOptions) -> int:
-    """Show a run: its request, its plan, how far it is, how it ended."""
-    return interrupts.run(_show(_open(options.ledger), options.run_id, options.as_json))
+@takes(ShowCommand)
+def show(options: ShowCommand) -> int:
+    """Show a run: its request, its plan, how far it is, and its report once it has ended.
 
+    If all rows are accounted for and it has no report, make it now. The exit code of a run that has
+    ended is the run's.
 
-@runs.command()
-@takes(RunOptions)
-def watch(options: RunOptions) -> int:
-    """Follow a run to its end. The exit code is the run's."""
-    return interrupts.run(_watch(_open(options.ledger), options.run_id, options.as_json))
+    \b
+    sealift runs show latest
+    sealift runs show latest --follow
+    sealift runs show 20261125T003345Z-verify-1f3a02 --html report.html
+    """
+    return interrupts.run(_show(_open(options.run.ledger), options))
 
 
 @runs.command()
@@ -220,21 +228,6 @@ def retry(options: RetryCommand) -> int:
     sealift runs retry latest
     """
     return interrupts.run(_retry(_open(options.ledger), options))
-
-
-@runs.command()
-@takes(ReportCommand)
-def report(options: ReportCommand) -> int:
-    """Print the report of a run.
-
-    If all rows are accounted for and it has no report, make it now.
-
-    \b
-    sealift runs report latest
-    sealift runs report 20261125T003345Z-verify-1f3a02 --html report.html
-    """
-    run = options.run
-    return interrupts.run(_report(_open(run.ledger), run.run_id, run.as_json, options.html, opens=options.open))
 
 
 def _open(ledger: str | None) -> Ledger:
@@ -305,55 +298,80 @@ def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
     return table(["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"], rows)
 
 
-async def _show(ledger: Ledger, run_id: str, as_json: bool) -> int:
-    run_id = await find_run_id(ledger, run_id)
+async def _show(ledger: Ledger, options: ShowCommand) -> int:
+    run_id = await find_run_id(ledger, options.run.run_id)
     spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    ended, run_progress = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
-    document = {
-        "run_id": run_id,
-        "job": spec.job,
-        "state": ended["state"] if ended else "incomplete",
-        "rows": plan.rows,
-        "accounted": run_progress.rows,
-        "outcomes": counted(ended)["outcomes"] if ended else {},
-        "bytes": ended["bytes"] if ended else run_progress.size_bytes,
-        "seconds": ended["seconds"] if ended else round(time.time() - spec.created_at, 3),
-        "report": ledger.uri(run_id, "report.json") if ended else None,
-        "spec": spec.to_dict(),
-        "plan": plan.to_dict(),
-    }
-    progress = (
-        f"{run_progress.rows:,} of {plan.rows:,} rows done, {human_bytes(run_progress.size_bytes)}, no report yet"
-    )
-    if not ended:
-        command = await find_command(ledger, run_id)
-        if command is not None and command.is_over:
-            document["state"] = "stopped"
-            progress += f"\nstopped: its command ({command.text}) has ended; {_next_step(spec)}"
-        elif (silent := await silent_since(ledger, run_id, command)) is not None:
-            document["silent_since"] = iso_time(silent)
-            progress += f"\nnobody has written to it since {human_time(silent)}: if no worker lives, {_next_step(spec)}"
-    if ended:
-        since, progress = await _with_since(ledger, spec, ended)
-        document |= {name: since[name] for name in ("since_then", "dismissed") if name in since}
+    if options.follow:
+        return await _follow(open_ledger(ledger.location), spec, plan, options)  # which outlasts a server that is away
+    ended, progress = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
+    if ended is None and progress.rows == plan.rows:
+        ended = await launch.conclude(spec, plan, ledger, {}, kind_of(spec))
+    if ended is not None and ended["state"] == RunState.COMPLETE:
+        report, text = await _ended(ledger, spec, ended, options)
+        document = {"accounted": progress.rows, "outcomes": counted(report)["outcomes"], **report}
     else:
-        dismissed, lines = await _dismissed(ledger, run_id)
-        document |= dismissed
-        progress = "\n".join([progress, *lines])
-    text = f"{plan_text(spec, plan)}\n{progress}"
+        if options.wants_page:
+            raise LedgerError(
+                f"run {run_id} has no page: it has not ended; continue it with: sealift runs retry {run_id}"
+            )
+        ended = None
+        document, text = await _under_way(ledger, spec, plan, progress)
+    document |= {"spec": spec.to_dict(), "plan": plan.to_dict()}
+    text = f"{plan_text(spec, plan)}\n{text}"
     if (known := await batch_follow.describe(ledger, run_id)) is not None:
         document["batch"] = known
         text += "\n" + batch_follow.batch_text(known)
-    emit(document, as_json=as_json, text=text)
-    return 0
+    emit(document, as_json=options.run.as_json, text=text)
+    return int(ExitCode.DONE if ended is None else exit_code(document))
 
 
-async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
-    run_id = await find_run_id(ledger, run_id)
-    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    ledger = open_ledger(ledger.location)  # a run outlasts a server that is away for a while
+async def _under_way(ledger: Ledger, spec: RunSpec, plan: Plan, progress: RunProgress) -> tuple[dict[str, Any], str]:
+    """How far a run without a report is, as a document and as text."""
+    run_id = spec.run_id
+    document = {
+        "run_id": run_id,
+        "job": spec.job,
+        "state": "incomplete",
+        "rows": plan.rows,
+        "accounted": progress.rows,
+        "outcomes": {},
+        "bytes": progress.size_bytes,
+        "seconds": round(time.time() - spec.created_at, 3),
+        "report": None,
+    }
+    lines = [f"{progress.rows:,} of {plan.rows:,} rows done, {human_bytes(progress.size_bytes)}, no report yet"]
+    command = await find_command(ledger, run_id)
+    if command is not None and command.is_over:
+        document["state"] = "stopped"
+        lines.append(f"stopped: its command ({command.text}) has ended; {_next_step(spec)}")
+    elif (silent := await silent_since(ledger, run_id, command)) is not None:
+        document["silent_since"] = iso_time(silent)
+        lines.append(f"nobody has written to it since {human_time(silent)}: if no worker lives, {_next_step(spec)}")
+    dismissed, more = await _dismissed(ledger, run_id)
+    return document | dismissed, "\n".join([*lines, *more])
+
+
+async def _ended(
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any], options: ShowCommand
+) -> tuple[dict[str, Any], str]:
+    """The report of a run as it is now, as a document and as text. Writes the page if one is wanted."""
+    left: list[Any] = []
+    if "categories" in report:
+        repaired, left = await result_now(ledger, spec, report)
+        report = report | repaired
+    document, text = await _with_since(ledger, spec, report)
+    if options.wants_page:
+        await _write_page(ledger, spec, document, options, left)
+    return document, text
+
+
+async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan, options: ShowCommand) -> int:
+    run_id, as_json = spec.run_id, options.run.as_json
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
-        return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
+        code = await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
+        if options.wants_page and (report := await ledger.report(run_id)) is not None:
+            await _ended(ledger, spec, report, options)
+        return code
     rows, moved_at = -1, time.monotonic()
     with meter(spec.job, plan.rows) as shown:
         while True:
@@ -372,7 +390,7 @@ async def _watch(ledger: Ledger, run_id: str, as_json: bool) -> int:
             await asyncio.sleep(WATCH_SECONDS)
     if ended is None:
         return _stopped(spec, plan, progress, command, as_json=as_json)
-    document, text = await _with_since(ledger, spec, ended)
+    document, text = await _ended(ledger, spec, ended, options)
     emit(document, as_json=as_json, text=text)
     return int(exit_code(ended))
 
@@ -423,7 +441,7 @@ async def _dismiss(ledger: Ledger, options: DismissCommand) -> int:
     if summary["state"] == "unreadable":
         raise LedgerError(f"nobody can read what run {run_id} came to, so nobody can dismiss it: {summary['error']}")
     if summary["state"] == "unreported":
-        raise UsageError(f"run {run_id} has no report yet: make it with  sealift runs report {run_id}")
+        raise UsageError(f"run {run_id} has no report yet: make it with  sealift runs show {run_id}")
     if not (summary["failures"] or summary["unread"]) and summary["state"] not in ("stopped", "incomplete"):
         raise UsageError(f"run {run_id} is {summary['state']} and has nothing to dismiss: see  sealift status")
     command = await find_command(ledger, run_id)
@@ -445,22 +463,6 @@ async def _dismissed(ledger: Ledger, run_id: str) -> tuple[dict[str, Any], list[
         return {}, []
     who = f"{shown(dismissal.by)}, {human_time(dismissal.at)}"
     return {"dismissed": asdict(dismissal)}, [f"  dismissed by hand: {shown(dismissal.reason)} ({who})"]
-
-
-async def _report(ledger: Ledger, run_id: str, as_json: bool, html: Path | None = None, *, opens: bool = False) -> int:
-    run_id = await find_run_id(ledger, run_id)
-    spec, plan = await ledger.spec(run_id), await ledger.plan(run_id)
-    kind = kind_of(spec)
-    document = await ledger.report(run_id) or await launch.conclude(spec, plan, ledger, {}, kind)
-    left: list[Any] = []
-    if "categories" in document:
-        repaired, left = await result_now(ledger, spec, document)
-        document |= repaired
-    document, text = await _with_since(ledger, spec, document)
-    if html is not None or opens:
-        await _write_page(ledger, spec, document, html, left, opens=opens)
-    emit(document, as_json=as_json, text=text)
-    return int(exit_code(document))
 
 
 async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> tuple[dict[str, Any], str]:
@@ -485,7 +487,7 @@ def _below_head(text: str, lines: Sequence[str]) -> str:
 
 
 async def _write_page(
-    ledger: Ledger, spec: RunSpec, report: dict[str, Any], html: Path | None, left: list[Any], *, opens: bool
+    ledger: Ledger, spec: RunSpec, report: dict[str, Any], options: ShowCommand, left: list[Any]
 ) -> None:
     """Write the run's page to a file, also if a killed command has not written it to the ledger.
 
@@ -493,8 +495,6 @@ async def _write_page(
     Then, or after other later runs, the file gets a new page.
     """
     run_id = spec.run_id
-    if report["state"] != RunState.COMPLETE:
-        raise LedgerError(f"run {run_id} has no page: it has not ended; continue it with: sealift runs retry {run_id}")
     page_ref = ObjectRef(*Location.parse(ledger.uri(run_id, PAGE)))
     is_repaired_since = "repaired" in report and report["repaired"] != (await read_result(ledger, run_id)).get(
         "repaired"
@@ -506,13 +506,13 @@ async def _write_page(
         page = (await ledger.store.get(page_ref)).data
     if is_repaired_since or "since_then" in report:
         page = await make_page(report, left or await read_findings(ledger, spec, report))
-    file = html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
+    file = options.html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
     try:
         file.write_bytes(page)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}; name another --html") from error
     say(f"the page is in {file}")
-    if opens and not webbrowser.open(file.absolute().as_uri()):
+    if options.open and not webbrowser.open(file.absolute().as_uri()):
         say("no browser was found to open it")
 
 
@@ -537,7 +537,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
         submitted = await batch_follow.resubmit(ledger, spec, plan, batch, settings, display(as_json))
         if submitted is None:
-            return await _report(ledger, run_id, as_json)
+            return await conclude_and_report(spec, plan, ledger, as_json=as_json)
         return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json, detach=batch.detach)
     if "failures" in ended and not ended["failures"]:
         document, text = await _with_since(ledger, spec, ended)

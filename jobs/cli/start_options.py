@@ -46,7 +46,7 @@ class WorkerOptions:
     """How a run is sent to AWS Batch (`--executor batch`): queue, job definition, a worker's size."""
 
     HEADING: ClassVar = "AWS Batch"
-    detach: bool = flag("Submit and leave; `sealift runs watch` follows the run.")
+    detach: bool = flag("Submit and leave; `sealift runs show --follow` follows the run.")
     queue: str | None = option("The job queue. Default: SEALIFT_BATCH_QUEUE.", metavar="NAME")
     on_demand: bool = flag("The queue is SEALIFT_BATCH_QUEUE_ON_DEMAND instead.")
     job_definition: str | None = option(

@@ -56,7 +56,7 @@ OTHER_PLACES = "compared other places than the policy gives the pair now"
 
 _NEXT = {
     "stopped": "sealift runs retry {}",
-    "unreported": "sealift runs report {}",
+    "unreported": "sealift runs show {}",
     "unreadable": "sealift runs show {}",
 }
 
@@ -474,7 +474,7 @@ def _run_problems(
             )
             yield run, Problem(text, run["silent_since"])
         elif run["run_id"] in unmended:
-            text = f"run {run['run_id']}: {_found_text(run)}: sealift runs report {run['run_id']}"
+            text = f"run {run['run_id']}: {_found_text(run)}: sealift runs show {run['run_id']}"
             yield run, Problem(text, run["created_at"])
 
 

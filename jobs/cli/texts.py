@@ -226,7 +226,9 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
         again = "the same command again" if kind.not_resumed else f"sealift runs retry {report['run_id']}"
         lines += [f"  error     {shown(each)}" for each in report.get("errors", ())]
         if by := report.get("taken_over_by"):
-            lines.append(f"  another command works at it ({by}): follow it with  sealift runs watch {report['run_id']}")
+            lines.append(
+                f"  another command works at it ({by}): follow it with  sealift runs show {report['run_id']} --follow"
+            )
         else:
             lines.append(f"  continue with  {again}")
     elif report["failures"]:
@@ -257,7 +259,7 @@ def _ways_to_failures(report: Mapping[str, Any]) -> list[str]:
     run_id = report["run_id"]
     return [
         f'  all of them  sealift query "SELECT key, status, reason FROM outcomes WHERE {condition}" --run {run_id}',
-        f"  as a page    sealift runs report {run_id} --html report.html",
+        f"  as a page    sealift runs show {run_id} --html report.html",
         f"  failed rows  {report['failures_manifest']}",
     ]
 

@@ -21,7 +21,7 @@ import click
 
 from jobs import __version__, interrupts
 from jobs.cli import fail
-from jobs.cli.options import RunType, argument, command_options, ledger_option, option, takes
+from jobs.cli.options import RunType, argument, command_options, flag, ledger_option, option, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.failure_limit import FailureLimit
@@ -60,6 +60,7 @@ class WorkerCommand:
     run_sha256: str | None = option(
         "The digest of the run's spec and plan. Without it nothing is deleted.", metavar="HEX"
     )
+    report: bool = flag("Make the run's report, after its workers have ended.")
     workers: int | None = option(
         "How many workers share the run's rate limits. Default: one for each shard.", type=click.IntRange(min=1)
     )
@@ -68,7 +69,7 @@ class WorkerCommand:
 
 @click.command(hidden=True)
 @takes(WorkerCommand)
-def worker(options: WorkerCommand) -> None:
+def worker(options: WorkerCommand) -> int | None:
     """Work through one shard of a run, or the shards of one child of a submission to AWS Batch.
 
     Progress goes to stdout for the local executor. In AWS Batch, or with SEALIFT_LOG=json, a log of
@@ -76,6 +77,8 @@ def worker(options: WorkerCommand) -> None:
     """
     settings = Settings.from_environment()
     location = ledger_location(options.ledger, settings)
+    if options.report:
+        return interrupts.run(_report(_open(location), options.run_id))
     _yield_to_others()
     if Settings.has_lender():
         parent_pipe.borrow_credentials(_print)
@@ -86,6 +89,13 @@ def worker(options: WorkerCommand) -> None:
         interrupts.run(_work(settings, _open(location), options, options.shard, options.launch, stops))
     else:
         raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
+    return None
+
+
+async def _report(ledger: Ledger, run_id: str) -> int:
+    from jobs.cli.run_command import conclude_and_report
+
+    return await conclude_and_report(await ledger.spec(run_id), await ledger.plan(run_id), ledger, as_json=False)
 
 
 def _yield_to_others() -> None:

@@ -295,7 +295,7 @@ def _counted(report: Mapping[str, Any] | None, statuses: frozenset[Status]) -> i
     return sum(count for count in counts if isinstance(count, int))
 
 
-_REPORT = "see what helps with sealift runs report "
+_REPORT = "see what helps with sealift runs show "
 _RETRY = "copy it again with sealift runs retry "
 _RESTORE = "compare it with the copy, and restore it from what is right"
 _COMPARE = "see which of the two is right, and restore the other"

@@ -3,7 +3,7 @@
     runs/<run id>/dismissed/000000.json    written once, a next number for each later one
 
 It is about the run as it was then: one that went on since, or has other bad rows, needs attention
-again. `status` and `runs report` show it. Nothing that decides about an object reads it, so what
+again. `status` and `runs show` show it. Nothing that decides about an object reads it, so what
 the run found of copies still counts for expire and for nights.
 """
 
@@ -75,7 +75,7 @@ async def dismiss(ledger: Ledger, summary: Mapping[str, Any], reason: str) -> Di
     try:
         await ledger.write_document(run_id, f"{FOLDER}{number:06d}.json", asdict(dismissal))
     except PreconditionFailed as error:
-        raise UsageError(f"run {run_id} was dismissed just now: see  sealift runs report {run_id}") from error
+        raise UsageError(f"run {run_id} was dismissed just now: see  sealift runs show {run_id}") from error
     return dismissal
 
 

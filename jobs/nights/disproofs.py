@@ -147,4 +147,4 @@ def orphan_step(copies: Sequence[str]) -> str:
 def disproof_steps(pair: str, disproof: Disproof) -> list[str]:
     """Return what a person does: repair what was found, or verify that slice again."""
     again = f"sealift nightly --pair {pair} --night {disproof.night} --again"
-    return [f"See what helps: sealift runs report {disproof.run_id}", f"Once mended, prove it: {again}"]
+    return [f"See what helps: sealift runs show {disproof.run_id}", f"Once mended, prove it: {again}"]

@@ -156,7 +156,7 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
         elif stage["left"] and stage["stage"] == Stage.REPLICA:
             yield "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
         elif stage["left"]:
-            yield f"See what {stage['stage']} left, and what helps: sealift runs report {stage['run_id']}"
+            yield f"See what {stage['stage']} left, and what helps: sealift runs show {stage['run_id']}"
     if is_unjudged(stages) and not any(stage["left"] or stage["refused"] for stage in stages):
         if _found(stages).get(Category.IN_FLIGHT):
             again = f"sealift nightly --pair {pair} --night {night} --again --margin 0s"

@@ -13,7 +13,7 @@ def _not_resumed(spec: RunSpec) -> str:
 
 def _not_retried(spec: RunSpec) -> str:
     if spec.options.get("pair"):
-        return f"run {spec.run_id} only compared: what repairs it is in  sealift runs report {spec.run_id}"
+        return f"run {spec.run_id} only compared: what repairs it is in  sealift runs show {spec.run_id}"
     return (
         f"run {spec.run_id} only compared. Repair what it found with  {reconcile_command(spec)} --repair\n"
         "Add --repair-different to overwrite what differs."

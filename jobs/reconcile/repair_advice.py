@@ -97,7 +97,7 @@ def next_steps(
             steps.append(f"Go on with the repair's {report['job']} run: sealift runs retry {report['run_id']}")
             steps.append(f"Then repair what is left, and verify it: {_typed(command, _REPAIR)}")
         elif report["failures"]:
-            steps.append(f"See why rows of the {report['job']} run failed: sealift runs report {report['run_id']}")
+            steps.append(f"See why rows of the {report['job']} run failed: sealift runs show {report['run_id']}")
     if not reports and any(findings.get(each) for each in (Category.MISSING, Category.STALE)):
         steps.append(f"Copy what is missing or stale, and verify it: {_typed(command, _REPAIR)}")
     if (rows := findings.get(Category.DIFFERENT)) and not _overwrites(command, reports):

@@ -216,7 +216,7 @@ async def _pause(run_id: str, seconds: float, signalled: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(signalled.wait(), seconds)
         raise Interrupted(
-            f"run {run_id} continues in Batch: follow it with sealift runs watch {run_id}, "
+            f"run {run_id} continues in Batch: follow it with sealift runs show {run_id} --follow, "
             f"end it with sealift runs cancel {run_id}"
         )
 

@@ -343,7 +343,7 @@ def _check_has_outcomes(spec: RunSpec) -> None:
     if "destination_manifest" in spec.options:
         raise UsageError(
             f"run {spec.run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
-            f"What repairs its findings is in `sealift runs report {spec.run_id}`"
+            f"What repairs its findings is in `sealift runs show {spec.run_id}`"
         )
 
 

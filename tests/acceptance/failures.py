@@ -26,7 +26,7 @@ def worker_killed(site: Site) -> Facts:
     child = site.await_value("a worker to start", lambda: _started_child(site, f"{run_id}-000-work"))
     client.terminate_job(jobId=child, reason="the acceptance kit kills a worker")
     killed = site.await_job(child)["status"]
-    after = site.sealift("runs", "watch", run_id, codes=(0, 1, 2, 3, 10, 75))
+    after = site.sealift("runs", "show", run_id, "--follow", codes=(0, 1, 2, 3, 10, 75))
     retried = site.sealift("runs", "retry", run_id, codes=(0, 3, 75))
     return {
         "the worker": killed,

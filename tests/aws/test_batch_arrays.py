@@ -143,7 +143,7 @@ def test_a_priority_needs_a_share() -> None:
 def test_the_report_waits_for_the_whole_array() -> None:
     request = payload(submission(5), REPORT, "the-array")
     assert request["dependsOn"] == [{"jobId": "the-array"}]
-    assert request["containerOverrides"] == {"command": ["runs", "report", RUN, "--ledger", LEDGER]}
+    assert request["containerOverrides"] == {"command": ["worker", RUN, "--report", "--ledger", LEDGER]}
     assert "arrayProperties" not in request
 
 

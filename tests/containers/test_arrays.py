@@ -130,7 +130,7 @@ def test_an_array_of_containers_does_the_work_and_reports(site: Site) -> None:
     report = site.batch.job(f"{run.document['run_id']}-000-report")
     wait(lambda: report.has_ended)  # the command is content once the report is in the ledger
     assert (report.status, ended(report)) == ("SUCCEEDED", [0])
-    assert site.sealift("runs", "report", run.document["run_id"]).document["accounted"] == ROWS
+    assert site.sealift("runs", "show", run.document["run_id"]).document["accounted"] == ROWS
 
 
 def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(site: Site) -> None:

@@ -168,7 +168,7 @@ def complete(report: dict[str, Any]) -> None:
 
 
 async def followed(fleet: Fleet, run_id: str) -> batch.Followed:
-    """What `runs watch` does, in this process."""
+    """What `runs show --follow` does, in this process."""
     ledger = open_ledger(Location(fleet.world.ledger, "runs"))
     submitted = await BatchExecutor(ledger, Batch()).latest(run_id)
     assert submitted is not None

@@ -145,13 +145,13 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert "/packed/1/" in restored.stderr
     (left_out,) = restored.document["left_out_archives"]
     assert "/packed/1/" in left_out["archive"]
-    shown = damaged.sealift("runs", "report", restored.document["run_id"])
+    shown = damaged.sealift("runs", "show", restored.document["run_id"])
     assert (shown.code, left_out["archive"] in shown.stdout) == (3, True)
     assert "An archive was left out" in shown.stdout
     again = damaged.sealift("runs", "retry", restored.document["run_id"])
     assert (again.code, again.stdout.startswith("Nothing to retry: All 4 rows ended well")) == (3, True)
     status = damaged.sealift("status")  # all 4 rows ended well, and nobody would have heard of the others
-    line = f"run {restored.document['run_id']}: 1 archive could not be read: sealift runs report"
+    line = f"run {restored.document['run_id']}: 1 archive could not be read: sealift runs show"
     assert (status.code, line in status.stdout) == (3, True)
     page = restored.document["report_html"].removeprefix(f"s3://{damaged.ledger}/")
     html = damaged.client.get_object(Bucket=damaged.ledger, Key=page)["Body"].read().decode()
@@ -257,7 +257,7 @@ def test_an_archive_whose_index_was_removed_leaves_open_what_it_may_hold(unindex
     assert "/packed/1/" in left_out["archive"]
     assert left_out["reason"] == "it has no index"
     assert left_out["archive"] in restored.stderr
-    assert "whose index is damaged or missing" in unindexed.sealift("runs", "report", "latest").stdout
+    assert "whose index is damaged or missing" in unindexed.sealift("runs", "show", "latest").stdout
     named = unindexed.sealift(*wanted, "--key", "0/a.txt", "--key", "1/a.txt")
     assert (named.code, named.document["outcomes"]) == (3, {"same": 1, "unrestorable": 1})
     (reason,) = named.document["reasons"]

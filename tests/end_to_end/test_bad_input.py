@@ -277,7 +277,7 @@ def test_an_inventory_that_cannot_be_trusted(replicate: Callable[..., Result], w
 
 
 def test_a_run_that_is_not_there(world: World) -> None:
-    for command in ("show", "watch", "retry", "report"):
+    for command in ("show", "retry"):
         refused(world.sealift("runs", command, "20260101T000000Z-verify-000000"), 10, "no run", "runs list")
     refused(world.sealift("worker", "20260101T000000Z-verify-000000", "--shard", "0"), 10, "no run")
 

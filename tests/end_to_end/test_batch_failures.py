@@ -19,7 +19,7 @@ def test_a_reclaimed_child_checkpoints_exits_75_is_retried_and_completes(fleet: 
     child, process = fleet.paused(run_id, 0)
     fleet.batch.engine.reclaim(child)
     process.resume()
-    watched = fleet.sealift("runs", "watch", run_id, "--json")
+    watched = fleet.sealift("runs", "show", run_id, "--follow", "--json")
     assert watched.code == 0, watched.stderr
     complete(watched.document)
     assert watched.document["outcomes"] == {"copied": ROWS}  # nothing that a checkpoint held was done again
@@ -34,7 +34,7 @@ def test_a_child_killed_for_its_memory_leaves_an_incomplete_run_that_retry_compl
     run_id = fleet.submitted()
     child, process = fleet.paused(run_id, 3)
     process.kill(OUT_OF_MEMORY)
-    watched = fleet.sealift("runs", "watch", run_id, "--json")
+    watched = fleet.sealift("runs", "show", run_id, "--follow", "--json")
     assert watched.code == 10, watched.stderr
     report = watched.document
     assert report["state"] == "failed"
@@ -66,7 +66,7 @@ def test_a_timeout_checkpoints_and_is_told_apart(fleet: Fleet) -> None:
     await_value(lambda: child.ending)
     fleet.batch.engine.second_seconds = 1000.0
     process.resume()
-    watched = fleet.sealift("runs", "watch", run_id, "--json")
+    watched = fleet.sealift("runs", "show", run_id, "--follow", "--json")
     report = watched.document
     assert watched.code == 75, watched.stderr
     assert report["state"] == "incomplete"
@@ -114,7 +114,7 @@ def test_cancel_leaves_a_run_that_retry_goes_on_with(fleet: Fleet) -> None:
     process.resume()
     fleet.ended(f"{run_id}-000-work")
     assert child.attempts[-1].exit_code == 75
-    watched = fleet.sealift("runs", "watch", run_id, "--json")
+    watched = fleet.sealift("runs", "show", run_id, "--follow", "--json")
     assert (watched.code, watched.document["state"]) == (75, "incomplete")
     done = watched.document["accounted"]
     assert 5 <= done < ROWS

@@ -65,7 +65,7 @@ def test_status_names_a_run_that_was_cut_short_no_more_until_it_goes_on(world: W
     after = world.sealift("status")
     assert (after.code, "! since" in after.stdout) == (3, True)
     assert f"run {run_id}: 3 of {HERE_ROWS} rows need attention" in after.stdout
-    assert "dismissed by hand" not in world.sealift("runs", "report", run_id).stdout
+    assert "dismissed by hand" not in world.sealift("runs", "show", run_id).stdout
     assert world.sealift("runs", "dismiss", run_id, *REASON).code == 0
     assert world.sealift("status").code == 0
 
@@ -100,7 +100,7 @@ def test_what_nobody_has_to_act_on_or_nobody_can_read_is_not_dismissed(world: Wo
     body = world.client.get_object(Bucket=world.ledger, Key=report)["Body"].read()
     world.client.delete_object(Bucket=world.ledger, Key=report)
     unreported = world.sealift("runs", "dismiss", failed, *REASON)
-    assert (unreported.code, f"sealift runs report {failed}" in unreported.stderr) == (2, True)
+    assert (unreported.code, f"sealift runs show {failed}" in unreported.stderr) == (2, True)
     world.client.put_object(Bucket=world.ledger, Key=report, Body=b"{")
     unreadable = world.sealift("runs", "dismiss", failed, *REASON)
     assert (unreadable.code, "report.json" in unreadable.stderr) == (10, True)

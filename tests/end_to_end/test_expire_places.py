@@ -257,10 +257,8 @@ RUN_TAKERS = [
     ["backfill", "--pair", "docs", "--prefix"],
     ["query", "FROM runs", "--run"],
     ["runs", "show"],
-    ["runs", "watch"],
     ["runs", "cancel"],
     ["runs", "retry"],
-    ["runs", "report"],
     ["worker", "--shard", "0"],
 ]
 

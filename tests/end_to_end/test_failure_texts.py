@@ -71,17 +71,17 @@ def test_a_report_says_what_a_retry_copied_since(world: World) -> None:
         world.put(key)
     world.client.put_object(Bucket=world.destination, Key="c", Body=b"content")
     first = verify(world)
-    run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
+    run_id = world.sealift("runs", "show", "latest", "--json").document["run_id"]
     assert "since then" not in first.stdout
-    assert "Copy them again: sealift runs retry" in world.sealift("runs", "report", run_id).stdout
+    assert "Copy them again: sealift runs retry" in world.sealift("runs", "show", run_id).stdout
     assert world.sealift("runs", "retry", run_id).code == 0
-    after = world.sealift("runs", "report", run_id)
+    after = world.sealift("runs", "show", run_id)
     assert after.code == 3
     assert re.search(r"^  since then   \S+-replicate-\S+: 2 copied$", after.stdout, re.MULTILINE)
     assert "runs retry" not in after.stdout
     check = world.sealift(*printed(after, "check"))
     assert (check.code, "All 2 rows ended well: 2 verified" in check.stdout) == (0, True)
-    proven = world.sealift("runs", "report", run_id).stdout
+    proven = world.sealift("runs", "show", run_id).stdout
     assert re.search(r"^  since then   \S+-verify-\S+: 2 verified$", proven, re.MULTILINE)
     assert "  check  " not in proven
 
@@ -91,10 +91,10 @@ def test_a_report_whose_retry_left_rows_still_says_what_to_do(world: World) -> N
         world.put(key)
     world.client.put_object(Bucket=world.destination, Key="c", Body=b"content")
     verify(world)
-    run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
+    run_id = world.sealift("runs", "show", "latest", "--json").document["run_id"]
     world.client.delete_object(Bucket=world.source, Key="b")
     assert world.sealift("runs", "retry", run_id).code == 3
-    after = world.sealift("runs", "report", run_id).stdout
+    after = world.sealift("runs", "show", run_id).stdout
     assert re.search(r"^  since then   \S+-replicate-\S+: 1 copied, 1 missing$", after, re.MULTILINE)
     assert "Copy them again: sealift runs retry" in after
     assert "  check  " not in after

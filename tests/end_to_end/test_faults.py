@@ -83,7 +83,7 @@ def test_equal_failures_are_one_line_and_the_page_stays_short(world: World) -> N
     assert (reason["rows"], reason["status"], reason["first"]) == (150, "denied", keys[0])
     assert reason["reason"].startswith(f"AccessDenied on CopyObject s3://{world.destination}/")
     assert "2026" not in reason["reason"]
-    text = world.sealift("runs", "report", report["run_id"]).stdout
+    text = world.sealift("runs", "show", report["run_id"]).stdout
     assert f"150 × denied: AccessDenied on CopyObject s3://{world.destination}/" in text
     bucket, _, key = report["report_html"][5:].partition("/")
     page = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()

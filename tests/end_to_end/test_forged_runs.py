@@ -112,7 +112,7 @@ def test_a_checkpoint_whose_rows_are_not_those_of_its_name_counts_for_nothing(
     checkpoint = f"outcomes/00000/0-000000-{name}-14.parquet"
     forger.write_table(f"runs/{forged}/{checkpoint}", changed)
     refused(world, forged, checkpoint)
-    reported = world.sealift("runs", "report", forged)
+    reported = world.sealift("runs", "show", forged)
     assert (reported.code, checkpoint in reported.stderr) == (10, True), reported.stdout + reported.stderr
 
 

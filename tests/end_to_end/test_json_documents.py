@@ -72,14 +72,14 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     world.put("docs/other", b"content")
     walk("verify", *sides)
     assert walk("status")["problems"]
-    failed = walk("runs report", "latest")
+    failed = walk("runs show", "latest")
     walk("runs dismiss", "latest", "--reason", "a test")
     assert walk("runs retry", failed["run_id"], "--dry-run")["retried"]["rows"] == 1
     walk("runs retry", failed["run_id"], "--yes")
-    assert walk("runs report", failed["run_id"])["since_then"]["is_repaired"]
+    assert walk("runs show", failed["run_id"])["since_then"]["is_repaired"]
     walk("runs list")
     walk("runs show", "latest")
-    walk("runs watch", "latest")
+    walk("runs show", "latest", "--follow")
     walk("backfill", "--pair", "docs", *policy)
     walk("nightly", "--pair", "docs", *policy)
     walk("policy check", *policy[1:])

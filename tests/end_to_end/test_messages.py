@@ -36,7 +36,7 @@ def test_an_unknown_run_or_table_is_named_with_its_ledger(world: World) -> None:
     said = {
         " ".join(arguments): world.sealift(*arguments).stderr.removeprefix("sealift: ")
         for arguments in (
-            ["runs", "report", "nonsense"],
+            ["runs", "show", "nonsense"],
             ["runs", "retry", "20261125T003345Z-verify-1f3a02"],
             ["runs", "cancel", "nonsense"],
             ["query", "SELECT * FROM outcomes", "--run", "nonsense"],

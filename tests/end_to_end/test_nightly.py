@@ -185,7 +185,7 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
         "1\N{NO-BREAK SPACE}object needs",
     ):
         assert words in page
-    assert f"sealift runs report {stage(night, 'reconcile')['run_id']}" in page
+    assert f"sealift runs show {stage(night, 'reconcile')['run_id']}" in page
     assert len(night["next_steps"]) == 1
     # A start that was killed before it wrote the page owes it to the next one.
     filled.client.delete_object(Bucket=filled.ledger, Key=name)
@@ -446,7 +446,7 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     assert (second["code"], stage(second, "replica")["left"], stage(second, "repair")["run_id"]) == (3, 2, None)
     assert len(second["left_first"]) == 2
     assert all(key in DOCS for key in second["left_first"])  # keys of the originals, not of the copies
-    compared = filled.sealift("runs", "report", stage(second, "replica")["run_id"])
+    compared = filled.sealift("runs", "show", stage(second, "replica")["run_id"])
     assert "This shows the command that does: sealift doctor" in compared.stdout
     page = stage(second, "replica")["report_html"].removeprefix(f"s3://{filled.ledger}/")
     words = filled.client.get_object(Bucket=filled.ledger, Key=page)["Body"].read().decode()

@@ -52,7 +52,7 @@ def test_the_advice_of_a_night_leads_to_a_night_that_is_well(world: World, polic
     night = follow(world, policy, ["sealift", "nightly", "--pair", "docs", *NOW])
     assert night.code == 3
     [see, *_] = commands(night.stdout)
-    assert see[:3] == ["sealift", "runs", "report"]
+    assert see[:3] == ["sealift", "runs", "show"]
     assert "reconcile" in see[3]
     report = follow(world, policy, see)
     assert "1 missing" in report.stdout
@@ -72,7 +72,7 @@ def test_the_report_of_a_comparison_has_the_whole_command_that_repairs_it(world:
     places = ["--source", f"s3://{world.source}/in/", "--destination", f"s3://{world.destination}/out/"]
     settle()
     assert world.sealift("reconcile", *places, *NOW, "--confirm").code == 3
-    report = world.sealift("runs", "report", "latest")
+    report = world.sealift("runs", "show", "latest")
     [repair] = commands(report.stdout)
     assert repair == ["sealift", "reconcile", *places, *NOW, "--confirm", "--repair"]
     refused = world.sealift("runs", "retry", "latest")
@@ -136,11 +136,11 @@ def test_a_copy_that_only_a_deep_look_proves_wrong_is_a_finding_until_it_is_mend
     carried = night(second)
     assert (carried.code, f"1 object that deep found wrong on {first} was not proven" in carried.stdout) == (3, True)
     see, prove = commands(carried.stdout)
-    assert see == ["sealift", "runs", "report", deep_run()]
+    assert see == ["sealift", "runs", "show", deep_run()]
     again = follow(world, policy, [*prove, *NOW])
     assert (again.code, "deep 1 mismatched" in again.stdout or ", 1 mismatched" in again.stdout) == (3, True)
     wrong = follow(world, policy, ["sealift", "status"])
-    assert (wrong.code, about_docs(wrong)[0]) == (3, ["sealift", "runs", "report", deep_run()])
+    assert (wrong.code, about_docs(wrong)[0]) == (3, ["sealift", "runs", "show", deep_run()])
     assert follow(world, policy, ["sealift", "runs", "retry", deep_run()]).code == 0
     assert world.copy_of(f"copies/{big}") == body
     last = night(third)

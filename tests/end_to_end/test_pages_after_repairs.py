@@ -52,7 +52,7 @@ def test_the_comparison_of_a_night_is_about_what_the_nights_repair_left(world: W
     assert "What was found before the repair" in words
     assert "No finding: 1 extra, as the policy says of what is deleted at the source." in words
     assert "What to do now" not in words
-    report = world.sealift("runs", "report", stage(night, "reconcile")["run_id"])
+    report = world.sealift("runs", "show", stage(night, "reconcile")["run_id"])
     assert (report.code, "The only finding is repaired" in report.stdout) == (0, True)
 
 
@@ -66,11 +66,11 @@ def test_the_comparison_of_a_night_stays_red_about_what_its_repair_left(world: W
     words = text(page)
     assert "1 of 2 findings still needs attention: 1 different. 1 is repaired and verified." in words
     assert f"What the night leaves to people is on its page: {night['report_html']}" in words
-    report = world.sealift("runs", "report", stage(night, "reconcile")["run_id"]).stdout
+    report = world.sealift("runs", "show", stage(night, "reconcile")["run_id"]).stdout
     for command in commands(report):
         assert shlex.join(command) in words
     assert [each[:2] for each in commands(report)] == [["sealift", "backfill"], ["sealift", "nightly"]]
-    assert "sealift runs report" not in words.partition("What the repair came to")[0]  # they lead in no circle
+    assert "sealift runs show" not in words.partition("What the repair came to")[0]  # they lead in no circle
     of_night = text(fetch(world, night["report_html"]))
     assert "This page is written once, at the end of the night" in of_night
     assert night["left_first"] == ["docs/b"]
@@ -97,12 +97,12 @@ def test_the_report_of_a_comparison_knows_what_was_repaired_since(world: World, 
     run_id, uri = first.document["run_id"], first.document["report_html"]
     assert (first.code, tone(fetch(world, uri))) == (3, "bad")
     later = (
-        f"What was repaired since is in sealift runs report {run_id} , and on the page that its --html or --open makes."
+        f"What was repaired since is in sealift runs show {run_id} , and on the page that its --html or --open makes."
     )
     assert later in text(fetch(world, uri))
     settle()
     second = world.sealift("reconcile", *pair(world), *NOW, "--repair", "--yes", "--json").document
-    told = world.sealift("runs", "report", run_id)
+    told = world.sealift("runs", "show", run_id)
     line = f"since then   {second['run_id']} compared the same places: 1 of 2 findings still needs attention"
     assert line in told.stdout
     manifest = second["different_manifest"]
@@ -113,7 +113,7 @@ def test_the_report_of_a_comparison_knows_what_was_repaired_since(world: World, 
     verified = world.sealift("verify", "--manifest", manifest, *sides, "--json").document
     assert verified["outcomes"] == {"verified": 1}
     file = tmp_path / "now.html"
-    report = world.sealift("runs", "report", second["run_id"], "--html", str(file))
+    report = world.sealift("runs", "show", second["run_id"], "--html", str(file))
     assert (report.code, "All 2 findings are repaired and verified" in report.stdout) == (0, True)
     assert (tone(file.read_text()), tone(fetch(world, second["report_html"]))) == ("good", "bad")
 
@@ -129,14 +129,14 @@ def test_a_repair_counts_for_the_copies_that_were_compared_and_until_they_are_fo
     rows = ["--manifest", compared["repair_manifest"], "--source", f"s3://{world.source}", "--json", "--destination"]
     for job in ("replicate", "verify"):
         assert world.sealift(job, *rows, f"s3://{elsewhere}").code == 0
-    assert "repaired" not in world.sealift("runs", "report", compared["run_id"], "--json").document
+    assert "repaired" not in world.sealift("runs", "show", compared["run_id"], "--json").document
     for job in ("replicate", "verify"):
         assert world.sealift(job, *rows, f"s3://{world.destination}").code == 0
-    told = world.sealift("runs", "report", compared["run_id"])
+    told = world.sealift("runs", "show", compared["run_id"])
     assert (told.code, "All 2 findings are repaired and verified" in told.stdout) == (0, True)
     world.client.delete_object(Bucket=world.destination, Key="a")
     assert world.sealift("verify", *rows, f"s3://{world.destination}").code == 3
-    told = world.sealift("runs", "report", compared["run_id"])
+    told = world.sealift("runs", "show", compared["run_id"])
     assert (told.code, "1 of 2 findings still needs attention: 1 missing" in told.stdout) == (3, True)
 
 

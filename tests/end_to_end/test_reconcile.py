@@ -181,11 +181,11 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert listed[0]["outcomes"] == {"same": 41}
     assert [run["state"] for run in listed] == ["complete"] * len(listed)
     assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
-    assert damaged.sealift("runs", "report", clean["run_id"], "--json").code == 0
+    assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
 
 
 def assert_page_of_repair(world: World, report: dict[str, Any]) -> None:
-    """The page, the document and `runs report` agree on what was repaired, and on what is left."""
+    """The page, the document and `runs show` agree on what was repaired, and on what is left."""
     categories = {
         "different": {"repaired": 0, "left": 2},
         "extra": {"repaired": 0, "left": 1},
@@ -204,7 +204,7 @@ def assert_page_of_repair(world: World, report: dict[str, Any]) -> None:
     findings = page[page.index('id="findings-table"') :]
     assert [key in findings for key in ("docs/k05", "docs/k06", "docs/extra")] == [True] * 3
     assert "docs/k03" not in findings
-    shown = world.sealift("runs", "report", report["run_id"])
+    shown = world.sealift("runs", "show", report["run_id"])
     assert (shown.code, "After the repair: 3 of 7 findings still need" in shown.stdout) == (3, True)
 
 
@@ -218,7 +218,7 @@ def test_a_page_after_a_repair_that_left_nothing_is_well(world: World) -> None:
     assert '<header class="good">' in page
     assert f"✓ reconcile, repaired · s3://{world.source}/docs/ → s3://{world.destination}/copies/ · " in page
     assert "All 2 findings are repaired and verified." in page
-    assert world.sealift("runs", "report", report["run_id"]).code == 0
+    assert world.sealift("runs", "show", report["run_id"]).code == 0
 
 
 def test_what_has_no_original_is_not_repaired_by_the_copy_of_its_key(world: World) -> None:
@@ -236,7 +236,7 @@ def test_what_has_no_original_is_not_repaired_by_the_copy_of_its_key(world: Worl
         "missing": {"repaired": 1, "left": 0},
     }
     assert [step.partition(".")[0] for step in report["next_steps"]] == ["Look at the object without an original"]
-    assert world.sealift("runs", "report", report["run_id"]).code == 3
+    assert world.sealift("runs", "show", report["run_id"]).code == 3
 
 
 def test_a_page_tells_what_a_repair_could_not_do_and_a_lost_page_comes_back(world: World, tmp_path: Path) -> None:
@@ -246,11 +246,11 @@ def test_a_page_tells_what_a_repair_could_not_do_and_a_lost_page_comes_back(worl
     assert (refused.code, "--max-objects" in refused.stderr) == (2, True)
     [run] = world.sealift("runs", "list", "--json").document["runs"]
     file = tmp_path / "page.html"
-    assert world.sealift("runs", "report", run["run_id"], "--html", str(file)).code == 3
+    assert world.sealift("runs", "show", run["run_id"], "--html", str(file)).code == 3
     page = file.read_text()
     assert ('<header class="bad">' in page, "Copy what is missing or stale" in page) == (True, True)
     world.client.delete_object(Bucket=world.ledger, Key=f"runs/runs/{run['run_id']}/report.html")
-    assert world.sealift("runs", "report", run["run_id"], "--html", str(file)).code == 3
+    assert world.sealift("runs", "show", run["run_id"], "--html", str(file)).code == 3
     assert '<header class="bad">' in file.read_text()
 
 

@@ -49,10 +49,10 @@ def test_today_reads_the_ledger_of_a_release_and_goes_on_with_it(kept: World, tm
     assert {job: len(each) for job, each in by_job.items()} == JOBS
     for run in runs:
         code = 3 if run["failures"] else 0
-        assert ask(kept, "runs", "report", run["run_id"], code=code)["run_id"] == run["run_id"]
+        assert ask(kept, "runs", "show", run["run_id"], code=code)["run_id"] == run["run_id"]
         assert ask(kept, "runs", "show", run["run_id"])["rows"] == run["rows"]
         page = tmp_path / f"{run['run_id']}.html"  # the kept ledger has none
-        assert kept.sealift("runs", "report", run["run_id"], "--html", str(page), **AT).code == code
+        assert kept.sealift("runs", "show", run["run_id"], "--html", str(page), **AT).code == code
         assert run["run_id"] in page.read_text()
     asked = kept.sealift("query", "SELECT status, count(*) AS n FROM outcomes GROUP BY 1", "--format", "json", **AT)
     assert {row["status"]: row["n"] for row in json.loads(asked.stdout)}["missing"] == 1, asked.stderr
@@ -80,7 +80,7 @@ def test_today_reads_the_ledger_of_a_release_and_goes_on_with_it(kept: World, tm
     [
         ("runs/{run}/spec.json", "spec_version", ["runs", "show", "{run}"]),
         ("runs/{run}/plan.json", "spec_version", ["runs", "show", "{run}"]),
-        ("runs/{run}/report.json", "spec_version", ["runs", "report", "{run}"]),
+        ("runs/{run}/report.json", "spec_version", ["runs", "show", "{run}"]),
         ("nights/docs/2026-11-24.json", "night_version", ["nightly", "--pair", "docs", "--night", "2026-11-24"]),
     ],
 )

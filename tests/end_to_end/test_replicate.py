@@ -186,7 +186,7 @@ def test_copies_that_a_lifecycle_rule_hides_are_not_copied_for_ever(versioned: W
         assert (left["code"], left["outcomes"]) == (3, {"changed": 1, "same": 1})
         assert "lifecycle rule" in left["reasons"][0]["reason"]
     assert history(versioned, "a") == [1, None, 1, None]
-    report = versioned.sealift("runs", "report", left["run_id"])
+    report = versioned.sealift("runs", "show", left["run_id"])
     [line] = [line for line in report.stdout.splitlines() if "--overwrite always" in line and "sealift" in line]
     command = shlex.split(line[line.index("sealift ") :])
     assert versioned.sealift(*command[1:], "--yes").code == 0

@@ -89,7 +89,7 @@ def test_the_page_of_each_run_with_findings_says_what_to_do_as_the_terminal_does
     places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/"]
     for command in ("verify", "replicate"):
         text = world.sealift(command, *places).stdout
-        report = world.sealift("runs", "report", "latest", "--json").document
+        report = world.sealift("runs", "show", "latest", "--json").document
         steps = report["next_steps"]
         assert steps, command
         page = unescape(fetch(world, report["report_html"]))
@@ -100,7 +100,7 @@ def test_the_page_of_each_run_with_findings_says_what_to_do_as_the_terminal_does
             assert f"<li>{why}{f':<code>sealift {rest}</code>' if rest else ''}</li>" in page
         jsonschema.validate(json.loads(fetch(world, report["report"])), schema())
     world.run("verify")
-    latest = world.sealift("runs", "report", "latest", "--json").document
+    latest = world.sealift("runs", "show", "latest", "--json").document
     assert latest["next_steps"] == [f"Copy them again: sealift runs retry {latest['run_id']}"]
 
 

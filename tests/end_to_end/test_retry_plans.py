@@ -58,7 +58,7 @@ def test_a_run_that_stopped_shows_the_rows_that_are_left_and_stays_where_it_is(w
     assert f"{left} × without an outcome: k{stopped['accounted']:05d}, " in dry.stdout
     assert f"requests  about {left} copy" in dry.stdout
     assert "cost      under $0.0001 by us-east-1" in dry.stdout or "cost      $0.0" in dry.stdout
-    page = world.sealift("runs", "report", stopped["run_id"], "--html", "page.html")
+    page = world.sealift("runs", "show", stopped["run_id"], "--html", "page.html")
     assert (page.code, f"continue it with: sealift runs retry {stopped['run_id']}" in page.stderr) == (10, True)
     assert "may be at work" not in dry.stdout
     document = world.sealift("runs", "retry", stopped["run_id"], "--dry-run", "--json").document

@@ -43,8 +43,6 @@ def archives(world: World) -> list[str]:
 
 ARGUMENTS: dict[tuple[str, str], tuple[str, Sides]] = {
     ("runs show", "RUN"): ("{}", lambda _: []),
-    ("runs watch", "RUN"): ("{}", lambda _: []),
-    ("runs report", "RUN"): ("{}", lambda _: []),
     ("runs retry", "RUN"): ("{}", lambda _: ["--yes"]),
     ("runs cancel", "RUN"): ("{}", lambda _: []),
     ("runs dismiss", "RUN"): ("{}", lambda _: ["--reason", "mistyped"]),

@@ -32,17 +32,17 @@ def test_list_show_report_and_watch_agree_on_a_run(world: World) -> None:
     assert shown.code == 0
     assert (shown.document["state"], shown.document["outcomes"]) == ("complete", {"verified": 1})
     assert shown.document["spec"]["source"]["uri"] == f"s3://{world.source}/"
-    for command in ("report", "watch"):
-        result = world.sealift("runs", command, second["run_id"], "--json")
-        assert result.code == 0
-        assert result.document == {name: value for name, value in second.items() if name != "code"}
+    report = {name: value for name, value in second.items() if name != "code"}
+    assert shown.document == report | {"spec": shown.document["spec"], "plan": shown.document["plan"]}
+    followed = world.sealift("runs", "show", second["run_id"], "--follow", "--json")
+    assert (followed.code, followed.document) == (0, report)
 
 
 def test_text_for_people_names_the_run_and_what_to_do(world: World) -> None:
     world.put("a")
     report = world.run("verify")
     assert report["outcomes"] == {"missing": 1}
-    shown = world.sealift("runs", "report", report["run_id"])
+    shown = world.sealift("runs", "show", report["run_id"])
     assert shown.code == 3
     assert "1 of 1 row needs attention: 1 missing" in shown.stdout
     assert f"sealift runs retry {report['run_id']}" in shown.stdout
@@ -99,7 +99,7 @@ def test_a_reconcile_run_has_no_rows_to_work_on(compared: tuple[World, str], job
     refused = world.sealift(job, "--manifest", f"{kind}:{run_id}", place, f"s3://{world.destination}/x")
     assert (refused.code, refused.stdout) == (2, "")
     assert run_id in refused.stderr
-    assert "sealift runs report" in refused.stderr
+    assert "sealift runs show" in refused.stderr
     assert "Traceback" not in refused.stderr
 
 
@@ -150,7 +150,7 @@ def test_one_damaged_run_is_named_and_the_others_are_listed(world: World) -> Non
     for report in runs[:4]:
         assert f"{report['run_id']} cannot be read" in result.stderr
     assert "version 99" in result.stderr
-    assert "version 99" in world.sealift("runs", "report", runs[2]["run_id"]).stderr
+    assert "version 99" in world.sealift("runs", "show", runs[2]["run_id"]).stderr
     for verb in ("report", "retry", "show"):
         assert world.sealift("runs", verb, runs[3]["run_id"]).code == 10
 
@@ -208,7 +208,7 @@ def test_a_run_whose_command_is_gone_is_stopped_whoever_has_its_process_id(world
 
 
 def test_a_run_that_nobody_ever_claimed_is_stopped(world: World) -> None:
-    """Its command was killed, or Batch took nothing: it was called at work for ever, and `runs watch` had no end."""
+    """Its command was killed, or Batch took nothing: it was called at work, and followed, for ever."""
     world.put("a")
     run_id = unfinished(world)
     for name in names(world, f"runs/{run_id}/launches/"):
@@ -220,7 +220,7 @@ def test_a_run_that_nobody_ever_claimed_is_stopped(world: World) -> None:
         world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
     status = world.sealift("status")
     assert (status.code, f"run {old_id} is stopped: sealift runs retry {old_id}" in status.stdout) == (3, True)
-    watched = world.sealift("runs", "watch", old_id)
+    watched = world.sealift("runs", "show", old_id, "--follow")
     assert (watched.code, "never claimed the run" in watched.stdout) == (75, True)
     assert world.sealift("runs", "retry", old_id, "--json").document["outcomes"] == {"same": 1}
 
@@ -237,12 +237,12 @@ def unfinished(world: World) -> str:
 def test_a_run_is_named_by_latest_or_by_what_is_unique_of_its_id(world: World) -> None:
     world.put("a")
     first, second = world.run("replicate"), world.run("verify")
-    assert world.sealift("runs", "report", "latest", "--json").document["run_id"] == second["run_id"]
+    assert world.sealift("runs", "show", "latest", "--json").document["run_id"] == second["run_id"]
     for part in (first["run_id"][-6:], first["run_id"][:-3]):
         assert world.sealift("runs", "show", part, "--json").document["run_id"] == first["run_id"]
     several = world.sealift("runs", "show", first["run_id"][:4])
     assert (several.code, first["run_id"] in several.stderr, second["run_id"] in several.stderr) == (2, True, True)
-    none = world.sealift("runs", "watch", "zzz")
+    none = world.sealift("runs", "show", "zzz", "--follow")
     assert (none.code, "runs list" in none.stderr) == (10, True)
     counted = world.sealift("query", "SELECT count(*) AS n FROM outcomes", "--run", "latest", "--format", "json")
     assert json.loads(counted.stdout) == [{"n": 1}]
@@ -254,10 +254,10 @@ def test_the_page_of_a_report_is_written_where_it_is_asked_for(world: World, tmp
     world.put("a")
     report = world.run("verify")
     page = tmp_path / "page.html"
-    assert world.sealift("runs", "report", "latest", "--html", str(page)).code == 3
+    assert world.sealift("runs", "show", "latest", "--html", str(page)).code == 3
     bucket, _, key = report["report_html"][5:].partition("/")
     assert page.read_bytes() == world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    refused = world.sealift("runs", "report", "latest", "--html", str(tmp_path / "no" / "page.html"))
+    refused = world.sealift("runs", "show", "latest", "--html", str(tmp_path / "no" / "page.html"))
     assert (refused.code, "--html" in refused.stderr) == (10, True)
 
 
@@ -268,7 +268,7 @@ def test_hints_lead_out_of_what_a_retry_only_repeats(world: World) -> None:
     world.client.put_object(Bucket=world.destination, Key="a", Body=b"newer")
     places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/"]
     changed = world.sealift("replicate", *places).stdout
-    run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
+    run_id = world.sealift("runs", "show", "latest", "--json").document["run_id"]
     compare = ["verify", "--manifest", f"run:{run_id}", *places, "--deep"]
     assert f"Compare what changed: sealift {' '.join(compare)}" in changed
     assert "try them again" not in changed.lower()
@@ -322,7 +322,7 @@ def test_status_names_a_verify_of_the_wrong_place_until_one_of_the_same_place_en
     places = ["--source", f"s3://{world.source}/", "--destination", f"s3://{world.destination}/mistyped/"]
     first = world.sealift("verify", *places)
     assert "If not, nothing is wrong with your copies. Dismiss this run, so that `sealift status`" in first.stdout
-    run_id = world.sealift("runs", "report", "latest", "--json").document["run_id"]
+    run_id = world.sealift("runs", "show", "latest", "--json").document["run_id"]
     assert world.run("replicate")["code"] == 0
     assert run_id in world.sealift("status").stdout
     world.client.put_object(Bucket=world.destination, Key="mistyped/a", Body=b"content")

@@ -16,9 +16,9 @@ from tests.end_to_end.test_report_page import fetch
 
 
 def page_of(world: World, run_id: str, folder: Path) -> str:
-    """The page that `runs report --html` makes now."""
+    """The page that `runs show --html` makes now."""
     file = folder / "now.html"
-    world.sealift("runs", "report", run_id, "--html", str(file))
+    world.sealift("runs", "show", run_id, "--html", str(file))
     return file.read_text("utf-8")
 
 
@@ -28,13 +28,13 @@ def test_document_and_page_say_what_a_retry_made_of_the_failures(world: World, t
     world.client.put_object(Bucket=world.destination, Key="c", Body=b"content")
     first = world.run("verify")
     run_id = first["run_id"]
-    assert "since_then" not in world.sealift("runs", "report", run_id, "--json").document
+    assert "since_then" not in world.sealift("runs", "show", run_id, "--json").document
     stored = text(fetch(world, first["report_html"]))
-    assert f"What was repaired since is in sealift runs report {run_id}" in stored
+    assert f"What was repaired since is in sealift runs show {run_id}" in stored
     assert text(page_of(world, run_id, tmp_path)) == stored
     retry = world.sealift("runs", "retry", run_id, "--json").document
 
-    after = world.sealift("runs", "report", run_id, "--json")
+    after = world.sealift("runs", "show", run_id, "--json")
     since = after.document["since_then"]
     assert (after.code, since["is_repaired"]) == (3, True)
     assert [(each["run_id"], each["job"], each["outcomes"]) for each in since["runs"]] == [
@@ -43,11 +43,11 @@ def test_document_and_page_say_what_a_retry_made_of_the_failures(world: World, t
     assert since["runs"][0]["verdict"] == "All 2 rows ended well: 2 copied."
     (step,) = after.document["next_steps"]
     jsonschema.validate(json.loads(after.stdout), schema())
-    head = world.sealift("runs", "report", run_id).stdout.splitlines()[0]
-    assert head == "2 of 3 rows need attention: 2 missing. A retry brought them to a good end."
-    shown = world.sealift("runs", "show", run_id, "--json").document
-    assert shown["since_then"] == since
-    assert world.sealift("runs", "watch", run_id, "--json").document["since_then"] == since
+    assert (
+        "2 of 3 rows need attention: 2 missing. A retry brought them to a good end.\n"
+        in world.sealift("runs", "show", run_id).stdout
+    )
+    assert world.sealift("runs", "show", run_id, "--follow", "--json").document["since_then"] == since
     (line,) = [each for each in world.sealift("runs", "list").stdout.splitlines() if each.startswith(run_id)]
     assert "2 repaired" in line
 
@@ -62,7 +62,7 @@ def test_document_and_page_say_what_a_retry_made_of_the_failures(world: World, t
 
     check = shlex.split(step.partition(": sealift ")[2])
     assert world.sealift(*check).code == 0
-    proven = world.sealift("runs", "report", run_id, "--json").document
+    proven = world.sealift("runs", "show", run_id, "--json").document
     assert [each["outcomes"] for each in proven["since_then"]["runs"]] == [{"copied": 2}, {"verified": 2}]
     assert (proven["since_then"]["is_repaired"], proven["next_steps"]) == (True, [])
 
@@ -74,13 +74,13 @@ def test_a_check_that_finds_the_rows_wrong_again_is_no_good_end(world: World, tm
     assert world.sealift("runs", "retry", run_id).code == 0
     world.client.delete_object(Bucket=world.destination, Key="b")
     assert world.run("verify", "--manifest", f"run:{run_id}")["code"] == 3
-    after = world.sealift("runs", "report", run_id, "--json").document
+    after = world.sealift("runs", "show", run_id, "--json").document
     assert after["since_then"]["is_repaired"] is False
     assert after["next_steps"][0].endswith(f"sealift runs retry {run_id}")
     page = page_of(world, run_id, tmp_path)
     assert tone(page) == "bad"
     assert "1 verified, 1 missing" in text(page)
-    assert "sealift runs retry" in world.sealift("runs", "report", run_id).stdout
+    assert "sealift runs retry" in world.sealift("runs", "show", run_id).stdout
 
 
 def test_a_look_at_fewer_rows_answers_no_check_that_found_one_wrong_again(world: World, tmp_path: Path) -> None:
@@ -91,12 +91,12 @@ def test_a_look_at_fewer_rows_answers_no_check_that_found_one_wrong_again(world:
     world.client.delete_object(Bucket=world.destination, Key="b")
     assert world.run("verify", "--manifest", f"run:{run_id}")["code"] == 3
     assert world.run("verify", "--manifest", f"run:{run_id}", "--include", "a")["code"] == 0
-    after = world.sealift("runs", "report", run_id, "--json").document
+    after = world.sealift("runs", "show", run_id, "--json").document
     assert after["since_then"]["is_repaired"] is False
     assert tone(page_of(world, run_id, tmp_path)) == "bad"
     world.client.put_object(Bucket=world.destination, Key="b", Body=b"content")
     assert world.run("verify", "--manifest", f"run:{run_id}")["code"] == 0
-    assert world.sealift("runs", "report", run_id, "--json").document["since_then"]["is_repaired"] is True
+    assert world.sealift("runs", "show", run_id, "--json").document["since_then"]["is_repaired"] is True
 
 
 def test_a_check_after_many_other_runs_counts_as_well(world: World) -> None:
@@ -111,7 +111,7 @@ def test_a_check_after_many_other_runs_counts_as_well(world: World) -> None:
         world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{other}/spec.json", Body=body)
     world.client.delete_object(Bucket=world.destination, Key="b")
     assert world.run("verify", "--manifest", f"run:{run_id}")["code"] == 3
-    after = world.sealift("runs", "report", run_id, "--json").document
+    after = world.sealift("runs", "show", run_id, "--json").document
     assert after["since_then"]["is_repaired"] is False
 
 
@@ -121,7 +121,7 @@ def test_the_page_of_a_comparison_names_the_later_ones(world: World, tmp_path: P
     first = world.sealift("reconcile", *pair(world), "--margin", "0s", "--json").document
     settle()
     second = world.sealift("reconcile", *pair(world), "--margin", "0s", "--repair", "--yes", "--json").document
-    after = world.sealift("runs", "report", first["run_id"], "--json").document
+    after = world.sealift("runs", "show", first["run_id"], "--json").document
     (later,) = after["since_then"]["runs"]
     assert (later["run_id"], later["job"]) == (second["run_id"], "reconcile")
     assert later["verdict"] == "The only finding is repaired and verified."

@@ -463,7 +463,7 @@ def test_a_comparison_that_could_not_read_all_is_not_well(world: World) -> None:
     add_line(world, sides[1], lambda line: line.replace(b'"a"', b'"b%ff"'))
     found = world.sealift(*compare)
     assert (found.code, found.document["findings"], found.document["unparsed"]) == (3, 0, 1)
-    expected = f"run {found.document['run_id']}: 1 inventory line could not be read: sealift runs report"
+    expected = f"run {found.document['run_id']}: 1 inventory line could not be read: sealift runs show"
     [problem] = problems(world.sealift("status", "--json"))
     assert problem.startswith(expected)
     assert "0, 1 unread" in world.sealift("runs", "list").stdout

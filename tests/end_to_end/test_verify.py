@@ -95,7 +95,7 @@ def test_a_run_of_no_row_says_so_and_is_no_success(pair: World, tmp_path: Path) 
     assert "ended well" not in ran.stdout
     assert "outcomes" not in ran.stdout
     page = tmp_path / "report.html"
-    assert nothing in pair.sealift("runs", "report", "latest", "--html", str(page)).stdout
+    assert nothing in pair.sealift("runs", "show", "latest", "--html", str(page)).stdout
     text = page.read_text()
     assert '<header class="calm">' in text
     assert 'aria-label="nothing was done"' in text

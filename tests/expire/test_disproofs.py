@@ -195,7 +195,7 @@ def test_an_objection_says_that_nobody_could_read_the_copy(tmp_path: Path) -> No
     """HEAD showed it as it was, and its original was deleted. A retry would find it the same."""
     found = objection(tmp_path, COPIED, UNREAD) or ""
     assert found.startswith(f"run {UNREAD.run_id} could not read both sides (gave up after 8 tries: GetObject")
-    assert f"sealift runs report {UNREAD.run_id}, or prove it by its bytes with  {COMMAND}" in found
+    assert f"sealift runs show {UNREAD.run_id}, or prove it by its bytes with  {COMMAND}" in found
 
 
 COPIED_LATER = COPIED._replace(name="3-copy", second=30)
@@ -545,7 +545,7 @@ def test_a_reconciliation_whose_checksums_differ_voids_a_proof(tmp_path: Path) -
     found = objection(tmp_path, COPIED, Compared())
     assert found == (
         f"run {COMPARISON_RUN} disproved its copy (checksums differ), and no run has proven it as well since: "
-        f"see what helps with sealift runs report {COMPARISON_RUN}, or prove it by its bytes with  {COMMAND}"
+        f"see what helps with sealift runs show {COMPARISON_RUN}, or prove it by its bytes with  {COMMAND}"
     )
 
 

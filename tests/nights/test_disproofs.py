@@ -97,7 +97,7 @@ def test_a_night_is_not_called_well_while_an_earlier_finding_is_open() -> None:
     assert unanswered_text([FOUND, FOUND._replace(rows=2)]).endswith("2026-11-25 were not proven right since")
     assert verdict(well, 1, unanswered=[FOUND]).startswith("1 object needs attention")
     assert next_steps("p", "2026-11-26", well, is_finished=True, unanswered=[FOUND]) == [
-        "See what helps: sealift runs report r1",
+        "See what helps: sealift runs show r1",
         "Once mended, prove it: sealift nightly --pair p --night 2026-11-25 --again",
     ]
 

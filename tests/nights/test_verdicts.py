@@ -97,9 +97,9 @@ def test_each_stage_that_left_something_names_the_next_step() -> None:
     assert "1 copy is there, and the others are hidden by delete markers" in verdict([hidden], 4)
     bad = [stage("reconcile", left=1), stage("repair", refused="too dear", left=2), stage("sample", left=1, run_id="s")]
     first, second, third = next_steps("p", "2026-11-25", bad, is_finished=True)
-    assert first.endswith(": sealift runs report r")
+    assert first.endswith(": sealift runs show r")
     assert second.endswith(": sealift backfill --pair p --dry-run")
-    assert third.endswith(": sealift runs report s")
+    assert third.endswith(": sealift runs show s")
     assert next_steps("p", "2026-11-25", [stage("reconcile", same=1)], is_finished=True) == []
     same = [stage("reconcile", left=1), stage("sample", left=1, run_id="s")]  # they found one object
     assert next_steps("p", "2026-11-25", same, is_finished=True, left=1) == [first]
@@ -147,7 +147,7 @@ def test_the_stage_that_proved_more_wrong_is_named_beside_the_one_that_found_all
     sample = stage("sample", left=1, run_id="s", unverifiable=1)
     deep = stage("deep", left=1, run_id="d") | {"counts": {wrong: 1}}
     [step] = next_steps("p", "2026-11-25", [sample, deep], is_finished=True, left=1)
-    assert step.endswith(": sealift runs report d")
+    assert step.endswith(": sealift runs show d")
 
 
 def test_a_category_without_an_object_was_not_found() -> None:

@@ -120,7 +120,7 @@ def repaired(*, is_whole: bool = False) -> dict[str, Any]:
     }  # fmt: skip
     again = "sealift reconcile --source s3://photos-primary --destination s3://photos-replica --repair"
     steps = [
-        f"See why rows of the replicate run failed: sealift runs report {_stamp(MIDNIGHT)}-replicate-0b77e1",
+        f"See why rows of the replicate run failed: sealift runs show {_stamp(MIDNIGHT)}-replicate-0b77e1",
         f"Look at the 17 objects that differ. Overwrite them only if the source is right: {again} --repair-different",
     ]
     found: dict[str, Any] = {"categories": {"missing": (1_204, 1), "same": (9, 1)}, "unparsed": 0, "unjudged": []}

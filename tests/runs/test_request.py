@@ -70,9 +70,9 @@ def test_a_run_that_only_compared_has_neither_failed_nor_proven_rows(rows: int) 
         await ledger.publish_plan(run_id, Plan(rows, 0, ()))
         await ledger.publish_report(run_id, {"state": "complete"})
         for uri in (f"run:{run_id}", f"proven:{run_id}"):
-            with pytest.raises(UsageError, match=r"it only compared.*sealift runs report"):
+            with pytest.raises(UsageError, match=r"it only compared.*sealift runs show"):
                 await manifest_rows(request_for(uri), ledger)
-        with pytest.raises(UsageError, match="sealift runs report"):
+        with pytest.raises(UsageError, match="sealift runs show"):
             await failures_of(ledger, run_id)
 
     asyncio.run(scene())

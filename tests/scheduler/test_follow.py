@@ -155,7 +155,7 @@ def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(
         assert action(follow.invoke(never)) == "closing"
         (name,) = batch_jobs.names()
         command = batch_jobs.job(name).request["containerOverrides"]["command"]
-        assert command == ["runs", "report", RUN, "--ledger", f"s3://{place.ledger}/l"]
+        assert command == ["worker", RUN, "--report", "--ledger", f"s3://{place.ledger}/l"]
         report(place)
         assert action(follow.invoke(ended(name, "FAILED", jobId=batch_jobs.job(name).id))) == "told"
     assert len(mail.read()) == 1
@@ -169,7 +169,7 @@ def test_a_failed_array_is_closed_without_an_event_of_its_parent(place: Place, b
             assert action(follow.invoke(never)) == "closing"
     (name,) = batch_jobs.names()
     command = batch_jobs.job(name).request["containerOverrides"]["command"]
-    assert command == ["runs", "report", RUN, "--ledger", f"s3://{place.ledger}/l"]
+    assert command == ["worker", RUN, "--report", "--ledger", f"s3://{place.ledger}/l"]
 
 
 def test_a_run_without_a_report_is_told_with_the_reason(place: Place, mail: Mail) -> None:
@@ -215,7 +215,7 @@ def test_a_night_is_told_as_it_ended(place: Place, mail: Mail, batch_jobs: Batch
         "planned_dollars": 0.5,
         "source": "s3://docs/in/",
         "destination": "s3://copies/out/",
-        "next_steps": ["See what reconcile left, and what helps: sealift runs report r"],
+        "next_steps": ["See what reconcile left, and what helps: sealift runs show r"],
         "report_html": "s3://y.html",
     }
     write(place, "nights/pair/2026-11-25.json", summary)

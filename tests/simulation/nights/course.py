@@ -104,7 +104,7 @@ class NightCourse:
     async def _operate(self) -> None:
         name = "SEALIFT-EAST-NIGHTLY-2023-11-15"  # somebody else's, to Batch's filter the same
         self.batch.submit(
-            {"jobName": name, "jobQueue": QUEUE, "containerOverrides": {"command": ["runs", "report", "theirs"]}}
+            {"jobName": name, "jobQueue": QUEUE, "containerOverrides": {"command": ["worker", "theirs", "--report"]}}
         )
         for number, act in enumerate(self.schedule.acts):
             await asyncio.sleep(max(0.0, act.at_seconds - self.world.loop.time()))

@@ -47,10 +47,10 @@ class Work:
             return self._backfill(options["--pair"])
         if verb == "reconcile":
             return Ending("SUCCEEDED", 0) if not self._fails() else self._failed(ExitCode.FINDINGS, ExitCode.CONFIG)
+        if "--report" in words:
+            return self._report(words[0])
         if verb == "worker":
             return Ending("SUCCEEDED", 0) if not self._fails() else self._failed(ExitCode.TRANSIENT, ExitCode.CONFIG)
-        if words[0] == "report":
-            return self._report(words[1])
         return self.go_on(words[1])  # runs retry
 
     def _fails(self) -> bool:
@@ -120,7 +120,7 @@ class Work:
         array = {"arrayProperties": {"size": size}} if size > 1 else {}
         name = f"{run_id}-{number:03d}"
         work = self._batch.submit(_job(f"{name}-work", ["worker", run_id, "--submission", str(number)]) | array)
-        report = _job(f"{name}-report", ["runs", "report", run_id])
+        report = _job(f"{name}-report", ["worker", run_id, "--report"])
         self._batch.submit(report | {"dependsOn": [{"jobId": work.id}]})
 
     def _report(self, run_id: str) -> Ending:
