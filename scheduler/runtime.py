@@ -30,15 +30,14 @@ WRITE_TRIES = 5
 class Runtime:
     """What a handler works with.
 
-    `open_region` opens the store of a region (None: the function's own), with the owners of buckets
-    and the ACL of what it writes.
+    `open_region` opens the store of a region (None: the function's own), with the owners of buckets.
     """
 
     def __init__(
         self,
         settings: FunctionSettings,
         *,
-        open_region: Callable[[str | None, Mapping[str, str], str | None], Store] | None = None,
+        open_region: Callable[[str | None, Mapping[str, str]], Store] | None = None,
         clock: Callable[[], float] = time.time,
     ):
         self.settings, self.clock = settings, clock
@@ -56,7 +55,7 @@ class Runtime:
 
     def store(self, region: str | None = None) -> Store:
         """The store of a region. Raises ConfigError if there are no credentials."""
-        return self._reach(region, {}, None)
+        return self._reach(region, {})
 
     def pair(self, source: Side, destination: Side) -> tuple[Store, Store]:
         """The stores of both sides of a pair, which name the buckets' owners to S3.
@@ -64,15 +63,15 @@ class Runtime:
         The second one is for guarded writes of objects, safe where a server ignores conditions.
         """
         owners = {side.location.bucket: side.owner for side in (source, destination) if side.owner}
-        store = self._reach(destination.region, owners, destination.acl)
+        store = self._reach(destination.region, owners)
         if id(store) not in self._destinations:
             self._destinations[id(store)] = look_first(store)
-        return self._reach(source.region, owners, None), self._destinations[id(store)]
+        return self._reach(source.region, owners), self._destinations[id(store)]
 
-    def _reach(self, region: str | None, owners: Mapping[str, str], acl: str | None) -> Store:
-        key = (region, *sorted(owners.items()), acl)
+    def _reach(self, region: str | None, owners: Mapping[str, str]) -> Store:
+        key = (region, *sorted(owners.items()))
         if key not in self._stores:
-            self._stores[key] = self._open(region, owners, acl)
+            self._stores[key] = self._open(region, owners)
         return self._stores[key]
 
     async def policy(self) -> Policy:
@@ -109,8 +108,8 @@ class Runtime:
         return True
 
 
-def _open_region(region: str | None, owners: Mapping[str, str], acl: str | None) -> Store:
-    return open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True, owners=owners, acl=acl)
+def _open_region(region: str | None, owners: Mapping[str, str]) -> Store:
+    return open_store(None, region, None, max_in_flight=CONNECTIONS, is_paced=True, owners=owners)
 
 
 @lru_cache(maxsize=1)

@@ -173,13 +173,6 @@ locals {
       Action   = local.s3_write_along
       Resource = writes
     } if length(writes) > 0 && role != "compact"],
-    # x-amz-acl: bucket-owner-full-control
-    [for resources in [distinct(flatten([for kind in each.writes : local.given_objects[kind]]))] : {
-      Sid      = "GiveToTheBucketsOwner"
-      Effect   = "Allow"
-      Action   = "s3:PutObjectAcl"
-      Resource = resources
-    } if length(resources) > 0],
     # a HEAD brings no prefix: the condition on names of current keys is one on what brings one
     [for statement in flatten([for action, groups in local.list_groups[role] : [for patterns, buckets in groups : patterns == jsonencode(["*"]) ?
       jsonencode({ Effect = "Allow", Action = action, Resource = buckets }) :

@@ -10,13 +10,6 @@
 locals {
   foreign         = { for bucket, each in local.written : bucket => each if each.account != local.owner }
   foreign_sources = { for bucket, each in local.sources : bucket => each if each.account != local.owner }
-  # What roles write with an ACL: in buckets of other accounts, and where the policy says so.
-  given_buckets = concat(keys(local.foreign), flatten([for pair in local.pairs : [
-    for side in [pair.destination, pair.archive] : side.bucket if try(side.acl, null) != null
-  ]]))
-  given_objects = { for kind, arns in local.objects : kind => [
-    for arn in arns : arn if contains(local.given_buckets, split("/", split(":::", arn)[1])[0])
-  ] }
   from_this_account = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
   role_arns = merge(
     { for role, each in local.roles : role => "arn:${local.partition}:iam::${local.account}:role${var.role_path}${local.name}-${each.function ? "fn" : "job"}-${role}" },
@@ -38,7 +31,7 @@ locals {
     }],
     [for kind in ["copy", "archive"] : {
       sid     = "Write${title(kind)}"
-      actions = concat(local.s3_write, ["s3:PutObjectAcl", "s3:PutObjectRetention", "s3:PutObjectLegalHold"], local.s3_write_along)
+      actions = concat(local.s3_write, ["s3:PutObjectRetention", "s3:PutObjectLegalHold"], local.s3_write_along)
       roles   = [for role, each in local.roles : role if contains(each.writes, kind)]
       where   = kinds[kind]
     }],

@@ -29,12 +29,12 @@ locals {
   read = [for number, pair in local.given : {
     name   = pair.name
     source = merge({ prefixes = [""], exclude = [], notifications = true, inventory = true }, pair.source, local.owners[number].source)
-    destination = merge({ prefix = "", storage_class = null, encryption = "AES256", kms_key = null, acl = null, annotations = "copy", object_lock = null,
+    destination = merge({ prefix = "", storage_class = null, encryption = "AES256", kms_key = null, annotations = "copy", object_lock = null,
     noncurrent_days = null, transitions = [] }, pair.destination, local.owners[number].destination)
     replica = try(pair.replica, null) == null ? null : merge({ storage_class = null, kms_key = null,
     replication_time_control = false, delete_markers = false }, pair.replica, local.owners[number].replica)
     archive = try(pair.archive, null) == null ? null : merge({ prefix = "", side = "source", encryption = "AES256",
-    kms_key = null, acl = null, object_lock = null, expire = null, rules = [] }, pair.archive, local.owners[number].archive)
+    kms_key = null, object_lock = null, expire = null, rules = [] }, pair.archive, local.owners[number].archive)
     deletes = try(pair.deletes, local.policy.defaults.deletes, "retain")
     backlog_seconds = [for age in [try(pair.thresholds.backlog_age, local.policy.defaults.thresholds.backlog_age, "1h")] :
     tonumber(regex("^\\d+", age)) * local.day_seconds[substr(age, -1, 1)]][0]
@@ -271,9 +271,6 @@ locals {
     [for side in [pair.destination] :
       "pair ${pair.name}: destination.annotations ${jsonencode(side.annotations)}: expected copy or skip"
     if !contains(["copy", "skip"], side.annotations)],
-    [for section, side in { destination = pair.destination, archive = pair.archive } :
-      "pair ${pair.name}: ${section}.acl ${jsonencode(side.acl)}: expected bucket-owner-full-control"
-    if try(side.acl, null) != null && try(side.acl, "") != "bucket-owner-full-control"],
     [for section, side in { destination = pair.destination, replica = pair.replica, archive = pair.archive } :
       "pair ${pair.name}: ${section}.kms_key ${side.kms_key}: expected create, or the ARN of a key in ${side.region}, the bucket's region"
       if side != null && try(side.kms_key, null) != null && try(side.kms_key, "create") != "create"

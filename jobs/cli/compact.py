@@ -17,7 +17,6 @@ from jobs.cli.options import (
     SectionedCommand,
     SizeType,
     TagType,
-    acl_option,
     check_encryption,
     command_options,
     flag,
@@ -82,7 +81,6 @@ class CompactCommand:
     )
     sse: str | None = sse_option("Encryption of the archives.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
-    acl: str | None = acl_option("the archives")
     annotations: str = option(
         "check: leave out objects with annotations, which no archive holds. skip: pack them without.",
         type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
@@ -153,7 +151,7 @@ async def _start(
     request = Request(
         job="compact",
         source=source,
-        destination=replace(options.archives_access.side(options.archives), acl=options.acl),
+        destination=options.archives_access.side(options.archives),
         manifest=options.manifest,
         selection=options.filters.selection(source, options.versions),
         options={
@@ -234,7 +232,6 @@ def _completed(
         target_size=int(rule.target_size),
         sse=None if is_default else archive.encryption.value,
         kms_key_id=None if is_default or archive.kms_key is None else str(archive.kms_key),
-        acl=chosen.policy.acl_of(archive),
         annotations=options.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
         ledger=f"s3://{chosen.ledger.bucket}/{chosen.ledger.key}",
     )

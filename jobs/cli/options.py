@@ -26,7 +26,6 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transf
 import click
 
 from jobs.cli.console import takes_log
-from jobs.core.enums import Acl
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.run import REQUIRED_CONDITIONS, Side
@@ -266,12 +265,6 @@ def check_encryption(sse: str | None, kms_key_id: str | None) -> None:
 def sse_option(help: str) -> Any:
     """--sse"""
     return option(help, type=click.Choice(["AES256", "aws:kms", "aws:kms:dsse"]))
-
-
-def acl_option(what: str) -> Any:
-    """--acl"""
-    help = f"ACL of {what}, for buckets of other accounts that still have ACLs. Default: S3's."
-    return option(help, type=click.Choice([acl.value for acl in Acl]))
 
 
 def look_option() -> Any:

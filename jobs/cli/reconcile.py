@@ -25,7 +25,6 @@ from jobs.cli.options import (
     SectionedCommand,
     SizeType,
     TextType,
-    acl_option,
     command_options,
     executor_option,
     flag,
@@ -112,7 +111,6 @@ class ReconcileCommand:
     )
     repair: bool = flag("Copy what is missing or stale, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
-    acl: str | None = acl_option("what a repair copies")
     require_conditions: bool = require_conditions_option("Repair nothing")
     join_memory: int = option("Above it the join spills to disk.", default="640MiB", show_default=True, type=SizeType())
     ledger: str | None = ledger_option()
@@ -130,10 +128,9 @@ class ReconcileCommand:
 
     def request(self) -> CompareRequest:
         """What to compare, and how."""
-        copies = _compared(self.destination, self.destination_access, self.checksums.destination_checksums)
         return CompareRequest(
             _compared(self.source, self.source_access, self.checksums.source_checksums),
-            replace(copies, acl=self.acl),
+            _compared(self.destination, self.destination_access, self.checksums.destination_checksums),
             versions=self.versions,
             maps=self.maps,
             margin=self.margin,
@@ -197,8 +194,6 @@ def _check(options: ReconcileCommand, maps: PrefixMap) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
-    if options.acl and not options.repair:
-        raise UsageError("--acl is of what a repair copies: give it with --repair, or leave it out")
     if options.require_conditions and not options.repair:
         raise UsageError("--require-conditions is about a repair's writes: give it with --repair, or leave it out")
     source, destination = options.source, options.destination

@@ -12,7 +12,6 @@ from jobs import interrupts
 from jobs.cli.options import (
     SectionedCommand,
     SizeType,
-    acl_option,
     check_encryption,
     check_look,
     command_options,
@@ -46,7 +45,6 @@ class ReplicateCommand:
     storage_class: str = option("Class of the copies. keep: the source's class.", default=KEEP, show_default=True)
     sse: str | None = sse_option("Encryption of the copies. Default: the bucket's.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
-    acl: str | None = acl_option("the copies")
     object_lock: bool = flag("Copy retention and legal hold, too (one more request each).")
     annotations: str = option(
         "Whether copies get the annotations of their sources. skip: each outcome says that they do not.",
@@ -106,8 +104,7 @@ def replicate(options: ReplicateCommand) -> int:
     settings, copies = Settings.from_environment(), options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
     request = copies.request("replicate")
-    destination = replace(request.destination, acl=options.acl)
-    request = replace(request, destination=destination, options={**run_options, **request.options})
+    request = replace(request, options={**run_options, **request.options})
     launch = launch_and_report(request, ledger, settings, copies.start, then_verify=options.then_verify)
     return interrupts.run(launch)
 

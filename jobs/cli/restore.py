@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from dataclasses import replace
 from functools import partial
 
 import click
@@ -15,7 +14,6 @@ from jobs.cli.options import (
     SectionedCommand,
     TextType,
     WhenType,
-    acl_option,
     check_encryption,
     command_options,
     flag,
@@ -89,7 +87,6 @@ class RestoreCommand:
     )
     sse: str | None = sse_option("Encryption. Default: the bucket's.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
-    acl: str | None = acl_option("the restored objects")
     require_conditions: bool = require_conditions_option()
     ledger: str | None = ledger_option()
     start: StartOptions = group(StartOptions)
@@ -160,9 +157,7 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
     request = Request(
         job="restore",
         source=source,
-        destination=replace(
-            options.destination_access.side(_destination(options.destination, prefix)), acl=options.acl
-        ),
+        destination=options.destination_access.side(_destination(options.destination, prefix)),
         manifest=options.manifest,
         selection=Selection(
             prefix=prefix + options.prefix,

@@ -49,14 +49,6 @@ class Encryption(StrEnum):
     KMS_TWICE = "aws:kms:dsse"
 
 
-class Acl(StrEnum):
-    """Canned ACLs that copies may get:
-    https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html
-    """
-
-    BUCKET_OWNER = "bucket-owner-full-control"
-
-
 class AnnotationRule(StrEnum):
     """Whether copies get the annotations of their sources."""
 

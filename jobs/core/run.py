@@ -32,8 +32,7 @@ class RunState(StrEnum):
 class Side:
     """The source or the destination: where, and how to reach it. None: as boto3 finds it.
 
-    `owner`: the id of the account that has to own the bucket. None: any. `acl`: the canned ACL of
-    what is written there. None: S3's default.
+    `owner`: the id of the account that has to own the bucket. None: any.
     """
 
     location: Location
@@ -41,19 +40,17 @@ class Side:
     region: str | None = None
     profile: str | None = None
     owner: str | None = None
-    acl: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
         reach = {"endpoint": self.endpoint, "region": self.region, "profile": self.profile}
-        seldom = {"owner": self.owner, "acl": self.acl}
-        return {"uri": str(self.location)} | reach | {name: value for name, value in seldom.items() if value}
+        return {"uri": str(self.location)} | reach | ({"owner": self.owner} if self.owner else {})
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Side:
         """The inverse of `to_dict`."""
         reach = data["endpoint"], data["region"], data["profile"]
-        return cls(Location.parse(data["uri"]), *reach, data.get("owner"), data.get("acl"))
+        return cls(Location.parse(data["uri"]), *reach, data.get("owner"))
 
 
 @dataclass(frozen=True, slots=True)

@@ -212,17 +212,12 @@ def _on_place(
 
 
 def _along_with_copies(policy: Policy, role: str, names: Names) -> Iterator[Need]:
-    """What comes with an object that is written: tags, and by the policy ACL and locks."""
+    """What comes with an object that is written: tags, and by the policy locks."""
     for pair in policy.pairs:
         copies = [place for place in _of_pair(pair) if place.kind == "copy"]
         sources = [place for place in _of_pair(pair) if place.kind == "source"]
-        archives = [place for place in _of_pair(pair) if place.kind == "archive"]
         for place in copies if role in _COPIES else ():
-            acl = ["s3:PutObjectAcl"] * (policy.acl_of(pair.destination) is not None)
-            yield Need(("s3:PutObjectTagging", *acl), _object(place, names))
-        for place in archives if role == "compact" else ():
-            if pair.archive and policy.acl_of(pair.archive) is not None:
-                yield Need(("s3:PutObjectAcl",), _object(place, names))
+            yield Need(("s3:PutObjectTagging",), _object(place, names))
         if role == "replicate" and pair.destination.object_lock:
             for place in (*sources, *copies):
                 yield Need(tuple(f"s3:GetObject{lock}" for lock in _LOCKS), _object(place, names))

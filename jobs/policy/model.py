@@ -19,7 +19,6 @@ from dataclasses import dataclass, field, replace
 from typing import Annotated
 
 from jobs.core.enums import (
-    Acl,
     AnnotationRule,
     ArchiveFormat,
     ArchiveSide,
@@ -54,7 +53,6 @@ from jobs.policy.words import (
 
 POLICY_VERSION = 1
 """The `version` of the format that this program reads."""
-_ACL = "ACL of what is written. Default: bucket-owner-full-control if another account owns the bucket, else S3's."
 _OWNER = "The account that owns it: S3 refuses each request if another one does. Default: the system's."
 
 
@@ -125,7 +123,6 @@ class Destination:
     storage_class: Annotated[StorageClass | None, "The class of copies. Default: the source object's."] = None
     encryption: Annotated[Encryption, "How copies are encrypted at rest."] = Encryption.S3
     kms_key: Annotated[KmsKey | None, "create, or a key's ARN. Keys are regional."] = None
-    acl: Annotated[Acl | None, _ACL] = None
     annotations: Annotated[AnnotationRule, "Whether copies get the annotations of their sources."] = AnnotationRule.COPY
     object_lock: Annotated[ObjectLock | None, "Default retention of copies."] = None
     noncurrent_days: Annotated[Count | None, "Noncurrent versions are removed after so many days."] = None
@@ -228,7 +225,6 @@ class Archive:
     side: Annotated[ArchiveSide, "Whose objects are packed (and expired)."] = ArchiveSide.SOURCE
     encryption: Annotated[Encryption, "How archives are encrypted at rest."] = Encryption.S3
     kms_key: Annotated[KmsKey | None, "create, or a key's ARN in the archive's region."] = None
-    acl: Annotated[Acl | None, _ACL] = None
     object_lock: Annotated[ObjectLock | None, "Default retention of archives."] = None
     expire: Annotated[Expire | None, "Whether originals may be deleted once packed and proven."] = None
 
@@ -329,10 +325,6 @@ class Policy:
     def is_foreign(self, side: Source | Destination | Replica | Archive) -> bool:
         """Whether another account than the system's owns the bucket."""
         return side.account not in (None, self.account)
-
-    def acl_of(self, side: Destination | Archive) -> Acl | None:
-        """The canned ACL of what is written to the bucket. None: S3's own."""
-        return side.acl or (Acl.BUCKET_OWNER if self.is_foreign(side) else None)
 
     def pair(self, name: str) -> Pair | None:
         """The pair of this name."""

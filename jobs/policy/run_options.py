@@ -46,7 +46,7 @@ def sides(policy: Policy, pair: Pair) -> tuple[Side, Side]:
     source, hot = pair.source, pair.destination
     return (
         Side(Location(source.bucket), region=source.region, owner=source.account),
-        Side(Location(hot.bucket, hot.prefix), region=hot.region, owner=hot.account, acl=policy.acl_of(hot)),
+        Side(Location(hot.bucket, hot.prefix), region=hot.region, owner=hot.account),
     )
 
 

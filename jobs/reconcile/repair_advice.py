@@ -44,7 +44,6 @@ def reconcile_command(spec: RunSpec) -> str:
     for name in ("map", "version_map"):
         for value in options.get("maps" if name == "map" else name) or ():
             words += [f"--{name.replace('_', '-')}", value]
-    words += ["--acl", spec.destination.acl] if spec.destination.acl else []
     words += ["--margin", options["margin"]] if "margin" in options else []
     return shlex.join([*words, *(["--confirm"] if options.get("confirm") else [])])
 

@@ -38,7 +38,7 @@ class ComparedSide:
     """One side of a comparison, and how to reach it.
 
     `location`: None for the whole bucket of its inventory. `checksums`: URI of a report of
-    checksums at rest. `acl`: of what a repair writes there. None: S3's default.
+    checksums at rest.
     """
 
     location: Location | None = None
@@ -47,11 +47,10 @@ class ComparedSide:
     profile: str | None = None
     checksums: str | None = None
     owner: str | None = None
-    acl: str | None = None
 
     def side(self, bucket: str) -> Side:
         """The side. `bucket`: that of its inventory."""
-        return Side(self.location or Location(bucket), self.endpoint, self.region, self.profile, self.owner, self.acl)
+        return Side(self.location or Location(bucket), self.endpoint, self.region, self.profile, self.owner)
 
     def open(self, bucket: str) -> Store:
         """The store of the side. `bucket`: that of its inventory."""

@@ -47,15 +47,14 @@ _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
 
 
 class RestStore:
-    """S3 through `transport`. Satisfies `Store`. `acl`: the canned ACL of all that it writes.
+    """S3 through `transport`. Satisfies `Store`.
 
     Safe for many requests at once on one event loop at a time. Responses that are no S3 answers
     raise Unavailable with the code `MalformedAnswer`.
     """
 
-    def __init__(self, transport: Transport, acl: str | None = None):
+    def __init__(self, transport: Transport):
         self.transport = transport
-        self._acl = [("x-amz-acl", acl)] if acl else []
 
     @property
     def heeds_conditions(self) -> bool:
@@ -106,7 +105,7 @@ class RestStore:
         checksum: Checksum | None = None,
     ) -> Written:
         """PutObject."""
-        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + self._acl
+        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard)
         headers += wire.body_headers(data, checksum)
         answer = await self.transport.send("PutObject", "PUT", ObjectRef(bucket, key), headers=headers, body=data)
         return _written("PutObject", ObjectRef(bucket, key), answer)
@@ -118,7 +117,7 @@ class RestStore:
         headers = [("x-amz-copy-source", wire.copy_source(source))]
         if source_etag is not None:
             headers.append(("x-amz-copy-source-if-match", f'"{source_etag}"'))
-        headers += wire.guard_headers(guard) + wire.settings_headers(settings) + self._acl
+        headers += wire.guard_headers(guard) + wire.settings_headers(settings)
         place = ObjectRef(bucket, key)
         answer = await self.transport.send("CopyObject", "PUT", place, headers=headers, source=source)
         check_copied_version("CopyObject", source, place, answer)
@@ -223,7 +222,7 @@ class RestStore:
         is_composite: bool = False,
     ) -> str:
         """CreateMultipartUpload."""
-        headers = wire.attribute_headers(attributes) + self._acl
+        headers = wire.attribute_headers(attributes)
         if checksum_algorithm:
             headers.append(("x-amz-checksum-algorithm", checksum_algorithm))
             headers.append(("x-amz-checksum-type", "COMPOSITE" if is_composite else "FULL_OBJECT"))

@@ -36,14 +36,13 @@ def open_store(
     request_payer: bool = False,
     is_paced: bool = False,
     owners: Mapping[str, str] | None = None,
-    acl: str | None = None,
 ) -> RestStore:
     """A store on the given endpoint, region and profile. What is None comes from boto3's own chain.
 
     `max_in_flight`: how many connections it may open. `request_payer`: pay for requests to
     Requester Pays buckets. `is_paced`: the caller heeds SlowDown itself, and is to hear of it soon.
     `owners`: bucket → id of the account that has to own it, else S3 refuses all requests for it.
-    `acl`: the canned ACL of all that it writes. Raises ConfigError for an unknown profile, an
+    Raises ConfigError for an unknown profile, an
     endpoint that is no URL, or when there are no credentials.
     """
     from jobs.s3.http.transport import TRIES_PACED, TRIES_PATIENT, Transport
@@ -65,7 +64,7 @@ def open_store(
         tries=tries,
         owners=owners,
     )
-    return RestStore(transport, acl)
+    return RestStore(transport)
 
 
 def open_side(
@@ -91,7 +90,6 @@ def open_side(
         request_payer=request_payer,
         is_paced=is_paced,
         owners={each.location.bucket: each.owner for each in (side, *beside) if each.owner},
-        acl=side.acl,
     )
     return look_first(store, is_required=requires_conditions)
 

@@ -125,7 +125,7 @@ def test_the_advice_is_the_part_of_a_message_that_says_what_to_do(message: str, 
         ["runs", "list", "--limit"],
         ["runs", "show"],
         ["runs", "list", "--state", "odd"],
-        ["verify", "--acl"],
+        ["verify", "--manifest"],
     ],
     ids=" ".join,
 )

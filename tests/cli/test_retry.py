@@ -14,7 +14,7 @@ from jobs.runs.batch_follow import plan_verification
 from jobs.runs.planning import read_price_table
 from jobs.runs.request import Planned
 
-SOURCE, DESTINATION = Side(Location("docs")), Side(Location("copies"), acl="bucket-owner-full-control")
+SOURCE, DESTINATION = Side(Location("docs")), Side(Location("copies"))
 COPIES = {
     "storage_class": "GLACIER_IR", "sse": "aws:kms", "kms_key_id": "key", "object_lock": True, "keeps_replaced": True,
     "stream": True,

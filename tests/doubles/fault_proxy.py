@@ -16,9 +16,6 @@ Faults, each with its share of the requests:
     forget      the server does not see the conditions of a write, as if it ignored them
     alter       one byte of an object's content is another one, on its way out or in; only below `altered` paths
     lost        404 for the content of an object, which HEAD and listings still show; only below `altered` paths
-
-Below `full_control`, a path, it has the bucket policy of many accounts: 403 for an object whose owner-to-be does not
-leave the bucket's owner full control.
 """
 
 from __future__ import annotations
@@ -42,7 +39,6 @@ DRIPS = 200
 HEAD_BYTES_MAX = 1 << 16
 _CONDITION = re.compile(rb"\r\nif-(?:none-)?match:[^\r]*", re.IGNORECASE)
 _AGENT = re.compile(rb"\r\nuser-agent: *([^ /]*)", re.IGNORECASE)
-_FULL_CONTROL = b"\r\nx-amz-acl: bucket-owner-full-control\r\n"
 _SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 _ERROR_503 = b"HTTP/1.1 503 Slow Down\r\nContent-Type: application/xml\r\nContent-Length: %d\r\n\r\n" % len(_SLOW_DOWN)
 
@@ -60,7 +56,6 @@ class Faults:
     shares: Mapping[str, float]
     seed: int
     altered: tuple[str, ...] = ()
-    full_control: str | None = None
     done: Counter[str] = field(default_factory=Counter)
     agents: set[str] = field(default_factory=set)
 
@@ -80,12 +75,6 @@ class Faults:
                     return None
                 return kind
         return None
-
-    def lacks_full_control(self, method: str, path: str, head: bytes) -> bool:
-        """Whether the request makes an object and the bucket's policy denies it."""
-        makes = (method == "PUT" and "partNumber=" not in path) or (method == "POST" and "uploads" in path)
-        is_below = self.full_control is not None and path.startswith(self.full_control)
-        return makes and is_below and _FULL_CONTROL not in head.lower()
 
     def alter(self, body: bytes) -> bytes:
         """The body with one bit flipped."""
@@ -148,7 +137,7 @@ async def _exchange(
         writer.write(_ERROR_503 + (b"" if method == "HEAD" else _SLOW_DOWN))
         await writer.drain()
         return True
-    if fault == "deny" or faults.lacks_full_control(method, path, head):
+    if fault == "deny":
         writer.write(_ERROR_403 + _DENIED)
         await writer.drain()
         return True

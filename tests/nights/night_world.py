@@ -225,7 +225,7 @@ class World:
         arguments += extra
         answers: list[dict[str, Any]] = []
         with (
-            patch("jobs.s3.rest_store.RestStore", lambda transport, acl: self.store),
+            patch("jobs.s3.rest_store.RestStore", lambda transport: self.store),
             patch.object(launch, "execute", self._execute),
             patch("jobs.runs.request.boto_client", lambda *arguments: None),
             patch("jobs.manifests.open_object", self._open),

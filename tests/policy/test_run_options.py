@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.enums import Acl, AnnotationRule, Encryption, StorageClass
+from jobs.core.enums import AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
 from jobs.core.run import Plan
 from jobs.core.selection import Selection
@@ -70,21 +70,13 @@ def test_a_run_puts_copies_where_the_pair_says() -> None:
     assert (source.location, source.region, destination.region) == (Location("docs"), "us-east-1", "eu-west-1")
 
 
-def test_a_run_names_the_owners_of_both_buckets_and_gives_copies_to_the_other_account() -> None:
+def test_a_run_names_the_owners_of_both_buckets() -> None:
     docs = pair(account=AccountId("222233334444"))
     docs = replace(docs, source=replace(docs.source, account=AccountId("111122223333")))
     source, destination = sides(policy(docs, account=AccountId("111122223333")), docs)
-    assert (source.owner, source.acl) == ("111122223333", None)
-    assert (destination.owner, destination.acl) == ("222233334444", "bucket-owner-full-control")
+    assert (source.owner, destination.owner) == ("111122223333", "222233334444")
     _, ours = sides(policy(docs, account=AccountId("222233334444")), docs)
-    assert (ours.owner, ours.acl) == ("222233334444", None)
-
-
-def test_a_policy_without_accounts_gives_copies_to_the_buckets_owner_where_it_says_so() -> None:
-    docs = pair(acl=Acl.BUCKET_OWNER)
-    source, destination = sides(policy(docs), docs)
-    assert (source.acl, destination.acl) == (None, "bucket-owner-full-control")
-    assert sides(policy(pair()), pair())[1].acl is None
+    assert ours.owner == "222233334444"
 
 
 @pytest.mark.parametrize("prefix", ["other/", "scans/incoming/", "scans/incoming/today", "sc-"])

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import Server
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch, eventbridge, from_sns, notification, probe, record
@@ -71,19 +70,6 @@ def test_headers_metadata_and_tags_come_along(place: Place) -> None:
     )
     tags = place.client.get_object_tagging(Bucket=place.hot, Key="copies/k")["TagSet"]
     assert tags == [{"Key": "team", "Value": "a b"}]
-
-
-def test_copies_are_given_to_the_buckets_owner_where_the_policy_says_so(place: Place) -> None:
-    told = place.event("k")
-    acl = {"acl": "bucket-owner-full-control"}
-    destination = {"bucket": place.hot, "region": "us-east-1", "prefix": "copies/"}
-    with fault_proxy(place.server.endpoint, Faults({}, 1, full_control=f"/{place.hot}/")) as proxy:
-        place.more["AWS_ENDPOINT_URL_S3"] = proxy.endpoint
-        for section, copy in ((destination, None), (destination | acl, b"body")):
-            place.write_policy(destination=section)
-            with place.function("backup") as backup:
-                backup.invoke(batch(told))
-            assert place.copy_of("k") == copy
 
 
 def test_what_is_no_event_fails_alone_and_what_needs_nothing_is_acknowledged(place: Place) -> None:

@@ -37,16 +37,12 @@ def applied_example(tmp_path_factory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory) -> State:
-    """The example on EC2 hosts, one worker at a time, fair shares, a partner's account, a place to restore to.
-
-    Its pair `customs` gives copies to their bucket's owner.
-    """
+    """The example on EC2 hosts, one worker at a time, fair shares, a partner's account, a place to restore to."""
     content = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
     content["batch"] |= {"compute": "ec2_spot", "max_vcpus": content["batch"]["vcpus"]}
     customs = next(pair for pair in content["pairs"] if pair["name"] == "customs")
     twin = {"bucket": "example-customs-twin", "region": "us-east-1", "kms_key": "create"}
     customs["replica"] = twin | {"replication_time_control": True}
-    customs["destination"]["acl"] = "bucket-owner-full-control"
     policy = tmp_path_factory.mktemp("policy") / "policy.yaml"
     policy.write_text(yaml.safe_dump(content))
     variables = (

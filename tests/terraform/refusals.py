@@ -70,11 +70,6 @@ def _deletes_many_unchecked(request: Recorded, world: World) -> bool:
     return not ("content-md5" in names or any("x-amz-checksum-" in each for each in names))
 
 
-def _sets_an_acl(request: Recorded, world: World) -> bool:
-    given = {name: value for name, value in request.headers.items() if name == "x-amz-acl" or "x-amz-grant-" in name}
-    return request.bucket in world.owned and any(value != "bucket-owner-full-control" for value in given.values())
-
-
 def _uses_a_far_key(request: Recorded, world: World) -> bool:
     key = request.headers.get("x-amz-server-side-encryption-aws-kms-key-id", "")
     return key.startswith("arn:") and key.split(":")[3] != world.bucket_regions.get(request.bucket)
@@ -117,11 +112,6 @@ S3_REFUSES = (
         "deletes of many objects without a checksum",
         "https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html",
         _deletes_many_unchecked,
-    ),
-    Rule(
-        "ACLs where the bucket's owner owns all objects",
-        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/about-object-ownership.html",
-        _sets_an_acl,
     ),
     Rule(
         "KMS keys of another region than the bucket's",

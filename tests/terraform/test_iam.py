@@ -334,13 +334,6 @@ def test_no_role_deletes_from_the_ledger_and_so_writes_again(example, role):
             assert decide(example.statements(ROLES[role]), action, place) is Answer.DENIED
 
 
-@pytest.mark.parametrize("role", ["backup", "replicate"])
-def test_an_acl_is_for_copies_of_pairs_that_say_so(hosts, role):
-    statements = hosts.statements(ROLES[role])
-    assert decide(statements, "s3:PutObjectAcl", CUSTOMS_COPY) is Answer.ALLOWED
-    assert decide(statements, "s3:PutObjectAcl", COPY) is Answer.SILENT
-
-
 def test_inventory_is_delivered_for_our_buckets_only(example):
     statements = json.loads(example.all("aws_s3_bucket_policy", "this")["example-inventory-fra"]["policy"])["Statement"]
     delivery = {
