@@ -126,7 +126,7 @@ def test_runs_are_listed_with_their_places_and_by_what_is_asked(world: World) ->
 
     assert ids("--job", "verify") == [second["run_id"]]
     assert ids("--state", "complete", "--limit", "1") == [second["run_id"]]
-    assert ids("--state", "stopped") == ids("--state", "planned") == []
+    assert ids("--state", "stopped") == ids("--state", "unreported") == []
     assert ids("--since", "1h") == [second["run_id"], first["run_id"]]
     text = world.sealift("runs", "list").stdout
     assert f"s3://{world.source}/" in text
@@ -151,7 +151,7 @@ def test_one_damaged_run_is_named_and_the_others_are_listed(world: World) -> Non
         assert f"{report['run_id']} cannot be read" in result.stderr
     assert "version 99" in result.stderr
     assert "version 99" in world.sealift("runs", "show", runs[2]["run_id"]).stderr
-    for verb in ("report", "retry", "show"):
+    for verb in ("retry", "show"):
         assert world.sealift("runs", verb, runs[3]["run_id"]).code == 10
 
 
