@@ -1,6 +1,12 @@
 output "environment" {
-  description = "SEALIFT_* variables for the command line: `terraform output -json > FILE; sealift policy bind --terraform-output FILE`."
+  description = "SEALIFT_* variables for the command line."
   value       = merge(local.environment, { AWS_REGION = local.region })
+}
+
+output "shell" {
+  description = "The same as lines of a shell: `terraform output -raw shell > sealift.env`."
+  value = join("", [for name, value in merge(local.environment, { AWS_REGION = local.region }) :
+  "${name}='${replace(value, "'", "'\\''")}'\n"])
 }
 
 output "repository" {

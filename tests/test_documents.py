@@ -100,7 +100,7 @@ def test_every_command_line_is_one_that_sealift_takes(page: Path) -> None:
         ("sealift replicate --source documents", "s3://"),
         ("sealift replicate --min-size 10M", "1000 or 1024"),
         ("sealift compact --format zip", "is not one of"),
-        ("cat outputs.json | sealift policy bind --terraform FILE > sealift.env", "No such option"),
+        ("cat policy.yaml | sealift policy check --terraform FILE > checked.txt", "No such option"),
         ("SEALIFT_PROCESSES=2 sealift verify --source s3://documents \\\n  --nothing", "No such option"),
     ],
 )

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
-import shlex
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
-from typing import IO, Any
+from typing import Any
 
 import click
 
@@ -29,15 +26,12 @@ from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.errors import ConfigError, ExitCode, PolicyError, UsageError
+from jobs.errors import ExitCode, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
 from jobs.policy.model import Destination, Pair, Policy, Replica
 from jobs.policy.rules import Finding, find_warnings
 from jobs.policy.words import Age, Size, Word
 from jobs.reports.figures import human_bytes
-
-_VARIABLE = re.compile(r"(SEALIFT|AWS)_[A-Z0-9_]+")
-"""The variables that `bind` prints. A shell runs what it prints."""
 
 
 @command_options
@@ -60,19 +54,6 @@ class ExplainCommand:
         "A tag of the object. May be repeated.", name="--tag", multiple=True, type=TagType()
     )
     no_tags: bool = flag("The object has no tags.")
-    as_json: bool = json_option()
-
-
-@command_options
-class BindCommand:
-    """`sealift policy bind`, as it was typed."""
-
-    terraform_output: IO[str] = option(
-        "A file with the output of `terraform output -json`. - reads stdin.",
-        type=click.File(encoding="utf-8"),
-        required=True,
-        metavar="FILE",
-    )
     as_json: bool = json_option()
 
 
@@ -129,15 +110,6 @@ def explain_object(options: ExplainCommand) -> int:
     )
     emit(to_dict(answer), as_json=options.as_json, text=_explanation_text(answer))
     return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)
-
-
-@policy.command()
-def schema() -> int:
-    """The JSON Schema of the policy file, for editors."""
-    from jobs.policy.json_schema import make_schema
-
-    click.echo(json.dumps(make_schema(), indent=2, ensure_ascii=False))
-    return int(ExitCode.DONE)
 
 
 def plain(value: Any) -> Any:
@@ -242,44 +214,3 @@ def _archive_text(answer: Explanation) -> str:
         return "not by what is known"
     expire = f"; the original may go {archive.expire.grace} after its proof" if archive.expire else ""
     return f"in {archive.uri}, {rule.storage_class}, {rule.format}, about {human_bytes(rule.target_size)} each{expire}"
-
-
-@policy.command()
-@takes(BindCommand)
-def bind(options: BindCommand) -> int:
-    """Print SEALIFT_* variables for Terraform's resources: ledger, policy, job queues, job
-    definition.
-
-    \b
-    terraform output -json | sealift policy bind --terraform-output - > sealift.env
-    set -a; . ./sealift.env; set +a
-    """
-    environment = _environment(options.terraform_output)
-    Settings.from_environment(environment)
-    lines = [f"{name}={shlex.quote(value)}" for name, value in environment.items()]
-    emit(environment, as_json=options.as_json, text="\n".join(lines))
-    return int(ExitCode.DONE)
-
-
-def _environment(file: IO[str]) -> dict[str, str]:
-    """The variables.
-
-    Raises ConfigError for a text that is not the output of the module in terraform/.
-    """
-    try:
-        outputs: Any = json.load(file)
-    except ValueError as error:
-        raise ConfigError(f"{file.name} is not JSON ({error}): expected what `terraform output -json` prints") from None
-    output = outputs.get("environment") if isinstance(outputs, dict) else None
-    values = output.get("value") if isinstance(output, dict) else None
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise ConfigError(
-            f"{file.name} has no output `environment` with names and values: was it printed by "
-            "`terraform output -json` in the root that calls the module, after terraform apply, and does it pass "
-            "that output on?"
-        )
-    if odd := [name for name in values if not _VARIABLE.fullmatch(name)]:
-        raise ConfigError(
-            f"the output `environment` in {file.name} has the name {odd[0]!r}: expected SEALIFT_… or AWS_…"
-        )
-    return {name: values[name] for name in sorted(values)}

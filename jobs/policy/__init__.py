@@ -2,7 +2,7 @@
 
 Reading order: `model` has the types, `words` parses values such as `30d`, `rules` finds
 contradictions, `coverage` says which pair a key belongs to, `run_options` what a pair means for a
-run. `yaml_document`, `reader` and `json_schema` read the file and describe its form.
+run. `yaml_document` and `reader` read the file.
 
 A policy with a mistake is refused as a whole, with the line and what to write instead.
 """

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import signal
@@ -56,8 +55,6 @@ def scene(seaweed: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     archives = ["--archives", f"s3://{world.destination}/archives"]
     packed = world.sealift("compact", "--source", source, *archives, "--pack-all", "--json").document["run_id"]
     [archive] = world.sealift("archives", "list", "--json").document["archives"]
-    outputs = folder / "outputs.json"
-    outputs.write_text(json.dumps({"environment": {"value": {"SEALIFT_LEDGER": "s3://example/"}}}))
     yield Scene(
         world,
         {
@@ -85,10 +82,8 @@ def scene(seaweed: Server, tmp_path_factory: pytest.TempPathFactory) -> Iterator
             "events list": policy,
             "events redrive": policy,
             "doctor": policy,
-            "policy bind": ["--terraform-output", str(outputs)],
             "policy check": policy[1:],
             "policy explain": [*policy, f"{source}1"],
-            "policy schema": [],
         },
     )
     discard(world)
@@ -122,8 +117,8 @@ def test_no_stream_makes_a_verb_fail_with_a_traceback(scene: Scene, verb: str) -
 @pytest.mark.parametrize("more", [[], ["--json"]], ids=["text", "json"])
 def test_a_pipe_into_head_ends_quietly(scene: Scene, more: Sequence[str]) -> None:
     """As a shell has it: most of what is printed fits into the pipe before head is gone."""
-    for verb in ("runs list", "query", "policy schema", "archives list"):
-        options = [] if verb in ("query", "policy schema") else more
+    for verb in ("runs list", "query", "archives list"):
+        options = [] if verb == "query" else more
         command = shlex.join([sys.executable, "-m", "jobs", *verb.split(), *scene.commands[verb], *options])
         script = f"set -o pipefail; {command} | head -1 >/dev/null"
         ended = subprocess.run(

@@ -20,13 +20,13 @@ from hypothesis import strategies as st
 from jobs.core.enums import StorageClass
 from jobs.core.model import Attributes
 from jobs.errors import ExitCode, PolicyError
-from jobs.policy.json_schema import make_schema
 from jobs.policy.model import Policy
 from jobs.policy.reader import MAX_BYTES, load_policy, parse_policy, read_policy
 from jobs.policy.rules import BACKLOG_DAYS
 from jobs.s3.store import UNGUARDED
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
+from tests.policy.schema import make_schema
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"
 TEXT = EXAMPLE.read_text()

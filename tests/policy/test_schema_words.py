@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from jobs.errors import PolicyError
 from jobs.policy import words
-from jobs.policy.json_schema import _word, make_schema
 from jobs.policy.reader import parse_policy
 from jobs.policy.words import Count, Dollars, Word
 from tests.doubles.examples import examples
+from tests.policy.schema import FILE, as_text, make_schema, word_schema
 from tests.policy.test_reader import EXAMPLE, PLACES, VALUES
 from tests.policy.test_reader import example as example_document
 
@@ -56,7 +56,7 @@ def is_word(kind: type[Word], value: object) -> bool:
 @example(value=10.0**9)
 def test_a_word_is_one_to_the_schema_and_to_the_reader(kind: type[Word], value: object) -> None:
     """Digits of other scripts, a last line break, `$0` and 5.0 were taken by one of them only."""
-    assert jsonschema.Draft202012Validator(_word(kind)).is_valid(value) == is_word(kind, value)
+    assert jsonschema.Draft202012Validator(word_schema(kind)).is_valid(value) == is_word(kind, value)
 
 
 @settings(max_examples=examples(300), deadline=None)
@@ -77,3 +77,7 @@ def test_what_the_reader_takes_the_schema_takes(steps: tuple[str | int, ...], va
 
 def test_whole_numbers_are_numbers_without_a_fraction() -> None:
     assert (int(Count.parse(5.0)), float(Dollars.parse(5))) == (5, 5.0)
+
+
+def test_the_schema_in_the_documents_is_the_models() -> None:
+    assert FILE.read_text("utf-8") == as_text(), "python -m tests.policy.schema > docs/policy.schema.json"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+import shlex
 import zoneinfo
 from importlib import import_module
 
@@ -134,6 +135,7 @@ def test_command_lines_environment_is_what_it_reads(example):
     read = set(re.findall(r"SEALIFT_[A-Z_]+", (ROOT / "jobs" / "config.py").read_text()))
     assert {name for name in environment if name.startswith("SEALIFT_")} <= read
     assert Settings.from_environment(environment).executor == "batch"
+    assert shlex.split(example.output("shell")) == [f"{name}={value}" for name, value in sorted(environment.items())]
 
 
 def test_containers_can_do_nothing_but_their_work(definitions):

@@ -25,9 +25,9 @@ module "sealift" {
   object_annotations = false
 }
 
-# `sealift policy bind --terraform-output` reads it.
-output "environment" {
-  value = module.sealift.environment
+# `terraform output -raw shell > sealift.env`, for the command line
+output "shell" {
+  value = module.sealift.shell
 }
 
 output "repository" {

@@ -47,9 +47,9 @@ module "vault" {
   asked = module.sealift.other_accounts["222233334444"]
 }
 
-# `sealift policy bind --terraform-output` reads it.
-output "environment" {
-  value = module.sealift.environment
+# `terraform output -raw shell > sealift.env`, for the command line
+output "shell" {
+  value = module.sealift.shell
 }
 
 output "repository" {

@@ -1,23 +1,23 @@
-"""The JSON Schema of the policy file, for editors.
+"""Makes docs/policy.schema.json, the JSON Schema of the policy file for editors, from the types of `jobs.policy.model`.
 
-Editors complete names, show descriptions and check single values. It is made from the types of
-`jobs.policy.model`. Only `sealift policy check` finds values that contradict each other
-(`jobs.policy.rules`). msgspec's own schema is not used, because it cannot write a default whose
-type is one of our words.
+python -m tests.policy.schema > docs/policy.schema.json
 """
 
 from __future__ import annotations
 
+import json
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, fields, is_dataclass
 from enum import StrEnum
+from pathlib import Path
 from types import UnionType
 from typing import Any
 
 from jobs.policy.model import POLICY_VERSION, Policy
 from jobs.policy.words import Count, Dollars, Word
 
+FILE = Path(__file__).resolve().parents[2] / "docs" / "policy.schema.json"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
@@ -47,7 +47,7 @@ def _schema(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
             definitions[name].update(_section(kind, definitions))
         return {"$ref": f"#/$defs/{name}"}
     if issubclass(kind, Word):
-        return _word(kind)
+        return word_schema(kind)
     if issubclass(kind, StrEnum):
         return {"enum": [each.value for each in kind]}
     return {"type": {bool: "boolean", str: "string", type(None): "null"}[kind]}
@@ -83,10 +83,19 @@ def _as_written(value: Any) -> Any:
     return value.as_written() if isinstance(value, Word) else value
 
 
-def _word(kind: type[Word]) -> dict[str, Any]:
+def word_schema(kind: type[Word]) -> dict[str, Any]:
     if kind is Count:
         return {"type": "integer", "minimum": 1, "exclusiveMaximum": 10**12}
     text = {"type": "string", "pattern": kind.pattern, "errorMessage": f"expected {kind.expected}"}
     if kind is Dollars:
         return {"anyOf": [{"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1e9}, text]}
     return text
+
+
+def as_text() -> str:
+    """The schema as it is in `FILE`."""
+    return json.dumps(make_schema(), indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    print(as_text(), end="")
