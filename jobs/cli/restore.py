@@ -53,10 +53,6 @@ class RestoreCommand:
     at: float | None = option(
         "As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.", name="--as-of", type=WhenType()
     )
-    journal_since: float | None = option(
-        "With --as-of, for a bucket that events fill: restore its source's state, by the journal since then.",
-        type=WhenType(),
-    )
     keys: tuple[str, ...] = option(
         "This key. May be repeated.", name="--key", type=TextType(), multiple=True, metavar="KEY"
     )
@@ -106,8 +102,8 @@ def restore(options: RestoreCommand) -> int:
     are thawed by --tier. Their rows end as thawing, and `sealift runs retry` continues once S3 has
     thawed them. Rows end as restored, same, thawing, unrestorable, denied or failed.
 
-    The copies of a backup are dated by their making, and may outlive objects that were deleted at
-    the source. With --journal-since the ledger's journal says when each event happened there.
+    The copies of a backup come back as their source was: the ledger's journal says when each event
+    happened there. Copies without an event count by their own dates, and the plan says how many.
 
     \b
     sealift restore --archives s3://cold/docs --key 2024/a.json --destination s3://back
@@ -133,10 +129,6 @@ def _check(options: RestoreCommand) -> None:
         raise UsageError("--as-of is in the future: a bucket comes back as it was, name a time that has passed")
     if options.at is not None and (options.keys or options.manifest):
         raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
-    if options.journal_since is not None and options.source is None:
-        raise UsageError("--journal-since goes with --source and --as-of: the journal tells how a bucket's source was")
-    if options.journal_since is not None and options.at is not None and options.journal_since > options.at:
-        raise UsageError("--journal-since is later than --as-of: no event between them can tell how it was")
     if options.keys and (options.manifest or options.prefix or options.include):
         raise UsageError("--key names all that is restored: leave out --manifest, --prefix and --include")
 
@@ -169,7 +161,6 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
             "archives": archives.to_dict() if archives else None,
             "is_history": options.source is not None,
             "at": options.at,
-            "journal_since": options.journal_since,
             "bucket": options.bucket,
             "in_place": options.in_place,
             "source_prefix": prefix,

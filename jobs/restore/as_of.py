@@ -15,7 +15,7 @@ from types import MappingProxyType
 
 from jobs.core.histories import SKEW_SECONDS, in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact, is_version
-from jobs.restore.as_of_journal import JOURNAL, UNORDERED, version_at_by_journal
+from jobs.restore.as_of_journal import is_event, version_at_by_journal
 
 DISPUTED = ""
 """The `archive` of a version whose archives have different contents. None of them is used."""
@@ -35,8 +35,6 @@ UNKNOWN = {
     OVERWRITTEN: "versioning was off or suspended: what was written without a version id since may have replaced what "
     "was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of an archived one, brings "
     "this version by a manifest of it",
-    UNORDERED: "uploads in parts overlapped, and neither the journal nor the copies say which one began last: look at "
-    "the key's versions, and copy the right one with sealift replicate, by a manifest of it",
 }
 """Why a version with such an `archive` is not restored."""
 
@@ -62,7 +60,7 @@ def current_at(
     copies: list[ObjectVersion] = []
     events: list[ObjectVersion] = []
     for each in archived:
-        (events if (each.archive or "").startswith(JOURNAL) else copies).append(each)
+        (events if is_event(each) else copies).append(each)
     hiding = {each.version_id for each in copies if each.is_delete_marker}
     own = [each for each in in_order(listed) if not (each.is_delete_marker and each.version_id in hiding)]
     history = merge(own, (each for each in copies if not each.is_delete_marker))
@@ -99,7 +97,7 @@ def why_unrestorable(version: ObjectVersion) -> str:
     """Why a chosen version is not restored, where its `archive` names none. Else empty."""
     if version.archive is None:
         return ""
-    return NEVER_COPIED if version.archive.startswith(JOURNAL) else UNKNOWN.get(version.archive, "")
+    return NEVER_COPIED if is_event(version) else UNKNOWN.get(version.archive, "")
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

@@ -8,15 +8,10 @@ the source's, `last_modified` is the event's time. `archive` is `JOURNAL`, the e
 
 Objects without a version id of their own replace one another: a key has one of them at a time. They
 are written while versioning is off or suspended.
-
-An upload in parts takes the place of its beginning in the source's history, and its event comes at
-its end. Another version, begun and ended in between, is then the newer one, though its event is the
-earlier. The copies show that: the newest version was always put on top at last.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
@@ -25,13 +20,6 @@ from jobs.core.model import ObjectVersion, is_exact
 from jobs.ledger.journal import Entry
 
 JOURNAL = "journal:"
-UNORDERED = "unordered"
-"""The `archive` of a version in parts that is perhaps below one whose event came before its own."""
-UPLOAD_SECONDS = 7 * 86_400.0
-"""No upload in parts is taken for a longer one. S3 advises to abort those after seven days."""
-PUT_BACK_SECONDS = 900.0
-"""The longest that a Lambda function runs: what it puts back on top comes no later."""
-_MULTIPART = "-"
 
 
 def row_from_entry(entry: Entry) -> ObjectVersion | None:
@@ -60,6 +48,17 @@ def row_from_entry(entry: Entry) -> ObjectVersion | None:
     )
 
 
+def is_event(row: ObjectVersion) -> bool:
+    """True for a row of the journal."""
+    return (row.archive or "").startswith(JOURNAL)
+
+
+def is_of_event(version: ObjectVersion, rows: Sequence[ObjectVersion]) -> bool:
+    """True if one of the rows is the event of this copy: it names it, or has its content."""
+    events = [each for each in rows if is_event(each)]
+    return any(_copy_id(each) == version.version_id or each.etag == version.etag for each in events)
+
+
 def version_at_by_journal(
     history: Sequence[ObjectVersion], events: Sequence[ObjectVersion], at: float
 ) -> ObjectVersion | None:
@@ -68,7 +67,7 @@ def version_at_by_journal(
     None when there was none, or a delete marker. `history` is the rest of the copies, oldest first.
     An event whose copy is not among them, because it was never made or is gone, is returned itself,
     with its `archive` that is not an archive. Copies without an event (a run's) count by their own
-    date. `UNORDERED` where two uploads overlapped, and the copies do not show which began last.
+    date.
     """
     removed = {
         each.version_id: each.last_modified or 0.0 for each in events if _is_removal(each) and is_exact(each.version_id)
@@ -76,74 +75,23 @@ def version_at_by_journal(
     places = {copy.version_id: place for place, copy in enumerate(history)}
     dated: dict[int, float] = {}
     moments: list[_Moment] = []
-    named: dict[int, int] = {}  # the place of a copy that its event names → its moment
     for event in _once(events):
         time, order = _when(event)
         copy_id = _copy_id(event)
-        place = None if _is_removal(event) else places.get(copy_id) if copy_id else _likely_place(event, history, dated)
+        place = None if _is_removal(event) else places.get(copy_id) if copy_id else _alike(event, history, dated)
         if place is not None:
             dated[place] = min(time, dated.get(place, time))
         if removed.get(event.version_id, at + 1) > at:
             shown = event if place is None or event.is_delete_marker else history[place]
-            if place is not None and copy_id and not event.is_delete_marker and is_exact(event.version_id):
-                named[place] = len(moments)
             moments.append(_Moment(time, False, order, event, shown))
-    in_doubt = _order_uploads(moments, named, history, dated)
     for place, copy in enumerate(history):
-        if place not in dated and not _is_made_again(place, history, dated):
+        if place not in dated and not _is_put_back(place, history, dated):
             moments.append(_Moment(copy.last_modified or 0.0, True, "", None, copy))
     stack: list[_Moment] = []
     for moment in sorted(moments, key=lambda each: each[:3]):
         if moment.time <= at:
             _put(stack, moment)
-    if not stack or stack[-1].version.is_delete_marker:
-        return None
-    shown = stack[-1].version
-    is_unordered = any(each.version.version_id in in_doubt.get(shown.version_id, ()) for each in stack)
-    return shown._replace(archive=UNORDERED) if is_unordered else shown
-
-
-def _order_uploads(
-    moments: list[_Moment],
-    named: Mapping[int, int],
-    history: Sequence[ObjectVersion],
-    dated: Mapping[int, float],
-) -> dict[str | None, set[str | None]]:
-    """Put uploads in parts below the versions that the copies show as newer: change their moments.
-
-    `named`: the place of a copy → its moment, where the journal names the copy. Returns, by version
-    id of a copy, the copies of which nobody knows whether they are newer.
-
-    A backup puts the newest version on top after each event. So a version that stays on top of what
-    was there when it was copied was the newest of all. Above another one is the newest once more.
-    """
-
-    def stays(place: int) -> bool:
-        """True if the next copy is of a version that came later than this copy was made."""
-        made = history[place].last_modified or 0.0
-        return place == len(history) - 1 or dated.get(place + 1, 0.0) > made + 1.0  # S3's dates have seconds
-
-    def is_below(place: int, other: int) -> bool:
-        """True if another copy's content is directly above a copy once more, by no event."""
-        above = place + 1
-        return above < len(history) and above not in dated and _content(history[above]) == _content(history[other])
-
-    in_doubt: dict[str | None, set[str | None]] = {}
-    for place, number in named.items():
-        upload = moments[number]
-        if upload.event is None or _MULTIPART not in (upload.event.etag or "") or stays(place):
-            continue
-        ends_at = upload.time
-        for other_place, other_number in named.items():
-            other = moments[other_number]
-            if not ends_at - UPLOAD_SECONDS < other.time < ends_at or is_below(other_place, place):
-                continue
-            is_seen_on_top = stays(other_place) and (history[other_place].last_modified or 0.0) >= ends_at
-            if is_seen_on_top or (is_below(place, other_place) and _is_soon(history, place + 1)):
-                upload = moments[number] = upload._replace(time=min(upload.time, math.nextafter(other.time, 0.0)))
-            else:
-                in_doubt.setdefault(history[place].version_id, set()).add(history[other_place].version_id)
-    return in_doubt
+    return None if not stack or stack[-1].version.is_delete_marker else stack[-1].version
 
 
 class _Moment(NamedTuple):
@@ -212,44 +160,26 @@ def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
     return list(chosen.values())
 
 
-def _likely_place(event: ObjectVersion, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> int | None:
-    """The place of an event's copy that the journal does not name: the first that fits.
-
-    A copy in parts has another ETag than its original.
-    """
-    likely = [
+def _alike(event: ObjectVersion, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> int | None:
+    """The first copy of an event's content, where the journal does not name the copy."""
+    fits = (
         place
         for place, copy in enumerate(history)
         if place not in dated
-        and copy.is_delete_marker == event.is_delete_marker
-        and (copy.is_delete_marker or event.size_bytes in (None, copy.size_bytes))
+        and (copy.is_delete_marker, copy.etag) == (event.is_delete_marker, event.etag)
+        and event.size_bytes in (None, copy.size_bytes)
         and (copy.last_modified or 0.0) >= (event.last_modified or 0.0) - SKEW_SECONDS
-    ]
-    alike = [place for place in likely if history[place].etag == event.etag]
-    in_parts = [
-        place for place in likely if _MULTIPART in (history[place].etag or "") or _MULTIPART in (event.etag or "")
-    ]
-    return next(iter(alike or in_parts), None)
+    )
+    return next(fits, None)
 
 
-def _is_made_again(place: int, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> bool:
-    """True for the newest version's copy, put back on top of a late older one, or of an upload that
-    began before it (`backup.succession`).
-    """
+def _is_put_back(place: int, history: Sequence[ObjectVersion], dated: Mapping[int, float]) -> bool:
+    """True for the newest version's copy, put back on top of a late older one."""
     late = dated.get(place - 1)
-    if late is None:
-        return False
-    is_upload = _MULTIPART in (history[place - 1].etag or "") and _is_soon(history, place)
-    return any(
-        _content(history[before]) == _content(history[place]) and (dated.get(before, late) > late or is_upload)
+    return late is not None and any(
+        _content(history[before]) == _content(history[place]) and dated.get(before, late) > late
         for before in range(place - 1)
     )
-
-
-def _is_soon(history: Sequence[ObjectVersion], place: int) -> bool:
-    """True if a copy was made in the same call of a function as the one below it."""
-    made, below = (history[each].last_modified or 0.0 for each in (place, place - 1))
-    return made - below <= PUT_BACK_SECONDS
 
 
 def _content(version: ObjectVersion) -> tuple[bool, str | None, int | None]:

@@ -13,7 +13,8 @@ from jobs.errors import ConfigError, DamagedArchive, UsageError
 from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import LEFT_OUT, iso_time
-from jobs.restore.as_of import current_at, pick, pick_asked
+from jobs.restore.as_of import current_at, pick, pick_asked, why_unrestorable
+from jobs.restore.as_of_journal import is_of_event
 from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from jobs.restore.pricing import records_of
 from jobs.runs.request import Draft, Request, failures_of
@@ -51,6 +52,8 @@ class RestoreQuery:
         self._bucket: str | None = self.source.location.bucket if self.options["is_history"] else self.options["bucket"]
         self._packed_at: dict[str, float] = {}
         self._manifest: Manifest | None = None
+        self._has_events = False
+        self.without_event = 0
 
     async def records(self) -> dict[str, ArchiveRecord]:
         """The archives to look into, by URI. Raises UsageError for archives of several buckets."""
@@ -123,13 +126,13 @@ class RestoreQuery:
             choose = self._current
         if self.options.get("skip_damaged"):
             return choose
-        is_dated = self.options.get("journal_since") is None
-        return SureChoice(
-            choose, self._left_out, is_asked=self._is_asked, is_dated=is_dated, at=math.inf if at is None else at
-        )
+        return SureChoice(choose, self._left_out, is_asked=self._is_asked, at=math.inf if at is None else at)
 
     def _current(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
-        return _one(current_at(rows, archived, self.options["at"], self._packed_at))
+        found = current_at(rows, archived, self.options["at"], self._packed_at)
+        if self._has_events and found is not None and not (why_unrestorable(found) or is_of_event(found, archived)):
+            self.without_event += 1
+        return _one(found)
 
     def description(self) -> str:
         """Where the rows come from, for people."""
@@ -138,8 +141,6 @@ class RestoreQuery:
         what = f"keys {', '.join(self.keys[:3])}" if self.keys else f"{self.request.selection.prefix}*"
         at = self.options["at"]
         when = "" if at is None else f" as of {iso_time(at)}"
-        since = self.options.get("journal_since")
-        when += "" if since is None else f", by events since {iso_time(since)}"
         places = [str(each.location) for each in (self.source, self.archives) if each is not None]
         return f"{what} of {' and '.join(dict.fromkeys(places))}{when}"
 
@@ -245,9 +246,9 @@ class RestoreQuery:
         bucket, prefix = self.source.location.bucket, self.request.selection.prefix
         async for batch in expired_rows(store, ledger, bucket, prefix):
             yield batch
-        if (since := self.options["journal_since"]) is not None:
-            async for batch in journal_rows(store, ledger, bucket, prefix, since, self.options["at"]):
-                yield batch
+        async for batch in journal_rows(store, ledger, bucket, prefix, self.options["at"]):
+            self._has_events = True
+            yield batch
 
     async def _look_at_left_out(self, sought: Sequence[str] | None) -> None:
         """Collect the archives with a damaged index that may hold what is wanted.

@@ -61,7 +61,10 @@ LARGE_AT_ONCE = 2
 
 COMPARED_BYTES = 16 * 1024**2
 
-_UNDATED = "uploaded in parts: S3 says when the upload began, but not that it had ended by the time asked for"
+_UNDATED = (
+    "uploaded in parts: S3 orders it by the beginning of the upload, and its event has the end; nobody knows whether "
+    "it was current in between"
+)
 
 _REFUSALS = (*REFUSALS, PreconditionFailed)
 """The errors of an archive as a whole."""
@@ -72,13 +75,12 @@ class RestoreOptions(CopyOptions):
     """How to restore.
 
     `is_history`: rows without an archive are versions of the source bucket. Else no archive has
-    them. `at`: epoch seconds, the time as of which versions were chosen. `journal_since`: from then
-    on the journal dated them. `left_out_archives`: those that cannot be searched.
+    them. `at`: epoch seconds, the time as of which versions were chosen. `left_out_archives`: those
+    that cannot be searched.
     """
 
     is_history: bool = False
     at: float | None = None
-    journal_since: float | None = None
     left_out_archives: Sequence[Mapping[str, str]] = ()
 
 
@@ -124,7 +126,7 @@ class Restore:
         down.
         """
         outcomes = await self._process(rows)
-        if self.options.at is None or self.options.journal_since is not None:
+        if self.options.at is None:
             return outcomes
         return [
             outcome._replace(reason=outcome.reason or _UNDATED)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncIterator, Iterable
 from contextlib import aclosing
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -27,35 +27,30 @@ LATE_DAYS = 15
 
 
 async def journal_rows(
-    store: Store, ledger: Location, bucket: str, prefix: str, since: float, until: float
+    store: Store, ledger: Location, bucket: str, prefix: str, until: float
 ) -> AsyncIterator[pa.RecordBatch]:
     """Events that copied into the bucket or hid something there, as rows in `manifest_schema()`.
 
-    `jobs.restore.as_of_journal` reads them. They are the journal's lines from the day of `since` to
-    `LATE_DAYS` after `until` (epoch seconds). Raises ManifestError for an invalid object, with its
-    name.
+    `jobs.restore.as_of_journal` reads them. They are all of the journal's lines up to `LATE_DAYS`
+    after `until` (epoch seconds). Raises ManifestError for an invalid object, with its name.
     """
-    day = datetime.fromtimestamp(since, UTC).date()
+    folder = ledger.join("journal/")
     latest = min(until + timedelta(LATE_DAYS).total_seconds(), datetime.now(UTC).timestamp())
-    last = datetime.fromtimestamp(latest, UTC).date()
-    while day <= last:
-        async with aclosing(_files(store, ledger, day)) as pages:
-            async for names in pages:
-                refs = [ObjectRef(ledger.bucket, name) for name in names]
-                files = await gather_bounded(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
-                entries = (entry for file in files for entry in file if entry.destination_bucket == bucket)
-                rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
-                # S3's names are UTF-8, whatever a message said
-                if kept := [row for row in rows if _is_text(row)]:
-                    yield version_batch(kept)
-        day += timedelta(1)
-
-
-async def _files(store: Store, ledger: Location, day: date) -> AsyncGenerator[list[str], None]:
-    folder = ledger.join(f"journal/dt={day.isoformat()}/")
+    last = f"{folder.key}dt={datetime.fromtimestamp(latest, UTC).date().isoformat()}0"  # "0" sorts next to "/"
     async with aclosing(list_all(store, folder, versions=False)) as pages:
         async for page in pages:
-            yield sorted(entry.key for entry in page if entry.key.endswith((".json", ".jsonl", ".parquet")))
+            names = [
+                each.key for each in page if each.key < last and each.key.endswith((".json", ".jsonl", ".parquet"))
+            ]
+            refs = [ObjectRef(ledger.bucket, name) for name in names]
+            files = await gather_bounded(lambda ref: _read(store, ref), refs, FILES_AT_ONCE)
+            entries = (entry for file in files for entry in file if entry.destination_bucket == bucket)
+            rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
+            # S3's names are UTF-8, whatever a message said
+            if kept := [row for row in rows if _is_text(row)]:
+                yield version_batch(kept)
+            if page and page[-1].key >= last:
+                return
 
 
 async def _read(store: Store, ref: ObjectRef) -> list[Entry]:

@@ -8,7 +8,7 @@ asking for it.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from jobs.core.histories import SKEW_SECONDS
@@ -16,6 +16,7 @@ from jobs.core.model import Location, ObjectRef, ObjectVersion, is_exact
 from jobs.core.run import Side
 from jobs.errors import StoreError
 from jobs.restore.as_of import LEFT_OPEN, why_unrestorable
+from jobs.restore.as_of_journal import is_event
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import open_side
@@ -88,16 +89,15 @@ async def _look(store: Store, damaged: DamagedIndex) -> LeftOut:
 class SureChoice:
     """Chooses as `choose`, but `LEFT_OPEN` where an archive may hold a newer version of the key.
 
-    `is_asked`: rows without an archive name what is wanted. A row with a version id gets exactly
-    that version. `is_dated`: dates show what is newer, so a version that was written after an
-    archive is newer than all in it. `at`: as of when (epoch seconds, as in `current_at`), infinity
-    without a time.
+    A version that was written after an archive is newer than all in it, unless the key has events
+    in the journal: then the dates of its versions are those of copies. `is_asked`: rows without an
+    archive name what is wanted. A row with a version id gets exactly that version. `at`: as of when
+    (epoch seconds, as in `current_at`), infinity without a time.
     """
 
     choose: Choose
     left_out: Sequence[LeftOut]
     is_asked: bool
-    is_dated: bool
     at: float
 
     def __call__(self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion]) -> list[ObjectVersion]:
@@ -105,6 +105,8 @@ class SureChoice:
         chosen = self.choose(rows, archived)
         first = (*rows, *archived)[0]
         holders = [each for each in self.left_out if each.may_hold(first.key)]
+        if any(map(is_event, archived)):
+            holders = [replace(each, written_at=None) for each in holders]
         if not holders:
             return chosen
         if self.is_asked:
@@ -118,10 +120,7 @@ class SureChoice:
         return [] if self._is_deleted(rows, archived, holders) else [_open(first)]
 
     def _decide(self, version: ObjectVersion, holders: Sequence[LeftOut]) -> ObjectVersion:
-        return version if why_unrestorable(version) or self._is_newest(version, holders) else _open(version)
-
-    def _is_newest(self, version: ObjectVersion, holders: Sequence[LeftOut]) -> bool:
-        return self.is_dated and not any(each.may_hold_newer(version) for each in holders)
+        return version if why_unrestorable(version) or _is_newest(version, holders) else _open(version)
 
     def _is_deleted(
         self, rows: Sequence[ObjectVersion], archived: Sequence[ObjectVersion], holders: Sequence[LeftOut]
@@ -132,7 +131,11 @@ class SureChoice:
         """
         hiding = {each.version_id for each in archived if each.is_delete_marker}
         markers = [each for each in rows if each.is_delete_marker and each.version_id not in hiding]
-        return any(_time(each) <= self.at and self._is_newest(each, holders) for each in markers)
+        return any(_time(each) <= self.at and _is_newest(each, holders) for each in markers)
+
+
+def _is_newest(version: ObjectVersion, holders: Sequence[LeftOut]) -> bool:
+    return not any(each.may_hold_newer(version) for each in holders)
 
 
 def _open(version: ObjectVersion) -> ObjectVersion:

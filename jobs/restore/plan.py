@@ -30,6 +30,7 @@ from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
+from jobs.reports.figures import plural
 from jobs.restore.as_of import UNKNOWN
 from jobs.restore.as_of_journal import JOURNAL
 from jobs.restore.candidates import RestoreQuery
@@ -68,7 +69,8 @@ class Taken(NamedTuple):
 class RestoreSelection:
     """What a restore restores.
 
-    `histogram`: the rows that the bucket still has, by what decides their price.
+    `histogram`: the rows that the bucket still has, by what decides their price. `without_event`:
+    the rows that count by the dates of their copies, where others have events in the journal.
     """
 
     rows: int = 0
@@ -77,6 +79,7 @@ class RestoreSelection:
     excluded: Counter[str] = field(default_factory=Counter)
     archives: list[Taken] = field(default_factory=list)
     histogram: Histogram = field(default_factory=lambda: Histogram((), 0))
+    without_event: int = 0
 
     @property
     def names(self) -> dict[str, None]:
@@ -253,6 +256,12 @@ async def plan_run(
             display.say(f"left out, it cannot be searched: {each.archive}: {each.reason}")
         if not query.is_listed:
             display.say("nobody may list the archives, so one without an index is not noticed: allow s3:ListBucket")
+        chosen.without_event = query.without_event
+        if chosen.without_event:
+            display.say(
+                f"{plural(chosen.without_event, 'version')} have no event in the journal and count by the dates of "
+                "their copies: the source may have had them earlier, or deleted them unseen"
+            )
         spec = draft.spec(query.description(), {**draft.ways(source), **query.bucket, **query.left_out()}, source)
         prices = read_price_table(request.price_table)
         archives = await look_at_archives(query.archives, records, list(chosen.names), Tier(spec.options["tier"]))

@@ -144,6 +144,7 @@ def forecast(
         | {
             "archives": len(chosen.names),
             "members": sum(each.rows for each in chosen.archives),
+            "without_event": chosen.without_event,
             "cold": sorted(archives.cold),
             "cold_versions": sum(each.objects for each in versions),
         },

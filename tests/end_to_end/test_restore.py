@@ -425,8 +425,6 @@ def test_versions_of_the_bucket_that_are_cold_are_in_the_plan(versioned: World) 
         (["--source", "s3://some"], "--as-of TIME"),
         (["--source", "s3://some", "--as-of", "1d", "--key", "k"], "--as-of goes with"),
         (["--archives", "s3://some", "--key", "k", "--prefix", "p"], "leave out"),
-        (["--archives", "s3://some", "--include", "*", "--journal-since", "9d"], "--journal-since goes with"),
-        (["--source", "s3://some", "--as-of", "9d", "--journal-since", "1d"], "--journal-since is later"),
     ],
 )
 def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], problem: str) -> None:

@@ -5,14 +5,13 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
 from jobs.ledger.journal import Ending, Entry
 from jobs.restore.as_of import current_at
-from jobs.restore.as_of_journal import JOURNAL, UNORDERED, row_from_entry
+from jobs.restore.as_of_journal import JOURNAL, is_of_event, row_from_entry
 
 STEPS = st.lists(st.sampled_from(["put", "put", "delete", "undelete", "purge"]), min_size=1, max_size=12)
 SPACING_SECONDS = 10.0
@@ -20,20 +19,16 @@ SPACING_SECONDS = 10.0
 
 @dataclass
 class Version:
-    """One of the source's versions. `is_marker`, and from when to when it was in the history.
-
-    `began`: of an upload in parts, which takes its place in the history by that.
-    """
+    """One of the source's versions. `is_marker`, and from when to when it was in the history."""
 
     name: str
     made: float
     is_marker: bool
     removed: float = float("inf")
-    began: float | None = None
 
     @property
     def etag(self) -> str:
-        return f"e{self.name}" if self.began is None else f"e{self.name}-2"
+        return f"e{self.name}"
 
 
 @dataclass
@@ -59,10 +54,6 @@ class Pair:
                 self.source.append(version)
                 name = "ObjectRemoved:DeleteMarkerCreated" if version.is_marker else "ObjectCreated:Put"
                 self.events.append((now, name, version))
-            elif step == "upload":
-                version = Version(f"v{number}", now + 2.5 * SPACING_SECONDS, False, began=now)
-                self.source.append(version)
-                self.events.append((version.made, "ObjectCreated:CompleteMultipartUpload", version))
             elif step == "undelete" and alive and alive[-1].is_marker:
                 self._remove(alive[-1], now)
             elif step == "purge" and len(alive) > 1:
@@ -98,8 +89,7 @@ class Pair:
         return None if not alive or alive[-1].is_marker else alive[-1].name
 
     def _alive(self, at: float) -> list[Version]:
-        alive = [each for each in self.source if each.made <= at < each.removed]
-        return sorted(alive, key=lambda each: each.made if each.began is None else each.began)
+        return [each for each in self.source if each.made <= at < each.removed]
 
     def _remove(self, version: Version, now: float) -> None:
         version.removed = now
@@ -128,7 +118,7 @@ class Pair:
 
 
 def content(version: ObjectVersion | None) -> str | None:
-    return None if version is None else str(version.etag).removeprefix("e").removesuffix("-2")
+    return None if version is None else str(version.etag).removeprefix("e")
 
 
 @given(STEPS, st.booleans(), st.integers(0, 1 << 16), st.randoms())
@@ -149,62 +139,6 @@ def test_what_was_on_top_at_the_source_is_found(
         at += SPACING_SECONDS / 2
 
 
-@given(
-    st.lists(st.sampled_from(["put", "upload"]), min_size=1, max_size=12),
-    st.booleans(),
-    st.integers(0, 1 << 16),
-    st.randoms(),
-)
-def test_uploads_in_parts_that_overlap_are_in_the_sources_order_or_named(
-    steps: list[str], mirrors: bool, seed: int, dice: random.Random
-) -> None:
-    pair = Pair(mirrors, seed)
-    end = pair.live(steps)
-    pair.back_up()
-    dice.shuffle(pair.journal)
-    at = 1000.0
-    while at <= end + 100.0:
-        found = current_at(pair.copies, pair.journal, at)
-        is_refused = found is not None and str(found.archive or "").startswith((UNORDERED, JOURNAL))  # has no copy
-        assert is_refused or content(found) == pair.expected(at), at
-        at += SPACING_SECONDS / 2
-
-
-@pytest.mark.parametrize(
-    ("copies", "found"),
-    [
-        ("12", "2"),  # nothing says that they overlapped
-        ("121", "1"),  # the newest was put back on top of the older one
-        ("21", "1"),  # the newest was on top at last
-        ("212", "2"),  # the first one's event came late
-        ("213", None),  # late, or newer: a third one came between
-    ],
-)
-def test_the_copies_say_which_of_two_uploads_began_last(copies: str, found: str | None) -> None:
-    """The first one's event is the earlier one. The newest version was put on top after each event."""
-    answer = _at(copies, 1.0)
-    assert answer is not None
-    assert (answer.archive == UNORDERED) == (found is None)
-    assert found is None or answer.etag == f"{found}-2"
-
-
-def test_a_content_that_comes_again_much_later_puts_nobody_in_the_wrong_order() -> None:
-    """A run may have copied it, whose original has no event in the journal."""
-    answer = _at("121", 3600.0)
-    assert answer is not None
-    assert answer.archive == UNORDERED
-
-
-def _at(copies: str, spacing_seconds: float) -> ObjectVersion | None:
-    """What was on top after two uploads' events, by copies of these contents, one after the other."""
-    history = [version(f"c{place}", 200.0 + place * spacing_seconds, f"{name}-2") for place, name in enumerate(copies)]
-    journal = [
-        told("ObjectCreated:CompleteMultipartUpload", 100.0 + int(name), f"c{copies.index(name)}", f"{name}-2", name)
-        for name in sorted(set(copies))
-    ]
-    return current_at(history, journal, 102.5)
-
-
 def version(name: str, time: float, etag: str | None, size: int | None = 5) -> ObjectVersion:
     return ObjectVersion(0, "k", name, True, etag is None, None if etag is None else size, etag, time)
 
@@ -223,10 +157,13 @@ def test_without_events_copies_count_by_their_own_dates() -> None:
     assert found.version_id == "c1"
 
 
-def test_a_copy_that_a_run_made_in_parts_is_dated_by_the_event_that_was_handed_over() -> None:
-    found = current_at([version("c1", 9000.0, "b-2")], [told("ObjectCreated:Put", 98.0)], 99.0)
+def test_a_copy_that_a_run_made_is_dated_by_the_event_that_was_handed_over() -> None:
+    events = [told("ObjectCreated:Put", 98.0, etag="b-2")]
+    found = current_at([version("c1", 9000.0, "b-2")], events, 99.0)
     assert found is not None
     assert found.version_id == "c1"
+    assert is_of_event(found, events)
+    assert not is_of_event(version("c2", 9000.0, "other"), events)
 
 
 def test_what_no_copy_is_left_of_is_told_with_no_archive_that_could_be_read() -> None:

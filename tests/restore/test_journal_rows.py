@@ -50,7 +50,7 @@ def read(files: dict[str, bytes], prefix: str = "", until: float = NOON) -> list
         for name, data in files.items():
             await store.put("ledger", f"l/{name}", data, Attributes(), guard=UNGUARDED)
         rows = []
-        async for batch in journal_rows(store, LEDGER, "hot", prefix, NOON - DAY_SECONDS, until):
+        async for batch in journal_rows(store, LEDGER, "hot", prefix, until):
             for row in batch.to_pylist():
                 rows.append((row["key"], row["archive"], row["last_modified"].timestamp()))
         return sorted(rows)
@@ -101,12 +101,12 @@ def test_a_restore_to_the_end_of_time_reads_the_journal_up_to_today() -> None:
 def test_other_buckets_prefixes_and_days_are_left_out() -> None:
     files = {
         **file(NOON, entry("a", NOON), entry("other", NOON, bucket="elsewhere")),
-        **file(NOON - 3 * DAY_SECONDS, entry("too-old", NOON)),
+        **file(NOON - 900 * DAY_SECONDS, entry("old", NOON)),
         **file(NOON + LATE_DAYS * DAY_SECONDS, entry("late", NOON)),
         **file(NOON + (LATE_DAYS + 1) * DAY_SECONDS, entry("too-late", NOON)),
         "journal/dt=2026-03-01/notes.txt": b"no journal",
     }
-    assert [key for key, _, _ in read(files)] == ["copies/a", "copies/late"]
+    assert [key for key, _, _ in read(files)] == ["copies/a", "copies/late", "copies/old"]
     assert [key for key, _, _ in read(files, "copies/l")] == ["copies/late"]
 
 

@@ -31,41 +31,43 @@ def archived(last_modified: float, version_id: str = "v1", key: str = "k") -> Ob
 
 
 def asked(
-    rows: list[ObjectVersion], found: list[ObjectVersion], left: LeftOut = BOUNDED, *, is_dated: bool = True
+    rows: list[ObjectVersion], found: list[ObjectVersion], left: LeftOut = BOUNDED
 ) -> list[tuple[str | None, str | None]]:
-    choice = SureChoice(pick_asked, [left], is_asked=True, is_dated=is_dated, at=math.inf)
+    choice = SureChoice(pick_asked, [left], is_asked=True, at=math.inf)
     return [(each.version_id, each.archive) for each in choice(rows, found)]
 
 
-def as_of(
-    rows: list[ObjectVersion], found: list[ObjectVersion], at: float, *, is_dated: bool = True
-) -> list[str | None]:
+def as_of(rows: list[ObjectVersion], found: list[ObjectVersion], at: float) -> list[str | None]:
     def choose(own: object, copies: object) -> list[ObjectVersion]:
         version = current_at(own, copies, at)  # type: ignore[arg-type]
         return [] if version is None else [version]
 
-    choice = SureChoice(choose, [BOUNDED], is_asked=False, is_dated=is_dated, at=at)
+    choice = SureChoice(choose, [BOUNDED], is_asked=False, at=at)
     return [each.archive for each in choice(rows, found)]
 
 
+def event(key: str) -> ObjectVersion:
+    """The event of the copy `v1`: with it, dates of copies do not say what is newer."""
+    return ObjectVersion(0, key, "s1", True, False, 1, "e", LATER, archive=f"{JOURNAL}:v1")
+
+
 @pytest.mark.parametrize(
-    ("key", "last_modified", "is_dated", "is_open"),
+    ("key", "last_modified", "is_open"),
     [
-        ("k", WRITTEN, True, True),
-        ("m", WRITTEN, True, True),
-        ("l", LATER - 1, True, True),
-        ("l", LATER, True, False),
-        ("l", LATER, False, True),
-        ("j", WRITTEN, True, False),
-        ("n", WRITTEN, True, False),
+        ("k", WRITTEN, True),
+        ("m", WRITTEN, True),
+        ("l", LATER - 1, True),
+        ("l", LATER, False),
+        ("j", WRITTEN, False),
+        ("n", WRITTEN, False),
     ],
 )
 def test_the_newest_version_is_open_where_the_archive_may_hold_a_newer_one(
-    key: str, last_modified: float, is_dated: bool, is_open: bool
+    key: str, last_modified: float, is_open: bool
 ) -> None:
     name = ObjectVersion(0, key)
     whole = [(None, LEFT_OPEN)] if is_open else [("v1", "s3://cold/packed/whole.tar")]
-    assert asked([name], [archived(last_modified, key=key)], is_dated=is_dated) == whole
+    assert asked([name], [archived(last_modified, key=key)]) == whole
 
 
 def test_an_archive_of_which_nothing_is_known_leaves_every_key_open() -> None:
@@ -89,7 +91,7 @@ def test_a_bucket_as_it_was_is_open_where_an_expired_version_may_be_in_the_archi
     own = ObjectVersion(0, "k", "v1", True, False, 1, "e", 500.0)
     assert as_of([own], [], LATER) == [LEFT_OPEN]
     assert as_of([own._replace(last_modified=LATER)], [], LATER) == [None]
-    assert as_of([own._replace(last_modified=LATER)], [], LATER, is_dated=False) == [LEFT_OPEN]
+    assert as_of([own._replace(last_modified=LATER)], [event("k")], LATER) == [LEFT_OPEN]
     assert as_of([own._replace(key="z")], [], LATER) == [None]
 
 
@@ -105,7 +107,7 @@ def test_a_deletion_after_the_archive_is_sure_unless_expire_made_it() -> None:
 
 
 def test_what_nobody_can_know_keeps_its_own_reason() -> None:
-    choice = SureChoice(lambda _, copies: list(copies), [BOUNDED], is_asked=False, is_dated=True, at=LATER)
+    choice = SureChoice(lambda _, copies: list(copies), [BOUNDED], is_asked=False, at=LATER)
     row = archived(1.0)._replace(archive=OVERWRITTEN)
     assert choice([], [row]) == [row]
 
@@ -140,7 +142,7 @@ def test_one_archive_of_several_that_may_hold_a_newer_version_is_enough() -> Non
     younger = replace(BOUNDED, written_at=LATER + 1)
     version = archived(LATER)
     for left in ([BOUNDED, younger], [younger, BOUNDED]):
-        choice = SureChoice(pick_asked, left, is_asked=True, is_dated=True, at=math.inf)
+        choice = SureChoice(pick_asked, left, is_asked=True, at=math.inf)
         assert [each.archive for each in choice([ObjectVersion(0, "k")], [version])] == [LEFT_OPEN]
 
 
@@ -150,8 +152,8 @@ def test_a_version_without_a_time_is_older_than_any_archive() -> None:
 
 def test_a_key_outside_the_archive_is_not_asked_for_dates() -> None:
     own = ObjectVersion(0, "z", "v1", True, False, 1, "e", 500.0)
-    assert as_of([own], [], LATER, is_dated=False) == [None]
-    assert asked([ObjectVersion(0, "z")], [archived(1.0, key="z")], is_dated=False) != [(None, LEFT_OPEN)]
+    assert as_of([own], [event("z")], LATER) == [None]
+    assert asked([ObjectVersion(0, "z")], [archived(1.0, key="z")]) != [(None, LEFT_OPEN)]
 
 
 def test_a_deletion_counts_until_the_time_asked_for_only() -> None:
@@ -165,19 +167,19 @@ def test_a_null_marker_is_hidden_by_expire_only_if_a_marker_says_so() -> None:
     marker = ObjectVersion(0, "k", "null", True, True, None, None, LATER)
     assert as_of([marker], [archived(500.0, "null")], LATER) == []
     version = marker._replace(is_delete_marker=False, size_bytes=1, etag="e")
-    choice = SureChoice(lambda *_: [], [BOUNDED], is_asked=False, is_dated=True, at=LATER)
+    choice = SureChoice(lambda *_: [], [BOUNDED], is_asked=False, at=LATER)
     assert [each.archive for each in choice([version], [])] == [LEFT_OPEN]
 
 
 def test_what_the_journal_alone_has_keeps_its_own_reason() -> None:
     row = archived(1.0)._replace(archive=f"{JOURNAL}x")
-    choice = SureChoice(lambda _, copies: list(copies), [BOUNDED], is_asked=False, is_dated=False, at=LATER)
+    choice = SureChoice(lambda _, copies: list(copies), [BOUNDED], is_asked=False, at=LATER)
     assert choice([], [row]) == [row]
 
 
 def test_an_open_key_names_no_version() -> None:
     marker = ObjectVersion(0, "k", "d1", True, True, None, "e", 1.0)
-    choice = SureChoice(lambda *_: [], [BOUNDED], is_asked=False, is_dated=True, at=LATER)
+    choice = SureChoice(lambda *_: [], [BOUNDED], is_asked=False, at=LATER)
     (row,) = choice([marker], [])
     assert row == ObjectVersion(0, "k", None, True, False, None, None, 1.0, archive=LEFT_OPEN)
 

@@ -1,4 +1,4 @@
-"""`sealift restore --journal-since` out of a bucket that the backup function filled: how its source was, and when."""
+"""`sealift restore --as-of` out of a bucket that the backup function filled: how its source was, and when."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def at(hour: str, event: dict[str, Any]) -> dict[str, Any]:
     return event | {"eventTime": f"{DAY}T{hour}:00.000Z"}
 
 
-def restore(place: Place, when: str, *arguments: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+def restore(place: Place, when: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     """The report, and what came back."""
     folder = f"{when.replace(':', '')}/"
     command = [sys.executable, "-m", "jobs", "restore", "--source", f"s3://{place.hot}/copies/"]
-    command += ["--as-of", f"{DAY}T{when}:00Z", "--destination", f"s3://{place.ledger}/{folder}", "--json", *arguments]
+    command += ["--as-of", f"{DAY}T{when}:00Z", "--destination", f"s3://{place.ledger}/{folder}", "--json"]
     command.append("--allow-empty")
     done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
@@ -57,33 +57,24 @@ def restore(place: Place, when: str, *arguments: str) -> tuple[dict[str, Any], d
 @pytest.mark.parametrize(
     ("when", "expected", "lost"),
     [
-        ("07:59", {}, 0),
-        ("08:05", {"a": b"first"}, 0),
         ("08:15", {"a": b"first", "b": b"bee"}, 1),
         ("08:25", {"b": b"bee"}, 1),
-        ("08:45", {"a": b"second", "b": b"bee"}, 0),
     ],
 )
 def test_the_source_comes_back_as_it_was_although_the_copies_are_of_today(
     told: Place, when: str, expected: dict[str, bytes], lost: int
 ) -> None:
-    report, bodies = restore(told, when, "--journal-since", DAY)
+    report, bodies = restore(told, when)
     assert bodies == expected
     assert report["outcomes"].get("restored", 0) == len(expected)
     assert report["outcomes"].get("unrestorable", 0) == lost
     assert not lost or "the journal has it" in report["reasons"][0]["reason"]
 
 
-@pytest.mark.slow
-def test_without_the_journal_the_copies_count_by_their_own_dates(told: Place) -> None:
-    report, bodies = restore(told, "08:45")
-    assert (report["rows"], bodies) == (0, {})
-
-
 def test_what_is_no_journal_is_named_and_nothing_is_restored(told: Place) -> None:
     told.client.put_object(Bucket=told.ledger, Key=f"l/journal/dt={DAY}/forged.json", Body=b'{"key": "a"}\n')
     command = [sys.executable, "-m", "jobs", "restore", "--source", f"s3://{told.hot}/copies/", "--as-of", "1d"]
-    command += ["--journal-since", DAY, "--destination", f"s3://{told.ledger}/back/"]
+    command += ["--destination", f"s3://{told.ledger}/back/"]
     done = subprocess.run(command, env=told.environment(), capture_output=True, text=True, check=False)
     assert (done.returncode, len(done.stderr.splitlines())) == (10, 1)
     assert f"journal/dt={DAY}/forged.json is not a journal: it has no recorded_at" in done.stderr

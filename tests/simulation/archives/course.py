@@ -277,7 +277,7 @@ class ArchiveCourse(Course):
             source = source if is_history else archives
             destination = Side(Location(SOURCE) if schedule.in_place else Location(DESTINATION, PREFIX))
             options = {
-                "archives": archives.to_dict(), "is_history": is_history, "journal_since": None, "bucket": None,
+                "archives": archives.to_dict(), "is_history": is_history, "bucket": None,
                 "at": EPOCH + schedule.at_seconds if is_history else None, "in_place": True, "source_prefix": "",
                 "tier": Tier.BULK.value, "days": 3, "storage_class": "keep" if schedule.deep else "STANDARD",
                 "sse": None, "kms_key_id": None, "multipart_threshold_bytes": 40, "part_size_bytes": 24,
