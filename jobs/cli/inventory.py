@@ -22,7 +22,6 @@ from jobs.cli.options import (
 )
 from jobs.core.model import Location
 from jobs.errors import ConfigError, NoSuchBucket
-from jobs.inventory.listing_record import describe_age, open_record
 from jobs.inventory.write import write_inventory
 from jobs.reports.figures import human_bytes, human_seconds
 
@@ -72,20 +71,16 @@ async def _check_target(options: InventoryCommand) -> None:
 async def _inventory(options: InventoryCommand) -> int:
     started = time.time()
     await _check_target(options)
-    side, versions = options.source_access.side(options.location), options.versions == "all"
-    record = open_record(side, options.location, versions=versions)
-    age = describe_age([record])
     with meter("inventory", 0) as shown:
         written = await write_inventory(
             options.source_access.open(options.location),
             options.location,
             options.destination_access.open(options.to),
             options.to,
-            versions=versions,
+            versions=options.versions == "all",
             file_format=options.file_format,
-            now=record.begun_at,
+            now=started,
             on_progress=lambda rows, size_bytes: shown.update(rows, 0, size_bytes),
-            record=record,
         )
     seconds = time.time() - started
     document = {
@@ -96,11 +91,10 @@ async def _inventory(options: InventoryCommand) -> int:
         "bytes": written.size_bytes,
         "files": written.files,
         "seconds": round(seconds, 3),
-        "listed_since": round(record.begun_at, 3),
     }
     text = (
         f"{written.rows:,} objects ({human_bytes(written.size_bytes)}) of {options.location} "
-        f"listed in {human_seconds(seconds)}{age}\n{written.manifest}"
+        f"listed in {human_seconds(seconds)}\n{written.manifest}"
     )
     emit(document, as_json=options.as_json, text=text)
     return 0

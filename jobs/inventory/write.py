@@ -26,7 +26,6 @@ from pathlib import Path
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed
 from jobs.inventory import data_files, report
-from jobs.inventory.listing_record import ListingRecord
 from jobs.s3.listing import list_all
 from jobs.s3.store import ABSENT, Store
 
@@ -57,18 +56,15 @@ async def write_inventory(
     file_format: data_files.FileFormat,
     now: float,
     on_progress: Callable[[int, int], None] | None,
-    record: ListingRecord | None = None,
 ) -> InventoryWritten:
     """List `source_location` and write the report below `target_location`.
 
-    `now` (epoch seconds) is when the listing begins, or began if it continues a `record`. It names
-    the report. `on_progress(rows, size_bytes)` is called after each page with what has been listed
-    so far.
+    `now` (epoch seconds) is when the listing begins. It names the report. `on_progress(rows,
+    size_bytes)` is called after each page with what has been listed so far.
 
     Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses.
     Nothing that a reader would trust is left behind then, since manifest.checksum comes last. If
-    the writer of the other report was killed before that, this completes it. A record of a listing
-    whose report exists is removed, so that the next start lists again.
+    the writer of the other report was killed before that, this completes it.
     """
     base = target_location.join(source_location.bucket).join(CONFIGURATION)
     manifest = base.join(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%MZ")).join("manifest.json")
@@ -81,13 +77,12 @@ async def write_inventory(
         pass
     else:
         await _complete(target, manifest, (await target.get(ObjectRef(*manifest))).data)
-        _forget(record)
         raise taken
 
     columns = data_files.report_columns(versions=versions)
     with tempfile.TemporaryDirectory(prefix="sealift-") as folder:
         upload = _Upload(target, base, folder, source_location.bucket, columns, file_format)
-        rows, size_bytes = await _list_into(upload, source, source_location, versions, on_progress, record)
+        rows, size_bytes = await _list_into(upload, source, source_location, versions, on_progress)
 
     content = json.dumps(
         {
@@ -105,16 +100,9 @@ async def write_inventory(
     try:
         await _put(target, manifest, content, "application/json")
     except PreconditionFailed as error:
-        _forget(record)
         raise taken from error
     await _complete(target, manifest, content)
-    _forget(record)
     return InventoryWritten(str(manifest), rows, size_bytes, len(upload.files))
-
-
-def _forget(record: ListingRecord | None) -> None:
-    if record is not None:
-        record.forget()
 
 
 async def _list_into(
@@ -123,7 +111,6 @@ async def _list_into(
     location: Location,
     versions: bool,
     on_progress: Callable[[int, int], None] | None,
-    record: ListingRecord | None,
 ) -> tuple[int, int]:
     """List everything into the upload, one group being written while the next is listed.
 
@@ -133,7 +120,7 @@ async def _list_into(
     waiting: list[Sequence[Listed]] = []
     writing: asyncio.Task[None] | None = None
     try:
-        async with aclosing(list_all(source, location, versions=versions, record=record)) as pages:
+        async with aclosing(list_all(source, location, versions=versions)) as pages:
             async for page in pages:
                 waiting.append(page)
                 waiting_rows += len(page)

@@ -38,7 +38,6 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from jobs.inventory.listing_record import ListingRecord
     from jobs.manifests import Manifest
 
 
@@ -254,17 +253,13 @@ async def manifest_rows(request: Request, ledger: Ledger, draft: Draft | None = 
 
 def _listed_rows(request: Request) -> SourcedRows:
     """The rows of the source's listing."""
-    from jobs.inventory.listing_record import describe_age, open_record
-
     source = request.source
     if source is None:
         raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
     store = open_side(source)
     versions = request.selection.versions == "all"
     places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
-    records = [open_record(source, place, versions=versions) for place in places]
-    description = f"listing of {', '.join(map(str, places))}{describe_age(records)}"
-    return source, description, _list(store, places, versions, records)
+    return source, f"listing of {', '.join(map(str, places))}", _list(store, places, versions)
 
 
 async def _proven_rows(request: Request, uri: str, ledger: Ledger, draft: Draft | None) -> SourcedRows:
@@ -347,18 +342,14 @@ def _check_has_outcomes(spec: RunSpec) -> None:
         )
 
 
-async def _list(
-    store: Store, places: Sequence[Location], versions: bool, records: Sequence[ListingRecord]
-) -> AsyncIterator[pa.RecordBatch]:
+async def _list(store: Store, places: Sequence[Location], versions: bool) -> AsyncIterator[pa.RecordBatch]:
     from jobs.s3.listing import list_all
     from jobs.tables.rows import manifest_batch
 
-    for place, record in zip(places, records, strict=True):
-        async with aclosing(list_all(store, place, versions=versions, record=record)) as pages:
+    for place in places:
+        async with aclosing(list_all(store, place, versions=versions)) as pages:
             async for page in pages:
                 yield manifest_batch(page)
-    for record in records:
-        record.forget()
 
 
 async def check_sides(

@@ -5,8 +5,6 @@ that another one is listing branches (`jobs.s3.listing_forks`): the owner keeps 
 the others become ranges of their own. A range is a prefix: ranges are disjoint whatever the
 server's order, all versions of a key stay together, and S3's limits per prefix are spread.
 
-A recorder keeps what is listed and what is left, so that another process can continue.
-
 SeaweedFS: current objects of an unversioned bucket come completely. In a versioned bucket its own
 pages lose entries at a boundary between such names as `x`, `x-1` and `x/…`, however one lists it.
 """
@@ -15,9 +13,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Generator
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
 
 from jobs.core.model import Listed, Location
 from jobs.errors import Rejected
@@ -29,53 +26,6 @@ MAX_BRANCHES = 64
 """Branches that become ranges of their own at one fork. What lies behind them stays one range.
 Enough for digits, hex and base 64. A fork into thousands of CJK characters must not cost a request
 each."""
-
-
-class RangeState(NamedTuple):
-    """A range and where its rest begins. The fields are those of `_Range`."""
-
-    prefix: str
-    within: str
-    excluded: tuple[str, ...]
-    marker: Marker | None
-
-
-class ListingState(NamedTuple):
-    """All that is left to list."""
-
-    ranges: tuple[RangeState, ...]
-    is_splittable: bool
-
-
-class Recorder(Protocol):
-    """Keeps a listing for another process. `left`: what an earlier one left, None for a new listing."""
-
-    left: ListingState | None
-
-    @property
-    def is_due(self) -> bool:
-        """Whether `save` is to be called now."""
-        ...
-
-    def pages(self) -> Iterator[list[Listed]]:
-        """Pages of entries that earlier processes listed."""
-        ...
-
-    def add(self, entries: Sequence[Listed]) -> None:
-        """Add entries. They count once saved."""
-        ...
-
-    async def save(self, left: ListingState) -> None:
-        """Write the added entries, and what is left after them."""
-        ...
-
-    def save_last(self, left: ListingState) -> None:
-        """Do as `save` for a listing that ends early."""
-        ...
-
-    def forget(self) -> None:
-        """Remove the record."""
-        ...
 
 
 @dataclass(eq=False, slots=True)
@@ -124,7 +74,7 @@ async def list_folders(store: Store, bucket: str, prefix: str) -> AsyncGenerator
 
 
 async def list_all(
-    store: Store, location: Location, *, versions: bool, concurrency: int = 16, record: Recorder | None = None
+    store: Store, location: Location, *, versions: bool, concurrency: int = 16
 ) -> AsyncGenerator[list[Listed], None]:
     """Yield every entry below `location` exactly once, in pages of at most 1,000, listed in
     parallel.
@@ -133,32 +83,18 @@ async def list_all(
     a key come in order. At most `2 × concurrency` pages wait in memory. Stopping early (`aclose`)
     cancels the requests. Raises the first StoreError of any request. Once the listing has begun,
     what may pass is first retried for minutes.
-
-    With a `record` it continues what an earlier process left, and saves its own progress there.
-    Each entry is as it was when one of the processes listed it. The caller calls `record.forget()`
-    once all entries are used.
     """
-    listing, is_whole = _Listing(store, location, versions, concurrency, record), False
+    listing = _Listing(store, location, versions, concurrency)
     workers = [asyncio.create_task(listing.work()) for _ in range(concurrency)]
     finisher = asyncio.create_task(_finish(workers, listing.pages))
     try:
-        if record is not None:
-            for page in record.pages():
-                yield page
         while (found := await listing.pages.get()) is not None:
             yield found
         await finisher
-        is_whole = True
-    except Rejected:
-        if record is not None:
-            record.forget()  # S3 may no longer accept a marker that it gave
-        raise
     finally:
         for task in (finisher, *workers):
             task.cancel()
         await asyncio.gather(finisher, *workers, return_exceptions=True)
-        if record is not None and not is_whole:
-            record.save_last(listing.left())
 
 
 async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[Listed] | None]) -> None:
@@ -172,25 +108,15 @@ async def _finish(workers: list[asyncio.Task[None]], pages: asyncio.Queue[list[L
 
 
 class _Listing:
-    """State of one listing's workers: ranges waiting, ranges under way, pages ready.
+    """State of one listing's workers: ranges waiting, ranges under way, pages ready."""
 
-    `_behind`: what comes after the branches that a split has found so far.
-    """
-
-    def __init__(
-        self, store: Store, location: Location, versions: bool, concurrency: int, record: Recorder | None = None
-    ):
+    def __init__(self, store: Store, location: Location, versions: bool, concurrency: int):
         self._request = store.list_versions if versions else store.list_objects
         self._bucket = location.bucket
-        self._record = record
-        begun = record.left if record is not None else None
-        whole = RangeState(location.key, location.key, (), None)
-        left = begun or ListingState((whole,), is_splittable=True)
-        self._waiting = deque(_Range(*each) for each in left.ranges)
+        self._waiting = deque([_Range(location.key, location.key)])
         self._active: set[_Range] = set()
-        self._behind: set[_Range] = set()
         self._searches = 0
-        self._is_splittable = left.is_splittable
+        self._is_splittable = True
         self._has_answered = False
         self._changed = asyncio.Condition()
         self.pages: asyncio.Queue[list[Listed] | None] = asyncio.Queue(2 * concurrency)
@@ -205,12 +131,6 @@ class _Listing:
             else:
                 async with self._changed:
                     await self._changed.wait_for(lambda: self._waiting or self._choose() or self._is_done())
-
-    def left(self) -> ListingState:
-        """What is left to list: all that no page has brought yet."""
-        ranges = (*self._waiting, *self._active, *self._behind)
-        states = (RangeState(each.prefix, each.within, each.excluded, each.marker) for each in ranges)
-        return ListingState(tuple(states), self._is_splittable)
 
     def _is_done(self) -> bool:
         return not (self._waiting or self._active or self._searches)
@@ -230,10 +150,6 @@ class _Listing:
                 self._is_splittable = False  # split, such a listing might never end, or say things twice
             if keys.is_finished:
                 self._active.discard(keys)
-            if self._record is not None:
-                self._record.add(entries)
-                if self._record.is_due:
-                    await self._record.save(self.left())
             await self._announce()
             if entries:
                 await self.pages.put(entries)
@@ -298,7 +214,6 @@ class _Listing:
         """Make each branch behind the fork's stem a range as soon as it is found."""
         taken = (*excluded, fork.stem)
         rest = _Range(fork.shared, fork.shared, taken, Marker(edge(fork.stem)))
-        self._behind.add(rest)
         key: str | None = fork.next_key
         while key is not None:
             branch = key[: len(fork.stem)]
@@ -306,7 +221,6 @@ class _Listing:
             if is_disordered:
                 self._is_splittable = False
             if is_disordered or len(taken) - len(excluded) > MAX_BRANCHES:
-                self._behind.discard(rest)
                 self._waiting.append(rest)
                 return
             taken = (*taken, branch)
@@ -314,4 +228,3 @@ class _Listing:
             self._waiting.append(_Range(branch, branch, excluded))
             await self._announce()
             key = await self._first_key(fork.shared, edge(branch))
-        self._behind.discard(rest)
