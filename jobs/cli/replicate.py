@@ -11,7 +11,6 @@ import click
 from jobs import interrupts
 from jobs.cli.options import (
     SectionedCommand,
-    SizeType,
     check_encryption,
     check_look,
     command_options,
@@ -29,12 +28,11 @@ from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings
 from jobs.core.enums import AnnotationRule, StorageClass
-from jobs.core.part_sizes import MAX_PART_BYTES, MIN_PART_BYTES
 from jobs.errors import UsageError
 from jobs.replicate.decision import Overwrite
 from jobs.replicate.plan import LOOK
 from jobs.runs.request import open_ledger
-from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
+from jobs.s3.copying import KEEP
 
 
 @command_options
@@ -57,15 +55,6 @@ class ReplicateCommand:
         type=click.Choice([each.value for each in Overwrite]),
         default=Overwrite.OLDER.value,
         show_default=True,
-    )
-    multipart_threshold_bytes: int = option(
-        "Copy larger objects in parts. Default: 5 GB.",
-        name="--multipart-threshold",
-        type=SizeType(),
-        default=COPY_LIMIT_BYTES,
-    )
-    part_size_bytes: int = option(
-        "Preferred size of a part. Default: 64MiB.", name="--part-size", type=SizeType(), default=64 * 1024 * 1024
     )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
     require_conditions: bool = require_conditions_option()
@@ -94,8 +83,6 @@ def replicate(options: ReplicateCommand) -> int:
         "object_lock": options.object_lock,
         "annotations": options.annotations,
         "overwrite": options.overwrite,
-        "multipart_threshold_bytes": options.multipart_threshold_bytes,
-        "part_size_bytes": options.part_size_bytes,
         "stream": options.stream,
         **required_conditions(is_required=options.require_conditions),
     }
@@ -115,10 +102,6 @@ def _check(options: ReplicateCommand) -> None:
     check_look(looks=options.look, dry_run=options.copies.start.dry_run)
     if options.look and options.copies.versions == "all":
         raise UsageError("--look sees the current versions alone: leave out --versions all")
-    if not 0 < options.multipart_threshold_bytes <= COPY_LIMIT_BYTES:
-        raise UsageError("--multipart-threshold: CopyObject takes at most 5 GB (5000000000 bytes), and at least a byte")
-    if not MIN_PART_BYTES <= options.part_size_bytes <= MAX_PART_BYTES:
-        raise UsageError(f"--part-size {options.part_size_bytes}: write 5MiB to 5GiB")
     known = [KEEP, *StorageClass]
     if options.storage_class not in known and not options.copies.destination_access.endpoint:
         alike = get_close_matches(options.storage_class.upper(), known, 1)

@@ -38,7 +38,7 @@ from jobs.core.selection import Selection
 from jobs.errors import UsageError
 from jobs.restore.thawing import DAYS, Tier
 from jobs.runs.request import Request, open_ledger
-from jobs.s3.copying import COPY_LIMIT_BYTES, KEEP
+from jobs.s3.copying import KEEP
 
 DAY_SECONDS = 86_400
 """A date begins at another moment elsewhere."""
@@ -169,7 +169,6 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
             "storage_class": options.storage_class,
             "sse": options.sse,
             "kms_key_id": options.kms_key_id,
-            "multipart_threshold_bytes": COPY_LIMIT_BYTES,
             "requester_pays": options.requester_pays,
             **required_conditions(is_required=options.require_conditions),
             **({"skip_damaged": True} if options.skip_damaged else {}),

@@ -28,6 +28,7 @@ from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
@@ -162,7 +163,7 @@ async def plan_groups(
     grouped = Grouped()
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
         excluded, _ = await spool(batches, selection, folder / "rows.parquet")
-        sorting = Sorting(folder, pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES, MEMORY_LIMIT)
+        sorting = Sorting(folder, COPY_LIMIT_BYTES, PREFERRED_PART_BYTES, MEMORY_LIMIT)
         try:
             known = folder / "archived.parquet"
             await _spool_archived(archived, known)

@@ -14,6 +14,11 @@ MIN_PART_BYTES = 5 * 1024**2
 MAX_PART_BYTES = 5 * 1024**3
 MAX_PARTS = 10_000
 COPY_PART_BYTES = 1024**3
+COPY_LIMIT_BYTES = 5_000_000_000
+"""CopyObject takes sources up to 5 GB:
+https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
+PREFERRED_PART_BYTES = 64 * 1024**2
+"""The parts of a larger copy, as far as S3's limits allow."""
 
 MAX_OBJECT_BYTES = MAX_PARTS * MAX_PART_BYTES
 """48.8 TiB, which S3's documentation rounds to "50 TB"."""

@@ -10,11 +10,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple
 
 from jobs.core.enums import AnnotationRule
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError
 
-COPY_THRESHOLD_BYTES = 5_000_000_000
-COPY_PART_BYTES = 64 * 1024**2
 RANGE_BYTES = 8 * 1024**2
 """What the worker reads at once when bytes pass through it, and so the part size of a streamed
 copy."""
@@ -62,8 +61,8 @@ class PricedWork:
     annotations: str = AnnotationRule.COPY
     storage_class: str = "keep"
     sse: str | None = None
-    multipart_threshold_bytes: int = COPY_THRESHOLD_BYTES
-    part_size_bytes: int = COPY_PART_BYTES
+    multipart_threshold_bytes: int = COPY_LIMIT_BYTES
+    part_size_bytes: int = PREFERRED_PART_BYTES
 
     @classmethod
     def of(cls, spec: RunSpec, *, is_copying: bool) -> PricedWork:
@@ -207,7 +206,7 @@ def part_rule(work: PricedWork) -> PartRule:
         return PartRule(work.multipart_threshold_bytes, work.part_size_bytes)
     if work.is_copying or work.deep:
         return PartRule(RANGE_BYTES, RANGE_BYTES)
-    return PartRule(COPY_THRESHOLD_BYTES, COPY_PART_BYTES)
+    return PartRule(COPY_LIMIT_BYTES, PREFERRED_PART_BYTES)
 
 
 def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:

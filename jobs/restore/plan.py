@@ -25,6 +25,7 @@ from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import Group, Histogram
 from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
@@ -157,7 +158,7 @@ class _Planning:
                 """
             )
         ]
-        limit, part = pricing.COPY_THRESHOLD_BYTES, pricing.COPY_PART_BYTES
+        limit, part = COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
         groups = self._query(
             f"""
             SELECT coalesce(storage_class, 'STANDARD'), coalesce(size_bytes > {limit}, false), size_bytes IS NOT NULL,

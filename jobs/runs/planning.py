@@ -6,7 +6,6 @@ Memory does not grow with the manifest: the selected rows are spooled to disk an
 from __future__ import annotations
 
 import asyncio
-import tempfile
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import aclosing
@@ -24,7 +23,7 @@ from jobs.config import ROWS_PER_SHARD
 from jobs.core import pricing
 from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
-from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PARTS
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, PREFERRED_PART_BYTES
 from jobs.core.pricing import Histogram, PricedWork, PriceTable, load_price_table
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
@@ -32,7 +31,6 @@ from jobs.errors import ConfigError, LimitExceeded, ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
-from jobs.s3.http.part_files import FILES_AT_ONCE
 from jobs.tables.duck import in_thread, scratch_folder
 from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
 
@@ -65,8 +63,8 @@ async def plan_rows(
     scratch_directory: Path,
     rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
-    multipart_threshold_bytes: int = pricing.COPY_THRESHOLD_BYTES,
-    part_size_bytes: int = pricing.COPY_PART_BYTES,
+    multipart_threshold_bytes: int = COPY_LIMIT_BYTES,
+    part_size_bytes: int = PREFERRED_PART_BYTES,
 ) -> PlannedShards:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
@@ -192,9 +190,8 @@ def refuse_larger(shard: bytes, largest_bytes: int) -> None:
         raise LimitExceeded(f"{what}: leave it out with --max-size")
     part_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
     raise LimitExceeded(
-        f"{what}, since {FILES_AT_ONCE} of its {MAX_PARTS:,} parts are files in {tempfile.gettempdir()} at once: "
-        f"leave it out with --max-size, free {part_mib * FILES_AT_ONCE:,} MiB there, set TMPDIR to another folder, "
-        f"or set SEALIFT_BUFFER_MIB={part_mib} to hold parts in memory"
+        f"{what}, since each of its {MAX_PARTS:,} parts has to fit into a worker's buffer: "
+        f"set SEALIFT_BUFFER_MIB={part_mib}, or leave it out with --max-size"
     )
 
 

@@ -24,7 +24,7 @@ from jobs.core.model import (
     parse_time,
 )
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.part_sizes import MAX_OBJECT_BYTES
+from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_OBJECT_BYTES, PREFERRED_PART_BYTES
 from jobs.errors import (
     Conflict,
     NoSuchBucket,
@@ -40,9 +40,6 @@ from jobs.s3.multipart_copy import STREAM_PART_BYTES, Transfer, copy_parts, stre
 from jobs.s3.store import CopySettings, Guard, Store, Written
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
-COPY_LIMIT_BYTES = 5_000_000_000
-"""CopyObject takes sources up to 5 GB:
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 KEEP = "keep"
 UNCOMPARED = "the source has no checksum of its whole content: nothing proves the bytes that were read from it"
 
@@ -56,7 +53,7 @@ class CopyOptions:
     """
 
     multipart_threshold_bytes: int = COPY_LIMIT_BYTES
-    part_size_bytes: int = 64 * 1024 * 1024
+    part_size_bytes: int = PREFERRED_PART_BYTES
     storage_class: str = KEEP
     sse: str | None = None
     kms_key_id: str | None = None

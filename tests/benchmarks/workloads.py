@@ -106,8 +106,9 @@ class Bench:
             self.data.key_file(dataset)
             bucket = self.data.fresh_bucket(f"{dataset.bucket}-replica")
             run = peers.Run(f"s3://{bucket}/", f"s3://{self.data.fresh_bucket(f'{dataset.bucket}-ledger')}/ledger")
-            client = peers.sealift_run("replicate", ["--source", uri(dataset)], *in_parts(dataset))
-            subprocess.run(client.command(run), env=dict(self.data.environment), check=True, stdout=subprocess.DEVNULL)
+            client = peers.sealift_run("replicate", ["--source", uri(dataset)])
+            environment = {**self.data.environment, **in_parts(dataset)}
+            subprocess.run(client.command(run), env=environment, check=True, stdout=subprocess.DEVNULL)
             self.prepared[dataset.name] = run.destination
         return self.prepared[dataset.name]
 
@@ -117,9 +118,11 @@ def uri(dataset: Dataset) -> str:
     return f"s3://{dataset.bucket}/"
 
 
-def in_parts(dataset: Dataset) -> list[str]:
-    """Large objects are copied in parts of the size that the peers use."""
-    return ["--multipart-threshold", f"{peers.PART_MIB}MiB"] if dataset.size_bytes > raw.PART_BYTES else []
+def in_parts(dataset: Dataset) -> dict[str, str]:
+    """Variables with which large objects are copied in parts of the size that the peers use."""
+    folder = str(Path(__file__).parents[1] / "doubles" / "small_parts")
+    is_large = dataset.size_bytes > raw.PART_BYTES
+    return {"PYTHONPATH": folder, "SMALL_PARTS_MIB": str(peers.PART_MIB)} if is_large else {}
 
 
 def wall(samples: Samples, name: str) -> float | None:
@@ -233,7 +236,7 @@ def large_copies(bench: Bench) -> Workload:
     dataset = bench.large()
     keys = bench.data.key_file(dataset)
     clients = [
-        peers.sealift_run("replicate", ["--source", uri(dataset)], *in_parts(dataset)),
+        peers.sealift_run("replicate", ["--source", uri(dataset)]),
         peers.s5cmd_copy(uri(dataset), 256),
         peers.rclone_copy(uri(dataset), bench.environment, 8),
         peers.aws_sync(uri(dataset), bench.folder),
@@ -243,7 +246,8 @@ def large_copies(bench: Bench) -> Workload:
     title = (
         f"{dataset.count} server-side copies of 256 MiB (multipart, {peers.PART_MIB} MiB parts; s5cmd: one CopyObject)"
     )
-    return Workload("large", title, dataset.count, dataset.size_bytes, clients, bench.environment, [], dataset.count)
+    environment = {**bench.environment, **in_parts(dataset)}
+    return Workload("large", title, dataset.count, dataset.size_bytes, clients, environment, [], dataset.count)
 
 
 def late_copies(bench: Bench) -> Workload:

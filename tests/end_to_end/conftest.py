@@ -44,6 +44,10 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, o
     raise AssertionError(f"Ceph no longer {deviation.what!r}: remove the deviation")
 
 
+SMALL_PARTS = {"PYTHONPATH": str(Path(__file__).parents[1] / "doubles" / "small_parts")}
+"""Variables of a command that copies objects above 5 MiB in parts of 5 MiB."""
+
+
 @dataclass(frozen=True)
 class Result:
     """What a command left: exit code, its JSON document (if asked for), stderr."""

@@ -201,10 +201,6 @@ def test_all_versions_into_a_bucket_that_keeps_none(replicate: Callable[..., Res
     [
         ("--min-size", "5 bananas", "size"),
         ("--newer-than", "yesterdayish", "30d"),
-        ("--multipart-threshold", "6GiB", "5 GB"),
-        ("--multipart-threshold", "0", "at least one byte"),
-        ("--part-size", "1MiB", "5MiB"),
-        ("--part-size", "6GiB", "5GiB"),
         ("--storage-class", "STANDARD-IA", "Did you mean STANDARD_IA?"),
         ("--storage-class", "", "--storage-class"),
         ("--kms-key-id", "arn:aws:kms:eu-central-1:1:key/k", "--sse aws:kms"),

@@ -11,7 +11,7 @@ import pytest
 import trustme
 
 from tests.doubles.fault_proxy import Faults, fault_proxy
-from tests.end_to_end.conftest import World
+from tests.end_to_end.conftest import SMALL_PARTS, World
 
 MIB = 1 << 20
 STORM = {"slow_down": 0.30, "refuse": 0.02, "lose": 0.03, "cut": 0.03, "stall": 0.02}
@@ -56,7 +56,7 @@ def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: Worl
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
     with fault_proxy(world.server.endpoint, Faults(STORM, seed=1)) as proxy:
         extra = {"AWS_ENDPOINT_URL_S3": proxy.endpoint} | QUICK
-        report = to_its_end(world, "replicate", *sides, "--multipart-threshold", "5MiB", **extra)
+        report = to_its_end(world, "replicate", *sides, **extra, **SMALL_PARTS)
         assert sum(report["outcomes"].values()) == report["accounted"] == len(objects)
         proof = to_its_end(world, "verify", *sides, "--deep", **extra)
         assert set(proxy.done) == set(STORM)
@@ -105,7 +105,7 @@ def test_copies_through_a_storm_over_tls_are_made_and_proven(world: World) -> No
         fault_proxy(world.server.endpoint, Faults(shares, seed=3), context) as proxy,
     ):
         extra = {"AWS_ENDPOINT_URL_S3": proxy.endpoint, "AWS_CA_BUNDLE": bundle} | QUICK
-        report = to_its_end(world, "replicate", *sides, "--multipart-threshold", "5MiB", **extra)
+        report = to_its_end(world, "replicate", *sides, **extra, **SMALL_PARTS)
         proof = to_its_end(world, "verify", *sides, "--deep", **extra)
         assert set(proxy.done) == set(shares)
     assert set(report["outcomes"]) <= {"copied", "same"}

@@ -32,10 +32,6 @@ from tests.end_to_end.conftest import World
         ("local --data /dev/null/x", "--data /dev/null/x: Not a directory; name a folder that can be written to"),
         ("query SELEC", 'syntax error at or near "SELEC"; write one SELECT of DuckDB\'s SQL'),
         ("query FROM's3://b/x.csv'", "a query reads the ledger's tables alone; see `sealift query --tables`"),
-        (
-            "replicate --source s3://aaa --destination s3://bbb --part-size 1KB",
-            "--part-size 1000: write 5MiB",
-        ),
     ],
 )
 def test_a_mistyped_command_says_what_to_type(world: World, line: str, says: str) -> None:

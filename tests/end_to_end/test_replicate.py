@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.doubles.servers import Server, seaweedfs
-from tests.end_to_end.conftest import World
+from tests.end_to_end.conftest import SMALL_PARTS, World
 
 MIB = 1024 * 1024
 ODD = ["a b", "a+b", "100%", "a%20b", "ü", "u\u0308", "日本/送り状", "q?x=1&y#z", "a'b\"c<d>&e", "tab\tkey"]
@@ -64,7 +64,7 @@ def test_odd_keys_arrive_as_they_are(world: World) -> None:
 def test_a_large_object_goes_in_parts_with_all_it_carries(world: World) -> None:
     body = bytes(range(256)) * (12 * MIB // 256)
     world.put("big", body, ContentType="image/tiff", Metadata={"scanner": "7"}, Tagging="a=b")
-    report = world.run("replicate", "--multipart-threshold", "6MiB", "--part-size", "5MiB")
+    report = world.run("replicate", **SMALL_PARTS)
     assert report["outcomes"] == {"copied": 1}
     head = world.client.head_object(Bucket=world.destination, Key="big")
     assert head["ETag"].endswith('-3"')
@@ -74,7 +74,7 @@ def test_a_large_object_goes_in_parts_with_all_it_carries(world: World) -> None:
     ]
     assert world.copy_of("big") == body
     assert not world.client.list_multipart_uploads(Bucket=world.destination).get("Uploads")
-    assert world.run("replicate", "--multipart-threshold", "6MiB")["outcomes"] == {"same": 1}
+    assert world.run("replicate")["outcomes"] == {"same": 1}
 
 
 def test_a_source_that_moved_on_is_changed_not_copied(world: World) -> None:

@@ -18,7 +18,7 @@ import pytest
 from tests.doubles.batch.account import await_value
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import seaweedfs
-from tests.end_to_end.conftest import World, make_world
+from tests.end_to_end.conftest import SMALL_PARTS, World, make_world
 
 MIB = 1024 * 1024
 ROWS = 1_500
@@ -238,7 +238,7 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
     # Each answer comes late, so that seconds lie between the first part and the last one.
     with fault_proxy(world.server.endpoint, Faults({"stall": 1}, seed=1)) as proxy:
         through = {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
-        process = world.start("replicate", *sides, "--multipart-threshold", "6MiB", "--part-size", "5MiB", **through)
+        process = world.start("replicate", *sides, **through, **SMALL_PARTS)
         await_value(lambda: process.poll() is not None or any(parts()), 60)
         workers = workers_of(process)
         os.kill(process.pid, signal.SIGKILL)
