@@ -37,7 +37,6 @@ from jobs.runs.progress import find_command
 from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.conditional_writes import Operation, find_ignored, ignored_error
-from jobs.s3.http.part_files import free_bytes
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, service_of
 
@@ -125,9 +124,9 @@ async def plan_run(
 
 def _largest_bytes(work: PricedWork, settings: Settings) -> int:
     """The largest object that a copying run can take."""
-    if not work.streamed or settings.executor == "batch":  # the smallest disk of a Fargate task holds two parts
+    if not work.streamed or settings.executor == "batch":  # whose workers have a buffer of their own
         return MAX_OBJECT_BYTES
-    return largest_streamed_bytes(max(settings.buffer_bytes, RANGE_BYTES, free_bytes()))
+    return largest_streamed_bytes(max(settings.buffer_bytes, RANGE_BYTES))
 
 
 def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: int | None) -> None:

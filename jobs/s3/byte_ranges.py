@@ -25,8 +25,6 @@ class ByteBudget:
         self.size_bytes = size_bytes
         self._free = size_bytes
         self._waiting: deque[tuple[int, asyncio.Future[None]]] = deque()
-        self.disk = asyncio.Lock()
-        """Held by a stream while it writes parts of an object to files."""
 
     async def acquire(self, size_bytes: int) -> int:
         """Wait for the bytes. Returns what to release (never more than the whole budget)."""

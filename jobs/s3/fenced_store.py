@@ -10,7 +10,6 @@ from typing import Any, Protocol, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
 from jobs.errors import Interrupted
-from jobs.s3.http.part_files import PartFile
 from jobs.s3.store import Body, Store
 
 _READS = frozenset(
@@ -160,9 +159,7 @@ class _ThrottledStore:
 
         async def request(*arguments: Any, **named: Any) -> Any:
             values = (*arguments, *named.values())
-            written = sum(
-                len(value) for value in values if isinstance(value, bytes | bytearray | memoryview | PartFile)
-            )
+            written = sum(len(value) for value in values if isinstance(value, bytes | bytearray | memoryview))
             asked = _range_bytes(named)
             await self._throttle.wait(1, written + asked)
             answer = await send(*arguments, **named)

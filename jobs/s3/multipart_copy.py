@@ -20,7 +20,6 @@ import base64
 import contextlib
 import hashlib
 import json
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -34,7 +33,6 @@ from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher, composite
-from jobs.s3.http.part_files import FILES_AT_ONCE, Content, PartFile, free_bytes
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import retry
 from jobs.s3.store import Guard, PartDone, Store, Written
@@ -146,8 +144,8 @@ async def stream(transfer: Transfer, budget: ByteBudget) -> Streamed:
     """Copy through this process, in bounded parts, hashed on the way.
 
     The bytes are checked against the source's MD5 ETag and full-object checksums before they are
-    published, and every upload carries a checksum that the destination verifies. Parts above the
-    budget are files meanwhile. Raises Rejected where those do not fit on the disk.
+    published, and every upload carries a checksum that the destination verifies. Raises
+    Rejected for an object whose parts do not fit into the budget.
     """
     if transfer.info.size_bytes <= STREAM_PART_BYTES:
         return await _stream_whole(transfer, budget)
@@ -178,8 +176,9 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> Streamed:
 async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
     part_size_bytes = choose_part_size(transfer.info.size_bytes, STREAM_PART_BYTES)
     if part_size_bytes > max(budget.size_bytes, STREAM_PART_BYTES):
-        async with budget.disk:
-            return await _stream_files(transfer, budget, part_size_bytes)
+        advice = f"set SEALIFT_BUFFER_MIB={-(-part_size_bytes // 1024**2)} for the workers"
+        what = f"the parts of {transfer.info.size_bytes} bytes do not fit into a worker's buffer: {advice}"
+        raise Rejected("UploadPart", str(transfer.ref), "BufferTooSmall", what, 400)
     digests = _Digests(transfer)
     parts: list[PartDone] = []
 
@@ -216,76 +215,6 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
         return digests.describe(await _complete(transfer, upload_id, parts, None))
 
 
-async def _stream_files(transfer: Transfer, budget: ByteBudget, part_size_bytes: int) -> Streamed:
-    """Parts that are too large to be held in memory: each is a file until it is sent.
-
-    Raises Rejected where the files do not fit.
-    """
-    if part_size_bytes > free_bytes():
-        raise _no_room(transfer, f"{FILES_AT_ONCE} parts of {part_size_bytes} bytes do not fit")
-    digests = _Digests(transfer)
-    parts: list[PartDone] = []
-    sending: asyncio.Task[PartDone] | None = None
-    async with _streamed_upload(transfer, part_size_bytes) as (upload_id, there):
-
-        async def send(number: int, file: PartFile) -> PartDone:
-            with file:
-                return await _send_part(transfer, upload_id, there, number, file, file.checksum())
-
-        try:
-            for number, start, end in part_ranges(transfer.info.size_bytes, part_size_bytes):
-                file = await _read_into_file(transfer, start, end, budget, digests)
-                try:
-                    if sending is not None:
-                        parts.append(await sending)
-                except BaseException:
-                    file.close()
-                    raise
-                sending = asyncio.create_task(send(number, file))
-            if sending is not None:
-                parts.append(await sending)
-        finally:
-            if sending is not None:
-                sending.cancel()
-                await asyncio.gather(sending, return_exceptions=True)
-        digests.check(transfer.info.size_bytes)
-        return digests.describe(await _complete(transfer, upload_id, parts, None))
-
-
-async def _read_into_file(transfer: Transfer, start: int, end: int, budget: ByteBudget, digests: _Digests) -> PartFile:
-    """A part of the source, read in pieces within the budget. Raises Unavailable for fewer bytes."""
-
-    async def fetch(at: int, until: int) -> bytes:
-        return await _get(transfer, start + at, start + until)
-
-    def keep(data: bytes) -> None:
-        file.write(data)
-        digests.update(data)
-
-    file = PartFile()
-    try:
-        reading = read_ranges(end - start, STREAM_PART_BYTES, fetch, budget)
-        async with contextlib.aclosing(reading) as pieces:
-            async for data in pieces:
-                await asyncio.to_thread(keep, data)
-        if len(file) != end - start:
-            what = f"{len(file)} of {end - start} bytes came"
-            raise Unavailable("GetObject", str(transfer.ref), ALTERED, what, 200)
-        file.close_writing()
-    except OSError as error:
-        file.close()
-        raise _no_room(transfer, f"cannot write a part ({error.strerror})") from error
-    except BaseException:
-        file.close()
-        raise
-    return file
-
-
-def _no_room(transfer: Transfer, what: str) -> Rejected:
-    advice = "free space there, set TMPDIR to another folder, or raise SEALIFT_BUFFER_MIB"
-    return Rejected("UploadPart", str(transfer.ref), "NoRoom", f"{what} into {tempfile.gettempdir()}: {advice}", 400)
-
-
 async def _get(transfer: Transfer, start: int, end: int) -> bytes:
     ref, etag = transfer.ref, transfer.info.etag
     return (await retry(lambda: transfer.source.get(ref, start=start, end=end, if_match=etag))).data
@@ -301,7 +230,7 @@ async def _streamed_upload(transfer: Transfer, part_size_bytes: int) -> AsyncIte
 
 
 async def _send_part(
-    transfer: Transfer, upload_id: str, there: Mapping[int, PartDone], number: int, data: Content, checksum: Checksum
+    transfer: Transfer, upload_id: str, there: Mapping[int, PartDone], number: int, data: bytes, checksum: Checksum
 ) -> PartDone:
     """Send a part, unless S3 has it with this checksum already."""
     known = there.get(number)

@@ -14,7 +14,6 @@ from jobs.errors import ArchivedObject, Conflict, NotFound, Rejected, StoreError
 from jobs.s3 import wire
 from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
-from jobs.s3.http.part_files import Content
 from jobs.s3.http.transport import Transport
 from jobs.s3.list_pages import check_advance, check_parts_advance, parse_page, parse_parts
 from jobs.s3.read_checks import (
@@ -255,7 +254,7 @@ class RestStore:
         return PartDone(number, result.etag, result.checksums)
 
     async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: Content, *, checksum: Checksum | None = None
+        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
     ) -> PartDone:
         """UploadPart."""
         query = wire.query(partNumber=number, uploadId=upload_id)

@@ -17,7 +17,6 @@ from typing import NamedTuple, Protocol
 
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError
-from jobs.s3.http.part_files import Content
 
 
 class Guard(NamedTuple):
@@ -294,9 +293,9 @@ class Store(Protocol):
         ...
 
     async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: Content, *, checksum: Checksum | None = None
+        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
     ) -> PartDone:
-        """Upload one part. S3 checks the bytes as it does in `put`. A file has a checksum."""
+        """Upload one part. S3 checks the bytes as it does in `put`."""
         ...
 
     async def complete_multipart(

@@ -22,7 +22,6 @@ from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, Obje
 from jobs.errors import NoSuchBucket, NotFound, StoreError, store_error
 from jobs.s3.http import encoded_words
 from jobs.s3.http.dates import parse_http_date
-from jobs.s3.http.part_files import Content
 from jobs.s3.store import Annotation, AnnotationPage, CopySettings, Guard, PartDone, Written
 from jobs.s3.xml_bounds import SMALL_BYTES, excess, is_too_deep
 
@@ -123,13 +122,13 @@ def checksum_headers(checksum: Checksum) -> Pairs:
     ]
 
 
-def body_headers(data: Content, checksum: Checksum | None) -> Pairs:
+def body_headers(data: bytes, checksum: Checksum | None) -> Pairs:
     """What S3 must find in an object's or a part's bytes: the checksum, else their MD5.
 
     Buckets with a default retention demand one of each, and an MD5 fits every upload. It leaves to
     S3 which checksum the object keeps.
     """
-    return checksum_headers(checksum) if checksum else [("Content-MD5", content_md5(bytes(data)))]
+    return checksum_headers(checksum) if checksum else [("Content-MD5", content_md5(data))]
 
 
 def content_md5(data: bytes) -> str:

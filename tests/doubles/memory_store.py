@@ -18,7 +18,6 @@ from typing import Any
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
-from jobs.s3.http.part_files import Content
 from jobs.s3.store import (
     Annotation,
     AnnotationPage,
@@ -350,7 +349,7 @@ class MemoryStore:
         return self._add_part(upload, number, origin.data[start:end])
 
     async def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: Content, *, checksum: Checksum | None = None
+        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
     ) -> PartDone:
         """UploadPart."""
         ref = ObjectRef(bucket, key)

@@ -2,8 +2,7 @@
 
 Reading order: `request_heads` writes a request's head (`encoded_words` its metadata), `signing`
 signs it, `connect` and `proxies` open a connection, `tls` encrypts it, `connection_pool` keeps
-connections, `part_files` has parts that are too large for memory, `answers` reads what comes back
-(`dates` its dates).
+connections, `answers` reads what comes back (`dates` its dates).
 `endpoints` and `routes` say which host a bucket is at, `failures` what an error says. `transport`
 sends, mends what a failure names, and retries.
 

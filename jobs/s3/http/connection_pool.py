@@ -17,12 +17,10 @@ import select
 import socket
 import struct
 import sys
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from jobs.s3.http.answers import BUFFER_BYTES, MAX_BODY_BYTES, Answer, NoAnswer, Response
 from jobs.s3.http.connect import Dialer
-from jobs.s3.http.part_files import Content, PartFile
 
 SILENCE_SECONDS = 30.0
 """S3 answers at once, unless `Bounds` says otherwise."""
@@ -71,10 +69,8 @@ class Pool:
         self._sweep: asyncio.TimerHandle | None = None
         self.buffer = memoryview(bytearray(BUFFER_BYTES))  # for what all connections receive but large bodies
 
-    async def exchange(self, host: str, head: bytes, body: Content | None, bounds: Bounds = ANY) -> Response:
+    async def exchange(self, host: str, head: bytes, body: bytes | None, bounds: Bounds = ANY) -> Response:
         """Send a request to `host` (`name` or `name:port`) and wait for the whole answer.
-
-        The body of a file goes out as the server takes it.
 
         Raises NoAnswer.
         """
@@ -114,7 +110,7 @@ class Pool:
         self._loop, self._gate, self._sweep = loop, asyncio.Semaphore(self._limit), None
 
     async def _use(
-        self, connection: _Connection, idle: list[_Connection], head: bytes, body: Content | None, bounds: Bounds
+        self, connection: _Connection, idle: list[_Connection], head: bytes, body: bytes | None, bounds: Bounds
     ) -> Response:
         self._busy.add(connection)
         if self._sweep is None:
@@ -153,8 +149,7 @@ class _Connection(asyncio.BufferedProtocol):
         self._bounds, self._sent_at, self._sent_bytes, self._heard_at = ANY, 0.0, 0, 0.0
         self._progress = (0, 0)
         self._socket_events = select.poll()
-        self._pieces: Iterator[bytes] | None = None
-        self._is_used = self._is_full = False
+        self._is_used = False
         self.is_closed = self.is_kept = False
 
     def is_quiet(self) -> bool:
@@ -167,17 +162,13 @@ class _Connection(asyncio.BufferedProtocol):
             self.abort()
         return not self.is_closed
 
-    async def send(self, head: bytes, body: Content | None, bounds: Bounds) -> Response:
+    async def send(self, head: bytes, body: bytes | None, bounds: Bounds) -> Response:
         self._answer = Answer(bounds.body_bytes, bounds.is_bodiless)
         self._bounds, self._sent_bytes = bounds, len(body) if body else 0
         self._sent_at = self._heard_at = self._loop.time()
         self._waiter = self._loop.create_future()
         self._progress = (0, 0)
-        if isinstance(body, PartFile):
-            self._transport.write(head)
-            self._pieces = body.pieces()
-            self._send_pieces()
-        elif body is None or len(body) < BUFFER_BYTES:
+        if body is None or len(body) < BUFFER_BYTES:
             self._transport.write(head + body if body else head)
         else:
             self._transport.writelines((head, body))
@@ -203,17 +194,6 @@ class _Connection(asyncio.BufferedProtocol):
         """
         return _acked_bytes(self._transport.get_extra_info("socket")), self._transport.get_write_buffer_size()
 
-    def _send_pieces(self) -> None:
-        """Send of a file what the socket takes for now."""
-        try:
-            while self._pieces is not None and not self._is_full and not self.is_closed:
-                if piece := next(self._pieces, None):
-                    self._transport.write(piece)
-                else:
-                    self._pieces = None
-        except OSError as error:
-            self.fail(NoAnswer("UnreadableFile", f"cannot read what is to be sent: {error}"))
-
     def fail(self, error: Exception) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_exception(error)
@@ -221,7 +201,7 @@ class _Connection(asyncio.BufferedProtocol):
         self.abort()
 
     def abort(self) -> None:
-        self.is_closed, self._pieces = True, None
+        self.is_closed = True
         if self._transport is not None and not self._loop.is_closed():
             self._transport.abort()
 
@@ -249,18 +229,11 @@ class _Connection(asyncio.BufferedProtocol):
         if response is not None:
             # The server may answer while a body is still on its way: who knows what it does with
             # the rest?
-            is_sent = not self._sent_bytes or not (self._pieces or self._transport.get_write_buffer_size())
+            is_sent = not self._sent_bytes or not self._transport.get_write_buffer_size()
             self._finish(response, answer.is_kept and is_sent)
 
-    def pause_writing(self) -> None:
-        self._is_full = True
-
-    def resume_writing(self) -> None:
-        self._is_full = False
-        self._send_pieces()
-
     def connection_lost(self, exc: Exception | None) -> None:
-        self.is_closed, self._pieces = True, None
+        self.is_closed = True
         answer = self._answer
         if answer is None:
             return

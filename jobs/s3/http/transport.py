@@ -24,7 +24,6 @@ from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.failures import EXPIRED, SIGNATURE, SKEWED, Failure, explain, failure_of, is_failure, with_advice
-from jobs.s3.http.part_files import Content, PartFile
 from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.request_heads import InvalidHead, request_head
 from jobs.s3.http.routes import Route, Routes
@@ -103,7 +102,7 @@ class Transport:
         *,
         query: str = "",
         headers: Sequence[tuple[str, str]] = (),
-        body: Content | None = None,
+        body: bytes | None = None,
         content_bytes: int | None = None,
         source: ObjectRef | None = None,
     ) -> Response:
@@ -192,7 +191,7 @@ class Transport:
         key: str,
         query: str,
         headers: Sequence[tuple[str, str]],
-        body: Content | None,
+        body: bytes | None,
         payload_sha256: str,
         bounds: Bounds,
     ) -> Response:
@@ -296,12 +295,10 @@ class Transport:
             return _OF_SLOW
         return _OF_XML if content_bytes is None else Bounds(max(content_bytes, ERROR_BYTES))
 
-    async def _payload_sha256(self, body: Content) -> str:
+    async def _payload_sha256(self, body: bytes) -> str:
         """The body's hash for the signature, where TLS does not protect the body already."""
         if self.endpoint.is_tls:
             return UNSIGNED
-        if isinstance(body, PartFile):
-            return body.sha256().hex()
         if len(body) < HASHED_BYTES:
             return hashlib.sha256(body).hexdigest()
         return (await asyncio.to_thread(hashlib.sha256, body)).hexdigest()

@@ -36,10 +36,6 @@ DEVIATIONS: dict[tuple[str, ...], Deviation] = {
     ),
     ("put_refuses_a_wrong_checksum", "moto"): Deviation("takes any checksum", "Failed: DID NOT RAISE Unavailable"),
     ("put_part_refuses_a_wrong_checksum", "moto"): Deviation("takes any checksum", "Failed: DID NOT RAISE Unavailable"),
-    ("a_part_of_a_file_with_another_checksum_is_refused", "moto"): Deviation(
-        "takes any checksum",
-        "Failed: DID NOT RAISE Unavailable",
-    ),
     ("multipart_refuses_a_wrong_full_object_checksum", "moto"): Deviation(
         "takes any checksum",
         "Failed: DID NOT RAISE Unavailable",
@@ -245,10 +241,6 @@ DEVIATIONS: dict[tuple[str, ...], Deviation] = {
         "takes any checksum", "Failed: DID NOT RAISE Unavailable"
     ),
     ("put_part_refuses_a_wrong_checksum", "ceph"): Deviation("takes any checksum", "Failed: DID NOT RAISE Unavailable"),
-    ("a_part_of_a_file_with_another_checksum_is_refused", "ceph"): Deviation(
-        "takes any checksum",
-        "Failed: DID NOT RAISE Unavailable",
-    ),
     ("multipart_makes_a_composite_checksum", "ceph", "SHA256"): Deviation(
         "keeps no checksum", r"AssertionError: assert \(\) == \(Checksum\(alg"
     ),

@@ -10,9 +10,8 @@ from typing import Any
 import pytest
 
 from jobs.core.model import ObjectRef
-from jobs.errors import NotFound, Rejected, Unavailable
+from jobs.errors import NotFound, Rejected
 from jobs.s3.checksums import full_object
-from jobs.s3.http.part_files import PartFile
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, PartDone, Store
 from tests.s3.contract.checks import PART, PLAIN, Subject, contract, md5_of
 
@@ -61,32 +60,6 @@ async def test_a_part_may_be_any_buffer(s: Subject) -> None:
     part = await s.store.put_part(bucket, "k", upload_id, 1, data, checksum=checksum)
     await s.store.complete_multipart(bucket, "k", upload_id, [part], guard=ABSENT)
     assert await s.read(bucket, "k") == bytes(data)
-
-
-@contract()
-async def test_a_part_may_be_a_file_and_is_sent_as_often_as_it_takes(s: Subject) -> None:
-    bucket, data = s.bucket(), os.urandom(PART + 1)
-    with PartFile() as file:
-        file.write(data[:1000])
-        file.write(data[1000:])
-        file.close_writing()
-        upload_id, _ = await s.upload(bucket, "k", [])
-        parts = [
-            await s.store.put_part(bucket, "k", upload_id, number, file, checksum=file.checksum()) for number in (1, 2)
-        ]
-    await s.store.complete_multipart(bucket, "k", upload_id, parts, guard=ABSENT)
-    assert await s.read(bucket, "k") == data * 2
-
-
-@contract()
-async def test_a_part_of_a_file_with_another_checksum_is_refused(s: Subject) -> None:
-    bucket = s.bucket()
-    upload_id, _ = await s.upload(bucket, "k", [])
-    with PartFile() as file:
-        file.write(b"x" * PART)
-        file.close_writing()
-        with pytest.raises(Unavailable):
-            await s.store.put_part(bucket, "k", upload_id, 1, file, checksum=full_object("SHA256", b"y"))
 
 
 @contract()
