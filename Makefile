@@ -1,7 +1,6 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, LIMIT, UPGRADE.
-# For the simulator, the fuzzer and random examples: SEEDS, SEED, SECONDS, BUGS, PARSERS, EXAMPLES, TESTS.
-# For mutants: MODULES, SINCE, MOST, PART, PARTS, PROCESSES, ARGS.
+# For the simulator, random examples and promises: SEEDS, SEED, BUGS, EXAMPLES, TESTS, NAMES.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
 
@@ -19,7 +18,7 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-coverage simulate-bugs hypothesis mutants mutants-weekly fuzz demo bench dist screenshots site image sbom image-push lambda \
+.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-coverage simulate-bugs hypothesis promises demo bench dist screenshots site image sbom image-push lambda \
 	container-test container-bench terraform-lock acceptance format lock clean
 
 help: ## This list
@@ -40,11 +39,6 @@ help: ## This list
 $(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.txt
 	@echo "Adding the benchmark's peers from requirements/bench.txt"
 	@$(BIN)/python $(INSTALL) -r requirements/bench.txt
-	@touch $@
-
-$(VENV)/fuzz.stamp: $(VENV)/dev.stamp requirements/fuzz.txt
-	@echo "Adding the fuzzer from requirements/fuzz.txt"
-	@$(BIN)/python $(INSTALL) -r requirements/fuzz.txt
 	@touch $@
 
 .PRECIOUS: %/lock.stamp %/dev.stamp
@@ -94,20 +88,8 @@ hypothesis: $(VENV)/dev.stamp ## New random examples of every property test, EXA
 	env -u CI SEALIFT_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest -n 2 --dist worksteal -o faulthandler_timeout=0 \
 		-m hypothesis $(or $(TESTS),tests --ignore tests/containers)
 
-mutants: $(VENV)/dev.stamp ## Small bugs that the nearest tests should notice: MODULES="jobs/core …" or SINCE=main~20, MOST=… for some
-	$(if $(MODULES)$(SINCE),,$(error say which: make mutants MODULES=jobs/core, or SINCE=main~20))
-	$(BIN)/python -m tests.mutation $(MODULES) $(if $(SINCE),--since $(SINCE)) $(if $(MOST),--most $(MOST)) \
-		--processes $(or $(PROCESSES),2) $(ARGS)
-
-# Each module has its turn within PARTS weeks.
-PARTS ?= 13
-mutants-weekly: $(VENV)/dev.stamp ## Mutants of a thirteenth of all modules, of others each week: some hours; PART=3/13 for that one
-	$(BIN)/python -m tests.mutation jobs scheduler --processes $(or $(PROCESSES),2) $(ARGS) \
-		--part $(or $(PART),$$(( $$(date +%s) / 604800 % $(PARTS) + 1 ))/$(PARTS))
-
-# atheris has wheels for Linux on x86_64 and few Pythons, so it is no part of the other locks.
-fuzz: $(VENV)/fuzz.stamp ## Bytes that no parser expects; SECONDS=… for each (60), PARSERS="events csv" for some
-	$(BIN)/python -m tests.fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
+promises: $(VENV)/dev.stamp ## A break for each promise of CONTRIBUTING.md, which a test of its line has to notice; NAMES=… for some
+	$(BIN)/python -m tests.promises $(NAMES)
 
 demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo.demo
@@ -213,8 +195,6 @@ lock: $(VENV)/dev.stamp ## Resolve the dependencies again; UPGRADE=1 takes newer
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --output-file requirements/dev.txt
 	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --extra bench --constraint requirements/dev.txt \
 		--output-file requirements/bench.txt
-	$(COMPILE) $(if $(UPGRADE),--upgrade) --extra dev --extra fuzz --constraint requirements/dev.txt \
-		--output-file requirements/fuzz.txt
 	printf 'setuptools\n' | $(COMPILE) - --constraint requirements/dev.txt --output-file requirements/image.txt
 	printf 'furo\nmyst-parser\nsphinx\n' | $(RESOLVE) $(if $(UPGRADE),--upgrade) - --output-file requirements/site.txt
 

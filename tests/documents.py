@@ -134,8 +134,3 @@ def anchors(page: Path) -> set[str]:
             again = sum(each == anchor or bool(re.fullmatch(rf"{re.escape(anchor)}-\d+", each)) for each in names)
             names.add(f"{anchor}-{again}" if again else anchor)
     return names
-
-
-def prose_width(line: str) -> int:
-    """The width of a line without the targets of its links."""
-    return len(re.sub(r"\]\([^)\s]*\)", "]", line))

@@ -25,8 +25,7 @@ REGISTRY = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sealift"
 MINIMAL = "terraform -chdir=terraform/examples/minimal"
 NOT_RUN = {
     "make test": "it would run this test",
-    "make fuzz SECONDS=60": "the tests do not install atheris; tests/fuzz plays what it has found",
-    "make simulate-bugs": "it writes a file of the repository; tests/simulation finds each bug",
+    "make promises": "it takes minutes; `make test-all` runs it",
     "make lambda": "needs Python 3.13 and a package index; tests/images/test_package.py builds the packages",
     f"make image BASE={IMAGE}": "needs root and a registry; tests/containers builds the image",
     f"make image-push REPOSITORY={REGISTRY}": "needs an account of AWS",

@@ -1,0 +1,170 @@
+"""Breaks: for each promise, changes of the program that break it. Each is planted at a seam, in memory."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from jobs.archives.model import Member
+from jobs.archives.reader import MemberRead
+from jobs.core.evidence import Protection, Verdict
+from jobs.core.model import NULL_VERSION, Attributes
+from jobs.core.outcome import Evidence
+from jobs.errors import ExitCode
+from jobs.replicate.decision import Overwrite
+from jobs.s3.store import UNGUARDED, CopySettings
+
+Change = Callable[..., Any]
+"""What is called instead of a function: with the function itself, then its arguments."""
+
+
+class Break(NamedTuple):
+    name: str
+    """What the program does wrong now."""
+    promise: str
+    """The promise of the table in CONTRIBUTING.md that this breaks."""
+    seam: str
+    change: Change
+
+
+def _with(**changes: Any) -> Change:
+    """Call it with other arguments: values, or functions of the values given."""
+
+    def change(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        bound = inspect.signature(original).bind(*args, **kwargs)
+        bound.apply_defaults()
+        for name, value in changes.items():
+            bound.arguments[name] = value(bound.arguments[name]) if callable(value) else value
+        return original(*bound.args, **bound.kwargs)
+
+    return change
+
+
+def _answer(alter: Callable[[Any], Any]) -> Change:
+    """Alter what it returns."""
+
+    def change(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        answer = original(*args, **kwargs)
+        if not inspect.isawaitable(answer):
+            return alter(answer)
+
+        async def wait() -> Any:
+            return alter(await answer)
+
+        return wait()
+
+    return change
+
+
+def _nothing(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Do nothing at all, and return nothing."""
+
+    async def wait() -> None:
+        return None
+
+    return wait() if inspect.iscoroutinefunction(original) else None
+
+
+def _fold_files(select: str) -> Change:
+    """Fold the outcomes as before, and take other rows of them. `select` is SQL over `whole`."""
+
+    def alter(connection: Any) -> Any:
+        kind = connection.execute("SELECT table_type FROM information_schema.tables WHERE table_name = 'folded'")
+        is_view = kind.fetchone()[0] == "VIEW"
+        connection.execute(f"ALTER {'VIEW' if is_view else 'TABLE'} folded RENAME TO whole")
+        connection.execute(f"CREATE VIEW folded AS {select}")
+        return connection
+
+    return _answer(alter)
+
+
+_SAME = Verdict(True, Evidence.CHECKSUM)
+_BYTES_SAME = Verdict(True, Evidence.CONTENT)
+_newest_version = _with(source=lambda ref: ref._replace(version_id=None))
+_null_versions = _with(versions=lambda versions: [(key, NULL_VERSION) for key, _ in versions])
+_one_page = _answer(lambda page: page._replace(next_marker=None))
+_no_reasons = _answer(lambda reasons: [""] * len(reasons))
+_is_well = _answer(lambda _: ExitCode.DONE)
+
+
+def _unproven_member(_: Any, member: Member, content: bytes) -> MemberRead:
+    return MemberRead(member, content, Evidence.CHECKSUM)
+
+
+async def _all_may_go(_: Any, self: Any, removals: Any, looked_at: float) -> Any:
+    return list(removals), []
+
+
+BREAKS: tuple[Break, ...] = (
+    Break("fold-drops-a-row", "accounted", "fold", _fold_files("FROM whole WHERE row > (SELECT min(row) FROM whole)")),
+    Break("fold-takes-two-outcomes", "accounted", "fold", _fold_files("FROM whole UNION ALL (FROM whole LIMIT 1)")),
+    Break("findings-end-well", "exit-codes", "exit code", _is_well),
+    Break("copy-of-another-version", "pinned", "store.copy", _newest_version),
+    Break("copy-of-another-etag", "pinned", "store.copy", _with(source_etag=None)),
+    Break("part-of-another-version", "pinned", "store.copy_part", _newest_version),
+    Break("any-source-is-the-named-one", "pinned", "named", _answer(lambda _: True)),
+    Break("read-of-another-etag", "pinned-reads", "store.get", _with(if_match=None)),
+    Break("copy-without-condition", "guarded", "store.copy", _with(guard=UNGUARDED)),
+    Break("parts-without-condition", "guarded", "store.complete_multipart", _with(guard=UNGUARDED)),
+    Break("newer-is-replaced", "guarded", "step of a row", _with(overwrite=Overwrite.ALWAYS)),
+    Break("older-stays-on-top", "in-order", "step of a key", _with(older_on_top=False, mirrors_deletes=False)),
+    Break("conditions-not-tried", "conditions-tried", "conditions", lambda original, store, **_: store),
+    Break("unknown-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is None else v)),
+    Break("different-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is False else v)),
+    Break(
+        "different-bytes-are-same", "proven-by-bytes", "compare bytes", _answer(lambda found: (_BYTES_SAME, found[1]))
+    ),
+    Break("weak-checksum-lets-go", "deleted-with-proof", "compare", _with(against=Protection.ACCIDENT)),
+    Break("any-object-is-a-copy", "deleted-with-proof", "copy of expire", _answer(lambda _: "")),
+    Break("step-without-proof", "deleted-with-proof", "step of expire", _with(verdict=_BYTES_SAME)),
+    Break("delete-of-another-etag", "deletes-are-exact", "store.delete", _with(if_match=None)),
+    Break("delete-of-another-version", "deletes-are-exact", "store.delete_versions", _null_versions),
+    Break("no-last-look", "looked-again", "last look", _all_may_go),
+    Break("others-announcements-unread", "not-both-copies", "announcements", _no_reasons),
+    Break("others-claims-unread", "not-both-copies", "claims", _answer(lambda _: [])),
+    Break("second-name-passes", "second-names", "second name", _nothing),
+    Break("findings-unread", "findings-count", "disproofs", _nothing),
+    Break("later-findings-unread", "findings-count", "later disproofs", _no_reasons),
+    Break("clock-ahead-ends-grace", "grace", "clock of S3", lambda original, self, now: self),
+    Break("any-share-goes", "share", "share", _answer(lambda _: False)),
+    Break("undo-removes-any-version", "undo", "marker of an undo", lambda _, history, stone: stone.marker_version_id),
+    Break("owner-never-looks", "one-owner", "look of the owner", _nothing),
+    Break("writes-of-a-former-owner", "one-owner", "hold of the owner", _nothing),
+    Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),
+    Break("done-rows-are-done-again", "resumable", "checkpoints", _answer(lambda _: [])),
+    Break("memory-without-bound", "bounded", "memory", _with(size_bytes=1)),
+    Break("requests-not-planned", "foreseeable", "planned requests", _answer(lambda counts: dict.fromkeys(counts, 0))),
+    Break("limit-not-heeded", "foreseeable", "limits of a plan", _nothing),
+    Break("put-without-attributes", "faithful", "store.put", _with(attributes=Attributes())),
+    Break("parts-without-attributes", "faithful", "store.create_multipart", _with(attributes=Attributes())),
+    Break("copy-with-default-settings", "faithful", "store.copy", _with(settings=CopySettings())),
+    Break("page-left-out", "whole-listings", "store.list_objects", _one_page),
+    Break("versions-left-out", "whole-listings", "store.list_versions", _one_page),
+    Break("failures-without-limit", "max-failures", "failures", _answer(lambda _: False)),
+    Break("rate-without-limit", "rates", "rate", _answer(lambda _: 0.0)),
+    Break("unknown-size-is-filtered", "filters", "filter", _with(size_bytes=lambda size: size or 0)),
+    Break("ledger-is-overwritten", "written-once", "condition of the ledger", _answer(lambda _: UNGUARDED)),
+    Break("forged-run-is-taken", "forged-runs", "agreement", _answer(lambda _: "")),
+    Break("places-overlap", "places-apart", "places apart", _nothing),
+    Break("any-owner-will-do", "bucket-owners", "owner of a bucket", _answer(lambda _: [])),
+    Break("line-break-in-a-request", "injection", "request head", _nothing),
+    Break("answer-of-another-request", "own-answers", "idle connection", _answer(lambda _: True)),
+    Break("endless-answer", "own-answers", "size of an answer", _nothing),
+    Break(
+        "differences-are-same",
+        "reconciled",
+        "difference of inventories",
+        _answer(lambda j: j._replace(category="same")),
+    ),
+    Break("all-is-always-well", "nights", "all is well", _answer(lambda _: True)),
+    Break("unproven-member-is-read", "members-proven", "member of an archive", _unproven_member),
+    Break("any-header-from-an-index", "members-proven", "attributes of a member", _answer(lambda _: "")),
+    Break("as-it-is-now", "as-of", "as it was", _with(at=float("inf"))),
+    Break("event-is-lost", "events", "events of a message", _answer(lambda events: events[:-1])),
+    Break("backlog-is-lost", "events", "backlog", _nothing),
+    Break("password-is-shown", "secrets", "masked address", lambda original, url: url),
+    Break("page-runs-a-script", "escaped", "text of a page", lambda original, text: str(text)),
+    Break("terminal-is-controlled", "escaped", "text of a terminal", lambda original, text: text),
+    Break("error-without-advice", "errors-for-programs", "advice", _answer(lambda _: "")),
+)

@@ -1,0 +1,76 @@
+"""Seams: the functions through which the program keeps its promises. A break is planted at one of them.
+
+This is the only file here that names functions of the product. Who moves or renames one mends its line. A seam that is
+gone, or that no test reaches, fails `make promises`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+_METHODS = (
+    "complete_multipart copy copy_part create_multipart delete delete_versions get list_objects list_versions put"
+)
+SEAMS: Mapping[str, tuple[str, ...]] = {
+    # The Store protocol, of the tests' own store and of the one that talks to servers.
+    **{
+        f"store.{method}": (
+            f"tests.doubles.memory_store:MemoryStore.{method}",
+            f"jobs.s3.rest_store:RestStore.{method}",
+        )
+        for method in _METHODS.split()
+    },
+    # Decisions.
+    "named": ("jobs.core.evidence:is_named",),
+    "compare": ("jobs.core.evidence:compare",),
+    "compare bytes": ("jobs.s3.compare_bytes:compare_content",),
+    "step of a row": ("jobs.replicate.decision:decide",),
+    "step of a key": ("jobs.backup.succession:next_step",),
+    "step of expire": ("jobs.expire.rules:decide",),
+    "copy of expire": ("jobs.expire.rules:refuse_copy",),
+    "marker of an undo": ("jobs.expire.undo:_marker",),
+    "difference of inventories": ("jobs.reconcile.rules:judge",),
+    "all is well": ("jobs.nights.verdicts:is_well",),
+    "filter": ("jobs.core.selection:Selection.excluded_by",),
+    # The owner of a run, its records and their sums.
+    "look of the owner": ("jobs.runs.leases:Lease.look",),
+    "hold of the owner": ("jobs.runs.leases:Lease.hold",),
+    "checkpoint": ("jobs.ledger.ledger:Ledger.write_checkpoint",),
+    "checkpoints": ("jobs.ledger.ledger:Ledger.checkpoints",),
+    "fold": ("jobs.runs.folding:_fold_files",),
+    "condition of the ledger": ("jobs.ledger.guard:ledger_guard",),
+    "exit code": ("jobs.reports.document:exit_code",),
+    "places apart": ("jobs.runs.request:check_apart",),
+    "agreement": ("jobs.ledger.agreement:spec_disagreement",),
+    # What keeps expire from an original.
+    "announcements": ("jobs.expire.announcements:Announcements.find",),
+    "claims": ("jobs.expire.marks:Marks._listed",),
+    "second name": ("jobs.expire.marks:Marks.require_distinct",),
+    "disproofs": ("jobs.expire.findings:Findings.add_disproofs",),
+    "later disproofs": ("jobs.expire.later_disproofs:LaterDisproofs.find",),
+    "last look": ("jobs.expire.removals:Removals._look_again",),
+    "share": ("jobs.expire.shares:Share.exceeds",),
+    # Limits and clocks.
+    "clock of S3": ("jobs.expire.rules:Terms.by_clock_of_s3",),
+    "planned requests": ("jobs.core.pricing:requests_for",),
+    "limits of a plan": ("jobs.runs.launch:check_limits",),
+    "failures": ("jobs.core.failure_limit:FailureLimit.is_exceeded",),
+    "rate": ("jobs.core.rate_limits:TokenBucket.take",),
+    "memory": ("jobs.s3.byte_ranges:ByteBudget.acquire",),
+    # Servers, and what comes from outside.
+    "conditions": ("jobs.s3.conditional_writes:look_first",),
+    "owner of a bucket": ("jobs.s3.http.transport:Transport._owner_headers",),
+    "request head": ("jobs.s3.http.request_heads:check_head",),
+    "idle connection": ("jobs.s3.http.connection_pool:_Connection.is_quiet",),
+    "size of an answer": ("jobs.s3.http.answers:Answer._refuse_body",),
+    "member of an archive": ("jobs.archives.reader:judge",),
+    "attributes of a member": ("jobs.archives.member_attributes:member_defect",),
+    "as it was": ("jobs.restore.as_of:current_at",),
+    "events of a message": ("jobs.backup.events:parse_message",),
+    "backlog": ("scheduler.backlog:add",),
+    # What people see.
+    "masked address": ("jobs.s3.http.endpoints:masked",),
+    "text of a page": ("jobs.reports.html.visible:visible_text",),
+    "text of a terminal": ("jobs.core.display:shown",),
+    "advice": ("jobs.errors:advice_of",),
+}
