@@ -16,11 +16,9 @@ from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore, Request
 
 MIB = 1024 * 1024
-SMALL, LARGE, STREAMED = (
-    {},
-    {"multipart_threshold_bytes": 6 * MIB, "part_size_bytes": 5 * MIB},
-    {"multipart_threshold_bytes": 6 * MIB, "part_size_bytes": 5 * MIB, "streamed": True},
-)
+SMALL: dict[str, Any] = {}
+LARGE: dict[str, Any] = {"multipart_threshold_bytes": 6 * MIB, "part_size_bytes": 5 * MIB}
+STREAMED: dict[str, Any] = LARGE | {"streamed": True}
 
 
 @pytest.fixture(autouse=True)
