@@ -1,4 +1,4 @@
-"""A bucket pair and the command, as a user has them: real processes, a real S3 server."""
+"""A bucket pair on a real S3 server, and the command."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import uuid
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,33 +19,16 @@ import pytest
 from jobs.core.model import Listed
 from jobs.s3.lookup import key_history
 from jobs.s3.sessions import open_store
-from tests.doubles.ceph_server import is_on_ceph
 from tests.doubles.json_documents import check_keys
 from tests.doubles.servers import Server
-from tests.end_to_end.ceph_deviations import DEVIATIONS
-from tests.end_to_end.forked_command import can_fork, run_command
+from tests.end_to_end.commands import call
 
 if TYPE_CHECKING:
     from tests.end_to_end.batch_workers import Fleet
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> Generator[None, object, object]:
-    """A test for which Ceph has a deviation has to end in just that way there."""
-    names = (pyfuncitem.name, pyfuncitem.originalname)
-    deviation = next((DEVIATIONS[name] for name in names if name in DEVIATIONS and is_on_ceph()), None)
-    if deviation is None:
-        return (yield)
-    try:
-        yield
-    except (Exception, pytest.fail.Exception) as error:  # noqa: BLE001  the deviation says which
-        deviation.check(error, "Ceph")
-        return True
-    raise AssertionError(f"Ceph no longer {deviation.what!r}: remove the deviation")
-
-
 SMALL_PARTS = {"PYTHONPATH": str(Path(__file__).parents[1] / "doubles" / "small_parts")}
-"""Variables of a command that copies objects above 5 MiB in parts of 5 MiB."""
+"""Variables of a command that copies objects above 5 MiB in parts of 5 MiB. It has a process of its own."""
 
 
 @dataclass(frozen=True)
@@ -92,8 +75,8 @@ class World:
         )
 
     def sealift(self, *arguments: str, **extra: str) -> Result:
-        if can_fork(extra):
-            return Result(*run_command(arguments, self.environment(**extra)))
+        if "PYTHONPATH" not in extra:
+            return Result(*call(arguments, self.environment(**extra)))
         process = self.start(*arguments, **extra)
         stdout, stderr = process.communicate(timeout=120)
         return Result(process.returncode, stdout, stderr)
@@ -151,12 +134,7 @@ def discard(world: World) -> None:
 
 
 def discard_buckets(client: Any, names: Iterable[str]) -> None:
-    """Remove buckets, and with them the volumes that SeaweedFS keeps for each.
-
-    Ceph removes none that has objects, and keeps all of them in the memory of one server, which goes with them.
-    """
-    if is_on_ceph():
-        return
+    """Remove buckets, and with them the volumes that SeaweedFS keeps for each."""
     for bucket in names:
         client.delete_bucket(Bucket=bucket)
 

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.documents import ROOT
+from tests.end_to_end.commands import call
 from tests.end_to_end.conftest import Result
-from tests.end_to_end.forked_command import run_command
-from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.scenes import settle
 
 LATE_VERBS = {"nightly", "reconcile", "restore"}
 """They judge by S3's dates, which have seconds. Nobody types so fast that both are of one second."""
@@ -74,7 +74,7 @@ class Scene:
         """Run the command with documented names. It has to end with this exit code."""
         if words[0] in LATE_VERBS:
             settle()
-        result = Result(*run_command([self._replaced(word) for word in words], self.environment))
+        result = Result(*call([self._replaced(word) for word in words], self.environment, self.folder))
         assert result.code == exits, f"exit code {result.code}: {shlex.join(words)}\n{result.stdout}{result.stderr}"
         return result
 

@@ -22,7 +22,7 @@ from tests.doubles.batch.server import batch_server
 from tests.doubles.cold_proxy import cold_proxy
 from tests.doubles.servers import REGION
 from tests.end_to_end.documented_scene import Scene
-from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.scenes import settle
 
 KEYS = [f"{folder}/{number:04d}.json" for folder in ("2024/07", "2026/11") for number in range(1, 7)]
 OF_2026 = [key for key in KEYS if key.startswith("2026/")]

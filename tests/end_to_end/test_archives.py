@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_compact import ALL, archive_keys, compact, contents, fill, index_keys
+from tests.end_to_end.test_compact import ALL, archive_keys, compact, contents, index_keys
 
 
 @pytest.fixture
@@ -33,15 +33,6 @@ def test_list_show_and_find_agree(packed: World) -> None:
     assert found[0]["archive"] in packed.sealift("archives", "find", "1/b.txt").stdout
 
 
-def test_what_is_nowhere_is_said_so(packed: World) -> None:
-    missing = packed.sealift("archives", "find", "no/such\nkey")
-    assert (missing.code, missing.stdout) == (3, "no archive has the key 'no/such\\nkey'\n")
-    unknown = packed.sealift("archives", "list", f"s3://{packed.destination}/packed/none.tar")
-    assert unknown.code == 10
-    assert "reindex" in unknown.stderr
-    assert packed.sealift("archives", "list", "--archives", "s3://nowhere-else").stdout.startswith("no archives")
-
-
 def test_a_lost_index_is_made_anew_from_the_archives(packed: World) -> None:
     before, found = contents(packed), packed.sealift("archives", "list", "--json").document
     lost = index_keys(packed)
@@ -55,39 +46,6 @@ def test_a_lost_index_is_made_anew_from_the_archives(packed: World) -> None:
     assert packed.sealift("archives", "list", "--json").document == found
     again = packed.sealift("archives", "reindex", "--archives", archives, "--json").document
     assert (again["known"], again["indexed"]) == (3, [])
-
-
-def test_an_archive_that_was_copied_over_itself_is_indexed_as_it_is_now(versioned: World) -> None:
-    """As `aws s3 cp` does to change its class or key. What it was goes when older versions expire."""
-    data = {name: name.encode() * 20_000 for name in "ab"}
-    for name, content in data.items():
-        versioned.put(name, content)
-    compact(versioned, ALL)
-    [key] = archive_keys(versioned)
-    bucket, archives = versioned.destination, f"s3://{versioned.destination}/packed"
-    old = versioned.client.head_object(Bucket=bucket, Key=key)["VersionId"]
-    body = versioned.client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    versioned.client.put_object(Bucket=bucket, Key=key, Body=body)
-    reindex = ("archives", "reindex", "--archives", archives, "--json")
-    assert versioned.sealift(*reindex).document["known"] == 1  # the version of the index is still there
-    versioned.client.delete_object(Bucket=bucket, Key=key, VersionId=old)
-    place = ("restore", "--archives", archives, "--include", "*", "--destination", f"s3://{bucket}/back", "--json")
-    assert versioned.sealift(*place).document["outcomes"] == {"restored": 2}
-    assert versioned.sealift("verify", "--archives", archives, "--json").document["outcomes"] == {"verified": 3}
-    renewed = versioned.sealift(*reindex)
-    assert (renewed.code, renewed.document["indexed"]) == (0, [f"s3://{bucket}/{key}"]), renewed.stdout
-    listed = versioned.sealift("archives", "list", "--json")
-    assert (listed.code, listed.document["archives"][0]["source_bucket"]) == (0, versioned.source)
-    assert contents(versioned) == data
-    versioned.client.put_object(Bucket=bucket, Key=key, Body=b"not ours" * 200)
-    now = versioned.client.list_object_versions(Bucket=bucket, Prefix=key)["Versions"]
-    for each in now:
-        if not each["IsLatest"]:
-            versioned.client.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
-    replaced = versioned.sealift(*reindex)
-    assert (replaced.code, replaced.document["known"], replaced.document["indexed"]) == (3, 0, [])
-    assert "was replaced, and its index stays" in replaced.document["problems"][0]["problem"]
-    assert len(index_keys(versioned)) == 1
 
 
 def test_a_damaged_archive_is_named_and_the_others_are_indexed(packed: World) -> None:
@@ -112,21 +70,6 @@ def damaged(packed: World) -> World:
     (index_key,) = [key for key in index_keys(packed) if "/packed/1/" in key]
     packed.client.put_object(Bucket=packed.ledger, Key=index_key, Body=b"rubbish" * 100)
     return packed
-
-
-def test_a_damaged_index_is_named_and_the_other_archives_are_listed_and_searched(damaged: World) -> None:
-    listed = damaged.sealift("archives", "list", "--json")
-    assert (listed.code, len(listed.document["archives"])) == (3, 2)
-    (problem,) = listed.document["damaged"]
-    assert "/packed/1/" in problem["archive"]
-    text = damaged.sealift("archives", "list")
-    assert problem["archive"] in text.stdout
-    assert "sealift archives reindex" in text.stdout
-    found = damaged.sealift("archives", "find", "2/b.txt", "--json")
-    assert (found.code, [each["key"] for each in found.document["found"]]) == (3, ["2/b.txt"])
-    assert found.document["damaged"] == [problem]
-    doubted = damaged.sealift("archives", "find", "1/b.txt", "--json")
-    assert (doubted.code, doubted.document["found"], doubted.document["damaged"]) == (10, [], [problem])
 
 
 def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(damaged: World) -> None:
@@ -163,24 +106,6 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert (again.code, again.document["left_out_archives"]) == (3, [left_out])
 
 
-def test_what_the_archive_of_a_damaged_index_cannot_hold_is_restored(packed: World) -> None:
-    """An earlier index of the same archive said which keys are in it."""
-    packed.sealift("archives", "list")
-    (index_key,) = [key for key in index_keys(packed) if "/packed/1/" in key]
-    packed.client.put_object(Bucket=packed.ledger, Key=index_key, Body=b"rubbish" * 100)
-    packed.sealift("archives", "list")
-    packed.client.create_bucket(Bucket="back-in-part")
-    wanted = ["restore", "--archives", f"s3://{packed.destination}/packed", "--destination", "s3://back-in-part"]
-    restored = packed.sealift(*wanted, "--include", "*", "--json")
-    assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
-    assert "/packed/1/" in restored.document["left_out_archives"][0]["archive"]
-    named = packed.sealift(*wanted, "--key", "0/a.txt", "--key", "2/b.txt", "--json")
-    assert (named.code, named.document["outcomes"]) == (0, {"same": 2})
-    assert "left_out_archives" not in named.document
-    both = packed.sealift(*wanted, "--key", "0/a.txt", "--key", "1/a.txt", "--json")
-    assert (both.code, both.document["outcomes"]) == (3, {"same": 1, "unrestorable": 1})
-
-
 @pytest.fixture
 def unindexed(packed: World) -> World:
     """The index of the archive of `1/` was removed. Beside it is a tar of another program."""
@@ -210,16 +135,6 @@ def test_a_key_of_an_archive_without_an_index_is_not_called_absent(unindexed: Wo
     assert unindexed.sealift("archives", "list", *where).code == 0
 
 
-def test_a_lost_index_of_all_archives_says_nothing_about_a_key(packed: World) -> None:
-    packed.sealift("archives", "list")  # which makes the directory
-    for key in index_keys(packed):
-        packed.client.delete_object(Bucket=packed.ledger, Key=key)
-    doubted = packed.sealift("archives", "find", "1/a.txt", "--json")
-    assert (doubted.code, len(doubted.document["damaged"])) == (10, 1)
-    unknown = packed.sealift("archives", "find", "1/a.txt", "--ledger", f"s3://{packed.ledger}/another")
-    assert (unknown.code, "--archives" in unknown.stderr) == (10, True)
-
-
 def test_archives_that_are_gone_or_replaced_are_named(packed: World) -> None:
     """The index keeps their entries, and neither `list` nor `find` may call them whole."""
     gone, replaced, whole = (f"s3://{packed.destination}/{key}" for key in archive_keys(packed))
@@ -237,69 +152,6 @@ def test_archives_that_are_gone_or_replaced_are_named(packed: World) -> None:
     assert [each["archive"] for each in sure.document["found"]] == [whole]
 
 
-def test_a_place_that_nobody_may_list_says_nothing_about_a_key(packed: World) -> None:
-    unlisted = packed.sealift("archives", "find", "1/a.txt", "--archives", "s3://nowhere-else", "--json")
-    assert (unlisted.code, unlisted.document["unlisted"]) == (10, ["s3://nowhere-else/"])
-    assert (
-        "nobody may list s3://nowhere-else/"
-        in packed.sealift("archives", "list", "--archives", "s3://nowhere-else").stdout
-    )
-
-
-def test_an_archive_whose_index_was_removed_leaves_open_what_it_may_hold(unindexed: World) -> None:
-    """The index inside the archive says which keys these are."""
-    unindexed.client.create_bucket(Bucket="back-without-index")
-    wanted = ["restore", "--archives", f"s3://{unindexed.destination}/packed", "--destination"]
-    wanted += ["s3://back-without-index", "--json"]
-    restored = unindexed.sealift(*wanted, "--include", "*")
-    assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
-    (left_out,) = restored.document["left_out_archives"]
-    assert "/packed/1/" in left_out["archive"]
-    assert left_out["reason"] == "it has no index"
-    assert left_out["archive"] in restored.stderr
-    assert "whose index is damaged or missing" in unindexed.sealift("runs", "show", "latest").stdout
-    named = unindexed.sealift(*wanted, "--key", "0/a.txt", "--key", "1/a.txt")
-    assert (named.code, named.document["outcomes"]) == (3, {"same": 1, "unrestorable": 1})
-    (reason,) = named.document["reasons"]
-    assert reason["reason"].startswith("no archive that can be searched has it: the restore does without one")
-    held = unindexed.sealift(*wanted, "--key", "2/b.txt")
-    assert (held.code, "left_out_archives" in held.document) == (0, False)
-    unindexed.sealift("archives", "reindex", "--archives", f"s3://{unindexed.destination}/packed")
-    assert unindexed.sealift(*wanted, "--key", "1/a.txt").document["outcomes"] == {"restored": 1}
-
-
-def cut_archive(unindexed: World) -> str:
-    """Cut the archive without an index, and so the index inside it."""
-    (key,) = [key for key in archive_keys(unindexed) if key.startswith("packed/1/")]
-    there = unindexed.client.get_object(Bucket=unindexed.destination, Key=key)
-    cut = {"Body": there["Body"].read()[:-100], "Metadata": there["Metadata"]}
-    unindexed.client.put_object(Bucket=unindexed.destination, Key=key, **cut)
-    return f"s3://{unindexed.destination}/{key}"
-
-
-def test_a_compaction_names_the_archive_whose_members_it_packs_again(unindexed: World) -> None:
-    archive, place = cut_archive(unindexed), f"s3://{unindexed.destination}/packed"
-    wanted = ["compact", "--source", f"s3://{unindexed.source}", "--archives", place, ALL, "--dry-run"]
-    planned = unindexed.sealift(*wanted).stderr
-    assert f"{archive} was not looked into, what it holds is packed again: it has no index." in planned
-    assert f"sealift archives reindex --archives {place}" in planned
-    assert "other.tar" not in planned
-
-
-def test_a_cut_archive_without_an_index_leaves_every_key_open_that_is_not_newer(unindexed: World) -> None:
-    """Nobody can read which keys it holds. Only its metadata says that it is an archive of Sealift's."""
-    cut_archive(unindexed)
-    unindexed.client.create_bucket(Bucket="back-without-any")
-    wanted = ["restore", "--archives", f"s3://{unindexed.destination}/packed", "--include", "*", "--destination"]
-    wanted += ["s3://back-without-any", "--json"]
-    doubted = unindexed.sealift(*wanted)
-    assert (doubted.code, doubted.document["outcomes"]) == (3, {"unrestorable": 4})
-    assert "may hold a newer version" in doubted.document["reasons"][0]["reason"]
-    other = unindexed.sealift(*wanted, "--bucket", unindexed.source)
-    assert other.document["outcomes"] == {"unrestorable": 4}
-    assert unindexed.sealift(*wanted, "--skip-damaged").document["outcomes"] == {"restored": 4}
-
-
 def test_a_cut_archive_without_any_index_is_indexed_by_its_headers(packed: World) -> None:
     victim = archive_keys(packed)[1]
     whole = packed.client.get_object(Bucket=packed.destination, Key=victim)
@@ -314,12 +166,3 @@ def test_a_cut_archive_without_any_index_is_indexed_by_its_headers(packed: World
     packed.client.create_bucket(Bucket="whole")
     back = packed.sealift("restore", *archives, "--include", "*", "--destination", "s3://whole", "--json")
     assert (back.code, back.document["outcomes"]) == (0, {"restored": 6})
-
-
-def test_an_empty_source_is_nothing_to_pack(world: World) -> None:
-    places = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed"]
-    refused = world.sealift("compact", *places, ALL)
-    assert (refused.code, "--allow-empty" in refused.stderr) == (10, True)
-    assert compact(world, ALL, "--allow-empty")["outcomes"] == {}
-    fill(world, 1)
-    assert compact(world, ALL, "--min-size", "1GiB")["excluded"] == {"min_size": 1}

@@ -9,8 +9,8 @@ import pytest
 
 from tests.doubles.fake_sts import PROFILE, fake_sts
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_resume import copied
-from tests.end_to_end.test_terminal import at_a_terminal
+from tests.end_to_end.scenes import copied
+from tests.end_to_end.terminals import at_a_terminal
 
 
 def test_a_person_types_the_code_once_for_a_run_of_several_workers(
@@ -32,31 +32,6 @@ def test_a_person_types_the_code_once_for_a_run_of_several_workers(
     assert terminal.shown.count("MFA code") == 1
     assert sts.codes == ["123456"]
     assert copied(world) == 6
-
-
-@pytest.mark.slow
-def test_a_command_that_ends_while_it_asks_for_another_code_leaves_the_echo_on(
-    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for number in range(50):
-        world.put(f"k{number}")
-    server = world.server
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    with fake_sts(lambda number: (server.access_key, server.secret_key, 912.0)) as sts:  # renewed soon
-        for name, value in sts.environment(tmp_path).items():
-            monkeypatch.setenv(name, value)
-        slow = ["--yes", "--max-rate", "1"]
-        with at_a_terminal(
-            world, "replicate", *sides, "--source-profile", PROFILE, *slow, then="stty -a; echo AT THE END"
-        ) as terminal:
-            terminal.await_text("MFA code")
-            terminal.press("123456\n")
-            terminal.await_text("MFA code", times=2)
-            terminal.await_text(": ", times=2)
-            terminal.press("\x03")
-            terminal.await_text("AT THE END")
-    assert " echo " in terminal.shown, terminal.shown
-    assert " -echo " not in terminal.shown
 
 
 @pytest.mark.parametrize("by_key", [True, False], ids=["Ctrl-C", "SIGTERM"])

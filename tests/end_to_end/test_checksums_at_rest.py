@@ -16,20 +16,9 @@ from jobs.s3.checksums import full_object
 from tests.checksum_reports.samples import manifest, result_file, task
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.end_to_end.conftest import World
+from tests.end_to_end.scenes import upload_in_parts
 
 MIB = 1024 * 1024
-
-
-def upload_in_parts(world: World, bucket: str, key: str, body: bytes, part: int) -> None:
-    """A multipart object: its ETag is no MD5 and proves nothing."""
-    upload = world.client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
-    parts = []
-    for number, start in enumerate(range(0, len(body), part), 1):
-        answer = world.client.upload_part(
-            Bucket=bucket, Key=key, UploadId=upload, PartNumber=number, Body=body[start : start + part]
-        )
-        parts.append({"PartNumber": number, "ETag": answer["ETag"]})
-    world.client.complete_multipart_upload(Bucket=bucket, Key=key, UploadId=upload, MultipartUpload={"Parts": parts})
 
 
 def report(world: World, bucket: str, name: str, checksums: dict[str, Checksum], **changed: Any) -> str:
@@ -87,46 +76,6 @@ def test_what_both_reports_cover_is_verified_without_reading(pair: tuple[World, 
             assert " h old" in reason
     only_one = world.run("verify", "--source-checksums", source, "--deep")
     assert only_one["evidence"] == {"content": 3}, "one side's report leaves the reading to be done"
-
-
-def test_a_difference_at_rest_is_a_mismatch(pair: tuple[World, dict[str, Checksum]]) -> None:
-    world, checksums = pair
-    source = report(world, world.source, "source", checksums)
-    wrong = checksums | {"plain": full_object("CRC32", b"rotten")}
-    destination = report(world, world.destination, "destination", wrong)
-    found = world.run("verify", "--source-checksums", source, "--destination-checksums", destination)
-    assert (found["code"], found["outcomes"]) == (3, {"verified": 2, "mismatched": 1})
-    assert outcomes(world, found)["plain"] == ("mismatched", "checksum", "CRC32 differs")
-
-
-def test_what_changed_after_its_report_is_not_proven_by_it(pair: tuple[World, dict[str, Checksum]]) -> None:
-    world, checksums = pair
-    source = report(world, world.source, "source", checksums)
-    destination = report(world, world.destination, "destination", checksums)
-    old = report(world, world.destination, "old", checksums, created_at=time.time() - 3600)
-    upload_in_parts(world, world.destination, "plain", b"x" * (6 * MIB), 6 * MIB)
-    found = world.run("verify", "--source-checksums", source, "--destination-checksums", destination)
-    assert found["outcomes"] == {"verified": 2, "unverifiable": 1}
-    assert outcomes(world, found)["plain"][0] == "unverifiable"
-    earlier = world.run("verify", "--source-checksums", source, "--destination-checksums", old)
-    assert earlier["outcomes"] == {"unverifiable": 3}, "they were all written after that report"
-
-
-@pytest.mark.slow
-def test_versions_are_proven_by_their_ids(versioned: World) -> None:
-    body = b"v" * (6 * MIB)
-    for bucket, part in ((versioned.source, 5 * MIB), (versioned.destination, 6 * MIB)):
-        upload_in_parts(versioned, bucket, "k", body, part)
-    checksums = {"k": full_object("CRC32", body)}
-    long_ago = time.time() - 3600
-    source = report(versioned, versioned.source, "source", checksums, created_at=long_ago)
-    destination = report(versioned, versioned.destination, "destination", checksums, created_at=long_ago)
-    given = ["--source-checksums", source, "--destination-checksums", destination]
-    for how in ("current", "all"):
-        found = versioned.run("verify", *given, "--versions", how)
-        assert (found["outcomes"], found["evidence"]) == ({"verified": 1}, {"checksum": 1})
-    upload_in_parts(versioned, versioned.destination, "k", b"w" * (6 * MIB), 6 * MIB)
-    assert versioned.run("verify", *given)["outcomes"] == {"unverifiable": 1}
 
 
 def test_bytes_that_rotted_are_found_though_what_is_stored_agrees(world: World) -> None:

@@ -32,7 +32,7 @@ from tests.doubles.programs import need
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
-from tests.end_to_end.test_resume import workers_of
+from tests.end_to_end.scenes import workers_of
 
 ALL = "--pack-all"
 
@@ -133,14 +133,6 @@ def test_a_member_keeps_everything_that_its_object_had(versioned: World) -> None
     assert f'"{second.etag}"' == new["ETag"]
 
 
-def test_groups_that_would_not_pay_are_left_alone_and_say_so(world: World) -> None:
-    fill(world)
-    report = compact(world, "--storage-class", "STANDARD")
-    assert (report["code"], report["outcomes"]) == (0, {"skipped": 40})
-    assert "would not pay" in report["reasons"][0]["reason"]
-    assert archive_keys(world) == []
-
-
 def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) -> None:
     for n in range(20):
         world.put(f"k{n}", b"x" * 60_000)
@@ -158,21 +150,6 @@ def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) ->
     assert "a month" in text
     assert archive_keys(world) == []
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.ledger)
-
-
-@pytest.mark.slow
-def test_packing_again_reads_nothing_and_writes_nothing_again(world: World) -> None:
-    fill(world)
-    compact(world, ALL)
-    (key,) = archive_keys(world)
-    before = world.client.head_object(Bucket=world.destination, Key=key)
-    for n in range(40):  # nobody can read them any more: only the index can say that they are packed
-        world.client.delete_object(Bucket=world.source, Key=f"docs/{n % 4}/{n:03}.json")
-    manifest = _manifest_of_first_run(world)
-    report = compact(world, ALL, "--manifest", manifest, "--source", f"s3://{world.source}")
-    assert (report["outcomes"], report["excluded"]) == ({}, {"already_archived": 40})
-    after = world.client.head_object(Bucket=world.destination, Key=key)
-    assert (after["ETag"], after["LastModified"]) == (before["ETag"], before["LastModified"])
 
 
 def _manifest_of_first_run(world: World) -> str:
@@ -223,35 +200,6 @@ def test_what_changed_vanished_or_never_was_readable_is_accounted_for(world: Wor
     assert (again["outcomes"], again["excluded"]) == ({"changed": 1, "missing": 1}, {"already_archived": 39})
 
 
-@pytest.mark.parametrize("has_etags", [False, True])
-def test_content_that_came_back_is_packed_again_though_the_manifest_has_no_dates(world: World, has_etags: bool) -> None:
-    """It was called packed by the archive of its first writing, and a restore took what came in between."""
-
-    def pack(content: bytes) -> dict[str, Any]:
-        columns: dict[str, Any] = {"bucket": [world.source], "key": ["k"]}
-        if has_etags:
-            columns |= {"size_bytes": [len(content)], "etag": [hashlib.md5(content).hexdigest()]}
-        sink = io.BytesIO()
-        pq.write_table(pa.table(columns), sink)
-        world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
-        return compact(world, ALL, "--manifest", f"s3://{world.ledger}/rows.parquet")
-
-    for content in (b"one", b"two", b"one"):
-        world.put("k", content)
-        packed = pack(content)
-        assert (packed["outcomes"], packed["excluded"]) == ({"packed": 1}, {})
-        time.sleep(1.1)  # dates have whole seconds
-    again = pack(b"one")
-    assert (again["outcomes"], again["excluded"]) == (
-        {} if has_etags else {"packed": 1},
-        {"already_archived": 1} if has_etags else {},
-    )
-    assert len(archive_keys(world)) == 3
-    back = ["--key", "k", "--destination", f"s3://{world.ledger}/back"]
-    assert world.sealift("restore", "--archives", f"s3://{world.destination}/packed", *back).code == 0
-    assert world.client.get_object(Bucket=world.ledger, Key="back/k")["Body"].read() == b"one"
-
-
 def test_only_objects_with_the_tag_are_packed(world: World) -> None:
     world.put("a", b"1", Tagging="keep=no")
     world.put("b", b"2", Tagging="keep=yes")
@@ -294,14 +242,6 @@ def test_large_and_small_members_share_an_archive(world: World, kind: str) -> No
             assert file.read() == objects["d-huge"]
 
 
-def test_archives_are_cut_at_the_target_size(world: World) -> None:
-    objects = fill(world, 60)
-    report = compact(world, ALL, "--target-size", "32KiB")
-    assert report["outcomes"] == {"packed": 60}
-    assert 4 <= len(archive_keys(world)) <= 12
-    assert contents(world) == objects
-
-
 def test_archives_inside_the_source_are_refused(world: World) -> None:
     fill(world, 2)
     result = world.sealift(
@@ -341,36 +281,6 @@ def test_killed_workers_lose_only_the_archives_under_way(world: World) -> None:
     assert len(archive_keys(world)) == len(index_keys(world))
 
 
-@pytest.mark.slow
-def test_the_whole_command_killed_is_gone_on_with(world: World) -> None:
-    objects = fill(world, 200)
-    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", ALL]
-    process = world.start("compact", *given, "--target-size", "24KiB", SEALIFT_IN_FLIGHT="2", SEALIFT_PROCESSES="1")
-    while process.poll() is None and len(index_keys(world)) < 3:
-        time.sleep(0.01)
-    for pid in [*workers_of(process), process.pid]:
-        os.kill(pid, signal.SIGKILL)
-    process.communicate()
-    (run_id,) = [each["run_id"] for each in world.sealift("runs", "list", "--json").document["runs"]]
-    report = world.sealift("runs", "retry", run_id, "--json").document
-    assert (report["state"], report["outcomes"]) == ("complete", {"packed": 200})
-    assert contents(world) == objects
-
-
-@pytest.mark.slow
-def test_the_failed_rows_of_a_run_are_compacted_anew(world: World) -> None:
-    fill(world, 6)
-    etag = world.put("late", b"first")["ETag"].strip('"')
-    manifest = pa.table({"bucket": [world.source], "key": ["late"], "size_bytes": [6], "etag": ["0" * 32]})
-    sink = io.BytesIO()
-    pq.write_table(manifest, sink)
-    world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
-    report = compact(world, ALL, "--manifest", f"s3://{world.ledger}/rows.parquet")
-    assert (report["code"], report["outcomes"], etag != "0" * 32) == (3, {"changed": 1}, True)
-    again = world.sealift("runs", "retry", report["run_id"], "--json").document
-    assert (again["job"], again["outcomes"]) == ("compact", {"changed": 1})
-
-
 def rule_of(name: str, **more: Any) -> dict[str, Any]:
     return {"name": name, "older_than": "0s", "format": "tar", "storage_class": "STANDARD"} | more
 
@@ -393,37 +303,3 @@ def test_a_rule_of_the_policy_says_what_is_packed_and_where(world: World, tmp_pa
     assert (wrong.code, "only: tiny, others" in wrong.stderr) == (2, True)
     doubled = world.sealift("compact", "--rule", "tiny", "--max-size", "5B", *given)
     assert (doubled.code, "--max-size" in doubled.stderr) == (2, True)
-
-
-def test_what_a_rule_with_tags_packs_no_later_rule_packs_again(world: World, tmp_path: Path) -> None:
-    """The first rule whose conditions all hold applies: each object is in one class, and paid for once."""
-    rules = [
-        rule_of("settled", smaller_than="1 KiB", tags={"claim": "none"}, storage_class="GLACIER_IR"),
-        rule_of("others", smaller_than="1 KiB"),
-    ]
-    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": rules}
-    policy = write_policy(world, tmp_path, docs={"archive": archive})
-    world.put("docs/settled", b"1", Tagging="claim=none")
-    world.put("docs/open", b"2", Tagging="claim=open")
-    world.put("docs/untagged", b"3")
-    given = ["--policy", policy, "--pair", "docs", ALL, "--json"]
-    for _ in range(2):
-        second = world.sealift("compact", "--rule", "others", *given)
-        assert second.document["outcomes"]["skipped"] == 1, second.stderr
-        assert sorted(contents(world)) == ["docs/open", "docs/untagged"]
-    assert world.sealift("compact", "--rule", "settled", *given).code == 0
-    assert sorted(contents(world)) == ["docs/open", "docs/settled", "docs/untagged"]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["--source", "s3://some"], "--archives"),
-        (["--archives", "s3://some"], "nothing to pack"),
-        (["--pair", "docs"], "go together"),
-        (["--source", "s3://some", "--archives", "s3://other", "--with-tag", "x"], "NAME=VALUE"),
-    ],
-)
-def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], problem: str) -> None:
-    result = world.sealift("compact", *arguments)
-    assert (result.code, problem in result.stderr) == (2, True)

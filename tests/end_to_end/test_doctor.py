@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from tests.end_to_end.scenes import settle
 from tests.end_to_end.test_local import running
-from tests.end_to_end.test_reconcile import settle
 
 
 def test_it_looks_at_what_a_local_system_has_and_says_what_it_has_not() -> None:

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_resume import workers_of
+from tests.end_to_end.scenes import workers_of
 
 NOW = ("--grace", "0s", "--max-share", "100%")
 DELETE = (*NOW, "--yes-delete")

@@ -58,13 +58,6 @@ def test_a_forged_submission_sends_nothing(
     assert yard.batch.names() == []
 
 
-def test_a_submission_by_halves_that_fits_the_settings_goes_on(yard: Fleet, planned: str) -> None:
-    Forger(yard.world).write_document(f"runs/{planned}/batch/000.json", submission(yard.world, planned))
-    result = yard.sealift("runs", "retry", planned, "--json")
-    assert result.document["outcomes"] == {"same": 1}, result.stderr
-    assert yard.batch.names() == [f"{planned}-000-work", f"{planned}-000-report"]
-
-
 def test_cancel_ends_no_job_of_another_name(yard: Fleet, planned: str, tmp_path: Path) -> None:
     yard.slow_down()
     other = yard.submitted()

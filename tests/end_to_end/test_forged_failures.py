@@ -10,8 +10,6 @@ import pytest
 from tests.end_to_end.conftest import World
 from tests.end_to_end.forged_runs import Forger
 
-MIB = 1024 * 1024
-
 
 def forge(world: World, report: dict[str, Any], **values: Any) -> None:
     """Other values in the only failed row of a run."""
@@ -50,27 +48,6 @@ def test_a_condemned_newer_version_is_not_replaced_by_an_older_one(versioned: Wo
     assert versioned.copy_of("key") == b"new"
     [row] = versioned.failed_rows(retried.document)
     assert "verify again" in row["reason"]
-
-
-def test_a_condemned_copy_that_is_the_same_is_left_alone(world: World) -> None:
-    """One in parts, whose ETag and checksum say nothing: the bytes are read."""
-    body = b"x" * (6 * MIB)
-    source = world.put("key", body)
-    upload = world.client.create_multipart_upload(Bucket=world.destination, Key="key")["UploadId"]
-    parts = []
-    for number, data in enumerate((body[: 5 * MIB], body[5 * MIB :]), 1):
-        place = {"Bucket": world.destination, "Key": "key", "UploadId": upload, "PartNumber": number}
-        parts.append({"PartNumber": number, "ETag": world.client.upload_part(**place, Body=data)["ETag"]})
-    world.client.complete_multipart_upload(
-        Bucket=world.destination, Key="key", UploadId=upload, MultipartUpload={"Parts": parts}
-    )
-    there = world.client.head_object(Bucket=world.destination, Key="key")
-    report = verified(world)
-    etags = {"etag": source["ETag"].strip('"'), "condemned_etag": there["ETag"].strip('"')}
-    forge(world, report, key="key", size_bytes=len(body), **etags)
-    retried = world.sealift("runs", "retry", report["run_id"], "--json")
-    assert retried.document["outcomes"] == {"same": 1}
-    assert world.client.head_object(Bucket=world.destination, Key="key")["ETag"] == there["ETag"]
 
 
 @pytest.mark.parametrize(

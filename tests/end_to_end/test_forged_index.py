@@ -79,32 +79,3 @@ def test_an_index_of_another_place_than_its_archives_is_not_read(world: World) -
     assert result.code != 0
     assert "it was altered" in result.stderr + result.stdout
     assert restored(world) == {}
-
-
-@pytest.mark.parametrize(
-    ("change", "record"),
-    [
-        ({"headers": json.dumps({"x-amz-acl": "public-read"})}, {}),
-        ({}, {"location": "s3://other/archive.tar"}),
-        ({}, {"members": -1}),
-    ],
-)
-def test_a_reindex_makes_a_forged_index_again(world: World, change: dict[str, Any], record: dict[str, Any]) -> None:
-    objects = fill(world, 3)
-    compact(world, ALL)
-    forge(world, change, record)
-    again = world.sealift("archives", "reindex", "--archives", f"s3://{world.destination}/packed")
-    assert again.code == 0, again.stdout + again.stderr
-    assert restore(world, *EVERYTHING)["outcomes"] == {"restored": 3}
-    assert restored(world) == objects
-
-
-def test_a_reindex_leaves_the_index_of_a_later_version(world: World) -> None:
-    fill(world, 3)
-    compact(world, ALL)
-    forge(world, {}, {"archive_version": 2})
-    (name,) = [key for key in keys_of(world, world.ledger, "runs/archives/") if key.endswith(".parquet")]
-    before = world.client.head_object(Bucket=world.ledger, Key=name)["ETag"]
-    again = world.sealift("archives", "reindex", "--archives", f"s3://{world.destination}/packed")
-    assert (again.code, "is of archive version 2: update Sealift" in again.stdout) == (3, True), again.stdout
-    assert world.client.head_object(Bucket=world.ledger, Key=name)["ETag"] == before

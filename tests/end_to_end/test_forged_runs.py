@@ -55,26 +55,6 @@ def test_a_run_that_is_called_verify_does_not_copy(world: World, forger: Forger,
     refused(world, forged, "spec.json", "'replicate'", "verify")
 
 
-def test_a_spec_of_another_run_is_not_started(world: World, forger: Forger, run: dict[str, Any]) -> None:
-    forged = twin(run["run_id"])
-    forger.copy_run(run["run_id"], forged, run_id=run["run_id"], options=options(forger, run))
-    refused(world, forged, "spec.json", run["run_id"])
-
-
-@pytest.mark.parametrize("forged", ["forged", "20261125T003345Z-replicate-1", "20261325T003345Z-replicate-1f3a02"])
-def test_an_id_that_no_planner_makes_is_not_started(
-    world: World, forger: Forger, run: dict[str, Any], forged: str
-) -> None:
-    forger.copy_run(run["run_id"], forged, options=options(forger, run))
-    refused(world, forged, forged)
-
-
-def test_a_spec_of_another_time_than_the_ids_is_not_started(world: World, forger: Forger, run: dict[str, Any]) -> None:
-    forged = twin(run["run_id"])
-    forger.copy_run(run["run_id"], forged, options=options(forger, run), created_at=1_700_000_000.0)
-    refused(world, forged, "created_at")
-
-
 @pytest.mark.parametrize("change", [{"rows": 3}, {"size_bytes": 1}, {"shards": [{"rows": -1, "size_bytes": 14}]}])
 def test_a_plan_that_does_not_add_up_is_not_started(
     world: World, forger: Forger, run: dict[str, Any], change: dict[str, Any]
@@ -114,22 +94,3 @@ def test_a_checkpoint_whose_rows_are_not_those_of_its_name_counts_for_nothing(
     refused(world, forged, checkpoint)
     reported = world.sealift("runs", "show", forged)
     assert (reported.code, checkpoint in reported.stderr) == (10, True), reported.stdout + reported.stderr
-
-
-def test_a_file_among_the_outcomes_that_is_no_checkpoint_is_named(
-    world: World, forger: Forger, run: dict[str, Any]
-) -> None:
-    forged = twin(run["run_id"])
-    forger.copy_run(run["run_id"], forged)
-    for name in ("outcomes/x/0-000000-1-0-7.parquet", "outcomes/00007/0-000000-1-0-7.parquet"):
-        forger.write(f"runs/{forged}/{name}", b"")
-        result = world.sealift("runs", "retry", forged, "--yes")
-        assert (result.code, "outcomes/" in result.stderr) == (10, True), result.stdout + result.stderr
-        world.client.delete_object(Bucket=world.ledger, Key=f"runs/runs/{forged}/{name}")
-
-
-def test_a_run_that_was_only_planned_goes_on(world: World, forger: Forger, run: dict[str, Any]) -> None:
-    forged = twin(run["run_id"])
-    forger.copy_run(run["run_id"], forged)
-    result = world.sealift("runs", "retry", forged, "--json")
-    assert result.document["outcomes"] == {"same": 1, "changed": 1}

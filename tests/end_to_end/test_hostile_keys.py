@@ -7,12 +7,8 @@ import io
 import re
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
-
-from jobs.cli.console import safe
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.scenes import settle
 
 HOSTILE = (
     "=HYPERLINK(A1)",
@@ -61,13 +57,3 @@ def test_hostile_keys_reach_people_as_text_and_programs_as_they_are(world: World
         texts = sorted(line["key"].removeprefix("'") for line in lines)
         assert texts == sorted(re.sub(r"[^ -~]", lambda found: f"\\u{ord(found[0]):04x}", key) for key in HOSTILE)
         assert sum(line["escaped"] == "true" for line in lines) == 9
-
-
-@given(st.text(st.characters(codec=None)))
-def test_no_text_moves_the_cursor_but_tables_have_bold_headings(text: str) -> None:
-    shown = safe(f"\x1b[1m{text}\x1b[0m")
-    assert shown.startswith("\x1b[1m")
-    assert shown.endswith("\x1b[0m")
-    rest = shown.replace("\x1b[1m", "").replace("\x1b[0m", "")
-    assert all(c.isprintable() or c in "\n\t" for c in rest)
-    rest.encode()  # a lone surrogate would end the command

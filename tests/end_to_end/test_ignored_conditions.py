@@ -9,7 +9,6 @@ import json
 
 import pytest
 
-from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, make_world
 
@@ -69,15 +68,6 @@ def test_plan_and_report_say_that_races_cannot_be_excluded(careless: World) -> N
     assert b"races cannot be excluded" in world.client.get_object(Bucket=world.ledger, Key=page)["Body"].read()
 
 
-def test_a_dry_run_tries_nothing_and_says_what_it_assumes(careless: World) -> None:
-    world = careless
-    world.put("k")
-    plan = world.run("replicate", "--dry-run")
-    assert any("heeds the conditions of writes" in each for each in plan["assumes"])
-    versions = world.client.list_object_versions(Bucket=world.destination)
-    assert not {"Versions", "DeleteMarkers"} & versions.keys()
-
-
 def test_required_conditions_refuse_the_run_before_it_begins(careless: World) -> None:
     world = careless
     world.put("k")
@@ -88,41 +78,3 @@ def test_required_conditions_refuse_the_run_before_it_begins(careless: World) ->
     assert "--require-conditions" in result.stderr
     assert keys_at(world, world.destination) == []
     assert keys_at(world, world.ledger) == []
-
-
-def test_required_conditions_refuse_a_repair(careless: World) -> None:
-    world = careless
-    world.put("k")
-    sides = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
-    result = world.sealift("reconcile", *sides, "--margin", "0m", "--repair", "--require-conditions")
-    assert result.code == 10, result.stdout
-    assert "ignores conditions on CopyObject" in result.stderr
-    assert keys_at(world, world.destination) == []
-
-
-def test_required_conditions_refuse_a_restore_and_a_compaction(careless: World) -> None:
-    world = careless
-    world.put("k")
-    archives = f"s3://{world.destination}/archives"
-    pack = ("compact", "--source", f"s3://{world.source}", "--archives", archives, "--pack-all")
-    with fault_proxy(world.server.endpoint, Faults({"forget": 1}, seed=1)) as proxy:
-        where = {"AWS_ENDPOINT_URL": proxy.endpoint, "AWS_ENDPOINT_URL_S3": proxy.endpoint}
-        plain = {"AWS_ENDPOINT_URL_S3": world.server.endpoint}
-        packed_nothing = world.sealift(*pack, "--require-conditions", **where)
-        assert packed_nothing.code == 10, packed_nothing.stdout
-        assert "ignores conditions on PutObject" in packed_nothing.stderr
-        assert keys_at(world, world.destination) == []
-        assert world.sealift(*pack, **plain).code == 0
-        back = ("restore", "--archives", archives, "--key", "k", "--destination", f"s3://{world.destination}/back")
-        restored_nothing = world.sealift(*back, "--require-conditions", **where)
-        assert restored_nothing.code == 10, restored_nothing.stdout
-        assert "ignores conditions on PutObject" in restored_nothing.stderr
-    assert not [key for key in keys_at(world, world.destination) if key.startswith("back")]
-
-
-def test_required_conditions_change_nothing_where_they_are_heeded(world: World) -> None:
-    world.put("k")
-    report = world.run("replicate", "--require-conditions")
-    assert (report["code"], report["outcomes"]) == (0, {"copied": 1})
-    assert "ignored_conditions" not in report
-    assert keys_at(world, world.destination) == ["k"]

@@ -9,7 +9,7 @@ import pytest
 from tests.doubles import fault_proxy as faulty
 from tests.doubles.batch.account import await_value
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_resume import FAST_CHECKPOINTS, copied
+from tests.end_to_end.scenes import FAST_CHECKPOINTS, copied
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

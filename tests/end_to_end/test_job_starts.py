@@ -35,18 +35,3 @@ def test_the_first_job_of_a_name_works_and_the_second_does_nothing(world: World)
     assert (code, len(said.splitlines())) == (2, 1)
     assert f"{NAME} was already started as first: this duplicate (second) did nothing" in said
     assert (record(world), runs(world)) == ("first", 1)
-
-
-def test_another_attempt_of_the_same_job_goes_on(world: World) -> None:
-    world.put("a")
-    assert [begin(world, "first")[0] for _ in range(2)] == [0, 0]
-    assert runs(world) == 2
-
-
-def test_the_job_that_its_submitter_has_recorded_works(world: World) -> None:
-    """The record is the functions' own, byte for byte: a submitter that comes later takes it for its own."""
-    world.put("a")
-    written = json.dumps({"job_id": "other"}, indent=2).encode()
-    world.client.put_object(Bucket=world.ledger, Key=RECORD, Body=written)
-    assert begin(world, "one")[0] == 2
-    assert begin(world, "other")[0] == 0

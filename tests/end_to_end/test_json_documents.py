@@ -8,11 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import click
-import pytest
 
 from jobs.cli import cli
-from jobs.cli.console import snake_case
-from tests.doubles.json_documents import check_keys
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
 
@@ -36,16 +33,6 @@ def verbs(command: click.Command = cli, names: tuple[str, ...] = ()) -> Iterator
             yield from verbs(inner, (*names, name))
     elif any("--json" in parameter.opts for parameter in command.params):
         yield names
-
-
-@pytest.mark.parametrize("verb", [" ".join(each) for each in verbs()])
-def test_an_error_of_any_verb_is_one_document(world: World, verb: str) -> None:
-    result = world.sealift(*verb.split(), "--no-such-option", "--json")
-    error = result.document.pop("error")
-    assert error.keys() == {"code", "message", "advice", "exit_code"}
-    assert (result.code, error["exit_code"], error["code"]) == (2, 2, "UsageError")
-    assert "--no-such-option" in error["message"]
-    assert error["advice"] == f"see `sealift {verb} --help`"
 
 
 def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_path: Path) -> None:
@@ -94,21 +81,3 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     walk("restore", *archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back")
     walk("expire", "--run", packed["run_id"])
     assert walked | ELSEWHERE.keys() == {" ".join(each) for each in verbs()}
-
-
-def test_words_become_snake_case_and_names_stay() -> None:
-    document = {
-        "in flight": 1,
-        "excluded": {"--pair": 2, "earlier expire runs": 3},
-        "buckets": {"eu-central-1": "inventories"},
-        "savings": {"left_alone": {"would not pay: DEEP_ARCHIVE saves nothing": 4}},
-    }
-    assert snake_case(document) == {
-        "in_flight": 1,
-        "excluded": {"pair": 2, "earlier_expire_runs": 3},
-        "buckets": {"eu-central-1": "inventories"},
-        "savings": {"left_alone": [{"reason": "would not pay: DEEP_ARCHIVE saves nothing", "rows": 4}]},
-    }
-    check_keys(snake_case(document))
-    with pytest.raises(AssertionError, match="in flight"):
-        check_keys(document)

@@ -22,7 +22,7 @@ import pytest
 
 from jobs.cli.local import SAMPLE, status_text
 from tests.doubles.local_process import local_process
-from tests.end_to_end.test_reconcile import settle
+from tests.end_to_end.scenes import settle
 
 START_SECONDS = 60
 AWAIT_SECONDS = 60.0

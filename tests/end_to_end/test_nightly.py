@@ -20,11 +20,8 @@ from tests.doubles.servers import REGION
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.pair_policy import keys, read, runs, write_policy
-from tests.end_to_end.test_reconcile import settle
-from tests.end_to_end.test_resume import workers_of
+from tests.end_to_end.scenes import NOW, settle, workers_of
 
-NOW = ["--margin", "0s"]
-"""Objects of this very second are judged, too."""
 NIGHT = "2026-11-20"
 HASTY = {"SEALIFT_PATIENCE_SECONDS": "2"}
 """A start that was killed is given up soon."""
@@ -119,52 +116,6 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert nightly(damaged, policy)["summary"] == checked["summary"]
 
 
-def test_a_nights_runs_are_planned_as_what_they_do(damaged: World, tmp_path: Path) -> None:
-    night = nightly(damaged, write_policy(damaged, tmp_path))
-    shown = {
-        name: damaged.sealift("runs", "show", stage(night, name)["run_id"], "--json").document for name in STAGES[1:]
-    }
-    rows = {name: document["rows"] for name, document in shown.items()}
-    assert rows["repair"] == rows["verify"] == 3
-    assert {name: document["plan"]["requests"] for name, document in shown.items()} == {
-        "repair": {"copy": 3},
-        "verify": {"head": 6},
-        "sample": {"head": 2 * rows["sample"]},
-        "deep": {"head": 2 * rows["deep"], "get": 2 * rows["deep"]},
-    }
-    assert all(rows.values()), "a stage without rows proves nothing here"
-    dollars = {name: document["plan"]["total_dollars"] for name, document in shown.items()}
-    assert 0 < 5 * dollars["verify"] < dollars["repair"]
-
-
-def test_a_retry_of_a_nights_verification_copies_into_the_pairs_class(filled: World, tmp_path: Path) -> None:
-    hot = {"bucket": filled.destination, "region": REGION, "prefix": "copies/", "storage_class": "STANDARD_IA"}
-    policy = write_policy(filled, tmp_path, docs={"destination": hot, "verify": {"rota": "1/1"}})
-    filled.client.put_object(Bucket=filled.destination, Key=f"copies/{DOCS[0]}", Body=b"damaged")
-    night = nightly(filled, policy)
-    assert counted(night, "sample")["mismatched"] == 1
-    retried = filled.sealift("runs", "retry", stage(night, "sample")["run_id"], "--json")
-    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1})
-    listed = filled.client.list_objects_v2(Bucket=filled.destination, Prefix=f"copies/{DOCS[0]}")["Contents"]
-    assert [each["StorageClass"] for each in listed] == ["STANDARD_IA"]
-
-
-def test_a_copy_of_an_older_version_that_came_late_is_replaced(versioned: World, tmp_path: Path) -> None:
-    """A worker was killed while S3 copied the first version, and S3 finished after the second was copied."""
-    world, key = versioned, DOCS[0]
-    first = world.put(key, b"first")["VersionId"]
-    world.put(key, b"second")
-    policy = write_policy(world, tmp_path)
-    assert counted(nightly(world, policy), "repair") == {"copied": 1}
-    settle()
-    source = {"Bucket": world.source, "Key": key, "VersionId": first}
-    world.client.copy_object(Bucket=world.destination, Key=f"copies/{key}", CopySource=source)
-    night = nightly(world, policy, "--again")
-    assert counted(night, "reconcile") == {"stale": 1}
-    assert counted(night, "repair") == {"copied": 1}
-    assert (night["code"], night["left"], world.copy_of(f"copies/{key}")) == (0, 0, b"second")
-
-
 def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page(filled: World, tmp_path: Path) -> None:
     settle()
     filled.client.put_object(Bucket=filled.destination, Key=f"copies/{DOCS[5]}", Body=b"tampered")
@@ -191,15 +142,6 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
     filled.client.delete_object(Bucket=filled.ledger, Key=name)
     assert nightly(filled, policy)["ran_before"]
     assert filled.client.get_object(Bucket=filled.ledger, Key=name)["Body"].read().decode() == page
-
-
-@pytest.mark.slow
-def test_copies_of_deleted_objects_are_findings_only_where_deletes_are_mirrored(filled: World, tmp_path: Path) -> None:
-    filled.client.delete_object(Bucket=filled.source, Key=DOCS[0])
-    mirrored = nightly(filled, write_policy(filled, tmp_path, docs={"deletes": "mirror"}))
-    assert (mirrored["code"], mirrored["left"], counted(mirrored, "reconcile")["extra"]) == (3, 1, 1)
-    retained = nightly(filled, write_policy(filled, tmp_path), "--night", "2026-11-21")
-    assert (retained["code"], retained["left"], counted(retained, "reconcile")["extra"]) == (0, 0, 1)
 
 
 @pytest.mark.slow
@@ -290,34 +232,6 @@ def test_a_night_killed_amid_its_repair_goes_on_with_the_same_run(world: World, 
 
 
 @pytest.mark.slow
-def test_a_night_that_is_told_to_stop_says_that_it_is_unfinished(world: World, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: world.put(f"docs/{number}"), range(300)))
-    policy = write_policy(world, tmp_path)
-    settle()
-    process = world.start(*command(policy), SEALIFT_CHECKPOINT_ROWS="1", SEALIFT_IN_FLIGHT="1")
-    while not any("/outcomes/" in key for key in keys(world, world.ledger, "runs/runs/")):
-        assert process.poll() is None, process.communicate()
-    process.send_signal(signal.SIGTERM)
-    stdout, stderr = process.communicate(timeout=60)
-    stopped = json.loads(stdout)
-    assert (process.returncode, stopped["exit_code"], stopped["state"]) == (75, 75, "unfinished"), stderr
-    assert stopped["verdict"].startswith("The night is not finished, ")
-    assert 0 < stopped["left"] < 300
-    assert nightly(world, policy)["verdict"].startswith("All is well: ")
-    assert keys(world, world.ledger, f"runs/nights/docs/{NIGHT}.json") == [f"runs/nights/docs/{NIGHT}.json"]
-
-
-@pytest.mark.slow
-def test_what_is_too_new_is_left_to_the_next_night(filled: World, tmp_path: Path) -> None:
-    filled.put("docs/new")
-    night = nightly(filled, write_policy(filled, tmp_path), "--margin", "15m")
-    assert (night["code"], counted(night, "reconcile")) == (0, {"same": 30, "in_flight": 1, "excluded": 1})
-    assert stage(night, "repair")["run_id"] is None
-    assert (stage(night, "sample")["rows"], stage(night, "deep")["rows"]) == (0, 0)
-
-
-@pytest.mark.slow
 def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> None:
     policy = write_policy(damaged, tmp_path)
     settle()
@@ -361,18 +275,6 @@ def test_the_reports_of_s3_are_used_where_they_are_fresh(filled: World, tmp_path
 
 
 @pytest.mark.slow
-def test_reports_that_are_too_old_or_not_there_are_replaced_by_listings(filled: World, tmp_path: Path) -> None:
-    policy = write_policy(filled, tmp_path, inventory=True)
-    night = nightly(filled, policy)
-    assert "no complete inventory report" in stage(night, "reconcile")["notes"]["source_inventory"]
-    reported(filled, hours_old=51)
-    night = nightly(filled, policy, "--night", "2026-11-21")
-    for side in ("source_inventory", "destination_inventory"):
-        assert "is 51 h old, more than 50" in stage(night, "reconcile")["notes"][side]
-    assert (night["code"], counted(night, "reconcile")["same"]) == (0, 30)
-
-
-@pytest.mark.slow
 def test_each_run_of_a_night_goes_to_batch_and_is_followed(yard: Fleet, tmp_path: Path) -> None:
     world = yard.world
     for key in DOCS:
@@ -391,35 +293,6 @@ def refused(result: Result, code: int, words: str) -> None:
     assert (result.code, result.has_no_answer) == (code, True), result.stderr
     assert words in result.stderr
     assert "Traceback" not in result.stderr
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--night", "2999-01-01"], "has not begun"),
-        (["--night", "yesterday"], "YYYY-MM-DD"),
-        (["--pair", "dogs"], "no such pair"),
-        (["--margin", "soon"], "not an age"),
-        (["--detach"], "--detach"),
-    ],
-)
-def test_a_request_that_makes_no_sense_is_told_in_one_line(
-    world: World, tmp_path: Path, arguments: list[str], words: str
-) -> None:
-    refused(world.sealift("nightly", "--pair", "docs", "--policy", write_policy(world, tmp_path), *arguments), 2, words)
-    assert keys(world, world.ledger) == []
-
-
-@pytest.mark.slow
-def test_a_bucket_that_is_not_there_stops_the_night_which_is_checked_again_elsewhere(
-    filled: World, tmp_path: Path
-) -> None:
-    gone = {"bucket": "no-such-bucket-here", "region": "us-east-1", "prefix": "copies/"}
-    given = command(write_policy(filled, tmp_path, docs={"destination": gone}))
-    refused(filled.sealift(*given), 10, "no-such-bucket-here")
-    policy = write_policy(filled, tmp_path)  # with other places than those that the night began with
-    assert nightly(filled, policy)["code"] == 3
-    assert nightly(filled, policy, "--again")["code"] == 0
 
 
 def with_replica(world: World, folder: Path, **settings: Any) -> tuple[str, str]:
@@ -460,35 +333,3 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     third = nightly(filled, policy, "--again")
     assert (stage(third, "reconcile")["left"], stage(third, "replica")["left"]) == (1, 2)
     assert third["left"] == 2  # k01, and k02 once: the copy differs from both of its neighbours
-
-
-@pytest.mark.slow
-def test_what_is_extra_in_a_replica_is_a_finding_where_delete_markers_are_replicated(
-    filled: World, tmp_path: Path
-) -> None:
-    policy, twin = with_replica(filled, tmp_path, delete_markers=True)
-    filled.client.put_object(Bucket=twin, Key="copies/docs/k99", Body=b"its delete marker was not replicated")
-    night = nightly(filled, policy)
-    assert (night["code"], counted(night, "replica")) == (3, {"same": 30, "extra": 1})
-
-
-@pytest.mark.slow
-def test_what_s3_may_not_have_replicated_yet_is_not_judged(filled: World, tmp_path: Path) -> None:
-    """A day without replication time control, unless --margin says otherwise."""
-    policy, twin = with_replica(filled, tmp_path)
-    filled.client.delete_object(Bucket=twin, Key="copies/docs/k01")
-    settle()
-    night = filled.sealift("nightly", "--pair", "docs", "--policy", policy, "--night", NIGHT, "--json").document
-    assert counted(night, "replica") == {"same": 29, "in_flight": 1}
-    assert night["exit_code"] == 0
-
-
-def test_a_replica_that_is_not_there_does_not_stop_the_night(filled: World, tmp_path: Path) -> None:
-    policy, twin = with_replica(filled, tmp_path)
-    for key in keys(filled, twin):
-        filled.client.delete_object(Bucket=twin, Key=key)
-    filled.client.delete_bucket(Bucket=twin)
-    night = nightly(filled, policy)
-    assert (night["code"], night["state"]) == (3, "complete")
-    assert "the replica cannot be looked at" in stage(night, "replica")["refused"]
-    assert twin in stage(night, "replica")["refused"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -18,8 +17,8 @@ import pytest
 from tests.doubles.batch.account import await_value
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import World
+from tests.end_to_end.scenes import FAST_CHECKPOINTS, workers_of
 from tests.end_to_end.test_expire import DELETE, places
-from tests.end_to_end.test_resume import FAST_CHECKPOINTS, workers_of
 
 ROWS = 3_000
 COPIED_ROWS = 1_500
@@ -110,20 +109,6 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"expired"}
     assert (count(world, world.source), count(world, world.destination)) == (0, ROWS)
-
-
-@pytest.mark.slow
-def test_a_retry_at_once_after_a_kill_does_each_row_once(versioned: World) -> None:
-    fill(versioned, COPIED_ROWS)
-    process = replicate(versioned, SEALIFT_IN_FLIGHT="1")
-    await_(lambda: count(versioned, versioned.destination) > 0, process)
-    assert kill(process)
-    run_id = run_of(versioned, "replicate")
-    retried = versioned.sealift("runs", "retry", run_id, "--json", SEALIFT_IN_FLIGHT="64")
-    assert retried.code == 0, retried.stderr
-    assert sum(retried.document["outcomes"].values()) == COPIED_ROWS
-    assert versions(versioned) == COPIED_ROWS
-    assert checkpointed(versioned, run_id) == COPIED_ROWS
 
 
 @pytest.mark.slow
@@ -222,29 +207,3 @@ def test_a_process_that_hangs_is_ended_after_its_parent_all_the_same() -> None:
         assert process.stdout.readline() == b"hangs\n"
         process.stdin.close()
         assert process.wait(20) == 75
-
-
-LOCAL_BATCH = """
-import os, signal, sys
-from pathlib import Path
-from jobs.local.batch_queue import LocalBatch
-batch = LocalBatch(Path(sys.argv[1]))
-batch.submit({"jobName": "job", "containerOverrides": {"command": sys.argv[2:], "environment": []}}, is_new=True)
-batch.step()
-print(batch._running[0].process.pid, flush=True)
-sys.stdin.read()
-"""
-
-
-def test_the_jobs_of_sealift_local_end_when_it_is_killed(world: World, tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
-        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        sides = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
-        command = [sys.executable, "-c", LOCAL_BATCH, str(tmp_path), "replicate", *sides]
-        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        with subprocess.Popen(command, env=world.environment(), **pipes) as local:  # type: ignore[call-overload]  # pipes are named options
-            assert local.stdout is not None
-            job = int(local.stdout.readline())
-            await_value(lambda: list((tmp_path / "scratch").glob("sealift-plan-*")) or None)
-            local.kill()
-        await_value(lambda: is_gone(job))

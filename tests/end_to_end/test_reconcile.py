@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -14,10 +12,8 @@ import pytest
 from jobs.reports.document import schema
 from jobs.s3.checksums import full_object
 from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.scenes import fetch, settle, upload_in_parts
 from tests.end_to_end.test_checksums_at_rest import report as checksum_report
-from tests.end_to_end.test_checksums_at_rest import upload_in_parts
-from tests.end_to_end.test_report_page import fetch
-from tests.inventory.samples import deliver
 
 NOW = ["--margin", "0s"]
 """Objects of this very second are judged, too."""
@@ -25,13 +21,6 @@ NOW = ["--margin", "0s"]
 
 def pair(world: World) -> list[str]:
     return ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-
-
-def settle() -> None:
-    """The next listing begins in a later second than what was just written."""
-    now = time.time()
-    while time.time() < int(now) + 1.05:
-        time.sleep(0.05)
 
 
 def reconcile(world: World, *arguments: str) -> dict[str, Any]:
@@ -88,21 +77,6 @@ def test_inventories_of_which_all_is_excluded_are_no_success(world: World, place
     assert world.sealift("reconcile", *sides, "--margin", "0s", "--allow-empty").code == 0
 
 
-def test_a_map_that_leads_out_of_the_places_is_refused(world: World) -> None:
-    """What the places do not hold is listed at neither side, and was then no difference: exit code 0."""
-    world.put("a/1")
-    world.client.put_object(Bucket=world.destination, Key="a/1", Body=b"content")
-    world.put("b/1", b"without a copy")
-    maps = ["--map", "a/=a/", "--map", "b/=b/", "--margin", "0s"]
-    for place in (f"{world.source}/a/", world.source):
-        refused = world.sealift(
-            "reconcile", "--source", f"s3://{place}", "--destination", f"s3://{world.destination}/a/", *maps
-        )
-        assert (refused.code, "'b/' at the" in refused.stderr) == (2, True), refused.stdout
-    whole = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", *maps]
-    assert world.sealift("reconcile", *whole, "--json").document["categories"]["missing"]["rows"] == 1
-
-
 @pytest.fixture
 def damaged(world: World) -> World:
     """Forty objects and their copies; some then changed, lost, added, or overwritten."""
@@ -122,26 +96,6 @@ def damaged(world: World) -> World:
 
 
 FOUND = {"same": 35, "missing": 3, "different": 2, "stale": 1, "extra": 1}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("is_json", [False, True])
-def test_a_repair_under_a_limit_says_which_sizes_its_price_lacks(world: World, tmp_path: Path, is_json: bool) -> None:
-    """A repair shows no plan, and inventories may leave out sizes."""
-    world.put("a")
-    world.put("b")
-    inventories = []
-    for side, bucket, keys in (("source", world.source, "ab"), ("destination", world.destination, "c")):
-        listed: list[dict[str, Any]] = [{"Key": key, "LastModifiedDate": 1_700_000_000} for key in keys]
-        manifest = deliver(
-            tmp_path, bucket, listed, fields=("Bucket", "Key", "LastModifiedDate"), created_at=time.time()
-        )
-        inventories += [f"--{side}-inventory", str(manifest)]
-    command = ["reconcile", *inventories, *NOW, "--repair", "--yes", *["--json"] * is_json]
-    repaired = world.sealift(*command, "--max-cost", "1")
-    assert world.copy_of("a") == b"content", repaired.stderr
-    assert repaired.stderr.count("2 rows of unknown size are not in this price") == 1
-    assert "unknown size" not in world.sealift(*command).stderr
 
 
 @pytest.mark.slow
@@ -206,52 +160,6 @@ def assert_page_of_repair(world: World, report: dict[str, Any]) -> None:
     assert "docs/k03" not in findings
     shown = world.sealift("runs", "show", report["run_id"])
     assert (shown.code, "After the repair: 3 of 7 findings still need" in shown.stdout) == (3, True)
-
-
-def test_a_page_after_a_repair_that_left_nothing_is_well(world: World) -> None:
-    world.put("docs/a")
-    world.put("docs/b")
-    sides = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/copies/"]
-    report = reconcile(world, *sides, "--repair", "--yes")
-    assert (report["code"], report["repaired"]["left"], report["next_steps"]) == (0, 0, [])
-    page = fetch(world, report["report_html"]).replace("\N{NO-BREAK SPACE}", " ")
-    assert '<header class="good">' in page
-    assert f"✓ reconcile, repaired · s3://{world.source}/docs/ → s3://{world.destination}/copies/ · " in page
-    assert "All 2 findings are repaired and verified." in page
-    assert world.sealift("runs", "show", report["run_id"]).code == 0
-
-
-def test_what_has_no_original_is_not_repaired_by_the_copy_of_its_key(world: World) -> None:
-    """The version without an original has no version id of the source, as the null version has none."""
-    for bucket in (world.source, world.destination):
-        world.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-        if bucket == world.source:
-            world.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Suspended"})
-    world.client.put_object(Bucket=world.source, Key="k", Body=b"the null version")
-    world.client.put_object(Bucket=world.destination, Key="k", Body=b"without an original")
-    report = reconcile(world, *pair(world), *NOW, "--versions", "all", "--repair", "--yes")
-    assert report["code"] == 3
-    assert report["repaired"]["categories"] == {
-        "extra": {"repaired": 0, "left": 1},
-        "missing": {"repaired": 1, "left": 0},
-    }
-    assert [step.partition(".")[0] for step in report["next_steps"]] == ["Look at the object without an original"]
-    assert world.sealift("runs", "show", report["run_id"]).code == 3
-
-
-def test_a_page_tells_what_a_repair_could_not_do_and_a_lost_page_comes_back(world: World, tmp_path: Path) -> None:
-    world.put("a")
-    world.put("b")
-    refused = world.sealift("reconcile", *pair(world), *NOW, "--repair", "--yes", "--max-objects", "1")
-    assert (refused.code, "--max-objects" in refused.stderr) == (2, True)
-    [run] = world.sealift("runs", "list", "--json").document["runs"]
-    file = tmp_path / "page.html"
-    assert world.sealift("runs", "show", run["run_id"], "--html", str(file)).code == 3
-    page = file.read_text()
-    assert ('<header class="bad">' in page, "Copy what is missing or stale" in page) == (True, True)
-    world.client.delete_object(Bucket=world.ledger, Key=f"runs/runs/{run['run_id']}/report.html")
-    assert world.sealift("runs", "show", run["run_id"], "--html", str(file)).code == 3
-    assert '<header class="bad">' in file.read_text()
 
 
 @pytest.mark.slow
@@ -320,19 +228,6 @@ def test_versions_are_mapped_by_the_run_that_made_the_copies(versioned: World) -
     assert (unmapped["code"], rows(unmapped)) == (3, {"missing": 3, "extra": 3})
 
 
-def test_a_run_that_made_other_copies_is_no_version_map(versioned: World) -> None:
-    """The server said no version ids of them, so what is missing here would be unverifiable."""
-    versioned.put("docs/k")
-    elsewhere = ["--destination", f"s3://{versioned.ledger}/elsewhere/"]
-    other_bucket = versioned.run("replicate", *elsewhere)["run_id"]
-    other_prefix = versioned.run("replicate", "--destination", f"s3://{versioned.destination}/other/")["run_id"]
-    versioned.client.delete_object(Bucket=versioned.destination, Key="other/docs/k")
-    for run_id in (other_bucket, other_prefix):
-        mapped = [*pair(versioned), "--versions", "all", "--margin", "0s", "--version-map", run_id]
-        result = versioned.sealift("reconcile", *mapped)
-        assert (result.code, f"run {run_id} made its copies at s3://" in result.stderr) == (2, True), result.stdout
-
-
 def tampered(world: World, manifest: str) -> None:
     bucket, _, key = manifest.removeprefix("s3://").partition("/")
     body = world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
@@ -363,38 +258,6 @@ def test_a_report_that_cannot_be_trusted_ends_in_one_line_and_leaves_no_run(
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "code", "words"),
-    [
-        ([], 2, "nothing to compare"),
-        (["--source-inventory", "s3://LEDGER/none/"], 2, "both"),
-        (["--source-inventory", "s3://LEDGER/a/", "--destination-inventory", "s3://LEDGER/b/"], 10, "no complete"),
-        (["--source", "s3://SOURCE", "--destination", "s3://SOURCE"], 2, "both in the bucket"),
-        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--margin", "soon"], 2, "not an age"),
-        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--map", "a"], 2, "not a prefix mapping"),
-        (["--source", "s3://SOURCE/a", "--destination", "s3://DESTINATION", "--map", "b=b"], 2, "--source s3://SOURCE"),
-        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION/a", "--map", "b=b"], 2, "--destination s3://"),
-        (["--source", "s3://SOURCE", "--destination", "s3://DESTINATION", "--repair-different"], 2, "--repair"),
-        (["--source", "s3://SOURCE", "--destination", "s3://no-such-bucket-here"], 10, "no-such-bucket-here"),
-    ],
-)
-def test_a_request_that_makes_no_sense_is_told_in_one_line(
-    world: World, arguments: list[str], code: int, words: str
-) -> None:
-    world.put("a")
-    names = {"LEDGER": world.ledger, "SOURCE": world.source, "DESTINATION": world.destination}
-    given = [arg if "://" not in arg else replaced(arg, names) for arg in arguments]
-    result = world.sealift("reconcile", *given)
-    one_line(world, result, code)
-    assert replaced(words, names) in result.stderr
-
-
-def replaced(text: str, names: dict[str, str]) -> str:
-    for name, value in names.items():
-        text = text.replace(f"s3://{name}", f"s3://{value}")
-    return text
-
-
 def one_line(world: World, result: Result, code: int) -> None:
     """The exit code, one line of error, and no run in the ledger."""
     assert (result.code, result.has_no_answer) == (code, True), result.stderr
@@ -415,42 +278,3 @@ def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
     assert rows(reconcile(world, *pair(world), *known)) == {"same": 1}
     upload_in_parts(world, world.destination, "in parts", body[:-1] + b"y", 6 << 20)  # after the report was made
     assert rows(reconcile(world, *pair(world), *known)) == {"unverifiable": 1}
-
-
-def test_a_comparison_is_shown_without_what_it_does_not_have(damaged: World) -> None:
-    run_id = reconcile(damaged)["run_id"]
-    shown = damaged.sealift("runs", "show", run_id).stdout
-    plan = shown.partition("need attention")[0].splitlines()
-    assert plan[0].startswith(f"Plan of {run_id}: reconcile ")
-    assert [line.split()[0] for line in plan[1:-1]] == ["objects"], shown
-    assert "shard" not in shown
-    listed = damaged.sealift("runs", "list").stdout.splitlines()
-    heading, line = listed[0], next(each for each in listed if run_id in each)
-    assert line[heading.index("cost") :].split()[0] == "–"
-    failures = damaged.sealift("runs", "list", "--json").document["runs"][0]["failures"]
-    sql = f"SELECT run_id, failures FROM runs WHERE run_id = '{run_id}'"
-    answer = json.loads(damaged.sealift("query", sql, "--format", "json").stdout)
-    assert answer == [{"run_id": run_id, "failures": failures}]
-    assert failures == 7
-
-
-def test_a_repair_and_its_verification_are_planned_as_what_they_do(damaged: World) -> None:
-    repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
-    copies, verification = (
-        damaged.sealift("runs", "show", repaired[part][0]["run_id"], "--json").document["plan"]
-        for part in ("repair", "verification")
-    )
-    assert copies["rows"] == verification["rows"] > 0
-    assert copies["requests"] == {"copy": copies["rows"]}
-    assert verification["requests"] == {"head": 2 * copies["rows"]}
-
-
-@pytest.mark.slow
-def test_an_empty_destination_lacks_everything_and_a_repair_fills_it(world: World) -> None:
-    for number in range(3):
-        world.put(f"k{number}")
-    filled = reconcile(world, *pair(world), "--repair", "--yes")
-    assert (filled["code"], rows(filled)) == (0, {"missing": 3})
-    assert rows(reconcile(world)) == {"same": 3}
-    ran = world.sealift("runs", "retry", filled["run_id"])
-    assert (ran.code, "only compared" in ran.stderr) == (2, True)

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import shlex
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.doubles.servers import Server, seaweedfs
-from tests.end_to_end.conftest import SMALL_PARTS, World
+from tests.end_to_end.conftest import World
 
 MIB = 1024 * 1024
-ODD = ["a b", "a+b", "100%", "a%20b", "ü", "u\u0308", "日本/送り状", "q?x=1&y#z", "a'b\"c<d>&e", "tab\tkey"]
 
 
 def test_every_object_is_copied_with_what_it_carries(world: World) -> None:
@@ -43,40 +38,6 @@ def test_every_object_is_copied_with_what_it_carries(world: World) -> None:
     assert world.copy_of("copy/empty") == b""
 
 
-def test_what_is_there_already_is_proven_and_skipped(world: World) -> None:
-    for number in range(20):
-        world.put(f"k{number}", str(number).encode())
-    assert world.run("replicate")["outcomes"] == {"copied": 20}
-    before = world.client.head_object(Bucket=world.destination, Key="k3")["LastModified"]
-    again = world.run("replicate")
-    assert (again["code"], again["outcomes"], again["evidence"]) == (0, {"same": 20}, {"checksum": 20})
-    assert world.client.head_object(Bucket=world.destination, Key="k3")["LastModified"] == before
-
-
-def test_odd_keys_arrive_as_they_are(world: World) -> None:
-    for key in ODD:
-        world.put(key, key.encode())
-    assert world.run("replicate")["outcomes"] == {"copied": len(ODD)}
-    for key in ODD:
-        assert world.copy_of(key) == key.encode()
-
-
-def test_a_large_object_goes_in_parts_with_all_it_carries(world: World) -> None:
-    body = bytes(range(256)) * (12 * MIB // 256)
-    world.put("big", body, ContentType="image/tiff", Metadata={"scanner": "7"}, Tagging="a=b")
-    report = world.run("replicate", **SMALL_PARTS)
-    assert report["outcomes"] == {"copied": 1}
-    head = world.client.head_object(Bucket=world.destination, Key="big")
-    assert head["ETag"].endswith('-3"')
-    assert (head["ContentType"], head["Metadata"]) == ("image/tiff", {"scanner": "7"})
-    assert world.client.get_object_tagging(Bucket=world.destination, Key="big")["TagSet"] == [
-        {"Key": "a", "Value": "b"}
-    ]
-    assert world.copy_of("big") == body
-    assert not world.client.list_multipart_uploads(Bucket=world.destination).get("Uploads")
-    assert world.run("replicate")["outcomes"] == {"same": 1}
-
-
 def test_a_source_that_moved_on_is_changed_not_copied(world: World) -> None:
     world.put("stays", b"1")
     world.put("moves", b"1")
@@ -87,15 +48,6 @@ def test_a_source_that_moved_on_is_changed_not_copied(world: World) -> None:
     [row] = world.failed_rows(report)
     assert (row["key"], row["status"]) == ("moves", "changed")
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.destination, Prefix="moves")
-
-
-def test_a_source_that_went_away_is_missing(world: World) -> None:
-    world.put("a")
-    world.put("b")
-    manifest = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json").document
-    world.client.delete_object(Bucket=world.source, Key="a")
-    report = world.run("replicate", "--manifest", manifest["manifest"])
-    assert (report["code"], report["outcomes"]) == (3, {"copied": 1, "missing": 1})
 
 
 def test_nothing_overwrites_a_newer_object(world: World) -> None:
@@ -142,58 +94,6 @@ def test_a_manifest_of_versions_in_any_order_ends_with_the_current_one_on_top(ve
     assert versioned.run("verify", *both)["outcomes"] == {"verified": 4}
 
 
-def test_a_data_file_of_an_inventory_names_the_null_version(versioned: World) -> None:
-    """S3 leaves its id empty, and the newer version was copied in its place."""
-    client = versioned.client
-    for state, body in (("Suspended", b"older"), ("Enabled", b"newer")):
-        client.put_bucket_versioning(Bucket=versioned.source, VersioningConfiguration={"Status": state})
-        versioned.put("k", body)
-    made = ["inventory", f"s3://{versioned.source}", "--to", f"s3://{versioned.ledger}/inv", "--versions", "all"]
-    assert versioned.sealift(*made).code == 0
-    [data] = client.list_objects_v2(Bucket=versioned.ledger, Prefix=f"inv/{versioned.source}/sealift/data/")["Contents"]
-    report = versioned.run("replicate", "--manifest", f"s3://{versioned.ledger}/{data['Key']}", "--versions", "all")
-    assert (report["code"], report["outcomes"]) == (0, {"copied": 2})
-    copies = versioned.history(versioned.destination, "k")
-    bodies = [
-        client.get_object(Bucket=versioned.destination, Key="k", VersionId=each.version_id)["Body"].read()
-        for each in copies
-    ]
-    assert bodies == [b"older", b"newer"]
-
-
-def test_a_delete_marker_that_is_gone_from_the_source_is_not_made(versioned: World) -> None:
-    versioned.put("k", b"1")
-    marker = versioned.client.delete_object(Bucket=versioned.source, Key="k")["VersionId"]
-    listing = ["inventory", f"s3://{versioned.source}", "--to", f"s3://{versioned.ledger}/inv", "--versions", "all"]
-    manifest = versioned.sealift(*listing, "--json").document["manifest"]
-    versioned.client.delete_object(Bucket=versioned.source, Key="k", VersionId=marker)
-    report = versioned.run("replicate", "--manifest", manifest, "--versions", "all")
-    assert (report["code"], report["outcomes"]) == (3, {"copied": 1, "missing": 1})
-    assert history(versioned, "k") == [1]
-
-
-def test_copies_that_a_lifecycle_rule_hides_are_not_copied_for_ever(versioned: World) -> None:
-    """The rule's work is done by hand: S3 does it once a day."""
-    versioned.put("a", b"1")
-    versioned.put("b", b"22")
-    both = ["replicate", "--versions", "all"]
-    assert versioned.run(*both)["outcomes"] == {"copied": 2}
-    versioned.client.delete_object(Bucket=versioned.destination, Key="a")
-    assert versioned.run(*both)["outcomes"] == {"copied": 1, "same": 1}
-    versioned.client.delete_object(Bucket=versioned.destination, Key="a")
-    for _ in range(2):
-        left = versioned.run(*both)
-        assert (left["code"], left["outcomes"]) == (3, {"changed": 1, "same": 1})
-        assert "lifecycle rule" in left["reasons"][0]["reason"]
-    assert history(versioned, "a") == [1, None, 1, None]
-    report = versioned.sealift("runs", "show", left["run_id"])
-    [line] = [line for line in report.stdout.splitlines() if "--overwrite always" in line and "sealift" in line]
-    command = shlex.split(line[line.index("sealift ") :])
-    assert versioned.sealift(*command[1:], "--yes").code == 0
-    assert versioned.copy_of("a") == b"1"
-    assert versioned.run(*both)["outcomes"] == {"same": 2}
-
-
 def history(world: World, key: str) -> list[int | None]:
     """The sizes of the destination's versions, oldest first; None is a delete marker."""
     found = world.history(world.destination, key)
@@ -238,24 +138,6 @@ def _profile(world: World, other: Server) -> dict[str, str]:
     return {"AWS_SHARED_CREDENTIALS_FILE": str(file)}
 
 
-def test_a_streamed_copy_replaces_another_version(versioned: World) -> None:
-    versioned.client.put_object(Bucket=versioned.destination, Key="k", Body=b"other")
-    versioned.put("k")
-    report = versioned.run("replicate", "--stream", "--overwrite", "always")
-    assert report["outcomes"] == {"copied": 1}
-    assert versioned.copy_of("k") == b"content"
-    assert len(versioned.history(versioned.destination, "k")) == 2
-
-
-def test_bytes_are_streamed_within_a_service_when_asked(world: World) -> None:
-    world.put("a", b"x" * 1000, ContentType="text/x", Metadata={"port": "Oslo"}, Tagging="t=1")
-    report = world.run("replicate", "--stream")
-    assert (report["code"], report["outcomes"], report["evidence"]) == (0, {"copied": 1}, {"md5_etag": 1})
-    head = world.client.head_object(Bucket=world.destination, Key="a")
-    assert (head["ContentType"], head["Metadata"]) == ("text/x", {"port": "Oslo"})
-    assert world.copy_of("a") == b"x" * 1000
-
-
 def test_filters_choose_and_the_plan_says_what_they_left_out(world: World) -> None:
     for key, size in (("a.json", 10), ("b.json", 2000), ("c.xml", 10), ("tmp/d.json", 10)):
         world.put(key, b"x" * size)
@@ -296,62 +178,6 @@ def test_nothing_to_do_is_no_success_unless_that_is_allowed(world: World, job: s
     assert (report["code"], report["state"], report["rows"]) == (0, "complete", 0)
 
 
-def test_a_sample_may_have_no_rows(world: World) -> None:
-    world.put("k")
-    world.run("replicate")
-    assert {world.run("verify", "--sample", "1/64", "--rotate")["code"] for _ in range(2)} == {0}
-
-
-def test_the_plan_says_that_it_did_not_look_at_the_destination(world: World) -> None:
-    world.put("k")
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    assert "destination, which was not looked at" in world.sealift("replicate", *sides, "--dry-run").stdout
-    assert "not looked at" in world.sealift("replicate", *sides, "--dry-run", "--json").document["assumes"][0]
-
-
-def test_a_plan_says_which_sizes_it_does_not_know(world: World, tmp_path: Path) -> None:
-    """A CSV has none, and the plan said that ten terabytes were `0 B`."""
-    for name in ("a", "b"):
-        world.put(name)
-    manifest, places = tmp_path / "rows.csv", ["--destination", f"s3://{world.destination}", "--dry-run"]
-    manifest.write_text(f"{world.source},a\n{world.source},b\n")
-    named = world.sealift("replicate", "--manifest", str(manifest), *places)
-    assert "  objects   2 (size unknown) in 1 shard" in named.stdout
-    assert "  assumes   2 objects without a size in the manifest: their bytes are in no figure" in named.stdout
-    listed = world.sealift("replicate", "--source", f"s3://{world.source}", *places)
-    assert "  objects   2 (14 B) in 1 shard" in listed.stdout
-    assert "without a size" not in listed.stdout
-    rows = tmp_path / "rows.parquet"
-    pq.write_table(pa.table({"bucket": [world.source] * 2, "key": ["a", "b"], "size": [7, None]}), rows)
-    part = world.sealift("replicate", "--manifest", str(rows), *places)
-    assert "  objects   2 (7 B, and 1 of unknown size) in 1 shard" in part.stdout
-
-
-def test_a_limit_of_cost_without_a_plan_to_see_says_what_it_does_not_bound(world: World, tmp_path: Path) -> None:
-    world.put("a")
-    manifest = tmp_path / "rows.csv"
-    manifest.write_text(f"{world.source},a\n")
-    command = ["--manifest", str(manifest), "--destination", f"s3://{world.destination}", "--json"]
-    why = "1 row of unknown size is not in this price, and no limit of cost bounds their bytes"
-    said = f"{why}: take a manifest with sizes\n"
-    assert world.sealift("replicate", *command, "--max-cost", "1").stderr == said
-    assert world.sealift("verify", *command, "--max-cost", "1", "--deep").stderr == said
-    assert world.sealift("verify", *command, "--max-cost", "1").stderr == ""  # moves no bytes
-    assert world.sealift("replicate", *command).stderr == ""
-
-
-def test_json_is_exactly_one_document_with_what_scripts_rely_on(world: World) -> None:
-    world.put("k")
-    result = world.sealift(
-        "replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"
-    )
-    document = json.loads(result.stdout)
-    assert {"run_id", "job", "state", "rows", "outcomes", "bytes", "seconds", "report"} <= set(document)
-    bucket, _, key = document["report"][5:].partition("/")
-    stored = json.loads(world.client.get_object(Bucket=bucket, Key=key)["Body"].read())
-    assert stored == document
-
-
 def test_locks_and_storage_class_come_along_when_asked(world: World) -> None:
     from datetime import UTC, datetime
 
@@ -376,16 +202,3 @@ def test_locks_and_storage_class_come_along_when_asked(world: World) -> None:
     assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
     assert head["ObjectLockLegalHoldStatus"] == "ON"
     assert head["StorageClass"] == "STANDARD_IA"
-
-
-def test_an_object_whose_key_is_the_prefix_has_no_key_for_its_copy(world: World) -> None:
-    """The address without a key is the bucket's own: no request goes there, and the row says why."""
-    world.put("2026")
-    world.put("2026a")
-    places = ["--source", f"s3://{world.source}/2026", "--destination", f"s3://{world.destination}"]
-    for job, ended in (("replicate", "copied"), ("verify", "verified")):
-        report = world.run(job, *places)
-        assert (report["code"], report["outcomes"]) == (3, {ended: 1, "failed": 1})
-        assert sum("an object needs a key" in each["reason"] for each in report["reasons"]) == 1
-    repair = world.sealift("reconcile", *places, "--margin", "0s", "--repair", "--yes", "--json")
-    assert (repair.code, repair.document["repaired"]["left"]) == (3, 1)

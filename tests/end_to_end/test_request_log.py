@@ -46,12 +46,6 @@ def test_debug_logs_each_request_of_command_and_workers(world: World, is_before_
     assert secrets(world, done.stderr) == []
 
 
-def test_without_the_option_no_request_is_logged(world: World) -> None:
-    world.put("doc", b"text")
-    verb = ["replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    assert lines(world.sealift(*verb).stderr) == []
-
-
 def test_v_logs_refused_requests_alone_and_no_secret(world: World) -> None:
     world.put("doc", b"text")
     assert lines(world.sealift("runs", "list", "-v").stderr) == []
@@ -63,15 +57,3 @@ def test_v_logs_refused_requests_alone_and_no_secret(world: World) -> None:
     assert {match[5] for match in refused} & {"SignatureDoesNotMatch", "InvalidAccessKeyId", "AccessDenied"}
     assert "a-wrong-secret" not in done.stderr
     assert secrets(world, done.stderr, "AKIAWRONG") == []
-
-
-def test_v_logs_a_server_that_does_not_answer(world: World) -> None:
-    done = world.sealift("runs", "list", "-v", AWS_ENDPOINT_URL="http://127.0.0.1:9", AWS_ENDPOINT_URL_S3="")
-    assert done.code != 0
-    assert {match[4] for match in lines(done.stderr)} == {"no answer"}
-
-
-def test_an_unknown_word_in_the_environment_is_refused(world: World) -> None:
-    done = world.sealift("runs", "list", SEALIFT_REQUEST_LOG="loud")
-    assert done.code == 10
-    assert "expected failures or all" in done.stderr

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.doubles.request_counter import kind_of, request_counter
+from tests.doubles.request_counter import request_counter
 from tests.end_to_end.batch_workers import ROWS, SHARDS, Fleet
 from tests.end_to_end.conftest import World
 
@@ -39,45 +39,3 @@ def test_a_verify_after_a_copy_takes_one_request_an_object(fleet: Fleet) -> None
     assert result.document["then"]["outcomes"] == {"verified": ROWS}
     assert ROWS <= counter.kinds["copy"] <= ROWS + PROBES * (1 + SHARDS)
     assert ROWS <= counter.kinds["head"] <= ROWS + ROWS // 100
-
-
-@pytest.mark.slow
-def test_a_verify_after_a_copy_looks_at_the_source_of_what_was_not_copied(fleet: Fleet) -> None:
-    """The manifest is older than two changes, and the copies of what it names are there."""
-    world = fleet.world
-    listed = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/lists", "--json")
-    assert listed.code == 0, listed.stderr
-    assert fleet.replicate().code == 0
-    world.client.put_object(Bucket=world.source, Key="k00001", Body=b"a newer one")
-    world.client.delete_object(Bucket=world.source, Key="k00002")
-    sides = ["--manifest", listed.document["manifest"], "--destination", f"s3://{world.destination}"]
-    result = fleet.sealift("replicate", *sides, "--json", "--then-verify")
-    assert result.code == 3, result.stderr
-    assert result.document["outcomes"] == {"same": ROWS - 2, "changed": 1, "missing": 1}
-    assert result.document["then"]["outcomes"] == {"verified": ROWS - 2, "changed": 2}
-
-
-@pytest.mark.parametrize(
-    ("line", "header", "kind"),
-    [
-        ("GET /b/k", "", "get"),
-        ("HEAD /b/k", "", "head"),
-        ("PUT /b/k", "", "put"),
-        ("PUT /b/k", "X-Amz-Copy-Source: /s/k", "copy"),
-        ("PUT /b/k?partNumber=1&uploadId=u", "x-amz-copy-source: /s/k", "copy part"),
-        ("PUT /b/k?partNumber=1&uploadId=u", "", "put part"),
-        ("POST /b/k?uploads", "", "create"),
-        ("POST /b/k?uploads=", "", "create"),
-        ("POST /b/k?uploadId=u", "", "complete"),
-        ("POST /b?delete", "", "delete many"),
-        ("DELETE /b/k?versionId=v", "", "delete"),
-        ("GET /b/k?tagging", "", "get tagging"),
-        ("GET /b/?list-type=2&prefix=", "", "list"),
-        ("GET /b?versions", "", "list"),
-        ("GET /b?versioning", "", "bucket"),
-        ("HEAD /b", "", "bucket"),
-        ("PUT /ledger/runs/x", "", "ledger"),
-    ],
-)
-def test_a_request_is_counted_by_its_kind(line: str, header: str, kind: str) -> None:
-    assert kind_of(f"{line} HTTP/1.1\r\nHost: h\r\n{header}\r\n\r\n", {"ledger"}) == kind

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import io
-import json
 import os
 import signal
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -17,9 +15,9 @@ import pytest
 
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, discard, make_world
-from tests.end_to_end.test_compact import ALL, archive_keys, compact, fill, find
+from tests.end_to_end.scenes import workers_of
+from tests.end_to_end.test_compact import ALL, archive_keys, compact, fill
 from tests.end_to_end.test_expire import DELETE, places
-from tests.end_to_end.test_resume import workers_of
 
 EVERYTHING = ("--include", "*")
 
@@ -125,16 +123,6 @@ def test_the_plan_says_what_it_takes_and_writes_nothing(world: World) -> None:
     assert restored(world) == {}
 
 
-def test_the_plan_has_the_price_of_the_class_that_the_archive_has_today(world: World) -> None:
-    fill(world, 3)
-    compact(world, ALL)
-    (key,) = archive_keys(world)
-    place = {"Bucket": world.destination, "Key": key}
-    world.client.copy_object(**place, CopySource=place, StorageClass="STANDARD_IA", MetadataDirective="REPLACE")
-    plan = restore(world, *EVERYTHING, "--dry-run")
-    assert plan["dollars"]["retrieval"] == pytest.approx(plan["size_bytes"] / (1 << 30) * 0.01)
-
-
 @pytest.mark.slow
 def test_the_original_bucket_is_written_to_only_when_asked(world: World) -> None:
     objects = fill(world, 8)
@@ -170,56 +158,6 @@ def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: Worl
 
 
 @pytest.mark.slow
-def test_an_archive_that_is_gone_is_accounted_for_and_retried(world: World) -> None:
-    objects = fill(world, 20)
-    compact(world, ALL)
-    (key,) = archive_keys(world)
-    body = world.copy_of(key)
-    world.client.delete_object(Bucket=world.destination, Key=key)
-    report = restore(world, *EVERYTHING)
-    assert (report["code"], report["outcomes"]) == (3, {"unrestorable": 20})
-    assert "is gone" in report["reasons"][0]["reason"]
-    world.client.put_object(Bucket=world.destination, Key=key, Body=body)
-    again = world.sealift("runs", "retry", report["run_id"], "--json").document
-    assert (again["job"], again["outcomes"]) == ("restore", {"restored": 20})
-    assert restored(world) == objects
-
-
-@pytest.mark.parametrize("now", [None, b"another object"])
-def test_of_two_archives_the_one_that_is_as_it_was_written_is_read(world: World, now: bytes | None) -> None:
-    """What lost its archive is packed again, and the index still has the first archive."""
-    objects = fill(world, 3)
-    for place in ("a", "b"):
-        packed = ["compact", "--source", f"s3://{world.source}", ALL, "--archives", f"s3://{world.destination}/packed/"]
-        assert world.sealift(*packed[:-1], packed[-1] + place).code == 0
-    first = {"Bucket": world.destination, "Key": archive_keys(world)[0]}
-    world.client.delete_object(**first)
-    if now is not None:
-        world.client.put_object(**first, Body=now)
-    report = restore(world, *EVERYTHING)
-    assert (report["code"], report["outcomes"]) == (0, {"restored": 3}), report["reasons"]
-    assert restored(world) == objects
-
-
-def test_the_newest_of_versions_of_one_second_in_different_archives_is_not_guessed(versioned: World) -> None:
-    """S3's dates have seconds. The listing had the order of these versions, and no archive has it."""
-    versions: list[str] = []
-    while len({int(each.last_modified) for each in versioned.history(versioned.source, "k")[-3:]}) != 1:
-        time.sleep(1.02 - time.time() % 1)
-        versions = [versioned.put("k", data * 20_000)["VersionId"] for data in (b"1", b"2", b"3")]
-    versioned.client.delete_object(Bucket=versioned.source, Key="k")
-    assert compact(versioned, ALL, "--versions", "all", "--target-size", "16KiB")["outcomes"]["packed"] >= 3
-    report = restore(versioned, "--key", "k")
-    assert (report["code"], report["outcomes"]) == (3, {"unrestorable": 1})
-    assert "nothing says which one that was" in report["reasons"][0]["reason"]
-    again = versioned.sealift("runs", "retry", report["run_id"], "--json")
-    assert (again.code, again.document["outcomes"]) == (3, {"unrestorable": 1})
-    rows = manifest(versioned, key=["k"], version_id=versions[-1:])
-    assert restore(versioned, "--manifest", rows)["outcomes"] == {"restored": 1}
-    assert restored(versioned) == {"k": b"3" * 20_000}
-
-
-@pytest.mark.slow
 def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
     objects = fill(cold, 12)
     compact(cold, ALL, "--storage-class", "DEEP_ARCHIVE")
@@ -238,71 +176,6 @@ def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
     again = cold.sealift("runs", "retry", report["run_id"], "--json").document
     assert again["outcomes"] == {"restored": 12}
     assert restored(cold) == objects
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("is_newest_first", [True, False])
-def test_a_manifest_of_old_versions_does_not_make_one_of_them_the_newest(
-    versioned: World, tmp_path: Path, is_newest_first: bool
-) -> None:
-    """Batch Operations' CSV does not say which version is its key's latest. S3's dates have seconds."""
-    ids = versions_of_one_second(versioned, "k", [b"old", b"mid", b"new"])
-    rows = tmp_path / "rows.csv"
-    named = ids[::-1] if is_newest_first else ids
-    rows.write_text("".join(f"{versioned.source},k,{each}\n" for each in named))
-    assert compact(versioned, ALL, "--manifest", str(rows))["outcomes"] == {"packed": 3}
-    assert restore(versioned, "--key", "k")["outcomes"] == {"restored": 1}
-    assert restored(versioned) == {"k": b"new"}
-    for each in ids[:2]:
-        versioned.client.delete_object(Bucket=versioned.source, Key="k", VersionId=each)
-    time.sleep(1.1)
-    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    there = (
-        "--source",
-        f"s3://{versioned.source}",
-        "--as-of",
-        at,
-        "--archives",
-        f"s3://{versioned.destination}/packed",
-    )
-    assert restore(versioned, *there, "--destination", f"s3://{versioned.destination}/then/")["code"] == 0
-    assert versioned.copy_of("then/k") == b"new"
-
-
-def versions_of_one_second(world: World, key: str, contents: list[bytes]) -> list[str]:
-    """The ids of versions that were all written in one second, oldest first."""
-    for _ in range(20):
-        time.sleep(1 - time.time() % 1)
-        ids = [world.client.put_object(Bucket=world.source, Key=key, Body=each)["VersionId"] for each in contents]
-        heads = [world.client.head_object(Bucket=world.source, Key=key, VersionId=each) for each in ids]
-        if len({each["LastModified"] for each in heads}) == 1:
-            return ids
-    raise AssertionError("the server is too slow to write them in one second")
-
-
-def test_a_manifest_of_another_bucket_restores_nothing_of_this_one(world: World, tmp_path: Path) -> None:
-    """A key names another object in another bucket."""
-    world.put("k", b"ours")
-    world.client.put_object(Bucket=world.ledger, Key="other/k", Body=b"another bucket's")
-    compact(world, ALL)
-    rows = tmp_path / "rows.csv"
-    rows.write_text("another-bucket,k\n")
-    asked = ["restore", "--archives", f"s3://{world.destination}/packed", "--manifest", str(rows)]
-    asked += ["--destination", f"s3://{world.destination}/back", "--yes"]
-    refused = world.sealift(*asked)
-    assert (refused.code, "is about bucket another-bucket" in refused.stderr) == (2, True)
-    rows.write_text(f"{world.source},k,null\n")  # S3's own name of what has no version id
-    assert world.sealift(*asked, "--bucket", "another-bucket").code == 2
-    compact(world, ALL, "--source", f"s3://{world.ledger}/other")
-    key = find(world, "k")[0].record.location.key
-    data = world.client.get_object(Bucket=world.destination, Key=key)
-    world.client.delete_object(Bucket=world.destination, Key=key)
-    lost = world.sealift(*asked, "--json")
-    assert lost.document["outcomes"] == {"unrestorable": 1}
-    world.client.put_object(Bucket=world.destination, Key=key, Body=data["Body"].read(), Metadata=data["Metadata"])
-    retried = world.sealift("runs", "retry", lost.document["run_id"], "--yes", "--json")  # its rows name no bucket
-    assert retried.document["outcomes"] == {"restored": 1}, retried.stderr
-    assert restored(world) == {"k": b"ours"}
 
 
 def test_killed_workers_restore_the_rest(world: World) -> None:
@@ -399,42 +272,3 @@ def test_what_a_null_version_has_replaced_is_not_guessed(versioned: World) -> No
     assert keys_of(world, world.destination) == ["steady"]
     assert restore(world, *here, "--as-of", "0s")["outcomes"] == {"restored": 1, "same": 1}
     assert world.copy_of("replaced") == b"last"
-
-
-def test_versions_of_the_bucket_that_are_cold_are_in_the_plan(versioned: World) -> None:
-    for name, storage_class in (("a", "GLACIER"), ("b", "STANDARD"), ("c", "GLACIER")):
-        versioned.put(name, b"1" * 1000, StorageClass=storage_class)
-    soon = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 5))
-    plan = restore(
-        versioned, "--source", f"s3://{versioned.source}", "--as-of", soon, "--dry-run", "--tier", "Standard"
-    )
-    assert (plan["rows"], plan["requests"]["copy"], plan["requests"]["restore"]) == (3, 3, 2)
-    assert (plan["restore"]["cold_versions"], plan["restore"]["hours"]) == (2, 5.0)
-    assert plan["dollars"]["thaw_requests"] == pytest.approx(2 * 0.05 / 1000)
-    versioned.put("d", b"1" * 1000, StorageClass="DEEP_ARCHIVE")
-    there = ["--source", f"s3://{versioned.source}", "--as-of", soon, "--destination", f"s3://{versioned.destination}"]
-    refused = versioned.sealift("restore", *there, "--dry-run", "--tier", "Expedited")
-    assert (refused.code, "--tier Expedited" in refused.stderr, "DEEP_ARCHIVE" in refused.stderr) == (2, True, True)
-
-
-@pytest.mark.parametrize(
-    ("arguments", "problem"),
-    [
-        (["--key", "k"], "nothing to restore from"),
-        (["--archives", "s3://some"], "restore what?"),
-        (["--source", "s3://some"], "--as-of TIME"),
-        (["--source", "s3://some", "--as-of", "1d", "--key", "k"], "--as-of goes with"),
-        (["--archives", "s3://some", "--key", "k", "--prefix", "p"], "leave out"),
-    ],
-)
-def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], problem: str) -> None:
-    result = world.sealift("restore", *arguments, "--destination", "s3://other")
-    assert (result.code, problem in result.stderr) == (2, True), result.stderr
-
-
-def test_archives_that_nobody_indexed_are_told_of(world: World) -> None:
-    result = world.sealift(
-        "restore", "--archives", f"s3://{world.destination}/none", *EVERYTHING, "--destination", f"s3://{world.source}"
-    )
-    assert (result.code, "reindex" in result.stderr) == (2, True)
-    assert json.loads(world.sealift("runs", "list", "--json").stdout)["runs"] == []

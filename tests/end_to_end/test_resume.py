@@ -10,7 +10,6 @@ import random
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
@@ -19,49 +18,17 @@ from tests.doubles.batch.account import await_value
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import seaweedfs
 from tests.end_to_end.conftest import SMALL_PARTS, World, make_world
+from tests.end_to_end.scenes import await_copies, copied, fill, kill, sides, workers_of
 
 MIB = 1024 * 1024
-ROWS = 1_500
-FAST_CHECKPOINTS = {"SEALIFT_CHECKPOINT_ROWS": "50", "SEALIFT_IN_FLIGHT": "8", "SEALIFT_PROCESSES": "2"}
+ROWS = 300
+SLOW = {"SEALIFT_CHECKPOINT_ROWS": "20", "SEALIFT_IN_FLIGHT": "1", "SEALIFT_PROCESSES": "2"}
+TWO_SHARDS = SLOW | {"SEALIFT_ROWS_PER_SHARD": "150"}
+"""Workers are processes of their own."""
 
 
-@pytest.fixture
-def filled(world: World) -> World:
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(ROWS)))
-    return world
-
-
-def workers_of(parent: subprocess.Popen[str]) -> list[int]:
-    """The process ids of the parent's workers."""
-    found = []
-    for folder in Path("/proc").iterdir():
-        try:
-            stat = (folder / "stat").read_text() if folder.name.isdigit() else ""
-        except (FileNotFoundError, ProcessLookupError):
-            continue
-        if stat and int(stat.rpartition(")")[2].split()[1]) == parent.pid:
-            found.append(int(folder.name))
-    return found
-
-
-def copied(world: World) -> int:
-    """How many copies there are. What a plan or worker probes the destination with is none."""
-    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=world.destination)
-    return sum(".sealift-" not in each["Key"] for page in pages for each in page.get("Contents", ()))
-
-
-def await_copies(world: World, process: subprocess.Popen[str], at_least: int) -> None:
-    """Return when the destination has so many objects, or the process has ended."""
-    while process.poll() is None and copied(world) < at_least:
-        time.sleep(0.01)
-
-
-def replicate(world: World) -> subprocess.Popen[str]:
-    arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
-    return world.start("replicate", *arguments, **FAST_CHECKPOINTS)
+def replicate(world: World, **extra: str) -> subprocess.Popen[str]:
+    return world.start("replicate", *sides(world), "--json", **TWO_SHARDS | extra)
 
 
 def complete(document: dict[str, object]) -> None:
@@ -74,13 +41,13 @@ def complete(document: dict[str, object]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [1, 2])
-def test_killed_workers_are_started_again_and_lose_only_work_in_flight(filled: World, seed: int) -> None:
-    chance = random.Random(seed)
-    process = replicate(filled)
+def test_killed_workers_are_started_again_and_lose_only_work_in_flight(world: World) -> None:
+    fill(world, ROWS)
+    chance = random.Random(1)
+    process = replicate(world)
     killed = 0
     for _ in range(2):
-        await_copies(filled, process, copied(filled) + chance.randint(50, 400))
+        await_copies(world, process, copied(world) + chance.randint(20, 80))
         for pid in workers_of(process)[:1]:
             os.kill(pid, signal.SIGKILL)
             killed += 1
@@ -88,115 +55,54 @@ def test_killed_workers_are_started_again_and_lose_only_work_in_flight(filled: W
     assert killed > 0
     assert process.returncode == 0, stderr
     complete(json.loads(stdout))
-    assert copied(filled) == ROWS
+    assert copied(world) == ROWS
 
 
-def test_workers_leave_the_cores_to_others_and_the_command_stays_prompt(filled: World) -> None:
-    process = replicate(filled)
-    await_copies(filled, process, 1)
-    workers = workers_of(process)
-    assert workers
-    assert {os.sched_getscheduler(pid) for pid in workers} == {os.SCHED_BATCH}
-    assert os.sched_getscheduler(process.pid) == os.SCHED_OTHER
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    complete(json.loads(stdout))
-
-
-def test_watch_and_show_say_that_a_killed_run_is_stopped(filled: World) -> None:
-    process = replicate(filled)
-    await_copies(filled, process, 100)
-    watching = filled.start(
-        "runs", "show", filled.sealift("runs", "list", "--follow", "--json").document["runs"][0]["run_id"]
-    )
-    workers = workers_of(process)
-    for pid in (process.pid, *workers):
-        os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    stdout, stderr = watching.communicate(timeout=60)
-    run_id = filled.sealift("runs", "list", "--json").document["runs"][0]["run_id"]
-    assert (watching.returncode, "is stopped at" in stdout) == (75, True), stderr
-    assert f"sealift runs retry {run_id}" in stdout
-    watched = filled.sealift("runs", "show", run_id, "--follow", "--json")
-    assert (watched.code, watched.document["state"], watched.document["rows"]) == (75, "stopped", ROWS)
-    assert f"sealift runs retry {run_id}" in filled.sealift("runs", "show", run_id).stdout
-    assert filled.sealift("runs", "show", run_id, "--json").document["state"] == "stopped"
-
-
-def test_a_killed_command_is_gone_on_with_by_retry(filled: World) -> None:
-    process = replicate(filled)
-    await_copies(filled, process, 300)
-    workers = workers_of(process)
-    os.kill(process.pid, signal.SIGKILL)
-    for pid in workers:
-        os.kill(pid, signal.SIGKILL)
-    process.communicate(timeout=60)
-    done = copied(filled)
+def test_a_killed_command_is_gone_on_with_by_retry(world: World) -> None:
+    fill(world, ROWS)
+    process = replicate(world)
+    await_copies(world, process, 60)
+    assert kill(process)
+    done = copied(world)
     assert 0 < done < ROWS
-    [run] = filled.sealift("runs", "list", "--json").document["runs"]
+    [run] = world.sealift("runs", "list", "--json").document["runs"]
     assert (run["state"], run["rows"]) == ("stopped", ROWS)
-    retried = filled.sealift("runs", "retry", run["run_id"], "--json")
+    assert world.sealift("runs", "show", run["run_id"], "--json").document["state"] == "stopped"
+    retried = world.sealift("runs", "retry", run["run_id"], "--json")
     assert retried.code == 0, retried.stderr
     complete(retried.document)
     # What earlier checkpoints hold was not done again; what was in flight was found there, or done.
-    assert retried.document["outcomes"].get("same", 0) <= 2 * (50 + 8 + 50)
-    shown = filled.sealift("runs", "show", run["run_id"], "--json").document
-    assert shown.items() >= retried.document.items()
+    assert retried.document["outcomes"].get("same", 0) <= 2 * (20 + 1 + 20)
 
 
-def test_sigterm_checkpoints_and_exits_75(filled: World) -> None:
-    process = replicate(filled)
-    await_copies(filled, process, 300)
+@pytest.mark.parametrize("environment", [TWO_SHARDS, SLOW], ids=["workers", "one process"])
+def test_sigterm_checkpoints_and_exits_75(world: World, environment: dict[str, str]) -> None:
+    fill(world, ROWS)
+    process = world.start("replicate", *sides(world), "--json", **environment)
+    await_copies(world, process, 60)
     process.send_signal(signal.SIGTERM)
     stdout, stderr = process.communicate(timeout=60)
     assert process.returncode == 75, stderr
     document = json.loads(stdout)
     assert document["state"] == "incomplete"
-    assert document["accounted"] == copied(filled) < ROWS
-    retried = filled.sealift("runs", "retry", document["run_id"], "--json")
+    assert document["accounted"] == copied(world) < ROWS
+    retried = world.sealift("runs", "retry", document["run_id"], "--json")
     complete(retried.document)
     assert retried.document["outcomes"] == {"copied": ROWS}
 
 
 @pytest.mark.slow
-def test_attempts_at_one_shard_at_once_take_over_from_each_other_and_leave_one_outcome_a_row(filled: World) -> None:
-    process = replicate(filled)
-    await_copies(filled, process, 100)
-    [run] = filled.sealift("runs", "list", "--json").document["runs"]
-    others = [
-        filled.start(
-            "worker", run["run_id"], "--shard", "0", "--ledger", f"s3://{filled.ledger}/runs", **FAST_CHECKPOINTS
-        )
-        for _ in range(2)
-    ]
-    for other in others:
-        _, errors = other.communicate(timeout=120)
-        assert other.returncode in (0, 75), errors
-        assert (other.returncode == 75) == ("took over" in errors)
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    complete(json.loads(stdout))
-    assert copied(filled) == ROWS
-
-
-@pytest.mark.slow
 def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_back(tmp_path: Path) -> None:
-    from concurrent.futures import ThreadPoolExecutor
-
-    impatient = FAST_CHECKPOINTS | {"SEALIFT_PATIENCE_SECONDS": "1"}
     with seaweedfs(tmp_path) as server:
         world = make_world(server, versioned=False)
-        with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(ROWS)))
-        arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
-        process = world.start("replicate", *arguments, **impatient)
-        await_copies(world, process, 300)
+        fill(world, ROWS)
+        process = replicate(world, SEALIFT_PATIENCE_SECONDS="1")
+        await_copies(world, process, 60)
         assert process.poll() is None
     stdout, stderr = process.communicate(timeout=120)
     assert process.returncode == 75, stderr
     assert "sealift runs retry" in json.loads(stdout)["error"]["message"]
     assert "Traceback" not in stderr
-    assert "sealift runs retry" in stderr
     with seaweedfs(tmp_path) as server:
         world = dataclasses.replace(world, server=server, client=server.client())
         [run] = world.sealift("runs", "list", "--json").document["runs"]
@@ -207,14 +113,13 @@ def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_
         assert copied(world) == ROWS
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_plan_that_is_told_to_stop_leaves_nothing_behind(world: World, tmp_path: Path, number: int) -> None:
+def test_a_plan_that_is_told_to_stop_leaves_nothing_behind(world: World, tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:  # it takes connections, and never answers
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
-        sides = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
-        process = world.start("replicate", *sides, TMPDIR=str(tmp_path))
+        places = ["--source", "s3://any", "--source-endpoint", endpoint, "--destination", f"s3://{world.destination}"]
+        process = world.start("replicate", *places, TMPDIR=str(tmp_path))
         await_value(lambda: list(tmp_path.glob("sealift-plan-*")) or None)
-        process.send_signal(number)
+        process.send_signal(signal.SIGTERM)
         _, stderr = process.communicate(timeout=30)
     assert process.returncode == 75
     assert stderr.splitlines()[-1] == "sealift: interrupted"
@@ -226,7 +131,6 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
     body = os.urandom(5 * MIB) * 48
     world.client.upload_fileobj(io.BytesIO(body), world.source, "big")
     foreign = world.client.create_multipart_upload(Bucket=world.destination, Key="big")["UploadId"]
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
 
     def parts() -> list[int]:
         """How many parts each of our uploads has. The look for conditional writes has one of another key."""
@@ -238,13 +142,9 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
     # Each answer comes late, so that seconds lie between the first part and the last one.
     with fault_proxy(world.server.endpoint, Faults({"stall": 1}, seed=1)) as proxy:
         through = {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
-        process = world.start("replicate", *sides, **through, **SMALL_PARTS)
+        process = world.start("replicate", *sides(world), **through, **SMALL_PARTS)
         await_value(lambda: process.poll() is not None or any(parts()), 60)
-        workers = workers_of(process)
-        os.kill(process.pid, signal.SIGKILL)
-        for pid in workers:
-            os.kill(pid, signal.SIGKILL)
-        process.communicate(timeout=60)
+        kill(process)
         [done] = parts()
         assert 0 < done < 48
         proxy.faults.shares = {}

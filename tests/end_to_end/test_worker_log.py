@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import json
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.config import Settings
@@ -16,7 +14,7 @@ from jobs.core.histories import keys_of
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
-from jobs.errors import ConfigError, Denied, Interrupted
+from jobs.errors import Denied, Interrupted
 from jobs.ledger.ledger import Ledger
 from jobs.runs.worker import Progress, Worker, WorkerLimits
 from jobs.runs.worker_log import PROGRESS_SECONDS, WorkerLog
@@ -125,44 +123,6 @@ def test_progress_is_a_line_a_minute() -> None:
             now[0] = float(second)
             log.progress(Progress(second, 0, 0, 4))
     assert [json.loads(line)["rows"] for line in lines if '"progress"' in line] == [60, 120]
-
-
-def test_what_the_environment_says_about_the_log() -> None:
-    def chosen(**environment: str) -> tuple[bool, bool]:
-        settings = Settings.from_environment(environment)
-        return settings.log_json, settings.in_batch
-
-    assert chosen() == (False, False)
-    assert chosen(SEALIFT_LOG="json") == (True, False)
-    assert chosen(AWS_BATCH_JOB_ID="x:1") == (True, True)
-    assert chosen(AWS_BATCH_JOB_ID="x:1", SEALIFT_LOG="none") == (False, True)
-    with pytest.raises(ConfigError, match="SEALIFT_LOG='yaml': expected json or none"):
-        chosen(SEALIFT_LOG="yaml")
-
-
-def test_a_person_sees_no_log_unless_asked_for_it(world: World) -> None:
-    for number in range(20):
-        world.put(f"k{number}")
-    arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
-    quiet = world.sealift("replicate", *arguments, SEALIFT_LOG="")
-    assert (quiet.code, quiet.stderr) == (0, "")
-    logged = world.sealift("verify", *arguments, SEALIFT_LOG="json")
-    assert logged.code == 0
-    lines = [json.loads(line) for line in logged.stderr.splitlines()]
-    assert [line["event"] for line in lines] == ["started", "ended"]
-    assert {line["run"] for line in lines} == {logged.document["run_id"]}
-    assert lines[1]["outcomes"] == {"verified": 20}
-
-
-def test_the_ledger_names_the_attempt_that_the_log_names(world: World) -> None:
-    world.put("k")
-    arguments = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
-    run = world.sealift("replicate", *arguments, SEALIFT_LOG="json")
-    prefix = f"runs/runs/{run.document['run_id']}/outcomes/"
-    [checkpoint] = world.client.list_objects_v2(Bucket=world.ledger, Prefix=prefix)["Contents"]
-    body = world.client.get_object(Bucket=world.ledger, Key=checkpoint["Key"])["Body"].read()
-    attempts = pq.read_table(io.BytesIO(body)).column("attempt").to_pylist()
-    assert {json.loads(line)["attempt"] for line in run.stderr.splitlines()} == set(attempts)
 
 
 def test_a_container_logs_and_leaves_stdout_empty(world: World) -> None:

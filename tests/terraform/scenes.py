@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from tests.doubles.batch.account import await_value, make_client
-from tests.end_to_end.test_reconcile import settle as next_second
+from tests.end_to_end.scenes import settle as next_second
 from tests.scheduler.event_samples import batch as messages
 from tests.scheduler.event_samples import eventbridge
 from tests.terraform.day import REGION, SCANS, SIGNATURES, Day

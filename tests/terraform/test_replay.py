@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from tests.doubles.aws_recorder import Recorded
-from tests.end_to_end.test_reconcile import settle as next_second
+from tests.end_to_end.scenes import settle as next_second
 from tests.terraform.conftest import _terraform
 from tests.terraform.day import ACCOUNT, NAME, REGION, Day, day_policy, open_day, two_accounts
 from tests.terraform.iam import listed
