@@ -1,17 +1,16 @@
-"""Groups of a whole manifest, cut and weighed in columns.
+"""Groups of rows, cut by the rules of `jobs.compact.packing` and weighed, in columns.
 
-The groups are those of `jobs.compact.packing.cut`, and their savings those of
-`jobs.compact.savings.weigh`, which a worker asks for the rows of one archive. A plan has many
-millions of rows, so nothing here is done for each row in Python. Tests hold both equal.
+A plan has many millions of rows, so nothing here is done for each row in Python. A worker cuts and
+weighs the rows of its shard by the same functions.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -21,9 +20,10 @@ from jobs.archives.model import BLOCK_BYTES
 from jobs.compact.packing import HEADER_BYTES, SERVER_SIDE_BYTES, PackingRule, TarSize, folder_of, period
 from jobs.compact.savings import DAYS_A_MONTH, MONITORED_BYTES, Economy, Savings, of_archive
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import NULL_VERSION
+from jobs.core.model import NULL_VERSION, ObjectVersion
 from jobs.core.part_sizes import COPY_PART_BYTES, MAX_OBJECT_BYTES, MAX_PART_BYTES
 from jobs.core.pricing import GIB
+from jobs.tables.rows import manifest_schema, version_batch
 
 pc: Any = pyarrow.compute  # its stubs know too few overloads
 
@@ -71,6 +71,34 @@ def group_rows(
         yield window, _groups(window, rule, economy, is_last=True)
 
 
+def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[ObjectVersion]]:
+    """The rows, in the order of `packing.sort_key`, group by group. No row is lost, no group is
+    empty.
+    """
+    left = iter(rows)
+    pending: list[ObjectVersion] = []
+    is_last = False
+    while not is_last:
+        window = list(islice(left, WINDOW_ROWS))
+        pending += window
+        is_last = len(window) < WINDOW_ROWS
+        ends = _Rows.of(_table(pending), rule).ends(is_last=is_last)
+        yield from (pending[start:end] for start, end in pairwise(ends))
+        del pending[: ends[-1]]
+
+
+def weigh(rows: Sequence[ObjectVersion], economy: Economy, rule: PackingRule) -> Group:
+    """The group that these rows would be, all in one archive. There is at least one row."""
+    return _Rows.of(_table(rows), rule).weigh([0, len(rows)], economy)[0]
+
+
+def _table(rows: Sequence[ObjectVersion]) -> pa.Table:
+    """Rows as a sort yields them: times are numbers of microseconds."""
+    table = pa.Table.from_batches([version_batch(rows)] if rows else [], manifest_schema())
+    place = table.schema.get_field_index("last_modified")
+    return table.set_column(place, "last_modified", table["last_modified"].cast(pa.int64()))
+
+
 def count_lookups(rows: pa.Table) -> int:
     """The number of rows that `jobs.compact.packing.is_unknown` is true for."""
     version_id = _array(rows, "version_id")
@@ -83,12 +111,7 @@ def count_lookups(rows: pa.Table) -> int:
 def _groups(window: pa.Table, rule: PackingRule, economy: Economy, *, is_last: bool) -> list[Group]:
     """The groups of a window. Unless it `is_last`, later rows may belong to its last group."""
     rows = _Rows.of(window, rule)
-    ends = [0]
-    while ends[-1] < window.num_rows:
-        ends.append(rows.end_of_group(ends[-1]))
-    if not is_last:
-        ends.pop()
-    return rows.weigh(ends, economy)
+    return rows.weigh(rows.ends(is_last=is_last), economy)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +130,7 @@ class _Rows:
 
     @classmethod
     def of(cls, columns: pa.Table, rule: PackingRule) -> _Rows:
-        """As `packing.tar_bytes` and `TarSize.plus` count."""
+        """What was written before a copy becomes a part of its own, however small."""
         size = pc.fill_null(_array(columns, "size_bytes"), 0)
         size = pc.min_element_wise(size, TOO_LARGE_BYTES)  # so that sums stay within 64 bits
         tar_bytes = pc.add(pc.multiply(_pieces(size, BLOCK_BYTES), BLOCK_BYTES), HEADER_BYTES)
@@ -119,11 +142,15 @@ class _Rows:
         copied = (pc.if_else(is_copied, each, 0) for each in (size, parts))
         return cls(rule, columns, *map(_running_sum, (size, tar_bytes, *copied)))
 
-    def end_of_group(self, start: int) -> int:
-        """Where `packing.cut` ends the group that begins at `start`.
+    def ends(self, *, is_last: bool) -> list[int]:
+        """Where groups end, after a 0. Unless it `is_last`, without the last one's end."""
+        ends = [0]
+        while ends[-1] < self.columns.num_rows:
+            ends.append(self._end_of_group(ends[-1]))
+        return ends if is_last else ends[:-1]
 
-        Sums only grow, so each limit is found by bisection.
-        """
+    def _end_of_group(self, start: int) -> int:
+        """Where the group ends that begins at `start`. Sums only grow: each limit is bisected."""
         rule, tar_bytes = self.rule, self.tar_bytes
         end = min(start + max(rule.members_max, 1), self.columns.num_rows)
         end = bisect_right(tar_bytes, tar_bytes[start] + rule.target_bytes, start + 2, end + 1) - 1
@@ -138,7 +165,7 @@ class _Rows:
         return self._end_of_folder(half_full, end) if half_full < end else end
 
     def weigh(self, ends: Sequence[int], economy: Economy) -> list[Group]:
-        """The groups between these ends, as `savings.weigh` weighs them."""
+        """The groups between these ends."""
         if len(ends) < 2:
             return []
         rows = self.columns.slice(0, ends[-1])
@@ -185,7 +212,10 @@ class _Rows:
 
 
 def _costs(rows: pa.Table, economy: Economy) -> pa.Table:
-    """What each row costs, with its class. The same sums as those of `savings.Billing`."""
+    """What each row costs a month, and to be deleted now, with its class.
+
+    An original that leaves its class before its minimum stay is billed for the rest of it.
+    """
     known = _array(rows, "size_bytes")
     size = pc.fill_null(known, 0)
     name = pc.fill_null(_array(rows, "storage_class"), "")

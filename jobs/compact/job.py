@@ -25,12 +25,10 @@ from jobs.compact.packing import (
     EarlierRule,
     PackingRule,
     archive_location,
-    cut,
     is_copied,
     is_unknown,
-    tar_size,
 )
-from jobs.compact.savings import Economy, refusal, weigh
+from jobs.compact.savings import Economy, refusal
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, ArchiveFormat
 from jobs.core.evidence import best_checksum
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
@@ -63,6 +61,7 @@ from jobs.s3.uploads import NO_RECORDS, UploadRecords
 if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
     from jobs.archives.writer import ArchiveWriter
+    from jobs.compact.grouping import Group
 
 ARCHIVES_AT_ONCE = 2
 """While the last parts of one archive are written, the members of the next are read."""
@@ -162,6 +161,8 @@ class Compact:
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """The rows of a shard, group by group."""
+        from jobs.compact.grouping import cut
+
         return cut(rows, self.options.rule)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
@@ -173,7 +174,7 @@ class Compact:
         if self.options.old_versions:
             named = await self._in_order(named)
         outcomes = {outcome.row: outcome for outcome in refused}
-        for group in cut(named, self.options.rule):  # sizes that were unknown may be too much for one
+        for group in self.chains(named):  # sizes that were unknown may be too much for one
             outcomes |= {outcome.row: outcome for outcome in await self._pack_group(group, writes)}
         return [outcomes[row.row] for row in rows]
 
@@ -284,11 +285,16 @@ class Compact:
             outcomes = refused | {outcome.row: outcome for outcome in packed}
             return [outcomes[row.row] for row in rows]
 
-    def _refusal(self, rows: Iterable[ObjectVersion]) -> str | None:
-        return refusal(weigh(rows, self.options.economy, self.options.rule), self.options.economy)
+    def _weigh(self, rows: Sequence[ObjectVersion]) -> Group:
+        from jobs.compact.grouping import weigh
 
-    def _part_bytes(self, rows: Iterable[ObjectVersion]) -> int | None:
-        return tar_size(rows, self.options.rule).part_bytes(is_streamed=self.options.streamed)
+        return weigh(rows, self.options.economy, self.options.rule)
+
+    def _refusal(self, rows: Sequence[ObjectVersion]) -> str | None:
+        return refusal(self._weigh(rows).savings, self.options.economy)
+
+    def _part_bytes(self, rows: Sequence[ObjectVersion]) -> int | None:
+        return self._weigh(rows).archive.part_bytes(is_streamed=self.options.streamed)
 
     async def _find(self, archive: Location) -> tuple[_Stored | None, str | None]:
         """(an archive that is there, the ETag of an index that is damaged or whose archive is

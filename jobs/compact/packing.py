@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -24,7 +24,7 @@ from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectInfo, ObjectVersion, is_exact
-from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS, copy_part_bytes, count_parts
+from jobs.core.part_sizes import MAX_OBJECT_BYTES, MAX_PART_BYTES, MAX_PARTS, count_parts
 
 TARGET_BYTES = 1024**3
 MEMBERS_MAX = 65_536
@@ -94,16 +94,6 @@ class TarSize(NamedTuple):
     copied_bytes: int = 0
     copied_parts: int = 0
 
-    def plus(self, row: ObjectVersion, rule: PackingRule) -> TarSize:
-        """The size with one more member."""
-        size_bytes = self.size_bytes + tar_bytes(row)
-        if not is_copied(row.size_bytes or 0, rule.format):
-            return self._replace(size_bytes=size_bytes)
-        copied_bytes = row.size_bytes or 0
-        # What was written before the copy becomes a part of its own, however small.
-        parts = 1 + count_parts(copied_bytes, copy_part_bytes(copied_bytes))
-        return TarSize(size_bytes, self.copied_bytes + copied_bytes, self.copied_parts + parts)
-
     def part_bytes(self, *, is_streamed: bool = False) -> int | None:
         """The size of parts with which S3 takes the archive. None: it is too big.
 
@@ -158,23 +148,9 @@ def sort_key(row: ObjectVersion) -> tuple[str, bytes]:
     return period(row.last_modified), row.key.encode("utf-8", "surrogatepass")
 
 
-def tar_bytes(row: ObjectVersion) -> int:
-    """About how many bytes of a tar the row takes."""
-    size_bytes = row.size_bytes or 0
-    return HEADER_BYTES + size_bytes + -size_bytes % BLOCK_BYTES
-
-
 def is_copied(size_bytes: int, kind: ArchiveFormat) -> bool:
     """True for a member that S3 copies into an archive, where it can."""
     return kind is ArchiveFormat.TAR and size_bytes >= SERVER_SIDE_BYTES
-
-
-def tar_size(rows: Iterable[ObjectVersion], rule: PackingRule) -> TarSize:
-    """The size of an archive of these rows."""
-    size = TarSize()
-    for row in rows:
-        size = size.plus(row, rule)
-    return size
 
 
 def is_unknown(row: ObjectVersion) -> bool:
@@ -186,20 +162,6 @@ def is_unknown(row: ObjectVersion) -> bool:
     """
     is_described = is_exact(row.version_id) or None not in (row.etag, row.last_modified)
     return not row.is_delete_marker and not (is_described and row.size_bytes is not None)
-
-
-def cut(rows: Iterable[ObjectVersion], rule: PackingRule) -> Iterator[list[ObjectVersion]]:
-    """The rows, in the order of `sort_key`, group by group. No row is lost, no group is empty."""
-    group: list[ObjectVersion] = []
-    size = TarSize()
-    for row in rows:
-        if group and _is_full(group, size, row, rule):
-            yield group
-            group, size = [], TarSize()
-        group.append(row)
-        size = size.plus(row, rule)
-    if group:
-        yield group
 
 
 def archive_location(
@@ -246,17 +208,6 @@ def common_folder(rows: Sequence[ObjectVersion]) -> str:
     while len(spell(folder).encode()) > _STEM_BYTES:
         folder = folder[: folder.rfind("/", 0, -1) + 1]
     return folder
-
-
-def _is_full(group: list[ObjectVersion], size: TarSize, row: ObjectVersion, rule: PackingRule) -> bool:
-    grown = size.plus(row, rule)
-    if len(group) >= rule.members_max or grown.size_bytes > rule.target_bytes or grown.part_bytes() is None:
-        return True
-    last = group[-1]
-    if last.last_modified != row.last_modified and period(last.last_modified) != period(row.last_modified):
-        return True
-    is_half_full = 2 * size.size_bytes >= rule.target_bytes or 2 * len(group) >= rule.members_max
-    return is_half_full and folder_of(last.key) != folder_of(row.key)
 
 
 def folder_of(key: str) -> str:

@@ -8,14 +8,12 @@ expired.
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from jobs.compact.packing import PackingRule, TarSize
+from jobs.compact.packing import TarSize
 from jobs.core.enums import StorageClass
-from jobs.core.model import ObjectVersion
 from jobs.core.pricing import GIB, PriceTable, ThawPrice
 from jobs.errors import ConfigError
 
@@ -136,12 +134,6 @@ class Billing(NamedTuple):
         rate = self.monitored_per_gib if is_monitored else self.per_gib
         return (billed * rate + self.overhead_gib_dollars) / GIB + is_monitored * self.monitoring
 
-    def months_left(self, last_modified: float | None, at: float) -> float:
-        """How many months the original still has to stay in its class to be deleted for free."""
-        if not self.minimum_days or last_modified is None:
-            return 0.0
-        return max(0.0, self.minimum_days - (at - last_modified) / 86_400) / DAYS_A_MONTH
-
 
 class Savings(NamedTuple):
     """Savings of one group or, added up, of many. Dollars.
@@ -179,28 +171,6 @@ class Savings(NamedTuple):
     def plus(self, other: Savings) -> Savings:
         """The sum of both."""
         return Savings._make(a + b for a, b in zip(self, other, strict=True))
-
-
-def weigh(rows: Iterable[ObjectVersion], economy: Economy, rule: PackingRule) -> Savings:
-    """The savings of packing these rows into one archive, by this rule."""
-    dollars: defaultdict[str, float] = defaultdict(float)
-    billings: dict[str | None, Billing] = {}
-    members = size_bytes = 0
-    archive = TarSize()
-    for row in rows:
-        size = row.size_bytes or 0
-        members += 1
-        size_bytes += size
-        archive = archive.plus(row, rule)
-        billing = billings.get(row.storage_class) or economy.billing(row.storage_class)
-        billings[row.storage_class] = billing
-        monthly = billing.monthly(size)
-        dollars["before"] += monthly
-        dollars["early_delete"] += monthly * billing.months_left(row.last_modified, economy.at)
-        dollars["gets"] += billing.prices.get_per_1000 / 1000
-        dollars["retrieval"] += size / GIB * billing.prices.retrieval_per_gib
-        dollars["thaw"] += size / GIB * billing.prices.thaw_per_gib + billing.prices.thaw_per_1000 / 1000
-    return of_archive(members, size_bytes, archive, dollars, economy)
 
 
 def of_archive(

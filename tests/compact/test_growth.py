@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 from jobs.archives.index import ArchiveIndex, Damage
 from jobs.cli.archives import _renew
 from jobs.compact.archived import archived_versions, renew_indexes
+from jobs.compact.grouping import cut
 from jobs.compact.job import Compact, CompactOptions
-from jobs.compact.packing import PackingRule, cut
+from jobs.compact.packing import PackingRule
 from jobs.compact.plan import Grouped, plan_groups
 from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat

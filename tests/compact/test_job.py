@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex
+from jobs.compact.grouping import cut
 from jobs.compact.job import NOT_STORED_AS_ASKED, Compact, CompactOptions
 from jobs.compact.member_reader import HAS_ANNOTATIONS
-from jobs.compact.packing import TOO_BIG, PackingRule, cut, sort_key
+from jobs.compact.packing import TOO_BIG, PackingRule, sort_key
 from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route

@@ -2,28 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jobs.compact import grouping
+from jobs.compact.grouping import count_lookups, cut, group_rows, weigh
 from jobs.compact.packing import (
     HEADER_BYTES,
     ArchiveStorage,
     PackingRule,
+    TarSize,
     archive_location,
     common_folder,
-    cut,
+    is_unknown,
     period,
     sort_key,
-    tar_bytes,
-    tar_size,
 )
+from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
+from jobs.runs.planning import read_price_table
+from jobs.tables.rows import manifest_schema, version_batch
 from tests.doubles.examples import examples
 
 MONTH = 31 * 86_400.0
 STORAGE = ArchiveStorage("GLACIER")
+ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 400 * 86_400.0, 24.0)
 rows = st.lists(
     st.builds(
         ObjectVersion,
@@ -31,11 +39,15 @@ rows = st.lists(
         key=st.sampled_from(["a/1", "a/2", "a/3", "b/1", "b/c/1", "b/c/2", "top", "é/ü"]),
         size_bytes=st.none() | st.integers(0, 3000),
         last_modified=st.none() | st.sampled_from([0.0, MONTH, 2 * MONTH + 1]),
-        etag=st.sampled_from(["e", "f"]),
+        etag=st.sampled_from(["e", "f", None]),
     ),
     max_size=40,
 ).map(lambda found: sorted(found, key=sort_key))
 rules = st.builds(PackingRule, st.integers(1, 20_000), members_max=st.integers(1, 10))
+
+
+def tar_size(found: list[ObjectVersion], rule: PackingRule | None = None) -> TarSize:
+    return weigh(found, ECONOMY, rule or PackingRule()).archive
 
 
 @given(rows, rules)
@@ -49,7 +61,7 @@ def test_groups_hold_every_row_once_in_order(found: list[ObjectVersion], rule: P
 def test_groups_keep_to_the_rule(found: list[ObjectVersion], rule: PackingRule) -> None:
     for group in cut(found, rule):
         assert len(group) <= rule.members_max
-        assert len(group) == 1 or sum(map(tar_bytes, group)) <= rule.target_bytes
+        assert len(group) == 1 or tar_size(group).size_bytes <= rule.target_bytes
         assert len({period(row.last_modified) for row in group}) == 1
 
 
@@ -61,9 +73,46 @@ def test_a_worker_that_starts_at_a_group_finds_the_same_groups(found: list[Objec
         assert list(cut(rest, rule)) == groups[start:]
 
 
+@given(rows, rules, st.integers(1, 30), st.integers(1, 30))
+@settings(max_examples=examples(25), deadline=None)
+def test_a_plan_that_reads_windows_finds_the_workers_groups(
+    found: list[ObjectVersion], rule: PackingRule, window_rows: int, batch_rows: int
+) -> None:
+    expected = list(cut(found, rule))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(grouping, "WINDOW_ROWS", window_rows)
+        patch.setattr(grouping, "FOLDER_ROWS", 1)
+        windows = list(group_rows(_batches(found, batch_rows), rule, ECONOMY))
+        assert list(cut(found, rule)) == expected
+    groups = [group for _, some in windows for group in some]
+    assert [group.rows for group in groups] == list(map(len, expected))
+    assert [row for table, _ in windows for row in table["key"].to_pylist()] == [row.key for row in found]
+    assert all(table.num_rows == sum(group.rows for group in some) for table, some in windows)
+    assert sum(count_lookups(table) for table, _ in windows) == sum(map(is_unknown, found))
+    for group, members in zip(groups, expected, strict=True):
+        assert group[:4] == weigh(members, ECONOMY, rule)[:4]
+        assert group.unknown_sizes == sum(row.size_bytes is None and not row.is_delete_marker for row in members)
+        assert group.size_bytes == sum(row.size_bytes or 0 for row in members)
+        assert tuple(group.savings) == pytest.approx(tuple(weigh(members, ECONOMY, rule).savings))
+
+
+def _batches(found: list[ObjectVersion], batch_rows: int) -> Iterator[pa.RecordBatch]:
+    """The rows as a sort yields them: times are numbers."""
+    place = manifest_schema().get_field_index("last_modified")
+    for start in range(0, len(found), batch_rows):
+        batch = version_batch(found[start : start + batch_rows])
+        yield batch.set_column(place, "last_modified", batch["last_modified"].cast(pa.int64()))
+
+
+def test_a_folder_longer_than_the_first_search_ends_where_it_ends() -> None:
+    names = [f"a/{n:05}" for n in range(4_000)] + [f"a/b/{n:05}" for n in range(10)] + ["a/c"]
+    found = [ObjectVersion(0, key, size_bytes=1) for key in names]
+    assert list(map(len, cut(found, PackingRule(members_max=5_000)))) == [4_000, 11]
+
+
 def test_a_folder_is_not_split_when_the_archive_is_half_full() -> None:
     found = [ObjectVersion(0, f"{folder}/{number}", size_bytes=1000) for folder in "abc" for number in range(4)]
-    size_bytes = tar_bytes(found[0])
+    size_bytes = tar_size(found[:1]).size_bytes
     assert [len(group) for group in cut(found, PackingRule(7 * size_bytes))] == [4, 4, 4]
     assert [len(group) for group in cut(found, PackingRule(9 * size_bytes))] == [8, 4]
 
@@ -137,7 +186,7 @@ def upload_parts(sizes: list[int], part_bytes: int) -> int:
     return parts + -(-pending // part_bytes)
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     st.lists(
         st.tuples(

@@ -14,9 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.compact.archived import SCHEMA
-from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, cut, sort_key
+from jobs.compact.grouping import cut, weigh
+from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, sort_key
 from jobs.compact.plan import Grouped, forecast, plan_groups, rows_left_by
-from jobs.compact.savings import Economy, refusal, weigh
+from jobs.compact.savings import Economy, refusal
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import LATEST_SECONDS, Listed, ObjectVersion
 from jobs.core.pricing import PricedWork
@@ -85,7 +86,7 @@ def test_shards_hold_every_row_once_in_whole_groups(
     assert all(shards)
     groups = [group for shard in shards for group in cut(shard, rule)]
     assert groups == list(cut(rows, rule))
-    paying = [group for group in groups if refusal(weigh(group, economy, rule), economy) is None]
+    paying = [group for group in groups if refusal(weigh(group, economy, rule).savings, economy) is None]
     assert grouped.archives == len(paying)
     assert grouped.packed.members == sum(map(len, paying))
     assert sum(grouped.left_alone.values()) == len(rows) - grouped.packed.members

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.compact import grouping
 from jobs.compact.packing import HEADER_BYTES, PackingRule
-from jobs.compact.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal, weigh
+from jobs.compact.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal
 from jobs.core.model import ObjectVersion
 from jobs.core.pricing import GIB, load_price_table
 from jobs.errors import ConfigError
@@ -18,6 +19,10 @@ RULE = PackingRule()
 
 def economy(storage_class: str = "GLACIER_IR", payback_months: float | None = 24.0) -> Economy:
     return Economy.of(TABLE, storage_class, NOW, payback_months)
+
+
+def weigh(rows: list[ObjectVersion], economy: Economy, rule: PackingRule) -> Savings:
+    return grouping.weigh(rows, economy, rule).savings
 
 
 def objects(count: int, size_bytes: int, storage_class: str, last_modified: float | None = 0.0) -> list[ObjectVersion]:

@@ -16,7 +16,8 @@ from typing import Any
 from jobs.archives.files import is_there, list_archives
 from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord, Member
-from jobs.compact.packing import PackingRule, cut, period
+from jobs.compact.grouping import cut
+from jobs.compact.packing import PackingRule, period
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, fold
