@@ -46,11 +46,13 @@ def next_steps(report: Mapping[str, Any], pair: str, folder: str) -> list[str]:
     rows = {name: int(each["rows"]) for name, each in report["categories"].items()}
     steps = []
     if rows.get(Category.MISSING) or rows.get(Category.STALE):
-        steps.append(f"Copy what is missing or stale: sealift backfill --pair {pair} --manifest {folder}repair.parquet")
+        steps.append(
+            f"Copy what is missing or stale: sealift replicate --pair {pair} --manifest {folder}repair.parquet"
+        )
     if rows.get(Category.DIFFERENT):
         steps.append(
             f"Look at what differs: {report['differences']['csv']}. Overwrite it only if the source is right: "
-            f"sealift backfill --pair {pair} --manifest {folder}different.parquet"
+            f"sealift replicate --pair {pair} --manifest {folder}different.parquet"
         )
     if rows.get(Category.EXTRA):
         steps.append("Look at what has no original. Sealift leaves it where it is.")

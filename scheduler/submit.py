@@ -10,8 +10,8 @@ The job is one plain job, which plans. Nothing is planned here.
 | trigger   | command                                         | once for each         |
 |-----------|-------------------------------------------------|-----------------------|
 | nightly   | nightly --pair P --night D                      | pair and night        |
-| manifest  | backfill --pair P --manifest URI (or --prefix)  | manifest, and prefix  |
-| backfill  | backfill --pair P --prefix …                    | `id`, or invocation   |
+| manifest  | replicate --pair P --manifest URI (or --prefix) | manifest, and prefix  |
+| backfill  | replicate --pair P --prefix …                   | `id`, or invocation   |
 | inventory | reconcile --source-inventory … --map …          | pair of reports       |
 """
 
@@ -101,7 +101,7 @@ def nightly(pair: Pair, at: float) -> Start:
 def rows_of_manifest(pair: Pair, number: int, manifest: str = "") -> Start:
     """The run of a manifest's rows. Its name needs only the number."""
     return Start(
-        pair.name, BACKFILL, f"{number:06d}", ("backfill", "--pair", pair.name, "--yes", "--manifest", manifest)
+        pair.name, BACKFILL, f"{number:06d}", ("replicate", "--pair", pair.name, "--yes", "--manifest", manifest)
     )
 
 
@@ -111,7 +111,7 @@ def for_manifest(pair: Pair, published: Published) -> list[Start]:
     They are started in this order. So where the rows were started, all prefixes were: of an older
     manifest `enqueue` looks for the rows alone.
     """
-    begin = ("backfill", "--pair", pair.name, "--yes")
+    begin = ("replicate", "--pair", pair.name, "--yes")
     number = f"{published.number:06d}"
     rows = [rows_of_manifest(pair, published.number, published.manifest)] if published.manifest else []
     prefixes = [
@@ -126,7 +126,7 @@ def _backfill(pair: Pair, event: Mapping[str, Any], request_id: str) -> Start:
     if unknown:
         raise UsageError(f"a backfill takes {', '.join(_OPTIONS)} and id, not {', '.join(unknown)}")
     options = [(f"--{name.replace('_', '-')}", str(event[name])) for name in _OPTIONS if event.get(name)]
-    command = ("backfill", "--pair", pair.name, "--yes", *(word for option in options for word in option))
+    command = ("replicate", "--pair", pair.name, "--yes", *(word for option in options for word in option))
     once = f"id-{event['id']}" if event.get("id") else f"request-{request_id}"  # never a manifest's number
     return Start(pair.name, "backfill", once, command)
 

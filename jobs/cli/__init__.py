@@ -62,7 +62,6 @@ _COMMANDS = {
     "restore": ("jobs.cli.restore", "restore", "Bring objects back out of archives, or a bucket as it was."),
     "expire": ("jobs.cli.expire", "expire", "Delete originals whose copy is proven; a dry run by default."),
     "archives": ("jobs.cli.archives", "archives", "List archives, find members, rebuild a lost index."),
-    "backfill": ("jobs.cli.backfill", "backfill", "Copy what a pair's source holds already, on demand."),
     "nightly": ("jobs.cli.nightly", "nightly", "A pair's night by hand: reconcile, repair, verify, summary."),
     "status": ("jobs.cli.status", "status", "One screen: what runs, what is wrong, and what to do about it."),
     "runs": ("jobs.cli.runs", "runs", "List, show, watch and retry runs, from the ledger alone."),

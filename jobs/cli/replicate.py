@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from difflib import get_close_matches
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from jobs import interrupts
 from jobs.cli.options import (
@@ -18,27 +19,38 @@ from jobs.cli.options import (
     group,
     look_option,
     option,
+    policy_option,
+    prefix_option,
     require_conditions_option,
     required_conditions,
     sse_option,
     takes,
 )
-from jobs.cli.policy_and_ledger import ledger_location
+from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
-from jobs.cli.start_options import CopiesOptions
+from jobs.cli.start_options import CopiesOptions, StartOptions, WorkerOptions
 from jobs.config import Settings
-from jobs.core.enums import AnnotationRule, StorageClass
-from jobs.errors import UsageError
+from jobs.core.enums import AnnotationRule, Deletes, StorageClass
+from jobs.core.selection import Selection
+from jobs.errors import LimitExceeded, UsageError
 from jobs.replicate.decision import Overwrite
 from jobs.replicate.plan import LOOK
-from jobs.runs.request import open_ledger
+from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
+
+_GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
+_WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "require_conditions", "look"}
+_WITH_PAIR |= {"ledger", "then_verify", *(each.name for each in (*fields(StartOptions), *fields(WorkerOptions)))}
+"""The options that go with --pair. All others say what the policy says."""
 
 
 @command_options
 class ReplicateCommand:
     """`sealift replicate`, as it was typed."""
 
+    pair: str | None = option("Copy what is in this pair's source, as its policy says.", metavar="NAME")
+    policy: str | None = policy_option("With --pair: a path or s3://. Default: SEALIFT_POLICY.")
+    prefix: str = prefix_option("With --pair: take only source keys that begin with this.")
     copies: CopiesOptions = group(CopiesOptions)
     storage_class: str = option("Class of the copies. keep: the source's class.", default=KEEP, show_default=True)
     sse: str | None = sse_option("Encryption of the copies. Default: the bucket's.")
@@ -74,7 +86,15 @@ def replicate(options: ReplicateCommand) -> int:
     sealift replicate --source s3://docs/2026/ --destination s3://copies/2026/ --dry-run
     sealift replicate --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --destination s3://copies
     sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://copies
+    sealift replicate --pair scans --prefix scans/2026/ --newer-than 2026-11-01
     """
+    settings = Settings.from_environment()
+    if options.pair is not None:
+        _check_of_pair(options)
+        chosen = choose_pair(options.pair, options.policy, options.copies.ledger, settings)
+        return interrupts.run(_replicate_pair(options, chosen, settings))
+    if options.policy is not None or options.prefix:
+        raise UsageError("--policy and --prefix are for --pair: name a prefix in --source, s3://bucket/prefix")
     _check(options)
     run_options: dict[str, Any] = {
         "storage_class": options.storage_class,
@@ -88,12 +108,81 @@ def replicate(options: ReplicateCommand) -> int:
     }
     if options.look:
         run_options[LOOK] = True
-    settings, copies = Settings.from_environment(), options.copies
+    copies = options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
     request = copies.request("replicate")
     request = replace(request, options={**run_options, **request.options})
     launch = launch_and_report(request, ledger, settings, copies.start, then_verify=options.then_verify)
     return interrupts.run(launch)
+
+
+async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, settings: Settings) -> int:
+    """Copy what a pair's source holds: all of it, below a prefix, between two dates, or a manifest's rows.
+
+    The policy's limits hold, and options can only be tighter. A backlog's run may cost what it
+    costs, as the function's copies do.
+    """
+    from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
+
+    pair, scope, copies, start = chosen.pair, chosen.scope, options.copies, options.copies.start
+    source, destination = sides(chosen.policy, pair)
+    from_events = _from_events(chosen, copies.manifest)
+    if options.look and from_events:
+        raise UsageError("--look sees the current versions alone, and a backlog may have older ones: leave it out")
+    include, exclude = globs(scope)
+    asked = required_conditions(is_required=options.require_conditions) | ({LOOK: True} if options.look else {})
+    request = Request(
+        job="replicate",
+        source=source,
+        destination=destination,
+        manifest=copies.manifest,
+        selection=Selection(
+            prefix=options.prefix,
+            include=include,
+            exclude=exclude,
+            newer_than=copies.filters.newer_than,
+            older_than=copies.filters.older_than,
+        ),
+        options=copy_options(pair) | {"pair": pair.name} | from_events | asked,
+        price_table=start.price_table,
+        prefixes=prefixes_below(scope, options.prefix),
+    )
+    ceiling = Ceiling.of(pair, start.max_cost, start.max_objects)
+    is_named = bool(options.prefix or copies.manifest)
+    start = replace(
+        start,
+        max_cost=start.max_cost if from_events else ceiling.max_cost,  # what is new is protected at any cost
+        max_objects=ceiling.max_objects,
+        allow_empty=start.allow_empty or bool(from_events) or not is_named,  # a pair may be empty
+    )
+    try:
+        ledger = open_ledger(chosen.ledger)
+        return await launch_and_report(request, ledger, settings, start, then_verify=options.then_verify)
+    except LimitExceeded as error:
+        limits = Ceiling.of(pair)
+        raise LimitExceeded(
+            f"{error} (options cannot exceed the limits of the pair {pair.name} in the policy, "
+            f"${limits.max_cost:,.2f} and {limits.max_objects:,} objects)"
+        ) from error
+
+
+def _from_events(chosen: ChosenPair, manifest: str | None) -> dict[str, Any]:
+    """Options for rows that the Lambdas left behind, which are events.
+
+    Of those an older version is stored below a newer one (`jobs.backup`).
+    """
+    if manifest is None or not manifest.startswith(f"{chosen.ledger.join('manifests/')}"):
+        return {}
+    return {"from_events": True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}
+
+
+def _check_of_pair(options: ReplicateCommand) -> None:
+    """Check that no option says what the policy says. Raises UsageError."""
+    context = click.get_current_context()
+    named = [each.name for each in context.command.params if context.get_parameter_source(each.name or "") in _GIVEN]
+    if clashing := sorted(f"--{name.replace('_', '-')}" for name in named if name and name not in _WITH_PAIR):
+        raise UsageError(f"--pair takes places and copies as the policy says: leave out {', '.join(clashing)}")
+    check_look(looks=options.look, dry_run=options.copies.start.dry_run)
 
 
 def _check(options: ReplicateCommand) -> None:

@@ -151,7 +151,7 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
         elif stage["refused"]:
             yield (
                 f"{stage['stage']} was refused: find out why the plan is so large, then raise the pair's limits for "
-                f"the next night, or copy now: sealift backfill --pair {pair} --dry-run"
+                f"the next night, or copy now: sealift replicate --pair {pair} --dry-run"
             )
         elif stage["left"] and stage["stage"] == Stage.REPLICA:
             yield "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"

@@ -212,7 +212,7 @@ def pair_steps(
 
 
 def _backfill(pair: str, manifest: str) -> str:
-    return f"sealift backfill --pair {pair} --manifest {shlex.quote(manifest)}"
+    return f"sealift replicate --pair {pair} --manifest {shlex.quote(manifest)}"
 
 
 def _copied(report: Mapping[str, Any]) -> bool:

@@ -85,7 +85,7 @@ def far_backlog(site: Site) -> Facts:
 def backfill(site: Site) -> Facts:
     """Lose some copies behind everybody's back, and copy what is in the source by workers on Batch."""
     _fill(site, "backfill")
-    report = site.sealift("backfill", "--pair", "near", "--prefix", "backfill/", *ON_BATCH, settings=TWO_SHARDS)
+    report = site.sealift("replicate", "--pair", "near", "--prefix", "backfill/", *ON_BATCH, settings=TWO_SHARDS)
     return {
         "state": report["state"],
         "outcomes": report["outcomes"],

@@ -20,7 +20,7 @@ def worker_killed(site: Site) -> Facts:
     site.await_copies(site.places.hot, {f"copies/killed/{OBJECTS - 1}.txt": f"killed {OBJECTS - 1}".encode()})
     for number in range(OBJECTS):
         site.destroy(site.places.hot, f"copies/killed/{number}.txt")
-    command = ("backfill", "--pair", "near", "--prefix", "killed/", *ON_BATCH, *SLOWLY, "--detach")
+    command = ("replicate", "--pair", "near", "--prefix", "killed/", *ON_BATCH, *SLOWLY, "--detach")
     run_id = site.sealift(*command, settings=TWO_SHARDS)["run_id"]
     client = site.client("batch")
     child = site.await_value("a worker to start", lambda: _started_child(site, f"{run_id}-000-work"))

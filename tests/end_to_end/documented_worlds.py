@@ -126,7 +126,7 @@ def bound(scene: Scene) -> None:
         scene.put("documents", key, content(key))
     settle()
     scene.environment["SEALIFT_POLICY"] = "policy.yaml"
-    scene.sealift("backfill", "--pair", "scans")
+    scene.sealift("replicate", "--pair", "scans")
     scene.sealift(*PACK_PAIR)
 
 

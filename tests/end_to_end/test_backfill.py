@@ -1,4 +1,4 @@
-"""`sealift backfill` on a real server: a pair's old objects, where the policy says, and nothing else."""
+"""`sealift replicate` on a real server: a pair's old objects, where the policy says, and nothing else."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def filled(world: World) -> World:
 
 
 def test_all_of_a_pair_is_copied_and_nothing_that_the_policy_leaves_out(filled: World, tmp_path: Path) -> None:
-    given = ["backfill", "--pair", "docs", "--policy", write_policy(filled, tmp_path), "--json"]
+    given = ["replicate", "--pair", "docs", "--policy", write_policy(filled, tmp_path), "--json"]
     plan = filled.sealift(*given, "--dry-run")
     assert plan.code == 0, plan.stderr
     assert (plan.document["rows"], keys(filled, filled.destination)) == (4, [])
@@ -35,7 +35,7 @@ def test_all_of_a_pair_is_copied_and_nothing_that_the_policy_leaves_out(filled: 
 
 
 def test_a_forecast_that_looks_knows_what_is_there(filled: World, tmp_path: Path) -> None:
-    given = ["backfill", "--pair", "docs", "--policy", write_policy(filled, tmp_path), "--prefix", "docs/"]
+    given = ["replicate", "--pair", "docs", "--policy", write_policy(filled, tmp_path), "--prefix", "docs/"]
     assert filled.sealift(*given, "--json").document["outcomes"] == {"copied": 3}
     filled.client.delete_object(Bucket=filled.destination, Key="copies/docs/a")
     plan = filled.sealift(*given, "--dry-run", "--look", "--json").document
@@ -52,9 +52,9 @@ def test_a_forecast_that_looks_knows_what_is_there(filled: World, tmp_path: Path
 @pytest.mark.slow
 def test_below_a_prefix_in_the_other_pair(filled: World, tmp_path: Path) -> None:
     policy = write_policy(filled, tmp_path)
-    report = filled.sealift("backfill", "--pair", "docs", "--policy", policy, "--prefix", "drafts/", "--json").document
+    report = filled.sealift("replicate", "--pair", "docs", "--policy", policy, "--prefix", "drafts/", "--json").document
     assert (report["outcomes"], report["manifest"]) == ({"copied": 1}, f"listing of s3://{filled.source}/drafts/")
-    result = filled.sealift("backfill", "--pair", "logs", "--json", SEALIFT_POLICY=policy)
+    result = filled.sealift("replicate", "--pair", "logs", "--json", SEALIFT_POLICY=policy)
     assert (result.code, result.document["outcomes"]) == (0, {"copied": 1})
     assert keys(filled, filled.destination) == ["copies/drafts/c", "elsewhere/logs/e"]
 
@@ -67,7 +67,7 @@ def test_between_two_dates(filled: World, tmp_path: Path) -> None:
         time.sleep(0.05)
     filled.put("docs/later")
     since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(second - 1))
-    given = ["backfill", "--pair", "docs", "--policy", policy, "--json"]
+    given = ["replicate", "--pair", "docs", "--policy", policy, "--json"]
     assert filled.sealift(*given, "--newer-than", since).document["outcomes"] == {"copied": 1}
     assert filled.sealift(*given, "--newer-than", "1d", "--older-than", "2030-01-01").document["outcomes"] == {
         "copied": 4,
@@ -81,7 +81,7 @@ def test_listed_in_a_file_of_which_only_the_pairs_keys_are_taken(filled: World, 
     rows = [f"{filled.source},{key}" for key in ("docs/a", "docs/%C3%A9+%C3%BC", "docs/tmp/d", "logs/e", "docs/gone")]
     (tmp_path / "rows.csv").write_text("\n".join(rows) + "\n")
     policy = write_policy(filled, tmp_path)
-    given = ["backfill", "--pair", "docs", "--policy", policy, "--manifest", str(tmp_path / "rows.csv"), "--json"]
+    given = ["replicate", "--pair", "docs", "--policy", policy, "--manifest", str(tmp_path / "rows.csv"), "--json"]
     result = filled.sealift(*given)
     assert (result.code, result.document["outcomes"]) == (3, {"copied": 2, "missing": 1}), result.stderr
     assert result.document["excluded"] == {"include": 1, "exclude": 1}
@@ -90,7 +90,7 @@ def test_listed_in_a_file_of_which_only_the_pairs_keys_are_taken(filled: World, 
 def test_copies_have_the_storage_class_of_the_pair(filled: World, tmp_path: Path) -> None:
     hot = {"bucket": filled.destination, "region": "us-east-1", "prefix": "copies/", "storage_class": "STANDARD_IA"}
     policy = write_policy(filled, tmp_path, docs={"destination": hot})
-    assert filled.sealift("backfill", "--pair", "docs", "--policy", policy).code == 0
+    assert filled.sealift("replicate", "--pair", "docs", "--policy", policy).code == 0
     copy = filled.client.head_object(Bucket=filled.destination, Key="copies/docs/a")
     assert copy["StorageClass"] == "STANDARD_IA"
 
@@ -112,7 +112,7 @@ def test_the_policys_limits_hold_unless_options_are_tighter(
     filled: World, tmp_path: Path, limits: dict[str, object], options: list[str], allowed: str
 ) -> None:
     policy = write_policy(filled, tmp_path, docs=limits)
-    result = filled.sealift("backfill", "--pair", "docs", "--policy", policy, *options)
+    result = filled.sealift("replicate", "--pair", "docs", "--policy", policy, *options)
     assert (result.code, result.stdout) == (2, "")
     assert allowed in result.stderr
     assert "limits of the pair docs in the policy" in result.stderr
@@ -131,14 +131,14 @@ def test_the_policys_limits_hold_unless_options_are_tighter(
 def test_a_request_that_makes_no_sense_is_told_in_one_line(
     filled: World, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
-    result = filled.sealift("backfill", *arguments, "--policy", write_policy(filled, tmp_path))
+    result = filled.sealift("replicate", *arguments, "--policy", write_policy(filled, tmp_path))
     assert (result.code, result.stdout) == (code, ""), result.stderr
     assert words in result.stderr
     assert "Traceback" not in result.stderr
 
 
 def test_without_a_policy_it_says_how_to_name_one(world: World) -> None:
-    result = world.sealift("backfill", "--pair", "docs")
+    result = world.sealift("replicate", "--pair", "docs")
     assert (result.code, "SEALIFT_POLICY" in result.stderr) == (2, True)
 
 
@@ -147,7 +147,7 @@ def test_rows_that_events_left_behind_never_hide_a_newer_version(versioned: Worl
     older = versioned.put("docs/a", b"older")["VersionId"]
     versioned.put("docs/a", b"newer")
     policy = write_policy(versioned, tmp_path)
-    given = ["backfill", "--pair", "docs", "--policy", policy, "--json"]
+    given = ["replicate", "--pair", "docs", "--policy", policy, "--json"]
     assert versioned.sealift(*given).document["outcomes"] == {"copied": 1}
     row = f"{versioned.source},docs%2Fa,{older}\n".encode()
     versioned.client.put_object(Bucket=versioned.ledger, Key="runs/manifests/pair=docs/000001-x.csv", Body=row)
@@ -170,7 +170,7 @@ def test_new_objects_of_a_backlog_are_copied_whatever_they_cost(versioned: World
     rows = f"{world.source},docs/a,,3,2026-11-25T00:33:40.000Z\n{world.source},docs/gone,,{10**13},\n"
     world.client.put_object(Bucket=world.ledger, Key=place, Body=rows.encode())
     policy = write_policy(world, tmp_path, docs=lowered(1000, 0.000001))
-    given = ["backfill", "--pair", "docs", "--policy", policy, "--manifest", f"s3://{world.ledger}/{place}", "--json"]
+    given = ["replicate", "--pair", "docs", "--policy", policy, "--manifest", f"s3://{world.ledger}/{place}", "--json"]
     assert world.sealift(*given, "--max-cost", "0.000001").code == 2
     late = world.sealift(*given)
     assert (late.code, late.document["outcomes"]) == (3, {"copied": 1, "missing": 1}), late.stderr
@@ -189,8 +189,15 @@ def test_a_row_that_s3_refuses_keeps_no_other_row_of_a_backlog_from_being_copied
     world.client.put_object(Bucket=world.ledger, Key=place, Body=rows.encode())
     policy = write_policy(world, tmp_path)
     manifest = f"s3://{world.ledger}/{place}"
-    late = world.sealift("backfill", "--pair", "docs", "--policy", policy, "--manifest", manifest, "--json")
+    late = world.sealift("replicate", "--pair", "docs", "--policy", policy, "--manifest", manifest, "--json")
     assert (late.code, late.document["outcomes"]) == (3, {"copied": 20, "failed": 1}), late.stderr
     assert "directory" in late.document["reasons"][0]["reason"]
     retried = world.sealift("runs", "retry", late.document["run_id"], "--json")
     assert (retried.code, retried.document["outcomes"]) == (3, {"failed": 1}), retried.stderr
+
+
+@pytest.mark.parametrize("option", [["--storage-class", "GLACIER"], ["--source", "s3://x"], ["--include", "*"]])
+def test_an_option_that_says_what_the_policy_says_is_refused(world: World, tmp_path: Path, option: list[str]) -> None:
+    given = ["replicate", "--pair", "docs", "--policy", write_policy(world, tmp_path)]
+    refused = world.sealift(*given, *option)
+    assert (refused.code, f"leave out {option[0]}" in refused.stderr) == (2, True), refused.stderr

@@ -254,7 +254,7 @@ RUN_TAKERS = [
     ["reconcile", "--source", "s3://here", "--destination", "s3://there", "--source-inventory"],
     ["reconcile", "--source", "s3://here", "--destination", "s3://there", "--version-map"],
     ["archives", "list", "s3://there/a", "--prefix"],
-    ["backfill", "--pair", "docs", "--prefix"],
+    ["replicate", "--pair", "docs", "--prefix"],
     ["query", "FROM runs", "--run"],
     ["runs", "show"],
     ["runs", "cancel"],

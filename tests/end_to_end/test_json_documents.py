@@ -67,7 +67,7 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     walk("runs list")
     walk("runs show", "latest")
     walk("runs show", "latest", "--follow")
-    walk("backfill", "--pair", "docs", *policy)
+    walk("replicate", "--pair", "docs", *policy)
     walk("nightly", "--pair", "docs", *policy)
     walk("policy check", *policy[1:])
     walk("policy explain", *policy, f"{source}1")

@@ -37,7 +37,7 @@ def test_the_only_copy_of_an_older_original_is_kept_and_left_to_people(world: Wo
     assert f"{world.destination} keeps no versions, so the copy would be lost for good: enable" in " ".join(
         shown.split()
     )
-    backfill = ["backfill", "--pair", "docs", "--policy", policy, "--json"]
+    backfill = ["replicate", "--pair", "docs", "--policy", policy, "--json"]
     assert world.sealift(*backfill).document["outcomes"] == {"failed": 1, "same": 2}
     assert world.copy_of("copies/docs/a") == b"a"
     healed = nightly(world, write_policy(world, tmp_path), "--again")

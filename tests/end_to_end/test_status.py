@@ -154,10 +154,10 @@ def test_a_manifest_of_the_backlog_whose_run_was_refused_is_not_forgotten(versio
     now = time.time()
     old, young = publish_manifest(world, 1, ["a", "b"], now - 7200), publish_manifest(world, 2, ["a"], now)
     publish_manifest(world, 3, [], now - 7200)
-    backfill = ["backfill", "--pair", "docs", "--yes", "--manifest", old]
+    backfill = ["replicate", "--pair", "docs", "--yes", "--manifest", old]
     refused = world.sealift(*backfill, SEALIFT_POLICY=policy)
     assert (refused.code, "max-objects" in refused.stderr) == (2, True), refused.stderr
-    command = f"sealift backfill --pair docs --manifest {old}"
+    command = f"sealift replicate --pair docs --manifest {old}"
     wrong = f"pair docs: no run has taken the 2 rows of manifest 1 of the backlog: {command}"
     found = problems(status(world, policy))
     assert found[wrong] == datetime.fromtimestamp(int(now - 7200), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -98,7 +98,7 @@ def test_each_stage_that_left_something_names_the_next_step() -> None:
     bad = [stage("reconcile", left=1), stage("repair", refused="too dear", left=2), stage("sample", left=1, run_id="s")]
     first, second, third = next_steps("p", "2026-11-25", bad, is_finished=True)
     assert first.endswith(": sealift runs show r")
-    assert second.endswith(": sealift backfill --pair p --dry-run")
+    assert second.endswith(": sealift replicate --pair p --dry-run")
     assert third.endswith(": sealift runs show s")
     assert next_steps("p", "2026-11-25", [stage("reconcile", same=1)], is_finished=True) == []
     same = [stage("reconcile", left=1), stage("sample", left=1, run_id="s")]  # they found one object

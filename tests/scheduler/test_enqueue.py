@@ -36,7 +36,7 @@ def api(place: Place) -> Iterator[LambdaApi]:
 
 @pytest.mark.slow
 def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, api: LambdaApi) -> None:
-    """Events, backlog, manifest, `sealift backfill`: odd keys and versions arrive as they are."""
+    """Events, backlog, manifest, `sealift replicate`: odd keys and versions arrive as they are."""
     place.write_policy(thresholds={"lambda_max_size": "10 B", "backlog_rows": 6})
     told = [place.event(key, b"more than ten bytes") for key in ODD_KEYS]
     with place.function("backup") as backup, place.function("enqueue") as enqueue:
@@ -54,7 +54,7 @@ def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, a
         sys.executable,
         "-m",
         "jobs",
-        "backfill",
+        "replicate",
         "--pair",
         "pair",
         "--manifest",

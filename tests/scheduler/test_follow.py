@@ -261,7 +261,7 @@ def test_a_start_that_came_to_nothing_is_told(place: Place, mail: Mail, batch_jo
     ((subject, body),) = mail.read()
     assert "evil" not in body
     assert subject == "Sealift backfill of pair FAILED"
-    assert "sealift backfill --pair pair --yes --prefix p/" in body
+    assert "sealift replicate --pair pair --yes --prefix p/" in body
     assert "exit code 2" in body
 
 
@@ -308,8 +308,8 @@ def test_what_a_started_reconciliation_found_is_told_with_what_to_do(place: Plac
     assert "in flight" not in body
     assert "s3://docs/in/ → s3://copies/in/" in body
     folder = f"s3://{place.ledger}/l/runs/{run_id}/"
-    assert f"sealift backfill --pair pair --manifest {folder}repair.parquet" in body
-    assert f"sealift backfill --pair pair --manifest {folder}different.parquet" in body
+    assert f"sealift replicate --pair pair --manifest {folder}repair.parquet" in body
+    assert f"sealift replicate --pair pair --manifest {folder}different.parquet" in body
     assert "page: s3://ledger/report.html" in body
 
 

@@ -148,7 +148,7 @@ def test_a_manifest_that_is_not_its_own_starts_nothing(
         place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(document).encode())
         (started,) = submit.invoke(asked).payload["started"]
     command = batch.job(started["job_name"]).request["containerOverrides"]["command"]
-    assert command == ["backfill", "--pair", "pair", "--yes", "--manifest", own]
+    assert command == ["replicate", "--pair", "pair", "--yes", "--manifest", own]
 
 
 def test_of_many_that_start_at_once_one_job_is_left(
@@ -253,7 +253,7 @@ def test_a_person_may_start_a_backfill(place: Place, batch: BatchServer) -> None
         )
     assert len(batch.names()) == 3
     command = batch.job("sealift-pair-backfill-id-mine").request["containerOverrides"]["command"]
-    assert command == ["backfill", "--pair", "pair", "--yes", "--prefix", "in/2026 ü/", "--newer-than", "30d"]
+    assert command == ["replicate", "--pair", "pair", "--yes", "--prefix", "in/2026 ü/", "--newer-than", "30d"]
 
 
 @pytest.mark.parametrize(

@@ -43,7 +43,7 @@ class Work:
         options = dict(zip(words[::2], words[1::2], strict=False))
         if verb == "nightly":
             return self._nightly(options["--pair"], options["--night"])
-        if verb == "backfill":
+        if verb == "replicate":
             return self._backfill(options["--pair"])
         if verb == "reconcile":
             return Ending("SUCCEEDED", 0) if not self._fails() else self._failed(ExitCode.FINDINGS, ExitCode.CONFIG)
