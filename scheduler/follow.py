@@ -201,8 +201,7 @@ class _Follower:
             *_verified_share(summary["stages"]),
         ]
         lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
-        if {"source", "destination"} <= summary.keys():  # a summary of an older Sealift has neither
-            lines += [f"{summary['source']} → {summary['destination']}", ""]
+        lines += [f"{summary['source']} → {summary['destination']}", ""]
         lines += [*summary.get("next_steps", ()), ""] if summary.get("next_steps") else []
         for stage in summary["stages"]:
             state = f"refused: {stage['refused']}" if stage["refused"] else stage["state"] or "nothing to do"

@@ -130,8 +130,7 @@ _BY_REASON = "left_alone"
 def snake_case(document: Any) -> Any:
     """The document with keys in snake_case. A map of sentences becomes a list.
 
-    The ledger's documents keep keys of earlier releases, such as `in flight`, which older releases
-    read.
+    The ledger's documents have keys of several words, such as `in flight`.
     """
     if isinstance(document, Mapping):
         return {_key(name): _value(name, value) for name, value in document.items()}

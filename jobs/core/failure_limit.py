@@ -31,11 +31,9 @@ class FailureLimit(NamedTuple):
 
     @classmethod
     def of(cls, spec: RunSpec) -> FailureLimit:
-        """The limit of a run. An earlier version recorded a share as a number."""
+        """The limit of a run."""
         recorded = spec.options.get("max_failures")
-        if isinstance(recorded, str):
-            return cls.parse(recorded)
-        return cls(share=float(recorded)) if isinstance(recorded, int | float) else cls()
+        return cls() if recorded is None else cls.parse(recorded)
 
     @property
     def is_none(self) -> bool:

@@ -121,10 +121,7 @@ def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str,
 
 
 def _is_too_young(stage: Mapping[str, Any]) -> bool:
-    """Return True if a stage had nothing to verify but what is younger than the night's margin.
-
-    Summaries of an older Sealift lack `excluded`.
-    """
+    """Return True if a stage had nothing to verify but what is younger than the night's margin."""
     return not stage.get("rows") and bool((stage.get("excluded") or {}).get("older_than"))
 
 

@@ -95,8 +95,6 @@ def open_disproofs(summaries: Sequence[Mapping[str, Any]], destination: str) -> 
         if "answered" in summary:
             answered |= set(summary["answered"])
             found |= {each["run_id"]: Disproof.from_dict(each) for each in summary["unanswered"]}
-        elif "unanswered" in summary:  # of an older Sealift, as the next one
-            found = {each["run_id"]: Disproof.from_dict(each) for each in summary["unanswered"]}
         else:
             found = {name: each for name, each in found.items() if not is_answered(each, summary["stages"])}
         found |= {each.run_id: each for each in disproofs_of(summary)}

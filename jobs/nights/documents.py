@@ -134,7 +134,7 @@ _SUMMARY_EXTRA: Mapping[str, Callable[[Any], bool]] = {
     "unanswered": lambda value: isinstance(value, list) and all(map(_is_disproof, value)),
     "answered": lambda value: isinstance(value, list) and all(map(_is_text, value)),
 }
-"""What a summary of an older Sealift lacks."""
+"""What a summary may lack."""
 _STAGE: Mapping[str, Callable[[Any], bool]] = {
     "stage": _is_text,
     "run_id": _is_optional_text,

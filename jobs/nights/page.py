@@ -47,7 +47,7 @@ def render_night(summary: Mapping[str, Any]) -> str:
     noted: Mapping[str, Any] = next((each["notes"] for each in stages if each.get("notes")), {})
     names = {"Source": "source_inventory", "Destination": "destination_inventory"}
     return environment.get_template("night.html.jinja").render(
-        night=_OLDER | dict(summary),
+        night=dict(summary),
         verdict=head_of(summary["verdict"]),
         tone=_tone(summary),
         stages=rows,
@@ -55,18 +55,6 @@ def render_night(summary: Mapping[str, Any]) -> str:
         notes=[(title, noted[name]) for title, name in names.items() if name in noted],
         style=Markup(template_asset(environment, "report.css")),
     )
-
-
-_OLDER: dict[str, Any] = {
-    "source": "",
-    "destination": "",
-    "next_steps": [],
-    "left_first": [],
-    "is_made_up": False,
-    "report_html": None,
-    "ledger": None,
-}
-"""What the summaries of an older Sealift lack."""
 
 
 def _tone(summary: Mapping[str, Any]) -> str:

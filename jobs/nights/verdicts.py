@@ -207,7 +207,7 @@ def stage_text(stage: Mapping[str, Any]) -> str:
 
 
 def _empty_slice(stage: Mapping[str, Any], part: Sequence[int]) -> str:
-    """Why a verification of a slice had no object. Older summaries lack `excluded`."""
+    """Why a verification of a slice had no object."""
     excluded = stage.get("excluded") or {}
     number = f"slice {part[0] + 1}/{part[1]}"
     if young := excluded.get("older_than"):

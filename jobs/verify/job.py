@@ -85,10 +85,7 @@ class VerifyOptions:
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> VerifyOptions:
         """Read the options from a run's spec, which has others as well."""
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        if known.get("after_copy") is True:  # a run of an earlier version, which names no other run
-            del known["after_copy"]
-        return cls(**known)
+        return cls(**{name: data[name] for name in cls.__dataclass_fields__ if name in data})
 
 
 class _Looks(NamedTuple):

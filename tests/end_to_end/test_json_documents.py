@@ -53,7 +53,7 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     young = walk("reconcile", *sides)
     assert young["categories"]["in_flight"]["rows"] == 4
     stored = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{young['run_id']}/report.json")["Body"].read()
-    assert "in flight" in json.loads(stored)["categories"]  # as older releases read it
+    assert "in flight" in json.loads(stored)["categories"]
     walk("replicate", *sides, "--dry-run", "--min-size", "1")
     walk("replicate", *sides)
     world.put("docs/other", b"content")

@@ -64,10 +64,10 @@ def test_what_a_night_found_wrong_is_open_until_its_slice_is_proven() -> None:
     found = FOUND._replace(stage="deep")
     assert open_disproofs([first], "s3://d") == [found]
     assert open_disproofs([other, first], "s3://d") == [found]
-    assert open_disproofs([night(27, unanswered=[]), other, first], "s3://d") == []
+    assert open_disproofs([night(27, answered=["r1"], unanswered=[]), other, first], "s3://d") == []
     older = night(26, stage("deep", "r2", verified=4))  # of a Sealift that passed nothing on
     assert open_disproofs([older, first], "s3://d") == []
-    again = night(26, stage("deep", "r2", mismatched=2), unanswered=[])
+    again = night(26, stage("deep", "r2", mismatched=2), unanswered=[], answered=["r1"])
     assert [each.run_id for each in open_disproofs([again, first], "s3://d")] == ["r2"]
     assert open_disproofs([other, first], "s3://elsewhere") == []
     assert open_disproofs([], "s3://d") == []
