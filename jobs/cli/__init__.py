@@ -3,7 +3,7 @@
 Each command has a module of its name, which turns options into a typed request, and the answer into
 text. Its options are one frozen dataclass (`options`). Shared: `start_options`,
 `policy_and_ledger`, `texts` (plans and reports as text), `console` (progress, tables, JSON,
-standard streams), `run_command`.
+standard streams), `run_command`, `closing_report`.
 
 Nothing here decides what happens to an object.
 """

@@ -20,7 +20,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
-from jobs.reports.document import SAMPLES, exit_code
+from jobs.reports.document import SAMPLES
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import Submitted, describe_failure
 from jobs.runs.placement import batch_placement, check_placement, planning_settings, refuse_profiles
@@ -237,14 +237,6 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
         raise Interrupted(f"{error}; when it answers again, continue with: sealift runs retry {spec.run_id}") from error
     emit(report, as_json=as_json, text=report_text(report, kind))
     return launch.run_exit_code(report, codes)
-
-
-async def conclude_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, *, as_json: bool) -> int:
-    """Make the report of a run whose workers have ended, and print it. Returns the exit code."""
-    kind = kind_of(spec)
-    report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, {}, kind)
-    emit(report, as_json=as_json, text=report_text(report, kind))
-    return int(exit_code(report))
 
 
 def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:

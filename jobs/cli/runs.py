@@ -16,6 +16,7 @@ import click
 
 from jobs import interrupts
 from jobs.aws.batch import Batch
+from jobs.cli.closing_report import conclude_and_report
 from jobs.cli.console import display, emit, meter, say, table
 from jobs.cli.options import (
     RunType,
@@ -32,7 +33,7 @@ from jobs.cli.options import (
     takes,
 )
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
-from jobs.cli.run_command import conclude_and_report, follow_and_report, launch_and_report, run_and_report
+from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings

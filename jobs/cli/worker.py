@@ -93,7 +93,7 @@ def worker(options: WorkerCommand) -> int | None:
 
 
 async def _report(ledger: Ledger, run_id: str) -> int:
-    from jobs.cli.run_command import conclude_and_report
+    from jobs.cli.closing_report import conclude_and_report
 
     return await conclude_and_report(await ledger.spec(run_id), await ledger.plan(run_id), ledger, as_json=False)
 
