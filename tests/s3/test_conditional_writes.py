@@ -6,51 +6,46 @@ import asyncio
 import os
 import uuid
 from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 from unittest import mock
 
 import pytest
 
 from jobs.core.model import Attributes, ObjectRef
-from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected, Unavailable
+from jobs.errors import ConfigError, Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.s3 import conditional_writes
 from jobs.s3.conditional_writes import ConditionalWrites, Operation, find_ignored, look_first, try_conditions
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
 from jobs.s3.sessions import open_store
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Page, PartDone, Store, Written
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 from tests.doubles.servers import Server
 
 PLAIN = Attributes()
 
 
-class Careless(MemoryStore):
-    """A server that ignores every condition of a write, and counts what it is asked."""
+WRITES = ("put", "copy", "complete_multipart")
 
-    heeds_conditions = False
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.asked: Counter[str] = Counter()
+def careless(*, versioned: bool = False, before: Callable[[Request], Any] | None = None) -> MemoryStore:
+    """A server that ignores every condition of a write. `before`: comes before each guarded request."""
 
-    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        self.asked["put"] += 1
-        return await super().put(*args, guard=UNGUARDED, **more)
+    async def ignore(request: Request) -> Any:
+        if before is not None and request.arguments.get("guard") != UNGUARDED:
+            before(request)
+        request.arguments["guard"] = UNGUARDED
+        if request.operation == "copy":
+            request.arguments["source_etag"] = None
+        return await request()
 
-    async def copy(self, source: ObjectRef, source_etag: str | None, *args: Any, guard: Guard) -> Written:
-        self.asked["copy"] += 1
-        return await super().copy(source, None, *args, guard=UNGUARDED)
-
-    async def complete_multipart(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        self.asked["complete"] += 1
-        return await super().complete_multipart(*args, guard=UNGUARDED, **more)
-
-    async def copy_part(self, source: ObjectRef, source_etag: str, *args: Any) -> PartDone:
+    async def copy_part(request: Request) -> PartDone:
+        if before is not None:
+            before(request)
         return PartDone(1, "etag")
 
-
-def careless(*, versioned: bool = False) -> Careless:
-    store = Careless()
+    store = MemoryStore(on=dict.fromkeys(WRITES, ignore) | {"copy_part": copy_part})
+    store.heeds_conditions = False
     store.create_bucket("b", versioned=versioned)
     return store
 
@@ -144,32 +139,29 @@ def test_a_source_that_has_moved_on_is_not_copied() -> None:
     assert keys(bare) == ["s"]
 
 
-class Overwritten(Careless):
+def overwritten() -> MemoryStore:
     """Somebody overwrites the source after the look at it, directly before a copy of it, or of its second part."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self._minimum_part_bytes = 1
-        self.create_bucket("b", versioned=False)
+    async def overwrite(request: Request) -> Any:
+        if request.operation not in ("copy", "copy_part"):
+            return await request()
+        source: ObjectRef = request.arguments["source"]
+        if source.key == "source" and request.arguments.get("start") != 0:
+            await MemoryStore.put(store, "b", "source", b"other bytes", PLAIN, guard=UNGUARDED)
+        request.arguments["source_etag"] = (await MemoryStore.head(store, source)).etag
+        return await request()
 
-    async def overwrite(self) -> str:
-        return (await MemoryStore.put(self, "b", "source", b"other bytes", PLAIN, guard=UNGUARDED)).etag
-
-    async def copy(self, source: ObjectRef, source_etag: str | None, *args: Any, guard: Guard) -> Written:
-        if source.key == "source":
-            await self.overwrite()
-        return await super().copy(source, source_etag, *args, guard=guard)
-
-    async def copy_part(self, source: ObjectRef, source_etag: str, *args: Any) -> PartDone:
-        etag = await self.overwrite() if args[0] and source.key == "source" else (await self.head(source)).etag
-        return await MemoryStore.copy_part(self, source, etag, *args)
+    store = careless()
+    store._minimum_part_bytes = 1
+    store.hook(copy_part=None, every=overwrite)
+    return store
 
 
 def test_parts_of_a_source_that_was_overwritten_meanwhile_are_not_published() -> None:
     """The object had one part of each, and the outcome said `copied`."""
 
     async def work() -> Any:
-        server = Overwritten()
+        server = overwritten()
         store = look_first(server)
         etag = (await store.put("b", "source", b"first bytes", PLAIN, guard=UNGUARDED)).etag
         upload = await store.create_multipart("b", "target", PLAIN)
@@ -187,7 +179,7 @@ def test_parts_of_a_source_that_was_overwritten_meanwhile_are_not_published() ->
 
 def test_a_copy_of_a_source_that_was_overwritten_meanwhile_is_not_taken_for_one_of_the_first() -> None:
     async def work() -> None:
-        store = look_first(Overwritten())
+        store = look_first(overwritten())
         etag = (await store.put("b", "source", b"first bytes", PLAIN, guard=UNGUARDED)).etag
         with pytest.raises(PreconditionFailed):
             await store.copy(ObjectRef("b", "source"), etag, "b", "target", CopySettings(), guard=ABSENT)
@@ -200,10 +192,16 @@ def keys_now(page: Page) -> list[str]:
 
 
 def test_a_server_is_tried_once_for_each_operation_whoever_asks() -> None:
+    asked: Counter[str] = Counter()
+
+    def note(request: Request) -> Awaitable[Any]:
+        asked[request.operation] += 1
+        return request()
+
     bare = careless()
     put(bare, "s", b"new")
+    bare.hook(every=note)
     store = look_first(bare)
-    bare.asked.clear()
 
     async def copies() -> None:
         jobs = [
@@ -213,51 +211,20 @@ def test_a_server_is_tried_once_for_each_operation_whoever_asks() -> None:
         await asyncio.gather(*jobs)
 
     asyncio.run(copies())
-    assert bare.asked == {"copy": 20 + 3, "put": 2}
-
-
-class Refusing(Careless):
-    """Denies the first write, as a role may that was made a moment ago."""
-
-    refusals = 1
-
-    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        if self.refusals:
-            self.refusals -= 1
-            raise Denied("PutObject", "b", "AccessDenied", "", 403)
-        return await super().put(*args, guard=guard, **more)
+    assert (asked["copy"], asked["put"], asked["complete_multipart"]) == (20 + 3, 2, 0)
 
 
 def test_a_trial_that_failed_is_made_again() -> None:
-    bare = Refusing()
-    bare.create_bucket("b")
+    def refuse(request: Request) -> Awaitable[Any]:
+        raise Denied("PutObject", "b", "AccessDenied", "", 403)
+
+    bare = careless()
     store = look_first(bare)
+    bare.hook(every=refuse)  # as by a role that was made a moment ago
     with pytest.raises(Denied):
         write(store, "put", ABSENT)
+    bare.hook(every=None)
     assert "ignores conditions" in write(store, "put", ABSENT).note
-
-
-class Silent(MemoryStore):
-    """Gives no answer to one of the writes that it makes."""
-
-    def __init__(self, number: int) -> None:
-        super().__init__()
-        self.left = number
-
-    def _answered(self, written: Written) -> Written:
-        self.left -= 1
-        if self.left == -1:
-            raise Unavailable("PutObject", "b", "timeout", "the answer was lost", 0)
-        return written
-
-    async def put(self, *args: Any, **more: Any) -> Written:
-        return self._answered(await super().put(*args, **more))
-
-    async def copy(self, *args: Any, **more: Any) -> Written:
-        return self._answered(await super().copy(*args, **more))
-
-    async def complete_multipart(self, *args: Any, **more: Any) -> Written:
-        return self._answered(await super().complete_multipart(*args, **more))
 
 
 @pytest.mark.parametrize("versioned", [False, True])
@@ -265,7 +232,15 @@ class Silent(MemoryStore):
 def test_a_trial_whose_write_had_no_answer_leaves_nothing(operation: Operation, versioned: bool) -> None:
     """The object stayed, since nobody knew its version."""
     for number in range(20):
-        store = Silent(number)
+        left = iter(range(number, -20, -1))
+
+        async def lose(request: Request, left: Iterator[int] = left) -> Any:
+            written = await request()
+            if next(left) == 0:
+                raise Unavailable("PutObject", "b", "timeout", "the answer was lost", 0)
+            return written
+
+        store = MemoryStore(on=dict.fromkeys(WRITES, lose))
         store.create_bucket("b", versioned=versioned)
         try:
             asyncio.run(try_conditions(store, "b", "k", [operation]))
@@ -277,54 +252,32 @@ def test_a_trial_whose_write_had_no_answer_leaves_nothing(operation: Operation, 
     assert keys(store) == []
 
 
-class Untold(Careless):
-    """Names no version that a copy makes, as Ceph does."""
-
-    async def copy(self, *args: Any, **more: Any) -> Written:
-        return (await super().copy(*args, **more))._replace(version_id=None)
-
-    async def complete_multipart(self, *args: Any, **more: Any) -> Written:
-        return (await super().complete_multipart(*args, **more))._replace(version_id=None)
-
-
 @pytest.mark.parametrize("versioned", [False, True])
 @pytest.mark.parametrize("operation", [Operation.PUT, Operation.COPY, Operation.COMPLETE])
 def test_a_trial_whose_versions_are_not_named_leaves_nothing(operation: Operation, versioned: bool) -> None:
-    """They stayed below delete markers at each destination."""
-    store = Untold()
-    store.create_bucket("b", versioned=versioned)
+    """They stayed below delete markers at each destination. Ceph names none that a copy makes."""
+
+    async def unnamed(request: Request) -> Any:
+        written = await request()
+        is_copy = request.operation in ("copy", "complete_multipart")
+        return written._replace(version_id=None) if is_copy else written
+
+    store = careless(versioned=versioned)
+    store.hook(every=unnamed)
     asyncio.run(try_conditions(store, "b", "k", [operation]))
     assert keys(store) == []
 
 
-class Busy(Careless):
+def busy(conflicts: list[int]) -> MemoryStore:
     """Answers 409 to conditional writes, so many times each, as S3 does while another write is under way."""
+    asked: Counter[str] = Counter()
 
-    conflicts = 2
+    def conflict(request: Request) -> None:
+        asked[request.operation] += 1
+        if asked[request.operation] % (conflicts[-1] + 1):
+            raise Conflict(request.operation, "b", "ConditionalRequestConflict", "", 409)
 
-    def _answer(self, operation: str, *, is_conditional: bool) -> None:
-        if is_conditional and self.asked[operation] % (self.conflicts + 1):
-            raise Conflict(operation, "b", "ConditionalRequestConflict", "", 409)
-
-    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        self.asked["guarded put"] += guard != UNGUARDED
-        self._answer("guarded put", is_conditional=guard != UNGUARDED)
-        return await super().put(*args, guard=guard, **more)
-
-    async def copy(self, source: ObjectRef, source_etag: str | None, *args: Any, guard: Guard) -> Written:
-        self.asked["guarded copy"] += 1
-        self._answer("guarded copy", is_conditional=True)
-        return await super().copy(source, source_etag, *args, guard=guard)
-
-    async def complete_multipart(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        self.asked["guarded complete"] += 1
-        self._answer("guarded complete", is_conditional=True)
-        return await super().complete_multipart(*args, guard=guard, **more)
-
-    async def copy_part(self, source: ObjectRef, source_etag: str, *args: Any) -> PartDone:
-        self.asked["guarded part"] += 1
-        self._answer("guarded part", is_conditional=True)
-        return await super().copy_part(source, source_etag, *args)
+    return careless(before=conflict)
 
 
 @pytest.fixture
@@ -334,8 +287,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_no_waiting")
 def test_a_409_is_no_proof_that_conditions_hold() -> None:
-    bare = Busy()
-    bare.create_bucket("b")
+    bare = busy([2])
     put(bare, "k", b"old")
     heeded = asyncio.run(try_conditions(bare, "b", "k"))
     assert {each.operation: each.conditions for each in heeded} == dict.fromkeys(
@@ -347,52 +299,41 @@ def test_a_409_is_no_proof_that_conditions_hold() -> None:
 
 @pytest.mark.usefixtures("_no_waiting")
 def test_a_trial_that_gets_409_alone_is_made_again_by_the_next_write() -> None:
-    bare = Busy()
-    bare.create_bucket("b")
+    conflicts = [1_000]
+    bare = busy(conflicts)
     put(bare, "k", b"newer")
-    bare.conflicts = 1_000
     store = look_first(bare)
     with pytest.raises(Conflict):
         write(store, "put", ABSENT)
-    bare.conflicts = 0
+    conflicts.append(0)
     with pytest.raises(PreconditionFailed):
         write(store, "put", ABSENT)
     assert content(bare, "k") == b"newer"
     assert keys(bare) == ["k"]
 
 
-class Strict(MemoryStore):
+def strict(*, versioned: bool, guards: list[Guard] | None = None, error: StoreError | None = None) -> MemoryStore:
     """Refuses every ETag, also the one that is there, as Ceph 18.2 does for PutObject. Notes the conditions."""
 
-    heeds_conditions = False
-
-    def __init__(self, *, versioned: bool) -> None:
-        super().__init__()
-        self.create_bucket("b", versioned=versioned)
-        self.guards: list[Guard] = []
-
-    def _check(self, operation: str, guard: Guard) -> None:
-        self.guards.append(guard)
+    def check(request: Request) -> Awaitable[Any]:
+        guard: Guard = request.arguments["guard"]
+        if guards is not None:
+            guards.append(guard)
         if guard.etag is not None:
-            raise PreconditionFailed(operation, "b", "PreconditionFailed", "", 412)
+            raise error or PreconditionFailed(request.operation, "b", "PreconditionFailed", "", 412)
+        return request()
 
-    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        self._check("PutObject", guard)
-        return await super().put(*args, guard=guard, **more)
-
-    async def copy(self, *args: Any, guard: Guard) -> Written:
-        self._check("CopyObject", guard)
-        return await super().copy(*args, guard=guard)
-
-    async def complete_multipart(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        self._check("CompleteMultipartUpload", guard)
-        return await super().complete_multipart(*args, guard=guard, **more)
+    store = MemoryStore(on=dict.fromkeys(WRITES, check))
+    store.heeds_conditions = False
+    store.create_bucket("b", versioned=versioned)
+    return store
 
 
 @pytest.mark.parametrize("how", ["put", "copy", "complete"])
 def test_a_version_is_covered_where_the_server_refuses_every_etag(how: str) -> None:
     """Each of the tries was refused, and the row failed with a race that nobody had run."""
-    bare = Strict(versioned=True)
+    guards: list[Guard] = []
+    bare = strict(versioned=True, guards=guards)
     old = put(bare, "k", b"old")
     put(bare, "s", b"new")
     store = look_first(bare)
@@ -401,16 +342,16 @@ def test_a_version_is_covered_where_the_server_refuses_every_etag(how: str) -> N
     assert content(bare, "k") == b"new"
     with pytest.raises(PreconditionFailed):
         write(store, how, Guard(etag=old.etag))
-    bare.guards.clear()
+    guards.clear()
     with pytest.raises(PreconditionFailed):
         write(store, how, ABSENT)
-    assert bare.guards == [ABSENT]  # which this server heeds
+    assert guards == [ABSENT]  # which this server heeds
     assert keys(bare) == ["k", "s"]
 
 
 @pytest.mark.parametrize("how", ["put", "copy", "complete"])
 def test_nothing_is_lost_for_good_where_the_server_refuses_every_etag(how: str) -> None:
-    bare = Strict(versioned=False)
+    bare = strict(versioned=False)
     old = put(bare, "k", b"old")
     put(bare, "s", b"new")
     with pytest.raises(Rejected, match="refuses If-Match even where it holds, and the bucket keeps no versions"):
@@ -420,7 +361,7 @@ def test_nothing_is_lost_for_good_where_the_server_refuses_every_etag(how: str) 
 
 @pytest.mark.parametrize("how", ["put", "copy", "complete"])
 def test_a_server_that_refuses_every_etag_is_refused_where_conditions_are_required(how: str) -> None:
-    bare = Strict(versioned=True)
+    bare = strict(versioned=True)
     old = put(bare, "k", b"old")
     put(bare, "s", b"new")
     with pytest.raises(ConfigError, match="--require-conditions refuses that"):
@@ -429,25 +370,13 @@ def test_a_server_that_refuses_every_etag_is_refused_where_conditions_are_requir
 
 
 def test_an_operation_that_refuses_every_etag_is_named_before_a_run_begins() -> None:
-    store = look_first(Strict(versioned=True))
+    store = look_first(strict(versioned=True))
     named = asyncio.run(find_ignored(store, "b", "k", [Operation.PUT, Operation.COPY_PART, Operation.COMPLETE]))
     assert named == [Operation.PUT, Operation.COMPLETE]
 
 
-class Odd(MemoryStore):
-    """Answers 404 to every If-Match, as a server does that does not know what is there."""
-
-    heeds_conditions = False
-
-    async def put(self, *args: Any, guard: Guard, **more: Any) -> Written:
-        if guard.etag is not None:
-            raise NotFound("PutObject", "b/k", "NoSuchKey", "", 404)
-        return await super().put(*args, guard=guard, **more)
-
-
 def test_a_404_for_an_object_that_is_there_is_no_proof_that_conditions_hold() -> None:
-    bare = Odd()
-    bare.create_bucket("b", versioned=True)
+    bare = strict(versioned=True, error=NotFound("PutObject", "b/k", "NoSuchKey", "", 404))
     put(bare, "k", b"old")
     with pytest.raises(PreconditionFailed):
         write(look_first(bare), "put", Guard(etag="1" * 32))
@@ -457,6 +386,7 @@ def test_a_server_that_heeds_conditions_is_used_as_it_is(seaweed: Server) -> Non
     assert _note_of_a_copy(seaweed) == ""
 
 
+@pytest.mark.slow
 def test_moto_ignores_the_conditions_of_a_copy(moto_server: Server) -> None:
     assert "CopyObject" in _note_of_a_copy(moto_server)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -16,8 +16,8 @@ from jobs.errors import NotFound, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import ALGORITHMS, full_object
 from jobs.s3.multipart_copy import Streamed, Transfer, stream
-from jobs.s3.store import ABSENT, UNGUARDED, Body, PartDone, Written
-from tests.doubles.memory_store import MemoryStore
+from jobs.s3.store import ABSENT, UNGUARDED, Body
+from tests.doubles.memory_store import MemoryStore, Request
 
 MIB = 1 << 20
 SIZES = pytest.mark.parametrize("size_bytes", [1, 6 * MIB, 13 * MIB + 7], ids=["one byte", "whole", "in parts"])
@@ -33,38 +33,33 @@ def sha256(data: bytes) -> str:
     return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
-class Watched(MemoryStore):
-    """`sent`: the bytes and the SHA-256 of each PUT and each part. `flip`: reads have their last byte changed."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent: list[tuple[bytes, Checksum | None]] = []
-        self.flip = False
-        for bucket in ("a", "b"):
-            self.create_bucket(bucket)
-
-    async def get(self, ref: ObjectRef, **more: Any) -> Body:
-        body = await super().get(ref, **more)
-        return body._replace(data=body.data[:-1] + bytes([body.data[-1] ^ 1])) if self.flip else body
-
-    async def put(self, bucket: str, key: str, data: bytes, *rest: Any, **more: Any) -> Written:
-        self.sent.append((bytes(data), more.get("checksum")))
-        return await super().put(bucket, key, data, *rest, **more)
-
-    async def put_part(self, *place: Any, checksum: Checksum | None = None) -> PartDone:
-        self.sent.append((bytes(place[-1]), checksum))
-        return await super().put_part(*place, checksum=checksum)
+Sent = list[tuple[bytes, Checksum | None]]
+"""The bytes and the SHA-256 of each PUT and each part."""
 
 
-def source(size_bytes: int) -> tuple[Watched, bytes]:
-    store, content = Watched(), bytes(range(251)) * (size_bytes // 251 + 1)
+def source(size_bytes: int, sent: Sent | None = None) -> tuple[MemoryStore, bytes]:
+    """A store with an object of this size, and its bytes."""
+
+    def note(request: Request) -> Awaitable[Any]:
+        if sent is not None:
+            sent.append((bytes(request.arguments["data"]), request.arguments["checksum"]))
+        return request()
+
+    store, content = MemoryStore(on={"put": note, "put_part": note}), bytes(range(251)) * (size_bytes // 251 + 1)
+    for bucket in ("a", "b"):
+        store.create_bucket(bucket)
     content = content[:size_bytes]
-    asyncio.run(store.put("a", "k", content, Attributes(), guard=UNGUARDED))
-    store.sent.clear()
+    asyncio.run(MemoryStore.put(store, "a", "k", content, Attributes(), guard=UNGUARDED))
     return store, content
 
 
-def copy(store: Watched, etag: str | None = None, checksums: Sequence[Checksum] = ()) -> Streamed:
+async def flipped(request: Request) -> Body:
+    """A read whose last byte is another one."""
+    body: Body = await request()
+    return body._replace(data=body.data[:-1] + bytes([body.data[-1] ^ 1]))
+
+
+def copy(store: MemoryStore, etag: str | None = None, checksums: Sequence[Checksum] = ()) -> Streamed:
     """Stream the object, which HEAD describes with this ETag and these checksums."""
     ref = ObjectRef("a", "k")
     info: ObjectInfo = asyncio.run(store.head(ref))
@@ -76,7 +71,7 @@ def copy(store: Watched, etag: str | None = None, checksums: Sequence[Checksum] 
     return asyncio.run(stream(transfer, ByteBudget(64 * MIB)))
 
 
-def is_copied(store: Watched) -> bool:
+def is_copied(store: MemoryStore) -> bool:
     try:
         asyncio.run(store.head(ObjectRef("b", "k")))
     except NotFound:
@@ -86,15 +81,16 @@ def is_copied(store: Watched) -> bool:
 
 @SIZES
 def test_the_checksum_is_the_contents_and_each_request_carries_that_of_its_own_bytes(size_bytes: int) -> None:
-    store, content = source(size_bytes)
+    sent: Sent = []
+    store, content = source(size_bytes, sent)
     _, spelled, _ = copy(store)
     assert spelled == f"SHA256:{sha256(content)}"
     assert asyncio.run(store.get(ObjectRef("b", "k"))).data == content
-    assert b"".join(data for data, _ in store.sent) == content
-    assert [checksum and (checksum.algorithm, checksum.value) for _, checksum in store.sent] == [
-        ("SHA256", sha256(data)) for data, _ in store.sent
+    assert b"".join(data for data, _ in sent) == content
+    assert [checksum and (checksum.algorithm, checksum.value) for _, checksum in sent] == [
+        ("SHA256", sha256(data)) for data, _ in sent
     ]
-    assert len(store.sent) == -(-size_bytes // PART_BYTES)
+    assert len(sent) == -(-size_bytes // PART_BYTES)
 
 
 @SIZES
@@ -103,7 +99,7 @@ def test_bytes_that_are_not_the_sources_are_never_published(size_bytes: int, pro
     """The ETag of an upload in parts says nothing of the bytes. Each checksum of the whole does."""
     store, content = source(size_bytes)
     etag, checksums = (None, ()) if proof == "ETag" else ("0" * 32 + "-2", [full_object(proof, content)])
-    store.flip = True
+    store.hook(get=flipped)
     with pytest.raises(Unavailable, match="not the source's"):
         copy(store, etag, checksums)
     assert not is_copied(store)

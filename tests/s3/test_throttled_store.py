@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 from typing import Any, cast
 
 import pytest
@@ -12,7 +13,7 @@ from jobs.core.rate_limits import RateLimits
 from jobs.errors import Interrupted
 from jobs.s3.fenced_store import Throttle, fenced
 from jobs.s3.store import ABSENT, Store
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 
 class Clock:
@@ -65,13 +66,12 @@ def test_ranges_that_are_read_at_once_are_sent_one_after_the_other() -> None:
     """Their bytes were counted when they had come, so that all of them came at once."""
     clock, memory, _ = make(RateLimits())
     sent = list[float]()
-    read = memory.get
 
-    async def get(ref: ObjectRef, **named: Any) -> Any:
+    def note(request: Request) -> Awaitable[Any]:
         sent.append(clock.now)
-        return await read(ref, **named)
+        return request()
 
-    memory.get = get  # type: ignore[method-assign]
+    memory.hook(get=note)
     store = Throttle(RateLimits(size_bytes=1000), clock, clock.sleep).throttled(memory)
 
     async def use() -> None:

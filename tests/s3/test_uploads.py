@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Awaitable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Checksum, Location, ObjectInfo, ObjectRef
+from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.errors import Conflict, Denied, PreconditionFailed
-from jobs.s3.store import ABSENT, UNGUARDED, PartDone, Written
+from jobs.s3.store import ABSENT, UNGUARDED
 from jobs.s3.uploads import ObjectUpload, upload_file
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 PART = 5 << 20
 PLACE = Location("b", "k")
@@ -73,13 +74,11 @@ def test_what_came_while_the_parts_were_sent_is_on_top_and_said(what: str, is_ve
 
 def test_an_upload_whose_object_nobody_may_look_at_is_finished() -> None:
     async def scene() -> None:
-        store = MemoryStore()
+        def refuse(request: Request) -> Awaitable[Any]:
+            raise Denied("HeadObject", str(request.place), "AccessDenied", "no", 403)
+
+        store = MemoryStore(on={"head": refuse})
         store.create_bucket("b")
-
-        async def head(ref: ObjectRef, **_: object) -> ObjectInfo:
-            raise Denied("HeadObject", str(ref), "AccessDenied", "no", 403)
-
-        store.head = head  # type: ignore[method-assign]  # of this one instance
         upload = ObjectUpload(store, "b", "k", Attributes(), PART)
         await upload.write(bytes(PART + 1))
         await upload.finish()
@@ -90,19 +89,14 @@ def test_an_upload_whose_object_nobody_may_look_at_is_finished() -> None:
 
 def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() -> None:
     """The sums were computed by CRC64NVME's published parameters, apart from our code."""
-    sent: list[tuple[str, Checksum | None]] = []
+    sent: list[tuple[int | None, Checksum | None]] = []
 
-    class Watching(MemoryStore):
-        async def put_part(self, *place: Any, checksum: Checksum | None = None) -> PartDone:
-            sent.append((f"part {place[3]}", checksum))
-            return await super().put_part(*place, checksum=checksum)
-
-        async def complete_multipart(self, *place: Any, checksum: Checksum | None = None, **more: Any) -> Written:
-            sent.append(("whole", checksum))
-            return await super().complete_multipart(*place, checksum=checksum, **more)
+    def note(request: Request) -> Awaitable[Any]:
+        sent.append((request.arguments.get("number"), request.arguments["checksum"]))
+        return request()
 
     async def scene() -> None:
-        store = Watching()
+        store = MemoryStore(on={"put_part": note, "complete_multipart": note})
         store.create_bucket("b")
         upload = ObjectUpload(store, "b", "k", Attributes(), PART, parts_in_flight=1)
         await upload.write(bytes(PART) + b"123456789")
@@ -110,7 +104,7 @@ def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() -> None:
 
     asyncio.run(scene())
     assert sent == [
-        ("part 1", Checksum("CRC64NVME", "vqf3hRLTlJw=")),
-        ("part 2", Checksum("CRC64NVME", "rosUhgp5mIg=")),
-        ("whole", Checksum("CRC64NVME", "2Cx3jK5cd8E=")),
+        (1, Checksum("CRC64NVME", "vqf3hRLTlJw=")),
+        (2, Checksum("CRC64NVME", "rosUhgp5mIg=")),
+        (None, Checksum("CRC64NVME", "2Cx3jK5cd8E=")),
     ]
