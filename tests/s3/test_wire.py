@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.model import Attributes, Checksum, Listed, ObjectLock, ObjectRef
+from jobs.core.model import Checksum, Listed, ObjectRef
 from jobs.s3 import wire
 from jobs.s3.http.dates import parse_http_date
 from jobs.s3.list_pages import parse_page
-from jobs.s3.store import ABSENT, UNGUARDED, Guard, Marker, PartDone, Written
+from jobs.s3.store import Marker, Written
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=60)
@@ -41,70 +41,11 @@ def test_tags_make_the_round_trip(tags: dict[str, str]) -> None:
     assert dict(parse_qsl(wire.encode_tags(tags), keep_blank_values=True)) == tags
 
 
-def test_tags_are_read_from_xml() -> None:
-    body = (
-        f"<Tagging {NAMESPACE}><TagSet><Tag><Key>a&amp;b</Key><Value>1 +</Value></Tag><Tag><Key>c</Key><Value/></Tag>"
-    )
-    assert wire.parse_tags(f"{body}</TagSet></Tagging>".encode()) == {"a&b": "1 +", "c": ""}
-    assert wire.parse_tags(b"<Tagging><TagSet/></Tagging>") == {}
-
-
 def test_queries_keep_empty_strings_and_leave_out_none() -> None:
     assert (
         wire.query(versions="", max_keys=5, prefix="a b/+", key_marker=None)
         == "versions=&max-keys=5&prefix=a%20b%2F%2B"
     )
-
-
-@pytest.mark.parametrize(
-    ("guard", "headers"),
-    [
-        (UNGUARDED, []),
-        (ABSENT, [("If-None-Match", "*")]),
-        (Guard(etag="abc-2"), [("If-Match", '"abc-2"')]),
-    ],
-)
-def test_guards(guard: Guard, headers: list[tuple[str, str]]) -> None:
-    assert wire.guard_headers(guard) == headers
-
-
-def test_attributes_make_the_round_trip() -> None:
-    attributes = Attributes(
-        headers={"content-type": "text/plain", "expires": "Wed, 25 Nov 2026 00:33:40 GMT"},
-        metadata={"a": "1", "b-c": "ü"},
-        storage_class="STANDARD_IA",
-        sse="aws:kms",
-        kms_key_id="arn:aws:kms:eu-west-1:1:key/2",
-        lock=ObjectLock("COMPLIANCE", "2099-01-01T00:00:00Z", legal_hold=True),
-    )
-    assert wire.object_info(dict(wire.attribute_headers(attributes))).attributes == attributes
-
-
-def test_attributes_with_tags_send_them_in_one_header() -> None:
-    assert ("x-amz-tagging", "a%20b=c%26d") in wire.attribute_headers(Attributes(tags={"a b": "c&d"}))
-
-
-def test_object_info_reads_everything() -> None:
-    info = wire.object_info(
-        {
-            "content-length": "5242880",
-            "content-range": "bytes 0-5242879/9000000",
-            "etag": '"d41d8-2"',
-            "last-modified": "Wed, 25 Nov 2026 00:33:40 GMT",
-            "x-amz-version-id": "v1",
-            "x-amz-checksum-sha256": "abc=-2",
-            "x-amz-checksum-type": "COMPOSITE",
-            "x-amz-checksum-xxhash3": "later==-2",
-            "x-amz-tagging-count": "3",
-            "x-amz-mp-parts-count": "2",
-            "x-amz-meta-k": "v",
-            "server": "x",
-        }
-    )
-    assert (info.size_bytes, info.etag, info.version_id, info.storage_class) == (5242880, "d41d8-2", "v1", "STANDARD")
-    assert info.last_modified == 1795566820.0
-    assert set(info.checksums) == {Checksum("SHA256", "abc=-2", True), Checksum("XXHASH3", "later==-2", True)}
-    assert (info.tag_count, info.parts_count, info.attributes.metadata) == (3, 2, {"k": "v"})
 
 
 @pytest.mark.parametrize(
@@ -123,25 +64,6 @@ def test_archived_objects_are_told_from_restored_ones(headers: dict[str, str], a
     info = wire.object_info(headers)
     assert info.is_archived is archived
     assert info.is_restoring is ("true" in headers.get("x-amz-restore", ""))
-
-
-def test_intelligent_tiering_takes_no_days() -> None:
-    assert b"<Days>3</Days>" in wire.restore_body(3, "Bulk")
-    assert b"<Tier>Standard</Tier>" in wire.restore_body(None, "Standard")
-    assert b"Days" not in wire.restore_body(None, "Standard")
-
-
-@pytest.mark.parametrize(
-    ("headers", "checksum"),
-    [
-        ({"x-amz-checksum-crc64nvme": "AAAA="}, Checksum("CRC64NVME", "AAAA=", False)),
-        ({"x-amz-checksum-sha1": "AAAA=-3"}, Checksum("SHA1", "AAAA=-3", True)),
-        ({"x-amz-checksum-sha1": "AAAA=", "x-amz-checksum-type": "COMPOSITE"}, Checksum("SHA1", "AAAA=", True)),
-        ({"x-amz-checksum-crc32": "AAAA=", "x-amz-checksum-type": "FULL_OBJECT"}, Checksum("CRC32", "AAAA=", False)),
-    ],
-)
-def test_composite_checksums_are_told_from_full_object_ones(headers: dict[str, str], checksum: Checksum) -> None:
-    assert wire.header_checksums(headers) == (checksum,)
 
 
 @pytest.mark.parametrize("quote", ["&quot;", "&#34;", '"', ""])
@@ -221,15 +143,6 @@ def test_http_dates(text: str, seconds: float) -> None:
     assert parse_http_date(text) == seconds
 
 
-def test_the_body_of_complete_lists_parts_in_order_with_their_checksums() -> None:
-    parts = [PartDone(2, "b"), PartDone(1, "a", (Checksum("SHA256", "x="),))]
-    root = wire.parse_xml(wire.complete_body(parts))
-    assert [[(e.tag.rpartition("}")[2], e.text) for e in part] for part in root] == [
-        [("PartNumber", "1"), ("ETag", '"a"'), ("ChecksumSHA256", "x=")],
-        [("PartNumber", "2"), ("ETag", '"b"')],
-    ]
-
-
 def objects_page(keys: list[str], *, encoded: bool = True, more: str = "") -> bytes:
     rows = "".join(
         f"<Contents><Key>{quote_plus(key, safe='/') if encoded else escape(key)}</Key><Size>7</Size>"
@@ -250,18 +163,6 @@ def test_keys_are_not_decoded_when_the_answer_does_not_say_that_they_are_encoded
     assert [entry.key for entry in parse_page(objects_page(keys, encoded=False), is_versions=False).entries] == keys
 
 
-def test_a_page_of_objects() -> None:
-    more = (
-        "<CommonPrefixes><Prefix>a+b/</Prefix></CommonPrefixes><IsTruncated>true</IsTruncated>"
-        "<NextContinuationToken>t+k%3D</NextContinuationToken>"
-    )
-    page = parse_page(objects_page(["k"], more=more), is_versions=False)
-    modified = 1795566820.123
-    assert page.entries == [Listed("k", None, True, False, 7, "e", modified, "STANDARD")]
-    assert page.prefixes == ["a b/"]
-    assert page.next_marker == Marker("k", None, "t+k%3D")
-
-
 def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
     when = "<LastModified>2026-11-25T00:33:40Z</LastModified>"
     body = (
@@ -278,25 +179,3 @@ def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
         Listed("a a", "v", False, False, 0, "e", 1795566820.0, "GLACIER", "SHA256"),
     ]
     assert page.next_marker == Marker("a a", "v")
-
-
-def test_an_empty_page_is_the_last() -> None:
-    assert parse_page(objects_page([]), is_versions=False) == ([], [], None)
-
-
-@pytest.mark.parametrize(
-    ("content", "is_versioned"),
-    [
-        ("<Status>Enabled</Status>", True),
-        ("<MfaDelete>Enabled</MfaDelete><Status>Enabled</Status>", True),
-        ("<Status>Suspended</Status>", False),
-        ("<Status>Suspended</Status><MfaDelete>Enabled</MfaDelete>", False),
-        ("", False),
-    ],
-)
-def test_a_bucket_whose_versioning_is_suspended_keeps_no_versions(content: str, is_versioned: bool) -> None:
-    """What is written then replaces the null version for good."""
-    body = (
-        f'<VersioningConfiguration xmlns="http://s3.amazonaws.com/doc/2006-03-01/">{content}</VersioningConfiguration>'
-    )
-    assert wire.parse_versioning(body.encode()) is is_versioned

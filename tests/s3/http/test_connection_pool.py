@@ -14,8 +14,6 @@ from unittest import mock
 import pytest
 import trustme
 
-from jobs.core.model import ObjectRef
-from jobs.errors import Rejected, Unavailable
 from jobs.s3.http import connect, connection_pool
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
@@ -101,10 +99,6 @@ def test_every_form_of_an_answer_is_read(pieces: list[bytes], body: bytes) -> No
             assert (await pool.exchange(host, REQUEST, None)).body == body
 
     talk(answering(*pieces), use)
-
-
-def test_header_values_are_utf8_and_names_in_lower_case() -> None:
-    assert once(answering(OK)).headers == {"content-length": "2", "x-amz-meta-name": "café"}
 
 
 def test_the_end_of_the_connection_is_the_end_of_an_error_without_length() -> None:
@@ -230,17 +224,6 @@ def test_an_address_that_does_not_answer_is_resolved_again() -> None:
     asyncio.run(run())
 
 
-def test_bytes_that_nobody_asked_for_belong_to_no_answer() -> None:
-    async def use(pool: Pool, host: str) -> None:
-        assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
-        (connection,) = pool._idle[host]
-        while not connection.is_closed:
-            await asyncio.sleep(0.001)
-        assert (await pool.exchange(host, REQUEST, None)).body == b"ok"
-
-    talk(answering(OK, b"", b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nforged"), use)
-
-
 def test_no_more_than_the_limit_are_under_way() -> None:
     under_way = most = 0
 
@@ -296,14 +279,6 @@ def test_a_server_that_falls_silent_is_given_up() -> None:
     assert caught.value.code == "ReadTimeout"
 
 
-def test_a_host_that_does_not_exist_is_told_by_name() -> None:
-    async def run() -> None:
-        await Pool(1, Dialer(None, DIRECT)).exchange("no-such-host.invalid:80", REQUEST, None)
-
-    with pytest.raises(NoAnswer, match=r"no-such-host\.invalid"):
-        asyncio.run(run())
-
-
 # --- uploads ------------------------------------------------------------------------------------------------------
 
 BODY = bytes(6 << 20)
@@ -355,6 +330,7 @@ async def sip(reader: asyncio.StreamReader, seconds: float) -> None:
         await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_a_body_that_is_still_being_sent_is_no_silence(is_tls: bool) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -365,6 +341,7 @@ def test_a_body_that_is_still_being_sent_is_no_silence(is_tls: bool) -> None:
     assert upload(serve, is_tls=is_tls).body == b"ok"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("is_tls", [False, True])
 def test_a_server_that_neither_reads_nor_answers_is_given_up(is_tls: bool) -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -375,6 +352,7 @@ def test_a_server_that_neither_reads_nor_answers_is_given_up(is_tls: bool) -> No
     assert caught.value.code == "ReadTimeout"
 
 
+@pytest.mark.slow
 def test_a_server_that_reads_everything_and_never_answers_is_given_up() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -384,6 +362,7 @@ def test_a_server_that_reads_everything_and_never_answers_is_given_up() -> None:
         upload(serve)
 
 
+@pytest.mark.slow
 def test_a_server_that_reads_slower_than_the_least_pace_is_given_up() -> None:
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -394,60 +373,6 @@ def test_a_server_that_reads_slower_than_the_least_pace_is_given_up() -> None:
 
 
 # --- TLS and the transport above ------------------------------------------------------------------------------------
-
-
-def over_tls(authority: trustme.CA, trusted: trustme.CA, name: str = "localhost") -> Response:
-    async def run() -> Response:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        authority.issue_cert(name).configure_cert(context)
-
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            try:
-                await reader.readuntil(b"\r\n\r\n")
-                writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(LARGE) + LARGE)
-                await writer.drain()
-            except (ConnectionError, asyncio.IncompleteReadError):
-                pass
-            finally:
-                writer.close()
-
-        server = await asyncio.start_server(serve, "localhost", 0, ssl=context)
-        with trusted.cert_pem.tempfile() as bundle:
-            endpoint = Endpoint(f"localhost:{server.sockets[0].getsockname()[1]}", is_tls=True)
-            transport = Transport(
-                endpoint, "us-east-1", lambda: Credentials("id", "secret"), max_in_flight=2, ca_bundle=bundle
-            )
-        try:
-            return await transport.send("GetObject", "GET", ObjectRef("bucket", "key"))
-        finally:
-            transport.close()
-            server.close()
-
-    return asyncio.run(asyncio.wait_for(run(), 20))
-
-
-def test_a_large_body_comes_through_tls() -> None:
-    authority = trustme.CA()
-    assert over_tls(authority, authority).body == LARGE
-
-
-def test_a_certificate_of_a_stranger_or_of_another_name_is_refused() -> None:
-    authority = trustme.CA()
-    with pytest.raises(Unavailable, match="certificate of localhost is refused"):
-        over_tls(authority, trustme.CA())
-    with pytest.raises(Unavailable, match="certificate of localhost is refused"):
-        over_tls(authority, authority, "elsewhere.example")
-
-
-def test_a_header_cannot_become_two() -> None:
-    async def run() -> None:
-        transport = Transport(
-            Endpoint("127.0.0.1:9", False), "us-east-1", lambda: Credentials("i", "s"), max_in_flight=1
-        )
-        await transport.send("PutObject", "PUT", ObjectRef("b", "k"), headers=[("x-amz-meta-a", "x\r\nx-evil: 1")])
-
-    with pytest.raises(Rejected, match="line break"):
-        asyncio.run(run())
 
 
 @pytest.mark.parametrize(

@@ -53,14 +53,6 @@ def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("random.random", lambda: 0.0)
 
 
-@pytest.mark.parametrize("operation", DOCUMENTS)
-def test_the_expected_document_is_read(script: Script, operation: str) -> None:
-    request, document = DOCUMENTS[operation]
-    script.reply = Reply(body=document)
-    ask(script, request)
-    assert len(script.seen) == 1
-
-
 @pytest.mark.parametrize("other", OTHERS)
 @pytest.mark.parametrize("operation", DOCUMENTS)
 def test_another_document_in_a_200_is_no_answer(script: Script, operation: str, other: str) -> None:
@@ -114,9 +106,3 @@ def test_an_error_in_a_200_that_stays_is_asked_once(script: Script, code: str) -
         ask(script, complete)
     assert caught.value.code == code
     assert len(script.seen) == 1
-
-
-def test_the_bytes_of_an_object_may_be_an_error_document(script: Script) -> None:
-    document = error_body("SlowDown")
-    script.reply = Reply(200, {"ETag": '"e"'}, document)
-    assert ask(script, lambda store: store.get(REF)).data == document

@@ -20,25 +20,6 @@ from tests.doubles.scripted_server import REF, Reply, Script, ask, complete, cop
 from tests.doubles.servers import free_ports
 
 
-@pytest.mark.parametrize("request_", [copy, copy_part, complete])
-@pytest.mark.parametrize(
-    ("code", "kind"),
-    [
-        ("InternalError", errors.Unavailable),
-        ("SlowDown", errors.Throttled),
-        ("PreconditionFailed", errors.PreconditionFailed),
-        ("SomethingNew", errors.Unavailable),
-    ],
-)
-def test_an_error_in_the_body_of_a_200_is_an_error(
-    script: Script, request_: Callable[[RestStore], Awaitable[Any]], code: str, kind: type[errors.StoreError]
-) -> None:
-    script.reply = Reply(200, body=error_body(code))
-    with pytest.raises(kind) as caught:
-        ask(script, request_)
-    assert type(caught.value) is kind
-
-
 @pytest.mark.parametrize("code", ["NoSuchBucket", "ExpiredToken", "PermanentRedirect", "AccessDenied"])
 def test_content_that_looks_like_an_error_is_content(script: Script, code: str) -> None:
     text = error_body(code, "<Region>eu-west-1</Region>")
