@@ -13,7 +13,6 @@ from jobs.cli.options import (
     AccessOptions,
     FilterOptions,
     LocationType,
-    NumberRange,
     SectionedCommand,
     SizeType,
     TagType,
@@ -53,8 +52,6 @@ from jobs.policy.model import Archive, ArchiveRule, Pair
 from jobs.policy.run_options import globs
 from jobs.runs.request import Request, open_ledger
 
-PAYBACK_MONTHS = 24.0
-
 
 @command_options
 class CompactCommand:
@@ -66,12 +63,6 @@ class CompactCommand:
     pair: str | None = option("What and where, from a pair of the policy. Needs --rule.", metavar="NAME")
     rule: str | None = option("Which of the pair's archive rules.", metavar="NAME")
     policy: str | None = policy_option("With --pair: a path or s3://. Default: SEALIFT_POLICY.")
-    archive_format: str = option(
-        name="--format",
-        type=click.Choice([each.value for each in ArchiveFormat]),
-        default=ArchiveFormat.TAR_ZST.value,
-        show_default=True,
-    )
     target_size: int = option("Approximate size of an archive. Default: 1GiB.", type=SizeType(), default=TARGET_BYTES)
     storage_class: str = option(
         "Storage class of the archives.",
@@ -89,12 +80,6 @@ class CompactCommand:
     )
     with_tag: tuple[tuple[str, str], ...] = option(
         "Pack only objects with this tag. May be repeated: with all of them.", multiple=True, type=TagType()
-    )
-    payback_months: float = option(
-        "Leave out groups that take longer to pay.",
-        type=NumberRange(min=0),
-        default=PAYBACK_MONTHS,
-        show_default=True,
     )
     require_conditions: bool = require_conditions_option()
     pack_all: bool = flag("Pack groups that would not pay, too.")
@@ -125,17 +110,26 @@ def compact(options: CompactCommand) -> int:
     """
     settings = Settings.from_environment()
     earlier_rules: tuple[EarlierRule, ...] = ()
+    kind = ArchiveFormat.TAR_ZST
     if options.pair or options.rule:
         if not options.pair or not options.rule:
             raise UsageError("--pair and --rule go together")
-        options, earlier_rules = by_rule(options, options.pair, options.rule, settings)
+        options, kind, earlier_rules = by_rule(options, options.pair, options.rule, settings)
         options = replace(options, start=replace(options.start, allow_empty=True))  # a pair may be empty
-    return interrupts.run(_start(options, earlier_rules, ledger_location(options.ledger, settings), settings))
+    place = ledger_location(options.ledger, settings)
+    return interrupts.run(_start(options, kind, earlier_rules, place, settings))
 
 
 async def _start(
-    options: CompactCommand, earlier_rules: tuple[EarlierRule, ...], place: Location, settings: Settings
+    options: CompactCommand,
+    kind: ArchiveFormat,
+    earlier_rules: tuple[EarlierRule, ...],
+    place: Location,
+    settings: Settings,
 ) -> int:
+    from jobs.compact.plan import plan_run
+    from jobs.compact.savings import PAYBACK_MONTHS
+
     if options.source is None and options.manifest is None:
         raise UsageError("nothing to pack: give --source s3://bucket/prefix, --manifest URI, or --pair and --rule")
     check_encryption(options.sse, options.kms_key_id)
@@ -144,7 +138,7 @@ async def _start(
     source = options.source_access.side(options.source) if options.source else None
     rule = PackingRule(
         max(options.target_size, 1),
-        ArchiveFormat(options.archive_format),
+        kind,
         tags_of("--with-tag", options.with_tag),
         MEMBERS_MAX,
     )
@@ -157,7 +151,7 @@ async def _start(
         options={
             "rule": rule.to_dict(),
             "storage_class": options.storage_class,
-            "payback_months": None if options.pack_all else options.payback_months,
+            "payback_months": None if options.pack_all else PAYBACK_MONTHS,
             "sse": options.sse,
             "kms_key_id": options.kms_key_id,
             "annotations": options.annotations,
@@ -167,8 +161,6 @@ async def _start(
         },
         price_table=options.start.price_table,
     )
-    from jobs.compact.plan import plan_run
-
     # Tags show when an object is read.
     planner = partial(plan_run, earlier_rules=tuple(rule for rule in earlier_rules if not rule.tags))
     return await launch_and_report(request, open_ledger(place), settings, options.start, planner)
@@ -176,8 +168,8 @@ async def _start(
 
 def by_rule(
     options: CompactCommand, pair_name: str, rule_name: str, settings: Settings
-) -> tuple[CompactCommand, tuple[EarlierRule, ...]]:
-    """(the options of a compaction by the pair's rule, the pair's rules before it).
+) -> tuple[CompactCommand, ArchiveFormat, tuple[EarlierRule, ...]]:
+    """(the options of a compaction by the pair's rule, its format, the pair's rules before it).
 
     Must not be called in an event loop. Raises UsageError for a rule that the pair does not have,
     and for options that the rule replaces.
@@ -195,7 +187,8 @@ def by_rule(
         EarlierRule(_listed_prefix(pair, archive, rule), now - rule.older_than, int(rule.smaller_than), rule.tags)
         for rule in before
     )
-    return _completed(options, chosen, archive, rules[rule_name], now), earlier
+    rule = rules[rule_name]
+    return _completed(options, chosen, archive, rule, now), rule.format, earlier
 
 
 def _refuse_what_a_rule_says(options: CompactCommand) -> None:
@@ -228,7 +221,6 @@ def _completed(
         ),
         with_tag=tuple(rule.tags.items()),
         storage_class=rule.storage_class.value,
-        archive_format=rule.format.value,
         target_size=int(rule.target_size),
         sse=None if is_default else archive.encryption.value,
         kms_key_id=None if is_default or archive.kms_key is None else str(archive.kms_key),

@@ -47,6 +47,10 @@ class Prices(NamedTuple):
     thaw_per_1000: float = 0.0
 
 
+PAYBACK_MONTHS = 24.0
+"""Groups that take longer to pay are left alone."""
+
+
 @dataclass(frozen=True, slots=True)
 class Economy:
     """The inputs of the decision: prices by class, the archives' class, the user's patience.
@@ -58,7 +62,7 @@ class Economy:
     prices: Mapping[str, Prices]
     storage_class: str
     at: float
-    payback_months: float | None = 24.0
+    payback_months: float | None = PAYBACK_MONTHS
 
     @classmethod
     def of(cls, table: PriceTable, storage_class: str, at: float, payback_months: float | None) -> Economy:

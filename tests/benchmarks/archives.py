@@ -10,9 +10,11 @@ import asyncio
 import json
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -29,6 +31,7 @@ from tests.benchmarks.workloads import (
     peak_mib,
     uri,
 )
+from tests.doubles.servers import REGION
 
 READS = 20
 PLAIN = f"{SEALIFT}, plain tar"
@@ -38,10 +41,33 @@ def compact(dataset: Dataset, kind: str) -> Client:
     """`sealift compact`, whatever it saves."""
 
     def command(run: Run) -> list[str]:
-        options = ["--format", kind, "--pack-all", "--yes", "--json", "--ledger", run.ledger]
+        options = ["--pack-all", "--yes", "--json", "--ledger", run.ledger]
+        if kind == "tar":  # which a rule of a policy asks for
+            options += ["--policy", _policy(dataset, run), "--pair", "all", "--rule", "all"]
+            return peers.sealift("compact", *options)
         return peers.sealift("compact", "--source", uri(dataset), "--archives", run.destination, *options)
 
     return Client(SEALIFT if kind == "tar.zst" else PLAIN, command)
+
+
+def _policy(dataset: Dataset, run: Run) -> str:
+    """A file with a policy that packs all of a dataset into plain tars."""
+
+    def place(where: str) -> dict[str, str]:
+        bucket, _, prefix = where.removeprefix("s3://").partition("/")
+        return {"bucket": bucket, "region": REGION, "prefix": prefix}
+
+    rule = {"name": "all", "older_than": "0s", "format": "tar", "smaller_than": "5GiB"}
+    pair = {
+        "name": "all",
+        "source": {"bucket": dataset.bucket, "region": REGION},
+        "destination": {"bucket": f"{dataset.bucket}-copies", "region": REGION},
+        "archive": place(run.destination) | {"rules": [rule]},
+    }
+    policy = {"version": 1, "ledger": place(f"{run.ledger}/"), "pairs": [pair]}
+    file = Path(tempfile.mkdtemp(prefix="sealift-bench-")) / "policy.yaml"
+    file.write_text(json.dumps(policy))
+    return str(file)
 
 
 def by_shell(name: str, down: str, up: str, rounds_max: int = 99) -> Client:

@@ -16,9 +16,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 from tests.benchmarks import peers
+from tests.benchmarks.archives import compact
 from tests.benchmarks.data import Dataset
 from tests.benchmarks.peers import SEALIFT, Client, Run
-from tests.benchmarks.workloads import Bench, Target, Workload, peak_mib, speed_against, uri
+from tests.benchmarks.workloads import Bench, Target, Workload, peak_mib, speed_against
 
 if TYPE_CHECKING:
     from jobs.archives.model import ArchiveRecord, Member
@@ -39,8 +40,7 @@ def _packed(bench: Bench) -> tuple[Dataset, Run, list[str]]:
     if "restore" not in bench.prepared:
         for bucket in ("bench-restore-archives", "bench-restore-ledger"):
             bench.data.fresh_bucket(bucket)
-        options = ["--format", "tar", "--pack-all", "--yes", "--json", "--ledger", run.ledger]
-        made = peers.sealift("compact", "--source", uri(dataset), "--archives", run.destination, *options)
+        made = compact(dataset, "tar").command(run)
         subprocess.run(made, env=dict(bench.data.environment), check=True, stdout=subprocess.DEVNULL)
         bench.prepared["restore"] = run.destination
     pages = bench.data.client.list_objects_v2(Bucket="bench-restore-archives")

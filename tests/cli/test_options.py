@@ -180,7 +180,6 @@ NUMBERS = [
 ZERO_HAS_A_MEANING = {
     "--max-size": "only empty objects",
     "--min-size": "all objects",
-    "--payback-months": "only what pays at once",
     "--port": "any port",
     "--priority": "the lowest one",
     "--retry": "at once",

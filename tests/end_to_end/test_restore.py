@@ -141,7 +141,7 @@ def test_the_original_bucket_is_written_to_only_when_asked(world: World) -> None
 
 def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: World) -> None:
     objects = fill(world, 20)
-    compact(world, ALL, "--format", "tar")
+    compact(world, ALL)
     (key,) = archive_keys(world)
     data = bytearray(world.copy_of(key))
     place = bytes(data).index(objects["docs/1/005.json"])
@@ -218,7 +218,7 @@ def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
         expected[at] = dict(state)
         next_second = int(at) + 1.05
         time.sleep(max(0.0, next_second - time.time()))  # S3 dates to the second
-    run_id = compact(world, ALL, "--versions", "all", "--format", "tar")["run_id"]
+    run_id = compact(world, ALL, "--versions", "all")["run_id"]
     # Older versions go, current ones are hidden: for the bucket's users nothing of that counts.
     gone = world.sealift("expire", "--run", run_id, *places(world), *DELETE, "--json")
     assert gone.document["outcomes"] == {"expired": 6}, gone.stdout

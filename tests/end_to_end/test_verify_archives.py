@@ -51,7 +51,7 @@ def test_every_member_is_proven_and_the_damaged_ones_are_named(world: World) -> 
     objects = fill(world)
     world.put("docs/500.large", random.Random(1).randbytes(9 << 20))
     world.put("docs/600.empty", b"")
-    compact(world, "--format", "tar")
+    compact(world)
     (key,) = archives(world)
     good = verify(world)
     assert (good["code"], good["outcomes"]) == (0, {"verified": 27})  # 26 members, and the archive
@@ -78,7 +78,7 @@ def test_every_member_is_proven_and_the_damaged_ones_are_named(world: World) -> 
 @pytest.mark.slow
 def test_an_archive_that_is_gone_or_in_no_index_is_accounted_for(world: World) -> None:
     fill(world)
-    compact(world, "--target-size", "32KiB", "--format", "tar")
+    compact(world, "--target-size", "32KiB")
     keys = archives(world)
     assert len(keys) >= 4
     gone, unindexed = keys[:2]
