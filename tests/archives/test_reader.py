@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import tracemalloc
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any, cast
 
 import pyarrow.parquet as pq
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -368,3 +371,23 @@ def test_a_member_in_frames_of_its_own_is_read_across_them() -> None:
     reader = ArchiveReader(store, record, ByteBudget(1 << 20))
     assert read_all(reader, [member]) == [MemberRead(member, b"".join(pieces), Evidence.CHECKSUM)]
     assert streamed(reader, member) == b"".join(pieces)
+
+
+def test_a_frame_is_unpacked_no_further_than_its_members() -> None:
+    bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
+    small = described("k", bytes(10), offset=512, frame_start=0, frame_offset=0, frame_length=len(bomb))
+
+    async def read() -> bytes | None:
+        store = MemoryStore()
+        record, _ = await packed(store, ArchiveFormat.TAR_ZST, [])
+        written = await store.put("cold", record.location.key, bomb, Attributes(), guard=UNGUARDED)
+        reader = ArchiveReader(store, replace(record, etag=written.etag), ByteBudget(1 << 20))
+        [found] = [each async for batch in reader.read([small]) for each in batch]
+        return found.data
+
+    tracemalloc.start()
+    try:
+        assert asyncio.run(read()) == bytes(10)
+        assert tracemalloc.get_traced_memory()[1] < 8 << 20
+    finally:
+        tracemalloc.stop()

@@ -1,0 +1,131 @@
+"""Compactions in memory: objects, a job over them, and what its archives hold."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Protocol
+
+from jobs.archives.index import ArchiveIndex
+from jobs.compact.job import Compact, CompactOptions
+from jobs.compact.packing import PackingRule, sort_key
+from jobs.compact.savings import Economy
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Location, ObjectVersion, Route
+from jobs.core.outcome import Outcome
+from jobs.errors import Conflict, PreconditionFailed, StoreError, Unavailable
+from jobs.runs.planning import read_price_table
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.store import UNGUARDED
+from tests.archives.samples import read_member
+from tests.doubles.memory_store import Hook, MemoryStore, Request
+
+ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 0.0, None)
+RULE = PackingRule(10_000, ArchiveFormat.TAR, members_max=4)
+OBJECTS = {f"k/{n}": bytes([n]) * (100 * n) for n in range(10)}
+
+
+class Job(Protocol):
+    """What a worker knows of a job."""
+
+    def chains(self, rows: Any) -> Any: ...
+
+    async def process(self, rows: Any) -> list[Outcome]: ...
+
+
+def make(
+    store: MemoryStore, kind: ArchiveFormat = ArchiveFormat.TAR, budget_bytes: int = 1 << 20, **options: Any
+) -> Compact:
+    rule = replace(RULE, format=kind, **options)
+    return Compact(
+        store,
+        store,
+        Route(Location("docs"), Location("cold", "packed")),
+        CompactOptions(rule, ECONOMY),
+        ByteBudget(budget_bytes),
+        ArchiveIndex(store, Location("ledger")),
+        "run",
+    )
+
+
+def filled(objects: dict[str, bytes], **attributes: Any) -> tuple[MemoryStore, list[ObjectVersion]]:
+    """A store with these objects in `docs`, and their rows."""
+    store = MemoryStore(clock=lambda: 1_750_000_000.0)
+    for bucket in ("docs", "cold", "ledger"):
+        store.create_bucket(bucket)
+
+    async def fill() -> list[ObjectVersion]:
+        rows = []
+        for number, (key, data) in enumerate(objects.items()):
+            made = await store.put("docs", key, data, Attributes(**attributes), guard=UNGUARDED)
+            row = ObjectVersion(number, key, made.version_id, size_bytes=len(data), etag=made.etag, last_modified=0.0)
+            rows.append(row)
+        return sorted(rows, key=sort_key)
+
+    return store, asyncio.run(fill())
+
+
+def work(job: Job, rows: Sequence[ObjectVersion]) -> dict[str, Outcome]:
+    """The job over all groups, as a worker does it: what may pass is tried again."""
+
+    async def run() -> dict[str, Outcome]:
+        outcomes: list[Outcome] = []
+        for group in job.chains(rows):
+            for attempt in range(5):
+                try:
+                    outcomes += await job.process(group)
+                    break
+                except (Unavailable, Conflict, PreconditionFailed):
+                    assert attempt < 4
+        assert [outcome.row for outcome in outcomes] == [row.row for row in rows]
+        return {outcome.key: outcome for outcome in outcomes}
+
+    return asyncio.run(run())
+
+
+def unpacked(store: MemoryStore) -> dict[str, bytes]:
+    """Every member of every indexed archive; no key twice."""
+
+    async def run() -> dict[str, bytes]:
+        index = ArchiveIndex(store, Location("ledger"))
+        found: dict[str, bytes] = {}
+        for record in await index.records():
+            async for members in index.members(record.location):
+                for member in members:
+                    assert member.key not in found
+                    found[member.key] = await read_member(store, record, member)
+        return found
+
+    return asyncio.run(run())
+
+
+def failing(key: str, error: type[StoreError], *, times: int = 1 << 30, code: str = "", after: bool = False) -> Hook:
+    """A hook that refuses requests for the key, or loses their answers."""
+    left = [times]
+
+    async def fail(request: Request) -> Any:
+        source: Any = request.arguments.get("source")
+        if key not in (request.place.key, source and source.key) or not left[0]:
+            return await request()
+        left[0] -= 1
+        if after:
+            await request()
+        status = 503 if issubclass(error, Unavailable) else 403
+        operation = {"get": "GetObject", "copy_part": "UploadPartCopy"}.get(request.operation, request.operation)
+        raise error(operation, str(request.place), code or error.__name__, "injected", status)
+
+    return fail
+
+
+def noting(store: MemoryStore, bucket: str = "docs") -> list[str]:
+    """The keys that are read in the bucket from now on."""
+    read: list[str] = []
+
+    async def note(request: Request) -> Any:
+        if request.place.bucket == bucket:
+            read.append(request.place.key)
+        return await request()
+
+    store.hook(get=note)
+    return read
