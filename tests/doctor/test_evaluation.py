@@ -55,7 +55,6 @@ def test_policies_are_read_as_a_second_evaluator_reads_them(policy: list[dict[st
         {"Condition": {"IpAddress": {"aws:SourceIp": "10.0.0.0/8"}}},
         {"Condition": {"StringEquals": {"aws:PrincipalOrgID": "o-1"}}},
         {"NotPrincipal": {"AWS": "1"}},
-        {"Condition": {"ForAnyValue:StringEquals": {"aws:SourceArn": BUCKET}}},
     ],
 )
 @pytest.mark.parametrize("effect", ["Allow", "Deny"])
