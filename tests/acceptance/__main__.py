@@ -30,7 +30,6 @@ from tests.doubles.aws_recorder import Recorded
 
 STEPS: tuple[Step, ...] = (*copies.STEPS, *archives.STEPS, *in_aws.STEPS, *failures.STEPS)
 FOLDER = ROOT / "build" / "acceptance"
-WAITING = "inventories"
 
 
 def main(arguments: Sequence[str] | None = None, heard: list[Recorded] | None = None) -> int:
@@ -57,7 +56,6 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--yes", action="store_true", help="begin without asking")
     parser.add_argument("--destroy", action="store_true", help="only destroy what earlier starts have left")
     parser.add_argument("--steps", action="append", default=[], metavar="NAME", help="only this step; may be repeated")
-    parser.add_argument("--wait-for-inventories", type=float, default=0.0, metavar="HOURS", help="S3 takes up to 48")
     parser.add_argument("--base", default="", metavar="IMAGE@DIGEST", help="what the image is built from")
     parser.add_argument("--terraform", default=os.environ.get("TERRAFORM", "terraform"), metavar="PROGRAM")
     parser.add_argument("--engine", default=os.environ.get("ENGINE", "podman"), metavar="PROGRAM")
@@ -98,7 +96,7 @@ def _try_in_aws(options: argparse.Namespace, steps: Sequence[Step], interruption
         try:
             _say(f"── make {stack.name}: it takes about half an hour, and {stack.folder}/log says what happens")
             stack.make()
-            site = stack.site(options.wait_for_inventories * 3600)
+            site = stack.site()
             for step in steps:
                 results += play(site, [step], _say)
         except Interrupted:
@@ -123,19 +121,14 @@ def _agreed(options: argparse.Namespace, steps: Sequence[Step], left: Sequence[S
         if not options.base:
             _say("Name the image's base: --base docker.io/library/python@sha256:…, see images/Dockerfile")
             return False
-        minutes = sum(step.minutes for step in steps if step.name != WAITING)
-        hours = minutes / 60 + (options.wait_for_inventories if any(step.name == WAITING for step in steps) else 0)
+        hours = sum(step.minutes for step in steps) / 60
         table = cost.price_table()
         items = cost.estimate(hours, table)
         _say(cost.text(items, table))
-        if cost.total(items) >= cost.LIMIT_DOLLARS:
-            _say(f"That is not below ${cost.LIMIT_DOLLARS:.0f}: wait for fewer hours.")
-            return False
         _say(f"It takes at most {hours + cost.BUILD_HOURS:.0f} hours, mostly far less. What cannot be hurried:")
         for step in steps:
-            skipped = step.name == WAITING and not options.wait_for_inventories
             if step.waits:
-                _say(f"  {step.name}: {step.waits}{' This start does not wait for them.' if skipped else ''}")
+                _say(f"  {step.name}: {step.waits}")
         _say(f"Everything is made in the account {_account()}, and destroyed at the end, also after Ctrl-C.")
     elif not left:
         _say("Nothing is left of earlier starts.")

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-from tests.acceptance.script import Facts, Step, counted
+from tests.acceptance.script import Facts, counted, step
 from tests.acceptance.site import Site, s3_time
 
 MEMBERS = {f"cold/{number}.txt": f"cold {number}".encode() for number in range(6)}
 
 
+@step(
+    "small objects are packed into one archive",
+    {"exit code": 0, "outcomes": {"packed": len(MEMBERS)}, "archives": ["GLACIER"]},
+    minutes=20,
+)
 def archive(site: Site) -> Facts:
     """Pack small objects into an archive of the class GLACIER, by the role for it."""
     for key, body in MEMBERS.items():
@@ -27,6 +32,12 @@ def archive(site: Site) -> Facts:
     }
 
 
+@step(
+    "S3 is asked to thaw the archive",
+    {"outcomes": {"thawing": len(MEMBERS)}},
+    minutes=60,
+    waits="Expedited takes 1 to 5 minutes, and longer where S3 is short of capacity.",
+)
 def thaw(site: Site) -> Facts:
     """Ask for what is in the archive: S3 has to thaw it first."""
     what = ("restore", "--archives", f"s3://{site.places.archives}/", "--prefix", "cold/")
@@ -43,6 +54,7 @@ def thaw(site: Site) -> Facts:
     return {"outcomes": report["outcomes"]}
 
 
+@step("its members come back", {"restored": len(MEMBERS)}, minutes=20)
 def restore(site: Site) -> Facts:
     """Continue the restore. In AWS a function may have done so already: what counts is what is there."""
     site.sealift("runs", "retry", site.noted["thawing"], "--executor", "local", codes=(0, 3, 75))
@@ -51,6 +63,11 @@ def restore(site: Site) -> Facts:
     return {"restored": len(site.keys(site.places.back, "thawed/"))}
 
 
+@step(
+    "objects come back as they were before a change and a delete",
+    {"outcomes": {"restored": 2}, "contents": ["before", "before"]},
+    minutes=5,
+)
 def as_of(site: Site) -> Facts:
     """Overwrite one object and delete another one, and restore both as they were before."""
     keys = ("asof/kept.txt", "asof/deleted.txt")
@@ -67,6 +84,11 @@ def as_of(site: Site) -> Facts:
     return {"outcomes": report["outcomes"], "contents": [body.decode() if body else None for body in contents]}
 
 
+@step(
+    "originals whose archive is proven are deleted",
+    {"exit code": 0, "still visible": 0, "versions behind": len(MEMBERS)},
+    minutes=20,
+)
 def expire(site: Site) -> Facts:
     """Delete the originals whose archive is proven, by the one role that may."""
     command = ("expire", "--pair", "near", "--run", site.noted["packed"], "--yes-delete", "--executor", "local")
@@ -79,6 +101,7 @@ def expire(site: Site) -> Facts:
     }
 
 
+@step("and brought back", {"visible again": len(MEMBERS)}, minutes=5)
 def undo(site: Site) -> Facts:
     """Take the deletion back."""
     what = ("expire", "--undo", site.noted["expired"], "--source", f"s3://{site.places.near}/cold/")
@@ -87,36 +110,4 @@ def undo(site: Site) -> Facts:
     return {"visible again": sum(contents[key] == body for key, body in MEMBERS.items())}
 
 
-STEPS = (
-    Step(
-        "archive",
-        "small objects are packed into one archive",
-        archive,
-        {"exit code": 0, "outcomes": {"packed": len(MEMBERS)}, "archives": ["GLACIER"]},
-        minutes=20,
-    ),
-    Step(
-        "thaw",
-        "S3 is asked to thaw the archive",
-        thaw,
-        {"outcomes": {"thawing": len(MEMBERS)}},
-        minutes=60,
-        waits="Expedited takes 1 to 5 minutes, and longer where S3 is short of capacity.",
-    ),
-    Step("restore", "its members come back", restore, {"restored": len(MEMBERS)}, minutes=20),
-    Step(
-        "as-of",
-        "objects come back as they were before a change and a delete",
-        as_of,
-        {"outcomes": {"restored": 2}, "contents": ["before", "before"]},
-        minutes=5,
-    ),
-    Step(
-        "expire",
-        "originals whose archive is proven are deleted",
-        expire,
-        {"exit code": 0, "still visible": 0, "versions behind": len(MEMBERS)},
-        minutes=20,
-    ),
-    Step("undo", "and brought back", undo, {"visible again": len(MEMBERS)}, minutes=5),
-)
+STEPS = (archive, thaw, restore, as_of, expire, undo)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from botocore.exceptions import ClientError
 
-from tests.acceptance.script import Facts, Step, counted
-from tests.acceptance.site import NotShown, Site
+from tests.acceptance.script import Facts, counted, step
+from tests.acceptance.site import Site
 
 LARGE = b"x" * (2 << 20)
 """Above `lambda_max_size` of the example's policy."""
@@ -17,6 +18,11 @@ ON_BATCH = ("--executor", "batch", "--yes")
 TWO_SHARDS = {"SEALIFT_ROWS_PER_SHARD": "6"}
 
 
+@step(
+    "write over objects with conditions that do not hold",
+    {"east": ["PreconditionFailed"] * 2 + ["first"], "west": ["PreconditionFailed"] * 2 + ["first"]},
+    minutes=2,
+)
 def conditions(site: Site) -> Facts:
     """Write where something is already, in both regions."""
     facts: Facts = {}
@@ -26,16 +32,27 @@ def conditions(site: Site) -> Facts:
     ):
         client, key = site.client("s3", region), "conditions/once"
         client.put_object(Bucket=bucket, Key=key, Body=b"first", IfNoneMatch="*")
-        again = {"Bucket": bucket, "Key": key, "Body": b"second"}
-        facts[f"{where}: a second write if absent"] = code_of(lambda: client.put_object(**again, IfNoneMatch="*"))  # noqa: B023
         other = '"00000000000000000000000000000000"'
-        facts[f"{where}: a write over another ETag"] = code_of(lambda: client.put_object(**again, IfMatch=other))  # noqa: B023
-        facts[f"{where}: content"] = _text(site.content(bucket, key, region))
+        codes = []
+        for condition in ({"IfNoneMatch": "*"}, {"IfMatch": other}):
+            again = {"Bucket": bucket, "Key": key, "Body": b"second", **condition}
+            codes.append(code_of(partial(client.put_object, **again)))
+        facts[where] = [*codes, (site.content(bucket, key, region) or b"").decode()]
         for each in site.versions(bucket, key, region=region):
             client.delete_object(Bucket=bucket, Key=key, VersionId=each["VersionId"])
     return facts
 
 
+@step(
+    "new and overwritten objects are copied as they come",
+    {
+        "copies": 3,
+        "metadata": {"gate": "4"},
+        "tags": {"class": "scan"},
+        "versions of an overwritten copy": 2,
+    },
+    minutes=10,
+)
 def events(site: Site) -> Facts:
     """Put objects into the source, overwrite one, and look for the copies."""
     bodies = {"events/1.txt": b"one", "events/empty": b"", "events/a b+ü (1).txt": b"odd"}
@@ -54,6 +71,7 @@ def events(site: Site) -> Facts:
     }
 
 
+@step("a new and a deleted object, copied to another region", {"delete markers": 1, "versions left": 1}, minutes=10)
 def far_events(site: Site) -> Facts:
     """Put an object whose copy is in the other region, and delete it."""
     west, region = site.places.west, site.places.west_region
@@ -67,6 +85,12 @@ def far_events(site: Site) -> Facts:
     }
 
 
+@step(
+    "an object too large for the function becomes a run",
+    {"state": "complete", "outcomes": {"copied": 1}},
+    minutes=25,
+    waits="The backlog is looked at each five minutes, and Spot takes a few to start two jobs.",
+)
 def backlog(site: Site) -> Facts:
     """Put an object that is too large for the function: a run copies it."""
     site.put(site.places.near, "backlog/large.bin", LARGE)
@@ -75,6 +99,12 @@ def backlog(site: Site) -> Facts:
     return {"state": reports[0]["state"], "outcomes": counted(reports[0])}
 
 
+@step(
+    "the same to another region, where workers carry the bytes",
+    {"copies": 1},
+    minutes=25,
+    waits="The backlog is looked at each five minutes, and Spot takes a few to start two jobs.",
+)
 def far_backlog(site: Site) -> Facts:
     """The same to the other region: workers behind endpoints carry the bytes themselves."""
     site.put(site.places.far, "backlog/large.bin", LARGE)
@@ -82,6 +112,11 @@ def far_backlog(site: Site) -> Facts:
     return {"copies": len(site.versions(site.places.west, "backlog/", region=site.places.west_region))}
 
 
+@step(
+    "workers on Spot copy what is missing, and prove the rest",
+    {"state": "complete", "outcomes": {"copied": LOST, "same": OBJECTS - LOST}, "copies": OBJECTS},
+    minutes=25,
+)
 def backfill(site: Site) -> Facts:
     """Lose some copies behind everybody's back, and copy what is in the source by workers on Batch."""
     _fill(site, "backfill")
@@ -93,6 +128,12 @@ def backfill(site: Site) -> Facts:
     }
 
 
+@step(
+    "a night finds lost copies, repairs and verifies",
+    {"exit code": 0, "state": "complete", "repairs": [{"copied": LOST}], "copies": OBJECTS},
+    minutes=60,
+    waits="A night has up to five runs, one after the other, each with jobs that Spot has to start.",
+)
 def night(site: Site) -> Facts:
     """Lose some copies, and start a night as the schedule would."""
     _fill(site, "night")
@@ -111,6 +152,7 @@ def night(site: Site) -> Facts:
     }
 
 
+@step("two reports are compared, of which one lacks an object", {"categories": {"missing": 1, "same": 1}}, minutes=10)
 def reconcile(site: Site) -> Facts:
     """Lose a copy, list both sides into reports of S3 Inventory's shape, and compare them."""
     site.put(site.places.near, "lists/1.txt", b"one")
@@ -126,32 +168,6 @@ def reconcile(site: Site) -> Facts:
     options = ("--map", "lists/=copies/lists/", "--margin", "0s")
     found = site.sealift("reconcile", *sides, *options, codes=(0, 3))
     return {"categories": _categories(found)}
-
-
-def inventories(site: Site) -> Facts:
-    """Compare both sides by the reports that S3 itself delivers."""
-    if site.deliver is not None:
-        site.deliver(site)
-    elif site.inventory_seconds == 0:
-        raise NotShown(
-            "S3 delivers the first report within 48 hours, and this start does not wait: "
-            "--wait-for-inventories 48 does. Listings were compared instead, in the step before"
-        )
-    places = (site.places.near, site.places.hot)
-    manifests = [
-        site.await_value(f"S3's inventory report of {bucket}", lambda bucket=bucket: _report_of(site, bucket))  # type: ignore[misc]  # mypy infers no type of a lambda with defaults
-        for bucket in places
-    ]
-    sides = ("--source-inventory", manifests[0], "--destination-inventory", manifests[1])
-    found = site.sealift("reconcile", *sides, "--map", "=copies/", codes=(0, 3))
-    return {"reports": len(manifests), "judged": sum(_categories(found).values()) > 0}
-
-
-def _report_of(site: Site, bucket: str) -> str | None:
-    names = site.keys(site.places.reports, f"inventory/{bucket}/")
-    ends = sorted(name for name in names if name.endswith("/manifest.checksum"))
-    manifest = ends[-1].removesuffix("checksum") + "json" if ends else None
-    return f"s3://{site.places.reports}/{manifest}" if manifest else None
 
 
 def _categories(document: dict[str, Any]) -> dict[str, int]:
@@ -177,91 +193,4 @@ def code_of(ask: Any) -> str:
     return "done"
 
 
-def _text(body: bytes | None) -> str | None:
-    return None if body is None else body.decode()
-
-
-_REFUSED = "PreconditionFailed"
-
-STEPS = (
-    Step(
-        "conditions",
-        "write over objects with conditions that do not hold",
-        conditions,
-        {
-            f"{where}: {what}": value
-            for where in ("east", "west")
-            for what, value in (
-                ("a second write if absent", _REFUSED),
-                ("a write over another ETag", _REFUSED),
-                ("content", "first"),
-            )
-        },
-        minutes=2,
-    ),
-    Step(
-        "events",
-        "new and overwritten objects are copied as they come",
-        events,
-        {
-            "copies": 3,
-            "metadata": {"gate": "4"},
-            "tags": {"class": "scan"},
-            "versions of an overwritten copy": 2,
-        },
-        minutes=10,
-    ),
-    Step(
-        "far events",
-        "a new and a deleted object, copied to another region",
-        far_events,
-        {"delete markers": 1, "versions left": 1},
-        minutes=10,
-    ),
-    Step(
-        "backlog",
-        "an object too large for the function becomes a run",
-        backlog,
-        {"state": "complete", "outcomes": {"copied": 1}},
-        minutes=25,
-        waits="The backlog is looked at each five minutes, and Spot takes a few to start two jobs.",
-    ),
-    Step(
-        "far backlog",
-        "the same to another region, where workers carry the bytes",
-        far_backlog,
-        {"copies": 1},
-        minutes=25,
-        waits="The backlog is looked at each five minutes, and Spot takes a few to start two jobs.",
-    ),
-    Step(
-        "backfill",
-        "workers on Spot copy what is missing, and prove the rest",
-        backfill,
-        {"state": "complete", "outcomes": {"copied": LOST, "same": OBJECTS - LOST}, "copies": OBJECTS},
-        minutes=25,
-    ),
-    Step(
-        "night",
-        "a night finds lost copies, repairs and verifies",
-        night,
-        {"exit code": 0, "state": "complete", "repairs": [{"copied": LOST}], "copies": OBJECTS},
-        minutes=60,
-        waits="A night has up to five runs, one after the other, each with jobs that Spot has to start.",
-    ),
-    Step(
-        "reconcile",
-        "two reports are compared, of which one lacks an object",
-        reconcile,
-        {"categories": {"missing": 1, "same": 1}},
-        minutes=10,
-    ),
-    Step(
-        "inventories",
-        "the reports that S3 itself delivers are compared",
-        inventories,
-        {"reports": 2, "judged": True},
-        minutes=49 * 60,
-        waits="S3 delivers the first report within 48 hours.",
-    ),
-)
+STEPS = (conditions, events, far_events, backlog, far_backlog, backfill, night, reconcile)

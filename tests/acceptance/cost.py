@@ -5,12 +5,10 @@ List prices of us-east-1, the first volume of each, without free tiers. Amounts 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib.resources import files
 
 from jobs.core.pricing import PriceTable, load_price_table
 
-LIMIT_DOLLARS = 5.0
 HOURS_A_MONTH = 730
 BUILD_HOURS = 1.0
 """To apply and to destroy: the compute environments take longest."""
@@ -23,24 +21,9 @@ INTERFACE_ENDPOINTS = 5
 """ECR (two), logs, Batch, and S3 in the other region, in one zone. A test counts them in the plan."""
 ALARMS, KEYS = 40, 2
 
-ENDPOINT_HOUR = 0.01
-"""https://aws.amazon.com/privatelink/pricing/"""
-VCPU_HOUR, GIB_HOUR = 0.04048, 0.004445
-"""Fargate on demand, which Spot is below: https://aws.amazon.com/fargate/pricing/"""
-ALARM_MONTH, LOGS_GIB_DOLLARS = 0.10, 0.50
-"""https://aws.amazon.com/cloudwatch/pricing/"""
-KEY_MONTH = 1.0
-"""https://aws.amazon.com/kms/pricing/"""
-IMAGE_GIB_MONTH = 0.10
-"""https://aws.amazon.com/ecr/pricing/"""
-
-
-@dataclass(frozen=True)
-class Item:
-    """One line of the estimate."""
-
-    what: str
-    dollars: float
+ENDPOINT_HOUR, JOB_HOUR, ALARM_MONTH, KEY_MONTH, IMAGE_GIB_MONTH, LOGS_GIB_DOLLARS = 0.01, 0.0494, 0.10, 1.0, 0.10, 0.50
+"""Interface endpoints, Fargate on demand with 1 vCPU and 2 GiB (Spot is below), CloudWatch, KMS and ECR, by
+https://aws.amazon.com/privatelink/pricing/, /fargate/pricing/, /cloudwatch/pricing/, /kms/pricing/, /ecr/pricing/."""
 
 
 def price_table() -> PriceTable:
@@ -48,7 +31,7 @@ def price_table() -> PriceTable:
     return load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text())
 
 
-def estimate(step_hours: float, table: PriceTable) -> list[Item]:
+def estimate(step_hours: float, table: PriceTable) -> dict[str, float]:
     """The items of a start whose steps take at most so long."""
     hours, standard = step_hours + BUILD_HOURS, table.of_class("STANDARD")
     requests = (
@@ -58,29 +41,20 @@ def estimate(step_hours: float, table: PriceTable) -> list[Item]:
     archived = table.of_class("GLACIER")
     thawed = (expedited.per_1000 + archived.put_per_1000) / 1000 + 0.001 * expedited.per_gib
     minimum_stay = 0.001 * archived.storage_per_gib_month * 3
-    job_hour = VCPU_HOUR + 2 * GIB_HOUR
+    monthly = KEYS * KEY_MONTH + ALARMS * ALARM_MONTH + IMAGE_GIB * IMAGE_GIB_MONTH
     endpoints = f"{INTERFACE_ENDPOINTS} interface endpoints for {hours:.0f} hours"
-    return [
-        Item("requests to S3 and KMS", requests),
-        Item("an archive in GLACIER, and its Expedited thaw", thawed + minimum_stay),
-        Item("bytes to the other region", CROSSING_GIB * (table.cross_region_per_gib + 0.02)),
-        Item(endpoints, INTERFACE_ENDPOINTS * ENDPOINT_HOUR * hours),
-        Item(f"up to {JOBS} jobs of 1 vCPU and 2 GiB", JOBS * JOB_HOURS * job_hour),
-        Item("keys, alarms and the image", _monthly() * hours / HOURS_A_MONTH),
-        Item("logs", LOGS_GIB * LOGS_GIB_DOLLARS),
-    ]
+    return {
+        "requests to S3 and KMS": requests,
+        "an archive in GLACIER, and its Expedited thaw": thawed + minimum_stay,
+        "bytes to the other region": CROSSING_GIB * (table.cross_region_per_gib + 0.02),
+        endpoints: INTERFACE_ENDPOINTS * ENDPOINT_HOUR * hours,
+        f"up to {JOBS} jobs of 1 vCPU and 2 GiB": JOBS * JOB_HOURS * JOB_HOUR,
+        "keys, alarms and the image": monthly * hours / HOURS_A_MONTH,
+        "logs": LOGS_GIB * LOGS_GIB_DOLLARS,
+    }
 
 
-def _monthly() -> float:
-    return KEYS * KEY_MONTH + ALARMS * ALARM_MONTH + IMAGE_GIB * IMAGE_GIB_MONTH
-
-
-def total(items: list[Item]) -> float:
-    """All of it."""
-    return sum(item.dollars for item in items)
-
-
-def text(items: list[Item], table: PriceTable) -> str:
+def text(items: dict[str, float], table: PriceTable) -> str:
     """The estimate for people."""
-    lines = [f"  ${item.dollars:6.3f}  {item.what}" for item in items]
-    return "\n".join([f"It costs at most, by {table.name}:", *lines, f"  ${total(items):6.2f}  together"])
+    lines = [f"  ${dollars:6.3f}  {what}" for what, dollars in items.items()]
+    return "\n".join([f"It costs at most, by {table.name}:", *lines, f"  ${sum(items.values()):6.2f}  together"])

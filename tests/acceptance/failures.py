@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from tests.acceptance.copies import ON_BATCH, TWO_SHARDS
-from tests.acceptance.script import Facts, Step
+from tests.acceptance.script import Facts, step
 from tests.acceptance.site import NotSeen, Site
 
 OBJECTS = 30
@@ -13,6 +13,19 @@ SLOWLY = ("--max-rate", "1")
 """Requests a second of all workers. A worker takes half a minute, and has 20 s for what it began when it must end."""
 
 
+@step(
+    "a worker is killed, and the run retried",
+    {
+        "the worker": "FAILED",
+        "the run is complete without it": False,
+        "state after a retry": "complete",
+        "rows": OBJECTS,
+        "accounted": OBJECTS,
+        "copies": OBJECTS,
+    },
+    minutes=40,
+    waits="Spot starts the workers twice.",
+)
 def worker_killed(site: Site) -> Facts:
     """Kill a worker while it starts or works, see that the run is not complete, and retry it."""
     for number in range(OBJECTS):
@@ -52,6 +65,7 @@ def _started_child(site: Site, name: str) -> str | None:
     return child if jobs and jobs[0]["status"] in ("STARTING", "RUNNING") else None
 
 
+@step("the role that verifies is denied to write copies", {"exit code": 3, "copies": 0}, minutes=15)
 def role_denied(site: Site) -> Facts:
     """Let the role that verifies, and may read copies only, write some."""
     site.put(site.places.near, "denied/1.txt", b"denied")
@@ -62,27 +76,4 @@ def role_denied(site: Site) -> Facts:
     return {"exit code": code, "copies": len(site.versions(site.places.hot, "copies/stolen/"))}
 
 
-STEPS = (
-    Step(
-        "worker killed",
-        "a worker is killed, and the run retried",
-        worker_killed,
-        {
-            "the worker": "FAILED",
-            "the run is complete without it": False,
-            "state after a retry": "complete",
-            "rows": OBJECTS,
-            "accounted": OBJECTS,
-            "copies": OBJECTS,
-        },
-        minutes=40,
-        waits="Spot starts the workers twice.",
-    ),
-    Step(
-        "role denied",
-        "the role that verifies is denied to write copies",
-        role_denied,
-        {"exit code": 3, "copies": 0},
-        minutes=15,
-    ),
-)
+STEPS = (worker_killed, role_denied)

@@ -5,13 +5,20 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from tests.acceptance.copies import code_of
-from tests.acceptance.script import Facts, Step
+from tests.acceptance.script import Facts, step
 from tests.acceptance.site import Site, s3_time
 
 RETAINED_SECONDS = 60
 """The buckets are destroyed at the end, so nothing may be locked for longer."""
 
 
+@step(
+    "S3 replicates a copy and a delete marker from the other region",
+    {"status": "COMPLETED", "status of the replica": "REPLICA", "versions of the replica": 1, "delete markers": 1},
+    minutes=20,
+    waits="S3 replicates within minutes, mostly.",
+    only_in_aws="S3's own replication is not on this machine: a start in AWS tries it",
+)
 def replication(site: Site) -> Facts:
     """Put an object whose copy S3 replicates from the other region, and delete it at the source."""
     key, west, region = "twin/1.txt", site.places.west, site.places.west_region
@@ -38,6 +45,19 @@ def replication(site: Site) -> Facts:
     }
 
 
+@step(
+    "a copy is locked as its original is, and nobody deletes it before the end",
+    {
+        "outcomes": {"copied": 1},
+        "mode": "GOVERNANCE",
+        "retained as long as the original": True,
+        "a delete before its end": "AccessDenied",
+        "a delete after its end": "done",
+    },
+    minutes=5,
+    waits=f"The lock lasts {RETAINED_SECONDS} seconds.",
+    only_in_aws="the S3 server of this machine drops the lock of a copy: a start in AWS tries it",
+)
 def object_lock(site: Site) -> Facts:
     """Copy an object under a short retention, try to delete the copy's version, and wait until it is over."""
     near, back, key = site.places.near, site.places.back, "locked/1.txt"
@@ -65,29 +85,4 @@ def object_lock(site: Site) -> Facts:
     }
 
 
-STEPS = (
-    Step(
-        "replication",
-        "S3 replicates a copy and a delete marker from the other region",
-        replication,
-        {"status": "COMPLETED", "status of the replica": "REPLICA", "versions of the replica": 1, "delete markers": 1},
-        minutes=20,
-        waits="S3 replicates within minutes, mostly.",
-        only_in_aws="S3's own replication is not on this machine: a start in AWS tries it",
-    ),
-    Step(
-        "object lock",
-        "a copy is locked as its original is, and nobody deletes it before the end",
-        object_lock,
-        {
-            "outcomes": {"copied": 1},
-            "mode": "GOVERNANCE",
-            "retained as long as the original": True,
-            "a delete before its end": "AccessDenied",
-            "a delete after its end": "done",
-        },
-        minutes=5,
-        waits=f"The lock lasts {RETAINED_SECONDS} seconds.",
-        only_in_aws="the S3 server of this machine drops the lock of a copy: a start in AWS tries it",
-    ),
-)
+STEPS = (replication, object_lock)

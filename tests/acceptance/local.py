@@ -11,7 +11,6 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
 from tests.acceptance.site import EXAMPLE, Places, Site
 from tests.doubles.aws_recorder import Recorded
@@ -25,30 +24,22 @@ from tests.doubles.recording_proxy import recording_proxy
 
 POLICY = EXAMPLE / "policy.yaml"
 ROLES = ("replicate", "verify", "compact", "restore", "expire", "reconcile", "nightly", "backfill")
-PLANTS = {
-    "forgetful": "a server that ignores conditions",
-    "lenient": "a role that is denied nothing",
-    "deaf": "an event that never arrives",
-}
 
 
 @contextlib.contextmanager
-def local_site(
-    folder: Path, *, limit_seconds: float = 180.0, plant: str = "", heard: list[Recorded] | None = None
-) -> Iterator[Site]:
+def local_site(folder: Path, *, limit_seconds: float = 180.0, heard: list[Recorded] | None = None) -> Iterator[Site]:
     """The site, for as long as the block lasts. `folder` gets the logs of jobs.
 
-    `plant`: a difference that the script has to find, one of `PLANTS`. `heard` gets what each job's
-    role asks of S3 and Batch.
+    `heard` gets what each job's role asks of S3 and Batch.
     """
-    places, module = Places.of(POLICY), ("tests.acceptance.deaf",) if plant == "deaf" else ("jobs",)
+    places = Places.of(POLICY)
     queue, waiting_queue = f"{places.name}-spot", f"{places.name}-orchestrators"
     with contextlib.ExitStack() as running:
-        local = running.enter_context(local_process("--retry", "1", "--policy", str(POLICY), module=module))
+        local = running.enter_context(local_process("--retry", "1", "--policy", str(POLICY)))
         assert local.process.stdout is not None
         threading.Thread(target=_drain, args=(local.process.stdout,), daemon=True).start()
         door = running.enter_context(cold_proxy(local.environment["AWS_ENDPOINT_URL_S3"]))
-        denied = running.enter_context(fault_proxy(door, Faults({"deny": plant != "lenient"}, seed=1))).endpoint
+        denied = running.enter_context(fault_proxy(door, Faults({"deny": True}, seed=1))).endpoint
         runner = SubprocessRunner({}, folder)
         batch = running.enter_context(batch_server(runner, max_running=4))
         environment = local.environment | {
@@ -75,11 +66,7 @@ def local_site(
             f"{places.name}-{{job}}",
             poll_seconds=0.05,
             limit_seconds=limit_seconds,
-            deliver=_deliver_inventories,
         )
-        if plant == "forgetful":
-            for region in (places.east_region, places.west_region):
-                site.client("s3", region).meta.events.register("before-sign.s3.PutObject", _forget_conditions)
         site.client().create_bucket(Bucket=places.back)
         site.client().put_bucket_versioning(Bucket=places.back, VersioningConfiguration={"Status": "Enabled"})
         yield site
@@ -90,12 +77,6 @@ def _drain(lines: Iterable[str]) -> None:
     with contextlib.suppress(ValueError):  # it is closed
         for _ in lines:
             pass
-
-
-def _forget_conditions(request: Any, **_: Any) -> None:
-    """Send a write without its conditions. Its answer is that of a server that ignores them."""
-    for name in ("If-None-Match", "If-Match"):
-        del request.headers[name]
 
 
 @contextlib.contextmanager
@@ -128,9 +109,3 @@ def _make_batch(
     for role in ROLES:
         own = [{"name": name, "value": value} for name, value in settings[role].items()]
         register(client, f"{places.name}-{role}", environment=own)
-
-
-def _deliver_inventories(site: Site) -> None:
-    """What S3 Inventory does within 48 hours."""
-    for bucket in (site.places.near, site.places.hot):
-        site.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{site.places.reports}/inventory")

@@ -33,6 +33,17 @@ class Step:
     only_in_aws: str = ""
 
 
+def step(
+    does: str, expected: Mapping[str, Any], *, minutes: float, waits: str = "", only_in_aws: str = ""
+) -> Callable[[Callable[[Site], Facts]], Step]:
+    """The function as a step of its name."""
+
+    def made(act: Callable[[Site], Facts]) -> Step:
+        return Step(act.__name__.replace("_", " "), does, act, expected, minutes, waits, only_in_aws)
+
+    return made
+
+
 @dataclass(frozen=True)
 class Result:
     """What a step came to. `error`: why it broke off. `not_shown`: why it could not be tried."""

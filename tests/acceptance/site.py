@@ -75,8 +75,6 @@ class Site:
     """A running system. `environment` is what a person's shell has: endpoints, credentials, settings.
 
     `limit_seconds`: how long any step may take, instead of its own time in AWS.
-    `inventory_seconds`: how long to wait for the reports of S3 Inventory, which take up to 48 hours.
-    `deliver`: what delivers them where S3 Inventory is missing.
     """
 
     places: Places
@@ -86,8 +84,6 @@ class Site:
     definition: str
     poll_seconds: float = 2.0
     limit_seconds: float | None = None
-    inventory_seconds: float = 0.0
-    deliver: Callable[[Site], None] | None = None
     deadline: float = float("inf")
     noted: dict[str, Any] = field(default_factory=dict)
     """What a step leaves for later ones, such as the id of a run."""

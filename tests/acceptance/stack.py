@@ -70,7 +70,7 @@ class Stack:
         (self.folder / "terraform.tfvars.json").write_text(json.dumps(settings))
         self._terraform("apply", *_UNASKED)
 
-    def site(self, inventory_seconds: float) -> Site:
+    def site(self) -> Site:
         """The running system, for the script."""
         outputs = self._outputs()
         environment = outputs["environment"]
@@ -80,7 +80,6 @@ class Stack:
             outputs["job_queues"]["spot"],
             outputs["job_queues"]["orchestrators"],
             environment["SEALIFT_BATCH_JOB_DEFINITION"],
-            inventory_seconds=inventory_seconds,
         )
 
     def destroy(self) -> None:

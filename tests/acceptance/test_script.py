@@ -9,19 +9,14 @@ import pytest
 
 from jobs.s3.annotations.lists import NO_SUCH_NAME
 from tests.acceptance import archives, copies, failures, in_aws, report
-from tests.acceptance.__main__ import STEPS, main
-from tests.acceptance.local import PLANTS, local_site
-from tests.acceptance.script import Result, Step, play
+from tests.acceptance.__main__ import main
+from tests.acceptance.script import Step, play
 from tests.acceptance.site import EXAMPLE, NotShown, Places, Site
 from tests.doubles.aws_recorder import Recorded
 from tests.terraform.conftest import applied
 from tests.terraform.replay import Replay
 
 ABOUT = {"name": "here", "where": "this machine", "started_at": "2026-11-27T08:00:00+00:00", "version": "1"}
-
-
-def said(results: list[Result], steps: list[Step]) -> str:
-    return report.text(report.document(ABOUT, results, [step.name for step in steps], ""))
 
 
 PARTS = {
@@ -82,43 +77,6 @@ def replay(tmp_path_factory) -> Replay:
     return Replay(state, "123456789012", places.east_region, regions)
 
 
-def test_a_permission_that_is_missing_is_found(tmp_path_factory):
-    """The replay has to be able to fail: without its statement a role may not write copies."""
-    policies = replay(tmp_path_factory)
-    role = "sealift-acceptance-job-replicate"
-    put = Recorded(*(role, "s3", "us-east-1", "PUT", "/", {}, {}, b"", 200, {}), "sealift-acceptance-hot", "copies/x")
-    assert policies.refusals([put]) == {}
-    policies.statements[role] = [each for each in policies.statements[role] if "s3:PutObject" not in each["Action"]]
-    assert list(policies.refusals([put])) == [f"{role}: s3:PutObject on sealift-acceptance-hot: silent by its role"]
-
-
-FOUND = {
-    "forgetful": (["conditions"], 60, "✗ conditions", "west: content: expected 'first', was 'second'"),
-    "lenient": (["role denied"], 60, "✗ role denied", "copies: expected 0, was 1"),
-    "deaf": (["events"], 5, "✗ events", "the copy s3://sealift-acceptance-hot/copies/events/1.txt: it did not come"),
-}
-
-
-def test_each_plant_is_looked_for():
-    assert FOUND.keys() == PLANTS.keys()
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("plant", FOUND)
-def test_a_planted_difference_is_found_and_named(tmp_path, plant):
-    names, seconds, heading, sentence = FOUND[plant]
-    steps = [step for step in STEPS if step.name in names]
-    with local_site(tmp_path, limit_seconds=seconds, plant=plant) as site:
-        text = said(play(site, steps), steps)
-    assert "1 different" in text
-    assert heading in text
-    assert sentence in text
-
-
-def test_every_step_is_played_here():
-    assert [step for part in PARTS.values() for step in part] == list(STEPS)
-
-
 def test_steps_that_only_aws_can_show_say_so(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("tests.acceptance.__main__.local_site", nowhere)
     names = [argument for step in in_aws.STEPS for argument in ("--steps", step.name)]
@@ -134,11 +92,6 @@ def test_steps_that_only_aws_can_show_say_so(tmp_path, capsys, monkeypatch):
 def nowhere(folder, **_):
     """A site that no step reaches."""
     yield Site(Places.of(EXAMPLE / "policy.yaml"), {}, "spot", "orchestrators", "{job}", limit_seconds=0)
-
-
-def test_names_of_steps_are_their_own_and_each_expects_something():
-    assert len({step.name for step in STEPS}) == len(STEPS)
-    assert all(step.expected and step.minutes > 0 for step in STEPS)
 
 
 def test_a_step_that_breaks_off_keeps_no_other_from_its_turn(site):
@@ -165,13 +118,6 @@ def test_a_step_that_breaks_off_keeps_no_other_from_its_turn(site):
     assert [step["state"] for step in made["steps"]] == ["different", "not shown", "different", "not tried"]
     assert not report.is_clean(made)
     assert "– same: not tried" in report.text(made)
-
-
-def test_a_report_that_ended_early_is_not_clean(site):
-    steps = [Step("same", "…", lambda _: {"a": 1}, {"a": 1}, minutes=1)]
-    results = play(site, steps)
-    assert report.is_clean(report.document(ABOUT, results, ["same"], ""))
-    assert not report.is_clean(report.document(ABOUT, results, ["same"], "SIGTERM"))
 
 
 def test_an_unknown_step_is_refused(capsys):

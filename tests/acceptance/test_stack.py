@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,11 +13,11 @@ import boto3
 import pytest
 from moto import mock_aws
 
-from jobs.policy.reader import read_policy
 from tests.acceptance import __main__ as kit
 from tests.acceptance import cost, stack
-from tests.acceptance.programs import DIGEST, REPOSITORY, install
-from tests.acceptance.stack import StackError, Tools, leftovers, new_stack
+from tests.acceptance.programs import DIGEST, install
+from tests.acceptance.script import Step
+from tests.acceptance.stack import Tools, new_stack
 from tests.doubles.batch.account import await_value
 from tests.terraform.conftest import applied
 from tests.terraform.world import MODULE
@@ -32,7 +31,7 @@ class Machine:
     def __init__(self, folder: Path):
         self.programs, self.folder = folder / "programs", folder / "acceptance"
         self.paths = install(self.programs)
-        self.arguments = ["--folder", str(self.folder), "--base", BASE, "--steps", "inventories", "--yes"]
+        self.arguments = ["--folder", str(self.folder), "--base", BASE, "--yes"]
         for name, option in (("terraform", "--terraform"), ("podman", "--engine"), ("make", "--make")):
             self.arguments += [option, self.paths[name]]
 
@@ -75,6 +74,7 @@ def account(monkeypatch):
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "test")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setattr(kit, "STEPS", (Step("same", "…", lambda _: {"a": 1}, {"a": 1}, minutes=60),))
     with mock_aws():
         yield
 
@@ -83,50 +83,27 @@ def test_it_is_made_tried_reported_and_destroyed(machine, capsys):
     assert kit.main(machine.arguments) == 0
     text = capsys.readouterr().out
     assert text.index("It costs at most") < text.index("── make") < text.index("── destroy")
-    assert "S3 delivers the first report within 48 hours. This start does not wait for them." in text
-    assert "not shown: S3 delivers the first report within 48 hours, and this start does not wait" in text
     verbs = [line.split()[2] if "-chdir" in line else line.split()[1] for line in machine.calls()]
     wanted = ["init", "apply", "lambda", "output", "login", "image", "image-push", "apply", "output", "show", "destroy"]
     assert verbs == wanted
     assert machine.folders() == []
     [report] = machine.folder.glob("report-*.json")
-    assert json.loads(report.read_text())["counts"]["not shown"] == 1
+    assert json.loads(report.read_text())["counts"]["same"] == 1
 
 
-def test_each_start_has_a_name_of_its_own_everywhere(machine):
-    made = new_stack(machine.folder, machine.tools)
-    made.make()
-    policy = (made.folder / "policy.yaml").read_text()
-    assert f"name: {made.name}\n" in policy
-    assert stack.NAME not in policy.split("name:", 1)[1]
-    assert str(MODULE) in (made.folder / "main.tf").read_text()
-    settings = json.loads((made.folder / "terraform.tfvars.json").read_text())
-    assert settings["image"] == f"{REPOSITORY}@{DIGEST}"
-    assert new_stack(machine.folder, machine.tools).name != made.name
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_destroys_what_it_has_made(machine, number):
-    machine.say("hold")
-    process = machine.start()
-    await_value((machine.programs / "holding").exists)
-    process.send_signal(number)
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 75, said
-    assert f"It ended early: {number.name}" in said
-    assert "inventories: not tried" in said
-    assert machine.calls("destroy")
-    assert machine.folders() == []
-
-
-def test_ctrl_c_does_not_end_the_destruction(machine):
+    """However often somebody wants it to end."""
     machine.say("hold")
     process = machine.start()
     await_value((machine.programs / "holding").exists)
     for _ in range(3):
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 75, said
+    assert f"It ended early: {number.name}" in said
+    assert "reconcile: not tried" in said
+    assert machine.calls("destroy")
     assert machine.folders() == []
 
 
@@ -172,34 +149,21 @@ def test_nothing_is_made_before_somebody_agrees(machine, capsys):
     with mock.patch("builtins.input", return_value="n"):
         assert kit.main(arguments) == 2
     assert "It costs at most" in capsys.readouterr().out
+    assert sum(cost.estimate(10, cost.price_table()).values()) < 5
     assert machine.calls() == []
 
 
-def test_a_start_above_five_dollars_is_refused(machine, capsys):
-    assert kit.main([*machine.arguments, "--wait-for-inventories", "500"]) == 2
-    assert "not below $5" in capsys.readouterr().out
-    assert machine.calls() == []
-
-
-def test_waiting_for_inventories_costs_less_than_five_dollars():
-    hours = sum(step.minutes for step in kit.STEPS if step.name != kit.WAITING) / 60
-    short, long = (cost.total(cost.estimate(each, cost.price_table())) for each in (hours, hours + 48))
-    assert 0.1 < short < long < cost.LIMIT_DOLLARS
-
-
-def test_what_is_priced_by_the_hour_is_in_the_plan(tmp_path_factory):
+@pytest.mark.slow
+def test_what_is_priced_by_the_hour_is_in_the_plan_and_can_be_destroyed(tmp_path_factory):
     root = MODULE / "examples" / "acceptance"
     _, state = applied(tmp_path_factory, "called-acceptance", None, root=root)
     endpoints = [each for each in state.all_values("aws_vpc_endpoint") if each["vpc_endpoint_type"] == "Interface"]
     assert sum(len(each["subnet_ids"]) for each in endpoints) == cost.INTERFACE_ENDPOINTS
     assert len(list(state.all_values("aws_cloudwatch_metric_alarm"))) <= cost.ALARMS
     assert len(list(state.all_values("aws_kms_key"))) == cost.KEYS
-    name = stack.NAME
-    assert read_policy(str(MODULE / "examples" / "acceptance" / "policy.yaml")).name == name
     assert all(values["force_destroy"] for values in state.all("aws_s3_bucket", "mine").values())
-    assert all(values["bucket"].startswith(name) for values in state.all_values("aws_s3_bucket"))
+    assert all(values["bucket"].startswith(stack.NAME) for values in state.all_values("aws_s3_bucket"))
     assert not list(state.all_values("aws_s3_bucket_object_lock_configuration"))
-    assert list(state.output("environment")["SEALIFT_LEDGER"].partition(name)[1:2]) == [name]
 
 
 def test_only_buckets_of_this_name_are_emptied(machine):
@@ -222,13 +186,3 @@ def test_only_buckets_of_this_name_are_emptied(machine):
     }
     assert counts == {f"{made.name}-hot": 0, "somebody-elses": 2}
     assert not client.list_object_versions(Bucket=f"{made.name}-hot").get("DeleteMarkers")
-
-
-def test_a_program_that_is_missing_is_named(machine):
-    made = new_stack(machine.folder, Tools(terraform="no-such-terraform"))
-    with pytest.raises(StackError, match="no-such-terraform does not start"):
-        made.make()
-    assert leftovers(machine.folder, machine.tools)
-    leftovers(machine.folder, machine.tools)[0].destroy()
-    assert machine.folders() == []
-    assert os.listdir(machine.folder) == []

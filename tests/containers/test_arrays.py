@@ -172,16 +172,6 @@ def test_containers_out_of_memory_end_as_a_failed_run_and_more_memory_finishes_i
     assert again.document["outcomes"] == {"copied": ROWS}
 
 
-def test_an_image_that_is_not_there_ends_as_a_failed_run_that_says_so(site: Site) -> None:
-    site.define("absent", "localhost/absent:none")
-    run = site.replicate("--job-definition", "absent")
-    assert run.code != 0
-    assert (run.document["state"], run.document["accounted"]) == ("failed", 0)
-    for failure in run.document["failed_children"]:
-        assert failure["exit_code"] is None
-        assert "CannotStartContainerError" in failure["reason"]
-
-
 def ledger_keys(site: Site) -> list[str]:
     pages = site.world.client.get_paginator("list_objects_v2").paginate(Bucket=site.world.ledger)
     return [entry["Key"] for page in pages for entry in page.get("Contents", [])]

@@ -49,27 +49,21 @@ def evil(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("in_batch", [True, False])
 @pytest.mark.parametrize(
     "variables",
     [
         {"PYTHONPATH": "/evil"},
-        {"PYTHONHOME": "/evil"},
         {"PYTHONSTARTUP": "/evil/startup.py", "PYTHONINSPECT": "1"},
-        {"PYTHONWARNINGS": "error::jobs.Evil", "PYTHONPATH": "/evil"},
         {"PYTHONUSERBASE": "/evil", "HOME": "/evil"},
         {"PYTHONPLATLIBDIR": "/evil", "PYTHONEXECUTABLE": "/evil/python"},
         {"PATH": "/evil"},
     ],
     ids=lambda variables: "+".join(variables),
 )
-def test_no_variable_makes_the_interpreter_run_other_code(
-    built: Built, evil: Path, variables: dict[str, str], in_batch: bool
-) -> None:
+def test_no_variable_makes_the_interpreter_run_other_code(built: Built, evil: Path, variables: dict[str, str]) -> None:
     """Even where the code lies in the container already, in the current folder, too."""
     flags = (f"--volume={evil}:/evil:ro", "--workdir=/evil")
-    known = IN_BATCH if in_batch else {}
-    assert start(built, known | variables, "--version", flags=flags) == (ExitCode.DONE, VERSION, "")
+    assert start(built, IN_BATCH | variables, "--version", flags=flags) == (ExitCode.DONE, VERSION, "")
 
 
 def test_the_loader_finds_nothing_to_preload(built: Built) -> None:
@@ -91,15 +85,6 @@ def test_the_loader_finds_nothing_to_preload(built: Built) -> None:
         code, stdout, stderr = start(built, IN_BATCH | variables, "--version")
         assert (code, stdout) == (ExitCode.DONE, VERSION)
         assert "cannot be preloaded" in stderr or "cannot open shared object file" in stderr
-
-
-def test_a_job_cannot_be_sent_to_other_servers_or_with_other_keys(built: Built) -> None:
-    brought = {"AWS_ENDPOINT_URL": "http://evil", "HTTPS_PROXY": "http://evil", "AWS_SESSION_TOKEN": "evil"}
-    code, stdout, stderr = start(built, IN_BATCH | brought, "--version")
-    assert (code, stdout) == (ExitCode.CONFIG, "")
-    assert stderr.startswith(
-        "sealift: a job in AWS Batch cannot bring AWS_ENDPOINT_URL, AWS_SESSION_TOKEN, HTTPS_PROXY: "
-    )
 
 
 def test_what_the_image_was_built_to_let_in_comes_in(built: Built) -> None:

@@ -98,11 +98,6 @@ def enter(*arguments: str, **variables: str) -> subprocess.CompletedProcess[str]
     return subprocess.run(command, env=variables, capture_output=True, text=True, check=False)
 
 
-def test_the_entry_point_is_the_command_line() -> None:
-    done = enter("--version", **IN_BATCH)
-    assert (done.returncode, done.stdout.startswith("sealift, version ")) == (ExitCode.DONE, True), done.stderr
-
-
 def test_a_refusal_is_one_line_and_an_exit_code() -> None:
     done = enter("--version", **IN_BATCH, AWS_ENDPOINT_URL_S3="http://evil", HTTPS_PROXY="http://u:secret@evil")
     assert (done.returncode, done.stdout) == (ExitCode.CONFIG, "")

@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-from tests.demo.pages import NAMES
-from tests.demo.screenshots import SCHEMES, WIDTHS
-
 ROOT = Path(__file__).resolve().parents[2]
 SPHINX = ROOT / ".venv-site" / "bin" / "sphinx-build"
 NO_SPHINX = f"THE SITE WAS NOT BUILT: {SPHINX.parent.parent.name} is not here (`make site` makes it)"
 LINKED = ("docs", "terraform", "jobs/__init__.py", "jobs/reports/report.schema.json", "LICENSE", "policy.example.yaml")
 
-PIXEL = base64.b64decode(
-    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
-)
 
 if not SPHINX.exists():
     pytest.skip(NO_SPHINX, allow_module_level=True)
@@ -59,24 +52,3 @@ def test_each_document_is_a_page_and_a_link_to_nowhere_fails(clone: Path) -> Non
     assert broken.returncode != 0
     assert "no-such-file.md" in broken.stderr
     assert "no-such-heading" in broken.stderr
-
-
-def test_pages_are_shown_in_photographs_where_there_are_some(clone: Path) -> None:
-    shown, photographs = clone / "build/site/docs/pages.html", clone / "build/screenshots"
-    assert build(clone).returncode == 0
-    assert "This site has no photographs" in shown.read_text()
-    photographs.mkdir()
-    files = [f"{name}-{width}-{scheme}.png" for name in NAMES for width in WIDTHS for scheme in SCHEMES]
-    for file in files:
-        (photographs / file).write_bytes(PIXEL)
-    done = build(clone)
-    assert (done.returncode, done.stderr) == (0, "")
-    html = shown.read_text()
-    assert "This site has no photographs" not in html
-    for file in files:
-        assert f'src="../_images/{file}"' in html, file
-        assert f'href="../_images/{file}"' in html, f"{file} has no link to its full size"
-    (photographs / files[0]).unlink()
-    incomplete = build(clone)
-    assert incomplete.returncode != 0
-    assert files[0] in incomplete.stderr

@@ -6,6 +6,7 @@ import dataclasses
 import fcntl
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,9 @@ import yaml
 
 from tests.terraform.world import EXAMPLE, MODULE, ROOT, TERRAFORM, State, Terraform
 
+ELSEWHERE = "ap-southeast-2"
+BOUNDARY = "arn:aws:iam::123456789012:policy/platform/boundary"
+ROLE_PATH = "/platform/sealift/"
 AS_THE_POLICY_SAYS = ("object_annotations=true",)
 """What the policy of the example asks for, and the settings that a checker knows do not."""
 
@@ -37,7 +41,10 @@ def applied_example(tmp_path_factory) -> Terraform:
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory) -> State:
-    """The example on EC2 hosts, one worker at a time, fair shares, a partner's account, a place to restore to."""
+    """The example on EC2 hosts, one worker at a time, fair shares, a partner's account, a place to restore to.
+
+    The account wants roles with a boundary and a path, and the caller's provider is of a region that no policy names.
+    """
     content = yaml.safe_load((ROOT / "policy.example.yaml").read_text())
     content["batch"] |= {"compute": "ec2_spot", "max_vcpus": content["batch"]["vcpus"]}
     customs = next(pair for pair in content["pairs"] if pair["name"] == "customs")
@@ -51,20 +58,24 @@ def hosts(tmp_path_factory) -> State:
         "on_demand_behind_spot=true",
         'source_accounts=["111122223333"]',
         'restore_to=["partners-bucket/back/"]',
+        f"role_permissions_boundary={BOUNDARY}",
+        f"role_path={ROLE_PATH}",
+        'tags={CostCentre="4711"}',
     )
-    return applied(tmp_path_factory, "hosts", str(policy), *variables)[1]
-
-
-@pytest.fixture(scope="session")
-def two_accounts(tmp_path_factory) -> State:
-    """The example of copies, archives and a replica in a second account."""
-    return applied(tmp_path_factory, "two-accounts", None, root=MODULE / "examples" / "two-accounts")[1]
+    return applied(tmp_path_factory, "hosts", str(policy), *variables, provider_region=ELSEWHERE)[1]
 
 
 @pytest.fixture(scope="session")
 def minimal(tmp_path_factory) -> State:
-    """One pair that mirrors, archives and expires nothing."""
-    return applied(tmp_path_factory, "minimal", "examples/minimal/policy.yaml")[1]
+    """The small example as a root of its own: one pair that mirrors, archives and expires nothing."""
+    root = tmp_path_factory.mktemp("minimal")
+    shutil.copy(MODULE / "examples" / "minimal" / "policy.yaml", root)
+    (root / "functions.zip").touch()
+    call = f'source = "{os.path.relpath(MODULE, root)}"\n  lambda_zip = "${{path.module}}/functions.zip"'
+    text = (MODULE / "examples" / "minimal" / "main.tf").read_text()
+    assert "lambda_object" not in text  # nobody has filled a bucket with the package
+    (root / "main.tf").write_text(text.replace('source = "../.."', call))
+    return applied(tmp_path_factory, "minimal", None, root=root)[1]
 
 
 def applied(

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import NamedTuple
 
 from tests.doubles.aws_recorder import Recorded
 from tests.terraform.requests import source_bucket
@@ -29,15 +28,8 @@ class World:
     owners: Mapping[str, str]
 
 
-class Rule(NamedTuple):
-    """`refuses` answers for a request to S3."""
-
-    name: str
-    source: str
-    refuses: Callable[[Recorded, World], bool]
-
-
 def _copies_across_regions(request: Recorded, world: World) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
     source = source_bucket(request)
     if source is None or request.role not in world.inside:
         return False
@@ -45,6 +37,7 @@ def _copies_across_regions(request: Recorded, world: World) -> bool:
 
 
 def _lacks_checksum(request: Recorded, world: World) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html"""
     if request.bucket not in world.locked or request.method != "PUT" or "x-amz-copy-source" in request.headers:
         return False
     if request.query and "partNumber" not in request.query:
@@ -54,16 +47,19 @@ def _lacks_checksum(request: Recorded, world: World) -> bool:
 
 
 def _retains_to_the_past(request: Recorded, world: World) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectRetention.html"""
     until = request.headers.get("x-amz-object-lock-retain-until-date")
     return until is not None and datetime.fromisoformat(until.replace("Z", "+00:00")) <= datetime.now(UTC)
 
 
 def _has_half_a_lock(request: Recorded, world: World) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html"""
     names = {"x-amz-object-lock-mode", "x-amz-object-lock-retain-until-date"} & request.headers.keys()
     return len(names) == 1
 
 
 def _deletes_many_unchecked(request: Recorded, world: World) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html"""
     if request.method != "POST" or "delete" not in request.query:
         return False
     names = request.headers.keys()
@@ -71,52 +67,26 @@ def _deletes_many_unchecked(request: Recorded, world: World) -> bool:
 
 
 def _uses_a_far_key(request: Recorded, world: World) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html"""
     key = request.headers.get("x-amz-server-side-encryption-aws-kms-key-id", "")
     return key.startswith("arn:") and key.split(":")[3] != world.bucket_regions.get(request.bucket)
 
 
 def _names_another_owner(request: Recorded, world: World) -> bool:
+    """https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html"""
     named = {request.bucket: request.headers.get("x-amz-expected-bucket-owner")}
     if (source := source_bucket(request)) is not None:
         named[source] = request.headers.get("x-amz-source-expected-bucket-owner")
     return any(owner not in (None, world.owners.get(bucket, world.account)) for bucket, owner in named.items())
 
 
-S3_REFUSES = (
-    Rule(
-        "buckets of another owner than the request expects",
-        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucket-owner-condition.html",
-        _names_another_owner,
-    ),
-    Rule(
-        "copies between regions through a VPC endpoint",
-        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html",
-        _copies_across_regions,
-    ),
-    Rule(
-        "uploads without a checksum to a bucket with a default retention",
-        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-lock-managing.html",
-        _lacks_checksum,
-    ),
-    Rule(
-        "retention dates that have passed",
-        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectRetention.html",
-        _retains_to_the_past,
-    ),
-    Rule(
-        "a lock's mode without its date, and a date without a mode",
-        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObject.html",
-        _has_half_a_lock,
-    ),
-    Rule(
-        "deletes of many objects without a checksum",
-        "https://docs.aws.amazon.com/AmazonS3/latest/API/API_DeleteObjects.html",
-        _deletes_many_unchecked,
-    ),
-    Rule(
-        "KMS keys of another region than the bucket's",
-        "https://docs.aws.amazon.com/AmazonS3/latest/userguide/UsingKMSEncryption.html",
-        _uses_a_far_key,
-    ),
-)
+S3_REFUSES: dict[str, Callable[[Recorded, World], bool]] = {
+    "buckets of another owner than the request expects": _names_another_owner,
+    "copies between regions through a VPC endpoint": _copies_across_regions,
+    "uploads without a checksum to a bucket with a default retention": _lacks_checksum,
+    "retention dates that have passed": _retains_to_the_past,
+    "a lock's mode without its date, and a date without a mode": _has_half_a_lock,
+    "deletes of many objects without a checksum": _deletes_many_unchecked,
+    "KMS keys of another region than the bucket's": _uses_a_far_key,
+}
 """What Batch refuses is in tests/doubles/batch/rules.py, and the requests here got past it."""

@@ -98,7 +98,7 @@ class Replay:
 
     def _why(self, request: Recorded) -> Iterator[str]:
         if request.service == "s3":
-            yield from (rule.name for rule in S3_REFUSES if rule.refuses(request, self._world))
+            yield from (name for name, refuses in S3_REFUSES.items() if refuses(request, self._world))
         for demand in self._account.demands(request):
             place = demand.resource.removeprefix(S3).partition("/")[0]
             where = place if demand.action.startswith("s3:") else demand.resource

@@ -1,6 +1,20 @@
 """Requests that AWS's own services send for the system, with the condition keys that they really bring.
 
 No recorder hears them: they follow from what the plan connects. What a service does not send meets no condition.
+
+- https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html
+- https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html
+- https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html
+- https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html
+- https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html
+- https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-example-walkthroughs.html#replication-annotations
+- https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html
+- https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html
+- https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html
+- https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html
+- https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html
+- https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html
+- https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html
 """
 
 from __future__ import annotations
@@ -12,31 +26,16 @@ from typing import Any, NamedTuple
 from tests.terraform.iam import Answer, decide
 from tests.terraform.world import State
 
-S3_KEYS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/grant-destinations-permissions-to-s3.html"
-SNS_KEYS = "https://docs.aws.amazon.com/sns/latest/dg/sns-key-management.html"
-EVENTS_TO_SNS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-troubleshooting.html"
-EVENTS_TO_SQS = "https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-use-resource-based.html"
-REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/setting-repl-config-perm-overview.html"
-ANNOTATIONS_OF_REPLICAS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-example-walkthroughs.html#replication-annotations"
-BATCH_REPLICATION = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/s3-batch-replication-policies.html"
-OWNERS = "https://docs.aws.amazon.com/AmazonS3/latest/userguide/replication-change-owner.html"
-EXECUTION = "https://docs.aws.amazon.com/AmazonECS/latest/developerguide/task_execution_IAM_role.html"
-MAPPING = "https://docs.aws.amazon.com/lambda/latest/dg/services-sqs-configure.html"
-DEAD_LETTERS = "https://docs.aws.amazon.com/lambda/latest/dg/invocation-async-retain-records.html"
-SCHEDULER = "https://docs.aws.amazon.com/scheduler/latest/UserGuide/setting-up.html"
-FLOW_LOGS = "https://docs.aws.amazon.com/vpc/latest/userguide/flow-logs-iam-role.html"
-
 READ_KEY = ("kms:GenerateDataKey", "kms:Decrypt")
 
 
 class Sent(NamedTuple):
-    """A request of a service: in a role's name, or in its own with a policy of the resource. `source` documents it."""
+    """A request of a service: in a role's name, or in its own with a policy of the resource."""
 
     who: str
     action: str
     resource: str
-    context: Mapping[str, str]
-    source: str
+    context: Mapping[str, str] = {}
 
 
 class Policies:
@@ -118,9 +117,9 @@ def sent_by_services(
     yield from _deliveries(state, account, keys, owners or {})
     (topic,) = (values["arn"] for values in state.all_values("aws_sns_topic"))
     alarm = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:cloudwatch:{region}:{account}:alarm:any"}
-    yield Sent("cloudwatch.amazonaws.com", "sns:Publish", topic, alarm, SNS_KEYS)
+    yield Sent("cloudwatch.amazonaws.com", "sns:Publish", topic, alarm)
     for action in READ_KEY:
-        yield Sent("cloudwatch.amazonaws.com", action, own_key, {"aws:SourceAccount": account}, SNS_KEYS)
+        yield Sent("cloudwatch.amazonaws.com", action, own_key, {"aws:SourceAccount": account})
     yield from _schedules(state, own_key)
     yield from _functions(state, region, own_key)
     yield from _containers(state)
@@ -129,7 +128,7 @@ def sent_by_services(
         if "/vpc/" in values["name"]:
             for action in ("logs:CreateLogStream", "logs:PutLogEvents", "logs:DescribeLogStreams"):
                 role = next(each for each in _names(state) if each.endswith("-flow-logs"))
-                yield Sent(role, action, f"{values['arn']}:log-stream:eni", {}, FLOW_LOGS)
+                yield Sent(role, action, f"{values['arn']}:log-stream:eni")
 
 
 def _names(state: State) -> list[str]:
@@ -146,17 +145,17 @@ def _rules(state: State, own_key: str) -> Iterator[Sent]:
         target = values["arn"]
         kind = target.split(":")[2]
         if kind == "events":
-            yield Sent(values["role_arn"].rpartition("/")[2], "events:PutEvents", target, {}, EVENTS_TO_SQS)
+            yield Sent(values["role_arn"].rpartition("/")[2], "events:PutEvents", target)
         elif kind == "lambda":
-            yield Sent(service, "lambda:InvokeFunction", target, rule, EVENTS_TO_SQS)
+            yield Sent(service, "lambda:InvokeFunction", target, rule)
         else:
             action, context = {"sqs": ("sqs:SendMessage", rule), "sns": ("sns:Publish", {})}[kind]
-            yield Sent(service, action, target, context, EVENTS_TO_SNS if kind == "sns" else EVENTS_TO_SQS)
+            yield Sent(service, action, target, context)
             name = {"sqs": "aws:sqs:arn", "sns": "aws:sns:topicArn"}[kind]
             for each in READ_KEY:
-                yield Sent(service, each, own_key, {f"kms:EncryptionContext:{name}": target}, SNS_KEYS)
+                yield Sent(service, each, own_key, {f"kms:EncryptionContext:{name}": target})
         for dead in values["dead_letter_config"] or []:
-            yield Sent(service, "sqs:SendMessage", dead["arn"], rule, EVENTS_TO_SQS)
+            yield Sent(service, "sqs:SendMessage", dead["arn"], rule)
 
 
 def _deliveries(state: State, account: str, keys: Mapping[str, str], owners: Mapping[str, str]) -> Iterator[Sent]:
@@ -165,28 +164,28 @@ def _deliveries(state: State, account: str, keys: Mapping[str, str], owners: Map
     for values in state.all_values("aws_s3_bucket_notification"):
         origin = {"aws:SourceAccount": account, "aws:SourceArn": f"arn:aws:s3:::{values['bucket']}"}
         for queue in values["queue"] or []:
-            yield Sent(service, "sqs:SendMessage", queue["queue_arn"], origin, S3_KEYS)
+            yield Sent(service, "sqs:SendMessage", queue["queue_arn"], origin)
             for action in READ_KEY:
-                yield Sent(service, action, keys[queue["queue_arn"].split(":")[3]], origin, S3_KEYS)
+                yield Sent(service, action, keys[queue["queue_arn"].split(":")[3]], origin)
     for values in state.all_values("aws_s3_bucket_inventory"):
         place, bucket = values["destination"][0]["bucket"][0], values["bucket"]
         origin = {"aws:SourceAccount": owners.get(bucket, account), "aws:SourceArn": f"arn:aws:s3:::{values['bucket']}"}
         owner = {"s3:x-amz-acl": "bucket-owner-full-control"}
         where = f"{place['bucket_arn']}/{(place['prefix'] or '').rstrip('/')}/{values['bucket']}/x/manifest.json"
-        yield Sent(service, "s3:PutObject", where, origin | owner, S3_KEYS)
+        yield Sent(service, "s3:PutObject", where, origin | owner)
         for encryption in place["encryption"] or []:
             for each in encryption["sse_kms"]:
-                yield Sent(service, "kms:GenerateDataKey", each["key_id"], origin, S3_KEYS)
+                yield Sent(service, "kms:GenerateDataKey", each["key_id"], origin)
 
 
 def _schedules(state: State, own_key: str) -> Iterator[Sent]:
     for values in state.all_values("aws_scheduler_schedule"):
         target = values["target"][0]
         role = target["role_arn"].rpartition("/")[2]
-        yield Sent(role, "lambda:InvokeFunction", target["arn"], {}, SCHEDULER)
-        yield Sent(role, "sqs:SendMessage", target["dead_letter_config"][0]["arn"], {}, SCHEDULER)
+        yield Sent(role, "lambda:InvokeFunction", target["arn"])
+        yield Sent(role, "sqs:SendMessage", target["dead_letter_config"][0]["arn"])
         for action in READ_KEY:
-            yield Sent(role, action, own_key, {}, SCHEDULER)
+            yield Sent(role, action, own_key)
 
 
 def _functions(state: State, region: str, own_key: str) -> Iterator[Sent]:
@@ -197,17 +196,17 @@ def _functions(state: State, region: str, own_key: str) -> Iterator[Sent]:
         role = roles[values["function_name"]] = values["role"].rpartition("/")[2]
         group = groups[values["logging_config"][0]["log_group"]]
         for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
-            yield Sent(role, action, f"{group}:log-stream:x", {}, MAPPING)
+            yield Sent(role, action, f"{group}:log-stream:x")
         via = {"kms:ViaService": f"lambda.{region}.amazonaws.com"}
-        yield Sent(role, "kms:Decrypt", own_key, via, MAPPING)
-        yield Sent(role, "sqs:SendMessage", values["dead_letter_config"][0]["target_arn"], {}, DEAD_LETTERS)
+        yield Sent(role, "kms:Decrypt", own_key, via)
+        yield Sent(role, "sqs:SendMessage", values["dead_letter_config"][0]["target_arn"])
         for action in READ_KEY:
-            yield Sent(role, action, own_key, {"kms:ViaService": f"sqs.{region}.amazonaws.com"}, DEAD_LETTERS)
+            yield Sent(role, action, own_key, {"kms:ViaService": f"sqs.{region}.amazonaws.com"})
     for values in state.all_values("aws_lambda_event_source_mapping"):
         role = roles[values["function_name"].rpartition(":")[2]]
         for action in ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes"):
-            yield Sent(role, action, values["event_source_arn"], {}, MAPPING)
-        yield Sent(role, "kms:Decrypt", own_key, {"kms:ViaService": f"sqs.{region}.amazonaws.com"}, MAPPING)
+            yield Sent(role, action, values["event_source_arn"])
+        yield Sent(role, "kms:Decrypt", own_key, {"kms:ViaService": f"sqs.{region}.amazonaws.com"})
 
 
 def _containers(state: State) -> Iterator[Sent]:
@@ -216,12 +215,12 @@ def _containers(state: State) -> Iterator[Sent]:
     for values in state.all_values("aws_batch_job_definition"):
         container = json.loads(values["container_properties"])
         role = container["executionRoleArn"].rpartition("/")[2]
-        yield Sent(role, "ecr:GetAuthorizationToken", "*", {}, EXECUTION)
+        yield Sent(role, "ecr:GetAuthorizationToken", "*")
         for action in ("ecr:BatchCheckLayerAvailability", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"):
-            yield Sent(role, action, repository, {}, EXECUTION)
+            yield Sent(role, action, repository)
         group = groups[container["logConfiguration"]["options"]["awslogs-group"]]
         for action in ("logs:CreateLogStream", "logs:PutLogEvents"):
-            yield Sent(role, action, f"{group}:log-stream:x", {}, EXECUTION)
+            yield Sent(role, action, f"{group}:log-stream:x")
 
 
 def _replication(state: State, *, annotations: bool) -> Iterator[Sent]:
@@ -236,28 +235,26 @@ def _replication(state: State, *, annotations: bool) -> Iterator[Sent]:
     for values in state.all_values("aws_s3_bucket_replication_configuration"):
         role, hot = values["role"].rpartition("/")[2], f"arn:aws:s3:::{values['bucket']}"
         for action in ("s3:GetReplicationConfiguration", "s3:ListBucket"):
-            yield Sent(role, action, hot, {}, REPLICATION)
+            yield Sent(role, action, hot)
         for rule in values["rule"]:
             twin = rule["destination"][0]["bucket"]
             starter = role.removesuffix("-replication") + "-batch-replication"
-            yield Sent(
-                starter, "s3:InitiateReplication", f"{hot}/{rule['filter'][0]['prefix']}x", {}, BATCH_REPLICATION
-            )
+            yield Sent(starter, "s3:InitiateReplication", f"{hot}/{rule['filter'][0]['prefix']}x", {})
             for action in ("s3:GetReplicationConfiguration", "s3:PutInventoryConfiguration"):
-                yield Sent(starter, action, hot, {}, BATCH_REPLICATION)
+                yield Sent(starter, action, hot)
             if rule["destination"][0]["access_control_translation"]:
                 thing = f"{twin}/{rule['filter'][0]['prefix']}x"
-                yield Sent(role, "s3:ObjectOwnerOverrideToBucketOwner", thing, {}, OWNERS)
+                yield Sent(role, "s3:ObjectOwnerOverrideToBucketOwner", thing)
             key = f"{rule['filter'][0]['prefix']}x"
             for name in reads:
-                yield Sent(role, f"s3:GetObject{name}", f"{hot}/{key}", {}, REPLICATION)
+                yield Sent(role, f"s3:GetObject{name}", f"{hot}/{key}")
             if annotations:
                 action = "s3:GetObjectVersionAnnotationForReplication"
-                yield Sent(role, action, f"{hot}/{key}", {}, ANNOTATIONS_OF_REPLICAS)
+                yield Sent(role, action, f"{hot}/{key}")
             marks = rule["delete_marker_replication"][0]["status"] == "Enabled"
             for name in ("Object", "Tags", *(["Delete"] if marks else [])):
-                yield Sent(role, f"s3:Replicate{name}", f"{twin}/{key}", {}, REPLICATION)
+                yield Sent(role, f"s3:Replicate{name}", f"{twin}/{key}")
             for bucket, action in ((values["bucket"], "kms:Decrypt"), (twin.rpartition(":")[2], "kms:Encrypt")):
                 if keys.get(bucket):
                     via = {"kms:ViaService": f"s3.{regions[bucket]}.amazonaws.com"}
-                    yield Sent(role, action, keys[bucket], via, REPLICATION)
+                    yield Sent(role, action, keys[bucket], via)

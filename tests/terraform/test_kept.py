@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import json
 import re
 
 import pytest
@@ -13,6 +11,8 @@ from jobs.ledger.write_rules import LEDGER_FILES, Change
 from tests.terraform.conftest import _terraform
 from tests.terraform.iam import Answer, decide
 from tests.terraform.world import EXAMPLE, ROOT, SETTINGS
+
+pytestmark = pytest.mark.slow
 
 FREED = {"backlog/*", "removed/*"}
 """Files of the ledger that a run or a manifest has taken over long before they expire."""
@@ -29,24 +29,6 @@ def rules(state, bucket: str) -> list[dict]:
 
 def prefix_of(rule) -> str:
     return str((rule["filter"] or [{}])[0].get("prefix") or "")
-
-
-@pytest.mark.parametrize("world", ["example", "hosts", "minimal"])
-def test_what_expires_is_freed(request, world):
-    """In a versioned bucket an expired object is a noncurrent version, and costs what it did before."""
-    state = request.getfixturevalue(world)
-    for values in state.all_values("aws_s3_bucket"):
-        if values["tags"]["Use"] == "access logs":
-            continue
-        found = rules(state, values["bucket"])
-        for rule in found:
-            if any(expiration["days"] for expiration in rule["expiration"]):
-                freeing = [
-                    other
-                    for other in found
-                    if other["noncurrent_version_expiration"] and prefix_of(rule).startswith(prefix_of(other))
-                ]
-                assert freeing, (values["bucket"], rule["id"])
 
 
 def test_no_version_of_the_ledger_goes_that_a_decision_rests_on(example):
@@ -100,20 +82,3 @@ def test_copies_under_a_kept_key_can_still_be_read(tmp_path_factory):
         assert decide(statements, "kms:Decrypt", kept, by_s3) is Answer.ALLOWED
         assert decide(statements, "kms:GenerateDataKey", kept, by_s3) is Answer.SILENT
         assert decide(statements, "kms:GenerateDataKey", given, by_s3) is Answer.ALLOWED
-
-
-def test_workers_on_hosts_do_not_reach_the_host_s_role(hosts):
-    """Jobs on EC2 have the host's network, so that a hop limit does not hold them:
-    https://docs.aws.amazon.com/batch/latest/userguide/networking-modes-jobs.html"""
-    (template,) = hosts.all_values("aws_launch_template")
-    script = base64.b64decode(template["user_data"]).decode()
-    assert script.startswith("MIME-Version: 1.0\n")  # Batch merges its own part into it
-    (user,) = {
-        json.loads(values["container_properties"])["user"] for values in hosts.all_values("aws_batch_job_definition")
-    }
-    (line,) = [line for line in script.splitlines() if line.startswith("iptables ")]
-    assert "--destination 169.254.169.254 " in line
-    assert f"--uid-owner {user.partition(':')[0]} " in line
-    assert "--jump REJECT" in line
-    (options,) = template["metadata_options"]
-    assert (options["http_tokens"], options["http_put_response_hop_limit"]) == ("required", 1)

@@ -11,6 +11,8 @@ import yaml
 from tests.terraform.conftest import _terraform
 from tests.terraform.world import MODULE, State, module_call
 
+pytestmark = pytest.mark.slow
+
 PREFIX = "acme-"
 SYSTEMS = {"north": "", "south": PREFIX}
 
@@ -56,24 +58,6 @@ def test_no_name_is_given_twice(both: State) -> None:
     arns = Counter(each["values"]["arn"] for each in own if each["values"].get("arn"))
     assert len(arns) > 150
     assert [arn for arn, count in arns.items() if count > 1] == []
-    named = Counter(
-        (each["type"], each["values"].get("region"), each["values"].get("group_name"), each["values"][name])
-        for each in made
-        for name in ("name", "alarm_name", "function_name", "bucket", "dashboard_name", "name_prefix")
-        if name in each["values"] and each["values"][name] and each["type"] in NAMED
-    )
-    assert len(named) > 100
-    assert [name for name, count in named.items() if count > 1] == []
-
-
-NAMED = {
-    *("aws_athena_workgroup", "aws_batch_compute_environment", "aws_batch_job_definition", "aws_batch_job_queue"),
-    *("aws_batch_scheduling_policy", "aws_budgets_budget", "aws_cloudwatch_dashboard", "aws_cloudwatch_event_rule"),
-    *("aws_cloudwatch_log_group", "aws_cloudwatch_metric_alarm", "aws_ecr_repository", "aws_glue_catalog_database"),
-    *("aws_iam_instance_profile", "aws_iam_role", "aws_kms_alias", "aws_lambda_function", "aws_launch_template"),
-    *("aws_s3_bucket", "aws_scheduler_schedule", "aws_scheduler_schedule_group", "aws_sns_topic", "aws_sqs_queue"),
-}
-"""Kinds whose names AWS wants unique in an account or a region."""
 
 
 def test_the_prefix_stands_before_every_name(both: State) -> None:

@@ -13,6 +13,8 @@ from tests.doubles.event_filters import is_notified
 from tests.terraform.conftest import applied
 from tests.terraform.world import State
 
+pytestmark = pytest.mark.slow
+
 PREFIXES = ("dt=2026-11/", "My Scans/", "100% done/", "a+b/", "straße/", "plain/scans_1-2.3~/", "odd!'()*&$@:;,?/")
 
 

@@ -24,6 +24,17 @@ def test_tables_are_made_from_the_code():
         assert len(names) > 8
 
 
+def test_examples_name_the_one_version_of_the_provider_that_the_checks_know():
+    def version(file: Path) -> str:
+        (constraint,) = re.findall(r'source  = "hashicorp/aws"\n +version = "([^"]+)"', file.read_text())
+        return str(constraint)
+
+    lowest, _, highest = version(MODULE / "versions.tf").partition(", < ")
+    assert highest == f"{int(lowest.removeprefix('>= ').split('.')[0]) + 1}.0.0"
+    for root in (MODULE / "examples").iterdir():
+        assert f">= {version(root / 'main.tf')}" == lowest, root
+
+
 def test_every_file_has_its_line():
     text = (MODULE / "README.md").read_text()
     told = set(re.findall(r"^\| `(\w+\.tf)` \|", text, re.MULTILINE))

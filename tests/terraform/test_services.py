@@ -5,9 +5,15 @@ from __future__ import annotations
 import copy
 import json
 
+import pytest
+
 from tests.terraform.day import ACCOUNT, REGION
 from tests.terraform.services import Policies, sent_by_services
 from tests.terraform.world import State
+
+pytestmark = pytest.mark.slow
+
+WITHOUT: set[tuple[str, str]] = set()
 
 
 def refused(state: State) -> set[tuple[str, str]]:
@@ -21,6 +27,21 @@ def refused(state: State) -> set[tuple[str, str]]:
 def test_services_are_let_in(example: State, hosts: State) -> None:
     assert refused(example) == set()
     assert refused(hosts) == set()
+
+
+def test_services_for_strangers_are_not_let_in(example: State) -> None:
+    """Other accounts' buckets, rules and alarms."""
+    policies = Policies(example, ACCOUNT, REGION)
+    asked = 0
+    for each in sent_by_services(example, ACCOUNT, REGION):
+        if not each.context.keys() & {"aws:SourceArn", "aws:SourceAccount"}:
+            continue
+        for name, value in each.context.items():
+            stranger = value.replace(ACCOUNT, "9" * 12) if ACCOUNT in value else "arn:aws:s3:::evil"
+            if name in ("aws:SourceArn", "aws:SourceAccount") and (each.who, name) not in WITHOUT:
+                asked += 1
+                assert not policies.allow(each._replace(context={**each.context, name: stranger})), (each, name)
+    assert asked > 30
 
 
 def test_a_condition_that_eventbridge_does_not_meet_is_found(hosts: State) -> None:

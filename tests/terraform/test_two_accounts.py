@@ -2,26 +2,54 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from typing import Any
 
 import pytest
+import yaml
 
-from jobs.policy.reader import read_policy
+from tests.terraform.conftest import applied
 from tests.terraform.day import ACCOUNT, OTHER_ACCOUNT, REGION
-from tests.terraform.iam import Answer, decide, listed
+from tests.terraform.day import two_accounts as two_accounts_root
+from tests.terraform.iam import Answer, decide
 from tests.terraform.services import Policies, sent_by_services
 from tests.terraform.world import MODULE, State
 
-POLICY = MODULE / "examples" / "two-accounts" / "policy.yaml"
+pytestmark = pytest.mark.slow
+
+FAR, HERE = "eu-west-1", "example-ward-twin"
+VAULT = "module.other."
+SYSTEM = "module.system."
+
+
+def policy() -> dict[str, Any]:
+    """The example, with hot buckets of the other account that have replicas there and here."""
+
+    def far(name: str, prefixes: list[str], replica: dict[str, Any]) -> dict[str, Any]:
+        hot = {"bucket": f"example-vault-{name}", "region": FAR, "account": OTHER_ACCOUNT, "kms_key": "create"}
+        source = {"bucket": f"example-{name}", "region": REGION, "prefixes": prefixes}
+        destination = hot | {"encryption": "aws:kms"}
+        return {"name": name, "source": source, "destination": destination, "replica": replica | {"region": REGION}}
+
+    content: dict[str, Any] = yaml.safe_load((MODULE / "examples" / "two-accounts" / "policy.yaml").read_text())
+    there = {"bucket": "example-vault-twin", "account": OTHER_ACCOUNT, "kms_key": "create", "delete_markers": True}
+    content["pairs"].append(far("plans", ["plans/", "maps/"], there) | {"deletes": "mirror"})
+    content["pairs"].append(far("letters", [""], {"bucket": HERE, "kms_key": "create"}))
+    return content
+
+
 OWNERS = {
-    str(side.bucket): str(side.account)
-    for pair in read_policy(str(POLICY)).pairs
-    for side in (pair.destination, pair.replica, pair.archive)
-    if side and side.account == OTHER_ACCOUNT
+    str(side["bucket"]): str(side["account"])
+    for pair in policy()["pairs"]
+    for side in (pair["destination"], pair.get("replica", {}), pair.get("archive", {}))
+    if side.get("account") == OTHER_ACCOUNT
 }
-VAULT = "module.vault."
+
+
+@pytest.fixture(scope="module")
+def two_accounts(tmp_path_factory: pytest.TempPathFactory) -> State:
+    root = two_accounts_root(tmp_path_factory.mktemp("two-accounts"), policy())
+    return applied(tmp_path_factory, "two-accounts", None, root=root)[1]
 
 
 def made_in(state: State, module: str, kind: str) -> list[dict[str, Any]]:
@@ -30,9 +58,9 @@ def made_in(state: State, module: str, kind: str) -> list[dict[str, Any]]:
 
 
 def test_the_other_account_has_its_buckets_and_keys(two_accounts: State) -> None:
-    assert len(OWNERS) == 3
+    assert len(OWNERS) == 6
     assert {values["bucket"] for values in made_in(two_accounts, VAULT, "aws_s3_bucket")} == set(OWNERS)
-    ours = {values["bucket"] for values in made_in(two_accounts, "module.sealift.", "aws_s3_bucket")}
+    ours = {values["bucket"] for values in made_in(two_accounts, SYSTEM, "aws_s3_bucket")}
     assert ours & set(OWNERS) == set()
     assert {values["arn"].split(":")[4] for values in made_in(two_accounts, VAULT, "aws_kms_key")} == {OTHER_ACCOUNT}
     keys = made_in(two_accounts, VAULT, "aws_s3_bucket_server_side_encryption_configuration")
@@ -41,73 +69,15 @@ def test_the_other_account_has_its_buckets_and_keys(two_accounts: State) -> None
         assert default["kms_master_key_id"].split(":")[4] == OTHER_ACCOUNT
     owned = made_in(two_accounts, VAULT, "aws_s3_bucket_ownership_controls")
     assert {values["rule"][0]["object_ownership"] for values in owned} == {"BucketOwnerEnforced"}
-    assert len(owned) == len(keys) == 3
-
-
-def test_replicas_are_given_to_the_account_of_their_bucket(two_accounts: State) -> None:
-    (configuration,) = two_accounts.all_values("aws_s3_bucket_replication_configuration")
-    (rule,) = configuration["rule"]
-    (destination,) = rule["destination"]
-    assert destination["bucket"] == "arn:aws:s3:::example-vault-scans"
-    assert destination["account"] == OTHER_ACCOUNT
-    assert destination["access_control_translation"] == [{"owner": "Destination"}]
-    (key,) = destination["encryption_configuration"]
-    assert key["replica_kms_key_id"].split(":")[3:5] == ["eu-west-1", OTHER_ACCOUNT]
+    assert len(owned) == len(keys) == 6
 
 
 def test_services_are_let_in_by_both_accounts(two_accounts: State) -> None:
-    sent = list(sent_by_services(two_accounts, ACCOUNT, REGION, OWNERS, annotations=False))
+    sent = list(sent_by_services(two_accounts, ACCOUNT, REGION, OWNERS))
     assert "s3:ObjectOwnerOverrideToBucketOwner" in {each.action for each in sent}
     assert {each.context.get("aws:SourceAccount") for each in sent} >= {ACCOUNT, OTHER_ACCOUNT}
     policies = Policies(two_accounts, ACCOUNT, REGION, OWNERS)
     assert [each for each in sent if not policies.allow(each)] == []
-
-
-@pytest.mark.parametrize(
-    ("kind", "refused"),
-    [
-        ("aws_s3_bucket_policy", {"s3:ReplicateObject", "s3:ReplicateTags", "s3:ObjectOwnerOverrideToBucketOwner"}),
-        ("aws_kms_key", {"kms:Encrypt"}),
-        ("aws_cloudwatch_event_permission", {"events:PutEvents"}),
-    ],
-)
-def test_without_the_other_side_it_is_refused(two_accounts: State, kind: str, refused: set[str]) -> None:
-    """The identity policy alone lets nobody in."""
-    resources = [
-        each
-        for each in copy.deepcopy(list(two_accounts.resources))
-        if each["type"] != kind or "policy" in each["values"]
-    ]
-    for each in resources:
-        if each["type"] == kind and each["address"].startswith(VAULT):
-            policy = json.loads(each["values"]["policy"])
-            policy["Statement"] = [
-                one for one in policy["Statement"] if one["Sid"] not in ("Replicate", "UseThroughS3")
-            ]
-            each["values"]["policy"] = json.dumps(policy)
-    state = State(resources, two_accounts.outputs)
-    policies = Policies(state, ACCOUNT, REGION, OWNERS)
-    found = {
-        each.action
-        for each in sent_by_services(state, ACCOUNT, REGION, OWNERS, annotations=False)
-        if not policies.allow(each)
-    }
-    assert found >= refused
-    assert found <= refused | {"s3:ReplicateDelete"}
-
-
-def test_a_role_may_go_on_with_an_upload_there(two_accounts: State) -> None:
-    """It lists the parts that S3 has, or aborts them. Both sides have to allow it."""
-    root, name = f"arn:aws:iam::{ACCOUNT}:root", "ward-job-replicate"
-    copier = {"aws:SecureTransport": "true", "aws:PrincipalArn": f"arn:aws:iam::{ACCOUNT}:role/{name}"}
-    open_to_it = []
-    for values in made_in(two_accounts, VAULT, "aws_s3_bucket_policy"):
-        statements, thing = json.loads(values["policy"])["Statement"], f"arn:aws:s3:::{values['bucket']}/x"
-        if decide(statements, "s3:AbortMultipartUpload", thing, copier, root) is Answer.ALLOWED:
-            open_to_it.append(thing)
-            assert decide(statements, "s3:ListMultipartUploadParts", thing, copier, root) is Answer.ALLOWED
-            assert decide(two_accounts.statements(name), "s3:ListMultipartUploadParts", thing) is Answer.ALLOWED
-    assert open_to_it
 
 
 def test_nobody_else_is_let_in(two_accounts: State) -> None:
@@ -130,15 +100,32 @@ def test_nobody_else_is_let_in(two_accounts: State) -> None:
         assert decide(statements, "kms:Decrypt", values["arn"], outsider, root) is Answer.SILENT
 
 
-def test_roles_in_policies_are_the_roles_that_are_made(two_accounts: State) -> None:
-    """A condition on a role that is not there would let nobody in."""
-    roles = {values["arn"] for values in two_accounts.all_values("aws_iam_role")}
-    policies = [*made_in(two_accounts, VAULT, "aws_s3_bucket_policy"), *made_in(two_accounts, VAULT, "aws_kms_key")]
-    named = {
-        arn
-        for values in policies
-        for statement in json.loads(values["policy"])["Statement"]
-        for arn in listed(statement.get("Condition", {}).get("ArnLike", {}).get("aws:PrincipalArn", []))
-    }
-    assert len(named) > 8
-    assert named <= roles
+def test_the_owners_of_hot_buckets_replicate_them(two_accounts: State) -> None:
+    made = made_in(two_accounts, VAULT, "aws_s3_bucket_replication_configuration")
+    rules = {each["bucket"]: each["rule"] for each in made}
+    assert set(rules) == {"example-vault-plans", "example-vault-letters"}
+    assert {each["role"] for each in made} == {f"arn:aws:iam::{OTHER_ACCOUNT}:role/ward-replication"}
+    plans, maps = rules["example-vault-plans"]
+    assert [rule["filter"][0]["prefix"] for rule in (plans, maps)] == ["plans/", "maps/"]
+    assert plans["priority"] != maps["priority"]
+    assert plans["delete_marker_replication"][0]["status"] == "Enabled"
+    assert plans["destination"][0]["access_control_translation"] == []
+    (destination,) = rules["example-vault-letters"][0]["destination"]
+    assert (destination["bucket"], destination["account"]) == (f"arn:aws:s3:::{HERE}", ACCOUNT)
+    assert destination["access_control_translation"] == [{"owner": "Destination"}]
+
+
+def test_only_the_role_that_replicates_is_let_in_here(two_accounts: State) -> None:
+    (bucket,) = (each for each in two_accounts.all_values("aws_s3_bucket_policy") if each["bucket"] == HERE)
+    statements = json.loads(bucket["policy"])["Statement"]
+    root, thing = f"arn:aws:iam::{OTHER_ACCOUNT}:root", f"arn:aws:s3:::{HERE}/x"
+
+    def answer(action: str, role: str) -> Answer:
+        context = {"aws:SecureTransport": "true", "aws:PrincipalArn": f"arn:aws:iam::{OTHER_ACCOUNT}:role/{role}"}
+        return decide(statements, action, thing, context, root)
+
+    assert answer("s3:ReplicateObject", "ward-replication") is Answer.ALLOWED
+    for action in ("s3:ReplicateDelete", "s3:GetObject", "s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"):
+        assert answer(action, "ward-replication") is Answer.SILENT  # the policy replicates no markers there
+    for role in ("afterward-replication", "ward-replication-2", "ward-job-replicate"):
+        assert answer("s3:ReplicateObject", role) is Answer.SILENT

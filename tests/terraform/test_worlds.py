@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import re
 import shlex
-import zoneinfo
 from importlib import import_module
 
 import pytest
-from click import Context
-from click.testing import CliRunner
 
-from jobs.aws.batch import Batch
-from jobs.aws.batch_arrays import SYSTEM_TAG, retry_strategy
-from jobs.cli import cli
+from jobs.aws.batch_arrays import retry_strategy
 from jobs.config import Settings
-from jobs.core.enums import StorageClass
-from jobs.core.model import Location
 from jobs.errors import ExitCode
-from jobs.ledger.table_docs import TABLES
 from jobs.policy.reader import read_policy
-from jobs.policy.words import TimeZone
-from scheduler.batch_starts import Start, start
-from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
-from tests.doubles.memory_store import MemoryStore
 from tests.terraform.conftest import applied
-from tests.terraform.world import MODULE, ROOT
+from tests.terraform.world import ROOT
 
-GLUE_TYPES = {
-    "VARCHAR": "string",
-    "BIGINT": "bigint",
-    "INTEGER": "int",
-    "DOUBLE": "double",
-    "BOOLEAN": "boolean",
-    "TIMESTAMP WITH TIME ZONE": "timestamp",
-}
+pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
@@ -69,17 +49,6 @@ def test_retry_strategy_is_the_programs(definitions):
         assert retried & {code.value for code in ExitCode} == {ExitCode.TRANSIENT}
 
 
-def test_commands_are_ones_that_the_command_line_knows(definitions):
-    known = set(cli.list_commands(Context(cli)))
-    for job, (_, container) in definitions.items():
-        verb, *rest = container["command"]
-        assert verb == job
-        result = CliRunner().invoke(cli, [verb, *rest])
-        assert result.exit_code == ExitCode.DONE, result.output
-        assert result.output.startswith("Usage: ")
-    assert len(definitions.keys() & known) >= 5
-
-
 def test_workers_find_ledger_policy_and_batch(definitions, example):
     policy = read_policy(str(ROOT / "policy.example.yaml"))
     for job, (values, container) in definitions.items():
@@ -109,25 +78,21 @@ def test_functions_find_policy_and_ledger(example):
         assert settings.batch_queue == example.output("job_queues")["orchestrators"]
 
 
-class Recorder(Batch):
-    """Takes one SubmitJob request."""
-
-    def submit(self, request, *, is_new):
-        self.request = request
-        return "job-id"
-
-
-def test_names_are_those_that_functions_guess(example):
-    """What jobs, queues and the topic are called without any setting: `batch_starts` and `follow` of the scheduler."""
-    policy, recorder, store = read_policy(str(ROOT / "policy.example.yaml")), Recorder(), MemoryStore()
-    store.create_bucket(policy.ledger.bucket)
-    bare = FunctionSettings(policy="s3://b/policy.yaml", ledger=Location.parse(policy.ledger.uri))
-    what = Start("scans", "nightly", "2026-11-25", ("nightly", "--pair", "scans"))
-    asyncio.run(start(Runtime(bare, open_region=lambda *_: store), policy, what, recorder))
-    assert recorder.request["jobQueue"] == example.output("job_queues")["orchestrators"]
-    assert recorder.request["tags"][SYSTEM_TAG] == policy.name == example.output("environment")["SEALIFT_SYSTEM"]
-    assert recorder.request["jobDefinition"] == example.output("job_definitions")["nightly"]
-    assert example.output("topic").endswith(f":{policy.name}-alarms")
+def test_nobody_holds_vcpus_that_he_waits_for(hosts):
+    """A night waits for workers. In their compute environment it would wait for itself."""
+    environments = {
+        values["name"]: {each["compute_environment"] for each in values["compute_environment_order"]}
+        for values in hosts.all_values("aws_batch_job_queue")
+    }
+    held, used = set(), set()
+    for values in hosts.all_values("aws_lambda_function"):
+        held |= environments[values["environment"][0]["variables"]["SEALIFT_BATCH_QUEUE"]]
+    for values in hosts.all_values("aws_batch_job_definition"):
+        for each in json.loads(values["container_properties"])["environment"]:
+            used |= environments[each["value"]] if each["name"].startswith("SEALIFT_BATCH_QUEUE") else set()
+    assert held
+    assert used
+    assert not held & used
 
 
 def test_command_lines_environment_is_what_it_reads(example):
@@ -145,6 +110,7 @@ def test_containers_can_do_nothing_but_their_work(definitions):
     roles = set()
     for _, container in definitions.values():
         assert container["readonlyRootFilesystem"] is True
+        assert container["linuxParameters"]["initProcessEnabled"] is True  # as PID 1 it would miss an early SIGTERM
         assert container["user"] == user
         assert [mount["containerPath"] for mount in container["mountPoints"]] == [scratch]
         assert container["networkConfiguration"] == {"assignPublicIp": "DISABLED"}
@@ -168,34 +134,6 @@ def test_queues_outlast_six_times_their_function(example):
         assert dead["message_retention_seconds"] > queue["message_retention_seconds"]
 
 
-def test_tables_have_the_ledgers_columns(example):
-    tables = example.all("aws_glue_catalog_table")
-    assert set(tables) == {"outcomes", "differences", "catalog", "journal"}
-    for name, values in tables.items():
-        partitions = {each["name"] for each in values["partition_keys"]}
-        found = {each["name"]: each["type"] for each in values["storage_descriptor"][0]["columns"]}
-        of_folders = partitions | {"shard"}  # a shard is a folder below the partition
-        wanted = {
-            column.name: GLUE_TYPES[column.type] for column in TABLES[name].columns if column.name not in of_folders
-        }
-        if name == "journal":  # JSON: a time is its text
-            wanted = {column: "string" if kind == "timestamp" else kind for column, kind in wanted.items()}
-        assert found == wanted
-        template = values["parameters"]["storage.location.template"]
-        assert set(re.findall(r"\$\{(\w+)\}", template)) == partitions
-
-
-def test_named_queries_name_tables_and_columns_that_there_are(example):
-    partitions = {"generation", "dt", "run_id", "shard"}
-    for values in example.all_values("aws_athena_named_query"):
-        (table,) = re.findall(r"FROM (\w+)", values["query"])
-        known = {column.name for column in TABLES[table].columns} | partitions
-        without_text = re.sub(r"'[^']*'", "", values["query"])
-        aliases = set(re.findall(r"AS (\w+)", without_text)) | {table}
-        words = set(re.findall(r"\b[a-z_]+\b(?!\()", without_text)) - aliases
-        assert words <= known | {"current_date"}, values["name"]
-
-
 def test_schedules_are_the_pairs_nights(example):
     policy = read_policy(str(ROOT / "policy.example.yaml"))
     schedules = example.all("aws_scheduler_schedule", "nightly")
@@ -209,22 +147,6 @@ def test_schedules_are_the_pairs_nights(example):
         assert "<aws.scheduler.scheduled-time>" in target["input"]  # Scheduler replaces the text as it stands
         assert target["dead_letter_config"]
         assert target["retry_policy"]
-
-
-def test_time_zones_are_the_ones_that_python_knows():
-    known = (MODULE / "time-zones.txt").read_text().splitlines()
-    assert known == sorted(set(known))
-    assert len(known) > 500
-    assert {"UTC", "Europe/Berlin", "America/Argentina/Buenos_Aires"} <= set(known)
-    assert all(re.search(TimeZone.pattern, name) for name in known)
-    assert len(zoneinfo.available_timezones() & set(known)) > 0.95 * len(known)
-
-
-def test_minimum_stays_are_the_programs():
-    text = (MODULE / "policy.tf").read_text()
-    (stays,) = re.findall(r"minimum_days = \{ (.+) \}", text)
-    found = {name: int(days) for name, days in re.findall(r"(\w+) = (\d+)", stays)}
-    assert found == {each.value: each.minimum_days for each in StorageClass if each.minimum_days}
 
 
 def test_reports_leave_older_versions_beside_them_alone(tmp_path_factory):
