@@ -91,6 +91,7 @@ def test_it_is_made_tried_reported_and_destroyed(machine, capsys):
     assert json.loads(report.read_text())["counts"]["same"] == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupted_start_destroys_what_it_has_made(machine, number):
     """However often somebody wants it to end."""
@@ -107,6 +108,7 @@ def test_an_interrupted_start_destroys_what_it_has_made(machine, number):
     assert machine.folders() == []
 
 
+@pytest.mark.slow
 def test_a_second_start_destroys_what_a_killed_one_left(machine, capsys):
     hold = machine.say("hold")
     process = machine.start()
