@@ -86,9 +86,9 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 
 
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
-    """What is allowed but loses something: alarms that reach nobody, nights at times that a day does
-    not have, nights that copy back what the pair lets expire, and prefixes that no role of Terraform
-    can be allowed.
+    """What is allowed but loses something: alarms that reach nobody, nights at times that a day
+    does not have, nights that copy back what the pair lets expire, and prefixes that no role of
+    Terraform can be allowed.
 
     EventBridge Scheduler skips these times:
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,8 +23,11 @@ VAULT = "module.other."
 SYSTEM = "module.system."
 
 
-def policy() -> dict[str, Any]:
-    """The example, with hot buckets of the other account that have replicas there and here."""
+NEAR: dict[str, Any] = yaml.safe_load((MODULE / "examples" / "two-accounts" / "policy.yaml").read_text())
+
+
+def far_policy() -> dict[str, Any]:
+    """Hot buckets of the other account, with replicas there and here."""
 
     def far(name: str, prefixes: list[str], replica: dict[str, Any]) -> dict[str, Any]:
         hot = {"bucket": f"example-vault-{name}", "region": FAR, "account": OTHER_ACCOUNT, "kms_key": "create"}
@@ -31,25 +35,29 @@ def policy() -> dict[str, Any]:
         destination = hot | {"encryption": "aws:kms"}
         return {"name": name, "source": source, "destination": destination, "replica": replica | {"region": REGION}}
 
-    content: dict[str, Any] = yaml.safe_load((MODULE / "examples" / "two-accounts" / "policy.yaml").read_text())
     there = {"bucket": "example-vault-twin", "account": OTHER_ACCOUNT, "kms_key": "create", "delete_markers": True}
-    content["pairs"].append(far("plans", ["plans/", "maps/"], there) | {"deletes": "mirror"})
-    content["pairs"].append(far("letters", [""], {"bucket": HERE, "kms_key": "create"}))
-    return content
+    plans = far("plans", ["plans/", "maps/"], there) | {"deletes": "mirror"}
+    return NEAR | {"pairs": [plans, far("letters", [""], {"bucket": HERE, "kms_key": "create"})]}
 
 
-OWNERS = {
-    str(side["bucket"]): str(side["account"])
-    for pair in policy()["pairs"]
-    for side in (pair["destination"], pair.get("replica", {}), pair.get("archive", {}))
-    if side.get("account") == OTHER_ACCOUNT
-}
+def owners(policy: Mapping[str, Any]) -> dict[str, str]:
+    sides = [pair.get(name, {}) for pair in policy["pairs"] for name in ("destination", "replica", "archive")]
+    return {side["bucket"]: side["account"] for side in sides if side.get("account") == OTHER_ACCOUNT}
+
+
+OWNERS = owners(NEAR)
 
 
 @pytest.fixture(scope="module")
 def two_accounts(tmp_path_factory: pytest.TempPathFactory) -> State:
-    root = two_accounts_root(tmp_path_factory.mktemp("two-accounts"), policy())
+    root = two_accounts_root(tmp_path_factory.mktemp("two-accounts"), NEAR)
     return applied(tmp_path_factory, "two-accounts", None, root=root)[1]
+
+
+@pytest.fixture(scope="module")
+def far(tmp_path_factory: pytest.TempPathFactory) -> State:
+    root = two_accounts_root(tmp_path_factory.mktemp("far"), far_policy())
+    return applied(tmp_path_factory, "far", None, root=root)[1]
 
 
 def made_in(state: State, module: str, kind: str) -> list[dict[str, Any]]:
@@ -58,7 +66,7 @@ def made_in(state: State, module: str, kind: str) -> list[dict[str, Any]]:
 
 
 def test_the_other_account_has_its_buckets_and_keys(two_accounts: State) -> None:
-    assert len(OWNERS) == 6
+    assert len(OWNERS) == 3
     assert {values["bucket"] for values in made_in(two_accounts, VAULT, "aws_s3_bucket")} == set(OWNERS)
     ours = {values["bucket"] for values in made_in(two_accounts, SYSTEM, "aws_s3_bucket")}
     assert ours & set(OWNERS) == set()
@@ -69,14 +77,15 @@ def test_the_other_account_has_its_buckets_and_keys(two_accounts: State) -> None
         assert default["kms_master_key_id"].split(":")[4] == OTHER_ACCOUNT
     owned = made_in(two_accounts, VAULT, "aws_s3_bucket_ownership_controls")
     assert {values["rule"][0]["object_ownership"] for values in owned} == {"BucketOwnerEnforced"}
-    assert len(owned) == len(keys) == 6
+    assert len(owned) == len(keys) == 3
 
 
-def test_services_are_let_in_by_both_accounts(two_accounts: State) -> None:
-    sent = list(sent_by_services(two_accounts, ACCOUNT, REGION, OWNERS))
+@pytest.mark.parametrize(("world", "policy"), [("two_accounts", NEAR), ("far", far_policy())], ids=["near", "far"])
+def test_services_are_let_in_by_both_accounts(request, world: str, policy: dict[str, Any]) -> None:
+    state, owner_of = request.getfixturevalue(world), owners(policy)
+    sent = list(sent_by_services(state, ACCOUNT, REGION, owner_of))
     assert "s3:ObjectOwnerOverrideToBucketOwner" in {each.action for each in sent}
-    assert {each.context.get("aws:SourceAccount") for each in sent} >= {ACCOUNT, OTHER_ACCOUNT}
-    policies = Policies(two_accounts, ACCOUNT, REGION, OWNERS)
+    policies = Policies(state, ACCOUNT, REGION, owner_of)
     assert [each for each in sent if not policies.allow(each)] == []
 
 
@@ -100,8 +109,8 @@ def test_nobody_else_is_let_in(two_accounts: State) -> None:
         assert decide(statements, "kms:Decrypt", values["arn"], outsider, root) is Answer.SILENT
 
 
-def test_the_owners_of_hot_buckets_replicate_them(two_accounts: State) -> None:
-    made = made_in(two_accounts, VAULT, "aws_s3_bucket_replication_configuration")
+def test_the_owners_of_hot_buckets_replicate_them(far: State) -> None:
+    made = made_in(far, VAULT, "aws_s3_bucket_replication_configuration")
     rules = {each["bucket"]: each["rule"] for each in made}
     assert set(rules) == {"example-vault-plans", "example-vault-letters"}
     assert {each["role"] for each in made} == {f"arn:aws:iam::{OTHER_ACCOUNT}:role/ward-replication"}
@@ -115,8 +124,8 @@ def test_the_owners_of_hot_buckets_replicate_them(two_accounts: State) -> None:
     assert destination["access_control_translation"] == [{"owner": "Destination"}]
 
 
-def test_only_the_role_that_replicates_is_let_in_here(two_accounts: State) -> None:
-    (bucket,) = (each for each in two_accounts.all_values("aws_s3_bucket_policy") if each["bucket"] == HERE)
+def test_only_the_role_that_replicates_is_let_in_here(far: State) -> None:
+    (bucket,) = (each for each in far.all_values("aws_s3_bucket_policy") if each["bucket"] == HERE)
     statements = json.loads(bucket["policy"])["Statement"]
     root, thing = f"arn:aws:iam::{OTHER_ACCOUNT}:root", f"arn:aws:s3:::{HERE}/x"
 
