@@ -41,7 +41,10 @@ def pytest(tests: list[str], *options: str, broken: Break | None = None) -> tupl
 
 def play(broken: Break, tests: list[str]) -> str:
     """What is wrong with the tests of a break, or nothing."""
-    code, output, calls = pytest(tests, "-x", broken=broken)
+    try:
+        code, output, calls = pytest(tests, "-x", broken=broken)
+    except subprocess.TimeoutExpired:
+        return f"keeps its tests busy for more than {LIMIT_SECONDS} s"
     if code not in (0, TESTS_FAILED):
         return f"cannot be planted, or its tests not run:\n{output[-3000:]}"
     if not calls:

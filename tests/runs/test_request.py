@@ -16,7 +16,7 @@ from jobs.core.run import Plan, RunSpec, Side, may_name_old_versions
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.planning import read_price_table
-from jobs.runs.request import drafting, failures_of, manifest_rows, new_run_id
+from jobs.runs.request import check_apart, drafting, failures_of, manifest_rows, new_run_id
 from jobs.tables.rows import fill_batch
 from tests.doubles.memory_store import MemoryStore
 from tests.runs.requests import request_for
@@ -103,3 +103,18 @@ def test_a_run_records_whether_its_rows_may_be_old_versions(
             return draft.planned(spec, Plan(1, 1, (), {}, {}, {}, "prices", 1.0)).spec
 
     assert may_name_old_versions(asyncio.run(scene())) is may_be_old
+
+
+@pytest.mark.parametrize(
+    ("source", "destination"),
+    [
+        (Location("a", "x/"), Location("a", "x/")),
+        (Location("a"), Location("a", "x/")),
+        (Location("a", "x/"), Location("a")),
+        (Location("a"), Location("ledger")),
+        (Location("ledger", "l/"), Location("b")),
+    ],
+)
+def test_no_run_reads_its_copies_or_its_ledger_or_writes_over_them(source: Location, destination: Location) -> None:
+    with pytest.raises(UsageError):
+        check_apart(Side(source), Side(destination), Location("ledger", "l/"))
