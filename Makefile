@@ -1,6 +1,6 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
 # Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, LIMIT, UPGRADE.
-# For the simulator, random examples and promises: SEEDS, SEED, BUGS, EXAMPLES, TESTS, NAMES.
+# For the simulator, random examples and promises: SEEDS, SEED, EXAMPLES, TESTS, NAMES.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
 
@@ -18,8 +18,8 @@ SOURCES := jobs scheduler images tests
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help test lint pytest test-slow test-ceph test-313 simulate simulate-nightly simulate-coverage simulate-bugs hypothesis promises demo bench dist screenshots site image sbom image-push lambda \
-	container-test container-bench terraform-lock acceptance format lock clean
+.PHONY: help test test-all test-rest lint pytest test-slow test-ceph test-313 test-terraform simulate hypothesis promises \
+	demo bench dist screenshots site image sbom image-push lambda container-test terraform-lock acceptance format lock clean
 
 help: ## This list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,7 +43,22 @@ $(VENV)/bench.stamp: $(VENV)/dev.stamp requirements/bench.txt
 
 .PRECIOUS: %/lock.stamp %/dev.stamp
 
-test: lint pytest ## Style, types, layers, and every test that is not slow
+# Side by side, since lint keeps one core busy, and a test that waits for a server none.
+test: $(VENV)/dev.stamp ## Style, types, layers, and every test that is not slow
+	@$(MAKE) --no-print-directory --jobs 2 lint pytest
+
+test-all: ## The same, then all that takes long: slow tests, containers, promises, Ceph, Python 3.13, Terraform, the site
+	@$(MAKE) --no-print-directory test
+	@$(MAKE) --no-print-directory test-rest
+
+# Two at once, the long ones first; the output of each is printed whole when it has ended.
+REST := test-slow container-test promises test-ceph test-313 test-terraform site
+MISSING = $(if $(filter 0,$(shell id -u)),,test-ceph) $(if $(wildcard $(TERRAFORM_CHECK)),,test-terraform) \
+	$(if $(shell $(PYTHON313) -c 'import ensurepip, venv; print(1)' 2>/dev/null),,test-313)
+test-rest: $(VENV)/dev.stamp
+	@$(foreach each,$(MISSING),echo "NOT RUN: $(each) needs what is not on this machine";)
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target PYTEST_ARGS="-n 2" \
+		$(filter-out $(MISSING),$(REST))
 
 lint: $(VENV)/dev.stamp ## Style, types and the layers of the design
 	$(BIN)/ruff check $(SOURCES)
@@ -65,22 +80,17 @@ test-ceph: $(VENV)/dev.stamp ## The contract of a Store on Ceph instead of Seawe
 # The packages whose tests need no server.
 SERVERLESS := core archives aws backup checksum_reports compact expire inventory ledger nights policy reconcile replicate reports \
 	restore verify
-test-313: $(VENV313)/dev.stamp ## The fast tests on Python 3.13
-	$(VENV313)/bin/python -m pytest $(PYTEST_ARGS) -m "not slow" $(SERVERLESS:%=tests/%)
+test-313: $(VENV313)/dev.stamp ## The fast tests on Python 3.13, ten examples of each property
+	SEALIFT_EXAMPLES=10 $(VENV313)/bin/python -m pytest $(PYTEST_ARGS) -m "not slow" $(SERVERLESS:%=tests/%)
+
+TERRAFORM_CHECK := ../shared/tools/terraform/check
+test-terraform: ## Terraform's own tests, where their tool is beside the clone
+	$(TERRAFORM_CHECK) terraform
 
 # A violation prints its seed and the shortest trace found; SEED=… plays that one alone, byte for byte as before.
 SEEDS ?= 20000
 simulate: $(VENV)/dev.stamp ## Schedules of crashes, faults and reordering against every promise; SEEDS=… or SEED=…
 	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --branches)
-
-simulate-nightly: $(VENV)/dev.stamp ## The same for an hour, from seeds that no night had before
-	$(BIN)/python -m tests.simulation --seconds 3600 --branches --keep-going
-
-simulate-bugs: $(VENV)/dev.stamp ## Every planted bug, or BUGS="…", and the seed that finds it
-	$(BIN)/python -m tests.simulation --bugs $(BUGS)
-
-simulate-coverage: $(VENV313)/dev.stamp ## Which lines of the product SEEDS=3000 schedules pass, with Python 3.13
-	$(VENV313)/bin/python -m tests.simulation.coverage --seeds $(or $(filter-out 20000,$(SEEDS)),3000)
 
 # Random examples are new each time. CI, which asks Hypothesis for the same ones, is unset.
 EXAMPLES ?= 10000
@@ -169,9 +179,6 @@ lambda: $(VENV313)/dev.stamp ## The zips of the Lambda functions, for arm64 and 
 
 container-test: $(VENV)/dev.stamp ## The image's own test: array jobs in containers, by podman, against a real S3 server
 	$(BIN)/python -m pytest --override-ini faulthandler_timeout=600 tests/containers
-
-container-bench: $(VENV)/dev.stamp ## How soon a container copies, and the batch path beside the local path
-	$(BIN)/python -m tests.benchmarks.containers
 
 # It needs the provider's registry, which signs the hashes; `terraform init` then refuses any other provider.
 TERRAFORM ?= terraform
