@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from jobs.cli import cli, run
-from tests.cli.test_options import COMMANDS
+from tests.cli.command_tree import COMMANDS
 
 PLACES = ["--source", "s3://docs", "--destination", "s3://copies"]
 

@@ -14,27 +14,11 @@ from typing import Any, get_type_hints
 import click
 import pytest
 
-from jobs.cli import _COMMANDS, cli
 from jobs.cli.options import AccessOptions, SizeType, argument, command_options, flag, group, json_option, option, takes
 from jobs.cli.options import read_options as read
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
-
-
-def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Command]]:
-    """Every command that is no group, by its words on the command line."""
-    if not isinstance(command, click.Group):
-        yield path, command
-        return
-    context = click.Context(command)
-    names = _COMMANDS if command is cli else command.list_commands(context)  # the worker is in no list
-    for name in names:
-        found = command.get_command(context, name)
-        assert found is not None
-        yield from commands(found, f"{path} {name}".strip())
-
-
-COMMANDS = dict(commands(cli, ""))
+from tests.cli.command_tree import COMMANDS
 
 
 def leaves(options: Any) -> Iterator[Any]:

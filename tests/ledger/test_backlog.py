@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from jobs.core.model import Attributes, Listed, Location
 from jobs.errors import LedgerError
 from jobs.ledger.backlog import SETTLED_SECONDS, Taken, read_backlog
-from jobs.s3.store import ABSENT, Page
-from tests.doubles.memory_store import MemoryStore
+from jobs.s3.store import ABSENT
+from tests.doubles.memory_store import MemoryStore, Request
 
 PLACE = Location("ledger", "l/")
 NOW = 1_700_000_000.0
@@ -77,13 +77,13 @@ def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
     """`status` lists twenty pages. It said nothing of what waits where more objects than that were taken before."""
     requests = list[str]()
 
-    class Counting(MemoryStore):
-        async def list_objects(self, bucket: str, prefix: str, **options: Any) -> Page:
-            requests.append(prefix)
-            return await super().list_objects(bucket, prefix, **options | {"max_keys": 10})
+    async def short_page(request: Request) -> Any:
+        requests.append(request.arguments["prefix"])
+        request.arguments["max_keys"] = 10
+        return await request()
 
     async def scene() -> None:
-        store = Counting()
+        store = MemoryStore(on={"list_objects": short_page})
         store.create_bucket("ledger", versioned=False)
         names = [name_of(NOW + number * 60, number) for number in range(300)]
         for name in [*names, last := name_of(NOW + 10 * 86_400, 300)]:

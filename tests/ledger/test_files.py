@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
 
 import pytest
 
 from jobs.core.model import Location
 from jobs.errors import NotFound, PreconditionFailed, Unavailable
 from jobs.ledger.files import list_files, list_names, read_file, write_file, write_once
+from tests.doubles.lost_answers import LostAnswers
 from tests.doubles.memory_store import MemoryStore
 
 PLACE = Location("ledger", "here")
 NAME = "told/a.json"
 
 
-class Losing(MemoryStore):
-    """Writes, but the first `losses` answers do not arrive."""
-
-    def __init__(self, losses: int = 0):
-        super().__init__()
-        self.create_bucket("ledger")
-        self.losses, self.puts = losses, 0
-
-    async def put(self, *args: Any, **kwargs: Any) -> Any:
-        self.puts += 1
-        written = await super().put(*args, **kwargs)
-        if self.losses:
-            self.losses -= 1
-            raise Unavailable("PutObject", "x", "ConnectionReset")
-        return written
+def losing(answers: LostAnswers) -> MemoryStore:
+    store = MemoryStore(on={"put": answers})
+    store.create_bucket("ledger")
+    return store
 
 
 @pytest.fixture(autouse=True)
@@ -40,9 +29,9 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_same_bytes_are_an_earlier_try() -> None:
     async def scene() -> None:
-        store = Losing(losses=1)
+        store = losing(answers := LostAnswers())
         await write_once(store, PLACE, NAME, b"1")
-        assert store.puts == 2
+        assert answers.requests == 2
         assert await read_file(store, PLACE, NAME) == b"1"
 
     asyncio.run(scene())
@@ -50,7 +39,7 @@ def test_the_same_bytes_are_an_earlier_try() -> None:
 
 def test_other_bytes_are_never_replaced() -> None:
     async def scene() -> None:
-        store = Losing()
+        store = losing(LostAnswers(0))
         await write_once(store, PLACE, NAME, b"1")
         with pytest.raises(PreconditionFailed):
             await write_once(store, PLACE, NAME, b"2")
@@ -61,7 +50,7 @@ def test_other_bytes_are_never_replaced() -> None:
 
 def test_a_plain_write_does_not_look_at_what_is_there() -> None:
     async def scene() -> None:
-        store = Losing(losses=1)
+        store = losing(LostAnswers())
         with pytest.raises(PreconditionFailed):
             await write_file(store, PLACE, NAME, b"1")
 
@@ -70,22 +59,22 @@ def test_a_plain_write_does_not_look_at_what_is_there() -> None:
 
 def test_one_try_is_one_request() -> None:
     async def scene() -> None:
-        store = Losing(losses=1)
+        store = losing(answers := LostAnswers())
         with pytest.raises(Unavailable):
             await write_file(store, PLACE, NAME, b"1", tries=1)
-        assert store.puts == 1
+        assert answers.requests == 1
 
     asyncio.run(scene())
 
 
 def test_a_file_that_is_not_there_is_not_found() -> None:
     with pytest.raises(NotFound):
-        asyncio.run(read_file(Losing(), PLACE, NAME))
+        asyncio.run(read_file(losing(LostAnswers(0)), PLACE, NAME))
 
 
 def test_a_listing_goes_over_all_pages() -> None:
     async def scene() -> None:
-        store = Losing()
+        store = losing(LostAnswers(0))
         names = [f"{number:04d}.json" for number in range(1003)]
         for name in names:
             await write_file(store, PLACE, f"told/{name}", b"{}")

@@ -10,11 +10,12 @@ import pytest
 
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location
-from jobs.errors import LedgerError, Unavailable
+from jobs.errors import LedgerError
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.ledger.write_rules import LEDGER_FILES, Change, change_of
 from jobs.s3.store import ABSENT, UNGUARDED, Guard
+from tests.doubles.lost_answers import LostAnswers
 from tests.doubles.memory_store import MemoryStore
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -74,20 +75,10 @@ def test_a_tombstone_that_somebody_else_has_written_is_not_replaced() -> None:
 
 
 def test_a_tombstone_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Lossy(MemoryStore):
-        lost = 0
-
-        async def put(self, *args, **kwargs):
-            written = await super().put(*args, **kwargs)
-            if self.lost == 0:
-                self.lost += 1
-                raise Unavailable("PutObject", "x", "ConnectionReset")
-            return written
-
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
-        store = Lossy()
+        store = MemoryStore(on={"put": LostAnswers()})
         store.create_bucket("ledger")
         await Tombstones(store, Location("ledger"), "source", "run").announce([TOMBSTONE])
 

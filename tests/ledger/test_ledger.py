@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.errors import ConfigError, LedgerError, PreconditionFailed, Unavailable
+from jobs.errors import ConfigError, LedgerError, PreconditionFailed
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.views import open_views
 from jobs.runs.request import new_run_id
 from jobs.runs.summaries import summarize_run
-from jobs.s3.store import Page
+from tests.doubles.lost_answers import LostAnswers
 from tests.doubles.memory_store import MemoryStore
 
 SPEC = RunSpec(
@@ -107,20 +107,10 @@ def fields(spec: RunSpec) -> dict[str, Any]:
 
 
 def test_a_write_whose_answer_was_lost_is_recognised(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Lossy(MemoryStore):
-        lost = 0
-
-        async def put(self, *args: Any, **kwargs: Any) -> Any:
-            written = await super().put(*args, **kwargs)
-            if self.lost == 0:
-                self.lost += 1
-                raise Unavailable("PutObject", "x", "ConnectionReset")
-            return written
-
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
     async def scene() -> None:
-        ledger = open_ledger(Lossy())
+        ledger = open_ledger(MemoryStore(on={"put": LostAnswers()}))
         await ledger.create(SPEC)
         assert await ledger.spec(SPEC.run_id) == SPEC
 
@@ -163,18 +153,11 @@ def test_a_foreign_file_among_the_outcomes_is_named(name: str) -> None:
 
 
 def test_runs_are_listed_by_one_request_and_a_missing_bucket_is_named() -> None:
-    class Counting(MemoryStore):
-        listings = 0
-
-        async def list_objects(self, *arguments: Any, **named: Any) -> Page:
-            self.listings += 1
-            return await super().list_objects(*arguments, **named)
-
     async def scene() -> None:
-        store = Counting()
+        store = MemoryStore(on={"list_objects": (listings := LostAnswers(0))})
         with pytest.raises(ConfigError, match="the ledger's bucket none does not exist"):
             await Ledger(store, Location("none", "")).run_ids()
-        ledger, before = open_ledger(store), store.listings
-        assert (await ledger.run_ids(), store.listings - before) == ([], 1)
+        ledger, before = open_ledger(store), listings.requests
+        assert (await ledger.run_ids(), listings.requests - before) == ([], 1)
 
     asyncio.run(scene())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,38 +17,38 @@ from jobs.ledger import one_bucket
 from jobs.ledger.ledger import Ledger
 from jobs.runs.launch import publish
 from jobs.runs.request import Planned
-from jobs.s3.store import UNGUARDED, Page, Store
-from tests.doubles.memory_store import MemoryStore
+from jobs.s3.store import UNGUARDED, Store
+from tests.doubles.memory_store import MemoryStore, Request
 
 POINT = "finance-hrzrlukc5m36ft7okagglf3gmwluquse1b-s3alias"
 ARN = "arn:aws:s3:us-east-1:123456789012:accesspoint:finance"
 RUN = "20261125T003345Z-replicate-1f3a02"
 
 
-class AccessPointStore(MemoryStore):
-    """A store that shows one bucket under other names too, as access points do."""
+@dataclass
+class AccessPoints:
+    """Other names of buckets, and the names that may not be listed."""
 
-    def __init__(self, points: dict[str, str]):
-        super().__init__()
-        self.points = points
-        self.denied: set[str] = set()
+    names: dict[str, str] = field(default_factory=dict)
+    denied: set[str] = field(default_factory=set)
 
-    def _listed(self, bucket: str) -> str:
+    async def __call__(self, request: Request) -> Any:
+        bucket = request.arguments["bucket"]
         if bucket in self.denied:
             raise Denied("ListObjectsV2", f"s3://{bucket}", "AccessDenied", "no", 403)
-        return self.points.get(bucket, bucket)
-
-    async def list_versions(self, bucket: str, prefix: str, **options: Any) -> Page:
-        return await super().list_versions(self._listed(bucket), prefix, **options)
-
-    async def list_objects(self, bucket: str, prefix: str, **options: Any) -> Page:
-        return await super().list_objects(self._listed(bucket), prefix, **options)
+        request.arguments["bucket"] = self.names.get(bucket, bucket)
+        return await request()
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch) -> AccessPointStore:
+def points() -> AccessPoints:
+    return AccessPoints()
+
+
+@pytest.fixture
+def store(points: AccessPoints, monkeypatch: pytest.MonkeyPatch) -> MemoryStore:
     """Buckets `source`, `copies` and `ledger`, and two names of an access point, which nothing is behind yet."""
-    store = AccessPointStore({})
+    store = MemoryStore(on={"list_objects": points, "list_versions": points})
     for bucket in ("source", "copies", "ledger"):
         store.create_bucket(bucket, versioned=bucket != "ledger")
 
@@ -75,36 +76,47 @@ def is_started(store: MemoryStore) -> bool:
 @pytest.mark.parametrize("key", ["", "sea", "sealift/", "sealift/runs/"])
 @pytest.mark.parametrize("place", [lambda point: (point, "s3://copies"), lambda point: ("s3://source", point)])
 def test_no_run_has_its_ledger_as_a_side_under_another_name(
-    store: AccessPointStore, name: str, key: str, place: Callable[[str], tuple[str, str]], tmp_path: Path
+    store: MemoryStore,
+    points: AccessPoints,
+    name: str,
+    key: str,
+    place: Callable[[str], tuple[str, str]],
+    tmp_path: Path,
 ) -> None:
-    store.points[name] = "ledger"
+    points.names[name] = "ledger"
     with pytest.raises(UsageError, match="shows s3://ledger/sealift"):
         start(store, *place(f"s3://{name}/{key}"), tmp_path)
     assert not is_started(store)
 
 
 @pytest.mark.parametrize("key", ["", "copies/"])
-def test_an_access_point_of_another_bucket_is_a_side(store: AccessPointStore, key: str, tmp_path: Path) -> None:
-    store.points[POINT] = "copies"
+def test_an_access_point_of_another_bucket_is_a_side(
+    store: MemoryStore, points: AccessPoints, key: str, tmp_path: Path
+) -> None:
+    points.names[POINT] = "copies"
     start(store, "s3://source", f"s3://{POINT}/{key}", tmp_path)
     assert is_started(store)
 
 
-def test_another_prefix_of_the_ledgers_bucket_is_a_side(store: AccessPointStore, tmp_path: Path) -> None:
-    store.points[POINT] = "ledger"
+def test_another_prefix_of_the_ledgers_bucket_is_a_side(
+    store: MemoryStore, points: AccessPoints, tmp_path: Path
+) -> None:
+    points.names[POINT] = "ledger"
     start(store, "s3://source", f"s3://{POINT}/copies/", tmp_path)
     assert is_started(store)
 
 
-def test_what_may_not_be_looked_at_is_refused(store: AccessPointStore, tmp_path: Path) -> None:
-    store.points[POINT], store.denied = "copies", {POINT}
+def test_what_may_not_be_looked_at_is_refused(store: MemoryStore, points: AccessPoints, tmp_path: Path) -> None:
+    points.names[POINT], points.denied = "copies", {POINT}
     with pytest.raises(ConfigError, match="permit s3:ListBucket"):
         start(store, "s3://source", f"s3://{POINT}", tmp_path)
     assert not is_started(store)
 
 
 @pytest.mark.parametrize("is_hidden", [False, True])
-def test_a_copy_does_not_go_into_its_source_under_another_name(store: AccessPointStore, is_hidden: bool) -> None:
+def test_a_copy_does_not_go_into_its_source_under_another_name(
+    store: MemoryStore, points: AccessPoints, is_hidden: bool
+) -> None:
     """Also where delete markers hide all objects, and a manifest names their versions."""
 
     async def check() -> None:
@@ -113,8 +125,8 @@ def test_a_copy_does_not_go_into_its_source_under_another_name(store: AccessPoin
             await store.delete("source", "k")
         await one_bucket.check_two_places(Side(Location("source")), Side(Location(POINT)))
 
-    store.points[POINT] = "copies"
+    points.names[POINT] = "copies"
     asyncio.run(check())
-    store.points[POINT] = "source"
+    points.names[POINT] = "source"
     with pytest.raises(UsageError, match="would be one place"):
         asyncio.run(check())
