@@ -53,6 +53,7 @@ def test_characters_that_came_after_the_table_are_encoded_unless_they_never_comb
     assert spell(key) == name
 
 
+@pytest.mark.slow
 def test_every_python_spells_every_character_alike() -> None:
     """Python 3.11 and 3.13 have different tables of Unicode, and gave archives of one key different bytes."""
     digest = hashlib.sha256()

@@ -6,84 +6,63 @@ import asyncio
 import hashlib
 import random
 import tracemalloc
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Any, cast
 
-import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
-from jobs.archives.reader import SPANS_AHEAD, UNPROVEN, ArchiveReader, MemberRead, content_checksums, is_large, judge
-from jobs.archives.writer import ArchiveWriter
+from jobs.archives.model import CHUNK_BYTES, Member
+from jobs.archives.reader import SPANS_AHEAD, UNPROVEN, ArchiveReader, MemberRead, content_checksums, judge
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Checksum, Location
+from jobs.core.model import Attributes, Checksum
 from jobs.core.outcome import Evidence
 from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
-from jobs.s3.uploads import ObjectUpload
+from tests.archives import samples
+from tests.archives.samples import Packed, packed
 from tests.doubles.examples import examples
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import Request
 
 BUDGET_BYTES = 40_000
 
 
-class Watched(MemoryStore):
-    """Counts requests, notes their ranges, and alters the answers to the first `altered` of them."""
+class Watch:
+    """Counts the reads of an archive, notes their ranges, and alters the answers to the first `altered` of them."""
 
     requests = in_flight = most_in_flight = altered = 0
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, made: Packed) -> None:
+        self.store, self.record, self.members = made.store, made.record, made.members
         self.ranges: list[tuple[int, int | None]] = []
+        self.store.hook(get=self.get)
 
-    async def get(self, *given: Any, **more: Any) -> Any:
+    async def get(self, request: Request) -> Any:
         self.requests += 1
-        self.ranges.append((more.get("start", 0), more.get("end")))
+        self.ranges.append((request.arguments["start"], request.arguments["end"]))
         self.in_flight += 1
         self.most_in_flight = max(self.most_in_flight, self.in_flight)
         await asyncio.sleep(0)
         self.in_flight -= 1
-        body = await super().get(*given, **more)
+        body = await request()
         if self.requests <= self.altered:
             return body._replace(data=bytes([body.data[0] ^ 1]) + body.data[1:])
         return body
 
 
-def described(name: str, data: bytes, **more: Any) -> Member:
-    sha256 = hashlib.sha256(data).hexdigest()
-    return Member(name, None, True, len(data), None, 0.0, "STANDARD", {}, {}, {}, sha256=sha256)._replace(**more)
+def watched(kind: ArchiveFormat, contents: list[bytes]) -> Watch:
+    """An archive of these contents, in members `k000` and so on."""
+    made = packed([(samples.member(f"k{number:03}", data), data) for number, data in enumerate(contents)], kind)
+    return Watch(replace(made, record=replace(made.record, version_id=None)))
 
 
-async def packed(store: MemoryStore, kind: ArchiveFormat, contents: list[bytes]) -> tuple[ArchiveRecord, list[Member]]:
-    """An archive of these contents; its members are placed."""
-    store.create_bucket("cold")
-    upload = ObjectUpload(store, "cold", f"a.{kind.value}", Attributes(), 8 << 20)
-    writer = ArchiveWriter(upload, kind)
-    try:
-        for number, data in enumerate(contents):
-            await writer.add(described(f"k{number:03}", data), data)
-        written = await writer.finish()
-        writer.index_file.seek(0)
-        from jobs.archives.index_tables import from_batch
-
-        members = list(from_batch(pq.read_table(writer.index_file)))
-        record = ArchiveRecord(
-            Location("cold", f"a.{kind.value}"), kind, upload.size_bytes, written.etag, None, "STANDARD",
-            len(members), 0, "", "", "docs", 0.0,
-        )  # fmt: skip
-        return record, members
-    finally:
-        await writer.close()
-
-
-@settings(max_examples=examples(40), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(
     kind=st.sampled_from(list(ArchiveFormat)),
     sizes=st.lists(st.integers(0, 3_000), min_size=1, max_size=40),
@@ -96,37 +75,36 @@ def test_any_members_come_as_they_were_within_the_budget(
 ) -> None:
     contents = [random.Random(number).randbytes(size) for number, size in enumerate(sizes)]
 
+    watch = watched(kind, contents)
+
     async def read() -> None:
-        store = Watched()
-        record, members = await packed(store, kind, contents)
-        wanted = [member for member in members if chosen.random() < 0.6]
+        wanted = [each for each in watch.members if chosen.random() < 0.6]
         chosen.shuffle(wanted)
         budget = ByteBudget(BUDGET_BYTES)
-        reader = ArchiveReader(store, record, budget, gap_bytes, span_bytes)
+        reader = ArchiveReader(watch.store, watch.record, budget, gap_bytes, span_bytes)
         found = [each async for batch in reader.read(wanted) for each in batch]
         assert {each.member.key: each.data for each in found} == {
             each.key: contents[int(each.key[1:])] for each in wanted
         }
         assert all(each.evidence is Evidence.CHECKSUM for each in found)
         assert len(found) == len(wanted)
-        assert store.requests <= sum(each.size_bytes > 0 for each in wanted)
+        assert watch.requests <= sum(each.size_bytes > 0 for each in wanted)
         assert budget.try_acquire(BUDGET_BYTES) == BUDGET_BYTES
 
     asyncio.run(read())
 
 
 def test_neighbours_come_by_one_request_and_who_stops_early_gives_the_memory_back() -> None:
-    contents = [bytes([n]) * 1_000 for n in range(50)]
+    watch = watched(ArchiveFormat.TAR, [bytes([n]) * 1_000 for n in range(50)])
 
     async def read() -> None:
-        store, budget = Watched(), ByteBudget(1 << 20)
-        record, members = await packed(store, ArchiveFormat.TAR, contents)
+        store, record, members, budget = watch.store, watch.record, watch.members, ByteBudget(1 << 20)
         found = [each async for batch in ArchiveReader(store, record, budget).read(members) for each in batch]
-        assert (len(found), store.requests) == (50, 1)
+        assert (len(found), watch.requests) == (50, 1)
         alone = [each async for each in ArchiveReader(store, record, budget, gap_bytes=-1).read(members)]
-        assert (len(alone), store.requests) == (50, 51)
+        assert (len(alone), watch.requests) == (50, 51)
         small = [each async for each in ArchiveReader(store, record, budget, span_bytes=1).read(members)]
-        assert (len(small), store.requests) == (50, 101)
+        assert (len(small), watch.requests) == (50, 101)
         reads: Any = ArchiveReader(store, record, budget, gap_bytes=-1).read(members)
         assert len(await anext(reads)) == 1
         await reads.aclose()
@@ -138,16 +116,16 @@ def test_neighbours_come_by_one_request_and_who_stops_early_gives_the_memory_bac
 def test_what_proves_a_members_bytes() -> None:
     data = b"content"
     crc = full_object("CRC64NVME", data)
-    bare = described("k", data, sha256=None)
-    assert judge(described("k", data), data).evidence is Evidence.CHECKSUM
+    bare = samples.member("k", data, sha256=None)
+    assert judge(samples.member("k", data), data).evidence is Evidence.CHECKSUM
     assert judge(bare._replace(checksums=(crc,)), data).evidence is Evidence.CHECKSUM
     assert judge(bare._replace(etag=hashlib.md5(data).hexdigest()), data).evidence is Evidence.MD5_ETAG
     for member, given_, reason in (
-        (described("k", data), b"Content", "its SHA256 is not the index's"),
+        (samples.member("k", data), b"Content", "its SHA256 is not the index's"),
         (bare._replace(checksums=(crc,)), b"Content", "its CRC64NVME is not the index's"),
         (bare._replace(etag=hashlib.md5(data).hexdigest()), b"Content", UNPROVEN),
         (bare._replace(checksums=(Checksum("SHA256", "x-2", True),)), data, UNPROVEN),
-        (described("k", data), data[:-1], "its size is not the index's"),
+        (samples.member("k", data), data[:-1], "its size is not the index's"),
     ):
         read = judge(member, given_)
         assert (read.data, read.reason) == (None, reason)
@@ -167,11 +145,10 @@ def streamed(reader: ArchiveReader, member: Member) -> bytes:
     return asyncio.run(read())
 
 
-def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watched, ArchiveReader, list[Member]]:
+def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watch, ArchiveReader, list[Member]]:
     """An archive, its reader without neighbours that share requests, and its members."""
-    store = Watched()
-    record, members = asyncio.run(packed(store, kind, contents))
-    return store, ArchiveReader(store, record, ByteBudget(1 << 30), gap_bytes=-1), members
+    watch = watched(kind, contents)
+    return watch, ArchiveReader(watch.store, watch.record, ByteBudget(1 << 30), gap_bytes=-1), watch.members
 
 
 @pytest.mark.parametrize(
@@ -196,12 +173,6 @@ def test_a_stream_that_its_caller_closes_holds_no_memory_even_while_its_error_is
     error, free_bytes = asyncio.run(read())
     assert isinstance(error, DamagedArchive if is_damaged else KeyError)
     assert free_bytes == reader.budget.size_bytes
-
-
-def test_a_large_member_is_one_of_more_bytes_than_a_chunk() -> None:
-    member = described("k", b"")
-    sizes = (CHUNK_BYTES - 1, CHUNK_BYTES, CHUNK_BYTES + 1)
-    assert [is_large(member._replace(size_bytes=each)) for each in sizes] == [False, False, True]
 
 
 @pytest.mark.parametrize(
@@ -281,30 +252,18 @@ def test_a_member_that_fails_its_proof_is_read_once_more_by_itself(kind: Archive
     assert store.requests == 4
 
 
-def test_what_nothing_can_prove_is_not_read_again() -> None:
-    store, reader, members = made(ArchiveFormat.TAR, [b"one"])
-    [read] = read_all(reader, [members[0]._replace(sha256=None)])
-    assert (read.data, read.reason, store.requests) == (None, UNPROVEN, 1)
-
-
 def test_another_archive_of_that_name_is_refused_and_so_is_what_s3_rejects() -> None:
     store, reader, members = made(ArchiveFormat.TAR, [b"one"])
 
-    async def refuse(*given: Any, **more: Any) -> Any:
-        raise Rejected("GetObject", "s3://cold/a.tar", "InvalidArgument", "no", 400)
+    async def refuse(request: Request) -> Any:
+        raise Rejected("GetObject", "s3://cold/packed/one.tar", "InvalidArgument", "no", 400)
 
-    asyncio.run(store.put("cold", "a.tar", b"another", Attributes(), guard=UNGUARDED))
+    asyncio.run(store.store.put("cold", "packed/one.tar", b"another", Attributes(), guard=UNGUARDED))
     with pytest.raises(PreconditionFailed):
         read_all(reader, members)
-    store.get = refuse  # type: ignore[method-assign]  # of this one instance
+    store.store.hook(get=refuse)
     with pytest.raises(Rejected):
         read_all(reader, members)
-
-
-def test_a_member_beyond_the_archives_end_is_its_own_finding() -> None:
-    _, reader, members = made(ArchiveFormat.TAR, [b"one"])
-    beyond = members[0]._replace(offset=1 << 20)
-    assert read_all(reader, [beyond]) == [MemberRead(beyond, None, reason="the archive ends before it")]
 
 
 @pytest.mark.parametrize("kind", list(ArchiveFormat))
@@ -326,7 +285,7 @@ def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) 
     with pytest.raises(DamagedArchive, match="its content is not the index's"):
         streamed(reader, own._replace(sha256=members[1].sha256, checksums=(crc,)))
     asked = store.requests
-    with pytest.raises(DamagedArchive, match=f"s3://cold/a.{kind.value}, member 'k000': {UNPROVEN}"):
+    with pytest.raises(DamagedArchive, match=f"s3://cold/packed/one.{kind.value}, member 'k000': {UNPROVEN}"):
         streamed(reader, own._replace(sha256=None))
     assert store.requests == asked
     assert reader.budget.try_acquire(1 << 30) == 1 << 30
@@ -335,53 +294,19 @@ def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) 
 def test_the_own_sha256_comes_first_and_only_once() -> None:
     data = b"content"
     crc, sha = full_object("CRC64NVME", data), full_object("SHA256", data)
-    member = described("k", data)._replace(checksums=(sha, crc, Checksum("CRC32", "x-2", True)))
+    member = samples.member("k", data)._replace(checksums=(sha, crc, Checksum("CRC32", "x-2", True)))
     assert content_checksums(member) == (sha, crc)
     assert set(content_checksums(member._replace(sha256=None))) == {sha, crc}
 
 
-def test_a_frame_without_bytes_is_no_place_of_any_content() -> None:
-    _, reader, members = made(ArchiveFormat.TAR_ZST, [b"one"])
-    [read] = read_all(reader, [members[0]._replace(frame_length=0)])
-    assert (read.data, read.reason) == (None, "its size is not the index's")
-
-
-def test_a_member_in_frames_of_its_own_is_read_across_them() -> None:
-    """A stream has a frame for its header and one for each piece, even if it turns out to be small."""
-    store = Watched()
-    store.create_bucket("cold")
-    pieces = [bytes([n]) * 1_000 for n in range(3)]
-
-    async def content() -> AsyncIterator[bytes]:
-        for piece in pieces:
-            yield piece
-
-    async def write() -> tuple[Member, str]:
-        upload = ObjectUpload(store, "cold", "a.tar.zst", Attributes(), 8 << 20)
-        writer = ArchiveWriter(upload, ArchiveFormat.TAR_ZST)
-        try:
-            return await writer.add_stream(described("k", b"".join(pieces)), content()), (await writer.finish()).etag
-        finally:
-            await writer.close()
-
-    member, etag = asyncio.run(write())
-    record = ArchiveRecord(
-        Location("cold", "a.tar.zst"), ArchiveFormat.TAR_ZST, 0, etag, None, "STANDARD", 1, 0, "", "", "docs", 0.0
-    )
-    reader = ArchiveReader(store, record, ByteBudget(1 << 20))
-    assert read_all(reader, [member]) == [MemberRead(member, b"".join(pieces), Evidence.CHECKSUM)]
-    assert streamed(reader, member) == b"".join(pieces)
-
-
 def test_a_frame_is_unpacked_no_further_than_its_members() -> None:
     bomb = zstandard.ZstdCompressor().compress(bytes(64 << 20))
-    small = described("k", bytes(10), offset=512, frame_start=0, frame_offset=0, frame_length=len(bomb))
+    watch = watched(ArchiveFormat.TAR_ZST, [])
+    small = samples.member("k", bytes(10), offset=512, frame_start=0, frame_offset=0, frame_length=len(bomb))
 
     async def read() -> bytes | None:
-        store = MemoryStore()
-        record, _ = await packed(store, ArchiveFormat.TAR_ZST, [])
-        written = await store.put("cold", record.location.key, bomb, Attributes(), guard=UNGUARDED)
-        reader = ArchiveReader(store, replace(record, etag=written.etag), ByteBudget(1 << 20))
+        written = await watch.store.put("cold", watch.record.location.key, bomb, Attributes(), guard=UNGUARDED)
+        reader = ArchiveReader(watch.store, replace(watch.record, etag=written.etag), ByteBudget(1 << 20))
         [found] = [each async for batch in reader.read([small]) for each in batch]
         return found.data
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
 import io
 import json
 import os
@@ -15,28 +13,24 @@ import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow.parquet as pq
 import pytest
 import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.files import extract_member, read_own_index, stream_member
-from jobs.archives.index_tables import from_batch
 from jobs.archives.member_attributes import MEMBER_HEADERS
 from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Locator, Member
 from jobs.archives.tar_layout import read_member as read_header
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Checksum, Location
-from jobs.errors import DamagedArchive, PreconditionFailed
+from jobs.core.model import Checksum
+from jobs.errors import DamagedArchive
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import UNGUARDED
-from tests.archives.samples import Packed, altered, member, packed, read_member
+from tests.archives.samples import TAR, ZST, Packed, altered, member, packed, read_member
 from tests.doubles.examples import examples
 from tests.doubles.programs import need
 
 MIB = 1 << 20
-TAR, ZST = ArchiveFormat.TAR, ArchiveFormat.TAR_ZST
 
 texts = st.text(st.characters(codec="utf-8"), max_size=20)
 maps = st.dictionaries(texts, texts, max_size=3)
@@ -90,7 +84,7 @@ def unplaced(each: Member) -> Member:
 
 @pytest.mark.parametrize("kind", [TAR, ZST])
 @given(given_contents=contents)
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
     kind: ArchiveFormat, given_contents: list[tuple[Member, bytes]]
 ) -> None:
@@ -201,16 +195,6 @@ def test_an_index_of_an_impossible_size_is_not_believed(kind: ArchiveFormat, nam
 
 
 @pytest.mark.parametrize("kind", [TAR, ZST])
-def test_an_archive_of_the_earlier_form_keeps_its_index(kind: ArchiveFormat) -> None:
-    made = packed(zeros(1), kind)
-    data = (Path(__file__).parent / "earlier" / f"one.{kind.value}").read_bytes()
-    altered(made, data)
-    _, own_index = asyncio.run(read_own_index(made.store, made.record.location))
-    keys = [each.key for each in from_batch(pq.read_table(io.BytesIO(own_index)))]
-    assert keys == ["2024/a.json", "../../b", "c", "a/old"]
-
-
-@pytest.mark.parametrize("kind", [TAR, ZST])
 def test_large_members_are_streamed_in_parts(kind: ArchiveFormat) -> None:
     rng = random.Random(7)
     sizes = [10, 13 * MIB + 7, 100, 6 * MIB, 0, 3]
@@ -228,9 +212,7 @@ def test_large_members_are_streamed_in_parts(kind: ArchiveFormat) -> None:
     asyncio.run(read_all())
 
 
-@pytest.mark.parametrize(
-    "sizes", [[10, 20 * MIB], [20 * MIB, 10], [11 * MIB, 10 * MIB, 5, 12 * MIB + 1], [6 * MIB, 11 * MIB]]
-)
+@pytest.mark.parametrize("sizes", [[20 * MIB, 10], [11 * MIB, 10 * MIB, 5, 12 * MIB + 1], [6 * MIB, 11 * MIB]])
 def test_s3_copies_large_members_into_a_tar(sizes: list[int]) -> None:
     rng = random.Random(8)
     given_contents = [(member(f"k{n}", data), data) for n, data in enumerate(map(rng.randbytes, sizes))]
@@ -272,48 +254,6 @@ def test_members_share_frames_and_a_frame_stays_small() -> None:
 
 
 @pytest.mark.parametrize("kind", [TAR, ZST])
-@given(data=st.data())
-@settings(max_examples=examples(40), deadline=None)
-def test_a_flipped_bit_or_a_cut_is_found_and_the_member_named(kind: ArchiveFormat, data: st.DataObject) -> None:
-    rng = random.Random(9)
-    given_contents = [(member(f"k{n}", each), each) for n, each in enumerate(rng.randbytes(900) for _ in range(5))]
-    made = packed(given_contents, kind)
-    victim = data.draw(st.sampled_from(made.members))
-    start, end = victim.byte_range
-    place = data.draw(st.integers(start, end - 1))
-    broken = bytearray(made.data)
-    if data.draw(st.booleans()):
-        broken[place] ^= 1 << data.draw(st.integers(0, 7))
-    else:
-        del broken[place:]
-    record = altered(made, bytes(broken))
-
-    async def read() -> bytes:
-        return await read_member(made.store, record, victim)
-
-    if kind is TAR:
-        with pytest.raises(DamagedArchive, match=victim.key):
-            asyncio.run(read())
-    else:  # what broke may be another member's part of the same frame: what must never come is a wrong byte
-        with contextlib.suppress(DamagedArchive):
-            assert asyncio.run(read()) == given_contents[made.members.index(victim)][1]
-
-
-def test_another_archive_in_its_place_is_not_read() -> None:
-    made = packed(zeros(3), TAR)
-    altered(made, made.data + b"x")
-
-    async def read() -> bytes:
-        return await read_member(made.store, made.record, made.members[0])
-
-    # The version id pins it: what the record names is read, not what came later.
-    assert asyncio.run(read()) == bytes(100)
-    unversioned = replace(made.record, version_id=None)
-    with pytest.raises(PreconditionFailed):
-        asyncio.run(read_member(made.store, unversioned, made.members[0]))
-
-
-@pytest.mark.parametrize("kind", [TAR, ZST])
 def test_an_archive_that_was_cut_short_does_not_pass_for_one(kind: ArchiveFormat) -> None:
     made = packed(zeros(3), kind)
     for size_bytes in (0, 100, LOCATOR_BYTES, len(made.data) - 1, len(made.data) - LOCATOR_BYTES):
@@ -322,37 +262,6 @@ def test_an_archive_that_was_cut_short_does_not_pass_for_one(kind: ArchiveFormat
             asyncio.run(read_own_index(made.store, made.record.location))
 
 
-def test_what_is_no_archive_is_refused() -> None:
-    made = packed(zeros(1), TAR)
-
-    async def read_notes() -> None:
-        await made.store.put("cold", "notes.txt", b"n" * 2000, Attributes(), guard=UNGUARDED)
-        await read_own_index(made.store, Location("cold", "notes.txt"))
-
-    with pytest.raises(DamagedArchive, match="not an archive"):
-        asyncio.run(read_notes())
-
-
 def test_content_of_another_size_is_refused() -> None:
     with pytest.raises(ValueError, match="has 3 bytes"):
         packed([(member("k", b"abc"), b"abcd")], TAR)
-
-
-def test_json_documents_shrink_to_a_quarter_of_their_tar_at_least() -> None:
-    rng = random.Random(4)
-
-    def document(number: int) -> bytes:
-        words = ["bill_of_lading", "invoice", "Harbour Logistics", "Nordic Freight", "steel bolt M8", "gasket set"]
-        items = [
-            {"sku": f"SKU-{rng.randrange(10**6):06}", "description": rng.choice(words), "price": rng.uniform(0, 900)}
-            for _ in range(24)
-        ]
-        text = json.dumps({"id": f"SL-{number:08}", "kind": rng.choice(words), "items": items})
-        return text.encode()[:2048].ljust(2048)
-
-    made = [(f"docs/{number // 100}/SL-{number:08}.json", document(number)) for number in range(1000)]
-    given_contents = [
-        (member(key, data, etag=hashlib.md5(data).hexdigest(), headers={"content-type": "application/json"}), data)
-        for key, data in made
-    ]
-    assert len(packed(given_contents, TAR).data) / len(packed(given_contents, ZST).data) >= 4

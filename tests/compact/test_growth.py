@@ -16,7 +16,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex, Damage
-from jobs.cli.archives import _renew
 from jobs.compact.archived import archived_versions, renew_indexes
 from jobs.compact.grouping import cut
 from jobs.compact.job import Compact, CompactOptions
@@ -27,12 +26,13 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.selection import Selection
-from jobs.errors import NotFound, Rejected
+from jobs.errors import NotFound
 from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_batch, read_shard
+from tests.compact.samples import failing, noting
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
@@ -113,7 +113,7 @@ def options_for(storage_class: str = "GLACIER_IR", kind: ArchiveFormat = Archive
 
 
 @given(st.lists(additions, min_size=1, max_size=5), st.booleans(), st.sampled_from(["current", "all"]))
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_over_any_growth_each_version_is_packed_once(history: list[Addition], versioned: bool, versions: str) -> None:
     yard, options = Yard(versioned=versioned), options_for()
     versions = versions if versioned else "current"
@@ -197,26 +197,6 @@ def test_an_archive_whose_index_was_lost_shows_its_encryption_itself(
     assert bool(asyncio.run(run())) == is_packed_again
 
 
-@pytest.mark.parametrize(
-    ("asked", "is_packed_again"),
-    [
-        ({}, False),
-        ({"sse": "aws:kms", "kms_key_id": "alias/one"}, False),
-        ({"sse": "aws:kms", "kms_key_id": "alias/two"}, True),
-    ],
-)
-def test_what_was_asked_for_is_not_asked_of_the_archive_again(asked: dict[str, Any], is_packed_again: bool) -> None:
-    """The archive shows no alias: the index says which one was asked for."""
-    yard, plain = Yard(versioned=True), options_for()
-
-    async def run() -> list[Outcome]:
-        await yard.add(Addition(["a", "b"], 0))
-        await yard.compact(replace(plain, sse="aws:kms", kms_key_id="alias/one"), versions="current")
-        return (await yard.compact(replace(plain, **asked), versions="current"))[1]
-
-    assert bool(asyncio.run(run())) == is_packed_again
-
-
 def test_the_null_version_is_known_by_its_bytes_not_by_its_id() -> None:
     yard, options = Yard(versioned=False), options_for()
 
@@ -249,31 +229,9 @@ def test_what_a_lost_archive_held_is_packed_again() -> None:
     assert [outcome.status for outcome in asyncio.run(run())] == [Status.PACKED] * 2
 
 
-class Noting(MemoryStore):
-    """Notes which archives are read. `gone`: one that is listed still, and nothing more."""
-
-    def __init__(self) -> None:
-        super().__init__(clock=lambda: 0.0)
-        self.read: set[str] = set()
-        self.gone = ""
-
-    async def get(self, ref: ObjectRef, **more: Any) -> Any:
-        if ref.bucket == "cold":
-            self.read.add(ref.key)
-        return await super().get(ref, **more)
-
-    async def head(self, ref: ObjectRef, **more: Any) -> Any:
-        if ref.key == self.gone:
-            raise NotFound("HeadObject", str(ref), "NoSuchKey", "it went", 404)
-        return await super().head(ref, **more)
-
-
 def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> None:
     yard = Yard(versioned=True)
-    yard.store = store = Noting()
-    for bucket in ("docs", "cold", "ledger"):
-        store.create_bucket(bucket)
-    yard.index = ArchiveIndex(store, Location("ledger"))
+    store = yard.store
 
     async def run() -> None:
         await yard.add(Addition([f"k{n:02}" for n in range(20)], 0))
@@ -289,32 +247,15 @@ def test_an_archive_is_read_for_its_index_where_that_is_missing_or_damaged() -> 
             if record is damaged:
                 await store.put("ledger", place, b"rubbish" * 100, Attributes(), guard=UNGUARDED)
         await store.put("cold", "packed/other.tar", b"not ours" * 200, Attributes(), guard=UNGUARDED)
-        store.gone, store.read = gone.location.key, set()
+        read = noting(store, "cold")
+        store.hook(head=failing(gone.location.key, NotFound))  # it is listed still, and nothing more
         assert await renew_indexes(yard.index, ARCHIVES, store, "docs") == []
-        assert store.read == {damaged.location.key, lost.location.key, "packed/other.tar"}
+        assert {*read} == {damaged.location.key, lost.location.key, "packed/other.tar"}
         found = await yard.index.records()
         assert {each.location: each.members for each in found} == {each.location: 5 for each in (intact, damaged, lost)}
-        store.gone = ""
+        store.hook(head=None)
         await renew_indexes(yard.index, ARCHIVES, store, "docs")
         assert len(await yard.index.records()) == 4
-
-    asyncio.run(run())
-
-
-def test_an_archive_that_has_no_index_and_cannot_be_read_is_reported() -> None:
-    yard = Yard(versioned=True)
-
-    async def run() -> None:
-        await yard.add(Addition(["a", "b"], 0))
-        await yard.compact(options_for(), versions="current")
-        (record,) = await yard.index.records()
-        whole = await yard.store.get(ObjectRef(*record.location))
-        await yard.store.put(*record.location, whole.data[:-100], whole.info.attributes, guard=UNGUARDED)
-        assert await renew_indexes(yard.index, ARCHIVES, yard.store, "docs") == []  # its index is whole
-        await yard.index.forget(record.location, await yard.index.etag(record.location) or "")
-        assert await renew_indexes(yard.index, ARCHIVES, yard.store, "others") == []
-        (unread,) = await renew_indexes(yard.index, ARCHIVES, yard.store, "docs")
-        assert (unread.archive, unread.reason) == (record.location, "it has no index")
 
     asyncio.run(run())
 
@@ -326,6 +267,12 @@ def test_a_damaged_index_is_reported_and_what_the_others_hold_is_known() -> None
     async def run() -> None:
         await yard.add(Addition([f"k{n:02}" for n in range(15)], 0))
         await yard.compact(options_for(), versions="current")
+        assert [
+            each
+            async for each in archived_versions(
+                yard.index, ARCHIVES, Location("docs", "l"), options_for().storage, [], store=yard.store
+            )
+        ] == []
         records = sorted(await yard.index.records(), key=lambda each: each.location.key)
         places = [each.key for each in (await yard.store.list_objects("ledger", "")).entries]
         for record, is_cut in zip(records[:2], (True, False), strict=True):
@@ -338,70 +285,5 @@ def test_a_damaged_index_is_reported_and_what_the_others_hold_is_known() -> None
         keys = [key for table in [each async for each in known] for key in table["key"].to_pylist()]
         assert keys == [f"k{n:02}" for n in range(15) if records[2].first_key <= f"k{n:02}" <= records[2].last_key]
         assert sorted(each.archive for each in damage) == [each.location for each in records[:2]]
-
-    asyncio.run(run())
-
-
-class Disabled(MemoryStore):
-    """Refuses one archive with 400, as S3 does while its KMS key is disabled."""
-
-    refused = ""
-
-    async def head(self, ref: ObjectRef, **more: Any) -> Any:
-        if ref.key == self.refused:
-            raise Rejected("HeadObject", str(ref), "KMS.DisabledException", "the key is disabled", 400)
-        return await super().head(ref, **more)
-
-
-def test_an_archive_that_s3_refuses_holds_up_no_other() -> None:
-    yard = Yard(versioned=True)
-    yard.store = store = Disabled(clock=lambda: yard.now)
-    for bucket in ("docs", "cold", "ledger"):
-        store.create_bucket(bucket)
-    yard.index = ArchiveIndex(store, Location("ledger"))
-
-    async def run() -> None:
-        await yard.add(Addition([f"k{n:02}" for n in range(15)], 0))
-        await yard.compact(options_for(), versions="current")
-        first, second, third = sorted(await yard.index.records(), key=lambda each: each.location.key)
-        store.refused = first.location.key
-        damage: Damage = []
-        known = archived_versions(yard.index, ARCHIVES, SOURCE, options_for().storage, damage, store=store)
-        keys = [str(key) for table in [each async for each in known] for key in table["key"].to_pylist()]
-        assert (min(keys), max(keys), len(keys)) == (second.first_key, third.last_key, 10)
-        assert [each.archive for each in damage] == [first.location]
-        assert "KMS.DisabledException" in damage[0].reason
-        for record in (first, second):
-            await yard.index.forget(record.location, await yard.index.etag(record.location) or "")
-        (unread,) = await renew_indexes(yard.index, ARCHIVES, store, "docs")
-        assert unread.archive == first.location
-        assert {each.location for each in await yard.index.records()} == {second.location, third.location}
-        await yard.index.forget(second.location, await yard.index.etag(second.location) or "")
-        renewed = [await _renew(yard.index, store, each.location) for each in (first, second, third)]
-        assert [(each.is_new, "KMS.Disabled" in each.problem) for each in renewed] == [
-            (False, True), (True, False), (False, False),
-        ]  # fmt: skip
-
-    asyncio.run(run())
-
-
-@pytest.mark.parametrize("source", [Location("other"), Location("docs", "l"), Location("docs", "j")])
-def test_archives_of_another_bucket_or_of_other_keys_are_not_looked_at(source: Location) -> None:
-    yard = Yard(versioned=True)
-
-    async def keys(place: Location) -> list[str]:
-        known = archived_versions(yard.index, ARCHIVES, place, options_for().storage, [], store=yard.store)
-        return [str(key) for table in [each async for each in known] for key in table["key"].to_pylist()]
-
-    async def run() -> None:
-        await yard.add(Addition(["k1", "k2"], 0))
-        await yard.compact(options_for(), versions="current")
-        assert await keys(Location("docs")) == await keys(Location("docs", "k")) == ["k1", "k2"]
-        [record] = await yard.index.records()
-        yard.store.head = None  # type: ignore[method-assign, assignment]
-        assert await keys(source) == []
-        with pytest.raises(TypeError, match="not callable"):
-            await keys(Location("docs"))
-        assert record.members == 2
 
     asyncio.run(run())

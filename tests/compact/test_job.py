@@ -21,7 +21,6 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import (
-    AuthenticationFailed,
     Conflict,
     Denied,
     NotFound,
@@ -258,33 +257,6 @@ def test_a_server_that_drops_the_encryption_of_an_upload_is_seen_at_once() -> No
     outcomes = work(optioned(roomy(store), sse="aws:kms"), rows)
     note = NOT_STORED_AS_ASKED.format(missing="encryption with aws:kms")
     assert {(each.status, each.reason) for each in outcomes.values()} == {(Status.PACKED, note)}
-
-
-def test_a_compaction_that_ends_amid_a_large_object_gives_its_memory_back() -> None:
-    """The error is kept until the worker has ended, and with it was kept what it had read."""
-    store, rows = filled(LARGE)
-
-    async def refuse(request: Request) -> Any:
-        raise AuthenticationFailed("CreateMultipartUpload", str(request.place), "ExpiredToken", "", 400)
-
-    store.hook(create_multipart=refuse)
-    job = roomy(store)
-
-    async def end() -> int | None:
-        with pytest.raises(AuthenticationFailed) as kept:  # noqa: F841
-            await job.process(rows)
-        return job.budget.try_acquire(job.budget.size_bytes)
-
-    assert asyncio.run(end()) == job.budget.size_bytes
-
-
-def test_a_small_budget_is_enough_for_large_and_small_members() -> None:
-    objects = {f"k{n}": b"x" * (9 * MIB if n % 3 == 0 else MIB) for n in range(6)}
-    store, rows = filled(objects)
-    unknown = [row._replace(size_bytes=None, etag=None) for row in rows]
-    for asked in (rows, unknown):
-        job = make(store, target_bytes=1 << 30, members_max=100, budget_bytes=8 * MIB)
-        assert statuses(work(job, asked)) == {Status.PACKED}
 
 
 @pytest.mark.parametrize(("key", "times"), [("small", 1 << 30), ("big", 1), ("big", 1 << 30)])

@@ -119,13 +119,6 @@ def test_intelligent_tiering_monitors_what_it_moves() -> None:
     )
 
 
-def test_groups_add_up() -> None:
-    one, other = weigh(objects(3, 1000, "STANDARD"), economy(), RULE), weigh(objects(5, 10, "GLACIER"), economy(), RULE)
-    both = Savings().plus(one).plus(other)
-    assert both.members == 8
-    assert both.cost == pytest.approx(one.cost + other.cost)
-
-
 def test_the_worker_decides_by_the_plans_numbers() -> None:
     assert Economy.from_dict(economy().to_dict()) == economy()
 

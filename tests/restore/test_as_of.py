@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.histories import in_order
 from jobs.core.model import ObjectVersion
 from jobs.restore.as_of import DISPUTED, ONE_SECOND, OVERWRITTEN, current_at, merge, pick, pick_asked, unite
 
@@ -268,20 +267,3 @@ def test_an_archive_that_was_made_later_shows_which_null_version_there_was() -> 
     assert current_at([above, newest], [null(2.5 * day, "s3://cold/b"), packed], 3 * day, made) == null(
         2.5 * day, OVERWRITTEN
     )
-
-
-@given(steps=st.lists(st.sampled_from(["put", "put", "delete", "switch"]), max_size=12))
-def test_a_null_version_is_found_its_place_wherever_a_store_lists_it(steps):
-    bucket = Suspended()
-    for number, step in enumerate(steps):
-        bucket.take(step, number)
-    written = bucket.listed()
-    assert in_order(written) == written
-    beneath = sorted(written, key=lambda each: each.version_id != "null")
-    assert in_order(beneath) == written
-
-
-def test_a_null_version_stays_where_it_is_listed_among_those_of_its_second():
-    one, null, two = version("v1", 10, latest=False), version("null", 10, latest=False), version("v2", 10)
-    assert in_order([one, null, two]) == [one, null, two]
-    assert in_order([one, two, null._replace(is_latest=True)])[-1].version_id == "null"

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import io
-import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 
 import pyarrow as pa
@@ -67,30 +65,6 @@ def test_lines_and_parquet_say_the_same() -> None:
     expected = [("copies/a", "journal:1:c", NOON), ("copies/b", "journal:1:c", NOON + 0.25)]
     assert read(file(NOON, *entries)) == expected
     assert read({"journal/dt=2026-03-01/gathered.parquet": as_parquet(entries)}) == expected
-
-
-@pytest.fixture
-def _far_from_utc(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    monkeypatch.setenv("TZ", "America/New_York")
-    time.tzset()
-    yield
-    monkeypatch.undo()
-    time.tzset()
-
-
-@pytest.mark.usefixtures("_far_from_utc")
-def test_times_without_a_zone_are_utc_wherever_this_runs() -> None:
-    table = pq.read_table(io.BytesIO(as_parquet([entry("a", NOON)])))
-    for column in ("recorded_at", "event_at"):
-        place = table.schema.get_field_index(column)
-        table = table.set_column(place, column, table[column].cast(pa.timestamp("us")))
-    sink = io.BytesIO()
-    pq.write_table(table, sink)
-    line = b'{"recorded_at": "2026-03-01T12:00:02", "event": "ObjectCreated:Put", "source_bucket": "s", "key": "b",'
-    line += b' "status": "copied", "event_at": "2026-03-01T12:00:00", "destination_bucket": "hot", '
-    line += b'"destination_key": "copies/b"}'
-    files = {"journal/dt=2026-03-01/x.parquet": sink.getvalue(), "journal/dt=2026-03-01/y.json": line}
-    assert [(key, at) for key, _, at in read(files)] == [("copies/a", NOON), ("copies/b", NOON)]
 
 
 def test_a_restore_to_the_end_of_time_reads_the_journal_up_to_today() -> None:

@@ -13,11 +13,10 @@ from jobs.archives.model import ArchiveRecord
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.run import Side
 from jobs.restore import left_out
-from jobs.restore.as_of import LEFT_OPEN, OVERWRITTEN, current_at, pick_asked
+from jobs.restore.as_of import LEFT_OPEN, current_at, pick_asked
 from jobs.restore.as_of_journal import JOURNAL
 from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from tests.archives.samples import TAR, member, packed
-from tests.doubles.memory_store import MemoryStore
 
 ARCHIVE = Location("cold", "packed/broken.tar")
 WRITTEN = 1_000_000.0
@@ -83,10 +82,6 @@ def test_a_version_that_was_named_is_restored_whatever_else_there_is() -> None:
     assert asked([null], [archived(1.0, "null")]) == [(None, LEFT_OPEN)]
 
 
-def test_a_key_that_no_archive_has_stays_absent() -> None:
-    assert asked([ObjectVersion(0, "k")], []) == [(None, None)]
-
-
 def test_a_bucket_as_it_was_is_open_where_an_expired_version_may_be_in_the_archive() -> None:
     own = ObjectVersion(0, "k", "v1", True, False, 1, "e", 500.0)
     assert as_of([own], [], LATER) == [LEFT_OPEN]
@@ -104,12 +99,6 @@ def test_a_deletion_after_the_archive_is_sure_unless_expire_made_it() -> None:
     assert as_of([marker], [], LATER) == []
     assert as_of([marker._replace(last_modified=LATER - 1)], [], LATER) == [LEFT_OPEN]
     assert as_of([marker], [marker._replace(archive="s3://copies/k")], LATER) == [LEFT_OPEN]
-
-
-def test_what_nobody_can_know_keeps_its_own_reason() -> None:
-    choice = SureChoice(lambda _, copies: list(copies), [BOUNDED], is_asked=False, at=LATER)
-    row = archived(1.0)._replace(archive=OVERWRITTEN)
-    assert choice([], [row]) == [row]
 
 
 @pytest.mark.parametrize(
@@ -146,10 +135,6 @@ def test_one_archive_of_several_that_may_hold_a_newer_version_is_enough() -> Non
         assert [each.archive for each in choice([ObjectVersion(0, "k")], [version])] == [LEFT_OPEN]
 
 
-def test_a_version_without_a_time_is_older_than_any_archive() -> None:
-    assert BOUNDED.may_hold_newer(archived(0.0)._replace(last_modified=None))
-
-
 def test_a_key_outside_the_archive_is_not_asked_for_dates() -> None:
     own = ObjectVersion(0, "z", "v1", True, False, 1, "e", 500.0)
     assert as_of([own], [event("z")], LATER) == [None]
@@ -182,21 +167,3 @@ def test_an_open_key_names_no_version() -> None:
     choice = SureChoice(lambda *_: [], [BOUNDED], is_asked=False, at=LATER)
     (row,) = choice([marker], [])
     assert row == ObjectVersion(0, "k", None, True, False, None, None, 1.0, archive=LEFT_OPEN)
-
-
-def test_the_store_of_the_archives_is_closed_and_opened_only_for_damage(monkeypatch: pytest.MonkeyPatch) -> None:
-    opened: list[str] = []
-
-    class Closing(MemoryStore):
-        async def close(self) -> None:
-            opened.append("closed")
-
-    def open_side(*_: object, **__: object) -> MemoryStore:
-        opened.append("opened")
-        return Closing()
-
-    monkeypatch.setattr(left_out, "open_side", open_side)
-    assert asyncio.run(look_at_left_out(Side(Location("cold")), [])) == []
-    assert opened == []
-    (seen,) = asyncio.run(look_at_left_out(Side(Location("cold")), [DamagedIndex(ARCHIVE, "rubbish")]))
-    assert (seen, opened) == (LeftOut(ARCHIVE, "rubbish"), ["opened", "closed"])
