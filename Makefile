@@ -90,7 +90,7 @@ test-terraform: ## Terraform's own tests, where their tool is beside the clone
 # A violation prints its seed and the shortest trace found; SEED=… plays that one alone, byte for byte as before.
 SEEDS ?= 20000
 simulate: $(VENV)/dev.stamp ## Schedules of crashes, faults and reordering against every promise; SEEDS=… or SEED=…
-	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS) --branches)
+	$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 # Random examples are new each time. CI, which asks Hypothesis for the same ones, is unset.
 EXAMPLES ?= 10000

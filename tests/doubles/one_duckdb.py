@@ -71,3 +71,13 @@ def connect_unlocked(database: str, config: dict[str, Any] | None = None) -> duc
     settings = {name: value for name, value in (config or {}).items() if name not in _LIMITS}
     instance = _instance(os.getpid(), tuple(sorted(settings.items())))
     return instance.open_in_memory() if database == ":memory:" else instance.open(Path(database))
+
+
+@cache
+def _shared(process_id: int) -> Instance:
+    return Instance({"threads": 1})
+
+
+def connect_to_shared(database: str = ":memory:", config: dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:
+    """The same in one thread, whatever the settings and the file: for a few rows that nobody reads again."""
+    return _shared(os.getpid()).open_in_memory()

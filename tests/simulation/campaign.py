@@ -9,16 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, field
 
-from tests.simulation.bugs import BUGS, Bug
-from tests.simulation.copies.schedule import without
-from tests.simulation.copies.tables import FAST, replaced
-from tests.simulation.engine.courses import COURSES, make, name_of
+from tests.simulation.play import Play, play
+from tests.simulation.schedule import Schedule, make_schedule, smaller
 
-CHUNK = 250
-T = TypeVar("T")
+CHUNK = 100
 
 
 @dataclass(slots=True)
@@ -28,29 +24,21 @@ class Tally:
     schedules: int = 0
     full: int = 0
     requests: int = 0
-    steps: int = 0
     cpu_seconds: float = 0.0
-    courses: Counter[str] = field(default_factory=Counter)
+    verbs: Counter[str] = field(default_factory=Counter)
     faults: Counter[str] = field(default_factory=Counter)
-    branches: Counter[str] = field(default_factory=Counter)
+    outcomes: Counter[str] = field(default_factory=Counter)
     answers: Counter[str] = field(default_factory=Counter)
-    known_limits: Counter[str] = field(default_factory=Counter)
+    limits: Counter[str] = field(default_factory=Counter)
     violations: list[tuple[int, str, str]] = field(default_factory=list)
 
     def add(self, other: Tally) -> None:
         """Add another one's counts."""
-        for name in ("schedules", "full", "requests", "steps", "cpu_seconds"):
+        for name in ("schedules", "full", "requests", "cpu_seconds"):
             setattr(self, name, getattr(self, name) + getattr(other, name))
-        for name in ("courses", "faults", "branches", "answers", "known_limits"):
+        for name in ("verbs", "faults", "outcomes", "answers", "limits"):
             getattr(self, name).update(getattr(other, name))
         self.violations += other.violations
-
-
-def play(schedule: Any) -> Any:
-    """One schedule, played: its course."""
-    course = COURSES[name_of(schedule)].course(schedule)
-    course.play()
-    return course
 
 
 def run_seeds(seeds: Iterable[int]) -> Tally:
@@ -58,20 +46,19 @@ def run_seeds(seeds: Iterable[int]) -> Tally:
     tally, began = Tally(), time.process_time()
     gc.disable()  # what a schedule leaves is collected once, when it is over: among what is new there is nothing else
     for seed in seeds:
-        schedule = make(seed)
-        course = play(schedule)
-        model, network = course.model, course.world.network
+        played = play(make_schedule(seed))
+        oracle, network = played.oracle, played.world.network
         tally.schedules += 1
-        tally.courses[name_of(schedule)] += 1
-        tally.full += getattr(schedule, "is_full", False)
+        tally.full += played.schedule.is_full
         tally.requests += network.requests
-        tally.steps += course.world.loop.steps
+        tally.verbs.update(act.verb.value for act in played.schedule.acts)
+        tally.verbs["events"] += played.schedule.has_events
         tally.faults.update({kind.value: count for kind, count in network.fired.items()})
-        tally.branches.update(model.branches)
+        tally.outcomes.update(oracle.seen)
         tally.answers.update(network.answers)
-        tally.known_limits.update(model.known_limits)
-        tally.violations += [(seed, *each) for each in model.violations[:1]]
-        del course, model, network
+        tally.limits.update(oracle.limits)
+        tally.violations += [(seed, *each) for each in oracle.violations[:1]]
+        del played, oracle, network
         gc.collect(0)
     gc.enable()
     gc.collect()
@@ -120,48 +107,12 @@ def run_campaign(
                 add(each.result())
 
 
-def shrink(schedule: T, promise: str) -> T:
-    """A schedule with fewer faults, objects and steps, and the shortest course found that breaks the same promise."""
+def shrink(schedule: Schedule, promise: str, play: Callable[[Schedule], Play] = play) -> Schedule:
+    """A schedule with fewer faults, objects and acts, and the simplest settings found that breaks the same promise."""
 
-    def breaks(candidate: T) -> bool:
-        return any(each == promise for each, _ in play(candidate).model.violations)
+    def breaks(candidate: Schedule) -> bool:
+        return any(each == promise for each, _ in play(candidate).oracle.violations)
 
-    is_smaller = True
-    while is_smaller:
-        is_smaller = False
-        for candidate in _smaller(schedule):
-            if breaks(candidate):
-                schedule, is_smaller = candidate, True
-                break
+    while (simpler := next(filter(breaks, smaller(schedule)), None)) is not None:
+        schedule = simpler
     return schedule
-
-
-def _smaller(schedule: Any) -> Iterable[Any]:
-    for index in range(len(schedule.faults)):
-        yield without(schedule, index)
-    yield from COURSES[name_of(schedule)].smaller(schedule)
-    if not schedule.is_in_order:
-        yield replace(schedule, is_in_order=True)
-
-
-def find_bug(bug: Bug, seeds: Iterable[int]) -> tuple[int, str] | None:
-    """The first seed that shows the planted bug by the promise that it breaks, and how. None when no seed does."""
-    patches = bug.plant()
-    kept = [each for each in FAST if (each[0], each[1]) not in {(owner, name) for owner, name, _ in patches}]
-    before, FAST[:] = list(FAST), kept
-    try:
-        with replaced(patches):
-            for seed in seeds:
-                violations = play(COURSES[bug.course].make(seed)).model.violations
-                how = next((what for promise, what in violations if promise == bug.breaks), None)
-                if how is not None:
-                    return seed, how
-    finally:
-        FAST[:] = before
-    return None
-
-
-def find_named(name: str) -> tuple[str, tuple[int, str] | None]:
-    """`find_bug` by the bug's name, from the first seed on."""
-    bug = next(each for each in BUGS if each.name == name)
-    return name, find_bug(bug, range(1, bug.seeds + 1))

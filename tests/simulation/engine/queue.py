@@ -16,10 +16,9 @@ RECEIVES_MAX = 5
 
 @dataclass(slots=True, eq=False)
 class Message:
-    """`serial`: the event inside. `visible_at`: loop time from which it can be received."""
+    """`visible_at`: loop time from which it can be received."""
 
     number: int
-    serial: int
     body: str
     visible_at: float
     receives: int = 0
@@ -34,16 +33,10 @@ class Queue:
         self._loop, self._chance = loop, chance
         self.messages: list[Message] = []
 
-    def send(self, serial: int, record: dict[str, Any], delay_seconds: float) -> None:
+    def send(self, record: dict[str, Any], delay_seconds: float) -> None:
         """An event becomes a message."""
-        body = json.dumps({"Records": [record]})
-        self.messages.append(Message(len(self.messages), serial, body, self._loop.time() + delay_seconds))
-
-    def repeat(self) -> None:
-        """A message comes once more, whatever became of it."""
-        if self.messages:
-            known = self.messages[int(self._chance() * len(self.messages))]
-            self.messages.append(Message(len(self.messages), known.serial, known.body, self._loop.time()))
+        visible_at = self._loop.time() + delay_seconds
+        self.messages.append(Message(len(self.messages), json.dumps({"Records": [record]}), visible_at))
 
     def receive(self, limit: int) -> list[Message]:
         """Some of the visible messages; nobody else sees them for a while."""
@@ -71,8 +64,3 @@ class Queue:
         """When a message is visible next; never, where there is none."""
         waiting = (each.visible_at for each in self.messages if not each.is_done and not each.is_dead)
         return min(waiting, default=math.inf)
-
-    @property
-    def is_empty(self) -> bool:
-        """Whether nothing will come any more, unless it is redriven."""
-        return all(each.is_done or each.is_dead for each in self.messages)

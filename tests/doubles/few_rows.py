@@ -1,0 +1,121 @@
+"""DuckDB's plan and fold of a run, and its Parquet files read, in pure Python: for a few rows, many times a second."""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Sequence
+from functools import lru_cache
+from itertools import groupby
+from typing import Any
+
+import pyarrow as pa
+
+from jobs.core.model import FOUND_DAMAGED, ObjectVersion
+from jobs.core.outcome import GOOD, Outcome, fold
+from jobs.core.pricing import Histogram
+from jobs.reports.publish import publish
+from jobs.runs import folding, planning
+from jobs.runs.filtering import select_rows
+from jobs.runs.sharding import count_shards
+from jobs.tables import rows as tables
+
+_read_outcomes, _read_shard = tables.read_outcomes, tables.read_shard
+
+
+@lru_cache(512)
+def outcomes_of(data: bytes) -> list[Outcome]:
+    """The outcomes of a checkpoint. Attempts, the fold and an oracle read the same files."""
+    return list(_read_outcomes(data))
+
+
+@lru_cache(512)
+def rows_of(data: bytes) -> list[ObjectVersion]:
+    """The rows of a shard."""
+    return [row for some in _read_shard(data) for row in some]
+
+
+async def _plan_rows(
+    batches: Any, selection: Any, *, write_shard: Any, rows_per_shard: int, **unused: Any
+) -> planning.PlannedShards:
+    """`plan_rows` without DuckDB."""
+    excluded: Counter[str] = Counter()
+    taken = [select_rows(batch, selection, excluded) async for batch in batches]
+    table = pa.Table.from_batches(taken, tables.manifest_schema())
+    keys: list[Any] = table["key"].to_pylist()
+    ids, latest = (table[name].to_pylist() for name in ("version_id", "is_latest"))
+    times = [-1 if each is None else each for each in table["last_modified"].cast(pa.int64()).to_pylist()]
+    newest: dict[Any, int] = {}
+    for place in sorted(range(len(keys)), key=lambda at: (-times[at], at)):
+        newest.setdefault((keys[place], ids[place]), place)
+    count = count_shards(len(newest), 0, rows_per_shard=rows_per_shard)
+    home: dict[str, int] = {key: zlib.crc32(key.encode()) % count for key in keys if count}
+    order = sorted(newest.values(), key=lambda at: (home[keys[at]], keys[at].encode(), latest[at], times[at], -at))
+    summaries: list[Any] = []
+    for _, places in groupby(order, key=lambda at: home[keys[at]]):
+        data, summary, _ = planning._encode(table.take(list(places)), sum(each.rows for each in summaries))
+        await write_shard(len(summaries), data)
+        summaries.append(summary)
+    size_bytes = sum(each.size_bytes for each in summaries)
+    return planning.PlannedShards(len(order), size_bytes, tuple(summaries), dict(excluded), Histogram((), 0))
+
+
+async def _fold_run(ledger: Any, run_id: str, plan: Any, source_prefix: str = "") -> folding.Folded:
+    """`fold_run` without DuckDB."""
+    numbers = plan.row_numbers()
+    files = [(each, numbers[each.shard]) for each in await ledger.checkpoints(run_id, plan=plan)]
+    found = [outcomes_of(await ledger.checkpoint_data(run_id, each, rows)) for each, rows in files]
+    chosen = fold(outcome for some in found for outcome in some)
+    bad = {row: each for row, each in chosen.items() if each.status not in GOOD}
+    slices = [await ledger.shard(run_id, shard, some) for shard, some in enumerate(numbers) if bad.keys() & set(some)]
+    rows = [row for data in slices for row in rows_of(data) if row.row in bad]
+    reasons = Counter((str(each.status), each.reason) for each in bad.values())
+    sizes: Counter[str] = Counter()
+    for each in chosen.values():
+        sizes[str(each.status)] += each.size_bytes
+    return folding.Folded(
+        rows=len(chosen),
+        size_bytes=sum(sizes.values()),
+        outcomes=dict(Counter(str(each.status) for each in chosen.values())),
+        evidence=dict(Counter(str(each.evidence) for each in chosen.values() if each.status in GOOD)),
+        reasons=[folding.ReasonCount(*why, count) for why, count in reasons.most_common()],
+        attempts=len({each.attempt for each in chosen.values()}),
+        finished_at=max((each.finished_at for each in chosen.values()), default=0.0),
+        failures=len(bad),
+        failures_parquet=_failures(rows, bad) if bad else b"",
+        failures_csv=b"",
+        outcome_bytes=dict(sizes),
+    )
+
+
+def _failures(rows: Sequence[ObjectVersion], bad: dict[int, Outcome]) -> bytes:
+    """The failed rows as a manifest: of a key the newest first."""
+    first = {key: min(row.row for row in some) for key, some in groupby(rows, key=lambda row: row.key)}
+    rows = sorted(rows, key=lambda row: (first[row.key], -row.row))
+    failed = [_condemned(row, bad[row.row]) for row in rows]
+    table = pa.Table.from_batches([tables.version_batch(failed)])
+    for name in ("status", "reason"):
+        table = table.append_column(name, pa.array([str(getattr(bad[row.row], name)) for row in rows], pa.string()))
+    return tables.write_parquet(table)
+
+
+def _condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
+    if outcome.status == "mismatched":
+        return row._replace(condemned_etag=outcome.destination_etag)
+    if outcome.status == "damaged":
+        etag = outcome.etag or row.etag
+        attested = f"{row.source_attested or ''} {FOUND_DAMAGED}{etag}".strip()
+        return row._replace(etag=etag, source_attested=attested)
+    return row
+
+
+async def _publish(ledger: Any, spec: Any, report: dict[str, Any], *_: Any) -> dict[str, Any]:
+    """`publish` without a page."""
+    published: dict[str, Any] = await ledger.publish_report(spec.run_id, report)
+    return published
+
+
+QUICK = [(planning.plan_rows, _plan_rows), (folding.fold_run, _fold_run), (publish, _publish)]
+"""What stands in for what, for few rows; and no page is made."""
+CACHED = [(_read_outcomes, outcomes_of), (_read_shard, lambda data: [rows_of(data)])]
+"""Reading what was read before."""

@@ -1,0 +1,315 @@
+"""The only file of the simulator that knows Sealift: command lines, the function, rows of the ledger, and its scale.
+
+Commands are typed as people type them. Stand-ins, for what is too slow or real: processes are the world's, stores its
+connections, DuckDB's sort and fold are pure Python (a full schedule has the real ones), and no page is made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import io
+import os
+import pkgutil
+from collections import Counter
+from collections.abc import Coroutine, Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any, NamedTuple
+from unittest.mock import patch
+
+import click
+import duckdb
+
+import jobs
+import scheduler
+from jobs.aws.queues import Message
+from jobs.cli import cli
+from jobs.core import part_sizes
+from jobs.core.evidence import compare
+from jobs.core.model import Attributes, Location, ObjectVersion, Route
+from jobs.core.outcome import GOOD, Outcome, fold
+from jobs.core.run import worker_pins
+from jobs.errors import SealiftError, StoreError, store_error
+from jobs.interrupts import run as run_in_a_loop
+from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.runs import launch
+from jobs.runs.run_claim import claim_run
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.object_files import open_object
+from jobs.s3.sessions import boto_client, open_store
+from jobs.s3.store import UNGUARDED
+from scheduler import backlog, backup, log
+from scheduler.polling import to_event
+from scheduler.runtime import Runtime
+from scheduler.settings import FunctionSettings
+from tests.doubles import one_duckdb
+from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
+from tests.simulation.engine.determinism import replaced, swaps_of
+from tests.simulation.engine.loop import LABEL, run_at_once
+from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
+
+if TYPE_CHECKING:
+    from tests.simulation.engine.world import World
+
+__all__ = ["UNGUARDED", "Attributes", "Program", "Row", "SealiftError", "StoreError", "store_error"]
+
+for _package in (jobs, scheduler):  # whatever is imported later would keep what stands in for clocks
+    for _module in pkgutil.walk_packages(_package.__path__, f"{_package.__name__}."):
+        if not _module.name.endswith("__main__"):
+            importlib.import_module(_module.name)
+
+PART_BYTES = 4
+"""The world is to scale: objects have tens of bytes, parts 4, ranges 8, where S3 and Sealift have 5 and 8 MiB."""
+SCALE = {
+    "MIN_PART_BYTES": PART_BYTES, "STREAM_PART_BYTES": 8, "RANGE_BYTES": 8, "COPY_PART_BYTES": 8, "CHUNK_BYTES": 32,
+    "SMALL_BYTES": 32, "SERVER_SIDE_BYTES": 48, "FRAME_BYTES": 4_096, "GROUP_ROWS": 2, "CHAIN_ROWS": 2,
+}  # fmt: skip
+AGAIN = (75, -9)
+PAIR = "pair"
+POLICY = f"""
+version: 1
+name: sealift
+ledger: {{bucket: {LEDGER}, region: us-east-1, prefix: l/}}
+pairs:
+  - name: {PAIR}
+    source: {{bucket: {SOURCE}, region: us-east-1}}
+    destination: {{bucket: {DESTINATION}, region: us-east-1, prefix: {COPIES}}}
+    deletes: DELETES
+    thresholds: {{lambda_max_size: 24B}}
+    archive:
+      bucket: {DESTINATION}
+      region: us-east-1
+      prefix: {ARCHIVES}
+      rules: [{{name: all, older_than: 0d, smaller_than: 1MiB, storage_class: GLACIER_IR, format: tar}}]
+"""
+
+
+class Row(NamedTuple):
+    """What a run says of a row of its manifest. `is_settled`: it ended well. `tries`: how many attempts had it."""
+
+    key: str
+    version_id: str | None
+    etag: str | None
+    is_marker: bool
+    status: str = ""
+    evidence: str = "none"
+    reason: str = ""
+    copy_etag: str | None = None
+    copy_version_id: str | None = None
+    is_settled: bool = False
+    tries: int = 0
+
+
+class Begun(Exception):
+    """A command has come to the coroutine that does its work."""
+
+
+SEAMS = {"compare": compare, "fold": fold}
+"""Decisions that breaks may replace."""
+
+
+class Program:
+    """Sealift in a world. `extra`: more stand-ins, as (function, instead)."""
+
+    extra: tuple[Any, ...] = ()
+
+    def __init__(self, world: World, connection: Any):
+        self._world, self._connection = world, connection
+        self._numbers = iter(range(1, 100_000))
+
+    @contextlib.contextmanager
+    def installed(self) -> Iterator[None]:
+        """All that is Sealift's own code works in the world."""
+        swaps: list[Any] = [
+            *swaps_of(self._world), (run_in_a_loop, _begin), (open_store, self._open), (open_object, self._file),
+            (boto_client, self._open), (launch.execute, self._execute), (click.echo, self._echo),
+            (duckdb.connect, one_duckdb.connect_to_shared), (log._write, lambda document: None), *CACHED, *self.extra,
+            (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
+        ]  # fmt: skip
+        if not self._world.schedule.is_full:
+            swaps += QUICK
+        with (
+            TemporaryDirectory(prefix="sealift-world-") as folder,
+            patch.dict(os.environ, self._environment(folder)),
+            replaced(swaps, SCALE),
+        ):
+            yield
+
+    def _environment(self, folder: str) -> dict[str, str]:
+        schedule, policy = self._world.schedule, Path(folder) / "policy.yaml"
+        deletes = "mirror" if schedule.mirrors_deletes else "retain"
+        policy.write_text(POLICY.replace("DELETES", deletes))
+        return {
+            "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "TMPDIR": folder,
+            "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "SEALIFT_PROCESSES": "2",
+            "SEALIFT_ROWS_PER_SHARD": str(schedule.rows_per_shard), "SEALIFT_IN_FLIGHT": str(schedule.in_flight),
+            "SEALIFT_CHECKPOINT_ROWS": str(schedule.checkpoint_rows), "SEALIFT_CHECKPOINT_SECONDS": "2",
+        }  # fmt: skip
+
+    def _open(self, *given: Any, **named: Any) -> Any:
+        return self._connection
+
+    def _file(self, place: Location, *_: Any) -> Any:
+        """A manifest that boto3 would read."""
+        return io.BytesIO(self._world.versions(*place)[-1].data)
+
+    def _echo(self, text: Any = "", *, err: bool = False, **_: Any) -> None:
+        process: Any = _process()
+        if not err:
+            process.answer = str(text)
+
+    async def command(self, *words: str) -> int:
+        """Do what a command line says; the exit code."""
+        try:
+            code = cli.main(list(words), standalone_mode=False)
+        except Begun as begun:
+            code = await begun.args[0]
+        return int(code or 0)
+
+    async def _execute(self, spec: Any, plan: Any, ledger: Any, settings: Any, display: Any, *_: Any) -> dict[int, int]:
+        """The local executor: three attempts at a shard while they are killed or end with 75."""
+        shards = range(len(plan.shards))
+        _process().run_id = spec.run_id
+        claimed = await claim_run(spec.run_id, ledger, settings, display) if shards else ""
+
+        async def work(shard: int) -> int:
+            words = ["worker", spec.run_id, "--shard", str(shard), "--launch", claimed, "--workers", "1"]
+            code = 75
+            for _ in range(3):
+                name = f"worker {next(self._numbers)} of shard {shard}"
+                verb = _process().verb
+                code = await self._world.spawn(name, verb, lambda: self.command(*words, *worker_pins(spec, plan))).ended
+                if code not in AGAIN:
+                    break
+            return code
+
+        return dict(zip(shards, await asyncio.gather(*map(work, shards)), strict=True))
+
+    def words(self, verb: Verb, run_id: str) -> list[str]:
+        """The command line for a verb. `run_id`: of the run that it is about."""
+        schedule, source, copies = self._world.schedule, f"s3://{SOURCE}/", f"s3://{DESTINATION}/{COPIES}"
+        archives, back = f"s3://{DESTINATION}/{ARCHIVES}", source if schedule.in_place else f"s3://{DESTINATION}/{BACK}"
+        route = [
+            "--source",
+            source,
+            "--destination",
+            copies,
+            "--versions",
+            "all" if schedule.all_versions else "current",
+        ]
+        is_packed = "-compact-" in run_id
+        packed = ["--source", source, "--archives", archives, "--storage-class", "GLACIER_IR"]
+        if schedule.archive_format == "tar":
+            packed = ["--pair", PAIR, "--rule", "all"]
+        return {
+            Verb.REPLICATE: ["replicate", *route, "--overwrite", schedule.overwrite, *["--stream"] * schedule.streamed,
+                             "--yes"],
+            Verb.VERIFY: ["verify", *route, *["--deep"] * schedule.deep, "--yes"],
+            Verb.RETRY: ["runs", "retry", run_id, "--yes"],
+            Verb.COMPACT: ["compact", *packed, "--pack-all", "--yes"],
+            Verb.VERIFY_ARCHIVES: ["verify", "--archives", archives, "--yes"],
+            Verb.RESTORE: ["restore", "--archives", archives, "--include", "*", "--destination", back, "--in-place",
+                           "--yes"],
+            Verb.RESTORE_AS_OF: ["restore", "--source", source, "--as-of", "1s", "--archives", archives,
+                                 "--destination", back, "--in-place", "--yes"],
+            Verb.EXPIRE: ["expire", "--run", run_id, "--source", source, "--copies", archives if is_packed else copies,
+                          "--grace", schedule.grace, "--max-share", "100%", "--yes-delete"],
+            Verb.UNDO: ["expire", "--undo", run_id, "--source", source],
+        }[verb] + ["--json"]  # fmt: skip
+
+    def runtime(self) -> Runtime:
+        """A function's, which has just begun."""
+        return Runtime(FunctionSettings(os.environ["SEALIFT_POLICY"], Location(LEDGER, "l/")), clock=_process().clock)
+
+    async def handle(self, runtime: Runtime, bodies: dict[str, str], seconds: float) -> set[str]:
+        """Give messages (id → body) to the backup function. Returns those that it has not done."""
+        event = to_event([Message(number, "", body, 1, 0.0) for number, body in bodies.items()])
+        answer = await backup.handle(runtime, event, seconds, "request")
+        return {each["itemIdentifier"] for each in answer["batchItemFailures"]}
+
+    async def publish(self) -> list[list[str]]:
+        """Make manifests of what waits; a command line for each manifest."""
+        runtime = self.runtime()
+        if waiting := await backlog.waiting(runtime, PAIR):
+            await backlog.publish(runtime, PAIR, waiting, "due")
+        manifests = [await backlog.read_manifest(runtime, PAIR, n) for n in await backlog.numbers(runtime, PAIR)]
+        return [
+            ["replicate", "--pair", PAIR, "--manifest", str(each.manifest), "--yes", "--json"] for each in manifests
+        ]
+
+    def run_of(self, key: str) -> tuple[str, str]:
+        """The run that an object of the ledger belongs to, and its name there."""
+        run_id, _, name = key.removeprefix("l/runs/").partition("/") if key.startswith("l/runs/") else ("", "", key)
+        return run_id, name
+
+    def rows(self, run_id: str) -> list[Row]:
+        """What the ledger says of each row of a run."""
+
+        def files(folder: str) -> list[bytes]:
+            return [
+                self._world.versions(LEDGER, key)[-1].data
+                for key in self._world.keys(LEDGER, f"l/runs/{run_id}/{folder}")
+            ]
+
+        found = [each for data in files("outcomes/") for each in outcomes_of(data)]
+        chosen, tries = fold(found), Counter(each.row for each in found)
+        return [_row(row, chosen.get(row.row), tries[row.row]) for data in files("shards/") for row in rows_of(data)]
+
+
+def _row(row: ObjectVersion, of: Outcome | None, tries: int) -> Row:
+    bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker, tries=tries)
+    if of is None:
+        return bare
+    return bare._replace(
+        status=str(of.status),
+        evidence=str(of.evidence),
+        reason=of.reason,
+        copy_etag=of.destination_etag,
+        copy_version_id=of.destination_version_id,
+        is_settled=of.status in GOOD,
+    )
+
+
+def _process() -> Any:
+    return LABEL.get()
+
+
+def _begin(work: Coroutine[Any, Any, Any]) -> None:
+    raise Begun(work)
+
+
+class KeyRow(NamedTuple):
+    """What a worker says of a version of one key."""
+
+    version_id: str | None
+    is_marker: bool
+    status: str
+    reason: str
+    copy_version_id: str | None
+    is_settled: bool
+
+
+def key_rows(memory: Any, *, all_versions: bool) -> list[ObjectVersion]:
+    """The rows that a plan of now has for the source's keys."""
+    pages = run_at_once(memory.list_versions(SOURCE, ""))
+    rows = [ObjectVersion(at, *each[:8]) for at, each in enumerate(reversed(pages.entries))]
+    return [row for row in rows if all_versions or (row.is_latest and not row.is_delete_marker)]
+
+
+async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool) -> list[KeyRow]:
+    """Do one key."""
+    route, options = Route(Location(SOURCE), Location(DESTINATION, COPIES)), ReplicateOptions(all_versions=all_versions)
+    outcomes = await Replicate(store, store, route, options, ByteBudget(1_000)).process(rows)
+    return [
+        KeyRow(
+            each.version_id,
+            row.is_delete_marker,
+            str(each.status),
+            each.reason,
+            each.destination_version_id,
+            each.status in GOOD,
+        )
+        for row, each in zip(rows, outcomes, strict=True)
+    ]
