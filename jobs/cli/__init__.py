@@ -64,7 +64,7 @@ _COMMANDS = {
     "archives": ("jobs.cli.archives", "archives", "List archives, find members, rebuild a lost index."),
     "nightly": ("jobs.cli.nightly", "nightly", "A pair's night by hand: reconcile, repair, verify, summary."),
     "status": ("jobs.cli.status", "status", "One screen: what runs, what is wrong, and what to do about it."),
-    "runs": ("jobs.cli.runs", "runs", "List, show, watch and retry runs, from the ledger alone."),
+    "runs": ("jobs.cli.runs", "runs", "List, show, follow and retry runs, from the ledger alone."),
     "query": ("jobs.cli.query", "query", "Ask the ledger in SQL: runs, outcomes, differences, catalog."),
     "catalog": ("jobs.cli.query", "catalog", "Rebuild the latest proven state of every object version."),
     "local": ("jobs.cli.local", "local", "The event-driven system on this machine, without an AWS account."),

@@ -204,7 +204,7 @@ def run_of(manifest: str) -> str:
 def may_name_old_versions(spec: RunSpec) -> bool:
     """True if a run may have been given versions that were not current, without asking for all.
 
-    The spec of a comparison says it of no manifest.
+    Specs that do not say it are those of comparisons and of what verifies behind copies.
     """
     is_of_place = "destination_manifest" in spec.options or spec.manifest.startswith("listing of ")
     return bool(spec.options.get(OLD_VERSIONS, not is_of_place))

@@ -172,7 +172,7 @@ OLD: dict[str, Any] = {"old_versions": True}
         (CURRENT, False, True),
         (OLD, False, False),
         (OLD, True, True),
-        ({}, False, False),  # of an older Sealift: nobody knows
+        ({}, False, False),  # behind copies: nobody knows
     ],
 )
 def test_a_listing_of_current_objects_answers_for_no_old_version_that_a_manifest_named(
@@ -183,7 +183,7 @@ def test_a_listing_of_current_objects_answers_for_no_old_version_that_a_manifest
     assert covers(run("2", manifest="m.csv", **SAME, **named), old)
 
 
-def test_a_listing_answers_for_a_listing_of_an_older_sealift() -> None:
+def test_a_listing_answers_for_a_listing() -> None:
     assert covers(run("2"), run("1", found="mismatched"))
     assert covers(run("2"), run("1", found="mismatched", manifest="listing of s3://here, listed an hour ago"))
 

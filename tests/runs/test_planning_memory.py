@@ -17,6 +17,7 @@ from jobs.runs.planning import plan_rows
 from jobs.runs.sorting import Sorting
 from jobs.tables.rows import fill_batch
 
+pytestmark = pytest.mark.slow
 BATCH_ROWS = 10_000
 MONTH_MICROS = 31 * 86_400 * 10**6
 ALL = Selection(versions="all")
