@@ -57,7 +57,6 @@ from jobs.runs.kind import bad_outcomes
 from jobs.runs.placement import is_batch
 from jobs.runs.progress import (
     FIRST_KEYS,
-    RunCommand,
     RunProgress,
     find_command,
     find_progress,
@@ -390,26 +389,12 @@ async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan, options: ShowComman
                 moved_at = float("inf")
             await asyncio.sleep(WATCH_SECONDS)
     if ended is None:
-        return _stopped(spec, plan, progress, command, as_json=as_json)
+        document, text = await _under_way(ledger, spec, plan, progress)
+        emit(document, as_json=as_json, text=f"Run {run_id}: {text}")
+        return int(ExitCode.TRANSIENT)
     document, text = await _ended(ledger, spec, ended, options)
     emit(document, as_json=as_json, text=text)
     return int(exit_code(ended))
-
-
-def _stopped(spec: RunSpec, plan: Plan, progress: RunProgress, command: RunCommand | None, *, as_json: bool) -> int:
-    """Say that nobody works at a run that has no report, and what goes on with it."""
-    why = f"its command ({command.text}) has ended" if command else "its workers have ended"
-    document = {
-        "run_id": spec.run_id,
-        "job": spec.job,
-        "state": "stopped",
-        "rows": plan.rows,
-        "accounted": progress.rows,
-        "advice": _next_step(spec),
-    }
-    text = f"Run {spec.run_id} is stopped at {progress.rows:,} of {plan.rows:,} rows: {why}.\n  {_next_step(spec)}"
-    emit(document, as_json=as_json, text=text)
-    return int(ExitCode.TRANSIENT)
 
 
 def _next_step(spec: RunSpec) -> str:
