@@ -383,7 +383,9 @@ class Verify:
         if of_top.status is not Status.MISMATCHED:
             return of_top
         reason = "its copy lies below another version, which readers get"
-        return Outcome.of(row, Status.MISMATCHED, reason)._replace(destination_etag=top.etag)
+        return Outcome.of(row, Status.MISMATCHED, reason)._replace(
+            size_bytes=top.size_bytes or 0, destination_etag=top.etag
+        )
 
     async def _is_whole(self, rows: Sequence[ObjectVersion]) -> bool:
         """True if the rows are all versions that the source has of their key."""
@@ -398,7 +400,8 @@ class Verify:
         if row.is_delete_marker and there.is_delete_marker:
             return Outcome.of(row, Status.VERIFIED)._replace(destination_version_id=there.version_id)
         if row.is_delete_marker or there.is_delete_marker:
-            return Outcome.of(row, Status.MISMATCHED, "a delete marker on one side only")
+            reason = "a delete marker on one side only"
+            return Outcome.of(row, Status.MISMATCHED, reason)._replace(size_bytes=there.size_bytes or 0)
         if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
             differs = Outcome.of(row, Status.MISMATCHED, SIZE_DIFFERS)
             return differs._replace(size_bytes=there.size_bytes or 0, destination_etag=there.etag)

@@ -392,7 +392,9 @@ def test_a_current_version_whose_copy_is_covered_is_not_verified(
             await store.put("there", "k", on_top, Attributes(), guard=UNGUARDED)
         options = VerifyOptions(all_versions=True, deep=deep)
         job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
-        assert [each.status for each in await job.process(rows)] == [Status.VERIFIED, status]
+        whole, covered = await job.process(rows)
+        assert (whole.status, covered.status) == (Status.VERIFIED, status)
+        assert covered.size_bytes == len(on_top or b"")
         # With a newer version at the source, what lies on top may be its copy.
         await store.put("here", "k", b"newer", Attributes(), guard=UNGUARDED)
         assert {each.status for each in await job.process(rows)} == {Status.VERIFIED}
