@@ -48,7 +48,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import next_steps, repair_hint
+from jobs.reconcile.repair_advice import findings_by_category, next_steps, repair_hint
 from jobs.reconcile.repair_result import publish_result
 from jobs.reconcile.run import (
     ComparedSide,
@@ -166,8 +166,8 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         spec, result = await _compare(options, maps, ledger, Path(folder))
         repairs = options.repair and bool(result.repairable_rows)
-        rows = {category.value: rows for category, (rows, _) in result.categories.items()}
-        steps = next_steps(rows, result.unparsed_rows, command)
+        found = findings_by_category(result.categories, result.findings)
+        steps = next_steps(found, result.unparsed_rows, command)
         margin_seconds = parse_age(options.margin)
         report = await publish_run(ledger, spec, margin_seconds, result, [] if repairs else steps, has_page=not repairs)
         text = report_text(report, kind_of(spec), [] if options.repair else repair_hint(report, shlex.join(command)))

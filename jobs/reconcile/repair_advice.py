@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from jobs.core.category import Category
+from jobs.core.category import FINDINGS, Category
 from jobs.core.display import shown
 from jobs.core.outcome import GOOD
 from jobs.core.run import RunSpec, RunState
@@ -80,6 +80,15 @@ def repair_hint(report: Mapping[str, Any], command: str) -> list[str]:
     if _repairable(rows):
         return [f"  repair       {command} --repair\n               copies what is missing or stale, and verifies it"]
     return []
+
+
+def findings_by_category(categories: Mapping[Category, tuple[int, int]], findings: int) -> dict[str, int]:
+    """Return category → findings. `categories`: all rows and bytes of each.
+
+    An unverifiable row is a finding only where the inventory says that its replication FAILED.
+    """
+    found = {str(category.value): rows for category, (rows, _) in categories.items() if category in FINDINGS}
+    return found | {Category.UNVERIFIABLE.value: findings - sum(found.values())}
 
 
 def next_steps(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jobs.core.category import Category
-from jobs.reconcile.repair_advice import next_steps
+from jobs.reconcile.repair_advice import findings_by_category, next_steps
 
 COMMAND = ("sealift", "reconcile", "--source", "s3://a", "--destination", "s3://b")
 
@@ -30,3 +30,13 @@ def test_one_object_is_not_spoken_of_as_many(rows: int, different: str, extra: s
     assert steps[0].startswith(different)
     assert steps[0].endswith("--repair --repair-different")
     assert steps[1:] == [extra]
+
+
+def test_unverifiable_rows_are_failed_replications_only_where_the_inventory_says_so() -> None:
+    """An encrypted object cannot be compared, and S3 reports nothing wrong with it."""
+    unverifiable = {Category.UNVERIFIABLE: (3, 30), Category.SAME: (5, 50)}
+    assert next_steps(findings_by_category(unverifiable, 0), 0, COMMAND) == []
+    [step] = next_steps(findings_by_category(unverifiable, 2), 0, COMMAND)
+    assert "replication failed" in step
+    missing = unverifiable | {Category.MISSING: (1, 10)}
+    assert len(next_steps(findings_by_category(missing, 1), 0, COMMAND)) == 1
