@@ -21,6 +21,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.core.model import Location
+from jobs.core.pricing import RANGE_BYTES
 from jobs.core.run import RunSpec, ShardSummary
 from jobs.core.spelling import one_spelling, one_spelling_sql
 from jobs.expire.disproofs import object_to_disproved
@@ -61,13 +62,24 @@ class Scope(NamedTuple):
     is_ours: Callable[[RunSpec], bool] = lambda spec: True
 
 
+class ClassCount(NamedTuple):
+    """Rows of one storage class, those of them in archives, and the GETs and bytes that compare
+    them.
+    """
+
+    rows: int
+    packed: int
+    gets: int
+    read_bytes: int
+
+
 @dataclass(slots=True)
 class Candidates:
     """The rows of an expire run, and their shares.
 
     `current` and `versions`: of the current objects, and of all versions, those that would go and
     those that `prefix` holds.
-    `by_class` counts all rows by storage class: (rows, rows in archives).
+    `by_class` counts all rows by storage class, and what is read for them.
     `excluded` counts what was left out, by reason.
     `read_runs`: how much was read of each run that may have found copies wrong, by run id.
     """
@@ -79,7 +91,7 @@ class Candidates:
     versions: Share = NOTHING
     excluded: dict[str, int] = field(default_factory=dict)
     shards: list[ShardSummary] = field(default_factory=list)
-    by_class: dict[str, tuple[int, int]] = field(default_factory=dict)
+    by_class: dict[str, ClassCount] = field(default_factory=dict)
     read_runs: dict[str, Seen] = field(default_factory=dict)
 
 
@@ -277,12 +289,18 @@ def _names() -> list[str]:
     return [line.split()[0].strip('"') for line in PROVEN.replace("\n", " ").split(",")]
 
 
-def _count_classes(connection: duckdb.DuckDBPyConnection) -> dict[str, tuple[int, int]]:
-    """All rows by storage class, with the number of those in archives."""
-    counted = (
-        "SELECT coalesce(storage_class, 'STANDARD'), count(*), count(*) FILTER (in_archive) FROM chosen GROUP BY 1"
-    )
-    return {name: (of_class, packed) for name, of_class, packed in connection.execute(counted).fetchall()}
+def _count_classes(connection: duckdb.DuckDBPyConnection) -> dict[str, ClassCount]:
+    """All rows by storage class.
+
+    Each copy is read. So is its original where its ETag is of an upload in parts: S3 may keep no
+    SHA or MD5 of it.
+    """
+    size, sides = "coalesce(size_bytes, 0)", "(1 + contains(coalesce(etag, ''), '-')::INT)"
+    counted = f"""
+        SELECT coalesce(storage_class, 'STANDARD'), count(*), count(*) FILTER (in_archive),
+               sum({sides} * greatest(1, ceil({size} / {RANGE_BYTES})))::BIGINT, sum({sides} * {size})::BIGINT
+        FROM chosen GROUP BY 1"""
+    return {name: ClassCount(*counts) for name, *counts in connection.execute(counted).fetchall()}
 
 
 async def _write(

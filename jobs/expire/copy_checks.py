@@ -1,7 +1,8 @@
 """Copy checks: compare each copy with its original as both are now.
 
-Replicas are compared by checksums or bytes, members of archives by bytes. The caller is about to
-delete the original, so nothing that the ledger or an index says of the content counts.
+The bytes of each replica and of each archive member are read, and compared with what S3 keeps of
+the original, or with the original's bytes. The caller is about to delete the original, so nothing
+that the ledger, an index, or S3 says of the copy's content counts.
 """
 
 from __future__ import annotations
@@ -30,9 +31,9 @@ from jobs.errors import (
 )
 from jobs.expire.rules import Proof, refuse_copy
 from jobs.s3.annotations.comparing import AnnotationComparison
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import Hasher
-from jobs.s3.compare_bytes import RANGE_BYTES, ContentSide, compare_content
+from jobs.s3.compare_bytes import ContentSide, check_bytes, compare_content, hash_content
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
@@ -144,14 +145,17 @@ class Copies:
             copy = await self._find(proof)
             if (reason := refuse_copy(proof, copy)) or copy is None:
                 return _unknown(reason)
-            there = ObjectRef(proof.bucket, proof.key, copy.version_id)
             verdict = compare(info, copy, Protection.INTENT)
-            if verdict.same is not None:
+            if verdict.same is False:
                 return verdict
+            original = ContentSide(self.source, ref, info)
+            read = ContentSide(self.destination, ObjectRef(proof.bucket, proof.key, copy.version_id), copy)
+            if ContentCheck(info).evidence is not Evidence.NONE:
+                check = await retry(lambda: check_bytes(read, info, self.budget))
+                return _differs(proof) if check.is_refuted else Verdict(True, check.evidence)
             if info.is_archived:
                 return _unknown(f"the original must be restored before its bytes can be compared: {verdict.reason}")
-            sides = ContentSide(self.source, ref, info), ContentSide(self.destination, there, copy)
-            verdict, _ = await retry(lambda: compare_content(*sides, self.budget))
+            verdict, _ = await retry(lambda: compare_content(original, read, self.budget))
         except _REFUSALS as error:
             return _refused(proof, error)
         return verdict
@@ -229,22 +233,11 @@ class Copies:
         if check.evidence is not Evidence.NONE:
             return Verdict(True, check.evidence)
         try:
-            is_same = hasher.spelled() == await self._digest(ref, info)
+            original = ContentSide(self.source, ref, info)
+            [digest] = await retry(lambda: hash_content(original, ["SHA256"], self.budget))
         except _REFUSALS as error:
             return _unknown(f"the original cannot be read: {error}")
-        return Verdict(True, Evidence.CONTENT) if is_same else _differs(proof)
-
-    async def _digest(self, ref: ObjectRef, info: ObjectInfo) -> str:
-        """Return `SHA256:base64` of the original, read in ranges."""
-        hasher = Hasher("SHA256")
-
-        async def fetch(start: int, end: int) -> bytes:
-            return (await retry(lambda: self.source.get(ref, start=start, end=end, if_match=info.etag))).data
-
-        async with aclosing(read_ranges(info.size_bytes, RANGE_BYTES, fetch, self.budget)) as pieces:
-            async for piece in pieces:
-                await asyncio.to_thread(hasher.update, piece)
-        return hasher.spelled()
+        return Verdict(True, Evidence.CONTENT) if hasher.spelled() == digest else _differs(proof)
 
 
 def _place(proof: Proof) -> tuple[object, ...]:

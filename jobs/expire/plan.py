@@ -177,20 +177,21 @@ def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable, *,
     """The plan's requests, dollars and seconds.
 
     For each original: a HEAD, a DELETE and a list of its annotations, unless they are skipped. For
-    each copy: a HEAD, or a GET if an archive holds it. Comparing annotations is not counted: a plan
-    cannot know how many there are.
+    each copy: GETs of its bytes, and a HEAD unless an archive holds it. Comparing annotations is
+    not counted: a plan cannot know how many there are. Copies are priced in the class of their
+    originals.
     """
-    packed = sum(of_class[1] for of_class in candidates.by_class.values())
+    classes = [(prices.of_class(name), of_class) for name, of_class in candidates.by_class.items()]
+    read_bytes = sum(count.read_bytes for _, count in classes)
     requests = {
-        "head": candidates.rows + (candidates.rows - packed),
-        "get": packed,
+        "head": sum(2 * count.rows - count.packed for _, count in classes),
+        "get": sum(count.gets for _, count in classes),
         "delete": candidates.rows,
         "list": -(-candidates.versions.listed // 1000) + candidates.rows * asks_for_annotations,
     }
     dollars = {
-        "gets": sum(
-            2 * rows * prices.of_class(name).get_per_1000 / 1000 for name, (rows, _) in candidates.by_class.items()
-        ),
+        "gets": sum((2 * n.rows - n.packed + n.gets) * price.get_per_1000 / 1000 for price, n in classes),
+        "retrieval": sum(n.read_bytes / pricing.GIB * price.retrieval_per_gib for price, n in classes),
         "deletes": requests["delete"] * prices.delete_per_1000 / 1000,
         "lists": requests["list"] * prices.list_per_1000 / 1000,
     }
@@ -201,5 +202,5 @@ def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable, *,
         requests={kind: count for kind, count in requests.items() if count},
         dollars={item: amount for item, amount in dollars.items() if amount},
         price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, candidates.size_bytes, settings.processes),
+        seconds=pricing.estimate_seconds(requests, read_bytes, settings.processes),
     )

@@ -72,15 +72,23 @@ async def damage_of(side: ContentSide, budget: ByteBudget) -> str:
     """
     if not stored_checksums(side.info):
         return ""
-    check = ContentCheck(side.info)
+    return _DAMAGED if (await check_bytes(side, side.info, budget)).is_refuted else ""
+
+
+async def check_bytes(side: ContentSide, known: ObjectInfo, budget: ByteBudget) -> ContentCheck:
+    """Read one object, pinned by ETag, against everything that S3 keeps of the content of `known`.
+
+    Raises PreconditionFailed when it changes meanwhile.
+    """
+    check = ContentCheck(known)
 
     async def fetch(start: int, end: int) -> bytes:
         return await _read(side, start, end)
 
     async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
         async for data in ranges:
-            await asyncio.to_thread(check.update, data)
-    return _DAMAGED if check.is_refuted else ""
+            await _update(check, data)
+    return check
 
 
 async def compare_and_blame(

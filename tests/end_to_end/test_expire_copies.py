@@ -46,6 +46,18 @@ def test_a_copy_that_nobody_reads_any_more_saves_its_original(versioned: World) 
         assert reason in reasons(report)
 
 
+def test_rotten_copy_saves_its_original_though_no_run_has_found_it(world: World) -> None:
+    """Its size, ETag and checksums are as they were: only its bytes tell."""
+    names = fill(world, 3)
+    run_id = replicate(world)
+    rotten = Faults({"alter": 1.0}, seed=1, altered=(f"/{world.destination}/{names[0]}",))
+    with fault_proxy(world.server.endpoint, rotten) as proxy:
+        disk = replace(world, server=replace(world.server, endpoint=proxy.endpoint))
+        report = expire(disk, run_id, *DELETE)
+    assert (report["code"], report["outcomes"]) == (3, {"expired": 2, "kept": 1}), report
+    assert keys(world) == names[:1]
+
+
 @pytest.mark.parametrize("by", ["run", "manifest"])
 def test_a_copy_that_a_later_run_found_rotten_saves_its_original(world: World, by: str) -> None:
     """What S3 keeps beside the bytes agreed: the proof of the older run counted, and the original was deleted."""

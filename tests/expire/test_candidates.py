@@ -530,7 +530,7 @@ def test_rows_are_sharded_in_order_with_replicas_first_and_members_by_their_plac
     assert [each.rows for each in planned.shards] == [3, 3, 1]
     assert [each.sha256 for each in planned.shards] == [hashlib.sha256(data).hexdigest() for _, data in scene.shards]
     assert sum(each.size_bytes for each in planned.shards) == planned.size_bytes == 30
-    assert planned.by_class == {"STANDARD": (7, 4)}
+    assert planned.by_class == {"STANDARD": (7, 4, 7, 30)}
     members = {each["key"]: Proof.decode(each["proof"]).member for each in rows if each["proof"]}
     assert members["y"] is None
     assert members["k4"] == {

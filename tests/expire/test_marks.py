@@ -86,6 +86,11 @@ class Gateway(Shop):
             return await super().head(ref, **more)
         return await super().head(ref._replace(bucket="docs", key=f"folder/{ref.key}"), **more)
 
+    async def get(self, ref: ObjectRef, **more: Any) -> Any:
+        if ref.bucket == "gate":
+            ref = ref._replace(bucket="docs", key=f"folder/{ref.key}")
+        return await super().get(ref, **more)
+
 
 def test_a_part_of_the_bucket_by_another_name_is_no_place_for_copies() -> None:
     store = Gateway()
@@ -173,6 +178,9 @@ class Folding(Shop):
 
     async def head(self, ref: ObjectRef, **more: Any) -> Any:
         return await super().head(ref._replace(key=ref.key.replace("//", "/")), **more)
+
+    async def get(self, ref: ObjectRef, **more: Any) -> Any:
+        return await super().get(ref._replace(key=ref.key.replace("//", "/")), **more)
 
     async def list_versions(self, bucket: str, prefix: str, **more: Any) -> Page:
         return await super().list_versions(bucket, prefix.replace("//", "/"), **more)
