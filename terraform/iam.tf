@@ -186,6 +186,13 @@ locals {
       Action   = "s3:GetBucketVersioning"
       Resource = [for bucket in buckets : "arn:${local.partition}:s3:::${bucket}"]
     } if contains(["backup", "replicate", "verify", "reconcile", "restore", "expire"], role)],
+    # what a lifecycle rule removes is no copy
+    [for buckets in [distinct(flatten([for kind in ["copy", "replica", "archive"] : keys(local.listed[kind])]))] : {
+      Sid      = "DoCopiesStay"
+      Effect   = "Allow"
+      Action   = "s3:GetLifecycleConfiguration"
+      Resource = [for bucket in buckets : "arn:${local.partition}:s3:::${bucket}"]
+    } if role == "expire"],
     # `replicate --object-lock`: as the source has them; neither can be shortened without a bypass
     [for kind in ["locked_source"] : {
       Sid      = "ReadLocks"

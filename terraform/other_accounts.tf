@@ -57,6 +57,12 @@ locals {
         where   = concat(kinds.covered, kinds.claims)
       },
       {
+        sid     = "DoCopiesStay"
+        actions = ["s3:GetLifecycleConfiguration"]
+        roles   = [for role in keys(local.roles) : role if role == "expire"]
+        where   = length(concat(kinds.copy, kinds.replica, kinds.archive)) > 0 ? [local.bucket_arns[bucket]] : []
+      },
+      {
         sid     = "Thaw"
         actions = ["s3:RestoreObject"]
         roles   = [for role in keys(local.roles) : role if role == "restore"]

@@ -120,7 +120,7 @@ class Notifications:
 class BucketSettings:
     """Reads settings of buckets in one region. Methods raise StoreError and ConfigError."""
 
-    def __init__(self, clients: Clients):
+    def __init__(self, clients: Clients | Mapping[str, Any]):
         self._clients = clients
 
     @property
@@ -174,9 +174,10 @@ class BucketSettings:
         names = ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets")
         return answer is not None and all(answer["PublicAccessBlockConfiguration"].get(name) for name in names)
 
-    def lifecycle(self, bucket: str) -> tuple[LifecycleRule, ...]:
-        """The enabled rules."""
-        answer = self._ask("GetBucketLifecycleConfiguration", bucket)
+    def lifecycle(self, bucket: str, owner: str | None = None) -> tuple[LifecycleRule, ...]:
+        """The enabled rules. `owner`: the account that must own the bucket."""
+        owned = {"ExpectedBucketOwner": owner} if owner else {}
+        answer = self._ask("GetBucketLifecycleConfiguration", bucket, **owned)
         rules = [] if answer is None else answer["Rules"]
         return tuple(_lifecycle_rule(rule) for rule in rules if rule["Status"] == "Enabled")
 

@@ -37,7 +37,7 @@ from jobs.cli.options import (
     policy_option,
     takes,
 )
-from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
+from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location, read_policy
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.config import Settings
@@ -48,11 +48,13 @@ from jobs.core.run import RunSpec
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ConfigError, ExitCode, UsageError
 from jobs.expire.kind import KIND
+from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors
 from jobs.expire.places import Places, claimed_by, claimed_by_run, command_line, reach
 from jobs.expire.plan import is_proof, open_manifest, plan_run, proving_runs
 from jobs.expire.rules import EXPIRED_BEFORE, PROOFS
 from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
+from jobs.policy.model import Policy
 from jobs.registry import kind_of
 from jobs.runs.request import Planned, Planner, Request, open_ledger
 from jobs.runs.run_claim import stop_workers
@@ -80,7 +82,9 @@ class ExpireCommand:
         "Where copies or archives are. May be repeated.", type=LocationType(), multiple=True
     )
     pair: str | None = option("Take both places, grace and share from the policy.", metavar="NAME")
-    policy: str | None = policy_option("With --pair: a path or s3://. Default: SEALIFT_POLICY.")
+    policy: str | None = policy_option(
+        "For --pair, and where deletes are mirrored: a path or s3://. Default: SEALIFT_POLICY."
+    )
     source_access: AccessOptions = group(AccessOptions, "source")
     copies_access: AccessOptions = group(AccessOptions, "copies")
     grace: str = option(
@@ -240,13 +244,14 @@ def expire(options: ExpireCommand) -> int:
             f"{options.manifest.removeprefix(f'{scheme}:')}"
         )
     settings = Settings.from_environment()
+    policy = read_policy(options.policy) if options.policy or settings.policy else None
     is_own: Callable[[str], bool] | None = None
     if options.pair is not None:
         options, is_own = by_pair(options, options.pair, settings)
     ledger = open_ledger(ledger_location(options.ledger, settings))
     if options.undo:
         return interrupts.run(_undo(ledger, options.undo, options))
-    return interrupts.run(_start(options, ledger, settings, partial(_plan_rows, is_own)))
+    return interrupts.run(_start(options, ledger, settings, partial(_plan_rows, is_own, policy)))
 
 
 async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, planner: Planner) -> int:
@@ -291,14 +296,20 @@ async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, pla
 
 async def _plan_rows(
     is_own: Callable[[str], bool] | None,
+    policy: Policy | None,
     request: Request,
     ledger: Ledger,
     settings: Settings,
     display: Display,
 ) -> Planned:
     """The plan. Raises ConfigError for a plan without rows, unless an earlier run expired them
-    all.
+    all, and for places whose copies something removes.
     """
+    copies = [Location.parse(uri) for uri in request.options["copies"]]
+    for each in (policy, await find_policy(ledger)):
+        if each is not None:
+            refuse_mirrors(each, copies)
+    await refuse_lifecycle(copies, request.destination, display.say)
     planned = await plan_run(request, ledger, settings, display, is_own)
     left_out = planned.plan.excluded
     if planned.plan.rows or EXPIRED_BEFORE in left_out:

@@ -137,6 +137,8 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
     if role == "expire":
         actions = ("s3:DeleteObject", "s3:DeleteObjectVersion", *(f"s3:GetObject{lock}" for lock in _LOCKS))
         found += [Need(actions, _object(place, names)) for place in _covered(policy)]
+        buckets = dict.fromkeys(place.bucket for place in places if place.kind != "source")
+        found += [Need(("s3:GetLifecycleConfiguration",), _arn(bucket, names)) for bucket in buckets]
     found += _submissions(policy, role, submits, names)
     if role in FUNCTIONS:
         found += _of_function(policy, role, names)

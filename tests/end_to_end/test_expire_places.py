@@ -99,6 +99,25 @@ def test_rows_and_copies_elsewhere_than_the_operator_says_are_left_out(world: Wo
     assert keys(world) == ["docs/b", "logs/c"]
 
 
+def test_places_whose_copies_are_removed_later_are_refused(world: World, tmp_path: Path) -> None:
+    names = fill(world, 2)
+    run_id = replicate(world)
+    given = ["expire", "--run", run_id, *places(world), *DELETE]
+    file = write_policy(world, tmp_path, docs={"deletes": "mirror"}, keeps_versions=False)
+    named = world.sealift(*given, "--policy", file)
+    world.client.put_object(Bucket=world.ledger, Key="runs/policy.yaml", Body=Path(file).read_bytes())
+    found = world.sealift(*given)
+    world.client.delete_object(Bucket=world.ledger, Key="runs/policy.yaml")
+    assert [(each.code, "has deletes: mirror" in each.stderr) for each in (named, found)] == [(2, True)] * 2
+    rule = {"ID": "clean", "Status": "Enabled", "Filter": {"Prefix": "docs/"}, "Expiration": {"Days": 1}}
+    configuration: Any = {"Rules": [rule]}
+    world.client.put_bucket_lifecycle_configuration(Bucket=world.destination, LifecycleConfiguration=configuration)
+    removing = world.sealift(*given)
+    assert (removing.code, "'clean'" in removing.stderr, keys(world)) == (10, True, names), removing.stderr
+    world.client.delete_bucket_lifecycle(Bucket=world.destination)
+    assert (world.sealift(*given).code, keys(world)) == (0, [])
+
+
 def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> None:
     fill(world, 2)
     world.put("drafts/kept")

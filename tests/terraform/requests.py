@@ -17,6 +17,7 @@ from tests.doubles.aws_recorder import Recorded
 
 S3 = "arn:aws:s3:::"
 SUBRESOURCES = {
+    "lifecycle": "s3:GetLifecycleConfiguration",
     "versioning": "s3:GetBucketVersioning",
     "location": "s3:GetBucketLocation",
     "object-lock": "s3:GetBucketObjectLockConfiguration",

@@ -1,0 +1,78 @@
+"""Checks of the places of copies: what something removes there later is no copy."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+
+from jobs.aws.bucket_settings import BucketSettings
+from jobs.core.enums import Deletes
+from jobs.core.model import Location, ObjectRef
+from jobs.core.run import Side
+from jobs.errors import ConfigError, Denied, NotFound, StoreError, UsageError
+from jobs.ledger.ledger import Ledger
+from jobs.policy.model import Policy
+from jobs.policy.reader import parse_policy
+from jobs.s3.retries import retry
+from jobs.s3.sessions import boto_client
+
+
+async def find_policy(ledger: Ledger) -> Policy | None:
+    """The policy that Terraform keeps in the ledger. Raises PolicyError for an invalid one."""
+    place = ledger.location.join("policy.yaml")
+    try:
+        found = await retry(lambda: ledger.store.get(ObjectRef(*place)))
+    except NotFound:
+        return None
+    return parse_policy(found.data, str(place))
+
+
+def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
+    """Raise UsageError if the deletes of originals reach one of the places."""
+    for place in copies:
+        for mirror, why in _mirrors(policy):
+            if place.overlaps(mirror):
+                raise UsageError(
+                    f"--copies {place}: {why}, so that deletes of originals reach the copies. Set it to keep them, or "
+                    f"pack the originals and name the archives"
+                )
+
+
+def _mirrors(policy: Policy) -> Iterator[tuple[Location, str]]:
+    for pair in policy.pairs:
+        keys = [pair.copy_key(prefix) for prefix in pair.source.prefixes]
+        if pair.deletes is Deletes.MIRROR:
+            why = f"the pair {pair.name} of the policy has deletes: mirror"
+            yield from ((Location(pair.destination.bucket, key), why) for key in keys)
+        if pair.replica and pair.replica.delete_markers:
+            why = f"the pair {pair.name} of the policy has replica.delete_markers"
+            yield from ((Location(pair.replica.bucket, key), why) for key in keys)
+
+
+async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable[[str], None]) -> None:
+    """Raise ConfigError if a lifecycle rule removes objects in one of the places, or may do so.
+
+    `say` hears of a server that has no lifecycle rules.
+    """
+    settings = BucketSettings({"s3": boto_client(side.endpoint, side.region, side.profile)})
+    for bucket in dict.fromkeys(place.bucket for place in copies):
+        try:
+            rules = await asyncio.to_thread(settings.lifecycle, bucket, side.owner)
+        except (StoreError, KeyError, TypeError, ValueError) as error:
+            if isinstance(error, StoreError) and (error.status == 501 or error.code == "NotImplemented"):
+                say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
+                continue
+            if isinstance(error, StoreError) and not isinstance(error, Denied):
+                raise
+            raise ConfigError(
+                f"s3://{bucket}: nobody knows whether a lifecycle rule removes the copies, and nothing is deleted: "
+                f"{error}; permit s3:GetLifecycleConfiguration"
+            ) from error
+        for rule in rules:
+            covered = next((place for place in copies if place.overlaps(Location(bucket, rule.prefix))), None)
+            when = rule.expires or (rule.noncurrent_days and f"{rule.noncurrent_days} days after they are replaced")
+            if covered and when:
+                raise ConfigError(
+                    f"--copies {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects below "
+                    f"{rule.prefix!r} {when}: exclude the copies from it, or name a narrower place"
+                )

@@ -1,0 +1,139 @@
+"""Places whose copies something removes later: mirrored deletes and lifecycle rules."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import yaml
+from botocore.exceptions import ClientError
+
+from jobs.core.model import Attributes, Location
+from jobs.core.run import Side
+from jobs.errors import ConfigError, PolicyError, UsageError
+from jobs.expire import place_checks
+from jobs.ledger.ledger import Ledger
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
+
+ARCHIVES = Location("cold", "packed/")
+REGION = "eu-central-1"
+
+
+def policy_text(deletes: str = "retain", *, delete_markers: bool = False) -> bytes:
+    pair = {
+        "name": "docs",
+        "source": {"bucket": "docs", "region": REGION, "prefixes": ["2025/", "2026/"]},
+        "destination": {"bucket": "hot", "region": REGION, "prefix": "copies/"},
+        "replica": {"bucket": "twin", "region": "eu-west-1", "delete_markers": delete_markers},
+        "deletes": deletes,
+    }
+    return yaml.safe_dump({"version": 1, "ledger": {"bucket": "ledger", "region": REGION}, "pairs": [pair]}).encode()
+
+
+def check_mirrors(text: bytes, *copies: Location) -> None:
+    """As the command does with the policy that Terraform keeps in the ledger."""
+
+    async def check() -> None:
+        store = MemoryStore()
+        store.create_bucket("ledger")
+        ledger = Ledger(store, Location("ledger", "runs/"))
+        assert await place_checks.find_policy(ledger) is None
+        await store.put("ledger", "runs/policy.yaml", text, Attributes(), guard=UNGUARDED)
+        policy = await place_checks.find_policy(ledger)
+        assert policy is not None
+        place_checks.refuse_mirrors(policy, copies)
+
+    asyncio.run(check())
+
+
+@pytest.mark.parametrize("place", ["", "copies/", "copies/2026/", "copies/2025/a/"])
+def test_destination_of_a_pair_that_mirrors_deletes_is_refused(place: str) -> None:
+    check_mirrors(policy_text(), ARCHIVES, Location("hot", place))
+    with pytest.raises(UsageError, match="the pair docs of the policy has deletes: mirror"):
+        check_mirrors(policy_text("mirror"), ARCHIVES, Location("hot", place))
+
+
+def test_replica_that_gets_delete_markers_is_refused_and_other_places_are_not() -> None:
+    check_mirrors(
+        policy_text("mirror"), Location("twin"), Location("hot", "archives/"), Location("hot", "copies/2024/")
+    )
+    with pytest.raises(UsageError, match=r"has replica\.delete_markers"):
+        check_mirrors(policy_text(delete_markers=True), Location("twin"))
+
+
+def test_policy_in_the_ledger_that_cannot_be_read_refuses() -> None:
+    with pytest.raises(PolicyError):
+        check_mirrors(b"version: 99")
+
+
+def check_lifecycle(monkeypatch: pytest.MonkeyPatch, answer: Any, *copies: Location) -> list[str]:
+    """What is said, where S3 answers with these rules or with this error (code, HTTP status)."""
+
+    def answered(**request: str) -> Any:
+        assert request == {"Bucket": copies[0].bucket, "ExpectedBucketOwner": "123456789012"}
+        if isinstance(answer, tuple):
+            code, status = answer
+            told: Any = {"Error": {"Code": code}, "ResponseMetadata": {"HTTPStatusCode": status}}
+            raise ClientError(told, "GetBucketLifecycleConfiguration")
+        return answer
+
+    client = SimpleNamespace(get_bucket_lifecycle_configuration=answered, meta=SimpleNamespace(endpoint_url=""))
+    monkeypatch.setattr(place_checks, "boto_client", lambda *_: client)
+    said: list[str] = []
+    side = Side(copies[0], owner="123456789012")
+    asyncio.run(place_checks.refuse_lifecycle(copies, side, said.append))
+    return said
+
+
+def rule(prefix: str = "", status: str = "Enabled", **actions: Any) -> dict[str, Any]:
+    return {"Rules": [{"ID": "clean", "Status": status, "Filter": {"Prefix": prefix}} | actions]}
+
+
+REMOVING: list[dict[str, Any]] = [
+    {"Expiration": {"Days": 1}},
+    {"Expiration": {"Date": datetime(2030, 1, 1, tzinfo=UTC)}},
+    {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}},
+]
+
+
+@pytest.mark.parametrize("actions", REMOVING, ids=["days", "date", "noncurrent"])
+@pytest.mark.parametrize("prefix", ["", "packed", "packed/2026/"])
+def test_lifecycle_rule_that_removes_copies_is_refused(
+    monkeypatch: pytest.MonkeyPatch, actions: dict[str, Any], prefix: str
+) -> None:
+    with pytest.raises(ConfigError, match="lifecycle rule 'clean'"):
+        check_lifecycle(monkeypatch, rule(prefix, **actions), Location("cold", "other/"), ARCHIVES)
+    tagged = rule(**actions)
+    tagged["Rules"][0]["Filter"] = {"And": {"Prefix": prefix, "Tags": [{"Key": "a", "Value": "b"}]}}
+    with pytest.raises(ConfigError, match="lifecycle rule 'clean'"):
+        check_lifecycle(monkeypatch, tagged, ARCHIVES)
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        rule("other/", Expiration={"Days": 1}),
+        rule(status="Disabled", Expiration={"Days": 1}),
+        rule(Expiration={"ExpiredObjectDeleteMarker": True}, AbortIncompleteMultipartUpload={"DaysAfterInitiation": 7}),
+        rule(Transitions=[{"Days": 30, "StorageClass": "GLACIER_IR"}]),
+        ("NoSuchLifecycleConfiguration", 404),
+    ],
+)
+def test_lifecycle_configuration_that_removes_no_copy_is_allowed(monkeypatch: pytest.MonkeyPatch, answer: Any) -> None:
+    assert check_lifecycle(monkeypatch, answer, ARCHIVES) == []
+
+
+def test_lifecycle_configuration_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="permit s3:GetLifecycleConfiguration"):
+        check_lifecycle(monkeypatch, ("AccessDenied", 403), ARCHIVES)
+    with pytest.raises(ConfigError, match="nobody knows"):
+        check_lifecycle(monkeypatch, {"Contents": []}, ARCHIVES)
+
+
+def test_server_without_lifecycle_rules_is_allowed_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    [said] = check_lifecycle(monkeypatch, ("NotImplemented", 501), ARCHIVES)
+    assert said.startswith("s3://cold: ")
