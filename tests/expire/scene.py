@@ -16,18 +16,17 @@ from jobs.archives.index_tables import from_batch
 from jobs.archives.model import Member
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
+from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
-from jobs.errors import StoreError
 from jobs.expire.announcements import Announcements
 from jobs.expire.copy_checks import Copies
 from jobs.expire.job import Expire, ExpireOptions
 from jobs.expire.rules import Proof
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import UNGUARDED, Deleted
+from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 LEDGER = Location("ledger", "runs")
 DAY = 86_400.0
@@ -41,44 +40,60 @@ class Shop(MemoryStore):
         self.now = NOW
         numbers = itertools.count(1)
         super().__init__(clock=lambda: self.now, new_id=lambda: f"v{next(numbers)}", **options)
-        self.before_delete: Callable[[], None] = lambda: None
-        self.after_delete: Callable[[], None] = lambda: None
         for bucket in ("copies", "cold", "ledger"):
             self.create_bucket(bucket, versioned=bucket != "ledger")
 
-    async def delete(self, bucket: str, key: str, **more: Any) -> Deleted:
-        self.before_delete()
-        deleted = await super().delete(bucket, key, **more)
-        if ".sealift-" not in key:
-            self.after_delete()
-        return deleted
+    def around_deletes(
+        self, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
+    ) -> None:
+        """What happens before each delete, and after each one that is not a mark's."""
 
-    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
-        self.before_delete()
-        told = await super().delete_versions(bucket, versions)
-        self.after_delete()
-        return told
+        async def around(request: Request) -> Any:
+            before()
+            deleted = await request()
+            if ".sealift-" not in request.place.key:
+                after()
+            return deleted
+
+        self.hook(delete=around, delete_versions=around)
 
     def is_announced(self) -> bool:
         """Whether a run has announced what it is about to delete."""
         return any(name.endswith("-intent.parquet") for name in self._buckets.named["ledger"].versions)
 
     def put_now(self, bucket: str, key: str, data: bytes, **attributes: Any) -> ObjectRef:
-        made = asyncio.run(self.put(bucket, key, data, Attributes(**attributes), guard=UNGUARDED))
+        made = asyncio.run(MemoryStore.put(self, bucket, key, data, Attributes(**attributes), guard=UNGUARDED))
         return ObjectRef(bucket, key, made.version_id)
 
+    def original(self, key: str = "k", data: bytes = b"content", number: int = 0, **attributes: Any) -> ObjectVersion:
+        """The row of a new original that a replica proves."""
+        ref = self.put_now("docs", key, data, **attributes)
+        return row_of(self, number, ref, replica(self, ref))
+
+    def originals(self, count: int) -> list[ObjectVersion]:
+        """The rows of so many of them: `k0`, `k1`, ..."""
+        return [self.original(f"k{number}", number=number) for number in range(count)]
+
     def contents(self, bucket: str = "docs") -> dict[tuple[str, str | None], bytes]:
-        """Every version that is there: (key, version id) → content; delete markers are `None`'s."""
+        """Every version that is there: (key, version id) → content; delete markers are left out."""
 
         async def read() -> dict[tuple[str, str | None], bytes]:
             found = {}
-            for each in (await self.list_versions(bucket, "")).entries:
+            for each in (await MemoryStore.list_versions(self, bucket, "")).entries:
                 if not each.is_delete_marker:
                     ref = ObjectRef(bucket, each.key, each.version_id)
-                    found[each.key, each.version_id] = (await self.get(ref)).data
+                    found[each.key, each.version_id] = (await MemoryStore.get(self, ref)).data
             return found
 
         return asyncio.run(read())
+
+    def current(self, bucket: str = "docs") -> dict[str, bytes]:
+        """Every object that readers get: key → content."""
+        return {each.key: self.contents(bucket)[each.key, each.version_id or "null"] for each in self._latest(bucket)}
+
+    def _latest(self, bucket: str) -> list[Listed]:
+        entries = asyncio.run(MemoryStore.list_versions(self, bucket, "")).entries
+        return [each for each in entries if each.is_latest and not each.is_delete_marker]
 
 
 def shop(*, versioned: bool = True, **options: Any) -> Shop:

@@ -10,6 +10,7 @@ import pytest
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Denied, Unavailable
+from tests.doubles.memory_store import Request
 from tests.expire.scene import Shop, one, packed, replica, row_of, shop
 
 TEXTS = {"labels": b"cat", "transcript": b"words"}
@@ -66,42 +67,30 @@ def test_annotations_that_are_skipped_keep_nothing(texts: dict[str, bytes] | Non
     assert expired(store, texts, ignores_annotations=True).status is Status.EXPIRED
 
 
-def test_an_original_whose_annotations_nobody_may_list_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = shop(versioned=False)
+def test_an_original_whose_annotations_nobody_may_list_is_kept() -> None:
+    async def denied(request: Request) -> Any:
+        raise Denied("ListObjectAnnotations", str(request.place), "AccessDenied", "no", 403)
 
-    async def denied(ref: ObjectRef, *, token: str | None = None) -> Any:
-        raise Denied("ListObjectAnnotations", str(ref), "AccessDenied", "no", 403)
-
-    monkeypatch.setattr(store, "list_annotations", denied)
-    outcome = expired(store, TEXTS)
-    assert (outcome.status, "nobody knows whether the copy has its annotations" in outcome.reason) == (
-        Status.KEPT,
-        True,
-    ), outcome
+    assert expired(shop(versioned=False, on={"list_annotations": denied}), TEXTS).status is Status.KEPT
 
 
 def test_a_server_that_does_not_answer_is_asked_again_by_the_worker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-    store = shop(versioned=False)
 
-    async def busy(ref: ObjectRef, *, token: str | None = None) -> Any:
-        raise Unavailable("ListObjectAnnotations", str(ref), "SlowDown", "busy", 503)
+    async def busy(request: Request) -> Any:
+        raise Unavailable("ListObjectAnnotations", str(request.place), "SlowDown", "busy", 503)
 
-    monkeypatch.setattr(store, "list_annotations", busy)
     with pytest.raises(Unavailable):
-        expired(store, TEXTS)
+        expired(shop(versioned=False, on={"list_annotations": busy}), TEXTS)
 
 
-def test_an_original_without_annotations_costs_one_list(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = shop(versioned=False)
-    asked: list[ObjectRef] = []
-    real = store.list_annotations
+def test_an_original_without_annotations_costs_one_list() -> None:
+    asked: list[str] = []
 
-    async def list_annotations(ref: ObjectRef, *, token: str | None = None) -> Any:
-        asked.append(ref)
-        return await real(ref, token=token)
+    async def note(request: Request) -> Any:
+        asked.append(request.place.bucket)
+        return await request()
 
-    monkeypatch.setattr(store, "list_annotations", list_annotations)
-    ref = store.put_now("docs", "k", b"content")
-    assert one(store, row_of(store, 0, ref, replica(store, ref))).status is Status.EXPIRED
-    assert [each.bucket for each in asked] == ["docs"]
+    store = shop(versioned=False, on={"list_annotations": note})
+    assert one(store, store.original()).status is Status.EXPIRED
+    assert asked == ["docs"]

@@ -20,7 +20,7 @@ from jobs.archives.index import ArchiveIndex
 from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
+from jobs.core.model import Checksum, Location, ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.expire import candidates
@@ -30,7 +30,6 @@ from jobs.expire.rules import EXPIRED_BEFORE, Proof
 from jobs.expire.shares import Share
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs import sharding
-from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
 from tests.archives.samples import member
 from tests.doubles.memory_store import MemoryStore
@@ -211,11 +210,6 @@ def test_only_rows_whose_outcome_says_that_there_is_a_copy_are_proven(
     assert {each["key"] for each in scene.proofs(spec)} == {status.value for status in proving}
 
 
-def test_a_delete_marker_is_never_proven(scene: Scene) -> None:
-    spec = scene.run("replicate", [[Proven(row("k", is_delete_marker=True), Status.COPIED)]])
-    assert scene.proofs(spec) == []
-
-
 def test_a_proof_says_what_the_outcome_has_seen_and_else_what_the_manifest_said(scene: Scene) -> None:
     seen = Proven(row("seen", "1", "manifest", size_bytes=None), Status.COPIED, "c1", "cv1", "seen", 9)
     said = Proven(row("said", "2", "manifest", is_latest=False), Status.COPIED, "c2", None, None, 9)
@@ -246,19 +240,6 @@ def test_each_proof_dates_from_when_s3_got_its_own_checkpoint(scene: Scene) -> N
     assert [each["proven_at"] for each in (*scene.proofs(first), *scene.proofs(second))] == [NOW, NOW, NOW + 500]
 
 
-def test_a_checkpoint_that_somebody_wrote_again_proves_from_then_on(scene: Scene) -> None:
-    spec = scene.run("replicate", [[Proven(row("a"), Status.COPIED)]])
-    scene.now += 500
-    [name] = [each for each in scene.store._buckets.named["ledger"].versions if "/outcomes/" in each]
-    data = scene.store._buckets.named["ledger"].versions[name][-1].data
-    asyncio.run(scene.store.put("ledger", name, data, Attributes(), guard=UNGUARDED))
-    assert [each["proven_at"] for each in scene.proofs(spec)] == [NOW + 500]
-
-
-def test_a_run_without_outcomes_proves_nothing(scene: Scene) -> None:
-    assert scene.proofs(scene.run("replicate", [])) == []
-
-
 def test_a_packed_row_is_proven_by_the_member_of_its_own_version_in_the_archive_that_it_names(scene: Scene) -> None:
     scene.archive(
         "right.tar",
@@ -281,14 +262,6 @@ def test_a_packed_row_is_proven_by_the_member_of_its_own_version_in_the_archive_
 def test_a_packed_row_without_its_member_is_not_proven(scene: Scene, packed: Member) -> None:
     scene.archive("a.tar", [packed])
     assert scene.proofs(scene.run("compact", [[Proven(row("k", "1"), Status.PACKED)]], destination=COLD)) == []
-
-
-def test_a_packed_row_without_a_version_id_gets_that_of_its_member_and_one_archive(scene: Scene) -> None:
-    for name in ("b.tar", "a.tar"):
-        scene.archive(name, [member("k", b"12345", "7", etag="e", frame_start=0, frame_offset=3, frame_length=4)])
-    [found] = scene.proofs(scene.run("compact", [[Proven(row("k"), Status.PACKED)]], destination=COLD))
-    names = ("version_id", "copy_key", "frame_start", "frame_offset", "frame_length")
-    assert [found[name] for name in names] == ["7", "a.tar", 0, 3, 4]
 
 
 def test_what_an_archive_with_a_damaged_index_holds_is_not_proven_and_other_archives_are(scene: Scene) -> None:
@@ -314,11 +287,6 @@ def test_rows_and_copies_outside_of_the_scope_are_left_out_and_counted(scene: Sc
     assert planned.excluded == {"--source": 1, "--copies": 1}
     assert (planned.rows, planned.size_bytes, planned.prefix) == (2, 10, Location("docs", "in/"))
     assert (planned.current, planned.versions) == (Share(2, 3), Share(2, 3))
-
-
-def test_no_copy_counts_where_no_place_of_copies_is_named(scene: Scene) -> None:
-    scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]])
-    assert scene.plan(copies=[]).rows == 0
 
 
 @pytest.mark.parametrize("is_apart", [False, True])
@@ -348,13 +316,6 @@ def test_a_copy_under_another_spelling_of_its_own_key_is_looked_at(scene: Scene)
     scene.plan(source=Location("docs", "/x/"), copies=[Location("docs", "x/")])
     [each] = scene.rows()
     assert (Proof.decode(each["proof"]).objection, Proof.decode(each["proof"]).key) == ("", "x/a")
-
-
-def test_a_copy_beside_what_the_run_deletes_counts(scene: Scene) -> None:
-    scene.run("replicate", [[Proven(row("in/a", "1"), Status.COPIED)]], destination=Location("docs", "copies/"))
-    scene.plan(source=Location("docs", "in/"), copies=[Location("docs", "copies/")])
-    [each] = scene.rows()
-    assert Proof.decode(each["proof"]).objection == ""
 
 
 @pytest.mark.parametrize("is_wanted", [False, True])
@@ -419,15 +380,6 @@ def test_a_wanted_row_is_proven_by_a_proof_of_its_own_version_and_bytes(
     assert (each["proof"] is not None) is is_proven
 
 
-def test_a_wanted_row_is_completed_by_its_proof(scene: Scene) -> None:
-    scene.run("replicate", [[Proven(row("a", "1", storage_class="STANDARD_IA"), Status.COPIED)]])
-    scene.plan([ObjectVersion(0, "a")])
-    [each] = scene.rows()
-    names = ("version_id", "etag", "size_bytes", "storage_class", "is_delete_marker", "row")
-    assert [each[name] for name in names] == ["1", "e", 5, "STANDARD_IA", False, 0]
-    assert each["last_modified"].timestamp() == NOW - 1_000
-
-
 def test_a_wanted_row_without_an_id_that_another_row_names_is_that_row_once_more(scene: Scene) -> None:
     scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]])
     scene.plan([row("a", None), row("a", "1"), row("a", "1"), row("b", None), row("b", None)])
@@ -467,13 +419,6 @@ def test_a_wanted_row_without_an_id_has_no_proof_if_only_an_older_version_was_pr
     scene.there = [NEWER, OLDER._replace(is_latest=False), row("b", None)]  # b: in a bucket without versions
     scene.plan([row("a", None, None), row("b", None, None)])
     assert sorted(scene.names()) == [("a", "2", None), ("b", "1", "s3://copies/b")]
-
-
-def test_wanted_rows_outside_of_the_source_are_left_out_and_counted(scene: Scene) -> None:
-    scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in ("in/a", "out")]])
-    planned = scene.plan([row("in/a", "1"), row("out", "1")], source=Location("docs", "in/"))
-    assert [key for key, _, _ in scene.names()] == ["in/a"]
-    assert planned.excluded == {"--source": 1}
 
 
 def test_wanted_rows_are_weighed_against_the_folder_that_they_share(scene: Scene) -> None:
@@ -538,13 +483,6 @@ def test_rows_are_sharded_in_order_with_replicas_first_and_members_by_their_plac
         "frame_start": 650, "frame_offset": 650, "frame_length": 9, "checksums": [["SHA256", "s-2", True]],
         "last_modified": frames[2].last_modified,
     }  # fmt: skip
-
-
-def test_what_is_younger_than_the_grace_period_counts_for_no_share(scene: Scene) -> None:
-    scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]])
-    scene.there = [row("a", "1")]
-    assert scene.plan(older_than=NOW).current == Share(1, 1)
-    assert scene.plan(older_than=NOW - 1).current == Share(0, 1)
 
 
 @pytest.mark.parametrize("batch_rows", [1, 2, 3, 4, 100])

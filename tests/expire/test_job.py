@@ -15,81 +15,51 @@ from jobs.core.outcome import Evidence, Status
 from jobs.expire.rules import Proof
 from jobs.reports.document import iso_time
 from jobs.s3.store import UNGUARDED
-from tests.expire.scene import (
-    DAY,
-    Shop,
-    job,
-    job_of_another_run,
-    one,
-    packed,
-    replica,
-    row_of,
-    shop,
-    store_over,
-    work,
-)
+from tests.expire.scene import DAY, Shop, job, job_of_another_run, one, packed, replica, row_of, shop, store_over, work
 
 
 def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() -> None:
     store = shop()
-    ref = store.put_now("docs", "k", b"content")
-    row = row_of(store, 0, ref, replica(store, ref))
-    assert one(store, row, grace_days=30).reason == "in the grace period: written less than 30 days ago"
+    row = store.original()
+    assert one(store, row, grace_days=30).status is Status.WAITING
     store.now += 31 * DAY
     hidden = one(store, row, grace_days=30)
     assert (hidden.status, hidden.evidence) == (Status.EXPIRED, Evidence.MD5_ETAG)
-    assert "hidden by the delete marker" in hidden.reason
-    assert store.contents() == {("k", ref.version_id): b"content"}
-    kept = asyncio.run(job_of_another_run(store, 30).process([row]))
-    assert "hidden below a newer version" in kept[0].reason
+    assert store.contents() == {("k", row.version_id): b"content"}
+    assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.WAITING
     marker = hidden.reason.split()[5].rstrip(":")
     asyncio.run(store.delete("docs", "k", version_id=marker))  # undone
-    assert asyncio.run(store.get(ObjectRef("docs", "k"))).data == b"content"
+    assert store.current() == {"k": b"content"}
     one(store, row, grace_days=30)
     store.now += 31 * DAY
-    removed = asyncio.run(job_of_another_run(store, 30).process([row]))
-    assert removed[0].status is Status.EXPIRED
+    assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.EXPIRED
     assert store.contents() == {}
 
 
 def test_an_upload_in_parts_that_began_long_ago_ends_no_grace_period() -> None:
     """S3 dates it by its beginning, and it lies between the version and the marker that has just hidden it."""
     store = shop()
-    ref = store.put_now("docs", "k", b"content")
-    row = row_of(store, 0, ref, replica(store, ref))
+    row = store.original()
     upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
     store.now += 31 * DAY
     assert one(store, row, grace_days=30).status is Status.EXPIRED
     part = asyncio.run(store.put_part("docs", "k", upload, 1, b"slow"))
     asyncio.run(store.complete_multipart("docs", "k", upload, [part], guard=UNGUARDED))
-    store.now += 29 * DAY
-    [waiting] = asyncio.run(job_of_another_run(store, 30).process([row]))
-    assert waiting.status is Status.WAITING
-    assert "hidden below a newer version" in waiting.reason
-    store.now += 2 * DAY
-    [removed] = asyncio.run(job_of_another_run(store, 30).process([row]))
-    assert (removed.status, list(store.contents().values())) == (Status.EXPIRED, [b"slow"])
-
-
-def test_exactly_the_version_that_was_proven_is_removed() -> None:
-    store = shop()
-    first = store.put_now("docs", "k", b"first")
-    second = store.put_now("docs", "k", b"second")
-    rows = [row_of(store, 0, first, packed(store, [first])[0])]
-    assert work(job(store), rows)[0].status is Status.EXPIRED
-    assert store.contents() == {("k", second.version_id): b"second"}
+    for days, status in ((29, Status.WAITING), (2, Status.EXPIRED)):
+        store.now += days * DAY
+        assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is status
+    assert list(store.contents().values()) == [b"slow"]
 
 
 @pytest.mark.parametrize("named", [True, False])
 def test_without_versions_only_the_proven_object_goes(named: bool) -> None:
     store = shop(versioned=False)
-    ref = store.put_now("docs", "k", b"content")
-    row = row_of(store, 0, ref, replica(store, ref))._replace(version_id="null" if named else None)
-    store.before_delete = lambda: store_over(store, b"newer")
-    assert "changed or went away" in one(store, row).reason
+    row = store.original()._replace(version_id="null" if named else None)
+    store.around_deletes(before=lambda: store_over(store, b"newer"))
+    assert one(store, row).status is Status.KEPT
+    store.around_deletes()
+    assert one(store, row).status is Status.KEPT
     assert store.contents() == {("k", "null"): b"newer"}
-    store.before_delete = lambda: None
-    assert "another ETag" in one(store, row).reason
     store_over(store, b"content")
     assert one(store, row).status is Status.EXPIRED
     assert store.contents() == {}
@@ -99,10 +69,8 @@ def test_without_versions_only_the_proven_object_goes(named: bool) -> None:
 def test_members_are_read_and_held_against_their_originals(kind: ArchiveFormat) -> None:
     store = shop(versioned=False)
     refs = [store.put_now("docs", f"k{n}", b"%d" % n * (n * 700)) for n in range(40)]
-    rows = [
-        row_of(store, n, ref, proof) for n, (ref, proof) in enumerate(zip(refs, packed(store, refs, kind), strict=True))
-    ]
-    outcomes = work(job(store), rows)
+    proofs = zip(refs, packed(store, refs, kind), strict=True)
+    outcomes = work(job(store), [row_of(store, n, ref, proof) for n, (ref, proof) in enumerate(proofs)])
     assert {outcome.status for outcome in outcomes} == {Status.EXPIRED}
     assert store.contents() == {}
 
@@ -111,60 +79,34 @@ def test_a_large_member_is_streamed() -> None:
     store = shop(versioned=False)
     refs = [store.put_now("docs", key, bytes(9 << 20) + key.encode()) for key in ("a", "b")]
     good, bad = packed(store, refs)
-    assert good.member is not None
     rows = [row_of(store, 0, refs[0], good), row_of(store, 1, refs[1], replace(bad, member=good.member))]
-    outcomes = work(job(store), rows)
-    assert [outcome.status for outcome in outcomes] == [Status.EXPIRED, Status.KEPT]
-    assert "not the original's" in outcomes[1].reason
-
-
-def test_without_any_checksum_the_bytes_of_both_are_read() -> None:
-    store = shop(versioned=False, default_checksum=None)
-    encrypted = {"sse": "aws:kms"}  # its ETag is no MD5
-    refs = [store.put_now("docs", key, b"some content", **encrypted) for key in ("packed", "copied", "other")]
-    proofs = [*packed(store, refs[:1]), replica(store, refs[1]), replica(store, refs[2], b"same length!")]
-    rows = [row_of(store, n, ref, proof) for n, (ref, proof) in enumerate(zip(refs, proofs, strict=True))]
-    outcomes = work(job(store), rows)
-    assert [outcome.status for outcome in outcomes] == [Status.EXPIRED, Status.EXPIRED, Status.KEPT]
-    assert [outcome.evidence for outcome in outcomes[:2]] == [Evidence.CONTENT] * 2
+    assert [outcome.status for outcome in work(job(store), rows)] == [Status.EXPIRED, Status.KEPT]
 
 
 @pytest.mark.parametrize("versioned", [True, False])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_clock_that_is_ahead_of_s3s_ends_no_grace_period(versioned: bool, hidden: bool) -> None:
-    """It was hidden by one command, and removed for good by the next one, a minute after it was written."""
     store = shop(versioned=versioned)
-    ref = store.put_now("docs", "k", b"content")
-    row = row_of(store, 0, ref, replica(store, ref))
+    row = store.original()
     if hidden and versioned:
         store.now += 31 * DAY
         asyncio.run(store.delete("docs", "k"))
     before = store.contents()
     ahead = replace(job(store, grace_days=30), clock=lambda: store.now + 40 * DAY)
-    outcome = work(ahead, [row])[0]
-    assert (outcome.status, "in the grace period" in outcome.reason) == (Status.WAITING, True), outcome
+    assert work(ahead, [row])[0].status is Status.WAITING
     assert store.contents() == before
     store.now += 31 * DAY
     assert work(ahead, [row])[0].status is Status.EXPIRED
 
 
-def test_a_clock_that_is_ahead_of_s3s_ends_no_retention() -> None:
+def test_locked_originals_stay_also_by_a_clock_that_is_ahead() -> None:
     store = shop()
-    ref = store.put_now("docs", "k", b"content", lock=ObjectLock("GOVERNANCE", iso_time(store.now + DAY)))
-    row = row_of(store, 0, ref, replica(store, ref))
-    outcome = work(replace(job(store), clock=lambda: store.now + 40 * DAY), [row])[0]
-    assert (outcome.status, "GOVERNANCE" in outcome.reason) == (Status.KEPT, True), outcome
-
-
-@pytest.mark.parametrize(
-    "lock", [ObjectLock(legal_hold=True), ObjectLock("GOVERNANCE", "2099-01-01T00:00:00Z")], ids=["hold", "retention"]
-)
-def test_what_is_locked_stays(lock: ObjectLock) -> None:
-    store = shop()
-    ref = store.put_now("docs", "k", b"content", lock=lock)
-    outcome = one(store, row_of(store, 0, ref, replica(store, ref)))
-    assert outcome.status is Status.KEPT
-    assert "legal hold" in outcome.reason or "GOVERNANCE" in outcome.reason
+    ahead = replace(job(store), clock=lambda: store.now + 40 * DAY)
+    locks = (ObjectLock(legal_hold=True), ObjectLock("GOVERNANCE", iso_time(store.now + DAY)))
+    for number, lock in enumerate(locks):
+        row = store.original(f"k{number}", lock=lock)
+        assert work(ahead, [row])[0].status is Status.KEPT
+    assert len(store.current()) == 2
 
 
 Corruption = Callable[[Shop, ObjectRef, Proof], Proof]
@@ -211,24 +153,11 @@ def _flipped(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-@pytest.mark.parametrize(
-    ("corrupt", "reason"),
-    [
-        (_overwritten, "another object now"),
-        (_gone, "nothing is at the key of its copy"),
-        (_forged, "not the same"),
-        (_itself, "the original itself"),
-        (_frozen, "must be restored"),
-        (_flipped, "not the original's"),
-    ],
-)
-def test_a_copy_that_is_not_what_the_ledger_says_saves_its_original(
-    corrupt: Corruption, reason: str, versioned: bool
-) -> None:
+@pytest.mark.parametrize("corrupt", [_overwritten, _gone, _forged, _itself, _frozen, _flipped])
+def test_a_copy_that_is_not_what_the_ledger_says_saves_its_original(corrupt: Corruption, versioned: bool) -> None:
     store = shop(versioned=versioned)
     ref = store.put_now("docs", "k", b"content")
     row = row_of(store, 0, ref, corrupt(store, ref, replica(store, ref)))
     before = store.contents()
-    outcome = one(store, row)
-    assert (outcome.status, reason in outcome.reason) == (Status.KEPT, True), outcome.reason
+    assert one(store, row).status is Status.KEPT
     assert store.contents() == before

@@ -15,7 +15,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.expire.proofs import PROVEN, add_proofs
-from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
+from jobs.expire.shares import Share, drop_expired, span_of_listed, span_of_proven, weigh
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
@@ -116,10 +116,6 @@ def test_the_spans_are_of_the_rows_whose_proofs_count() -> None:
     assert span_of_proven(tables([rows[1], rows[5]], there)) == ("b", "f")
     assert span_of_listed(tables([rows[1], rows[5]], there)) == (None, None)
     assert span_of_proven(tables([], there)) == (None, None)
-
-
-def test_nothing_is_no_share() -> None:
-    assert NOTHING == (0, 0)
 
 
 @pytest.mark.parametrize("is_confirmed", [True, False], ids=["deleted", "announced"])

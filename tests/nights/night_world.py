@@ -11,7 +11,7 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from pathlib import Path
@@ -37,7 +37,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from tests.doubles import one_duckdb
 from tests.doubles.memory_buckets import Version
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 from tests.inventory.samples import CURRENT, VERSIONS, deliver
 
 AGE_SECONDS = 7_200.0
@@ -52,39 +52,10 @@ ENVIRONMENT = {
     "SEALIFT_PATIENCE_SECONDS": "0.001",
     "SEALIFT_PROCESSES": "1",
 }
-REQUESTS = ("head", "get", "put", "copy", "delete", "list_versions", "list_objects", "get_tags")
 
 
 class Killed(BaseException):
     """The command is gone: no `except Exception` runs any more."""
-
-
-class MortalStore(MemoryStore):
-    """A store that kills who sends the n-th request, before or after its effect."""
-
-    def __init__(self) -> None:
-        super().__init__(clock=lambda: time.time() - AGE_SECONDS)
-        self.requests_left, self.is_after, self.is_dead = -1, False, False
-        for name in REQUESTS:
-            setattr(self, name, self._mortal(name, getattr(self, name)))
-
-    def _mortal(
-        self, name: str, request: Callable[..., Coroutine[Any, Any, Any]]
-    ) -> Callable[..., Coroutine[Any, Any, Any]]:
-        async def call(*arguments: Any, **named: Any) -> Any:
-            self.requests_left -= 1
-            if self.is_dead or self.requests_left == 0:
-                if self.is_after and not self.is_dead:
-                    self.is_dead = True
-                    await request(*arguments, **named)
-                self.is_dead = True
-                raise Killed
-            answer = await request(*arguments, **named)
-            if name == "put" and arguments[0] == "ledger":  # what a night writes is of now
-                self._buckets.named["ledger"].versions[arguments[1]][-1].last_modified = time.time()
-            return answer
-
-        return call
 
 
 @dataclass
@@ -108,11 +79,26 @@ class World:
     """What was wrong when a night passed, and was not right when its slice had its turn since."""
 
     def __post_init__(self) -> None:
-        self.store = MortalStore()
+        self.requests_left, self.is_after, self.is_dead = -1, False, False
+        self.store = MemoryStore(clock=lambda: time.time() - AGE_SECONDS, on={"every": self._die})
         self.store.create_bucket("source", versioned=self.is_versioned)
         for bucket in ("hot", "ledger", "reports"):
             self.store.create_bucket(bucket)
         self.write_policy()
+
+    async def _die(self, request: Request) -> Any:
+        """Kill who sends the n-th request, before or after its effect. What a night writes is of now."""
+        self.requests_left -= 1
+        is_last = self.requests_left == 0 and not self.is_dead
+        if self.is_dead or is_last:
+            self.is_dead = True
+            if is_last and self.is_after:
+                await request()
+            raise Killed
+        answer = await request()
+        if request.operation == "put" and request.place.bucket == "ledger":
+            self.store._buckets.named["ledger"].versions[request.place.key][-1].last_modified = time.time()
+        return answer
 
     def write_policy(self, *prefixes: str, hot: str = "hot") -> None:
         """The policy, for the keys below these prefixes, or for all."""
@@ -214,10 +200,10 @@ class World:
 
     def start_and_die(self, requests: int, *, is_after: bool) -> None:
         """Start the night, and kill it at its n-th request if it sends so many."""
-        self.store.requests_left, self.store.is_after = requests, is_after
+        self.requests_left, self.is_after = requests, is_after
         with contextlib.suppress(Killed):
             self.start()
-        self.store.requests_left, self.store.is_dead = -1, False
+        self.requests_left, self.is_dead = -1, False
 
     def start(self, *extra: str) -> dict[str, Any]:
         """Start the night, and return what the command says."""

@@ -43,17 +43,6 @@ def test_as_many_nights_as_slices_take_each_key_exactly_once(key: str, first: da
     assert sum(due(night, of).contains(key) for night in nights) == 1
 
 
-@given(st.lists(keys, unique=True, max_size=60), days, st.randoms(use_true_random=False))
-def test_thirty_nights_cover_everything_once_whatever_ran_twice_and_in_any_order(
-    bucket: list[str], first: date, random: Any
-) -> None:
-    nights = [first + timedelta(days=number) for number in range(30)]
-    starts = nights + random.choices(nights, k=20)  # some are started again
-    random.shuffle(starts)
-    verified = {night: [key for key in bucket if due(night, 30).contains(key)] for night in starts}
-    assert sorted(key for found in verified.values() for key in found) == sorted(bucket)
-
-
 @given(days, st.integers(1, 8), st.lists(st.sampled_from(["complete", "incomplete", "refused", "missed"]), max_size=30))
 def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endings: list[str]) -> None:
     """So as many complete nights as slices take every key, whatever lies between them."""
@@ -74,17 +63,6 @@ def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endin
         assert sorted(complete[at : at + of]) == list(range(of))
     later = first + timedelta(days=99)
     assert due_after(later, of + 1, Stage.SAMPLE, summaries) == due(later, of + 1)
-
-
-def test_a_slice_that_was_all_younger_than_the_margin_waits_for_the_next_night() -> None:
-    """A night with a long margin verified nothing, and the slice had no other turn for a whole rota."""
-    night, young = date(2026, 11, 26), {"sample": 40, "older_than": 3}
-    for rows, excluded, number in ((0, young, 4), (2, young, 5), (0, {"sample": 40}, 5), (0, None, 5)):
-        stage = {"stage": "sample", "state": "complete", "sample": [4, 9], "rows": rows, "excluded": excluded}
-        summary = {"night": "2026-11-25", "stages": [stage]}
-        assert due_after(night, 9, Stage.SAMPLE, [summary]) == ((number, 9) if number == 5 else due(night, 9))
-        before = {"night": "2026-11-24", "stages": [stage | {"sample": [3, 9], "rows": 7}]}
-        assert due_after(night, 9, Stage.SAMPLE, [summary, before]) == (number, 9)
 
 
 @pytest.mark.parametrize("young", [{4}, {4, 5}, {0, 3, 8}])

@@ -7,9 +7,6 @@ judged. Nights in a row cover every key, and nothing is deleted or overwritten f
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +15,9 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
-from jobs.core.run import RunSpec
-from jobs.nights.calendar import due
 from tests.doubles.examples import examples
 from tests.inventory.samples import FORMATS
-from tests.nights.night_world import FIRST_NIGHT, SLICES, World
+from tests.nights.night_world import World
 
 keys = st.sampled_from(["a", "b", "c/d e", "dt=1/é", "z+"])
 contents = st.sampled_from([b"", b"one", b"two", b"three"])
@@ -135,52 +130,6 @@ def test_a_night_that_goes_on_after_its_pair_was_changed_says_nothing_of_the_new
     again = world.start("--again")
     assert (again["exit_code"], again["verdict"][:11]) == (0, "All is well")
     assert all(world.current(bucket, f"copies/{key}") for key in ("a/1", "b/1"))
-
-
-def test_a_copy_that_somebody_has_mended_is_proven_when_its_slice_has_its_turn(tmp_path: Path) -> None:
-    """Until then the night says so, whether the listing shows its bytes or not."""
-    world = World(tmp_path, "retain", is_versioned=True, has_inventory=False)
-    turn = due(FIRST_NIGHT + timedelta(days=1), SLICES)
-    key = next(key for key in "abcdefghi" if turn.contains(key))
-    world.put("source", key, b"one")
-    world.put("hot", f"copies/{key}", b"two")
-    world.pass_night(())
-    world.copy(key)
-    for code in (3, 0):
-        world.pass_night(())
-        assert (world.quiet[-1]["exit_code"], world.quiet[-1]["left"]) == (code, 0)
-
-
-@dataclass
-class Overwriting(World):
-    """Somebody overwrites what a night has just repaired, before the night verifies it."""
-
-    key: str = ""
-    is_at_work: bool = True
-
-    async def _execute(self, spec: RunSpec, *others: Any) -> Mapping[int, int]:
-        if self.is_at_work and spec.job == "verify" and spec.manifest.startswith("proven:"):
-            self.put("hot", f"copies/{self.key}", b"other")
-            self.is_at_work = False
-        return await super()._execute(spec, *others)
-
-
-def test_what_a_night_found_wrong_of_its_own_repair_is_carried_on_until_it_is_proven(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A listing may take a copy for the same that only a verification could tell from it."""
-    monkeypatch.setattr("tests.nights.night_world.SLICES", 3)
-    world = Overwriting(tmp_path, "retain", is_versioned=False, has_inventory=False)
-    world.key = next(key for key in "abcdefghi" if due(FIRST_NIGHT + timedelta(days=2), 3).contains(key))
-    world.put("source", world.key, b"one")
-    found = world.start()
-    counts = {each["stage"]: each["counts"] for each in found["stages"]}
-    assert (found["exit_code"], counts["verify"]["mismatched"], counts["sample"]) == (3, 1, {})
-    world.copy(world.key)
-    for code, carried in ((3, [("verify", 1)]), (0, [])):  # at the third night its slice has its turn
-        world.night += timedelta(days=1)
-        found = world.start()
-        assert (found["exit_code"], [(each["stage"], each["rows"]) for each in found["unanswered"]]) == (code, carried)
 
 
 @pytest.mark.slow

@@ -54,22 +54,6 @@ def test_an_old_night_that_was_checked_again_answers_what_later_ones_pass_on(is_
     assert open_disproofs(remembered(first, *nights, again | {"answered": []}), "s3://d") == [FOUND]
 
 
-def test_a_passed_on_finding_of_no_night_stays() -> None:
-    strange = summary("2026-11-21", "2026-11-21T03:00:00Z", unanswered=[FOUND._asdict() | {"night": "never"}])
-    assert [each.run_id for each in open_disproofs(remembered(strange), "s3://d")] == ["r1"]
-
-
-def test_what_a_night_that_was_made_up_late_found_is_not_forgotten() -> None:
-    """The later nights by name had ended before, and the next ones read these alone."""
-    nights = [summary(f"2026-11-2{day}", f"2026-11-2{day}T03:00:00Z") for day in (1, 2, 3)]
-    wrong: dict[str, Any] = {"stage": "sample", "run_id": "r1", "state": "complete", "refused": None, "left": 1}
-    wrong |= {"counts": {"mismatched": 1}, "sample": [2, 30]}
-    made_up = summary("2026-11-10", "2026-11-23T12:00:00Z", stages=[wrong], exit_code=3, left=1)
-    read = remembered(*nights, made_up)
-    assert [each["summary"][7:] for each in read] == ["2026-11-23", "2026-11-22", "2026-11-10"]
-    assert [each.run_id for each in open_disproofs(read, "s3://d")] == ["r1"]
-
-
 def test_after_a_made_up_night_that_found_a_rotten_copy_no_night_is_well(tmp_path: Path) -> None:
     world = World(tmp_path, "retain", is_versioned=True, has_inventory=False)
     keys = [f"k{number}" for number in range(6)]

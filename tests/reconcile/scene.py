@@ -7,6 +7,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.inventory.find import find_inventory
@@ -67,6 +68,16 @@ def marker(key: str, version_id: str, **more: Any) -> dict[str, Any]:
         "IsDeleteMarker": True,
         "LastModifiedDate": OLD,
     } | more
+
+
+def evidence(path: Path, *rows: tuple[str, str, str, str, str, bool, float]) -> Path:
+    names = ("key", "version_id", "etag", "algorithm", "value", "is_composite", "computed_at")
+    columns: dict[str, Any] = {name: [one[place] for one in rows] for place, name in enumerate(names)}
+    columns["computed_at"] = pa.array([int(t * 1e6) for t in columns["computed_at"]], pa.int64()).cast(
+        pa.timestamp("us", "UTC")
+    )
+    pq.write_table(pa.table(columns), path)
+    return path
 
 
 def run(folder: Path, source: Path, destination: Path, *, joined: Any = None, **options: Any) -> Reconciliation:

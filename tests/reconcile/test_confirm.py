@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -22,32 +21,32 @@ from jobs.reconcile.confirm import Suspects
 from jobs.reconcile.reconcile import EvidenceFiles, Reconciliation
 from jobs.reconcile.rules import judge
 from jobs.s3.checksums import full_object
-from jobs.s3.store import UNGUARDED, Guard, Page
+from jobs.s3.store import UNGUARDED, Guard
 from tests.doubles.forged_content import with_crc32_of
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 from tests.inventory.samples import VERSIONS
-from tests.reconcile.scene import OLD, compare, counts, differences, row, version
-from tests.reconcile.test_evidence import evidence
+from tests.reconcile.scene import OLD, compare, counts, differences, evidence, row, version
 
 
 class Bucket(MemoryStore):
     """One side's bucket. HEADs of the keys in `poison` end in an error of that status and code."""
 
     def __init__(self, name: str, poison: dict[str, tuple[int, str]], *, is_up: bool = True, versioned: bool = False):
-        super().__init__(clock=lambda: OLD, new_id=iter(f"{name}-{number}" for number in range(99)).__next__)
-        self.name, self.poison, self.is_up = name, poison, is_up
+        async def head(request: Request) -> Any:
+            if request.place.key in poison:
+                status, code = poison[request.place.key]
+                raise store_error("HeadObject", str(request.place), code, "", status)
+            return await request()
+
+        async def listing(request: Request) -> Any:
+            if not is_up:
+                raise store_error("ListObjectsV2", name, "InternalError", "", 500)
+            return await request()
+
+        ids = iter(f"{name}-{number}" for number in range(99))
+        super().__init__(clock=lambda: OLD, new_id=ids.__next__, on={"head": head, "list_objects": listing})
+        self.name = name
         self.create_bucket(name, versioned=versioned)
-
-    async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
-        if ref.key in self.poison:
-            status, code = self.poison[ref.key]
-            raise store_error("HeadObject", str(ref), code, "", status)
-        return await super().head(ref, part_number=part_number)
-
-    async def list_objects(self, *arguments: Any, **options: Any) -> Page:
-        if not self.is_up:
-            raise store_error("ListObjectsV2", self.name, "InternalError", "", 500)
-        return await super().list_objects(*arguments, **options)
 
     def hold(self, key: str, content: str) -> str | None:
         written = asyncio.run(self.put(self.name, key, content.encode(), Attributes(), guard=Guard()))
@@ -169,78 +168,12 @@ def test_a_copy_of_an_older_version_on_top_is_stale_whatever_the_times_say(
     )
 
 
-@pytest.mark.parametrize("is_alike", [True, False])
-def test_older_versions_without_md5s_are_compared_by_their_checksums(tmp_path: Path, is_alike: bool) -> None:
-    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
-    sealed = Attributes(sse="aws:kms")
-    for content in ("one", "two"):
-        asyncio.run(ours.put("src", "a", content.encode(), sealed, guard=Guard()))
-    asyncio.run(theirs.put("dst", "a", b"one" if is_alike else b"own", sealed, guard=Guard()))
-    newer = row("a", "one", LastModifiedDate=OLD + 60, Size=4)
-    answer = asked(tmp_path, [row("a", "two")], [newer], ours, theirs)
-    assert counts(answer) == {"stale" if is_alike else "different": 1}
-
-
-def test_where_nobody_may_list_the_versions_a_row_stays_different(tmp_path: Path) -> None:
-    class Silent(Bucket):
-        async def list_versions(self, *arguments: Any, **options: Any) -> Any:
-            raise store_error("ListObjectVersions", self.name, "AccessDenied", "", 403)
-
-    ours, theirs = Silent("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
-    for content in ("one", "two"):
-        ours.hold("a", content)
-    theirs.hold("a", "one")
-    answer = asked(tmp_path, [row("a", "two")], [row("a", "one", LastModifiedDate=OLD + 60)], ours, theirs)
-    assert counts(answer) == {"different": 1}
-
-
 def test_a_version_that_is_at_neither_side_any_more_is_not_extra(tmp_path: Path) -> None:
     ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
     answer = asked(
         tmp_path, [version("a", "1", "x")], [version("b", "2", "x")], ours, theirs, fields=VERSIONS, versions="all"
     )
     assert (counts(answer), answer.findings, answer.confirmed) == ({"excluded": 2}, 0, (2, 0, 2, 0, 0))
-
-
-@pytest.mark.parametrize("is_marker", [True, False])
-def test_a_405_is_a_delete_marker_only_where_the_version_is_listed_as_one(tmp_path: Path, is_marker: bool) -> None:
-    """Some servers answer it without x-amz-delete-marker, and proxies answer it as well."""
-    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {"a": (405, "MethodNotAllowed")}, versioned=True)
-    one = ours.hold("a", "x")
-    theirs.hold("a", "x")
-    copy = asyncio.run(theirs.delete("dst", "a")).version_id if is_marker else theirs.hold("a", "x")
-    assert one
-    assert copy
-    answer = asked(
-        tmp_path,
-        [version("a", one, "x")],
-        [version("z", "z", "x")],
-        ours,
-        theirs,
-        fields=VERSIONS,
-        versions="all",
-        joined={"version_map": [mapped(tmp_path / "m.parquet", ("a", one, copy, OLD))]},
-    )
-    reason = "deleted at the destination" if is_marker else "not at the destination"
-    assert differences(answer)["a"] == ("missing", reason)
-    assert (answer.confirmed.unanswered if answer.confirmed else None) == (0 if is_marker else 1)
-
-
-def test_a_head_without_an_etag_says_nothing_of_the_object_that_was_proven_wrong(tmp_path: Path) -> None:
-    class Nameless(Bucket):
-        async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
-            return replace(await super().head(ref, part_number=part_number), etag="")
-
-    ours, theirs = Nameless("src", {}), Nameless("dst", {})
-    for side in (ours, theirs):
-        side.hold("a", "x")
-    etag = row("a", "x")["ETag"]
-    known = EvidenceFiles(
-        [evidence(tmp_path / "s.parquet", ("a", "null", etag, "SHA256", "v", False, OLD + 1))],
-        [evidence(tmp_path / "d.parquet", ("a", "null", etag, "SHA256", "w", False, OLD + 1))],
-    )
-    answer = asked(tmp_path, [row("a", "x")], [row("a", "x")], ours, theirs, joined={"evidence": known})
-    assert counts(answer) == {"different": 1}
 
 
 def mapped(path: Path, *rows: tuple[str, str, str, float]) -> Path:
@@ -273,43 +206,6 @@ def test_each_side_is_asked_for_its_own_version(tmp_path: Path) -> None:
         joined={"version_map": versions},
     )
     assert (counts(answer), answer.findings) == ({"same": 2}, 0)
-
-
-@pytest.mark.parametrize("is_first", [False, True])
-def test_of_several_maps_the_latest_copy_wins(tmp_path: Path, is_first: bool) -> None:
-    """Whatever the order in which the runs are named."""
-    early = mapped(tmp_path / "early.parquet", ("a", "1", "lost", OLD))
-    late = mapped(tmp_path / "late.parquet", ("a", "1", "copy", OLD + 60))
-    maps = [late, early] if is_first else [early, late]
-    answer = compare(
-        tmp_path,
-        [version("a", "1", "x")],
-        [version("a", "copy", "x")],
-        fields=VERSIONS,
-        versions="all",
-        joined={"version_map": maps},
-    )
-    assert counts(answer) == {"same": 1}
-
-
-def test_copies_whose_version_ids_a_server_does_not_say_are_unverifiable_and_not_missing(tmp_path: Path) -> None:
-    columns = {
-        "key": ["a", "a", "b", "c"],
-        "version_id": ["a1", "a2", "b1", "c1"],
-        "destination_version_id": [None, "d2", None, None],
-        "status": ["copied", "copied", "same", "failed"],
-    }
-    pq.write_table(pa.table(columns), tmp_path / "m.parquet")
-    answer = compare(
-        tmp_path,
-        [version("a", "a1", "x", IsLatest=False), version("a", "a2", "y"), version("b", "b1", "x"), version("c", "c1")],
-        [version("a", "d1", "x", IsLatest=False), version("a", "d2", "y"), version("b", "d3", "x"), version("e", "e1")],
-        fields=VERSIONS,
-        versions="all",
-        joined={"version_map": [tmp_path / "m.parquet"]},
-    )
-    assert counts(answer) == {"same": 1, "unverifiable": 4, "missing": 1, "extra": 1}
-    assert answer.findings == 2
 
 
 def test_a_delete_marker_that_a_head_finds_is_no_object_of_the_source(tmp_path: Path) -> None:

@@ -5,10 +5,8 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -22,21 +20,12 @@ from tests.reconcile.scene import (
     compare,
     counts,
     differences,
+    evidence,
     md5,
     row,
     run,
     version,
 )
-
-
-def evidence(path: Path, *rows: tuple[str, str, str, str, str, bool, float]) -> Path:
-    names = ("key", "version_id", "etag", "algorithm", "value", "is_composite", "computed_at")
-    columns: dict[str, Any] = {name: [one[place] for one in rows] for place, name in enumerate(names)}
-    columns["computed_at"] = pa.array([int(t * 1e6) for t in columns["computed_at"]], pa.int64()).cast(
-        pa.timestamp("us", "UTC")
-    )
-    pq.write_table(pa.table(columns), path)
-    return path
 
 
 @pytest.mark.parametrize("fields", [CURRENT, VERSIONS], ids=["current", "versions"])
@@ -62,45 +51,6 @@ def test_checksums_at_rest_decide_what_etags_cannot(tmp_path, fields):
     }
 
 
-def test_a_version_id_pins_evidence_by_itself(tmp_path):
-    rows = [version("a", "v1", "x", ETag=f"{md5('x')}-2", IsMultipartUploaded=True)]
-    known = EvidenceFiles(
-        [
-            evidence(
-                tmp_path / "s.parquet",
-                ("a", "v1", "", "SHA256", "v", False, OLD - 9),
-                ("a", "v0", "", "SHA256", "w", False, MADE),
-            )
-        ],
-        [evidence(tmp_path / "d.parquet", ("a", "v1", "", "SHA256", "v", False, OLD - 9))],
-    )
-    assert counts(compare(tmp_path, rows, rows, fields=VERSIONS, joined={"evidence": known})) == {"same": 1}
-
-
-@pytest.mark.parametrize("is_turned", [False, True])
-def test_of_two_reports_of_one_time_the_whole_objects_checksum_counts(tmp_path, is_turned):
-    """Whichever of them is named first. One that another contradicts proves nothing."""
-    keys = ["kinds", "replaced", "contradicted", "spelled"]
-    rows = [version(key, "null", "x", ETag=f"{md5('x')}-2", IsMultipartUploaded=True) for key in keys]
-    parts = f"{md5('x')}-2"
-    one = [("kinds", "null", parts, "CRC32", "c", True, MADE), ("replaced", "null", parts, "SHA256", "v", False, MADE)]
-    one += [(key, "null", parts, "SHA256", "v", False, MADE) for key in ("contradicted", "spelled")]
-    two = [("kinds", "null", parts, "SHA256", "v", False, MADE), ("replaced", "null", "e", "CRC32", "c", False, MADE)]
-    two += [
-        ("contradicted", "null", parts, "SHA256", "w", False, MADE),
-        ("spelled", "", parts, "CRC32", "c", True, MADE),
-    ]
-    reports = [evidence(tmp_path / "one.parquet", *one), evidence(tmp_path / "two.parquet", *two)]
-    plain = [(key, "", parts, "SHA256", "v", False, MADE) for key in keys]
-    known = EvidenceFiles(reports[::-1] if is_turned else reports, [evidence(tmp_path / "d.parquet", *plain)])
-    others = [each | {"ETag": f"{md5('x')}-2"} for each in rows]
-    answer = compare(
-        tmp_path, rows, [each | {"Size": 1} for each in others], fields=VERSIONS, joined={"evidence": known}
-    )
-    assert differences(answer) == {"contradicted": ("unverifiable", "an ETag is no MD5: uploaded in parts")}
-    assert counts(answer) == {"same": 3, "unverifiable": 1}
-
-
 def test_what_is_missing_takes_its_known_checksum_along(tmp_path):
     known = EvidenceFiles([evidence(tmp_path / "s.parquet", ("a", "null", md5(""), "SHA256", "v=", False, MADE))])
     answer = compare(tmp_path, [row("a")], [row("b")], joined={"evidence": known})
@@ -108,8 +58,6 @@ def test_what_is_missing_takes_its_known_checksum_along(tmp_path):
 
 
 def test_csv_rows_that_cannot_be_understood_are_counted_and_listed(tmp_path):
-    import json
-
     source = deliver(
         tmp_path, "src", [row("good", "x")], file_format="CSV", created_at=MADE, fields=("Bucket", "Key", "Size")
     )
@@ -202,23 +150,3 @@ def test_a_damaged_data_file_is_refused_and_leaves_nothing(tmp_path, file_format
     with pytest.raises(ManifestError, match=victim.name):
         run(tmp_path, one, other)
     assert not list((tmp_path / "scratch").glob("*"))
-
-
-@pytest.mark.parametrize("file_format", FORMATS)
-def test_a_file_that_is_as_promised_but_unreadable_is_named(tmp_path, file_format):
-    one = deliver(tmp_path, "src", [row("a")], file_format=file_format)
-    other = deliver(tmp_path, "dst", [row("a")], file_format="CSV" if file_format != "CSV" else "ORC")
-    manifest = json.loads(other.read_text())
-    like = json.loads(one.read_text())
-    manifest |= {"fileFormat": file_format, "fileSchema": like["fileSchema"]}
-    other.write_text(json.dumps(manifest))
-    other.with_suffix(".checksum").write_text(hashlib.md5(other.read_bytes()).hexdigest())
-    with pytest.raises(ManifestError, match=f"cannot be read as {file_format}"):
-        run(tmp_path, one, other)
-
-
-def test_a_second_answer_replaces_the_first(tmp_path):
-    one = deliver(tmp_path, "src", [row("a"), row("b")])
-    other = deliver(tmp_path, "dst", [row("b")])
-    assert counts(run(tmp_path, one, other)) == counts(run(tmp_path, one, other)) == {"same": 1, "missing": 1}
-    assert [path.name for path in (tmp_path / "scratch").iterdir()] == ["result"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,7 +13,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.partial_reports import UPLOAD_SECONDS
 from jobs.reconcile.stage import UnusableReport
 from jobs.s3.store import UNGUARDED, Page
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 from tests.inventory.samples import deliver
 from tests.reconcile.scene import MADE, ODD_KEYS, OLD, row, run
 
@@ -67,10 +66,9 @@ def test_what_is_newer_than_the_report_or_left_out_by_the_pair_need_not_be_in_it
 
 @pytest.mark.parametrize(("seconds", "is_due"), [(60.0, False), (UPLOAD_SECONDS + 900.0, True)])
 def test_an_upload_in_parts_may_have_come_long_after_its_date(tmp_path: Path, seconds: float, is_due: bool) -> None:
-    class Listing(MemoryStore):
-        async def list_objects(self, *arguments: Any, **named: Any) -> Page:
-            entry = Listed("in/parts", None, True, False, 1, f"{'0' * 32}-2", MADE - seconds, "STANDARD")
-            return Page([entry], [], None)
+    async def listing(request: Request) -> Page:
+        entry = Listed("in/parts", None, True, False, 1, f"{'0' * 32}-2", MADE - seconds, "STANDARD")
+        return Page([entry], [], None)
 
     with pytest.raises(UnusableReport, match="'in/parts'") if is_due else nullcontext():
-        judge(tmp_path, Listing(), "in/a")
+        judge(tmp_path, MemoryStore(on={"list_objects": listing}), "in/a")

@@ -167,12 +167,6 @@ def test_no_margin_judges_up_to_the_older_report(tmp_path):
     assert differences(run(tmp_path, one, other, margin_seconds=6))["k"][0] == "in flight"
 
 
-def test_the_worst_prefix_comes_first(tmp_path):
-    keys = ["a/b/c/1", "a/b/c/d/2", "a/b/c/3", "x/4", "top"]
-    answer = compare(tmp_path, [row(key, "x") for key in keys], [row("same")])
-    assert [(line.label, line.rows) for line in answer.by_prefix] == [("a/b/c/", 3), ("", 2), ("x/", 1)]
-
-
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_odd_keys_meet_and_their_csv_is_safe_to_open(tmp_path, file_format):
     answer = compare(
@@ -271,43 +265,3 @@ def test_a_key_that_is_listed_twice_counts_once_as_the_latest_of_it(tmp_path):
     answer = compare(tmp_path, source, [row("a", "new"), row("a", "new"), row("b", "x"), row("e"), row("e")])
     assert counts(answer) == {"same": 2, "missing": 1, "extra": 1}
     assert (answer.source.repeated_rows, answer.destination.repeated_rows) == (3, 2)
-
-
-@pytest.mark.parametrize("is_turned", [False, True])
-def test_of_rows_of_one_time_one_counts_whatever_their_order(tmp_path, is_turned):
-    """The largest, then the one with the greatest ETag, then by the other columns."""
-    twice = [row("a", "x"), row("a", "xy"), row("b", ETag="1" * 32), row("b", ETag="2" * 32)]
-    twice += [row("r", "x", ReplicationStatus=status) for status in ("FAILED", "COMPLETED")]
-    twice += [row("out", "x"), row("out", "xyz")]
-    source = twice[::-1] if is_turned else twice
-    destination = [row("a", "xy"), row("b", ETag="2" * 32), row("r", "x")]
-    fields = (*CURRENT, "ReplicationStatus") if "ReplicationStatus" not in CURRENT else CURRENT
-    maps = PrefixMap.parse(("a=a", "b=b", "r=r"))
-    answer = compare(tmp_path, source, destination, fields=fields, prefixes=maps)
-    assert counts(answer) == {"same": 3, "excluded": 1}
-    assert answer.unjudged == (("replication FAILED, tags or ACL may differ", 1),)
-    assert answer.categories[Category.EXCLUDED] == (1, 3)
-
-
-@pytest.mark.parametrize("fields", [CURRENT, tuple(name for name in CURRENT if name != "LastModifiedDate")])
-def test_a_key_outside_of_the_prefixes_that_is_listed_twice_counts_once_as_well(tmp_path, fields):
-    source = [row("in/a", "x"), row("out", "old!", LastModifiedDate=OLD - 9), row("out", "new"), row("out2")]
-    destination = [row("in/a", "x"), row("else", "12"), row("else", "12")]
-    answer = compare(tmp_path, source, destination, prefixes=PrefixMap.parse(("in/=in/",)), fields=fields)
-    assert counts(answer) == {"same": 1, "excluded": 3}
-    latest_bytes = 3 if "LastModifiedDate" in fields else 4
-    assert answer.categories[Category.EXCLUDED][1] == latest_bytes + 0 + 2
-    assert (answer.source.repeated_rows, answer.destination.repeated_rows) == (1, 1)
-
-
-def test_versions_outside_of_the_prefixes_count_one_by_one(tmp_path):
-    source = [version("out", "1"), version("out", "2", IsLatest=False), version("out", "2", IsLatest=False)]
-    answer = compare(
-        tmp_path,
-        [version("in/a", "1", "x"), *source],
-        [version("in/a", "1", "x")],
-        prefixes=PrefixMap.parse(("in/=in/",)),
-        versions="all",
-        fields=VERSIONS,
-    )
-    assert (counts(answer)["excluded"], answer.source.repeated_rows) == (2, 1)

@@ -26,7 +26,7 @@ from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
 from jobs.verify.archives_job import VerifyArchives
 from tests.doubles.examples import examples
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 ARCHIVE = Location("cold", "a.tar.zst")
 CONTENTS = {f"k{n}": hashlib.sha256(b"%d" % n).digest() * (n * 90) for n in range(12)}
@@ -153,14 +153,13 @@ def test_a_cold_archive_is_archived_until_it_is_thawed() -> None:
 
 
 def test_an_archive_that_may_not_be_read_is_denied() -> None:
-    class Closed(MemoryStore):
-        async def get(self, ref: ObjectRef, **more: Any) -> Any:
-            if ref.bucket == "cold":
-                raise Denied("GetObject", str(ref), "AccessDenied", "no", 403)
-            return await super().get(ref, **more)
+    async def closed(request: Request) -> Any:
+        if request.place.bucket == "cold":
+            raise Denied("GetObject", str(request.place), "AccessDenied", "no", 403)
+        return await request()
 
     store = shelf(ArchiveFormat.TAR)
-    store.__class__ = Closed
+    store.hook(get=closed)
     assert statuses(verify(store)) == {Status.DENIED}
 
 

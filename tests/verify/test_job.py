@@ -3,22 +3,55 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
-from jobs.core.outcome import Evidence, Status
+from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
-from jobs.s3.store import UNGUARDED
+from jobs.s3.store import UNGUARDED, Written
 from jobs.verify.copied_rows import CopiedRows
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.forged_content import with_crc32_of
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
+
+ROUTE = Route(Location("here"), Location("there"))
+KMS = "aws:kms"
+
+
+def store_of(*, here: bool = False, there: bool = False, **options: Any) -> MemoryStore:
+    """A store with both sides. `here`, `there`: whether they keep versions."""
+    store = MemoryStore(**options)
+    store.create_bucket("here", versioned=here)
+    store.create_bucket("there", versioned=there)
+    return store
+
+
+def put(store: MemoryStore, bucket: str, data: bytes | None, sse: str | None = None) -> Written:
+    """Write the key, or set a delete marker."""
+    if data is None:
+        asyncio.run(MemoryStore.delete(store, bucket, "k"))
+        return Written("")
+    return asyncio.run(MemoryStore.put(store, bucket, "k", data, Attributes(sse=sse), guard=UNGUARDED))
+
+
+def row_of(written: Written, size_bytes: int | None = None, **more: Any) -> ObjectVersion:
+    return ObjectVersion(0, "k", written.version_id, size_bytes=size_bytes, etag=written.etag)._replace(**more)
+
+
+def verify(store: MemoryStore, rows: Sequence[ObjectVersion], copied: Any = None, **options: Any) -> list[Outcome]:
+    job = Verify(store, store, ROUTE, VerifyOptions(**options), ByteBudget(1000), copied)
+    return asyncio.run(job.process(rows))
+
+
+def statuses(outcomes: Sequence[Outcome]) -> list[Status]:
+    return [each.status for each in outcomes]
 
 
 @pytest.mark.parametrize(
@@ -31,229 +64,154 @@ from tests.doubles.memory_store import MemoryStore
     ],
 )
 def test_what_happens_while_reading_is_the_rows_outcome(kind: type[StoreError], status: Status) -> None:
-    class Failing(MemoryStore):
-        async def get(self, *arguments: Any, **named: Any) -> Any:
-            raise kind("GetObject", "s3://there/k", "Sorry")
+    async def fail(request: Request) -> Any:
+        raise kind("GetObject", "s3://there/k", "Sorry")
 
-    async def scene() -> None:
-        store = Failing()
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket)
-            await store.put(bucket, "k", b"body", Attributes(), guard=UNGUARDED)
-        route = Route(Location("here"), Location("there"))
-        job = Verify(store, store, route, VerifyOptions(deep=True), ByteBudget(1000))
-        [outcome] = await job.process([ObjectVersion(0, "k")])
-        assert outcome.status is status
-        assert outcome.reason
-
-    asyncio.run(scene())
+    store = store_of(on={"get": fail})
+    for bucket in ("here", "there"):
+        put(store, bucket, b"body")
+    [outcome] = verify(store, [ObjectVersion(0, "k")], deep=True)
+    assert (outcome.status, bool(outcome.reason)) == (status, True)
 
 
 def test_an_object_of_another_size_than_the_row_says_is_not_the_one_named() -> None:
-    """A manifest with sizes and without ETags: another object and its copy were verified as the one that it names."""
-
-    async def scene() -> None:
-        store = MemoryStore()
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket)
-            await store.put(bucket, "k", b"another", Attributes(), guard=UNGUARDED)
-        route = Route(Location("here"), Location("there"))
-        job = Verify(store, store, route, VerifyOptions(), ByteBudget(1000))
-        for size_bytes, status in ((999, Status.CHANGED), (7, Status.VERIFIED)):
-            [outcome] = await job.process([ObjectVersion(0, "k", size_bytes=size_bytes)])
-            assert outcome.status is status
-
-    asyncio.run(scene())
+    """A manifest with sizes and without ETags."""
+    store = store_of()
+    for bucket in ("here", "there"):
+        put(store, bucket, b"another")
+    rows = [ObjectVersion(0, "k", size_bytes=size_bytes) for size_bytes in (999, 7)]
+    assert statuses(verify(store, rows)) == [Status.CHANGED, Status.VERIFIED]
 
 
 def test_a_source_that_is_overwritten_and_copied_between_the_two_looks_has_changed() -> None:
-    class Busy(MemoryStore):
-        async def head(self, ref: ObjectRef, **named: Any) -> Any:
-            if ref.bucket == "there":
-                for bucket in ("here", "there"):
-                    await self.put(bucket, "k", b"newer", Attributes(), guard=UNGUARDED)
-            return await super().head(ref, **named)
+    async def busy(request: Request) -> Any:
+        if request.place.bucket == "there":
+            for bucket in ("here", "there"):
+                await MemoryStore.put(store, bucket, "k", b"newer", Attributes(), guard=UNGUARDED)
+        return await request()
 
-    async def scene() -> None:
-        store = Busy()
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket)
-            await store.put(bucket, "k", b"older", Attributes(), guard=UNGUARDED)
-        route = Route(Location("here"), Location("there"))
-        job = Verify(store, store, route, VerifyOptions(), ByteBudget(1000))
-        [outcome] = await job.process([ObjectVersion(0, "k")])
-        assert outcome.status is Status.CHANGED
-
-    asyncio.run(scene())
+    store = store_of(on={"head": busy})
+    for bucket in ("here", "there"):
+        put(store, bucket, b"older")
+    assert statuses(verify(store, [ObjectVersion(0, "k")])) == [Status.CHANGED]
 
 
-@pytest.mark.parametrize("known", [None, "SHA256:2pJaMOMff9qnBE4+W6SuF2cN6C1new5631cAQooTejY="])
 @pytest.mark.parametrize(
-    ("bucket", "now", "status"),
+    ("bucket", "now", "known", "status"),
     [
-        ("there", None, Status.MISSING),
-        ("there", b"ransom", Status.MISMATCHED),
-        ("there", b"older", Status.VERIFIED),
-        ("here", None, Status.CHANGED),
-        ("here", b"newer", Status.CHANGED),
+        (bucket, now, known, status)
+        for known in (None, "SHA256:2pJaMOMff9qnBE4+W6SuF2cN6C1new5631cAQooTejY=")
+        for bucket, now, status in (
+            ("there", None, Status.MISSING),
+            ("there", b"ransom", Status.MISMATCHED),
+            ("there", b"older", Status.VERIFIED),
+            ("here", None, Status.CHANGED),
+            ("here", b"newer", Status.CHANGED),
+        )
+        if bucket == "there" or known is None  # else no source is read
     ],
 )
 def test_what_becomes_of_a_side_while_it_is_read(
-    bucket: str, now: bytes | None, status: Status, known: str | None
+    bucket: str, now: bytes | None, known: str | None, status: Status
 ) -> None:
     """A source that moves on is judged later, a copy is judged by what it is now."""
-    if known and bucket == "here":
-        return  # that reads no source
+    reads: list[str] = []
 
-    class Busy(MemoryStore):
-        is_read = False
+    async def busy(request: Request) -> Any:
+        reads.append(request.place.key)
+        if len(reads) > 1:
+            return await request()
+        if now is None:
+            await MemoryStore.delete(store, bucket, "k")
+        else:
+            by_another = Attributes(metadata={"by": "another"})
+            await MemoryStore.put(store, bucket, "k", now, by_another, guard=UNGUARDED)
+        raise PreconditionFailed("GetObject", f"s3://{bucket}/k", "Changed")
 
-        async def get(self, *arguments: Any, **named: Any) -> Any:
-            if not self.is_read:
-                self.is_read = True
-                if now is None:
-                    await self.delete(bucket, "k")
-                else:
-                    await self.put(bucket, "k", now, Attributes(metadata={"by": "another"}), guard=UNGUARDED)
-                raise PreconditionFailed("GetObject", f"s3://{bucket}/k", "Changed")
-            return await super().get(*arguments, **named)
-
-    async def scene() -> None:
-        store = Busy()
-        for name in ("here", "there"):
-            store.create_bucket(name)
-            await store.put(name, "k", b"older", Attributes(), guard=UNGUARDED)
-        job = Verify(
-            store, store, Route(Location("here"), Location("there")), VerifyOptions(deep=True), ByteBudget(1000)
-        )
-        [outcome] = await job.process([ObjectVersion(0, "k", known_checksum=known)])
-        assert outcome.status is status, outcome.reason
-
-    asyncio.run(scene())
+    store = store_of(on={"get": busy})
+    for name in ("here", "there"):
+        put(store, name, b"older")
+    assert statuses(verify(store, [ObjectVersion(0, "k", known_checksum=known)], deep=True)) == [status]
 
 
 GOOD = b"salary of Alice: 1000 EUR per month."
 FORGED = with_crc32_of(GOOD, b"salary of Alice: 9999 EUR per month.")
-
-
-@pytest.mark.parametrize(
-    ("checksum", "etag", "algorithm", "source", "verdict"),
-    [
-        ("differs", "looks like another MD5", "against intent", "the same", "different"),
-        ("differs", "no MD5, or the content's", "weak", "the same", "different"),
-        ("differs", "no MD5, or the content's", "weak", "gone, or another", "changed"),
-        ("agrees", "no MD5, or the content's", "weak", "not asked", "same"),
-        ("agrees", "looks like another MD5", "against intent", "not asked", "same"),
-        ("agrees", "looks like another MD5", "weak", "that is its MD5", "different"),
-        ("agrees", "looks like another MD5", "weak", "it is encrypted", "same"),
-        ("agrees", "looks like another MD5", "weak", "gone, or another", "unknown"),
-    ],
-)
-def test_all_that_is_known_of_a_proven_row_has_to_agree(
-    checksum: str, etag: str, algorithm: str, source: str, verdict: str
-) -> None:
-    """A copy whose content was forged to the CRC32 that an earlier run recorded has another MD5."""
-    asked: list[str] = []
-
-    class Counting(MemoryStore):
-        async def head(self, ref: ObjectRef, **named: Any) -> Any:
-            asked.append(ref.bucket)
-            return await super().head(ref, **named)
-
-    async def scene() -> None:
-        store, name = Counting(), "SHA256" if algorithm == "against intent" else "CRC32"
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket)
-        sse = "aws:kms" if source == "it is encrypted" or algorithm == "against intent" else None
-        row_etag = (await store.put("here", "k", GOOD, Attributes(sse=sse), guard=UNGUARDED)).etag
-        if sse:  # S3 gives such an object an ETag that looks like an MD5
-            row_etag = store._buckets.find("HeadObject", ObjectRef("here", "k")).etag = "1" * 32
-        if source == "gone, or another":
-            await store.put("here", "k", b"other", Attributes(), guard=UNGUARDED)
-        is_forged = verdict != "same"
-        await store.put("there", "k", FORGED if is_forged else GOOD, Attributes(), guard=UNGUARDED)
-        known = full_object(name, b"other" if checksum == "differs" else GOOD)
-        rows = [ObjectVersion(0, "k", size_bytes=size, etag=row_etag) for size in (len(GOOD), len(GOOD) + 1)]
-        if etag.startswith("no MD5") and checksum == "agrees":
-            rows.append(rows[0]._replace(etag="0" * 32 + "-2"))
-        rows = [each._replace(known_checksum=f"{name}:{known.value}") for each in rows]
-        job = Verify(
-            store, store, Route(Location("here"), Location("there")), VerifyOptions(deep=True), ByteBudget(1000)
-        )
-        first, of_other_size, *rest = await job.process(rows)
-        status = {
-            "same": Status.VERIFIED,
-            "different": Status.MISMATCHED,
-            "unknown": Status.UNVERIFIABLE,
-            "changed": Status.CHANGED,
-        }[verdict]
-        assert [each.status for each in (first, *rest)] == [status] * (1 + len(rest)), first.reason
-        is_other = source == "gone, or another"  # the source is, so its copy may be there
-        assert of_other_size.status is (Status.CHANGED if is_other else Status.MISMATCHED)
-        assert ("size differs" in of_other_size.reason) != is_other
-        assert (asked.count("here") > 1) == (source != "not asked")  # once for the row of another size
-
-    asyncio.run(scene())
+PROVEN_ROWS = [
+    ("differs", "", "", "", "different"),
+    ("agrees", "no MD5, or the content's", "", "not asked", "same"),
+    ("agrees", "looks like another MD5", "against intent", "not asked", "same"),
+    ("agrees", "looks like another MD5", "weak", "that is its MD5", "different"),
+    ("agrees", "looks like another MD5", "weak", "it is encrypted", "same"),
+    ("agrees", "looks like another MD5", "weak", "gone, or another", "unknown"),
+]
+VERDICTS = {"same": Status.VERIFIED, "different": Status.MISMATCHED, "unknown": Status.UNVERIFIABLE}
 
 
 def test_the_table_of_proven_rows_is_the_one_that_is_replayed() -> None:
     lines = [line.strip().strip("|") for line in (Verify._prove_known.__doc__ or "").splitlines() if "|" in line]
-    table = [tuple(cell.strip() for cell in line.split("|")) for line in lines[2:]]
-    assert table == [
-        ("differs", "", "", "", "different"),
-        ("agrees", "no MD5, or the content's", "", "not asked", "same"),
-        ("agrees", "looks like another MD5", "against intent", "not asked", "same"),
-        ("agrees", "looks like another MD5", "weak", "that is its MD5", "different"),
-        ("agrees", "looks like another MD5", "weak", "it is encrypted", "same"),
-        ("agrees", "looks like another MD5", "weak", "gone, or another", "unknown"),
-    ]
+    assert [tuple(cell.strip() for cell in line.split("|")) for line in lines[2:]] == PROVEN_ROWS
+
+
+@pytest.mark.parametrize(("checksum", "etag", "algorithm", "source", "verdict"), PROVEN_ROWS)
+def test_all_that_is_known_of_a_proven_row_has_to_agree(
+    checksum: str, etag: str, algorithm: str, source: str, verdict: str
+) -> None:
+    """A copy whose content was forged to the CRC32 that an earlier run recorded has another MD5."""
+    store, name = store_of(), "SHA256" if algorithm == "against intent" else "CRC32"
+    is_sealed = source == "it is encrypted" or algorithm == "against intent"
+    row_etag = put(store, "here", GOOD, KMS if is_sealed else None).etag
+    if is_sealed:  # S3 gives such an object an ETag that looks like an MD5
+        row_etag = store._buckets.find("HeadObject", ObjectRef("here", "k")).etag = "1" * 32
+    if source == "gone, or another":
+        put(store, "here", b"other")
+    put(store, "there", GOOD if verdict == "same" else FORGED)
+    known = full_object(name, b"other" if checksum == "differs" else GOOD)
+    row = ObjectVersion(0, "k", size_bytes=len(GOOD), etag=row_etag, known_checksum=f"{name}:{known.value}")
+    rows = [row, row._replace(etag="0" * 32 + "-2")] if etag.startswith("no MD5") else [row]
+    asked: list[str] = []
+
+    async def note(request: Request) -> Any:
+        asked.append(request.place.bucket)
+        return await request()
+
+    store.hook(head=note)
+    assert statuses(verify(store, rows, deep=True)) == [VERDICTS[verdict]] * len(rows)
+    assert ("here" in asked) == (source != "not asked")
+    [of_other_size] = verify(store, [row._replace(size_bytes=len(GOOD) + 1)], deep=True)
+    is_other = source == "gone, or another"  # the source is, so its copy may be there
+    assert of_other_size.status is (Status.CHANGED if is_other else Status.MISMATCHED)
 
 
 @pytest.mark.parametrize(
     ("there", "sse", "asked", "status"),
     [
         (b"body", None, ["there"], Status.VERIFIED),
-        (b"body", "aws:kms", ["here", "there", "there"], Status.VERIFIED),  # by the checksums that both keep
+        (b"body", KMS, ["here", "there", "there"], Status.VERIFIED),  # by the checksums that both keep
         (b"ydob", None, ["here", "here", "there", "there"], Status.MISMATCHED),
-        (b"bodies", None, ["here", "here", "there", "there"], Status.MISMATCHED),
         (None, None, ["here", "there", "there"], Status.MISSING),
     ],
 )
 def test_after_a_copy_the_source_is_asked_only_where_the_destination_proves_nothing(
     there: bytes | None, sse: str | None, asked: list[str], status: Status
 ) -> None:
-    heads: list[str] = []
+    store, heads = store_of(), list[str]()
 
-    class Counting(MemoryStore):
-        async def head(self, ref: ObjectRef, **named: Any) -> Any:
-            heads.append(ref.bucket)
-            return await super().head(ref, **named)
+    async def note(request: Request) -> Any:
+        heads.append(request.place.bucket)
+        return await request()
 
-    async def scene() -> None:
-        store = Counting()
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket)
-        etag = (await store.put("here", "k", b"body", Attributes(), guard=UNGUARDED)).etag
-        if there is not None:
-            await store.put("there", "k", there, Attributes(sse=sse), guard=UNGUARDED)
-        route, options = Route(Location("here"), Location("there")), VerifyOptions(after_copy="a run")
-        copied = CopiedRows(Ledger(store, Location("ledger")), "a run", 0, frozenset({0}))
-        job = Verify(store, store, route, options, ByteBudget(1000), copied)
-        [outcome] = await job.process([ObjectVersion(0, "k", size_bytes=4, etag=etag)])
-        assert outcome.status is status, outcome.reason
-        assert ("not asked" in outcome.reason) == (asked == ["there"])
-        if there == b"body":
-            assert outcome.checksum is not None
-        # An ETag that only the manifest knows proves nothing of the source.
-        [other] = await job.process([ObjectVersion(0, "k", size_bytes=4, etag="0" * 32)])
-        assert other.status is Status.CHANGED
-        # A row that the copy did not copy has two sides, whatever lies at the destination.
-        await store.delete("here", "k")
-        [gone] = await job.process([ObjectVersion(1, "k", size_bytes=4, etag=etag)])
-        assert gone.status is Status.CHANGED
-
-    asyncio.run(scene())
-    assert sorted(heads[: len(asked)]) == asked
+    row = row_of(put(store, "here", b"body"), 4)
+    if there is not None:
+        put(store, "there", there, sse)
+    store.hook(head=note)
+    copied = CopiedRows(Ledger(store, Location("ledger")), "a run", 0, frozenset({0}))
+    [outcome] = verify(store, [row], copied, after_copy="a run")
+    assert (outcome.status, sorted(heads)) == (status, asked)
+    # An ETag that only the manifest knows proves nothing of the source.
+    assert statuses(verify(store, [row._replace(etag="0" * 32)], copied, after_copy="a run")) == [Status.CHANGED]
+    # A row that the copy did not copy has two sides, whatever lies at the destination.
+    put(store, "here", None)
+    assert statuses(verify(store, [row._replace(row=1)], copied, after_copy="a run")) == [Status.CHANGED]
 
 
 @pytest.mark.parametrize(
@@ -270,49 +228,29 @@ def test_a_version_that_was_superseded_since_proves_nothing_wrong(
     versions: tuple[bytes | None, ...], there: bytes | None, status: Status
 ) -> None:
     """The destination may be the copy of a newer one, and a retry would take it for damage."""
-
-    async def scene() -> None:
-        store = MemoryStore()
-        store.create_bucket("here", versioned=True)
-        store.create_bucket("there")
-        first = await store.put("here", "k", versions[0] or b"", Attributes(), guard=UNGUARDED)
-        for data in versions[1:]:
-            if data is None:
-                await store.delete("here", "k")
-            else:
-                await store.put("here", "k", data, Attributes(), guard=UNGUARDED)
-        if there is not None:
-            await store.put("there", "k", there, Attributes(), guard=UNGUARDED)
-        job = Verify(store, store, Route(Location("here"), Location("there")), VerifyOptions(), ByteBudget(1000))
-        [outcome] = await job.process([ObjectVersion(0, "k", first.version_id, etag=first.etag)])
-        assert outcome.status is status, outcome.reason
-
-    asyncio.run(scene())
+    store = store_of(here=True)
+    first, *_ = [put(store, "here", data) for data in versions]
+    if there is not None:
+        put(store, "there", there)
+    assert statuses(verify(store, [row_of(first)])) == [status]
 
 
 def test_a_current_version_without_an_id_in_its_answer_is_still_the_rows() -> None:
     """Some servers leave the id out where a request names none."""
 
-    class Terse(MemoryStore):
-        async def head(self, ref: ObjectRef, **named: Any) -> Any:
-            info = await super().head(ref, **named)
-            return info if ref.version_id else replace(info, version_id=None)
+    async def terse(request: Request) -> Any:
+        info = await request()
+        return info if request.place.version_id else replace(info, version_id=None)
 
-    async def scene() -> None:
-        store = Terse()
-        store.create_bucket("here", versioned=True)
-        store.create_bucket("there")
-        written = await store.put("here", "k", b"body", Attributes(), guard=UNGUARDED)
-        await store.put("there", "k", b"ydob", Attributes(), guard=UNGUARDED)
-        job = Verify(store, store, Route(Location("here"), Location("there")), VerifyOptions(), ByteBudget(1000))
-        [outcome] = await job.process([ObjectVersion(0, "k", written.version_id, etag=written.etag)])
-        assert outcome.status is Status.MISMATCHED, outcome.reason
-
-    asyncio.run(scene())
+    store = store_of(here=True)
+    row = row_of(put(store, "here", b"body"))
+    put(store, "there", b"ydob")
+    store.hook(head=terse)
+    assert statuses(verify(store, [row])) == [Status.MISMATCHED]
 
 
 @pytest.mark.parametrize(
-    ("asked", "there", "statuses"),
+    ("asked", "there", "expected"),
     [
         ((0, 1, 2), (b"one", b"two", b"thr"), "verified verified verified"),
         ((0, 1, 2), (b"one", b"XXX", b"thr"), "verified mismatched verified"),
@@ -320,48 +258,35 @@ def test_a_current_version_without_an_id_in_its_answer_is_still_the_rows() -> No
         ((1,), (b"one",), "missing"),
         ((0, 2), (b"one", b"two"), "verified missing"),
         ((1, 2), (b"two", b"thr"), "verified verified"),
-        ((0, 1), (b"two", b"thr"), "missing verified"),
     ],
 )
 @pytest.mark.parametrize("deep", [False, True])
 def test_a_part_of_a_keys_versions_is_no_damage_where_the_copies_are_of_others(
-    asked: tuple[int, ...], there: tuple[bytes, ...], statuses: str, deep: bool
+    asked: tuple[int, ...], there: tuple[bytes, ...], expected: str, deep: bool
 ) -> None:
-    assert _statuses(MemoryStore(), asked, there, deep=deep) == statuses
+    store = store_of(here=True, there=True)
+    assert _of_three(store, asked, there, deep=deep) == expected
 
 
 def test_what_nobody_may_list_at_the_source_is_missing_and_not_damaged() -> None:
     """A retry may replace what is damaged."""
 
-    class Silent(MemoryStore):
-        async def list_versions(self, bucket: str, *arguments: Any, **named: Any) -> Any:
-            if bucket == "here":
-                raise Denied("ListObjectVersions", "here", "AccessDenied", "", 403)
-            return await super().list_versions(bucket, *arguments, **named)
+    async def silent(request: Request) -> Any:
+        if request.place.bucket == "here":
+            raise Denied("ListObjectVersions", "here", "AccessDenied", "", 403)
+        return await request()
 
-    assert _statuses(Silent(), (0, 1, 2), (b"one", b"XXX", b"thr"), deep=False) == "verified missing verified"
+    store = store_of(here=True, there=True, on={"list_versions": silent})
+    assert _of_three(store, (0, 1, 2), (b"one", b"XXX", b"thr"), deep=False) == "verified missing verified"
 
 
-def _statuses(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ...], *, deep: bool) -> str:
+def _of_three(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ...], *, deep: bool) -> str:
     """The outcomes of these versions of three, with copies of these contents."""
-
-    async def scene() -> str:
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket, versioned=True)
-        written = [
-            await store.put("here", "k", data, Attributes(), guard=UNGUARDED) for data in (b"one", b"two", b"thr")
-        ]
-        for data in there:
-            await store.put("there", "k", data, Attributes(), guard=UNGUARDED)
-        options = VerifyOptions(all_versions=True, deep=deep)
-        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
-        rows = [
-            ObjectVersion(at, "k", written[number].version_id, size_bytes=3, etag=written[number].etag)
-            for at, number in enumerate(asked)
-        ]
-        return " ".join(outcome.status for outcome in await job.process(rows))
-
-    return asyncio.run(scene())
+    written = [put(store, "here", data) for data in (b"one", b"two", b"thr")]
+    for data in there:
+        put(store, "there", data)
+    rows = [row_of(written[number], 3, row=at) for at, number in enumerate(asked)]
+    return " ".join(statuses(verify(store, rows, all_versions=True, deep=deep)))
 
 
 @pytest.mark.parametrize(
@@ -377,35 +302,22 @@ def _statuses(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ..
 def test_a_current_version_whose_copy_is_covered_is_not_verified(
     on_top: bytes | None, status: Status, deep: bool
 ) -> None:
-    async def scene() -> None:
-        store = MemoryStore()
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket, versioned=True)
-        rows = []
-        for data in (b"one", b"two!"):
-            for bucket in ("there", "here"):
-                written = await store.put(bucket, "k", data, Attributes(), guard=UNGUARDED)
-            rows.append(ObjectVersion(0, "k", written.version_id, size_bytes=len(data), etag=written.etag))
-        if on_top is None:
-            await store.delete("there", "k")
-        else:
-            await store.put("there", "k", on_top, Attributes(), guard=UNGUARDED)
-        options = VerifyOptions(all_versions=True, deep=deep)
-        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
-        whole, covered = await job.process(rows)
-        assert (whole.status, covered.status) == (Status.VERIFIED, status)
-        assert covered.size_bytes == len(on_top or b"")
-        # With a newer version at the source, what lies on top may be its copy.
-        await store.put("here", "k", b"newer", Attributes(), guard=UNGUARDED)
-        assert {each.status for each in await job.process(rows)} == {Status.VERIFIED}
-
-    asyncio.run(scene())
+    store = store_of(here=True, there=True)
+    rows = []
+    for data in (b"one", b"two!"):
+        put(store, "there", data)
+        rows.append(row_of(put(store, "here", data), len(data)))
+    put(store, "there", on_top)
+    whole, covered = verify(store, rows, all_versions=True, deep=deep)
+    assert (whole.status, covered.status, covered.size_bytes) == (Status.VERIFIED, status, len(on_top or b""))
+    # With a newer version at the source, what lies on top may be its copy.
+    put(store, "here", b"newer")
+    assert set(statuses(verify(store, rows, all_versions=True, deep=deep))) == {Status.VERIFIED}
 
 
 @pytest.mark.parametrize(
     ("on_top", "deep", "status"),
     [
-        (b"two!", False, Status.UNVERIFIABLE),
         (b"tWo!", False, Status.UNVERIFIABLE),
         (b"two!", True, Status.VERIFIED),
         (b"tWo!", True, Status.MISMATCHED),
@@ -416,27 +328,21 @@ def test_a_version_on_top_that_cannot_be_compared_is_not_called_another_one(
     on_top: bytes, deep: bool, status: Status
 ) -> None:
     """A copy in parts may lie, without checksums on either side, above an earlier copy of the same."""
+    store = store_of(here=True, there=True, default_checksum=None)
+    put(store, "there", b"two!")
+    row = row_of(put(store, "here", b"two!"), 4)
 
-    async def scene() -> None:
-        store = MemoryStore(default_checksum=None)
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket, versioned=True)
-            written = await store.put(bucket, "k", b"two!", Attributes(), guard=UNGUARDED)
+    async def upload() -> None:
         upload_id = await store.create_multipart("there", "k", Attributes())
         part = await store.put_part("there", "k", upload_id, 1, on_top)
         await store.complete_multipart("there", "k", upload_id, [part], guard=UNGUARDED)
-        [source] = (await store.list_versions("here", "k")).entries
-        row = ObjectVersion(0, "k", source.version_id, size_bytes=4, etag=written.etag)
-        options = VerifyOptions(all_versions=True, deep=deep)
-        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
-        [outcome] = await job.process([row])
-        assert outcome.status is status, outcome.reason
 
-    asyncio.run(scene())
+    asyncio.run(upload())
+    assert statuses(verify(store, [row], all_versions=True, deep=deep)) == [status]
 
 
 @pytest.mark.parametrize("below", [b"older copy", b"one"])
-@pytest.mark.parametrize(("sse", "is_known"), [(None, False), (None, True), ("aws:kms", False)])
+@pytest.mark.parametrize(("sse", "is_known"), [(None, False), (None, True), (KMS, False)])
 def test_a_copy_that_rotted_in_a_longer_history_is_damaged_and_not_missing(
     below: bytes, sse: str | None, is_known: bool
 ) -> None:
@@ -444,38 +350,20 @@ def test_a_copy_that_rotted_in_a_longer_history_is_damaged_and_not_missing(
 
     Under KMS the ETags say nothing, and the stored checksums claim that it is the copy.
     """
-
-    async def scene() -> None:
-        store = MemoryStore()
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket, versioned=True)
-        await store.put("there", "k", below, Attributes(), guard=UNGUARDED)
-        written = await store.put("here", "k", b"two", Attributes(sse=sse), guard=UNGUARDED)
-        copy = await store.put("there", "k", b"two", Attributes(sse=sse), guard=UNGUARDED)
-        store.rot("there", "k", b"tWo")
-        options = VerifyOptions(all_versions=True, deep=True)
-        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
-        known = f"CRC32:{full_object('CRC32', b'two').value}" if is_known else None
-        row = ObjectVersion(0, "k", written.version_id, size_bytes=3, etag=written.etag, known_checksum=known)
-        [outcome] = await job.process([row])
-        assert (outcome.status, outcome.destination_etag) == (Status.MISMATCHED, copy.etag), outcome
-        assert outcome.evidence is (Evidence.CHECKSUM if is_known else Evidence.CONTENT)
-
-    asyncio.run(scene())
+    store = store_of(here=True, there=True)
+    put(store, "there", below)
+    written, copy = put(store, "here", b"two", sse), put(store, "there", b"two", sse)
+    store.rot("there", "k", b"tWo")
+    known = f"CRC32:{full_object('CRC32', b'two').value}" if is_known else None
+    [outcome] = verify(store, [row_of(written, 3, known_checksum=known)], all_versions=True, deep=True)
+    assert (outcome.status, outcome.destination_etag) == (Status.MISMATCHED, copy.etag)
+    assert outcome.evidence is (Evidence.CHECKSUM if is_known else Evidence.CONTENT)
 
 
-@pytest.mark.parametrize("sse", [None, "aws:kms"])
+@pytest.mark.parametrize("sse", [None, KMS])
 def test_copies_of_other_versions_of_the_same_size_are_not_called_damaged(sse: str | None) -> None:
-    async def scene() -> None:
-        store = MemoryStore()
-        for bucket in ("here", "there"):
-            store.create_bucket(bucket, versioned=True)
-        for data in (b"one", b"thr"):
-            await store.put("there", "k", data, Attributes(sse=sse), guard=UNGUARDED)
-        written = await store.put("here", "k", b"two", Attributes(sse=sse), guard=UNGUARDED)
-        options = VerifyOptions(all_versions=True, deep=True)
-        job = Verify(store, store, Route(Location("here"), Location("there")), options, ByteBudget(1000))
-        [outcome] = await job.process([ObjectVersion(0, "k", written.version_id, size_bytes=3, etag=written.etag)])
-        assert outcome.status is Status.MISSING, outcome
-
-    asyncio.run(scene())
+    store = store_of(here=True, there=True)
+    for data in (b"one", b"thr"):
+        put(store, "there", data, sse)
+    row = row_of(put(store, "here", b"two", sse), 3)
+    assert statuses(verify(store, [row], all_versions=True, deep=True)) == [Status.MISSING]
