@@ -23,13 +23,11 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum, Location, ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.expire import candidates
 from jobs.expire.candidates import OWN_PLACE, Candidates, Scope, plan_candidates
 from jobs.expire.proofs import PROVEN, add_proofs
-from jobs.expire.rules import EXPIRED_BEFORE, Proof
+from jobs.expire.rules import Proof
 from jobs.expire.shares import Share
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs import sharding
 from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
 from tests.archives.samples import member
 from tests.doubles.memory_store import MemoryStore
@@ -210,29 +208,6 @@ def test_only_rows_whose_outcome_says_that_there_is_a_copy_are_proven(
     assert {each["key"] for each in scene.proofs(spec)} == {status.value for status in proving}
 
 
-def test_a_proof_says_what_the_outcome_has_seen_and_else_what_the_manifest_said(scene: Scene) -> None:
-    seen = Proven(row("seen", "1", "manifest", size_bytes=None), Status.COPIED, "c1", "cv1", "seen", 9)
-    said = Proven(row("said", "2", "manifest", is_latest=False), Status.COPIED, "c2", None, None, 9)
-    spec = scene.run("replicate", [[said, seen]])
-    names = ("key", "version_id", "etag", "size_bytes", "is_latest", "copy_etag", "copy_version_id")
-    assert [tuple(each[name] for name in names) for each in scene.proofs(spec)] == [
-        ("said", "2", "manifest", 5, False, "c2", None),
-        ("seen", "1", "seen", 9, True, "c1", "cv1"),
-    ]
-    first = scene.proofs(scene.run("verify", [[Proven(row("k"), Status.VERIFIED)]]))[0]
-    others = ("last_modified", "storage_class", "run_id", "in_archive", "sha256")
-    assert [first[name] for name in others] == [NOW - 1_000, "STANDARD", scene.runs[1].run_id, False, None]
-
-
-def test_a_copy_lies_where_the_run_put_it(scene: Scene) -> None:
-    rows = [Proven(row(key), Status.COPIED) for key in ("in/a", "in/in/b", "other")]
-    spec = scene.run("replicate", [rows], Location("docs", "in/"), Location("copies", "to/"))
-    places = {each["key"]: (each["copy_bucket"], each["copy_key"]) for each in scene.proofs(spec)}
-    assert places == {
-        "in/a": ("copies", "to/a"), "in/in/b": ("copies", "to/in/b"), "other": ("copies", "to/other"),
-    }  # fmt: skip
-
-
 def test_each_proof_dates_from_when_s3_got_its_own_checkpoint(scene: Scene) -> None:
     first = scene.run("replicate", [[Proven(row("a"), Status.COPIED)], [Proven(row("b"), Status.COPIED)]])
     scene.now += 500
@@ -308,16 +283,6 @@ def test_a_copy_where_the_run_deletes_in_another_spelling_proves_nothing(scene: 
     assert Proof.decode(each["proof"]).objection == OWN_PLACE
 
 
-def test_a_copy_under_another_spelling_of_its_own_key_is_looked_at(scene: Scene) -> None:
-    """S3 keeps both: the run leaves a mark to see whether they are one object."""
-    scene.run("replicate", [[Proven(row("/x/a", "1"), Status.COPIED)]], destination=Location("docs", "x/"),
-              source=Location("docs", "/x/"))  # fmt: skip
-    scene.there = [row("/x/a", "1")]
-    scene.plan(source=Location("docs", "/x/"), copies=[Location("docs", "x/")])
-    [each] = scene.rows()
-    assert (Proof.decode(each["proof"]).objection, Proof.decode(each["proof"]).key) == ("", "x/a")
-
-
 @pytest.mark.parametrize("is_wanted", [False, True])
 def test_rows_of_keys_that_are_not_the_pairs_are_left_out_and_counted(scene: Scene, is_wanted: bool) -> None:
     keys = ("ours", "theirs", "theirs too")
@@ -338,15 +303,6 @@ def test_the_latest_proof_of_a_version_counts_and_is_as_old_as_the_first_of_that
     [each] = scene.rows()
     proof = Proof.decode(each["proof"])
     assert (proof.run_id, proof.etag, proof.proven_at) == (scene.runs[2].run_id, "c", NOW + 100)
-
-
-@pytest.mark.parametrize("is_wanted", [False, True])
-def test_a_proof_without_an_objection_comes_before_a_later_one_that_has_one(scene: Scene, is_wanted: bool) -> None:
-    scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]])
-    scene.now += 100
-    scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]], destination=Location("docs", "copies/"))
-    scene.plan([row("a", "1")] if is_wanted else None, copies=[COPIES, Location("docs", "copies/")])
-    assert scene.names() == [("a", "1", "s3://copies/a")]
 
 
 # What a manifest asks for.
@@ -432,15 +388,6 @@ def test_wanted_rows_are_weighed_against_the_folder_that_they_share(scene: Scene
     assert (whole.prefix, whole.current) == (Location("docs", "x/"), Share(3, 4))
 
 
-def test_wanted_rows_that_are_gone_do_not_widen_the_folder(scene: Scene) -> None:
-    scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in ("x/a", "x/b", "z/gone")]])
-    scene.there = [row(key, "1") for key in ("x/a", "x/b", "y")]
-    planned = scene.plan([row(key, "1") for key in ("x/a", "x/b", "z/gone")])
-    assert planned.prefix == Location("docs", "x/")
-    assert planned.current == Share(3, 2)
-    assert EXPIRED_BEFORE not in planned.excluded
-
-
 # How its shards look.
 
 
@@ -483,38 +430,3 @@ def test_rows_are_sharded_in_order_with_replicas_first_and_members_by_their_plac
         "frame_start": 650, "frame_offset": 650, "frame_length": 9, "checksums": [["SHA256", "s-2", True]],
         "last_modified": frames[2].last_modified,
     }  # fmt: skip
-
-
-@pytest.mark.parametrize("batch_rows", [1, 2, 3, 4, 100])
-@pytest.mark.parametrize(("rows_per_shard", "sizes"), [(1, [1] * 7), (2, [2, 2, 2, 1]), (3, [3, 3, 1]), (100, [7])])
-def test_shards_are_full_whatever_is_read_at_once(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, batch_rows: int, rows_per_shard: int, sizes: list[int]
-) -> None:
-    monkeypatch.setattr(candidates, "BATCH_ROWS", batch_rows)
-    keys = [f"k{number}" for number in range(7)]
-    scene.run("replicate", [[Proven(row(key, "1"), Status.COPIED) for key in keys]])
-    assert [each.rows for each in scene.plan(rows_per_shard=rows_per_shard).shards] == sizes
-    assert [(each["row"], each["key"]) for each in scene.rows()] == list(enumerate(keys))
-
-
-def test_each_process_gets_a_shard_where_that_is_worth_it(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharding, "SPLIT_ROWS", 4)
-    scene.run("replicate", [[Proven(row(f"k{number}", "1"), Status.COPIED) for number in range(4)]])
-    assert [each.rows for each in scene.plan(processes=2).shards] == [2, 2]
-
-
-def test_nothing_is_left_out_where_all_keys_are_the_pairs(scene: Scene) -> None:
-    scene.run("replicate", [[Proven(row("a", "1"), Status.COPIED)]])
-    assert scene.plan(is_own=lambda key: True).excluded == {}
-    assert scene.names() == [("a", "1", "s3://copies/a")]
-
-
-def test_a_plan_says_what_it_has_seen_of_each_run(scene: Scene) -> None:
-    """A worker reads all others again before it deletes."""
-    proven = [[Proven(row("k"), Status.VERIFIED)]]
-    ended = scene.run("verify", proven)
-    foreign = scene.run("verify", proven, source=Location("other"))
-    at_work = scene.run("verify", proven)
-    asyncio.run(scene.ledger.publish_report(ended.run_id, {"state": "complete", "outcomes": {"verified": 1}}))
-    scene.runs.remove(foreign)
-    assert scene.plan().read_runs == {ended.run_id: None, foreign.run_id: None, at_work.run_id: (4, NOW)}

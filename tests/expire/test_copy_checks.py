@@ -22,7 +22,7 @@ from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import Request
-from tests.expire.scene import NOW, Shop, one, packed, replica, row_of, shop
+from tests.expire.scene import Shop, one, packed, replica, row_of, shop
 
 KMS = {"sse": "aws:kms"}
 CONTENT = b"content of the original, as it was written"
@@ -165,15 +165,6 @@ def reading(store: Shop) -> tuple[set[ObjectRef], Counter[str]]:
 
     store.hook(get=note)
     return refs, read_bytes
-
-
-def test_an_original_is_no_copy_of_itself_unless_that_is_another_service() -> None:
-    store = shop()
-    ref, other = (store.put_now("docs", key, CONTENT) for key in ("k", "other"))
-    itself, neighbour = (Proof("run", NOW, *each, asyncio.run(store.head(each)).etag) for each in (ref, other))
-    pairs = [pair_of(store, ref, itself), pair_of(store, ref, neighbour)]
-    assert [each.same for each in verdicts(store, *pairs)] == [False, True]
-    assert [each.same for each in verdicts(store, *pairs, streamed=True)] == [True, True]
 
 
 def test_each_pair_gets_its_own_verdict_in_its_place() -> None:

@@ -231,34 +231,6 @@ def test_what_somebody_else_deletes_at_that_moment_is_not_the_runs(versioned: bo
         assert (undo(store).markers, undo(store).lost) == (0, 0)
 
 
-def test_a_delete_whose_answer_was_lost_is_not_denied_when_an_upload_in_parts_comes_between() -> None:
-    store = shop()
-    row = store.original()
-    upload = started_upload(store)
-
-    async def lose(request: Request) -> Any:
-        made = await request()
-        if request.place.key != "k":
-            return made
-        await finish_upload(store, upload)
-        return await request()
-
-    store.hook(delete=lose)
-    made = job(store)
-    [outcome] = work(made, [row])
-    assert outcome.status is Status.EXPIRED
-    assert sorted(store.contents().values()) == [b"content", b"slow"]
-    assert list(asyncio.run(made.tombstones.announced(0, 0))) == [0]
-
-
-def test_a_version_that_somebody_wrote_over_meanwhile_is_not_called_expired() -> None:
-    store = shop()
-    row = store.original()
-    store.around_deletes(before=lambda: store_over(store, b"newer"))
-    assert one(store, row).status is Status.KEPT
-    assert set(store.contents().values()) == {b"content", b"newer"}
-
-
 def test_what_somebody_else_deleted_is_missing_not_expired() -> None:
     store = shop(versioned=False)
     row = store.original()

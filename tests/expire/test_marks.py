@@ -12,7 +12,7 @@ import pytest
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, Denied, NotFound, Unavailable
+from jobs.errors import ConfigError, Denied, NotFound
 from jobs.expire.copy_checks import Copies
 from jobs.expire.deletes import WRONG, ExactDeletes
 from jobs.expire.job import Expire
@@ -114,14 +114,6 @@ def test_a_mark_is_left_once_a_worker_and_never_in_a_dry_run(
     marks = 1 if versioned else 2  # the second is for the condition
     assert (written.count("claim"), written.count("mark")) == ((3, marks) if delete else (0, 0))
     assert all(".sealift-" not in key for key, _ in history(store))
-
-
-def test_copies_in_the_bucket_of_the_originals_are_told_apart_by_their_keys() -> None:
-    store = shop()
-    copy = store.put_now("docs", "backup/k", b"content")
-    row = store.original()
-    proof = Proof("run", store.now, *copy, asyncio.run(store.head(copy)).etag)
-    assert one(store, row._replace(proof=proof.encode())).status is Status.EXPIRED
 
 
 @VERSIONED
@@ -258,26 +250,6 @@ def test_a_404_for_a_probe_that_is_there_does_not_say_that_the_server_heeds_if_m
 
     store.hook(delete=forgetful)
     assert refuses(store, row, "copies", "cannot be found out whether")
-
-
-def test_a_marker_of_a_lost_answer_that_may_still_hide_an_original_is_named() -> None:
-    """The server has set a marker whose id nobody learned, and the one that was learned is removed."""
-    store = shop()
-    row = store.original()
-    lost: list[str] = []
-
-    async def lose_first(request: Request) -> Any:
-        is_trial = request.arguments["if_match"] is not None
-        request.arguments["if_match"] = None
-        made = await request()
-        if is_trial and not lost:
-            lost.append(request.place.key)
-            raise Unavailable("DeleteObject", str(request.place), "NoAnswer")
-        return made
-
-    store.hook(delete=lose_first)
-    with pytest.raises(ConfigError, match=r"look whether a delete marker of this check hides s3://docs/k$"):
-        one(store, row)
 
 
 def test_one_original_at_most_is_asked_for_a_trial_and_shown_again() -> None:

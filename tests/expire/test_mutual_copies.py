@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from jobs.core.enums import Step
-from jobs.core.model import Location, ObjectRef, ObjectVersion
+from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.run import RunSpec, Side
 from jobs.errors import LedgerError
@@ -187,11 +187,3 @@ def test_which_runs_announcements_are_read(source: Side | None, streamed: bool, 
     own = expiring("own", Side(Location("bbb", "x/")), streamed=streamed)
     announcers = Announcers(ledger, own, [Location("bbb", "x/"), Location("copies")])
     assert asyncio.run(announcers.concern("bbb", OTHER)) is is_concerned
-
-
-def test_a_row_outside_of_what_the_run_is_about_is_kept() -> None:
-    """Others rely on it: what such a run announces, they need not read."""
-    store = shop()
-    row = store.original("x/k")
-    assert work(replace(job(store), prefix="docs/"), [row])[0].status is Status.KEPT
-    assert asyncio.run(store.get(ObjectRef("docs", "x/k"))).data == b"content"

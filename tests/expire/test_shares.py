@@ -12,13 +12,10 @@ import pytest
 
 from jobs.core.enums import Step
 from jobs.core.model import Location, ObjectVersion
-from jobs.core.outcome import Outcome, Status
-from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.shares import Share, drop_expired, span_of_listed, span_of_proven, weigh
-from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.ledger import Ledger
 from jobs.ledger.tombstones import Tombstone, Tombstones
-from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
+from jobs.tables.rows import version_batch
 from tests.doubles.memory_store import MemoryStore
 
 NOW = 1_750_000_000.0
@@ -73,31 +70,6 @@ def test_current_objects_and_versions_count_each_for_itself_and_what_is_not_list
     ]
     assert weighed(rows, there, NOW) == (Share(4, 2), Share(5, 3))
     assert weighed(rows, there, NOW - 60) == (Share(0, 2), Share(0, 3))
-
-
-def test_a_grace_period_begins_when_s3_got_the_proof_whatever_the_ledger_says(tmp_path: Path) -> None:
-    async def prove(said: float) -> float:
-        store = MemoryStore(clock=lambda: NOW)
-        store.create_bucket("ledger")
-        ledger = Ledger(store, Location("ledger"))
-        sides = Side(Location("docs")), Side(Location("copies"))
-        spec = RunSpec("r", "replicate", NOW, *sides, "m", {"streamed": False})
-        await ledger.create(spec)
-        row = ObjectVersion(0, "k", etag="e", size_bytes=1, last_modified=1.0)
-        rows = pa.Table.from_batches([version_batch([row])])
-        shard = rows.add_column(0, "row", pa.array([0], pa.int64())).cast(shard_schema())
-        await ledger.write_shard("r", 0, write_parquet(shard))
-        await ledger.publish_plan("r", Plan(1, 1, (ShardSummary(1, 1),)))
-        outcome = Outcome(0, "k", None, Status.COPIED, etag="e", destination_etag="e", finished_at=said, attempt="a")
-        await ledger.write_checkpoint("r", Checkpoint(0, "a", 0, 1, 0, 1), write_outcomes([outcome]))
-        connection = duckdb.connect()
-        connection.execute(f"CREATE TABLE proven ({PROVEN})")
-        await add_proofs(ledger, spec, tmp_path / f"{said:.0f}", connection)
-        ((proven_at,),) = connection.execute("SELECT proven_at FROM proven").fetchall()
-        return float(proven_at)
-
-    assert asyncio.run(prove(1.0)) == NOW
-    assert asyncio.run(prove(NOW + 5)) == NOW + 5
 
 
 def test_the_spans_are_of_the_rows_whose_proofs_count() -> None:

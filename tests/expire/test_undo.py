@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.enums import Step
-from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.model import Attributes, Location
 from jobs.core.outcome import Status
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstone, Tombstones, _sharing
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
-from tests.expire.scene import job, one, replica, row_of, shop, work
+from tests.expire.scene import job, replica, row_of, shop, work
 
 NOW = 1_700_000_000.0
 HOUR = 3600.0
@@ -55,18 +55,6 @@ def test_what_several_attempts_recorded_as_gone_is_lost_once() -> None:
     for part in (rows, rows[1:], rows):
         assert {each.status for each in work(job(store), part)} == {Status.EXPIRED}
     assert asyncio.run(unhide(store, job(store).tombstones)).lost == 3
-
-
-def test_each_marker_of_a_version_that_two_attempts_hid_goes() -> None:
-    store = shop()
-    ref = store.put_now("docs", "k", b"content")
-    row = row_of(store, 0, ref, replica(store, ref))
-    assert one(store, row).status is Status.EXPIRED
-    marker_id = asyncio.run(store.list_versions("docs", "k")).entries[0].version_id
-    asyncio.run(store.delete("docs", "k", version_id=marker_id))
-    assert one(store, row).status is Status.EXPIRED
-    assert asyncio.run(unhide(store, job(store).tombstones)).markers == 1
-    assert asyncio.run(store.head(ObjectRef("docs", "k"))).version_id == ref.version_id
 
 
 @pytest.mark.parametrize("step", [Step.REMOVE, Step.HIDE])

@@ -18,7 +18,7 @@ from jobs.expire.rules import Proof
 from jobs.s3.store import Deleted
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import Request
-from tests.expire.scene import Shop, job, job_of_another_run, one, packed, row_of, shop, work
+from tests.expire.scene import Shop, job, one, packed, row_of, shop, work
 
 CONTENT = b"content"
 
@@ -68,18 +68,6 @@ def test_an_object_of_which_the_server_keeps_no_versions_stays(monkeypatch: pyte
     monkeypatch.setattr("jobs.expire.rules._unnamed", lambda original, terms: "")
     [outcome] = work(job(store), [folder._replace(row=2)])
     assert (outcome.status, outcome.reason) == (Status.EXPIRED, "removed for good: the server set no delete marker")
-
-
-def test_a_null_version_that_was_hidden_is_removed_by_the_next_run() -> None:
-    """It was called expired, and stayed."""
-    store = shop(versioned=False)
-    row = store.original()._replace(version_id="null")
-    store.enable_versioning("docs")
-    assert one(store, row).status is Status.EXPIRED
-    assert store.contents() == {("k", "null"): CONTENT}
-    outcomes = asyncio.run(job_of_another_run(store, 0.0).process([row]))
-    assert [each.status for each in outcomes] == [Status.EXPIRED], outcomes
-    assert store.contents() == {}
 
 
 def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import zoneinfo
-from collections import Counter
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from jobs.errors import UsageError
 from jobs.nights.calendar import (
     Stage,
     begins_at,
-    claim_name,
     count_source,
     due,
     due_after,
@@ -25,8 +23,6 @@ from jobs.nights.calendar import (
     left_by_run,
     left_out,
     parse_night,
-    record_name,
-    summary_name,
 )
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
@@ -65,28 +61,6 @@ def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endin
     assert due_after(later, of + 1, Stage.SAMPLE, summaries) == due(later, of + 1)
 
 
-@pytest.mark.parametrize("young", [{4}, {4, 5}, {0, 3, 8}])
-def test_a_slice_that_is_always_younger_than_the_margin_keeps_no_other_from_its_turn(young: set[int]) -> None:
-    """An object that is written each minute may be all that a slice has. The nights went on with it for a week."""
-    of, taken = 9, list[int]()
-    summaries: list[dict[str, Any]] = []
-    night = next(day for day in map(date.fromordinal, range(740_000, 740_009)) if due(day, of).number == 1)
-    for _ in range(3 * (of + len(young))):
-        number, _ = sample = due_after(night, of, Stage.SAMPLE, summaries[:7])
-        taken.append(number)
-        rows = 0 if number in young else 5
-        stage = {
-            "stage": "sample",
-            "state": "complete",
-            "sample": [*sample],
-            "rows": rows,
-            "excluded": {"older_than": 1},
-        }
-        summaries.insert(0, {"night": night.isoformat(), "stages": [stage]})
-        night += timedelta(days=1)
-    assert Counter(taken) == {number: 6 if number in young else 3 for number in range(of)}
-
-
 def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> None:
     """So the objects that it found wrong are looked at once more, however often it is checked."""
 
@@ -109,11 +83,6 @@ def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> No
 def test_a_moment_is_in_the_night_that_began_last(now: float, at: int, zone: zoneinfo.ZoneInfo) -> None:
     night = find_night(now, at, zone)
     assert begins_at(night, at, zone) <= now < begins_at(night + timedelta(days=1), at, zone)
-
-
-@given(moments, st.integers(0, 3 * 86_400), minutes, zones)
-def test_time_never_goes_back_to_an_earlier_night(now: float, later: int, at: int, zone: zoneinfo.ZoneInfo) -> None:
-    assert find_night(now, at, zone) <= find_night(now + later, at, zone)
 
 
 @pytest.mark.parametrize(
@@ -144,14 +113,6 @@ def test_a_night_is_written_as_a_day_and_may_not_be_ahead() -> None:
     for text in ("tonight", "26-11-25", "2026-02-30", ""):
         with pytest.raises(UsageError, match="YYYY-MM-DD"):
             parse_night(text, latest)
-
-
-def test_names_in_the_ledger() -> None:
-    night = datetime(2026, 11, 25, tzinfo=UTC).date()
-    assert summary_name("scans", night) == "nights/scans/2026-11-25.json"
-    assert claim_name("scans", night) == "nights/scans/2026-11-25/claim.json"
-    assert record_name("scans", night, Stage.REPAIR, 1) == "nights/scans/2026-11-25/repair.json"
-    assert record_name("scans", night, Stage.REPAIR, 2) == "nights/scans/2026-11-25/repair.2.json"
 
 
 @pytest.mark.parametrize(

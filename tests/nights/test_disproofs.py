@@ -69,18 +69,6 @@ def test_what_a_night_found_wrong_is_open_until_its_slice_is_proven() -> None:
     assert open_disproofs([], "s3://d") == []
 
 
-@pytest.mark.parametrize(("name", "outcome"), [("repair", "damaged"), ("verify", "mismatched")])
-def test_what_a_night_found_wrong_of_its_repair_is_open_until_the_whole_is_proven(name: str, outcome: str) -> None:
-    """Where reports cannot compare, the next night took it for proven."""
-    found = FOUND._replace(stage=name, sample=[0, 1])
-    counts: dict[str, Any] = {outcome: 1}
-    first = night(25, stage(name, "r1", sample=None, **counts))
-    assert open_disproofs([first], "s3://d") == [found]
-    assert not is_answered(found, [stage("verify", sample=None, verified=3)])  # other rows
-    assert not is_answered(found, [stage("sample", sample=(0, 2), verified=3)])
-    assert is_answered(found, [stage("sample", sample=(0, 1), verified=3)])
-
-
 def test_a_night_is_not_called_well_while_an_earlier_finding_is_open() -> None:
     well = [{"stage": "reconcile", "left": 0, "refused": None, "run_id": "r", "counts": {"same": 4}}]
     assert head_of(verdict(well, 0)) == "All is well"

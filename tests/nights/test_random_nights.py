@@ -108,8 +108,7 @@ def test_a_source_that_keeps_versions_is_emptied_when_all_of_its_objects_are_del
     assert "on 2026-01-06 it had 1" in world.quiet[-1]["verdict"]
 
 
-@pytest.mark.parametrize("bucket", ["hot", "other"])
-@pytest.mark.parametrize("requests", [8, 80])
+@pytest.mark.parametrize(("bucket", "requests"), [("hot", 80), ("other", 8)])
 def test_a_night_that_goes_on_after_its_pair_was_changed_says_nothing_of_the_new_places(
     tmp_path: Path, requests: int, bucket: str
 ) -> None:

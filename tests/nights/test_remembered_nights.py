@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from datetime import date, timedelta
-from pathlib import Path
+from datetime import date
 from typing import Any
 
 import pytest
@@ -13,11 +12,9 @@ import pytest
 from jobs.core.model import Location
 from jobs.ledger.files import write_file
 from jobs.ledger.ledger import Ledger
-from jobs.nights.calendar import due
 from jobs.nights.disproofs import Disproof, open_disproofs
 from jobs.nights.records import NightRecords
 from tests.doubles.memory_store import MemoryStore
-from tests.nights.night_world import FIRST_NIGHT, SLICES, World
 
 PLACE = Location("ledger")
 FOUND = Disproof("2026-11-10", "2026-11-11T03:00:00Z", "sample", "r1", 1, [2, 30])
@@ -52,24 +49,3 @@ def test_an_old_night_that_was_checked_again_answers_what_later_ones_pass_on(is_
     assert [each["summary"][7:] for each in read] == ["2026-11-23", "2026-11-22", "2026-11-10-2"]
     assert open_disproofs(read, "s3://d") == []
     assert open_disproofs(remembered(first, *nights, again | {"answered": []}), "s3://d") == [FOUND]
-
-
-def test_after_a_made_up_night_that_found_a_rotten_copy_no_night_is_well(tmp_path: Path) -> None:
-    world = World(tmp_path, "retain", is_versioned=True, has_inventory=False)
-    keys = [f"k{number}" for number in range(6)]
-    for key in keys:
-        world.put("source", key, key.encode())
-        world.copy(key)
-    for days in range(8):
-        world.night = FIRST_NIGHT + timedelta(days)
-        assert world.start()["exit_code"] == 0
-    made_up = FIRST_NIGHT - timedelta(3)  # its slice is not that of the two nights below
-    world.rot(next(key for key in keys if due(made_up, SLICES).contains(key)))
-    world.night = made_up
-    found = world.start()
-    assert (found["exit_code"], found["stages"][-1]["counts"]["mismatched"]) == (3, 1)
-    for night in (made_up + timedelta(1), FIRST_NIGHT + timedelta(8)):
-        world.night = night
-        passed_on = world.start()
-        assert passed_on["exit_code"] == 3, passed_on["verdict"]
-        assert f"1 object that deep found wrong on {made_up} was not proven right since" in passed_on["verdict"]

@@ -123,18 +123,3 @@ def test_what_could_not_be_compared_is_counted_among_what_was_judged() -> None:
 def test_a_comparison_that_was_refused_compared_nothing() -> None:
     sentence = verdict([stage("reconcile", refused="an inventory of another bucket", run_id=None)], 0)
     assert sentence == "Nothing was compared: reconcile refused, an inventory of another bucket."
-
-
-def test_steps_for_a_replica_are_those_of_s3() -> None:
-    refused = stage("replica", refused="there is no bucket")
-    assert next_steps("p", "n", [refused], is_finished=True) == [
-        "Make the replica of the pair p, or let the night read it: sealift doctor says what is wrong."
-    ]
-    left = [stage("reconcile", same=1), stage("replica", left=2)]
-    assert next_steps("p", "n", left, is_finished=True) == [
-        "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
-    ]
-    assert next_steps("p", "n", [stage("reconcile", same=1), stage("replica")], is_finished=True) == []
-    assert next_steps("p", "n", [stage("reconcile", refused="none")], is_finished=True) == [
-        "Check by the policy of now: sealift nightly --pair p --night n --again"
-    ]

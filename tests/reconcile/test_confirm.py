@@ -6,7 +6,6 @@ import asyncio
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
@@ -14,18 +13,15 @@ from hypothesis import strategies as st
 
 from jobs.core.category import Category
 from jobs.core.evidence import compare as compare_heads
-from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
+from jobs.core.model import Attributes, Checksum, ObjectInfo
 from jobs.errors import AuthenticationFailed, NoSuchBucket, Unavailable, store_error
 from jobs.reconcile import confirm
 from jobs.reconcile.confirm import Suspects
 from jobs.reconcile.reconcile import EvidenceFiles, Reconciliation
 from jobs.reconcile.rules import judge
-from jobs.s3.checksums import full_object
-from jobs.s3.store import UNGUARDED, Guard
-from tests.doubles.forged_content import with_crc32_of
+from jobs.s3.store import Guard
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.inventory.samples import VERSIONS
-from tests.reconcile.scene import OLD, compare, counts, differences, evidence, row, version
+from tests.reconcile.scene import OLD, compare, counts, differences, evidence, row
 
 
 class Bucket(MemoryStore):
@@ -106,21 +102,6 @@ def test_a_head_does_not_dismiss_what_checksums_at_rest_proved(tmp_path: Path, i
     assert counts(answer) == ({"same": 1} if is_replaced else {"different": 1})
 
 
-def test_a_head_does_not_dismiss_a_copy_of_the_same_crc_and_another_md5(tmp_path: Path) -> None:
-    good = b"salary of Alice: 1000 EUR per month."
-    forged = with_crc32_of(good, b"salary of Alice: 9999 EUR per month.")
-    ours, theirs = Bucket("src", {}), Bucket("dst", {})
-    for bucket, body in ((ours, good), (theirs, forged)):
-        asyncio.run(
-            bucket.put(bucket.name, "a", body, Attributes(), guard=UNGUARDED, checksum=full_object("CRC32", body))
-        )
-    infos = [asyncio.run(bucket.head(ObjectRef(bucket.name, "a"))) for bucket in (ours, theirs)]
-    assert infos[0].checksums == infos[1].checksums != ()
-    rows = [row("a", "", Size=len(good), ETag=info.etag) for info in infos]
-    answer = asked(tmp_path, rows[:1], rows[1:], ours, theirs)
-    assert (counts(answer), answer.confirmed) == ({"different": 1}, (1, 1, 0, 0, 0))
-
-
 CHECKSUMS = st.builds(Checksum, st.sampled_from(["SHA256", "CRC32"]), st.sampled_from(["a", "b"]), st.booleans())
 INFOS = st.builds(
     ObjectInfo,
@@ -168,46 +149,6 @@ def test_a_copy_of_an_older_version_on_top_is_stale_whatever_the_times_say(
     )
 
 
-def test_a_version_that_is_at_neither_side_any_more_is_not_extra(tmp_path: Path) -> None:
-    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
-    answer = asked(
-        tmp_path, [version("a", "1", "x")], [version("b", "2", "x")], ours, theirs, fields=VERSIONS, versions="all"
-    )
-    assert (counts(answer), answer.findings, answer.confirmed) == ({"excluded": 2}, 0, (2, 0, 2, 0, 0))
-
-
-def mapped(path: Path, *rows: tuple[str, str, str, float]) -> Path:
-    """Outcomes of a run: key, the source's version, its copy's version, when."""
-    names = ("key", "version_id", "destination_version_id")
-    columns: dict[str, Any] = {name: [one[place] for one in rows] for place, name in enumerate(names)}
-    times = pa.array([int(one[3] * 1e6) for one in rows], pa.int64()).cast(pa.timestamp("us", "UTC"))
-    pq.write_table(pa.table(columns | {"finished_at": times}), path)
-    return path
-
-
-def test_each_side_is_asked_for_its_own_version(tmp_path: Path) -> None:
-    """The reports are behind: what they miss is there by now, under the ids that the map gives."""
-    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {}, versioned=True)
-    one, other = ours.hold("a", "x"), theirs.hold("a", "x")
-    two, copy = ours.hold("b", "y"), theirs.hold("b", "y")
-    assert one
-    assert other
-    assert two
-    assert copy
-    versions = [mapped(tmp_path / "m.parquet", ("a", one, other, OLD), ("b", two, copy, OLD))]
-    answer = asked(
-        tmp_path,
-        [version("a", one, "x")],
-        [version("b", copy, "y")],
-        ours,
-        theirs,
-        fields=VERSIONS,
-        versions="all",
-        joined={"version_map": versions},
-    )
-    assert (counts(answer), answer.findings) == ({"same": 2}, 0)
-
-
 def test_a_delete_marker_that_a_head_finds_is_no_object_of_the_source(tmp_path: Path) -> None:
     """It counted as one, so that a night did not see that all objects of its source were deleted."""
     ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {})
@@ -216,18 +157,3 @@ def test_a_delete_marker_that_a_head_finds_is_no_object_of_the_source(tmp_path: 
     asyncio.run(ours.delete("src", "a"))
     answer = asked(tmp_path, [row("z")], [row("a", "x"), row("z")], ours, theirs)
     assert (counts(answer)["extra"], answer.source_rows) == (1, 1)
-
-
-def test_an_object_that_came_after_its_report_is_not_repaired_by_the_version_before_it(tmp_path: Path) -> None:
-    """As of an upload in parts, which S3 dates by its beginning. No version has that id and that ETag."""
-    ours, theirs = Bucket("src", {}, versioned=True), Bucket("dst", {})
-    one, two = ours.hold("a", "x"), ours.hold("a", "newer")
-    kept = ours.hold("b", "x")
-    assert one
-    assert kept
-    reported = [version("a", one, "x"), version("b", kept, "x")]
-    answer = asked(tmp_path, reported, [version("z", "z", "x")], ours, theirs, fields=VERSIONS)
-    rows = {each["key"]: each for each in pq.read_table(answer.manifest_parquet).to_pylist()}
-    assert rows["a"]["etag"] == row("a", "newer")["ETag"]
-    assert rows["a"]["version_id"] in (two, None)
-    assert rows["b"]["version_id"] == kept

@@ -20,7 +20,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.rules import Facts, judge
 from jobs.tables.rows import manifest_schema
 from tests.doubles.examples import examples
-from tests.inventory.samples import ALL, CURRENT, FORMATS, VERSIONS, deliver
+from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
 from tests.reconcile.scene import (
     MADE,
     ODD_KEYS,
@@ -182,17 +182,6 @@ def test_odd_keys_meet_and_their_csv_is_safe_to_open(tmp_path, file_format):
     assert {line["key"] for line in lines} == expected.keys()
     for line in lines:
         assert line["escaped"] == str(line["key"] != expected[line["key"]]).lower()
-
-
-@pytest.mark.parametrize("file_format", FORMATS)
-def test_all_documented_fields_at_once_are_understood(tmp_path, file_format):
-    more = {"ObjectLockMode": "GOVERNANCE", "ObjectLockRetainUntilDate": MADE + 9e6, "ChecksumAlgorithm": "CRC64NVME"}
-    more |= {"BucketKeyStatus": "DISABLED", "ObjectOwner": "me", "LifecycleExpirationDate": MADE + 9e6}
-    rows = [version("a", "1", "x", **more), version("b", "2", "x", **more), marker("c", "3")]
-    answer = compare(tmp_path, rows, rows[1:], fields=ALL, file_format=file_format)
-    assert differences(answer) == {"a": ("missing", "not at the destination")}
-    assert counts(answer) == {"same": 1, "missing": 1, "excluded": 1}
-    assert answer.limits == ()
 
 
 def test_fields_that_are_not_there_limit_the_answer_and_it_says_so(tmp_path):

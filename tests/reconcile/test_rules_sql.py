@@ -100,13 +100,6 @@ def test_sql_says_what_judge_says(both, all_versions, horizon):
     assert told == [judge(*pair, horizon=horizon, all_versions=all_versions) for pair in both]
 
 
-def test_sql_calls_objects_of_one_crc_whose_md5s_differ_different():
-    other = CRC._replace(etag=OTHER_MD5)
-    both = [(CRC, other), (other, CRC), (CRC, CRC), (CRC, other._replace(encryption_status="SSE-KMS"))]
-    told = judged(list(both), set(SIDE_COLUMNS), horizon_us=None, all_versions=False)
-    assert [each.category for each in told] == ["different", "different", "same", "same"]
-
-
 @settings(max_examples=examples(60), deadline=None)
 @given(pairs, st.sets(st.sampled_from(sorted(SIDE_COLUMNS.keys() - {"joined"}))))
 def test_a_column_that_no_report_has_is_one_that_says_nothing(both, absent):

@@ -110,14 +110,3 @@ def test_one_value_that_cannot_be_understood_is_enough_to_look_at_the_file_with_
     text = quoted(GOOD) + ",".join(f'"{cell}"' for cell in row) + "\n"
     with pytest.raises(TypeMismatch):
         write_typed(put(tmp_path, text), "CSV", COLUMNS)
-
-
-def test_a_file_without_rows_is_none_and_a_torn_one_is_refused(tmp_path):
-    assert write_typed(put(tmp_path, ""), "CSV", COLUMNS) is None
-    path = put(tmp_path, quoted(GOOD) * 1000)
-    path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(TypeMismatch):
-        write_typed(path, "CSV", COLUMNS)
-    path.write_bytes(b"no gzip at all")
-    with pytest.raises(TypeMismatch):
-        write_typed(path, "CSV", COLUMNS)

@@ -47,8 +47,3 @@ def test_a_damaged_source_that_a_request_showed_is_no_row_to_copy() -> None:
     damaged = ("damaged", "the source is damaged: GetObject s3://docs/k: NoSuchKey")
     first, again = KIND.hints(report(damaged))
     assert (first.startswith("The source of each damaged row"), again) == (True, AGAIN)
-
-
-def test_a_look_that_failed_is_tried_again() -> None:
-    head = ("failed", "gave up after 8 tries: HeadObject s3://copies/k: InternalError")
-    assert KIND.hints(report(head)) == ["Copy them again: sealift runs retry RUN"]
