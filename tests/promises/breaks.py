@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from jobs.archives.model import Member
 from jobs.archives.reader import MemberRead
-from jobs.core.evidence import Protection, Verdict
+from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Attributes
 from jobs.core.outcome import Evidence
 from jobs.errors import ExitCode
@@ -92,6 +92,10 @@ def _unproven_member(_: Any, member: Member, content: bytes) -> MemberRead:
     return MemberRead(member, content, Evidence.CHECKSUM)
 
 
+class _AnyBytes:
+    is_refuted, evidence = False, Evidence.CHECKSUM
+
+
 async def _all_may_go(_: Any, self: Any, removals: Any, looked_at: float) -> Any:
     return list(removals), []
 
@@ -115,11 +119,14 @@ BREAKS: tuple[Break, ...] = (
     Break(
         "different-bytes-are-same", "proven-by-bytes", "compare bytes", _answer(lambda found: (_BYTES_SAME, found[1]))
     ),
-    Break("weak-checksum-lets-go", "deleted-with-proof", "compare", _with(against=Protection.ACCIDENT)),
+    Break("weak-checksum-lets-go", "deleted-with-proof", "strong algorithm", _answer(lambda _: True)),
+    Break("any-bytes-are-the-copys", "deleted-with-proof", "bytes of a copy", _answer(lambda _: _AnyBytes())),
     Break("any-object-is-a-copy", "deleted-with-proof", "copy of expire", _answer(lambda _: "")),
     Break("step-without-proof", "deleted-with-proof", "step of expire", _with(verdict=_BYTES_SAME)),
     Break("delete-of-another-etag", "deletes-are-exact", "store.delete", _with(if_match=None)),
     Break("delete-of-another-version", "deletes-are-exact", "store.delete_versions", _null_versions),
+    Break("mirrors-are-places", "copies-last", "mirrored deletes", _nothing),
+    Break("copies-may-expire", "copies-last", "lifecycle", _nothing),
     Break("no-last-look", "looked-again", "last look", _all_may_go),
     Break("others-announcements-unread", "not-both-copies", "announcements", _no_reasons),
     Break("others-claims-unread", "not-both-copies", "claims", _answer(lambda _: [])),

@@ -27,6 +27,8 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "step of a row": ("jobs.replicate.decision:decide",),
     "step of a key": ("jobs.backup.succession:next_step",),
     "step of expire": ("jobs.expire.rules:decide",),
+    "strong algorithm": ("jobs.core.evidence:protects",),
+    "bytes of a copy": ("jobs.s3.compare_bytes:check_bytes",),
     "copy of expire": ("jobs.expire.rules:refuse_copy",),
     "marker of an undo": ("jobs.expire.undo:_marker",),
     "difference of inventories": ("jobs.reconcile.rules:judge",),
@@ -48,6 +50,8 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "second name": ("jobs.expire.marks:Marks.require_distinct",),
     "disproofs": ("jobs.expire.findings:Findings.add_disproofs",),
     "later disproofs": ("jobs.expire.later_disproofs:LaterDisproofs.find",),
+    "mirrored deletes": ("jobs.expire.place_checks:refuse_mirrors",),
+    "lifecycle": ("jobs.expire.place_checks:refuse_lifecycle",),
     "last look": ("jobs.expire.removals:Removals._look_again",),
     "share": ("jobs.expire.shares:Share.exceeds",),
     # Limits and clocks.
