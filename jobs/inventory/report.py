@@ -107,13 +107,7 @@ class Inventory:
         otherwise.
         """
         promised = PromisedFile(
-            self.manifest,
-            self._places(file),
-            file.md5,
-            kind="data file",
-            report="inventory",
-            size_bytes=file.size_bytes,
-            may_be_denied=True,
+            self.manifest, self._places(file), file.md5, "data file", "inventory", file.size_bytes, may_be_denied=True
         )
         return await fetch_promised(store, promised, target)
 

@@ -23,7 +23,7 @@ from typing import Any
 from jobs.errors import LedgerError, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.uploads import BegunUpload, CopyPlan
+from jobs.s3.uploads import BegunUpload, CopyPlan, UploadRecords
 
 _ENDED = "-ended.json"
 _PARTS = "-parts-"
@@ -31,8 +31,8 @@ _READS = 32
 
 
 @dataclass(slots=True)
-class ShardUploads:
-    """The uploads of a shard's attempts (`jobs.s3.uploads.UploadRecords`).
+class ShardUploads(UploadRecords):
+    """The uploads of a shard's attempts.
 
     Use it once the shard is claimed: then no earlier attempt begins another upload.
     """
@@ -40,10 +40,10 @@ class ShardUploads:
     ledger: Ledger
     run_id: str
     shard: int
-    are_kept: bool = field(default=True, init=False)
     _free: list[BegunUpload] | None = field(default=None, init=False)
     """The unfinished ones that no copy of this attempt works at. None: not read yet."""
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    are_kept = True
 
     async def begun(self, upload: BegunUpload) -> None:
         """Record an upload, before its first part. Raises StoreError."""

@@ -15,7 +15,6 @@ from jobs.core.enums import AnnotationRule
 from jobs.core.evidence import best_checksum, compare, is_md5, is_multipart
 from jobs.core.model import (
     NULL_VERSION,
-    Attributes,
     ObjectInfo,
     ObjectLock,
     ObjectRef,
@@ -221,23 +220,17 @@ class Copier:
         )
         streamed = await stream(transfer, self.budget) if self.options.streamed else None
         written = streamed.written if streamed else await copy_parts(transfer, self.options.part_size_bytes)
-        unkept = "" if self.is_one_write(source) else await self._look_at_copy(target, written, attributes)
+        unkept = ""
+        if not self.is_one_write(source):
+            unkept = await look_at_written(self.destination, target, written, attributes)
         unproven = UNCOMPARED if streamed and streamed.evidence is Evidence.NONE else ""
-        without = await self._carry_annotations(read, source.etag, target, written)
+        without = EXCLUDED
+        if not self._skips_annotations:
+            copy = target._replace(version_id=written.version_id)
+            without = await self.carrier.carry(read, source.etag, copy, written.etag)
         written = _with_notes(written, unkept, lack, unproven, without)
         outcome = _copied(row, source.size_bytes, source.etag, written, source)
         return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum) if streamed else outcome
-
-    async def _carry_annotations(self, ref: ObjectRef, source_etag: str, target: ObjectRef, written: Written) -> str:
-        """Put the source's annotations onto a new copy. Returns what it lacks, else an empty text."""
-        if self._skips_annotations:
-            return EXCLUDED
-        copy = target._replace(version_id=written.version_id)
-        return await self.carrier.carry(ref, source_etag, copy, written.etag)
-
-    async def _look_at_copy(self, target: ObjectRef, written: Written, asked: Attributes) -> str:
-        """Return what the copy does not show. Raises Conflict when something else is current."""
-        return await look_at_written(self.destination, target, written, asked)
 
 
 def _with_notes(written: Written, *notes: str) -> Written:

@@ -13,22 +13,15 @@ from jobs.errors import Interrupted
 from jobs.s3.store import Body, Store
 
 _READS = frozenset(
-    {
-        "head",
-        "get",
-        "get_annotation",
-        "get_tags",
-        "list_annotations",
-        "list_objects",
-        "list_parts",
-        "list_versions",
-        "is_versioned",
-    }
-)
+    ("head", "get", "get_annotation", "get_tags", "list_annotations", "list_objects", "list_parts", "list_versions")
+) | {"is_versioned"}
 _NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions", "keeps_annotations"})
 _CLEANUPS = frozenset({"abort_multipart", "close"})
 _UNFENCED = _READS | _CLEANUPS | _NO_REQUESTS
 _DELETES = frozenset({"delete", "delete_versions"})
+
+
+Send = Callable[..., Awaitable[Any]]
 
 
 class Hold(Protocol):
@@ -44,27 +37,30 @@ def fenced(store: Store, hold: Hold) -> Store:
 
     Reads pass, and so does what only cleans up. All else is a write.
     """
-    return cast(Store, _FencedStore(store, hold))
+
+    async def write(name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        await hold(deletes=name in _DELETES)
+        return await send(*arguments, **named)
+
+    return cast(Store, _Gated(store, _UNFENCED, write))
 
 
-class _FencedStore:
-    """The Store protocol, request by request."""
+class _Gated:
+    """The Store protocol, where `around` sends each request whose name is not in `passes`."""
 
-    def __init__(self, store: Store, hold: Hold):
-        self._store, self._hold = store, hold
+    def __init__(self, store: Store, passes: frozenset[str], around: Callable[..., Awaitable[Any]]):
+        self._store, self._passes, self._around = store, passes, around
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
-        send: Callable[..., Any] = getattr(self._store, name)
-        if name in _UNFENCED:
+    def __getattr__(self, name: str) -> Any:
+        send = getattr(self._store, name)
+        if name in self._passes:
             return send
 
-        async def write(*arguments: Any, **named: Any) -> Any:
-            await self._hold(deletes=deletes)
-            return await send(*arguments, **named)
+        async def request(*arguments: Any, **named: Any) -> Any:
+            return await self._around(name, send, arguments, named)
 
-        deletes = name in _DELETES
-        setattr(self, name, write)  # made once
-        return write
+        setattr(self, name, request)  # made once
+        return request
 
 
 class Throttle:
@@ -105,11 +101,6 @@ class Throttle:
         if (seconds := max(waits, default=0.0)) > 0:
             await self._wait_for_turn(seconds)
 
-    async def clean_up(self) -> None:
-        """Return when a request that only cleans up may be sent: after `stop` at once."""
-        with suppress(Interrupted):
-            await self.wait(1, 0)
-
     async def _wait_for_turn(self, seconds: float) -> None:
         why = f"the worker stops, and a request would have waited {seconds:.1f} s for its turn"
         if self._is_stopped:
@@ -139,35 +130,21 @@ class Throttle:
         """
         if self._requests is None and self._bytes is None:
             return store
-        return cast(Store, _ThrottledStore(store, self))
+        return cast(Store, _Gated(store, _NO_REQUESTS, self._send))
 
-
-class _ThrottledStore:
-    """The Store protocol, request by request."""
-
-    def __init__(self, store: Store, throttle: Throttle):
-        self._store, self._throttle = store, throttle
-
-    def __getattr__(self, name: str) -> Any:
-        send = getattr(self._store, name)
-        if name in _NO_REQUESTS:
-            return send
-
-        async def clean_up(*arguments: Any, **named: Any) -> Any:
-            await self._throttle.clean_up()
+    async def _send(self, name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if name in _CLEANUPS:
+            with suppress(Interrupted):  # it waits no longer after `stop`, but is sent
+                await self.wait(1, 0)
             return await send(*arguments, **named)
-
-        async def request(*arguments: Any, **named: Any) -> Any:
-            values = (*arguments, *named.values())
-            written = sum(len(value) for value in values if isinstance(value, bytes | bytearray | memoryview))
-            asked = _range_bytes(named)
-            await self._throttle.wait(1, written + asked)
-            answer = await send(*arguments, **named)
-            if isinstance(answer, Body):
-                await self._throttle.correct(len(answer.data) - asked)
-            return answer
-
-        return clean_up if name in _CLEANUPS else request
+        values = (*arguments, *named.values())
+        written = sum(len(value) for value in values if isinstance(value, bytes | bytearray | memoryview))
+        asked = _range_bytes(named)
+        await self.wait(1, written + asked)
+        answer = await send(*arguments, **named)
+        if isinstance(answer, Body):
+            await self.correct(len(answer.data) - asked)
+        return answer
 
 
 def _range_bytes(named: Mapping[str, Any]) -> int:

@@ -16,7 +16,6 @@ whatever came to the key meanwhile. Such an upload is dropped too.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import hashlib
 import json
@@ -32,7 +31,7 @@ from jobs.core.outcome import Evidence
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
-from jobs.s3.checksums import Hasher, composite
+from jobs.s3.checksums import Hasher, composite, full_object
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import retry
 from jobs.s3.store import Guard, PartDone, Store, Written
@@ -198,12 +197,15 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
         await _all_or_first_error([fill(at) for at in range(start, end, STREAM_PART_BYTES)])
         return cast("bytes", part)  # no copy of it: hashing and sending take any buffer
 
-    async with _streamed_upload(transfer, part_size_bytes) as (upload_id, there):
+    composite_sha256 = Checksum("SHA256", "", is_composite=True)
+    plan = {**_plan(transfer, part_size_bytes, composite_sha256), "is_streamed": True}
+    spans = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
+    async with _upload(transfer, composite_sha256, plan, spans) as (upload, there):
         size_bytes = 0
 
         async def send(number: int, data: bytes) -> PartDone:
-            part = Checksum("SHA256", await asyncio.to_thread(_sha256, data))
-            return await _send_part(transfer, upload_id, there, number, data, part)
+            part = await asyncio.to_thread(full_object, "SHA256", data)
+            return await _send_part(transfer, upload.upload_id, there, number, data, part)
 
         reading = read_ranges(transfer.info.size_bytes, part_size_bytes, fetch, budget)
         async with contextlib.aclosing(reading) as ranges:
@@ -212,21 +214,12 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
                 _, done = await asyncio.gather(asyncio.to_thread(digests.update, data), send(len(parts) + 1, data))
                 parts.append(done)
         digests.check(size_bytes)
-        return digests.describe(await _complete(transfer, upload_id, parts, None))
+        return digests.describe(await _complete(transfer, upload.upload_id, parts, None))
 
 
 async def _get(transfer: Transfer, start: int, end: int) -> bytes:
     ref, etag = transfer.ref, transfer.info.etag
     return (await retry(lambda: transfer.source.get(ref, start=start, end=end, if_match=etag))).data
-
-
-@contextlib.asynccontextmanager
-async def _streamed_upload(transfer: Transfer, part_size_bytes: int) -> AsyncIterator[tuple[str, dict[int, PartDone]]]:
-    checksum = Checksum("SHA256", "", is_composite=True)
-    plan = {**_plan(transfer, part_size_bytes, checksum), "is_streamed": True}
-    spans = list(part_ranges(transfer.info.size_bytes, part_size_bytes))
-    async with _upload(transfer, checksum, plan, spans) as (upload, there):
-        yield upload.upload_id, there
 
 
 async def _send_part(
@@ -238,10 +231,6 @@ async def _send_part(
         return known
     put = partial(transfer.destination.put_part, transfer.bucket, transfer.key, upload_id)
     return await retry(partial(put, number, data, checksum=checksum))
-
-
-def _sha256(data: bytes) -> str:
-    return base64.b64encode(hashlib.sha256(data).digest()).decode()
 
 
 @contextlib.asynccontextmanager

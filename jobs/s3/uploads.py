@@ -14,7 +14,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequenc
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.pace import backoff_seconds
@@ -50,73 +50,44 @@ class BegunUpload(NamedTuple):
     begun_at: float = 0.0
 
 
-class UploadRecords(Protocol):
-    """Where a worker records the uploads that it begins."""
+class UploadRecords:
+    """Where a worker records the uploads that it begins.
 
-    @property
-    def are_kept(self) -> bool:
-        """Whether a later attempt reads them. Else an upload is aborted when its copy fails."""
-        ...
+    These are the records of a caller without a ledger: none. It ends what it begins, unless it is
+    killed.
+    """
+
+    are_kept = False
+    """Whether a later attempt reads them. Else an upload is aborted when its copy fails."""
 
     async def begun(self, upload: BegunUpload) -> None:
         """Record an upload, before its first part. Raises StoreError."""
-        ...
 
     async def ended(self, upload: BegunUpload) -> None:
         """Record that it is completed or aborted. Losing this costs one abort, and nothing else."""
-        ...
 
     async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
         """Record parts that S3 has answered, each as (number, ETag). Parts of a lost record are sent
         again.
         """
-        ...
 
     async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
         """All parts that `sent` recorded."""
-        ...
-
-    async def take(self, plan: CopyPlan) -> BegunUpload | None:
-        """The unfinished upload of an equal plan. From now on it is the caller's alone."""
-        ...
-
-    def give_back(self, upload: BegunUpload) -> None:
-        """Leave an unfinished upload to the next try."""
-        ...
-
-    async def unfinished(self) -> list[BegunUpload]:
-        """All uploads that were begun and have not ended."""
-        ...
-
-
-class _NoRecords:
-    """Records of a caller without a ledger: it ends what it begins, unless it is killed."""
-
-    are_kept = False
-
-    async def begun(self, upload: BegunUpload) -> None:
-        return None
-
-    async def ended(self, upload: BegunUpload) -> None:
-        return None
-
-    async def sent(self, upload: BegunUpload, parts: Sequence[tuple[int, str]]) -> None:
-        return None
-
-    async def sent_parts(self, upload: BegunUpload) -> Set[tuple[int, str]]:
         return frozenset()
 
     async def take(self, plan: CopyPlan) -> BegunUpload | None:
+        """The unfinished upload of an equal plan. From now on it is the caller's alone."""
         return None
 
     def give_back(self, upload: BegunUpload) -> None:
-        return None
+        """Leave an unfinished upload to the next try."""
 
     async def unfinished(self) -> list[BegunUpload]:
+        """All uploads that were begun and have not ended."""
         return []
 
 
-NO_RECORDS: UploadRecords = _NoRecords()
+NO_RECORDS = UploadRecords()
 
 
 async def all_parts(store: Store, upload: BegunUpload) -> AsyncIterator[StoredPart]:
