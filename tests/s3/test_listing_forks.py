@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from jobs.s3.listing_forks import Fork, edge, find_fork, is_ordered, shared_length
+from jobs.s3.listing_forks import Fork, edge, find_fork, is_ordered
 
 KEYS = st.sets(st.text(alphabet="a/0-é\U00010000", min_size=1, max_size=12), min_size=1, max_size=40)
 ORDERS = {"bytes": lambda key: key, "tree": lambda key: key.replace("/", "\0")}
@@ -67,12 +67,6 @@ def test_an_edge_lies_behind_its_prefix_and_before_what_follows(keys, prefix):
                 assert (order(key) < order(prefix)) == (order(key) < order(edge(prefix)))
 
 
-@given(keys=KEYS)
-def test_the_orders_of_bytes_and_of_a_tree_are_orders(keys):
-    for order in ORDERS.values():
-        assert is_ordered(sorted(keys, key=order))
-
-
 @pytest.mark.parametrize("keys", [["b", "a"], ["a/1", "a-b", "a", "b"], ["é/1", "a", "a!x/3", "a b"]])
 def test_other_orders_are_none(keys):
     assert not is_ordered(keys)
@@ -96,10 +90,3 @@ def test_answers_that_contradict_each_other_split_nothing():
     with pytest.raises(StopIteration) as stop:
         question.send("abcdz")  # begins with what it was said to lie behind
     assert stop.value.value is None
-
-
-@given(one=st.text(max_size=8), other=st.text(max_size=8))
-def test_shared_length_is_the_longest_common_prefix(one, other):
-    length = shared_length(one, other)
-    assert one[:length] == other[:length]
-    assert one[length : length + 1] != other[length : length + 1] or length == min(len(one), len(other))

@@ -179,18 +179,6 @@ def test_a_connection_that_ends_within_an_answer_is_told(ending: str, sent: byte
     assert not caught.value.is_stale
 
 
-def test_a_connection_that_was_closed_while_idle_is_replaced() -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(OK)
-
-    async def twice(pool: Pool, host: str) -> list[bytes]:
-        return [(await ask(pool, host)).body for _ in range(2)]
-
-    with listening(serve, tls=server_context()) as url:
-        assert talk(url, twice) == [b"ok", b"ok"]
-
-
 @pytest.mark.parametrize("flight", [b"", b"\x16\x03\x03\x00\x7a\x02\x00"], ids=["at once", "within its greeting"])
 @pytest.mark.parametrize("ending", ["close", "reset"])
 def test_a_connection_that_ends_in_the_handshake_is_told(flight: bytes, ending: str) -> None:

@@ -4,19 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import random
-import socket
-import threading
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
 
 from jobs import errors
-from jobs.core.model import Attributes
 from jobs.s3.http.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
-from tests.doubles.scripted_server import REF, Reply, Script, ask, complete, copy, copy_part, error_body
+from tests.doubles.scripted_server import REF, Reply, Script, ask, copy, copy_part, error_body
 from tests.doubles.servers import free_ports
 
 
@@ -145,71 +142,11 @@ def test_an_answer_that_breaks_off_is_unavailable(script: Script) -> None:
     assert (caught.value.code, caught.value.status) == ("IncompleteBody", 200), "the server has answered"
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        copy,
-        complete,
-        lambda store: store.list_objects("bucket", ""),
-        lambda store: store.get_tags(REF),
-        lambda store: store.is_versioned("bucket"),
-        lambda store: store.create_multipart("bucket", "k", Attributes()),
-    ],
-)
-def test_an_answer_that_is_no_answer_of_s3_is_unavailable(
-    script: Script, request_: Callable[[RestStore], Awaitable[Any]]
-) -> None:
-    script.reply = Reply(200, {}, b"<html>a proxy's login page<br></html>")
-    with pytest.raises(errors.Unavailable) as caught:
-        ask(script, request_)
-    assert caught.value.code == "MalformedAnswer"
-
-
-def test_a_server_without_ranges_is_cut_to_the_range(script: Script) -> None:
-    script.reply = Reply(200, {}, b"0123456789")
-    assert ask(script, lambda store: store.get(REF, start=2, end=4)).data == b"23"
-
-
 def test_a_server_that_is_not_there_is_unavailable() -> None:
     endpoint = f"http://127.0.0.1:{free_ports(1)[0]}"
     store = open_store(endpoint, None, None, max_in_flight=1)
     with pytest.raises(errors.Unavailable, match=endpoint):
         asyncio.run(store.head(REF))
-
-
-def test_a_server_that_hangs_up_is_unavailable() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-
-        def hang_up() -> None:
-            for _ in range(8):
-                try:
-                    listener.accept()[0].close()
-                except OSError:
-                    return
-
-        threading.Thread(target=hang_up, daemon=True).start()
-        store = open_store(f"http://127.0.0.1:{port}", None, None, max_in_flight=1)
-        with pytest.raises(errors.Unavailable):
-            asyncio.run(store.head(REF))
-
-
-def test_a_cancelled_request_leaves_the_store_usable(script: Script) -> None:
-    script.hold = threading.Event()
-    script.reply = Reply(headers={"ETag": '"e"', "Content-Length": "3"})
-
-    async def run(store: RestStore) -> Any:
-        task = asyncio.create_task(store.head(REF))
-        while not script.seen:
-            await asyncio.sleep(0)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        assert script.hold is not None
-        script.hold.set()
-        return await store.head(REF)
-
-    assert ask(script, run).size_bytes == 3
 
 
 def test_a_store_may_be_used_from_one_event_loop_after_another(script: Script) -> None:

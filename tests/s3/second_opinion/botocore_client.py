@@ -106,16 +106,12 @@ class BotocoreClient:
         is_whole = "ContentRange" not in answer  # a server without ranges
         return Body(data[start:end] if is_whole else data, _info(answer))
 
-    def put(
-        self, bucket: str, key: str, data: bytes, attributes: Attributes, *, guard: Guard, checksum: Checksum | None
-    ) -> Written:
+    def put(self, bucket, key, data, attributes, *, guard, checksum):
         parameters, headers = _attributes(attributes)
         parameters |= _guard(guard) | _body(data, checksum)
         return _written(self._ask("PutObject", headers, Bucket=bucket, Key=key, **parameters))
 
-    def copy(
-        self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
-    ) -> Written:
+    def copy(self, source, source_etag, bucket, key, settings, *, guard):
         parameters = _settings(settings) | _guard(guard) | _source(source, source_etag)
         answer = self._ask("CopyObject", Bucket=bucket, Key=key, **parameters)
         return _written(answer, answer.get("CopyObjectResult") or {})
@@ -140,7 +136,7 @@ class BotocoreClient:
         named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": wire.content_md5(text)}
         self._ask("PutObjectAnnotation", **_place(ref), **named, ObjectIfMatch=_quoted(object_etag))
 
-    def delete(self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None) -> Deleted:
+    def delete(self, bucket, key, *, version_id=None, if_match=None):
         ref = ObjectRef(bucket, key, version_id)
         answer = self._ask("DeleteObject", **_place(ref), IfMatch=_quoted(if_match))
         return Deleted(answer.get("VersionId"), answer.get("DeleteMarker") is True)
@@ -162,15 +158,7 @@ class BotocoreClient:
         answer = self._ask("RestoreObject", **_place(ref), RestoreRequest=request)
         return Restoring.REQUESTED if answer["ResponseMetadata"]["HTTPStatusCode"] == 202 else Restoring.READY
 
-    def create_multipart(
-        self,
-        bucket: str,
-        key: str,
-        attributes: Attributes,
-        *,
-        checksum_algorithm: str | None = None,
-        is_composite: bool = False,
-    ) -> str:
+    def create_multipart(self, bucket, key, attributes, *, checksum_algorithm=None, is_composite=False):
         parameters, headers = _attributes(attributes)
         if checksum_algorithm:
             kind = "COMPOSITE" if is_composite else "FULL_OBJECT"
@@ -179,17 +167,7 @@ class BotocoreClient:
             "str", self._ask("CreateMultipartUpload", headers, Bucket=bucket, Key=key, **parameters)["UploadId"]
         )
 
-    def copy_part(
-        self,
-        source: ObjectRef,
-        source_etag: str,
-        start: int,
-        end: int,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        number: int,
-    ) -> PartDone:
+    def copy_part(self, source, source_etag, start, end, bucket, key, upload_id, number):
         answer = self._ask(
             "UploadPartCopy",
             **_part(bucket, key, upload_id, number),
@@ -198,22 +176,11 @@ class BotocoreClient:
         )
         return _part_done(number, _written(answer, answer.get("CopyPartResult") or {}))
 
-    def put_part(
-        self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
-    ) -> PartDone:
+    def put_part(self, bucket, key, upload_id, number, data, *, checksum=None):
         answer = self._ask("UploadPart", **_part(bucket, key, upload_id, number), **_body(data, checksum))
         return _part_done(number, _written(answer), checksum)
 
-    def complete_multipart(
-        self,
-        bucket: str,
-        key: str,
-        upload_id: str,
-        parts: Sequence[PartDone],
-        *,
-        guard: Guard,
-        checksum: Checksum | None = None,
-    ) -> Written:
+    def complete_multipart(self, bucket, key, upload_id, parts, *, guard, checksum=None):
         listed = [
             {"PartNumber": part.number, "ETag": _quoted(part.etag)}
             | {f"Checksum{each.algorithm}": each.value for each in part.checksums}
@@ -238,9 +205,7 @@ class BotocoreClient:
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         self._ask("AbortMultipartUpload", Bucket=bucket, Key=key, UploadId=upload_id)
 
-    def list_objects(
-        self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
-    ) -> Page:
+    def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
         token = after.token if after else None
         start = {"ContinuationToken": token, "StartAfter": after.key if after and not token else None}
         answer = self._ask("ListObjectsV2", **_listing(bucket, prefix, delimiter, max_keys), **start)
@@ -250,9 +215,7 @@ class BotocoreClient:
         last = max(entries[-1].key if entries else "", prefixes[-1] if prefixes else "")
         return Page(entries, prefixes, Marker(last, None, answer.get("NextContinuationToken")))
 
-    def list_versions(
-        self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
-    ) -> Page:
+    def list_versions(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
         """The versions first, then the markers: botocore makes two lists of one."""
         start = {"KeyMarker": after.key, "VersionIdMarker": after.version_id} if after else {}
         answer = self._ask("ListObjectVersions", **_listing(bucket, prefix, delimiter, max_keys), **start)
