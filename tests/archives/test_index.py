@@ -245,6 +245,29 @@ def test_a_parquet_file_of_somebody_else_is_no_index() -> None:
     on(store, work)
 
 
+@pytest.mark.parametrize(
+    "forged",
+    [
+        {"headers": {"x-amz-copy-source": "secrets/k"}},
+        {"headers": {"content-type": "a\r\nx-amz-acl: public-read"}},
+        {"metadata": {"na me": "v"}},
+        {"storage_class": "STANDARD, x"},
+        {"sha256": "zz"},
+        {"offset": -1},
+        {"key": ""},
+    ],
+)
+def test_a_member_that_no_restore_can_send_or_find_is_damage(forged: dict[str, Any]) -> None:
+    """Whoever may write to the ledger can forge an index: its headers would be those of a request."""
+
+    async def work(index: ArchiveIndex) -> None:
+        await publish(index, "a.tar", [member("k")._replace(**forged)])
+        with pytest.raises(DamagedArchive):
+            _ = [part async for part in index.members(Location("cold", "a.tar"))]
+
+    on(MemoryStore(), work)
+
+
 def test_the_index_is_a_table_that_anybody_reads() -> None:
     store = MemoryStore()
 
