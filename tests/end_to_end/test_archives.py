@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_compact import ALL, archive_keys, compact, contents, index_keys
+from tests.end_to_end.packed import ALL, archive_keys, compact, contents, index_keys
 
 
 @pytest.fixture

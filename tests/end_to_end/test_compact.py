@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import io
 import json
@@ -12,90 +11,33 @@ import signal
 import subprocess
 import tarfile
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from jobs.archives.files import stream_member
-from jobs.archives.index import ArchiveIndex, IndexedMember
-from jobs.core.model import Location
+from jobs.archives.index import ArchiveIndex
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.rest_store import RestStore
-from jobs.s3.sessions import open_store
-from tests.archives.samples import read_member
 from tests.doubles.programs import need
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
+from tests.end_to_end.packed import (
+    ALL,
+    archive_keys,
+    compact,
+    contents,
+    fill,
+    find,
+    index_keys,
+    using,
+)
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.scenes import workers_of
-
-ALL = "--pack-all"
-
-
-def compact(world: World, *arguments: str, **extra: str) -> dict[str, Any]:
-    """A compaction of the whole source; its report, with the exit code as `code`."""
-    given = list(arguments)
-    if "--manifest" not in given and "--source" not in given:
-        given += ["--source", f"s3://{world.source}"]
-    result = world.sealift("compact", *given, "--archives", f"s3://{world.destination}/packed", "--json", **extra)
-    assert result.stdout, result.stderr
-    return result.document | {"code": result.code}
-
-
-def using(world: World, work: Callable[[RestStore, ArchiveIndex], Any]) -> Any:
-    """What `work` answers, with a store and the index of the world's ledger."""
-
-    async def run() -> Any:
-        store = open_store(None, None, None, max_in_flight=8)
-        try:
-            return await work(store, ArchiveIndex(store, Location(world.ledger, "runs")))
-        finally:
-            await store.close()
-
-    with mock.patch.dict(os.environ, world.environment()):
-        return asyncio.run(run())
-
-
-def contents(world: World) -> dict[str, bytes]:
-    """Every member of every archive, read by its own range, proven by its SHA-256: key → content."""
-
-    async def work(store: RestStore, index: ArchiveIndex) -> dict[str, bytes]:
-        found: dict[str, bytes] = {}
-        for record in await index.records():
-            async for members in index.members(record.location):
-                for member in members:
-                    assert member.key not in found
-                    found[member.key] = await read_member(store, record, member)
-        return found
-
-    found: dict[str, bytes] = using(world, work)
-    return found
-
-
-def find(world: World, key: str) -> list[IndexedMember]:
-    async def work(store: RestStore, index: ArchiveIndex) -> list[IndexedMember]:
-        return await index.find(key)
-
-    found: list[IndexedMember] = using(world, work)
-    return found
-
-
-def archive_keys(world: World) -> list[str]:
-    listed = world.client.list_objects_v2(Bucket=world.destination, Prefix="packed/")
-    return [entry["Key"] for entry in listed.get("Contents", [])]
-
-
-def fill(world: World, count: int = 40) -> dict[str, bytes]:
-    rng = random.Random(1)
-    objects = {f"docs/{n % 4}/{n:03}.json": rng.randbytes(rng.randrange(3000)) for n in range(count)}
-    for key, data in objects.items():
-        world.put(key, data, ContentType="application/json", Metadata={"n": key[-8:-5]})
-    return objects
 
 
 def test_what_is_packed_is_read_again_and_by_stock_tar(world: World, tmp_path: Path) -> None:
@@ -247,11 +189,6 @@ def test_archives_inside_the_source_are_refused(world: World) -> None:
     )
     assert result.code == 2
     assert "overlap" in result.stderr
-
-
-def index_keys(world: World) -> list[str]:
-    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix="runs/archives/")
-    return [entry["Key"] for entry in listed.get("Contents", []) if entry["Key"].endswith(".parquet")]
 
 
 @pytest.mark.slow

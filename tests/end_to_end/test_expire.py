@@ -15,34 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.end_to_end.conftest import World
+from tests.end_to_end.expiry import DELETE, NOW, compact, expire, fill, keys, places, reasons, replicate
 from tests.end_to_end.scenes import workers_of
-
-NOW = ("--grace", "0s", "--max-share", "100%")
-DELETE = (*NOW, "--yes-delete")
-
-
-def compact(world: World, *arguments: str) -> str:
-    """Compact the whole source; the run's id."""
-    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", "--pack-all"]
-    report = world.sealift("compact", *given, "--storage-class", "STANDARD", *arguments, "--json").document
-    assert set(report["outcomes"]) == {"packed"}
-    return str(report["run_id"])
-
-
-def places(world: World) -> list[str]:
-    """Where this world's originals and copies are, as an operator says it."""
-    return ["--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}"]
-
-
-def expire(world: World, run_id: str, *arguments: str, **extra: str) -> dict[str, Any]:
-    result = world.sealift("expire", "--run", run_id, *places(world), *arguments, "--json", **extra)
-    assert result.stdout, result.stderr
-    return result.document | {"code": result.code, "said": result.stderr}
-
-
-def keys(world: World, bucket: str | None = None) -> list[str]:
-    listed = world.client.list_objects_v2(Bucket=bucket or world.source)
-    return [entry["Key"] for entry in listed.get("Contents", [])]
 
 
 def table(world: World, uri: str) -> list[dict[str, Any]]:
@@ -50,17 +24,6 @@ def table(world: World, uri: str) -> list[dict[str, Any]]:
     data = world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
     rows: list[dict[str, Any]] = pq.read_table(io.BytesIO(data)).to_pylist()
     return rows
-
-
-def reasons(report: dict[str, Any]) -> str:
-    return " | ".join(each["reason"] for each in report["reasons"])
-
-
-def fill(world: World, count: int = 6) -> list[str]:
-    names = [f"docs/{n:02}.json" for n in range(count)]
-    for name in names:
-        world.put(name, f"content of {name}".encode() * 9)
-    return names
 
 
 def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
@@ -99,59 +62,13 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     assert {each.is_delete_marker for name in names for each in world.history(world.source, name)} == {True}
 
 
-def page_of(world: World, report: dict[str, Any]) -> str:
-    bucket, _, key = report["report_html"][5:].partition("/")
-    text: str = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
-    return text
-
-
-def test_the_page_of_a_dry_run_shows_what_would_go(world: World) -> None:
+def test_rows_in_the_grace_period_wait_and_are_no_failures(world: World) -> None:
     names = fill(world)
-    run_id = replicate(world)
-    report = expire(world, run_id, *NOW)
-    assert (report["code"], report["outcomes"]) == (0, {"skipped": 6})
-    page = page_of(world, report)
-    assert '<header class="warn">' in page
-    assert "Dry run: 6 of 6 rows would be deleted" in page.replace("\N{NO-BREAK SPACE}", " ")
-    assert "What would be deleted" in page
-    assert all(f"s3://{world.destination}/{name}" in page for name in names)
-    assert report["deletions"]["csv"] in page
-    deleted = expire(world, run_id, *DELETE)
-    assert deleted["code"] == 0, deleted["said"]
-    assert "What was deleted" in page_of(world, deleted)
-
-
-def test_status_names_what_a_run_did_not_delete_until_one_has_deleted_it(world: World) -> None:
-    """A dry run took its place."""
-    fill(world, 2)
-    run_id = replicate(world)
-    claim = ".sealift-expiring-20250615T150640Z-expire-aaaaaa.sealift-0123456789abcdef"
-    world.client.put_object(Bucket=world.destination, Key=claim, Body=b"")
-    kept = expire(world, run_id, *DELETE)
-    assert (kept["code"], kept["outcomes"]) == (3, {"kept": 2})
-    world.client.delete_object(Bucket=world.destination, Key=claim)
-    assert expire(world, run_id, *NOW)["outcomes"] == {"skipped": 2}
-    status = world.sealift("status")
-    assert (status.code, kept["run_id"] in status.stdout) == (3, True), status.stdout
-    deleted = expire(world, run_id, *DELETE)
-    assert deleted["outcomes"] == {"expired": 2}, deleted["said"]
-    assert world.sealift("status").code == 0
-
-
-@pytest.mark.parametrize("delete", [[], ["--yes-delete"]])
-def test_rows_in_the_grace_period_wait_and_are_no_failures(world: World, delete: list[str]) -> None:
-    names = fill(world)
-    report = expire(world, replicate(world), "--max-share", "100%", *delete)
+    report = expire(world, replicate(world), "--max-share", "100%", "--yes-delete")
     assert (report["code"], report["outcomes"], report["failures"]) == (0, {"waiting": 6}, 0)
     assert report["failures_manifest"] is None
     assert "in the grace period" in reasons(report)
     assert (report["deletions"]["rows"], keys(world)) == (0, names)
-
-
-def replicate(world: World, *arguments: str) -> str:
-    report = world.run("replicate", *arguments)
-    assert report["code"] == 0
-    return str(report["run_id"])
 
 
 def forge(world: World, run_id: str, key: str, **values: Any) -> None:
@@ -226,17 +143,6 @@ def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World)
     assert "nothing was deleted" in bare.stdout
 
 
-def test_the_first_step_removes_nothing_for_good_not_even_a_folder(versioned: World) -> None:
-    """SeaweedFS keeps no versions of an object whose key ends with `/`, in no bucket."""
-    world = versioned
-    for key in ("docs/", "docs/00.json"):
-        world.put(key, b"")
-    report = expire(world, compact(world), *DELETE)
-    assert report["outcomes"] == {"expired": 1, "kept": 1}
-    assert keys(world) == ["docs/"]
-    assert [each.is_delete_marker for each in world.history(world.source, "docs/00.json")] == [False, True]
-
-
 @pytest.mark.slow
 def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
     fill(world, 120)
@@ -268,33 +174,3 @@ def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) ->
     assert plan["excluded"] == {"earlier_expire_runs": 120 - left}
     assert originals() == []
     assert len(keys(world, world.destination)) == 120
-
-
-@pytest.mark.parametrize(
-    ("arguments", "code", "problem"),
-    [
-        ([], 2, "one of them"),
-        (["--run", "a", "--manifest", "s3://b/c.csv"], 2, "one of them"),
-        (["--run", "20261125T003345Z-compact-1f3a"], 10, "no run"),
-        (["--run", "x", "--max-share", "half"], 2, "percentage"),
-        (["--run", "x", "--grace", "soon"], 2, "not an age"),
-    ],
-)
-def test_a_question_that_makes_no_sense_is_refused(world: World, arguments: list[str], code: int, problem: str) -> None:
-    result = world.sealift("expire", *arguments)
-    assert (result.code, problem in result.stderr) == (code, True), result.stderr
-
-
-def test_the_marks_of_a_running_expiry_are_not_copied(versioned: World) -> None:
-    """The copy of a claim kept every other expiry waiting for an hour."""
-    world = versioned
-    fill(world, 2)
-    claim = ".sealift-expiring-20250615T150640Z-expire-aaaaaa.sealift-0123456789abcdef"
-    for mark in (claim, "docs/00.json.sealift-0123456789abcdef"):
-        world.client.delete_object(Bucket=world.source, Key=mark)
-    copied = world.run("replicate", "--versions", "all")
-    assert (copied["code"], copied["outcomes"]) == (0, {"copied": 2})
-    shown = world.sealift("runs", "show", copied["run_id"], "--json").document
-    assert shown["plan"]["excluded"] == {"expire_mark": 2}
-    assert world.history(world.destination, claim) == []
-    assert expire(world, copied["run_id"], *DELETE)["outcomes"] == {"expired": 2}

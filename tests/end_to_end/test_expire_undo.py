@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import time
+import io
+from collections.abc import Mapping
 from typing import Any
 
-import pytest
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from tests.end_to_end import forged_ledger
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_expire import DELETE, expire, fill, keys, replicate
+from tests.end_to_end.expiry import DELETE, expire, fill, keys, replicate
 
 
 def hidden(world: World) -> str:
@@ -63,97 +65,49 @@ def test_a_forged_tombstone_takes_no_version_away(versioned: World) -> None:
     assert [each.version_id for each in world.history(world.source, "unrelated")] == [only]
 
 
-def test_a_marker_that_lies_elsewhere_than_the_tombstone_says_stays(versioned: World) -> None:
-    """Somebody's delete marker, which hides another version than the one that the tombstone names."""
+def altered(honest: bytes, bucket: str, run_id: str, values: Mapping[str, Any]) -> bytes:
+    """An honest file with other values, whose types and nulls the file's schema allows."""
+    table = pq.read_table(io.BytesIO(honest))
+    changed: dict[str, Any] = {"row": 7, "run_id": run_id, "source_bucket": bucket} | dict(values)
+    rows = [row | changed for row in table.to_pylist()]
+    fields: list[pa.Field[Any]] = [
+        pa.field(each.name, _type_of(changed[each.name]) if changed.get(each.name) is not None else each.type)
+        if each.name in changed
+        else each
+        for each in table.schema
+    ]
+    sink = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(rows, pa.schema(fields)), sink)
+    return sink.getvalue()
+
+
+def _type_of(value: Any) -> Any:
+    return pa.array([value]).type
+
+
+JUNK: dict[str, tuple[str, Mapping[str, Any] | None]] = {
+    "a bad name": ("junk-intent.parquet", {}),
+    "no dash": ("0-intent.parquet", {}),
+    "no Parquet": ("7-7-x-done.parquet", None),
+    "an unknown step": ("7-7-x-done.parquet", {"step": "bogus"}),
+    "no step": ("7-7-x-done.parquet", {"step": None}),
+    "no key": ("7-7-x-intent.parquet", {"key": None}),
+    "a list as key": ("7-7-x-done.parquet", {"key": ["k"]}),
+    "a word as row": ("7-7-x-done.parquet", {"row": "seven"}),
+    "no etag": ("7-7-x-done.parquet", {"etag": None}),
+}
+
+
+def test_undo_reports_junk_files_and_goes_on_with_the_rest(versioned: World) -> None:
     world = versioned
     run_id = hidden(world)
-    world.put("unrelated", b"old")
-    marker = world.client.delete_object(Bucket=world.source, Key="unrelated")["VersionId"]
-    forged_ledger.edit_rows(world, done(world, run_id), key="unrelated", marker_version_id=marker)
+    honest = forged_ledger.read(world, done(world, run_id))
+    names = set()
+    for number, (name, values) in enumerate(JUNK.values()):
+        data = b"junk" if values is None else altered(honest, world.source, run_id, values)
+        names.add(name.replace("-x-", f"-{number}-"))
+        forged_ledger.write(world, f"tombstones/{world.source}/{run_id}/{name.replace('-x-', f'-{number}-')}", data)
     report = undo(world, run_id)
-    assert (report["code"], report["undone"]) == (3, 0)
-    assert "is gone, and its delete marker" in report["problems"][0]["problem"]
-    assert [each.is_delete_marker for each in world.history(world.source, "unrelated")] == [False, True]
-
-
-def test_a_marker_stays_where_somebody_removed_the_hidden_version_and_an_older_one_is_below(versioned: World) -> None:
-    """Nobody but a person knows whether the older one should be current."""
-    world = versioned
-    world.put("docs/00.json", b"older")
-    run_id = hidden(world)
-    *_, newest, _ = world.history(world.source, "docs/00.json")
-    world.client.delete_object(Bucket=world.source, Key="docs/00.json", VersionId=newest.version_id)
-    report = undo(world, run_id)
-    assert (report["code"], report["undone"], keys(world)) == (3, 1, ["docs/01.json"])
-    assert f"{newest.version_id}, which the run hid, is gone" in report["problems"][0]["problem"]
-
-
-def test_a_marker_with_a_version_between_stays(versioned: World) -> None:
-    world = versioned
-    run_id = hidden(world)
-    marker = world.history(world.source, "docs/00.json")[-1].version_id
-    world.put("docs/00.json", b"newer")
-    above = world.client.delete_object(Bucket=world.source, Key="docs/00.json")["VersionId"]
-    forged_ledger.edit_rows(world, done(world, run_id), key="docs/00.json", marker_version_id=above)
-    report = undo(world, run_id)
-    assert (report["code"], report["undone"]) == (3, 0)
-    assert f"{above} does not lie directly above" in report["problems"][0]["problem"]
-    assert [each.version_id for each in world.history(world.source, "docs/00.json")][1] == marker
-
-
-def test_tombstones_of_another_run_or_bucket_are_refused(versioned: World) -> None:
-    world = versioned
-    run_id = hidden(world)
-    for values in ({"run_id": "another"}, {"source_bucket": "another"}):
-        name = done(world, run_id)
-        honest = forged_ledger.read(world, name)
-        forged_ledger.edit_rows(world, name, **values)
-        report = undo(world, run_id)
-        assert (report["code"], report["undone"]) == (3, 0)
-        assert "of another run or bucket" in report["problems"][0]["problem"]
-        forged_ledger.write(world, name, honest)
-    assert undo(world, run_id)["undone"] == 2
-
-
-def test_undo_says_how_many_versions_are_gone_for_good(world: World) -> None:
-    run_id = hidden(world)  # nothing keeps versions here: what was deleted is gone
-    report = undo(world, run_id)
-    assert (report["code"], report["undone"], report["lost"], keys(world)) == (0, 0, 2, [])
-    text = world.sealift("expire", "--undo", run_id, "--source", f"s3://{world.source}/").stdout
-    assert "2 versions that it hid or removed are gone for good and cannot come back" in text
-
-
-def test_undo_counts_what_a_later_run_removed_behind_its_markers(versioned: World) -> None:
-    world = versioned
-    fill(world, 2)
-    proving = replicate(world)
-    first = expire(world, proving, *DELETE)["run_id"]
-    second = expire(world, proving, *DELETE)
-    assert second["outcomes"] == {"expired": 2}
-    for run_id in (first, second["run_id"]):
-        report = undo(world, run_id)
-        assert (report["lost"], keys(world)) == (2, [])
-    world.put("new", b"content")
-    assert undo(world, hidden_again(world))["lost"] == 0
-    assert keys(world) == ["new"]
-
-
-def hidden_again(world: World) -> str:
-    return str(expire(world, replicate(world), *DELETE)["run_id"])
-
-
-@pytest.mark.slow
-def test_undo_stops_a_run_that_is_still_at_work(versioned: World) -> None:
-    """Its workers would hide more after the undo, which would have said that all is well."""
-    world = versioned
-    names = fill(world, 150)
-    given = ["--run", replicate(world), "--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}"]
-    process = world.start("expire", *given, *DELETE, "--json", SEALIFT_ROWS_PER_SHARD="10", SEALIFT_PROCESSES="1")
-    while process.poll() is None and len(keys(world)) == len(names):
-        time.sleep(0.01)
-    (run,) = [each for each in world.sealift("runs", "list", "--json").document["runs"] if each["job"] == "expire"]
-    report = undo(world, run["run_id"])
-    process.communicate()
-    assert (report["code"], report["problems"], process.returncode) == (0, [], 75)
-    assert (report["lost"], keys(world)) == (0, sorted(names))
-    assert report["undone"] > 0
+    assert (report["code"], report["undone"], len(keys(world))) == (3, 2, 2)
+    assert {each["key"] for each in report["problems"]} == names
+    assert all("cannot be read" in each["problem"] for each in report["problems"])

@@ -11,8 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.end_to_end.conftest import World
-from tests.end_to_end.test_compact import ALL, compact, fill
-from tests.end_to_end.test_restore import EVERYTHING, keys_of, restore, restored
+from tests.end_to_end.packed import ALL, EVERYTHING, compact, fill, keys_of, restore, restored
 
 SECRET = b"what nobody may read"
 

@@ -19,35 +19,13 @@ from jobs.cli.console import snake_case
 from tests.doubles.servers import REGION
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.nights import NIGHT, command, counted, nightly, stage
 from tests.end_to_end.pair_policy import keys, read, runs, write_policy
-from tests.end_to_end.scenes import NOW, settle, workers_of
+from tests.end_to_end.scenes import settle, workers_of
 
-NIGHT = "2026-11-20"
-HASTY = {"SEALIFT_PATIENCE_SECONDS": "2"}
 """A start that was killed is given up soon."""
 STAGES = ["reconcile", "repair", "verify", "sample", "deep"]
 DOCS = [f"docs/k{number:02d}" for number in range(30)]
-
-
-def command(policy: str, *arguments: str, pair: str = "docs") -> list[str]:
-    night = [] if "--night" in arguments else ["--night", NIGHT]
-    return ["nightly", "--pair", pair, "--policy", policy, *NOW, *night, *arguments, "--json"]
-
-
-def nightly(world: World, policy: str, *arguments: str, pair: str = "docs", **extra: str) -> dict[str, Any]:
-    settle()
-    result = world.sealift(*command(policy, *arguments, pair=pair), **HASTY | extra)
-    assert result.stdout, result.stderr
-    return result.document | {"code": result.code}
-
-
-def stage(summary: dict[str, Any], name: str) -> dict[str, Any]:
-    found: dict[str, Any] = next(each for each in summary["stages"] if each["stage"] == name)
-    return found
-
-
-def counted(summary: dict[str, Any], name: str) -> dict[str, int]:
-    return {what: count for what, count in stage(summary, name)["counts"].items() if count}
 
 
 def jobs(world: World) -> Counter[str]:

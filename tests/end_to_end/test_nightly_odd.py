@@ -10,9 +10,9 @@ import pytest
 
 from tests.end_to_end.conftest import World
 from tests.end_to_end.forged_runs import Forger
+from tests.end_to_end.nights import NIGHT, command, counted, nightly, stage
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.scenes import settle
-from tests.end_to_end.test_nightly import NIGHT, command, counted, nightly, stage
 
 
 def copied(world: World, *names: str) -> None:

@@ -17,8 +17,8 @@ import pytest
 from tests.doubles.batch.account import await_value
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import World
+from tests.end_to_end.expiry import DELETE, places
 from tests.end_to_end.scenes import FAST_CHECKPOINTS, workers_of
-from tests.end_to_end.test_expire import DELETE, places
 
 ROWS = 3_000
 COPIED_ROWS = 1_500

@@ -65,10 +65,18 @@ def refused(result: Result, code: int, *words: str) -> None:
         ("runs list --since 2999-01-01", 2, "2999"),
         ("runs list --limit 0", 2, "--limit"),
         ("policy check", 2, "SEALIFT_POLICY"),
+        ("expire", 2, "--run"),
+        ("expire --run x --max-share half", 2, "percentage"),
+        ("runs show ../archives", 2, "not the id of a run"),
     ],
 )
 def test_a_mistake_is_one_line_before_anything_is_asked(line: str, code: int, word: str) -> None:
     refused(Result(*call(line.split(), NOWHERE)), code, word)
+
+
+@pytest.mark.parametrize("line", ["runs retry", "expire --run", "query SELECT --run", "replicate --manifest", "worker"])
+def test_an_empty_run_or_manifest_is_a_mistake(line: str) -> None:
+    refused(Result(*call([*line.split(), ""], NOWHERE)), 2, "empty")
 
 
 def test_places_and_settings_that_cannot_be_are_refused_before_anything_is_planned(world: World) -> None:

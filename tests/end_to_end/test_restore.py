@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
-import io
 import os
 import signal
 import time
 from collections.abc import Iterator
-from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, discard, make_world
+from tests.end_to_end.expiry import DELETE, places
+from tests.end_to_end.packed import (
+    ALL,
+    EVERYTHING,
+    archive_keys,
+    compact,
+    fill,
+    keys_of,
+    manifest,
+    restore,
+    restored,
+)
 from tests.end_to_end.scenes import workers_of
-from tests.end_to_end.test_compact import ALL, archive_keys, compact, fill
-from tests.end_to_end.test_expire import DELETE, places
-
-EVERYTHING = ("--include", "*")
 
 
 @pytest.fixture
@@ -31,35 +35,6 @@ def cold(moto_server: Server) -> Iterator[World]:
         for key in keys_of(made, bucket):
             made.client.delete_object(Bucket=bucket, Key=key)
     discard(made)
-
-
-def restore(world: World, *arguments: str, **extra: str) -> dict[str, Any]:
-    """A restore out of the packed archives, to `back/`; its report, with the exit code as `code`."""
-    given = list(arguments)
-    if "--source" not in given and "--archives" not in given:
-        given += ["--archives", f"s3://{world.destination}/packed"]
-    if "--destination" not in given:
-        given += ["--destination", f"s3://{world.destination}/back/"]
-    result = world.sealift("restore", *given, "--json", **extra)
-    assert result.stdout, result.stderr
-    return result.document | {"code": result.code}
-
-
-def keys_of(world: World, bucket: str, prefix: str = "") -> list[str]:
-    pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix)
-    return [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-
-
-def restored(world: World) -> dict[str, bytes]:
-    """The objects below back/: key → content."""
-    return {key.removeprefix("back/"): world.copy_of(key) for key in keys_of(world, world.destination, "back/")}
-
-
-def manifest(world: World, **columns: list[Any]) -> str:
-    sink = io.BytesIO()
-    pq.write_table(pa.table(columns), sink)
-    world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
-    return f"s3://{world.ledger}/rows.parquet"
 
 
 def test_what_was_packed_comes_back_and_is_the_same_the_next_time(world: World) -> None:

@@ -1,0 +1,51 @@
+"""What tests of `sealift expire` do and look at."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tests.end_to_end.conftest import World
+
+NOW = ("--grace", "0s", "--max-share", "100%")
+DELETE = (*NOW, "--yes-delete")
+
+
+def compact(world: World, *arguments: str) -> str:
+    """Compact the whole source; the run's id."""
+    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", "--pack-all"]
+    report = world.sealift("compact", *given, "--storage-class", "STANDARD", *arguments, "--json").document
+    assert set(report["outcomes"]) == {"packed"}
+    return str(report["run_id"])
+
+
+def places(world: World) -> list[str]:
+    """Where this world's originals and copies are, as an operator says it."""
+    return ["--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}"]
+
+
+def expire(world: World, run_id: str, *arguments: str, **extra: str) -> dict[str, Any]:
+    result = world.sealift("expire", "--run", run_id, *places(world), *arguments, "--json", **extra)
+    assert result.stdout, result.stderr
+    return result.document | {"code": result.code, "said": result.stderr}
+
+
+def keys(world: World, bucket: str | None = None) -> list[str]:
+    listed = world.client.list_objects_v2(Bucket=bucket or world.source)
+    return [entry["Key"] for entry in listed.get("Contents", [])]
+
+
+def reasons(report: dict[str, Any]) -> str:
+    return " | ".join(each["reason"] for each in report["reasons"])
+
+
+def fill(world: World, count: int = 6) -> list[str]:
+    names = [f"docs/{n:02}.json" for n in range(count)]
+    for name in names:
+        world.put(name, f"content of {name}".encode() * 9)
+    return names
+
+
+def replicate(world: World, *arguments: str) -> str:
+    report = world.run("replicate", *arguments)
+    assert report["code"] == 0
+    return str(report["run_id"])
