@@ -28,15 +28,6 @@ def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Flee
     assert known["jobs"]["work"]["children"] == {"succeeded": 8}
 
 
-def test_findings_end_the_report_stage_with_3_once_and_the_command_too(fleet: Fleet) -> None:
-    fleet.world.client.put_object(Bucket=fleet.world.destination, Key="k00009", Body=b"newer")
-    result = fleet.replicate()
-    assert result.code == 3, result.stderr
-    assert result.document["outcomes"] == {"copied": ROWS - 1, "changed": 1}
-    job = fleet.ended(f"{result.document['run_id']}-000-report")
-    assert (job.status, [each.exit_code for each in job.attempts]) == ("FAILED", [3])
-
-
 @pytest.mark.slow
 def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
     result = fleet.replicate("--then-verify")
@@ -66,17 +57,6 @@ def test_a_second_submission_finds_the_first(fleet: Fleet) -> None:
     assert fleet.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
     process.resume()
     complete(fleet.sealift("runs", "show", run_id, "--follow", "--json").document)
-
-
-@pytest.mark.slow
-def test_a_submission_whose_answer_was_lost_is_found_by_its_name(fleet: Fleet) -> None:
-    fleet.batch.lose["SubmitJob"] = 1
-    fleet.batch.throttle["ListJobs"] = 2
-    result = fleet.replicate()
-    assert result.code == 0, result.stderr
-    complete(result.document)
-    assert fleet.batch.names() == [f"{result.document['run_id']}-000-{stage}" for stage in ("work", "report")]
-    assert fleet.batch.calls["SubmitJob"] == 2
 
 
 @pytest.mark.slow

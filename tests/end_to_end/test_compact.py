@@ -93,27 +93,6 @@ def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) ->
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.ledger)
 
 
-def _manifest_of_first_run(world: World) -> str:
-    listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix="runs/runs/")["Contents"]
-    shard = next(entry["Key"] for entry in listed if "/shards/" in entry["Key"])
-    return f"s3://{world.ledger}/{shard}"
-
-
-@pytest.mark.slow
-def test_an_archive_that_lost_its_index_is_adopted_not_packed_again(world: World) -> None:
-    objects = fill(world)
-    compact(world, ALL)
-    (key,) = archive_keys(world)
-    index_key = f"runs/archives/{world.destination}/{key}.parquet"
-    world.client.delete_object(Bucket=world.ledger, Key=index_key)
-    for name in objects:
-        world.client.delete_object(Bucket=world.source, Key=name)
-    report = compact(world, ALL, "--manifest", _manifest_of_first_run(world), "--source", f"s3://{world.source}")
-    assert (report["outcomes"], report["excluded"]) == ({}, {"already_archived": 40})
-    assert (archive_keys(world), index_keys(world)) == ([key], [index_key])
-    assert contents(world) == objects
-
-
 @pytest.mark.slow
 def test_what_changed_vanished_or_never_was_readable_is_accounted_for(world: World) -> None:
     objects = fill(world)
@@ -137,15 +116,6 @@ def test_what_changed_vanished_or_never_was_readable_is_accounted_for(world: Wor
     assert contents(world) == objects
     again = compact(world, *given)
     assert (again["outcomes"], again["excluded"]) == ({"changed": 1, "missing": 1}, {"already_archived": 39})
-
-
-def test_only_objects_with_the_tag_are_packed(world: World) -> None:
-    world.put("a", b"1", Tagging="keep=no")
-    world.put("b", b"2", Tagging="keep=yes")
-    world.put("c", b"3")
-    report = compact(world, ALL, "--with-tag", "keep=yes")
-    assert report["outcomes"] == {"packed": 1, "skipped": 2}
-    assert contents(world) == {"b": b"2"}
 
 
 @pytest.mark.slow
@@ -180,15 +150,6 @@ def test_large_and_small_members_share_an_archive(world: World, tmp_path: Path) 
         file = tar.extractfile("docs/d-huge")
         assert file is not None
         assert file.read() == objects["docs/d-huge"]
-
-
-def test_archives_inside_the_source_are_refused(world: World) -> None:
-    fill(world, 2)
-    result = world.sealift(
-        "compact", "--source", f"s3://{world.source}", "--archives", f"s3://{world.source}/packed", ALL
-    )
-    assert result.code == 2
-    assert "overlap" in result.stderr
 
 
 @pytest.mark.slow

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import http.server
 import json
 import os
 import subprocess
 import sys
-import threading
 import time
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +18,6 @@ import yaml
 
 from jobs.ledger.journal import file_name
 from tests.doubles.servers import REGION, Server
-
-DEAD_ARN = "arn:aws:sqs:us-east-1:123456789012:mine-objects-dead"
 
 
 @dataclass
@@ -201,63 +196,3 @@ def test_as_many_as_asked_are_returned_then_the_rest(queues: Queues) -> None:
         bodies |= {each["Body"] for each in got}
     assert bodies == {f"m{number}" for number in range(25)}
     assert queues.account.redrive()["moved"] == 0
-
-
-@dataclass
-class Service:
-    """The part of SQS that moves dead letters by itself: so many answers say that it is still at it."""
-
-    running: int = 2
-    ends: str = "COMPLETED"
-    asked: list[str] = field(default_factory=list)
-    port: int = 0
-
-    def answer(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
-        self.asked.append(operation)
-        if operation == "GetQueueUrl":
-            return {"QueueUrl": f"http://127.0.0.1:{self.port}/123456789012/{request['QueueName']}"}
-        if operation == "GetQueueAttributes":
-            depth = {f"ApproximateNumberOfMessages{suffix}": "0" for suffix in ("NotVisible", "Delayed")}
-            policy = json.dumps({"deadLetterTargetArn": DEAD_ARN, "maxReceiveCount": 5})
-            arn = DEAD_ARN.removesuffix("-dead")
-            told = {"ApproximateNumberOfMessages": "7", "RedrivePolicy": policy, "QueueArn": arn}
-            return {"Attributes": told | depth}
-        if operation == "StartMessageMoveTask":
-            assert request == {"SourceArn": DEAD_ARN, "DestinationArn": DEAD_ARN.removesuffix("-dead")}
-            return {"TaskHandle": "t"}
-        assert operation == "ListMessageMoveTasks"
-        self.running -= 1
-        status = "RUNNING" if self.running > 0 else self.ends
-        return {"Results": [{"Status": status, "ApproximateNumberOfMessagesMoved": 7, "FailureReason": "AccessDenied"}]}
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    made = Service()
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            answer = json.dumps(made.answer(self.headers["X-Amz-Target"].rpartition(".")[2], request)).encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "application/x-amz-json-1.0")
-            self.send_header("Content-Length", str(len(answer)))
-            self.end_headers()
-            self.wfile.write(answer)
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    made.port = server.server_port
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield made
-    server.shutdown()
-    server.server_close()
-
-
-def test_where_the_service_moves_them_it_does_and_is_waited_for(service: Service, tmp_path: Path) -> None:
-    account = Account(f"http://127.0.0.1:{service.port}", write_policy(tmp_path, "mine"), "mine")
-    told = account.redrive()
-    assert (told["waiting"], told["moved"], told["by_service"]) == (7, 7, True)
-    assert service.asked.count("ListMessageMoveTasks") == 2

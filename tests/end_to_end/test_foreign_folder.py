@@ -10,8 +10,6 @@ import pytest
 
 from tests.end_to_end.conftest import World
 
-ROOT = Path(__file__).resolve().parents[2]
-
 
 @pytest.mark.parametrize("folder", ["jobs", "httptools"])
 def test_workers_run_sealift_and_not_the_folders_packages(world: World, tmp_path: Path, folder: str) -> None:
@@ -35,11 +33,3 @@ def test_workers_run_sealift_and_not_the_folders_packages(world: World, tmp_path
     assert not marker.exists(), marker.read_text()
     assert done.returncode == 0, done.stderr
     assert world.copy_of("k") == b"content"
-
-
-def test_every_process_that_sealift_starts_leaves_the_current_folder_out() -> None:
-    sources = [path.read_text() for folder in ("jobs", "scheduler") for path in (ROOT / folder).rglob("*.py")]
-    starts = [line for text in sources for line in text.splitlines() if 'sys.executable, "' in line]
-    assert len(starts) >= 2
-    assert [line for line in starts if '"-P", ' not in line] == []
-    assert any('sys.executable, "-P", "-m", "jobs"' in line for line in starts)

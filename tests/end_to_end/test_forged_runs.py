@@ -55,16 +55,6 @@ def test_a_run_that_is_called_verify_does_not_copy(world: World, forger: Forger,
     refused(world, forged, "spec.json", "'replicate'", "verify")
 
 
-@pytest.mark.parametrize("change", [{"rows": 3}, {"size_bytes": 1}, {"shards": [{"rows": -1, "size_bytes": 14}]}])
-def test_a_plan_that_does_not_add_up_is_not_started(
-    world: World, forger: Forger, run: dict[str, Any], change: dict[str, Any]
-) -> None:
-    forged = twin(run["run_id"])
-    forger.copy_run(run["run_id"], forged, options=options(forger, run))
-    forger.write_document(f"runs/{forged}/plan.json", forger.document(f"runs/{run['run_id']}/plan.json") | change)
-    refused(world, forged, "plan.json")
-
-
 @pytest.mark.parametrize("numbers", [[0], [0, 1, 2], [0, 0], [0, 5], [1, 2]])
 def test_a_shard_with_other_rows_than_planned_is_not_worked_on(
     world: World, forger: Forger, run: dict[str, Any], numbers: list[int]

@@ -52,22 +52,6 @@ def keys_at(world: World, bucket: str) -> list[str]:
     return [each["Key"] for each in world.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
-def test_plan_and_report_say_that_races_cannot_be_excluded(careless: World) -> None:
-    world = careless
-    world.put("k")
-    places = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
-    result = world.sealift("replicate", *places)
-    assert result.code == 0, result.stderr
-    for text in (result.stderr, result.stdout):  # the plan, the report
-        assert "races cannot be excluded" in text
-        assert f"the server of s3://{world.destination}/ ignores conditions on CopyObject" in text
-    assert keys_at(world, world.destination) == ["k"]
-    report = world.run("replicate")
-    assert report["ignored_conditions"] == ["CopyObject", "CompleteMultipartUpload", "UploadPartCopy"]
-    page = report["report_html"].removeprefix(f"s3://{world.ledger}/")
-    assert b"races cannot be excluded" in world.client.get_object(Bucket=world.ledger, Key=page)["Body"].read()
-
-
 def test_required_conditions_refuse_the_run_before_it_begins(careless: World) -> None:
     world = careless
     world.put("k")

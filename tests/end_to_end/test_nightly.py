@@ -9,7 +9,6 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,6 @@ from tests.end_to_end.nights import NIGHT, command, counted, nightly, stage
 from tests.end_to_end.pair_policy import keys, read, runs, write_policy
 from tests.end_to_end.scenes import settle, workers_of
 
-"""A start that was killed is given up soon."""
 STAGES = ["reconcile", "repair", "verify", "sample", "deep"]
 DOCS = [f"docs/k{number:02d}" for number in range(30)]
 
@@ -123,20 +121,6 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
 
 
 @pytest.mark.slow
-def test_consecutive_nights_verify_every_object_exactly_once(filled: World, tmp_path: Path) -> None:
-    policy = write_policy(filled, tmp_path)
-    nights = [nightly(filled, policy, "--night", f"2026-11-{day}") for day in (20, 21, 21, 22)]
-    assert nights[1] | {"ran_before": True} == nights[2]
-    verified: Counter[str] = Counter()
-    for night in (nights[0], nights[1], nights[3]):
-        run_id = stage(night, "sample")["run_id"]
-        sql = "SELECT key FROM outcomes WHERE status = 'verified'"
-        found = filled.sealift("query", sql, "--run", run_id, "--format", "json")
-        verified.update(row["key"] for row in json.loads(found.stdout))
-    assert verified == Counter(DOCS)
-
-
-@pytest.mark.slow
 def test_a_repair_above_the_limits_is_refused_and_the_summary_says_so(damaged: World, tmp_path: Path) -> None:
     policy = write_policy(damaged, tmp_path, docs={"limits": {"max_objects": 2}, "verify": {"rota": "1/30"}})
     night = nightly(damaged, policy)
@@ -184,29 +168,6 @@ def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     assert [run["state"] for run in made] == ["complete"] * 5
     assert Counter(run["job"] for run in made) == {"reconcile": 1, "replicate": 1, "verify": 3}
     assert before <= {each["run_id"] for each in night["stages"]}  # what had begun was gone on with
-
-
-@pytest.mark.slow
-def test_a_night_killed_amid_its_repair_goes_on_with_the_same_run(world: World, tmp_path: Path) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: world.put(f"docs/{number}"), range(300)))
-    policy = write_policy(world, tmp_path)
-    settle()
-
-    def is_at_work() -> bool:
-        return any("-replicate-" in key and "/outcomes/" in key for key in keys(world, world.ledger, "runs/runs/"))
-
-    kill_when(world, policy, is_at_work)
-    [broken] = [run for run in runs(world) if run["job"] == "replicate"]
-    assert (broken["state"], broken["rows"]) == ("stopped", 300)
-    night = nightly(world, policy)
-    repaired = counted(night, "repair")
-    assert (night["code"], repaired["copied"] + repaired.get("same", 0)) == (0, 300)
-    assert repaired.get("same", 0) <= 4  # copies that were in flight, in each of the workers
-    report = read(world, stage(night, "repair")["report"])
-    assert report["run_id"] == broken["run_id"]
-    assert report["attempts"] > 1  # what the first start did was kept
-    assert jobs(world) == {"reconcile": 1, "replicate": 1, "verify": 3}
 
 
 @pytest.mark.slow

@@ -89,20 +89,6 @@ def test_wrong_sql_is_one_line_and_exit_2(ran: tuple[World, str], tmp_path: Path
     assert (failing.code, failing.stdout, len(failing.stderr.splitlines())) == (2, "", 1)
 
 
-def test_a_damaged_file_and_too_little_memory_are_no_mistakes_in_sql(ran: tuple[World, str]) -> None:
-    world, run_id = ran
-    hungry = world.sealift("query", "SELECT string_agg(repeat('x', 1000000), '') FROM range(1000)")
-    assert (hungry.code, hungry.has_no_answer, "ask for less" in hungry.stderr) == (10, True, True), hungry.stderr
-    folder = f"runs/runs/{run_id}/outcomes/00000/"
-    [file] = world.client.list_objects_v2(Bucket=world.ledger, Prefix=folder)["Contents"]
-    world.client.put_object(Bucket=world.ledger, Key=file["Key"], Body=b"damaged")
-    damaged = world.sealift("query", "SELECT key FROM outcomes", "--format", "json")
-    assert (damaged.code, damaged.document["error"]["code"]) == (10, "LedgerError")
-    assert f"s3://{world.ledger}/{file['Key']} cannot be read" in damaged.stderr
-    assert "restore an earlier version" in damaged.document["error"]["advice"]
-    assert len(damaged.stderr.splitlines()) == 1
-
-
 def test_sql_reaches_nothing_but_the_ledgers_tables(world: World) -> None:
     leftovers = [Path("/tmp/sealift-was-here.csv"), Path("/tmp/sealift-was-here.db")]
     for sql in HOSTILE:

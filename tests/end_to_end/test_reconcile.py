@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 import pytest
 
 from jobs.reports.document import schema
-from jobs.s3.checksums import full_object
-from tests.end_to_end.conftest import Result, World
-from tests.end_to_end.scenes import fetch, settle, upload_in_parts
-from tests.end_to_end.test_checksums_at_rest import report as checksum_report
+from tests.end_to_end.conftest import World
+from tests.end_to_end.scenes import fetch, settle
 
 NOW = ["--margin", "0s"]
 """Objects of this very second are judged, too."""
@@ -213,68 +210,3 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> 
     assert rows(found) == {"same": 2, "missing": 1, "excluded": 2}
     assert (found["code"], found["repair"][0]["outcomes"]) == (0, {"copied": 1})
     assert world.copy_of("x/2") == b"content"
-
-
-@pytest.mark.slow
-def test_versions_are_mapped_by_the_run_that_made_the_copies(versioned: World) -> None:
-    for body in (b"one", b"two"):
-        versioned.put("k", body)
-    versioned.client.delete_object(Bucket=versioned.source, Key="k")
-    run = versioned.run("replicate", "--versions", "all")
-    assert run["outcomes"] == {"copied": 2, "deleted": 1}
-    found = reconcile(versioned, *pair(versioned), "--versions", "all", "--version-map", run["run_id"])
-    assert (found["code"], rows(found)) == (0, {"same": 3})
-    unmapped = reconcile(versioned, *pair(versioned), "--versions", "all")
-    assert (unmapped["code"], rows(unmapped)) == (3, {"missing": 3, "extra": 3})
-
-
-def tampered(world: World, manifest: str) -> None:
-    bucket, _, key = manifest.removeprefix("s3://").partition("/")
-    body = world.client.get_object(Bucket=bucket, Key=key)["Body"].read()
-    world.client.put_object(Bucket=bucket, Key=key, Body=body + b" ")
-
-
-def emptied(world: World, manifest: str) -> None:
-    bucket, _, key = manifest.removeprefix("s3://").partition("/")
-    body = json.loads(world.client.get_object(Bucket=bucket, Key=key)["Body"].read())
-    for file in body["files"]:
-        world.client.delete_object(Bucket=bucket, Key=file["key"])
-
-
-@pytest.mark.parametrize("damage", [tampered, emptied])
-def test_a_report_that_cannot_be_trusted_ends_in_one_line_and_leaves_no_run(
-    world: World, damage: Callable[[World, str], None]
-) -> None:
-    world.put("a")
-    manifests = []
-    for bucket in (world.source, world.destination):
-        made = world.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{world.ledger}/inventories", "--json")
-        manifests.append(made.document["manifest"])
-    damage(world, manifests[0])
-    one_line(
-        world,
-        world.sealift("reconcile", "--source-inventory", manifests[0], "--destination-inventory", manifests[1]),
-        10,
-    )
-
-
-def one_line(world: World, result: Result, code: int) -> None:
-    """The exit code, one line of error, and no run in the ledger."""
-    assert (result.code, result.has_no_answer) == (code, True), result.stderr
-    assert len([line for line in result.stderr.splitlines() if line.startswith("sealift: ")]) == 1, result.stderr
-    assert "Traceback" not in result.stderr
-    assert world.sealift("runs", "list", "--json").document["runs"] == []
-
-
-@pytest.mark.slow
-def test_checksums_at_rest_prove_what_inventories_cannot(world: World) -> None:
-    body = b"x" * (6 << 20)
-    reports = []
-    for bucket, part in ((world.source, 5 << 20), (world.destination, 6 << 20)):
-        upload_in_parts(world, bucket, "in parts", body, part)
-        reports.append(checksum_report(world, bucket, bucket, {"in parts": full_object("CRC32", body)}))
-    assert rows(reconcile(world)) == {"unverifiable": 1}
-    known = ["--source-checksums", reports[0], "--destination-checksums", reports[1]]
-    assert rows(reconcile(world, *pair(world), *known)) == {"same": 1}
-    upload_in_parts(world, world.destination, "in parts", body[:-1] + b"y", 6 << 20)  # after the report was made
-    assert rows(reconcile(world, *pair(world), *known)) == {"unverifiable": 1}

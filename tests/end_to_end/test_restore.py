@@ -19,7 +19,6 @@ from tests.end_to_end.packed import (
     compact,
     fill,
     keys_of,
-    manifest,
     restore,
     restored,
 )
@@ -64,24 +63,6 @@ def test_an_object_comes_back_with_all_that_it_had(world: World) -> None:
     assert {each["Key"]: each["Value"] for each in tags} == {"team": "docs", "y": "1"}
     assert head["ETag"] == world.client.head_object(Bucket=world.source, Key=odd)["ETag"]
     assert world.copy_of("back/large") == world.client.get_object(Bucket=world.source, Key="large")["Body"].read()
-
-
-@pytest.mark.slow
-def test_only_what_is_asked_for_is_restored(world: World) -> None:
-    objects = fill(world, 40)
-    compact(world, ALL)
-    assert restore(world, "--key", "docs/1/001.json")["outcomes"] == {"restored": 1}
-    assert list(restored(world)) == ["docs/1/001.json"]
-    report = restore(world, "--prefix", "docs/", "--include", "*3.json", "--exclude", "docs/3/*")
-    wanted = {key for key in objects if key.endswith("3.json") and not key.startswith("docs/3/")}
-    assert sum(report["outcomes"].values()) == len(wanted)
-    rows = manifest(world, key=["docs/0/004.json", "none"], version_id=[None, None])
-    report = restore(world, "--manifest", rows)
-    assert (report["code"], report["outcomes"]) == (3, {"restored": 1, "unrestorable": 1})
-    (failed,) = world.failed_rows(report)
-    assert (failed["key"], failed["reason"]) == ("none", "no archive has it")
-    wanted |= {"docs/1/001.json", "docs/0/004.json"}
-    assert restored(world) == {key: objects[key] for key in wanted}
 
 
 def test_the_plan_says_what_it_takes_and_writes_nothing(world: World) -> None:
@@ -222,28 +203,3 @@ def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
     assert report["outcomes"] == {"restored": 1, "unrestorable": 1}  # what was deleted is back, what is newer stays
     assert world.client.get_object(Bucket=source, Key="only/0")["Body"].read() == b"n"
     assert world.client.get_object(Bucket=source, Key="often")["Body"].read() == b"newest"
-
-
-def test_what_a_null_version_has_replaced_is_not_guessed(versioned: World) -> None:
-    world, source = versioned, versioned.source
-
-    def keep_versions(status: str) -> None:
-        world.client.put_bucket_versioning(Bucket=source, VersioningConfiguration={"Status": status})
-
-    for key in ("steady", "replaced"):
-        world.put(key, b"first")
-    keep_versions("Suspended")
-    world.put("replaced", b"lost")
-    at = now_of(world, source, "replaced")
-    time.sleep(max(0.0, int(at) + 1.05 - time.time()))  # S3 dates to the second
-    world.put("replaced", b"last")
-    keep_versions("Enabled")
-    when = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(at + 0.999))
-    here = ["--source", f"s3://{source}", "--destination", f"s3://{world.destination}"]
-    report = restore(world, *here, "--as-of", when)
-    assert (report["code"], report["outcomes"]) == (3, {"restored": 1, "unrestorable": 1})
-    (reason,) = [each["reason"] for each in report["reasons"] if each["status"] == "unrestorable"]
-    assert "suspended" in reason
-    assert keys_of(world, world.destination) == ["steady"]
-    assert restore(world, *here, "--as-of", "0s")["outcomes"] == {"restored": 1, "same": 1}
-    assert world.copy_of("replaced") == b"last"

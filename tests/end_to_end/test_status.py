@@ -10,13 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.request_counter import request_counter
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.scenes import settle
 
-REQUESTS_MAX = 450
-"""For 100 runs, of which each is two or three requests, and two pairs."""
 EARLIER, LATER = (datetime.now(UTC).date() - timedelta(days=ago) for ago in (2, 1))
 """Two nights in a row, so of slices in a row. Both have begun at any time of the day, and neither is old."""
 
@@ -55,12 +52,6 @@ def unknown(result: Result) -> dict[str, str]:
 
 def problems(result: Result) -> dict[str, str | None]:
     return {each["problem"]: each["since"] for each in result.document["problems"]}
-
-
-def wait_in_backlog(world: World, pair: str, since: float, rows: int, unique: str) -> str:
-    name = f"{int(since * 1000):013d}-{rows}-{rows * 10}-{unique}.json"
-    world.client.put_object(Bucket=world.ledger, Key=f"runs/backlog/pair={pair}/{name}", Body=b"{}")
-    return name
 
 
 def publish_manifest(world: World, number: int, names: list[str], since: float) -> str:
@@ -167,34 +158,6 @@ def test_a_manifest_of_the_backlog_whose_run_was_refused_is_not_forgotten(versio
     assert wrong not in problems(status(world, policy))
 
 
-def test_rows_that_wait_in_the_backlog_are_counted_since_the_oldest(world: World, policy: str) -> None:
-    now = time.time()
-    old = now - 90_000
-    taken = wait_in_backlog(world, "docs", old - 5, 100, "aa")
-    wait_in_backlog(world, "docs", old, 3, "bb")
-    wait_in_backlog(world, "docs", now, 4, "cc")
-    wait_in_backlog(world, "renamed", now, 2, "dd")
-    manifest = {
-        "version": 1, "pair": "docs", "number": 1, "manifest": None, "prefixes": [], "rows": 100, "size_bytes": 1000,
-        "taken": [taken],
-    }  # fmt: skip
-    key = "runs/manifests/pair=docs/000001.json"
-    world.client.put_object(Bucket=world.ledger, Key=key, Body=json.dumps(manifest).encode())
-    result = status(world, policy)
-    since = datetime.fromtimestamp(int(old), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    expected = {"rows": 7, "bytes": 70, "oldest_since": since, "is_whole": True, "not_known": None}
-    assert docs(result)["backlog"] == expected
-    found = problems(result)
-    assert found["pair docs: 7 rows of the backlog, and no run has taken them: sealift doctor"] == since
-    [orphan] = [each for each in found if "renamed" in each]
-    assert orphan.startswith("2 rows wait in the backlog of renamed, and the policy has no such pair")
-    assert "backlog          7 rows (70 B) since " in world.sealift("status", SEALIFT_POLICY=policy).stdout
-    world.client.put_object(Bucket=world.ledger, Key=key, Body=b"{")
-    damaged = status(world, policy)
-    assert docs(damaged)["backlog"]["rows"] is None
-    assert "the backlog of docs" in unknown(damaged)
-
-
 def test_without_a_policy_the_first_line_says_what_was_not_looked_at(world: World) -> None:
     empty = world.sealift("status", "--json")
     assert (empty.code, empty.document["state"]) == (3, "not_known")
@@ -203,20 +166,3 @@ def test_without_a_policy_the_first_line_says_what_was_not_looked_at(world: Worl
     well = world.sealift("status")
     assert (well.code, "All is well" in well.stdout) == (0, False)
     assert well.stdout.startswith("Nothing wrong was found in 1 run. No policy is named")
-
-
-def test_hundreds_of_runs_take_a_bounded_number_of_requests(world: World, policy: str) -> None:
-    world.put("docs/a")
-    report = world.run("replicate", "--source", f"s3://{world.source}/docs/")
-    for number in range(250):
-        for name in ("spec", "plan", "report"):
-            place = f"runs/runs/{report['run_id']}/{name}.json"
-            text = world.client.get_object(Bucket=world.ledger, Key=place)["Body"].read().decode()
-            run_id = f"20200101T000000Z-replicate-{number:06x}"
-            body = text.replace(report["run_id"], run_id).encode()
-            world.client.put_object(Bucket=world.ledger, Key=f"runs/runs/{run_id}/{name}.json", Body=body)
-    with request_counter(world.server.endpoint, {world.ledger}) as counter:
-        result = status(world, policy, AWS_ENDPOINT_URL_S3=counter.url)
-    assert result.document["looked_at"] == {"runs": 100, "all_runs": 251, "has_policy": True}
-    assert 100 < counter.kinds.total() <= REQUESTS_MAX
-    assert "251 runs, of which the latest 100 were looked at" in world.sealift("status", SEALIFT_POLICY=policy).stdout

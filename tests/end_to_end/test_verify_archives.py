@@ -5,8 +5,6 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import pytest
-
 from tests.end_to_end.conftest import World
 
 
@@ -73,24 +71,3 @@ def test_every_member_is_proven_and_the_damaged_ones_are_named(world: World) -> 
     cut = problems(world, verify(world))
     assert set(cut) == {uri, "docs/500.large"}
     assert "cut short" in cut[uri][1]
-
-
-@pytest.mark.slow
-def test_an_archive_that_is_gone_or_in_no_index_is_accounted_for(world: World) -> None:
-    fill(world)
-    compact(world, "--target-size", "32KiB")
-    keys = archives(world)
-    assert len(keys) >= 4
-    gone, unindexed = keys[:2]
-    world.client.delete_object(Bucket=world.destination, Key=gone)
-    world.client.delete_object(Bucket=world.ledger, Key=f"runs/archives/{world.destination}/{unindexed}.parquet")
-    report = verify(world)
-    found = problems(world, report)
-    assert found[f"s3://{world.destination}/{gone}"] == ("missing", f"s3://{world.destination}/{gone} is gone")
-    assert found[f"s3://{world.destination}/{unindexed}"][0] == "unverifiable"
-    assert "reindex" in found[f"s3://{world.destination}/{unindexed}"][1]
-    assert {status for status, _ in found.values()} == {"missing", "unverifiable"}
-    assert report["outcomes"]["missing"] + report["outcomes"]["verified"] + 1 == report["rows"] == report["accounted"]
-    assert report["outcomes"]["missing"] > 1  # the archive, and each of its members
-    retried = world.sealift("runs", "retry", report["run_id"])
-    assert (retried.code, "only read archives" in retried.stderr) == (2, True)
