@@ -16,10 +16,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from unittest import mock
 
+import duckdb
+
 from jobs import cli, interrupts
 from jobs.cli.console import ANSWER
 from jobs.core.request_log import REQUESTS
 from jobs.errors import SealiftWarning
+from tests.doubles.one_duckdb import connect
 
 
 def call(
@@ -36,6 +39,7 @@ def call(
         mock.patch.object(ANSWER, "is_given", False),
         mock.patch.object(REQUESTS, "sink", None),
         mock.patch.object(tempfile, "tempdir", None),
+        mock.patch.object(duckdb, "connect", connect),
         warnings.catch_warnings(),
     ):
         warnings.simplefilter("ignore")

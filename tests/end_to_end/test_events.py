@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import time
 import uuid
 from dataclasses import dataclass
@@ -18,6 +16,8 @@ import yaml
 
 from jobs.ledger.journal import file_name
 from tests.doubles.servers import REGION, Server
+from tests.end_to_end.commands import call
+from tests.end_to_end.conftest import Result
 
 
 @dataclass
@@ -28,24 +28,13 @@ class Account:
     policy: Path
     name: str
 
-    def redrive(self, *arguments: str, code: int = 0) -> dict[str, Any]:
-        result = self.sealift("events", "redrive", "--json", *arguments)
-        assert result.returncode == code, result.stderr
-        return json.loads(result.stdout) if code == 0 else {"error": result.stderr}
+    def sealift(self, *arguments: str) -> Result:
+        environment = {"AWS_ENDPOINT_URL": self.endpoint, "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}
+        return Result(*call(arguments, os.environ | environment | {"SEALIFT_POLICY": str(self.policy)}))
 
-    def sealift(self, *arguments: str, **extra: str) -> subprocess.CompletedProcess[str]:
-        environment = (
-            os.environ
-            | extra
-            | {
-                "AWS_ENDPOINT_URL": self.endpoint,
-                "AWS_ACCESS_KEY_ID": "a",
-                "AWS_SECRET_ACCESS_KEY": "b",
-                "SEALIFT_POLICY": str(self.policy),
-            }
-        )
-        command = [sys.executable, "-m", "jobs", *arguments]
-        return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=False)
+    def client(self, service: str, region: str = REGION) -> Any:
+        keys = {"aws_access_key_id": "a", "aws_secret_access_key": "b"}
+        return boto3.client(service, endpoint_url=self.endpoint, region_name=region, **keys)  # type: ignore[call-overload]  # any service
 
 
 def write_policy(folder: Path, name: str) -> Path:
@@ -76,16 +65,9 @@ class Queues:
 @pytest.fixture
 def queues(moto_server: Server, tmp_path: Path) -> Queues:
     name = f"q{uuid.uuid4().hex[:8]}"
-    client = boto3.client(
-        "sqs",
-        endpoint_url=moto_server.endpoint,
-        region_name=REGION,
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
-    )
-    s3 = boto3.client(
-        "s3", endpoint_url=moto_server.endpoint, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
-    )
+    account = Account(moto_server.endpoint, write_policy(tmp_path, name), name)
+    client = account.client("sqs")
+    s3 = account.client("s3")
     s3.create_bucket(Bucket="ledger")
     dead = client.create_queue(QueueName=f"{name}-objects-dead")["QueueUrl"]
     arn = client.get_queue_attributes(QueueUrl=dead, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
@@ -93,7 +75,7 @@ def queues(moto_server: Server, tmp_path: Path) -> Queues:
     queue = client.create_queue(QueueName=f"{name}-objects", Attributes={"RedrivePolicy": redrive})["QueueUrl"]
     for number in range(25):
         client.send_message(QueueUrl=dead, MessageBody=f"m{number}")
-    return Queues(Account(moto_server.endpoint, write_policy(tmp_path, name), name), client, queue, dead)
+    return Queues(account, client, queue, dead)
 
 
 def created(key: str, sequencer: str) -> str:
@@ -112,17 +94,15 @@ def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues
     queues.client.purge_queue(QueueUrl=queues.dead)
     for body in (created("a b", "A1"), created("c", "C1"), "{"):
         queues.client.send_message(QueueUrl=queues.dead, MessageBody=body)
-    s3 = boto3.client(
-        "s3", endpoint_url=account.endpoint, region_name=REGION, aws_access_key_id="a", aws_secret_access_key="b"
-    )
+    s3 = account.client("s3")
     lines = [line("a b", "A1", "failed", "at first"), line("a b", "A0", "denied", "another event"), b"no line"]
     for number, some in enumerate((lines, [line("a b", "A1", "denied", "CopyObject: AccessDenied")], [])):
         name = file_name(time.time() + number, f"unique{number}")
         s3.put_object(Bucket="ledger", Key=name, Body=b"\n".join(some))
     for _ in range(2):  # a look takes nothing
         result = account.sealift("events", "list", "--json")
-        assert result.returncode == 0, result.stderr
-        document = json.loads(result.stdout)
+        assert result.code == 0, result.stderr
+        document = result.document
         assert (document["waiting"], document["looked_at"]) == (3, 3)
         found = {each["key"]: each for each in document["events"]}
         assert (found["a b"]["status"], found["a b"]["reason"]) == ("denied", "CopyObject: AccessDenied")
@@ -134,7 +114,7 @@ def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues
     assert "s3://source/a b" in text
     assert "sealift events redrive" in text
     status = account.sealift("status", "--json")
-    assert (status.returncode, json.loads(status.stdout)["dead_letters"]["waiting"]) == (3, 3), status.stderr
+    assert (status.code, status.document["dead_letters"]["waiting"]) == (3, 3), status.stderr
     assert "3 dead letters" in account.sealift("status").stdout
 
 
@@ -145,14 +125,12 @@ def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queue
     document["pairs"][0]["source"]["region"] = far
     account.policy.write_text(yaml.safe_dump(document))
     queues.client.purge_queue(QueueUrl=queues.dead)
-    there = boto3.client(
-        "sqs", endpoint_url=account.endpoint, region_name=far, aws_access_key_id="a", aws_secret_access_key="b"
-    )
+    there = account.client("sqs", far)
     name = f"{account.name}-undelivered"
     urls = {REGION: queues.client.create_queue(QueueName=name), far: there.create_queue(QueueName=name)}
     said = account.sealift("events", "list")
     assert f"0 undelivered events in {name}" in said.stdout, said.stderr
-    status = json.loads(account.sealift("status", "--json").stdout)
+    status = account.sealift("status", "--json").document
     assert [each["waiting"] for each in status["undelivered"]] == [0, 0]
     assert not [each for each in status["problems"] if "undelivered" in each["problem"]]
     detail = {"bucket": {"name": "source"}, "object": {"key": "a b"}}
@@ -164,7 +142,7 @@ def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queue
         QueueUrl=urls[REGION]["QueueUrl"], MessageBody=json.dumps({"action": "nightly", "pair": "pair"})
     )
     for _ in range(2):  # a look takes nothing
-        listed = json.loads(account.sealift("events", "list", "--json").stdout)
+        listed = account.sealift("events", "list", "--json").document
         home, other = listed["undelivered"]
         assert (home["queue"], home["waiting"], home["events"][0]["what"]) == (name, 1, "the night of pair")
         assert home["events"][0]["reason"] == "AWS gave no reason"
@@ -174,9 +152,9 @@ def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queue
     text = account.sealift("events", "list").stdout
     assert f"1 undelivered event in {name} in {far}" in text
     assert "NO_PERMISSIONS" in text
-    status = account.sealift("status", "--json")
-    assert status.returncode == 3
-    problems = [each["problem"] for each in json.loads(status.stdout)["problems"]]
+    found = account.sealift("status", "--json")
+    assert found.code == 3
+    problems = [each["problem"] for each in found.document["problems"]]
     assert f"1 undelivered event in {name} in {far}: sealift events list" in problems
     there.delete_queue(QueueUrl=urls[far]["QueueUrl"])
     text = account.sealift("status").stdout
@@ -184,15 +162,14 @@ def test_undelivered_events_of_every_region_are_listed_and_counted(queues: Queue
 
 
 def test_as_many_as_asked_are_returned_then_the_rest(queues: Queues) -> None:
-    assert queues.account.redrive("--max", "12")["moved"] == 12
+    def redrive(*arguments: str) -> dict[str, Any]:
+        return queues.account.sealift("events", "redrive", "--json", *arguments).document
+
+    assert (redrive("--dry-run")["waiting"], queues.count(queues.queue), queues.count(queues.dead)) == (25, 0, 25)
+    assert redrive("--max", "12")["moved"] == 12
     assert (queues.count(queues.queue), queues.count(queues.dead)) == (12, 13)
-    told = queues.account.redrive()
-    assert (told["waiting"], told["moved"], told["by_service"]) == (13, 13, False)
+    assert redrive()["moved"] == 13
     assert (queues.count(queues.queue), queues.count(queues.dead)) == (25, 0)
-    bodies = set[str]()
-    while len(bodies) < 25:
-        got = queues.client.receive_message(QueueUrl=queues.queue, MaxNumberOfMessages=10).get("Messages", [])
-        assert got
-        bodies |= {each["Body"] for each in got}
-    assert bodies == {f"m{number}" for number in range(25)}
-    assert queues.account.redrive()["moved"] == 0
+    assert redrive()["moved"] == 0
+    wrong = queues.account.sealift("events", "redrive", "--queue", f"{queues.account.name}-objects-dead")
+    assert (wrong.code, "has no dead-letter queue" in wrong.stderr) == (10, True)

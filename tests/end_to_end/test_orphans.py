@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -18,16 +17,11 @@ from tests.doubles.batch.account import await_value
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import World
 from tests.end_to_end.expiry import DELETE, places
-from tests.end_to_end.scenes import FAST_CHECKPOINTS, workers_of
+from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides, workers_of
 
-ROWS = 3_000
-COPIED_ROWS = 1_500
-FEW_ROWS = 600
-
-
-def fill(world: World, rows: int) -> None:
-    with ThreadPoolExecutor(8) as pool:
-        list(pool.map(lambda number: world.put(f"k{number:05d}", b"x"), range(rows)))
+ROWS = 2_000
+COPIED_ROWS = 600
+FEW_ROWS = 200
 
 
 def first_key(world: World, bucket: str) -> str | None:
@@ -57,9 +51,8 @@ def checkpointed(world: World, run_id: str) -> int:
     return sum(int(entry["Key"].split("-")[-3]) for page in pages for entry in page["Contents"])
 
 
-def replicate(world: World, *arguments: str, **extra: str) -> subprocess.Popen[str]:
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    return world.start("replicate", *sides, "--json", *arguments, **FAST_CHECKPOINTS | extra)
+def replicate(world: World, **extra: str) -> subprocess.Popen[str]:
+    return world.start("replicate", *sides(world), "--json", **FAST_CHECKPOINTS | extra)
 
 
 def run_of(world: World, job: str) -> str:
@@ -73,14 +66,6 @@ def await_(condition: Callable[[], bool], process: subprocess.Popen[str]) -> Non
         time.sleep(0.01)
 
 
-def kill(process: subprocess.Popen[str]) -> list[int]:
-    """Kill the command and nothing else; the process ids of its workers."""
-    workers = workers_of(process)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    return workers
-
-
 def is_gone(pid: int) -> bool:
     try:
         stat = Path(f"/proc/{pid}/stat").read_text()
@@ -92,12 +77,12 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.slow
 def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: World) -> None:
     fill(world, ROWS)
-    proven = world.run("replicate", SEALIFT_ROWS_PER_SHARD="1500")["run_id"]
-    options = {"SEALIFT_ROWS_PER_SHARD": "1500", "SEALIFT_PROCESSES": "2"}
+    proven = world.run("replicate", SEALIFT_ROWS_PER_SHARD="1000")["run_id"]
+    options = {"SEALIFT_ROWS_PER_SHARD": "1000", "SEALIFT_PROCESSES": "2"}
     command = ["expire", "--run", proven, *places(world), *DELETE]
     process = world.start(*command, **options)
     await_(lambda: count(world, world.source) < ROWS, process)
-    workers = kill(process)
+    workers = kill(process, workers=False)
     assert workers
     time.sleep(2.0)
     left = count(world, world.source)
@@ -115,7 +100,7 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 def test_a_retry_beside_a_command_at_work_takes_over_and_says_from_whom(versioned: World) -> None:
     fill(versioned, COPIED_ROWS)
     first = replicate(versioned, SEALIFT_IN_FLIGHT="1")
-    await_(lambda: count(versioned, versioned.destination) > 100, first)
+    await_(lambda: count(versioned, versioned.destination) > 50, first)
     worker = workers_of(first)[0]
     retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json")
     assert retried.code == 0, retried.stderr
@@ -154,7 +139,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fleet.world
-    rows = 2 * ROWS  # a dozen groups, so that the worker is found in the middle
+    rows = 3 * ROWS  # a dozen groups, so that the worker is found in the middle
     fill(world, rows)
     one_shard = {"SEALIFT_ROWS_PER_SHARD": str(rows)}
     proven = fleet.replicate(**one_shard).document["run_id"]

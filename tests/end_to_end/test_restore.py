@@ -134,6 +134,7 @@ def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
     assert restored(cold) == objects
 
 
+@pytest.mark.slow
 def test_killed_workers_restore_the_rest(world: World) -> None:
     objects = fill(world, 400)
     compact(world, ALL, "--target-size", "8KiB")

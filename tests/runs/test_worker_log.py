@@ -21,7 +21,6 @@ from jobs.runs.worker_log import PROGRESS_SECONDS, WorkerLog
 from jobs.tables.rows import shard_schema, write_parquet
 from tests.core.test_metrics import problems
 from tests.doubles.memory_store import MemoryStore
-from tests.end_to_end.conftest import World
 
 ROWS_PER_SHARD = Settings.from_environment({}).rows_per_shard
 LOG_BYTES_PER_MILLION_ROWS_MAX = 64 * 1024
@@ -123,15 +122,3 @@ def test_progress_is_a_line_a_minute() -> None:
             now[0] = float(second)
             log.progress(Progress(second, 0, 0, 4))
     assert [json.loads(line)["rows"] for line in lines if '"progress"' in line] == [60, 120]
-
-
-def test_a_container_logs_and_leaves_stdout_empty(world: World) -> None:
-    for number in range(20):
-        world.put(f"k{number}")
-    run = world.run("replicate")
-    # The same shard again, as Batch may start it: nothing is left to do, and nothing is counted twice.
-    again = world.sealift("worker", run["run_id"], AWS_BATCH_JOB_ID="job:0", AWS_BATCH_JOB_ARRAY_INDEX="0")
-    assert (again.code, again.stdout) == (0, "")
-    lines = [json.loads(line) for line in again.stderr.splitlines()]
-    assert [line["event"] for line in lines] == ["started", "ended"]
-    assert (lines[0]["planned"], lines[1]["Objects"], lines[1]["outcomes"]) == (20, 0, {})
