@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import inspect
-import os
 import re
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
 from typing import Any, get_type_hints
@@ -14,6 +11,7 @@ from typing import Any, get_type_hints
 import click
 import pytest
 
+from jobs.cli import run
 from jobs.cli.options import AccessOptions, SizeType, argument, command_options, flag, group, json_option, option, takes
 from jobs.cli.options import read_options as read
 from jobs.config import Settings
@@ -103,26 +101,25 @@ def test_click_reads_what_the_fields_say():
     assert text.index("--max-cost") < text.index("--source-endpoint") < text.index("--json")
 
 
-def help_of(*arguments: str) -> str:
-    command = [sys.executable, "-m", "jobs", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "100"})
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+def called(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    """Exit code, stdout and stderr of the command line."""
+    code = run([*arguments])
+    said = capsys.readouterr()
+    return code, said.out, said.err
 
 
 @pytest.mark.parametrize("verb", [("verify",), ("runs", "retry"), ()])
-def test_help_of_a_verb_is_the_verbs_help(verb):
-    text = help_of("help", *verb)
-    assert text == help_of(*verb, "--help")
-    assert f"Usage: sealift {' '.join(verb)}".strip() in text
+def test_help_of_a_verb_is_the_verbs_help(capsys, verb):
+    asked = called(capsys, "help", *verb)
+    assert asked == called(capsys, *verb, "--help")
+    assert (asked[0], f"Usage: sealift {' '.join(verb)}".strip() in asked[1]) == (0, True)
 
 
 @pytest.mark.parametrize("group", [[], ["runs"], ["events"]])
-def test_without_a_verb_the_help_is_shown_as_it_is(group):
-    command = [sys.executable, "-m", "jobs", *group]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=os.environ | {"COLUMNS": "100"})
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.strip() == help_of(*group, "--help").strip()
+def test_without_a_verb_the_help_is_shown_as_it_is(capsys, group):
+    code, out, err = called(capsys, *group)
+    assert (code, out) == (2, "")
+    assert err.strip() == called(capsys, *group, "--help")[1].strip()
 
 
 @pytest.mark.parametrize(
@@ -134,21 +131,18 @@ def test_without_a_verb_the_help_is_shown_as_it_is(group):
         ("xyzzy", "No such command 'xyzzy'; see `sealift --help`"),
     ],
 )
-def test_an_unknown_word_has_the_nearest_known_one(typed, message):
-    command = [sys.executable, "-m", "jobs", *typed.split()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr) == (2, f"sealift: {message}\n")
+def test_an_unknown_word_has_the_nearest_known_one(capsys, typed, message):
+    assert called(capsys, *typed.split()) == (2, "", f"sealift: {message}\n")
 
 
-def test_help_of_an_unknown_verb_says_what_was_meant():
-    done = subprocess.run([sys.executable, "-m", "jobs", "help", "verfiy"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert "did you mean verify?" in done.stderr
+def test_help_of_an_unknown_verb_says_what_was_meant(capsys):
+    code, out, err = called(capsys, "help", "verfiy")
+    assert (code, out, "did you mean verify?" in err) == (2, "", True)
 
 
 @pytest.mark.parametrize("verb", ["replicate", "verify", "compact", "restore", "expire", "reconcile", "nightly"])
-def test_options_of_batch_have_a_section_of_their_own(verb):
-    _, _, batch = help_of(verb, "--help").partition("\nAWS Batch:\n")
+def test_options_of_batch_have_a_section_of_their_own(capsys, verb):
+    _, _, batch = called(capsys, verb, "--help")[1].partition("\nAWS Batch:\n")
     section = batch.partition("\n\n")[0]
     assert {"--queue", "--memory", "--attempts", "--tag"} <= set(re.findall(r"^  (--[a-z-]+)", section, re.MULTILINE))
     assert "--source" not in section

@@ -63,7 +63,7 @@ rotas = st.tuples(st.booleans(), st.sampled_from(["a/", "b/"]), st.integers(1, 4
 states = st.sampled_from([RunState.COMPLETE, RunState.COMPLETE, RunState.INCOMPLETE, RunState.FAILED, None])
 
 
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.tuples(rotas, states), max_size=30), rotas)
 def test_n_complete_runs_of_a_rota_cover_every_key_whatever_else_runs_or_is_interrupted(
     history: list[tuple[tuple[bool, str, int, int | None], RunState | None]],

@@ -79,7 +79,7 @@ founds = st.builds(
 )
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(founds, max_size=7))
 def test_no_copy_stays_proven_that_was_disproved_since_however_its_version_is_spelled(found: list[Found]) -> None:
     kept = proven(*found)
@@ -97,7 +97,7 @@ def test_no_copy_stays_proven_that_was_disproved_since_however_its_version_is_sp
     assert len(named) == len(set(named))
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(st.lists(founds, max_size=7))
 def test_what_nothing_disproves_stays_proven(found: list[Found]) -> None:
     kept = {(one.destination_key, one.own_id) for one in proven(*found)}

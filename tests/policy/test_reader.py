@@ -386,7 +386,7 @@ def outcome_of(text: str) -> Policy | PolicyError:
         return error
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(PLACES), VALUES, st.booleans()), min_size=1, max_size=3))
 def test_any_mutation_gives_a_policy_or_a_policy_error(mutations):
     document = example()
@@ -406,7 +406,7 @@ def test_any_mutation_gives_a_policy_or_a_policy_error(mutations):
     assert isinstance(outcome, Policy) or outcome.mistakes
 
 
-@settings(max_examples=examples(200), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.integers(0, len(TEXT) - 1), st.integers(0, 40), st.text(max_size=5))
 def test_any_slip_of_the_keyboard_gives_a_policy_or_a_policy_error(place, length, typed):
     outcome = outcome_of(TEXT[:place] + typed + TEXT[place + length :])

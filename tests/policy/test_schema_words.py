@@ -46,7 +46,7 @@ def is_word(kind: type[Word], value: object) -> bool:
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
-@settings(max_examples=examples(100), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(value=VALUES_NEAR)
 @example(value="30d\n")
 @example(value="٣d")
@@ -59,7 +59,7 @@ def test_a_word_is_one_to_the_schema_and_to_the_reader(kind: type[Word], value: 
     assert jsonschema.Draft202012Validator(word_schema(kind)).is_valid(value) == is_word(kind, value)
 
 
-@settings(max_examples=examples(300), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(st.sampled_from(PLACES), VALUES)
 def test_what_the_reader_takes_the_schema_takes(steps: tuple[str | int, ...], value: object) -> None:
     document = copy.deepcopy(example_document())

@@ -226,7 +226,7 @@ def test_a_failed_array_of_which_nothing_more_is_known_is_not_taken_for_a_succes
     assert exit_codes({}, []) == {}
 
 
-@settings(deadline=None, max_examples=examples(60))
+@settings(deadline=None, max_examples=examples(25))
 @given(st.lists(st.lists(st.sets(st.integers(0, 5), min_size=1), max_size=3), min_size=1, max_size=3))
 def test_shards_are_left_until_each_of_their_rows_has_an_outcome(attempts: list[list[set[int]]]) -> None:
     """`attempts`: for each shard of six rows, the rows that each of its attempts wrote, overlapping as they like."""

@@ -66,7 +66,7 @@ async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS, p
     return await fold_run(ledger, "run", PLAN, prefix)
 
 
-@settings(deadline=None, max_examples=examples(25))
+@settings(deadline=None, max_examples=examples(10))
 @given(attempts)
 def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
     expected = fold(outcome for outcomes in checkpoints for outcome in outcomes)

@@ -247,7 +247,7 @@ def test_every_selected_row_is_in_exactly_one_shard(slab_bytes, monkeypatch):
     monkeypatch.setattr(sorting, "SLAB_BYTES", slab_bytes)
 
     @given(manifest_rows, selections, st.integers(1, 10), st.sampled_from([5, 30, 10**9]))
-    @settings(max_examples=examples(30), deadline=None)
+    @settings(max_examples=examples(10), deadline=None)
     def check(rows, selection, rows_per_shard, threshold_bytes):
         planned, shards = plan(
             rows, selection, rows_per_shard=rows_per_shard, multipart_threshold_bytes=threshold_bytes
