@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import jsonschema
 import pytest
 import yaml
@@ -20,13 +21,15 @@ from hypothesis import strategies as st
 from jobs.core.enums import StorageClass
 from jobs.core.model import Attributes
 from jobs.errors import ExitCode, PolicyError
+from jobs.policy import words
 from jobs.policy.model import Policy
 from jobs.policy.reader import MAX_BYTES, load_policy, parse_policy, read_policy
 from jobs.policy.rules import BACKLOG_DAYS
+from jobs.policy.words import Count, Dollars, Word
 from jobs.s3.store import UNGUARDED
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
-from tests.policy.schema import make_schema
+from tests.policy.schema import FILE, as_text, make_schema, word_schema
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "policy.example.yaml"
 TEXT = EXAMPLE.read_text()
@@ -411,6 +414,69 @@ def test_any_mutation_gives_a_policy_or_a_policy_error(mutations):
 def test_any_slip_of_the_keyboard_gives_a_policy_or_a_policy_error(place, length, typed):
     outcome = outcome_of(TEXT[:place] + typed + TEXT[place + length :])
     assert isinstance(outcome, Policy) or outcome.mistakes
+
+
+KINDS = [
+    each for each in vars(words).values() if isinstance(each, type) and issubclass(each, Word) and each is not Word
+]
+NEAR = st.sampled_from(["", " ", "\n", "\r", "٣", "१", "0", "00", ".5", "-", "é", "/", "$", "%", "B", "d", "\u2028"])
+TEXTS = st.sampled_from([each.pattern for each in KINDS if each.pattern]).flatmap(st.from_regex)
+VALUES_NEAR = st.one_of(
+    TEXTS,
+    st.builds(lambda text, place, near: text[:place] + near + text[place:], TEXTS, st.integers(0, 20), NEAR),
+    st.integers(-2, 10**13),
+    st.floats(allow_nan=False, allow_infinity=False),
+    st.integers(-2, 10**13).map(float),
+    st.booleans(),
+    st.none(),
+    st.text(max_size=6),
+)
+
+
+def is_word(kind: type[Word], value: object) -> bool:
+    try:
+        kind.parse(value)
+    except ValueError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
+@settings(max_examples=examples(25), deadline=None)
+@given(value=VALUES_NEAR)
+@hypothesis.example(value="30d\n")
+@hypothesis.example(value="٣d")
+@hypothesis.example(value="1/१0")
+@hypothesis.example(value="$0.00")
+@hypothesis.example(value=5.0)
+@hypothesis.example(value=10.0**9)
+def test_a_word_is_one_to_the_schema_and_to_the_reader(kind: type[Word], value: object) -> None:
+    """Digits of other scripts, a last line break, `$0` and 5.0 were taken by one of them only."""
+    assert jsonschema.Draft202012Validator(word_schema(kind)).is_valid(value) == is_word(kind, value)
+
+
+@settings(max_examples=examples(25), deadline=None)
+@given(st.sampled_from(PLACES), VALUES)
+def test_what_the_reader_takes_the_schema_takes(steps: tuple[str | int, ...], value: object) -> None:
+    document = copy.deepcopy(example())
+    here = document
+    for step in steps[:-1]:
+        here = here[step]  # type: ignore[index]
+    here[steps[-1]] = value  # type: ignore[index]
+    try:
+        text = json.dumps(document, allow_nan=False)
+        parse_policy(text.encode("utf-8", "replace"), str(EXAMPLE))
+    except (PolicyError, ValueError):
+        return
+    assert SCHEMA.is_valid(json.loads(text))
+
+
+def test_whole_numbers_are_numbers_without_a_fraction() -> None:
+    assert (int(Count.parse(5.0)), float(Dollars.parse(5))) == (5, 5.0)
+
+
+def test_the_schema_in_the_documents_is_the_models() -> None:
+    assert FILE.read_text("utf-8") == as_text(), "python -m tests.policy.schema > docs/policy.schema.json"
 
 
 def test_the_schema_is_one_and_takes_the_example():
