@@ -112,11 +112,6 @@ def test_a_body_whose_end_is_the_connection_s_end_may_be_cut_off_and_is_refused(
     assert caught.value.code == "IncompleteBody"
 
 
-def test_the_answer_to_head_has_a_length_but_no_body() -> None:
-    answer = once(answering(b"HTTP/1.1 200 OK\r\nContent-Length: 5000000\r\n\r\n"), is_bodiless=True)
-    assert (answer.headers["content-length"], answer.body) == ("5000000", b"")
-
-
 @pytest.mark.parametrize(
     ("pieces", "code"),
     [

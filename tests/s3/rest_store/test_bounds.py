@@ -109,14 +109,6 @@ def test_a_length_beyond_what_was_asked_for_is_refused_before_a_byte_of_it(name:
         tracemalloc.stop()
 
 
-def test_a_page_of_the_longest_keys_fits_into_the_bound() -> None:
-    """A thousand keys of 1,024 bytes that are all percent-encoded: three characters for a byte."""
-    entry = b"<Contents><Key>%b</Key><Size>1</Size><ETag>&quot;%b&quot;</ETag></Contents>" % (b"%E4" * 1024, b"e" * 32)
-    page = b"<ListBucketResult><EncodingType>url</EncodingType>" + entry * 1000 + b"</ListBucketResult>"
-    with raw_server(lambda *_: [head(Content_Length=len(page)) + page]) as server:
-        assert len(use(server, lambda store: store.list_objects("bucket", "")).entries) == 1000
-
-
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_pool, "SWEEP_SECONDS", 0.05)

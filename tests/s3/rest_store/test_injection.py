@@ -127,7 +127,8 @@ def test_a_name_with_a_semicolon_is_not_two_names(script: Script) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["http://host/?x=y", "http://host/#x", "http://ho st/", "http://[::1", "http://host\n/", "http://host/a b",
+    ["127.0.0.1:80", "ftp://host", "http://", "http://host:port",
+     "http://host/?x=y", "http://host/#x", "http://ho st/", "http://[::1", "http://host\n/", "http://host/a b",
      "http://host:0", "http://hö.example", "http://host/\r\nx"],
 )  # fmt: skip
 def test_an_endpoint_is_a_plain_url(url: str) -> None:

@@ -69,12 +69,6 @@ def test_fips_and_dualstack_endpoints_are_taken_as_boto3_takes_them(tmp_path: Pa
             open_store("http://127.0.0.1:1", None, None)
 
 
-@pytest.mark.parametrize("endpoint", ["127.0.0.1:80", "ftp://host", "http://", "http://host:port", "http://u:p@host"])
-def test_an_endpoint_that_is_no_url_is_a_config_error(endpoint: str) -> None:
-    with pytest.raises(errors.ConfigError, match="expected http"):
-        open_store(endpoint, None, None)
-
-
 @pytest.mark.parametrize("open_", [open_store, boto_client])
 def test_an_unknown_profile_is_a_config_error(open_: Callable[..., object]) -> None:
     with pytest.raises(errors.ConfigError, match="nobody"):
