@@ -1,4 +1,4 @@
-"""Packing: which members go into which archive. Pure and deterministic.
+"""Packing: the rule by which members go into archives. Pure and deterministic.
 
 Members are grouped by time, then by prefix, up to a target size. Rows come in the order of
 `sort_key`. A group is one archive. It ends
