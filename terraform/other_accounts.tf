@@ -8,8 +8,8 @@
 # https://docs.aws.amazon.com/AmazonS3/latest/userguide/example-walkthroughs-managing-access-example2.html
 
 locals {
-  foreign         = { for bucket, each in local.written : bucket => each if each.account != local.owner }
-  foreign_sources = { for bucket, each in local.sources : bucket => each if each.account != local.owner }
+  foreign           = { for bucket, each in local.written : bucket => each if each.account != local.owner }
+  foreign_sources   = { for bucket, each in local.sources : bucket => each if each.account != local.owner }
   from_this_account = { AWS = "arn:${local.partition}:iam::${local.account}:root" }
   role_arns = merge(
     { for role, each in local.roles : role => "arn:${local.partition}:iam::${local.account}:role${var.role_path}${local.name}-${each.function ? "fn" : "job"}-${role}" },
