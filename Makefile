@@ -1,5 +1,5 @@
 # Every target makes its own virtual environment from the lock; nothing but Python, make and a package index is needed.
-# Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, LIMIT, UPGRADE.
+# Variables: PYTHON, PYTHON313, PYTEST_ARGS, ARGS, KEEP, SCALE, ROUNDS, WORKLOADS, TLS, LIMIT, BASE, UPGRADE.
 # For the simulator, random examples and promises: SEEDS, SEED, EXAMPLES, TESTS, NAMES.
 # For the image: ENGINE, BASE, ALLOW_TAG, VARIABLES, IMAGE, PLATFORM, PIP_CONF, PIP_INDEX_URL, CA_BUNDLE, BUILD_OPTIONS,
 # REPOSITORY.
@@ -104,7 +104,7 @@ promises: $(VENV)/dev.stamp ## A break for each promise of CONTRIBUTING.md, whic
 demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo.demo
 
-bench: $(VENV)/bench.stamp ## Sealift against its peers; SCALE=0.1 ROUNDS=1 WORKLOADS=small,large TLS=1 for less, LIMIT=7200 for longer
+bench: $(VENV)/bench.stamp ## Sealift against its peers, or BASE=CHECKOUT; SCALE=0.1 ROUNDS=1 WORKLOADS=small,large TLS=1 for less, LIMIT=7200 for longer
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m tests.benchmarks.bench
 
 # The wheel is built from the sdist, so nothing of an earlier build gets into it.

@@ -22,15 +22,10 @@ class Dataset:
     name: str
     count: int
     size_bytes: int
-    is_tagged: bool = True
 
     @property
     def bucket(self) -> str:
         return f"bench-{self.name}"
-
-    @property
-    def total_bytes(self) -> int:
-        return self.count * self.size_bytes
 
     def names(self) -> list[str]:
         """`current/2020/03/07/shipment-0000123.pdf`: a thousand to a folder, six tenths in `current/`."""
@@ -48,7 +43,6 @@ class Data:
     def __init__(self, client: Any, environment: Mapping[str, str], folder: Path) -> None:
         self.client, self.environment, self.folder = client, environment, folder
         self._made: set[str] = set()
-        self._buckets: set[str] = set()
 
     def key_file(self, dataset: Dataset) -> Path:
         """The dataset's JSON lines for the raw loop; the objects exist afterwards."""
@@ -62,8 +56,7 @@ class Data:
                 lines.write(json.dumps([dataset.bucket, key, etag, dataset.size_bytes]) + "\n")
         self.fresh_bucket(dataset.bucket)
         inflight = "64" if dataset.size_bytes < 1 << 20 else "2"
-        act = "put" if dataset.is_tagged else "put-untagged"
-        command = [sys.executable, raw.__file__, act, str(path), "--inflight", inflight]
+        command = [sys.executable, raw.__file__, "put", str(path), "--inflight", inflight]
         subprocess.run(command, env=dict(self.environment), check=True)
         self._made.add(dataset.name)
         return path
@@ -75,7 +68,6 @@ class Data:
         self.client.create_bucket(Bucket=name)
         self.client.put_object(Bucket=name, Key="first", Body=b"first")
         self.client.delete_object(Bucket=name, Key="first")
-        self._buckets.add(name)
         return name
 
     def count(self, bucket: str, prefix: str = "") -> int:
@@ -90,12 +82,6 @@ class Data:
                 doomed = [{"Key": entry["Key"]} for entry in entries]
                 self.client.delete_objects(Bucket=bucket, Delete={"Objects": doomed, "Quiet": True})
         self.client.delete_bucket(Bucket=bucket)
-        self._buckets.discard(bucket)
-
-    def remove_all(self) -> None:
-        """Every bucket that was made here."""
-        for bucket in sorted(self._buckets):
-            self.remove(bucket)
 
     def parquet_manifest(self, rows: int, size_bytes: int, bucket: str, *, months: int = 0) -> str:
         """A Parquet manifest of `rows` small objects that need not exist; returns its URI.

@@ -6,12 +6,12 @@ import importlib.util
 import shutil
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tests.benchmarks import pool, raw
 
-SEALIFT = "sealift"
+SEALIFT, BASE = "sealift", "before"
 PART_MIB = raw.PART_BYTES >> 20
 
 
@@ -25,22 +25,36 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """A peer in one workload. `rounds_max` spares time where a peer is far behind.
-
-    `objects` is how many it works on, where that differs from the workload's number. `exit_code`: how it has to end.
-    Where that is not 0, failed rows are a part of the work.
-    """
+    """A client in one workload. `rounds_max` spares time where a peer is far behind. `exit_code`: how it has to end."""
 
     name: str
     command: Callable[[Run], list[str]]
     environment: Mapping[str, str] = field(default_factory=dict)
     rounds_max: int = 99
-    objects: int | None = None
     exit_code: int = 0
 
-    @property
-    def is_sealift(self) -> bool:
-        return self.name.startswith(SEALIFT)
+
+def sealift(verb: str, *options: str, into: str = "--destination", exit_code: int = 0) -> Client:
+    """A verb of this checkout, with a destination of its own as `into` (empty: none), and a ledger."""
+
+    def command(run: Run) -> list[str]:
+        where = [into, run.destination] if into else []
+        ledger = [] if verb == "inventory" else ["--ledger", run.ledger]
+        return [sys.executable, "-m", "jobs", verb, *options, *where, *ledger, "--json"]
+
+    return Client(SEALIFT, command, exit_code=exit_code)
+
+
+def of_base(client: Client, base: Path, environment: Mapping[str, str]) -> Client:
+    """The same command of another checkout, by that one's environment if it has one."""
+    python = base / ".venv" / "bin" / "python"
+    path = ":".join(filter(None, (str(base), environment.get("PYTHONPATH"))))
+    return replace(
+        client,
+        name=BASE,
+        command=lambda run: [str(python) if python.exists() else sys.executable, *client.command(run)[1:]],
+        environment={**client.environment, "PYTHONPATH": path},
+    )
 
 
 def program(name: str) -> str:
@@ -54,31 +68,10 @@ def program(name: str) -> str:
     return found
 
 
-def sealift(*arguments: str) -> list[str]:
-    """The installed command, else the module."""
-    script = Path(sys.executable).parent / SEALIFT
-    return [str(script), *arguments] if script.exists() else [sys.executable, "-m", "jobs", *arguments]
-
-
-def sealift_run(
-    job: str, source: list[str], *options: str, destination: str = "", into: str = "--destination"
-) -> Client:
-    """A verb with `source` (its options), into (as the verb calls it) the run's destination or a given one."""
-
-    def command(run: Run) -> list[str]:
-        where = [into, destination or run.destination, "--ledger", run.ledger]
-        return sealift(job, *source, *where, "--yes", "--json", *options)
-
-    return Client(SEALIFT, command)
-
-
-def s5cmd_copy(source: str, workers: int) -> Client:
+def s5cmd_copy(source: str, workers: int = 256) -> Client:
     """`s5cmd cp`; one CopyObject an object, whatever its size."""
     options = ["--numworkers", str(workers), "--log", "error"]
-    return Client(
-        f"s5cmd --numworkers {workers}",
-        lambda run: [program("s5cmd"), *options, "cp", f"{source}*", run.destination],
-    )
+    return Client("s5cmd cp", lambda run: [program("s5cmd"), *options, "cp", f"{source}*", run.destination])
 
 
 def s5cmd_list(source: str) -> Client:
@@ -86,9 +79,21 @@ def s5cmd_list(source: str) -> Client:
     return Client("s5cmd ls", lambda _: [program("s5cmd"), "ls", f"{source}*"])
 
 
-def rclone_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """A remote `bench:` without a configuration file."""
-    return {
+def s5cmd_tar(source: str) -> Client:
+    """Everything down into a folder, tar, the tar up: as a shell does it."""
+
+    def command(run: Run) -> list[str]:
+        call = f"'{program('s5cmd')}' --log error"
+        steps = f"{call} --numworkers 256 cp '{source}*' .; tar -cf - . | {call} pipe \"$0\""
+        script = f'set -e; folder=$(mktemp -d); cd "$folder"; {steps}; cd /; rm -rf "$folder"'
+        return ["sh", "-c", script, f"{run.destination}peer.tar"]
+
+    return Client("s5cmd cp, tar, s5cmd pipe", command)
+
+
+def rclone(verb: str, source: str, environment: Mapping[str, str], *options: str, destination: str = "") -> Client:
+    """`rclone copy` or `rclone check` on one remote, without a configuration file."""
+    remote = {
         "RCLONE_CONFIG": "/dev/null",
         "RCLONE_CA_CERT": environment.get("AWS_CA_BUNDLE", ""),
         "RCLONE_CONFIG_BENCH_TYPE": "s3",
@@ -99,41 +104,11 @@ def rclone_environment(environment: Mapping[str, str]) -> dict[str, str]:
         "RCLONE_CONFIG_BENCH_REGION": environment["AWS_REGION"],
     }
 
+    def command(run: Run) -> list[str]:
+        places = (f"bench:{place.removeprefix('s3://')}" for place in (source, destination or run.destination))
+        return [program("rclone"), verb, *places, "--checkers", "64", "--fast-list", "--s3-no-check-bucket", *options]
 
-def rclone_copy(source: str, environment: Mapping[str, str], transfers: int) -> Client:
-    """`rclone copy` on one remote: server-side, in parts above the cutoff."""
-    options = ["--transfers", str(transfers), "--checkers", "64", "--fast-list", "--s3-no-check-bucket"]
-    options += ["--s3-copy-cutoff", f"{PART_MIB}Mi", "--s3-chunk-size", f"{PART_MIB}Mi"]
-    return Client(
-        f"rclone copy --transfers {transfers}",
-        lambda run: [program("rclone"), "copy", _remote(source), _remote(run.destination), *options],
-        rclone_environment(environment),
-    )
-
-
-def rclone_check(source: str, destination: str, environment: Mapping[str, str], *, download: bool) -> Client:
-    """`rclone check`: MD5 ETags and sizes from two listings, or all bytes of both sides."""
-    options = ["--checkers", "64", "--fast-list", *(["--download"] if download else [])]
-    return Client(
-        "rclone check --download" if download else "rclone check",
-        lambda _: [program("rclone"), "check", _remote(source), _remote(destination), *options],
-        rclone_environment(environment),
-    )
-
-
-def aws_sync(source: str, folder: Path) -> Client:
-    """`aws s3 sync` with 64 requests at once, not its default of 10."""
-    config = folder / "aws.config"
-    config.write_text(
-        "[default]\ns3 =\n  max_concurrent_requests = 64\n"
-        f"  multipart_threshold = {PART_MIB}MB\n  multipart_chunksize = {PART_MIB}MB\n"
-    )
-    return Client(
-        "aws s3 sync",
-        lambda run: [program("aws"), "s3", "sync", source, run.destination, "--only-show-errors"],
-        {"AWS_CONFIG_FILE": str(config)},
-        rounds_max=1,
-    )
+    return Client(f"rclone {verb}", command, remote)
 
 
 def boto3_copy(source: str, threads: int = 16) -> Client:
@@ -141,23 +116,14 @@ def boto3_copy(source: str, threads: int = 16) -> Client:
     return Client(
         f"boto3, {threads} threads",
         lambda run: [sys.executable, pool.__file__, "copy", source, run.destination, "--threads", str(threads)],
+        rounds_max=3,
     )
 
 
-def boto3_list(source: str) -> Client:
-    """boto3's paginator."""
-    return Client("boto3 paginator", lambda _: [sys.executable, pool.__file__, "list", source])
-
-
-def awscrt_loop(act: str, keys: Path, inflight: int, *, destination: str = "", processes: int = 1) -> Client:
+def awscrt_loop(act: str, keys: Path, inflight: int) -> Client:
     """The raw limit: it is given the keys and ETags, and does nothing but send requests."""
-    options = ["--inflight", str(inflight), "--processes", str(processes)]
-    name = f"bare awscrt {act}, {inflight} in flight" + (f", {processes} processes" if processes > 1 else "")
+    options = ["--inflight", str(inflight)]
     return Client(
-        name,
-        lambda run: [sys.executable, raw.__file__, act, str(keys), "--to", destination or run.destination, *options],
+        f"bare awscrt {act}",
+        lambda run: [sys.executable, raw.__file__, act, str(keys), "--to", run.destination, *options],
     )
-
-
-def _remote(uri: str) -> str:
-    return "bench:" + uri.removeprefix("s3://")

@@ -1,10 +1,9 @@
 """The raw limit: awscrt alone, guarded as Sealift is, and nothing else. No listing, no ledger, no report.
 
-    python raw.py ACT KEYS [--to s3://bucket/prefix] [--inflight N] [--processes N]
+    python raw.py ACT KEYS [--to s3://bucket/prefix] [--inflight N]
 
-KEYS is a file of JSON lines [bucket, key, etag, size_bytes]. Acts: `put` (makes the benchmark's objects; or
-`put-untagged`), `copy`, `multipart` (UploadPartCopy, 64 MiB parts), `head` (source and destination), `read` (source
-and destination, in 8 MiB ranges, thrown away).
+KEYS is a file of JSON lines [bucket, key, etag, size_bytes]. Acts: `put` (makes the
+benchmark's objects), `copy`, `multipart` (UploadPartCopy, 64 MiB parts).
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ import argparse
 import base64
 import hashlib
 import json
-import multiprocessing
 import os
 import re
 import sys
@@ -26,7 +24,6 @@ from urllib.parse import quote, urlsplit
 from awscrt import auth, checksums, http, io, s3
 
 PART_BYTES = 64 << 20
-RANGE_BYTES = 8 << 20
 TAGS = "department=documents&retention=years-7"
 METADATA = [("x-amz-meta-shipment", "SL-2026-000001"), ("x-amz-meta-checked-by", "harbour-office")]
 
@@ -146,14 +143,13 @@ def content(key: str, size_bytes: int) -> bytes:
     return (block * (size_bytes // len(block) + 1))[:size_bytes]
 
 
-def puts(keys: list[Key], *, is_tagged: bool = True) -> Iterator[Request]:
-    """Objects with a stored CRC64NVME; from 1 KiB on with metadata and, if asked for, tags too."""
+def puts(keys: list[Key]) -> Iterator[Request]:
+    """Objects with a stored CRC64NVME; from 1 KiB on with metadata and tags."""
     for key in keys:
         body = content(key.key, key.size_bytes)
         digest = base64.b64encode(checksums.crc64nvme(body).to_bytes(8, "big")).decode()
         plain = [("Content-Type", "application/pdf"), ("x-amz-checksum-crc64nvme", digest)]
-        tags = [("x-amz-tagging", TAGS)] if is_tagged else []
-        extra = [*tags, *METADATA] if key.size_bytes >= 1024 else []
+        extra = [("x-amz-tagging", TAGS), *METADATA] if key.size_bytes >= 1024 else []
         yield Request("PUT", key.path, plain + extra, body)
 
 
@@ -162,22 +158,6 @@ def copies(keys: list[Key], target: str) -> Iterator[Request]:
     for key in keys:
         guards = [("x-amz-copy-source-if-match", f'"{key.etag}"'), ("If-None-Match", "*")]
         yield Request("PUT", f"{target}{quote(key.key)}", [("x-amz-copy-source", key.path), *guards])
-
-
-def heads(keys: list[Key], target: str) -> Iterator[Request]:
-    """HEAD of the source and of the destination, with their stored checksums."""
-    for key in keys:
-        for path in (key.path, f"{target}{quote(key.key)}"):
-            yield Request("HEAD", path, [("x-amz-checksum-mode", "ENABLED")])
-
-
-def reads(keys: list[Key], target: str) -> Iterator[Request]:
-    """Ranged GETs of the source and of the destination."""
-    for key in keys:
-        for path in (key.path, f"{target}{quote(key.key)}"):
-            for start in range(0, key.size_bytes, RANGE_BYTES):
-                end = min(start + RANGE_BYTES, key.size_bytes) - 1
-                yield Request("GET", path, [("Range", f"bytes={start}-{end}")])
 
 
 def copy_in_parts(loop: Loop, keys: list[Key], target: str, inflight: int) -> None:
@@ -232,9 +212,7 @@ def work(act: str, keys: list[Key], target: str, inflight: int, connections: int
     if act == "multipart":
         copy_in_parts(loop, keys, target, inflight)
     else:
-        acts = {"copy": copies, "head": heads, "read": reads}
-        made = puts(keys, is_tagged=act == "put") if act.startswith("put") else acts[act](keys, target)
-        loop.run(made, inflight)
+        loop.run(puts(keys) if act == "put" else copies(keys, target), inflight)
     for error in loop.errors[:3]:
         print(error, file=sys.stderr)
     return len(loop.errors)
@@ -243,26 +221,17 @@ def work(act: str, keys: list[Key], target: str, inflight: int, connections: int
 def main() -> None:
     """The command line."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("act", choices=["put", "put-untagged", "copy", "multipart", "head", "read"])
+    parser.add_argument("act", choices=["put", "copy", "multipart"])
     parser.add_argument("keys")
     parser.add_argument("--to", default="s3://none/")
     parser.add_argument("--inflight", type=int, default=64)
     parser.add_argument("--connections", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=1)
     chosen = parser.parse_args()
     target = "/" + chosen.to.removeprefix("s3://")
     connections = chosen.connections or chosen.inflight
     with open(chosen.keys) as lines:
         keys = [Key(*json.loads(line)) for line in lines]
-    if chosen.processes == 1:
-        failed = work(chosen.act, keys, target, chosen.inflight, connections)
-    else:
-        shares = [
-            (chosen.act, keys[i :: chosen.processes], target, chosen.inflight, connections)
-            for i in range(chosen.processes)
-        ]
-        with multiprocessing.get_context("spawn").Pool(chosen.processes) as pool:
-            failed = sum(pool.starmap(work, shares))
+    failed = work(chosen.act, keys, target, chosen.inflight, connections)
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(1 if failed else 0)  # the Common Runtime's own shutdown is not what is measured

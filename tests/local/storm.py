@@ -1,7 +1,4 @@
-"""A storm of events: thousands, in random order, many twice, while requests and whole invocations fail.
-
-python -m tests.benchmarks.events      10,000 of them, with figures
-"""
+"""A storm of events: thousands, in random order, many twice, while requests and whole invocations fail."""
 
 from __future__ import annotations
 

@@ -27,14 +27,20 @@ def pytest(tests: list[str], *options: str, broken: Break | None = None) -> tupl
     """Run tests, with a break or without. Returns exit code, output, and how often the seam was called."""
     with tempfile.TemporaryDirectory() as folder:
         reached = Path(folder) / "reached"
-        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", *options]
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options]
         environment = {**os.environ, "CI": "true", "SEALIFT_REACHED": str(reached)}
         if broken:
-            command += ["-p", "tests.promises.plugin", "--no-header", "--tb=line"]
+            command += ["-p", "no:xdist", "-p", "tests.promises.plugin", "--no-header", "--tb=line"]
             environment["SEALIFT_BREAK"] = broken.name
         command += [f"tests/{test}" for test in tests]
         done = subprocess.run(
-            command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
+            command,
+            cwd=ROOT,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT_SECONDS if broken else None,
+            check=False,
         )
         return done.returncode, done.stdout + done.stderr, int(reached.read_text()) if reached.exists() else 0
 
@@ -68,7 +74,7 @@ def main() -> int:
         return 0
     lines = {promise.name: list(promise.tests) for promise in promises()}
     tests = sorted({test for each in chosen for test in lines[each.promise]})
-    code, output, _ = pytest(tests)
+    code, output, _ = pytest(tests, "-n", str(AT_ONCE))
     if code:
         print(f"{output}\nThe tests fail without a break.")
         return 1
