@@ -217,9 +217,10 @@ def expire(options: ExpireCommand) -> int:
     prints the complete command. Originals and copies in other places are left out. A copy within
     --source proves nothing, because it may be deleted itself.
 
-    Each copy is proven once more before its original is deleted: an archive's member is read and
-    hashed, a replica is compared. An original is deleted only if it is still the version that was
-    proven, and under no lock or hold. In a bucket that keeps versions, a delete marker hides the
+    Each copy is read before its original is deleted, a replica as well as an archive's member. A
+    place is refused if a pair of the policy mirrors deletes there, or if a lifecycle rule removes
+    objects there. An original is deleted only if it is still the version that was proven, and under
+    no lock or hold. In a bucket that keeps versions, a delete marker hides the
     current version first. The same command, a grace period later, removes the version behind it. To
     continue a run that was stopped, start the same command again: it leaves out what is deleted
     already. Each row ends as expired, kept (with the reason), missing, denied or failed. In a dry

@@ -2,9 +2,9 @@
 
 No other job deletes. A row has a pointer (`jobs.expire.rules.Proof`) to the place where the ledger
 says that a copy is. The job believes nothing of that. It asks S3 for the original and its locks,
-and for the content of the copy. Of an archive's member it hashes the bytes and compares them with
-what S3 keeps of the original, else with the original's own bytes. Of a replica it compares the
-checksums with the original's, else the bytes of both. Then `jobs.expire.rules.decide` decides:
+and for the content of the copy. It hashes the bytes of a replica or of an archive's member, and
+compares them with what S3 keeps of the original, else with the original's own bytes. Then
+`jobs.expire.rules.decide` decides:
 
 - A current version in a bucket that keeps versions gets a delete marker, if it still has the proven
   ETag. Removing the marker undoes that. A later run, a grace period after that, removes the version

@@ -6,7 +6,7 @@ the original is the one that was proven, its copy is there, and the bytes of bot
 | job of the run | outcome             | what is read of the copy now                                           |
 |----------------|---------------------|------------------------------------------------------------------------|
 | compact        | packed              | the member's bytes, out of the archive that the outcome's ETag pins    |
-| replicate      | copied, same        | its checksums against the original's, else the bytes of both           |
+| replicate      | copied, same        | its bytes, against the original's SHA or MD5, else its bytes           |
 | verify         | verified            | the same                                                               |
 """
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -16,6 +16,24 @@ from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_
 from tests.expire.scene import LEDGER, NOW, Shop
 
 SIDES = Side(Location("docs", "in/")), Side(Location("copies", "out/"))
+
+
+async def write_run(ledger: Ledger, spec: RunSpec, *shards: Sequence[tuple[ObjectVersion, Outcome]]) -> None:
+    """Put a run into the ledger: its rows with their outcomes, one checkpoint a shard."""
+    await ledger.create(spec)
+    number = 0
+    for shard, pairs in enumerate(shards):
+        numbers = range(number, number + len(pairs))
+        batch = pa.Table.from_batches([version_batch([row for row, _ in pairs])])
+        table = batch.add_column(0, "row", pa.array(numbers, pa.int64())).cast(shard_schema())
+        await ledger.write_shard(spec.run_id, shard, write_parquet(table))
+        outcomes = [outcome._replace(row=row, attempt="a") for row, (_, outcome) in zip(numbers, pairs, strict=True)]
+        checkpoint = Checkpoint(shard, "a", 0, len(pairs), sum(each.status not in GOOD for each in outcomes), 1)
+        await ledger.write_checkpoint(spec.run_id, checkpoint, write_outcomes(outcomes))
+        number += len(pairs)
+    await ledger.publish_plan(
+        spec.run_id, Plan(number, len(shards), tuple(ShardSummary(len(pairs), 1) for pairs in shards))
+    )
 
 
 class Run(NamedTuple):
@@ -45,27 +63,14 @@ class Run(NamedTuple):
         """Put the run into the ledger, at its second."""
         store.now, ledger = NOW + self.second, Ledger(store, LEDGER)
         spec = RunSpec(self.run_id, self.job, NOW, *self.sides, "m", dict(self.options))
-        await ledger.create(spec)
         row = ObjectVersion(0, self.key, self.version_id, etag=self.etag, size_bytes=1, last_modified=1.0)
-        rows = pa.Table.from_batches([version_batch([row])])
-        shard = rows.add_column(0, "row", pa.array([0], pa.int64())).cast(shard_schema())
-        await ledger.write_shard(self.run_id, 0, write_parquet(shard))
-        await ledger.publish_plan(self.run_id, Plan(1, 1, (ShardSummary(1, 1),)))
-        outcome = Outcome(
-            0,
-            self.key,
-            self.version_id,
-            self.status,
-            self.reason,
-            self.evidence,
-            etag=self.etag,
+        outcome = Outcome.of(row, self.status, self.reason)._replace(
+            evidence=self.evidence,
             destination_version_id=self.copy_version_id,
             destination_etag=self.copy_etag,
             finished_at=NOW + (self.second if self.said is None else self.said),
-            attempt="a",
         )
-        checkpoint = Checkpoint(0, "a", 0, 1, int(self.status not in GOOD), 1)
-        await ledger.write_checkpoint(self.run_id, checkpoint, write_outcomes([outcome]))
+        await write_run(ledger, spec, [(row, outcome)])
         if self.report is not None:
             await ledger.publish_report(self.run_id, dict(self.report))
         return spec

@@ -21,16 +21,17 @@ from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum, Location, ObjectVersion
-from jobs.core.outcome import GOOD, Outcome, Status
-from jobs.core.run import Plan, RunSpec, ShardSummary, Side
+from jobs.core.outcome import Outcome, Status
+from jobs.core.run import RunSpec, Side
 from jobs.expire.candidates import OWN_PLACE, Candidates, Scope, plan_candidates
 from jobs.expire.proofs import PROVEN, add_proofs
 from jobs.expire.rules import Proof
 from jobs.expire.shares import Share
-from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.tables.rows import shard_schema, version_batch, write_outcomes, write_parquet
+from jobs.ledger.ledger import Ledger
+from jobs.tables.rows import version_batch
 from tests.archives.samples import member
 from tests.doubles.memory_store import MemoryStore
+from tests.expire.ledger_runs import write_run
 
 NOW = 1_750_000_000.0
 DOCS, COPIES, COLD = Location("docs"), Location("copies"), Location("cold")
@@ -77,39 +78,17 @@ class Scene:
         run_id = f"{planned_at:%Y%m%dT%H%M%SZ}-{job}-aaaaaa"
         spec = RunSpec(run_id, job, planned_at.timestamp(), Side(source), Side(destination), "m")
 
-        async def write() -> None:
-            await self.ledger.create(spec)
-            number = 0
-            for shard, proven in enumerate(shards):
-                numbered = [each.row._replace(row=number + at) for at, each in enumerate(proven)]
-                batch = pa.Table.from_batches([version_batch(numbered)])
-                numbers = pa.array([each.row for each in numbered], pa.int64())
-                await self.ledger.write_shard(
-                    run_id, shard, write_parquet(batch.add_column(0, "row", numbers).cast(shard_schema()))
-                )
-                outcomes = [
-                    Outcome(
-                        each.row,
-                        each.key,
-                        each.version_id,
-                        one.status,
-                        etag=one.etag,
-                        size_bytes=one.size_bytes,
-                        destination_version_id=one.copy_version_id,
-                        destination_etag=one.copy_etag,
-                        finished_at=1.0,
-                        attempt="a",
-                    )
-                    for each, one in zip(numbered, proven, strict=True)
-                ]
-                bad_rows = sum(one.status not in GOOD for one in proven)
-                checkpoint = Checkpoint(shard, "a", 0, len(proven), bad_rows, 1)
-                await self.ledger.write_checkpoint(run_id, checkpoint, write_outcomes(outcomes))
-                number += len(proven)
-            summaries = tuple(ShardSummary(len(proven), 1) for proven in shards)
-            await self.ledger.publish_plan(run_id, Plan(number, len(shards), summaries))
+        def outcome(one: Proven) -> Outcome:
+            return Outcome.of(one.row, one.status)._replace(
+                etag=one.etag,
+                size_bytes=one.size_bytes,
+                destination_version_id=one.copy_version_id,
+                destination_etag=one.copy_etag,
+                finished_at=1.0,
+            )
 
-        asyncio.run(write())
+        pairs = [[(one.row, outcome(one)) for one in proven] for proven in shards]
+        asyncio.run(write_run(self.ledger, spec, *pairs))
         self.runs.append(spec)
         return spec
 

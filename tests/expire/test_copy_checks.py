@@ -59,10 +59,9 @@ def test_what_counts_as_proof_of_a_replica(algorithm: str) -> None:
     ref, copy = (summed(store, bucket, "k", CONTENT, algorithm, **KMS) for bucket in ("docs", "copies"))
     outcome = expire_against(store, ref, copy)
     is_crc = algorithm.startswith("CRC")
-    assert (outcome.status, outcome.evidence) == (
-        Status.EXPIRED,
-        Evidence.CONTENT if is_crc else Evidence.CHECKSUM,
-    ), outcome
+    assert (outcome.status, outcome.evidence) == (Status.EXPIRED, Evidence.CONTENT if is_crc else Evidence.CHECKSUM), (
+        outcome
+    )
 
 
 def test_an_archived_original_is_kept_where_only_its_bytes_could_prove_it() -> None:
@@ -216,18 +215,6 @@ def test_the_bytes_of_a_replica_are_those_of_the_version_that_was_looked_at(algo
     copy = ObjectRef(proof.bucket, proof.key, proof.version_id)
     assert refs == ({copy} if algorithm else {copy, ref})
     assert proof.version_id
-
-
-def test_a_large_member_is_read_once_beside_the_small_ones() -> None:
-    store = shop(default_checksum=None)
-    content = Random(1).randbytes(9 << 20)
-    refs = [store.put_now("docs", "l", content, **KMS), store.put_now("docs", "s", CONTENT, **KMS)]
-    pairs = [pair_of(store, ref, proof) for ref, proof in zip(refs, packed(store, refs), strict=True)]
-    _, read_bytes = reading(store)
-    assert [each.same for each in verdicts(store, *pairs)] == [True, True]
-    both_bytes = len(content) + len(CONTENT)
-    assert read_bytes["docs"] == both_bytes
-    assert both_bytes <= read_bytes["cold"] < both_bytes + (1 << 20)
 
 
 @pytest.mark.parametrize("size_bytes", SIZES)

@@ -65,24 +65,6 @@ def test_without_versions_only_the_proven_object_goes(named: bool) -> None:
     assert store.contents() == {}
 
 
-@pytest.mark.parametrize("kind", list(ArchiveFormat))
-def test_members_are_read_and_held_against_their_originals(kind: ArchiveFormat) -> None:
-    store = shop(versioned=False)
-    refs = [store.put_now("docs", f"k{n}", b"%d" % n * (n * 700)) for n in range(40)]
-    proofs = zip(refs, packed(store, refs, kind), strict=True)
-    outcomes = work(job(store), [row_of(store, n, ref, proof) for n, (ref, proof) in enumerate(proofs)])
-    assert {outcome.status for outcome in outcomes} == {Status.EXPIRED}
-    assert store.contents() == {}
-
-
-def test_a_large_member_is_streamed() -> None:
-    store = shop(versioned=False)
-    refs = [store.put_now("docs", key, bytes(9 << 20) + key.encode()) for key in ("a", "b")]
-    good, bad = packed(store, refs)
-    rows = [row_of(store, 0, refs[0], good), row_of(store, 1, refs[1], replace(bad, member=good.member))]
-    assert [outcome.status for outcome in work(job(store), rows)] == [Status.EXPIRED, Status.KEPT]
-
-
 @pytest.mark.parametrize("versioned", [True, False])
 @pytest.mark.parametrize("hidden", [False, True])
 def test_a_clock_that_is_ahead_of_s3s_ends_no_grace_period(versioned: bool, hidden: bool) -> None:

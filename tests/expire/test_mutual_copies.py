@@ -122,28 +122,6 @@ def test_which_announcement_is_of_a_copy(announced: Announcement, is_of: bool) -
     assert announced.is_of(replace(copy, version_id=None)) is (announced.key == "k" and announced.etag == "e")
 
 
-def test_announcements_are_listed_each_time_and_read_once() -> None:
-    store, asked = shop(), list[str]()
-
-    async def note(request: Request) -> Any:
-        if "/tombstones/" in request.place.key or request.operation == "list_objects":
-            asked.append(request.operation)
-        return await request()
-
-    asyncio.run(Tombstones(store, LEDGER, "b", "old").announce([stone("x/k"), stone("elsewhere")]))
-    store.hook(get=note, list_objects=note)
-    announcements = Announcements(store, LEDGER, [Location("b", "x/")])
-    copies = [Proof("run", 0.0, "b", key, "v", "e") for key in ("x/k", "x/l", "elsewhere")]
-    for _ in range(3):
-        assert asyncio.run(announcements.find(copies)) == ["old", "", ""]  # the third is in no place of this run
-    assert asked.count("get") == 1
-    intent = Tombstones(store, LEDGER, "b", "new")
-    name = asyncio.run(intent.announce([stone("x/l")]))
-    assert asyncio.run(announcements.find(copies)) == ["old", "new", ""]
-    asyncio.run(intent.confirm(name, []))
-    assert asyncio.run(announcements.find(copies)) == ["old", "", ""]
-
-
 def test_what_is_no_tombstone_ends_the_run() -> None:
     store = shop()
     store.put_now("ledger", "runs/tombstones/b/run/0-0-x-intent.parquet", b"PAR1 or something")

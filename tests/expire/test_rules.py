@@ -170,11 +170,6 @@ def test_what_is_no_copy_that_anybody_can_rely_on(proof: Proof, current: ObjectI
     assert reason in refusal
 
 
-def test_a_lock_that_has_ended_keeps_nothing() -> None:
-    original = ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "1970-01-02T00:00:00Z"))
-    assert decide(ROW, PROOF, original, SAME, TERMS).step is Step.HIDE
-
-
 times = st.sampled_from([0.0, NOW - 31 * DAY, NOW - 29 * DAY, NOW])
 proofs = st.none() | st.builds(
     Proof,

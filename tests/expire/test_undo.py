@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location
 from jobs.core.outcome import Status
 from jobs.expire.undo import UndoResult, unhide
-from jobs.ledger.tombstones import Tombstone, Tombstones, _sharing
+from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.expire.scene import job, replica, row_of, shop, work
@@ -80,16 +78,6 @@ def test_the_last_of_several_killed_attempts_counts(step: Step) -> None:
     for ref in refs:
         asyncio.run(store.delete("docs", ref.key))
     assert [each.status for each in work(job(store), rows)] == [Status.EXPIRED] * 2
-
-
-@given(st.lists(st.tuples(st.integers(0, 12), st.integers(0, 6)), max_size=6, unique=True))
-def test_the_files_that_share_rows_are_found(spans: list[tuple[int, int]]) -> None:
-    files = {f"{first}-{first + more}-{number}-done.parquet": range(first, first + more + 1)
-             for number, (first, more) in enumerate(spans)}  # fmt: skip
-    sharing = {
-        name for name, rows in files.items() if any(set(rows) & set(files[other]) for other in files if other != name)
-    }
-    assert _sharing(list(files)) == sharing
 
 
 async def kill_and_undo(ahead: float, deleted_after: float, *, with_upload: bool = False) -> tuple[UndoResult, bool]:

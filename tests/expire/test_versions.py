@@ -132,10 +132,7 @@ def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
 
 
 @settings(max_examples=examples(25), deadline=None)
-@given(
-    st.lists(st.sampled_from(["a", "b", "marker", "enable"]), min_size=1, max_size=7),
-    st.data(),
-)
+@given(st.lists(st.sampled_from(["a", "b", "marker", "enable"]), min_size=1, max_size=7), st.data())
 def test_exactly_the_version_that_a_row_names_goes_whatever_lies_around_it(history: list[str], data: Any) -> None:
     """Also with equal bytes, delete markers and null versions. An archive has each object."""
     store = shop(versioned=False)

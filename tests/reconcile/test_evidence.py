@@ -14,18 +14,7 @@ from jobs.errors import ManifestError
 from jobs.reconcile.reconcile import EvidenceFiles
 from jobs.reconcile.rules import UNDATED
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
-from tests.reconcile.scene import (
-    MADE,
-    OLD,
-    compare,
-    counts,
-    differences,
-    evidence,
-    md5,
-    row,
-    run,
-    version,
-)
+from tests.reconcile.scene import MADE, OLD, compare, counts, differences, evidence, md5, row, run, version
 
 
 @pytest.mark.parametrize("fields", [CURRENT, VERSIONS], ids=["current", "versions"])
@@ -82,11 +71,7 @@ def test_csv_rows_that_cannot_be_understood_are_counted_and_listed(tmp_path):
     assert pq.read_table(answer.unparsed_parquet).num_rows == 5
     assert {
         (one.problem, one.row.split(",")[1].strip('"')) for one in answer.unparsed if "columns" not in one.problem
-    } == {
-        ("size is no number", "bad"),
-        ("the key is no UTF-8", "%FF"),
-        ("the row has no key", ""),
-    }
+    } == {("size is no number", "bad"), ("the key is no UTF-8", "%FF"), ("the row has no key", "")}
     assert {one.line for one in answer.unparsed if "columns" in one.problem} == {5, 6}
     assert {one.file for one in answer.unparsed} == {str(data)}
     assert counts(answer) == {"unverifiable": 2}
@@ -112,12 +97,7 @@ def test_rows_without_a_key_are_listed_in_binary_formats_too(tmp_path, file_form
         ({"created_at": MADE + 9999}, {}, {}, "clocks disagree"),
         ({"rows": [row("a", LastModifiedDate=MADE + 3 * 86_400)]}, {}, {}, "clocks disagree"),
         ({"rows": [row("a", Bucket="foreign")]}, {}, {}, "names the bucket 'foreign'"),
-        (
-            {},
-            {},
-            {"versions": "all"},
-            "lacks the fields versionid, isdeletemarker, islatest, which --versions",
-        ),
+        ({}, {}, {"versions": "all"}, "lacks the fields versionid, isdeletemarker, islatest, which --versions"),
         (
             {"fields": ("Bucket", "Key", "VersionId")},
             {},

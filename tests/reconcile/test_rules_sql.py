@@ -11,14 +11,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Checksum
 from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, Facts, Judgement, judge
-from jobs.reconcile.rules_sql import (
-    COMPOSITE,
-    SIDE_COLUMNS,
-    RuleOptions,
-    is_sealed_sql,
-    judgements,
-    replication_sql,
-)
+from jobs.reconcile.rules_sql import COMPOSITE, SIDE_COLUMNS, RuleOptions, is_sealed_sql, judgements, replication_sql
 from tests.doubles.examples import examples
 
 MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"

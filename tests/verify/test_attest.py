@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jobs.checksum_reports.evidence import evidence_schema
 from jobs.core.model import Checksum, Location, Route
 from jobs.tables.rows import manifest_schema
-from jobs.verify.attest import MOST_VERSIONS, attest_rows
+from jobs.verify.attest import attest_rows
 from jobs.verify.attestation import Attestation, parse_attestations
 from tests.doubles.examples import examples
 
@@ -70,13 +70,6 @@ def test_each_side_is_joined_by_its_own_key(tmp_path: Path) -> None:
     assert [each.version_id for each in parse_attestations(three["source_attested"])] == ["1", "2"]
     assert three["destination_attested"] == Attestation(Checksum("SHA1", "d2"), "9").spelled()
     assert [each["source_attested"] or each["destination_attested"] for each in (four, five)] == [None, None]
-
-
-def test_rows_of_one_key_carry_few_versions_and_their_own_always(tmp_path: Path) -> None:
-    source = [known("in/k", f"v{number:03d}", "e", f"c{number}") for number in range(100)]
-    first, last = attest([row("in/k"), row("in/k", "v099")], source, None, tmp_path)
-    assert len(parse_attestations(first["source_attested"])) == MOST_VERSIONS
-    assert parse_attestations(last["source_attested"]) == [Attestation(Checksum("SHA1", "c99"), "v099")]
 
 
 keys = st.sampled_from(["in/a", "in/b\n'", "in/ü%", "c"])

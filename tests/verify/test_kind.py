@@ -40,10 +40,3 @@ def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[
     assert KIND.hints(report(unread)) == [AGAIN]
     wrong = ("mismatched", "content differs at byte 3")
     assert KIND.hints(report(unread, wrong)) == [AGAIN, "Copy the others again: sealift runs retry RUN"]
-
-
-def test_a_damaged_source_that_a_request_showed_is_no_row_to_copy() -> None:
-    """The advice ended in a traceback, as it does for no report that anybody can write."""
-    damaged = ("damaged", "the source is damaged: GetObject s3://docs/k: NoSuchKey")
-    first, again = KIND.hints(report(damaged))
-    assert (first.startswith("The source of each damaged row"), again) == (True, AGAIN)
