@@ -197,7 +197,7 @@ def play(count: int) -> None:
 
 
 def test_what_a_reconciliation_says_is_what_the_buckets_hold() -> None:
-    play(6)
+    play(3)
 
 
 @pytest.mark.slow

@@ -56,7 +56,7 @@ def facts(one: dict[str, Any] | None) -> Facts | None:
     )
 
 
-@settings(max_examples=examples(20), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(data=st.data())
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_reconcile_equals_set_algebra(file_format, data):

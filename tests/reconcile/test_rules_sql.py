@@ -85,7 +85,7 @@ def judged(both: list[tuple[Facts | None, Facts | None]], columns: set[str], **h
     return [judgements()[codes[number]] for number in range(len(both))]
 
 
-@settings(max_examples=examples(150), deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(pairs, st.booleans(), st.none() | st.just(HORIZON))
 def test_sql_says_what_judge_says(both, all_versions, horizon):
     us = None if horizon is None else int(horizon * 1e6)
@@ -93,7 +93,7 @@ def test_sql_says_what_judge_says(both, all_versions, horizon):
     assert told == [judge(*pair, horizon=horizon, all_versions=all_versions) for pair in both]
 
 
-@settings(max_examples=examples(60), deadline=None)
+@settings(max_examples=examples(15), deadline=None)
 @given(pairs, st.sets(st.sampled_from(sorted(SIDE_COLUMNS.keys() - {"joined"}))))
 def test_a_column_that_no_report_has_is_one_that_says_nothing(both, absent):
     fields: dict[str, dict[str, Any]] = {

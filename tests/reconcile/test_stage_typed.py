@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from jobs.reconcile.stage import UNPARSED
 from jobs.reconcile.stage_csv_rejects import convert_csv
 from jobs.reconcile.stage_typed import TypeMismatch, write_typed
+from tests.doubles.examples import examples
 
 COLUMNS = ("Bucket", "Key", "VersionId", "IsLatest", "Size", "LastModifiedDate", "ETag", "StorageClass", "Unheard-Of")
 GOOD = ("b", "a%2Fb", "v", "true", "3", "2026-01-02T03:04:05.000Z", "e", "STANDARD", "x")
@@ -75,7 +76,7 @@ def careful(path: Path) -> tuple[list[tuple[Any, ...]], int]:
     return rows, connection.execute("SELECT count(*) FROM unparsed").fetchall()[0][0]
 
 
-@settings(deadline=None)  # databases are opened
+@settings(max_examples=examples(25), deadline=None)  # databases are opened
 @given(st.lists(rows(), min_size=1, max_size=4))
 def test_what_is_taken_quickly_is_what_the_careful_way_makes_of_it(lines):
     with TemporaryDirectory() as folder:
