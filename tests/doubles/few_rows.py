@@ -11,9 +11,11 @@ from typing import Any
 
 import pyarrow as pa
 
+from jobs.core import outcome as outcome_rules
 from jobs.core.model import FOUND_DAMAGED, ObjectVersion
-from jobs.core.outcome import GOOD, Outcome, fold
+from jobs.core.outcome import GOOD, Outcome
 from jobs.core.pricing import Histogram
+from jobs.expire.deletions_table import write_deletions
 from jobs.reports.publish import publish
 from jobs.runs import folding, planning
 from jobs.runs.filtering import select_rows
@@ -21,6 +23,7 @@ from jobs.runs.sharding import count_shards
 from jobs.tables import rows as tables
 
 _read_outcomes, _read_shard = tables.read_outcomes, tables.read_shard
+_read_numbers, _read_outcome_numbers = tables.read_row_numbers, tables.read_outcome_numbers
 
 
 @lru_cache(512)
@@ -33,6 +36,10 @@ def outcomes_of(data: bytes) -> list[Outcome]:
 def rows_of(data: bytes) -> list[ObjectVersion]:
     """The rows of a shard."""
     return [row for some in _read_shard(data) for row in some]
+
+
+def _numbers(outcomes: Sequence[Outcome]) -> tuple[list[int], int]:
+    return [each.row for each in outcomes], sum(each.status not in GOOD for each in outcomes)
 
 
 async def _plan_rows(
@@ -65,7 +72,7 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, source_prefix: str = ""
     numbers = plan.row_numbers()
     files = [(each, numbers[each.shard]) for each in await ledger.checkpoints(run_id, plan=plan)]
     found = [outcomes_of(await ledger.checkpoint_data(run_id, each, rows)) for each, rows in files]
-    chosen = fold(outcome for some in found for outcome in some)
+    chosen = outcome_rules.fold(outcome for some in found for outcome in some)
     bad = {row: each for row, each in chosen.items() if each.status not in GOOD}
     slices = [await ledger.shard(run_id, shard, some) for shard, some in enumerate(numbers) if bad.keys() & set(some)]
     rows = [row for data in slices for row in rows_of(data) if row.row in bad]
@@ -115,7 +122,22 @@ async def _publish(ledger: Any, spec: Any, report: dict[str, Any], *_: Any) -> d
     return published
 
 
-QUICK = [(planning.plan_rows, _plan_rows), (folding.fold_run, _fold_run), (publish, _publish)]
+async def _write_deletions(ledger: Any, run_id: str, plan: Any) -> dict[str, Any]:
+    """`write_deletions` without tables."""
+    return {"parquet": None, "csv": None, "rows": 0, "bytes": 0, "reasons": [], "shown": []}
+
+
+QUICK = [
+    (planning.plan_rows, _plan_rows),
+    (folding.fold_run, _fold_run),
+    (publish, _publish),
+    (write_deletions, _write_deletions),
+]
 """What stands in for what, for few rows; and no page is made."""
-CACHED = [(_read_outcomes, outcomes_of), (_read_shard, lambda data: [rows_of(data)])]
+CACHED = [
+    (_read_outcomes, outcomes_of),
+    (_read_shard, lambda data: [rows_of(data)]),
+    (_read_numbers, lambda data: [row.row for row in rows_of(data)]),
+    (_read_outcome_numbers, lambda data: _numbers(outcomes_of(data))),
+]
 """Reading what was read before."""

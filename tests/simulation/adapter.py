@@ -8,22 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import importlib
 import io
 import os
-import pkgutil
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
 import click
 import duckdb
 
-import jobs
-import scheduler
 from jobs.aws.queues import Message
 from jobs.cli import cli
 from jobs.core import part_sizes
@@ -48,17 +45,13 @@ from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
 from tests.simulation.engine.determinism import replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, run_at_once
+from tests.simulation.row import Row
 from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
 
 if TYPE_CHECKING:
     from tests.simulation.engine.world import World
 
 __all__ = ["UNGUARDED", "Attributes", "Program", "Row", "SealiftError", "StoreError", "store_error"]
-
-for _package in (jobs, scheduler):  # whatever is imported later would keep what stands in for clocks
-    for _module in pkgutil.walk_packages(_package.__path__, f"{_package.__name__}."):
-        if not _module.name.endswith("__main__"):
-            importlib.import_module(_module.name)
 
 PART_BYTES = 4
 """The world is to scale: objects have tens of bytes, parts 4, ranges 8, where S3 and Sealift have 5 and 8 MiB."""
@@ -84,22 +77,6 @@ pairs:
       prefix: {ARCHIVES}
       rules: [{{name: all, older_than: 0d, smaller_than: 1MiB, storage_class: GLACIER_IR, format: tar}}]
 """
-
-
-class Row(NamedTuple):
-    """What a run says of a row of its manifest. `is_settled`: it ended well. `tries`: how many attempts had it."""
-
-    key: str
-    version_id: str | None
-    etag: str | None
-    is_marker: bool
-    status: str = ""
-    evidence: str = "none"
-    reason: str = ""
-    copy_etag: str | None = None
-    copy_version_id: str | None = None
-    is_settled: bool = False
-    tries: int = 0
 
 
 class Begun(Exception):
@@ -139,8 +116,7 @@ class Program:
 
     def _environment(self, folder: str) -> dict[str, str]:
         schedule, policy = self._world.schedule, Path(folder) / "policy.yaml"
-        deletes = "mirror" if schedule.mirrors_deletes else "retain"
-        policy.write_text(POLICY.replace("DELETES", deletes))
+        policy.write_text(POLICY.replace("DELETES", "mirror" if schedule.mirrors_deletes else "retain"))
         return {
             "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "TMPDIR": folder,
             "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "SEALIFT_PROCESSES": "2",
@@ -156,9 +132,8 @@ class Program:
         return io.BytesIO(self._world.versions(*place)[-1].data)
 
     def _echo(self, text: Any = "", *, err: bool = False, **_: Any) -> None:
-        process: Any = _process()
         if not err:
-            process.answer = str(text)
+            _process().answer = str(text)
 
     async def command(self, *words: str) -> int:
         """Do what a command line says; the exit code."""
@@ -175,15 +150,14 @@ class Program:
         claimed = await claim_run(spec.run_id, ledger, settings, display) if shards else ""
 
         async def work(shard: int) -> int:
-            words = ["worker", spec.run_id, "--shard", str(shard), "--launch", claimed, "--workers", "1"]
-            code = 75
-            for _ in range(3):
+            words = f"worker {spec.run_id} --shard {shard} --launch {claimed} --workers 1".split()
+            for attempt in range(3):
                 name = f"worker {next(self._numbers)} of shard {shard}"
-                verb = _process().verb
-                code = await self._world.spawn(name, verb, lambda: self.command(*words, *worker_pins(spec, plan))).ended
-                if code not in AGAIN:
-                    break
-            return code
+                work = partial(self.command, *words, *worker_pins(spec, plan))
+                code = await self._world.spawn(name, _process().verb, work).ended
+                if code not in AGAIN or attempt == 2:
+                    return code
+            raise AssertionError("the third attempt returns")
 
         return dict(zip(shards, await asyncio.gather(*map(work, shards)), strict=True))
 
@@ -191,33 +165,25 @@ class Program:
         """The command line for a verb. `run_id`: of the run that it is about."""
         schedule, source, copies = self._world.schedule, f"s3://{SOURCE}/", f"s3://{DESTINATION}/{COPIES}"
         archives, back = f"s3://{DESTINATION}/{ARCHIVES}", source if schedule.in_place else f"s3://{DESTINATION}/{BACK}"
-        route = [
-            "--source",
-            source,
-            "--destination",
-            copies,
-            "--versions",
-            "all" if schedule.all_versions else "current",
-        ]
-        is_packed = "-compact-" in run_id
-        packed = ["--source", source, "--archives", archives, "--storage-class", "GLACIER_IR"]
+        route = f"--source {source} --destination {copies} --versions {'all' if schedule.all_versions else 'current'}"
+        packed = f"--source {source} --archives {archives} --storage-class GLACIER_IR"
         if schedule.archive_format == "tar":
-            packed = ["--pair", PAIR, "--rule", "all"]
-        return {
-            Verb.REPLICATE: ["replicate", *route, "--overwrite", schedule.overwrite, *["--stream"] * schedule.streamed,
-                             "--yes"],
-            Verb.VERIFY: ["verify", *route, *["--deep"] * schedule.deep, "--yes"],
-            Verb.RETRY: ["runs", "retry", run_id, "--yes"],
-            Verb.COMPACT: ["compact", *packed, "--pack-all", "--yes"],
-            Verb.VERIFY_ARCHIVES: ["verify", "--archives", archives, "--yes"],
-            Verb.RESTORE: ["restore", "--archives", archives, "--include", "*", "--destination", back, "--in-place",
-                           "--yes"],
-            Verb.RESTORE_AS_OF: ["restore", "--source", source, "--as-of", "1s", "--archives", archives,
-                                 "--destination", back, "--in-place", "--yes"],
-            Verb.EXPIRE: ["expire", "--run", run_id, "--source", source, "--copies", archives if is_packed else copies,
-                          "--grace", schedule.grace, "--max-share", "100%", "--yes-delete"],
-            Verb.UNDO: ["expire", "--undo", run_id, "--source", source],
-        }[verb] + ["--json"]  # fmt: skip
+            packed = f"--pair {PAIR} --rule all"
+        streamed, near = schedule.streamed, archives if "-compact-" in run_id else copies
+        lines = {
+            Verb.REPLICATE: f"replicate {route} --overwrite {schedule.overwrite} --yes {'--stream' * streamed}",
+            Verb.VERIFY: f"verify {route} {'--deep' * schedule.deep} --yes",
+            Verb.RETRY: f"runs retry {run_id} --yes",
+            Verb.COMPACT: f"compact {packed} --pack-all --yes",
+            Verb.VERIFY_ARCHIVES: f"verify --archives {archives} --yes",
+            Verb.RESTORE: f"restore --archives {archives} --include * --destination {back} --in-place --yes",
+            Verb.RESTORE_AS_OF: f"restore --source {source} --as-of 1s --archives {archives} --destination {back} "
+            "--in-place --yes",
+            Verb.EXPIRE: f"expire --run {run_id} --source {source} --copies {near} --grace {schedule.grace} "
+            "--max-share 100% --yes-delete",
+            Verb.UNDO: f"expire --undo {run_id} --source {source}",
+        }
+        return [*lines[verb].split(), "--json"]
 
     def runtime(self) -> Runtime:
         """A function's, which has just begun."""
@@ -234,10 +200,8 @@ class Program:
         runtime = self.runtime()
         if waiting := await backlog.waiting(runtime, PAIR):
             await backlog.publish(runtime, PAIR, waiting, "due")
-        manifests = [await backlog.read_manifest(runtime, PAIR, n) for n in await backlog.numbers(runtime, PAIR)]
-        return [
-            ["replicate", "--pair", PAIR, "--manifest", str(each.manifest), "--yes", "--json"] for each in manifests
-        ]
+        found = [await backlog.read_manifest(runtime, PAIR, number) for number in await backlog.numbers(runtime, PAIR)]
+        return [f"replicate --pair {PAIR} --manifest {each.manifest} --yes --json".split() for each in found]
 
     def run_of(self, key: str) -> tuple[str, str]:
         """The run that an object of the ledger belongs to, and its name there."""
@@ -248,10 +212,8 @@ class Program:
         """What the ledger says of each row of a run."""
 
         def files(folder: str) -> list[bytes]:
-            return [
-                self._world.versions(LEDGER, key)[-1].data
-                for key in self._world.keys(LEDGER, f"l/runs/{run_id}/{folder}")
-            ]
+            keys = self._world.keys(LEDGER, f"l/runs/{run_id}/{folder}")
+            return [self._world.versions(LEDGER, key)[-1].data for key in keys]
 
         found = [each for data in files("outcomes/") for each in outcomes_of(data)]
         chosen, tries = fold(found), Counter(each.row for each in found)
@@ -262,14 +224,8 @@ def _row(row: ObjectVersion, of: Outcome | None, tries: int) -> Row:
     bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker, tries=tries)
     if of is None:
         return bare
-    return bare._replace(
-        status=str(of.status),
-        evidence=str(of.evidence),
-        reason=of.reason,
-        copy_etag=of.destination_etag,
-        copy_version_id=of.destination_version_id,
-        is_settled=of.status in GOOD,
-    )
+    copy = of.destination_etag, of.destination_version_id
+    return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD, tries)
 
 
 def _process() -> Any:
@@ -280,17 +236,6 @@ def _begin(work: Coroutine[Any, Any, Any]) -> None:
     raise Begun(work)
 
 
-class KeyRow(NamedTuple):
-    """What a worker says of a version of one key."""
-
-    version_id: str | None
-    is_marker: bool
-    status: str
-    reason: str
-    copy_version_id: str | None
-    is_settled: bool
-
-
 def key_rows(memory: Any, *, all_versions: bool) -> list[ObjectVersion]:
     """The rows that a plan of now has for the source's keys."""
     pages = run_at_once(memory.list_versions(SOURCE, ""))
@@ -298,18 +243,8 @@ def key_rows(memory: Any, *, all_versions: bool) -> list[ObjectVersion]:
     return [row for row in rows if all_versions or (row.is_latest and not row.is_delete_marker)]
 
 
-async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool) -> list[KeyRow]:
+async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool) -> list[Row]:
     """Do one key."""
     route, options = Route(Location(SOURCE), Location(DESTINATION, COPIES)), ReplicateOptions(all_versions=all_versions)
     outcomes = await Replicate(store, store, route, options, ByteBudget(1_000)).process(rows)
-    return [
-        KeyRow(
-            each.version_id,
-            row.is_delete_marker,
-            str(each.status),
-            each.reason,
-            each.destination_version_id,
-            each.status in GOOD,
-        )
-        for row, each in zip(rows, outcomes, strict=True)
-    ]
+    return [_row(row, outcome, 1) for row, outcome in zip(rows, outcomes, strict=True)]

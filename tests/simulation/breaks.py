@@ -57,23 +57,6 @@ class WithoutIfMatchOfDeletes(Broken):
         return await self.store.delete(*given, **named)
 
 
-class WithoutVersions(Broken):
-    """Requests that name a version of the source get the current one."""
-
-    async def copy(self, source: Any, etag: Any, *given: Any, guard: Any) -> Any:
-        return await self.store.copy(source._replace(version_id=None), None, *given, guard=guard)
-
-    async def head(self, ref: Any, **named: Any) -> Any:
-        return await self.store.head(_current(ref), **named)
-
-    async def get(self, ref: Any, **named: Any) -> Any:
-        return await self.store.get(_current(ref), **named | {"if_match": None})
-
-
-def _current(ref: Any) -> Any:
-    return ref._replace(version_id=None) if ref.bucket == SOURCE else ref
-
-
 class WithoutSourceETag(Broken):
     """`copy-source-if-match` is ignored."""
 
@@ -262,7 +245,6 @@ BREAKS = (
     Break("no If-None-Match", "guarded", 300, WithoutIfNoneMatch),
     Break("no If-Match", "guarded", 600, WithoutIfMatch),
     Break("no If-Match of deletes", "nothing destroyed", 300, WithoutIfMatchOfDeletes, verb=Verb.EXPIRE),
-    Break("no version ids", "pinned", 300, WithoutVersions),
     Break("no copy-source-if-match", "proven", 300, WithoutSourceETag),
     Break("no tags", "pinned", 20, WithoutTags),
     Break("nothing is ever there", "idempotent", 20, Blind),

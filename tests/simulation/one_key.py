@@ -22,8 +22,9 @@ from typing import Any
 
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
-from tests.simulation.adapter import UNGUARDED, Attributes, KeyRow, StoreError, key_rows, sync_key
+from tests.simulation.adapter import UNGUARDED, Attributes, StoreError, key_rows, sync_key
 from tests.simulation.engine.loop import Loop, run_at_once
+from tests.simulation.row import Row
 from tests.simulation.schedule import COPIES, DESTINATION, SOURCE
 
 VERSIONS_MAX = 3
@@ -225,9 +226,9 @@ class KeyWorld:
     def violate(self, promise: str, what: str) -> None:
         self.violations.append((promise, f"{self.scene} {self.twist}: {what}"))
 
-    async def do(self, name: str) -> list[KeyRow]:
+    async def do(self, name: str) -> list[Row]:
         """A worker does the key, by the rows of its plan. What may pass is tried again, as a worker does."""
-        rows: list[KeyRow] = []
+        rows: list[Row] = []
         for _ in range(8):
             store = Actor(self, name)
             try:
@@ -241,7 +242,7 @@ class KeyWorld:
             self._check_row(row)
         return rows
 
-    def _check_row(self, row: KeyRow) -> None:
+    def _check_row(self, row: Row) -> None:
         """What is said of a row is true of the versions that were there."""
         self.trace.append(f"says: {row.version_id} {row.status} {row.reason}")
         meant = [each for each in self.everything if each.version_id == row.version_id]
@@ -281,7 +282,7 @@ class KeyWorld:
             self.violate("idempotent", "a second worker wrote as well")
         self._check_end(again)
 
-    def _check_end(self, rows: Sequence[KeyRow]) -> None:
+    def _check_end(self, rows: Sequence[Row]) -> None:
         """Where all rows ended well, what the source has on top, the destination has on top."""
         current, top = self.versions(SOURCE)[-1:], self.versions(DESTINATION)[-1:]
         if not current or not all(row.is_settled for row in rows):

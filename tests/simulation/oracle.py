@@ -17,10 +17,11 @@ from typing import Any
 import zstandard
 
 from tests.doubles.memory_buckets import Version
-from tests.simulation.adapter import Program, Row, StoreError
+from tests.simulation.adapter import Program, StoreError
 from tests.simulation.engine.determinism import EPOCH
 from tests.simulation.engine.network import Request
 from tests.simulation.engine.world import Observer, Process, World
+from tests.simulation.row import Row
 from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
 
 PROMISES = {

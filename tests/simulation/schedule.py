@@ -189,7 +189,7 @@ def make_schedule(seed: int, *, is_full: bool | None = None) -> Schedule:
         for key in keys
         for _ in range(chance.randint(1, 3) if all_versions else 1 + (is_versioned and roll() < 0.25))
     ]
-    destination = [_beside(chance, put) for put in source if not put.is_marker and roll() < 0.2 and not has_events]
+    destination = [_beside(chance, put) for put in source if not put.is_marker and roll() < 0.3 and not has_events]
     acts = tuple(_act(chance, verb, keys, is_versioned, has_events) for verb in verbs)
     return Schedule(
         seed=seed,
@@ -256,14 +256,17 @@ def _faults(chance: random.Random, keys: int, acts: tuple[Act, ...], has_events:
     """None in a tenth of the schedules. Some are aimed at the writes that matter most."""
     count = 0 if chance.random() < 0.1 else chance.randint(1, 6)
     span = 20 + 20 * len(acts) + 8 * keys * len(acts)
-    kinds = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
-    faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in kinds]
+    found = chance.choices(list(WEIGHTS), list(WEIGHTS.values()), k=count)
+    faults = [Fault(chance.randint(1, span), kind, chance.getrandbits(24)) for kind in found]
     if chance.random() < 0.3:
         where = chance.choice((
             Where("copy", DESTINATION), Where("put", DESTINATION), Where("complete_multipart", DESTINATION),
             Where("copy_part", DESTINATION), Where("delete", SOURCE), Where("put", LEDGER),
         ))  # fmt: skip
-        kind = chance.choice((Kind.TARGET_PUT, Kind.SOURCE_PUT, Kind.KILL_AFTER, Kind.LOST, Kind.LATE, Kind.TWIN))
+        if V.EXPIRE in [act.verb for act in acts] and chance.random() < 0.6:
+            where = Where("delete", SOURCE)
+        kinds = [Kind.KILL_AFTER, Kind.LOST, Kind.LATE, Kind.TWIN]
+        kind = chance.choice(([Kind.SOURCE_PUT] if where.bucket == SOURCE else [Kind.TARGET_PUT]) * 4 + kinds)
         faults.append(Fault(chance.choice((1, 1, 2, 3)), kind, chance.getrandbits(24), where))
     return tuple(sorted(faults))
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import gc
+import importlib
 import os
+import pkgutil
 import random
 import secrets
 import sys
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from tests.simulation.engine.world import World
 
 Swap = tuple[Any, Any]
+PACKAGES = ("jobs", "scheduler")
 EPOCH = 1_700_000_000.0
 
 
@@ -79,7 +82,12 @@ def _with(defaults: Any, own: Any, instead: Any) -> Any:
 
 @cache
 def _modules() -> list[Any]:
-    own = [each for name, each in list(sys.modules.items()) if name.partition(".")[0] in ("jobs", "scheduler")]
+    """All of the product's, since what is imported later would keep what stands in for clocks."""
+    for package in map(importlib.import_module, PACKAGES):
+        for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if not module.name.endswith("__main__"):
+                importlib.import_module(module.name)
+    own = [each for name, each in list(sys.modules.items()) if name.partition(".")[0] in PACKAGES]
     return [*own, *map(sys.modules.__getitem__, ("time", "random", "secrets", "duckdb", "click"))]
 
 
