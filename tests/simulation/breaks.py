@@ -86,27 +86,6 @@ class Blind(WithoutIfNoneMatch):
         return await self.store.head(ref, **named)
 
 
-class Stale(Broken):
-    """Looks at copies and archives are answered as they were first, whatever has become of them."""
-
-    def __init__(self, store: Any):
-        super().__init__(store)
-        self._known: dict[Any, Any] = {}
-
-    async def head(self, ref: Any, **named: Any) -> Any:
-        return await self._once(("head", ref, *named.items()), ref, lambda: self.store.head(ref, **named))
-
-    async def get(self, ref: Any, **named: Any) -> Any:
-        return await self._once(("get", ref, *named.items()), ref, lambda: self.store.get(ref, **named))
-
-    async def _once(self, asked: Any, ref: Any, ask: Callable[[], Any]) -> Any:
-        if ref.bucket != DESTINATION:
-            return await ask()
-        if asked not in self._known:
-            self._known[asked] = await ask()
-        return self._known[asked]
-
-
 class ShortListing(Broken):
     """A page of the source's listing lacks its last entry."""
 
@@ -248,7 +227,6 @@ BREAKS = (
     Break("no copy-source-if-match", "proven", 300, WithoutSourceETag),
     Break("no tags", "pinned", 20, WithoutTags),
     Break("nothing is ever there", "idempotent", 20, Blind),
-    Break("stale answers", "nothing destroyed", 300, Stale, verb=Verb.EXPIRE),
     Break("a short listing", "accounted", 10, ShortListing),
     Break("other bytes", "pinned", 20, BadDisk),
     Break("old dates", "nothing destroyed", 50, OldDates, verb=Verb.EXPIRE),

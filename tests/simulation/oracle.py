@@ -400,6 +400,10 @@ class Oracle(Observer):
             or self.world.schedule.has_events
             or self.world.schedule.overwrite == "never"
         )
+        original, copy = self.world.top(SOURCE, key), self.world.top(DESTINATION, COPIES + key)
+        if original and copy and original.data != copy.data and int(original.last_modified) <= int(copy.last_modified):
+            self.limits["the source was overwritten within the second of its copy"] += 1
+            return True
         return is_rotten or is_cold or is_history or (DESTINATION, COPIES + key) in self.touched or key in self.late
 
     def check_undone(self, run_id: str, since: float) -> None:
