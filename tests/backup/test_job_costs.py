@@ -122,98 +122,80 @@ async def hot(writes: Writes, count: int, **options: Any) -> tuple[Hot, list[Obj
 
 @pytest.mark.parametrize("count", [1, 10, MANY])
 @pytest.mark.parametrize("writes", WRITES, ids=str)
-def test_the_newest_version_of_a_key_costs_at_most_eight_requests(writes: Writes, count: int) -> None:
-    async def scene() -> None:
-        store, _ = await hot(writes, count)
-        row = await store.write()
-        settled, requests = await store.event(row)
-        assert settled.outcomes[0].status in (Status.COPIED, Status.SAME)
-        assert requests.total() - requests["get"] <= 8
-        assert requests["get"] <= writes.reads
-        assert await store.body("hot", COPY) == await store.body("source", KEY)
-
-    run(scene())
+async def test_the_newest_version_of_a_key_costs_at_most_eight_requests(writes: Writes, count: int) -> None:
+    store, _ = await hot(writes, count)
+    row = await store.write()
+    settled, requests = await store.event(row)
+    assert settled.outcomes[0].status in (Status.COPIED, Status.SAME)
+    assert requests.total() - requests["get"] <= 8
+    assert requests["get"] <= writes.reads
+    assert await store.body("hot", COPY) == await store.body("source", KEY)
 
 
 @pytest.mark.parametrize("count", [1, 10, MANY])
 @pytest.mark.parametrize("writes", WRITES, ids=str)
-def test_a_second_event_of_the_newest_version_costs_five_requests(writes: Writes, count: int) -> None:
-    async def scene() -> None:
-        store, rows = await hot(writes, count)
-        settled, requests = await store.event(rows[-1])
-        assert settled.outcomes[0].status is Status.SAME
-        assert requests.total() - requests["get"] == 5
-        assert len(store.stored("hot", COPY)) == count
-
-    run(scene())
+async def test_a_second_event_of_the_newest_version_costs_five_requests(writes: Writes, count: int) -> None:
+    store, rows = await hot(writes, count)
+    settled, requests = await store.event(rows[-1])
+    assert settled.outcomes[0].status is Status.SAME
+    assert requests.total() - requests["get"] == 5
+    assert len(store.stored("hot", COPY)) == count
 
 
 @pytest.mark.parametrize("count", [10, MANY])
 @pytest.mark.parametrize("writes", WRITES, ids=str)
-def test_a_late_version_costs_a_few_looks_and_leaves_the_newest_on_top(writes: Writes, count: int) -> None:
-    async def scene() -> None:
-        store, _ = await hot(writes, count)
-        late, newest = await store.write(), await store.write()
-        await store.event(newest)
-        settled, requests = await store.event(late)
-        assert settled.outcomes[0].status in (Status.COPIED, Status.SAME)
-        assert requests.total() - requests["get"] <= LATE_REQUESTS
-        assert requests["get"] <= writes.reads * (LOOKS + 2)
-        assert await store.body("hot", COPY) == await store.body("source", KEY)
-        assert await store.body("source", KEY, late.version_id) in await store.copies()
-
-    run(scene())
+async def test_a_late_version_costs_a_few_looks_and_leaves_the_newest_on_top(writes: Writes, count: int) -> None:
+    store, _ = await hot(writes, count)
+    late, newest = await store.write(), await store.write()
+    await store.event(newest)
+    settled, requests = await store.event(late)
+    assert settled.outcomes[0].status in (Status.COPIED, Status.SAME)
+    assert requests.total() - requests["get"] <= LATE_REQUESTS
+    assert requests["get"] <= writes.reads * (LOOKS + 2)
+    assert await store.body("hot", COPY) == await store.body("source", KEY)
+    assert await store.body("source", KEY, late.version_id) in await store.copies()
 
 
 @pytest.mark.parametrize("place", [0, 1, MANY // 2, MANY - 2])
 @pytest.mark.parametrize("writes", WRITES, ids=str)
-def test_the_copy_of_an_old_version_is_found_among_hundreds(writes: Writes, place: int) -> None:
+async def test_the_copy_of_an_old_version_is_found_among_hundreds(writes: Writes, place: int) -> None:
     """An event that comes again, whenever it was, makes no second copy."""
 
-    async def scene() -> None:
-        store, rows = await hot(writes, MANY)
-        settled, requests = await store.event(rows[place])
-        assert settled.outcomes[0].status is Status.SAME
-        assert requests.total() - requests["get"] <= LATE_REQUESTS
-        assert len(store.stored("hot", COPY)) == MANY
-
-    run(scene())
+    store, rows = await hot(writes, MANY)
+    settled, requests = await store.event(rows[place])
+    assert settled.outcomes[0].status is Status.SAME
+    assert requests.total() - requests["get"] <= LATE_REQUESTS
+    assert len(store.stored("hot", COPY)) == MANY
 
 
-def test_more_versions_than_a_page_shows_cost_no_more_than_three_pages() -> None:
+async def test_more_versions_than_a_page_shows_cost_no_more_than_three_pages() -> None:
     count = 2_500
 
-    async def scene() -> None:
-        store, rows = await hot(DISTINCT, count, step_seconds=1.0)
-        settled, requests = await store.event(await store.write())
-        assert (settled.outcomes[0].status, requests["list_versions"]) == (Status.COPIED, 2)
-        assert requests.total() <= 8
-        settled, requests = await store.event(rows[-1_500])
-        assert (settled.outcomes[0].status, requests["list_versions"]) == (Status.SAME, 1 + PAGES)
-        settled, requests = await store.event(rows[0])
-        assert requests["list_versions"] <= 1 + PAGES
-        assert requests.total() <= LATE_REQUESTS + PAGES
-        assert any(copy.data == DISTINCT.body(0) for copy in store.stored("hot", COPY))
-        assert await store.body("hot", COPY) == await store.body("source", KEY)
-
-    run(scene())
+    store, rows = await hot(DISTINCT, count, step_seconds=1.0)
+    settled, requests = await store.event(await store.write())
+    assert (settled.outcomes[0].status, requests["list_versions"]) == (Status.COPIED, 2)
+    assert requests.total() <= 8
+    settled, requests = await store.event(rows[-1_500])
+    assert (settled.outcomes[0].status, requests["list_versions"]) == (Status.SAME, 1 + PAGES)
+    settled, requests = await store.event(rows[0])
+    assert requests["list_versions"] <= 1 + PAGES
+    assert requests.total() <= LATE_REQUESTS + PAGES
+    assert any(copy.data == DISTINCT.body(0) for copy in store.stored("hot", COPY))
+    assert await store.body("hot", COPY) == await store.body("source", KEY)
 
 
 @pytest.mark.parametrize("writes", WRITES, ids=str)
-def test_events_of_one_key_that_come_together_read_its_history_once(writes: Writes) -> None:
-    async def scene() -> None:
-        store, _ = await hot(writes, 20)
-        rows = [await store.write() for _ in range(MANY)]
-        settled, requests = await store.event(*rows, *rows)
-        assert {outcome.status for outcome in settled.outcomes.values()} <= {Status.COPIED, Status.SAME}
-        assert len(settled.outcomes) == 2 * MANY
-        assert requests["list_versions"] == 2
-        assert requests.total() - requests["get"] <= 8 * MANY
-        contents = await store.copies()
-        assert [await store.body("source", KEY, row.version_id) in contents for row in rows] == [True] * MANY
-        assert await store.body("hot", COPY) == await store.body("source", KEY)
-
-    run(scene())
+async def test_events_of_one_key_that_come_together_read_its_history_once(writes: Writes) -> None:
+    store, _ = await hot(writes, 20)
+    rows = [await store.write() for _ in range(MANY)]
+    settled, requests = await store.event(*rows, *rows)
+    assert {outcome.status for outcome in settled.outcomes.values()} <= {Status.COPIED, Status.SAME}
+    assert len(settled.outcomes) == 2 * MANY
+    assert requests["list_versions"] == 2
+    assert requests.total() - requests["get"] <= 8 * MANY
+    contents = await store.copies()
+    assert [await store.body("source", KEY, row.version_id) in contents for row in rows] == [True] * MANY
+    assert await store.body("hot", COPY) == await store.body("source", KEY)
 
 
 BODIES = st.lists(st.sampled_from([b"OK", b"NO", b"no"]), min_size=1, max_size=8)

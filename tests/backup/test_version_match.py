@@ -36,20 +36,17 @@ def test_a_version_without_an_id_of_its_own_is_the_object_with_its_etag(spelled:
     assert identity(listed("a", "v1")) != identity(listed("a", spelled))
 
 
-def test_what_was_said_of_an_object_is_not_said_of_the_one_that_replaced_it() -> None:
-    async def scene() -> None:
-        store = MemoryStore()
-        store.create_bucket("docs", versioned=False)
-        one = await store.put(*SOURCE[:2], b"first", Attributes(), guard=UNGUARDED)
-        known = matcher(store)
-        first = listed(one.etag)
-        assert (await known.describe(first)).size_bytes == 5
-        two = await store.put(*SOURCE[:2], b"the second", Attributes(), guard=UNGUARDED)
-        assert (await known.describe(listed(two.etag))).size_bytes == 10
-        with pytest.raises(Conflict, match="overwritten"):
-            await matcher(store).describe(first)
-
-    asyncio.run(scene())
+async def test_what_was_said_of_an_object_is_not_said_of_the_one_that_replaced_it() -> None:
+    store = MemoryStore()
+    store.create_bucket("docs", versioned=False)
+    one = await store.put(*SOURCE[:2], b"first", Attributes(), guard=UNGUARDED)
+    known = matcher(store)
+    first = listed(one.etag)
+    assert (await known.describe(first)).size_bytes == 5
+    two = await store.put(*SOURCE[:2], b"the second", Attributes(), guard=UNGUARDED)
+    assert (await known.describe(listed(two.etag))).size_bytes == 10
+    with pytest.raises(Conflict, match="overwritten"):
+        await matcher(store).describe(first)
 
 
 def test_a_copy_of_an_object_is_no_copy_of_the_one_that_replaced_it() -> None:

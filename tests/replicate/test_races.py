@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -56,40 +55,35 @@ async def replicate_while(operation: str, bucket: str, size_bytes: int, **option
     ("operation", "size_bytes", "options"),
     [("copy", 3, SMALL), ("copy_part", 7 * MIB, LARGE), ("get", 17 * MIB, STREAMED)],
 )
-def test_a_source_that_was_overwritten_is_not_copied(operation: str, size_bytes: int, options: dict[str, Any]) -> None:
-    async def scene() -> None:
-        outcome, store = await replicate_while(operation, "source", size_bytes, **options)
-        assert outcome.status is Status.CHANGED
-        assert (await store.list_objects("destination", "")).entries == []
-
-    asyncio.run(scene())
+async def test_a_source_that_was_overwritten_is_not_copied(
+    operation: str, size_bytes: int, options: dict[str, Any]
+) -> None:
+    outcome, store = await replicate_while(operation, "source", size_bytes, **options)
+    assert outcome.status is Status.CHANGED
+    assert (await store.list_objects("destination", "")).entries == []
 
 
 @pytest.mark.parametrize(
     ("operation", "size_bytes", "options"), [("copy", 3, SMALL), ("create_multipart", 7 * MIB, LARGE)]
 )
-def test_what_others_wrote_meanwhile_is_not_replaced(operation: str, size_bytes: int, options: dict[str, Any]) -> None:
-    async def scene() -> None:
-        outcome, store = await replicate_while(operation, "destination", size_bytes, **options)
-        assert outcome.status is Status.CHANGED
-        assert (await store.get(ObjectRef("destination", "k"), end=1)).data == b"b"
-
-    asyncio.run(scene())
+async def test_what_others_wrote_meanwhile_is_not_replaced(
+    operation: str, size_bytes: int, options: dict[str, Any]
+) -> None:
+    outcome, store = await replicate_while(operation, "destination", size_bytes, **options)
+    assert outcome.status is Status.CHANGED
+    assert (await store.get(ObjectRef("destination", "k"), end=1)).data == b"b"
 
 
 @pytest.mark.parametrize(("size_bytes", "options"), [(3, SMALL), (7 * MIB, LARGE), (7 * MIB, STREAMED)])
-def test_the_version_that_the_row_names_is_copied(size_bytes: int, options: dict[str, Any]) -> None:
-    async def scene() -> None:
-        store = MemoryStore()
-        for name in ("source", "destination"):
-            store.create_bucket(name)
-        old = await store.put("source", "k", b"a" * size_bytes, Attributes(), guard=UNGUARDED)
-        await store.put("source", "k", b"b" * size_bytes, Attributes(), guard=UNGUARDED)
-        route = Route(Location("source"), Location("destination"))
-        job = Replicate(store, store, route, ReplicateOptions(**options), ByteBudget(64 * MIB))
-        row = ObjectVersion(0, "k", old.version_id, etag=old.etag, size_bytes=size_bytes)
-        [outcome] = await job.process([row])
-        assert outcome.status is Status.COPIED
-        assert (await store.get(ObjectRef("destination", "k"), end=1)).data == b"a"
-
-    asyncio.run(scene())
+async def test_the_version_that_the_row_names_is_copied(size_bytes: int, options: dict[str, Any]) -> None:
+    store = MemoryStore()
+    for name in ("source", "destination"):
+        store.create_bucket(name)
+    old = await store.put("source", "k", b"a" * size_bytes, Attributes(), guard=UNGUARDED)
+    await store.put("source", "k", b"b" * size_bytes, Attributes(), guard=UNGUARDED)
+    route = Route(Location("source"), Location("destination"))
+    job = Replicate(store, store, route, ReplicateOptions(**options), ByteBudget(64 * MIB))
+    row = ObjectVersion(0, "k", old.version_id, etag=old.etag, size_bytes=size_bytes)
+    [outcome] = await job.process([row])
+    assert outcome.status is Status.COPIED
+    assert (await store.get(ObjectRef("destination", "k"), end=1)).data == b"a"

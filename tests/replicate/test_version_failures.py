@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -121,70 +120,60 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(streamed: bool) -> None:
-    async def scene() -> None:
-        store = Store()
-        await store.add(*BODIES)
-        rows = await store.rows()
-        store.fails[rows[1].version_id] = broken
-        outcomes = await work(store.replicate(streamed=streamed), rows)
-        assert statuses(outcomes) == ["same", "failed", "copied", "copied"]  # an earlier try copied the first
-        assert outcomes[1].reason.startswith(f"gave up after {TRIES} tries: GetObject ")
-        assert await store.bodies_there() == [BODIES[0], BODIES[2], BODIES[3]]
-        again = await work(store.replicate(streamed=streamed), rows)
-        assert statuses(again) == ["same", "changed", "same", "same"]
-
-    asyncio.run(scene())
+async def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(streamed: bool) -> None:
+    store = Store()
+    await store.add(*BODIES)
+    rows = await store.rows()
+    store.fails[rows[1].version_id] = broken
+    outcomes = await work(store.replicate(streamed=streamed), rows)
+    assert statuses(outcomes) == ["same", "failed", "copied", "copied"]  # an earlier try copied the first
+    assert outcomes[1].reason.startswith(f"gave up after {TRIES} tries: GetObject ")
+    assert await store.bodies_there() == [BODIES[0], BODIES[2], BODIES[3]]
+    again = await work(store.replicate(streamed=streamed), rows)
+    assert statuses(again) == ["same", "changed", "same", "same"]
 
 
 @pytest.mark.parametrize(("piece_bytes", "reads_max"), [(1 << 20, 1), (8, 2 * READ_AHEAD * RETRIES)])
-def test_a_stream_whose_every_read_fails_reads_no_further(
+async def test_a_stream_whose_every_read_fails_reads_no_further(
     monkeypatch: pytest.MonkeyPatch, piece_bytes: int, reads_max: int
 ) -> None:
     """Each piece of a part was tried to the end, one after the other, though the first had failed."""
     monkeypatch.setattr("jobs.s3.multipart_copy.STREAM_PART_BYTES", piece_bytes)
 
-    async def scene() -> None:
-        store = Store(in_parts=True)
-        await store.add(b"x" * 512)  # one part
-        rows = await store.rows()
-        store.fails[rows[0].version_id] = broken
-        options = ReplicateOptions(all_versions=True, streamed=True)
-        job = Replicate(store, store, ROUTE, options, ByteBudget(1 << 24))  # which holds a part
-        with pytest.raises(Unavailable, match="internal error"):
-            await job.process(rows)
-        assert 1 <= store.reads <= reads_max
-
-    asyncio.run(scene())
+    store = Store(in_parts=True)
+    await store.add(b"x" * 512)  # one part
+    rows = await store.rows()
+    store.fails[rows[0].version_id] = broken
+    options = ReplicateOptions(all_versions=True, streamed=True)
+    job = Replicate(store, store, ROUTE, options, ByteBudget(1 << 24))  # which holds a part
+    with pytest.raises(Unavailable, match="internal error"):
+        await job.process(rows)
+    assert 1 <= store.reads <= reads_max
 
 
-def test_a_version_that_rotted_is_damaged_and_newer_ones_are_streamed() -> None:
-    async def scene() -> None:
-        store = Store()
-        await store.add(*BODIES[:2])
-        store.rot("here", "k", b"VERSION 2")
-        await store.add(*BODIES[2:])
-        outcomes = await store.replicate(streamed=True).process(await store.rows())
-        assert statuses(outcomes) == ["copied", "damaged", "copied", "copied"]
-        assert await store.bodies_there() == [BODIES[0], BODIES[2], BODIES[3]]
-
-    asyncio.run(scene())
+async def test_a_version_that_rotted_is_damaged_and_newer_ones_are_streamed() -> None:
+    store = Store()
+    await store.add(*BODIES[:2])
+    store.rot("here", "k", b"VERSION 2")
+    await store.add(*BODIES[2:])
+    outcomes = await store.replicate(streamed=True).process(await store.rows())
+    assert statuses(outcomes) == ["copied", "damaged", "copied", "copied"]
+    assert await store.bodies_there() == [BODIES[0], BODIES[2], BODIES[3]]
 
 
 @pytest.mark.parametrize("how", [silent, busy])
-def test_a_server_that_is_silent_or_busy_costs_no_version_its_place(how: Callable[[ObjectRef], StoreError]) -> None:
-    async def scene() -> None:
-        store = Store()
-        await store.add(*BODIES)
-        rows = await store.rows()
-        store.fails[rows[1].version_id] = how
-        with pytest.raises(Unavailable):
-            await work(store.replicate(), rows)
-        assert await store.bodies_there() == [BODIES[0]]
-        store.fails.clear()
-        assert statuses(await work(store.replicate(), rows)) == ["same", "copied", "copied", "copied"]
-
-    asyncio.run(scene())
+async def test_a_server_that_is_silent_or_busy_costs_no_version_its_place(
+    how: Callable[[ObjectRef], StoreError],
+) -> None:
+    store = Store()
+    await store.add(*BODIES)
+    rows = await store.rows()
+    store.fails[rows[1].version_id] = how
+    with pytest.raises(Unavailable):
+        await work(store.replicate(), rows)
+    assert await store.bodies_there() == [BODIES[0]]
+    store.fails.clear()
+    assert statuses(await work(store.replicate(), rows)) == ["same", "copied", "copied", "copied"]
 
 
 @pytest.mark.parametrize(
@@ -195,56 +184,47 @@ def test_a_server_that_is_silent_or_busy_costs_no_version_its_place(how: Callabl
         (archived, "archived", "the copy must be restored"),
     ],
 )
-def test_a_copy_that_cannot_be_compared_is_covered_by_newer_versions_only(
+async def test_a_copy_that_cannot_be_compared_is_covered_by_newer_versions_only(
     how: Callable[[ObjectRef], StoreError], status: str, reason: str
 ) -> None:
     """Only the bytes could tell. It may be the copy of any version of its size."""
 
-    async def scene() -> None:
-        store = Store(in_parts=True)
-        await store.add(*BODIES[:3])
-        assert statuses(await work(store.replicate(), await store.rows())) == ["copied"] * 3
-        await store.fail_copy(2, how)
-        outcomes = await work(store.replicate(), await store.rows())
-        assert statuses(outcomes) == ["same", "same", status]
-        assert outcomes[2].reason.startswith(reason)
-        assert await store.bodies_there() == BODIES[:3]
-        await store.add(BODIES[3] + b", longer")
-        assert statuses(await work(store.replicate(), await store.rows())) == ["same", "same", status, "copied"]
-        assert await store.bodies_there() == [*BODIES[:3], BODIES[3] + b", longer"]
-
-    asyncio.run(scene())
+    store = Store(in_parts=True)
+    await store.add(*BODIES[:3])
+    assert statuses(await work(store.replicate(), await store.rows())) == ["copied"] * 3
+    await store.fail_copy(2, how)
+    outcomes = await work(store.replicate(), await store.rows())
+    assert statuses(outcomes) == ["same", "same", status]
+    assert outcomes[2].reason.startswith(reason)
+    assert await store.bodies_there() == BODIES[:3]
+    await store.add(BODIES[3] + b", longer")
+    assert statuses(await work(store.replicate(), await store.rows())) == ["same", "same", status, "copied"]
+    assert await store.bodies_there() == [*BODIES[:3], BODIES[3] + b", longer"]
 
 
-def test_no_older_version_is_put_above_a_copy_that_cannot_be_compared() -> None:
-    async def scene() -> None:
-        store = Store(in_parts=True)
-        await store.add(b"one", b"seven", b"fifteen")
-        rows = await store.rows()
-        await work(store.replicate(), [rows[0]])
-        await store.put("there", "k", b"fifteen", Attributes(), guard=UNGUARDED)  # the second is missing
-        await store.fail_copy(1, broken)
-        outcomes = await work(store.replicate(), rows)
-        assert statuses(outcomes) == ["same", "failed", "failed"]
-        assert outcomes[1].reason.startswith("a newer version may be at the destination already")
-        assert await store.bodies_there() == [b"one", b"fifteen"]
-
-    asyncio.run(scene())
+async def test_no_older_version_is_put_above_a_copy_that_cannot_be_compared() -> None:
+    store = Store(in_parts=True)
+    await store.add(b"one", b"seven", b"fifteen")
+    rows = await store.rows()
+    await work(store.replicate(), [rows[0]])
+    await store.put("there", "k", b"fifteen", Attributes(), guard=UNGUARDED)  # the second is missing
+    await store.fail_copy(1, broken)
+    outcomes = await work(store.replicate(), rows)
+    assert statuses(outcomes) == ["same", "failed", "failed"]
+    assert outcomes[1].reason.startswith("a newer version may be at the destination already")
+    assert await store.bodies_there() == [b"one", b"fifteen"]
 
 
-def test_each_version_is_verified_beside_one_that_cannot_be_read() -> None:
-    async def scene() -> None:
-        store = Store()
-        await store.add(*BODIES)
-        rows = await store.rows()
-        await work(store.replicate(), rows)
-        await store.fail_copy(1, broken)
-        job = Verify(store, store, ROUTE, VerifyOptions(all_versions=True, deep=True), ByteBudget(1 << 20))
-        outcomes = await work(job, rows)
-        assert statuses(outcomes) == ["verified", "failed", "verified", "verified"]
-        assert outcomes[1].status is Status.FAILED
-        await store.fail_copy(1, silent)
-        with pytest.raises(Unavailable):
-            await work(job, rows)
-
-    asyncio.run(scene())
+async def test_each_version_is_verified_beside_one_that_cannot_be_read() -> None:
+    store = Store()
+    await store.add(*BODIES)
+    rows = await store.rows()
+    await work(store.replicate(), rows)
+    await store.fail_copy(1, broken)
+    job = Verify(store, store, ROUTE, VerifyOptions(all_versions=True, deep=True), ByteBudget(1 << 20))
+    outcomes = await work(job, rows)
+    assert statuses(outcomes) == ["verified", "failed", "verified", "verified"]
+    assert outcomes[1].status is Status.FAILED
+    await store.fail_copy(1, silent)
+    with pytest.raises(Unavailable):
+        await work(job, rows)
