@@ -38,6 +38,7 @@ from tests.doubles.memory_buckets import (
     Beginning,
     Bucket,
     Buckets,
+    Version,
     check_annotation,
     check_digest,
     listed,
@@ -176,6 +177,10 @@ class MemoryStore:
     def uploads(self, bucket: str) -> list[str]:
         """The ids of unfinished multipart uploads."""
         return [upload_id for upload_id, upload in self._uploads.items() if upload.bucket == bucket]
+
+    def stored(self, bucket: str, key: str) -> list[Version]:
+        """All versions of a key, the oldest first."""
+        return list(self._buckets.named[bucket].versions.get(key, []))
 
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """HeadObject."""

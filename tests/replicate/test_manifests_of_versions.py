@@ -5,100 +5,45 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
-from unittest import mock
 
 import pytest
 
-from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
-from jobs.core.outcome import Outcome, Status
-from jobs.errors import ConfigError, Conflict
-from jobs.replicate.job import Replicate, ReplicateOptions
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.lookup import key_history
-from jobs.s3.store import UNGUARDED
-from jobs.verify.job import Verify, VerifyOptions
-from tests.doubles.memory_store import MemoryStore
+from jobs.core.model import ObjectRef, ObjectVersion
+from jobs.core.outcome import Status
+from jobs.errors import ConfigError
+from tests.doubles.hooks import names, once, watch
+from tests.doubles.memory_store import MemoryStore, Request
+from tests.replicate.scene import (
+    COPY,
+    SOURCE,
+    bodies,
+    finish,
+    job,
+    make_store,
+    put,
+    replay,
+    replicate,
+    rows_of,
+    statuses,
+    ticking,
+    verifier,
+)
 
-ROUTE = Route(Location("here"), Location("there"))
 MARKER = None
 BODIES = (b"one", b"two!", MARKER, b"three")
 
 
-class Store(MemoryStore):
-    """A bucket and that of its copies, whose clock ticks once a request. `before`: what others do before a request,
-    once.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        ticks = itertools.count(1)
-        super().__init__(**{"clock": lambda: float(next(ticks))} | options)
-        self.before: dict[str, Callable[[], Awaitable[Any]]] = {}
-        for bucket in ("here", "there"):
-            self.create_bucket(bucket)
-
-    async def copy(self, *arguments: Any, **named: Any) -> Any:
-        await self._meddle("copy")
-        return await super().copy(*arguments, **named)
-
-    async def head(self, ref: ObjectRef, **named: Any) -> Any:
-        await self._meddle(f"head {ref.bucket}")
-        return await super().head(ref, **named)
-
-    async def delete(self, *arguments: Any, **named: Any) -> Any:
-        await self._meddle("delete")
-        return await super().delete(*arguments, **named)
-
-    async def _meddle(self, name: str) -> None:
-        if meddle := self.before.pop(name, None):
-            await meddle()
-
-    async def write(self, bucket: str, *bodies: bytes | None) -> None:
-        for body in bodies:
-            if body is MARKER:
-                await self.delete(bucket, "k")
-            else:
-                await self.put(bucket, "k", body, Attributes(), guard=UNGUARDED)
-
-    async def history(self, bucket: str) -> list[Listed]:
-        return await key_history(self, bucket, "k")
-
-    async def rows(self) -> list[ObjectVersion]:
-        """All that the source has now, as a listing names it."""
-        return [ObjectVersion(row, *each[:8]) for row, each in enumerate(await self.history("here"))]
-
-    async def bodies(self, bucket: str = "there") -> list[bytes | None]:
-        """All versions of a bucket, oldest first."""
-        return [
-            MARKER if each.is_delete_marker else (await self.get(ObjectRef(bucket, "k", each.version_id))).data
-            for each in await self.history(bucket)
-        ]
-
-    async def replicate(self, rows: Sequence[ObjectVersion], **options: Any) -> list[Outcome]:
-        chosen = ReplicateOptions.from_dict({"all_versions": True, **options})
-        job = Replicate(self, self, ROUTE, chosen, ByteBudget(1 << 20))
-        for _ in range(3):
-            try:
-                return await job.process(rows)
-            except Conflict:
-                continue
-        raise AssertionError("it does not come to an end")
-
-    async def verify(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        options = VerifyOptions(all_versions=True, deep=True)
-        return await Verify(self, self, ROUTE, options, ByteBudget(1 << 20)).process(rows)
-
-    def suspend(self) -> None:
-        self._buckets.named["there"].is_versioned = False
-
-
-def play(scene: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    asyncio.run(scene())
-
-
-def statuses(outcomes: Sequence[Outcome]) -> list[Status]:
-    return [each.status for each in outcomes]
+async def written(*versions: bytes | None, ref: ObjectRef = SOURCE, store: MemoryStore | None = None) -> MemoryStore:
+    """A store with these versions."""
+    store = store or make_store(clock=ticking())
+    for body in versions:
+        if body is MARKER:
+            await store.delete(*ref[:2])
+        else:
+            await put(store, body, ref)
+    return store
 
 
 def undated(row: ObjectVersion) -> ObjectVersion:
@@ -110,52 +55,56 @@ def of_one_second(row: ObjectVersion) -> ObjectVersion:
     return row._replace(last_modified=1.0, is_latest=False)
 
 
+def suspend(store: MemoryStore) -> None:
+    store._buckets.named[COPY.bucket].is_versioned = False
+
+
+def deep(store: MemoryStore) -> Any:
+    return verifier(store, all_versions=True, deep=True)
+
+
 @pytest.mark.parametrize("knows", [undated, of_one_second])
 @pytest.mark.parametrize("order", list(itertools.permutations(range(len(BODIES)))))
 async def test_the_source_says_the_order_of_versions_and_not_the_manifest(
     order: Sequence[int], knows: Callable[[ObjectVersion], ObjectVersion]
 ) -> None:
-    store = Store()
-    await store.write("here", *BODIES)
-    listed = await store.rows()
+    store = await written(*BODIES)
+    listed = await rows_of(store)
     rows = [knows(listed[place]) for place in order]
-    outcomes = await store.replicate(rows)
+    outcomes = await replay(store, rows)
     assert [each.row for each in outcomes] == [row.row for row in rows]
-    assert await store.bodies() == list(BODIES)
+    assert bodies(store) == list(BODIES)
     for outcome in outcomes:
         assert outcome.status is (Status.DELETED if BODIES[outcome.row] is MARKER else Status.COPIED)
-    assert statuses(await store.replicate(rows)) == [Status.SAME] * 4
-    assert statuses(await store.verify(rows)) == [Status.VERIFIED] * 4
+    assert statuses(await replay(store, rows)) == [Status.SAME] * 4
+    assert statuses(await deep(store).process(rows)) == [Status.VERIFIED] * 4
 
 
 async def test_copies_in_the_order_of_an_undated_manifest_are_not_verified() -> None:
-    store = Store()
-    await store.write("here", b"one", b"two!")
-    await store.write("there", b"two!", b"one")
-    rows = [undated(row) for row in reversed(await store.rows())]
-    assert statuses(await store.verify(rows)) != [Status.VERIFIED] * 2
+    store = await written(b"one", b"two!")
+    await written(b"two!", b"one", ref=COPY, store=store)
+    rows = [undated(row) for row in reversed(await rows_of(store))]
+    assert statuses(await deep(store).process(rows)) != [Status.VERIFIED] * 2
 
 
 @pytest.mark.parametrize("has_etag", [True, False])
 async def test_a_row_without_a_version_id_is_copied_once(has_etag: bool) -> None:
-    store = Store()
-    await store.write("here", b"one", b"two!")
-    row = (await store.rows())[-1]
-    rows = [ObjectVersion(0, "k", etag=row.etag if has_etag else None)]
-    assert statuses(await store.replicate(rows)) == [Status.COPIED]
-    assert statuses(await store.replicate(rows)) == [Status.SAME]
-    assert await store.bodies() == [b"two!"]
+    store = await written(b"one", b"two!")
+    row = (await rows_of(store))[-1]
+    rows = [ObjectVersion(0, SOURCE.key, etag=row.etag if has_etag else None)]
+    assert statuses(await replay(store, rows)) == [Status.COPIED]
+    assert statuses(await replay(store, rows)) == [Status.SAME]
+    assert bodies(store) == [b"two!"]
 
 
 @pytest.mark.parametrize("all_versions", [False, True])
 @pytest.mark.parametrize("has_id", [False, True])
 async def test_an_object_of_another_size_than_the_row_says_is_not_copied(has_id: bool, all_versions: bool) -> None:
-    store = Store()
-    await store.write("here", b"another")
-    [row] = await store.rows()
-    named = ObjectVersion(0, "k", row.version_id if has_id else None, size_bytes=3)
-    assert statuses(await store.replicate([named], all_versions=all_versions)) == [Status.CHANGED]
-    assert await store.bodies() == []
+    store = await written(b"another")
+    [row] = await rows_of(store)
+    named = ObjectVersion(0, SOURCE.key, row.version_id if has_id else None, size_bytes=3)
+    assert (await replicate(store, named, all_versions=all_versions)).status is Status.CHANGED
+    assert bodies(store) == []
 
 
 @pytest.mark.parametrize("is_newest_last", [False, True])
@@ -164,140 +113,102 @@ async def test_several_versions_of_a_key_are_copied_as_a_history_or_not_at_all(
     overwrite: str, is_newest_last: bool
 ) -> None:
     """Without --versions all they replaced each other: the oldest could end on top, and all were called copied."""
-
-    store = Store()
-    await store.write("here", b"one", b"two!")
-    rows = [undated(row) for row in await store.rows()]
-    if not is_newest_last:
-        rows.reverse()
-    outcomes = await store.replicate(rows, all_versions=False, overwrite=overwrite)
+    store = await written(b"one", b"two!")
+    rows = sorted(map(undated, await rows_of(store)), key=lambda row: row.row, reverse=not is_newest_last)
+    outcomes = await replay(store, rows, all_versions=False, overwrite=overwrite)
     assert statuses(outcomes) == [Status.FAILED, Status.FAILED]
     assert "--versions all" in outcomes[0].reason
-    assert await store.bodies() == []
+    assert bodies(store) == []
 
 
 @pytest.mark.parametrize("is_hidden", [False, True])
 async def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hidden: bool) -> None:
     """`is_hidden`: an earlier run made it, when the source had it."""
-
-    store = Store()
-    await store.write("here", b"one", MARKER)
-    rows = await store.rows()
+    store = await written(b"one", MARKER)
+    rows = await rows_of(store)
     if is_hidden:
-        await store.replicate(rows)
-    await store.delete("here", "k", version_id=rows[1].version_id)
-    first, second = await store.replicate(rows)
-    assert (first.status, second.status) == (Status.COPIED, Status.MISSING)
-    assert "delete marker" in second.reason
-    assert (await store.get(ObjectRef("there", "k"))).data == b"one"
+        await replay(store, rows)
+    await store.delete(*SOURCE[:2], version_id=rows[1].version_id)
+    assert statuses(await replay(store, rows)) == [Status.COPIED, Status.MISSING]
+    assert bodies(store)[-1] == b"one"
 
 
 async def test_a_delete_marker_is_not_made_once_the_object_is_back_at_the_source() -> None:
-    store = Store()
-    await store.write("here", b"one", MARKER)
-    rows = await store.rows()
-    store.before["copy"] = lambda: store.delete("here", "k", version_id=rows[1].version_id)
-    assert statuses(await store.replicate(rows)) == [Status.SAME, Status.MISSING]
-    assert await store.bodies() == [b"one"]
+    store = await written(b"one", MARKER)
+    rows = await rows_of(store)
+    store.hook(copy=once(lambda: store.delete(*SOURCE[:2], version_id=rows[1].version_id)))
+    assert statuses(await finish(store, rows)) == [Status.SAME, Status.MISSING]
+    assert bodies(store) == [b"one"]
 
 
-@pytest.mark.parametrize("request_before", ["head there", "delete"])
-async def test_a_delete_marker_hides_no_copy_that_another_run_has_made_meanwhile(request_before: str) -> None:
+@pytest.mark.parametrize("operation", ["head", "delete"])
+async def test_a_delete_marker_hides_no_copy_that_another_run_has_made_meanwhile(operation: str) -> None:
     """Before the last look it is seen. After that, the condition of the marker does not hold."""
-
-    store = Store()
-    await store.write("here", b"one", MARKER)
-    rows = await store.rows()
-    await store.write("here", b"two!")
-    all_rows = await store.rows()
-    await store.replicate(rows[:1])
-
-    async def replicate_all() -> None:
-        await store.replicate(all_rows)
-
-    store.before[request_before] = replicate_all
-    assert statuses(await store.replicate(rows)) == [Status.SAME, Status.SAME]
-    assert await store.bodies() == [b"one", MARKER, b"two!"]
+    store = await written(b"one", MARKER)
+    rows = await rows_of(store)
+    await written(b"two!", store=store)
+    all_rows = await rows_of(store)
+    await replay(store, rows[:1])
+    store.hook(**{operation: once(lambda: replay(store, all_rows), lambda each: each.place.bucket == COPY.bucket)})
+    assert statuses(await finish(store, rows)) == [Status.SAME, Status.SAME]
+    assert bodies(store) == [b"one", MARKER, b"two!"]
 
 
 async def test_a_delete_marker_whose_answer_is_lost_is_made_once() -> None:
-    store = Store()
-    await store.write("here", b"one", MARKER)
-    rows = await store.rows()
-    await store.replicate(rows[:1])
-    store.before["delete"] = lambda: store.delete("there", "k")  # the transport sends it again
-    assert statuses(await store.replicate(rows)) == [Status.SAME, Status.SAME]
-    assert await store.bodies() == [b"one", MARKER]
+    store = await written(b"one", MARKER)
+    rows = await rows_of(store)
+    await replay(store, rows[:1])
+    store.hook(delete=once(lambda: store.delete(*COPY[:2])))  # the transport sends it again
+    assert statuses(await finish(store, rows)) == [Status.SAME, Status.SAME]
+    assert bodies(store) == [b"one", MARKER]
 
 
-async def test_a_destination_that_no_longer_keeps_versions_loses_none() -> None:
-    store = Store()
-    await store.write("here", b"one", MARKER)
-    await store.write("there", b"other")
-    store.suspend()
+@pytest.mark.parametrize("is_meanwhile", [False, True])
+async def test_a_destination_that_no_longer_keeps_versions_loses_none(is_meanwhile: bool) -> None:
+    """If it is suspended meanwhile, the run ends at the first answer."""
+    store = await written(b"one", b"two!", MARKER)
+
+    async def suspend_first(request: Request) -> Any:
+        suspend(store)
+        return await request()
+
+    if is_meanwhile:
+        store.hook(copy=suspend_first)
+    else:
+        await written(b"other", ref=COPY, store=store)
+        suspend(store)
     with pytest.raises(ConfigError, match="no longer keeps versions"):
-        await store.replicate(await store.rows(), overwrite="always")
-    assert await store.bodies() == [b"other"]
+        await finish(store, await rows_of(store), overwrite="always")
+    assert bodies(store) == [b"one" if is_meanwhile else b"other"]
 
 
-async def test_a_destination_that_is_suspended_meanwhile_ends_the_run_at_the_first_answer() -> None:
-    async def suspend() -> None:
-        store.suspend()
-
-    store = Store()
-    await store.write("here", b"one", b"two!", b"three")
-    store.before["copy"] = suspend
-    with pytest.raises(ConfigError, match="no longer keeps versions"):
-        await store.replicate(await store.rows())
-    assert await store.bodies() == [b"one"]
-
-
-def test_rows_that_begin_together_ask_once_whether_versions_are_kept() -> None:
+async def test_rows_that_begin_together_ask_once_whether_versions_are_kept() -> None:
     """Fifty at once asked fifty times, of which S3 may refuse some for their rate."""
-    asked: list[str] = []
+    store = make_store()
 
-    class Counting(Store):
-        async def is_versioned(self, bucket: str) -> bool:
-            asked.append(bucket)
-            await asyncio.sleep(0)
-            return await super().is_versioned(bucket)
+    async def wait(request: Request) -> Any:
+        await asyncio.sleep(0)
+        return await request()
 
-    async def scene() -> None:
-        store = Counting()
-        options = ReplicateOptions.from_dict({"all_versions": True})
-        job = Replicate(store, store, ROUTE, options, ByteBudget(1 << 20))
-        rows = [ObjectVersion(row, f"k{row}", f"v{row}") for row in range(5)]
-        outcomes = await asyncio.gather(*(job.process([row]) for row in rows))
-        assert [each.status for [each] in outcomes] == [Status.MISSING] * 5
-
-    play(scene)
-    assert asked == ["there"]
+    store.hook(is_versioned=wait)
+    requests, worker = watch(store), job(store, all_versions=True)
+    rows = [ObjectVersion(row, f"in/k{row}", f"v{row}") for row in range(5)]
+    outcomes = await asyncio.gather(*(worker.process([row]) for row in rows))
+    assert [each.status for [each] in outcomes] == [Status.MISSING] * 5
+    assert names(requests).count("is_versioned") == 1
 
 
 @pytest.mark.parametrize("asked", ["replicate", "verify", "verify --deep"])
 async def test_long_histories_that_differ_take_a_few_requests_a_version(asked: str) -> None:
     """The source has lost its oldest versions and has newer ones, and all have one size: each could be each other's."""
-
-    store, looks = Store(), Counter[str]()
-    bodies = [f"{number:04d}".encode() for number in range(60)]
-    await store.write("here", *bodies[10:])
-    await store.write("there", *bodies[:50], b"else")
-    rows = await store.rows()
-
-    async def count(ref: ObjectRef, **named: Any) -> Any:
-        looks[ref.bucket] += 1
-        return await MemoryStore.head(store, ref, **named)
-
-    with mock.patch.object(store, "head", count):
-        if asked == "replicate":
-            job: Any = Replicate(store, store, ROUTE, ReplicateOptions(all_versions=True), ByteBudget(1000))
-        else:
-            options = VerifyOptions(all_versions=True, deep="--deep" in asked)
-            job = Verify(store, store, ROUTE, options, ByteBudget(1000))
-        outcomes = await job.process(rows)
-    counted = Counter(each.status for each in outcomes)
+    versions = [f"{number:04d}".encode() for number in range(60)]
+    store = await written(*versions[10:])
+    await written(*versions[:50], b"else", ref=COPY, store=store)
+    rows, requests = await rows_of(store), watch(store)
     if asked == "replicate":
-        assert counted == {Status.SAME: 40, Status.COPIED: 10}
+        outcomes = await replay(store, rows)
     else:
-        assert counted == {Status.VERIFIED: 40, Status.MISSING: 10}
-    assert looks.total() < 6 * len(bodies), looks
+        outcomes = await verifier(store, all_versions=True, deep="--deep" in asked).process(rows)
+    both, rest = (Status.SAME, Status.COPIED) if asked == "replicate" else (Status.VERIFIED, Status.MISSING)
+    assert Counter(statuses(outcomes)) == {both: 40, rest: 10}
+    assert names(requests).count("head") < 6 * len(versions)

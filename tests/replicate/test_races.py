@@ -6,84 +6,66 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import ObjectRef
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, PreconditionFailed
-from jobs.replicate.job import Replicate, ReplicateOptions
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore, Request
+from tests.replicate.scene import COPY, KIB, PARTS, SOURCE, bodies, make_store, put, replicate
 
-MIB = 1024 * 1024
 SMALL: dict[str, Any] = {}
-LARGE: dict[str, Any] = {"multipart_threshold_bytes": 6 * MIB, "part_size_bytes": 5 * MIB}
-STREAMED: dict[str, Any] = LARGE | {"streamed": True}
+STREAMED: dict[str, Any] = PARTS | {"streamed": True}
 
 
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-
-
-async def replicate_while(operation: str, bucket: str, size_bytes: int, **options: Any) -> tuple[Outcome, MemoryStore]:
+async def replicate_while(
+    operation: str, other: ObjectRef, size_bytes: int, **options: Any
+) -> tuple[Outcome, MemoryStore]:
     """Copy an object of a bucket without versions, in which somebody writes before the last of such requests."""
-    store, asked = MemoryStore(), 0
-    for name in ("source", "destination"):
-        store.create_bucket(name, versioned=False)
-    written = await store.put("source", "k", b"a" * size_bytes, Attributes(), guard=UNGUARDED)
+    store, asked = make_store(versioned=False), 0
+    row = await put(store, b"a" * size_bytes)
 
     async def write_first(request: Request) -> Any:
         nonlocal asked
         asked += 1
-        if asked == (2 if size_bytes > 6 * MIB and operation in ("copy_part", "get") else 1):
-            await MemoryStore.put(store, bucket, "k", b"b" * size_bytes, Attributes(), guard=UNGUARDED)
+        if asked == (2 if size_bytes > 6 * KIB and operation in ("copy_part", "get") else 1):
+            await put(store, b"b" * size_bytes, other)
         return await request()
 
     store.hook(**{operation: write_first})
-    route = Route(Location("source"), Location("destination"))
-    job = Replicate(store, store, route, ReplicateOptions(**options), ByteBudget(64 * MIB))
-    row = ObjectVersion(0, "k", None, etag=written.etag, size_bytes=size_bytes)
     try:
-        [outcome] = await job.process([row])
+        outcome = await replicate(store, row, **options)
     except (PreconditionFailed, Conflict):  # the worker calls it again
-        [outcome] = await job.process([row])
+        outcome = await replicate(store, row, **options)
     assert asked > 0
     return outcome, store
 
 
 @pytest.mark.parametrize(
     ("operation", "size_bytes", "options"),
-    [("copy", 3, SMALL), ("copy_part", 7 * MIB, LARGE), ("get", 17 * MIB, STREAMED)],
+    [("copy", 3, SMALL), ("copy_part", 7 * KIB, PARTS), ("get", 17 * KIB, STREAMED)],
 )
 async def test_a_source_that_was_overwritten_is_not_copied(
     operation: str, size_bytes: int, options: dict[str, Any]
 ) -> None:
-    outcome, store = await replicate_while(operation, "source", size_bytes, **options)
+    outcome, store = await replicate_while(operation, SOURCE, size_bytes, **options)
     assert outcome.status is Status.CHANGED
-    assert (await store.list_objects("destination", "")).entries == []
+    assert bodies(store) == []
 
 
 @pytest.mark.parametrize(
-    ("operation", "size_bytes", "options"), [("copy", 3, SMALL), ("create_multipart", 7 * MIB, LARGE)]
+    ("operation", "size_bytes", "options"), [("copy", 3, SMALL), ("create_multipart", 7 * KIB, PARTS)]
 )
 async def test_what_others_wrote_meanwhile_is_not_replaced(
     operation: str, size_bytes: int, options: dict[str, Any]
 ) -> None:
-    outcome, store = await replicate_while(operation, "destination", size_bytes, **options)
+    outcome, store = await replicate_while(operation, COPY, size_bytes, **options)
     assert outcome.status is Status.CHANGED
-    assert (await store.get(ObjectRef("destination", "k"), end=1)).data == b"b"
+    assert bodies(store) == [b"b" * size_bytes]
 
 
-@pytest.mark.parametrize(("size_bytes", "options"), [(3, SMALL), (7 * MIB, LARGE), (7 * MIB, STREAMED)])
+@pytest.mark.parametrize(("size_bytes", "options"), [(3, SMALL), (7 * KIB, PARTS), (17 * KIB, STREAMED)])
 async def test_the_version_that_the_row_names_is_copied(size_bytes: int, options: dict[str, Any]) -> None:
-    store = MemoryStore()
-    for name in ("source", "destination"):
-        store.create_bucket(name)
-    old = await store.put("source", "k", b"a" * size_bytes, Attributes(), guard=UNGUARDED)
-    await store.put("source", "k", b"b" * size_bytes, Attributes(), guard=UNGUARDED)
-    route = Route(Location("source"), Location("destination"))
-    job = Replicate(store, store, route, ReplicateOptions(**options), ByteBudget(64 * MIB))
-    row = ObjectVersion(0, "k", old.version_id, etag=old.etag, size_bytes=size_bytes)
-    [outcome] = await job.process([row])
-    assert outcome.status is Status.COPIED
-    assert (await store.get(ObjectRef("destination", "k"), end=1)).data == b"a"
+    store = make_store()
+    row = await put(store, b"a" * size_bytes)
+    await put(store, b"b" * size_bytes)
+    assert (await replicate(store, row, **options)).status is Status.COPIED
+    assert bodies(store) == [b"a" * size_bytes]
