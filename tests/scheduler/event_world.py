@@ -34,6 +34,7 @@ from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
+from tests.doubles.hooks import Killed
 from tests.doubles.manifest_rows import rows_of_csv
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
@@ -48,10 +49,6 @@ LOOKED = {"copied", "same", "unverifiable", "deleted", "superseded"}
 """Endings of an event after which nothing is left to do for its key."""
 CREATED, MARKED, REMOVED = "ObjectCreated:Put", "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:Delete"
 REQUESTS = ("head", "get", "put", "copy", "delete", "list_versions", "list_objects", "is_versioned", "get_tags")
-
-
-class Killed(BaseException):
-    """The runtime is gone: no `except Exception` runs any more."""
 
 
 class Hurried(asyncio.SelectorEventLoop):
