@@ -55,7 +55,7 @@ async def test_a_copy_in_thousands_of_parts_that_was_killed_sends_one_percent_ag
 ) -> None:
     monkeypatch.setattr("jobs.core.part_sizes.MIN_PART_BYTES", 1)
     store, count = make_store(default_checksum="CRC64NVME" if has_checksum else None), 2_000
-    tiny = {"multipart_threshold_bytes": 1, "part_size_bytes": 1}
+    tiny: dict[str, Any] = {"multipart_threshold_bytes": 1, "part_size_bytes": 1}
     row = await put(store, bytes(count))
     await kill_copy(store, row, count * 9 // 10 + 1, **tiny)
     requests = watch(store)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import ObjectVersion, Route
+from jobs.core.model import ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import NotFound
 from jobs.replicate.decision import Overwrite
@@ -271,7 +271,7 @@ async def test_a_copy_of_a_damaged_source_is_not_proven_by_its_bytes(versioned: 
 
 
 @pytest.mark.parametrize("rotten", [SOURCE, COPY], ids=["source", "copy"])
-async def test_of_two_without_checksums_only_a_copy_that_cannot_be_right_is_replaced(rotten: Any) -> None:
+async def test_of_two_without_checksums_only_a_copy_that_cannot_be_right_is_replaced(rotten: ObjectRef) -> None:
     store = make_store(versioned=False)
     row = await put_in_parts(store, GOOD[:6], GOOD[6:], **OPAQUE)
     assert (await replicate(store, row)).status is Status.COPIED
