@@ -12,12 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jobs.aws.batch import Batch
-from jobs.cli.console import TERMINAL
-from jobs.core.model import Location
-from jobs.runs import batch_follow as batch
-from jobs.runs.batch_executor import BatchExecutor
-from jobs.runs.request import open_ledger
 from tests.doubles.batch.account import await_value, make_client, register
 from tests.doubles.batch.engine import Job
 from tests.doubles.batch.runners import Child, Exit, Process, Runner, Running, SubprocessRunner
@@ -165,11 +159,3 @@ def complete(report: dict[str, Any]) -> None:
     assert report["rows"] == report["accounted"] == ROWS
     assert set(report["outcomes"]) <= {"copied", "same", "verified"}
     assert report["failures"] == 0
-
-
-async def followed(fleet: Fleet, run_id: str) -> batch.Followed:
-    """What `runs show --follow` does, in this process."""
-    ledger = open_ledger(Location(fleet.world.ledger, "runs"))
-    submitted = await BatchExecutor(ledger, Batch()).latest(run_id)
-    assert submitted is not None
-    return await batch.follow(submitted, await ledger.spec(run_id), await ledger.plan(run_id), ledger, TERMINAL)

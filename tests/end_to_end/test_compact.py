@@ -3,26 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
-import random
 import signal
 import subprocess
-import tarfile
 import time
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
-from jobs.archives.files import stream_member
-from jobs.archives.index import ArchiveIndex
-from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.rest_store import RestStore
 from tests.doubles.programs import need
 from tests.doubles.servers import REGION
 from tests.end_to_end.conftest import World
@@ -34,7 +24,6 @@ from tests.end_to_end.packed import (
     fill,
     find,
     index_keys,
-    using,
 )
 from tests.end_to_end.pair_policy import write_policy
 from tests.end_to_end.scenes import workers_of
@@ -91,65 +80,6 @@ def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) ->
     assert "a month" in text
     assert archive_keys(world) == []
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.ledger)
-
-
-@pytest.mark.slow
-def test_what_changed_vanished_or_never_was_readable_is_accounted_for(world: World) -> None:
-    objects = fill(world)
-    etags = {key: hashlib.md5(data).hexdigest() for key, data in objects.items()}
-    etags |= {"docs/0/000.json": "0" * 32, "gone.json": "0" * 32}
-    manifest = pa.table(
-        {
-            "bucket": [world.source] * len(etags),
-            "key": list(etags),
-            "size_bytes": [len(objects.get(key, b"gone")) for key in etags],
-            "etag": list(etags.values()),
-        }
-    )
-    sink = io.BytesIO()
-    pq.write_table(manifest, sink)
-    world.client.put_object(Bucket=world.ledger, Key="rows.parquet", Body=sink.getvalue())
-    given = [ALL, "--manifest", f"s3://{world.ledger}/rows.parquet"]
-    report = compact(world, *given)
-    assert (report["code"], report["outcomes"]) == (3, {"packed": 39, "changed": 1, "missing": 1})
-    del objects["docs/0/000.json"]
-    assert contents(world) == objects
-    again = compact(world, *given)
-    assert (again["outcomes"], again["excluded"]) == ({"changed": 1, "missing": 1}, {"already_archived": 39})
-
-
-@pytest.mark.slow
-def test_large_and_small_members_share_an_archive(world: World, tmp_path: Path) -> None:
-    rng = random.Random(3)
-    objects = {
-        "docs/a-small": rng.randbytes(100),
-        "docs/b-large": rng.randbytes(9 << 20),
-        "docs/c-small": rng.randbytes(200),
-        "docs/d-huge": rng.randbytes(70 << 20),  # S3 copies it itself into a tar
-        "docs/e-empty": b"",
-        "docs/f-large": rng.randbytes(17 << 20),
-    }
-    for key, data in objects.items():
-        world.put(key, data, ChecksumAlgorithm="CRC64NVME")
-    rules = [rule_of("all", smaller_than="1 GiB")]
-    archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": rules}
-    policy = write_policy(world, tmp_path, docs={"archive": archive})
-    packed = world.sealift("compact", "--policy", policy, "--pair", "docs", "--rule", "all", ALL, "--json")
-    assert packed.document["outcomes"] == {"packed": 6}, packed.stderr
-    assert contents(world) == objects
-
-    async def work(store: RestStore, index: ArchiveIndex) -> bytes:
-        (found,) = await index.find("docs/d-huge")
-        pieces: AsyncIterator[bytes] = stream_member(store, found.record, found.member, ByteBudget(32 << 20))
-        return b"".join([piece async for piece in pieces])
-
-    assert using(world, work) == objects["docs/d-huge"]
-    (key,) = archive_keys(world)
-    body = world.client.get_object(Bucket=world.destination, Key=key)["Body"].read()
-    with tarfile.open(fileobj=io.BytesIO(body)) as tar:
-        file = tar.extractfile("docs/d-huge")
-        assert file is not None
-        assert file.read() == objects["docs/d-huge"]
 
 
 @pytest.mark.slow

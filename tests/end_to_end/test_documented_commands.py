@@ -44,8 +44,8 @@ SMALLER = {
     "make hypothesis EXAMPLES=500": "EXAMPLES=2 TESTS=tests/core/test_pace.py",
 }
 """Commands of make, and variables with which they take seconds."""
-WITH_A_SYSTEM = ("docs/doctor.md", "docs/events-and-nights.md", "docs/terraform.md")
-"""Pages with a `sealift local` of their own."""
+QUICK = ("README.md", "docs/README.md")
+"""The pages that are played with each change. The others take minutes together."""
 
 
 def commands_of(page: Path) -> list[tuple[str, int]]:
@@ -76,7 +76,7 @@ def scene(seaweed: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> I
 
 
 @pytest.mark.parametrize(
-    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page in WITH_A_SYSTEM)) for page in BEFORE]
+    "page", [pytest.param(page, marks=[pytest.mark.slow] * (page not in QUICK)) for page in BEFORE]
 )
 def test_documented_commands_end_as_documented(page: str, scene: Scene) -> None:
     BEFORE[page](scene)

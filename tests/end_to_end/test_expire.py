@@ -125,25 +125,6 @@ def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_on
 
 
 @pytest.mark.slow
-def test_the_rows_of_a_manifest_go_by_whatever_run_has_proven_them(world: World) -> None:
-    names = fill(world, 4)
-    replicate(world, "--include", "docs/00*")
-    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.ledger}/packed", "--pack-all"]
-    world.sealift("compact", *given, "--include", "docs/01*", "--storage-class", "STANDARD")
-    rows = "".join(f"{world.source},{name}\n" for name in names[:3])
-    world.client.put_object(Bucket=world.ledger, Key="rows.csv", Body=rows.encode())
-    given = ["--manifest", f"s3://{world.ledger}/rows.csv", *places(world), "--copies", f"s3://{world.ledger}/packed"]
-    given += ["--grace", "0s", "--json", "--yes-delete"]
-    report = world.sealift("expire", *given)
-    assert report.document["outcomes"] == {"expired": 2, "kept": 1}, report.stderr
-    assert "no proof" in reasons(report.document)
-    assert keys(world) == names[2:]
-    bare = world.sealift("expire", *given[:-2], "--max-share", "10%")
-    assert "left out  2 by earlier expire runs" in bare.stderr
-    assert "nothing was deleted" in bare.stdout
-
-
-@pytest.mark.slow
 def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
     fill(world, 120)
     run_id = replicate(world)

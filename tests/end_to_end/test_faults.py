@@ -111,22 +111,3 @@ def test_streamed_copies_never_land_bytes_that_the_network_has_altered(world: Wo
     failed = {row["key"] for row in world.failed_rows(report)} if report["failures_manifest"] else set()
     assert len(made.keys() - failed) == sum(report["outcomes"].get(status, 0) for status in ("copied", "same"))
     assert sum(report["outcomes"].values()) == len(objects)
-
-
-@pytest.mark.slow
-def test_archives_made_and_read_through_a_storm_hold_what_was_put_in(world: World) -> None:
-    objects = fill(world, 60, 0)
-    archives = ["--archives", f"s3://{world.destination}/packed"]
-    with fault_proxy(world.server.endpoint, Faults(STORM, seed=5)) as proxy:
-        extra = {"AWS_ENDPOINT_URL_S3": proxy.endpoint} | QUICK
-        given = ["--source", f"s3://{world.source}", "--pack-all", *archives]
-        report = to_its_end(world, "compact", *given, **extra)
-        packed = report["outcomes"].get("packed", 0)
-        assert sum(report["outcomes"].values()) == len(objects)
-        assert packed > len(objects) // 2
-        given = ["--prefix", "small/", "--destination", f"s3://{world.destination}/back/", *archives]
-        restored = to_its_end(world, "restore", *given, **extra)
-        assert proxy.done["slow_down"] > 5
-    made = {key.removeprefix("back/"): body for key, body in copies(world).items() if key.startswith("back/")}
-    assert made == {key: objects[key] for key in made}
-    assert len(made) >= restored["outcomes"].get("restored", 0) > 0

@@ -142,17 +142,6 @@ def test_poison_is_dead_lettered_blocks_nobody_and_redrive_returns_it(local: Loc
 
 
 @pytest.mark.slow
-def test_what_is_too_large_becomes_a_run_by_itself(local: Local) -> None:
-    body = os.urandom(9 * MIB)
-    local.put("large", body)
-    local.await_copy("large", body)
-    local.await_status(lambda status: status["runs"] == 0 and any("backfill" in each for each in status["told"]))
-    code, listed = local.sealift("runs", "list")
-    assert code == 0
-    assert [run["job"] for run in listed["runs"]][:1] == ["replicate"]
-
-
-@pytest.mark.slow
 def test_a_night_finds_and_repairs_what_no_event_told(local: Local) -> None:
     local.put("night/lost", b"precious")
     local.await_copy("night/lost", b"precious")

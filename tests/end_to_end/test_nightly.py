@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import signal
-import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +14,6 @@ import pytest
 
 from jobs.cli.console import snake_case
 from tests.doubles.servers import REGION
-from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.nights import NIGHT, command, counted, nightly, stage
 from tests.end_to_end.pair_policy import keys, read, runs, write_policy
@@ -139,7 +136,7 @@ def kill_when(world: World, policy: str, is_there: Callable[[], bool]) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("record", ["claim", "reconcile", "repair", "sample"])
+@pytest.mark.parametrize("record", ["claim", "repair"])
 def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     damaged: World, tmp_path: Path, record: str
 ) -> None:
@@ -172,50 +169,6 @@ def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> Non
     assert all(night | {"ran_before": False} == nights[0] | {"ran_before": False} for night in nights)
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
     assert counted(nights[0], "repair") == {"copied": 3}
-
-
-def reported(world: World, *, hours_old: float) -> None:
-    """Reports of both buckets where the policy says that S3 Inventory delivers them, so old."""
-    for bucket in (world.source, world.destination):
-        made = world.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{world.ledger}/reports", "--json")
-        manifest = read(world, made.document["manifest"])
-        manifest["creationTimestamp"] = str(int((time.time() - hours_old * 3600) * 1000))
-        body = json.dumps(manifest).encode()
-        key = made.document["manifest"].removeprefix(f"s3://{world.ledger}/")
-        world.client.put_object(Bucket=world.ledger, Key=key, Body=body)
-        digest = hashlib.md5(body).hexdigest().encode()
-        world.client.put_object(Bucket=world.ledger, Key=key.replace(".json", ".checksum"), Body=digest)
-
-
-@pytest.mark.slow
-def test_the_reports_of_s3_are_used_where_they_are_fresh(filled: World, tmp_path: Path) -> None:
-    settle()
-    reported(filled, hours_old=0)
-    night = nightly(filled, write_policy(filled, tmp_path, inventory=True))
-    notes = stage(night, "reconcile")["notes"]
-    assert notes["source_inventory"].startswith(f"S3 Inventory's report s3://{filled.ledger}/reports/{filled.source}/")
-    assert notes["destination_inventory"].startswith("S3 Inventory's report ")
-    assert (night["code"], counted(night, "reconcile")["same"]) == (0, 30)
-    assert keys(filled, filled.ledger, "runs/inventories/") == []
-    sample = read(filled, stage(night, "sample")["report"])
-    places = [f"s3://{filled.source}/{prefix}" for prefix in ("docs/", "drafts/")]
-    assert sample["manifest"] == f"listing of {', '.join(places)}"  # reports may be two days old, objects move on
-    assert sample["outcomes"]["verified"] == sample["rows"] > 0
-
-
-@pytest.mark.slow
-def test_each_run_of_a_night_goes_to_batch_and_is_followed(yard: Fleet, tmp_path: Path) -> None:
-    world = yard.world
-    for key in DOCS:
-        world.put(key)
-    policy = write_policy(world, tmp_path)
-    settle()
-    result = yard.sealift(*command(policy, "--executor", "batch"))
-    assert result.code == 0, result.stderr
-    night = result.document
-    assert (counted(night, "repair"), counted(night, "verify")) == ({"copied": 30}, {"verified": 30})
-    works = [name for name in yard.batch.names() if name.endswith("-work")]
-    assert works == [f"{stage(night, name)['run_id']}-000-work" for name in STAGES[1:]]
 
 
 def refused(result: Result, code: int, words: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -17,10 +16,9 @@ from tests.doubles.batch.account import await_value
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import World
 from tests.end_to_end.expiry import DELETE, places
-from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides, workers_of
+from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides
 
 ROWS = 2_000
-COPIED_ROWS = 600
 FEW_ROWS = 200
 
 
@@ -35,20 +33,6 @@ def count(world: World, bucket: str) -> int:
     pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
     return len([key for key in keys if ".sealift-" not in key])
-
-
-def versions(world: World) -> int:
-    """All versions and delete markers of the destination."""
-    pages = world.client.get_paginator("list_object_versions").paginate(Bucket=world.destination)
-    return sum(len(page.get("Versions", [])) + len(page.get("DeleteMarkers", [])) for page in pages)
-
-
-def checkpointed(world: World, run_id: str) -> int:
-    """How many outcomes all attempts together have written, by the names of their checkpoints."""
-    pages = world.client.get_paginator("list_objects_v2").paginate(
-        Bucket=world.ledger, Prefix=f"runs/runs/{run_id}/outcomes/"
-    )
-    return sum(int(entry["Key"].split("-")[-3]) for page in pages for entry in page["Contents"])
 
 
 def replicate(world: World, **extra: str) -> subprocess.Popen[str]:
@@ -94,25 +78,6 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"expired"}
     assert (count(world, world.source), count(world, world.destination)) == (0, ROWS)
-
-
-@pytest.mark.slow
-def test_a_retry_beside_a_command_at_work_takes_over_and_says_from_whom(versioned: World) -> None:
-    fill(versioned, COPIED_ROWS)
-    first = replicate(versioned, SEALIFT_IN_FLIGHT="1")
-    await_(lambda: count(versioned, versioned.destination) > 50, first)
-    worker = workers_of(first)[0]
-    retried = versioned.sealift("runs", "retry", run_of(versioned, "replicate"), "--json")
-    assert retried.code == 0, retried.stderr
-    assert f"process {worker} on {os.uname().nodename}" in retried.stderr
-    stdout, stderr = first.communicate(timeout=60)
-    assert first.returncode == 75, stderr
-    assert "took over" in stderr
-    assert "runs retry" not in stdout  # which would take the run back
-    assert "Traceback" not in stderr + retried.stderr
-    assert sum(retried.document["outcomes"].values()) == COPIED_ROWS
-    assert versions(versioned) == COPIED_ROWS
-    assert checkpointed(versioned, run_of(versioned, "replicate")) == COPIED_ROWS
 
 
 def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:

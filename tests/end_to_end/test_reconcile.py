@@ -159,35 +159,6 @@ def assert_page_of_repair(world: World, report: dict[str, Any]) -> None:
     assert (shown.code, "After the repair: 3 of 7 findings still need" in shown.stdout) == (3, True)
 
 
-@pytest.mark.slow
-def test_confirm_asks_s3_before_it_calls_anything_a_finding(damaged: World) -> None:
-    settle()
-    manifests = []
-    for bucket in (damaged.source, damaged.destination):
-        made = damaged.sealift("inventory", f"s3://{bucket}", "--to", f"s3://{damaged.ledger}/inventories", "--json")
-        manifests.append(made.document["manifest"])
-    # Mended after the reports were made: no finding any more.
-    damaged.client.copy_object(
-        Bucket=damaged.destination, Key="docs/k03", CopySource={"Bucket": damaged.source, "Key": "docs/k03"}
-    )
-    damaged.client.delete_object(Bucket=damaged.destination, Key="docs/extra")
-    given = ["--source-inventory", manifests[0], "--destination-inventory", manifests[1]]
-    suspected = reconcile(damaged, *given)
-    assert (suspected["findings"], suspected["confirmed"]) == (7, None)
-    confirmed = reconcile(damaged, *given, "--confirm")
-    assert confirmed["confirmed"] == {"asked": 7, "upheld": 5, "dismissed": 2, "unanswered": 0, "unasked": 0}
-    assert confirmed["findings"] == 5
-    assert set(differences(damaged, confirmed)) - {"docs/k03"} == {
-        "docs/k04",
-        "docs/new",
-        "docs/k05",
-        "docs/k06",
-        "docs/k07",
-    }
-    bounded = reconcile(damaged, *given, "--confirm", "--confirm-limit", "3")
-    assert (bounded["confirmed"]["asked"], bounded["confirmed"]["unasked"]) == (3, 4)
-
-
 def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> None:
     for key in ("a/1", "a/2", "b/1", "other"):
         world.put(key)

@@ -79,22 +79,6 @@ def test_the_plan_says_what_it_takes_and_writes_nothing(world: World) -> None:
     assert restored(world) == {}
 
 
-@pytest.mark.slow
-def test_the_original_bucket_is_written_to_only_when_asked(world: World) -> None:
-    objects = fill(world, 8)
-    compact(world, ALL)
-    world.client.delete_object(Bucket=world.source, Key="docs/1/001.json")
-    world.put("docs/2/002.json", b"rewritten since")
-    given = ["--archives", f"s3://{world.destination}/packed", "--destination", f"s3://{world.source}", *EVERYTHING]
-    refused = world.sealift("restore", *given)
-    assert (refused.code, "--in-place" in refused.stderr) == (2, True)
-    report = restore(world, *given, "--in-place")
-    assert report["outcomes"] == {"restored": 1, "same": 6, "unrestorable": 1}
-    expected = objects | {"docs/2/002.json": b"rewritten since"}
-    for key, data in expected.items():
-        assert world.client.get_object(Bucket=world.source, Key=key)["Body"].read() == data
-
-
 def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: World) -> None:
     objects = fill(world, 20)
     compact(world, ALL)
@@ -111,27 +95,6 @@ def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: Worl
     assert ("never replaces" in why["docs/1/001.json"], "SHA256" in why["docs/1/005.json"]) == (True, True)
     del objects["docs/1/005.json"]
     assert restored(world) == objects | {"docs/1/001.json": b"newer"}
-
-
-@pytest.mark.slow
-def test_cold_archives_thaw_first_and_the_run_goes_on(cold: World) -> None:
-    objects = fill(cold, 12)
-    compact(cold, ALL, "--storage-class", "DEEP_ARCHIVE")
-    plan = restore(cold, *EVERYTHING, "--tier", "Standard", "--dry-run")
-    assert (len(plan["restore"]["cold"]), plan["restore"]["hours"], plan["requests"]["restore"]) == (1, 12.0, 1)
-    assert plan["dollars"]["thaw_retrieval"] > 0
-    places = ["--archives", f"s3://{cold.destination}/packed", "--destination", f"s3://{cold.destination}/back/"]
-    (archive,) = archive_keys(cold)
-    text = cold.sealift("restore", *places, *EVERYTHING, "--dry-run").stdout
-    assert ("1 archives by Bulk" in text, f"s3://{cold.destination}/{archive}" in text) == (True, True)
-    refused = cold.sealift("restore", *places, *EVERYTHING, "--tier", "Expedited")
-    assert (refused.code, "use Standard or Bulk" in refused.stderr) == (2, True)
-    report = restore(cold, *EVERYTHING, "--tier", "Standard")
-    assert (report["code"], report["outcomes"]) == (3, {"thawing": 12})
-    assert f"runs/thawing/{cold.destination}/{archive}/{report['run_id']}.json" in keys_of(cold, cold.ledger)
-    again = cold.sealift("runs", "retry", report["run_id"], "--json").document
-    assert again["outcomes"] == {"restored": 12}
-    assert restored(cold) == objects
 
 
 @pytest.mark.slow

@@ -114,29 +114,6 @@ def test_a_queue_that_nobody_can_look_at_is_never_well(world: World, tmp_path: P
     assert "? what is in sealift-objects is not known: " in text
 
 
-def test_what_a_later_run_found_wrong_is_not_called_proven(world: World, policy: str) -> None:
-    """A run between other places, or one that was mended, says nothing of the pair."""
-    copied(world, "a", "b")
-    assert night(world, policy)["exit_code"] == 0
-    assert "is proven" in world.sealift("status", SEALIFT_POLICY=policy).stdout
-    settle()
-    world.run("verify", "--destination", f"s3://{world.destination}/mistyped/")
-    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == []
-    world.client.put_object(Bucket=world.destination, Key="copies/docs/a", Body=b"X")
-    world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
-    sides = ["--source", f"s3://{world.source}/docs/", "--destination", f"s3://{world.destination}/copies/docs/"]
-    found = world.run("verify", *sides)
-    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == [{"run_id": found["run_id"], "rows": 2}]
-    text = world.sealift("status", SEALIFT_POLICY=policy).stdout
-    [line] = [each for each in text.splitlines() if "oldest unproven  none at" in each]
-    assert line.endswith(f", but since then {found['run_id']} found 2 wrong")
-    assert world.sealift("runs", "retry", found["run_id"]).code == 0
-    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == []
-    world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
-    compared = world.sealift("reconcile", *sides, "--margin", "0s", "--json").document
-    assert docs(status(world, policy))["oldest_unproven"]["found_since"] == [{"run_id": compared["run_id"], "rows": 1}]
-
-
 def test_a_manifest_of_the_backlog_whose_run_was_refused_is_not_forgotten(versioned: World, tmp_path: Path) -> None:
     """Its rows wait in no backlog any more, and status said that nothing was wrong."""
     world = versioned
