@@ -55,24 +55,3 @@ def test_the_policys_limits_hold_unless_options_are_tighter(
     assert allowed in result.stderr
     assert "limits of the pair docs in the policy" in result.stderr
     assert (runs(filled), keys(filled, filled.destination)) == ([], [])
-
-
-@pytest.mark.slow
-def test_rows_that_events_left_behind_never_hide_a_newer_version(versioned: World, tmp_path: Path) -> None:
-    older = versioned.put("docs/a", b"older")["VersionId"]
-    versioned.put("docs/a", b"newer")
-    policy = write_policy(versioned, tmp_path)
-    given = ["replicate", "--pair", "docs", "--policy", policy, "--json"]
-    assert versioned.sealift(*given).document["outcomes"] == {"copied": 1}
-    row = f"{versioned.source},docs%2Fa,{older}\n".encode()
-    versioned.client.put_object(Bucket=versioned.ledger, Key="runs/manifests/pair=docs/000001-x.csv", Body=row)
-    late = versioned.sealift(*given, "--manifest", f"s3://{versioned.ledger}/runs/manifests/pair=docs/000001-x.csv")
-    assert (late.code, late.document["outcomes"]) == (0, {"copied": 1}), late.stderr
-    bodies = [
-        versioned.client.get_object(Bucket=versioned.destination, Key="copies/docs/a", VersionId=each.version_id)[
-            "Body"
-        ].read()
-        for each in versioned.history(versioned.destination, "copies/docs/a")
-    ]
-    assert b"older" in bodies
-    assert bodies[-1] == b"newer"

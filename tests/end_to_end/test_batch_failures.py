@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.doubles.batch.runners import OUT_OF_MEMORY
-from tests.end_to_end.batch_workers import ROWS, SHARDS, Fleet, complete
+from tests.end_to_end.batch_workers import ROWS, Fleet, complete
 
 
 def test_a_reclaimed_child_checkpoints_exits_75_is_retried_and_completes(fleet: Fleet) -> None:
@@ -49,20 +49,6 @@ def test_a_child_killed_for_its_memory_leaves_an_incomplete_run_that_retry_compl
     assert again.size is None  # one shard was left: a plain job
     assert (again.container["memory_mib"], again.queue) == (1024, "calm")
     assert again.container["command"][:4] == ["worker", run_id, "--submission", "1"]
-
-
-def test_an_image_that_cannot_start_fails_the_run_and_says_why(fleet: Fleet) -> None:
-    why = "CannotPullContainerError: pull access denied for sealift"
-    fleet.batch.engine.faults.broken_images["sealift:1"] = why
-    result = fleet.replicate()
-    assert result.code == 10, result.stderr
-    assert result.document["state"] == "failed"
-    assert result.document["accounted"] == 0
-    assert len(result.document["failed_children"]) == SHARDS
-    assert {each["reason"] for each in result.document["failed_children"]} == {why}
-    assert {each["exit_code"] for each in result.document["failed_children"]} == {None}
-    shown = fleet.sealift("runs", "show", result.document["run_id"]).stdout
-    assert f"Task failed to start; {why} (never started" in shown
 
 
 @pytest.mark.slow

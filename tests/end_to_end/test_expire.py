@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import json
-import os
-import signal
-import time
 from typing import Any
 
 import pyarrow as pa
@@ -16,7 +12,6 @@ import pytest
 
 from tests.end_to_end.conftest import World
 from tests.end_to_end.expiry import DELETE, NOW, compact, expire, fill, keys, places, reasons, replicate
-from tests.end_to_end.scenes import workers_of
 
 
 def table(world: World, uri: str) -> list[dict[str, Any]]:
@@ -122,36 +117,3 @@ def test_a_replica_lets_its_original_be_hidden_then_removed_but_only_if_it_is_on
     )
     assert {each["copy"] for each in stones} == {f"s3://{world.destination}/{name}" for name in names[2:]}
     assert {each["run_id"] for each in stones if each["key"] == changed} == {again["run_id"]}
-
-
-@pytest.mark.slow
-def test_a_run_that_was_killed_while_it_deleted_is_gone_on_with(world: World) -> None:
-    fill(world, 120)
-    run_id = replicate(world)
-    process = world.start("expire", "--run", run_id, *places(world), *DELETE, SEALIFT_ROWS_PER_SHARD="50")
-
-    def originals() -> list[str]:  # a worker that is killed may leave a mark or a claim
-        return [key for key in keys(world) if ".sealift-" not in key]
-
-    while process.poll() is None and len(originals()) == 120:
-        time.sleep(0.01)
-    for pid in [process.pid, *workers_of(process)]:
-        with contextlib.suppress(ProcessLookupError):  # a worker may have come to its end
-            os.kill(pid, signal.SIGKILL)
-    process.communicate()
-    (killed,) = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == "expire"]
-    left = len(originals())
-    assert left < 120
-    retried = world.sealift("runs", "retry", killed["run_id"])
-    assert (retried.code, len(originals())) == (2, left)
-    command = retried.stderr[retried.stderr.index("sealift expire") :].split()
-    assert command[:4] == ["sealift", "expire", "--run", run_id]
-    assert {"--source", "--copies", "--yes-delete"} <= set(command)
-    before = keys(world)
-    report = world.sealift(*command[1:], "--json").document
-    assert (report["state"], report["outcomes"]) == ("complete", {"expired": left} if left else {})
-    assert report["expiry"]["versions"] == {"eligible": left, "listed": len(before)}
-    plan = world.sealift("runs", "show", report["run_id"], "--json").document["plan"]
-    assert plan["excluded"] == {"earlier_expire_runs": 120 - left}
-    assert originals() == []
-    assert len(keys(world, world.destination)) == 120

@@ -36,24 +36,3 @@ def test_two_signals_end_a_run_whose_server_never_answers(
     [run] = world.sealift("runs", "list", "--json").document["runs"]
     assert world.sealift("runs", "retry", run["run_id"], "--json").code == 0
     assert copied(world) == 60
-
-
-def test_an_interrupt_ends_a_repair_and_not_only_the_first_of_its_runs(world: World) -> None:
-    for each in range(300):
-        world.put(f"a/{each}")
-    world.put("b/1")
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    given = [*sides, "--map", "a/=a/", "--map", "b/=b/", "--margin", "0s", "--repair", "--yes"]
-    with faulty.fault_proxy(world.server.endpoint, faulty.Faults({"stall": 0.5}, seed=1)) as proxy:
-        process = world.start("reconcile", *given, **FAST_CHECKPOINTS | {"AWS_ENDPOINT_URL_S3": proxy.endpoint})
-        await_value(lambda: process.poll() is not None or copied(world) > 5, 60)
-        process.send_signal(signal.SIGTERM)
-        stdout, stderr = process.communicate(timeout=60)
-    assert (process.returncode, "Traceback" in stderr) == (75, False), stderr
-    [copies] = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] != "reconcile"]
-    assert (copies["job"], copies["state"]) == ("replicate", "stopped")
-    assert f"Go on with the repair's replicate run: sealift runs retry {copies['run_id']}" in stdout
-    assert "Then repair what is left, and verify it: sealift reconcile" in stdout
-    assert world.sealift("runs", "retry", copies["run_id"], "--json").code == 0
-    report = world.sealift("reconcile", *given, "--json")
-    assert (report.code, report.document["repaired"]["rows"], copied(world)) == (0, 1, 301)

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -184,28 +183,6 @@ def test_it_ends_all_that_it_started_and_leaves_nothing(policy: str) -> None:
         assert local.process.wait(timeout=30) == 0
         assert [pid for pid in children if Path(f"/proc/{pid}").exists()] == []
         assert not local.folder.exists()
-
-
-@pytest.mark.slow
-def test_kept_data_are_there_at_the_next_start_and_one_at_a_time_works_with_them(tmp_path: Path) -> None:
-    with running("--retry", "1", "--data", str(tmp_path / "data")) as local:
-        local.put("kept", b"kept")
-        local.await_copy("kept", b"kept")
-        first = local.environment["AWS_SECRET_ACCESS_KEY"]
-        command = [sys.executable, "-m", "jobs", "local", "--data", str(tmp_path / "data")]
-        result = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-        assert (result.returncode, "another `sealift local`" in result.stderr) == (10, True)
-    with running("--retry", "1", "--data", str(tmp_path / "data")) as local:
-        assert local.copy_of("kept") == b"kept"
-        assert local.environment["AWS_SECRET_ACCESS_KEY"] != first
-        local.put("kept", b"newer")
-        local.await_copy("kept", b"newer")
-
-
-def counts(kept: Path) -> list[int]:
-    """How often each kept message was received."""
-    queues = json.loads(kept.read_bytes())["queues"].values()
-    return sorted(message["received_count"] for messages in queues for message in messages)
 
 
 @pytest.mark.parametrize(

@@ -49,9 +49,3 @@ def test_what_is_there_already_is_no_copy_of_the_forecast(replica: World) -> Non
     text = replica.sealift("replicate", *sides(replica), "--dry-run", "--look").stdout
     assert "9 of the objects are there with the same size" in text
     assert "2 differ, 1 are missing" in text
-
-
-@pytest.mark.parametrize("more", [[], ["--dry-run", "--versions", "all"]])
-def test_a_look_is_for_forecasts_of_current_versions(world: World, more: list[str]) -> None:
-    refused = world.sealift("replicate", *sides(world), "--look", *more)
-    assert (refused.code, "--look" in refused.stderr) == (2, True)

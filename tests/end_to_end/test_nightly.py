@@ -14,7 +14,7 @@ import pytest
 
 from jobs.cli.console import snake_case
 from tests.doubles.servers import REGION
-from tests.end_to_end.conftest import Result, World
+from tests.end_to_end.conftest import World
 from tests.end_to_end.nights import NIGHT, command, counted, nightly, stage
 from tests.end_to_end.pair_policy import keys, read, runs, write_policy
 from tests.end_to_end.scenes import settle, workers_of
@@ -107,22 +107,6 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
     assert filled.client.get_object(Bucket=filled.ledger, Key=name)["Body"].read().decode() == page
 
 
-@pytest.mark.slow
-def test_a_repair_above_the_limits_is_refused_and_the_summary_says_so(damaged: World, tmp_path: Path) -> None:
-    policy = write_policy(damaged, tmp_path, docs={"limits": {"max_objects": 2}, "verify": {"rota": "1/30"}})
-    night = nightly(damaged, policy)
-    assert (night["code"], night["state"], night["left"]) == (3, "complete", 3)
-    assert stage(night, "repair")["refused"] == "the plan has 3 objects, limits.max_objects allows 2"
-    assert "verify" not in [each["stage"] for each in night["stages"]]  # nothing was copied
-    assert night["verdict"].startswith("3 objects need attention")
-    assert f"copies/{DOCS[0]}" not in keys(damaged, damaged.destination)
-    assert jobs(damaged)["replicate"] == 0
-    # The night has ended: what the refusal says stands, and a wider limit is the next night's.
-    wider = write_policy(damaged, tmp_path, docs={"limits": {"max_objects": 1000}})
-    assert nightly(damaged, wider) == night | {"ran_before": True}
-    assert nightly(damaged, wider, "--night", "2026-11-21")["code"] == 0
-
-
 def kill_when(world: World, policy: str, is_there: Callable[[], bool]) -> None:
     """Start the night and kill it, its workers too, as soon as something is there."""
     process = world.start(*command(policy), SEALIFT_CHECKPOINT_ROWS="1", SEALIFT_IN_FLIGHT="1")
@@ -169,12 +153,6 @@ def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> Non
     assert all(night | {"ran_before": False} == nights[0] | {"ran_before": False} for night in nights)
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
     assert counted(nights[0], "repair") == {"copied": 3}
-
-
-def refused(result: Result, code: int, words: str) -> None:
-    assert (result.code, result.has_no_answer) == (code, True), result.stderr
-    assert words in result.stderr
-    assert "Traceback" not in result.stderr
 
 
 def with_replica(world: World, folder: Path, **settings: Any) -> tuple[str, str]:

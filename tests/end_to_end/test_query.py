@@ -96,25 +96,3 @@ def test_sql_reaches_nothing_but_the_ledgers_tables(world: World) -> None:
         assert (result.code, result.has_no_answer) == (2, True), sql
         assert len(result.stderr.splitlines()) == 1, result.stderr
         assert not any(path.exists() for path in leftovers)
-
-
-@pytest.mark.slow
-def test_the_catalog_has_the_latest_proof_and_nothing_disproved(ran: tuple[World, str]) -> None:
-    world, first = ran
-    world.client.put_object(Bucket=world.destination, Key="b", Body=b"B")
-    world.client.delete_object(Bucket=world.destination, Key="line\nbreak")
-    second = world.run("verify")
-    assert second["outcomes"] == {"verified": 3, "mismatched": 1, "missing": 1}
-    made = world.sealift("catalog", "rebuild", "--json").document
-    assert (made["rows"], made["runs"]) == (3, 2)
-    found = ask(world, "SELECT * FROM catalog ORDER BY key")
-    assert [(row["key"], row["status"], row["run_id"]) for row in found] == [
-        (key, "verified", second["run_id"]) for key in ("a", 'quote",<b>', "tab\there")
-    ]
-    assert {(row["source_bucket"], row["destination_bucket"]) for row in found} == {(world.source, world.destination)}
-    assert all(row["destination_key"] == row["key"] and row["proven_at"] for row in found)
-    assert ask(world, "SELECT * FROM catalog", "--run", first) == []
-    repaired = world.sealift("runs", "retry", second["run_id"], "--json").document
-    assert repaired["outcomes"] == {"copied": 2}
-    assert world.sealift("catalog", "rebuild", "--json").document["rows"] == 5
-    assert len(ask(world, "SELECT * FROM catalog")) == 5

@@ -5,12 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from tests.doubles.servers import Server
-from tests.end_to_end.conftest import World, discard, make_world
+from tests.end_to_end.conftest import World
 from tests.end_to_end.expiry import DELETE, places
 from tests.end_to_end.packed import (
     ALL,
@@ -23,17 +21,6 @@ from tests.end_to_end.packed import (
     restored,
 )
 from tests.end_to_end.scenes import workers_of
-
-
-@pytest.fixture
-def cold(moto_server: Server) -> Iterator[World]:
-    """Buckets on a server where GLACIER is more than a name, and thaws at once."""
-    made = make_world(moto_server, versioned=False)
-    yield made
-    for bucket in (made.source, made.destination, made.ledger):
-        for key in keys_of(made, bucket):
-            made.client.delete_object(Bucket=bucket, Key=key)
-    discard(made)
 
 
 def test_what_was_packed_comes_back_and_is_the_same_the_next_time(world: World) -> None:

@@ -133,13 +133,3 @@ def test_a_manifest_of_the_backlog_whose_run_was_refused_is_not_forgotten(versio
     write_policy(world, tmp_path)
     assert world.sealift(*backfill, SEALIFT_POLICY=policy).code == 0
     assert wrong not in problems(status(world, policy))
-
-
-def test_without_a_policy_the_first_line_says_what_was_not_looked_at(world: World) -> None:
-    empty = world.sealift("status", "--json")
-    assert (empty.code, empty.document["state"]) == (3, "not_known")
-    world.put("a")
-    world.run("replicate")
-    well = world.sealift("status")
-    assert (well.code, "All is well" in well.stdout) == (0, False)
-    assert well.stdout.startswith("Nothing wrong was found in 1 run. No policy is named")

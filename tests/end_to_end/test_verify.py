@@ -93,30 +93,3 @@ def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World
     assert "not the one proven before" in found["reasons"][0]["reason"]
     [row] = pair.failed_rows(found)
     assert row["key"] == "k11"
-
-
-@pytest.mark.slow
-def test_histories_are_compared_version_by_version(versioned: World) -> None:
-    for body in (b"1", b"22", b"333"):
-        versioned.put("a", body)
-    versioned.client.delete_object(Bucket=versioned.source, Key="a")
-    versioned.put("b", b"1")
-    assert versioned.run("replicate", "--versions", "all")["outcomes"] == {"copied": 4, "deleted": 1}
-    assert versioned.run("verify", "--versions", "all", "--deep")["outcomes"] == {"verified": 5}
-    [first, *_] = versioned.history(versioned.destination, "a")
-    versioned.client.delete_object(Bucket=versioned.destination, Key="a", VersionId=first.version_id)
-    found = versioned.run("verify", "--versions", "all", "--deep")
-    assert (found["code"], found["outcomes"]) == (3, {"verified": 4, "missing": 1})
-    [row] = versioned.failed_rows(found)
-    assert (row["key"], row["size_bytes"]) == ("a", 1)
-    versioned.client.put_object(Bucket=versioned.destination, Key="b", Body=b"2")
-    found = versioned.run("verify", "--versions", "all", "--include", "b")
-    assert found["outcomes"] == {"mismatched": 1}, "the version is there, and readers get another one"
-    retried = versioned.sealift("runs", "retry", found["run_id"], "--json")
-    assert retried.document["outcomes"] == {"copied": 1}, retried.stderr
-    bodies = [
-        versioned.client.get_object(Bucket=versioned.destination, Key="b", VersionId=each.version_id)["Body"].read()
-        for each in versioned.history(versioned.destination, "b")
-    ]
-    assert bodies == [b"1", b"2", b"1"]  # nothing is lost
-    assert versioned.run("verify", "--versions", "all", "--include", "b")["outcomes"] == {"verified": 1}
