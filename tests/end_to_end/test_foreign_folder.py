@@ -6,30 +6,21 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 from tests.end_to_end.conftest import World
+from tests.end_to_end.scenes import sides
 
 
-@pytest.mark.parametrize("folder", ["jobs", "httptools"])
-def test_workers_run_sealift_and_not_the_folders_packages(world: World, tmp_path: Path, folder: str) -> None:
+def test_workers_run_sealift_and_not_the_folders_packages(world: World, tmp_path: Path) -> None:
     world.put("k")
+    world.put("l")
     marker = tmp_path / "ran"
-    (tmp_path / folder).mkdir()
-    for name in ("__init__.py", "__main__.py"):
-        (tmp_path / folder / name).write_text(
-            f"open({str(marker)!r}, 'w').write('foreign code')\nraise SystemExit(0)\n"
-        )
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    done = subprocess.run(
-        [Path(sys.executable).with_name("sealift"), "replicate", *sides, "--json"],
-        cwd=tmp_path,
-        env=world.environment(),
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    for folder in ("jobs", "httptools"):
+        (tmp_path / folder).mkdir()
+        for name in ("__init__.py", "__main__.py"):
+            (tmp_path / folder / name).write_text(f"open({str(marker)!r}, 'w').write('foreign')\nraise SystemExit(0)\n")
+    command = [Path(sys.executable).with_name("sealift"), "replicate", *sides(world), "--json"]
+    environment = world.environment(SEALIFT_ROWS_PER_SHARD="1")
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert not marker.exists(), marker.read_text()
     assert done.returncode == 0, done.stderr
     assert world.copy_of("k") == b"content"
