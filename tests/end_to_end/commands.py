@@ -12,8 +12,8 @@ import os
 import sys
 import tempfile
 import warnings
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
 from unittest import mock
 
 import duckdb
@@ -28,27 +28,38 @@ from tests.doubles.one_duckdb import connect
 def call(
     arguments: Sequence[str], environment: Mapping[str, str], folder: str | os.PathLike[str] = "."
 ) -> tuple[int, str, str]:
-    """Run `sealift` with these arguments → (exit code, stdout, stderr)."""
-    stdout, stderr = (io.TextIOWrapper(io.BytesIO(), "utf-8", "backslashreplace") for _ in range(2))
-    streams: dict[str, Any] = {"stdin": io.StringIO(), "stdout": stdout, "stderr": stderr}
-    with (
-        contextlib.chdir(folder),
-        mock.patch.dict(os.environ, environment, clear=True),
-        mock.patch.multiple(sys, **streams | {"argv": ["sealift", *arguments]}),
-        mock.patch.multiple(interrupts, _process=interrupts._Process(), ignore=lambda: None),
-        mock.patch.object(ANSWER, "is_given", False),
-        mock.patch.object(REQUESTS, "sink", None),
-        mock.patch.object(tempfile, "tempdir", None),
-        mock.patch.object(duckdb, "connect", connect),
-        warnings.catch_warnings(),
-    ):
-        warnings.simplefilter("ignore")
-        warnings.simplefilter("default", SealiftWarning)
-        code = cli.run(list(arguments))
-    return code, _written(stdout), _written(stderr)
+    """Run `sealift` with these arguments → (exit code, stdout, stderr), the latter with what its workers say."""
+    stdout = io.TextIOWrapper(io.BytesIO(), "utf-8")
+    with tempfile.TemporaryFile() as errors, _as_stderr(errors.fileno()) as stderr:
+        streams: dict[str, Any] = {"stdin": io.StringIO(), "stdout": stdout, "stderr": stderr}
+        with (
+            contextlib.chdir(folder),
+            mock.patch.dict(os.environ, environment, clear=True),
+            mock.patch.multiple(sys, **streams | {"argv": ["sealift", *arguments]}),
+            mock.patch.multiple(interrupts, _process=interrupts._Process(), ignore=lambda: None),
+            mock.patch.object(ANSWER, "is_given", False),
+            mock.patch.object(REQUESTS, "sink", None),
+            mock.patch.object(tempfile, "tempdir", None),
+            mock.patch.object(duckdb, "connect", connect),
+            warnings.catch_warnings(),
+        ):
+            warnings.simplefilter("ignore")
+            warnings.simplefilter("default", SealiftWarning)
+            code = cli.run(list(arguments))
+        stdout.flush()
+        stderr.flush()
+        errors.seek(0)
+        return code, stdout.buffer.getvalue().decode(), errors.read().decode()
 
 
-def _written(stream: io.TextIOWrapper) -> str:
-    stream.flush()
-    assert isinstance(stream.buffer, io.BytesIO)
-    return stream.buffer.getvalue().decode()
+@contextlib.contextmanager
+def _as_stderr(number: int) -> Iterator[TextIO]:
+    """A stream to a file that is the standard error of processes that start meanwhile."""
+    before = os.dup(2)
+    os.dup2(number, 2)
+    try:
+        with open(number, "w", buffering=1, errors="backslashreplace", closefd=False) as stream:
+            yield stream
+    finally:
+        os.dup2(before, 2)
+        os.close(before)

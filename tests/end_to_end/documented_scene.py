@@ -30,11 +30,6 @@ assert sys.argv[1:4] == ["s3", "cp", "-"], sys.argv
 bucket, _, key = sys.argv[4].removeprefix("s3://").partition("/")
 boto3.client("s3").put_object(Bucket=bucket, Key=key, Body=sys.stdin.buffer.read())
 """,
-    "terraform": """
-import pathlib, sys
-assert sys.argv[2:] == ["output", "-json"], sys.argv
-print(pathlib.Path(__file__).with_name("outputs.json").read_text())
-""",
 }
 """What the reader has beside Sealift: as much of it as the documents use."""
 SECONDS = 60

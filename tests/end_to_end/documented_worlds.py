@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -166,7 +165,7 @@ def with_events(scene: Scene) -> None:
 
 
 def with_nights(scene: Scene) -> None:
-    """A local system whose pairs had a good night, and what Terraform says of it."""
+    """A local system whose pairs had a good night, and its variables."""
     with_events(scene)
     scene.start_local()
     scene.client = _client(scene, "s3", "AWS_ENDPOINT_URL_S3")
@@ -176,16 +175,8 @@ def with_nights(scene: Scene) -> None:
     for pair in ("freight", "scans"):
         scene.sealift("nightly", "--pair", pair, "--margin", "0s")
     scene.put("ledger", "sealift/policy.yaml", (scene.folder / "policy.yaml").read_bytes())
-    variables = {
-        "SEALIFT_LEDGER": "s3://ledger/sealift",
-        "SEALIFT_POLICY": "s3://ledger/sealift/policy.yaml",
-        "SEALIFT_EXECUTOR": "batch",
-        "SEALIFT_BATCH_QUEUE": "documented",
-        "SEALIFT_BATCH_JOB_DEFINITION": "documented-{job}",
-        "AWS_REGION": REGION,
-    }
-    output = {"sensitive": False, "type": ["map", "string"], "value": variables}
-    (scene.folder / "bin" / "outputs.json").write_text(json.dumps({"environment": output}))
+    policy = "s3://ledger/sealift/policy.yaml"
+    scene.environment |= {"SEALIFT_LEDGER": "s3://ledger/sealift", "SEALIFT_POLICY": policy, "AWS_REGION": REGION}
 
 
 def after_shell(scene: Scene, line: str) -> None:

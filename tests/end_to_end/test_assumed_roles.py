@@ -13,6 +13,7 @@ from tests.end_to_end.scenes import copied
 from tests.end_to_end.terminals import at_a_terminal
 
 
+@pytest.mark.slow
 def test_a_person_types_the_code_once_for_a_run_of_several_workers(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

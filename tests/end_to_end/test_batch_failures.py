@@ -8,6 +8,7 @@ from tests.doubles.batch.runners import OUT_OF_MEMORY
 from tests.end_to_end.batch_workers import ROWS, Fleet, complete
 
 
+@pytest.mark.slow
 def test_a_reclaimed_child_checkpoints_exits_75_is_retried_and_completes(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import pytest
+
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.end_to_end.conftest import Result, World
 from tests.end_to_end.expiry import DELETE, expire, fill, keys, reasons, replicate
@@ -51,6 +53,7 @@ def both_ways(world: World, count: int) -> tuple[list[str], list[str]]:
     return names, [run["run_id"] for run in runs]
 
 
+@pytest.mark.slow
 def test_originals_that_prove_each_other_do_not_both_go_in_two_runs(versioned: World) -> None:
     world = versioned
     names, runs = both_ways(world, 3)

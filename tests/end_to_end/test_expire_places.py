@@ -32,6 +32,7 @@ def proposed(result: Result) -> list[str]:
     return result.stderr[result.stderr.rindex("sealift expire") :].split()[1:]
 
 
+@pytest.mark.slow
 def test_a_forged_run_does_not_decide_where_the_copies_are(world: World) -> None:
     names = fill(world, 3)
     run_id = replicate(world)

@@ -69,6 +69,7 @@ def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: Worl
     assert copies(world) == objects
 
 
+@pytest.mark.slow
 def test_a_run_whose_rows_all_fail_ends_early_and_goes_on_when_the_cause_is_mended(world: World) -> None:
     for number in range(600):
         world.put(f"k{number:03}", b"x")

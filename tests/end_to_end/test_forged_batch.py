@@ -58,6 +58,7 @@ def test_a_forged_submission_sends_nothing(
     assert yard.batch.names() == []
 
 
+@pytest.mark.slow
 def test_cancel_ends_no_job_of_another_name(yard: Fleet, planned: str, tmp_path: Path) -> None:
     yard.slow_down()
     other = yard.submitted()

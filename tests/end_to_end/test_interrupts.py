@@ -12,6 +12,7 @@ from tests.end_to_end.conftest import World
 from tests.end_to_end.scenes import FAST_CHECKPOINTS, copied
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_two_signals_end_a_run_whose_server_never_answers(
     world: World, number: signal.Signals, monkeypatch: pytest.MonkeyPatch

@@ -48,6 +48,7 @@ def test_the_only_copy_of_an_older_original_is_kept_and_left_to_people(world: Wo
     assert len(kept) == 2
 
 
+@pytest.mark.slow
 def test_a_night_that_compared_nothing_says_so_and_is_not_well(world: World, tmp_path: Path) -> None:
     policy = write_policy(world, tmp_path)
     night = nightly(world, policy)

@@ -80,6 +80,7 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
     assert (count(world, world.source), count(world, world.destination)) == (0, ROWS)
 
 
+@pytest.mark.slow
 def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:
     fill(world, FEW_ROWS)
     process = replicate(world, SEALIFT_IN_FLIGHT="1")

@@ -21,9 +21,9 @@ from tests.end_to_end.conftest import SMALL_PARTS, World, make_world
 from tests.end_to_end.scenes import await_copies, copied, fill, kill, sides, workers_of
 
 MIB = 1024 * 1024
-ROWS = 300
+ROWS = 200
 SLOW = {"SEALIFT_CHECKPOINT_ROWS": "20", "SEALIFT_IN_FLIGHT": "1", "SEALIFT_PROCESSES": "2"}
-TWO_SHARDS = SLOW | {"SEALIFT_ROWS_PER_SHARD": "150"}
+TWO_SHARDS = SLOW | {"SEALIFT_ROWS_PER_SHARD": "100"}
 """Workers are processes of their own."""
 
 
@@ -75,7 +75,9 @@ def test_a_killed_command_is_gone_on_with_by_retry(world: World) -> None:
     assert retried.document["outcomes"].get("same", 0) <= 2 * (20 + 1 + 20)
 
 
-@pytest.mark.parametrize("environment", [TWO_SHARDS, SLOW], ids=["workers", "one process"])
+@pytest.mark.parametrize(
+    "environment", [pytest.param(TWO_SHARDS, marks=pytest.mark.slow), SLOW], ids=["workers", "one process"]
+)
 def test_sigterm_checkpoints_and_exits_75(world: World, environment: dict[str, str]) -> None:
     fill(world, ROWS)
     process = world.start("replicate", *sides(world), "--json", **environment)
