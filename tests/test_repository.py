@@ -26,7 +26,6 @@ BARE_STORES = {
     "jobs.cli.reconcile": "reads",
     "jobs.cli.worker": "the ledger's",
     "jobs.doctor.gather_stored": "tries what the server heeds",
-    "jobs.local.system": "the ledger's",
     "jobs.nights.stages": "reads",
     "jobs.reconcile.run": "the ledger's",
     "jobs.runs.request": "the ledger's",

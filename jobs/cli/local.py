@@ -50,11 +50,9 @@ class LocalCommand:
 
     policy: str | None = policy_option("Default: SEALIFT_POLICY, or a pair of two sample buckets.")
     port: int = option("S3's port. Default: any.", type=click.IntRange(0, 65535), default=0, metavar="N")
-    data: Path | None = option(
-        "A folder that keeps buckets and queues.", type=click.Path(file_okay=False, path_type=Path)
-    )
+    data: Path | None = option("A folder that keeps the buckets.", type=click.Path(file_okay=False, path_type=Path))
     retry: int = option(
-        "A failed message comes again after so long. After five times it is a dead letter.",
+        "A failed event comes again after so long. After five times it is given up.",
         type=click.IntRange(0, 43200),
         default=5,
         show_default=True,
@@ -68,14 +66,14 @@ class LocalCommand:
 def local(options: LocalCommand) -> int:
     """Run the event-driven system on this machine, without an AWS account.
 
-    It has S3 with notifications, SQS, the functions and the runs. Prints the variables that point a
-    shell at it. `aws s3 cp`, `sealift nightly` and `sealift events redrive` work with them as they
-    do with AWS. Everything listens on 127.0.0.1. Credentials are new at each start. Ctrl-C ends it
-    all. It needs: pip install 'sealift[local]'
+    SeaweedFS is its S3, and calls the functions when something is written. Prints the variables
+    that point a shell at it. `aws s3 cp` and `sealift nightly` work with them as they do with AWS.
+    Everything listens on 127.0.0.1. Credentials are new at each start. Ctrl-C ends it all. It
+    needs: pip install 'sealift[local]'
 
     Other users of this machine can delete the data. S3 and the servers behind it ask for
-    credentials, but the queues, and the master and gRPC ports of SeaweedFS, do not. Use it where
-    you trust everybody who can log in.
+    credentials, but the master and gRPC ports of SeaweedFS do not. Use it where you trust everybody
+    who can log in.
 
     \b
     sealift local
@@ -101,7 +99,7 @@ def local(options: LocalCommand) -> int:
                 click.echo(_welcome(system, folder), file=out)
                 with _line() as show:
                     _report(system, stop, show)
-            events, runs = len(system.unhandled), system.batch.unfinished
+            events, runs = system.backups.waiting().events, system.runs.unfinished
     if not options.as_json:
         say(_farewell(events, runs, options.data))
     return 0
@@ -143,7 +141,7 @@ def _pair_line(pair: Pair) -> str:
 
 
 def first_commands(policy: Policy) -> list[str]:
-    """Commands to try first: put an object, run the night of its pair, look at the queues."""
+    """Commands to try first: put an object, run the night of its pair, look at the state."""
     keys = ((pair, example_key(policy, pair)) for pair in policy.pairs)
     pair, key = next(((pair, key) for pair, key in keys if key is not None), (policy.pairs[0], None))
     copy = [] if key is None else [f"echo hello | aws s3 cp - {shlex.quote(f's3://{pair.source.bucket}/{key}')}"]
@@ -151,7 +149,6 @@ def first_commands(policy: Policy) -> list[str]:
         *copy,
         f"sealift nightly --pair {pair.name} --margin 0s",
         "sealift status",
-        "sealift events redrive --dry-run",
     ]
 
 
@@ -166,22 +163,20 @@ def _farewell(events: int, runs: int, data: Path | None) -> str:
         if count
     ]
     kept = (
-        "Buckets, queues and dead letters were thrown away: --data keeps them."
+        "Buckets were thrown away: --data keeps them."
         if data is None
-        else f"Buckets, queues and dead letters are kept in {data} for its next start."
+        else f"Buckets are kept in {data} for its next start."
     )
-    if runs and data is not None:
-        kept += " Runs that were cut short are not started again: the next night finds their objects."
+    if (events or runs) and data is not None:
+        kept += " What was cut short is not started again: the next night finds its objects."
     return f"Stopped{'; ' if left else ''}{', '.join(left)}. {kept}"
 
 
 def status_text(status: Mapping[str, Any]) -> str:
     """One line for people."""
-    oldest, newest = status["oldest_unhandled_seconds"], status["newest_unhandled_seconds"]
+    oldest = status["oldest_unhandled_seconds"]
     parts = [
-        "all handled"
-        if oldest is None
-        else f"{status['unhandled']:,} unhandled, {human_seconds(newest)} to {human_seconds(oldest)} old",
+        "all handled" if oldest is None else f"{status['unhandled']:,} unhandled, {human_seconds(oldest)} old at most",
         f"{status['backed_up']:,} backed up ({human_bytes(status['backed_up_bytes'])})",
         f"{status['superseded']:,} superseded",
         f"{status['handed_over']:,} handed over",
@@ -191,7 +186,7 @@ def status_text(status: Mapping[str, Any]) -> str:
     return " · ".join([*parts, *status["told"][-1:]])
 
 
-_SOMETIMES = {"dead_letters": "dead letters", "backlog_rows": "in the backlog", "runs": "runs under way"}
+_SOMETIMES = {"given_up": "given up", "backlog_rows": "in the backlog", "runs": "runs under way"}
 
 
 @contextlib.contextmanager
@@ -229,10 +224,6 @@ def _folder(data: Path | None) -> Iterator[Path]:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
                 raise ConfigError(f"--data {data}: another `sealift local` works with it; name another one") from error
-            from jobs.local.stray_servers import stop_strays
-
-            for pid in stop_strays(data):
-                say(f"Stopped the SeaweedFS that a killed `sealift local` left (process {pid}).")
             yield data.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="sealift-local-", ignore_cleanup_errors=True) as name:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -22,7 +21,7 @@ from jobs.cli.options import (
     tags_of,
     takes,
 )
-from jobs.cli.policy_and_ledger import read_policy
+from jobs.cli.policy_and_ledger import is_local, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
@@ -156,7 +155,7 @@ def _explanation_text(answer: Explanation) -> str:
     hot, limit = pair.destination, pair.thresholds.lambda_max_size
     storage_class = hot.storage_class or "the source's class"
     key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
-    at_once, by_run = ("at once", "by a run") if _is_local() else ("by a Lambda", "by a run on Batch")
+    at_once, by_run = ("at once", "by a run") if is_local() else ("by a Lambda", "by a run on Batch")
     path = {
         None: f"{at_once} up to {limit}, {by_run} above",
         True: f"{at_once}, since it is not larger than {limit}",
@@ -181,14 +180,6 @@ def _explanation_text(answer: Explanation) -> str:
     verdicts = {True: "applies", False: "does not apply", None: "may apply"}
     lines += [f"    {rule.rule} {verdicts[rule.applies]}: {rule.reason}" for rule in answer.rules]
     return "\n".join(map(shown, lines))
-
-
-def _is_local() -> bool:
-    """True in the environment of `sealift local`, which sends every request to this machine."""
-    from jobs.s3.http.endpoints import given_endpoint, is_loopback
-
-    endpoint = os.environ.get("AWS_ENDPOINT_URL")
-    return is_loopback(given_endpoint(endpoint)) if endpoint else False
 
 
 def _owner_text(side: Destination | Replica) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import TYPE_CHECKING
@@ -100,3 +101,11 @@ def ledger_location(ledger: str | None, settings: Settings) -> Location:
         return Location.parse(uri)
     except UsageError as error:
         raise UsageError(f"the ledger (--ledger, SEALIFT_LEDGER or the policy): {error}") from None
+
+
+def is_local() -> bool:
+    """True in the environment of `sealift local`, which sends every request to this machine."""
+    from jobs.s3.http.endpoints import given_endpoint, is_loopback
+
+    endpoint = os.environ.get("AWS_ENDPOINT_URL")
+    return is_loopback(given_endpoint(endpoint)) if endpoint else False

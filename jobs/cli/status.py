@@ -14,7 +14,7 @@ import click
 from jobs import interrupts
 from jobs.cli.console import emit, table
 from jobs.cli.options import command_options, json_option, ledger_option, policy_option, takes
-from jobs.cli.policy_and_ledger import ledger_location, read_policy
+from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
 from jobs.core.category import Category
 from jobs.core.display import shown
@@ -144,7 +144,7 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     if policy is not None:
         problems += await _orphaned_backlogs(ledger, policy)
         queues = await asyncio.to_thread(_look_at_queues, policy)
-        if queues["dead_letters"]["is_missing"] and not await _has_events(ledger):
+        if is_local() or (queues["dead_letters"]["is_missing"] and not await _has_events(ledger)):
             queues["events"]["has_events"] = False
         problems += _queue_problems(queues)
         unknown += _queue_unknowns(queues)
@@ -630,7 +630,8 @@ def _queue_lines(document: Mapping[str, Any]) -> Iterator[str]:
     if events is None:
         return
     if not events["has_events"]:
-        yield f"events  there is no queue {events['queue']}, and no event was ever handled: nights and backfills copy"
+        why = "`sealift local` has none" if is_local() else "no event was ever handled: nights and backfills copy"
+        yield f"events  there is no queue {events['queue']}, and {why}"
     elif events["waiting"] is not None:
         dead = document["dead_letters"]["waiting"]
         yield (

@@ -5,9 +5,9 @@ to anybody on the machine, so they require tokens, signed with keys of this star
 process has. The master's HTTP and all gRPC ports have no such lock short of certificates:
 `sealift local` says so.
 
-It keeps versions and checks conditions as S3 does, but sends no notifications: the relay does. It
-runs in a session of its own, so that Ctrl-C reaches only the process that stops all parts in order.
-It ends with that process, however that ends (Linux: PR_SET_PDEATHSIG, prctl(2)).
+It keeps versions and checks conditions as S3 does, and posts what changes to a URL. It runs in a
+session of its own, so that Ctrl-C reaches only the process that stops all parts in order. It ends
+with that process, however that ends (Linux: PR_SET_PDEATHSIG, prctl(2)).
 """
 
 from __future__ import annotations
@@ -26,31 +26,33 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from jobs.errors import ConfigError, Unavailable
-from jobs.local.stray_servers import STOP_SECONDS, data_folder
 
-START_SECONDS = 30.0
+START_SECONDS, STOP_SECONDS = 30.0, 15.0
 TRIES = 3
 OPEN_FILES = 8192
-"""A night opens over 400 connections, and the relay two files for each. Many shells allow 1,024."""
+"""A night opens over 400 connections. Many shells allow 1,024 files."""
 _INSTALL = "it comes with: pip install 'sealift[local]'"
 _OFF = ("webdav", "admin.ui", "master.telemetry")
 _TOKEN_KEYS = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
 """What the volume server and the filer ask for, to write and to read:
 `weed scaffold -config=security`.
 """
-# Every listener of `weed mini` that takes a port. A default port would collide.
-_LISTENERS = ("s3", "master", "filer", "volume", "admin")
-_MORE_LISTENERS = ("s3.port.iceberg", "s3.port.lance")
-
+# Every listener of `weed mini` that takes a port. A default port would collide. S3's is the first.
+_SERVERS = ("s3", "master", "filer", "volume", "admin")
+_PORTS = (
+    *(f"{name}.port" for name in _SERVERS),
+    *(f"{name}.port.grpc" for name in _SERVERS),
+    *("s3.port.iceberg", "s3.port.lance"),
+)
 _TIE = """
 import ctypes, os, signal, sys
 if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 if os.getppid() == int(sys.argv[1]):
     os.execv(sys.argv[2], sys.argv[2:])
 """
@@ -59,10 +61,24 @@ main one. A server reads no stdin, so the pipe of `jobs.core.parentage` would ne
 """
 
 
-class RunningServer(NamedTuple):
-    """A process of ours, and the port that it listens on."""
+class Notifications(NamedTuple):
+    """Where the filer posts what changes in these buckets, and the token that it brings."""
 
-    name: str
+    url: str
+    token: str
+    buckets: Collection[str]
+
+    def variables(self) -> dict[str, str]:
+        """The settings of `weed scaffold -config=notification` as variables. Buckets have no space."""
+        prefixes = " ".join(f"/buckets/{bucket}/" for bucket in self.buckets)
+        settings = {"ENABLED": "true", "ENDPOINT": self.url, "BEARER_TOKEN": self.token, "PATH_PREFIXES": prefixes}
+        settings |= {"MAX_RETRIES": "10", "BACKOFF_SECONDS": "1", "BUFFER_SIZE": "1000000"}
+        return {f"WEED_NOTIFICATION_WEBHOOK_{name}": value for name, value in settings.items()}
+
+
+class RunningServer(NamedTuple):
+    """A process of ours, and the port of its S3."""
+
     port: int
     process: subprocess.Popen[bytes]
     log: Path
@@ -70,80 +86,55 @@ class RunningServer(NamedTuple):
     def check(self) -> None:
         """Raises Unavailable if it has ended by itself."""
         if (code := self.process.poll()) is not None:
-            raise Unavailable("Serve", self.name, "Ended", f"exit code {code}; {_end_of(self.log)}")
+            raise Unavailable("Serve", "SeaweedFS", "Ended", f"exit code {code}; {_end_of(self.log)}")
 
 
 @contextlib.contextmanager
-def s3_server(folder: Path, credentials: Mapping[str, str], *, keeps_data: bool) -> Iterator[RunningServer]:
-    """Run SeaweedFS over a folder. The port of the result is S3's.
+def s3_server(
+    folder: Path, credentials: Mapping[str, str], events: Notifications, *, port: int = 0, keeps_data: bool
+) -> Iterator[RunningServer]:
+    """Run SeaweedFS over a folder. S3 has `port` (0: any). Retries if a port was taken meanwhile.
 
     `credentials`: AWS's variables, the only ones that it accepts. `keeps_data`: let it end in its
-    own time, so that everything is on disk. Raises ConfigError if it is not installed.
+    own time, so that everything is on disk. Raises ConfigError if it is not installed, or another
+    program has the port.
     """
     beside = Path(sys.executable).with_name("weed")
     weed = str(beside) if beside.exists() else shutil.which("weed")
     if weed is None:
         raise ConfigError(f"there is no `weed` (SeaweedFS) here: {_INSTALL}")
-    data = data_folder(folder)
-    data.mkdir(exist_ok=True)
-    data.chmod(0o700)
-    sockets = tempfile.TemporaryDirectory(prefix="sealift-")  # a socket's path may have 107 bytes only
-
-    def command(ports: Sequence[int]) -> list[str]:
-        names = [f"{name}.port" for name in _LISTENERS] + [f"{name}.port.grpc" for name in _LISTENERS]
-        return [
-            weed,
-            "mini",
-            f"-dir={data}",
-            "-ip=127.0.0.1",
-            "-ip.bind=127.0.0.1",
-            "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
-            "-volume.preStopSeconds=0",  # no announcement before it leaves
-            f"-filer.localSocket={sockets.name}/filer",
-            f"-s3.localSocket={sockets.name}/s3",
-            *(f"-{name}=false" for name in _OFF),
-            *(f"-{name}={port}" for name, port in zip([*names, *_MORE_LISTENERS], ports, strict=True)),
-        ]
-
-    count = 2 * len(_LISTENERS) + len(_MORE_LISTENERS)
-    # _LISTENERS begins with s3: the first port is the one that is asked
+    data, log = folder.resolve() / "s3", folder / "weed.log"
+    data.mkdir(mode=0o700, exist_ok=True)
     keys = {f"WEED_JWT_{name}_KEY": secrets.token_hex(32) for name in _TOKEN_KEYS}
-    running = _running("SeaweedFS", command, count, folder / "weed.log", {**credentials, **keys}, keeps_data=keeps_data)
-    with sockets, running as server:
-        yield server
-
-
-@contextlib.contextmanager
-def _running(
-    name: str,
-    command: Callable[[Sequence[int]], list[str]],
-    ports_count: int,
-    log: Path,
-    environment: Mapping[str, str],
-    *,
-    keeps_data: bool,
-) -> Iterator[RunningServer]:
-    """Run a server on free ports. Retries if a port was taken meanwhile."""
-    for attempt in range(1, TRIES + 1):
-        ports = _free_ports(ports_count)
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-S", "-E", "-P", "-c", _TIE, str(os.getpid()), *command(ports)],
-                cwd=log.parent,
-                env=os.environ | environment,
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-        try:
-            if _answers(process, ports[0]):
-                yield RunningServer(name, ports[0], process, log)
-                return
-            if attempt == TRIES:
-                raise Unavailable("Start", name, "NoAnswer", f"exit code {process.poll()}; {_end_of(log)}")
-        finally:
-            stop(process, is_patient=keeps_data)
+    with tempfile.TemporaryDirectory(prefix="sealift-") as sockets:  # a socket's path may have 107 bytes only
+        for attempt in range(1, TRIES + 1):
+            ports = dict(zip(_PORTS, _free_ports(len(_PORTS), port), strict=True))
+            command = [
+                *(weed, "mini", f"-dir={data}", "-ip=127.0.0.1", "-ip.bind=127.0.0.1"),
+                "-volume.max=100000",  # the default, what fits on the disk, runs out after 80 buckets
+                "-volume.preStopSeconds=0",  # no announcement before it leaves
+                *(f"-{name}.localSocket={sockets}/{name}" for name in ("filer", "s3")),
+                *(f"-{name}=false" for name in _OFF),
+                *(f"-{name}={number}" for name, number in ports.items()),
+            ]
+            with log.open("wb") as output:
+                process = subprocess.Popen(
+                    [sys.executable, "-S", "-E", "-P", "-c", _TIE, str(os.getpid()), *command],
+                    cwd=folder,
+                    env={**os.environ, **credentials, **keys, **events.variables()},
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+            try:
+                if _answers(process, ports["s3.port"]):
+                    yield RunningServer(ports["s3.port"], process, log)
+                    return
+                if attempt == TRIES:
+                    raise Unavailable("Start", "SeaweedFS", "NoAnswer", f"exit code {process.poll()}; {_end_of(log)}")
+            finally:
+                stop(process, is_patient=keeps_data)
 
 
 def allow_open_files() -> None:
@@ -184,14 +175,18 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
     return False
 
 
-def _free_ports(count: int) -> list[int]:
-    """Unused ports, below the range of outgoing connections."""
+def _free_ports(count: int, first: int) -> list[int]:
+    """Unused ports, below the range of outgoing connections. `first`: the one wanted, 0 for any."""
     with contextlib.ExitStack() as held:
         ports: list[int] = []
         while len(ports) < count:
-            port = random.SystemRandom().randrange(10_000, 32_000)
+            port = first if first and not ports else random.SystemRandom().randrange(10_000, 32_000)
             probe = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
+            try:
                 probe.bind(("127.0.0.1", port))
                 ports.append(port)
+            except OSError as error:
+                if port == first:
+                    message = f"port {port} of 127.0.0.1: {error}; name another one, or none"
+                    raise ConfigError(message) from error
         return ports

@@ -1,7 +1,7 @@
-"""The status line: counts from the functions' metrics, and ages of open events.
+"""The functions' log: their lines go to a file, their metrics are added up.
 
 The functions write log lines and metrics to stdout, as CloudWatch gets them. `FunctionLog` is that
-stdout: it keeps the lines in a file and adds up the metrics.
+stdout.
 """
 
 from __future__ import annotations
@@ -9,16 +9,11 @@ from __future__ import annotations
 import io
 import json
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, NamedTuple, TextIO
-
-from jobs.backup.events import parse_message
-from jobs.errors import UsageError
+from collections.abc import Mapping
+from typing import Any, TextIO
 
 COUNTS = ("BackedUp", "Duplicates", "Deleted", "Superseded", "HandedOver", "Skipped", "Failed")
-FORGET_SECONDS = 10.0
 
 
 class FunctionLog(io.TextIOBase):
@@ -48,64 +43,3 @@ class FunctionLog(io.TextIOBase):
             self.size_bytes += document["BytesBackedUp"]
         elif document.get("Function") == "enqueue":
             self.backlog_rows[document["Pair"]] = document["BacklogRows"]
-
-
-class Ages(NamedTuple):
-    """How many events are unhandled, and the ages of the oldest and the newest."""
-
-    events: int
-    oldest_seconds: float
-    newest_seconds: float
-
-
-class Unhandled:
-    """Events that are sent and not handled yet, dead letters included, each by its own name.
-
-    An event counts from the moment it is sent. One that comes from elsewhere (a redrive, a person)
-    counts from its first receipt. Safe to share between threads.
-    """
-
-    def __init__(self, clock: Callable[[], float] = time.time):
-        self._clock, self._lock = clock, threading.Lock()
-        self._known: dict[str, tuple[float, float]] = {}
-
-    def add(self, bodies: Iterable[str]) -> None:
-        """Add messages that are about to be sent, or were received."""
-        now = self._clock()
-        with self._lock:
-            for body in bodies:
-                for name, at in _events(body):
-                    self._known.setdefault(name, (now if at is None else at, now))
-
-    def remove(self, bodies: Iterable[str]) -> None:
-        """Remove messages that are done."""
-        with self._lock:
-            for body in bodies:
-                for name, _ in _events(body):
-                    self._known.pop(name, None)
-
-    def forget_old(self) -> None:
-        """Drop old events. Call it if every queue is empty: others removed their messages."""
-        before = self._clock() - FORGET_SECONDS
-        with self._lock:
-            self._known = {name: each for name, each in self._known.items() if each[1] > before}
-
-    def __len__(self) -> int:
-        return len(self._known)
-
-    def ages(self) -> Ages | None:
-        """How old they are. None without events."""
-        with self._lock:
-            times = [at for at, _ in self._known.values()]
-        now = self._clock()
-        return Ages(len(times), max(0.0, now - min(times)), max(0.0, now - max(times))) if times else None
-
-
-def _events(body: str) -> Iterator[tuple[str, float | None]]:
-    """(name, time) of each event of a message. An unreadable message is its own name."""
-    try:
-        for event in parse_message(body):
-            name = f"{event.bucket}\0{event.key}\0{event.version_id}\0{event.sequencer}\0{event.name}"
-            yield name, event.event_time
-    except UsageError:
-        yield body, None

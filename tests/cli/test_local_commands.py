@@ -71,8 +71,9 @@ def test_nothing_is_proposed_to_put_where_no_key_is_known_to_be_copied(tmp_path:
 
 def test_the_last_line_says_what_becomes_of_runs_that_were_cut_short() -> None:
     folder = Path("playground")
-    kept = "Buckets, queues and dead letters are kept in playground for its next start."
+    kept = "Buckets are kept in playground for its next start."
     assert _farewell(0, 0, folder) == f"Stopped. {kept}"
-    cut = "Runs that were cut short are not started again: the next night finds their objects."
+    cut = "What was cut short is not started again: the next night finds its objects."
     assert _farewell(0, 2, folder) == f"Stopped; 2 runs cut short. {kept} {cut}"
+    assert _farewell(1, 0, folder) == f"Stopped; 1 event not handled. {kept} {cut}"
     assert "the next night" not in _farewell(0, 2, None)  # with the buckets all of it is gone

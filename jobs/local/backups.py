@@ -1,0 +1,126 @@
+"""Events on their way to the function `backup`, which is called in this process.
+
+Events of a key wait until nothing has happened to it for `SETTLE_SECONDS`: SeaweedFS announces a
+version before it is the current one. What fails is tried again, and given up after `TRIES`.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from jobs.errors import SealiftError
+from jobs.local.filer_events import Change, read_change, to_record
+from jobs.policy.coverage import match
+from jobs.policy.model import Policy
+from scheduler.log import say
+
+SETTLE_SECONDS = 0.1
+TRIES = 5
+BATCH_MESSAGES = 100
+FUNCTION_SECONDS = 60.0
+GIVEN_UP_KEPT = 10_000
+
+Handler = Callable[[Mapping[str, Any], Any], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """The context of an invocation, as far as our handlers read it."""
+
+    aws_request_id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+    def get_remaining_time_in_millis(self) -> int:
+        """Read once, when the invocation begins."""
+        return int(FUNCTION_SECONDS * 1000)
+
+
+@dataclass(slots=True)
+class _Message:
+    change: Change
+    since: float
+    due: float
+    tries: int = 0
+
+
+class Waiting(NamedTuple):
+    """How many events are not handled, the age of the oldest, and the objects given up."""
+
+    events: int
+    oldest_seconds: float | None
+    given_up: tuple[str, ...]
+
+
+class Backups:
+    """Takes SeaweedFS's notifications (`add`, from any thread) and hands them on (`step`)."""
+
+    def __init__(
+        self, policy: Policy, handler: Handler, retry_seconds: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self.policy, self.handler, self.retry_seconds, self._clock = policy, handler, retry_seconds, clock
+        self._lock = threading.Lock()
+        self._messages: dict[str, _Message] = {}
+        self._given_up: dict[str, None] = {}
+
+    def add(self, document: Mapping[str, Any]) -> None:
+        """Keep what a notification says of an object that a pair protects."""
+        now = self._clock()
+        change = read_change(document, int(now * 1e9))
+        if change is None or match(self.policy, change.bucket, change.key) is None:
+            return
+        with self._lock:
+            for each in self._messages.values():
+                if (each.change.bucket, each.change.key) == (change.bucket, change.key) and not each.tries:
+                    each.due = now + SETTLE_SECONDS
+            if change.name:
+                self._messages[secrets.token_hex(8)] = _Message(change, now, now + SETTLE_SECONDS)
+
+    def step(self) -> bool:
+        """Hand on a batch of what is due. Returns True if there was something."""
+        now = self._clock()
+        with self._lock:
+            due = {name: each for name, each in self._messages.items() if each.due <= now}
+        due = dict(list(due.items())[:BATCH_MESSAGES])
+        if not due:
+            return False
+        failed = self._invoke(due)
+        with self._lock:
+            for name, each in due.items():
+                uri = f"s3://{each.change.bucket}/{each.change.key}"
+                each.tries += 1
+                if name in failed and each.tries < TRIES:
+                    each.due = self._clock() + self.retry_seconds
+                    continue
+                del self._messages[name]
+                if name not in failed:
+                    self._given_up.pop(uri, None)
+                elif len(self._given_up) < GIVEN_UP_KEPT:
+                    self._given_up[uri] = None
+        return True
+
+    def waiting(self) -> Waiting:
+        """What is not backed up."""
+        with self._lock:
+            since = [each.since for each in self._messages.values()]
+            oldest = max(0.0, self._clock() - min(since)) if since else None
+            return Waiting(len(since), oldest, tuple(self._given_up))
+
+    def _invoke(self, due: Mapping[str, _Message]) -> set[str]:
+        """Call the function. Returns which messages failed: all, whatever it raises."""
+        records = [{"messageId": name, "body": self._body(each.change)} for name, each in due.items()]
+        try:
+            answer = self.handler({"Records": records}, Context())
+            return {each["itemIdentifier"] for each in answer.get("batchItemFailures", ())}
+        except Exception as error:  # noqa: BLE001  the next batch is independent of it
+            reason = str(error) if isinstance(error, SealiftError) else f"{type(error).__name__}: {error}"
+            say("error", "batch failed", error=reason, messages=len(due))
+            return set(due)
+
+    def _body(self, change: Change) -> str:
+        region = next(pair.source.region for pair in self.policy.pairs if pair.source.bucket == change.bucket)
+        return json.dumps({"Records": [to_record(change, str(region))]})
