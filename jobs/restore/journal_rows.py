@@ -49,8 +49,6 @@ async def journal_rows(
             # S3's names are UTF-8, whatever a message said
             if kept := [row for row in rows if _is_text(row)]:
                 yield version_batch(kept)
-            if page and page[-1].key >= last:
-                return
 
 
 async def _read(store: Store, ref: ObjectRef) -> list[Entry]:
