@@ -41,6 +41,7 @@ FOLDER = "archives/"
 SUFFIX = ".parquet"
 DIRECTORY = ".directory.json"
 READS_IN_FLIGHT = 64
+LAST_KEY = "\U0010ffff"
 PART_BYTES = 8 * 1024**2
 
 
@@ -52,10 +53,10 @@ class IndexedMember(NamedTuple):
 
 
 class DamagedIndex(NamedTuple):
-    """An archive whose index cannot be read, and why.
+    """An archive whose index cannot be read or lacks members, and why.
 
-    `record`: the directory's record from an earlier index. It holds while the archive has the
-    record's ETag.
+    `record`: the directory's record from an earlier index, or one with the bounds of all members.
+    It holds while the archive has the record's ETag.
     """
 
     archive: Location
@@ -140,7 +141,7 @@ class ArchiveIndex:
         names.
 
         Damaged indexes are left out and added to `damage`. Without it the first one raises
-        DamagedArchive.
+        DamagedArchive. Indexes that lack members are returned, and added to `damage` as well.
         """
         by_bucket: dict[str, list[tuple[str, str]]] = {}
         root = self.location.join(FOLDER).key
@@ -153,6 +154,9 @@ class ArchiveIndex:
         for bucket, entries in by_bucket.items():
             is_whole = archives is None or not archives.key
             records += await self._records(bucket, entries, damage, is_whole=is_whole)
+        if damage is not None:
+            lacking = [replace(each, first_key="", last_key=LAST_KEY) for each in records if each.incomplete]
+            damage += [DamagedIndex(each.location, str(each.incomplete), each) for each in lacking]
         return records
 
     async def buckets(self) -> list[str]:

@@ -110,7 +110,8 @@ class ArchiveRecord:
     `etag` and `version_id` pin every read of the archive. `source_bucket` is where its members'
     keys were. `member_bytes` are the members' own, without headers and padding. `checksum` is
     `ALGORITHM:base64` of the archive, None where S3 copied parts of it. `encryption` is what was
-    asked for (`AES256`, `aws:kms:KEY`), None for the bucket's default.
+    asked for (`AES256`, `aws:kms:KEY`), None for the bucket's default. `incomplete`: why the index
+    lacks members of the archive, None if it has all.
     """
 
     location: Location
@@ -129,6 +130,7 @@ class ArchiveRecord:
     run_id: str | None = None
     archive_version: int = ARCHIVE_VERSION
     encryption: str | None = None
+    incomplete: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -155,8 +157,8 @@ class ArchiveRecord:
 
 
 _COUNTS = frozenset({"size_bytes", "members", "member_bytes", "archive_version"})
-_OPTIONAL = frozenset({"version_id", "checksum", "run_id", "encryption"})
-_ADDED = frozenset({"encryption"})
+_OPTIONAL = frozenset({"version_id", "checksum", "run_id", "encryption", "incomplete"})
+_ADDED = frozenset({"encryption", "incomplete"})
 """Fields that the records of earlier releases lack."""
 
 

@@ -401,16 +401,22 @@ async def _index_by_headers(
     scan = await scan_archive(store, record)
     if not scan.members:
         raise damage
-    await index.publish(completed(record, scan.parquet), io.BytesIO(scan.parquet), damaged_etag=etag)
     problem = f"{damage}; {plural(scan.members, 'member')} indexed by their headers"
     problem += f", {scan.damaged:,} damaged" if scan.damaged else ""
     problem += f", {scan.unproven:,} without a checksum" if scan.unproven else ""
     problem += f"; what comes behind is lost: {scan.reason}" if scan.reason else ""
+    record = completed(record, scan.parquet)
+    if scan.damaged or scan.unproven or scan.reason:
+        record = replace(record, incomplete=problem.removeprefix(f"{location}: "))
+    await index.publish(record, io.BytesIO(scan.parquet), damaged_etag=etag)
     return _Renewed(location, is_new=True, problem=problem)
 
 
 async def _whole_record(index: ArchiveIndex, location: Location) -> ArchiveRecord | None:
-    """An archive's record if all of its index is readable, else None. Raises LaterArchive."""
+    """An archive's record if all of its index is readable and lacks nothing, else None.
+
+    Raises LaterArchive.
+    """
     try:
         record = await index.record(location)
         if record is not None:
@@ -421,7 +427,7 @@ async def _whole_record(index: ArchiveIndex, location: Location) -> ArchiveRecor
         raise
     except (DamagedArchive, NotFound):
         return None
-    return record
+    return None if record is not None and record.incomplete else record
 
 
 def _row(member: Member) -> list[str]:

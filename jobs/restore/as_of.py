@@ -28,7 +28,7 @@ LEFT_OPEN = "left open"
 """The `archive` of a key of which an archive that cannot be searched may hold a newer version."""
 UNKNOWN = {
     LEFT_OPEN: "an archive whose index is damaged or missing may hold a newer version: rebuild the index with sealift "
-    "archives reindex --archives URI and restore again, or restore what the other archives hold with --skip-damaged",
+    "archives reindex --archives URI and restore again, or restore what the indexes have with --skip-damaged",
     DISPUTED: "archives that hold this version differ: see sealift archives find",
     ONE_SECOND: "archives hold several versions of the second in which the newest was written, and nothing says which "
     "one that was: see sealift archives find, and restore the right one by a manifest that names its version id",
