@@ -16,6 +16,7 @@ import yaml
 from tests.doubles.lambda_runtime import Function, function
 from tests.doubles.servers import Server
 from tests.scheduler.event_samples import notification, record
+from tests.scheduler.scene import Scene
 
 
 @dataclass
@@ -110,6 +111,11 @@ def make_place(server: Server, folder: Path, *, versioned: bool = True) -> Place
         place.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
     place.write_policy()
     return place
+
+
+@pytest.fixture
+def scene(tmp_path: Path) -> Scene:
+    return Scene(tmp_path)
 
 
 @pytest.fixture

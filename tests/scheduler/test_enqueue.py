@@ -7,7 +7,6 @@ import json
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ from scheduler.submit import for_manifest
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch
-from tests.scheduler.test_backup_batches import Scene
+from tests.scheduler.scene import Scene, slow
 
 ODD_KEYS = ("plain", 'a,b"c', "a b+c", "ünïcode/日本", "100%25", "line\nbreak")
 
@@ -119,11 +118,6 @@ def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: 
     ]
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
-
-
 def row(key: str) -> BacklogRow:
     return BacklogRow("source", key, None, 10, None, "large")
 
@@ -163,7 +157,7 @@ def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:
         runtimes = [Runtime(scene.runtime.settings, open_region=lambda *_: scene.store) for _ in range(5)]
         for number in range(4):
             await backlog.add(runtimes[0], "pair", [row(f"{number}")])
-        scene.store.slow = lambda operation, arguments: 0.001
+        scene.store.hook(every=slow(lambda request: 0.001))
         waiting = await backlog.waiting(runtimes[0], "pair")
         return await asyncio.gather(
             *(backlog.publish(each, "pair", waiting[place:], "now") for place, each in enumerate(runtimes))

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import copy
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from jobs.core.model import Attributes
 from jobs.errors import Denied, LedgerError
@@ -18,10 +16,11 @@ from jobs.s3.store import UNGUARDED
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import Enqueued, handle
+from tests.doubles.hooks import refuse
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 from tests.scheduler.conftest import Place
-from tests.scheduler.test_backup_batches import Scene
+from tests.scheduler.scene import Scene, slow
 
 NOW = {"action": "backlog", "now": True}
 
@@ -31,13 +30,12 @@ class Pairs(Scene):
 
     def __init__(self, folder: Path, **second: Any) -> None:
         super().__init__(folder)
-        document = yaml.safe_load((folder / "policy.yaml").read_text())
-        [pair] = document["pairs"]
-        pair["source"]["prefixes"] = ["first/"]
-        source = {"bucket": "source", "region": "us-east-1", "prefixes": ["second/"]}
-        document["pairs"].append({**copy.deepcopy(pair), "name": "second", "source": source, **second})
-        pair["name"] = "first"
-        (folder / "policy.yaml").write_text(yaml.safe_dump(document))
+        place = {"bucket": "source", "region": "us-east-1"}
+        pairs = [
+            {"name": name, "source": {**place, "prefixes": [f"{name}/"]}, "destination": place | {"bucket": "hotter"}}
+            for name in ("first", "second")
+        ]
+        self.write_policy(folder, [pairs[0], pairs[1] | second])
 
     def add(self, pair: str, *names: str) -> None:
         """Put an object with these rows into a pair's backlog."""
@@ -82,7 +80,7 @@ def test_when_the_time_is_over_what_was_read_is_published(pairs: Pairs) -> None:
     for number in range(200):
         pairs.add("first", f"{number}")
     pairs.add("second", "a")
-    pairs.store.slow = lambda operation, arguments: 0.05 if operation == "get" else 0.0
+    pairs.store.hook(get=slow(lambda request: 0.05))
     before, turns = 200, 0
     while before:
         enqueued = pairs.enqueue(remaining_seconds=0.05)
@@ -98,17 +96,16 @@ def test_a_backlog_is_read_in_parallel(pairs: Pairs) -> None:
     active, most = 0, 0
     for number in range(100):
         pairs.add("first", f"{number}")
-    get = MemoryStore.get
 
-    async def count(*arguments: Any, **named: Any) -> Any:
+    async def count(request: Request) -> Any:
         nonlocal active, most
         active, most = active + 1, max(most, active + 1)
         await asyncio.sleep(0)
         active -= 1
-        return await get(pairs.store, *arguments, **named)
+        return await request()
 
     pairs.runtime.run(pairs.runtime.policy())
-    pairs.store.get = count  # type: ignore[method-assign]
+    pairs.store.hook(get=count)
     assert [each.rows for each in pairs.enqueue().manifests] == [100]
     assert 8 <= most <= backlog.READS_IN_FLIGHT
 
@@ -190,14 +187,8 @@ def test_rows_that_another_pair_has_by_now_wait_for_that_pair(tmp_path: Path) ->
 
 def test_rows_stay_where_they_are_while_they_cannot_be_moved(pairs: Pairs) -> None:
     pairs.runtime.run(backlog.add(pairs.runtime, "first", [BacklogRow("source", "second/1", None, 1, None, "large")]))
-    put = MemoryStore.put
-
-    async def refuse(bucket: str, key: str, *arguments: Any, **named: Any) -> Any:
-        if "backlog/pair=second/" in key:
-            raise Denied("PutObject", key, "AccessDenied", "no", 403)
-        return await put(pairs.store, bucket, key, *arguments, **named)
-
-    pairs.store.put = refuse  # type: ignore[method-assign]
+    denied = Denied("PutObject", "k", "AccessDenied", "no", 403)
+    pairs.store.hook(put=refuse(denied, lambda request: "backlog/pair=second/" in request.place.key))
     with pytest.raises(Denied):
         pairs.enqueue().check()
     assert pairs.waiting("first") == 1

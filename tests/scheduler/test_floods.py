@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import random
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,25 +11,20 @@ import pytest
 from jobs.backup.events import parse_document
 from scheduler import removed_versions
 from scheduler.backup import handle
+from tests.doubles.hooks import names, watch
+from tests.doubles.memory_store import OPERATIONS
 from tests.scheduler.event_samples import batch, notification, record
-from tests.scheduler.test_backup_batches import Scene
+from tests.scheduler.scene import Scene, slow
 
 MANY = 60
 
 
-@pytest.fixture
-def scene(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
-
-
 def put_many(scene: Scene) -> list[dict[str, Any]]:
-    events = [scene.put("k", b"%08d" % number) for number in range(MANY)]
-    scene.store.calls.clear()
-    return events
+    return [scene.put("k", b"%08d" % number) for number in range(MANY)]
 
 
 def check_all_stored(scene: Scene) -> None:
-    stored = [version.data for version in scene.store._buckets.named["hotter"].versions["k"]]
+    stored = scene.copies()
     assert {b"%08d" % number for number in range(MANY)} <= set(stored)
     assert stored[-1] == b"%08d" % (MANY - 1)
     assert len(stored) <= 1.2 * MANY
@@ -38,27 +32,26 @@ def check_all_stored(scene: Scene) -> None:
 
 def test_each_event_at_once_costs_nine_requests_with_its_journal(scene: Scene) -> None:
     for number in range(MANY):
-        told = scene.put("k", b"%08d" % number)
-        scene.store.calls.clear()
-        assert scene.invoke(batch(told)) == []
-        assert len(scene.store.calls) <= 9
+        event, requests = scene.put("k", b"%08d" % number), watch(scene.store)
+        assert scene.handle(event) == []
+        assert len(requests) <= 9
     check_all_stored(scene)
 
 
 def test_hundreds_of_versions_in_one_batch_cost_three_requests_each(scene: Scene) -> None:
     """More than eleven of one key ended as "others kept changing this key"."""
-    events = put_many(scene)
-    assert scene.invoke(batch(*events)) == []
-    assert len(scene.store.calls) <= 3 * MANY + 6
-    assert scene.store.calls.count("list_versions") == 2
+    events, requests = put_many(scene), watch(scene.store)
+    assert scene.handle(*events) == []
+    assert len(requests) <= 3 * MANY + 6
+    assert names(requests).count("list_versions") == 2
     check_all_stored(scene)
 
 
 def test_functions_that_work_on_one_key_at_once_do_not_multiply_its_requests(scene: Scene) -> None:
-    events, chance = put_many(scene), random.Random(1)
+    events, chance, requests = put_many(scene), random.Random(1), watch(scene.store)
     waiting = [events[start : start + 10] for start in range(0, MANY, 10)]
     failed: list[Any] = []
-    scene.store.slow = lambda operation, arguments: chance.random() * 0.002
+    scene.store.hook(**dict.fromkeys(OPERATIONS, slow(lambda request: chance.random() * 0.002)))
 
     async def function() -> None:
         while waiting:
@@ -70,7 +63,7 @@ def test_functions_that_work_on_one_key_at_once_do_not_multiply_its_requests(sce
 
     scene.runtime.run(functions())
     assert failed == []
-    assert len(scene.store.calls) <= 20 * MANY
+    assert len(requests) <= 20 * MANY
     check_all_stored(scene)
 
 
@@ -84,10 +77,11 @@ def test_a_removal_among_thousands_of_its_key_is_found_by_one_list(scene: Scene,
         for number in range(0, 3_000, 2):
             version = None if version_id is None else f"{version_id}{number}"
             await removed_versions.remember(scene.runtime, told("ObjectRemoved:Delete", number, version))
-        scene.store.calls.clear()
+        requests = watch(scene.store)
         asked = [told("ObjectCreated:Put", number, version_id and f"{version_id}{number}") for number in (2_001, 2_998)]
-        return [await removed_versions.is_known(scene.runtime, event) for event in asked]
+        known = [await removed_versions.is_known(scene.runtime, event) for event in asked]
+        assert names(requests) == ["list_objects"] * 2
+        return known
 
     expected = [True, False] if version_id is None else [False, True]
-    assert scene.runtime.run(look_up()) == expected
-    assert scene.store.calls == ["list_objects"] * 2
+    assert scene.run(look_up()) == expected

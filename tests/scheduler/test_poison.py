@@ -4,27 +4,22 @@ from __future__ import annotations
 
 import copy
 import json
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from jobs.aws.queues import Message
-from jobs.errors import Rejected, StoreError, UsageError
+from jobs.errors import Rejected, UsageError
 from jobs.ledger.journal import from_document
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import handle as enqueue
 from tests.doubles.examples import examples
-from tests.doubles.polling import Polled, poll
-from tests.scheduler.conftest import Place
-from tests.scheduler.event_samples import batch, eventbridge, from_sns, message, notification, record
-from tests.scheduler.test_backup_batches import Scene
+from tests.doubles.hooks import refuse
+from tests.scheduler.event_samples import eventbridge, from_sns, message
+from tests.scheduler.scene import Scene, at
 
 DEEP = "[" * 900 + "]" * 900
 MALFORMED: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -106,8 +101,7 @@ async def _publish(scene: Scene) -> None:
 
 
 @pytest.mark.parametrize("what", MALFORMED)
-def test_a_malformed_message_fails_alone(what: str, tmp_path: Path) -> None:
-    scene = Scene(tmp_path)
+def test_a_malformed_message_fails_alone(what: str, scene: Scene) -> None:
     before, poison, after = scene.put("before"), scene.put("poison"), scene.put("after")
     twin = copy.deepcopy(poison)
     messages = [
@@ -157,13 +151,13 @@ def _mutated(document: Any, data: st.DataObject) -> Any:
     return document
 
 
-@settings(max_examples=examples(400), deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.data())
 def test_whatever_one_message_says_the_others_are_handled(
     tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
 ) -> None:
     """One of four is changed anywhere, as JSON or as text; another one is of the same key."""
-    scene = Scene(tmp_path_factory.getbasetemp(), data.draw(st.sampled_from(["retain", "mirror"])))
+    scene = Scene(tmp_path_factory.getbasetemp(), deletes=data.draw(st.sampled_from(["retain", "mirror"])))
     bodies: list[Any] = [scene.put("a"), scene.put("b"), scene.put("b", b"more"), scene.put("c")]
     shape = data.draw(st.sampled_from(["plain", "bridge", "sns", "bridge in sns"]))
     poison = copy.deepcopy(bodies[1])
@@ -188,47 +182,35 @@ def test_whatever_one_message_says_the_others_are_handled(
     check_ledger(scene)
 
 
-def test_an_error_that_nobody_foresaw_fails_its_key_alone(scene_: Scene) -> None:
-    def fail(operation: str, arguments: tuple[Any, ...]) -> None:
-        if operation == "copy" and "b" in arguments:
-            raise ZeroDivisionError("a bug")
-
-    scene_.store.fail = fail
-    assert scene_.invoke(batch(scene_.put("a"), scene_.put("b"), scene_.put("c"))) == ["m1"]
-    (line,) = [line for line in scene_.lines("journal/") if line["key"] == "b"]
+def test_an_error_that_nobody_foresaw_fails_its_key_alone(scene: Scene) -> None:
+    scene.store.hook(copy=refuse(ZeroDivisionError("a bug"), at("b")))
+    assert scene.handle(scene.put("a"), scene.put("b"), scene.put("c")) == ["m1"]
+    (line,) = [line for line in scene.lines("journal/") if line["key"] == "b"]
     assert (line["status"], "ZeroDivisionError" in line["reason"]) == ("failed", True)
 
 
-@pytest.fixture
-def scene_(tmp_path: Path) -> Scene:
-    return Scene(tmp_path)
-
-
-def test_a_version_id_that_s3_refuses_does_not_fail_the_other_events_of_its_key(scene_: Scene) -> None:
+def test_a_version_id_that_s3_refuses_does_not_fail_the_other_events_of_its_key(scene: Scene) -> None:
     """S3 answers 400 for an id that it has never given; it is asked for what lies beyond the first page."""
-    good = [scene_.put("k", b"%d" % number) for number in range(1_200)]
-    assert scene_.invoke(batch(good[-1])) == []
-    bogus = scene_.told("k", "ObjectCreated:Put", versionId="bogus", eTag="e", size=4)
-
-    def fail(operation: str, arguments: tuple[Any, ...]) -> StoreError | None:
-        is_bogus = operation == "head" and arguments[0].version_id == "bogus"
-        return Rejected("HeadObject", "k", "400", "", 400) if is_bogus else None
-
-    scene_.store.fail = fail
-    assert scene_.invoke(batch(good[0], bogus, good[-2])) == []
-    assert [status for _, status in scene_.endings()][1:] == ["copied", "superseded", "copied"]
+    good = [scene.put("k", b"%d" % number) for number in range(1_200)]
+    assert scene.handle(good[-1]) == []
+    bogus = scene.event("k", versionId="bogus", eTag="e", size=4)
+    rejected = Rejected("HeadObject", "k", "400", "", 400)
+    scene.store.hook(head=refuse(rejected, lambda request: request.place.version_id == "bogus"))
+    assert scene.handle(good[0], bogus, good[-2]) == []
+    assert [status for _, status in scene.endings()] == ["copied", "copied", "copied", "superseded"]
 
 
-def test_a_batch_whose_messages_are_none_is_refused(scene_: Scene) -> None:
+@pytest.mark.parametrize("event", [{}, {"Records": "many"}, {"Records": [{"s3": {}}]}, {"Records": [None]}])
+def test_an_invocation_without_a_queue_is_refused(scene: Scene, event: dict[str, object]) -> None:
     with pytest.raises(UsageError, match="no batch of SQS messages"):
-        scene_.invoke({"Records": [None]})
+        scene.invoke(event)
 
 
 # The backlog.
 
 
 def test_a_poisoned_row_of_the_backlog_does_not_hold_the_others_up(
-    scene_: Scene, capsys: pytest.CaptureFixture[str]
+    scene: Scene, capsys: pytest.CaptureFixture[str]
 ) -> None:
     good = json.dumps(BacklogRow("source", "good", "v", 5, "e", "")._asdict())
     bad: list[str] = [
@@ -246,7 +228,7 @@ def test_a_poisoned_row_of_the_backlog_does_not_hold_the_others_up(
         good.replace('"good"', '""'),
     ]
     data = "\n".join([good, *bad, good.replace("good", "b")]).encode() + b"\xff\n"
-    runtime = scene_.runtime
+    runtime = scene.runtime
     runtime.run(runtime.write_once("backlog/pair=pair/0001790000000-13-65-aa.json", data))
     runtime.run(runtime.write_once("backlog/pair=pair/stray.json", b"?"))
     waiting = runtime.run(backlog.waiting(runtime, "pair"))
@@ -262,58 +244,6 @@ def test_a_poisoned_row_of_the_backlog_does_not_hold_the_others_up(
 @pytest.mark.parametrize(
     "event", [{"keys": ["\ud800"]}, {"keys": [""]}, {"rows": [{"key": "k", "version_id": "v\nsource,other"}]}]
 )
-def test_a_caller_that_lists_what_no_object_can_be_is_told_so(scene_: Scene, event: dict[str, Any]) -> None:
+def test_a_caller_that_lists_what_no_object_can_be_is_told_so(scene: Scene, event: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match="no object can have"):
-        scene_.runtime.run(enqueue(scene_.runtime, {"pair": "pair", **event}))
-
-
-# The poller.
-
-
-class OneBatch:
-    """A queue of which one batch is left."""
-
-    def __init__(self, *bodies: str) -> None:
-        self.waiting = [Message(str(number), "", body, 1, 0.0) for number, body in enumerate(bodies)]
-        self.deleted: list[Message] = []
-
-    def receive(self, *, limit: int, wait_seconds: int) -> list[Message]:
-        received, self.waiting = self.waiting[:limit], self.waiting[limit:]
-        return received
-
-    def delete(self, messages: Any) -> None:
-        self.deleted += messages
-
-
-@pytest.mark.parametrize("answer", [ZeroDivisionError("a bug"), UnicodeEncodeError("utf-8", "\ud800", 0, 1, "no")])
-def test_a_function_that_breaks_loses_no_message_and_does_not_end_the_poller(answer: Exception) -> None:
-    queue = OneBatch("{}", "{}")
-
-    def function(event: Any) -> Any:
-        raise answer
-
-    assert poll(queue, function) == Polled(2, 2)  # type: ignore[arg-type]
-    assert queue.deleted == []
-
-
-# Over a real server.
-
-
-def test_poison_in_a_batch_leaves_a_journal_that_can_be_queried(place: Place) -> None:
-    good = [place.event(key) for key in ("a", "b")]
-    poison = [
-        notification(record(place.source, "x", sequencer=5)),
-        json.dumps(notification(record(place.source, "x", size="@"))).replace('"@"', "1e999"),
-        eventbridge(place.source, "\ud800"),
-        notification(record("\udc80", "x")),
-        json.dumps(notification(record(place.source, "x"))).replace('"x"', '"%FF"'),
-    ]
-    with place.function("backup") as backup:
-        failed = backup.invoke(batch(good[0], *poison, good[1])).failed
-    assert failed == [f"m{number}" for number in range(1, 6)]
-    assert [place.copy_of(key) for key in ("a", "b")] == [b"body", b"body"]
-    command = [sys.executable, "-m", "jobs", "query", "--format", "json", "SELECT key, status FROM journal ORDER BY 1"]
-    done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    rows = [(row["key"], row["status"]) for row in json.loads(done.stdout)]
-    assert rows == [("", "failed")] * 5 + [("a", "copied"), ("b", "copied")]
+        scene.runtime.run(enqueue(scene.runtime, {"pair": "pair", **event}))
