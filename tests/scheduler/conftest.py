@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.doubles.lambda_runtime import Function, function
 from tests.doubles.servers import Server
 from tests.scheduler.event_samples import notification, record
@@ -102,17 +103,6 @@ class Place:
         return [(line["key"], line["status"]) for line in self.lines("journal/")]
 
 
-def make_place(server: Server, folder: Path, *, versioned: bool = True) -> Place:
-    name = uuid.uuid4().hex[:10]
-    place = Place(server, server.client(), folder, f"src-{name}", f"hot-{name}", f"led-{name}")
-    for bucket in (place.source, place.hot, place.ledger):
-        place.client.create_bucket(Bucket=bucket)
-    for bucket in (place.source, place.hot) if versioned else (place.hot,):
-        place.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
-    place.write_policy()
-    return place
-
-
 @pytest.fixture
 def scene(tmp_path: Path) -> Scene:
     return Scene(tmp_path)
@@ -120,10 +110,18 @@ def scene(tmp_path: Path) -> Scene:
 
 @pytest.fixture
 def place(seaweed: Server, tmp_path: Path) -> Place:
-    return make_place(seaweed, tmp_path)
+    name = uuid.uuid4().hex[:10]
+    place = Place(seaweed, seaweed.client(), tmp_path, f"src-{name}", f"hot-{name}", f"led-{name}")
+    for bucket in (place.source, place.hot, place.ledger):
+        place.client.create_bucket(Bucket=bucket)
+    for bucket in (place.source, place.hot):
+        place.client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+    place.write_policy()
+    return place
 
 
 @pytest.fixture
-def unversioned(seaweed: Server, tmp_path: Path) -> Place:
-    """The source keeps no versions."""
-    return make_place(seaweed, tmp_path, versioned=False)
+def api(place: Place) -> Iterator[LambdaApi]:
+    with lambda_api() as running:
+        place.more |= {"AWS_ENDPOINT_URL_LAMBDA": running.endpoint, "AWS_LAMBDA_FUNCTION_NAME": "sealift-enqueue"}
+        yield running

@@ -37,7 +37,7 @@ from scheduler.settings import FunctionSettings
 from tests.doubles.hooks import Killed
 from tests.doubles.manifest_rows import rows_of_csv
 from tests.doubles.memory_buckets import Version
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 from tests.scheduler.event_samples import eventbridge, record
 
 LIMIT_BYTES = 10
@@ -82,47 +82,41 @@ class Hurried(asyncio.SelectorEventLoop):
 Trouble = Literal["killed before", "killed after", "unavailable", "throttled", "denied", "slow"]
 
 
-class TroubledStore(MemoryStore):
-    """A store where the n-th request is in trouble, or others write at that moment."""
+@dataclass
+class Troubles:
+    """A hook: the n-th request from now on is in trouble, or others write at that moment."""
 
-    def __init__(self, clock: Callable[[], float], default_checksum: str | None) -> None:
-        super().__init__(clock=clock, default_checksum=default_checksum)
-        self.requests_left = -1
-        self.trouble: Trouble | None = None
-        self.meddle: Callable[[], Awaitable[None]] | None = None
-        self.is_dead = False
-        for name in REQUESTS:
-            setattr(self, name, self._troubled(getattr(self, name)))
+    requests_left: int = -1
+    trouble: Trouble | None = None
+    meddle: Callable[[], Awaitable[None]] | None = None
+    is_dead: bool = False
 
-    def be_well(self) -> None:
+    def end(self) -> None:
         self.requests_left, self.trouble, self.meddle, self.is_dead = -1, None, None, False
 
-    def _troubled(self, request: Callable[..., Coroutine[Any, Any, Any]]) -> Callable[..., Coroutine[Any, Any, Any]]:
-        async def call(*arguments: Any, **named: Any) -> Any:
-            if self.is_dead:
-                raise Killed
-            self.requests_left -= 1
-            is_now = self.requests_left == 0
-            if is_now and self.meddle is not None:
-                await self.meddle()
-            if not is_now or self.trouble is None:
-                return await request(*arguments, **named)
-            name = request.__name__
-            if self.trouble == "unavailable":
-                raise Unavailable(name, "k", "InternalError", "we encountered an internal error", 500)
-            if self.trouble == "throttled":
-                raise Throttled(name, "k", "SlowDown", "reduce your request rate", 503)
-            if self.trouble == "denied":
-                raise Denied(name, "k", "AccessDenied", "no", 403)
-            if self.trouble == "slow":
-                await asyncio.sleep(10 * BATCH_SECONDS)
-                return await request(*arguments, **named)
-            self.is_dead = True
-            if self.trouble == "killed after":
-                await request(*arguments, **named)
+    async def __call__(self, request: Request) -> Any:
+        if self.is_dead:
             raise Killed
-
-        return call
+        self.requests_left -= 1
+        is_now = self.requests_left == 0
+        if is_now and self.meddle is not None:
+            await self.meddle()
+        if not is_now or self.trouble is None:
+            return await request()
+        name = request.operation
+        if self.trouble == "unavailable":
+            raise Unavailable(name, "k", "InternalError", "we encountered an internal error", 500)
+        if self.trouble == "throttled":
+            raise Throttled(name, "k", "SlowDown", "reduce your request rate", 503)
+        if self.trouble == "denied":
+            raise Denied(name, "k", "AccessDenied", "no", 403)
+        if self.trouble == "slow":
+            await asyncio.sleep(10 * BATCH_SECONDS)
+            return await request()
+        self.is_dead = True
+        if self.trouble == "killed after":
+            await request()
+        raise Killed
 
 
 @cache
@@ -148,7 +142,7 @@ pairs:
 class Warm(Runtime):
     """A runtime whose policy was read."""
 
-    def __init__(self, store: TroubledStore, policy: Policy, clock: Callable[[], float]):
+    def __init__(self, store: MemoryStore, policy: Policy, clock: Callable[[], float]):
         super().__init__(FunctionSettings("", Location("ledger", "l/")), open_region=lambda *_: store, clock=clock)
         self._read = policy
 
@@ -212,7 +206,9 @@ class World:
     """Whether no request has been in trouble yet."""
 
     def __post_init__(self) -> None:
-        self.store = TroubledStore(lambda: self.now, self.default_checksum)
+        self.store = MemoryStore(clock=lambda: self.now, default_checksum=self.default_checksum)
+        self.troubles = Troubles()
+        self.store.hook(**dict.fromkeys(REQUESTS, self.troubles))
         self.store.create_bucket("source", versioned=self.is_versioned)
         self.store.create_bucket("hotter")
         self.store.create_bucket("ledger")
@@ -327,7 +323,7 @@ class World:
 
     def trouble(self, trouble: Trouble | None, requests: int) -> None:
         """Let one of the next requests be in trouble."""
-        self.store.trouble, self.store.requests_left = trouble, requests
+        self.troubles.trouble, self.troubles.requests_left = trouble, requests
         self.is_calm = self.is_calm and trouble is None
 
     def deliver(self, messages: Sequence[Message], *, is_disturbed: bool) -> None:
@@ -337,7 +333,7 @@ class World:
         try:
             failed = self._run(self._handle(messages))
         except Killed:
-            self.store.be_well()
+            self.troubles.end()
             self.runtime = self._cold()
             self._check_kept()
             return
@@ -345,7 +341,7 @@ class World:
             assert is_disturbed, "nothing was wrong, and the function refused all"
             return
         finally:
-            self.store.be_well()
+            self.troubles.end()
         lines = self._new_lines()
         self._check_kept()
         for line in lines:
@@ -399,7 +395,7 @@ class World:
         except StoreError:
             assert is_disturbed, "nothing was wrong, and the run failed"
         finally:
-            self.store.be_well()
+            self.troubles.end()
         self._check_kept()
 
     async def _take(self, published: backlog.Published) -> set[str]:
@@ -462,7 +458,7 @@ class World:
         try:
             return self.loop.run_until_complete(work)
         except Killed:
-            self.store.is_dead = True
+            self.troubles.is_dead = True
             for task in (rest := asyncio.all_tasks(self.loop)):
                 task.cancel()
             if rest:
@@ -473,7 +469,7 @@ class World:
 
     def versions(self, bucket: str, key: str) -> list[Version]:
         """What the bucket has of a key, the oldest first."""
-        return list(self.store._buckets.named[bucket].versions.get(key, []))
+        return self.store.stored(bucket, key)
 
     def _new_lines(self) -> list[dict[str, Any]]:
         """The journal's lines that nobody has read."""

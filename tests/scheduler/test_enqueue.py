@@ -6,11 +6,13 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from jobs.errors import UsageError
 from jobs.ledger.job_starts import encode_start_record, start_record_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
@@ -18,19 +20,13 @@ from scheduler.batch_starts import Start
 from scheduler.enqueue import MANIFESTS_CHECKED, handle
 from scheduler.runtime import Runtime
 from scheduler.submit import for_manifest
-from tests.doubles.lambda_invoke import LambdaApi, lambda_api
+from tests.doubles.lambda_invoke import LambdaApi
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch
 from tests.scheduler.scene import Scene, slow
 
+WITHIN = {"bucket": "source", "region": "us-east-1", "prefixes": ["in/"]}
 ODD_KEYS = ("plain", 'a,b"c', "a b+c", "ünïcode/日本", "100%25", "line\nbreak")
-
-
-@pytest.fixture
-def api(place: Place) -> Iterator[LambdaApi]:
-    with lambda_api() as running:
-        place.more |= {"AWS_ENDPOINT_URL_LAMBDA": running.endpoint, "AWS_LAMBDA_FUNCTION_NAME": "sealift-enqueue"}
-        yield running
 
 
 @pytest.mark.slow
@@ -87,35 +83,36 @@ def test_a_manifest_that_submit_has_not_started_is_told_again(place: Place, api:
         ({"pair": "pair", "keys": ["in/a"] * 10_001}, "at most 10,000"),
     ],
 )
-def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], says: str) -> None:
-    place.write_policy(source={"bucket": place.source, "region": "us-east-1", "prefixes": ["in/"]})
-    with place.function("enqueue") as enqueue:
-        answer = enqueue.invoke(event)
-    assert answer.error_type == "UsageError"
-    assert says in answer.error_message
-    assert place.names("manifests/") == []
+def test_what_makes_no_sense_is_refused(tmp_path: Path, event: dict[str, Any], says: str) -> None:
+    scene = Scene(tmp_path, source=WITHIN)
+    with pytest.raises(UsageError, match=says):
+        enqueue(scene, **event)
+    assert scene.lines("manifests/") == []
 
 
-def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(place: Place, api: LambdaApi) -> None:
-    place.write_policy(source={"bucket": place.source, "region": "us-east-1", "prefixes": ["in/"]})
-    row = {"bucket": place.source, "key": "in/a", "version_id": None, "size_bytes": 1, "etag": None, "reason": "large"}
-    forged = [{**row, "key": "out/a"}, {**row, "bucket": place.hot}, {"key": 5}, 7, [], None]
-    forged += [{**row, "last_modified": time} for time in ("2026-11-25", -1, True, float("nan"), 1e18)]
-    newer = {**row, "key": "in/b", "of_a_newer_sealift": 1, "last_modified": 1_795_567_620.125}
-    lines = [json.dumps(each) for each in (*forged, row, newer)] + ["no JSON"]
-    name = "l/backlog/pair=pair/0000000000001-9-9-0123456789ab.json"
-    place.client.put_object(Bucket=place.ledger, Key=name, Body="\n".join(lines).encode())
-    with place.function("enqueue") as enqueue:
-        (published,) = enqueue.invoke({"action": "backlog", "pair": "pair", "now": True}).payload["manifests"]
-        log = enqueue.lines()
+def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    scene = Scene(tmp_path, source=WITHIN)
+    good = row("in/a")._asdict()
+    forged = [{**good, "key": "out/a"}, {**good, "bucket": "hotter"}, {"key": 5}, 7, [], None]
+    forged += [{**good, "last_modified": time} for time in ("2026-11-25", -1, True, float("nan"), 1e18)]
+    newer = {**good, "key": "in/b", "of_a_newer_sealift": 1, "last_modified": 1_795_567_620.125}
+    lines = [json.dumps(each) for each in (*forged, good, newer)] + ["no JSON"]
+    data = "\n".join(lines).encode()
+    scene.run(scene.runtime.write_once("backlog/pair=pair/0000000000001-9-9-0123456789ab.json", data))
+    (published,) = enqueue(scene, pair="pair", now=True)
+    log = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     (refused,) = [each for each in log if each.get("event") == "backlog rows refused"]
     left_out = [each for each in log if each.get("event") == "backlog row left out"]
-    assert (published["rows"], refused["rows"], len(left_out)) == (2, 2, 10)
-    (manifest,) = [each for each in place.names("manifests/") if each.endswith(".csv")]
-    assert place.read(manifest).decode().splitlines() == [
-        f"{place.source},in/a,,1,",
-        f"{place.source},in/b,,1,2026-11-25T00:47:00.125+00:00",
-    ]
+    assert (published.rows, refused["rows"], len(left_out)) == (2, 2, 10)
+    assert manifest(scene, published) == ["source,in/a,,10,", "source,in/b,,10,2026-11-25T00:47:00.125+00:00"]
+
+
+def manifest(scene: Scene, published: backlog.Published) -> list[str]:
+    assert published.manifest is not None
+    data: bytes = scene.run(scene.runtime.read(published.manifest.removeprefix("s3://ledger/l/")))
+    return data.decode().splitlines()
 
 
 def row(key: str) -> BacklogRow:
@@ -147,9 +144,7 @@ def test_versions_and_keys_in_one_manifest(scene: Scene) -> None:
     rows = [{"key": "a b", "version_id": "v1"}, {"key": "c"}]
     (published,) = enqueue(scene, pair="pair", rows=rows, prefixes=["p/"])
     assert published.prefixes == ("p/",)
-    assert published.manifest is not None
-    name = published.manifest.removeprefix("s3://ledger/l/")
-    assert scene.runtime.run(scene.runtime.read(name)) == b"source,a+b,v1,,\nsource,c,,,\n"
+    assert manifest(scene, published) == ["source,a+b,v1,,", "source,c,,,"]
 
 
 def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.enqueue import Enqueued, handle
 from tests.doubles.hooks import refuse
-from tests.doubles.lambda_invoke import LambdaApi, lambda_api
+from tests.doubles.lambda_invoke import LambdaApi
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.scheduler.conftest import Place
 from tests.scheduler.scene import Scene, slow
@@ -143,13 +142,6 @@ def test_the_backlog_of_a_pair_that_the_policy_does_not_have_is_said(pairs: Pair
     with pytest.raises(LedgerError, match=r"2 rows in s3://ledger/l/backlog/pair=former/.*give the pair its name back"):
         enqueued.check()
     pairs.enqueue(pair="second").check()
-
-
-@pytest.fixture
-def api(place: Place) -> Iterator[LambdaApi]:
-    with lambda_api() as running:
-        place.more |= {"AWS_ENDPOINT_URL_LAMBDA": running.endpoint, "AWS_LAMBDA_FUNCTION_NAME": "sealift-enqueue"}
-        yield running
 
 
 def test_what_could_be_enqueued_is_submitted_before_the_call_fails(place: Place, api: LambdaApi) -> None:

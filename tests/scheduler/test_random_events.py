@@ -73,7 +73,7 @@ class Events(RuleBasedStateMachine):
                 await world.deliver_beside(world.pending[-1:])
 
         is_alone = handled == "alone"
-        world.store.meddle, world.store.requests_left = None if is_alone else meddle, requests
+        world.troubles.meddle, world.troubles.requests_left = None if is_alone else meddle, requests
         world.deliver(message, is_disturbed=not is_alone)
 
     @rule(
@@ -159,7 +159,7 @@ class Events(RuleBasedStateMachine):
             if is_handled and len(self.world.pending) > known:
                 await self.world.deliver_beside(self.world.pending[known:])
 
-        self.world.store.meddle, self.world.store.requests_left = meddle, requests
+        self.world.troubles.meddle, self.world.troubles.requests_left = meddle, requests
         self.world.deliver(messages, is_disturbed=True)
 
     @precondition(lambda self: self.world.pending)
@@ -167,8 +167,8 @@ class Events(RuleBasedStateMachine):
     def deliver_side_by_side(self, pick: int, other: int, requests: int) -> None:
         """Two functions have a message each, perhaps the same. The second is done within one request of the first."""
         first, second = self._messages([pick], []), self._messages([other], [])
-        self.world.store.meddle = lambda: self.world.deliver_beside(second)
-        self.world.store.requests_left = requests
+        self.world.troubles.meddle = lambda: self.world.deliver_beside(second)
+        self.world.troubles.requests_left = requests
         self.world.deliver(first, is_disturbed=True)
 
     @rule(trouble=st.none() | troubles.filter(lambda each: each != "slow"), requests=st.integers(1, 30))
