@@ -3,82 +3,64 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.backup.job import Backup, BackupOptions, KeyResult
-from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.errors import Conflict, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 KEY = "k"
 ROUTE = Route(Location("source"), Location("hot", "copies/"))
 COPY = "copies/k"
 
 
-class Ticking(MemoryStore):
-    """Each look at the clock moves it on by minutes, so that time says what it can. Requests may be delayed and fail.
-
-    `meanwhile` happens just before the next copy reaches the server.
-    """
-
-    def __init__(self, *, versioned: bool = True, step_seconds: float = 400.0) -> None:
-        self.now, self.step_seconds = 1e9, step_seconds
-        super().__init__(clock=self._tick, minimum_part_bytes=1)
-        self.create_bucket("source", versioned=versioned)
-        self.create_bucket("hot")
-        self.random: random.Random | None = None
-        self.failing = 0.0
-        self.meanwhile: Callable[[], Awaitable[Any]] | None = None
-        self.requests: list[str] = []
-
-    def _tick(self) -> float:
-        self.now += self.step_seconds
-        return self.now
-
-    def __getattribute__(self, name: str) -> Any:
-        found = super().__getattribute__(name)
-        if name not in ("head", "get", "copy", "delete", "list_versions", "get_tags"):
-            return found
-
-        async def call(*arguments: Any, **named: Any) -> Any:
-            self.requests.append(name)
-            if name == "copy" and self.meanwhile is not None:
-                work, self.meanwhile = self.meanwhile, None
-                await work()
-            if self.random is not None:
-                for _ in range(self.random.randrange(4)):
-                    await asyncio.sleep(0)
-                if self.random.random() < self.failing:
-                    raise Unavailable(name, KEY, "InternalError", "injected", 500)
-            answer = await found(*arguments, **named)
-            if self.random is not None:
-                for _ in range(self.random.randrange(4)):
-                    await asyncio.sleep(0)
-                if self.random.random() < self.failing:  # it was done, but the answer is lost
-                    raise Unavailable(name, KEY, "ConnectionClosed", "injected", 0)
-            return answer
-
-        return call
-
-    async def body(self, bucket: str, key: str, version: str | None = None) -> tuple[bytes, dict[str, str]] | None:
-        try:
-            body = await MemoryStore.get(self, ObjectRef(bucket, key, version))
-        except StoreError:
-            return None
-        return body.data, dict(body.info.attributes.metadata)
-
-    async def copies(self) -> list[tuple[bytes, dict[str, str]] | None]:
-        return [await self.body("hot", COPY, entry.version_id) for entry in await history(self, "hot", COPY)]
+Content = tuple[bytes, dict[str, str]] | None
+"""Bytes and metadata of a version. None: a delete marker."""
 
 
-async def history(store: MemoryStore, bucket: str, key: str) -> list[Listed]:
-    found = (await MemoryStore.list_versions(store, bucket, key)).entries
-    return [entry for entry in found if entry.key == key][::-1]
+def make_store(*, versioned: bool = True, step_seconds: float = 400.0, **options: Any) -> MemoryStore:
+    """Each look at the clock moves it on by minutes, so that time says what it can."""
+    seconds = itertools.count(1e9, step_seconds)
+    store = MemoryStore(clock=lambda: next(seconds), minimum_part_bytes=1, **options)
+    store.create_bucket("source", versioned)
+    store.create_bucket("hot")
+    return store
+
+
+def disturb(store: MemoryStore, chance: random.Random, failing: float) -> None:
+    """Requests are delayed by chance, and some are lost before or after they were done."""
+
+    async def pause(lost: StoreError) -> None:
+        for _ in range(chance.randrange(4)):
+            await asyncio.sleep(0)
+        if chance.random() < failing:
+            raise lost
+
+    async def trouble(request: Request) -> Any:
+        await pause(Unavailable(request.operation, KEY, "InternalError", "injected", 500))
+        answer = await request()
+        await pause(Unavailable(request.operation, KEY, "ConnectionClosed", "injected", 0))
+        return answer
+
+    store.hook(every=trouble)
+
+
+def contents(store: MemoryStore, bucket: str = "hot", key: str = COPY) -> list[Content]:
+    """Of all versions, the oldest first."""
+    return [
+        None if each.is_delete_marker else (each.data, dict(each.attributes.metadata))
+        for each in store.stored(bucket, key)
+    ]
+
+
+def current(store: MemoryStore, bucket: str = "hot", key: str = COPY) -> Content:
+    return (contents(store, bucket, key) or [None])[-1]
 
 
 def backup(store: MemoryStore, **options: Any) -> Backup:
@@ -112,7 +94,7 @@ class Event:
 
 @dataclass
 class World:
-    store: Ticking
+    store: MemoryStore
     mirrors: bool
     rows: dict[str, tuple[bytes, dict[str, str]]] = field(default_factory=dict)
 
@@ -126,7 +108,7 @@ class World:
             assert written.version_id is not None
             self.rows[written.version_id] = (act.body, metadata)
             return Event(ObjectVersion(0, KEY, written.version_id, size_bytes=len(act.body), etag=written.etag))
-        versions = await history(store, "source", KEY)
+        versions = store.stored("source", KEY)
         if isinstance(act, Delete):
             await MemoryStore.delete(store, "source", KEY)
         elif versions:
@@ -144,23 +126,22 @@ class World:
             except (Unavailable, Conflict):
                 continue
 
-    async def check(self, missing: set[str], *, removed: bool) -> None:
-        stored = await self.store.copies()
+    def check(self, missing: set[str], *, removed: bool) -> None:
+        stored = contents(self.store)
         for version_id, content in self.rows.items():
             if version_id not in missing:
                 assert content in stored, f"{content} is lost: {stored}"
-        there = {entry.version_id for entry in await history(self.store, "source", KEY)}
+        there = {each.version_id for each in self.store.stored("source", KEY)}
         assert not missing & there, "what is there was called missing"
-        current, copy = await self.store.body("source", KEY), await self.store.body("hot", COPY)
         if self.mirrors:
-            assert copy == current
+            assert current(self.store) == current(self.store, "source", KEY)
         elif not removed:
             newest = list(self.rows.values())[-1] if self.rows else None
-            assert copy == newest
+            assert current(self.store) == newest
 
 
 async def put(store: MemoryStore, body: bytes, **attributes: Any) -> ObjectVersion:
-    written = await store.put("source", KEY, body, Attributes(**attributes), guard=UNGUARDED)
+    written = await MemoryStore.put(store, "source", KEY, body, Attributes(**attributes), guard=UNGUARDED)
     return ObjectVersion(0, KEY, written.version_id, size_bytes=len(body), etag=written.etag)
 
 

@@ -6,27 +6,25 @@ from typing import Any
 
 import pytest
 
-from jobs.core.model import ObjectRef
 from jobs.core.outcome import Status
 from jobs.errors import Rejected
-from tests.backup.scene import COPY, KEY, Ticking, backup, put, run
+from tests.backup.scene import COPY, KEY, backup, make_store, put, run
+from tests.doubles.memory_store import MemoryStore
 
 GOOD, ROTTEN = b"the good content", b"the gOOd content"
 
 
-def kms(store: Ticking) -> Any:
+def kms(store: MemoryStore) -> Any:
     """A backup whose copies have no MD5 as ETag, and here no checksum either: only bytes can be compared."""
     return backup(store, sse="aws:kms")
 
 
-def unsummed() -> Ticking:
-    store = Ticking()
-    store._default_checksum = None
-    return store
+def unsummed() -> MemoryStore:
+    return make_store(default_checksum=None)
 
 
-def bodies(store: Ticking) -> list[bytes]:
-    return [copy[0] for copy in run(store.copies())]
+def bodies(store: MemoryStore) -> list[bytes]:
+    return [each.data for each in store.stored("hot", COPY)]
 
 
 def test_a_good_copy_is_not_covered_by_the_bytes_of_a_damaged_newest_version() -> None:
@@ -77,4 +75,4 @@ def test_a_copy_that_rotted_is_made_again() -> None:
     run(kms(store).process([row]))
     store.rot("hot", COPY, ROTTEN)
     assert run(kms(store).process([row]))[0].status is Status.COPIED
-    assert run(store.get(ObjectRef("hot", COPY))).data == GOOD
+    assert bodies(store)[-1] == GOOD

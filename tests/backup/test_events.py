@@ -6,11 +6,12 @@ import json
 from urllib.parse import quote, quote_plus
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_document, parse_message
 from jobs.errors import UsageError
+from tests.doubles.examples import examples
 
 KEYS = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=50)
 
@@ -137,29 +138,14 @@ def test_what_is_no_event_is_refused(body: str) -> None:
     assert len(str(caught.value)) < 500
 
 
+NAMES = ["Records", "detail", "detail-type", "s3", "object", "key", "Type", "Message", "eventVersion", "source"]
+
+
+@settings(max_examples=examples(25))
 @given(
     st.recursive(
         st.none() | st.booleans() | st.integers() | st.text(),
-        lambda inner: (
-            st.lists(inner)
-            | st.dictionaries(
-                st.sampled_from(
-                    [
-                        "Records",
-                        "detail",
-                        "detail-type",
-                        "s3",
-                        "object",
-                        "key",
-                        "Type",
-                        "Message",
-                        "eventVersion",
-                        "source",
-                    ]
-                ),
-                inner,
-            )
-        ),
+        lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(NAMES), inner),
     )
 )
 def test_whatever_json_it_is_it_is_an_event_or_refused(document: object) -> None:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 import pytest
 
 from jobs.backup.job import KeyProgress
@@ -12,59 +9,59 @@ from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import Status
 from jobs.errors import ConfigError, CustomerKeyNeeded, Denied, NoSuchBucket, Rejected, StoreError, Unavailable
 from jobs.s3.store import UNGUARDED
-from tests.backup.scene import (
-    COPY,
-    KEY,
-    Ticking,
-    backup,
-    history,
-    put,
-    run,
-)
+from tests.backup.scene import COPY, KEY, backup, contents, make_store, put, run
+from tests.doubles.hooks import names, nth, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore
+
+DENIED = Denied("CopyObject", COPY, "AccessDenied", "", 403)
+INJECTED = Unavailable("CopyObject", COPY, "InternalError", "injected", 500)
+
+
+def bodies(store: MemoryStore) -> list[bytes | None]:
+    return [None if each is None else each[0] for each in contents(store)]
 
 
 def test_a_new_key_costs_three_requests_and_is_proven():
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"body", tags={"team": "blue"}))
-    store.requests.clear()
+    requests = watch(store)
     (outcome,) = run(backup(store).process([row]))
     assert (outcome.status, outcome.evidence.value) == (Status.COPIED, "checksum")
-    assert store.requests == ["head", "copy", "head"]
+    assert names(requests) == ["is_versioned", "head", "copy", "head"]  # the first is asked once a run
     assert run(store.get_tags(ObjectRef("hot", COPY))) == {"team": "blue"}
 
 
 def test_a_duplicate_writes_nothing():
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"body"))
     run(backup(store).process([row]))
-    store.requests.clear()
+    requests = watch(store)
     (outcome,) = run(backup(store).process([row]))
     assert outcome.status is Status.SAME
-    assert "copy" not in store.requests[2:]  # the bet, which S3 refused
-    assert len(run(store.copies())) == 1
+    assert names(requests).count("copy") == 1  # the bet, which S3 refused
+    assert bodies(store) == [b"body"]
 
 
 def test_a_late_older_version_is_stored_beneath_the_newest():
-    store = Ticking()
+    store = make_store()
     old, new = run(put(store, b"old")), run(put(store, b"new"))
     run(backup(store).process([new]))
     (outcome,) = run(backup(store).process([old]))
     assert outcome.status is Status.COPIED
-    assert [copy[0] for copy in run(store.copies())] == [b"new", b"old", b"new"]
+    assert bodies(store) == [b"new", b"old", b"new"]
 
 
 def test_above_the_limit_a_row_is_left_and_nothing_is_written():
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"large body"))
     settled = run(backup(store, limit_bytes=5).settle(KEY, [row]))
     assert (settled.outcomes, settled.left) == ({}, {0})
-    assert run(store.copies()) == []
+    assert bodies(store) == []
     assert run(backup(store, limit_bytes=5).process([row]))[0].status is Status.FAILED
 
 
 def test_an_archived_version_ends_as_such():
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"cold", storage_class="GLACIER"))
     (outcome,) = run(backup(store).process([row]))
     assert outcome.status is Status.ARCHIVED
@@ -74,22 +71,22 @@ def test_an_archived_version_ends_as_such():
 
 def test_no_version_is_put_above_the_newest_ones_copy_that_nothing_can_put_back():
     """An older version of the same bytes was copied in the same batch, which is the newest one's copy as well."""
-    store = Ticking()
+    store = make_store()
     rows = [run(put(store, body)) for body in (b"cold", b"other")]
     run(put(store, b"cold", storage_class="GLACIER"))
     numbered = [row._replace(row=number) for number, row in enumerate(rows)]
     outcomes = run(backup(store, storage_class="DEEP_ARCHIVE").process(numbered))
     assert [each.status for each in outcomes] == [Status.COPIED, Status.ARCHIVED]
-    assert run(sizes(store)) == [4]
+    assert bodies(store) == [b"cold"]
 
 
 def test_the_newest_version_is_not_called_the_same_while_an_older_one_hides_its_copy():
     """Both its copy and itself are archived, so that no run can put it on top."""
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"cold"))
     newest = run(put(store, b"cold", storage_class="GLACIER"))
     run(backup(store, storage_class="DEEP_ARCHIVE").process([row]))
-    run(MemoryStore.put(store, "hot", COPY, b"other", Attributes(), guard=UNGUARDED))
+    run(store.put("hot", COPY, b"other", Attributes(), guard=UNGUARDED))
     (outcome,) = run(backup(store, storage_class="DEEP_ARCHIVE", mirrors_deletes=True).process([newest]))
     assert (outcome.status, "could not be put back on top" in outcome.reason) == (Status.ARCHIVED, True)
 
@@ -106,139 +103,100 @@ def test_a_destination_without_versions_is_refused():
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (Denied("CopyObject", COPY, "AccessDenied", "", 403), Status.DENIED),
+        (DENIED, Status.DENIED),
         (CustomerKeyNeeded("CopyObject", COPY, "CustomerKeyNeeded", "", 400), Status.DENIED),
         (Rejected("CopyObject", COPY, "InvalidRequest", "", 400), Status.FAILED),
     ],
 )
 def test_a_refusal_is_the_outcome_of_its_row_and_a_retry_copies_it(error: StoreError, status: Status) -> None:
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"body"))
-
-    async def refuse() -> None:
-        raise error
-
-    store.meanwhile = refuse
+    store.hook(copy=refuse(error, nth(1)))
     (outcome,) = run(backup(store).process([row]))
     assert (outcome.status, outcome.reason) == (status, str(error))
     assert run(backup(store).process([row]))[0].status is Status.COPIED
 
 
 def test_a_missing_bucket_is_the_outcome_of_no_row() -> None:
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"body"))
-
-    async def refuse() -> None:
-        raise NoSuchBucket("CopyObject", COPY, "NoSuchBucket", "", 404)
-
-    store.meanwhile = refuse
+    store.hook(copy=refuse(NoSuchBucket("CopyObject", COPY, "NoSuchBucket", "", 404)))
     with pytest.raises(NoSuchBucket):
         run(backup(store).process([row]))
 
 
 def test_an_older_version_that_a_refusal_left_on_top_is_covered_by_the_retry() -> None:
     """Even if it has gone from the source meanwhile."""
-    store = Ticking()
+    store = make_store()
     old, new = run(put(store, b"old"))._replace(last_modified=1e9), run(put(store, b"new"))
     run(backup(store).process([new]))
-
-    async def refuse_the_second() -> None:
-        async def refuse() -> None:
-            raise Denied("CopyObject", COPY, "AccessDenied", "", 403)
-
-        store.meanwhile = refuse
-
-    store.meanwhile = refuse_the_second
+    store.hook(copy=refuse(DENIED, nth(2)))
     assert run(backup(store).process([old]))[0].status is Status.DENIED
-    assert run(store.copies())[-1][0] == b"old"
+    assert bodies(store)[-1] == b"old"
     run(store.delete("source", KEY, version_id=old.version_id))
     assert run(backup(store).process([old]))[0].status is Status.MISSING
-    assert run(store.copies())[-1][0] == b"new"
+    assert bodies(store)[-1] == b"new"
 
 
 def test_a_removed_version_stays_at_the_destination():
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"body"))
     run(backup(store, mirrors_deletes=True).process([row]))
     run(store.delete("source", KEY, version_id=row.version_id))
     settled = run(backup(store, mirrors_deletes=True).settle(KEY))
     assert settled.is_marked
-    assert run(store.copies()) == [(b"body", {}), None]
+    assert bodies(store) == [b"body", None]
 
 
 def test_a_writer_that_is_stopped_in_between_says_what_it_owes():
     """Between the older version's append and the newest one's return there is a moment that must not be forgotten."""
-    store = Ticking()
+    store = make_store()
     old, new = run(put(store, b"old")), run(put(store, b"new"))
     run(backup(store).process([new]))
     progress = KeyProgress()
-
-    async def fail() -> None:  # with the second copy, which is to bring the newest back
-        async def fail_again() -> None:
-            raise Unavailable("CopyObject", COPY, "InternalError", "injected", 500)
-
-        store.meanwhile = fail_again
-
-    store.meanwhile = fail
+    store.hook(copy=refuse(INJECTED, nth(2)))  # which is to bring the newest back
     bet_lost = backup(store).settle(KEY, [old, old._replace(row=1)], progress)  # two rows: nothing is betted
     with pytest.raises(Unavailable):
         run(bet_lost)
     assert [progress.owes_newest] == [True]
-    assert run(store.body("hot", COPY)) == (b"old", {})
+    assert bodies(store)[-1] == b"old"
     run(backup(store).settle(KEY, [old], progress))
     assert [progress.owes_newest] == [False]
-    assert run(store.body("hot", COPY)) == (b"new", {})
+    assert bodies(store)[-1] == b"new"
 
 
 def test_what_an_attempt_owes_the_next_one_pays_though_the_older_version_is_gone():
     """Between two attempts of one event the older version was removed, and its copy stayed on top."""
-    store = Ticking()
+    store = make_store()
     old, new = run(put(store, b"old")), run(put(store, b"new"))
     run(backup(store).process([new]))
-
-    async def fail() -> None:  # with the second copy, which is to bring the newest back
-        async def fail_again() -> None:
-            raise Unavailable("CopyObject", COPY, "InternalError", "injected", 500)
-
-        store.meanwhile = fail_again
-
-    store.meanwhile = fail
+    store.hook(copy=refuse(INJECTED, nth(2)))  # which is to bring the newest back
     job = backup(store)
     with pytest.raises(Unavailable):
         run(job.process([old, old._replace(row=1)]))
     run(store.delete("source", KEY, version_id=old.version_id))
     assert [outcome.status for outcome in run(job.process([old, old._replace(row=1)]))] == [Status.MISSING] * 2
-    assert run(store.body("hot", COPY)) == (b"new", {})
+    assert bodies(store)[-1] == b"new"
 
 
 def test_a_delete_that_is_handled_while_its_object_is_being_copied_is_not_forgotten():
     """The delete's handler finds nothing to mark; then the copy arrives."""
-    store = Ticking()
+    store = make_store()
     row = run(put(store, b"body"))
 
     async def delete() -> None:
         await store.delete("source", KEY)
         assert not (await backup(store, mirrors_deletes=True).settle(KEY)).is_marked
 
-    store.meanwhile = delete
+    store.hook(copy=once(delete))
     settled = run(backup(store, mirrors_deletes=True).settle(KEY, [row]))
     assert settled.outcomes[0].status is Status.COPIED
-    assert run(store.copies()) == [(b"body", {}), None]
+    assert bodies(store) == [b"body", None]
 
 
 def test_a_delete_marker_hides_no_copy_that_came_after_the_look() -> None:
     """It was taken back above the marker, unless the function died in between."""
-
-    class Late(Ticking):
-        before: Callable[[], Awaitable[Any]] | None = None
-
-        async def delete(self, bucket: str, *arguments: Any, **named: Any) -> Any:
-            if bucket == "hot" and self.before is not None:
-                before, self.before = self.before, None
-                await before()
-            return await super().delete(bucket, *arguments, **named)
-
-    store = Late()
+    store = make_store()
     run(backup(store).process([run(put(store, b"body"))]))
     run(store.delete("source", KEY))
 
@@ -246,25 +204,22 @@ def test_a_delete_marker_hides_no_copy_that_came_after_the_look() -> None:
         newest = await put(store, b"the newest")
         await backup(store, mirrors_deletes=True).process([newest])
 
-    store.before = write
+    store.hook(delete=once(write, lambda request: request.place.bucket == "hot"))
     run(backup(store, mirrors_deletes=True).settle(KEY))
-    assert run(store.copies()) == [(b"body", {}), (b"the newest", {})]
+    assert bodies(store) == [b"body", b"the newest"]
 
 
 def test_one_of_two_handlers_of_one_event_copies():
-    store = Ticking()
+    store = make_store()
     run(backup(store).process([run(put(store, b"first"))]))
     row = run(put(store, b"second"))
 
     async def other() -> None:
         assert (await backup(store).settle(KEY, [row])).outcomes[0].status is Status.COPIED
 
-    async def once_the_bet_is_lost() -> None:
-        store.meanwhile = other
-
-    store.meanwhile = once_the_bet_is_lost
+    store.hook(copy=once(other, nth(2)))  # once the bet is lost
     assert run(backup(store).settle(KEY, [row])).outcomes[0].status is Status.SAME
-    assert [copy[0] for copy in run(store.copies())] == [b"first", b"second"]
+    assert bodies(store) == [b"first", b"second"]
 
 
 @pytest.mark.parametrize("is_in_parts", [True, False])
@@ -274,7 +229,7 @@ def test_no_retained_copy_covers_a_version_that_was_written_meanwhile(is_copied:
 
     S3 dates an upload in parts by its beginning.
     """
-    store = Ticking()
+    store = make_store()
     late, later, second, third = (run(put(store, body)) for body in (b"late", b"later", b"second", b"the third"))
     for row in (second, third):
         run(backup(store).process([row]))
@@ -283,26 +238,21 @@ def test_no_retained_copy_covers_a_version_that_was_written_meanwhile(is_copied:
     async def write() -> None:
         newest = await put(store, b"the newest")
         if is_in_parts:
-            store._buckets.named["source"].versions[KEY][-1].last_modified = 1e9
+            store.stored("source", KEY)[-1].last_modified = 1e9
         if is_copied:
             await backup(store).process([newest])
 
-    store.meanwhile = write
+    store.hook(copy=once(write))
     run(backup(store).process([late, later._replace(row=1)]))
-    assert run(store.body("hot", COPY)) == (b"the newest", {})
+    assert bodies(store)[-1] == b"the newest"
 
 
 def test_where_deletes_are_retained_a_removed_newest_version_stays_on_top_of_its_copies():
-    store = Ticking()
+    store = make_store()
     old = run(put(store, b"old"))
     run(backup(store).process([old]))
     new = run(put(store, b"new"))
     run(backup(store).process([new]))
     run(store.delete("source", KEY, version_id=new.version_id))
     assert run(backup(store).process([old]))[0].status is Status.SAME
-    assert run(store.body("hot", COPY)) == (b"new", {})
-
-
-async def sizes(store: Ticking) -> list[int | None]:
-    """The sizes of the copies, oldest first."""
-    return [each.size_bytes for each in await history(store, "hot", COPY)]
+    assert bodies(store)[-1] == b"new"

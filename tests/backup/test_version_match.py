@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +17,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.errors import Conflict
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 SOURCE, DESTINATION = ObjectRef("docs", "k"), ObjectRef("hot", "k")
 
@@ -66,31 +67,20 @@ class Scene:
     """One key in two buckets, written in the order of the calls, an hour apart."""
 
     def __init__(self, **options: Any) -> None:
-        self.now, self.asked = 1e9, Counter[str]()
-        self.store = self._counting(MemoryStore(clock=self._tick, **options))
+        seconds, self.asked = itertools.count(1e9, 3600.0), Counter[str]()
+        self.store = MemoryStore(clock=lambda: next(seconds), **options)
         for bucket in ("docs", "hot"):
             self.store.create_bucket(bucket)
+        self.store.hook(every=self._count)
 
-    def _tick(self) -> float:
-        self.now += 3600.0
-        return self.now
-
-    def _counting(self, store: MemoryStore) -> MemoryStore:
-        for name in ("head", "get", "get_tags"):
-            setattr(store, name, self._counted(name, getattr(store, name)))
-        return store
-
-    def _counted(self, name: str, request: Any) -> Any:
-        async def call(ref: ObjectRef, *arguments: Any, **named: Any) -> Any:
-            self.asked[f"{name} {ref.bucket}"] += 1
-            return await request(ref, *arguments, **named)
-
-        return call
+    async def _count(self, request: Request) -> Any:
+        self.asked[f"{request.operation} {request.place.bucket}"] += 1
+        return await request()
 
     def put(self, bucket: str, data: bytes, **attributes: Any) -> Listed:
         async def write() -> Listed:
-            written = await self.store.put(bucket, "k", data, Attributes(**attributes), guard=UNGUARDED)
-            entries = (await self.store.list_versions(bucket, "k")).entries
+            written = await MemoryStore.put(self.store, bucket, "k", data, Attributes(**attributes), guard=UNGUARDED)
+            entries = (await MemoryStore.list_versions(self.store, bucket, "k")).entries
             return next(each for each in entries if each.version_id == written.version_id)
 
         return asyncio.run(write())

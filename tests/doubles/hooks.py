@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -68,3 +69,9 @@ async def kill(store: MemoryStore, operation: str, number: int, work: Awaitable[
     with pytest.raises(Killed):
         await work
     store.hook(every=None)
+
+
+def nth(number: int) -> Callable[[Request], bool]:
+    """True of the request that is asked about as number `number`, from 1."""
+    count = itertools.count(1)
+    return lambda request: next(count) == number
