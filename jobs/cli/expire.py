@@ -245,13 +245,13 @@ def expire(options: ExpireCommand) -> int:
             f"{options.manifest.removeprefix(f'{scheme}:')}"
         )
     settings = Settings.from_environment()
-    policy = read_policy(options.policy) if options.policy or settings.policy else None
     is_own: Callable[[str], bool] | None = None
     if options.pair is not None:
         options, is_own = by_pair(options, options.pair, settings)
     ledger = open_ledger(ledger_location(options.ledger, settings))
     if options.undo:
         return interrupts.run(_undo(ledger, options.undo, options))
+    policy = read_policy(options.policy) if options.policy or settings.policy else None
     return interrupts.run(_start(options, ledger, settings, partial(_plan_rows, is_own, policy)))
 
 
