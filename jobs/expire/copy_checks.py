@@ -155,9 +155,18 @@ class Copies:
                 return _differs(proof) if check.is_refuted else Verdict(True, check.evidence)
             if info.is_archived:
                 return _unknown(f"the original must be restored before its bytes can be compared: {verdict.reason}")
-            verdict, _ = await retry(lambda: compare_content(original, read, self.budget))
+            return await retry(lambda: self._compare_bytes(original, read))
         except _REFUSALS as error:
             return _refused(proof, error)
+
+    async def _compare_bytes(self, original: ContentSide, copy: ContentSide) -> Verdict:
+        """Compare both, and the bytes that both have with the checksums that S3 keeps of the
+        original.
+        """
+        check = ContentCheck(original.info)
+        verdict, _ = await compare_content(original, copy, self.budget, check)
+        if verdict.same and check.is_refuted:
+            return Verdict(False, Evidence.CHECKSUM, "the original is damaged, and its copy has the same bytes")
         return verdict
 
     async def _compare_members(self, pairs: Sequence[CopyPair]) -> list[Verdict]:

@@ -134,6 +134,16 @@ def test_replica_with_rotten_bytes_below_whole_metadata_keeps_its_original(
     assert (outcome.status, store.contents()) == (Status.KEPT, before), outcome
 
 
+def test_replica_made_of_a_rotten_original_keeps_it() -> None:
+    """Their bytes are the same, and the original's CRC, which its copy does not have, is of other bytes."""
+    store = shop(default_checksum=None)
+    ref = summed(store, "docs", "k", CONTENT, "CRC32", **KMS)
+    copy = store.put_now("copies", "k", CONTENT[::-1], **KMS)
+    store.rot("docs", "k", CONTENT[::-1])
+    outcome = expire_against(store, ref, copy)
+    assert (outcome.status, "the original is damaged" in outcome.reason) == (Status.KEPT, True), outcome
+
+
 @pytest.mark.parametrize("size_bytes", SIZES)
 def test_a_member_that_is_not_what_its_index_says_is_no_copy(size_bytes: int) -> None:
     store = shop(versioned=False)
