@@ -232,12 +232,13 @@ def _lifecycle_rule(rule: Mapping[str, Any]) -> LifecycleRule:
         expires = f"on {expiration['Date']:%Y-%m-%d}"
     transitions = [(each.get("Days", 0), str(each["StorageClass"])) for each in rule.get("Transitions", [])]
     noncurrent = rule.get("NoncurrentVersionTransitions", [])
+    replaced = rule.get("NoncurrentVersionExpiration")  # SeaweedFS and MinIO take it without days
     return LifecycleRule(
         rule_id=rule.get("ID", ""),
         prefix=prefix,
         is_partial=is_partial,
         expires=expires,
-        noncurrent_days=rule.get("NoncurrentVersionExpiration", {}).get("NoncurrentDays"),
+        noncurrent_days=None if replaced is None else replaced.get("NoncurrentDays", 0),
         transitions=tuple(sorted(transitions)),
         noncurrent_transitions=tuple(
             sorted((each["NoncurrentDays"], str(each["StorageClass"])) for each in noncurrent)

@@ -70,7 +70,9 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
             ) from error
         for rule in rules:
             covered = next((place for place in copies if place.overlaps(Location(bucket, rule.prefix))), None)
-            when = rule.expires or (rule.noncurrent_days and f"{rule.noncurrent_days} days after they are replaced")
+            when = rule.expires
+            if rule.noncurrent_days is not None:
+                when = when or f"{rule.noncurrent_days} days after they are replaced"
             if covered and when:
                 raise ConfigError(
                     f"--copies {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects below "

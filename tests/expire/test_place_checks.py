@@ -97,10 +97,11 @@ REMOVING: list[dict[str, Any]] = [
     {"Expiration": {"Days": 1}},
     {"Expiration": {"Date": datetime(2030, 1, 1, tzinfo=UTC)}},
     {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}},
+    {"NoncurrentVersionExpiration": {"NewerNoncurrentVersions": 1}},  # SeaweedFS and MinIO take it without days
 ]
 
 
-@pytest.mark.parametrize("actions", REMOVING, ids=["days", "date", "noncurrent"])
+@pytest.mark.parametrize("actions", REMOVING, ids=["days", "date", "noncurrent", "newer noncurrent"])
 @pytest.mark.parametrize("prefix", ["", "packed", "packed/2026/"])
 def test_lifecycle_rule_that_removes_copies_is_refused(
     monkeypatch: pytest.MonkeyPatch, actions: dict[str, Any], prefix: str
