@@ -13,9 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
+from tests.doubles.batch.account import Puppets, make_client, register
+from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.doubles.lambda_runtime import Function, function
-from tests.doubles.servers import Server
+from tests.doubles.servers import REGION, Server
 from tests.scheduler.event_samples import notification, record
 from tests.scheduler.scene import Scene
 
@@ -125,3 +127,16 @@ def api(place: Place) -> Iterator[LambdaApi]:
     with lambda_api() as running:
         place.more |= {"AWS_ENDPOINT_URL_LAMBDA": running.endpoint, "AWS_LAMBDA_FUNCTION_NAME": "sealift-enqueue"}
         yield running
+
+
+@pytest.fixture
+def jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
+    """Batch as this process finds it."""
+    values = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": REGION}
+    with batch_server(Puppets(), max_running=1) as server:
+        server.add_queue("sealift-orchestrators")
+        for name in ("nightly", "backfill", "replicate", "reconcile", "restore"):
+            register(make_client(server), f"sealift-{name}")
+        for name, value in (values | {"AWS_ENDPOINT_URL_BATCH": server.endpoint}).items():
+            monkeypatch.setenv(name, value)
+        yield server

@@ -24,20 +24,21 @@ MARKED, REMOVED = "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:Delete"
 class Scene:
     """A store, a policy and the function over them. `pair` is what the policy's pair has besides."""
 
-    def __init__(self, folder: Path, *, versioned: bool = True, hot_versioned: bool = True, **pair: Any) -> None:
+    def __init__(
+        self, folder: Path, *, versioned: bool = True, hot_versioned: bool = True, inventory: Any = None, **pair: Any
+    ) -> None:
         self.store = MemoryStore()
         for bucket in ("source", "hotter", "ledger"):
             self.store.create_bucket(bucket, {"source": versioned, "hotter": hot_versioned}.get(bucket, True))
         place = {"bucket": "source", "region": "us-east-1"}
-        self.write_policy(
-            folder, [{"name": "pair", "source": place, "destination": place | {"bucket": "hotter"}, **pair}]
-        )
+        pair = {"name": "pair", "source": place, "destination": place | {"bucket": "hotter"}, **pair}
+        self.write_policy(folder, [pair], **({"inventory": inventory} if inventory else {}))
         settings = FunctionSettings(str(folder / "policy.yaml"), Location("ledger", "l"))
         self.runtime = Runtime(settings, open_region=lambda *_: self.store)
         self.sequencer = 0
 
-    def write_policy(self, folder: Path, pairs: list[dict[str, Any]]) -> None:
-        document = {"version": 1, "ledger": {"bucket": "ledger", "region": "us-east-1"}, "pairs": pairs}
+    def write_policy(self, folder: Path, pairs: list[dict[str, Any]], **more: Any) -> None:
+        document = {"version": 1, "ledger": {"bucket": "ledger", "region": "us-east-1"}, "pairs": pairs, **more}
         (folder / "policy.yaml").write_text(yaml.safe_dump(document))
 
     def run(self, work: Any) -> Any:

@@ -76,11 +76,11 @@ def test_a_stray_object_of_one_pair_stops_neither_it_nor_the_others(pairs: Pairs
 
 def test_when_the_time_is_over_what_was_read_is_published(pairs: Pairs) -> None:
     """It kept nothing, so that it never came to an end, and the pairs behind it had no turn."""
-    for number in range(200):
+    for number in range(100):
         pairs.add("first", f"{number}")
     pairs.add("second", "a")
     pairs.store.hook(get=slow(lambda request: 0.05))
-    before, turns = 200, 0
+    before, turns = 100, 0
     while before:
         enqueued = pairs.enqueue(remaining_seconds=0.05)
         enqueued.check()
@@ -88,7 +88,7 @@ def test_when_the_time_is_over_what_was_read_is_published(pairs: Pairs) -> None:
         assert pairs.waiting("first") < before
         before, turns = pairs.waiting("first"), turns + 1
     assert turns > 1
-    assert sum(each.rows for each in enqueued.manifests if each.pair == "first") == 200
+    assert sum(each.rows for each in enqueued.manifests if each.pair == "first") == 100
 
 
 def test_a_backlog_is_read_in_parallel(pairs: Pairs) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
 from typing import Any
 
 import boto3
@@ -15,8 +14,7 @@ from jobs.core.model import Attributes
 from jobs.s3.store import UNGUARDED
 from scheduler.follow import handle
 from scheduler.submit import handle as submit
-from tests.doubles.batch.account import Puppets, make_client, register
-from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.batch.server import BatchServer
 from tests.doubles.servers import REGION, Server
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import eventbridge
@@ -34,18 +32,6 @@ def mail(monkeypatch: pytest.MonkeyPatch) -> Mails:
     mails: Mails = []
     monkeypatch.setattr("scheduler.follow.publish", lambda topic, subject, text: mails.append((subject, text)))
     return mails
-
-
-@pytest.fixture
-def batch_jobs(monkeypatch: pytest.MonkeyPatch) -> Iterator[BatchServer]:
-    values = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": REGION}
-    with batch_server(Puppets(), max_running=1) as server:
-        server.add_queue("sealift-orchestrators")
-        for name in ("nightly", "backfill", "replicate", "restore"):
-            register(make_client(server), f"sealift-{name}")
-        for name, value in (values | {"AWS_ENDPOINT_URL_BATCH": server.endpoint}).items():
-            monkeypatch.setenv(name, value)
-        yield server
 
 
 def followed(scene: Scene, event: dict[str, Any]) -> dict[str, Any]:
@@ -180,28 +166,26 @@ def test_a_run_of_no_row_is_no_success_in_its_mail(scene: Scene, mail: Mails) ->
     assert body.startswith(verdict)
 
 
-def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(
-    scene: Scene, mail: Mails, batch_jobs: BatchServer
-) -> None:
+def test_a_run_whose_work_failed_is_closed_by_a_report_of_its_own(scene: Scene, mail: Mails, jobs: BatchServer) -> None:
     for _ in range(2):
         assert follow(scene, ended(f"{RUN}-000-work", "FAILED", arrayProperties={"size": 3})) == "closing"
     never = ended(f"{RUN}-000-report", "FAILED", statusReason="Dependent Job failed")
     assert follow(scene, never) == "closing"
-    (name,) = batch_jobs.names()
-    command = batch_jobs.job(name).request["containerOverrides"]["command"]
+    (name,) = jobs.names()
+    command = jobs.job(name).request["containerOverrides"]["command"]
     assert command == ["worker", RUN, "--report", "--ledger", "s3://ledger/l"]
     report(scene)
-    assert follow(scene, ended(name, "FAILED", jobId=batch_jobs.job(name).id)) == "told"
+    assert follow(scene, ended(name, "FAILED", jobId=jobs.job(name).id)) == "told"
     assert len(mail) == 1
 
 
-def test_a_failed_array_is_closed_without_an_event_of_its_parent(scene: Scene, batch_jobs: BatchServer) -> None:
+def test_a_failed_array_is_closed_without_an_event_of_its_parent(scene: Scene, jobs: BatchServer) -> None:
     """AWS does not say whether a parent has events. The report that waited for it is a plain job."""
     never = ended(f"{RUN}-000-report", "FAILED", statusReason="Dependent Job failed")
     for _ in range(2):
         assert follow(scene, never) == "closing"
-    (name,) = batch_jobs.names()
-    command = batch_jobs.job(name).request["containerOverrides"]["command"]
+    (name,) = jobs.names()
+    command = jobs.job(name).request["containerOverrides"]["command"]
     assert command == ["worker", RUN, "--report", "--ledger", "s3://ledger/l"]
 
 
@@ -229,7 +213,7 @@ NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T03:30:
 
 
 def test_a_night_is_told_as_it_ended(
-    scene: Scene, mail: Mails, batch_jobs: BatchServer, capsys: pytest.CaptureFixture[str]
+    scene: Scene, mail: Mails, jobs: BatchServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = start(scene, NIGHT)
     stage = {"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "left": 2, "report_html": "s3://x"}
@@ -248,7 +232,7 @@ def test_a_night_is_told_as_it_ended(
         "report_html": "s3://y.html",
     }
     write(scene, "nights/pair/2026-11-25.json", summary)
-    end = ended(name, "FAILED", container={"exitCode": 3}, jobId=batch_jobs.job(name).id)
+    end = ended(name, "FAILED", container={"exitCode": 3}, jobId=jobs.job(name).id)
     assert follow(scene, end) == "told"
     assert follow(scene, end) == "told before"
     assert metrics(capsys) == {"NightSucceeded": 1, "Findings": 2, "PlannedDollars": 0.5, "VerifiedShare": 75}
@@ -260,12 +244,12 @@ def test_a_night_is_told_as_it_ended(
 
 
 def test_a_night_that_did_not_end_is_told_with_what_to_do(
-    scene: Scene, mail: Mails, batch_jobs: BatchServer, capsys: pytest.CaptureFixture[str]
+    scene: Scene, mail: Mails, jobs: BatchServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = start(scene, NIGHT)
     second = ended(name, "FAILED", statusReason="another one was first: 4c7599ae", jobId="not the one")
     assert follow(scene, second) == "ignored"
-    end = ended(name, "FAILED", statusReason="Host EC2 terminated", jobId=batch_jobs.job(name).id)
+    end = ended(name, "FAILED", statusReason="Host EC2 terminated", jobId=jobs.job(name).id)
     assert follow(scene, end) == "told"
     assert metrics(capsys) == {"NightSucceeded": 0}
     ((subject, body),) = mail
@@ -274,15 +258,15 @@ def test_a_night_that_did_not_end_is_told_with_what_to_do(
     assert "sealift nightly --pair pair --night 2026-11-25" in body
 
 
-def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, batch_jobs: BatchServer) -> None:
+def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, jobs: BatchServer) -> None:
     asked = {"action": "backfill", "pair": "pair", "prefix": "p/", "id": "x"}
     name = start(scene, asked)
-    job_id = batch_jobs.job(name).id
+    job_id = jobs.job(name).id
     assert follow(scene, ended(name, jobId=job_id)) == "ended"
     assert follow(scene, ended(name, "FAILED", container={"exitCode": 3}, jobId=job_id)) == "ended"
     claim = read(scene, f"starts/{name}.json") | {"command": ["see", "https://evil.example"]}
     write(scene, f"starts/{name}.json", claim)
-    container = {"exitCode": 2, "command": batch_jobs.job(name).request["containerOverrides"]["command"]}
+    container = {"exitCode": 2, "command": jobs.job(name).request["containerOverrides"]["command"]}
     assert follow(scene, ended(name, "FAILED", container=container, jobId=job_id)) == "told"
     ((subject, body),) = mail
     assert "evil" not in body
@@ -338,14 +322,14 @@ def test_what_a_started_reconciliation_found_is_told_with_what_to_do(scene: Scen
     assert "page: s3://ledger/report.html" in body
 
 
-def test_a_note_of_another_run_than_a_restore_starts_nothing(scene: Scene, batch_jobs: BatchServer) -> None:
+def test_a_note_of_another_run_than_a_restore_starts_nothing(scene: Scene, jobs: BatchServer) -> None:
     runs = ("20261125T003345Z-expire-1f3a2b", "20261125T003345Z-replicate-1f3a2b", "--ledger=s3:evil")
     for run in (*runs, "20261125T003345Z-restore-1f3a2b"):
         write(scene, f"thawing/cold/key/{run}.json", {})
     event = eventbridge("cold", "key", "Object Restore Completed", size=5, etag="e", source_storage_class="GLACIER")
     answer = followed(scene, event)
     assert answer["runs"] == ["20261125T003345Z-restore-1f3a2b"]
-    assert batch_jobs.names() == ["sealift-restore-20261125T003345Z-restore-1f3a2b"]
+    assert jobs.names() == ["sealift-restore-20261125T003345Z-restore-1f3a2b"]
 
 
 def test_a_restored_object_goes_to_the_backlog(scene: Scene) -> None:
@@ -364,7 +348,7 @@ def test_a_restored_object_goes_to_the_backlog(scene: Scene) -> None:
     assert (row["key"], row["version_id"], row["size_bytes"]) == ("cold a+b", "v1", 5)
 
 
-def test_restores_go_on_when_an_archive_has_thawed(scene: Scene, batch_jobs: BatchServer) -> None:
+def test_restores_go_on_when_an_archive_has_thawed(scene: Scene, jobs: BatchServer) -> None:
     key = "packed/docs/2026-11-a b.tar.zst"
     for run in ("20261125T003345Z-restore-1f3a2b", "20261126T003345Z-restore-2f3a2b"):
         write(scene, f"thawing/cold/{key}/{run}.json", {})

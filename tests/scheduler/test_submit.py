@@ -8,30 +8,35 @@ import json
 import re
 import threading
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch
 from jobs.config import Settings
-from jobs.core.model import Location
+from jobs.core.model import Attributes, Location
 from jobs.core.prefix_map import PrefixMap
+from jobs.errors import LedgerError, UsageError
 from jobs.policy.reader import read_policy
 from jobs.runs.placement import BatchOptions, choose_placement
+from jobs.s3.store import UNGUARDED
 from scheduler.batch_starts import TIMEOUT_SECONDS, Start, start
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
+from scheduler.submit import handle
 from tests.doubles.batch.account import Puppets, make_client, register
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import eventbridge, notification, record
+from tests.scheduler.scene import Scene
 
+COPIES = {"bucket": "hotter", "region": "us-east-1", "prefix": "copies/"}
 NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T03:30:00Z"}
 
 
@@ -43,6 +48,25 @@ def batch(place: Place) -> Iterator[BatchServer]:
             register(make_client(server), f"sealift-{name}")
         place.more |= {"AWS_ENDPOINT_URL_BATCH": server.endpoint}
         yield server
+
+
+def submit(scene: Scene, event: Mapping[str, Any], request_id: str = "request") -> list[dict[str, Any]]:
+    started: list[dict[str, Any]] = scene.run(handle(scene.runtime, event, request_id))["started"]
+    return started
+
+
+def command(jobs: BatchServer, place: int = 0) -> list[str]:
+    found: list[str] = jobs.job(jobs.names()[place]).request["containerOverrides"]["command"]
+    return found
+
+
+def write(scene: Scene, name: str, document: dict[str, Any]) -> None:
+    scene.run(scene.store.put("ledger", f"l/{name}", json.dumps(document).encode(), Attributes(), guard=UNGUARDED))
+
+
+def manifest() -> dict[str, Any]:
+    own = "s3://ledger/l/manifests/pair=pair/000001-0123456789ab.csv"
+    return {"version": 1, "pair": "pair", "number": 1, "manifest": own, "prefixes": [], "rows": 1, "size_bytes": 0}
 
 
 def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchServer) -> None:
@@ -120,35 +144,25 @@ def test_a_claim_whose_owner_died_is_taken_over(place: Place, batch: BatchServer
 @pytest.mark.parametrize(
     "forged",
     [
-        {"manifest": "s3://{hot}/rows.csv"},
-        {"manifest": "s3://{ledger}/l/manifests/pair=other/000001-0123456789ab.csv"},
-        {"manifest": "s3://{ledger}/l/manifests/pair=pair/../../x.csv"},
+        {"manifest": "s3://hotter/rows.csv"},
+        {"manifest": "s3://ledger/l/manifests/pair=other/000001-0123456789ab.csv"},
+        {"manifest": "s3://ledger/l/manifests/pair=pair/../../x.csv"},
         {"pair": "other"},
         {"number": 2},
         {"prefixes": [1]},
         {"prefixes": None},
     ],
 )
-def test_a_manifest_that_is_not_its_own_starts_nothing(
-    place: Place, batch: BatchServer, forged: dict[str, Any]
-) -> None:
-    own = f"s3://{place.ledger}/l/manifests/pair=pair/000001-0123456789ab.csv"
-    document = {"version": 1, "pair": "pair", "number": 1, "manifest": own, "prefixes": [], "rows": 1, "size_bytes": 0}
-    forged = {
-        name: value.format(hot=place.hot, ledger=place.ledger) if isinstance(value, str) else value
-        for name, value in forged.items()
-    }
-    name = "l/manifests/pair=pair/000001.json"
-    place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(document | forged).encode())
+def test_a_manifest_that_is_not_its_own_starts_nothing(scene: Scene, jobs: BatchServer, forged: dict[str, Any]) -> None:
+    own = manifest()
     asked = {"action": "manifest", "pair": "pair", "number": 1}
-    with place.function("submit") as submit:
-        answer = submit.invoke(asked)
-        assert (answer.error_type, "altered" in answer.error_message) == ("LedgerError", True)
-        assert batch.names() == []
-        place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(document).encode())
-        (started,) = submit.invoke(asked).payload["started"]
-    command = batch.job(started["job_name"]).request["containerOverrides"]["command"]
-    assert command == ["replicate", "--pair", "pair", "--yes", "--manifest", own]
+    write(scene, "manifests/pair=pair/000001.json", own | forged)
+    with pytest.raises(LedgerError, match="altered"):
+        submit(scene, asked)
+    assert jobs.names() == []
+    write(scene, "manifests/pair=pair/000001.json", own)
+    submit(scene, asked)
+    assert command(jobs) == ["replicate", "--pair", "pair", "--yes", "--manifest", own["manifest"]]
 
 
 def test_of_many_that_start_at_once_one_job_is_left(
@@ -208,18 +222,13 @@ def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> 
     assert len(edge.ended) == 1
 
 
-def test_a_backfill_that_is_called_like_a_manifest_does_not_take_its_name(place: Place, batch: BatchServer) -> None:
+def test_a_backfill_that_is_called_like_a_manifest_does_not_take_its_name(scene: Scene, jobs: BatchServer) -> None:
     """The manifest's rows were never copied: its job was said to be started."""
-    own = f"s3://{place.ledger}/l/manifests/pair=pair/000001-0123456789ab.csv"
-    document = {"version": 1, "pair": "pair", "number": 1, "manifest": own, "prefixes": [], "rows": 1, "size_bytes": 0}
-    name = "l/manifests/pair=pair/000001.json"
-    place.client.put_object(Bucket=place.ledger, Key=name, Body=json.dumps(document).encode())
-    with place.function("submit") as submit:
-        submit.invoke({"action": "backfill", "pair": "pair", "prefix": "in/", "id": "000001"})
-        (started,) = submit.invoke({"action": "manifest", "pair": "pair", "number": 1}).payload["started"]
-    assert started["is_new"]
-    commands = [batch.job(each).request["containerOverrides"]["command"] for each in batch.names()]
-    assert [command[-1] for command in commands] == ["in/", own]
+    own = manifest()
+    write(scene, "manifests/pair=pair/000001.json", own)
+    submit(scene, {"action": "backfill", "pair": "pair", "prefix": "in/", "id": "000001"})
+    assert submit(scene, {"action": "manifest", "pair": "pair", "number": 1})[0]["is_new"]
+    assert [command(jobs, place)[-1] for place in range(2)] == ["in/", own["manifest"]]
 
 
 PARTS = st.sampled_from(["a", "b", "backfill", "id", "nightly", "a-b", "backfill-id-a"])
@@ -242,18 +251,12 @@ def test_two_starts_never_share_a_name(one: Start, other: Start) -> None:
     assert re.fullmatch("[A-Za-z0-9_-]{1,128}", one.name(policy))
 
 
-def test_a_person_may_start_a_backfill(place: Place, batch: BatchServer) -> None:
+def test_a_person_may_start_a_backfill(scene: Scene, jobs: BatchServer) -> None:
     asked = {"action": "backfill", "pair": "pair", "prefix": "in/2026 ü/", "newer_than": "30d", "id": "mine"}
-    with place.function("submit") as submit:
-        for _ in range(2):
-            assert submit.invoke(asked).payload["started"][0]["job_name"] == "sealift-pair-backfill-id-mine"
-        assert (
-            len({submit.invoke({"action": "backfill", "pair": "pair"}).payload["started"][0]["job_id"] for _ in "ab"})
-            == 2
-        )
-    assert len(batch.names()) == 3
-    command = batch.job("sealift-pair-backfill-id-mine").request["containerOverrides"]["command"]
-    assert command == ["replicate", "--pair", "pair", "--yes", "--prefix", "in/2026 ü/", "--newer-than", "30d"]
+    assert [submit(scene, asked)[0]["job_name"] for _ in range(2)] == ["sealift-pair-backfill-id-mine"] * 2
+    assert command(jobs) == ["replicate", "--pair", "pair", "--yes", "--prefix", "in/2026 ü/", "--newer-than", "30d"]
+    unnamed = {submit(scene, {"action": "backfill", "pair": "pair"}, request)[0]["job_id"] for request in "ab"}
+    assert (len(unnamed), len(jobs.names())) == (2, 3)
 
 
 @pytest.mark.parametrize(
@@ -266,11 +269,9 @@ def test_a_person_may_start_a_backfill(place: Place, batch: BatchServer) -> None
         ({"hello": "world"}, "not an S3 event"),
     ],
 )
-def test_what_makes_no_sense_is_refused(place: Place, event: dict[str, Any], says: str) -> None:
-    with place.function("submit") as submit:
-        answer = submit.invoke(event)
-    assert answer.error_type == "UsageError"
-    assert says in answer.error_message
+def test_what_makes_no_sense_is_refused(scene: Scene, event: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        submit(scene, event)
 
 
 def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(place: Place, batch: BatchServer) -> None:
@@ -281,76 +282,54 @@ def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(pla
         assert submit.invoke(NIGHT).payload["started"][0]["job_id"]
 
 
-def deliver(place: Place, bucket: str, stamp: str, *, complete: bool = True, config: str = "daily") -> dict[str, Any]:
+INVENTORY = {"buckets": {"us-east-1": "reports"}}
+
+
+def deliver(scene: Scene, bucket: str, stamp: str, *, complete: bool = True, config: str = "daily") -> dict[str, Any]:
     """A report of S3 Inventory, as far as this function looks at it; the event of its last file."""
+    scene.store.create_bucket("reports")
     folder = f"inventory/{bucket}/{config}/{stamp}/"
     for name in ("manifest.json", "manifest.checksum") if complete else ("manifest.json",):
-        place.client.put_object(Bucket=place.ledger, Key=f"{folder}{name}", Body=b"x")
-    return eventbridge(place.ledger, f"{folder}manifest.checksum", version_id=None, size=32)
+        scene.run(scene.store.put("reports", f"{folder}{name}", b"x", Attributes(), guard=UNGUARDED))
+    return eventbridge("reports", f"{folder}manifest.checksum", version_id=None, size=32)
 
 
-def command_of(place: Place, batch: BatchServer, event: dict[str, Any]) -> list[str]:
-    """The command of the one job that the event starts."""
-    with place.function("submit") as submit:
-        assert len(submit.invoke(event).payload["started"]) == 1
-    command: list[str] = batch.job(batch.names()[0]).request["containerOverrides"]["command"]
-    return command
-
-
-def test_a_reconciliation_maps_prefixes_that_overlap_or_have_an_equals_sign(place: Place, batch: BatchServer) -> None:
-    text = place.policy.read_text()
-    document = yaml.safe_load(text)
-    document["pairs"][0]["source"]["prefixes"] = ["dt=2026/", "a/", "a/b/"]
-    document["inventory"] = {"buckets": {"us-east-1": place.ledger}}
-    place.policy.write_text(yaml.safe_dump(document))
-    deliver(place, place.source, "2026-11-25T01-00Z")
-    command = command_of(place, batch, deliver(place, place.hot, "2026-11-25T03-00Z"))
-    maps = [word for before, word in itertools.pairwise(command) if before == "--map"]
+def test_a_reconciliation_maps_prefixes_that_overlap_or_have_an_equals_sign(tmp_path: Path, jobs: BatchServer) -> None:
+    source = {"bucket": "source", "region": "us-east-1", "prefixes": ["dt=2026/", "a/", "a/b/"]}
+    scene = Scene(tmp_path, inventory=INVENTORY, destination=COPIES, source=source)
+    deliver(scene, "source", "2026-11-25T01-00Z")
+    submit(scene, deliver(scene, "hotter", "2026-11-25T03-00Z"))
+    maps = [word for before, word in itertools.pairwise(command(jobs)) if before == "--map"]
     assert maps == ["a/=copies/a/", r"dt\=2026/=copies/dt\=2026/"]
     assert PrefixMap.parse(tuple(maps)).destination_of("a/b/k") == "copies/a/b/k"
 
 
 def test_the_latest_report_of_the_same_configuration_counts_on_whatever_page_it_is(
-    place: Place, batch: BatchServer
+    tmp_path: Path, jobs: BatchServer
 ) -> None:
-    place.policy.write_text(place.policy.read_text() + f"inventory: {{buckets: {{us-east-1: {place.ledger}}}}}\n")
-    for minute in range(1001):  # a page of older reports
-        stamp = f"2025-11-01T{minute // 60:02d}-{minute % 60:02d}Z"
-        place.client.put_object(Bucket=place.ledger, Key=f"inventory/{place.source}/daily/{stamp}/x", Body=b"")
-    deliver(place, place.source, "2026-11-25T01-00Z")
-    deliver(place, place.source, "2026-11-25T09-00Z", config="weekly-csv")
-    command = command_of(place, batch, deliver(place, place.hot, "2026-11-25T03-00Z"))
-    assert command[2] == f"s3://{place.ledger}/inventory/{place.source}/daily/2026-11-25T01-00Z/manifest.json"
+    scene = Scene(tmp_path, inventory=INVENTORY)
+    for minute in range(501):  # more than a page of older reports
+        deliver(scene, "source", f"2025-11-01T{minute // 60:02d}-{minute % 60:02d}Z")
+    deliver(scene, "source", "2026-11-25T01-00Z")
+    deliver(scene, "source", "2026-11-25T09-00Z", config="weekly-csv")
+    submit(scene, deliver(scene, "hotter", "2026-11-25T03-00Z"))
+    assert command(jobs)[2] == "s3://reports/inventory/source/daily/2026-11-25T01-00Z/manifest.json"
 
 
-def test_a_reconciliation_begins_when_both_sides_have_reports_of_a_day(place: Place, batch: BatchServer) -> None:
-    text = place.policy.read_text()
-    inventory = f"inventory: {{buckets: {{us-east-1: {place.ledger}}}}}\n"
-    place.policy.write_text(text + inventory)
-    with place.function("submit") as submit:
-        assert submit.invoke(deliver(place, place.source, "2026-11-24T01-00Z")).payload["started"] == []
-        assert submit.invoke(deliver(place, place.source, "2026-11-25T01-00Z")).payload["started"] == []
-        half = deliver(place, place.hot, "2026-11-25T01-00Z", complete=False)
-        assert submit.invoke(half).payload["started"] == []
-        other = eventbridge(place.ledger, "elsewhere/manifest.checksum")
-        assert submit.invoke(other).payload["started"] == []
-        both = deliver(place, place.hot, "2026-11-25T03-00Z")
-        for _ in range(2):
-            (started,) = submit.invoke(both).payload["started"]
-        direct = notification(record(place.ledger, both["detail"]["object"]["key"]))
-        assert submit.invoke(direct).payload["started"][0]["job_id"] == started["job_id"]
-    assert len(batch.names()) == 1
-    folder = f"s3://{place.ledger}/inventory"
-    assert batch.job(batch.names()[0]).request["containerOverrides"]["command"] == [
-        "reconcile",
-        "--source-inventory",
-        f"{folder}/{place.source}/daily/2026-11-25T01-00Z/manifest.json",
-        "--source-region",
-        "us-east-1",
-        "--destination-inventory",
-        f"{folder}/{place.hot}/daily/2026-11-25T03-00Z/manifest.json",
-        "--destination-region",
-        "us-east-1",
-        "--map",
-        "=copies/",
+def test_a_reconciliation_begins_when_both_sides_have_reports_of_a_day(tmp_path: Path, jobs: BatchServer) -> None:
+    scene = Scene(tmp_path, inventory=INVENTORY, destination=COPIES)
+    assert submit(scene, deliver(scene, "source", "2026-11-24T01-00Z")) == []
+    assert submit(scene, deliver(scene, "source", "2026-11-25T01-00Z")) == []
+    assert submit(scene, deliver(scene, "hotter", "2026-11-25T01-00Z", complete=False)) == []
+    assert submit(scene, eventbridge("reports", "elsewhere/manifest.checksum")) == []
+    both = deliver(scene, "hotter", "2026-11-25T03-00Z")
+    direct = notification(record("reports", both["detail"]["object"]["key"]))
+    assert len({submit(scene, event)[0]["job_id"] for event in (both, both, direct)}) == 1
+    assert len(jobs.names()) == 1
+    reports = [
+        f"s3://reports/inventory/{bucket}/daily/2026-11-25T0{hour}-00Z/manifest.json"
+        for bucket, hour in (("source", 1), ("hotter", 3))
     ]
+    sides = ["--source-inventory", reports[0], "--source-region", "us-east-1"]
+    sides += ["--destination-inventory", reports[1], "--destination-region", "us-east-1"]
+    assert command(jobs) == ["reconcile", *sides, "--map", "=copies/"]
