@@ -300,7 +300,6 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "NoSuchVersion": NotFound,
     "NoSuchUpload": NotFound,
     "NotFound": NotFound,
-    "AWS.SimpleQueueService.NonExistentQueue": NotFound,  # its status is 400
     "MethodNotAllowed": NotFound,  # HEAD or GET of a delete marker by its version id
     "AccessDenied": Denied,
     "CustomerKeyNeeded": CustomerKeyNeeded,

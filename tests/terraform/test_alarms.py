@@ -63,8 +63,9 @@ def test_own_metrics_are_ones_that_are_sent_for_this_system(world):
     """Two systems of an account may have a pair of one name."""
     seen = [values for values in alarms(world) if values["namespace"] == "Sealift"]
     assert len(seen) > 3
+    environment = next(world.all_values("aws_lambda_function"))["environment"][0]["variables"]
     for values in seen:
-        assert values["dimensions"]["System"] == world.output("environment")["SEALIFT_SYSTEM"]
+        assert values["dimensions"]["System"] == environment["SEALIFT_SYSTEM"]
         assert re.search(rf"\b{values['metric_name']}\b", SOURCES)
 
 
