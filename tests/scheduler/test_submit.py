@@ -20,7 +20,7 @@ from jobs.aws.batch import Batch
 from jobs.config import Settings
 from jobs.core.model import Attributes, Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.errors import LedgerError, UsageError
+from jobs.errors import LedgerError, Rejected, UsageError
 from jobs.policy.reader import read_policy
 from jobs.runs.placement import BatchOptions, choose_placement
 from jobs.s3.store import UNGUARDED
@@ -105,40 +105,31 @@ def test_jobs_name_their_share_where_queues_share_fairly(place: Place, batch: Ba
     assert choose_placement(BatchOptions(share="mine"), settings, "replicate").share == "mine"
 
 
-def test_a_night_is_the_one_of_the_pairs_time_zone(place: Place, batch: BatchServer) -> None:
-    place.write_policy(nightly={"hour": "22:30", "time_zone": "America/New_York"})
-    with place.function("submit") as submit:
-        answer = submit.invoke(NIGHT | {"scheduled_at": "2026-11-26T03:30:00Z"})
-    assert answer.payload["started"][0]["once"] == "2026-11-25"
+def test_a_night_is_the_one_of_the_pairs_time_zone(tmp_path: Path, jobs: BatchServer) -> None:
+    scene = Scene(tmp_path, nightly={"hour": "22:30", "time_zone": "America/New_York"})
+    assert submit(scene, NIGHT | {"scheduled_at": "2026-11-26T03:30:00Z"})[0]["once"] == "2026-11-25"
 
 
-def test_a_lost_answer_does_not_start_a_night_twice(place: Place, batch: BatchServer) -> None:
-    batch.lose["SubmitJob"] = 1
-    with place.function("submit") as submit:
-        assert submit.invoke(NIGHT).payload["started"][0]["job_id"]
-    assert batch.names() == ["sealift-pair-nightly-2026-11-25"]
+def test_a_lost_answer_does_not_start_a_night_twice(scene: Scene, jobs: BatchServer) -> None:
+    jobs.lose["SubmitJob"] = 1
+    assert submit(scene, NIGHT)[0]["job_id"]
+    assert jobs.names() == ["sealift-pair-nightly-2026-11-25"]
 
 
-def test_a_claim_whose_owner_died_is_taken_over(place: Place, batch: BatchServer) -> None:
+def test_a_claim_whose_owner_died_is_taken_over(scene: Scene, jobs: BatchServer) -> None:
     """Before it submitted, and after it did. What the claim wants to have run does not matter: it is a lock."""
-    claim = {
-        "pair": "pair",
-        "job": "replicate",
-        "once": "2026-11-25",
-        "command": ["replicate", "--source", "s3://evil", "--destination", "s3://hot", "--overwrite", "always"],
-        "at": 0,
-        "token": "other",
-    }
-    key = "l/starts/sealift-pair-nightly-2026-11-25"
-    place.client.put_object(Bucket=place.ledger, Key=f"{key}.json", Body=json.dumps(claim).encode())
-    with place.function("submit") as submit:
-        first = submit.invoke(NIGHT).payload["started"][0]
-        request = batch.job("sealift-pair-nightly-2026-11-25").request
-        assert request["containerOverrides"]["command"] == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
-        assert request["jobDefinition"] == "sealift-nightly"
-        place.client.delete_object(Bucket=place.ledger, Key=f"{key}.submitted.json")
-        assert submit.invoke(NIGHT).payload["started"][0]["job_id"] == first["job_id"]
-    assert len(batch.names()) == 1
+    evil = ["replicate", "--source", "s3://evil", "--destination", "s3://hot", "--overwrite", "always"]
+    claim = {"pair": "pair", "job": "replicate", "once": "2026-11-25", "command": evil, "at": 0, "token": "other"}
+    name = "sealift-pair-nightly-2026-11-25"
+    write(scene, f"starts/{name}.json", claim)
+    first = submit(scene, NIGHT)[0]
+    assert command(jobs) == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
+    assert jobs.job(name).request["jobDefinition"] == "sealift-nightly"
+    submitted = f"l/starts/{name}.submitted.json"
+    [version] = scene.store.stored("ledger", submitted)
+    scene.run(scene.store.delete("ledger", submitted, version_id=version.version_id))
+    assert submit(scene, NIGHT)[0]["job_id"] == first["job_id"]
+    assert len(jobs.names()) == 1
 
 
 @pytest.mark.parametrize(
@@ -274,12 +265,12 @@ def test_what_makes_no_sense_is_refused(scene: Scene, event: dict[str, Any], say
         submit(scene, event)
 
 
-def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(place: Place, batch: BatchServer) -> None:
-    del batch.queues["sealift-orchestrators"]
-    with place.function("submit") as submit:
-        assert submit.invoke(NIGHT).error_type == "Rejected"
-        batch.add_queue("sealift-orchestrators")
-        assert submit.invoke(NIGHT).payload["started"][0]["job_id"]
+def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(scene: Scene, jobs: BatchServer) -> None:
+    del jobs.queues["sealift-orchestrators"]
+    with pytest.raises(Rejected):
+        submit(scene, NIGHT)
+    jobs.add_queue("sealift-orchestrators")
+    assert submit(scene, NIGHT)[0]["job_id"]
 
 
 INVENTORY = {"buckets": {"us-east-1": "reports"}}
