@@ -30,6 +30,17 @@ SUBJECT_CHARACTERS = 100
 characters."""
 
 
+def prompt_config(tries: int = PROMPT_TRIES) -> Any:
+    """Return botocore's settings for a client that gives up on a silent server soon."""
+    from botocore.config import Config
+
+    return Config(
+        retries={"mode": "standard", "total_max_attempts": tries},
+        connect_timeout=PROMPT_SECONDS,
+        read_timeout=PROMPT_SECONDS,
+    )
+
+
 def open_client(service: str, region: str | None = None, tries: int = TRIES) -> Any:
     """A client of an AWS service, which tries each request so often.
 
@@ -44,8 +55,7 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
         session.register_component("data_loader", _models(session.get_config_variable("data_path")))
         region = region or session.get_config_variable("region") or os.environ.get("AWS_REGION")
         config = Config(retries={"mode": "standard", "total_max_attempts": tries})
-        if tries <= PROMPT_TRIES:
-            config = config.merge(Config(connect_timeout=PROMPT_SECONDS, read_timeout=PROMPT_SECONDS))
+        config = prompt_config(tries) if tries <= PROMPT_TRIES else config
         client = session.create_client(service, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
         raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error

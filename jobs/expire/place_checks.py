@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable, Iterator, Sequence
 
 from jobs.aws.bucket_settings import BucketSettings
+from jobs.aws.clients import prompt_config
 from jobs.core.enums import Deletes
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import Side
@@ -54,7 +55,7 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
 
     `say` hears of a server that has no lifecycle rules.
     """
-    settings = BucketSettings({"s3": boto_client(side.endpoint, side.region, side.profile)})
+    settings = BucketSettings({"s3": boto_client(side.endpoint, side.region, side.profile, prompt_config())})
     for bucket in dict.fromkeys(place.bucket for place in copies):
         try:
             rules = await asyncio.to_thread(settings.lifecycle, bucket, side.owner)

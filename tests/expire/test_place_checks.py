@@ -81,8 +81,12 @@ def check_lifecycle(monkeypatch: pytest.MonkeyPatch, answer: Any, *copies: Locat
             raise ClientError(told, "GetBucketLifecycleConfiguration")
         return answer
 
-    client = SimpleNamespace(get_bucket_lifecycle_configuration=answered, meta=SimpleNamespace(endpoint_url=""))
-    monkeypatch.setattr(place_checks, "boto_client", lambda *_: client)
+    def opened(*options: Any) -> Any:
+        config = options[-1]  # a silent server ends the command within half a minute
+        assert config.read_timeout * config.retries["total_max_attempts"] < 30
+        return SimpleNamespace(get_bucket_lifecycle_configuration=answered, meta=SimpleNamespace(endpoint_url=""))
+
+    monkeypatch.setattr(place_checks, "boto_client", opened)
     said: list[str] = []
     side = Side(copies[0], owner="123456789012")
     asyncio.run(place_checks.refuse_lifecycle(copies, side, said.append))
