@@ -148,14 +148,15 @@ class Copies:
             verdict = compare(info, copy, Protection.INTENT)
             if verdict.same is False:
                 return verdict
-            original = ContentSide(self.source, ref, info)
-            read = ContentSide(self.destination, ObjectRef(proof.bucket, proof.key, copy.version_id), copy)
+            original = ContentSide(self.source, ref, info, is_retried=True)
+            place = ObjectRef(proof.bucket, proof.key, copy.version_id)
+            read = ContentSide(self.destination, place, copy, is_retried=True)
             if ContentCheck(info).evidence is not Evidence.NONE:
-                check = await retry(lambda: check_bytes(read, info, self.budget))
+                check = await check_bytes(read, info, self.budget)
                 return _differs(proof) if check.is_refuted else Verdict(True, check.evidence)
             if info.is_archived:
                 return _unknown(f"the original must be restored before its bytes can be compared: {verdict.reason}")
-            return await retry(lambda: self._compare_bytes(original, read))
+            return await self._compare_bytes(original, read)
         except _REFUSALS as error:
             return _refused(proof, error)
 
@@ -242,8 +243,8 @@ class Copies:
         if check.evidence is not Evidence.NONE:
             return Verdict(True, check.evidence)
         try:
-            original = ContentSide(self.source, ref, info)
-            [digest] = await retry(lambda: hash_content(original, ["SHA256"], self.budget))
+            original = ContentSide(self.source, ref, info, is_retried=True)
+            [digest] = await hash_content(original, ["SHA256"], self.budget)
         except _REFUSALS as error:
             return _unknown(f"the original cannot be read: {error}")
         return Verdict(True, Evidence.CONTENT) if hasher.spelled() == digest else _differs(proof)

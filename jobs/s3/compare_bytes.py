@@ -14,7 +14,8 @@ from jobs.errors import NoSuchBucket, NotFound
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import ALGORITHMS, Hasher
 from jobs.s3.lookup import find
-from jobs.s3.store import Store
+from jobs.s3.retries import retry
+from jobs.s3.store import Body, Store
 from jobs.s3.stored_checksums import ContentCheck, stored_checksums
 
 RANGE_BYTES = 8 * 1024 * 1024
@@ -24,11 +25,15 @@ T = TypeVar("T")
 
 
 class ContentSide(NamedTuple):
-    """One object, as HEAD described it, and the store that has it."""
+    """One object, as HEAD described it, and the store that has it.
+
+    `is_retried`: each range is read again where that may help. Else the caller repeats the whole.
+    """
 
     store: Store
     ref: ObjectRef
     info: ObjectInfo
+    is_retried: bool = False
 
 
 async def compare_content(
@@ -189,8 +194,10 @@ async def hash_content(side: ContentSide, algorithms: Sequence[str], budget: Byt
 
 
 async def _read(side: ContentSide, start: int, end: int) -> bytes:
-    body = await side.store.get(side.ref, start=start, end=end, if_match=side.info.etag)
-    return body.data
+    def get() -> Awaitable[Body]:
+        return side.store.get(side.ref, start=start, end=end, if_match=side.info.etag)
+
+    return (await (retry(get) if side.is_retried else get())).data
 
 
 async def _update(digest: Hasher | ContentCheck, data: bytes) -> None:

@@ -14,7 +14,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
+from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError, Unavailable
 from jobs.expire.copy_checks import Copies, CopyPair
 from jobs.expire.rules import Proof
 from jobs.s3.byte_ranges import ByteBudget
@@ -225,6 +225,26 @@ def test_the_bytes_of_a_replica_are_those_of_the_version_that_was_looked_at(algo
     copy = ObjectRef(proof.bucket, proof.key, proof.version_id)
     assert refs == ({copy} if algorithm else {copy, ref})
     assert proof.version_id
+
+
+@pytest.mark.parametrize("algorithm", ["CRC32", "SHA256"])
+def test_a_read_that_fails_once_is_repeated_alone(algorithm: str) -> None:
+    """A read of terabytes that began again after each error might never end."""
+    store, begun = shop(default_checksum=None), Counter[int]()
+    ref = summed(store, "docs", "k", bytes(LARGE), algorithm, **KMS)
+    pair = pair_of(store, ref, replica(store, ref, bytes(LARGE)))
+
+    async def fail_once(request: Request) -> Any:
+        start = request.arguments["start"]
+        begun[start] += 1
+        if start and begun[start] == 1:
+            raise Unavailable("GetObject", "k", "SlowDown")
+        return await request()
+
+    store.hook(get=fail_once)
+    assert verdicts(store, pair)[0].same is True
+    sides = 1 if algorithm == "SHA256" else 2
+    assert begun == {0: sides, 8 << 20: sides + 1}
 
 
 @pytest.mark.parametrize("size_bytes", SIZES)
