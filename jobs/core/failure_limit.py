@@ -31,9 +31,9 @@ class FailureLimit(NamedTuple):
 
     @classmethod
     def of(cls, spec: RunSpec) -> FailureLimit:
-        """The limit of a run."""
+        """The limit of a run. Raises UsageError for a recorded one that is none."""
         recorded = spec.options.get("max_failures")
-        return cls() if recorded is None else cls.parse(recorded)
+        return cls() if recorded is None else cls.parse(str(recorded))
 
     @property
     def is_none(self) -> bool:

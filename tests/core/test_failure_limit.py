@@ -31,6 +31,13 @@ def test_anything_else_is_refused(text: str) -> None:
         FailureLimit.parse(text)
 
 
+@pytest.mark.parametrize("recorded", [0.05, [], {"rows": 1}])
+def test_recorded_limit_of_another_type_is_refused(recorded: object) -> None:
+    side = Side(Location("bucket"))
+    with pytest.raises(UsageError):
+        FailureLimit.of(RunSpec("id", "verify", 0.0, side, side, "m", {"max_failures": recorded}))
+
+
 def test_a_share_counts_after_a_thousand_rows_and_a_count_at_once() -> None:
     assert not FailureLimit(0.1).is_exceeded(999, 999, 1_000)
     assert FailureLimit(0.1).is_exceeded(101, 1_000, 1_000)
