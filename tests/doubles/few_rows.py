@@ -16,26 +16,46 @@ from jobs.core.model import FOUND_DAMAGED, ObjectVersion
 from jobs.core.outcome import GOOD, Outcome
 from jobs.core.pricing import Histogram
 from jobs.expire.deletions_table import write_deletions
+from jobs.policy.model import Policy
+from jobs.policy.reader import parse_policy
 from jobs.reports.publish import publish
 from jobs.runs import folding, planning
 from jobs.runs.filtering import select_rows
 from jobs.runs.sharding import count_shards
 from jobs.tables import rows as tables
 
-_read_outcomes, _read_shard = tables.read_outcomes, tables.read_shard
+_read_outcomes, _read_shard, _write = tables.read_outcomes, tables.read_shard, tables.write_outcomes
 _read_numbers, _read_outcome_numbers = tables.read_row_numbers, tables.read_outcome_numbers
 
 
-@lru_cache(512)
+_written: dict[bytes, list[Outcome]] = {}
+
+
 def outcomes_of(data: bytes) -> list[Outcome]:
     """The outcomes of a checkpoint. Attempts, the fold and an oracle read the same files."""
-    return list(_read_outcomes(data))
+    if data not in _written:
+        _written[data] = list(_read_outcomes(data))
+    return _written[data]
+
+
+def _write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
+    """A checkpoint, whose rows are known: microseconds are what a file keeps of a time."""
+    if len(_written) > 512:
+        _written.clear()
+    data = _write(outcomes)
+    _written[data] = [each._replace(finished_at=int(each.finished_at * 1e6) / 1e6) for each in outcomes]
+    return data
 
 
 @lru_cache(512)
 def rows_of(data: bytes) -> list[ObjectVersion]:
     """The rows of a shard."""
     return [row for some in _read_shard(data) for row in some]
+
+
+@lru_cache(8)
+def _policy_of(data: bytes) -> Policy:
+    return parse_policy(data, "policy.yaml")
 
 
 def _numbers(outcomes: Sequence[Outcome]) -> tuple[list[int], int]:
@@ -132,9 +152,11 @@ QUICK = [
     (folding.fold_run, _fold_run),
     (publish, _publish),
     (write_deletions, _write_deletions),
+    (_write, _write_outcomes),
 ]
 """What stands in for what, for few rows; and no page is made."""
 CACHED = [
+    (parse_policy, lambda data, name: _policy_of(data)),
     (_read_outcomes, outcomes_of),
     (_read_shard, lambda data: [rows_of(data)]),
     (_read_numbers, lambda data: [row.row for row in rows_of(data)]),

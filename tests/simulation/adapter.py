@@ -15,6 +15,7 @@ from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 from unittest.mock import patch
 
@@ -23,6 +24,7 @@ import duckdb
 
 from jobs.aws.queues import Message
 from jobs.cli import cli
+from jobs.cli.console import emit
 from jobs.core import part_sizes
 from jobs.core.evidence import compare
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
@@ -83,6 +85,8 @@ class Begun(Exception):
     """A command has come to the coroutine that does its work."""
 
 
+NO_LIFECYCLE = SimpleNamespace(get_bucket_lifecycle_configuration=lambda **_: {"Rules": []})
+"""All that is asked of a client that is no store."""
 SEAMS = {"compare": compare, "fold": fold}
 """Decisions that breaks may replace."""
 
@@ -101,7 +105,8 @@ class Program:
         """All that is Sealift's own code works in the world."""
         swaps: list[Any] = [
             *swaps_of(self._world), (run_in_a_loop, _begin), (open_store, self._open), (open_object, self._file),
-            (boto_client, self._open), (launch.execute, self._execute), (click.echo, self._echo),
+            (boto_client, lambda *_: NO_LIFECYCLE), (launch.execute, self._execute), (emit, _say_nothing),
+            (click.echo, _say_nothing),
             (duckdb.connect, one_duckdb.connect_to_shared), (log._write, lambda document: None), *CACHED, *self.extra,
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
         ]  # fmt: skip
@@ -130,10 +135,6 @@ class Program:
     def _file(self, place: Location, *_: Any) -> Any:
         """A manifest that boto3 would read."""
         return io.BytesIO(self._world.versions(*place)[-1].data)
-
-    def _echo(self, text: Any = "", *, err: bool = False, **_: Any) -> None:
-        if not err:
-            _process().answer = str(text)
 
     async def command(self, *words: str) -> int:
         """Do what a command line says; the exit code."""
@@ -230,6 +231,10 @@ def _row(row: ObjectVersion, of: Outcome | None, tries: int) -> Row:
 
 def _process() -> Any:
     return LABEL.get()
+
+
+def _say_nothing(*_: Any, **__: Any) -> None:
+    """Nobody reads what a command prints."""
 
 
 def _begin(work: Coroutine[Any, Any, Any]) -> None:

@@ -67,6 +67,23 @@ class WithoutSourceETag(Broken):
         return await self.store.copy_part(source, (await self.store.head(source)).etag, *given)
 
 
+class WithoutVersionId(Broken):
+    """Of the source the current version is read, whichever was named, and no ETag is checked."""
+
+    async def head(self, ref: Any, **named: Any) -> Any:
+        return await self.store.head(_current(ref), **named)
+
+    async def get(self, ref: Any, **named: Any) -> Any:
+        return await self.store.get(_current(ref), **named)
+
+    async def copy(self, source: Any, etag: Any, *given: Any, guard: Any) -> Any:
+        return await self.store.copy(_current(source), etag, *given, guard=guard)
+
+
+def _current(ref: Any) -> Any:
+    return ref._replace(version_id=None) if ref.bucket == SOURCE else ref
+
+
 class WithoutTags(Broken):
     """No object says that it has tags."""
 

@@ -29,6 +29,7 @@ def test_no_promise_is_broken(part: int) -> None:
     assert set(tally.faults) <= {kind.value for kind in Kind}
     assert tally.verbs.keys() >= {Verb.REPLICATE, Verb.VERIFY, Verb.COMPACT, Verb.EXPIRE, "events"}
     assert {"put PreconditionFailed", "copy PreconditionFailed"} <= set(tally.answers)
+    assert {"expire expired md5_etag", "replicate copied md5_etag", "compact packed checksum"} <= set(tally.outcomes)
 
 
 @pytest.mark.slow

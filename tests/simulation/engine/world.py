@@ -49,7 +49,7 @@ class Observer:
 class Process(Mortal):
     """A command, one of its workers, or a function. `verb`: what it was started for.
 
-    `skew_seconds`: how wrong its clock is. `answer`: what it printed last. `again` starts the same once more.
+    `skew_seconds`: how wrong its clock is. `again` starts the same once more.
     """
 
     world: World
@@ -62,7 +62,6 @@ class Process(Mortal):
     is_dead: bool = False
     code: int | None = None
     run_id: str = ""
-    answer: str = ""
     began: float = 0.0
     ended: asyncio.Future[int] = field(init=False)
 
