@@ -10,20 +10,23 @@ Environment: WORKLOADS, ROUNDS, SCALE, TLS and BASE stand for the options. LIMIT
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import platform
 import shutil
 import subprocess
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from tests.benchmarks import peers, table
+from tests.benchmarks import peers, raw, table
 from tests.benchmarks.data import Data
+from tests.benchmarks.late_server import Missing, late_server
 from tests.benchmarks.measure import Sample, measure
 from tests.benchmarks.peers import BASE, SEALIFT
 from tests.benchmarks.workloads import OFFLINE, WORKLOADS, Bench, Workload
@@ -143,12 +146,22 @@ def main() -> None:
     }
     with (
         TemporaryDirectory(prefix="sealift-tls-") as certificates,
-        seaweedfs(certificate=issue(Path(certificates))) as server,
+        seaweedfs(certificate=(certificate := issue(Path(certificates)))) as server,
+        ExitStack() as stack,
     ):
         environment = environment_for(server)
         data = Data(server.client(), environment, FOLDER)
         data.fresh_bucket(LEDGERS)
         bench = Bench(data, environment, FOLDER, chosen.scale)
+        if "late" in names:
+            etag = hashlib.md5(raw.content("", 64), usedforsecurity=False).hexdigest()
+            try:
+                bench.late.update(
+                    stack.enter_context(late_server(environment["AWS_ENDPOINT_URL_S3"], etag, certificate))
+                )
+            except Missing as missing:
+                print(f"late: left out: {missing}", flush=True)
+                names.remove("late")
         for name in names:
             for way in ways(server, name, chosen.tls):
                 there = replace(bench, environment=environment_for(way))

@@ -71,7 +71,9 @@ def program(name: str) -> str:
 def s5cmd_copy(source: str, workers: int = 256) -> Client:
     """`s5cmd cp`; one CopyObject an object, whatever its size."""
     options = ["--numworkers", str(workers), "--log", "error"]
-    return Client("s5cmd cp", lambda run: [program("s5cmd"), *options, "cp", f"{source}*", run.destination])
+    return Client(
+        f"s5cmd cp, {workers} workers", lambda run: [program("s5cmd"), *options, "cp", f"{source}*", run.destination]
+    )
 
 
 def s5cmd_list(source: str) -> Client:

