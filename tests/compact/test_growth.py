@@ -113,7 +113,7 @@ def options_for(storage_class: str = "GLACIER_IR", kind: ArchiveFormat = Archive
 
 
 @given(st.lists(additions, min_size=1, max_size=5), st.booleans(), st.sampled_from(["current", "all"]))
-@settings(max_examples=examples(8), deadline=None)
+@settings(max_examples=examples(4), deadline=None)
 def test_over_any_growth_each_version_is_packed_once(history: list[Addition], versioned: bool, versions: str) -> None:
     yard, options = Yard(versioned=versioned), options_for()
     versions = versions if versioned else "current"
