@@ -144,7 +144,8 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
     if policy is not None:
         problems += await _orphaned_backlogs(ledger, policy)
         queues = await asyncio.to_thread(_look_at_queues, policy)
-        if is_local() or (queues["dead_letters"]["is_missing"] and not await _has_events(ledger)):
+        letters = queues["dead_letters"]
+        if (is_local() and letters["waiting"] is None) or (letters["is_missing"] and not await _has_events(ledger)):
             queues["events"]["has_events"] = False
         problems += _queue_problems(queues)
         unknown += _queue_unknowns(queues)
