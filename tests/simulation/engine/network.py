@@ -163,7 +163,7 @@ class Network:
         try:
             result = run_at_once(getattr(world.server, request.name)(*request.arguments, **request.named))
         except StoreError as error:
-            result = error
+            error.was_sent_once, result = not request.is_late, error
         for key, versions in before.items():
             world.compare(request.bucket, key, versions, request.process)
         world.observer.effect(request, result)

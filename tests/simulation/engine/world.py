@@ -65,6 +65,10 @@ class Process(Mortal):
     began: float = 0.0
     ended: asyncio.Future[int] = field(init=False)
 
+    @property
+    def is_twin(self) -> bool:
+        return self.name.endswith(" again")
+
     def __post_init__(self) -> None:
         self.ended = self.world.loop.create_future()
         self.began = self.world.loop.now
