@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
+import json
 import os
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
@@ -16,7 +17,7 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from unittest.mock import patch
 
 import click
@@ -50,9 +51,6 @@ from tests.simulation.engine.loop import LABEL, run_at_once
 from tests.simulation.row import Row
 from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
 
-if TYPE_CHECKING:
-    from tests.simulation.engine.world import World
-
 __all__ = ["UNGUARDED", "Attributes", "Program", "Row", "SealiftError", "StoreError", "store_error"]
 
 PART_BYTES = 4
@@ -62,23 +60,16 @@ SCALE = {
     "SMALL_BYTES": 32, "SERVER_SIDE_BYTES": 48, "FRAME_BYTES": 4_096, "GROUP_ROWS": 2, "CHAIN_ROWS": 2,
 }  # fmt: skip
 AGAIN = (75, -9)
+_process: Any = LABEL.get
 PAIR = "pair"
-POLICY = f"""
-version: 1
-name: sealift
-ledger: {{bucket: {LEDGER}, region: us-east-1, prefix: l/}}
-pairs:
-  - name: {PAIR}
-    source: {{bucket: {SOURCE}, region: us-east-1}}
-    destination: {{bucket: {DESTINATION}, region: us-east-1, prefix: {COPIES}}}
-    deletes: DELETES
-    thresholds: {{lambda_max_size: 24B}}
-    archive:
-      bucket: {DESTINATION}
-      region: us-east-1
-      prefix: {ARCHIVES}
-      rules: [{{name: all, older_than: 0d, smaller_than: 1MiB, storage_class: GLACIER_IR, format: tar}}]
-"""
+S3 = {"region": "us-east-1"}
+PACKING = {"name": "all", "older_than": "0d", "smaller_than": "1MiB", "storage_class": "GLACIER_IR", "format": "tar"}
+POLICY_PAIR = {
+    "name": PAIR, "source": S3 | {"bucket": SOURCE}, "thresholds": {"lambda_max_size": "24B"},
+    "destination": S3 | {"bucket": DESTINATION, "prefix": COPIES},
+    "archive": S3 | {"bucket": DESTINATION, "prefix": ARCHIVES, "rules": [PACKING]},
+}  # fmt: skip
+POLICY = {"version": 1, "name": "sealift", "ledger": S3 | {"bucket": LEDGER, "prefix": "l/"}}
 
 
 class Begun(Exception):
@@ -87,7 +78,7 @@ class Begun(Exception):
 
 NO_LIFECYCLE = SimpleNamespace(get_bucket_lifecycle_configuration=lambda **_: {"Rules": []})
 """All that is asked of a client that is no store."""
-SEAMS = {"compare": compare, "fold": fold}
+SEAMS = {"compare": compare}
 """Decisions that breaks may replace."""
 
 
@@ -96,7 +87,7 @@ class Program:
 
     extra: tuple[Any, ...] = ()
 
-    def __init__(self, world: World, connection: Any):
+    def __init__(self, world: Any, connection: Any):
         self._world, self._connection = world, connection
         self._numbers = iter(range(1, 100_000))
 
@@ -104,33 +95,25 @@ class Program:
     def installed(self) -> Iterator[None]:
         """All that is Sealift's own code works in the world."""
         swaps: list[Any] = [
-            *swaps_of(self._world), (run_in_a_loop, _begin), (open_store, self._open), (open_object, self._file),
+            *swaps_of(self._world), *CACHED, *([] if self._world.schedule.is_full else QUICK), *self.extra,
+            (run_in_a_loop, _begin), (open_store, lambda *_, **__: self._connection), (open_object, self._file),
             (boto_client, lambda *_: NO_LIFECYCLE), (launch.execute, self._execute), (emit, _say_nothing),
-            (click.echo, _say_nothing),
-            (duckdb.connect, one_duckdb.connect_to_shared), (log._write, lambda document: None), *CACHED, *self.extra,
+            (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
         ]  # fmt: skip
-        if not self._world.schedule.is_full:
-            swaps += QUICK
-        with (
-            TemporaryDirectory(prefix="sealift-world-") as folder,
-            patch.dict(os.environ, self._environment(folder)),
-            replaced(swaps, SCALE),
-        ):
+        with TemporaryDirectory() as folder, patch.dict(os.environ, self._environment(folder)), replaced(swaps, SCALE):
             yield
 
     def _environment(self, folder: str) -> dict[str, str]:
         schedule, policy = self._world.schedule, Path(folder) / "policy.yaml"
-        policy.write_text(POLICY.replace("DELETES", "mirror" if schedule.mirrors_deletes else "retain"))
+        pair = POLICY_PAIR | {"deletes": "mirror" if schedule.mirrors_deletes else "retain"}
+        policy.write_text(json.dumps(POLICY | {"pairs": [pair]}))
         return {
             "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "TMPDIR": folder,
             "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "SEALIFT_PROCESSES": "2",
             "SEALIFT_ROWS_PER_SHARD": str(schedule.rows_per_shard), "SEALIFT_IN_FLIGHT": str(schedule.in_flight),
             "SEALIFT_CHECKPOINT_ROWS": str(schedule.checkpoint_rows), "SEALIFT_CHECKPOINT_SECONDS": "2",
         }  # fmt: skip
-
-    def _open(self, *given: Any, **named: Any) -> Any:
-        return self._connection
 
     def _file(self, place: Location, *_: Any) -> Any:
         """A manifest that boto3 would read."""
@@ -152,13 +135,12 @@ class Program:
 
         async def work(shard: int) -> int:
             words = f"worker {spec.run_id} --shard {shard} --launch {claimed} --workers 1".split()
-            for attempt in range(3):
+            for _ in range(3):
                 name = f"worker {next(self._numbers)} of shard {shard}"
                 work = partial(self.command, *words, *worker_pins(spec, plan))
-                code = await self._world.spawn(name, _process().verb, work).ended
-                if code not in AGAIN or attempt == 2:
-                    return code
-            raise AssertionError("the third attempt returns")
+                if (code := await self._world.spawn(name, _process().verb, work).ended) not in AGAIN:
+                    break
+            return int(code)
 
         return dict(zip(shards, await asyncio.gather(*map(work, shards)), strict=True))
 
@@ -222,6 +204,7 @@ class Program:
 
 
 def _row(row: ObjectVersion, of: Outcome | None, tries: int) -> Row:
+    """Not ended: without what an outcome says."""
     bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker, tries=tries)
     if of is None:
         return bare
@@ -229,12 +212,8 @@ def _row(row: ObjectVersion, of: Outcome | None, tries: int) -> Row:
     return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD, tries)
 
 
-def _process() -> Any:
-    return LABEL.get()
-
-
 def _say_nothing(*_: Any, **__: Any) -> None:
-    """Nobody reads what a command prints."""
+    """Nobody reads what is printed."""
 
 
 def _begin(work: Coroutine[Any, Any, Any]) -> None:
