@@ -138,7 +138,8 @@ class Oracle(Observer):
             return
         self.writes += 1
         prefix = next((each for each in WRITERS if key.startswith(each)), "")
-        self.demand(maker.verb in WRITERS.get(prefix, ()), "left alone", what)
+        verb = Verb.RETRY if maker.run_id in self.retry_of else maker.verb  # a retry given twice may begin a run
+        self.demand(verb in WRITERS.get(prefix, ()), "left alone", what)
         if prefix == COPIES:
             self._copied(key.removeprefix(COPIES), version, maker, before, what)
         elif prefix == BACK:
