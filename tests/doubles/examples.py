@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 VARIABLE = "SEALIFT_EXAMPLES"
-MOST = 50
+MOST = 25
 """What `make test` has the time for."""
 
 
