@@ -7,6 +7,7 @@ It has no signals, no terminal and no exit of a process: tests of those start on
 from __future__ import annotations
 
 import contextlib
+import gc
 import io
 import os
 import sys
@@ -40,6 +41,7 @@ def call(
             mock.patch.object(ANSWER, "is_given", False),
             mock.patch.object(REQUESTS, "sink", None),
             mock.patch.object(tempfile, "tempdir", None),
+            mock.patch.multiple(gc, freeze=lambda: None, set_threshold=lambda *_: None),  # else connections stay open
             mock.patch.object(duckdb, "connect", connect),
             warnings.catch_warnings(),
         ):
