@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ class World:
         )
 
     def sealift(self, *arguments: str, **extra: str) -> Result:
-        if "PYTHONPATH" not in extra:
+        if "PYTHONPATH" not in extra and threading.current_thread() is threading.main_thread():
             return Result(*call(arguments, self.environment(**extra)))
         process = self.start(*arguments, **extra)
         stdout, stderr = process.communicate(timeout=120)
