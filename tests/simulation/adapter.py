@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import os
 from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
@@ -48,6 +47,7 @@ from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
 from tests.doubles.polling import to_event
 from tests.simulation.engine.determinism import replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, run_at_once
+from tests.simulation.policy import PAIR, policy_of
 from tests.simulation.row import Row
 from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
 
@@ -61,15 +61,6 @@ SCALE = {
 }  # fmt: skip
 AGAIN = (75, -9)
 _process: Any = LABEL.get
-PAIR = "pair"
-S3 = {"region": "us-east-1"}
-PACKING = {"name": "all", "older_than": "0d", "smaller_than": "1MiB", "storage_class": "GLACIER_IR", "format": "tar"}
-POLICY_PAIR = {
-    "name": PAIR, "source": S3 | {"bucket": SOURCE}, "thresholds": {"lambda_max_size": "24B"},
-    "destination": S3 | {"bucket": DESTINATION, "prefix": COPIES},
-    "archive": S3 | {"bucket": DESTINATION, "prefix": ARCHIVES, "rules": [PACKING]},
-}  # fmt: skip
-POLICY = {"version": 1, "name": "sealift", "ledger": S3 | {"bucket": LEDGER, "prefix": "l/"}}
 
 
 class Begun(Exception):
@@ -106,8 +97,7 @@ class Program:
 
     def _environment(self, folder: str) -> dict[str, str]:
         schedule, policy = self._world.schedule, Path(folder) / "policy.yaml"
-        pair = POLICY_PAIR | {"deletes": "mirror" if schedule.mirrors_deletes else "retain"}
-        policy.write_text(json.dumps(POLICY | {"pairs": [pair]}))
+        policy.write_text(policy_of(schedule))
         return {
             "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "TMPDIR": folder,
             "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "SEALIFT_PROCESSES": "2",
