@@ -37,7 +37,7 @@ LIMITS = {
     "scheduler": 1539,
     "terraform": 3583,
     "terraform/modules": 561,
-    "tests": 50353,
+    "tests": 50364,
     "the product": 40674,
 }
 
