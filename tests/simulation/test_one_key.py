@@ -38,9 +38,9 @@ def test_all_versions_of_two_a_side(part: int) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("part", range(2 * PARTS))
-def test_all_versions_of_three_a_side(part: int) -> None:
-    scenes = list(one_key.scenes(all_versions=True))[part :: 2 * PARTS]
+@pytest.mark.parametrize("part", range(PARTS))
+def test_one_in_sixteen_of_all_versions_of_three_a_side(part: int) -> None:
+    scenes = list(one_key.scenes(all_versions=True))[part :: 16 * PARTS]
     assert [found for scene in scenes for world in one_key.plays(scene) for found in world.violations] == []
 
 
