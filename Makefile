@@ -12,7 +12,7 @@ BIN := $(VENV)/bin
 # CI imports a fraction of what it installs, and Python compiles that when it is imported.
 INSTALL := -m pip install --disable-pip-version-check --quiet $(if $(CI),--no-compile )--require-hashes
 EDITABLE := -m pip install --disable-pip-version-check --quiet --no-deps --no-build-isolation --editable .
-PYTEST_ARGS ?= -n 3  # half of a test is waiting for a server
+PYTEST_ARGS ?= -n 3 --dist worksteal  # half of a test is waiting for a server
 SOURCES := jobs scheduler images tests
 # Where it is set, each of the thousands of commands that the tests start would compile the program again.
 unexport PYTHONDONTWRITEBYTECODE
@@ -57,7 +57,7 @@ MISSING = $(if $(filter 0,$(shell id -u)),,test-ceph) $(if $(wildcard $(TERRAFOR
 	$(if $(shell $(PYTHON313) -c 'import ensurepip, venv; print(1)' 2>/dev/null),,test-313)
 test-rest: $(VENV)/dev.stamp
 	@$(foreach each,$(MISSING),echo "NOT RUN: $(each) needs what is not on this machine";)
-	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target PYTEST_ARGS="-n 2" \
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target PYTEST_ARGS="-n 2 --dist worksteal" \
 		$(filter-out $(MISSING),$(REST))
 
 lint: $(VENV)/dev.stamp ## Style, types and the layers of the design

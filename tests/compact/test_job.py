@@ -103,7 +103,7 @@ class Killed(Exception):
 
 
 @given(st.data())
-@settings(max_examples=examples(25), deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 def test_killed_at_any_request_it_goes_on_and_reads_no_finished_archive_again(data: st.DataObject) -> None:
     kind = data.draw(st.sampled_from(ArchiveFormat))
     store, rows = filled(OBJECTS)
