@@ -182,15 +182,16 @@ def with_nights(scene: Scene) -> None:
 def after_shell(scene: Scene, line: str) -> None:
     """What has to have happened after a line before the next one is typed."""
     if line == "sealift local":
-        scene.client, queue = _client(scene, "s3", "AWS_ENDPOINT_URL_S3"), _client(scene, "sqs", "AWS_ENDPOINT_URL")
-        dead = queue.get_queue_url(QueueName="documented-objects-dead")["QueueUrl"]
-        queue.send_message(QueueUrl=dead, MessageBody="{this is no event")
+        scene.client = _client(scene, "s3", "AWS_ENDPOINT_URL_S3")
         for number in (1, 2):
             scene.put("documents", f"scans/2026/{number:04d}.jpg", content("scan"))
         scene.client.create_bucket(Bucket="lists")
         scene.put("lists", "forgotten.csv", b"documents,scans/2026/0001.jpg\n")
         scene.times["2026-11-01"] = (datetime.now(UTC) - timedelta(days=2)).strftime("%Y-%m-%d")
         scene.times["2026-11-24"] = (datetime.now(UTC) - timedelta(days=3)).strftime("%Y-%m-%d")
+    elif line == "sealift nightly --pair freight --margin 0s":
+        settle()
+        scene.sealift("nightly", "--pair", "scans", "--margin", "0s")  # the page has no second pair
     elif "aws s3 cp" in line:
         deadline = time.monotonic() + 30
         while not scene.client.list_objects_v2(Bucket="freight-hot").get("Contents"):

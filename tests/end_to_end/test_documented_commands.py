@@ -33,7 +33,7 @@ NOT_RUN = {
     "pip install '.[local]'": "needs a package index; tests/images/test_dist.py installs the wheel",
 }
 """Commands that cannot run here, each with the reason."""
-OF_AWS = re.compile(r"\$(ENGINE|ROOT|BASE)|^[A-Z]+=|sealift\.env")
+OF_AWS = re.compile(r"\$(ENGINE|ROOT|BASE)|^[A-Z]+=|sealift\.env|^sealift events ")
 """Lines that need an account of AWS, or a registry."""
 SMALLER = {
     "make demo": "",

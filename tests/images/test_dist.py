@@ -122,7 +122,6 @@ def test_the_installed_command_is_the_wheels(installed: Path) -> None:
     assert "replicate" in run(installed, "sealift", "--help")
     where = run(installed, "python", "-c", "import jobs; print(jobs.__file__)")
     assert where.startswith(str(installed))
-    assert "/schema" in run(installed, "sealift", "policy", "schema")
 
 
 def test_each_command_has_a_man_page_with_its_options(installed: Path, names: list[str]) -> None:
