@@ -15,12 +15,11 @@ PARTS = 4
 
 @pytest.fixture(autouse=True)
 def without_collection() -> Iterator[None]:
-    """What was there before is never looked at again: a play leaves much, and each takes less than a millisecond."""
-    gc.freeze()
+    """Seldom: a play leaves much, and each takes less than a millisecond."""
+    usual = gc.get_threshold()
     gc.set_threshold(100_000, 50, 50)
     yield
-    gc.set_threshold(700, 10, 10)
-    gc.unfreeze()
+    gc.set_threshold(*usual)
 
 
 @pytest.mark.parametrize("part", range(PARTS))
