@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import io
 import os
-from collections import Counter
 from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -181,25 +180,23 @@ class Program:
         run_id, _, name = key.removeprefix("l/runs/").partition("/") if key.startswith("l/runs/") else ("", "", key)
         return run_id, name
 
-    def rows(self, run_id: str) -> list[Row]:
-        """What the ledger says of each row of a run."""
+    def rows(self, run_id: str, checkpoints: list[str]) -> list[Row]:
+        """What these checkpoints (keys of the ledger) say of each row of a run."""
+        shards = self._world.keys(LEDGER, f"l/runs/{run_id}/shards/")
+        chosen = fold([each for data in self._contents(checkpoints) for each in outcomes_of(data)])
+        return [_row(row, chosen.get(row.row)) for data in self._contents(shards) for row in rows_of(data)]
 
-        def files(folder: str) -> list[bytes]:
-            keys = self._world.keys(LEDGER, f"l/runs/{run_id}/{folder}")
-            return [self._world.versions(LEDGER, key)[-1].data for key in keys]
-
-        found = [each for data in files("outcomes/") for each in outcomes_of(data)]
-        chosen, tries = fold(found), Counter(each.row for each in found)
-        return [_row(row, chosen.get(row.row), tries[row.row]) for data in files("shards/") for row in rows_of(data)]
+    def _contents(self, keys: list[str]) -> list[bytes]:
+        return [self._world.versions(LEDGER, key)[-1].data for key in keys]
 
 
-def _row(row: ObjectVersion, of: Outcome | None, tries: int) -> Row:
+def _row(row: ObjectVersion, of: Outcome | None) -> Row:
     """Not ended: without what an outcome says."""
-    bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker, tries=tries)
+    bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker)
     if of is None:
         return bare
     copy = of.destination_etag, of.destination_version_id
-    return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD, tries)
+    return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD)
 
 
 def _say_nothing(*_: Any, **__: Any) -> None:
@@ -221,4 +218,4 @@ async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: b
     """Do one key."""
     route, options = Route(Location(SOURCE), Location(DESTINATION, COPIES)), ReplicateOptions(all_versions=all_versions)
     outcomes = await Replicate(store, store, route, options, ByteBudget(1_000)).process(rows)
-    return [_row(row, outcome, 1) for row, outcome in zip(rows, outcomes, strict=True)]
+    return [_row(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 
 class Row(NamedTuple):
-    """What a run says of a row of its manifest. `is_settled`: it ended well. `tries`: how many attempts had it."""
+    """What a run says of a row of its manifest. `is_settled`: it ended well."""
 
     key: str
     version_id: str | None
@@ -18,4 +18,3 @@ class Row(NamedTuple):
     copy_etag: str | None = None
     copy_version_id: str | None = None
     is_settled: bool = False
-    tries: int = 0
