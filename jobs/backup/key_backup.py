@@ -34,12 +34,13 @@ from jobs.backup.key_sides import KeySides, look_at, places_of
 from jobs.backup.succession import Act, NextStep, can_be_copy, is_older, newest, next_step
 from jobs.backup.version_match import Identity, TooLargeToCompare, VersionMatcher, identity
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
-from jobs.core.model import NULL_VERSION, Listed, Location, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP, Copier, CopyOptions
 from jobs.s3.lookup import find
+from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 
@@ -434,6 +435,10 @@ class KeyBackup:
         except ArchivedObject:
             self._refuse(version, rows, _ARCHIVED, copies)
             return
+        except Conflict as error:
+            if error.code == ALTERED:
+                self.matcher.record_doubt(version)  # the next look reads it
+            raise
         self.matcher.record_copy(identity(version), outcome)
         look.found[identity(version)] = look.add(self._stored(version), self._target().key, outcome)
         is_alone = target is None or place == target or covered is not None
@@ -455,7 +460,7 @@ class KeyBackup:
 
     async def _restore(self, look: _Look, place: int, target: int, rows: Sequence[ObjectVersion]) -> bool:
         """Put one of the destination's copies on top again, or the source's version where that copy
-        is archived.
+        is archived or has rotted.
 
         False: this worker cannot. `unrestored` then says why.
         """
@@ -464,17 +469,17 @@ class KeyBackup:
         if limit is not None and (copy.size_bytes or 0) > limit:
             self.unrestored[identity(version)] = Unfinished(version, is_archived=False, has_copy=True)
             return False
-        row = _row(copy, ())
-        info = await self.job.destination.head(self.job.restorer.route.source_of(row))
+        info = await self.job.destination.head(self.job.restorer.route.source_of(_row(copy, ())))
         if not info.is_archived:
             # A caller that stops here may leave to a run what a delete marker hides, but not an
             # older version on top.
             self.progress.owes_newest = self.progress.owes_newest or not copies[-1].is_delete_marker
-            outcome = await self.job.restorer.copy(row, info, _guard(copies))
-            self.matcher.record_recopy(copy, outcome)
-            at = look.add(self._stored(copy), copy.key, outcome)
+            at = await self._recopy(look, copy, info)
             if identity(copy) == self.progress.retained:
-                self.progress.owes_newest, self.progress.retained = False, None
+                self.progress.owes_newest, self.progress.retained = at is None, None
+            elif at is None or await self.matcher.differs_from_recopy(version, copies[at]):
+                await self._check_newest(version)
+                await self._copy(look, target, target, rows)
             else:
                 look.found[identity(version)] = at
         elif (await self.matcher.describe(version)).is_archived:
@@ -483,6 +488,19 @@ class KeyBackup:
         else:
             await self._copy(look, target, target, rows)
         return True
+
+    async def _recopy(self, look: _Look, copy: Listed, info: ObjectInfo) -> int | None:
+        """Put one of the destination's copies on top. Returns its place, None if S3 reads other bytes
+        than those of its checksum.
+        """
+        try:
+            outcome = await self.job.restorer.copy(_row(copy, ()), info, _guard(look.sides.copies.copies))
+        except Conflict as error:
+            if error.code != ALTERED:
+                raise
+            return None
+        self.matcher.record_recopy(copy, outcome)
+        return look.add(self._stored(copy), copy.key, outcome)
 
     def _refuse(
         self, version: Listed, rows: Sequence[ObjectVersion], archived: str | None, copies: Sequence[Listed]

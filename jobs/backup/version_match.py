@@ -65,7 +65,7 @@ class VersionMatcher:
     _tags: dict[tuple[bool, Identity], dict[str, str]] = field(default_factory=dict)
     _has_md5_copies: bool = False
     _differing: set[Identity] = field(default_factory=set)
-    """Source versions whose bytes are not those of a likely copy: one of the two may be damaged."""
+    """Source versions whose bytes are not those of a likely copy, or of their checksum: they may be damaged."""
 
     async def find_copy(
         self, version: Listed, copies: CopyIndex, depth: int, *, is_newest: bool = False, is_only: bool = False
@@ -189,12 +189,25 @@ class VersionMatcher:
 
     def record_recopy(self, copy: Listed, outcome: Outcome) -> None:
         """Keep that a destination version was just copied on top: it matches what the copied one
-        matches, and is unknown where that is.
+        matches, and is unknown where that is. What stored checksums have shown of the copied one is
+        shown of the new one only if the answer has them.
         """
         recopy = (outcome.destination_version_id or NULL_VERSION, outcome.destination_etag)
+        is_proven = outcome.evidence is not Evidence.NONE
         for (version, other), verdict in list(self._verdicts.items()):
-            if other == identity(copy) and verdict.same is not False:
+            is_kept = is_proven or verdict.evidence in (Evidence.NONE, Evidence.CONTENT)
+            if other == identity(copy) and verdict.same is not False and is_kept:
                 self._verdicts[version, recopy] = verdict
+
+    async def differs_from_recopy(self, version: Listed, recopy: Listed) -> bool:
+        """Return True if a destination version that was just copied on top is not the version's
+        copy. Both are looked at if the answer to the copy did not show it.
+        """
+        return not await self._is_copy(version, recopy) and not self._is_unknown(version, recopy)
+
+    def record_doubt(self, version: Listed) -> None:
+        """Keep that S3 read other bytes of a source version than those of its checksum."""
+        self._differing.add(identity(version))
 
     def _differ_by_etag(self, version: Listed, copy: Listed) -> bool:
         """True if both ETags are MD5s and differ.

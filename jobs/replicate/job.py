@@ -216,12 +216,12 @@ class Replicate:
         return outcome._replace(etag=seen_etag, destination_etag=destination.etag if destination else None)
 
     async def _copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
-        """Copy a version. A streamed one whose bytes contradict twice what S3 keeps of them is
-        damaged.
+        """Copy a version. One whose bytes contradict twice what S3 keeps of them is damaged: in a
+        stream or in the parts of a copy, and when it is read.
         """
         try:
             return await self.copier.copy(row, source, guard)
-        except Unavailable as error:
+        except (Conflict, Unavailable) as error:
             if error.code != ALTERED:
                 raise
             side = ContentSide(self.source, self.route.source_of(row), source)

@@ -363,7 +363,7 @@ async def _complete(
     transfer: Transfer, upload_id: str, parts: Sequence[PartDone], checksum: Checksum | None
 ) -> Written:
     """Publish the object. Raises Conflict when a part was sent twice and S3 keeps the other one, or
-    when the parts do not have the checksum: no further try with them can help.
+    when the parts do not have the checksum (ALTERED): no further try with them can help.
     """
 
     async def complete() -> Written:
@@ -381,7 +381,8 @@ async def _complete(
     except Rejected as error:
         if error.code not in ("InvalidPart", "BadDigest"):
             raise
-        raise error.recast(Conflict) from error
+        code = ALTERED if error.code == "BadDigest" else error.code
+        raise Conflict(error.operation, error.target, code, error.detail, error.status) from error
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:

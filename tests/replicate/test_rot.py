@@ -101,6 +101,16 @@ async def test_a_copy_that_rotted_or_is_lost_is_copied_again_and_proven_by_its_b
     assert (await verify(store, condemned(row, found))).evidence is Evidence.CONTENT
 
 
+@pytest.mark.parametrize("all_versions", [False, True])
+async def test_a_source_that_s3_refuses_to_copy_in_parts_is_read_and_found_damaged(all_versions: bool) -> None:
+    store = make_store()
+    row = await put(store, GOOD)
+    store.rot(*SOURCE[:2], ROTTEN)
+    outcome = await replicate(store, row, all_versions=all_versions, multipart_threshold_bytes=0)
+    assert outcome.status is Status.DAMAGED
+    assert bodies(store) == []
+
+
 @pytest.mark.parametrize("versioned", [False, True])
 async def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_its_retry(versioned: bool) -> None:
     """As `expire` advises where it keeps a damaged original."""
