@@ -16,7 +16,8 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -89,19 +90,15 @@ class Actor:
 class KeyWorld:
     """One key at both sides, and what was wrong in it."""
 
-    def __init__(self, scene: Scene, twist: Twist | None, broken: Callable[[Any], Any] = lambda store: store):
-        self.scene, self.twist = scene, twist
+    def __init__(self, scene: Scene, broken: Callable[[Any], Any] = lambda store: store):
+        self.scene, self.broken = scene, broken
         self._now, self._ids = 1_700_000_000.0, 0
-        self.memory = MemoryStore(clock=lambda: self._now, new_id=self._new_id)
-        self.server = broken(self.memory)
-        self.violations: list[tuple[str, str]] = []
         self.trace: list[str] = []
-        self.sent: Counter[str] = Counter()
-        self.writes = 0
         self.others: list[Version] = []
         """What others wrote at the destination."""
-        self.loop = Loop(None)
-        self._turns: dict[str, Any] = {}
+        self._ended: set[str] = set()
+        """What was there when the last workers of a play began: in another play they say and leave the same."""
+        self._begin(None)
         for bucket in (SOURCE, DESTINATION):
             self.memory.create_bucket(bucket, scene.is_versioned)
         sides = [(SOURCE, scene.source), (DESTINATION, scene.destination)]
@@ -110,6 +107,28 @@ class KeyWorld:
                 self._now += 10
                 self.put(bucket, letter)
         self._now += 100
+
+    def _begin(self, twist: Twist | None) -> None:
+        self.twist = twist
+        self.memory = MemoryStore(clock=lambda: self._now, new_id=self._new_id)
+        self.server = self.broken(self.memory)
+        self.violations: list[tuple[str, str]] = []
+        self.sent: Counter[str] = Counter()
+        self.writes = 0
+        self.loop = Loop(None)
+        self._turns: dict[str, Any] = {}
+
+    def with_twist(self, twist: Twist | None) -> KeyWorld:
+        """The same beginning, for a play in which something else happens."""
+        world = copy(self)
+        world._begin(twist)
+        world.trace, world.others = list(self.trace), list(self.others)
+        ours, theirs = self.memory._buckets, world.memory._buckets
+        theirs._orders = ours._orders
+        for name, bucket in ours.named.items():
+            versions = {key: list(each) for key, each in bucket.versions.items()}
+            theirs.named[name] = replace(bucket, versions=versions, order=None)
+        return world
 
     def _new_id(self) -> str:
         self._ids += 1
@@ -275,12 +294,25 @@ class KeyWorld:
         if not self._planned:
             return
         self.everything = self.everything + self.versions(SOURCE)
+        if (state := self._state()) in self._ended:
+            return
+        self._ended.add(state)
         await self.do("third")
         writes = self.writes
         again = await self.do("fourth")
         if self.writes > writes:
             self.violate("idempotent", "a second worker wrote as well")
         self._check_end(again)
+
+    def _state(self) -> str:
+        """All that the last workers decide by, and all that is asked of them. Of times only the order."""
+        sides = self.versions(SOURCE), self.versions(DESTINATION)
+        times = sorted({int(each.last_modified) for side in sides for each in side})
+        told = [
+            (each.data, each.is_delete_marker, times.index(int(each.last_modified))) for side in sides for each in side
+        ]
+        others = [any(each is other for other in self.others) for each in sides[1]]
+        return repr((told, others, "mark" in str(self.twist)))
 
     def _check_end(self, rows: Sequence[Row]) -> None:
         """Where all rows ended well, what the source has on top, the destination has on top."""
@@ -304,13 +336,14 @@ async def _pause(loop: Loop) -> None:
 
 def plays(scene: Scene, broken: Callable[[Any], Any] = lambda store: store) -> Iterator[KeyWorld]:
     """Every play of a scene."""
-    plain = KeyWorld(scene, None, broken).play()
+    beginning = KeyWorld(scene, broken)
+    plain = beginning.with_twist(None).play()
     yield plain
     if not plain._planned:
         return
     for at in range(1, plain.sent["first"] + 1):
-        yield KeyWorld(scene, Twist("crash", at), broken).play()
+        yield beginning.with_twist(Twist("crash", at)).play()
         for what in WRITERS:
-            yield KeyWorld(scene, Twist(what, at), broken).play()
+            yield beginning.with_twist(Twist(what, at)).play()
         for until in range(plain.sent["first"] + 1):
-            yield KeyWorld(scene, Twist("second", at, until), broken).play()
+            yield beginning.with_twist(Twist("second", at, until)).play()

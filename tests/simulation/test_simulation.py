@@ -17,7 +17,7 @@ from tests.simulation.oracle import PROMISES
 from tests.simulation.play import Play, play
 from tests.simulation.schedule import Kind, Verb, make_schedule
 
-SEEDS, PARTS = 100, 2
+SEEDS, PARTS = 50, 2
 """`make simulate` plays more."""
 ROOT = Path(__file__).resolve().parents[2]
 
