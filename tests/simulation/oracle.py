@@ -508,8 +508,7 @@ def members(data: bytes, whole: bytes) -> dict[str, list[bytes]]:
     found: dict[str, list[bytes]] = defaultdict(list)
     try:
         if whole[:4] == b"\x28\xb5\x2f\xfd":
-            with zstandard.ZstdDecompressor().stream_reader(io.BytesIO(data), read_across_frames=True) as plain:
-                data = whole = plain.read()
+            data, whole = map(b"".join, zip(*_frames(data, whole), strict=True))
         with tarfile.open(fileobj=io.BytesIO(whole)) as archive:
             for member in archive:
                 own = (text for name, text in member.pax_headers.items() if name.endswith(".key"))
@@ -518,3 +517,17 @@ def members(data: bytes, whole: bytes) -> dict[str, list[bytes]]:
     except (tarfile.TarError, zstandard.ZstdError, EOFError, ValueError, OSError):
         pass  # damaged from here on
     return dict(found)
+
+
+def _frames(data: bytes, whole: bytes) -> Iterable[tuple[bytes, bytes]]:
+    """What is in each frame, and with what it came. One that has rotted has no byte of it, and harms no other."""
+    while whole:
+        frame = zstandard.ZstdDecompressor().decompressobj()
+        came = frame.decompress(whole)
+        size_bytes = len(whole) - len(frame.unused_data)
+        try:
+            now = zstandard.ZstdDecompressor().decompressobj().decompress(data[:size_bytes])
+        except zstandard.ZstdError:
+            now = b""
+        yield now if len(now) == len(came) else bytes(255 - each for each in came), came
+        data, whole = data[size_bytes:], whole[size_bytes:]
