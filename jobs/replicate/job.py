@@ -35,7 +35,7 @@ from jobs.replicate.decision import Origin, Overwrite, decide
 from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, compare_and_blame, damage_of
-from jobs.s3.copying import Copier, CopyOptions
+from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import retry
@@ -216,11 +216,15 @@ class Replicate:
         return outcome._replace(etag=seen_etag, destination_etag=destination.etag if destination else None)
 
     async def _copy(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
-        """Copy a version. One whose bytes contradict twice what S3 keeps of them is damaged: in a
-        stream or in the parts of a copy, and when it is read.
+        """Copy a version. One whose bytes contradict twice what S3 keeps of them is damaged: when
+        they are copied, and when they are read.
         """
         try:
-            return await self.copier.copy(row, source, guard)
+            copied = await self.copier.copy(row, source, guard)
+            if is_altered(source, copied):
+                target = str(self.route.target_of(row))
+                raise Conflict("CopyObject", target, ALTERED, "the copy's checksum is not the source's")
+            return copied
         except (Conflict, Unavailable) as error:
             if error.code != ALTERED:
                 raise

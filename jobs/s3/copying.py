@@ -233,6 +233,13 @@ class Copier:
         return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum) if streamed else outcome
 
 
+def is_altered(source: ObjectInfo, copied: Outcome) -> bool:
+    """Whether the answer to a copy has another checksum of the content than the source."""
+    algorithm, _, value = (copied.checksum or "").partition(":")
+    stored = [each for each in source.checksums if not each.is_composite and each.algorithm == algorithm]
+    return any(each.value != value for each in stored)
+
+
 def _with_notes(written: Written, *notes: str) -> Written:
     """The answer with more notes behind its own. Empty ones are left out."""
     return written._replace(note="; ".join(filter(None, (written.note, *notes))))

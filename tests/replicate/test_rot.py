@@ -111,6 +111,14 @@ async def test_a_source_that_s3_refuses_to_copy_in_parts_is_read_and_found_damag
     assert bodies(store) == []
 
 
+async def test_a_source_of_which_s3_copies_other_bytes_than_those_of_its_checksum_is_damaged() -> None:
+    store = make_store()
+    row = await put(store, GOOD)
+    store.rot(*SOURCE[:2], ROTTEN)
+    [outcome] = await replay(store, [row])
+    assert outcome.status is Status.DAMAGED
+
+
 @pytest.mark.parametrize("versioned", [False, True])
 async def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_its_retry(versioned: bool) -> None:
     """As `expire` advises where it keeps a damaged original."""
