@@ -34,6 +34,7 @@ from jobs.backup.key_sides import KeySides, look_at, places_of
 from jobs.backup.succession import Act, NextStep, can_be_copy, is_older, newest, next_step
 from jobs.backup.version_match import Identity, TooLargeToCompare, VersionMatcher, identity
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
+from jobs.core.histories import as_row
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import ArchivedObject, Conflict, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
@@ -317,12 +318,7 @@ class KeyBackup:
             await self._find(look, target, is_newest=True, is_again=True)
             is_older_on_top = await self._is_older_on_top(look, target)
         return next_step(
-            look.history,
-            copies.copies,
-            wanted,
-            look.places(),
-            older_on_top=is_older_on_top,
-            mirrors_deletes=mirrors,
+            look.history, copies.copies, wanted, look.places(), older_on_top=is_older_on_top, mirrors_deletes=mirrors
         )
 
     async def _find(self, look: _Look, place: int, *, is_newest: bool = False, is_again: bool = False) -> bool:
@@ -362,12 +358,8 @@ class KeyBackup:
         if target is None or covered in (None, copies.top) or self.job.options.mirrors_deletes or progress.owes_newest:
             return
         top = copies.copies[copies.top]
-        if top.is_delete_marker or await self._is_older_on_top(look, target):
+        if top.is_delete_marker or await self._is_older_on_top(look, target) or await self._is_archived(top):
             return
-        if top.storage_class in _MAY_BE_ARCHIVED:
-            info = await self.job.destination.head(self._target()._replace(version_id=top.version_id))
-            if info.is_archived:
-                return
         progress.retained = identity(top)
 
     def _retained(self, look: _Look, covered: int) -> int:
@@ -413,7 +405,6 @@ class KeyBackup:
         if limit is not None and max(size_bytes, to_restore) > limit:
             self._refuse(version, rows, None, copies)
             return
-        row = _row(version, rows)
         info = await self.matcher.describe(version)
         if info.is_archived:
             self._refuse(version, rows, _ARCHIVED, copies)
@@ -431,7 +422,7 @@ class KeyBackup:
         # An older version has to be covered again, or hidden where everything was deleted.
         self.progress.owes_newest = self.progress.owes_newest or target is None or covered is not None
         try:
-            outcome = await self.job.copier.copy(row, info, _guard(copies))
+            outcome = await self.job.copier.copy(as_row(version), info, _guard(copies))
         except ArchivedObject:
             self._refuse(version, rows, _ARCHIVED, copies)
             return
@@ -449,14 +440,15 @@ class KeyBackup:
     async def _can_cover(self, look: _Look, target: int, covered: int) -> bool:
         """True if the newest version can be put on top again: its own copy, or the source, can be
         read.
-
-        Costs a HEAD, and only where the copy's class may be an archive.
         """
-        copy = look.sides.copies.copies[covered]
+        is_archived = await self._is_archived(look.sides.copies.copies[covered])
+        return not is_archived or not (await self.matcher.describe(look.history[target])).is_archived
+
+    async def _is_archived(self, copy: Listed) -> bool:
+        """Costs a HEAD, and only where the copy's class may be an archive."""
         if copy.storage_class not in _MAY_BE_ARCHIVED:
-            return True
-        info = await self.job.destination.head(self._target()._replace(version_id=copy.version_id))
-        return not info.is_archived or not (await self.matcher.describe(look.history[target])).is_archived
+            return False
+        return (await self.job.destination.head(self._target()._replace(version_id=copy.version_id))).is_archived
 
     async def _restore(self, look: _Look, place: int, target: int, rows: Sequence[ObjectVersion]) -> bool:
         """Put one of the destination's copies on top again, or the source's version where that copy
@@ -469,7 +461,7 @@ class KeyBackup:
         if limit is not None and (copy.size_bytes or 0) > limit:
             self.unrestored[identity(version)] = Unfinished(version, is_archived=False, has_copy=True)
             return False
-        info = await self.job.destination.head(self.job.restorer.route.source_of(_row(copy, ())))
+        info = await self.job.destination.head(self.job.restorer.route.source_of(as_row(copy)))
         if not info.is_archived:
             # A caller that stops here may leave to a run what a delete marker hides, but not an
             # older version on top.
@@ -494,7 +486,7 @@ class KeyBackup:
         than those of its checksum.
         """
         try:
-            outcome = await self.job.restorer.copy(_row(copy, ()), info, _guard(look.sides.copies.copies))
+            outcome = await self.job.restorer.copy(as_row(copy), info, _guard(look.sides.copies.copies))
         except Conflict as error:
             if error.code != ALTERED:
                 raise
@@ -567,21 +559,6 @@ class KeyBackup:
 
     def _target(self) -> ObjectRef:
         return self.job.route.target_of(ObjectVersion(-1, self.key))
-
-
-def _row(version: Listed, rows: Sequence[ObjectVersion]) -> ObjectVersion:
-    number = rows[0].row if rows else -1
-    return ObjectVersion(
-        number,
-        version.key,
-        version.version_id,
-        version.is_latest,
-        False,
-        version.size_bytes,
-        version.etag,
-        version.last_modified,
-        version.storage_class,
-    )
 
 
 def _listed(row: ObjectVersion) -> Listed:

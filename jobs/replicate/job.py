@@ -228,9 +228,7 @@ class Replicate:
         except (Conflict, Unavailable) as error:
             if error.code != ALTERED:
                 raise
-            side = ContentSide(self.source, self.route.source_of(row), source)
-            damage: str = await self._reading(damage_of(side, self.budget))
-            if not damage:
+            if not (damage := await self._damage_of(row, source)):
                 raise
             return Outcome.of(row, Status.DAMAGED, f"the source is damaged: {damage}")
 
@@ -238,12 +236,13 @@ class Replicate:
         """Return the outcome of a row whose source was found damaged, and is not proven right now."""
         if not row.is_found_damaged or row.etag != source.etag:
             return None
-        is_right = False
-        if stored_checksums(source) and not source.is_archived:
-            side = ContentSide(self.source, self.route.source_of(row), source)
-            damage: str = await self._reading(damage_of(side, self.budget))
-            is_right = not damage
-        return None if is_right else Outcome.of(row, Status.DAMAGED, _DAMAGED)
+        if stored_checksums(source) and not source.is_archived and not await self._damage_of(row, source):
+            return None
+        return Outcome.of(row, Status.DAMAGED, _DAMAGED)
+
+    async def _damage_of(self, row: ObjectVersion, source: ObjectInfo) -> str:
+        side = ContentSide(self.source, self.route.source_of(row), source)
+        return await self._reading(damage_of(side, self.budget))
 
     async def _read_copy(self, copied: Outcome, ref: ObjectRef, source: ObjectInfo, target: ObjectRef) -> Outcome:
         """Prove by bytes the copy that replaces one whose bytes were wrong, though S3's checksums
@@ -472,9 +471,7 @@ class Replicate:
             return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
         if source.is_archived:
             return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
-        if row.condemned_etag and await self._reading(
-            damage_of(ContentSide(self.source, self.route.source_of(row), source), self.budget)
-        ):
+        if row.condemned_etag and await self._damage_of(row, source):
             return Outcome.of(row, Status.DAMAGED, _DAMAGED)
         return await self._copy(row, source, guard)
 

@@ -207,16 +207,7 @@ class Copier:
             lock=lock,
         )
         transfer = Transfer(
-            self.source,
-            ref,
-            source,
-            self.destination,
-            target.bucket,
-            target.key,
-            attributes,
-            guard,
-            self.records,
-            self.clock,
+            self.source, ref, source, self.destination, *target[:2], attributes, guard, self.records, self.clock
         )
         streamed = await stream(transfer, self.budget) if self.options.streamed else None
         written = streamed.written if streamed else await copy_parts(transfer, self.options.part_size_bytes)
@@ -236,8 +227,8 @@ class Copier:
 def is_altered(source: ObjectInfo, copied: Outcome) -> bool:
     """Whether the answer to a copy has another checksum of the content than the source."""
     algorithm, _, value = (copied.checksum or "").partition(":")
-    stored = [each for each in source.checksums if not each.is_composite and each.algorithm == algorithm]
-    return any(each.value != value for each in stored)
+    stored = [each.value for each in source.checksums if (each.algorithm, each.is_composite) == (algorithm, False)]
+    return bool(stored) and value not in stored
 
 
 def _with_notes(written: Written, *notes: str) -> Written:

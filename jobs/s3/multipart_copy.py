@@ -366,23 +366,21 @@ async def _complete(
     when the parts do not have the checksum (ALTERED): no further try with them can help.
     """
 
-    async def complete() -> Written:
+    async def complete() -> Written | StoreError:
         try:
             return await transfer.destination.complete_multipart(
                 transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard, checksum=checksum
             )
-        except Unavailable as error:
-            if error.code != "BadDigest":
+        except (Unavailable, Rejected) as error:
+            if error.code not in ("InvalidPart", "BadDigest"):
                 raise
-            raise error.recast(Rejected) from error
+            return error
 
-    try:
-        return await retry(complete)
-    except Rejected as error:
-        if error.code not in ("InvalidPart", "BadDigest"):
-            raise
-        code = ALTERED if error.code == "BadDigest" else error.code
-        raise Conflict(error.operation, error.target, code, error.detail, error.status) from error
+    done = await retry(complete)
+    if isinstance(done, StoreError):
+        code = ALTERED if done.code == "BadDigest" else done.code
+        raise Conflict(done.operation, done.target, code, done.detail, done.status) from done
+    return done
 
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:
