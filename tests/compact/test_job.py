@@ -469,7 +469,7 @@ def test_an_archive_that_cannot_be_looked_at_holds_up_its_own_rows_alone(
 )
 def test_a_member_that_s3_may_not_copy_is_its_own_outcome(error: type[StoreError], status: Status) -> None:
     """The copy of a part runs beside what comes after it. Its error belongs to no other member."""
-    store, rows = filled({"a": b"a" * (6 * MIB), "b": b"b" * (65 * MIB), "c": b"c" * (65 * MIB)})
+    store, rows = filled({"a": b"a" * (6 * MIB), "b": b"b" * (65 * MIB), "c": b"c" * (6 * MIB)})
     store.hook(copy_part=failing("b", error))
     assert refused(work(roomy(store), rows), "b").status is status
     assert store.uploads("cold") == []

@@ -63,7 +63,7 @@ def connect(database: str, config: dict[str, Any] | None = None) -> duckdb.DuckD
     """`duckdb.connect`. What is in memory, whose settings may be locked, stays an instance of its own."""
     if database == ":memory:":
         return _connect(database, config=config or {})
-    return _instance(os.getpid(), (("threads", 2),)).open(Path(database))
+    return _instance(os.getpid(), (("threads", 1),)).open(Path(database))
 
 
 def connect_unlocked(database: str, config: dict[str, Any] | None = None) -> duckdb.DuckDBPyConnection:

@@ -9,22 +9,6 @@ from tests.end_to_end.batch_workers import ROWS, Fleet, complete
 
 
 @pytest.mark.slow
-def test_a_reclaimed_child_checkpoints_exits_75_is_retried_and_completes(fleet: Fleet) -> None:
-    fleet.slow_down()
-    run_id = fleet.submitted()
-    child, process = fleet.paused(run_id, 0)
-    fleet.batch.engine.reclaim(child)
-    process.resume()
-    watched = fleet.sealift("runs", "show", run_id, "--follow", "--json")
-    assert watched.code == 0, watched.stderr
-    complete(watched.document)
-    assert watched.document["outcomes"] == {"copied": ROWS}  # nothing that a checkpoint held was done again
-    first, second = child.attempts
-    assert (first.exit_code, second.exit_code) == (75, 0)
-    assert first.status_reason.startswith("Host EC2")
-
-
-@pytest.mark.slow
 def test_a_child_killed_for_its_memory_leaves_an_incomplete_run_that_retry_completes(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
-import signal
 import subprocess
-import time
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +19,8 @@ from tests.end_to_end.packed import (
     contents,
     fill,
     find,
-    index_keys,
 )
 from tests.end_to_end.pair_policy import write_policy
-from tests.end_to_end.scenes import workers_of
 
 
 def test_what_is_packed_is_read_again_and_by_stock_tar(world: World, tmp_path: Path) -> None:
@@ -80,31 +74,6 @@ def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) ->
     assert "a month" in text
     assert archive_keys(world) == []
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.ledger)
-
-
-@pytest.mark.slow
-def test_killed_workers_lose_only_the_archives_under_way(world: World) -> None:
-    objects = fill(world, 400)
-    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", ALL, "--json"]
-    process = world.start("compact", *given, "--target-size", "24KiB", SEALIFT_IN_FLIGHT="2", SEALIFT_PROCESSES="2")
-    killed = 0
-    for at_least in (3, 10):
-        while process.poll() is None and len(index_keys(world)) < at_least:
-            time.sleep(0.01)
-        for pid in workers_of(process)[:1]:
-            os.kill(pid, signal.SIGKILL)
-            killed += 1
-    before = {key: world.client.head_object(Bucket=world.ledger, Key=key)["LastModified"] for key in index_keys(world)}
-    stdout, stderr = process.communicate(timeout=120)
-    assert process.returncode == 0, stderr
-    report = json.loads(stdout)
-    assert (report["state"], report["outcomes"]) == ("complete", {"packed": 400})
-    assert killed == 2
-    assert len(before) >= 10
-    assert contents(world) == objects
-    for key, written in before.items():
-        assert world.client.head_object(Bucket=world.ledger, Key=key)["LastModified"] == written
-    assert len(archive_keys(world)) == len(index_keys(world))
 
 
 def rule_of(name: str, **more: Any) -> dict[str, Any]:

@@ -8,7 +8,6 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import pytest
 
 from tests.end_to_end.conftest import World
 from tests.end_to_end.packed import ALL, EVERYTHING, compact, fill, keys_of, restore, restored
@@ -32,37 +31,17 @@ def forge(world: World, change: dict[str, Any], record: dict[str, Any]) -> None:
             world.client.delete_object(Bucket=world.ledger, Key=key)
 
 
-@pytest.mark.parametrize(
-    ("change", "says"),
-    [
-        ({"headers": {"x-amz-copy-source": "/{source}/secret"}}, "'x-amz-copy-source' of an object"),
-        ({"headers": {"x-amz-acl": "public-read"}}, "'x-amz-acl' of an object"),
-        ({"headers": {"content-type": "a\r\nx-amz-copy-source: /{source}/secret"}}, "line break"),
-        ({"headers": ["content-type"]}, "not a map of texts"),
-        ({"metadata": {"a: b\r\nx-amz-copy-source: /{source}/secret\r\nx": "y"}}, "not a name of metadata"),
-        ({"metadata": {"a": "b\nx-amz-acl: public-read"}}, "line break"),
-        ({"metadata": {"a": 1}}, "not a map of texts"),
-        ({"tags": {"a": None}}, "not a map of texts"),
-        ({"checksums": {"SHA256": "a\r\nx-amz-acl: public-read"}}, "not a checksum"),
-        ({"storage_class": "GLACIER\r\nx-amz-acl: public-read"}, "not a storage class"),
-        ({"sha256": "zz"}, "not a SHA-256"),
-    ],
-)
-def test_a_member_that_asks_for_more_than_itself_is_a_damaged_index(
-    world: World, change: dict[str, Any], says: str
-) -> None:
+def test_a_member_that_asks_for_more_than_itself_is_a_damaged_index(world: World) -> None:
     fill(world, 3)
     compact(world, ALL)
     world.put("secret", SECRET)
-    text = {
-        name: json.dumps(value).replace("{source}", world.source) if isinstance(value, dict | list) else value
-        for name, value in change.items()
-    }
-    forge(world, text, {})
+    forge(world, {"headers": json.dumps({"x-amz-copy-source": f"/{world.source}/secret"})}, {})
     report = restore(world, *EVERYTHING)
     assert report["code"] == 3
     assert restored(world) == {}
-    assert all(says in row["reason"] and "reindex" in row["reason"] for row in world.failed_rows(report))
+    reasons = [row["reason"] for row in world.failed_rows(report)]
+    assert len(reasons) == 3
+    assert all("'x-amz-copy-source' of an object" in each and "reindex" in each for each in reasons)
 
 
 def test_an_index_of_another_place_than_its_archives_is_not_read(world: World) -> None:

@@ -14,7 +14,7 @@ import pytest
 
 from tests.doubles.batch.account import await_value
 from tests.end_to_end.batch_workers import Fleet
-from tests.end_to_end.conftest import World
+from tests.end_to_end.conftest import SHORT_LEASES, World
 from tests.end_to_end.expiry import DELETE, places
 from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides
 
@@ -62,7 +62,7 @@ def is_gone(pid: int) -> bool:
 def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: World) -> None:
     fill(world, ROWS)
     proven = world.run("replicate", SEALIFT_ROWS_PER_SHARD="1000")["run_id"]
-    options = {"SEALIFT_ROWS_PER_SHARD": "1000", "SEALIFT_PROCESSES": "2"}
+    options = SHORT_LEASES | {"SEALIFT_ROWS_PER_SHARD": "1000", "SEALIFT_PROCESSES": "2"}
     command = ["expire", "--run", proven, *places(world), *DELETE]
     process = world.start(*command, **options)
     await_(lambda: count(world, world.source) < ROWS, process)
@@ -74,7 +74,7 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
     time.sleep(2.0)
     assert count(world, world.source) == left
     await_value(lambda: all(map(is_gone, workers)))
-    again = world.sealift(*command, "--json")
+    again = world.sealift(*command, "--json", **SHORT_LEASES)
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"expired"}
     assert (count(world, world.source), count(world, world.destination)) == (0, ROWS)

@@ -67,8 +67,8 @@ def test_inventories_of_which_all_is_excluded_are_no_success(world: World, place
 
 @pytest.fixture
 def damaged(world: World) -> World:
-    """Forty objects and their copies; some then changed, lost, added, or overwritten."""
-    for number in range(40):
+    """Ten objects and their copies; some then changed, lost, added, or overwritten."""
+    for number in range(10):
         world.put(f"docs/k{number:02d}", f"content {number}".encode())
     assert world.run("replicate")["code"] == 0
     settle()
@@ -83,7 +83,7 @@ def damaged(world: World) -> World:
     return world
 
 
-FOUND = {"same": 35, "missing": 3, "different": 2, "stale": 1, "extra": 1}
+FOUND = {"same": 5, "missing": 3, "different": 2, "stale": 1, "extra": 1}
 
 
 def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(damaged: World) -> None:
@@ -108,19 +108,18 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert [each["outcomes"] for each in repaired["verification"]] == [{"verified": 4}]
     assert repaired["code"] == 3  # different and extra are still there
     left = reconcile(damaged)
-    assert rows(left) == {"same": 39, "different": 2, "extra": 1}
+    assert rows(left) == {"same": 9, "different": 2, "extra": 1}
 
     assert reconcile(damaged, *pair(damaged), "--repair", "--repair-different", "--yes")["repair"][0]["outcomes"] == {
         "copied": 2
     }
     damaged.client.delete_object(Bucket=damaged.destination, Key="docs/extra")  # a person's decision
     clean = reconcile(damaged)
-    assert (clean["code"], rows(clean)) == (0, {"same": 41})
+    assert (clean["code"], rows(clean)) == (0, {"same": 11})
     assert damaged.copy_of("docs/k05") == b"content 5"
     listed = damaged.sealift("runs", "list", "--json").document["runs"]
-    assert listed[0]["outcomes"] == {"same": 41}
+    assert listed[0]["outcomes"] == {"same": 11}
     assert [run["state"] for run in listed] == ["complete"] * len(listed)
-    assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
     assert damaged.sealift("runs", "show", clean["run_id"], "--json").code == 0
 
 

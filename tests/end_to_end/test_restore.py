@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 
 import pytest
@@ -20,7 +19,6 @@ from tests.end_to_end.packed import (
     restore,
     restored,
 )
-from tests.end_to_end.scenes import workers_of
 
 
 def test_what_was_packed_comes_back_and_is_the_same_the_next_time(world: World) -> None:
@@ -82,26 +80,6 @@ def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: Worl
     assert ("never replaces" in why["docs/1/001.json"], "SHA256" in why["docs/1/005.json"]) == (True, True)
     del objects["docs/1/005.json"]
     assert restored(world) == objects | {"docs/1/001.json": b"newer"}
-
-
-@pytest.mark.slow
-def test_killed_workers_restore_the_rest(world: World) -> None:
-    objects = fill(world, 400)
-    compact(world, ALL, "--target-size", "8KiB")
-    given = ["--archives", f"s3://{world.destination}/packed", "--destination", f"s3://{world.destination}/back/"]
-    slow = {"SEALIFT_IN_FLIGHT": "2", "SEALIFT_PROCESSES": "1"}
-    process = world.start("restore", *given, *EVERYTHING, "--json", **slow)
-    while process.poll() is None and len(keys_of(world, world.destination, "back/")) < 20:
-        time.sleep(0.01)
-    for pid in [*workers_of(process), process.pid]:
-        os.kill(pid, signal.SIGKILL)
-    process.communicate()
-    (run,) = [run for run in world.sealift("runs", "list", "--json").document["runs"] if run["job"] == "restore"]
-    assert run["state"] in ("stopped", "unreported")  # the latter: it was quicker than the kill
-    report = world.sealift("runs", "retry", run["run_id"], "--json").document
-    assert report["state"] == "complete"
-    assert set(report["outcomes"]) <= {"same", "restored"}
-    assert restored(world) == objects
 
 
 def now_of(world: World, bucket: str, key: str) -> float:

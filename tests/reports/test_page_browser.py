@@ -21,6 +21,7 @@ NO_CHROMIUM = "NO CHROMIUM ON THIS MACHINE: THE PAGE WAS NOT SHOWN TO A BROWSER 
 if not CHROMIUM and os.environ.get("SEALIFT_REQUIRE_CHROMIUM") != "1":
     pytest.skip(NO_CHROMIUM, allow_module_level=True)
 
+pytestmark = pytest.mark.slow
 PHONE: ViewportSize = {"width": 375, "height": 812}
 DESK: ViewportSize = {"width": 1280, "height": 900}
 LONG_KEY = "deep/" + "x" * 1_019
@@ -112,12 +113,16 @@ KINDS = ["reconcile", "clean", "repaired", "replicate", "expire"]
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_page_is_quiet_and_asks_the_network_for_nothing(browser: Browser, tmp_path: Path, kind: str):
-    with visit(browser, tmp_path, pages()[kind]) as seen:
+def test_page_is_quiet_asks_the_network_for_nothing_and_fits_a_phone(browser: Browser, tmp_path: Path, kind: str):
+    with visit(browser, tmp_path, pages()[kind], PHONE) as seen:
         assert seen.page.get_by_role("heading", level=1).is_visible()
         assert seen.page.locator("form:visible").count() == seen.page.locator("form").count()  # the script ran
         assert seen.console == []
         assert seen.requests == [seen.page.url]
+        assert seen.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+        outside = """() => [...document.querySelectorAll("main *")].filter((e) => e.checkVisibility())
+          .filter((e) => e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"""
+        assert seen.page.evaluate(outside) == []
 
 
 def test_a_hostile_key_is_text(browser: Browser, tmp_path: Path):
@@ -162,17 +167,7 @@ def test_findings_are_filtered_by_words_and_by_category(browser: Browser, tmp_pa
         assert (rows.count(), seen.page.locator("output").inner_text()) == (61, "")
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_a_phone_needs_no_sideways_scrolling(browser: Browser, tmp_path: Path, kind: str):
-    with visit(browser, tmp_path, pages()[kind], PHONE) as seen:
-        assert seen.page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
-        outside = """() => [...document.querySelectorAll("main *")].filter((e) => e.checkVisibility())
-          .filter((e) => e.getBoundingClientRect().right > innerWidth + 0.5).map((e) => e.outerHTML.slice(0, 80))"""
-        assert seen.page.evaluate(outside) == []
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", [DESK, PHONE], ids=["desk", "phone"])
+@pytest.mark.parametrize(("scheme", "size"), [("light", DESK), ("dark", PHONE)])
 def test_all_text_has_contrast(browser: Browser, tmp_path: Path, scheme: str, size: ViewportSize):
     papers = set()
     for html in pages().values():

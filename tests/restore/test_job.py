@@ -124,7 +124,7 @@ def test_what_comes_back_is_what_was_there(kind: ArchiveFormat) -> None:
 @pytest.mark.parametrize("kind", KINDS)
 def test_large_members_pass_through_in_parts_and_only_when_proven(kind: ArchiveFormat) -> None:
     rng = random.Random(5)
-    objects = {"a": b"small", "b": rng.randbytes(9 * MIB), "c": b"", "d": rng.randbytes(17 * MIB + 5)}
+    objects = {"a": b"small", "b": rng.randbytes(6 * MIB), "c": b"", "d": rng.randbytes(11 * MIB + 5)}
     scene = Scene(objects, kind)
     assert {each.status for each in scene.restore(budget_bytes=16 * MIB).values()} == ALL_RESTORED
     assert scene.restored() == objects

@@ -11,8 +11,9 @@ import pytest
 
 from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
+from jobs.errors import NotFound
 from jobs.s3.store import UNGUARDED
-from scheduler.follow import handle
+from scheduler.follow import ANNOUNCE_SECONDS, handle
 from scheduler.submit import handle as submit
 from tests.doubles.batch.server import BatchServer
 from tests.doubles.servers import REGION, Server
@@ -128,20 +129,44 @@ def queue(place: Place, moto_server: Server, monkeypatch: pytest.MonkeyPatch) ->
     return Queue(url)
 
 
-def test_the_report_of_a_run_is_told_once_a_topic_takes_it(place: Place, queue: Queue) -> None:
-    """A topic that refuses fails the call, so that it is made again."""
+FAILED = ended(f"{RUN}-000-report", "FAILED", container={"exitCode": 3, "reason": ""})
+
+
+def test_the_report_of_a_run_is_told_by_a_topic_or_the_call_fails(place: Place, queue: Queue) -> None:
     for name, text in (("report", document()), ("spec", {"options": {"pair": "pair"}})):
         key = f"l/runs/{RUN}/{name}.json"
         place.client.put_object(Bucket=place.ledger, Key=key, Body=json.dumps(text).encode())
-    failed = ended(f"{RUN}-000-report", "FAILED", container={"exitCode": 3, "reason": ""})
-    place.more |= {"SEALIFT_TOPIC": f"arn:aws:sns:{REGION}:123456789012:not-there"}
     with place.function("follow") as function:
-        assert function.invoke(failed).error_type == "NotFound"
-    del place.more["SEALIFT_TOPIC"]
-    with place.function("follow") as function:
-        assert [function.invoke(failed).payload["action"] for _ in range(2)] == ["told", "told before"]
+        assert [function.invoke(FAILED).payload["action"] for _ in range(2)] == ["told", "told before"]
     [message] = queue.receive(wait_seconds=0)
     assert json.loads(message.body)["Subject"] == "Sealift replicate: 3 of 12,000 rows need attention: 3 denied."
+    place.client.delete_object(Bucket=place.ledger, Key=f"l/told/{RUN}.json")
+    place.client.delete_object(Bucket=place.ledger, Key=f"l/told/{RUN}.begun.json")
+    place.more |= {"SEALIFT_TOPIC": f"arn:aws:sns:{REGION}:123456789012:not-there"}
+    with place.function("follow") as function:
+        assert function.invoke(FAILED).error_type == "NotFound"
+
+
+def test_what_a_topic_refused_is_told_by_the_next_call(
+    scene: Scene, mail: Mails, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report(scene)
+    monkeypatch.setattr("scheduler.follow._LOOK_SECONDS", ANNOUNCE_SECONDS)
+    monkeypatch.setattr("scheduler.follow.asyncio.sleep", immediately)
+    with monkeypatch.context() as refusing:
+        refusing.setattr("scheduler.follow.publish", refuse)
+        with pytest.raises(NotFound):
+            follow(scene, FAILED)
+    assert [follow(scene, FAILED) for _ in range(2)] == ["told", "told before"]
+    assert len(mail) == 1
+
+
+def refuse(*_: object) -> None:
+    raise NotFound("Publish", "the topic", "NotFound", "there is no such topic")
+
+
+async def immediately(_: float) -> None:
+    """No time passes."""
 
 
 def test_the_report_of_a_run_says_what_came_of_it(
@@ -149,7 +174,7 @@ def test_the_report_of_a_run_says_what_came_of_it(
 ) -> None:
     report(scene)
     assert follow(scene, ended(f"{RUN}-000-work")) == "waits for the report"
-    assert follow(scene, ended(f"{RUN}-000-report", "FAILED", container={"exitCode": 3, "reason": ""})) == "told"
+    assert follow(scene, FAILED) == "told"
     assert metrics(capsys) == {"Findings": 3, "PlannedDollars": 0.25}
     ((_, body),) = mail
     assert "copied: 11,997" in body

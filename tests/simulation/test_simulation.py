@@ -34,7 +34,7 @@ def test_no_promise_is_broken(part: int) -> None:
 
 @pytest.mark.slow
 def test_everything_that_can_happen_does() -> None:
-    tally = run_campaign(10_001, 500, 1)
+    tally = run_campaign(10_001, 400, 1)
     assert tally.violations == []
     assert set(tally.faults) == {kind.value for kind in Kind}
     assert set(tally.outcomes) >= {
@@ -45,7 +45,7 @@ def test_everything_that_can_happen_does() -> None:
         "compact packed checksum", "compact packed md5_etag", "expire expired md5_etag", "expire expired content",
         "expire kept none", "expire waiting none", "restore restored checksum", "restore same checksum",
     }  # fmt: skip
-    assert tally.full >= 2
+    assert tally.full >= 1
 
 
 def test_the_real_planner_fold_and_page_keep_the_promises() -> None:
