@@ -165,7 +165,12 @@ def safe(text: str) -> str:
 
 def _visible(text: str, kept: str) -> str:
     """Escape characters that move the cursor, hide text or reverse its direction, as JSON does."""
-    return "".join(c if c.isprintable() or c in kept else json.dumps(c)[1:-1] for c in text)
+
+    def shown(found: re.Match[str]) -> str:
+        character = found[0]
+        return character if character.isprintable() or character in kept else json.dumps(character)[1:-1]
+
+    return re.sub("[^ -~]", shown, text)
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:
