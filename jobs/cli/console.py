@@ -165,12 +165,7 @@ def safe(text: str) -> str:
 
 def _visible(text: str, kept: str) -> str:
     """Escape characters that move the cursor, hide text or reverse its direction, as JSON does."""
-
-    def shown(found: re.Match[str]) -> str:
-        character = found[0]
-        return character if character.isprintable() or character in kept else json.dumps(character)[1:-1]
-
-    return re.sub("[^ -~]", shown, text)
+    return re.sub("[^ -~]", lambda c: c[0] if c[0].isprintable() or c[0] in kept else json.dumps(c[0])[1:-1], text)
 
 
 def table(headings: list[str], rows: list[list[str]]) -> str:

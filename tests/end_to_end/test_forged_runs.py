@@ -55,31 +55,27 @@ def test_a_run_that_is_called_verify_does_not_copy(world: World, forger: Forger,
     refused(world, forged, "spec.json", "'replicate'", "verify")
 
 
-@pytest.mark.parametrize("numbers", [[0], [0, 1, 2], [0, 0], [0, 5], [1, 2]])
 def test_a_shard_with_other_rows_than_planned_is_not_worked_on(
-    world: World, forger: Forger, run: dict[str, Any], numbers: list[int]
+    world: World, forger: Forger, run: dict[str, Any]
 ) -> None:
     forged = twin(run["run_id"])
     forger.copy_run(run["run_id"], forged, options=options(forger, run))
     shard = forger.table(f"runs/{run['run_id']}/shards/00000.parquet")
-    rows = [shard.slice(place % 2, 1) for place in range(len(numbers))]
-    changed = pa.concat_tables(rows[::-1]).set_column(0, shard.schema.field("row"), pa.array(numbers, pa.int64()))
+    changed = shard.set_column(0, shard.schema.field("row"), pa.array([0, 5], pa.int64()))
     forger.write_table(f"runs/{forged}/shards/00000.parquet", changed)
     refused(world, forged, "shards/00000.parquet")
 
 
-@pytest.mark.parametrize(("numbers", "name"), [([0], "2-0"), ([0, 7], "2-0"), ([0, 1], "2-1"), ([0, 0], "2-0")])
 def test_a_checkpoint_whose_rows_are_not_those_of_its_name_counts_for_nothing(
-    world: World, forger: Forger, run: dict[str, Any], numbers: list[int], name: str
+    world: World, forger: Forger, run: dict[str, Any]
 ) -> None:
     forged = twin(run["run_id"])
     forger.copy_run(run["run_id"], forged)
     folder = f"runs/{run['run_id']}/outcomes/00000/"
     listed = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/{folder}")["Contents"]
     table = forger.table(listed[0]["Key"].removeprefix("runs/"))
-    rows = pa.concat_tables([table.slice(place, 1) for place in range(len(numbers))])
-    changed = rows.set_column(0, table.schema.field("row"), pa.array(numbers, pa.int64()))
-    checkpoint = f"outcomes/00000/0-000000-{name}-14.parquet"
+    changed = table.set_column(0, table.schema.field("row"), pa.array([0, 7], pa.int64()))
+    checkpoint = "outcomes/00000/0-000000-2-0-14.parquet"
     forger.write_table(f"runs/{forged}/{checkpoint}", changed)
     refused(world, forged, checkpoint)
     reported = world.sealift("runs", "show", forged)

