@@ -237,6 +237,8 @@ class Oracle(Observer):
             self.demand(has_gone and is_asked, "nothing destroyed", f"{what}, a marker that nobody asked for")
             return
         made_of = [each for each in self._sources(key) if is_made_of(each, version.data)]
+        if not made_of and self._is_put_back(key, version, maker, before):
+            return
         if not made_of:
             rotten = [each for each in self.places[DESTINATION, COPIES + key] if each.rots]
             if any(version.data in each.states(0.0) for each in rotten):
@@ -254,6 +256,14 @@ class Oracle(Observer):
         is_history = self.world.schedule.all_versions or maker.verb in (Verb.BACKLOG, "events")
         if top is not None and not top.is_delete_marker and not is_history:
             self._written_over(key, top, version, like or made_of, maker, what)
+
+    def _is_put_back(self, key: str, version: Version, maker: Process, before: list[Version]) -> bool:
+        """Whether what somebody else had written on top comes on top of what the same process has put over it."""
+        placed = [self._find(DESTINATION, COPIES + key, each) for each in before]
+        below = next((each for each in reversed(placed) if each.maker is not maker), None)
+        if below is None or below is placed[-1] or below.maker is not None:
+            return False
+        return below.version.data == version.data
 
     def _written_over(
         self, key: str, top: Version, version: Version, like: list[Placed], maker: Process, what: str
