@@ -29,10 +29,12 @@ class ExactDeletes:
     _ignores_conditions: bool = field(default=False, init=False)
     _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
 
-    async def remove(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+    async def remove(
+        self, versions: Sequence[tuple[str, str]], send_by: float | None = None
+    ) -> list[StoreError | None]:
         """Remove versions for good, each named by (key, version id).
 
-        Return None for each, or why it stays.
+        Return None for each, or why it stays. `send_by`: see `Store.delete`.
 
         A version id names the same bytes for ever, so no condition is necessary. `null` does not:
         see `remove_nulls`. Raises Interrupted only if no request was sent whose answer is unknown.
@@ -40,19 +42,27 @@ class ExactDeletes:
         answers: list[StoreError | None] = []
         for start in range(0, len(versions), DELETED_AT_ONCE):
             group = versions[start : start + DELETED_AT_ONCE]
-            answers += await self._remove_group(group)
+            answers += await self._remove_group(group, send_by)
         return answers
 
-    async def _remove_group(self, group: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+    async def _remove_group(self, group: Sequence[tuple[str, str]], send_by: float | None) -> list[StoreError | None]:
         failures: list[StoreError] = []
+
+        def note(error: StoreError) -> None:
+            if error.code == "TooLate":  # a later try is too late as well
+                raise failures[-1] if failures else error
+            failures.append(error)
+
         try:
-            return await retry(partial(self.store.delete_versions, self.bucket, group), failures.append)
+            return await retry(partial(self.store.delete_versions, self.bucket, group, send_by=send_by), note)
         except Interrupted as stop:
             if failures:  # its answer was lost, so it may have removed them
                 raise failures[-1] from stop
             raise
 
-    async def remove_nulls(self, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+    async def remove_nulls(
+        self, versions: Sequence[tuple[str, str]], send_by: float | None = None
+    ) -> list[StoreError | None]:
         """Remove null versions that lie below others, each named by (key, ETag).
 
         Return None for each, or why it stays.
@@ -74,7 +84,7 @@ class ExactDeletes:
 
         await gather_bounded(look, versions, LOOKS_AT_ONCE)
         keys = [key for key, _ in versions if key not in refused]
-        removed = await self.remove([(key, NULL_VERSION) for key in keys])
+        removed = await self.remove([(key, NULL_VERSION) for key in keys], send_by)
         answers: dict[str, StoreError | None] = {**refused, **dict(zip(keys, removed, strict=True))}
         return [answers[key] for key, _ in versions]
 
@@ -84,7 +94,7 @@ class ExactDeletes:
         if now != etag:
             raise PreconditionFailed("HeadObject", str(ref), "PreconditionFailed", f"it has the ETag {now}", 412)
 
-    async def delete_current(self, key: str, etag: str) -> Deleted:
+    async def delete_current(self, key: str, etag: str, send_by: float) -> Deleted:
         """Delete the current object, if it has this ETag: hide it where versions are kept, else
         remove it.
 
@@ -92,7 +102,7 @@ class ExactDeletes:
         the object is another or gone. This request itself may have done that, when its first answer
         was lost and it was sent again (`StoreError.was_sent_once` says that it was not): look.
         """
-        return await self.store.delete(self.bucket, key, if_match=etag)
+        return await self.store.delete(self.bucket, key, if_match=etag, send_by=send_by)
 
     async def check_versioned(self) -> None:
         """Raise Conflict when the bucket no longer keeps versions: a delete would remove instead of

@@ -1,17 +1,16 @@
-"""The expire job: deletes originals whose copy is proven now, by the copy itself.
+"""The expire job: deletes originals whose copy has been read and compared a moment before.
 
-No other job deletes. A row has a pointer (`jobs.expire.rules.Proof`) to the place where the ledger
-says that a copy is. The job believes nothing of that. It asks S3 for the original and its locks,
-and for the content of the copy. It hashes the bytes of a replica or of an archive's member, and
-compares them with what S3 keeps of the original, else with the original's own bytes. Then
+No other job deletes. A row says where a listing, or an archive's index, has a copy
+(`jobs.expire.rules.CopyAt`). The job asks S3 for the original and its locks, reads the copy's bytes,
+and compares them with what S3 keeps of the original, else with the original's own bytes. Then
 `jobs.expire.rules.decide` decides:
 
-- A current version in a bucket that keeps versions gets a delete marker, if it still has the proven
-  ETag. Removing the marker undoes that. A later run, a grace period after that, removes the version
-  below the marker.
+- A current version in a bucket that keeps versions gets a delete marker, if it still has the
+  compared ETag. Removing the marker undoes that. A later run, a grace period after that, removes the
+  version below the marker.
 - Any other version is removed for good: by its version id or, where there are none, only if it has
-  the proven ETag. A null version below others is removed by that id as well, while the bucket keeps
-  versions, since no write makes one then.
+  the compared ETag. A null version below others is removed by that id as well, while the bucket
+  keeps versions, since no write makes one then.
 
 Tombstones are announced before anything is deleted (`jobs.ledger.tombstones`). So what a killed
 attempt deleted is `expired` by this run, not missing. Locks are never bypassed.
@@ -21,45 +20,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import Step
 from jobs.core.model import Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, PartlyDone, Status
-from jobs.errors import (
-    Conflict,
-    Denied,
-    Interrupted,
-    PreconditionFailed,
-    Redirected,
-    Rejected,
-    StoreError,
-    Unavailable,
-)
-from jobs.expire.copy_checks import Copies, CopyPair
+from jobs.errors import Conflict, Denied, Interrupted, PreconditionFailed, Redirected, Rejected, StoreError, Unavailable
+from jobs.expire.copies import Copies, Pair
 from jobs.expire.deletes import ExactDeletes
-from jobs.expire.later_disproofs import LaterDisproofs
-from jobs.expire.marks import CLAIM_SECONDS, Claim, Marks
 from jobs.expire.originals import Seen, find_original
+from jobs.expire.places import PlaceLook
 from jobs.expire.removals import Removal, Removals, dry_run_outcome, kept_outcome
-from jobs.expire.rules import Proof, Terms, decide
-from jobs.reports.document import iso_time
+from jobs.expire.rules import CopyAt, Terms, decide
 from jobs.runs.failure_count import gave_up
-from jobs.runs.leases import elapsed_seconds
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.expire.announcements import Announcements
     from jobs.ledger.tombstones import Tombstone, Tombstones
 
 
 GROUP_ROWS = 500
 GROUP_BYTES = 256 * 1024**2
-"""Rows are proven and then deleted in groups of this size: small, so that little time passes
+"""Rows are compared and then deleted in groups of this size: small, so that little time passes
 between the two."""
 
 REQUESTS_AT_ONCE = 64
@@ -67,9 +53,6 @@ GROUPS_AT_ONCE = 2
 FAILING_PARTS = 32
 """How many parts of a group may fail at the last try until the rest of it gives up. Three objects
 that S3 cannot serve are found among 500 rows."""
-RENEWED_SECONDS = CLAIM_SECONDS / 2
-"""A group that was proven for longer than this claims its bucket again before it deletes."""
-
 
 _EARLIER = "by an earlier attempt of this run"
 _DELETED_SINCE = (
@@ -95,37 +78,26 @@ class ExpireOptions:
 class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
-    `places`: where copies count. `prefix`: no key outside of it is touched, whatever the rows say.
-    Other runs rely on that (`jobs.expire.announcements`). `planned_at`: epoch seconds at which the
-    run was planned. `disproofs`: finds what the ledger got since then. None: it is not asked.
+    `look`: at the documents of both places, for S3's time. `places`: where copies count. `prefix`:
+    no key outside of it is touched, whatever the rows say. `planned_at`: epoch seconds at which the
+    run was planned.
     """
 
     source: Store
     copies: Copies
+    look: PlaceLook
     bucket: str
     options: ExpireOptions
     tombstones: Tombstones
-    announcements: Announcements
     clock: Callable[[], float]
     places: Sequence[Location]
     prefix: str = ""
     planned_at: float = math.inf
-    disproofs: LaterDisproofs | None = None
     removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
         deletes = ExactDeletes(self.source, self.bucket)
-        marks = Marks(self.source, self.bucket, self.copies.destination, is_one_service=not self.copies.streamed)
-        removals = Removals(
-            self.copies,
-            deletes,
-            marks,
-            self.tombstones,
-            self.announcements,
-            self.clock,
-            self._look_by_itself,
-            self.disproofs,
-        )
+        removals = Removals(self.copies, deletes, self.tombstones, self.clock, self._look_by_itself, self.look.look)
         object.__setattr__(self, "removals", removals)
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
@@ -145,47 +117,37 @@ class Expire:
         """Return one outcome for each row, in order.
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help. Tombstones then
-        say what is gone. Raises ConfigError for a server that ignores conditions. Raises PartlyDone
-        when the worker has to stop.
+        say what is gone. Raises ConfigError for a server that ignores conditions, and for a place
+        that is not as it was. Raises PartlyDone when the worker has to stop.
         """
         is_versioned = await retry(lambda: self.source.is_versioned(self.bucket))
         # The plan weighed the shares: what became due after it was not weighed.
-        now = min(self.clock(), self.planned_at)
+        now = min(await self.look.look(), self.clock(), self.planned_at)
         terms = Terms(now, self.options.grace_seconds, is_versioned, self.places, self.prefix)
-        looked_at = elapsed_seconds()
-        looks = KeyLooks(self.source, self.bucket)
+        looks, seen_at = KeyLooks(self.source, self.bucket), elapsed_seconds()
         looked = await gather_bounded(lambda row: self._look(row, is_versioned, looks), rows, REQUESTS_AT_ONCE)
         seen, outcomes = await self._sort(rows, looked)
-        removals: list[Removal] = []
-        unproven: list[Seen] = []
+        uncompared: list[tuple[Seen, Pair]] = []
         for each in seen:
-            decision = decide(each.row, each.proof, each.original, None, terms)
-            if decision.prove:
-                unproven.append(each)
+            decision = decide(each.row, each.copy, each.original, None, None, terms)
+            if decision.compare and each.copy is not None:
+                ref = ObjectRef(self.bucket, each.row.key, each.original.version_id)
+                uncompared.append((each, Pair(ref, each.info, each.copy)))
             else:
                 outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
-        async with AsyncExitStack() as claims:
-            claimed_at = elapsed_seconds()
-            rivals, terms = await self._claim(claims, unproven, terms)
-            unproven = [each for each in unproven if each.row.row not in rivals]
-            verdicts = await self.copies.compare([self._pair(each) for each in unproven])
-            for each, verdict in zip(unproven, verdicts, strict=True):
-                decision = decide(each.row, each.proof, each.original, verdict, terms)
-                if decision.step is None or each.proof is None:
-                    outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
-                else:
-                    removals.append(Removal(each, each.proof, decision.step, verdict))
-            if elapsed_seconds() - claimed_at > RENEWED_SECONDS:
-                # Large objects took long: other runs will take the claim for a killed worker's.
-                newer, _ = await self._claim(claims, [each.seen for each in removals], terms)
-                rivals |= newer
-                removals = [each for each in removals if each.seen.row.row not in rivals]
-            if self.options.delete:
-                deleted = await self.removals.remove(removals, looked_at)
+        removals: list[Removal] = []
+        compared = await self.copies.compare([pair for _, pair in uncompared])
+        for (each, pair), proven in zip(uncompared, compared, strict=True):
+            decision = decide(each.row, each.copy, each.original, proven.verdict, proven.copy, terms)
+            if decision.step is None:
+                outcomes[each.row.row] = kept_outcome(each.row, decision.reason, waits=decision.waits)
             else:
-                deleted = list(map(dry_run_outcome, removals))
+                removals.append(Removal(each, pair, proven, decision.step, min(seen_at, proven.looked_at)))
+        if self.options.delete:
+            deleted = await self.removals.remove(removals)
+        else:
+            deleted = list(map(dry_run_outcome, removals))
         outcomes |= {outcome.row: outcome for outcome in deleted}
-        outcomes |= {row.row: kept_outcome(row, _rival(rivals[row.row])) for row in rows if row.row in rivals}
         return [outcomes[row.row] for row in rows]
 
     async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
@@ -224,24 +186,6 @@ class Expire:
         seen, outcomes = await self._sort(rows, await gather_bounded(look, rows, REQUESTS_AT_ONCE))
         outcomes |= {each.row.row: gave_up(each.row, error) for each in seen}
         return [outcomes[row.row] for row in rows]
-
-    async def _claim(
-        self, claims: AsyncExitStack, seen: Sequence[Seen], terms: Terms
-    ) -> tuple[dict[int, Claim], Terms]:
-        """Claim the bucket until `claims` ends, where a row may go.
-
-        Return the rows whose copies are in a bucket in which another run deletes now, and its
-        claim. Return the terms, too, by the time of S3 that the claim shows.
-        """
-        copies = {each.row.row: each.proof.bucket for each in seen if each.proof}
-        if not self.options.delete or not copies:
-            return {}, terms
-        claim = self.removals.marks.claim(
-            self.tombstones.run_id, sorted(set(copies.values())), is_versioned=terms.is_versioned
-        )
-        at, others = await claims.enter_async_context(claim)
-        rivals = {row: others[bucket] for row, bucket in copies.items() if bucket in others}
-        return rivals, terms.by_clock_of_s3(at)
 
     async def _sort(
         self, rows: Sequence[ObjectVersion], looked: Sequence[Seen | Outcome | None]
@@ -284,7 +228,7 @@ class Expire:
         show it.
         """
         try:
-            proof = Proof.decode(row.proof) if row.proof else None
+            copy = CopyAt.decode(row.proof) if row.proof else None
         except ValueError as error:
             return kept_outcome(row, f"the ledger was altered: {error}")
         try:
@@ -293,16 +237,10 @@ class Expire:
             return Outcome.of(row, Status.DENIED, str(error))
         except Rejected as error:
             return Outcome.of(row, Status.FAILED, str(error))
-        return None if found is None else Seen(row, proof, *found)
+        return None if found is None else Seen(row, copy, *found)
 
     async def _look_by_itself(self, row: ObjectVersion, is_versioned: bool) -> Seen | Outcome | None:
         return await self._look(row, is_versioned, KeyLooks(self.source, self.bucket))
-
-    def _pair(self, seen: Seen) -> CopyPair:
-        version_id = seen.original.version_id
-        if seen.proof is None:
-            raise ValueError(f"row {seen.row.row} has no proof")
-        return CopyPair(ObjectRef(self.bucket, seen.row.key, version_id), seen.info, seen.proof)
 
 
 def _hides(stone: Tombstone) -> bool:
@@ -312,15 +250,3 @@ def _hides(stone: Tombstone) -> bool:
 def _is_of_objects(error: StoreError) -> bool:
     """False where the server is silent or busy, which fewer rows do not help."""
     return not isinstance(error, Unavailable) or error.is_of_object
-
-
-def _rival(claim: Claim) -> str:
-    """The reason of an original that stays for another run's claim.
-
-    Only the claim's age ends it. A writer of the ledger could say that the run has ended, and
-    its last delete may still be on its way.
-    """
-    return (
-        f"the expire run {claim.run_id} deletes where its copy is: give the command again when that run has ended, "
-        f"or, if it was killed, after {iso_time(claim.ends_at)}, when its claim ends"
-    )

@@ -6,16 +6,16 @@ from typing import NamedTuple
 
 from jobs.core.evidence import is_multipart
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.expire.rules import MarkerAbove, Original, Proof
+from jobs.expire.rules import CopyAt, MarkerAbove, Original
 from jobs.s3.lookup import KeyLooks, find
 from jobs.s3.retries import retry
 
 
 class Seen(NamedTuple):
-    """A row whose original is there, with what S3 says of it, and the row's proof."""
+    """A row whose original is there, with what S3 says of it, and where a copy was listed."""
 
     row: ObjectVersion
-    proof: Proof | None
+    copy: CopyAt | None
     original: Original
     info: ObjectInfo
 

@@ -1,7 +1,9 @@
-"""Removals of originals: announce, look at the copies again, delete, confirm.
+"""Removals of originals: announce, delete what was seen a moment ago, confirm.
 
-Nothing else deletes originals. The order makes it safe: see `jobs.expire.announcements` and
-`jobs.expire.marks`.
+Nothing else deletes originals. A tombstone is written before the first delete, so what a killed
+attempt removed is known. Each delete is sent at most `FRESH_SECONDS` after the look at the original
+and its copy that it relies on (`Store.delete`, `send_by`). If a comparison took longer, or the
+machine slept, both are looked at again.
 """
 
 from __future__ import annotations
@@ -10,9 +12,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import Step
-from jobs.core.evidence import Verdict
-from jobs.core.model import Location, ObjectVersion, is_exact
+from jobs.core.model import ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.errors import (
     Conflict,
@@ -25,37 +27,31 @@ from jobs.errors import (
     StoreError,
     Unavailable,
 )
-from jobs.expire.copy_checks import Copies
+from jobs.expire.copies import Copies, Pair, Proven
 from jobs.expire.deletes import ExactDeletes
-from jobs.expire.later_disproofs import LaterDisproofs, ProvenCopy
-from jobs.expire.marks import Marks
 from jobs.expire.originals import Seen
-from jobs.expire.rules import Proof
-from jobs.runs.leases import elapsed_seconds
 from jobs.s3.retries import gather_bounded
 
 if TYPE_CHECKING:
-    from jobs.expire.announcements import Announcements
     from jobs.ledger.tombstones import Tombstone, Tombstones
 
 REQUESTS_AT_ONCE = 64
 
 FRESH_SECONDS = 5.0
-"""A copy that was checked longer ago is looked at once more, directly before its original goes. So
-is the original."""
+"""How long after the beginning of a look at the original, its copy and their places a delete may be sent."""
 
-
-_GONE = "it changed or went away while its copy was proven"
-_MOVED = "it was moved while its copy was proven, or written again or locked: give the command again"
+_GONE = "it changed or went away while its copy was compared"
+_MOVED = "it was moved while its copy was compared, or written again or locked: give the command again"
 
 
 class Removal(NamedTuple):
-    """A row whose original goes now, and why it may."""
+    """A row whose original goes now, and why it may. `seen_at`: when the older of both looks began."""
 
     seen: Seen
-    proof: Proof
+    pair: Pair
+    proven: Proven
     step: Step
-    verdict: Verdict
+    seen_at: float
 
     @property
     def is_exact(self) -> bool:
@@ -63,64 +59,43 @@ class Removal(NamedTuple):
         return self.step is Step.REMOVE and is_exact(self.seen.original.version_id)
 
     @property
-    def is_guarded(self) -> bool:
-        """True if a condition protects it."""
-        return not self.is_exact and not self.is_null
-
-    @property
-    def proven(self) -> ProvenCopy:
-        """The original with its proof."""
-        original = self.seen.original
-        return ProvenCopy(self.seen.row.key, original.version_id, original.etag, self.proof)
-
-    @property
     def is_null(self) -> bool:
         """True for a null version below others: a condition would apply to the one on top."""
         return not self.seen.original.is_current and not is_exact(self.seen.original.version_id)
+
+    @property
+    def is_guarded(self) -> bool:
+        """True if a condition protects it."""
+        return not self.is_exact and not self.is_null
 
 
 @dataclass(frozen=True, slots=True)
 class Removals:
     """The deletes of one worker in one bucket.
 
-    `look` returns a single row's original as it is now. `disproofs`: finds what the ledger got
-    since the plan. None: it is not asked.
+    `look` returns a single row's original as it is now. `look_at_places` raises where a place is no
+    longer what the plan relied on.
     """
 
     copies: Copies
     deletes: ExactDeletes
-    marks: Marks
     tombstones: Tombstones
-    announcements: Announcements
     clock: Callable[[], float]
     look: Callable[[ObjectVersion, bool], Awaitable[Seen | Outcome | None]]
-    disproofs: LaterDisproofs | None = None
+    look_at_places: Callable[[], Awaitable[float]]
     _unanswered: set[int] = field(default_factory=set, init=False)
     """The rows whose delete may have been done, or may still be: its answer was lost."""
 
-    async def remove(self, removals: Sequence[Removal], looked_at: float) -> list[Outcome]:
-        """Announce, look at the copies again, delete, confirm.
-
-        The confirmation withdraws what is kept. `looked_at`: when the originals were looked at, by
-        `elapsed_seconds`.
-
-        Raises PartlyDone when the worker has to stop.
-        """
+    async def remove(self, removals: Sequence[Removal]) -> list[Outcome]:
+        """Announce, delete, confirm. Raises PartlyDone when the worker has to stop."""
         if not removals:
             return []
-        for each in removals:
-            copy = Location(each.proof.bucket, each.proof.key)
-            await self.marks.require_distinct(each.seen.row.key, copy, is_replica=each.proof.member is None)
         name = await self.tombstones.announce([self._tombstone(each) for each in removals])
         try:
-            removals, kept = await self._look_again(removals, looked_at)
-        except (Unavailable, Conflict, Interrupted):
-            await self._withdraw(name)
-            raise
-        try:
+            removals, kept = await self._look_again(removals)
             refusal = await self._try_conditions(removals)
-        except (Conflict, Interrupted):  # else a trial may have hidden an original
-            await self._withdraw(name)
+        except (Unavailable, Conflict, Interrupted):  # no delete was sent, so what is gone is no work of this run
+            await self.tombstones.confirm(name, [])
             raise
         outcomes: list[tuple[Outcome, str | None]] = []
         stop: Interrupted | None = None
@@ -140,68 +115,21 @@ class Removals:
             raise PartlyDone(str(stop), done) from stop
         return done
 
-    async def _withdraw(self, name: str) -> None:
-        """Withdraw an announcement. No delete was sent, so what the next look finds gone is no work
-        of this run.
-        """
-        await self.tombstones.confirm(name, [])
-
-    async def _delete(
-        self, removals: Sequence[Removal], refusal: StoreError | None, outcomes: list[tuple[Outcome, str | None]]
-    ) -> None:
-        """Delete, and add each outcome when it is known. `refusal`: see `_try_conditions`.
-
-        Raises Interrupted when the worker has to stop.
-        """
-        exact = [each for each in removals if each.is_exact]
-        nulls = [each for each in removals if each.is_null]
-        guarded = [each for each in removals if each.is_guarded]
-        if refusal is not None:
-            outcomes += [_delete_outcome(each, refusal) for each in guarded]
-        else:
-            await self._delete_all_guarded(guarded, outcomes)
-        if exact:
-            named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
-            outcomes += await self._told(exact, self.deletes.remove(named))
-        if nulls:
-            named = [(each.seen.row.key, each.seen.original.etag) for each in nulls]
-            outcomes += await self._told(nulls, self.deletes.remove_nulls(named))
-
-    async def _told(
-        self, removals: Sequence[Removal], request: Awaitable[list[StoreError | None]]
-    ) -> list[tuple[Outcome, str | None]]:
-        """Return the outcomes of what was removed by its id."""
-        try:
-            errors = await request
-        except Unavailable:
-            self._unanswered.update(each.seen.row.row for each in removals)
-            raise
-        told = list(zip(removals, errors, strict=True))
-        self._unanswered.update(each.seen.row.row for each, error in told if isinstance(error, Unavailable))
-        return [_delete_outcome(each, error) for each, error in told]
-
-    async def _look_again(self, removals: Sequence[Removal], looked_at: float) -> tuple[list[Removal], list[Outcome]]:
-        """Return those whose copy still counts and stays, and the outcomes of the others."""
-        proofs = [each.proof for each in removals]
-        # Only now, when this run has announced what it deletes.
-        runs = await self.announcements.find(proofs)
-        reasons = [_announced(proof, run) if run else "" for proof, run in zip(proofs, runs, strict=True)]
-        if self.disproofs is not None:
-            objections = await self.disproofs.find([each.proven for each in removals])
-            reasons = [reason or why for reason, why in zip(reasons, objections, strict=True)]
-        if elapsed_seconds() - looked_at > FRESH_SECONDS:
-            for found in (await self.copies.find_lost(proofs), await self._find_moved(removals)):
-                reasons = [reason or why for reason, why in zip(reasons, found, strict=True)]
+    async def _look_again(self, removals: Sequence[Removal]) -> tuple[list[Removal], list[Outcome]]:
+        """Return the removals with looks that are fresh, and the outcomes of what is not as it was."""
+        seen_at = elapsed_seconds()
+        await self.look_at_places()
+        if seen_at - min((each.seen_at for each in removals), default=seen_at) < FRESH_SECONDS / 2:
+            return list(removals), []
+        changed = await self.copies.find_changed([each.pair for each in removals], [each.proven for each in removals])
+        moved = await self._find_moved(removals)
+        reasons = [one or other for one, other in zip(changed, moved, strict=True)]
         kept = [kept_outcome(each.seen.row, reason) for each, reason in zip(removals, reasons, strict=True) if reason]
-        return [each for each, reason in zip(removals, reasons, strict=True) if not reason], kept
+        fresh = [each for each, reason in zip(removals, reasons, strict=True) if not reason]
+        return [each._replace(seen_at=seen_at) for each in fresh], kept
 
     async def _find_moved(self, removals: Sequence[Removal]) -> list[str]:
-        """Return for each why the original is not as it was, else an empty text.
-
-        The delete of a version below others has no condition, and somebody may have brought it back
-        meanwhile. That of a current one has the ETag, which an object of the same bytes has as well
-        that somebody has written since.
-        """
+        """Return for each why the original is not as it was, else an empty text."""
 
         async def look(removal: Removal) -> str:
             is_versioned = removal.step is Step.HIDE or not removal.seen.original.is_current
@@ -228,6 +156,40 @@ class Removals:
             await self.deletes.check_removing(guarded[0].seen.row.key)
         return error
 
+    async def _delete(
+        self, removals: Sequence[Removal], refusal: StoreError | None, outcomes: list[tuple[Outcome, str | None]]
+    ) -> None:
+        """Delete, and add each outcome when it is known. `refusal`: see `_try_conditions`.
+
+        Raises Interrupted when the worker has to stop.
+        """
+        exact = [each for each in removals if each.is_exact]
+        nulls = [each for each in removals if each.is_null]
+        guarded = [each for each in removals if each.is_guarded]
+        if refusal is not None:
+            outcomes += [_delete_outcome(each, refusal) for each in guarded]
+        else:
+            await self._delete_all_guarded(guarded, outcomes)
+        if exact:
+            named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
+            outcomes += await self._told(exact, self.deletes.remove(named, _send_by(exact)))
+        if nulls:
+            named = [(each.seen.row.key, each.seen.original.etag) for each in nulls]
+            outcomes += await self._told(nulls, self.deletes.remove_nulls(named, _send_by(nulls)))
+
+    async def _told(
+        self, removals: Sequence[Removal], request: Awaitable[list[StoreError | None]]
+    ) -> list[tuple[Outcome, str | None]]:
+        """Return the outcomes of what was removed by its id."""
+        try:
+            errors = await request
+        except Unavailable:
+            self._unanswered.update(each.seen.row.row for each in removals)
+            raise
+        told = list(zip(removals, errors, strict=True))
+        self._unanswered.update(each.seen.row.row for each, error in told if isinstance(error, Unavailable))
+        return [_delete_outcome(each, error) for each, error in told]
+
     async def _delete_all_guarded(self, guarded: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
         """Delete those that a condition protects."""
         stops: list[Interrupted] = []
@@ -253,7 +215,7 @@ class Removals:
         """
         row, etag = removal.seen.row, removal.seen.original.etag
         try:
-            made = await self.deletes.delete_current(row.key, etag)
+            made = await self.deletes.delete_current(row.key, etag, _send_by([removal]))
             marker_id = made.version_id
             if removal.step is Step.HIDE and marker_id is None and not made.is_delete_marker:
                 return _expired(removal, Status.EXPIRED, "removed for good: the server set no delete marker"), None
@@ -280,7 +242,7 @@ class Removals:
     def _tombstone(self, removal: Removal) -> Tombstone:
         from jobs.ledger.tombstones import Tombstone
 
-        (row, _, original, _), proof = removal.seen, removal.proof
+        row, original, copy = removal.seen.row, removal.seen.original, removal.proven.copy
         return Tombstone(
             row.row,
             row.key,
@@ -289,16 +251,16 @@ class Removals:
             original.size_bytes,
             original.last_modified,
             removal.step,
-            proof.place,
-            proof.version_id,
-            proof.etag,
-            removal.verdict.evidence.value,
+            removal.pair.copy.place,
+            copy.version_id if copy else None,
+            copy.etag if copy else None,
+            removal.proven.verdict.evidence.value,
             recorded_at=self.clock(),
         )
 
 
-def _announced(proof: Proof, run_id: str) -> str:
-    return f"its copy {proof.place} may go itself, as the expire run {run_id} has announced: copy it elsewhere"
+def _send_by(removals: Sequence[Removal]) -> float:
+    return min(each.seen_at for each in removals) + FRESH_SECONDS
 
 
 def kept_outcome(row: ObjectVersion, reason: str, *, waits: bool = False) -> Outcome:
@@ -306,20 +268,21 @@ def kept_outcome(row: ObjectVersion, reason: str, *, waits: bool = False) -> Out
     return Outcome.of(row, Status.WAITING if waits else Status.KEPT, reason)
 
 
-def _expired(removal: Removal, status: Status, reason: str) -> Outcome:
-    """Return the outcome with the copy that the original went for."""
-    return Outcome.of(removal.seen.row, status, reason)._replace(
-        evidence=removal.verdict.evidence,
-        size_bytes=removal.seen.original.size_bytes,
-        destination_version_id=removal.proof.version_id,
-        destination_etag=removal.proof.etag,
-    )
-
-
 def dry_run_outcome(removal: Removal) -> Outcome:
     """Return what a dry run says of it."""
     what = "hidden by a delete marker" if removal.step is Step.HIDE else "removed for good"
     return _expired(removal, Status.SKIPPED, f"dry run: it would be {what}")
+
+
+def _expired(removal: Removal, status: Status, reason: str) -> Outcome:
+    """Return the outcome with the copy that the original went for."""
+    copy = removal.proven.copy
+    return Outcome.of(removal.seen.row, status, reason)._replace(
+        evidence=removal.proven.verdict.evidence,
+        size_bytes=removal.seen.original.size_bytes,
+        destination_version_id=copy.version_id if copy else None,
+        destination_etag=copy.etag if copy else None,
+    )
 
 
 def _delete_outcome(removal: Removal, error: StoreError | None) -> tuple[Outcome, str | None]:

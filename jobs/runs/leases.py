@@ -28,6 +28,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, NoReturn
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import Interrupted, LedgerError, NotFound, PreconditionFailed, StoreError, Unavailable
 from jobs.ledger.ledger import Ledger
@@ -56,16 +57,6 @@ POLL_SECONDS = 1.0
 LAUNCHES, LEASES, ENDED = "launches/", "leases/", "-ended.json"
 BATCH = "batch-"
 """The prefix of a launch's id that is a submission to Batch."""
-
-
-_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-
-def elapsed_seconds() -> float:
-    """A clock that nobody sets and that also runs while the machine sleeps, if the system has
-    one.
-    """
-    return time.clock_gettime(_ELAPSED)
 
 
 def holder(batch_job_id: str | None) -> dict[str, Any]:

@@ -160,17 +160,27 @@ class RestStore:
         _parsed(operation, ref, answer, wire.check_annotated)
 
     async def delete(
-        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        *,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        send_by: float | None = None,
     ) -> Deleted:
         """DeleteObject."""
         ref = ObjectRef(bucket, key, version_id)
         headers = wire.guard_headers(Guard(etag=if_match))
-        answer = await self.transport.send("DeleteObject", "DELETE", ref, query=_query(ref), headers=headers)
+        answer = await self.transport.send(
+            "DeleteObject", "DELETE", ref, query=_query(ref), headers=headers, send_by=send_by
+        )
         _parsed("DeleteObject", ref, answer, wire.demand_no_document)
         is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
         return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
 
-    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+    async def delete_versions(
+        self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
+    ) -> list[StoreError | None]:
         """DeleteObjects. Keys that no XML can hold are deleted one by one."""
         place = ObjectRef(bucket, "")
         answers: dict[tuple[str, str], StoreError | None] = {}
@@ -179,18 +189,18 @@ class RestStore:
             body = wire.delete_body(spelled)
             headers = [("Content-Type", "application/xml"), *wire.checksum_headers(full_object("SHA256", body))]
             answer = await self.transport.send(
-                "DeleteObjects", "POST", place, query="delete=", headers=headers, body=body
+                "DeleteObjects", "POST", place, query="delete=", headers=headers, body=body, send_by=send_by
             )
             answers = _parsed("DeleteObjects", place, answer, partial(wire.parse_deletions, bucket=bucket))
         for key, version_id in versions:
             if not wire.is_xml_text(key):
-                answers[key, version_id] = await self._delete_one(bucket, key, version_id)
+                answers[key, version_id] = await self._delete_one(bucket, key, version_id, send_by)
         silence = Unavailable("DeleteObjects", str(place), "MalformedAnswer", "the answer leaves it out", 200)
         return [answers.get(each, silence) for each in versions]
 
-    async def _delete_one(self, bucket: str, key: str, version_id: str) -> StoreError | None:
+    async def _delete_one(self, bucket: str, key: str, version_id: str, send_by: float | None) -> StoreError | None:
         try:
-            await self.delete(bucket, key, version_id=version_id)
+            await self.delete(bucket, key, version_id=version_id, send_by=send_by)
         except StoreError as error:
             return None if wire.is_gone(error) else error
         return None

@@ -235,16 +235,27 @@ class Store(Protocol):
         ...
 
     async def delete(
-        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        *,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        send_by: float | None = None,
     ) -> Deleted:
         """Without a version id: make a delete marker (versioned buckets) or remove the object.
+
+        `send_by`: by `elapsed_seconds`, the last moment at which it may be sent, or sent again. Raises
+        Conflict with the code `TooLate` after that.
 
         With `if_match`, only if the current version has this ETag. S3 asks that of the current one
         alone. Raises PreconditionFailed, or NotFound when nothing is there.
         """
         ...
 
-    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+    async def delete_versions(
+        self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
+    ) -> list[StoreError | None]:
         """Remove versions, at most `DELETED_AT_ONCE`, each named by (key, version id), for good
         (DeleteObjects).
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from jobs.core.elapsed import refuse_late
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
@@ -280,16 +281,26 @@ class MemoryStore:
         version.annotations[name] = text
 
     async def delete(
-        self, bucket: str, key: str, *, version_id: str | None = None, if_match: str | None = None
+        self,
+        bucket: str,
+        key: str,
+        *,
+        version_id: str | None = None,
+        if_match: str | None = None,
+        send_by: float | None = None,
     ) -> Deleted:
         """DeleteObject."""
         ref = ObjectRef(bucket, key, version_id)
+        refuse_late("DeleteObject", ref, send_by)
         self._buckets.bucket("DeleteObject", ref)
         self._buckets.check_guard("DeleteObject", ref, Guard(etag=if_match))
         return self._buckets.remove(ref)
 
-    async def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+    async def delete_versions(
+        self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
+    ) -> list[StoreError | None]:
         """DeleteObjects."""
+        refuse_late("DeleteObjects", ObjectRef(bucket, ""), send_by)
         self._buckets.bucket("DeleteObjects", ObjectRef(bucket, ""))
         told: list[StoreError | None] = []
         for key, version_id in versions:

@@ -14,6 +14,7 @@ import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+from jobs.core.elapsed import refuse_late
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.request_log import REQUESTS
@@ -105,6 +106,7 @@ class Transport:
         body: bytes | None = None,
         content_bytes: int | None = None,
         source: ObjectRef | None = None,
+        send_by: float | None = None,
     ) -> Response:
         """Send one request and wait for the whole answer.
 
@@ -112,8 +114,8 @@ class Transport:
 
         `place` is the request's bucket and key. Its version id is only for messages. `source`: of a
         copy. `content_bytes`: the answer's body is what a user stored, and at most so long. Else it
-        is a document of S3's. When the caller is cancelled, so is the request. A redirect is
-        followed within AWS alone, see `routes`.
+        is a document of S3's. `send_by`: see `Store.delete`. When the caller is cancelled, so is the
+        request. A redirect is followed within AWS alone, see `routes`.
         Raises Rejected for an object without a key, and sends nothing.
         """
         if not place.key and operation not in OF_BUCKETS:
@@ -128,6 +130,7 @@ class Transport:
         is_repeated = False
         while True:
             attempt += 1
+            refuse_late(operation, place, send_by)
             credentials, skew, began = self._credentials(), self._clock_skew, time.perf_counter()
             try:
                 response = await self._exchange(

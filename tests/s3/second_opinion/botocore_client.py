@@ -136,12 +136,14 @@ class BotocoreClient:
         named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": wire.content_md5(text)}
         self._ask("PutObjectAnnotation", **_place(ref), **named, ObjectIfMatch=_quoted(object_etag))
 
-    def delete(self, bucket, key, *, version_id=None, if_match=None):
+    def delete(self, bucket, key, *, version_id=None, if_match=None, send_by=None):
         ref = ObjectRef(bucket, key, version_id)
         answer = self._ask("DeleteObject", **_place(ref), IfMatch=_quoted(if_match))
         return Deleted(answer.get("VersionId"), answer.get("DeleteMarker") is True)
 
-    def delete_versions(self, bucket: str, versions: Sequence[tuple[str, str]]) -> list[StoreError | None]:
+    def delete_versions(
+        self, bucket: str, versions: Sequence[tuple[str, str]], send_by: Any = None
+    ) -> list[StoreError | None]:
         objects = [{"Key": key, "VersionId": version_id} for key, version_id in versions]
         answer = self._ask("DeleteObjects", Bucket=bucket, Delete={"Objects": objects}, ChecksumAlgorithm="SHA256")
         told: dict[Any, StoreError | None] = {
