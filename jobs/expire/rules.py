@@ -75,7 +75,7 @@ class CopyAt:
         """Read a text of `encode`. Raises ValueError for an invalid one."""
         try:
             copy = cls(**json.loads(text))
-            is_member = copy.member is None or set(copy.member) <= MEMBER_FIELDS
+            is_member = copy.member is None or (isinstance(copy.member, dict) and set(copy.member) <= MEMBER_FIELDS)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"no place of a copy: {error}") from error
         texts = (copy.bucket, copy.key, copy.etag or "")

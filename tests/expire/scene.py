@@ -18,10 +18,9 @@ from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
-from jobs.expire.announcements import Announcements
-from jobs.expire.copy_checks import Copies
+from jobs.expire.copies import Copies
 from jobs.expire.job import Expire, ExpireOptions
-from jobs.expire.rules import Proof
+from jobs.expire.rules import MEMBER_FIELDS, CopyAt
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
@@ -102,7 +101,7 @@ def shop(*, versioned: bool = True, **options: Any) -> Shop:
     return made
 
 
-def row_of(store: Shop, number: int, ref: ObjectRef, proof: Proof | None) -> ObjectVersion:
+def row_of(store: Shop, number: int, ref: ObjectRef, copy: CopyAt | None) -> ObjectVersion:
     info = asyncio.run(store.head(ref))
     return ObjectVersion(
         number,
@@ -110,22 +109,22 @@ def row_of(store: Shop, number: int, ref: ObjectRef, proof: Proof | None) -> Obj
         ref.version_id,
         size_bytes=info.size_bytes,
         etag=info.etag,
-        proof=proof.encode() if proof else None,
+        proof=copy.encode() if copy else None,
     )
 
 
-def replica(store: Shop, ref: ObjectRef, data: bytes | None = None) -> Proof:
-    """A copy of the object, or of other bytes, and the proof that the ledger would have of it."""
-    content = asyncio.run(store.get(ref)).data if data is None else data
-    copy = store.put_now("copies", ref.key, content)
-    etag = asyncio.run(store.head(copy)).etag
-    return Proof("run", store.now, "copies", ref.key, copy.version_id, etag)
+def replica(store: Shop, ref: ObjectRef, data: bytes | None = None) -> CopyAt:
+    """A copy of the object, or of other bytes, as a listing has it."""
+    body = asyncio.run(store.get(ref))
+    attributes = {name: getattr(body.info.attributes, name) for name in ("headers", "metadata")}
+    store.put_now("copies", ref.key, body.data if data is None else data, **attributes)
+    return CopyAt("copies", ref.key)
 
 
-def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[Proof]:
-    """The objects in one archive, and the proofs."""
+def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
+    """The objects in one archive, as its index has them."""
 
-    async def pack() -> list[Proof]:
+    async def pack() -> list[CopyAt]:
         writer = ArchiveWriter(ObjectUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
         for ref in refs:
             body = await store.get(ref)
@@ -135,10 +134,10 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
                 True,
                 len(body.data),
                 body.info.etag,
-                0.0,
+                body.info.last_modified,
                 "STANDARD",
-                {},
-                {},
+                body.info.attributes.headers,
+                body.info.attributes.metadata,
                 {},
                 (),
                 hashlib.sha256(body.data).hexdigest(),
@@ -148,30 +147,32 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
         writer.index_file.seek(0)
         members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
         await writer.close()
-        names = ("key", "size_bytes", "etag", "sha256", "offset", "frame_start", "frame_offset", "frame_length")
+        names = [name for name in MEMBER_FIELDS if name != "checksums"]
         return [
-            Proof(
-                "run",
-                store.now,
-                "cold",
-                "a.tar",
-                written.version_id,
-                written.etag,
-                {name: getattr(member, name) for name in names},
-            )
-            for member in members
+            CopyAt("cold", "a.tar", written.etag, {name: getattr(member, name) for name in names}) for member in members
         ]
 
     return asyncio.run(pack())
 
 
+class Look:
+    """A look at places that are as they were."""
+
+    def __init__(self, store: Shop) -> None:
+        self._store = store
+
+    async def look(self) -> float:
+        """The time, by S3."""
+        return self._store.now
+
+
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
-    copies = Copies(store, store, ByteBudget(16 << 20), ignores_annotations=ignores_annotations)
+    copies = Copies(store, store, ByteBudget(16 << 20), False, 5.0, False, ignores_annotations)
     tombstones = Tombstones(store, LEDGER, "docs", "run-1")
     options = ExpireOptions(grace_days * DAY, delete)
-    places = [Location("copies"), Location("cold"), Location("docs")]
-    announcements = Announcements(store, LEDGER, places)
-    return Expire(store, copies, "docs", options, tombstones, announcements, lambda: store.now, places)
+    places = [Location("copies"), Location("cold")]
+    look: Any = Look(store)
+    return Expire(store, copies, look, "docs", options, tombstones, lambda: store.now, places)
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:

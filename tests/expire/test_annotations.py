@@ -30,11 +30,11 @@ def expired(store: Shop, texts: dict[str, bytes] | None, **options: Any) -> Outc
     ref = store.put_now("docs", "k", b"content")
     annotate(store, ref, TEXTS)
     if texts is None:
-        (proof,) = packed(store, [ref])
+        (copy,) = packed(store, [ref])
     else:
-        proof = replica(store, ref)
-        annotate(store, ObjectRef(proof.bucket, proof.key, proof.version_id), texts)
-    return one(store, row_of(store, 0, ref, proof), **options)
+        copy = replica(store, ref)
+        annotate(store, ObjectRef(copy.bucket, copy.key), texts)
+    return one(store, row_of(store, 0, ref, copy), **options)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import pytest
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, ObjectLock, ObjectRef
 from jobs.core.outcome import Evidence, Status
-from jobs.expire.rules import Proof
+from jobs.expire.rules import CopyAt
 from jobs.reports.document import iso_time
 from jobs.s3.store import UNGUARDED
 from tests.expire.scene import DAY, Shop, job, job_of_another_run, one, packed, replica, row_of, shop, store_over, work
@@ -91,37 +91,42 @@ def test_locked_originals_stay_also_by_a_clock_that_is_ahead() -> None:
     assert len(store.current()) == 2
 
 
-Corruption = Callable[[Shop, ObjectRef, Proof], Proof]
+Corruption = Callable[[Shop, ObjectRef, CopyAt], CopyAt]
 
 
-def _overwritten(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
-    asyncio.run(store.delete("copies", ref.key, version_id=proof.version_id))
+def _overwritten(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
     store.put_now("copies", ref.key, b"Content")
-    return replace(proof, version_id=None)
+    return copy
 
 
-def _gone(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
-    asyncio.run(store.delete("copies", ref.key, version_id=proof.version_id))
-    return proof
+def _hidden(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
+    asyncio.run(store.delete("copies", ref.key))
+    return copy
 
 
-def _forged(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
-    other = store.put_now("copies", ref.key, b"Content")
-    return replace(proof, version_id=other.version_id, etag=asyncio.run(store.head(other)).etag)
+def _rotten(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
+    store.rot("copies", ref.key, b"Content")
+    return copy
 
 
-def _itself(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
-    return replace(proof, bucket="docs", version_id=ref.version_id, etag=asyncio.run(store.head(ref)).etag)
+def _itself(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
+    return replace(copy, bucket="docs")
 
 
-def _frozen(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
+def _without_metadata(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
+    """As a copy of a client-side encrypted object that lost its wrapped key."""
+    store.put_now("copies", ref.key, b"content", metadata={})
+    return copy
+
+
+def _frozen(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
     (made,) = packed(store, [ref])
     data = asyncio.run(store.get(ObjectRef("cold", "a.tar"))).data
-    frozen = store.put_now("cold", "a.tar", data, storage_class="DEEP_ARCHIVE")
-    return replace(made, version_id=frozen.version_id)
+    store.put_now("cold", "a.tar", data, storage_class="DEEP_ARCHIVE")
+    return made
 
 
-def _flipped(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
+def _flipped(store: Shop, ref: ObjectRef, copy: CopyAt) -> CopyAt:
     """The archive altered, and every trace of that in the ledger forged: its ETag, and the member's SHA-256."""
     (made,) = packed(store, [ref], ArchiveFormat.TAR)
     data = bytearray(asyncio.run(store.get(ObjectRef("cold", "a.tar"))).data)
@@ -130,15 +135,14 @@ def _flipped(store: Shop, ref: ObjectRef, proof: Proof) -> Proof:
     flipped = store.put_now("cold", "a.tar", bytes(data))
     start = made.member["offset"]
     sha256 = hashlib.sha256(data[start : start + made.member["size_bytes"]]).hexdigest()
-    etag = asyncio.run(store.head(flipped)).etag
-    return replace(made, version_id=flipped.version_id, etag=etag, member={**made.member, "sha256": sha256})
+    return replace(made, etag=asyncio.run(store.head(flipped)).etag, member={**made.member, "sha256": sha256})
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-@pytest.mark.parametrize("corrupt", [_overwritten, _gone, _forged, _itself, _frozen, _flipped])
-def test_a_copy_that_is_not_what_the_ledger_says_saves_its_original(corrupt: Corruption, versioned: bool) -> None:
+@pytest.mark.parametrize("corrupt", [_overwritten, _hidden, _rotten, _itself, _without_metadata, _frozen, _flipped])
+def test_a_copy_that_is_not_what_a_listing_says_saves_its_original(corrupt: Corruption, versioned: bool) -> None:
     store = shop(versioned=versioned)
-    ref = store.put_now("docs", "k", b"content")
+    ref = store.put_now("docs", "k", b"content", metadata={"x-amz-key-v2": "wrapped"})
     row = row_of(store, 0, ref, corrupt(store, ref, replica(store, ref)))
     before = store.contents()
     assert one(store, row).status is Status.KEPT

@@ -12,11 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.enums import Step
-from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import PartlyDone, Status
 from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
-from jobs.expire.copy_checks import Copies, CopyPair
+from jobs.expire.copies import Copies, Pair, Proven
 from jobs.expire.deletes import WRONG
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstones
@@ -294,15 +293,15 @@ def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[st
 def compare_for_long(monkeypatch: pytest.MonkeyPatch, event: Callable[[], Any]) -> None:
     """Something happens while the copies are compared, which takes a minute."""
     seconds = [0.0]
-    for module in ("job", "removals"):
-        monkeypatch.setattr(f"jobs.expire.{module}.elapsed_seconds", lambda: seconds[0])
+    for module in ("expire.job", "expire.removals", "expire.copies", "core.elapsed"):
+        monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
     real = Copies.compare
 
-    async def compare(copies: Copies, pairs: Sequence[CopyPair]) -> list[Verdict]:
-        verdicts = await real(copies, pairs)
+    async def compare(copies: Copies, pairs: Sequence[Pair]) -> list[Proven]:
+        proven = await real(copies, pairs)
         seconds[0] += 60.0
         event()
-        return verdicts
+        return proven
 
     monkeypatch.setattr(Copies, "compare", compare)
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.expire.rules import Proof
+from jobs.ledger.tombstones import Tombstones
 from jobs.s3.store import Deleted
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import Request
@@ -62,8 +62,7 @@ def test_an_object_of_which_the_server_keeps_no_versions_stays(monkeypatch: pyte
         return Deleted(None, is_delete_marker=False) if request.place.key.endswith("/") else deleted
 
     store.hook(head=head, delete=delete)
-    proof = replace(Proof.decode(folder.proof or ""), version_id=None).encode()
-    folder = folder._replace(version_id=None, proof=proof)
+    folder = folder._replace(version_id=None)
     assert [each.status for each in work(job(store), [row, folder])] == [Status.EXPIRED, Status.KEPT]
     monkeypatch.setattr("jobs.expire.rules._unnamed", lambda original, terms: "")
     [outcome] = work(job(store), [folder._replace(row=2)])
@@ -103,13 +102,13 @@ def test_a_null_version_that_is_not_what_was_proven_any_more_stays(
     store = shop(versioned=False)
     row, _ = null_below(store, b"above")
     made = job(store)
-    real = made.announcements.find
+    real = Tombstones.announce
 
-    async def find(copies: Any) -> list[str]:
+    async def announce(tombstones: Tombstones, intents: Any) -> str:
         event(store)
-        return await real(copies)
+        return await real(tombstones, intents)
 
-    monkeypatch.setattr(type(made.announcements), "find", lambda self, copies: find(copies))
+    monkeypatch.setattr(Tombstones, "announce", announce)
     assert work(made, [row])[0].status is Status.KEPT
     assert [data for (_, version_id), data in store.contents().items() if version_id == "null"] == left
 
@@ -117,8 +116,8 @@ def test_a_null_version_that_is_not_what_was_proven_any_more_stays(
 def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
     store, asked = shop(), Counter[str]()
     refs = [store.put_now("docs", "k", b"%d" % number) for number in range(200)]
-    proofs = zip(refs, packed(store, refs), strict=True)
-    rows = [row_of(store, number, ref, proof) for number, (ref, proof) in enumerate(proofs)]
+    copies = zip(refs, packed(store, refs), strict=True)
+    rows = [row_of(store, number, ref, copy) for number, (ref, copy) in enumerate(copies)]
 
     async def count(request: Request) -> Any:
         if request.place.bucket == "docs" and request.arguments.get("prefix", "k") == "k":
