@@ -169,12 +169,17 @@ originals = st.builds(
 verdicts = st.none() | st.builds(Verdict, st.sampled_from([True, False, None]), st.sampled_from(Evidence))
 
 
-@given(rows, proofs, originals, verdicts, st.booleans())
+@given(rows, copies, originals, verdicts, currents, st.booleans())
 def test_nothing_goes_unless_everything_speaks_for_it(
-    row: ObjectVersion, copy: CopyAt | None, original: Original, verdict: Verdict | None, is_versioned: bool
+    row: ObjectVersion,
+    copy: CopyAt | None,
+    original: Original,
+    verdict: Verdict | None,
+    current: ObjectInfo | None,
+    is_versioned: bool,
 ) -> None:
-    decision = decide(row, proof, original, verdict, TERMS._replace(is_versioned=is_versioned))
-    assert bool(decision.step) + bool(decision.reason) + decision.prove == 1
+    decision = decide(row, copy, original, verdict, current, TERMS._replace(is_versioned=is_versioned))
+    assert bool(decision.step) + bool(decision.reason) + decision.compare == 1
     if decision.step is None:
         return
     assert copy is not None
