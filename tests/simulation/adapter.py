@@ -25,6 +25,7 @@ from jobs.aws.queues import Message
 from jobs.cli import cli
 from jobs.cli.console import emit
 from jobs.core import part_sizes
+from jobs.core.elapsed import refuse_late
 from jobs.core.evidence import compare
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import GOOD, Outcome, fold
@@ -50,7 +51,7 @@ from tests.simulation.policy import PAIR, policy_of
 from tests.simulation.row import Row
 from tests.simulation.schedule import ARCHIVES, BACK, COPIES, DESTINATION, LEDGER, SOURCE, Verb
 
-__all__ = ["UNGUARDED", "Attributes", "Program", "Row", "SealiftError", "StoreError", "store_error"]
+__all__ = ["UNGUARDED", "Attributes", "Program", "Row", "SealiftError", "StoreError", "refuse_late", "store_error"]
 
 PART_BYTES = 4
 """The world is to scale: objects have tens of bytes, parts 4, ranges 8, where S3 and Sealift have 5 and 8 MiB."""
@@ -59,6 +60,11 @@ SCALE = {
     "SMALL_BYTES": 32, "SERVER_SIDE_BYTES": 48, "FRAME_BYTES": 4_096, "GROUP_ROWS": 2, "CHAIN_ROWS": 2,
 }  # fmt: skip
 AGAIN = (75, -9)
+PLACE = ".sealift/place-"
+PLACES = [
+    (bucket, f"{prefix}{PLACE}{rank:032x}.json", b'{"format":1,"id":"%032x","rank":%d}' % (rank, rank))
+    for rank, (bucket, prefix) in enumerate(((SOURCE, ""), (DESTINATION, COPIES), (DESTINATION, ARCHIVES)))
+]
 _process: Any = LABEL.get
 
 
@@ -151,7 +157,7 @@ class Program:
             Verb.RESTORE: f"restore --archives {archives} --include * --destination {back} --in-place --yes",
             Verb.RESTORE_AS_OF: f"restore --source {source} --as-of 1s --archives {archives} --destination {back} "
             "--in-place --yes",
-            Verb.EXPIRE: f"expire --run {run_id} --source {source} --copies {near} --grace {schedule.grace} "
+            Verb.EXPIRE: f"expire --source {source} --copies {near} --grace {schedule.grace} "
             "--max-share 100% --yes-delete",
             Verb.UNDO: f"expire --undo {run_id} --source {source}",
         }

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from tests.simulation.adapter import StoreError, store_error
+from tests.simulation.adapter import StoreError, refuse_late, store_error
 from tests.simulation.engine.loop import run_at_once
 from tests.simulation.schedule import DESTINATION, LEDGER, OTHERS, SOURCE, Fault, Kind, Where
 
@@ -69,12 +69,13 @@ class Network:
         for fault in world.schedule.faults:
             self._faults.setdefault(fault.where, {}).setdefault(fault.at, []).append(fault)
 
-    def ask(self, process: Any, name: str, arguments: tuple[Any, ...], named: Mapping[str, Any]) -> Any:
+    def ask(self, process: Any, name: str, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         """Send a request; the future of its answer."""
         world = self._world
         loop = world.loop
         if process.is_dead or loop.is_over:
             raise Gone
+        refuse_late(name, arguments, named.pop("send_by", None))  # of the client: S3 does what comes late
         bucket, key = _target(name, arguments)
         self.requests += 1
         roll = world.chance()

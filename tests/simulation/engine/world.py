@@ -12,7 +12,7 @@ from typing import Any
 
 from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import MemoryStore
-from tests.simulation.adapter import PART_BYTES, UNGUARDED, Attributes, SealiftError
+from tests.simulation.adapter import PART_BYTES, PLACE, PLACES, UNGUARDED, Attributes, SealiftError
 from tests.simulation.engine.determinism import EPOCH
 from tests.simulation.engine.loop import LABEL, Loop, Mortal, run_at_once
 from tests.simulation.engine.network import Gone, Network, Request
@@ -140,6 +140,8 @@ class World:
 
     def fill(self) -> None:
         """Put what is there at the beginning."""
+        for bucket, key, data in PLACES:
+            run_at_once(self.memory.put(bucket, key, data, Attributes(), guard=UNGUARDED))
         sides = [(SOURCE, self.schedule.source), (DESTINATION, self.schedule.destination)]
         for bucket, puts in sides if self.schedule.is_destination_newer else reversed(sides):
             for put in puts:
@@ -158,8 +160,9 @@ class World:
         return versions[-1] if versions and not versions[-1].is_delete_marker else None
 
     def keys(self, bucket: str, prefix: str = "") -> list[str]:
-        """All keys that have versions, in order."""
-        return sorted(key for key in self.memory._buckets.named[bucket].versions if key.startswith(prefix))
+        """All keys that have versions, in order, but the documents of places."""
+        keys = self.memory._buckets.named[bucket].versions
+        return sorted(key for key in keys if key.startswith(prefix) and PLACE not in key)
 
     def note(self, *what: Any) -> None:
         """A line of the trace."""
