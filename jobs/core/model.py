@@ -185,6 +185,7 @@ class ObjectInfo:
     must be restored before it can be read. `is_restoring`: and that is under way. `expiration`:
     what S3 says of a lifecycle rule that will remove it, if there is one. `archive_tier`: where
     INTELLIGENT_TIERING keeps an archived object, `ARCHIVE_ACCESS` or `DEEP_ARCHIVE_ACCESS`.
+    `replication_status`: of S3's own replication. `REPLICA`: S3 has written it.
     """
 
     size_bytes: int
@@ -200,6 +201,7 @@ class ObjectInfo:
     is_restoring: bool = False
     expiration: str | None = None
     archive_tier: str | None = None
+    replication_status: str | None = None
 
 
 class Listed(NamedTuple):

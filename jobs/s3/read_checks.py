@@ -16,6 +16,7 @@ from jobs.errors import PreconditionFailed, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.checksums import ALGORITHMS, full_object
 from jobs.s3.http.answers import Response, two_different
+from jobs.s3.http.dates import parse_http_date
 from jobs.s3.store import Body
 
 _RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
@@ -71,7 +72,8 @@ def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
                 raise _malformed("GetObject", ref, answer, f"no byte {asked.start} in the {size_bytes} that came")
     else:
         raise _malformed("GetObject", ref, answer, f"status {answer.status}")
-    return Body(data, replace(_info("GetObject", ref, answer), size_bytes=size_bytes))
+    answered_at = parse_http_date(answer.headers.get("date", "")) or None
+    return Body(data, replace(_info("GetObject", ref, answer), size_bytes=size_bytes), answered_at)
 
 
 def _info(operation: str, ref: ObjectRef, answer: Response) -> ObjectInfo:

@@ -81,10 +81,14 @@ class Restoring(StrEnum):
 
 
 class Body(NamedTuple):
-    """The bytes of a (ranged) GET and what its headers said of the whole object."""
+    """The bytes of a (ranged) GET and what its headers said of the whole object.
+
+    `answered_at`: the answer's own `Date` in epoch seconds. None if it has none that is valid.
+    """
 
     data: bytes
     info: ObjectInfo
+    answered_at: float | None = None
 
 
 class Page(NamedTuple):

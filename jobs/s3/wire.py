@@ -196,6 +196,7 @@ def object_info(headers: Headers) -> ObjectInfo:
         is_restoring='ongoing-request="true"' in headers.get("x-amz-restore", ""),
         expiration=headers.get("x-amz-expiration"),
         archive_tier=headers.get("x-amz-archive-status"),
+        replication_status=headers.get("x-amz-replication-status"),
     )
 
 

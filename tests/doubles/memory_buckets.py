@@ -32,6 +32,7 @@ class Version:
     """One version of an object, or a delete marker.
 
     `order`: its place among all writes. An upload in parts has that of its CreateMultipartUpload.
+    `is_replica`: S3's own replication has written it.
     """
 
     version_id: str
@@ -44,6 +45,7 @@ class Version:
     is_delete_marker: bool = False
     is_restored: bool = False
     is_restoring: bool = False
+    is_replica: bool = False
     order: int = 0
     annotations: dict[str, bytes] = field(default_factory=dict)
 
@@ -136,6 +138,7 @@ class Buckets:
             tag_count=len(kept.tags),
             is_archived=version.is_archived,
             is_restoring=version.is_restoring,
+            replication_status="REPLICA" if version.is_replica else None,
         )
 
     def check_key(self, operation: str, ref: ObjectRef) -> None:

@@ -204,7 +204,7 @@ class MemoryStore:
         is_ranged = start > 0 or end is not None
         if is_ranged and (start >= size_bytes or (end is not None and end <= start)):
             raise store_error("GetObject", str(ref), "InvalidRange", "the range is not satisfiable", 416)
-        return Body(version.data[start:end], self._buckets.info(ref.bucket, version))
+        return Body(version.data[start:end], self._buckets.info(ref.bucket, version), float(int(self._buckets.clock())))
 
     async def put(
         self,

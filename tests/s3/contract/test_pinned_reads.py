@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 
 import pytest
 
@@ -101,6 +102,17 @@ async def test_get_if_match(s: Subject) -> None:
     assert (await s.store.get(ref, if_match=md5_of(b"content"))).data == b"content"
     with pytest.raises(PreconditionFailed):
         await s.store.get(ref, if_match=md5_of(b"other"))
+
+
+@contract()
+async def test_get_says_when_it_was_answered(s: Subject) -> None:
+    bucket = s.bucket()
+    began = time.time()
+    ref = await s.put(bucket, "k", b"content")
+    body = await s.store.get(ref)
+    assert body.answered_at is not None
+    assert int(began) <= body.info.last_modified <= body.answered_at <= time.time()
+    assert body.info.replication_status is None
 
 
 @contract()

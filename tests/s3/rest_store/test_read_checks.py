@@ -98,3 +98,11 @@ def test_a_head_names_size_and_etag(script: Script) -> None:
     script.reply = Reply(200, {"ETag": '"e"', "Transfer-Encoding": "chunked", "Content-Length": ""})
     with pytest.raises(errors.Unavailable):
         ask(script, lambda store: store.head(REF))
+
+
+@pytest.mark.parametrize(
+    ("date", "answered_at"), [("Wed, 25 Nov 2026 00:33:40 GMT", 1795566820.0), ("yesterday", None)]
+)
+def test_date_of_the_answer_is_known_only_if_it_is_valid(script: Script, date: str, answered_at: float | None) -> None:
+    script.reply = Reply(200, {"Date": date}, b"x")
+    assert ask(script, lambda store: store.get(REF)).answered_at == answered_at

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -104,7 +105,9 @@ class BotocoreClient:
         answer = self._ask("GetObject", WITH_CHECKSUMS, **_place(ref), IfMatch=_quoted(if_match), Range=span)
         data = answer["Body"].read()
         is_whole = "ContentRange" not in answer  # a server without ranges
-        return Body(data[start:end] if is_whole else data, _info(answer))
+        date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
+        answered_at = parsedate_to_datetime(date).timestamp() if date else None
+        return Body(data[start:end] if is_whole else data, _info(answer), answered_at)
 
     def put(self, bucket, key, data, attributes, *, guard, checksum):
         parameters, headers = _attributes(attributes)
@@ -340,6 +343,7 @@ def _info(answer: Answer) -> ObjectInfo:
         is_restoring='ongoing-request="true"' in restore,
         expiration=answer.get("Expiration"),
         archive_tier=answer.get("ArchiveStatus"),
+        replication_status=answer.get("ReplicationStatus"),
     )
 
 

@@ -81,6 +81,8 @@ def descriptions(draw: Any) -> dict[str, str]:
         "x-amz-object-lock-legal-hold": st.sampled_from(["ON", "OFF"]),
         "x-amz-server-side-encryption": st.just("aws:kms"),
         "x-amz-server-side-encryption-aws-kms-key-id": st.just("arn:aws:kms:eu-west-1:1:key/k"),
+        "x-amz-replication-status": st.sampled_from(["REPLICA", "PENDING"]),
+        "Date": st.sampled_from(["Wed, 25 Nov 2026 00:33:41 GMT"]),
         "x-amz-expiration": st.just('expiry-date="Fri, 23 Dec 2026 00:00:00 GMT", rule-id="r"'),
         "x-amz-version-id": st.sampled_from(["v1", "null", "other"]),
         "x-amz-meta-Port": st.sampled_from(
