@@ -21,12 +21,12 @@ from jobs.errors import UsageError
 
 FILTERS = (
     "prefix",
+    "sealift_object",
     "include",
     "exclude",
     "sample",
     "noncurrent",
     "delete_marker",
-    "expire_mark",
     "min_size",
     "max_size",
     "newer_than",
@@ -34,11 +34,11 @@ FILTERS = (
     "storage_class",
 )
 """The filters, in the order in which they are asked: the first that drops a row gets it counted."""
-EXPIRE_MARK = r"\.sealift-[0-9a-f]{16}\z"
-"""How the key of a mark ends, for RE2. A running expiry leaves marks for a moment
-(`jobs.expire.marks`). Where versions are kept, each is a delete marker of a key that no object has.
-Reproduced elsewhere it would stay, and a claim would hold up other expiries for an hour."""
-_EXPIRE_MARK = re.compile(EXPIRE_MARK.replace(r"\z", r"\Z"))
+SEALIFT_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
+"""The keys of Sealift's own objects, for RE2: documents of places (`jobs.expire.places`), and trials
+of conditional writes. They say something of where they are, so no verb copies, packs, restores or
+deletes one. Other keys below a user's own `.sealift/` are keys like any."""
+_SEALIFT_OBJECT = re.compile(SEALIFT_OBJECT.replace(r"\z", r"\Z"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class Selection:
     `newer_than` and `older_than` are epoch seconds (exclusive), sizes are inclusive. `versions` is
     `current` or `all`. `sample` is (number, of), see `jobs.core.sampling.Sample`. A row that does
     not say its size, time or storage class is never dropped for it, nor is a delete marker, which
-    has neither size nor class. Delete markers that are marks of an expiry are never taken.
+    has neither size nor class. Sealift's own objects are never taken.
     """
 
     prefix: str = ""
@@ -91,12 +91,12 @@ class Selection:
         size, modified = size_bytes, last_modified
         drops = (
             not key.startswith(self.prefix),
+            is_sealift_object(key),
             bool(self.include) and not matches_any(self.include, key),
             matches_any(self.exclude, key),
             self.sample is not None and not Sample(*self.sample).contains(key),
             self.versions == "current" and not is_latest,
             self.versions == "current" and is_delete_marker,
-            is_delete_marker and _EXPIRE_MARK.search(key) is not None,
             self.min_size_bytes is not None and size is not None and size < self.min_size_bytes,
             self.max_size_bytes is not None and size is not None and size > self.max_size_bytes,
             self.newer_than is not None and modified is not None and modified <= self.newer_than,
@@ -104,6 +104,11 @@ class Selection:
             bool(self.storage_classes) and storage_class is not None and storage_class not in self.storage_classes,
         )
         return next((name for name, drop in zip(FILTERS, drops, strict=True) if drop), None)
+
+
+def is_sealift_object(key: str) -> bool:
+    """True for a key of Sealift's own."""
+    return ".sealift/" in key and _SEALIFT_OBJECT.search(key) is not None
 
 
 def glob_pattern(glob: str) -> str:

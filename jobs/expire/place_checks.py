@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from typing import TypeVar
 
 from jobs.aws.bucket_settings import BucketSettings
 from jobs.aws.clients import prompt_config
 from jobs.core.enums import Deletes
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import Location, ObjectRef, overlap
 from jobs.core.run import Side
 from jobs.errors import ConfigError, Denied, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -16,6 +18,8 @@ from jobs.policy.model import Policy
 from jobs.policy.reader import parse_policy
 from jobs.s3.retries import retry
 from jobs.s3.sessions import boto_client
+
+R = TypeVar("R")
 
 
 async def find_policy(ledger: Ledger) -> Policy | None:
@@ -55,21 +59,12 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
 
     `say` hears of a server that has no lifecycle rules.
     """
-    settings = BucketSettings({"s3": boto_client(side.endpoint, side.region, side.profile, prompt_config())})
     for bucket in dict.fromkeys(place.bucket for place in copies):
-        try:
-            rules = await asyncio.to_thread(settings.lifecycle, bucket, side.owner)
-        except (StoreError, KeyError, TypeError, ValueError) as error:
-            if isinstance(error, StoreError) and (error.status == 501 or error.code == "NotImplemented"):
-                say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
-                continue
-            if isinstance(error, StoreError) and not isinstance(error, Denied):
-                raise
-            raise ConfigError(
-                f"s3://{bucket}: nobody knows whether a lifecycle rule removes the copies, and nothing is deleted: "
-                f"{error}; permit s3:GetLifecycleConfiguration"
-            ) from error
-        for rule in rules:
+        question = partial(BucketSettings.lifecycle, bucket=bucket, owner=side.owner)
+        rules = await _ask(side, bucket, "lifecycle", question)
+        if rules is None:
+            say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
+        for rule in rules or ():
             covered = next((place for place in copies if place.overlaps(Location(bucket, rule.prefix))), None)
             when = rule.expires
             if rule.noncurrent_days is not None:
@@ -79,3 +74,35 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
                     f"--copies {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects below "
                     f"{rule.prefix!r} {when}: exclude the copies from it, or name a narrower place"
                 )
+
+
+async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
+    """Raise ConfigError if S3's replication of the originals' bucket carries deletes to the copies."""
+    bucket, prefix = source.location
+    rules = await _ask(source, bucket, "replication", partial(BucketSettings.replication, bucket=bucket))
+    rules = [rule for rule in rules or () if rule.is_enabled and overlap(rule.prefix, prefix)]
+    is_named = any(rule.destination == copies.bucket for rule in rules)  # else it may be by another name
+    for rule in rules:
+        if rule.replicates_markers and (rule.destination == copies.bucket or not is_named):
+            raise ConfigError(
+                f"--copies {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} carries delete markers: "
+                "turn that off, or pack the originals and name the archives"
+            )
+
+
+async def _ask(
+    side: Side, bucket: str, what: str, question: Callable[[BucketSettings], Sequence[R]]
+) -> Sequence[R] | None:
+    """What the bucket's settings say. None: the server has no such settings. Raises ConfigError, StoreError."""
+    settings = BucketSettings({"s3": boto_client(side.endpoint, side.region, side.profile, prompt_config())})
+    try:
+        return await asyncio.to_thread(question, settings)
+    except (StoreError, KeyError, TypeError, ValueError) as error:
+        if isinstance(error, StoreError) and (error.status == 501 or error.code == "NotImplemented"):
+            return None
+        if isinstance(error, StoreError) and not isinstance(error, Denied):
+            raise
+        raise ConfigError(
+            f"s3://{bucket}: nobody knows whether a {what} rule removes the copies, and nothing is deleted: "
+            f"{error}; permit s3:Get{what.capitalize()}Configuration"
+        ) from error

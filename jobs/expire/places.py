@@ -1,107 +1,305 @@
-"""Places of an expire run: from the command line or the policy, never from the ledger.
+"""Places: where originals are, and where copies count.
 
-A writer to the ledger could otherwise send a deletion to a server that "has" all copies. The
-ledger's claims are shown, in a complete command line, for a person to check.
+A place is a bucket and a prefix with one document of its own in it:
+
+    s3://bucket/PREFIX.sealift/place-<id>.json      {"format":1,"id":"<id>","rank":1,"deletes":"keep"}
+
+An original goes only for a copy in a place of a higher rank, so no ring of places can delete the
+last copy. A document that is at the other side as well shows that both are one bucket, or that
+something mirrors or reads through. `jobs.expire.declare` writes the documents.
 """
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
+from functools import partial
+from itertools import combinations
+from typing import Any, Literal, NamedTuple
 
-from jobs.core.enums import SKIP_ANNOTATIONS
-from jobs.core.model import Location
-from jobs.core.run import RunSpec, Side
+import msgspec
 
-PROVEN_BY = "proven by "
-"""The prefix of an expire run's manifest when its rows are those of another run."""
+from jobs.core.model import Location, ObjectRef
+from jobs.core.selection import is_sealift_object
+from jobs.errors import ArchivedObject, ConfigError, Denied, NoSuchBucket, NotFound, PreconditionFailed, UsageError
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.store import Body, Marker, Store
 
-READ_RUNS = "read_runs"
-"""The part of a plan that says how much of each run it has read.
+SETTLED_SECONDS = 10.0
+"""The least age of a document, whatever the grace period is."""
+REPLICA = "REPLICA"
+"""The replication status of what S3's own replication has written."""
+_FOLDER = ".sealift/place-"
+_NAME = re.compile(r"\.sealift/place-([0-9a-f]{32})\.json")
+_LARGEST_BYTES = 4096
 
-Run id → `jobs.expire.runs_with_findings.Seen`."""
-
-
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Originals, and where copies may be. All copies are reached in the way of `destination`."""
-
-    source: Side
-    copies: tuple[Location, ...]
-    destination: Side
-
-    def options(self) -> dict[str, Any]:
-        """The places as options of the command line."""
-        named: dict[str, Any] = {"--source": str(self.source.location), "--copies": [str(each) for each in self.copies]}
-        for name, side in (("source", self.source), ("copies", self.destination)):
-            named |= {f"--{name}-{what}": getattr(side, what) for what in ("endpoint", "region", "profile")}
-            named[f"--{name}-expected-bucket-owner"] = side.owner
-        return named
+ReplicaCheck = Callable[[Location], Awaitable[None]]
+"""Raises ConfigError unless S3's own replication into a place carries no deletes
+(`jobs.expire.place_checks.refuse_replicated_deletes`)."""
 
 
-def claimed_by(runs: Sequence[RunSpec], bucket: str | None = None) -> Places:
-    """The ledger's claims from runs. The last run says how to reach both sides.
+class PlaceDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, frozen=True):
+    """`deletes`: `mirror` where deletes of a pair's source are mirrored to this place."""
 
-    `bucket`: that of the rows.
+    format: Literal[1] = 1
+    id: str
+    rank: int
+    deletes: Literal["keep", "mirror"] = "keep"
+
+    def key(self, prefix: str) -> str:
+        """Where it belongs in the place with this prefix."""
+        return f"{prefix}{_FOLDER}{self.id}.json"
+
+
+class Place(NamedTuple):
+    """A place, by its document: `key`, and what identifies and dates the document in S3."""
+
+    location: Location
+    key: str
+    version_id: str | None
+    etag: str
+    last_modified: float
+    id: str
+    rank: int
+    mirrors_deletes: bool
+
+    @property
+    def name(self) -> str:
+        """The document's key without the prefix of its place."""
+        return self.key[len(self.location.key) :]
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return self._asdict() | {"location": str(self.location)}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Place:
+        """The inverse of `to_dict`."""
+        return cls(**{**data, "location": Location.parse(data["location"])})
+
+
+async def read_places(
+    source: Store,
+    copies: Store,
+    source_at: Location,
+    copies_at: Sequence[Location],
+    *,
+    grace_seconds: float,
+    is_apart: bool,
+    check_replica: ReplicaCheck,
+) -> tuple[Place, list[Place]]:
+    """The places of originals and copies, checked but for what only whole listings show
+    (`foreign_places`).
+
+    `is_apart`: they are on different services, so that one bucket name means two buckets. Raises
+    UsageError, ConfigError, StoreError.
     """
-    last = runs[-1]
-    source = Side(Location(bucket), *reach(last.source)) if bucket else last.source
-    alike = [spec for spec in runs if reach(spec.destination) == reach(last.destination)]
-    copies = dict.fromkeys(spec.destination.location for spec in alike)
-    return Places(source, tuple(copies), last.destination)
+    origin, found, now = await find_places(source, copies, source_at, copies_at, is_apart, check_replica)
+    if why := refuse(origin, found, now, grace_seconds):
+        raise ConfigError(why)
+    return origin, found
 
 
-def claimed_by_run(spec: RunSpec) -> Places:
-    """The ledger's claims from an expire run."""
-    uris = spec.options.get("copies") or [str(spec.destination.location)]
-    return Places(spec.source, tuple(Location.parse(uri) for uri in uris), spec.destination)
+async def find_places(
+    source: Store,
+    copies: Store,
+    source_at: Location,
+    copies_at: Sequence[Location],
+    is_apart: bool,
+    check_replica: ReplicaCheck,
+) -> tuple[Place, list[Place], float]:
+    """The places, whatever their ranks and ages, and S3's time: the earliest of all answers."""
+    check_locations(source_at, copies_at, is_apart)
+    origin, now = await _read_place(source, source_at, await list_documents(source, source_at))
+    found: list[Place] = []
+    for at in copies_at:
+        keys = await list_documents(copies, at)
+        await refuse_shared(origin, copies, at, is_apart, keys, check_replica)
+        place, answered_at = await _read_place(copies, at, [key for key in keys if key != at.key + origin.name])
+        await refuse_shared(place, source, source_at, is_apart, [])  # one more document was refused already
+        found.append(place)
+        now = min(now, answered_at)
+    return origin, found, now
 
 
-def reach(side: Side) -> tuple[str | None, ...]:
-    """How to reach a side: endpoint, region and profile."""
-    return side.endpoint, side.region, side.profile
+def check_locations(source: Location, copies: Sequence[Location], is_apart: bool) -> None:
+    """Raise UsageError for prefixes that are none of places, and for places that overlap."""
+    named = [("--source", source), *(("--copies", each) for each in copies)]
+    for option, at in named:
+        if at.key and not at.key.endswith("/"):
+            raise UsageError(f"{option} {at}: the prefix of a place is empty or ends with a slash: write {at}/")
+    for (option, at), (_, other) in combinations(named[1:] if is_apart else named, 2):
+        if at.overlaps(other):
+            raise UsageError(f"{option} {at} and --copies {other} overlap: name places that have no key in common")
 
 
-def command_of(spec: RunSpec) -> str:
-    """The command that starts an expire run like this one, by the ledger's claims."""
-    is_run = spec.manifest.startswith(PROVEN_BY)
-    rows = {"--run": spec.manifest.removeprefix(PROVEN_BY)} if is_run else {"--manifest": spec.manifest}
-    limits = {
-        "--grace": f"{float(spec.options.get('grace_seconds', 0)):.0f}s",
-        "--max-share": f"{float(spec.options.get('max_share', 0)) * 100:g}%",
-        "--annotations": SKIP_ANNOTATIONS if spec.options.get("annotations") == SKIP_ANNOTATIONS else None,
-        "--yes-delete": bool(spec.options.get("delete")),
-    }
-    return command_line("expire", rows | claimed_by_run(spec).options() | limits)
+def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: float) -> str:
+    """Why these places may not be used, else an empty text. Pure. The first line that applies:
 
+    | the places                                                        | refused |
+    |-------------------------------------------------------------------|---------|
+    | two of them have one id                                           | yes     |
+    | the rank of copies is not higher than that of the originals       | yes     |
+    | deletes are mirrored to copies                                    | yes     |
+    | a document is younger than the grace period, or than 10 s         | yes     |
+    | any other                                                         | no      |
 
-def verify_command(spec: RunSpec, *, is_swapped: bool = False) -> str:
-    """The command that proves the copies of a run by their bytes, at the places in the ledger.
-
-    `is_swapped`: it compares the copies, as the source, with the originals. A retry of that run
-    restores damaged originals.
+    `now`: S3's time. Where the clocks of two services differ, the earlier one.
     """
-    named: dict[str, Any] = {"--deep": True}
-    sides = (spec.destination, spec.source) if is_swapped else (spec.source, spec.destination)
-    for name, side in zip(("source", "destination"), sides, strict=True):
-        named[f"--{name}"] = str(side.location)
-        named |= {f"--{name}-{what}": getattr(side, what) for what in ("endpoint", "region", "profile")}
-        named[f"--{name}-expected-bucket-owner"] = side.owner
-    if spec.options.get("all_versions"):
-        named["--versions"] = "all"
-    return command_line("verify", named)
+    everywhere = [source, *copies]
+    if len({each.id for each in everywhere}) < len(everywhere):
+        return "two places have the same document, so one of them is a mirror: name places that nothing mirrors"
+    for place in copies:
+        if place.rank <= source.rank:
+            return (
+                f"--copies {place.location} has rank {place.rank}, and --source {source.location} rank {source.rank}: "
+                "copies need a higher rank, else both could be deleted for the sake of the other; see --replace"
+            )
+    for place in copies:
+        if place.mirrors_deletes:
+            return (
+                f"--copies {place.location}: deletes of a pair's source are mirrored there ({place.key} says so), so "
+                "that they reach the copies: pack the originals, and name the archives"
+            )
+    wait_seconds = max(grace_seconds, SETTLED_SECONDS)
+    for place in everywhere:
+        if now - place.last_modified < wait_seconds:
+            ready = datetime.fromtimestamp(place.last_modified + wait_seconds, UTC)
+            return (
+                f"{place.location} is declared since less than the grace period, and a mirror may not have shown "
+                f"itself yet: start the same command again after {ready:%Y-%m-%d %H:%M:%S} UTC"
+            )
+    return ""
 
 
-def command_line(verb: str, named: Mapping[str, object]) -> str:
-    """`sealift verb --option value …` for a shell, with any characters in the values."""
-    words = ["sealift", verb]
-    for name, value in named.items():
-        if value is True:
-            words.append(name)
-            continue
-        values = value if isinstance(value, list | tuple) and not isinstance(value, Location) else [value]
-        for each in values:
-            words += [name, str(each)] if each not in (None, False) else []
-    return shlex.join(words)
+def foreign_places(keys: Iterable[str], own: Place, source: Place) -> list[str]:
+    """The documents of other places among the keys of a listing of `own`.
+
+    The originals' document may be at the copies: `read_places` has checked it.
+    """
+    allowed = {own.key, own.location.key + source.name}
+    return [key for key in keys if _FOLDER in key and is_sealift_object(key) and key not in allowed]
+
+
+class PlaceLook:
+    """A look at the documents of all places."""
+
+    def __init__(self, source: Store, copies: Store, origin: Place, others: Sequence[Place]):
+        self._places = [(source, origin), *((copies, each) for each in others)]
+
+    async def look(self) -> float:
+        """S3's time, the earliest of all answers.
+
+        Raises ConfigError where a document is not the pinned one any more, StoreError.
+        """
+        return min(await gather_bounded(lambda each: self._look_at(*each), self._places, len(self._places)))
+
+    async def _look_at(self, store: Store, place: Place) -> float:
+        body = await _get(store, ObjectRef(place.location.bucket, place.key), place.etag)
+        if (body.info.version_id, body.info.last_modified) != (place.version_id, place.last_modified):
+            raise ConfigError(f"{place.location}: its document {place.key} was replaced: plan again")
+        return _date(body, place.location)
+
+
+async def list_documents(store: Store, at: Location) -> list[str]:
+    """The keys of documents at a place. Raises ConfigError for one at a prefix that holds it."""
+    parents = [Location(at.bucket, at.key[: match.start() + 1]) for match in re.finditer("/", at.key[:-1])]
+    for parent in [Location(at.bucket), *parents] if at.key else []:
+        if await _documents(store, parent):
+            raise ConfigError(f"{at} lies in another place, {parent}: name places that have no key in common")
+    return await _documents(store, at)
+
+
+async def _documents(store: Store, at: Location) -> list[str]:
+    keys: list[str] = []
+    after: Marker | None = None
+    while True:
+        page = await retry(partial(store.list_objects, at.bucket, at.key + _FOLDER, after=after))
+        keys += [entry.key for entry in page.entries if is_sealift_object(entry.key)]
+        if (after := page.next_marker) is None:
+            return keys
+
+
+async def refuse_shared(
+    place: Place,
+    store: Store,
+    at: Location,
+    is_apart: bool,
+    listed: Sequence[str],
+    check_replica: ReplicaCheck | None = None,
+) -> None:
+    """Raise ConfigError if the document of `place` is at the other side, `at`.
+
+    `listed`: what is listed there. `check_replica`: S3's own replication may have brought it.
+    """
+    keys = dict.fromkeys((at.key + place.name, place.key))
+    if not is_apart and at.bucket == place.location.bucket:  # one bucket under one name, apart by prefixes
+        keys.pop(place.key)
+    for key in keys:
+        try:
+            body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES))
+            is_replica = body.info.replication_status == REPLICA
+        except NoSuchBucket:
+            raise
+        except NotFound:
+            if key not in listed:
+                continue
+            is_replica = False
+        if check_replica is None or not is_replica:
+            raise ConfigError(
+                f"{at} has the document of {place.location} at {key}: both are one bucket, or something mirrors or "
+                "reads through to the other, so that one copy may count as two. Name places of which neither gets "
+                "anything by itself; a document that was only copied can be deleted there"
+            )
+        await check_replica(at)
+
+
+async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[Place, float]:
+    if not keys:
+        raise ConfigError(f"{at} is not declared as a place: give the same --source and --copies with --declare")
+    if len(keys) > 1:
+        raise ConfigError(
+            f"{at} has {len(keys)} documents of places, so that it gets another place's objects, or is another one by "
+            f"its other name: delete those of other places, or replace its own with --declare --replace"
+        )
+    return await read_document(store, at, keys[0])
+
+
+async def read_document(store: Store, at: Location, key: str) -> tuple[Place, float]:
+    """The place of a document, and S3's time. Raises ConfigError for an invalid document."""
+    body = await _get(store, ObjectRef(at.bucket, key))
+    try:
+        document = msgspec.json.decode(body.data, type=PlaceDocument)
+    except msgspec.MsgspecError as error:
+        raise ConfigError(f"s3://{at.bucket}/{key} is no document of a place: {error}") from error
+    name = _NAME.fullmatch(key[len(at.key) :])
+    if name is None or name[1] != document.id:
+        raise ConfigError(f"s3://{at.bucket}/{key} is the document of another place: delete it, and declare this one")
+    info = body.info
+    place = Place(
+        at,
+        key,
+        info.version_id,
+        info.etag,
+        info.last_modified,
+        document.id,
+        document.rank,
+        document.deletes == "mirror",
+    )
+    return place, _date(body, at)
+
+
+async def _get(store: Store, ref: ObjectRef, etag: str | None = None) -> Body:
+    try:
+        return await retry(partial(store.get, ref, end=_LARGEST_BYTES, if_match=etag))
+    except NoSuchBucket:
+        raise
+    except (NotFound, PreconditionFailed, ArchivedObject, Denied) as error:
+        raise ConfigError(f"the document of a place is gone, was replaced, or cannot be read: {error}") from error
+
+
+def _date(body: Body, at: Location) -> float:
+    if body.answered_at is None:
+        raise ConfigError(f"{at}: the server sends no Date, so the age of nothing is known there: nothing is deleted")
+    return body.answered_at

@@ -54,14 +54,16 @@ def test_no_glob_matches_nothing_and_one_of_several_is_enough():
     assert matches_any(("x", "a*"), "abc")
 
 
-MARK = "a.sealift-0123456789abcdef"
+DOCUMENT, TRIAL = (f".sealift/{kind}-0123456789abcdef0123456789abcdef" for kind in ("place", "trial"))
 DROPPED = [
     (Selection(prefix="a/"), {"key": "b/a/"}, "prefix"),
     (Selection(include=("*.pdf", "*.txt")), {"key": "a.doc"}, "include"),
     (Selection(exclude=("tmp/*",)), {"key": "tmp/a"}, "exclude"),
     (Selection(), {"is_latest": False}, "noncurrent"),
     (Selection(), {"is_delete_marker": True}, "delete_marker"),
-    (Selection(versions="all"), {"is_delete_marker": True, "key": f"a\n{MARK}"}, "expire_mark"),
+    (Selection(), {"key": f"{DOCUMENT}.json"}, "sealift_object"),
+    (Selection(include=("a",)), {"key": f"a\n/{DOCUMENT}\n"}, "sealift_object"),
+    (Selection(versions="all"), {"is_delete_marker": True, "key": f"a/{TRIAL}"}, "sealift_object"),
     (Selection(min_size_bytes=10), {"size_bytes": 9}, "min_size"),
     (Selection(max_size_bytes=10), {"size_bytes": 11}, "max_size"),
     (Selection(newer_than=NOW), {"last_modified": NOW}, "newer_than"),
@@ -74,9 +76,11 @@ TAKEN = [
     (Selection(include=("*.pdf", "*.txt")), {"key": "a.txt"}),
     (Selection(versions="all"), {"is_latest": False}),
     (Selection(versions="all"), {"is_delete_marker": True}),
-    (Selection(versions="all"), {"key": MARK}),  # an object
-    (Selection(versions="all"), {"is_delete_marker": True, "key": f"{MARK}\n"}),
-    (Selection(versions="all"), {"is_delete_marker": True, "key": f"{MARK}0"}),
+    (Selection(), {"key": f"a{DOCUMENT}.json"}),  # a user's own
+    (Selection(), {"key": f"{DOCUMENT}.json/part"}),
+    (Selection(), {"key": DOCUMENT[:-1]}),
+    (Selection(), {"key": DOCUMENT.upper()}),
+    (Selection(), {"key": ".sealift/place-names.txt"}),
     (Selection(min_size_bytes=10, max_size_bytes=10), {"size_bytes": 10}),
     (Selection(min_size_bytes=10, max_size_bytes=0), {"size_bytes": None}),
     (Selection(newer_than=NOW, older_than=NOW), {"last_modified": None}),

@@ -142,3 +142,51 @@ def test_lifecycle_configuration_that_cannot_be_read_is_refused(monkeypatch: pyt
 def test_server_without_lifecycle_rules_is_allowed_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
     [said] = check_lifecycle(monkeypatch, ("NotImplemented", 501), ARCHIVES)
     assert said.startswith("s3://cold: ")
+
+
+def check_replication(monkeypatch: pytest.MonkeyPatch, **answer: Any) -> None:
+    client = SimpleNamespace(get_bucket_replication=lambda **_: answer, meta=SimpleNamespace(endpoint_url=""))
+    monkeypatch.setattr(place_checks, "boto_client", lambda *_: client)
+    asyncio.run(place_checks.refuse_replicated_deletes(Side(Location("docs", "in/")), Location("copies", "in/")))
+
+
+def replication(*, markers: bool, bucket: str = "copies", prefix: str = "", status: str = "Enabled") -> dict[str, Any]:
+    return {
+        "ID": "both",
+        "Status": status,
+        "Filter": {"Prefix": prefix},
+        "Destination": {"Bucket": f"arn:aws:s3:::{bucket}"},
+        "DeleteMarkerReplication": {"Status": "Enabled" if markers else "Disabled"},
+    }
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [replication(markers=False)],
+        [replication(markers=False), replication(markers=True, bucket="elsewhere")],
+        [replication(markers=True, status="Disabled")],
+        [replication(markers=True, prefix="out/")],
+        [],
+    ],
+)
+def test_replication_that_carries_no_deletes_is_allowed(monkeypatch: pytest.MonkeyPatch, rules: list[Any]) -> None:
+    check_replication(monkeypatch, ReplicationConfiguration={"Role": "r", "Rules": rules})
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        [replication(markers=True)],
+        [replication(markers=False, prefix="in/a/"), replication(markers=True, prefix="in/b/")],
+        [replication(markers=True, bucket="perhaps-an-alias")],
+    ],
+)
+def test_replication_that_carries_deletes_is_refused(monkeypatch: pytest.MonkeyPatch, rules: list[Any]) -> None:
+    with pytest.raises(ConfigError, match="carries delete markers"):
+        check_replication(monkeypatch, ReplicationConfiguration={"Role": "r", "Rules": rules})
+
+
+def test_replication_that_cannot_be_read_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(ConfigError, match="permit s3:GetReplicationConfiguration"):
+        check_replication(monkeypatch, Contents=[])
