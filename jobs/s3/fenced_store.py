@@ -1,4 +1,6 @@
-"""Stores that wait before a request: for the permission to write, or for their turn."""
+"""Stores that wait before a request (for the permission to write, or for their turn), or not long for
+its answer.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,8 @@ from contextlib import suppress
 from typing import Any, Protocol, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
-from jobs.errors import Interrupted
+from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
+from jobs.s3.retries import TRIES, retry
 from jobs.s3.store import Body, Store
 
 _READS = frozenset(
@@ -45,6 +48,29 @@ def fenced(store: Store, hold: Hold) -> Store:
     return cast(Store, _Gated(store, _UNFENCED, write))
 
 
+class NoAnswer(StoreError):
+    """No answer came in time, however often a request was sent. Nobody sends it again."""
+
+    advice = Unavailable.advice
+
+
+def patient(store: Store, seconds: float) -> Store:
+    """The store, for reads. Each ends within `seconds` with all its tries, else raises NoAnswer."""
+
+    async def read(name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        tries = 1 if name == "get_annotation" else TRIES  # its callers learn from its errors
+        try:
+            async with asyncio.timeout(seconds):
+                return await retry(lambda: send(*arguments, **named), tries=tries)
+        except (Unavailable, Conflict) as error:
+            raise (error if tries == 1 else error.recast(NoAnswer)) from None
+        except TimeoutError:
+            target = str(next(iter((*arguments, *named.values())), ""))
+            raise NoAnswer(name, target, "NoAnswer", f"nothing came within {seconds:g} s") from None
+
+    return cast(Store, _Gated(store, _NO_REQUESTS, read))
+
+
 class _Gated:
     """The Store protocol, where `around` sends each request whose name is not in `passes`."""
 
@@ -57,7 +83,7 @@ class _Gated:
             return send
 
         async def request(*arguments: Any, **named: Any) -> Any:
-            return await self._around(name, send, arguments, named)
+            return await self._around(name, getattr(self._store, name), arguments, named)
 
         setattr(self, name, request)  # made once
         return request

@@ -1,111 +1,463 @@
-"""What makes an object a copy that an original may go for: somebody reads it, and it stays."""
+"""What makes a copy count as its original: its bytes of now, and all that the original carries."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import hashlib
+import io
+import itertools
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
-from jobs.core.model import Location, ObjectRef
-from jobs.core.outcome import Status
-from jobs.expire.rules import Proof
-from tests.doubles.memory_store import Request
-from tests.expire.scene import Shop, job, one, packed, replica, row_of, shop, work
+from jobs.archives.index_tables import from_batch
+from jobs.archives.model import Member
+from jobs.archives.writer import ArchiveWriter
+from jobs.core.enums import ArchiveFormat
+from jobs.core.evidence import Verdict
+from jobs.core.model import Attributes, ObjectRef
+from jobs.core.outcome import Evidence
+from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
+from jobs.expire.copies import Copies, Pair, Proven
+from jobs.expire.rules import MEMBER_FIELDS, CopyAt
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.checksums import composite, full_object
+from jobs.s3.store import UNGUARDED
+from jobs.s3.uploads import ObjectUpload
+from tests.doubles.forged_content import with_crc32_of
+from tests.doubles.memory_store import MemoryStore, Request
 
-Change = Callable[[Shop, Proof], Any]
-PACKED = pytest.mark.parametrize("is_packed", [False, True], ids=["replica", "archive"])
-
-
-def _hidden(store: Shop, proof: Proof) -> None:
-    asyncio.run(store.delete(proof.bucket, proof.key))
-
-
-def _written_over(store: Shop, proof: Proof) -> None:
-    store.put_now(proof.bucket, proof.key, b"newer content")
-
-
-def _written_again(store: Shop, proof: Proof) -> None:
-    """The same bytes: there is a copy, but it is not the one that was proven, which may go any day."""
-    data = asyncio.run(store.get(ObjectRef(proof.bucket, proof.key))).data
-    store.put_now(proof.bucket, proof.key, data)
-
-
-def _tidied(store: Shop, proof: Proof) -> None:
-    """A lifecycle rule will remove it."""
-
-    async def head(request: Request) -> Any:
-        info = await request()
-        return info if request.place.bucket == "docs" else replace(info, expiration='expiry-date="…", rule-id="tidy"')
-
-    store.hook(head=head)
+KMS = {"sse": "aws:kms"}
+CONTENT = b"content of the original, as it was written"
+OTHER = with_crc32_of(CONTENT, b"content of some object that means to be it")
+LARGE = 9 << 20
+SIZES = pytest.mark.parametrize("size_bytes", [len(CONTENT), LARGE], ids=["small", "over 8 MiB"])
+PLACES = pytest.mark.parametrize("is_packed", [False, True], ids=["replica", "archive"])
 
 
-def proof_of(store: Shop, ref: ObjectRef, is_packed: bool) -> Proof:
-    return packed(store, [ref])[0] if is_packed else replica(store, ref)
+def world(**options: Any) -> MemoryStore:
+    """Originals are in `docs`, copies in `copies`, archives in `cold`. Versions are kept."""
+    numbers = itertools.count(1)
+    store = MemoryStore(clock=lambda: 1e9, new_id=lambda: f"v{next(numbers)}", **{"default_checksum": None, **options})
+    for bucket in ("docs", "copies", "cold"):
+        store.create_bucket(bucket)
+    return store
 
 
-@PACKED
-@pytest.mark.parametrize("change", [_hidden, _written_over, _written_again, _tidied])
-@pytest.mark.parametrize("content", [b"content", b""], ids=["bytes", "empty"])
-def test_a_version_that_nobody_reads_or_that_goes_is_no_copy(change: Change, is_packed: bool, content: bytes) -> None:
-    store = shop()
-    ref = store.put_now("docs", "k", content)
-    proof = proof_of(store, ref, is_packed)
-    row = row_of(store, 0, ref, proof)
-    change(store, proof)
-    assert one(store, row).status is Status.KEPT
-    assert store.contents() == {("k", ref.version_id): content}
+def put(
+    store: MemoryStore, bucket: str, key: str, data: bytes, algorithm: str | None = None, **attributes: Any
+) -> ObjectRef:
+    checksum = full_object(algorithm, data) if algorithm else None
+    writes = MemoryStore.put(store, bucket, key, data, Attributes(**attributes), guard=UNGUARDED, checksum=checksum)
+    return ObjectRef(bucket, key, asyncio.run(writes).version_id)
 
 
-def test_an_archived_replica_is_no_copy_until_it_can_be_read() -> None:
-    store = shop()
-    ref = store.put_now("docs", "k", b"content")
-    frozen = store.put_now("copies", "k", b"content", storage_class="DEEP_ARCHIVE")
-    row = row_of(store, 0, ref, Proof("run", store.now, *frozen, asyncio.run(store.head(frozen)).etag))
-    assert one(store, row).status is Status.KEPT
-    store.restore(frozen)
-    assert one(store, row).status is Status.EXPIRED
+def pair(store: MemoryStore, ref: ObjectRef, at: CopyAt | None = None) -> Pair:
+    return Pair(ref, asyncio.run(MemoryStore.head(store, ref)), at or CopyAt("copies", ref.key))
 
 
-@PACKED
-def test_a_copy_that_went_while_bytes_were_read_is_looked_at_once_more(
-    is_packed: bool, monkeypatch: pytest.MonkeyPatch
+def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
+    """The objects in one archive, and where its index says that they are."""
+
+    async def pack() -> list[CopyAt]:
+        writer = ArchiveWriter(ObjectUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
+        for ref in refs:
+            data, info = await store.get(ref)
+            has, tags = info.attributes, await store.get_tags(ref)
+            member = Member(
+                *(ref.key, ref.version_id, True, len(data), info.etag, 0.0, "STANDARD"),
+                *(has.headers, has.metadata, tags, (), hashlib.sha256(data).hexdigest()),
+            )
+            await writer.add(member, data)
+        written = await writer.finish()
+        writer.index_file.seek(0)
+        members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
+        await writer.close()
+        rows = ({name: getattr(member, name) for name in MEMBER_FIELDS} for member in members)
+        return [CopyAt.decode(CopyAt("cold", "a.tar", written.etag, row).encode()) for row in rows]
+
+    return asyncio.run(pack())
+
+
+def place_of(store: MemoryStore, ref: ObjectRef, is_packed: bool) -> CopyAt:
+    """A copy of the object."""
+    if is_packed:
+        return packed(store, [ref])[0]
+    body, tags = asyncio.run(MemoryStore.get(store, ref)), asyncio.run(MemoryStore.get_tags(store, ref))
+    has = body.info.attributes
+    put(store, "copies", ref.key, body.data, headers=has.headers, metadata=has.metadata, tags=tags)
+    return CopyAt("copies", ref.key)
+
+
+def compare(store: MemoryStore, *pairs: Pair, **options: Any) -> list[Proven]:
+    return asyncio.run(Copies(store, store, ByteBudget(32 << 20), **options).compare(pairs))
+
+
+def verdict(store: MemoryStore, *pairs: Pair, **options: Any) -> Verdict:
+    (proven,) = compare(store, *pairs, **options)
+    return proven.verdict
+
+
+def padded(data: bytes, size_bytes: int) -> bytes:
+    return bytes(size_bytes - len(data)) + data
+
+
+@pytest.mark.parametrize("algorithm", [None, "CRC32", "CRC64NVME", "SHA1", "SHA256", "MD5"])
+@pytest.mark.parametrize("is_md5", [True, False], ids=["MD5 ETag", "KMS"])
+@PLACES
+def test_bytes_are_proven_by_a_strong_checksum_of_the_original_or_by_its_bytes(
+    algorithm: str | None, is_md5: bool, is_packed: bool
 ) -> None:
-    """It goes while the run announces what it deletes."""
-    store = shop()
-    seconds = [0.0]
-    for module in ("jobs.expire.job", "jobs.expire.removals"):
-        monkeypatch.setattr(f"{module}.elapsed_seconds", lambda: seconds[0])
-    refs = [store.put_now("docs", key, b"content", sse="aws:kms") for key in ("k", "l")]
-    proofs = packed(store, refs) if is_packed else [replica(store, ref) for ref in refs]
-    rows = [row_of(store, number, ref, proof) for number, (ref, proof) in enumerate(zip(refs, proofs, strict=True))]
+    store = world()
+    ref = put(store, "docs", "k", CONTENT, algorithm, sse=None if is_md5 else "aws:kms")
+    found = verdict(store, pair(store, ref, place_of(store, ref, is_packed)))
+    assert found.same is True, found
+    is_strong = is_md5 or algorithm in ("SHA1", "SHA256", "MD5")
+    assert (found.evidence is not Evidence.CONTENT) is is_strong, found
 
-    async def slow(request: Request) -> Any:
-        seconds[0] += 6.0
+
+@pytest.mark.parametrize(
+    ("algorithm", "attributes", "size_bytes"),
+    [
+        *((None, {}, 42), ("SHA256", KMS, 42), ("CRC32", KMS, 42), ("CRC32", {}, 42), (None, KMS, 42)),
+        *(("SHA256", KMS, LARGE), (None, KMS, LARGE)),
+    ],
+)
+@PLACES
+def test_other_bytes_below_whole_metadata_are_no_copy(
+    algorithm: str | None, attributes: dict[str, Any], size_bytes: int, is_packed: bool
+) -> None:
+    """A replica that has rotted, or an archive of another object that has the original's CRC32."""
+    store = world()
+    data, other = padded(CONTENT, size_bytes), padded(OTHER, size_bytes)
+    ref = put(store, "docs", "k", data, algorithm, **attributes)
+    if is_packed:
+        (at,) = packed(store, [put(store, "docs", "other", other, **KMS)])
+    else:
+        put(store, "copies", "k", data, algorithm, **attributes)
+        store.rot("copies", "k", other)
+        at = CopyAt("copies", "k")
+    assert verdict(store, pair(store, ref, at)).same is False
+
+
+def test_a_copy_of_a_rotten_original_keeps_it() -> None:
+    """Their bytes are the same, and are not those of the original's CRC."""
+    store = world()
+    ref = put(store, "docs", "k", CONTENT, "CRC32", **KMS)
+    store.rot("docs", "k", CONTENT[::-1])
+    for is_packed in (False, True):
+        assert verdict(store, pair(store, ref, place_of(store, ref, is_packed))).same is False
+
+
+@SIZES
+@pytest.mark.parametrize("kind", list(ArchiveFormat))
+def test_a_member_counts_where_its_bytes_are_what_index_and_original_say(size_bytes: int, kind: ArchiveFormat) -> None:
+    store = world()
+    ref = put(store, "docs", "k", padded(CONTENT, size_bytes), **KMS)
+    (at,) = packed(store, [ref], kind)
+    copied = {"sha256": None, "checksums": [full_object("CRC64NVME", padded(CONTENT, size_bytes))]}  # by S3 itself
+    changes: list[tuple[dict[str, Any], bool | None]] = [({}, True), (copied, True), ({"sha256": "0" * 64}, None)]
+    for change, expected in changes:
+        assert verdict(store, pair(store, ref, replace(at, member={**(at.member or {}), **change}))).same is expected
+
+
+HEADERS = {"content-type": "text/plain", "cache-control": "no-store"}
+CARRIED: Mapping[str, tuple[Mapping[str, Any], Mapping[str, Any], bool]] = {
+    "all": ({"headers": HEADERS, "metadata": {"a": "1"}, "tags": {"t": "1"}},) * 2 + (True,),
+    "no wrapped key": ({"metadata": {"x-amz-key-v2": "a2V5"}}, {}, False),
+    "other metadata": ({"metadata": {"a": "1"}}, {"metadata": {"a": "2"}}, False),
+    "more metadata": ({}, {"metadata": {"a": "1"}}, False),
+    "other header": ({"headers": HEADERS}, {"headers": {**HEADERS, "cache-control": "public"}}, False),
+    "the type that S3 adds": ({}, {"headers": {"content-type": "binary/octet-stream"}}, True),
+    "no tag": ({"tags": {"t": "1"}}, {}, False),
+    "other tag": ({"tags": {"t": "1"}}, {"tags": {"t": "2"}}, False),
+    "more tags": ({"tags": {"t": "1"}}, {"tags": {"t": "1", "u": "2"}}, True),
+}
+
+
+@pytest.mark.parametrize("name", CARRIED)
+@PLACES
+def test_a_copy_carries_what_its_original_carries(name: str, is_packed: bool) -> None:
+    store, (original, copy, expected) = world(), CARRIED[name]
+    ref = put(store, "docs", "k", CONTENT, **original)
+    stale = put(store, "docs", "stale", CONTENT, **copy)
+    at = packed(store, [stale])[0] if is_packed else CopyAt("copies", put(store, "copies", "k", CONTENT, **copy).key)
+    assert verdict(store, pair(store, ref, at)).same is expected
+
+
+@pytest.mark.parametrize(
+    ("is_aws", "refusal", "expected"),
+    [
+        (False, None, False),
+        (True, None, False),
+        (False, Rejected("GetObjectTagging", "k", "NotImplemented", "", 501), True),
+        (False, Denied("GetObjectTagging", "k", "AccessDenied", "", 403), None),
+    ],
+)
+def test_tags_that_no_answer_counts_are_asked_for(
+    is_aws: bool, refusal: StoreError | None, expected: bool | None
+) -> None:
+    store = world()
+    store.heeds_conditions = is_aws
+
+    async def uncounted(request: Request) -> Any:
+        return replace(await request(), tag_count=0)
+
+    async def refuse(request: Request) -> Any:
+        if refusal is not None:
+            raise refusal
         return await request()
 
-    async def lose(request: Request) -> Any:
-        if request.place.key.endswith("-intent.parquet"):
-            store._buckets.remove(ObjectRef(proofs[0].bucket, proofs[0].key))
+    store.hook(head=uncounted, get_tags=refuse)
+    ref = put(store, "docs", "k", CONTENT, tags={"t": "1"})
+    put(store, "copies", "k", CONTENT)
+    original = pair(store, ref)
+    assert verdict(store, original._replace(info=replace(original.info, tag_count=0))).same is expected
+
+
+@PLACES
+def test_annotations_count_unless_they_are_ignored(is_packed: bool) -> None:
+    store = world()
+    ref = put(store, "docs", "k", CONTENT)
+    at = place_of(store, ref, is_packed)
+    etag = asyncio.run(store.head(ref)).etag
+    asyncio.run(store.put_annotation(ref, "note", b"text", object_etag=etag))
+    assert verdict(store, pair(store, ref, at)).same is None
+    assert verdict(store, pair(store, ref, at), ignores_annotations=True).same is True
+
+
+Change = Callable[[MemoryStore, CopyAt], Any]
+
+
+def hide(store: MemoryStore, at: CopyAt) -> None:
+    asyncio.run(store.delete(at.bucket, at.key))
+
+
+def write_over(store: MemoryStore, at: CopyAt) -> None:
+    put(store, at.bucket, at.key, b"newer")
+
+
+def write_again(store: MemoryStore, at: CopyAt) -> None:
+    put(store, at.bucket, at.key, asyncio.run(store.get(ObjectRef(at.bucket, at.key))).data, metadata={"a": "1"})
+
+
+def change_info(**changes: Any) -> Change:
+    def change(store: MemoryStore, at: CopyAt) -> None:
+        async def head(request: Request) -> Any:
+            info = await request()
+            return replace(info, **changes) if request.place.bucket == at.bucket else info
+
+        store.hook(head=head)
+
+    return change
+
+
+@pytest.mark.parametrize("change", [hide, change_info(expiration="…"), change_info(is_archived=True)])
+@pytest.mark.parametrize("content", [CONTENT, b""], ids=["bytes", "empty"])
+@PLACES
+def test_what_is_not_current_or_goes_or_cannot_be_read_is_no_copy(
+    change: Change, is_packed: bool, content: bytes
+) -> None:
+    store = world()
+    ref = put(store, "docs", "k", content)
+    at = place_of(store, ref, is_packed)
+    before = compare(store, pair(store, ref, at))
+    change(store, at)
+    assert (before[0].verdict.same, verdict(store, pair(store, ref, at)).same) == (True, None)
+
+
+def test_an_archive_that_was_written_again_is_not_the_indexed_one() -> None:
+    store = world()
+    ref = put(store, "docs", "k", CONTENT)
+    (at,) = packed(store, [ref])
+    put(store, "cold", "a.tar", bytes(10_000))
+    assert verdict(store, pair(store, ref, at)).same is None
+
+
+@pytest.mark.parametrize(("is_apart", "expected"), [(False, None), (True, True)])
+def test_an_object_is_no_copy_of_itself(is_apart: bool, expected: bool | None) -> None:
+    store = world()
+    ref = put(store, "docs", "k", CONTENT)
+    assert verdict(store, pair(store, ref, CopyAt("docs", "k")), is_apart=is_apart).same is expected
+
+
+CHANGES: Mapping[str, tuple[Change, bool]] = {
+    "nothing": (lambda store, at: None, False),
+    "hidden": (hide, True),
+    "written over": (write_over, True),
+    "written again": (write_again, True),
+    "will be removed": (change_info(expiration="…"), True),
+    "archived": (change_info(is_archived=True), True),
+    "another date": (change_info(last_modified=1.0), True),
+    "another version": (change_info(version_id="v99"), True),
+    "other metadata": (change_info(attributes=Attributes(metadata={"a": "2"})), True),
+    "other headers": (change_info(attributes=Attributes(headers=HEADERS)), True),
+    "other tags": (change_info(tag_count=3), True),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+@PLACES
+def test_a_copy_that_changed_since_it_was_compared_is_found(name: str, is_packed: bool) -> None:
+    store, (change, expected) = world(), CHANGES[name]
+    ref = put(store, "docs", "k", CONTENT)
+    at = place_of(store, ref, is_packed)
+    copies, pairs = Copies(store, store, ByteBudget(1 << 20)), [pair(store, ref, at)]
+    proven = asyncio.run(copies.compare(pairs))
+    change(store, at)
+    assert [bool(why) for why in asyncio.run(copies.find_changed(pairs, proven))] == [expected]
+
+
+def test_each_pair_gets_its_verdict_and_each_archive_is_asked_once() -> None:
+    store = world()
+    refs = [put(store, "docs", str(number), CONTENT + bytes([number])) for number in range(4)]
+    wrong = put(store, "docs", "wrong", CONTENT + b"w")
+    members = packed(store, [refs[0], wrong, refs[2]])
+    places = [*members, place_of(store, refs[3], False), CopyAt("copies", "none")]
+    pairs = [pair(store, ref, at) for ref, at in zip([*refs, refs[3]], places, strict=True)]
+    asked = Counter[str]()
+
+    async def count(request: Request) -> Any:
+        asked[request.place.key] += 1
         return await request()
 
-    store.hook(get=slow, put=lose)
-    first, second = work(job(store), rows)
-    assert (first.status, second.status) == (Status.KEPT, Status.KEPT if is_packed else Status.EXPIRED)
-    stones = asyncio.run(job(store).tombstones.announced(0, 1))
-    assert sorted(stones) == ([] if is_packed else [1])  # what was kept is announced no more
+    store.hook(head=count)
+    copies = Copies(store, store, ByteBudget(1 << 20))
+    proven = asyncio.run(copies.compare(pairs))
+    assert [each.verdict.same for each in proven] == [True, False, True, True, None]
+    changed = asyncio.run(copies.find_changed(pairs, proven))
+    assert [bool(why) for why in changed] == [False, False, False, False, True]
+    assert asked == {"a.tar": 2, "3": 2, "none": 2}
 
 
-def test_a_copy_counts_only_in_the_places_that_are_named() -> None:
-    """A forged proof may name any object that has the right bytes: another copy in a bucket of somebody else's."""
-    store = shop()
-    store.create_bucket("others")
-    row = store.original()
-    other = store.put_now("others", "k", b"content")
-    elsewhere = row._replace(proof=Proof("run", store.now, *other, row.etag).encode())
-    for places in ([Location("copies", "backup/")], [Location("elsewhere"), Location("copies")]):
-        assert work(replace(job(store), places=places), [elsewhere])[0].status is Status.KEPT
-    assert work(replace(job(store), places=places), [row])[0].status is Status.EXPIRED
+@pytest.mark.parametrize("algorithm", [None, "SHA256"])
+def test_reads_are_pinned_to_the_versions_that_were_looked_at(algorithm: str | None) -> None:
+    store, read = world(), set[tuple[Any, ...]]()
+    ref = put(store, "docs", "k", CONTENT, algorithm, **KMS)
+    put(store, "docs", "k", OTHER)
+    copy = put(store, "copies", "k", CONTENT)
+
+    async def note(request: Request) -> Any:
+        read.add((request.place, bool(request.arguments["if_match"])))
+        return await request()
+
+    store.hook(get=note)
+    assert verdict(store, pair(store, ref)).same is True
+    assert read == {(each, True) for each in ([copy] if algorithm else [copy, ref])}
+
+
+@pytest.mark.parametrize("error", [NotFound, PreconditionFailed, ArchivedObject, Denied, Rejected])
+@pytest.mark.parametrize("operation", ["head", "get"])
+@pytest.mark.parametrize("bucket", ["docs", "copies", "cold"])
+def test_what_cannot_be_read_proves_nothing(error: type[StoreError], operation: str, bucket: str) -> None:
+    store = world()
+    ref = put(store, "docs", "k", CONTENT, **KMS)
+    pairs = [pair(store, ref, place_of(store, ref, is_packed)) for is_packed in (False, True)]
+
+    async def refuse(request: Request) -> Any:
+        if request.place.bucket == bucket:
+            raise error(operation, str(request.place), "Injected", "", 403)
+        return await request()
+
+    store.hook(**{operation: refuse})
+    expected = {
+        "copies": [None, True],
+        "cold": [True, None],
+        "docs": [None, None] if operation == "get" else [True] * 2,
+    }
+    assert [each.verdict.same for each in compare(store, *pairs)] == expected[bucket]
+
+
+def test_a_request_without_an_answer_ends_and_the_rest_of_its_archive_is_not_tried() -> None:
+    store, asked = world(), Counter[str]()
+    refs = [put(store, "docs", str(number), padded(CONTENT, LARGE), **KMS) for number in range(3)]
+    places = [*packed(store, refs[:2]), place_of(store, refs[2], False)]
+    pairs = [pair(store, ref, at) for ref, at in zip(refs, places, strict=True)]
+
+    async def never(request: Request) -> Any:
+        if request.place.bucket != "docs":
+            asked[request.place.key] += 1
+            await asyncio.Event().wait()
+        return await request()
+
+    for operation, tries in (("get", 2), ("head", 1)):  # two ranges of a large replica are read ahead
+        store.hook(**{"get": None, "head": None, operation: never})
+        asked.clear()
+        assert [each.verdict.same for each in compare(store, *pairs, patience_seconds=0.05)] == [None] * 3
+        assert asked == {"a.tar": 1, "2": tries}
+
+
+def test_a_read_that_fails_once_is_repeated_alone() -> None:
+    store, begun = world(), Counter[int]()
+    ref = put(store, "docs", "k", bytes(LARGE), "SHA256", **KMS)
+    at = place_of(store, ref, False)
+
+    async def fail_once(request: Request) -> Any:
+        start = request.arguments["start"]
+        begun[start] += 1
+        if start and begun[start] == 1:
+            raise Unavailable("GetObject", "k", "SlowDown")
+        return await request()
+
+    store.hook(get=fail_once)
+    assert verdict(store, pair(store, ref, at)).same is True
+    assert begun == {0: 1, 8 << 20: 2}
+
+
+BY_CHECKSUM = [("SHA256", {}, True), ("CRC32", {}, True), ("SHA1", KMS, True), ("CRC32", KMS, None), (None, KMS, None)]
+
+
+@pytest.mark.parametrize(("algorithm", "attributes", "expected"), BY_CHECKSUM)
+@pytest.mark.parametrize("storage_class", ["STANDARD", "DEEP_ARCHIVE"])
+def test_by_checksum_what_s3_keeps_of_both_sides_counts_and_never_a_crc_alone(
+    algorithm: str | None, attributes: dict[str, Any], expected: bool | None, storage_class: str
+) -> None:
+    store = world()
+    ref = put(store, "docs", "k", CONTENT, algorithm, **attributes)
+    put(store, "copies", "k", CONTENT, algorithm, storage_class=storage_class, **attributes)
+
+    async def fail(request: Request) -> Any:
+        raise AssertionError(f"nothing is read: {request}")
+
+    store.hook(get=fail)
+    assert verdict(store, pair(store, ref), by_checksum=True).same is expected
+
+
+def frozen(store: MemoryStore, at: CopyAt, algorithm: str) -> CopyAt:
+    """The archive is cold now, and S3 keeps checksums of two parts of it."""
+    version = store.stored(at.bucket, at.key)[-1]
+    pieces = [version.data[:100], version.data[100:]]
+    version.checksums = (composite([full_object(algorithm, each) for each in pieces]),)
+    version.attributes = replace(version.attributes, storage_class="DEEP_ARCHIVE")
+    return replace(at, parts=[[len(each), full_object("SHA256", each).value] for each in pieces])
+
+
+def test_a_cold_archive_counts_by_checksums_of_its_parts_and_the_bytes_of_the_original() -> None:
+    store = world()
+    ref = put(store, "docs", "k", CONTENT, **KMS)
+    other = put(store, "docs", "other", OTHER, **KMS)
+    at, second = (frozen(store, each, "SHA256") for each in packed(store, [ref, other]))
+    (size, _), last = at.parts or ()
+    wrong = {
+        "none in the index": replace(at, parts=None),
+        "of another part": replace(at, parts=[[size, last[1]], last]),
+        "of another size": replace(at, parts=[[size + 1, last[1]], last]),
+        "no SHA-256 of the member": replace(at, member={**(at.member or {}), "sha256": None}),
+    }
+    assert verdict(store, pair(store, ref, at)).same is None  # without the option
+    assert verdict(store, pair(store, ref, at), by_checksum=True) == Verdict(True, Evidence.CONTENT)
+    for name, each in wrong.items():
+        assert verdict(store, pair(store, ref, each), by_checksum=True).same is None, name
+    found = verdict(store, Pair(ref, pair(store, ref).info, second), by_checksum=True)
+    assert found.same is False  # the original's bytes are not that member's
+
+
+def test_a_cold_archive_with_a_crc_alone_never_counts() -> None:
+    store = world()
+    ref = put(store, "docs", "k", CONTENT)
+    at = frozen(store, packed(store, [ref])[0], "CRC32")
+    assert verdict(store, pair(store, ref, at), by_checksum=True).same is None
