@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, cast
 
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums, is_large
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import SIZE_DIFFERS, Protection, Verdict, compare
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
@@ -31,7 +32,6 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.expire.rules import CopyAt
-from jobs.runs.leases import elapsed_seconds
 from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.annotations.lists import NOT_IMPLEMENTED
 from jobs.s3.byte_ranges import ByteBudget
