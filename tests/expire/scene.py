@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 
 from jobs.archives.index_tables import from_batch
@@ -18,8 +19,10 @@ from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
+from jobs.core.selection import is_sealift_object
 from jobs.expire.copies import Copies
 from jobs.expire.job import Expire, ExpireOptions
+from jobs.expire.places import PlaceDocument, PlaceLook, find_places
 from jobs.expire.rules import MEMBER_FIELDS, CopyAt
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
@@ -28,6 +31,7 @@ from jobs.s3.uploads import ObjectUpload
 from tests.doubles.memory_store import MemoryStore, Request
 
 LEDGER = Location("ledger", "runs")
+PLACES = ("docs", "copies", "cold")
 DAY = 86_400.0
 NOW = 1_750_000_000.0
 
@@ -79,7 +83,7 @@ class Shop(MemoryStore):
         async def read() -> dict[tuple[str, str | None], bytes]:
             found = {}
             for each in (await MemoryStore.list_versions(self, bucket, "")).entries:
-                if not each.is_delete_marker:
+                if not each.is_delete_marker and not is_sealift_object(each.key):
                     ref = ObjectRef(bucket, each.key, each.version_id)
                     found[each.key, each.version_id] = (await MemoryStore.get(self, ref)).data
             return found
@@ -92,12 +96,17 @@ class Shop(MemoryStore):
 
     def _latest(self, bucket: str) -> list[Listed]:
         entries = asyncio.run(MemoryStore.list_versions(self, bucket, "")).entries
-        return [each for each in entries if each.is_latest and not each.is_delete_marker]
+        return [
+            each for each in entries if each.is_latest and not each.is_delete_marker and not is_sealift_object(each.key)
+        ]
 
 
 def shop(*, versioned: bool = True, **options: Any) -> Shop:
     made = Shop(**options)
     made.create_bucket("docs", versioned=versioned, object_lock=versioned)
+    for rank, bucket in enumerate(PLACES):
+        document = PlaceDocument(id=f"{rank:032x}", rank=rank)
+        made.put_now(bucket, document.key(""), msgspec.json.encode(document))
     return made
 
 
@@ -155,15 +164,14 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
     return asyncio.run(pack())
 
 
-class Look:
-    """A look at places that are as they were."""
+def look_at_places(store: Shop) -> PlaceLook:
+    """The look of a worker whose run was planned with the documents as they are."""
 
-    def __init__(self, store: Shop) -> None:
-        self._store = store
+    async def nothing(_: Location) -> None: ...
 
-    async def look(self) -> float:
-        """The time, by S3."""
-        return self._store.now
+    source, *copies = map(Location, PLACES)
+    origin, others, _ = asyncio.run(find_places(store, store, source, copies, False, nothing))
+    return PlaceLook(store, store, origin, others)
 
 
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
@@ -171,8 +179,7 @@ def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_an
     tombstones = Tombstones(store, LEDGER, "docs", "run-1")
     options = ExpireOptions(grace_days * DAY, delete)
     places = [Location("copies"), Location("cold")]
-    look: Any = Look(store)
-    return Expire(store, copies, look, "docs", options, tombstones, lambda: store.now, places)
+    return Expire(store, copies, look_at_places(store), "docs", options, tombstones, lambda: store.now, places)
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:
