@@ -1,17 +1,19 @@
-"""Candidates of an expire run: proven rows, the places of copies, and the shares.
+"""Candidates of an expire run: listed originals, and where listings and indexes say that a copy is.
 
-The rows are the proven rows of one run, or those of a manifest with the latest proof that any run
-has of each. The caller says where originals and copies are, and the ledger's rows and proofs of
-other places are left out. Each row carries its proof (`jobs.expire.rules.Proof`). Members of one
-archive come together, in the archive's order, so that they are read together.
+Originals are what a listing of the source has now. A copy is the current object at the mapped name
+in a listing of a place of copies, or a member of an archive that such a listing shows with the ETag
+in its index. A copy is chosen for each row, and nothing here proves it: the job compares the bytes.
+Members of one archive come together, in the archive's order, so that they are read together.
 """
 
 from __future__ import annotations
 
 import hashlib
-import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
-from contextlib import closing
+import re
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,373 +22,416 @@ import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core.model import Location
+from jobs.archives.index import ArchiveIndex, Damage, collecting
+from jobs.archives.index_tables import INDEX_SCHEMA
+from jobs.archives.model import ArchiveRecord
+from jobs.core.model import Listed, Location
 from jobs.core.pricing import RANGE_BYTES
-from jobs.core.run import RunSpec, ShardSummary
-from jobs.core.spelling import one_spelling, one_spelling_sql
-from jobs.expire.disproofs import object_to_disproved
-from jobs.expire.proofs import PROVEN, add_proofs
-from jobs.expire.rules import EXPIRED_BEFORE, Proof
-from jobs.expire.runs_with_findings import Seen
-from jobs.expire.shares import NOTHING, Share, drop_expired, span_of_listed, span_of_proven, weigh
-from jobs.ledger.ledger import Ledger
+from jobs.core.run import ShardSummary
+from jobs.core.selection import PLACE_KEY
 from jobs.runs import sharding as shards
+from jobs.s3.listing import list_all
+from jobs.s3.lookup import key_history
+from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.store import Store
 from jobs.tables.duck import Database, in_thread, parquet, quoted, scratch_folder
-from jobs.tables.rows import expiry_schema, manifest_schema, write_parquet
+from jobs.tables.rows import cut, expiry_schema, manifest_batch, manifest_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
-BATCH_ROWS = 10_000
+FEW_KEYS = 1_000
+"""Up to so many keys of a manifest are listed one by one, without the rest of their places."""
+LISTS_AT_ONCE = 32
+COLD = "('GLACIER', 'DEEP_ARCHIVE')"
+"""Classes that cannot be read without a restore: a copy in another class comes first."""
 
 WriteShard = Callable[[int, bytes], Awaitable[None]]
 
-_MEMBER = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
-OWN_PLACE = "its copy lies where this run deletes: name a narrower --source, or another copy in --copies"
-"""Why a proof does not count: the copy is itself a row of the run, or could be one."""
+_PLACE_DOCUMENT = re.compile(PLACE_KEY)
+_NAMED = ("size_bytes", "etag", "last_modified", "storage_class", "version_id")
+_COPY = {"place": pa.int32(), "copy_bucket": pa.string(), "copy_key": pa.string(), "copy_etag": pa.string()}
+_COPY |= {"copy_class": pa.string(), "copied_at": pa.float64()}
+_PLACED = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
+_MAPS = ("headers", "metadata", "tags", "checksums")
 
-_ROW = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class")
+
+class Share(NamedTuple):
+    """The number of versions that would go, and how many there are. Few rows: at least so many."""
+
+    eligible: int = 0
+    listed: int = 0
+
+    def exceeds(self, limit: float) -> bool:
+        """Return True if it is more than this part of all. 1.0 allows everything."""
+        return limit < 1.0 and self.eligible > limit * self.listed
+
+
+NOTHING = Share()
 
 
 class Scope(NamedTuple):
-    """Where originals and copies are.
+    """Where originals and copies are, and the terms of the run.
 
-    `is_apart`: they are on different services, so equal bucket names are different buckets.
-    `is_own`: which keys of the source belong to the pair of the run. None: all keys, there is no
-    pair. `is_ours`: which runs worked with these services. Only their proofs count after a
-    finding.
+    `is_own`: which keys of the source belong to the pair of the run. `older_than`: epoch seconds
+    before which an original and its copy must be written to count for a share. `by_checksum`: the
+    job reads no bytes where S3 keeps checksums.
     """
 
-    source: Location
-    copies: Sequence[Location]
-    is_apart: bool = False
-    is_own: Callable[[str], bool] | None = None
-    is_ours: Callable[[RunSpec], bool] = lambda spec: True
+    source: Store
+    copies: Store
+    source_at: Location
+    copies_at: Sequence[Location]
+    is_own: Callable[[str], bool] = lambda key: True
+    older_than: float = 0.0
+    max_share: float = 1.0
+    by_checksum: bool = False
 
-
-class ClassCount(NamedTuple):
-    """Rows of one storage class, those of them in archives, and the GETs and bytes that compare
-    them.
-    """
-
-    rows: int
-    packed: int
-    gets: int
-    read_bytes: int
+    def refuse(self, key: str, is_delete_marker: bool = False) -> str:
+        """The code of why a key is never deleted. Empty: it may be."""
+        if _PLACE_DOCUMENT.search(key):
+            return "place_document"
+        if not key.startswith(self.source_at.key):
+            return "outside_source"
+        if not self.is_own(key):
+            return "other_pair"
+        return "delete_marker" if is_delete_marker else ""
 
 
 @dataclass(slots=True)
 class Candidates:
     """The rows of an expire run, and their shares.
 
-    `current` and `versions`: of the current objects, and of all versions, those that would go and
-    those that `prefix` holds.
-    `by_class` counts all rows by storage class, and what is read for them.
-    `excluded` counts what was left out, by reason.
-    `read_runs`: how much was read of each run that may have found copies wrong, by run id.
+    `current` and `versions`: the shares of the current objects and of all versions below `prefix`.
+    `packed`: the rows whose copy is in an archive. `reads`: storage class → GETs and bytes that the
+    comparison takes. `excluded` counts what was left out, by code. `documents`: the keys of the
+    documents of places in the listing of each place, and in the folders between it and few rows.
+    `damage`: archives whose members cannot count.
     """
 
     prefix: Location
     rows: int = 0
     size_bytes: int = 0
+    packed: int = 0
     current: Share = NOTHING
     versions: Share = NOTHING
-    excluded: dict[str, int] = field(default_factory=dict)
     shards: list[ShardSummary] = field(default_factory=list)
-    by_class: dict[str, ClassCount] = field(default_factory=dict)
-    read_runs: dict[str, Seen] = field(default_factory=dict)
+    reads: dict[str, tuple[int, int]] = field(default_factory=dict)
+    excluded: Counter[str] = field(default_factory=Counter)
+    documents: dict[Location, list[str]] = field(default_factory=dict)
+    damage: Damage = field(default_factory=list)
 
 
-async def plan_candidates(  # noqa: PLR0913  what a plan of expiry takes; each is named
-    ledger: Ledger,
-    runs: Sequence[RunSpec],
+async def plan_candidates(
+    scope: Scope,
+    index: ArchiveIndex,
     wanted: AsyncIterator[pa.RecordBatch] | None,
     *,
-    scope: Scope,
-    list_prefix: Callable[[Location], AsyncIterator[pa.RecordBatch]],
     write_shard: WriteShard,
     scratch_directory: Path,
-    older_than: float,
     rows_per_shard: int,
     processes: int,
 ) -> Candidates:
-    """The rows that `runs` have proven, written as shards in `expiry_schema()`.
+    """Write the shards of a run's rows, and say what they are.
 
-    `wanted`: rows in `manifest_schema()`, None for all. A wanted row that no run has proven is a
-    row without a proof. `older_than`: epoch seconds before which a row must be written and proven
-    to count for a share. The shares are those of the scope's source. For wanted rows they are those
-    of the folder in it that holds all rows with a proof that are there: `list_prefix` lists it.
-    `write_shard(number, parquet)` is awaited for each shard, in order. Raises ConfigError when the
-    scratch directory cannot hold the rows.
+    `wanted`: rows of a manifest. Those of keys that may be deleted are all written, without a proof
+    where no copy was found. None: what is listed and has a copy. A row without a version id is the
+    newest version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is
+    awaited for each shard, in order. Raises ConfigError when the scratch directory cannot hold the
+    rows.
     """
-    prefix = scope.source
     with scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder:
         database = Database(folder, memory_limit=MEMORY_LIMIT)
         with closing(database.connection) as connection:
-            connection.execute(f"CREATE TABLE proven ({PROVEN})")
-            for number, spec in enumerate(runs):
-                await add_proofs(ledger, spec, folder / str(number), connection)
-            foreign = await in_thread(connection, _drop_foreign, connection, scope.is_own, folder / "foreign.parquet")
-            if wanted is not None:
-                foreign = await _spool(wanted, folder / "wanted.parquet", scope.is_own)
-            rows = folder / "wanted.parquet" if wanted is not None else None
-            excluded = {"--pair": foreign} | await in_thread(connection, _narrow, connection, scope, rows)
-            read_runs = await object_to_disproved(
-                ledger, runs, scope.source.bucket, folder / "disproofs", connection, scope.is_ours
+            versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
+            search = _Search(scope, index, folder, connection, versions, wanted is not None)
+            keys = None if wanted is None else await search.read_wanted(wanted)
+            await search.list_originals(keys)
+            await search.list_copies(keys)
+            await in_thread(connection, search.choose)
+            await search.weigh()
+            await search.write(write_shard, rows_per_shard, processes)
+            return search.found
+
+
+class _Search:
+    def __init__(
+        self, scope: Scope, index: ArchiveIndex, folder: Path, connection: duckdb.DuckDBPyConnection,
+        versions: bool, is_wanted: bool,
+    ):  # fmt: skip
+        self.scope, self.index, self.folder, self.connection = scope, index, folder, connection
+        self.versions, self.is_wanted = versions, is_wanted
+        self.found = Candidates(scope.source_at)
+        self.listed = [0, 0]
+
+    async def read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:
+        """Keep the rows that may be deleted. Returns their keys, in order, if they are few."""
+        few: set[str] = set()
+        with pq.ParquetWriter(self._file("wanted"), manifest_schema(), compression="lz4") as writer:
+            async for batch in wanted:
+                keys: list[Any] = batch["key"].to_pylist()
+                markers: list[Any] = batch["is_delete_marker"].to_pylist()
+                whys = list(map(self.scope.refuse, keys, markers))
+                self.found.excluded.update(filter(None, whys))
+                writer.write_batch(batch.filter(pa.array([not why for why in whys], pa.bool_())))
+                if len(few) <= FEW_KEYS:
+                    few |= {key for key, why in zip(keys, whys, strict=True) if not why}
+        return sorted(few) if len(few) <= FEW_KEYS else None
+
+    async def list_originals(self, keys: list[str] | None) -> None:
+        """The file `originals`: the listed versions that may be deleted."""
+        documents = self.found.documents.setdefault(self.scope.source_at, [])
+
+        def take(entry: Listed) -> Listed | None:
+            why = self.scope.refuse(entry.key, entry.is_delete_marker)
+            if why == "place_document" and entry.is_latest and not entry.is_delete_marker:
+                documents.append(entry.key)
+            if why and not self.is_wanted:
+                self.found.excluded[why] += 1
+            return None if why else self._counted(entry)
+
+        await self._spool("originals", _pages(self.scope.source, self.scope.source_at, keys, self.versions), take)
+
+    def _counted(self, entry: Listed) -> Listed:
+        self.listed = [self.listed[0] + entry.is_latest, self.listed[1] + 1]
+        return entry
+
+    async def list_copies(self, keys: list[str] | None) -> None:
+        """The files `copies-N`, by the names of their originals, and `members` of archives."""
+        schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, kind) for name, kind in _COPY.items())])
+        with pq.ParquetWriter(self._file("members"), schema, compression="lz4") as writer:
+            for number, place in enumerate(self.scope.copies_at):
+                for record, entry in await self._list_place(number, place, keys):
+                    own = number, place.bucket, entry.key, entry.etag, entry.storage_class, entry.last_modified
+                    with collecting(self.found.damage, record.location):
+                        tables = self.index.tables(
+                            record.location,
+                            self.scope.source_at.key,
+                            lambda group: _is_among(keys, group.first_key, group.last_key),
+                        )
+                        async with aclosing(tables):
+                            async for table in tables:
+                                for name, value in zip(_COPY, own, strict=True):
+                                    table = table.append_column(name, pa.array([value] * table.num_rows, _COPY[name]))
+                                writer.write_table(table.cast(schema))
+
+    async def _list_place(
+        self, number: int, place: Location, keys: list[str] | None
+    ) -> list[tuple[ArchiveRecord, Listed]]:
+        """List a place of copies. Returns the archives that are there as their indexes say."""
+        source_at, documents = self.scope.source_at, self.found.documents.setdefault(place, [])
+        records = {
+            record.location.key: record
+            for record in await self.index.records(place, self.found.damage)
+            if record.source_bucket == source_at.bucket and _is_among(keys, record.first_key, record.last_key)
+        }
+        archives: list[tuple[ArchiveRecord, Listed]] = []
+
+        def take(entry: Listed) -> Listed | None:
+            if _PLACE_DOCUMENT.search(entry.key):
+                documents.append(entry.key)
+                return None
+            record = records.get(entry.key)
+            if record is not None and record.etag == entry.etag:
+                archives.append((record, entry))
+            return entry._replace(key=source_at.key + entry.key[len(place.key) :])
+
+        names = None if keys is None else [*(place.key + key[len(source_at.key) :] for key in keys), *records]
+        await self._spool(f"copies-{number}", _pages(self.scope.copies, place, names, versions=False), take)
+        return archives
+
+    async def _spool(
+        self, name: str, pages: AsyncGenerator[list[Listed], None], take: Callable[[Listed], Listed | None]
+    ) -> None:
+        with pq.ParquetWriter(self._file(name), manifest_schema(), compression="lz4") as writer:
+            async with aclosing(pages):
+                async for page in pages:
+                    if taken := [entry for entry in map(take, page) if entry is not None]:
+                        writer.write_batch(manifest_batch(taken))
+
+    def choose(self) -> None:
+        """The table `chosen`: each row once, with one copy. `why`: the code of why it has none.
+
+        A replica comes before a member of an archive, but not where other content is current at its
+        key: the next replication puts that in its place. Of members, the one that was packed last
+        comes first: without version ids, an earlier one is of an earlier write.
+        """
+        replicas = " UNION ALL BY NAME ".join(
+            f"""SELECT id, false AS in_archive, {number} AS place, {quoted(place.bucket)} AS copy_bucket,
+                {quoted(place.key)} || substr(key, {len(self.scope.source_at.key) + 1}) AS copy_key, NULL AS copy_etag,
+                c.storage_class AS copy_class, epoch(c.last_modified) AS copied_at, c.size_bytes = listed_bytes AS fits
+            FROM asked JOIN {self._parquet(f"copies-{number}")} AS c USING (key)"""
+            for number, place in enumerate(self.scope.copies_at)
+        )
+        placed = ", ".join(f'm."{name}"' for name in (*_COPY, *_PLACED, *_MAPS))
+        self.connection.execute(
+            f"""
+            CREATE TABLE asked AS {self._asked_sql()};
+            CREATE TABLE chosen AS WITH options AS (
+                {replicas} UNION ALL BY NAME
+                SELECT id, true AS in_archive, true AS fits, epoch(m.last_modified) AS packed_at, {placed}
+                FROM asked JOIN {self._parquet("members")} AS m ON m.key = asked.key AND m.etag = asked.etag
+                    AND m.size_bytes = listed_bytes AND {_is_version("m.version_id", "asked.version_id")})
+            SELECT asked.*, options.* EXCLUDE (id), copy_key IS NULL AS is_alone, is_superseded AND NOT in_archive
+                AS is_lost, CASE WHEN is_alone THEN 'no_copy' WHEN NOT fits THEN 'copy_has_other_size' END AS why
+            FROM asked LEFT JOIN options USING (id)
+            QUALIFY row_number() OVER (PARTITION BY id ORDER BY fits DESC, is_lost,
+                coalesce(copy_class, '') IN {COLD}, in_archive, place, packed_at DESC, copy_key, "offset") = 1
+            """
+        )
+        if not self.is_wanted:
+            self.connection.execute("UPDATE chosen SET why = 'superseded' WHERE why IS NULL AND is_lost")
+            self.found.excluded.update(dict(self._all("SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1")))
+            self.connection.execute("DELETE FROM chosen WHERE why <> ''")
+
+    def _asked_sql(self) -> str:
+        rows, matched = "there", ""
+        if self.is_wanted:
+            rows = "rows"
+            matched = f"""
+                RIGHT JOIN {self._parquet("wanted")} AS rows
+                    ON there.key = rows.key AND {_is_version("there.version_id", "rows.version_id")}
+                    AND (rows.version_id IS NOT NULL OR rows.etag IS NULL OR there.etag = rows.etag)
+                QUALIFY row_number() OVER (PARTITION BY rows.file_row_number
+                    ORDER BY there.is_latest DESC NULLS LAST, there.last_modified DESC, there.file_row_number) = 1"""
+        named = ", ".join(f"coalesce({rows}.{name}, there.{name}) AS {name}" for name in _NAMED)
+        distinct = "QUALIFY row_number() OVER (PARTITION BY key, version_id, etag ORDER BY listed_at, size_bytes) = 1"
+        return f"""
+            SELECT row_number() OVER () AS id, * FROM (
+                SELECT {rows}.key, {named}, coalesce(there.is_latest, {rows}.is_latest) AS is_latest,
+                       there.size_bytes AS listed_bytes, epoch(there.last_modified) AS listed_at,
+                       coalesce(top.etag <> there.etag, false) AS is_superseded
+                FROM {self._parquet("originals")} AS there LEFT JOIN {self._parquet("originals")} AS top
+                    ON NOT there.is_latest AND top.is_latest AND top.key = there.key
+                {matched}) {distinct if self.is_wanted else ""}"""
+
+    async def weigh(self) -> None:
+        """Count what goes of what is listed, and what is read for it.
+
+        Rows of a manifest are weighed against the folder that holds all that may go. The listing of
+        that ends where so much was seen that no share can be exceeded.
+        """
+        due = f"why IS NULL AND listed_at <= {self.scope.older_than!r}"
+        goes = f"{due} AND copied_at <= {self.scope.older_than!r}"
+        current, versions, first, last, self.found.packed = (
+            await self._select(
+                f"""SELECT count(*) FILTER ({goes} AND is_latest), count(*) FILTER ({goes}),
+                min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL), count(*) FILTER (in_archive)
+                FROM chosen"""
             )
-            await in_thread(connection, _choose, connection, scope.source, rows)
-            if wanted is not None:
-                prefix = _narrowed(prefix, span_of_proven(connection))
-            await _spool(list_prefix(prefix), folder / "listed.parquet", scope.is_own)
-            connection.execute(f"CREATE VIEW there AS FROM {parquet(folder / 'listed.parquet')}")
-            if rows is not None:
-                await in_thread(connection, _name_newest, connection, rows, folder / "listed.parquet")
-                await in_thread(connection, _choose, connection, scope.source, rows)
-            excluded[EXPIRED_BEFORE] = await drop_expired(connection, ledger, prefix, folder)
-            if wanted is not None:
-                prefix = _narrowed(prefix, span_of_listed(connection))
-                there = f"FROM {parquet(folder / 'listed.parquet')}"
-                below = f"starts_with(key, {quoted(prefix.key)})"
-                connection.execute(f"CREATE OR REPLACE VIEW there AS {there} WHERE {below}")
-            left_out = {why: count for why, count in excluded.items() if count}
-            candidates = Candidates(prefix, excluded=left_out, read_runs=read_runs)
-            candidates.current, candidates.versions = await in_thread(connection, weigh, connection, older_than)
-            candidates.by_class = await in_thread(connection, _count_classes, connection)
-            await _write(connection, write_shard, rows_per_shard, processes, candidates)
-            return candidates
+        )[0]
+        if self.is_wanted:
+            self.found.prefix = _narrowed(self.scope.source_at, first, last)
+            await self._count_enough(self.found.prefix, current, versions)
+        self.found.current, self.found.versions = map(Share, (current, versions), self.listed)
+        copy, original = ("false", "in_archive") if self.scope.by_checksum else ("true", "contains(etag, '-')")
+        reads = await self._select(
+            f"""
+            SELECT coalesce(class, 'STANDARD'), sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT,
+                   sum(size_bytes)::BIGINT
+            FROM (SELECT copy_class AS class, size_bytes FROM chosen WHERE {due} AND {copy}
+                  UNION ALL SELECT storage_class, size_bytes FROM chosen WHERE {due} AND {original})
+            GROUP BY 1 ORDER BY 1"""
+        )
+        self.found.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
+
+    async def _count_enough(self, prefix: Location, *eligible: int) -> None:
+        self.listed = [0, 0]
+        async with aclosing(list_all(self.scope.source, prefix, versions=self.versions)) as pages:
+            async for page in pages:
+                shares = map(Share, eligible, self.listed)
+                if not any(share.eligible and share.exceeds(self.scope.max_share) for share in shares):
+                    break
+                for entry in page:
+                    if not self.scope.refuse(entry.key, entry.is_delete_marker):
+                        self._counted(entry)
+
+    async def write(self, write_shard: WriteShard, rows_per_shard: int, processes: int) -> None:
+        """Write the rows as shards."""
+        found = self.found
+        [(rows, size_bytes)] = await self._select("SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
+        found.rows, found.size_bytes = rows, size_bytes
+        wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+        columns = ", ".join(f"{_VALUES.get(name, 'NULL')} AS {name}" for name in expiry_schema().names)
+        relation: Any = await in_thread(self.connection, self.connection.sql, f"SELECT {columns} {_ORDERED}")
+        tables = cut(relation.to_arrow_reader(), max(1, -(-rows // max(wanted, 1))))
+        while (table := await in_thread(self.connection, next, tables, None)) is not None:
+            data = write_parquet(table.cast(expiry_schema()))
+            await write_shard(len(found.shards), data)
+            own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
+            found.shards.append(ShardSummary(table.num_rows, own_bytes, hashlib.sha256(data).hexdigest()))
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.parquet"
+
+    def _parquet(self, name: str) -> str:
+        return parquet(self._file(name), "file_row_number = true")
+
+    async def _select(self, sql: str) -> list[Any]:
+        return await in_thread(self.connection, self._all, sql)
+
+    def _all(self, sql: str) -> list[Any]:
+        rows: list[Any] = self.connection.execute(sql).fetchall()
+        return rows
 
 
-def _narrow(connection: duckdb.DuckDBPyConnection, scope: Scope, wanted: Path | None) -> dict[str, int]:
-    """Leave out rows and copies outside the scope. Returns the number of rows, by reason.
-
-    A proof whose copy is in the scope's source, in whatever spelling, gets an objection: the copy
-    may be the original of another row, and each would prove the other. The ledger's records of runs
-    are not asked, because chains of runs would lead to the same. A copy whose key is another
-    spelling of the original's gets none: the run finds out whether they are one object.
-    """
-    source = scope.source
-    is_inside = f"starts_with(key, {quoted(source.key)})"
-    outside = f"FROM {parquet(wanted)}" if wanted is not None else "FROM proven"
-    (elsewhere,) = _one(connection, f"SELECT count(*) {outside} WHERE NOT {is_inside}")
-    connection.execute(f"DELETE FROM proven WHERE NOT {is_inside}")
-    if wanted is not None:
-        connection.execute(f"DELETE FROM proven WHERE key NOT IN (SELECT key FROM {parquet(wanted)})")
-    is_copy = " OR ".join(_lies_in("copy_bucket", "copy_key", place) for place in scope.copies) or "false"
-    (unnamed,) = _one(
-        connection, f"SELECT count(DISTINCT (key, version_id, etag)) FROM proven WHERE NOT coalesce({is_copy}, false)"
-    )
-    connection.execute(f"DELETE FROM proven WHERE NOT coalesce({is_copy}, false)")
-    spelled = source._replace(key=one_spelling(source.key))
-    own = f"""{_lies_in("copy_bucket", "copy_key", source)}
-        OR {_lies_in("copy_bucket", one_spelling_sql("copy_key"), spelled)}
-            AND {one_spelling_sql("copy_key")} <> {one_spelling_sql("key")}"""
-    own = "false" if scope.is_apart else own
-    connection.execute("ALTER TABLE proven ADD COLUMN objection VARCHAR")
-    connection.execute(f"UPDATE proven SET objection = {quoted(OWN_PLACE)} WHERE {own}")
-    return {"--source": elsewhere, "--copies": unnamed}
-
-
-def _lies_in(bucket: str, key: str, place: Location) -> str:
-    return f"({bucket} = {quoted(place.bucket)} AND starts_with({key}, {quoted(place.key)}))"
-
-
-async def _spool(rows: AsyncIterator[pa.RecordBatch], path: Path, is_own: Callable[[str], bool] | None = None) -> int:
-    """Write the rows whose keys are the run's own. Returns the number of the others."""
-    foreign = 0
-    with pq.ParquetWriter(path, manifest_schema(), compression="lz4") as writer:
-        async for batch in rows:
-            keys: list[Any] = batch["key"].to_pylist()
-            own = batch if is_own is None else batch.filter(pa.array([is_own(key) for key in keys], pa.bool_()))
-            foreign += batch.num_rows - own.num_rows
-            writer.write_batch(own)
-    return foreign
-
-
-def _drop_foreign(connection: duckdb.DuckDBPyConnection, is_own: Callable[[str], bool] | None, path: Path) -> int:
-    """Remove the proofs of keys that are not the run's own from `proven`. Returns their number."""
-    if is_own is None:
-        return 0
-    schema = pa.schema([pa.field("key", pa.string())])
-    with pq.ParquetWriter(path, schema, compression="lz4") as writer:
-        for batch in connection.sql("SELECT DISTINCT key FROM proven").to_arrow_reader(BATCH_ROWS):
-            keys = [key for key in batch["key"].to_pylist() if not is_own(key)]
-            writer.write_batch(pa.RecordBatch.from_pydict({"key": keys}, schema))
-    (count,) = connection.execute(f"DELETE FROM proven WHERE key IN (SELECT key FROM {parquet(path)})").fetchone() or (
-        0,
-    )
-    return int(count)
-
-
-def _choose(connection: duckdb.DuckDBPyConnection, source: Location, wanted: Path | None) -> None:
-    """The table `chosen`: each version once, with its latest proof, as old as the first proof of
-    the same copy that counts.
-
-    A proof without an objection comes first. Of wanted rows it also has those without a proof. A
-    row without an id that matches a version which another row names is that row once more.
-    """
-    connection.execute(
-        """
-        CREATE OR REPLACE TABLE latest AS
-        SELECT * REPLACE (coalesce(min(proven_at) FILTER (objection IS NULL) OVER (
-                   PARTITION BY key, version_id, etag, copy_bucket, copy_key, copy_version_id, copy_etag),
-                   proven_at) AS proven_at)
-        FROM proven
-        QUALIFY row_number() OVER (PARTITION BY key, version_id, etag
-            ORDER BY objection IS NULL DESC, proven.proven_at DESC, run_id DESC) = 1
-        """
-    )
-    if wanted is None:
-        connection.execute("CREATE OR REPLACE TABLE chosen AS FROM latest")
+async def _pages(
+    store: Store, place: Location, keys: Sequence[str] | None, versions: bool
+) -> AsyncGenerator[list[Listed], None]:
+    """All entries of a place, or those of these keys, and of documents in the folders above them."""
+    if keys is None:
+        async with aclosing(list_all(store, place, versions=versions)) as pages:
+            async for page in pages:
+                yield page
         return
-    names = ", ".join(f'latest."{name}"' for name in (*_names(), "objection") if name not in _ROW)
-    connection.execute(
-        f"""
-        CREATE OR REPLACE TABLE chosen AS WITH wanted AS (
-        SELECT rows.key, coalesce(rows.version_id, latest.version_id) AS version_id, rows.is_latest,
-               coalesce(rows.size_bytes, latest.size_bytes) AS size_bytes, coalesce(rows.etag, latest.etag) AS etag,
-               coalesce(epoch(rows.last_modified), latest.last_modified) AS last_modified,
-               coalesce(rows.storage_class, latest.storage_class) AS storage_class, {names}
-        FROM {parquet(wanted, "file_row_number = true")} AS rows
-        LEFT JOIN latest ON latest.key = rows.key
-            AND (rows.version_id IS NULL OR latest.version_id IS NULL OR latest.version_id = rows.version_id)
-            AND (rows.etag IS NULL OR latest.etag = rows.etag)
-        WHERE NOT rows.is_delete_marker AND starts_with(rows.key, {quoted(source.key)})
-        QUALIFY row_number() OVER (PARTITION BY rows.key, rows.version_id
-            ORDER BY latest.version_id = rows.version_id DESC NULLS LAST, latest.objection IS NULL DESC,
-                     latest.proven_at DESC NULLS LAST) = 1)
-        FROM wanted
-        QUALIFY row_number() OVER (PARTITION BY key, version_id ORDER BY is_latest DESC NULLS LAST) = 1
-            AND (version_id IS NOT NULL OR count(version_id) OVER (PARTITION BY key, etag) = 0)
-        """
-    )
+
+    async def of_key(key: str) -> list[Listed]:
+        if versions:
+            return (await retry(lambda: key_history(store, place.bucket, key)))[::-1]
+        page = await retry(lambda: store.list_objects(place.bucket, key, max_keys=1))
+        return [entry for entry in page.entries if entry.key == key]
+
+    async def of_folder(folder: str) -> list[Listed]:
+        return (await retry(lambda: store.list_objects(place.bucket, f"{folder}.sealift/place-"))).entries
+
+    folders = {key[: at + 1] for key in keys for at in range(len(place.key), len(key)) if key[at] == "/"}
+    for look, names in ((of_folder, sorted(folders | {place.key})), (of_key, keys)):
+        for page in await gather_bounded(look, names, LISTS_AT_ONCE):
+            yield page
 
 
-def _name_newest(connection: duckdb.DuckDBPyConnection, wanted: Path, listed: Path) -> None:
-    """Give each wanted row without a version id the id and the ETag of the version that it means:
-    the newest one of its key, and of its ETag if it has one.
-
-    Any proof of the key would fit such a row, also that of an older version, which nobody asked
-    for. Where the bucket keeps no versions, there is no older one.
-    """
-    named = wanted.with_name("named.parquet")
-    connection.execute(
-        f"""
-        COPY (
-            SELECT rows.* EXCLUDE (file_row_number) REPLACE (
-                coalesce(rows.version_id, there.version_id) AS version_id, coalesce(rows.etag, there.etag) AS etag)
-            FROM {parquet(wanted, "file_row_number = true")} AS rows
-            LEFT JOIN {parquet(listed, "file_row_number = true")} AS there
-                ON rows.version_id IS NULL AND there.key = rows.key AND there.version_id IS NOT NULL
-                AND NOT there.is_delete_marker AND (rows.etag IS NULL OR there.etag = rows.etag)
-            QUALIFY row_number() OVER (PARTITION BY rows.file_row_number
-                ORDER BY there.is_latest DESC, there.last_modified DESC, there.file_row_number) = 1
-            ORDER BY rows.file_row_number
-        ) TO {quoted(str(named))} (FORMAT parquet)
-        """
-    )
-    named.replace(wanted)
+def _is_among(keys: list[str] | None, first_key: str | None, last_key: str | None) -> bool:
+    """True if one of the keys is between these. `keys`: in order. None: any."""
+    if keys is None or first_key is None or last_key is None:
+        return True
+    at = bisect_left(keys, first_key)
+    return at < len(keys) and keys[at] <= last_key
 
 
-def _names() -> list[str]:
-    return [line.split()[0].strip('"') for line in PROVEN.replace("\n", " ").split(",")]
+def _is_version(version_id: str, wanted: str) -> str:
+    """SQL that is true if a version is the wanted one. None wants any. A null version may have no id."""
+    return f"({wanted} IS NULL OR coalesce({version_id}, 'null') = {wanted})"
 
 
-def _count_classes(connection: duckdb.DuckDBPyConnection) -> dict[str, ClassCount]:
-    """All rows by storage class.
-
-    Each copy is read. So is its original where its ETag is of an upload in parts: S3 may keep no
-    SHA or MD5 of it.
-    """
-    size, sides = "coalesce(size_bytes, 0)", "(1 + contains(coalesce(etag, ''), '-')::INT)"
-    counted = f"""
-        SELECT coalesce(storage_class, 'STANDARD'), count(*), count(*) FILTER (in_archive),
-               sum({sides} * greatest(1, ceil({size} / {RANGE_BYTES})))::BIGINT, sum({sides} * {size})::BIGINT
-        FROM chosen GROUP BY 1"""
-    return {name: ClassCount(*counts) for name, *counts in connection.execute(counted).fetchall()}
-
-
-async def _write(
-    connection: duckdb.DuckDBPyConnection,
-    write_shard: WriteShard,
-    rows_per_shard: int,
-    processes: int,
-    candidates: Candidates,
-) -> None:
-    rows, size_bytes = _one(connection, "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
-    wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-    tables = _tables(connection, max(1, -(-rows // max(wanted, 1))))
-    while (table := await in_thread(connection, next, tables, None)) is not None:
-        data = write_parquet(table)
-        await write_shard(len(candidates.shards), data)
-        own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
-        candidates.shards.append(ShardSummary(table.num_rows, own_bytes, hashlib.sha256(data).hexdigest()))
-        candidates.rows += table.num_rows
-        candidates.size_bytes += own_bytes
-
-
-def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[pa.Table]:
-    """The chosen rows as shards of `rows_each` rows, numbered from 0."""
-    reader: Any = connection.sql(
-        "FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN copy_key END, "
-        'coalesce(frame_offset, "offset"), "offset", key, version_id'
-    ).to_arrow_reader(BATCH_ROWS)
-    pending: list[pa.RecordBatch] = []
-    number = waiting = 0
-    for found in reader:
-        rows = [_row(number + place, values) for place, values in enumerate(found.to_pylist())]
-        batch = pa.RecordBatch.from_pylist(rows, expiry_schema())
-        number += batch.num_rows
-        while waiting + batch.num_rows >= rows_each:
-            head, batch = batch.slice(0, rows_each - waiting), batch.slice(rows_each - waiting)
-            yield pa.Table.from_batches([*pending, head])
-            pending, waiting = [], 0
-        if batch.num_rows:
-            pending.append(batch)
-            waiting += batch.num_rows
-    if pending:
-        yield pa.Table.from_batches(pending)
-
-
-def _row(number: int, values: dict[str, Any]) -> dict[str, Any]:
-    modified = values["last_modified"]
-    row = {name: values[name] for name in _ROW} | {"row": number, "is_delete_marker": False}
-    row["last_modified"] = None if modified is None else int(modified * 1e6)
-    if values["copy_etag"] is None:
-        return row
-    member = None
-    if values["in_archive"]:
-        member = {name: values[name] for name in _MEMBER} | {"key": values["key"], "size_bytes": values["size_bytes"]}
-        member |= {"etag": values["etag"], "last_modified": values["packed_modified"]}
-        member["checksums"] = [
-            [name, value, "-" in value] for name, value in json.loads(values["checksums"] or "{}").items()
-        ]
-    proof = Proof(
-        values["run_id"],
-        values["proven_at"],
-        values["copy_bucket"],
-        values["copy_key"],
-        values["copy_version_id"],
-        values["copy_etag"],
-        member,
-        values["objection"] or "",
-    )
-    return row | {"proof": proof.encode()}
-
-
-def _one(connection: duckdb.DuckDBPyConnection, sql: str) -> Any:
-    rows: Any = connection.execute(sql).fetchall()
-    return rows[0]
-
-
-def _narrowed(prefix: Location, span: tuple[str | None, str | None]) -> Location:
-    """The folder below the prefix that all keys share. The prefix itself if there are no keys."""
-    first, last = span
-    if first is None or last is None:
+def _narrowed(prefix: Location, first_key: str | None, last_key: str | None) -> Location:
+    """The folder below the prefix that all keys between the two share."""
+    if first_key is None or last_key is None:
         return prefix
-    return prefix._replace(key=max(_shared_folder(first, last), prefix.key, key=len))
-
-
-def _shared_folder(first_key: str, last_key: str) -> str:
-    """The folder, with its `/`, that all keys between the two share. May be empty."""
     shared = 0
     while shared < min(len(first_key), len(last_key)) and first_key[shared] == last_key[shared]:
         shared += 1
-    return first_key[: first_key.rfind("/", 0, shared) + 1]
+    return prefix._replace(key=max(first_key[: first_key.rfind("/", 0, shared) + 1], prefix.key, key=len))
+
+
+_JSON = {name: f"coalesce(nullif({name}, ''), '{{}}')::JSON" for name in _MAPS}
+_SUMS = "[[to_json(n), sums -> n, to_json(contains(sums ->> n, '-'))] FOR n IN json_keys(sums)]"
+_FIELDS = {name: f'"{name}"' for name in ("key", "size_bytes", "etag", *_PLACED)} | _JSON
+_FIELDS |= {"last_modified": "packed_at", "checksums": _SUMS.replace("sums", _JSON["checksums"])}
+_MEMBER = ", ".join(f"'{name}': {value}" for name, value in _FIELDS.items())
+_VALUES = {name: name for name in ("key", "is_latest", *_NAMED)} | {
+    "row": "row_number() OVER () - 1",
+    "is_delete_marker": "false",
+    "proof": f"""CASE WHEN why IS NULL THEN to_json({{'bucket': copy_bucket, 'key': copy_key, 'etag': copy_etag,
+        'member': CASE WHEN in_archive THEN to_json({{{_MEMBER}}}) END}}) END""",
+}
+"""SQL for the columns of a shard. `proof` is as `jobs.expire.rules.CopyAt.encode` writes it."""
+_ORDERED = """FROM (FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
+    CASE WHEN in_archive THEN copy_key END, coalesce(frame_offset, "offset"), "offset", key, version_id)"""

@@ -42,7 +42,7 @@ from jobs.runs.planning import WriteShard, read_price_table, spool
 from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import manifest_schema, shard_schema, version_batch, write_parquet
+from jobs.tables.rows import cut, manifest_schema, shard_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
 _COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
@@ -180,19 +180,10 @@ class _Planning:
             "ORDER BY archive NULLS FIRST, CASE WHEN archive IS NULL THEN hash(key) END, key"
         )
         first = 0
-        pending: list[pa.RecordBatch] = []
-        waiting = 0
-        for batch in relation.to_arrow_reader(BATCH_ROWS):
-            while waiting + batch.num_rows >= rows_max:
-                head, batch = batch.slice(0, rows_max - waiting), batch.slice(rows_max - waiting)
-                yield _numbered([*pending, head], first)
-                first += rows_max
-                pending, waiting = [], 0
-            if batch.num_rows:
-                pending.append(batch)
-                waiting += batch.num_rows
-        if pending:
-            yield _numbered(pending, first)
+        for table in cut(relation.to_arrow_reader(BATCH_ROWS), rows_max):
+            numbers = pa.array(range(first, first + table.num_rows), pa.int64())
+            yield table.add_column(0, "row", numbers).cast(shard_schema())
+            first += table.num_rows
 
     @property
     def _relation(self) -> str:
@@ -222,12 +213,6 @@ class _Planning:
 
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql).fetchall()
-
-
-def _numbered(batches: Sequence[pa.RecordBatch], first: int) -> pa.Table:
-    table = pa.Table.from_batches(batches)
-    numbers = pa.array(range(first, first + table.num_rows), pa.int64())
-    return table.add_column(0, "row", numbers).cast(shard_schema())
 
 
 async def plan_run(

@@ -104,6 +104,25 @@ def write_parquet(table: pa.Table | pa.RecordBatch) -> bytes:
     return sink.getvalue()
 
 
+def cut(batches: Iterable[pa.RecordBatch], rows_each: int) -> Iterator[pa.Table]:
+    """The rows in tables of `rows_each`, in order. The last one may be shorter."""
+    import pyarrow as pa
+
+    pending: list[pa.RecordBatch] = []
+    waiting = 0
+    for batch in batches:
+        rest = batch
+        while waiting + rest.num_rows >= rows_each:
+            head, rest = rest.slice(0, rows_each - waiting), rest.slice(rows_each - waiting)
+            yield pa.Table.from_batches([*pending, head])
+            pending, waiting = [], 0
+        if rest.num_rows:
+            pending.append(rest)
+            waiting += rest.num_rows
+    if pending:
+        yield pa.Table.from_batches(pending)
+
+
 def fill_batch(columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
     """These columns (name → Arrow array, or Python values) as `rows` rows in `manifest_schema()`.
 
