@@ -9,7 +9,6 @@ Members of one archive come together, in the archive's order, so that they are r
 from __future__ import annotations
 
 import hashlib
-import re
 from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
@@ -28,7 +27,7 @@ from jobs.archives.model import ArchiveRecord
 from jobs.core.model import Listed, Location
 from jobs.core.pricing import RANGE_BYTES
 from jobs.core.run import ShardSummary
-from jobs.core.selection import PLACE_KEY
+from jobs.core.selection import is_sealift_object
 from jobs.runs import sharding as shards
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
@@ -46,7 +45,6 @@ COLD = "('GLACIER', 'DEEP_ARCHIVE')"
 
 WriteShard = Callable[[int, bytes], Awaitable[None]]
 
-_PLACE_DOCUMENT = re.compile(PLACE_KEY)
 _NAMED = ("size_bytes", "etag", "last_modified", "storage_class", "version_id")
 _COPY = {"place": pa.int32(), "copy_bucket": pa.string(), "copy_key": pa.string(), "copy_etag": pa.string()}
 _COPY |= {"copy_class": pa.string(), "copied_at": pa.float64()}
@@ -87,8 +85,8 @@ class Scope(NamedTuple):
 
     def refuse(self, key: str, is_delete_marker: bool = False) -> str:
         """The code of why a key is never deleted. Empty: it may be."""
-        if _PLACE_DOCUMENT.search(key):
-            return "place_document"
+        if is_sealift_object(key):
+            return "sealift_object"
         if not key.startswith(self.source_at.key):
             return "outside_source"
         if not self.is_own(key):
@@ -182,7 +180,7 @@ class _Search:
 
         def take(entry: Listed) -> Listed | None:
             why = self.scope.refuse(entry.key, entry.is_delete_marker)
-            if why == "place_document" and entry.is_latest and not entry.is_delete_marker:
+            if why == "sealift_object" and entry.is_latest and not entry.is_delete_marker:
                 documents.append(entry.key)
             if why and not self.is_wanted:
                 self.found.excluded[why] += 1
@@ -226,7 +224,7 @@ class _Search:
         archives: list[tuple[ArchiveRecord, Listed]] = []
 
         def take(entry: Listed) -> Listed | None:
-            if _PLACE_DOCUMENT.search(entry.key):
+            if is_sealift_object(entry.key):
                 documents.append(entry.key)
                 return None
             record = records.get(entry.key)

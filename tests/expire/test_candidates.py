@@ -239,11 +239,11 @@ def test_keys_of_others_are_left_out(scene: Scene) -> None:
     own: dict[str, Any] = {"is_own": lambda key: key.startswith("in/own/") or key.endswith(".json")}
     found = scene.plan(**own)
     assert list(scene.places()) == [("in/own/k", rows[0].version_id)]
-    assert found.excluded == {"other_pair": 1, "place_document": 1}
+    assert found.excluded == {"other_pair": 1, "sealift_object": 1}
     assert found.versions == Share(1, 1)
     found = scene.plan([*rows, rows[0]._replace(key="in/own/m", is_delete_marker=True)], **own)
     assert list(scene.places()) == [("in/own/k", rows[0].version_id)]
-    assert found.excluded == {"other_pair": 1, "place_document": 1, "outside_source": 1, "delete_marker": 1}
+    assert found.excluded == {"other_pair": 1, "sealift_object": 1, "outside_source": 1, "delete_marker": 1}
 
 
 @pytest.mark.parametrize("keys", [1_000, 0])
