@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import product
 from typing import TypeVar
 
 from jobs.aws.bucket_settings import BucketSettings
@@ -34,24 +35,17 @@ async def find_policy(ledger: Ledger) -> Policy | None:
 
 def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
     """Raise UsageError if the deletes of originals reach one of the places."""
-    for place in copies:
-        for mirror, why in _mirrors(policy):
-            if place.overlaps(mirror):
-                raise UsageError(
-                    f"--copies {place}: {why}, so that deletes of originals reach the copies. Set it to keep them, or "
-                    f"pack the originals and name the archives"
-                )
-
-
-def _mirrors(policy: Policy) -> Iterator[tuple[Location, str]]:
     for pair in policy.pairs:
-        keys = [pair.copy_key(prefix) for prefix in pair.source.prefixes]
-        if pair.deletes is Deletes.MIRROR:
-            why = f"the pair {pair.name} of the policy has deletes: mirror"
-            yield from ((Location(pair.destination.bucket, key), why) for key in keys)
+        mirrors = [("deletes: mirror", pair.destination.bucket)] if pair.deletes is Deletes.MIRROR else []
         if pair.replica and pair.replica.delete_markers:
-            why = f"the pair {pair.name} of the policy has replica.delete_markers"
-            yield from ((Location(pair.replica.bucket, key), why) for key in keys)
+            mirrors.append(("replica.delete_markers", pair.replica.bucket))
+        for (setting, bucket), prefix in product(mirrors, pair.source.prefixes):
+            reached = Location(bucket, pair.copy_key(prefix))
+            if place := next(filter(reached.overlaps, copies), None):
+                raise UsageError(
+                    f"--copies {place}: the pair {pair.name} of the policy has {setting}, so that deletes of originals "
+                    "reach the copies. Set it to keep them, or pack the originals and name the archives"
+                )
 
 
 async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable[[str], None]) -> None:
@@ -98,9 +92,9 @@ async def _ask(
     try:
         return await asyncio.to_thread(question, settings)
     except (StoreError, KeyError, TypeError, ValueError) as error:
-        if isinstance(error, StoreError) and (error.status == 501 or error.code == "NotImplemented"):
-            return None
         if isinstance(error, StoreError) and not isinstance(error, Denied):
+            if error.status == 501 or error.code == "NotImplemented":
+                return None
             raise
         raise ConfigError(
             f"s3://{bucket}: nobody knows whether a {what} rule removes the copies, and nothing is deleted: "

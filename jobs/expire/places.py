@@ -11,16 +11,16 @@ something mirrors or reads through. `jobs.expire.declare` writes the documents.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from datetime import UTC, datetime
 from functools import partial
 from itertools import combinations
 from typing import Any, Literal, NamedTuple
 
 import msgspec
 
-from jobs.core.model import Location, ObjectRef
+from jobs.core.model import Location, ObjectRef, format_time
 from jobs.core.selection import is_sealift_object
 from jobs.errors import ArchivedObject, ConfigError, Denied, NoSuchBucket, NotFound, PreconditionFailed, UsageError
 from jobs.s3.retries import gather_bounded, retry
@@ -31,7 +31,6 @@ SETTLED_SECONDS = 10.0
 REPLICA = "REPLICA"
 """The replication status of what S3's own replication has written."""
 _FOLDER = ".sealift/place-"
-_NAME = re.compile(r"\.sealift/place-([0-9a-f]{32})\.json")
 _LARGEST_BYTES = 4096
 
 ReplicaCheck = Callable[[Location], Awaitable[None]]
@@ -85,42 +84,29 @@ async def read_places(
     source_at: Location,
     copies_at: Sequence[Location],
     *,
-    grace_seconds: float,
+    grace_seconds: float | None,
     is_apart: bool,
     check_replica: ReplicaCheck,
 ) -> tuple[Place, list[Place]]:
     """The places of originals and copies, checked but for what only whole listings show
     (`foreign_places`).
 
-    `is_apart`: they are on different services, so that one bucket name means two buckets. Raises
-    UsageError, ConfigError, StoreError.
+    `is_apart`: they are on different services, so that one bucket name means two buckets.
+    `grace_seconds` None: they may be of any age. Raises UsageError, ConfigError, StoreError.
     """
-    origin, found, now = await find_places(source, copies, source_at, copies_at, is_apart, check_replica)
-    if why := refuse(origin, found, now, grace_seconds):
-        raise ConfigError(why)
-    return origin, found
-
-
-async def find_places(
-    source: Store,
-    copies: Store,
-    source_at: Location,
-    copies_at: Sequence[Location],
-    is_apart: bool,
-    check_replica: ReplicaCheck,
-) -> tuple[Place, list[Place], float]:
-    """The places, whatever their ranks and ages, and S3's time: the earliest of all answers."""
     check_locations(source_at, copies_at, is_apart)
     origin, now = await _read_place(source, source_at, await list_documents(source, source_at))
     found: list[Place] = []
     for at in copies_at:
         keys = await list_documents(copies, at)
-        await refuse_shared(origin, copies, at, is_apart, keys, check_replica)
+        await _refuse_shared(origin, copies, at, is_apart, keys, check_replica)
         place, answered_at = await _read_place(copies, at, [key for key in keys if key != at.key + origin.name])
-        await refuse_shared(place, source, source_at, is_apart, [])  # one more document was refused already
+        await _refuse_shared(place, source, source_at, is_apart, [])  # one that is listed is refused above
         found.append(place)
         now = min(now, answered_at)
-    return origin, found, now
+    if why := refuse(origin, found, math.inf if grace_seconds is None else now, grace_seconds or 0.0):
+        raise ConfigError(why)
+    return origin, found
 
 
 def check_locations(source: Location, copies: Sequence[Location], is_apart: bool) -> None:
@@ -150,26 +136,16 @@ def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: fl
     everywhere = [source, *copies]
     if len({each.id for each in everywhere}) < len(everywhere):
         return "two places have the same document, so one of them is a mirror: name places that nothing mirrors"
-    for place in copies:
-        if place.rank <= source.rank:
-            return (
-                f"--copies {place.location} has rank {place.rank}, and --source {source.location} rank {source.rank}: "
-                "copies need a higher rank, else both could be deleted for the sake of the other; see --replace"
-            )
-    for place in copies:
-        if place.mirrors_deletes:
-            return (
-                f"--copies {place.location}: deletes of a pair's source are mirrored there ({place.key} says so), so "
-                "that they reach the copies: pack the originals, and name the archives"
-            )
-    wait_seconds = max(grace_seconds, SETTLED_SECONDS)
-    for place in everywhere:
-        if now - place.last_modified < wait_seconds:
-            ready = datetime.fromtimestamp(place.last_modified + wait_seconds, UTC)
-            return (
-                f"{place.location} is declared since less than the grace period, and a mirror may not have shown "
-                f"itself yet: start the same command again after {ready:%Y-%m-%d %H:%M:%S} UTC"
-            )
+    if low := [each for each in copies if each.rank <= source.rank]:
+        has = f"--copies {low[0].location} has rank {low[0].rank}, and --source {source.location} rank {source.rank}"
+        return f"{has}: copies need a higher rank, else each could be deleted for the sake of the other; see --replace"
+    if mirrors := [each for each in copies if each.mirrors_deletes]:
+        has = f"--copies {mirrors[0].location}: deletes of a pair's source are mirrored there, says {mirrors[0].key}"
+        return f"{has}: pack the originals and name the archives"
+    newest, wait_seconds = max(everywhere, key=lambda each: each.last_modified), max(grace_seconds, SETTLED_SECONDS)
+    if now - newest.last_modified < wait_seconds:
+        until = format_time(newest.last_modified + wait_seconds)
+        return f"{newest.location} was declared within the grace period: start the same command again after {until}"
     return ""
 
 
@@ -221,17 +197,12 @@ async def _documents(store: Store, at: Location) -> list[str]:
             return keys
 
 
-async def refuse_shared(
-    place: Place,
-    store: Store,
-    at: Location,
-    is_apart: bool,
-    listed: Sequence[str],
-    check_replica: ReplicaCheck | None = None,
+async def _refuse_shared(
+    place: Place, store: Store, at: Location, is_apart: bool, listed: Sequence[str], check: ReplicaCheck | None = None
 ) -> None:
     """Raise ConfigError if the document of `place` is at the other side, `at`.
 
-    `listed`: what is listed there. `check_replica`: S3's own replication may have brought it.
+    `listed`: what is listed there. `check`: S3's own replication may have brought it.
     """
     keys = dict.fromkeys((at.key + place.name, place.key))
     if not is_apart and at.bucket == place.location.bucket:  # one bucket under one name, apart by prefixes
@@ -246,13 +217,12 @@ async def refuse_shared(
             if key not in listed:
                 continue
             is_replica = False
-        if check_replica is None or not is_replica:
+        if check is None or not is_replica:
             raise ConfigError(
-                f"{at} has the document of {place.location} at {key}: both are one bucket, or something mirrors or "
-                "reads through to the other, so that one copy may count as two. Name places of which neither gets "
-                "anything by itself; a document that was only copied can be deleted there"
+                f"{at} has the document of {place.location} at {key}: both are one bucket, or something mirrors one to "
+                "the other. Name places of which neither gets anything by itself, or delete what was copied by hand"
             )
-        await check_replica(at)
+        await check(at)
 
 
 async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[Place, float]:
@@ -260,8 +230,8 @@ async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[
         raise ConfigError(f"{at} is not declared as a place: give the same --source and --copies with --declare")
     if len(keys) > 1:
         raise ConfigError(
-            f"{at} has {len(keys)} documents of places, so that it gets another place's objects, or is another one by "
-            f"its other name: delete those of other places, or replace its own with --declare --replace"
+            f"{at} has {len(keys)} documents of places: it is another place by its other name, or gets its objects. "
+            "Delete those of other places, or replace all with --declare --replace"
         )
     return await read_document(store, at, keys[0])
 
@@ -273,21 +243,11 @@ async def read_document(store: Store, at: Location, key: str) -> tuple[Place, fl
         document = msgspec.json.decode(body.data, type=PlaceDocument)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"s3://{at.bucket}/{key} is no document of a place: {error}") from error
-    name = _NAME.fullmatch(key[len(at.key) :])
-    if name is None or name[1] != document.id:
+    if key != document.key(at.key):
         raise ConfigError(f"s3://{at.bucket}/{key} is the document of another place: delete it, and declare this one")
-    info = body.info
-    place = Place(
-        at,
-        key,
-        info.version_id,
-        info.etag,
-        info.last_modified,
-        document.id,
-        document.rank,
-        document.deletes == "mirror",
-    )
-    return place, _date(body, at)
+    info, is_mirror = body.info, document.deletes == "mirror"
+    pinned = (at, key, info.version_id, info.etag, info.last_modified)
+    return Place(*pinned, document.id, document.rank, is_mirror), _date(body, at)
 
 
 async def _get(store: Store, ref: ObjectRef, etag: str | None = None) -> Body:

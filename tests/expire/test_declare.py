@@ -1,0 +1,187 @@
+"""Declaring places: ranks, what is kept and what is taken back, and buckets that one may not write to."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import json
+import re
+import shlex
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.errors import ConfigError, Denied, UsageError
+from jobs.expire.declare import Declared, declare, ranks
+from jobs.expire.places import PlaceDocument, ReplicaCheck, read_places
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore, Request
+
+NOW = 1_790_000_000.0
+DOCS, COPIES, COLD = Location("docs", "in/"), Location("copies"), Location("cold", "packed/")
+
+
+async def allow(_: Location) -> None:
+    return None
+
+
+def store(*, versioned: bool = True) -> MemoryStore:
+    made = MemoryStore(clock=lambda: NOW)
+    for bucket in ("docs", "copies", "cold"):
+        made.create_bucket(bucket, versioned=versioned)
+    return made
+
+
+def declared(made: MemoryStore, *copies: Location, source: Location = DOCS, replaces: bool = False) -> list[Declared]:
+    check: ReplicaCheck = allow
+    return asyncio.run(declare(made, made, source, copies, replaces=replaces, is_apart=False, check_replica=check))
+
+
+def brief(done: list[Declared]) -> list[tuple[int, str]]:
+    return [(each.document.rank, each.action) for each in done]
+
+
+def documents(made: MemoryStore, at: Location) -> dict[str, Any]:
+    """Key → document, of all versions."""
+
+    async def read() -> dict[str, Any]:
+        entries = (await made.list_versions(at.bucket, at.key + ".sealift/")).entries
+        return {each.key: json.loads((await made.get(ObjectRef(at.bucket, each.key))).data) for each in entries}
+
+    return asyncio.run(read())
+
+
+def put(made: MemoryStore, at: Location, document: PlaceDocument) -> None:
+    body = json.dumps({"id": document.id, "rank": document.rank, "deletes": document.deletes}).encode()
+    asyncio.run(made.put(at.bucket, document.key(at.key), body, Attributes(), guard=UNGUARDED))
+
+
+ROWS = re.findall(r"\| +(none|\d) +\| (\S.*?) +\| (\S.*?) +\|", inspect.getdoc(ranks) or "")
+
+
+def test_table_of_ranks_is_replayed() -> None:
+    assert len(ROWS) == 7
+    for source, copies, result in ROWS:
+        old = [None if each == "none" else int(each) for each in (source, *copies.split(", "))]
+        assert ranks(old[0], old[1:]) == [int(each) for each in result.partition(":")[0].split(", ")]
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_first_pair_has_ranks_0_and_1_and_stays(versioned: bool) -> None:
+    made = store(versioned=versioned)
+    first = declared(made, COPIES)
+    assert brief(first) == [(0, "written"), (1, "written")]
+    assert documents(made, DOCS) == {
+        f"in/.sealift/place-{first[0].document.id}.json": {
+            "format": 1,
+            "id": first[0].document.id,
+            "rank": 0,
+            "deletes": "keep",
+        }
+    }
+    again = declared(made, COPIES)
+    assert brief(again) == [(0, "kept"), (1, "kept")]
+    assert [each.document for each in again] == [each.document for each in first]
+
+
+def test_declared_places_are_those_that_expire_reads() -> None:
+    made = store()
+    done = declared(made, COPIES, COLD)
+    read = read_places(made, made, DOCS, [COPIES, COLD], grace_seconds=None, is_apart=False, check_replica=allow)
+    origin, copies = asyncio.run(read)
+    assert [each.document.id for each in done] == [origin.id, *(each.id for each in copies)]
+
+
+def test_chain_of_places_is_declared_pair_by_pair_in_any_order() -> None:
+    """A hot bucket is a copy of the source and the original of an archive."""
+    made = store()
+    assert brief(declared(made, COLD, source=COPIES)) == [(0, "written"), (1, "written")]
+    assert brief(declared(made, COPIES)) == [(-1, "written"), (0, "kept")]
+    assert brief(declared(made, COLD)) == [(-1, "kept"), (1, "kept")]
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_opposite_direction_is_refused_and_replaced_only_if_that_is_meant(versioned: bool) -> None:
+    made = store(versioned=versioned)
+    old = declared(made, COPIES)
+    with pytest.raises(ConfigError, match="--replace"):
+        declared(made, DOCS, source=COPIES)
+    assert len(documents(made, DOCS)) == 1
+    source, copies = declared(made, DOCS, source=COPIES, replaces=True)
+    assert brief([source, copies]) == [(1, "kept"), (2, "replaced")]
+    assert [(each.id, each.rank) for each in copies.replaced] == [(old[0].document.id, 0)]
+    assert list(documents(made, DOCS)) == [copies.document.key("in/")]  # the old one is gone with its version
+
+
+def test_place_to_which_deletes_are_mirrored_is_refused_and_stays_one_when_it_is_replaced() -> None:
+    made = store()
+    put(made, COPIES, PlaceDocument(id="a" * 32, rank=0, deletes="mirror"))
+    put(made, DOCS, PlaceDocument(id="b" * 32, rank=4))
+    with pytest.raises(ConfigError, match="mirrored"):
+        declared(made, COPIES, replaces=True)
+    [document] = documents(made, COPIES).values()
+    assert (document["rank"], document["deletes"]) == (5, "mirror")
+
+
+def test_two_documents_become_one() -> None:
+    made = store()
+    for place_id in ("a" * 32, "b" * 32):
+        put(made, COPIES, PlaceDocument(id=place_id, rank=3))
+    with pytest.raises(ConfigError, match="not one document"):
+        declared(made, COPIES)
+    assert brief(declared(made, COPIES, replaces=True))[1] == (3, "replaced")
+
+
+def test_bucket_that_one_may_not_write_to_gets_a_command() -> None:
+    made = store()
+
+    async def deny(request: Request) -> Any:
+        if request.place.bucket == "copies":
+            raise Denied("PutObject", "s3://copies/", "AccessDenied", status=403)
+        return await request()
+
+    made.hook(put=deny)
+    source, copies = declared(made, COPIES)
+    assert (source.action, copies.action) == ("written", "denied")
+    assert source.to_dict(None)["command"] is None
+    told = copies.to_dict("http://s3.test")
+    words = shlex.split(told["command"])
+    document = json.loads(words[words.index("%s") + 1])
+    assert (document["id"], document["rank"]) == (told["id"], 1)
+    for option, value in {
+        "--bucket": "copies",
+        "--key": told["key"],
+        "--if-none-match": "*",
+        "--endpoint-url": "http://s3.test",
+    }.items():
+        assert words[words.index(option) + 1] == value
+    made.hook(put=None)
+    put(made, COPIES, PlaceDocument(id=document["id"], rank=document["rank"]))
+    assert brief(declared(made, COPIES)) == [(0, "kept"), (1, "kept")]
+
+
+def test_one_bucket_by_two_names_is_told_at_once() -> None:
+    made = store()
+
+    async def renamed(request: Request) -> Any:
+        ref = request.arguments.get("ref")
+        if ref is not None and ref.bucket == "alias":
+            request.arguments["ref"] = ref._replace(bucket="docs")
+        elif request.arguments.get("bucket") == "alias":
+            request.arguments["bucket"] = "docs"
+        return await request()
+
+    made.hook(every=renamed)
+    with pytest.raises(ConfigError, match="one bucket"):
+        declared(made, Location("alias", "out/"))
+
+
+def test_places_that_overlap_are_not_declared() -> None:
+    made = store()
+    with pytest.raises(UsageError, match="overlap"):
+        declared(made, Location("docs", "in/a/"))
+    declared(made, COPIES)
+    with pytest.raises(ConfigError, match="lies in another place"):
+        declared(made, Location("copies", "in/"), source=COLD)
+    assert not documents(made, COLD)
