@@ -27,6 +27,7 @@ from jobs.core.enums import Deletes
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Listed, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.core.pace import backoff_seconds
+from jobs.core.selection import is_sealift_object
 from jobs.errors import (
     ArchivedObject,
     Conflict,
@@ -169,6 +170,8 @@ class _Batch:
                     say("error", "unknown bucket", bucket=event.bucket, message=delivery.message_id)
                 self.unknown_buckets.add(event.bucket)
                 self._finish(delivery, Ending.FAILED, reason)
+        elif is_sealift_object(event.key):
+            self._finish(delivery, Ending.SKIPPED, "an object of Sealift's own, which belongs where it is")
         elif event.kind is EventKind.OTHER:
             self._finish(delivery, Ending.SKIPPED, "an event that no copy depends on")
         return delivery

@@ -11,6 +11,7 @@ import duckdb
 from jobs.core.model import NULL_VERSION
 from jobs.core.outcome import Status
 from jobs.core.prefix_map import PrefixMap
+from jobs.core.selection import SEALIFT_OBJECT
 from jobs.reconcile.rules_sql import COMPOSITE, RuleOptions, is_sealed_sql, replication_sql
 from jobs.reconcile.stage import StagedReport
 from jobs.tables.duck import parquet, quoted
@@ -73,8 +74,8 @@ class JoinOptions:
 
 @dataclass(frozen=True, slots=True)
 class SideTotals:
-    """The counts of one report: rows in scope, keys (or versions) outside of the prefix map with
-    their bytes, repeated rows.
+    """The counts of one report: rows in scope, keys (or versions) outside of the prefix map or of
+    Sealift's own with their bytes, repeated rows.
     """
 
     rows: int
@@ -169,8 +170,6 @@ class JoinSide:
             row = connection.execute(f"SELECT count(*) FROM ({self.select()})").fetchone()
             return SideTotals(int(row[0]) if row else 0, 0, 0)
         inside = self._in_scope()
-        if (inside, self._current()) == ("true", "true"):
-            return SideTotals(self.report.rows, 0, 0)
         row = connection.execute(
             f"SELECT count(*) FILTER ({inside}), count(*) FILTER (NOT {inside}) "
             f"FROM {self.report.relation} r WHERE {self._current()}"
@@ -224,7 +223,9 @@ class JoinSide:
 
     def _in_scope(self) -> str:
         prefixes, key = self.options.prefixes, self._field("key")
-        return prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
+        scope = prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
+        is_own = f"contains({key}, '.sealift/') AND regexp_matches({key}, {quoted(SEALIFT_OBJECT)})"
+        return f"({scope} AND NOT ({is_own}))"
 
     def _current(self) -> str:
         conditions = ["true"] if self.report.has_keys else [f"{self._field('key')} IS NOT NULL"]

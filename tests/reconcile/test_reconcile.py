@@ -230,6 +230,19 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(tmp_path):
     assert pq.read_table(answer.manifest_parquet)["key"].to_pylist() == ["in/é"]
 
 
+@pytest.mark.parametrize("versions", ["current", "all"])
+def test_objects_of_sealift_are_excluded_at_both_sides(tmp_path, versions):
+    one, other = f"in/.sealift/place-{'0a' * 16}.json", f"copy/a\n/.sealift/trial-{'0b' * 16}\n"
+    source = [version("in/k", "v1", "x"), version(one, "v2", "xyz"), version("in/.sealift/place-names", "v3")]
+    destination = [version("copy/k", "v1", "x"), version(other, "v4", "xy"), version(one, "v5", "x")]
+    how = {"prefixes": PrefixMap.parse(("in/=copy/",)), "fields": VERSIONS, "versions": versions}
+    answer = compare(tmp_path, source, destination, **how)
+    assert {key: category for key, (category, _) in differences(answer).items()} == {
+        "in/.sealift/place-names": "missing"
+    }
+    assert answer.categories[Category.EXCLUDED] == (3, 6)
+
+
 def test_a_key_that_is_listed_twice_counts_once_as_the_latest_of_it(tmp_path):
     source = [
         row("a", "old", LastModifiedDate=OLD - 9),

@@ -28,6 +28,9 @@ from tests.doubles.examples import examples
 
 ALL = Selection(versions="all")
 MIB = 1024**2
+OWN = [
+    f"{name}{'0a' * 16}{end}" for name in (".sealift/place-", "a/.sealift/trial-") for end in ("", ".json", "/b", "\n")
+]
 
 
 def row(key, version_id=None, **known):
@@ -188,7 +191,7 @@ def test_parts_are_counted_as_the_copy_will_cut_them(sizes, part_size_bytes):
     assert sum(group.parts for group in planned.histogram.groups) == expected
 
 
-keys = st.sampled_from(["a", "b", "a/b", "é", "B", "c.pdf", "d.PDF", "a\nb", " ", "a\nb.sealift-0123456789abcdef"])
+keys = st.sampled_from(["a", "b", "a/b", "é", "B", "c.pdf", "d.PDF", "a\nb", " ", *OWN])
 manifest_rows = st.lists(
     st.fixed_dictionaries(
         {
@@ -221,6 +224,15 @@ selections = st.builds(
 def reason(selection, each):
     names = ("is_latest", "is_delete_marker", "size_bytes", "last_modified", "storage_class")
     return selection.excluded_by(each["key"], **{name: each[name] for name in names})
+
+
+def test_objects_of_sealift_are_left_out_and_counted_whatever_is_selected():
+    rows = [row(key, version, is_delete_marker=not version) for key in OWN for version in ("v1", None)]
+    for selection in (ALL, Selection(include=("*",))):
+        excluded: Counter[str] = Counter()
+        taken = select_rows(batch_of(rows), selection, excluded)
+        assert set(taken["key"].to_pylist()) == {key for key in OWN if key.endswith("/b")}
+        assert excluded["sealift_object"] == 12
 
 
 @given(manifest_rows, selections)

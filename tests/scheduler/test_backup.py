@@ -84,6 +84,15 @@ def test_keys_that_the_pair_leaves_out_are_skipped(tmp_path: Path) -> None:
     assert [scene.copy_of(key) for key in ("in/k", "in/tmp/k", "out/k")] == [b"body", None, None]
 
 
+def test_objects_of_sealift_are_skipped_and_deletes_of_them_too(tmp_path: Path) -> None:
+    scene = Scene(tmp_path, deletes="mirror")
+    own, users = f"a/.sealift/place-{'0a' * 16}.json", "a/.sealift/place-names.txt"
+    assert scene.handle(scene.put(own), scene.put(users)) == []
+    assert scene.handle(scene.delete(own)) == []
+    assert scene.endings() == [(own, "skipped"), (own, "skipped"), (users, "copied")]
+    assert [scene.copy_of(key) for key in (own, users)] == [None, b"body"]
+
+
 @pytest.mark.parametrize(
     ("deletes", "statuses"),
     [("mirror", ["copied", "deleted", "same", "same"]), ("retain", ["copied", "retained", "retained", "same"])],
