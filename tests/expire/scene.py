@@ -22,7 +22,7 @@ from jobs.core.outcome import Outcome
 from jobs.core.selection import is_sealift_object
 from jobs.expire.copies import Copies
 from jobs.expire.job import Expire, ExpireOptions
-from jobs.expire.places import PlaceDocument, PlaceLook, find_places
+from jobs.expire.places import PlaceDocument, PlaceLook, read_places
 from jobs.expire.rules import MEMBER_FIELDS, CopyAt
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
@@ -170,7 +170,8 @@ def look_at_places(store: Shop) -> PlaceLook:
     async def nothing(_: Location) -> None: ...
 
     source, *copies = map(Location, PLACES)
-    origin, others, _ = asyncio.run(find_places(store, store, source, copies, False, nothing))
+    found = read_places(store, store, source, copies, grace_seconds=None, is_apart=False, check_replica=nothing)
+    origin, others = asyncio.run(found)
     return PlaceLook(store, store, origin, others)
 
 
