@@ -130,8 +130,8 @@ async def plan_candidates(
 ) -> Candidates:
     """Write the shards of a run's rows, and say what they are.
 
-    `wanted`: rows of a manifest. Those of keys that may be deleted are all written, without a proof
-    where no copy was found. None: what is listed and has a copy. A row without a version id is the
+    `wanted`: rows of a manifest. Those that are listed are written, without a proof where no copy
+    was found. None: what is listed and has a copy. A row without a version id is the
     newest version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is
     awaited for each shard, in order. Raises ConfigError when the scratch directory cannot hold the
     rows.
@@ -268,17 +268,22 @@ class _Search:
                 SELECT id, true AS in_archive, true AS fits, epoch(m.last_modified) AS packed_at, {placed}
                 FROM asked JOIN {self._parquet("members")} AS m ON m.key = asked.key AND m.etag = asked.etag
                     AND m.size_bytes = listed_bytes AND {_is_version("m.version_id", "asked.version_id")})
-            SELECT asked.*, options.* EXCLUDE (id), copy_key IS NULL AS is_alone, is_superseded AND NOT in_archive
-                AS is_lost, CASE WHEN is_alone THEN 'no_copy' WHEN NOT fits THEN 'copy_has_other_size' END AS why
+            SELECT asked.*, options.* EXCLUDE (id), is_superseded AND NOT in_archive AS is_lost,
+                CASE WHEN listed_at IS NULL THEN 'not_listed' WHEN copy_key IS NULL THEN 'no_copy'
+                     WHEN NOT fits THEN 'copy_has_other_size' END AS why
             FROM asked LEFT JOIN options USING (id)
             QUALIFY row_number() OVER (PARTITION BY id ORDER BY fits DESC, is_lost,
                 coalesce(copy_class, '') IN {COLD}, in_archive, place, packed_at DESC, copy_key, "offset") = 1
             """
         )
-        if not self.is_wanted:
+        if self.is_wanted:
+            left_out = "why = 'not_listed'"
+        else:
+            left_out = "why <> ''"
             self.connection.execute("UPDATE chosen SET why = 'superseded' WHERE why IS NULL AND is_lost")
-            self.found.excluded.update(dict(self._all("SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1")))
-            self.connection.execute("DELETE FROM chosen WHERE why <> ''")
+        sql = f"SELECT why, count(*) FROM chosen WHERE {left_out} GROUP BY 1"
+        self.found.excluded.update(dict(self._all(sql)))
+        self.connection.execute(f"DELETE FROM chosen WHERE {left_out}")
 
     def _asked_sql(self) -> str:
         rows, matched = "there", ""
@@ -335,8 +340,8 @@ class _Search:
         self.listed = [0, 0]
         async with aclosing(list_all(self.scope.source, prefix, versions=self.versions)) as pages:
             async for page in pages:
-                shares = map(Share, eligible, self.listed)
-                if not any(share.eligible and share.exceeds(self.scope.max_share) for share in shares):
+                shares = list(map(Share, eligible, self.listed))
+                if not any(each.listed < each.eligible or each.exceeds(self.scope.max_share) for each in shares):
                     break
                 for entry in page:
                     if not self.scope.refuse(entry.key, entry.is_delete_marker):

@@ -1,9 +1,9 @@
-"""Plan of an expire run: the runs that prove copies, the shares, the price."""
+"""Plan of an expire run: the places, what is listed there, the shares, the price."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import aclosing
+from collections.abc import Callable
+from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -14,17 +14,16 @@ from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.pricing import PriceTable
-from jobs.core.run import Plan, RunSpec, Side
-from jobs.errors import ConfigError, LedgerError, LimitExceeded, UsageError
-from jobs.expire.places import PROVEN_BY, READ_RUNS
-from jobs.expire.rules import PROOFS
+from jobs.core.run import Plan, Side
+from jobs.errors import ConfigError, LimitExceeded, UsageError
+from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors, refuse_replicated_deletes
+from jobs.expire.places import Place, foreign_places, read_places
 from jobs.ledger.ledger import Ledger
+from jobs.policy.model import Policy
 from jobs.runs.request import Planned, Request, drafting
-from jobs.s3.sessions import are_apart, boto_client, is_of_services, open_side
+from jobs.s3.sessions import are_apart, boto_client, open_side
 
 if TYPE_CHECKING:
-    import pyarrow as pa
-
     from jobs.expire.candidates import Candidates
     from jobs.manifests import Manifest
 
@@ -34,135 +33,98 @@ async def plan_run(
     ledger: Ledger,
     settings: Settings,
     display: Display,
-    is_own: Callable[[str], bool] | None = None,
+    is_own: Callable[[str], bool] = lambda key: True,
+    policy: Policy | None = None,
 ) -> Planned:
-    """Find what is proven, weigh it against its prefix, cut it into shards.
+    """Check the places, list them, weigh what would go, and cut it into shards.
 
-    `is_own`: which keys belong to the pair of the run. Raises LimitExceeded, LedgerError, …
+    `is_own`: which keys belong to the pair of the run. A pair of `policy`, or of the ledger's, must
+    not mirror deletes to the copies. Raises ConfigError, UsageError, LimitExceeded, StoreError.
     """
+    from jobs.archives.index import ArchiveIndex
     from jobs.expire.candidates import Scope, plan_candidates
     from jobs.runs.planning import read_price_table
 
-    source, destination = request.source, request.destination
+    source, destination, options = request.source, request.destination, request.options
     if source is None:
         raise UsageError("nothing to expire: give --source s3://bucket/prefix")
-    scope = Scope(
-        source.location,
-        [Location.parse(uri) for uri in request.options["copies"]],
-        are_apart(source, destination),
-        is_own,
-        lambda spec: is_of_services(spec, source, destination),
-    )
-    with drafting(request) as draft:
-        wanted = None
-        if request.manifest is not None:
-            manifest = await open_manifest(request.manifest, ledger)
-            if manifest.bucket not in (None, scope.source.bucket):
-                raise ConfigError(
-                    f"{request.manifest} is about bucket {manifest.bucket}, --source says {scope.source.bucket}: "
-                    "name one bucket"
-                )
-            wanted = draft.digested(manifest.batches)
-            runs = await proving_runs(ledger, scope.source.bucket)
-        else:
-            runs = [await ledger.spec(run_id) for run_id in request.options["proofs"]]
-
+    copies_at = [Location.parse(uri) for uri in options["copies"]]
+    for each in (policy, await find_policy(ledger)):
+        if each is not None:
+            refuse_mirrors(each, copies_at)
+    await refuse_lifecycle(copies_at, destination, display.say)
+    is_apart = are_apart(source, destination)
+    async with AsyncExitStack() as opened:
+        draft = opened.enter_context(drafting(request))
+        originals, copies = (open_side(side, max_in_flight=16) for side in (source, destination))
+        for store in (originals, copies):
+            opened.push_async_callback(store.close)
+        origin, others = await read_places(
+            originals,
+            copies,
+            source.location,
+            copies_at,
+            grace_seconds=options["grace_seconds"],
+            is_apart=is_apart,
+            check_replica=partial(refuse_replicated_deletes, source),
+        )
+        manifest = None if request.manifest is None else await open_manifest(request.manifest, ledger, source)
+        older_than, max_share = draft.started - options["grace_seconds"], options["max_share"]
+        by_checksum = bool(options.get("by_checksum"))
         candidates = await plan_candidates(
-            ledger,
-            runs,
-            wanted,
-            scope=scope,
-            list_prefix=partial(_listed, source),
+            Scope(originals, copies, source.location, copies_at, is_own, older_than, max_share, by_checksum),
+            ArchiveIndex(ledger.store, ledger.location),
+            None if manifest is None else draft.digested(manifest.batches),
             write_shard=draft.write_shard,
             scratch_directory=draft.scratch,
-            older_than=draft.started - request.options["grace_seconds"],
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
         )
-        what = request.manifest or f"{PROVEN_BY}{runs[0].run_id}"
-        _check_share(candidates, request.options["max_share"], display, deletes=request.options["delete"])
-        shares = {
+        for place in (origin, *others):
+            _refuse_overlap(candidates, place, origin)
+        for archive, reason, _ in candidates.damage:
+            display.say(f"{archive}: its index is damaged, and nothing that it lacks counts as a copy: {reason}")
+        _check_share(candidates, max_share, display, deletes=options["delete"])
+        spec = draft.spec(request.manifest or f"listing of {source.location}", {"apart": is_apart})
+        asked = candidates.rows * (options.get("annotations") != SKIP_ANNOTATIONS)
+        forecast = _forecast(candidates, settings, read_price_table(request.price_table), asked)
+        expiry = {
             "current": candidates.current._asdict(),
             "versions": candidates.versions._asdict(),
             "prefix": str(candidates.prefix),
+            "source": source.to_dict(),
+            "destination": destination.to_dict(),
+            "copies": options["copies"],
+            "places": {"source": origin.to_dict(), "copies": [each.to_dict() for each in others]},
+            "reads": {name: size_bytes for name, (_, size_bytes) in candidates.reads.items()},
         }
-        spec = draft.spec(
-            what, {"proofs": [each.run_id for each in runs], "streamed": scope.is_apart, "shares": shares}
-        )
-        plan = replace(
-            _forecast(
-                candidates,
-                settings,
-                read_price_table(request.price_table),
-                asks_for_annotations=request.options.get("annotations") != SKIP_ANNOTATIONS,
-            ),
-            excluded=candidates.excluded,
-            expiry=shares
-            | {
-                "source": source.to_dict(),
-                "destination": destination.to_dict(),
-                "copies": request.options["copies"],
-                "claimed": request.options["claimed"],
-                READ_RUNS: list(candidates.read_runs.items()),
-            },
-        )
-        return draft.planned(spec, plan)
+        return draft.planned(spec, replace(forecast, excluded=dict(candidates.excluded), expiry=expiry))
 
 
-async def open_manifest(uri: str, ledger: Ledger) -> Manifest:
-    """The manifest at a URI."""
+async def open_manifest(uri: str, ledger: Ledger, source: Side) -> Manifest:
+    """The manifest at a URI. Raises ConfigError for one of another bucket."""
     from jobs.manifests import open_manifest as opened
 
-    return await opened(uri, ledger.store, lambda: boto_client(None, None, None))
-
-
-async def proving_runs(ledger: Ledger, bucket: str) -> list[RunSpec]:
-    """All ended runs that may have proven copies of this bucket's objects, oldest first.
-
-    Raises ConfigError.
-    """
-    runs: list[RunSpec] = []
-    for run_id in await ledger.run_ids():
-        try:
-            spec = await ledger.spec(run_id)
-        except LedgerError:  # a run that was never planned
-            continue
-        if is_proof(spec) and spec.source.location.bucket == bucket and await ledger.report(run_id) is not None:
-            runs.append(spec)
-    if not runs:
+    manifest = await opened(uri, ledger.store, lambda: boto_client(None, None, None))
+    if manifest.bucket not in (None, source.location.bucket):
         raise ConfigError(
-            f"no run of {ledger.location} has proven a copy of an object in {bucket}: verify copies first"
+            f"{uri} is about bucket {manifest.bucket}, --source says {source.location.bucket}: name one bucket"
         )
-    return runs
+    return manifest
 
 
-def is_proof(spec: RunSpec) -> bool:
-    """True if a run may have proven copies elsewhere."""
-    return spec.job in PROOFS and spec.source.location != spec.destination.location
-
-
-async def _listed(source: Side, prefix: Location) -> AsyncIterator[pa.RecordBatch]:
-    """All versions below the prefix, as a manifest has them."""
-    from jobs.s3.listing import list_all
-    from jobs.tables.rows import manifest_batch
-
-    store = open_side(source, max_in_flight=16)
-    try:
-        versions = await store.is_versioned(prefix.bucket)
-        async with aclosing(list_all(store, prefix, versions=versions)) as pages:
-            async for page in pages:
-                yield manifest_batch(page)
-    finally:
-        await store.close()
+def _refuse_overlap(candidates: Candidates, place: Place, source: Place) -> None:
+    foreign = foreign_places(candidates.documents.get(place.location, ()), place, source)
+    if foreign:
+        raise ConfigError(
+            f"{place.location} holds another place, by its document {foreign[0]}: name places that have no key in "
+            "common, or delete that document"
+        )
 
 
 def _check_share(candidates: Candidates, max_share: float, display: Display, *, deletes: bool) -> None:
-    """Raises LimitExceeded when too large a share of the prefix would go.
-
-    A dry run only says so.
-    """
-    shares = {"current objects": candidates.current, "object versions": candidates.versions}
-    for what, share in shares.items():
+    """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
+    for what, share in (("current objects", candidates.current), ("object versions", candidates.versions)):
         if share.exceeds(max_share):
             text = (
                 f"{share.eligible:,} of the {share.listed:,} {what} in {candidates.prefix} would go, "
@@ -173,25 +135,24 @@ def _check_share(candidates: Candidates, max_share: float, display: Display, *, 
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 
 
-def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable, *, asks_for_annotations: bool) -> Plan:
+def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable, annotations: int) -> Plan:
     """The plan's requests, dollars and seconds.
 
-    For each original: a HEAD, a DELETE and a list of its annotations, unless they are skipped. For
-    each copy: GETs of its bytes, and a HEAD unless an archive holds it. Comparing annotations is
-    not counted: a plan cannot know how many there are. Copies are priced in the class of their
-    originals.
+    Originals and replicas get two HEADs: before the bytes are read, and before the delete.
+    `annotations`: of how many originals they are listed. A plan cannot know how many there are.
     """
-    classes = [(prices.of_class(name), of_class) for name, of_class in candidates.by_class.items()]
-    read_bytes = sum(count.read_bytes for _, count in classes)
+    read_bytes = sum(size_bytes for _, size_bytes in candidates.reads.values())
     requests = {
-        "head": sum(2 * count.rows - count.packed for _, count in classes),
-        "get": sum(count.gets for _, count in classes),
+        "head": 4 * candidates.rows - 2 * candidates.packed,
+        "get": sum(gets for gets, _ in candidates.reads.values()),
         "delete": candidates.rows,
-        "list": -(-candidates.versions.listed // 1000) + candidates.rows * asks_for_annotations,
+        "list": -(-candidates.versions.listed // 1000) + annotations,
     }
+    reads = [(prices.of_class(name), *counts) for name, counts in candidates.reads.items()]
     dollars = {
-        "gets": sum((2 * n.rows - n.packed + n.gets) * price.get_per_1000 / 1000 for price, n in classes),
-        "retrieval": sum(n.read_bytes / pricing.GIB * price.retrieval_per_gib for price, n in classes),
+        "heads": requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,
+        "gets": sum(gets * price.get_per_1000 / 1000 for price, gets, _ in reads),
+        "retrieval": sum(size_bytes / pricing.GIB * price.retrieval_per_gib for price, _, size_bytes in reads),
         "deletes": requests["delete"] * prices.delete_per_1000 / 1000,
         "lists": requests["list"] * prices.list_per_1000 / 1000,
     }
