@@ -1,4 +1,4 @@
-"""`sealift expire`: deletes originals that are proven elsewhere.
+"""`sealift expire`: deletes originals whose copies are there and the same.
 
 Only this command deletes originals, and only with --yes-delete.
 """
@@ -11,7 +11,6 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from posixpath import commonprefix
-from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -41,22 +40,18 @@ from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location,
 from jobs.cli.run_command import launch_and_report
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.config import Settings
-from jobs.core.display import Display, shown
+from jobs.core.display import shown
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, ArchiveSide
 from jobs.core.model import Location
-from jobs.core.run import RunSpec
+from jobs.core.run import Side
 from jobs.core.selection import Selection, parse_age
-from jobs.errors import ConfigError, ExitCode, UsageError
+from jobs.errors import ExitCode, UsageError
 from jobs.expire.kind import KIND
-from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors
-from jobs.expire.places import Places, claimed_by, claimed_by_run, command_line, reach
-from jobs.expire.plan import is_proof, open_manifest, plan_run, proving_runs
-from jobs.expire.rules import EXPIRED_BEFORE, PROOFS
+from jobs.expire.plan import plan_run
 from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
-from jobs.policy.model import Policy
 from jobs.registry import kind_of
-from jobs.runs.request import Planned, Planner, Request, open_ledger
+from jobs.runs.request import Planner, Request, open_ledger
 from jobs.runs.run_claim import stop_workers
 from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_side
@@ -73,22 +68,21 @@ MAX_SHARE = "50%"
 class ExpireCommand:
     """`sealift expire`, as it was typed. `source` and `copies` say where originals and copies are."""
 
-    run_id: str | None = option(
-        "The rows that this replicate, verify or compact run has proven.", name="--run", type=RunType(), metavar="RUN"
-    )
-    manifest: str | None = manifest_option("These rows, by the latest proof that the ledger has of each.")
-    source: Location | None = option("Where the originals are: only these are deleted.", type=LocationType())
+    source: Location | None = option("The place of the originals: only these are deleted.", type=LocationType())
     copies: tuple[Location, ...] = option(
-        "Where copies or archives are. May be repeated.", type=LocationType(), multiple=True
+        "A place of copies or archives. May be repeated.", type=LocationType(), multiple=True
     )
-    pair: str | None = option("Take both places, grace and share from the policy.", metavar="NAME")
+    pair: str | None = option("Take the places, grace and share from the policy.", metavar="NAME")
+    declare: bool = flag("Declare the places, with a document in each. Nothing else is done.")
+    replace: bool = flag("With --declare: replace documents whose ranks do not fit.")
+    manifest: str | None = manifest_option("Only these rows. Default: all that is listed and has a copy.")
     policy: str | None = policy_option(
         "For --pair, and where deletes are mirrored: a path or s3://. Default: SEALIFT_POLICY."
     )
     source_access: AccessOptions = group(AccessOptions, "source")
     copies_access: AccessOptions = group(AccessOptions, "copies")
     grace: str = option(
-        "Keep what was written, proven or hidden less than this ago.",
+        "Keep what was written, copied, hidden or declared less than this ago.",
         default=GRACE,
         show_default=True,
         type=AgeType(),
@@ -105,6 +99,9 @@ class ExpireCommand:
         type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
         default=CHECK_ANNOTATIONS,
         show_default=True,
+    )
+    by_checksum: bool = flag(
+        "Compare what S3 keeps (SHA or MD5) of both sides instead of bytes. Cold copies can be compared no other way."
     )
     undo: str | None = option("Remove the delete markers of this expire run.", type=RunType(), metavar="RUN")
     yes_delete: bool = flag("Delete. Without it nothing is deleted.")
@@ -128,34 +125,21 @@ class ExpireCommand:
             price_table=self.price_table,
         )
 
-    def named_places(self) -> Places | None:
-        """Where the command line, or the policy, says that originals and copies are.
-
-        None: it does not name both.
-        """
+    def sides(self) -> tuple[Side, Side]:
+        """The originals, and the way to all copies. Raises UsageError if the places are not named."""
         if self.source is None or not self.copies:
-            return None
-        destination = self.copies_access.side(self.copies[0])
-        return Places(self.source_access.side(self.source), self.copies, destination)
-
-    def complete(self, claims: Places) -> Places:
-        """The places of the command line. For those that it does not name, the ledger's claims."""
-        copies = self.copies or claims.copies
-        source = self.source_access.side(self.source or claims.source.location)
-        destination = self.copies_access.side(copies[0])
-        if not self.source and not any(reach(source)):
-            source = claims.source
-        if not self.copies and not any(reach(destination)):
-            destination = claims.destination
-        return Places(source, copies, destination)
+            raise UsageError(
+                "name both places: --source s3://bucket/prefix/ and --copies s3://bucket/prefix/, or --pair"
+            )
+        return self.source_access.side(self.source), self.copies_access.side(self.copies[0])
 
 
 def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple[ExpireCommand, Callable[[str], bool]]:
     """The options, with the places, the grace period and the share of a pair's archive.
 
-    Must not be called in an event loop. `source` is only as narrow as one prefix can be, so the
-    second value says which keys below it are the pair's. Raises UsageError for a pair whose policy
-    lets nothing expire, and for options that --pair replaces.
+    Must not be called in an event loop. The place of the originals is the folder that holds all
+    prefixes of the pair, so the second value says which keys in it are the pair's. Raises
+    UsageError for a pair whose policy lets nothing expire, and for options that --pair replaces.
     """
     context = click.get_current_context()
     for name in REPLACED:
@@ -166,12 +150,12 @@ def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple
     if archive is None or archive.expire is None:
         raise UsageError(f"--pair {pair.name}: the policy lets nothing of it expire: write archive.expire there")
     is_source = archive.side is ArchiveSide.SOURCE
-    shared = commonprefix(pair.source.prefixes)
+    shared = commonprefix(pair.source.prefixes) if is_source else pair.copy_key(commonprefix(pair.source.prefixes))
     side = pair.source if is_source else pair.destination
     source_access, copies_access = options.source_access, options.copies_access
     by_policy = replace(
         options,
-        source=Location(side.bucket, shared if is_source else pair.copy_key(shared)),
+        source=Location(side.bucket, shared[: shared.rfind("/") + 1]),
         source_access=source_access.completed(side.region, side.account),
         copies=(Location(archive.bucket, archive.prefix),),
         copies_access=copies_access.completed(archive.region, archive.account),
@@ -196,140 +180,82 @@ def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
     return is_own
 
 
-def same_command(places: Places, run_id: str | None, **flags: bool) -> str:
-    """The command as the user typed it, with these places and flags, and the whole run id."""
-    context = click.get_current_context()
-    typed: dict[str, Any] = {}
-    for parameter in context.command.params:
-        if context.get_parameter_source(parameter.name) is ParameterSource.COMMANDLINE:
-            typed[parameter.opts[0]] = context.params[parameter.name]
-    typed |= {"--run": run_id} if run_id else {}
-    return command_line("expire", typed | places.options() | {f"--{name}": flag for name, flag in flags.items()})
-
-
 @click.command(cls=SectionedCommand)
 @takes(ExpireCommand)
 def expire(options: ExpireCommand) -> int:
-    """Delete originals whose copy or archive member is proven.
+    """Delete originals whose copy is there, and has the same bytes now.
 
-    Without --yes-delete this is a dry run. You say where originals and copies are: --source and
-    --copies, or --pair. A dry run takes places that you do not name from the ledger, says so, and
-    prints the complete command. Originals and copies in other places are left out. A copy within
-    --source proves nothing, because it may be deleted itself.
+    Without --yes-delete this is a dry run. --source and --copies are places, each with a document
+    of its own, which --declare writes. A place of copies has a higher rank than that of its
+    originals. Both documents must be as old as the grace period.
 
-    Each copy is read before its original is deleted, a replica as well as an archive's member. A
-    place is refused if a pair of the policy mirrors deletes there, or if a lifecycle rule removes
-    objects there. An original is deleted only if it is still the version that was proven, and under
-    no lock or hold. In a bucket that keeps versions, a delete marker hides the
-    current version first. The same command, a grace period later, removes the version behind it. To
-    continue a run that was stopped, start the same command again: it leaves out what is deleted
-    already. Each row ends as expired, kept (with the reason), missing, denied or failed. In a dry
-    run a row that would expire ends as skipped. deletions.parquet and .csv list each deletion with
-    its proof.
+    Originals are those that a listing shows now. Their copies are the objects at the same names in
+    a place of copies, or members of archives there. Before each delete the copy's bytes are read
+    and compared with the original, and so are metadata, tags and annotations. An original under a
+    lock or hold is kept. In a bucket that keeps versions, a delete marker hides the current version
+    first. The same command, a grace period later, removes the version behind it. To continue a run
+    that was stopped, start the same command again. Each row ends as expired, waiting, kept (with
+    the reason), missing, denied or failed. In a dry run a row that would expire ends as skipped.
+    deletions.parquet and .csv list each deletion with its copy.
 
     --max-share limits one run: a command that runs each day may delete that share of the rest each
     day.
 
     \b
-    sealift expire --run 20261125T003345Z-compact-1f3a
-    sealift expire --run 20261125T003345Z-compact-1f3a --pair scans --yes-delete
+    sealift expire --source s3://docs/2024/ --copies s3://copies/2024/ --declare
+    sealift expire --source s3://docs/2024/ --copies s3://copies/2024/ --copies s3://cold/docs/
+    sealift expire --pair scans --yes-delete
     sealift expire --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --grace 90d --max-share 100% \
-        --source s3://docs/2024/ --copies s3://copies/2024/ --copies s3://cold/docs --yes-delete
+        --source s3://docs/2024/ --copies s3://copies/2024/ --yes-delete
     sealift expire --undo 20261225T004105Z-expire-9b02 --source s3://docs/2024/
     """
-    if sum(each is not None for each in (options.run_id, options.manifest, options.undo)) != 1:
-        raise UsageError("nothing to expire: give --run RUN or --manifest URI (or --undo RUN), one of them")
-    if options.manifest is not None and (scheme := options.manifest.partition(":")[0]) in ("run", "proven"):
-        raise UsageError(
-            f"--manifest {options.manifest}: name the run whose proven rows may go with --run "
-            f"{options.manifest.removeprefix(f'{scheme}:')}"
-        )
+    if options.manifest is not None and options.manifest.partition(":")[0] in ("run", "proven"):
+        raise UsageError(f"--manifest {options.manifest}: no run's word decides what is deleted: name a file of rows")
+    if options.replace and not options.declare:
+        raise UsageError("--replace belongs to --declare")
+    if sum(map(bool, (options.manifest or options.yes_delete, options.undo, options.declare))) > 1:
+        raise UsageError("--declare, --undo RUN and a deletion are commands of their own: give one of them")
     settings = Settings.from_environment()
-    is_own: Callable[[str], bool] | None = None
+    is_own = None
     if options.pair is not None:
         options, is_own = by_pair(options, options.pair, settings)
+    if options.declare:
+        return interrupts.run(_declare(options))
     ledger = open_ledger(ledger_location(options.ledger, settings))
     if options.undo:
         return interrupts.run(_undo(ledger, options.undo, options))
     policy = read_policy(options.policy) if options.policy or settings.policy else None
-    return interrupts.run(_start(options, ledger, settings, partial(_plan_rows, is_own, policy)))
+    return interrupts.run(_start(options, ledger, settings, partial(plan_run, is_own=is_own, policy=policy)))
+
+
+async def _declare(options: ExpireCommand) -> int:
+    from jobs.expire.declare import declare_sides
+
+    source, destination = options.sides()
+    document, text = await declare_sides(source, destination, options.copies, replaces=options.replace)
+    emit(document, as_json=options.as_json, text=text)
+    return int(ExitCode.FINDINGS) if any(each["command"] for each in document["places"]) else 0
 
 
 async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, planner: Planner) -> int:
-    grace_seconds, max_share = parse_age(options.grace), _share(options.max_share)
-    run_id = await _whole_id(ledger, options.run_id, "--run", acts=options.yes_delete) if options.run_id else None
-    proving = await _proving_run(ledger, run_id) if run_id else None
-    places = named = options.named_places()
-    if places is None:
-        proven = claimed_by([proving]) if proving else None
-        places = options.complete(proven or await _claims(ledger, options.manifest or "", options.source))
-        command = same_command(places, run_id, **{"yes-delete": True})
-        if options.yes_delete:
-            raise UsageError(
-                "--yes-delete needs --source and --copies (or --pair) from you: the ledger must not decide where they "
-                f"are. These are its claims: check each place, then start  {command}"
-            )
-        say(f"Where originals and copies are, only the ledger says. If it is right, this deletes:\n  {command}")
-    if proving is not None and proving.source.location.bucket != places.source.location.bucket:
-        raise UsageError(
-            f"run {proving.run_id} is about {proving.source.location}, --source says {places.source.location}: "
-            "name one bucket"
-        )
+    source, destination = options.sides()
     request = Request(
         job="expire",
-        source=places.source,
-        destination=places.destination,
+        source=source,
+        destination=destination,
         manifest=options.manifest,
         selection=Selection(versions="all"),
         options={
-            "grace_seconds": grace_seconds,
-            "max_share": max_share,
+            "grace_seconds": parse_age(options.grace),
+            "max_share": _share(options.max_share),
             "delete": options.yes_delete,
             "annotations": options.annotations,
-            "proofs": [proving.run_id] if proving else [],
-            "copies": [str(each) for each in places.copies],
-            "claimed": named is None,
+            "by_checksum": options.by_checksum,
+            "copies": [str(each) for each in options.copies],
         },
         price_table=options.price_table,
     )
     return await launch_and_report(request, ledger, settings, options.start(), planner)
-
-
-async def _plan_rows(
-    is_own: Callable[[str], bool] | None,
-    policy: Policy | None,
-    request: Request,
-    ledger: Ledger,
-    settings: Settings,
-    display: Display,
-) -> Planned:
-    """The plan. Raises ConfigError for a plan without rows, unless an earlier run expired them
-    all, and for places whose copies something removes.
-    """
-    copies = [Location.parse(uri) for uri in request.options["copies"]]
-    for each in (policy, await find_policy(ledger)):
-        if each is not None:
-            refuse_mirrors(each, copies)
-    await refuse_lifecycle(copies, request.destination, display.say)
-    planned = await plan_run(request, ledger, settings, display, is_own)
-    left_out = planned.plan.excluded
-    if planned.plan.rows or EXPIRED_BEFORE in left_out:
-        return planned
-    planned.discard()
-    why = ", ".join(f"{count:,} by {name}" for name, count in left_out.items())
-    raise ConfigError(
-        f"nothing to expire: {planned.spec.manifest} has no rows in {planned.spec.source.location} with copies in "
-        f"{', '.join(request.options['copies'])}{f' (left out: {why})' if why else ''}"
-    )
-
-
-async def _claims(ledger: Ledger, uri: str, source: Location | None) -> Places:
-    """Where the ledger claims that the originals and copies of a manifest's rows are."""
-    manifest = await open_manifest(uri, ledger)
-    bucket = manifest.bucket or (source.bucket if source else None)
-    if bucket is None:
-        raise UsageError(f"{uri} does not say which bucket its keys are in: add --source s3://bucket")
-    return claimed_by(await proving_runs(ledger, bucket), bucket)
 
 
 async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
@@ -343,12 +269,9 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
             f"run {run_id} is a {spec.job} run: it hid nothing. Name an expire run: sealift runs list --job expire"
         )
     if options.source is None:
-        run_options = {"--undo": run_id} | {
-            name: value for name, value in claimed_by_run(spec).options().items() if name.startswith("--source")
-        }
         raise UsageError(
-            "--undo needs --source from you: where it removes delete markers, the ledger must not say. "
-            f"This is what it claims: check it, then start  {command_line('expire', run_options)}"
+            "--undo needs --source from you: where it removes delete markers, the ledger must not say. It claims "
+            f"--source {shown(str(spec.source.location))}: check that, and give it"
         )
     if options.source.bucket != spec.source.location.bucket:
         raise UsageError(
@@ -388,16 +311,6 @@ async def _whole_id(ledger: Ledger, typed: str, option: str, *, acts: bool) -> s
             f"that this is the run, then give its whole id, {option} {run_id}"
         )
     return run_id
-
-
-async def _proving_run(ledger: Ledger, run_id: str) -> RunSpec:
-    """The run, if it can prove copies. Raises UsageError, LedgerError."""
-    spec = await ledger.spec(run_id)
-    if not is_proof(spec):
-        raise UsageError(f"run {run_id} proves no copies of originals: name one of these jobs: {', '.join(PROOFS)}")
-    if await ledger.report(run_id) is None:
-        raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
-    return spec
 
 
 def _share(text: str) -> float:

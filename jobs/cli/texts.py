@@ -155,7 +155,6 @@ def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
     """
     if not expiry:
         return []
-    who = "as the ledger says: check it, since you must name it yourself to delete" if expiry["claimed"] else ""
     shares = ", ".join(
         f"{share['eligible']:,} of {share['listed']:,} {what}"
         for what, share in (("current objects", expiry["current"]), ("versions", expiry["versions"]))
@@ -163,8 +162,8 @@ def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
     return [
         f"  originals in {expiry['source']['uri']}, {_reached(expiry['source'])}",
         *(f"  copies in    {uri}, {_reached(expiry['destination'])}" for uri in expiry["copies"]),
-        *([f"               {who}"] if who else []),
         f"  share     {shares} in {expiry['prefix']}",
+        *(f"  read      {human_bytes(size_bytes)} of {name}" for name, size_bytes in expiry["reads"].items()),
     ]
 
 
@@ -219,8 +218,7 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
         lines.append(f"  left out  {shown(archive['archive'])}: {shown(archive['reason'])}")
     lines += _deletions(report.get("deletions"))
     if report.get("dry_run"):
-        named = "with --source, --copies and" if report.get("expiry", {}).get("claimed") else "with"
-        deletes = f", the same {named} --yes-delete deletes" if report["deletions"]["rows"] else ""
+        deletes = ", the same with --yes-delete deletes" if report["deletions"]["rows"] else ""
         lines.append(f"  nothing was deleted: this was a dry run{deletes}")
     if report["state"] != "complete":
         again = "the same command again" if kind.not_resumed else f"sealift runs retry {report['run_id']}"

@@ -69,7 +69,7 @@ NOTHING = Share()
 class Scope(NamedTuple):
     """Where originals and copies are, and the terms of the run.
 
-    `is_own`: which keys of the source belong to the pair of the run. `older_than`: epoch seconds
+    `is_own`: which keys of the source belong to the pair of the run. None: all. `older_than`: epoch seconds
     before which an original and its copy must be written to count for a share. `by_checksum`: the
     job reads no bytes where S3 keeps checksums.
     """
@@ -78,7 +78,7 @@ class Scope(NamedTuple):
     copies: Store
     source_at: Location
     copies_at: Sequence[Location]
-    is_own: Callable[[str], bool] = lambda key: True
+    is_own: Callable[[str], bool] | None = None
     older_than: float = 0.0
     max_share: float = 1.0
     by_checksum: bool = False
@@ -89,7 +89,7 @@ class Scope(NamedTuple):
             return "sealift_object"
         if not key.startswith(self.source_at.key):
             return "outside_source"
-        if not self.is_own(key):
+        if self.is_own is not None and not self.is_own(key):
             return "other_pair"
         return "delete_marker" if is_delete_marker else ""
 

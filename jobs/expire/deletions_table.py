@@ -1,4 +1,4 @@
-"""Tables of deletions: what an expire run deleted, and the proof of each."""
+"""Tables of deletions: what an expire run deleted, and where the copy of each is."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SHOWN_REASONS = 20
 
 
 async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, Any]:
-    """Write what a run expired or would expire, with the proofs, as Parquet and CSV beside its
+    """Write what a run expired or would expire, with the copies, as Parquet and CSV beside its
     report.
 
     Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, both by what a dry
@@ -40,7 +40,7 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
                        's3://' || json_extract_string(proof, '$.bucket') || '/' || json_extract_string(proof, '$.key')
                            AS copy,
                        folded.destination_version_id AS copy_version_id, folded.destination_etag AS copy_etag,
-                       json_extract_string(proof, '$.run_id') AS proof_run_id, proof, finished_at
+                       proof, finished_at
                 FROM folded JOIN manifest USING (row) WHERE status IN ('expired', 'skipped') ORDER BY row
                 """
             )

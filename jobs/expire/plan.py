@@ -33,12 +33,12 @@ async def plan_run(
     ledger: Ledger,
     settings: Settings,
     display: Display,
-    is_own: Callable[[str], bool] = lambda key: True,
+    is_own: Callable[[str], bool] | None = None,
     policy: Policy | None = None,
 ) -> Planned:
     """Check the places, list them, weigh what would go, and cut it into shards.
 
-    `is_own`: which keys belong to the pair of the run. A pair of `policy`, or of the ledger's, must
+    `is_own`: which keys belong to the pair of the run. None: all, there is no pair. A pair of `policy`, or of the ledger's, must
     not mirror deletes to the copies. Raises ConfigError, UsageError, LimitExceeded, StoreError.
     """
     from jobs.archives.index import ArchiveIndex

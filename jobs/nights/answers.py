@@ -149,8 +149,7 @@ async def _fill(
 
 async def _add_found(ledger: Ledger, spec: RunSpec, folder: Path, connection: duckdb.DuckDBPyConnection) -> int:
     """Add what a run found wrong. Returns the number of its rows."""
-    from jobs.expire.proofs import copy_key_sql
-    from jobs.runs.folding import open_fold
+    from jobs.runs.folding import copy_key_sql, open_fold
     from jobs.tables.duck import in_thread, parquet, quoted
 
     folder.mkdir()
@@ -178,8 +177,8 @@ async def _add_findings(
 
     Every disproof counts. A proof counts only if its run worked between these buckets.
     """
-    from jobs.expire.findings import FINDINGS, Findings
-    from jobs.expire.runs_with_findings import find_runs
+    from jobs.nights.findings import FINDINGS, Findings
+    from jobs.nights.runs_with_findings import find_runs
 
     connection.execute("CREATE TABLE proven (key VARCHAR, copy_bucket VARCHAR, copy_key VARCHAR, in_archive BOOLEAN)")
     ours, theirs = source.location.bucket, destination.location.bucket
@@ -214,7 +213,7 @@ def _answer(connection: duckdb.DuckDBPyConnection) -> None:
 
     A disproof counts against each spelling of its keys, and a proof for its own alone.
     """
-    from jobs.expire.findings import have_same_keys
+    from jobs.nights.findings import have_same_keys
 
     connection.execute(
         f"""

@@ -133,8 +133,7 @@ async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path
 
     None: it has no outcomes yet.
     """
-    from jobs.expire.proofs import copy_key_sql
-    from jobs.runs.folding import open_fold
+    from jobs.runs.folding import copy_key_sql, open_fold
     from jobs.tables.duck import in_thread, quoted
 
     scratch, path = folder / run_id, folder / f"{run_id}.parquet"

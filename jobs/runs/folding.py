@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.core.model import FOUND_DAMAGED
 from jobs.core.outcome import GOOD, Evidence, precedence_sql
-from jobs.core.run import Plan
+from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.s3.retries import gather_bounded
 from jobs.tables.rows import manifest_schema, write_parquet
@@ -74,6 +74,14 @@ class Folded:
     outcome_bytes: dict[str, int] = field(default_factory=dict)
     listed: list[dict[str, Any]] = field(default_factory=list)
     prefixes: list[dict[str, Any]] = field(default_factory=list)
+
+
+def copy_key_sql(spec: RunSpec) -> str:
+    """SQL for the key of a run's copy of `key`."""
+    from jobs.tables.duck import quoted
+
+    source, destination = quoted(spec.source.location.key), quoted(spec.destination.location.key)
+    return f"{destination} || CASE WHEN starts_with(key, {source}) THEN substr(key, length({source}) + 1) ELSE key END"
 
 
 async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str = "") -> Folded:

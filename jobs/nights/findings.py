@@ -27,10 +27,9 @@ from jobs.core.outcome import Evidence, Status
 from jobs.core.run import RunSpec
 from jobs.core.spelling import one_spelling_sql
 from jobs.errors import LedgerError
-from jobs.expire.proofs import copy_key_sql
-from jobs.expire.rules import PROOFS
-from jobs.expire.runs_with_findings import ALTERED, COMPARISON, RunFiles, disproofs_of
 from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
+from jobs.nights.runs_with_findings import ALTERED, COMPARISON, RunFiles, disproofs_of
+from jobs.runs.folding import copy_key_sql
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
 from jobs.tables.duck import in_thread, parquet, quoted
@@ -50,6 +49,11 @@ S3 keeps beside them. `of_original`: the original is damaged. It was found betwe
 or ETag that is null fits any.
 """
 
+PROOFS: Mapping[str, frozenset[Status]] = {
+    "replicate": frozenset({Status.COPIED, Status.SAME}),
+    "verify": frozenset({Status.VERIFIED}),
+}
+"""Job → the outcomes that say that there is a copy."""
 _DIFFERING = (Category.DIFFERENT, Category.STALE)
 _BROKEN = (*ALTERED, pa.ArrowException, duckdb.Error)
 """What reading an altered run raises."""

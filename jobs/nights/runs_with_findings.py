@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass, field, replace
-from typing import Any, TypeAlias
+from dataclasses import dataclass, field
+from typing import Any
 
 from jobs.core.bucket_names import is_second_name
 from jobs.core.outcome import Status
@@ -50,12 +50,6 @@ ALTERED = (LedgerError, UsageError, NotFound)
 """What the ledger raises for documents that somebody has altered or removed."""
 
 
-Seen: TypeAlias = "tuple[int, float] | None"
-"""How many files of a run a plan has seen, and when S3 received the newest (epoch seconds).
-
-None: the run had ended."""
-
-
 @dataclass(frozen=True, slots=True)
 class RunFiles:
     """The files of a run that may have findings about the copies.
@@ -87,37 +81,9 @@ class RunFiles:
         return statuses if self.is_swapped else statuses & {Status.DAMAGED}
 
     @property
-    def is_final(self) -> bool:
-        """True if it can have no further findings."""
-        return not self.problem and (self.report is not None or not self.may_have_findings)
-
-    @property
     def newest(self) -> float:
         """When S3 received its newest file (epoch seconds). 0 without files."""
         return max(self.files.values(), default=0.0)
-
-    @property
-    def seen(self) -> Seen:
-        """How much of it a plan has read."""
-        return None if self.is_final else (len(self.files), self.newest)
-
-    def since(self, seen: Seen) -> RunFiles:
-        """The run with only the files that came after `seen`, and without its report.
-
-        So nothing compares its counts with its outcomes.
-        """
-        count, newest = seen or (0, float("-inf"))
-        has_same_second = sum(written_at <= newest for written_at in self.files.values()) > count
-
-        def is_new(written_at: float) -> bool:
-            return written_at > newest or (has_same_second and written_at == newest)
-
-        return replace(
-            self,
-            files={name: written_at for name, written_at in self.files.items() if is_new(written_at)},
-            checkpoints=[(each, written_at) for each, written_at in self.checkpoints if is_new(written_at)],
-            report=None,
-        )
 
 
 async def find_runs(
