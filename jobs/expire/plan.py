@@ -38,8 +38,9 @@ async def plan_run(
 ) -> Planned:
     """Check the places, list them, weigh what would go, and cut it into shards.
 
-    `is_own`: which keys belong to the pair of the run. None: all, there is no pair. A pair of `policy`, or of the ledger's, must
-    not mirror deletes to the copies. Raises ConfigError, UsageError, LimitExceeded, StoreError.
+    `is_own`: which keys belong to the pair of the run. None: all, there is no pair. A pair of
+    `policy`, or of the ledger's, must not mirror deletes to the copies. Raises ConfigError,
+    UsageError, LimitExceeded, StoreError.
     """
     from jobs.archives.index import ArchiveIndex
     from jobs.expire.candidates import Scope, plan_candidates
