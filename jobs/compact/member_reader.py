@@ -159,7 +159,7 @@ class MemberSource:
                 raise ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
             etag = info.etag
         if info is None or info.size_bytes <= SMALL_BYTES:
-            data, info = await self.store.get(ref, if_match=etag)
+            data, info, _ = await self.store.get(ref, if_match=etag)
         # No ETag pins tags: those of the version that was read, which may be hidden by another one
         # since, or replaced where it has no id of its own.
         read = ref._replace(version_id=row.version_id or info.version_id)

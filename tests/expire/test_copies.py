@@ -66,7 +66,7 @@ def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = 
     async def pack() -> list[CopyAt]:
         writer = ArchiveWriter(ObjectUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
         for ref in refs:
-            data, info = await store.get(ref)
+            data, info, _ = await store.get(ref)
             has, tags = info.attributes, await store.get_tags(ref)
             member = Member(
                 *(ref.key, ref.version_id, True, len(data), info.etag, 0.0, "STANDARD"),
