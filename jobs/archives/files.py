@@ -147,7 +147,7 @@ async def describe_archive(store: Store, archive: Location, version_id: str | No
     if kind is None or info.size_bytes < LOCATOR_BYTES:
         raise DamagedArchive(f"{archive} is not an archive of Sealift's")
     metadata = info.attributes.metadata
-    full = [each for each in info.checksums if not each.is_composite]
+    checksum = min(info.checksums, key=lambda each: each.is_composite, default=None)
     return ArchiveRecord(
         location=archive,
         format=kind,
@@ -161,7 +161,7 @@ async def describe_archive(store: Store, archive: Location, version_id: str | No
         last_key="",
         source_bucket=metadata.get(SOURCE_METADATA, ""),
         created_at=info.last_modified,
-        checksum=f"{full[0].algorithm}:{full[0].value}" if full else None,
+        checksum=f"{checksum.algorithm}:{checksum.value}" if checksum else None,
         run_id=metadata.get(RUN_METADATA),
     )
 

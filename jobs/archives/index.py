@@ -138,7 +138,7 @@ class ArchiveIndex:
 
     async def records(self, archives: Location | None = None, damage: Damage | None = None) -> list[ArchiveRecord]:
         """The records of all archives below a location (None: everywhere), in the order of their
-        names.
+        names, without their `parts`, which are long.
 
         Damaged indexes are left out and added to `damage`. Without it the first one raises
         DamagedArchive. Indexes that lack members are returned, and added to `damage` as well.
@@ -246,7 +246,7 @@ class ArchiveIndex:
         async def read(key: str) -> None:
             archive = Location(bucket, key)
             with collecting(damage, archive, earlier.get(key)):
-                read_now[key] = _record(await self._open(archive), archive)
+                read_now[key] = replace(_record(await self._open(archive), archive), parts=())
 
         await gather_bounded(read, missing, READS_IN_FLIGHT)
         whole = {(key, etag): known.get((key, etag)) or read_now.get(key) for key, etag in entries}

@@ -109,9 +109,10 @@ class ArchiveRecord:
 
     `etag` and `version_id` pin every read of the archive. `source_bucket` is where its members'
     keys were. `member_bytes` are the members' own, without headers and padding. `checksum` is
-    `ALGORITHM:base64` of the archive, None where S3 copied parts of it. `encryption` is what was
-    asked for (`AES256`, `aws:kms:KEY`), None for the bucket's default. `incomplete`: why the index
-    lacks members of the archive, None if it has all.
+    `ALGORITHM:base64` of the archive as S3 keeps it, with `-N` of N parts, None if unknown. `parts`
+    has the size and base64 SHA-256 of each part, and is empty if one is unknown. `encryption` is
+    what was asked for (`AES256`, `aws:kms:KEY`), None for the bucket's default. `incomplete`: why
+    the index lacks members of the archive, None if it has all.
     """
 
     location: Location
@@ -131,6 +132,7 @@ class ArchiveRecord:
     archive_version: int = ARCHIVE_VERSION
     encryption: str | None = None
     incomplete: str | None = None
+    parts: tuple[tuple[int, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
@@ -148,7 +150,8 @@ class ArchiveRecord:
                 raise LaterArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
             known = {name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in _ADDED}
             location = Location.parse(data["location"])
-            record = cls(**known | {"location": location, "format": ArchiveFormat(data["format"])})
+            parts = tuple((size, value) for size, value in data.get("parts", ()))
+            record = cls(**known | {"location": location, "format": ArchiveFormat(data["format"]), "parts": parts})
         except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
             raise DamagedArchive(f"a record of an archive cannot be read: {error!r}") from error
         if wrong := [name for name in cls.__dataclass_fields__ if not _is_valid(name, getattr(record, name))]:
@@ -158,7 +161,7 @@ class ArchiveRecord:
 
 _COUNTS = frozenset({"size_bytes", "members", "member_bytes", "archive_version"})
 _OPTIONAL = frozenset({"version_id", "checksum", "run_id", "encryption", "incomplete"})
-_ADDED = frozenset({"encryption", "incomplete"})
+_ADDED = frozenset({"encryption", "incomplete", "parts"})
 """Fields that the records of earlier releases lack."""
 
 
@@ -170,6 +173,8 @@ def _is_valid(name: str, value: object) -> bool:
         return type(value) in (int, float) and abs(cast("float", value)) < COUNT_MAX
     if name in ("location", "format"):
         return True
+    if name == "parts":
+        return all(_is_count(size) and is_text(digest) for size, digest in cast("list[Any]", value))
     return is_text(value) or (value is None and name in _OPTIONAL)
 
 

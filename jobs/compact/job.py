@@ -63,6 +63,9 @@ if TYPE_CHECKING:
     from jobs.archives.writer import ArchiveWriter
     from jobs.compact.grouping import Group
 
+ARCHIVE_ALGORITHM = "SHA256"
+"""The checksum that S3 keeps of an archive and of its parts. `expire` relies on it for cold ones."""
+
 ARCHIVES_AT_ONCE = 2
 """While the last parts of one archive are written, the members of the next are read."""
 
@@ -389,7 +392,13 @@ class Compact:
         )
         part_bytes = self._part_bytes(rows) or MAX_PART_BYTES
         upload = ObjectUpload(
-            self.destination, archive.bucket, archive.key, attributes, part_bytes, records=self.records
+            self.destination,
+            archive.bucket,
+            archive.key,
+            attributes,
+            part_bytes,
+            records=self.records,
+            algorithm=ARCHIVE_ALGORITHM,
         )
         writer = ArchiveWriter(upload, self.options.rule.format)
         outcomes: list[Outcome] = []
@@ -464,6 +473,7 @@ class Compact:
             checksum=checksum,
             run_id=self.run_id,
             encryption=self.options.storage.encryption,
+            parts=tuple((size, each.value) for size, each in writer.upload.parts),
         )
         writer.index_file.seek(0)
         return _Stored(await self.index.publish(record, writer.index_file, damaged_etag=lost_index), self._note(info))

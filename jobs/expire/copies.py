@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums, is_large
@@ -35,7 +35,7 @@ from jobs.expire.rules import CopyAt
 from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.annotations.lists import NOT_IMPLEMENTED
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.checksums import Hasher, composite
+from jobs.s3.checksums import Hasher
 from jobs.s3.compare_bytes import ContentSide, check_bytes, compare_content
 from jobs.s3.fenced_store import NoAnswer, patient
 from jobs.s3.lookup import find
@@ -218,7 +218,7 @@ class Copies:
 
     def _indexed(self, pairs: Sequence[Pair], archive: ObjectInfo) -> Sequence[Verdict | Checksum | _Content]:
         """The members' SHA-256 by the index, if S3 keeps of the archive what the index says of it."""
-        if not _has_parts(archive, pairs[0].copy.parts or ()):
+        if not _is_indexed(archive, pairs[0].copy.checksum):
             reason = "S3's checksums of its archive do not show that it is the indexed one: restore it and read it"
             return [_unknown(reason)] * len(pairs)
         members = [_member(pair.copy) for pair in pairs]
@@ -347,12 +347,10 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     return ""
 
 
-def _has_parts(archive: ObjectInfo, parts: Sequence[Sequence[Any]]) -> bool:
-    """True if S3 keeps of the archive the SHA-256 of these parts, (size, base64 SHA-256) each."""
-    sums = [Checksum("SHA256", value) for _, value in parts]
-    if not sums or sum(size for size, _ in parts) != archive.size_bytes:
-        return False
-    return composite(sums) in archive.checksums or (len(sums) == 1 and sums[0] in archive.checksums)
+def _is_indexed(archive: ObjectInfo, known: str | None) -> bool:
+    """True if S3 keeps of the archive the SHA-256 (of its parts) that its index has."""
+    algorithm, _, value = (known or "").partition(":")
+    return algorithm == "SHA256" and Checksum(algorithm, value, "-" in value) in archive.checksums
 
 
 def _identity(info: ObjectInfo) -> tuple[object, ...]:

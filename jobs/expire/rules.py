@@ -47,14 +47,15 @@ class CopyAt:
 
     `bucket`, `key`: the copy's, or its archive's. `etag`: the archive's, to which the member's place
     belongs. A replica has none: what is at its key now counts. `member`: its row in the archive's
-    index, with times as epoch seconds. `parts`: of an archive, [size, base64 SHA-256] of each part.
+    index, with times as epoch seconds. `checksum`: that of the archive by its index
+    (`jobs.archives.model.ArchiveRecord.checksum`).
     """
 
     bucket: str
     key: str
     etag: str | None = None
     member: Mapping[str, Any] | None = None
-    parts: Sequence[Sequence[Any]] | None = None
+    checksum: str | None = None
 
     @property
     def place(self) -> str:
@@ -78,7 +79,7 @@ class CopyAt:
             is_member = copy.member is None or (isinstance(copy.member, dict) and set(copy.member) <= MEMBER_FIELDS)
         except (TypeError, ValueError, RecursionError) as error:
             raise ValueError(f"no place of a copy: {error}") from error
-        texts = (copy.bucket, copy.key, copy.etag or "")
+        texts = (copy.bucket, copy.key, copy.etag or "", copy.checksum or "")
         if not is_member or not all(isinstance(each, str) for each in texts) or (copy.member and not copy.etag):
             raise ValueError("no place of a copy: it says other things than where a copy is")
         return copy

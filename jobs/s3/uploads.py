@@ -20,7 +20,7 @@ from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
 from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError
-from jobs.s3.checksums import combine_crc64nvme, full_object
+from jobs.s3.checksums import combine_crc64nvme, composite, full_object
 from jobs.s3.lookup import look_at_written
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Written
@@ -141,8 +141,8 @@ class ObjectUpload:
     What fits into one part becomes one PutObject.
 
     The caller ends it with `finish` or `abort`. At most `parts_in_flight + 1` parts are in memory.
-    Each part and the whole object carry a CRC64NVME that S3 has to find. The whole has none if S3
-    copied a part and did not say its checksum.
+    S3 has to find the checksum of each part. `algorithm`: CRC64NVME, of which S3 then has to find
+    the whole object's as well, or SHA256, of which it keeps the parts' (a composite checksum).
     """
 
     store: Store
@@ -153,6 +153,7 @@ class ObjectUpload:
     guard: Guard = ABSENT
     parts_in_flight: int = PARTS_IN_FLIGHT
     records: UploadRecords = NO_RECORDS
+    algorithm: str = ALGORITHM
     size_bytes: int = field(default=0, init=False)
     _pending: bytearray = field(default_factory=bytearray, init=False)
     _begun: BegunUpload | None = field(default=None, init=False)
@@ -162,6 +163,7 @@ class ObjectUpload:
     _sizes_bytes: dict[int, int] = field(default_factory=dict, init=False)
     _sums: dict[int, Checksum] = field(default_factory=dict, init=False)
     """By part number. Of a copied part S3 says the checksum, when the copy is done."""
+    _is_single: bool = field(default=False, init=False)
 
     @property
     def missing_bytes(self) -> int:
@@ -169,12 +171,23 @@ class ObjectUpload:
         return max(0, MIN_PART_BYTES - len(self._pending)) if self._pending else 0
 
     @property
+    def parts(self) -> Sequence[tuple[int, Checksum]]:
+        """The size and checksum of each part after `finish`. Empty if S3 did not say one's, which it
+        copied.
+        """
+        copied = {part.number: _own(part.checksums, self.algorithm) for part in self._done}
+        sums = [(size, self._sums.get(number) or copied.get(number)) for number, size in self._sizes_bytes.items()]
+        known = [(size, checksum) for size, checksum in sums if checksum is not None]
+        return known if len(known) == len(sums) else ()
+
+    @property
     def checksum(self) -> Checksum | None:
-        """The whole object's checksum after `finish`. None if S3 did not say that of a part."""
-        copied = {part.number: _own(part.checksums) for part in self._done}
-        sums = [(self._sums.get(number) or copied.get(number), size) for number, size in self._sizes_bytes.items()]
-        known = [(checksum, size) for checksum, size in sums if checksum is not None]
-        return combine_crc64nvme(known) if len(known) == len(sums) else None
+        """The object's checksum after `finish`, as S3 keeps it. None if `parts` are not known."""
+        if self._is_single:
+            return self._sums[1]
+        if self.algorithm != ALGORITHM:
+            return composite([checksum for _, checksum in self.parts]) if self.parts else None
+        return combine_crc64nvme((checksum, size) for size, checksum in self.parts) if self.parts else None
 
     async def write(self, data: bytes | memoryview) -> None:
         """The next bytes. Raises a StoreError that an earlier part met with."""
@@ -214,8 +227,8 @@ class ObjectUpload:
         object was asked to carry and does not show.
         """
         if self._begun is None:
-            data = bytes(self._pending)
-            checksum = self._sums[self._next_number(len(data))] = full_object(ALGORITHM, data)
+            data, self._is_single = bytes(self._pending), True
+            checksum = self._sums[self._next_number(len(data))] = await self._hash(data)
             return await retry(
                 lambda: self.store.put(
                     self.bucket, self.key, data, self.attributes, guard=self.guard, checksum=checksum
@@ -224,11 +237,11 @@ class ObjectUpload:
         if self._pending:
             await self._flush()
         await self.drain()
-        upload_id = self._begun.upload_id
+        upload_id, whole = self._begun.upload_id, self.checksum if self.algorithm == ALGORITHM else None
         try:
             written = await retry(
                 lambda: self.store.complete_multipart(
-                    self.bucket, self.key, upload_id, self._done, guard=self.guard, checksum=self.checksum
+                    self.bucket, self.key, upload_id, self._done, guard=self.guard, checksum=whole
                 )
             )
         except NotFound as error:
@@ -256,7 +269,11 @@ class ObjectUpload:
         if self._begun is None:
             upload_id = await retry(
                 lambda: self.store.create_multipart(
-                    self.bucket, self.key, self.attributes, checksum_algorithm=ALGORITHM
+                    self.bucket,
+                    self.key,
+                    self.attributes,
+                    checksum_algorithm=self.algorithm,
+                    is_composite=self.algorithm != ALGORITHM,
                 )
             )
             self._begun = BegunUpload(self.bucket, self.key, upload_id)
@@ -267,10 +284,13 @@ class ObjectUpload:
         """Send what is pending as the next part."""
         data, self._pending = bytes(self._pending), bytearray()
         upload_id, number = await self._begin(), self._next_number(len(data))
-        checksum = self._sums[number] = await asyncio.to_thread(full_object, ALGORITHM, data)
+        checksum = self._sums[number] = await self._hash(data)
         await self._start(
             lambda: self.store.put_part(self.bucket, self.key, upload_id, number, data, checksum=checksum)
         )
+
+    async def _hash(self, data: bytes) -> Checksum:
+        return await asyncio.to_thread(full_object, self.algorithm, data)
 
     def _next_number(self, size_bytes: int) -> int:
         self._parts += 1
@@ -283,8 +303,8 @@ class ObjectUpload:
         self._running.append(asyncio.create_task(retry(request)))
 
 
-def _own(checksums: Sequence[Checksum]) -> Checksum | None:
-    return next((each for each in checksums if each.algorithm == ALGORITHM and not each.is_composite), None)
+def _own(checksums: Sequence[Checksum], algorithm: str) -> Checksum | None:
+    return next((each for each in checksums if each.algorithm == algorithm and not each.is_composite), None)
 
 
 PART_BYTES = 32 * 1024 * 1024

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -57,7 +58,19 @@ def test_a_later_version_is_refused_not_guessed_at() -> None:
 
 
 def test_a_record_survives_the_index() -> None:
-    assert ArchiveRecord.from_dict(RECORD.to_dict()) == RECORD
+    for record in (RECORD, replace(RECORD, parts=((8, "aGFzaA=="), (2, "aGFzaDI=")))):
+        assert ArchiveRecord.from_dict(json.loads(json.dumps(record.to_dict()))) == record
+
+
+def test_a_record_of_an_earlier_release_has_no_parts() -> None:
+    document = {name: value for name, value in RECORD.to_dict().items() if name != "parts"}
+    assert ArchiveRecord.from_dict(document) == RECORD
+
+
+@pytest.mark.parametrize("parts", [None, 1, [1], [[1]], [["1", "a"]], [[1, 2]], [[-1, "a"]]])
+def test_a_record_with_impossible_parts_is_refused(parts: object) -> None:
+    with pytest.raises(DamagedArchive):
+        ArchiveRecord.from_dict(RECORD.to_dict() | {"parts": parts})
 
 
 def test_where_a_members_bytes_are() -> None:

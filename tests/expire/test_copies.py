@@ -427,33 +427,32 @@ def test_by_checksum_what_s3_keeps_of_both_sides_counts_and_never_a_crc_alone(
     assert verdict(store, pair(store, ref), by_checksum=True).same is expected
 
 
-def frozen(store: MemoryStore, at: CopyAt, algorithm: str) -> CopyAt:
-    """The archive is cold now, and S3 keeps checksums of two parts of it."""
+def frozen(store: MemoryStore, at: CopyAt, algorithm: str, parts: int = 2) -> CopyAt:
+    """The archive is cold now, and S3 keeps such a checksum of it, which the index has."""
     version = store.stored(at.bucket, at.key)[-1]
-    pieces = [version.data[:100], version.data[100:]]
-    version.checksums = (composite([full_object(algorithm, each) for each in pieces]),)
+    sums = [full_object(algorithm, each) for each in (version.data[:100], version.data[100:])]
+    kept = composite(sums) if parts > 1 else full_object(algorithm, version.data)
+    version.checksums = (kept,)
     version.attributes = replace(version.attributes, storage_class="DEEP_ARCHIVE")
-    return replace(at, parts=[[len(each), full_object("SHA256", each).value] for each in pieces])
+    return replace(at, checksum=f"{kept.algorithm}:{kept.value}")
 
 
-def test_a_cold_archive_counts_by_checksums_of_its_parts_and_the_bytes_of_the_original() -> None:
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_cold_archive_counts_by_its_sha256_and_the_bytes_of_the_original(parts: int) -> None:
     store = world()
     ref = put(store, "docs", "k", CONTENT, **KMS)
     other = put(store, "docs", "other", OTHER, **KMS)
-    at, second = (frozen(store, each, "SHA256") for each in packed(store, [ref, other]))
-    (size, _), last = at.parts or ()
-    wrong = {
-        "none in the index": replace(at, parts=None),
-        "of another part": replace(at, parts=[[size, last[1]], last]),
-        "of another size": replace(at, parts=[[size + 1, last[1]], last]),
+    at, second = (frozen(store, each, "SHA256", parts) for each in packed(store, [ref, other]))
+    unproven = {
+        "none in the index": replace(at, checksum=None),
+        "of another archive": replace(at, checksum=f"SHA256:{full_object('SHA256', OTHER).value}"),
         "no SHA-256 of the member": replace(at, member={**(at.member or {}), "sha256": None}),
     }
     assert verdict(store, pair(store, ref, at)).same is None  # without the option
     assert verdict(store, pair(store, ref, at), by_checksum=True) == Verdict(True, Evidence.CONTENT)
-    for name, each in wrong.items():
+    for name, each in unproven.items():
         assert verdict(store, pair(store, ref, each), by_checksum=True).same is None, name
-    found = verdict(store, Pair(ref, pair(store, ref).info, second), by_checksum=True)
-    assert found.same is False  # the original's bytes are not that member's
+    assert verdict(store, pair(store, ref, second), by_checksum=True).same is False  # that member has other bytes
 
 
 def test_a_cold_archive_with_a_crc_alone_never_counts() -> None:
