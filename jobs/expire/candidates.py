@@ -47,7 +47,7 @@ WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 _NAMED = ("size_bytes", "etag", "last_modified", "storage_class", "version_id")
 _COPY = {"place": pa.int32(), "copy_bucket": pa.string(), "copy_key": pa.string(), "copy_etag": pa.string()}
-_COPY |= {"copy_class": pa.string(), "copied_at": pa.float64()}
+_COPY |= {"copy_class": pa.string(), "copied_at": pa.float64(), "copy_checksum": pa.string()}
 _PLACED = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
 _MAPS = ("headers", "metadata", "tags", "checksums")
 
@@ -198,7 +198,10 @@ class _Search:
         with pq.ParquetWriter(self._file("members"), schema, compression="lz4") as writer:
             for number, place in enumerate(self.scope.copies_at):
                 for record, entry in await self._list_place(number, place, keys):
-                    own = number, place.bucket, entry.key, entry.etag, entry.storage_class, entry.last_modified
+                    own = (
+                        *(number, place.bucket, entry.key, entry.etag),
+                        *(entry.storage_class, entry.last_modified, record.checksum),
+                    )
                     with collecting(self.found.damage, record.location):
                         tables = self.index.tables(
                             record.location,
@@ -433,7 +436,7 @@ _VALUES = {name: name for name in ("key", "is_latest", *_NAMED)} | {
     "row": "row_number() OVER () - 1",
     "is_delete_marker": "false",
     "proof": f"""CASE WHEN why IS NULL THEN to_json({{'bucket': copy_bucket, 'key': copy_key, 'etag': copy_etag,
-        'member': CASE WHEN in_archive THEN to_json({{{_MEMBER}}}) END}}) END""",
+        'checksum': copy_checksum, 'member': CASE WHEN in_archive THEN to_json({{{_MEMBER}}}) END}}) END""",
 }
 """SQL for the columns of a shard. `proof` is as `jobs.expire.rules.CopyAt.encode` writes it."""
 _ORDERED = """FROM (FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,

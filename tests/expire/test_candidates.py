@@ -79,7 +79,7 @@ class Scene:
         keys = [each.key for each in members]
         record = ArchiveRecord(
             Location("cold", name), ArchiveFormat.TAR, 5, etag if is_there else "other", None, "GLACIER_IR",
-            len(members), 7, min(keys), max(keys), bucket, NOW,
+            len(members), 7, min(keys), max(keys), bucket, NOW, "SHA256:c3Vt-2",
         )  # fmt: skip
         asyncio.run(ArchiveIndex(self.store, Location("ledger")).publish(record, file))
         return etag
@@ -177,7 +177,7 @@ def test_rows_hold_what_a_worker_needs(scene: Scene) -> None:
     assert (planned.size_bytes, planned.etag, planned.storage_class) == (4, row.etag, "STANDARD_IA")
     assert planned.last_modified == NOW + 1
     copy = CopyAt.decode(planned.proof or "")
-    assert (copy.bucket, copy.key, copy.etag, copy.parts) == ("cold", "a", etag, None)
+    assert (copy.bucket, copy.key, copy.etag, copy.checksum) == ("cold", "a", etag, "SHA256:c3Vt-2")
     assert copy.member == {
         "key": "in/k", "size_bytes": 4, "etag": row.etag, "last_modified": NOW, "sha256": own.sha256, "offset": 512,
         "frame_start": None, "frame_offset": None, "frame_length": None, "headers": {"content-type": 'a"b'},

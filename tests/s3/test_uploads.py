@@ -12,6 +12,7 @@ import pytest
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.errors import Conflict, Denied, PreconditionFailed
+from jobs.s3.checksums import composite, full_object
 from jobs.s3.store import ABSENT, UNGUARDED
 from jobs.s3.uploads import ObjectUpload, upload_file
 from tests.doubles.memory_store import MemoryStore, Request
@@ -108,3 +109,31 @@ def test_each_part_and_the_whole_carry_a_checksum_that_s3_has_to_find() -> None:
         (2, Checksum("CRC64NVME", "rosUhgp5mIg=")),
         (None, Checksum("CRC64NVME", "2Cx3jK5cd8E=")),
     ]
+
+
+PARTS = [bytes(PART), b"123456789"]
+
+
+@pytest.mark.parametrize("parts", [1, 2, 3])
+def test_s3_keeps_the_sha256_of_parts_also_of_one_that_it_copied(parts: int) -> None:
+    """An object of one part has its own SHA-256."""
+
+    async def scene() -> None:
+        store = MemoryStore()
+        store.create_bucket("b")
+        source = await store.put("b", "source", bytes(PART), Attributes(), guard=ABSENT)
+        upload = ObjectUpload(store, "b", "k", Attributes(), PART, algorithm="SHA256")
+        for data in ([b""], PARTS, PARTS[:1])[parts - 1]:
+            await upload.write(data)
+        if parts == 3:
+            await upload.copy(ObjectRef("b", "source"), source.etag, 0, PART)
+            await upload.write(PARTS[1])
+        await upload.finish()
+        pieces = ([b""], PARTS, [bytes(PART), *PARTS])[parts - 1]
+        sums = [(len(each), full_object("SHA256", each)) for each in pieces]
+        info = await store.head(ObjectRef("b", "k"))
+        assert list(upload.parts) == sums
+        assert info.checksums == (upload.checksum,)
+        assert upload.checksum == (sums[0][1] if parts == 1 else composite([each for _, each in sums]))
+
+    asyncio.run(scene())
