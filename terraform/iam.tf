@@ -2,7 +2,7 @@
 #
 #   replicate  reads sources, writes copies; where `deletes: mirror` is said it may put delete markers, never delete a version
 #   verify     reads both sides, writes the ledger
-#   expire     the only one that deletes: what archive rules cover, of pairs with `archive.expire`
+#   expire     the only one that deletes: what archive rules cover, of pairs with `archive.expire`; it reads both places
 #   nobody     bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (bucket_policies.tf)
 #
 # Two things that are easy to get wrong:
@@ -50,10 +50,11 @@ locals {
       pair.archive.side == "source" ? "${local.bucket_arns[pair.source.bucket]}/${prefix}*" : "${local.bucket_arns[pair.destination.bucket]}/${pair.destination.prefix}${prefix}*"
     ]]))
 
-    # where expire says that it is deleting: `CLAIM` in jobs/expire/marks.py
-    claims = distinct([for name, pair in local.expiring :
-      "${local.bucket_arns[pair.archive.side == "source" ? pair.source.bucket : pair.destination.bucket]}/${local.claim}*"
-    ])
+    # what expire looks at: the originals of a pair, and the documents of places, which it looks for everywhere in both buckets
+    original = distinct(flatten([for name, pair in local.expiring : [for prefix in pair.archive.side == "source" ? pair.source.prefixes : local.copy_prefixes[name] :
+      "${local.bucket_arns[pair.archive.side == "source" ? pair.source.bucket : pair.destination.bucket]}/${prefix}*"
+    ]]))
+    place = distinct([for place in local.declared : "${local.bucket_arns[place.bucket]}/*${local.place_folder}*"])
   }
 
   # What the prefixes of a pair have in common: nights list a side by it, and look at a destination by its prefix alone.
@@ -69,12 +70,6 @@ locals {
     replica = [for pair in local.replicas : { bucket = pair.replica.bucket, prefix = pair.destination.prefix }]
   } : kind => { for place in places : place.bucket => place.prefix... } }
 
-  # What expire may delete. A mark that it leaves beside an original must not be found where the copies are:
-  # jobs/expire/marks.py looks there under the same key.
-  covered_prefixes = distinct(flatten([for name, pair in local.expiring : [for prefix in local.archived_prefixes[name] :
-    pair.archive.side == "source" ? prefix : "${pair.destination.prefix}${prefix}"
-  ]]))
-
   # bucket → the prefixes by which versions are listed there
   listed = { for kind, places in {
     source  = flatten([for pair in local.pairs : [for prefix in pair.source.prefixes : { bucket = pair.source.bucket, prefix = prefix }]])
@@ -84,6 +79,9 @@ locals {
     reports = [for bucket in values(local.inventory.buckets) : { bucket = bucket, prefix = local.inventory.prefix }]
     ledger  = [{ bucket = local.ledger.bucket, prefix = local.ledger.prefix }]
     restore = [for place in var.restore_to : { bucket = split("/", place)[0], prefix = join("/", slice(split("/", place), 1, length(split("/", place)))) }]
+
+    original = [for place in local.declared : { bucket = place.bucket, prefix = place.prefix } if place.rank < 2]
+    place    = [for place in local.declared : { bucket = place.bucket, prefix = "*${local.place_folder}" }]
   } : kind => { for place in places : place.bucket => place.prefix... } }
 
   # KMS keys by what they encrypt; an alias stands for its key, since IAM does not know aliases.
@@ -98,16 +96,18 @@ locals {
     ledger  = [local.key_arns[local.region]]
     restore = var.source_kms_key_arns
     kept    = [for region in var.kept_key_regions : aws_kms_key.this[region].arn] # under older copies
+
+    original = flatten([for pair in local.expiring : pair.archive.side == "source" ? var.source_kms_key_arns : [local.bucket_keys[pair.destination.bucket]]])
+    place    = []
   } : kind => [for arn in arns : lookup(local.resolved, coalesce(arn, "none"), arn) if arn != null] }
 
   # role → action → the buckets where a prefix that it lists begins with the same, in one statement
   list_groups = { for role, each in local.roles : role => { for action, listed in {
     "s3:ListBucket"         = merge(local.listed, local.named_prefixes)
-    "s3:ListBucketVersions" = merge(local.listed, role == "expire" ? local.named_prefixes : {}) # it lists by what prefixes share
+    "s3:ListBucketVersions" = local.listed
     } : action => { for bucket, patterns in {
       for bucket in distinct(flatten([for kind in concat(each.lists, ["ledger"]) : keys(listed[kind])])) : bucket => distinct(flatten([
         [for kind in concat(each.lists, ["ledger"]) : [for prefix in try(listed[kind][bucket], []) : "${prefix}*"]],
-        role == "expire" ? concat(["${local.claim}*"], [for prefix in local.covered_prefixes : "${prefix}*"]) : [],
       ]))
     } : jsonencode(contains(patterns, "*") ? ["*"] : sort(patterns)) => "arn:${local.partition}:s3:::${bucket}"... }
     if action == "s3:ListBucket" || !contains(["enqueue", "submit", "follow", "backfill"], role) } # these list no versions
@@ -131,13 +131,12 @@ locals {
     { for job, each in {
       compact = { function = false, reads = ["source", "copy", "archive", "reports"], writes = ["archive"], lists = ["source", "copy", "archive", "reports"], marks = false, submits = ["compact", "verify"] }
       restore = { function = false, reads = ["source", "copy", "replica", "archive", "restore"], writes = ["restore"], lists = ["source", "copy", "replica", "archive", "restore"], marks = false, submits = ["restore", "verify"] }
-      expire  = { function = false, reads = ["source", "copy", "replica", "archive"], writes = [], lists = ["source", "copy", "replica", "archive"], marks = false, submits = [] }
+      expire  = { function = false, reads = ["original", "archive", "place"], writes = [], lists = ["original", "archive", "place"], marks = false, submits = [] }
     } : job => each if contains(keys(local.jobs), job) },
   )
 
   # What each role may delete: delete markers where the policy mirrors deletes; for expire, what archives cover.
-  claim     = ".sealift-expiring-"
-  deletable = { for role, each in local.roles : role => role == "expire" ? concat(local.objects.covered, local.objects.claims) : each.marks ? local.objects.mirrored : [] }
+  deletable = { for role, each in local.roles : role => role == "expire" ? local.objects.covered : each.marks ? local.objects.mirrored : [] }
 
   statements = { for role, each in local.roles : role => concat(
     [
@@ -160,13 +159,13 @@ locals {
       Action   = role == "compact" ? concat(local.s3_read_tags, local.s3_list_annotations) : local.s3_read_along # an archive holds no annotations
       Resource = reads
     } if length(each.writes) > 0],
-    # no original goes whose copy lacks its annotations
-    [for reads in [distinct(flatten([for kind in each.reads : local.objects[kind]]))] : {
-      Sid      = "CompareAnnotations"
+    # no original goes whose copy lacks its tags or annotations
+    [for reads in [concat(local.objects.original, local.objects.archive)] : {
+      Sid      = "CompareAlong"
       Effect   = "Allow"
-      Action   = local.s3_read_annotations
+      Action   = local.s3_read_along
       Resource = reads
-    } if role == "expire" && length(local.s3_read_annotations) > 0],
+    } if role == "expire"],
     [for writes in [distinct(flatten([for kind in each.writes : local.objects[kind]]))] : {
       Sid      = "WriteAlong"
       Effect   = "Allow"
@@ -187,7 +186,7 @@ locals {
       Resource = [for bucket in buckets : "arn:${local.partition}:s3:::${bucket}"]
     } if contains(["backup", "replicate", "verify", "reconcile", "restore", "expire"], role)],
     # what a lifecycle rule removes is no copy
-    [for buckets in [distinct(flatten([for kind in ["copy", "replica", "archive"] : keys(local.listed[kind])]))] : {
+    [for buckets in [keys(local.listed.archive)] : {
       Sid      = "DoCopiesStay"
       Effect   = "Allow"
       Action   = "s3:GetLifecycleConfiguration"
@@ -213,16 +212,16 @@ locals {
       Action   = "s3:DeleteObject"
       Resource = resources
     } if each.marks && length(resources) > 0],
-    [for resources in [concat(local.objects.covered, local.objects.claims)] : {
-      Sid      = "ExpireWhatArchivesCover"
-      Effect   = "Allow"
-      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
-      Resource = resources
-    } if role == "expire" && length(resources) > 0],
     [for resources in [local.objects.covered] : {
       Sid      = "ReadLocksAndHolds"
       Effect   = "Allow"
       Action   = ["s3:GetObjectRetention", "s3:GetObjectLegalHold"]
+      Resource = resources
+    } if role == "expire" && length(resources) > 0],
+    [for resources in [local.objects.covered] : {
+      Sid      = "ExpireWhatArchivesCover"
+      Effect   = "Allow"
+      Action   = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
       Resource = resources
     } if role == "expire" && length(resources) > 0],
     [for resources in [concat(local.objects.archive, local.objects.copy)] : {
@@ -347,6 +346,12 @@ locals {
         Effect   = "Deny"
         Action   = concat(local.s3_write, local.s3_write_along)
         Resource = "${local.bucket_arns[local.ledger.bucket]}/${local.policy_key}"
+      },
+      {
+        Sid      = "NoPlaces" # they are declared by people, or here
+        Effect   = "Deny"
+        Action   = ["s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"]
+        Resource = "arn:${local.partition}:s3:::*${local.place_folder}${join("", [for number in range(32) : "?"])}.json"
       },
     ],
     [for name in [lookup(local.job_names, "expire", null)] : {

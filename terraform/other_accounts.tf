@@ -23,7 +23,7 @@ locals {
 
   # bucket → what roles do there: actions, the roles whose own policies have them, and where
   grants = { for bucket, kinds in local.shared_objects : bucket => concat(
-    [for kind in ["source", "copy", "replica", "archive"] : {
+    [for kind in ["source", "copy", "replica", "archive", "original", "place"] : {
       sid     = "Read${title(kind)}"
       actions = concat(["s3:GetObject", "s3:GetObjectVersion"], local.s3_read_along, ["s3:GetObjectRetention", "s3:GetObjectLegalHold"])
       roles   = [for role, each in local.roles : role if contains(each.reads, kind)]
@@ -54,13 +54,13 @@ locals {
         sid     = "ExpireWhatArchivesCover"
         actions = ["s3:DeleteObject", "s3:DeleteObjectVersion"]
         roles   = [for role in keys(local.roles) : role if role == "expire"]
-        where   = concat(kinds.covered, kinds.claims)
+        where   = kinds.covered
       },
       {
         sid     = "DoCopiesStay"
         actions = ["s3:GetLifecycleConfiguration"]
         roles   = [for role in keys(local.roles) : role if role == "expire"]
-        where   = length(concat(kinds.copy, kinds.replica, kinds.archive)) > 0 ? [local.bucket_arns[bucket]] : []
+        where   = length(kinds.archive) > 0 ? [local.bucket_arns[bucket]] : []
       },
       {
         sid     = "Thaw"
@@ -169,6 +169,7 @@ locals {
     system_account  = local.account
     bus             = local.home_bus
     key_statements  = { for region, statements in local.key_statements[account] : region => jsonencode(statements) }
+    places          = { for at, place in local.declared : at => place if place.account == account }
     source_policies = { for bucket, each in local.foreign_sources : bucket => jsonencode(local.shared_statements[bucket]) if each.account == account }
     buckets = { for bucket, each in local.foreign : bucket => {
       region          = each.region

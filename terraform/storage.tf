@@ -284,7 +284,51 @@ resource "aws_s3_object" "policy" {
   depends_on = [aws_s3_bucket_versioning.this, terraform_data.policy]
 }
 
+# The documents of places (jobs/expire/places.py): without them nothing expires. Their age tells that nothing mirrors one place
+# to the other, so that they stay as they are, unless what they say of deletes changes.
+resource "aws_s3_object" "place" {
+  for_each = { for at, place in local.declared : at => place if place.account == local.owner }
+
+  region             = each.value.region
+  bucket             = each.value.bucket
+  key                = each.value.key
+  content            = each.value.document
+  content_type       = "application/json"
+  checksum_algorithm = "SHA256" # S3 asks for one where versions are locked
+  tags               = { for name in ["System", "ManagedBy"] : name => local.tags[name] }
+
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
+
+  lifecycle {
+    ignore_changes = all
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this, terraform_data.policy]
+}
+
 locals {
+  place_folder = ".sealift/place-"
+
+  # Where the policy lets originals expire, and where their archives are. The originals' place is the folder that holds all
+  # prefixes of a pair.
+  declared_places = distinct(flatten([for name, pair in local.expiring : [for folder in [try(regex("^(?s:.*/)", local.shared_prefixes[name]), "")] : [
+    pair.archive.side == "source" ?
+    { account = pair.source.account, bucket = pair.source.bucket, region = pair.source.region, prefix = folder, rank = 0, deletes = "keep" } :
+    { account = pair.destination.account, bucket = pair.destination.bucket, region = pair.destination.region,
+    prefix = "${pair.destination.prefix}${folder}", rank = 1, deletes = pair.deletes == "mirror" ? "mirror" : "keep" },
+    { account = pair.archive.account, bucket = pair.archive.bucket, region = pair.archive.region, prefix = pair.archive.prefix, rank = 2, deletes = "keep" },
+  ]]]))
+  declared = { for at, place in {
+    for each in local.declared_places : "${each.bucket}/${each.prefix} ${each.deletes}" => each
+    } : at => merge(place, {
+      key      = "${place.prefix}${local.place_folder}${md5("${local.name} ${at}")}.json"
+      document = jsonencode({ format = 1, id = md5("${local.name} ${at}"), rank = place.rank, deletes = place.deletes })
+  }) }
+
   policy_key    = "${local.ledger.prefix}policy.yaml"
   athena_prefix = "${local.ledger.prefix}athena/"
   ledger_uri    = trimsuffix("s3://${local.ledger.bucket}/${local.ledger.prefix}", "/")

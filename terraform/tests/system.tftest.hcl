@@ -109,6 +109,11 @@ run "denials" {
     condition     = jsonencode(local.deletable["replicate"]) == jsonencode(["arn:aws:s3:::example-customs-copies/*"]) && length(local.deletable["verify"]) == 0
     error_message = "Delete markers where the policy mirrors deletes, and nowhere else."
   }
+
+  assert {
+    condition     = jsonencode({ for at, place in local.declared : at => place.rank }) == jsonencode({ "example-archives-fra/delivery/ keep" = 2, "example-scans/ keep" = 0 })
+    error_message = "A pair that lets originals expire has two places, and copies have the higher rank."
+  }
 }
 
 run "wiring" {

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from jobs.aws.batch_arrays import SYSTEM_TAG, WORK, make_submission, payload
 from jobs.config import Settings
+from jobs.expire.places import PlaceDocument
 from jobs.ledger.write_rules import LEDGER_FILES, Change
 from jobs.runs import placement
 from tests.terraform.iam import Answer, decide
@@ -32,6 +34,7 @@ TRACKING_COPY = f"{S3}example-hot-fra/tracking/events/1"
 REPLICA = f"{S3}example-hot-dub/delivery/scans/2026/11/1Z.jpg"
 ARCHIVE = f"{S3}example-archives-fra/delivery/2026/0001.tar"
 OUTCOME = f"{S3}example-ledger/sealift/runs/20261125T000000Z-verify-1f3a/outcomes/00000/1.parquet"
+DOCUMENT = f".sealift/place-{'0a' * 16}.json"
 POLICY_FILE = f"{S3}example-ledger/sealift/policy.yaml"
 REPORT = f"{S3}example-inventory-fra/inventory/example-scans/parcels/2026-11-25T01-00Z/manifest.json"
 UNRELATED = f"{S3}somebodys-bucket/key"
@@ -77,7 +80,8 @@ MUST_BE_REFUSED = [
     ("verify", "s3:ListBucketVersions", f"{S3}example-hot-fra", {"s3:prefix": "somebody/"}),
     # a LIST of versions without a prefix would show the whole bucket
     *((role, "s3:ListBucketVersions", f"{S3}{bucket}", {}) for role in ROLES for bucket in (
-        "example-scans", "example-hot-fra", "example-hot-dub", "example-inventory-fra", "example-ledger")),
+        "example-scans", "example-hot-fra", "example-hot-dub", "example-inventory-fra", "example-ledger")
+        if (role, bucket) != ("expire", "example-scans")),  # the place of the pair's originals
     # pairs with `deletes: retain` get no delete markers
     ("backup", "s3:DeleteObject", COPY, {}),
     ("replicate", "s3:DeleteObject", COPY, {}),
@@ -87,6 +91,7 @@ MUST_BE_REFUSED = [
     *(("expire", action, resource, {}) for action in ("s3:DeleteObject", "s3:DeleteObjectVersion") for resource in (
         OTHER_SCAN, COPY, CUSTOMS, CUSTOMS_COPY, ARCHIVE, OUTCOME, REPLICA)),
     ("expire", "s3:PutObject", COPY, {}),
+    *(("expire", "s3:GetObject", place, {}) for place in (COPY, CUSTOMS, CUSTOMS_COPY, REPLICA)),
     ("compact", "s3:PutObject", COPY, {}),
     ("restore", "s3:PutObject", COPY, {}),  # nobody said restore_to
     # no function and no other job starts a deletion
@@ -110,7 +115,11 @@ NOT_IN_THE_DAY = [
     ("verify", "kms:Decrypt", CUSTOMS_KEY, BY_S3),
     ("restore", "s3:GetObjectVersion", REPLICA, {}),
     ("restore", "s3:ListBucketVersions", f"{S3}example-hot-dub", {"s3:prefix": "delivery/scans/"}),
-    ("expire", "s3:ListBucketVersions", f"{S3}example-archives-fra", {"s3:prefix": "scans/1.sealift-0"}),
+    # the other place's document, which must not be there, and documents of places within and above
+    ("expire", "s3:GetObject", f"{S3}example-archives-fra/{DOCUMENT}", {}),
+    ("expire", "s3:GetObject", f"{S3}example-scans/delivery/{DOCUMENT}", {}),
+    ("expire", "s3:ListBucket", f"{S3}example-archives-fra", {"s3:prefix": ".sealift/place-"}),
+    ("expire", "s3:GetObjectVersionTagging", SCAN, {}),
 ]
 """What roles may, and no request of the day in test_replay.py asks for."""
 
@@ -171,6 +180,20 @@ def test_what_is_denied_stays_denied_to_an_administrator_in_the_role(example, ro
         destroyed = decide(statements, "s3:DeleteObjectVersion", place)
         assert destroyed is (Answer.ALLOWED if (role, place) == ("expire", SCAN) else Answer.DENIED)
     assert decide(statements, "s3:PutObject", POLICY_FILE) is Answer.DENIED
+    for action in ("s3:PutObject", "s3:DeleteObject", "s3:DeleteObjectVersion"):
+        for folder in ("example-scans/", "example-archives-fra/delivery/", "somebodys-bucket/a/b/"):
+            assert decide(statements, action, f"{S3}{folder}{DOCUMENT}") is Answer.DENIED
+    assert decide(statements, "s3:PutObject", f"{UNRELATED}/.sealift/place-names.txt") is Answer.ALLOWED
+
+
+def test_places_of_an_expiry_are_declared_and_copies_have_the_higher_rank(example):
+    places = {}
+    for values in example.all("aws_s3_object", "place").values():
+        document = msgspec.json.decode(values["content"], type=PlaceDocument)
+        prefix = values["key"].partition(".sealift/")[0]
+        assert document.key(prefix) == values["key"]
+        places[values["bucket"], prefix] = (document.rank, document.deletes)
+    assert places == {("example-scans", ""): (0, "keep"), ("example-archives-fra", "delivery/"): (2, "keep")}
 
 
 def test_without_mirrored_deletes_and_archives_nobody_deletes_anything(minimal):

@@ -199,6 +199,31 @@ resource "aws_s3_bucket_policy" "this" {
   depends_on = [aws_s3_bucket_public_access_block.this]
 }
 
+# Documents of places, as in storage.tf: they stay as they are.
+resource "aws_s3_object" "place" {
+  for_each = var.asked.places
+
+  region             = each.value.region
+  bucket             = each.value.bucket
+  key                = each.value.key
+  content            = each.value.document
+  content_type       = "application/json"
+  checksum_algorithm = "SHA256"
+  tags               = { for name in ["System", "ManagedBy"] : name => local.tags[name] }
+
+  override_provider {
+    default_tags {
+      tags = {}
+    }
+  }
+
+  lifecycle {
+    ignore_changes = all
+  }
+
+  depends_on = [aws_s3_bucket_versioning.this]
+}
+
 # To the system's own inventory bucket of the region.
 resource "aws_s3_bucket_inventory" "this" {
   for_each = { for bucket, each in local.buckets : bucket => each if each.inventory != null }

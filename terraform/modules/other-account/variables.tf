@@ -7,6 +7,7 @@ variable "asked" {
     bus             = string
     key_statements  = map(string)
     source_policies = map(string)
+    places          = optional(map(object({ bucket = string, region = string, key = string, document = string })), {})
     buckets = map(object({
       region          = string
       uses            = list(string)
