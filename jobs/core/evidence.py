@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from jobs.core.model import Checksum, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence
@@ -139,6 +139,36 @@ def compare(source: ObjectInfo, destination: ObjectInfo, against: Protection = P
     return Verdict(
         None, Evidence.NONE, f"nothing comparable: source {_known(source)}, destination {_known(destination)}"
     )
+
+
+class Carried(Protocol):
+    """What an object, or a member of an archive, carries beside its bytes."""
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The content headers, in lower case."""
+        ...
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """The user's metadata."""
+        ...
+
+
+NO_TYPE = frozenset({"binary/octet-stream", "application/octet-stream"})
+"""The types that servers give an object that was written without one."""
+
+
+def difference(source: Carried, copy: Carried) -> str:
+    """Return what differs of user metadata or content headers. Empty: nothing."""
+    if dict(source.metadata) != dict(copy.metadata):
+        return "user metadata differs"
+    ours, theirs = (
+        {name: value for name, value in each.headers.items() if name != "content-type" or value not in NO_TYPE}
+        for each in (source, copy)
+    )
+    differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
+    return f"{differing[0]} differs" if differing else ""
 
 
 class _Proof(NamedTuple):

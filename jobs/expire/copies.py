@@ -7,8 +7,7 @@ without end.
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple, cast
@@ -17,27 +16,16 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums, is_large
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import ArchiveFormat
-from jobs.core.evidence import SIZE_DIFFERS, Protection, Verdict, compare
+from jobs.core.evidence import SIZE_DIFFERS, Protection, Verdict, compare, difference
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
-from jobs.errors import (
-    ArchivedObject,
-    Conflict,
-    DamagedArchive,
-    Denied,
-    NotFound,
-    PreconditionFailed,
-    Redirected,
-    Rejected,
-    Unavailable,
-)
+from jobs.errors import AuthenticationFailed, DamagedArchive, StoreError
 from jobs.expire.rules import CopyAt
 from jobs.s3.annotations.comparing import AnnotationComparison
-from jobs.s3.annotations.lists import NOT_IMPLEMENTED
+from jobs.s3.annotations.lists import brief
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.checksums import Hasher
-from jobs.s3.compare_bytes import ContentSide, check_bytes, compare_content
-from jobs.s3.fenced_store import NoAnswer, patient
+from jobs.s3.compare_bytes import ContentSide, check_bytes, compare_content, update
+from jobs.s3.fenced_store import patient
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
@@ -46,16 +34,9 @@ from jobs.s3.tag_reader import TagReader
 
 COPIES_AT_ONCE = 64
 ARCHIVES_AT_ONCE = 4
-HASHED_BYTES = 256 * 1024
-"""Larger contents are hashed beside the event loop."""
-NO_TYPE = frozenset({"binary/octet-stream", "application/octet-stream"})
-"""What servers add to an object that was written without a type."""
 
-_UNREAD = (
-    *(NotFound, PreconditionFailed, ArchivedObject, Denied, Redirected, Rejected, DamagedArchive),
-    *(NoAnswer, Unavailable, Conflict),
-)
-"""With these a row is kept. Credentials that are not accepted end the run."""
+Content = Verdict | Checksum | ContentCheck
+"""What is known of a member: why nothing is, its SHA-256 by the index, or its bytes."""
 
 
 class Pair(NamedTuple):
@@ -113,7 +94,8 @@ class Copies:
         proven: dict[int, Proven] = {}
         places: dict[object, list[int]] = {}
         for number, (_, _, at) in enumerate(pairs):
-            places.setdefault((at.bucket, at.key, at.etag) if at.member else number, []).append(number)
+            place = (at.bucket, at.key, at.etag, at.checksum) if at.member else number
+            places.setdefault(place, []).append(number)
 
         async def compare_at(numbers: Sequence[int]) -> None:
             found = await self._compare_at([pairs[number] for number in numbers])
@@ -126,41 +108,45 @@ class Copies:
 
     async def find_changed(self, pairs: Sequence[Pair], proven: Sequence[Proven]) -> list[str]:
         """Return for each pair why its copy is no longer the object that was compared, else ""."""
+        at = {ObjectRef(pair.copy.bucket, pair.copy.key): pair.copy for pair in pairs}
 
         async def look(ref: ObjectRef) -> ObjectInfo | str | None:
             try:
                 return await find(self._copies, ref)
-            except _UNREAD as error:
-                return str(error)
+            except (StoreError, DamagedArchive) as error:
+                return _unread(at[ref], error).reason
 
-        places = list(dict.fromkeys(ObjectRef(pair.copy.bucket, pair.copy.key) for pair in pairs))
-        found = dict(zip(places, await gather_bounded(look, places, COPIES_AT_ONCE), strict=True))
+        found = dict(zip(at, await gather_bounded(look, at, COPIES_AT_ONCE), strict=True))
         reasons = []
         for pair, before in zip(pairs, proven, strict=True):
             now = found[ObjectRef(pair.copy.bucket, pair.copy.key)]
-            reasons.append(now if isinstance(now, str) else self._changed(pair.copy, before.copy, now))
+            reason = now if isinstance(now, str) else refuse_copy(pair.copy, now, by_checksum=self.by_checksum)
+            is_same = before.copy and isinstance(now, ObjectInfo) and _identity(before.copy) == _identity(now)
+            if not reason and not is_same:
+                reason = f"{pair.copy.name} is another object now than the one that was compared"
+            reasons.append(reason)
         return reasons
-
-    def _changed(self, at: CopyAt, before: ObjectInfo | None, now: ObjectInfo | None) -> str:
-        if (reason := refuse_copy(at, now, by_checksum=self.by_checksum)) or now is None:
-            return reason
-        is_same = before is not None and _identity(before) == _identity(now)
-        return "" if is_same else f"{at.name} is another object now than the one that was compared"
 
     async def _compare_at(self, pairs: Sequence[Pair]) -> list[Proven]:
         """Compare originals with what is at one place: a copy, or their archive."""
         at, looked_at = pairs[0].copy, elapsed_seconds()
         try:
             copy = await find(self._copies, ObjectRef(at.bucket, at.key))
-        except _UNREAD as error:
+        except (StoreError, DamagedArchive) as error:
             return [Proven(_unread(at, error), None, looked_at)] * len(pairs)
         verdicts = {number: self._refute(pair, copy) for number, pair in enumerate(pairs)}
         left = [number for number, verdict in verdicts.items() if verdict is None]
         if copy is not None and left:
-            compare_all = self._compare_members if at.member else self._compare_replicas
-            found = await compare_all([pairs[number] for number in left], copy)
-            verdicts.update(zip(left, found, strict=True))
-        return [Proven(verdicts[each] or _unknown("not compared"), copy, looked_at) for each in range(len(pairs))]
+            compare_all = self._compare_members if at.member else self._compare_replica
+            verdicts.update(zip(left, await compare_all([pairs[number] for number in left], copy), strict=True))
+
+        async def complete(number: int) -> Proven:
+            verdict = verdicts[number] or _unknown("not compared")
+            if verdict.same and copy is not None and (lack := await self._find_lack(pairs[number], copy)):
+                verdict = lack
+            return Proven(verdict, copy, looked_at)
+
+        return await gather_bounded(complete, range(len(pairs)), COPIES_AT_ONCE)
 
     def _refute(self, pair: Pair, copy: ObjectInfo | None) -> Verdict | None:
         """The verdict that needs no bytes, if there is one."""
@@ -172,157 +158,90 @@ class Copies:
         member = _member(at) if at.member else None
         if info.size_bytes != (copy.size_bytes if member is None else member.size_bytes):
             return Verdict(False, Evidence.NONE, SIZE_DIFFERS)
-        carried = copy.attributes if member is None else member
-        if dict(info.attributes.metadata) != dict(carried.metadata):
-            return Verdict(False, Evidence.NONE, "its user metadata differs")
-        if _headers(info.attributes.headers) != _headers(carried.headers):
-            return Verdict(False, Evidence.NONE, "its content headers differ")
-        return None
+        differing = difference(info.attributes, copy.attributes if member is None else member)
+        return Verdict(False, Evidence.NONE, differing) if differing else None
 
-    async def _compare_replicas(self, pairs: Sequence[Pair], copy: ObjectInfo) -> list[Verdict]:
-        return [await self._complete(pair, copy, await self._compare_replica(pair, copy)) for pair in pairs]
-
-    async def _compare_replica(self, pair: Pair, copy: ObjectInfo) -> Verdict:
-        ref, info, at = pair
+    async def _compare_replica(self, pairs: Sequence[Pair], copy: ObjectInfo) -> list[Verdict]:
+        ((ref, info, at),) = pairs
         verdict, check = compare(info, copy, Protection.INTENT), ContentCheck(info)
         if verdict.same is False or self.by_checksum:
-            return verdict
+            return [verdict]
         theirs = ContentSide(self._copies, ObjectRef(at.bucket, at.key, copy.version_id), copy)
         try:
             if check.evidence is not Evidence.NONE:
-                return _judge(await check_bytes(theirs, info, self.budget))
+                return [_judge(await check_bytes(theirs, info, self.budget))]
             if info.is_archived:
-                return _unknown(f"the original must be restored before its bytes can be compared: {verdict.reason}")
+                return [_unknown(_ORIGINAL_ARCHIVED)]
             original = ContentSide(self._originals, ref, info)
             verdict, _ = await compare_content(original, theirs, self.budget, check)
-        except _UNREAD as error:
-            return _unread(at, error)
-        if verdict.same and check.is_refuted:
-            return Verdict(False, Evidence.CHECKSUM, "the original is damaged, and its copy has the same bytes")
-        return verdict
+        except (StoreError, DamagedArchive) as error:
+            return [_unread(at, error)]
+        return [_judge(check, verdict.evidence) if verdict.same else verdict]
 
     async def _compare_members(self, pairs: Sequence[Pair], archive: ObjectInfo) -> list[Verdict]:
-        contents = self._indexed(pairs, archive) if archive.is_archived else await self._read(pairs, archive)
+        contents = _indexed(pairs, archive) if archive.is_archived else await self._read(pairs, archive)
 
         async def judge(number: int) -> Verdict:
-            pair, content = pairs[number], contents[number]
+            content = contents[number]
             if isinstance(content, Verdict):
                 return content
-            if not isinstance(content, Checksum):
-                verdict, content = _judge(content.check), content.sha256
-                if verdict.same is False or verdict.evidence is not Evidence.NONE:
-                    return await self._complete(pair, archive, verdict)
-            return await self._complete(pair, archive, await self._compare_original(pair, content))
+            if isinstance(content, Checksum):
+                return await self._compare_original(pairs[number], content, Evidence.CHECKSUM)
+            if content.is_refuted or content.evidence is not Evidence.NONE:
+                return _judge(content)
+            return await self._compare_original(pairs[number], content.checksum("SHA256"), Evidence.CONTENT)
 
         return await gather_bounded(judge, range(len(pairs)), COPIES_AT_ONCE)
 
-    def _indexed(self, pairs: Sequence[Pair], archive: ObjectInfo) -> Sequence[Verdict | Checksum | _Content]:
-        """The members' SHA-256 by the index, if S3 keeps of the archive what the index says of it."""
-        if not _is_indexed(archive, pairs[0].copy.checksum):
-            reason = "S3's checksums of its archive do not show that it is the indexed one: restore it and read it"
-            return [_unknown(reason)] * len(pairs)
-        members = [_member(pair.copy) for pair in pairs]
-        unproven = _unknown("the index has no SHA-256 of it: restore its archive and read it")
-        return [content_checksums(each)[0] if each.sha256 else unproven for each in members]
-
-    async def _read(self, pairs: Sequence[Pair], archive: ObjectInfo) -> Sequence[Verdict | Checksum | _Content]:
+    async def _read(self, pairs: Sequence[Pair], archive: ObjectInfo) -> Sequence[Content]:
         """Read members of one archive. When a request gets no answer, the rest is not tried."""
-        reader = ArchiveReader(self._copies, _record(pairs[0].copy, archive), self.budget)
-        members = [_member(pair.copy) for pair in pairs]
+        at, members = pairs[0].copy, [_member(pair.copy) for pair in pairs]
+        reader = ArchiveReader(self._copies, _record(at, archive), self.budget)
         numbers = {id(member): number for number, member in enumerate(members)}
-        contents: dict[int, Verdict | _Content] = {}
-        unread = _unknown("it is not in its archive")
+        contents: dict[int, Verdict | ContentCheck] = {}
+        unread = _unknown(f"{at.name} does not hold it")
         try:
             reads = reader.read([member for member in members if not is_large(member)])
             async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", reads)) as batches:
-                async for batch in batches:
-                    for member, data, _, reason in batch:
-                        number = numbers[id(member)]
-                        contents[number] = _unknown(f"{pairs[number].copy.name} does not hold it whole: {reason}")
-                        if data is not None:
-                            contents[number] = content = _Content(pairs[number].info)
-                            await content.update(data)
+                async for member, data, _, reason in (read async for batch in batches for read in batch):
+                    contents[numbers[id(member)]] = _unknown(f"{at.name} does not hold it whole: {reason}")
+                    if data is not None:
+                        contents[numbers[id(member)]] = check = _check(pairs[numbers[id(member)]].info)
+                        await update(check, data)
             for number, member in enumerate(members):
                 if is_large(member):
-                    contents[number] = await self._read_large(pairs[number], member, reader)
-        except _UNREAD as error:
-            unread = _unread(pairs[0].copy, error)
+                    contents[number] = await _read_large(pairs[number], member, reader)
+        except (StoreError, DamagedArchive) as error:
+            unread = _unread(at, error)
         return [contents.get(number, unread) for number in range(len(pairs))]
 
-    async def _read_large(self, pair: Pair, member: Member, reader: ArchiveReader) -> Verdict | _Content:
-        content = _Content(pair.info)
-        try:
-            async with aclosing(reader.stream(member)) as pieces:
-                async for piece in pieces:
-                    await content.update(piece)
-        except DamagedArchive as error:
-            return _unknown(str(error))
-        return content
-
-    async def _compare_original(self, pair: Pair, sha256: Checksum) -> Verdict:
+    async def _compare_original(self, pair: Pair, sha256: Checksum, evidence: Evidence) -> Verdict:
         """Read the original: it must have the member's SHA-256, and all that S3 keeps of it."""
         ref, info, at = pair
         if info.is_archived:
-            return _unknown("the original must be restored before its bytes can be compared")
+            return _unknown(_ORIGINAL_ARCHIVED)
         known = replace(info, checksums=(*info.checksums, sha256))
         try:
             check = await check_bytes(ContentSide(self._originals, ref, info), known, self.budget)
-        except _UNREAD as error:
+        except (StoreError, DamagedArchive) as error:
             return _unread(at, error)
-        return _judge(check)._replace(evidence=Evidence.CONTENT)
+        return _judge(check, evidence)
 
-    async def _complete(self, pair: Pair, copy: ObjectInfo, verdict: Verdict) -> Verdict:
-        """The verdict, unless the copy lacks tags or annotations of the original."""
+    async def _find_lack(self, pair: Pair, copy: ObjectInfo) -> Verdict | None:
+        """Why the copy lacks tags or annotations of the original, or nobody knows. None: it has all."""
         ref, info, at = pair
-        if not verdict.same:
-            return verdict
         replica = ObjectRef(at.bucket, at.key, copy.version_id)
         try:
-            if tags := await self._read_tags(ref, info):
+            if tags := await self._tags.read_surely(ref, info.tag_count):
                 there = _member(at).tags if at.member else await self._copies.get_tags(replica)
                 if not tags.items() <= there.items():
                     return Verdict(False, Evidence.NONE, "it lacks tags of the original")
             if self.ignores_annotations:
-                return verdict
+                return None
             lack = await self._annotations.find_lack(ref, None if at.member else replica)
-        except _UNREAD as error:
-            return _unknown(f"nobody knows whether it has the original's tags and annotations: {error}")
-        return _unknown(lack) if lack else verdict
-
-    async def _read_tags(self, ref: ObjectRef, info: ObjectInfo) -> Mapping[str, str]:
-        """The original's tags. Only AWS is known to count them in each answer."""
-        try:
-            if self.source.heeds_conditions:
-                return await self._tags.read(ref, info.tag_count)
-            return await self._originals.get_tags(ref)
-        except Rejected as error:
-            if error.status != NOT_IMPLEMENTED or info.tag_count:
-                raise
-            return {}
-
-
-class _Content:
-    """Bytes that were read, against what S3 keeps of the original. Their SHA-256, if that is nothing
-    strong.
-    """
-
-    def __init__(self, info: ObjectInfo):
-        self.check, self._hasher = ContentCheck(info), Hasher("SHA256")
-
-    @property
-    def sha256(self) -> Checksum:
-        return Checksum("SHA256", self._hasher.spelled().partition(":")[2])
-
-    async def update(self, data: bytes) -> None:
-        if len(data) < HASHED_BYTES:
-            self._update(data)
-        else:
-            await asyncio.to_thread(self._update, data)
-
-    def _update(self, data: bytes) -> None:
-        self.check.update(data)
-        if self.check.evidence is Evidence.NONE:
-            self._hasher.update(data)
+        except (StoreError, DamagedArchive) as error:
+            return _unread(at, error)
+        return _unknown(lack) if lack else None
 
 
 def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = False) -> str:
@@ -347,19 +266,9 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     return ""
 
 
-def _is_indexed(archive: ObjectInfo, known: str | None) -> bool:
-    """True if S3 keeps of the archive the SHA-256 (of its parts) that its index has."""
-    algorithm, _, value = (known or "").partition(":")
-    return algorithm == "SHA256" and Checksum(algorithm, value, "-" in value) in archive.checksums
-
-
 def _identity(info: ObjectInfo) -> tuple[object, ...]:
     carried = (dict(info.attributes.metadata), dict(info.attributes.headers), info.tag_count)
     return info.version_id, info.etag, info.last_modified, info.size_bytes, *carried
-
-
-def _headers(headers: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in headers.items() if name != "content-type" or value not in NO_TYPE}
 
 
 def _member(at: CopyAt) -> Member:
@@ -376,19 +285,49 @@ def _record(at: CopyAt, archive: ObjectInfo) -> ArchiveRecord:
     )
 
 
-def _judge(check: ContentCheck) -> Verdict:
+def _indexed(pairs: Sequence[Pair], archive: ObjectInfo) -> Sequence[Content]:
+    """The members' SHA-256 by the index, if S3 keeps of the archive the SHA-256 that its index has."""
+    algorithm, _, value = (pairs[0].copy.checksum or "").partition(":")
+    if algorithm != "SHA256" or Checksum(algorithm, value, "-" in value) not in archive.checksums:
+        return [_unknown("S3 keeps no SHA-256 of its archive that its index has: restore it and read it")] * len(pairs)
+    unproven = _unknown("the index has no SHA-256 of it: restore its archive and read it")
+    members = [_member(pair.copy) for pair in pairs]
+    return [content_checksums(each)[0] if each.sha256 else unproven for each in members]
+
+
+async def _read_large(pair: Pair, member: Member, reader: ArchiveReader) -> Verdict | ContentCheck:
+    check = _check(pair.info)
+    try:
+        async with aclosing(reader.stream(member)) as pieces:
+            async for piece in pieces:
+                await update(check, piece)
+    except DamagedArchive as error:
+        return _unread(pair.copy, error)
+    return check
+
+
+def _check(info: ObjectInfo) -> ContentCheck:
+    """Without anything strong of the original, its bytes are read and hashed as well."""
+    check = ContentCheck(info)
+    return ContentCheck(info, "SHA256") if check.evidence is Evidence.NONE else check
+
+
+def _judge(check: ContentCheck, evidence: Evidence | None = None) -> Verdict:
     if check.is_refuted:
-        return Verdict(False, Evidence.CHECKSUM, "its bytes are not the original's, or not what S3 keeps of that")
-    return Verdict(True, check.evidence)
+        return Verdict(False, Evidence.CHECKSUM, "its bytes are not the original's, or not those that S3 keeps of it")
+    return Verdict(True, evidence or check.evidence)
 
 
 def _unknown(reason: str) -> Verdict:
     return Verdict(None, Evidence.NONE, reason)
 
 
-def _unread(at: CopyAt, error: Exception) -> Verdict:
-    if isinstance(error, NotFound):
-        return _unknown(f"{at.name} or the original cannot be read: its bytes are gone")
-    if isinstance(error, PreconditionFailed):
-        return _unknown(f"{at.name} or the original was replaced while it was read")
-    return _unknown(f"{at.name} or the original cannot be read: {error}")
+def _unread(at: CopyAt, error: StoreError | DamagedArchive) -> Verdict:
+    """The verdict where one side cannot be read. Credentials that are not accepted end the run."""
+    if isinstance(error, AuthenticationFailed):
+        raise error
+    why = brief(error) if isinstance(error, StoreError) else str(error)
+    return _unknown(f"{at.name} or the original cannot be read: {why}")
+
+
+_ORIGINAL_ARCHIVED = "the original must be restored before its bytes can be compared"

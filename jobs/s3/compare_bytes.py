@@ -63,9 +63,9 @@ async def compare_content(
             if ours != theirs:
                 offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
                 return Verdict(False, Evidence.CONTENT, f"content differs at byte {offset}"), None
-            await _update(digest, ours)
+            await update(digest, ours)
             if check is not None:
-                await _update(check, ours)
+                await update(check, ours)
     return Verdict(True, Evidence.CONTENT), digest.spelled()
 
 
@@ -92,7 +92,7 @@ async def check_bytes(side: ContentSide, known: ObjectInfo, budget: ByteBudget) 
 
     async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
         async for data in ranges:
-            await _update(check, data)
+            await update(check, data)
     return check
 
 
@@ -189,7 +189,7 @@ async def hash_content(side: ContentSide, algorithms: Sequence[str], budget: Byt
     async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
         async for data in ranges:
             for digest in digests:
-                await _update(digest, data)
+                await update(digest, data)
     return [digest.spelled() for digest in digests]
 
 
@@ -200,7 +200,8 @@ async def _read(side: ContentSide, start: int, end: int) -> bytes:
     return (await (retry(get) if side.is_retried else get())).data
 
 
-async def _update(digest: Hasher | ContentCheck, data: bytes) -> None:
+async def update(digest: Hasher | ContentCheck, data: bytes) -> None:
+    """Take in the next piece, beside the event loop if it is large."""
     if len(data) < 256 * 1024:
         digest.update(data)
     else:  # the hash functions let go of the interpreter lock, so the other ranges arrive meanwhile

@@ -44,16 +44,24 @@ def stored_checksums(info: ObjectInfo) -> list[Stored]:
 
 
 class ContentCheck:
-    """Bytes, piece by piece, against everything that S3 keeps of an object's content."""
+    """Bytes, piece by piece, against everything that S3 keeps of an object's content.
 
-    def __init__(self, info: ObjectInfo):
+    `also`: an algorithm that `checksum` is asked for.
+    """
+
+    def __init__(self, info: ObjectInfo, also: str | None = None):
         self._stored: Sequence[Stored] = stored_checksums(info)
-        self._hashers = {each.algorithm: Hasher(each.algorithm) for each in self._stored}
+        algorithms = {*(each.algorithm for each in self._stored), *([also] if also else [])}
+        self._hashers = {each: Hasher(each) for each in algorithms}
 
     def update(self, data: bytes) -> None:
         """The next piece."""
         for hasher in self._hashers.values():
             hasher.update(data)
+
+    def checksum(self, algorithm: str) -> Checksum:
+        """That of the bytes. Raises KeyError for an algorithm that nobody asked for."""
+        return Checksum(algorithm, self._hashers[algorithm].spelled().partition(":")[2])
 
     @property
     def is_refuted(self) -> bool:
