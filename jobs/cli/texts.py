@@ -163,7 +163,7 @@ def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:
         f"  originals in {expiry['source']['uri']}, {_reached(expiry['source'])}",
         *(f"  copies in    {uri}, {_reached(expiry['destination'])}" for uri in expiry["copies"]),
         f"  share     {shares} in {expiry['prefix']}",
-        *(f"  read      {human_bytes(size_bytes)} of {name}" for name, size_bytes in expiry["reads"].items()),
+        *(f"  read      {human_bytes(each['bytes'])} of {each['storage_class']}" for each in expiry["reads"]),
     ]
 
 

@@ -97,7 +97,7 @@ async def plan_run(
             "destination": destination.to_dict(),
             "copies": options["copies"],
             "places": {"source": origin.to_dict(), "copies": [each.to_dict() for each in others]},
-            "reads": {name: size_bytes for name, (_, size_bytes) in candidates.reads.items()},
+            "reads": [{"storage_class": name, "bytes": read} for name, (_, read) in candidates.reads.items()],
         }
         return draft.planned(spec, replace(forecast, excluded=dict(candidates.excluded), expiry=expiry))
 

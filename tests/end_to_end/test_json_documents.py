@@ -73,11 +73,13 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     walk("policy explain", *policy, f"{source}1")
     walk("catalog rebuild")
     archives = ("--archives", f"s3://{world.destination}/archives")
-    packed = walk("compact", "--source", source, *archives, "--pack-all")
+    walk("compact", "--source", source, *archives, "--pack-all")
     [archive] = walk("archives list")["archives"]
     walk("archives find", "docs/1")
     walk("archives list", archive["location"])
     walk("archives reindex", *archives)
     walk("restore", *archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back")
-    walk("expire", "--run", packed["run_id"])
+    places = ("--source", source, "--copies", f"s3://{world.destination}/archives/")
+    walk("expire", *places, "--declare")
+    walk("expire", *places, "--grace", "0s")
     assert walked | ELSEWHERE.keys() == {" ".join(each) for each in verbs()}

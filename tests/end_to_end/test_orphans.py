@@ -15,7 +15,7 @@ import pytest
 from tests.doubles.batch.account import await_value
 from tests.end_to_end.batch_workers import Fleet
 from tests.end_to_end.conftest import SHORT_LEASES, World
-from tests.end_to_end.expiry import DELETE, places
+from tests.end_to_end.expiry import DELETE, declare, places
 from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides
 
 ROWS = 2_000
@@ -61,23 +61,24 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.slow
 def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: World) -> None:
     fill(world, ROWS)
-    proven = world.run("replicate", SEALIFT_ROWS_PER_SHARD="1000")["run_id"]
+    world.run("replicate", SEALIFT_ROWS_PER_SHARD="1000")
+    declare(world, wait_seconds=11)
     options = SHORT_LEASES | {"SEALIFT_ROWS_PER_SHARD": "1000", "SEALIFT_PROCESSES": "2"}
-    command = ["expire", "--run", proven, *places(world), *DELETE]
+    command = ["expire", *places(world), *DELETE]
     process = world.start(*command, **options)
-    await_(lambda: count(world, world.source) < ROWS, process)
+    await_(lambda: count(world, world.source) < ROWS, process)  # with the place's document
     workers = kill(process, workers=False)
     assert workers
     time.sleep(2.0)
     left = count(world, world.source)
-    assert left > 0
+    assert left > 1
     time.sleep(2.0)
     assert count(world, world.source) == left
     await_value(lambda: all(map(is_gone, workers)))
     again = world.sealift(*command, "--json", **SHORT_LEASES)
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"expired"}
-    assert (count(world, world.source), count(world, world.destination)) == (0, ROWS)
+    assert (count(world, world.source), count(world, world.destination)) == (1, ROWS + 1)
 
 
 @pytest.mark.slow
@@ -108,12 +109,11 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     rows = 3_000  # half a dozen groups, so that the worker is found in the middle
     fill(world, rows)
     one_shard = {"SEALIFT_ROWS_PER_SHARD": str(rows)}
-    proven = fleet.replicate(**one_shard).document["run_id"]
+    fleet.replicate(**one_shard)
+    declare(world, wait_seconds=11)
     fleet.batch.engine.max_running = 1
     command = [
         "expire",
-        "--run",
-        proven,
         *places(world),
         *DELETE,
         "--job-definition",
@@ -136,13 +136,13 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     await_value(lambda: job.attempts[0].exit_code is not None, 60)
     assert job.attempts[0].exit_code == 75
     left = count(world, world.source)
-    assert left > 0
+    assert left > 1
     fleet.ended(f"{run_id}-000-work")
     assert count(world, world.source) == left  # Batch has started it again, in vain
     again = fleet.sealift(*command, **one_shard)
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"expired"}
-    assert count(world, world.source) == 0
+    assert count(world, world.source) == 1
 
 
 HANGING = "import signal, time; from jobs.runs.parent_pipe import watch_parent; watch_parent(0.2); " + (

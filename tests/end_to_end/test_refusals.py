@@ -65,8 +65,11 @@ def refused(result: Result, code: int, *words: str) -> None:
         ("runs list --since 2999-01-01", 2, "2999"),
         ("runs list --limit 0", 2, "--limit"),
         ("policy check", 2, "SEALIFT_POLICY"),
-        ("expire", 2, "--run"),
-        ("expire --run x --max-share half", 2, "percentage"),
+        ("expire", 2, "--copies"),
+        ("expire --source s3://aaa --copies s3://bbb --max-share half", 2, "percentage"),
+        ("expire --source s3://aaa --copies s3://bbb --replace", 2, "--declare"),
+        ("expire --source s3://aaa --copies s3://bbb --declare --yes-delete", 2, "commands of their own"),
+        ("expire --source s3://aaa --copies s3://bbb --manifest run:latest", 2, "no run's word"),
         ("runs show ../archives", 2, "not the id of a run"),
     ],
 )
@@ -74,7 +77,9 @@ def test_a_mistake_is_one_line_before_anything_is_asked(line: str, code: int, wo
     refused(Result(*call(line.split(), NOWHERE)), code, word)
 
 
-@pytest.mark.parametrize("line", ["runs retry", "expire --run", "query SELECT --run", "replicate --manifest", "worker"])
+@pytest.mark.parametrize(
+    "line", ["runs retry", "expire --undo", "query SELECT --run", "replicate --manifest", "worker"]
+)
 def test_an_empty_run_or_manifest_is_a_mistake(line: str) -> None:
     refused(Result(*call([*line.split(), ""], NOWHERE)), 2, "empty")
 
