@@ -70,7 +70,7 @@ def test_grace_is_that_of_places_and_rows(world: World) -> None:
     replicate(world)
     declare(world)
     young = world.sealift("expire", *places(world), "--yes-delete")
-    assert (young.code, "is younger than the grace period" in young.stderr) == (10, True)
+    assert (young.code, "declared within the grace period" in young.stderr) == (10, True)
     time.sleep(3)
     world.put(names[0], b"content of docs/00.json" * 9)
     report = expire(world, "--grace", "2s", "--max-share", "100%", "--yes-delete")
