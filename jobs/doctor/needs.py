@@ -41,6 +41,7 @@ class Need:
 class Place:
     """A prefix of a bucket, by what it is to us: source, copy, replica, archive, reports, ledger.
 
+    `original`: what expire looks at.
     `mark`: copies that delete markers may hide. `covered`: originals that expire may delete.
     """
 
@@ -98,9 +99,10 @@ _ROLES = {
         reads=("source", "copy", "archive", "reports"), writes=("archive",), submits=("compact", "verify")
     ),
     "restore": _Role(reads=("source", "copy", "replica", "archive"), submits=("restore", "verify")),
-    "expire": _Role(reads=("source", "copy", "replica", "archive")),
+    "expire": _Role(reads=("original", "archive")),
 }
 _MARKS = ("backup", "replicate")
+_TAGGED = ("source", "copy", "original")
 _KEEP_TAGS = ("backup", "replicate", "compact", "restore")
 _COPIES = ("backup", "replicate")
 _LIST_NO_VERSIONS = ("enqueue", "submit", "follow", "backfill")
@@ -125,8 +127,8 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
         buckets = dict.fromkeys(place.bucket for place in places if place.kind != "reports")
         found += [Need(("s3:GetBucketVersioning",), _arn(bucket, names)) for bucket in buckets]
     found += _along_with_copies(policy, role, names)
-    if role in _KEEP_TAGS:
-        found += [Need(_TAGS, _object(place, names)) for place in places if place.kind in ("source", "copy")]
+    if role in (*_KEEP_TAGS, "expire"):
+        found += [Need(_TAGS, _object(place, names)) for place in places if place.kind in _TAGGED]
     found += _annotations(policy, role, places, names)
     found += _shared_listings(policy, role, names)
     if role in _MARKS:
@@ -137,7 +139,7 @@ def needs(policy: Policy, role: str, names: Names) -> list[Need]:
     if role == "expire":
         actions = ("s3:DeleteObject", "s3:DeleteObjectVersion", *(f"s3:GetObject{lock}" for lock in _LOCKS))
         found += [Need(actions, _object(place, names)) for place in _covered(policy)]
-        buckets = dict.fromkeys(place.bucket for place in places if place.kind != "source")
+        buckets = dict.fromkeys(place.bucket for place in places if place.kind == "archive")
         found += [Need(("s3:GetLifecycleConfiguration",), _arn(bucket, names)) for bucket in buckets]
     found += _submissions(policy, role, submits, names)
     if role in FUNCTIONS:
@@ -250,7 +252,7 @@ def _annotations(policy: Policy, role: str, places: Sequence[Place], names: Name
     if all(pair.destination.annotations is AnnotationRule.SKIP for pair in policy.pairs):
         return
     for place in places:
-        if role in (*_KEEP_TAGS, "expire") and place.kind in ("source", "copy"):
+        if role in (*_KEEP_TAGS, "expire") and place.kind in _TAGGED:
             yield Need(_LIST_ANNOTATIONS if role == "compact" else _ANNOTATIONS, _object(place, names))
         if role in ("backup", "replicate") and place.kind == "copy":
             yield Need(_WRITE_ANNOTATIONS, _object(place, names))
@@ -302,6 +304,10 @@ def _of_pair(pair: Pair) -> Iterator[Place]:
             yield Place("replica", str(pair.replica.bucket), pair.copy_key(prefix))
     if pair.archive:
         yield Place("archive", str(pair.archive.bucket), str(pair.archive.prefix))
+    if pair.archive and pair.archive.expire:
+        side = pair.source if pair.archive.side == "source" else pair.destination
+        for prefix in pair.source.prefixes:
+            yield Place("original", str(side.bucket), str(prefix) if side is pair.source else pair.copy_key(prefix))
 
 
 def _marked(policy: Policy) -> Iterator[Place]:

@@ -292,6 +292,9 @@ def _make_buckets(day: Day) -> None:
             Bucket=values["bucket"],
             ObjectLockConfiguration={"ObjectLockEnabled": "Enabled", "Rule": {"DefaultRetention": kept}},
         )
+    for values in day.state.all("aws_s3_object", "place").values():
+        place = {name.title(): values[name] for name in ("bucket", "key")}
+        day.client(values["region"] or REGION).put_object(**place, Body=values["content"].encode())
     bucket, _, key = day.state.output("policy").removeprefix("s3://").partition("/")
     day.client().put_object(Bucket=bucket, Key=key, Body=yaml.safe_dump(day.policy).encode())
 
