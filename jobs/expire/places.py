@@ -243,7 +243,7 @@ async def read_document(store: Store, at: Location, key: str) -> tuple[Place, fl
         document = msgspec.json.decode(body.data, type=PlaceDocument)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"s3://{at.bucket}/{key} is no document of a place: {error}") from error
-    if key != document.key(at.key):
+    if key != document.key(at.key) or body.info.replication_status == REPLICA:
         raise ConfigError(f"s3://{at.bucket}/{key} is the document of another place: delete it, and declare this one")
     info, is_mirror = body.info, document.deletes == "mirror"
     pinned = (at, key, info.version_id, info.etag, info.last_modified)

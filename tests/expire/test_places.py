@@ -124,6 +124,12 @@ def test_invalid_document_is_refused(document: str) -> None:
     refused(world.read, "document of")
 
 
+def test_document_that_s3_replication_brought_declares_no_place() -> None:
+    world = World()
+    world.declare(COLD, COLD_ID, 2, is_replica=True)
+    refused(world.read, "document of another place")
+
+
 def test_user_objects_beside_the_document_are_no_documents() -> None:
     world = World()
     for bucket, prefix in (DOCS, COPIES):
