@@ -139,12 +139,12 @@ def to_be_archived(scene: Scene) -> None:
 
 
 def to_be_expired(scene: Scene) -> None:
-    """Copies by a run, the same of the year 2024 with an inventory, and archived signatures of a pair."""
-    bound(scene)
-    scene.sealift("replicate", "--source", "s3://documents/2024/", "--destination", "s3://copies/2024/")
-    scene.sealift("catalog", "rebuild")
-    scene.sealift("inventory", "s3://documents/2024/", "--to", "s3://inventories/documents")
-    replicated(scene)
+    """Copies of all documents, an inventory of them, and archived signatures."""
+    for key in SIGNATURES:
+        scene.put("documents", key, content(key))
+    scene.sealift("replicate", "--source", "s3://documents/", "--destination", "s3://copies/")
+    scene.sealift("compact", "--source", "s3://documents/", "--archives", "s3://cold/", "--pack-all")
+    scene.sealift("inventory", "s3://documents/", "--to", "s3://inventories/documents")
 
 
 def on_batch(scene: Scene) -> None:
