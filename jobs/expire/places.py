@@ -23,8 +23,9 @@ import msgspec
 from jobs.core.model import Location, ObjectRef, format_time
 from jobs.core.selection import is_sealift_object
 from jobs.errors import ArchivedObject, ConfigError, Denied, NoSuchBucket, NotFound, PreconditionFailed, UsageError
+from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import Body, Marker, Store
+from jobs.s3.store import Body, Store
 
 SETTLED_SECONDS = 10.0
 """The least age of a document, whatever the grace period is."""
@@ -188,13 +189,8 @@ async def list_documents(store: Store, at: Location) -> list[str]:
 
 
 async def _documents(store: Store, at: Location) -> list[str]:
-    keys: list[str] = []
-    after: Marker | None = None
-    while True:
-        page = await retry(partial(store.list_objects, at.bucket, at.key + _FOLDER, after=after))
-        keys += [entry.key for entry in page.entries if is_sealift_object(entry.key)]
-        if (after := page.next_marker) is None:
-            return keys
+    pages = list_all(store, Location(at.bucket, at.key + _FOLDER), versions=False, concurrency=1)
+    return [entry.key async for page in pages for entry in page if is_sealift_object(entry.key)]
 
 
 async def _refuse_shared(
