@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from jobs.archives.reader import MemberRead
 from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Attributes
 from jobs.core.outcome import Evidence
-from jobs.errors import ExitCode
+from jobs.errors import ConfigError, ExitCode
 from jobs.replicate.decision import Overwrite
 from jobs.s3.store import UNGUARDED, CopySettings
 
@@ -84,7 +85,6 @@ _BYTES_SAME = Verdict(True, Evidence.CONTENT)
 _newest_version = _with(source=lambda ref: ref._replace(version_id=None))
 _null_versions = _with(versions=lambda versions: [(key, NULL_VERSION) for key, _ in versions])
 _one_page = _answer(lambda page: page._replace(next_marker=None))
-_no_reasons = _answer(lambda reasons: [""] * len(reasons))
 _is_well = _answer(lambda _: ExitCode.DONE)
 
 
@@ -96,8 +96,15 @@ class _AnyBytes:
     is_refuted, evidence = False, Evidence.CHECKSUM
 
 
-async def _all_may_go(_: Any, self: Any, removals: Any, looked_at: float) -> Any:
+async def _all_may_go(_: Any, self: Any, removals: Any) -> Any:
     return list(removals), []
+
+
+async def _any_document(original: Any, self: Any, store: Any, place: Any) -> float:
+    try:
+        return float(await original(self, store, place))
+    except ConfigError:
+        return math.inf
 
 
 BREAKS: tuple[Break, ...] = (
@@ -128,12 +135,12 @@ BREAKS: tuple[Break, ...] = (
     Break("mirrors-are-places", "copies-last", "mirrored deletes", _nothing),
     Break("copies-may-expire", "copies-last", "lifecycle", _nothing),
     Break("no-last-look", "looked-again", "last look", _all_may_go),
-    Break("others-announcements-unread", "not-both-copies", "announcements", _no_reasons),
-    Break("others-claims-unread", "not-both-copies", "claims", _answer(lambda _: [])),
-    Break("second-name-passes", "second-names", "second name", _nothing),
-    Break("findings-unread", "findings-count", "disproofs", _nothing),
-    Break("later-findings-unread", "findings-count", "later disproofs", _no_reasons),
-    Break("clock-ahead-ends-grace", "grace", "clock of S3", lambda original, self, now: self),
+    Break("late-delete-is-sent", "looked-again", "last moment", _nothing),
+    Break("metadata-may-differ", "deleted-with-proof", "carried", _answer(lambda _: None)),
+    Break("any-rank-will-do", "ranks", "ranks of places", _answer(lambda _: "")),
+    Break("replaced-place-counts", "ranks", "look at a place", _any_document),
+    Break("second-name-passes", "second-names", "shared documents", _nothing),
+    Break("clock-ahead-ends-grace", "grace", "look at places", _answer(lambda _: math.inf)),
     Break("any-share-goes", "share", "share", _answer(lambda _: False)),
     Break("undo-removes-any-version", "undo", "marker of an undo", lambda _, history, stone: stone.marker_version_id),
     Break("owner-never-looks", "one-owner", "look of the owner", _nothing),
