@@ -71,7 +71,7 @@ def check(options: CheckCommand) -> int:
     """Check the policy.
 
     FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. Warns of
-    alarms that reach nobody, nights at times that clocks jump over, and nights that copy back what
+    alarms that reach nobody, nights at times that clocks jump over, and nights that miss what
     expires. With --json the answer holds the whole policy with all of its defaults.
     """
     try:

@@ -11,8 +11,11 @@ from pathlib import Path
 from posixpath import commonprefix
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from jobs.archives.index import ArchiveIndex
 from jobs.config import Settings
 from jobs.core.display import Display
+from jobs.core.enums import ArchiveSide, Encryption
+from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
@@ -35,6 +38,7 @@ from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
+    from jobs.reconcile.packed_copies import PackedCopies
     from jobs.reconcile.reconcile import Reconciliation
 
 CONFIRM_LIMIT = 100_000
@@ -156,6 +160,7 @@ class Stages:
                 for report, side in ((source, ours), (destination, theirs))
                 if not report.is_listed
             },
+            packed=self._packed_copies() if there == "destination" else None,
         )
         while True:
             inventories, stores = (source.inventory, destination.inventory), (source.store, destination.store)
@@ -167,6 +172,17 @@ class Stages:
                     source = await self._listed(here, str(error))
                 else:
                     destination = await self._listed(there, str(error))
+
+    def _packed_copies(self) -> PackedCopies | None:
+        """The archives that hold copies which the pair lets expire."""
+        from jobs.reconcile.packed_copies import PackedCopies
+
+        archive, hot = self.pair.archive, self.pair.destination
+        if archive is None or archive.expire is None or archive.side is not ArchiveSide.DESTINATION:
+            return None
+        place = Side(Location.parse(archive.uri), region=archive.region, owner=archive.account)
+        index = ArchiveIndex(self.ledger.store, self.ledger.location)
+        return PackedCopies(index, open_side(place), place.location, hot.encryption is not Encryption.S3)
 
     async def transfer(self, stage: Stage, request: Request) -> Done:
         """Run a replicate or verify run, within the pair's limits, to its end."""

@@ -87,7 +87,7 @@ def find_mistakes(policy: Policy) -> Iterator[Finding]:
 
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
     """What is allowed but loses something: alarms that reach nobody, nights at times that a day
-    does not have, nights that copy back what the pair lets expire, and prefixes that no role of
+    does not have, nights that miss what the pair lets expire, and prefixes that no role of
     Terraform can be allowed.
 
     EventBridge Scheduler skips these times:
@@ -107,8 +107,8 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
         archive = pair.archive
         if archive and archive.expire and archive.side is ArchiveSide.DESTINATION and pair.nightly.enabled:
             expected = (
-                "no archive.expire, side: source, or nightly.enabled: false: a night copies back from the source "
-                "each copy that expired, and does not look whether an archive has it"
+                "no archive.expire, side: source, or nightly.enabled: false: the slices that a night verifies name "
+                "each copy that expired as missing, and do not look whether an archive has it"
             )
             yield Finding(("pairs", number, "archive", "side"), archive.side, expected)
         day = _day_without(pair.nightly.hour.minutes, ZoneInfo(pair.nightly.time_zone), first)

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from jobs.reconcile.confirm import Confirmation, Suspects
     from jobs.reconcile.findings import BreakdownLine, Findings
     from jobs.reconcile.join_side import SideTotals
+    from jobs.reconcile.packed_copies import PackedCopies
     from jobs.reconcile.stage import StagedReport
 
 CLOCK_SECONDS = 2 * 86_400
@@ -59,7 +60,8 @@ class ReconcileOptions:
     flight. `memory_limit_bytes` is the join's. The process needs about 100 MiB more.
     `repairs_different`: the manifest of what to repair has different rows as well, with their
     destinations condemned. `doubted`: the manifest of a report that has to cover the prefixes → the
-    store of its bucket, of which a few pages are listed.
+    store of its bucket, of which a few pages are listed. `packed`: archives whose members are not
+    missing, for a comparison of current objects.
     """
 
     now: float
@@ -71,6 +73,7 @@ class ReconcileOptions:
     memory_limit_bytes: int = 640 << 20
     repairs_different: bool = False
     doubted: Mapping[str, Store] = field(default_factory=dict)
+    packed: PackedCopies | None = None
 
     @property
     def repaired(self) -> frozenset[Category]:
@@ -218,6 +221,10 @@ async def reconcile(
             return join_reports(connection, ours, theirs, joining)
 
         totals = await in_thread(connection, join)
+        if options.packed is not None:
+            from jobs.reconcile.packed_copies import judge_packed
+
+            await judge_packed(connection, options.packed, destination.source_bucket)
         confirmed = None
         if suspects is not None:
             confirmed = await confirm(

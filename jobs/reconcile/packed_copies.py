@@ -1,0 +1,98 @@
+"""Copies that are in archives: a key is not missing where an archive holds its copy.
+
+`expire` deletes hot copies that `compact` has packed. They are in no report of the hot bucket. The
+next repair would copy each of them again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from jobs.archives.files import list_etags
+from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
+from jobs.archives.unindexed import UNREADABLE
+from jobs.core.category import Category
+from jobs.core.model import Location
+from jobs.s3.store import Store
+from jobs.tables.duck import in_thread, quoted
+
+if TYPE_CHECKING:
+    import duckdb
+    import pyarrow as pa
+
+PACKED = "its copy is in an archive"
+PACKED_UNPROVEN = "its copy is in an archive, and no MD5 says that it is the same"
+
+_MISSING = f"SELECT code FROM verdicts WHERE category = {quoted(Category.MISSING.value)}"
+
+
+@dataclass(frozen=True, slots=True)
+class PackedCopies:
+    """Where archives are that hold copies. `is_sealed`: copies are encrypted with KMS."""
+
+    index: ArchiveIndex
+    store: Store
+    archives: Location
+    is_sealed: bool = False
+
+
+async def judge_packed(connection: duckdb.DuckDBPyConnection, packed: PackedCopies, bucket: str) -> None:
+    """Judge the missing keys in the table `judged` (see `jobs.reconcile.join`) by archives of what
+    was in the bucket.
+
+    Only an archive counts that is there as its index says, and only a member of the object's size.
+
+    | the member's ETag                                                        | the key becomes |
+    |--------------------------------------------------------------------------|-----------------|
+    | the object's, an MD5                                                     | same            |
+    | the object's, of an upload in parts                                      | unverifiable    |
+    | another one, one of both is no MD5, and the copy was not older, as packed | unverifiable    |
+    | any other                                                                | stays missing   |
+    """
+    missing = f"FROM judged WHERE code IN ({_MISSING}) AND joined IS NOT NULL"
+    await in_thread(connection, connection.execute, f"CREATE TEMP TABLE lacking AS SELECT DISTINCT joined {missing}")
+    first, last = connection.execute("SELECT min(joined), max(joined) FROM lacking").fetchone() or (None, None)
+    if first is None:
+        return
+    there, damage = dict[Location, str](), list[DamagedIndex]()
+    with contextlib.suppress(*UNREADABLE):
+        there = {archive: etag async for archive, etag in list_etags(packed.store, packed.archives)}
+    connection.execute("CREATE TEMP TABLE packed (key VARCHAR, size_bytes BIGINT, etag VARCHAR, modified_us BIGINT)")
+    for record in await packed.index.records(packed.archives, damage):
+        is_there = record.source_bucket == bucket and there.get(record.location) == record.etag
+        if not is_there or record.last_key < first or last < record.first_key:
+            continue
+        with collecting(damage, record.location):
+            async with aclosing(packed.index.tables(record.location)) as tables:
+                async for table in tables:
+                    await in_thread(connection, _keep, connection, table)
+    await in_thread(connection, connection.execute, _judge_sql(packed.is_sealed))
+
+
+def _keep(connection: duckdb.DuckDBPyConnection, members: pa.Table) -> None:
+    connection.register("members", members)
+    connection.execute(
+        "INSERT INTO packed SELECT key, size_bytes, etag, epoch_us(last_modified) FROM members "
+        "WHERE key IN (SELECT joined FROM lacking)"
+    )
+    connection.unregister("members")
+
+
+def _judge_sql(is_sealed: bool) -> str:
+    no_md5 = "true" if is_sealed else "(contains(p.etag, '-') OR contains(j.source_etag, '-'))"
+    return f"""
+        CREATE TEMP TABLE codes AS SELECT max(code) + 1 AS same, max(code) + 2 AS unproven FROM verdicts;
+        INSERT INTO verdicts SELECT same, '{Category.SAME}', {quoted(PACKED)}, false FROM codes;
+        INSERT INTO verdicts SELECT unproven, '{Category.UNVERIFIABLE}', {quoted(PACKED_UNPROVEN)}, false FROM codes;
+        UPDATE judged SET code = held.code FROM (
+            SELECT j.joined, min(CASE WHEN p.etag = j.source_etag AND regexp_full_match(p.etag, '[0-9a-f]{{32}}')
+                                      THEN same ELSE unproven END) AS code
+            FROM judged AS j JOIN packed AS p ON p.key = j.joined AND p.size_bytes = j.source_size_bytes, codes
+            WHERE j.code IN ({_MISSING}) AND j.at_source
+                AND (p.etag = j.source_etag OR ({no_md5} AND p.modified_us >= j.source_modified_us))
+            GROUP BY 1
+        ) AS held
+        WHERE judged.joined = held.joined AND judged.code IN ({_MISSING})"""

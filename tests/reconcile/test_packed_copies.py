@@ -1,0 +1,100 @@
+"""Keys whose hot copy expired: an archive holds it, so nobody copies it again."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.archives.index import ArchiveIndex
+from jobs.archives.index_tables import TableWriter
+from jobs.archives.model import ArchiveRecord, Member
+from jobs.core.enums import ArchiveFormat
+from jobs.core.model import Attributes, Location
+from jobs.reconcile.packed_copies import PACKED, PACKED_UNPROVEN, PackedCopies
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
+from tests.inventory.samples import VERSIONS
+from tests.reconcile.scene import OLD, compare, counts, differences, marker, md5, row, version
+
+ARCHIVE = Location("cold", "packed/a.tar")
+
+
+def packed(
+    *members: tuple[str, str, dict[str, Any]], bucket: str = "dst", is_there: bool = True, is_sealed: bool = False
+) -> PackedCopies:
+    """An archive of copies (key, content, other fields of its index) that lay in the bucket."""
+
+    async def pack() -> PackedCopies:
+        store = MemoryStore()
+        for name in ("cold", "ledger"):
+            store.create_bucket(name, versioned=False)
+        etag = (await store.put(*ARCHIVE, b"archive" if is_there else b"other", Attributes(), guard=UNGUARDED)).etag
+        file = io.BytesIO()
+        table = TableWriter(file)
+        for key, content, more in members:
+            plain = Member(key, None, True, len(content), md5(content), OLD + 60, "STANDARD", {}, {}, {})
+            table.add([plain._replace(**more)])
+        table.close()
+        file.seek(0)
+        keys = sorted(key for key, _, _ in members)
+        record = ArchiveRecord(
+            *(ARCHIVE, ArchiveFormat.TAR, 7, etag if is_there else md5("archive"), None, "STANDARD"),
+            *(len(members), 0, keys[0], keys[-1], bucket, OLD),
+        )
+        index = ArchiveIndex(store, Location("ledger"))
+        await index.publish(record, file)
+        return PackedCopies(index, store, Location("cold", "packed"), is_sealed)
+
+    return asyncio.run(pack())
+
+
+SOURCE = row("k", "content")
+NOT_MD5 = {"etag": "e" * 32 + "-2"}
+CASES = [
+    ("the same content", SOURCE, ("k", "content", {}), {}, "same"),
+    ("other content of the same size", SOURCE, ("k", "CONTENT", {}), {}, "missing"),
+    ("other size", SOURCE, ("k", "cont", {}), {}, "missing"),
+    ("other content, as an upload in parts", SOURCE, ("k", "cont", NOT_MD5), {}, "missing"),
+    ("unprovable", SOURCE, ("k", "content", NOT_MD5), {}, "unverifiable"),
+    ("unprovable, and written since", SOURCE, ("k", "content", NOT_MD5 | {"last_modified": OLD - 60}), {}, "missing"),
+    ("unprovable, by KMS", SOURCE, ("k", "CONTENT", {}), {"is_sealed": True}, "unverifiable"),
+    (
+        "by KMS, and written since",
+        SOURCE,
+        ("k", "CONTENT", {"last_modified": OLD - 60}),
+        {"is_sealed": True},
+        "missing",
+    ),
+    ("equal parts", SOURCE | {"ETag": NOT_MD5["etag"]}, ("k", "content", NOT_MD5), {}, "unverifiable"),
+    ("another key", SOURCE, ("l", "content", {}), {}, "missing"),
+    ("of another bucket", SOURCE, ("k", "content", {}), {"bucket": "src"}, "missing"),
+    ("in an archive that is gone", SOURCE, ("k", "content", {}), {"is_there": False}, "missing"),
+]
+
+
+@pytest.mark.parametrize(
+    ("source", "member", "how", "expected"), [each[1:] for each in CASES], ids=[c[0] for c in CASES]
+)
+def test_a_key_is_missing_unless_an_archive_holds_its_copy(
+    tmp_path: Path, source: Any, member: Any, how: dict[str, Any], expected: str
+) -> None:
+    found = compare(tmp_path, [source, row("there", "x")], [row("there", "x")], packed=packed(member, **how))
+    assert counts(found) == ({"same": 2} if expected == "same" else {"same": 1, expected: 1})
+    assert found.repairable_rows == pq.read_table(found.manifest_parquet).num_rows == int(expected == "missing")
+    assert found.findings == int(expected == "missing")
+    if expected == "unverifiable":
+        assert differences(found) == {"k": ("unverifiable", PACKED_UNPROVEN)}
+    elif expected == "same":
+        assert found.unjudged == ((PACKED, 1),)
+
+
+def test_the_delete_marker_that_expire_left_does_not_make_a_key_missing(tmp_path: Path) -> None:
+    source = [version("k", "v1", "content"), version("l", "v2", "other")]
+    hidden = [marker("k", "m1"), marker("l", "m2")]
+    found = compare(tmp_path, source, hidden, packed=packed(("k", "content", {})), fields=VERSIONS)
+    assert counts(found) == {"same": 1, "missing": 1}
