@@ -6,15 +6,18 @@ import asyncio
 import hashlib
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, ObjectLock, ObjectRef
 from jobs.core.outcome import Evidence, Status
+from jobs.errors import Conflict
 from jobs.expire.rules import CopyAt
 from jobs.reports.document import iso_time
 from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import Request
 from tests.expire.scene import DAY, Shop, job, job_of_another_run, one, packed, replica, row_of, shop, store_over, work
 
 
@@ -147,3 +150,27 @@ def test_a_copy_that_is_not_what_a_listing_says_saves_its_original(corrupt: Corr
     before = store.contents()
     assert one(store, row).status is Status.KEPT
     assert store.contents() == before
+
+
+def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
+    """Its share was weighed without it."""
+    store = shop()
+    row = store.original()
+    planned = replace(job(store, grace_days=1.0), planned_at=store.now + 5)
+    store.now += 2 * DAY
+    assert work(planned, [row])[0].status is Status.WAITING
+
+
+def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:
+    store = shop()
+    row = store.original()
+    looks: list[str] = []
+
+    async def suspend(request: Request) -> Any:
+        looks.append("docs")
+        return await request() and len(looks) < 2
+
+    store.hook(is_versioned=suspend)
+    with pytest.raises(Conflict, match="suspended"):
+        work(job(store), [row])
+    assert store.current()["k"] == b"content"

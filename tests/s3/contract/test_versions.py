@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import NULL_VERSION, Attributes, ObjectLock, ObjectRef
-from jobs.errors import Denied, NotFound, PreconditionFailed
+from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed
 from jobs.s3.store import ABSENT
 from tests.s3.contract.checks import PLAIN, Subject, brief, contract, md5_of
 
@@ -93,6 +94,19 @@ async def test_a_delete_with_an_etag_takes_that_object_only(s: Subject, versione
     assert (await s.store.delete(bucket, "k", if_match=md5_of(b"content"))).is_delete_marker is versioned
     with pytest.raises(NotFound):
         await s.read(bucket, "k")
+
+
+@contract()
+async def test_a_delete_that_relies_on_an_old_look_is_not_sent(s: Subject) -> None:
+    bucket, now = s.bucket(versioned=True), elapsed_seconds()
+    version_id = (await s.put(bucket, "k", b"content")).version_id or ""
+    with pytest.raises(Conflict) as late:
+        await s.store.delete(bucket, "k", if_match=md5_of(b"content"), send_by=now - 0.1)
+    with pytest.raises(Conflict):
+        await s.store.delete_versions(bucket, [("k", version_id)], send_by=now - 0.1)
+    assert late.value.code == "TooLate"
+    assert await s.read(bucket, "k") == b"content"
+    assert await s.store.delete_versions(bucket, [("k", version_id)], send_by=now + 60) == [None]
 
 
 @contract()
