@@ -138,6 +138,7 @@ BREAKS: tuple[Break, ...] = (
     Break("late-delete-is-sent", "looked-again", "last moment", _nothing),
     Break("metadata-may-differ", "deleted-with-proof", "carried", _answer(lambda _: None)),
     Break("any-rank-will-do", "ranks", "ranks of places", _answer(lambda _: "")),
+    Break("foreign-places-pass", "ranks", "foreign places", _answer(lambda _: [])),
     Break("replaced-place-counts", "ranks", "look at a place", _any_document),
     Break("second-name-passes", "second-names", "shared documents", _nothing),
     Break("clock-ahead-ends-grace", "grace", "look at places", _answer(lambda _: math.inf)),

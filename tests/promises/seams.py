@@ -46,6 +46,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "agreement": ("jobs.ledger.agreement:spec_disagreement",),
     # What keeps expire from an original.
     "ranks of places": ("jobs.expire.places:refuse",),
+    "foreign places": ("jobs.expire.places:foreign_places",),
     "shared documents": ("jobs.expire.places:_refuse_shared",),
     "look at a place": ("jobs.expire.places:PlaceLook._look_at",),
     "look at places": ("jobs.expire.places:PlaceLook.look",),
