@@ -76,6 +76,7 @@ locals {
     copy    = flatten([for name, pair in local.pairs : [for prefix in local.copy_prefixes[name] : { bucket = pair.destination.bucket, prefix = prefix }]])
     replica = flatten([for name, pair in local.replicas : [for prefix in local.copy_prefixes[name] : { bucket = pair.replica.bucket, prefix = prefix }]])
     archive = [for pair in local.archives : { bucket = pair.archive.bucket, prefix = pair.archive.prefix }]
+    packed  = [for pair in local.expiring : { bucket = pair.archive.bucket, prefix = pair.archive.prefix } if pair.archive.side == "destination"]
     reports = [for bucket in values(local.inventory.buckets) : { bucket = bucket, prefix = local.inventory.prefix }]
     ledger  = [{ bucket = local.ledger.bucket, prefix = local.ledger.prefix }]
     restore = [for place in var.restore_to : { bucket = split("/", place)[0], prefix = join("/", slice(split("/", place), 1, length(split("/", place)))) }]
@@ -126,7 +127,7 @@ locals {
       verify    = { function = false, reads = ["source", "copy", "replica", "archive", "reports"], writes = [], lists = ["source", "copy", "replica", "archive", "reports"], marks = false, submits = ["verify"] }
       reconcile = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify", "reconcile"] }
       backfill  = { function = false, reads = ["source", "copy", "reports"], writes = [], lists = ["source", "copy", "reports"], marks = false, submits = ["replicate", "verify"] }
-      nightly   = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "reports"], marks = false, submits = ["replicate", "verify"] }
+      nightly   = { function = false, reads = ["source", "copy", "replica", "reports"], writes = [], lists = ["source", "copy", "replica", "packed", "reports"], marks = false, submits = ["replicate", "verify"] }
     },
     { for job, each in {
       compact = { function = false, reads = ["source", "copy", "archive", "reports"], writes = ["archive"], lists = ["source", "copy", "archive", "reports"], marks = false, submits = ["compact", "verify"] }
