@@ -44,8 +44,6 @@ WITHOUT_REQUEST = {
     (f"{NAME}-job-expire", "s3:GetObjectVersionAnnotation"): "no object of the day has an annotation",
     ("*", "s3:ListObjectVersionAnnotations"): "lists are of copies in parts, streams, archives and expiries alone",
     ("*", "s3:PutObjectVersionAnnotation"): "no object of the day has an annotation",
-    (f"{NAME}-job-expire", "s3:GetObjectRetention"): "locked originals are kept; the day packs none",
-    (f"{NAME}-job-expire", "s3:GetObjectLegalHold"): "the same",
 }
 """Permissions that no request of the day used, and why a role has them."""
 
