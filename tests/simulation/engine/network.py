@@ -75,7 +75,8 @@ class Network:
         loop = world.loop
         if process.is_dead or loop.is_over:
             raise Gone
-        refuse_late(name, arguments, named.pop("send_by", None))  # of the client: S3 does what comes late
+        place: Any = arguments
+        refuse_late(name, place, named.pop("send_by", None))  # of the client: S3 does what comes late
         bucket, key = _target(name, arguments)
         self.requests += 1
         roll = world.chance()
