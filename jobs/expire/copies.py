@@ -63,7 +63,7 @@ class Copies:
     """Compares copies with originals.
 
     `is_apart`: they are on different services. `patience_seconds`: for one request, with all its
-    tries. `by_checksum`: what S3 keeps of both sides counts, and archived copies do.
+    tries. `by_checksum`: no copy is read. What S3 keeps of it counts, also of archived ones.
     `ignores_annotations`: an original may have annotations that its copy lacks.
     """
 
@@ -179,7 +179,7 @@ class Copies:
         return [_judge(check, verdict.evidence) if verdict.same else verdict]
 
     async def _compare_members(self, pairs: Sequence[Pair], archive: ObjectInfo) -> list[Verdict]:
-        contents = _indexed(pairs, archive) if archive.is_archived else await self._read(pairs, archive)
+        contents = _indexed(pairs, archive) if self.by_checksum else await self._read(pairs, archive)
 
         async def judge(number: int) -> Verdict:
             content = contents[number]

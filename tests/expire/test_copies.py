@@ -427,13 +427,15 @@ def test_by_checksum_what_s3_keeps_of_both_sides_counts_and_never_a_crc_alone(
     assert verdict(store, pair(store, ref), by_checksum=True).same is expected
 
 
-def frozen(store: MemoryStore, at: CopyAt, algorithm: str, parts: int = 2) -> CopyAt:
-    """The archive is cold now, and S3 keeps such a checksum of it, which the index has."""
+def frozen(
+    store: MemoryStore, at: CopyAt, algorithm: str, parts: int = 2, storage_class: str = "DEEP_ARCHIVE"
+) -> CopyAt:
+    """The archive has this class now, and S3 keeps such a checksum of it, which the index has."""
     version = store.stored(at.bucket, at.key)[-1]
     sums = [full_object(algorithm, each) for each in (version.data[:100], version.data[100:])]
     kept = composite(sums) if parts > 1 else full_object(algorithm, version.data)
     version.checksums = (kept,)
-    version.attributes = replace(version.attributes, storage_class="DEEP_ARCHIVE")
+    version.attributes = replace(version.attributes, storage_class=storage_class)
     return replace(at, checksum=f"{kept.algorithm}:{kept.value}")
 
 
@@ -456,8 +458,19 @@ def test_a_cold_archive_counts_by_its_sha256_and_the_bytes_of_the_original(parts
     assert verdict(store, pair(store, ref, second), by_checksum=True).same is False  # that member has other bytes
 
 
-def test_a_cold_archive_with_a_crc_alone_never_counts() -> None:
-    store = world()
+@pytest.mark.parametrize("storage_class", ["DEEP_ARCHIVE", "GLACIER_IR"])
+@pytest.mark.parametrize(("algorithm", "expected"), [("SHA256", True), ("CRC32", None)])
+def test_by_checksum_no_archive_is_read_and_none_counts_by_a_crc(
+    storage_class: str, algorithm: str, expected: bool | None
+) -> None:
+    store, read = world(), Counter[str]()
     ref = put(store, "docs", "k", CONTENT)
-    at = frozen(store, packed(store, [ref])[0], "CRC32")
-    assert verdict(store, pair(store, ref, at), by_checksum=True).same is None
+    at = frozen(store, packed(store, [ref])[0], algorithm, storage_class=storage_class)
+
+    async def note(request: Request) -> Any:
+        read[request.place.bucket] += 1
+        return await request()
+
+    store.hook(get=note)
+    assert verdict(store, pair(store, ref, at), by_checksum=True).same is expected
+    assert read == ({"docs": 1} if expected else {})
