@@ -37,6 +37,7 @@ from jobs.tables.duck import Database, in_thread, parquet, quoted, scratch_folde
 from jobs.tables.rows import cut, expiry_schema, manifest_batch, manifest_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
+BATCH_ROWS = 10_000
 FEW_KEYS = 1_000
 """Up to so many keys of a manifest are listed one by one, without the rest of their places."""
 LISTS_AT_ONCE = 32
@@ -358,7 +359,7 @@ class _Search:
         wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
         columns = ", ".join(f"{_VALUES.get(name, 'NULL')} AS {name}" for name in expiry_schema().names)
         relation: Any = await in_thread(self.connection, self.connection.sql, f"SELECT {columns} {_ORDERED}")
-        tables = cut(relation.to_arrow_reader(), max(1, -(-rows // max(wanted, 1))))
+        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-rows // max(wanted, 1))))
         while (table := await in_thread(self.connection, next, tables, None)) is not None:
             data = write_parquet(table.cast(expiry_schema()))
             await write_shard(len(found.shards), data)
