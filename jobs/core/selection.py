@@ -34,11 +34,11 @@ FILTERS = (
     "storage_class",
 )
 """The filters, in the order in which they are asked: the first that drops a row gets it counted."""
-SEALIFT_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
+OWN_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
 """The keys of Sealift's own objects, for RE2: documents of places (`jobs.expire.places`), and trials
 of conditional writes. They say something of where they are, so no verb copies, packs, restores or
 deletes one. Other keys below a user's own `.sealift/` are keys like any."""
-_SEALIFT_OBJECT = re.compile(SEALIFT_OBJECT.replace(r"\z", r"\Z"))
+_OWN_OBJECT = re.compile(OWN_OBJECT.replace(r"\z", r"\Z"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,7 +108,7 @@ class Selection:
 
 def is_sealift_object(key: str) -> bool:
     """True for a key of Sealift's own."""
-    return ".sealift/" in key and _SEALIFT_OBJECT.search(key) is not None
+    return ".sealift/" in key and _OWN_OBJECT.search(key) is not None
 
 
 def glob_pattern(glob: str) -> str:

@@ -11,7 +11,7 @@ import duckdb
 from jobs.core.model import NULL_VERSION
 from jobs.core.outcome import Status
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.selection import SEALIFT_OBJECT
+from jobs.core.selection import OWN_OBJECT
 from jobs.reconcile.rules_sql import COMPOSITE, RuleOptions, is_sealed_sql, replication_sql
 from jobs.reconcile.stage import StagedReport
 from jobs.tables.duck import parquet, quoted
@@ -224,7 +224,7 @@ class JoinSide:
     def _in_scope(self) -> str:
         prefixes, key = self.options.prefixes, self._field("key")
         scope = prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
-        is_own = f"contains({key}, '.sealift/') AND regexp_matches({key}, {quoted(SEALIFT_OBJECT)})"
+        is_own = f"contains({key}, '.sealift/') AND regexp_matches({key}, {quoted(OWN_OBJECT)})"
         return f"({scope} AND NOT ({is_own}))"
 
     def _current(self) -> str:

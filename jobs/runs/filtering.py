@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from jobs.core.sampling import Sample
-from jobs.core.selection import SEALIFT_OBJECT, Selection, glob_pattern
+from jobs.core.selection import OWN_OBJECT, Selection, glob_pattern
 
 
 def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[str]) -> pa.RecordBatch:
@@ -38,7 +38,7 @@ def _drops(batch: pa.RecordBatch, selection: Selection) -> Iterator[tuple[str, A
     modified: Any = batch["last_modified"]
     if selection.prefix:
         yield "prefix", pc.invert(pc.starts_with(key, selection.prefix))
-    yield "sealift_object", pc.match_substring_regex(key, SEALIFT_OBJECT)
+    yield "sealift_object", pc.match_substring_regex(key, OWN_OBJECT)
     if selection.include:
         yield "include", pc.invert(pc.match_substring_regex(key, _whole_key(selection.include)))
     if selection.exclude:

@@ -22,7 +22,6 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITES = re.compile(r"\bguard=(?!guard\b|ledger_guard\(|self\.guard\b)")
 NOT_THE_LEDGER = {
     "jobs/expire/deletes.py": "a probe beside originals",
-    "jobs/expire/marks.py": "a mark beside originals",
     "jobs/inventory/write.py": "an inventory report, where the user asked for it",
     "jobs/restore/member_writer.py": "restored members",
     "jobs/s3/conditional_writes.py": "objects of its own at a destination, and what other modules write",
