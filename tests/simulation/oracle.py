@@ -258,12 +258,11 @@ class Oracle(Observer):
             self._written_over(key, top, version, like or made_of, maker, what)
 
     def _is_put_back(self, key: str, version: Version, maker: Process, before: list[Version]) -> bool:
-        """Whether what somebody else had written on top comes on top of what the same process has put over it."""
+        """Whether what somebody else has written comes on top of what the same process has put over it."""
         placed = [self._find(DESTINATION, COPIES + key, each) for each in before]
-        below = next((each for each in reversed(placed) if each.maker is not maker), None)
-        if below is None or below is placed[-1] or below.maker is not None:
-            return False
-        return below.version.data == version.data
+        like = [each for each in placed if each.version.data == version.data]
+        over = placed[placed.index(like[-1]) + 1 :] if any(each.maker is None for each in like) else []
+        return bool(over) and all(each.maker is maker for each in over)
 
     def _written_over(
         self, key: str, top: Version, version: Version, like: list[Placed], maker: Process, what: str
@@ -389,7 +388,9 @@ class Oracle(Observer):
         if row.status == "expired":
             top = self.world.top(SOURCE, row.key)
             is_there = top is not None and any(each.version is top for each in meant) and len(meant) == 1
-            return "its original is there" if is_there else ""
+            markers = [each for each in self.places[SOURCE, row.key] if not each.is_object]
+            was_hidden = any(each.maker and each.maker.run_id == run.run_id for each in markers)  # others undid it
+            return "its original is there" if is_there and not was_hidden else ""
         if row.status == "mismatched" and run.document["job"] == "verify":
             rots = any(each.rots for each in (*meant, *there))
             is_same = bool(there) and all(any(is_made_of(m, each.whole) for m in meant) for each in there)
