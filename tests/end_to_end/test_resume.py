@@ -151,7 +151,7 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
         assert 0 < done < 48
         proxy.faults.shares = {}
         [run] = world.sealift("runs", "list", "--json").document["runs"]
-        retried = world.sealift("runs", "retry", run["run_id"], "--json", **through)
+        retried = world.sealift("runs", "retry", run["run_id"], "--json", **through, **SHORT_LEASES)
     assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1}), retried.stderr
     assert world.copy_of("big") == body
     left = world.client.list_multipart_uploads(Bucket=world.destination)["Uploads"]
