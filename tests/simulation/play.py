@@ -200,7 +200,8 @@ class Play:
         for _ in range(12 * self.schedule.has_events):
             while any(not each.is_done and not each.is_dead for each in self.queue.messages):
                 await asyncio.sleep(10.0)
-            if not self.queue.redrive() and not await self._empty_backlog():
+            is_redriven = self.queue.redrive(self.oracle.has_rotten_source)
+            if not await self._empty_backlog() and not is_redriven:
                 return
         if self.schedule.has_events:
             self.oracle.violate("resumable", "events are never done")

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_plus
 
 from tests.simulation.engine.loop import Loop
 
@@ -19,6 +20,7 @@ class Message:
     """`visible_at`: loop time from which it can be received."""
 
     number: int
+    key: str
     body: str
     visible_at: float
     receives: int = 0
@@ -36,7 +38,8 @@ class Queue:
     def send(self, record: dict[str, Any], delay_seconds: float) -> None:
         """An event becomes a message."""
         visible_at = self._loop.time() + delay_seconds
-        self.messages.append(Message(len(self.messages), json.dumps({"Records": [record]}), visible_at))
+        key = unquote_plus(record["s3"]["object"]["key"])
+        self.messages.append(Message(len(self.messages), key, json.dumps({"Records": [record]}), visible_at))
 
     def receive(self, limit: int) -> list[Message]:
         """Some of the visible messages; nobody else sees them for a while."""
@@ -52,9 +55,9 @@ class Queue:
                 received.append(message)
         return received
 
-    def redrive(self) -> bool:
-        """Everything dead is tried again; whether there was something."""
-        dead = [each for each in self.messages if each.is_dead]
+    def redrive(self, is_lost: Callable[[str], bool]) -> bool:
+        """What is dead is tried again, but for keys of which S3 has lost bytes; whether there was something."""
+        dead = [each for each in self.messages if each.is_dead and not is_lost(each.key)]
         for message in dead:
             message.receives, message.is_dead = 0, False
         return bool(dead)
