@@ -290,6 +290,7 @@ class _Search:
         self.connection.execute(f"DELETE FROM chosen WHERE {left_out}")
 
     def _asked_sql(self) -> str:
+        """`hidden`: the newest version below a delete marker, which may be taken back. It is listed first."""
         rows, matched = "there", ""
         if self.is_wanted:
             rows = "rows"
@@ -305,9 +306,11 @@ class _Search:
             SELECT row_number() OVER () AS id, * FROM (
                 SELECT {rows}.key, {named}, coalesce(there.is_latest, {rows}.is_latest) AS is_latest,
                        there.size_bytes AS listed_bytes, epoch(there.last_modified) AS listed_at,
-                       coalesce(top.etag <> there.etag, false) AS is_superseded
+                       coalesce(coalesce(top.etag, hidden.etag) <> there.etag, false) AS is_superseded
                 FROM {self._parquet("originals")} AS there LEFT JOIN {self._parquet("originals")} AS top
                     ON NOT there.is_latest AND top.is_latest AND top.key = there.key
+                LEFT JOIN (SELECT key, arg_min(etag, file_row_number) AS etag FROM {self._parquet("originals")}
+                    WHERE NOT is_latest GROUP BY key) AS hidden ON NOT there.is_latest AND hidden.key = there.key
                 {matched}) {distinct if self.is_wanted else ""}"""
 
     async def weigh(self) -> None:

@@ -63,7 +63,7 @@ async def find_original(
             hidden_at=min(dated, default=above.last_modified),
             marker_version_id=above.version_id if above.is_delete_marker else None,
             markers_above=markers,
-            current_etag=current.etag if current else None,
+            newest_etag=next((each.etag for each in reversed(later) if not each.is_delete_marker), None),
         )
     return original, info
 

@@ -103,7 +103,8 @@ class Original(NamedTuple):
     `markers_above`: all delete markers above it, the lowest first. S3 orders versions by the
     beginning of their uploads, so an upload in parts may come to lie between.
 
-    `current_etag`: the ETag of the current version, if that is another one. None below a marker.
+    `newest_etag`: the ETag of the newest version above it, also where a marker hides that. None:
+    only markers are above.
 
     `is_folder`: its key ends with `/`, and HEAD names no version of it.
     """
@@ -117,7 +118,7 @@ class Original(NamedTuple):
     hidden_at: float | None = None
     marker_version_id: str | None = None
     markers_above: tuple[MarkerAbove, ...] = ()
-    current_etag: str | None = None
+    newest_etag: str | None = None
     is_folder: bool = False
 
     def marker_of(self, marker_version_id: str | None, announced_at: float) -> MarkerAbove | None:
@@ -183,7 +184,7 @@ def decide(
     | it lies below others, and no version id names it alone       | kept                                       |
     | it is current, in a bucket whose versioning is suspended     | kept                                       |
     | a folder of a server that keeps no versions of folders       | kept                                       |
-    | other content is current at its key, and no archive holds it | kept                                       |
+    | other content is newest at its key, and no archive holds it  | kept                                       |
     | copy and original not compared yet                           | compare them, and decide again             |
     | they differ, or nothing proves that they are the same        | kept                                       |
     | the copy was written within the grace period                 | waiting                                    |
@@ -198,7 +199,7 @@ def decide(
         return Decision(reason=waits, waits=True)
     if unnamed := _unnamed(original, terms):
         return Decision(reason=unnamed)
-    if copy.member is None and original.current_etag not in (None, original.etag):
+    if copy.member is None and original.newest_etag not in (None, original.etag):
         return Decision(reason=_SUPERSEDED)
     if verdict is None:
         return Decision(compare=True)
@@ -287,7 +288,8 @@ def _unnamed(original: Original, terms: Terms) -> str:
 
 
 _SUPERSEDED = (
-    "a newer version is current at its key, whose copy takes the place of its copy: pack old versions with sealift "
-    "compact --versions all"
+    "a newer version is at its key, whose copy takes the place of its copy: pack old versions with sealift compact "
+    "--versions all"
 )
-"""A replica has the key of its original. So the next replication puts the newer version there."""
+"""A replica has the key of its original. So the next replication puts the newer version there, also
+one that a delete marker hides now: the marker may be taken back."""

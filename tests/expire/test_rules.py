@@ -57,7 +57,7 @@ THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
         ({"current": None}, "nothing proves now"),
         ({"original": ORIGINAL._replace(is_current=False, hidden_at=NOW - DAY)}, "hidden"),
         (
-            {"original": ORIGINAL._replace(is_current=False, hidden_at=0.0, current_etag="f")},
+            {"original": ORIGINAL._replace(is_current=False, hidden_at=0.0, newest_etag="f")},
             "takes the place of its copy",
         ),
         ({"verdict": Verdict(False, Evidence.CHECKSUM, "SHA256 differs")}, "not the same: SHA256 differs"),
@@ -115,12 +115,12 @@ def test_how_a_proven_original_goes(is_current: bool, is_versioned: bool, step: 
 
 
 @pytest.mark.parametrize(
-    ("current_etag", "member"), [(None, None), ("e", None), ("f", {"key": "k"})], ids=["hidden", "equal", "archived"]
+    ("newest_etag", "member"), [(None, None), ("e", None), ("f", {"key": "k"})], ids=["hidden", "equal", "archived"]
 )
 def test_an_old_version_goes_if_no_newer_one_takes_the_place_of_its_copy(
-    current_etag: str | None, member: dict[str, Any] | None
+    newest_etag: str | None, member: dict[str, Any] | None
 ) -> None:
-    original = ORIGINAL._replace(is_current=False, hidden_at=0.0, current_etag=current_etag)
+    original = ORIGINAL._replace(is_current=False, hidden_at=0.0, newest_etag=newest_etag)
     assert decide(ROW, replace(COPY, member=member), original, SAME, THERE, TERMS) == Decision(Step.REMOVE)
 
 
@@ -164,7 +164,7 @@ originals = st.builds(
     locks,
     st.booleans(),
     st.none() | times,
-    current_etag=etags | st.none(),
+    newest_etag=etags | st.none(),
 )
 verdicts = st.none() | st.builds(Verdict, st.sampled_from([True, False, None]), st.sampled_from(Evidence))
 
@@ -190,7 +190,7 @@ def test_nothing_goes_unless_everything_speaks_for_it(
     assert (copy.bucket, copy.key) == ("b", "copies/k")
     assert (row.etag, row.size_bytes or 3) == (original.etag, original.size_bytes)
     assert row.version_id in (None, original.version_id or "null")
-    assert original.current_etag in (None, original.etag)
+    assert original.newest_etag in (None, original.etag)
     assert max(current.last_modified, original.last_modified, original.hidden_at or 0) <= NOW - 30 * DAY
     lock = original.lock or ObjectLock()
     assert not lock.legal_hold
