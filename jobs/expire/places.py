@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from itertools import combinations
@@ -88,12 +89,14 @@ async def read_places(
     grace_seconds: float | None,
     is_apart: bool,
     check_replica: ReplicaCheck,
+    clock: Callable[[], float] = time.time,
 ) -> tuple[Place, list[Place]]:
     """The places of originals and copies, checked but for what only whole listings show
     (`foreign_places`).
 
     `is_apart`: they are on different services, so that one bucket name means two buckets.
-    `grace_seconds` None: they may be of any age. Raises UsageError, ConfigError, StoreError.
+    `grace_seconds` None: they may be of any age. `clock`: ours, since a gateway may answer with a
+    Date of its own. Raises UsageError, ConfigError, StoreError.
     """
     check_locations(source_at, copies_at, is_apart)
     origin, now = await _read_place(source, source_at, await list_documents(source, source_at))
@@ -105,7 +108,7 @@ async def read_places(
         await _refuse_shared(place, source, source_at, is_apart, [])  # one that is listed is refused above
         found.append(place)
         now = min(now, answered_at)
-    if why := refuse(origin, found, math.inf if grace_seconds is None else now, grace_seconds or 0.0):
+    if why := refuse(origin, found, math.inf if grace_seconds is None else min(now, clock()), grace_seconds or 0.0):
         raise ConfigError(why)
     return origin, found
 
@@ -132,7 +135,7 @@ def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: fl
     | a document is younger than the grace period, or than 10 s         | yes     |
     | any other                                                         | no      |
 
-    `now`: S3's time. Where the clocks of two services differ, the earlier one.
+    `now`: S3's time. Where the clocks of two services, or ours, differ, the earliest one.
     """
     everywhere = [source, *copies]
     if len({each.id for each in everywhere}) < len(everywhere):

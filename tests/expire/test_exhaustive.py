@@ -109,8 +109,9 @@ class World:
 
         store, following = self.store, Location(PLACES[PLACES.index(bucket) + 1])
         origin, others = await read_places(
-            store, store, Location(bucket), [following], grace_seconds=0.0, is_apart=False, check_replica=nothing
-        )
+            store, store, Location(bucket), [following],
+            grace_seconds=0.0, is_apart=False, check_replica=nothing, clock=lambda: store.now,
+        )  # fmt: skip
         run = Expire(
             store,
             Copies(store, store, ByteBudget(1 << 20)),

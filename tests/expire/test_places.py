@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -47,7 +48,8 @@ class World(MemoryStore):
         async def allow(_: Location) -> None:
             return None
 
-        named: dict[str, Any] = {"grace_seconds": DAY, "is_apart": other is not None, "check_replica": allow} | options
+        named: dict[str, Any] = {"grace_seconds": DAY, "is_apart": other is not None, "check_replica": allow}
+        named |= {"clock": lambda: math.inf} | options
         return asyncio.run(read_places(self, other or self, source, copies or (COPIES, COLD), **named))
 
 
@@ -291,6 +293,13 @@ def test_ages_are_told_by_the_earlier_of_two_clocks() -> None:
     refused(lambda: world.read(COPIES, other=other), "grace period")
     world.now = NOW + DAY
     world.read(COPIES, other=other)
+
+
+def test_gateway_that_dates_ahead_ends_no_grace_period() -> None:
+    """It answers for both places with a Date of its own, and with the dates that S3 gave to the documents."""
+    world = World()
+    refused(lambda: world.read(clock=lambda: NOW - 1), "grace period")
+    world.read(clock=lambda: NOW)
 
 
 # -------------------------------------------------------------------------------------- the look
