@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import Step
 from jobs.core.model import Location, ObjectRef, ObjectVersion
-from jobs.core.outcome import Outcome, PartlyDone, Status
+from jobs.core.outcome import Evidence, Outcome, PartlyDone, Status
 from jobs.errors import Conflict, Denied, Interrupted, PreconditionFailed, Redirected, Rejected, StoreError, Unavailable
 from jobs.expire.copies import Copies, Pair
 from jobs.expire.deletes import ExactDeletes
@@ -54,7 +54,6 @@ FAILING_PARTS = 32
 """How many parts of a group may fail at the last try until the rest of it gives up. Three objects
 that S3 cannot serve are found among 500 rows."""
 
-_EARLIER = "by an earlier attempt of this run"
 _DELETED_SINCE = (
     "somebody else has deleted it, more than an hour after an attempt of this run announced its delete and was killed: "
     "give the command again"
@@ -205,7 +204,7 @@ class Expire:
             if each is None and stone is None:
                 outcomes[row.row] = Outcome.of(row, Status.MISSING, "the original is gone already")
             elif stone is not None and (each is None or (isinstance(each, Seen) and each.is_replaced)):
-                outcomes[row.row] = Outcome.of(row, Status.EXPIRED, _EARLIER)
+                outcomes[row.row] = _by_earlier_attempt(row, stone)
                 settled.append(stone._replace(recorded_at=self.clock()))
             elif stone is not None and isinstance(each, Seen) and each.original.markers_above and _hides(stone):
                 # Below any marker this run must not remove it: the marker may be its own.
@@ -213,7 +212,7 @@ class Expire:
                 if marker is None:
                     outcomes[row.row] = kept_outcome(row, _DELETED_SINCE)
                     continue
-                outcomes[row.row] = Outcome.of(row, Status.EXPIRED, _EARLIER)
+                outcomes[row.row] = _by_earlier_attempt(row, stone)
                 settled.append(stone._replace(marker_version_id=marker.version_id, recorded_at=self.clock()))
             elif isinstance(each, Seen):
                 seen.append(each)
@@ -241,6 +240,14 @@ class Expire:
 
     async def _look_by_itself(self, row: ObjectVersion, is_versioned: bool) -> Seen | Outcome | None:
         return await self._look(row, is_versioned, KeyLooks(self.source, self.bucket))
+
+
+def _by_earlier_attempt(row: ObjectVersion, stone: Tombstone) -> Outcome:
+    what = "hidden by a delete marker" if _hides(stone) else "removed for good"
+    copy: dict[str, Any] = {"destination_version_id": stone.copy_version_id, "destination_etag": stone.copy_etag}
+    evidence = next((each for each in Evidence if each == stone.evidence), Evidence.NONE)
+    outcome = Outcome.of(row, Status.EXPIRED, f"{what}, by an earlier attempt of this run")
+    return outcome._replace(evidence=evidence, size_bytes=stone.size_bytes, **copy)
 
 
 def _hides(stone: Tombstone) -> bool:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from jobs.ledger.tombstones import Tombstone, Tombstones
 
 REQUESTS_AT_ONCE = 64
+REMOVED_AT_ONCE = 128
+"""So many are looked at again and then deleted: few enough for a slow server to do that in time."""
 
 FRESH_SECONDS = 5.0
 """How long after the beginning of a look at the original, its copy and their places a delete may be sent."""
@@ -87,9 +89,16 @@ class Removals:
     """The rows whose delete may have been done, or may still be: its answer was lost."""
 
     async def remove(self, removals: Sequence[Removal]) -> list[Outcome]:
-        """Announce, delete, confirm. Raises PartlyDone when the worker has to stop."""
-        if not removals:
-            return []
+        """Announce, delete, confirm, some at a time. Raises PartlyDone when the worker has to stop."""
+        done: list[Outcome] = []
+        for start in range(0, len(removals), REMOVED_AT_ONCE):
+            try:
+                done += await self._remove(removals[start : start + REMOVED_AT_ONCE])
+            except Interrupted as stop:
+                raise PartlyDone(str(stop), [*done, *getattr(stop, "outcomes", ())]) from stop
+        return done
+
+    async def _remove(self, removals: Sequence[Removal]) -> list[Outcome]:
         name = await self.tombstones.announce([self._tombstone(each) for each in removals])
         try:
             removals, kept = await self._look_again(removals)

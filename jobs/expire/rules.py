@@ -21,23 +21,8 @@ CLOCKS_SECONDS = 300.0
 ATTEMPT_SECONDS = 3600.0
 """How long after its announcement a delete may have been sent. A group takes minutes."""
 
-MEMBER_FIELDS = frozenset(
-    (
-        "key",
-        "size_bytes",
-        "etag",
-        "last_modified",
-        "checksums",
-        "sha256",
-        "offset",
-        "frame_start",
-        "frame_offset",
-        "frame_length",
-        "headers",
-        "metadata",
-        "tags",
-    )
-)
+MEMBER_FIELDS = {"key", "size_bytes", "etag", "last_modified", "checksums", "sha256", "headers", "metadata", "tags"}
+MEMBER_FIELDS |= {"offset", "frame_start", "frame_offset", "frame_length"}
 """The fields of an archive's member that a row has: what it takes to find, date, read and compare it."""
 
 

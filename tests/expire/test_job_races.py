@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
-from jobs.core.outcome import PartlyDone, Status
+from jobs.core.outcome import Evidence, PartlyDone, Status
 from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
 from jobs.expire.copies import Copies, Pair, Proven
 from jobs.expire.deletes import WRONG
@@ -60,7 +60,15 @@ def test_what_a_killed_attempt_deleted_is_expired_by_this_run(versioned: bool, h
     with pytest.raises(Killed):
         work(job(store), rows)
     store.around_deletes()
-    assert [outcome.status for outcome in work(job(store), rows)] == [Status.EXPIRED] * 3
+    again = work(job(store), rows)
+    assert [outcome.status for outcome in again] == [Status.EXPIRED] * 3
+    what = "hidden by a delete marker" if versioned and not hidden else "removed for good"
+    assert {outcome.reason for outcome in again} == {f"{what}, by an earlier attempt of this run"}
+    copies = [asyncio.run(store.head(ObjectRef("copies", row.key))) for row in rows]
+    assert [(each.destination_version_id, each.destination_etag) for each in again] == [
+        (each.version_id, each.etag) for each in copies
+    ]
+    assert {(each.evidence, each.size_bytes) for each in again} == {(Evidence.MD5_ETAG, 7)}
     assert len(store.contents()) == (3 if versioned and not hidden else 0)  # one step a run, however often it began
     if versioned and not hidden:
         undone = undo(store)
@@ -304,6 +312,23 @@ def compare_for_long(monkeypatch: pytest.MonkeyPatch, event: Callable[[], Any]) 
         return proven
 
     monkeypatch.setattr(Copies, "compare", compare)
+
+
+def test_a_slow_server_gets_each_delete_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one group: 300 looks at both sides and as many deletes take nine seconds."""
+    store = shop()
+    rows = store.originals(300)
+    seconds = [0.0]
+    for module in ("expire.job", "expire.removals", "expire.copies", "core.elapsed"):
+        monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
+
+    async def slow(request: Request) -> Any:
+        seconds[0] += 0.01
+        return await request()
+
+    store.hook(head=slow, delete=slow)
+    assert {outcome.status for outcome in work(job(store), rows)} == {Status.EXPIRED}
+    assert store.current() == {}
 
 
 @pytest.mark.parametrize("versioned", [True, False])
