@@ -320,7 +320,7 @@ class Worker:
         if isinstance(error, Throttled):
             self._pace.throttle(self.elapsed())
             self._done = self._done._replace(throttled=self._done.throttled + 1)
-        if error.status:
+        if error.status or not isinstance(error, Unavailable):
             self._last_answer = self.elapsed()
         elif self.elapsed() - self._last_answer > self.limits.patience_seconds:
             raise Unavailable(

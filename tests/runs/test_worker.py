@@ -21,6 +21,7 @@ from jobs.errors import (
     Conflict,
     ExitCode,
     Interrupted,
+    StoreError,
     Throttled,
     TooManyFailures,
     Unavailable,
@@ -212,11 +213,11 @@ def test_a_wall_clock_that_is_set_says_nothing_of_how_long_s3_is_silent(step: fl
     """Set ahead, the first refused connection would have ended the attempt. Set back, none would have for a day."""
     wall, elapsed = [1e9], [0.0]
 
-    async def scene(silent_seconds: float) -> None:
+    async def scene(silent_seconds: float, error: type[StoreError] = Unavailable) -> None:
         async def process(row: ObjectVersion) -> Status:
             wall[0] += step
             elapsed[0] += silent_seconds
-            raise Unavailable("CopyObject", row.key, "ConnectionRefused")
+            raise error("CopyObject", row.key, "ConnectionRefused")
 
         worker = Worker(
             await ledger_with_a_shard(),
@@ -231,6 +232,7 @@ def test_a_wall_clock_that_is_set_says_nothing_of_how_long_s3_is_silent(step: fl
         await worker.run()
 
     asyncio.run(scene(0.0))
+    asyncio.run(scene(6.0, Conflict))  # a job has found that it has to look again: others answered
     with pytest.raises(Unavailable, match="no answer for 5 s"):
         asyncio.run(scene(6.0))
 
