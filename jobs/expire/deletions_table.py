@@ -17,14 +17,16 @@ if TYPE_CHECKING:
 
 SHOWN_DELETIONS = 100
 SHOWN_REASONS = 20
+_BECAME = """CASE WHEN status = 'skipped' THEN reason
+    WHEN starts_with(reason, 'hidden') THEN 'hidden by a delete marker' ELSE 'removed for good' END"""
 
 
 async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, Any]:
     """Write what a run expired or would expire, with the copies, as Parquet and CSV beside its
     report.
 
-    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, both by what a dry
-    run says of them (`reasons`), and the first of the rows (`shown`).
+    Returns the report's section: `parquet` and `csv` (URIs), `rows`, `bytes`, both by what became of
+    them, or what a dry run says of them (`reasons`), and the first of the rows (`shown`).
     """
     with TemporaryDirectory(prefix="sealift-deletions-") as scratch:
         folder = Path(scratch)
@@ -50,7 +52,7 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
             reasons: Any = connection.sql(
                 f"""
                 SELECT reason, evidence, count(*) AS rows, coalesce(sum(size_bytes), 0)::BIGINT AS bytes
-                FROM deletions WHERE status = 'skipped' GROUP BY reason, evidence
+                FROM (SELECT * REPLACE ({_BECAME} AS reason) FROM deletions) GROUP BY reason, evidence
                 ORDER BY rows DESC, reason, evidence LIMIT {SHOWN_REASONS}
                 """
             ).to_arrow_table()

@@ -47,6 +47,8 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     assert report["code"] == 0, report["said"]
     assert (report["dry_run"], report["outcomes"]) == (False, {"expired": 7})
     assert keys(world) == []
+    became = {each["reason"]: each["rows"] for each in report["deletions"]["reasons"]}
+    assert became == {"hidden by a delete marker": 6, "removed for good": 1}
     for name in names:  # the version that was current lies behind a marker, the older one of names[0] is gone
         assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
     again = expire(world, *DELETE)

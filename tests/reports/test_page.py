@@ -418,6 +418,20 @@ def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
     assert "\N{CHECK MARK}" not in page.text
 
 
+def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> None:
+    hidden = {"reason": "hidden by a delete marker", "evidence": "checksum", "rows": 4, "bytes": 8}
+    removed = {"reason": "removed for good", "evidence": "checksum", "rows": 1, "bytes": 2}
+    report = dry_expire() | {"dry_run": False, "outcomes": {"expired": 5}}
+    report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "reasons": [hidden, removed]}
+    page = Page(render(report, findings=[]))
+    assert "hidden by a delete markercopy proven by checksum" in page.text
+    assert "What became of them" in page.text
+    undo = f"sealift expire --undo {report['run_id']} --source {report['source']}"
+    assert f"What is hidden comes back with {undo}" in page.text
+    report["deletions"]["reasons"] = [removed]
+    assert "--undo" not in Page(render(report, findings=[])).text
+
+
 def test_a_dry_run_that_would_delete_nothing_is_no_success_either() -> None:
     nothing = {"rows": 0, "bytes": 0, "reasons": [], "shown": [], "csv": None, "parquet": None}
     report = dry_expire() | {"outcomes": {"waiting": 50}, "failures": 0, "deletions": nothing}
