@@ -51,13 +51,14 @@ test-all: ## The same, then all that takes long: slow tests, containers, promise
 	@$(MAKE) --no-print-directory test
 	@$(MAKE) --no-print-directory test-rest
 
-# Two at once, the long ones first; the output of each is printed whole when it has ended.
+# Two at once, the long ones first; the output of each is printed whole when it has ended. That the tests of promises pass
+# without a break is known of `make test` and test-slow (PASSED).
 REST := test-slow container-test promises test-ceph test-313 test-terraform site
 MISSING = $(if $(filter 0,$(shell id -u)),,test-ceph) $(if $(wildcard $(TERRAFORM_CHECK)),,test-terraform) \
 	$(if $(shell $(PYTHON313) -c 'import ensurepip, venv; print(1)' 2>/dev/null),,test-313)
 test-rest: $(VENV)/dev.stamp
 	@$(foreach each,$(MISSING),echo "NOT RUN: $(each) needs what is not on this machine";)
-	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target PYTEST_ARGS="-n 2 --dist worksteal" \
+	@$(MAKE) --no-print-directory --jobs 2 --keep-going --output-sync=target PYTEST_ARGS="-n 2 --dist worksteal" PASSED=1 \
 		$(filter-out $(MISSING),$(REST))
 
 lint: $(VENV)/dev.stamp ## Style, types and the layers of the design
@@ -99,7 +100,7 @@ hypothesis: $(VENV)/dev.stamp ## New random examples of every property test, EXA
 		-m hypothesis $(or $(TESTS),tests --ignore tests/containers)
 
 promises: $(VENV)/dev.stamp ## A break for each promise of CONTRIBUTING.md, which a test of its line has to notice; NAMES=… for some
-	$(BIN)/python -m tests.promises $(NAMES)
+	$(BIN)/python -m tests.promises $(if $(PASSED),--passed) $(NAMES)
 
 demo: $(VENV)/dev.stamp ## A replication, damaged and repaired, on this machine; KEEP=1 leaves the server running
 	@KEEP=$(KEEP) $(BIN)/python -m tests.demo.demo
