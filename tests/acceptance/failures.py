@@ -9,8 +9,6 @@ from tests.acceptance.script import Facts, step
 from tests.acceptance.site import NotSeen, Site
 
 OBJECTS = 30
-SLOWLY = ("--max-rate", "1")
-"""Requests a second of all workers. A worker takes half a minute, and has 20 s for what it began when it must end."""
 
 
 @step(
@@ -33,7 +31,17 @@ def worker_killed(site: Site) -> Facts:
     site.await_copies(site.places.hot, {f"copies/killed/{OBJECTS - 1}.txt": f"killed {OBJECTS - 1}".encode()})
     for number in range(OBJECTS):
         site.destroy(site.places.hot, f"copies/killed/{number}.txt")
-    command = ("replicate", "--pair", "near", "--prefix", "killed/", *ON_BATCH, *SLOWLY, "--detach")
+    command = (
+        "replicate",
+        "--pair",
+        "near",
+        "--prefix",
+        "killed/",
+        *ON_BATCH,
+        "--max-rate",
+        site.slow_rate,
+        "--detach",
+    )
     run_id = site.sealift(*command, settings=TWO_SHARDS)["run_id"]
     client = site.client("batch")
     child = site.await_value("a worker to start", lambda: _started_child(site, f"{run_id}-000-work"))

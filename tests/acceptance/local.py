@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.acceptance.site import EXAMPLE, Places, Site
 from tests.doubles.aws_recorder import Recorded
 from tests.doubles.batch.account import make_client, register
-from tests.doubles.batch.runners import SubprocessRunner
+from tests.doubles.batch.runners import ProcessRunner
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.cold_proxy import cold_proxy
 from tests.doubles.fault_proxy import Faults, fault_proxy
@@ -40,7 +40,7 @@ def local_site(folder: Path, *, limit_seconds: float = 180.0, heard: list[Record
         threading.Thread(target=_drain, args=(local.process.stdout,), daemon=True).start()
         door = running.enter_context(cold_proxy(local.environment["AWS_ENDPOINT_URL_S3"]))
         denied = running.enter_context(fault_proxy(door, Faults({"deny": True}, seed=1))).endpoint
-        runner = SubprocessRunner({}, folder)
+        runner = ProcessRunner({}, folder)
         batch = running.enter_context(batch_server(runner, max_running=4))
         environment = local.environment | {
             "AWS_ENDPOINT_URL_S3": door,
@@ -66,6 +66,7 @@ def local_site(folder: Path, *, limit_seconds: float = 180.0, heard: list[Record
             f"{places.name}-{{job}}",
             poll_seconds=0.05,
             limit_seconds=limit_seconds,
+            slow_rate="5",
         )
         site.client().create_bucket(Bucket=places.back)
         site.client().put_bucket_versioning(Bucket=places.back, VersioningConfiguration={"Status": "Enabled"})

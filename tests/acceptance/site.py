@@ -74,7 +74,9 @@ class Places:
 class Site:
     """A running system. `environment` is what a person's shell has: endpoints, credentials, settings.
 
-    `limit_seconds`: how long any step may take, instead of its own time in AWS.
+    `limit_seconds`: how long any step may take, instead of its own time in AWS. `slow_rate`: requests a second of all
+    workers of a run that is to be met at work. At one, a worker takes half a minute, and has 20 s for what it began
+    when it must end.
     """
 
     places: Places
@@ -84,6 +86,7 @@ class Site:
     definition: str
     poll_seconds: float = 2.0
     limit_seconds: float | None = None
+    slow_rate: str = "1"
     deadline: float = float("inf")
     noted: dict[str, Any] = field(default_factory=dict)
     """What a step leaves for later ones, such as the id of a run."""

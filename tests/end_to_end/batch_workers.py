@@ -14,7 +14,7 @@ from typing import Any
 
 from tests.doubles.batch.account import await_value, make_client, register
 from tests.doubles.batch.engine import Job
-from tests.doubles.batch.runners import Child, Exit, Process, Runner, Running, SubprocessRunner
+from tests.doubles.batch.runners import Child, Exit, Process, ProcessRunner, Runner, Running
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.end_to_end.conftest import Result, World
 
@@ -29,7 +29,7 @@ class Fleet:
 
     world: World
     batch: BatchServer
-    runner: SubprocessRunner
+    runner: ProcessRunner
     logs: Path
 
     def environment(self, **extra: str) -> dict[str, str]:
@@ -138,7 +138,7 @@ class LateReport:
 @contextmanager
 def open_yard(world: World, tmp_path: Path) -> Iterator[Fleet]:
     """A fleet that has nothing to carry."""
-    runner = SubprocessRunner({**world.environment(), "SEALIFT_LOG": "json"}, tmp_path)
+    runner = ProcessRunner({**world.environment(), "SEALIFT_LOG": "json"}, tmp_path)
     with batch_server(runner, max_running=4, second_seconds=1000.0) as batch:
         batch.add_queue("spot")
         batch.add_queue("calm")

@@ -16,7 +16,7 @@ from jobs.ledger.journal import Ending, Entry, file_name, to_lines
 from jobs.s3.checksums import full_object
 from tests.checksum_reports.samples import manifest, result_file, task
 from tests.doubles.batch.account import make_client, register
-from tests.doubles.batch.runners import SubprocessRunner
+from tests.doubles.batch.runners import ProcessRunner
 from tests.doubles.batch.server import batch_server
 from tests.doubles.cold_proxy import cold_proxy
 from tests.doubles.servers import REGION
@@ -150,7 +150,7 @@ def to_be_expired(scene: Scene) -> None:
 def on_batch(scene: Scene) -> None:
     """A Batch with the queue and the definitions of the page, and an inventory."""
     scene.sealift("inventory", "s3://documents/2026/", "--to", "s3://inventories/documents")
-    runner = SubprocessRunner(dict(scene.environment), scene.folder)
+    runner = ProcessRunner(dict(scene.environment), scene.folder)
     batch = scene.undo.enter_context(batch_server(runner, max_running=2))
     batch.add_queue("sealift")
     for job in ("replicate", "verify"):

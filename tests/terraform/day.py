@@ -26,7 +26,7 @@ from moto.s3.models import FakeDeleteMarker, FakeKey, S3Backend
 from tests.doubles.aws_recorder import AwsRecorder, aws_recorder
 from tests.doubles.batch.account import await_value, make_client
 from tests.doubles.batch.engine import Environment, Job
-from tests.doubles.batch.runners import SubprocessRunner
+from tests.doubles.batch.runners import ProcessRunner
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.doubles.lambda_runtime import Answer, Function, function
@@ -246,7 +246,7 @@ def open_day(state: State, policy: Mapping[str, Any], folder: Path) -> Iterator[
     regions = {values["bucket"]: values["region"] or REGION for values in state.all_values("aws_s3_bucket")}
     regions |= {pair["source"]["bucket"]: pair["source"]["region"] for pair in policy["pairs"]}
     regions["example-back"] = REGION
-    runner = SubprocessRunner({}, folder)
+    runner = ProcessRunner({}, folder)
     marks = mock.patch.object(S3Backend, "_set_delete_marker", _set_delete_marker)
     with marks, moto() as server, lambda_api() as invoked, batch_server(runner, max_running=8) as batch:
         upstreams = {"batch": batch.endpoint, "lambda": invoked.endpoint}

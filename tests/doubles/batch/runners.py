@@ -1,23 +1,36 @@
-"""What runs a child of a Batch job: the worker as a subprocess here; a container elsewhere, by the same protocol.
+"""What runs a child of a Batch job: the worker as a process here; a container elsewhere, by the same protocol.
 
-running = SubprocessRunner().start(child)
+running = ProcessRunner().start(child)
 while (exit := running.poll()) is None: ...
 """
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
-import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Protocol
 
 OUT_OF_MEMORY = "OutOfMemoryError: Container killed due to memory usage"
 """The reason that ECS, and so Batch, gives for a container that its memory limit killed."""
+
+_FORKED = multiprocessing.get_context("forkserver")
+"""Its one server has loaded the program, which otherwise costs each job more than what the job does."""
+_FORKED.set_forkserver_preload(
+    [
+        *(
+            f"jobs.cli.{each}"
+            for each in ("worker", "replicate", "verify", "compact", "restore", "expire", "reconcile")
+        ),
+        *("jobs.cli.nightly", "jobs.cli.runs", "boto3", "duckdb", "pyarrow.compute", "pyarrow.parquet"),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -72,13 +85,13 @@ class Runner(Protocol):
 class Process:
     """A child that is a process of this machine."""
 
-    process: subprocess.Popen[bytes]
+    process: ForkServerProcess
     killed_for: str = ""
     deadline: float = field(default=float("inf"))
 
     def poll(self) -> Exit | None:
         """Its end; a signal N is exit code 128 + N, as a container runtime says it."""
-        code = self.process.poll()
+        code = self.process.exitcode
         if code is None:
             if time.monotonic() >= self.deadline:
                 self.process.kill()
@@ -87,27 +100,31 @@ class Process:
 
     def terminate(self, grace_seconds: float) -> None:
         """SIGTERM, and SIGKILL once the grace is over (`poll` sees to it)."""
-        if self.process.poll() is None:
+        if self.process.exitcode is None:
             self.deadline = min(self.deadline, time.monotonic() + grace_seconds)
-            self.process.send_signal(signal.SIGTERM)
+            self._send(signal.SIGTERM)
 
     def pause(self) -> None:
         """Hold it where it is: what is sent to it meanwhile arrives with `resume`."""
-        self.process.send_signal(signal.SIGSTOP)
+        self._send(signal.SIGSTOP)
 
     def resume(self) -> None:
         """Let it go on."""
-        self.process.send_signal(signal.SIGCONT)
+        self._send(signal.SIGCONT)
 
     def kill(self, reason: str) -> None:
         """End it at once, as the kernel does to one that outgrows its memory."""
         self.killed_for = reason
         self.process.kill()
 
+    def _send(self, number: signal.Signals) -> None:
+        assert self.process.pid is not None
+        os.kill(self.process.pid, number)
+
 
 @dataclass
-class SubprocessRunner:
-    """Runs `python -m jobs <command>`: the worker itself, without an image.
+class ProcessRunner:
+    """Runs `sealift <command>`: the worker itself, without an image.
 
     `environment` stands for what the job's role and the image give a container; `logs` is a folder
     that gets a file per log stream (`/` in its name becomes `_`), None drops what children say.
@@ -118,13 +135,25 @@ class SubprocessRunner:
 
     def start(self, child: Child) -> Process:
         """The process, in a session of its own."""
-        with open(self.logs / child.log_stream.replace("/", "_") if self.logs else os.devnull, "ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "jobs", *child.command],
-                env={**self.environment, **child.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        log = self.logs / child.log_stream.replace("/", "_") if self.logs else Path(os.devnull)
+        environment = {**self.environment, **child.environment}
+        process = _FORKED.Process(target=_run, args=(child.command, environment, os.getcwd(), str(log)), daemon=True)
+        process.start()
         return Process(process)
+
+
+def _run(command: Sequence[str], environment: Mapping[str, str], folder: str, log: str) -> None:
+    """Be the command, as a process that was started for it is."""
+    os.setsid()
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ.update(environment)
+    time.tzset()
+    nothing, said = os.open(os.devnull, os.O_RDONLY), os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+    for stream, file in enumerate((nothing, said, said)):
+        os.dup2(file, stream)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    sys.argv = ["sealift", *command]
+    from jobs.cli import main
+
+    main()

@@ -1,6 +1,6 @@
 """AWS Batch on loopback, as much of it as Sealift uses, speaking the service's own REST JSON.
 
-    with batch_server(SubprocessRunner()) as server:
+    with batch_server(ProcessRunner()) as server:
         server.add_queue("spot")
         boto3.client("batch", endpoint_url=server.endpoint, …)   # or AWS_ENDPOINT_URL_BATCH
 

@@ -11,7 +11,7 @@ from botocore.exceptions import ClientError
 
 from tests.doubles.batch.account import Puppets, await_value, make_client, register, succeed
 from tests.doubles.batch.engine import Environment
-from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit, SubprocessRunner
+from tests.doubles.batch.runners import OUT_OF_MEMORY, Child, Exit, ProcessRunner
 from tests.doubles.batch.server import BatchServer, batch_server
 
 RETRY_75 = [
@@ -333,7 +333,7 @@ def test_definitions_have_revisions_and_the_latest_counts(account: Account) -> N
 
 
 def test_a_subprocess_runs_the_command_and_says_how_it_ended(tmp_path: Any) -> None:
-    runner = SubprocessRunner(logs=tmp_path)
+    runner = ProcessRunner(logs=tmp_path)
     child = Child("id:0", "name", "image", ("--version",), {"AWS_BATCH_JOB_ID": "id:0"}, 1, 512, "a/default/b")
     process = runner.start(child)
     assert await_value(process.poll) == Exit(0)
