@@ -18,7 +18,7 @@ from tests.end_to_end.conftest import SHORT_LEASES, World
 from tests.end_to_end.expiry import DELETE, declare, places
 from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides
 
-ROWS = 2_000
+ROWS = 1_200
 FEW_ROWS = 200
 
 
@@ -61,9 +61,9 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.slow
 def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: World) -> None:
     fill(world, ROWS)
-    world.run("replicate", SEALIFT_ROWS_PER_SHARD="1000")
+    world.run("replicate", SEALIFT_ROWS_PER_SHARD="600")
     declare(world, wait_seconds=11)
-    options = SHORT_LEASES | {"SEALIFT_ROWS_PER_SHARD": "1000", "SEALIFT_PROCESSES": "2"}
+    options = SHORT_LEASES | {"SEALIFT_ROWS_PER_SHARD": "600", "SEALIFT_PROCESSES": "2"}
     command = ["expire", *places(world), *DELETE]
     process = world.start(*command, **options)
     await_(lambda: count(world, world.source) < ROWS, process)  # with the place's document
@@ -106,7 +106,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     fleet: Fleet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = fleet.world
-    rows = 3_000  # half a dozen groups, so that the worker is found in the middle
+    rows = 1_500  # three groups, removed by twelve requests, so that the worker is found in the middle
     fill(world, rows)
     one_shard = {"SEALIFT_ROWS_PER_SHARD": str(rows)}
     fleet.replicate(**one_shard)
