@@ -42,7 +42,8 @@ def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() ->
 def test_an_upload_in_parts_that_began_long_ago_ends_no_grace_period() -> None:
     """S3 dates it by its beginning, and it lies between the version and the marker that has just hidden it."""
     store = shop()
-    row = store.original()
+    ref = store.put_now("docs", "k", b"content")
+    row = row_of(store, 0, ref, packed(store, [ref])[0])
     upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
     store.now += 31 * DAY
     assert one(store, row, grace_days=30).status is Status.EXPIRED
