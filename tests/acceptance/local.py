@@ -70,6 +70,7 @@ def local_site(folder: Path, *, limit_seconds: float = 180.0, heard: list[Record
         )
         site.client().create_bucket(Bucket=places.back)
         site.client().put_bucket_versioning(Bucket=places.back, VersioningConfiguration={"Status": "Enabled"})
+        site.sealift("expire", "--pair", "near", "--declare")  # as Terraform does
         yield site
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from tests.simulation.adapter import SEAMS, UNGUARDED, Program, store_error
+from tests.simulation.adapter import PLACE, SEAMS, UNGUARDED, Program, store_error
 from tests.simulation.play import Play
 from tests.simulation.schedule import ARCHIVES, COPIES, DESTINATION, SOURCE, Schedule, Verb, make_schedule
 
@@ -127,7 +127,7 @@ class Flattering(Broken):
 
     async def get(self, ref: Any, *, if_match: Any = None, **named: Any) -> Any:
         body = await self.store.get(ref, if_match=if_match, **named)
-        if ref.bucket != DESTINATION or not ref.key.startswith(COPIES):
+        if ref.bucket != DESTINATION or not ref.key.startswith(COPIES) or PLACE in ref.key:
             return body
         original = ref._replace(bucket=SOURCE, key=ref.key.removeprefix(COPIES), version_id=None)
         return body._replace(data=(await self.store.get(original, **named)).data)
