@@ -103,7 +103,7 @@ def test_a_sort_has_room_on_a_machine_of_many_cores(tmp_path: Path, monkeypatch:
         return open_any(database, config={"threads": 64} | config)
 
     monkeypatch.setattr(duckdb, "connect", open_on_many_cores)
-    with connect(tmp_path, memory_limit="160MB") as connection:
+    with connect(tmp_path, memory_limit="180MB") as connection:
         connection.execute(
             f"""
             COPY (SELECT md5(number::VARCHAR) AS key, repeat(key, 4) AS text FROM range(600000) AS numbers(number))
