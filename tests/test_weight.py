@@ -37,7 +37,7 @@ LIMITS = {
     "scheduler": 1542,
     "terraform": 3624,
     "terraform/modules": 581,
-    "tests": 50426,
+    "tests": 50436,
     "the product": 40361,
 }
 
