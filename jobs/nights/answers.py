@@ -196,7 +196,7 @@ async def _add_findings(
         and is_between(each.spec, source, destination)
         and _may_take(each.spec.options.get("sample"), keys)
     ]
-    await findings.add_proofs(proving[-RUNS_READ:], 0.0, lambda: False)
+    await findings.add_proofs(proving[-RUNS_READ:])
 
 
 def _may_take(sample: object, keys: Iterable[str]) -> bool:

@@ -12,7 +12,7 @@ servers take `x//k` for `x/k`, so keys that differ only in empty parts count as 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,16 +90,12 @@ class Findings:
             if problem:
                 await self._add_doubt(run, problem)
 
-    async def add_proofs(self, runs: Sequence[RunFiles], since: float, is_enough: Callable[[], bool]) -> None:
-        """Add the proofs of objects that have disproofs, if S3 received them after `since`.
-
-        `since`: epoch seconds. The newest runs come first. Ends when `is_enough` returns True.
-        """
-        looked = 0
+    async def add_proofs(self, runs: Sequence[RunFiles]) -> None:
+        """Add the proofs of objects that have disproofs, those of the newest runs first."""
         for run in sorted(runs, key=lambda each: each.newest, reverse=True):
             if run.spec is None or run.problem or run.spec.job == COMPARISON or False not in run.is_swapped:
                 continue
-            files = [each for each, written_at in run.checkpoints if each.rows > each.bad_rows and written_at > since]
+            files = [each for each, _ in run.checkpoints if each.rows > each.bad_rows]
             if not files or not self._has_disproofs_below(run.spec.source.location.key):
                 continue
             try:
@@ -107,9 +103,6 @@ class Findings:
             except _BROKEN:
                 continue  # what cannot be read proves nothing
             await self._insert(run.spec, rows, PROOFS[run.spec.job], is_swapped=False, among="findings")
-            looked += 1
-            if looked.bit_count() == 1 and is_enough():  # after 1, 2, 4, 8, … runs
-                return
 
     def _has_disproofs_below(self, prefix: str) -> bool:
         sql = f"SELECT count(*) FROM findings WHERE is_disproof AND starts_with(key, {quoted(prefix)})"
