@@ -22,13 +22,14 @@ locals {
         ["key", "string", "the object's key at the source, as it is"],
         ["version_id", "string", "the version id at the source; null: the manifest named only the key"],
         ["status", "string", "copied, same, deleted, verified, or what went wrong"],
-        ["reason", "string", "why, in a phrase"],
+        ["reason", "string", "why, as a code; empty: all went as asked"],
         ["evidence", "string", "what proves it: content, checksum, md5_etag, none"],
         ["size_bytes", "bigint", "the object's bytes that were handled"],
         ["etag", "string", "the source's ETag"],
         ["destination_version_id", "string", "the destination's version id"],
         ["destination_etag", "string", "the destination's ETag"],
         ["checksum", "string", "ALGORITHM:base64 of the content, where it is known"],
+        ["detail", "string", "the one fact of that code: a name, a number, an error of S3"],
         ["finished_at", "timestamp", "when the row ended"],
         ["attempt", "string", "which worker process did it"],
       ]
@@ -98,7 +99,7 @@ locals {
         ["version_id", "string", "the version id at the source; null: the manifest named only the key"],
         ["sequencer", "string", "orders the events of one key"],
         ["status", "string", "copied, same, deleted, or what went wrong"],
-        ["reason", "string", "why, in a phrase"],
+        ["reason", "string", "why, as a code; empty: all went as asked"],
         ["evidence", "string", "what proves it: content, checksum, md5_etag, none"],
         ["size_bytes", "bigint", "the object's size"],
         ["etag", "string", "the source's ETag"],
@@ -108,6 +109,7 @@ locals {
         ["destination_etag", "string", "the copy's ETag"],
         ["checksum", "string", "ALGORITHM:base64 of the content, where it is known"],
         ["event_at", "string", "when it happened at the source"],
+        ["detail", "string", "the one fact of that code: a name, a number, an error of S3"],
       ]
     }
   }
@@ -128,7 +130,7 @@ locals {
   queries = {
     "bad-rows-of-a-run" = {
       about = "What did not end well in a run, by status and reason. Put in the run's id."
-      sql   = "SELECT status, reason, count(*) AS rows, sum(size_bytes) AS bytes\nFROM outcomes\nWHERE run_id = 'RUN'\n  AND status NOT IN ('copied', 'same', 'deleted', 'verified')\nGROUP BY status, reason\nORDER BY rows DESC"
+      sql   = "SELECT status, reason, detail, count(*) AS rows, sum(size_bytes) AS bytes\nFROM outcomes\nWHERE run_id = 'RUN'\n  AND status NOT IN ('copied', 'same', 'deleted', 'verified')\nGROUP BY status, reason, detail\nORDER BY rows DESC"
     }
     "differences-by-folder" = {
       about = "Where the findings of a reconciliation are. Put in the run's id."
@@ -144,7 +146,7 @@ locals {
     }
     "history-of-a-key" = {
       about = "Everything that events did to one key. Put in the key."
-      sql   = "SELECT recorded_at, event, version_id, status, reason, destination_version_id\nFROM journal\nWHERE dt >= date_format(current_date - INTERVAL '90' DAY, '%Y-%m-%d') AND key = 'KEY'\nORDER BY sequencer"
+      sql   = "SELECT recorded_at, event, version_id, status, reason, detail, destination_version_id\nFROM journal\nWHERE dt >= date_format(current_date - INTERVAL '90' DAY, '%Y-%m-%d') AND key = 'KEY'\nORDER BY sequencer"
     }
   }
 }

@@ -1,7 +1,7 @@
 """Words and rules that every package shares. Pure, but for the clock of the request log.
 
 Reading order: `model` has objects, versions and places, `run` a run's spec and plan, `outcome` what
-became of a row, `evidence` what proves that two objects are the same, `selection` and `sampling`
+became of a row, `reasons` why, `evidence` what proves that two objects are the same, `selection` and `sampling`
 which rows are taken, `prefix_map` where they go, `histories` the versions of a key, `pricing` what
 requests cost, `part_sizes` how large parts are, `pace` and `rate_limits` how many at once,
 `failure_limit` when too many fail. `enums` and `category` are closed lists of words, `bucket_names`

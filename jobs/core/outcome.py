@@ -67,11 +67,11 @@ class Evidence(StrEnum):
 class Outcome(NamedTuple):
     """What became of one manifest row.
 
-    `row` is the row's number in the run's manifest. `reason` is a short phrase, empty when all
-    went as asked. `size_bytes` counts the object's bytes that were handled. `etag` is the
-    source's, `destination_etag` and `destination_version_id` are what the destination answered.
-    `checksum` is `ALGORITHM:base64` of the content when it is known. `finished_at` is epoch
-    seconds. `attempt` names the worker process.
+    `row` is the row's number in the run's manifest. `reason` is a `Reason`, empty when all went as
+    asked, `detail` the one fact of it (`jobs.core.words` says which). `size_bytes` counts the
+    object's bytes that were handled. `etag` is the source's, `destination_etag` and
+    `destination_version_id` are what the destination answered. `checksum` is `ALGORITHM:base64` of
+    the content when it is known. `finished_at` is epoch seconds. `attempt` names the worker process.
     """
 
     row: int
@@ -85,13 +85,14 @@ class Outcome(NamedTuple):
     destination_version_id: str | None = None
     destination_etag: str | None = None
     checksum: str | None = None
+    detail: str = ""
     finished_at: float = 0.0
     attempt: str = ""
 
     @classmethod
-    def of(cls, row: ObjectVersion, status: Status, reason: str = "") -> Outcome:
+    def of(cls, row: ObjectVersion, status: Status, reason: str = "", detail: str = "") -> Outcome:
         """The outcome of a row of which nothing but the manifest's own words is known."""
-        return cls(row.row, row.key, row.version_id, status, reason, etag=row.etag)
+        return cls(row.row, row.key, row.version_id, status, reason, etag=row.etag, detail=detail)
 
     def ended(self, at: float, attempt: str) -> Outcome:
         """This outcome with the time when an attempt had it. The two fields are the last ones."""

@@ -73,11 +73,13 @@ class Entry(NamedTuple):
     destination_etag: str | None = None
     checksum: str | None = None
     event_at: float | None = None
+    detail: str = ""
 
     def with_outcome(self, outcome: Outcome) -> Entry:
         """The entry with what an outcome says of the copy."""
         return self._replace(
             reason=outcome.reason,
+            detail=outcome.detail,
             evidence=outcome.evidence.value,
             size_bytes=outcome.size_bytes or self.size_bytes,
             etag=outcome.etag or self.etag,

@@ -47,6 +47,7 @@ class ReasonCount(NamedTuple):
     rows: int
     first: str | None = None
     keys: Sequence[str] | None = None
+    detail: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As the report has it, without fields that are None."""
@@ -90,7 +91,7 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str =
     `source_prefix`: what the keys of the copies leave out. Reasons may quote those keys.
 
     The failures hold, for each row that ended badly, the manifest's columns (so that the file is
-    itself a manifest), the status and the reason.
+    itself a manifest), the status, the reason and its detail.
     """
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         folder = Path(scratch)
@@ -246,23 +247,23 @@ _STORE_ERROR = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
 
 def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
     groups = connection.execute(
-        "SELECT status, shape, count(DISTINCT reason), arg_min(reason, row), arg_min(key, row), count(*), "
+        "SELECT status, shape, detail, count(DISTINCT reason), arg_min(reason, row), arg_min(key, row), count(*), "
         f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM shaped "
         "WHERE bad OR status IN ('skipped', 'waiting') "
         "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
-        f"GROUP BY 1, 2 ORDER BY 6 DESC, 1, 2 LIMIT {TOP_REASONS}"
+        f"GROUP BY 1, 2, 3 ORDER BY 7 DESC, 1, 2, 3 LIMIT {TOP_REASONS}"
     ).fetchall()
     counts = []
-    for status, shape, different, reason, key, rows, first_keys in groups:
+    for status, shape, detail, different, reason, key, rows, first_keys in groups:
         keys = list(dict.fromkeys(first_keys)) if first_keys else None  # versions of a key are one key
         if different == 1:
-            counts.append(ReasonCount(status, reason, rows, keys=keys))
+            counts.append(ReasonCount(status, reason, rows, None, keys, detail or None))
             continue
         error = _STORE_ERROR.fullmatch(shape)
         if error:
             operation, target, code, message = error.groups()
             shape = f"{code} on {operation} {target}{f': {message}' if message else ''}"
-        counts.append(ReasonCount(status, shape, rows, key, keys))
+        counts.append(ReasonCount(status, shape, rows, key, keys, detail or None))
     return counts
 
 
@@ -320,13 +321,13 @@ def _listed_failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> lis
 
     table = connection.sql(
         f"""
-        SELECT shaped.key, shaped.version_id, status, reason, destination_etag,
+        SELECT shaped.key, shaped.version_id, status, reason, detail, destination_etag,
                manifest.size_bytes AS source_size_bytes, coalesce(shaped.etag, manifest.etag) AS source_etag,
                CASE WHEN status = 'mismatched' THEN shaped.size_bytes END AS destination_size_bytes,
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
         FROM shaped JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad
-        QUALIFY row_number() OVER (PARTITION BY status, shape ORDER BY shaped.key, row) <= {LISTED_PER_REASON}
+        QUALIFY row_number() OVER (PARTITION BY status, shape, detail ORDER BY shaped.key, row) <= {LISTED_PER_REASON}
         ORDER BY shaped.key, row LIMIT {LISTED_FAILURES}
         """
     ).to_arrow_table()
@@ -352,16 +353,16 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
                    CASE WHEN status = 'damaged' THEN concat_ws(' ', source_attested, {quoted(FOUND_DAMAGED)} || {etag})
                         ELSE source_attested END AS source_attested),
                CASE WHEN status = 'mismatched' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
-               status, reason
+               status, reason, detail
         FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad ORDER BY min(row) OVER (PARTITION BY manifest.key), row DESC
         """
     ).to_arrow_reader()
     file, csv = folder / "failures.parquet", folder / "failures.csv"
     file.write_bytes(write_parquet(reader.read_all()))
-    safe, escaped = harmless_columns("key", "reason")
+    safe, escaped = harmless_columns("key", "reason", "detail")
     connection.execute(
         f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM {parquet(file)}) "
-        f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason))"
+        f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason, detail))"
     )
     return file.read_bytes(), csv.read_bytes()

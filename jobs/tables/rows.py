@@ -21,7 +21,7 @@ from jobs.errors import LedgerError
 if TYPE_CHECKING:
     import pyarrow as pa
 
-REPETITIVE: Any = ["storage_class", "archive", "status", "reason", "evidence", "attempt"]
+REPETITIVE: Any = ["storage_class", "archive", "status", "reason", "detail", "evidence", "attempt"]
 """Columns with few different values, which a Parquet file keeps in a dictionary. To look for
 repetition in the others costs more time than all the rest, and saves nothing.
 """
@@ -86,6 +86,7 @@ def outcome_schema() -> pa.Schema:
         pa.field("destination_version_id", pa.string()),
         pa.field("destination_etag", pa.string()),
         pa.field("checksum", pa.string()),
+        pa.field("detail", pa.string(), nullable=False),
         pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("attempt", pa.string(), nullable=False),
     ]

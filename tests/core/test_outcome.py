@@ -115,7 +115,7 @@ def test_every_status_has_a_place_in_the_order() -> None:
 def test_of_a_row_nothing_is_claimed_but_what_the_manifest_says() -> None:
     row = ObjectVersion(7, "k", "v", size_bytes=3, etag="e")
     assert Outcome.of(row, Status.FAILED, "why") == Outcome(
-        7, "k", "v", Status.FAILED, "why", Evidence.NONE, 0, "e", None, None, None, 0.0, ""
+        7, "k", "v", Status.FAILED, "why", Evidence.NONE, 0, "e", None, None, None, "", 0.0, ""
     )
 
 

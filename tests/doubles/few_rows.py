@@ -96,7 +96,7 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, source_prefix: str = ""
     bad = {row: each for row, each in chosen.items() if each.status not in GOOD}
     slices = [await ledger.shard(run_id, shard, some) for shard, some in enumerate(numbers) if bad.keys() & set(some)]
     rows = [row for data in slices for row in rows_of(data) if row.row in bad]
-    reasons = Counter((str(each.status), each.reason) for each in bad.values())
+    reasons = Counter((str(each.status), each.reason, each.detail) for each in bad.values())
     sizes: Counter[str] = Counter()
     for each in chosen.values():
         sizes[str(each.status)] += each.size_bytes
@@ -105,7 +105,10 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, source_prefix: str = ""
         size_bytes=sum(sizes.values()),
         outcomes=dict(Counter(str(each.status) for each in chosen.values())),
         evidence=dict(Counter(str(each.evidence) for each in chosen.values() if each.status in GOOD)),
-        reasons=[folding.ReasonCount(*why, count) for why, count in reasons.most_common()],
+        reasons=[
+            folding.ReasonCount(status, reason, count, detail=detail or None)
+            for (status, reason, detail), count in reasons.most_common()
+        ],
         attempts=len({each.attempt for each in chosen.values()}),
         finished_at=max((each.finished_at for each in chosen.values()), default=0.0),
         failures=len(bad),
@@ -121,7 +124,7 @@ def _failures(rows: Sequence[ObjectVersion], bad: dict[int, Outcome]) -> bytes:
     rows = sorted(rows, key=lambda row: (first[row.key], -row.row))
     failed = [_condemned(row, bad[row.row]) for row in rows]
     table = pa.Table.from_batches([tables.version_batch(failed)])
-    for name in ("status", "reason"):
+    for name in ("status", "reason", "detail"):
         table = table.append_column(name, pa.array([str(getattr(bad[row.row], name)) for row in rows], pa.string()))
     return tables.write_parquet(table)
 
