@@ -29,6 +29,7 @@ class Reason(StrEnum):
     NEWER_COPIED = "newer_copied"
     COPIED_LATE = "copied_late"
     COPY_COVERED = "copy_covered"
+    COPY_EXPIRED = "copy_expired"
     COPY_HIDDEN = "copy_hidden"
     HIDDEN_AGAIN = "hidden_again"
     DESTINATION_NEWER = "destination_newer"
@@ -40,6 +41,7 @@ class Reason(StrEnum):
     # delete markers
     IS_MARKER = "is_marker"
     MARKER_GONE = "marker_gone"
+    MARKER_LATE = "marker_late"
     MARKER_DIFFERS = "marker_differs"
     # what a comparison found
     COPY_MISSING = "copy_missing"

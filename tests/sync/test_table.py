@@ -1,0 +1,240 @@
+"""`jobs.sync.table`: single decisions, each beside the wrong rule that would decide otherwise."""
+
+import time
+
+import pytest
+
+from jobs.core.outcome import Status
+from jobs.core.reasons import Reason
+from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, align, next_step, rivals
+
+ALL = Rules(all_versions=True)
+MIRROR = Rules(all_versions=True, mirrors_deletes=True)
+CURRENT = Rules()
+NOT_KEPT = Rules(keeps_versions=False)
+A, B, C = (letter * 32 for letter in "abc")
+
+
+def item(etag, at, *, size_bytes=10, in_parts=False):
+    return Item(f"v{at}", False, size_bytes, etag, at, in_parts)
+
+
+def marker(at):
+    return Item(f"v{at}", True, None, None, at)
+
+
+def opaque(name, at):
+    return item(f"{name}-2", at)
+
+
+def view(source, copies, *, equal=(), unknown=(), skew=0.0, **known):
+    """All that the listings leave open has been compared: `equal` and `unknown` pairs, others differ."""
+    edges = Edges(source, copies, skew_seconds=skew, is_md5_known=True)
+    for s in range(len(source)):
+        for c in range(len(copies)):
+            if edges[s, c] is Edge.UNASKED:
+                is_same = (s, c) in equal or edges.is_likely(s, c)
+                edges.learn(s, c, Edge.UNKNOWN if (s, c) in unknown else Edge.SAME if is_same else Edge.NO)
+    return View(edges, **known)
+
+
+def first(source, copies, rules=ALL, **known):
+    step = next_step(view(source, copies, **known), rules)
+    return (step.act, step.place) if step.act in (Act.APPEND, Act.AGAIN) else (step.act, step.top)
+
+
+SAME = (Act.DONE, End(Status.SAME))
+UNVERIFIABLE = (Act.DONE, End(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE))
+ARCHIVED = (Act.DONE, End(Status.ARCHIVED, Reason.ARCHIVED))
+NEWER = (Act.DONE, End(Status.CHANGED, Reason.DESTINATION_NEWER))
+MARK = (Act.MARK, None)
+THAW = Reason.ARCHIVED
+
+
+def append(place):
+    return Act.APPEND, place
+
+
+def test_a_late_older_copy_is_no_reason_to_copy_in_order_again():
+    source, copies = [item(A, 1), item(B, 2), item(C, 3)], [item(B, 4), item(C, 5), item(A, 6), item(C, 7)]
+    assert first(source, copies) == SAME
+
+
+def test_a_version_between_two_of_the_same_bytes_is_wanted():
+    assert first([item(A, 1), item(B, 2), item(A, 3)], [item(A, 3)]) == append(1)
+
+
+def test_a_copy_is_of_one_version_only():
+    assert first([item(A, 1), item(A, 2)], [item(A, 3)]) == append(1)
+
+
+def test_an_unprovable_copy_counts_once():
+    assert first([opaque("x", 1)], [opaque("y", 2)], unknown={(0, 0)}) == UNVERIFIABLE
+
+
+def test_an_unprovable_copy_is_not_older_than_its_version():
+    assert first([opaque("x", 5)], [opaque("y", 2)]) == append(0)
+
+
+def test_an_equal_copy_is_one_whatever_its_date():
+    assert first([item(A, 5)], [item(A, 2)]) == SAME
+
+
+def test_the_newest_readable_version_belongs_on_top():
+    source = [item(A, 1), item(B, 2)]
+    assert first(source, [item(C, 0)], CURRENT, blocked={1: THAW}) == append(0)
+
+
+def test_nothing_covers_a_version_that_cannot_be_put_back():
+    looked = view([item(A, 1), item(B, 2)], [item(B, 3)], blocked={1: THAW}, unreadable_copies={0}, named={0})
+    assert next_step(looked, ALL).ends == {0: End(Status.ARCHIVED, Reason.NEWEST_ARCHIVED)}
+
+
+def test_an_unprovable_copy_is_not_put_on_top_again():
+    assert first([opaque("x", 1)], [opaque("y", 2), marker(3)], unknown={(0, 0)}, blocked={0: THAW}) == ARCHIVED
+
+
+def test_a_proven_copy_is_put_on_top_again():
+    assert first([item(A, 1)], [item(A, 2), marker(3)], blocked={0: THAW}) == (Act.AGAIN, 0)
+
+
+def test_an_own_write_of_a_version_that_is_gone_is_replaced():
+    assert first([item(A, 6)], [item(C, 8)], CURRENT, own={0: -1}) == append(0)
+
+
+def test_a_source_overwritten_in_the_second_of_its_copy_is_copied():
+    assert first([item(B, 3)], [item(A, 3)], CURRENT) == append(0)
+
+
+def test_where_nothing_is_kept_an_equal_date_is_no_reason_to_overwrite():
+    assert first([item(B, 3)], [item(A, 3)], NOT_KEPT) == NEWER
+
+
+def test_a_copy_that_was_hidden_twice_stays_hidden():
+    copies = [item(A, 2), marker(3), item(A, 4), marker(5)]
+    assert first([item(A, 1)], copies) == (Act.DONE, End(Status.CHANGED, Reason.HIDDEN_AGAIN))
+    assert first([item(A, 1)], copies, ALL._replace(overwrite=Overwrite.ALWAYS)) == append(0)
+    assert first([item(A, 1)], copies[:2]) == append(0)
+
+
+def test_a_delete_is_not_mirrored_where_nothing_is_kept():
+    rules = NOT_KEPT._replace(mirrors_deletes=True)
+    assert first([marker(5)], [item(A, 2)], rules) == (Act.DONE, End(Status.CHANGED, Reason.ONLY_COPY))
+
+
+def test_an_oldest_copy_that_expired_is_not_made_again():
+    assert first([item(A, 1), item(B, 2), item(C, 3)], [item(B, 4), item(C, 5)]) == SAME
+
+
+def test_a_named_version_is_wanted_below_the_floor():
+    assert first([item(A, 1), item(B, 2)], [item(B, 4)], named={0}) == append(0)
+
+
+def test_a_named_version_is_not_wanted_where_noncurrent_copies_expire():
+    looked = view([item(A, 1), item(B, 2)], [item(B, 4)], named={0})
+    step = next_step(looked, ALL._replace(drops_noncurrent=True))
+    assert (step.top, step.ends[0]) == (End(Status.SAME), End(Status.SKIPPED, Reason.COPY_EXPIRED))
+
+
+def test_the_newest_comes_above_an_older_copy_on_top():
+    assert first([item(A, 1), item(B, 2)], [item(B, 3), item(A, 4)]) == append(1)
+
+
+def test_a_marker_in_the_middle_is_made_in_its_place_only():
+    source = [item(A, 1), marker(2), item(B, 3)]
+    assert first(source, [item(A, 4)], MIRROR) == MARK
+    assert first(source, [item(A, 4), item(B, 5)], MIRROR) == SAME
+
+
+def test_a_removed_newest_version_stays_where_deletes_are_retained():
+    source, copies = [item(A, 1)], [item(A, 2), item(B, 4)]
+    assert first(source, copies) == (Act.DONE, End(Status.SKIPPED, Reason.DELETE_RETAINED))
+    assert first(source, copies, MIRROR) == append(0)
+
+
+def test_an_older_copy_is_replaced_whatever_its_date():
+    assert first([item(A, 1), item(B, 2)], [item(A, 9)], NOT_KEPT) == append(1)
+
+
+def test_an_unprovable_older_copy_is_not_overwritten_where_nothing_is_kept():
+    source = [opaque("x", 1), item(B, 2)]
+    looked = view(source, [item(C, 9)], unknown={(0, 0)}, blocked={0: THAW})
+    assert next_step(looked, NOT_KEPT).top == End(Status.CHANGED, Reason.DESTINATION_NEWER)
+
+
+def test_never_replaces_no_unknown_object():
+    never = ALL._replace(overwrite=Overwrite.NEVER)
+    looked = view([item(A, 1), item(B, 2)], [item(C, 1)], named={0, 1})
+    step = next_step(looked, never)
+    changed = End(Status.CHANGED, Reason.DESTINATION_DIFFERS)
+    assert step == Step(Act.DONE, top=changed, ends={0: changed, 1: changed})
+    assert first([item(B, 2)], [item(C, 1)], never._replace(keeps_versions=False)) == (Act.DONE, changed)
+    assert first([marker(2)], [item(C, 1)], never._replace(mirrors_deletes=True)) == (Act.DONE, changed)
+
+
+def test_an_agreed_object_is_replaced_although_it_is_newer():
+    for rules in (CURRENT, NOT_KEPT):
+        assert first([item(A, 1)], [item(B, 9)], rules._replace(agreed_etag=B)) == append(0)
+        assert first([item(A, 1)], [item(B, 9)], rules) == NEWER
+
+
+def test_an_agreed_etag_proves_nothing():
+    edges = Edges([item(A, 1)], [item(A, 2)], agreed_etag=A)
+    assert edges[0, 0] is Edge.UNASKED
+
+
+def test_what_is_replaced_stays_where_that_is_asked():
+    rules = NOT_KEPT._replace(keeps_replaced=True)
+    assert first([item(A, 5)], [item(B, 1)], rules) == (Act.DONE, End(Status.FAILED, Reason.ONLY_COPY))
+
+
+def test_versions_that_nothing_resembles_are_appended_in_one_go():
+    source = [item(A, 1), item(B, 2), marker(3), item(C, 4)]
+    assert next_step(view(source, []), ALL) == Step(Act.APPEND, 0, then=(1, 3))
+    assert next_step(view(source, []), MIRROR) == Step(Act.APPEND, 0, then=(1,))
+
+
+def test_an_unprovable_copy_of_two_versions_puts_both_in_doubt():
+    looked = view([opaque("x", 1), opaque("y", 2)], [opaque("z", 3)], unknown={(0, 0), (1, 0)}, named={0, 1})
+    assert first(looked.edges.source, looked.edges.copies, unknown={(0, 0), (1, 0)}) == append(1)
+    assert rivals(looked, 1) == {0}
+    looked.edges.add_copy(opaque("y'", 4))
+    assert next_step(looked._replace(own={1: 1}, doubted={0}), ALL)[:2] == append(0)
+
+
+# What is asked
+
+
+def test_the_top_is_asked_for_where_no_etag_tells():
+    step = next_step(View(Edges([opaque("x", 1)], [opaque("y", 2)])), CURRENT)
+    assert step == Step(Act.ASK, ask=((0, 0),))
+
+
+def test_an_unnamed_version_with_an_open_edge_counts_as_copied():
+    edges = Edges([opaque("x", 1), opaque("y", 2), item(C, 3)], [opaque("z", 4), item(C, 5)])
+    assert next_step(View(edges), ALL).top == End(Status.SAME)
+
+
+def test_named_versions_are_asked_for_in_one_step():
+    edges = Edges([opaque("x", 1), opaque("y", 2)], [opaque("z", 3), opaque("w", 4)])
+    assert next_step(View(edges, named={0, 1}), ALL).ask == ((1, 1), (0, 0))
+
+
+def test_a_new_version_asks_for_nothing():
+    source = [opaque(str(at), at) for at in range(100)]
+    copies = [opaque(f"c{at}", at + 0.5) for at in range(99)]
+    assert next_step(View(Edges(source, copies), named={99}), ALL)[:2] == append(99)
+
+
+@pytest.mark.parametrize("form", ["opaque", "md5", "one"])
+def test_a_look_of_a_thousand_versions_of_one_size_is_quick(form):
+    def etag(side, at):
+        return {"opaque": f"{side}{at}-2", "md5": f"{at:032x}", "one": A}[form]
+
+    source = [item(etag("s", at), at) for at in range(1000)]
+    edges = Edges(source, [item(etag("d", at), 2000 + at) for at in range(1000)])
+    began = time.process_time()
+    found = align(View(edges))
+    next_step(View(edges, named={999}), ALL)
+    assert found == {at: at for at in range(1000)}
+    assert time.process_time() - began < 0.2
