@@ -2,32 +2,51 @@
 
 from __future__ import annotations
 
-import asyncio
-import secrets
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 from jobs.core.enums import Step
-from jobs.core.model import NULL_VERSION, Attributes, ObjectRef
+from jobs.core.model import NULL_VERSION, Location, ObjectRef
 from jobs.errors import ConfigError, Conflict, Denied, Interrupted, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.condition_trial import Operation, find_ignored
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import DELETED_AT_ONCE, UNGUARDED, Deleted, Store
+from jobs.s3.store import DELETED_AT_ONCE, Deleted, Store
 
 LOOKS_AT_ONCE = 64
-WRONG = "0123456789abcdef" * 2
-"""An ETag that no object has."""
 
 
-@dataclass(slots=True)
+async def heeded_steps(store: Store, originals: Location) -> tuple[Step, ...]:
+    """The steps in which the server is known to heed If-Match, now that the bucket keeps versions, or not.
+
+    Raises ConfigError for a server that ignores it, and where that cannot be found out: nothing can be deleted safely
+    there. Raises StoreError.
+    """
+    if store.heeds_conditions:
+        return tuple(Step)
+    is_versioned = await retry(lambda: store.is_versioned(originals.bucket))
+    try:
+        ignored = await find_ignored(store, originals, [Operation.DELETE])
+    except (NotFound, Denied, Rejected) as error:
+        raise ConfigError(
+            f"it cannot be found out whether the server of {originals} heeds If-Match, and nothing is deleted: {error}"
+            f"; permit s3:PutObject, s3:GetObject and s3:DeleteObject for {originals.join('.sealift/trial-*')}"
+        ) from error
+    if ignored:
+        raise ConfigError(
+            f"the server of {originals} deletes whatever If-Match says, or refuses an ETag that is there: nothing can "
+            "be deleted safely there"
+        )
+    return (Step.HIDE if is_versioned else Step.REMOVE,)
+
+
+@dataclass(frozen=True, slots=True)
 class ExactDeletes:
-    """Deletes in one bucket. Locks are never bypassed."""
+    """Deletes in one bucket. Locks are never bypassed. `heeded`: the steps of `heeded_steps`."""
 
     store: Store
     bucket: str
-    _checked: set[Step] = field(default_factory=set, init=False)
-    _ignores_conditions: bool = field(default=False, init=False)
-    _turn: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+    heeded: Collection[Step] = ()
 
     async def remove(
         self, versions: Sequence[tuple[str, str]], send_by: float | None = None
@@ -98,11 +117,19 @@ class ExactDeletes:
         """Delete the current object, if it has this ETag: hide it where versions are kept, else
         remove it.
 
-        Call `check_hiding` or `check_removing` before. Raises PreconditionFailed or NotFound when
+        Call `check_heeded` before. Raises PreconditionFailed or NotFound when
         the object is another or gone. This request itself may have done that, when its first answer
         was lost and it was sent again (`StoreError.was_sent_once` says that it was not): look.
         """
         return await self.store.delete(self.bucket, key, if_match=etag, send_by=send_by)
+
+    def check_heeded(self, steps: Collection[Step]) -> None:
+        """Raise ConfigError for a step whose condition was not tried when the run was planned."""
+        if set(steps) - set(self.heeded):
+            raise ConfigError(
+                f"s3://{self.bucket} keeps versions since the run was planned, or no longer, so whether its server "
+                "heeds If-Match is not known: plan again"
+            )
 
     async def check_versioned(self) -> None:
         """Raise Conflict when the bucket no longer keeps versions: a delete would remove instead of
@@ -110,84 +137,3 @@ class ExactDeletes:
         """
         if not await retry(lambda: self.store.is_versioned(self.bucket)):
             raise Conflict("GetBucketVersioning", self.bucket, "Raced", "it has been suspended meanwhile: look again")
-
-    async def check_hiding(self, originals: Sequence[tuple[str, str]]) -> StoreError | None:
-        """Check once that the server obeys If-Match where a marker would hide an object.
-
-        Return why it is unknown.
-
-        `originals`: (key, ETag) of current objects that are about to be hidden. Each gets a delete
-        with an ETag that it does not have, until one is refused for that. No other object would do,
-        since an object that is written for the check may be locked for years. Raises ConfigError
-        for a server that hides the object nevertheless, after undoing that.
-        """
-        async with self._turn:  # a second check would hide a second original
-            if self._ignores_conditions:
-                raise self._ignored_condition()
-            why: StoreError | None = None
-            lost: list[StoreError] = []
-            for key, etag in [] if Step.HIDE in self._checked else originals:
-                wrong = WRONG if etag != WRONG else WRONG[::-1]
-                try:
-                    made = await retry(partial(self.store.delete, self.bucket, key, if_match=wrong), lost.append)
-                except PreconditionFailed:
-                    self._checked.add(Step.HIDE)
-                    return None
-                except (NotFound, Denied, Rejected) as error:
-                    why = error
-                else:
-                    self._ignores_conditions = True
-                    await self._unhide(key, made.version_id)
-                    raise self._ignored_condition(key if lost else None)
-            if isinstance(why, NotFound):
-                return Conflict(why.operation, why.target, "Raced", "what was to be hidden is gone: look again")
-            return why
-
-    async def _unhide(self, key: str, marker_id: str | None) -> None:
-        """Remove the marker of a check, also when the worker is cancelled meanwhile."""
-        if marker_id is None:
-            return
-        remove = partial(self.store.delete, self.bucket, key, version_id=marker_id)
-        try:
-            await retry(remove)
-        except asyncio.CancelledError:
-            await retry(remove)
-            raise
-
-    async def check_removing(self, beside: str) -> None:
-        """Check once, with an empty object beside that key, that the server obeys If-Match where it
-        removes.
-
-        Raises ConfigError when it does not, or when that cannot be found out: then nothing can be
-        deleted safely.
-        """
-        if Step.REMOVE in self._checked:
-            return
-        probe = f"{beside[:200]}.sealift-{secrets.token_hex(8)}"
-        try:
-            made = await retry(lambda: self.store.put(self.bucket, probe, b"", Attributes(), guard=UNGUARDED))
-            try:
-                await retry(lambda: self.store.delete(self.bucket, probe, if_match=WRONG))
-            except PreconditionFailed:
-                self._checked.add(Step.REMOVE)
-            finally:
-                await self._remove_probe(probe, made.version_id)
-        except (NotFound, Denied, Rejected) as error:
-            raise ConfigError(
-                f"it cannot be found out whether the server of s3://{self.bucket} heeds If-Match, and nothing is "
-                f"deleted: {error}; permit s3:PutObject and s3:DeleteObject beside the originals"
-            ) from error
-        if Step.REMOVE not in self._checked:
-            raise self._ignored_condition()
-
-    async def _remove_probe(self, probe: str, version_id: str | None) -> None:
-        left = await retry(lambda: self.store.delete(self.bucket, probe, version_id=version_id))
-        if left.is_delete_marker and version_id is None:  # versioning is suspended
-            await retry(lambda: self.store.delete(self.bucket, probe, version_id=left.version_id or NULL_VERSION))
-
-    def _ignored_condition(self, doubtful: str | None = None) -> ConfigError:
-        """`doubtful`: the key of a check whose first answer was lost. Its marker may be there."""
-        why = f"the server of s3://{self.bucket} deletes whatever If-Match says: nothing can be deleted safely there"
-        if doubtful is not None:
-            why += f"; look whether a delete marker of this check hides {ObjectRef(self.bucket, doubtful)}"
-        return ConfigError(why)

@@ -62,10 +62,14 @@ _DELETED_SINCE = (
 
 @dataclass(frozen=True, slots=True)
 class ExpireOptions:
-    """The grace period, and whether to `delete` or only to say what would be deleted."""
+    """The grace period, and whether to `delete` or only to say what would be deleted.
+
+    `heeded_steps`: see `jobs.expire.deletes.heeded_steps`.
+    """
 
     grace_seconds: float
     delete: bool = False
+    heeded_steps: Sequence[Step] = ()
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ExpireOptions:
@@ -95,7 +99,7 @@ class Expire:
     removals: Removals = field(init=False)
 
     def __post_init__(self) -> None:
-        deletes = ExactDeletes(self.source, self.bucket)
+        deletes = ExactDeletes(self.source, self.bucket, self.options.heeded_steps)
         removals = Removals(self.copies, deletes, self.tombstones, self.clock, self._look_by_itself, self.look.look)
         object.__setattr__(self, "removals", removals)
 
@@ -116,8 +120,8 @@ class Expire:
         """Return one outcome for each row, in order.
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help. Tombstones then
-        say what is gone. Raises ConfigError for a server that ignores conditions, and for a place
-        that is not as it was. Raises PartlyDone when the worker has to stop.
+        say what is gone. Raises ConfigError for a delete whose condition was not tried, and for a
+        place that is not as it was. Raises PartlyDone when the worker has to stop.
         """
         is_versioned = await retry(lambda: self.source.is_versioned(self.bucket))
         # The plan weighed the shares: what became due after it was not weighed.

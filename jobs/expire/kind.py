@@ -23,6 +23,9 @@ def _open(opened: Opened) -> Expire:
     spec, ledger, source = opened.spec, opened.ledger, opened.route.source
     if opened.plan is None:
         raise LedgerError(f"run {spec.run_id} has no plan: start another `sealift expire`")
+    options = ExpireOptions.from_dict(spec.options)
+    if options.delete and not options.heeded_steps:
+        raise LedgerError(f"run {spec.run_id} was planned without a trial of If-Match: start another `sealift expire`")
     copies = Copies(
         opened.source,
         opened.destination,
@@ -44,7 +47,7 @@ def _open(opened: Opened) -> Expire:
         copies,
         look,
         source.bucket,
-        ExpireOptions.from_dict(spec.options),
+        options,
         Tombstones(ledger.store, ledger.location, source.bucket, spec.run_id),
         time.time,
         [Location.parse(uri) for uri in spec.options["copies"]],

@@ -16,6 +16,7 @@ from jobs.core.model import Location
 from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan, Side
 from jobs.errors import ConfigError, LimitExceeded, UsageError
+from jobs.expire.deletes import heeded_steps
 from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors, refuse_replicated_deletes
 from jobs.expire.places import Place, foreign_places, read_places
 from jobs.ledger.ledger import Ledger
@@ -69,6 +70,7 @@ async def plan_run(
             is_apart=is_apart,
             check_replica=partial(refuse_replicated_deletes, source),
         )
+        heeded = await heeded_steps(originals, source.location) if options["delete"] else ()
         manifest = None if request.manifest is None else await open_manifest(request.manifest, ledger, source)
         older_than, max_share = draft.started - options["grace_seconds"], options["max_share"]
         by_checksum = bool(options.get("by_checksum"))
@@ -86,7 +88,9 @@ async def plan_run(
         for archive, reason, _ in candidates.damage:
             display.say(f"{archive}: its index is damaged, and nothing that it lacks counts as a copy: {reason}")
         _check_share(candidates, max_share, display, deletes=options["delete"])
-        spec = draft.spec(request.manifest or f"listing of {source.location}", {"apart": is_apart})
+        spec = draft.spec(
+            request.manifest or f"listing of {source.location}", {"apart": is_apart, "heeded_steps": heeded}
+        )
         asked = candidates.rows * (options.get("annotations") != SKIP_ANNOTATIONS)
         forecast = _forecast(candidates, settings, read_price_table(request.price_table), asked)
         expiry = {

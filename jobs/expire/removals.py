@@ -99,17 +99,20 @@ class Removals:
         return done
 
     async def _remove(self, removals: Sequence[Removal]) -> list[Outcome]:
+        steps = {each.step for each in removals if each.is_guarded}
+        self.deletes.check_heeded(steps)
         name = await self.tombstones.announce([self._tombstone(each) for each in removals])
         try:
             removals, kept = await self._look_again(removals)
-            refusal = await self._try_conditions(removals)
+            if Step.HIDE in steps:
+                await self.deletes.check_versioned()
         except (Unavailable, Conflict, Interrupted):  # no delete was sent, so what is gone is no work of this run
             await self.tombstones.confirm(name, [])
             raise
         outcomes: list[tuple[Outcome, str | None]] = []
         stop: Interrupted | None = None
         try:
-            await self._delete(removals, refusal, outcomes)
+            await self._delete(removals, outcomes)
         except Interrupted as error:  # raised before a request is sent, so what is gone is known
             stop = error
         gone = {outcome.row: marker for outcome, marker in outcomes if outcome.status is Status.EXPIRED}
@@ -149,36 +152,12 @@ class Removals:
 
         return await gather_bounded(look, removals, REQUESTS_AT_ONCE)
 
-    async def _try_conditions(self, removals: Sequence[Removal]) -> StoreError | None:
-        """Find out whether this server obeys conditions. Return why that is unknown.
-
-        Raises Conflict where another look is necessary.
-        """
-        guarded = [each for each in removals if each.is_guarded]
-        hiding = [(each.seen.row.key, each.seen.original.etag) for each in guarded if each.step is Step.HIDE]
-        if hiding:
-            await self.deletes.check_versioned()
-        error = await self.deletes.check_hiding(hiding)
-        if isinstance(error, Conflict):
-            raise error
-        if guarded and not hiding:
-            await self.deletes.check_removing(guarded[0].seen.row.key)
-        return error
-
-    async def _delete(
-        self, removals: Sequence[Removal], refusal: StoreError | None, outcomes: list[tuple[Outcome, str | None]]
-    ) -> None:
-        """Delete, and add each outcome when it is known. `refusal`: see `_try_conditions`.
-
-        Raises Interrupted when the worker has to stop.
-        """
+    async def _delete(self, removals: Sequence[Removal], outcomes: list[tuple[Outcome, str | None]]) -> None:
+        """Delete, and add each outcome when it is known. Raises Interrupted when the worker has to stop."""
         exact = [each for each in removals if each.is_exact]
         nulls = [each for each in removals if each.is_null]
         guarded = [each for each in removals if each.is_guarded]
-        if refusal is not None:
-            outcomes += [_delete_outcome(each, refusal) for each in guarded]
-        else:
-            await self._delete_all_guarded(guarded, outcomes)
+        await self._delete_all_guarded(guarded, outcomes)
         if exact:
             named = [(each.seen.row.key, str(each.seen.original.version_id)) for each in exact]
             outcomes += await self._told(exact, self.deletes.remove(named, _send_by(exact)))

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import Member
 from jobs.archives.writer import ArchiveWriter
-from jobs.core.enums import ArchiveFormat
+from jobs.core.enums import ArchiveFormat, Step
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
 from jobs.core.selection import is_sealift_object
@@ -49,13 +49,12 @@ class Shop(MemoryStore):
     def around_deletes(
         self, before: Callable[[], None] = lambda: None, after: Callable[[], None] = lambda: None
     ) -> None:
-        """What happens before each delete, and after each one that is not a mark's."""
+        """What happens before and after each delete."""
 
         async def around(request: Request) -> Any:
             before()
             deleted = await request()
-            if ".sealift-" not in request.place.key:
-                after()
+            after()
             return deleted
 
         self.hook(delete=around, delete_versions=around)
@@ -178,7 +177,7 @@ def look_at_places(store: Shop) -> PlaceLook:
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
     copies = Copies(store, store, ByteBudget(16 << 20), False, 5.0, False, ignores_annotations)
     tombstones = Tombstones(store, LEDGER, "docs", "run-1")
-    options = ExpireOptions(grace_days * DAY, delete)
+    options = ExpireOptions(grace_days * DAY, delete, tuple(Step))
     places = [Location("copies"), Location("cold")]
     return Expire(store, copies, look_at_places(store), "docs", options, tombstones, lambda: store.now, places)
 

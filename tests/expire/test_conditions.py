@@ -1,138 +1,138 @@
-"""Servers that ignore conditions are found out before anything goes."""
+"""No delete relies on a condition that the server was not seen to heed, when the run was planned."""
 
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from jobs.core.outcome import Status
-from jobs.core.selection import is_sealift_object
-from jobs.errors import ConfigError, Denied, NotFound
-from jobs.expire.deletes import WRONG, ExactDeletes
+from jobs.config import Settings
+from jobs.core.enums import Step
+from jobs.core.model import Location
+from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.selection import Selection
+from jobs.errors import ConfigError, Denied, LedgerError
+from jobs.expire import plan
+from jobs.expire.deletes import heeded_steps
+from jobs.expire.job import ExpireOptions
+from jobs.expire.kind import KIND
+from jobs.ledger.ledger import Ledger
+from jobs.runs.kind import Opened
+from jobs.runs.request import Request as RunRequest
+from jobs.s3.byte_ranges import ByteBudget
 from tests.doubles.memory_store import Request
-from tests.expire.scene import Shop, job, one, shop, work
+from tests.expire.scene import DAY, LEDGER, Shop, job, shop, work
+
+ORIGINALS = Location("docs")
 
 
-def history(store: Shop) -> list[tuple[str, bool]]:
-    entries = asyncio.run(store.list_versions("docs", "")).entries
-    return [(each.key, each.is_delete_marker) for each in entries if not is_sealift_object(each.key)]
+class Silent:
+    """A display that says nothing."""
+
+    def say(self, text: str) -> None: ...
 
 
-def careless(store: Shop, *, denied: frozenset[str] = frozenset(), is_heeding: bool = False) -> list[str]:
-    """The server ignores If-Match, and answers 404 where nothing is: that was taken for heeding it.
+def other_server(*, versioned: bool) -> Shop:
+    """A server whose conditions nothing documents."""
+    store = shop(versioned=versioned)
+    store.heeds_conditions = False
+    return store
 
-    `denied` are the keys that nobody may delete. Returns the trials, as they come.
-    """
-    trials: list[str] = []
 
-    async def delete(request: Request) -> Any:
-        key, if_match = request.place.key, request.arguments["if_match"]
-        if if_match is not None:
-            if if_match == WRONG:
-                trials.append(key)
-            if key in denied:
-                raise Denied("DeleteObject", key, "AccessDenied", "no", 403)
-            versions = store._buckets.named[request.place.bucket].versions.get(key, [])
-            if not versions or versions[-1].is_delete_marker:
-                raise NotFound("DeleteObject", key, "NoSuchKey", "nothing there", 404)
-            if not is_heeding:
-                request.arguments["if_match"] = None
-        return await request()
+async def ignore(request: Request) -> Any:
+    request.arguments["if_match"] = None
+    return await request()
 
-    store.hook(delete=delete)
-    return trials
+
+async def deny(request: Request) -> Any:
+    raise Denied("PutObject", request.place.key, "AccessDenied", "no", 403)
+
+
+def steps(store: Shop) -> Sequence[Step]:
+    return asyncio.run(heeded_steps(store, ORIGINALS))
+
+
+def keys(store: Shop) -> set[str]:
+    return {each.key for each in asyncio.run(store.list_versions("docs", "")).entries}
+
+
+def test_the_trial_is_about_the_step_that_the_bucket_takes_now() -> None:
+    assert steps(other_server(versioned=True)) == (Step.HIDE,)
+    assert steps(other_server(versioned=False)) == (Step.REMOVE,)
+    assert set(steps(shop())) == set(Step)  # documented, so not tried
 
 
 @pytest.mark.parametrize("versioned", [True, False])
-@pytest.mark.parametrize("denied", [frozenset(), frozenset({"k0"})])
-def test_a_server_that_ignores_if_match_is_found_out_before_anything_goes(
-    versioned: bool, denied: frozenset[str]
+def test_a_server_that_ignores_if_match_is_refused_and_loses_nothing(versioned: bool) -> None:
+    store = other_server(versioned=versioned)
+    store.originals(2)
+    before = keys(store)
+    store.hook(delete=ignore)
+    with pytest.raises(ConfigError, match="whatever If-Match says"):
+        steps(store)
+    assert keys(store) == before
+    assert set(store.current()) == {"k0", "k1"}
+
+
+@pytest.mark.parametrize("operation", ["put", "delete"])
+def test_where_nothing_can_be_tried_nothing_goes(operation: str) -> None:
+    store = other_server(versioned=True)
+    store.hook(**{operation: deny})
+    with pytest.raises(ConfigError, match=r"permit s3:PutObject.* s3://docs/\.sealift/trial-\*"):
+        steps(store)
+
+
+@pytest.mark.parametrize("deletes", [True, False])
+def test_a_run_that_deletes_is_refused_before_anything_is_planned(
+    deletes: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """A dry run writes nothing, not even a trial."""
+
+    class Listed(Exception):
+        """Planning has begun."""
+
+    async def nothing(*_: Any) -> None: ...
+
+    async def plan_candidates(*_: Any, **__: Any) -> Any:
+        raise Listed
+
+    store = other_server(versioned=True)
+    store.hook(delete=ignore, put=None if deletes else deny)
+    monkeypatch.setattr(plan, "open_side", lambda side, **_: store)
+    monkeypatch.setattr(plan, "refuse_lifecycle", nothing)
+    monkeypatch.setattr("jobs.expire.candidates.plan_candidates", plan_candidates)
+    monkeypatch.setattr("jobs.expire.places.time.time", lambda: store.now + 60 * DAY)
+    store.now += 60 * DAY
+    options = {"copies": ["s3://copies/"], "grace_seconds": 0.0, "max_share": 1.0, "delete": deletes}
+    sides = Side(ORIGINALS), Side(Location("copies"))
+    request = RunRequest("expire", *sides, None, Selection(versions="all"), options)
+    ledger = Ledger(store, LEDGER)
+    with pytest.raises(ConfigError if deletes else Listed):
+        asyncio.run(plan.plan_run(request, ledger, Settings.from_environment(), Silent()))  # type: ignore[arg-type]
+
+
+def test_a_worker_refuses_a_run_without_a_trial() -> None:
+    store = shop()
+    side = Side(ORIGINALS)
+    options = {"grace_seconds": 0.0, "delete": True, "apart": False, "copies": []}
+    spec = RunSpec("r", "expire", 0.0, side, side, "", options)
+    opened = Opened(spec, store, store, ByteBudget(1 << 20), Ledger(store, LEDGER), 1, plan=Plan(0, 0, ()))
+    assert KIND.open_job is not None
+    with pytest.raises(LedgerError, match="without a trial"):
+        KIND.open_job(opened)
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing(versioned: bool) -> None:
     store = shop(versioned=versioned)
     rows = store.originals(2)
-    careless(store, denied=denied)
-    with pytest.raises(ConfigError, match="whatever If-Match says"):
-        work(job(store), rows)
-    assert history(store) == [("k0", False), ("k1", False)]
-
-
-@pytest.mark.parametrize("denied", [{"k0"}, {"k0", "k1", "k2"}])
-def test_a_delete_that_is_denied_does_not_say_that_the_server_heeds_if_match(denied: set[str]) -> None:
-    store = shop()
-    rows = store.originals(3)
-    careless(store, denied=frozenset(denied), is_heeding=True)
-    outcomes = work(job(store), rows)
-    assert {each.key for each in outcomes if each.status is Status.KEPT} == denied
-    assert set(store.current()) == denied
-
-
-def test_where_no_probe_can_be_written_nothing_goes() -> None:
-    store = shop(versioned=False)
-    row = store.original()
-
-    async def read_only(request: Request) -> Any:
-        if ".sealift-" in request.place.key:
-            raise Denied("PutObject", request.place.key, "AccessDenied", "no", 403)
-        return await request()
-
-    store.hook(put=read_only)
-    with pytest.raises(ConfigError, match=r"permit.*s3:PutObject"):
-        one(store, row)
-    assert history(store) == [("k", False)]
-
-
-def test_a_404_for_a_probe_that_is_there_does_not_say_that_the_server_heeds_if_match() -> None:
-    store = shop(versioned=False)
-    row = store.original()
-
-    async def forgetful(request: Request) -> Any:
-        if request.arguments["if_match"] is not None:
-            raise NotFound("DeleteObject", request.place.key, "NoSuchKey", "nothing there", 404)
-        return await request()
-
-    store.hook(delete=forgetful)
-    with pytest.raises(ConfigError, match="cannot be found out whether"):
-        one(store, row)
-    assert history(store) == [("k", False)]
-
-
-def test_one_original_at_most_is_asked_for_a_trial_and_shown_again() -> None:
-    store = shop()
-    row = store.original()
-    trials = careless(store)
-
-    async def together() -> list[Any]:
-        deletes = ExactDeletes(store, "docs")
-        checks = (deletes.check_hiding([("k", row.etag or "")]) for _ in range(3))
-        return await asyncio.gather(*checks, return_exceptions=True)
-
-    assert all(isinstance(each, ConfigError) for each in asyncio.run(together()))
-    assert (trials, history(store)) == (["k"], [("k", False)])
-
-
-def test_a_trial_that_is_cut_off_shows_the_original_again() -> None:
-    store = shop()
-    row = store.original()
-    careless(store)
-    heedless = store.delete
-
-    async def cut_off() -> None:
-        removing = asyncio.Event()
-
-        async def slow(bucket: str, key: str, **more: Any) -> Any:
-            if more.get("version_id") is not None and not removing.is_set():
-                removing.set()
-                await asyncio.sleep(3600)
-            return await heedless(bucket, key, **more)
-
-        store.delete = slow  # type: ignore[method-assign]
-        trial = asyncio.create_task(ExactDeletes(store, "docs").check_hiding([("k", row.etag or "")]))
-        await removing.wait()
-        trial.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await trial
-
-    asyncio.run(cut_off())
-    assert history(store) == [("k", False)]
+    step = Step.REMOVE if versioned else Step.HIDE
+    made = job(store)
+    made = replace(made, options=ExpireOptions(made.options.grace_seconds, delete=True, heeded_steps=[step]))
+    with pytest.raises(ConfigError, match="plan again"):
+        work(made, rows)
+    assert set(store.current()) == {"k0", "k1"}
+    assert not store.is_announced()

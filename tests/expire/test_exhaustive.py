@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from jobs.core import elapsed
+from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import SealiftError
@@ -117,7 +118,7 @@ class World:
             Copies(store, store, ByteBudget(1 << 20)),
             PlaceLook(store, store, origin, others),
             bucket,
-            ExpireOptions(grace_days * DAY, delete=True),
+            ExpireOptions(grace_days * DAY, delete=True, heeded_steps=tuple(Step)),
             Tombstones(store, LEDGER, bucket, f"run-{bucket}"),
             lambda: store.now,
             [following],

@@ -22,9 +22,9 @@ ROOT = Path(__file__).resolve().parents[2]
 WRITES = re.compile(r"\bguard=(?!guard\b|ledger_guard\(|self\.guard\b)")
 NOT_THE_LEDGER = {
     "jobs/expire/declare.py": "documents of places",
-    "jobs/expire/deletes.py": "a probe beside originals",
     "jobs/inventory/write.py": "an inventory report, where the user asked for it",
     "jobs/restore/member_writer.py": "restored members",
+    "jobs/s3/condition_trial.py": "the objects of a trial",
     "jobs/s3/conditional_writes.py": "objects of its own at a destination, and what other modules write",
     "jobs/s3/multipart_copy.py": "copies in parts",
 }

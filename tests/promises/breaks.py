@@ -121,6 +121,8 @@ BREAKS: tuple[Break, ...] = (
     Break("newer-is-replaced", "guarded", "step of a row", _with(overwrite=Overwrite.ALWAYS)),
     Break("older-stays-on-top", "in-order", "step of a key", _with(older_on_top=False, mirrors_deletes=False)),
     Break("conditions-not-tried", "conditions-tried", "conditions", lambda original, store, **_: store),
+    Break("any-server-may-delete", "conditions-tried", "trial", _answer(lambda _: [])),
+    Break("deletes-in-any-state", "conditions-tried", "heeded deletes", _nothing),
     Break("unknown-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is None else v)),
     Break("different-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is False else v)),
     Break(

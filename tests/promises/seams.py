@@ -64,6 +64,8 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "memory": ("jobs.s3.byte_ranges:ByteBudget.acquire",),
     # Servers, and what comes from outside.
     "conditions": ("jobs.s3.conditional_writes:look_first",),
+    "trial": ("jobs.s3.condition_trial:find_ignored",),
+    "heeded deletes": ("jobs.expire.deletes:ExactDeletes.check_heeded",),
     "owner of a bucket": ("jobs.s3.http.transport:Transport._owner_headers",),
     "request head": ("jobs.s3.http.request_heads:check_head",),
     "idle connection": ("jobs.s3.http.connection_pool:_Connection.is_quiet",),

@@ -1,0 +1,153 @@
+"""One trial of the conditions of writes, for servers whose documents do not promise them.
+
+S3 refuses a write whose `If-None-Match` or `If-Match` does not hold. Some servers that speak its interface
+ignore these headers on some operations (Ceph 18.2 on CopyObject, CompleteMultipartUpload and DeleteObject, moto on
+CopyObject), others refuse an ETag even where it holds (Ceph 18.2 on PutObject). So a run that writes to a bucket tries
+its operations there once, when it is planned, on two objects of its own:
+
+    <prefix>.sealift/trial-<32 hex>
+
+No listing of Sealift shows them (`jobs.core.selection.is_sealift_object`). Each contains the id of the trial's one
+upload. The trial removes all three, and what a killed one left an hour ago. AWS documents its conditions, so nothing
+is tried there: https://docs.aws.amazon.com/AmazonS3/latest/userguide/conditional-requests.html
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Collection, Mapping
+from contextlib import suppress
+from enum import StrEnum
+from functools import partial
+
+from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef, is_exact
+from jobs.errors import NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.retries import retry
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store
+
+LEFT_SECONDS = 3600.0
+"""What is older was left by a killed trial."""
+_FOLDER = ".sealift/trial-"
+_NO_ETAG = "0123456789abcdef" * 2
+_WRONG = Guard(etag=_NO_ETAG)
+
+
+class Operation(StrEnum):
+    """An operation of S3 that Sealift sends under a condition, in the order of their trials: the upload ends
+    with the first `COMPLETE` that is accepted.
+    """
+
+    PUT = "PutObject"
+    COPY = "CopyObject"
+    COPY_PART = "UploadPartCopy"
+    COMPLETE = "CompleteMultipartUpload"
+    DELETE = "DeleteObject"
+
+
+_BROKEN: Mapping[Operation, tuple[tuple[Guard, str | None], ...]] = {
+    Operation.PUT: ((ABSENT, None), (_WRONG, None)),
+    Operation.COPY: ((ABSENT, None), (_WRONG, None), (UNGUARDED, _NO_ETAG)),
+    Operation.COMPLETE: ((ABSENT, None), (_WRONG, None)),
+    Operation.COPY_PART: ((UNGUARDED, _NO_ETAG),),
+    Operation.DELETE: ((_WRONG, None),),
+}
+"""Conditions that do not hold, for the object and for the source of a copy: S3 refuses each."""
+
+
+async def find_ignored(store: Store, place: Location, operations: Collection[Operation]) -> list[Operation]:
+    """The operations on which the server ignores a condition, or refuses one that holds.
+
+    Raises StoreError: then nothing is known of the server.
+    """
+    if store.heeds_conditions or not operations:
+        return []
+    trial = _Trial(store, place)
+    try:
+        await trial.begin(operations)
+        return [each for each in Operation if each in operations and not await trial.is_heeded(each)]
+    finally:
+        with suppress(StoreError):  # the next trial sweeps
+            await trial.sweep()
+
+
+class _Trial:
+    def __init__(self, store: Store, place: Location):
+        self._store, self._bucket, self._folder = store, place.bucket, place.join(_FOLDER).key
+        self._source, self._key = (self._folder + secrets.token_hex(16) for _ in range(2))
+        self._upload_id = ""
+
+    async def begin(self, operations: Collection[Operation]) -> None:
+        """Make what the operations need. The upload is first, so that its id is in each object."""
+        store, bucket = self._store, self._bucket
+        if Operation.COMPLETE in operations or Operation.COPY_PART in operations:
+            self._upload_id = await retry(partial(store.create_multipart, bucket, self._key, Attributes()))
+        is_copied = Operation.COPY in operations or Operation.COPY_PART in operations
+        for key in (self._source, self._key) if is_copied else (self._key,):
+            await retry(partial(store.put, bucket, key, self._body, Attributes(), guard=UNGUARDED))
+
+    @property
+    def _body(self) -> bytes:
+        return self._upload_id.encode() or b"no upload"
+
+    async def is_heeded(self, operation: Operation) -> bool:
+        """True if the server refuses each condition that does not hold, and accepts the ETag that is there."""
+        for guard, source_etag in _BROKEN[operation]:
+            refusal = await self._refusal(partial(self._write, operation, guard, source_etag))
+            if not isinstance(refusal, PreconditionFailed):  # a 404 for what is there is no sign of heed
+                return False
+        return operation is Operation.COPY_PART or await self._refusal(partial(self._replace, operation)) is None
+
+    async def _refusal(self, request: Callable[[], Awaitable[None]]) -> StoreError | None:
+        try:
+            await retry(request)
+        except NoSuchBucket:
+            raise
+        except (PreconditionFailed, NotFound, Rejected) as error:
+            return error
+        return None
+
+    async def _replace(self, operation: Operation) -> None:
+        """Write under the ETag that the object has now."""
+        info = await self._store.head(ObjectRef(self._bucket, self._key))
+        await self._write(operation, Guard(etag=info.etag), None)
+
+    async def _write(self, operation: Operation, guard: Guard, source_etag: str | None) -> None:
+        store, bucket, key, source = self._store, self._bucket, self._key, ObjectRef(self._bucket, self._source)
+        match operation:
+            case Operation.PUT:
+                await store.put(bucket, key, self._body, Attributes(), guard=guard)
+            case Operation.COPY:
+                await store.copy(source, source_etag, bucket, key, CopySettings(), guard=guard)
+            case Operation.COMPLETE:
+                part = await store.put_part(bucket, key, self._upload_id, 1, self._body)
+                await store.complete_multipart(bucket, key, self._upload_id, [part], guard=guard)
+            case Operation.COPY_PART:
+                length = len(self._body)
+                await store.copy_part(source, str(source_etag), 0, length, bucket, key, self._upload_id, 2)
+            case Operation.DELETE:
+                await store.delete(bucket, key, if_match=guard.etag)
+
+    async def sweep(self) -> None:
+        """Remove all of this trial, and of killed ones. Raises StoreError."""
+        store, bucket = self._store, self._bucket
+        page = await retry(partial(store.list_versions, bucket, self._folder))
+        left = [each for each in page.entries if self._is_left(each)]
+        uploads = [(self._key, self._upload_id)] if self._upload_id else []
+        for each in left:
+            if each.key not in (self._key, self._source) and not each.is_delete_marker:
+                ref = ObjectRef(bucket, each.key, each.version_id if is_exact(each.version_id) else None)
+                with suppress(NotFound):  # another trial sweeps as well
+                    uploads.append((each.key, (await store.get(ref)).data.decode(errors="replace")))
+        for key, upload_id in uploads:
+            with suppress(Rejected):  # it is no upload's id
+                await store.abort_multipart(bucket, key, upload_id)
+        if left:
+            named = [(each.key, each.version_id or NULL_VERSION) for each in left]
+            await retry(partial(store.delete_versions, bucket, named))
+
+    def _is_left(self, entry: Listed) -> bool:
+        if not re.fullmatch(re.escape(self._folder) + "[0-9a-f]{32}", entry.key):
+            return False
+        return entry.key in (self._key, self._source) or entry.last_modified < time.time() - LEFT_SECONDS

@@ -1,0 +1,283 @@
+"""The trial of conditions: servers that heed them, that ignore one, and that answer oddly."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+import uuid
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+from unittest import mock
+
+import pytest
+
+from jobs.core.model import Attributes, Location
+from jobs.core.selection import is_sealift_object
+from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
+from jobs.s3 import retries
+from jobs.s3.condition_trial import LEFT_SECONDS, Operation, find_ignored
+from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
+from jobs.s3.sessions import open_store
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import Hook, MemoryStore, Request
+from tests.doubles.servers import Server
+
+PLACE = Location("b", "copies/2026")
+METHODS = {
+    Operation.PUT: "put",
+    Operation.COPY: "copy",
+    Operation.COMPLETE: "complete_multipart",
+    Operation.COPY_PART: "copy_part",
+    Operation.DELETE: "delete",
+}
+
+
+def server(hooks: Mapping[str, Hook] | None = None, *, versioned: bool = True) -> MemoryStore:
+    """A server whose conditions nothing documents."""
+    store = MemoryStore(on=hooks)
+    store.heeds_conditions = False
+    store.create_bucket("b", versioned=versioned)
+    return store
+
+
+def ignored(store: MemoryStore, *operations: Operation, place: Location = PLACE) -> list[Operation]:
+    return asyncio.run(find_ignored(store, place, operations or tuple(Operation)))
+
+
+def left(store: MemoryStore) -> list[str]:
+    """What is in the bucket, with unfinished uploads."""
+    return sorted(store._buckets.named["b"].versions) + store.uploads("b")
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_server_that_heeds_all_conditions_passes_and_nothing_is_left(versioned: bool) -> None:
+    store = server(versioned=versioned)
+    assert ignored(store) == []
+    assert left(store) == []
+
+
+def ignores_absent(arguments: dict[str, Any]) -> None:
+    if arguments["guard"].absent:
+        arguments["guard"] = UNGUARDED
+
+
+def ignores_etag(arguments: dict[str, Any]) -> None:
+    if "if_match" in arguments:
+        arguments["if_match"] = None
+    elif not arguments["guard"].absent:
+        arguments["guard"] = UNGUARDED
+
+
+def ignores_source(arguments: dict[str, Any]) -> None:
+    arguments["source_etag"] = None
+
+
+WRITES = (Operation.PUT, Operation.COPY, Operation.COMPLETE)
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+@pytest.mark.parametrize(
+    ("operation", "ignore"),
+    [
+        *((each, ignores_absent) for each in WRITES),
+        *((each, ignores_etag) for each in (*WRITES, Operation.DELETE)),
+        *((each, ignores_source) for each in (Operation.COPY, Operation.COPY_PART)),
+    ],
+)
+def test_each_condition_that_is_ignored_is_found(operation: Operation, ignore: Any, versioned: bool) -> None:
+    async def careless(request: Request) -> Any:
+        ignore(request.arguments)
+        return await request()
+
+    store = server({METHODS[operation]: careless}, versioned=versioned)
+    assert ignored(store) == [operation]
+    assert left(store) == []
+
+
+def refusing(error: type[StoreError]) -> Hook:
+    """Refuses each ETag, also the one that is there: Ceph 18.2 does so for PutObject."""
+
+    async def refuse(request: Request) -> Any:
+        if request.arguments.get("if_match") or request.arguments.get("guard", UNGUARDED).etag:
+            raise error(request.operation, "b", "X", "", 412)
+        return await request()
+
+    return refuse
+
+
+@pytest.mark.parametrize("error", [PreconditionFailed, NotFound, Rejected])
+@pytest.mark.parametrize("operation", [*WRITES, Operation.DELETE])
+def test_an_operation_that_refuses_every_etag_counts_as_one_that_ignores_it(
+    operation: Operation, error: type[StoreError]
+) -> None:
+    """A 404 for what is there, or a 400 for the header, was once taken for heed."""
+    store = server({METHODS[operation]: refusing(error)})
+    assert ignored(store) == [operation]
+    assert left(store) == []
+
+
+def test_a_trial_that_is_denied_raises() -> None:
+    async def deny(request: Request) -> Any:
+        raise Denied("PutObject", "b", "AccessDenied", "", 403)
+
+    with pytest.raises(Denied):
+        ignored(server({"put": deny}))
+
+
+def test_nothing_is_tried_where_conditions_are_documented() -> None:
+    async def fail(request: Request) -> Any:
+        raise AssertionError(request.operation)
+
+    store = server({"every": fail})
+    store.heeds_conditions = True
+    assert ignored(store) == []
+
+
+def test_only_what_the_operations_need_is_made_below_the_prefix() -> None:
+    made: Counter[str] = Counter()
+    keys: set[str] = set()
+
+    async def note(request: Request) -> Any:
+        made[request.operation] += 1
+        keys.add(request.place.key)
+        return await request()
+
+    store = server({"every": note})
+    assert ignored(store, Operation.DELETE) == []
+    assert (made["put"], made["create_multipart"]) == (1, 0)
+    keys.clear()
+    made.clear()
+    assert ignored(store) == []
+    assert made["create_multipart"] == 1
+    objects = {key for key in keys if key.startswith("copies/2026/.sealift/trial-") and is_sealift_object(key)}
+    assert len(objects) == 2
+    assert keys - objects == {""}  # listed, and deleted by DeleteObjects
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_what_a_killed_trial_left_is_swept_by_the_next_one_an_hour_later(versioned: bool) -> None:
+    class Killed(BaseException):
+        """The process ends at this request, and everything after it."""
+
+    store = server(versioned=versioned)
+    others = ["copies/2026/.sealift/trial-mine", "copies/2026/.sealift/place-" + "a" * 32 + ".json", "copies/2026/k"]
+    others.append("copies/2026/.sealift/trial-" + "a" * 32 + ".txt")
+    for key in others:
+        asyncio.run(store.put("b", key, b"data", Attributes(), guard=UNGUARDED))
+    requests = 0
+    for stops_at in range(1, 40):
+        requests = 0
+
+        async def kill(request: Request, stops_at: int = stops_at) -> Any:
+            nonlocal requests
+            requests += 1
+            if requests > stops_at:
+                raise Killed
+            return await request()
+
+        store.hook(every=kill)
+        try:
+            ignored(store)
+        except Killed:
+            continue
+        break
+    assert stops_at > 15
+    store.hook(every=None)
+    before = left(store)
+    assert len(before) > len(others) + stops_at
+    ignored(store)
+    assert left(store) == before  # another trial may be at work
+    with mock.patch("jobs.s3.condition_trial.time.time", return_value=time.time() + LEFT_SECONDS + 60):
+        ignored(store)
+    uploads_without_objects = store.uploads("b")
+    assert left(store) == sorted(others) + uploads_without_objects
+    assert len(uploads_without_objects) <= 2  # killed before the first object was there: it has no part
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_a_write_whose_answer_was_lost_leaves_nothing(versioned: bool) -> None:
+    lost: Counter[str] = Counter()
+
+    async def lose_first(request: Request) -> Any:
+        answer = await request()
+        lost[request.operation] += 1
+        if lost[request.operation] == 1:
+            raise Unavailable(request.operation, "b", "ConnectionLost", "", 0)
+        return answer
+
+    store = server(dict.fromkeys(METHODS.values(), lose_first), versioned=versioned)
+    with mock.patch.object(retries, "backoff_seconds", return_value=0.0):
+        assert set(ignored(store)) <= {Operation.COMPLETE, Operation.DELETE}
+    assert left(store) == []
+
+
+def test_a_409_is_no_sign_of_heed() -> None:
+    asked: Counter[str] = Counter()
+
+    async def conflict(request: Request) -> Any:
+        asked[request.operation] += 1
+        if asked[request.operation] % 2:
+            raise Conflict(request.operation, "b", "ConditionalRequestConflict", "", 409)
+        ignores_etag(request.arguments)
+        ignores_absent(request.arguments)
+        return await request()
+
+    store = server({METHODS[each]: conflict for each in WRITES})
+    with mock.patch.object(retries, "backoff_seconds", return_value=0.0):
+        assert ignored(store, *WRITES) == list(WRITES)
+
+
+@pytest.mark.parametrize("versioned", [True, False])
+def test_seaweedfs_heeds_conditions(seaweed: Server, versioned: bool) -> None:
+    assert _tried(seaweed, versioned) == []
+
+
+@pytest.mark.slow
+def test_moto_ignores_the_conditions_of_copies_and_deletes(moto_server: Server) -> None:
+    assert {Operation.COPY, Operation.COPY_PART} <= set(_tried(moto_server, True))
+
+
+def _tried(subject: Server, versioned: bool) -> list[Operation]:
+    bucket = f"t-{uuid.uuid4().hex[:12]}"
+    client = subject.client()
+    client.create_bucket(Bucket=bucket)
+    if versioned:
+        client.put_bucket_versioning(Bucket=bucket, VersioningConfiguration={"Status": "Enabled"})
+
+    async def tried() -> list[Operation]:
+        store = open_store(subject.endpoint, None, None, max_in_flight=4)
+        try:
+            return await find_ignored(store, Location(bucket, "copies/"), tuple(Operation))
+        finally:
+            await store.close()
+
+    with mock.patch.dict(os.environ, subject.environment()):
+        found = asyncio.run(tried())
+    listed = client.list_object_versions(Bucket=bucket)
+    assert (listed.get("Versions", []), listed.get("DeleteMarkers", [])) == ([], [])
+    assert client.list_multipart_uploads(Bucket=bucket).get("Uploads", []) == []
+    return found
+
+
+@pytest.mark.parametrize(
+    ("url", "is_aws"),
+    [
+        ("https://s3.eu-central-1.amazonaws.com", True),
+        ("https://bucket.vpce-1a2b-3c4d.s3.us-east-1.vpce.amazonaws.com", True),
+        ("https://s3.cn-north-1.amazonaws.com.cn:443", True),
+        ("http://s3.eu-central-1.amazonaws.com", False),
+        ("https://amazonaws.com.example.org", False),
+        ("https://s3amazonaws.com", False),
+        ("https://minio-1.elb.eu-west-1.amazonaws.com", False),
+        ("https://s3-fips-123456789.us-east-1.elb.amazonaws.com", False),
+        ("https://ec2-3-4-5-6.eu-west-1.compute.amazonaws.com:9000", False),
+        ("https://abc.execute-api.eu-west-1.amazonaws.com", False),
+        ("https://vpce-1a2b.vpce-svc-3c4d.us-east-1.vpce.amazonaws.com", False),
+        ("http://127.0.0.1:8333", False),
+    ],
+)
+def test_only_aws_is_believed(url: str, is_aws: bool) -> None:
+    assert given_endpoint(url).is_aws is is_aws
+    assert aws_endpoint("eu-central-1").is_aws
