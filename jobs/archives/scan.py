@@ -29,7 +29,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import is_md5
 from jobs.errors import DamagedArchive
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.checksums import ALGORITHMS, Hasher
+from jobs.s3.checksums import Hasher
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
@@ -144,7 +144,7 @@ async def _prove(tar: _Tar, member: Member) -> str | None:
 
     The ETag of an object encrypted with KMS looks like an MD5: only an equal one proves anything.
     """
-    known = next((each for each in content_checksums(member) if each.algorithm in ALGORITHMS), None)
+    known = next(iter(content_checksums(member)), None)
     hasher = None if known is None else Hasher(known.algorithm)
     sha256, md5 = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
     async for piece in tar.read(member.size_bytes):

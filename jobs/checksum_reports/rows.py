@@ -16,21 +16,8 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 from urllib.parse import unquote_plus
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import NULL_VERSION, Checksum
-
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-integrity.html
-_DIGEST_BYTES = {
-    "CRC32": 4,
-    "CRC32C": 4,
-    "CRC64NVME": 8,
-    "MD5": 16,
-    "SHA1": 20,
-    "SHA256": 32,
-    "SHA512": 64,
-    "XXHASH64": 8,
-    "XXHASH3": 8,
-    "XXHASH128": 16,
-}
 
 
 class Row(NamedTuple):
@@ -88,7 +75,9 @@ def _succeeded(bucket: str, key: str, version_id: str | None, found: Any) -> Row
         same = in_hex is None or digest == bytes.fromhex(in_hex.partition("-")[0])
     except (binascii.Error, ValueError):
         return "the checksum is not base64, or not hex"
-    if not digest or len(digest) != _DIGEST_BYTES.get(algorithm, len(digest)):
+    if algorithm not in ALGORITHMS:
+        return f"{algorithm} is an algorithm that this Sealift does not know, so it proves nothing"
+    if len(digest) != ALGORITHMS[algorithm].digest_bytes:
         return f"the checksum has {len(digest)} bytes, which no {algorithm} has"
     if not same:
         return "checksum_base64 and checksum_hex are not the same value"

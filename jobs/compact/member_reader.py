@@ -16,6 +16,7 @@ from typing import NamedTuple
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
 from jobs.compact.packing import EarlierRule
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Status
@@ -35,7 +36,7 @@ from jobs.errors import (
 )
 from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
-from jobs.s3.checksums import ALGORITHMS, Hasher
+from jobs.s3.checksums import Hasher
 from jobs.s3.multipart_copy import ALTERED
 from jobs.s3.retries import retry
 from jobs.s3.store import Store

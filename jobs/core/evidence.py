@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from jobs.core.algorithms import ALGORITHMS, STRENGTH, Protection, protects
 from jobs.core.model import Checksum, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence
 
@@ -29,47 +29,6 @@ def is_named(row: ObjectVersion, source: ObjectInfo) -> bool:
     if row.etag is not None:
         return source.etag == row.etag
     return row.size_bytes in (None, source.size_bytes)
-
-
-class Protection(StrEnum):
-    """What equal values of an algorithm protect against.
-
-    ACCIDENT: bits that flip, bytes that are cut off or mixed up. Anybody can make other content
-    with the same value: CRCs are linear, XXHASH has no secret. INTENT: that as well, and somebody
-    who makes other content for a value that is given. Nobody can do that today for MD5 or SHA-1
-    either, though two contents of one MD5 or SHA-1 can be made by somebody who makes both:
-    https://www.rfc-editor.org/rfc/rfc6151, https://www.rfc-editor.org/rfc/rfc6194.
-    """
-
-    ACCIDENT = "accident"
-    INTENT = "intent"
-
-
-PROTECTION: Mapping[str, Protection] = {
-    "SHA512": Protection.INTENT,
-    "SHA256": Protection.INTENT,
-    "SHA1": Protection.INTENT,
-    "MD5": Protection.INTENT,
-    "XXHASH128": Protection.ACCIDENT,
-    "CRC64NVME": Protection.ACCIDENT,
-    "XXHASH3": Protection.ACCIDENT,
-    "XXHASH64": Protection.ACCIDENT,
-    "CRC32C": Protection.ACCIDENT,
-    "CRC32": Protection.ACCIDENT,
-}
-"""What each algorithm of S3 protects against, the strongest first. One that is not here proves
-nothing."""
-
-_STRENGTH = tuple(PROTECTION)
-
-
-def protects(algorithm: str, against: Protection) -> bool:
-    """Whether equal values of the algorithm protect against that.
-
-    Algorithms that are not known do not.
-    """
-    known = PROTECTION.get(algorithm)
-    return known in (Protection.INTENT, against)
 
 
 class Verdict(NamedTuple):
@@ -186,10 +145,10 @@ def _comparable(source: Sequence[Checksum], destination: Sequence[Checksum]) -> 
         for ours in source
         for theirs in destination
         if (ours.algorithm, ours.is_composite) == (theirs.algorithm, theirs.is_composite)
-        and ours.algorithm in PROTECTION
+        and ours.algorithm in ALGORITHMS
         and (ours.value == theirs.value or not ours.is_composite)
     ]
-    return sorted(proofs, key=lambda proof: _STRENGTH.index(proof.algorithm))
+    return sorted(proofs, key=lambda proof: STRENGTH[proof.algorithm])
 
 
 def _known(info: ObjectInfo) -> str:
@@ -201,8 +160,8 @@ def _known(info: ObjectInfo) -> str:
 
 def best_checksum(info: ObjectInfo) -> str | None:
     """`ALGORITHM:base64` of the strongest full-object checksum. None without one."""
-    full = [c for c in info.checksums if not c.is_composite and c.algorithm in _STRENGTH]
+    full = [c for c in info.checksums if not c.is_composite and c.algorithm in ALGORITHMS]
     if not full:
         return None
-    best = min(full, key=lambda checksum: _STRENGTH.index(checksum.algorithm))
+    best = min(full, key=lambda checksum: STRENGTH[checksum.algorithm])
     return f"{best.algorithm}:{best.value}"

@@ -14,9 +14,10 @@ from typing import NamedTuple, cast
 
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums, is_large
+from jobs.core.algorithms import Protection
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import ArchiveFormat
-from jobs.core.evidence import SIZE_DIFFERS, Protection, Verdict, compare, difference
+from jobs.core.evidence import SIZE_DIFFERS, Verdict, compare, difference
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import AuthenticationFailed, DamagedArchive, StoreError

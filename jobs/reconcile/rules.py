@@ -15,6 +15,7 @@ from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.category import CHECKSUMS_DIFFER, FINDINGS, Category
 from jobs.core.evidence import is_md5
 from jobs.core.model import Checksum
@@ -228,7 +229,7 @@ def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str
         (one, other)
         for one in source.checksums
         for other in destination.checksums
-        if (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite)
+        if (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite) and one.algorithm in ALGORITHMS
     ]
     return {
         "source marker": source.is_delete_marker,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.category import Category
 from jobs.reconcile.rules import (
     CIRCUMSTANCE,
@@ -148,7 +149,8 @@ def _atoms(source: Mapping[str, str], destination: Mapping[str, str], options: R
     no_md5 = [plain(side(name)) for side in (s, d) for name in ("is_multipart", "is_sealed")]
     # The pattern is matched once where the ETags are equal, as nearly all are.
     md5s = [md5(s("etag")), f"({s('etag')} = {d('etag')} OR {md5(d('etag'))})", *no_md5]
-    comparable = f"{s('checksum_kind')} = {d('checksum_kind')}"
+    known = ", ".join(f"'{composite}{name}'" for name in ALGORITHMS for composite in ("", COMPOSITE))
+    comparable = f"{s('checksum_kind')} = {d('checksum_kind')} AND {s('checksum_kind')} IN ({known})"
     horizon = options.horizon_us
     return {
         "current": "false" if options.all_versions else "true",

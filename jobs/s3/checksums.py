@@ -8,27 +8,13 @@ Source: https://docs.aws.amazon.com/AmazonS3/latest/userguide/checking-object-in
 from __future__ import annotations
 
 import base64
-import hashlib
-import zlib
+import importlib
 from collections.abc import Callable, Iterable, Sequence
-from typing import Protocol
+from operator import attrgetter
+from typing import Any, Protocol
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import Checksum
-
-ALGORITHMS = (
-    "CRC64NVME",
-    "CRC32",
-    "CRC32C",
-    "SHA1",
-    "SHA256",
-    "SHA512",
-    "MD5",
-    "XXHASH64",
-    "XXHASH3",
-    "XXHASH128",
-)
-_XXHASHES = {"XXHASH64": "new_xxhash64", "XXHASH3": "new_xxhash3_64", "XXHASH128": "new_xxhash3_128"}
-"""What AWS's own clients compute for each name, with the seed 0."""
 
 
 class _Hash(Protocol):
@@ -53,12 +39,10 @@ class _Crc:
 
 
 class _XxHash:
-    """One of the Common Runtime's XXHash as a hash."""
+    """One of the Common Runtime's XXHash as a hash, with the seed 0 as AWS's own clients have it."""
 
-    def __init__(self, name: str):
-        from awscrt.checksums import XXHash
-
-        self._hash = getattr(XXHash, _XXHASHES[name])()
+    def __init__(self, new: Callable[[], Any]):
+        self._hash = new()
 
     def update(self, data: bytes) -> None:
         self._hash.update(bytes(data))  # it takes no bytearray
@@ -68,17 +52,15 @@ class _XxHash:
 
 
 def _new(algorithm: str) -> _Hash:
-    if algorithm == "CRC32":
-        return _Crc(zlib.crc32, 4)
-    if algorithm in ("CRC64NVME", "CRC32C"):
-        from awscrt import checksums
-
-        return _Crc(checksums.crc32c, 4) if algorithm == "CRC32C" else _Crc(checksums.crc64nvme, 8)
-    if algorithm in _XXHASHES:
-        return _XxHash(algorithm)
-    if algorithm not in ALGORITHMS:
-        raise KeyError(algorithm)
-    return hashlib.new(algorithm.lower(), usedforsecurity=False)
+    known = ALGORITHMS[algorithm]
+    module, _, name = known.hasher.partition(":")
+    function: Any = attrgetter(name)(importlib.import_module(module))
+    if name.startswith("XXHash."):
+        return _XxHash(function)
+    if name.startswith("crc"):
+        return _Crc(function, known.digest_bytes)
+    made: _Hash = function(usedforsecurity=False)
+    return made
 
 
 def digest(algorithm: str, data: bytes) -> bytes:
@@ -108,15 +90,20 @@ def full_object(algorithm: str, data: bytes) -> Checksum:
     return Checksum(algorithm, base64.b64encode(digest(algorithm, data)).decode())
 
 
-def combine_crc64nvme(parts: Iterable[tuple[Checksum, int]]) -> Checksum:
-    """The full-object CRC64NVME of contents, (checksum, size in bytes) each, one after the other."""
+def combine(parts: Iterable[tuple[Checksum, int]]) -> Checksum:
+    """The full-object checksum of contents, (checksum, size in bytes) each, one after the other.
+
+    All of one algorithm, which is combinable.
+    """
     from awscrt import checksums
 
-    whole = 0
-    for checksum, size_bytes in parts:
-        own = int.from_bytes(base64.b64decode(checksum.value), "big")
-        whole = int(checksums.combine_crc64nvme(whole, own, size_bytes))
-    return Checksum("CRC64NVME", base64.b64encode(whole.to_bytes(8, "big")).decode())
+    (first, _), *others = parts
+    function = getattr(checksums, f"combine_{first.algorithm.lower()}")
+    whole = int.from_bytes(base64.b64decode(first.value), "big")
+    for checksum, size_bytes in others:
+        whole = int(function(whole, int.from_bytes(base64.b64decode(checksum.value), "big"), size_bytes))
+    width_bytes = ALGORITHMS[first.algorithm].digest_bytes
+    return Checksum(first.algorithm, base64.b64encode(whole.to_bytes(width_bytes, "big")).decode())
 
 
 def composite(parts: Sequence[Checksum]) -> Checksum:

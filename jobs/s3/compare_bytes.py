@@ -7,12 +7,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from typing import NamedTuple, TypeVar
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.evidence import SIZE_DIFFERS, Verdict, compare
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import NoSuchBucket, NotFound
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.checksums import ALGORITHMS, Hasher
+from jobs.s3.checksums import Hasher
 from jobs.s3.lookup import find
 from jobs.s3.retries import retry
 from jobs.s3.store import Body, Store

@@ -25,6 +25,7 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from typing import NamedTuple, TypeVar, cast
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
@@ -385,8 +386,9 @@ async def _complete(
 
 def _carried_checksum(info: ObjectInfo) -> Checksum | None:
     """The copy's checksum: a full-object one that S3 builds from parts, else a composite."""
-    combinable = [c for c in info.checksums if not c.is_composite and c.algorithm in ("CRC64NVME", "CRC32C", "CRC32")]
-    composite = [c for c in info.checksums if c.is_composite]
+    known = [each for each in info.checksums if each.algorithm in ALGORITHMS]
+    combinable = [each for each in known if not each.is_composite and ALGORITHMS[each.algorithm].is_combinable]
+    composite = [each for each in known if each.is_composite]
     if combinable or composite:
         return (combinable or composite)[0]
     return Checksum("CRC64NVME", "") if not info.checksums else None

@@ -11,10 +11,11 @@ import re
 from dataclasses import replace
 from typing import NamedTuple
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, StoreError, Unavailable
 from jobs.s3 import wire
-from jobs.s3.checksums import ALGORITHMS, full_object
+from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import Response, two_different
 from jobs.s3.http.dates import parse_http_date
 from jobs.s3.store import Body

@@ -6,10 +6,11 @@ import base64
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from jobs.core.evidence import PROTECTION, Protection, is_md5_etag, protects
+from jobs.core.algorithms import ALGORITHMS, STRENGTH, Protection, protects
+from jobs.core.evidence import is_md5_etag
 from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
-from jobs.s3.checksums import ALGORITHMS, Hasher, full_object
+from jobs.s3.checksums import Hasher, full_object
 
 
 class Stored(NamedTuple):
@@ -32,15 +33,10 @@ def is_checksum_of(checksum: Checksum, data: bytes) -> bool:
 
 def stored_checksums(info: ObjectInfo) -> list[Stored]:
     """The full-object checksums, the strongest first, and an MD5 ETag."""
-    found = [
-        Stored(each.algorithm, each.value, Evidence.CHECKSUM)
-        for each in full_object_checksums(info.checksums)
-        if each.algorithm in PROTECTION
-    ]
+    found = [Stored(each.algorithm, each.value, Evidence.CHECKSUM) for each in full_object_checksums(info.checksums)]
     if is_md5_etag(info):
         found.append(Stored("MD5", base64.b64encode(bytes.fromhex(info.etag)).decode(), Evidence.MD5_ETAG))
-    strength = list(PROTECTION)
-    return sorted(found, key=lambda each: strength.index(each.algorithm))
+    return sorted(found, key=lambda each: STRENGTH[each.algorithm])
 
 
 class ContentCheck:

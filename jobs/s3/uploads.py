@@ -20,7 +20,7 @@ from jobs.core.model import Attributes, Checksum, Location, ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
 from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError
-from jobs.s3.checksums import combine_crc64nvme, composite, full_object
+from jobs.s3.checksums import combine, composite, full_object
 from jobs.s3.lookup import look_at_written
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Written
@@ -187,7 +187,7 @@ class ObjectUpload:
             return self._sums[1]
         if self.algorithm != ALGORITHM:
             return composite([checksum for _, checksum in self.parts]) if self.parts else None
-        return combine_crc64nvme((checksum, size) for size, checksum in self.parts) if self.parts else None
+        return combine((checksum, size) for size, checksum in self.parts) if self.parts else None
 
     async def write(self, data: bytes | memoryview) -> None:
         """The next bytes. Raises a StoreError that an earlier part met with."""

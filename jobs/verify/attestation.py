@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import NamedTuple
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.evidence import Verdict, compare
 from jobs.core.model import Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
@@ -90,7 +91,8 @@ def compare_attested(
     ):
         stored = {each.algorithm: each.value for each in info.checksums if not each.is_composite} if computed else {}
         for each in computed:
-            if not each.is_composite and stored.get(each.algorithm, each.value) != each.value:
+            is_comparable = each.algorithm in ALGORITHMS and not each.is_composite
+            if is_comparable and stored.get(each.algorithm, each.value) != each.value:
                 reason = f"the {side}'s bytes at rest do not have the {each.algorithm} that is stored with it"
                 return Verdict(False, Evidence.CHECKSUM, reason, is_source_damaged=side == "source")
     return compare(with_checksums(source, source_checksums), with_checksums(destination, destination_checksums))

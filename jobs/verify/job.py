@@ -20,17 +20,16 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
+from jobs.core.algorithms import ALGORITHMS, Protection, protects
 from jobs.core.evidence import (
     NOT_THE_ONE_NAMED,
     SIZE_DIFFERS,
-    Protection,
     Verdict,
     best_checksum,
     compare,
     is_md5,
     is_md5_etag,
     is_named,
-    protects,
 )
 from jobs.core.histories import align_known, is_in_order, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
@@ -47,7 +46,6 @@ from jobs.errors import (
 )
 from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.checksums import ALGORITHMS
 from jobs.s3.compare_bytes import LOST, ContentSide, check_content, compare_and_blame, hash_content, read_or_lost
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.store import Store

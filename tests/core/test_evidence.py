@@ -2,7 +2,8 @@
 
 import pytest
 
-from jobs.core.evidence import PROTECTION, Protection, best_checksum, compare, is_md5, is_multipart, protects
+from jobs.core.algorithms import ALGORITHMS, Protection, protects
+from jobs.core.evidence import best_checksum, compare, is_md5, is_multipart
 from jobs.core.model import Attributes, Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
 
@@ -103,10 +104,10 @@ def test_compare_where_somebody_may_want_them_to_look_the_same(
 
 
 def test_each_algorithm_says_what_it_protects_against() -> None:
-    strong = {name for name, protection in PROTECTION.items() if protection is Protection.INTENT}
+    strong = {each.name for each in ALGORITHMS.values() if each.protects_against is Protection.INTENT}
     assert strong == {"SHA1", "SHA256", "SHA512", "MD5"}
-    assert set(PROTECTION) - strong == {"CRC32", "CRC32C", "CRC64NVME", "XXHASH64", "XXHASH3", "XXHASH128"}
-    for name in PROTECTION:
+    assert set(ALGORITHMS) - strong == {"CRC32", "CRC32C", "CRC64NVME", "XXHASH64", "XXHASH3", "XXHASH128"}
+    for name in ALGORITHMS:
         assert protects(name, Protection.ACCIDENT)
         assert protects(name, Protection.INTENT) is (name in strong)
     assert not any(protects("BLAKE9", each) for each in Protection)

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import NamedTuple
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import StoreError, store_error
 from jobs.s3 import checksums
@@ -255,7 +256,7 @@ def check_digest(operation: str, ref: ObjectRef, data: bytes, checksum: Checksum
     """The bytes have the checksum."""
     if checksum is None:
         return
-    if checksum.algorithm not in checksums.ALGORITHMS:
+    if checksum.algorithm not in ALGORITHMS:
         raise store_error(operation, str(ref), "InvalidRequest", f"unknown checksum {checksum.algorithm}", 400)
     if checksums.full_object(checksum.algorithm, data).value != checksum.value:
         raise store_error(operation, str(ref), "BadDigest", f"the {checksum.algorithm} does not match the bytes", 400)

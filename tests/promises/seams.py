@@ -27,7 +27,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "step of a row": ("jobs.replicate.decision:decide",),
     "step of a key": ("jobs.backup.succession:next_step",),
     "step of expire": ("jobs.expire.rules:decide",),
-    "strong algorithm": ("jobs.core.evidence:protects",),
+    "strong algorithm": ("jobs.core.algorithms:protects",),
     "bytes of a copy": ("jobs.s3.compare_bytes:check_bytes",),
     "copy of expire": ("jobs.expire.copies:refuse_copy",),
     "marker of an undo": ("jobs.expire.undo:_marker",),

@@ -18,7 +18,9 @@ MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269
 HORIZON = 1000.0
 ODD = "é" * 32
 
-checksums = st.builds(Checksum, st.sampled_from(["CRC32", "SHA256"]), st.sampled_from(["a", "b"]), st.booleans())
+checksums = st.builds(
+    Checksum, st.sampled_from(["CRC32", "SHA256", "BLAKE9"]), st.sampled_from(["a", "b"]), st.booleans()
+)
 facts = st.builds(
     Facts,
     st.none() | st.integers(0, 2),

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import NotFound, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.checksums import ALGORITHMS, full_object
+from jobs.s3.checksums import full_object
 from jobs.s3.multipart_copy import Streamed, Transfer, stream
 from jobs.s3.store import ABSENT, UNGUARDED, Body
 from tests.doubles.memory_store import MemoryStore, Request

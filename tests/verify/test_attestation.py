@@ -55,6 +55,13 @@ def test_bytes_that_are_not_what_is_stored_with_them_are_damaged() -> None:
     assert verdict.reason == "the destination's bytes at rest do not have the CRC32 that is stored with it"
 
 
+def test_an_algorithm_that_nobody_knows_proves_nothing_and_damages_nobody() -> None:
+    new, other = Checksum("BLAKE9", "AAAA"), Checksum("BLAKE9", "BBBB")
+    stored = info("e-2", None, 10.0, new)
+    for ours, theirs in (((new,), (new,)), ((other,), ()), ((), (other,)), ((new,), (other,))):
+        assert compare_attested(stored, stored, ours, theirs).same is None
+
+
 words = st.from_regex(r"[A-Za-z0-9+/=_.\-]{1,20}", fullmatch=True)
 
 
