@@ -414,10 +414,10 @@ class KeyBackup:
         if not can_cover:
             self._refuse(version, rows, _NEWEST_ARCHIVED, copies)
             return
-        if place != target and (damage := await self.matcher.damage_of(version)):
+        if place != target and await self.matcher.is_damaged(version):
             self.refused[identity(version)] = Unfinished(version, is_archived=False, has_copy=False)
             for row in rows:
-                self.outcomes[row.row] = Outcome.of(row, Status.DAMAGED, f"{_DAMAGED} ({damage})")
+                self.outcomes[row.row] = Outcome.of(row, Status.DAMAGED, _DAMAGED)
             return
         # An older version has to be covered again, or hidden where everything was deleted.
         self.progress.owes_newest = self.progress.owes_newest or target is None or covered is not None
@@ -513,9 +513,9 @@ class KeyBackup:
 
     async def _check_newest(self, version: Listed) -> None:
         """Raise DamagedNewest, before anything is put on top, for a damaged newest version."""
-        if damage := await self.matcher.damage_of(version):
+        if await self.matcher.is_damaged(version):
             ref = ObjectRef(self.job.route.source.bucket, self.key, version.version_id)
-            raise DamagedNewest("GetObject", str(ref), "DamagedSource", f"{_DAMAGED} ({damage})", 200)
+            raise DamagedNewest("GetObject", str(ref), "DamagedSource", _DAMAGED, 200)
 
     async def _conclude(self, look: _Look, named: Mapping[int, int | None]) -> None:
         """Set the outcomes of rows that needed no step: their versions were stored already, or are

@@ -13,13 +13,9 @@ from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, is_exac
 from jobs.core.outcome import Evidence, Outcome
 from jobs.errors import Conflict
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, compare_content, damage_of
+from jobs.s3.compare_bytes import ContentSide, compare_content, is_damaged
 from jobs.s3.lookup import find
 from jobs.s3.store import Store
-
-_NOT_COMPARED = "x-amz-website-redirect-location"
-"""CopyObject leaves it behind:
-https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 
 NEWEST_LOOKS = 2
 """With so many copies the source's newest version is compared: the one on top, and one more."""
@@ -123,21 +119,20 @@ class VersionMatcher:
         possible = [version for version in reversed(older) if can_be_copy(version, top)]
         possible.sort(key=lambda version: version.etag != top.etag)
         for version in possible[:LOOKS]:
-            if await self._is_copy(version, top) or self._is_unknown(version, top) or await self.damage_of(version):
+            if await self._is_copy(version, top) or self._is_unknown(version, top) or await self.is_damaged(version):
                 return True
         return len(possible) > LOOKS
 
-    async def damage_of(self, version: Listed) -> str:
-        """Return how the bytes of a source version contradict what S3 keeps of them, else an empty
-        text.
+    async def is_damaged(self, version: Listed) -> bool:
+        """True if the bytes of a source version contradict what S3 keeps of them.
 
         Only one whose bytes differ from those of a likely copy is read. That copy may be the last
         good one. Raises what `describe` raises.
         """
         if identity(version) not in self._differing:
-            return ""
+            return False
         side = ContentSide(self.source, self._ref(version, True), await self.describe(version))
-        return await damage_of(side, self.budget)
+        return await is_damaged(side, self.budget)
 
     async def differs_by_etag(self, etag: str | None, beside: Listed, copy: Listed) -> bool:
         """Return True if a source version of this ETag, which is gone, is not what the copy is of.
@@ -235,8 +230,6 @@ class VersionMatcher:
             self._has_md5_copies = is_md5_etag(destination)
         if source is None or destination is None:
             return Verdict(False, Evidence.NONE, "one of them is gone")
-        if _carried(source) != _carried(destination):
-            return Verdict(False, Evidence.NONE, "headers or metadata differ")
         verdict = compare(source, destination)
         if verdict.same is False or (verdict.same is None and not may_read):
             return verdict
@@ -293,8 +286,3 @@ def _check_listed(listed: Listed, info: ObjectInfo, ref: ObjectRef) -> None:
     """Raise Conflict where a version without an id of its own was overwritten after the listing."""
     if listed.version_id in (None, NULL_VERSION) and info.etag != listed.etag:
         raise Conflict("HeadObject", str(ref), "Raced", "it was overwritten after it was listed")
-
-
-def _carried(info: ObjectInfo) -> tuple[dict[str, str], dict[str, str]]:
-    headers = {name: value for name, value in info.attributes.headers.items() if name != _NOT_COMPARED}
-    return headers, dict(info.attributes.metadata)

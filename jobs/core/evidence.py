@@ -7,18 +7,19 @@ https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html (when an ETag is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from typing import NamedTuple, Protocol
 
 from jobs.core.algorithms import ALGORITHMS, STRENGTH, Protection, protects
 from jobs.core.model import Checksum, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence
+from jobs.core.reasons import Reason
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _IN_PARTS = re.compile(r"-\d{1,5}\Z", re.ASCII)
 
 
-SIZE_DIFFERS = "size differs"
 NOT_THE_ONE_NAMED = "the source is not the object that the manifest names"
 """Reasons name no value of a single row, so that equal failures are one line of a report. Sizes and
 ETags have columns."""
@@ -34,14 +35,15 @@ def is_named(row: ObjectVersion, source: ObjectInfo) -> bool:
 class Verdict(NamedTuple):
     """`same` is True or False when proven, None when nothing comparable was at hand.
 
-    `is_source_damaged`: the source's bytes are not those that S3 keeps checksums of.
-    `is_copy_intact`: the copy's bytes are those, and S3 keeps nothing of the source's, so that
-    either of the two may have rotted.
+    `reason` is empty where the two are the same, `detail` its one fact. `is_source_damaged`: the
+    source's bytes are not those that S3 keeps checksums of. `is_copy_intact`: the copy's bytes are
+    those, and S3 keeps nothing of the source's, so that either of the two may have rotted.
     """
 
     same: bool | None
     evidence: Evidence
-    reason: str = ""
+    reason: Reason | str = ""
+    detail: str = ""
     is_source_damaged: bool = False
     is_copy_intact: bool = False
 
@@ -67,37 +69,66 @@ def is_md5_etag(info: ObjectInfo) -> bool:
     return is_md5(info.etag) and info.attributes.sse in (None, "", "AES256")
 
 
-def compare(source: ObjectInfo, destination: ObjectInfo, against: Protection = Protection.ACCIDENT) -> Verdict:
-    """What stored sizes, checksums and ETags prove. All that is comparable has to agree.
+def compare(source: ObjectInfo, copy: ObjectInfo, against: Protection = Protection.ACCIDENT) -> Verdict:
+    """What sizes, checksums, ETags, metadata and headers prove: all that is comparable has to agree.
 
-    | sizes  | comparable checksums and MD5 ETags              | verdict                         |
-    |--------|-------------------------------------------------|---------------------------------|
-    | differ |                                                 | different                       |
-    | equal  | one differs                                     | different, by that one          |
-    | equal  | all equal, one of them protects `against` that  | same, by the strongest of these |
-    | equal  | all equal, none of them protects `against` that | unknown, with the reason        |
-    | equal  | none                                            | unknown, with the reason        |
+    The first line that fits decides:
+
+    | what S3 says of both                                 | same | reason             | evidence      |
+    |------------------------------------------------------|------|--------------------|---------------|
+    | two checksums of the source contradict each other    | no   | damaged            | checksum      |
+    | two checksums of the copy contradict each other      | no   | checksum_differs   | checksum      |
+    | the sizes differ                                     | no   | size_differs       | none          |
+    | a comparable checksum or MD5 ETag differs            | no   | checksum_differs   | that one      |
+    | user metadata or a content header differs            | no   | metadata_differs   | none          |
+    | a comparable one that protects `against` that agrees | yes  |                    | the strongest |
+    | another comparable one agrees                        | ?    | evidence_weak      | none          |
+    | nothing is comparable                                | ?    | nothing_comparable | none          |
 
     Full-object checksums of one algorithm are always comparable. Composite ones depend on where the
     parts were cut, so that only equal ones say something. ETags are comparable where both are MD5s.
+    An algorithm that is not in `jobs.core.algorithms` says nothing.
     """
-    if source.size_bytes != destination.size_bytes:
-        return Verdict(False, Evidence.NONE, SIZE_DIFFERS)
-    proofs = _comparable(source.checksums, destination.checksums)
-    if is_md5_etag(source) and is_md5_etag(destination):
-        proofs.append(_Proof("MD5", source.etag == destination.etag, Evidence.MD5_ETAG))
+    if algorithm := contradiction(source):
+        return Verdict(False, Evidence.CHECKSUM, Reason.DAMAGED, algorithm, is_source_damaged=True)
+    if algorithm := contradiction(copy):
+        return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm)
+    if source.size_bytes != copy.size_bytes:
+        return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
+    proofs = _comparable(source.checksums, copy.checksums)
+    if is_md5_etag(source) and is_md5_etag(copy):
+        proofs.append(_Proof("MD5", source.etag == copy.etag, Evidence.MD5_ETAG))
     for proof in proofs:
         if not proof.is_equal:
-            return Verdict(False, proof.evidence, f"{proof.algorithm} differs")
+            return Verdict(False, proof.evidence, Reason.CHECKSUM_DIFFERS, proof.algorithm)
+    if differing := difference(source.attributes, copy.attributes, ignored=NEVER_COPIED):
+        return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing)
     for proof in proofs:
         if protects(proof.algorithm, against):
             return Verdict(True, proof.evidence)
     if proofs:
-        names = " and ".join(proof.algorithm for proof in proofs)
-        return Verdict(None, Evidence.NONE, f"only {names} agree, and other content can be made to have the same")
-    return Verdict(
-        None, Evidence.NONE, f"nothing comparable: source {_known(source)}, destination {_known(destination)}"
-    )
+        return Verdict(None, Evidence.NONE, Reason.EVIDENCE_WEAK, ", ".join(proof.algorithm for proof in proofs))
+    return Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE, f"{_known(source)}; {_known(copy)}")
+
+
+def contradiction(info: ObjectInfo) -> str:
+    """The algorithm of which S3 keeps two values for the one content of an object, else an empty text.
+
+    So it is where S3 has read other bytes at rest (`with_checksums`) than those that were written.
+    """
+    known: dict[str, str] = {}
+    for each in info.checksums:
+        is_full = each.algorithm in ALGORITHMS and not each.is_composite
+        if is_full and known.setdefault(each.algorithm, each.value) != each.value:
+            return each.algorithm
+    return ""
+
+
+def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectInfo:
+    """Return what HEAD said, with these checksums before the stored ones."""
+    if not checksums:
+        return info
+    return replace(info, checksums=(*checksums, *(each for each in info.checksums if each not in checksums)))
 
 
 class Carried(Protocol):
@@ -114,20 +145,22 @@ class Carried(Protocol):
         ...
 
 
+NEVER_COPIED = frozenset({"x-amz-website-redirect-location"})
+"""CopyObject leaves it behind: https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html"""
 NO_TYPE = frozenset({"binary/octet-stream", "application/octet-stream"})
 """The types that servers give an object that was written without one."""
 
 
-def difference(source: Carried, copy: Carried) -> str:
-    """Return what differs of user metadata or content headers. Empty: nothing."""
+def difference(source: Carried, copy: Carried, ignored: Collection[str] = ()) -> str:
+    """The name of what differs of user metadata or content headers. Empty: nothing."""
     if dict(source.metadata) != dict(copy.metadata):
-        return "user metadata differs"
+        return "user metadata"
     ours, theirs = (
         {name: value for name, value in each.headers.items() if name != "content-type" or value not in NO_TYPE}
         for each in (source, copy)
     )
     differing = sorted(name for name in ours.keys() | theirs.keys() if ours.get(name) != theirs.get(name))
-    return f"{differing[0]} differs" if differing else ""
+    return next((name for name in differing if name not in ignored), "")
 
 
 class _Proof(NamedTuple):

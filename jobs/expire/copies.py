@@ -17,9 +17,10 @@ from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums, i
 from jobs.core.algorithms import Protection
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import ArchiveFormat
-from jobs.core.evidence import SIZE_DIFFERS, Verdict, compare, difference
+from jobs.core.evidence import Verdict, compare, difference
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
+from jobs.core.reasons import Reason
 from jobs.errors import AuthenticationFailed, DamagedArchive, StoreError
 from jobs.expire.rules import CopyAt
 from jobs.s3.annotations.comparing import AnnotationComparison
@@ -158,9 +159,9 @@ class Copies:
             return _unknown(reason)
         member = _member(at) if at.member else None
         if info.size_bytes != (copy.size_bytes if member is None else member.size_bytes):
-            return Verdict(False, Evidence.NONE, SIZE_DIFFERS)
+            return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
         differing = difference(info.attributes, copy.attributes if member is None else member)
-        return Verdict(False, Evidence.NONE, differing) if differing else None
+        return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else None
 
     async def _compare_replica(self, pairs: Sequence[Pair], copy: ObjectInfo) -> list[Verdict]:
         ((ref, info, at),) = pairs

@@ -17,6 +17,7 @@ from jobs.core.evidence import NOT_THE_ONE_NAMED, Verdict, best_checksum, compar
 from jobs.core.histories import align_known, as_row, first_missing, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
     ArchivedObject,
@@ -34,7 +35,7 @@ from jobs.errors import (
 from jobs.replicate.decision import Origin, Overwrite, decide
 from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, compare_and_blame, damage_of
+from jobs.s3.compare_bytes import ContentSide, compare_bytes, is_damaged
 from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.multipart_copy import ALTERED
@@ -228,21 +229,21 @@ class Replicate:
         except (Conflict, Unavailable) as error:
             if error.code != ALTERED:
                 raise
-            if not (damage := await self._damage_of(row, source)):
+            if not await self._is_damaged(row, source):
                 raise
-            return Outcome.of(row, Status.DAMAGED, f"the source is damaged: {damage}")
+            return Outcome.of(row, Status.DAMAGED, Reason.DAMAGED)
 
     async def _find_damage(self, row: ObjectVersion, source: ObjectInfo) -> Outcome | None:
         """Return the outcome of a row whose source was found damaged, and is not proven right now."""
         if not row.is_found_damaged or row.etag != source.etag:
             return None
-        if stored_checksums(source) and not source.is_archived and not await self._damage_of(row, source):
+        if stored_checksums(source) and not source.is_archived and not await self._is_damaged(row, source):
             return None
         return Outcome.of(row, Status.DAMAGED, _DAMAGED)
 
-    async def _damage_of(self, row: ObjectVersion, source: ObjectInfo) -> str:
+    async def _is_damaged(self, row: ObjectVersion, source: ObjectInfo) -> bool:
         side = ContentSide(self.source, self.route.source_of(row), source)
-        return await self._reading(damage_of(side, self.budget))
+        return await self._reading(is_damaged(side, self.budget))
 
     async def _read_copy(self, copied: Outcome, ref: ObjectRef, source: ObjectInfo, target: ObjectRef) -> Outcome:
         """Prove by bytes the copy that replaces one whose bytes were wrong, though S3's checksums
@@ -471,7 +472,7 @@ class Replicate:
             return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
         if source.is_archived:
             return Outcome.of(row, Status.ARCHIVED, "the source must be restored from its archive class first")
-        if row.condemned_etag and await self._damage_of(row, source):
+        if row.condemned_etag and await self._is_damaged(row, source):
             return Outcome.of(row, Status.DAMAGED, _DAMAGED)
         return await self._copy(row, source, guard)
 
@@ -574,7 +575,7 @@ class Replicate:
     ) -> tuple[Verdict, str | None]:
         """Compare the bytes. Raises Conflict when one side is gone since the look: look again."""
         return await self._reading(
-            compare_and_blame(
+            compare_bytes(
                 ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination), self.budget
             )
         )

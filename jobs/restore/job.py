@@ -41,7 +41,7 @@ from jobs.restore.member_writer import MemberWriter, in_the_way
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import HOURS, thaw_class, tier_of_class
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, compare_content
+from jobs.s3.compare_bytes import ContentSide, compare_bytes
 from jobs.s3.copying import Copier, CopyOptions
 from jobs.s3.lookup import find
 from jobs.s3.paced_gate import PacedGate
@@ -311,7 +311,7 @@ class Restore:
         verdict = compare(source, there)
         if verdict.same is None and not source.is_archived and not there.is_archived:
             sides = ContentSide(self.source, ref, source), ContentSide(self.destination, target, there)
-            verdict, _ = await compare_content(*sides, self.budget)
+            verdict, _ = await compare_bytes(*sides, self.budget)
         if not verdict.same:
             return in_the_way(row, there)
         lack = await self._copier.complete(row, source, there)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from jobs.archives.model import Member
 from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums
-from jobs.core.evidence import compare, is_md5
+from jobs.core.evidence import compare
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import choose_part_size
@@ -100,12 +100,10 @@ class MemberWriter:
 
     async def _compare(self, there: ContentSide, member: Member, md5: str | None) -> Evidence | None:
         """What proves that the object is the member. None: it is another."""
-        if there.info.size_bytes != member.size_bytes:
-            return None
         # An encrypted member's ETag only looks like an MD5: a different one proves nothing.
-        if there.info.etag in (md5, member.etag if is_md5(member.etag) else None):
-            return Evidence.MD5_ETAG
-        known = ObjectInfo(member.size_bytes, md5 or "", 0.0, None, "STANDARD", content_checksums(member))
+        etag = md5 or (member.etag if member.etag == there.info.etag else "")
+        carried = Attributes(member.headers, member.metadata)
+        known = ObjectInfo(member.size_bytes, etag, 0.0, None, "STANDARD", content_checksums(member), carried)
         verdict = compare(known, there.info)
         if verdict.same is None and known.checksums and not there.info.is_archived:
             best = known.checksums[0]

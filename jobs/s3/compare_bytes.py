@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from typing import NamedTuple, TypeVar
 
 from jobs.core.algorithms import ALGORITHMS
-from jobs.core.evidence import SIZE_DIFFERS, Verdict, compare
-from jobs.core.model import ObjectInfo, ObjectRef
+from jobs.core.evidence import NEVER_COPIED, Verdict, compare, difference
+from jobs.core.model import Checksum, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
+from jobs.core.reasons import Reason
 from jobs.errors import NoSuchBucket, NotFound
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
 from jobs.s3.checksums import Hasher
@@ -47,7 +49,7 @@ async def compare_content(
     are equal. Raises PreconditionFailed when one changes meanwhile.
     """
     if source.info.size_bytes != destination.info.size_bytes:
-        return Verdict(False, Evidence.CONTENT, SIZE_DIFFERS), None
+        return Verdict(False, Evidence.CONTENT, Reason.SIZE_DIFFERS), None
 
     async def fetch(start: int, end: int) -> tuple[int, bytes, bytes]:
         reads = [asyncio.ensure_future(_read(side, start, end)) for side in (source, destination)]
@@ -63,30 +65,31 @@ async def compare_content(
         async for start, ours, theirs in ranges:
             if ours != theirs:
                 offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
-                return Verdict(False, Evidence.CONTENT, f"content differs at byte {offset}"), None
+                return Verdict(False, Evidence.CONTENT, Reason.CONTENT_DIFFERS, str(offset)), None
             await update(digest, ours)
             if check is not None:
                 await update(check, ours)
     return Verdict(True, Evidence.CONTENT), digest.spelled()
 
 
-async def damage_of(side: ContentSide, budget: ByteBudget) -> str:
-    """Read one object, pinned by ETag. Return how its bytes contradict what S3 keeps of them.
+async def is_damaged(side: ContentSide, budget: ByteBudget) -> bool:
+    """Read one object, pinned by ETag. Return whether its bytes contradict what S3 keeps of them.
 
-    An empty text where they do not, or where S3 keeps nothing of them that can be computed. Raises
-    PreconditionFailed when it changes meanwhile.
+    False where S3 keeps nothing of them that can be computed. Raises PreconditionFailed when it
+    changes meanwhile.
     """
-    if not stored_checksums(side.info):
-        return ""
-    return _DAMAGED if (await check_bytes(side, side.info, budget)).is_refuted else ""
+    return bool(stored_checksums(side.info)) and (await check_bytes(side, side.info, budget)).is_refuted
 
 
-async def check_bytes(side: ContentSide, known: ObjectInfo, budget: ByteBudget) -> ContentCheck:
+async def check_bytes(
+    side: ContentSide, known: ObjectInfo, budget: ByteBudget, also: str | None = None
+) -> ContentCheck:
     """Read one object, pinned by ETag, against everything that S3 keeps of the content of `known`.
 
-    Raises PreconditionFailed when it changes meanwhile.
+    `also`: an algorithm that the check is asked for. Raises PreconditionFailed when the object
+    changes meanwhile.
     """
-    check = ContentCheck(known)
+    check = ContentCheck(known, also)
 
     async def fetch(start: int, end: int) -> bytes:
         return await _read(side, start, end)
@@ -97,38 +100,39 @@ async def check_bytes(side: ContentSide, known: ObjectInfo, budget: ByteBudget) 
     return check
 
 
-async def compare_and_blame(
+async def compare_bytes(
     source: ContentSide, destination: ContentSide, budget: ByteBudget
 ) -> tuple[Verdict, str | None]:
-    """Compare bytes as `compare_content` does. Where they differ, also say which side is damaged, as
-    far as what S3 keeps of each tells. Lost bytes differ from all others.
+    """Compare bytes as `compare_content` does, then metadata and headers. Where the bytes differ,
+    also say which side is damaged, as far as what S3 keeps of each tells. Lost bytes differ from all
+    others.
 
     Equal bytes prove nothing where the copy was made of a source that had rotted. The stored
     checksums of such a copy differ from those of the source. Only then are equal bytes checked
     against the source's.
     """
-    answer = await read_or_lost([source, destination], lambda: _compare_and_blame(source, destination, budget))
-    if answer is source:
-        return Verdict(False, Evidence.CONTENT, f"the source is damaged: {LOST}", is_source_damaged=True), None
-    return (Verdict(False, Evidence.CONTENT, LOST), None) if isinstance(answer, ContentSide) else answer
+    answer = await read_or_lost([source, destination], lambda: _compare_bytes(source, destination, budget))
+    if isinstance(answer, ContentSide):
+        return Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, is_source_damaged=answer is source), None
+    differing = difference(source.info.attributes, destination.info.attributes, NEVER_COPIED) if answer[0].same else ""
+    return (Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing), None) if differing else answer
 
 
-async def _compare_and_blame(
+async def _compare_bytes(
     source: ContentSide, destination: ContentSide, budget: ByteBudget
 ) -> tuple[Verdict, str | None]:
     check = None if compare(source.info, destination.info).same else ContentCheck(source.info)
     verdict, checksum = await compare_content(source, destination, budget, check)
     if verdict.same is not False:
         if check is not None and check.is_refuted:
-            reason = f"the source is damaged, and so is the copy: {_DAMAGED}"
-            return Verdict(False, Evidence.CONTENT, reason, is_source_damaged=True), None
+            return Verdict(False, Evidence.CONTENT, Reason.BOTH_DAMAGED, is_source_damaged=True), None
         return verdict, checksum
-    if damage := await damage_of(source, budget):
-        return Verdict(False, Evidence.CONTENT, f"the source is damaged: {damage}", is_source_damaged=True), None
+    if await is_damaged(source, budget):
+        return Verdict(False, Evidence.CONTENT, Reason.DAMAGED, is_source_damaged=True), None
     if source.info.size_bytes != destination.info.size_bytes or stored_checksums(source.info):
         return verdict, checksum  # rot changes no size
-    if stored_checksums(destination.info) and not await damage_of(destination, budget):
-        return verdict._replace(reason=f"{verdict.reason}, {_EITHER}", is_copy_intact=True), None
+    if stored_checksums(destination.info) and not await is_damaged(destination, budget):
+        return verdict._replace(reason=Reason.EITHER_DAMAGED, is_copy_intact=True), None
     return verdict, checksum
 
 
@@ -157,41 +161,19 @@ async def _is_still_shown(side: ContentSide) -> bool:
     return now is not None and (now.etag, now.version_id) == (side.info.etag, side.info.version_id)
 
 
-LOST = "its bytes are lost: S3 shows the object, and finds nothing when it is read"
-_DAMAGED = "its bytes are not those of the checksum, or the ETag, that S3 keeps of it"
-_EITHER = "and the copy's bytes are those that S3 keeps a checksum of, the source has none: either may be wrong"
-
-
 async def check_content(side: ContentSide, known_checksum: str, budget: ByteBudget) -> Verdict:
     """Read one object, pinned by ETag, and compare with the `ALGORITHM:base64` of the content that
     is known.
 
     Raises PreconditionFailed when it changes meanwhile.
     """
-    algorithm = known_checksum.partition(":")[0]
+    algorithm, _, value = known_checksum.partition(":")
     if algorithm not in ALGORITHMS:
-        return Verdict(None, Evidence.NONE, f"{algorithm} is an algorithm that this Sealift does not know")
-    [spelled] = await hash_content(side, [algorithm], budget)
-    if spelled == known_checksum:
-        return Verdict(True, Evidence.CHECKSUM)
-    return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")
-
-
-async def hash_content(side: ContentSide, algorithms: Sequence[str], budget: ByteBudget) -> list[str]:
-    """Read one object, pinned by ETag → `ALGORITHM:base64` of the content for each algorithm.
-
-    Raises PreconditionFailed when it changes meanwhile, and KeyError like `Hasher`.
-    """
-    digests = [Hasher(algorithm) for algorithm in algorithms]
-
-    async def fetch(start: int, end: int) -> bytes:
-        return await _read(side, start, end)
-
-    async with aclosing(read_ranges(side.info.size_bytes, RANGE_BYTES, fetch, budget)) as ranges:
-        async for data in ranges:
-            for digest in digests:
-                await update(digest, data)
-    return [digest.spelled() for digest in digests]
+        return Verdict(None, Evidence.NONE, Reason.UNKNOWN_ALGORITHM, algorithm)
+    known = replace(side.info, etag="", checksums=(Checksum(algorithm, value),))
+    if (await check_bytes(side, known, budget)).is_refuted:
+        return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm)
+    return Verdict(True, Evidence.CHECKSUM)
 
 
 async def _read(side: ContentSide, start: int, end: int) -> bytes:

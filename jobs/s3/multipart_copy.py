@@ -32,11 +32,11 @@ from jobs.core.outcome import Evidence
 from jobs.core.part_sizes import choose_part_size, part_ranges
 from jobs.errors import AuthenticationFailed, Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget, read_ranges
-from jobs.s3.checksums import Hasher, composite, full_object
+from jobs.s3.checksums import composite, full_object
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import retry
 from jobs.s3.store import Guard, PartDone, Store, Written
-from jobs.s3.stored_checksums import stored_checksums
+from jobs.s3.stored_checksums import ContentCheck
 from jobs.s3.uploads import NO_RECORDS, BegunUpload, CopyPlan, UploadRecords, abort_upload, all_parts
 
 PARTS_IN_FLIGHT = 8
@@ -157,18 +157,18 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> Streamed:
     try:
         # The caller's own tries repeat no more than this one read.
         body = await transfer.source.get(transfer.ref, if_match=transfer.info.etag)
-        digests = _Digests(transfer)
-        digests.update(body.data)
-        digests.check(len(body.data))
+        check = ContentCheck(transfer.info, "SHA256")
+        check.update(body.data)
+        _check_received(transfer, check, len(body.data))
         written = await transfer.destination.put(
             transfer.bucket,
             transfer.key,
             body.data,
             transfer.attributes,
             guard=transfer.guard,
-            checksum=digests.sha256(),
+            checksum=check.checksum("SHA256"),
         )
-        return digests.describe(written)
+        return _streamed(written, check)
     finally:
         budget.release(held)
 
@@ -179,7 +179,7 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
         advice = f"set SEALIFT_BUFFER_MIB={-(-part_size_bytes // 1024**2)} for the workers"
         what = f"the parts of {transfer.info.size_bytes} bytes do not fit into a worker's buffer: {advice}"
         raise Rejected("UploadPart", str(transfer.ref), "BufferTooSmall", what, 400)
-    digests = _Digests(transfer)
+    check = ContentCheck(transfer.info, "SHA256")
     parts: list[PartDone] = []
 
     async def fetch(start: int, end: int) -> bytes:
@@ -212,10 +212,10 @@ async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
         async with contextlib.aclosing(reading) as ranges:
             async for data in ranges:
                 size_bytes += len(data)
-                _, done = await asyncio.gather(asyncio.to_thread(digests.update, data), send(len(parts) + 1, data))
+                _, done = await asyncio.gather(asyncio.to_thread(check.update, data), send(len(parts) + 1, data))
                 parts.append(done)
-        digests.check(size_bytes)
-        return digests.describe(await _complete(transfer, upload.upload_id, parts, None))
+        _check_received(transfer, check, size_bytes)
+        return _streamed(await _complete(transfer, upload.upload_id, parts, None), check)
 
 
 async def _get(transfer: Transfer, start: int, end: int) -> bytes:
@@ -414,35 +414,15 @@ async def _all_or_first_error(work: Sequence[Coroutine[None, None, T]]) -> list[
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-class _Digests:
-    """SHA-256 of the bytes that pass through, and whether they are the source's."""
+def _check_received(transfer: Transfer, check: ContentCheck, size_bytes: int) -> None:
+    """Raise Unavailable, so the row is retried, when these are not the source's bytes.
 
-    def __init__(self, transfer: Transfer) -> None:
-        self._transfer, self._stored = transfer, stored_checksums(transfer.info)
-        self._hashers = {name: Hasher(name) for name in {"SHA256", *(each.algorithm for each in self._stored)}}
+    All that S3 keeps of the whole content has to agree: each full-object checksum, and an MD5 ETag.
+    """
+    if check.is_refuted or size_bytes != transfer.info.size_bytes:
+        raise Unavailable("GetObject", str(transfer.ref), ALTERED, "the bytes received are not the source's", 200)
 
-    def update(self, data: bytes) -> None:
-        for hasher in self._hashers.values():
-            hasher.update(data)
 
-    def sha256(self) -> Checksum:
-        return Checksum("SHA256", self.spelled().partition(":")[2])
-
-    def describe(self, written: Written) -> Streamed:
-        """The answer with its evidence: the strongest checksum that `check` has compared."""
-        evidence = self._stored[0].evidence if self._stored else Evidence.NONE
-        return Streamed(written, self.spelled(), evidence)
-
-    def spelled(self) -> str:
-        return self._hashers["SHA256"].spelled()
-
-    def check(self, size_bytes: int) -> None:
-        """Raise Unavailable, so the row is retried, when these are not the source's bytes.
-
-        All that S3 keeps of the whole content has to agree: each full-object checksum, and an MD5
-        ETag.
-        """
-        transfer = self._transfer
-        refuted = [s for s in self._stored if self._hashers[s.algorithm].spelled() != f"{s.algorithm}:{s.value}"]
-        if refuted or size_bytes != transfer.info.size_bytes:
-            raise Unavailable("GetObject", str(transfer.ref), ALTERED, "the bytes received are not the source's", 200)
+def _streamed(written: Written, check: ContentCheck) -> Streamed:
+    checksum = check.checksum("SHA256")
+    return Streamed(written, f"{checksum.algorithm}:{checksum.value}", check.compared)

@@ -60,6 +60,11 @@ class ContentCheck:
         return Checksum(algorithm, self._hashers[algorithm].spelled().partition(":")[2])
 
     @property
+    def compared(self) -> Evidence:
+        """The strongest of what the bytes are compared with."""
+        return self._stored[0].evidence if self._stored else Evidence.NONE
+
+    @property
     def is_refuted(self) -> bool:
         """Whether one of the checksums is of other bytes than these."""
         return any(self._hashers[each.algorithm].spelled() != f"{each.algorithm}:{each.value}" for each in self._stored)

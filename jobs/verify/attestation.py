@@ -8,13 +8,9 @@ same ETag on an object that was last modified before the report.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 from typing import NamedTuple
 
-from jobs.core.algorithms import ALGORITHMS
-from jobs.core.evidence import Verdict, compare
 from jobs.core.model import Checksum, ObjectInfo
-from jobs.core.outcome import Evidence
 
 _TYPES = {"FULL_OBJECT": False, "COMPOSITE": True}
 
@@ -71,35 +67,3 @@ def attested(info: ObjectInfo, attestations: Iterable[Attestation], computed_at:
             else each.etag == info.etag and info.last_modified <= computed_at
         )
     )
-
-
-def compare_attested(
-    source: ObjectInfo,
-    destination: ObjectInfo,
-    source_checksums: tuple[Checksum, ...],
-    destination_checksums: tuple[Checksum, ...],
-) -> Verdict:
-    """Compare two objects by what HEAD said and by the checksums at rest.
-
-    Where an object's stored full-object checksum is not the one that its bytes had at rest, the
-    object is damaged. Then the verdict is different, whatever the other side says. The verdict says
-    so where it is the source, since no copy is wrong by that.
-    """
-    for side, info, computed in (
-        ("source", source, source_checksums),
-        ("destination", destination, destination_checksums),
-    ):
-        stored = {each.algorithm: each.value for each in info.checksums if not each.is_composite} if computed else {}
-        for each in computed:
-            is_comparable = each.algorithm in ALGORITHMS and not each.is_composite
-            if is_comparable and stored.get(each.algorithm, each.value) != each.value:
-                reason = f"the {side}'s bytes at rest do not have the {each.algorithm} that is stored with it"
-                return Verdict(False, Evidence.CHECKSUM, reason, is_source_damaged=side == "source")
-    return compare(with_checksums(source, source_checksums), with_checksums(destination, destination_checksums))
-
-
-def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectInfo:
-    """Return what HEAD said, with these checksums before the stored ones."""
-    if not checksums:
-        return info
-    return replace(info, checksums=(*checksums, *(each for each in info.checksums if each not in checksums)))

@@ -23,17 +23,18 @@ from typing import Any, NamedTuple, TypeAlias
 from jobs.core.algorithms import ALGORITHMS, Protection, protects
 from jobs.core.evidence import (
     NOT_THE_ONE_NAMED,
-    SIZE_DIFFERS,
     Verdict,
     best_checksum,
     compare,
     is_md5,
     is_md5_etag,
     is_named,
+    with_checksums,
 )
 from jobs.core.histories import align_known, is_in_order, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.errors import (
     ArchivedObject,
     Denied,
@@ -46,10 +47,10 @@ from jobs.errors import (
 )
 from jobs.runs.failure_count import gave_up
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import LOST, ContentSide, check_content, compare_and_blame, hash_content, read_or_lost
+from jobs.s3.compare_bytes import ContentSide, check_bytes, check_content, compare_bytes, read_or_lost
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.store import Store
-from jobs.verify.attestation import attested, compare_attested, parse_attestations, with_checksums
+from jobs.verify.attestation import attested, parse_attestations
 from jobs.verify.copied_rows import CopiedRows
 
 Checksums: TypeAlias = tuple[Checksum, ...]
@@ -194,7 +195,7 @@ class Verify:
             return None
         if destination.etag != row.etag or row.size_bytes not in (None, destination.size_bytes):
             return None
-        verdict = Verdict(True, Evidence.MD5_ETAG, "it has the ETag of the manifest, an MD5: the source was not asked")
+        verdict = Verdict(True, Evidence.MD5_ETAG, Reason.SOURCE_NOT_ASKED)
         return _judged(row, row.etag, destination, verdict, best_checksum(destination))
 
     async def _verify_both(self, row: ObjectVersion, target: ObjectRef, looks: _Looks) -> Outcome:
@@ -247,7 +248,7 @@ class Verify:
         side = ContentSide(self.destination, target, destination)
         verdict = await read_or_lost([side], lambda: self._prove_known(row, known_checksum, side))
         if isinstance(verdict, ContentSide):
-            verdict = Verdict(False, Evidence.CONTENT, LOST)
+            verdict = Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST)
         if verdict.same is False and await self._is_replaced(row):
             return Outcome.of(row, Status.CHANGED, SOURCE_MOVED_ON)
         return _judged(row, row.etag, destination, verdict, known_checksum)
@@ -282,21 +283,21 @@ class Verify:
         """
         size_bytes = side.info.size_bytes
         if row.size_bytes not in (None, size_bytes):
-            return Verdict(False, Evidence.NONE, SIZE_DIFFERS)
+            return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
         algorithm = known_checksum.partition(":")[0]
         if not row.etag or not is_md5(row.etag) or algorithm not in ALGORITHMS:
             return await check_content(side, known_checksum, self.budget)
-        spelled, md5 = await hash_content(side, [algorithm, "MD5"], self.budget)
-        if spelled != known_checksum:
-            return Verdict(False, Evidence.CHECKSUM, f"the content's {algorithm} is not the one proven before")
-        if base64.b64decode(md5.partition(":")[2]).hex() == row.etag or protects(algorithm, Protection.INTENT):
+        known = replace(side.info, etag="", checksums=(Checksum(algorithm, known_checksum.partition(":")[2]),))
+        check = await check_bytes(side, known, self.budget, also="MD5")
+        if check.is_refuted:
+            return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm)
+        if base64.b64decode(check.checksum("MD5").value).hex() == row.etag or protects(algorithm, Protection.INTENT):
             return Verdict(True, Evidence.CHECKSUM)
         is_md5_of_source = await self._has_md5_etag(row)
         if is_md5_of_source is None:
-            what = f"only its {algorithm} is the one proven before, and the manifest's ETag is perhaps another MD5"
-            return Verdict(None, Evidence.NONE, f"{what}: the source that could tell is not there any more")
+            return Verdict(None, Evidence.NONE, Reason.EVIDENCE_WEAK, algorithm)
         if is_md5_of_source:
-            return Verdict(False, Evidence.MD5_ETAG, f"MD5 differs, although {algorithm} is the one proven before")
+            return Verdict(False, Evidence.MD5_ETAG, Reason.CHECKSUM_DIFFERS, "MD5")
         return Verdict(True, Evidence.CHECKSUM)
 
     async def _has_md5_etag(self, row: ObjectVersion) -> bool | None:
@@ -313,14 +314,15 @@ class Verify:
         reports = self.options.source_checksums, self.options.destination_checksums
         ours = _true_of(source.info, row.source_attested, reports[0])
         theirs = _true_of(destination.info, row.destination_attested, reports[1])
-        verdict = compare_attested(source.info, destination.info, ours, theirs)
+        verdict = compare(with_checksums(source.info, ours), with_checksums(destination.info, theirs))
         is_read = row.condemned_etag or (
             self.options.deep and not _at_rest(source.info, destination.info, ours, theirs)
         )
         if verdict.same is not False and is_read:
-            return await compare_and_blame(source, destination, self.budget)
+            return await compare_bytes(source, destination, self.budget)
         if verdict.same and (ours or theirs):
-            verdict = verdict._replace(reason=_sources(reports[0] if ours else None, reports[1] if theirs else None))
+            used = _sources(reports[0] if ours else None, reports[1] if theirs else None)
+            verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
         return verdict, best_checksum(with_checksums(source.info, ours))
 
     async def _verify_history(
@@ -401,7 +403,7 @@ class Verify:
             reason = "a delete marker on one side only"
             return Outcome.of(row, Status.MISMATCHED, reason)._replace(size_bytes=there.size_bytes or 0)
         if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
-            differs = Outcome.of(row, Status.MISMATCHED, SIZE_DIFFERS)
+            differs = Outcome.of(row, Status.MISMATCHED, Reason.SIZE_DIFFERS)
             return differs._replace(size_bytes=there.size_bytes or 0, destination_etag=there.etag)
         return await self._verify(row, target._replace(version_id=there.version_id), looks)
 
@@ -494,7 +496,7 @@ def _sources(source: Mapping[str, Any] | None, destination: Mapping[str, Any] | 
         for side, report in (("source", source), ("destination", destination))
         if report is not None
     ]
-    return f"checksums at rest: {', '.join(reports)}"
+    return ", ".join(reports)
 
 
 def _judged(
@@ -503,7 +505,7 @@ def _judged(
     status = {True: Status.VERIFIED, False: Status.MISMATCHED, None: Status.UNVERIFIABLE}[verdict.same]
     if verdict.is_source_damaged:
         status = Status.DAMAGED
-    return Outcome.of(row, status, verdict.reason)._replace(
+    return Outcome.of(row, status, verdict.reason, verdict.detail)._replace(
         evidence=verdict.evidence if verdict.same is not None else Evidence.NONE,
         size_bytes=destination.size_bytes,
         etag=source_etag,

@@ -1,11 +1,15 @@
 """What stored checksums and ETags prove, and what they do not."""
 
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
 from jobs.core.algorithms import ALGORITHMS, Protection, protects
-from jobs.core.evidence import best_checksum, compare, is_md5, is_multipart
+from jobs.core.evidence import best_checksum, compare, is_md5, is_multipart, with_checksums
 from jobs.core.model import Attributes, Checksum, ObjectInfo
 from jobs.core.outcome import Evidence
+from jobs.core.reasons import Reason
 
 MD5_A, MD5_B = "a" * 32, "b" * 32
 CRC_A, CRC_B = Checksum("CRC64NVME", "AAAA"), Checksum("CRC64NVME", "BBBB")
@@ -16,8 +20,8 @@ XXH_A = Checksum("XXHASH128", "AAAA")
 MD5_SUM = Checksum("MD5", "AAAA")
 
 
-def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, sse: str | None = None) -> ObjectInfo:
-    return ObjectInfo(size, etag, 0.0, None, "STANDARD", checksums, Attributes(sse=sse))
+def info(etag: str = MD5_A, *checksums: Checksum, size: int = 10, **attributes: Any) -> ObjectInfo:
+    return ObjectInfo(size, etag, 0.0, None, "STANDARD", checksums, Attributes(**attributes))
 
 
 @pytest.mark.parametrize(
@@ -113,34 +117,103 @@ def test_each_algorithm_says_what_it_protects_against() -> None:
     assert not any(protects("BLAKE9", each) for each in Protection)
 
 
+TABLE = {
+    "two checksums of the source contradict each other": (info("x-2", CRC_A, CRC_B), info("x-2", CRC_A)),
+    "two checksums of the copy contradict each other": (info("x-2", CRC_A), info("x-2", CRC_A, CRC_B)),
+    "the sizes differ": (info(size=1), info(size=2)),
+    "a comparable checksum or MD5 ETag differs": (info(MD5_A, CRC_A), info(MD5_A, CRC_B)),
+    "user metadata or a content header differs": (info(MD5_A, CRC_A, metadata={"a": "1"}), info(MD5_A, CRC_A)),
+    "a comparable one that protects `against` that agrees": (info(MD5_A, CRC_A), info(MD5_A, CRC_A)),
+    "another comparable one agrees": (info("x-2", CRC_A), info("y-2", CRC_A)),
+    "nothing is comparable": (info("x-2"), info("x-2")),
+}
+EVIDENCE = {"that one": Evidence.CHECKSUM, "the strongest": Evidence.MD5_ETAG}
+
+
+def table_lines(function: Callable[..., object]) -> list[list[str]]:
+    """The cells of the lines of a docstring's table, without its head."""
+    lines = [line.strip() for line in (function.__doc__ or "").splitlines() if line.strip().startswith("|")]
+    return [[cell.strip() for cell in line.strip("|").split("|")] for line in lines[2:]]
+
+
+def test_the_table_of_compare() -> None:
+    lines = table_lines(compare)
+    assert [line[0] for line in lines] == list(TABLE)
+    for what, same, reason, evidence in lines:
+        verdict = compare(*TABLE[what], Protection.INTENT)
+        assert verdict.same is {"yes": True, "no": False, "?": None}[same], what
+        assert (verdict.reason, verdict.evidence) == (reason, EVIDENCE.get(evidence, evidence)), what
+        assert verdict.is_source_damaged is (reason == Reason.DAMAGED)
+
+
 @pytest.mark.parametrize(
-    ("source", "destination", "against", "reason"),
+    ("source", "destination", "against", "detail"),
     [
-        (info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_B, SHA_B), Protection.ACCIDENT, "SHA256 differs"),
-        (
-            info("x-2", CRC_A, XXH_A),
-            info("y-2", CRC_A, XXH_A),
-            Protection.INTENT,
-            "only XXHASH128 and CRC64NVME agree, and other content can be made to have the same",
-        ),
+        (info(MD5_A, CRC_A, SHA_A), info(MD5_A, CRC_B, SHA_B), Protection.ACCIDENT, "SHA256"),
+        (info("x-2", CRC_A, XXH_A), info("y-2", CRC_A, XXH_A), Protection.INTENT, "XXHASH128, CRC64NVME"),
         (
             info("x-2", PARTS_A, CRC_A),
             info(MD5_A),
             Protection.ACCIDENT,
-            "nothing comparable: source composite SHA256 and CRC64NVME and a multipart ETag, destination an MD5 ETag",
+            "composite SHA256 and CRC64NVME and a multipart ETag; an MD5 ETag",
         ),
-        (
-            info("x"),
-            info(MD5_A, sse="aws:kms"),
-            Protection.ACCIDENT,
-            "nothing comparable: source an opaque ETag, destination an opaque ETag",
-        ),
+        (info("x"), info(MD5_A, sse="aws:kms"), Protection.ACCIDENT, "an opaque ETag; an opaque ETag"),
     ],
 )
-def test_the_reason_names_what_differs_or_what_is_at_hand_the_strongest_first(
-    source: ObjectInfo, destination: ObjectInfo, against: Protection, reason: str
+def test_the_detail_names_what_differs_or_what_is_at_hand_the_strongest_first(
+    source: ObjectInfo, destination: ObjectInfo, against: Protection, detail: str
 ) -> None:
-    assert compare(source, destination, against).reason == reason
+    assert compare(source, destination, against).detail == detail
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "differing"),
+    [
+        ({}, {}, ""),
+        ({"metadata": {"a": "1"}}, {"metadata": {"a": "2"}}, "user metadata"),
+        ({}, {"metadata": {"a": "2"}}, "user metadata"),
+        ({"headers": {"cache-control": "no-store"}}, {}, "cache-control"),
+        ({"headers": {"content-type": "text/plain"}}, {"headers": {"content-type": "text/html"}}, "content-type"),
+        ({"headers": {"content-type": "binary/octet-stream"}}, {}, ""),
+        ({"headers": {"x-amz-website-redirect-location": "/a"}}, {}, ""),
+    ],
+)
+def test_metadata_and_headers_are_part_of_a_copy(ours: Any, theirs: Any, differing: str) -> None:
+    for one, other in ((ours, theirs), (theirs, ours)):
+        verdict = compare(info(**one), info(**other))
+        assert (verdict.same, verdict.detail) == (not differing, differing)
+        assert verdict.reason == (Reason.METADATA_DIFFERS if differing else "")
+
+
+def test_other_bytes_outweigh_other_metadata() -> None:
+    assert compare(info(metadata={"a": "1"}), info(MD5_B)).reason is Reason.CHECKSUM_DIFFERS
+
+
+def test_an_algorithm_that_nobody_knows_proves_nothing_and_damages_nobody() -> None:
+    other = Checksum("BLAKE9", "BBBB")
+    for ours, theirs in (((NEW,), (NEW,)), ((NEW,), (other,)), ((NEW, other), (NEW,)), ((NEW,), (NEW, other))):
+        assert compare(info("x-2", *ours), info("x-2", *theirs)).same is None
+
+
+@pytest.mark.parametrize(
+    ("ours", "theirs", "expected"),
+    [
+        ((CRC_A,), (CRC_A,), (True, "")),
+        ((CRC_A,), (CRC_B,), (False, Reason.CHECKSUM_DIFFERS)),
+        ((CRC_A,), (SHA_A,), (None, Reason.NOTHING_COMPARABLE)),
+        ((CRC_A,), (), (None, Reason.NOTHING_COMPARABLE)),
+    ],
+)
+def test_checksums_at_rest_are_compared(ours: Any, theirs: Any, expected: object) -> None:
+    verdict = compare(with_checksums(info("x-2"), ours), with_checksums(info("x-2"), theirs))
+    assert (verdict.same, verdict.reason) == expected
+
+
+def test_a_checksum_at_rest_is_compared_with_what_the_other_side_stores() -> None:
+    stored = info("x-2", CRC_A)
+    assert compare(with_checksums(info("x-2"), (CRC_A,)), stored).same is True
+    assert compare(with_checksums(info("x-2"), (CRC_B,)), stored).same is False
+    assert with_checksums(stored, (CRC_A, SHA_A)).checksums == (CRC_A, SHA_A)
 
 
 def test_an_etag_says_whether_the_upload_was_in_parts() -> None:

@@ -69,7 +69,7 @@ def test_what_cannot_be_compared_is_unverifiable_until_it_is_read(world: World) 
         )
     found = world.run("verify")
     assert (found["code"], found["outcomes"]) == (3, {"unverifiable": 1})
-    assert "nothing comparable" in found["reasons"][0]["reason"]
+    assert "nothing_comparable" in found["reasons"][0]["reason"]
     deep = world.run("verify", "--deep")
     assert (deep["code"], deep["outcomes"], deep["evidence"]) == (0, {"verified": 1}, {"content": 1})
 
@@ -90,6 +90,6 @@ def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World
     found = pair.run("verify", "--deep", "--manifest", f"proven:{proven['run_id']}")
     assert (found["code"], found["outcomes"]) == (3, {"verified": 39, "mismatched": 1})
     assert found["evidence"] == {"checksum": 39}
-    assert "not the one proven before" in found["reasons"][0]["reason"]
+    assert "checksum_differs" in found["reasons"][0]["reason"]
     [row] = pair.failed_rows(found)
     assert row["key"] == "k11"

@@ -9,6 +9,7 @@ import pytest
 
 from jobs.core.model import ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.errors import NotFound
 from jobs.replicate.decision import Overwrite
 from jobs.replicate.job import Replicate, ReplicateOptions
@@ -182,7 +183,8 @@ async def test_a_condemned_row_is_verified_by_bytes_though_nobody_asked_for_it()
     assert (await verify(store, row)).status is Status.VERIFIED, "what S3 keeps beside the bytes agrees"
     assert (await verify(store, row._replace(condemned_etag="any"))).status is Status.MISMATCHED
     known = row._replace(condemned_etag="any", known_checksum="CRC32:AAAAAA==")
-    assert (await verify(store, known, copied=AllCopied())).reason == "content differs at byte 5"
+    outcome = await verify(store, known, copied=AllCopied())
+    assert (outcome.reason, outcome.detail) == (Reason.CONTENT_DIFFERS, "5")
 
 
 @pytest.mark.parametrize("overwrite", list(Overwrite))

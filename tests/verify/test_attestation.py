@@ -6,12 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from jobs.core.model import Checksum, ObjectInfo
-from jobs.core.outcome import Evidence
-from jobs.verify.attestation import Attestation, attested, compare_attested, parse_attestations
+from jobs.verify.attestation import Attestation, attested, parse_attestations
 
 CRC = Checksum("CRC32", "bS9TOQ==")
-OTHER = Checksum("CRC32", "AAAAAA==")
-SHA = Checksum("SHA256", "c2hh")
 
 
 def info(etag: str = "e-2", version: str | None = None, modified: float = 10.0, *checksums: Checksum) -> ObjectInfo:
@@ -31,35 +28,6 @@ def test_the_table_of_attested() -> None:
     ]
     for attestation, there, is_true in table:
         assert attested(there, [attestation], 20.0) == ((CRC,) if is_true else ()), (attestation, there)
-
-
-def test_both_sides_at_rest_are_compared() -> None:
-    assert compare_attested(info(), info(), (CRC,), (CRC,))[:2] == (True, Evidence.CHECKSUM)
-    assert compare_attested(info(), info(), (CRC,), (OTHER,))[:2] == (False, Evidence.CHECKSUM)
-    assert compare_attested(info(), info(), (CRC,), (SHA,)).same is None
-    assert compare_attested(info(), info(), (CRC,), ()).same is None
-
-
-def test_one_side_at_rest_is_compared_with_what_the_other_stores() -> None:
-    stored = info("e-2", None, 10.0, CRC)
-    assert compare_attested(info(), stored, (CRC,), ()).same is True
-    assert compare_attested(info(), stored, (OTHER,), ()).same is False
-
-
-def test_bytes_that_are_not_what_is_stored_with_them_are_damaged() -> None:
-    stored = info("e-2", None, 10.0, CRC)
-    verdict = compare_attested(stored, stored, (), (OTHER,))
-    assert (verdict.same, verdict.evidence) == (False, Evidence.CHECKSUM)
-    assert not verdict.is_source_damaged, "a retry may copy over the copy"
-    assert compare_attested(stored, stored, (OTHER,), ()).is_source_damaged
-    assert verdict.reason == "the destination's bytes at rest do not have the CRC32 that is stored with it"
-
-
-def test_an_algorithm_that_nobody_knows_proves_nothing_and_damages_nobody() -> None:
-    new, other = Checksum("BLAKE9", "AAAA"), Checksum("BLAKE9", "BBBB")
-    stored = info("e-2", None, 10.0, new)
-    for ours, theirs in (((new,), (new,)), ((other,), ()), ((), (other,)), ((new,), (other,))):
-        assert compare_attested(stored, stored, ours, theirs).same is None
 
 
 words = st.from_regex(r"[A-Za-z0-9+/=_.\-]{1,20}", fullmatch=True)

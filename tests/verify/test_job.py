@@ -124,8 +124,7 @@ def test_what_becomes_of_a_side_while_it_is_read(
         if now is None:
             await MemoryStore.delete(store, bucket, "k")
         else:
-            by_another = Attributes(metadata={"by": "another"})
-            await MemoryStore.put(store, bucket, "k", now, by_another, guard=UNGUARDED)
+            await MemoryStore.put(store, bucket, "k", now, Attributes(), guard=UNGUARDED)
         raise PreconditionFailed("GetObject", f"s3://{bucket}/k", "Changed")
 
     store = store_of(on={"get": busy})
