@@ -20,8 +20,9 @@ EDGE, by listings alone; the first line that fits:
 A comparison (`learn`) replaces that. A copy that this call wrote is the copy of its version; it is of
 no other one that only UNKNOWN or UNASKED connects to it, but for equal ETags.
 
-ALIGN   SAME edges first, then equal ETags, then what is UNKNOWN or UNASKED. Each source version,
-        oldest first, takes the oldest free copy. Then matches by UNKNOWN of doubted versions go.
+ALIGN   SAME edges and UNASKED ones of equal ETags first, then other UNKNOWN and UNASKED ones. Each
+        source version, oldest first, takes the oldest free copy. Matches of doubted versions that are
+        not SAME go.
 T       Newest source item; skips markers if deletes are retained, and blocked versions that have
         neither a match nor a SAME copy. A marker or an empty history, mirrored: DELETED.
 FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Nothing has any edge: the oldest.
@@ -41,16 +42,18 @@ STEP    First line that fits.
 |  3 | T is DELETED, an object is on top                                   | delete marker            |
 |    | but `never`, and it is unknown                                      | done: changed            |
 |  4 | T is DELETED otherwise; no T                                        | done                     |
-|  5 | T unmatched, all versions, not `never`                              | append T                 |
+|  5 | T unmatched, all versions, not `never`; noncurrent copies stay or   |                          |
+|    | the top is not SAME                                                 | append T                 |
 |  6 | top SAME as T                                                       | done: same               |
 |  7 | top UNKNOWN to T, matched to no other (all versions)                | done: unverifiable       |
 |  8 | top is a marker, the last two runs of markers each hide a copy of T;|                          |
 |    | retained, not `always`                                              | done: changed            |
 |  9 | nothing or a marker on top, an older version's copy, this call's,   |                          |
 |    | or UNKNOWN and another's                                            | append T                 |
+|    | but `never`, current only, and the object is not this call's        | done: changed            |
 | 10 | top is unknown: agreed; `always`; `older` and (mirrored or not      |                          |
 |    | newer than T, to the second)                                        | append T                 |
-| 11 | top is unknown otherwise, T has a copy, deletes are retained        | done: skipped (retained) |
+| 11 | top is unknown otherwise, T has a SAME copy, deletes are retained   | done: skipped (retained) |
 |    | otherwise                                                           | done: changed            |
 |    | **no versions are kept**                                            |                          |
 | 12 | T is DELETED, an object is on top                                   | done: changed            |
@@ -240,8 +243,13 @@ class View(NamedTuple):
         if owner is None or edge is Edge.SAME:
             return edge
         if owner == source:
-            return Edge.SAME
+            return Edge.SAME if edge or copy not in self.edges.learned(source) else Edge.NO
         return edge if edge is Edge.UNASKED and self.edges.is_likely(source, copy) else Edge.NO
+
+    def is_firm(self, source: int, copy: int) -> bool:
+        """Return True for SAME, and for equal ETags that nobody has compared."""
+        edge = self.edge(source, copy)
+        return edge is Edge.SAME or (edge is Edge.UNASKED and self.edges.is_likely(source, copy))
 
     def near(self, source: int) -> Iterator[int]:
         """Yield the copies that a source version has an edge to, those of equal ETags first."""
@@ -342,26 +350,19 @@ def align(view: View) -> dict[int, int]:
     objects = [index for index, item in enumerate(edges.source) if not item.is_marker]
     own = {owner: copy for copy, owner in reversed([*view.own.items()])}
 
-    def take(index: int, candidates: Iterable[int], least: Edge) -> None:
-        copy = next((copy for copy in candidates if copy not in free.taken and view.edge(index, copy) >= least), None)
-        if copy is not None:
-            found[index] = copy
-            free.taken.add(copy)
+    def take(index: int, candidates: Iterable[int], *, is_firm: bool) -> None:
+        for copy in candidates:
+            if copy not in free.taken and (view.is_firm(index, copy) if is_firm else view.edge(index, copy)):
+                found[index] = copy
+                free.taken.add(copy)
+                return
 
     for index in objects:
-        known = set(edges.learned(index))
-        if index in own:
-            known.add(own[index])
-        if edges.is_once(index):
-            known.update(edges.by_etag(index).copies)
-        take(index, sorted(known), Edge.SAME)
+        known = {*edges.learned(index), *([own[index]] if index in own else [])}
+        take(index, heapq.merge(sorted(known), free.of(edges.by_etag(index))), is_firm=True)
     for index in objects:
         if index not in found:
-            take(index, free.of(edges.by_etag(index)), Edge.UNASKED)
-    for index in objects:
-        if index not in found:
-            unknown = [copy for copy, edge in edges.learned(index).items() if edge is Edge.UNKNOWN]
-            take(index, heapq.merge(sorted(unknown), free.of(*edges.by_size(index))), Edge.UNASKED)
+            take(index, heapq.merge(sorted(edges.learned(index)), free.of(*edges.by_size(index))), is_firm=False)
     for index in view.doubted:
         if index in found and view.edge(index, found[index]) is not Edge.SAME:
             del found[index]
@@ -469,16 +470,13 @@ class _Decision:
 
     def _floor(self) -> int:
         """The oldest version that has a copy, or by its ETag may have one. Without any edge 0."""
-        edges, has_edge, owners = self.view.edges, False, set(self.view.own.values())
+        has_edge = False
         for index in range(len(self.source)):
-            known = [*edges.learned(index), *edges.by_etag(index).copies]
-            is_likely = any(
-                self.view.edge(index, copy) >= (Edge.UNASKED if edges.is_likely(index, copy) else Edge.UNKNOWN)
-                for copy in known
-            )
-            if is_likely or index in owners:
-                return index
-            has_edge = has_edge or next(self.view.near(index), None) is not None
+            copy = next(self.view.near(index), None)  # what is proven or likely comes first
+            if copy is not None:
+                if self.view.edge(index, copy) is Edge.UNKNOWN or self.view.is_firm(index, copy):
+                    return index
+                has_edge = True
         return len(self.source) if has_edge else 0
 
     def _is_wanted(self, index: int, floor: int) -> bool:
@@ -572,18 +570,19 @@ class _Decision:
         if target is None:
             return self._done_without_target()
         has_copy = target in self.match
-        if self.is_deep and not has_copy and rules.overwrite is not Overwrite.NEVER and target not in self.view.blocked:
+        is_enough = rules.overwrite is Overwrite.NEVER or (rules.drops_noncurrent and edge is Edge.SAME)
+        if self.is_deep and not has_copy and not is_enough and target not in self.view.blocked:
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
             return self._done(Status.SAME)
-        if edge and (not self.is_deep or self.version_of.get(self.top) == target):
+        if edge and (not self.is_deep or self.version_of.get(self.top, target) == target):
             return self._done(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE)
         if on_top is None and self._is_hidden_again():
             return self._done(Status.CHANGED, Reason.HIDDEN_AGAIN)
-        if on_top is None or edge or self._may_replace(on_top) or not self._is_unknown_on_top():
+        is_left = rules.overwrite is Overwrite.NEVER and not self.is_deep and self.top not in self.view.own
+        if on_top is None or edge or self._may_replace(on_top) or not (is_left or self._is_unknown_on_top()):
             return self._append_target()
-        if has_copy and not rules.mirrors_deletes:
-            self._look(target, self.match[target])
+        if has_copy and not rules.mirrors_deletes and self._look(target, self.match[target]) is Edge.SAME:
             return self._done(Status.SKIPPED, Reason.DELETE_RETAINED)
         return self._done(Status.CHANGED, self._why_kept())
 

@@ -1,0 +1,140 @@
+"""`jobs.sync.table`, played: each small history of both sides, each interleaving of two actors, each crash.
+
+The judge sees the buckets alone (`faults` in `world.py`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import pytest
+
+from jobs.sync.table import Overwrite, Rules
+from tests.sync.world import Actor, Version, World, faults, run
+
+RULES = [
+    Rules(all_versions, mirrors, overwrite, keeps_versions)
+    for all_versions, keeps_versions in ((True, True), (False, True), (False, False))
+    for mirrors in (False, True)
+    for overwrite in Overwrite
+]
+
+
+def histories(contents: str, longest: int) -> Iterator[str]:
+    for length in range(longest + 1):
+        yield from map("".join, itertools.product(contents, repeat=length))
+
+
+def made(contents: str, first_id: int, dates: Sequence[int]) -> tuple[Version, ...]:
+    """`A`, `B` have MD5 ETags, `o`, `p` opaque ones; `z` is opaque and archived."""
+    return tuple(
+        Version(first_id + place, content, at, is_readable=content != "z")
+        for place, (content, at) in enumerate(zip(contents, dates, strict=False))
+    )
+
+
+def worlds(
+    source_contents: str, copy_contents: str, longest: int, dates: Sequence[Sequence[int]], keeps: bool
+) -> Iterator[World]:
+    for source, copies, copied_at in itertools.product(
+        histories(source_contents, longest), histories(copy_contents, longest if keeps else 1), dates
+    ):
+        yield World(made(source, 1, (2, 4, 6)), made(copies, 50, copied_at), keeps)
+
+
+AFTER, BETWEEN, EQUAL = (7, 8, 9), (3, 5, 7), (2, 4, 6)
+
+
+def judge_alone(world: World, rules: Rules) -> None:
+    """One run ends rightly, and a second one writes nothing."""
+    actor = Actor(rules, frozenset(each.id for each in world.source))
+    after, ended = run(world, actor)
+    wrong = list(faults(after, ended))
+    again, _ = run(after, actor)
+    if again != after:
+        wrong.append(f"the second look wrote {again.copies[len(after.copies) :]}")
+    assert not wrong, (world, rules, after.copies, ended.ended, wrong)
+
+
+@pytest.mark.parametrize("rules", RULES, ids=str)
+def test_each_small_history_ends_rightly(rules):
+    for world in worlds("AMB", "ABMX", 2, (AFTER, BETWEEN, EQUAL), rules.keeps_versions):
+        judge_alone(world, rules)
+
+
+CHANGES = ("put A", "put B", "put M", "remove newest", "foreign X", "foreign M")
+
+
+class Moment(NamedTuple):
+    """The buckets, and who is at work. `change` happens at some moment; empty: it has happened."""
+
+    world: World
+    actors: tuple[Actor, ...]
+    rules: Rules
+    change: str
+    seconds: int = 0
+    """How much later than all requests the change comes, by S3's clock."""
+    can_crash: bool = True
+
+    def next(self) -> Iterator[Moment]:
+        for place, actor in enumerate(self.actors):
+            others = self.actors[:place] + self.actors[place + 1 :]
+            world, later = actor.request(self.world)
+            yield self._replace(world=world, actors=others if later.phase == "end" else (*others, later))
+            if self.can_crash:
+                restarted = (*others, Actor(actor.rules, actor.named))
+                yield self._replace(world=world, actors=restarted, can_crash=False)
+        if self.change:
+            yield self._changed()
+
+    def _changed(self) -> Moment:
+        world, (verb, what) = self.world._replace(now=self.world.now + self.seconds), self.change.split()
+        named = frozenset[int]()
+        if verb == "put":
+            world = world.put_source(what)
+            named = frozenset({world.last_id})
+        elif verb == "foreign":
+            world = world.put_copy(Version(world.next_id, what, world.now))
+        elif world.source:
+            world = world._replace(source=world.source[:-1])
+        actors = self.actors if verb == "foreign" else (*self.actors, Actor(self.rules, named))
+        return self._replace(world=world, actors=actors, change="")
+
+
+def play(first: Moment) -> None:
+    """Play each order of requests, the change and a crash between. Then a last look finds nothing to do."""
+    seen, open_moments = {first}, [first]
+    while open_moments:
+        moment = open_moments.pop()
+        if not moment.actors and not moment.change:
+            world = moment.world
+            night, ended = run(world, Actor(moment.rules, frozenset(each.id for each in world.source)))
+            wrong = list(faults(night, ended))
+            if night != world and not first.change.startswith("foreign"):  # no event says that
+                wrong.append(f"something was left to do: {night.copies[len(world.copies) :]}")
+            assert not wrong, (first, world, ended.ended, wrong)
+        for later in moment.next():
+            if later not in seen:
+                seen.add(later)
+                open_moments.append(later)
+
+
+SHORT = [
+    Rules(True, False),
+    Rules(True, True),
+    Rules(False, False),
+    Rules(False, True),
+    Rules(False, False, keeps_versions=False),
+    Rules(False, True, keeps_versions=False),
+]
+
+
+@pytest.mark.parametrize("seconds", [0, 1])
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("rules", SHORT, ids=str)
+def test_each_order_of_two_runs_a_change_and_a_crash_ends_rightly(rules, change, seconds):
+    for world in worlds("ABM", "ABX", 1, (BETWEEN,), rules.keeps_versions):
+        named = frozenset(each.id for each in world.source)
+        play(Moment(world, (Actor(rules, named),), rules, change, seconds))

@@ -1,0 +1,240 @@
+"""Two buckets and one key, as values: each request makes a new world. Actors take one request at a time.
+
+`Actor` is the least driver that the table needs. What it compares is immutable, so it compares at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cache
+from typing import NamedTuple
+
+from jobs.core.outcome import Status
+from jobs.core.reasons import Reason
+from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, next_step, rivals
+
+MARKER = "M"
+
+
+class Version(NamedTuple):
+    """`content`: the bytes; capitals have MD5 ETags, other ETags are opaque. `M` is a delete marker.
+
+    `of`: the id of the source version that a copy was made from, for the judge alone. 0: of none.
+    """
+
+    id: int
+    content: str
+    at: int
+    is_readable: bool = True
+    of: int = 0
+
+    @property
+    def is_marker(self) -> bool:
+        return self.content == MARKER
+
+    @property
+    def item(self) -> Item:
+        if self.is_marker:
+            return Item(str(self.id), True, None, None, self.at)
+        etag = self.content * 32 if self.content in "ABC" else f"{self.content}{self.id}"
+        return Item(str(self.id), False, 1, etag.lower() if self.content in "ABC" else etag, self.at)
+
+
+class World(NamedTuple):
+    source: tuple[Version, ...]
+    copies: tuple[Version, ...]
+    keeps_versions: bool = True
+    now: int = 10
+    last_id: int = 100
+    lost: tuple[tuple[Version, Version], ...] = ()
+    """Where no versions are kept: objects that were replaced, each with the source version it was replaced by."""
+
+    def put_source(self, content: str) -> World:
+        version = Version(self.last_id + 1, content, self.now)
+        return self._replace(source=(*self.source, version), last_id=version.id)
+
+    def remove_source(self, place: int) -> World:
+        gone = self.source[place]
+        return self._replace(source=tuple(each for each in self.source if each is not gone))
+
+    def put_copy(self, version: Version, source: Version | None = None) -> World:
+        lost, copies = self.lost, self.copies
+        if not self.keeps_versions:
+            lost = (*lost, *((each, source) for each in copies if source is not None and not each.is_marker))
+            copies = ()
+        return self._replace(copies=(*copies, version), last_id=version.id, lost=lost)
+
+    @property
+    def next_id(self) -> int:
+        return self.last_id + 1
+
+
+class Ended(NamedTuple):
+    top: End
+    versions: tuple[tuple[int, End], ...]
+
+    @property
+    def ends(self) -> dict[int, End]:
+        """By the ids of source versions."""
+        return dict(self.versions)
+
+
+class Actor(NamedTuple):
+    """One run for the key. `named`: ids of source versions."""
+
+    rules: Rules
+    named: frozenset[int]
+    phase: str = "copies"
+    copies: tuple[Version, ...] = ()
+    source: tuple[Version, ...] = ()
+    own: frozenset[tuple[int, int]] = frozenset()
+    doubted: frozenset[int] = frozenset()
+    has_written: bool = False
+    ended: Ended | None = None
+
+    def request(self, world: World) -> tuple[World, Actor]:
+        if self.phase == "copies":
+            return world, self._replace(phase="source", copies=world.copies)
+        if self.phase == "source":
+            return world, self._replace(phase="act", source=world.source).ahead()
+        if self.phase == "check":
+            is_current = [each.id for each in world.source[-1:]] == [each.id for each in self.source[-1:]]
+            return world, self._replace(phase="end") if is_current else self._replace(phase="copies", has_written=False)
+        return self._write(world)
+
+    def decide(self) -> tuple[Step, frozenset[int]]:
+        return decide(self.rules, self.named, self.source, self.copies, self.own, self.doubted)
+
+    def ahead(self) -> Actor:
+        """Go to the next request: a write, the last look at the source, or none."""
+        step, _ = self.decide()
+        if step.act is not Act.DONE:
+            return self
+        assert step.top is not None
+        ended = Ended(step.top, tuple((self.source[place].id, end) for place, end in step.ends.items()))
+        return self._replace(phase="check" if self.has_written else "end", ended=ended)
+
+    def _write(self, world: World) -> tuple[World, Actor]:
+        step, doubted = self.decide()
+        again = self._replace(phase="copies")
+        seen, top = ([each.item.etag for each in copies[-1:]] for copies in (self.copies, world.copies))
+        if seen != top:
+            return world, again
+        if step.act is Act.MARK:
+            return world.put_copy(Version(world.next_id, MARKER, world.now)), again._replace(has_written=True)
+        if step.act is Act.AGAIN:
+            like = self.copies[step.place]
+        else:
+            like = self.source[step.place]
+            if all(each.id != like.id for each in world.source):
+                return world, again
+        of = like.of if step.act is Act.AGAIN else like.id
+        copy = Version(world.next_id, like.content, world.now, is_readable=like.is_readable, of=of)
+        actor = self._replace(
+            own=self.own | {(copy.id, of)}, doubted=doubted, copies=(*self.copies, copy), has_written=True
+        )
+        return world.put_copy(copy, like), actor.ahead() if world.keeps_versions else actor._replace(phase="copies")
+
+
+@cache
+def decide(
+    rules: Rules,
+    named: frozenset[int],
+    source: tuple[Version, ...],
+    copies: tuple[Version, ...],
+    own: frozenset[tuple[int, int]],
+    doubted: frozenset[int],
+) -> tuple[Step, frozenset[int]]:
+    """Ask the table, and compare what it asks for. Returns whom an append puts in doubt as well."""
+    edges = Edges([each.item for each in source], [each.item for each in copies], is_md5_known=True)
+    places, writes = {each.id: place for place, each in enumerate(source)}, dict(own)
+    view = View(
+        edges,
+        named=frozenset(places[each] for each in named if each in places),
+        blocked={place: Reason.ARCHIVED for place, each in enumerate(source) if not each.is_readable},
+        unreadable_copies=frozenset(place for place, each in enumerate(copies) if not each.is_readable),
+        own={place: places.get(writes[each.id], -1) for place, each in enumerate(copies) if each.id in writes},
+        doubted=frozenset(places[each] for each in doubted if each in places),
+    )
+    while (step := next_step(view, rules)).act is Act.ASK:
+        for pair in step.ask:
+            assert edges[pair] is Edge.UNASKED, "asked twice"
+            edges.learn(*pair, compare(source[pair[0]], copies[pair[1]]))
+    more = rivals(view, step.place) if step.act is Act.APPEND else ()
+    return step, doubted.union(source[place].id for place in more)
+
+
+def compare(source: Version, copy: Version) -> Edge:
+    if not (source.is_readable and copy.is_readable):
+        return Edge.UNKNOWN
+    return Edge.SAME if source.content == copy.content else Edge.NO
+
+
+def run(world: World, actor: Actor) -> tuple[World, Actor]:
+    """Play one actor alone to its end."""
+    for _ in range(60):
+        if actor.phase == "end":
+            return world, actor
+        world, actor = actor.request(world)
+    raise AssertionError("one actor alone does not end")
+
+
+def faults(world: World, actor: Actor) -> Iterator[str]:
+    """Yield what is wrong with the buckets after `actor`, which names each source version, has ended.
+
+    Judged by what is stored and by what the rules promise, not by the table.
+    """
+    ended, rules = actor.ended, actor.rules
+    assert ended is not None
+    yield from _missing(world, ended, rules)
+    yield from _wrong_top(world, ended.top, rules)
+    for old, source in world.lost:
+        is_older = old.at < source.at or 0 < old.of < source.id or old.content in _older(world, source)
+        if rules.overwrite is Overwrite.NEVER or (rules.overwrite is Overwrite.OLDER and not is_older):
+            yield f"{old} was replaced by {source}"
+
+
+def _older(world: World, source: Version) -> list[str]:
+    return [each.content for each in world.source if each.id < source.id]
+
+
+def _missing(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
+    """Each wanted version has a copy of its own, or a code that says why not."""
+    stored = [each.content for each in world.copies if not each.is_marker]
+    same = [each.content for each in world.source if not each.is_marker and ended.ends[each.id] == End(Status.SAME)]
+    is_deep = rules.all_versions and rules.keeps_versions
+    unproven = sum(not each.is_readable for each in world.copies)
+    for content in set(same):
+        wanted = same.count(content) if is_deep and rules.overwrite is not Overwrite.NEVER else 1
+        if stored.count(content) + unproven < wanted:
+            yield f"{content} is said to be stored {wanted} times"
+    for version in world.source if is_deep else ():
+        end = ended.ends[version.id]
+        is_excused = rules.overwrite is Overwrite.NEVER or end.status in (Status.UNVERIFIABLE, Status.SAME)
+        if not version.is_marker and version.is_readable and version.content not in stored and not is_excused:
+            newest = next(each for each in reversed(world.source) if not each.is_marker)
+            if newest.is_readable:
+                yield f"{version} has no copy and ended as {end}"
+
+
+def _wrong_top(world: World, end: End, rules: Rules) -> Iterator[str]:
+    top = world.copies[-1] if world.copies and not world.copies[-1].is_marker else None
+    newest = [each for each in world.source if not each.is_marker or rules.mirrors_deletes][-1:]
+    if not newest or newest[0].is_marker:
+        is_left = end.status is Status.CHANGED and (not rules.keeps_versions or rules.overwrite is Overwrite.NEVER)
+        if rules.mirrors_deletes and top is not None and not is_left:
+            yield f"{top} is on top of a deleted key, and it ended as {end}"
+        return
+    target = newest[0]
+    if not target.is_readable or (top is not None and top.content == target.content):
+        return
+    if end.status is Status.UNVERIFIABLE and top is not None and not (top.is_readable and target.is_readable):
+        return
+    is_hidden_again = end.reason is Reason.HIDDEN_AGAIN and rules.overwrite is not Overwrite.ALWAYS
+    if top is None and is_hidden_again and not rules.mirrors_deletes:
+        return
+    may_stay = rules.overwrite is Overwrite.NEVER
+    if top is not None and rules.overwrite is Overwrite.OLDER:
+        may_stay = top.at > target.at and not rules.mirrors_deletes if rules.keeps_versions else top.at >= target.at
+    if end.status not in (Status.CHANGED, Status.SKIPPED) or not may_stay:
+        yield f"{top} is on top instead of {target}, and it ended as {end}"
