@@ -195,6 +195,11 @@ class StoreError(SealiftError):
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.operation, self.target, self.code, self.detail, self.status)
 
+    @property
+    def fact(self) -> str:
+        """What was asked and what S3 answered, as `Operation: Code`: the detail of a reason."""
+        return f"{self.operation}: {self.code}"
+
     def recast(self, kind: type[E], *, target: str | None = None, detail: str | None = None) -> E:
         """The same refusal as an error of another kind, or of another target or detail."""
         target, detail = target or self.target, self.detail if detail is None else detail

@@ -45,6 +45,7 @@ class DeadEvent(NamedTuple):
     version_id: str | None
     status: str | None
     reason: str
+    detail: str = ""
 
 
 async def explain(messages: Iterable[Message], ledger: Ledger) -> list[DeadEvent]:
@@ -72,6 +73,7 @@ async def explain(messages: Iterable[Message], ledger: Ledger) -> list[DeadEvent
                     event.version_id,
                     entry.status.value if entry else None,
                     (entry.reason or entry.status.value) if entry else UNKNOWN,
+                    entry.detail if entry else "",
                 )
             )
     return dead

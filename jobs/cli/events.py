@@ -14,6 +14,7 @@ from jobs.cli.options import command_options, flag, json_option, option, policy_
 from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.core.model import Location
+from jobs.core.words import explained
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.reports.document import iso_time
 from jobs.reports.figures import human_seconds, plural
@@ -84,7 +85,7 @@ def list_events(options: ListEventsCommand) -> int:
             each.event or "",
             human_seconds(max(0.0, now - each.sent_at)),
             str(each.received_count),
-            f"{each.status or 'unknown'}: {each.reason}" if each.bucket else each.reason,
+            f"{each.status or 'unknown'}: {explained(each.reason, each.detail)}" if each.bucket else each.reason,
         ]
         for each in dead
     ]

@@ -9,6 +9,7 @@ from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run
+from jobs.core.words import why
 from jobs.registry import kind_of
 from jobs.reports.document import (
     IGNORED_CONDITIONS,
@@ -241,7 +242,7 @@ def _reason(counted: Mapping[str, Any]) -> list[str]:
     """A reason and the first keys of its rows. A report of an older version has one key at most."""
     keys = counted.get("keys", ())
     first = f", the first: {shown(counted['first'])}" if counted.get("first") and not keys else ""
-    lines = [f"  {counted['rows']:>8,} × {counted['status']}: {shown(counted['reason'])}{first}"]
+    lines = [f"  {counted['rows']:>8,} × {counted['status']}: {shown(why(counted))}{first}"]
     lines += [f"             {shown(key)}" for key in keys]
     return (
         [*lines, f"             … and {counted['rows'] - len(keys):,} more"]
@@ -254,9 +255,9 @@ def _ways_to_failures(report: Mapping[str, Any]) -> list[str]:
     """How to see all rows that ended badly: in SQL, in a browser, as a manifest."""
     named = [f"'{status}'" for status in sorted(bad_outcomes(report))]
     condition = f"status = {named[0]}" if len(named) == 1 else f"status IN ({', '.join(named)})"
-    run_id = report["run_id"]
+    rows, run_id = f"SELECT key, status, reason, detail FROM outcomes WHERE {condition}", report["run_id"]
     return [
-        f'  all of them  sealift query "SELECT key, status, reason FROM outcomes WHERE {condition}" --run {run_id}',
+        f'  all of them  sealift query "{rows}" --run {run_id}',
         f"  as a page    sealift runs show {run_id} --html report.html",
         f"  failed rows  {report['failures_manifest']}",
     ]
@@ -274,8 +275,7 @@ def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
     rows = [[human_bytes(each["size_bytes"] or 0), *(shown(each[name] or "") for name in names)] for each in first]
     more = [f"  … and {deletions['rows'] - len(rows):,} more"] if deletions["rows"] > len(rows) else []
     reasons = [
-        f"  {each['rows']:>8,} × {shown(each['reason'])}, {human_bytes(each['bytes'])}, "
-        f"copy proven by {each['evidence']}"
+        f"  {each['rows']:>8,} × {shown(why(each))}, {human_bytes(each['bytes'])}, copy proven by {each['evidence']}"
         for each in deletions.get("reasons", ())
     ]
     return [
@@ -293,7 +293,7 @@ def _reconciled(report: Mapping[str, Any], advice: Iterable[str]) -> str:
         if each["rows"]
     ]
     lines = [found_verdict(report), table(["category", "objects", "bytes"], rows)]
-    lines += [f"  not judged   {each['rows']:,} × {shown(each['reason'])}" for each in report["unjudged"][:10]]
+    lines += [f"  not judged   {each['rows']:,} × {shown(why(each))}" for each in report["unjudged"][:10]]
     if confirmed := report.get("confirmed"):
         lines.append(f"  confirmed    {counts(confirmed)}")
     lines += advice

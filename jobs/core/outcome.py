@@ -7,7 +7,8 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.core.model import ObjectVersion
-from jobs.errors import Interrupted
+from jobs.core.reasons import Reason
+from jobs.errors import Denied, Interrupted, NotFound, Redirected, Rejected, StoreError
 
 
 class Status(StrEnum):
@@ -93,6 +94,14 @@ class Outcome(NamedTuple):
     def of(cls, row: ObjectVersion, status: Status, reason: str = "", detail: str = "") -> Outcome:
         """The outcome of a row of which nothing but the manifest's own words is known."""
         return cls(row.row, row.key, row.version_id, status, reason, etag=row.etag, detail=detail)
+
+    @classmethod
+    def refused(cls, row: ObjectVersion, error: StoreError) -> Outcome:
+        """The outcome of a row for which S3 refused a request, or which was given up."""
+        if isinstance(error, Denied | Redirected):
+            return cls.of(row, Status.DENIED, Reason.DENIED, error.fact)
+        reason = Reason.REFUSED if isinstance(error, NotFound | Rejected) else Reason.GIVEN_UP
+        return cls.of(row, Status.FAILED, reason, error.fact)
 
     def ended(self, at: float, attempt: str) -> Outcome:
         """This outcome with the time when an attempt had it. The two fields are the last ones."""

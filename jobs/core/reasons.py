@@ -1,8 +1,8 @@
 """Reasons: why a row ended as it did, as codes. `jobs.core.words` words them.
 
 An outcome has a status, one of these codes, and as `detail` the one fact that the code has: a name,
-a number, an S3 error as `Operation: Code`. `jobs.core.words` says for each what its detail is.
-Programs compare codes. Nothing compares a sentence.
+a number, an S3 error as `Operation: Code`. `WORDS` in `jobs.core.words` says for each what its
+detail is. Programs compare codes. Nothing compares a sentence.
 """
 
 from __future__ import annotations
@@ -18,11 +18,8 @@ class Reason(StrEnum):
     SOURCE_REPLACED = "source_replaced"
     SOURCE_CHANGED = "source_changed"
     ARCHIVED = "archived"
-    NEWEST_ARCHIVED = "newest_archived"
     TOO_LARGE = "too_large"
     DAMAGED = "damaged"
-    FOUND_DAMAGED = "found_damaged"
-    BOTH_DAMAGED = "both_damaged"
     EITHER_DAMAGED = "either_damaged"
     BYTES_LOST = "bytes_lost"
     # which version is on top
@@ -32,34 +29,48 @@ class Reason(StrEnum):
     COPY_EXPIRED = "copy_expired"
     COPY_HIDDEN = "copy_hidden"
     HIDDEN_AGAIN = "hidden_again"
+    OLDER_ON_TOP = "older_on_top"
     DESTINATION_NEWER = "destination_newer"
     DESTINATION_DIFFERS = "destination_differs"
     ORDER_UNKNOWN = "order_unknown"
     ONE_OF_SEVERAL = "one_of_several"
     ONLY_COPY = "only_copy"
-    DELETE_RETAINED = "delete_retained"
     # delete markers
     IS_MARKER = "is_marker"
     MARKER_GONE = "marker_gone"
     MARKER_LATE = "marker_late"
     MARKER_DIFFERS = "marker_differs"
+    DELETED = "deleted"
     # what a comparison found
     COPY_MISSING = "copy_missing"
     SIZE_DIFFERS = "size_differs"
     CHECKSUM_DIFFERS = "checksum_differs"
     CONTENT_DIFFERS = "content_differs"
     METADATA_DIFFERS = "metadata_differs"
-    TAGS_DIFFER = "tags_differ"
-    ANNOTATIONS_DIFFER = "annotations_differ"
     NOTHING_COMPARABLE = "nothing_comparable"
     EVIDENCE_WEAK = "evidence_weak"
-    UNKNOWN_ALGORITHM = "unknown_algorithm"
     SOURCE_NOT_ASKED = "source_not_asked"
     CHECKSUMS_AT_REST = "checksums_at_rest"
     COPY_INCOMPLETE = "copy_incomplete"
+    TOO_NEW = "too_new"
+    REPLICATION = "replication"
     # what S3 answered
     DENIED = "denied"
     REFUSED = "refused"
     GIVEN_UP = "given_up"
     RACED = "raced"
     CLOCKS_DIFFER = "clocks_differ"
+    # packing
+    TAG_MISSING = "tag_missing"
+    EARLIER_RULE = "earlier_rule"
+    HAS_ANNOTATIONS = "has_annotations"
+    UNPACKABLE = "unpackable"
+    DOES_NOT_PAY = "does_not_pay"
+    # archives
+    NOT_ARCHIVED = "not_archived"
+    NOT_INDEXED = "not_indexed"
+    ARCHIVE_GONE = "archive_gone"
+    ARCHIVE_DAMAGED = "archive_damaged"
+    ARCHIVES_DIFFER = "archives_differ"
+    THAWING = "thawing"
+    CURRENT_UNKNOWN = "current_unknown"

@@ -106,7 +106,7 @@ def _first_failures(path: Path) -> list[dict[str, Any]]:
     """The first rows of each status in a file of failed rows, in the order of their keys."""
     import pyarrow.parquet as pq
 
-    names = ["key", "version_id", "status", "reason", "etag", "condemned_etag", "size_bytes", "last_modified"]
+    names = ["key", "version_id", "status", "reason", "detail", "etag", "condemned_etag", "size_bytes", "last_modified"]
     rows: list[dict[str, Any]] = []
     listed: Counter[str] = Counter()
     for batch in pq.ParquetFile(path).iter_batches(columns=names):
@@ -114,7 +114,7 @@ def _first_failures(path: Path) -> list[dict[str, Any]]:
             if listed[row["status"]] < LISTED_PER_REASON and len(rows) < LISTED_FAILURES:
                 listed[row["status"]] += 1
                 rows.append(
-                    {name: row[name] for name in ("key", "version_id", "status", "reason")}
+                    {name: row[name] for name in ("key", "version_id", "status", "reason", "detail")}
                     | {f"source_{name}": row[name] for name in ("etag", "size_bytes", "last_modified")}
                     | {"destination_etag": row["condemned_etag"]}
                 )

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
+from jobs.core.reasons import Reason
+from jobs.core.words import sentence
 from jobs.errors import StoreError, TooManyFailures
 
 SHARE_ROWS = 1_000
@@ -20,11 +22,9 @@ ALIKE_ROWS = 200
 """So many failures of one kind, and no good end, have one cause for all rows."""
 TRIES = 8
 """How often the worker tries one row before it fails."""
-GAVE_UP = "gave up"
-"""How the reason of a row begins whose every try failed. Another time may be better for it."""
 
 _FAILURES = frozenset({Status.FAILED, Status.DENIED})
-_KIND = re.compile(r"(?:gave up after \d+ tries: )?(\w+) .*?: (\w+)(?::|$)", re.DOTALL)
+_KIND = re.compile(r"(\w+) .*?: (\w+)(?::|$)", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -54,7 +54,7 @@ class FailureCount:
     has_good: bool = field(default=False, init=False)
     _alike: int = field(default=0, init=False)
     _kind: str = field(default="", init=False)
-    _last: str = field(default="", init=False)
+    _last: Outcome | None = field(default=None, init=False)
 
     def count(self, outcome: Outcome) -> None:
         """Count a row of this attempt."""
@@ -66,11 +66,11 @@ class FailureCount:
         self.failed += 1
         kind = failure_kind(outcome)
         self._alike = self._alike + 1 if kind == self._kind else 1
-        self._kind, self._last = kind, outcome.reason
+        self._kind, self._last = kind, outcome
 
     def check(self, run_id: str, shard: int) -> TooManyFailures | None:
         """Return the error that ends the attempt, None while it goes on."""
-        if self.limit.is_none:
+        if self.limit.is_none or self._last is None:
             return None
         if self._alike >= ALIKE_ROWS and not self.has_good:
             why = f"{self._alike:,} rows one after another failed alike, and none ended well"
@@ -79,19 +79,22 @@ class FailureCount:
         else:
             return None
         return TooManyFailures(
-            f"run {run_id}, shard {shard} ended early: {why}; the last one: {self._last}. What was done is recorded. "
+            f"run {run_id}, shard {shard} ended early: {why}; the last one: "
+            f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded. "
             f"Mend the cause, then continue with: sealift runs retry {run_id} (an expire run: with the same command "
             "again). SEALIFT_MAX_FAILURES=100% goes on whatever fails",
-            may_pass=self._last.startswith(GAVE_UP),
+            may_pass=self._last.reason == Reason.GIVEN_UP,
         )
 
 
 def failure_kind(outcome: Outcome) -> str:
-    """Return status, operation and code of a row that failed, without the name of its object."""
+    """Return status, reason and detail of a row that failed, without the name of its object."""
+    if outcome.detail:
+        return f"{outcome.status.value} {outcome.reason} {outcome.detail}"
     match = _KIND.match(outcome.reason)
     return " ".join([outcome.status.value, *(match.groups() if match else (outcome.reason,))])
 
 
 def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:
     """Return the outcome of a row whose every try failed."""
-    return Outcome.of(row, Status.FAILED, f"{GAVE_UP} after {TRIES} tries: {error}")
+    return Outcome.of(row, Status.FAILED, Reason.GIVEN_UP, error.fact)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobs.core.model import FOUND_DAMAGED
 from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan, RunSpec
+from jobs.core.words import OWN, explained_sql
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.s3.retries import gather_bounded
 from jobs.tables.rows import manifest_schema, write_parquet
@@ -202,6 +203,8 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
 def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> None:
     """Add the view `shaped`: `folded` with `shape`, the reason without all that is the row's own.
 
+    `detail` is empty where it is another one for each row.
+
     A short key, which may be any letter, is looked for only where keys are: behind a slash.
     """
     from jobs.tables.duck import quoted
@@ -220,7 +223,9 @@ def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> No
         shape = _replaced(shape, column, f"length({column}) > 4")
     for pattern, instead in _OF_ONE_ROW:
         shape = f"regexp_replace({shape}, {quoted(pattern)}, {quoted(instead)}, 'g')"
-    connection.execute(f"CREATE VIEW shaped AS SELECT *, {shape} AS shape FROM folded")
+    own = ", ".join(map(quoted, sorted(OWN)))
+    detail = f"CASE WHEN reason IN ({own}) THEN '' ELSE detail END AS detail"
+    connection.execute(f"CREATE VIEW shaped AS SELECT * REPLACE ({detail}), {shape} AS shape FROM folded")
 
 
 def _replaced(text: str, part: str, condition: str, instead: str = "…") -> str:
@@ -360,9 +365,10 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
     ).to_arrow_reader()
     file, csv = folder / "failures.parquet", folder / "failures.csv"
     file.write_bytes(write_parquet(reader.read_all()))
-    safe, escaped = harmless_columns("key", "reason", "detail")
+    safe, escaped = harmless_columns("key", "reason")
     connection.execute(
-        f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM {parquet(file)}) "
-        f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason, detail))"
+        f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM (SELECT * EXCLUDE (detail) "
+        f"REPLACE ({explained_sql()} AS reason) FROM {parquet(file)})) "
+        f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason))"
     )
     return file.read_bytes(), csv.read_bytes()

@@ -21,6 +21,7 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone
 from jobs.core.pace import Pace, backoff_seconds
 from jobs.core.run import Plan
+from jobs.core.words import explained
 from jobs.errors import (
     AuthenticationFailed,
     Conflict,
@@ -338,7 +339,7 @@ class Worker:
         rows, bad_rows, size_bytes, in_flight, throttled, last_error = self._done
         if outcome.status not in GOOD:
             bad_rows += 1
-            last_error = (outcome.reason or outcome.status.value)[:ERROR_CHARACTERS]
+            last_error = (explained(outcome.reason, outcome.detail) or outcome.status.value)[:ERROR_CHARACTERS]
         self._done = Progress(rows + 1, bad_rows, size_bytes + outcome.size_bytes, in_flight, throttled, last_error)
 
     def _checkpoint_is_due(self) -> bool:

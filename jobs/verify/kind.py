@@ -50,6 +50,11 @@ async def _attest(
     return await attest(batches, route, uris, ledger.store, draft.scratch, draft.started, display)
 
 
+def _is_unread(counted: Mapping[str, Any]) -> bool:
+    reason = counted["reason"]
+    return reason.endswith(MUST_BE_RESTORED) or "GetObject" in f"{reason} {counted.get('detail')}"
+
+
 def _hints(report: Mapping[str, Any]) -> list[str]:
     retry = f"sealift runs retry {report['run_id']}"
     if bad_outcomes(report).get(Status.MISSING) == report["rows"]:
@@ -67,7 +72,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
         )
     reasons = report.get("reasons", ())
     options = verify_options(report)
-    unread = [each for each in reasons if "GetObject" in each["reason"] or each["reason"].endswith(MUST_BE_RESTORED)]
+    unread = [each for each in reasons if _is_unread(each)]
     if unread:  # a retry may find the ETags the same
         hints.append(f"What could not be read was not compared. Verify it again: sealift verify {options} --deep")
     for each in unread:

@@ -9,19 +9,19 @@ import pytest
 from jobs.verify.kind import KIND
 
 
-def report(*reasons: tuple[str, str]) -> dict[str, Any]:
-    """A report with a row for each (status, reason)."""
+def report(*reasons: tuple[str, ...]) -> dict[str, Any]:
+    """A report with a row for each (status, reason, and perhaps its detail)."""
     return {
         "run_id": "RUN",
         "rows": len(reasons) + 1,
-        "outcomes": {"verified": 1} | {status: sum(each == status for each, _ in reasons) for status, _ in reasons},
-        "reasons": [{"status": status, "reason": reason, "rows": 1} for status, reason in reasons],
+        "outcomes": {"verified": 1} | {status: sum(each[0] == status for each in reasons) for status, *_ in reasons},
+        "reasons": [{**dict(zip(("status", "reason", "detail"), each, strict=False)), "rows": 1} for each in reasons],
         "source": "s3://docs/",
         "destination": "s3://copies/",
     }
 
 
-UNREAD = ("failed", "gave up after 8 tries: GetObject s3://copies/k: InternalError")
+UNREAD = ("failed", "given_up", "GetObject: InternalError")
 AGAIN = "What could not be read was not compared. Verify it again: sealift verify "
 AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
 
@@ -30,12 +30,12 @@ AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
     "unread",
     [
         UNREAD,
-        ("denied", "GetObject s3://copies/k: AccessDenied"),
+        ("denied", "denied", "GetObject: AccessDenied"),
         ("unverifiable", "the copy must be restored before it can be read"),
     ],
     ids=lambda each: str(each[0]),
 )
-def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[str, str]) -> None:
+def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[str, ...]) -> None:
     """A retry found the ETags the same."""
     assert KIND.hints(report(unread)) == [AGAIN]
     wrong = ("mismatched", "content differs at byte 3")

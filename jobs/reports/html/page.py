@@ -14,6 +14,7 @@ from markupsafe import Markup
 
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
+from jobs.core.words import why
 from jobs.reports import figures
 from jobs.reports.document import (
     LEFT_OUT,
@@ -200,6 +201,7 @@ def template_environment() -> jinja2.Environment:
     environment.filters |= {
         "visible": visible,
         "written": visible_text,
+        "why": why,
         "sentence": lambda text: Markup(re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", visible(text))),
         "count": lambda number: figures.UNKNOWN if number is None else f"{number:,}",
         "bytes": figures.human_bytes,

@@ -1,0 +1,218 @@
+"""Words: what people read of a `Reason`. Nothing here is compared, and nothing else words a reason.
+
+Reports, pages, the terminal and CSV files say `explained(reason, detail)`. `query`, `--json` and
+Parquet have the codes. A snapshot in the tests shows every sentence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+from jobs.core.reasons import Reason
+
+
+class Words(NamedTuple):
+    """What is said of one reason.
+
+    `detail` says what the outcome's detail is. It takes the place of `{}` in `worded`, or follows
+    `text` in parentheses. `cases`: what is said instead where the detail is one of these words.
+    `is_own`: the detail is another one for each row, so that reports count its rows together.
+    """
+
+    text: str
+    advice: str = ""
+    detail: str = ""
+    worded: str = ""
+    cases: Mapping[str, str] = MappingProxyType({})
+    is_own: bool = False
+
+
+_ANSWER = "the request and S3's error code, as Operation: Code"
+_MEND_SOURCE = "compare it with the copy, and restore the source from what is right"
+
+WORDS: Mapping[Reason, Words] = {
+    Reason.SOURCE_GONE: Words("the source has no such object"),
+    Reason.SOURCE_REPLACED: Words("the source is not the object that the manifest names", "make a new manifest"),
+    Reason.SOURCE_CHANGED: Words("the source changed while it was read", "take it again"),
+    Reason.ARCHIVED: Words(
+        "it must be restored from its archive class first",
+        detail="what must be restored: `source`, `copy`, `newest`, or the URI of an archive",
+        worded="{} must be restored from its archive class first",
+        cases={
+            "source": "the source must be restored from its archive class first",
+            "copy": "the copy must be restored from its archive class first",
+            "newest": "the newest version must be restored from its archive class first: it could not be put back "
+            "on top",
+        },
+    ),
+    Reason.TOO_LARGE: Words("it is too large", detail="the limit in bytes", worded="it is larger than {} bytes"),
+    Reason.DAMAGED: Words(
+        "the source is damaged: its bytes are not those that S3 keeps a checksum of",
+        _MEND_SOURCE,
+        detail="`both`: its copy has the same bytes; `found`: by an earlier verify run",
+        cases={
+            "both": "source and copy are damaged: S3 keeps a checksum of other bytes",
+            "found": "a verify run found the source damaged, and nothing proves that it is right now",
+        },
+    ),
+    Reason.EITHER_DAMAGED: Words(
+        "source and copy differ, and nothing shows which is wrong: S3 keeps a checksum of the copy alone",
+        "compare both, then restore the source from what is right, or replace the copy with --overwrite always",
+    ),
+    Reason.BYTES_LOST: Words(
+        "its bytes are lost: S3 shows the object, and finds nothing when it is read",
+        detail="`source` or `copy`",
+        worded="the bytes of the {} are lost: S3 shows the object, and finds nothing when it is read",
+    ),
+    Reason.NEWER_COPIED: Words("the source has a newer version by now, which was copied instead"),
+    Reason.COPIED_LATE: Words("it was copied late, and the newest version put on top of it again"),
+    Reason.COPY_COVERED: Words("its copy lies below another version, which readers get"),
+    Reason.COPY_HIDDEN: Words("its copy lies below a delete marker of the destination"),
+    Reason.HIDDEN_AGAIN: Words(
+        "it was copied above a delete marker before, and a new delete marker hides that copy",
+        "look for a lifecycle rule of the destination's bucket that expires objects, exclude the copies from it, then "
+        "copy it with --overwrite always",
+    ),
+    Reason.OLDER_ON_TOP: Words("a copy of an older version is on top"),
+    Reason.DESTINATION_NEWER: Words("the destination is newer and different", detail="what differs"),
+    Reason.DESTINATION_DIFFERS: Words(
+        "another object is at the destination", detail="what differs, or `archived`: the object there is"
+    ),
+    Reason.ORDER_UNKNOWN: Words(
+        "which is newer is unknown: the source was uploaded in parts, and S3 dates it by the beginning of its upload",
+        detail="what differs",
+    ),
+    Reason.ONE_OF_SEVERAL: Words(
+        "the manifest names several versions of this key, and each copy would replace the one before",
+        "copy them with --versions all, or name one of them",
+    ),
+    Reason.ONLY_COPY: Words(
+        "the copy differs, and its bucket keeps no versions, so it would be lost for good",
+        "enable the bucket's versioning, or remove the copy if nobody needs it",
+        detail="the bucket",
+        worded="the copy differs, and {} keeps no versions, so it would be lost for good",
+    ),
+    Reason.IS_MARKER: Words("it is a delete marker, which has no bytes", "copy and verify it with --versions all"),
+    Reason.MARKER_GONE: Words("the source no longer has this delete marker, so none was made"),
+    Reason.MARKER_DIFFERS: Words("a delete marker is on one side only"),
+    Reason.DELETED: Words(
+        "it was deleted", detail="where: `source` or `destination`", worded="it was deleted at the {}"
+    ),
+    Reason.COPY_MISSING: Words("nothing is at the destination"),
+    Reason.SIZE_DIFFERS: Words("the sizes differ"),
+    Reason.CHECKSUM_DIFFERS: Words("the checksums differ", detail="the algorithm", worded="{} differs"),
+    Reason.CONTENT_DIFFERS: Words(
+        "the bytes differ",
+        detail="the first byte that differs, counted from 0",
+        worded="the bytes differ from byte {} on",
+        is_own=True,
+    ),
+    Reason.METADATA_DIFFERS: Words(
+        "the metadata differs",
+        detail="what differs: a header, `user metadata`, `tags`, `annotations`",
+        worded="the copy has other {}",
+    ),
+    Reason.NOTHING_COMPARABLE: Words("nothing comparable is known of both", detail="what is known of each"),
+    Reason.EVIDENCE_WEAK: Words(
+        "only checksums agree that other content can be made to have",
+        detail="the algorithms",
+        worded="only {} agree, and other content can be made to have the same",
+    ),
+    Reason.SOURCE_NOT_ASKED: Words("the copy has the manifest's ETag, an MD5, so the source was not asked"),
+    Reason.CHECKSUMS_AT_REST: Words("by checksums at rest", detail="the reports", worded="by checksums at rest: {}"),
+    Reason.COPY_INCOMPLETE: Words("the copy lacks something", detail="what it lacks", worded="the copy lacks: {}"),
+    Reason.TOO_NEW: Words("it is newer than what the reports can tell"),
+    Reason.REPLICATION: Words("S3's replication of it", detail="its status", worded="S3's replication of it is {}"),
+    Reason.DENIED: Words(
+        "the credentials are not allowed to do this", detail=_ANSWER, worded="the credentials are not allowed: {}"
+    ),
+    Reason.REFUSED: Words("S3 refuses this", detail=_ANSWER, worded="S3 refuses this: {}"),
+    Reason.GIVEN_UP: Words(
+        "given up after the last try", "retry the run", detail=_ANSWER, worded="given up after the last try: {}"
+    ),
+    Reason.RACED: Words("others changed it each time that it was looked at", "retry the run"),
+    Reason.CLOCKS_DIFFER: Words("the clocks of source and destination differ"),
+    Reason.TAG_MISSING: Words("it lacks a tag", detail="the tag", worded="it has no tag {}"),
+    Reason.EARLIER_RULE: Words("its tags are those of an earlier rule of the policy, which packs it"),
+    Reason.HAS_ANNOTATIONS: Words(
+        "it has annotations, which no archive holds", "--annotations skip packs it without them"
+    ),
+    Reason.UNPACKABLE: Words("no archive can hold it", detail="what cannot be held", worded="no archive can hold {}"),
+    Reason.DOES_NOT_PAY: Words(
+        "packing never pays",
+        detail="after how many months it would",
+        worded="packing pays after {} months, which is later than the limit",
+    ),
+    Reason.NOT_ARCHIVED: Words(
+        "no archive has it",
+        detail="how many archives were left out, whose indexes are damaged or missing",
+        worded="no archive has it that can be searched: the indexes of {} are damaged or missing",
+    ),
+    Reason.NOT_INDEXED: Words(
+        "no index has it",
+        "sealift archives reindex --archives URI",
+        detail="the URI of the archive",
+        worded="the index of {} does not have it",
+    ),
+    Reason.ARCHIVE_GONE: Words("its archive is gone", detail="its URI", worded="the archive {} is gone"),
+    Reason.ARCHIVE_DAMAGED: Words(
+        "its archive is not what the index says", detail="what is wrong", worded="its archive is damaged: {}"
+    ),
+    Reason.ARCHIVES_DIFFER: Words(
+        "two archives hold this version with other content",
+        "sealift archives find KEY",
+        detail="the URI of the other archive",
+        worded="{} holds this version too, with other content",
+    ),
+    Reason.THAWING: Words(
+        "it is being restored from its archive class",
+        "retry the run then",
+        detail="what is restored, how and for how long",
+        worded="{}",
+    ),
+    Reason.CURRENT_UNKNOWN: Words("nothing says which version was current then"),
+}
+
+
+def explained(reason: str, detail: str = "") -> str:
+    """The sentence of a reason, and what to do. Empty: there is no reason."""
+    words = WORDS.get(reason)  # type: ignore[call-overload]
+    return sentence(reason, detail) + (f"; {words.advice}" if words and words.advice else "")
+
+
+def sentence(reason: str, detail: str = "") -> str:
+    """What a reason says. A code of a later release is said as it is."""
+    words = WORDS.get(reason) or Words(reason)  # type: ignore[call-overload]
+    if not detail:
+        return words.text
+    if detail in words.cases:
+        return words.cases[detail]
+    return words.worded.format(detail) if words.worded else f"{words.text} ({detail})"
+
+
+def why(row: Mapping[str, Any]) -> str:
+    """`explained` of a row with the fields `reason` and `detail`, or of several that share them."""
+    return explained(row.get("reason") or "", row.get("detail") or "")
+
+
+def explained_sql() -> str:
+    """`explained` in SQL, over the columns `reason` and `detail`."""
+    whens = []
+    for reason, words in WORDS.items():
+        cases = "".join(f" WHEN {_quoted(detail)} THEN {_quoted(text)}" for detail, text in words.cases.items())
+        others = f"replace({_quoted(words.worded or f'{words.text} ({{}})')}, '{{}}', detail)"
+        said = f"CASE detail WHEN '' THEN {_quoted(words.text)}{cases} ELSE {others} END"
+        advice = f" || {_quoted(f'; {words.advice}')}" if words.advice else ""
+        whens.append(f"WHEN {_quoted(reason)} THEN {said}{advice}")
+    unknown = "reason || CASE detail WHEN '' THEN '' ELSE ' (' || detail || ')' END"
+    return f"CASE reason {' '.join(whens)} ELSE {unknown} END"
+
+
+def _quoted(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+OWN = frozenset(reason for reason, words in WORDS.items() if words.is_own)
+"""The reasons whose details are counted together."""

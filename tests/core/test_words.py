@@ -1,0 +1,52 @@
+"""What people read of each reason: one file shows every sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from jobs.core.reasons import Reason
+from jobs.core.words import WORDS, explained, explained_sql, sentence, why
+
+SENTENCES = Path(__file__).parent / "sentences.txt"
+"""Each reason in words: without a detail, with one, and with those that have words of their own. Delete the file, and
+the test writes it again."""
+MOST = 60
+ROOT = Path(__file__).parents[2]
+
+
+def cases() -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for reason, words in WORDS.items():
+        found += [(reason, detail) for detail in ("", *(["DETAIL"] if words.detail else []), *words.cases)]
+    return found
+
+
+def test_the_sentences_are_these() -> None:
+    shown = "".join(f"{reason} [{detail}]\n    {explained(reason, detail)}\n" for reason, detail in cases())
+    if not SENTENCES.exists():
+        SENTENCES.write_text(shown)
+    assert SENTENCES.read_text() == shown
+
+
+def test_every_reason_has_words_and_there_are_few() -> None:
+    assert list(WORDS) == list(Reason)
+    assert len(Reason) <= MOST
+    assert all("{}" in words.worded or not words.worded for words in WORDS.values())
+
+
+def test_only_reasons_with_a_detail_word_one() -> None:
+    assert not [reason for reason, words in WORDS.items() if (words.worded or words.cases) and not words.detail]
+
+
+@pytest.mark.parametrize(("reason", "detail"), [*cases(), ("", ""), ("of_another_release", ""), ("later", "it's {}")])
+def test_sql_words_a_reason_as_well(reason: str, detail: str) -> None:
+    sql = f"SELECT {explained_sql()} FROM (SELECT ?::VARCHAR AS reason, ?::VARCHAR AS detail)"
+    assert duckdb.execute(sql, [reason, detail]).fetchone() == (explained(reason, detail),)
+
+
+def test_a_code_of_a_later_release_is_shown_as_it_is() -> None:
+    assert (sentence("odd"), sentence("odd", "a")) == ("odd", "odd (a)")
+    assert (why({"reason": "odd"}), why({})) == ("odd", "")
