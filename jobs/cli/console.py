@@ -123,26 +123,17 @@ def emit(document: Any, *, as_json: bool, text: str) -> None:
 _WORDS = re.compile(r"--[a-z]+(?:-[a-z]+)*|[a-z]+(?: [a-z]+)+")
 """An option, or several words. Other keys stay, such as the name of a pair or a region."""
 
-_BY_REASON = "left_alone"
-"""The key whose value maps sentences to rows."""
-
 
 def snake_case(document: Any) -> Any:
-    """The document with keys in snake_case. A map of sentences becomes a list.
+    """The document with keys in snake_case.
 
     The ledger's documents have keys of several words, such as `in flight`.
     """
     if isinstance(document, Mapping):
-        return {_key(name): _value(name, value) for name, value in document.items()}
+        return {_key(name): snake_case(value) for name, value in document.items()}
     if isinstance(document, list | tuple):
         return [snake_case(each) for each in document]
     return document
-
-
-def _value(name: Any, value: Any) -> Any:
-    if name == _BY_REASON and isinstance(value, Mapping):
-        return [{"reason": reason, "rows": rows} for reason, rows in value.items()]
-    return snake_case(value)
 
 
 def _key(name: Any) -> Any:

@@ -9,7 +9,7 @@ from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run
-from jobs.core.words import why
+from jobs.core.words import explained, why
 from jobs.registry import kind_of
 from jobs.reports.document import (
     IGNORED_CONDITIONS,
@@ -146,7 +146,7 @@ def savings_lines(savings: Mapping[str, Any]) -> list[str]:
         f"{human_dollars(savings['monthly_after'])} once the originals are expired; "
         f"{human_dollars(savings['cost'])} to do it{paid}",
     ]
-    return lines + [f"  left alone  {rows:,}: {why}" for why, rows in list(savings["left_alone"].items())[:10]]
+    return lines + [f"  left alone  {rows:,}: {explained(reason)}" for reason, rows in savings["left_alone"].items()]
 
 
 def expiry_lines(expiry: Mapping[str, Any]) -> list[str]:

@@ -20,7 +20,6 @@ from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.compact.member_reader import Content, MemberSource, Read
 from jobs.compact.packing import (
-    TOO_BIG,
     ArchiveStorage,
     EarlierRule,
     PackingRule,
@@ -35,6 +34,7 @@ from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectIn
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
 from jobs.core.part_sizes import MAX_PART_BYTES
+from jobs.core.reasons import Cause, Reason
 from jobs.errors import (
     REFUSALS,
     ArchivedObject,
@@ -69,12 +69,6 @@ ARCHIVE_ALGORITHM = "SHA256"
 ARCHIVES_AT_ONCE = 2
 """While the last parts of one archive are written, the members of the next are read."""
 
-NOT_STORED_AS_ASKED = (
-    "asked for, but not shown at the archive, which nothing replaces: {missing}; pack below another location to have it"
-)
-"""The note of rows in an archive without the encryption that was asked for."""
-
-
 UNKNOWN = (
     "another archive of this name is in no index and holds other content, perhaps of objects that could be read then "
     "and not now: thaw it if it is cold, then sealift archives reindex"
@@ -87,10 +81,10 @@ REPLACED = (
 
 
 class _Stored(NamedTuple):
-    """A finished archive. `note`: what it does not show as it was asked for. Else empty."""
+    """A finished archive. `missing`: what it does not show as it was asked for. Else empty."""
 
     record: ArchiveRecord
-    note: str
+    missing: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +195,7 @@ class Compact:
             if read is None:
                 named.append(row)
             elif read.info is None:
-                refused.append(Outcome.of(row, read.status, read.reason))
+                refused.append(read.left_out())
             else:
                 info = read.info
                 writes[row.row] = info.last_modified
@@ -241,10 +235,10 @@ class Compact:
     async def _pack_group(self, rows: Sequence[ObjectVersion], writes: Mapping[int, float]) -> list[Outcome]:
         """Pack rows that fit into one archive, unless it is there already or would not pay."""
         options = self.options
-        if (why := self._refusal(rows)) is not None:
-            return [Outcome.of(row, Status.SKIPPED, why) for row in rows]
+        if (cause := self._refusal(rows)) is not None:
+            return [Outcome.of(row, Status.SKIPPED, *cause) for row in rows]
         if self._part_bytes(rows) is None:
-            return [Outcome.of(row, Status.SKIPPED, TOO_BIG) for row in rows]
+            return [Outcome.of(row, Status.SKIPPED, Reason.TOO_LARGE) for row in rows]
         archive = archive_location(
             self.route.destination, self.route.source.bucket, rows, options.rule, options.storage, writes
         )
@@ -253,13 +247,12 @@ class Compact:
         except NoSuchBucket:
             raise
         except (Denied, Redirected, Rejected) as error:
-            status = Status.FAILED if isinstance(error, Rejected) else Status.DENIED
-            return [Outcome.of(row, status, str(error)) for row in rows]
+            return [Outcome.refused(row, error) for row in rows]
         if found is not None:
             try:
                 return await self._account(rows, found, writes)
             except DamagedArchive as error:
-                return [Outcome.of(row, Status.FAILED, str(error)) for row in rows]
+                return [Outcome.of(row, Status.FAILED, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
         return await self._pack_readable(rows, archive, lost_index)
 
     async def _pack_readable(
@@ -284,7 +277,7 @@ class Compact:
                     refused[number] = error.outcome
                 continue
             except IrreplaceableIndex as error:
-                packed = [Outcome.of(row, Status.FAILED, str(error)) for row in left]
+                packed = [Outcome.of(row, Status.FAILED, Reason.ARCHIVE_DAMAGED, str(error)) for row in left]
             outcomes = refused | {outcome.row: outcome for outcome in packed}
             return [outcomes[row.row] for row in rows]
 
@@ -293,7 +286,7 @@ class Compact:
 
         return weigh(rows, self.options.economy, self.options.rule)
 
-    def _refusal(self, rows: Sequence[ObjectVersion]) -> str | None:
+    def _refusal(self, rows: Sequence[ObjectVersion]) -> Cause | None:
         return refusal(self._weigh(rows).savings, self.options.economy)
 
     def _part_bytes(self, rows: Sequence[ObjectVersion]) -> int | None:
@@ -314,16 +307,14 @@ class Compact:
         return found, None if found else await self.index.etag(archive)
 
     async def _look(self, record: ArchiveRecord | None) -> _Stored | None:
-        """The archive of a record, with a note of what it does not show as it was asked for.
+        """The archive of a record, with what it does not show as it was asked for.
 
         None: the archive is gone, or there is no record.
         """
         info = None if record is None else await find_archive(self.destination, record)
-        return None if record is None or info is None else _Stored(record, self._note(info))
-
-    def _note(self, info: ObjectInfo) -> str:
-        missing = self.options.storage.missing(info.attributes)
-        return missing and NOT_STORED_AS_ASKED.format(missing=missing)
+        if record is None or info is None:
+            return None
+        return _Stored(record, self.options.storage.missing(info.attributes))
 
     async def _adopt(self, archive: Location, damaged_index: str | None = None) -> ArchiveRecord | None:
         """Index an archive whose attempt was killed before it did, or whose index is damaged. None:
@@ -365,12 +356,11 @@ class Compact:
                 continue
             read = await self._reader().fetch(row)
             if read.member is None:
-                outcomes[row.row] = Outcome.of(row, read.status, read.reason)
+                outcomes[row.row] = read.left_out()
             elif packed:
                 readable.append(row)
             else:
-                why = f"the index of {record.location} has none of the members that its name is made of"
-                outcomes[row.row] = Outcome.of(row, Status.FAILED, why)
+                outcomes[row.row] = Outcome.of(row, Status.FAILED, Reason.NOT_INDEXED, str(record.location))
         if readable:
             outcomes |= {outcome.row: outcome for outcome in await self._pack_group(readable, writes)}
         return [outcomes[row.row] for row in rows]
@@ -413,9 +403,9 @@ class Compact:
             # Objects that are gone or lack the tag can leave too few members for it to pay, and the
             # manifest may not say in which class they are by now.
             is_weighed = is_whole and [row.storage_class for row in packed] == [row.storage_class for row in rows]
-            why = self._refusal(packed) if packed and not is_weighed else None
-            if why is not None:
-                return [_unpacked(outcome, why) for outcome in outcomes]
+            cause = self._refusal(packed) if packed and not is_weighed else None
+            if cause is not None:
+                return [_unpacked(outcome, cause) for outcome in outcomes]
             stored = await self._publish(writer, archive, lost_index) if writer.members else None
         finally:
             await writer.close()
@@ -425,7 +415,7 @@ class Compact:
         """Add a read to the archive. Raises _Refused for a large object that cannot be read."""
         member, info = read.member, read.info
         if member is None or info is None:
-            return Outcome.of(read.row, read.status, read.reason)
+            return read.left_out()
         if read.data is not None:
             await writer.add(member, read.data)
             return _packed(read.row, member, read.evidence)
@@ -476,7 +466,8 @@ class Compact:
             parts=tuple((size, each.value) for size, each in writer.upload.parts),
         )
         writer.index_file.seek(0)
-        return _Stored(await self.index.publish(record, writer.index_file, damaged_etag=lost_index), self._note(info))
+        published = await self.index.publish(record, writer.index_file, damaged_etag=lost_index)
+        return _Stored(published, self.options.storage.missing(info.attributes))
 
     async def _find_same(self, writer: ArchiveWriter, archive: Location, error: PreconditionFailed) -> Written:
         """Another attempt's archive of this name. Raises Conflict if its bytes differ."""
@@ -528,18 +519,18 @@ def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
     if error.operation not in _READS or error.code in ("NoSuchUpload", "NoSuchBucket"):
         return None
     if isinstance(error, NotFound):
-        return _Refused(Outcome.of(row, Status.MISSING, "the object went away while it was packed"))
+        return _Refused(Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE))
     if isinstance(error, PreconditionFailed):
-        return _Refused(Outcome.of(row, Status.CHANGED, "the object changed while it was packed"))
+        return _Refused(Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED))
     if isinstance(error, ArchivedObject):
-        return _Refused(Outcome.of(row, Status.ARCHIVED, "must be restored before it can be packed"))
+        return _Refused(Outcome.of(row, Status.ARCHIVED, Reason.ARCHIVED, "source"))
     if isinstance(error, Denied | Redirected):
-        return _Refused(Outcome.of(row, Status.DENIED, str(error)))
+        return _Refused(Outcome.refused(row, error))
     is_altered = error.code == ALTERED
     is_its_own = isinstance(error, Rejected) or (isinstance(error, Unavailable) and error.is_of_object)
     if not (is_altered or is_its_own):
         return None
-    return _Refused(Outcome.of(row, Status.FAILED, str(error)), is_altered=is_altered)
+    return _Refused(Outcome.refused(row, error), is_altered=is_altered)
 
 
 def _is_unnamed(row: ObjectVersion) -> bool:
@@ -547,17 +538,20 @@ def _is_unnamed(row: ObjectVersion) -> bool:
     return row.etag is None and row.version_id in (None, NULL_VERSION) and not row.is_delete_marker
 
 
-def _unpacked(outcome: Outcome, why: str) -> Outcome:
+def _unpacked(outcome: Outcome, cause: Cause) -> Outcome:
     """The outcome of a row whose archive was given up."""
-    return outcome._replace(status=Status.SKIPPED, reason=why) if outcome.status is Status.PACKED else outcome
+    if outcome.status is not Status.PACKED:
+        return outcome
+    return outcome._replace(status=Status.SKIPPED, reason=cause.reason, detail=cause.detail)
 
 
 def _placed(outcome: Outcome, stored: _Stored | None) -> Outcome:
-    """The outcome with the archive's version and note, if the row is in an archive."""
+    """The outcome with the archive's version, and with what it lacks, if the row is in an archive."""
     if stored is None or outcome.status is not Status.PACKED:
         return outcome
     record = stored.record
-    return outcome._replace(reason=stored.note, destination_etag=record.etag, destination_version_id=record.version_id)
+    placed = outcome._replace(destination_etag=record.etag, destination_version_id=record.version_id)
+    return placed._replace(reason=Reason.COPY_INCOMPLETE, detail=stored.missing) if stored.missing else placed
 
 
 def _packed(row: ObjectVersion, member: Member, evidence: Evidence) -> Outcome:

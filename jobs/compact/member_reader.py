@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
@@ -19,8 +19,9 @@ from jobs.compact.packing import EarlierRule
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.core.outcome import Evidence, Status
+from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
+from jobs.core.reasons import Reason
 from jobs.errors import (
     ArchivedObject,
     Conflict,
@@ -46,8 +47,6 @@ from jobs.s3.tag_reader import TagReader
 SMALL_BYTES = CHUNK_BYTES
 """Up to this size an object comes whole, by one request."""
 
-HAS_ANNOTATIONS = "has annotations, which no archive holds: --annotations skip packs it without them"
-LEFT_TO_EARLIER_RULE = "its tags are those of an earlier rule of the policy, which packs it"
 LEAST_HELD_BYTES = 2048
 HASHED_BYTES = 256 * 1024
 """Larger contents are hashed beside the event loop."""
@@ -56,7 +55,7 @@ HASHED_BYTES = 256 * 1024
 class Read(NamedTuple):
     """One row, read: `data` is None for a large one, which is only described yet.
 
-    Without a `member`, `status` and `reason` say why.
+    Without a `member`, `status`, `reason` and `detail` say why.
     """
 
     row: ObjectVersion
@@ -65,7 +64,12 @@ class Read(NamedTuple):
     data: bytes | None = None
     evidence: Evidence = Evidence.NONE
     status: Status = Status.PACKED
-    reason: str = ""
+    reason: Reason | Literal[""] = ""
+    detail: str = ""
+
+    def left_out(self) -> Outcome:
+        """The outcome of a row that is not packed."""
+        return Outcome.of(self.row, self.status, self.reason, self.detail)
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +119,7 @@ class MemberSource:
     async def fetch(self, row: ObjectVersion) -> Read:
         """One row: its content when it is small, its description in any case."""
         if row.is_delete_marker:
-            return Read(row, status=Status.SKIPPED, reason="a delete marker has nothing to pack")
+            return Read(row, status=Status.SKIPPED, reason=Reason.IS_MARKER)
         return await self._outcome_of(row, self._fetch)
 
     async def describe(self, row: ObjectVersion) -> Read:
@@ -133,19 +137,16 @@ class MemberSource:
         except NoSuchBucket:
             raise
         except NotFound:
-            return Read(row, status=Status.MISSING, reason="the object is gone")
+            return Read(row, status=Status.MISSING, reason=Reason.SOURCE_GONE)
         except PreconditionFailed:
-            return Read(row, status=Status.CHANGED, reason="the object is not the one that the manifest names")
-        except (Denied, Redirected) as error:
-            return Read(row, status=Status.DENIED, reason=str(error))
+            return Read(row, status=Status.CHANGED, reason=Reason.SOURCE_REPLACED)
         except ArchivedObject:
-            return Read(row, status=Status.ARCHIVED, reason="must be restored before it can be packed")
-        except Rejected as error:
-            return Read(row, status=Status.FAILED, reason=str(error))
-        except Unavailable as error:
-            if error.status == 0:
+            return Read(row, status=Status.ARCHIVED, reason=Reason.ARCHIVED, detail="source")
+        except (Denied, Redirected, Rejected, Unavailable) as error:
+            if isinstance(error, Unavailable) and error.status == 0:
                 raise
-            return Read(row, status=Status.FAILED, reason=str(error))
+            refused = Outcome.refused(row, error)
+            return Read(row, status=refused.status, reason=Reason(refused.reason), detail=refused.detail)
         self.pace.succeed(self.clock() - began)
         return read
 
@@ -171,16 +172,15 @@ class MemberSource:
                 raise PreconditionFailed("HeadObject", str(read), "PreconditionFailed", "its tags are another's", 412)
         lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
         if lacking:
-            return Read(
-                row, info=info, status=Status.SKIPPED, reason=f"has no tag {lacking[0]}={self.tags[lacking[0]]}"
-            )
+            tag = f"{lacking[0]}={self.tags[lacking[0]]}"
+            return Read(row, info=info, status=Status.SKIPPED, reason=Reason.TAG_MISSING, detail=tag)
         if any(rule.takes(row.key, info, tags) for rule in self.earlier_rules):
-            return Read(row, info=info, status=Status.SKIPPED, reason=LEFT_TO_EARLIER_RULE)
+            return Read(row, info=info, status=Status.SKIPPED, reason=Reason.EARLIER_RULE)
         if self.annotations is not None and await self.annotations.read(read):
-            return Read(row, info=info, status=Status.SKIPPED, reason=HAS_ANNOTATIONS)
+            return Read(row, info=info, status=Status.SKIPPED, reason=Reason.HAS_ANNOTATIONS)
         described = describe(row, info, tags, None)
         if defect := member_defect(described):  # else no reader would take any member of the archive
-            return Read(row, info=info, status=Status.FAILED, reason=f"no archive can hold it: {defect}")
+            return Read(row, info=info, status=Status.FAILED, reason=Reason.UNPACKABLE, detail=defect)
         if data is None:
             return Read(row, described, info)
         sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)

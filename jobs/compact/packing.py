@@ -38,8 +38,6 @@ SERVER_SIDE_BYTES = 64 * 1024**2
 ROOM_BYTES = 1024**3
 """The room for headers and the index in S3's largest object."""
 
-TOO_BIG = "too big: an archive cannot hold it"
-
 HEADER_BYTES = 3 * BLOCK_BYTES
 """The usual size of a member's header: PAX header, its records, and the entry itself."""
 

@@ -22,7 +22,7 @@ from jobs.compact.archived import SCHEMA as ARCHIVED_SCHEMA
 from jobs.compact.archived import archived_rows_sql, archived_versions, renew_indexes
 from jobs.compact.grouping import Group, count_lookups, group_rows
 from jobs.compact.job import CompactOptions
-from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule
+from jobs.compact.packing import EarlierRule, PackingRule
 from jobs.compact.savings import Economy, Savings, refusal
 from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
@@ -30,6 +30,7 @@ from jobs.core.display import Display
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import PricedWork, PriceTable
+from jobs.core.reasons import Cause, Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
@@ -283,11 +284,11 @@ class _Grouping:
 
     def _count(self, group: Group) -> None:
         self.grouped.unknown_sizes += group.unknown_sizes
-        why = None if group.unknown_sizes else refusal(group.savings, self.economy)
+        cause = None if group.unknown_sizes else refusal(group.savings, self.economy)
         if group.archive.part_bytes() is None:
-            why = TOO_BIG
-        if why is not None:
-            self.grouped.left_alone[why] += group.rows
+            cause = Cause(Reason.TOO_LARGE)
+        if cause is not None:
+            self.grouped.left_alone[cause.reason] += group.rows
             return
         self.grouped.archives += 1
         self.grouped.packed = self.grouped.packed.plus(group.savings)

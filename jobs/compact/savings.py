@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from jobs.compact.packing import TarSize
 from jobs.core.enums import StorageClass
 from jobs.core.pricing import GIB, PriceTable, ThawPrice
+from jobs.core.reasons import Cause, Reason
 from jobs.errors import ConfigError
 
 MINIMUM_BYTES = {"STANDARD_IA": 128 * 1024, "ONEZONE_IA": 128 * 1024, "GLACIER_IR": 128 * 1024}
@@ -198,7 +199,7 @@ def of_archive(
     )
 
 
-def refusal(savings: Savings, economy: Economy) -> str | None:
+def refusal(savings: Savings, economy: Economy) -> Cause | None:
     """Why a group is left alone. None: packing it pays.
 
     | the archive costs a month      | paid back within `payback_months` | packed?            |
@@ -212,8 +213,7 @@ def refusal(savings: Savings, economy: Economy) -> str | None:
         return None
     months = savings.break_even_months
     if months is None:
-        return f"would not pay: {economy.storage_class} saves nothing on these objects"
+        return Cause(Reason.DOES_NOT_PAY)
     if months > economy.payback_months:
-        shown = f"{months:.0f}" if months < 10_000 else "more than 10,000"
-        return f"would not pay: breaks even after {shown} months, the limit is {economy.payback_months:g}"
+        return Cause(Reason.DOES_NOT_PAY, f"{months:.0f}" if months < 10_000 else "more than 10,000")
     return None

@@ -8,6 +8,7 @@ detail is. Programs compare codes. Nothing compares a sentence.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import NamedTuple
 
 
 class Reason(StrEnum):
@@ -74,3 +75,10 @@ class Reason(StrEnum):
     ARCHIVES_DIFFER = "archives_differ"
     THAWING = "thawing"
     CURRENT_UNKNOWN = "current_unknown"
+
+
+class Cause(NamedTuple):
+    """A reason and its detail."""
+
+    reason: Reason
+    detail: str = ""

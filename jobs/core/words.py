@@ -139,11 +139,11 @@ WORDS: Mapping[Reason, Words] = {
     Reason.HAS_ANNOTATIONS: Words(
         "it has annotations, which no archive holds", "--annotations skip packs it without them"
     ),
-    Reason.UNPACKABLE: Words("no archive can hold it", detail="what cannot be held", worded="no archive can hold {}"),
+    Reason.UNPACKABLE: Words("no archive can hold it", detail="why not"),
     Reason.DOES_NOT_PAY: Words(
-        "packing never pays",
+        "packing it would not pay",
         detail="after how many months it would",
-        worded="packing pays after {} months, which is later than the limit",
+        worded="packing it would pay after {} months, which is later than the limit",
     ),
     Reason.NOT_ARCHIVED: Words(
         "no archive has it",

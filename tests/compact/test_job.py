@@ -14,12 +14,11 @@ from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex
 from jobs.compact.grouping import cut
-from jobs.compact.job import NOT_STORED_AS_ASKED, Compact, CompactOptions
-from jobs.compact.member_reader import HAS_ANNOTATIONS
-from jobs.compact.packing import TOO_BIG
+from jobs.compact.job import Compact, CompactOptions
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.errors import (
     Conflict,
     Denied,
@@ -189,7 +188,8 @@ def test_nothing_is_packed_where_the_server_keeps_an_index_that_is_wrong(is_dama
     store.hook(put=refuse)
     outcomes = work(job, rows)
     assert statuses(outcomes) == {Status.FAILED}
-    assert all("delete s3://ledger/archives/cold/packed/" in each.reason for each in outcomes.values())
+    assert {each.reason for each in outcomes.values()} == {Reason.ARCHIVE_DAMAGED}
+    assert all("delete s3://ledger/archives/cold/packed/" in each.detail for each in outcomes.values())
     store.hook(put=None)
     assert statuses(work(job, rows)) == {Status.PACKED}
     assert unpacked(store) == OBJECTS
@@ -244,10 +244,8 @@ def test_an_archive_without_the_encryption_that_is_asked_for_is_kept_and_named(
     archive = asyncio.run(write_again())
     kept, read = asyncio.run(store.get(archive)).data, noting(store)
     outcome = work(job, rows)["k"]
-    assert (outcome.status, outcome.reason) == (
-        Status.PACKED,
-        missing and NOT_STORED_AS_ASKED.format(missing=missing),
-    )
+    reason = Reason.COPY_INCOMPLETE if missing else ""
+    assert (outcome.status, outcome.reason, outcome.detail) == (Status.PACKED, reason, missing)
     assert (read, asyncio.run(store.get(archive)).data) == ([], kept)
 
 
@@ -255,8 +253,8 @@ def test_a_server_that_drops_the_encryption_of_an_upload_is_seen_at_once() -> No
     store, rows = filled({"a": b"a" * (6 * MIB), "b": b"b" * (6 * MIB)})
     store.drops = frozenset({"sse"})
     outcomes = work(optioned(roomy(store), sse="aws:kms"), rows)
-    note = NOT_STORED_AS_ASKED.format(missing="encryption with aws:kms")
-    assert {(each.status, each.reason) for each in outcomes.values()} == {(Status.PACKED, note)}
+    lack = (Status.PACKED, Reason.COPY_INCOMPLETE, "encryption with aws:kms")
+    assert {(each.status, each.reason, each.detail) for each in outcomes.values()} == {lack}
 
 
 @pytest.mark.parametrize(("key", "times"), [("small", 1 << 30), ("big", 1), ("big", 1 << 30)])
@@ -485,7 +483,7 @@ def test_an_archive_of_too_few_members_with_the_tag_is_not_written() -> None:
     job = optioned(job, economy=replace(ECONOMY, payback_months=1.0, storage_class="DEEP_ARCHIVE"))
     outcomes = work(job, rows)
     assert statuses(outcomes) == {Status.SKIPPED}
-    assert outcomes[rows[0].key].reason != outcomes[rows[1].key].reason  # would not pay; has no tag
+    assert [outcomes[row.key].reason for row in rows[:2]] == [Reason.DOES_NOT_PAY, Reason.TAG_MISSING]
     assert (archives(store), store.uploads("cold")) == ([], [])
 
 
@@ -496,7 +494,7 @@ def test_delete_markers_and_what_no_archive_can_hold_are_skipped_before_a_byte_i
     marker = ObjectVersion(1, "l", "v", is_delete_marker=True, last_modified=0.0)
     outcomes = work(make(store, target_bytes=1 << 30), [rows[0]._replace(size_bytes=50 << 40), marker])
     assert statuses(outcomes) == {Status.SKIPPED}
-    assert outcomes["huge"].reason == TOO_BIG
+    assert (outcomes["huge"].reason, outcomes["l"].reason) == (Reason.TOO_LARGE, Reason.IS_MARKER)
     assert (read, unpacked(store)) == ([], {})
 
 
@@ -513,7 +511,7 @@ def annotated(**objects: bytes) -> tuple[MemoryStore, list[ObjectVersion]]:
 def test_an_object_with_annotations_is_left_out_by_name(size_bytes: int) -> None:
     store, rows = annotated(a=b"1", b=b"2" * size_bytes, c=b"3")
     outcome = refused(work(roomy(store), rows), "b")
-    assert (outcome.status, outcome.reason) == (Status.SKIPPED, HAS_ANNOTATIONS)
+    assert (outcome.status, outcome.reason) == (Status.SKIPPED, Reason.HAS_ANNOTATIONS)
     assert set(unpacked(store)) == {"a", "c"}
 
 

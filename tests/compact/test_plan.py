@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 
 from jobs.compact.archived import SCHEMA
 from jobs.compact.grouping import cut, weigh
-from jobs.compact.packing import TOO_BIG, EarlierRule, PackingRule, sort_key
+from jobs.compact.packing import EarlierRule, PackingRule, sort_key
 from jobs.compact.plan import Grouped, forecast, plan_groups, rows_left_by
 from jobs.compact.savings import Economy, refusal
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import LATEST_SECONDS, Listed, ObjectVersion
 from jobs.core.pricing import PricedWork
+from jobs.core.reasons import Reason
 from jobs.core.selection import Selection
 from jobs.runs.planning import read_price_table
 from jobs.tables.rows import manifest_batch, read_shard
@@ -108,7 +109,7 @@ def test_the_plan_counts_requests_dollars_and_savings() -> None:
     assert far.dollars["transfer"] == pytest.approx(400 * 50_000 / 1024**3 * 0.02)
 
 
-@pytest.mark.parametrize(("size_bytes", "left_alone"), [(48 << 40, {}), (50 << 40, {TOO_BIG: 1})])
+@pytest.mark.parametrize(("size_bytes", "left_alone"), [(48 << 40, {}), (50 << 40, {Reason.TOO_LARGE: 1})])
 def test_what_no_archive_can_hold_is_left_alone_by_the_plan(size_bytes: int, left_alone: dict[str, int]) -> None:
     """The same object would pay, so nothing else says it."""
     found = [
