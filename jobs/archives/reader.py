@@ -21,6 +21,7 @@ from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
 from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, ByteRange, Span, coalesce
 from jobs.core.model import Checksum
 from jobs.core.outcome import Evidence
+from jobs.core.reasons import Cause, Reason
 from jobs.errors import DamagedArchive, Rejected
 from jobs.s3.byte_ranges import ByteBudget, read_ahead
 from jobs.s3.checksums import Hasher
@@ -38,18 +39,18 @@ frame.
 An index that says otherwise is wrong.
 """
 
-UNPROVEN = "the index has no checksum of it: nothing proves its bytes"
+UNPROVEN = Cause(Reason.NOTHING_COMPARABLE, "the index has no checksum of it")
 
 
 class MemberRead(NamedTuple):
-    """One member, read. With `data` it is proven by `evidence`. Without, `reason` says what is
+    """One member, read. With `data` it is proven by `evidence`. Without, `cause` says what is
     wrong.
     """
 
     member: Member
     data: bytes | None
     evidence: Evidence = Evidence.NONE
-    reason: str = ""
+    cause: Cause | None = None
 
 
 def is_large(member: Member) -> bool:
@@ -80,8 +81,8 @@ class ArchiveReader:
         """
         placed = [member for member in members if _has_place(member)]
         if len(placed) < len(members):
-            why = "its place in the index is impossible"
-            yield [MemberRead(member, None, reason=why) for member in members if not _has_place(member)]
+            why = Cause(Reason.ARCHIVE_DAMAGED, "its place in the index is impossible")
+            yield [MemberRead(member, None, cause=why) for member in members if not _has_place(member)]
         if any(not member.size_bytes for member in placed):
             yield [judge(member, b"") for member in placed if not member.size_bytes]
         filled = [member for member in placed if member.size_bytes]
@@ -109,7 +110,7 @@ class ArchiveReader:
         """
         checksums = content_checksums(member)
         if not checksums:
-            raise DamagedArchive(f"{self.record.location}, member {member.key!r}: {UNPROVEN}")
+            raise DamagedArchive(f"{self.record.location}, member {member.key!r}: {UNPROVEN.detail}")
         algorithm, known = checksums[0].algorithm, f"{checksums[0].algorithm}:{checksums[0].value}"
         hasher = Hasher(algorithm) if member.sha256 is None else None  # `stream_member` compares the own SHA-256
         async with aclosing(stream_member(self.store, self.record, member, self.budget)) as pieces:
@@ -121,21 +122,21 @@ class ArchiveReader:
             raise DamagedArchive(f"{self.record.location}, member {member.key!r}: its {algorithm} is not the index's")
 
     async def prove(self, member: Member) -> MemberRead:
-        """Read a large member for its proof alone. `data` stays None, an empty `reason` means
-        proven.
-        """
+        """Read a large member for its proof alone. `data` stays None, no `cause` means proven."""
+        if not content_checksums(member):
+            return MemberRead(member, None, cause=UNPROVEN)
         try:
             async with aclosing(self.stream(member)) as pieces:
                 async for _ in pieces:
                     pass
         except DamagedArchive as error:
-            return MemberRead(member, None, reason=str(error))
+            return MemberRead(member, None, cause=Cause(Reason.ARCHIVE_DAMAGED, str(error)))
         return MemberRead(member, None, Evidence.CHECKSUM)
 
     async def _read(self, span: Span, members: Sequence[Member]) -> list[MemberRead]:
         reads = await asyncio.to_thread(_judge_all, members, span.start, await self._get(span.start, span.end))
         for place, read in enumerate(reads):
-            if read.data is None and read.reason != UNPROVEN:  # the network may have altered it
+            if read.data is None and read.cause != UNPROVEN:  # the network may have altered it
                 start, end = read.member.byte_range
                 again = await self._get(start, end)
                 reads[place] = (await asyncio.to_thread(_judge_all, [read.member], start, again))[0]
@@ -157,16 +158,16 @@ def judge(member: Member, content: bytes) -> MemberRead:
     ETag.
     """
     if len(content) != member.size_bytes:
-        return MemberRead(member, None, reason="its size is not the index's")
+        return MemberRead(member, None, cause=Cause(Reason.SIZE_DIFFERS))
     known = content_checksums(member)
     if known:
         if is_checksum_of(known[0], content):
             return MemberRead(member, content, Evidence.CHECKSUM)
-        return MemberRead(member, None, reason=f"its {known[0].algorithm} is not the index's")
+        return MemberRead(member, None, cause=Cause(Reason.CHECKSUM_DIFFERS, known[0].algorithm))
     # The ETag of an object encrypted with KMS looks like an MD5: only an equal one proves anything.
     if hashlib.md5(content, usedforsecurity=False).hexdigest() == member.etag:
         return MemberRead(member, content, Evidence.MD5_ETAG)
-    return MemberRead(member, None, reason=UNPROVEN)
+    return MemberRead(member, None, cause=UNPROVEN)
 
 
 def content_checksums(member: Member) -> tuple[Checksum, ...]:
@@ -194,7 +195,8 @@ def _judge_all(members: Sequence[Member], start: int, data: bytes) -> list[Membe
     for (begin, end), sharing in itertools.groupby(members, key=attrgetter("byte_range")):
         piece, group = whole[begin - start : end - start], list(sharing)
         if len(piece) != end - begin:
-            reads += [MemberRead(member, None, reason="the archive ends before it") for member in group]
+            cause = Cause(Reason.ARCHIVE_DAMAGED, "it ends before this member")
+            reads += [MemberRead(member, None, cause=cause) for member in group]
         elif group[0].frame_offset is None:
             reads += [judge(member, bytes(piece)) for member in group]
         else:
@@ -205,7 +207,7 @@ def _judge_all(members: Sequence[Member], start: int, data: bytes) -> list[Membe
 def _judge_frame(members: Sequence[Member], piece: memoryview) -> list[MemberRead]:
     frame = _decompress(piece, members)
     if isinstance(frame, str):
-        return [MemberRead(member, None, reason=frame) for member in members]
+        return [MemberRead(member, None, cause=Cause(Reason.ARCHIVE_DAMAGED, frame)) for member in members]
     return [judge(each, frame[each.skip_bytes : each.skip_bytes + each.size_bytes]) for each in members]
 
 

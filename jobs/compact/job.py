@@ -360,7 +360,8 @@ class Compact:
             elif packed:
                 readable.append(row)
             else:
-                outcomes[row.row] = Outcome.of(row, Status.FAILED, Reason.NOT_INDEXED, str(record.location))
+                why = f"the index of {record.location} has none of the members that its name is made of"
+                outcomes[row.row] = Outcome.of(row, Status.FAILED, Reason.ARCHIVE_DAMAGED, why)
         if readable:
             outcomes |= {outcome.row: outcome for outcome in await self._pack_group(readable, writes)}
         return [outcomes[row.row] for row in rows]

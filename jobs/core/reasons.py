@@ -19,8 +19,11 @@ class Reason(StrEnum):
     SOURCE_REPLACED = "source_replaced"
     SOURCE_CHANGED = "source_changed"
     ARCHIVED = "archived"
+    NEWEST_ARCHIVED = "newest_archived"
     TOO_LARGE = "too_large"
     DAMAGED = "damaged"
+    FOUND_DAMAGED = "found_damaged"
+    BOTH_DAMAGED = "both_damaged"
     EITHER_DAMAGED = "either_damaged"
     BYTES_LOST = "bytes_lost"
     # which version is on top
@@ -41,6 +44,7 @@ class Reason(StrEnum):
     MARKER_GONE = "marker_gone"
     MARKER_LATE = "marker_late"
     MARKER_DIFFERS = "marker_differs"
+    DELETE_RETAINED = "delete_retained"
     DELETED = "deleted"
     # what a comparison found
     COPY_MISSING = "copy_missing"
@@ -50,6 +54,7 @@ class Reason(StrEnum):
     METADATA_DIFFERS = "metadata_differs"
     NOTHING_COMPARABLE = "nothing_comparable"
     EVIDENCE_WEAK = "evidence_weak"
+    UNKNOWN_ALGORITHM = "unknown_algorithm"
     SOURCE_NOT_ASKED = "source_not_asked"
     CHECKSUMS_AT_REST = "checksums_at_rest"
     COPY_INCOMPLETE = "copy_incomplete"
@@ -60,7 +65,6 @@ class Reason(StrEnum):
     REFUSED = "refused"
     GIVEN_UP = "given_up"
     RACED = "raced"
-    CLOCKS_DIFFER = "clocks_differ"
     # packing
     TAG_MISSING = "tag_missing"
     EARLIER_RULE = "earlier_rule"
@@ -73,8 +77,10 @@ class Reason(StrEnum):
     ARCHIVE_GONE = "archive_gone"
     ARCHIVE_DAMAGED = "archive_damaged"
     ARCHIVES_DIFFER = "archives_differ"
+    ARCHIVED_TWICE = "archived_twice"
     THAWING = "thawing"
     CURRENT_UNKNOWN = "current_unknown"
+    NEVER_COPIED = "never_copied"
 
 
 class Cause(NamedTuple):

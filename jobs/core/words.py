@@ -38,25 +38,26 @@ WORDS: Mapping[Reason, Words] = {
     Reason.SOURCE_CHANGED: Words("the source changed while it was read", "take it again"),
     Reason.ARCHIVED: Words(
         "it must be restored from its archive class first",
-        detail="what must be restored: `source`, `copy`, `newest`, or the URI of an archive",
+        detail="what must be restored: `source`, `copy`, or the URI of an archive",
         worded="{} must be restored from its archive class first",
         cases={
             "source": "the source must be restored from its archive class first",
             "copy": "the copy must be restored from its archive class first",
-            "newest": "the newest version must be restored from its archive class first: it could not be put back "
-            "on top",
         },
+    ),
+    Reason.NEWEST_ARCHIVED: Words(
+        "the newest version must be restored from its archive class first: it could not be put back on top"
     ),
     Reason.TOO_LARGE: Words("it is too large", detail="the limit in bytes", worded="it is larger than {} bytes"),
     Reason.DAMAGED: Words(
         "the source is damaged: its bytes are not those that S3 keeps a checksum of",
         _MEND_SOURCE,
-        detail="`both`: its copy has the same bytes; `found`: by an earlier verify run",
-        cases={
-            "both": "source and copy are damaged: S3 keeps a checksum of other bytes",
-            "found": "a verify run found the source damaged, and nothing proves that it is right now",
-        },
+        detail="the algorithm of the checksum, if only what S3 keeps was compared",
     ),
+    Reason.FOUND_DAMAGED: Words(
+        "a verify run found the source damaged, and nothing proves that it is right now", _MEND_SOURCE
+    ),
+    Reason.BOTH_DAMAGED: Words("source and copy are damaged: S3 keeps a checksum of other bytes", _MEND_SOURCE),
     Reason.EITHER_DAMAGED: Words(
         "source and copy differ, and nothing shows which is wrong: S3 keeps a checksum of the copy alone",
         "compare both, then restore the source from what is right, or replace the copy with --overwrite always",
@@ -69,6 +70,7 @@ WORDS: Mapping[Reason, Words] = {
     Reason.NEWER_COPIED: Words("the source has a newer version by now, which was copied instead"),
     Reason.COPIED_LATE: Words("it was copied late, and the newest version put on top of it again"),
     Reason.COPY_COVERED: Words("its copy lies below another version, which readers get"),
+    Reason.COPY_EXPIRED: Words("the destination's lifecycle removes noncurrent versions, so no copy of it is made"),
     Reason.COPY_HIDDEN: Words("its copy lies below a delete marker of the destination"),
     Reason.HIDDEN_AGAIN: Words(
         "it was copied above a delete marker before, and a new delete marker hides that copy",
@@ -96,7 +98,9 @@ WORDS: Mapping[Reason, Words] = {
     ),
     Reason.IS_MARKER: Words("it is a delete marker, which has no bytes", "copy and verify it with --versions all"),
     Reason.MARKER_GONE: Words("the source no longer has this delete marker, so none was made"),
+    Reason.MARKER_LATE: Words("newer versions are at the destination already, so the delete marker was not made"),
     Reason.MARKER_DIFFERS: Words("a delete marker is on one side only"),
+    Reason.DELETE_RETAINED: Words("it was deleted at the source, and the pair keeps its copy"),
     Reason.DELETED: Words(
         "it was deleted", detail="where: `source` or `destination`", worded="it was deleted at the {}"
     ),
@@ -120,9 +124,12 @@ WORDS: Mapping[Reason, Words] = {
         detail="the algorithms",
         worded="only {} agree, and other content can be made to have the same",
     ),
+    Reason.UNKNOWN_ALGORITHM: Words(
+        "a checksum is of an algorithm that this release does not know", "update Sealift", detail="the algorithm"
+    ),
     Reason.SOURCE_NOT_ASKED: Words("the copy has the manifest's ETag, an MD5, so the source was not asked"),
     Reason.CHECKSUMS_AT_REST: Words("by checksums at rest", detail="the reports", worded="by checksums at rest: {}"),
-    Reason.COPY_INCOMPLETE: Words("the copy lacks something", detail="what it lacks", worded="the copy lacks: {}"),
+    Reason.COPY_INCOMPLETE: Words("the copy is not all that was asked for", detail="what it lacks", worded="{}"),
     Reason.TOO_NEW: Words("it is newer than what the reports can tell"),
     Reason.REPLICATION: Words("S3's replication of it", detail="its status", worded="S3's replication of it is {}"),
     Reason.DENIED: Words(
@@ -133,7 +140,6 @@ WORDS: Mapping[Reason, Words] = {
         "given up after the last try", "retry the run", detail=_ANSWER, worded="given up after the last try: {}"
     ),
     Reason.RACED: Words("others changed it each time that it was looked at", "retry the run"),
-    Reason.CLOCKS_DIFFER: Words("the clocks of source and destination differ"),
     Reason.TAG_MISSING: Words("it lacks a tag", detail="the tag", worded="it has no tag {}"),
     Reason.EARLIER_RULE: Words("its tags are those of an earlier rule of the policy, which packs it"),
     Reason.HAS_ANNOTATIONS: Words(
@@ -151,10 +157,10 @@ WORDS: Mapping[Reason, Words] = {
         worded="no archive has it that can be searched: the indexes of {} are damaged or missing",
     ),
     Reason.NOT_INDEXED: Words(
-        "no index has it",
-        "sealift archives reindex --archives URI",
-        detail="the URI of the archive",
-        worded="the index of {} does not have it",
+        "no index has it by now",
+        "sealift archives reindex --archives URI, unless it is a copy that expire left",
+        detail="the URI of an archive without an index",
+        worded="no archive is indexed at {}",
     ),
     Reason.ARCHIVE_GONE: Words("its archive is gone", detail="its URI", worded="the archive {} is gone"),
     Reason.ARCHIVE_DAMAGED: Words(
@@ -166,13 +172,33 @@ WORDS: Mapping[Reason, Words] = {
         detail="the URI of the other archive",
         worded="{} holds this version too, with other content",
     ),
+    Reason.ARCHIVED_TWICE: Words(
+        "two archives hold this version", detail="the URI of the other archive", worded="{} holds this version too"
+    ),
     Reason.THAWING: Words(
         "it is being restored from its archive class",
         "retry the run then",
         detail="what is restored, how and for how long",
-        worded="{}",
+        worded="{} is being restored from its archive class",
     ),
-    Reason.CURRENT_UNKNOWN: Words("nothing says which version was current then"),
+    Reason.CURRENT_UNKNOWN: Words(
+        "nothing says which version was current then",
+        detail="`left open`, `one second` or `overwritten`",
+        cases={
+            "left open": "an archive whose index is damaged or missing may hold a newer version: rebuild the index "
+            "with sealift archives reindex --archives URI and restore again, or restore what the indexes have with "
+            "--skip-damaged",
+            "one second": "archives hold several versions of the second in which the newest was written, and nothing "
+            "says which one that was: see sealift archives find KEY, and restore the right one by a manifest that "
+            "names its version id",
+            "overwritten": "versioning was off or suspended: what was written without a version id since may have "
+            "replaced what was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of "
+            "an archived one, brings this version by a manifest of it",
+        },
+    ),
+    Reason.NEVER_COPIED: Words(
+        "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
+    ),
 }
 
 

@@ -15,6 +15,7 @@ from types import MappingProxyType
 
 from jobs.core.histories import SKEW_SECONDS, in_order
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact, is_version
+from jobs.core.reasons import Cause, Reason
 from jobs.restore.as_of_journal import is_event, version_at_by_journal
 
 DISPUTED = ""
@@ -27,18 +28,12 @@ ONE_SECOND = "one second"
 LEFT_OPEN = "left open"
 """The `archive` of a key of which an archive that cannot be searched may hold a newer version."""
 UNKNOWN = {
-    LEFT_OPEN: "an archive whose index is damaged or missing may hold a newer version: rebuild the index with sealift "
-    "archives reindex --archives URI and restore again, or restore what the indexes have with --skip-damaged",
-    DISPUTED: "archives that hold this version differ: see sealift archives find",
-    ONE_SECOND: "archives hold several versions of the second in which the newest was written, and nothing says which "
-    "one that was: see sealift archives find, and restore the right one by a manifest that names its version id",
-    OVERWRITTEN: "versioning was off or suspended: what was written without a version id since may have replaced what "
-    "was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of an archived one, brings "
-    "this version by a manifest of it",
+    LEFT_OPEN: Cause(Reason.CURRENT_UNKNOWN, LEFT_OPEN),
+    DISPUTED: Cause(Reason.ARCHIVES_DIFFER),
+    ONE_SECOND: Cause(Reason.CURRENT_UNKNOWN, ONE_SECOND),
+    OVERWRITTEN: Cause(Reason.CURRENT_UNKNOWN, OVERWRITTEN),
 }
 """Why a version with such an `archive` is not restored."""
-
-NEVER_COPIED = "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
 
 
 def current_at(
@@ -93,11 +88,11 @@ def _is_null_known(
     )
 
 
-def why_unrestorable(version: ObjectVersion) -> str:
-    """Why a chosen version is not restored, where its `archive` names none. Else empty."""
+def why_unrestorable(version: ObjectVersion) -> Cause | None:
+    """Why a chosen version is not restored, where its `archive` names none. Else None."""
     if version.archive is None:
-        return ""
-    return NEVER_COPIED if is_event(version) else UNKNOWN.get(version.archive, "")
+        return None
+    return Cause(Reason.NEVER_COPIED) if is_event(version) else UNKNOWN.get(version.archive)
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

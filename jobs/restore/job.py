@@ -22,6 +22,7 @@ from jobs.core.evidence import compare, is_multipart
 from jobs.core.model import Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_version
 from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import Pace
+from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
     ArchivedObject,
@@ -60,11 +61,6 @@ LARGE_AT_ONCE = 2
 """Each stream holds a few parts outside the budget."""
 
 COMPARED_BYTES = 16 * 1024**2
-
-_UNDATED = (
-    "uploaded in parts: S3 orders it by the beginning of the upload, and its event has the end; nobody knows whether "
-    "it was current in between"
-)
 
 _REFUSALS = (*REFUSALS, PreconditionFailed)
 """The errors of an archive as a whole."""
@@ -129,15 +125,15 @@ class Restore:
         if self.options.at is None:
             return outcomes
         return [
-            outcome._replace(reason=outcome.reason or _UNDATED)
+            outcome._replace(reason=outcome.reason or Reason.ORDER_UNKNOWN)
             if outcome.status is Status.RESTORED and is_multipart(row.etag)
             else outcome
             for row, outcome in zip(rows, outcomes, strict=True)
         ]
 
     async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        if why := why_unrestorable(rows[0]):
-            return [Outcome.of(row, Status.UNRESTORABLE, why) for row in rows]
+        if cause := why_unrestorable(rows[0]):
+            return [Outcome.of(row, Status.UNRESTORABLE, *cause) for row in rows]
         if (archive := rows[0].archive) is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
@@ -149,14 +145,12 @@ class Restore:
             record = await self.index.record(archive)
             members = {} if record is None else await self._members(rows, archive)
         except DamagedArchive as error:
-            return [Outcome.of(row, Status.UNRESTORABLE, str(error)) for row in rows]
-        why = f"no archive is indexed at {archive}: see sealift archives reindex (or it is a copy that expire left)"
+            return [Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
         if record is None:
-            return [Outcome.of(row, Status.UNRESTORABLE, why) for row in rows]
+            return [Outcome.of(row, Status.UNRESTORABLE, Reason.NOT_INDEXED, str(archive)) for row in rows]
         found = [(row, members[row.row]) for row in rows if row.row in members]
         outcomes = await self._from_record(record, found) if found else {}
-        lacking = f"the index of {archive} does not have it any more"
-        return [outcomes.get(row.row) or Outcome.of(row, Status.UNRESTORABLE, lacking) for row in rows]
+        return [outcomes.get(row.row) or Outcome.of(row, Status.UNRESTORABLE, Reason.NOT_INDEXED) for row in rows]
 
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
@@ -227,14 +221,14 @@ class Restore:
             return await work
         except NoSuchBucket:
             raise
-        except (NotFound, Rejected, DamagedArchive, PreconditionFailed) as error:
-            return Outcome.of(row, Status.UNRESTORABLE, str(error))
-        except (Denied, Redirected) as error:
-            return Outcome.of(row, Status.DENIED, str(error))
-        except (Unavailable, Conflict) as error:
+        except DamagedArchive as error:
+            return Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_DAMAGED, str(error))
+        except (NotFound, Rejected, PreconditionFailed) as error:
+            return Outcome.of(row, Status.UNRESTORABLE, Reason.REFUSED, error.fact)
+        except (Denied, Redirected, Unavailable, Conflict) as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
-            return Outcome.of(row, Status.FAILED, str(error))
+            return Outcome.refused(row, error)
 
     async def _unreadable(
         self, record: ArchiveRecord, found: Sequence[tuple[ObjectVersion, Member]], error: StoreError
@@ -248,8 +242,7 @@ class Restore:
         if isinstance(error, ArchivedObject) and left:
             thawing = await self._thaw(left[0], archive_ref(record), record.storage_class)
             return outcomes | {row.row: _like(thawing, row) for row in left}
-        status = Status.DENIED if isinstance(error, Denied | Redirected) else Status.UNRESTORABLE
-        return outcomes | {row.row: Outcome.of(row, status, _why(record, error)) for row in left}
+        return outcomes | {row.row: _refused(row, record, error) for row in left}
 
     async def _settle(self, row: ObjectVersion, member: Member) -> Outcome | None:
         """The outcome by what is at the destination. None: nothing, or nobody may look."""
@@ -267,13 +260,12 @@ class Restore:
         try:
             await self.thaws.request(self.source if row.archive is None else self.archives, ref, storage_class)
         except (Denied, Redirected) as error:
-            return Outcome.of(row, Status.DENIED, str(error))
+            return Outcome.refused(row, error)
         except (NotFound, Rejected) as error:
-            return Outcome.of(row, Status.UNRESTORABLE, str(error))
+            return Outcome.of(row, Status.UNRESTORABLE, Reason.REFUSED, error.fact)
         hours = HOURS.get((storage_class, self.thaws.tier), 0.0)
         within = f"up to {hours:g} hours" if hours >= 1 else "minutes"
-        why = f"{ref} is being restored ({self.thaws.tier.value}: {within}): retry the run then"
-        return Outcome.of(row, Status.THAWING, why)
+        return Outcome.of(row, Status.THAWING, Reason.THAWING, f"{ref} ({self.thaws.tier.value}: {within})")
 
     async def _copy_guarded(self, row: ObjectVersion) -> Outcome:
         try:
@@ -293,7 +285,7 @@ class Restore:
         ref, target = self.route.source_of(row), self.route.target_of(row)
         source, there = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None or row.etag not in (None, source.etag):
-            return Outcome.of(row, Status.UNRESTORABLE, f"the version is gone from {ref}")
+            return Outcome.of(row, Status.UNRESTORABLE, Reason.SOURCE_GONE)
         if there is not None:
             return await self._compare(row, source, there)
         if source.is_archived:
@@ -307,7 +299,7 @@ class Restore:
         ref, target = self.route.source_of(row), self.route.target_of(row)
         is_one_place = ref[:2] == target[:2] and not self.options.streamed
         if is_one_place and (source.version_id, source.etag) == (there.version_id, there.etag):
-            return _as_it_is(row, there, "the object itself")
+            return _as_it_is(row, there)
         verdict = compare(source, there)
         if verdict.same is None and not source.is_archived and not there.is_archived:
             sides = ContentSide(self.source, ref, source), ContentSide(self.destination, target, there)
@@ -323,19 +315,15 @@ def _archived(ref: ObjectRef) -> ArchivedObject:
     return ArchivedObject("HeadObject", str(ref), "InvalidObjectState", "archived", 403)
 
 
-def _as_it_is(row: ObjectVersion, there: ObjectInfo, reason: str = "") -> Outcome:
-    same = Outcome.of(row, Status.SAME, reason)
+def _as_it_is(row: ObjectVersion, there: ObjectInfo, lack: str = "") -> Outcome:
+    same = Outcome.of(row, Status.SAME, Reason.COPY_INCOMPLETE if lack else "", lack)
     return same._replace(destination_etag=there.etag, destination_version_id=there.version_id)
 
 
 def _absent(row: ObjectVersion, left_out: int) -> Outcome:
     if row.is_delete_marker:
-        return Outcome.of(row, Status.SKIPPED, "a delete marker has nothing to restore")
-    why = "no archive has it"
-    if left_out:
-        which = f"{left_out:,} archives whose indexes are" if left_out > 1 else "one whose index is"
-        why = f"no archive that can be searched has it: the restore does without {which} damaged or missing"
-    return Outcome.of(row, Status.UNRESTORABLE, why)
+        return Outcome.of(row, Status.SKIPPED, Reason.IS_MARKER)
+    return Outcome.of(row, Status.UNRESTORABLE, Reason.NOT_ARCHIVED, str(left_out or ""))
 
 
 def _name(member: Member) -> tuple[str, str | None, int]:
@@ -347,12 +335,15 @@ def _restored(outcome: Outcome) -> Outcome:
 
 
 def _like(outcome: Outcome, row: ObjectVersion) -> Outcome:
-    return Outcome.of(row, outcome.status, outcome.reason)
+    return Outcome.of(row, outcome.status, outcome.reason, outcome.detail)
 
 
-def _why(record: ArchiveRecord, error: StoreError) -> str:
+def _refused(row: ObjectVersion, record: ArchiveRecord, error: StoreError) -> Outcome:
     if isinstance(error, NotFound):
-        return f"the archive {record.location} is gone ({error.code})"
+        return Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_GONE, str(record.location))
     if isinstance(error, PreconditionFailed):
-        return f"the archive {record.location} was replaced while it was read"
-    return str(error)
+        why = f"{record.location} was replaced while it was read"
+        return Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_DAMAGED, why)
+    if isinstance(error, Denied | Redirected):
+        return Outcome.refused(row, error)
+    return Outcome.of(row, Status.UNRESTORABLE, Reason.REFUSED, error.fact)

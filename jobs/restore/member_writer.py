@@ -7,11 +7,12 @@ from contextlib import aclosing
 from dataclasses import dataclass
 
 from jobs.archives.model import Member
-from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums
+from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, content_checksums
 from jobs.core.evidence import compare
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import choose_part_size
+from jobs.core.reasons import Reason
 from jobs.errors import Conflict, PreconditionFailed
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, check_content
@@ -38,7 +39,7 @@ class MemberWriter:
         again.
         """
         if read.data is None:
-            return Outcome.of(row, Status.UNRESTORABLE, f"{row.archive}: {read.reason}")
+            return Outcome.of(row, Status.UNRESTORABLE, *(read.cause or UNPROVEN))
         member, target = read.member, self.route.target_of(row)
         try:
             written = await self.destination.put(
@@ -132,14 +133,14 @@ class MemberWriter:
 
 def in_the_way(row: ObjectVersion, there: ObjectInfo) -> Outcome:
     """The outcome of a row whose place at the destination another object has."""
-    what = "an archived object" if there.is_archived else "another object"
-    why = f"{what} is at the destination; a restore never replaces one"
-    return Outcome.of(row, Status.UNRESTORABLE, why)._replace(destination_etag=there.etag)
+    detail = "archived" if there.is_archived else ""
+    outcome = Outcome.of(row, Status.UNRESTORABLE, Reason.DESTINATION_DIFFERS, detail)
+    return outcome._replace(destination_etag=there.etag)
 
 
 def _restored(row: ObjectVersion, member: Member, written: Written, evidence: Evidence) -> Outcome:
     sha256 = next((f"SHA256:{each.value}" for each in content_checksums(member) if each.algorithm == "SHA256"), None)
-    return Outcome.of(row, Status.RESTORED, written.note)._replace(
+    return Outcome.of(row, Status.RESTORED, Reason.COPY_INCOMPLETE if written.note else "", written.note)._replace(
         version_id=row.version_id or member.version_id,
         evidence=evidence,
         size_bytes=member.size_bytes,

@@ -203,7 +203,7 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
 def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> None:
     """Add the view `shaped`: `folded` with `shape`, the reason without all that is the row's own.
 
-    `detail` is empty where it is another one for each row.
+    `told` is its detail, empty where that is another one for each row.
 
     A short key, which may be any letter, is looked for only where keys are: behind a slash.
     """
@@ -224,8 +224,8 @@ def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> No
     for pattern, instead in _OF_ONE_ROW:
         shape = f"regexp_replace({shape}, {quoted(pattern)}, {quoted(instead)}, 'g')"
     own = ", ".join(map(quoted, sorted(OWN)))
-    detail = f"CASE WHEN reason IN ({own}) THEN '' ELSE detail END AS detail"
-    connection.execute(f"CREATE VIEW shaped AS SELECT * REPLACE ({detail}), {shape} AS shape FROM folded")
+    told = f"CASE WHEN shape IN ({own}) THEN '' ELSE detail END"
+    connection.execute(f"CREATE VIEW shaped AS SELECT *, {shape} AS shape, {told} AS told FROM folded")
 
 
 def _replaced(text: str, part: str, condition: str, instead: str = "…") -> str:
@@ -252,11 +252,12 @@ _STORE_ERROR = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
 
 def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
     groups = connection.execute(
-        "SELECT status, shape, detail, count(DISTINCT reason), arg_min(reason, row), arg_min(key, row), count(*), "
+        "SELECT status, shape, if(count(DISTINCT detail) = 1, min(detail), told), count(DISTINCT reason), "
+        "arg_min(reason, row), arg_min(key, row), count(*), "
         f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM shaped "
         "WHERE bad OR status IN ('skipped', 'waiting') "
         "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
-        f"GROUP BY 1, 2, 3 ORDER BY 7 DESC, 1, 2, 3 LIMIT {TOP_REASONS}"
+        f"GROUP BY status, shape, told ORDER BY 7 DESC, 1, 2, 3 LIMIT {TOP_REASONS}"
     ).fetchall()
     counts = []
     for status, shape, detail, different, reason, key, rows, first_keys in groups:
@@ -332,7 +333,7 @@ def _listed_failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> lis
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
         FROM shaped JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad
-        QUALIFY row_number() OVER (PARTITION BY status, shape, detail ORDER BY shaped.key, row) <= {LISTED_PER_REASON}
+        QUALIFY row_number() OVER (PARTITION BY status, shape, told ORDER BY shaped.key, row) <= {LISTED_PER_REASON}
         ORDER BY shaped.key, row LIMIT {LISTED_FAILURES}
         """
     ).to_arrow_table()

@@ -20,7 +20,8 @@ from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.errors import REFUSALS, ArchivedObject, DamagedArchive, NoSuchBucket, NotFound, Rejected, StoreError
+from jobs.core.reasons import Reason
+from jobs.errors import REFUSALS, ArchivedObject, DamagedArchive, NoSuchBucket, NotFound, StoreError
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     from jobs.archives.index import ArchiveIndex
 
 ARCHIVES_AT_ONCE = 2
+DISPUTED = "its own index says otherwise of this member"
 GAP_BYTES = 1024**2
 """All bytes are read, so requests are cut by their size, not at the headers between members."""
 
@@ -58,12 +60,10 @@ class VerifyArchives:
         try:
             record = await self.index.record(archive)
             if record is None:
-                return [
-                    Outcome.of(row, Status.UNVERIFIABLE, "no index has it: sealift archives reindex") for row in rows
-                ]
+                return [Outcome.of(row, Status.UNVERIFIABLE, Reason.NOT_INDEXED, str(archive)) for row in rows]
             members = {(each.key, each.version_id): each for each in await self._members(archive)}
         except DamagedArchive as error:
-            return [Outcome.of(row, Status.UNVERIFIABLE, str(error)) for row in rows]
+            return [Outcome.of(row, Status.UNVERIFIABLE, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
         try:
             record, info = await head_archive(self.store, record)
             if info.is_archived:
@@ -78,12 +78,11 @@ class VerifyArchives:
             if row.key == row.archive:
                 outcomes.append(_archive_outcome(row, info, problems))
             elif member is None:
-                outcomes.append(Outcome.of(row, Status.UNVERIFIABLE, "the index no longer has it: verify again"))
+                outcomes.append(Outcome.of(row, Status.UNVERIFIABLE, Reason.NOT_INDEXED))
             elif (row.key, row.version_id) in disputed:
-                why = f"{archive}: the index inside says otherwise of it"
-                outcomes.append(Outcome.of(row, Status.MISMATCHED, why))
+                outcomes.append(Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVE_DAMAGED, DISPUTED))
             else:
-                outcomes.append(_member_outcome(row, archive, judged[id(member)]))
+                outcomes.append(_member_outcome(row, judged[id(member)]))
         return outcomes
 
     async def _members(self, archive: Location) -> list[Member]:
@@ -143,25 +142,24 @@ class VerifyArchives:
 
 
 def _without_data(read: MemberRead) -> MemberRead:
-    """Return the verdict without the bytes: proven, by some evidence, or with a reason."""
-    return read._replace(data=None, reason=read.reason if read.data is None else "")
+    """Return the verdict without the bytes: proven, by some evidence, or with a cause."""
+    return read._replace(data=None)
 
 
-def _member_outcome(row: ObjectVersion, archive: Location, read: MemberRead) -> Outcome:
-    if read.reason:
-        status = Status.UNVERIFIABLE if read.reason == UNPROVEN else Status.MISMATCHED
-        return Outcome.of(row, status, f"{archive}: {read.reason}")
+def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:
+    if read.cause is not None:
+        return Outcome.of(row, Status.UNVERIFIABLE if read.cause == UNPROVEN else Status.MISMATCHED, *read.cause)
     other, _, is_same = (row.proof or "").partition(" ")
     if other and not is_same:
-        return Outcome.of(row, Status.MISMATCHED, f"two archives claim this version: {other} has other content")
-    reason = f"two archives claim this version: {other} has it too" if other else ""
-    outcome = Outcome.of(row, Status.VERIFIED, reason)
+        return Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVES_DIFFER, other)
+    outcome = Outcome.of(row, Status.VERIFIED, *([Reason.ARCHIVED_TWICE, other] if other else []))
     return outcome._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 
 def _archive_outcome(row: ObjectVersion, info: ObjectInfo, problems: Sequence[str]) -> Outcome:
     if problems:
-        return Outcome.of(row, Status.MISMATCHED, "; ".join(problems))._replace(destination_etag=info.etag)
+        outcome = Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVE_DAMAGED, "; ".join(problems))
+        return outcome._replace(destination_etag=info.etag)
     return Outcome.of(row, Status.VERIFIED)._replace(evidence=Evidence.CONTENT)
 
 
@@ -169,7 +167,7 @@ def _refused(row: ObjectVersion, archive: Location, error: StoreError) -> Outcom
     if isinstance(error, NotFound):
         if isinstance(error, NoSuchBucket):
             raise error
-        return Outcome.of(row, Status.MISSING, f"{archive} is gone")
+        return Outcome.of(row, Status.MISSING, Reason.ARCHIVE_GONE, str(archive))
     if isinstance(error, ArchivedObject):
-        return Outcome.of(row, Status.ARCHIVED, f"{archive} must be restored before it can be read")
-    return Outcome.of(row, Status.FAILED if isinstance(error, Rejected) else Status.DENIED, str(error))
+        return Outcome.of(row, Status.ARCHIVED, Reason.ARCHIVED, str(archive))
+    return Outcome.refused(row, error)

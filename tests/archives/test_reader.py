@@ -21,6 +21,7 @@ from jobs.archives.reader import SPANS_AHEAD, UNPROVEN, ArchiveReader, MemberRea
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum
 from jobs.core.outcome import Evidence
+from jobs.core.reasons import Cause, Reason
 from jobs.errors import DamagedArchive, PreconditionFailed, Rejected
 from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget
 from jobs.s3.checksums import full_object
@@ -120,15 +121,15 @@ def test_what_proves_a_members_bytes() -> None:
     assert judge(samples.member("k", data), data).evidence is Evidence.CHECKSUM
     assert judge(bare._replace(checksums=(crc,)), data).evidence is Evidence.CHECKSUM
     assert judge(bare._replace(etag=hashlib.md5(data).hexdigest()), data).evidence is Evidence.MD5_ETAG
-    for member, given_, reason in (
-        (samples.member("k", data), b"Content", "its SHA256 is not the index's"),
-        (bare._replace(checksums=(crc,)), b"Content", "its CRC64NVME is not the index's"),
+    for member, given_, cause in (
+        (samples.member("k", data), b"Content", Cause(Reason.CHECKSUM_DIFFERS, "SHA256")),
+        (bare._replace(checksums=(crc,)), b"Content", Cause(Reason.CHECKSUM_DIFFERS, "CRC64NVME")),
         (bare._replace(etag=hashlib.md5(data).hexdigest()), b"Content", UNPROVEN),
         (bare._replace(checksums=(Checksum("SHA256", "x-2", True),)), data, UNPROVEN),
-        (samples.member("k", data), data[:-1], "its size is not the index's"),
+        (samples.member("k", data), data[:-1], Cause(Reason.SIZE_DIFFERS)),
     ):
         read = judge(member, given_)
-        assert (read.data, read.reason) == (None, reason)
+        assert (read.data, read.cause) == (None, cause)
 
 
 def read_all(reader: ArchiveReader, members: list[Member]) -> list[MemberRead]:
@@ -187,7 +188,7 @@ def test_an_impossible_place_is_not_asked_for_and_the_others_are_read(wrong: dic
     store, reader, (member, other) = made(ArchiveFormat.TAR, [b"one", b"two"])
     bad = member._replace(**wrong)
     assert read_all(reader, [bad, other]) == [
-        MemberRead(bad, None, reason="its place in the index is impossible"),
+        MemberRead(bad, None, cause=Cause(Reason.ARCHIVE_DAMAGED, "its place in the index is impossible")),
         MemberRead(other, b"two", Evidence.CHECKSUM),
     ]
     assert store.requests == 1
@@ -203,7 +204,8 @@ def test_an_impossible_place_is_not_asked_for_and_the_others_are_read(wrong: dic
 def test_the_furthest_place_is_asked_for(furthest: dict[str, Any]) -> None:
     store, reader, [member] = made(ArchiveFormat.TAR, [b"one"])
     [read] = read_all(reader, [member._replace(**furthest)])
-    assert (read.data, read.evidence, read.reason) == (None, Evidence.NONE, "the archive ends before it")
+    assert (read.data, read.evidence) == (None, Evidence.NONE)
+    assert read.cause == Cause(Reason.ARCHIVE_DAMAGED, "it ends before this member")
     assert store.requests == 2, "it is asked for once more, by itself"
 
 
@@ -212,7 +214,7 @@ def test_an_empty_member_is_judged_without_a_request() -> None:
     wrong = empty._replace(sha256=filled.sha256)
     assert read_all(reader, [empty, filled, wrong]) == [
         MemberRead(empty, b"", Evidence.CHECKSUM),
-        MemberRead(wrong, None, reason="its SHA256 is not the index's"),
+        MemberRead(wrong, None, cause=Cause(Reason.CHECKSUM_DIFFERS, "SHA256")),
         MemberRead(filled, b"one", Evidence.CHECKSUM),
     ]
     assert store.requests == 1
@@ -248,7 +250,10 @@ def test_a_member_that_fails_its_proof_is_read_once_more_by_itself(kind: Archive
     store.altered = 1 << 20
     [read] = read_all(reader, members[1:2])
     assert read.data is None
-    assert "its SHA256 is not the index's" in read.reason or "its frame is damaged" in read.reason
+    assert read.cause is not None
+    assert read.cause == Cause(Reason.CHECKSUM_DIFFERS, "SHA256") or read.cause == Cause(
+        Reason.ARCHIVE_DAMAGED, read.cause.detail
+    )
     assert store.requests == 4
 
 
@@ -281,12 +286,14 @@ def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) 
             streamed(reader, wrong)
         read = asyncio.run(reader.prove(wrong))
         assert (read.member, read.data, read.evidence) == (wrong, None, Evidence.NONE)
-        assert read.reason.endswith(f"its {algorithm} is not the index's")
+        assert read.cause is not None
+        assert read.cause.reason is Reason.ARCHIVE_DAMAGED
     with pytest.raises(DamagedArchive, match="its content is not the index's"):
         streamed(reader, own._replace(sha256=members[1].sha256, checksums=(crc,)))
     asked = store.requests
-    with pytest.raises(DamagedArchive, match=f"s3://cold/packed/one.{kind.value}, member 'k000': {UNPROVEN}"):
+    with pytest.raises(DamagedArchive, match=f"s3://cold/packed/one.{kind.value}, member 'k000': {UNPROVEN.detail}"):
         streamed(reader, own._replace(sha256=None))
+    assert asyncio.run(reader.prove(own._replace(sha256=None))).cause == UNPROVEN
     assert store.requests == asked
     assert reader.budget.try_acquire(1 << 30) == 1 << 30
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from jobs.core.reasons import Reason
+from jobs.restore.as_of import LEFT_OPEN
 from tests.end_to_end.conftest import World
 from tests.end_to_end.packed import ALL, archive_keys, compact, contents, index_keys
 
@@ -64,8 +66,8 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     wanted = ["restore", "--archives", archives, "--include", "*", "--destination", "s3://back-again", "--json"]
     doubted = damaged.sealift(*wanted)
     assert (doubted.code, doubted.document["outcomes"]) == (3, {"unrestorable": 4})
-    assert "may hold a newer version" in doubted.document["reasons"][0]["reason"]
-    assert "--skip-damaged" in doubted.document["reasons"][0]["reason"]
+    [why] = doubted.document["reasons"]
+    assert (why["reason"], why["detail"]) == (Reason.CURRENT_UNKNOWN, LEFT_OPEN)
     assert "/packed/1/" in doubted.document["left_out_archives"][0]["archive"]
     restored = damaged.sealift(*wanted, "--skip-damaged")
     assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
@@ -85,7 +87,8 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     assert f"Left out: {left_out['archive']}" in html.replace("<wbr>", "")
     one = damaged.sealift(*wanted[:3], "--key", "1/a.txt", *wanted[5:], "--skip-damaged")
     assert (one.code, one.document["outcomes"]) == (3, {"unrestorable": 1})
-    assert "no archive that can be searched has it" in one.document["reasons"][0]["reason"]
+    [why] = one.document["reasons"]
+    assert (why["reason"], why["detail"]) == (Reason.NOT_ARCHIVED, "1")
     again = damaged.sealift("runs", "retry", one.document["run_id"], "--json")
     assert (again.code, again.document["left_out_archives"]) == (3, [left_out])
 

@@ -39,9 +39,9 @@ def test_a_member_that_asks_for_more_than_itself_is_a_damaged_index(world: World
     report = restore(world, *EVERYTHING)
     assert report["code"] == 3
     assert restored(world) == {}
-    reasons = [row["reason"] for row in world.failed_rows(report)]
-    assert len(reasons) == 3
-    assert all("'x-amz-copy-source' of an object" in each and "reindex" in each for each in reasons)
+    details = [row["detail"] for row in world.failed_rows(report)]
+    assert len(details) == 3
+    assert all("'x-amz-copy-source' of an object" in each and "reindex" in each for each in details)
 
 
 def test_an_index_of_another_place_than_its_archives_is_not_read(world: World) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from jobs.core.reasons import Reason
 from tests.end_to_end.conftest import World
 
 
@@ -41,8 +42,8 @@ def fill(world: World, count: int = 24) -> dict[str, bytes]:
     return objects
 
 
-def problems(world: World, report: dict[str, Any]) -> dict[str, tuple[str, str]]:
-    return {row["key"]: (row["status"], row["reason"]) for row in world.failed_rows(report)}
+def problems(world: World, report: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
+    return {row["key"]: (row["status"], row["reason"], row["detail"]) for row in world.failed_rows(report)}
 
 
 def test_every_member_is_proven_and_the_damaged_ones_are_named(world: World) -> None:
@@ -65,9 +66,9 @@ def test_every_member_is_proven_and_the_damaged_ones_are_named(world: World) -> 
     found = problems(world, report)
     uri = f"s3://{world.destination}/{key}"
     assert found.pop(uri)[0] == "mismatched"
-    assert found == {"docs/003.bin": ("mismatched", f"{uri}: its SHA256 is not the index's")}
+    assert found == {"docs/003.bin": ("mismatched", Reason.CHECKSUM_DIFFERS, "SHA256")}
     assert report["outcomes"] == {"mismatched": 2, "verified": 25}
     write(world, key, whole[: len(whole) // 2])  # within the large member
     cut = problems(world, verify(world))
     assert set(cut) == {uri, "docs/500.large"}
-    assert "cut short" in cut[uri][1]
+    assert "cut short" in cut[uri][2]

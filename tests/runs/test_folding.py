@@ -193,7 +193,7 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
 def test_the_sql_of_a_shape_has_the_reason_once() -> None:
     """Each step had the one before it twice: 300,000 characters, which took DuckDB 0.7 s of each report."""
     connection = duckdb.connect()
-    names = ("key", "version_id", "etag", "destination_etag", "destination_version_id", "reason")
+    names = ("key", "version_id", "etag", "destination_etag", "destination_version_id", "reason", "detail")
     columns = [f"'' AS {each}" for each in names]
     connection.execute(f"CREATE TABLE folded AS SELECT {', '.join(columns)}")
     _add_shapes(connection, "docs/")

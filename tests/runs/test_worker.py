@@ -15,6 +15,7 @@ from jobs.core.histories import keys_of
 from jobs.core.model import Attributes, Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status, fold
 from jobs.core.rate_limits import RateLimits
+from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import (
     AuthenticationFailed,
@@ -160,7 +161,7 @@ def test_a_row_that_never_passes_is_failed_with_its_reason_and_others_are_done()
         assert (progress.rows, progress.bad_rows) == (ROWS, 1)
         [failed] = [outcome for outcome in await outcomes_of(ledger) if outcome.status is Status.FAILED]
         assert failed.row == 7
-        assert "InternalError" in failed.reason
+        assert (failed.reason, failed.detail) == (Reason.GIVEN_UP, "CopyObject: InternalError")
         assert job.calls == ROWS - 1 + TRIES
 
     asyncio.run(scene())

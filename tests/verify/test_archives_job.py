@@ -20,11 +20,12 @@ from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.errors import Denied
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
-from jobs.verify.archives_job import VerifyArchives
+from jobs.verify.archives_job import DISPUTED, VerifyArchives
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -127,8 +128,8 @@ def test_no_damage_passes_and_nothing_intact_is_blamed_in_a_tar(
 def test_an_index_that_says_other_than_the_one_inside_is_found_out() -> None:
     outcomes = verify(shelf(ArchiveFormat.TAR, forged=True))
     assert (outcomes["k3"].status, outcomes["k4"].status) == (Status.MISMATCHED, Status.VERIFIED)
-    assert "the index inside says otherwise" in outcomes["k3"].reason
-    assert "of 1 members" in outcomes[str(ARCHIVE)].reason
+    assert (outcomes["k3"].reason, outcomes["k3"].detail) == (Reason.ARCHIVE_DAMAGED, DISPUTED)
+    assert "of 1 members" in outcomes[str(ARCHIVE)].detail
 
 
 def test_a_cold_archive_is_archived_until_it_is_thawed() -> None:
@@ -160,4 +161,4 @@ def test_without_an_index_nothing_is_proven() -> None:
     asyncio.run(store.delete("ledger", "archives/cold/a.tar.zst.parquet"))
     outcomes = verify(store)
     assert statuses(outcomes) == {Status.UNVERIFIABLE}
-    assert "reindex" in outcomes["k1"].reason
+    assert outcomes["k1"].reason == Reason.NOT_INDEXED
