@@ -14,6 +14,7 @@ from pathlib import Path
 import duckdb
 
 from jobs.core.category import Category
+from jobs.core.selection import OWN_OBJECT
 from jobs.errors import ConfigError, ManifestError
 from jobs.reconcile.join_side import JoinOptions, JoinSide, SideTotals
 from jobs.reconcile.rules import CIRCUMSTANCE
@@ -89,7 +90,8 @@ def _join(
         _judge(connection, unique[0], unique[1], options)
         kept = unique[0].totals(connection).rows, unique[1].totals(connection).rows
         totals = totals[0].without_repeats(kept[0]), totals[1].without_repeats(kept[1])
-    return totals
+    own = _drop_own(connection)
+    return totals[0].without_own(*own[0]), totals[1].without_own(*own[1])
 
 
 def _judge(
@@ -135,7 +137,9 @@ def _judge(
     folded = {Category.SAME.value, Category.EXCLUDED.value}
     last_folded = max(number for number, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & folded)
     kept = [
-        f"CASE WHEN code % {AGE_STEP} > {last_folded} THEN {name} END AS {name}" if name not in _COUNTED else name
+        f"CASE WHEN code % {AGE_STEP} > {last_folded} OR {_MAY_BE_OWN} THEN {name} END AS {name}"
+        if name not in _COUNTED
+        else name
         for name in known
         if name != "bytes"
     ]
@@ -146,6 +150,20 @@ def _judge(
     )
 
 
+def _drop_own(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Take Sealift's own objects out of `judged`. Returns their rows and bytes, of each side."""
+    is_own = f"{_MAY_BE_OWN} AND regexp_matches(joined, {duck.quoted(OWN_OBJECT)})"
+    [(ours, our_bytes, theirs, their_bytes)] = connection.execute(
+        "SELECT count(*) FILTER (at_source), coalesce(sum(size_bytes) FILTER (at_source), 0), "
+        "count(*) FILTER (at_destination), coalesce(sum(size_bytes) FILTER (at_destination), 0) "
+        f"FROM judged WHERE {is_own}"
+    ).fetchall()
+    if ours or theirs:
+        connection.execute(f"DELETE FROM judged WHERE {is_own}")
+    return (ours, int(our_bytes)), (theirs, int(their_bytes))
+
+
+_MAY_BE_OWN = "contains(joined, '.sealift/')"
 _COUNTED = ("at_source", "at_destination")
 _TYPES = {**SIDE_COLUMNS, "version_id": "VARCHAR", "is_latest": "BOOLEAN", "storage_class": "VARCHAR"}
 

@@ -11,7 +11,6 @@ import duckdb
 from jobs.core.model import NULL_VERSION
 from jobs.core.outcome import Status
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.selection import OWN_OBJECT
 from jobs.reconcile.rules_sql import COMPOSITE, RuleOptions, is_sealed_sql, replication_sql
 from jobs.reconcile.stage import StagedReport
 from jobs.tables.duck import parquet, quoted
@@ -86,6 +85,11 @@ class SideTotals:
     def without_repeats(self, rows: int) -> SideTotals:
         """Return these totals where only so many rows are left."""
         return replace(self, rows=rows, repeated_rows=self.repeated_rows + self.rows - rows)
+
+    def without_own(self, rows: int, size_bytes: int) -> SideTotals:
+        """Return these totals where so many of the rows are Sealift's own objects."""
+        excluded_rows, excluded_bytes = self.excluded_rows + rows, self.excluded_bytes + size_bytes
+        return replace(self, rows=self.rows - rows, excluded_rows=excluded_rows, excluded_bytes=excluded_bytes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +174,8 @@ class JoinSide:
             row = connection.execute(f"SELECT count(*) FROM ({self.select()})").fetchone()
             return SideTotals(int(row[0]) if row else 0, 0, 0)
         inside = self._in_scope()
+        if (inside, self._current()) == ("true", "true"):
+            return SideTotals(self.report.rows, 0, 0)
         row = connection.execute(
             f"SELECT count(*) FILTER ({inside}), count(*) FILTER (NOT {inside}) "
             f"FROM {self.report.relation} r WHERE {self._current()}"
@@ -223,9 +229,7 @@ class JoinSide:
 
     def _in_scope(self) -> str:
         prefixes, key = self.options.prefixes, self._field("key")
-        scope = prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
-        is_own = f"contains({key}, '.sealift/') AND regexp_matches({key}, {quoted(OWN_OBJECT)})"
-        return f"({scope} AND NOT ({is_own}))"
+        return prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
 
     def _current(self) -> str:
         conditions = ["true"] if self.report.has_keys else [f"{self._field('key')} IS NOT NULL"]
