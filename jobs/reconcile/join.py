@@ -146,7 +146,7 @@ def _judge(
     columns = ", ".join([*kept, *(f"{value} AS {name}" for name, value in unknown.items())])
     connection.execute(
         f"CREATE TABLE judged AS SELECT code, {columns}, count(*) AS rows, sum(bytes)::BIGINT AS size_bytes "
-        f"FROM ({judged}) GROUP BY ALL"
+        f"FROM (SELECT *, code % {AGE_STEP} > {last_folded} OR {_MAY_BE_OWN} AS is_kept FROM ({judged})) GROUP BY ALL"
     )
 
 

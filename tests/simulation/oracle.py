@@ -535,13 +535,15 @@ def members(data: bytes, whole: bytes) -> dict[str, list[bytes]]:
 
 
 def _frames(data: bytes, whole: bytes) -> Iterable[tuple[bytes, bytes]]:
-    """What is in each frame, and with what it came. One that has rotted has no byte of it, and harms no other."""
+    """What is in each frame, and with what it came. One that has rotted harms no other, and its members are what
+    its blocks hold: its checksum, the last four bytes, says nothing of a single one of them.
+    """
     while whole:
         frame = zstandard.ZstdDecompressor().decompressobj()
         came = frame.decompress(whole)
         size_bytes = len(whole) - len(frame.unused_data)
         try:
-            now = zstandard.ZstdDecompressor().decompressobj().decompress(data[:size_bytes])
+            now = zstandard.ZstdDecompressor().decompressobj().decompress(data[: size_bytes - 4])
         except zstandard.ZstdError:
             now = b""
         yield now if len(now) == len(came) else bytes(255 - each for each in came), came
