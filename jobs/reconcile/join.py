@@ -137,9 +137,7 @@ def _judge(
     folded = {Category.SAME.value, Category.EXCLUDED.value}
     last_folded = max(number for number, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & folded)
     kept = [
-        f"CASE WHEN code % {AGE_STEP} > {last_folded} OR {_MAY_BE_OWN} THEN {name} END AS {name}"
-        if name not in _COUNTED
-        else name
+        f"CASE WHEN is_kept THEN {name} END AS {name}" if name not in _COUNTED else name
         for name in known
         if name != "bytes"
     ]
