@@ -127,7 +127,7 @@ class Backup(BackupStores):
         limit = self.options.limit_bytes
         if info is None or not _is_of(row, info) or info.is_archived or (limit is not None and info.size_bytes > limit):
             return None
-        if not self.copier.is_one_write(info):
+        if not self.copier.is_one_write(info.size_bytes):
             return None  # its parts would all be copied before S3 says that the key is not new
         try:
             outcome = await self.copier.copy(row, info, ABSENT)

@@ -95,10 +95,10 @@ class Copier:
             and not row.is_found_damaged
         )
 
-    def is_one_write(self, source: ObjectInfo) -> bool:
+    def is_one_write(self, size_bytes: int) -> bool:
         """Whether one request writes the copy. Otherwise its parts come first."""
         limit = STREAM_PART_BYTES if self.options.streamed else self.options.multipart_threshold_bytes
-        return source.size_bytes <= limit
+        return size_bytes <= limit
 
     def _lost_annotations(self, size_bytes: int, copy_etag: str) -> bool:
         """Whether S3 may have made a copy without its annotations.
@@ -120,7 +120,7 @@ class Copier:
         again.
         """
         try:
-            if self.options.streamed or not self.is_one_write(source):
+            if self.options.streamed or not self.is_one_write(source.size_bytes):
                 return await self._copy_in_parts(row, source, guard)
             pinned = row._replace(size_bytes=source.size_bytes, etag=source.etag, storage_class=source.storage_class)
             try:
@@ -141,6 +141,16 @@ class Copier:
 
         Raises PreconditionFailed when S3 finds otherwise.
         """
+        return (await self.copy_object(row, row.version_id, guard, source))[0]
+
+    async def copy_object(
+        self, row: ObjectVersion, version_id: str | None, guard: Guard, source: ObjectInfo | None = None
+    ) -> tuple[Outcome, str | None]:
+        """Do as `copy_simply` for the version of this id. None: for what is current, if its ETag is the
+        row's.
+
+        Returns also the id of the version that was copied, if the server says it.
+        """
         lock, lack = self._carried_lock(source)
         settings = CopySettings(
             storage_class=self._storage_class(row.storage_class),
@@ -149,12 +159,10 @@ class Copier:
             lock=lock,
             without_annotations=self._skips_annotations,
         )
-        target = self.route.target_of(row)
-        written = await self.destination.copy(
-            self.route.source_of(row), row.etag, target.bucket, target.key, settings, guard=guard
-        )
+        target, ref = self.route.target_of(row), self.route.source_of(row)._replace(version_id=version_id)
+        written = await self.destination.copy(ref, row.etag, target.bucket, target.key, settings, guard=guard)
         written = _with_notes(written, lack, EXCLUDED if self._skips_annotations else "")
-        return _copied(row, row.size_bytes or 0, row.etag, written, source)
+        return _copied(row, row.size_bytes or 0, row.etag, written, source), written.source_version_id
 
     @property
     def _skips_annotations(self) -> bool:
@@ -212,7 +220,7 @@ class Copier:
         streamed = await stream(transfer, self.budget) if self.options.streamed else None
         written = streamed.written if streamed else await copy_parts(transfer, self.options.part_size_bytes)
         unkept = ""
-        if not self.is_one_write(source):
+        if not self.is_one_write(source.size_bytes):
             unkept = await look_at_written(self.destination, target, written, attributes)
         unproven = UNCOMPARED if streamed and streamed.evidence is Evidence.NONE else ""
         without = EXCLUDED

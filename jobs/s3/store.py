@@ -57,12 +57,14 @@ class Written(NamedTuple):
     """S3's answer to a write: the new ETag (no quotes), version id if any, checksums if it said.
 
     `note`: what a reader of the outcome has to know of how it was written, else empty.
+    `source_version_id`: the version that a copy was made of, where the server says it.
     """
 
     etag: str
     version_id: str | None = None
     checksums: tuple[Checksum, ...] = ()
     note: str = ""
+    source_version_id: str | None = None
 
 
 class Deleted(NamedTuple):

@@ -252,7 +252,8 @@ class MemoryStore:
         if origin.annotations and not settings.without_annotations:
             copied = self._buckets.find("CopyObject", ref._replace(version_id=written.version_id))
             copied.annotations = dict(origin.annotations)
-        return written
+        is_versioned = self._buckets.named[source.bucket].is_versioned
+        return written._replace(source_version_id=origin.version_id if is_versioned else None)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""

@@ -307,7 +307,8 @@ def _written(answer: Answer, result: Answer | None = None) -> Written:
     """`result`: the element with ETag and checksums, if they have one of their own."""
     note = wire.expiry_note(answer.get("Expiration"))
     found = answer if result is None else result
-    return Written(_unquoted(found), answer.get("VersionId"), _checksums(found), note)
+    source_version_id = answer.get("CopySourceVersionId")
+    return Written(_unquoted(found), answer.get("VersionId"), _checksums(found), note, source_version_id)
 
 
 def _part_done(number: int, written: Written, checksum: Checksum | None = None) -> PartDone:
