@@ -304,8 +304,9 @@ class Step(NamedTuple):
     """What to do next.
 
     APPEND: `place` is the index of the source version; `then` are versions to append after it without
-    another step, as long as nothing fails. AGAIN: `place` is the index of the copy. ASK: `ask` has (source index, copy
-    index), most important first. DONE: `top` is how T ended, `ends` how each named version did.
+    another step, as long as nothing fails. AGAIN: `place` is the index of the copy. MARK: of the
+    source's marker, -1 for the newest one. ASK: `ask` has (source index, copy index), most important
+    first. DONE: `target` is T, `top` how it ended, `ends` how each named version did.
     """
 
     act: Act
@@ -314,6 +315,7 @@ class Step(NamedTuple):
     ends: Mapping[int, End] = {}
     ask: Sequence[tuple[int, int]] = ()
     then: Sequence[int] = ()
+    target: int | None = None
 
 
 class _Free:
@@ -374,10 +376,10 @@ def rivals(view: View, index: int) -> set[int]:
 
     After that one was appended, they are doubted and appended, too. Ask before the append.
     """
-    found = align(view)
+    shared = {copy for copy in view.near(index) if view.edge(index, copy) is Edge.UNKNOWN}
+    found = align(view) if shared else {}
     if index in found:
         return set()
-    shared = {copy for copy in view.near(index) if view.edge(index, copy) is Edge.UNKNOWN}
     return {other for other, copy in found.items() if copy in shared and view.edge(other, copy) is Edge.UNKNOWN}
 
 
@@ -492,7 +494,7 @@ class _Decision:
         for index in range(end):
             if self.source[index].is_marker:
                 if index > newest_matched and self._is_mark_due(index):
-                    return Step(Act.MARK)
+                    return Step(Act.MARK, index)
             elif index in self.match or not self._is_wanted(index, floor):
                 continue
             elif index in self.view.blocked:
@@ -648,7 +650,7 @@ class _Decision:
     def _done(self, status: Status, reason: Reason | None = None) -> Step:
         top = End(status, reason)
         ends = {index: self._end_of(index, top) for index in sorted(self.view.named)}
-        return Step(Act.DONE, top=top, ends=self.waits | ends)
+        return Step(Act.DONE, top=top, ends=self.waits | ends, target=self.target)
 
     def _end_of(self, index: int, top: End) -> End:
         if index == self.target:

@@ -167,7 +167,7 @@ def test_never_replaces_no_unknown_object():
     looked = view([item(A, 1), item(B, 2)], [item(C, 1)], named={0, 1})
     step = next_step(looked, never)
     changed = End(Status.CHANGED, Reason.DESTINATION_DIFFERS)
-    assert step == Step(Act.DONE, top=changed, ends={0: changed, 1: changed})
+    assert step == Step(Act.DONE, top=changed, ends={0: changed, 1: changed}, target=1)
     assert first([item(B, 2)], [item(C, 1)], never._replace(keeps_versions=False)) == (Act.DONE, changed)
     assert first([marker(2)], [item(C, 1)], never._replace(mirrors_deletes=True)) == (Act.DONE, changed)
 

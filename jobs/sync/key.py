@@ -1,0 +1,781 @@
+"""`sync_key`: brings the copies of one key to where its source is.
+
+Nothing is believed of an event or a row but which key and which versions are meant. A look at both
+sides (`look`) shows what is there, the table (`table`) says the next step, the step is taken on the
+condition of what was seen, and so on until the table says `done`. Where a condition failed, somebody
+else was there: the next look shows what they did. So a crash, a lost race, a late or doubled event
+need nothing of their own, and doing a key again is always safe.
+
+A key that is probably new costs no look: one CopyObject, on the condition that nothing is there and
+that the source's current object is the one that is meant.
+
+| the key                          | requests of an event                | of a row                          |
+|----------------------------------|-------------------------------------|-----------------------------------|
+| is new                           | CopyObject, HEAD                    | CopyObject                        |
+| was copied                       | CopyObject, 2 LISTs                 | 2 HEADs, once most rows are there |
+| has another version              | CopyObject, 2 LISTs, CopyObject, HEAD | 2 HEADs, CopyObject             |
+| has n others, `all_versions`     | the same, n CopyObjects             | 2 LISTs, n CopyObjects, HEAD      |
+
+An event of a version whose class is kept costs a HEAD before the first CopyObject, and no other HEAD
+unless deletes are mirrored. What listings do not prove costs HEADs, or the bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self, TypeVar
+
+from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
+from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_multipart
+from jobs.core.histories import SKEW_SECONDS, as_row
+from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.reasons import Reason
+from jobs.errors import (
+    REFUSALS,
+    ArchivedObject,
+    ConfigError,
+    Conflict,
+    Denied,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    Redirected,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
+from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.compare_bytes import is_damaged
+from jobs.s3.copying import Copier, CopyOptions, is_altered
+from jobs.s3.lookup import KeyPages, find
+from jobs.s3.multipart_copy import ALTERED
+from jobs.s3.retries import retry
+from jobs.s3.store import ABSENT, Guard, Store
+from jobs.s3.stored_checksums import stored_checksums
+from jobs.s3.uploads import NO_RECORDS, UploadRecords
+from jobs.sync.facts import Side, compare_versions
+from jobs.sync.look import Identity, Look, identity, look_by_heads, look_by_lists, places_of
+from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, align, next_step, rivals
+
+ROUNDS = 12
+LAST_TRIES = 2
+"""How often a request about one version is tried at the last try, before others go on without it."""
+BET_FROM = 1 / 3
+"""The share of new keys among the last ones from which a bet costs less than two HEADs first."""
+_MAY_BE_ARCHIVED = ARCHIVE_CLASSES | {StorageClass.INTELLIGENT_TIERING}
+SUSPENDED = (
+    "the destination bucket {bucket} keeps no versions, so each version of a key would replace the one before "
+    "for good: enable its versioning, then continue the run"
+)
+_NOBODYS = ("", "")
+"""The source version of a copy that this call wrote and that is no version's copy."""
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class SyncOptions(CopyOptions):
+    """How to copy, what is wanted, and what may be replaced.
+
+    `keeps_replaced`: an object that is replaced has to stay, as a version. `limit_bytes`: larger
+    objects are left to another worker. `compares_tags`: a copy without the source's tags is none.
+    `unguarded`: the destination's server ignores conditions.
+    """
+
+    all_versions: bool = False
+    overwrite: Overwrite = Overwrite.OLDER
+    mirrors_deletes: bool = False
+    keeps_replaced: bool = False
+    limit_bytes: int | None = None
+    compares_tags: bool = False
+    unguarded: bool = False
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Self:
+        """From a run's spec, which has others as well."""
+        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
+        return cls(**known | {"overwrite": Overwrite(known.get("overwrite", Overwrite.OLDER))})
+
+
+class Left(NamedTuple):
+    """A version that this worker cannot copy: archived, or above the limit."""
+
+    version: Listed
+    reason: Reason
+
+
+class KeyResult(NamedTuple):
+    """What became of a key.
+
+    `outcomes`: row number → outcome. `top`: how what belongs on top ended. `left`: versions for another
+    worker, or for later, named or not. `is_marked`: a delete marker was made.
+    """
+
+    outcomes: dict[int, Outcome]
+    top: End = End(Status.COPIED)
+    left: Sequence[Left] = ()
+    has_written: bool = False
+    is_marked: bool = False
+
+
+class Sides:
+    """Both sides of a route, and what was learned of their servers. One for a worker's whole life."""
+
+    def __init__(
+        self,
+        source: Store,
+        destination: Store,
+        route: Route,
+        options: SyncOptions,
+        budget: ByteBudget,
+        records: UploadRecords = NO_RECORDS,
+    ):
+        self.source, self.destination, self.route = source, destination, route
+        self.options, self.budget = options, budget
+        self.copier = Copier(source, destination, route, options, budget, records)
+        inside = Route(Location(route.destination.bucket), Location(route.destination.bucket))
+        self.recopier = Copier(destination, destination, inside, replace(options, streamed=False), budget, records)
+        self.names_copied = True
+        """Whether answers to copies name the source's version."""
+        self.proves_by_etag = True
+        """Whether the ETags of both sides are MD5s, as far as was seen."""
+        self.share_new = 1.0
+        self._keeps_versions: bool | None = None
+
+    async def keeps_versions(self, *, again: bool = False) -> bool:
+        """Whether the destination keeps versions: asked once. Unknown counts as what is wanted."""
+        if again or self._keeps_versions is None:
+            try:
+                self._keeps_versions = await self.destination.is_versioned(self.route.destination.bucket)
+            except (Denied, Redirected, Rejected):  # the command that planned the run could ask
+                self._keeps_versions = self.options.all_versions
+        if self.options.all_versions and not self._keeps_versions:
+            raise ConfigError(SUSPENDED.format(bucket=self.route.destination.bucket))
+        return self._keeps_versions
+
+    def note_bet(self, *, is_new: bool) -> None:
+        """Learn how many keys are new."""
+        self.share_new += (is_new - self.share_new) / 8
+
+
+async def sync_key(
+    sides: Sides, key: str, rows: Sequence[ObjectVersion], *, is_event: bool = False, is_last: bool = False
+) -> KeyResult:
+    """Bring the copies of a key to where its source is. `rows`: the versions that are named.
+
+    `is_event`: the source may have changed a moment ago, so it is looked at after each write.
+    `is_last`: a version whose requests keep failing is given up, and others are copied without it.
+    What S3 refuses of an object is an outcome. Raises Unavailable, Conflict or PreconditionFailed
+    where a retry may help, ConfigError where the destination keeps no versions of `all_versions`.
+    """
+    return await _Sync(sides, key, rows, is_event=is_event, is_last=is_last).run()
+
+
+class _Sync:
+    """One key, until it is done. What was learned is kept by the versions' identities."""
+
+    def __init__(self, sides: Sides, key: str, rows: Sequence[ObjectVersion], *, is_event: bool, is_last: bool):
+        self.sides, self.key, self.rows = sides, key, rows
+        self.options, self.copier = sides.options, sides.copier
+        self.is_event, self.is_last = is_event, is_last
+        self.ours = Side(sides.source, ObjectRef(sides.route.source.bucket, key))
+        self.theirs = Side(sides.destination, sides.route.target_of(ObjectVersion(-1, key)))
+        self.known: dict[tuple[Identity, Identity], tuple[Verdict, str | None]] = {}
+        self.own: dict[Identity, Identity] = {}
+        self.copied: dict[Identity, Outcome] = {}
+        self.blocked: dict[Identity, tuple[End, str]] = {}
+        self.errors: dict[Identity, StoreError] = {}
+        self.missed: set[tuple[Identity, Identity | None]] = set()
+        self.doubted: set[Identity] = set()
+        self.unreadable: set[Identity] = set()
+        self.marked: set[Identity] = set()
+        self.ignores_agreed = self.must_list = self.cannot_list = False
+        self.has_written = self.is_marked = self.has_altered = False
+        self.is_stale = False
+        """Something was written, and nothing has shown since that the source is still the same."""
+        self.pages: KeyPages | None = None
+
+    async def run(self) -> KeyResult:
+        if not self.options.all_versions:
+            if len(self.rows) > 1:
+                return self._all(End(Status.FAILED, Reason.ONE_OF_SEVERAL))
+            if any(row.is_delete_marker for row in self.rows):
+                return self._all(End(Status.FAILED, Reason.IS_MARKER))
+        try:
+            return await self._rounds()
+        except NoSuchBucket:
+            raise
+        except REFUSALS as error:
+            return self._all(*_refusal(error))
+
+    def _all(self, end: End, detail: str = "") -> KeyResult:
+        return KeyResult({row.row: _ended(row, end, detail) for row in self.rows}, end)
+
+    async def _rounds(self) -> KeyResult:
+        last: StoreError | None = None
+        try:
+            if (result := await self._bet()) is not None:
+                return result
+        except (PreconditionFailed, Conflict, NotFound) as error:
+            if isinstance(error, NoSuchBucket):
+                raise
+        for _ in range(ROUNDS):
+            try:
+                if (result := await self._follow(await self._look())) is not None:
+                    return result
+            except NoSuchBucket:
+                raise
+            except (PreconditionFailed, Conflict, NotFound) as error:
+                last = error
+        detail = f"others kept changing this key, {ROUNDS} times over: {last}"
+        raise Conflict("sync", str(self.theirs.ref), "Raced", detail)
+
+    # The bet
+
+    async def _bet(self) -> KeyResult | None:
+        """Copy the one version that is named onto a key that is probably new. None: look."""
+        options = self.options
+        if options.all_versions:
+            await self.sides.keeps_versions()
+        if len(self.rows) != 1 or options.unguarded or options.streamed or options.object_lock:
+            return None
+        row = self.rows[0]
+        if not self.is_event and options.all_versions:
+            self.pages = KeyPages(self.sides.destination, *self.theirs.ref[:2])
+            await self.pages.read_page()
+            if self.pages.versions:
+                return None
+        elif not self.is_event and self.sides.share_new < BET_FROM:
+            return None
+        info = None
+        if self.is_event and not (self.copier.is_simple(row) and is_md5(row.etag) and self.sides.proves_by_etag):
+            info = await find(self.sides.source, self.ours.ref)
+            if info is None or not _is_of(row, info) or info.is_archived:
+                return None
+            self.ours.record(info)
+            row = row._replace(size_bytes=info.size_bytes, etag=info.etag, storage_class=info.storage_class)
+        is_large = options.limit_bytes is not None and (row.size_bytes or 0) > options.limit_bytes
+        if is_large or row.is_delete_marker or not self.copier.is_simple(row):
+            return None
+        try:
+            outcome, is_right = await self._copy_current(row, ABSENT, info)
+        except (PreconditionFailed, Conflict, NotFound, ArchivedObject) as error:
+            self.sides.note_bet(is_new=False)
+            if isinstance(error, NoSuchBucket):
+                raise
+            return None
+        self.sides.note_bet(is_new=True)
+        self.has_written = self.is_stale = True
+        made = outcome.destination_version_id or NULL_VERSION, outcome.destination_etag
+        self.own[made] = _NOBODYS
+        if is_right is False or (info is not None and is_altered(info, outcome)):
+            return None
+        if is_right is None or (self.is_event and (info is None or options.mirrors_deletes)):
+            after = await find(self.sides.source, self.ours.ref)
+            if after is None or not _is_of(row, after):
+                return None
+            if outcome.evidence is Evidence.NONE:
+                self.sides.proves_by_etag = False
+                return None
+        return KeyResult({row.row: outcome._replace(version_id=self.rows[0].version_id)}, has_written=True)
+
+    async def _copy_current(
+        self, row: ObjectVersion, guard: Guard, info: ObjectInfo | None
+    ) -> tuple[Outcome, bool | None]:
+        """Copy what is current at the source if its ETag is the row's. That is also what S3 says then.
+
+        Also returns whether it is the row's version: None if nothing shows it. A server that does not
+        name the version that it copied is asked for the row's.
+        """
+        is_exactly = is_exact(row.version_id)
+        by_etag = row.etag is not None and (self.sides.names_copied or not is_exactly)
+        outcome, version_id = await self.copier.copy_object(row, None if by_etag else row.version_id, guard, info)
+        if not by_etag or not is_exactly:
+            return outcome, True
+        if version_id is None:
+            self.sides.names_copied = False
+            return outcome, None
+        return outcome, version_id == row.version_id
+
+    # Looks
+
+    async def _look(self) -> Look:
+        self.is_stale = False
+        if self.options.all_versions or self.must_list:
+            return await self._list()
+        look = await look_by_heads(self.sides.source, self.ours.ref, self.sides.destination, self.theirs.ref)
+        is_hidden = not look.source and any(is_exact(row.version_id) for row in self.rows)
+        return await self._list() if is_hidden else look
+
+    async def _list(self) -> Look:
+        pages = self.pages or KeyPages(self.sides.destination, *self.theirs.ref[:2])
+        self.pages = None
+        return await look_by_lists(self.sides.source, self.ours.ref, pages, self.rows)
+
+    async def _list_as_well(self, look: Look) -> Look:
+        """The histories, where HEADs do not decide. The look itself if nobody may list them."""
+        try:
+            return await self._list()
+        except (Denied, Redirected, Rejected):
+            self.cannot_list = True
+            return look
+
+    # The steps of one look
+
+    async def _follow(self, look: Look) -> KeyResult | None:
+        """Take the steps that one look allows. None: look again."""
+        places, edges, rules = await self._begin(look)
+        while True:
+            view = self._view(look, edges, places)
+            if (damaged := self._damaged_newest(look)) is not None:
+                return await self._conclude(look, view, places, Step(Act.DONE, top=damaged))
+            step = next_step(view, rules)
+            if step.act is Act.ASK:
+                for pair in step.ask:
+                    await self._compare(look, edges, *pair)
+                if self.ignores_agreed and rules.agreed_etag is not None:
+                    return None
+            elif step.act is Act.DONE:
+                if not look.is_listed and step.top != End(Status.SAME) and not self.cannot_list and look.copies:
+                    self.must_list = True
+                    look = await self._list_as_well(look)
+                    places, edges, rules = await self._begin(look)
+                elif self.is_stale and not await self._is_current(look):
+                    return None
+                else:
+                    return await self._conclude(look, view, places, step)
+            elif not await self._write(look, view, step):
+                return None
+
+    async def _begin(self, look: Look) -> tuple[list[int | None], Edges, Rules]:
+        """What a look shows, with what is known."""
+        for side, infos in zip((self.ours, self.theirs), look.heads, strict=True):
+            for info in infos:
+                side.record(info)
+        places, options = places_of(self.rows, look.source), self.options
+        keeps_versions = not look.copies or await self.sides.keeps_versions()
+        never = Overwrite.NEVER if options.unguarded and not keeps_versions else options.overwrite
+        agreed = {row.condemned_etag for row in self.rows if row.condemned_etag} if not self.ignores_agreed else set()
+        skew_seconds = SKEW_SECONDS if options.streamed else 0.0
+        rules = Rules(
+            options.all_versions,
+            options.mirrors_deletes,
+            never,
+            keeps_versions,
+            skew_seconds,
+            next(iter(agreed), None),
+            options.keeps_replaced,
+        )
+        edges = Edges(
+            [_item(each) for each in look.source],
+            [_item(each) for each in look.copies],
+            skew_seconds=skew_seconds,
+            agreed_etag=rules.agreed_etag,
+        )
+        ours = {identity(each): place for place, each in enumerate(look.source)}
+        theirs = {identity(each): place for place, each in enumerate(look.copies)}
+        for (one, other), (verdict, _) in self.known.items():
+            if one in ours and other in theirs:
+                edges.learn(ours[one], theirs[other], _edge(verdict))
+        if not look.is_listed and look.source and look.copies:
+            self._compare_heads(look, edges)
+        for row, place in zip(self.rows, places, strict=True):
+            if place is not None and row.is_found_damaged and row.etag == look.source[place].etag:
+                await self._check_damage(look.source[place])
+        return places, edges, rules
+
+    def _view(self, look: Look, edges: Edges, places: Sequence[int | None]) -> View:
+        limit = self.options.limit_bytes
+        blocked = {
+            place: self.blocked[identity(each)][0].reason or Reason.REFUSED
+            for place, each in enumerate(look.source)
+            if identity(each) in self.blocked
+        }
+        unreadable = {place for place, each in enumerate(look.copies) if identity(each) in self.unreadable}
+        if limit is not None:
+            large = [place for place, each in enumerate(look.source) if (each.size_bytes or 0) > limit]
+            blocked |= {place: Reason.TOO_LARGE for place in large if place not in blocked}
+            unreadable |= {place for place, each in enumerate(look.copies) if (each.size_bytes or 0) > limit}
+        ours = {identity(each): place for place, each in enumerate(look.source)}
+        owners = {place: self.own.get(identity(each)) for place, each in enumerate(look.copies)}
+        own = {place: ours.get(owner, -1) for place, owner in owners.items() if owner is not None}
+        doubted = {ours[each] for each in self.doubted if each in ours}
+        named = {place for place in places if place is not None}
+        return View(edges, named, blocked, unreadable, own, doubted)
+
+    def _damaged_newest(self, look: Look) -> End | None:
+        """How the key ends if its newest object is damaged: nobody knows what belongs on top."""
+        newest = look.newest(mirrors_deletes=self.options.mirrors_deletes)
+        end = None if newest is None else self.blocked.get(identity(look.source[newest]))
+        return end[0] if end is not None and end[0].status is Status.DAMAGED else None
+
+    async def _is_current(self, look: Look) -> bool:
+        """True if the source's newest is what the look showed."""
+        now, shown = await find(self.sides.source, self.ours.ref), look.source[-1:]
+        if now is None:
+            return not shown or shown[0].is_delete_marker
+        return bool(shown) and identity(now) == identity(shown[0])
+
+    # Comparisons
+
+    def _compare_heads(self, look: Look, edges: Edges) -> None:
+        """Compare what two HEADs have shown. Tags, and bytes that count, are left to be asked for."""
+        [source], [copy] = look.heads
+        verdict = compare(source, copy)
+        is_open = verdict.same and (self._is_agreed(copy.etag) or (self.options.compares_tags and source.tag_count))
+        if verdict.same is None or is_open:
+            edges.learn(0, 0, Edge.UNASKED)
+            return
+        self.known[identity(source), identity(copy)] = verdict, best_checksum(source)
+        edges.learn(0, 0, _edge(verdict))
+
+    def _is_agreed(self, etag: str | None) -> bool:
+        """True if a row says that an object of this ETag at the destination may be replaced."""
+        return not self.ignores_agreed and etag in {row.condemned_etag for row in self.rows if row.condemned_etag}
+
+    async def _compare(self, look: Look, edges: Edges, place: int, at: int) -> None:
+        """Compare a version with a copy."""
+        version, copy = look.source[place], look.copies[at]
+        is_agreed = self._is_agreed(copy.etag)
+        options, verdict, checksum = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE), None
+        try:
+            verdict, checksum = await self._persist(
+                lambda: compare_versions(
+                    (self.ours, version),
+                    (self.theirs, copy),
+                    self.sides.budget,
+                    must_read=is_agreed,
+                    has_tags=options.compares_tags,
+                    limit_bytes=options.limit_bytes,
+                )
+            )
+        except NotFound as error:
+            if isinstance(error, NoSuchBucket):
+                raise
+            raise Conflict(error.operation, error.target, "Raced", "it went away while it was read") from error
+        except (*REFUSALS, Unavailable) as error:
+            if isinstance(error, Unavailable) and not (self.is_last and error.is_of_object):
+                raise
+            self.errors[identity(version)] = error
+        self.known[identity(version), identity(copy)] = verdict, checksum
+        edges.learn(place, at, _edge(verdict))
+        if verdict.is_source_damaged:
+            self.blocked[identity(version)] = End(Status.DAMAGED, Reason(verdict.reason)), verdict.detail
+        self.ignores_agreed |= is_agreed and verdict.is_copy_intact
+
+    async def _check_damage(self, version: Listed) -> None:
+        """Block a version that was found damaged, unless its bytes are right now."""
+        info = await self.ours.describe(version)
+        is_proven = stored_checksums(info) and not info.is_archived and not await self._is_damaged(version, info)
+        if not is_proven:
+            self.blocked[identity(version)] = End(Status.DAMAGED, Reason.FOUND_DAMAGED), ""
+
+    async def _is_damaged(self, version: Listed, info: ObjectInfo) -> bool:
+        return await is_damaged(self.ours.content(version, info), self.sides.budget)
+
+    async def _persist(self, work: Callable[[], Awaitable[T]]) -> T:
+        return await (retry(work, tries=LAST_TRIES) if self.is_last else work())
+
+    # Writes
+
+    async def _write(self, look: Look, view: View, step: Step) -> bool:
+        """Take a step that writes. False: look again."""
+        if self.options.unguarded:
+            there = await find(self.sides.destination, self.theirs.ref)
+            if (there and there.etag) != (look.top and look.top.etag):
+                raise Conflict("HeadObject", str(self.theirs.ref), "Raced", "something else is on top by now")
+        if step.act is Act.MARK:
+            assert look.top is not None
+            deleted = await self.sides.destination.delete(*self.theirs.ref[:2], if_match=look.top.etag)
+            self.has_written = self.is_marked = self.is_stale = True
+            self.marked |= {identity(each) for each in look.source[step.place :][:1] if each.is_delete_marker}
+            if deleted.version_id in (None, NULL_VERSION):
+                await self.sides.keeps_versions(again=True)
+            return False
+        if step.act is Act.AGAIN:
+            return await self._again(look, view, step.place)
+        newest, newest_copied = look.newest(mirrors_deletes=self.options.mirrors_deletes), max(align(view), default=-1)
+        if newest not in (None, step.place) and await self._find_archived(look, view, newest):
+            return True
+        for place in (step.place, *step.then):
+            if not await self._append(look, view, place, is_late=place < newest_copied):
+                return False
+            if identity(look.source[place]) in self.blocked:
+                break
+            newest_copied = max(newest_copied, place)
+        return True
+
+    async def _find_archived(self, look: Look, view: View, newest: int) -> bool:
+        """True if it is news that the newest version, or its copy, is archived.
+
+        Then it could not be put back above an older version.
+        """
+        version, me, at = look.source[newest], identity(look.source[newest]), align(view).get(newest)
+        is_news = False
+        if version.storage_class in _MAY_BE_ARCHIVED and newest not in view.blocked:
+            is_news = (await self.ours.describe(version)).is_archived
+            if is_news:
+                self.blocked[me] = End(Status.ARCHIVED, Reason.ARCHIVED), ""
+        copy = None if at is None or at in view.unreadable_copies else look.copies[at]
+        if (
+            copy is not None
+            and copy.storage_class in _MAY_BE_ARCHIVED
+            and (await self.theirs.describe(copy)).is_archived
+        ):
+            self.unreadable.add(identity(copy))
+            is_news = True
+        return is_news
+
+    async def _append(self, look: Look, view: View, place: int, *, is_late: bool) -> bool:
+        """Copy a version on top. False: look again."""
+        version, me = look.source[place], identity(look.source[place])
+        more = rivals(view, place) if self.options.all_versions else set()
+        try:
+            outcome, is_right = await self._persist(lambda: self._copy(look, place))
+        except (Denied, Redirected, ArchivedObject, Rejected) as error:
+            self.blocked[me] = _refusal(error)
+            return True
+        except NotFound as error:
+            missed = me, identity(look.copies[-1]) if look.copies else None
+            if isinstance(error, NoSuchBucket) or missed not in self.missed:
+                self.missed.add(missed)
+                raise
+            # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
+            self.blocked[me] = End(Status.FAILED, Reason.REFUSED), _told(error)
+            return True
+        except (Conflict, Unavailable) as error:
+            if error.code == ALTERED:
+                return await self._blame(version, error)
+            if isinstance(error, Unavailable) and self.is_last and error.is_of_object:
+                self.blocked[me] = End(Status.FAILED, Reason.GIVEN_UP), _told(error)
+                return True
+            raise
+        self.has_written = True
+        self.is_stale = self.is_event or self.options.mirrors_deletes or place != len(look.source) - 1 or not is_right
+        self.doubted |= {identity(look.source[other]) for other in more}
+        info = self.ours.known(version)
+        if info is not None and is_altered(info, outcome):
+            self.own[_made(outcome)] = _NOBODYS
+            what = Conflict("CopyObject", str(self.theirs.ref), ALTERED, "the copy's checksum is not the source's")
+            return await self._blame(version, what)
+        self.own[_made(outcome)] = me if is_right else _NOBODYS
+        if is_right is not False:
+            outcome = await self._read_agreed(version, outcome)
+            self.copied[me] = outcome._replace(reason=outcome.reason or (Reason.COPIED_LATE if is_late else ""))
+        if not is_exact(outcome.destination_version_id):
+            await self.sides.keeps_versions(again=True)
+            return False
+        return bool(is_right) and self.copier.is_one_write(version.size_bytes or 0) and self._put(look, view, outcome)
+
+    def _put(self, look: Look, view: View, outcome: Outcome) -> bool:
+        """Add a copy that was just made to the look."""
+        at = max((each.last_modified for each in (*look.source, *look.copies)), default=0.0)
+        made = outcome.destination_version_id, True, False, outcome.size_bytes, outcome.destination_etag, at, None
+        look.copies.append(Listed(self.theirs.ref.key, *made))
+        view.edges.add_copy(_item(look.copies[-1]))
+        return True
+
+    async def _copy(self, look: Look, place: int) -> tuple[Outcome, bool | None]:
+        """Copy a version, pinned, if the top is still what was seen. Also returns whether it is the version."""
+        version, guard = look.source[place], _guard(look)
+        row, info = as_row(version), self.ours.known(version)
+        try:
+            if not self.copier.is_simple(row) or (
+                info is None and not (is_md5(row.etag) and self.sides.proves_by_etag)
+            ):
+                info = info or await self.ours.describe(version)
+                if info.is_archived:
+                    raise ArchivedObject("CopyObject", str(self.ours.ref_of(version)), "InvalidObjectState", "", 403)
+                if not self.copier.is_simple(row):
+                    return await self.copier.copy(row, info, guard), True
+            if place == len(look.source) - 1:
+                outcome, is_right = await self._copy_current(row, guard, info)
+            else:
+                outcome, is_right = (await self.copier.copy_object(row, row.version_id, guard, info))[0], True
+        except NotFound as error:
+            if guard.etag is None or isinstance(error, NoSuchBucket):
+                raise
+            raise Conflict(error.operation, error.target, "Raced", "source or destination is gone") from error
+        self.sides.proves_by_etag &= info is not None or outcome.evidence is not Evidence.NONE
+        return outcome, is_right
+
+    async def _blame(self, version: Listed, error: StoreError) -> bool:
+        """A copy has other bytes than its source should have. Block a damaged source, else look again."""
+        if await self._is_damaged(version, await self.ours.describe(version)):
+            self.blocked[identity(version)] = End(Status.DAMAGED, Reason.DAMAGED), ""
+            return True
+        if self.has_altered:
+            raise error.recast(Unavailable)
+        self.has_altered = True
+        return False
+
+    async def _read_agreed(self, version: Listed, outcome: Outcome) -> Outcome:
+        """Prove by bytes a copy that replaces one whose bytes were wrong, though S3's checksums agreed."""
+        agreed = {row.condemned_etag for row in self.rows if row.condemned_etag}
+        was_read = [
+            verdict
+            for (one, (_, etag)), (verdict, _) in self.known.items()
+            if one == identity(version) and etag in agreed and verdict.evidence is Evidence.CONTENT
+        ]
+        if not was_read:
+            return outcome
+        copy = Listed(self.theirs.ref.key, *_made(outcome)[:1], True, False, None, outcome.destination_etag, 0.0, None)
+        verdict, checksum = await compare_versions(
+            (self.ours, version), (self.theirs, copy), self.sides.budget, must_read=True
+        )
+        if verdict.same:
+            return outcome._replace(evidence=verdict.evidence, checksum=checksum)
+        end = (
+            End(Status.DAMAGED, Reason.DAMAGED)
+            if verdict.is_source_damaged
+            else End(Status.MISMATCHED, Reason.CONTENT_DIFFERS)
+        )
+        return outcome._replace(status=end.status, reason=end.reason or "", evidence=verdict.evidence, checksum=None)
+
+    async def _again(self, look: Look, view: View, at: int) -> bool:
+        """Copy one of the destination's copies on top, since the source cannot be read. False: look again."""
+        copy, me = look.copies[at], identity(look.copies[at])
+        info = await self.theirs.describe(copy)
+        try:
+            if info.is_archived:
+                raise ArchivedObject("CopyObject", str(self.theirs.ref_of(copy)), "InvalidObjectState", "", 403)
+            outcome = await self.sides.recopier.copy(as_row(copy), info, _guard(look))
+        except (Denied, Redirected, ArchivedObject, Rejected):
+            self.unreadable.add(me)
+            return True
+        except Conflict as error:
+            if error.code != ALTERED:
+                raise
+            self.unreadable.add(me)
+            return True
+        self.has_written = self.is_stale = True
+        matched = {other: place for place, other in align(view).items()}
+        self.own[_made(outcome)] = identity(look.source[matched[at]]) if at in matched else _NOBODYS
+        return False
+
+    # The end
+
+    async def _conclude(self, look: Look, view: View, places: Sequence[int | None], step: Step) -> KeyResult:
+        """The outcomes of all rows."""
+        assert step.top is not None
+        matches = align(view)
+        newest = look.newest(mirrors_deletes=self.options.mirrors_deletes)
+        target = step.target
+        outcomes: dict[int, Outcome] = {}
+        for row, place in zip(self.rows, places, strict=True):
+            at = target if target is not None and not self.options.all_versions else place
+            if at is None:
+                reason = Reason.MARKER_GONE if row.is_delete_marker else Reason.SOURCE_GONE
+                outcomes[row.row] = _ended(row, End(Status.MISSING, reason))
+                continue
+            end = step.top if at == target else step.ends.get(at, step.top)
+            outcome = await self._outcome(row, look, view, at, matches.get(at), end)
+            is_newer = not self.options.all_versions and not _is_named(row, look.source[at])
+            outcomes[row.row] = outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED) if is_newer else outcome
+        left = [
+            Left(look.source[place], reason)
+            for place, reason in view.blocked.items()
+            if reason in (Reason.TOO_LARGE, Reason.ARCHIVED)
+            and (place in view.named or place == newest)
+            and (place not in matches or (place == newest and step.top.reason is reason))
+        ]
+        return KeyResult(outcomes, step.top, left, self.has_written, self.is_marked)
+
+    async def _outcome(
+        self, row: ObjectVersion, look: Look, view: View, place: int, at: int | None, end: End
+    ) -> Outcome:
+        """The outcome of a row whose version is at `place`, and its copy at `at`."""
+        version = look.source[place]
+        me, copied = identity(version), self.copied.get(identity(version))
+        if copied is not None:
+            return copied._replace(row=row.row, version_id=row.version_id)
+        if version.is_delete_marker:
+            return _ended(row, End(Status.DELETED) if me in self.marked else end)
+        if (error := self.errors.get(me)) is not None and end.status is Status.UNVERIFIABLE:
+            return _ended(
+                row,
+                *(
+                    _refusal(error)
+                    if isinstance(error, REFUSALS)
+                    else (End(Status.FAILED, Reason.GIVEN_UP), _told(error))
+                ),
+            )
+        top = look.copies[-1] if look.copies else None
+        if at is None and end.status in (Status.SAME, Status.UNVERIFIABLE) and top is not None:
+            at = len(look.copies) - 1
+        if at is None or end.status not in (Status.SAME, Status.UNVERIFIABLE):
+            detail = self.blocked.get(me, (end, ""))[1]
+            outcome = _ended(row, end, detail)
+            return outcome._replace(etag=version.etag, destination_etag=top.etag if top else None)
+        copy = look.copies[at]
+        verdict, checksum = self.known.get((me, identity(copy)), (None, None))
+        lack = ""
+        if end.status is Status.SAME:
+            theirs = self.theirs.ref_of(copy)
+            size_bytes = version.size_bytes or 0
+            lack = await self.copier.complete_annotations(
+                self.ours.ref_of(version), version.etag, size_bytes, theirs, copy.etag or ""
+            )
+        is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
+        evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE
+        return _ended(row, end)._replace(
+            reason=end.reason or lack,
+            evidence=evidence,
+            size_bytes=version.size_bytes or 0,
+            etag=version.etag,
+            destination_version_id=copy.version_id,
+            destination_etag=copy.etag,
+            checksum=checksum,
+        )
+
+
+def _ended(row: ObjectVersion, end: End, detail: str = "") -> Outcome:
+    return Outcome.of(row, end.status, end.reason or "", detail)
+
+
+def _refusal(error: StoreError) -> tuple[End, str]:
+    """How S3's refusal of an object ends, and which one it was."""
+    if isinstance(error, NotFound):
+        return End(Status.MISSING, Reason.SOURCE_GONE), _told(error)
+    if isinstance(error, ArchivedObject):
+        return End(Status.ARCHIVED, Reason.ARCHIVED), ""
+    if isinstance(error, Rejected):
+        return End(Status.FAILED, Reason.REFUSED), _told(error)
+    return End(Status.DENIED, Reason.DENIED), _told(error)
+
+
+def _told(error: StoreError) -> str:
+    return f"{error.operation}: {error.code}"
+
+
+def _made(outcome: Outcome) -> Identity:
+    return outcome.destination_version_id or NULL_VERSION, outcome.destination_etag
+
+
+def _guard(look: Look) -> Guard:
+    return ABSENT if look.top is None else Guard(etag=look.top.etag)
+
+
+def _item(each: Listed) -> Item:
+    return Item(
+        each.version_id, each.is_delete_marker, each.size_bytes, each.etag, each.last_modified, is_multipart(each.etag)
+    )
+
+
+def _edge(verdict: Verdict) -> Edge:
+    return Edge.UNKNOWN if verdict.same is None else Edge.SAME if verdict.same else Edge.NO
+
+
+def _is_of(row: ObjectVersion, info: ObjectInfo) -> bool:
+    """True if HEAD of the key shows the row's version."""
+    if row.version_id in (None, NULL_VERSION):
+        return info.version_id in (None, NULL_VERSION) and row.etag in (None, info.etag)
+    return info.version_id == row.version_id
+
+
+def _is_named(row: ObjectVersion, version: Listed) -> bool:
+    """True if a row means this version. Without a version id it means an ETag, or what is there."""
+    if is_exact(row.version_id):
+        return row.version_id == version.version_id
+    return row.etag in (None, version.etag)

@@ -1,0 +1,472 @@
+"""One key: what is copied, what is not, and how its rows end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.core.model import ObjectVersion
+from jobs.core.outcome import Evidence, Status
+from jobs.core.reasons import Reason
+from jobs.errors import ConfigError, Conflict, Denied, Rejected, Unavailable
+from jobs.sync.table import End
+from tests.doubles.hooks import nth, once, refuse, watch
+from tests.doubles.memory_store import Request
+from tests.sync.scene import (
+    COPY,
+    EVENT,
+    KIB,
+    PARTS,
+    SOURCE,
+    bodies,
+    delete,
+    event_of,
+    finish,
+    make_store,
+    put,
+    put_in_parts,
+    row_of,
+    rows_of,
+    sides,
+    statuses,
+    sync,
+    sync_all,
+    sync_one,
+)
+
+A, B, C = b"aaa", b"bbb", b"ccc"
+SAME, COPIED = Status.SAME, Status.COPIED
+
+
+def of_source(request: Request) -> bool:
+    return request.place.bucket == "source"
+
+
+def of_version(row: ObjectVersion) -> Any:
+    return lambda request: request.arguments["source"].version_id == row.version_id
+
+
+# What is newest
+
+
+async def test_current_object_is_copied_and_then_the_same() -> None:
+    store = make_store()
+    row = await put(store, A, metadata={"colour": "red"}, tags={"a": "1"}, headers={"content-type": "text/plain"})
+    copied = await sync_one(store, row)
+    assert (copied.status, copied.evidence, copied.etag) == (COPIED, Evidence.MD5_ETAG, row.etag)
+    again = await sync_one(store, row)
+    assert (again.status, again.destination_version_id) == (SAME, copied.destination_version_id)
+    assert again.evidence is Evidence.CHECKSUM
+    copy = store.stored(*COPY[:2])[-1].attributes
+    assert (copy.metadata, copy.tags, copy.headers) == ({"colour": "red"}, {"a": "1"}, {"content-type": "text/plain"})
+
+
+async def test_older_row_brings_the_newest_object_and_says_so() -> None:
+    store = make_store()
+    old = await put(store, A)
+    new = await put(store, B)
+    outcome = await sync_one(store, old)
+    assert (outcome.status, outcome.reason, outcome.etag) == (COPIED, Reason.NEWER_COPIED, new.etag)
+    assert bodies(store) == [B]
+
+
+async def test_bet_on_an_etag_that_came_twice_is_no_copy_of_the_older_version() -> None:
+    store = make_store()
+    old = await put(store, A, metadata={"number": "1"})
+    await put(store, A, metadata={"number": "2"})
+    outcome = await sync_one(store, old)
+    assert (outcome.status, outcome.reason) == (SAME, Reason.NEWER_COPIED)
+    assert [each.attributes.metadata for each in store.stored(*COPY[:2])] == [{"number": "2"}]
+
+
+async def test_server_that_does_not_name_what_it_copied_is_asked_by_version() -> None:
+    store = make_store()
+
+    async def say_nothing(request: Request) -> Any:
+        return (await request())._replace(source_version_id=None)
+
+    store.hook(copy=say_nothing)
+    both = sides(store, **EVENT)
+    for number in range(2):
+        row = event_of(await put(store, b"%d" % number))
+        assert (await finish(both, [row], is_event=True)).outcomes[0].status is COPIED
+    assert not both.names_copied
+    assert bodies(store) == [b"0", b"1"]
+
+
+async def test_object_that_is_overwritten_while_it_is_copied_is_brought_up_to_date() -> None:
+    store = make_store()
+    await put(store, A)
+    await sync_one(store, await row_of(store))
+    row = await put(store, B)
+    store.hook(copy=once(lambda: put(store, C), where=nth(2)))
+    outcome = await sync_one(store, row)
+    assert (outcome.status, outcome.reason) == (COPIED, Reason.NEWER_COPIED)
+    assert bodies(store)[-1] == C
+
+
+@pytest.mark.parametrize("newer", [False, True])
+async def test_foreign_object_is_replaced_only_if_it_is_older(newer: bool) -> None:
+    store = make_store()
+    if newer:
+        row = await put(store, A)
+    await put(store, B, COPY)
+    row = row if newer else await put(store, A)
+    outcome = await sync_one(store, row)
+    assert outcome.status is (Status.CHANGED if newer else COPIED)
+    assert outcome.reason == (Reason.DESTINATION_NEWER if newer else "")
+    assert (await sync_one(store, row, overwrite="always")).status is (COPIED if newer else SAME)
+
+
+async def test_copy_of_an_older_version_is_replaced_whatever_its_date() -> None:
+    store = make_store()
+    await put(store, A)
+    row = await put_in_parts(store, B, B)
+    await put(store, A, COPY)
+    assert (await sync_one(store, row)).status is COPIED
+
+
+async def test_other_metadata_is_another_object() -> None:
+    store = make_store()
+    await put(store, A, COPY, metadata={"colour": "red"})
+    row = await put(store, A, metadata={"colour": "blue"})
+    assert (await sync_one(store, row)).status is COPIED
+    await put(store, A, COPY, metadata={"colour": "red"})
+    assert (await sync_one(store, row)).reason == Reason.DELETE_RETAINED
+
+
+async def test_copy_has_to_have_the_tags_of_its_source_where_they_are_compared() -> None:
+    store = make_store()
+    row = await put(store, A, tags={"a": "1"})
+    await put(store, A, COPY, tags={"b": "1"})
+    assert (await sync_one(store, row)).status is SAME
+    assert (await sync_one(store, row, compares_tags=True)).status is Status.CHANGED
+    await put(store, A, COPY, tags={"a": "1", "b": "1"})
+    assert (await sync_one(store, row, compares_tags=True)).status is SAME
+
+
+async def test_source_that_is_gone_is_missing() -> None:
+    store = make_store()
+    row = await put(store, A)
+    await delete(store, SOURCE._replace(version_id=row.version_id))
+    outcome = await sync_one(store, row)
+    assert (outcome.status, outcome.reason) == (Status.MISSING, Reason.SOURCE_GONE)
+
+
+async def test_rows_that_only_a_history_can_have_fail_one_by_one() -> None:
+    store = make_store()
+    row = await put(store, A)
+    result = await sync(store, row, row._replace(row=1))
+    assert {each.reason for each in result.outcomes.values()} == {Reason.ONE_OF_SEVERAL}
+    marker = await sync_one(store, row._replace(is_delete_marker=True))
+    assert (marker.status, marker.reason) == (Status.FAILED, Reason.IS_MARKER)
+
+
+# Histories
+
+
+async def test_history_is_reproduced_in_order_with_its_markers() -> None:
+    store = make_store()
+    for body in (A, B):
+        await put(store, body)
+    await delete(store)
+    await put(store, A)
+    assert statuses(await sync_all(store)) == [COPIED, COPIED, Status.DELETED, COPIED]
+    assert bodies(store) == [A, B, None, A]
+    watched = watch(store)
+    assert set(statuses(await sync_all(store))) == {SAME}
+    assert {each.operation for each in watched} == {"is_versioned", "list_versions", "head"}
+
+
+async def test_late_version_is_appended_and_the_newest_once_more_above_it() -> None:
+    store = make_store()
+    late, new = await put(store, A), await put(store, B)
+    await sync(store, event_of(new), is_event=True, **EVENT)
+    outcome = (await sync(store, event_of(late), is_event=True, **EVENT)).outcomes[0]
+    assert (outcome.status, outcome.reason) == (COPIED, Reason.COPIED_LATE)
+    assert bodies(store) == [B, A, B]
+
+
+async def test_versions_that_nobody_names_are_copied_from_the_first_copy_on() -> None:
+    store = make_store()
+    await put(store, A)
+    first = await put(store, B)
+    await sync(store, first, all_versions=True)
+    await put(store, C)
+    last = await put(store, b"ddd")
+    await sync(store, last, all_versions=True)
+    assert bodies(store) == [B, C, b"ddd"]
+
+
+@pytest.mark.parametrize(("mirrors", "expected"), [(True, [A, None]), (False, [A])])
+async def test_deletes_are_mirrored_or_retained(mirrors: bool, expected: list[bytes | None]) -> None:
+    store = make_store()
+    row = event_of(await put(store, A))
+    await sync(store, row, is_event=True, mirrors_deletes=mirrors, **EVENT)
+    await delete(store)
+    result = await sync(store, is_event=True, mirrors_deletes=mirrors, **EVENT)
+    assert bodies(store) == expected
+    assert result.is_marked is mirrors
+    assert not (await sync(store, is_event=True, mirrors_deletes=mirrors, **EVENT)).has_written
+
+
+async def test_event_of_a_version_that_is_gone_is_missing() -> None:
+    store = make_store()
+    gone = await put(store, A)
+    await put(store, B)
+    await delete(store, SOURCE._replace(version_id=gone.version_id))
+    outcome = (await sync(store, event_of(gone), is_event=True, **EVENT)).outcomes[0]
+    assert (outcome.status, outcome.reason) == (Status.MISSING, Reason.SOURCE_GONE)
+    assert bodies(store) == [B]
+
+
+async def test_destination_without_versions_takes_no_history() -> None:
+    store = make_store(kept=False)
+    with pytest.raises(ConfigError, match="keeps no versions"):
+        await sync(store, await put(store, A), all_versions=True)
+    assert bodies(store) == []
+
+
+async def test_only_copy_is_not_replaced_where_it_would_be_lost() -> None:
+    store = make_store(kept=False)
+    await put(store, A, COPY)
+    row = await put(store, B)
+    outcome = await sync_one(store, row, keeps_replaced=True)
+    assert (outcome.status, outcome.reason) == (Status.FAILED, Reason.ONLY_COPY)
+    assert (await sync_one(store, row)).status is COPIED
+    assert bodies(store) == [B]
+
+
+# What cannot be copied
+
+
+async def test_archived_version_is_left_and_others_are_copied() -> None:
+    store = make_store()
+    old = await put(store, A)
+    archived = await put(store, B, storage_class="GLACIER")
+    result = await sync(store, *await rows_of(store), all_versions=True)
+    assert statuses(list(result.outcomes.values())) == [COPIED, Status.ARCHIVED]
+    assert [(each.version.version_id, each.reason) for each in result.left] == [(archived.version_id, Reason.ARCHIVED)]
+    assert bodies(store) == [A]
+    assert (await sync(store, event_of(old), is_event=True, **EVENT)).left
+
+
+async def test_older_version_is_not_put_on_top_of_what_cannot_be_put_back() -> None:
+    store = make_store()
+    late = await put(store, A)
+    await put(store, B, storage_class="GLACIER")
+    await put(store, B, COPY, storage_class="GLACIER")
+    result = await sync(store, event_of(late), is_event=True, **EVENT)
+    assert (result.outcomes[0].status, result.outcomes[0].reason) == (Status.ARCHIVED, Reason.NEWEST_ARCHIVED)
+    assert bodies(store) == [B]
+
+
+async def test_proven_copy_of_an_archived_source_is_put_on_top_again() -> None:
+    store = make_store()
+    row = await put(store, A, storage_class="GLACIER")
+    await put(store, A, COPY)
+    await delete(store, COPY)
+    assert (await sync_one(store, row, all_versions=True)).status is SAME
+    assert bodies(store) == [A, None, A]
+
+
+async def test_larger_object_is_left_to_another_worker() -> None:
+    store = make_store()
+    row = event_of(await put(store, b"much larger"))
+    result = await sync(store, row, is_event=True, limit_bytes=5, **EVENT)
+    assert [each.reason for each in result.left] == [Reason.TOO_LARGE]
+    assert bodies(store) == []
+
+
+async def test_refusal_of_one_version_is_its_own() -> None:
+    store = make_store()
+    bad = await put(store, A)
+    await put(store, B)
+    store.hook(copy=refuse(Denied("CopyObject", "k", "AccessDenied", "no", 403), where=of_version(bad)))
+    outcomes = await sync_all(store)
+    assert statuses(outcomes) == [Status.DENIED, COPIED]
+    assert outcomes[0].detail == "CopyObject: AccessDenied"
+    assert bodies(store) == [B]
+
+
+async def test_refused_looks_end_all_rows() -> None:
+    store = make_store()
+    rows = [await put(store, A), (await put(store, B))._replace(row=1)]
+    store.hook(list_versions=refuse(Denied("ListObjectVersions", "k", "AccessDenied", "no", 403)))
+    outcomes = (await sync(store, *rows, all_versions=True)).outcomes
+    assert statuses(list(outcomes.values())) == [Status.DENIED, Status.DENIED]
+
+
+async def test_version_that_keeps_failing_is_given_up_at_the_last_try_alone() -> None:
+    store = make_store()
+    bad = await put(store, A)
+    await put(store, B)
+    broken = Unavailable("CopyObject", "k", "InternalError", "no", 500)
+    store.hook(copy=refuse(broken, where=of_version(bad)))
+    with pytest.raises(Unavailable):
+        await sync_all(store)
+    result = await sync(store, *await rows_of(store), all_versions=True, is_last=True)
+    assert statuses(list(result.outcomes.values())) == [Status.FAILED, COPIED]
+    assert result.outcomes[0].reason == Reason.GIVEN_UP
+
+
+async def test_silent_server_is_no_versions_fault() -> None:
+    store = make_store()
+    await put(store, A)
+    await put(store, B)
+    store.hook(copy=refuse(Unavailable("CopyObject", "k", "ConnectionClosed")))
+    with pytest.raises(Unavailable):
+        await sync(store, *await rows_of(store), all_versions=True, is_last=True)
+
+
+async def test_object_that_is_listed_and_never_found_ends_as_refused() -> None:
+    store = make_store()
+    await put(store, A)
+    row = await put(store, B)
+    store.hook(copy=refuse(Rejected("CopyObject", "k", "NoSuchKey", "", 404), where=of_version(row)))
+    outcomes = await sync_all(store)
+    assert (outcomes[0].status, outcomes[1].status) == (COPIED, COPIED)
+
+
+# Damage
+
+
+async def test_damaged_source_is_not_copied_onto_a_copy_with_other_bytes() -> None:
+    store = make_store(default_checksum=None)
+    row = await put_in_parts(store, b"good", b"bytes", checksum_algorithm="CRC64NVME")
+    await put(store, b"goodbytes", COPY)
+    store.rot(*SOURCE[:2], b"badxbytes")
+    result = await sync(store, row, overwrite="always")
+    assert (result.outcomes[0].status, result.top) == (Status.DAMAGED, End(Status.DAMAGED, Reason.DAMAGED))
+    assert bodies(store) == [b"goodbytes"]
+
+
+async def test_copy_that_contradicts_its_source_shows_the_damage() -> None:
+    store = make_store()
+    await put(store, A)
+    store.rot(*SOURCE[:2], B)
+    row = event_of(await row_of(store))
+    outcome = (await sync(store, row, is_event=True, all_versions=True)).outcomes[0]
+    assert (outcome.status, outcome.reason) == (Status.DAMAGED, Reason.DAMAGED)
+
+
+@pytest.mark.parametrize("is_right_now", [False, True])
+async def test_source_that_was_found_damaged_is_read_first(is_right_now: bool) -> None:
+    store = make_store()
+    row = await put(store, A)
+    row = row._replace(source_attested=f"damaged:etag={row.etag}")
+    if not is_right_now:
+        store.rot(*SOURCE[:2], B)
+    outcome = await sync_one(store, row)
+    assert outcome.status is (COPIED if is_right_now else Status.DAMAGED)
+    assert bodies(store) == ([A] if is_right_now else [])
+
+
+async def test_agreed_copy_is_replaced_if_its_bytes_still_differ() -> None:
+    store = make_store()
+    row = await put(store, A)
+    await sync_one(store, row)
+    agreed = row._replace(condemned_etag=row.etag)
+    same = await sync_one(store, agreed)
+    assert (same.status, same.evidence) == (SAME, Evidence.CONTENT)
+    store.rot(*COPY[:2], B)
+    replaced = await sync_one(store, agreed)
+    assert (replaced.status, replaced.evidence) == (COPIED, Evidence.CONTENT)
+    assert bodies(store) == [B, A]
+
+
+async def test_bytes_that_stay_wrong_are_mismatched() -> None:
+    store = make_store()
+    row = await put(store, A)
+    await sync_one(store, row)
+
+    async def rot(request: Request) -> Any:
+        written = await request()
+        store.rot(*COPY[:2], B)
+        return written
+
+    store.rot(*COPY[:2], B)
+    store.hook(copy=rot)
+    assert (await sync_one(store, row._replace(condemned_etag=row.etag))).status is Status.MISMATCHED
+
+
+# How it is copied
+
+
+async def test_large_object_is_copied_in_parts_with_annotations_and_looked_at_again() -> None:
+    store = make_store()
+    row = await put(store, b"x" * (7 * KIB), tags={"a": "1"})
+    await store.put_annotation(SOURCE, "note", b"text", object_etag=row.etag or "")
+    assert (await sync_one(store, row, **PARTS)).status is COPIED
+    copy = store.stored(*COPY[:2])[-1]
+    assert (copy.annotations, copy.attributes.tags, len(copy.part_sizes)) == ({"note": b"text"}, {"a": "1"}, 2)
+
+
+async def test_missing_annotations_are_put_onto_a_copy_that_is_the_same() -> None:
+    store = make_store()
+    row = await put(store, b"x" * (7 * KIB))
+    await sync_one(store, row, **PARTS)
+    await store.put_annotation(SOURCE, "note", b"text", object_etag=row.etag or "")
+    assert (await sync_one(store, row, **PARTS)).status is SAME
+    assert store.stored(*COPY[:2])[-1].annotations == {"note": b"text"}
+
+
+async def test_marker_that_comes_while_parts_are_sent_is_seen() -> None:
+    store = make_store()
+    row = await put(store, b"x" * (7 * KIB))
+    store.hook(complete_multipart=once(lambda: delete(store, COPY)))
+    await finish(sides(store, **PARTS), [row])
+    assert bodies(store)[-1] == b"x" * (7 * KIB)
+
+
+async def test_streamed_copy_is_proven() -> None:
+    store = make_store()
+    outcome = await sync_one(store, await put(store, A), streamed=True)
+    assert (outcome.status, outcome.reason) == (COPIED, "")
+    assert outcome.evidence is not Evidence.NONE
+
+
+# Others
+
+
+async def test_unguarded_destination_is_looked_at_before_each_write() -> None:
+    store = make_store()
+    row = await put(store, A)
+    requests = watch(store)
+    assert (await sync_one(store, row, unguarded=True)).status is COPIED
+    operations = [each.operation for each in requests]
+    assert operations[operations.index("copy") - 1] == "head"
+    assert operations.count("copy") == 1
+
+
+async def test_unguarded_destination_without_versions_loses_nothing() -> None:
+    store = make_store(kept=False)
+    await put(store, A, COPY)
+    assert (await sync_one(store, await put(store, B), unguarded=True)).status is Status.CHANGED
+    assert bodies(store) == [A]
+
+
+async def test_key_that_others_keep_changing_is_given_back() -> None:
+    store = make_store()
+    row = await put(store, A)
+    store.hook(copy=refuse(Conflict("CopyObject", "k", "ConditionalRequestConflict", "", 409)))
+    with pytest.raises(Conflict, match="kept changing"):
+        await sync_one(store, row)
+
+
+async def test_version_older_than_the_pages_is_described_by_itself() -> None:
+    store = make_store(step_seconds=100.0)
+    rows = [await put(store, b"%04d" % number) for number in range(30)]
+    await sync(store, rows[-1], all_versions=True)
+
+    async def shorten(request: Request) -> Any:
+        request.arguments["max_keys"] = 4
+        return await request()
+
+    watched = watch(store)
+    store.hook(list_versions=shorten)
+    outcome = (await sync(store, event_of(rows[0]), is_event=True, **EVENT)).outcomes[0]
+    assert outcome.status is COPIED
+    assert len([each for each in watched if each.operation == "list_versions"]) == 2
+    assert bodies(store)[-2:] == [b"0000", b"0029"]
