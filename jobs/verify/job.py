@@ -16,8 +16,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Awaitable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
 from jobs.core.algorithms import ALGORITHMS, Protection, protects
@@ -31,7 +31,7 @@ from jobs.core.evidence import (
     is_named,
     with_checksums,
 )
-from jobs.core.histories import align_known, is_in_order, keys_of, with_rows
+from jobs.core.histories import is_in_order, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
@@ -50,6 +50,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, check_bytes, check_content, compare_bytes, read_or_lost
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.store import Store
+from jobs.sync.verify import verify_key
 from jobs.verify.attestation import attested, parse_attestations
 from jobs.verify.copied_rows import CopiedRows
 
@@ -58,6 +59,7 @@ Checksums: TypeAlias = tuple[Checksum, ...]
 SOURCE_GONE = "the source object is gone"
 SOURCE_MOVED_ON = "the source is another object by now, whose copy may be there"
 MUST_BE_RESTORED = "must be restored before it can be read"
+_BESIDE_THE_BYTES = (Reason.METADATA_DIFFERS, Reason.TAGS_DIFFER, Reason.ANNOTATIONS_DIFFER)
 LOOKS = 3
 """How often a destination that changes while it is read is looked at."""
 
@@ -125,29 +127,30 @@ class Verify:
     async def _process(self, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
         target = self.route.target_of(rows[0])
         if not self.options.all_versions:
-            return [await self._guarded(row, self._verify(row, target), is_last=is_last) for row in rows]
-        history = await key_history(self.destination, target.bucket, target.key)
-        outcomes = await self._verify_history(await self._in_order(rows), target, history, is_last=is_last)
-        of_version = {each.version_id: each for each in outcomes}
-        return [of_version[row.version_id] for row in rows]
+            return [await self.guarded(row, self.verify(row, target), is_last=is_last) for row in rows]
+        key = _Key(self, target, is_last=is_last)
+        copies = await key_history(self.destination, *target[:2])
+        described = [await key.describe(row) for row in rows]
+        ends: dict[str | None, Outcome] = {}
+        if is_in_order(described):
+            ends = await verify_key(described, copies, key, is_listed=False)
+        if any(end.status is not Status.VERIFIED for end in ends.values()) or not ends:
+            listed = await self._list_source(rows[0])
+            versions = with_rows(listed, described) if listed else described
+            ends = await verify_key(versions, copies, key, is_listed=listed is not None)
+        return [ends[row.version_id] for row in rows]
 
-    async def _in_order(self, rows: Sequence[ObjectVersion]) -> Sequence[ObjectVersion]:
-        """Return the rows of a key oldest first. Where their own dates do not say it, the source
-        does.
-        """
-        if is_in_order(rows):
-            return rows
-        ref = self.route.source_of(rows[0])
+    async def _list_source(self, row: ObjectVersion) -> list[Listed] | None:
+        """All versions that the source has of the row's key. None: nobody may know."""
         try:
-            listed = await key_history(self.source, ref.bucket, ref.key)
+            return await key_history(self.source, *self.route.source_of(row)[:2])
         except (Denied, Redirected, Rejected):
-            return rows  # nobody knows
-        return [each for each in with_rows(listed, rows) if each.row >= 0]
+            return None
 
-    async def _guarded(self, row: ObjectVersion, work: Any, *, is_last: bool) -> Outcome:
+    async def guarded(self, row: ObjectVersion, work: Awaitable[Outcome], *, is_last: bool) -> Outcome:
+        """Return what the work returns, or how a row ends that S3 refuses for good."""
         try:
-            outcome: Outcome = await work
-            return outcome
+            return await work
         except Unavailable as error:
             if not (is_last and error.is_of_object):
                 raise
@@ -161,10 +164,11 @@ class Verify:
         except Rejected as error:
             return Outcome.of(row, Status.FAILED, str(error))
 
-    def _looks(self) -> _Looks:
+    def looks(self) -> _Looks:
+        """Return looks that have seen nothing."""
         return _Looks(VersionLooks(self.source), VersionLooks(self.destination), VersionLooks(self.source))
 
-    async def _verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
+    async def verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
         """Verify a row by one object of the destination. `looks`: at the others of a history."""
         if row.is_delete_marker:
             return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
@@ -173,7 +177,7 @@ class Verify:
             if proven is not None:
                 return proven
         for _ in range(LOOKS):
-            looks = looks or self._looks()
+            looks = looks or self.looks()
             try:
                 if self.options.deep and row.known_checksum and not row.condemned_etag:
                     return await self._verify_known(row, row.known_checksum, target, looks)
@@ -325,152 +329,80 @@ class Verify:
             verdict = verdict._replace(reason=Reason.CHECKSUMS_AT_REST, detail=used)
         return verdict, best_checksum(with_checksums(source.info, ours))
 
-    async def _verify_history(
-        self, rows: Sequence[ObjectVersion], target: ObjectRef, history: Sequence[Listed], *, is_last: bool
-    ) -> list[Outcome]:
-        """Verify each version: by its place where the histories are equally long, else by its
-        content.
 
-        The place says that a version is damaged only where the rows are all that the source has.
-        """
-        judged: dict[tuple[int, int], Outcome] = {}
-        looks = self._looks()
+@dataclass(slots=True)
+class _Key:
+    """The versions of one key, compared one with another, each pair at most once."""
 
-        async def judge(s: int, d: int) -> Outcome:
-            if (s, d) not in judged:
-                work = self._verify_version(rows[s], target, history[d], looks)
-                judged[s, d] = await self._guarded(rows[s], work, is_last=is_last)
-            return judged[s, d]
+    job: Verify
+    target: ObjectRef
+    is_last: bool
+    looks: _Looks = field(init=False)
+    ends: dict[tuple[str | None, str | None], Outcome] = field(default_factory=dict)
 
-        if len(rows) == len(history):
-            by_place = [await judge(index, index) for index in range(len(rows))]
-            if not any(each.status is Status.MISMATCHED for each in by_place) or await self._is_whole(rows):
-                return by_place
-        refs = [self.route.source_of(row) for row in rows]
-        copies = [target._replace(version_id=each.version_id) for each in history]
+    def __post_init__(self) -> None:
+        self.looks = self.job.looks()
 
-        def differ(s: int, d: int) -> bool:
-            md5s = looks.source.md5_of(refs[s]), looks.destination.md5_of(copies[d])
-            return None not in md5s and md5s[0] != md5s[1]
+    def _refs(self, version: ObjectVersion, copy: Listed) -> tuple[ObjectRef, ObjectRef]:
+        return self.job.route.source_of(version), self.target._replace(version_id=copy.version_id)
 
-        alignment = await _aligned(len(rows), len(history), judge, differ)
-        outcomes = []
-        for s, (row, at) in enumerate(zip(rows, alignment, strict=True)):
-            if at is not None:
-                outcomes.append(await judge(s, at))
-            else:
-                of_all = [await judge(s, d) for d in range(len(history))]
-                outcomes.append(await self._unmatched(row, target, of_all, looks))
-        if alignment[-1] is not None:
-            of_top = await judge(len(rows) - 1, len(history) - 1)
-            if of_top.status is not Status.VERIFIED:
-                covered = self._judge_covered(outcomes[-1], rows[-1], history[-1], of_top)
-                outcomes[-1] = await self._guarded(rows[-1], covered, is_last=is_last)
-        return outcomes
-
-    async def _judge_covered(self, outcome: Outcome, row: ObjectVersion, top: Listed, of_top: Outcome) -> Outcome:
-        """Judge the last version of the rows, whose copy lies below `top`.
-
-        That is right if the source has a newer version, too. Else a reader of the copies does not
-        get the source's current version, unless `top` is another copy of it. `of_top` is what a
-        comparison with `top` came to.
-        """
-        ref = self.route.source_of(row)
-        if not await is_current_version(self.source, ref, row.etag, is_delete_marker=row.is_delete_marker):
-            return outcome
-        if top.is_delete_marker:
-            return Outcome.of(row, Status.MISSING, "its copy lies below a delete marker of the destination")
-        if of_top.status is not Status.MISMATCHED:
-            return of_top
-        reason = "its copy lies below another version, which readers get"
-        return Outcome.of(row, Status.MISMATCHED, reason)._replace(
-            size_bytes=top.size_bytes or 0, destination_etag=top.etag
-        )
-
-    async def _is_whole(self, rows: Sequence[ObjectVersion]) -> bool:
-        """True if the rows are all versions that the source has of their key."""
-        ref = self.route.source_of(rows[0])
+    async def describe(self, row: ObjectVersion) -> ObjectVersion:
+        """Return the row with its size and ETag, which a manifest may not say."""
+        if row.size_bytes is not None or row.is_delete_marker:
+            return row
         try:
-            history = await key_history(self.source, ref.bucket, ref.key)
+            info = await self.looks.source.find(self.job.route.source_of(row))
         except (Denied, Redirected, Rejected):
-            return False  # nobody knows
-        return [row.version_id or NULL_VERSION for row in rows] == [each.version_id for each in history]
+            return row
+        return row if info is None else row._replace(size_bytes=info.size_bytes, etag=row.etag or info.etag)
 
-    async def _verify_version(self, row: ObjectVersion, target: ObjectRef, there: Listed, looks: _Looks) -> Outcome:
-        if row.is_delete_marker and there.is_delete_marker:
-            return Outcome.of(row, Status.VERIFIED)._replace(destination_version_id=there.version_id)
-        if row.is_delete_marker or there.is_delete_marker:
-            reason = "a delete marker on one side only"
-            return Outcome.of(row, Status.MISMATCHED, reason)._replace(size_bytes=there.size_bytes or 0)
-        if row.size_bytes not in (None, there.size_bytes):  # no need to look, let alone to read
-            differs = Outcome.of(row, Status.MISMATCHED, Reason.SIZE_DIFFERS)
-            return differs._replace(size_bytes=there.size_bytes or 0, destination_etag=there.etag)
-        return await self._verify(row, target._replace(version_id=there.version_id), looks)
+    async def compare(self, version: ObjectVersion, copy: Listed) -> Outcome:
+        """Compare a version with a copy."""
+        pair = version.version_id, copy.version_id
+        if pair not in self.ends:
+            work = self._compare(version, copy)
+            self.ends[pair] = await self.job.guarded(version, work, is_last=self.is_last)
+        return self.ends[pair]
 
-    async def _unmatched(
-        self, row: ObjectVersion, target: ObjectRef, outcomes: Sequence[Outcome], looks: _Looks
-    ) -> Outcome:
-        """Return the outcome of a row without a match: its damaged copy, else what prevented a
-        proof, else missing.
+    async def _compare(self, version: ObjectVersion, copy: Listed) -> Outcome:
+        if copy.is_delete_marker:
+            return Outcome.of(version, Status.MISMATCHED, Reason.MARKER_DIFFERS)
+        if version.size_bytes not in (None, copy.size_bytes):  # no need to look, let alone to read
+            differs = Outcome.of(version, Status.MISMATCHED, Reason.SIZE_DIFFERS)
+            return differs._replace(size_bytes=copy.size_bytes or 0, destination_etag=copy.etag)
+        return await self.job.verify(version, self._refs(version, copy)[1], self.looks)
 
-        A damaged copy has to be named. By what S3 keeps beside its bytes it would pass for the row.
+    def differ(self, version: ObjectVersion, copy: Listed) -> bool:
+        """True if HEADs have shown that the ETags of both are MD5s, and they differ."""
+        ref, there = self._refs(version, copy)
+        md5s = self.looks.source.md5_of(ref), self.looks.destination.md5_of(there)
+        return None not in md5s and md5s[0] != md5s[1]
+
+    async def claims(self, version: ObjectVersion, copy: Listed, outcome: Outcome) -> bool:
+        """True if the ETag, or what S3 stores of both, says that the copy is the version's.
+
+        Of another version's copy they do not say it: that one is not damaged.
         """
-        if not any(outcome.status in (Status.CHANGED, Status.DAMAGED) for outcome in outcomes):
-            for outcome in outcomes:
-                if outcome.status is Status.MISMATCHED and await self._claims_to_be(row, target, outcome, looks):
-                    return outcome
-        for outcome in outcomes:
-            if outcome.status not in (Status.VERIFIED, Status.MISMATCHED):
-                return outcome
-        return Outcome.of(row, Status.MISSING, "no version at the destination reproduces it")
-
-    async def _claims_to_be(self, row: ObjectVersion, target: ObjectRef, mismatch: Outcome, looks: _Looks) -> bool:
-        """True if the ETag or the stored checksums say "same" of a copy whose bytes differ.
-
-        Of another version's copy they do not: that one is not damaged.
-        """
-        if mismatch.evidence is Evidence.NONE:
-            return False
-        if row.etag is not None and is_md5(row.etag) and row.etag == mismatch.destination_etag:
+        if outcome.reason in _BESIDE_THE_BYTES:
             return True
-        there = target._replace(version_id=mismatch.destination_version_id)
+        if outcome.evidence is Evidence.NONE:
+            return False
+        if is_md5(version.etag) and version.etag == copy.etag:
+            return True
+        ref, there = self._refs(version, copy)
         try:
-            source, destination = await asyncio.gather(
-                looks.source.find(self.route.source_of(row)), looks.destination.find(there)
-            )
+            source, found = await asyncio.gather(self.looks.source.find(ref), self.looks.destination.find(there))
         except (NotFound, Denied, Redirected, Rejected):
             return False  # nobody can tell
-        if source is None or destination is None or row.etag not in (None, source.etag):
+        if source is None or found is None or version.etag not in (None, source.etag):
             return False
-        return destination.etag == mismatch.destination_etag and compare(source, destination).same is True
+        return found.etag == copy.etag and compare(source, found).same is True
 
-
-async def _aligned(
-    rows: int,
-    versions: int,
-    judge: Callable[[int, int], Awaitable[Outcome]],
-    differ: Callable[[int, int], bool],
-) -> list[int | None]:
-    """Return for each row the index of the version that reproduces it, as `align` does.
-
-    What is the same from the beginning on, and from the end on, is not compared with the others.
-    `differ`: whether a row and a version are known to be different.
-    """
-
-    async def is_same(s: int, d: int) -> bool:
-        return not differ(s, d) and (await judge(s, d)).status is Status.VERIFIED
-
-    first = last = 0
-    while first < min(rows, versions) and await is_same(first, first):
-        first += 1
-    while last < min(rows, versions) - first and await is_same(rows - 1 - last, versions - 1 - last):
-        last += 1
-    same: set[tuple[int, int]] = set()
-    for s in range(first, rows - last):
-        await asyncio.sleep(0)  # all that was seen before is no request
-        same |= {(s, d) for d in range(first, versions - last) if await is_same(s, d)}
-    between = align_known(rows, same)[first : rows - last]
-    return [*range(first), *between, *range(versions - last, versions)]
+    async def is_current(self, version: ObjectVersion) -> bool:
+        """True if the version is the source's current one."""
+        return await is_current_version(
+            self.job.source, self.job.route.source_of(version), version.etag, is_delete_marker=version.is_delete_marker
+        )
 
 
 def _true_of(info: ObjectInfo, text: str | None, report: Mapping[str, Any] | None) -> Checksums:

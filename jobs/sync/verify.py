@@ -1,0 +1,173 @@
+"""Verification of one key's versions: which copy is each one's, compared until the alignment holds.
+
+It looks and aligns as `sync_key` does, and writes nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from jobs.core.histories import SKEW_SECONDS
+from jobs.core.model import Listed, ObjectVersion
+from jobs.core.outcome import Outcome, Status
+from jobs.core.reasons import Reason
+from jobs.s3.retries import gather_bounded
+from jobs.sync.table import Edge, Edges, Item, View, align
+
+AT_ONCE = 8
+_EDGES = {Status.VERIFIED: Edge.SAME, Status.MISMATCHED: Edge.NO, Status.MISSING: Edge.NO}
+"""What an outcome says of two versions. All others leave it unknown."""
+
+
+class Comparison(Protocol):
+    """How versions of one key are compared."""
+
+    async def compare(self, version: ObjectVersion, copy: Listed) -> Outcome:
+        """Compare two objects. Raises StoreError where a retry may help."""
+        ...
+
+    def differ(self, version: ObjectVersion, copy: Listed) -> bool:
+        """True if answers that are at hand show that the two differ."""
+        ...
+
+    async def claims(self, version: ObjectVersion, copy: Listed, outcome: Outcome) -> bool:
+        """True if a copy that differs is this version's all the same, by what S3 keeps beside its bytes."""
+        ...
+
+    async def is_current(self, version: ObjectVersion) -> bool:
+        """True if the version is the source's current one."""
+        ...
+
+
+async def verify_key(
+    source: Sequence[ObjectVersion], copies: Sequence[Listed], comparison: Comparison, *, is_listed: bool
+) -> dict[str | None, Outcome]:
+    """Return version id → outcome, for the versions of `source` that rows name.
+
+    Both histories are oldest first. `is_listed`: `source` is all that the source has. Else what is
+    wrong is not known to be a damaged copy. The first line that fits decides:
+
+    | version                                                          | outcome                  |
+    |------------------------------------------------------------------|--------------------------|
+    | a marker, newest: no object is on top of the copies              | verified                 |
+    | a marker: there is one between the copies around it              | verified                 |
+    | a marker, a newer version has a copy                             | skipped: marker_late     |
+    | a marker                                                         | missing                  |
+    | matched, current, below a delete marker                          | missing: copy_hidden     |
+    | matched, current, below an object that differs                   | mismatched: copy_covered |
+    | matched                                                          | as the two compare       |
+    | unmatched, a free copy differs, and is its copy by ETag and such | mismatched               |
+    | unmatched, a comparison ended otherwise                          | as that one              |
+    | unmatched, as many copies as versions, a free one in its place   | mismatched               |
+    | unmatched                                                        | missing                  |
+    """
+    return await _Verification(source, copies, comparison, is_listed=is_listed).outcomes()
+
+
+class _Verification:
+    def __init__(
+        self, source: Sequence[ObjectVersion], copies: Sequence[Listed], comparison: Comparison, *, is_listed: bool
+    ):
+        self.source, self.copies, self.comparison, self.is_listed = source, copies, comparison, is_listed
+        self.edges = Edges([*map(_item, source)], [*map(_item, copies)], skew_seconds=SKEW_SECONDS)
+        self.view = View(self.edges)
+        self.named = [index for index, version in enumerate(source) if version.row >= 0]
+        self.found: dict[int, int] = {}
+        self.compared: dict[tuple[int, int], Outcome | None] = {}
+
+    async def outcomes(self) -> dict[str | None, Outcome]:
+        await self._align()
+        ends: dict[str | None, Outcome] = {}
+        for index in self.named:
+            if self.source[index].is_delete_marker:
+                end = self._marker(index)
+            elif index in self.found:
+                end = await self._matched(index)
+            else:
+                end = await self._unmatched(index)
+            ends[self.source[index].version_id] = end
+        return ends
+
+    async def _align(self) -> None:
+        """Compare what the alignment rests on, and align again, until nothing is left to compare."""
+        objects = [index for index in self.named if not self.source[index].is_delete_marker]
+        while True:
+            self.found = align(self.view)
+            pairs = [(i, self.found[i]) for i in objects if i in self.found and (i, self.found[i]) not in self.compared]
+            if not pairs:
+                held = {copy for i, copy in self.found.items() if self.edges[i, copy] is Edge.SAME}
+                likely = {i: self._likely(i, held) for i in objects if i not in self.found}
+                pairs = [(i, copy) for i, copy in likely.items() if copy is not None]
+            if not pairs:
+                return
+            await gather_bounded(self._compare, pairs, AT_ONCE)
+
+    def _likely(self, index: int, held: set[int]) -> int | None:
+        """The next copy to compare an unmatched version with."""
+        near = self.view.near(index)
+        return next((copy for copy in near if copy not in held and (index, copy) not in self.compared), None)
+
+    async def _compare(self, pair: tuple[int, int]) -> Outcome | None:
+        """Compare a version and a copy once. None: they differ, and nobody had to look."""
+        if pair not in self.compared:
+            version, copy = self.source[pair[0]], self.copies[pair[1]]
+            differ = self.comparison.differ(version, copy)
+            outcome = None if differ else await self.comparison.compare(version, copy)
+            self.compared[pair] = outcome
+            self.edges.learn(*pair, _EDGES.get(outcome.status, Edge.UNKNOWN) if outcome else Edge.NO)
+        return self.compared[pair]
+
+    async def _matched(self, index: int) -> Outcome:
+        version, copy, top = self.source[index], self.found[index], len(self.copies) - 1
+        end = await self._end_of(index, copy)
+        if copy == top or index != len(self.source) - 1 or not await self.comparison.is_current(version):
+            return end
+        if self.copies[top].is_delete_marker:
+            return Outcome.of(version, Status.MISSING, Reason.COPY_HIDDEN)
+        on_top = await self._end_of(index, top)
+        if on_top.status is not Status.MISMATCHED:
+            return on_top
+        covered = Outcome.of(version, Status.MISMATCHED, Reason.COPY_COVERED)
+        return covered._replace(size_bytes=on_top.size_bytes, destination_etag=self.copies[top].etag)
+
+    async def _end_of(self, index: int, copy: int) -> Outcome:
+        return await self._compare((index, copy)) or await self.comparison.compare(
+            self.source[index], self.copies[copy]
+        )
+
+    async def _unmatched(self, index: int) -> Outcome:
+        version, free = self.source[index], {*range(len(self.copies))} - {*self.found.values()}
+        ends = {copy: end for (i, copy), end in self.compared.items() if i == index and end is not None}
+        if not any(end.status in (Status.CHANGED, Status.DAMAGED) for end in ends.values()):
+            for copy, end in ends.items():
+                is_wrong = end.status is Status.MISMATCHED and copy in free
+                if is_wrong and await self.comparison.claims(version, self.copies[copy], end):
+                    return end
+        for end in ends.values():
+            if end.status not in (Status.VERIFIED, Status.MISMATCHED, Status.MISSING):
+                return end
+        if self.is_listed and len(self.source) == len(self.copies) and index in free:
+            end = await self._end_of(index, index)
+            if end.status is Status.MISMATCHED:
+                return end
+        return Outcome.of(version, Status.MISSING, Reason.COPY_MISSING)
+
+    def _marker(self, index: int) -> Outcome:
+        version = self.source[index]
+        older = max((copy for i, copy in self.found.items() if i < index), default=-1)
+        newer = min((copy for i, copy in self.found.items() if i > index), default=None)
+        between = [each for each in self.copies[older + 1 : newer] if each.is_delete_marker]
+        is_hidden = index == len(self.source) - 1 and (not self.copies or self.copies[-1].is_delete_marker)
+        if between or is_hidden:
+            version_id = between[-1].version_id if between else None
+            return Outcome.of(version, Status.VERIFIED)._replace(destination_version_id=version_id)
+        if newer is not None:
+            return Outcome.of(version, Status.SKIPPED, Reason.MARKER_LATE)
+        return Outcome.of(version, Status.MISSING, Reason.COPY_MISSING)
+
+
+def _item(version: ObjectVersion | Listed) -> Item:
+    return Item(
+        version.version_id, version.is_delete_marker, version.size_bytes, version.etag, version.last_modified or 0.0
+    )
