@@ -397,8 +397,8 @@ class Oracle(Observer):
             return "its original is there" if is_there and not was_hidden else ""
         if row.status == "mismatched" and run.document["job"] == "verify":
             rots = any(each.rots for each in (*meant, *there))
-            is_same = bool(there) and all(any(is_made_of(m, each.whole) for m in meant) for each in there)
-            return "its copy has its bytes" if is_same and not rots else ""
+            is_same = bool(there) and all(any(_is_copy(m, each) for m in meant) for each in there)
+            return "its copy has its bytes and metadata" if is_same and not rots else ""
         return ""
 
     def _unproven(self, run: Run, row: Row, meant: list[Placed], there: list[Placed]) -> str:
@@ -502,6 +502,11 @@ class Oracle(Observer):
 def _carried(version: Version) -> tuple[dict[str, str], dict[str, str]]:
     """What a copy takes along, tags left out."""
     return dict(version.attributes.headers), dict(version.attributes.metadata)
+
+
+def _is_copy(original: Placed, copy: Placed) -> bool:
+    """Whether a copy has a version's bytes and all that it takes along."""
+    return is_made_of(original, copy.whole) and _carried(original.version) == _carried(copy.version)
 
 
 def is_made_of(original: Placed, data: bytes) -> bool:
