@@ -113,7 +113,9 @@ async def compare_bytes(
     """
     answer = await read_or_lost([source, destination], lambda: _compare_bytes(source, destination, budget))
     if isinstance(answer, ContentSide):
-        return Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, is_source_damaged=answer is source), None
+        is_ours = answer is source
+        lost = "source" if is_ours else "copy"
+        return Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, lost, is_source_damaged=is_ours), None
     differing = difference(source.info.attributes, destination.info.attributes, NEVER_COPIED) if answer[0].same else ""
     return (Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing), None) if differing else answer
 

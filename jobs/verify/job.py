@@ -22,7 +22,6 @@ from typing import Any, NamedTuple, TypeAlias
 
 from jobs.core.algorithms import ALGORITHMS, Protection, protects
 from jobs.core.evidence import (
-    NOT_THE_ONE_NAMED,
     Verdict,
     best_checksum,
     compare,
@@ -56,10 +55,6 @@ from jobs.verify.copied_rows import CopiedRows
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 
-SOURCE_GONE = "the source object is gone"
-SOURCE_MOVED_ON = "the source is another object by now, whose copy may be there"
-MUST_BE_RESTORED = "must be restored before it can be read"
-_BESIDE_THE_BYTES = (Reason.METADATA_DIFFERS, Reason.TAGS_DIFFER, Reason.ANNOTATIONS_DIFFER)
 LOOKS = 3
 """How often a destination that changes while it is read is looked at."""
 
@@ -156,13 +151,12 @@ class Verify:
                 raise
             return gave_up(row, error)
         except (Denied, Redirected) as error:
-            return Outcome.of(row, Status.DENIED, str(error))
+            return Outcome.of(row, Status.DENIED, Reason.DENIED, error.fact)
         except ArchivedObject as error:
             is_copy = error.target.startswith(str(self.route.target_of(row)))
-            which = "the copy" if is_copy else "the source"
-            return Outcome.of(row, Status.UNVERIFIABLE, f"{which} {MUST_BE_RESTORED}")
+            return Outcome.of(row, Status.UNVERIFIABLE, Reason.ARCHIVED, "copy" if is_copy else "source")
         except Rejected as error:
-            return Outcome.of(row, Status.FAILED, str(error))
+            return Outcome.of(row, Status.FAILED, Reason.REFUSED, error.fact)
 
     def looks(self) -> _Looks:
         """Return looks that have seen nothing."""
@@ -171,7 +165,7 @@ class Verify:
     async def verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
         """Verify a row by one object of the destination. `looks`: at the others of a history."""
         if row.is_delete_marker:
-            return Outcome.of(row, Status.UNVERIFIABLE, "a delete marker is verified only with --versions all")
+            return Outcome.of(row, Status.UNVERIFIABLE, Reason.IS_MARKER)
         if self.copied is not None and not row.condemned_etag and await self.copied.has(row.row):
             proven = await self._verify_copy(row, target)
             if proven is not None:
@@ -186,7 +180,7 @@ class Verify:
                 raise
             except (NotFound, PreconditionFailed):
                 looks = None  # the destination is another one by now: judge that
-        return Outcome.of(row, Status.UNVERIFIABLE, "the destination changed each time that it was read")
+        return Outcome.of(row, Status.UNVERIFIABLE, Reason.RACED)
 
     async def _verify_copy(self, row: ObjectVersion, target: ObjectRef) -> Outcome | None:
         """Verify by the destination alone. None if only the source could say more.
@@ -210,11 +204,11 @@ class Verify:
         ref = self.route.source_of(row)
         source, destination = await asyncio.gather(looks.source.find(ref), looks.destination.find(target))
         if source is None:
-            return Outcome.of(row, Status.CHANGED, SOURCE_GONE)
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
         if not is_named(row, source):
-            return Outcome.of(row, Status.CHANGED, NOT_THE_ONE_NAMED)._replace(etag=source.etag)
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)._replace(etag=source.etag)
         if destination is None:
-            return Outcome.of(row, Status.MISSING, "nothing is at the destination")
+            return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
         try:
             verdict, checksum = await self._prove(
                 row, ContentSide(self.source, ref, source), ContentSide(self.destination, target, destination)
@@ -223,10 +217,10 @@ class Verify:
             raise
         except (NotFound, PreconditionFailed):  # of which side, only another look says
             if await self._has_changed(ref, source, VersionLooks(self.source)):
-                return Outcome.of(row, Status.CHANGED, "the source changed while it was read")
+                return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
             raise
         if verdict.same is False and await self._has_changed(ref, source, looks.again):
-            return Outcome.of(row, Status.CHANGED, SOURCE_MOVED_ON)
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
         return _judged(row, source.etag, destination, verdict, checksum)
 
     async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo, looks: VersionLooks) -> bool:
@@ -248,13 +242,13 @@ class Verify:
         """
         destination = await looks.destination.find(target)
         if destination is None:
-            return Outcome.of(row, Status.MISSING, "nothing is at the destination")
+            return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
         side = ContentSide(self.destination, target, destination)
         verdict = await read_or_lost([side], lambda: self._prove_known(row, known_checksum, side))
         if isinstance(verdict, ContentSide):
-            verdict = Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST)
+            verdict = Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, "copy")
         if verdict.same is False and await self._is_replaced(row):
-            return Outcome.of(row, Status.CHANGED, SOURCE_MOVED_ON)
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
         return _judged(row, row.etag, destination, verdict, known_checksum)
 
     async def _is_replaced(self, row: ObjectVersion) -> bool:
@@ -383,7 +377,7 @@ class _Key:
 
         Of another version's copy they do not say it: that one is not damaged.
         """
-        if outcome.reason in _BESIDE_THE_BYTES:
+        if outcome.reason is Reason.METADATA_DIFFERS:
             return True
         if outcome.evidence is Evidence.NONE:
             return False

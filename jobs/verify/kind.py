@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
 from jobs.core.display import Display, shown
-from jobs.core.evidence import NOT_THE_ONE_NAMED
 from jobs.core.model import Route
 from jobs.core.outcome import Status
+from jobs.core.reasons import Reason
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, bad_outcomes, verify_options
 from jobs.runs.launch import plan_run
 from jobs.runs.request import Draft, Planned, Request
 from jobs.verify.attest import attest
 from jobs.verify.copied_rows import CopiedRows
-from jobs.verify.job import MUST_BE_RESTORED, SOURCE_GONE, Verify, VerifyOptions
+from jobs.verify.job import Verify, VerifyOptions
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -51,8 +51,7 @@ async def _attest(
 
 
 def _is_unread(counted: Mapping[str, Any]) -> bool:
-    reason = counted["reason"]
-    return reason.endswith(MUST_BE_RESTORED) or "GetObject" in f"{reason} {counted.get('detail')}"
+    return counted["reason"] == Reason.ARCHIVED or "GetObject" in (counted.get("detail") or "")
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
@@ -77,7 +76,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
         hints.append(f"What could not be read was not compared. Verify it again: sealift verify {options} --deep")
     for each in unread:
         bad[each["status"]] -= each["rows"]
-    changed = [each["rows"] for each in reasons if each["reason"] in (SOURCE_GONE, NOT_THE_ONE_NAMED)]
+    changed = [each["rows"] for each in reasons if each["reason"] in (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED)]
     if changed:  # a retry would find it so again
         hints.append(
             "What is gone or another object at the source by now is mended by no retry. Verify what is there: "

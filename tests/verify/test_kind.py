@@ -31,12 +31,12 @@ AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
     [
         UNREAD,
         ("denied", "denied", "GetObject: AccessDenied"),
-        ("unverifiable", "the copy must be restored before it can be read"),
+        ("unverifiable", "archived", "copy"),
     ],
     ids=lambda each: str(each[0]),
 )
 def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[str, ...]) -> None:
     """A retry found the ETags the same."""
     assert KIND.hints(report(unread)) == [AGAIN]
-    wrong = ("mismatched", "content differs at byte 3")
+    wrong = ("mismatched", "content_differs", "3")
     assert KIND.hints(report(unread, wrong)) == [AGAIN, "Copy the others again: sealift runs retry RUN"]
