@@ -267,17 +267,6 @@ def sse_option(help: str) -> Any:
     return option(help, type=click.Choice(["AES256", "aws:kms", "aws:kms:dsse"]))
 
 
-def look_option() -> Any:
-    """--look"""
-    return flag("With --dry-run: list the destination, too, and forecast only what is not there yet.")
-
-
-def check_look(*, looks: bool, dry_run: bool) -> None:
-    """Check that a look is for a forecast. Raises UsageError."""
-    if looks and not dry_run:
-        raise UsageError("--look is for a forecast: give it with --dry-run. A run looks at each object anyway")
-
-
 def require_conditions_option(what: str = "Write nothing") -> Any:
     """--require-conditions"""
     return flag(f"{what} where the destination's server ignores conditions. Default: check before each write.")

@@ -13,11 +13,9 @@ from jobs import interrupts
 from jobs.cli.options import (
     SectionedCommand,
     check_encryption,
-    check_look,
     command_options,
     flag,
     group,
-    look_option,
     option,
     policy_option,
     prefix_option,
@@ -34,12 +32,11 @@ from jobs.core.enums import AnnotationRule, Deletes, StorageClass
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, UsageError
 from jobs.replicate.decision import Overwrite
-from jobs.replicate.plan import LOOK
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-_WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "require_conditions", "look"}
+_WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "require_conditions"}
 _WITH_PAIR |= {"ledger", "then_verify", *(each.name for each in (*fields(StartOptions), *fields(WorkerOptions)))}
 """The options that go with --pair. All others say what the policy says."""
 
@@ -70,7 +67,6 @@ class ReplicateCommand:
     )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
     require_conditions: bool = require_conditions_option()
-    look: bool = look_option()
     then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
 
@@ -106,8 +102,6 @@ def replicate(options: ReplicateCommand) -> int:
         "stream": options.stream,
         **required_conditions(is_required=options.require_conditions),
     }
-    if options.look:
-        run_options[LOOK] = True
     copies = options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
     request = copies.request("replicate")
@@ -127,10 +121,8 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
     pair, scope, copies, start = chosen.pair, chosen.scope, options.copies, options.copies.start
     source, destination = sides(chosen.policy, pair)
     from_events = _from_events(chosen, copies.manifest)
-    if options.look and from_events:
-        raise UsageError("--look sees the current versions alone, and a backlog may have older ones: leave it out")
     include, exclude = globs(scope)
-    asked = required_conditions(is_required=options.require_conditions) | ({LOOK: True} if options.look else {})
+    asked = required_conditions(is_required=options.require_conditions)
     request = Request(
         job="replicate",
         source=source,
@@ -182,15 +174,11 @@ def _check_of_pair(options: ReplicateCommand) -> None:
     named = [each.name for each in context.command.params if context.get_parameter_source(each.name or "") in _GIVEN]
     if clashing := sorted(f"--{name.replace('_', '-')}" for name in named if name and name not in _WITH_PAIR):
         raise UsageError(f"--pair takes places and copies as the policy says: leave out {', '.join(clashing)}")
-    check_look(looks=options.look, dry_run=options.copies.start.dry_run)
 
 
 def _check(options: ReplicateCommand) -> None:
     """Refuse what S3 would refuse for each object. Raises UsageError."""
     check_encryption(options.sse, options.kms_key_id)
-    check_look(looks=options.look, dry_run=options.copies.start.dry_run)
-    if options.look and options.copies.versions == "all":
-        raise UsageError("--look sees the current versions alone: leave out --versions all")
     known = [KEEP, *StorageClass]
     if options.storage_class not in known and not options.copies.destination_access.endpoint:
         alike = get_close_matches(options.storage_class.upper(), known, 1)

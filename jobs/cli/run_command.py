@@ -65,7 +65,7 @@ async def launch_and_report(
         planned = await _checked(planning, check_placement(place))
     planned = _within_limits(planned)
     runs = [planned]
-    if then_verify:
+    if then_verify and planned.plan.open_shards:
         from jobs.runs.planning import read_price_table
 
         verifying = batch_follow.plan_verification(planned, read_price_table(request.price_table))
@@ -130,7 +130,7 @@ async def _start(
 ) -> int:
     """Work through published plans, here (the first one) or in Batch, and print their reports."""
     spec, plan = published[0]
-    if place is None or not plan.shards:
+    if place is None or not plan.open_shards:
         return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
     submitted: list[tuple[Submitted, RunSpec, Plan]] = []
     # a waiting parent must not be its child's dependency (deadlock)
@@ -243,5 +243,4 @@ def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:
     """The plan, JSON-ready, without its shards, of which there may be 10,000."""
     document = {"run_id": spec.run_id, "job": spec.job, "state": "planned", "dry_run": True, **plan.to_dict()}
     del document["shards"]
-    looked = {"look": spec.options["look"]} if "look" in spec.options else {}
-    return document | looked | {"shard_count": len(plan.shards), "assumes": assumptions(spec)}
+    return document | {"shard_count": len(plan.open_shards), "assumes": assumptions(spec, plan)}

@@ -32,12 +32,13 @@ SHOWN_REASONS = 10
 def plan_text(spec: RunSpec, plan: Plan) -> str:
     """The plan for people."""
     has_workers = bool(kind_of(spec).open_job)
-    shards = f" in {plural(len(plan.shards), 'shard')}" if has_workers else ""
+    shards = f" in {plural(len(plan.open_shards), 'shard')}" if has_workers else ""
     lines = [
         f"Plan of {spec.run_id}: {spec.job} {spec.manifest} → {spec.destination.location}",
         f"  objects   {plan.rows:,} ({_size_text(spec, plan)}){shards}",
         *(_forecast_lines(plan) if has_workers else ()),
-        *(f"  assumes   {each}" for each in assumptions(spec)),
+        *there_lines(plan.there),
+        *(f"  assumes   {each}" for each in assumptions(spec, plan)),
         *_joined_name_lines(spec),
         *race_lines(str(spec.destination.location), spec.options),
         *savings_lines(plan.savings),
@@ -98,20 +99,23 @@ def _forecast_lines(plan: Plan) -> list[str]:
     ]
 
 
-def assumptions(spec: RunSpec) -> list[str]:
-    """What the forecast takes for granted, or what a look at the destination has shown."""
+def there_lines(there: Mapping[str, int]) -> list[str]:
+    """How many objects a list of the destination showed to be there already."""
+    if not there:
+        return []
+    looks = f"; {there['alike']:,} may be there and take a look each" if there["alike"] else ""
+    return [f"  there     {there['same']:,} are the same already by size and MD5 ETag, and take no request{looks}"]
+
+
+def assumptions(spec: RunSpec, plan: Plan) -> list[str]:
+    """What the forecast takes for granted."""
     unsized = spec.options.get(UNSIZED_ROWS, 0)
     size = f"{plural(unsized, 'object')} without a size in the manifest: their bytes are in no figure"
-    return [*_assumption(spec), *([size] if unsized else [])]
+    return [*(() if plan.there else _assumption(spec)), *([size] if unsized else [])]
 
 
 def _assumption(spec: RunSpec) -> list[str]:
     kind = kind_of(spec)
-    if isinstance(seen := spec.options.get("look"), Mapping):
-        return [
-            f"the destination is as a listing shows it: {seen['same']:,} of the objects are there with the same size "
-            f"(three requests each, no bytes), {seen['other']:,} differ, {seen['absent']:,} are missing"
-        ]
     if kind.retry_assumption and (earlier := earlier_run(spec)):
         return [kind.retry_assumption.format(earlier)]
     return [kind.assumption] if kind.assumption else []

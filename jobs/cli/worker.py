@@ -160,7 +160,7 @@ async def _work(
     _check_digest(spec, plan, run_sha256)
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
-    task = _Task(spec, plan, shard, launch_id, options.workers or len(plan.shards), run_sha256 is not None)
+    task = _Task(spec, plan, shard, launch_id, options.workers or len(plan.open_shards), run_sha256 is not None)
     await _attempt(settings, ledger, task, stops, _print)
 
 

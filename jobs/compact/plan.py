@@ -35,9 +35,10 @@ from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
-from jobs.runs.planning import MEMORY_LIMIT, WriteShard, read_price_table, spool, write_shards
+from jobs.runs.planning import MEMORY_LIMIT, read_price_table, spool, write_shards
 from jobs.runs.request import Planned, Request, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
+from jobs.runs.there import WriteShard
 from jobs.s3.sessions import open_side
 from jobs.tables.duck import in_thread, scratch_folder
 

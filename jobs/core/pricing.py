@@ -82,8 +82,15 @@ class PartRule(NamedTuple):
     part_size_bytes: int
 
 
+ALIKE, OTHER = "alike", "other"
+
+
 class Group(NamedTuple):
-    """Rows that cost alike: their count, their known bytes, their parts (one each at least)."""
+    """Rows that cost alike: their count, their known bytes, their parts (one each at least).
+
+    `there`: what a list of the destination shows: nothing or not listed (empty), an object that may
+    be the copy (ALIKE), or another one (OTHER).
+    """
 
     storage_class: str
     is_multipart: bool
@@ -92,6 +99,7 @@ class Group(NamedTuple):
     rows: int
     size_bytes: int
     parts: int
+    there: str = ""
 
 
 class Histogram(NamedTuple):
@@ -210,7 +218,8 @@ def part_rule(work: PricedWork) -> PartRule:
 
 
 def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
-    """Requests by kind if every row is new at the destination and nothing has to be tried again.
+    """Requests by kind if nothing has to be tried again. Rows are new at the destination, unless a
+    list of it shows otherwise.
 
     | copies                                   | requests per row                                        |
     |------------------------------------------|---------------------------------------------------------|
@@ -219,6 +228,8 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
     | in parts                                 | 2 head, tagging, create, its parts, complete, list      |
     | streamed to another service, small       | 2 head, tagging, get, put, list                         |
     | streamed, in parts                       | 2 head, tagging, create, its parts with a get each, complete, list |
+    | another object is there                  | what a first CopyObject is refused for: it, and 2 head  |
+    | one that may be the copy                 | the same, or 2 head if none is tried; no bytes          |
 
     The list is that of annotations, unless they are skipped. The requests for each annotation (a
     PUT, and a GET where S3 does not copy it) are not counted, since no manifest says how many there
@@ -239,7 +250,7 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
 def bytes_moved(work: PricedWork, histogram: Histogram) -> int:
     """Bytes that have to be copied or read, once for each side that reads them."""
     sides = 1 if work.is_copying else 2 if work.deep else 0
-    return sides * sum(group.size_bytes for group in histogram.groups)
+    return sides * sum(group.size_bytes for group in histogram.groups if group.there != ALIKE)
 
 
 def far_per_gib(work: PricedWork, prices: PriceTable) -> float:
@@ -322,13 +333,18 @@ def _requests(work: PricedWork, group: Group) -> Counter[str]:
 def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:
     rows, parts, streamed = group.rows, group.parts, work.streamed
     if group.is_delete_marker:
-        return Counter(delete=rows, head=2 * rows)
+        return Counter() if group.there else Counter(delete=rows, head=2 * rows)
     requests: Counter[str] = Counter()
     in_parts = group.is_multipart
+    is_a_bet = not (in_parts or streamed or work.object_lock or work.all_versions or not group.is_size_known)
+    if group.there == ALIKE:
+        return Counter(head=2 * rows, copy=rows * is_a_bet)
     if work.all_versions:
         requests["head"] = rows
-    elif in_parts or streamed or work.object_lock or not group.is_size_known:
+    elif not is_a_bet:
         requests["head"] = 2 * rows
+    elif group.there:
+        requests.update(head=2 * rows, copy=rows)
     if streamed or in_parts:
         requests["tagging"] = rows
         requests["list"] = rows if work.annotations == AnnotationRule.COPY else 0
@@ -337,7 +353,7 @@ def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:
     if in_parts:
         requests.update(create=rows, part=parts, complete=rows)
     else:
-        requests["put" if streamed else "copy"] = rows
+        requests["put" if streamed else "copy"] += rows
     return requests
 
 

@@ -122,7 +122,8 @@ class Plan:
     `price_table`. `seconds` is an estimate. `savings`: what a compaction saves a month, and what it
     leaves alone. `restore`: what a restore has to thaw, in which tier and how long that takes.
     `expiry`: where an expire run finds originals and copies, and what share of what is there it may
-    delete.
+    delete. `there`: how many rows are what by a list of the destination (`jobs.runs.there`), and the
+    number of the last `shards`, whose rows are done.
     """
 
     rows: int
@@ -136,6 +137,17 @@ class Plan:
     savings: Mapping[str, Any] = field(default_factory=dict)
     restore: Mapping[str, Any] = field(default_factory=dict)
     expiry: Mapping[str, Any] = field(default_factory=dict)
+    there: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def open_shards(self) -> range:
+        """The shards that have rows to work at. Those of the others got outcomes with the plan."""
+        return range(len(self.shards) - self.there.get("shards", 0))
+
+    @property
+    def open_rows(self) -> int:
+        """The number of rows to work at."""
+        return sum(self.shards[shard].rows for shard in self.open_shards)
 
     @property
     def total_dollars(self) -> float:
@@ -152,7 +164,7 @@ class Plan:
         shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
         shards = [{name: value for name, value in asdict(shard).items() if value != ""} for shard in self.shards]
         shown |= {"shards": shards, "total_dollars": self.total_dollars}
-        return {name: value for name, value in shown.items() if value or name not in ("savings", "restore", "expiry")}
+        return {name: value for name, value in shown.items() if value or name not in _OPTIONAL}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Plan:
@@ -161,6 +173,9 @@ class Plan:
             **_known(cls, data)
             | {"shards": tuple(ShardSummary(**_known(ShardSummary, shard)) for shard in data["shards"])}
         )
+
+
+_OPTIONAL = ("savings", "restore", "expiry", "there")
 
 
 def _known(kind: type[Plan | ShardSummary], data: Mapping[str, Any]) -> dict[str, Any]:

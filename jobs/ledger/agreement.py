@@ -123,6 +123,11 @@ def plan_disagreement(run_id: str, plan: Plan) -> str:
     if totals != (plan.rows, plan.size_bytes):
         wanted = f"{plan.rows:,} rows of {plan.size_bytes:,} bytes"
         return f"promises {wanted}, its shards have {totals[0]:,} rows of {totals[1]:,} bytes"
+    there: object = plan.there
+    if not isinstance(there, Mapping) or not all(isinstance(each, int) and each >= 0 for each in there.values()):
+        return "says of the copies that are there what is no count"
+    if there.get("shards", 0) > len(plan.shards) or plan.rows - plan.open_rows != there.get("same", 0):
+        return f"promises {there.get('same', 0):,} rows whose copies are there, its last shards have others"
     return ""
 
 

@@ -102,7 +102,7 @@ TABLES: dict[str, TableDoc] = {
             ColumnDoc("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
             ColumnDoc("detail", _TEXT, "the one fact of that code: a name, a number, an error of S3"),
             ColumnDoc("finished_at", _TIME, "when the row ended"),
-            ColumnDoc("attempt", _TEXT, "which worker process did it"),
+            ColumnDoc("attempt", _TEXT, "which worker process did it; `plan`: a list of the destination showed it"),
         ),
     ),
     "differences": TableDoc(

@@ -38,9 +38,10 @@ from jobs.restore.candidates import RestoreQuery
 from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
-from jobs.runs.planning import WriteShard, read_price_table, spool
+from jobs.runs.planning import read_price_table, spool
 from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
+from jobs.runs.there import WriteShard
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
 from jobs.tables.rows import cut, manifest_schema, shard_schema, version_batch, write_parquet
 

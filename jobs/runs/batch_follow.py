@@ -66,12 +66,15 @@ That nothing may be replaced for good holds for its retry as well."""
 
 
 def plan_verification(planned: Planned, prices: pricing.PriceTable) -> Planned:
-    """The run that verifies, shard by shard, what another run copies.
+    """The run that verifies, shard by shard, what another run copies. What was there is left out.
 
     Its price assumes that each row is an object, about which both sides are asked. The options of
     copies count only for a retry, which copies what was proven wrong. So the price ignores them.
     """
-    copies, plan = planned.spec, planned.plan
+    copies, whole = planned.spec, planned.plan
+    shards = whole.shards[: len(whole.open_shards)]
+    size_bytes = sum(shard.size_bytes for shard in shards)
+    plan = replace(whole, rows=whole.open_rows, size_bytes=size_bytes, shards=shards, there={})
     options = _some_options(copies, _OF_BOTH) | {"deep": False, "after_copy": copies.run_id}
     spec = replace(
         copies,
@@ -115,7 +118,7 @@ async def submit(
     one by one. If the run has a first submission already, it is returned.
     """
     links = {"after": after, "follows": follows}
-    submission = make_submission(spec.run_id, 0, placement, range(len(plan.shards)), str(ledger.location), **links)
+    submission = make_submission(spec.run_id, 0, placement, plan.open_shards, str(ledger.location), **links)
     return await BatchExecutor(ledger, Batch()).submit(submission, worker_pins(spec, plan))
 
 

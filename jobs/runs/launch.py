@@ -27,18 +27,19 @@ from jobs.core.run import REQUIRED_CONDITIONS, UNSIZED_ROWS, Plan, RunSpec, RunS
 from jobs.credentials import lend
 from jobs.errors import Denied, ExitCode, LimitExceeded
 from jobs.interrupts import stopped_by_signals
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
 from jobs.reports.document import IGNORED_CONDITIONS, exit_code, summarize
 from jobs.reports.figures import human_dollars, plural
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
-from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows
+from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows, outcomes_name
 from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.conditional_writes import Operation, find_ignored, ignored_error
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, service_of
+from jobs.tables.rows import PLANNED
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -82,14 +83,17 @@ async def plan_run(
     copies: bool,
     prepare: RowsPreparer | None = None,
     refuses_large: bool = False,
+    lists_copies: Callable[[RunSpec], bool] = lambda spec: False,
 ) -> Planned:
     """Plan a run over copies: read and filter the manifest, cut it into shards, price it.
 
     `copies`: the run writes to the destination, else it compares. `refuses_large`: an object that
-    is too large for the run is an error of the plan, not only of its row. Raises ManifestError,
-    ConfigError, UsageError, LimitExceeded, …
+    is too large for the run is an error of the plan, not only of its row. `lists_copies`: whether a
+    run's destination is listed, so that rows whose copies are there are done with the plan. Raises
+    ManifestError, ConfigError, UsageError, LimitExceeded, …
     """
     from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
+    from jobs.runs.there import Copies
 
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
@@ -114,6 +118,7 @@ async def plan_run(
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
+            copies=Copies(spec, draft.write_outcomes) if lists_copies(spec) else None,
             **part_rule(work)._asdict(),
         )
         prices = read_price_table(request.price_table)
@@ -172,7 +177,7 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation], disp
 
     Raises ConfigError if conditions are required and one is ignored. Raises StoreError.
     """
-    ignored = await find_ignored_conditions(planned.spec, operations, display) if planned.plan.rows else []
+    ignored = await find_ignored_conditions(planned.spec, operations, display) if planned.plan.open_rows else []
     if not ignored:
         return planned
     options = dict(planned.spec.options) | {IGNORED_CONDITIONS: [each.value for each in ignored]}
@@ -221,12 +226,18 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
     await ledger.create(planned.spec)
     await check_ledger_apart(planned.spec, ledger)
 
+    plan, run_id = planned.plan, planned.spec.run_id
+
     async def upload(number: int) -> None:
         data = (planned.scratch / f"{number:05d}.parquet").read_bytes()
-        await ledger.write_shard(planned.spec.run_id, number, data)
+        await ledger.write_shard(run_id, number, data)
+        if number not in plan.open_shards:
+            rows, size_bytes = plan.shards[number].rows, plan.shards[number].size_bytes
+            data = (planned.scratch / outcomes_name(number)).read_bytes()
+            await ledger.write_checkpoint(run_id, Checkpoint(number, PLANNED, 0, rows, 0, size_bytes), data)
 
-    await gather_bounded(upload, range(len(planned.plan.shards)), UPLOADS)
-    await ledger.publish_plan(planned.spec.run_id, planned.plan)
+    await gather_bounded(upload, range(len(plan.shards)), UPLOADS)
+    await ledger.publish_plan(run_id, plan)
 
 
 async def execute(
@@ -244,7 +255,8 @@ async def execute(
     """
     from jobs.runs.local_executor import LocalExecutor, WorkerProcess
 
-    launch_id = await claim_run(spec.run_id, ledger_location, settings, display) if plan.shards else ""
+    shards = plan.open_shards
+    launch_id = await claim_run(spec.run_id, ledger_location, settings, display) if shards else ""
     pins = worker_pins(spec, plan)
 
     def start(shard: int) -> LocalWorker:
@@ -257,7 +269,7 @@ async def execute(
             [*program, "--shard", str(shard), *launched, "--ledger", str(ledger_location), *pins], lend
         )
 
-    processes = min(settings.processes, len(plan.shards)) or 1
+    processes = min(settings.processes, len(shards)) or 1
     executor = LocalExecutor(start, processes, on_superseded=say_superseded(spec.run_id, display))
 
     def stop() -> None:
@@ -272,7 +284,7 @@ async def execute(
             with lock:
                 each = list(progress.values())
                 shown.update(
-                    sum(p.rows for p in each),
+                    plan.rows - plan.open_rows + sum(p.rows for p in each),
                     sum(p.bad_rows for p in each),
                     sum(p.size_bytes for p in each),
                     throttled=sum(p.throttled for p in each),
@@ -280,7 +292,7 @@ async def execute(
                 )
 
         executor.on_progress = on_progress
-        working = asyncio.to_thread(executor.run, range(len(plan.shards)))
+        working = asyncio.to_thread(executor.run, shards)
         codes, _ = await asyncio.gather(working, asyncio.to_thread(load_reporting))
         return codes
 
@@ -291,7 +303,8 @@ def is_worked_here(spec: RunSpec, plan: Plan) -> bool:
 
     What deletes has a process, whose command line says what may be deleted.
     """
-    is_small = len(plan.shards) == 1 and plan.rows <= HERE_ROWS and plan.size_bytes <= HERE_BYTES
+    first = plan.shards[0] if len(plan.open_shards) == 1 else None
+    is_small = first is not None and first.rows <= HERE_ROWS and first.size_bytes <= HERE_BYTES
     return is_small and not is_destructive(spec)
 
 
@@ -337,7 +350,7 @@ async def conclude(
         state,
         folded.outcomes,
         folded.size_bytes,
-        folded.finished_at or time.time(),
+        folded.finished_at if plan.open_rows and folded.finished_at else time.time(),
         outcome_bytes=folded.outcome_bytes,
         evidence=folded.evidence,
         reasons=[each.to_dict() for each in folded.reasons],

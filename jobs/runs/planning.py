@@ -6,10 +6,11 @@ Memory does not grow with the manifest: the selected rows are spooled to disk an
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -31,21 +32,28 @@ from jobs.errors import ConfigError, LimitExceeded, ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
+from jobs.runs.there import Copies, WriteShard, find_there
 from jobs.tables.duck import in_thread, scratch_folder
-from jobs.tables.rows import REPETITIVE, manifest_schema, shard_schema, write_parquet
+from jobs.tables.rows import (
+    REPETITIVE,
+    done_outcomes,
+    manifest_schema,
+    read_row_numbers,
+    shard_schema,
+    write_parquet,
+)
 
 MEMORY_LIMIT = "176MB"
 SPOOL_BYTES = 8 * 1024**2
 PRICES = "us-east-1"
-
-WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 
 @dataclass(frozen=True, slots=True)
 class PlannedShards:
     """A manifest cut into shards.
 
-    `excluded` counts the rows left out, by filter (or `duplicate`).
+    `excluded` counts the rows left out, by filter (or `duplicate`). `there`: see `Plan`. The
+    histogram has the rows that are not done.
     """
 
     rows: int
@@ -53,6 +61,7 @@ class PlannedShards:
     shards: tuple[ShardSummary, ...]
     excluded: Mapping[str, int]
     histogram: Histogram
+    there: Mapping[str, int] = field(default_factory=dict)
 
 
 async def plan_rows(
@@ -65,29 +74,48 @@ async def plan_rows(
     processes: int = 1,
     multipart_threshold_bytes: int = COPY_LIMIT_BYTES,
     part_size_bytes: int = PREFERRED_PART_BYTES,
+    copies: Copies | None = None,
 ) -> PlannedShards:
     """Take the selected rows of `batches` (in `manifest_schema()`) and write them as shards.
 
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Each object version is in one row of one shard. The versions of a key are in one shard,
-    oldest first. Raises ConfigError when the scratch directory cannot hold the rows.
+    oldest first. `copies`: the destination is listed, and rows whose copies are there are in the
+    last shards. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     with scratch_folder(scratch_directory, "planning-", "sort the manifest") as folder:
         excluded, spooled_bytes = await spool(batches, selection, folder / "rows.parquet")
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
-            wanted = sharding.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+            at, there = time.time(), await find_there(copies.run, sorting) if copies and rows else None
+            done_rows, done_bytes, done_keys = (there.same, there.same_bytes, there.same_keys) if there else (0, 0, 0)
+            wanted = sharding.count_shards(
+                rows - done_rows, size_bytes - done_bytes, rows_per_shard=rows_per_shard, processes=processes
+            )
+            done_shards = sharding.count_shards(done_rows, 0, rows_per_shard=rows_per_shard)
+            if done_rows:
+                sorting.set_aside()
             await in_thread(sorting.connection, sorting.spread, wanted)
             groups = await in_thread(sorting.connection, sorting.groups)
-            summaries, keys = await write_shards(
-                sorting.shards(rows, spooled_bytes, wanted), write_shard, sorting.connection
-            )
+            if done_rows:
+                sorting.add_done(wanted, done_shards)
+            done: list[int] = []
+
+            async def write(number: int, data: bytes) -> None:
+                await write_shard(number, data)
+                if copies and done_rows and read_row_numbers(data)[0] >= rows - done_rows:
+                    await copies.write_outcomes(number, await asyncio.to_thread(done_outcomes, data, at))
+                    done.append(number)
+
+            tables = sorting.shards(rows, spooled_bytes, wanted + done_shards)
+            summaries, keys = await write_shards(tables, write, sorting.connection)
         finally:
             sorting.connection.close()
     if duplicates:
         excluded["duplicate"] = duplicates
-    return PlannedShards(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys))
+    known = there._asdict() | {"shards": len(done)} if there else {}
+    return PlannedShards(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys - done_keys), known)
 
 
 def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: PriceTable | None = None) -> Plan:
@@ -99,6 +127,7 @@ def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: P
         size_bytes=planned.size_bytes,
         shards=planned.shards,
         excluded=planned.excluded,
+        there=planned.there,
         requests=requests,
         dollars=pricing.estimate(work, planned.histogram, prices),
         price_table=prices.name,

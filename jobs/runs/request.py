@@ -79,6 +79,11 @@ Planner = Callable[[Request, Ledger, Settings, Display], Coroutine[Any, Any, Pla
 """Reads the requested rows, filters them, spreads them over shards and prices them."""
 
 
+def outcomes_name(shard: int) -> str:
+    """The scratch file with the outcomes of a shard."""
+    return f"outcomes-{shard:05d}.parquet"
+
+
 class Draft:
     """A plan in the making.
 
@@ -94,6 +99,10 @@ class Draft:
     async def write_shard(self, number: int, data: bytes) -> None:
         """Keep a shard's file until the plan is published."""
         (self.scratch / f"{number:05d}.parquet").write_bytes(data)
+
+    async def write_outcomes(self, number: int, data: bytes) -> None:
+        """Keep the outcomes of a shard whose rows are done."""
+        (self.scratch / outcomes_name(number)).write_bytes(data)
 
     async def digested(
         self, batches: AsyncIterator[pa.RecordBatch], *, says_latest: bool = False

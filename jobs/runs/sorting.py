@@ -37,6 +37,13 @@ _IDENTITY = "sha256(strlen(key) || ':' || key || coalesce(':' || version_id, '')
 _RECENCY = f"coalesce(last_modified, {-(2**63) - 1}) * {2**60}::HUGEINT - place"
 """The larger, the newer. Undated rows are oldest. Of equal ones the first of the manifest counts."""
 
+SEEN = "CREATE TABLE seen (place BIGINT, there VARCHAR, seen_bytes BIGINT, is_first BOOLEAN)"
+"""The rows whose copies are listed at the destination, by their `place` (`jobs.runs.there`). Of a
+key's rows one is the first."""
+SAME = "same"
+"""What `seen` says of rows that are done."""
+_DONE = f"(SELECT place FROM seen WHERE there = '{SAME}')"
+
 _SORTED_BY = frozenset({"key", "is_latest", "last_modified"})
 
 Rows = TypeVar("Rows", pa.RecordBatch, pa.Table)
@@ -50,16 +57,28 @@ class Sorting:
         pa.default_memory_pool().release_unused()  # DuckDB has memory of its own
         file = str(folder / "planning.duckdb")
         self.connection = connect(folder, memory_limit=memory_limit, database=file, threads=2)
-        self._folder = folder
-        self._relation = parquet(folder / "rows.parquet")
+        self.connection.execute(SEEN)
+        self.folder = folder
+        self.relation = self._whole = parquet(folder / "rows.parquet")
 
     def leave_out(self, places_sql: Callable[[str], str]) -> int:
         """Leave out the rows whose `place` the SQL selects from a relation → how many they are."""
-        self.connection.execute(f"CREATE TABLE left_out AS {places_sql(self._relation)}")
+        self.connection.execute(f"CREATE TABLE left_out AS {places_sql(self.relation)}")
         count = int(self._one("SELECT count(*) FROM left_out")[0])
         if count:
-            self._relation = f"(FROM {self._relation} ANTI JOIN left_out USING (place))"
+            self.relation = f"(FROM {self.relation} ANTI JOIN left_out USING (place))"
         return count
+
+    def set_aside(self) -> None:
+        """Leave out the rows that are done, until `add_done`."""
+        self._whole = self.relation
+        self.relation = f"(FROM {self.relation} ANTI JOIN {_DONE} USING (place))"
+
+    def add_done(self, first_shard: int, shard_count: int) -> None:
+        """Spread the rows that were set aside over so many shards behind the others."""
+        done = f"FROM {self._whole} SEMI JOIN {_DONE} USING (place)"
+        shard = f"{first_shard} + {sharding.shard_sql(shard_count)}"
+        self.relation = f"(FROM {self.relation} UNION ALL BY NAME SELECT *, {shard} AS shard FROM ({done}))"
 
     def count(self) -> tuple[int, int, int]:
         """(rows, bytes, duplicates).
@@ -68,24 +87,24 @@ class Sorting:
         and only rows that share a hash are compared in full: by a digest, since DuckDB spills long
         keys too late for its limit.
         """
-        total, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")
+        total, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self.relation}")
         self.connection.execute(
             f"""
             CREATE TABLE suspects AS
-            SELECT hash(key, version_id) AS suspect FROM {self._relation} GROUP BY 1 HAVING count(*) > 1;
+            SELECT hash(key, version_id) AS suspect FROM {self.relation} GROUP BY 1 HAVING count(*) > 1;
             CREATE TABLE newest AS
             SELECT arg_max(place, {_RECENCY}) AS place
-            FROM {self._relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects)
+            FROM {self.relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects)
             GROUP BY {_IDENTITY};
             CREATE TABLE duplicates AS
             SELECT place, size_bytes
-            FROM {self._relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects)
+            FROM {self.relation} WHERE hash(key, version_id) IN (SELECT suspect FROM suspects)
             AND place NOT IN (SELECT place FROM newest)
             """
         )
         duplicates, their_bytes = self._one("SELECT count(*), coalesce(sum(size_bytes), 0) FROM duplicates")
         if duplicates:
-            self._relation = f"(FROM {self._relation} ANTI JOIN duplicates USING (place))"
+            self.relation = f"(FROM {self.relation} ANTI JOIN duplicates USING (place))"
         return total - duplicates, int(size_bytes) - int(their_bytes), duplicates
 
     def spread(self, shard_count: int) -> None:
@@ -96,25 +115,25 @@ class Sorting:
         self.connection.execute(
             f"""
             CREATE TABLE big AS
-            SELECT hash(key) AS key_hash, sum(size_bytes)::BIGINT AS size_bytes FROM {self._relation}
-            WHERE hash(key) IN (SELECT hash(key) FROM {self._relation} WHERE size_bytes > {self._threshold_bytes})
+            SELECT hash(key) AS key_hash, sum(size_bytes)::BIGINT AS size_bytes FROM {self.relation}
+            WHERE hash(key) IN (SELECT hash(key) FROM {self.relation} WHERE size_bytes > {self._threshold_bytes})
             GROUP BY 1
             """
         )
         if not self._one("SELECT count(*) FROM big")[0]:
-            self._relation = f"(SELECT *, {hashed} AS shard FROM {self._relation})"
+            self.relation = f"(SELECT *, {hashed} AS shard FROM {self.relation})"
             return
         loads = [0] * shard_count
         small = (
-            f"SELECT {hashed}, sum(size_bytes)::BIGINT FROM {self._relation} "
+            f"SELECT {hashed}, sum(size_bytes)::BIGINT FROM {self.relation} "
             "WHERE hash(key) NOT IN (SELECT key_hash FROM big) GROUP BY 1"
         )
         for shard, size_bytes in self.connection.execute(small).fetchall():
             loads[shard] = size_bytes or 0
         self._pack(loads)
-        self._relation = (
+        self.relation = (
             f"(SELECT taken.*, coalesce(packed.shard, {hashed}) AS shard "
-            f"FROM {self._relation} AS taken LEFT JOIN {parquet(self._folder / 'packed.parquet')} AS packed "
+            f"FROM {self.relation} AS taken LEFT JOIN {parquet(self.folder / 'packed.parquet')} AS packed "
             "ON packed.key_hash = hash(taken.key))"
         )
 
@@ -133,8 +152,9 @@ class Sorting:
                    is_delete_marker,
                    count(*),
                    coalesce(sum(size_bytes), 0)::BIGINT,
-                   coalesce(sum({parts}), count(*))::BIGINT
-            FROM {self._relation} GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4
+                   coalesce(sum({parts}), count(*))::BIGINT,
+                   coalesce(there, '')
+            FROM {self.relation} LEFT JOIN seen USING (place) GROUP BY 1, 2, 3, 4, 8 ORDER BY 1, 2, 3, 4, 8
             """
         ).fetchall()
         return tuple(Group(*each) for each in groups)
@@ -151,9 +171,9 @@ class Sorting:
         batch_rows = min(max(READ_BYTES * rows // max(spooled_bytes, 1), 1), READ_ROWS)
         names = ", ".join(self._given_columns())
         reader: Any = self.connection.sql(
-            f"SELECT shard, {names}, place, shard * {slabs} // {max(shard_count, 1)} AS slab FROM {self._relation}"
+            f"SELECT shard, {names}, place, shard * {slabs} // {max(shard_count, 1)} AS slab FROM {self.relation}"
         ).to_arrow_reader(batch_rows)
-        path = self._folder / "slabs"
+        path = self.folder / "slabs"
         schema = reader.schema
         pieces: list[list[tuple[int, int]]] = [[] for _ in range(slabs)]  # where in the file, how long
         with path.open("wb") as file:
@@ -178,7 +198,7 @@ class Sorting:
         """The columns of a manifest in which any row has a value. Most manifests lack half of them,
         and to sort nulls takes as long as to sort values.
         """
-        groups = pq.ParquetFile(self._folder / "rows.parquet").metadata
+        groups = pq.ParquetFile(self.folder / "rows.parquet").metadata
         nulls: Counter[str] = Counter()
         for number in range(groups.num_row_groups):
             group = groups.row_group(number)
@@ -193,14 +213,14 @@ class Sorting:
         This is the order of `jobs.compact.packing.sort_key`. Times are numbers. The sorted rows
         wait in a file, so that the database takes no memory while they are grouped.
         """
-        limit_sort(self.connection, self._relation)
+        limit_sort(self.connection, self.relation)
         names = ", ".join(self._given_columns())
         month = "year(make_timestamp(last_modified)) * 12 + month(make_timestamp(last_modified))"  # numbers sort sooner
         rows: Any = self.connection.sql(
-            f"SELECT {names} FROM {self._relation} "
+            f"SELECT {names} FROM {self.relation} "
             f"ORDER BY {month} NULLS LAST, key, is_latest, last_modified NULLS FIRST, place DESC"
         ).to_arrow_reader(BATCH_ROWS)
-        path = self._folder / "sorted"
+        path = self.folder / "sorted"
         with pa.OSFile(str(path), "wb") as file, pa.ipc.new_stream(file, rows.schema) as writer:
             for batch in rows:
                 writer.write_batch(batch)
@@ -213,7 +233,7 @@ class Sorting:
         reader = self._stream("SELECT * FROM big ORDER BY size_bytes DESC, key_hash")
         fields: list[pa.Field[Any]] = [pa.field("key_hash", pa.uint64()), pa.field("shard", pa.int32())]
         schema = pa.schema(fields)
-        with pq.ParquetWriter(self._folder / "packed.parquet", schema) as writer:
+        with pq.ParquetWriter(self.folder / "packed.parquet", schema) as writer:
             for batch in reader:
                 sizes_bytes: list[Any] = batch["size_bytes"].to_pylist()
                 packed = list(sharding.pack(sizes_bytes, loads_bytes))

@@ -26,6 +26,8 @@ REPETITIVE: Any = ["storage_class", "archive", "status", "reason", "detail", "ev
 repetition in the others costs more time than all the rest, and saves nothing.
 """
 SHARD_BATCH_ROWS = 10_000
+PLANNED = "plan"
+"""The attempt of outcomes that were written with the plan."""
 DEFAULTS = {"is_latest": True, "is_delete_marker": False}
 """What a manifest's row is where its manifest does not say."""
 
@@ -262,6 +264,37 @@ def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
         for field, column in zip(schema, columns, strict=True)
     ]
     return write_parquet(pa.Table.from_arrays(arrays, schema=schema))
+
+
+def done_outcomes(shard: bytes, at: float) -> bytes:
+    """The outcomes of a shard's rows whose copies a list of the destination showed at that time.
+
+    Size and MD5 ETag are equal at both sides, so the copy's are the row's.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    rows = pq.ParquetFile(pa.BufferReader(shard)).read()
+    is_marker: Any = rows["is_delete_marker"]
+    proof: Any = pc.if_else(is_marker, pa.scalar(Evidence.NONE.value), pa.scalar(Evidence.MD5_ETAG.value))
+    size_bytes: Any = pc.fill_null(rows["size_bytes"], pa.scalar(0, pa.int64()))
+    texts: dict[str, Any] = {
+        "status": Status.SAME.value,
+        "reason": "",
+        "detail": "",
+        "attempt": PLANNED,
+        "finished_at": int(at * 1e6),
+    }
+    columns = {name: rows[name] for name in ("row", "key", "version_id", "etag")}
+    columns |= {"evidence": proof, "size_bytes": size_bytes, "destination_etag": rows["etag"]}
+    arrays: list[Any] = []
+    for field in outcome_schema():
+        column: Any = columns.get(field.name)
+        if column is None:
+            column = pa.array([texts.get(field.name)] * rows.num_rows)
+        arrays.append(column.cast(field.type))
+    return write_parquet(pa.Table.from_arrays(arrays, schema=outcome_schema()))
 
 
 def read_outcomes(data: bytes) -> Iterator[Outcome]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import zlib
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from functools import lru_cache
 from itertools import groupby
@@ -12,9 +13,11 @@ from typing import Any
 import pyarrow as pa
 
 from jobs.core import outcome as outcome_rules
-from jobs.core.model import FOUND_DAMAGED, ObjectVersion
+from jobs.core.evidence import is_md5
+from jobs.core.model import FOUND_DAMAGED, Listed, ObjectVersion, Route
 from jobs.core.outcome import GOOD, Outcome
 from jobs.core.pricing import Histogram
+from jobs.core.run import RunSpec
 from jobs.expire.deletions_table import write_deletions
 from jobs.policy.model import Policy
 from jobs.policy.reader import parse_policy
@@ -22,6 +25,7 @@ from jobs.reports.publish import publish
 from jobs.runs import folding, planning
 from jobs.runs.filtering import select_rows
 from jobs.runs.sharding import count_shards
+from jobs.runs.there import list_destination
 from jobs.tables import rows as tables
 
 _read_outcomes, _read_shard, _write = tables.read_outcomes, tables.read_shard, tables.write_outcomes
@@ -62,8 +66,55 @@ def _numbers(outcomes: Sequence[Outcome]) -> tuple[list[int], int]:
     return [each.row for each in outcomes], sum(each.status not in GOOD for each in outcomes)
 
 
+def there_of(rows: Sequence[ObjectVersion], listed: Sequence[Listed], run: RunSpec) -> dict[int, str]:
+    """What `jobs.runs.there` finds out by SQL: a row's place → same, alike or other, where the destination has one."""
+    route, is_history = Route(run.source.location, run.destination.location), bool(run.options.get("all_versions"))
+    own, theirs = (defaultdict[str, list[int]](list) for _ in range(2))
+    for place, each in enumerate(rows):
+        own[each.key].append(place)
+    for place, there in enumerate(listed):
+        theirs[there.key].append(place)
+    found: dict[int, str] = {}
+    for places in own.values():
+        at = theirs[route.target_of(rows[places[0]]).key]
+        if is_history:
+            pairs = [*zip(_newest_first(places, rows), _newest_first(at, listed), strict=False)]
+            pairs *= len(places) == len(at)
+            for word, is_it in (("alike", _may_be_equal), ("same", _are_equal)):
+                if pairs and all(is_it(rows[one], listed[other]) for one, other in pairs):
+                    found |= dict.fromkeys(places, word)
+            continue
+        for place in places:
+            if at and not rows[place].is_delete_marker:
+                row, there = rows[place], listed[at[0]]
+                is_same = len(places) == 1 and _are_equal(row, there)
+                found[place] = "same" if is_same else "alike" if _may_be_equal(row, there) else "other"
+    return found
+
+
+def _newest_first(places: Sequence[int], rows: Sequence[Any]) -> list[int]:
+    undated = float("-inf")
+    known = {at: rows[at].last_modified for at in places}
+    times = {at: undated if each is None else each for at, each in known.items()}
+    return sorted(places, key=lambda at: (not rows[at].is_latest, -times[at], at))
+
+
+def _are_equal(row: ObjectVersion, there: Listed) -> bool:
+    is_known = is_md5(row.etag) and row.condemned_etag is None and FOUND_DAMAGED not in (row.source_attested or "")
+    is_object = not row.is_delete_marker and not there.is_delete_marker and is_known
+    is_copy = is_object and (row.etag, row.size_bytes) == (there.etag, there.size_bytes) and row.size_bytes is not None
+    is_alike = is_copy or (row.is_delete_marker and there.is_delete_marker)
+    return is_alike and row.last_modified is not None and there.last_modified >= row.last_modified
+
+
+def _may_be_equal(row: ObjectVersion, there: Listed) -> bool:
+    is_other = row.etag != there.etag and is_md5(row.etag) and is_md5(there.etag)
+    is_size = row.size_bytes in (None, there.size_bytes)
+    return row.is_delete_marker == there.is_delete_marker and is_size and not is_other
+
+
 async def _plan_rows(
-    batches: Any, selection: Any, *, write_shard: Any, rows_per_shard: int, **unused: Any
+    batches: Any, selection: Any, *, write_shard: Any, rows_per_shard: int, copies: Any = None, **unused: Any
 ) -> planning.PlannedShards:
     """`plan_rows` without DuckDB."""
     excluded: Counter[str] = Counter()
@@ -75,16 +126,30 @@ async def _plan_rows(
     newest: dict[Any, int] = {}
     for place in sorted(range(len(keys)), key=lambda at: (-times[at], at)):
         newest.setdefault((keys[place], ids[place]), place)
-    count = count_shards(len(newest), 0, rows_per_shard=rows_per_shard)
-    home: dict[str, int] = {key: zlib.crc32(key.encode()) % count for key in keys if count}
+    at, found = time.time(), await _find_there(table, sorted(newest.values()), copies) if copies and newest else {}
+    done = {keys[place] for place, word in found.items() if word == "same"}
+    count = count_shards(sum(keys[place] not in done for place in newest.values()), 0, rows_per_shard=rows_per_shard)
+    home: dict[str, int] = {key: count if key in done else zlib.crc32(key.encode()) % count for key in keys}
     order = sorted(newest.values(), key=lambda at: (home[keys[at]], keys[at].encode(), latest[at], times[at], -at))
     summaries: list[Any] = []
-    for _, places in groupby(order, key=lambda at: home[keys[at]]):
+    for shard, places in groupby(order, key=lambda at: home[keys[at]]):
         data, summary, _ = planning._encode(table.take(list(places)), sum(each.rows for each in summaries))
         await write_shard(len(summaries), data)
+        if done and shard == count:
+            await copies.write_outcomes(len(summaries), tables.done_outcomes(data, at))
         summaries.append(summary)
+    there = {word: list(found.values()).count(word) for word in ("same", "alike", "other")} | {
+        "shards": int(bool(done))
+    }
     size_bytes = sum(each.size_bytes for each in summaries)
-    return planning.PlannedShards(len(order), size_bytes, tuple(summaries), dict(excluded), Histogram((), 0))
+    return planning.PlannedShards(len(order), size_bytes, tuple(summaries), dict(excluded), Histogram((), 0), there)
+
+
+async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[int, str]:
+    rows = [row for some in _read_shard(planning._encode(table.take(places), 0)[0]) for row in some]
+    pages = [page async for page in list_destination(copies.run, copies.run.destination.location.key, len(rows))]
+    found = there_of(rows, [each for page in pages for each in page], copies.run)
+    return {places[number]: word for number, word in found.items()}
 
 
 async def _fold_run(ledger: Any, run_id: str, plan: Any, source_prefix: str = "") -> folding.Folded:

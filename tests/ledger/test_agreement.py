@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -71,6 +72,17 @@ def test_a_reconciliation_has_rows_and_no_shards() -> None:
     assert plan_disagreement("20261125T000000Z-reconcile-1f3a02", Plan(5, 9, ())) == ""
     assert "has shards" in plan_disagreement("20261125T000000Z-reconcile-1f3a02", Plan(1, 0, (ShardSummary(1, 0),)))
     assert "its shards have 0 rows" in plan_disagreement("20261125T000000Z-verify-1f3a02", Plan(5, 9, ()))
+
+
+@pytest.mark.parametrize(
+    ("there", "is_well"),
+    [({"same": 2, "shards": 1}, True), ({"same": 5, "shards": 2}, True), ({"alike": 1, "same": 0, "shards": 0}, True),
+     ({"same": 2, "shards": 3}, False), ({"same": 3, "shards": 1}, False), ({"shards": 1}, False),
+     ({"same": -1, "shards": -1}, False), ({"same": "2", "shards": 1}, False), (["same"], False)],
+)  # fmt: skip
+def test_what_is_done_with_a_plan_is_in_its_last_shards(there: Any, is_well: bool) -> None:
+    plan = Plan(5, 9, (ShardSummary(3, 4), ShardSummary(2, 5)), there=there)
+    assert (plan_disagreement("20261125T000000Z-replicate-1f3a02", plan) == "") == is_well
 
 
 def test_each_disagreement_of_rows_is_named() -> None:

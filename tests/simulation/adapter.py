@@ -124,7 +124,7 @@ class Program:
 
     async def _execute(self, spec: Any, plan: Any, ledger: Any, settings: Any, display: Any, *_: Any) -> dict[int, int]:
         """The local executor: three attempts at a shard while they are killed or end with 75."""
-        shards = range(len(plan.shards))
+        shards = plan.open_shards
         _process().run_id = spec.run_id
         claimed = await claim_run(spec.run_id, ledger, settings, display) if shards else ""
 

@@ -1,0 +1,227 @@
+"""Which rows of a plan are done by a list of the destination, and that all of them are accounted for."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import pyarrow as pa
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.model import Listed, Location, ObjectVersion
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.run import RunSpec, Side
+from jobs.core.selection import Selection
+from jobs.runs import there
+from jobs.runs.planning import PlannedShards, plan_rows
+from jobs.runs.there import Copies
+from jobs.tables.rows import PLANNED, read_outcomes, read_shard, version_batch
+from tests.doubles.examples import examples
+from tests.doubles.few_rows import there_of
+
+MD5 = [f"{number:032x}" for number in range(3)]
+SIDES = Side(Location("source", "in/")), Side(Location("copies", "out/"))
+RUN = RunSpec("20261201T000000Z-replicate-000000", "replicate", 0.0, *SIDES, "listing of s3://source/in/")
+HISTORIES = replace(RUN, options={"all_versions": True})
+
+
+def row(key: str = "in/a", **known: Any) -> ObjectVersion:
+    return ObjectVersion(0, key, size_bytes=5, etag=MD5[0], last_modified=10.0)._replace(**known)
+
+
+def copy(key: str = "out/a", **known: Any) -> Listed:
+    entry = Listed(key, None, True, False, 5, MD5[0], 10.0, "STANDARD")
+    return entry._replace(**known)
+
+
+def marker(of: Any) -> Any:
+    return of._replace(is_delete_marker=True, size_bytes=None, etag=None)
+
+
+class Planning:
+    """A plan of rows whose run's destination has these entries."""
+
+    def __init__(
+        self,
+        rows: Sequence[ObjectVersion],
+        listed: Sequence[Listed],
+        run: RunSpec = RUN,
+        *,
+        page: int = 1_000,
+        **rules: Any,
+    ):
+        self.page, self.pages, self.prefixes = page, 0, list[str]()
+        self.shards, self.outcomes = dict[int, bytes](), dict[int, bytes]()
+        self.listed = listed
+
+        async def batches() -> AsyncIterator[pa.RecordBatch]:
+            yield version_batch(rows)
+
+        async def plan() -> PlannedShards:
+            with tempfile.TemporaryDirectory() as folder, mock.patch.object(there, "list_destination", self.pages_of):
+                return await plan_rows(
+                    batches(),
+                    Selection(versions="all"),
+                    write_shard=self.write_shard,
+                    scratch_directory=Path(folder),
+                    copies=Copies(run, self.write_outcomes),
+                    **rules,
+                )
+
+        self.plan = asyncio.run(plan())
+
+    async def write_shard(self, number: int, data: bytes) -> None:
+        self.shards[number] = data
+
+    async def write_outcomes(self, number: int, data: bytes) -> None:
+        self.outcomes[number] = data
+
+    async def pages_of(self, run: RunSpec, prefix: str, pages_max: int) -> AsyncIterator[list[Listed]]:
+        self.prefixes.append(prefix)
+        for start in range(0, len(self.listed), self.page):
+            self.pages += 1
+            yield list(self.listed[start : start + self.page])
+            if self.pages > pages_max:
+                return
+
+    def rows(self, shard: int) -> list[ObjectVersion]:
+        return [each for some in read_shard(self.shards[shard]) for each in some]
+
+    @property
+    def done(self) -> list[Outcome]:
+        return [each for data in self.outcomes.values() for each in read_outcomes(data)]
+
+
+OBJECTS: dict[str, tuple[ObjectVersion, Listed, str | None]] = {
+    "equal size and MD5": (row(), copy(), "same"),
+    "older than its source": (row(), copy(last_modified=9.0), "alike"),
+    "of no known time": (row(last_modified=None), copy(), "alike"),
+    "of no known size": (row(size_bytes=None), copy(), "alike"),
+    "of no known ETag": (row(etag=None), copy(), "alike"),
+    "equal ETags that are no MD5s": (row(etag=f"{MD5[0]}-2"), copy(etag=f"{MD5[0]}-2"), "alike"),
+    "another size": (row(), copy(size_bytes=6), "other"),
+    "another MD5": (row(), copy(etag=MD5[1]), "other"),
+    "proven wrong by a verify run": (row(condemned_etag=MD5[0]), copy(), "alike"),
+    "with a damaged source": (row(source_attested=f"damaged:etag={MD5[0]}"), copy(), "alike"),
+    "a delete marker": (marker(row()), copy(), None),
+}
+
+
+def test_a_row_is_done_only_by_an_equal_copy_that_is_not_older() -> None:
+    rows = [wanted._replace(key=f"in/{name}") for name, (wanted, _, _) in OBJECTS.items()]
+    listed = [there._replace(key=f"out/{name}") for name, (_, there, _) in OBJECTS.items()]
+    words = [word for _, _, word in OBJECTS.values()]
+    planned = Planning([*rows, row("in/missing")], [*listed, copy("out/MISSING")])
+    assert there_of(rows, listed, RUN) == {place: word for place, word in enumerate(words) if word}
+    assert {word: planned.plan.there[word] for word in ("same", "alike", "other")} == {
+        word: words.count(word) for word in ("same", "alike", "other")
+    }
+    assert [each.key for each in planned.done] == ["in/equal size and MD5"]
+
+
+def test_rows_of_one_key_are_not_done_where_one_copy_is_wanted() -> None:
+    rows = [row(version_id="2"), row(version_id="1", etag=MD5[1])]
+    assert Planning(rows, [copy()]).plan.there["same"] == 0
+
+
+NEW, OLD = copy(etag=MD5[1], last_modified=11.0), copy(is_latest=False)
+HISTORY = [row(version_id="2", etag=MD5[1], last_modified=11.0), row(version_id="1", is_latest=False)]
+LISTED: dict[str, list[Listed]] = {
+    "equal": [NEW, OLD],
+    "one is missing": [NEW],
+    "another order": [copy(last_modified=11.0), copy(etag=MD5[1], is_latest=False)],
+    "one more": [NEW, OLD, copy(is_latest=False, etag=MD5[2])],
+    "hidden": [marker(copy(last_modified=12.0)), NEW._replace(is_latest=False), OLD],
+    "one is older": [NEW, OLD._replace(last_modified=9.0)],
+    "one is not comparable": [NEW, OLD._replace(etag=f"{MD5[0]}-1")],
+    "marked": [marker(copy(last_modified=12.0)), OLD],
+}
+
+
+def test_a_history_is_done_only_whole_and_in_order() -> None:
+    histories = dict.fromkeys(LISTED, HISTORY) | {"marked": [marker(HISTORY[0]), HISTORY[1]]}
+    rows = [each._replace(key=f"in/{name}") for name, some in histories.items() for each in some]
+    listed = [each._replace(key=f"out/{name}") for name, some in LISTED.items() for each in some]
+    done = Planning(rows, listed, HISTORIES).done
+    assert [(each.key, each.version_id, each.evidence) for each in done] == [
+        ("in/equal", "1", Evidence.MD5_ETAG),
+        ("in/equal", "2", Evidence.MD5_ETAG),
+        ("in/marked", "1", Evidence.MD5_ETAG),
+        ("in/marked", "2", Evidence.NONE),
+    ]
+
+
+def test_the_outcomes_of_done_rows_are_the_last_shards() -> None:
+    rows = [row(f"in/{number:02d}", version_id=f"v{number}", size_bytes=number) for number in range(40)]
+    listed = [copy(f"out/{number:02d}", size_bytes=number) for number in range(0, 40, 2)]
+    planned = Planning(rows, listed, rows_per_shard=4)
+    open_rows, done_from = planned.plan.rows - 20, len(planned.shards) - planned.plan.there["shards"]
+    counts = {name: planned.plan.there[name] for name in ("listed", "same", "same_keys", "same_bytes")}
+    assert counts == {"listed": 20, "same": 20, "same_keys": 20, "same_bytes": sum(range(0, 40, 2))}
+    assert sorted(planned.outcomes) == list(range(done_from, len(planned.shards)))
+    assert sum(each.rows for each in planned.plan.histogram.groups) == planned.plan.histogram.keys == open_rows == 20
+    numbered = [each for shard in planned.shards for each in planned.rows(shard)]
+    assert [each.row for each in numbered] == list(range(40))
+    for shard, data in planned.outcomes.items():
+        assert [each.row for each in read_outcomes(data)] == [each.row for each in planned.rows(shard)]
+    for done in planned.done:
+        wanted = numbered[done.row]
+        assert (done.key, done.version_id, done.size_bytes) == (wanted.key, wanted.version_id, wanted.size_bytes)
+        assert (done.etag, done.destination_etag, done.attempt) == (wanted.etag, wanted.etag, PLANNED)
+        assert (done.status, done.reason, done.evidence) == (Status.SAME, "", Evidence.MD5_ETAG)
+
+
+def test_only_what_lies_below_the_keys_is_listed_and_at_most_as_many_pages_as_rows() -> None:
+    rows = [row("in/x/a"), row("in/x/b")]
+    few = Planning(rows, [copy("out/x/a"), copy("out/x/b")], page=1)
+    assert (few.prefixes, few.plan.there["same"]) == (["out/x/"], 2)
+    many = Planning(rows, [copy("out/x/a"), copy("out/x/b"), copy("out/x/c"), copy("out/x/d")], page=1)
+    assert (many.pages, many.plan.there, many.outcomes) == (3, {}, {})
+
+
+ETAGS = st.sampled_from([*MD5[:2], f"{MD5[0]}-2", None])
+TIMES = st.sampled_from([None, 9.0, 10.0, 11.0])
+
+
+@st.composite
+def entries(draw: Any) -> tuple[list[ObjectVersion], list[Listed]]:
+    names, booleans, sizes = (
+        st.sampled_from(["a", "b", "c", "d", "e", "é"]),
+        st.booleans(),
+        st.sampled_from([5, 6, None]),
+    )
+    rows = [
+        row(f"in/{draw(names)}", version_id=f"v{number}", is_latest=draw(booleans), size_bytes=draw(sizes),
+            etag=draw(ETAGS), last_modified=draw(TIMES), condemned_etag=draw(st.sampled_from([None, None, "e"])))
+        for number in range(draw(st.integers(1, 24)))
+    ]  # fmt: skip
+    listed = [
+        copy(f"out/{draw(names)}", is_latest=draw(booleans), size_bytes=draw(sizes), etag=draw(ETAGS),
+             last_modified=draw(TIMES) or 0.0)
+        for _ in range(draw(st.integers(0, 24)))
+    ]  # fmt: skip
+    is_marker = st.sampled_from([True, False, False])
+    rows = [marker(each) if draw(is_marker) else each for each in rows]
+    listed = [marker(each) if draw(is_marker) else each for each in listed]
+    return rows, listed
+
+
+@settings(max_examples=examples(8), deadline=None)
+@given(entries(), st.booleans())
+def test_sql_says_what_the_rules_say(drawn: tuple[list[ObjectVersion], list[Listed]], all_versions: bool) -> None:
+    rows, listed = drawn
+    run = HISTORIES if all_versions else RUN
+    if not all_versions:  # a list of objects has a key once
+        listed = list({each.key: each for each in listed if not each.is_delete_marker}.values())
+    expected = there_of(rows, listed, run)
+    planned = Planning(rows, listed, run)
+    counts = {word: list(expected.values()).count(word) for word in ("same", "alike", "other")}
+    assert {word: planned.plan.there[word] for word in counts} == counts
+    done = sorted((each.key, each.version_id) for each in planned.done)
+    assert done == sorted((rows[at].key, rows[at].version_id) for at, word in expected.items() if word == "same")
