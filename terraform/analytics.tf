@@ -31,7 +31,7 @@ locals {
         ["checksum", "string", "ALGORITHM:base64 of the content, where it is known"],
         ["detail", "string", "the one fact of that code: a name, a number, an error of S3"],
         ["finished_at", "timestamp", "when the row ended"],
-        ["attempt", "string", "which worker process did it"],
+        ["attempt", "string", "which worker process did it; `plan`: a list of the destination showed it"],
       ]
     }
     differences = {

@@ -129,30 +129,39 @@ def _common_prefix(one: str, other: str) -> str:
     return one[: next((place for place, (ours, theirs) in pairs if ours != theirs), min(len(one), len(other)))]
 
 
+_SHOWN = "place, is_delete_marker, size_bytes, etag, last_modified"
+"""The columns that are compared. Keys go by a SHA-256: joins of long texts spill too late for a
+small limit of memory."""
+
+
 def _join_objects(relation: str, listed: str, copy_key: str) -> str:
     repeated = f"SELECT hash(key) FROM {relation} GROUP BY 1 HAVING count(*) > 1"
     return f"""
         SELECT a.place, a.size_bytes AS seen_bytes, true AS is_first, CASE WHEN a.is_single AND {_EQUAL} THEN '{SAME}'
             WHEN {_MAY_BE_EQUAL} THEN '{ALIKE}' ELSE '{OTHER}' END AS there
-        FROM (SELECT *, {copy_key} AS copy_key, {_IS_SURE} AS is_sure, hash(key) NOT IN ({repeated}) AS is_single
+        FROM (SELECT {_SHOWN}, unhex(sha256({copy_key})) AS digest, {_IS_SURE} AS is_sure,
+                     hash(key) NOT IN ({repeated}) AS is_single
               FROM {relation} WHERE NOT is_delete_marker) AS a
-        JOIN {listed} AS b ON b.key = a.copy_key"""
+        JOIN (SELECT {_SHOWN}, unhex(sha256(key)) AS digest FROM {listed}) AS b USING (digest)"""
 
 
 def _join_histories(relation: str, listed: str, copy_key: str) -> str:
-    numbered = """row_number() OVER (PARTITION BY key ORDER BY is_latest DESC, last_modified DESC NULLS LAST, place)
-        AS number, count(*) OVER (PARTITION BY key) AS versions"""
+    numbered = """row_number() OVER (PARTITION BY digest
+        ORDER BY is_latest DESC, last_modified DESC NULLS LAST, place) AS number,
+        count(*) OVER (PARTITION BY digest) AS versions"""
+    wanted = f"SELECT {_SHOWN}, is_latest, unhex(sha256({copy_key})) AS digest, {_IS_SURE} AS is_sure FROM {relation}"
     return f"""
         SELECT place, size_bytes AS seen_bytes, number = 1 AS is_first,
                CASE WHEN bool_and(is_equal) OVER key THEN '{SAME}'
                WHEN bool_and(may_be_equal) OVER key THEN '{ALIKE}' END AS there
         FROM (
-            SELECT a.place, a.key, a.size_bytes, a.number, coalesce({_EQUAL}, false) AS is_equal,
+            SELECT a.place, a.digest, a.size_bytes, a.number, coalesce({_EQUAL}, false) AS is_equal,
                    coalesce({_MAY_BE_EQUAL}, false) AS may_be_equal
-            FROM (SELECT *, {copy_key} AS copy_key, {_IS_SURE} AS is_sure, {numbered} FROM {relation}) AS a
-            LEFT JOIN (SELECT *, {numbered} FROM {listed}) AS b
-            ON b.key = a.copy_key AND b.number = a.number AND b.versions = a.versions)
-        WINDOW key AS (PARTITION BY key) QUALIFY there IS NOT NULL"""
+            FROM (SELECT *, {numbered} FROM ({wanted})) AS a
+            LEFT JOIN (SELECT *, {numbered}
+                       FROM (SELECT {_SHOWN}, is_latest, unhex(sha256(key)) AS digest FROM {listed})) AS b
+            USING (digest, number, versions))
+        WINDOW key AS (PARTITION BY digest) QUALIFY there IS NOT NULL"""
 
 
 def _fill(sorting: Sorting, sql: str) -> tuple[int, int, int, int, int]:

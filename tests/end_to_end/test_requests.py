@@ -9,8 +9,8 @@ from tests.end_to_end.batch_workers import ROWS, SHARDS, Fleet
 from tests.end_to_end.conftest import World
 
 OBJECTS = 60
-OVERHEAD = {"replicate": 34, "verify": 3}
-"""What a run asks about its two buckets, whatever it has to do. All but three are trials of conditions, none at AWS."""
+OVERHEAD = {"replicate": 35, "verify": 3}
+"""What a run asks about its two buckets, whatever it has to do. All but four are trials of conditions, none at AWS."""
 PROBES = 4
 """Copies that a planner or a worker tries to find out whether the server heeds conditions."""
 

@@ -10,11 +10,14 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from jobs.core.model import Listed, Location
+from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.restore.plan import plan_restore
-from jobs.runs import planning
+from jobs.runs import planning, there
 from jobs.runs.planning import plan_rows
 from jobs.runs.sorting import Sorting
+from jobs.runs.there import Copies
 from jobs.tables.rows import fill_batch
 
 pytestmark = pytest.mark.slow
@@ -57,6 +60,33 @@ def test_long_keys_do_not_end_a_plan(
     )
     assert (planned.rows, planned.excluded.get("duplicate", 0)) == (kept, 100_000 - kept)
     assert planned.histogram.keys == kept
+
+
+@pytest.mark.parametrize(("all_versions", "limit"), [(False, "44MB"), (True, "88MB")])
+def test_long_keys_do_not_end_the_join_with_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, all_versions: bool, limit: str
+) -> None:
+    def values(number: int) -> dict[str, Any]:
+        return {"key": long_key(number), "size_bytes": 1, "etag": f"{number:032x}", "last_modified": 10**7}
+
+    async def entries(*_: Any) -> AsyncIterator[list[Listed]]:
+        for start in range(0, 100_000, 1_000):
+            numbers = range(start, start + 1_000)
+            etags = [f"{number + (number % 10 == 0):032x}" for number in numbers]
+            yield [
+                Listed(long_key(number), None, True, False, 1, etag, 11.0, "STANDARD")
+                for number, etag in zip(numbers, etags, strict=True)
+            ]
+
+    monkeypatch.setattr(planning, "MEMORY_LIMIT", limit)
+    monkeypatch.setattr(there, "list_destination", entries)
+    sides = Side(Location("source")), Side(Location("copies"))
+    run = RunSpec("20261201T000000Z-replicate-000000", "replicate", 0.0, *sides, "m", {"all_versions": all_versions})
+    copies = Copies(run, forget)
+    planned = asyncio.run(
+        plan_rows(manifest(100_000, values), ALL, write_shard=forget, scratch_directory=tmp_path, copies=copies)
+    )
+    assert planned.there["same"] == 90_000
 
 
 def test_long_keys_do_not_end_the_sort_of_a_restore(tmp_path: Path) -> None:
