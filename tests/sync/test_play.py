@@ -121,7 +121,7 @@ class Moment(NamedTuple):
             world = world.put_source(what)
             named = frozenset({world.last_id})
         elif verb == "foreign":
-            world = world.put_copy(Version(world.next_id, what, world.now))
+            world = world.put_foreign(what)
         elif world.source:
             world = world._replace(source=world.source[:-1])
         actors = self.actors if verb == "foreign" else (*self.actors, Actor(self.rules, named))

@@ -64,6 +64,9 @@ class World(NamedTuple):
             copies = ()
         return self._replace(copies=(*copies, version), last_id=version.id, lost=lost)
 
+    def put_foreign(self, content: str) -> World:
+        return self.put_copy(Version(self.next_id, content, self.now))._replace(lost=self.lost)
+
     @property
     def next_id(self) -> int:
         return self.last_id + 1
