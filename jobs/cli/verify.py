@@ -44,6 +44,7 @@ class VerifyCommand:
 
     copies: CopiesOptions = group(CopiesOptions)
     deep: bool = flag("Read and compare the bytes of both sides.")
+    compares_tags: bool = flag("Read tags and annotations: each copy has all of its source's.", name="--tags")
     checksums: ChecksumsOptions = group(ChecksumsOptions)
     archives: Location | None = option(
         "Instead of copies: read the archives below this once more.", type=LocationType()
@@ -59,7 +60,8 @@ def verify(options: VerifyCommand) -> int:
     """Prove that each object of a manifest or a listing is the same at the destination.
 
     Stored checksums prove it, else MD5 ETags. With --deep the bytes of both sides do, or, for the
-    rows of proven:ID, the destination's bytes and the checksum in the ledger. Objects that reports
+    rows of proven:ID, the destination's bytes and the checksum in the ledger. User metadata and
+    content headers are compared where both sides are looked at. Objects that reports
     of checksums at rest prove on both sides are not read. Each row ends as verified, mismatched,
     missing, changed, unverifiable, denied or failed, with the reason.
 
@@ -86,7 +88,12 @@ async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) ->
     copies = options.copies
     source, destination = copies.sides()
     sample, rota = await _sample(options, ledger, source, destination)
-    run_options = {"deep": options.deep, "rota": rota, **asdict(options.checksums)}
+    run_options = {
+        "deep": options.deep,
+        "compares_tags": options.compares_tags,
+        "rota": rota,
+        **asdict(options.checksums),
+    }
     request = copies.request("verify", sample)
     request = replace(request, options={**run_options, **request.options})
     return await launch_and_report(request, ledger, settings, copies.start)
@@ -98,7 +105,12 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
         raise UsageError("--archives verifies archives, --destination copies: give one of them")
     archives = options.archives_access.side(place)
     sample, rota = await _sample(options, ledger, copies.source_side(), archives)
-    of_copies = {"source": copies.source, "manifest": copies.manifest, "deep": options.deep}
+    of_copies = {
+        "source": copies.source,
+        "manifest": copies.manifest,
+        "deep": options.deep,
+        "tags": options.compares_tags,
+    }
     of_copies |= asdict(options.checksums) | asdict(copies.filters)
     foreign = [name for name, value in of_copies.items() if value]
     if foreign:
@@ -151,6 +163,7 @@ def rota_of(options: VerifyCommand, source: Side | None, destination: Side, of: 
         "versions": options.copies.versions,
         "archives": options.archives is not None,
         "deep": options.deep,
+        "tags": options.compares_tags,
         "of": of,
         **{name: value for name, value in filters.items() if name not in TIMES},
     }

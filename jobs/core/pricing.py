@@ -53,6 +53,7 @@ class PricedWork:
     is_copying: bool = True
     all_versions: bool = False
     deep: bool = False
+    compares_tags: bool = False
     streamed: bool = False
     apart: bool = True
     cross_region: bool = False
@@ -237,7 +238,8 @@ def requests_for(work: PricedWork, histogram: Histogram) -> dict[str, int]:
 
     With all versions: a list per key and one more per key of several versions, one head instead of
     two, a delete and 2 head per delete marker.
-    Comparisons: 2 head. Deep: and a get of each range on both sides. All versions: a list per key.
+    Comparisons: 2 head. Deep: and a get of each range on both sides. Tags: and 2 tagging and a list,
+    if each object has tags and none has annotations. All versions: a list per key.
     """
     total: Counter[str] = Counter()
     for group in histogram.groups:
@@ -327,7 +329,8 @@ def _requests(work: PricedWork, group: Group) -> Counter[str]:
         return _copy_requests(work, group)
     if group.is_delete_marker:
         return Counter()
-    return Counter(head=2 * group.rows, get=2 * group.parts if work.deep else 0)
+    requests = Counter(head=2 * group.rows, get=2 * group.parts if work.deep else 0)
+    return requests + Counter(tagging=2 * group.rows, list=group.rows) if work.compares_tags else requests
 
 
 def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:

@@ -59,6 +59,7 @@ def _compared_rows(spec: RunSpec) -> dict[str, Any]:
         "filters": {name: spec.options.get(name) for name in ("maps", "margin")},
         "all_versions": spec.options.get("versions") == "all",
         "deep": False,
+        "tags": False,
     }
 
 
@@ -77,6 +78,7 @@ def _worked_rows(spec: RunSpec) -> dict[str, Any]:
         "filters": filters,
         "all_versions": bool(options.get("all_versions")),
         "deep": bool(options.get("deep")),
+        "tags": bool(options.get("compares_tags")),
     }
 
 
@@ -112,6 +114,7 @@ def covers(later: Summary, earlier: Summary) -> bool:
         and new["filters"] in ({}, old["filters"])
         and new["all_versions"] >= old["all_versions"]
         and new["deep"] >= old["deep"]
+        and new["tags"] >= old["tags"]
         and (new["deep"] or new["at_rest"] >= old["at_rest"])
         and new["deletes"] >= old["deletes"]
     )

@@ -172,18 +172,29 @@ class Copier:
         """Do as `complete_annotations` for a source and a copy that HEAD has described."""
         ref = self.route.source_of(row)._replace(version_id=row.version_id or source.version_id)
         there = self.route.target_of(row)._replace(version_id=copy.version_id)
-        return await self.complete_annotations(ref, source.etag, source.size_bytes, there, copy.etag)
+        is_lacking = row.condemned_etag == copy.etag
+        return await self.complete_annotations(
+            ref, source.etag, source.size_bytes, there, copy.etag, is_lacking=is_lacking
+        )
 
     async def complete_annotations(
-        self, ref: ObjectRef, source_etag: str | None, size_bytes: int, copy: ObjectRef, copy_etag: str
+        self,
+        ref: ObjectRef,
+        source_etag: str | None,
+        size_bytes: int,
+        copy: ObjectRef,
+        copy_etag: str,
+        *,
+        is_lacking: bool = False,
     ) -> str:
         """Put missing annotations onto a copy that was found the same.
 
         A copy in parts or a streamed one may lack some, if the worker that made it was killed.
+        `is_lacking`: a verify run may have found that this one does.
         Returns what the copy still lacks, for its outcome, else an empty text. Raises Conflict if
         source or copy was replaced, Unavailable where a retry may help.
         """
-        if self._skips_annotations or not self._lost_annotations(size_bytes, copy_etag):
+        if self._skips_annotations or not (is_lacking or self._lost_annotations(size_bytes, copy_etag)):
             return ""
         return await self.carrier.carry(ref, source_etag, copy, copy_etag)
 

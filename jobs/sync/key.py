@@ -714,8 +714,9 @@ class _Sync:
         if end.status is Status.SAME:
             theirs = self.theirs.ref_of(copy)
             size_bytes = version.size_bytes or 0
+            ours, is_lacking = self.ours.ref_of(version), row.condemned_etag == copy.etag
             lack = await self.copier.complete_annotations(
-                self.ours.ref_of(version), version.etag, size_bytes, theirs, copy.etag or ""
+                ours, version.etag, size_bytes, theirs, copy.etag or "", is_lacking=is_lacking
             )
         is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
         evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE

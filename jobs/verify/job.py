@@ -45,10 +45,12 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.runs.failure_count import gave_up
+from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, check_bytes, check_content, compare_bytes, read_or_lost
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.store import Store
+from jobs.s3.tag_reader import TagReader
 from jobs.sync.verify import verify_key
 from jobs.verify.attestation import attested, parse_attestations
 from jobs.verify.copied_rows import CopiedRows
@@ -63,7 +65,8 @@ LOOKS = 3
 class VerifyOptions:
     """`deep`: read and compare the bytes of both sides.
 
-    `all_versions`: verify each version, not only the current one. `after_copy`: the run that has
+    `all_versions`: verify each version, not only the current one. `compares_tags`: a copy
+    has all tags and annotations of its source; it may have more. `after_copy`: the run that has
     just copied the rows. Of those that it copied, the source is asked only where the destination
     proves nothing.
 
@@ -74,6 +77,7 @@ class VerifyOptions:
 
     all_versions: bool = False
     deep: bool = False
+    compares_tags: bool = False
     after_copy: str | None = None
     source_checksums: Mapping[str, Any] | None = None
     destination_checksums: Mapping[str, Any] | None = None
@@ -107,6 +111,13 @@ class Verify:
     options: VerifyOptions
     budget: ByteBudget
     copied: CopiedRows | None = None
+    _tags: TagReader = field(init=False)
+    _annotations: AnnotationComparison = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_tags", TagReader(self.source))
+        annotations = AnnotationComparison.between(self.source, self.destination, self.budget)
+        object.__setattr__(self, "_annotations", annotations)
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
@@ -166,14 +177,15 @@ class Verify:
         """Verify a row by one object of the destination. `looks`: at the others of a history."""
         if row.is_delete_marker:
             return Outcome.of(row, Status.UNVERIFIABLE, Reason.IS_MARKER)
-        if self.copied is not None and not row.condemned_etag and await self.copied.has(row.row):
+        may_leave_out = not row.condemned_etag and not self.options.compares_tags
+        if self.copied is not None and may_leave_out and await self.copied.has(row.row):
             proven = await self._verify_copy(row, target)
             if proven is not None:
                 return proven
         for _ in range(LOOKS):
             looks = looks or self.looks()
             try:
-                if self.options.deep and row.known_checksum and not row.condemned_etag:
+                if self.options.deep and row.known_checksum and may_leave_out:
                     return await self._verify_known(row, row.known_checksum, target, looks)
                 return await self._verify_both(row, target, looks)
             except NoSuchBucket:
@@ -221,7 +233,20 @@ class Verify:
             raise
         if verdict.same is False and await self._has_changed(ref, source, looks.again):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
+        if verdict.same and (lack := await self._lack(ref, source, target, destination)):
+            verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
         return _judged(row, source.etag, destination, verdict, checksum)
+
+    async def _lack(self, ref: ObjectRef, source: ObjectInfo, target: ObjectRef, copy: ObjectInfo) -> str:
+        """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
+        if not self.options.compares_tags:
+            return ""
+        ours = ref._replace(version_id=ref.version_id or source.version_id)
+        theirs = target._replace(version_id=target.version_id or copy.version_id)
+        tags = await self._tags.read_surely(ours, source.tag_count)
+        if tags and not tags.items() <= (await self.destination.get_tags(theirs)).items():
+            return "tags"
+        return "annotations" if await self._annotations.find_lack(ours, theirs) else ""
 
     async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo, looks: VersionLooks) -> bool:
         """True if the source is another object by now: the destination may be its copy.

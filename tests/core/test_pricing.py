@@ -69,6 +69,7 @@ MARKERS = Group("STANDARD", False, False, True, 5, 0, 5)
         (True, {"all_versions": True}, [SMALL._replace(there="alike")], {"head": 2000, "list": 600}),
         (False, {}, [SMALL, LARGE], {"head": 2004}),
         (False, {"deep": True}, [SMALL, LARGE], {"head": 2004, "get": 5200}),
+        (False, {"compares_tags": True}, [SMALL], {"head": 2000, "tagging": 2000, "list": 1000}),
         (False, {"all_versions": True}, [SMALL, MARKERS], {"head": 2000, "list": 300}),
         (True, {}, [], {}),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ from jobs.core.model import Attributes
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.s3.store import UNGUARDED
-from tests.replicate.scene import COPY, make_store, put, replicate, verify
+from tests.replicate.scene import COPY, SOURCE, make_store, put, replicate, verify
 
 
 @pytest.mark.parametrize("attributes", [{"metadata": {"by": "another"}}, {"headers": {"cache-control": "no-store"}}])
@@ -26,3 +27,33 @@ async def test_a_retry_puts_other_metadata_right_by_a_new_version(attributes: An
     assert (await replicate(store, retry)).status is Status.COPIED
     assert (await verify(store, row)).status is Status.VERIFIED
     assert (await replicate(store, retry)).status is Status.SAME
+
+
+@pytest.mark.parametrize("deep", [False, True])
+async def test_a_copy_has_the_tags_of_its_source_and_may_have_more(deep: bool) -> None:
+    store = make_store()
+    row = await put(store, b"data", tags={"a": "1"})
+    assert (await replicate(store, row)).status is Status.COPIED
+    for tags, found in (({"a": "1", "of": "others"}, ""), ({"a": "2"}, "tags"), ({}, "tags")):
+        copy = store.stored(*COPY[:2])[-1]
+        copy.attributes = replace(copy.attributes, tags=tags)
+        assert (await verify(store, row, deep=deep)).status is Status.VERIFIED, "nobody asked for tags"
+        outcome = await verify(store, row, deep=deep, compares_tags=True)
+        assert (outcome.status, outcome.detail) == (Status.MISMATCHED if found else Status.VERIFIED, found)
+        assert outcome.reason == (Reason.METADATA_DIFFERS if found else "")
+
+
+async def test_a_copy_has_the_annotations_of_its_source() -> None:
+    store = make_store()
+    row = await put(store, b"data")
+    assert (await replicate(store, row)).status is Status.COPIED
+    await store.put_annotation(SOURCE, "note", b"text", object_etag=row.etag or "")
+    outcome = await verify(store, row, compares_tags=True)
+    assert (outcome.status, outcome.reason, outcome.detail) == (
+        Status.MISMATCHED,
+        Reason.METADATA_DIFFERS,
+        "annotations",
+    )
+    retry = row._replace(condemned_etag=outcome.destination_etag)
+    assert (await replicate(store, retry)).status is Status.SAME
+    assert (await verify(store, row, compares_tags=True)).status is Status.VERIFIED
