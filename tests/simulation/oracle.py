@@ -362,6 +362,14 @@ class Oracle(Observer):
             if top is not None and touched < run.since and self._find(SOURCE, key, top).at < run.since:
                 self.demand(key in named, "accounted", f"{run.run_id} has no row for {key}")
 
+    def _is_by(self, run: Run, row: Row, copy: Placed) -> bool:
+        """Whether a run has made a copy. Where no versions are kept, an upload in parts that began later takes
+        precedence, of another run too: no answer tells two objects of one ETag apart.
+        """
+        is_named = row.copy_version_id not in (None, "null")
+        is_own = copy.maker is not None and copy.maker.run_id == run.run_id
+        return is_own or (not is_named and copy.maker is not None and copy.at >= run.since)
+
     def _falsehood(self, run: Run, row: Row) -> str:
         """Why what a run says of a row cannot be true; empty if it can."""
         meant = [
@@ -378,7 +386,7 @@ class Oracle(Observer):
         if row.is_marker:
             return ""
         if row.status == "copied":
-            own = [each for each in copies if each.maker is not None and each.maker.run_id == run.run_id]
+            own = [each for each in copies if each.maker is not None and self._is_by(run, row, each)]
             return "" if any(is_made_of(m, each.whole) for m in meant for each in own) else "this run made no such copy"
         if row.status in ("same", "verified") and run.document["job"] in ("replicate", "verify"):
             return self._unproven(run, row, meant, there)
