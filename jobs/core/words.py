@@ -34,8 +34,21 @@ _MEND_SOURCE = "compare it with the copy, and restore the source from what is ri
 
 WORDS: Mapping[Reason, Words] = {
     Reason.SOURCE_GONE: Words("the source has no such object"),
-    Reason.SOURCE_REPLACED: Words("the source is not the object that the manifest names", "make a new manifest"),
-    Reason.SOURCE_CHANGED: Words("the source changed while it was read", "take it again"),
+    Reason.SOURCE_REPLACED: Words(
+        "the source is not the object that the manifest names",
+        "make a new manifest",
+        detail="`packed`: it was written again after it was packed",
+        cases={
+            "packed": "it was written again after it was packed, and a restore would take what was packed in between "
+            "for newer: compact it again"
+        },
+    ),
+    Reason.SOURCE_CHANGED: Words(
+        "the source changed while it was read",
+        "take it again",
+        detail="`copy`: the copy did",
+        cases={"copy": "the copy changed while it was compared"},
+    ),
     Reason.ARCHIVED: Words(
         "it must be restored from its archive class first",
         detail="what must be restored: `source`, `copy`, or the URI of an archive",
@@ -69,7 +82,14 @@ WORDS: Mapping[Reason, Words] = {
     ),
     Reason.NEWER_COPIED: Words("the source has a newer version by now, which was copied instead"),
     Reason.COPIED_LATE: Words("it was copied late, and the newest version put on top of it again"),
-    Reason.COPY_COVERED: Words("its copy lies below another version, which readers get"),
+    Reason.COPY_COVERED: Words(
+        "its copy lies below another version, which readers get",
+        detail="`next`: after the next replication",
+        cases={
+            "next": "a newer version is at its key, whose copy takes the place of its copy: pack old versions with "
+            "sealift compact --versions all"
+        },
+    ),
     Reason.COPY_EXPIRED: Words("the destination's lifecycle removes noncurrent versions, so no copy of it is made"),
     Reason.COPY_HIDDEN: Words("its copy lies below a delete marker of the destination"),
     Reason.HIDDEN_AGAIN: Words(
@@ -102,7 +122,10 @@ WORDS: Mapping[Reason, Words] = {
     Reason.MARKER_DIFFERS: Words("a delete marker is on one side only"),
     Reason.DELETE_RETAINED: Words("it was deleted at the source, and the pair keeps its copy"),
     Reason.DELETED: Words(
-        "it was deleted", detail="where: `source` or `destination`", worded="it was deleted at the {}"
+        "it was deleted",
+        detail="where: `source` or `destination`; of an original, how: `hidden` or `removed`",
+        worded="it was deleted at the {}",
+        cases={"hidden": "hidden by a delete marker", "removed": "removed for good"},
     ),
     Reason.COPY_MISSING: Words("nothing is at the destination"),
     Reason.SIZE_DIFFERS: Words("the sizes differ"),
@@ -130,12 +153,36 @@ WORDS: Mapping[Reason, Words] = {
     Reason.SOURCE_NOT_ASKED: Words("the copy has the manifest's ETag, an MD5, so the source was not asked"),
     Reason.CHECKSUMS_AT_REST: Words("by checksums at rest", detail="the reports", worded="by checksums at rest: {}"),
     Reason.COPY_INCOMPLETE: Words("the copy is not all that was asked for", detail="what it lacks", worded="{}"),
-    Reason.TOO_NEW: Words("it is newer than what the reports can tell"),
+    Reason.TOO_NEW: Words(
+        "it is newer than what the reports can tell",
+        detail="of an original, what happened within the grace period: `written`, `hidden` or `copied`",
+        cases={
+            "written": "it was written within the grace period",
+            "hidden": "it was hidden within the grace period",
+            "copied": "its copy was written within the grace period",
+        },
+    ),
     Reason.REPLICATION: Words("S3's replication of it", detail="its status", worded="S3's replication of it is {}"),
     Reason.DENIED: Words(
         "the credentials are not allowed to do this", detail=_ANSWER, worded="the credentials are not allowed: {}"
     ),
-    Reason.REFUSED: Words("S3 refuses this", detail=_ANSWER, worded="S3 refuses this: {}"),
+    Reason.REFUSED: Words(
+        "S3 refuses this",
+        detail=f"{_ANSWER}; of a delete that is not sent, the lock, or one of the words below",
+        worded="S3 refuses this: {}",
+        cases={
+            "outside": "it is outside of the place that this run is about",
+            "copies": "its copy is in none of the places where this run looks for copies",
+            "itself": "its copy is the original itself",
+            "expires": "a lifecycle rule will remove its copy",
+            "folder": "its bucket keeps versions, but this server keeps none of a key that ends with a slash: a delete "
+            "would remove it for good",
+            "suspended": "the versioning of its bucket is suspended: a delete marker would replace it, and removing it "
+            "would bring an older version back. Enable versioning first",
+            "null": "it is a null version below others in a bucket whose versioning is suspended: S3 cannot delete it "
+            "by its ETag",
+        },
+    ),
     Reason.GIVEN_UP: Words(
         "given up after the last try", "retry the run", detail=_ANSWER, worded="given up after the last try: {}"
     ),

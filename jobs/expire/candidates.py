@@ -11,19 +11,20 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, closing
 from dataclasses import dataclass, field
 from pathlib import Path
+from posixpath import commonprefix
 from typing import Any, NamedTuple
 
-import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex, Damage, collecting
-from jobs.archives.index_tables import INDEX_SCHEMA
+from jobs.archives.index_tables import SCHEMA as INDEX_FIELDS
 from jobs.archives.model import ArchiveRecord
+from jobs.archives.spans import GAP_BYTES, SPAN_BYTES
 from jobs.core.model import Listed, Location
 from jobs.core.pricing import RANGE_BYTES
 from jobs.core.run import ShardSummary
@@ -33,7 +34,7 @@ from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.duck import Database, in_thread, parquet, quoted, scratch_folder
+from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
 from jobs.tables.rows import cut, expiry_schema, manifest_batch, manifest_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
@@ -41,16 +42,15 @@ BATCH_ROWS = 10_000
 FEW_KEYS = 1_000
 """Up to so many keys of a manifest are listed one by one, without the rest of their places."""
 LISTS_AT_ONCE = 32
-COLD = "('GLACIER', 'DEEP_ARCHIVE')"
-"""Classes that cannot be read without a restore: a copy in another class comes first."""
 
 WriteShard = Callable[[int, bytes], Awaitable[None]]
 
-_NAMED = ("size_bytes", "etag", "last_modified", "storage_class", "version_id")
-_COPY = {"place": pa.int32(), "copy_bucket": pa.string(), "copy_key": pa.string(), "copy_etag": pa.string()}
-_COPY |= {"copy_class": pa.string(), "copied_at": pa.float64(), "copy_checksum": pa.string()}
-_PLACED = ("sha256", "offset", "frame_start", "frame_offset", "frame_length")
-_MAPS = ("headers", "metadata", "tags", "checksums")
+_MEMBER: list[pa.Field[Any]] = [each.with_nullable(True) for each in INDEX_FIELDS]
+_TEXTS = ("copy_class", "bucket", "copy_key", "copy_etag", "checksum")
+_COPY_TYPES: dict[str, pa.DataType] = {"key": pa.string(), "copy_bytes": pa.int64(), "copied_at": pa.float64()}
+_COPY_TYPES |= {"place": pa.int32(), **dict.fromkeys(_TEXTS, pa.string()), "member": pa.struct(_MEMBER)}
+_COPIES = pa.schema(_COPY_TYPES)
+"""Copies by the keys of their originals: replicas, and members of archives (`copy_…` is the archive's)."""
 
 
 class Share(NamedTuple):
@@ -83,6 +83,7 @@ class Scope(NamedTuple):
     older_than: float = 0.0
     max_share: float = 1.0
     by_checksum: bool = False
+    deletes: bool = True
 
     def refuse(self, key: str, is_delete_marker: bool = False) -> str:
         """The code of why a key is never deleted. Empty: it may be."""
@@ -100,7 +101,7 @@ class Candidates:
     """The rows of an expire run, and their shares.
 
     `current` and `versions`: the shares of the current objects and of all versions below `prefix`.
-    `packed`: the rows whose copy is in an archive. `reads`: storage class → GETs and bytes that the
+    `heads`, `lists`: requests of the looks. `reads`: storage class → GETs and bytes that the
     comparison takes. `excluded` counts what was left out, by code. `documents`: the keys of the
     documents of places in the listing of each place, and in the folders between it and few rows.
     `damage`: archives whose members cannot count.
@@ -109,7 +110,8 @@ class Candidates:
     prefix: Location
     rows: int = 0
     size_bytes: int = 0
-    packed: int = 0
+    heads: int = 0
+    lists: int = 0
     current: Share = NOTHING
     versions: Share = NOTHING
     shards: list[ShardSummary] = field(default_factory=list)
@@ -139,27 +141,31 @@ async def plan_candidates(
     """
     with scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder:
         database = Database(folder, memory_limit=MEMORY_LIMIT)
-        with closing(database.connection) as connection:
+        with closing(database.connection):
             versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
-            search = _Search(scope, index, folder, connection, versions, wanted is not None)
+            search = _Search(scope, index, folder, database.connection, versions, wanted is not None)
             keys = None if wanted is None else await search.read_wanted(wanted)
             await search.list_originals(keys)
             await search.list_copies(keys)
-            await in_thread(connection, search.choose)
+            await search.choose()
             await search.weigh()
             await search.write(write_shard, rows_per_shard, processes)
             return search.found
 
 
+@dataclass(slots=True)
 class _Search:
-    def __init__(
-        self, scope: Scope, index: ArchiveIndex, folder: Path, connection: duckdb.DuckDBPyConnection,
-        versions: bool, is_wanted: bool,
-    ):  # fmt: skip
-        self.scope, self.index, self.folder, self.connection = scope, index, folder, connection
-        self.versions, self.is_wanted = versions, is_wanted
-        self.found = Candidates(scope.source_at)
-        self.listed = [0, 0]
+    scope: Scope
+    index: ArchiveIndex
+    folder: Path
+    connection: Any
+    versions: bool
+    is_wanted: bool
+    found: Candidates = field(init=False)
+    listed: list[int] = field(default_factory=lambda: [0, 0])
+
+    def __post_init__(self) -> None:
+        self.found = Candidates(self.scope.source_at)
 
     async def read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:
         """Keep the rows that may be deleted. Returns their keys, in order, if they are few."""
@@ -176,172 +182,177 @@ class _Search:
         return sorted(few) if len(few) <= FEW_KEYS else None
 
     async def list_originals(self, keys: list[str] | None) -> None:
-        """The file `originals`: the listed versions that may be deleted."""
+        """The file `originals`: the listed versions that may be deleted, and the markers above them."""
         documents = self.found.documents.setdefault(self.scope.source_at, [])
+        with pq.ParquetWriter(self._file("originals"), manifest_schema(), compression="lz4") as writer:
+            async for page in _pages(self.scope.source, self.scope.source_at, keys, self.versions):
+                whys = [self.scope.refuse(entry.key, entry.is_delete_marker) for entry in page]
+                taken = [entry for entry, why in zip(page, whys, strict=True) if why in ("", "delete_marker")]
+                documents += [entry.key for entry in page if _is_document(entry)]
+                self._count(taken)
+                if not self.is_wanted:
+                    self.found.excluded.update(filter(None, whys))
+                if taken:
+                    writer.write_batch(manifest_batch(taken))
 
-        def take(entry: Listed) -> Listed | None:
-            why = self.scope.refuse(entry.key, entry.is_delete_marker)
-            if why == "sealift_object" and entry.is_latest and not entry.is_delete_marker:
-                documents.append(entry.key)
-            if why and not self.is_wanted:
-                self.found.excluded[why] += 1
-            return None if why else self._counted(entry)
-
-        await self._spool("originals", _pages(self.scope.source, self.scope.source_at, keys, self.versions), take)
-
-    def _counted(self, entry: Listed) -> Listed:
-        self.listed = [self.listed[0] + entry.is_latest, self.listed[1] + 1]
-        return entry
+    def _count(self, entries: Iterable[Listed]) -> None:
+        latest = [entry.is_latest for entry in entries if not entry.is_delete_marker]
+        self.listed = [self.listed[0] + sum(latest), self.listed[1] + len(latest)]
 
     async def list_copies(self, keys: list[str] | None) -> None:
-        """The files `copies-N`, by the names of their originals, and `members` of archives."""
-        schema = pa.schema([*INDEX_SCHEMA, *(pa.field(name, kind) for name, kind in _COPY.items())])
-        with pq.ParquetWriter(self._file("members"), schema, compression="lz4") as writer:
+        """The file `copies`: what is current in the places of copies, and what their archives hold."""
+        source_at = self.scope.source_at
+        with pq.ParquetWriter(self._file("copies"), _COPIES, compression="lz4") as writer:
             for number, place in enumerate(self.scope.copies_at):
-                for record, entry in await self._list_place(number, place, keys):
-                    own = (
-                        *(number, place.bucket, entry.key, entry.etag),
-                        *(entry.storage_class, entry.last_modified, record.checksum),
-                    )
-                    with collecting(self.found.damage, record.location):
-                        tables = self.index.tables(
-                            record.location,
-                            self.scope.source_at.key,
-                            lambda group: _is_among(keys, group.first_key, group.last_key),
-                        )
-                        async with aclosing(tables):
-                            async for table in tables:
-                                for name, value in zip(_COPY, own, strict=True):
-                                    table = table.append_column(name, pa.array([value] * table.num_rows, _COPY[name]))
-                                writer.write_table(table.cast(schema))
+                own = {"place": number, "bucket": place.bucket}
+                records = await self._records(place, keys)
+                names = None if keys is None else [place.key + key[len(source_at.key) :] for key in keys] + [*records]
+                archives: list[tuple[ArchiveRecord, Listed]] = []
+                documents = self.found.documents.setdefault(place, [])
+                async for page in _pages(self.scope.copies, place, names, versions=False):
+                    documents += [entry.key for entry in page if _is_document(entry)]
+                    copies = [entry for entry in page if not is_sealift_object(entry.key)]
+                    there = [(records[entry.key], entry) for entry in copies if entry.key in records]
+                    archives += [(record, entry) for record, entry in there if record.etag == entry.etag]
+                    columns = {
+                        "key": [source_at.key + entry.key[len(place.key) :] for entry in copies],
+                        "copy_bytes": [entry.size_bytes for entry in copies],
+                        "copied_at": [entry.last_modified for entry in copies],
+                        "copy_class": [entry.storage_class for entry in copies],
+                        "copy_key": [entry.key for entry in copies],
+                    }
+                    writer.write_table(_table(columns, len(copies), own))
+                for record, entry in archives:
+                    own |= {"copy_key": entry.key, "copy_etag": entry.etag, "checksum": record.checksum}
+                    own |= {"copy_class": entry.storage_class, "copied_at": entry.last_modified}
+                    await self._write_members(writer, record, keys, own)
 
-    async def _list_place(
-        self, number: int, place: Location, keys: list[str] | None
-    ) -> list[tuple[ArchiveRecord, Listed]]:
-        """List a place of copies. Returns the archives that are there as their indexes say."""
-        source_at, documents = self.scope.source_at, self.found.documents.setdefault(place, [])
-        records = {
+    async def _records(self, place: Location, keys: list[str] | None) -> dict[str, ArchiveRecord]:
+        return {
             record.location.key: record
             for record in await self.index.records(place, self.found.damage)
-            if record.source_bucket == source_at.bucket and _is_among(keys, record.first_key, record.last_key)
+            if record.source_bucket == self.scope.source_at.bucket
+            and _is_among(keys, record.first_key, record.last_key)
         }
-        archives: list[tuple[ArchiveRecord, Listed]] = []
 
-        def take(entry: Listed) -> Listed | None:
-            if is_sealift_object(entry.key):
-                documents.append(entry.key)
-                return None
-            record = records.get(entry.key)
-            if record is not None and record.etag == entry.etag:
-                archives.append((record, entry))
-            return entry._replace(key=source_at.key + entry.key[len(place.key) :])
-
-        names = None if keys is None else [*(place.key + key[len(source_at.key) :] for key in keys), *records]
-        await self._spool(f"copies-{number}", _pages(self.scope.copies, place, names, versions=False), take)
-        return archives
-
-    async def _spool(
-        self, name: str, pages: AsyncGenerator[list[Listed], None], take: Callable[[Listed], Listed | None]
+    async def _write_members(
+        self, writer: pq.ParquetWriter, record: ArchiveRecord, keys: list[str] | None, own: dict[str, Any]
     ) -> None:
-        with pq.ParquetWriter(self._file(name), manifest_schema(), compression="lz4") as writer:
-            async with aclosing(pages):
-                async for page in pages:
-                    if taken := [entry for entry in map(take, page) if entry is not None]:
-                        writer.write_batch(manifest_batch(taken))
+        tables = self.index.tables(
+            record.location,
+            self.scope.source_at.key,
+            lambda group: _is_among(keys, group.first_key, group.last_key),
+        )
+        with collecting(self.found.damage, record.location):
+            async with aclosing(tables):
+                async for table in tables:
+                    members: Any = table.select(INDEX_FIELDS.names).cast(pa.schema(_MEMBER))
+                    columns = {"key": table["key"], "member": members.to_struct_array()}
+                    writer.write_table(_table(columns, table.num_rows, own))
 
-    def choose(self) -> None:
+    async def choose(self) -> None:
         """The table `chosen`: each row once, with one copy. `why`: the code of why it has none.
 
-        A replica comes before a member of an archive, but not where other content is current at its
+        A replica comes before a member of an archive, but not where other content is newest at its
         key: the next replication puts that in its place. Of members, the one that was packed last
-        comes first: without version ids, an earlier one is of an earlier write.
+        comes first: without version ids, an earlier one is of an earlier write. A copy in a class
+        that cannot be read without a restore comes last.
         """
-        replicas = " UNION ALL BY NAME ".join(
-            f"""SELECT id, false AS in_archive, {number} AS place, {quoted(place.bucket)} AS copy_bucket,
-                {quoted(place.key)} || substr(key, {len(self.scope.source_at.key) + 1}) AS copy_key, NULL AS copy_etag,
-                c.storage_class AS copy_class, epoch(c.last_modified) AS copied_at, c.size_bytes = listed_bytes AS fits
-            FROM asked JOIN {self._parquet(f"copies-{number}")} AS c USING (key)"""
-            for number, place in enumerate(self.scope.copies_at)
-        )
-        placed = ", ".join(f'm."{name}"' for name in (*_COPY, *_PLACED, *_MAPS))
-        self.connection.execute(
+        await self._select(
             f"""
-            CREATE TABLE asked AS {self._asked_sql()};
-            CREATE TABLE chosen AS WITH options AS (
-                {replicas} UNION ALL BY NAME
-                SELECT id, true AS in_archive, true AS fits, epoch(m.last_modified) AS packed_at, {placed}
-                FROM asked JOIN {self._parquet("members")} AS m ON m.key = asked.key AND m.etag = asked.etag
-                    AND m.size_bytes = listed_bytes AND {_is_version("m.version_id", "asked.version_id")})
-            SELECT asked.*, options.* EXCLUDE (id), is_superseded AND NOT in_archive AS is_lost,
-                CASE WHEN listed_at IS NULL THEN 'not_listed' WHEN copy_key IS NULL THEN 'no_copy'
-                     WHEN NOT fits THEN 'copy_has_other_size' END AS why
-            FROM asked LEFT JOIN options USING (id)
-            QUALIFY row_number() OVER (PARTITION BY id ORDER BY fits DESC, is_lost,
-                coalesce(copy_class, '') IN {COLD}, in_archive, place, packed_at DESC, copy_key, "offset") = 1
+            CREATE TABLE there AS SELECT * EXCLUDE (is_delete_marker) FROM (
+                SELECT file_row_number AS id, key, size_bytes, etag, last_modified, storage_class, version_id,
+                    is_latest, is_delete_marker, epoch(last_modified) AS listed_at,
+                    coalesce(min(epoch(last_modified)) FILTER (NOT coalesce(regexp_matches(etag, '-[0-9]+$'), false))
+                        OVER above, lag(epoch(last_modified)) OVER newest_first) AS hidden_at,
+                    first_value(etag IGNORE NULLS) OVER newest_first <> etag AS is_superseded
+                FROM {self._parquet("originals")}
+                WINDOW newest_first AS (PARTITION BY key ORDER BY file_row_number),
+                    above AS (newest_first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+            WHERE NOT is_delete_marker
             """
         )
-        if self.is_wanted:
-            left_out = "why = 'not_listed'"
-        else:
-            left_out = "why <> ''"
-            self.connection.execute("UPDATE chosen SET why = 'superseded' WHERE why IS NULL AND is_lost")
-        sql = f"SELECT why, count(*) FROM chosen WHERE {left_out} GROUP BY 1"
-        self.found.excluded.update(dict(self._all(sql)))
-        self.connection.execute(f"DELETE FROM chosen WHERE {left_out}")
-
-    def _asked_sql(self) -> str:
-        """`hidden`: the newest version below a delete marker, which may be taken back. It is listed first."""
-        rows, matched = "there", ""
-        if self.is_wanted:
-            rows = "rows"
-            matched = f"""
-                RIGHT JOIN {self._parquet("wanted")} AS rows
-                    ON there.key = rows.key AND {_is_version("there.version_id", "rows.version_id")}
-                    AND (rows.version_id IS NOT NULL OR rows.etag IS NULL OR there.etag = rows.etag)
-                QUALIFY row_number() OVER (PARTITION BY rows.file_row_number
-                    ORDER BY there.is_latest DESC NULLS LAST, there.last_modified DESC, there.file_row_number) = 1"""
-        named = ", ".join(f"coalesce({rows}.{name}, there.{name}) AS {name}" for name in _NAMED)
-        distinct = "QUALIFY row_number() OVER (PARTITION BY key, version_id, etag ORDER BY listed_at, size_bytes) = 1"
-        return f"""
-            SELECT row_number() OVER () AS id, * FROM (
-                SELECT {rows}.key, {named}, coalesce(there.is_latest, {rows}.is_latest) AS is_latest,
-                       there.size_bytes AS listed_bytes, epoch(there.last_modified) AS listed_at,
-                       coalesce(coalesce(top.etag, hidden.etag) <> there.etag, false) AS is_superseded
-                FROM {self._parquet("originals")} AS there LEFT JOIN {self._parquet("originals")} AS top
-                    ON NOT there.is_latest AND top.is_latest AND top.key = there.key
-                LEFT JOIN (SELECT key, arg_min(etag, file_row_number) AS etag FROM {self._parquet("originals")}
-                    WHERE NOT is_latest GROUP BY key) AS hidden ON NOT there.is_latest AND hidden.key = there.key
-                {matched}) {distinct if self.is_wanted else ""}"""
+        asked = ""
+        if self.is_wanted:  # the newest version comes first in a listing, and fits a row without a version id
+            asked = "SEMI JOIN asked USING (id)"
+            await self._select(
+                f"""
+                CREATE TABLE asked AS
+                SELECT min(there.id) AS id FROM there JOIN {self._parquet("wanted")} AS wanted
+                    ON there.key = wanted.key AND (wanted.etag IS NULL OR there.etag = wanted.etag)
+                    AND (wanted.version_id IS NULL OR coalesce(there.version_id, 'null') = wanted.version_id)
+                GROUP BY wanted.file_row_number
+                """
+            )
+        await self._select(
+            f"""
+            CREATE TABLE chosen AS
+            SELECT there.*, copies.* EXCLUDE (key), member IS NOT NULL AS in_archive,
+                CASE WHEN copy_key IS NULL THEN 'no_copy'
+                     WHEN member IS NULL AND copy_bytes IS DISTINCT FROM there.size_bytes THEN 'copy_has_other_size'
+                     WHEN member IS NULL AND is_superseded THEN 'superseded' END AS why
+            FROM there {asked} LEFT JOIN {self._parquet("copies")} AS copies ON there.key = copies.key
+                AND (member IS NULL OR (member.etag = there.etag AND member.size_bytes = there.size_bytes
+                    AND (there.version_id IS NULL OR coalesce(member.version_id, 'null') = there.version_id)))
+            QUALIFY row_number() OVER (PARTITION BY id ORDER BY
+                why IS NOT DISTINCT FROM 'copy_has_other_size', why IS NOT NULL,
+                coalesce(copy_class, '') IN ('GLACIER', 'DEEP_ARCHIVE'), in_archive, place,
+                member.last_modified DESC, copy_key, member.offset) = 1
+            """
+        )
+        why = (
+            f"(SELECT count(*) FROM {self._parquet('wanted')}) - (SELECT count(*) FROM asked)" if self.is_wanted else ""
+        )
+        sql = f"SELECT 'not_listed', {why}" if why else "SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1"
+        self.found.excluded += Counter(dict(await self._select(sql)))
+        if not self.is_wanted:
+            await self._select("DELETE FROM chosen WHERE why <> ''")
 
     async def weigh(self) -> None:
-        """Count what goes of what is listed, and what is read for it.
+        """Count what goes now of what is listed, and the requests and bytes for it.
 
         Rows of a manifest are weighed against the folder that holds all that may go. The listing of
         that ends where so much was seen that no share can be exceeded.
         """
-        due = f"why IS NULL AND listed_at <= {self.scope.older_than!r}"
-        goes = f"{due} AND copied_at <= {self.scope.older_than!r}"
-        current, versions, first, last, self.found.packed = (
-            await self._select(
-                f"""SELECT count(*) FILTER ({goes} AND is_latest), count(*) FILTER ({goes}),
-                min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL), count(*) FILTER (in_archive)
-                FROM chosen"""
-            )
-        )[0]
+        found, older_than = self.found, self.scope.older_than
+        due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {older_than!r})"
+        goes = f"{due} AND copied_at <= {older_than!r}"
+        hidden, replica, again = "(NOT is_latest)::INT", "(NOT in_archive)::INT", int(self.scope.deletes)
+        looks = f"1 + {hidden} + {due}::INT * ({replica} + {again} * (1 + {hidden} + {replica}))"
+        [(found.rows, found.size_bytes, current, versions, first, last, found.heads, found.lists)] = await self._select(
+            f"""
+            SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT, count(*) FILTER ({goes} AND is_latest),
+                count(*) FILTER ({goes}), min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL),
+                coalesce(sum({looks}), 0)::BIGINT, coalesce(sum({hidden} * (1 + {again} * {due}::INT)), 0)::BIGINT
+            FROM chosen
+            """
+        )
+        if self.is_wanted and first is not None:
+            shared = commonprefix([first, last])
+            found.prefix = found.prefix._replace(key=max(shared[: shared.rfind("/") + 1], found.prefix.key, key=len))
         if self.is_wanted:
-            self.found.prefix = _narrowed(self.scope.source_at, first, last)
-            await self._count_enough(self.found.prefix, current, versions)
-        self.found.current, self.found.versions = map(Share, (current, versions), self.listed)
-        copy, original = ("false", "in_archive") if self.scope.by_checksum else ("true", "contains(etag, '-')")
+            await self._count_enough(found.prefix, current, versions)
+        found.current, found.versions = map(Share, (current, versions), self.listed)
+        ranges = f"sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT AS gets, sum(size_bytes)::BIGINT AS bytes"
         reads = await self._select(
             f"""
-            SELECT coalesce(class, 'STANDARD'), sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT,
-                   sum(size_bytes)::BIGINT
-            FROM (SELECT copy_class AS class, size_bytes FROM chosen WHERE {due} AND {copy}
-                  UNION ALL SELECT storage_class, size_bytes FROM chosen WHERE {due} AND {original})
-            GROUP BY 1 ORDER BY 1"""
+            WITH due AS (FROM chosen WHERE {due}),
+                frames AS (SELECT copy_class, bucket, copy_key, coalesce(member.frame_offset, member.offset) AS start,
+                    max(coalesce(member.frame_length, member.size_bytes)) AS length, sum(size_bytes) AS content
+                    FROM due WHERE in_archive GROUP BY ALL),
+                spans AS (SELECT *, coalesce(start - lag(start + length) OVER
+                    (PARTITION BY bucket, copy_key ORDER BY start) > {GAP_BYTES}, true) AS is_apart FROM frames)
+            SELECT coalesce(class, 'STANDARD'), sum(gets)::BIGINT, sum(bytes)::BIGINT FROM (
+                SELECT copy_class AS class, {ranges} FROM due WHERE NOT in_archive AND NOT {self.scope.by_checksum}
+                GROUP BY 1 UNION ALL BY NAME
+                SELECT copy_class AS class, count(*) FILTER (is_apart) + sum(length + content) // {SPAN_BYTES} AS gets,
+                    sum(length) AS bytes FROM spans WHERE NOT {self.scope.by_checksum} GROUP BY 1 UNION ALL BY NAME
+                SELECT storage_class AS class, {ranges} FROM due
+                WHERE {"in_archive" if self.scope.by_checksum else "contains(etag, '-')"} GROUP BY 1)
+            GROUP BY 1 ORDER BY 1
+            """
         )
-        self.found.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
+        found.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
 
     async def _count_enough(self, prefix: Location, *eligible: int) -> None:
         self.listed = [0, 0]
@@ -350,19 +361,15 @@ class _Search:
                 shares = list(map(Share, eligible, self.listed))
                 if not any(each.listed < each.eligible or each.exceeds(self.scope.max_share) for each in shares):
                     break
-                for entry in page:
-                    if not self.scope.refuse(entry.key, entry.is_delete_marker):
-                        self._counted(entry)
+                self._count(entry for entry in page if not self.scope.refuse(entry.key, entry.is_delete_marker))
 
     async def write(self, write_shard: WriteShard, rows_per_shard: int, processes: int) -> None:
         """Write the rows as shards."""
         found = self.found
-        [(rows, size_bytes)] = await self._select("SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM chosen")
-        found.rows, found.size_bytes = rows, size_bytes
-        wanted = shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+        wanted = shards.count_shards(found.rows, found.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
         columns = ", ".join(f"{_VALUES.get(name, 'NULL')} AS {name}" for name in expiry_schema().names)
         relation: Any = await in_thread(self.connection, self.connection.sql, f"SELECT {columns} {_ORDERED}")
-        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-rows // max(wanted, 1))))
+        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-found.rows // max(wanted, 1))))
         while (table := await in_thread(self.connection, next, tables, None)) is not None:
             data = write_parquet(table.cast(expiry_schema()))
             await write_shard(len(found.shards), data)
@@ -376,10 +383,7 @@ class _Search:
         return parquet(self._file(name), "file_row_number = true")
 
     async def _select(self, sql: str) -> list[Any]:
-        return await in_thread(self.connection, self._all, sql)
-
-    def _all(self, sql: str) -> list[Any]:
-        rows: list[Any] = self.connection.execute(sql).fetchall()
+        rows: list[Any] = await in_thread(self.connection, lambda: self.connection.execute(sql).fetchall())
         return rows
 
 
@@ -416,32 +420,27 @@ def _is_among(keys: list[str] | None, first_key: str | None, last_key: str | Non
     return at < len(keys) and keys[at] <= last_key
 
 
-def _is_version(version_id: str, wanted: str) -> str:
-    """SQL that is true if a version is the wanted one. None wants any. A null version may have no id."""
-    return f"({wanted} IS NULL OR coalesce({version_id}, 'null') = {wanted})"
+def _is_document(entry: Listed) -> bool:
+    return is_sealift_object(entry.key) and entry.is_latest and not entry.is_delete_marker
 
 
-def _narrowed(prefix: Location, first_key: str | None, last_key: str | None) -> Location:
-    """The folder below the prefix that all keys between the two share."""
-    if first_key is None or last_key is None:
-        return prefix
-    shared = 0
-    while shared < min(len(first_key), len(last_key)) and first_key[shared] == last_key[shared]:
-        shared += 1
-    return prefix._replace(key=max(first_key[: first_key.rfind("/", 0, shared) + 1], prefix.key, key=len))
+def _table(columns: dict[str, Any], rows: int, own: dict[str, Any]) -> pa.Table:
+    """Rows of `copies`: these columns, and the values that all of them share."""
+    shared = {each.name: pa.repeat(pa.scalar(own.get(each.name), each.type), rows) for each in _COPIES}
+    return pa.table(shared | columns, schema=_COPIES)
 
 
-_JSON = {name: f"coalesce(nullif({name}, ''), '{{}}')::JSON" for name in _MAPS}
-_SUMS = "[[to_json(n), sums -> n, to_json(contains(sums ->> n, '-'))] FOR n IN json_keys(sums)]"
-_FIELDS = {name: f'"{name}"' for name in ("key", "size_bytes", "etag", *_PLACED)} | _JSON
-_FIELDS |= {"last_modified": "packed_at", "checksums": _SUMS.replace("sums", _JSON["checksums"])}
-_MEMBER = ", ".join(f"'{name}': {value}" for name, value in _FIELDS.items())
-_VALUES = {name: name for name in ("key", "is_latest", *_NAMED)} | {
-    "row": "row_number() OVER () - 1",
-    "is_delete_marker": "false",
-    "proof": f"""CASE WHEN why IS NULL THEN to_json({{'bucket': copy_bucket, 'key': copy_key, 'etag': copy_etag,
-        'checksum': copy_checksum, 'member': CASE WHEN in_archive THEN to_json({{{_MEMBER}}}) END}}) END""",
-}
-"""SQL for the columns of a shard. `proof` is as `jobs.expire.rules.CopyAt.encode` writes it."""
+_MAP = "coalesce(nullif(member.{}, ''), '{{}}')::JSON"
+_SUMS = "to_json([json_array(n, sums ->> n, contains(sums ->> n, '-')) FOR n IN json_keys(sums)])"
+_FIELDS = {name: _MAP.format(name) for name in ("headers", "metadata", "tags")}
+_FIELDS |= {"checksums": _SUMS.replace("sums", _MAP.format("checksums"))}
+_FIELDS |= {"last_modified": "epoch(member.last_modified)"}
+_VALUES = {name: name for name in ("key", "is_latest", "size_bytes", "etag", "last_modified", "storage_class")}
+_VALUES |= {"version_id": "version_id", "row": "row_number() OVER () - 1", "is_delete_marker": "false"}
+_VALUES["proof"] = f"""CASE WHEN copy_key IS NOT NULL THEN to_json({{'bucket': bucket, 'key': copy_key,
+    'etag': copy_etag, 'checksum': checksum, 'member': CASE WHEN in_archive THEN
+    json_array({", ".join(_FIELDS.get(name, f'member."{name}"') for name in INDEX_FIELDS.names)}) END}}) END"""
+"""SQL for the columns of a shard. `proof` is a `jobs.expire.rules.CopyAt` as JSON, a member the array of its fields."""
 _ORDERED = """FROM (FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
-    CASE WHEN in_archive THEN copy_key END, coalesce(frame_offset, "offset"), "offset", key, version_id)"""
+    CASE WHEN in_archive THEN copy_key END, coalesce(member.frame_offset, member.offset), member.offset, key,
+    version_id)"""

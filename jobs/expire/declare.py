@@ -37,7 +37,7 @@ class Declared(NamedTuple):
         place = {"uri": str(self.location), "key": self.document.key(self.location.key), "action": self.action}
         place |= msgspec.to_builtins(self.document)
         command = self._command(place["key"], endpoint) if self.action == "denied" else None
-        return place | {"replaced": [each.to_dict() for each in self.replaced], "command": command}
+        return place | {"replaced": msgspec.to_builtins(self.replaced, enc_hook=str), "command": command}
 
     def _command(self, key: str, endpoint: str | None) -> str:
         file, bucket = f"place-{self.document.id}.json", self.location.bucket
@@ -87,10 +87,10 @@ async def declare(
     """
     check_locations(source_at, copies_at, is_apart)
     of_source = await _read_all(source, source_at)
-    ids = {each.id for each in of_source}
-    of_copies = [[each for each in await _read_all(copies, at) if each.id not in ids] for at in copies_at]
+    ids = {each.document.id for each in of_source}
+    of_copies = [[each for each in await _read_all(copies, at) if each.document.id not in ids] for at in copies_at]
     there = [of_source, *of_copies]
-    first, *others = [max((each.rank for each in places), default=None) for places in there]
+    first, *others = [max((each.document.rank for each in places), default=None) for places in there]
     done: list[Declared] = []
     for at, rank, old in zip([source_at, *copies_at], ranks(first, others), there, strict=True):
         done.append(await _settle(copies if done else source, at, rank, old, replaces=replaces))
@@ -126,14 +126,13 @@ async def _read_all(store: Store, at: Location) -> list[Place]:
 
 
 async def _settle(store: Store, at: Location, rank: int, old: Sequence[Place], *, replaces: bool) -> Declared:
-    document = PlaceDocument(
-        id=secrets.token_hex(16), rank=rank, deletes="mirror" if any(each.mirrors_deletes for each in old) else "keep"
-    )
-    if [each.rank for each in old] == [rank]:
-        return Declared(at, msgspec.structs.replace(document, id=old[0].id), "kept")
+    if [each.document.rank for each in old] == [rank]:
+        return Declared(at, old[0].document, "kept")
     if old and not replaces:
-        said = ", ".join(f"{each.name} with rank {each.rank}" for each in old)
+        said = ", ".join(f"{each.name} with rank {each.document.rank}" for each in old)
         raise ConfigError(f"{at} has {said}, not one document with rank {rank}: see --replace, which says what it ends")
+    is_mirror = any(each.document.deletes == "mirror" for each in old)
+    document = PlaceDocument(id=secrets.token_hex(16), rank=rank, deletes="mirror" if is_mirror else "keep")
     body, attributes = msgspec.json.encode(document), Attributes(headers={"content-type": "application/json"})
     try:
         await store.put(at.bucket, document.key(at.key), body, attributes, guard=ABSENT)
@@ -147,8 +146,9 @@ async def _settle(store: Store, at: Location, rank: int, old: Sequence[Place], *
 
 def _text(place: dict[str, Any]) -> str:
     lines = [f"{place['uri']} rank {place['rank']}: {place['action']}, {place['key']}"]
-    takes = "  takes back rank {rank} ({key}): expire runs that rely on it stop, plan them again"
-    lines += [takes.format_map(old) for old in place["replaced"]]
+    for old in place["replaced"]:
+        takes = f"  takes back rank {old['document']['rank']} ({old['key']})"
+        lines.append(f"{takes}: expire runs that rely on it stop, plan them again")
     if place["command"]:
         lines.append(f"  you may not write there: let its owner give this command\n  {place['command']}")
     return "\n".join(lines)

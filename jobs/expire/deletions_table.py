@@ -16,9 +16,6 @@ if TYPE_CHECKING:
     import duckdb
 
 SHOWN_DELETIONS = 100
-SHOWN_REASONS = 20
-_BECAME = """CASE WHEN status = 'skipped' THEN reason
-    WHEN starts_with(reason, 'hidden') THEN 'hidden by a delete marker' ELSE 'removed for good' END"""
 
 
 async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, Any]:
@@ -38,22 +35,18 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
                 """
                 CREATE TABLE deletions AS
                 SELECT folded.key, folded.version_id, manifest.size_bytes, manifest.etag, manifest.last_modified,
-                       storage_class, status, reason, evidence,
+                       storage_class, status, reason, folded.detail, evidence,
                        's3://' || json_extract_string(proof, '$.bucket') || '/' || json_extract_string(proof, '$.key')
                            AS copy,
                        folded.destination_version_id AS copy_version_id, folded.destination_etag AS copy_etag,
-                       proof, finished_at
+                       finished_at
                 FROM folded JOIN manifest USING (row) WHERE status IN ('expired', 'skipped') ORDER BY row
                 """
             )
-            counted: Any = connection.execute(
-                "SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM deletions"
-            ).fetchall()[0]
             reasons: Any = connection.sql(
-                f"""
-                SELECT reason, evidence, count(*) AS rows, coalesce(sum(size_bytes), 0)::BIGINT AS bytes
-                FROM (SELECT * REPLACE ({_BECAME} AS reason) FROM deletions) GROUP BY reason, evidence
-                ORDER BY rows DESC, reason, evidence LIMIT {SHOWN_REASONS}
+                """
+                SELECT reason, detail, evidence, count(*) AS rows, coalesce(sum(size_bytes), 0)::BIGINT AS bytes
+                FROM deletions GROUP BY ALL ORDER BY rows DESC, detail, evidence
                 """
             ).to_arrow_table()
             uris = {}
@@ -65,15 +58,13 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
             shown: Any = connection.sql(
                 f"SELECT key, version_id, size_bytes, status, evidence, copy FROM deletions LIMIT {SHOWN_DELETIONS}"
             ).to_arrow_table()
-            found = {"rows": counted[0], "bytes": counted[1], "reasons": reasons.to_pylist()}
-            return uris | found | {"shown": shown.to_pylist()}
+            each = reasons.to_pylist()
+            counted = {name: sum(reason[name] for reason in each) for name in ("rows", "bytes")}
+            return uris | counted | {"reasons": each, "shown": shown.to_pylist()}
 
 
 def _harmless_rows(connection: duckdb.DuckDBPyConnection) -> str:
-    """Return the rows for people, without formulas and cursor moves.
-
-    `escaped` says where text was changed.
-    """
+    """Return the rows for people, without formulas and cursor moves. `escaped` says where text was changed."""
     table = connection.table("deletions")
     names = [name for name, kind in zip(table.columns, table.types, strict=True) if str(kind) == "VARCHAR"]
     safe, is_changed = harmless_columns(*names)

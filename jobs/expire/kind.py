@@ -6,52 +6,47 @@ import time
 from typing import Any
 
 from jobs.config import Settings
-from jobs.core.enums import SKIP_ANNOTATIONS
+from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import LedgerError
-from jobs.expire.job import GROUPS_AT_ONCE, Expire, ExpireOptions
+from jobs.expire.job import GROUPS_AT_ONCE, Expire
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
 
 
 def _open(opened: Opened) -> Expire:
+    import msgspec
+
     from jobs.expire.copies import Copies
     from jobs.expire.places import Place, PlaceLook
     from jobs.ledger.tombstones import Tombstones
 
-    spec, ledger, source = opened.spec, opened.ledger, opened.route.source
-    if opened.plan is None:
+    spec, ledger, plan, (bucket, prefix) = opened.spec, opened.ledger, opened.plan, opened.route.source
+    if plan is None:
         raise LedgerError(f"run {spec.run_id} has no plan: start another `sealift expire`")
-    options = ExpireOptions.from_dict(spec.options)
-    if options.delete and not options.heeded_steps:
+    stores, options = (opened.source, opened.destination), spec.options
+    heeded = [Step(each) for each in options.get("heeded_steps", ())] if options["delete"] else []
+    if options["delete"] and not heeded:
         raise LedgerError(f"run {spec.run_id} was planned without a trial of If-Match: start another `sealift expire`")
-    copies = Copies(
-        opened.source,
-        opened.destination,
-        opened.budget,
-        bool(spec.options["apart"]),
-        Settings.from_environment().patience_seconds,
-        bool(spec.options.get("by_checksum")),
-        spec.options.get("annotations") == SKIP_ANNOTATIONS,
-    )
-    places = opened.plan.expiry["places"]
-    look = PlaceLook(
-        opened.source,
-        opened.destination,
-        Place.from_dict(places["source"]),
-        [Place.from_dict(each) for each in places["copies"]],
-    )
     return Expire(
         opened.source,
-        copies,
-        look,
-        source.bucket,
-        options,
-        Tombstones(ledger.store, ledger.location, source.bucket, spec.run_id),
+        Copies(
+            *stores,
+            opened.budget,
+            options["apart"],
+            Settings.from_environment().patience_seconds,
+            options["by_checksum"],
+            options["annotations"] == SKIP_ANNOTATIONS,
+        ),
+        PlaceLook(*stores, *msgspec.convert(plan.expiry["places"], list[Place])),
+        bucket,
+        options["grace_seconds"],
+        heeded,
+        Tombstones(ledger.store, ledger.location, bucket, spec.run_id),
         time.time,
-        [Location.parse(uri) for uri in spec.options["copies"]],
-        source.key,
+        [Location.parse(uri) for uri in options["copies"]],
+        prefix,
         spec.created_at,
     )
 
@@ -63,23 +58,19 @@ async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str
     return {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}
 
 
-def _not_resumed(spec: RunSpec) -> str:
+def _again(spec: RunSpec) -> str:
     return (
-        f"run {spec.run_id} is an expire run, which the ledger alone cannot continue: give the command again. It "
-        "leaves out what is deleted already"
+        f"run {spec.run_id} is an expire run, which the ledger alone neither continues nor retries: give the same "
+        "`sealift expire` again, which leaves out what is deleted already"
     )
-
-
-def _not_retried(spec: RunSpec) -> str:
-    return f"run {spec.run_id} has ended: to look again at what it kept, start another `sealift expire`"
 
 
 KIND = Kind(
     "expire",
     _open,
     GROUPS_AT_ONCE,
-    not_retried=_not_retried,
-    not_resumed=_not_resumed,
+    not_retried=_again,
+    not_resumed=_again,
     report_details=_report_details,
     deletes=True,
     may_be_empty=True,

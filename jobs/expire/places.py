@@ -14,10 +14,10 @@ from __future__ import annotations
 import math
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from itertools import combinations
-from typing import Any, Literal, NamedTuple
+from typing import Literal
 
 import msgspec
 
@@ -53,7 +53,7 @@ class PlaceDocument(msgspec.Struct, forbid_unknown_fields=True, kw_only=True, fr
         return f"{prefix}{_FOLDER}{self.id}.json"
 
 
-class Place(NamedTuple):
+class Place(msgspec.Struct, frozen=True):
     """A place, by its document: `key`, and what identifies and dates the document in S3."""
 
     location: Location
@@ -61,23 +61,12 @@ class Place(NamedTuple):
     version_id: str | None
     etag: str
     last_modified: float
-    id: str
-    rank: int
-    mirrors_deletes: bool
+    document: PlaceDocument
 
     @property
     def name(self) -> str:
         """The document's key without the prefix of its place."""
         return self.key[len(self.location.key) :]
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return self._asdict() | {"location": str(self.location)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Place:
-        """The inverse of `to_dict`."""
-        return cls(**{**data, "location": Location.parse(data["location"])})
 
 
 async def read_places(
@@ -138,12 +127,13 @@ def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: fl
     `now`: S3's time. Where the clocks of two services, or ours, differ, the earliest one.
     """
     everywhere = [source, *copies]
-    if len({each.id for each in everywhere}) < len(everywhere):
+    if len({each.document.id for each in everywhere}) < len(everywhere):
         return "two places have the same document, so one of them is a mirror: name places that nothing mirrors"
-    if low := [each for each in copies if each.rank <= source.rank]:
-        has = f"--copies {low[0].location} has rank {low[0].rank}, and --source {source.location} rank {source.rank}"
+    rank = source.document.rank
+    if low := [each for each in copies if each.document.rank <= rank]:
+        has = f"--copies {low[0].location} has rank {low[0].document.rank}, and --source {source.location} rank {rank}"
         return f"{has}: copies need a higher rank, else each could be deleted for the sake of the other; see --replace"
-    if mirrors := [each for each in copies if each.mirrors_deletes]:
+    if mirrors := [each for each in copies if each.document.deletes == "mirror"]:
         has = f"--copies {mirrors[0].location}: deletes of a pair's source are mirrored there, says {mirrors[0].key}"
         return f"{has}: pack the originals and name the archives"
     newest, wait_seconds = max(everywhere, key=lambda each: each.last_modified), max(grace_seconds, SETTLED_SECONDS)
@@ -165,7 +155,7 @@ def foreign_places(keys: Iterable[str], own: Place, source: Place) -> list[str]:
 class PlaceLook:
     """A look at the documents of all places."""
 
-    def __init__(self, source: Store, copies: Store, origin: Place, others: Sequence[Place]):
+    def __init__(self, source: Store, copies: Store, origin: Place, *others: Place):
         self._places = [(source, origin), *((copies, each) for each in others)]
 
     async def look(self) -> float:
@@ -176,10 +166,10 @@ class PlaceLook:
         return min(await gather_bounded(lambda each: self._look_at(*each), self._places, len(self._places)))
 
     async def _look_at(self, store: Store, place: Place) -> float:
-        body = await _get(store, ObjectRef(place.location.bucket, place.key), place.etag)
+        body, answered_at = await _get(store, place.location, place.key, place.etag)
         if (body.info.version_id, body.info.last_modified) != (place.version_id, place.last_modified):
             raise ConfigError(f"{place.location}: its document {place.key} was replaced: plan again")
-        return _date(body, place.location)
+        return answered_at
 
 
 async def list_documents(store: Store, at: Location) -> list[str]:
@@ -237,28 +227,25 @@ async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[
 
 async def read_document(store: Store, at: Location, key: str) -> tuple[Place, float]:
     """The place of a document, and S3's time. Raises ConfigError for an invalid document."""
-    body = await _get(store, ObjectRef(at.bucket, key))
+    body, answered_at = await _get(store, at, key)
     try:
         document = msgspec.json.decode(body.data, type=PlaceDocument)
     except msgspec.MsgspecError as error:
         raise ConfigError(f"s3://{at.bucket}/{key} is no document of a place: {error}") from error
     if key != document.key(at.key) or body.info.replication_status == REPLICA:
         raise ConfigError(f"s3://{at.bucket}/{key} is the document of another place: delete it, and declare this one")
-    info, is_mirror = body.info, document.deletes == "mirror"
-    pinned = (at, key, info.version_id, info.etag, info.last_modified)
-    return Place(*pinned, document.id, document.rank, is_mirror), _date(body, at)
+    info = body.info
+    return Place(at, key, info.version_id, info.etag, info.last_modified, document), answered_at
 
 
-async def _get(store: Store, ref: ObjectRef, etag: str | None = None) -> Body:
+async def _get(store: Store, at: Location, key: str, etag: str | None = None) -> tuple[Body, float]:
+    """A document, and S3's time."""
     try:
-        return await retry(partial(store.get, ref, end=_LARGEST_BYTES, if_match=etag))
+        body = await retry(partial(store.get, ObjectRef(at.bucket, key), end=_LARGEST_BYTES, if_match=etag))
     except NoSuchBucket:
         raise
     except (NotFound, PreconditionFailed, ArchivedObject, Denied) as error:
         raise ConfigError(f"the document of a place is gone, was replaced, or cannot be read: {error}") from error
-
-
-def _date(body: Body, at: Location) -> float:
     if body.answered_at is None:
         raise ConfigError(f"{at}: the server sends no Date, so the age of nothing is known there: nothing is deleted")
-    return body.answered_at
+    return body, body.answered_at

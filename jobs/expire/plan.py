@@ -8,6 +8,8 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+import msgspec
+
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
@@ -18,14 +20,14 @@ from jobs.core.run import Plan, Side
 from jobs.errors import ConfigError, LimitExceeded, UsageError
 from jobs.expire.deletes import heeded_steps
 from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors, refuse_replicated_deletes
-from jobs.expire.places import Place, foreign_places, read_places
+from jobs.expire.places import foreign_places, read_places
 from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Policy
 from jobs.runs.request import Planned, Request, drafting
 from jobs.s3.sessions import are_apart, boto_client, open_side
 
 if TYPE_CHECKING:
-    from jobs.expire.candidates import Candidates
+    from jobs.expire.candidates import Candidates, Scope
     from jobs.manifests import Manifest
 
 
@@ -72,10 +74,19 @@ async def plan_run(
         )
         heeded = await heeded_steps(originals, source.location) if options["delete"] else ()
         manifest = None if request.manifest is None else await open_manifest(request.manifest, ledger, source)
-        older_than, max_share = draft.started - options["grace_seconds"], options["max_share"]
-        by_checksum = bool(options.get("by_checksum"))
+        scope = Scope(
+            originals,
+            copies,
+            source.location,
+            copies_at,
+            is_own,
+            draft.started - options["grace_seconds"],
+            options["max_share"],
+            options["by_checksum"],
+            options["delete"],
+        )
         candidates = await plan_candidates(
-            Scope(originals, copies, source.location, copies_at, is_own, older_than, max_share, by_checksum),
+            scope,
             ArchiveIndex(ledger.store, ledger.location),
             None if manifest is None else draft.digested(manifest.batches),
             write_shard=draft.write_shard,
@@ -84,15 +95,16 @@ async def plan_run(
             processes=settings.processes,
         )
         for place in (origin, *others):
-            _refuse_overlap(candidates, place, origin)
+            if foreign := foreign_places(candidates.documents.get(place.location, ()), place, origin):
+                raise ConfigError(
+                    f"{place.location} holds another place, by its document {foreign[0]}: name places that have no key "
+                    "in common, or delete that document"
+                )
         for archive, reason, _ in candidates.damage:
             display.say(f"{archive}: its index is damaged, and nothing that it lacks counts as a copy: {reason}")
-        _check_share(candidates, max_share, display, deletes=options["delete"])
-        spec = draft.spec(
-            request.manifest or f"listing of {source.location}", {"apart": is_apart, "heeded_steps": heeded}
-        )
-        asked = candidates.rows * (options.get("annotations") != SKIP_ANNOTATIONS)
-        forecast = _forecast(candidates, settings, read_price_table(request.price_table), asked)
+        _check_share(candidates, scope, display)
+        asked = originals.keeps_annotations and options["annotations"] != SKIP_ANNOTATIONS
+        plan = _forecast(candidates, scope, settings, read_price_table(request.price_table), asks_annotations=asked)
         expiry = {
             "current": candidates.current._asdict(),
             "versions": candidates.versions._asdict(),
@@ -100,10 +112,13 @@ async def plan_run(
             "source": source.to_dict(),
             "destination": destination.to_dict(),
             "copies": options["copies"],
-            "places": {"source": origin.to_dict(), "copies": [each.to_dict() for each in others]},
+            "places": msgspec.to_builtins([origin, *others], enc_hook=str),  # a bucket of a policy is a kind of str
             "reads": [{"storage_class": name, "bytes": read} for name, (_, read) in candidates.reads.items()],
         }
-        return draft.planned(spec, replace(forecast, excluded=dict(candidates.excluded), expiry=expiry))
+        spec = draft.spec(
+            request.manifest or f"listing of {source.location}", {"apart": is_apart, "heeded_steps": heeded}
+        )
+        return draft.planned(spec, replace(plan, excluded=dict(candidates.excluded), expiry=expiry))
 
 
 async def open_manifest(uri: str, ledger: Ledger, source: Side) -> Manifest:
@@ -118,41 +133,35 @@ async def open_manifest(uri: str, ledger: Ledger, source: Side) -> Manifest:
     return manifest
 
 
-def _refuse_overlap(candidates: Candidates, place: Place, source: Place) -> None:
-    foreign = foreign_places(candidates.documents.get(place.location, ()), place, source)
-    if foreign:
-        raise ConfigError(
-            f"{place.location} holds another place, by its document {foreign[0]}: name places that have no key in "
-            "common, or delete that document"
-        )
-
-
-def _check_share(candidates: Candidates, max_share: float, display: Display, *, deletes: bool) -> None:
+def _check_share(candidates: Candidates, scope: Scope, display: Display) -> None:
     """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
     for what, share in (("current objects", candidates.current), ("object versions", candidates.versions)):
-        if share.exceeds(max_share):
+        if share.exceeds(scope.max_share):
             text = (
                 f"{share.eligible:,} of the {share.listed:,} {what} in {candidates.prefix} would go, "
-                f"more than {max_share:.0%} of them"
+                f"more than {scope.max_share:.0%} of them"
             )
-            if deletes:
+            if scope.deletes:
                 raise LimitExceeded(f"{text}: if that is meant, raise --max-share")
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 
 
-def _forecast(candidates: Candidates, settings: Settings, prices: PriceTable, annotations: int) -> Plan:
-    """The plan's requests, dollars and seconds.
+def _forecast(
+    candidates: Candidates, scope: Scope, settings: Settings, prices: PriceTable, *, asks_annotations: bool
+) -> Plan:
+    """The requests, dollars and seconds of the run: the listings of the plan are done.
 
     Originals and replicas get two HEADs: before the bytes are read, and before the delete.
-    `annotations`: of how many originals they are listed. A plan cannot know how many there are.
+    `asks_annotations`: each original's are listed. A plan cannot know how many there are.
     """
-    read_bytes = sum(size_bytes for _, size_bytes in candidates.reads.values())
+    going = candidates.versions.eligible
     requests = {
-        "head": 4 * candidates.rows - 2 * candidates.packed,
+        "head": candidates.heads,
         "get": sum(gets for gets, _ in candidates.reads.values()),
-        "delete": candidates.rows,
-        "list": -(-candidates.versions.listed // 1000) + annotations,
+        "delete": going * scope.deletes,
+        "list": candidates.lists + going * asks_annotations,
     }
+    read_bytes = sum(size_bytes for _, size_bytes in candidates.reads.values())
     reads = [(prices.of_class(name), *counts) for name, counts in candidates.reads.items()]
     dollars = {
         "heads": requests["head"] * prices.of_class("STANDARD").get_per_1000 / 1000,

@@ -14,7 +14,6 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
-from jobs.errors import StoreError
 from jobs.expire.deletes import ExactDeletes
 from jobs.expire.rules import ATTEMPT_SECONDS, CLOCKS_SECONDS
 from jobs.ledger.tombstones import Tombstone, Tombstones
@@ -43,14 +42,6 @@ class UndoResult(NamedTuple):
     lost: int = 0
 
 
-class _Finding(NamedTuple):
-    """The marker to remove, if any, or a problem, and whether the version is gone for good."""
-
-    marker: str | None = None
-    problem: str = ""
-    is_lost: bool = False
-
-
 class _Refusal(Exception):
     """Raised when a tombstone does not name a marker that its run has set. The message says why."""
 
@@ -68,90 +59,74 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     removed = lost = 0
     problems: list[Problem] = []
 
-    async def find(stone: Tombstone) -> _Finding:
+    async def find(stone: Tombstone) -> tuple[str | None, str, bool]:
+        """The marker to remove, if any, or a problem, and whether the version is gone for good."""
         if not stone.key.startswith(prefix):
             there = f"it is not in s3://{tombstones.bucket}/{prefix}: nothing was done"
-            return _Finding(problem=there if stone.step is Step.HIDE else "")
+            return None, there if stone.step is Step.HIDE else "", False
         history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
         is_lost = not any(_is_named(stone, each) for each in history)
         try:
-            return _Finding(_marker(history, stone) if stone.step is Step.HIDE else None, is_lost=is_lost)
+            return _marker(history, stone) if stone.step is Step.HIDE else None, "", is_lost
         except _Refusal as refusal:
-            return _Finding(problem=str(refusal), is_lost=is_lost)
+            return None, str(refusal), is_lost
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
-            named = list(zip(stones, await gather_bounded(find, stones, LISTED_AT_ONCE), strict=True))
-            lost += sum(found.is_lost for _, found in named)
-            problems += [Problem(stone.key, found.problem) for stone, found in named if found.problem]
-            known = [(stone.key, found.marker) for stone, found in named if found.marker is not None]
+            found = await gather_bounded(find, stones, LISTED_AT_ONCE)
+            named = [(stone.key, *each) for stone, each in zip(stones, found, strict=True)]
+            lost += sum(is_lost for *_, is_lost in named)
+            problems += [Problem(key, problem) for key, _, problem, _ in named if problem]
+            known = [(key, marker) for key, marker, *_ in named if marker is not None]
             for (key, _), error in zip(known, await deletes.remove(known), strict=True):
                 removed += error is None
-                problems += [Problem(key, str(error))] if isinstance(error, StoreError) else []
-    for name in sorted(tombstones.foreign):
-        problems.append(Problem(name, "this file of the ledger holds tombstones of another run or bucket: ignored"))
-    problems += [Problem(name, why) for name, why in sorted(tombstones.unreadable.items())]
+                problems += [Problem(key, str(error))] if error else []
+    foreign = dict.fromkeys(tombstones.foreign, "this file of the ledger holds tombstones of another run or bucket")
+    problems += [Problem(name, f"{why}: ignored") for name, why in sorted({**foreign, **tombstones.unreadable}.items())]
     return UndoResult(removed, problems, lost)
 
 
 def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
-    """Return the id of the marker that hides a tombstone's version.
-
-    None where nothing hides it any more.
+    """Return the id of the marker that hides a tombstone's version. None: nothing hides it any more.
 
     A marker whose version is gone meanwhile counts if it hides nothing else. Raises _Refusal.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
-    if stone.marker_version_id is None:
-        if place is None:
-            return None
-        above = next((each for each in history[place + 1 :] if each.is_delete_marker), None)
-        if above is None or above.last_modified < stone.recorded_at - CLOCKS_SECONDS:
-            return None
-        is_apart, since = above is not history[place + 1], above.last_modified - stone.recorded_at
-        if since > ATTEMPT_SECONDS:
-            if is_apart:
-                return None
-            raise _Refusal(
-                f"the delete marker {above.version_id} was set {since / 3600:.1f} hours after the run announced its "
-                "delete and was killed, so somebody else may have deleted the object: remove it yourself if it should "
-                "go"
-            )
-        if is_apart:
-            raise _Refusal(
-                f"other versions lie between the version {stone.version_id} and the delete marker {above.version_id}, "
-                "which the run may have set before it was killed: look at the key's versions, and remove the marker "
-                "yourself if it should go"
-            )
-        return _checked(above)
-    at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
+    if stone.marker_version_id is not None:
+        at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
+    elif place is not None:  # unknown: the first one above
+        at = next((at for at, each in enumerate(history) if at > place and each.is_delete_marker), None)
+    else:
+        at = None
     if at is None:
         return None
-    if not history[at].is_delete_marker:
-        raise _Refusal(f"{stone.marker_version_id} is not a delete marker but a version: the ledger was altered")
+    marker, named = history[at], f"the delete marker {history[at].version_id}"
+    hours = (marker.last_modified - stone.recorded_at) / 3600
+    is_apart = place is not None and at != place + 1
+    own = "remove the marker yourself if it should go"
+    if not marker.is_delete_marker:
+        raise _Refusal(f"{marker.version_id} is not a delete marker but a version: the ledger was altered")
+    if stone.marker_version_id is None and hours * 3600 < -CLOCKS_SECONDS:
+        return None
+    if stone.marker_version_id is None and hours * 3600 > ATTEMPT_SECONDS:
+        if is_apart:
+            return None
+        raise _Refusal(
+            f"{named} was set {hours:.1f} hours after the run announced its delete and was killed, so somebody else "
+            f"may have deleted the object: {own}"
+        )
+    if is_apart:
+        raise _Refusal(
+            f"other versions lie between the version {stone.version_id} and {named}, which the run has set, or may "
+            f"have: look at the key's versions, and {own}"
+        )
     if place is None and at:
-        raise _Refusal(
-            f"the version {stone.version_id}, which the run hid, is gone, and its delete marker "
-            f"{stone.marker_version_id} hides an older one: remove the marker yourself if that one should be current"
-        )
-    if place is not None and at != place + 1:
-        raise _Refusal(
-            f"the delete marker {stone.marker_version_id} does not lie directly above the version {stone.version_id}, "
-            "which the run hid: look at the key's versions, and remove the marker yourself if it should go"
-        )
-    return _checked(history[at])
+        raise _Refusal(f"the version {stone.version_id}, which the run hid, is gone, and {named} hides an older: {own}")
+    if not is_exact(marker.version_id):
+        raise _Refusal(f"its delete marker has the id null, which any write may replace: {own}")
+    return marker.version_id
 
 
 def _is_named(stone: Tombstone, each: Listed) -> bool:
     version_id = stone.version_id or NULL_VERSION
     return (each.version_id or NULL_VERSION) == version_id and not each.is_delete_marker and each.etag == stone.etag
-
-
-def _checked(marker: Listed) -> str:
-    """Return the marker's id.
-
-    A null marker has no id of its own: a client's write may replace it at any moment.
-    """
-    if not is_exact(marker.version_id):
-        raise _Refusal("its delete marker has the id null, which any write may replace: remove it yourself")
-    return str(marker.version_id)

@@ -22,7 +22,7 @@ def test_a_copy_that_nobody_reads_any_more_saves_its_original(versioned: World) 
     report = expire(world, *DELETE)
     assert report["outcomes"] == {"expired": 2, "kept": 1}, report
     assert keys(world) == names[:2]
-    assert "is not the same" in reasons(report)
+    assert "checksum_differs" in reasons(report)
     plan = world.sealift("runs", "show", report["run_id"], "--json").document["plan"]
     assert plan["excluded"] == {"no_copy": 1, "sealift_object": 1}
 

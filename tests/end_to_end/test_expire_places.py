@@ -61,12 +61,16 @@ def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> 
     assert (young.code, "declared within the grace period" in young.stderr) == (10, True)
     file = write_policy(world, tmp_path, docs={"archive": archive | {"expire": {"grace": "1s", "max_share": "90%"}}})
     time.sleep(2)
-    report = world.sealift(*given).document
-    assert report["outcomes"] == {"skipped": 2}
+    said = world.sealift(*given)
+    report = said.document
+    assert report.get("outcomes") == {"skipped": 2}, said.stderr
     reached = {name: report["expiry"]["source"][name] for name in ("endpoint", "region", "profile")}
     assert reached == {"endpoint": None, "region": REGION, "profile": None}
     assert report["expiry"]["current"] == {"eligible": 2, "listed": 3}
     assert report["expiry"]["copies"] == [f"s3://{world.destination}/packed/"]
+
+
+FORGED = {"delete": True, "heeded_steps": ["hide", "remove"]}
 
 
 def forged_expiry(world: World, new_id: str) -> list[str]:
@@ -75,7 +79,7 @@ def forged_expiry(world: World, new_id: str) -> list[str]:
     replicate(world)
     dry = expire(world, *NOW)
     assert dry["outcomes"] == {"skipped": 3}
-    forged_ledger.copy_run(world, dry["run_id"], new_id, lambda spec: spec["options"].update(delete=True))
+    forged_ledger.copy_run(world, dry["run_id"], new_id, lambda spec: spec["options"].update(FORGED))
     for name in forged_ledger.names(world, f"runs/{new_id}/"):
         if "/outcomes/" in name or name.endswith("report.json"):
             world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")

@@ -21,9 +21,9 @@ from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersi
 from jobs.core.outcome import Outcome
 from jobs.core.selection import is_sealift_object
 from jobs.expire.copies import Copies
-from jobs.expire.job import Expire, ExpireOptions
+from jobs.expire.job import Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
-from jobs.expire.rules import MEMBER_FIELDS, CopyAt
+from jobs.expire.rules import CopyAt
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
@@ -93,6 +93,11 @@ class Shop(MemoryStore):
         """Every object that readers get: key → content."""
         return {each.key: self.contents(bucket)[each.key, each.version_id or "null"] for each in self._latest(bucket)}
 
+    def markers(self) -> list[str | None]:
+        """The ids of the delete markers of the originals."""
+        entries = asyncio.run(MemoryStore.list_versions(self, "docs", "")).entries
+        return [each.version_id for each in entries if each.is_delete_marker]
+
     def _latest(self, bucket: str) -> list[Listed]:
         entries = asyncio.run(MemoryStore.list_versions(self, bucket, "")).entries
         return [
@@ -117,7 +122,7 @@ def row_of(store: Shop, number: int, ref: ObjectRef, copy: CopyAt | None) -> Obj
         ref.version_id,
         size_bytes=info.size_bytes,
         etag=info.etag,
-        proof=copy.encode() if copy else None,
+        proof=msgspec.json.encode(copy).decode() if copy else None,
     )
 
 
@@ -155,10 +160,7 @@ def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = Archive
         writer.index_file.seek(0)
         members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
         await writer.close()
-        names = [name for name in MEMBER_FIELDS if name != "checksums"]
-        return [
-            CopyAt("cold", "a.tar", written.etag, {name: getattr(member, name) for name in names}) for member in members
-        ]
+        return [CopyAt("cold", "a.tar", written.etag, member) for member in members]
 
     return asyncio.run(pack())
 
@@ -171,15 +173,24 @@ def look_at_places(store: Shop) -> PlaceLook:
     source, *copies = map(Location, PLACES)
     found = read_places(store, store, source, copies, grace_seconds=None, is_apart=False, check_replica=nothing)
     origin, others = asyncio.run(found)
-    return PlaceLook(store, store, origin, others)
+    return PlaceLook(store, store, origin, *others)
 
 
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
     copies = Copies(store, store, ByteBudget(16 << 20), False, 5.0, False, ignores_annotations)
     tombstones = Tombstones(store, LEDGER, "docs", "run-1")
-    options = ExpireOptions(grace_days * DAY, delete, tuple(Step))
     places = [Location("copies"), Location("cold")]
-    return Expire(store, copies, look_at_places(store), "docs", options, tombstones, lambda: store.now, places)
+    return Expire(
+        store,
+        copies,
+        look_at_places(store),
+        "docs",
+        grace_days * DAY,
+        tuple(Step) * delete,
+        tombstones,
+        lambda: store.now,
+        places,
+    )
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -109,7 +110,10 @@ class Scene:
 
     def places(self) -> dict[tuple[str, str | None], str]:
         """Of each row of the plan: where its copy is."""
-        return {(row.key, row.version_id): CopyAt.decode(row.proof).place if row.proof else "-" for row in self.rows()}
+        return {
+            (row.key, row.version_id): msgspec.json.decode(row.proof, type=CopyAt).place if row.proof else "-"
+            for row in self.rows()
+        }
 
 
 @pytest.fixture
@@ -163,7 +167,8 @@ def test_copy_is_chosen(scene: Scene, act: Any, place: str | None, excluded: dic
     assert scene.places() == ({(row.key, row.version_id): place} if place else {})
     assert (found.rows, dict(found.excluded)) == (int(place is not None), excluded)
     assert scene.plan([row]).rows == 1  # a manifest's rows are all planned
-    assert scene.places() == {(row.key, row.version_id): place or "-"}
+    other = "s3://copies/out/k" if "copy_has_other_size" in excluded else "-"  # the worker says why it is kept
+    assert scene.places() == {(row.key, row.version_id): place or other}
 
 
 def test_rows_hold_what_a_worker_needs(scene: Scene) -> None:
@@ -176,13 +181,9 @@ def test_rows_hold_what_a_worker_needs(scene: Scene) -> None:
     assert planned[:4] == (0, "in/k", row.version_id, True)
     assert (planned.size_bytes, planned.etag, planned.storage_class) == (4, row.etag, "STANDARD_IA")
     assert planned.last_modified == NOW + 1
-    copy = CopyAt.decode(planned.proof or "")
+    copy = msgspec.json.decode(planned.proof or "", type=CopyAt)
     assert (copy.bucket, copy.key, copy.etag, copy.checksum) == ("cold", "a", etag, "SHA256:c3Vt-2")
-    assert copy.member == {
-        "key": "in/k", "size_bytes": 4, "etag": row.etag, "last_modified": NOW, "sha256": own.sha256, "offset": 512,
-        "frame_start": None, "frame_offset": None, "frame_length": None, "headers": {"content-type": 'a"b'},
-        "metadata": {}, "tags": {"t": "1"}, "checksums": [["CRC64NVME", "x-3", True], ["SHA256", "abc=", False]],
-    }  # fmt: skip
+    assert copy.member == own._replace(checksums=tuple(sorted(checksums)))
 
 
 @pytest.mark.parametrize("keys", [1_000, 0])
@@ -233,7 +234,7 @@ def test_bucket_without_versions(plain: Scene) -> None:
     assert plain.places() == {("in/k", None): "s3://cold/a"}
     gone = row._replace(key="in/gone"), row._replace(etag="f" * 32)  # deleted by an earlier run, or written again
     found = plain.plan([row._replace(version_id="null"), *gone])
-    assert plain.places() == {("in/k", "null"): "s3://cold/a"}
+    assert plain.places() == {("in/k", None): "s3://cold/a"}
     assert found.excluded == {"not_listed": 2}
     assert (found.current, found.versions) == (Share(1, 1), Share(1, 1))
 
@@ -292,7 +293,7 @@ def test_members_come_in_the_order_of_their_archive(scene: Scene) -> None:
     assert [(each.rows, each.size_bytes) for each in found.shards] == [(2, 8), (2, 8)]
     assert [each.sha256 for each in found.shards] == [hashlib.sha256(data).hexdigest() for data in scene.shards]
     assert pq.read_schema(io.BytesIO(scene.shards[0])).names[0] == "row"
-    assert (found.rows, found.size_bytes, found.packed) == (4, 16, 3)
+    assert (found.rows, found.size_bytes) == (4, 16)
 
 
 def test_share_counts_what_is_older(scene: Scene) -> None:
@@ -337,6 +338,7 @@ def test_reads_by_class(scene: Scene, by_checksum: bool, reads: dict[str, tuple[
     scene.archive("a", packed(small))
     data = bytes(18_000_000)
     large = scene.put("in/large", data)._replace(etag="of-3")
+    scene.store.stored("docs", "in/large")[-1].etag = "of-3"
     scene.copy("large", data, storage_class="STANDARD_IA")
     new = scene.put("in/new")
     assert scene.plan([small, large, new], by_checksum=by_checksum).reads == reads

@@ -17,7 +17,6 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError
 from jobs.expire import plan
 from jobs.expire.deletes import heeded_steps
-from jobs.expire.job import ExpireOptions
 from jobs.expire.kind import KIND
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Opened
@@ -106,7 +105,14 @@ def test_a_run_that_deletes_is_refused_before_anything_is_planned(
     monkeypatch.setattr("jobs.expire.candidates.plan_candidates", plan_candidates)
     monkeypatch.setattr("jobs.expire.places.time.time", lambda: store.now + 60 * DAY)
     store.now += 60 * DAY
-    options = {"copies": ["s3://copies/"], "grace_seconds": 0.0, "max_share": 1.0, "delete": deletes}
+    options = {
+        "copies": ["s3://copies/"],
+        "grace_seconds": 0.0,
+        "max_share": 1.0,
+        "delete": deletes,
+        "by_checksum": False,
+        "annotations": "skip",
+    }
     sides = Side(ORIGINALS), Side(Location("copies"))
     request = RunRequest("expire", *sides, None, Selection(versions="all"), options)
     ledger = Ledger(store, LEDGER)
@@ -130,8 +136,7 @@ def test_a_bucket_that_keeps_versions_since_the_trial_or_no_longer_loses_nothing
     store = shop(versioned=versioned)
     rows = store.originals(2)
     step = Step.REMOVE if versioned else Step.HIDE
-    made = job(store)
-    made = replace(made, options=ExpireOptions(made.options.grace_seconds, delete=True, heeded_steps=[step]))
+    made = replace(job(store), heeded=[step])
     with pytest.raises(ConfigError, match="plan again"):
         work(made, rows)
     assert set(store.current()) == {"k0", "k1"}

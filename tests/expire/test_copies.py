@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -23,15 +24,17 @@ from jobs.core.model import Attributes, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.expire.copies import Copies, Pair, Proven
-from jobs.expire.rules import MEMBER_FIELDS, CopyAt
+from jobs.expire.rules import CopyAt
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import ObjectUpload
+from tests.archives.samples import member
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore, Request
 
 KMS = {"sse": "aws:kms"}
+SOME = member("k", b"")
 CONTENT = b"content of the original, as it was written"
 OTHER = with_crc32_of(CONTENT, b"content of some object that means to be it")
 LARGE = 9 << 20
@@ -77,8 +80,8 @@ def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = 
         writer.index_file.seek(0)
         members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
         await writer.close()
-        rows = ({name: getattr(member, name) for name in MEMBER_FIELDS} for member in members)
-        return [CopyAt.decode(CopyAt("cold", "a.tar", written.etag, row).encode()) for row in rows]
+        places = [CopyAt("cold", "a.tar", written.etag, member) for member in members]
+        return [msgspec.json.decode(msgspec.json.encode(at), type=CopyAt) for at in places]
 
     return asyncio.run(pack())
 
@@ -159,10 +162,13 @@ def test_a_member_counts_where_its_bytes_are_what_index_and_original_say(size_by
     store = world()
     ref = put(store, "docs", "k", padded(CONTENT, size_bytes), **KMS)
     (at,) = packed(store, [ref], kind)
-    copied = {"sha256": None, "checksums": [full_object("CRC64NVME", padded(CONTENT, size_bytes))]}  # by S3 itself
+    copied = {"sha256": None, "checksums": (full_object("CRC64NVME", padded(CONTENT, size_bytes)),)}  # by S3 itself
     changes: list[tuple[dict[str, Any], bool | None]] = [({}, True), (copied, True), ({"sha256": "0" * 64}, None)]
     for change, expected in changes:
-        assert verdict(store, pair(store, ref, replace(at, member={**(at.member or {}), **change}))).same is expected
+        assert (
+            verdict(store, pair(store, ref, replace(at, member=(at.member or SOME)._replace(**change)))).same
+            is expected
+        )
 
 
 HEADERS = {"content-type": "text/plain", "cache-control": "no-store"}
@@ -448,7 +454,7 @@ def test_a_cold_archive_counts_by_its_sha256_and_the_bytes_of_the_original(parts
     unproven = {
         "none in the index": replace(at, checksum=None),
         "of another archive": replace(at, checksum=f"SHA256:{full_object('SHA256', OTHER).value}"),
-        "no SHA-256 of the member": replace(at, member={**(at.member or {}), "sha256": None}),
+        "no SHA-256 of the member": replace(at, member=(at.member or SOME)._replace(sha256=None)),
     }
     assert verdict(store, pair(store, ref, at)).same is None  # without the option
     assert verdict(store, pair(store, ref, at), by_checksum=True) == Verdict(True, Evidence.CHECKSUM)

@@ -90,7 +90,7 @@ def test_declared_places_are_those_that_expire_reads() -> None:
     done = declared(made, COPIES, COLD)
     read = read_places(made, made, DOCS, [COPIES, COLD], grace_seconds=None, is_apart=False, check_replica=allow)
     origin, copies = asyncio.run(read)
-    assert [each.document.id for each in done] == [origin.id, *(each.id for each in copies)]
+    assert [each.document.id for each in done] == [origin.document.id, *(each.document.id for each in copies)]
 
 
 def test_chain_of_places_is_declared_pair_by_pair_in_any_order() -> None:
@@ -110,7 +110,7 @@ def test_opposite_direction_is_refused_and_replaced_only_if_that_is_meant(versio
     assert len(documents(made, DOCS)) == 1
     source, copies = declared(made, DOCS, source=COPIES, replaces=True)
     assert brief([source, copies]) == [(1, "kept"), (2, "replaced")]
-    assert [(each.id, each.rank) for each in copies.replaced] == [(old[0].document.id, 0)]
+    assert [(each.document.id, each.document.rank) for each in copies.replaced] == [(old[0].document.id, 0)]
     assert list(documents(made, DOCS)) == [copies.document.key("in/")]  # the old one is gone with its version
 
 

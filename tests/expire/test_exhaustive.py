@@ -22,7 +22,7 @@ from jobs.core.outcome import Status
 from jobs.errors import SealiftError
 from jobs.expire import copies, job, removals
 from jobs.expire.copies import Copies
-from jobs.expire.job import Expire, ExpireOptions
+from jobs.expire.job import Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
 from jobs.expire.removals import FRESH_SECONDS
 from jobs.expire.rules import CopyAt
@@ -116,9 +116,10 @@ class World:
         run = Expire(
             store,
             Copies(store, store, ByteBudget(1 << 20)),
-            PlaceLook(store, store, origin, others),
+            PlaceLook(store, store, origin, *others),
             bucket,
-            ExpireOptions(grace_days * DAY, delete=True, heeded_steps=tuple(Step)),
+            grace_days * DAY,
+            tuple(Step),
             Tombstones(store, LEDGER, bucket, f"run-{bucket}"),
             lambda: store.now,
             [following],
@@ -221,7 +222,7 @@ def _relies_on_old_looks(self: Any, found: Any) -> Any:
 
 def test_this_test_notices_a_run_that_does_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(removals.Removals, "_look_again", _relies_on_old_looks)
-    monkeypatch.setattr(removals, "_send_by", lambda found: None)
+    monkeypatch.setattr(removals, "FRESH_SECONDS", 1e9)
     worlds = [World(True, False) for _ in range(60)]
     for stops_at, world in enumerate(worlds, 1):
         play(world, "copy removed", "nap", stops_at, monkeypatch)

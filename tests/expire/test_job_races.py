@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, PartlyDone, Status
+from jobs.core.reasons import Reason
 from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
 from jobs.expire.copies import Copies, Pair, Proven
 from jobs.expire.undo import UndoResult, unhide
@@ -60,8 +61,8 @@ def test_what_a_killed_attempt_deleted_is_expired_by_this_run(versioned: bool, h
     store.around_deletes()
     again = work(job(store), rows)
     assert [outcome.status for outcome in again] == [Status.EXPIRED] * 3
-    what = "hidden by a delete marker" if versioned and not hidden else "removed for good"
-    assert {outcome.reason for outcome in again} == {f"{what}, by an earlier attempt of this run"}
+    what = "hidden" if versioned and not hidden else "removed"
+    assert {(outcome.reason, outcome.detail) for outcome in again} == {(Reason.DELETED, what)}
     copies = [asyncio.run(store.head(ObjectRef("copies", row.key))) for row in rows]
     assert [(each.destination_version_id, each.destination_etag) for each in again] == [
         (each.version_id, each.etag) for each in copies

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from jobs.core.model import ObjectRef, ObjectVersion
-from jobs.core.outcome import Outcome, PartlyDone, Status
+from jobs.core.model import ObjectRef
+from jobs.core.outcome import PartlyDone, Status
 from jobs.errors import Interrupted, Unavailable
-from jobs.expire.job import Expire
 from jobs.expire.undo import unhide
 from tests.doubles.memory_store import Request
 from tests.expire.scene import Shop, job, shop
@@ -63,25 +61,7 @@ def test_what_is_told_of_each_row_is_what_became_of_its_object(at: str, versione
         assert asyncio.run(unhide(store, made.tombstones)).markers == 3
 
 
-def test_where_all_objects_fail_the_group_gives_up_after_some_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.expire.job.FAILING_PARTS", 4)
-    store = shop()
-    rows = store.originals(64)
-    fail(store, "head docs", {row.key for row in rows})
-    asked = []
-    real = Expire.process
-
-    async def process(made: Expire, part: Sequence[ObjectVersion]) -> list[Outcome]:
-        asked.append(len(part))
-        return await real(made, part)
-
-    monkeypatch.setattr(Expire, "process", process)
-    told = asyncio.run(job(store).process_last(rows))
-    assert [(each.row, each.status) for each in told] == [(row, Status.FAILED) for row in range(64)]
-    assert asked == [64, 32, 16, 8, 8, 16, 32]
-
-
-def test_a_silent_server_is_not_asked_for_each_half() -> None:
+def test_a_delete_without_an_answer_fails_alone() -> None:
     store = shop()
     rows = store.originals(4)
     fail(store, "delete docs", status=0)
@@ -89,21 +69,22 @@ def test_a_silent_server_is_not_asked_for_each_half() -> None:
     assert [each.status for each in told] == [Status.EXPIRED, Status.FAILED, Status.EXPIRED, Status.EXPIRED]
 
 
-def test_a_stop_at_the_last_try_keeps_the_outcomes_of_the_parts_before(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stop_at_the_last_try_keeps_the_outcomes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("jobs.expire.removals.REMOVED_AT_ONCE", 2)
     store = shop()
     rows = store.originals(4)
     fail(store, "delete docs")
-    real = Expire.process
+    sick = store.delete
 
-    async def process(made: Expire, part: Sequence[ObjectVersion]) -> list[Outcome]:
-        if part[0].row >= 2:
+    async def stop(bucket: str, key: str, **more: Any) -> Any:
+        if key in ("k2", "k3"):
             raise Interrupted("stopped before a delete")
-        return await real(made, part)
+        return await sick(bucket, key, **more)
 
-    monkeypatch.setattr(Expire, "process", process)
-    with pytest.raises(PartlyDone) as stop:
+    monkeypatch.setattr(store, "delete", stop)
+    with pytest.raises(PartlyDone) as stopped:
         asyncio.run(job(store).process_last(rows))
-    assert [(each.key, each.status) for each in stop.value.outcomes] == [("k0", Status.EXPIRED), ("k1", Status.FAILED)]
+    assert [(each.key, each.status) for each in stopped.value.outcomes] == [("k0", Status.EXPIRED)]
 
 
 def test_what_may_pass_is_tried_again_as_a_whole() -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import math
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import ConfigError, Denied, NotFound, StoreError, UsageError
-from jobs.expire.places import Place, PlaceLook, foreign_places, read_places, refuse
+from jobs.expire.places import Place, PlaceDocument, PlaceLook, foreign_places, read_places, refuse
 from jobs.s3.store import UNGUARDED, Body
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -60,9 +62,9 @@ def refused(read: Callable[[], Any], why: str, error: type[Exception] = ConfigEr
 
 def test_places_are_read_and_come_back_from_a_plan() -> None:
     origin, copies = World().read()
-    assert (origin.location, origin.id, origin.rank, origin.version_id) == (DOCS, ID, 0, "v1")
-    assert [(each.location, each.rank) for each in copies] == [(COPIES, 1), (COLD, 2)]
-    assert [Place.from_dict(each.to_dict()) for each in copies] == copies
+    assert (origin.location, origin.document.id, origin.document.rank, origin.version_id) == (DOCS, ID, 0, "v1")
+    assert [(each.location, each.document.rank) for each in copies] == [(COPIES, 1), (COLD, 2)]
+    assert msgspec.convert(json.loads(json.dumps(msgspec.to_builtins(copies))), list[Place]) == copies
 
 
 @pytest.mark.parametrize("key", ["in", "in/2026"])
@@ -81,7 +83,7 @@ def test_equal_names_on_two_services_are_two_buckets() -> None:
     one.declare(DOCS, ID, 0)
     other.declare(DOCS, COPIES_ID, 1)
     one.now = other.now = NOW + 2 * DAY
-    assert one.read(DOCS, other=other)[1][0].id == COPIES_ID
+    assert one.read(DOCS, other=other)[1][0].document.id == COPIES_ID
 
 
 def test_place_without_a_document_says_how_to_declare_it() -> None:
@@ -226,7 +228,7 @@ def test_document_that_s3_replication_brought_is_allowed_if_it_carries_no_delete
         raise ConfigError("delete markers")
 
     origin, copies = world.read(same, check_replica=check)
-    assert (asked, copies[0].id) == ([same], OTHER_ID)
+    assert (asked, copies[0].document.id) == ([same], OTHER_ID)
     assert foreign_places([replicated, copies[0].key], copies[0], origin) == []
     refused(lambda: world.read(same, check_replica=carries), "delete markers")
     world.declare(same, ID, 0)
@@ -249,26 +251,35 @@ def test_documents_of_other_places_in_a_listing_are_named() -> None:
 
 # ------------------------------------------------------------------------------- the truth table
 
-S = Place(DOCS, "", None, "e", NOW - DAY, ID, 0, mirrors_deletes=False)
-C = S._replace(location=COPIES, id=COPIES_ID, rank=1)
+S = Place(DOCS, "", None, "e", NOW - DAY, PlaceDocument(id=ID, rank=0))
+
+
+def but(place: Place, *, location: Location | None = None, last_modified: float = NOW - DAY, **document: Any) -> Place:
+    """The place with another location or date, or with other fields of its document."""
+    changed = msgspec.structs.replace(place.document, **document)
+    at = location or place.location
+    return msgspec.structs.replace(place, location=at, last_modified=last_modified, document=changed)
+
+
+C = but(S, location=COPIES, id=COPIES_ID, rank=1)
 
 
 @pytest.mark.parametrize(
     ("source", "copies", "grace_seconds", "why"),
     [
         (S, [C], DAY, ""),
-        (S._replace(mirrors_deletes=True), [C], DAY, ""),
-        (S._replace(rank=-1), [C._replace(rank=0), C._replace(id=COLD_ID, rank=7)], DAY, ""),
-        (S, [C, C._replace(location=COLD)], DAY, "same document"),
-        (S, [C._replace(id=ID)], DAY, "same document"),
-        (S, [C._replace(rank=0)], DAY, "need a higher rank"),
-        (S, [C, C._replace(id=COLD_ID, rank=-1)], DAY, "need a higher rank"),
-        (S, [C._replace(mirrors_deletes=True)], DAY, "mirrored"),
-        (S, [C._replace(last_modified=NOW - DAY + 1)], DAY, "grace period"),
-        (S._replace(last_modified=NOW - DAY + 1), [C], DAY, "grace period"),
-        (S._replace(last_modified=NOW - 10), [C], 0.0, ""),
-        (S._replace(last_modified=NOW - 9), [C], 0.0, "grace period"),
-        (S._replace(last_modified=NOW + 40 * DAY), [C], 0.0, "grace period"),
+        (but(S, deletes="mirror"), [C], DAY, ""),
+        (but(S, rank=-1), [but(C, rank=0), but(C, id=COLD_ID, rank=7)], DAY, ""),
+        (S, [C, but(C, location=COLD)], DAY, "same document"),
+        (S, [but(C, id=ID)], DAY, "same document"),
+        (S, [but(C, rank=0)], DAY, "need a higher rank"),
+        (S, [C, but(C, id=COLD_ID, rank=-1)], DAY, "need a higher rank"),
+        (S, [but(C, deletes="mirror")], DAY, "mirrored"),
+        (S, [but(C, last_modified=NOW - DAY + 1)], DAY, "grace period"),
+        (but(S, last_modified=NOW - DAY + 1), [C], DAY, "grace period"),
+        (but(S, last_modified=NOW - 10), [C], 0.0, ""),
+        (but(S, last_modified=NOW - 9), [C], 0.0, "grace period"),
+        (but(S, last_modified=NOW + 40 * DAY), [C], 0.0, "grace period"),
     ],
 )
 def test_truth_table(source: Place, copies: list[Place], grace_seconds: float, why: str) -> None:
@@ -281,7 +292,7 @@ def test_ranks_of_a_ring_are_refused_somewhere() -> None:
     """Whatever the ranks of up to four places are."""
     for size in (2, 3, 4):
         for ranks in itertools.product(range(size), repeat=size):
-            ring = [S._replace(id=str(number), rank=rank) for number, rank in enumerate(ranks)]
+            ring = [but(S, id=str(number), rank=rank) for number, rank in enumerate(ranks)]
             assert any(refuse(one, [other], NOW, 0.0) for one, other in zip(ring, ring[1:] + ring[:1], strict=True))
 
 
@@ -307,7 +318,7 @@ def test_gateway_that_dates_ahead_ends_no_grace_period() -> None:
 
 def look(world: World) -> tuple[Callable[[], float], Place]:
     origin, copies = world.read()
-    made = PlaceLook(world, world, origin, copies)
+    made = PlaceLook(world, world, origin, *copies)
     return lambda: asyncio.run(made.look()), copies[0]
 
 

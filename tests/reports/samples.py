@@ -186,8 +186,8 @@ def dry_expire() -> dict[str, Any]:
         f"nothing proves now that its copy is the same: {place}IMG_without_any_place_to_break.heic is another object"
     )
     reasons = [
-        {"status": "skipped", "reason": "dry run: it would be removed for good", "rows": 40},
-        {"status": "skipped", "reason": "dry run: it would be hidden by a delete marker", "rows": 9},
+        {"status": "skipped", "reason": "deleted", "detail": "removed", "rows": 40},
+        {"status": "skipped", "reason": "deleted", "detail": "hidden", "rows": 9},
         {"status": "kept", "reason": reason, "rows": 1},
     ]
     deletions = {
@@ -196,8 +196,8 @@ def dry_expire() -> dict[str, Any]:
         "rows": 49,
         "bytes": 9,
         "reasons": [
-            {"reason": "dry run: it would be removed for good", "evidence": "md5_etag", "rows": 40, "bytes": 7},
-            {"reason": "dry run: it would be hidden by a delete marker", "evidence": "checksum", "rows": 9, "bytes": 2},
+            {"reason": "deleted", "detail": "removed", "evidence": "md5_etag", "rows": 40, "bytes": 7},
+            {"reason": "deleted", "detail": "hidden", "evidence": "checksum", "rows": 9, "bytes": 2},
         ],
         "shown": shown,
     }

@@ -16,6 +16,7 @@ from jsonschema import Draft202012Validator
 from jobs.core.category import Category
 from jobs.core.outcome import Status
 from jobs.core.run import RunState
+from jobs.core.words import why
 from jobs.errors import ExitCode
 from jobs.reports import figures
 from jobs.reports.document import counts, exit_code, schema, verdict
@@ -414,13 +415,13 @@ def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
     assert "What the same command with --yes-delete would do" in page.text
     assert "would be deleted" in page.text
     for each in dry_expire()["deletions"]["reasons"]:
-        assert f"{each['reason']}copy proven by {each['evidence'].replace('_', ' ')}" in page.text
+        assert f"{why(each)}copy proven by {each['evidence'].replace('_', ' ')}" in page.text
     assert "\N{CHECK MARK}" not in page.text
 
 
 def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> None:
-    hidden = {"reason": "hidden by a delete marker", "evidence": "checksum", "rows": 4, "bytes": 8}
-    removed = {"reason": "removed for good", "evidence": "checksum", "rows": 1, "bytes": 2}
+    hidden = {"reason": "deleted", "detail": "hidden", "evidence": "checksum", "rows": 4, "bytes": 8}
+    removed = {"reason": "deleted", "detail": "removed", "evidence": "checksum", "rows": 1, "bytes": 2}
     report = dry_expire() | {"dry_run": False, "outcomes": {"expired": 5}}
     report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "reasons": [hidden, removed]}
     page = Page(render(report, findings=[]))
