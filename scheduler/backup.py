@@ -256,6 +256,7 @@ class _Batch:
         wanted = [_row(number, delivery.event) for number, delivery in rows.items()]
         for attempt in range(1, TRIES + 1):
             try:
+                await self.runtime.try_conditions(job.destination, job.route.destination)
                 return await job.settle(key, wanted, progress)
             except ArchivedObject:
                 raise

@@ -14,7 +14,7 @@ from jobs.errors import PreconditionFailed
 from jobs.ledger.files import list_names, read_file, write_once
 from jobs.policy.model import Policy
 from jobs.policy.reader import load_policy, read_policy
-from jobs.s3.conditional_writes import look_first
+from jobs.s3.condition_trial import OF_COPIES, find_ignored, ignored_error
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 from scheduler.settings import FunctionSettings
@@ -43,7 +43,8 @@ class Runtime:
         self.settings, self.clock = settings, clock
         self._open = open_region or _open_region
         self._stores: dict[tuple[object, ...], Store] = {}
-        self._destinations: dict[int, Store] = {}
+        self._tried: set[Location] = set()
+        self._trial = asyncio.Lock()
         self._policy: tuple[float, Policy] | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
 
@@ -58,15 +59,19 @@ class Runtime:
         return self._reach(region, {})
 
     def pair(self, source: Side, destination: Side) -> tuple[Store, Store]:
-        """The stores of both sides of a pair, which name the buckets' owners to S3.
-
-        The second one is for guarded writes of objects, safe where a server ignores conditions.
-        """
+        """The stores of both sides of a pair, which name the buckets' owners to S3."""
         owners = {side.location.bucket: side.owner for side in (source, destination) if side.owner}
-        store = self._reach(destination.region, owners)
-        if id(store) not in self._destinations:
-            self._destinations[id(store)] = look_first(store)
-        return self._reach(source.region, owners), self._destinations[id(store)]
+        return self._reach(source.region, owners), self._reach(destination.region, owners)
+
+    async def try_conditions(self, destination: Store, place: Location) -> None:
+        """Try the conditions of copies, once a process for each place that is not AWS's.
+
+        Raises ConfigError for a server that ignores one. Raises StoreError.
+        """
+        async with self._trial:
+            if place not in self._tried and (ignored := await find_ignored(destination, place, OF_COPIES)):
+                raise ignored_error(place, ignored)
+            self._tried.add(place)
 
     def _reach(self, region: str | None, owners: Mapping[str, str]) -> Store:
         key = (region, *sorted(owners.items()))

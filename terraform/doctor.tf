@@ -1,5 +1,4 @@
-# What `sealift doctor` reads, for a role or a group of yours: the output doctor_policy. It changes nothing but the two
-# objects beside the ledger by which it tries conditional writes.
+# What `sealift doctor` reads, for a role or a group of yours: the output doctor_policy.
 
 locals {
   doctor_statements = [
@@ -21,15 +20,9 @@ locals {
       )
     },
     {
-      Sid      = "TryConditionalWrites" # jobs/doctor/gather_stored.py: PROBE
-      Effect   = "Allow"
-      Action   = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload", "s3:DeleteObjectVersion"]
-      Resource = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}doctor.sealift-*"]
-    },
-    {
-      Sid       = "ReadAndWriteObjects"
+      Sid       = "DecryptObjects"
       Effect    = "Allow"
-      Action    = ["kms:Decrypt", "kms:GenerateDataKey"]
+      Action    = ["kms:Decrypt"]
       Resource  = distinct(concat(local.keys.ledger, local.keys.reports))
       Condition = { StringLike = { "kms:ViaService" = "s3.*.${local.dns_suffix}" } }
     },

@@ -85,6 +85,6 @@ output "athena_workgroup" {
 }
 
 output "doctor_policy" {
-  description = "For the role of who runs `sealift doctor`: what it reads, and its two probe objects."
+  description = "For the role of who runs `sealift doctor`: what it reads."
   value       = jsonencode({ Version = "2012-10-17", Statement = local.doctor_statements })
 }

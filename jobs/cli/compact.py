@@ -25,11 +25,11 @@ from jobs.cli.options import (
     option,
     policy_option,
     requester_pays_option,
-    require_conditions_option,
-    required_conditions,
     sse_option,
     tags_of,
     takes,
+    unguarded,
+    unguarded_option,
     versions_option,
 )
 from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
@@ -81,7 +81,7 @@ class CompactCommand:
     with_tag: tuple[tuple[str, str], ...] = option(
         "Pack only objects with this tag. May be repeated: with all of them.", multiple=True, type=TagType()
     )
-    require_conditions: bool = require_conditions_option()
+    unguarded: bool = unguarded_option()
     pack_all: bool = flag("Pack groups that would not pay, too.")
     versions: str = versions_option()
     ledger: str | None = ledger_option()
@@ -157,7 +157,7 @@ async def _start(
             "annotations": options.annotations,
             "requester_pays": options.requester_pays,
             "earlier_rules": [rule.to_list() for rule in earlier_rules if rule.tags],
-            **required_conditions(is_required=options.require_conditions),
+            **unguarded(is_agreed=options.unguarded),
         },
         price_table=options.start.price_table,
     )

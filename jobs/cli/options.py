@@ -28,7 +28,7 @@ import click
 from jobs.cli.console import takes_log
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
-from jobs.core.run import REQUIRED_CONDITIONS, Side
+from jobs.core.run import WITHOUT_CONDITIONS, Side
 from jobs.core.selection import Selection, parse_age, parse_size, parse_when
 from jobs.errors import UsageError
 from jobs.s3.http.endpoints import given_endpoint
@@ -267,14 +267,14 @@ def sse_option(help: str) -> Any:
     return option(help, type=click.Choice(["AES256", "aws:kms", "aws:kms:dsse"]))
 
 
-def require_conditions_option(what: str = "Write nothing") -> Any:
-    """--require-conditions"""
-    return flag(f"{what} where the destination's server ignores conditions. Default: check before each write.")
+def unguarded_option() -> Any:
+    """--unguarded"""
+    return flag("Write to a server that ignores conditions: a write by others at the same moment can be lost.")
 
 
-def required_conditions(*, is_required: bool) -> dict[str, bool]:
-    """The option `require_conditions` of a request, if the command line has it."""
-    return {REQUIRED_CONDITIONS: True} if is_required else {}
+def unguarded(*, is_agreed: bool) -> dict[str, bool]:
+    """The option of a request, if the command line has it."""
+    return {WITHOUT_CONDITIONS: True} if is_agreed else {}
 
 
 def requester_pays_option() -> Any:
@@ -299,7 +299,7 @@ def json_option(help: str = "Print exactly one JSON document on stdout.") -> Any
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(
     option, flag, argument, group, prefix_option, manifest_option, versions_option, executor_option, sse_option,
-    max_cost_option, max_objects_option, require_conditions_option, requester_pays_option, ledger_option,
+    max_cost_option, max_objects_option, unguarded_option, requester_pays_option, ledger_option,
     policy_option, json_option,
 ))  # fmt: skip
 def command_options(kind: type[T]) -> type[T]:

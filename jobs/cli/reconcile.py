@@ -34,9 +34,9 @@ from jobs.cli.options import (
     max_cost_option,
     max_objects_option,
     option,
-    require_conditions_option,
-    required_conditions,
     takes,
+    unguarded,
+    unguarded_option,
     versions_option,
 )
 from jobs.cli.policy_and_ledger import ledger_location
@@ -111,7 +111,7 @@ class ReconcileCommand:
     )
     repair: bool = flag("Copy what is missing or stale, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
-    require_conditions: bool = require_conditions_option("Repair nothing")
+    unguarded: bool = unguarded_option()
     join_memory: int = option("Above it the join spills to disk.", default="640MiB", show_default=True, type=SizeType())
     ledger: str | None = ledger_option()
     max_cost: float | None = max_cost_option("a repair")
@@ -194,8 +194,8 @@ def _check(options: ReconcileCommand, maps: PrefixMap) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
-    if options.require_conditions and not options.repair:
-        raise UsageError("--require-conditions is about a repair's writes: give it with --repair, or leave it out")
+    if options.unguarded and not options.repair:
+        raise UsageError("--unguarded is about a repair's writes: give it with --repair, or leave it out")
     source, destination = options.source, options.destination
     if source is not None and destination is not None and source.bucket == destination.bucket:
         raise UsageError(
@@ -268,8 +268,8 @@ async def _repair(
             return None
         limits = Limits(options.max_cost, options.max_objects)
         batch = options.batch.placed(options.executor)
-        guards = required_conditions(is_required=options.require_conditions)
-        return await repair(spec, maps, ledger, settings, limits, batch, display(options.as_json), guards)
+        agreed = unguarded(is_agreed=options.unguarded)
+        return await repair(spec, maps, ledger, settings, limits, batch, display(options.as_json), agreed)
     except BaseException:
         with contextlib.suppress(SealiftError):  # what ended the repair is the error that counts
             await write_result_page(ledger, spec, report, result)

@@ -19,10 +19,10 @@ from jobs.cli.options import (
     option,
     policy_option,
     prefix_option,
-    require_conditions_option,
-    required_conditions,
     sse_option,
     takes,
+    unguarded,
+    unguarded_option,
 )
 from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
@@ -36,7 +36,7 @@ from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-_WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "require_conditions"}
+_WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "unguarded"}
 _WITH_PAIR |= {"ledger", "then_verify", *(each.name for each in (*fields(StartOptions), *fields(WorkerOptions)))}
 """The options that go with --pair. All others say what the policy says."""
 
@@ -66,7 +66,7 @@ class ReplicateCommand:
         show_default=True,
     )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
-    require_conditions: bool = require_conditions_option()
+    unguarded: bool = unguarded_option()
     then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
 
@@ -100,7 +100,7 @@ def replicate(options: ReplicateCommand) -> int:
         "annotations": options.annotations,
         "overwrite": options.overwrite,
         "stream": options.stream,
-        **required_conditions(is_required=options.require_conditions),
+        **unguarded(is_agreed=options.unguarded),
     }
     copies = options.copies
     ledger = open_ledger(ledger_location(copies.ledger, settings))
@@ -122,7 +122,7 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
     source, destination = sides(chosen.policy, pair)
     from_events = _from_events(chosen, copies.manifest)
     include, exclude = globs(scope)
-    asked = required_conditions(is_required=options.require_conditions)
+    asked = unguarded(is_agreed=options.unguarded)
     request = Request(
         job="replicate",
         source=source,

@@ -23,10 +23,10 @@ from jobs.cli.options import (
     option,
     prefix_option,
     requester_pays_option,
-    require_conditions_option,
-    required_conditions,
     sse_option,
     takes,
+    unguarded,
+    unguarded_option,
 )
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import launch_and_report
@@ -83,7 +83,7 @@ class RestoreCommand:
     )
     sse: str | None = sse_option("Encryption. Default: the bucket's.")
     kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
-    require_conditions: bool = require_conditions_option()
+    unguarded: bool = unguarded_option()
     ledger: str | None = ledger_option()
     start: StartOptions = group(StartOptions)
     source_access: AccessOptions = group(AccessOptions, "source")
@@ -170,7 +170,7 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
             "sse": options.sse,
             "kms_key_id": options.kms_key_id,
             "requester_pays": options.requester_pays,
-            **required_conditions(is_required=options.require_conditions),
+            **unguarded(is_agreed=options.unguarded),
             **({"skip_damaged": True} if options.skip_damaged else {}),
         },
         price_table=options.start.price_table,

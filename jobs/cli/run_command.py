@@ -76,7 +76,7 @@ async def launch_and_report(
         launch.check_limits(runs, options.max_cost, options.max_objects)
         if options.dry_run:
             return _report_dry_run(runs, retried, as_json=options.as_json)
-        runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec), TERMINAL)
+        runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec))
         if not options.as_json:
             say("\n".join(_plan_texts(runs)))
         elif lacking := launch.unpriced(runs, options.max_cost):

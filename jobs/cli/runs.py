@@ -48,7 +48,7 @@ from jobs.reconcile.repair_advice import repair_advice
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.reconcile.since_then import find_since_then, read_findings
 from jobs.registry import KINDS, is_proof_only, kind_of
-from jobs.reports.document import IGNORED_CONDITIONS, exit_code, iso_time
+from jobs.reports.document import exit_code, iso_time
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
@@ -87,7 +87,6 @@ _OF_THE_FIRST_RUN = frozenset(
         "night",
         "after_copy",
         "look",
-        IGNORED_CONDITIONS,
         UNSIZED_ROWS,
     )
 )

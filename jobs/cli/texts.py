@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.cli.console import table
 from jobs.core.display import shown
 from jobs.core.outcome import Status
-from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run
+from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run, ignored_conditions
 from jobs.core.words import explained, why
 from jobs.registry import kind_of
 from jobs.reports.document import (
@@ -40,7 +40,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         *there_lines(plan.there),
         *(f"  assumes   {each}" for each in assumptions(spec, plan)),
         *_joined_name_lines(spec),
-        *race_lines(str(spec.destination.location), spec.options),
+        *race_lines(str(spec.destination.location), ignored_conditions(spec)),
         *savings_lines(plan.savings),
         *thaw_lines(plan.restore),
         *expiry_lines(plan.expiry),
@@ -121,9 +121,8 @@ def _assumption(spec: RunSpec) -> list[str]:
     return [kind.assumption] if kind.assumption else []
 
 
-def race_lines(destination: str, document: Mapping[str, Any]) -> list[str]:
-    """A warning if the destination's server ignores conditions, by a run's options or report."""
-    ignored = document.get(IGNORED_CONDITIONS)
+def race_lines(destination: str, ignored: Sequence[str]) -> list[str]:
+    """A warning if the destination's server ignores conditions on these operations."""
     return [f"  warning   {shown(races(destination, ignored))}"] if ignored else []
 
 
@@ -218,7 +217,7 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
     if not had_no_rows(report):
         lines.append(f"  outcomes  {counts(outcomes)} ({human_bytes(report['bytes'])})")
     lines += [line for each in reasons_of(report)[:SHOWN_REASONS] for line in _reason(each)]
-    lines += race_lines(report["destination"], report)
+    lines += race_lines(report["destination"], report.get(IGNORED_CONDITIONS, ()))
     for archive in report.get(LEFT_OUT, ()):
         lines.append(f"  left out  {shown(archive['archive'])}: {shown(archive['reason'])}")
     lines += _deletions(report.get("deletions"))

@@ -27,7 +27,16 @@ from jobs.config import Settings
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import REQUIRED_CONDITIONS, Plan, RunSpec, Side, is_destructive, run_digest, worker_pins
+from jobs.core.run import (
+    Plan,
+    RunSpec,
+    Side,
+    has_tried_conditions,
+    ignored_conditions,
+    is_destructive,
+    run_digest,
+    worker_pins,
+)
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
@@ -42,6 +51,7 @@ from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.fenced_store import Throttle, fenced
 from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
+from jobs.s3.unguarded_writes import looking_first
 from jobs.s3.uploads import abort_unfinished
 
 PROGRESS_SECONDS = 0.5
@@ -272,7 +282,10 @@ def _max_failures(spec: RunSpec, settings: Settings) -> FailureLimit:
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
-    """Stores for the source and the destination: one store if both are reached in the same way."""
+    """Stores for the source and the destination: one store if both are reached in the same way.
+
+    Raises ConfigError for a run that writes to a server whose conditions its plan did not try.
+    """
 
     def reach(side: Side) -> Store:
         return open_side(
@@ -281,12 +294,15 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
             max_in_flight=max_in_flight,
             request_payer=bool(spec.options.get("requester_pays")),
             is_paced=True,
-            requires_conditions=bool(spec.options.get(REQUIRED_CONDITIONS)),
         )
 
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
-    return source, source if alike and not spec.source.owner else reach(spec.destination)
+    destination = source if alike and not spec.source.owner else reach(spec.destination)
+    if kind_of(spec).writes(spec) and not destination.heeds_conditions and not has_tried_conditions(spec):
+        raise ConfigError(f"the plan of run {spec.run_id} did not try the conditions of its destination: plan again")
+    ignored = ignored_conditions(spec)
+    return source, looking_first(destination, ignored) if ignored else destination
 
 
 def _to_stderr(line: str) -> None:

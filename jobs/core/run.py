@@ -182,8 +182,12 @@ def _known(kind: type[Plan | ShardSummary], data: Mapping[str, Any]) -> dict[str
     return {name: data[name] for name in kind.__dataclass_fields__ if name in data}
 
 
-REQUIRED_CONDITIONS = "require_conditions"
-"""The option of a run that writes nothing where the destination's server ignores conditions."""
+WITHOUT_CONDITIONS = "unguarded"
+"""The option of a run that may write where the destination's server ignores conditions.
+
+In a request: True, if the user agreed. In a planned run that writes objects: the operations whose conditions are
+ignored there, mostly none. A worker looks before each of these.
+"""
 
 
 ROWS_SHA256 = "rows_sha256"
@@ -223,6 +227,16 @@ def may_name_old_versions(spec: RunSpec) -> bool:
     """
     is_of_place = "destination_manifest" in spec.options or spec.manifest.startswith("listing of ")
     return bool(spec.options.get(OLD_VERSIONS, not is_of_place))
+
+
+def ignored_conditions(spec: RunSpec) -> list[str]:
+    """The operations whose conditions a planned run's destination ignores."""
+    return spec.options[WITHOUT_CONDITIONS] if has_tried_conditions(spec) else []
+
+
+def has_tried_conditions(spec: RunSpec) -> bool:
+    """True if the plan of a run tried the conditions of its destination, or AWS documents them."""
+    return isinstance(spec.options.get(WITHOUT_CONDITIONS), list)
 
 
 def is_destructive(spec: RunSpec) -> bool:

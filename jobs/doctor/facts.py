@@ -32,7 +32,7 @@ from jobs.doctor.expected import (
     SourcePlan,
 )
 from jobs.policy.model import Pair, Policy
-from jobs.s3.conditional_writes import HonouredConditions
+from jobs.s3.condition_trial import Operation
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,9 +234,9 @@ class RoleFacts:
 
 @dataclass(frozen=True, slots=True)
 class LedgerFacts:
-    """The ledger: which conditions of a write its server heeds."""
+    """The ledger: the operations on which its server ignores conditions."""
 
-    conditions: Reading[tuple[HonouredConditions, ...]]
+    ignored: Reading[tuple[Operation, ...]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,7 @@
 """The gathering of facts: every request that the doctor sends, and the permission that each needs.
 
-Nothing is changed but the two objects that try conditional writes beside the ledger. Requests to
-services go out from several threads. What cannot be read becomes an `Unread` fact.
+Nothing is changed, but where the ledger is not at AWS: there the trial of conditions writes two objects, and removes
+them. Requests to services go out from several threads. What cannot be read becomes an `Unread` fact.
 """
 
 from __future__ import annotations
@@ -62,8 +62,6 @@ U = TypeVar("U")
 
 THREADS = 8
 METRIC_HOURS = 24
-PROBE = "doctor"
-"""The probe objects' names begin with this, below the ledger."""
 
 
 @dataclass

@@ -1,7 +1,4 @@
-"""The gathering of what objects say: the ledger's documents, inventory reports, a probe.
-
-The probe are two objects beside the ledger, which are removed. Nothing else is written.
-"""
+"""The gathering of what objects say: the ledger's documents, inventory reports, and the trial of conditions."""
 
 from __future__ import annotations
 
@@ -23,15 +20,11 @@ from jobs.nights.calendar import Stage, parse_label
 from jobs.nights.records import NightRecords
 from jobs.policy.model import Pair, Policy
 from jobs.policy.reader import load_policy
-from jobs.s3.conditional_writes import HonouredConditions, try_conditions
+from jobs.s3.condition_trial import OF_STREAMS, Operation, find_ignored
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 
 T = TypeVar("T")
-
-PROBE = "doctor"
-"""The probe objects' names begin with this, below the ledger."""
-
 
 NIGHTS_MORE = 3
 """So many summaries are read beyond those in which every slice of keys has its turn."""
@@ -52,7 +45,7 @@ async def gather_stored(policy: Policy, now: float) -> StoredFacts:
     try:
         place = Location.parse(policy.ledger.uri)
         ledger = Ledger(stores[home], place)
-        conditions = await _read(_conditions(ledger))
+        ignored = await _read(_ignored(ledger))
         enabled = [pair for pair in policy.pairs if pair.nightly.enabled]
         nights = await asyncio.gather(*(_night(policy, ledger, pair, now) for pair in enabled))
         latest: dict[str, Reading[float | None]] = {}
@@ -61,7 +54,7 @@ async def gather_stored(policy: Policy, now: float) -> StoredFacts:
                 stores[plan.region] = open_store(None, plan.region, None, max_in_flight=16)
             report = _latest_report(stores[plan.region], plan, str(policy.name))
             latest[plan.bucket] = await _read(report)
-        return StoredFacts(LedgerFacts(conditions), nights, latest)
+        return StoredFacts(LedgerFacts(ignored), nights, latest)
     finally:
         for each in stores.values():
             await each.close()
@@ -76,9 +69,8 @@ async def read_policy_file(uri: str, region: str) -> Reading[Policy]:
         await store.close()
 
 
-async def _conditions(ledger: Ledger) -> tuple[HonouredConditions, ...]:
-    place = ledger.location.join(PROBE)
-    return tuple(await try_conditions(ledger.store, place.bucket, place.key))
+async def _ignored(ledger: Ledger) -> tuple[Operation, ...]:
+    return tuple(await find_ignored(ledger.store, ledger.location, OF_STREAMS))
 
 
 async def _night(policy: Policy, ledger: Ledger, pair: Pair, now: float) -> NightFacts:

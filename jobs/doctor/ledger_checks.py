@@ -9,7 +9,7 @@ from jobs.doctor.batch_replication import advice
 from jobs.doctor.facts import AccountFacts, LedgerFacts, NightFacts, WaitingFacts
 from jobs.doctor.model import Check, Finding, failure, known, ok, warning
 from jobs.reports.figures import human_seconds, plural
-from jobs.s3.conditional_writes import CONDITIONS_OF, Operation
+from jobs.s3.condition_trial import Operation
 
 SKEW_SECONDS_MAX = 300
 """AWS refuses requests that are 15 minutes off, most services five."""
@@ -39,14 +39,12 @@ ACCOUNT_CHECKS = (Check("credentials", _credentials), Check("clock", _clock))
 
 
 def _conditions(facts: LedgerFacts) -> Finding:
-    found = {each.operation: each.conditions for each in known(facts.conditions)}
-    ignored = [each for each, names in CONDITIONS_OF.items() if not found.get(each, frozenset()) >= names]
+    ignored = known(facts.ignored)
     if Operation.PUT in ignored:
         return failure("the server ignores conditions on PutObject: two workers can both win", "use another server")
     if ignored:
         return warning(
-            f"the server ignores conditions on {', '.join(ignored)}",
-            "Sealift looks before each such write: a write of others in between can be replaced",
+            f"the server ignores conditions on {', '.join(ignored)}", "a damaged index may replace a newer one there"
         )
     return ok("the server heeds conditions of writes")
 

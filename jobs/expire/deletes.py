@@ -9,7 +9,7 @@ from functools import partial
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Location, ObjectRef
 from jobs.errors import ConfigError, Conflict, Denied, Interrupted, NotFound, PreconditionFailed, Rejected, StoreError
-from jobs.s3.condition_trial import Operation, find_ignored
+from jobs.s3.condition_trial import Operation, find_ignored, untried_error
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import DELETED_AT_ONCE, Deleted, Store
 
@@ -28,10 +28,7 @@ async def heeded_steps(store: Store, originals: Location) -> tuple[Step, ...]:
     try:
         ignored = await find_ignored(store, originals, [Operation.DELETE])
     except (NotFound, Denied, Rejected) as error:
-        raise ConfigError(
-            f"it cannot be found out whether the server of {originals} heeds If-Match, and nothing is deleted: {error}"
-            f"; permit s3:PutObject, s3:GetObject and s3:DeleteObject for {originals.join('.sealift/trial-*')}"
-        ) from error
+        raise untried_error(originals, error) from error
     if ignored:
         raise ConfigError(
             f"the server of {originals} deletes whatever If-Match says, or refuses an ETag that is there: nothing can "

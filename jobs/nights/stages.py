@@ -196,6 +196,8 @@ class Stages:
             planned = await launch.plan_run(request, self.ledger, settings, self.display, copies=copies)
             try:
                 refused = Ceiling.of(self.pair).refusal(planned.plan)
+                if refused is None:
+                    planned = await launch.try_conditions(planned, KINDS[request.job].writes(planned.spec))
                 if await claim(planned.spec.run_id, refused=refused) and refused is None:
                     await launch.publish(planned, self.ledger)
             finally:

@@ -53,20 +53,20 @@ async def repair(
     limits: Limits,
     options: BatchOptions,
     display: Display,
-    guards: Mapping[str, bool],
+    agreed: Mapping[str, bool],
 ) -> Repaired:
     """Replicate the rows of `repair.parquet` of a reconcile run, then verify them.
 
-    The first run that does not come to its end is the last one. `guards`: the option that requires
-    conditions, if the user gave it. Raises LimitExceeded before anything is copied when all runs
-    together exceed the limits.
+    The first run that does not come to its end is the last one. `agreed`: the option `--unguarded`, if
+    the user gave it. Raises LimitExceeded before anything is copied when all runs together exceed
+    the limits, and ConfigError for a server that ignores conditions.
     """
     reports: dict[str, list[dict[str, Any]]] = {job: [] for job in JOBS}
     in_order: list[dict[str, Any]] = []
     code = 0
     with ExitStack() as planned:
         runs = []
-        for request in _requests(spec, maps, ledger, guards):
+        for request in _requests(spec, maps, ledger, agreed):
             if (placement := batch_placement(options, settings, request.job)) is not None:
                 await check_placement(placement, request.source, request.destination)
             run = await launch.plan_run(request, ledger, settings, display, copies=request.job == JOBS[0])
@@ -77,7 +77,7 @@ async def repair(
             display.say(lacking)
         copies = sum(run.spec.job == JOBS[0] for run in runs)
         for number, run in enumerate(runs[:copies]):
-            runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec), display)
+            runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec))
         for run in runs:
             await launch.publish(run, ledger)
             report, own_code = await work(run.spec, run.plan, ledger, settings, options, display, KINDS[run.spec.job])
@@ -89,7 +89,7 @@ async def repair(
     return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, in_order, code)
 
 
-def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, guards: Mapping[str, bool]) -> Iterator[Request]:
+def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, agreed: Mapping[str, bool]) -> Iterator[Request]:
     """The copies of each mapped prefix, then their verification."""
     for job in JOBS:
         for source_prefix, destination_prefix in maps.pairs:
@@ -99,7 +99,7 @@ def _requests(spec: RunSpec, maps: PrefixMap, ledger: Ledger, guards: Mapping[st
                 destination=_at(spec.destination, destination_prefix),
                 manifest=ledger.uri(spec.run_id, REPAIR),
                 selection=Selection(versions=spec.options["versions"], prefix=source_prefix),
-                options={"all_versions": spec.options["versions"] == "all", "deep": False, **guards},
+                options={"all_versions": spec.options["versions"] == "all", "deep": False, **agreed},
                 retry_of=spec.run_id,
             )
 

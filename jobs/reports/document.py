@@ -14,7 +14,7 @@ from typing import Any
 
 from jobs.core.category import FINDINGS, Category
 from jobs.core.outcome import GOOD, Status
-from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState
+from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState, ignored_conditions
 from jobs.errors import ExitCode
 from jobs.reports.figures import human_bytes, human_seconds, plural
 
@@ -28,7 +28,7 @@ WOULD_BE_DELETED = "would be deleted"
 LEFT_OUT = "left_out_archives"
 """The option of a restore, and the key of its report: archives whose index is damaged."""
 IGNORED_CONDITIONS = "ignored_conditions"
-"""The option of a run, and the key of its report: the operations whose conditions were ignored."""
+"""The key of a report: the operations whose conditions were ignored."""
 SAMPLES = frozenset({"sample", "archives_of_other_samples"})
 """The names under which a plan counts the rows that a sample left out."""
 _GOOD = {status.value for status in GOOD}
@@ -71,7 +71,8 @@ def summarize(
         **({"versions": "all"} if spec.options.get("all_versions") else {}),
         **({"access": access} if (access := _access(spec)) else {}),
         "excluded": dict(plan.excluded),
-        **{name: spec.options[name] for name in (LEFT_OUT, IGNORED_CONDITIONS) if spec.options.get(name)},
+        **({LEFT_OUT: spec.options[LEFT_OUT]} if spec.options.get(LEFT_OUT) else {}),
+        **({IGNORED_CONDITIONS: ignored} if (ignored := ignored_conditions(spec)) else {}),
         "planned_dollars": round(plan.total_dollars, 6),
         "planned": {
             "rows": plan.rows,
@@ -252,7 +253,7 @@ def races(bucket_uri: str, operations: Iterable[str]) -> str:
     """The warning for a destination whose server ignores conditions on these operations."""
     return (
         f"races cannot be excluded: the server of {bucket_uri} ignores conditions on {', '.join(operations)}. Sealift "
-        "checks before it writes, but a write by others in between may be replaced"
+        "looks before it writes, but a write by others in between can be lost"
     )
 
 

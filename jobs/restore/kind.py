@@ -17,7 +17,7 @@ from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
 from jobs.runs.kind import Kind, Opened, bad_outcomes, hint_at_retry, writes_of_copies
 from jobs.runs.request import Planned, Request
-from jobs.s3.conditional_writes import Operation
+from jobs.s3.condition_trial import Operation
 from jobs.s3.sessions import open_side
 
 

@@ -15,7 +15,7 @@ from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
-from jobs.core.run import REQUIRED_CONDITIONS, Plan, RunSpec, worker_pins
+from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
@@ -57,7 +57,7 @@ _OF_BOTH = (
     "max_rate",
     "bandwidth_bytes",
     "max_failures",
-    REQUIRED_CONDITIONS,
+    WITHOUT_CONDITIONS,
 )
 """Options of a run that copies which mean the same to the run that verifies its copies."""
 _OF_COPIES = (*CopyOptions.__dataclass_fields__, "keeps_replaced", "stream", "pair")

@@ -235,16 +235,13 @@ def _replaced(text: str, part: str, condition: str, instead: str = "…") -> str
 
 _OF_ONE_ROW = (
     (r"(?s)\b([A-Z]\w+) s3://([^/]+)/.*?: ([A-Z][A-Za-z]+)(: |$)", r"\1 s3://\2/…: \3\4"),
-    (r"[^\s/\"'<>]*\.sealift-[0-9a-f]{16}\b", "…"),
     (r"s3://([^/\s]+)/[^\s]*…", r"s3://\1/…"),
     (r"s3://([^/\s]+)/[^\s:,;)]+", r"s3://\1/…"),
     (r"\b[0-9a-f]{32}(-\d+)?\b", "…"),
     (r"\b\d{4}-\d\d-\d\dT[0-9:.]+Z?", "…"),
     (r"\b\d+\b", "…"),
 )
-"""What else of a reason is one row's own: a request's target, the name of a probe beside it, the rest
-of a URI, an ETag, a time, a number.
-"""
+"""What else of a reason is one row's own: a request's target, the rest of a URI, an ETag, a time, a number."""
 
 _STORE_ERROR = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
 """The text of a StoreError: operation, target, code, message."""

@@ -20,7 +20,7 @@ from jobs.runs.launch import ReportDetails, no_details
 from jobs.runs.request import Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.conditional_writes import Operation
+from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS, Operation
 from jobs.s3.fenced_store import Throttle
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -90,15 +90,13 @@ def no_hints(report: Mapping[str, Any]) -> list[str]:
 
 
 def no_writes(spec: RunSpec) -> Sequence[Operation]:
-    """The writes of a run that writes no objects, or that tries conditions by itself."""
+    """The writes of a run that writes no objects."""
     return ()
 
 
 def writes_of_copies(spec: RunSpec) -> Sequence[Operation]:
     """The writes of a run that copies: by the server, or streamed through the worker."""
-    if spec.options.get("streamed"):
-        return (Operation.PUT, Operation.COMPLETE)
-    return (Operation.COPY, Operation.COMPLETE, Operation.COPY_PART)
+    return OF_STREAMS if spec.options.get("streamed") else OF_COPIES
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,9 +1,7 @@
 """Launch of a run: plan it, publish it, execute it on this machine, conclude it.
 
-Before a run is published, the conditions of its writes are tried at the destination, since its
-server may ignore them (`jobs.s3.conditional_writes`). If it does, plan and report warn that a write
-by others may be replaced. If the run requires conditions, it does not start. Each worker tries them
-again, since a plan may be old.
+Before a run is published, the conditions of its writes are tried at the destination, since its server may ignore them
+(`jobs.s3.condition_trial`). Then the run is refused, unless the user agreed that a write by others may be replaced.
 """
 
 from __future__ import annotations
@@ -23,20 +21,20 @@ from jobs.core.display import Display
 from jobs.core.model import Location, Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
-from jobs.core.run import REQUIRED_CONDITIONS, UNSIZED_ROWS, Plan, RunSpec, RunState, is_destructive, worker_pins
+from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, Plan, RunSpec, RunState, is_destructive, worker_pins
 from jobs.credentials import lend
 from jobs.errors import Denied, ExitCode, LimitExceeded
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
-from jobs.reports.document import IGNORED_CONDITIONS, exit_code, summarize
+from jobs.reports.document import exit_code, summarize
 from jobs.reports.figures import human_dollars, plural
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
 from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows, outcomes_name
 from jobs.runs.run_claim import claim_run, say_superseded
-from jobs.s3.conditional_writes import Operation, find_ignored, ignored_error
+from jobs.s3.condition_trial import Operation, find_ignored, ignored_error, untried_error
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, service_of
 from jobs.tables.rows import PLANNED
@@ -172,40 +170,27 @@ def unpriced(runs: Sequence[Planned], max_cost: float | None) -> str:
     )
 
 
-async def try_conditions(planned: Planned, operations: Sequence[Operation], display: Display) -> Planned:
-    """The plan, with the operations on which the destination ignores conditions added to its spec.
+async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> Planned:
+    """The plan, whose spec names the operations on which the destination ignores conditions (`WITHOUT_CONDITIONS`).
 
-    Raises ConfigError if conditions are required and one is ignored. Raises StoreError.
+    Raises ConfigError if there are any, or if that cannot be found out, unless the user agreed. Raises StoreError.
     """
-    ignored = await find_ignored_conditions(planned.spec, operations, display) if planned.plan.open_rows else []
-    if not ignored:
+    if not operations or not planned.plan.open_rows:
         return planned
-    options = dict(planned.spec.options) | {IGNORED_CONDITIONS: [each.value for each in ignored]}
-    return replace(planned, spec=replace(planned.spec, options=options))
-
-
-async def find_ignored_conditions(spec: RunSpec, operations: Sequence[Operation], display: Display) -> list[Operation]:
-    """The operations on which a run's destination ignores conditions.
-
-    Raises ConfigError if conditions are required and one is ignored. Raises StoreError.
-    """
-    if not operations:
-        return []
-    place = spec.destination.location
+    spec, place = planned.spec, planned.spec.destination.location
+    is_agreed, ignored = bool(spec.options.get(WITHOUT_CONDITIONS)), list(operations)
     store = open_side(spec.destination, max_in_flight=4)
     try:
-        ignored = await find_ignored(store, place.bucket, place.key, operations)
+        ignored = await find_ignored(store, place, operations)
     except Denied as error:
-        display.say(
-            f"whether the server of {place} heeds conditions could not be tried here: {error}. "
-            "Each worker tries it before it writes"
-        )
-        return []
+        if not is_agreed:
+            raise untried_error(place, error) from error
     finally:
         await store.close()
-    if ignored and spec.options.get(REQUIRED_CONDITIONS):
-        raise ignored_error(place.bucket, ignored)
-    return ignored
+    if ignored and not is_agreed:
+        raise ignored_error(place, ignored)
+    options = {**spec.options, WITHOUT_CONDITIONS: [each.value for each in ignored]}
+    return replace(planned, spec=replace(spec, options=options))
 
 
 def untried(spec: RunSpec, operations: Sequence[Operation]) -> list[str]:

@@ -11,9 +11,8 @@ such document. If the last look is older than `FRESH_SECONDS`, the worker looks 
 look takes long, it must have begun at most `OLDEST_LOOK_SECONDS` ago.
 
 So a new attempt has its shard for itself `LEASE_SECONDS` after its own claim at the latest, and
-at once if the attempt before it has ended. (A trial of the server may still remove the objects of
-its own that it made, see `jobs.s3.conditional_writes`.) No clock is compared with another one:
-each worker measures from its own requests, on a clock that also runs while the machine sleeps.
+at once if the attempt before it has ended. No clock is compared with another one: each worker
+measures from its own requests, on a clock that also runs while the machine sleeps.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ renewed (`refreshed_credentials`).
 `listing` lists in parallel, where `listing_forks` says that keys branch. `lookup` looks at one key,
 `copying` and `multipart_copy` copy, `uploads`, `downloads`, `object_files` and `byte_ranges` move
 bytes, `compare_bytes`, `checksums` and `stored_checksums` compare them. `annotations` copies and
-compares annotations. `conditional_writes` and `fenced_store` wrap a store. `retries` repeats a
-request, and bounds how long a person waits.
+compares annotations. `condition_trial` tries the conditions of writes. `unguarded_writes` and
+`fenced_store` wrap a store. `retries` repeats a request, and bounds how long a person waits.
 
 No module here knows a feature or the ledger.
 """

@@ -17,13 +17,13 @@ from __future__ import annotations
 import re
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from enum import StrEnum
 from functools import partial
 
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef, is_exact
-from jobs.errors import NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import ConfigError, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store
 
@@ -54,6 +54,8 @@ _BROKEN: Mapping[Operation, tuple[tuple[Guard, str | None], ...]] = {
     Operation.DELETE: ((_WRONG, None),),
 }
 """Conditions that do not hold, for the object and for the source of a copy: S3 refuses each."""
+OF_COPIES = (Operation.COPY, Operation.COPY_PART, Operation.COMPLETE)
+OF_STREAMS = (Operation.PUT, Operation.COMPLETE)
 
 
 async def find_ignored(store: Store, place: Location, operations: Collection[Operation]) -> list[Operation]:
@@ -70,6 +72,24 @@ async def find_ignored(store: Store, place: Location, operations: Collection[Ope
     finally:
         with suppress(StoreError):  # the next trial sweeps
             await trial.sweep()
+
+
+def ignored_error(place: Location, operations: Sequence[Operation]) -> ConfigError:
+    """The error for a destination on whose conditions no write can rely."""
+    return ConfigError(
+        f"the server of {place} ignores conditions on {', '.join(operations)}, or refuses those that hold, so a write "
+        "by others at the same moment could be lost: write to a server that heeds conditions. With --unguarded, where "
+        "a command has it, Sealift looks before each write instead, which leaves a moment for such a loss"
+    )
+
+
+def untried_error(place: Location, error: StoreError) -> ConfigError:
+    """The error for a place where conditions may not be tried."""
+    return ConfigError(
+        f"it cannot be found out whether the server of {place} heeds conditions: {error}; permit "
+        "s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:DeleteObject and s3:DeleteObjectVersion for "
+        f"{place.join(_FOLDER)}*, and s3:ListBucketVersions"
+    )
 
 
 class _Trial:

@@ -59,7 +59,7 @@ class RestStore:
     def heeds_conditions(self) -> bool:
         """Whether conditional writes are known to hold: at AWS's own endpoints.
 
-        See `jobs.s3.conditional_writes`.
+        See `jobs.s3.condition_trial`.
         """
         return self.transport.endpoint.is_aws
 

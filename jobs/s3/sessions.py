@@ -73,16 +73,12 @@ def open_side(
     max_in_flight: int = 256,
     request_payer: bool = False,
     is_paced: bool = False,
-    requires_conditions: bool = False,
 ) -> Store:
-    """The store of a side, as `open_store` opens it, made safe for guarded writes.
+    """The store of a side, as `open_store` opens it.
 
     `beside`: sides whose buckets its copies read. Their owners are checked as well.
-    `requires_conditions`: a write whose condition the server ignores raises ConfigError.
     """
-    from jobs.s3.conditional_writes import look_first
-
-    store = open_store(
+    return open_store(
         side.endpoint,
         side.region,
         side.profile,
@@ -91,7 +87,6 @@ def open_side(
         is_paced=is_paced,
         owners={each.location.bucket: each.owner for each in (side, *beside) if each.owner},
     )
-    return look_first(store, is_required=requires_conditions)
 
 
 class Service(NamedTuple):

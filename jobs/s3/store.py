@@ -159,7 +159,7 @@ class Store(Protocol):
     def heeds_conditions(self) -> bool:
         """Whether conditional writes are known to hold there.
 
-        False: `jobs.s3.conditional_writes` finds out.
+        False: `jobs.s3.condition_trial` finds out.
         """
         ...
 

@@ -76,7 +76,7 @@ def _problem(bench: Bench, workload: Workload, client: peers.Client, sample: Sam
     if workload.expected is not None and (found := bench.data.count(bucket)) != workload.expected:
         return f"{found:,} of {workload.expected:,} objects arrived"
     if client.name in (SEALIFT, BASE) and not client.exit_code and sample.output.startswith("{"):
-        if "the server ignores conditions" in sample.output:
+        if "ignored_conditions" in sample.output:
             return "the server ignores conditions: Sealift looks before each write, which is not what is measured"
         outcomes = json.loads(sample.output).get("outcomes", {})
         if bad := {status: count for status, count in outcomes.items() if status not in ENDED_WELL and count}:

@@ -39,7 +39,7 @@ http {{
   access_log off; keepalive_requests 100000000; keepalive_timeout 300; if_modified_since off;
   client_body_temp_path {folder}/body; proxy_temp_path {folder}/proxy; fastcgi_temp_path {folder}/fastcgi;
   uwsgi_temp_path {folder}/uwsgi; scgi_temp_path {folder}/scgi;
-  map $http_x_amz_copy_source $late {{ default 1; "" 0; "~\\.sealift-" 0; }}
+  map $http_x_amz_copy_source $late {{ default 1; "" 0; "~\\.sealift[-/]" 0; }}
   upstream store {{ server {store}; keepalive 64; keepalive_requests 100000000; }}
   server {{
     listen 127.0.0.1:{port} backlog=4096;

@@ -74,7 +74,7 @@ def kill(process: subprocess.Popen[str], *, workers: bool = True) -> list[int]:
 def copied(world: World) -> int:
     """How many copies there are. What a plan or worker probes the destination with is none."""
     pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=world.destination)
-    return sum(".sealift-" not in each["Key"] for page in pages for each in page.get("Contents", ()))
+    return sum(".sealift/trial-" not in each["Key"] for page in pages for each in page.get("Contents", ()))
 
 
 def await_copies(world: World, process: subprocess.Popen[str], at_least: int) -> None:

@@ -23,42 +23,41 @@ def put_copy(world: World, key: str, body: bytes) -> None:
     world.client.put_object(Bucket=world.destination, Key=key, Body=body)
 
 
-@pytest.mark.parametrize("overwrite", ["never", "older"])
-def test_a_newer_object_is_not_replaced(careless: World, overwrite: str) -> None:
-    world = careless
-    world.put("newer", b"old at the source")
-    world.put("absent", b"absent at the destination")
-    put_copy(world, "newer", b"written at the destination since")
-    report = world.run("replicate", "--overwrite", overwrite)
-    assert report["outcomes"] == {"changed": 1, "copied": 1}, json.dumps(report["reasons"])
-    assert world.copy_of("newer") == b"written at the destination since"
-    assert world.copy_of("absent") == b"absent at the destination"
-    (said,) = [each["reason"] for each in report["reasons"] if each["status"] == "copied"]
-    assert "ignores conditions on CopyObject" in said
-    assert len(world.client.list_objects_v2(Bucket=world.destination)["Contents"]) == 2
-
-
-def test_an_object_is_not_replaced_for_good_without_a_guard(careless: World) -> None:
-    world = careless
-    put_copy(world, "k", b"older")
-    world.put("k", b"other at the source")
-    report = world.run("replicate", "--overwrite", "always")
-    assert report["outcomes"] == {"failed": 1}, json.dumps(report["reasons"])
-    assert "Enable versioning at the destination" in report["reasons"][0]["reason"]
-    assert world.copy_of("k") == b"older"
-
-
 def keys_at(world: World, bucket: str) -> list[str]:
     return [each["Key"] for each in world.client.list_objects_v2(Bucket=bucket).get("Contents", [])]
 
 
-def test_required_conditions_refuse_the_run_before_it_begins(careless: World) -> None:
+def test_such_a_server_is_refused_before_the_run_begins(careless: World) -> None:
     world = careless
     world.put("k")
     places = ("--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}")
-    result = world.sealift("replicate", *places, "--require-conditions")
+    result = world.sealift("replicate", *places, "--yes")
     assert result.code == 10
     assert "ignores conditions on CopyObject" in result.stderr
-    assert "--require-conditions" in result.stderr
+    assert "--unguarded" in result.stderr
     assert keys_at(world, world.destination) == []
     assert keys_at(world, world.ledger) == []
+
+
+@pytest.mark.parametrize("overwrite", ["never", "older"])
+def test_unguarded_a_newer_object_is_not_replaced(careless: World, overwrite: str) -> None:
+    world = careless
+    world.put("newer", b"old at the source")
+    world.put("absent", b"absent at the destination")
+    put_copy(world, "newer", b"written at the destination since")
+    report = world.run("replicate", "--overwrite", overwrite, "--unguarded")
+    assert report["outcomes"] == {"changed": 1, "copied": 1}, json.dumps(report["reasons"])
+    assert "CopyObject" in report["ignored_conditions"]
+    assert world.copy_of("newer") == b"written at the destination since"
+    assert world.copy_of("absent") == b"absent at the destination"
+    assert len(keys_at(world, world.destination)) == 2
+
+
+def test_unguarded_an_object_is_not_replaced_for_good(careless: World) -> None:
+    world = careless
+    put_copy(world, "k", b"older")
+    world.put("k", b"other at the source")
+    report = world.run("replicate", "--overwrite", "always", "--unguarded")
+    assert report["outcomes"] == {"failed": 1}, json.dumps(report["reasons"])
+    assert "Enable versioning at the destination" in report["reasons"][0]["reason"]
+    assert world.copy_of("k") == b"older"

@@ -32,7 +32,7 @@ def count(world: World, bucket: str) -> int:
     """The objects of users: a worker that is killed may leave a mark or a claim."""
     pages = world.client.get_paginator("list_objects_v2").paginate(Bucket=bucket)
     keys = [entry["Key"] for page in pages for entry in page.get("Contents", [])]
-    return len([key for key in keys if ".sealift-" not in key])
+    return len([key for key in keys if ".sealift/trial-" not in key])
 
 
 def replicate(world: World, **extra: str) -> subprocess.Popen[str]:

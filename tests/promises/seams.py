@@ -63,7 +63,8 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "rate": ("jobs.core.rate_limits:TokenBucket.take",),
     "memory": ("jobs.s3.byte_ranges:ByteBudget.acquire",),
     # Servers, and what comes from outside.
-    "conditions": ("jobs.s3.conditional_writes:look_first",),
+    "look before a write": ("jobs.s3.unguarded_writes:_LookingFirst._demand",),
+    "trial of a plan": ("jobs.runs.launch:try_conditions",),
     "trial": ("jobs.s3.condition_trial:find_ignored",),
     "heeded deletes": ("jobs.expire.deletes:ExactDeletes.check_heeded",),
     "owner of a bucket": ("jobs.s3.http.transport:Transport._owner_headers",),

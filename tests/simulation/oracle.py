@@ -39,8 +39,6 @@ PROMISES = {
 }
 COPYING = (Verb.REPLICATE, Verb.RETRY, Verb.BACKLOG, "events")
 WRITERS = {COPIES: COPYING, ARCHIVES: (Verb.COMPACT, Verb.RETRY), BACK: (Verb.RESTORE, Verb.RESTORE_AS_OF, Verb.RETRY)}
-OWN = ".sealift-"
-"""Part of the keys of Sealift's own objects in the buckets of others."""
 UNSURE_SECONDS = 3600.0
 AT_SOURCE = (Verb.EXPIRE, Verb.UNDO, Verb.RESTORE, Verb.RESTORE_AS_OF, Verb.RETRY)
 
@@ -133,8 +131,6 @@ class Oracle(Observer):
             run_id, _ = self.program.run_of(key)
             self.demand(not run_id or not before, "left alone", f"{what} was written again")
             return
-        if OWN in key:  # a trial of the server, or a mark: nobody's object
-            return
         if bucket == SOURCE:
             self._at_source(key, version, maker, before, what)
             return
@@ -160,8 +156,6 @@ class Oracle(Observer):
             placed.gone_at = self.world.loop.now
             if maker is None:
                 self.touched[bucket, key] = self.world.loop.now
-                continue
-            if OWN in key:
                 continue
             what = f"{maker.name} ({maker.verb}) removed {bucket}/{key} {version.version_id}"
             if bucket == SOURCE and not version.is_delete_marker:

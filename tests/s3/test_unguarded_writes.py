@@ -1,0 +1,152 @@
+"""Writes to a server that ignores every condition, where the user agreed to that."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from jobs.core.model import Attributes, ObjectRef
+from jobs.errors import PreconditionFailed, Rejected
+from jobs.s3.condition_trial import Operation
+from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Written
+from jobs.s3.unguarded_writes import looking_first
+from tests.doubles.memory_store import MemoryStore, Request
+
+WRITES = ("put", "copy", "complete_multipart")
+HOW = ("put", "copy", "complete")
+
+
+def careless(*, versioned: bool = False) -> MemoryStore:
+    async def ignore(request: Request) -> Any:
+        request.arguments["guard"] = UNGUARDED
+        if request.operation == "copy":
+            request.arguments["source_etag"] = None
+        return await request()
+
+    async def copy_part(request: Request) -> Any:
+        request.arguments["source_etag"] = (await MemoryStore.head(store, request.arguments["source"])).etag
+        return await request()
+
+    store = MemoryStore(on=dict.fromkeys(WRITES, ignore) | {"copy_part": copy_part}, minimum_part_bytes=1)
+    store.create_bucket("b", versioned=versioned)
+    put(store, "s", b"new")
+    return store
+
+
+def put(store: Store, key: str, data: bytes) -> Written:
+    return asyncio.run(store.put("b", key, data, Attributes(), guard=UNGUARDED))
+
+
+def content(store: Store, key: str) -> bytes:
+    return asyncio.run(store.get(ObjectRef("b", key))).data
+
+
+async def upload(store: Store, guard: Guard) -> Written:
+    upload_id = await store.create_multipart("b", "k", Attributes())
+    part = await store.put_part("b", "k", upload_id, 1, b"new")
+    return await store.complete_multipart("b", "k", upload_id, [part], guard=guard)
+
+
+def write(store: Store, how: str, guard: Guard) -> Written:
+    """Write `new` at the key `k` by one of the three operations."""
+    if how == "put":
+        return asyncio.run(store.put("b", "k", b"new", Attributes(), guard=guard))
+    if how == "copy":
+        return asyncio.run(store.copy(ObjectRef("b", "s"), None, "b", "k", CopySettings(), guard=guard))
+    return asyncio.run(upload(store, guard))
+
+
+@pytest.mark.parametrize("how", HOW)
+@pytest.mark.parametrize("versioned", [True, False])
+def test_an_object_that_must_not_be_there_is_not_replaced(how: str, versioned: bool) -> None:
+    bare = careless(versioned=versioned)
+    store = looking_first(bare, list(Operation))
+    write(store, how, ABSENT)
+    assert content(bare, "k") == b"new"
+    put(bare, "k", b"newer")
+    with pytest.raises(PreconditionFailed):
+        write(store, how, ABSENT)
+    assert content(bare, "k") == b"newer"
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_would_be_lost_for_good_is_not_replaced(how: str) -> None:
+    bare = careless()
+    old = put(bare, "k", b"old")
+    with pytest.raises(Rejected, match="Enable versioning"):
+        write(looking_first(bare, list(Operation)), how, Guard(etag=old.etag))
+    assert content(bare, "k") == b"old"
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_version_that_stays_may_be_covered_where_it_is_the_expected_one(how: str) -> None:
+    bare = careless(versioned=True)
+    old = put(bare, "k", b"old")
+    store = looking_first(bare, list(Operation))
+    write(store, how, Guard(etag=old.etag))
+    assert content(bare, "k") == b"new"
+    with pytest.raises(PreconditionFailed):
+        write(store, how, Guard(etag=old.etag))
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_server_that_refuses_every_etag_gets_none(how: str) -> None:
+    """Ceph 18.2, for PutObject: each try was refused, and the row failed with a race that nobody had run."""
+
+    async def strict(request: Request) -> Any:
+        if request.arguments["guard"].etag is not None:
+            raise PreconditionFailed(request.operation, "b", "PreconditionFailed", "", 412)
+        return await request()
+
+    bare = careless(versioned=True)
+    old = put(bare, "k", b"old")
+    bare.hook(**dict.fromkeys(WRITES, strict))
+    write(looking_first(bare, list(Operation)), how, Guard(etag=old.etag))
+    assert content(bare, "k") == b"new"
+
+
+def test_an_operation_whose_conditions_are_heeded_keeps_them_and_costs_no_look() -> None:
+    asked: list[tuple[str, Guard | None]] = []
+
+    async def note(request: Request) -> Any:
+        asked.append((request.operation, request.arguments.get("guard")))
+        return await request()
+
+    bare = careless()
+    bare.hook(every=note)
+    write(looking_first(bare, [Operation.COPY]), "put", ABSENT)
+    assert asked == [("put", ABSENT)]
+
+
+def test_a_source_that_has_moved_on_is_not_copied() -> None:
+    bare = careless()
+    store = looking_first(bare, list(Operation))
+    with pytest.raises(PreconditionFailed, match="it has the ETag"):
+        asyncio.run(store.copy(ObjectRef("b", "s"), "0" * 32, "b", "k", CopySettings(), guard=ABSENT))
+    assert bare.stored("b", "k") == []
+
+
+@pytest.mark.parametrize("operation", ["copy", "copy_part"])
+def test_a_source_that_is_overwritten_at_that_moment_is_no_copy_of_the_first(operation: str) -> None:
+    """The object had parts of both, and the outcome said `copied`."""
+
+    async def overwrite(request: Request) -> Any:
+        await MemoryStore.put(bare, "b", "s", b"other", Attributes(), guard=UNGUARDED)
+        request.arguments["source_etag"] = (await MemoryStore.head(bare, ObjectRef("b", "s"))).etag
+        return await request()
+
+    async def work(source: ObjectRef, etag: str) -> None:
+        if operation == "copy":
+            await store.copy(source, etag, "b", "k", CopySettings(), guard=ABSENT)
+        else:
+            upload_id = await store.create_multipart("b", "k", Attributes())
+            await store.copy_part(source, etag, 0, 3, "b", "k", upload_id, 1)
+
+    bare = careless()
+    etag = asyncio.run(bare.head(ObjectRef("b", "s"))).etag
+    bare.hook(**{operation: overwrite})
+    store = looking_first(bare, list(Operation))
+    with pytest.raises(PreconditionFailed, match="it has the ETag"):
+        asyncio.run(work(ObjectRef("b", "s"), etag))
