@@ -14,8 +14,8 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from jobs.core.category import CHECKSUMS_DIFFER, Category
-from jobs.core.evidence import is_md5
+from jobs.core.category import CHECKSUMS_DIFFER
+from jobs.core.evidence import compare, is_md5, is_multipart
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef
 from jobs.core.pace import Pace
 from jobs.core.prefix_map import PrefixMap
@@ -29,8 +29,8 @@ from jobs.errors import (
     Throttled,
     Unavailable,
 )
-from jobs.reconcile.rules import Facts, judge
-from jobs.reconcile.rules_sql import judgements
+from jobs.reconcile.rules import Facts
+from jobs.reconcile.rules_sql import RuleOptions, judge, judgements
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -133,7 +133,7 @@ async def confirm(
     """
     total = connection.execute(f"SELECT count(*) FROM ({_FINDINGS})").fetchone()
     count = int(total[0]) if total else 0
-    codes = {judgement: code for code, judgement in reversed(judgements().items())}
+    rules, meanings = RuleOptions(int(horizon * 1e6), all_versions), judgements()
     pace = Pace(IN_FLIGHT)
     asked = upheld = dismissed = unanswered = 0
     for batch in _batches(connection, suspects.limit, prefixes, versions_sql if all_versions else ""):
@@ -146,18 +146,14 @@ async def confirm(
                 return await _look(suspects, suspicion, prefixes, pace, all_versions=all_versions)
 
         answers = await asyncio.gather(*map(ask, batch))
-        updates = []
-        for suspicion, facts in zip(batch, answers, strict=True):
-            if facts is None:
-                unanswered += 1
-                continue
-            if suspicion.is_upheld_by(*facts):
-                upheld += 1
-                continue
-            judgement = judge(*facts, horizon=horizon, all_versions=all_versions)
-            upheld += judgement.is_finding
-            dismissed += not judgement.is_finding
-            updates.append(_Answer(suspicion.rowid, codes[judgement], *facts))
+        answered = [(each, facts) for each, facts in zip(batch, answers, strict=True) if facts is not None]
+        open_ones = [(each, facts) for each, facts in answered if not each.is_upheld_by(*facts)]
+        codes = await in_thread(connection, judge, connection, [facts for _, facts in open_ones], rules)
+        found = sum(meanings[code].is_finding for code in codes)
+        unanswered += len(batch) - len(answered)
+        upheld += len(answered) - len(open_ones) + found
+        dismissed += len(open_ones) - found
+        updates = [_Answer(each.rowid, code, *facts) for (each, facts), code in zip(open_ones, codes, strict=True)]
         asked += len(batch)
         await in_thread(connection, _update_judged, connection, updates, all_versions=all_versions)
     return Confirmation(asked, upheld, dismissed, unanswered, count - asked)
@@ -209,25 +205,26 @@ async def _look(
     if all_versions:
         ours = ours._replace(version_id=suspicion.source_version_id)
         theirs = theirs._replace(version_id=suspicion.destination_version_id)
-    both = _facts(suspects.source, ours, pace), _facts(suspects.destination, theirs, pace)
+    both = _find(suspects.source, ours, pace), _find(suspects.destination, theirs, pace)
     try:
         source, destination = await asyncio.gather(*both)
     except _Unanswered:
         return None
-    if source is not None:
-        source = source._replace(replication_status=suspicion.replication)
-    if source and destination and not all_versions and _differs(source, destination):
-        is_older_copy = await _is_older_copy(suspects.source, ours, source, destination, pace)
-        destination = destination._replace(is_older_copy=is_older_copy)
-    return source, destination
+    is_older_copy = False
+    if not all_versions and isinstance(source, ObjectInfo) and isinstance(destination, ObjectInfo):
+        is_newer = destination.last_modified >= source.last_modified and not is_multipart(source.etag)
+        if is_newer and compare(source, destination).same is False:
+            is_older_copy = await _is_older_copy(suspects.source, ours, source, destination, pace)
+    ours_now, theirs_now = _facts_of(source), _facts_of(destination)
+    return (
+        ours_now and ours_now._replace(replication_status=suspicion.replication),
+        theirs_now and theirs_now._replace(is_older_copy=is_older_copy),
+    )
 
 
-def _differs(source: Facts, destination: Facts) -> bool:
-    """True if both are objects, not the same, and the destination is not the older one."""
-    return judge(source, destination, horizon=None).category is Category.DIFFERENT
-
-
-async def _is_older_copy(store: Store, ours: ObjectRef, source: Facts, destination: Facts, pace: Pace) -> bool:
+async def _is_older_copy(
+    store: Store, ours: ObjectRef, source: ObjectInfo, destination: ObjectInfo, pace: Pace
+) -> bool:
     """True if the destination's object is a copy of a version below the source's current one.
 
     A request that S3 carries out after its client has died can put it on top of the newest copy.
@@ -245,10 +242,10 @@ async def _is_older_copy(store: Store, ours: ObjectRef, source: Facts, destinati
         return True
     for version in older[: -OLDER_LOOKED_AT - 1 : -1]:
         try:
-            facts = await _facts(store, ours._replace(version_id=version.version_id or NULL_VERSION), pace)
+            info = await _find(store, ours._replace(version_id=version.version_id or NULL_VERSION), pace)
         except (_Unanswered, StoreError):
             return False
-        if facts is not None and judge(facts, destination, horizon=None).category is Category.SAME:
+        if isinstance(info, ObjectInfo) and compare(info, destination).same:
             return True
     return False
 
@@ -265,14 +262,14 @@ class _Unanswered(Exception):
     """S3 answers, but not for this object."""
 
 
-async def _facts(store: Store, ref: ObjectRef, pace: Pace) -> Facts | None:
-    """Return what HEAD says of an object, None where it is gone.
+async def _find(store: Store, ref: ObjectRef, pace: Pace) -> ObjectInfo | Facts | None:
+    """Return what HEAD says of an object, None where it is gone. Of a delete marker that it is one.
 
     S3 names a delete marker as such. Raises _Unanswered where only this object has no answer: it is
     denied, has a key of its customer, an id that the bucket never gave, or an error of its own.
     """
     try:
-        return described(await retry(lambda: store.head(ref), _slowing(pace), TRIES))
+        return await retry(lambda: store.head(ref), _slowing(pace), TRIES)
     except (NoSuchBucket, AuthenticationFailed, Redirected):
         raise
     except NotFound as error:
@@ -310,6 +307,10 @@ async def _answers(store: Store, ref: ObjectRef) -> bool:
     except StoreError:
         return True
     return True
+
+
+def _facts_of(seen: ObjectInfo | Facts | None) -> Facts | None:
+    return described(seen) if isinstance(seen, ObjectInfo) else seen
 
 
 def described(info: ObjectInfo) -> Facts:

@@ -1,23 +1,75 @@
 """Rules of reconciliation: what two reports make of a key or version. No I/O.
 
-The rules are data. `judge` applies them to one pair, `rules_sql` writes the same rules as SQL for
-billions. Both use a few atoms, yes-or-no questions about a pair.
+The rules are data, of which `rules_sql` makes SQL. They use a few atoms, yes-or-no questions about
+a pair. Content is compared as `compare` in `jobs.core.evidence` does, by what an inventory has.
 
 ETags are comparable where both are MD5s of the content: 32 hex digits, not from a multipart upload,
 not encrypted with KMS or a customer's key
 (https://docs.aws.amazon.com/AmazonS3/latest/API/API_Object.html). What an inventory says:
 https://docs.aws.amazon.com/AmazonS3/latest/userguide/storage-inventory.html
+
+A difference that is newer than the horizon (the older report's creationTimestamp less a margin) is
+in flight. Equal objects are the same at any age. First the two sides are compared. The first line
+that fits decides:
+
+| what the reports say                    | category     | reason                                          |
+|-----------------------------------------|--------------|-------------------------------------------------|
+| source absent, destination absent       | excluded     | at neither side any more                        |
+| source gone, destination gone, current  | excluded     | a delete marker, no current object              |
+| source marker, destination marker       | same         |                                                 |
+| destination absent, copy unnamed        | unverifiable | the version id of its copy is unknown           |
+| source absent, copy unnamed             | unverifiable | perhaps a copy whose version id is unknown      |
+| source marker, destination absent       | missing      | the delete marker is not at the destination     |
+| source absent, destination marker       | extra        | a delete marker that the source does not have   |
+| source marker                           | extra        | deleted at the source                           |
+| source absent                           | extra        | not at the source                               |
+| destination marker                      | missing      | deleted at the destination                      |
+| destination absent                      | missing      | not at the destination                          |
+| copy of older                           | stale        | a copy of an older version is on top            |
+| sizes differ                            | differs      | sizes differ                                    |
+| checksums differ                        | differs      | checksums differ                                |
+| not ETags equal, MD5s, encryption known | differs      | MD5s differ                                     |
+| checksums equal                         | same         |                                                 |
+| ETags equal, MD5s                       | same         |                                                 |
+| MD5s                                    | differs      | MD5s differ (if no KMS: the reports do not say) |
+| ETag absent                             | unverifiable | a report has no ETag for it                     |
+| encrypted                               | unverifiable | an ETag is no MD5: it is encrypted              |
+| multipart                               | unverifiable | an ETag is no MD5: uploaded in parts            |
+|                                         | unverifiable | an ETag is no MD5                               |
+
+All that is comparable has to agree. Content can be made to have the CRC of other content, so a
+checksum that is equal does not outweigh MD5s that differ. Where a report does not say how an
+object is encrypted, its ETag is perhaps no MD5, and refutes no checksum.
+
+`gone`: absent or a delete marker. `current`: not `all_versions`. `copy of older`: the
+destination's object is a copy of a version below the source's current one, whatever the times
+say. A request that came late can put it there, and no report shows it. Differs means stale
+where the destination is older than the source, else different. S3 dates an object that was
+uploaded in parts by the beginning of its upload, so a newer destination may be a copy of the
+object before it. Such a row of current objects is stale as well, and its reason says so: the
+repair looks what the copy was made from. Then the circumstances:
+
+| category and circumstance | becomes                 | reason                                     |
+|---------------------------|-------------------------|--------------------------------------------|
+| same, FAILED              | same                    | replication FAILED, tags or ACL may differ |
+| same                      | as it is                | as it is                                   |
+| excluded                  | as it is                | as it is                                   |
+| FAILED, not extra         | as it is, and a finding | as it is; replication FAILED               |
+| PENDING                   | in flight               | replication is PENDING                     |
+| young                     | in flight               | newer than what the reports can tell       |
+|                           | as it is                | as it is                                   |
+
+FAILED and PENDING are the source's replication status. PENDING holds for a day before the
+horizon: after that S3 may replicate to another place than this one, or never. `young`: either
+side is newer than the horizon.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from enum import IntEnum
 from typing import NamedTuple
 
-from jobs.core.algorithms import ALGORITHMS
 from jobs.core.category import CHECKSUMS_DIFFER, FINDINGS, Category
-from jobs.core.evidence import is_md5
 from jobs.core.model import Checksum
 
 PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
@@ -129,78 +181,6 @@ CIRCUMSTANCE = (
 )
 
 
-def judge(
-    source: Facts | None, destination: Facts | None, *, horizon: float | None, all_versions: bool = False
-) -> Judgement:
-    """Judge a key (or, with `all_versions`, a version). None: the report does not have it.
-
-    `horizon`: epoch seconds, the older report's creationTimestamp less a margin. A difference that
-    is newer is in flight. Equal objects are the same at any age. First the two sides are compared.
-    The first line that fits decides:
-
-    | what the reports say                    | category     | reason                                          |
-    |-----------------------------------------|--------------|-------------------------------------------------|
-    | source absent, destination absent       | excluded     | at neither side any more                        |
-    | source gone, destination gone, current  | excluded     | a delete marker, no current object              |
-    | source marker, destination marker       | same         |                                                 |
-    | destination absent, copy unnamed        | unverifiable | the version id of its copy is unknown           |
-    | source absent, copy unnamed             | unverifiable | perhaps a copy whose version id is unknown      |
-    | source marker, destination absent       | missing      | the delete marker is not at the destination     |
-    | source absent, destination marker       | extra        | a delete marker that the source does not have   |
-    | source marker                           | extra        | deleted at the source                           |
-    | source absent                           | extra        | not at the source                               |
-    | destination marker                      | missing      | deleted at the destination                      |
-    | destination absent                      | missing      | not at the destination                          |
-    | copy of older                           | stale        | a copy of an older version is on top            |
-    | sizes differ                            | differs      | sizes differ                                    |
-    | checksums differ                        | differs      | checksums differ                                |
-    | not ETags equal, MD5s, encryption known | differs      | MD5s differ                                     |
-    | checksums equal                         | same         |                                                 |
-    | ETags equal, MD5s                       | same         |                                                 |
-    | MD5s                                    | differs      | MD5s differ (if no KMS: the reports do not say) |
-    | ETag absent                             | unverifiable | a report has no ETag for it                     |
-    | encrypted                               | unverifiable | an ETag is no MD5: it is encrypted              |
-    | multipart                               | unverifiable | an ETag is no MD5: uploaded in parts            |
-    |                                         | unverifiable | an ETag is no MD5                               |
-
-    All that is comparable has to agree. Content can be made to have the CRC of other content, so a
-    checksum that is equal does not outweigh MD5s that differ. Where a report does not say how an
-    object is encrypted, its ETag is perhaps no MD5, and refutes no checksum.
-
-    `gone`: absent or a delete marker. `current`: not `all_versions`. `copy of older`: the
-    destination's object is a copy of a version below the source's current one, whatever the times
-    say. A request that came late can put it there, and no report shows it. Differs means stale
-    where the destination is older than the source, else different. S3 dates an object that was
-    uploaded in parts by the beginning of its upload, so a newer destination may be a copy of the
-    object before it. Such a row of current objects is stale as well, and its reason says so: the
-    repair looks what the copy was made from. Then the circumstances:
-
-    | category and circumstance | becomes                 | reason                                     |
-    |---------------------------|-------------------------|--------------------------------------------|
-    | same, FAILED              | same                    | replication FAILED, tags or ACL may differ |
-    | same                      | as it is                | as it is                                   |
-    | excluded                  | as it is                | as it is                                   |
-    | FAILED, not extra         | as it is, and a finding | as it is; replication FAILED               |
-    | PENDING                   | in flight               | replication is PENDING                     |
-    | young                     | in flight               | newer than what the reports can tell       |
-    |                           | as it is                | as it is                                   |
-
-    FAILED and PENDING are the source's replication status. PENDING holds for a day before the
-    horizon: after that S3 may replicate to another place than this one, or never. `young`: either
-    side is newer than the horizon.
-    """
-    atoms = _atoms(source or Facts(), destination or Facts(), horizon)
-    atoms["source absent"], atoms["destination absent"] = source is None, destination is None
-    atoms["source gone"] = source is None or source.is_delete_marker
-    atoms["destination gone"] = destination is None or destination.is_delete_marker
-    atoms["current"] = not all_versions
-    compared = _first(COMPARISON, atoms)
-    age = Age.OLDER if atoms["older"] else Age.UNKNOWN if atoms["undated"] and not all_versions else Age.NEWER
-    category = compared_category(compared, age)
-    atoms |= {each.value: category is each for each in (Category.SAME, Category.EXCLUDED, Category.EXTRA)}
-    return conclude(compared, _first(CIRCUMSTANCE, atoms), age)
-
-
 def compared_category(compared: Rule, age: Age) -> Category:
     """Return the category of a rule of `COMPARISON`, with the age of the destination."""
     return compared.category or (Category.DIFFERENT if age is Age.NEWER else Category.STALE)
@@ -214,49 +194,3 @@ def conclude(compared: Rule, circumstance: Rule, age: Age) -> Judgement:
     has_failed = "FAILED" in circumstance.when
     undated = f"; {UNDATED}" if age is Age.UNKNOWN and compared.category is None else ""
     return Judgement(category, compared.reason + undated + circumstance.reason, has_failed or category in FINDINGS)
-
-
-def _first(rules: tuple[Rule, ...], atoms: Mapping[str, bool]) -> Rule:
-    for rule in rules:
-        if all(not atoms[atom[4:]] if atom.startswith("not ") else atoms[atom] for atom in rule.when):
-            return rule
-    raise ValueError("no rule fits")
-
-
-def _atoms(source: Facts, destination: Facts, horizon: float | None) -> dict[str, bool]:
-    both = (source, destination)
-    comparable = [
-        (one, other)
-        for one in source.checksums
-        for other in destination.checksums
-        if (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite) and one.algorithm in ALGORITHMS
-    ]
-    return {
-        "source marker": source.is_delete_marker,
-        "destination marker": destination.is_delete_marker,
-        "copy of older": destination.is_older_copy,
-        "copy unnamed": source.has_unnamed_copy or destination.has_unnamed_copy,
-        "sizes differ": None not in (source.size_bytes, destination.size_bytes)
-        and source.size_bytes != destination.size_bytes,
-        "checksums equal": any(one == other for one, other in comparable),
-        "checksums differ": any(one != other and not one.is_composite for one, other in comparable),
-        "MD5s": all(is_md5(side.etag) and not side.is_multipart and not _is_sealed(side) for side in both),
-        "ETags equal": source.etag == destination.etag,
-        "ETag absent": any(side.etag is None for side in both),
-        "encryption known": all(side.encryption_status is not None for side in both),
-        "encrypted": any(map(_is_sealed, both)),
-        "multipart": any(side.is_multipart or "-" in (side.etag or "") for side in both),
-        "undated": bool(source.is_multipart) or "-" in (source.etag or ""),
-        "older": source.last_modified is not None
-        and destination.last_modified is not None
-        and destination.last_modified < source.last_modified,
-        "FAILED": source.replication_status == FAILED,
-        "PENDING": source.replication_status == PENDING
-        and (horizon is None or source.last_modified is None or source.last_modified > horizon - PENDING_SECONDS),
-        "young": horizon is not None
-        and any(side.last_modified is not None and side.last_modified > horizon for side in both),
-    }
-
-
-def _is_sealed(side: Facts) -> bool:
-    return side.encryption_status is not None and side.encryption_status not in PLAIN_ENCRYPTION

@@ -1,17 +1,18 @@
 """SQL rules: those of `jobs.reconcile.rules`, applied by DuckDB to a whole join.
 
 A side of the join is a relation with some columns of `SIDE_COLUMNS`. An absent column is one that
-the report does not have. A test compares this with `judge` for every pair of facts that Hypothesis
-generates.
+the report does not have. `judge` applies them to pairs of facts of which no report says anything.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from jobs.core.algorithms import ALGORITHMS
 from jobs.core.category import Category
+from jobs.core.model import Checksum
 from jobs.reconcile.rules import (
     CIRCUMSTANCE,
     COMPARISON,
@@ -20,11 +21,15 @@ from jobs.reconcile.rules import (
     PENDING_SECONDS,
     PLAIN_ENCRYPTION,
     Age,
+    Facts,
     Judgement,
     Rule,
     compared_category,
     conclude,
 )
+
+if TYPE_CHECKING:
+    import duckdb
 
 SIDE_COLUMNS = {
     "joined": "VARCHAR",
@@ -38,6 +43,7 @@ SIDE_COLUMNS = {
     "checksum_kind": "VARCHAR",
     "checksum_value": "VARCHAR",
     "has_unnamed_copy": "BOOLEAN",
+    "is_older_copy": "BOOLEAN",
 }
 """The columns of a side that a judgement needs.
 
@@ -65,7 +71,9 @@ def replication_sql(replication_status: str) -> str:
 
 @dataclass(frozen=True, slots=True)
 class RuleOptions:
-    """The options of `jobs.reconcile.rules.judge`. `horizon_us`: epoch microseconds (None: any)."""
+    """`all_versions`: the rows are versions, not current objects. `horizon_us`: epoch microseconds, None:
+    nothing is too new.
+    """
 
     horizon_us: int | None
     all_versions: bool
@@ -108,6 +116,67 @@ def judgements() -> dict[int, Judgement]:
         for age in Age
         for place, circumstance in enumerate(CIRCUMSTANCE)
     }
+
+
+def judge(
+    connection: duckdb.DuckDBPyConnection, pairs: Sequence[tuple[Facts | None, Facts | None]], options: RuleOptions
+) -> list[int]:
+    """Return the code of each pair: source and destination, None if it is not there."""
+    import pyarrow as pa
+
+    types: dict[str, pa.DataType] = {"VARCHAR": pa.string(), "BOOLEAN": pa.bool_(), "BIGINT": pa.int64()}
+    schema = pa.schema([(name, types[kind]) for name, kind in _FACT_COLUMNS.items()])
+    for place, name in enumerate(("facts_s", "facts_d")):
+        rows = [_row(number, pair, place) for number, pair in enumerate(pairs) if pair[place] is not None]
+        connection.register(name, pa.Table.from_pylist(rows, schema))
+    join = (
+        f"(SELECT number::VARCHAR AS number FROM range({len(pairs)}) numbers(number)) n "
+        "LEFT JOIN facts_s s ON s.joined = n.number LEFT JOIN facts_d d ON d.joined = n.number"
+    )
+    sql = options.select(join, _columns("s"), _columns("d"), {"number": "n.number::BIGINT"})
+    codes = connection.execute(f"SELECT code FROM ({sql}) ORDER BY number").fetchall()
+    for name in ("facts_s", "facts_d"):
+        connection.unregister(name)
+    return [code for (code,) in codes]
+
+
+_FACT_COLUMNS = {name: kind for name, kind in SIDE_COLUMNS.items() if name not in ("is_sealed", "replication")} | {
+    "encryption_status": "VARCHAR",
+    "replication_status": "VARCHAR",
+}
+
+
+def _columns(side: str) -> dict[str, str]:
+    of_report = {
+        "is_sealed": is_sealed_sql(f"{side}.encryption_status"),
+        "replication": replication_sql(f"{side}.replication_status"),
+    }
+    return {name: f"{side}.{name}" for name in SIDE_COLUMNS} | of_report
+
+
+def _row(number: int, pair: tuple[Facts | None, Facts | None], place: int) -> dict[str, Any]:
+    facts = pair[place] or Facts()
+    modified = facts.last_modified
+    checksum = _comparable(*pair)[place] if None not in pair else None
+    return facts._asdict() | {
+        "joined": str(number),
+        "modified_us": None if modified is None else int(modified * 1e6),
+        "checksum_kind": checksum and f"{COMPOSITE if checksum.is_composite else ''}{checksum.algorithm}",
+        "checksum_value": checksum and checksum.value,
+    }
+
+
+def _comparable(source: Facts | None, destination: Facts | None) -> tuple[Checksum | None, Checksum | None]:
+    """The checksums of a pair that count: those that differ, else the first that are comparable."""
+    found = [
+        (one, other)
+        for one in (source or Facts()).checksums
+        for other in (destination or Facts()).checksums
+        if one.algorithm in ALGORITHMS and (one.algorithm, one.is_composite) == (other.algorithm, other.is_composite)
+    ]
+    differing = [(one, other) for one, other in found if one != other and not one.is_composite]
+    equal = [(one, other) for one, other in found if one == other]
+    return next(iter(differing or equal), (None, None))
 
 
 def _rules_of(category: Category) -> list[int]:
@@ -158,7 +227,7 @@ def _atoms(source: Mapping[str, str], destination: Mapping[str, str], options: R
         "destination absent": "d.joined IS NULL",
         "source marker": s("is_delete_marker"),
         "destination marker": d("is_delete_marker"),
-        "copy of older": "false",  # only a confirmation sees it
+        "copy of older": d("is_older_copy"),  # only a confirmation sees it
         "copy unnamed": f"coalesce({s('has_unnamed_copy')}, false) OR coalesce({d('has_unnamed_copy')}, false)",
         "source gone": f"s.joined IS NULL OR {s('is_delete_marker')}",
         "destination gone": f"d.joined IS NULL OR {d('is_delete_marker')}",

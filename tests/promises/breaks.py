@@ -125,6 +125,12 @@ BREAKS: tuple[Break, ...] = (
     Break("any-server-may-delete", "conditions-tried", "trial", _answer(lambda _: [])),
     Break("deletes-in-any-state", "conditions-tried", "heeded deletes", _nothing),
     Break("unknown-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is None else v)),
+    Break(
+        "other-metadata-is-same",
+        "proven",
+        "compare",
+        _answer(lambda v: _SAME if v.reason == "metadata_differs" else v),
+    ),
     Break("different-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is False else v)),
     Break(
         "different-bytes-are-same", "proven-by-bytes", "compare bytes", _answer(lambda found: (_BYTES_SAME, found[1]))

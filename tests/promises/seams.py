@@ -31,7 +31,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "bytes of a copy": ("jobs.s3.compare_bytes:check_bytes",),
     "copy of expire": ("jobs.expire.copies:refuse_copy",),
     "marker of an undo": ("jobs.expire.undo:_marker",),
-    "difference of inventories": ("jobs.reconcile.rules:judge",),
+    "difference of inventories": ("jobs.reconcile.rules:conclude",),
     "all is well": ("jobs.nights.verdicts:is_well",),
     "filter": ("jobs.core.selection:Selection.excluded_by",),
     # The owner of a run, its records and their sums.

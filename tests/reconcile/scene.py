@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.inventory.find import find_inventory
+from jobs.reconcile import rules_sql
 from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, reconcile
+from jobs.reconcile.rules import Facts, Judgement
+from jobs.reconcile.rules_sql import RuleOptions, judgements
 from tests.doubles.list_store import Shelf
 from tests.inventory.samples import deliver
 
@@ -38,6 +43,19 @@ ODD_KEYS += [
     "'",
     "<script>",
 ]
+
+
+@cache
+def connection() -> duckdb.DuckDBPyConnection:
+    return duckdb.connect()
+
+
+def judge(
+    source: Facts | None, destination: Facts | None, *, horizon: float | None, all_versions: bool = False
+) -> Judgement:
+    options = RuleOptions(None if horizon is None else int(horizon * 1e6), all_versions)
+    [code] = rules_sql.judge(connection(), [(source, destination)], options)
+    return judgements()[code]
 
 
 def md5(text: str) -> str:

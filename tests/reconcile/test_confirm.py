@@ -18,10 +18,9 @@ from jobs.errors import AuthenticationFailed, NoSuchBucket, Unavailable, store_e
 from jobs.reconcile import confirm
 from jobs.reconcile.confirm import Suspects
 from jobs.reconcile.reconcile import EvidenceFiles, Reconciliation
-from jobs.reconcile.rules import judge
 from jobs.s3.store import Guard
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.reconcile.scene import OLD, compare, counts, differences, evidence, row
+from tests.reconcile.scene import OLD, compare, counts, differences, evidence, judge, row
 
 
 class Bucket(MemoryStore):

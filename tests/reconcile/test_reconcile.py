@@ -17,11 +17,24 @@ from hypothesis import strategies as st
 
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
-from jobs.reconcile.rules import Facts, judge
+from jobs.reconcile.rules import Facts
 from jobs.tables.rows import manifest_schema
 from tests.doubles.examples import examples
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
-from tests.reconcile.scene import MADE, ODD_KEYS, OLD, compare, counts, differences, marker, md5, row, run, version
+from tests.reconcile.scene import (
+    MADE,
+    ODD_KEYS,
+    OLD,
+    compare,
+    counts,
+    differences,
+    judge,
+    marker,
+    md5,
+    row,
+    run,
+    version,
+)
 
 etags = st.sampled_from([md5("a"), md5("b"), f"{md5('a')}-2", f"{md5('b')}-3"])
 few_valued = {

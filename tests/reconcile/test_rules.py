@@ -1,4 +1,6 @@
-"""The two truth tables in `judge`'s docstring, replayed line by line; and what no pair may ever be called."""
+"""The two truth tables of the rules, replayed line by line in SQL; and what no pair may ever be called."""
+
+from __future__ import annotations
 
 import pytest
 from hypothesis import given
@@ -6,7 +8,10 @@ from hypothesis import strategies as st
 
 from jobs.core.category import FINDINGS, Category
 from jobs.core.model import Checksum
-from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, UNDATED, Facts, Rule, judge
+from jobs.reconcile import rules
+from jobs.reconcile.rules import CIRCUMSTANCE, COMPARISON, UNDATED, Facts, Rule
+from jobs.reconcile.rules_sql import judgements
+from tests.reconcile.scene import judge
 
 MD5, OTHER_MD5 = "d41d8cd98f00b204e9800998ecf8427e", "0cc175b9c0f1b6a831c399e269772661"
 PARTS = f"{MD5}-2"
@@ -88,10 +93,10 @@ COMPARED: dict[str, tuple[Facts | None, Facts | None, str, str]] = {
 
 
 def tables() -> list[list[tuple[str, str, str]]]:
-    """The docstring's tables, without their heads."""
+    """The tables of the module's docstring, without their heads."""
     found: list[list[tuple[str, str, str]]] = []
     inside = False
-    for line in (judge.__doc__ or "").splitlines():
+    for line in (rules.__doc__ or "").splitlines():
         is_row = line.strip().startswith("|")
         if is_row and not inside:
             found.append([])
@@ -194,6 +199,8 @@ def test_composite_checksums_say_something_only_when_they_are_equal(value):
     assert told.category == (Category.SAME if value == "a" else Category.UNVERIFIABLE)
 
 
+NEW_SUM, OTHER_NEW = Checksum("BLAKE9", "a"), Checksum("BLAKE9", "b")
+NO_MD5 = "an ETag is no MD5: uploaded in parts"
 CRC, OTHER_CRC = Checksum("CRC32", "a"), Checksum("CRC32", "b")
 
 
@@ -206,6 +213,8 @@ CRC, OTHER_CRC = Checksum("CRC32", "a"), Checksum("CRC32", "b")
         (summed(CRC, SHA), summed(SHA), "same", ""),
         (summed(CRC), OTHER._replace(checksums=(CRC,), encryption_status="SSE-KMS"), "same", ""),
         (summed(CRC), OTHER._replace(checksums=(CRC,), encryption_status=None), "same", ""),
+        (summed(NEW_SUM)._replace(etag=PARTS), summed(NEW_SUM)._replace(etag=PARTS), "unverifiable", NO_MD5),
+        (summed(NEW_SUM), summed(OTHER_NEW), "same", ""),
     ],
 )
 def test_all_that_is_comparable_has_to_agree(source, destination, category, reason):
@@ -268,3 +277,8 @@ def test_only_what_is_settled_can_be_found_wrong(source, destination, all_versio
         assert all(side is None or (side.last_modified or 0) <= HORIZON for side in (source, destination))
     if told.category in (Category.MISSING, Category.EXTRA, Category.UNVERIFIABLE, Category.IN_FLIGHT):
         assert told.reason
+
+
+def test_every_code_has_a_meaning():
+    assert len(judgements()) == len(COMPARISON) * len(CIRCUMSTANCE) * 3
+    assert max(judgements()) < 1 << 16
