@@ -72,13 +72,13 @@ class Settings:
             except ValueError:
                 value = 0.0
             if not 0 < value < math.inf:
-                raise ConfigError(f"{name}={text!r}: expected a number above zero, for example {default:g}")
+                raise ConfigError(f"{name}={text!r}", advice=f"expected a number above zero, for example {default:g}")
             return value
 
         in_batch = bool(values.get("AWS_BATCH_JOB_ID"))
         log = values.get("SEALIFT_LOG") or ("json" if in_batch else "none")
         if log not in ("json", "none"):
-            raise ConfigError(f"SEALIFT_LOG={log!r}: expected json or none")
+            raise ConfigError(f"SEALIFT_LOG={log!r}", advice="expected json or none")
 
         return cls(
             ledger=values.get("SEALIFT_LEDGER") or None,
@@ -107,14 +107,14 @@ class Settings:
         try:
             return FailureLimit.parse(text) if text else None
         except UsageError as error:
-            raise ConfigError(f"SEALIFT_MAX_FAILURES={error}") from error
+            raise ConfigError(f"SEALIFT_MAX_FAILURES={error.what}", advice=error.own_advice) from error
 
     @staticmethod
     def request_log() -> str | None:
         """Which requests are logged on stderr: one of `LOGS`, None for none. Raises ConfigError."""
         which = os.environ.get("SEALIFT_REQUEST_LOG") or None
         if which is not None and which not in LOGS:
-            raise ConfigError(f"SEALIFT_REQUEST_LOG={which!r}: expected {' or '.join(LOGS)}")
+            raise ConfigError(f"SEALIFT_REQUEST_LOG={which!r}", advice=f"expected {' or '.join(LOGS)}")
         return which
 
     @staticmethod

@@ -94,8 +94,9 @@ def permitted(environment: Mapping[str, str], built_in: Collection[str] = ()) ->
         names = " ".join(refused)
         raise ConfigError(
             f"a job in AWS Batch cannot bring {', '.join(refused)}: such variables change where requests go, or with "
-            "which credentials. Remove them from the job definition and the submission, or build an image that lets "
-            f"them in: make image VARIABLES='{names}'"
+            "which credentials",
+            advice="remove them from the job definition and the submission, or build an image that lets "
+            f"them in: make image VARIABLES='{names}'",
         )
     return FIXED | known
 

@@ -86,8 +86,9 @@ def open_session(profile: str | None) -> Any:
     except ProfileNotFound as error:
         known = ", ".join(session.available_profiles) or "none"
         raise ConfigError(
-            f"{error}: name one of the profiles in ~/.aws/config (there: {known}), in the option that names it "
-            "(such as --source-profile) or in AWS_PROFILE"
+            f"{error}",
+            advice=f"name one of the profiles in ~/.aws/config (there: {known}), in the option that names it "
+            "(such as --source-profile) or in AWS_PROFILE",
         ) from error
     return session
 

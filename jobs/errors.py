@@ -25,13 +25,12 @@
         └── Unavailable             75  5xx, time-outs, broken connections
             └── Throttled           75  503 SlowDown: fewer requests, please
 
-A failed object is data (an Outcome). A broken run is an exception. Every message
-names the thing, says what is wrong and what to do.
+A failed object is data (an Outcome). A broken run is an exception. Every error says what is
+wrong, with its name, and why (`what`), and what to do (`advice`: its own, else its class's).
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from enum import IntEnum
 from functools import partial
@@ -54,12 +53,24 @@ class ExitCode(IntEnum):
 class SealiftError(Exception):
     """The base of every error that Sealift raises on purpose.
 
-    The name of a class is the `code` that --json prints, so a class is never renamed. `advice`:
-    what to do if the message of an error does not say it (`advice_of`).
+    The name of a class is the `code` that --json prints, so a class is never renamed. The text of
+    an error ends with its own advice. That of its class is said by who prints it.
     """
 
     exit_code = ExitCode.BUG
     advice = "report it, with the command and all that it printed"
+
+    def __init__(self, what: str, *, advice: str = ""):
+        super().__init__(what)
+        self.what, self.own_advice = what, advice
+        if advice:
+            self.advice = advice
+
+    def __str__(self) -> str:
+        if self.what.endswith("?"):
+            return f"{self.what} {self.own_advice[:1].upper()}{self.own_advice[1:]}".rstrip()
+        separator = ";" if ": " in self.what else ":"
+        return f"{self.what}{separator} {self.own_advice}" if self.own_advice else self.what
 
 
 class SealiftWarning(UserWarning):
@@ -158,13 +169,13 @@ class TooManyFailures(SealiftError):
 
     advice = "read the reasons: `sealift runs show latest`"
 
-    def __init__(self, message: str, *, may_pass: bool = False):
+    def __init__(self, what: str, *, advice: str = "", may_pass: bool = False):
         self.may_pass = may_pass
         self.exit_code = ExitCode.TRANSIENT if may_pass else ExitCode.CONFIG
-        super().__init__(message)
+        super().__init__(what, advice=advice)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return partial(type(self), may_pass=self.may_pass), (str(self),)
+        return partial(type(self), advice=self.own_advice, may_pass=self.may_pass), (self.what,)
 
 
 class Interrupted(SealiftError):
@@ -186,14 +197,15 @@ class StoreError(SealiftError):
     exit_code = ExitCode.CONFIG
     advice = "check the bucket, the key and the permissions"
 
-    def __init__(self, operation: str, target: str, code: str, message: str = "", status: int = 0):
+    def __init__(self, operation: str, target: str, code: str, message: str = "", status: int = 0, *, advice: str = ""):
         self.operation, self.target, self.code, self.status = operation, target, code, status
         self.detail = message
         self.was_sent_once = False
-        super().__init__(f"{operation} {target}: {code}{': ' + message if message else ''}")
+        super().__init__(f"{operation} {target}: {code}{': ' + message if message else ''}", advice=advice)
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (self.operation, self.target, self.code, self.detail, self.status)
+        again = partial(type(self), advice=self.own_advice)
+        return again, (self.operation, self.target, self.code, self.detail, self.status)
 
     @property
     def fact(self) -> str:
@@ -203,7 +215,7 @@ class StoreError(SealiftError):
     def recast(self, kind: type[E], *, target: str | None = None, detail: str | None = None) -> E:
         """The same refusal as an error of another kind, or of another target or detail."""
         target, detail = target or self.target, self.detail if detail is None else detail
-        return kind(self.operation, target, self.code, detail, self.status)
+        return kind(self.operation, target, self.code, detail, self.status, advice=self.own_advice)
 
 
 class NotFound(StoreError):
@@ -363,23 +375,3 @@ def store_error(operation: str, target: str, code: str, message: str, status: in
     if kind is None:
         kind = Rejected if 400 <= status < 500 else Unavailable
     return kind(operation, target, code, message, status)
-
-
-_IMPERATIVES = (
-    "`sealift", "add", "allow", "ask", "check", "choose", "compare", "continue", "copy", "correct", "create",
-    "did you mean", "enable", "end", "expected", "export", "fewer", "filter", "find", "finish", "follow", "free",
-    "give", "go on", "have", "if that is meant", "install", "leave", "let", "list", "look", "lower", "make", "map",
-    "move", "name", "open a", "permit", "plan again", "please", "put", "raise", "read", "rebuild", "remove", "renew",
-    "repair", "replace", "report", "restore", "run it", "run the", "say", "sealift", "see", "set", "shorten", "start",
-    "take", "to run", "try", "update", "use", "verify", "wait", "what repairs", "write",
-)  # fmt: skip
-_ADVICE = re.compile(
-    rf"[:;] +(?={'|'.join(_IMPERATIVES)}\b)|[.?] (?={'|'.join(each.capitalize() for each in _IMPERATIVES)}\b)"
-)
-"""Where the part of a message that says what to do begins."""
-
-
-def advice_of(error: SealiftError | type[SealiftError], message: str) -> str:
-    """What to do about an error, by its message, else by its class. Never empty."""
-    begins = _ADVICE.search(message)
-    return message[begins.end() :] if begins else error.advice

@@ -88,7 +88,7 @@ async def open_manifest(
     if name.endswith(".json"):
         return await _open_inventory(uri, store, bucket)
     if not name.endswith((".csv", ".csv.gz", ".parquet")):
-        raise UsageError(f"{uri!r} is not a manifest: give {ACCEPTED}")
+        raise UsageError(f"{uri!r} is not a manifest", advice=f"give {ACCEPTED}")
     read = _read_parquet if name.endswith(".parquet") else _read_csv
     pieces = _asynchronous(read(uri, client_factory, bucket))
     first = await anext(pieces, None)
@@ -147,7 +147,9 @@ def read_csv(uri: str, raw: IO[bytes], bucket: str | None = None) -> Iterator[tu
         if len(row) != len(first) or len(row) not in CSV_FORMS:
             expected = "2, 3 or 5" if len(row) == len(first) else f"{len(first)} as in line 1"
             forms = " or ".join(CSV_FORMS.values())
-            raise ManifestError(f"{place}: {len(row)} columns instead of {expected}; write {forms}, without a header")
+            raise ManifestError(
+                f"{place}: {len(row)} columns instead of {expected}", advice=f"write {forms}, without a header"
+            )
         bucket = bucket or row[0]
         if row[0] != bucket or not bucket:
             if rows.line_num == 2 and _is_header(first):
@@ -183,7 +185,7 @@ def _is_header(row: Sequence[str]) -> bool:
 
 def _header(uri: str, row: Sequence[str]) -> ManifestError:
     what = f"{uri} line 1 looks like a header ({','.join(row)})"
-    return ManifestError(f"{what}: remove it, and write {CSV_FORMS[len(row)]}")
+    return ManifestError(f"{what}", advice=f"remove it, and write {CSV_FORMS[len(row)]}")
 
 
 def _is_size(text: str) -> bool:
@@ -199,7 +201,7 @@ def _parse_row(place: str, row: Sequence[str]) -> _CsvRow:
     if not key:
         raise ManifestError(f"{place}: the key is empty")
     if not _is_size(size):
-        raise ManifestError(f"{place}: the size {size!r} is not a number of bytes; write it, or nothing")
+        raise ManifestError(f"{place}: the size {size!r} is not a number of bytes", advice="write it, or nothing")
     return _CsvRow(key, version_id or None, int(size) if size else None, _parse_moment(place, time))
 
 
@@ -211,7 +213,9 @@ def _parse_moment(place: str, time: str) -> datetime.datetime | None:
     except (ValueError, OverflowError):
         at_seconds = -1.0
     if not 0.0 <= at_seconds <= LATEST_SECONDS:
-        raise ManifestError(f"{place}: the time {time!r} is not as 2026-11-25T00:33:40.000Z; write it so, or nothing")
+        raise ManifestError(
+            f"{place}: the time {time!r} is not as 2026-11-25T00:33:40.000Z", advice="write it so, or nothing"
+        )
     return datetime.datetime.fromtimestamp(at_seconds, datetime.UTC)
 
 
@@ -311,8 +315,8 @@ def _check_bucket(uri: str, first_row: int, column: Any, bucket: str | None) -> 
 def _other_bucket(place: str, expected: str | None, named: str) -> ManifestError:
     if not named:
         return ManifestError(f"{place}: the bucket is empty")
-    advice = "a run works on one source bucket. Make a manifest for each"
-    return ManifestError(f"{place} names the bucket {named}, expected {expected}: {advice}")
+    what = f"{place} names the bucket {named}, expected {expected}: a run works on one source bucket"
+    return ManifestError(what, advice="make a manifest for each")
 
 
 def _is_on_s3(uri: str) -> bool:
@@ -348,7 +352,7 @@ def _reading(uri: str) -> Iterator[None]:
                 raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
     except OSError as error:
         why = error.strerror or str(error)
-        raise ConfigError(f"cannot read the manifest {uri}: {why}; correct the path or URI") from error
+        raise ConfigError(f"cannot read the manifest {uri}: {why}", advice="correct the path or URI") from error
 
 
 def _first_line(error: Exception) -> str:

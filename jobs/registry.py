@@ -39,7 +39,9 @@ def kind_named(job: str, options: Mapping[str, object] = MappingProxyType({})) -
         if name == job and (option is None or options.get(option)):
             kind: Kind = import_module(module).KIND
             return kind
-    raise ConfigError(f"{job!r} is a kind of run that this version of Sealift does not know: use a newer version")
+    raise ConfigError(
+        f"{job!r} is a kind of run that this version of Sealift does not know", advice="use a newer version"
+    )
 
 
 def is_proof_only(job: str) -> bool:

@@ -232,7 +232,8 @@ async def read_manifest(runtime: Runtime, pair: str, number: int) -> Published:
     if (published.pair, published.number) != (pair, number) or not is_own:
         raise LedgerError(
             f"the manifest {number} of {pair} says that it is number {published.number} of {published.pair} "
-            f"and names {published.manifest}: it was altered. Remove {folder}{number:06d}.json, and list its rows again"
+            f"and names {published.manifest}: it was altered",
+            advice=f"remove {folder}{number:06d}.json, and list its rows again",
         )
     return published
 

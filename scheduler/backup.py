@@ -86,7 +86,7 @@ async def handle(
     """
     messages = event.get("Records")
     if not isinstance(messages, list) or not all(map(_is_message, messages)):
-        raise UsageError("this is no batch of SQS messages: put a queue between the events and this function")
+        raise UsageError("this is no batch of SQS messages", advice="put a queue between the events and this function")
     try:
         policy = await runtime.policy()
         answer = await _Batch(runtime, policy, remaining_seconds, request_id).handle(messages)

@@ -170,7 +170,9 @@ async def _listed(runtime: Runtime, policy: Policy, pair: Pair, event: Mapping[s
             f"keys and prefixes are lists of texts, rows a list of key and version_id ({error})"
         ) from error
     if len(rows) > LISTED_MAX:
-        raise UsageError(f"{len(rows):,} rows: at most {LISTED_MAX:,} at once; write a manifest and start a backfill")
+        raise UsageError(
+            f"{len(rows):,} rows: at most {LISTED_MAX:,} at once", advice="write a manifest and start a backfill"
+        )
     try:
         rows = [backlog.check_row(row._asdict()) for row in rows]
     except (ValueError, TypeError) as error:

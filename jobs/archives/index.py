@@ -97,8 +97,8 @@ class ArchiveIndex:
                 if damaged_etag is not None and await self.etag(record.location) == damaged_etag:
                     raise IrreplaceableIndex(
                         f"the index of {record.location} is damaged or out of date, and this server does not replace "
-                        f"it: it refuses If-Match with the ETag that is there. To have it made again, delete {place} "
-                        "and run `sealift archives reindex`"
+                        "it: it refuses If-Match with the ETag that is there",
+                        advice=f"to have it made again, delete {place} and run `sealift archives reindex`",
                     ) from error
                 return await self.record(record.location) or record
             finally:
@@ -314,7 +314,7 @@ def _keys(table: pa.Table) -> Any:
     try:
         return table["key"].cast(pa.string())
     except (pa.ArrowException, KeyError, ValueError) as error:
-        raise DamagedArchive(f"an index has no column of keys ({error}): sealift archives reindex") from error
+        raise DamagedArchive(f"an index has no column of keys ({error})", advice="sealift archives reindex") from error
 
 
 def _index_name(archive: Location) -> str:

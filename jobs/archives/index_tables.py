@@ -77,8 +77,8 @@ def from_batch(batch: pa.RecordBatch | pa.Table) -> Iterator[Member]:
     for member in members:
         if defect := member_defect(member):
             raise DamagedArchive(
-                f"the index is damaged, or was altered, at member {member.key!r}: {defect}. "
-                "Make it again from the archive itself: sealift archives reindex"
+                f"the index is damaged, or was altered, at member {member.key!r}: {defect}",
+                advice="make it again from the archive itself: sealift archives reindex",
             )
     return iter(members)
 

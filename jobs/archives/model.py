@@ -147,7 +147,7 @@ class ArchiveRecord:
         try:
             version = data.get("archive_version", 0)
             if version > ARCHIVE_VERSION:
-                raise LaterArchive(f"{data.get('location')} is of archive version {version}: update Sealift")
+                raise LaterArchive(f"{data.get('location')} is of archive version {version}", advice="update Sealift")
             known = {name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in _ADDED}
             location = Location.parse(data["location"])
             parts = tuple((size, value) for size, value in data.get("parts", ()))
@@ -234,5 +234,5 @@ class Locator:
         if not all(_is_count(value, name not in required) for name, value in asdict(locator).items()):
             raise DamagedArchive("the end of the archive says where its index is, but not in numbers of bytes")
         if locator.archive_version > ARCHIVE_VERSION:
-            raise LaterArchive(f"the archive is of version {locator.archive_version}: update Sealift")
+            raise LaterArchive(f"the archive is of version {locator.archive_version}", advice="update Sealift")
         return locator

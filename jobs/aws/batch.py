@@ -82,11 +82,13 @@ class Batch:
         queues = call(self._reader, "DescribeJobQueues", queue, jobQueues=[queue])["jobQueues"]
         if not queues:
             raise ConfigError(
-                f"the job queue {queue!r} does not exist: check --queue (SEALIFT_BATCH_QUEUE) and the region"
+                f"the job queue {queue!r} does not exist", advice="check --queue (SEALIFT_BATCH_QUEUE) and the region"
             )
         if queues[0]["state"] != "ENABLED" or queues[0].get("status", "VALID") not in ("VALID", "UPDATING"):
             state = f"{queues[0]['state']}, {queues[0].get('status', 'VALID')}"
-            raise ConfigError(f"the job queue {queue!r} takes no jobs ({state}): enable it or name another one")
+            raise ConfigError(
+                f"the job queue {queue!r} takes no jobs ({state})", advice="enable it or name another one"
+            )
 
     def check_definition(self, definition: str) -> None:
         """Raises ConfigError unless an active definition has this name, `name:revision` or ARN."""
@@ -98,8 +100,8 @@ class Batch:
             definitions = call(self._reader, "DescribeJobDefinitions", definition, **asked)
         if not any(each.get("status") == "ACTIVE" for each in definitions["jobDefinitions"]):
             raise ConfigError(
-                f"the job definition {definition!r} does not exist or is not active: check --job-definition "
-                "(SEALIFT_BATCH_JOB_DEFINITION) and the region"
+                f"the job definition {definition!r} does not exist or is not active",
+                advice="check --job-definition (SEALIFT_BATCH_JOB_DEFINITION) and the region",
             )
 
     def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:

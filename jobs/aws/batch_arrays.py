@@ -60,9 +60,9 @@ class Placement:
     def __post_init__(self) -> None:
         """Raises UsageError for what Batch would refuse."""
         if self.share is not None and not _SHARE.fullmatch(self.share):
-            raise UsageError(f"share identifier {self.share!r}: letters and digits only, at most 255")
+            raise UsageError(f"share identifier {self.share!r}", advice="letters and digits only, at most 255")
         if self.priority is not None and not 0 <= self.priority <= PRIORITY_MAX:
-            raise UsageError(f"priority {self.priority}: expected 0 to {PRIORITY_MAX}")
+            raise UsageError(f"priority {self.priority}", advice=f"expected 0 to {PRIORITY_MAX}")
         if self.timeout_seconds is not None and self.timeout_seconds < TIMEOUT_SECONDS_MIN:
             raise UsageError(f"timeout of {self.timeout_seconds} s: Batch takes {TIMEOUT_SECONDS_MIN} s or more")
         if not 1 <= self.attempts <= ATTEMPTS_MAX:
@@ -214,7 +214,9 @@ def payload(
     if placement.share is not None:
         request |= fair_share(placement.share, placement.priority)
     if len(json.dumps(request)) > PAYLOAD_BYTES_MAX or len(request["jobName"]) > NAME_CHARS_MAX:
-        raise UsageError(f"the job {request['jobName']} is larger than Batch takes: fewer or shorter tags, please")
+        raise UsageError(
+            f"the job {request['jobName']} is larger than Batch takes", advice="fewer or shorter tags, please"
+        )
     return request
 
 

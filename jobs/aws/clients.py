@@ -58,7 +58,7 @@ def open_client(service: str, region: str | None = None, tries: int = TRIES) -> 
         config = prompt_config(tries) if tries <= PROMPT_TRIES else config
         client = session.create_client(service, region_name=region, config=config)
     except (BotoCoreError, ValueError) as error:
-        raise ConfigError(f"AWS {service}: {error}; set AWS_REGION or name a profile") from error
+        raise ConfigError(f"AWS {service}: {error}", advice="set AWS_REGION or name a profile") from error
     log_botocore(client.meta.events)
     return client
 

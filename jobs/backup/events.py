@@ -143,7 +143,9 @@ _KINDS = {
 def _from_record(record: Mapping[str, Any]) -> ObjectEvent:
     version = str(record["eventVersion"])
     if version.partition(".")[0] != RECORD_MAJOR:
-        raise UsageError(f"an S3 event of version {_shown(version)}; this Sealift reads {RECORD_MAJOR}.x: update it")
+        raise UsageError(
+            f"an S3 event of version {_shown(version)}; this Sealift reads {RECORD_MAJOR}.x", advice="update it"
+        )
     name = str(record["eventName"]).removeprefix("s3:")
     family, _, action = name.partition(":")
     kind = _KINDS.get(family, EventKind.OTHER)
@@ -173,7 +175,7 @@ def _from_eventbridge(event: Mapping[str, Any]) -> ObjectEvent:
     version = str(detail["version"])
     if version.partition(".")[0] != DETAIL_MAJOR:
         raise UsageError(
-            f"an EventBridge event of version {_shown(version)}; this Sealift reads {DETAIL_MAJOR}: update it"
+            f"an EventBridge event of version {_shown(version)}; this Sealift reads {DETAIL_MAJOR}", advice="update it"
         )
     kind = {"Object Created": EventKind.CREATED, "Object Restore Completed": EventKind.RESTORE_COMPLETED}.get(
         name, EventKind.OTHER

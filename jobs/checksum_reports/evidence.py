@@ -95,8 +95,8 @@ async def write_evidence(store: Store, report_uri: str, path: Path, *, bucket: s
                     writer.write_batch(_batch(good, report.computed_at))
         if rows and rejected == rows:
             raise ManifestError(
-                f"{report_uri} has {rows:,} rows and none can be used (the first: {examples[0].problem}): give a "
-                f"report of a Compute checksum job{f' over the bucket {bucket}' if bucket else ''}"
+                f"{report_uri} has {rows:,} rows and none can be used (the first: {examples[0].problem})",
+                advice=f"give a report of a Compute checksum job{f' over the bucket {bucket}' if bucket else ''}",
             )
         evidence, failed, ambiguous = await asyncio.to_thread(_distinct, raw, path, folder)
     duplicates = rows - rejected - evidence - failed - ambiguous

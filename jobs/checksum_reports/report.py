@@ -57,7 +57,7 @@ async def open_report(store: Store, uri: str) -> ChecksumReport:
     try:
         content = await read_manifest(store, _place(uri), advice)
     except OSError as error:
-        raise ManifestError(f"{uri} cannot be read: {advice}") from error
+        raise ManifestError(f"{uri} cannot be read", advice=advice) from error
 
     def reject(problem: str) -> ManifestError:
         return ManifestError(f"{uri} is not the manifest.json of a completion report of S3 Batch Operations: {problem}")
@@ -147,5 +147,5 @@ def _place(uri: str) -> Path | Location:
     if uri.startswith("s3://"):
         return Location.parse(uri)
     if "://" in uri and not uri.startswith("file://"):
-        raise UsageError(f"{uri!r}: reports of checksums are read from s3:// or a local path")
+        raise UsageError(f"{uri!r} is no report of checksums", advice="name one at s3:// or at a local path")
     return Path(uri.removeprefix("file://"))

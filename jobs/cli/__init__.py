@@ -47,7 +47,6 @@ from jobs.errors import (
     SealiftWarning,
     StoreError,
     UsageError,
-    advice_of,
 )
 
 if TYPE_CHECKING:
@@ -167,8 +166,8 @@ def _require_claim(name: str, job_id: str) -> None:
     winner = interrupts.run(claim_start(open_store(None, None, None, max_in_flight=8), location, name, job_id))
     if winner != job_id:
         raise UsageError(
-            f"job {name} was already started as {winner}: this duplicate ({job_id}) did nothing. "
-            "To run it once more, submit it without SEALIFT_START"
+            f"job {name} was already started as {winner}: this duplicate ({job_id}) did nothing",
+            advice="to run it once more, submit it without SEALIFT_START",
         )
 
 
@@ -235,11 +234,11 @@ def run(arguments: list[str] | None = None) -> int:
         return stop.exit_code
     except click.exceptions.NoArgsIsHelpError as help_text:
         if as_json:
-            return fail(UsageError("no command is given; see `sealift --help`"), as_json=True)
+            return fail(UsageError("no command is given", advice="see `sealift --help`"), as_json=True)
         say(help_text.format_message())
         return int(ExitCode.USAGE)
     except click.ClickException as error:
-        return fail(UsageError(_usage(error)), as_json=as_json)
+        return fail(_usage(error), as_json=as_json)
     except SystemExit as stop:  # click: 0 after a completion for the shell, 1 when the reader of stdout is gone
         return int(ExitCode.TRANSIENT if stop.code else ExitCode.DONE)
     except BrokenPipeError:
@@ -262,12 +261,12 @@ def fail(error: Exception, *, as_json: bool = False) -> int:
     if isinstance(error, SealiftError):
         return _fail(error, _advised(error), error.exit_code, as_json=as_json)
     if (place := _full_disk(error)) is not None:
-        message = f"no space is left{place}: free some, or set TMPDIR to a larger disk"
-        return _fail(ConfigError(message), message, ExitCode.CONFIG, as_json=as_json)
+        full = ConfigError(f"no space is left{place}", advice="free some, or set TMPDIR to a larger disk")
+        return _fail(full, str(full), ExitCode.CONFIG, as_json=as_json)
     with contextlib.suppress(OSError):
         traceback.print_exception(error)
-    message = "this is a bug in Sealift; please report the lines above"
-    return _fail(SealiftError(message), message, ExitCode.BUG, as_json=as_json)
+    bug = SealiftError("this is a bug in Sealift", advice="please report the lines above")
+    return _fail(bug, str(bug), ExitCode.BUG, as_json=as_json)
 
 
 BUG = "Bug"
@@ -275,11 +274,9 @@ BUG = "Bug"
 
 
 def _advised(error: SealiftError) -> str:
-    """The text of an error, with advice if the message of S3 itself gives none."""
-    message = str(error)
-    if not isinstance(error, StoreError) or (error.detail and advice_of(error, f": {error.detail}") != error.advice):
-        return message
-    return f"{message.rstrip('.')}; {error.advice}"
+    """The text of an error. An error of S3 names no option, so the advice of its class follows."""
+    is_bare = isinstance(error, StoreError) and not error.own_advice
+    return f"{str(error).rstrip('.')}; {error.advice}" if is_bare else str(error)
 
 
 def _fail(error: SealiftError, message: str, exit_code: ExitCode, *, as_json: bool) -> int:
@@ -290,14 +287,19 @@ def _fail(error: SealiftError, message: str, exit_code: ExitCode, *, as_json: bo
     if as_json and not ANSWER.is_given:
         kind = next(each for each in type(error).__mro__ if each.__module__ == SealiftError.__module__)
         code = BUG if kind is SealiftError else kind.__name__
-        document = {"code": code, "message": message, "advice": advice_of(error, message), "exit_code": int(exit_code)}
+        document = {"code": code, "message": message, "advice": advice_of(error), "exit_code": int(exit_code)}
         with contextlib.suppress(OSError, ConfigError):
             emit({"error": document}, as_json=True, text="")
             sys.stdout.flush()
     return int(exit_code)
 
 
-def _usage(error: click.ClickException) -> str:
+def advice_of(error: SealiftError) -> str:
+    """What to do about an error, on one line and without secrets. Never empty."""
+    return without_passwords(" ".join(error.advice.split()))
+
+
+def _usage(error: click.ClickException) -> UsageError:
     """What is wrong with the command line, what may have been meant, and where to read more."""
     message, context = error.format_message().rstrip("."), getattr(error, "ctx", None)
     message = _NO_NUMBER.sub(
@@ -305,22 +307,23 @@ def _usage(error: click.ClickException) -> str:
     )
     message = _RANGE.sub(_range_text, message)
     if context is None:
-        return message
-    alike: Sequence[str] = ()
+        return UsageError(message)
+    advice, alike = "", list[str]()
     group, name = context.command, re.match(r"No such command '(.*?)'", message)
     if name and isinstance(group, click.Group):
         message, alike = name[0], get_close_matches(name[1], group.list_commands(context), 1)
     elif isinstance(error, click.NoSuchOption):
-        message, alike = error.message.rstrip("."), error.possibilities or ()
+        message, alike = error.message.rstrip("."), list(error.possibilities or ())
     elif isinstance(error, click.MissingParameter) and error.param is not None:
-        message = f"{message}: {_how_to_give(error.param, context)}"
+        advice = _how_to_give(error.param, context)
     elif message.startswith("Got unexpected extra argument") and "s3://" in message:
-        message += ": places are options, such as --source s3://bucket/prefix"
+        advice = "places are options, such as --source s3://bucket/prefix"
     if message == "No such option '--json'" and any("--format" in each.opts for each in group.params):
-        message, alike = f"{message}: write --format json", ()
+        advice, alike = "write --format json", []
     if alike:
-        message += f": did you mean {alike[0]}?"
-    return f"{message}{' See' if message.endswith('?') else '; see'} `{context.command_path} --help`"
+        advice = f"did you mean {alike[0]}?"
+    more = f"{'See' if alike else 'see'} `{context.command_path} --help`"
+    return UsageError(message, advice=f"{advice}{'' if alike else ';'} {more}" if advice else more)
 
 
 _NO_NUMBER = re.compile("is not a valid (float|integer)(?: range)?")

@@ -154,7 +154,7 @@ def list_archives(options: ListArchivesCommand) -> int:
     replaced. So that such an archive is noticed, the places of the archives are listed.
     """
     if options.archive is None and options.prefix:
-        raise UsageError("--prefix chooses members of one archive: name the archive, or give --archives")
+        raise UsageError("--prefix chooses members of one archive", advice="name the archive, or give --archives")
     if options.archive is not None and options.archives is not None:
         raise UsageError("name one archive, or give --archives")
     index = _index(options.ledger)
@@ -272,8 +272,8 @@ async def _members(index: ArchiveIndex, options: ListArchivesCommand, named: Loc
     record = await index.record(archive)
     if record is None:
         raise LedgerError(
-            f"the index of {index.location} does not know {archive}: see `sealift archives list`, "
-            "or run `sealift archives reindex`"
+            f"the index of {index.location} does not know {archive}",
+            advice="see `sealift archives list`, or run `sealift archives reindex`",
         )
     members: list[Member] = []
     async with aclosing(index.members(archive, options.prefix)) as parts:
@@ -294,7 +294,7 @@ async def _members(index: ArchiveIndex, options: ListArchivesCommand, named: Loc
 async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     records, unsearched = await _records(index, options.archives, options.access)
     if not records and not unsearched and options.archives is None:
-        raise LedgerError(f"the index of {index.location} has no archives: name their place with --archives")
+        raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --archives")
     members = await index.find(options.key, records, options.version_id, unsearched.archives)
     holders = {each.record.location for each in members}
     unsearched = unsearched._replace(
@@ -329,7 +329,7 @@ async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -
 
     locations = [location async for location in list_archives(store, options.archives)]
     if not locations:
-        raise ConfigError(f"no archive is below {options.archives}: check bucket and prefix (--archives)")
+        raise ConfigError(f"no archive is below {options.archives}", advice="check bucket and prefix (--archives)")
     renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]

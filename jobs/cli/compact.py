@@ -131,10 +131,12 @@ async def _start(
     from jobs.compact.savings import PAYBACK_MONTHS
 
     if options.source is None and options.manifest is None:
-        raise UsageError("nothing to pack: give --source s3://bucket/prefix, --manifest URI, or --pair and --rule")
+        raise UsageError(
+            "nothing to pack", advice="give --source s3://bucket/prefix, --manifest URI, or --pair and --rule"
+        )
     check_encryption(options.sse, options.kms_key_id)
     if options.archives is None:
-        raise UsageError("no place for archives: give --archives s3://bucket/prefix")
+        raise UsageError("no place for archives", advice="give --archives s3://bucket/prefix")
     source = options.source_access.side(options.source) if options.source else None
     rule = PackingRule(
         max(options.target_size, 1),

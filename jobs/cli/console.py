@@ -338,5 +338,5 @@ class _StandardOutput(io.FileIO):
             raise
         except OSError as error:
             raise ConfigError(
-                f"cannot write to stdout: {error.strerror}; free space, or send the output elsewhere"
+                f"cannot write to stdout: {error.strerror}", advice="free space, or send the output elsewhere"
             ) from error

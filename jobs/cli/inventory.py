@@ -62,7 +62,7 @@ async def _check_target(options: InventoryCommand) -> None:
         await store.list_objects(options.to.bucket, options.to.key, max_keys=1)
     except NoSuchBucket as error:
         raise ConfigError(
-            f"--to {options.to}: the bucket {options.to.bucket} does not exist: create it, or name another one"
+            f"--to {options.to}: the bucket {options.to.bucket} does not exist", advice="create it, or name another one"
         ) from error
     finally:
         await store.close()

@@ -82,7 +82,7 @@ def local(options: LocalCommand) -> int:
     out = sys.stdout
     named = options.policy or Settings.from_environment().policy
     if named is not None and named.startswith("s3://"):
-        raise UsageError(f"--policy {named}: name a file of this machine, because nothing here asks AWS")
+        raise UsageError(f"--policy {named}", advice="name a file of this machine, because nothing here asks AWS")
     with interruption() as stop, _folder(options.data) as folder:
         from jobs.local.system import running
 
@@ -218,12 +218,16 @@ def _folder(data: Path | None) -> Iterator[Path]:
             data.mkdir(parents=True, exist_ok=True)
             lock = (data / "lock").open("w")
         except OSError as error:
-            raise ConfigError(f"--data {data}: {error.strerror}; name a folder that can be written to") from error
+            raise ConfigError(
+                f"--data {data}: {error.strerror}", advice="name a folder that can be written to"
+            ) from error
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError as error:
-                raise ConfigError(f"--data {data}: another `sealift local` works with it; name another one") from error
+                raise ConfigError(
+                    f"--data {data}: another `sealift local` works with it", advice="name another one"
+                ) from error
             yield data.resolve()
         return
     with tempfile.TemporaryDirectory(prefix="sealift-local-", ignore_cleanup_errors=True) as name:

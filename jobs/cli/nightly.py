@@ -78,7 +78,7 @@ def nightly(options: NightlyCommand) -> int:
     """
     if options.batch.detach:
         raise UsageError(
-            "--detach: a night waits for its runs, because each stage needs the one before it; leave it out"
+            "--detach: a night waits for its runs, because each stage needs the one before it", advice="leave it out"
         )
     settings = Settings.from_environment()
     chosen, now = options.pair.choose(options.ledger, settings), time.time()

@@ -48,9 +48,8 @@ def named(param: click.Parameter | None, parse: Callable[[str], T], text: str) -
     try:
         return parse(text)
     except UsageError as error:
-        raise UsageError(
-            f"{param.opts[-1]}: {error}" if param and param.opts and param.opts[-1][0] == "-" else str(error)
-        ) from None
+        option = f"{param.opts[-1]}: " if param and param.opts and param.opts[-1][0] == "-" else ""
+        raise UsageError(f"{option}{error.what}", advice=error.own_advice) from None
 
 
 class LocationType(click.ParamType[Location]):
@@ -78,7 +77,7 @@ class SizeType(click.ParamType[int]):
     def _parse(self, text: str) -> int:
         size_bytes = parse_size(text)
         if not size_bytes and not self._may_be_zero:
-            raise UsageError(f"{text!r} is nothing: write a size of at least one byte, or leave it out")
+            raise UsageError(f"{text!r} is nothing", advice="write a size of at least one byte, or leave it out")
         return size_bytes
 
 
@@ -145,7 +144,9 @@ class TagType(click.ParamType[tuple[str, str]]):
             return value
         name, equals, text = str(value).partition("=")
         if not name or not equals:
-            raise UsageError(f"{param.opts[-1] if param and param.opts else 'a tag'} {value!r}: write NAME=VALUE")
+            raise UsageError(
+                f"{param.opts[-1] if param and param.opts else 'a tag'} {value!r}", advice="write NAME=VALUE"
+            )
         return name, text
 
 
@@ -154,7 +155,9 @@ def tags_of(option_name: str, given: Sequence[tuple[str, str]]) -> dict[str, str
     tags = dict(given)
     for name, value in given:
         if value != tags[name]:
-            raise UsageError(f"{option_name} {name}: it has two values, {value!r} and {tags[name]!r}; give one")
+            raise UsageError(
+                f"{option_name} {name}: it has two values, {value!r} and {tags[name]!r}", advice="give one"
+            )
     return tags
 
 
@@ -167,7 +170,7 @@ class TextType(click.ParamType[str]):
         """The text, or UsageError."""
         if not value:
             what = param.opts[-1] if param and param.opts else "a value"
-            raise UsageError(f"{what} is empty: name what you mean, or leave it out")
+            raise UsageError(f"{what} is empty", advice="name what you mean, or leave it out")
         return str(value)
 
 
@@ -188,9 +191,9 @@ class ManifestType(TextType):
 def check_run_id(value: str, what: str) -> str:
     """The id of a run. Raises UsageError for an empty or invalid one."""
     if not value.strip():
-        raise UsageError(f"{what}: the run's id is empty: see `sealift runs list`")
+        raise UsageError(f"{what}: the run's id is empty", advice="see `sealift runs list`")
     if not _RUN_ID.fullmatch(value):
-        raise UsageError(f"{what}: {value!r} is not the id of a run: see `sealift runs list`")
+        raise UsageError(f"{what}: {value!r} is not the id of a run", advice="see `sealift runs list`")
     return value
 
 
@@ -259,7 +262,7 @@ def max_objects_option(what: str = "a plan") -> Any:
 def check_encryption(sse: str | None, kms_key_id: str | None) -> None:
     """Raises UsageError for a KMS key that no KMS encryption uses."""
     if kms_key_id and sse not in ("aws:kms", "aws:kms:dsse"):
-        raise UsageError("--kms-key-id names a key for --sse aws:kms: add that, or leave out the key")
+        raise UsageError("--kms-key-id names a key for --sse aws:kms", advice="add that, or leave out the key")
 
 
 def sse_option(help: str) -> Any:
@@ -388,7 +391,7 @@ def _checked_endpoint(_: click.Context, __: click.Parameter, url: str | None) ->
 def _checked_owner(_: click.Context, __: click.Parameter, account: str | None) -> str | None:
     """Refuse what is not the id of an account. Raises UsageError."""
     if account is not None and not re.fullmatch("[0-9]{12}", account):
-        raise UsageError(f"expected bucket owner {account!r}: expected the 12 digits of an account")
+        raise UsageError(f"expected bucket owner {account!r}", advice="expected the 12 digits of an account")
     return account
 
 

@@ -128,7 +128,7 @@ def _word(kind: Any, option: str, text: str | None) -> Any:
     try:
         return kind.parse(text)
     except ValueError as error:
-        raise UsageError(f"{option} {text!r}: expected {error}") from None
+        raise UsageError(f"{option} {text!r}", advice=f"expected {error}") from None
 
 
 def _warning_text(policy: Policy, finding: Finding) -> str:

@@ -61,8 +61,8 @@ def find_pair(policy: Policy, name: str) -> Pair:
         return pair
     names = [str(each.name) for each in policy.pairs]
     alike = get_close_matches(name, names, 1)
-    meant = f"; did you mean {alike[0]}?" if alike else ""
-    raise UsageError(f"--pair {name!r}: the policy has no such pair, only {', '.join(names)}{meant}")
+    meant = f"did you mean {alike[0]}?" if alike else "name one of these"
+    raise UsageError(f"--pair {name!r}: the policy has no such pair, only {', '.join(names)}", advice=meant)
 
 
 def read_policy(file: str | None) -> Policy:
@@ -74,7 +74,7 @@ def read_policy(file: str | None) -> Policy:
 
     name = file or Settings.from_environment().policy
     if name is None:
-        raise UsageError("no policy file: name one, or set SEALIFT_POLICY")
+        raise UsageError("no policy file", advice="name one, or set SEALIFT_POLICY")
     if not name.startswith("s3://"):
         return reader.read_policy(name)
     from jobs.s3.sessions import open_store
@@ -95,12 +95,14 @@ def ledger_location(ledger: str | None, settings: Settings) -> Location:
         uri = read_policy(settings.policy).ledger.uri
     if not uri:
         raise UsageError(
-            "no ledger: give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file"
+            "no ledger",
+            advice="give --ledger s3://bucket/prefix, or set SEALIFT_LEDGER, or SEALIFT_POLICY to a policy file",
         )
     try:
         return Location.parse(uri)
     except UsageError as error:
-        raise UsageError(f"the ledger (--ledger, SEALIFT_LEDGER or the policy): {error}") from None
+        where = f"the ledger (--ledger, SEALIFT_LEDGER or the policy): {error.what}"
+        raise UsageError(where, advice=error.own_advice) from None
 
 
 def is_local() -> bool:

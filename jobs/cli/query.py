@@ -84,9 +84,9 @@ def query(options: QueryCommand) -> int:
         click.echo(_description())
         return 0
     if not options.sql:
-        raise UsageError('nothing to ask: give a SELECT, for example "SELECT * FROM runs", or --tables')
+        raise UsageError("nothing to ask", advice='give a SELECT, for example "SELECT * FROM runs", or --tables')
     if options.file_format == "parquet" and options.output is None and sys.stdout.isatty():
-        raise UsageError("a terminal cannot show Parquet: add --output FILE, or pipe it")
+        raise UsageError("a terminal cannot show Parquet", advice="add --output FILE, or pipe it")
     ledger = open_prompt_ledger(ledger_location(options.ledger, Settings.from_environment()))
     interrupts.run(_query(options.sql, options, ledger))
     return 0
@@ -121,7 +121,7 @@ def _write(answer: Answer, file_format: str, output: Path | None) -> None:
             shutil.copyfile(path, output)
             return
     except OSError as error:
-        raise ConfigError(f"cannot write {output}: {error.strerror}; name another --output") from error
+        raise ConfigError(f"cannot write {output}: {error.strerror}", advice="name another --output") from error
     ANSWER.is_given = True
     with path.open("rb") as result:
         shutil.copyfileobj(result, sys.stdout.buffer)
@@ -223,6 +223,7 @@ async def _rebuild(place: Location, as_json: bool) -> None:
         named = "; ".join(f"{each['file']} ({each['reason']})" for each in damaged[:SHOWN_FILES])
         more = f"; … and {len(damaged) - SHOWN_FILES:,} more" if len(damaged) > SHOWN_FILES else ""
         raise LedgerError(
-            f"the catalog lacks outcomes that cannot be read, and proofs that they may have voided: {named}{more}. "
-            "Restore earlier versions of these files and rebuild it; where there are none, verify the copies again"
+            f"the catalog lacks outcomes that cannot be read, and proofs that they may have voided: {named}{more}",
+            advice="restore earlier versions of these files and rebuild it; where there are none, verify the copies "
+            "again",
         )

@@ -195,19 +195,20 @@ def _check(options: ReconcileCommand, maps: PrefixMap) -> None:
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
     if options.unguarded and not options.repair:
-        raise UsageError("--unguarded is about a repair's writes: give it with --repair, or leave it out")
+        raise UsageError("--unguarded is about a repair's writes", advice="give it with --repair, or leave it out")
     source, destination = options.source, options.destination
     if source is not None and destination is not None and source.bucket == destination.bucket:
         raise UsageError(
-            f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets: "
-            f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}"
+            f"--source and --destination are both in the bucket {source.bucket}, and reconcile compares two buckets",
+            advice=f"compare two prefixes of one with  sealift verify --source {source} --destination {destination}",
         )
     for number, (name, place) in enumerate((("source", source), ("destination", destination))):
         for prefix in (pair[number] for pair in maps.pairs):
             if place is not None and not prefix.startswith(place.key):
                 raise UsageError(
                     f"--map has {prefix!r} at the {name}, and --{name} {place} does not hold that: what is outside of "
-                    f"it is not compared. A prefix of --map is that of whole keys: write --{name} s3://{place.bucket}"
+                    "it is not compared. A prefix of --map is that of whole keys",
+                    advice=f"write --{name} s3://{place.bucket}",
                 )
 
 
@@ -319,11 +320,12 @@ async def _inventories(
         return found, stores
     if any(uris):
         raise UsageError(
-            "one inventory cannot be compared alone: give both --source-inventory and --destination-inventory"
+            "one inventory cannot be compared alone", advice="give both --source-inventory and --destination-inventory"
         )
     if options.source is None or options.destination is None:
         raise UsageError(
-            "nothing to compare: give --source-inventory and --destination-inventory, or --source and --destination"
+            "nothing to compare",
+            advice="give --source-inventory and --destination-inventory, or --source and --destination",
         )
     from jobs.inventory.report import open_inventory
     from jobs.inventory.write import write_inventory

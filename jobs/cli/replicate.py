@@ -90,7 +90,7 @@ def replicate(options: ReplicateCommand) -> int:
         chosen = choose_pair(options.pair, options.policy, options.copies.ledger, settings)
         return interrupts.run(_replicate_pair(options, chosen, settings))
     if options.policy is not None or options.prefix:
-        raise UsageError("--policy and --prefix are for --pair: name a prefix in --source, s3://bucket/prefix")
+        raise UsageError("--policy and --prefix are for --pair", advice="name a prefix in --source, s3://bucket/prefix")
     _check(options)
     run_options: dict[str, Any] = {
         "storage_class": options.storage_class,
@@ -153,8 +153,9 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
     except LimitExceeded as error:
         limits = Ceiling.of(pair)
         raise LimitExceeded(
-            f"{error} (options cannot exceed the limits of the pair {pair.name} in the policy, "
-            f"${limits.max_cost:,.2f} and {limits.max_objects:,} objects)"
+            f"{error.what} (options cannot exceed the limits of the pair {pair.name} in the policy, "
+            f"${limits.max_cost:,.2f} and {limits.max_objects:,} objects)",
+            advice=error.own_advice,
         ) from error
 
 
@@ -173,7 +174,7 @@ def _check_of_pair(options: ReplicateCommand) -> None:
     context = click.get_current_context()
     named = [each.name for each in context.command.params if context.get_parameter_source(each.name or "") in _GIVEN]
     if clashing := sorted(f"--{name.replace('_', '-')}" for name in named if name and name not in _WITH_PAIR):
-        raise UsageError(f"--pair takes places and copies as the policy says: leave out {', '.join(clashing)}")
+        raise UsageError("--pair takes places and copies as the policy says", advice=f"leave out {', '.join(clashing)}")
 
 
 def _check(options: ReplicateCommand) -> None:
@@ -183,7 +184,7 @@ def _check(options: ReplicateCommand) -> None:
     if options.storage_class not in known and not options.copies.destination_access.endpoint:
         alike = get_close_matches(options.storage_class.upper(), known, 1)
         raise UsageError(
-            f"--storage-class {options.storage_class!r} is no class of S3. "
-            f"{f'Did you mean {alike[0]}? ' if alike else ''}Choose {', '.join(known)}. "
-            "Other services have others: name theirs with --destination-endpoint"
+            f"--storage-class {options.storage_class!r} is no class of S3",
+            advice=f"{f'did you mean {alike[0]}? ' if alike else ''}choose {', '.join(known)}, "
+            "or name the service that has others with --destination-endpoint",
         )

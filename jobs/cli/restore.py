@@ -119,18 +119,23 @@ def _check(options: RestoreCommand) -> None:
     """Raises UsageError for options that contradict each other."""
     check_encryption(options.sse, options.kms_key_id)
     if options.source is None and options.archives is None:
-        raise UsageError("nothing to restore from: give --archives s3://bucket/prefix, or --source and --as-of TIME")
+        raise UsageError(
+            "nothing to restore from", advice="give --archives s3://bucket/prefix, or --source and --as-of TIME"
+        )
     if options.source is not None and options.at is None:
-        raise UsageError("--source needs --as-of TIME: as it was when? (To copy it as it is: sealift replicate)")
+        as_it_is = "to copy it as it is: sealift replicate"
+        raise UsageError("--source needs --as-of TIME: as it was when?", advice=as_it_is)
     asked = options.keys or options.prefix or options.include or options.manifest
     if options.source is None and options.at is None and not asked:
-        raise UsageError("restore what? Give --key, --prefix, --include or --manifest (everything: --include '*')")
+        raise UsageError(
+            "restore what?", advice="give --key, --prefix, --include or --manifest (everything: --include '*')"
+        )
     if options.at is not None and options.at > time.time() + DAY_SECONDS:
-        raise UsageError("--as-of is in the future: a bucket comes back as it was, name a time that has passed")
+        raise UsageError("--as-of is in the future", advice="name a time that has passed")
     if options.at is not None and (options.keys or options.manifest):
         raise UsageError("--as-of goes with --prefix, --include and --exclude: --key and --manifest name versions")
     if options.keys and (options.manifest or options.prefix or options.include):
-        raise UsageError("--key names all that is restored: leave out --manifest, --prefix and --include")
+        raise UsageError("--key names all that is restored", advice="leave out --manifest, --prefix and --include")
 
 
 def _destination(place: Location, replaced: str) -> Location:

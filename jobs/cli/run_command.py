@@ -172,8 +172,8 @@ def _check_not_empty(request: Request, planned: Planned) -> None:
     if unknown:
         why += f". S3's own classes are {', '.join(StorageClass)}, and not {', '.join(sorted(unknown))}"
     raise ConfigError(
-        f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}. Check prefix, manifest and filters, or "
-        "say --allow-empty"
+        f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}",
+        advice="check prefix, manifest and filters, or say --allow-empty",
     )
 
 
@@ -234,7 +234,8 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     try:
         report = await launch.conclude(spec, plan, ledger, codes, kind, errors_since=began)
     except (Unavailable, Conflict) as error:
-        raise Interrupted(f"{error}; when it answers again, continue with: sealift runs retry {spec.run_id}") from error
+        again = f"when it answers again, continue with: sealift runs retry {spec.run_id}"
+        raise Interrupted(error.what, advice=again) from error
     emit(report, as_json=as_json, text=report_text(report, kind))
     return launch.run_exit_code(report, codes)
 

@@ -249,7 +249,9 @@ async def _check_pair(ledger: Ledger, name: str, pairs: Iterable[str]) -> None:
 
 async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) -> int:
     if options.since is not None and options.since > time.time():
-        raise UsageError(f"--since {human_time(options.since)}: no run can have begun then; name a time before now")
+        raise UsageError(
+            f"--since {human_time(options.since)}: no run can have begun then", advice="name a time before now"
+        )
     chosen = RunFilter(options.job, options.state, options.pair, options.since)
     runs = await summarize_runs(ledger, options.limit + 1, chosen)  # one more says whether there are more
     runs, has_more = runs[: options.limit], len(runs) > options.limit
@@ -311,7 +313,7 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
     else:
         if options.wants_page:
             raise LedgerError(
-                f"run {run_id} has no page: it has not ended; continue it with: sealift runs retry {run_id}"
+                f"run {run_id} has no page: it has not ended", advice=f"continue it with: sealift runs retry {run_id}"
             )
         ended = None
         document, text = await _under_way(ledger, spec, plan, progress)
@@ -422,16 +424,18 @@ async def _dismiss(ledger: Ledger, options: DismissCommand) -> int:
     spec, summary = await ledger.spec(run_id), await summarize_run(ledger, run_id)
     if summary["state"] == "complete" and spec.options.get("night"):
         night = f"the night {spec.options['night']} of {shown(str(spec.options.get('pair')))}"
-        raise UsageError(f"run {run_id} is of {night}: only a later night answers what it found. See  sealift status")
+        raise UsageError(
+            f"run {run_id} is of {night}: only a later night answers what it found", advice="see  sealift status"
+        )
     if summary["state"] == "unreadable":
         raise LedgerError(f"nobody can read what run {run_id} came to, so nobody can dismiss it: {summary['error']}")
     if summary["state"] == "unreported":
-        raise UsageError(f"run {run_id} has no report yet: make it with  sealift runs show {run_id}")
+        raise UsageError(f"run {run_id} has no report yet", advice=f"make it with  sealift runs show {run_id}")
     if not (summary["failures"] or summary["unread"]) and summary["state"] not in ("stopped", "incomplete"):
-        raise UsageError(f"run {run_id} is {summary['state']} and has nothing to dismiss: see  sealift status")
+        raise UsageError(f"run {run_id} is {summary['state']} and has nothing to dismiss", advice="see  sealift status")
     command = await find_command(ledger, run_id)
     if summary["state"] == "incomplete" and command is not None and command.is_over is False:
-        raise UsageError(f"run {run_id} is at work ({command.text}): end that command first")
+        raise UsageError(f"run {run_id} is at work ({command.text})", advice="end that command first")
     dismissal = await dismissals.dismiss(ledger, summary, options.reason)
     text = (
         f"Dismissed {run_id} by hand: {dismissal.reason}\n"
@@ -495,7 +499,7 @@ async def _write_page(
     try:
         file.write_bytes(page)
     except OSError as error:
-        raise ConfigError(f"cannot write {file}: {error.strerror}; name another --html") from error
+        raise ConfigError(f"cannot write {file}: {error.strerror}", advice="name another --html") from error
     say(f"the page is in {file}")
     if options.open and not webbrowser.open(file.absolute().as_uri()):
         say("no browser was found to open it")

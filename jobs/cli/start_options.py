@@ -140,7 +140,7 @@ class StartOptions:
         Raises UsageError.
         """
         if self.bandwidth_bytes is not None and self.bandwidth_bytes < MIN_BANDWIDTH_BYTES:
-            raise UsageError(f"--bandwidth {self.bandwidth_bytes}: give at least 1KiB a second")
+            raise UsageError(f"--bandwidth {self.bandwidth_bytes}", advice="give at least 1KiB a second")
         failures = {} if self.max_failures is None else {"max_failures": str(self.max_failures)}
         return failures | RateLimits(self.max_rate, self.bandwidth_bytes).options()
 
@@ -169,9 +169,9 @@ class CopiesOptions:
     def sides(self) -> tuple[Side | None, Side]:
         """Source and destination. Raises UsageError for a missing one."""
         if self.source is None and self.manifest is None:
-            raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+            raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
         if self.destination is None:
-            raise UsageError("no destination: give --destination s3://bucket/prefix")
+            raise UsageError("no destination", advice="give --destination s3://bucket/prefix")
         return self.source_side(), self.destination_access.side(self.destination)
 
     def request(self, job: str, sample: tuple[int, int] | None = None) -> Request:

@@ -102,7 +102,7 @@ async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) ->
 async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledger, settings: Settings) -> int:
     copies = options.copies
     if copies.destination is not None:
-        raise UsageError("--archives verifies archives, --destination copies: give one of them")
+        raise UsageError("--archives verifies archives, --destination copies", advice="give one of them")
     archives = options.archives_access.side(place)
     sample, rota = await _sample(options, ledger, copies.source_side(), archives)
     of_copies = {
@@ -115,7 +115,7 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
     foreign = [name for name, value in of_copies.items() if value]
     if foreign:
         option = foreign[0].replace("_", "-")
-        raise UsageError(f"--archives reads whole archives: leave out --{option}; --sample takes some of them")
+        raise UsageError("--archives reads whole archives", advice=f"leave out --{option}; --sample takes some of them")
     request = Request(
         job="verify",
         source=archives,

@@ -98,7 +98,7 @@ def worker(options: WorkerCommand) -> int | None:
     elif options.shard is not None:
         interrupts.run(_work(settings, _open(location), options, options.shard, options.launch, stops))
     else:
-        raise UsageError("no shard: give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
+        raise UsageError("no shard", advice="give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
     return None
 
 
@@ -164,7 +164,8 @@ async def _work(
     spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
         raise ConfigError(
-            f"run {run_id} was planned by Sealift {spec.sealift_version}, this worker is {__version__}: use one version"
+            f"run {run_id} was planned by Sealift {spec.sealift_version}, this worker is {__version__}",
+            advice="use one version",
         )
     plan = await ledger.plan(run_id)
     _check_digest(spec, plan, run_sha256)
@@ -300,7 +301,9 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
     destination = source if alike and not spec.source.owner else reach(spec.destination)
     if kind_of(spec).writes(spec) and not destination.heeds_conditions and not has_tried_conditions(spec):
-        raise ConfigError(f"the plan of run {spec.run_id} did not try the conditions of its destination: plan again")
+        raise ConfigError(
+            f"the plan of run {spec.run_id} did not try the conditions of its destination", advice="plan again"
+        )
     ignored = ignored_conditions(spec)
     return source, looking_first(destination, ignored) if ignored else destination
 

@@ -26,7 +26,9 @@ class FailureLimit(NamedTuple):
             return cls(rows=int(text))
         match = _SHARE.fullmatch(text)
         if match is None or float(match[1]) > 100:
-            raise UsageError(f"{text!r} is no limit of failed rows: write a share, as 10%, or a count of rows, as 10")
+            raise UsageError(
+                f"{text!r} is no limit of failed rows", advice="write a share, as 10%, or a count of rows, as 10"
+            )
         return cls(share=float(match[1]) / 100)
 
     @classmethod

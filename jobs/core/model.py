@@ -57,10 +57,10 @@ class Location(NamedTuple):
         that is not an S3 URI with a legal bucket name.
         """
         if not uri.startswith("s3://"):
-            raise UsageError(f"{uri!r} is not an S3 URI: write s3://bucket/prefix")
+            raise UsageError(f"{uri!r} is not an S3 URI", advice="write s3://bucket/prefix")
         bucket, key = bucket_names.split(uri[5:])
         if why := bucket_names.refusal(bucket):
-            raise UsageError(f"{uri!r}: {why}; write s3://bucket/prefix")
+            raise UsageError(f"{uri!r}: {why}", advice="write s3://bucket/prefix")
         return cls(bucket, key)
 
     def __str__(self) -> str:

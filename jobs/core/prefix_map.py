@@ -34,7 +34,7 @@ class PrefixMap:
         for one, other in permutations(self.pairs, 2):
             for prefix, longer in zip(one, other, strict=True):
                 if longer.startswith(prefix):
-                    raise UsageError(f"the prefixes {prefix!r} and {longer!r} overlap: map each key only once")
+                    raise UsageError(f"the prefixes {prefix!r} and {longer!r} overlap", advice="map each key only once")
 
     @classmethod
     def parse(cls, texts: tuple[str, ...]) -> PrefixMap:
@@ -46,11 +46,12 @@ class PrefixMap:
         for text in texts:
             sides = _sides(text)
             if len(sides) < 2:
-                raise UsageError(f"{text!r} is not a prefix mapping: write source-prefix=destination-prefix")
+                raise UsageError(f"{text!r} is not a prefix mapping", advice="write source-prefix=destination-prefix")
             if len(sides) > 2:
                 raise UsageError(
-                    f"{text!r} has more than one `=`: write each one of a prefix as \\=, "
-                    r"for example dt\=2026/=copies/dt\=2026/"
+                    f"{text!r} has more than one `=`",
+                    advice="write each one of a prefix as \\=, "
+                    r"for example dt\=2026/=copies/dt\=2026/",
                 )
             pairs.append((sides[0], sides[1]))
         return cls(tuple(pairs)) if pairs else cls()

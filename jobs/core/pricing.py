@@ -205,7 +205,7 @@ def load_price_table(text: str) -> PriceTable:
         for name, each in members.pop("storage_classes").items()
     }
     if "STANDARD" not in classes:
-        raise ConfigError("the price table's storage_classes lack STANDARD: add it")
+        raise ConfigError("the price table's storage_classes lack STANDARD", advice="add it")
     return PriceTable(**members, storage_classes=classes, thaw=_thaw_prices(thaw))
 
 
@@ -382,10 +382,10 @@ def _class_fields(data: Any) -> dict[str, str]:
 def _fields(data: Any, expected: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
     """The expected fields of a JSON object, each checked. Raises ConfigError."""
     if not isinstance(data, dict):
-        raise ConfigError(f"{where} is not a JSON object: expected {', '.join(expected)}")
+        raise ConfigError(f"{where} is not a JSON object", advice=f"expected {', '.join(expected)}")
     if set(data) != set(expected):
         wrong = ", ".join(sorted(set(data) ^ set(expected)))
-        raise ConfigError(f"{where} has missing or unknown fields ({wrong}): expected {', '.join(expected)}")
+        raise ConfigError(f"{where} has missing or unknown fields ({wrong})", advice=f"expected {', '.join(expected)}")
     for name, kind in expected.items():
         value = data[name]
         if kind == "str":

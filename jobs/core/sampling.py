@@ -38,7 +38,7 @@ def parse_fraction(text: str) -> int:
     """`1/30` → 30. Raises UsageError for anything else."""
     match = re.fullmatch(r"1/([1-9]\d{0,5})", text)
     if match is None:
-        raise UsageError(f"--sample {text!r}: write it as 1/N, for example 1/30")
+        raise UsageError(f"--sample {text!r}", advice="write it as 1/N, for example 1/30")
     return int(match[1])
 
 

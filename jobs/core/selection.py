@@ -64,7 +64,7 @@ class Selection:
 
     def __post_init__(self) -> None:
         if self.versions not in ("current", "all"):
-            raise UsageError(f"--versions {self.versions!r}: use current or all")
+            raise UsageError(f"--versions {self.versions!r}", advice="use current or all")
 
     def filters(self) -> dict[str, Any]:
         """The filters that take less than all, JSON-ready. Prefix and versions are not among them."""
@@ -143,11 +143,11 @@ def parse_size(text: str) -> int:
     """
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(?:([KMGTP])(I?))?B?", text.strip(), re.IGNORECASE | re.ASCII)
     if match is None:
-        raise UsageError(f"{text!r} is not a size: write bytes or a unit, for example 1024, 10MB or 5GiB")
+        raise UsageError(f"{text!r} is not a size", advice="write bytes or a unit, for example 1024, 10MB or 5GiB")
     number, letter, binary = match.groups()
     exponent = "KMGTP".index(letter.upper()) + 1 if letter else 0
     if letter and not text.strip().upper().endswith("B"):
-        raise UsageError(f"{text!r} may mean 1000 or 1024: write {number}{letter}B or {number}{letter}iB")
+        raise UsageError(f"{text!r} may mean 1000 or 1024", advice=f"write {number}{letter}B or {number}{letter}iB")
     return int(Decimal(number) * (1024 if binary else 1000) ** exponent)
 
 
@@ -155,7 +155,7 @@ def parse_age(text: str) -> float:
     """`30d`, `12h`, `15m`, `45s`, `2w` → seconds. Raises UsageError for anything else."""
     match = re.fullmatch(r"(\d{1,9}(?:\.\d{1,9})?)([smhdw])", text.strip(), re.ASCII)
     if match is None:
-        raise UsageError(f"{text!r} is not an age: write a number and s, m, h, d or w, for example 15m or 30d")
+        raise UsageError(f"{text!r} is not an age", advice="write a number and s, m, h, d or w, for example 15m or 30d")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 604800}[match[2]]
 
 
@@ -174,7 +174,7 @@ def parse_when(text: str, now: float) -> float:
         raise UsageError(f"{text!r} is neither an age nor a date: {example}") from None
     at_seconds = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if at_seconds > LATEST_SECONDS:
-        raise UsageError(f"{text!r} is after the year 9999 in UTC: write an earlier time")
+        raise UsageError(f"{text!r} is after the year 9999 in UTC", advice="write an earlier time")
     return max(0.0, at_seconds)
 
 

@@ -70,13 +70,15 @@ def _day(text: str | None) -> date | None:
     try:
         return datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day, not a moment
     except ValueError as error:
-        raise UsageError(f"{text!r} is not a day: write YYYY-MM-DD, as in 2026-11-25") from error
+        raise UsageError(f"{text!r} is not a day", advice="write YYYY-MM-DD, as in 2026-11-25") from error
 
 
 def _of_day(inventory: Inventory, day: date | None) -> Inventory:
     made = datetime.fromtimestamp(inventory.created_at, UTC).date()
     if day is not None and made != day:
-        raise ManifestError(f"{inventory.manifest} is of {made}, not of {day}: name the folder that holds all reports")
+        raise ManifestError(
+            f"{inventory.manifest} is of {made}, not of {day}", advice="name the folder that holds all reports"
+        )
     return inventory
 
 
@@ -108,15 +110,16 @@ async def _latest(store: Store, place: Location | Path, day: date | None, uri: s
             continue
         if chosen is not None:
             raise ManifestError(
-                f"{uri} holds reports of more than one configuration ({chosen.manifest} and {manifest}): "
-                "name the folder of one of them"
+                f"{uri} holds reports of more than one configuration ({chosen.manifest} and {manifest})",
+                advice="name the folder of one of them",
             )
         chosen = inventory
     if chosen is not None:
         return chosen
     when = f" of {day}" if day else ""
-    why = f"; the latest is not: {refused[0]}" if refused else ": give a manifest.json, or a folder that holds reports"
-    raise ManifestError(f"{uri} has no complete inventory report{when} below it{why}")
+    why = f"; the latest is not: {refused[0]}" if refused else ""
+    advice = "" if refused else "give a manifest.json, or a folder that holds reports"
+    raise ManifestError(f"{uri} has no complete inventory report{when} below it{why}", advice=advice)
 
 
 def _configuration(manifest: Location | Path) -> str:

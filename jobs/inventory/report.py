@@ -93,7 +93,8 @@ class Inventory:
                     except (pa.ArrowException, ValueError, OSError, EOFError) as error:
                         raise ManifestError(
                             f"{place} cannot be read as {self.file_format} with the columns that {self.manifest} "
-                            f"gives it: {_one_line(error)}; have the inventory delivered again"
+                            f"gives it: {_one_line(error)}",
+                            advice="have the inventory delivered again",
                         ) from error
                     if batch is None:
                         break
@@ -156,8 +157,8 @@ async def open_inventory(store: Store, location: Location | Path) -> Inventory:
     md5 = hashlib.md5(content, usedforsecurity=False).hexdigest()
     if promised.strip().lower() != md5:
         raise ManifestError(
-            f"{location} has the MD5 {md5}, but {beside} says {promised.strip()[:40]!r}: the manifest was changed; "
-            "use another inventory"
+            f"{location} has the MD5 {md5}, but {beside} says {promised.strip()[:40]!r}: the manifest was changed",
+            advice="use another inventory",
         )
     return _parse(content, location)
 

@@ -48,7 +48,7 @@ class DamagedFiles(LedgerError):
         others = f" and {len(more):,} more file{'s' * (len(more) > 1)}" if more else ""
         name = place.key.removeprefix(ledger.key).lstrip("/")
         advice = _OTHER_RUNS if name.startswith("runs/") else _REBUILD if name.startswith("catalog/") else _RESTORE
-        super().__init__(f"{place}{others} cannot be read ({reason}): the ledger was altered; {advice}")
+        super().__init__(f"{place}{others} cannot be read ({reason}): the ledger was altered", advice=advice)
 
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self.files, self.ledger)

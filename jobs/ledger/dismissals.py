@@ -64,7 +64,7 @@ async def dismiss(ledger: Ledger, summary: Mapping[str, Any], reason: str) -> Di
     reason, run_id = " ".join(reason.split()), str(summary["run_id"])
     if not reason or len(reason) > MAX_CHARACTERS:
         raise UsageError(
-            f"--reason has {len(reason):,} characters: write 1 to {MAX_CHARACTERS}, for those who ask later"
+            f"--reason has {len(reason):,} characters", advice=f"write 1 to {MAX_CHARACTERS}, for those who ask later"
         )
     if (earlier := await find_dismissal(ledger, summary)) is not None:
         raise UsageError(f"run {run_id} is dismissed already: {earlier.reason} (by {earlier.by})")
@@ -75,7 +75,7 @@ async def dismiss(ledger: Ledger, summary: Mapping[str, Any], reason: str) -> Di
     try:
         await ledger.write_document(run_id, f"{FOLDER}{number:06d}.json", asdict(dismissal))
     except PreconditionFailed as error:
-        raise UsageError(f"run {run_id} was dismissed just now: see  sealift runs show {run_id}") from error
+        raise UsageError(f"run {run_id} was dismissed just now", advice=f"see  sealift runs show {run_id}") from error
     return dismissal
 
 

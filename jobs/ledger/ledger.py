@@ -69,7 +69,7 @@ class Checkpoint(NamedTuple):
         """The inverse of `name`. Raises LedgerError for a name that is not a checkpoint's."""
         parts = name.removesuffix(".parquet").split("-")
         if len(parts) != 5 or not all(part.isascii() and part.isdigit() for part in parts[1:]):
-            raise LedgerError(f"{name!r} in the outcomes of shard {shard} is not a checkpoint: remove it")
+            raise LedgerError(f"{name!r} in the outcomes of shard {shard} is not a checkpoint", advice="remove it")
         return cls(shard, parts[0], *map(int, parts[1:]))
 
 
@@ -111,7 +111,9 @@ class Ledger:
         try:
             data = await self._read(run_id, name)
         except NotFound as error:
-            raise LedgerError(f"run {run_id} has no shard {shard}: see plan.json in {self.uri(run_id)}") from error
+            raise LedgerError(
+                f"run {run_id} has no shard {shard}", advice=f"see plan.json in {self.uri(run_id)}"
+            ) from error
         self._demand(run_id, name, shard_disagreement(read_row_numbers(data), numbers))
         return data
 
@@ -158,7 +160,7 @@ class Ledger:
         """The checkpoint of a name below `outcomes/`. Raises LedgerError for another file."""
         shard, _, file = name.partition("/")
         if not (shard.isascii() and shard.isdigit()):
-            raise LedgerError(f"{self.uri(run_id, f'outcomes/{shard}')} is not a shard's folder: remove it")
+            raise LedgerError(f"{self.uri(run_id, f'outcomes/{shard}')} is not a shard's folder", advice="remove it")
         return Checkpoint.parse(int(shard), file)
 
     async def checkpoint_data(self, run_id: str, checkpoint: Checkpoint, rows: range) -> bytes:
@@ -267,8 +269,8 @@ class Ledger:
             yield
         except NoSuchBucket as error:
             raise ConfigError(
-                f"the ledger's bucket {self.location.bucket} does not exist: create it, or name another one with "
-                "--ledger or SEALIFT_LEDGER"
+                f"the ledger's bucket {self.location.bucket} does not exist",
+                advice="create it, or name another one with --ledger or SEALIFT_LEDGER",
             ) from error
 
     def _at(self, run_id: str, name: str) -> Location:
@@ -281,7 +283,7 @@ class Ledger:
         try:
             return await self._read(run_id, name)
         except NotFound as error:
-            raise LedgerError(f"{otherwise}: see `sealift runs list`") from error
+            raise LedgerError(f"{otherwise}", advice="see `sealift runs list`") from error
 
     async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
         data = await self._read_needed(run_id, name, otherwise)
@@ -293,8 +295,8 @@ class Ledger:
         """Raises LedgerError for a document of a newer Sealift."""
         if version != SPEC_VERSION:
             raise LedgerError(
-                f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}: use the "
-                "Sealift that wrote it, or a newer one"
+                f"{self.uri(run_id, name)} is of version {version}, this Sealift reads version {SPEC_VERSION}",
+                advice="use the Sealift that wrote it, or a newer one",
             )
 
     def _demand(self, run_id: str, name: str, disagreement: str) -> None:
@@ -304,7 +306,8 @@ class Ledger:
         if disagreement:
             raise LedgerError(
                 f"{self.uri(run_id, name)} {disagreement}. Sealift does not write such a run, so it starts and "
-                f"reports nothing of it. Find out who wrote it, remove {self.uri(run_id)}, then start a new run"
+                "reports nothing of it",
+                advice=f"find out who wrote it, remove {self.uri(run_id)}, then start a new run",
             )
 
     def _parsed(self, run_id: str, name: str, data: bytes | Mapping[str, Any], parse: Callable[[Any], T]) -> T:
@@ -314,8 +317,8 @@ class Ledger:
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
             why = f"{type(error).__name__}: {error}"
             raise LedgerError(
-                f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered; restore an earlier "
-                "version of it"
+                f"{self.uri(run_id, name)} is not what Sealift writes ({why}): it was altered",
+                advice="restore an earlier version of it",
             ) from error
 
     async def _write(self, run_id: str, name: str, data: bytes, attributes: Attributes) -> None:

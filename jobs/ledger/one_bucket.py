@@ -31,7 +31,8 @@ async def check_two_places(source: Side, destination: Side) -> None:
     if shown[0] and shown[0] == shown[1]:
         raise UsageError(
             f"{source.location} and {destination.location} show the same first object, written at the same time: an "
-            "access point and its bucket would be one place. Name both buckets by their own names"
+            "access point and its bucket would be one place",
+            advice="name both buckets by their own names",
         )
 
 
@@ -50,12 +51,14 @@ async def check_ledger_apart(spec: RunSpec, ledger: Ledger) -> None:
         except Denied as error:
             raise ConfigError(
                 f"it cannot be found out whether the {name} {side.location} shows the ledger {ledger.location}, and "
-                f"nothing starts: {error}; permit s3:ListBucket below the ledger's prefix, or name the bucket itself"
+                f"nothing starts: {error}",
+                advice="permit s3:ListBucket below the ledger's prefix, or name the bucket itself",
             ) from error
         if is_shown:
             raise UsageError(
                 f"the {name} {side.location} is an access point of the ledger's bucket and shows {ledger.location}: "
-                "copies would be written over documents of the ledger, or the other way. Name places of their own"
+                "copies would be written over documents of the ledger, or the other way",
+                advice="name places of their own",
             )
 
 

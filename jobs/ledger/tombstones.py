@@ -204,7 +204,7 @@ class Tombstones:
             await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=TRIES)
         except PreconditionFailed as error:
             raise LedgerError(
-                f"{self._place(name)} was written by somebody else: find out by whom before you expire more"
+                f"{self._place(name)} was written by somebody else", advice="find out by whom before you expire more"
             ) from error
 
     def _path(self, name: str) -> str:

@@ -100,7 +100,7 @@ class ShardUploads(UploadRecords):
         document = await retry(lambda: self.ledger.document(self.run_id, self._folder + name))
         upload = _parsed(document)
         if upload is None or _name(upload) + ".json" != name:
-            raise LedgerError(f"{self.ledger.uri(self.run_id, self._folder + name)} was altered: remove it")
+            raise LedgerError(f"{self.ledger.uri(self.run_id, self._folder + name)} was altered", advice="remove it")
         return upload
 
     async def _read_parts(self, upload: BegunUpload, name: str) -> list[tuple[int, str]]:
@@ -109,7 +109,7 @@ class ShardUploads(UploadRecords):
         match document.get("parts"):
             case [*parts] if all(_is_part(part) for part in parts):
                 return [(number, etag) for number, etag in parts]
-        raise LedgerError(f"{self.ledger.uri(self.run_id, name)} was altered: remove it")
+        raise LedgerError(f"{self.ledger.uri(self.run_id, name)} was altered", advice="remove it")
 
 
 def _is_part(part: Any) -> bool:

@@ -76,7 +76,7 @@ async def open_views(
     run_ids = await ledger.run_ids()
     if run_id is not None:
         if run_id not in run_ids:
-            raise LedgerError(f"the ledger {ledger.location} has no run {run_id}: see `sealift runs list`")
+            raise LedgerError(f"the ledger {ledger.location} has no run {run_id}", advice="see `sealift runs list`")
         run_ids = [run_id]
     with TemporaryDirectory(prefix="sealift-views-") as scratch:
         with usable(scratch):
@@ -118,7 +118,9 @@ def usable(scratch: str | Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise ConfigError(f"cannot use the scratch folder {scratch}: {error}; free space or set TMPDIR") from error
+        raise ConfigError(
+            f"cannot use the scratch folder {scratch}: {error}", advice="free space or set TMPDIR"
+        ) from error
 
 
 async def catalog_keys(ledger: Ledger) -> list[str]:
@@ -139,8 +141,8 @@ async def catalog_keys(ledger: Ledger) -> list[str]:
         promised = "unreadable"
     if promised != len(files):
         raise LedgerError(
-            f"{place} counts other files ({promised!r:.50}) than are there ({len(files):,}): the ledger was altered; "
-            "make a new catalog: sealift catalog rebuild"
+            f"{place} counts other files ({promised!r:.50}) than are there ({len(files):,}): the ledger was altered",
+            advice="make a new catalog: sealift catalog rebuild",
         )
     return files
 

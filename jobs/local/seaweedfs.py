@@ -187,6 +187,6 @@ def _free_ports(count: int, first: int) -> list[int]:
                 ports.append(port)
             except OSError as error:
                 if port == first:
-                    message = f"port {port} of 127.0.0.1: {error}; name another one, or none"
-                    raise ConfigError(message) from error
+                    what = f"port {port} of 127.0.0.1: {error}"
+                    raise ConfigError(what, advice="name another one, or none") from error
         return ports

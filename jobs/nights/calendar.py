@@ -78,7 +78,7 @@ def parse_night(text: str, latest: date) -> date:
     try:
         night = datetime.strptime(text, "%Y-%m-%d").date()  # noqa: DTZ007 - a day, not a moment
     except ValueError as error:
-        raise UsageError(f"--night {text!r} is not a date: write YYYY-MM-DD, as in {latest}") from error
+        raise UsageError(f"--night {text!r} is not a date", advice=f"write YYYY-MM-DD, as in {latest}") from error
     if night > latest:
         raise UsageError(f"--night {text}: that night has not begun, the latest one is {latest}")
     return night

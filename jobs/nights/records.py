@@ -172,8 +172,8 @@ class NightRecords:
             raise LedgerError(f"{place} is no JSON object: the ledger was altered")
         if (version := document.get("night_version", NIGHT_VERSION)) != NIGHT_VERSION:
             raise LedgerError(
-                f"{place} is of version {version}, this Sealift reads version {NIGHT_VERSION}: use the Sealift that "
-                "wrote it, or a newer one"
+                f"{place} is of version {version}, this Sealift reads version {NIGHT_VERSION}",
+                advice="use the Sealift that wrote it, or a newer one",
             )
         if defect := find_defect(document):
             raise LedgerError(f"{place} {defect}: the ledger was altered")

@@ -209,8 +209,8 @@ class Stages:
         spec, plan = await self.ledger.spec(stage_record["run_id"]), await self.ledger.plan(stage_record["run_id"])
         if disagreement := _disagreement(spec, request):
             raise LedgerError(
-                f"{spec.run_id} is not a run of this night, {disagreement}: the ledger was altered. Find out who wrote "
-                f"{self.records.record_uri(stage)}, then go on with the next night"
+                f"{spec.run_id} is not a run of this night, {disagreement}: the ledger was altered",
+                advice=f"find out who wrote {self.records.record_uri(stage)}, then go on with the next night",
             )
         report, code = await work(
             spec, plan, self.ledger, self.settings, self.options, self.display, KINDS[request.job]

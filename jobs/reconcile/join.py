@@ -56,13 +56,14 @@ def join_reports(
     try:
         return _join(connection, source, destination, options)
     except duckdb.OutOfMemoryException as error:
-        raise ConfigError(f"the join does not fit into its memory limit: raise it ({error})") from error
+        raise ConfigError("the join does not fit into its memory limit", advice=f"raise it ({error})") from error
     except duckdb.IOException as error:
-        raise ConfigError(f"the join cannot use its scratch folder: make room there ({error})") from error
+        raise ConfigError("the join cannot use its scratch folder", advice=f"make room there ({error})") from error
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise ManifestError(
             f"the data files of {source.inventory.manifest} or {destination.inventory.manifest} cannot be read: "
-            f"{' '.join(str(error).split())[:300]}; have the inventories delivered again"
+            f"{' '.join(str(error).split())[:300]}",
+            advice="have the inventories delivered again",
         ) from error
 
 
@@ -190,6 +191,6 @@ def _check_fields(report: StagedReport, options: JoinOptions) -> None:
     if missing := [field for field in needed if report.column(field) is None]:
         purpose = "--versions all" if options.rules.all_versions else "telling which version is current"
         raise ManifestError(
-            f"{report.inventory.manifest} lacks the fields {', '.join(missing)}, which {purpose} needs: "
-            "use an inventory of all versions"
+            f"{report.inventory.manifest} lacks the fields {', '.join(missing)}, which {purpose} needs",
+            advice="use an inventory of all versions",
         )

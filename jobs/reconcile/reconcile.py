@@ -250,18 +250,19 @@ def _check_pair(source: Inventory, destination: Inventory, options: ReconcileOpt
     ):
         if bucket is not None and inventory.source_bucket != bucket:
             raise ManifestError(
-                f"{inventory.manifest} is of the bucket {inventory.source_bucket}, the {side} is {bucket}: "
-                "give the report of that bucket"
+                f"{inventory.manifest} is of the bucket {inventory.source_bucket}, the {side} is {bucket}",
+                advice="give the report of that bucket",
             )
         if inventory.created_at > options.now + FUTURE_SECONDS:
             raise ManifestError(
                 f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, here it is "
-                f"{_time(options.now)}: clocks disagree, so what is in flight is unknown: set them"
+                f"{_time(options.now)}: clocks disagree, so what is in flight is unknown",
+                advice="set them",
             )
     if source.source_bucket == destination.source_bucket:
         raise ManifestError(
-            f"{source.manifest} and {destination.manifest} are both of the bucket {source.source_bucket}: "
-            "give one report of the source and one of the destination"
+            f"{source.manifest} and {destination.manifest} are both of the bucket {source.source_bucket}",
+            advice="give one report of the source and one of the destination",
         )
 
 
@@ -272,7 +273,8 @@ def _check_clock(connection: duckdb.DuckDBPyConnection, staged: StagedReport) ->
     if newest is not None and newest > inventory.created_at + CLOCK_SECONDS:
         raise ManifestError(
             f"{inventory.manifest} says that it was made on {_time(inventory.created_at)}, but lists an object of "
-            f"{_time(newest)}: clocks disagree, so what is in flight is unknown: use another inventory"
+            f"{_time(newest)}: clocks disagree, so what is in flight is unknown",
+            advice="use another inventory",
         )
 
 

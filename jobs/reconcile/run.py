@@ -167,7 +167,8 @@ async def _version_map(
         if not _is_between(spec, buckets, maps):
             raise UsageError(
                 f"--version-map: run {run_id} made its copies at {spec.destination.location}, of "
-                f"{spec.source.location}, and these are other places: name the run that made these copies"
+                f"{spec.source.location}, and these are other places",
+                advice="name the run that made these copies",
             )
         plan = await ledger.plan(run_id)
         numbers = plan.row_numbers()

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 
@@ -200,19 +201,19 @@ class UnusableReport(ManifestError):
     Its `manifest` says which one of two it is.
     """
 
-    def __init__(self, message: str, manifest: str):
-        super().__init__(message)
+    def __init__(self, what: str, manifest: str, *, advice: str = ""):
+        super().__init__(what, advice=advice)
         self.manifest = manifest
 
     def __reduce__(self) -> tuple[object, ...]:
-        return type(self), (str(self), self.manifest)
+        return partial(type(self), advice=self.own_advice), (self.what, self.manifest)
 
 
 def _empty(inventory: Inventory) -> UnusableReport:
     return UnusableReport(
-        f"{inventory.manifest} lists no object of the bucket {inventory.source_bucket}: an empty report proves "
-        "nothing; check the inventory's configuration and prefix",
+        f"{inventory.manifest} lists no object of the bucket {inventory.source_bucket}: an empty report proves nothing",
         str(inventory.manifest),
+        advice="check the inventory's configuration and prefix",
     )
 
 
@@ -231,7 +232,8 @@ def _manifest_errors(inventory: Inventory, places: Mapping[str, str]) -> Iterato
             message = message.replace(path, place)
         raise ManifestError(
             f"the data files of {inventory.manifest} cannot be read as {inventory.file_format} with the columns that "
-            f"it gives them: {message[:400]}; have the inventory delivered again"
+            f"it gives them: {message[:400]}",
+            advice="have the inventory delivered again",
         ) from error
 
 
@@ -240,8 +242,8 @@ def _check_columns(connection: duckdb.DuckDBPyConnection, inventory: Inventory, 
         found = {row[0] for row in connection.execute(f"DESCRIBE FROM {parquet(Path(path))}").fetchall()}
         if missing := [name for name in inventory.columns if name not in found]:
             raise ManifestError(
-                f"{place} lacks {', '.join(missing)}, which {inventory.manifest} promises: "
-                "have the inventory delivered again"
+                f"{place} lacks {', '.join(missing)}, which {inventory.manifest} promises",
+                advice="have the inventory delivered again",
             )
 
 
@@ -268,7 +270,8 @@ def _measure(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> Sta
         ).fetchone()
         raise ManifestError(
             f"a row of {inventory.manifest} names the bucket {other[0] if other else None!r}, the report is of "
-            f"{inventory.source_bucket!r}: use another inventory"
+            f"{inventory.source_bucket!r}",
+            advice="use another inventory",
         )
     has_keys = not _has_no_key(connection, staged)
     if inventory.file_format != "CSV" and not has_keys:  # of CSV's they are listed already

@@ -37,7 +37,7 @@ class RestoreQuery:
 
     def __init__(self, request: Request, ledger: Ledger, index: ArchiveIndex, keys: Sequence[str], draft: Draft):
         if request.source is None:
-            raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
+            raise UsageError("nothing to restore from", advice="give --archives s3://bucket/prefix")
         self.request, self.ledger, self.index, self.keys = request, ledger, index, keys
         self._draft = draft
         self.source: Side = request.source
@@ -67,8 +67,8 @@ class RestoreQuery:
         if self.damage and not whole:
             first = self.damage[0]
             raise DamagedArchive(
-                f"no index below {self.archives.location} can be read: {first.archive}: {first.reason}. Rebuild them "
-                f"with: sealift archives reindex --archives {self.archives.location}"
+                f"no index below {self.archives.location} can be read: {first.archive}: {first.reason}",
+                advice=f"rebuild them with: sealift archives reindex --archives {self.archives.location}",
             )
         of = self._bucket = self._bucket or self._bucket_of_manifest(whole)
         self.damage = [each for each in self.damage if each.record is None or of in (None, each.record.source_bucket)]
@@ -204,7 +204,7 @@ class RestoreQuery:
         self._manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
         named = self._manifest.bucket
         if named is not None and self._bucket not in (None, named) and not self.is_retry:
-            raise UsageError(f"{uri} is about bucket {named}, --bucket says {self._bucket}: name one bucket")
+            raise UsageError(f"{uri} is about bucket {named}, --bucket says {self._bucket}", advice="name one bucket")
 
     def _bucket_of_manifest(self, records: Sequence[ArchiveRecord]) -> str | None:
         """The bucket of the manifest's rows, by which these archives are chosen. None: any.
@@ -218,8 +218,8 @@ class RestoreQuery:
             return None
         if named not in known:
             raise UsageError(
-                f"{self.request.manifest} is about bucket {named}, and the archives are of {', '.join(sorted(known))}: "
-                "name a manifest of that bucket"
+                f"{self.request.manifest} is about bucket {named}, and the archives are of {', '.join(sorted(known))}",
+                advice="name a manifest of that bucket",
             )
         return named
 
@@ -231,7 +231,7 @@ class RestoreQuery:
         store = open_side(self.source)
         if self.archives is None and not await store.is_versioned(self.source.location.bucket):
             raise ConfigError(
-                f"{self.source.location.bucket} keeps no versions: give --archives, which may know how it was"
+                f"{self.source.location.bucket} keeps no versions", advice="give --archives, which may know how it was"
             )
         place = self.source.location._replace(key=self.request.selection.prefix)
         async for page in list_all(store, place, versions=True):
@@ -272,7 +272,7 @@ class RestoreQuery:
         near = self.archives or self.source
         bucket = destination.location.bucket
         if bucket in buckets and not self.options["in_place"] and not are_apart(near, destination):
-            raise UsageError(f"{bucket} is the original bucket: name another, or add --in-place")
+            raise UsageError(f"{bucket} is the original bucket", advice="name another, or add --in-place")
 
 
 def _forgetting_archives(batch: pa.RecordBatch) -> pa.RecordBatch:

@@ -63,7 +63,7 @@ def parse_journal(ref: ObjectRef, data: bytes) -> list[Entry]:
         return [from_document(document) for document in _documents(ref.key, data)]
     except (ValueError, OverflowError, RecursionError, OSError, pa.ArrowException) as error:
         message = str(error).partition("\n")[0]
-        raise ManifestError(f"{ref} is not a journal: {message}; put back an earlier version of it") from error
+        raise ManifestError(f"{ref} is not a journal: {message}", advice="put back an earlier version of it") from error
 
 
 def _documents(name: str, data: bytes) -> Iterable[Any]:

@@ -224,7 +224,7 @@ async def plan_run(
     Raises ConfigError, UsageError, …
     """
     if request.source is None:
-        raise UsageError("nothing to restore from: give --archives s3://bucket/prefix")
+        raise UsageError("nothing to restore from", advice="give --archives s3://bucket/prefix")
     check_outside(request.destination, ledger.location)
     with drafting(request) as draft:
         query = RestoreQuery(request, ledger, ArchiveIndex(ledger.store, ledger.location), keys, draft)

@@ -33,11 +33,12 @@ def records_of(records: Sequence[ArchiveRecord], archives: Location, bucket: str
     buckets = {each.source_bucket for each in records}
     if not records:
         raise UsageError(
-            f"the index knows no archives below {archives}: check bucket and prefix (`sealift archives list` shows "
-            f"what is known), or index what is there: sealift archives reindex --archives {archives}"
+            f"the index knows no archives below {archives}",
+            advice="check bucket and prefix (`sealift archives list` shows "
+            f"what is known), or index what is there: sealift archives reindex --archives {archives}",
         )
     if bucket is None and len(buckets) > 1:
-        raise UsageError(f"{archives} has archives of {', '.join(sorted(buckets))}: say which with --bucket")
+        raise UsageError(f"{archives} has archives of {', '.join(sorted(buckets))}", advice="say which with --bucket")
     chosen = {str(each.location): each for each in records if bucket in (None, each.source_bucket)}
     if not chosen:
         raise UsageError(f"{archives} has no archives of {bucket}, only of {', '.join(sorted(buckets))}")

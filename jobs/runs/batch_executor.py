@@ -113,7 +113,8 @@ class BatchExecutor:
             if job_id in states and states[job_id].name != name:
                 raise LedgerError(
                     f"{self.ledger.uri(submission.run_id, _job_document(submission.number, stage))} names the job "
-                    f"{job_id}, which is {states[job_id].name} and not {name}: it was altered. Remove it"
+                    f"{job_id}, which is {states[job_id].name} and not {name}: it was altered",
+                    advice="remove it",
                 )
         return {stage: states[job_id] for stage, job_id in submitted.job_ids.items() if job_id in states}
 
@@ -164,7 +165,8 @@ class BatchExecutor:
             raise LedgerError(
                 f"{self.ledger.uri(ours.run_id, f'{_stem(ours.number)}.json')} sends the run to queue "
                 f"{there.queue!r} as {there.job_definition!r}, this command to {here.queue!r} as "
-                f"{here.job_definition!r}: give the same --queue and --job-definition, or find out who wrote it"
+                f"{here.job_definition!r}",
+                advice="give the same --queue and --job-definition, or find out who wrote it",
             )
 
     async def _submit_stage(
@@ -220,7 +222,8 @@ async def read_submission(ledger: Ledger, run_id: str, number: int) -> Submissio
         raise LedgerError(
             f"{ledger.uri(run_id, name)} is about run {submission.run_id!r}, "
             f"submission {submission.number!r}, in {submission.ledger!r}: "
-            "it was altered. Find out who wrote it, remove it, then continue with `sealift runs retry`"
+            "it was altered",
+            advice="find out who wrote it, remove it, then continue with `sealift runs retry`",
         )
     return submission
 
@@ -236,7 +239,7 @@ def _number(name: str) -> int:
     """The number in the name of a submission's document. Raises LedgerError."""
     digits = name[:3]
     if not (len(digits) == 3 and digits.isascii() and digits.isdigit()):
-        raise LedgerError(f"batch/{name!r} is not a submission document: remove it from the ledger")
+        raise LedgerError(f"batch/{name!r} is not a submission document", advice="remove it from the ledger")
     return int(digits)
 
 

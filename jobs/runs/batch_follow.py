@@ -219,8 +219,8 @@ async def _pause(run_id: str, seconds: float, signalled: asyncio.Event) -> None:
     with contextlib.suppress(TimeoutError):
         await asyncio.wait_for(signalled.wait(), seconds)
         raise Interrupted(
-            f"run {run_id} continues in Batch: follow it with sealift runs show {run_id} --follow, "
-            f"end it with sealift runs cancel {run_id}"
+            f"run {run_id} continues in Batch",
+            advice=f"follow it with sealift runs show {run_id} --follow, end it with sealift runs cancel {run_id}",
         )
 
 
@@ -241,8 +241,9 @@ async def cancel(ledger: Ledger, run_id: str) -> Submitted:
     submitted = await executor.latest(run_id)
     if submitted is None:
         raise UsageError(
-            f"run {run_id} was not sent to Batch: stop the command that runs it with Ctrl-C or SIGTERM, "
-            f"then continue with: sealift runs retry {run_id}"
+            f"run {run_id} was not sent to Batch",
+            advice="stop the command that runs it with Ctrl-C or SIGTERM, then continue with: "
+            f"sealift runs retry {run_id}",
         )
     await executor.cancel(submitted, f"cancelled by sealift runs cancel {run_id}")
     return submitted

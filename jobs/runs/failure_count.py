@@ -80,9 +80,9 @@ class FailureCount:
             return None
         return TooManyFailures(
             f"run {run_id}, shard {shard} ended early: {why}; the last one: "
-            f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded. "
-            f"Mend the cause, then continue with: sealift runs retry {run_id} (an expire run: with the same command "
-            "again). SEALIFT_MAX_FAILURES=100% goes on whatever fails",
+            f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded",
+            advice=f"mend the cause, then continue with: sealift runs retry {run_id} (an expire run: with the same "
+            "command again). SEALIFT_MAX_FAILURES=100% goes on whatever fails",
             may_pass=self._last.reason == Reason.GIVEN_UP,
         )
 

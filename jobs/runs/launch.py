@@ -145,12 +145,12 @@ def check_limits(runs: Sequence[Planned], max_cost: float | None, max_objects: i
     objects, dollars = max(rows.values(), default=0), sum(run.plan.total_dollars for run in runs)
     if max_objects is not None and objects > max_objects:
         raise LimitExceeded(
-            f"the plan has {objects:,} objects, --max-objects allows {max_objects:,}: filter or raise it"
+            f"the plan has {objects:,} objects, --max-objects allows {max_objects:,}", advice="filter or raise it"
         )
     if max_cost is not None and dollars > max_cost:
         raise LimitExceeded(
-            f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}: "
-            "filter or raise it"
+            f"the plan costs about {human_dollars(dollars)}, --max-cost allows {human_dollars(max_cost)}",
+            advice="filter or raise it",
         )
 
 

@@ -247,10 +247,9 @@ class Lease:
         await self.look()
         if (seconds := self._age()) > OLDEST_LOOK_SECONDS:
             limit = f"a write needs an answer within {OLDEST_LOOK_SECONDS:.0f} s"
-            why = (
-                f"the ledger takes too long to answer, {seconds:.1f} s: {limit}. Run it again when the ledger is faster"
-            )
-            raise Unavailable("look at", self.ledger.uri(self.run_id, self._folder), "SlowAnswer", why)
+            why = f"the ledger takes too long to answer, {seconds:.1f} s: {limit}"
+            place, again = self.ledger.uri(self.run_id, self._folder), "run it again when the ledger is faster"
+            raise Unavailable("look at", place, "SlowAnswer", why, advice=again)
 
     async def _rivals(self) -> list[int]:
         """The numbers of the earlier attempts that may be at work.
@@ -317,7 +316,7 @@ def _number(name: str) -> int:
     """The number in a document's name. Raises LedgerError for an invalid name."""
     digits = name.rpartition("/")[2].removesuffix(ENDED).removesuffix(".json")
     if not (digits.isascii() and digits.isdigit()):
-        raise LedgerError(f"{name!r} is not a lease or a launch: remove it from the ledger")
+        raise LedgerError(f"{name!r} is not a lease or a launch", advice="remove it from the ledger")
     return int(digits)
 
 

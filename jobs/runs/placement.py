@@ -45,7 +45,7 @@ def is_batch(options: BatchOptions, settings: Settings) -> bool:
     """True if the run goes to AWS Batch. Raises UsageError for an unknown executor."""
     executor = options.executor or settings.executor
     if executor not in ("local", "batch"):
-        raise UsageError(f"SEALIFT_EXECUTOR={executor!r}: expected local or batch")
+        raise UsageError(f"SEALIFT_EXECUTOR={executor!r}", advice="expected local or batch")
     if executor == "local":
         for name, is_given in (("--detach", options.detach), ("--then-verify", options.then_verify)):
             if is_given:
@@ -77,13 +77,13 @@ def choose_placement(
     if options.on_demand and queue is None:
         queue = settings.batch_queue_on_demand
         if queue is None:
-            raise UsageError("--on-demand needs a queue: set SEALIFT_BATCH_QUEUE_ON_DEMAND or give --queue")
+            raise UsageError("--on-demand needs a queue", advice="set SEALIFT_BATCH_QUEUE_ON_DEMAND or give --queue")
     queue = queue or settings.batch_queue
     definition = options.job_definition or settings.batch_job_definition
     if not queue:
-        raise UsageError("no job queue: give --queue or set SEALIFT_BATCH_QUEUE")
+        raise UsageError("no job queue", advice="give --queue or set SEALIFT_BATCH_QUEUE")
     if not definition:
-        raise UsageError("no job definition: give --job-definition or set SEALIFT_BATCH_JOB_DEFINITION")
+        raise UsageError("no job definition", advice="give --job-definition or set SEALIFT_BATCH_JOB_DEFINITION")
     definition = definition.replace("{job}", job)
     if earlier is not None and not (options.queue or options.on_demand or options.job_definition):
         _demand_same(earlier, queue, definition)
@@ -111,7 +111,8 @@ def _demand_same(earlier: Placement, queue: str, definition: str) -> None:
     if there != here:
         raise UsageError(
             f"the ledger says that the run was sent to queue {there[0]!r} as {there[1]!r}, your settings say "
-            f"{here[0]!r} as {here[1]!r}: name the ones to use with --queue and --job-definition"
+            f"{here[0]!r} as {here[1]!r}",
+            advice="name the ones to use with --queue and --job-definition",
         )
 
 
@@ -121,7 +122,8 @@ def refuse_profiles(*sides: Side | None) -> None:
         if side is not None and side.profile:
             raise UsageError(
                 f"{side.location} is reached by the profile {side.profile!r} of this machine, which containers do not "
-                "have: give the job definition a role that may reach both sides"
+                "have",
+                advice="give the job definition a role that may reach both sides",
             )
 
 

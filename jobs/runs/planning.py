@@ -144,7 +144,9 @@ def read_price_table(path: Path | None = None) -> PriceTable:
     try:
         return load_price_table(source.read_text(encoding="utf-8"))
     except OSError as error:
-        raise ConfigError(f"cannot read the price table {source}: {error.strerror}; correct --price-table") from error
+        raise ConfigError(
+            f"cannot read the price table {source}: {error.strerror}", advice="correct --price-table"
+        ) from error
     except UnicodeDecodeError as error:
         raise ConfigError(f"the price table {source} is not UTF-8: {error}") from error
 
@@ -216,11 +218,11 @@ def refuse_larger(shard: bytes, largest_bytes: int) -> None:
     key = table["key"][pc.index(table["size_bytes"], size_bytes).as_py()].as_py()
     what = f"{shown(key)} has {size_bytes:,} bytes, this run can copy objects of up to {largest_bytes:,}"
     if size_bytes > MAX_OBJECT_BYTES:
-        raise LimitExceeded(f"{what}: leave it out with --max-size")
+        raise LimitExceeded(f"{what}", advice="leave it out with --max-size")
     part_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
     raise LimitExceeded(
-        f"{what}, since each of its {MAX_PARTS:,} parts has to fit into a worker's buffer: "
-        f"set SEALIFT_BUFFER_MIB={part_mib}, or leave it out with --max-size"
+        f"{what}, since each of its {MAX_PARTS:,} parts has to fit into a worker's buffer",
+        advice=f"set SEALIFT_BUFFER_MIB={part_mib}, or leave it out with --max-size",
     )
 
 

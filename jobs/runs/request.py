@@ -136,7 +136,7 @@ class Draft:
         """
         source = source or self.request.source
         if source is None:
-            raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+            raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
         selection = self.request.selection
         within = {"prefix": selection.prefix} if selection.prefix not in ("", source.location.key) else {}
         return RunSpec(
@@ -264,7 +264,7 @@ def _listed_rows(request: Request) -> SourcedRows:
     """The rows of the source's listing."""
     source = request.source
     if source is None:
-        raise UsageError("nothing to work on: give --source s3://bucket/prefix or --manifest URI")
+        raise UsageError("nothing to work on", advice="give --source s3://bucket/prefix or --manifest URI")
     store = open_side(source)
     versions = request.selection.versions == "all"
     places = [source.location._replace(key=prefix) for prefix in request.prefixes] or [source.location]
@@ -299,9 +299,11 @@ async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft |
     manifest = await open_manifest(file, ledger.store, lambda: boto_client(None, None, None))
     bucket = manifest.bucket or (source.location.bucket if source else None)
     if bucket is None:
-        raise UsageError(f"{file} does not say which bucket its keys are in: add --source s3://bucket")
+        raise UsageError(f"{file} does not say which bucket its keys are in", advice="add --source s3://bucket")
     if source is not None and bucket != source.location.bucket:
-        raise ConfigError(f"{file} is about bucket {bucket}, --source says {source.location.bucket}: name one bucket")
+        raise ConfigError(
+            f"{file} is about bucket {bucket}, --source says {source.location.bucket}", advice="name one bucket"
+        )
     source = source or Side(Location(bucket))
     check_apart(source, request.destination, ledger.location)
     rows = manifest.batches
@@ -329,7 +331,7 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
     _check_has_outcomes(await ledger.spec(run_id))
     earlier = await ledger.report(run_id)
     if earlier is None:
-        raise ConfigError(f"run {run_id} has not ended: finish it with `sealift runs retry {run_id}` first")
+        raise ConfigError(f"run {run_id} has not ended", advice=f"finish it with `sealift runs retry {run_id}` first")
     uri, folder = earlier.get("failures_manifest"), ledger.uri(run_id)
     if uri is None and not earlier.get("failures"):
         raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
@@ -337,7 +339,8 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
     if not re.fullmatch(r"failures(-[0-9a-f]{16})?\.parquet", uri.removeprefix(folder)):
         raise LedgerError(
             f"{ledger.uri(run_id, 'report.json')} names {uri} as the failed rows, which is not a file of this run: "
-            "the report was altered. Verify again"
+            "the report was altered",
+            advice="verify again",
         )
     return uri
 
@@ -346,8 +349,8 @@ def _check_has_outcomes(spec: RunSpec) -> None:
     """Raises UsageError for a run that compared two reports: it worked at no row."""
     if "destination_manifest" in spec.options:
         raise UsageError(
-            f"run {spec.run_id} is a reconcile run: it only compared, so it has no failed or proven rows. "
-            f"What repairs its findings is in `sealift runs show {spec.run_id}`"
+            f"run {spec.run_id} is a reconcile run: it only compared, so it has no failed or proven rows",
+            advice=f"what repairs its findings is in `sealift runs show {spec.run_id}`",
         )
 
 
@@ -402,12 +405,14 @@ async def _locate(name: str, side: Side, *, all_versions: bool = False) -> Side:
     try:
         await store.list_objects(side.location.bucket, side.location.key, max_keys=1)
         if all_versions and not await store.is_versioned(side.location.bucket):
-            raise ConfigError(f"the {name} bucket {side.location.bucket} keeps no versions: leave out --versions all")
+            raise ConfigError(
+                f"the {name} bucket {side.location.bucket} keeps no versions", advice="leave out --versions all"
+            )
         return replace(side, region=store.region_of(side.location.bucket) or side.region)
     except NotFound as error:
         raise ConfigError(
-            f"the {name} bucket {side.location.bucket} does not exist: check its name and region, "
-            f"in --{name} or the policy"
+            f"the {name} bucket {side.location.bucket} does not exist",
+            advice=f"check its name and region, in --{name} or the policy",
         ) from error
     except StoreError as error:
         is_owner_in_doubt = side.owner and isinstance(error, Denied)
@@ -429,14 +434,15 @@ def check_apart(source: Side | None, destination: Side | None, ledger: Location)
         if side and other and side.location.overlaps(other.location) and not are_apart(side, other):
             raise UsageError(
                 f"the {name} {side.location} and the {other_name} {other.location} overlap, so one would be taken for "
-                "a part of the other, copied again, or written over: name places of their own"
+                "a part of the other, copied again, or written over",
+                advice="name places of their own",
             )
 
 
 def _check_not_same(source: Side, destination: Side) -> None:
     """Raises UsageError if both sides are one place."""
     if source.location == destination.location and not are_apart(source, destination):
-        raise UsageError(f"source and destination are both {source.location}: name two places")
+        raise UsageError(f"source and destination are both {source.location}", advice="name two places")
 
 
 def check_outside(destination: Side, ledger: Location) -> None:
@@ -446,4 +452,4 @@ def check_outside(destination: Side, ledger: Location) -> None:
     """
     place = destination.location
     if place.bucket == ledger.bucket and place.key.startswith(ledger.key) and not are_apart(destination, Side(ledger)):
-        raise UsageError(f"the destination {place} and the ledger {ledger} overlap: name places of their own")
+        raise UsageError(f"the destination {place} and the ledger {ledger} overlap", advice="name places of their own")

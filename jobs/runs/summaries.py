@@ -33,17 +33,19 @@ async def find_run_id(ledger: Ledger, text: str) -> str:
     run_ids = await ledger.run_ids()
     if text == LATEST:
         if not run_ids:
-            raise LedgerError(f"no run is in {ledger.location} yet: start one, or check --ledger or SEALIFT_LEDGER")
+            raise LedgerError(
+                f"no run is in {ledger.location} yet", advice="start one, or check --ledger or SEALIFT_LEDGER"
+            )
         return run_ids[-1]
     meant = [each for each in run_ids if each == text or each.startswith(text) or each.endswith(f"-{text}")]
     if text in meant:
         return text
     if not meant:
         latest = f"did you mean {LATEST}? " if get_close_matches(text, [LATEST]) else ""
-        raise LedgerError(f"the ledger {ledger.location} has no run {text}: {latest}see `sealift runs list`")
+        raise LedgerError(f"the ledger {ledger.location} has no run {text}", advice=f"{latest}see `sealift runs list`")
     if len(meant) > 1:
         names = ", ".join(meant[:SHOWN_IDS]) + (", …" if len(meant) > SHOWN_IDS else "")
-        raise UsageError(f"{text} may be each of {len(meant)} runs, {names}: write more of the id")
+        raise UsageError(f"{text} may be each of {len(meant)} runs, {names}", advice="write more of the id")
     return meant[0]
 
 

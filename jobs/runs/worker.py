@@ -328,8 +328,8 @@ class Worker:
                 error.operation,
                 error.target,
                 error.code,
-                f"no answer for {self.limits.patience_seconds:.0f} s; is the endpoint reachable? "
-                f"Continue later with: sealift runs retry {self.run_id}",
+                f"no answer for {self.limits.patience_seconds:.0f} s",
+                advice=f"is the endpoint reachable? Continue later with: sealift runs retry {self.run_id}",
             ) from error
 
     def _must_end(self) -> bool:

@@ -78,17 +78,19 @@ def ignored_error(place: Location, operations: Sequence[Operation]) -> ConfigErr
     """The error for a destination on whose conditions no write can rely."""
     return ConfigError(
         f"the server of {place} ignores conditions on {', '.join(operations)}, or refuses those that hold, so a write "
-        "by others at the same moment could be lost: write to a server that heeds conditions. With --unguarded, where "
-        "a command has it, Sealift looks before each write instead, which leaves a moment for such a loss"
+        "by others at the same moment could be lost",
+        advice="write to a server that heeds conditions. With --unguarded, where "
+        "a command has it, Sealift looks before each write instead, which leaves a moment for such a loss",
     )
 
 
 def untried_error(place: Location, error: StoreError) -> ConfigError:
     """The error for a place where conditions may not be tried."""
     return ConfigError(
-        f"it cannot be found out whether the server of {place} heeds conditions: {error}; permit "
+        f"it cannot be found out whether the server of {place} heeds conditions: {error}",
+        advice="permit "
         "s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:DeleteObject and s3:DeleteObjectVersion for "
-        f"{place.join(_FOLDER)}*, and s3:ListBucketVersions"
+        f"{place.join(_FOLDER)}*, and s3:ListBucketVersions",
     )
 
 

@@ -78,26 +78,27 @@ async def fetch_promised(store: Store, file: PromisedFile, target: Path) -> tupl
         if file.size_bytes not in (None, size_bytes):
             raise ManifestError(
                 f"{place} has {size_bytes} bytes, {file.manifest} says {file.size_bytes}: the file was truncated "
-                f"or replaced; use another {file.report}"
+                "or replaced",
+                advice=f"use another {file.report}",
             )
         if md5 != file.md5:
             raise ManifestError(
-                f"{place} has the MD5 {md5}, {file.manifest} says {file.md5}: the file was changed; "
-                f"use another {file.report}"
+                f"{place} has the MD5 {md5}, {file.manifest} says {file.md5}: the file was changed",
+                advice=f"use another {file.report}",
             )
         return place, place if isinstance(place, Path) else target
     if denied:
         raise denied
     raise ManifestError(
-        f"{file.places[0]}, a {file.kind} of {file.manifest}, is missing (nor is it beside the manifest): "
-        f"restore it, or use another {file.report}"
+        f"{file.places[0]}, a {file.kind} of {file.manifest}, is missing (nor is it beside the manifest)",
+        advice=f"restore it, or use another {file.report}",
     )
 
 
 async def read_manifest(store: Store, place: Location | Path, advice: str) -> bytes:
     """A manifest's bytes, or those of another small file of a report.
 
-    Raises ManifestError, which ends in `advice`, for a file that is missing or too large, a
+    Raises ManifestError, with this `advice`, for a file that is missing or too large, a
     StoreError or an OSError when it cannot be read.
     """
     try:
@@ -106,10 +107,10 @@ async def read_manifest(store: Store, place: Location | Path, advice: str) -> by
         else:
             size_bytes = (await store.head(ObjectRef(*place))).size_bytes
         if size_bytes > MANIFEST_BYTES:
-            raise ManifestError(f"{place} has {size_bytes} bytes, too many for a manifest: {advice}")
+            raise ManifestError(f"{place} has {size_bytes} bytes, too many for a manifest", advice=advice)
         return place.read_bytes() if isinstance(place, Path) else (await store.get(ObjectRef(*place))).data
     except (NotFound, FileNotFoundError, IsADirectoryError) as error:
-        raise ManifestError(f"{place} does not exist: {advice}") from error
+        raise ManifestError(f"{place} does not exist", advice=advice) from error
 
 
 async def _look(store: Store, place: Location | Path, expected_bytes: int | None, target: Path) -> tuple[int, str]:

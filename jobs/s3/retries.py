@@ -94,6 +94,6 @@ async def promptly(work: Callable[[], Awaitable[T]], what: str, address: Callabl
             "read",
             what,
             "NoAnswer",
-            f"nothing came from {address()} within {PATIENCE_SECONDS:.0f} s; "
-            "check the endpoint and the network, then try again",
+            f"nothing came from {address()} within {PATIENCE_SECONDS:.0f} s",
+            advice="check the endpoint and the network, then try again",
         ) from None

@@ -256,7 +256,7 @@ def _endpoint(url: str | None, region: str, configured: _Configuration) -> Endpo
     if configured.is_fips or configured.is_dualstack:
         named = "AWS_USE_FIPS_ENDPOINT" if configured.is_fips else "AWS_USE_DUALSTACK_ENDPOINT"
         raise ConfigError(
-            f"endpoint {masked(url)!r}: {named} asks for one of AWS's; set it for that side's profile alone"
+            f"endpoint {masked(url)!r}: {named} asks for one of AWS's", advice="set it for that side's profile alone"
         )
     return given_endpoint(url)
 
@@ -286,8 +286,9 @@ def _credentials(session: Any, profile: str | None) -> Callable[[], Credentials]
     if found is None:
         which = f"profile {profile!r} has none" if profile else "boto3's chain found none"
         raise ConfigError(
-            f"no AWS credentials: {which}; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
-            "name a profile (AWS_PROFILE), or give this machine a role"
+            f"no AWS credentials: {which}",
+            advice="set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, "
+            "name a profile (AWS_PROFILE), or give this machine a role",
         )
     fixed = frozen(found)
     return lambda: fixed

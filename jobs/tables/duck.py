@@ -54,7 +54,7 @@ def scratch_folder(parent: Path, prefix: str, what: str) -> Iterator[Path]:
             yield Path(folder)
     except (duckdb.IOException, duckdb.OutOfMemoryException, OSError) as error:
         first = str(error).partition("\n")[0]
-        raise ConfigError(f"cannot {what} in {parent}: {first}; free space there or set TMPDIR") from error
+        raise ConfigError(f"cannot {what} in {parent}: {first}", advice="free space there or set TMPDIR") from error
 
 
 def connect(
@@ -68,7 +68,9 @@ def connect(
     DuckDB cannot open.
     """
     if "?" in database:  # DuckDB takes the rest for options
-        raise ConfigError(f"cannot keep a database in {folder}: its name has a `?`; set TMPDIR to another folder")
+        raise ConfigError(
+            f"cannot keep a database in {folder}: its name has a `?`", advice="set TMPDIR to another folder"
+        )
     limits = {"memory_limit": memory_limit, "temp_directory": str(folder / "spill")}
     connection = duckdb.connect(database, config=_SETTINGS | limits | settings)
     # The progress bar goes to stdout, which belongs to the command's own output.
@@ -200,7 +202,7 @@ def check_select(sql: str) -> None:
         statements = duckdb.connect(":memory:").extract_statements(sql)
     if len(statements) != 1 or statements[0].type != duckdb.StatementType.SELECT:
         kinds = ", ".join(statement.type.name for statement in statements) or "nothing"
-        raise UsageError(f"SQL: give one SELECT; this is {kinds}")
+        raise UsageError("SQL", advice=f"give one SELECT; this is {kinds}")
 
 
 def named_tables(sql: str, tables: Iterable[str]) -> list[str]:
@@ -328,13 +330,14 @@ def room(what: str = "the query") -> Iterator[None]:
         first = str(error).partition("\n")[0].rstrip(".")
         if "No space left" in first or "failed to offload" in first:
             raise ConfigError(
-                f"{what} has no room in the scratch folder ({first}): free space or set TMPDIR"
+                f"{what} has no room in the scratch folder ({first})", advice="free space or set TMPDIR"
             ) from error
         if not isinstance(error, duckdb.OutOfMemoryException):
             raise
         raise ConfigError(
-            f"{what} needs more memory than the {MEMORY_LIMIT} that Sealift gives it ({first}): ask for less, with "
-            "WHERE or --run, or write the rows with --format parquet and ask a DuckDB of your own"
+            f"{what} needs more memory than the {MEMORY_LIMIT} that Sealift gives it ({first})",
+            advice="ask for less, with "
+            "WHERE or --run, or write the rows with --format parquet and ask a DuckDB of your own",
         ) from error
 
 
@@ -354,16 +357,16 @@ def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
             names = f": the tables are {', '.join(tables)}" if tables else ""
-            advice = f": {_candidates(lines, tables)}see `sealift query --tables`{names}"
+            advice = f"{_candidates(lines, tables)}see `sealift query --tables`{names}"
         elif isinstance(error, duckdb.ParserException):
-            advice = "; write one SELECT of DuckDB's SQL"
+            advice = "write one SELECT of DuckDB's SQL"
         elif isinstance(error, duckdb.PermissionException):
-            advice = ": a query reads the ledger's tables alone; see `sealift query --tables`"
+            advice = "a query reads the ledger's tables alone; see `sealift query --tables`"
         elif isinstance(error, duckdb.ConversionException):
-            advice = "; use TRY_CAST, which gives NULL instead, or leave such rows out with WHERE"
+            advice = "use TRY_CAST, which gives NULL instead, or leave such rows out with WHERE"
         else:
-            advice = "; correct the SELECT: `sealift query --tables` has each column and its type"
-        raise UsageError(f"SQL: {lines[0].rstrip('!.')}{advice}") from error
+            advice = "correct the SELECT: `sealift query --tables` has each column and its type"
+        raise UsageError(f"SQL: {lines[0].rstrip('!.')}", advice=advice) from error
 
 
 def _candidates(lines: Sequence[str], tables: Sequence[str]) -> str:

@@ -116,7 +116,9 @@ async def open_table(store: Store, ref: ObjectRef) -> RangedTable:
     tail = (await store.get(ref, start=start, if_match=info.etag)).data
     footer_bytes = int.from_bytes(tail[-8:-4], "little") + 8
     if tail[-4:] != b"PAR1" or footer_bytes + 4 > info.size_bytes:
-        raise DamagedArchive(f"{ref} is not a Parquet file, or was cut short: rebuild it with sealift archives reindex")
+        raise DamagedArchive(
+            f"{ref} is not a Parquet file, or was cut short", advice="rebuild it with sealift archives reindex"
+        )
     if footer_bytes > len(tail):
         tail = (await store.get(ref, start=info.size_bytes - footer_bytes, if_match=info.etag)).data
     return RangedTable(store, ref, info.etag, info.size_bytes, _parse(ref, tail[-footer_bytes:]))
@@ -153,7 +155,7 @@ def _parse(ref: ObjectRef, footer: bytes) -> Any:
 
 
 def _damaged(ref: ObjectRef, error: Exception) -> DamagedArchive:
-    return DamagedArchive(f"{ref} is damaged ({error}): rebuild it with sealift archives reindex")
+    return DamagedArchive(f"{ref} is damaged ({error})", advice="rebuild it with sealift archives reindex")
 
 
 class _Sparse(io.RawIOBase):

@@ -45,8 +45,8 @@ async def plan_run(request: Request, ledger: Ledger, settings: Settings, display
         listed += [each.archive for each in damage if each.archive not in listed]
         if not known and not listed:
             raise ConfigError(
-                f"no archives are in {side.location}, and the index of {ledger.location} has none there: "
-                "check --archives"
+                f"no archives are in {side.location}, and the index of {ledger.location} has none there",
+                advice="check --archives",
             )
         sample = Sample.from_list(request.options["sample"]) if request.options["sample"] else Sample(0, 1)
         taken = [record for record in records if sample.contains(str(record.location))]

@@ -145,7 +145,7 @@ def test_reports_of_another_job_or_bucket_are_refused(tmp_path: Path) -> None:
         read(shelve(good=DOCUMENTED), tmp_path, bucket="mine")
     with pytest.raises(ManifestError, match="does not exist"):
         asyncio.run(write_evidence(EMPTY, "s3://reports/nothing.json", tmp_path / "e.parquet"))
-    with pytest.raises(UsageError, match=r"s3:// or a local path"):
+    with pytest.raises(UsageError, match=r"name one at s3:// or at a local path"):
         asyncio.run(write_evidence(EMPTY, "ftp://reports/manifest.json", tmp_path / "e.parquet"))
 
 

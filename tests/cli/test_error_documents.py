@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,16 @@ from typing import Any
 import pytest
 
 from jobs.cli import BUG, run
-from jobs.errors import ExitCode, Mistake, PolicyError, SealiftError, StoreError, UsageError, advice_of
+from jobs.errors import (
+    ExitCode,
+    Mistake,
+    PolicyError,
+    SealiftError,
+    StoreError,
+    Throttled,
+    TooManyFailures,
+    UsageError,
+)
 
 DOCUMENT = Path(__file__).resolve().parents[2] / "docs" / "README.md"
 
@@ -96,23 +106,33 @@ def test_ctrl_c_has_an_advice(capsys: pytest.CaptureFixture[str], monkeypatch: p
 
 
 @pytest.mark.parametrize(
-    ("message", "advice"),
+    ("what", "text"),
     [
-        ("no ledger: give --ledger s3://b, or set SEALIFT_LEDGER", "give --ledger s3://b, or set SEALIFT_LEDGER"),
-        ("--pair x: nobody has it; did you mean y? the pairs are y", "did you mean y? the pairs are y"),
-        ("no rows (left out: 3 by x). Check prefix, or say --allow-empty", "Check prefix, or say --allow-empty"),
-        ("restore what? Give --key or --prefix", "Give --key or --prefix"),
-        ("SEALIFT_LOG=x: expected json or none", "expected json or none"),
-        (
-            "run x only compared. Repair what it found with sealift reconcile",
-            "Repair what it found with sealift reconcile",
-        ),
-        ("cannot write /a: Permission denied", UsageError.advice),
-        ("the file a: run of b: it is odd", UsageError.advice),
+        ("no ledger", "no ledger: give one"),
+        ("cannot write /a: Permission denied", "cannot write /a: Permission denied; give one"),
+        ("restore what?", "restore what? Give one"),
     ],
 )
-def test_the_advice_is_the_part_of_a_message_that_says_what_to_do(message: str, advice: str) -> None:
-    assert advice_of(UsageError(message), message) == advice
+def test_the_text_of_an_error_ends_with_its_own_advice(what: str, text: str) -> None:
+    error = UsageError(what, advice="give one")
+    assert (str(error), error.advice) == (text, "give one")
+    again = pickle.loads(pickle.dumps(error))
+    assert (type(again), str(again), again.advice) == (UsageError, text, "give one")
+    assert (str(UsageError(what)), UsageError(what).advice) == (what, UsageError.advice)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        Throttled("GetObject", "s3://b/k", "SlowDown", "slower", 503, advice="wait"),
+        TooManyFailures("all fail", advice="wait", may_pass=True),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_an_advice_of_its_own_comes_through_a_process_boundary(error: SealiftError) -> None:
+    again = pickle.loads(pickle.dumps(error))
+    assert (str(again), again.advice, again.exit_code) == (str(error), "wait", error.exit_code)
+    assert str(error).endswith("wait")
 
 
 @pytest.mark.parametrize(

@@ -126,9 +126,9 @@ def test_without_a_verb_the_help_is_shown_as_it_is(capsys, group):
     ("typed", "message"),
     [
         ("replicate --sorce s3://a", "No such option '--sorce': did you mean --source? See `sealift replicate --help`"),
-        ("replicate --xyzzy", "No such option '--xyzzy'; see `sealift replicate --help`"),
+        ("replicate --xyzzy", "No such option '--xyzzy': see `sealift replicate --help`"),
         ("runs rety latest", "No such command 'rety': did you mean retry? See `sealift runs --help`"),
-        ("xyzzy", "No such command 'xyzzy'; see `sealift --help`"),
+        ("xyzzy", "No such command 'xyzzy': see `sealift --help`"),
     ],
 )
 def test_an_unknown_word_has_the_nearest_known_one(capsys, typed, message):

@@ -186,7 +186,7 @@ def test_a_mistake_in_sql_stays_one(made: Ledger, sql: str) -> None:
 def test_a_query_that_needs_too_much_memory_says_what_to_do(made: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     write(made, 0, "a", [outcome(0, Status.VERIFIED, "a")])
     monkeypatch.setattr(duck.Database.__init__, "__kwdefaults__", {"memory_limit": "64MB"})
-    with pytest.raises(ConfigError, match=r"more memory than .* \(Out of Memory Error: .*\): ask for less, .*--run"):
+    with pytest.raises(ConfigError, match=r"more memory than .* \(Out of Memory Error: .*\); ask for less, .*--run"):
         ask(made, "SELECT string_agg(repeat('x', 1000000), '') AS text FROM range(1000), outcomes")
 
 

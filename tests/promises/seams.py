@@ -80,5 +80,5 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "masked address": ("jobs.s3.http.endpoints:masked",),
     "text of a page": ("jobs.reports.html.visible:visible_text",),
     "text of a terminal": ("jobs.core.display:shown",),
-    "advice": ("jobs.errors:advice_of",),
+    "advice": ("jobs.cli:advice_of",),
 }

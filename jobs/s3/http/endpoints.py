@@ -131,12 +131,12 @@ def given_endpoint(url: str) -> Endpoint:
         parts = urlsplit(url)
         port = parts.port
     except ValueError:  # brackets that do not match, a port that is no number
-        raise ConfigError(f"endpoint {masked(url)!r}: {expected}") from None
+        raise ConfigError(f"endpoint {masked(url)!r}", advice=expected) from None
     if "@" in parts.netloc:
         advice = "give credentials in the environment or a profile, not in the URL"
-        raise ConfigError(f"endpoint {masked(url)!r}: {expected}; {advice}")
+        raise ConfigError(f"endpoint {masked(url)!r}", advice=f"{expected}; {advice}")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not PLAIN.fullmatch(url):
-        raise ConfigError(f"endpoint {masked(url)!r}: {expected}")
+        raise ConfigError(f"endpoint {masked(url)!r}", advice=expected)
     return Endpoint(parts.netloc.lower(), parts.scheme == "https", parts.path.rstrip("/"))
 
 

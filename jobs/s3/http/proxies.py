@@ -72,8 +72,8 @@ def _parse(url: str) -> Proxy:
     if not port or parts.scheme != "http" or not parts.hostname or not _HOST.fullmatch(parts.hostname):
         advice = "in a password, / ? # @ : are written as %2F %3F %23 %40 %3A"
         raise ConfigError(
-            f"proxy {masked(whole)}: expected http://[user:password@]host:port in HTTP_PROXY and HTTPS_PROXY, or no "
-            f"proxy; {advice}"
+            f"proxy {masked(whole)}",
+            advice=f"expected http://[user:password@]host:port in HTTP_PROXY and HTTPS_PROXY, or no proxy; {advice}",
         )
     if parts.username is None:
         return Proxy(parts.hostname, port)
