@@ -3,9 +3,8 @@
 Reading order: `backup` stores what an S3 event names, `enqueue` makes manifests of what is left
 (`backlog`), `submit` starts jobs (`batch_starts`), `follow` moves runs on and publishes their ends,
 with what people do about a reconciliation's findings (`reconcile_mail`).
-`runtime` has what a handler works with, `settings` its environment, `removed_versions` the versions
-that are gone, `redelivery` says when a failed message comes again, `event_metrics` and `log` are
-what it reports.
+`runtime` has what a handler works with, `settings` its environment, `redelivery` says when a failed
+message comes again, `event_metrics` and `log` are what it reports.
 
 Handlers import nothing heavy: a cold start waits for each import.
 """

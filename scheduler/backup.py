@@ -2,13 +2,14 @@
 
     S3 → SQS → backup ─→ destination
                       ├→ <ledger>/journal/…  what became of each event, one object a batch
-                      ├→ <ledger>/backlog/…  what is too large, too slow or archived: rows of a run
-                      └→ <ledger>/removed/…  versions that are gone for good, which explain late events
+                      └→ <ledger>/backlog/…  what is too large, too slow or archived: rows of a run
 
-Events of one key are handled together, in order. Keys are handled in parallel. A message is done
-when all of its events are. Other messages are returned in `batchItemFailures`: they come again, and
-go to the dead-letter queue at last (`redelivery` says when). A mistake in the policy or the ledger
-fails the invocation, and with it every message: nothing is lost.
+Events say which keys to look at, and which versions are wanted (`jobs.sync.key`). Those of one key
+are handled together, keys in parallel. A version that the source no longer has was removed after its
+event: S3 is consistent. A message is done when all of its events are. Other messages are returned
+in `batchItemFailures`: they come again, and go to the dead-letter queue at last (`redelivery` says
+when). A mistake in the policy or the ledger fails the invocation, and with it every message: nothing
+is lost.
 """
 
 from __future__ import annotations
@@ -22,20 +23,18 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
-from jobs.backup.job import Backup, BackupOptions, KeyProgress, KeyResult, Unfinished
 from jobs.core.enums import Deletes
-from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Listed, ObjectRef, ObjectVersion, Route
-from jobs.core.outcome import Status
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Listed, ObjectVersion, Route
+from jobs.core.outcome import Outcome, Status
 from jobs.core.pace import backoff_seconds
+from jobs.core.reasons import Reason
 from jobs.core.selection import is_sealift_object
 from jobs.errors import (
-    ArchivedObject,
     Conflict,
     Denied,
     PreconditionFailed,
     Redirected,
     SealiftError,
-    StoreError,
     Unavailable,
     UsageError,
 )
@@ -45,8 +44,8 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import sides
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
-from jobs.s3.lookup import find
-from scheduler import backlog, removed_versions
+from jobs.sync.key import KeyResult, Left, Sides, SyncOptions, sync_key
+from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.event_metrics import publish_metrics
 from scheduler.log import say
@@ -63,7 +62,16 @@ that is less.
 """
 
 _WANTS_COPY = (EventKind.CREATED, EventKind.RESTORE_COMPLETED)
-_ARCHIVED = "archived: a run takes it once it is restored"
+_ENDINGS = {
+    Status.MISSING: Ending.SUPERSEDED,
+    Status.SKIPPED: Ending.RETAINED,
+    Status.DAMAGED: Ending.FAILED,
+    Status.MISMATCHED: Ending.FAILED,
+}
+"""The endings of events that are called otherwise than those of rows."""
+_WAITING = (Reason.ARCHIVED, Reason.TOO_LARGE, Reason.NEWEST_ARCHIVED)
+_BAD_TOPS = {Status.DENIED: Ending.DENIED} | dict.fromkeys((Status.FAILED, Status.DAMAGED), Ending.FAILED)
+"""How a delete ends if what belongs on top ended so."""
 _TOO_SLOW = "slower than the time that was left"
 
 
@@ -119,9 +127,8 @@ class _Batch:
     request_id: str
     deliveries: list[_Delivery] = field(default_factory=list)
     to_backlog: dict[str, list[tuple[_Delivery, BacklogRow]]] = field(default_factory=lambda: defaultdict(list))
-    jobs: dict[str, Backup] = field(default_factory=dict)
+    sides: dict[str, Sides] = field(default_factory=dict)
     unknown_buckets: set[str] = field(default_factory=set)
-    removals_known: dict[tuple[str | None, ...], bool] = field(default_factory=dict)
 
     async def handle(self, messages: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         loop = asyncio.get_running_loop()
@@ -178,15 +185,24 @@ class _Batch:
 
     async def _handle_key(self, group: list[_Delivery], gate: asyncio.Semaphore, deadline: float) -> None:
         """Finish all events of one key, whatever happens on the way."""
-        progress, has_begun = KeyProgress(), False
+        pair, key = group[0].pair, group[0].event.key
+        assert pair is not None
         group.sort(key=lambda delivery: order_of(delivery.event.sequencer))
+        wanted = [each for each in group if each.event.kind in _WANTS_COPY]
+        others = [each for each in group if each.event.kind not in _WANTS_COPY]
+        if pair.deletes is not Deletes.MIRROR:
+            for delivery in others:
+                self._finish(delivery, Ending.RETAINED, "")
+            others = []
+        if not wanted and not others:
+            return
         try:
             async with asyncio.timeout_at(deadline), gate:
-                has_begun = True
-                await self._back_up(group, progress)
+                self._finish_key(wanted, others, await self._sync(pair, key, wanted))
         except TimeoutError:
+            owes_newest = key in self._sides_of(pair).owing
             for delivery in group:
-                self._finish_late(delivery, progress, can_wait=has_begun and not progress.owes_newest)
+                self._finish_late(delivery, can_wait=not owes_newest)
         except (Denied, Redirected) as error:
             self._finish_all(group, Ending.DENIED, str(error))
         except SealiftError as error:
@@ -194,159 +210,76 @@ class _Batch:
         except Exception as error:  # noqa: BLE001  a bug of ours: the other keys are still copied
             self._finish_all(group, Ending.FAILED, _unforeseen(error))
 
-    async def _back_up(self, group: list[_Delivery], progress: KeyProgress) -> None:
-        pair = group[0].pair
-        assert pair is not None
-        mirrors = pair.deletes is Deletes.MIRROR
-        rows: dict[int, _Delivery] = {}
-        removed: set[tuple[str | None, str | None]] = set()
-        for number, delivery in enumerate(group):
-            event = delivery.event
-            if event.removes_bytes and (event.version_id, event.sequencer) not in removed:
-                removed.add((event.version_id, event.sequencer))
-                await removed_versions.remember(self.runtime, event)
-            if event.kind in _WANTS_COPY:
-                if (event.size_bytes or 0) > pair.thresholds.lambda_max_size:
-                    self._finish_in_backlog(delivery, self._too_large(delivery), await self._find_version(pair, event))
-                else:
-                    rows[number] = delivery
-            elif not mirrors:
-                self._finish(delivery, Ending.RETAINED, "")
-        if not rows and not any(
-            delivery.entry is None and delivery.event.kind not in _WANTS_COPY for delivery in group
-        ):
-            return
-        settled = await self._settle(pair, group[0].event.key, rows, progress)
-        for number, delivery in rows.items():
-            await self._finish_row(delivery, number, group, settled)
-        self._finish_deletes(group, settled)
-
-    def _finish_deletes(self, group: Sequence[_Delivery], settled: KeyResult) -> None:
-        """Finish the events that want no copy. What could not be put on top is handed over."""
-        unfinished, is_in_backlog = settled.unfinished, False
-        for delivery in group:
-            if delivery.entry is None:
-                if unfinished is None:
-                    self._finish(delivery, Ending.DELETED if settled.is_marked else Ending.SAME, "")
-                else:
-                    self._finish_in_backlog(delivery, self._why_unfinished(delivery, unfinished), unfinished.version)
-                    is_in_backlog = True
-        if unfinished is None or not unfinished.has_copy or is_in_backlog:
-            return
-        if not self._waits(group[-1], unfinished.version):
-            # A version without a copy has an event of its own. This one's event is over.
-            self._add_to_backlog(group[-1], self._why_unfinished(group[-1], unfinished), unfinished.version)
-
-    def _waits(self, delivery: _Delivery, version: Listed) -> bool:
-        """True if an event of this batch has put the version into the backlog of the event's pair."""
-        assert delivery.pair is not None
-        waiting = self.to_backlog.get(delivery.pair.name, ())
-        return any((row.key, row.version_id) == (version.key, version.version_id) for _, row in waiting)
-
-    def _why_unfinished(self, delivery: _Delivery, unfinished: Unfinished) -> str:
-        return _ARCHIVED if unfinished.is_archived else self._too_large(delivery)
-
-    def _too_large(self, delivery: _Delivery) -> str:
-        assert delivery.pair is not None
-        return f"larger than {delivery.pair.thresholds.lambda_max_size}"
-
-    async def _settle(self, pair: Pair, key: str, rows: Mapping[int, _Delivery], progress: KeyProgress) -> KeyResult:
-        """Settle the key. Retry what may pass, for as long as there is time."""
-        job = self._job_of(pair)
-        wanted = [_row(number, delivery.event) for number, delivery in rows.items()]
+    async def _sync(self, pair: Pair, key: str, wanted: Sequence[_Delivery]) -> KeyResult:
+        """Bring the key's copies up to date. Retry what may pass, for as long as there is time."""
+        sides, rows = self._sides_of(pair), [_row(number, each.event) for number, each in enumerate(wanted)]
         for attempt in range(1, TRIES + 1):
             try:
-                await self.runtime.try_conditions(job.destination, job.route.destination)
-                return await job.settle(key, wanted, progress)
-            except ArchivedObject:
-                raise
+                await self.runtime.try_conditions(sides.destination, sides.route.destination)
+                return await sync_key(sides, key, rows, is_event=True)
             except (Unavailable, Conflict, PreconditionFailed):
                 if attempt == TRIES:
                     raise
                 await asyncio.sleep(backoff_seconds(attempt, random.random()))
         raise AssertionError("the last try returns or raises")
 
-    async def _find_version(self, pair: Pair, event: ObjectEvent) -> Listed | None:
-        """The event's version, with S3's own date. None if it is gone, or S3 does not answer.
+    def _finish_key(self, wanted: Sequence[_Delivery], others: Sequence[_Delivery], result: KeyResult) -> None:
+        """Finish the events by what became of their key. What has to wait goes to the backlog, named or not."""
+        named = set[int]()
+        for number, delivery in enumerate(wanted):
+            left = next((each for each in result.left if _is_left(delivery.event, each)), None)
+            named |= {result.left.index(left)} if left is not None else set()
+            self._finish_row(delivery, result.outcomes[number], left)
+        waiting = [each for number, each in enumerate(result.left) if number not in named]
+        for delivery in others:
+            if result.left:
+                left = result.left[-1]
+                self._finish_in_backlog(delivery, left.reason, left.version)
+            elif result.top.status in _BAD_TOPS:
+                self._finish(delivery, _BAD_TOPS[result.top.status], result.top.reason or "")
+            else:
+                self._finish(delivery, Ending.DELETED if result.is_marked else Ending.SAME, "")
+        for left in waiting if not others else ():
+            if left.has_copy:  # one without a copy has an event of its own
+                self._add_to_backlog(wanted[-1], left.reason, left.version)
 
-        The date of an event may be much later: that of a restore, or of the end of an upload in
-        parts, which S3 dates by its beginning.
-        """
-        ref = ObjectRef(event.bucket, event.key, event.version_id)
-        try:
-            info = await find(self._job_of(pair).source, ref)
-        except StoreError:
-            return None
-        version_id = event.version_id or NULL_VERSION
-        if info is None or (info.version_id or NULL_VERSION) != version_id or event.etag not in (None, info.etag):
-            return None
-        return Listed(
-            event.key, version_id, False, False, info.size_bytes, info.etag, info.last_modified, info.storage_class
-        )
+    def _finish_row(self, delivery: _Delivery, outcome: Outcome, left: Left | None) -> None:
+        if left is not None or outcome.reason in _WAITING:
+            version = left.version if left is not None else None
+            self._finish_in_backlog(delivery, outcome.reason or Reason.ARCHIVED, version)
+            return
+        self._finish(delivery, _ENDINGS.get(outcome.status) or Ending(outcome.status.value), outcome.reason)
+        assert delivery.entry is not None
+        if outcome.status is not Status.MISSING:
+            delivery.entry = delivery.entry.with_outcome(outcome)
 
-    def _job_of(self, pair: Pair) -> Backup:
-        return self.jobs.get(pair.name) or self.jobs.setdefault(pair.name, self._job(pair))
+    def _sides_of(self, pair: Pair) -> Sides:
+        return self.sides.get(pair.name) or self.sides.setdefault(pair.name, self._make_sides(pair))
 
-    def _job(self, pair: Pair) -> Backup:
+    def _make_sides(self, pair: Pair) -> Sides:
         hot = pair.destination
         # A key that Terraform makes is the bucket's default, which S3 takes by itself.
         key = hot.kms_key if hot.kms_key is not None and hot.kms_key.region is not None else None
-        options = BackupOptions(
+        options = SyncOptions(
             storage_class=hot.storage_class.value if hot.storage_class else KEEP,
             sse=hot.encryption.value if key else None,
             kms_key_id=key,
             annotations=hot.annotations,
+            all_versions=True,
             mirrors_deletes=pair.deletes is Deletes.MIRROR,
             limit_bytes=int(pair.thresholds.lambda_max_size),
+            compares_tags=True,
         )
         ours, theirs = sides(self.policy, pair)
         source, destination = self.runtime.pair(ours, theirs)
-        return Backup(source, destination, Route(ours.location, theirs.location), options, ByteBudget(BUFFER_BYTES))
+        return Sides(source, destination, Route(ours.location, theirs.location), options, ByteBudget(BUFFER_BYTES))
 
-    async def _finish_row(
-        self, delivery: _Delivery, number: int, group: Sequence[_Delivery], settled: KeyResult
-    ) -> None:
-        version = _version_of(delivery.event, settled.history or ())
-        if number in settled.left:
-            self._finish_in_backlog(delivery, self._too_large(delivery), version)
-            return
-        outcome = settled.outcomes[number]
-        if outcome.status is Status.ARCHIVED:
-            self._finish_in_backlog(delivery, _ARCHIVED, version)
-        elif outcome.status is Status.MISSING:
-            reason = await self._why_gone(delivery.event, group, settled)
-            ending = Ending.SUPERSEDED if reason else Ending.MISSING
-            self._finish(delivery, ending, reason or "the object is gone, and nothing says that it was deleted")
-        elif outcome.status is Status.DAMAGED:
-            self._finish(delivery, Ending.FAILED, outcome.reason)
-        else:
-            self._finish(delivery, Ending(outcome.status.value), outcome.reason)
-            assert delivery.entry is not None
-            delivery.entry = delivery.entry.with_outcome(outcome)
-
-    async def _why_gone(self, event: ObjectEvent, group: Sequence[_Delivery], settled: KeyResult) -> str:
-        """Why the event's version is gone: what is known to have come after it, else empty."""
-        for version in settled.history or ():
-            is_later = event.event_time is not None and version.last_modified > event.event_time
-            is_other = event.version_id is None and not version.is_delete_marker and version.etag != event.etag
-            if is_later or is_other:
-                what = "a delete marker" if version.is_delete_marker else "a newer object"
-                return f"gone: {what} came after it"
-        for delivery in group:
-            if removed_versions.is_removal_of(delivery.event, event):
-                return "gone: it was deleted afterwards"
-        removal = (event.bucket, event.key, event.version_id, event.sequencer)
-        if removal not in self.removals_known:
-            self.removals_known[removal] = await removed_versions.is_known(self.runtime, event)
-        return "gone: it was deleted afterwards" if self.removals_known[removal] else ""
-
-    def _finish_late(self, delivery: _Delivery, progress: KeyProgress, *, can_wait: bool) -> None:
+    def _finish_late(self, delivery: _Delivery, *, can_wait: bool) -> None:
+        """Finish an event for which there is no time left. A key that has an older version on top comes again."""
         if delivery.entry is not None:
             return
         if can_wait and delivery.event.kind in _WANTS_COPY:
             self._finish_in_backlog(delivery, _TOO_SLOW)
-        elif can_wait and progress.newest is not None:
-            self._finish_in_backlog(delivery, _TOO_SLOW, progress.newest)
         else:
             self._finish(delivery, Ending.FAILED, "the time was over")
 
@@ -416,13 +349,10 @@ def _unforeseen(error: Exception) -> str:
     return f"unforeseen {type(error).__name__} ({error}): report this as a bug of Sealift"
 
 
-def _version_of(event: ObjectEvent, history: Sequence[Listed]) -> Listed | None:
-    """The event's version as a listing shows it, with S3's own date."""
-    for each in history:
-        is_named = each.version_id == (event.version_id or NULL_VERSION) and not each.is_delete_marker
-        if is_named and (event.version_id or event.etag in (None, each.etag)):
-            return each
-    return None
+def _is_left(event: ObjectEvent, left: Left) -> bool:
+    """True if the version that waits is the event's."""
+    is_version = (event.version_id or NULL_VERSION) == (left.version.version_id or NULL_VERSION)
+    return is_version and (event.version_id is not None or event.etag in (None, left.version.etag))
 
 
 def _row(number: int, event: ObjectEvent) -> ObjectVersion:

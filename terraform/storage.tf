@@ -234,10 +234,10 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest, removals that no
-  # event can still be late for. Runs, catalog and journal stay.
+  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest. Runs, catalog and
+  # journal stay.
   dynamic "rule" {
-    for_each = contains(each.value.uses, "ledger") ? ["backlog/", "removed/"] : []
+    for_each = contains(each.value.uses, "ledger") ? ["backlog/"] : []
 
     content {
       id     = trimsuffix(rule.value, "/")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from functools import partial
 
-from jobs.backup.job import Backup, BackupOptions
 from jobs.runs.kind import NOTHING_THERE, Kind, Opened, writes_of_copies
 from jobs.runs.launch import plan_run
+from jobs.sync.job import SyncJob
+from jobs.sync.key import SyncOptions
 
 
-def _open(opened: Opened) -> Backup:
-    options = BackupOptions.from_dict(opened.spec.options)
-    return Backup(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
+def _open(opened: Opened) -> SyncJob:
+    options = SyncOptions.from_dict({**opened.spec.options, "all_versions": True, "compares_tags": True})
+    return SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
 KIND = Kind(

@@ -25,7 +25,7 @@ class Ending(StrEnum):
     a dead letter.
 
     `retained`: a delete that the pair's policy keeps off the copy. `superseded`: gone before its
-    copy was made, with a known successor. `handed_over`: too large, too slow or archived, and now a
+    copy was made. `handed_over`: too large, too slow or archived, and now a
     row of the backlog. `skipped`: not for this pair. `unverifiable`: an archived copy is there that
     only a restore could compare.
     """

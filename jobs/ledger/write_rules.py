@@ -37,7 +37,6 @@ LEDGER_FILES: tuple[tuple[str, Change], ...] = (
     ("manifests/*", Change.NEVER),
     ("starts/*", Change.NEVER),
     ("told/*", Change.NEVER),
-    ("removed/*", Change.NEVER),
     ("thawing/*", Change.NEVER),
     ("archives/*.parquet", Change.KNOWN),
     ("archives/*.directory.json", Change.ALWAYS),

@@ -99,10 +99,14 @@ class SyncOptions(CopyOptions):
 
 
 class Left(NamedTuple):
-    """A version that this worker cannot copy: archived, or above the limit."""
+    """A version that this worker cannot copy, compare or put on top: archived, or above the limit.
+
+    `has_copy`: the destination has a copy of it, or what may be one.
+    """
 
     version: Listed
     reason: Reason
+    has_copy: bool
 
 
 class KeyResult(NamedTuple):
@@ -141,6 +145,8 @@ class Sides:
         self.proves_by_etag = True
         """Whether the ETags of both sides are MD5s, as far as was seen."""
         self.share_new = 1.0
+        self.owing = set[str]()
+        """Keys that have an older version on top until the newest is put above it again."""
         self._keeps_versions: bool | None = None
 
     async def keeps_versions(self, *, again: bool = False) -> bool:
@@ -203,7 +209,9 @@ class _Sync:
             if any(row.is_delete_marker for row in self.rows):
                 return self._all(End(Status.FAILED, Reason.IS_MARKER))
         try:
-            return await self._rounds()
+            result = await self._rounds()
+            self.sides.owing.discard(self.key)
+            return result
         except NoSuchBucket:
             raise
         except REFUSALS as error:
@@ -531,6 +539,8 @@ class _Sync:
         """Copy a version on top. False: look again."""
         version, me = look.source[place], identity(look.source[place])
         more = rivals(view, place) if self.options.all_versions else set()
+        if place != look.newest(mirrors_deletes=False):
+            self.sides.owing.add(self.key)
         try:
             outcome, is_right = await self._persist(lambda: self._copy(look, place))
         except (Denied, Redirected, ArchivedObject, Rejected) as error:
@@ -674,13 +684,26 @@ class _Sync:
             is_newer = not self.options.all_versions and not _is_named(row, look.source[at])
             outcomes[row.row] = outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED) if is_newer else outcome
         left = [
-            Left(look.source[place], reason)
-            for place, reason in view.blocked.items()
-            if reason in (Reason.TOO_LARGE, Reason.ARCHIVED)
-            and (place in view.named or place == newest)
-            and (place not in matches or (place == newest and step.top.reason is reason))
+            Left(look.source[place], reason, next(view.near(place), None) is not None)
+            for place, reason in self._left(look, view, matches, step.top).items()
+            if place in view.named or place == newest
         ]
         return KeyResult(outcomes, step.top, left, self.has_written, self.is_marked)
+
+    def _left(self, look: Look, view: View, matches: Mapping[int, int], top: End) -> dict[int, Reason]:
+        """The versions that another worker, or a later one, can copy, put on top, or compare."""
+        newest = look.newest(mirrors_deletes=self.options.mirrors_deletes)
+        left: dict[int, Reason] = {
+            place: reason
+            for place, reason in view.blocked.items()
+            if reason in (Reason.TOO_LARGE, Reason.ARCHIVED)
+            and (place not in matches or (place == newest and top.reason is reason))
+        }
+        for place, at in matches.items():
+            verdict = self.known.get((identity(look.source[place]), identity(look.copies[at])))
+            if verdict is not None and verdict[0].reason == Reason.TOO_LARGE:
+                left[place] = Reason.TOO_LARGE
+        return left
 
     async def _outcome(
         self, row: ObjectVersion, look: Look, view: View, place: int, at: int | None, end: End

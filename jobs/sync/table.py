@@ -25,7 +25,7 @@ ALIGN   SAME edges and UNASKED ones of equal ETags first, then other UNKNOWN and
         not SAME go.
 T       Newest source item; skips markers if deletes are retained, and blocked versions that have
         neither a match nor a SAME copy. A marker or an empty history, mirrored: DELETED.
-FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Nothing has any edge: the oldest.
+FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Without one, above all.
 WANTED  Current only, or no versions kept: T. Else named and doubted versions (with a lifecycle that
         drops noncurrent copies: from the floor upwards), and of the others those from the floor
         upwards that have no UNASKED edge: an open edge of an unnamed version counts as a copy.
@@ -471,15 +471,12 @@ class _Decision:
                 self._ask_nearest(index, [copy for copy in self.view.near(index) if copy not in held])
 
     def _floor(self) -> int:
-        """The oldest version that has a copy, or by its ETag may have one. Without any edge 0."""
-        has_edge = False
+        """The oldest version that has a copy, or by its ETag may have one. Without one, above all."""
         for index in range(len(self.source)):
             copy = next(self.view.near(index), None)  # what is proven or likely comes first
-            if copy is not None:
-                if self.view.edge(index, copy) is Edge.UNKNOWN or self.view.is_firm(index, copy):
-                    return index
-                has_edge = True
-        return len(self.source) if has_edge else 0
+            if copy is not None and (self.view.edge(index, copy) is Edge.UNKNOWN or self.view.is_firm(index, copy)):
+                return index
+        return len(self.source)
 
     def _is_wanted(self, index: int, floor: int) -> bool:
         if index in self.wanted:

@@ -15,6 +15,8 @@ from jobs.core.outcome import Evidence
 from jobs.errors import ConfigError, ExitCode
 from jobs.replicate.decision import Overwrite
 from jobs.s3.store import UNGUARDED, CopySettings
+from jobs.sync.table import Overwrite as StepOverwrite
+from jobs.sync.table import Rules
 
 Change = Callable[..., Any]
 """What is called instead of a function: with the function itself, then its arguments."""
@@ -88,6 +90,10 @@ _one_page = _answer(lambda page: page._replace(next_marker=None))
 _is_well = _answer(lambda _: ExitCode.DONE)
 
 
+def _never(rules: Rules) -> Rules:
+    return rules._replace(all_versions=False, overwrite=StepOverwrite.NEVER)
+
+
 def _unproven_member(_: Any, member: Member, content: bytes) -> MemberRead:
     return MemberRead(member, content, Evidence.CHECKSUM)
 
@@ -119,7 +125,7 @@ BREAKS: tuple[Break, ...] = (
     Break("copy-without-condition", "guarded", "store.copy", _with(guard=UNGUARDED)),
     Break("parts-without-condition", "guarded", "store.complete_multipart", _with(guard=UNGUARDED)),
     Break("newer-is-replaced", "guarded", "step of a row", _with(overwrite=Overwrite.ALWAYS)),
-    Break("older-stays-on-top", "in-order", "step of a key", _with(older_on_top=False, mirrors_deletes=False)),
+    Break("older-stays-on-top", "in-order", "step of a key", _with(rules=_never)),
     Break("conditions-not-tried", "conditions-tried", "trial of a plan", _with(operations=())),
     Break("no-look-before-a-write", "conditions-tried", "look before a write", _nothing),
     Break("any-server-may-delete", "conditions-tried", "trial", _answer(lambda _: [])),

@@ -25,7 +25,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "compare": ("jobs.core.evidence:compare",),
     "compare bytes": ("jobs.s3.compare_bytes:compare_content",),
     "step of a row": ("jobs.replicate.decision:decide",),
-    "step of a key": ("jobs.backup.succession:next_step",),
+    "step of a key": ("jobs.sync.table:next_step", "jobs.sync.key:next_step"),
     "step of expire": ("jobs.expire.rules:decide",),
     "strong algorithm": ("jobs.core.algorithms:protects",),
     "bytes of a copy": ("jobs.s3.compare_bytes:check_bytes",),

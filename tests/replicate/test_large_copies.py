@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from jobs.backup.job import Backup, BackupOptions
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Status
 from jobs.core.run import SPEC_VERSION
@@ -19,6 +18,8 @@ from jobs.replicate.job import Replicate, ReplicateOptions
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import BegunUpload, abort_unfinished
+from jobs.sync.job import SyncJob
+from jobs.sync.key import SyncOptions
 from tests.doubles.hooks import kill, names, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore
 from tests.replicate.scene import COPY, KIB, PARTS, ROUTE, bodies, job, make_store, put, put_in_parts, replicate
@@ -301,16 +302,16 @@ async def test_the_record_of_an_earlier_release_says_no_time() -> None:
     assert await records_of(store).unfinished() == [UPLOAD._replace(begun_at=0.0)]
 
 
-def backup(store: MemoryStore, **options: Any) -> Backup:
-    chosen = BackupOptions(**PARTS, **options)
-    return Backup(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records_of(store))
+def backup(store: MemoryStore, **options: Any) -> SyncJob:
+    chosen = SyncOptions(all_versions=True, **PARTS, **options)
+    return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records_of(store))
 
 
 async def test_the_newest_version_ends_on_top_though_an_older_one_came_while_its_copy_was_killed() -> None:
     store = make_store()
     rows = [(await put(store, body))._replace(row=row) for row, body in enumerate([b"1", b"22", BODY])]
     await kill(store, "copy_part", 3, backup(store).process(rows[1:]))
-    await backup(store, limit_bytes=6 * KIB).settle("in/k", rows[:1])
+    await backup(store, limit_bytes=6 * KIB).process(rows[:1])
     await backup(store).process(rows[1:])
     assert bodies(store)[-1] == BODY
 

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 
-from jobs.backup.job import Backup, BackupOptions
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
@@ -28,6 +27,8 @@ from jobs.s3.annotations.carrying import (
 from jobs.s3.annotations.lists import AnnotationLists
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import ANNOTATION_BYTES, UNGUARDED, AnnotationPage
+from jobs.sync.job import SyncJob
+from jobs.sync.key import SyncOptions
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 
 MIB = 1024 * 1024
@@ -219,7 +220,8 @@ async def test_a_copy_by_one_request_is_not_asked_for_its_annotations() -> None:
 async def test_a_backup_that_was_killed_after_the_copy_leaves_no_annotation_behind(way: str) -> None:
     (body, options), store = WAYS[way], Scene()
     row = await store.put_source(body)
-    job = Backup(store.store, store.store, ROUTE, BackupOptions(**options), ByteBudget(64 * MIB))
+    chosen = SyncOptions(all_versions=True, **options)
+    job = SyncJob(store.store, store.store, ROUTE, chosen, ByteBudget(64 * MIB))
     store.fails("put_annotation", Killed())
     with pytest.raises(Killed):
         await job.process([row])

@@ -22,7 +22,6 @@ import scheduler.backup
 import scheduler.enqueue
 import scheduler.follow
 import scheduler.log
-from jobs.backup.job import Backup, BackupOptions
 from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled, Unavailable
@@ -31,6 +30,8 @@ from jobs.policy.reader import parse_policy
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from jobs.s3.store import UNGUARDED
+from jobs.sync.job import SyncJob
+from jobs.sync.key import SyncOptions
 from scheduler import backlog
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -400,9 +401,14 @@ class World:
 
     async def _take(self, published: backlog.Published) -> set[str]:
         """Work at a manifest, as a run does. Returns the backlog's names that it has taken."""
-        options = BackupOptions(storage_class=self.storage_class or KEEP, mirrors_deletes=self.deletes == "mirror")
+        options = SyncOptions(
+            storage_class=self.storage_class or KEEP,
+            all_versions=True,
+            mirrors_deletes=self.deletes == "mirror",
+            compares_tags=True,
+        )
         route = Route(Location("source"), Location("hotter", "copies/"))
-        job = Backup(self.store, self.store, route, options, ByteBudget(1 << 20))
+        job = SyncJob(self.store, self.store, route, options, ByteBudget(1 << 20))
         assert published.manifest is not None
         for row in rows_of_csv(await self.runtime.read(published.manifest.removeprefix("s3://ledger/l/"))):
             await self._settle(job, row._replace(row=0))
@@ -411,7 +417,7 @@ class World:
         names = {name.removeprefix(folder) for name in self.store._buckets.named["ledger"].versions}
         return {*document["taken"], *(name for name in names if name < f"{document['taken_before']:013d}")}
 
-    async def _settle(self, job: Backup, row: ObjectVersion) -> None:
+    async def _settle(self, job: SyncJob, row: ObjectVersion) -> None:
         """As a worker does: again after what may pass."""
         for attempt in range(1, TRIES + 1):
             try:
@@ -516,11 +522,14 @@ class World:
             assert not self._alike(copies[place - 1], version), "what was on top was copied again"
 
     def _alike(self, one: Version, other: Version) -> bool:
-        """Content, metadata, and with versions the tags are the same. No request pins tags without a version id."""
+        """Content and metadata of both are the same, and with versions `other` has the tags of `one`.
+
+        No request pins tags without a version id.
+        """
         mine, theirs = one.attributes, other.attributes
         same = one.data == other.data and one.is_delete_marker == other.is_delete_marker
-        has_same_tags = not self.is_versioned or dict(mine.tags) == dict(theirs.tags)
-        return same and has_same_tags and dict(mine.metadata) == dict(theirs.metadata)
+        has_tags = not self.is_versioned or mine.tags.items() <= theirs.tags.items()
+        return same and has_tags and dict(mine.metadata) == dict(theirs.metadata)
 
     def _check_line(self, line: dict[str, Any], *, is_disturbed: bool) -> None:
         """What the journal says is true."""

@@ -6,14 +6,10 @@ import asyncio
 import random
 from typing import Any
 
-import pytest
-
-from jobs.backup.events import parse_document
-from scheduler import removed_versions
 from scheduler.backup import handle
 from tests.doubles.hooks import names, watch
 from tests.doubles.memory_store import OPERATIONS
-from tests.scheduler.event_samples import batch, notification, record
+from tests.scheduler.event_samples import batch
 from tests.scheduler.scene import Scene, slow
 
 MANY = 60
@@ -65,23 +61,3 @@ def test_functions_that_work_on_one_key_at_once_do_not_multiply_its_requests(sce
     assert failed == []
     assert len(requests) <= 20 * MANY
     check_all_stored(scene)
-
-
-@pytest.mark.parametrize("version_id", [None, "v"])
-def test_a_removal_among_thousands_of_its_key_is_found_by_one_list(scene: Scene, version_id: str | None) -> None:
-    def told(name: str, sequencer: int, version: str | None) -> Any:
-        thing = {"versionId": version} if version else {}
-        return parse_document(notification(record("source", "k", name, sequencer=f"{sequencer:016X}", **thing)))[0]
-
-    async def look_up() -> list[bool]:
-        for number in range(0, 3_000, 2):
-            version = None if version_id is None else f"{version_id}{number}"
-            await removed_versions.remember(scene.runtime, told("ObjectRemoved:Delete", number, version))
-        requests = watch(scene.store)
-        asked = [told("ObjectCreated:Put", number, version_id and f"{version_id}{number}") for number in (2_001, 2_998)]
-        known = [await removed_versions.is_known(scene.runtime, event) for event in asked]
-        assert names(requests) == ["list_objects"] * 2
-        return known
-
-    expected = [True, False] if version_id is None else [False, True]
-    assert scene.run(look_up()) == expected

@@ -9,7 +9,8 @@ import pytest
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
-from jobs.errors import ConfigError, Conflict, Denied, Rejected, Unavailable
+from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, Rejected, Unavailable
+from jobs.sync.key import sync_key
 from jobs.sync.table import End
 from tests.doubles.hooks import nth, once, refuse, watch
 from tests.doubles.memory_store import Request
@@ -238,6 +239,61 @@ async def test_only_copy_is_not_replaced_where_it_would_be_lost() -> None:
     assert bodies(store) == [B]
 
 
+async def test_delete_that_is_handled_while_its_object_is_copied_is_not_forgotten() -> None:
+    """Its handler finds nothing to mark; then the copy arrives."""
+    store = make_store()
+    row = event_of(await put(store, A))
+
+    async def remove() -> None:
+        await delete(store)
+        assert not (await sync(store, is_event=True, mirrors_deletes=True, **EVENT)).is_marked
+
+    store.hook(copy=once(remove))
+    await sync(store, row, is_event=True, mirrors_deletes=True, **EVENT)
+    assert bodies(store) in ([], [A, None])
+
+
+async def test_delete_marker_hides_no_copy_that_came_after_the_look() -> None:
+    store = make_store()
+    await sync(store, event_of(await put(store, A)), is_event=True, mirrors_deletes=True, **EVENT)
+    await delete(store)
+
+    async def write() -> None:
+        await sync(store, event_of(await put(store, B)), is_event=True, mirrors_deletes=True, **EVENT)
+
+    store.hook(delete=once(write, lambda request: request.place.bucket == "destination"))
+    await sync(store, is_event=True, mirrors_deletes=True, **EVENT)
+    assert bodies(store) == [A, None, B]
+
+
+async def test_one_of_two_handlers_of_one_event_copies() -> None:
+    store = make_store()
+    await sync(store, event_of(await put(store, A)), is_event=True, **EVENT)
+    row = event_of(await put(store, B))
+
+    async def other() -> None:
+        assert (await sync(store, row, is_event=True, **EVENT)).outcomes[0].status is COPIED
+
+    store.hook(copy=once(other, nth(2)))  # once the bet is lost
+    assert (await sync(store, row, is_event=True, **EVENT)).outcomes[0].status is SAME
+    assert bodies(store) == [A, B]
+
+
+async def test_older_version_on_top_is_owed_until_the_newest_is_above_it() -> None:
+    store = make_store()
+    late, new = await put(store, A), await put(store, B)
+    both = sides(store, **EVENT)
+    await finish(both, [event_of(new)], is_event=True)
+    rows = [event_of(late), event_of(late)._replace(row=1)]  # two rows: no bet
+    store.hook(copy=refuse(Unavailable("CopyObject", "k", "InternalError", "", 500), where=nth(2)))
+    with pytest.raises(Unavailable):
+        await sync_key(both, SOURCE.key, rows, is_event=True)
+    assert both.owing == {SOURCE.key}
+    await finish(both, rows, is_event=True)
+    assert both.owing == set()
+    assert bodies(store) == [B, A, B]
+
+
 # What cannot be copied
 
 
@@ -296,6 +352,14 @@ async def test_refused_looks_end_all_rows() -> None:
     store.hook(list_versions=refuse(Denied("ListObjectVersions", "k", "AccessDenied", "no", 403)))
     outcomes = (await sync(store, *rows, all_versions=True)).outcomes
     assert statuses(list(outcomes.values())) == [Status.DENIED, Status.DENIED]
+
+
+async def test_missing_bucket_is_no_rows_outcome() -> None:
+    store = make_store()
+    row = await put(store, A)
+    store.hook(copy=refuse(NoSuchBucket("CopyObject", "k", "NoSuchBucket", "", 404)))
+    with pytest.raises(NoSuchBucket):
+        await sync_one(store, row)
 
 
 async def test_version_that_keeps_failing_is_given_up_at_the_last_try_alone() -> None:

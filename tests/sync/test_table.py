@@ -190,8 +190,8 @@ def test_what_is_replaced_stays_where_that_is_asked():
 
 def test_versions_that_nothing_resembles_are_appended_in_one_go():
     source = [item(A, 1), item(B, 2), marker(3), item(C, 4)]
-    assert next_step(view(source, []), ALL) == Step(Act.APPEND, 0, then=(1, 3))
-    assert next_step(view(source, []), MIRROR) == Step(Act.APPEND, 0, then=(1,))
+    assert next_step(view(source, [], named={0, 1}), ALL) == Step(Act.APPEND, 0, then=(1, 3))
+    assert next_step(view(source, [], named={0, 1}), MIRROR) == Step(Act.APPEND, 0, then=(1,))
 
 
 def test_an_unprovable_copy_of_two_versions_puts_both_in_doubt():

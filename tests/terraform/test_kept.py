@@ -14,7 +14,7 @@ from tests.terraform.world import EXAMPLE, ROOT, SETTINGS
 
 pytestmark = pytest.mark.slow
 
-FREED = {"backlog/*", "removed/*"}
+FREED = {"backlog/*"}
 """Files of the ledger that a run or a manifest has taken over long before they expire."""
 
 

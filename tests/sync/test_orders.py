@@ -1,4 +1,4 @@
-"""The backup job: whatever the order, however often, however many at once, the end is the same."""
+"""Events of a key: whatever the order, however often, however many at once, the end is the same."""
 
 from __future__ import annotations
 
@@ -8,27 +8,13 @@ import random
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.backup.job import KeyResult
 from jobs.core.model import Attributes, ObjectVersion
 from jobs.core.outcome import Status
-from jobs.errors import Conflict, PreconditionFailed, Unavailable
 from jobs.s3.store import UNGUARDED
-from tests.backup.scene import (
-    COPY,
-    KEY,
-    Delete,
-    Event,
-    Put,
-    Remove,
-    World,
-    backup,
-    current,
-    disturb,
-    make_store,
-    put,
-)
+from jobs.sync.key import KeyResult
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
+from tests.sync.orders import KEY, Delete, Event, Put, Remove, World, current, disturb, make_store, settle
 
 ACTS = st.one_of(
     st.builds(Put, st.sampled_from([b"a", b"b", b"longer"]), st.sampled_from(["red", "green"])),
@@ -110,77 +96,10 @@ def test_a_source_without_versions_ends_with_its_last_object_on_top(puts, data):
             )
             rows.append(ObjectVersion(0, KEY, None, size_bytes=1, etag=written.etag))
             for row in data.draw(st.lists(st.sampled_from(rows), max_size=2)):
-                await backup(store).settle(KEY, [row])
-        ended = [(await backup(store).settle(KEY, [row])).outcomes[0] for row in data.draw(st.permutations(rows))]
+                await settle(store, row)
+        ended = [(await settle(store, row)).outcomes[0] for row in data.draw(st.permutations(rows))]
         assert current(store) == current(store, "source", KEY)
         for row, outcome in zip(rows, ended, strict=False):
             assert outcome.status in (Status.COPIED, Status.SAME, Status.MISSING), row
 
     asyncio.run(main())
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(
-    st.lists(st.sampled_from([b"a", b"b", b"c", b"longer", b"larger"]), min_size=2, max_size=5, unique=True),
-    st.data(),
-)
-def test_whatever_event_comes_late_a_retained_copy_stays_on_top(bodies: list[bytes], data: st.DataObject) -> None:
-    """It is of the newest version, which was removed when it and the one before it had been copied."""
-    numbers = range(len(bodies))
-    is_late = [data.draw(st.booleans()) for _ in numbers[:-2]] + [False, False]
-    late = data.draw(st.lists(st.sampled_from(numbers), max_size=6))
-
-    async def main() -> None:
-        store, rows = make_store(), list[ObjectVersion]()
-        for number in numbers:
-            rows.append(await put(store, bodies[number]))
-            if not is_late[number]:
-                await backup(store).process([rows[number]])
-        await store.delete("source", KEY, version_id=rows[-1].version_id)
-        for number in (*late, *numbers):
-            await backup(store).process([rows[number]])
-        versions = store.stored("hot", COPY)
-        assert versions[-1].data == bodies[-1]
-        assert {each.data for each in versions} == set(bodies)
-
-    asyncio.run(main())
-
-
-@settings(max_examples=examples(200), deadline=None)
-@given(st.integers(0, 2**32), st.booleans())
-def test_workers_at_once_put_no_retained_copy_above_a_newer_version(seed: int, is_failing: bool) -> None:
-    """Late events are handled above the copy of a removed version while the source gets a new one."""
-
-    async def main() -> None:
-        store, chance = make_store(), random.Random(seed)
-        late = [await put(store, b"late" + bytes(number)) for number in range(3)]
-        second, third = await put(store, b"second"), await put(store, b"the third")
-        for row in (second, third):
-            await backup(store).process([row])
-        await store.delete("source", KEY, version_id=third.version_id)
-
-        async def write() -> None:
-            for _ in range(chance.randrange(40)):
-                await asyncio.sleep(0)
-            newest = await put(store, b"the newest")
-            await _persist(store, [newest])
-
-        disturb(store, chance, 0.03 * is_failing)
-        await asyncio.gather(write(), *(_persist(store, rows) for rows in (late[:1], late[1:2], late[::-1])))
-        versions = store.stored("hot", COPY)
-        assert versions[-1].data == b"the newest"
-        late_bodies = {b"late" + bytes(number) for number in range(3)}
-        assert {each.data for each in versions} == late_bodies | {b"second", b"the third", b"the newest"}
-
-    asyncio.run(main())
-
-
-async def _persist(store: MemoryStore, rows: list[ObjectVersion]) -> None:
-    """As a worker does: again after what may pass, and it knows what it owes."""
-    job = backup(store)
-    while True:
-        try:
-            await job.process([row._replace(row=number) for number, row in enumerate(rows)])
-        except (Unavailable, Conflict, PreconditionFailed):
-            continue
-        return

@@ -8,11 +8,11 @@ import random
 from dataclasses import dataclass, field
 from typing import Any
 
-from jobs.backup.job import Backup, BackupOptions, KeyResult
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.errors import Conflict, StoreError, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
+from jobs.sync.key import KeyResult, Sides, SyncOptions, sync_key
 from tests.doubles.memory_store import MemoryStore, Request
 
 KEY = "k"
@@ -63,8 +63,10 @@ def current(store: MemoryStore, bucket: str = "hot", key: str = COPY) -> Content
     return (contents(store, bucket, key) or [None])[-1]
 
 
-def backup(store: MemoryStore, **options: Any) -> Backup:
-    return Backup(store, store, ROUTE, BackupOptions(**options), ByteBudget(1 << 20))
+async def settle(store: MemoryStore, *rows: ObjectVersion, **options: Any) -> KeyResult:
+    """Do what the function does with the events of a key."""
+    chosen = SyncOptions(**{"all_versions": True, "compares_tags": True, **options})
+    return await sync_key(Sides(store, store, ROUTE, chosen, ByteBudget(1 << 20)), KEY, rows, is_event=True)
 
 
 @dataclass(frozen=True)
@@ -117,12 +119,12 @@ class World:
 
     async def handle(self, event: Event) -> KeyResult | None:
         """As the handler does: tried again after what may pass, and a delete is nothing where deletes are retained."""
-        job = backup(self.store, mirrors_deletes=self.mirrors)
         if event.row is None and not self.mirrors:
             return None
         while True:
             try:
-                return await job.settle(KEY, [event.row] if event.row else [])
+                rows = [event.row] if event.row else []
+                return await settle(self.store, *rows, mirrors_deletes=self.mirrors)
             except (Unavailable, Conflict):
                 continue
 
@@ -138,12 +140,3 @@ class World:
         elif not removed:
             newest = list(self.rows.values())[-1] if self.rows else None
             assert current(self.store) == newest
-
-
-async def put(store: MemoryStore, body: bytes, **attributes: Any) -> ObjectVersion:
-    written = await MemoryStore.put(store, "source", KEY, body, Attributes(**attributes), guard=UNGUARDED)
-    return ObjectVersion(0, KEY, written.version_id, size_bytes=len(body), etag=written.etag)
-
-
-def run(work: Any) -> Any:
-    return asyncio.run(work)
