@@ -108,7 +108,7 @@ class MemberWriter:
         verdict = compare(known, there.info)
         if verdict.same is None and known.checksums and not there.info.is_archived:
             best = known.checksums[0]
-            verdict = await check_content(there, f"{best.algorithm}:{best.value}", self.budget)
+            verdict, _ = await check_content(there, f"{best.algorithm}:{best.value}", self.budget)
         return verdict.evidence if verdict.same else None
 
     async def _settle_after(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -163,19 +164,23 @@ async def _is_still_shown(side: ContentSide) -> bool:
     return now is not None and (now.etag, now.version_id) == (side.info.etag, side.info.version_id)
 
 
-async def check_content(side: ContentSide, known_checksum: str, budget: ByteBudget) -> Verdict:
+async def check_content(
+    side: ContentSide, known_checksum: str, budget: ByteBudget, *, has_md5: bool = False
+) -> tuple[Verdict, str]:
     """Read one object, pinned by ETag, and compare with the `ALGORITHM:base64` of the content that
-    is known.
+    is known. Also return the MD5 in hex if that is asked for.
 
     Raises PreconditionFailed when it changes meanwhile.
     """
     algorithm, _, value = known_checksum.partition(":")
     if algorithm not in ALGORITHMS:
-        return Verdict(None, Evidence.NONE, Reason.UNKNOWN_ALGORITHM, algorithm)
+        return Verdict(None, Evidence.NONE, Reason.UNKNOWN_ALGORITHM, algorithm), ""
     known = replace(side.info, etag="", checksums=(Checksum(algorithm, value),))
-    if (await check_bytes(side, known, budget)).is_refuted:
-        return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm)
-    return Verdict(True, Evidence.CHECKSUM)
+    check = await check_bytes(side, known, budget, also="MD5" if has_md5 else None)
+    md5 = base64.b64decode(check.checksum("MD5").value).hex() if has_md5 else ""
+    if check.is_refuted:
+        return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm), md5
+    return Verdict(True, Evidence.CHECKSUM), md5
 
 
 async def _read(side: ContentSide, start: int, end: int) -> bytes:

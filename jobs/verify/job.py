@@ -15,12 +15,11 @@ source is not asked: half of the requests.
 from __future__ import annotations
 
 import asyncio
-import base64
 from collections.abc import Awaitable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, TypeAlias
 
-from jobs.core.algorithms import ALGORITHMS, Protection, protects
+from jobs.core.algorithms import Protection, protects
 from jobs.core.evidence import (
     Verdict,
     best_checksum,
@@ -31,7 +30,7 @@ from jobs.core.evidence import (
     with_checksums,
 )
 from jobs.core.histories import is_in_order, keys_of, with_rows
-from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route
+from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
@@ -47,7 +46,7 @@ from jobs.errors import (
 from jobs.runs.failure_count import gave_up
 from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.compare_bytes import ContentSide, check_bytes, check_content, compare_bytes, read_or_lost
+from jobs.s3.compare_bytes import ContentSide, check_content, compare_bytes, read_or_lost
 from jobs.s3.lookup import VersionLooks, find, is_current_version, key_history
 from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
@@ -89,11 +88,10 @@ class VerifyOptions:
 
 
 class _Looks(NamedTuple):
-    """What was seen of the versions of one key. `again`: of the source, after a mismatch."""
+    """What was seen of the versions of one key."""
 
     source: VersionLooks
     destination: VersionLooks
-    again: VersionLooks
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +169,7 @@ class Verify:
 
     def looks(self) -> _Looks:
         """Return looks that have seen nothing."""
-        return _Looks(VersionLooks(self.source), VersionLooks(self.destination), VersionLooks(self.source))
+        return _Looks(VersionLooks(self.source), VersionLooks(self.destination))
 
     async def verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
         """Verify a row by one object of the destination. `looks`: at the others of a history."""
@@ -228,10 +226,11 @@ class Verify:
         except NoSuchBucket:
             raise
         except (NotFound, PreconditionFailed):  # of which side, only another look says
-            if await self._has_changed(ref, source, VersionLooks(self.source)):
+            if await self._has_changed(ref, source):
                 return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
             raise
-        if verdict.same is False and await self._has_changed(ref, source, looks.again):
+        is_fixed = self.options.all_versions and is_exact(ref.version_id)
+        if verdict.same is False and not is_fixed and await self._has_changed(ref, source):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
         if verdict.same and (lack := await self._lack(ref, source, target, destination)):
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
@@ -248,12 +247,12 @@ class Verify:
             return "tags"
         return "annotations" if await self._annotations.find_lack(ours, theirs) else ""
 
-    async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo, looks: VersionLooks) -> bool:
+    async def _has_changed(self, ref: ObjectRef, seen: ObjectInfo) -> bool:
         """True if the source is another object by now: the destination may be its copy.
 
         So it is where the row names a version that was superseded since.
         """
-        now = await looks.find(ref if self.options.all_versions else ref._replace(version_id=None))
+        now = await find(self.source, ref if self.options.all_versions else ref._replace(version_id=None))
         if now is None or now.etag != seen.etag:
             return True
         ids = {now.version_id or NULL_VERSION, seen.version_id or NULL_VERSION}
@@ -307,21 +306,15 @@ class Verify:
         size_bytes = side.info.size_bytes
         if row.size_bytes not in (None, size_bytes):
             return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
+        verdict, md5 = await check_content(side, known_checksum, self.budget, has_md5=is_md5(row.etag))
+        is_other_md5 = verdict.same and is_md5(row.etag) and md5 != row.etag
         algorithm = known_checksum.partition(":")[0]
-        if not row.etag or not is_md5(row.etag) or algorithm not in ALGORITHMS:
-            return await check_content(side, known_checksum, self.budget)
-        known = replace(side.info, etag="", checksums=(Checksum(algorithm, known_checksum.partition(":")[2]),))
-        check = await check_bytes(side, known, self.budget, also="MD5")
-        if check.is_refuted:
-            return Verdict(False, Evidence.CHECKSUM, Reason.CHECKSUM_DIFFERS, algorithm)
-        if base64.b64decode(check.checksum("MD5").value).hex() == row.etag or protects(algorithm, Protection.INTENT):
-            return Verdict(True, Evidence.CHECKSUM)
+        if not is_other_md5 or protects(algorithm, Protection.INTENT):
+            return verdict
         is_md5_of_source = await self._has_md5_etag(row)
         if is_md5_of_source is None:
             return Verdict(None, Evidence.NONE, Reason.EVIDENCE_WEAK, algorithm)
-        if is_md5_of_source:
-            return Verdict(False, Evidence.MD5_ETAG, Reason.CHECKSUM_DIFFERS, "MD5")
-        return Verdict(True, Evidence.CHECKSUM)
+        return Verdict(False, Evidence.MD5_ETAG, Reason.CHECKSUM_DIFFERS, "MD5") if is_md5_of_source else verdict
 
     async def _has_md5_etag(self, row: ObjectVersion) -> bool | None:
         """True if the row's ETag is the MD5 of the source's content. None if nobody can tell."""
