@@ -5,6 +5,7 @@ It looks and aligns as `sync_key` does, and writes nothing.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -96,12 +97,34 @@ class _Verification:
             self.found = align(self.view)
             pairs = [(i, self.found[i]) for i in objects if i in self.found and (i, self.found[i]) not in self.compared]
             if not pairs:
+                pairs = self._by_distance(objects)
+            if not pairs:
                 held = {copy for i, copy in self.found.items() if self.edges[i, copy] is Edge.SAME}
                 likely = {i: self._likely(i, held) for i in objects if i not in self.found}
                 pairs = [(i, copy) for i, copy in likely.items() if copy is not None]
             if not pairs:
                 return
             await gather_bounded(self._compare, pairs, AT_ONCE)
+
+    def _by_distance(self, objects: Sequence[int]) -> list[tuple[int, int]]:
+        """Versions without a proven copy, each with the copy that is as far from the top as it is.
+
+        Most copies are in the order of their versions, and some of the oldest are not there.
+        """
+        by_size = defaultdict[int | None, list[int]](list)
+        for place, item in enumerate(self.edges.copies):
+            if not item.is_marker:
+                by_size[item.size_bytes].append(place)
+        pairs = []
+        for index in reversed(range(len(self.source))):
+            item = self.edges.source[index]
+            copy = by_size[item.size_bytes].pop() if not item.is_marker and by_size[item.size_bytes] else None
+            if copy is None or index not in objects or (index, copy) in self.compared:
+                continue
+            is_proven = index in self.found and self.edges[index, self.found[index]] is Edge.SAME
+            if not is_proven and self.edges[index, copy]:
+                pairs.append((index, copy))
+        return pairs
 
     def _likely(self, index: int, held: set[int]) -> int | None:
         """The next copy to compare an unmatched version with."""

@@ -133,3 +133,12 @@ def test_a_version_is_verified_only_by_a_copy_of_its_own(source: list[str], copi
     assert len(by.asked) <= 2 * max(1, len(source)) * max(1, len(copies))
     if source == copies:
         assert {end.status for end in ends.values()} <= {Status.VERIFIED, Status.SKIPPED}
+
+
+@pytest.mark.parametrize("there", [range(60), range(1, 60), [*range(20), *range(21, 60)], range(30), range(59, -1, -1)])
+def test_many_versions_of_one_size_cost_a_few_comparisons_each(there: Any) -> None:
+    ends, by = verify(" ".join(f"c{n}" for n in range(60)), " ".join(f"c{n}" for n in there))
+    assert len(by.asked) <= 4 * 60 if list(there) == sorted(there) else 60 * 60
+    verified = {content for content, end in ends.items() if end.status is Status.VERIFIED}
+    on_top = f"c{[*there][-1]}"
+    assert verified == {f"c{n}" for n in there} - ({"c59"} if on_top != "c59" else set())
