@@ -16,7 +16,7 @@ from jobs.cli.texts import assumptions, plan_text, report_text, retried_text
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.run import Plan, RunSpec, Side, continuation
 from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
@@ -234,7 +234,7 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
     try:
         report = await launch.conclude(spec, plan, ledger, codes, kind, errors_since=began)
     except (Unavailable, Conflict) as error:
-        again = f"when it answers again, continue with: sealift runs retry {spec.run_id}"
+        again = f"when it answers again, continue with: {continuation(spec.run_id)}"
         raise Interrupted(error.what, advice=again) from error
     emit(report, as_json=as_json, text=report_text(report, kind))
     return launch.run_exit_code(report, codes)

@@ -39,7 +39,7 @@ from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location, ObjectRef
-from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState
+from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger import dismissals
@@ -313,7 +313,7 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
     else:
         if options.wants_page:
             raise LedgerError(
-                f"run {run_id} has no page: it has not ended", advice=f"continue it with: sealift runs retry {run_id}"
+                f"run {run_id} has no page: it has not ended", advice=f"continue it with: {continuation(run_id)}"
             )
         ended = None
         document, text = await _under_way(ledger, spec, plan, progress)
@@ -414,7 +414,7 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
         return 0
     submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
-    text = f"Cancelled {run_id}: its workers write a checkpoint and end.\n  continue with  sealift runs retry {run_id}"
+    text = f"Cancelled {run_id}: its workers write a checkpoint and end.\n  continue with  {continuation(run_id)}"
     emit(document, as_json=as_json, text=text)
     return 0
 

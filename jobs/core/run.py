@@ -244,6 +244,11 @@ def is_destructive(spec: RunSpec) -> bool:
     return bool(spec.options.get("delete"))
 
 
+def continuation(run_id: str) -> str:
+    """The command that goes on with a run. The ledger alone continues none that deletes."""
+    return "the same `sealift expire` again" if "-expire-" in run_id else f"sealift runs retry {run_id}"
+
+
 def run_digest(spec: RunSpec, plan: Plan) -> str:
     """The SHA-256 of a run's spec and plan, and so of its shards, whose own digests are in the
     plan.

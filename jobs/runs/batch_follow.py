@@ -15,7 +15,7 @@ from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
-from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec, worker_pins
+from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec, continuation, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
@@ -242,8 +242,7 @@ async def cancel(ledger: Ledger, run_id: str) -> Submitted:
     if submitted is None:
         raise UsageError(
             f"run {run_id} was not sent to Batch",
-            advice="stop the command that runs it with Ctrl-C or SIGTERM, then continue with: "
-            f"sealift runs retry {run_id}",
+            advice=f"stop the command that runs it with Ctrl-C or SIGTERM, then continue with: {continuation(run_id)}",
         )
     await executor.cancel(submitted, f"cancelled by sealift runs cancel {run_id}")
     return submitted

@@ -13,6 +13,7 @@ from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
 from jobs.core.reasons import Reason
+from jobs.core.run import continuation
 from jobs.core.words import sentence
 from jobs.errors import StoreError, TooManyFailures
 
@@ -81,8 +82,7 @@ class FailureCount:
         return TooManyFailures(
             f"run {run_id}, shard {shard} ended early: {why}; the last one: "
             f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded",
-            advice=f"mend the cause, then continue with: sealift runs retry {run_id} (an expire run: with the same "
-            "command again). SEALIFT_MAX_FAILURES=100% goes on whatever fails",
+            advice=f"mend the cause, then continue with: {continuation(run_id)}. SEALIFT_MAX_FAILURES=100% goes on whatever fails",
             may_pass=self._last.reason == Reason.GIVEN_UP,
         )
 

@@ -20,7 +20,7 @@ from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone
 from jobs.core.pace import Pace, backoff_seconds
-from jobs.core.run import Plan
+from jobs.core.run import Plan, continuation
 from jobs.core.words import explained
 from jobs.errors import (
     AuthenticationFailed,
@@ -272,7 +272,7 @@ class Worker:
             if not self._stopping:
                 self.stop(LOST_GRACE_SECONDS, str(error))
         except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
-            advice = f"{error.detail}; then continue with: sealift runs retry {self.run_id}"
+            advice = f"{error.detail}; then continue with: {continuation(self.run_id)}"
             self._broken = self._broken or error.recast(AuthenticationFailed, detail=advice)
         except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
             self._broken = self._broken or error
@@ -329,7 +329,7 @@ class Worker:
                 error.target,
                 error.code,
                 f"no answer for {self.limits.patience_seconds:.0f} s",
-                advice=f"is the endpoint reachable? Continue later with: sealift runs retry {self.run_id}",
+                advice=f"is the endpoint reachable? Continue later with: {continuation(self.run_id)}",
             ) from error
 
     def _must_end(self) -> bool:
