@@ -267,18 +267,20 @@ class _Search:
                         OVER above, lag(epoch(last_modified)) OVER newest_first) AS hidden_at,
                     first_value(etag IGNORE NULLS) OVER newest_first <> etag AS is_superseded
                 FROM {self._parquet("originals")}
-                WINDOW newest_first AS (PARTITION BY key ORDER BY file_row_number),
+                WINDOW newest_first AS (PARTITION BY key
+                    ORDER BY is_latest DESC, last_modified DESC, file_row_number),
                     above AS (newest_first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
             WHERE NOT is_delete_marker
             """
         )
         asked = ""
-        if self.is_wanted:  # the newest version comes first in a listing, and fits a row without a version id
+        if self.is_wanted:
             asked = "SEMI JOIN asked USING (id)"
             await self._select(
                 f"""
                 CREATE TABLE asked AS
-                SELECT min(there.id) AS id FROM there JOIN {self._parquet("wanted")} AS wanted
+                SELECT first(there.id ORDER BY there.is_latest DESC, there.last_modified DESC, there.id) AS id
+                FROM there JOIN {self._parquet("wanted")} AS wanted
                     ON there.key = wanted.key AND (wanted.etag IS NULL OR there.etag = wanted.etag)
                     AND (wanted.version_id IS NULL OR coalesce(there.version_id, 'null') = wanted.version_id)
                 GROUP BY wanted.file_row_number

@@ -351,3 +351,20 @@ def test_damaged_index_proves_nothing(scene: Scene) -> None:
     found = scene.plan()
     assert (found.rows, found.excluded) == (0, {"no_copy": 1})
     assert [each.archive.key for each in found.damage] == ["a"]
+
+
+def test_a_null_version_on_top_is_the_newest_wherever_a_server_lists_it(scene: Scene) -> None:
+    """SeaweedFS lists it after the versions below it, which looked like the newest."""
+    scene.put("in/k")
+    newest = scene.put("in/k", b"newer")
+    scene.copy("k")
+
+    async def null_last(request: Request) -> Any:
+        page = await request()
+        top, *below = page.entries
+        return page._replace(entries=[*below, top._replace(version_id="null")])
+
+    scene.store.hook(list_versions=null_last)
+    assert scene.plan().excluded == {"superseded": 1, "copy_has_other_size": 1}
+    scene.plan([newest._replace(version_id=None, etag=None)])
+    assert list(scene.places()) == [("in/k", "null")]
