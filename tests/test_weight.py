@@ -18,7 +18,7 @@ LIMITS = {
     "jobs/compact": 1429,
     "jobs/core": 1724,
     "jobs/doctor": 2326,
-    "jobs/expire": 1850,
+    "jobs/expire": 1842,
     "jobs/inventory": 693,
     "jobs/ledger": 1798,
     "jobs/local": 567,

@@ -82,7 +82,8 @@ class FailureCount:
         return TooManyFailures(
             f"run {run_id}, shard {shard} ended early: {why}; the last one: "
             f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded",
-            advice=f"mend the cause, then continue with: {continuation(run_id)}. SEALIFT_MAX_FAILURES=100% goes on whatever fails",
+            advice=f"mend the cause, then continue with: {continuation(run_id)}. "
+            "SEALIFT_MAX_FAILURES=100% goes on whatever fails",
             may_pass=self._last.reason == Reason.GIVEN_UP,
         )
 
