@@ -16,7 +16,6 @@ from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
 from jobs.errors import NoSuchBucket, NotFound
 from jobs.s3.byte_ranges import ByteBudget, read_ranges
-from jobs.s3.checksums import Hasher
 from jobs.s3.lookup import find
 from jobs.s3.retries import retry
 from jobs.s3.store import Body, Store
@@ -38,39 +37,6 @@ class ContentSide(NamedTuple):
     ref: ObjectRef
     info: ObjectInfo
     is_retried: bool = False
-
-
-async def compare_content(
-    source: ContentSide, destination: ContentSide, budget: ByteBudget, check: ContentCheck | None = None
-) -> tuple[Verdict, str | None]:
-    """Read both objects, pinned by ETag, and compare their bytes → verdict and `SHA256:base64` of
-    the content.
-
-    The checksum is None when they differ. `check` is updated with the source's bytes as far as both
-    are equal. Raises PreconditionFailed when one changes meanwhile.
-    """
-    if source.info.size_bytes != destination.info.size_bytes:
-        return Verdict(False, Evidence.CONTENT, Reason.SIZE_DIFFERS), None
-
-    async def fetch(start: int, end: int) -> tuple[int, bytes, bytes]:
-        reads = [asyncio.ensure_future(_read(side, start, end)) for side in (source, destination)]
-        try:
-            ours, theirs = await asyncio.gather(*reads)
-        finally:
-            for read in reads:  # when one fails, the other's bytes are in no budget
-                read.cancel()
-        return start, ours, theirs
-
-    digest = Hasher("SHA256")
-    async with aclosing(read_ranges(source.info.size_bytes, RANGE_BYTES, fetch, budget, copies=2)) as ranges:
-        async for start, ours, theirs in ranges:
-            if ours != theirs:
-                offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
-                return Verdict(False, Evidence.CONTENT, Reason.CONTENT_DIFFERS, str(offset)), None
-            await update(digest, ours)
-            if check is not None:
-                await update(check, ours)
-    return Verdict(True, Evidence.CONTENT), digest.spelled()
 
 
 async def is_damaged(side: ContentSide, budget: ByteBudget) -> bool:
@@ -104,13 +70,13 @@ async def check_bytes(
 async def compare_bytes(
     source: ContentSide, destination: ContentSide, budget: ByteBudget
 ) -> tuple[Verdict, str | None]:
-    """Compare bytes as `compare_content` does, then metadata and headers. Where the bytes differ,
-    also say which side is damaged, as far as what S3 keeps of each tells. Lost bytes differ from all
-    others.
+    """Read both objects, pinned by ETag, and compare their bytes, then metadata and headers. Return
+    also `SHA256:base64` of content that is the same. Where the bytes differ, also say which side is
+    damaged, as far as what S3 keeps of each tells. Lost bytes differ from all others.
 
     Equal bytes prove nothing where the copy was made of a source that had rotted. The stored
     checksums of such a copy differ from those of the source. Only then are equal bytes checked
-    against the source's.
+    against the source's. Raises PreconditionFailed when one changes meanwhile.
     """
     answer = await read_or_lost([source, destination], lambda: _compare_bytes(source, destination, budget))
     if isinstance(answer, ContentSide):
@@ -124,19 +90,46 @@ async def compare_bytes(
 async def _compare_bytes(
     source: ContentSide, destination: ContentSide, budget: ByteBudget
 ) -> tuple[Verdict, str | None]:
-    check = None if compare(source.info, destination.info).same else ContentCheck(source.info)
-    verdict, checksum = await compare_content(source, destination, budget, check)
-    if verdict.same is not False:
-        if check is not None and check.is_refuted:
-            return Verdict(False, Evidence.CONTENT, Reason.BOTH_DAMAGED, is_source_damaged=True), None
-        return verdict, checksum
+    is_stored_same = compare(source.info, destination.info).same
+    known = replace(source.info, etag="", checksums=()) if is_stored_same else source.info
+    check = ContentCheck(known, "SHA256")
+    verdict = await _compare_ranges(source, destination, budget, check)
+    if verdict.same and check.is_refuted:
+        return Verdict(False, Evidence.CONTENT, Reason.BOTH_DAMAGED, is_source_damaged=True), None
+    if verdict.same:
+        return verdict, check.spelled("SHA256")
     if await is_damaged(source, budget):
         return Verdict(False, Evidence.CONTENT, Reason.DAMAGED, is_source_damaged=True), None
-    if source.info.size_bytes != destination.info.size_bytes or stored_checksums(source.info):
-        return verdict, checksum  # rot changes no size
-    if stored_checksums(destination.info) and not await is_damaged(destination, budget):
+    can_rot = source.info.size_bytes == destination.info.size_bytes  # rot changes no size
+    is_copy_known = not stored_checksums(source.info) and stored_checksums(destination.info)
+    if can_rot and is_copy_known and not await is_damaged(destination, budget):
         return verdict._replace(reason=Reason.EITHER_DAMAGED, is_copy_intact=True), None
-    return verdict, checksum
+    return verdict, None
+
+
+async def _compare_ranges(
+    source: ContentSide, destination: ContentSide, budget: ByteBudget, check: ContentCheck
+) -> Verdict:
+    """Compare the bytes. `check` gets the source's as far as both are equal."""
+    if source.info.size_bytes != destination.info.size_bytes:
+        return Verdict(False, Evidence.CONTENT, Reason.SIZE_DIFFERS)
+
+    async def fetch(start: int, end: int) -> tuple[int, bytes, bytes]:
+        reads = [asyncio.ensure_future(_read(side, start, end)) for side in (source, destination)]
+        try:
+            ours, theirs = await asyncio.gather(*reads)
+        finally:
+            for read in reads:  # when one fails, the other's bytes are in no budget
+                read.cancel()
+        return start, ours, theirs
+
+    async with aclosing(read_ranges(source.info.size_bytes, RANGE_BYTES, fetch, budget, copies=2)) as ranges:
+        async for start, ours, theirs in ranges:
+            if ours != theirs:
+                offset = start + next(i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b)
+                return Verdict(False, Evidence.CONTENT, Reason.CONTENT_DIFFERS, str(offset))
+            await update(check, ours)
+    return Verdict(True, Evidence.CONTENT)
 
 
 async def read_or_lost(sides: Sequence[ContentSide], read: Callable[[], Awaitable[T]]) -> T | ContentSide:
@@ -190,7 +183,7 @@ async def _read(side: ContentSide, start: int, end: int) -> bytes:
     return (await (retry(get) if side.is_retried else get())).data
 
 
-async def update(digest: Hasher | ContentCheck, data: bytes) -> None:
+async def update(digest: ContentCheck, data: bytes) -> None:
     """Take in the next piece, beside the event loop if it is large."""
     if len(data) < 256 * 1024:
         digest.update(data)

@@ -424,5 +424,4 @@ def _check_received(transfer: Transfer, check: ContentCheck, size_bytes: int) ->
 
 
 def _streamed(written: Written, check: ContentCheck) -> Streamed:
-    checksum = check.checksum("SHA256")
-    return Streamed(written, f"{checksum.algorithm}:{checksum.value}", check.compared)
+    return Streamed(written, check.spelled("SHA256"), check.compared)

@@ -57,7 +57,11 @@ class ContentCheck:
 
     def checksum(self, algorithm: str) -> Checksum:
         """That of the bytes. Raises KeyError for an algorithm that nobody asked for."""
-        return Checksum(algorithm, self._hashers[algorithm].spelled().partition(":")[2])
+        return Checksum(algorithm, self.spelled(algorithm).partition(":")[2])
+
+    def spelled(self, algorithm: str) -> str:
+        """As `checksum`, as `ALGORITHM:base64`."""
+        return self._hashers[algorithm].spelled()
 
     @property
     def compared(self) -> Evidence:

@@ -138,9 +138,7 @@ BREAKS: tuple[Break, ...] = (
         _answer(lambda v: _SAME if v.reason == "metadata_differs" else v),
     ),
     Break("different-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is False else v)),
-    Break(
-        "different-bytes-are-same", "proven-by-bytes", "compare bytes", _answer(lambda found: (_BYTES_SAME, found[1]))
-    ),
+    Break("different-bytes-are-same", "proven-by-bytes", "compare bytes", _answer(lambda _: _BYTES_SAME)),
     Break("weak-checksum-lets-go", "deleted-with-proof", "strong algorithm", _answer(lambda _: True)),
     Break("any-bytes-are-the-copys", "deleted-with-proof", "bytes of a copy", _answer(lambda _: _AnyBytes())),
     Break("any-object-is-a-copy", "deleted-with-proof", "copy of expire", _answer(lambda _: "")),
