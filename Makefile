@@ -74,7 +74,7 @@ pytest: $(VENV)/dev.stamp ## The tests alone; PYTEST_ARGS="-k parts" narrows the
 test-slow: $(VENV)/dev.stamp ## The slow tests: kills, storms, whole nights and arrays, at length
 	$(BIN)/python -m pytest $(PYTEST_ARGS) -m slow --ignore tests/containers
 
-CEPH_TESTS ?= tests/s3/contract
+CEPH_TESTS ?= tests/s3/contract tests/s3/test_condition_trial.py
 test-ceph: $(VENV)/dev.stamp ## The contract of a Store on Ceph instead of SeaweedFS; needs its packages and root
 	SEALIFT_TEST_SERVER=ceph $(BIN)/python -m pytest $(PYTEST_ARGS) -m "not slow" $(CEPH_TESTS)
 
