@@ -23,7 +23,5 @@ FINDINGS = frozenset({Category.MISSING, Category.EXTRA, Category.DIFFERENT, Cate
 is unverifiable is shown with its reason, and is a finding only where S3 itself says that its
 replication FAILED."""
 
-CHECKSUMS_DIFFER = "checksums differ"
-"""The beginning of the reason of a row that differs by checksums of the contents."""
 REPAIRABLE = frozenset({Category.MISSING, Category.STALE, Category.DIFFERENT})
 """The categories that a copy of the original mends. What has no original stays as it is."""

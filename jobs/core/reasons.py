@@ -50,6 +50,7 @@ class Reason(StrEnum):
     COPY_MISSING = "copy_missing"
     SIZE_DIFFERS = "size_differs"
     CHECKSUM_DIFFERS = "checksum_differs"
+    ETAG_DIFFERS = "etag_differs"
     CONTENT_DIFFERS = "content_differs"
     METADATA_DIFFERS = "metadata_differs"
     NOTHING_COMPARABLE = "nothing_comparable"
@@ -77,10 +78,9 @@ class Reason(StrEnum):
     ARCHIVE_GONE = "archive_gone"
     ARCHIVE_DAMAGED = "archive_damaged"
     ARCHIVES_DIFFER = "archives_differ"
-    ARCHIVED_TWICE = "archived_twice"
+    IN_ARCHIVE = "in_archive"
     THAWING = "thawing"
     CURRENT_UNKNOWN = "current_unknown"
-    NEVER_COPIED = "never_copied"
 
 
 class Cause(NamedTuple):

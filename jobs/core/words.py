@@ -127,9 +127,10 @@ WORDS: Mapping[Reason, Words] = {
         worded="it was deleted at the {}",
         cases={"hidden": "hidden by a delete marker", "removed": "removed for good"},
     ),
-    Reason.COPY_MISSING: Words("nothing is at the destination"),
-    Reason.SIZE_DIFFERS: Words("the sizes differ"),
-    Reason.CHECKSUM_DIFFERS: Words("the checksums differ", detail="the algorithm", worded="{} differs"),
+    Reason.COPY_MISSING: Words("nothing is at the destination", detail="what else is known of it"),
+    Reason.SIZE_DIFFERS: Words("the sizes differ", detail="what else is known of it"),
+    Reason.CHECKSUM_DIFFERS: Words("the checksums differ", detail="the algorithm, or what else is known of it"),
+    Reason.ETAG_DIFFERS: Words("the ETags differ, which are MD5s", detail="what else is known of it"),
     Reason.CONTENT_DIFFERS: Words(
         "the bytes differ",
         detail="the first byte that differs, counted from 0",
@@ -162,7 +163,14 @@ WORDS: Mapping[Reason, Words] = {
             "copied": "its copy was written within the grace period",
         },
     ),
-    Reason.REPLICATION: Words("S3's replication of it", detail="its status", worded="S3's replication of it is {}"),
+    Reason.REPLICATION: Words(
+        "S3's replication of it has not ended well",
+        detail="its status, `FAILED` or `PENDING`",
+        cases={
+            "FAILED": "S3's replication of it FAILED, so tags or ACL may differ",
+            "PENDING": "S3's replication of it is PENDING",
+        },
+    ),
     Reason.DENIED: Words(
         "the credentials are not allowed to do this", detail=_ANSWER, worded="the credentials are not allowed: {}"
     ),
@@ -200,8 +208,11 @@ WORDS: Mapping[Reason, Words] = {
     ),
     Reason.NOT_ARCHIVED: Words(
         "no archive has it",
-        detail="how many archives were left out, whose indexes are damaged or missing",
+        detail="how many archives were left out, whose indexes are damaged or missing, or `event`",
         worded="no archive has it that can be searched: the indexes of {} are damaged or missing",
+        cases={
+            "event": "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
+        },
     ),
     Reason.NOT_INDEXED: Words(
         "no index has it by now",
@@ -219,8 +230,8 @@ WORDS: Mapping[Reason, Words] = {
         detail="the URI of the other archive",
         worded="{} holds this version too, with other content",
     ),
-    Reason.ARCHIVED_TWICE: Words(
-        "two archives hold this version", detail="the URI of the other archive", worded="{} holds this version too"
+    Reason.IN_ARCHIVE: Words(
+        "its copy is in an archive", detail="the URI of another archive than its own", worded="{} holds it, too"
     ),
     Reason.THAWING: Words(
         "it is being restored from its archive class",
@@ -242,9 +253,6 @@ WORDS: Mapping[Reason, Words] = {
             "replaced what was current then, and S3 keeps nothing of that; sealift replicate, or sealift restore of "
             "an archived one, brings this version by a manifest of it",
         },
-    ),
-    Reason.NEVER_COPIED: Words(
-        "the journal has it, but it has no copy: it was gone before it was copied, or it expired since"
     ),
 }
 

@@ -21,11 +21,13 @@ import duckdb
 import pyarrow as pa
 
 from jobs.core.bucket_names import is_second_name
-from jobs.core.category import CHECKSUMS_DIFFER, Category
+from jobs.core.category import Category
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import Evidence, Status
+from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec
 from jobs.core.spelling import one_spelling_sql
+from jobs.core.words import explained_sql
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import DIFFERENCES, Checkpoint, Ledger
 from jobs.nights.runs_with_findings import ALTERED, COMPARISON, RunFiles, disproofs_of
@@ -227,7 +229,7 @@ class Findings:
                        key AS source_key, version_id AS source_version_id, source_etag, destination_key,
                        destination_version_id, destination_etag
                 FROM {parquet(path)}
-                WHERE category IN ({_listed(_DIFFERING)}) AND starts_with(reason, {quoted(CHECKSUMS_DIFFER)})
+                WHERE category IN ({_listed(_DIFFERING)}) AND reason = '{Reason.CHECKSUM_DIFFERS}'
                 """,
                 spec,
                 is_swapped=is_swapped,
@@ -317,7 +319,7 @@ def _objection_sql(spec: RunSpec, *, is_swapped: bool) -> str:
 def _against(spec: RunSpec, what: str, advice: str) -> str:
     """SQL for what the run found, with the row's `reason`, and what helps."""
     head = quoted(f"run {spec.run_id} {what} (")
-    return f"{head} || coalesce(reason, '') || {quoted(f'), and no run has proven it as well since: {advice}')}"
+    return f"{head} || {explained_sql()} || {quoted(f'), and no run has proven it as well since: {advice}')}"
 
 
 def _by_bytes_sql(spec: RunSpec) -> str:

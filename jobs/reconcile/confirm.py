@@ -14,11 +14,11 @@ from typing import NamedTuple
 import duckdb
 import pyarrow as pa
 
-from jobs.core.category import CHECKSUMS_DIFFER
 from jobs.core.evidence import compare, is_md5, is_multipart
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef
 from jobs.core.pace import Pace
 from jobs.core.prefix_map import PrefixMap
+from jobs.core.reasons import Reason
 from jobs.errors import (
     AuthenticationFailed,
     Conflict,
@@ -34,7 +34,7 @@ from jobs.reconcile.rules_sql import RuleOptions, judge, judgements
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
-from jobs.tables.duck import in_thread, quoted
+from jobs.tables.duck import in_thread
 
 IN_FLIGHT = 64
 TRIES = 6
@@ -180,7 +180,7 @@ def _batches(
         f"CREATE OR REPLACE TEMP TABLE suspicions AS SELECT f.rowid AS rowid, joined, "
         # a side's own id, else the one that the map gives, else the other side's
         f"coalesce({ours}, f.destination_version_id) AS ours, coalesce({theirs}, f.version_id) AS theirs, replication, "
-        f"starts_with(reason, {quoted(CHECKSUMS_DIFFER)}) AS is_proven, source_etag, source_modified_us, "
+        f"reason = '{Reason.CHECKSUM_DIFFERS}' AS is_proven, source_etag, source_modified_us, "
         "destination_etag, destination_modified_us "
         f"FROM ({_FINDINGS} ORDER BY judged.rowid LIMIT {int(limit)}) f {joins}"
     )

@@ -11,7 +11,8 @@ import duckdb
 
 from jobs.core.category import Category
 from jobs.core.prefix_map import PrefixMap
-from jobs.reconcile.rules import OLDER_ON_TOP, UNDATED
+from jobs.core.reasons import Reason
+from jobs.core.words import explained_sql
 from jobs.reconcile.rules_sql import COMPOSITE
 from jobs.tables.duck import harmless_columns, parquet, quoted
 from jobs.tables.rows import manifest_schema
@@ -59,7 +60,7 @@ class Findings:
     findings: int
     repairable_rows: int
     source_rows: int
-    by_reason: tuple[tuple[Category, str, int], ...]
+    by_reason: tuple[tuple[Category, str, str, int], ...]
     by_prefix: tuple[BreakdownLine, ...]
     by_age: tuple[BreakdownLine, ...]
     by_size: tuple[BreakdownLine, ...]
@@ -84,13 +85,13 @@ def write_findings(
     """
     connection.execute(_differences_sql(prefixes, all_versions=all_versions))
     connection.execute(
-        f"COPY (FROM differences ORDER BY key, version_id, destination_version_id) "
+        "COPY (SELECT * EXCLUDE (is_undated) FROM differences ORDER BY key, version_id, destination_version_id) "
         f"TO {quoted(folder / 'differences.parquet')} (FORMAT parquet, COMPRESSION zstd)"
     )
     safe, escaped = harmless_columns("key", "destination_key")
     connection.execute(
-        "COPY (SELECT * EXCLUDE (checksum_kind, checksum_value, is_latest, rows) "
-        f"REPLACE ({safe}), {escaped} AS escaped "
+        "COPY (SELECT * EXCLUDE (detail, checksum_kind, checksum_value, is_latest, rows) "
+        f"REPLACE ({safe}, {explained_sql()} AS reason), {escaped} AS escaped "
         f"FROM {parquet(folder / 'differences.parquet')} "
         "ORDER BY key, version_id, destination_version_id) "
         f"TO {quoted(folder / 'differences.csv')} (FORMAT csv, HEADER, FORCE_QUOTE (key, destination_key, reason))"
@@ -126,7 +127,8 @@ def _differences_sql(prefixes: PrefixMap, *, all_versions: bool) -> str:
     return f"""
         CREATE TEMP VIEW differences AS
         SELECT {prefixes.source_sql("joined")} AS key, joined AS destination_key, version_id, destination_version_id,
-               category, reason, is_finding, source_size_bytes, destination_size_bytes, source_etag, destination_etag,
+               category, reason, detail, is_finding, is_undated, source_size_bytes, destination_size_bytes,
+               source_etag, destination_etag,
                {time("source")}, {time("destination")}, storage_class, is_delete_marker,
                {"is_latest" if all_versions else "true"} AS is_latest, replication AS replication_status,
                checksum_kind, checksum_value, rows
@@ -141,9 +143,9 @@ def _manifest_sql(repaired: Collection[Category]) -> str:
     Different rows have their destination condemned, and so have copies of older versions on top. So
     have rows of unknown age where different ones are repaired.
     """
-    condemned = f"category = '{Category.DIFFERENT}' OR reason = {quoted(OLDER_ON_TOP)}"
+    condemned = f"category = '{Category.DIFFERENT}' OR reason = '{Reason.OLDER_ON_TOP}'"
     if Category.DIFFERENT in repaired:
-        condemned += f" OR contains(reason, {quoted(UNDATED)})"
+        condemned += " OR is_undated"
     columns = {
         "size_bytes": "source_size_bytes",
         "etag": "source_etag",
@@ -187,10 +189,10 @@ def _counted(connection: duckdb.DuckDBPyConnection, now: float, repaired: Collec
             f"WHERE at_source AND NOT coalesce(is_delete_marker, false) AND category <> '{Category.EXCLUDED}'"
         )[0][0],
         by_reason=tuple(
-            (Category(category), reason, int(rows))
-            for category, reason, rows in query(
-                "SELECT category, reason, sum(rows) FROM judged JOIN verdicts USING (code) WHERE reason <> '' "
-                "GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2"
+            (Category(category), reason, detail, int(rows))
+            for category, reason, detail, rows in query(
+                "SELECT category, reason, detail, sum(rows) FROM judged JOIN verdicts USING (code) WHERE reason <> '' "
+                "GROUP BY 1, 2, 3 ORDER BY 4 DESC, 1, 2, 3"
             )
         ),
         by_prefix=_lines(

@@ -41,7 +41,7 @@ def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> d
 def join_reports(
     connection: duckdb.DuckDBPyConnection, source: StagedReport, destination: StagedReport, options: JoinOptions
 ) -> tuple[SideTotals, SideTotals]:
-    """Fill the table `judged`, and `verdicts` (code, category, reason, is_finding) that explains
+    """Fill the table `judged`, and `verdicts` (code, and the fields of a `Judgement`) that explains
     its codes.
 
     `judged` has the columns code, at_source, at_destination, rows, size_bytes, and those that
@@ -74,12 +74,15 @@ def _join(
     # As lists: hundreds of rows of constants take DuckDB ten times as long to plan.
     connection.execute(
         "CREATE TABLE verdicts AS SELECT unnest(?::USMALLINT[]) AS code, unnest(?::VARCHAR[]) AS category, "
-        "unnest(?::VARCHAR[]) AS reason, unnest(?::BOOLEAN[]) AS is_finding",
+        "unnest(?::VARCHAR[]) AS reason, unnest(?::VARCHAR[]) AS detail, unnest(?::BOOLEAN[]) AS is_finding, "
+        "unnest(?::BOOLEAN[]) AS is_undated",
         [
             list(codes),
             [str(each.category) for each in codes.values()],
-            [each.reason for each in codes.values()],
+            [str(each.reason) for each in codes.values()],
+            [each.detail for each in codes.values()],
             [each.is_finding for each in codes.values()],
+            [each.is_undated for each in codes.values()],
         ],
     )
     sides = JoinSide(source, options, is_source=True), JoinSide(destination, options, is_source=False)

@@ -16,6 +16,7 @@ from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
 from jobs.archives.unindexed import UNREADABLE
 from jobs.core.category import Category
 from jobs.core.model import Location
+from jobs.core.reasons import Reason
 from jobs.s3.store import Store
 from jobs.tables.duck import in_thread, quoted
 
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-PACKED = "its copy is in an archive"
 PACKED_UNPROVEN = "its copy is in an archive, and no MD5 says that it is the same"
 
 _MISSING = f"SELECT code FROM verdicts WHERE category = {quoted(Category.MISSING.value)}"
@@ -85,8 +85,11 @@ def _judge_sql(is_sealed: bool) -> str:
     no_md5 = "true" if is_sealed else "(contains(p.etag, '-') OR contains(j.source_etag, '-'))"
     return f"""
         CREATE TEMP TABLE codes AS SELECT max(code) + 1 AS same, max(code) + 2 AS unproven FROM verdicts;
-        INSERT INTO verdicts SELECT same, '{Category.SAME}', {quoted(PACKED)}, false FROM codes;
-        INSERT INTO verdicts SELECT unproven, '{Category.UNVERIFIABLE}', {quoted(PACKED_UNPROVEN)}, false FROM codes;
+        INSERT INTO verdicts BY NAME SELECT same AS code, '{Category.SAME}' AS category,
+               '{Reason.IN_ARCHIVE}' AS reason, '' AS detail, false AS is_finding, false AS is_undated FROM codes;
+        INSERT INTO verdicts BY NAME SELECT unproven AS code, '{Category.UNVERIFIABLE}' AS category,
+               '{Reason.NOTHING_COMPARABLE}' AS reason, {quoted(PACKED_UNPROVEN)} AS detail, false AS is_finding,
+               false AS is_undated FROM codes;
         UPDATE judged SET code = held.code FROM (
             SELECT j.joined, min(CASE WHEN p.etag = j.source_etag AND regexp_full_match(p.etag, '[0-9a-f]{{32}}')
                                       THEN same ELSE unproven END) AS code

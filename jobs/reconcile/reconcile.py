@@ -130,7 +130,7 @@ class Reconciliation:
 
     `findings` counts the rows of `differences_parquet` that have `is_finding`. `by_prefix`: the
     worst prefixes by findings. `by_age` and `by_size`: of what is missing. `unjudged`: (reason,
-    rows) of what is unverifiable or in flight, and of what is the same although its replication
+    detail, rows) of what is unverifiable or in flight, and of what is the same although its replication
     FAILED. `limits`: what the reports do not say. `confirmed`: the result of asking S3 itself.
     `unparsed`: the first of the `unparsed_rows`. All are in `unparsed_parquet` (None without such
     rows). `manifest_parquet`: what to repair (missing or stale), a manifest for a replicate run
@@ -149,7 +149,7 @@ class Reconciliation:
     by_prefix: tuple[BreakdownLine, ...]
     by_age: tuple[BreakdownLine, ...]
     by_size: tuple[BreakdownLine, ...]
-    unjudged: tuple[tuple[str, int], ...]
+    unjudged: tuple[tuple[str, str, int], ...]
     limits: tuple[str, ...]
     unparsed_rows: int
     unparsed: tuple[Unparsed, ...]
@@ -330,9 +330,9 @@ def _write(
     )
 
 
-def _unjudged(found: Findings) -> tuple[tuple[str, int], ...]:
+def _unjudged(found: Findings) -> tuple[tuple[str, str, int], ...]:
     shown = {Category.UNVERIFIABLE, Category.IN_FLIGHT, Category.SAME}
-    return tuple((reason, rows) for category, reason, rows in found.by_reason if category in shown)
+    return tuple(each[1:] for each in found.by_reason if each[0] in shown)
 
 
 def _limits(staged: StagedReport) -> list[str]:

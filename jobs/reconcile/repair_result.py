@@ -108,7 +108,7 @@ async def find_result(
             "FROM findings GROUP BY 1 ORDER BY 1"
         ).fetchall()
         order = "ORDER BY key, version_id"
-        names = "key, destination_key, version_id, category, reason"
+        names = "key, destination_key, version_id, category, reason, detail"
         shown = connection.sql(f"SELECT {names} FROM findings WHERE is_repaired {order} LIMIT {SHOWN_ROWS}")
         left = connection.sql(
             f"SELECT * EXCLUDE (is_repaired) FROM findings WHERE NOT is_repaired {order} LIMIT {shown_left}"

@@ -12,30 +12,30 @@ A difference that is newer than the horizon (the older report's creationTimestam
 in flight. Equal objects are the same at any age. First the two sides are compared. The first line
 that fits decides:
 
-| what the reports say                    | category     | reason                                          |
-|-----------------------------------------|--------------|-------------------------------------------------|
-| source absent, destination absent       | excluded     | at neither side any more                        |
-| source gone, destination gone, current  | excluded     | a delete marker, no current object              |
-| source marker, destination marker       | same         |                                                 |
-| destination absent, copy unnamed        | unverifiable | the version id of its copy is unknown           |
-| source absent, copy unnamed             | unverifiable | perhaps a copy whose version id is unknown      |
-| source marker, destination absent       | missing      | the delete marker is not at the destination     |
-| source absent, destination marker       | extra        | a delete marker that the source does not have   |
-| source marker                           | extra        | deleted at the source                           |
-| source absent                           | extra        | not at the source                               |
-| destination marker                      | missing      | deleted at the destination                      |
-| destination absent                      | missing      | not at the destination                          |
-| copy of older                           | stale        | a copy of an older version is on top            |
-| sizes differ                            | differs      | sizes differ                                    |
-| checksums differ                        | differs      | checksums differ                                |
-| not ETags equal, MD5s, encryption known | differs      | MD5s differ                                     |
-| checksums equal                         | same         |                                                 |
-| ETags equal, MD5s                       | same         |                                                 |
-| MD5s                                    | differs      | MD5s differ (if no KMS: the reports do not say) |
-| ETag absent                             | unverifiable | a report has no ETag for it                     |
-| encrypted                               | unverifiable | an ETag is no MD5: it is encrypted              |
-| multipart                               | unverifiable | an ETag is no MD5: uploaded in parts            |
-|                                         | unverifiable | an ETag is no MD5                               |
+| what the reports say                    | category     | reason                                |
+|-----------------------------------------|--------------|---------------------------------------|
+| source absent, destination absent       | excluded     |                                       |
+| source gone, destination gone, current  | excluded     |                                       |
+| source marker, destination marker       | same         |                                       |
+| destination absent, copy unnamed        | unverifiable | nothing_comparable: no version id     |
+| source absent, copy unnamed             | unverifiable | nothing_comparable: no version id     |
+| source marker, destination absent       | missing      | marker_differs                        |
+| source absent, destination marker       | extra        | marker_differs                        |
+| source marker                           | extra        | deleted: source                       |
+| source absent                           | extra        | source_gone                           |
+| destination marker                      | missing      | deleted: destination                  |
+| destination absent                      | missing      | copy_missing                          |
+| copy of older                           | stale        | older_on_top                          |
+| sizes differ                            | differs      | size_differs                          |
+| checksums differ                        | differs      | checksum_differs                      |
+| not ETags equal, MD5s, encryption known | differs      | etag_differs                          |
+| checksums equal                         | same         |                                       |
+| ETags equal, MD5s                       | same         |                                       |
+| MD5s                                    | differs      | etag_differs: unless KMS encrypts it  |
+| ETag absent                             | unverifiable | nothing_comparable: no ETag           |
+| encrypted                               | unverifiable | nothing_comparable: no MD5: encrypted |
+| multipart                               | unverifiable | nothing_comparable: no MD5: in parts  |
+|                                         | unverifiable | nothing_comparable: no MD5            |
 
 All that is comparable has to agree. Content can be made to have the CRC of other content, so a
 checksum that is equal does not outweigh MD5s that differ. Where a report does not say how an
@@ -49,15 +49,15 @@ uploaded in parts by the beginning of its upload, so a newer destination may be 
 object before it. Such a row of current objects is stale as well, and its reason says so: the
 repair looks what the copy was made from. Then the circumstances:
 
-| category and circumstance | becomes                 | reason                                     |
-|---------------------------|-------------------------|--------------------------------------------|
-| same, FAILED              | same                    | replication FAILED, tags or ACL may differ |
-| same                      | as it is                | as it is                                   |
-| excluded                  | as it is                | as it is                                   |
-| FAILED, not extra         | as it is, and a finding | as it is; replication FAILED               |
-| PENDING                   | in flight               | replication is PENDING                     |
-| young                     | in flight               | newer than what the reports can tell       |
-|                           | as it is                | as it is                                   |
+| category and circumstance | becomes                 | reason                                  |
+|---------------------------|-------------------------|-----------------------------------------|
+| same, FAILED              | same                    | replication: FAILED                     |
+| same                      | as it is                | as it is                                |
+| excluded                  | as it is                | as it is                                |
+| FAILED, not extra         | as it is, and a finding | as it is: S3's replication of it FAILED |
+| PENDING                   | in flight               | replication: PENDING                    |
+| young                     | in flight               | too_new                                 |
+|                           | as it is                | as it is                                |
 
 FAILED and PENDING are the source's replication status. PENDING holds for a day before the
 horizon: after that S3 may replicate to another place than this one, or never. `young`: either
@@ -69,8 +69,9 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple
 
-from jobs.core.category import CHECKSUMS_DIFFER, FINDINGS, Category
+from jobs.core.category import FINDINGS, Category
 from jobs.core.model import Checksum
+from jobs.core.reasons import Reason
 
 PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
 """The values of EncryptionStatus with which an ETag can be an MD5."""
@@ -107,11 +108,16 @@ class Facts(NamedTuple):
 
 
 class Judgement(NamedTuple):
-    """The category, and a short reason (may be empty) that all pairs like this one share."""
+    """The category, and a reason (may be empty) with a detail that all pairs like this one share.
+
+    `is_undated`: nothing says which of the two is newer, as the source was uploaded in parts.
+    """
 
     category: Category
     reason: str = ""
+    detail: str = ""
     is_finding: bool = False
+    is_undated: bool = False
 
 
 class Age(IntEnum):
@@ -122,8 +128,9 @@ class Age(IntEnum):
     UNKNOWN = 2
 
 
-UNDATED = "which is newer is unknown: the source was uploaded in parts"
-"""Part of the reason of rows of unknown age."""
+UNDATED = "which is newer is unknown, as the source was uploaded in parts"
+REPLICATION_FAILED = "S3's replication of it FAILED"
+"""Facts beside what was compared, in a row's detail."""
 
 
 class Rule(NamedTuple):
@@ -135,48 +142,47 @@ class Rule(NamedTuple):
     when: tuple[str, ...]
     category: Category | None
     reason: str = ""
+    detail: str = ""
 
 
-def _rule(when: str, category: Category | None, reason: str = "") -> Rule:
-    return Rule(tuple(atom.strip() for atom in when.split(",") if atom.strip()), category, reason)
+def _rule(when: str, category: Category | None, reason: str = "", detail: str = "") -> Rule:
+    return Rule(tuple(atom.strip() for atom in when.split(",") if atom.strip()), category, reason, detail)
 
 
 _DIFFERS = None  # stale or different, whichever the times say
 
-OLDER_ON_TOP = "a copy of an older version is on top"
-
 COMPARISON = (
-    _rule("source absent, destination absent", Category.EXCLUDED, "at neither side any more"),
-    _rule("source gone, destination gone, current", Category.EXCLUDED, "a delete marker, no current object"),
+    _rule("source absent, destination absent", Category.EXCLUDED),
+    _rule("source gone, destination gone, current", Category.EXCLUDED),
     _rule("source marker, destination marker", Category.SAME),
-    _rule("destination absent, copy unnamed", Category.UNVERIFIABLE, "the version id of its copy is unknown"),
-    _rule("source absent, copy unnamed", Category.UNVERIFIABLE, "perhaps a copy whose version id is unknown"),
-    _rule("source marker, destination absent", Category.MISSING, "the delete marker is not at the destination"),
-    _rule("source absent, destination marker", Category.EXTRA, "a delete marker that the source does not have"),
-    _rule("source marker", Category.EXTRA, "deleted at the source"),
-    _rule("source absent", Category.EXTRA, "not at the source"),
-    _rule("destination marker", Category.MISSING, "deleted at the destination"),
-    _rule("destination absent", Category.MISSING, "not at the destination"),
-    _rule("copy of older", Category.STALE, OLDER_ON_TOP),
-    _rule("sizes differ", _DIFFERS, "sizes differ"),
-    _rule("checksums differ", _DIFFERS, CHECKSUMS_DIFFER),
-    _rule("not ETags equal, MD5s, encryption known", _DIFFERS, "MD5s differ"),
+    _rule("destination absent, copy unnamed", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no version id"),
+    _rule("source absent, copy unnamed", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no version id"),
+    _rule("source marker, destination absent", Category.MISSING, Reason.MARKER_DIFFERS),
+    _rule("source absent, destination marker", Category.EXTRA, Reason.MARKER_DIFFERS),
+    _rule("source marker", Category.EXTRA, Reason.DELETED, "source"),
+    _rule("source absent", Category.EXTRA, Reason.SOURCE_GONE),
+    _rule("destination marker", Category.MISSING, Reason.DELETED, "destination"),
+    _rule("destination absent", Category.MISSING, Reason.COPY_MISSING),
+    _rule("copy of older", Category.STALE, Reason.OLDER_ON_TOP),
+    _rule("sizes differ", _DIFFERS, Reason.SIZE_DIFFERS),
+    _rule("checksums differ", _DIFFERS, Reason.CHECKSUM_DIFFERS),
+    _rule("not ETags equal, MD5s, encryption known", _DIFFERS, Reason.ETAG_DIFFERS),
     _rule("checksums equal", Category.SAME),
     _rule("ETags equal, MD5s", Category.SAME),
-    _rule("MD5s", _DIFFERS, "MD5s differ (if no KMS: the reports do not say)"),
-    _rule("ETag absent", Category.UNVERIFIABLE, "a report has no ETag for it"),
-    _rule("encrypted", Category.UNVERIFIABLE, "an ETag is no MD5: it is encrypted"),
-    _rule("multipart", Category.UNVERIFIABLE, "an ETag is no MD5: uploaded in parts"),
-    _rule("", Category.UNVERIFIABLE, "an ETag is no MD5"),
+    _rule("MD5s", _DIFFERS, Reason.ETAG_DIFFERS, "unless KMS encrypts it"),
+    _rule("ETag absent", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no ETag"),
+    _rule("encrypted", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no MD5: encrypted"),
+    _rule("multipart", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no MD5: in parts"),
+    _rule("", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no MD5"),
 )
 
 CIRCUMSTANCE = (
-    _rule("same, FAILED", Category.SAME, "replication FAILED, tags or ACL may differ"),
+    _rule("same, FAILED", Category.SAME, Reason.REPLICATION, FAILED),
     _rule("same", None),
     _rule("excluded", None),
-    _rule("FAILED, not extra", None, "; replication FAILED"),
-    _rule("PENDING", Category.IN_FLIGHT, "replication is PENDING"),
-    _rule("young", Category.IN_FLIGHT, "newer than what the reports can tell"),
+    _rule("FAILED, not extra", None, detail=REPLICATION_FAILED),
+    _rule("PENDING", Category.IN_FLIGHT, Reason.REPLICATION, PENDING),
+    _rule("young", Category.IN_FLIGHT, Reason.TOO_NEW),
     _rule("", None),
 )
 
@@ -190,7 +196,9 @@ def conclude(compared: Rule, circumstance: Rule, age: Age) -> Judgement:
     """Return the judgement of a rule of `COMPARISON` together with one of `CIRCUMSTANCE`."""
     category = compared_category(compared, age)
     if circumstance.category is not None:
-        return Judgement(circumstance.category, circumstance.reason)
+        return Judgement(circumstance.category, circumstance.reason, circumstance.detail)
     has_failed = "FAILED" in circumstance.when
-    undated = f"; {UNDATED}" if age is Age.UNKNOWN and compared.category is None else ""
-    return Judgement(category, compared.reason + undated + circumstance.reason, has_failed or category in FINDINGS)
+    is_undated = age is Age.UNKNOWN and compared.category is None
+    facts = compared.detail, UNDATED if is_undated else "", circumstance.detail
+    detail = "; ".join(filter(None, facts))
+    return Judgement(category, compared.reason, detail, has_failed or category in FINDINGS, is_undated)

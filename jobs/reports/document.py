@@ -104,7 +104,7 @@ class Comparison:
     (a URI), `created_at` (epoch seconds at which the listing began), `format`, `rows`, and more.
     `differences` has the URIs `parquet` and `csv`. `prefixes` are (prefix, category or None for
     all, rows, bytes), the worst first. `ages` and `sizes` are (range, rows, bytes) of what is
-    missing, in the order to show. `unjudged` is (reason, rows). `limits` are sentences on what the
+    missing, in the order to show. `unjudged` is (reason, detail, rows). `limits` are sentences on what the
     inventories do not say. `unparsed` counts inventory lines that could not be read. The examples
     have `report`, `file`, `line`, `problem` and `row`.
     """
@@ -118,7 +118,7 @@ class Comparison:
     prefixes: Iterable[tuple[str, str | None, int, int]] = ()
     ages: Iterable[tuple[str, int, int]] = ()
     sizes: Iterable[tuple[str, int, int]] = ()
-    unjudged: Iterable[tuple[str, int]] = ()
+    unjudged: Iterable[tuple[str, str, int]] = ()
     limits: Iterable[str] = ()
     unparsed: int = 0
     unparsed_examples: Iterable[Mapping[str, Any]] = ()
@@ -153,7 +153,7 @@ def summarize_reconcile(
         "prefixes": _objects(("prefix", "category", "rows", "bytes"), comparison.prefixes),
         "ages": _objects(("bucket", "rows", "bytes"), comparison.ages),
         "sizes": _objects(("bucket", "rows", "bytes"), comparison.sizes),
-        "unjudged": _objects(("reason", "rows"), comparison.unjudged),
+        "unjudged": _objects(("reason", "detail", "rows"), comparison.unjudged),
         "limits": list(comparison.limits),
         "unparsed": comparison.unparsed,
         "unparsed_examples": [dict(example) for example in comparison.unparsed_examples],

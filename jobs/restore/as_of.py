@@ -92,7 +92,7 @@ def why_unrestorable(version: ObjectVersion) -> Cause | None:
     """Why a chosen version is not restored, where its `archive` names none. Else None."""
     if version.archive is None:
         return None
-    return Cause(Reason.NEVER_COPIED) if is_event(version) else UNKNOWN.get(version.archive)
+    return Cause(Reason.NOT_ARCHIVED, "event") if is_event(version) else UNKNOWN.get(version.archive)
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

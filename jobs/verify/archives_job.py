@@ -152,7 +152,7 @@ def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:
     other, _, is_same = (row.proof or "").partition(" ")
     if other and not is_same:
         return Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVES_DIFFER, other)
-    outcome = Outcome.of(row, Status.VERIFIED, *([Reason.ARCHIVED_TWICE, other] if other else []))
+    outcome = Outcome.of(row, Status.VERIFIED, *([Reason.IN_ARCHIVE, other] if other else []))
     return outcome._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 

@@ -14,6 +14,7 @@ import sys
 import time
 from typing import Any
 
+from jobs.core.words import why
 from jobs.reports.document import counts
 from jobs.reports.figures import human_dollars
 from tests.demo import events_demo
@@ -102,7 +103,7 @@ def _scene(server: Server) -> None:
     expect(tally.get("missing") == len(STRAYED), f"without one request per object: {listed}")
     expect(night["repair"][0]["outcomes"] == {"copied": len(STRAYED)}, "copied again, and verified")
     for each in night["unjudged"]:
-        print(f"  not judged: {each['rows']} because {each['reason']}")
+        print(f"  not judged: {each['rows']} because {why(each)}")
 
     step("Ask the ledger in SQL")
     answer = run(server, "query", "SELECT job, state, rows, failures FROM runs ORDER BY run_id")

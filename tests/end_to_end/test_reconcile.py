@@ -33,10 +33,11 @@ def rows(report: dict[str, Any]) -> dict[str, int]:
 
 def differences(world: World, report: dict[str, Any]) -> dict[str, tuple[str, str]]:
     result = world.sealift(
-        "query", "SELECT key, category, reason FROM differences", "--run", report["run_id"], "--format", "json"
+        "query", "SELECT key, category, reason, detail FROM differences", "--run", report["run_id"], "--format", "json"
     )
     assert result.code == 0, result.stderr
-    return {row["key"]: (row["category"], row["reason"]) for row in json.loads(result.stdout)}
+    rows = json.loads(result.stdout)
+    return {row["key"]: (row["category"], ": ".join(filter(None, (row["reason"], row["detail"])))) for row in rows}
 
 
 def test_what_is_all_in_flight_is_not_judged(world: World) -> None:
@@ -90,14 +91,14 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     found = reconcile(damaged)
     assert (found["code"], found["state"], found["findings"], rows(found)) == (3, "complete", 7, FOUND)
     told = differences(damaged, found)
-    assert "MD5s differ" in told.pop("docs/k05")[1]
+    assert "etag_differs" in told.pop("docs/k05")[1]
     assert told == {
-        "docs/k03": ("missing", "not at the destination"),
-        "docs/k04": ("missing", "not at the destination"),
-        "docs/new": ("missing", "not at the destination"),
-        "docs/k06": ("different", "sizes differ"),
-        "docs/k07": ("stale", "sizes differ"),
-        "docs/extra": ("extra", "not at the source"),
+        "docs/k03": ("missing", "copy_missing"),
+        "docs/k04": ("missing", "copy_missing"),
+        "docs/new": ("missing", "copy_missing"),
+        "docs/k06": ("different", "size_differs"),
+        "docs/k07": ("stale", "size_differs"),
+        "docs/extra": ("extra", "source_gone"),
     }
     jsonschema.validate(json.loads(fetch(damaged, found["report"])), schema())
     assert "docs/k05" in fetch(damaged, found["report_html"])

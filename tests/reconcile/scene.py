@@ -128,4 +128,10 @@ def counts(answer: Reconciliation) -> dict[str, int]:
 
 
 def differences(answer: Reconciliation) -> dict[str, tuple[str, str]]:
-    return {r["key"]: (r["category"], r["reason"]) for r in pq.read_table(answer.differences_parquet).to_pylist()}
+    """Key → category, and the reason with its detail."""
+    rows = pq.read_table(answer.differences_parquet).to_pylist()
+    return {r["key"]: (r["category"], cause(r["reason"], r["detail"])) for r in rows}
+
+
+def cause(reason: str, detail: str) -> str:
+    return f"{reason}: {detail}" if detail else str(reason)

@@ -33,10 +33,10 @@ def test_checksums_at_rest_decide_what_etags_cannot(tmp_path, fields):
     known = EvidenceFiles([evidence(tmp_path / "s.parquet", *one)], [evidence(tmp_path / "d.parquet", *other)])
     answer = compare(tmp_path, rows, others, fields=fields, joined={"evidence": known})
     assert differences(answer) == {
-        "wrong": ("stale", f"checksums differ; {UNDATED}"),
-        "late": ("unverifiable", "an ETag is no MD5: uploaded in parts"),
-        "kinds": ("unverifiable", "an ETag is no MD5: uploaded in parts"),
-        "replaced": ("unverifiable", "an ETag is no MD5: uploaded in parts"),
+        "wrong": ("stale", f"checksum_differs: {UNDATED}"),
+        "late": ("unverifiable", "nothing_comparable: no MD5: in parts"),
+        "kinds": ("unverifiable", "nothing_comparable: no MD5: in parts"),
+        "replaced": ("unverifiable", "nothing_comparable: no MD5: in parts"),
     }
 
 

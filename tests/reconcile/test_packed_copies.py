@@ -15,7 +15,8 @@ from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location
-from jobs.reconcile.packed_copies import PACKED, PACKED_UNPROVEN, PackedCopies
+from jobs.core.reasons import Reason
+from jobs.reconcile.packed_copies import PACKED_UNPROVEN, PackedCopies
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.inventory.samples import VERSIONS
@@ -88,9 +89,9 @@ def test_a_key_is_missing_unless_an_archive_holds_its_copy(
     assert found.repairable_rows == pq.read_table(found.manifest_parquet).num_rows == int(expected == "missing")
     assert found.findings == int(expected == "missing")
     if expected == "unverifiable":
-        assert differences(found) == {"k": ("unverifiable", PACKED_UNPROVEN)}
+        assert differences(found) == {"k": ("unverifiable", f"{Reason.NOTHING_COMPARABLE}: {PACKED_UNPROVEN}")}
     elif expected == "same":
-        assert found.unjudged == ((PACKED, 1),)
+        assert found.unjudged == ((Reason.IN_ARCHIVE, "", 1),)
 
 
 def test_the_delete_marker_that_expire_left_does_not_make_a_key_missing(tmp_path: Path) -> None:

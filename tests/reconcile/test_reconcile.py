@@ -25,6 +25,7 @@ from tests.reconcile.scene import (
     MADE,
     ODD_KEYS,
     OLD,
+    cause,
     compare,
     counts,
     differences,
@@ -99,7 +100,11 @@ def test_reconcile_equals_set_algebra(file_format, data):
             sizes[one.category] += (source.get(key) or destination[key])["Size"]
         assert {c.value: size for c, (_, size) in answer.categories.items() if size} == +sizes
         assert answer.findings == sum(one.is_finding for one in told.values())
-        listed = {k: tuple(v)[:2] for k, v in told.items() if v.category not in (Category.SAME, Category.EXCLUDED)}
+        listed = {
+            k: (v.category, cause(v.reason, v.detail))
+            for k, v in told.items()
+            if v.category not in (Category.SAME, Category.EXCLUDED)
+        }
         assert differences(answer) == listed
         assert not answer.unparsed_rows
         manifest = pq.read_table(answer.manifest_parquet)
@@ -119,25 +124,25 @@ def test_every_category_has_its_line_and_reason(tmp_path):
     destination += [row("healed", "x")]
     answer = compare(tmp_path, source, destination)
     assert differences(answer) == {
-        "gone": ("missing", "not at the destination"),
-        "other": ("different", "MD5s differ"),
-        "newer": ("stale", "sizes differ"),
-        "young": ("in flight", "newer than what the reports can tell"),
-        "waits": ("in flight", "replication is PENDING"),
-        "kms": ("unverifiable", "an ETag is no MD5: it is encrypted"),
-        "failed": ("missing", "not at the destination; replication FAILED"),
-        "more": ("extra", "not at the source"),
+        "gone": ("missing", "copy_missing"),
+        "other": ("different", "etag_differs"),
+        "newer": ("stale", "size_differs"),
+        "young": ("in flight", "too_new"),
+        "waits": ("in flight", "replication: PENDING"),
+        "kms": ("unverifiable", "nothing_comparable: no MD5: encrypted"),
+        "failed": ("missing", "copy_missing: S3's replication of it FAILED"),
+        "more": ("extra", "source_gone"),
     }
     assert counts(answer) == {
         "same": 2, "missing": 2, "extra": 1, "different": 1, "stale": 1, "in flight": 2, "unverifiable": 1
     }  # fmt: skip
     assert answer.findings == 5
     assert answer.categories[Category.EXTRA] == (1, 4)
-    assert dict(answer.unjudged) == {
-        "an ETag is no MD5: it is encrypted": 1,
-        "newer than what the reports can tell": 1,
-        "replication is PENDING": 1,
-        "replication FAILED, tags or ACL may differ": 1,
+    assert {cause(reason, detail): rows for reason, detail, rows in answer.unjudged} == {
+        "nothing_comparable: no MD5: encrypted": 1,
+        "too_new": 1,
+        "replication: PENDING": 1,
+        "replication: FAILED": 1,
     }
     repair = {r["key"]: r for r in pq.read_table(answer.manifest_parquet).to_pylist()}
     assert sorted(repair) == ["failed", "gone", "newer"]
@@ -199,8 +204,8 @@ def test_current_objects_of_reports_of_all_versions(tmp_path, file_format):
     destination = [version("a", "x1", "new"), version("gone", "x2", "x"), marker("kept", "x3"), marker("both", "x4")]
     answer = compare(tmp_path, source, destination, fields=VERSIONS, file_format=file_format)
     assert differences(answer) == {
-        "gone": ("extra", "deleted at the source"),
-        "kept": ("missing", "deleted at the destination"),
+        "gone": ("extra", "deleted: source"),
+        "kept": ("missing", "deleted: destination"),
     }
     assert counts(answer) == {"same": 1, "extra": 1, "missing": 1, "excluded": 1}
     assert pq.read_table(answer.manifest_parquet)["version_id"].to_pylist() == ["k"]

@@ -46,8 +46,8 @@ def test_an_empty_text_is_an_absent_value_in_every_format(tmp_path, file_format,
     destination = [row("same", "x", **alike), row("differs", "y", **alike), row("none", "x", **alike), *more]
     answer = compare(tmp_path, source, destination, file_format=file_format)
     assert differences(answer) == {
-        "differs": ("different", "MD5s differ (if no KMS: the reports do not say)"),
-        "none": ("unverifiable", "a report has no ETag for it"),
+        "differs": ("different", "etag_differs: unless KMS encrypts it"),
+        "none": ("unverifiable", "nothing_comparable: no ETag"),
     }
     [missing] = [each for each in pq.read_table(answer.differences_parquet).to_pylist() if each["key"] == "differs"]
     assert missing["storage_class"] is None

@@ -68,7 +68,7 @@ def reconciliation(day: int = 0, *, missing: int = 1_204, **changes: Any) -> dic
         ]
         if found
         else [],
-        "unjudged": [("no checksum in common, and one ETag is not an MD5", 3_020), ("CRR says PENDING", 12)],
+        "unjudged": [("nothing_comparable", "no MD5: in parts", 3_020), ("replication", "PENDING", 12)],
         "limits": [
             "the report of photos-replica has no EncryptionStatus: an ETag was taken for an MD5 if it looks like one"
         ],
@@ -221,16 +221,16 @@ def findings(count: int = 40) -> list[dict[str, Any]]:
         "destination_last_modified": "2025-11-02T04:05:06Z",
     }
     kinds = [
-        ("missing", "not at the destination", known),
-        ("different", "size differs: 3400000 bytes at the source, 2100000 at the destination", known | there),
+        ("missing", "copy_missing", known),
+        ("different", "size_differs", known | there),
         (
             "stale",
-            "an older version is current at the destination",
+            "older_on_top",
             known | there | {"version_id": "3HL4kqtJlcpXroDTDm"},
         ),
-        ("extra", "not at the source", there),
+        ("extra", "source_gone", there),
     ]
-    rows = [finding(HOSTILE, "missing", reason="not at the destination", **known)]
+    rows = [finding(HOSTILE, "missing", reason="copy_missing", **known)]
     for number in range(1, count):
         category, reason, details = kinds[number % 4]
         key = f"albums/2025/11/{number % 30:02d}/IMG_{number:05d}.heic"

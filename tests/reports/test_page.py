@@ -262,11 +262,11 @@ def test_right_to_left_folders_do_not_reorder_their_neighbours():
 @settings(max_examples=examples(50), deadline=None)
 def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
     def pages(word: str) -> list[str]:
-        known = {"reason": word, "destination_key": word + "!", "version_id": word, "source_etag": word}
+        known = {"reason": word, "detail": word, "destination_key": word + "!", "version_id": word, "source_etag": word}
         rows = [finding(word, "missing", destination_etag=word, source_last_modified=word, **known)]
         lists: dict[str, Any] = {
             "prefixes": [(word, "missing", 1, 1)],
-            "unjudged": [(word, 1)],
+            "unjudged": [(word, word, 1)],
             "limits": [word],
             "ages": [(word, 1, 1)],
         }
@@ -302,10 +302,10 @@ def test_page_says_it_all_without_script():
         "albums/2025/11/", "exports/<b>raw</b>/\\u202etpl/", "1,100 missing, 203 stale",
         "1-7 days", "1,100 (3.4 GiB)", "128 KiB to 8 MiB",
         "2025-11-23 23:45 UTC", "27 h 05 min before this run", "ORC", "15 min",
-        "no checksum in common, and one ETag is not an MD5", "inventory lines that could not be read",
+        "nothing comparable is known of both (no MD5: in parts)", "inventory lines that could not be read",
         "has no EncryptionStatus", "3 fields, expected 9", "data/7.csv.gz, line 81", "a\\tb<i>",
         "The first 40 of 1,465; 1,425 more are in the files named below.", HOSTILE_SHOWN, "3HL4kqtJlcpXroDTDm",
-        "size differs: 3400000 bytes", "differences.parquet", "differences.csv",
+        "the sizes differ", "differences.parquet", "differences.csv",
     ):  # fmt: skip
         assert re.sub(r"\s", " ", said) in text.replace("\xa0", " ")
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from jobs.core.reasons import Reason
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch, notification
 
@@ -69,7 +68,7 @@ def test_the_source_comes_back_as_it_was_although_the_copies_are_of_today(
     assert bodies == expected
     assert report["outcomes"].get("restored", 0) == len(expected)
     assert report["outcomes"].get("unrestorable", 0) == lost
-    assert not lost or report["reasons"][0]["reason"] == Reason.NEVER_COPIED
+    assert not lost or report["reasons"][0]["detail"] == "event"
 
 
 def test_what_is_no_journal_is_named_and_nothing_is_restored(told: Place) -> None:
