@@ -78,7 +78,7 @@ def query(options: QueryCommand) -> int:
     \b
     sealift query --tables
     sealift query "SELECT status, count(*) FROM outcomes GROUP BY 1" --run 20261125T003345Z-verify-1f3a
-    sealift query "SELECT key, reason FROM outcomes WHERE status = 'missing'" --format csv --output missing.csv
+    sealift query "SELECT key, reason, detail FROM outcomes WHERE status = 'missing'" --format csv --output missing.csv
     """
     if options.tables:
         click.echo(_description())

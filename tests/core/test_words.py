@@ -15,6 +15,7 @@ SENTENCES = Path(__file__).parent / "sentences.txt"
 the test writes it again."""
 MOST = 60
 ROOT = Path(__file__).parents[2]
+DOCUMENT = ROOT / "docs" / "reasons.md"
 
 
 def cases() -> list[tuple[str, str]]:
@@ -37,6 +38,12 @@ def test_every_reason_has_words_and_there_are_few() -> None:
     assert all("{}" in words.worded or not words.worded for words in WORDS.values())
 
 
+def test_every_reason_is_used() -> None:
+    files = [path for folder in ("jobs", "scheduler") for path in (ROOT / folder).rglob("*.py")]
+    code = "".join(path.read_text() for path in files if path.name not in ("reasons.py", "words.py"))
+    assert not [reason.name for reason in Reason if f"Reason.{reason.name}" not in code]
+
+
 def test_only_reasons_with_a_detail_word_one() -> None:
     assert not [reason for reason, words in WORDS.items() if (words.worded or words.cases) and not words.detail]
 
@@ -50,3 +57,8 @@ def test_sql_words_a_reason_as_well(reason: str, detail: str) -> None:
 def test_a_code_of_a_later_release_is_shown_as_it_is() -> None:
     assert (sentence("odd"), sentence("odd", "a")) == ("odd", "odd (a)")
     assert (why({"reason": "odd"}), why({})) == ("odd", "")
+
+
+def test_each_reason_is_documented_with_its_detail() -> None:
+    rows = [f"| `{reason}` | {words.text} | {words.detail or '–'} |" for reason, words in WORDS.items()]
+    assert DOCUMENT.read_text().splitlines()[-len(rows) :] == rows
