@@ -30,17 +30,19 @@ def test_exactly_the_damaged_copies_are_found_and_repaired(pair: World, how: lis
     flip(pair, "k07")
     flip(pair, "k21")
     pair.client.put_object(Bucket=pair.destination, Key="k22", Body=b"another size")
+    pair.client.put_object(Bucket=pair.destination, Key="k23", Body=b"content 23", Metadata={"by": "another"})
     pair.client.delete_object(Bucket=pair.destination, Key="k30")
     found = pair.run("verify", *how)
-    assert (found["code"], found["outcomes"]) == (3, {"verified": 36, "mismatched": 3, "missing": 1})
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 35, "mismatched": 4, "missing": 1})
     assert {row["key"]: row["status"] for row in pair.failed_rows(found)} == {
         "k07": "mismatched",
         "k21": "mismatched",
         "k22": "mismatched",
+        "k23": "mismatched",
         "k30": "missing",
     }
     retried = pair.sealift("runs", "retry", found["run_id"], "--json")
-    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 4})
+    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 5})
     assert pair.run("verify", *how)["outcomes"] == {"verified": 40}
 
 
