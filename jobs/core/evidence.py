@@ -153,8 +153,10 @@ NO_TYPE = frozenset({"binary/octet-stream", "application/octet-stream"})
 
 def difference(source: Carried, copy: Carried, ignored: Collection[str] = ()) -> str:
     """The name of what differs of user metadata or content headers. Empty: nothing."""
-    if dict(source.metadata) != dict(copy.metadata):
+    if source.metadata != copy.metadata:
         return "user metadata"
+    if source.headers == copy.headers:
+        return ""
     ours, theirs = (
         {name: value for name, value in each.headers.items() if name != "content-type" or value not in NO_TYPE}
         for each in (source, copy)
