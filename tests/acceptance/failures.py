@@ -79,7 +79,8 @@ def role_denied(site: Site) -> Facts:
     site.put(site.places.near, "denied/1.txt", b"denied")
     site.await_copies(site.places.hot, {"copies/denied/1.txt": b"denied"})
     sides = ("--source", f"s3://{site.places.near}/denied/", "--destination", f"s3://{site.places.hot}/copies/stolen/")
-    options = ("--executor", "local", "--max-failures", "100%", "--yes")
+    # Elsewhere than at AWS the plan tries conditions, which this role may not: the option lets it go on to the copy.
+    options = ("--executor", "local", "--max-failures", "100%", "--yes", "--unguarded")
     code = site.run_job("verify", "replicate", *sides, *options)
     return {"exit code": code, "copies": len(site.versions(site.places.hot, "copies/stolen/"))}
 
