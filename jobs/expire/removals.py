@@ -17,7 +17,17 @@ from jobs.core.enums import Step
 from jobs.core.model import ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, PartlyDone, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, Interrupted, NoSuchBucket, NotFound, PreconditionFailed, StoreError, Unavailable
+from jobs.errors import (
+    Conflict,
+    Denied,
+    Interrupted,
+    NoSuchBucket,
+    NotFound,
+    PreconditionFailed,
+    Rejected,
+    StoreError,
+    Unavailable,
+)
 from jobs.expire.copies import Copies, Proven
 from jobs.expire.deletes import ExactDeletes
 from jobs.expire.originals import Seen
@@ -199,7 +209,7 @@ class Removals:
                 if not is_ours or (now is not None and not markers):
                     return Ended(error)
                 return Ended(None, markers[0].version_id if markers else None)  # the lowest may be the first request's
-        except (StoreError, Interrupted) as error:
+        except (Unavailable, Conflict, Denied, Rejected, Interrupted) as error:  # others end the run
             return Ended(error)
 
     def _tombstone(self, removal: Removal) -> Tombstone:

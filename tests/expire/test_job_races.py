@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence, PartlyDone, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
+from jobs.errors import AuthenticationFailed, Conflict, Interrupted, StoreError, Unavailable
 from jobs.expire.copies import Copies, Pair, Proven
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstones
@@ -233,6 +233,21 @@ def test_what_somebody_else_deletes_at_that_moment_is_not_the_runs(versioned: bo
     store.hook(delete=None)
     if not is_lost:
         assert (undo(store).markers, undo(store).lost) == (0, 0)
+
+
+@pytest.mark.parametrize("hidden", [False, True])
+def test_credentials_that_are_no_longer_accepted_end_the_run(hidden: bool) -> None:
+    async def refuse(request: Request) -> Any:
+        raise AuthenticationFailed("DeleteObject", "s3://docs", "ExpiredToken", "", 400)
+
+    store = shop()
+    rows = store.originals(2)
+    if hidden:
+        for row in rows:
+            asyncio.run(store.delete("docs", row.key))
+    store.hook(delete=refuse, delete_versions=refuse)
+    with pytest.raises(AuthenticationFailed):
+        asyncio.run(job(store).process_last(rows))
 
 
 def test_what_somebody_else_deleted_is_missing_not_expired() -> None:
