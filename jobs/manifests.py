@@ -272,9 +272,9 @@ def _converted(uri: str, name: str, column: Any) -> Any:
         raise ManifestError(f"{uri}: the column {name} is not {wanted}: {_first_line(error)}") from error
     if name in DEFAULTS:
         return pc.fill_null(column, DEFAULTS[name])
-    if name in ("etag", "condemned_etag"):
+    if name in ("etag", "condemned_etag", "damaged_etag"):
         column = pc.utf8_trim(column, '"')
-    if name in ("etag", "condemned_etag", "version_id", "storage_class"):
+    if name in ("etag", "condemned_etag", "damaged_etag", "version_id", "storage_class"):
         return pc.if_else(pc.equal(column, pa.scalar("")), None, column)
     return column
 

@@ -13,8 +13,6 @@ from jobs.errors import UsageError
 NULL_VERSION = "null"
 """The version id of an object that was written while its bucket's versioning was off or
 suspended."""
-FOUND_DAMAGED = "damaged:etag="
-"""The beginning of a `source_attested` that names a damaged source by its ETag."""
 LATEST_SECONDS = 253_402_300_799.0
 """The last second of the year 9999 in UTC: what is later has no date."""
 SIZE_LIMIT = 1 << 50
@@ -83,13 +81,14 @@ class ObjectVersion(NamedTuple):
     manifest names only the key (then the ETag pins it). `size_bytes`, `etag` (no quotes),
     `last_modified` (epoch seconds, UTC) and `storage_class` are None when the manifest does not
     say. `condemned_etag` is the destination ETag that an earlier verify run proved wrong: the one
-    object that a replicate run may overwrite although it is newer. `source_attested` and
-    `destination_attested` are checksums that S3 computed at rest (`jobs.verify.attestation`).
-    `source_attested` also has a word `damaged:etag=…` where a verify run found the source damaged.
+    object that a replicate run may overwrite although it is newer. `damaged_etag` is the source ETag
+    that it found damaged. `source_attested` and `destination_attested` are checksums that S3 computed
+    at rest (`jobs.verify.attestation`).
     `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
     `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
     own. `journal:…`: it is an event (`jobs.restore.as_of_journal`). `proof` says where an expire
-    run finds a copy (`jobs.expire.rules`). No manifest has it.
+    run finds a copy (`jobs.expire.rules`), `rival` which other archive has the same version, and
+    `is_rival_same` whether it has the same bytes (`jobs.verify.archives_rows`). No manifest has them.
     """
 
     row: int
@@ -102,16 +101,19 @@ class ObjectVersion(NamedTuple):
     last_modified: float | None = None
     storage_class: str | None = None
     condemned_etag: str | None = None
+    damaged_etag: str | None = None
     source_attested: str | None = None
     destination_attested: str | None = None
     known_checksum: str | None = None
     archive: str | None = None
     proof: str | None = None
+    rival: str | None = None
+    is_rival_same: bool = False
 
     @property
     def is_found_damaged(self) -> bool:
         """True if a verify run found the source of the row's ETag damaged."""
-        return self.etag is not None and f"{FOUND_DAMAGED}{self.etag}" in (self.source_attested or "").split()
+        return self.etag is not None and self.etag == self.damaged_etag
 
 
 class ObjectRef(NamedTuple):

@@ -77,6 +77,7 @@ TABLES: dict[str, TableDoc] = {
             ColumnDoc("last_modified", _TIME, "when S3 says it was written"),
             ColumnDoc("storage_class", _TEXT, "its storage class"),
             ColumnDoc("condemned_etag", _TEXT, "the destination's ETag that an earlier verify run proved wrong"),
+            ColumnDoc("damaged_etag", _TEXT, "the source's ETag that an earlier verify run found damaged"),
             ColumnDoc("source_attested", _TEXT, "checksums that S3 computed at rest at the source, each with its pin"),
             ColumnDoc("destination_attested", _TEXT, "the same at the destination"),
             ColumnDoc("known_checksum", _TEXT, "ALGORITHM:base64 of the content, as an earlier run has proven it"),

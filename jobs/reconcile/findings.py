@@ -152,6 +152,7 @@ def _manifest_sql(repaired: Collection[Category]) -> str:
         "last_modified": "source_last_modified",
         "is_latest": "coalesce(is_latest, true)",
         "condemned_etag": f"CASE WHEN {condemned} THEN destination_etag END",
+        "damaged_etag": "NULL::VARCHAR",
         "source_attested": "NULL::VARCHAR",
         "destination_attested": "NULL::VARCHAR",
         "archive": "NULL::VARCHAR",

@@ -46,7 +46,7 @@ from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
 from jobs.tables.rows import cut, manifest_schema, shard_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
-_COLUMNS = tuple(name for name in ObjectVersion._fields if name not in ("row", "proof"))
+_COLUMNS = tuple(name for name in ObjectVersion._fields if name in manifest_schema().names)
 
 Choose = Callable[[Sequence[ObjectVersion], Sequence[ObjectVersion]], list[ObjectVersion]]
 """Maps one key's rows (oldest first) and archived versions (preferred first) to what is restored,

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.core.model import FOUND_DAMAGED
 from jobs.core.outcome import GOOD, Evidence, precedence_sql
 from jobs.core.run import Plan, RunSpec
 from jobs.core.words import OWN, explained_sql
@@ -353,8 +352,7 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
         f"""
         SELECT manifest.* EXCLUDE (row, condemned_etag) REPLACE (
                    CASE WHEN status = 'damaged' THEN {etag} ELSE manifest.etag END AS etag,
-                   CASE WHEN status = 'damaged' THEN concat_ws(' ', source_attested, {quoted(FOUND_DAMAGED)} || {etag})
-                        ELSE source_attested END AS source_attested),
+                   CASE WHEN status = 'damaged' THEN {etag} ELSE damaged_etag END AS damaged_etag),
                CASE WHEN status = 'mismatched' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
                status, reason, detail
         FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.core.model import FOUND_DAMAGED, Listed
+from jobs.core.model import Listed
 from jobs.core.pricing import ALIKE, OTHER
 from jobs.core.run import RunSpec
 from jobs.errors import Denied, Rejected
@@ -29,10 +29,7 @@ from jobs.tables.rows import manifest_batch
 
 _COLUMNS = ["key", "is_latest", "is_delete_marker", "size_bytes", "etag", "last_modified"]
 _MD5 = quoted("[0-9a-f]{32}")
-_IS_SURE = (
-    f"regexp_full_match(etag, {_MD5}) AND condemned_etag IS NULL "
-    f"AND NOT contains(coalesce(source_attested, ''), {quoted(FOUND_DAMAGED)})"
-)
+_IS_SURE = f"regexp_full_match(etag, {_MD5}) AND condemned_etag IS NULL AND damaged_etag IS NULL"
 _EQUAL = """(a.is_sure AND a.etag = b.etag AND a.size_bytes = b.size_bytes OR a.is_delete_marker AND b.is_delete_marker)
     AND b.last_modified >= a.last_modified"""
 _MAY_BE_EQUAL = f"""a.is_delete_marker = b.is_delete_marker

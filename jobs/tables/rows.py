@@ -47,6 +47,7 @@ def manifest_schema() -> pa.Schema:
         pa.field("last_modified", pa.timestamp("us", tz="UTC")),
         pa.field("storage_class", pa.string()),
         pa.field("condemned_etag", pa.string()),
+        pa.field("damaged_etag", pa.string()),
         pa.field("source_attested", pa.string()),
         pa.field("destination_attested", pa.string()),
         pa.field("known_checksum", pa.string()),
@@ -69,6 +70,14 @@ def expiry_schema() -> pa.Schema:
     import pyarrow as pa
 
     return shard_schema().append(pa.field("proof", pa.string()))
+
+
+@cache
+def members_schema() -> pa.Schema:
+    """The columns of a shard of archives' members: a shard's, and what another archive has of each."""
+    import pyarrow as pa
+
+    return expiry_schema().append(pa.field("rival", pa.string())).append(pa.field("is_rival_same", pa.bool_()))
 
 
 @cache
@@ -205,7 +214,8 @@ def read_shard(data: bytes) -> Iterator[list[ObjectVersion]]:
 
     with unaltered("a shard of the run"):
         file = pq.ParquetFile(io.BytesIO(data))
-        schema = expiry_schema() if "proof" in file.schema_arrow.names else shard_schema()
+        names = set(file.schema_arrow.names)
+        schema = expiry_schema() if "proof" in names else members_schema() if "rival" in names else shard_schema()
         for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
             yield list(starmap(ObjectVersion, zip(*_columns(batch, schema), strict=True)))
 

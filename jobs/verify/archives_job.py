@@ -149,10 +149,9 @@ def _without_data(read: MemberRead) -> MemberRead:
 def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:
     if read.cause is not None:
         return Outcome.of(row, Status.UNVERIFIABLE if read.cause == UNPROVEN else Status.MISMATCHED, *read.cause)
-    other, _, is_same = (row.proof or "").partition(" ")
-    if other and not is_same:
-        return Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVES_DIFFER, other)
-    outcome = Outcome.of(row, Status.VERIFIED, *([Reason.IN_ARCHIVE, other] if other else []))
+    if row.rival and not row.is_rival_same:
+        return Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVES_DIFFER, row.rival)
+    outcome = Outcome.of(row, Status.VERIFIED, *([Reason.IN_ARCHIVE, row.rival] if row.rival else []))
     return outcome._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 

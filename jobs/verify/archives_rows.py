@@ -1,8 +1,8 @@
 """Rows of a verification of archives: one per member and one per archive.
 
 A shard holds whole archives. Only here are all archives at hand, so versions that two archives
-claim are found here. Such a row carries the other archive's URI in `proof`, followed by the word
-`same` if both archives claim the same bytes.
+claim are found here. Such a row has the other archive's URI as `rival`, and says whether both claim
+the same bytes.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from jobs.core.run import ShardSummary
 from jobs.errors import DamagedArchive
 from jobs.runs import sharding as shards
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import expiry_schema, write_parquet
+from jobs.tables.rows import members_schema, write_parquet
 
 MEMORY_LIMIT = "256MB"
 BATCH_ROWS = 10_000
 
 _NAMES = ("key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class", "archive")
 _SPOOLED: list[pa.Field[Any]] = [
-    *(pa.field(name, expiry_schema().field(name).type) for name in _NAMES),
+    *(pa.field(name, members_schema().field(name).type) for name in _NAMES),
     pa.field("sha256", pa.string()),
     pa.field("source_bucket", pa.string()),
 ]
@@ -135,7 +135,7 @@ def _tables(connection: duckdb.DuckDBPyConnection, rows_each: int) -> Iterator[p
     names = ", ".join(_NAMES)
     reader: Any = connection.sql(
         f"""
-        SELECT {names}, CASE WHEN is_same THEN other || ' same' ELSE other END AS proof
+        SELECT {names}, other AS rival, coalesce(is_same, false) AS is_rival_same
         FROM rows LEFT JOIN claims USING (place) ORDER BY place
         """
     ).to_arrow_reader(BATCH_ROWS)
@@ -164,6 +164,6 @@ def _numbered(batch: pa.RecordBatch, first: int) -> pa.RecordBatch:
     columns["is_delete_marker"] = pa.array([False] * batch.num_rows)
     arrays: list[Any] = [
         columns[each.name].cast(each.type) if each.name in columns else pa.nulls(batch.num_rows, each.type)
-        for each in expiry_schema()
+        for each in members_schema()
     ]
-    return pa.RecordBatch.from_arrays(arrays, schema=expiry_schema())
+    return pa.RecordBatch.from_arrays(arrays, schema=members_schema())

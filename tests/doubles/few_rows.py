@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from jobs.core import outcome as outcome_rules
 from jobs.core.evidence import is_md5
-from jobs.core.model import FOUND_DAMAGED, Listed, ObjectVersion, Route
+from jobs.core.model import Listed, ObjectVersion, Route
 from jobs.core.outcome import GOOD, Outcome
 from jobs.core.pricing import Histogram
 from jobs.core.run import RunSpec
@@ -100,7 +100,7 @@ def _newest_first(places: Sequence[int], rows: Sequence[Any]) -> list[int]:
 
 
 def _are_equal(row: ObjectVersion, there: Listed) -> bool:
-    is_known = is_md5(row.etag) and row.condemned_etag is None and FOUND_DAMAGED not in (row.source_attested or "")
+    is_known = is_md5(row.etag) and row.condemned_etag is None and row.damaged_etag is None
     is_object = not row.is_delete_marker and not there.is_delete_marker and is_known
     is_copy = is_object and (row.etag, row.size_bytes) == (there.etag, there.size_bytes) and row.size_bytes is not None
     is_alike = is_copy or (row.is_delete_marker and there.is_delete_marker)
@@ -199,8 +199,7 @@ def _condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
         return row._replace(condemned_etag=outcome.destination_etag)
     if outcome.status == "damaged":
         etag = outcome.etag or row.etag
-        attested = f"{row.source_attested or ''} {FOUND_DAMAGED}{etag}".strip()
-        return row._replace(etag=etag, source_attested=attested)
+        return row._replace(etag=etag, damaged_etag=etag)
     return row
 
 

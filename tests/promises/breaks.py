@@ -138,6 +138,12 @@ BREAKS: tuple[Break, ...] = (
         _answer(lambda v: _SAME if v.reason == "metadata_differs" else v),
     ),
     Break("different-is-same", "proven", "compare", _answer(lambda v: _SAME if v.same is False else v)),
+    Break(
+        "alike-is-same",
+        "proven",
+        "list of copies",
+        lambda fill, sorting, sql: fill(sorting, sql.replace("alike", "same")),
+    ),
     Break("different-bytes-are-same", "proven-by-bytes", "compare bytes", _answer(lambda _: _BYTES_SAME)),
     Break("weak-checksum-lets-go", "deleted-with-proof", "strong algorithm", _answer(lambda _: True)),
     Break("any-bytes-are-the-copys", "deleted-with-proof", "bytes of a copy", _answer(lambda _: _AnyBytes())),

@@ -23,6 +23,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     # Decisions.
     "named": ("jobs.core.evidence:is_named",),
     "compare": ("jobs.core.evidence:compare",),
+    "list of copies": ("jobs.runs.there:_fill",),
     "compare bytes": ("jobs.s3.compare_bytes:_compare_ranges",),
     "step of a row": ("jobs.replicate.decision:decide",),
     "step of a key": ("jobs.sync.table:next_step", "jobs.sync.key:next_step"),

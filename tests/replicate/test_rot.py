@@ -55,7 +55,7 @@ async def copied(store: MemoryStore, **attributes: Any) -> ObjectVersion:
 def condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
     """The row of a retry, as the failed rows of a verify run have it."""
     if outcome.status is Status.DAMAGED:
-        return row._replace(source_attested=f"{row.source_attested or ''} damaged:etag={row.etag}".strip())
+        return row._replace(damaged_etag=row.etag)
     assert outcome.status is Status.MISMATCHED
     return row._replace(condemned_etag=outcome.destination_etag)
 

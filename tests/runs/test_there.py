@@ -108,7 +108,7 @@ OBJECTS: dict[str, tuple[ObjectVersion, Listed, str | None]] = {
     "another size": (row(), copy(size_bytes=6), "other"),
     "another MD5": (row(), copy(etag=MD5[1]), "other"),
     "proven wrong by a verify run": (row(condemned_etag=MD5[0]), copy(), "alike"),
-    "with a damaged source": (row(source_attested=f"damaged:etag={MD5[0]}"), copy(), "alike"),
+    "with a damaged source": (row(damaged_etag=MD5[0]), copy(), "alike"),
     "a delete marker": (marker(row()), copy(), None),
 }
 

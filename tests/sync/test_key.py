@@ -419,7 +419,7 @@ async def test_copy_that_contradicts_its_source_shows_the_damage() -> None:
 async def test_source_that_was_found_damaged_is_read_first(is_right_now: bool) -> None:
     store = make_store()
     row = await put(store, A)
-    row = row._replace(source_attested=f"damaged:etag={row.etag}")
+    row = row._replace(damaged_etag=row.etag)
     if not is_right_now:
         store.rot(*SOURCE[:2], B)
     outcome = await sync_one(store, row)
