@@ -56,12 +56,14 @@ class DamagedIndex(NamedTuple):
     """An archive whose index cannot be read or lacks members, and why.
 
     `record`: the directory's record from an earlier index, or one with the bounds of all members.
-    It holds while the archive has the record's ETag.
+    It holds while the archive has the record's ETag. `is_missing`: there is no index, and the
+    record is what the archive says of itself.
     """
 
     archive: Location
     reason: str
     record: ArchiveRecord | None = None
+    is_missing: bool = False
 
 
 Damage = list[DamagedIndex]

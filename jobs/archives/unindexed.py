@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from jobs.archives.files import SOURCE_METADATA, list_etags, read_own_index
 from jobs.archives.index import ArchiveIndex, DamagedIndex, completed
+from jobs.archives.model import ArchiveRecord
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import Side
 from jobs.errors import DamagedArchive, Denied, NotFound, Redirected, StoreError
@@ -18,7 +19,6 @@ from jobs.s3.sessions import open_side
 from jobs.s3.store import Store
 
 LOOKS_AT_ONCE = 64
-UNINDEXED = "it has no index"
 UNREADABLE = (NotFound, Denied, Redirected)
 
 
@@ -58,7 +58,7 @@ async def look_inside(store: Store, archive: Location, source_bucket: str | None
     try:
         record, own_index = await retry(lambda: read_own_index(store, archive))
         record = completed(record, own_index)
-        return DamagedIndex(archive, UNINDEXED, record) if source_bucket in (None, record.source_bucket) else None
+        return _unindexed(archive, record) if source_bucket in (None, record.source_bucket) else None
     except NotFound:
         return None
     except (DamagedArchive, StoreError):  # cold, cut, or not to be read
@@ -68,7 +68,11 @@ async def look_inside(store: Store, archive: Location, source_bucket: str | None
     except NotFound:
         return None
     except StoreError:
-        return DamagedIndex(archive, UNINDEXED)
+        return _unindexed(archive)
     packed_from = metadata.get(SOURCE_METADATA)
     is_wanted = packed_from is not None and source_bucket in (None, packed_from)
-    return DamagedIndex(archive, UNINDEXED) if is_wanted else None
+    return _unindexed(archive) if is_wanted else None
+
+
+def _unindexed(archive: Location, record: ArchiveRecord | None = None) -> DamagedIndex:
+    return DamagedIndex(archive, "it has no index", record, is_missing=True)

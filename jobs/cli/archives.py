@@ -318,9 +318,7 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
 
 def _may_hold(archive: DamagedIndex, key: str) -> bool:
     """True unless the index inside an archive, which was just read, shows that the key is not in it."""
-    from jobs.archives.unindexed import UNINDEXED
-
-    record = archive.record if archive.reason == UNINDEXED else None
+    record = archive.record if archive.is_missing else None
     return record is None or record.first_key <= key <= record.last_key
 
 

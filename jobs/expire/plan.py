@@ -100,8 +100,8 @@ async def plan_run(
                     f"{place.location} holds another place, by its document {foreign[0]}: name places that have no key "
                     "in common, or delete that document"
                 )
-        for archive, reason, _ in candidates.damage:
-            display.say(f"{archive}: its index is damaged, and nothing that it lacks counts as a copy: {reason}")
+        for each in candidates.damage:
+            display.say(f"{each.archive}: its index is damaged, nothing that it lacks counts as a copy: {each.reason}")
         _check_share(candidates, scope, display)
         asked = originals.keeps_annotations and options["annotations"] != SKIP_ANNOTATIONS
         plan = _forecast(candidates, scope, settings, read_price_table(request.price_table), asks_annotations=asked)

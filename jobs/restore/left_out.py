@@ -73,7 +73,7 @@ async def _look(store: Store, damaged: DamagedIndex) -> LeftOut:
 
     S3 dates an archive by the beginning of its upload, and its members were chosen before that.
     """
-    archive, reason, record = damaged
+    archive, reason, record, _ = damaged
     try:
         info = await retry(lambda: find(store, ObjectRef(*archive)))
     except StoreError:
