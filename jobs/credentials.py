@@ -86,7 +86,7 @@ def open_session(profile: str | None) -> Any:
     except ProfileNotFound as error:
         known = ", ".join(session.available_profiles) or "none"
         raise ConfigError(
-            f"{error}",
+            str(error),
             advice=f"name one of the profiles in ~/.aws/config (there: {known}), in the option that names it "
             "(such as --source-profile) or in AWS_PROFILE",
         ) from error

@@ -185,7 +185,7 @@ def _is_header(row: Sequence[str]) -> bool:
 
 def _header(uri: str, row: Sequence[str]) -> ManifestError:
     what = f"{uri} line 1 looks like a header ({','.join(row)})"
-    return ManifestError(f"{what}", advice=f"remove it, and write {CSV_FORMS[len(row)]}")
+    return ManifestError(what, advice=f"remove it, and write {CSV_FORMS[len(row)]}")
 
 
 def _is_size(text: str) -> bool:

@@ -148,7 +148,9 @@ def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple
     chosen = choose_pair(pair_name, options.policy, options.ledger, settings)
     pair, archive = chosen.pair, chosen.pair.archive
     if archive is None or archive.expire is None:
-        raise UsageError(f"--pair {pair.name}: the policy lets nothing of it expire: write archive.expire there")
+        raise UsageError(
+            f"--pair {pair.name}: the policy lets nothing of it expire", advice="write archive.expire there"
+        )
     is_source = archive.side is ArchiveSide.SOURCE
     shared = commonprefix(pair.source.prefixes) if is_source else pair.copy_key(commonprefix(pair.source.prefixes))
     side = pair.source if is_source else pair.destination
@@ -210,11 +212,13 @@ def expire(options: ExpireCommand) -> int:
     sealift expire --undo 20261225T004105Z-expire-9b02 --source s3://docs/2024/
     """
     if options.manifest is not None and options.manifest.partition(":")[0] in ("run", "proven"):
-        raise UsageError(f"--manifest {options.manifest}: no run's word decides what is deleted: name a file of rows")
+        raise UsageError(
+            f"--manifest {options.manifest}: no run's word decides what is deleted", advice="name a file of rows"
+        )
     if options.replace and not options.declare:
         raise UsageError("--replace belongs to --declare")
     if sum(map(bool, (options.manifest or options.yes_delete, options.undo, options.declare))) > 1:
-        raise UsageError("--declare, --undo RUN and a deletion are commands of their own: give one of them")
+        raise UsageError("--declare, --undo RUN and a deletion are commands of their own", advice="give one of them")
     settings = Settings.from_environment()
     is_own = None
     if options.pair is not None:
@@ -266,16 +270,18 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     spec = await ledger.spec(run_id)
     if kind_of(spec) is not KIND:
         raise UsageError(
-            f"run {run_id} is a {spec.job} run: it hid nothing. Name an expire run: sealift runs list --job expire"
+            f"run {run_id} is a {spec.job} run: it hid nothing",
+            advice="name an expire run: sealift runs list --job expire",
         )
     if options.source is None:
         raise UsageError(
             "--undo needs --source from you: where it removes delete markers, the ledger must not say. It claims "
-            f"--source {shown(str(spec.source.location))}: check that, and give it"
+            f"--source {shown(str(spec.source.location))}",
+            advice="check that, and give it",
         )
     if options.source.bucket != spec.source.location.bucket:
         raise UsageError(
-            f"run {run_id} deleted in {spec.source.location}, --source says {options.source}: name one bucket"
+            f"run {run_id} deleted in {spec.source.location}, --source says {options.source}", advice="name one bucket"
         )
     source = options.source_access.side(options.source)
     store = open_side(source, max_in_flight=16)
@@ -307,8 +313,8 @@ async def _whole_id(ledger: Ledger, typed: str, option: str, *, acts: bool) -> s
     run_id = await find_run_id(ledger, typed)
     if acts and run_id != typed:
         raise UsageError(
-            f"{option} {typed} is {run_id} by the ledger, which must not choose what is deleted or put back: check "
-            f"that this is the run, then give its whole id, {option} {run_id}"
+            f"{option} {typed} is {run_id} by the ledger, which must not choose what is deleted or put back",
+            advice=f"check that this is the run, then give its whole id, {option} {run_id}",
         )
     return run_id
 
@@ -317,5 +323,5 @@ def _share(text: str) -> float:
     """`50%` → 0.5."""
     match = re.fullmatch(r"(\d{1,3}(?:\.\d+)?)%", text)
     if match is None or float(match[1]) > 100:
-        raise UsageError(f"--max-share {text!r}: write a percentage from 0% to 100%, for example 50%")
+        raise UsageError(f"--max-share {text!r}", advice="write a percentage from 0% to 100%, for example 50%")
     return float(match[1]) / 100

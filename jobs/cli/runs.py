@@ -401,7 +401,7 @@ async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan, options: ShowComman
 def _next_step(spec: RunSpec) -> str:
     """How to go on with a run that has no report."""
     not_resumed = kind_of(spec).not_resumed
-    return not_resumed(spec) if not_resumed else f"continue with  sealift runs retry {spec.run_id}"
+    return str(not_resumed(spec)) if not_resumed else f"continue with  sealift runs retry {spec.run_id}"
 
 
 async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
@@ -519,7 +519,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     kind = kind_of(spec)
     if ended is None:
         if kind.not_resumed is not None:
-            raise UsageError(kind.not_resumed(spec))
+            raise kind.not_resumed(spec)
         if options.dry_run:
             return await _plan_continuation(ledger, spec, plan, as_json=as_json)
         if not is_batch(batch, settings):
@@ -592,7 +592,7 @@ def retry_request(spec: RunSpec) -> Request:
     """
     kind = kind_of(spec)
     if kind.retried_as is None:
-        raise UsageError(kind.not_retried(spec) if kind.not_retried else f"no run retries a {kind.name} run")
+        raise kind.not_retried(spec) if kind.not_retried else UsageError(f"no run retries a {kind.name} run")
     return Request(
         job=kind.retried_as,
         source=spec.source,

@@ -130,7 +130,9 @@ async def _settle(store: Store, at: Location, rank: int, old: Sequence[Place], *
         return Declared(at, old[0].document, "kept")
     if old and not replaces:
         said = ", ".join(f"{each.name} with rank {each.document.rank}" for each in old)
-        raise ConfigError(f"{at} has {said}, not one document with rank {rank}: see --replace, which says what it ends")
+        raise ConfigError(
+            f"{at} has {said}, not one document with rank {rank}", advice="see --replace, which says what it ends"
+        )
     is_mirror = any(each.document.deletes == "mirror" for each in old)
     document = PlaceDocument(id=secrets.token_hex(16), rank=rank, deletes="mirror" if is_mirror else "keep")
     body, attributes = msgspec.json.encode(document), Attributes(headers={"content-type": "application/json"})

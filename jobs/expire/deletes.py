@@ -125,7 +125,8 @@ class ExactDeletes:
         if set(steps) - set(self.heeded):
             raise ConfigError(
                 f"s3://{self.bucket} keeps versions since the run was planned, or no longer, so whether its server "
-                "heeds If-Match is not known: plan again"
+                "heeds If-Match is not known",
+                advice="plan again",
             )
 
     async def check_versioned(self) -> None:

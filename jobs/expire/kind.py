@@ -9,7 +9,7 @@ from jobs.config import Settings
 from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
-from jobs.errors import LedgerError
+from jobs.errors import LedgerError, UsageError
 from jobs.expire.job import GROUPS_AT_ONCE, Expire
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
@@ -24,11 +24,13 @@ def _open(opened: Opened) -> Expire:
 
     spec, ledger, plan, (bucket, prefix) = opened.spec, opened.ledger, opened.plan, opened.route.source
     if plan is None:
-        raise LedgerError(f"run {spec.run_id} has no plan: start another `sealift expire`")
+        raise LedgerError(f"run {spec.run_id} has no plan", advice="start another `sealift expire`")
     stores, options = (opened.source, opened.destination), spec.options
     heeded = [Step(each) for each in options.get("heeded_steps", ())] if options["delete"] else []
     if options["delete"] and not heeded:
-        raise LedgerError(f"run {spec.run_id} was planned without a trial of If-Match: start another `sealift expire`")
+        raise LedgerError(
+            f"run {spec.run_id} was planned without a trial of If-Match", advice="start another `sealift expire`"
+        )
     return Expire(
         opened.source,
         Copies(
@@ -58,10 +60,10 @@ async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str
     return {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}
 
 
-def _again(spec: RunSpec) -> str:
-    return (
-        f"run {spec.run_id} is an expire run, which the ledger alone neither continues nor retries: give the same "
-        "`sealift expire` again, which leaves out what is deleted already"
+def _again(spec: RunSpec) -> UsageError:
+    return UsageError(
+        f"run {spec.run_id} is an expire run, which the ledger alone neither continues nor retries",
+        advice="give the same `sealift expire` again, which leaves out what is deleted already",
     )
 
 

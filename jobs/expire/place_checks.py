@@ -44,7 +44,8 @@ def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
             if place := next(filter(reached.overlaps, copies), None):
                 raise UsageError(
                     f"--copies {place}: the pair {pair.name} of the policy has {setting}, so that deletes of originals "
-                    "reach the copies. Set it to keep them, or pack the originals and name the archives"
+                    "reach the copies",
+                    advice="set it to keep them, or pack the originals and name the archives",
                 )
 
 
@@ -97,6 +98,6 @@ async def _ask(
                 return None
             raise
         raise ConfigError(
-            f"s3://{bucket}: nobody knows whether a {what} rule removes the copies, and nothing is deleted: "
-            f"{error}; permit s3:Get{what.capitalize()}Configuration"
+            f"s3://{bucket}: nobody knows whether a {what} rule removes the copies, and nothing is deleted: {error}",
+            advice=f"permit s3:Get{what.capitalize()}Configuration",
         ) from error

@@ -107,10 +107,14 @@ def check_locations(source: Location, copies: Sequence[Location], is_apart: bool
     named = [("--source", source), *(("--copies", each) for each in copies)]
     for option, at in named:
         if at.key and not at.key.endswith("/"):
-            raise UsageError(f"{option} {at}: the prefix of a place is empty or ends with a slash: write {at}/")
+            raise UsageError(
+                f"{option} {at}: the prefix of a place is empty or ends with a slash", advice=f"write {at}/"
+            )
     for (option, at), (_, other) in combinations(named[1:] if is_apart else named, 2):
         if at.overlaps(other):
-            raise UsageError(f"{option} {at} and --copies {other} overlap: name places that have no key in common")
+            raise UsageError(
+                f"{option} {at} and --copies {other} overlap", advice="name places that have no key in common"
+            )
 
 
 def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: float) -> str:
@@ -168,7 +172,7 @@ class PlaceLook:
     async def _look_at(self, store: Store, place: Place) -> float:
         body, answered_at = await _get(store, place.location, place.key, place.etag)
         if (body.info.version_id, body.info.last_modified) != (place.version_id, place.last_modified):
-            raise ConfigError(f"{place.location}: its document {place.key} was replaced: plan again")
+            raise ConfigError(f"{place.location}: its document {place.key} was replaced", advice="plan again")
         return answered_at
 
 
@@ -177,7 +181,7 @@ async def list_documents(store: Store, at: Location) -> list[str]:
     parents = [Location(at.bucket, at.key[: match.start() + 1]) for match in re.finditer("/", at.key[:-1])]
     for parent in [Location(at.bucket), *parents] if at.key else []:
         if await _documents(store, parent):
-            raise ConfigError(f"{at} lies in another place, {parent}: name places that have no key in common")
+            raise ConfigError(f"{at} lies in another place, {parent}", advice="name places that have no key in common")
     return await _documents(store, at)
 
 
@@ -209,14 +213,17 @@ async def _refuse_shared(
         if check is None or not is_replica:
             raise ConfigError(
                 f"{at} has the document of {place.location} at {key}: both are one bucket, or something mirrors one to "
-                "the other. Name places of which neither gets anything by itself, or delete what was copied by hand"
+                "the other",
+                advice="name places of which neither gets anything by itself, or delete what was copied by hand",
             )
         await check(at)
 
 
 async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[Place, float]:
     if not keys:
-        raise ConfigError(f"{at} is not declared as a place: give the same --source and --copies with --declare")
+        raise ConfigError(
+            f"{at} is not declared as a place", advice="give the same --source and --copies with --declare"
+        )
     if len(keys) > 1:
         raise ConfigError(
             f"{at} has {len(keys)} documents of places: it is another place by its other name, or gets its objects. "

@@ -51,7 +51,7 @@ async def plan_run(
 
     source, destination, options = request.source, request.destination, request.options
     if source is None:
-        raise UsageError("nothing to expire: give --source s3://bucket/prefix")
+        raise UsageError("nothing to expire", advice="give --source s3://bucket/prefix")
     copies_at = [Location.parse(uri) for uri in options["copies"]]
     for each in (policy, await find_policy(ledger)):
         if each is not None:
@@ -97,11 +97,12 @@ async def plan_run(
         for place in (origin, *others):
             if foreign := foreign_places(candidates.documents.get(place.location, ()), place, origin):
                 raise ConfigError(
-                    f"{place.location} holds another place, by its document {foreign[0]}: name places that have no key "
-                    "in common, or delete that document"
+                    f"{place.location} holds another place, by its document {foreign[0]}",
+                    advice="name places that have no key in common, or delete that document",
                 )
-        for each in candidates.damage:
-            display.say(f"{each.archive}: its index is damaged, nothing that it lacks counts as a copy: {each.reason}")
+        for index in candidates.damage:
+            lacks = "its index is damaged, and nothing that it lacks counts as a copy"
+            display.say(f"{index.archive}: {lacks}: {index.reason}")
         _check_share(candidates, scope, display)
         asked = originals.keeps_annotations and options["annotations"] != SKIP_ANNOTATIONS
         plan = _forecast(candidates, scope, settings, read_price_table(request.price_table), asks_annotations=asked)
@@ -128,7 +129,7 @@ async def open_manifest(uri: str, ledger: Ledger, source: Side) -> Manifest:
     manifest = await opened(uri, ledger.store, lambda: boto_client(None, None, None))
     if manifest.bucket not in (None, source.location.bucket):
         raise ConfigError(
-            f"{uri} is about bucket {manifest.bucket}, --source says {source.location.bucket}: name one bucket"
+            f"{uri} is about bucket {manifest.bucket}, --source says {source.location.bucket}", advice="name one bucket"
         )
     return manifest
 
@@ -142,7 +143,7 @@ def _check_share(candidates: Candidates, scope: Scope, display: Display) -> None
                 f"more than {scope.max_share:.0%} of them"
             )
             if scope.deletes:
-                raise LimitExceeded(f"{text}: if that is meant, raise --max-share")
+                raise LimitExceeded(text, advice="if that is meant, raise --max-share")
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")
 
 

@@ -283,7 +283,7 @@ class Ledger:
         try:
             return await self._read(run_id, name)
         except NotFound as error:
-            raise LedgerError(f"{otherwise}", advice="see `sealift runs list`") from error
+            raise LedgerError(otherwise, advice="see `sealift runs list`") from error
 
     async def _read_json(self, run_id: str, name: str, otherwise: str) -> dict[str, Any]:
         data = await self._read_needed(run_id, name, otherwise)

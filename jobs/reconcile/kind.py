@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from jobs.core.run import RunSpec
+from jobs.errors import UsageError
 from jobs.reconcile.repair_advice import reconcile_command
 from jobs.runs.kind import Kind
 
 
-def _not_resumed(spec: RunSpec) -> str:
-    return f"run {spec.run_id} was not finished: start the reconciliation again, as a new run"
+def _not_resumed(spec: RunSpec) -> UsageError:
+    advice = "start the reconciliation again, as a new run"
+    return UsageError(f"run {spec.run_id} was not finished", advice=advice)
 
 
-def _not_retried(spec: RunSpec) -> str:
-    if spec.options.get("pair"):
-        return f"run {spec.run_id} only compared: what repairs it is in  sealift runs show {spec.run_id}"
-    return (
-        f"run {spec.run_id} only compared. Repair what it found with  {reconcile_command(spec)} --repair\n"
-        "Add --repair-different to overwrite what differs."
-    )
+def _not_retried(spec: RunSpec) -> UsageError:
+    advice = f"what repairs it is in  sealift runs show {spec.run_id}"
+    if not spec.options.get("pair"):
+        advice = (
+            f"repair what it found with  {reconcile_command(spec)} --repair (--repair-different: also what differs)"
+        )
+    return UsageError(f"run {spec.run_id} only compared", advice=advice)
 
 
 KIND = Kind("reconcile", not_retried=_not_retried, not_resumed=_not_resumed)

@@ -15,6 +15,7 @@ from jobs.core.model import Route
 from jobs.core.outcome import GOOD
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec
+from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.runs.launch import ReportDetails, no_details
 from jobs.runs.request import Planner
@@ -106,9 +107,9 @@ class Kind:
     `open_job` makes the job of a worker. None: no worker works on such a run.
     `at_once`: groups in flight. None: the settings decide.
     `plan` makes a run of its failed rows, or of another kind's. None: no run is planned this way.
-    `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` says
-    what to do instead.
-    `not_resumed` says why an unfinished run does not continue by itself. None: it continues.
+    `retried_as`: the job that acts on its failed rows. None: no job does, and `not_retried` is
+    the error that says what to do instead.
+    `not_resumed`: the error for an unfinished run that does not continue. None: it continues.
     `assumption`: what its forecast takes for granted of the destination. `retry_assumption`: the
     same for rows of an earlier run, whose id belongs into the text.
     `deletes`: its runs delete originals, or would without a dry run. So the ledger alone starts
@@ -129,8 +130,8 @@ class Kind:
     at_once: int | None = None
     plan: Planner | None = None
     retried_as: str | None = None
-    not_retried: Callable[[RunSpec], str] | None = None
-    not_resumed: Callable[[RunSpec], str] | None = None
+    not_retried: Callable[[RunSpec], UsageError] | None = None
+    not_resumed: Callable[[RunSpec], UsageError] | None = None
     assumption: str = ""
     retry_assumption: str = ""
     deletes: bool = False

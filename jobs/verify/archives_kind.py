@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from jobs.core.run import RunSpec
+from jobs.errors import UsageError
 from jobs.runs.kind import Kind, Opened
 from jobs.verify.archives_job import ARCHIVES_AT_ONCE, VerifyArchives
 from jobs.verify.archives_plan import plan_run
@@ -18,8 +19,9 @@ def _open(opened: Opened) -> VerifyArchives:
     return VerifyArchives(opened.destination, index, opened.budget)
 
 
-def _not_retried(spec: RunSpec) -> str:
-    return f"run {spec.run_id} only read archives: compact again, or restore, what it found damaged"
+def _not_retried(spec: RunSpec) -> UsageError:
+    advice = "compact again, or restore, what it found damaged"
+    return UsageError(f"run {spec.run_id} only read archives", advice=advice)
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
