@@ -1,7 +1,4 @@
-"""Commands on a server that ignores conditions: nothing newer is ever replaced.
-
-moto ignores those of CopyObject, and behind a proxy that drops them those of every write.
-"""
+"""Commands on a server that ignores conditions of CopyObject, as moto does: refused, else nothing newer is replaced."""
 
 from __future__ import annotations
 
