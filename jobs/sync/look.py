@@ -15,7 +15,7 @@ from dataclasses import dataclass
 
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import NULL_VERSION, Listed, ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.errors import Rejected
+from jobs.errors import NoSuchBucket, NotFound, Rejected
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
@@ -26,6 +26,8 @@ HEADS = 12
 """So many HEADs cost what a LIST costs."""
 AT_ONCE = 16
 PAGE_ROWS = 1_000
+METHOD_NOT_ALLOWED = 405
+"""What S3 says to a HEAD of a delete marker by its id."""
 
 Identity = tuple[str | None, str | None]
 
@@ -80,23 +82,24 @@ async def look_by_heads(source: Store, at_source: ObjectRef, destination: Store,
 
 async def look_by_lists(source: Store, at_source: ObjectRef, theirs: KeyPages, rows: Sequence[ObjectVersion]) -> Look:
     """Read both histories as far as the rows ask for it. `theirs`: the copies. Raises StoreError."""
-    ours = KeyPages(source, *at_source[:2])
+    ours, pages = KeyPages(source, *at_source[:2]), PAGES + 2 * (len(rows) // PAGE_ROWS)
     if not theirs.pages:
         await theirs.read_page()
     await ours.read_page()
-    while not ours.is_whole and (not _shows_newest(ours.versions) or len(_unseen(rows, ours.versions)) > HEADS):
+    while not ours.is_whole and (
+        not _shows_newest(ours.versions) or (ours.pages < pages and len(_unseen(rows, ours.versions)) > HEADS)
+    ):
         await ours.read_page()
     whole = ours.versions
     described = [] if ours.is_whole else await _describe(source, at_source, _unseen(rows, whole))
-    older = [as_listed(at_source.key, info, is_latest=False) for info in described]
-    whole = sorted(older, key=_time) + whole
+    whole = sorted((version for version, _ in described), key=_time) + whole
     newest = len(whole) - 1
     named = [whole[place].last_modified for place in places_of(rows, whole) if place not in (None, newest)]
     pages = PAGES + 2 * (len(named) // PAGE_ROWS)
     since = min(named, default=float("inf")) - SKEW_SECONDS
     while not theirs.is_whole and theirs.pages < pages and min(map(_time, theirs.versions), default=since) >= since:
         await theirs.read_page()
-    return Look(whole, theirs.versions, heads=(described, ()))
+    return Look(whole, theirs.versions, heads=([info for _, info in described if info is not None], ()))
 
 
 def places_of(rows: Sequence[ObjectVersion], history: Sequence[Listed]) -> list[int | None]:
@@ -135,22 +138,28 @@ def _unseen(rows: Sequence[ObjectVersion], versions: Sequence[Listed]) -> list[O
     ]
 
 
-async def _describe(source: Store, at_source: ObjectRef, rows: Sequence[ObjectVersion]) -> list[ObjectInfo]:
+async def _describe(
+    source: Store, at_source: ObjectRef, rows: Sequence[ObjectVersion]
+) -> list[tuple[Listed, ObjectInfo | None]]:
     """HEAD each version that a row names. Those that are gone are left out."""
 
-    async def describe(row: ObjectVersion) -> ObjectInfo | None:
+    async def describe(row: ObjectVersion) -> tuple[Listed, ObjectInfo | None] | None:
         try:
-            return await find(source, at_source._replace(version_id=row.version_id or NULL_VERSION))
+            info = await source.head(at_source._replace(version_id=row.version_id or NULL_VERSION))
+        except NoSuchBucket:
+            raise
+        except NotFound as error:
+            is_marker = row.is_delete_marker and error.status == METHOD_NOT_ALLOWED
+            at = row.last_modified or 0.0
+            return (Listed(row.key, row.version_id, False, True, None, None, at, None), None) if is_marker else None
         except Rejected:  # 400: an id that S3 has never given to a version
             return None
+        if not is_exact(row.version_id) and row.etag not in (None, info.etag):
+            return None
+        return as_listed(at_source.key, info, is_latest=False), info
 
     named = {row.version_id: row for row in rows}
-    answers = await gather_bounded(describe, named.values(), AT_ONCE)
-    return [
-        info
-        for row, info in zip(named.values(), answers, strict=True)
-        if info is not None and (is_exact(row.version_id) or row.etag in (None, info.etag))
-    ]
+    return [each for each in await gather_bounded(describe, named.values(), AT_ONCE) if each is not None]
 
 
 def _time(version: Listed) -> float:

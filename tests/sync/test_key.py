@@ -534,3 +534,21 @@ async def test_version_older_than_the_pages_is_described_by_itself() -> None:
     assert outcome.status is COPIED
     assert len([each for each in watched if each.operation == "list_versions"]) == 2
     assert bodies(store)[-2:] == [b"0000", b"0029"]
+
+
+async def test_delete_marker_older_than_the_pages_is_known_as_one() -> None:
+    store = make_store(step_seconds=100.0)
+    await put(store, A)
+    await delete(store)
+    marker = (await rows_of(store))[-1]
+    for number in range(30):
+        await put(store, b"%04d" % number)
+
+    async def shorten(request: Request) -> Any:
+        request.arguments["max_keys"] = 4
+        return await request()
+
+    store.hook(list_versions=shorten)
+    rows = [marker._replace(row=0)]
+    outcome = (await sync(store, *rows, all_versions=True, mirrors_deletes=True)).outcomes[0]
+    assert outcome.status is not Status.MISSING
