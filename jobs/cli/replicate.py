@@ -31,9 +31,9 @@ from jobs.config import Settings
 from jobs.core.enums import AnnotationRule, Deletes, StorageClass
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, UsageError
-from jobs.replicate.decision import Overwrite
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
+from jobs.sync.table import Overwrite
 
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 _WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "unguarded"}

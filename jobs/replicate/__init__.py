@@ -1,7 +1,5 @@
-"""Replication: copies the rows of a manifest, guarded at both ends.
+"""Replication: brings the rows of a manifest to the destination.
 
-Reading order: `decision` is the truth table of what happens to a row (pure), `plan` plans a run,
-`job` looks at both sides, decides, copies and proves.
-
-Never overwrite a newer object, and never call a copy `copied` before S3 has confirmed its bytes.
+Reading order: `plan` plans a run, `job` hands each key to `jobs.sync.key`, which looks at both
+sides, decides by the table of `jobs.sync.table`, copies and proves.
 """

@@ -22,6 +22,7 @@ unless deletes are mirrored. What listings do not prove costs HEADs, or the byte
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
@@ -69,6 +70,8 @@ SUSPENDED = (
     "the destination bucket {bucket} keeps no versions, so each version of a key would replace the one before "
     "for good: enable its versioning, then continue the run"
 )
+_OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
+"""Codes of requests that the client does not send. Their messages say what to set."""
 _NOBODYS = ("", "")
 """The source version of a copy that this call wrote and that is no version's copy."""
 T = TypeVar("T")
@@ -80,7 +83,7 @@ class SyncOptions(CopyOptions):
 
     `keeps_replaced`: an object that is replaced has to stay, as a version. `limit_bytes`: larger
     objects are left to another worker. `compares_tags`: a copy without the source's tags is none.
-    `unguarded`: the destination's server ignores conditions.
+    `unguarded`: the destination's server ignores conditions. `is_replay`: see `Rules`.
     """
 
     all_versions: bool = False
@@ -90,6 +93,12 @@ class SyncOptions(CopyOptions):
     limit_bytes: int | None = None
     compares_tags: bool = False
     unguarded: bool = False
+    is_replay: bool = False
+
+    @property
+    def follows_markers(self) -> bool:
+        """Whether a delete marker of the source is made at the destination."""
+        return self.mirrors_deletes or (self.is_replay and self.all_versions)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Self:
@@ -148,14 +157,16 @@ class Sides:
         self.owing = set[str]()
         """Keys that have an older version on top until the newest is put above it again."""
         self._keeps_versions: bool | None = None
+        self._asking = asyncio.Lock()
 
     async def keeps_versions(self, *, again: bool = False) -> bool:
         """Whether the destination keeps versions: asked once. Unknown counts as what is wanted."""
-        if again or self._keeps_versions is None:
-            try:
-                self._keeps_versions = await self.destination.is_versioned(self.route.destination.bucket)
-            except (Denied, Redirected, Rejected):  # the command that planned the run could ask
-                self._keeps_versions = self.options.all_versions
+        async with self._asking:
+            if again or self._keeps_versions is None:
+                try:
+                    self._keeps_versions = await self.destination.is_versioned(self.route.destination.bucket)
+                except (Denied, Redirected, Rejected):  # the command that planned the run could ask
+                    self._keeps_versions = self.options.all_versions
         if self.options.all_versions and not self._keeps_versions:
             raise ConfigError(SUSPENDED.format(bucket=self.route.destination.bucket))
         return self._keeps_versions
@@ -214,11 +225,21 @@ class _Sync:
             return result
         except NoSuchBucket:
             raise
-        except REFUSALS as error:
-            return self._all(*_refusal(error))
+        except REFUSALS as error:  # what was copied before that is copied
+            result = self._all(*_refusal(error))
+            return result._replace(outcomes=result.outcomes | self._copied_rows())
 
     def _all(self, end: End, detail: str = "") -> KeyResult:
         return KeyResult({row.row: _ended(row, end, detail) for row in self.rows}, end)
+
+    def _copied_rows(self) -> dict[int, Outcome]:
+        """The rows whose version this call has copied, by what the rows say."""
+        copied = {row: self.copied.get((row.version_id or NULL_VERSION, row.etag)) for row in self.rows}
+        return {
+            row.row: outcome._replace(row=row.row, version_id=row.version_id)
+            for row, outcome in copied.items()
+            if outcome is not None
+        }
 
     async def _rounds(self) -> KeyResult:
         last: StoreError | None = None
@@ -279,12 +300,12 @@ class _Sync:
         self.own[made] = _NOBODYS
         if is_right is False or (info is not None and is_altered(info, outcome)):
             return None
+        if outcome.evidence is Evidence.NONE and info is None and self.sides.proves_by_etag:
+            self.sides.proves_by_etag = False  # these ETags prove nothing, or the bytes are others: look
+            return None
         if is_right is None or (self.is_event and (info is None or options.mirrors_deletes)):
             after = await find(self.sides.source, self.ours.ref)
             if after is None or not _is_of(row, after):
-                return None
-            if outcome.evidence is Evidence.NONE:
-                self.sides.proves_by_etag = False
                 return None
         return KeyResult({row.row: outcome._replace(version_id=self.rows[0].version_id)}, has_written=True)
 
@@ -374,6 +395,7 @@ class _Sync:
             skew_seconds,
             next(iter(agreed), None),
             options.keeps_replaced,
+            is_replay=options.is_replay,
         )
         edges = Edges(
             [_item(each) for each in look.source],
@@ -414,7 +436,7 @@ class _Sync:
 
     def _damaged_newest(self, look: Look) -> End | None:
         """How the key ends if its newest object is damaged: nobody knows what belongs on top."""
-        newest = look.newest(mirrors_deletes=self.options.mirrors_deletes)
+        newest = look.newest(follows_markers=self.options.follows_markers)
         end = None if newest is None else self.blocked.get(identity(look.source[newest]))
         return end[0] if end is not None and end[0].status is Status.DAMAGED else None
 
@@ -503,7 +525,7 @@ class _Sync:
             return False
         if step.act is Act.AGAIN:
             return await self._again(look, view, step.place)
-        newest, newest_copied = look.newest(mirrors_deletes=self.options.mirrors_deletes), max(align(view), default=-1)
+        newest, newest_copied = look.newest(follows_markers=self.options.follows_markers), max(align(view), default=-1)
         if newest not in (None, step.place) and await self._find_archived(look, view, newest):
             return True
         for place in (step.place, *step.then):
@@ -539,7 +561,7 @@ class _Sync:
         """Copy a version on top. False: look again."""
         version, me = look.source[place], identity(look.source[place])
         more = rivals(view, place) if self.options.all_versions else set()
-        if place != look.newest(mirrors_deletes=False):
+        if place != look.newest(follows_markers=False):
             self.sides.owing.add(self.key)
         try:
             outcome, is_right = await self._persist(lambda: self._copy(look, place))
@@ -565,6 +587,8 @@ class _Sync:
         self.is_stale = self.is_event or self.options.mirrors_deletes or place != len(look.source) - 1 or not is_right
         self.doubted |= {identity(look.source[other]) for other in more}
         info = self.ours.known(version)
+        if info is None and outcome.evidence is Evidence.NONE:
+            info = await self.ours.describe(version)
         if info is not None and is_altered(info, outcome):
             self.own[_made(outcome)] = _NOBODYS
             what = Conflict("CopyObject", str(self.theirs.ref), ALTERED, "the copy's checksum is not the source's")
@@ -670,12 +694,15 @@ class _Sync:
         """The outcomes of all rows."""
         assert step.top is not None
         matches = align(view)
-        newest = look.newest(mirrors_deletes=self.options.mirrors_deletes)
+        newest = look.newest(follows_markers=self.options.follows_markers)
         target = step.target
-        outcomes: dict[int, Outcome] = {}
+        outcomes, copied_rows = dict[int, Outcome](), self._copied_rows()
         for row, place in zip(self.rows, places, strict=True):
             at = target if target is not None and not self.options.all_versions else place
             if at is None:
+                if row.row in copied_rows:
+                    outcomes[row.row] = copied_rows[row.row]
+                    continue
                 reason = Reason.MARKER_GONE if row.is_delete_marker else Reason.SOURCE_GONE
                 outcomes[row.row] = _ended(row, End(Status.MISSING, reason))
                 continue
@@ -692,7 +719,7 @@ class _Sync:
 
     def _left(self, look: Look, view: View, matches: Mapping[int, int], top: End) -> dict[int, Reason]:
         """The versions that another worker, or a later one, can copy, put on top, or compare."""
-        newest = look.newest(mirrors_deletes=self.options.mirrors_deletes)
+        newest = look.newest(follows_markers=self.options.follows_markers)
         left: dict[int, Reason] = {
             place: reason
             for place, reason in view.blocked.items()
@@ -765,7 +792,7 @@ def _refusal(error: StoreError) -> tuple[End, str]:
     if isinstance(error, ArchivedObject):
         return End(Status.ARCHIVED, Reason.ARCHIVED), ""
     if isinstance(error, Rejected):
-        return End(Status.FAILED, Reason.REFUSED), _told(error)
+        return End(Status.FAILED, Reason.REFUSED), error.detail if error.code in _OWN_REFUSALS else _told(error)
     return End(Status.DENIED, Reason.DENIED), _told(error)
 
 
@@ -802,4 +829,4 @@ def _is_named(row: ObjectVersion, version: Listed) -> bool:
     """True if a row means this version. Without a version id it means an ETag, or what is there."""
     if is_exact(row.version_id):
         return row.version_id == version.version_id
-    return row.etag in (None, version.etag)
+    return row.etag in (None, version.etag) and row.size_bytes in (None, version.size_bytes)

@@ -50,12 +50,12 @@ class Look:
         """The object on top of the copies. None: nothing is there, or a delete marker is on top."""
         return self.copies[-1] if self.copies and not self.copies[-1].is_delete_marker else None
 
-    def newest(self, *, mirrors_deletes: bool) -> int | None:
-        """The place of the source's newest object. None: it has none, or a mirrored marker hides it."""
+    def newest(self, *, follows_markers: bool) -> int | None:
+        """The place of the source's newest object. None: it has none, or a marker hides it that counts."""
         for place in range(len(self.source) - 1, -1, -1):
             if not self.source[place].is_delete_marker:
                 return place
-            if mirrors_deletes:
+            if follows_markers:
                 return None
         return None
 

@@ -23,12 +23,15 @@ no other one that only UNKNOWN or UNASKED connects to it, but for equal ETags.
 ALIGN   SAME edges and UNASKED ones of equal ETags first, then other UNKNOWN and UNASKED ones. Each
         source version, oldest first, takes the oldest free copy. Matches of doubted versions that are
         not SAME go.
-T       Newest source item; skips markers if deletes are retained, and blocked versions that have
-        neither a match nor a SAME copy. A marker or an empty history, mirrored: DELETED.
+T       Newest source item; skips markers that are not followed, and blocked versions that have neither
+        a match nor a SAME copy. A marker that is followed, or an empty history if deletes are mirrored:
+        DELETED. Followed: deletes are mirrored, or it is a replay of all versions. Such a replay also
+        skips what is neither named nor at the destination.
 FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Without one, above all.
 WANTED  Current only, or no versions kept: T. Else named and doubted versions (with a lifecycle that
         drops noncurrent copies: from the floor upwards), and of the others those from the floor
-        upwards that have no UNASKED edge: an open edge of an unnamed version counts as a copy.
+        upwards that have no UNASKED edge: an open edge of an unnamed version counts as a copy. A replay
+        wants no others.
 STEP    First line that fits.
 
 |    | versions are kept                                                   | step                     |
@@ -36,18 +39,18 @@ STEP    First line that fits.
 |  1 | wanted object below T, unmatched, not blocked                       | append it, oldest first  |
 |    | but T is blocked and no SAME copy of it is readable                 | it waits: archived       |
 |    | but `never`, and an unknown object is on top                        | it waits: changed        |
-|  2 | marker below T, mirrored, all versions: an older version's copy is  |                          |
+|  2 | marker below T, followed, all versions: an older version's copy is  |                          |
 |    | on top, no newer object is matched, and one that is not blocked     |                          |
 |    | follows                                                             | delete marker            |
 |  3 | T is DELETED, an object is on top                                   | delete marker            |
-|    | but `never`, and it is unknown                                      | done: changed            |
+|    | but it is unknown: `never`; in a replay by `older`, newer than that | done: changed            |
 |  4 | T is DELETED otherwise; no T                                        | done                     |
 |  5 | T unmatched, all versions, not `never`; noncurrent copies stay or   |                          |
 |    | the top is not SAME                                                 | append T                 |
 |  6 | top SAME as T                                                       | done: same               |
 |  7 | top UNKNOWN to T, matched to no other (all versions)                | done: unverifiable       |
 |  8 | top is a marker, the last two runs of markers each hide a copy of T;|                          |
-|    | retained, not `always`                                              | done: changed            |
+|    | deletes are not mirrored, not `always`                              | done: changed            |
 |  9 | nothing or a marker on top, an older version's copy, this call's,   |                          |
 |    | or UNKNOWN and another's                                            | append T                 |
 |    | but `never`, current only, and the object is not this call's        | done: changed            |
@@ -267,7 +270,9 @@ class Rules(NamedTuple):
     """What is wanted. `keeps_versions`, `drops_noncurrent`: of the destination.
 
     `agreed_etag`: this object may be replaced although it is newer. `keeps_replaced`: an object that
-    is replaced has to stay, as a version.
+    is replaced has to stay, as a version. `is_replay`: no policy says what a delete means. With all
+    versions delete markers are made as well. What it does not name is not copied, and what the source
+    has not is left on top, as `changed`.
     """
 
     all_versions: bool = False
@@ -278,6 +283,12 @@ class Rules(NamedTuple):
     agreed_etag: str | None = None
     keeps_replaced: bool = False
     drops_noncurrent: bool = False
+    is_replay: bool = False
+
+    @property
+    def follows_markers(self) -> bool:
+        """Return True if a delete marker of the source is made at the destination."""
+        return self.mirrors_deletes or (self.is_replay and self.all_versions)
 
 
 class Act(StrEnum):
@@ -426,8 +437,10 @@ class _Decision:
 
     def _target(self) -> int | None:
         for index in range(len(self.source) - 1, -1, -1):
+            if self.rules.is_replay and self.is_deep and index not in self.view.named and index not in self.match:
+                continue
             if self.source[index].is_marker:
-                if self.rules.mirrors_deletes:
+                if self.rules.follows_markers:
                     self.is_deleted = True
                     return None
             elif index not in self.view.blocked or index in self.match or self._same_copies(index):
@@ -481,7 +494,11 @@ class _Decision:
     def _is_wanted(self, index: int, floor: int) -> bool:
         if index in self.wanted:
             return index >= floor or not self.rules.drops_noncurrent
-        return index >= floor and all(self.view.edge(index, c) is not Edge.UNASKED for c in self.view.near(index))
+        return (
+            index >= floor
+            and not self.rules.is_replay
+            and all(self.view.edge(index, c) is not Edge.UNASKED for c in self.view.near(index))
+        )
 
     def _below(self) -> Step | None:
         """Lines 1 and 2."""
@@ -519,7 +536,7 @@ class _Decision:
             return following
         for index in range(first + 1, end if self.target is None else end + 1):
             if self.source[index].is_marker:
-                if self.rules.mirrors_deletes:
+                if self.rules.follows_markers:
                     break
             elif index not in self.match and self._is_wanted(index, floor):
                 if index in self.view.blocked or next(self.view.near(index), None) is not None:
@@ -533,7 +550,7 @@ class _Decision:
             not self.source[later].is_marker and later not in self.view.blocked
             for later in range(index + 1, len(self.source))
         )
-        return self.rules.mirrors_deletes and self.on_top is not None and follows and self._is_older_copy()
+        return self.rules.follows_markers and self.on_top is not None and follows and self._is_older_copy()
 
     def _is_unknown_on_top(self) -> bool:
         """True if an object is on top that is no copy of T or of an older version, nor this call's."""
@@ -563,8 +580,9 @@ class _Decision:
         if self.is_deleted:
             if on_top is None:
                 return self._done(Status.SAME)
-            if rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top():
-                return self._done(Status.CHANGED, Reason.DESTINATION_DIFFERS)
+            is_kept = rules.overwrite is Overwrite.NEVER or (rules.is_replay and not self._may_replace(on_top))
+            if is_kept and self._is_unknown_on_top():
+                return self._done(Status.CHANGED, self._why_kept())
             return Step(Act.MARK)
         if target is None:
             return self._done_without_target()
@@ -582,14 +600,19 @@ class _Decision:
         if on_top is None or edge or self._may_replace(on_top) or not (is_left or self._is_unknown_on_top()):
             return self._append_target()
         if has_copy and not rules.mirrors_deletes and self._look(target, self.match[target]) is Edge.SAME:
-            return self._done(Status.SKIPPED, Reason.DELETE_RETAINED)
+            is_retained = not rules.is_replay
+            return self._done(
+                Status.SKIPPED if is_retained else Status.CHANGED,
+                Reason.DELETE_RETAINED if is_retained else Reason.COPY_COVERED,
+            )
         return self._done(Status.CHANGED, self._why_kept())
 
     def _may_replace(self, on_top: Item) -> bool:
         """Line 10, by what the rules say of any object."""
         if self.rules.overwrite is Overwrite.ALWAYS or self.rules.agreed_etag == on_top.etag:
             return True
-        is_newer = self.target is not None and int(on_top.at) > int(self.source[self.target].at)
+        newest = self.source[-1 if self.target is None else self.target]
+        is_newer = int(on_top.at) > int(newest.at)
         return self.rules.overwrite is Overwrite.OLDER and (self.rules.mirrors_deletes or not is_newer)
 
     def _is_hidden_again(self) -> bool:
@@ -665,7 +688,7 @@ class _Decision:
         return End(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE)
 
     def _marker_end(self, index: int, top: End) -> End:
-        if not self.rules.mirrors_deletes:
+        if not self.rules.follows_markers:
             return End(Status.SKIPPED, Reason.IS_MARKER)
         if index == len(self.source) - 1:
             return top

@@ -13,9 +13,8 @@ from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Attributes
 from jobs.core.outcome import Evidence
 from jobs.errors import ConfigError, ExitCode
-from jobs.replicate.decision import Overwrite
+from jobs.sync.table import Overwrite
 from jobs.s3.store import UNGUARDED, CopySettings
-from jobs.sync.table import Overwrite as StepOverwrite
 from jobs.sync.table import Rules
 
 Change = Callable[..., Any]
@@ -91,7 +90,7 @@ _is_well = _answer(lambda _: ExitCode.DONE)
 
 
 def _never(rules: Rules) -> Rules:
-    return rules._replace(all_versions=False, overwrite=StepOverwrite.NEVER)
+    return rules._replace(all_versions=False, overwrite=Overwrite.NEVER)
 
 
 def _unproven_member(_: Any, member: Member, content: bytes) -> MemberRead:
@@ -124,7 +123,7 @@ BREAKS: tuple[Break, ...] = (
     Break("read-of-another-etag", "pinned-reads", "store.get", _with(if_match=None)),
     Break("copy-without-condition", "guarded", "store.copy", _with(guard=UNGUARDED)),
     Break("parts-without-condition", "guarded", "store.complete_multipart", _with(guard=UNGUARDED)),
-    Break("newer-is-replaced", "guarded", "step of a row", _with(overwrite=Overwrite.ALWAYS)),
+    Break("newer-is-replaced", "guarded", "step of a key", _with(rules=lambda rules: rules._replace(overwrite=Overwrite.ALWAYS))),
     Break("older-stays-on-top", "in-order", "step of a key", _with(rules=_never)),
     Break("conditions-not-tried", "conditions-tried", "trial of a plan", _with(operations=())),
     Break("no-look-before-a-write", "conditions-tried", "look before a write", _nothing),

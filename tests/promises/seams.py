@@ -25,7 +25,6 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "compare": ("jobs.core.evidence:compare",),
     "list of copies": ("jobs.runs.there:_fill",),
     "compare bytes": ("jobs.s3.compare_bytes:_compare_ranges",),
-    "step of a row": ("jobs.replicate.decision:decide",),
     "step of a key": ("jobs.sync.table:next_step", "jobs.sync.key:next_step"),
     "step of expire": ("jobs.expire.rules:decide",),
     "strong algorithm": ("jobs.core.algorithms:protects",),

@@ -10,12 +10,13 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict
 from jobs.ledger.uploads import ShardUploads
-from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.replicate.job import Replicate
 from jobs.runs.failure_count import TRIES
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import key_history
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import NO_RECORDS
+from jobs.sync.key import SyncOptions
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore
 
@@ -69,7 +70,7 @@ def bodies(store: MemoryStore, ref: ObjectRef = COPY) -> list[bytes | None]:
 
 
 def job(store: MemoryStore, records: ShardUploads | None = None, **options: Any) -> Replicate:
-    chosen = ReplicateOptions.from_dict(options)
+    chosen = SyncOptions.from_dict(options)
     return Replicate(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records or NO_RECORDS)
 
 
@@ -78,8 +79,15 @@ async def replicate(store: MemoryStore, row: ObjectVersion, **options: Any) -> O
     return outcome
 
 
+def numbered(rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+    """The rows of one manifest, of which each has a number of its own."""
+    is_numbered = len({row.row for row in rows}) == len(rows)
+    return list(rows) if is_numbered else [row._replace(row=number) for number, row in enumerate(rows)]
+
+
 async def replay(store: MemoryStore, rows: Sequence[ObjectVersion], **options: Any) -> list[Outcome]:
-    return await job(store, **{"all_versions": True, **options}).process(rows)
+    """As rows of one manifest, whatever their numbers were."""
+    return await job(store, **{"all_versions": True, **options}).process(numbered(rows))
 
 
 def verifier(store: MemoryStore, copied: Any = None, **options: Any) -> Verify:
@@ -98,6 +106,7 @@ def statuses(outcomes: Sequence[Outcome]) -> list[Status]:
 async def finish(store: MemoryStore, rows: Sequence[ObjectVersion], **options: Any) -> list[Outcome]:
     """As a worker does: again after a race, with the same job."""
     worker = job(store, **{"all_versions": True, **options})
+    rows = numbered(rows)
     for _ in range(TRIES):
         try:
             return await worker.process(rows)

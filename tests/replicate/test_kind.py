@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.replicate.job import ONE_OF_SEVERAL
+from jobs.core.reasons import Reason
 from jobs.replicate.kind import KIND
 
 
@@ -20,7 +20,7 @@ def report(*reasons: tuple[str, str]) -> dict[str, Any]:
 
 
 def test_versions_of_one_key_are_not_retried_but_copied_as_a_history() -> None:
-    several = ("failed", ONE_OF_SEVERAL)
+    several = ("failed", Reason.ONE_OF_SEVERAL)
     as_history = (
         "Copy several versions of a key as its history: sealift replicate --manifest run:RUN "
         "--source s3://docs/ --destination s3://copies/ --versions all"

@@ -13,13 +13,13 @@ from jobs.core.run import SPEC_VERSION
 from jobs.errors import Conflict, Denied, LedgerError, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
-from jobs.replicate.decision import Overwrite
-from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.replicate.job import Replicate
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import BegunUpload, abort_unfinished
 from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
+from jobs.sync.table import Overwrite
 from tests.doubles.hooks import kill, names, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore
 from tests.replicate.scene import COPY, KIB, PARTS, ROUTE, bodies, job, make_store, put, put_in_parts, replicate
@@ -116,7 +116,7 @@ async def test_a_forged_record_makes_nobody_abort_an_upload_elsewhere() -> None:
     store = make_store()
     row = await put(store, BODY)
     elsewhere = Route(ROUTE.source, Location("source", "out/"))
-    options, budget = ReplicateOptions(**PARTS), ByteBudget(64 * KIB)
+    options, budget = SyncOptions(**PARTS), ByteBudget(64 * KIB)
     worker = Replicate(store, store, elsewhere, options, budget, records_of(store))
     await kill(store, "copy_part", 2, worker.process([row]))
     await abort_unfinished(store, records_of(store), PLACE)
@@ -159,11 +159,14 @@ async def test_a_row_that_is_tried_again_goes_on_with_its_upload() -> None:
 
 
 @pytest.mark.parametrize("is_abort_refused", [False, True])
-async def test_an_upload_that_ends_in_a_race_is_aborted_sooner_or_later(is_abort_refused: bool) -> None:
+async def test_an_upload_that_ends_in_a_race_is_aborted_sooner_or_later(
+    is_abort_refused: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At once, though parts in flight survive two aborts, or at the end of the shard."""
     store = make_store()
     row, records = await put(store, BODY), records_of(store)
     store.hook(complete_multipart=refuse(Conflict("CompleteMultipartUpload", "k", "Raced", "", 409)))
+    monkeypatch.setattr("jobs.sync.key.ROUNDS", 1)
     if is_abort_refused:
         store.hook(abort_multipart=refuse(Unavailable("AbortMultipartUpload", "k", "InternalError", "", 500)))
     store.survivors = 2
@@ -193,11 +196,8 @@ async def test_an_upload_that_was_overtaken_is_not_gone_on_with(
     if denied:
         error = Denied(denied, "k", "AccessDenied", "", 403)
         store.hook(list_versions=refuse(error, lambda request: request.place.bucket == COPY.bucket))
-    try:
-        status, _ = await go_on(store, row, overwrite=Overwrite.ALWAYS)
-    except Conflict:  # who may not list does not see the marker before
-        assert (denied, other) == ("list_versions", MARKER)
-        status, _ = await go_on(store, row, overwrite=Overwrite.ALWAYS)
+    status, _ = await go_on(store, row, overwrite=Overwrite.ALWAYS)
+    if (denied, other) == ("list_versions", MARKER):  # who may not list does not see the marker before
         there.insert(0, BODY)
     assert status is Status.COPIED
     assert (bodies(store), store.uploads("destination")) == (there, [])
@@ -209,8 +209,6 @@ async def test_a_worker_whose_clock_is_wrong_by_years_sees_that_its_copy_is_not_
     row = await put(store, BODY)
     await kill_copy(store, row, 3)
     await overtake(store, other)
-    with pytest.raises(Conflict, match="Raced"):
-        await go_on(store, row, overwrite=Overwrite.ALWAYS)
     assert (await go_on(store, row, overwrite=Overwrite.ALWAYS))[0] is Status.COPIED
     assert bodies(store)[-1] == BODY
 
@@ -220,8 +218,6 @@ async def test_a_copy_that_a_delete_marker_overtakes_while_its_parts_are_sent_is
     store = make_store()
     row = await put(store, BODY)
     store.hook(**{"put_part" if streamed else "copy_part": once(lambda: overtake(store, MARKER))})
-    with pytest.raises(Conflict, match="Raced"):
-        await go_on(store, row, streamed=streamed)
     assert (await go_on(store, row, streamed=streamed))[0] is Status.COPIED
     assert bodies(store)[-1] == BODY
 
@@ -244,10 +240,6 @@ async def test_parts_that_were_there_are_published_only_if_the_source_proves_the
         await store.put_part(*COPY[:2], left, 1, b"X" * (5 * KIB))
     requests = watch(store)
     is_refused = is_forged and kind != "none"
-    if is_refused:
-        with pytest.raises(Conflict):
-            await go_on(store, row)
-    assert bodies(store) == []
     assert await go_on(store, row) == (Status.COPIED, Evidence.NONE if kind == "none" else Evidence.CHECKSUM)
     assert bodies(store) == [BODY]
     assert names(requests).count("create_multipart") == is_refused

@@ -11,12 +11,12 @@ from jobs.core.model import Attributes
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.s3.store import UNGUARDED
-from tests.replicate.scene import COPY, SOURCE, make_store, put, replicate, verify
+from tests.replicate.scene import COPY, SOURCE, make_store, put, replicate, ticking, verify
 
 
 @pytest.mark.parametrize("attributes", [{"metadata": {"by": "another"}}, {"headers": {"cache-control": "no-store"}}])
 async def test_a_retry_puts_other_metadata_right_by_a_new_version(attributes: Any) -> None:
-    store = make_store()
+    store = make_store(clock=ticking())
     row = await put(store, b"data")
     assert (await replicate(store, row)).status is Status.COPIED
     await store.put(*COPY[:2], b"data", Attributes(**attributes), guard=UNGUARDED)

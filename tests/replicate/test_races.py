@@ -8,6 +8,7 @@ import pytest
 
 from jobs.core.model import ObjectRef
 from jobs.core.outcome import Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.errors import Conflict, PreconditionFailed
 from tests.doubles.memory_store import MemoryStore, Request
 from tests.replicate.scene import COPY, KIB, PARTS, SOURCE, bodies, make_store, put, replicate
@@ -43,12 +44,12 @@ async def replicate_while(
     ("operation", "size_bytes", "options"),
     [("copy", 3, SMALL), ("copy_part", 7 * KIB, PARTS), ("get", 17 * KIB, STREAMED)],
 )
-async def test_a_source_that_was_overwritten_is_not_copied(
+async def test_a_source_that_was_overwritten_is_copied_as_it_is_then(
     operation: str, size_bytes: int, options: dict[str, Any]
 ) -> None:
     outcome, store = await replicate_while(operation, SOURCE, size_bytes, **options)
-    assert outcome.status is Status.CHANGED
-    assert bodies(store) == []
+    assert (outcome.status, outcome.reason) == (Status.COPIED, Reason.NEWER_COPIED)
+    assert bodies(store) == [b"b" * size_bytes]
 
 
 @pytest.mark.parametrize(
@@ -63,9 +64,10 @@ async def test_what_others_wrote_meanwhile_is_not_replaced(
 
 
 @pytest.mark.parametrize(("size_bytes", "options"), [(3, SMALL), (7 * KIB, PARTS), (17 * KIB, STREAMED)])
-async def test_the_version_that_the_row_names_is_copied(size_bytes: int, options: dict[str, Any]) -> None:
+async def test_a_row_of_an_older_version_brings_the_current_one(size_bytes: int, options: dict[str, Any]) -> None:
     store = make_store()
     row = await put(store, b"a" * size_bytes)
     await put(store, b"b" * size_bytes)
-    assert (await replicate(store, row, **options)).status is Status.COPIED
-    assert bodies(store) == [b"a" * size_bytes]
+    outcome = await replicate(store, row, **options)
+    assert (outcome.status, outcome.reason) == (Status.COPIED, Reason.NEWER_COPIED)
+    assert bodies(store) == [b"b" * size_bytes]

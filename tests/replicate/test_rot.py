@@ -11,10 +11,11 @@ from jobs.core.model import ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import NotFound
-from jobs.replicate.decision import Overwrite
-from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.replicate.job import Replicate
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
+from jobs.sync.key import SyncOptions
+from jobs.sync.table import Overwrite
 from jobs.verify.attestation import Attestation
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore, Request
@@ -130,7 +131,7 @@ async def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_it
     back, budget = Route(ROUTE.destination, ROUTE.source), ByteBudget(1 << 20)
     swapped = (await row_of(store, COPY))._replace(version_id=None)
     [found] = await Verify(store, store, back, VerifyOptions(deep=True), budget).process([swapped])
-    retry = Replicate(store, store, back, ReplicateOptions(), budget)
+    retry = Replicate(store, store, back, SyncOptions(), budget)
     assert statuses(await retry.process([condemned(swapped, found)])) == [Status.COPIED]
     assert bodies(store, SOURCE)[-1] == GOOD
     now = await row_of(store)
@@ -250,8 +251,9 @@ async def test_a_rotten_copy_below_a_newer_one_is_not_called_the_same_nor_put_on
     row = (await rows_of(store))[0]
     found = await verify(store, row, deep=True, all_versions=True)
     assert statuses(await replay(store, [row])) == [Status.SAME], "what S3 keeps beside the bytes agrees"
-    assert statuses(await replay(store, [condemned(row, found)])) == [Status.CHANGED]
-    assert bodies(store)[-1] == b"a newer version"
+    [late] = await replay(store, [condemned(row, found)])
+    assert (late.status, late.reason) == (Status.COPIED, Reason.COPIED_LATE)
+    assert bodies(store)[-2:] == [GOOD, b"a newer version"]
 
 
 async def test_a_damaged_version_is_not_put_on_top_of_a_history() -> None:

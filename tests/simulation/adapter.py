@@ -32,7 +32,8 @@ from jobs.core.outcome import GOOD, Outcome, fold
 from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
-from jobs.replicate.job import Replicate, ReplicateOptions
+from jobs.replicate.job import Replicate
+from jobs.sync.key import SyncOptions
 from jobs.runs import launch
 from jobs.runs.run_claim import claim_run
 from jobs.s3.byte_ranges import ByteBudget
@@ -222,6 +223,6 @@ def key_rows(memory: Any, *, all_versions: bool) -> list[ObjectVersion]:
 
 async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool) -> list[Row]:
     """Do one key."""
-    route, options = Route(Location(SOURCE), Location(DESTINATION, COPIES)), ReplicateOptions(all_versions=all_versions)
+    route, options = Route(Location(SOURCE), Location(DESTINATION, COPIES)), SyncOptions(all_versions=all_versions)
     outcomes = await Replicate(store, store, route, options, ByteBudget(1_000)).process(rows)
     return [_row(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
