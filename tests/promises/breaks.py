@@ -13,7 +13,6 @@ from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Attributes
 from jobs.core.outcome import Evidence
 from jobs.errors import ConfigError, ExitCode
-from jobs.sync.table import Overwrite
 from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.sync.table import Rules
 

@@ -13,7 +13,7 @@ import pytest
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError, Unavailable
+from jobs.errors import Denied, NotFound, Rejected, StoreError, Unavailable
 from jobs.replicate.job import Replicate
 from jobs.s3.annotations.carrying import (
     AT_ONCE,

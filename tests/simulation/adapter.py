@@ -29,17 +29,18 @@ from jobs.core.elapsed import refuse_late
 from jobs.core.evidence import compare
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import GOOD, Outcome, fold
+from jobs.core.reasons import Reason
 from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
 from jobs.replicate.job import Replicate
-from jobs.sync.key import SyncOptions
 from jobs.runs import launch
 from jobs.runs.run_claim import claim_run
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.object_files import open_object
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import UNGUARDED
+from jobs.sync.key import SyncOptions
 from scheduler import backlog, backup, log
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -202,6 +203,8 @@ def _row(row: ObjectVersion, of: Outcome | None) -> Row:
     bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker)
     if of is None:
         return bare
+    if of.reason == Reason.NEWER_COPIED:  # what is said is said of the version that came after the row's
+        bare = bare._replace(version_id=None, etag=of.etag)
     copy = of.destination_etag, of.destination_version_id
     return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD)
 

@@ -272,6 +272,7 @@ class Oracle(Observer):
         is_overtaken = any("-" in each.version.etag and self._is_below(key, there, each) for each in like)
         allowed = (
             top.etag in self.condemned[key]
+            or there.maker is maker  # what it copied itself, of a source that was overwritten meanwhile
             or overwrite == "always"
             or (overwrite != "never" and (is_older or is_overtaken))
             or top.data == version.data
