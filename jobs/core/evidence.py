@@ -20,11 +20,6 @@ _MD5 = re.compile(r"[0-9a-f]{32}")
 _IN_PARTS = re.compile(r"-\d{1,5}\Z", re.ASCII)
 
 
-NOT_THE_ONE_NAMED = "the source is not the object that the manifest names"
-"""Reasons name no value of a single row, so that equal failures are one line of a report. Sizes and
-ETags have columns."""
-
-
 def is_named(row: ObjectVersion, source: ObjectInfo) -> bool:
     """Whether the source is the object that a row names: by the ETag, else by the size."""
     if row.etag is not None:

@@ -1,81 +1,19 @@
-"""Histories of one key at both sides: which source versions are reproduced."""
+"""Histories of one key: their order, and the rows that name their versions."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from operator import attrgetter
 from typing import TypeVar
 
 from jobs.core.model import NULL_VERSION, Listed, ObjectVersion, is_exact
 
 V = TypeVar("V", bound=ObjectVersion | Listed)
-S = TypeVar("S")
-D = TypeVar("D")
 
 SKEW_SECONDS = 300.0
 """How far apart the clocks of two regions may be. A copy is never older than its source, less
 this."""
-
-
-def align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D], bool]) -> list[int | None]:
-    """For each source version the index of the destination version that reproduces it, or None.
-
-    Both histories are oldest first, and the order is kept: a version counts as reproduced only
-    after those that count before it. As many are found as can be (the longest common subsequence,
-    by dynamic programming, in time and memory of both lengths' product): delete markers all look
-    alike, and one may be that of a later deletion. Where several alignments find as many, each
-    version takes the earliest match. What is the same from the beginning on takes no such time.
-    """
-    first = 0
-    while first < min(len(source), len(destination)) and matches(source[first], destination[first]):
-        first += 1
-    rest = _align(source[first:], destination[first:], matches)
-    return [*range(first), *(None if at is None else first + at for at in rest)]
-
-
-def align_known(size: int, same: Collection[tuple[int, int]]) -> list[int | None]:
-    """Do as `align` for `size` source versions, of which it is known what is the same, by index.
-
-    What is the same as nothing takes no time.
-    """
-    source, destination = sorted({s for s, _ in same}), sorted({d for _, d in same})
-    found: list[int | None] = [None] * size
-    for s, at in zip(source, align(source, destination, lambda s, d: (s, d) in same), strict=True):
-        found[s] = None if at is None else destination[at]
-    return found
-
-
-def _align(source: Sequence[S], destination: Sequence[D], matches: Callable[[S, D], bool]) -> list[int | None]:
-    # longest[s][d]: how many can be found of what is left of both, from number s and number d on
-    longest = [[0] * (len(destination) + 1) for _ in range(len(source) + 1)]
-    for s in reversed(range(len(source))):
-        for d in reversed(range(len(destination))):
-            is_match = matches(source[s], destination[d])
-            longest[s][d] = 1 + longest[s + 1][d + 1] if is_match else max(longest[s + 1][d], longest[s][d + 1])
-    found: list[int | None] = []
-    start = 0
-    for s, version in enumerate(source):
-        wanted = longest[s][start]
-        at = next(
-            (
-                d
-                for d in range(start, len(destination))
-                if 1 + longest[s + 1][d + 1] == wanted and matches(version, destination[d])
-            ),
-            None,
-        )
-        found.append(at)
-        start = start if at is None else at + 1
-    return found
-
-
-def first_missing(alignment: Sequence[int | None]) -> int:
-    """Where copying resumes: after the last version that is there.
-
-    Earlier gaps cannot be filled.
-    """
-    return max((index + 1 for index, at in enumerate(alignment) if at is not None), default=0)
 
 
 def in_order(listed: Sequence[V]) -> list[V]:

@@ -82,6 +82,7 @@ def _fold_files(select: str) -> Change:
 
 _SAME = Verdict(True, Evidence.CHECKSUM)
 _BYTES_SAME = Verdict(True, Evidence.CONTENT)
+_always_overwrites = _with(rules=lambda rules: rules._replace(overwrite=Overwrite.ALWAYS))
 _newest_version = _with(source=lambda ref: ref._replace(version_id=None))
 _null_versions = _with(versions=lambda versions: [(key, NULL_VERSION) for key, _ in versions])
 _one_page = _answer(lambda page: page._replace(next_marker=None))
@@ -122,7 +123,7 @@ BREAKS: tuple[Break, ...] = (
     Break("read-of-another-etag", "pinned-reads", "store.get", _with(if_match=None)),
     Break("copy-without-condition", "guarded", "store.copy", _with(guard=UNGUARDED)),
     Break("parts-without-condition", "guarded", "store.complete_multipart", _with(guard=UNGUARDED)),
-    Break("newer-is-replaced", "guarded", "step of a key", _with(rules=lambda rules: rules._replace(overwrite=Overwrite.ALWAYS))),
+    Break("newer-is-replaced", "guarded", "step of a key", _always_overwrites),
     Break("older-stays-on-top", "in-order", "step of a key", _with(rules=_never)),
     Break("conditions-not-tried", "conditions-tried", "trial of a plan", _with(operations=())),
     Break("no-look-before-a-write", "conditions-tried", "look before a write", _nothing),

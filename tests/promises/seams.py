@@ -21,7 +21,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
         for method in _METHODS.split()
     },
     # Decisions.
-    "named": ("jobs.core.evidence:is_named",),
+    "named": ("jobs.sync.key:_is_named",),
     "compare": ("jobs.core.evidence:compare",),
     "list of copies": ("jobs.runs.there:_fill",),
     "compare bytes": ("jobs.s3.compare_bytes:_compare_ranges",),
