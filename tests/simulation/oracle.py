@@ -245,7 +245,8 @@ class Oracle(Observer):
             self.violate("pinned", f"{what}: these bytes were never at the source")
             return
         like = [each for each in made_of if _carried(each.version) == _carried(version)]
-        self.demand(like, "pinned", f"{what}: what it carries is not the source's: {version.attributes}")
+        is_right = bool(like) or self._is_put_back(key, version, maker, before)
+        self.demand(is_right, "pinned", f"{what}: what it carries is not the source's: {version.attributes}")
         is_exact = any(each.version.attributes.tags == version.attributes.tags for each in like)
         is_tagged = (
             is_exact or not like or ((SOURCE, key) in self.touched and not self.world.schedule.is_source_versioned)
@@ -268,8 +269,9 @@ class Oracle(Observer):
         """What somebody else wrote was older than the source, or found wrong, or all may be written over."""
         there = self._find(DESTINATION, COPIES + key, top)
         overwrite = self._overwrite(maker.run_id, key)
-        is_older = any(int(top.last_modified) < int(each.version.last_modified) for each in like)
-        is_overtaken = any("-" in each.version.etag and self._is_below(key, there, each) for each in like)
+        tie_seconds = 0 if self.world.schedule.is_destination_versioned else 1  # a version is kept: nothing is lost
+        is_older = any(int(top.last_modified) + tie_seconds <= int(each.version.last_modified) for each in like)
+        is_overtaken = any(self._is_below(key, there, each) for each in like)
         allowed = (
             top.etag in self.condemned[key]
             or there.maker is maker  # what it copied itself, of a source that was overwritten meanwhile
@@ -291,7 +293,7 @@ class Oracle(Observer):
         return "older" if any(row.key == key and not row.is_settled for row in verified.rows) else "never"
 
     def _is_below(self, key: str, copy: Placed, original: Placed) -> bool:
-        """Whether a copy is of a version that lies below an original: S3 dates an upload by its beginning."""
+        """Whether a copy is of a version that lies below an original."""
         order = original.version.order
         below = [each for each in self._sources(key) if each.version.order < order]
         return any(is_made_of(each, copy.whole) for each in below)
