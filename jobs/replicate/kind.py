@@ -7,7 +7,6 @@ from typing import Any
 
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.replicate.job import Replicate
 from jobs.replicate.plan import plan_copies
 from jobs.runs.kind import (
     AS_IT_WAS,
@@ -19,12 +18,13 @@ from jobs.runs.kind import (
     verify_options,
     writes_of_copies,
 )
+from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 
 
-def _open(opened: Opened) -> Replicate:
-    options = SyncOptions.from_dict(opened.spec.options)
-    return Replicate(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
+def _open(opened: Opened) -> SyncJob:
+    options = SyncOptions.from_dict({**opened.spec.options, "is_replay": True})
+    return SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
 def _hints(report: Mapping[str, Any]) -> list[str]:

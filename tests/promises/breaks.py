@@ -14,7 +14,7 @@ from jobs.core.model import NULL_VERSION, Attributes
 from jobs.core.outcome import Evidence
 from jobs.errors import ConfigError, ExitCode
 from jobs.s3.store import UNGUARDED, CopySettings
-from jobs.sync.table import Rules
+from jobs.sync.table import Overwrite, Rules
 
 Change = Callable[..., Any]
 """What is called instead of a function: with the function itself, then its arguments."""

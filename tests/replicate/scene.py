@@ -10,12 +10,12 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict
 from jobs.ledger.uploads import ShardUploads
-from jobs.replicate.job import Replicate
 from jobs.runs.failure_count import TRIES
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import key_history
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import NO_RECORDS
+from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore
@@ -69,9 +69,9 @@ def bodies(store: MemoryStore, ref: ObjectRef = COPY) -> list[bytes | None]:
     return [None if each.is_delete_marker else each.data for each in store.stored(*ref[:2])]
 
 
-def job(store: MemoryStore, records: ShardUploads | None = None, **options: Any) -> Replicate:
-    chosen = SyncOptions.from_dict(options)
-    return Replicate(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records or NO_RECORDS)
+def job(store: MemoryStore, records: ShardUploads | None = None, **options: Any) -> SyncJob:
+    chosen = SyncOptions.from_dict({"is_replay": True, **options})
+    return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records or NO_RECORDS)
 
 
 async def replicate(store: MemoryStore, row: ObjectVersion, **options: Any) -> Outcome:

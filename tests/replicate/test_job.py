@@ -11,10 +11,10 @@ from jobs.core.model import Attributes, ObjectInfo, ObjectLock
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled
-from jobs.replicate.job import Replicate
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import not_kept
 from jobs.s3.store import CopySettings
+from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from tests.doubles.hooks import names, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore, Request
@@ -414,7 +414,7 @@ async def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and
         return ObjectInfo(10_000 * buffer_bytes + 1, row.etag or "", 0.0, row.version_id, "STANDARD")
 
     store.hook(head=large)
-    worker = Replicate(store, store, ROUTE, SyncOptions(streamed=True), ByteBudget(buffer_bytes))
+    worker = SyncJob(store, store, ROUTE, SyncOptions(is_replay=True, streamed=True), ByteBudget(buffer_bytes))
     [outcome] = await worker.process([row])
     assert (outcome.status, "SEALIFT_BUFFER_MIB=65" in outcome.detail) == (Status.FAILED, True)
     assert not {"get", "create_multipart"} & set(names(requests))

@@ -13,7 +13,6 @@ from jobs.core.run import SPEC_VERSION
 from jobs.errors import Conflict, Denied, LedgerError, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
-from jobs.replicate.job import Replicate
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import BegunUpload, abort_unfinished
@@ -116,8 +115,8 @@ async def test_a_forged_record_makes_nobody_abort_an_upload_elsewhere() -> None:
     store = make_store()
     row = await put(store, BODY)
     elsewhere = Route(ROUTE.source, Location("source", "out/"))
-    options, budget = SyncOptions(**PARTS), ByteBudget(64 * KIB)
-    worker = Replicate(store, store, elsewhere, options, budget, records_of(store))
+    options, budget = SyncOptions(is_replay=True, **PARTS), ByteBudget(64 * KIB)
+    worker = SyncJob(store, store, elsewhere, options, budget, records_of(store))
     await kill(store, "copy_part", 2, worker.process([row]))
     await abort_unfinished(store, records_of(store), PLACE)
     assert len(store.uploads("source")) == 1
@@ -295,7 +294,7 @@ async def test_the_record_of_an_earlier_release_says_no_time() -> None:
 
 
 def backup(store: MemoryStore, **options: Any) -> SyncJob:
-    chosen = SyncOptions(all_versions=True, **PARTS, **options)
+    chosen = SyncOptions(is_replay=True, all_versions=True, **PARTS, **options)
     return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records_of(store))
 
 

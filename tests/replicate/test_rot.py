@@ -11,9 +11,9 @@ from jobs.core.model import ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import NotFound
-from jobs.replicate.job import Replicate
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
+from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from jobs.sync.table import Overwrite
 from jobs.verify.attestation import Attestation
@@ -131,7 +131,7 @@ async def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_it
     back, budget = Route(ROUTE.destination, ROUTE.source), ByteBudget(1 << 20)
     swapped = (await row_of(store, COPY))._replace(version_id=None)
     [found] = await Verify(store, store, back, VerifyOptions(deep=True), budget).process([swapped])
-    retry = Replicate(store, store, back, SyncOptions(), budget)
+    retry = SyncJob(store, store, back, SyncOptions(is_replay=True), budget)
     assert statuses(await retry.process([condemned(swapped, found)])) == [Status.COPIED]
     assert bodies(store, SOURCE)[-1] == GOOD
     now = await row_of(store)

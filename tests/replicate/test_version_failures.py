@@ -11,10 +11,10 @@ from jobs.core.model import ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, StoreError, Throttled, Unavailable
-from jobs.replicate.job import Replicate
 from jobs.runs.failure_count import TRIES
 from jobs.s3.byte_ranges import READ_AHEAD
 from jobs.s3.retries import TRIES as RETRIES
+from jobs.sync.job import SyncJob
 from jobs.verify.job import Verify
 from tests.doubles.hooks import names, watch
 from tests.doubles.memory_store import MemoryStore, Request
@@ -71,11 +71,11 @@ def fail_copy(store: MemoryStore, place: int, how: Callable[[ObjectRef], StoreEr
     fail_reads(store, store.stored(*COPY[:2])[place].version_id, how)
 
 
-def replicator(store: MemoryStore, **options: Any) -> Replicate:
+def replicator(store: MemoryStore, **options: Any) -> SyncJob:
     return job(store, all_versions=True, **options)
 
 
-async def work(worker: Replicate | Verify, rows: list[ObjectVersion]) -> list[Outcome]:
+async def work(worker: SyncJob | Verify, rows: list[ObjectVersion]) -> list[Outcome]:
     """As the worker does."""
     for _ in range(TRIES - 1):
         try:

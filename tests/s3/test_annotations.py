@@ -14,7 +14,6 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Denied, NotFound, Rejected, StoreError, Unavailable
-from jobs.replicate.job import Replicate
 from jobs.s3.annotations.carrying import (
     AT_ONCE,
     DIFFERENT,
@@ -107,7 +106,7 @@ class Scene:
         return outcome.status, outcome.reason
 
     async def outcome(self, row: ObjectVersion, **options: Any) -> Outcome:
-        job = Replicate(self.store, self.store, ROUTE, SyncOptions(**options), ByteBudget(64 * MIB))
+        job = SyncJob(self.store, self.store, ROUTE, SyncOptions(is_replay=True, **options), ByteBudget(64 * MIB))
         [outcome] = await job.process([row])
         return outcome
 
@@ -220,7 +219,7 @@ async def test_a_copy_by_one_request_is_not_asked_for_its_annotations() -> None:
 async def test_a_backup_that_was_killed_after_the_copy_leaves_no_annotation_behind(way: str) -> None:
     (body, options), store = WAYS[way], Scene()
     row = await store.put_source(body)
-    chosen = SyncOptions(all_versions=True, **options)
+    chosen = SyncOptions(is_replay=True, all_versions=True, **options)
     job = SyncJob(store.store, store.store, ROUTE, chosen, ByteBudget(64 * MIB))
     store.fails("put_annotation", Killed())
     with pytest.raises(Killed):
@@ -458,7 +457,7 @@ def large() -> MemoryStore:
 async def test_no_annotation_is_sent_to_a_server_that_would_replace_the_object(make: Callable[[], MemoryStore]) -> None:
     source, destination = Scene(), make()
     row = await source.put_source(SMALL)
-    job = Replicate(source.store, destination, ROUTE, SyncOptions(streamed=True), ByteBudget(64 * MIB))
+    job = SyncJob(source.store, destination, ROUTE, SyncOptions(is_replay=True, streamed=True), ByteBudget(64 * MIB))
     [outcome] = await job.process([row])
     assert (outcome.status, outcome.reason) == (Status.COPIED, NOT_KEPT_THERE)
     assert (await destination.get(COPY)).data == SMALL

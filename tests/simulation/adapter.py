@@ -33,13 +33,13 @@ from jobs.core.reasons import Reason
 from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
-from jobs.replicate.job import Replicate
 from jobs.runs import launch
 from jobs.runs.run_claim import claim_run
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.object_files import open_object
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import UNGUARDED
+from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from scheduler import backlog, backup, log
 from scheduler.runtime import Runtime
@@ -226,6 +226,9 @@ def key_rows(memory: Any, *, all_versions: bool) -> list[ObjectVersion]:
 
 async def sync_key(store: Any, rows: Sequence[ObjectVersion], *, all_versions: bool) -> list[Row]:
     """Do one key."""
-    route, options = Route(Location(SOURCE), Location(DESTINATION, COPIES)), SyncOptions(all_versions=all_versions)
-    outcomes = await Replicate(store, store, route, options, ByteBudget(1_000)).process(rows)
+    route, options = (
+        Route(Location(SOURCE), Location(DESTINATION, COPIES)),
+        SyncOptions(is_replay=True, all_versions=all_versions),
+    )
+    outcomes = await SyncJob(store, store, route, options, ByteBudget(1_000)).process(rows)
     return [_row(row, outcome) for row, outcome in zip(rows, outcomes, strict=True)]
