@@ -58,3 +58,8 @@ def test_unguarded_an_object_is_not_replaced_for_good(careless: World) -> None:
     assert report["outcomes"] == {"failed": 1}, json.dumps(report["reasons"])
     assert "Enable versioning at the destination" in report["reasons"][0]["reason"]
     assert world.copy_of("k") == b"older"
+    enabled = {"Status": "Enabled"}
+    world.client.put_bucket_versioning(Bucket=world.destination, VersioningConfiguration=enabled)
+    again = world.sealift("runs", "retry", report["run_id"], "--yes", "--json")
+    assert again.document["outcomes"] == {"copied": 1}, again.stderr
+    assert world.copy_of("k") == b"other at the source"
