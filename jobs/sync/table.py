@@ -70,7 +70,8 @@ STEP    First line that fits.
 
 "Unknown" on top: an object that is neither T's nor an older version's copy. "Append T" of a blocked T
 is `AGAIN`: a readable SAME copy moves on top, where versions are kept; without one it is done as it
-is blocked. An UNKNOWN copy never moves. `rivals` says who is doubted after an append.
+is blocked. An UNKNOWN copy never moves, nor one that was listed and not compared. `rivals` says who
+is doubted after an append.
 """
 
 from __future__ import annotations
@@ -459,8 +460,15 @@ class _Decision:
         return same
 
     def _again(self, index: int) -> int | None:
-        """The SAME copy that can be moved on top in place of a version that cannot be copied."""
-        return next((copy for copy in self._same_copies(index) if copy not in self.view.unreadable_copies), None)
+        """The SAME copy that can be moved on top in place of a version that cannot be copied.
+
+        Its ETag does not show its metadata, so one that nobody has compared is asked for.
+        """
+        same = [copy for copy in self._same_copies(index) if copy not in self.view.unreadable_copies]
+        known = [copy for copy in same if copy in self.view.edges.learned(index) or copy in self.view.own]
+        if same and not known:
+            self.asks[index, same[0]] = None
+        return next(iter([*known, *same]), None)
 
     def _ask_nearest(self, index: int, near: Sequence[int]) -> None:
         """Ask for the copies that are the likeliest by order: as far from the top as the version is."""

@@ -161,7 +161,7 @@ def decide(
     )
     while (step := next_step(view, rules)).act is Act.ASK:
         for pair in step.ask:
-            assert edges[pair] is Edge.UNASKED, "asked twice"
+            assert pair[1] not in edges.learned(pair[0]), "asked twice"
             edges.learn(*pair, compare(source[pair[0]], copies[pair[1]]))
     more = rivals(view, step.place) if step.act is Act.APPEND else ()
     return step, doubted.union(source[place].id for place in more)
