@@ -384,17 +384,16 @@ class _Sync:
                 side.record(info)
         places, options = places_of(self.rows, look.source), self.options
         keeps_versions = not look.copies or await self.sides.keeps_versions()
-        never = Overwrite.NEVER if options.unguarded and not keeps_versions else options.overwrite
         agreed = {row.condemned_etag for row in self.rows if row.condemned_etag} if not self.ignores_agreed else set()
         skew_seconds = SKEW_SECONDS if options.streamed else 0.0
         rules = Rules(
             options.all_versions,
             options.mirrors_deletes,
-            never,
+            options.overwrite,
             keeps_versions,
             skew_seconds,
             next(iter(agreed), None),
-            options.keeps_replaced,
+            options.keeps_replaced or options.unguarded,
             is_replay=options.is_replay,
         )
         edges = Edges(

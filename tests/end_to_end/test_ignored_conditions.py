@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from jobs.core.reasons import Reason
 from tests.doubles.servers import Server
 from tests.end_to_end.conftest import World, make_world
 
@@ -56,7 +57,7 @@ def test_unguarded_an_object_is_not_replaced_for_good(careless: World) -> None:
     world.put("k", b"other at the source")
     report = world.run("replicate", "--overwrite", "always", "--unguarded")
     assert report["outcomes"] == {"failed": 1}, json.dumps(report["reasons"])
-    assert "Enable versioning at the destination" in report["reasons"][0]["reason"]
+    assert report["reasons"][0]["reason"] == Reason.ONLY_COPY
     assert world.copy_of("k") == b"older"
     enabled = {"Status": "Enabled"}
     world.client.put_bucket_versioning(Bucket=world.destination, VersioningConfiguration=enabled)
