@@ -23,7 +23,7 @@ unless deletes are mirrored. What listings do not prove costs HEADs, or the byte
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
@@ -63,6 +63,8 @@ from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step,
 ROUNDS = 12
 LAST_TRIES = 2
 """How often a request about one version is tried at the last try, before others go on without it."""
+LOOKS, NEWEST_LOOKS = 6, 2
+"""How many comparisons an event has for each version that it names, and for what is on top."""
 BET_FROM = 1 / 3
 """The share of new keys among the last ones from which a bet costs less than two HEADs first."""
 _MAY_BE_ARCHIVED = ARCHIVE_CLASSES | {StorageClass.INTELLIGENT_TIERING}
@@ -207,6 +209,7 @@ class _Sync:
         self.doubted: set[Identity] = set()
         self.unreadable: set[Identity] = set()
         self.marked: set[Identity] = set()
+        self.looks_left = NEWEST_LOOKS + LOOKS * len(rows)
         self.ignores_agreed = self.must_list = self.cannot_list = False
         self.has_written = self.is_marked = self.has_altered = False
         self.is_stale = False
@@ -362,7 +365,7 @@ class _Sync:
             step = next_step(view, rules)
             if step.act is Act.ASK:
                 for pair in step.ask:
-                    await self._compare(look, edges, *pair)
+                    await self._compare(look, edges, view.named, *pair)
                 if self.ignores_agreed and rules.agreed_etag is not None:
                     return None
             elif step.act is Act.DONE:
@@ -383,6 +386,9 @@ class _Sync:
             for info in infos:
                 side.record(info)
         places, options = places_of(self.rows, look.source), self.options
+        newest = look.newest(follows_markers=False)
+        older = sum(place not in (None, newest) for place in places)
+        self.looks_left = min(self.looks_left, NEWEST_LOOKS + LOOKS * older)
         keeps_versions = not look.copies or await self.sides.keeps_versions()
         agreed = {row.condemned_etag for row in self.rows if row.condemned_etag} if not self.ignores_agreed else set()
         skew_seconds = SKEW_SECONDS if options.streamed else 0.0
@@ -463,8 +469,16 @@ class _Sync:
         """True if a row says that an object of this ETag at the destination may be replaced."""
         return not self.ignores_agreed and etag in {row.condemned_etag for row in self.rows if row.condemned_etag}
 
-    async def _compare(self, look: Look, edges: Edges, place: int, at: int) -> None:
-        """Compare a version with a copy."""
+    async def _compare(self, look: Look, edges: Edges, named: Collection[int], place: int, at: int) -> None:
+        """Compare a version with a copy. An event compares a few: a copy that is not found is made again."""
+        if self.is_event and self.looks_left <= 0:
+            # Too many older versions may be what is on top: the newest once more above it is a small price.
+            is_top = at == len(look.copies) - 1 and place != look.newest(follows_markers=False)
+            edges.learn(
+                place, at, Edge.SAME if is_top and place not in named and self.options.all_versions else Edge.NO
+            )
+            return
+        self.looks_left -= 1
         version, copy = look.source[place], look.copies[at]
         is_agreed = self._is_agreed(copy.etag)
         options, verdict, checksum = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE), None

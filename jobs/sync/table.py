@@ -11,7 +11,7 @@ EDGE, by listings alone; the first line that fits:
 |---------------------------------------------------------------------------|---------|
 | one is a delete marker, or the sizes differ                               | NO      |
 | equal ETags that are MD5s, not agreed to be replaced; the source has this |         |
-| ETag once; the copy is not older                                          | SAME    |
+| ETag once; the copy is not older (of a null version: is younger)          | SAME    |
 | other equal ETags (metadata may differ, or it is no MD5)                  | UNASKED |
 | the copy is older than the source by more than the skew                   | NO      |
 | both ETags have the form of MD5s, and a HEAD showed that they are (`md5`) | NO      |
@@ -84,6 +84,7 @@ from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
 
 from jobs.core.evidence import is_md5
+from jobs.core.model import is_exact
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 
@@ -194,7 +195,8 @@ class Edges:
         are_md5 = is_md5(source.etag) and is_md5(copy.etag)
         if source.etag == copy.etag and source.etag is not None:
             is_proven = are_md5 and copy.etag != self.agreed_etag and self.is_once(pair[0])
-            return Edge.SAME if is_proven and copy.at >= source.at else Edge.UNASKED
+            is_later = copy.at >= source.at if is_exact(source.version_id) else int(copy.at) > int(source.at)
+            return Edge.SAME if is_proven and is_later else Edge.UNASKED
         if copy.at < source.at - self.skew_seconds or (are_md5 and self.is_md5_known):
             return Edge.NO
         return Edge.UNASKED

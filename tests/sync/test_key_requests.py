@@ -96,3 +96,28 @@ async def test_event_of_a_key_with_many_versions_of_one_size() -> None:
     seen = await count(store, sides(store, **EVENT), row, is_event=True)
     assert seen == requests(copy=2, list_versions=2, head=1)
     assert len(store.stored(*COPY[:2])) == MANY + 1
+
+
+async def test_event_of_bytes_that_came_often_compares_a_few_copies() -> None:
+    """A listing does not tell the versions apart: only their metadata differs."""
+    store = make_store()
+    for number in range(60):
+        await put(store, b"same", metadata={"number": str(number)})
+    await sync(store, *await rows_of(store), all_versions=True)
+    row = event_of(await put(store, b"same", metadata={"number": "last"}))
+    assert (await count(store, sides(store, **EVENT), row, is_event=True)).total() <= 8
+    assert store.stored(*COPY[:2])[-1].attributes.metadata == {"number": "last"}
+    late, newest = [event_of(await put(store, b"same", metadata={"number": each})) for each in ("late", "newest")]
+    await sync(store, newest, is_event=True, **EVENT)
+    assert (await count(store, sides(store, **EVENT), late, is_event=True)).total() <= 16
+    assert store.stored(*COPY[:2])[-1].attributes.metadata == {"number": "newest"}
+
+
+async def test_event_of_an_old_version_finds_its_copy_by_a_few_looks() -> None:
+    store = make_store()
+    for number in range(60):
+        await put(store, b"same", metadata={"number": str(number)})
+    rows = await rows_of(store)
+    await sync(store, *rows, all_versions=True)
+    assert (await count(store, sides(store, **EVENT), event_of(rows[20]), is_event=True)).total() <= 8
+    assert len(store.stored(*COPY[:2])) == 60
