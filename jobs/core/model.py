@@ -86,9 +86,11 @@ class ObjectVersion(NamedTuple):
     at rest (`jobs.verify.attestation`).
     `known_checksum` (`ALGORITHM:base64`) is the content's, as an earlier run has proven it.
     `archive` is the URI of the archive that a restore takes it from. None: it is an object of its
-    own. `journal:…`: it is an event (`jobs.restore.as_of_journal`). `proof` says where an expire
+    own. `proof` says where an expire
     run finds a copy (`jobs.expire.rules`), `rival` which other archive has the same version, and
-    `is_rival_same` whether it has the same bytes (`jobs.verify.archives_rows`). No manifest has them.
+    `is_rival_same` whether it has the same bytes (`jobs.verify.archives_rows`). Of an event of the journal
+    `event_order` sorts it, and `event_copy` is its copy's version id (`jobs.restore.as_of_journal`).
+    No manifest has these.
     """
 
     row: int
@@ -109,6 +111,8 @@ class ObjectVersion(NamedTuple):
     proof: str | None = None
     rival: str | None = None
     is_rival_same: bool = False
+    event_order: str | None = None
+    event_copy: str | None = None
 
     @property
     def is_found_damaged(self) -> bool:

@@ -81,7 +81,7 @@ TABLES: dict[str, TableDoc] = {
             ColumnDoc("source_attested", _TEXT, "checksums that S3 computed at rest at the source, each with its pin"),
             ColumnDoc("destination_attested", _TEXT, "the same at the destination"),
             ColumnDoc("known_checksum", _TEXT, "ALGORITHM:base64 of the content, as an earlier run has proven it"),
-            ColumnDoc("archive", _TEXT, "the archive that a restore takes it from; journal:…: an event without a copy"),
+            ColumnDoc("archive", _TEXT, "the archive that a restore takes it from"),
         ),
     ),
     "outcomes": TableDoc(

@@ -89,10 +89,10 @@ def _is_null_known(
 
 
 def why_unrestorable(version: ObjectVersion) -> Cause | None:
-    """Why a chosen version is not restored, where its `archive` names none. Else None."""
-    if version.archive is None:
-        return None
-    return Cause(Reason.NOT_ARCHIVED, "event") if is_event(version) else UNKNOWN.get(version.archive)
+    """Why a chosen version is not restored: it is an event, or its `archive` names none. Else None."""
+    if is_event(version):
+        return Cause(Reason.NOT_ARCHIVED, "event")
+    return None if version.archive is None else UNKNOWN.get(version.archive)
 
 
 def merge(listed: Sequence[ObjectVersion], archived: Iterable[ObjectVersion]) -> list[ObjectVersion]:

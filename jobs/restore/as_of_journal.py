@@ -3,8 +3,8 @@
 S3 dates a copy when it is made: seconds after its original, or days later after a backlog. And if a
 policy retains what is deleted at the source, no delete marker records the deletion. The journal has
 the time of each event and its result. Its rows are `ObjectVersion`s: `version_id` and `etag` are
-the source's, `last_modified` is the event's time. `archive` is `JOURNAL`, the event's sequencer,
-`:`, and the copy's version id, as far as the journal has them.
+the source's, `last_modified` is the event's time. `event_order` is its sequencer, and `event_copy`
+the copy's version id, empty where the journal lacks it.
 
 Objects without a version id of their own replace one another: a key has one of them at a time. They
 are written while versioning is off or suspended.
@@ -18,8 +18,6 @@ from typing import NamedTuple
 from jobs.core.histories import SKEW_SECONDS
 from jobs.core.model import ObjectVersion, is_exact
 from jobs.ledger.journal import Entry
-
-JOURNAL = "journal:"
 
 
 def row_from_entry(entry: Entry) -> ObjectVersion | None:
@@ -44,13 +42,14 @@ def row_from_entry(entry: Entry) -> ObjectVersion | None:
         entry.size_bytes if is_creation else None,
         entry.etag if is_creation else None,
         entry.recorded_at if entry.event_at is None else entry.event_at,
-        archive=f"{JOURNAL}{_order(entry.sequencer)}:{entry.destination_version_id or ''}",
+        event_order=_order(entry.sequencer),
+        event_copy=entry.destination_version_id or "",
     )
 
 
 def is_event(row: ObjectVersion) -> bool:
     """True for a row of the journal."""
-    return (row.archive or "").startswith(JOURNAL)
+    return row.event_order is not None
 
 
 def is_of_event(version: ObjectVersion, rows: Sequence[ObjectVersion]) -> bool:
@@ -65,8 +64,8 @@ def version_at_by_journal(
     """The version of one key that was current at the source at `at` (epoch seconds).
 
     None when there was none, or a delete marker. `history` is the rest of the copies, oldest first.
-    An event whose copy is not among them, because it was never made or is gone, is returned itself,
-    with its `archive` that is not an archive. Copies without an event (a run's) count by their own
+    An event whose copy is not among them, because it was never made or is gone, is returned itself.
+    Copies without an event (a run's) count by their own
     date.
     """
     removed = {
@@ -138,12 +137,12 @@ def _order(sequencer: str | None) -> str:
 
 def _when(event: ObjectVersion) -> tuple[float, str]:
     """The event's time, and its place among the events of that time."""
-    return event.last_modified or 0.0, (event.archive or "").removeprefix(JOURNAL).partition(":")[0]
+    return event.last_modified or 0.0, event.event_order or ""
 
 
 def _copy_id(event: ObjectVersion) -> str:
     """The version id of the event's copy, empty if the journal does not name it."""
-    return (event.archive or "").removeprefix(JOURNAL).partition(":")[2]
+    return event.event_copy or ""
 
 
 def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
@@ -156,7 +155,7 @@ def _once(events: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         identity = (event.version_id, event.is_delete_marker, event.is_latest, event.etag, unversioned)
         first = chosen.setdefault(identity, event)
         if _copy_id(event) and not _copy_id(first):
-            chosen[identity] = first._replace(archive=event.archive)
+            chosen[identity] = first._replace(event_order=event.event_order, event_copy=event.event_copy)
     return list(chosen.values())
 
 

@@ -38,6 +38,7 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.restore.as_of import why_unrestorable
+from jobs.restore.as_of_journal import is_event
 from jobs.restore.member_writer import MemberWriter, in_the_way
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import HOURS, thaw_class, tier_of_class
@@ -113,7 +114,7 @@ class Restore:
 
     def chains(self, rows: Iterable[ObjectVersion]) -> Iterator[list[ObjectVersion]]:
         """The rows of a shard, those of one archive together, at most `CHAIN_ROWS` of them."""
-        for _, group in itertools.groupby(rows, key=lambda row: row.archive):
+        for _, group in itertools.groupby(rows, key=lambda row: (row.archive, is_event(row))):
             while chain := list(itertools.islice(group, CHAIN_ROWS)):
                 yield chain
 

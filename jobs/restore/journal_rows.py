@@ -19,7 +19,7 @@ from jobs.restore.as_of_journal import row_from_entry
 from jobs.s3.listing import list_all
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.rows import version_batch
+from jobs.tables.rows import restore_schema, version_batch
 
 FILES_AT_ONCE = 64
 LATE_DAYS = 15
@@ -29,7 +29,7 @@ LATE_DAYS = 15
 async def journal_rows(
     store: Store, ledger: Location, bucket: str, prefix: str, until: float
 ) -> AsyncIterator[pa.RecordBatch]:
-    """Events that copied into the bucket or hid something there, as rows in `manifest_schema()`.
+    """Events that copied into the bucket or hid something there, as a restore's rows.
 
     `jobs.restore.as_of_journal` reads them. They are all of the journal's lines up to `LATE_DAYS`
     after `until` (epoch seconds). Raises ManifestError for an invalid object, with its name.
@@ -48,7 +48,7 @@ async def journal_rows(
             rows = [row for row in map(row_from_entry, entries) if row is not None and row.key.startswith(prefix)]
             # S3's names are UTF-8, whatever a message said
             if kept := [row for row in rows if _is_text(row)]:
-                yield version_batch(kept)
+                yield version_batch(kept, restore_schema().remove(0))
 
 
 async def _read(store: Store, ref: ObjectRef) -> list[Entry]:

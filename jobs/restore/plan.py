@@ -33,7 +33,7 @@ from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.figures import plural
 from jobs.restore.as_of import UNKNOWN
-from jobs.restore.as_of_journal import JOURNAL
+from jobs.restore.as_of_journal import is_event
 from jobs.restore.candidates import RestoreQuery
 from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
@@ -43,10 +43,10 @@ from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.runs.there import WriteShard
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import cut, manifest_schema, shard_schema, version_batch, write_parquet
+from jobs.tables.rows import cut, fill_batch, restore_schema, version_batch, write_parquet
 
 BATCH_ROWS = 20_000
-_COLUMNS = tuple(name for name in ObjectVersion._fields if name in manifest_schema().names)
+_IS_OWN = "archive IS NULL AND event_order IS NULL"
 
 Choose = Callable[[Sequence[ObjectVersion], Sequence[ObjectVersion]], list[ObjectVersion]]
 """Maps one key's rows (oldest first) and archived versions (preferred first) to what is restored,
@@ -99,15 +99,21 @@ async def plan_restore(
     rows_per_shard: int = ROWS_PER_SHARD,
     processes: int = 1,
 ) -> RestoreSelection:
-    """Choose among `candidates` (in `manifest_schema()`) and write shards.
+    """Choose among `candidates` (in `manifest_schema()`, or a restore's) and write shards.
 
-    A row with an `archive` is archived. A key's own rows come newest first, as listings have them.
+    A row with an `archive` is archived, one with an `event_order` is an event of the journal. A
+    key's own rows come newest first, as listings have them.
     `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
     empty. Raises ConfigError when the scratch directory cannot hold the rows.
     """
     chosen = RestoreSelection()
     with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
-        chosen.excluded, _ = await spool(candidates, selection, folder / "rows.parquet")
+        schema = restore_schema().remove(0)
+        whole = (
+            fill_batch({name: each[name] for name in each.schema.names}, each.num_rows, schema)
+            async for each in candidates
+        )
+        chosen.excluded, _ = await spool(whole, selection, folder / "rows.parquet", schema)
         with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
             await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))
             planning = _Planning(connection, folder, choose, chosen)
@@ -135,11 +141,11 @@ class _Planning:
 
     def choose_rows(self) -> None:
         """Write the wanted version of each key to chosen.parquet."""
-        schema = manifest_schema()
+        schema = restore_schema().remove(0)
         with pq.ParquetWriter(self.folder / "chosen.parquet", schema, compression="lz4") as writer:
             rows = self._chosen()
             while batch := list(itertools.islice(rows, BATCH_ROWS)):
-                writer.write_batch(version_batch(batch))
+                writer.write_batch(version_batch(batch, schema))
 
     def count(self) -> None:
         """Add up the chosen rows."""
@@ -154,7 +160,7 @@ class _Planning:
                 SELECT archive, coalesce(nullif(storage_class, ''), 'STANDARD'), count(*), sum(size_bytes),
                        count(*) FILTER (size_bytes > {part_bytes}),
                        coalesce(sum(ceil(size_bytes / {part_bytes})) FILTER (size_bytes > {part_bytes}), 0)
-                FROM {self._relation} WHERE archive NOT IN {tuple(UNKNOWN)} AND NOT starts_with(archive, '{JOURNAL}')
+                FROM {self._relation} WHERE archive NOT IN {tuple(UNKNOWN)}
                 GROUP BY 1, 2 ORDER BY 1, 2
                 """
             )
@@ -165,7 +171,7 @@ class _Planning:
             SELECT coalesce(storage_class, 'STANDARD'), coalesce(size_bytes > {limit}, false), size_bytes IS NOT NULL,
                    false, count(*), coalesce(sum(size_bytes), 0)::BIGINT,
                    coalesce(sum(greatest(1, ceil(size_bytes / {part}))), count(*))::BIGINT
-            FROM {self._relation} WHERE archive IS NULL GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
+            FROM {self._relation} WHERE {_IS_OWN} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
             """
         )
         chosen.histogram = Histogram(tuple(Group(*each) for each in groups), sum(each[4] for each in groups))
@@ -175,15 +181,15 @@ class _Planning:
 
         Rows of an archive are together, in its order. The others are spread by hash.
         """
-        names = ", ".join(manifest_schema().names)
+        names = ", ".join(restore_schema().names[1:])
         relation: Any = self.connection.sql(
             f"SELECT {names} FROM {self._relation} "
-            "ORDER BY archive NULLS FIRST, CASE WHEN archive IS NULL THEN hash(key) END, key"
+            f"ORDER BY archive NULLS FIRST, {_IS_OWN}, CASE WHEN archive IS NULL THEN hash(key) END, key"
         )
         first = 0
         for table in cut(relation.to_arrow_reader(BATCH_ROWS), rows_max):
             numbers = pa.array(range(first, first + table.num_rows), pa.int64())
-            yield table.add_column(0, "row", numbers).cast(shard_schema())
+            yield table.add_column(0, "row", numbers).cast(restore_schema())
             first += table.num_rows
 
     @property
@@ -193,8 +199,8 @@ class _Planning:
     def _chosen(self) -> Iterator[ObjectVersion]:
         for _, group in itertools.groupby(self._candidates(), key=attrgetter("key")):
             rows = list(group)
-            own = [row for row in rows if row.archive is None]
-            versions = self.choose(own, [row for row in rows if row.archive is not None])
+            own = [row for row in rows if row.archive is None and not is_event(row)]
+            versions = self.choose(own, [row for row in rows if row.archive is not None or is_event(row)])
             if len(versions) > 1:
                 self.chosen.excluded["older_version"] += len(versions) - 1
             yield from versions[-1:]
@@ -203,13 +209,16 @@ class _Planning:
         """All rows by key: a key's own rows oldest first, then archived ones, the preferred
         first.
         """
+        names = restore_schema().names[1:]
         relation: Any = self.connection.sql(
-            f"SELECT {', '.join(_COLUMNS)} FROM {parquet(self.folder / 'rows.parquet')} "
-            "ORDER BY key, archive IS NOT NULL, CASE WHEN archive IS NULL THEN -place ELSE place END"
+            f"SELECT {', '.join(names)} FROM {parquet(self.folder / 'rows.parquet')} "
+            f"ORDER BY key, NOT ({_IS_OWN}), CASE WHEN {_IS_OWN} THEN -place ELSE place END"
         )
         for batch in relation.to_arrow_reader(BATCH_ROWS):
-            for values in zip(*(batch.column(name).to_pylist() for name in _COLUMNS), strict=True):
-                row = ObjectVersion(0, *values)
+            for values in zip(*(batch.column(name).to_pylist() for name in names), strict=True):
+                row = ObjectVersion(0, *values[:-2])
+                if values[-2] is not None:
+                    row = row._replace(event_order=values[-2], event_copy=values[-1])
                 yield row if row.last_modified is None else row._replace(last_modified=row.last_modified / 1e6)
 
     def _query(self, sql: str) -> list[tuple[Any, ...]]:

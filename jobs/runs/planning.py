@@ -151,8 +151,10 @@ def read_price_table(path: Path | None = None) -> PriceTable:
         raise ConfigError(f"the price table {source} is not UTF-8: {error}") from error
 
 
-async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path) -> tuple[Counter[str], int]:
-    """Write the selected rows to a file, with their place in the manifest.
+async def spool(
+    batches: AsyncIterator[pa.RecordBatch], selection: Selection, path: Path, schema: pa.Schema | None = None
+) -> tuple[Counter[str], int]:
+    """Write the selected rows to a file, with their place in the manifest. `schema`: of the batches.
 
     Returns the rows left out, by filter, and the bytes that the others would take in memory. Raises
     ManifestError for a row with a size that no object can have.
@@ -160,7 +162,7 @@ async def spool(batches: AsyncIterator[pa.RecordBatch], selection: Selection, pa
     excluded: Counter[str] = Counter()
     place = spooled_bytes = 0
     pending: list[pa.RecordBatch] = []
-    schema = _spooled(pa.RecordBatch.from_pylist([], manifest_schema()), 0).schema
+    schema = _spooled(pa.RecordBatch.from_pylist([], schema or manifest_schema()), 0).schema
     with pq.ParquetWriter(path, schema, compression="lz4", use_dictionary=REPETITIVE) as writer:
 
         def add(batch: pa.RecordBatch) -> None:

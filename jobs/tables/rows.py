@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import starmap
+from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Listed, ObjectVersion
@@ -65,19 +65,36 @@ def shard_schema() -> pa.Schema:
 
 
 @cache
-def expiry_schema() -> pa.Schema:
-    """The columns of an expire run's shard: a shard's, and where each row's copy is."""
+def _beside() -> dict[str, pa.Field[Any]]:
+    """The columns that only shards of one kind of work have, in an ObjectVersion's order."""
     import pyarrow as pa
 
-    return shard_schema().append(pa.field("proof", pa.string()))
+    texts = ("proof", "rival", "is_rival_same", "event_order", "event_copy")
+    return {name: pa.field(name, pa.bool_() if name.startswith("is_") else pa.string()) for name in texts}
 
 
 @cache
-def members_schema() -> pa.Schema:
-    """The columns of a shard of archives' members: a shard's, and what another archive has of each."""
-    import pyarrow as pa
+def verb_schema(*names: str) -> pa.Schema:
+    """The columns of a shard: a usual one's, and these."""
+    schema = shard_schema()
+    for name in names:
+        schema = schema.append(_beside()[name])
+    return schema
 
-    return expiry_schema().append(pa.field("rival", pa.string())).append(pa.field("is_rival_same", pa.bool_()))
+
+def expiry_schema() -> pa.Schema:
+    """The columns of an expire run's shard: where each row's copy is."""
+    return verb_schema("proof")
+
+
+def members_schema() -> pa.Schema:
+    """The columns of a shard of archives' members: what another archive has of each."""
+    return verb_schema("rival", "is_rival_same")
+
+
+def restore_schema() -> pa.Schema:
+    """The columns of a restore's shard: what events of the journal have."""
+    return verb_schema("event_order", "event_copy")
 
 
 @cache
@@ -135,16 +152,18 @@ def cut(batches: Iterable[pa.RecordBatch], rows_each: int) -> Iterator[pa.Table]
         yield pa.Table.from_batches(pending)
 
 
-def fill_batch(columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
-    """These columns (name → Arrow array, or Python values) as `rows` rows in `manifest_schema()`.
+def fill_batch(columns: Mapping[str, Any], rows: int, schema: pa.Schema | None = None) -> pa.RecordBatch:
+    """These columns (name → Arrow array, or Python values) as `rows` rows in `manifest_schema()`, or
+    in the schema that is given.
 
     Other names are left out. A column that is missing holds its default, else null: a row that does
     not say whether it is its key's latest version is taken for one.
     """
     import pyarrow as pa
 
+    schema = schema or manifest_schema()
     arrays: list[Any] = []
-    for field in manifest_schema():
+    for field in schema:
         column = columns.get(field.name)
         if column is None:
             column = pa.repeat(pa.scalar(DEFAULTS.get(field.name), field.type), rows)
@@ -153,7 +172,7 @@ def fill_batch(columns: Mapping[str, Any], rows: int) -> pa.RecordBatch:
         if isinstance(column, pa.ChunkedArray):
             column = column.combine_chunks()
         arrays.append(column.cast(field.type))
-    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
+    return pa.RecordBatch.from_arrays(arrays, schema=schema)
 
 
 _LENGTH_BYTES = 4
@@ -198,14 +217,14 @@ def manifest_batch(entries: Sequence[Listed]) -> pa.RecordBatch:
     return fill_batch(columns, len(entries))
 
 
-def version_batch(rows: Sequence[ObjectVersion]) -> pa.RecordBatch:
-    """Rows of a manifest in its columns. Their numbers are not among them."""
+def version_batch(rows: Sequence[ObjectVersion], schema: pa.Schema | None = None) -> pa.RecordBatch:
+    """Rows of a manifest in its columns, or in others. Their numbers are not among a manifest's."""
     import pyarrow as pa
 
     columns: dict[str, Any] = dict(zip(ObjectVersion._fields, zip(*rows, strict=True), strict=True))
     micros = [None if value is None else round(value * 1e6) for value in columns["last_modified"]]
     columns["last_modified"] = pa.array(micros, pa.int64())
-    return fill_batch(columns, len(rows))
+    return fill_batch(columns, len(rows), schema)
 
 
 def read_shard(data: bytes) -> Iterator[list[ObjectVersion]]:
@@ -214,10 +233,13 @@ def read_shard(data: bytes) -> Iterator[list[ObjectVersion]]:
 
     with unaltered("a shard of the run"):
         file = pq.ParquetFile(io.BytesIO(data))
-        names = set(file.schema_arrow.names)
-        schema = expiry_schema() if "proof" in names else members_schema() if "rival" in names else shard_schema()
+        there = [name for name in _beside() if name in file.schema_arrow.names]
+        schema, defaults = verb_schema(*there), ObjectVersion._field_defaults
+        names = (*shard_schema().names, *(_beside() if there else ()))
         for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
-            yield list(starmap(ObjectVersion, zip(*_columns(batch, schema), strict=True)))
+            columns: dict[str, Iterable[object]] = dict(zip(schema.names, _columns(batch, schema), strict=True))
+            columns |= {name: repeat(defaults[name], batch.num_rows) for name in names if name not in columns}
+            yield list(starmap(ObjectVersion, zip(*(columns[name] for name in names), strict=True)))
 
 
 def read_row_numbers(data: bytes) -> list[int]:

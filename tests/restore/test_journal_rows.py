@@ -53,7 +53,7 @@ def read(files: dict[str, bytes], prefix: str = "", until: float = NOON) -> list
         rows = []
         async for batch in journal_rows(store, LEDGER, "hot", prefix, until):
             for row in batch.to_pylist():
-                rows.append((row["key"], row["archive"], row["last_modified"].timestamp()))
+                rows.append((row["key"], f"{row['event_order']}:{row['event_copy']}", row["last_modified"].timestamp()))
         return sorted(rows)
 
     return asyncio.run(run())
@@ -65,7 +65,7 @@ def file(at: float, *entries: Entry) -> dict[str, bytes]:
 
 def test_lines_and_parquet_say_the_same() -> None:
     entries = [entry("a", NOON), entry("b", NOON + 0.25)]
-    expected = [("copies/a", "journal:1:c", NOON), ("copies/b", "journal:1:c", NOON + 0.25)]
+    expected = [("copies/a", "1:c", NOON), ("copies/b", "1:c", NOON + 0.25)]
     assert read(file(NOON, *entries)) == expected
     assert read({"journal/dt=2026-03-01/gathered.parquet": as_parquet(entries)}) == expected
 
@@ -97,7 +97,7 @@ def test_all_days_are_read_whichever_the_listing_yields_first(monkeypatch: pytes
 
     monkeypatch.setattr("jobs.restore.journal_rows.list_all", last_first)
     later = NOON + (LATE_DAYS + 1) * DAY_SECONDS
-    assert read(file(NOON, entry("a", NOON)) | file(later, entry("late", NOON))) == [("copies/a", "journal:1:c", NOON)]
+    assert read(file(NOON, entry("a", NOON)) | file(later, entry("late", NOON))) == [("copies/a", "1:c", NOON)]
 
 
 @pytest.mark.parametrize("name", ["x.json", "x.parquet"])
