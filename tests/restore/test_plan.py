@@ -19,10 +19,11 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.restore.as_of import ONE_SECOND, pick_asked
-from jobs.restore.plan import RestoreSelection, plan_restore
+from jobs.restore.as_of_journal import is_event
+from jobs.restore.plan import Choose, RestoreSelection, plan_restore
 from jobs.restore.pricing import ArchivesNow, forecast
 from jobs.runs.planning import read_price_table
-from jobs.tables.rows import manifest_schema, read_shard
+from jobs.tables.rows import read_shard, restore_schema, version_batch
 from tests.doubles.examples import examples
 
 KEYS = st.sampled_from([f"k/{n}" for n in range(12)] + ["é", "z"])
@@ -36,22 +37,19 @@ ROWS = st.builds(
     etag=st.sampled_from(["e", "f"]),
     last_modified=st.sampled_from([1.0, 2.5]),
     archive=st.sampled_from([None, "s3://cold/a", "s3://cold/b"]),
+    event_order=st.none(),
 )
 
 
-def batch(rows: list[ObjectVersion]) -> pa.RecordBatch:
-    columns = {name: [getattr(row, name) for row in rows] for name in manifest_schema().names}
-    columns["last_modified"] = [round(value * 1e6) for value in columns["last_modified"]]
-    arrays = [pa.array(columns[field.name]).cast(field.type) for field in manifest_schema()]
-    return pa.RecordBatch.from_arrays(arrays, schema=manifest_schema())
-
-
-def plan(rows: list[ObjectVersion], rows_per_shard: int) -> tuple[RestoreSelection, list[list[ObjectVersion]]]:
+def plan(
+    rows: list[ObjectVersion], rows_per_shard: int, choose: Choose = pick_asked
+) -> tuple[RestoreSelection, list[list[ObjectVersion]]]:
     shards: list[bytes] = []
 
     async def batches() -> AsyncIterator[pa.RecordBatch]:
         for start in range(0, len(rows), 7):
-            yield batch(rows[start : start + 7])
+            some = rows[start : start + 7]
+            yield version_batch(some, restore_schema().remove(0) if any(map(is_event, some)) else None)
 
     async def write_shard(number: int, data: bytes) -> None:
         assert number == len(shards)
@@ -62,7 +60,7 @@ def plan(rows: list[ObjectVersion], rows_per_shard: int) -> tuple[RestoreSelecti
             plan_restore(
                 batches(),
                 Selection(versions="all"),
-                pick_asked,
+                choose,
                 write_shard=write_shard,
                 scratch_directory=Path(folder),
                 rows_per_shard=rows_per_shard,
@@ -92,6 +90,15 @@ def test_each_key_that_is_asked_for_is_in_one_shard_once(rows: list[ObjectVersio
     assert counted == {name: sum(row.archive == name for row in found) for name in counted}
     undecided = sum(row.archive in ("", ONE_SECOND) for row in found)
     assert sum(counted.values()) + chosen.histogram.keys + undecided == len(found)
+
+
+def test_events_are_apart_from_the_buckets_own_rows() -> None:
+    own = [ObjectVersion(0, f"k/{n:02d}", "1", size_bytes=1, etag="e", last_modified=1.0) for n in range(20)]
+    events = [row._replace(event_order="0A", event_copy="c") for row in own[::2]]
+    chosen, [found] = plan([*own, *events], 1000, lambda listed, archived: [*listed, *archived])
+    assert [is_event(row) for row in found] == [True] * 10 + [False] * 10
+    assert {(row.key, row.event_order, row.event_copy) for row in found[:10]} == {(e.key, "0A", "c") for e in events}
+    assert (chosen.archives, sum(each.rows for each in chosen.histogram.groups)) == ([], 10)
 
 
 def test_a_restore_that_keeps_classes_is_priced_in_each_members_class() -> None:
