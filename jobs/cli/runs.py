@@ -579,8 +579,7 @@ def retried_rows(report: Mapping[str, Any]) -> dict[str, Any]:
     bad = bad_outcomes(report)
     keys: dict[str, list[str]] = {status: [] for status in bad}
     for reason in report.get("reasons", ()):
-        named = reason.get("keys") or [each for each in [reason.get("first")] if each]
-        keys.get(reason["status"], []).extend(named)
+        keys.get(reason["status"], []).extend(reason.get("keys", ()))
     first_keys = {status: named[:FIRST_KEYS] for status, named in keys.items() if named}
     return {"rows": sum(bad.values()), "outcomes": bad, "first_keys": first_keys}
 

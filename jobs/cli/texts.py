@@ -244,8 +244,7 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
 def _reason(counted: Mapping[str, Any]) -> list[str]:
     """A reason and the first keys of its rows. A report of an older version has one key at most."""
     keys = counted.get("keys", ())
-    first = f", the first: {shown(counted['first'])}" if counted.get("first") and not keys else ""
-    lines = [f"  {counted['rows']:>8,} × {counted['status']}: {shown(why(counted))}{first}"]
+    lines = [f"  {counted['rows']:>8,} × {counted['status']}: {shown(why(counted))}"]
     lines += [f"             {shown(key)}" for key in keys]
     return (
         [*lines, f"             … and {counted['rows'] - len(keys):,} more"]

@@ -219,10 +219,14 @@ WORDS: Mapping[Reason, Words] = {
         "sealift archives reindex --archives URI, unless it is a copy that expire left",
         detail="the URI of an archive without an index",
         worded="no archive is indexed at {}",
+        is_own=True,
     ),
-    Reason.ARCHIVE_GONE: Words("its archive is gone", detail="its URI", worded="the archive {} is gone"),
+    Reason.ARCHIVE_GONE: Words("its archive is gone", detail="its URI", worded="the archive {} is gone", is_own=True),
     Reason.ARCHIVE_DAMAGED: Words(
-        "its archive is not what the index says", detail="what is wrong", worded="its archive is damaged: {}"
+        "its archive is not what the index says",
+        detail="what is wrong",
+        worded="its archive is damaged: {}",
+        is_own=True,
     ),
     Reason.ARCHIVES_DIFFER: Words(
         "two archives hold this version with other content",
@@ -238,6 +242,7 @@ WORDS: Mapping[Reason, Words] = {
         "retry the run then",
         detail="what is restored, how and for how long",
         worded="{} is being restored from its archive class",
+        is_own=True,
     ),
     Reason.CURRENT_UNKNOWN: Words(
         "nothing says which version was current then",

@@ -6,7 +6,6 @@ tried (https://docs.aws.amazon.com/AmazonS3/latest/userguide/batch-ops-job-statu
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, field
 
 from jobs.core.failure_limit import FailureLimit
@@ -25,7 +24,6 @@ TRIES = 8
 """How often the worker tries one row before it fails."""
 
 _FAILURES = frozenset({Status.FAILED, Status.DENIED})
-_KIND = re.compile(r"(\w+) .*?: (\w+)(?::|$)", re.DOTALL)
 
 
 @dataclass(slots=True)
@@ -89,11 +87,8 @@ class FailureCount:
 
 
 def failure_kind(outcome: Outcome) -> str:
-    """Return status, reason and detail of a row that failed, without the name of its object."""
-    if outcome.detail:
-        return f"{outcome.status.value} {outcome.reason} {outcome.detail}"
-    match = _KIND.match(outcome.reason)
-    return " ".join([outcome.status.value, *(match.groups() if match else (outcome.reason,))])
+    """Return what tells one failure from another: status, reason and detail."""
+    return f"{outcome.status.value} {outcome.reason} {outcome.detail}"
 
 
 def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:

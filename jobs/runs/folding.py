@@ -5,7 +5,6 @@ It works out of core, in DuckDB.
 
 from __future__ import annotations
 
-import re
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass, field
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 MEMORY_LIMIT = "256MB"
 TOP_REASONS = 20
 WORST_PREFIXES = 20
-SHORT_KEY = 6
-"""A key of so few characters may be a word of a reason as well."""
 LISTED_FAILURES, LISTED_PER_REASON = 200, 20
 """How many failures the page lists, and how many of them of one reason: it stays short."""
 KEYS_PER_REASON = 5
@@ -36,18 +33,13 @@ DOWNLOADS = 32
 
 
 class ReasonCount(NamedTuple):
-    """How many rows have a reason, or reasons that differ only in keys, ETags, times and numbers.
-
-    `first`: the key of the first of them, if they differ. `keys`: those of the first rows, if they
-    ended badly.
-    """
+    """How many rows have a reason and a detail. `keys`: those of the first rows, if they ended badly."""
 
     status: str
     reason: str
     rows: int
-    first: str | None = None
-    keys: Sequence[str] | None = None
     detail: str | None = None
+    keys: Sequence[str] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As the report has it, without fields that are None."""
@@ -85,10 +77,8 @@ def copy_key_sql(spec: RunSpec) -> str:
     return f"{destination} || CASE WHEN starts_with(key, {source}) THEN substr(key, length({source}) + 1) ELSE key END"
 
 
-async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str = "") -> Folded:
+async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
     """Choose one outcome per row (`jobs.core.outcome.prefer` says which) and count.
-
-    `source_prefix`: what the keys of the copies leave out. Reasons may quote those keys.
 
     The failures hold, for each row that ended badly, the manifest's columns (so that the file is
     itself a manifest), the status, the reason and its detail.
@@ -100,7 +90,7 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, source_prefix: str =
         connection = _fold_files(folder)
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
         await _download_shards(ledger, run_id, plan, folder, shards)
-        _add_shapes(connection, source_prefix)
+        _add_told(connection)
         return _sum_up(connection, folder, has_failures=bool(shards))
 
 
@@ -199,74 +189,31 @@ def _fold_files(folder: Path) -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _add_shapes(connection: duckdb.DuckDBPyConnection, source_prefix: str) -> None:
-    """Add the view `shaped`: `folded` with `shape`, the reason without all that is the row's own.
+def _add_told(connection: duckdb.DuckDBPyConnection) -> None:
+    """Add the view `told`: `folded`, where the column `told` is the detail by which rows are counted.
 
-    `told` is its detail, empty where that is another one for each row.
-
-    A short key, which may be any letter, is looked for only where keys are: behind a slash.
+    It is empty where a reason has another one for each row.
     """
     from jobs.tables.duck import quoted
 
-    relative = f"substr(key, {len(source_prefix) + 1})"
-    encoded = "replace(url_encode(key), '%2F', '/')"
-    shape = "replace(reason, '/' || key, '/…')"
-    # Each step names the one before it once: named twice, the SQL would double with every step.
-    for each in (encoded, f"replace({encoded}, '%20', '+')", "url_encode(key)"):  # as servers quote a key
-        shape = _replaced(shape, each, f"{each} <> key AND length({each}) >= {SHORT_KEY}")
-    if source_prefix:
-        is_below = f"starts_with(key, {quoted(source_prefix)}) AND {relative} <> ''"
-        shape = _replaced(shape, f"'/' || {relative}", is_below, "/…")
-    shape = _replaced(shape, relative, f"length({relative}) > {SHORT_KEY}")
-    for column in ("version_id", "etag", "destination_etag", "destination_version_id"):
-        shape = _replaced(shape, column, f"length({column}) > 4")
-    for pattern, instead in _OF_ONE_ROW:
-        shape = f"regexp_replace({shape}, {quoted(pattern)}, {quoted(instead)}, 'g')"
     own = ", ".join(map(quoted, sorted(OWN)))
-    told = f"CASE WHEN shape IN ({own}) THEN '' ELSE detail END"
-    connection.execute(f"CREATE VIEW shaped AS SELECT *, {shape} AS shape, {told} AS told FROM folded")
-
-
-def _replaced(text: str, part: str, condition: str, instead: str = "…") -> str:
-    """SQL for the text with `instead` for each `part`, where the condition holds."""
-    return f"replace({text}, CASE WHEN {condition} THEN {part} ELSE '' END, '{instead}')"
-
-
-_OF_ONE_ROW = (
-    (r"(?s)\b([A-Z]\w+) s3://([^/]+)/.*?: ([A-Z][A-Za-z]+)(: |$)", r"\1 s3://\2/…: \3\4"),
-    (r"s3://([^/\s]+)/[^\s]*…", r"s3://\1/…"),
-    (r"s3://([^/\s]+)/[^\s:,;)]+", r"s3://\1/…"),
-    (r"\b[0-9a-f]{32}(-\d+)?\b", "…"),
-    (r"\b\d{4}-\d\d-\d\dT[0-9:.]+Z?", "…"),
-    (r"\b\d+\b", "…"),
-)
-"""What else of a reason is one row's own: a request's target, the rest of a URI, an ETag, a time, a number."""
-
-_STORE_ERROR = re.compile(r"(\w+) (s3://\S+): (\w+)(?:: (.*))?", re.DOTALL)
-"""The text of a StoreError: operation, target, code, message."""
+    connection.execute(
+        f"CREATE VIEW told AS SELECT *, CASE WHEN reason IN ({own}) THEN '' ELSE detail END AS told FROM folded"
+    )
 
 
 def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
     groups = connection.execute(
-        "SELECT status, shape, if(count(DISTINCT detail) = 1, min(detail), told), count(DISTINCT reason), "
-        "arg_min(reason, row), arg_min(key, row), count(*), "
-        f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM shaped "
+        "SELECT status, reason, if(count(DISTINCT detail) = 1, min(detail), told), count(*), "
+        f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM told "
         "WHERE bad OR status IN ('skipped', 'waiting') "
         "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
-        f"GROUP BY status, shape, told ORDER BY 7 DESC, 1, 2, 3 LIMIT {TOP_REASONS}"
+        f"GROUP BY status, reason, told ORDER BY 4 DESC, 1, 2, 3 LIMIT {TOP_REASONS}"
     ).fetchall()
-    counts = []
-    for status, shape, detail, different, reason, key, rows, first_keys in groups:
-        keys = list(dict.fromkeys(first_keys)) if first_keys else None  # versions of a key are one key
-        if different == 1:
-            counts.append(ReasonCount(status, reason, rows, None, keys, detail or None))
-            continue
-        error = _STORE_ERROR.fullmatch(shape)
-        if error:
-            operation, target, code, message = error.groups()
-            shape = f"{code} on {operation} {target}{f': {message}' if message else ''}"
-        counts.append(ReasonCount(status, shape, rows, key, keys, detail or None))
-    return counts
+    return [  # versions of a key are one key
+        ReasonCount(status, reason, rows, detail or None, list(dict.fromkeys(keys)) if keys else None)
+        for status, reason, detail, rows, keys in groups
+    ]
 
 
 def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures: bool) -> Folded:
@@ -323,14 +270,14 @@ def _listed_failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> lis
 
     table = connection.sql(
         f"""
-        SELECT shaped.key, shaped.version_id, status, reason, detail, destination_etag,
-               manifest.size_bytes AS source_size_bytes, coalesce(shaped.etag, manifest.etag) AS source_etag,
-               CASE WHEN status = 'mismatched' THEN shaped.size_bytes END AS destination_size_bytes,
+        SELECT told.key, told.version_id, status, reason, detail, destination_etag,
+               manifest.size_bytes AS source_size_bytes, coalesce(told.etag, manifest.etag) AS source_etag,
+               CASE WHEN status = 'mismatched' THEN told.size_bytes END AS destination_size_bytes,
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
-        FROM shaped JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
+        FROM told JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad
-        QUALIFY row_number() OVER (PARTITION BY status, shape, told ORDER BY shaped.key, row) <= {LISTED_PER_REASON}
-        ORDER BY shaped.key, row LIMIT {LISTED_FAILURES}
+        QUALIFY row_number() OVER (PARTITION BY status, reason, told ORDER BY told.key, row) <= {LISTED_PER_REASON}
+        ORDER BY told.key, row LIMIT {LISTED_FAILURES}
         """
     ).to_arrow_table()
     rows: list[dict[str, Any]] = table.to_pylist()

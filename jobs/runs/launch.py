@@ -320,7 +320,7 @@ async def conclude(
     from jobs.runs.folding import fold_run
 
     details = no_details if kind is None else kind.report_details
-    folded = await fold_run(ledger, spec.run_id, plan, spec.source.location.key)
+    folded = await fold_run(ledger, spec.run_id, plan)
     broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT)]
     state = RunState.FAILED if broken else RunState.INCOMPLETE
     if folded.rows == plan.rows:

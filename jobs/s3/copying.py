@@ -24,6 +24,7 @@ from jobs.core.model import (
 )
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_OBJECT_BYTES, PREFERRED_PART_BYTES
+from jobs.core.reasons import Reason
 from jobs.errors import (
     Conflict,
     NoSuchBucket,
@@ -268,13 +269,14 @@ def _copied(
         row.key,
         row.version_id,
         Status.COPIED,
-        written.note,
+        Reason.COPY_INCOMPLETE if written.note else "",
         evidence,
         size_bytes,
         etag=etag,
         destination_version_id=written.version_id,
         destination_etag=written.etag,
         checksum=checksum,
+        detail=written.note,
     )
 
 

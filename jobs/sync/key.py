@@ -678,7 +678,9 @@ class _Sync:
             if verdict.is_source_damaged
             else End(Status.MISMATCHED, Reason.CONTENT_DIFFERS)
         )
-        return outcome._replace(status=end.status, reason=end.reason or "", evidence=verdict.evidence, checksum=None)
+        return outcome._replace(
+            status=end.status, reason=end.reason or "", detail="", evidence=verdict.evidence, checksum=None
+        )
 
     async def _again(self, look: Look, view: View, at: int) -> bool:
         """Copy one of the destination's copies on top, since the source cannot be read. False: look again."""
@@ -783,8 +785,9 @@ class _Sync:
             )
         is_md5_proof = verdict is None and copy.etag == version.etag and is_md5(copy.etag)
         evidence = verdict.evidence if verdict else Evidence.MD5_ETAG if is_md5_proof else Evidence.NONE
-        return _ended(row, end)._replace(
-            reason=end.reason or lack,
+        if lack and not end.reason:
+            end = end._replace(reason=Reason.COPY_INCOMPLETE)
+        return _ended(row, end, lack if end.reason is Reason.COPY_INCOMPLETE else "")._replace(
             evidence=evidence,
             size_bytes=version.size_bytes or 0,
             etag=version.etag,

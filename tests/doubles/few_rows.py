@@ -152,7 +152,7 @@ async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[i
     return {places[number]: word for number, word in found.items()}
 
 
-async def _fold_run(ledger: Any, run_id: str, plan: Any, source_prefix: str = "") -> folding.Folded:
+async def _fold_run(ledger: Any, run_id: str, plan: Any) -> folding.Folded:
     """`fold_run` without DuckDB."""
     numbers = plan.row_numbers()
     files = [(each, numbers[each.shard]) for each in await ledger.checkpoints(run_id, plan=plan)]

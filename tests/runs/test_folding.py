@@ -6,9 +6,7 @@ import asyncio
 import io
 from collections.abc import Sequence
 
-import duckdb
 import pyarrow.parquet as pq
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +14,7 @@ from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
 from jobs.core.run import Plan, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.folding import Folded, ReasonCount, _add_shapes, fold_run
+from jobs.runs.folding import Folded, ReasonCount, fold_run
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
@@ -47,7 +45,7 @@ attempts = st.lists(
 )
 
 
-async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS, prefix: str = "") -> Folded:
+async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Folded:
     store = MemoryStore()
     store.create_bucket("ledger")
     ledger = Ledger(store, Location("ledger", "here"))
@@ -62,7 +60,7 @@ async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS, p
             bad_rows = sum(each.status not in GOOD for each in outcomes)
             checkpoint = Checkpoint(0, "attempt", number, len(outcomes), bad_rows, 0)
             await ledger.write_checkpoint("run", checkpoint, write_outcomes(outcomes))
-    return await fold_run(ledger, "run", PLAN, prefix)
+    return await fold_run(ledger, "run", PLAN)
 
 
 @settings(deadline=None, max_examples=examples(10))
@@ -116,60 +114,28 @@ def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> No
     assert failures["version_id"].to_pylist() == ["v2", "v1", "v0", "v4", "v5"]
 
 
-def _fold_failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> Folded:
+def _fold_failed(*causes: tuple[str, str]) -> Folded:
     failed = [
-        Outcome(row, key, f"version-{row}", Status.FAILED, why, etag=f"{row:032x}", finished_at=1.0, attempt="a")
-        for row, (key, why) in enumerate(zip(keys, reasons, strict=True))
+        Outcome(row, key, None, Status.FAILED, reason, detail=detail, finished_at=1.0, attempt="a")
+        for row, (key, (reason, detail)) in enumerate(zip("abc", causes, strict=False))
     ]
-    return asyncio.run(folded([failed], [*keys, "k", "k", "k", "k"], prefix))
+    return asyncio.run(folded([failed], [*"abc", "k", "k", "k"]))
 
 
-def _failed(reasons: Sequence[str], keys: Sequence[str], prefix: str = "") -> list[ReasonCount]:
-    return _fold_failed(reasons, keys, prefix).reasons
-
-
-@pytest.mark.parametrize(
-    ("one", "other", "reason"),
-    [
-        (
-            "HeadObject s3://dst/copies/a b: SlowDown: Please 1",
-            "HeadObject s3://dst/copies/c: d: SlowDown: Please 2",
-            "SlowDown on HeadObject s3://dst/…: Please …",
-        ),
-        (
-            'AccessDenied on resource "arn:aws:s3:::dst/in/a b" of 77 bytes',
-            'AccessDenied on resource "arn:aws:s3:::dst/in/c: d" of 8 bytes',
-            'AccessDenied on resource "arn:aws:s3:::dst/…" of … bytes',
-        ),
-        ("no: <Key>in/a%20b</Key>", "no: <Key>in/c%3A%20d</Key>", "no: <Key>…</Key>"),
-        ("no: <Key>in/a+b</Key>", "no: <Key>in/c%3A+d</Key>", "no: <Key>…</Key>"),
-        ("no: <Key>in%2Fa%20b</Key>", "no: <Key>in%2Fc%3A%20d</Key>", "no: <Key>…</Key>"),
-        (f"had {0:032x}, version-0 has {5:032x}-12", f"had {1:032x}, version-1 has {6:032x}", "had …, … has …"),
-        ("retained until 2026-01-01T00:00:00Z", "retained until 2027-02-01T00:00:00Z", "retained until …"),
-    ],
-)
-def test_reasons_that_differ_in_what_is_the_rows_own_are_one(one: str, other: str, reason: str) -> None:
-    keys = ["in/a b", "in/c: d"]
-    assert _failed([one, other], keys, "in/") == [ReasonCount("failed", reason, 2, keys[0], keys)]
-
-
-def test_a_listed_failure_has_its_own_reason() -> None:
-    """The page said "size differs: … bytes at the source, … at the destination" of each row."""
-    reasons = [f"size differs: {size} bytes at the source, 24 at the destination" for size in (7, 8)]
-    result = _fold_failed(reasons, ["a", "b"])
-    assert [(row["key"], row["reason"]) for row in result.listed] == list(zip(["a", "b"], reasons, strict=True))
-    shape = "size differs: … bytes at the source, … at the destination"
-    assert result.reasons == [ReasonCount("failed", shape, 2, "a", ["a", "b"])]
-
-
-def test_a_reason_that_all_rows_share_stays_as_it_is_and_others_stay_apart() -> None:
-    kept = "in the grace period: written less than 30 days ago, SHA256 and s3://cold/ agree"
-    assert _failed([kept, kept], ["a", "s"]) == [ReasonCount("failed", kept, 2, keys=["a", "s"])]
-    both = _failed(["MD5 differs", "SHA256 differs"], ["a", "D"])
-    assert both == [
-        ReasonCount("failed", "MD5 differs", 1, keys=["a"]),
-        ReasonCount("failed", "SHA256 differs", 1, keys=["D"]),
+def test_rows_are_counted_by_reason_and_detail() -> None:
+    denied, other = ("denied", "CopyObject: AccessDenied"), ("denied", "HeadObject: AccessDenied")
+    assert _fold_failed(denied, other, denied).reasons == [
+        ReasonCount("failed", denied[0], 2, denied[1], ["a", "c"]),
+        ReasonCount("failed", other[0], 1, other[1], ["b"]),
     ]
+
+
+def test_a_detail_that_is_each_rows_own_tells_no_rows_apart_and_stays_with_them() -> None:
+    result = _fold_failed(("content_differs", "7"), ("content_differs", "8"))
+    assert result.reasons == [ReasonCount("failed", "content_differs", 2, None, ["a", "b"])]
+    assert [(row["key"], row["detail"]) for row in result.listed] == [("a", "7"), ("b", "8")]
+    assert b"from byte 7 on" in result.failures_csv
+    assert _fold_failed(("content_differs", "7")).reasons[0].detail == "7"
 
 
 def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
@@ -181,14 +147,3 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
     ]
     (counted,) = asyncio.run(folded([rows], keys)).reasons
     assert (counted.rows, counted.keys) == (6, ["a", "b", "c", "d"])
-
-
-def test_the_sql_of_a_shape_has_the_reason_once() -> None:
-    """Each step had the one before it twice: 300,000 characters, which took DuckDB 0.7 s of each report."""
-    connection = duckdb.connect()
-    names = ("key", "version_id", "etag", "destination_etag", "destination_version_id", "reason", "detail")
-    columns = [f"'' AS {each}" for each in names]
-    connection.execute(f"CREATE TABLE folded AS SELECT {', '.join(columns)}")
-    _add_shapes(connection, "docs/")
-    [(sql,)] = connection.execute("SELECT sql FROM duckdb_views() WHERE view_name = 'shaped'").fetchall()
-    assert sql.count("reason") == 1

@@ -385,11 +385,11 @@ def refusing(status: Status) -> Callable[[ObjectVersion], Awaitable[Status]]:
 
 @dataclass
 class Refused(Scripted):
-    """A job whose bad rows have the reason that S3 gives for each."""
+    """A job whose bad rows are all denied alike."""
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        reason = "CopyObject s3://b/{}: AccessDenied: no"
-        return [each._replace(reason=reason.format(each.key)) for each in await super().process(rows)]
+        outcomes = await super().process(rows)
+        return [each._replace(reason=Reason.DENIED, detail="CopyObject: AccessDenied") for each in outcomes]
 
 
 def test_rows_that_all_fail_for_one_reason_end_the_attempt_early() -> None:
