@@ -78,7 +78,7 @@ from __future__ import annotations
 
 import heapq
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from enum import IntEnum, StrEnum
 from typing import Final, NamedTuple
@@ -159,9 +159,7 @@ class Edges:
         self.skew_seconds, self.agreed_etag, self.is_md5_known = skew_seconds, agreed_etag, is_md5_known
         self._learned: dict[int, dict[int, Edge]] = {}
         self._times = Counter(item.etag for item in source if not item.is_marker)
-        self._by_size: dict[int | None, _Places] = {}
-        self._opaque: dict[int | None, _Places] = {}  # those whose ETags are no MD5s
-        self._by_etag: dict[tuple[int | None, str | None], _Places] = {}
+        self._groups: defaultdict[tuple[int | None, str | None], _Places] = defaultdict(_Places)
         for copy in copies:
             self.add_copy(copy)
 
@@ -170,10 +168,8 @@ class Edges:
         index = len(self.copies)
         self.copies.append(copy)
         if not copy.is_marker:
-            self._by_size.setdefault(copy.size_bytes, _Places()).add(index, copy.at)
-            self._by_etag.setdefault((copy.size_bytes, copy.etag), _Places()).add(index, copy.at)
-            if not is_md5(copy.etag):
-                self._opaque.setdefault(copy.size_bytes, _Places()).add(index, copy.at)
+            for group in (copy.etag, _OF_SIZE, *([] if is_md5(copy.etag) else [_OPAQUE])):
+                self._groups[copy.size_bytes, group].add(index, copy.at)
         return index
 
     def learn(self, source: int, copy: int, edge: Edge) -> None:
@@ -213,19 +209,18 @@ class Edges:
     def by_etag(self, source: int) -> _Places:
         """Return the copies of a source version's size and ETag."""
         item = self.source[source]
-        return _NOTHING if item.is_marker or item.etag is None else self._by_etag.get(item[2:4], _NOTHING)
+        return self._groups.get((item.size_bytes, item.etag or _NO_GROUP), _NOTHING)
 
     def by_size(self, source: int) -> tuple[_Places, int]:
         """Return the copies that a source version may have by its size, and the first place that its date allows."""
         item = self.source[source]
-        if item.is_marker:
-            return _NOTHING, 0
-        groups = self._opaque if self.is_md5_known and is_md5(item.etag) else self._by_size
-        places = groups.get(item.size_bytes, _NOTHING)
+        group = _NO_GROUP if item.is_marker else _OPAQUE if self.is_md5_known and is_md5(item.etag) else _OF_SIZE
+        places = self._groups.get((item.size_bytes, group), _NOTHING)
         return places, places.since(item.at - self.skew_seconds)
 
 
 _NOTHING: Final = _Places()
+_OF_SIZE, _OPAQUE, _NO_GROUP = "all of the size", "all of the size whose ETags are no MD5s", "none"
 
 
 class View(NamedTuple):
@@ -337,27 +332,20 @@ class _Free:
 
     def __init__(self) -> None:
         self.taken: set[int] = set()
-        self._next: dict[int, list[int]] = {}
+        self._next: dict[tuple[int, int], int] = {}
 
     def of(self, places: _Places, start: int = 0) -> Iterator[int]:
-        skip = self._next.setdefault(id(places), [])
-        skip.extend(range(len(skip), len(places.copies)))
-        place = start
-        while place < len(skip):
-            if skip[place] > place or places.copies[place] in self.taken:
-                place = self._skip(places.copies, skip, place)
+        place, passed, group = start, list[int](), id(places)
+        while place < len(places.copies):
+            if places.copies[place] in self.taken:
+                passed.append(place)
+                place = self._next.get((group, place), place + 1)
             else:
+                self._next.update(((group, each), place) for each in passed)
+                passed.clear()
                 yield places.copies[place]
                 place += 1
-
-    def _skip(self, copies: Sequence[int], skip: list[int], place: int) -> int:
-        passed = []
-        while place < len(skip) and (skip[place] > place or copies[place] in self.taken):
-            passed.append(place)
-            place = max(skip[place], place + 1)
-        for each in passed:
-            skip[each] = place
-        return place
+        self._next.update(((group, each), place) for each in passed)
 
 
 def align(view: View) -> dict[int, int]:
@@ -503,7 +491,7 @@ class _Decision:
 
     def _is_wanted(self, index: int, floor: int) -> bool:
         if index in self.wanted:
-            return index >= floor or not self.rules.drops_noncurrent
+            return index >= floor or not self.rules.drops_noncurrent or not self.copies
         return (
             index >= floor
             and not self.rules.is_replay
