@@ -463,6 +463,8 @@ class _Decision:
     def _ask_nearest(self, index: int, near: Sequence[int]) -> None:
         """Ask for the copies that are the likeliest by order: as far from the top as the version is."""
         near = [copy for copy in near if self.view.edge(index, copy) is Edge.UNASKED]
+        if not near:
+            return
         size_bytes = self.source[index].size_bytes
         above = sum(not item.is_marker and item.size_bytes == size_bytes for item in self.source[index + 1 :])
         expected = max(0, len(near) - 1 - above)
