@@ -128,7 +128,8 @@ class Copies:
 
     def _refuse(self, at: CopyAt, copy: ObjectInfo | None) -> Verdict | None:
         reason = refuse_copy(at, copy, by_checksum=self.by_checksum)
-        named = "expires" if reason is Reason.REFUSED else at.place if at.member else "copy"
+        own = {Reason.REFUSED: "expires", Reason.ARCHIVED: "copy"}.get(reason, "") if reason else ""
+        named = at.place if at.member and own != "expires" else own
         return _unknown(reason, named) if reason else None
 
     async def _compare_at(self, pairs: Sequence[Pair]) -> list[Proven]:

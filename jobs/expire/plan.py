@@ -16,7 +16,7 @@ from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.model import Location
 from jobs.core.pricing import PriceTable
-from jobs.core.run import Plan, Side
+from jobs.core.run import Plan
 from jobs.errors import ConfigError, LimitExceeded, UsageError
 from jobs.expire.deletes import heeded_steps
 from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors, refuse_replicated_deletes
@@ -28,7 +28,6 @@ from jobs.s3.sessions import are_apart, boto_client, open_side
 
 if TYPE_CHECKING:
     from jobs.expire.candidates import Candidates, Scope
-    from jobs.manifests import Manifest
 
 
 async def plan_run(
@@ -47,6 +46,7 @@ async def plan_run(
     """
     from jobs.archives.index import ArchiveIndex
     from jobs.expire.candidates import Scope, plan_candidates
+    from jobs.manifests import open_manifest
     from jobs.runs.planning import read_price_table
 
     source, destination, options = request.source, request.destination, request.options
@@ -73,7 +73,11 @@ async def plan_run(
             check_replica=partial(refuse_replicated_deletes, source),
         )
         heeded = await heeded_steps(originals, source.location) if options["delete"] else ()
-        manifest = None if request.manifest is None else await open_manifest(request.manifest, ledger, source)
+        wanted = None
+        if request.manifest is not None:
+            bucket, client = source.location.bucket, partial(boto_client, None, None, None)
+            manifest = await open_manifest(request.manifest, ledger.store, client, bucket=bucket)
+            wanted = draft.digested(manifest.batches)
         scope = Scope(
             originals,
             copies,
@@ -88,7 +92,7 @@ async def plan_run(
         candidates = await plan_candidates(
             scope,
             ArchiveIndex(ledger.store, ledger.location),
-            None if manifest is None else draft.digested(manifest.batches),
+            wanted,
             write_shard=draft.write_shard,
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
@@ -120,18 +124,6 @@ async def plan_run(
             request.manifest or f"listing of {source.location}", {"apart": is_apart, "heeded_steps": heeded}
         )
         return draft.planned(spec, replace(plan, excluded=dict(candidates.excluded), expiry=expiry))
-
-
-async def open_manifest(uri: str, ledger: Ledger, source: Side) -> Manifest:
-    """The manifest at a URI. Raises ConfigError for one of another bucket."""
-    from jobs.manifests import open_manifest as opened
-
-    manifest = await opened(uri, ledger.store, lambda: boto_client(None, None, None))
-    if manifest.bucket not in (None, source.location.bucket):
-        raise ConfigError(
-            f"{uri} is about bucket {manifest.bucket}, --source says {source.location.bucket}", advice="name one bucket"
-        )
-    return manifest
 
 
 def _check_share(candidates: Candidates, scope: Scope, display: Display) -> None:
