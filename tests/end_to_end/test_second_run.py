@@ -58,6 +58,14 @@ def test_the_plan_says_what_is_there_and_prices_the_rest(replica: World) -> None
     assert f"{OBJECTS - 2} are the same already" in replica.sealift("replicate", *sides(replica), "--dry-run").stdout
 
 
+def test_a_run_that_was_killed_before_its_report_is_only_folded(replica: World) -> None:
+    replica.put("docs/00", b"changed")
+    run = replica.run("replicate", *sides(replica))
+    replica.client.delete_object(Bucket=replica.ledger, Key=f"runs/runs/{run['run_id']}/report.json")
+    again = replica.sealift("runs", "retry", run["run_id"], "--yes", "--json").document
+    assert (again["run_id"], again["outcomes"]) == (run["run_id"], {"copied": 1, "same": OBJECTS - 1})
+
+
 def test_rows_that_were_there_are_found_again(replica: World) -> None:
     """By queries, and as the manifest of another run."""
     replica.put("docs/00", b"changed")
