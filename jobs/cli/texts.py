@@ -40,7 +40,7 @@ def plan_text(spec: RunSpec, plan: Plan) -> str:
         *there_lines(plan.there),
         *(f"  assumes   {each}" for each in assumptions(spec, plan)),
         *_joined_name_lines(spec),
-        *race_lines(str(spec.destination.location), ignored_conditions(spec)),
+        *race_lines(str(spec.destination.location), ignored_conditions(spec) or ()),
         *savings_lines(plan.savings),
         *thaw_lines(plan.restore),
         *expiry_lines(plan.expiry),

@@ -27,16 +27,7 @@ from jobs.config import Settings
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import (
-    Plan,
-    RunSpec,
-    Side,
-    has_tried_conditions,
-    ignored_conditions,
-    is_destructive,
-    run_digest,
-    worker_pins,
-)
+from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest, worker_pins
 from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.uploads import ShardUploads
@@ -300,11 +291,11 @@ def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:
     source = reach(spec.source)
     alike = replace(spec.source, location=spec.destination.location) == spec.destination
     destination = source if alike and not spec.source.owner else reach(spec.destination)
-    if kind_of(spec).writes(spec) and not destination.heeds_conditions and not has_tried_conditions(spec):
+    ignored = ignored_conditions(spec)
+    if ignored is None and kind_of(spec).writes(spec) and not destination.heeds_conditions:
         raise ConfigError(
             f"the plan of run {spec.run_id} did not try the conditions of its destination", advice="plan again"
         )
-    ignored = ignored_conditions(spec)
     return source, looking_first(destination, ignored) if ignored else destination
 
 

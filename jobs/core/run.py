@@ -229,14 +229,10 @@ def may_name_old_versions(spec: RunSpec) -> bool:
     return bool(spec.options.get(OLD_VERSIONS, not is_of_place))
 
 
-def ignored_conditions(spec: RunSpec) -> list[str]:
-    """The operations whose conditions a planned run's destination ignores."""
-    return spec.options[WITHOUT_CONDITIONS] if has_tried_conditions(spec) else []
-
-
-def has_tried_conditions(spec: RunSpec) -> bool:
-    """True if the plan of a run tried the conditions of its destination, or AWS documents them."""
-    return isinstance(spec.options.get(WITHOUT_CONDITIONS), list)
+def ignored_conditions(spec: RunSpec) -> list[str] | None:
+    """The operations whose conditions a run's destination ignores. None: its plan did not try them."""
+    ignored = spec.options.get(WITHOUT_CONDITIONS)
+    return ignored if isinstance(ignored, list) else None
 
 
 def is_destructive(spec: RunSpec) -> bool:

@@ -189,8 +189,7 @@ async def try_conditions(planned: Planned, operations: Sequence[Operation]) -> P
         await store.close()
     if ignored and not is_agreed:
         raise ignored_error(place, ignored)
-    options = {**spec.options, WITHOUT_CONDITIONS: [each.value for each in ignored]}
-    return replace(planned, spec=replace(spec, options=options))
+    return replace(planned, spec=replace(spec, options={**spec.options, WITHOUT_CONDITIONS: ignored}))
 
 
 def untried(spec: RunSpec, operations: Sequence[Operation]) -> list[str]:

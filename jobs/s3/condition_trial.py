@@ -23,7 +23,7 @@ from enum import StrEnum
 from functools import partial
 
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef, is_exact
-from jobs.errors import ConfigError, NoSuchBucket, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store
 
@@ -124,8 +124,6 @@ class _Trial:
     async def _refusal(self, request: Callable[[], Awaitable[None]]) -> StoreError | None:
         try:
             await retry(request)
-        except NoSuchBucket:
-            raise
         except (PreconditionFailed, NotFound, Rejected) as error:
             return error
         return None
