@@ -11,7 +11,7 @@ import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from jobs.archives.member_attributes import member_defect
 from jobs.archives.model import CHUNK_BYTES, Member, describe
@@ -21,7 +21,7 @@ from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Reason, Why
 from jobs.errors import (
     ArchivedObject,
     Conflict,
@@ -64,7 +64,7 @@ class Read(NamedTuple):
     data: bytes | None = None
     evidence: Evidence = Evidence.NONE
     status: Status = Status.PACKED
-    reason: Reason | Literal[""] = ""
+    reason: Why = ""
     detail: str = ""
 
     def left_out(self) -> Outcome:
@@ -146,7 +146,7 @@ class MemberSource:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
             refused = Outcome.refused(row, error)
-            return Read(row, status=refused.status, reason=Reason(refused.reason), detail=refused.detail)
+            return Read(row, status=refused.status, reason=refused.reason, detail=refused.detail)
         self.pace.succeed(self.clock() - began)
         return read
 

@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 from jobs.core.algorithms import ALGORITHMS, STRENGTH, Protection, protects
 from jobs.core.model import Checksum, ObjectInfo, ObjectVersion
 from jobs.core.outcome import Evidence
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Reason, Why
 
 _MD5 = re.compile(r"[0-9a-f]{32}")
 _IN_PARTS = re.compile(r"-\d{1,5}\Z", re.ASCII)
@@ -37,7 +37,7 @@ class Verdict(NamedTuple):
 
     same: bool | None
     evidence: Evidence
-    reason: Reason | str = ""
+    reason: Why = ""
     detail: str = ""
     is_source_damaged: bool = False
     is_copy_intact: bool = False

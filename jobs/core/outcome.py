@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.core.model import ObjectVersion
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Reason, Why
 from jobs.errors import Denied, Interrupted, NotFound, Redirected, Rejected, StoreError
 
 
@@ -79,7 +79,7 @@ class Outcome(NamedTuple):
     key: str
     version_id: str | None
     status: Status
-    reason: str = ""
+    reason: Why = ""
     evidence: Evidence = Evidence.NONE
     size_bytes: int = 0
     etag: str | None = None
@@ -91,7 +91,7 @@ class Outcome(NamedTuple):
     attempt: str = ""
 
     @classmethod
-    def of(cls, row: ObjectVersion, status: Status, reason: str = "", detail: str = "") -> Outcome:
+    def of(cls, row: ObjectVersion, status: Status, reason: Why = "", detail: str = "") -> Outcome:
         """The outcome of a row of which nothing but the manifest's own words is known."""
         return cls(row.row, row.key, row.version_id, status, reason, etag=row.etag, detail=detail)
 

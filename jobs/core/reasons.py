@@ -8,7 +8,7 @@ detail is. Programs compare codes. Nothing compares a sentence.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 
 class Reason(StrEnum):
@@ -81,6 +81,10 @@ class Reason(StrEnum):
     IN_ARCHIVE = "in_archive"
     THAWING = "thawing"
     CURRENT_UNKNOWN = "current_unknown"
+
+
+Why: TypeAlias = Reason | Literal[""]
+"""A reason, or none: all went as asked."""
 
 
 class Cause(NamedTuple):

@@ -16,7 +16,7 @@ from jobs.core.elapsed import elapsed_seconds
 from jobs.core.enums import Step
 from jobs.core.model import ObjectVersion, is_exact
 from jobs.core.outcome import Outcome, PartlyDone, Status
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Reason, Why
 from jobs.errors import (
     Conflict,
     Denied,
@@ -232,7 +232,7 @@ class Removals:
         )
 
 
-def kept_outcome(row: ObjectVersion, reason: str, detail: str = "") -> Outcome:
+def kept_outcome(row: ObjectVersion, reason: Why, detail: str = "") -> Outcome:
     """Return the outcome of an original that stays."""
     status = Status.WAITING if reason == Reason.TOO_NEW else Status.KEPT
     return Outcome.of(row, status, reason, detail)

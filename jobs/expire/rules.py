@@ -15,7 +15,7 @@ from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectLock, ObjectVersion, is_exact, parse_time
 from jobs.core.outcome import Evidence
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Reason, Why
 
 CLOCKS_SECONDS = 300.0
 """The tolerated difference between our clock and S3's, when an undo looks for a marker."""
@@ -99,7 +99,7 @@ class Decision(NamedTuple):
     """The step, or the reason why the version is kept. `compare`: first compare copy and original."""
 
     step: Step | None = None
-    reason: Reason | str = ""
+    reason: Why = ""
     detail: str = ""
     compare: bool = False
 

@@ -151,7 +151,7 @@ def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:
         return Outcome.of(row, Status.UNVERIFIABLE if read.cause == UNPROVEN else Status.MISMATCHED, *read.cause)
     if row.rival and not row.is_rival_same:
         return Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVES_DIFFER, row.rival)
-    outcome = Outcome.of(row, Status.VERIFIED, *([Reason.IN_ARCHIVE, row.rival] if row.rival else []))
+    outcome = Outcome.of(row, Status.VERIFIED, Reason.IN_ARCHIVE if row.rival else "", row.rival or "")
     return outcome._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 

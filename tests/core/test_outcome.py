@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, PartlyDone, Status, fold, precedence_sql
+from jobs.core.reasons import Reason
 
 outcomes = st.lists(
     st.builds(
@@ -18,7 +19,7 @@ outcomes = st.lists(
         key=st.just("k"),
         version_id=st.none(),
         status=st.sampled_from(Status),
-        reason=st.sampled_from(["", "why"]),
+        reason=st.sampled_from(["", Reason.RACED]),
         finished_at=st.sampled_from([1.0, 2.0]),
         attempt=st.sampled_from(["a", "b"]),
     )
@@ -114,8 +115,8 @@ def test_every_status_has_a_place_in_the_order() -> None:
 
 def test_of_a_row_nothing_is_claimed_but_what_the_manifest_says() -> None:
     row = ObjectVersion(7, "k", "v", size_bytes=3, etag="e")
-    assert Outcome.of(row, Status.FAILED, "why") == Outcome(
-        7, "k", "v", Status.FAILED, "why", Evidence.NONE, 0, "e", None, None, None, "", 0.0, ""
+    assert Outcome.of(row, Status.FAILED, Reason.REFUSED) == Outcome(
+        7, "k", "v", Status.FAILED, Reason.REFUSED, Evidence.NONE, 0, "e", None, None, None, "", 0.0, ""
     )
 
 
@@ -128,5 +129,5 @@ def test_what_was_done_before_a_stop_comes_through_a_process_boundary() -> None:
 
 def test_an_outcome_ends_with_the_time_and_the_attempt_and_keeps_all_else() -> None:
     row = ObjectVersion(7, "k", "v", etag="e")
-    outcome = Outcome.of(row, Status.COPIED, "why")._replace(checksum="SHA256:x", size_bytes=5)
+    outcome = Outcome.of(row, Status.COPIED, Reason.COPIED_LATE)._replace(checksum="SHA256:x", size_bytes=5)
     assert outcome.ended(12.5, "attempt") == outcome._replace(finished_at=12.5, attempt="attempt")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
+from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.folding import Folded, ReasonCount, fold_run
@@ -31,7 +32,7 @@ attempts = st.lists(
             key=st.just("k"),
             version_id=st.none(),
             status=st.sampled_from(Status),
-            reason=st.sampled_from(["", "why"]),
+            reason=st.sampled_from(["", Reason.RACED]),
             evidence=st.sampled_from(Evidence),
             size_bytes=st.integers(0, 9),
             destination_etag=st.sampled_from(["d1", "d2"]),
@@ -85,17 +86,17 @@ def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
 
 def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
     outcome = Outcome(
-        3, "k", None, Status.MISMATCHED, "MD5 differs", destination_etag="d7", finished_at=1.0, attempt="a"
+        3, "k", None, Status.MISMATCHED, Reason.SIZE_DIFFERS, destination_etag="d7", finished_at=1.0, attempt="a"
     )
     result = asyncio.run(folded([[outcome]]))
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
-    assert (row["key"], row["condemned_etag"], row["reason"]) == ("k3", "d7", "MD5 differs")
-    assert b"MD5 differs" in result.failures_csv
+    assert (row["key"], row["condemned_etag"], row["reason"]) == ("k3", "d7", Reason.SIZE_DIFFERS)
+    assert b"the sizes differ" in result.failures_csv
 
 
 def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
     damaged = Outcome(
-        3, "k", None, Status.DAMAGED, "why", etag="e9", destination_etag="d7", finished_at=1.0, attempt="a"
+        3, "k", None, Status.DAMAGED, Reason.DAMAGED, etag="e9", destination_etag="d7", finished_at=1.0, attempt="a"
     )
     mismatched = damaged._replace(status=Status.MISMATCHED, attempt="b")
     result = asyncio.run(folded([[mismatched], [damaged]]))
@@ -107,14 +108,16 @@ def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
 def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> None:
     """Where their times are equal a retry took them the other way round: a deletion ended over what came after it."""
     failed = [
-        Outcome(row, "", None, Status.FAILED, "why", finished_at=1.0, attempt="a") for row in range(ROWS) if row != 3
+        Outcome(row, "", None, Status.FAILED, Reason.REFUSED, finished_at=1.0, attempt="a")
+        for row in range(ROWS)
+        if row != 3
     ]
     result = asyncio.run(folded([failed], ["b", "b", "b", "a", "a", "c"]))
     failures = pq.read_table(io.BytesIO(result.failures_parquet))
     assert failures["version_id"].to_pylist() == ["v2", "v1", "v0", "v4", "v5"]
 
 
-def _fold_failed(*causes: tuple[str, str]) -> Folded:
+def _fold_failed(*causes: tuple[Reason, str]) -> Folded:
     failed = [
         Outcome(row, key, None, Status.FAILED, reason, detail=detail, finished_at=1.0, attempt="a")
         for row, (key, (reason, detail)) in enumerate(zip("abc", causes, strict=False))
@@ -123,7 +126,7 @@ def _fold_failed(*causes: tuple[str, str]) -> Folded:
 
 
 def test_rows_are_counted_by_reason_and_detail() -> None:
-    denied, other = ("denied", "CopyObject: AccessDenied"), ("denied", "HeadObject: AccessDenied")
+    denied, other = (Reason.DENIED, "CopyObject: AccessDenied"), (Reason.DENIED, "HeadObject: AccessDenied")
     assert _fold_failed(denied, other, denied).reasons == [
         ReasonCount("failed", denied[0], 2, denied[1], ["a", "c"]),
         ReasonCount("failed", other[0], 1, other[1], ["b"]),
@@ -131,18 +134,18 @@ def test_rows_are_counted_by_reason_and_detail() -> None:
 
 
 def test_a_detail_that_is_each_rows_own_tells_no_rows_apart_and_stays_with_them() -> None:
-    result = _fold_failed(("content_differs", "7"), ("content_differs", "8"))
+    result = _fold_failed((Reason.CONTENT_DIFFERS, "7"), (Reason.CONTENT_DIFFERS, "8"))
     assert result.reasons == [ReasonCount("failed", "content_differs", 2, None, ["a", "b"])]
     assert [(row["key"], row["detail"]) for row in result.listed] == [("a", "7"), ("b", "8")]
     assert b"from byte 7 on" in result.failures_csv
-    assert _fold_failed(("content_differs", "7")).reasons[0].detail == "7"
+    assert _fold_failed((Reason.CONTENT_DIFFERS, "7")).reasons[0].detail == "7"
 
 
 def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
     """Two rows are versions of one key."""
     keys = ["a", "a", "b", "c", "d", "e"]
     rows = [
-        Outcome(row, key, f"version-{row}", Status.FAILED, "gone", finished_at=1.0, attempt="a")
+        Outcome(row, key, f"version-{row}", Status.FAILED, Reason.REFUSED, finished_at=1.0, attempt="a")
         for row, key in enumerate(keys)
     ]
     (counted,) = asyncio.run(folded([rows], keys)).reasons

@@ -13,6 +13,7 @@ from jobs.config import Settings
 from jobs.core.histories import keys_of
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import Denied, Interrupted
 from jobs.ledger.ledger import Ledger
@@ -36,7 +37,7 @@ class Mixed:
 
     def _outcome(self, row: ObjectVersion) -> Outcome:
         status = Status.DENIED if row.row % 3 == 0 else Status.MISSING if row.row % 5 == 0 else Status.COPIED
-        return Outcome(row.row, row.key, row.version_id, status, f"about {row.key}", size_bytes=10)
+        return Outcome(row.row, row.key, row.version_id, status, Reason.REFUSED, size_bytes=10, detail=f"of {row.key}")
 
 
 def worked(rows: int) -> list[str]:
