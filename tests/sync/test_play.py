@@ -20,6 +20,7 @@ RULES = [
     for mirrors in (False, True)
     for overwrite in Overwrite
 ]
+RULES += [rules._replace(is_replay=True) for rules in RULES if not rules.mirrors_deletes and rules.keeps_versions]
 
 
 def histories(contents: str, longest: int) -> Iterator[str]:
@@ -73,8 +74,9 @@ def covered(before: World, after: World, rules: Rules) -> Iterator[str]:
 
 
 def name(rules: Rules) -> str:
-    words = (rules.all_versions and "all", rules.mirrors_deletes and "mirror", rules.keeps_versions or "unkept")
-    return "-".join([rules.overwrite, *(word for word in words if isinstance(word, str))])
+    words = {"all": rules.all_versions, "mirror": rules.mirrors_deletes, "unkept": not rules.keeps_versions}
+    words["replay"] = rules.is_replay
+    return "-".join([rules.overwrite, *(word for word, is_so in words.items() if is_so)])
 
 
 @pytest.mark.parametrize("rules", RULES, ids=name)
@@ -86,6 +88,13 @@ def test_each_history_with_archived_and_opaque_versions_ends_rightly(rules):
 @pytest.mark.parametrize("rules", RULES, ids=name)
 def test_each_small_history_ends_rightly(rules):
     for world in worlds("AMB", "ABMX", 2, (AFTER, BETWEEN, EQUAL), rules.keeps_versions):
+        judge_alone(world, rules)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rules", RULES, ids=name)
+def test_each_history_of_three_ends_rightly(rules):
+    for world in worlds("AMB", "ABMX", 3, (AFTER, BETWEEN, EQUAL), rules.keeps_versions):
         judge_alone(world, rules)
 
 
@@ -156,10 +165,11 @@ SHORT = [
 ]
 
 
+@pytest.mark.parametrize("longest", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seconds", [0, 1])
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("rules", SHORT, ids=name)
-def test_each_order_of_two_runs_a_change_and_a_crash_ends_rightly(rules, change, seconds):
-    for world in worlds("ABM", "ABX", 1, (BETWEEN,), rules.keeps_versions):
+def test_each_order_of_two_runs_a_change_and_a_crash_ends_rightly(rules, change, seconds, longest):
+    for world in worlds("ABM", "ABX", longest, (BETWEEN,), rules.keeps_versions):
         named = frozenset(each.id for each in world.source)
         play(Moment(world, (Actor(rules, named),), rules, change, seconds))

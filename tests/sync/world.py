@@ -227,10 +227,12 @@ def _missing(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
 def _wrong_top(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
     end = ended.top
     top = world.copies[-1] if world.copies and not world.copies[-1].is_marker else None
-    newest = [each for each in world.source if not each.is_marker or rules.mirrors_deletes][-1:]
+    newest = [each for each in world.source if not each.is_marker or rules.follows_markers][-1:]
     if not newest or newest[0].is_marker:
-        is_left = end.status is Status.CHANGED and (not rules.keeps_versions or rules.overwrite is Overwrite.NEVER)
-        if rules.mirrors_deletes and top is not None and not is_left:
+        is_kept = not rules.keeps_versions or rules.overwrite is Overwrite.NEVER
+        is_newer = rules.is_replay and top is not None and bool(newest) and top.at > newest[0].at
+        is_left = end.status is Status.CHANGED and (is_kept or is_newer)
+        if (newest or rules.mirrors_deletes) and top is not None and not is_left:
             yield f"{top} is on top of a deleted key, and it ended as {end}"
         return
     target = newest[0]
