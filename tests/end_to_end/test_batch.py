@@ -44,6 +44,13 @@ def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
     assert verify.request["dependsOn"] == [{"jobId": work.id, "type": "N_TO_N"}]
     for copied, proven in zip(work.children, verify.children, strict=True):
         assert proven.attempts[0].started_at >= copied.stopped_at
+    fleet.world.put("k00007", b"changed")
+    changed = fleet.replicate("--then-verify").document
+    assert (changed["outcomes"], changed["then"]["outcomes"]) == ({"copied": 1, "same": ROWS - 1}, {"verified": 1})
+    jobs = fleet.batch.calls["SubmitJob"]
+    unchanged = fleet.replicate("--then-verify").document
+    assert (unchanged["outcomes"], "then" in unchanged) == ({"same": ROWS}, False)
+    assert fleet.batch.calls["SubmitJob"] == jobs
 
 
 @pytest.mark.slow
