@@ -299,8 +299,7 @@ class _Sync:
             return None
         self.sides.note_bet(is_new=True)
         self.has_written = self.is_stale = True
-        made = outcome.destination_version_id or NULL_VERSION, outcome.destination_etag
-        self.own[made] = _NOBODYS
+        self.own[_made(outcome)] = _NOBODYS
         if is_right is False or (info is not None and is_altered(info, outcome)):
             return None
         if outcome.evidence is Evidence.NONE and info is None and self.sides.proves_by_etag:
@@ -309,6 +308,9 @@ class _Sync:
         if is_right is None or (self.is_event and (info is None or options.mirrors_deletes)):
             after = await find(self.sides.source, self.ours.ref)
             if after is None or not _is_of(row, after):
+                if is_right:
+                    me = row.version_id or NULL_VERSION, row.etag
+                    self.own[_made(outcome)], self.copied[me] = me, outcome
                 return None
         return KeyResult({row.row: outcome._replace(version_id=self.rows[0].version_id)}, has_written=True)
 

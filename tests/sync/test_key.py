@@ -266,6 +266,23 @@ async def test_delete_marker_hides_no_copy_that_came_after_the_look() -> None:
     assert bodies(store) == [A, None, B]
 
 
+async def test_object_that_is_overwritten_after_its_copy_is_covered_and_not_copied_twice() -> None:
+    """Under a KMS key, without checksums: nothing but the answer to the copy says of which version it is."""
+    store = make_store(default_checksum=None)
+    row = event_of(await put(store, A, sse="aws:kms"))
+
+    async def overwrite(request: Request) -> Any:
+        written = await request()
+        store.hook(copy=None)
+        await put(store, B, sse="aws:kms")
+        return written
+
+    store.hook(copy=overwrite)
+    outcome = (await sync(store, row, is_event=True, sse="aws:kms", mirrors_deletes=True, **EVENT)).outcomes[0]
+    assert outcome.status is COPIED
+    assert bodies(store) == [A, B]
+
+
 async def test_one_of_two_handlers_of_one_event_copies() -> None:
     store = make_store()
     await sync(store, event_of(await put(store, A)), is_event=True, **EVENT)
