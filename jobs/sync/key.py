@@ -594,10 +594,10 @@ class _Sync:
         except (Conflict, Unavailable) as error:
             if error.code == ALTERED:
                 return await self._blame(version, error)
-            if isinstance(error, Unavailable) and self.is_last and error.is_of_object:
-                self.blocked[me] = End(Status.FAILED, Reason.GIVEN_UP), _told(error)
-                return True
-            raise
+            if isinstance(error, Conflict) or not (self.is_last and error.is_of_object):
+                raise
+            self.blocked[me] = _refusal(error)
+            return True
         self.has_written = True
         self.is_stale = self.is_event or self.options.mirrors_deletes or place != len(look.source) - 1 or not is_right
         self.doubted |= {identity(look.source[other]) for other in more}
@@ -675,14 +675,9 @@ class _Sync:
         )
         if verdict.same:
             return outcome._replace(evidence=verdict.evidence, checksum=checksum)
-        end = (
-            End(Status.DAMAGED, Reason.DAMAGED)
-            if verdict.is_source_damaged
-            else End(Status.MISMATCHED, Reason.CONTENT_DIFFERS)
-        )
-        return outcome._replace(
-            status=end.status, reason=end.reason or "", detail="", evidence=verdict.evidence, checksum=None
-        )
+        status = Status.DAMAGED if verdict.is_source_damaged else Status.MISMATCHED
+        told = outcome._replace(reason=verdict.reason, detail=verdict.detail, evidence=verdict.evidence)
+        return told._replace(status=status, checksum=None)
 
     async def _again(self, look: Look, view: View, at: int) -> bool:
         """Copy one of the destination's copies on top, since the source cannot be read. False: look again."""
@@ -692,11 +687,8 @@ class _Sync:
             if info.is_archived:
                 raise ArchivedObject("CopyObject", str(self.theirs.ref_of(copy)), "InvalidObjectState", "", 403)
             outcome = await self.sides.recopier.copy(as_row(copy), info, _guard(look))
-        except (Denied, Redirected, ArchivedObject, Rejected):
-            self.unreadable.add(me)
-            return True
-        except Conflict as error:
-            if error.code != ALTERED:
+        except (Denied, Redirected, ArchivedObject, Rejected, Conflict) as error:
+            if isinstance(error, Conflict) and error.code != ALTERED:
                 raise
             self.unreadable.add(me)
             return True
@@ -759,15 +751,8 @@ class _Sync:
             return copied._replace(row=row.row, version_id=row.version_id)
         if version.is_delete_marker:
             return _ended(row, End(Status.DELETED) if me in self.marked else end)
-        if (error := self.errors.get(me)) is not None and end.status is Status.UNVERIFIABLE:
-            return _ended(
-                row,
-                *(
-                    _refusal(error)
-                    if isinstance(error, REFUSALS)
-                    else (End(Status.FAILED, Reason.GIVEN_UP), _told(error))
-                ),
-            )
+        if me in self.errors and end.status is Status.UNVERIFIABLE:
+            return _ended(row, *_refusal(self.errors[me]))
         top = look.copies[-1] if look.copies else None
         if at is None and end.status in (Status.SAME, Status.UNVERIFIABLE) and top is not None:
             at = len(look.copies) - 1
@@ -809,6 +794,8 @@ def _refusal(error: StoreError) -> tuple[End, str]:
         return End(Status.MISSING, Reason.SOURCE_GONE), _told(error)
     if isinstance(error, ArchivedObject):
         return End(Status.ARCHIVED, Reason.ARCHIVED), ""
+    if isinstance(error, Unavailable):
+        return End(Status.FAILED, Reason.GIVEN_UP), _told(error)
     if isinstance(error, Rejected):
         return End(Status.FAILED, Reason.REFUSED), error.detail if error.code in _OWN_REFUSALS else _told(error)
     return End(Status.DENIED, Reason.DENIED), _told(error)
