@@ -25,6 +25,16 @@ async def test_copy_takes_the_version_it_names(s: Subject) -> None:
 
 
 @contract()
+async def test_copy_of_what_is_current_says_which_version_that_is(s: Subject) -> None:
+    bucket = s.bucket(versioned=True)
+    await s.put(bucket, "k", b"first")
+    second = await s.put(bucket, "k", b"second")
+    current = second._replace(version_id=None)
+    written = await s.store.copy(current, md5_of(b"second"), bucket, "copy", CopySettings(), guard=ABSENT)
+    assert written.source_version_id == second.version_id
+
+
+@contract()
 async def test_copy_takes_the_null_version(s: Subject) -> None:
     bucket = s.bucket()
     await s.put(bucket, "k", b"first")
