@@ -599,7 +599,9 @@ class _Sync:
             self.blocked[me] = _refusal(error)
             return True
         self.has_written = True
-        self.is_stale = self.is_event or self.options.mirrors_deletes or place != len(look.source) - 1 or not is_right
+        is_current = place == len(look.source) - 1 and bool(is_right)
+        is_current &= self.sides.names_copied or not is_exact(version.version_id)
+        self.is_stale = self.is_event or self.options.mirrors_deletes or not is_current
         self.doubted |= {identity(look.source[other]) for other in more}
         info = self.ours.known(version)
         if info is None and outcome.evidence is Evidence.NONE:

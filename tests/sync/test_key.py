@@ -96,13 +96,17 @@ async def test_server_that_does_not_name_what_it_copied_is_asked_by_version() ->
     assert bodies(store) == [b"0", b"1"]
 
 
-async def test_object_that_is_overwritten_while_it_is_copied_is_brought_up_to_date() -> None:
+@pytest.mark.parametrize("names_copied", [True, False])
+async def test_object_that_is_overwritten_while_it_is_copied_is_brought_up_to_date(names_copied: bool) -> None:
+    """Also where the server does not say which version it copied."""
     store = make_store()
     await put(store, A)
     await sync_one(store, await row_of(store))
     row = await put(store, B)
     store.hook(copy=once(lambda: put(store, C), where=nth(2)))
-    outcome = await sync_one(store, row)
+    both = sides(store)
+    both.names_copied = names_copied
+    outcome = (await sync_key(both, SOURCE.key, [row])).outcomes[0]
     assert (outcome.status, outcome.reason) == (COPIED, Reason.NEWER_COPIED)
     assert bodies(store)[-1] == C
 
