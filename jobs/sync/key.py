@@ -718,7 +718,9 @@ class _Sync:
                 outcomes[row.row] = _ended(row, End(Status.MISSING, reason))
                 continue
             end = step.top if at == target else step.ends.get(at, step.top)
-            outcome = await self._outcome(row, look, view, at, matches.get(at), end)
+            is_on_top = not self.options.all_versions and look.top is not None  # whatever else it matches
+            copy_at = len(look.copies) - 1 if is_on_top else matches.get(at)
+            outcome = await self._outcome(row, look, view, at, copy_at, end)
             is_newer = not self.options.all_versions and not _is_named(row, look.source[at])
             outcomes[row.row] = outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED) if is_newer else outcome
         left = [
