@@ -227,11 +227,16 @@ class KeyWorld:
                 self._check_guard(before[-1], each)
 
     def _check_guard(self, top: Version, made: Version) -> None:
-        """What others wrote is written over only where it is older than the source's version."""
+        """What others wrote is written over only where it is not newer than the source's version (or older, where no
+        versions are kept), or is the copy of an older version.
+        """
         if top.is_delete_marker or all(top is not each for each in self.others) or top.data == made.data:
             return
-        dated = [each.last_modified for each in self.versions(SOURCE) + self.removed if each.data == made.data]
-        if not any(int(top.last_modified) < int(each) for each in dated):
+        source = self.removed + [each for each in self.versions(SOURCE) if all(each is not one for one in self.removed)]
+        tie_seconds = 0 if self.scene.is_versioned else 1
+        copied = [place for place, each in enumerate(source) if each.data == made.data]
+        is_older = any(int(top.last_modified) + tie_seconds <= int(source[place].last_modified) for place in copied)
+        if not is_older and all(each.data != top.data for each in source[: max(copied, default=0)]):
             self.violate("guarded", f"{top.version_id}, which is not older, was written over")
 
     @property
@@ -264,7 +269,11 @@ class KeyWorld:
     def _check_row(self, row: Row) -> None:
         """What is said of a row is true of the versions that were there."""
         self.trace.append(f"says: {row.version_id} {row.status} {row.reason}")
-        meant = [each for each in self.everything if each.version_id == row.version_id]
+        meant = [
+            each
+            for each in (*self.everything, *self.versions(SOURCE))
+            if row.version_id in (None, each.version_id) and row.etag in (None, each.etag)
+        ]
         if row.status in ("copied", "same") and not row.is_marker:
             copies = [each for each in self.all_copies() if each.version_id == row.copy_version_id]
             if not any(one.data == other.data for one in meant for other in copies):
