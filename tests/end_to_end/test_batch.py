@@ -44,7 +44,7 @@ def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
     assert verify.request["dependsOn"] == [{"jobId": work.id, "type": "N_TO_N"}]
     for copied, proven in zip(work.children, verify.children, strict=True):
         assert proven.attempts[0].started_at >= copied.stopped_at
-    fleet.world.put("k00007", b"changed")
+    fleet.world.client.delete_object(Bucket=fleet.world.destination, Key="k00007")
     changed = fleet.replicate("--then-verify").document
     assert (changed["outcomes"], changed["then"]["outcomes"]) == ({"copied": 1, "same": ROWS - 1}, {"verified": 1})
     jobs = fleet.batch.calls["SubmitJob"]
