@@ -121,9 +121,8 @@ def contradiction(info: ObjectInfo) -> str:
 
 def with_checksums(info: ObjectInfo, checksums: tuple[Checksum, ...]) -> ObjectInfo:
     """Return what HEAD said, with these checksums before the stored ones."""
-    if not checksums:
-        return info
-    return replace(info, checksums=(*checksums, *(each for each in info.checksums if each not in checksums)))
+    stored = tuple(each for each in info.checksums if each not in checksums)
+    return replace(info, checksums=(*checksums, *stored)) if checksums else info
 
 
 class Carried(Protocol):
@@ -132,12 +131,10 @@ class Carried(Protocol):
     @property
     def headers(self) -> Mapping[str, str]:
         """The content headers, in lower case."""
-        ...
 
     @property
     def metadata(self) -> Mapping[str, str]:
         """The user's metadata."""
-        ...
 
 
 NEVER_COPIED = frozenset({"x-amz-website-redirect-location"})
@@ -190,8 +187,6 @@ def _known(info: ObjectInfo) -> str:
 
 def best_checksum(info: ObjectInfo) -> str | None:
     """`ALGORITHM:base64` of the strongest full-object checksum. None without one."""
-    full = [c for c in info.checksums if not c.is_composite and c.algorithm in ALGORITHMS]
-    if not full:
-        return None
-    best = min(full, key=lambda checksum: STRENGTH[checksum.algorithm])
-    return f"{best.algorithm}:{best.value}"
+    full = [each for each in info.checksums if not each.is_composite and each.algorithm in ALGORITHMS]
+    best = min(full, key=lambda checksum: STRENGTH[checksum.algorithm], default=None)
+    return best and f"{best.algorithm}:{best.value}"

@@ -41,6 +41,9 @@ async def test_a_copy_has_the_tags_of_its_source_and_may_have_more(deep: bool) -
         outcome = await verify(store, row, deep=deep, compares_tags=True)
         assert (outcome.status, outcome.detail) == (Status.MISMATCHED if found else Status.VERIFIED, found)
         assert outcome.reason == (Reason.METADATA_DIFFERS if found else "")
+    retry = row._replace(condemned_etag=outcome.destination_etag)
+    assert (await replicate(store, retry, compares_tags=True)).status is Status.COPIED
+    assert (await verify(store, row, compares_tags=True)).status is Status.VERIFIED
 
 
 async def test_a_copy_has_the_annotations_of_its_source() -> None:
