@@ -19,10 +19,8 @@ DOCUMENT = ROOT / "docs" / "reasons.md"
 
 
 def cases() -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for reason, words in WORDS.items():
-        found += [(reason, detail) for detail in ("", *(["DETAIL"] if words.detail else []), *words.cases)]
-    return found
+    details = {reason: ["", *(["DETAIL"] if words.detail else []), *words.cases] for reason, words in WORDS.items()}
+    return [(reason, detail) for reason, each in details.items() for detail in each]
 
 
 def test_the_sentences_are_these() -> None:
@@ -36,16 +34,13 @@ def test_every_reason_has_words_and_there_are_few() -> None:
     assert list(WORDS) == list(Reason)
     assert len(Reason) <= MOST
     assert all("{}" in words.worded or not words.worded for words in WORDS.values())
+    assert all(words.detail or not (words.worded or words.cases) for words in WORDS.values())
 
 
 def test_every_reason_is_used() -> None:
     files = [path for folder in ("jobs", "scheduler") for path in (ROOT / folder).rglob("*.py")]
     code = "".join(path.read_text() for path in files if path.name not in ("reasons.py", "words.py"))
     assert not [reason.name for reason in Reason if f"Reason.{reason.name}" not in code]
-
-
-def test_only_reasons_with_a_detail_word_one() -> None:
-    assert not [reason for reason, words in WORDS.items() if (words.worded or words.cases) and not words.detail]
 
 
 @pytest.mark.parametrize(("reason", "detail"), [*cases(), ("", ""), ("of_another_release", ""), ("later", "it's {}")])
