@@ -94,7 +94,7 @@ def test_each_small_history_ends_rightly(rules):
 @pytest.mark.slow
 @pytest.mark.parametrize("rules", RULES, ids=name)
 def test_each_history_of_three_ends_rightly(rules):
-    for world in worlds("AMB", "ABMX", 3, (AFTER, BETWEEN, EQUAL), rules.keeps_versions):
+    for world in worlds("AMB", "ABMX", 3, (BETWEEN,), rules.keeps_versions):
         judge_alone(world, rules)
 
 
@@ -165,11 +165,10 @@ SHORT = [
 ]
 
 
-@pytest.mark.parametrize("longest", [1, pytest.param(2, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("seconds", [0, 1])
 @pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize("rules", SHORT, ids=name)
-def test_each_order_of_two_runs_a_change_and_a_crash_ends_rightly(rules, change, seconds, longest):
-    for world in worlds("ABM", "ABX", longest, (BETWEEN,), rules.keeps_versions):
+def test_each_order_of_two_runs_a_change_and_a_crash_ends_rightly(rules, change, seconds):
+    for world in worlds("ABM", "ABX", 1, (BETWEEN,), rules.keeps_versions):
         named = frozenset(each.id for each in world.source)
         play(Moment(world, (Actor(rules, named),), rules, change, seconds))
