@@ -210,7 +210,9 @@ class _Sync:
         self.unreadable: set[Identity] = set()
         self.marked: set[Identity] = set()
         self.looks_left = NEWEST_LOOKS + LOOKS * len(rows)
-        self.ignores_agreed = self.must_list = self.cannot_list = False
+        self.agreed = {row.condemned_etag for row in rows if row.condemned_etag}
+        """ETags of copies that a run found wrong, and no comparison since has found intact."""
+        self.must_list = self.cannot_list = False
         self.has_written = self.is_marked = self.has_altered = False
         self.is_stale = False
         """Something was written, and nothing has shown since that the source is still the same."""
@@ -368,7 +370,7 @@ class _Sync:
             if step.act is Act.ASK:
                 for pair in step.ask:
                     await self._compare(look, edges, view.named, *pair)
-                if self.ignores_agreed and rules.agreed_etag is not None:
+                if self.agreed != rules.agreed_etags:
                     return None
             elif step.act is Act.DONE:
                 if not look.is_listed and step.top != End(Status.SAME) and not self.cannot_list and look.copies:
@@ -392,7 +394,6 @@ class _Sync:
         older = sum(place not in (None, newest) for place in places)
         self.looks_left = min(self.looks_left, NEWEST_LOOKS + LOOKS * older)
         keeps_versions = not look.copies or await self.sides.keeps_versions()
-        agreed = {row.condemned_etag for row in self.rows if row.condemned_etag} if not self.ignores_agreed else set()
         skew_seconds = SKEW_SECONDS if options.streamed else 0.0
         rules = Rules(
             options.all_versions,
@@ -400,7 +401,7 @@ class _Sync:
             options.overwrite,
             keeps_versions,
             skew_seconds,
-            next(iter(agreed), None),
+            frozenset(self.agreed),
             options.keeps_replaced or options.unguarded,
             is_replay=options.is_replay,
         )
@@ -408,7 +409,7 @@ class _Sync:
             [_item(each) for each in look.source],
             [_item(each) for each in look.copies],
             skew_seconds=skew_seconds,
-            agreed_etag=rules.agreed_etag,
+            agreed_etags=rules.agreed_etags,
         )
         ours = {identity(each): place for place, each in enumerate(look.source)}
         theirs = {identity(each): place for place, each in enumerate(look.copies)}
@@ -460,16 +461,12 @@ class _Sync:
         """Compare what two HEADs have shown. Tags, and bytes that count, are left to be asked for."""
         [source], [copy] = look.heads
         verdict = compare(source, copy)
-        is_open = verdict.same and (self._is_agreed(copy.etag) or (self.options.compares_tags and source.tag_count))
+        is_open = verdict.same and (copy.etag in self.agreed or (self.options.compares_tags and source.tag_count))
         if verdict.same is None or is_open:
             edges.learn(0, 0, Edge.UNASKED)
             return
         self.known[identity(source), identity(copy)] = verdict, best_checksum(source)
         edges.learn(0, 0, _edge(verdict))
-
-    def _is_agreed(self, etag: str | None) -> bool:
-        """True if a row says that an object of this ETag at the destination may be replaced."""
-        return not self.ignores_agreed and etag in {row.condemned_etag for row in self.rows if row.condemned_etag}
 
     async def _compare(self, look: Look, edges: Edges, named: Collection[int], place: int, at: int) -> None:
         """Compare a version with a copy. An event compares a few: a copy that is not found is made again."""
@@ -482,7 +479,7 @@ class _Sync:
             return
         self.looks_left -= 1
         version, copy = look.source[place], look.copies[at]
-        is_agreed = self._is_agreed(copy.etag)
+        is_agreed = copy.etag in self.agreed
         options, verdict, checksum = self.options, Verdict(None, Evidence.NONE, Reason.NOTHING_COMPARABLE), None
         try:
             verdict, checksum = await self._persist(
@@ -507,7 +504,8 @@ class _Sync:
         edges.learn(place, at, _edge(verdict))
         if verdict.is_source_damaged:
             self.blocked[identity(version)] = End(Status.DAMAGED, Reason(verdict.reason)), verdict.detail
-        self.ignores_agreed |= is_agreed and verdict.is_copy_intact
+        if is_agreed and verdict.is_copy_intact:
+            self.agreed.discard(copy.etag)
 
     async def _check_damage(self, version: Listed) -> None:
         """Block a version that was found damaged, unless its bytes are right now."""

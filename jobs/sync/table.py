@@ -142,8 +142,8 @@ class Edges:
     """The edges between two histories, found when they are asked for.
 
     `source` and `copies` are oldest first. `is_md5_known`: HEADs have shown that ETags of the form of
-    an MD5 are MD5s at both sides (those under SSE-KMS have the form). `agreed_etag`: a copy of this
-    ETag may be replaced although it is newer, so its ETag proves nothing.
+    an MD5 are MD5s at both sides (those under SSE-KMS have the form). `agreed_etags`: a copy of one of
+    these may be replaced although it is newer, so its ETag proves nothing.
     """
 
     def __init__(
@@ -152,11 +152,11 @@ class Edges:
         copies: Sequence[Item],
         *,
         skew_seconds: float = 0.0,
-        agreed_etag: str | None = None,
+        agreed_etags: Collection[str] = frozenset(),
         is_md5_known: bool = False,
     ):
         self.source, self.copies = source, list[Item]()
-        self.skew_seconds, self.agreed_etag, self.is_md5_known = skew_seconds, agreed_etag, is_md5_known
+        self.skew_seconds, self.agreed_etags, self.is_md5_known = skew_seconds, agreed_etags, is_md5_known
         self._learned: dict[int, dict[int, Edge]] = {}
         self._times = Counter(item.etag for item in source if not item.is_marker)
         self._groups: defaultdict[tuple[int | None, str | None], _Places] = defaultdict(_Places)
@@ -190,7 +190,7 @@ class Edges:
             return Edge.NO
         are_md5 = is_md5(source.etag) and is_md5(copy.etag)
         if source.etag == copy.etag and source.etag is not None:
-            is_proven = are_md5 and copy.etag != self.agreed_etag and self.is_once(pair[0])
+            is_proven = are_md5 and copy.etag not in self.agreed_etags and self.is_once(pair[0])
             is_later = copy.at >= source.at if is_exact(source.version_id) else int(copy.at) > int(source.at)
             return Edge.SAME if is_proven and is_later else Edge.UNASKED
         if copy.at < source.at - self.skew_seconds or (are_md5 and self.is_md5_known):
@@ -267,7 +267,7 @@ class View(NamedTuple):
 class Rules(NamedTuple):
     """What is wanted. `keeps_versions`, `drops_noncurrent`: of the destination.
 
-    `agreed_etag`: this object may be replaced although it is newer. `keeps_replaced`: an object that
+    `agreed_etags`: these objects may be replaced although they are newer. `keeps_replaced`: an object that
     is replaced has to stay, as a version. `is_replay`: no policy says what a delete means. With all
     versions delete markers are made as well. What it does not name is not copied, and what the source
     has not is left on top, as `changed`.
@@ -278,7 +278,7 @@ class Rules(NamedTuple):
     overwrite: Overwrite = Overwrite.OLDER
     keeps_versions: bool = True
     skew_seconds: float = 0.0
-    agreed_etag: str | None = None
+    agreed_etags: Collection[str] = frozenset()
     keeps_replaced: bool = False
     drops_noncurrent: bool = False
     is_replay: bool = False
@@ -609,7 +609,7 @@ class _Decision:
 
     def _may_replace(self, on_top: Item) -> bool:
         """Line 10, by what the rules say of any object."""
-        if self.rules.overwrite is Overwrite.ALWAYS or self.rules.agreed_etag == on_top.etag:
+        if self.rules.overwrite is Overwrite.ALWAYS or on_top.etag in self.rules.agreed_etags:
             return True
         newest = self.source[-1 if self.target is None else self.target]
         is_newer = int(on_top.at) > int(newest.at)
@@ -644,7 +644,7 @@ class _Decision:
         if on_top is None:
             return Step(Act.APPEND, target)
         is_older = on_top.at < self.source[target].at - rules.skew_seconds
-        may = rules.overwrite is Overwrite.ALWAYS or rules.agreed_etag == on_top.etag
+        may = rules.overwrite is Overwrite.ALWAYS or on_top.etag in rules.agreed_etags
         if not may and rules.overwrite is Overwrite.OLDER:
             may = is_older or self.top in self.view.own or self._is_older_copy(least=Edge.SAME)
         if may and rules.keeps_replaced and self.top not in self.view.own:

@@ -461,6 +461,21 @@ async def test_agreed_copy_is_replaced_if_its_bytes_still_differ() -> None:
     assert bodies(store) == [B, A]
 
 
+async def test_all_copies_that_were_found_wrong_are_replaced() -> None:
+    store = make_store()
+    rows = []
+    for body in (A, B):
+        rows.append(await put(store, body))
+        await sync_all(store)
+        store.rot(*COPY[:2], C)
+    await put(store, b"ddd")
+    await sync_all(store)
+    rows = [row._replace(row=place, condemned_etag=row.etag) for place, row in enumerate(rows)]
+    result = await sync(store, *rows, all_versions=True, is_replay=True)
+    assert [result.outcomes[place].status for place in range(2)] == [COPIED, COPIED]
+    assert bodies(store) == [C, C, b"ddd", A, B, b"ddd"]
+
+
 async def test_bytes_that_stay_wrong_are_mismatched() -> None:
     store = make_store()
     row = await put(store, A)

@@ -177,12 +177,12 @@ def test_never_replaces_no_unknown_object():
 
 def test_an_agreed_object_is_replaced_although_it_is_newer():
     for rules in (CURRENT, NOT_KEPT):
-        assert first([item(A, 1)], [item(B, 9)], rules._replace(agreed_etag=B)) == append(0)
+        assert first([item(A, 1)], [item(B, 9)], rules._replace(agreed_etags={B})) == append(0)
         assert first([item(A, 1)], [item(B, 9)], rules) == NEWER
 
 
 def test_an_agreed_etag_proves_nothing():
-    edges = Edges([item(A, 1)], [item(A, 2)], agreed_etag=A)
+    edges = Edges([item(A, 1)], [item(A, 2)], agreed_etags={A})
     assert edges[0, 0] is Edge.UNASKED
 
 

@@ -61,7 +61,7 @@ SCENES: dict[str, list[tuple[View, Rules]]] = {
     ],
     "9b": [(look("A1 B2", "A3"), CURRENT._replace(overwrite=Overwrite.NEVER))],
     "10a": [
-        (look("A1", "A2 C3"), ALL._replace(agreed_etag=C)),
+        (look("A1", "A2 C3"), ALL._replace(agreed_etags={C})),
         (look("A1", "A2 C3"), ALL._replace(overwrite=Overwrite.ALWAYS)),
         (look("A1", "A2 C3"), MIRROR),
         (look("A3", "A3 C3"), ALL),
@@ -73,7 +73,7 @@ SCENES: dict[str, list[tuple[View, Rules]]] = {
     "13a": [(look("A1", "A2"), UNKEPT), (look("?1", "?2", unknown=((0, 0),)), UNKEPT)],
     "14a": [(look("A1", ""), UNKEPT), (look("A1", "M2"), UNKEPT)],
     "15a": [
-        (look("A1", "C3"), UNKEPT._replace(agreed_etag=C)),
+        (look("A1", "C3"), UNKEPT._replace(agreed_etags={C})),
         (look("A1", "C3"), UNKEPT._replace(overwrite=Overwrite.ALWAYS)),
         (look("A5", "C3"), UNKEPT),
         (look("B1 A2", "B3"), UNKEPT),
