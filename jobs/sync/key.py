@@ -217,6 +217,8 @@ class _Sync:
         self.is_stale = False
         """Something was written, and nothing has shown since that the source is still the same."""
         self.pages: KeyPages | None = None
+        self.bet: Outcome | None = None
+        """A copy that this call made before it looked. Only a comparison says of which version it is."""
 
     async def run(self) -> KeyResult:
         if not self.options.all_versions:
@@ -301,7 +303,7 @@ class _Sync:
             return None
         self.sides.note_bet(is_new=True)
         self.has_written = self.is_stale = True
-        self.own[_made(outcome)] = _NOBODYS
+        self.own[_made(outcome)], self.bet = _NOBODYS, outcome
         if is_right is False or (info is not None and is_altered(info, outcome)):
             return None
         if outcome.evidence is Evidence.NONE and info is None and self.sides.proves_by_etag:
@@ -764,6 +766,9 @@ class _Sync:
             return outcome._replace(etag=version.etag, destination_etag=top.etag if top else None)
         copy = look.copies[at]
         verdict, checksum = self.known.get((me, identity(copy)), (None, None))
+        if self.bet is not None and _made(self.bet) == identity(copy) and end.status is Status.SAME:
+            evidence = verdict.evidence if verdict else self.bet.evidence
+            return self.bet._replace(row=row.row, version_id=row.version_id, evidence=evidence, checksum=checksum)
         lack = ""
         if end.status is Status.SAME:
             theirs = self.theirs.ref_of(copy)

@@ -63,6 +63,14 @@ async def test_current_object_is_copied_and_then_the_same() -> None:
     assert (copy.metadata, copy.tags, copy.headers) == ({"colour": "red"}, {"a": "1"}, {"content-type": "text/plain"})
 
 
+async def test_first_copy_whose_etag_proves_nothing_is_compared_and_copied() -> None:
+    store = make_store()
+    row = await put_in_parts(store, b"one", b"two", checksum_algorithm="CRC64NVME")
+    outcome = await sync_one(store, row._replace(version_id=None))
+    assert (outcome.status, outcome.evidence, outcome.version_id) == (COPIED, Evidence.CHECKSUM, None)
+    assert bodies(store) == [b"onetwo"]
+
+
 async def test_older_row_brings_the_newest_object_and_says_so() -> None:
     store = make_store()
     old = await put(store, A)
@@ -77,7 +85,7 @@ async def test_bet_on_an_etag_that_came_twice_is_no_copy_of_the_older_version() 
     old = await put(store, A, metadata={"number": "1"})
     await put(store, A, metadata={"number": "2"})
     outcome = await sync_one(store, old)
-    assert (outcome.status, outcome.reason) == (SAME, Reason.NEWER_COPIED)
+    assert (outcome.status, outcome.reason) == (COPIED, Reason.NEWER_COPIED)
     assert [each.attributes.metadata for each in store.stored(*COPY[:2])] == [{"number": "2"}]
 
 
