@@ -45,8 +45,8 @@ STEP    First line that fits.
 |  3 | T is DELETED, an object is on top                                   | delete marker            |
 |    | but it is unknown: `never`; in a replay by `older`, newer than that | done: changed            |
 |  4 | T is DELETED otherwise; no T                                        | done                     |
-|  5 | T unmatched, all versions, not `never`; noncurrent copies stay or   |                          |
-|    | the top is not SAME                                                 | append T                 |
+|  5 | T unmatched, all versions; noncurrent copies stay or the top is not |                          |
+|    | SAME; not `never`, or no unknown object is on top                   | append T                 |
 |  6 | top SAME as T                                                       | done: same               |
 |  7 | top UNKNOWN to T, matched to no other (all versions)                | done: unverifiable       |
 |  8 | top is a marker, the last two runs of markers each hide a copy of T;|                          |
@@ -587,8 +587,9 @@ class _Decision:
         if target is None:
             return self._done_without_target()
         has_copy = target in self.match
-        is_enough = rules.overwrite is Overwrite.NEVER or (rules.drops_noncurrent and edge is Edge.SAME)
-        if self.is_deep and not has_copy and not is_enough and target not in self.view.blocked:
+        is_enough = rules.drops_noncurrent and edge is Edge.SAME
+        is_due = self.is_deep and not has_copy and not is_enough and target not in self.view.blocked
+        if is_due and not (rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top()):
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
             return self._done(Status.SAME)

@@ -192,6 +192,15 @@ async def test_history_is_reproduced_in_order_with_its_markers() -> None:
     assert {each.operation for each in watched} == {"is_versioned", "list_versions", "head"}
 
 
+@pytest.mark.parametrize("overwrite", ["older", "never"])
+async def test_each_version_of_equal_bytes_gets_a_copy(overwrite: str) -> None:
+    store = make_store()
+    for body in (A, A, A):
+        await put(store, body)
+    assert statuses(await sync_all(store, overwrite=overwrite, is_replay=True)) == [COPIED, COPIED, COPIED]
+    assert bodies(store) == [A, A, A]
+
+
 async def test_late_version_is_appended_and_the_newest_once_more_above_it() -> None:
     store = make_store()
     late, new = await put(store, A), await put(store, B)
