@@ -71,7 +71,7 @@ STEP    First line that fits.
 "Unknown" on top: an object that is neither T's nor an older version's copy. "Append T" of a blocked T
 is `AGAIN`: a readable SAME copy moves on top, where versions are kept; without one it is done as it
 is blocked. An UNKNOWN copy never moves, nor one that was listed and not compared. `rivals` says who
-is doubted after an append.
+is doubted after an append. A damaged version ends as damaged, also where it has a copy.
 """
 
 from __future__ import annotations
@@ -680,6 +680,8 @@ class _Decision:
             return self.waits[index]
         if self.source[index].is_marker:
             return self._marker_end(index, top)
+        if (blocked := _blocked_end(self.view.blocked.get(index, Reason.REFUSED))).status is Status.DAMAGED:
+            return blocked
         if not self.is_deep:
             return top._replace(reason=Reason.NEWER_COPIED) if top.status is Status.SAME else top
         if index not in self.match:

@@ -465,6 +465,17 @@ async def test_source_that_was_found_damaged_is_read_first(is_right_now: bool) -
     assert bodies(store) == ([A] if is_right_now else [])
 
 
+async def test_older_version_that_was_found_damaged_stays_damaged_though_its_copy_is_there() -> None:
+    store = make_store()
+    row = await put(store, A)
+    await sync_all(store)
+    store.rot(*SOURCE[:2], B)
+    await put(store, C)
+    await sync_all(store)
+    row = row._replace(damaged_etag=row.etag)
+    assert (await sync_one(store, row, all_versions=True, is_replay=True)).status is Status.DAMAGED
+
+
 async def test_agreed_copy_is_replaced_if_its_bytes_still_differ() -> None:
     store = make_store()
     row = await put(store, A)
