@@ -285,7 +285,7 @@ def parse_result(operation: str, headers: Headers, body: bytes) -> Written:
             Checksum(name.decode(), plain(value.decode()), composite or b"-" in value) for name, value in found
         )
     note = expiry_note(headers.get("x-amz-expiration"))
-    source_version_id = headers.get("x-amz-copy-source-version-id")
+    source_version_id = headers.get("x-amz-copy-source-version-id") if operation == "CopyObject" else None
     return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums, note, source_version_id)
 
 
