@@ -476,12 +476,20 @@ class _Decision:
         for index in sorted(self.wanted):
             if index in self.match:
                 self._look(index, self.match[index])
+            if index in self.match and self.view.edge(index, self.match[index]) is Edge.UNKNOWN:
+                self._ask_rivals(self.match[index])
         if self.asks:
             return
         held = {copy for index, copy in self.match.items() if self.view.edge(index, copy) is Edge.SAME}
         for index in sorted(self.wanted):
             if index not in self.match and index not in self.view.doubted:
                 self._ask_nearest(index, [copy for copy in self.view.near(index) if copy not in held])
+
+    def _ask_rivals(self, copy: int) -> None:
+        """Ask whether a copy that nothing proves to be of its version is that of one without a match."""
+        free = (index for index in range(len(self.source)) if index not in self.match)
+        rivals = [(index, copy) for index in free if self.view.edge(index, copy) is Edge.UNASKED]
+        self.asks.update(dict.fromkeys(rivals[:ASKED_AT_ONCE]))
 
     def _floor(self) -> int:
         """The oldest version that has a copy, or by its ETag may have one. Without one, above all."""
