@@ -560,10 +560,11 @@ class World:
             assert is_disturbed, f"nothing was wrong: {line['reason']}"
 
     def _may_be_mistaken(self, key: str, version: Version) -> bool:
-        """DESIGN.md's limit: what is archived on one side is taken for equal to the only one of its size."""
-        there = self.versions("source", key)
-        gone = [each for each in self.ever[key] if all(each is not other for other in there)]
-        sizes = [len(each.data) for each in gone if not each.is_delete_marker]
+        """DESIGN.md's limit: what is archived on one side is taken for equal to a copy of its size, and called
+        unverifiable.
+        """
+        copies = self.versions("hotter", f"copies/{key}")
+        sizes = [len(each.data) for each in copies if not each.is_delete_marker]
         is_archived = self.storage_class == "DEEP_ARCHIVE" or version.is_archived
         return is_archived and self.is_versioned and len(version.data) in sizes
 
