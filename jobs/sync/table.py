@@ -428,7 +428,7 @@ class _Decision:
 
     def _target(self) -> int | None:
         for index in range(len(self.source) - 1, -1, -1):
-            if self.rules.is_replay and self.is_deep and index not in self.view.named and index not in self.match:
+            if self.rules.is_replay and self.is_deep and not self._is_meant(index):
                 continue
             if self.source[index].is_marker:
                 if self.rules.follows_markers:
@@ -440,6 +440,17 @@ class _Decision:
                 self.waits[index] = _blocked_end(self.view.blocked[index])
         self.is_deleted = self.rules.mirrors_deletes and not self.waits
         return None
+
+    def _is_meant(self, index: int) -> bool:
+        """True for a version that is named or has a copy, and for a marker that was reproduced: the copies have as
+        many. A version that comes late, above that one, must not bring the key back.
+        """
+        if index in self.view.named or index in self.match:
+            return True
+        if not self.source[index].is_marker:
+            return False
+        markers = sum(item.is_marker for item in self.source[: index + 1])
+        return sum(copy.is_marker for copy in self.copies) >= markers
 
     def _same_copies(self, index: int) -> list[int]:
         """The SAME copies of a version. Asks for likely ones if there is none."""

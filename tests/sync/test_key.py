@@ -71,6 +71,28 @@ async def test_first_copy_whose_etag_proves_nothing_is_compared_and_copied() -> 
     assert bodies(store) == [b"onetwo"]
 
 
+@pytest.mark.parametrize("is_killed", [False, True])
+async def test_version_that_comes_late_does_not_bring_a_deleted_key_back(is_killed: bool) -> None:
+    store = make_store()
+    await put(store, A)
+    second = await put(store, B)
+    await delete(store)
+    options = {"all_versions": True, "mirrors_deletes": False, "is_replay": True}
+    await sync_all(store, **options)
+    await delete(store, COPY._replace(version_id=store.stored(*COPY[:2])[1].version_id))
+    assert bodies(store) == [A, None]
+    if is_killed:
+        store.hook(delete=refuse(Unavailable("DeleteObject", "k", "Killed")))
+        with pytest.raises(Unavailable):
+            await sync_one(store, second, **options)
+        store.hook(delete=None)
+    outcome = await sync_one(store, second, **options)
+    assert outcome.status is (SAME if is_killed else COPIED)
+    assert bodies(store) == [A, None, B, None]
+    assert (await sync_one(store, second, **options)).status is SAME
+    assert bodies(store) == [A, None, B, None]
+
+
 async def test_older_row_brings_the_newest_object_and_says_so() -> None:
     store = make_store()
     old = await put(store, A)
