@@ -195,7 +195,8 @@ def faults(world: World, actor: Actor) -> Iterator[str]:
         if source is None:
             yield f"{old} was deleted for good"
             continue
-        is_older = old.at < source.at or 0 < old.of < source.id or old.content in _older(world, source)
+        is_removed = old.of > 0 and all(each.id != old.of for each in world.source)
+        is_older = old.at < source.at or 0 < old.of < source.id or old.content in _older(world, source) or is_removed
         if rules.overwrite is Overwrite.NEVER or (rules.overwrite is Overwrite.OLDER and not is_older):
             yield f"{old} was replaced by {source}"
 
