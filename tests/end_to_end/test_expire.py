@@ -75,9 +75,9 @@ def test_grace_is_that_of_places_and_rows(world: World) -> None:
     declare(world)
     young = world.sealift("expire", *places(world), "--yes-delete")
     assert (young.code, "declared within the grace period" in young.stderr) == (10, True)
-    time.sleep(3)
+    time.sleep(6)
     world.put(names[0], b"content of docs/00.json" * 9)
-    report = expire(world, "--grace", "2s", "--max-share", "100%", "--yes-delete")
+    report = expire(world, "--grace", "5s", "--max-share", "100%", "--yes-delete")
     assert (report["code"], report["outcomes"], report["failures"]) == (0, {"waiting": 1, "expired": 5}, 0)
     assert report["failures_manifest"] is None
     assert reasons(report) == "too_new"
