@@ -68,7 +68,7 @@ STEP    First line that fits.
 |    | but what is replaced has to be kept                                 | done: failed             |
 | 16 | otherwise, ties included                                            | done: changed            |
 
-"Unknown" on top: an object that is neither T's nor an older version's copy. "Append T" of a blocked T
+"Older" in 10 and 15 counts whole seconds, since HEAD knows no others. "Unknown" on top: an object that is neither T's nor an older version's copy. "Append T" of a blocked T
 is `AGAIN`: a readable SAME copy moves on top, where versions are kept; without one it is done as it
 is blocked. An UNKNOWN copy never moves, nor one that was listed and not compared. `rivals` says who
 is doubted after an append. A damaged version ends as damaged, also where it has a copy.
@@ -663,7 +663,7 @@ class _Decision:
             return self._done(*_blocked_end(self.view.blocked[target]))
         if on_top is None:
             return Step(Act.APPEND, target)
-        is_older = on_top.at < self.source[target].at - rules.skew_seconds
+        is_older = int(on_top.at) < int(self.source[target].at) - rules.skew_seconds
         may = rules.overwrite is Overwrite.ALWAYS or on_top.etag in rules.agreed_etags
         if not may and rules.overwrite is Overwrite.OLDER:
             may = is_older or self.top in self.view.own or self._is_older_copy(least=Edge.SAME)

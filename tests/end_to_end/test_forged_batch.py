@@ -61,6 +61,7 @@ def test_a_forged_submission_sends_nothing(
 @pytest.mark.slow
 def test_cancel_ends_no_job_of_another_name(yard: Fleet, planned: str, tmp_path: Path) -> None:
     yard.slow_down()
+    yard.world.put("b")
     other = yard.submitted()
     forger = Forger(yard.world)
     job_id = forger.document(f"runs/{other}/batch/000-work.json")["job_id"]

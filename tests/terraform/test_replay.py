@@ -42,6 +42,9 @@ WITHOUT_REQUEST = {
     ("*", "s3:GetObjectAnnotation"): "for sources that keep no versions; those of a version are another action",
     ("*", "s3:ListObjectAnnotations"): "the same",
     (f"{NAME}-job-expire", "s3:GetObjectVersionAnnotation"): "no object of the day has an annotation",
+    (f"{NAME}-fn-backup", "s3:GetObjectVersionTagging"): "only what is not current is copied by its version id",
+    (f"{NAME}-fn-backup", "s3:GetObjectVersionAnnotation"): "the same",
+    (f"{NAME}-fn-backup", "s3:ListBucket"): "without it S3 says 403 of a key that is gone; none is in the day",
     ("*", "s3:ListObjectVersionAnnotations"): "lists are of copies in parts, streams, archives and expiries alone",
     ("*", "s3:PutObjectVersionAnnotation"): "no object of the day has an annotation",
 }
