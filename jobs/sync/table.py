@@ -68,10 +68,11 @@ STEP    First line that fits.
 |    | but what is replaced has to be kept                                 | done: failed             |
 | 16 | otherwise, ties included                                            | done: changed            |
 
-"Older" in 10 and 15 counts whole seconds, since HEAD knows no others. "Unknown" on top: an object that is neither T's nor an older version's copy. "Append T" of a blocked T
-is `AGAIN`: a readable SAME copy moves on top, where versions are kept; without one it is done as it
-is blocked. An UNKNOWN copy never moves, nor one that was listed and not compared. `rivals` says who
-is doubted after an append. A damaged version ends as damaged, also where it has a copy.
+"Older" in 10 and 15 counts whole seconds, since HEAD knows no others. "Unknown" on top: an object
+that is neither T's nor an older version's copy. "Append T" of a blocked T is `AGAIN`: a readable SAME
+copy moves on top, where versions are kept; without one it is done as it is blocked. An UNKNOWN copy
+never moves, nor one that was listed and not compared. `rivals` says who is doubted after an append. A
+damaged version ends as damaged, also where it has a copy.
 """
 
 from __future__ import annotations
