@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import itertools
 from collections.abc import Awaitable, Callable, Coroutine, Iterator
 from itertools import count, repeat
 from typing import Any
@@ -55,7 +56,8 @@ class Scene:
     def __init__(self, *, is_versioned: bool = True) -> None:
         self.asked: list[str] = []
         self.fail: Callable[[Request], BaseException | None] = lambda request: None
-        self.store = MemoryStore(on={"every": self._watch})
+        seconds = itertools.count(1_000)
+        self.store = MemoryStore(on={"every": self._watch}, clock=lambda: float(next(seconds)))
         for bucket in ("source", "destination"):
             self.store.create_bucket(bucket, is_versioned)
 
