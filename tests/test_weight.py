@@ -38,7 +38,7 @@ LIMITS = {
     "scheduler": 1463,
     "terraform": 3621,
     "terraform/modules": 581,
-    "tests": 51390,
+    "tests": 51392,
     "the product": 40562,
 }
 
