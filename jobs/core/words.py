@@ -264,13 +264,13 @@ WORDS: Mapping[Reason, Words] = {
 
 def explained(reason: str, detail: str = "") -> str:
     """The sentence of a reason, and what to do. Empty: there is no reason."""
-    words = WORDS.get(reason)  # type: ignore[call-overload]
+    words = WORDS.get(reason)  # type: ignore[call-overload]  # a code of a file is text, and may be of a later release
     return sentence(reason, detail) + (f"; {words.advice}" if words and words.advice else "")
 
 
 def sentence(reason: str, detail: str = "") -> str:
     """What a reason says. A code of a later release is said as it is."""
-    words = WORDS.get(reason) or Words(reason)  # type: ignore[call-overload]
+    words = WORDS.get(reason) or Words(reason)  # type: ignore[call-overload]  # the same
     if not detail:
         return words.text
     if detail in words.cases:
