@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import runpy
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -192,6 +193,13 @@ def test_links_lead_somewhere(page: Path) -> None:
         where = f"{name(page)}:{number}: {target}"
         assert place.exists(), where
         assert not anchor or anchor in anchors(place), where
+
+
+def test_docs_are_in_the_navigation_of_the_site() -> None:
+    """Else `make site` fails."""
+    parts = runpy.run_path(str(ROOT / "docs" / "conf.py"))["PARTS"]
+    named = {ROOT / f"{each}.md" for names in parts.values() for each in names}
+    assert {page for page in PAGES if page != README} <= named
 
 
 def test_docs_are_in_their_index() -> None:
