@@ -402,7 +402,8 @@ class Oracle(Observer):
             return "its original is there" if is_there and not was_hidden else ""
         if row.status == "mismatched" and run.document["job"] == "verify":
             rots = any(each.rots for each in (*meant, *there))
-            is_same = bool(there) and all(any(_is_copy(m, each) for m in meant) for each in there)
+            # Of equal bytes, a row without a version id may mean each: their metadata may differ.
+            is_same = bool(there) and all(_is_copy(m, each) for m in meant for each in there)
             return "its copy has its bytes and metadata" if is_same and not rots else ""
         return ""
 
