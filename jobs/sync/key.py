@@ -74,6 +74,7 @@ SUSPENDED = (
 )
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
+_UNDONE = (Status.DENIED, Status.FAILED)
 _NOBODYS = ("", "")
 """The source version of a copy that this call wrote and that is no version's copy."""
 T = TypeVar("T")
@@ -228,7 +229,8 @@ class _Sync:
                 return self._all(End(Status.FAILED, Reason.IS_MARKER))
         try:
             result = await self._rounds()
-            self.sides.owing.discard(self.key)
+            if result.top.status not in _UNDONE:
+                self.sides.owing.discard(self.key)
             return result
         except NoSuchBucket:
             raise
@@ -721,6 +723,8 @@ class _Sync:
             is_on_top = not self.options.all_versions and look.top is not None  # whatever else it matches
             copy_at = len(look.copies) - 1 if is_on_top else matches.get(at)
             outcome = await self._outcome(row, look, view, at, copy_at, end)
+            if outcome.status is Status.COPIED and self.key in self.sides.owing and step.top.status in _UNDONE:
+                outcome = _ended(row, step.top)  # its copy covers the newest one's, which has to be put above it
             is_newer = not self.options.all_versions and not _is_named(row, look.source[at])
             outcomes[row.row] = outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED) if is_newer else outcome
         left = [

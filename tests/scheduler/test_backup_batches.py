@@ -100,6 +100,24 @@ def test_an_older_version_on_top_is_never_acknowledged(scene: Scene) -> None:
     assert scene.lines("backlog/") == []
 
 
+def test_an_older_version_on_top_is_not_acknowledged_while_the_newest_is_refused(scene: Scene) -> None:
+    old, new = scene.put("k", b"old"), scene.put("k", b"new")
+    assert scene.handle(new) == []
+    copies = iter([False, True])  # the append; the return
+
+    async def refuse_the_return(request: Request) -> Any:
+        if next(copies):
+            raise DENIED
+        return await request()
+
+    scene.store.hook(copy=refuse_the_return, head=refuse(DENIED, lambda request: request.place.bucket != "source"))
+    assert scene.handle(old) == ["m0"]
+    assert scene.copy_of("k") == b"old"
+    scene.store.hook(copy=None, head=None)
+    assert scene.handle(old) == []
+    assert scene.copy_of("k") == b"new"
+
+
 def test_an_archived_object_waits_in_the_backlog_until_it_is_restored(scene: Scene) -> None:
     event = scene.put("cold", storage_class="GLACIER")
     assert scene.handle(event) == []
