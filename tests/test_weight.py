@@ -38,7 +38,7 @@ LIMITS = {
     "scheduler": 1463,
     "terraform": 3621,
     "terraform/modules": 581,
-    "tests": 51411,
+    "tests": 51413,
     "the product": 40566,
 }
 

@@ -31,7 +31,7 @@ from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
 from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_multipart
 from jobs.core.histories import SKEW_SECONDS, as_row
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
-from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
     REFUSALS,
@@ -229,14 +229,16 @@ class _Sync:
                 return self._all(End(Status.FAILED, Reason.IS_MARKER))
         try:
             result = await self._rounds()
-            if result.top.status not in _UNDONE:
-                self.sides.owing.discard(self.key)
-            return result
         except NoSuchBucket:
             raise
         except REFUSALS as error:  # what was copied before that is copied
             result = self._all(*_refusal(error))
-            return result._replace(outcomes=result.outcomes | self._copied_rows())
+            result = result._replace(outcomes=result.outcomes | self._copied_rows())
+        if result.top.status not in _UNDONE:
+            self.sides.owing.discard(self.key)
+        elif self.key in self.sides.owing and all(each.status in GOOD for each in result.outcomes.values()):
+            return self._all(result.top)  # an older version is on top, and no other row would bring the key back
+        return result
 
     def _all(self, end: End, detail: str = "") -> KeyResult:
         return KeyResult({row.row: _ended(row, end, detail) for row in self.rows}, end)
@@ -578,7 +580,7 @@ class _Sync:
         """Copy a version on top. False: look again."""
         version, me = look.source[place], identity(look.source[place])
         more = rivals(view, place) if self.options.all_versions else set()
-        if place != look.newest(follows_markers=False):
+        if place != look.newest(follows_markers=self.options.follows_markers):
             self.sides.owing.add(self.key)
         try:
             outcome, is_right = await self._persist(lambda: self._copy(look, place))
@@ -723,8 +725,6 @@ class _Sync:
             is_on_top = not self.options.all_versions and look.top is not None  # whatever else it matches
             copy_at = len(look.copies) - 1 if is_on_top else matches.get(at)
             outcome = await self._outcome(row, look, view, at, copy_at, end)
-            if outcome.status is Status.COPIED and self.key in self.sides.owing and step.top.status in _UNDONE:
-                outcome = _ended(row, step.top)  # its copy covers the newest one's, which has to be put above it
             is_newer = not self.options.all_versions and not _is_named(row, look.source[at])
             outcomes[row.row] = outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED) if is_newer else outcome
         left = [

@@ -130,10 +130,13 @@ class World:
 
     def check(self, missing: set[str], *, removed: bool) -> None:
         stored = contents(self.store)
+        there = {each.version_id for each in self.store.stored("source", KEY)}
+        # The copy of a removed version of equal bytes passes for it, with other metadata, until a verification.
+        passing = {content[0] for version_id, content in self.rows.items() if version_id not in there}
         for version_id, content in self.rows.items():
             if version_id not in missing:
-                assert content in stored, f"{content} is lost: {stored}"
-        there = {each.version_id for each in self.store.stored("source", KEY)}
+                has_bytes = content[0] in passing and content[0] in [body for body, _ in stored]
+                assert content in stored or has_bytes, f"{content} is lost: {stored}"
         assert not missing & there, "what is there was called missing"
         if self.mirrors:
             assert current(self.store) == current(self.store, "source", KEY)
