@@ -135,7 +135,7 @@ class World:
         passing = {content[0] for version_id, content in self.rows.items() if version_id not in there}
         for version_id, content in self.rows.items():
             if version_id not in missing:
-                has_bytes = content[0] in passing and content[0] in [body for body, _ in stored]
+                has_bytes = content[0] in passing and content[0] in [each[0] for each in stored if each]
                 assert content in stored or has_bytes, f"{content} is lost: {stored}"
         assert not missing & there, "what is there was called missing"
         if self.mirrors:
