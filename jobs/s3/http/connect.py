@@ -78,11 +78,8 @@ class Dialer:
 
     async def _open(self, name: str, port: int, proxy: Proxy | None, make: Callable[[], P]) -> P:
         loop = asyncio.get_running_loop()
-        family, kind, protocol, _, address = await self._resolve(*((proxy.host, proxy.port) if proxy else (name, port)))
-        endpoint = socket.socket(family, kind, protocol)
+        endpoint = await self._reach(*((proxy.host, proxy.port) if proxy else (name, port)))
         try:
-            endpoint.setblocking(False)
-            await loop.sock_connect(endpoint, address)
             if proxy and self._tls:
                 await _tunnel(endpoint, proxy, f"[{name}]:{port}" if ":" in name else f"{name}:{port}")
         except BaseException:
@@ -102,16 +99,48 @@ class Dialer:
             raise
         return spoken
 
-    async def _resolve(self, name: str, port: int) -> Any:
+    async def _reach(self, name: str, port: int) -> socket.socket:
+        """A connection to one address of the family that the resolver prefers, else of another one, as
+        in https://www.rfc-editor.org/rfc/rfc8305. The family that answered is the first one then.
+        """
+        until, addresses = await self._resolve(name, port)
+        families = list(dict.fromkeys(each[0] for each in addresses))
+        while True:
+            chosen = families.pop(0)
+            try:
+                async with asyncio.timeout(CONNECT_SECONDS / 3 if families else None):
+                    endpoint = await _connected(random.choice([each for each in addresses if each[0] == chosen]))
+            except OSError:  # also TimeoutError
+                if not families:
+                    raise
+            else:
+                self._addresses[name] = until, sorted(addresses, key=lambda each: each[0] != chosen)
+                return endpoint
+
+    async def _resolve(self, name: str, port: int) -> tuple[float, Sequence[Any]]:
+        """The addresses of a name, and until when they hold."""
         loop = asyncio.get_running_loop()
         cached = self._addresses.get(name)
         if cached is None or loop.time() > cached[0]:
-            addresses = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
-            # A machine without IPv6 would fail at each second try: what the resolver prefers is
-            # taken.
-            cached = loop.time() + RESOLVE_SECONDS, [each for each in addresses if each[0] == addresses[0][0]]
+            try:
+                cached = loop.time() + RESOLVE_SECONDS, await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+            except UnicodeError as error:  # an empty label, or a long one
+                raise NoAnswer("UnknownHost", f"{name} is no name of a host: {error}") from error
             self._addresses[name] = cached
-        return random.choice(cached[1])
+        return cached
+
+
+async def _connected(resolved: Any) -> socket.socket:
+    family, kind, protocol, _, address = resolved
+    endpoint = socket.socket(family, kind, protocol)
+    try:
+        endpoint.setblocking(False)
+        endpoint.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)  # a copy's answer may take minutes
+        await asyncio.get_running_loop().sock_connect(endpoint, address)
+    except BaseException:
+        endpoint.close()
+        raise
+    return endpoint
 
 
 async def _tunnel(endpoint: socket.socket, proxy: Proxy, target: str) -> None:

@@ -434,6 +434,43 @@ def test_an_address_that_gives_no_connection_is_asked_for_again_at_once() -> Non
     asyncio.run(run())
 
 
+def test_another_family_is_tried_where_the_first_one_does_not_answer() -> None:
+    """`localhost` is ::1 first, and the server listens on 127.0.0.1 alone. The family that answered is first then."""
+
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        tried, connected = list[Any](), connect._connected
+
+        async def both(host: str, port: int, **more: Any) -> Any:
+            six = socket.AF_INET6, socket.SOCK_STREAM, 6, "", ("::1", port, 0, 0)
+            return [six, (socket.AF_INET, socket.SOCK_STREAM, 6, "", ("127.0.0.1", port))]
+
+        async def watched(resolved: Any) -> socket.socket:
+            tried.append(resolved[0])
+            return await connected(resolved)
+
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        port = server.sockets[0].getsockname()[1]
+        dialer = Dialer(None, DIRECT)
+        with mock.patch.object(loop, "getaddrinfo", both), mock.patch.object(connect, "_connected", watched):
+            for _ in range(2):
+                await dialer.connect(f"localhost:{port}", asyncio.BufferedProtocol)
+        server.close()
+        await server.wait_closed()
+        assert tried == [socket.AF_INET6, socket.AF_INET, socket.AF_INET]
+
+    asyncio.run(run())
+
+
+def test_what_is_no_name_of_a_host_is_unknown() -> None:
+    async def run() -> None:
+        with pytest.raises(NoAnswer) as failed:
+            await Dialer(None, DIRECT).connect("minio..local:9000", asyncio.BufferedProtocol)
+        assert failed.value.code == "UnknownHost"
+
+    asyncio.run(run())
+
+
 def test_addresses_are_asked_for_again_after_a_while() -> None:
     """S3 spreads its load by naming ever other addresses."""
 
