@@ -33,6 +33,8 @@ _S3_NAME = re.compile(
 
 With ten letters: a partition's name in a redirect (307)."""
 _OWN_PORTS = (80, 443)
+_LABEL = re.compile("[a-z0-9][a-z0-9-]*[a-z0-9]")
+"""A bucket that can be a part of a host's name, for which certificates vouch."""
 _ANNOTATING = frozenset({"amazonaws.com", "amazonaws.com.cn"})
 _NOT_ANNOTATING = frozenset({"me-central-1", "me-south-1"})
 """The partitions where S3 keeps annotations, and the regions of theirs where it does not:
@@ -59,11 +61,8 @@ class Endpoint:
     is_virtual: bool = False
 
     def address(self, bucket: str) -> tuple[str, str]:
-        """Host header and path prefix of a bucket.
-
-        With a dot in its name, TLS certificates do not match.
-        """
-        if self.is_virtual and "." not in bucket:
+        """Host header and path prefix of a bucket. TLS certificates match no other names than labels."""
+        if self.is_virtual and _LABEL.fullmatch(bucket):
             return f"{bucket}.{self.host}", f"{self.path}/"
         return self.host, f"{self.path}/{bucket}/"
 
@@ -137,7 +136,8 @@ def given_endpoint(url: str) -> Endpoint:
         raise ConfigError(f"endpoint {masked(url)!r}", advice=f"{expected}; {advice}")
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or not PLAIN.fullmatch(url):
         raise ConfigError(f"endpoint {masked(url)!r}", advice=expected)
-    return Endpoint(parts.netloc.lower(), parts.scheme == "https", parts.path.rstrip("/"))
+    own = {"http": ":80", "https": ":443"}[parts.scheme]  # proxies on the way drop it, and it would be signed
+    return Endpoint(parts.netloc.lower().removesuffix(own), parts.scheme == "https", parts.path.rstrip("/"))
 
 
 def masked(url: str) -> str:

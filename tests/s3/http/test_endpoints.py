@@ -63,6 +63,17 @@ def test_a_given_endpoint_is_taken_as_it_is() -> None:
     assert given_endpoint("https://s3.example.org") == Endpoint("s3.example.org", True)
 
 
+def test_a_schemes_own_port_is_not_signed() -> None:
+    """A proxy on the way may drop it from the Host header."""
+    assert given_endpoint("https://s3.example.org:443") == Endpoint("s3.example.org", True)
+    assert given_endpoint("http://s3.example.org:443") == Endpoint("s3.example.org:443", False)
+
+
+def test_a_bucket_whose_name_no_certificate_matches_is_in_the_path() -> None:
+    host, path = aws_endpoint("us-east-1").address("my_bucket")
+    assert (host, path) == ("s3.us-east-1.amazonaws.com", "/my_bucket/")
+
+
 @pytest.mark.parametrize(
     ("region", "expected"),
     [
