@@ -317,7 +317,6 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "NoSuchVersion": NotFound,
     "NoSuchUpload": NotFound,
     "NotFound": NotFound,
-    "MethodNotAllowed": NotFound,  # HEAD or GET of a delete marker by its version id
     "AccessDenied": Denied,
     "CustomerKeyNeeded": CustomerKeyNeeded,
     "InvalidAccessKeyId": AuthenticationFailed,
@@ -346,6 +345,8 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "ServiceUnavailable": Throttled,
     "RequestTimeout": Unavailable,
     "BadDigest": Unavailable,  # the bytes came as other ones than were sent: sent again, they may arrive
+    "XAmzContentChecksumMismatch": Unavailable,  # MinIO's
+    "GlacierExpeditedRetrievalNotAvailable": Rejected,  # S3 has no room for it: other tiers work
     "XAmzContentSHA256Mismatch": Unavailable,
     "IncompleteBody": Unavailable,
     "InternalError": Unavailable,
@@ -356,13 +357,16 @@ _BY_STATUS: dict[int, type[StoreError]] = {
     401: Denied,
     403: Denied,
     404: NotFound,
-    405: NotFound,
     409: Conflict,
     412: PreconditionFailed,
     429: Throttled,
     501: Rejected,  # not implemented: it will not be a moment later
     503: Throttled,
 }
+
+
+_OF_MARKERS = frozenset({"HeadObject", "GetObject", "GetObjectTagging", "ListObjectAnnotations", "GetObjectAnnotation"})
+"""The reads that S3 answers with 405 for a delete marker by its version id."""
 
 
 def store_error(operation: str, target: str, code: str, message: str, status: int) -> StoreError:
@@ -372,6 +376,8 @@ def store_error(operation: str, target: str, code: str, message: str, status: in
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     """
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
+    if status == 405 and operation in _OF_MARKERS:
+        kind = NotFound
     if kind is None:
         kind = Rejected if 400 <= status < 500 else Unavailable
     return kind(operation, target, code, message, status)

@@ -47,6 +47,8 @@ T = TypeVar("T")
 Range = tuple[int, int, int]
 """A part's number, its start, and its end, which is exclusive."""
 STREAM_PART_BYTES = 8 * 1024 * 1024
+_OTHER_BYTES = ("BadDigest", "XAmzContentChecksumMismatch")
+"""S3's and MinIO's codes for bytes that do not have the checksum that was sent."""
 ALTERED = "AlteredContent"
 """The code of an error that says that bytes are not those that S3 keeps checksums of."""
 
@@ -373,13 +375,13 @@ async def _complete(
                 transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard, checksum=checksum
             )
         except (Unavailable, Rejected) as error:
-            if error.code not in ("InvalidPart", "BadDigest"):
+            if error.code not in ("InvalidPart", *_OTHER_BYTES):
                 raise
             return error
 
     done = await retry(complete)
     if isinstance(done, StoreError):
-        code = ALTERED if done.code == "BadDigest" else done.code
+        code = ALTERED if done.code in _OTHER_BYTES else done.code
         raise Conflict(done.operation, done.target, code, done.detail, done.status) from done
     return done
 

@@ -115,10 +115,7 @@ DEVIATIONS: dict[tuple[str, ...], Deviation] = {
         "GLACIER is only a name", "Failed: DID NOT RAISE ArchivedObject"
     ),
     ("a_restore_is_asked_for_once_and_may_be_asked_for_again", "seaweedfs"): Deviation(
-        "knows no RestoreObject", "NotFound: RestoreObject .*: MethodNotAllowed"
-    ),
-    ("a_restore_of_what_is_not_archived_is_refused", "seaweedfs"): Deviation(
-        "404 for all of RestoreObject", "NotFound: RestoreObject .*: MethodNotAllowed"
+        "knows no RestoreObject", "Rejected: RestoreObject .*: MethodNotAllowed"
     ),
     ("object_lock_is_set_told_and_kept", "seaweedfs"): Deviation(
         "drops the lock settings of a copy", r"AssertionError: assert None is not None.*lock=None\)\.lock"

@@ -11,15 +11,18 @@ import ssl
 import struct
 import tracemalloc
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
+from jobs.errors import ConfigError
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Pool
 from jobs.s3.http.proxies import Proxies
+from jobs.s3.http.tls import tls_context
 from tests.doubles.loopback import listening
 
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
@@ -225,6 +228,12 @@ def test_a_certificate_that_is_refused_says_why_and_what_to_do(
     with listening(serve, tls=server_context(**issued)) as url, pytest.raises(NoAnswer, match=message) as caught:
         talk(url, ask, trusted=trusted)
     assert caught.value.code == "TlsFailed"
+
+
+def test_authorities_are_a_file_or_a_folder_and_must_be_there(tmp_path: Path) -> None:
+    assert tls_context(str(tmp_path)).check_hostname
+    with pytest.raises(ConfigError, match="AWS_CA_BUNDLE"):
+        tls_context(str(tmp_path / "none.pem"))
 
 
 def test_a_certificate_of_another_host_is_refused() -> None:

@@ -42,6 +42,8 @@ def test_content_that_looks_like_an_error_is_content(script: Script, code: str) 
         (412, "PreconditionFailed", errors.PreconditionFailed),
         (400, "BadDigest", errors.Unavailable),
         (400, "XAmzContentSHA256Mismatch", errors.Unavailable),
+        (400, "XAmzContentChecksumMismatch", errors.Unavailable),
+        (405, "MethodNotAllowed", errors.Rejected),  # of a gateway that only reads
         (400, "InvalidArgument", errors.Rejected),
         (500, "InternalError", errors.Unavailable),
         (503, "SlowDown", errors.Throttled),
@@ -56,6 +58,12 @@ def test_an_error_answer_becomes_its_error(
         ask(script, copy, is_paced=True)
     assert type(caught.value) is kind
     assert len(script.seen) <= 2  # whoever calls decides about more
+
+
+def test_a_delete_marker_by_its_version_is_not_found(script: Script) -> None:
+    script.reply = Reply(405, body=error_body("MethodNotAllowed"))
+    with pytest.raises(errors.NotFound):
+        ask(script, lambda store: store.get(REF))
 
 
 @pytest.mark.parametrize(
