@@ -75,6 +75,11 @@ class Settings:
                 raise ConfigError(f"{name}={text!r}", advice=f"expected a number above zero, for example {default:g}")
             return value
 
+        def count(name: str, default: int) -> int:
+            if not (value := int(number(name, default))):
+                raise ConfigError(f"{name}={values[name]!r}", advice=f"expected at least 1, for example {default}")
+            return value
+
         in_batch = bool(values.get("AWS_BATCH_JOB_ID"))
         log = values.get("SEALIFT_LOG") or ("json" if in_batch else "none")
         if log not in ("json", "none"):
@@ -83,13 +88,13 @@ class Settings:
         return cls(
             ledger=values.get("SEALIFT_LEDGER") or None,
             executor=values.get("SEALIFT_EXECUTOR") or "local",
-            processes=int(number("SEALIFT_PROCESSES", len(os.sched_getaffinity(0)))),
-            in_flight=int(number("SEALIFT_IN_FLIGHT", 512)),
-            checkpoint_rows=int(number("SEALIFT_CHECKPOINT_ROWS", 5_000)),
+            processes=count("SEALIFT_PROCESSES", len(os.sched_getaffinity(0))),
+            in_flight=count("SEALIFT_IN_FLIGHT", 512),
+            checkpoint_rows=count("SEALIFT_CHECKPOINT_ROWS", 5_000),
             checkpoint_seconds=number("SEALIFT_CHECKPOINT_SECONDS", 15),
             patience_seconds=number("SEALIFT_PATIENCE_SECONDS", 60),
             buffer_bytes=int(number("SEALIFT_BUFFER_MIB", 64) * 1024 * 1024),
-            rows_per_shard=int(number("SEALIFT_ROWS_PER_SHARD", ROWS_PER_SHARD)),
+            rows_per_shard=count("SEALIFT_ROWS_PER_SHARD", ROWS_PER_SHARD),
             log_json=log == "json",
             in_batch=in_batch,
             policy=values.get("SEALIFT_POLICY") or None,

@@ -198,3 +198,9 @@ def test_zero_is_refused_where_it_means_nothing(path: str, parameter: click.Para
 def test_a_variable_is_a_number_above_zero(name: str, text: str):
     with pytest.raises(ConfigError, match=name):
         Settings.from_environment({name: text})
+
+
+@pytest.mark.parametrize("name", ["PROCESSES", "IN_FLIGHT", "CHECKPOINT_ROWS", "ROWS_PER_SHARD"])
+def test_half_a_thing_is_none(name: str):
+    with pytest.raises(ConfigError, match=name):
+        Settings.from_environment({f"SEALIFT_{name}": "0.5"})
