@@ -8,15 +8,32 @@ decrypted where it belongs. What goes out is encrypted piece by piece, as the so
 from __future__ import annotations
 
 import asyncio
+import os
 import ssl
 from collections import deque
 from collections.abc import Iterable
 from typing import Any
 
+from jobs.errors import ConfigError
+
 RECEIVED_BYTES = 256 * 1024
 """What is received at a time, into the buffer that all connections share."""
 PIECE_BYTES = 64 * 1024
 """What is decrypted or encrypted at a time. A connection's own buffers in OpenSSL grow to that."""
+
+
+def tls_context(authorities: str | None) -> ssl.SSLContext:
+    """What trusts the certificate authorities in a PEM file, or a folder of such, else the system's.
+
+    Raises ConfigError where there are none.
+    """
+    is_folder = authorities is not None and os.path.isdir(authorities)
+    try:
+        return ssl.create_default_context(
+            cafile=None if is_folder else authorities, capath=authorities if is_folder else None
+        )
+    except OSError as error:
+        raise ConfigError(f"AWS_CA_BUNDLE={authorities!r} cannot be read: {error}", advice="name a PEM file") from error
 
 
 class TlsConnection(asyncio.BufferedProtocol):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
-import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
 
@@ -29,6 +28,7 @@ from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.request_heads import InvalidHead, request_head
 from jobs.s3.http.routes import Route, Routes
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
+from jobs.s3.http.tls import tls_context
 
 TRIES_PACED = 2
 TRIES_PATIENT = 6
@@ -92,8 +92,7 @@ class Transport:
         self._always = [("x-amz-request-payer", "requester")] if request_payer else []
         self._clock_skew = 0.0
         self._proxies = Proxies(is_tls=endpoint.is_tls)
-        tls = ssl.create_default_context(cafile=ca_bundle) if endpoint.is_tls else None
-        self._pool = Pool(max_in_flight, Dialer(tls, self._proxies))
+        self._pool = Pool(max_in_flight, Dialer(tls_context(ca_bundle) if endpoint.is_tls else None, self._proxies))
 
     async def send(
         self,
