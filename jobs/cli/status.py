@@ -20,6 +20,7 @@ from jobs.core.category import Category
 from jobs.core.display import shown
 from jobs.core.model import Location
 from jobs.core.outcome import Status
+from jobs.core.run import continuation
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError
 from jobs.ledger.backlog import backlog_pairs, read_backlog, read_manifests
@@ -54,11 +55,8 @@ MANIFESTS = 5
 NO_NIGHT = "no night has compared the pair yet"
 OTHER_PLACES = "compared other places than the policy gives the pair now"
 
-_NEXT = {
-    "stopped": "sealift runs retry {}",
-    "unreported": "sealift runs show {}",
-    "unreadable": "sealift runs show {}",
-}
+_SHOW = "sealift runs show {}".format
+_NEXT = {"stopped": continuation, "unreported": _SHOW, "unreadable": _SHOW}
 
 
 class Problem(NamedTuple):
@@ -466,7 +464,7 @@ def _run_problems(
     unmended = {run["run_id"] for run in _unmended(runs, nights, dismissed)}
     for run in runs:
         if run["state"] in _NEXT:
-            text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']].format(run['run_id'])}"
+            text = f"run {run['run_id']} is {run['state']}: {_NEXT[run['state']](run['run_id'])}"
             yield run, Problem(text, run["created_at"])
         elif run["silent_since"]:
             text = (

@@ -26,7 +26,16 @@ from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side, may_name_old_versions, run_of
+from jobs.core.run import (
+    OLD_VERSIONS,
+    ROWS_SHA256,
+    Plan,
+    RunSpec,
+    Side,
+    continuation,
+    may_name_old_versions,
+    run_of,
+)
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -331,7 +340,7 @@ async def failures_of(ledger: Ledger, run_id: str) -> str:
     _check_has_outcomes(await ledger.spec(run_id))
     earlier = await ledger.report(run_id)
     if earlier is None:
-        raise ConfigError(f"run {run_id} has not ended", advice=f"finish it with `sealift runs retry {run_id}` first")
+        raise ConfigError(f"run {run_id} has not ended", advice=f"finish it with {continuation(run_id)} first")
     uri, folder = earlier.get("failures_manifest"), ledger.uri(run_id)
     if uri is None and not earlier.get("failures"):
         raise ConfigError(f"run {run_id} has no failed rows: there is nothing to do")
