@@ -233,12 +233,11 @@ def expire(options: ExpireCommand) -> int:
 
 
 async def _declare(options: ExpireCommand) -> int:
-    from jobs.expire.declare import declare_sides
+    from jobs.expire.declare import declare, told
 
-    source, destination = options.sides()
-    document, text = await declare_sides(source, destination, options.copies, replaces=options.replace)
-    emit(document, as_json=options.as_json, text=text)
-    return int(ExitCode.FINDINGS) if any(each["command"] for each in document["places"]) else 0
+    places = await declare(*options.sides(), options.copies, replaces=options.replace)
+    emit({"places": places}, as_json=options.as_json, text="\n".join(map(told, places)))
+    return int(ExitCode.FINDINGS) if any(each["command"] for each in places) else 0
 
 
 async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, planner: Planner) -> int:

@@ -225,6 +225,7 @@ async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stop
             settings.patience_seconds,
             max_failures=_max_failures(spec, settings),
         ),
+        beside=kind_of(spec).beside,
         lease=lease,
         clean_up=partial(abort_unfinished, destination, records, spec.destination.location),
         shard_sha256=plan.shards[shard].sha256 if task.is_pinned else None,

@@ -8,12 +8,13 @@ Members of one archive come together, in the archive's order, so that they are r
 
 from __future__ import annotations
 
-import hashlib
+import asyncio
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from hashlib import sha256
 from pathlib import Path
 from posixpath import commonprefix
 from typing import Any, NamedTuple
@@ -22,20 +23,23 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex, Damage, collecting
-from jobs.archives.index_tables import SCHEMA as INDEX_FIELDS
+from jobs.archives.index_tables import from_batch
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.spans import GAP_BYTES, SPAN_BYTES
 from jobs.core.model import Listed, Location
 from jobs.core.pricing import RANGE_BYTES
 from jobs.core.run import ShardSummary
 from jobs.core.selection import is_sealift_object
-from jobs.runs import sharding as shards
+from jobs.expire.copy_columns import MEMBER, SCHEMA
+from jobs.runs import sharding
+from jobs.runs.planning import write_shards
+from jobs.runs.there import WriteShard
 from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
-from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import cut, expiry_schema, manifest_batch, manifest_schema, write_parquet
+from jobs.tables.duck import connect, in_thread, parquet, quoted, scratch_folder
+from jobs.tables.rows import cut, manifest_batch, manifest_schema
 
 MEMORY_LIMIT = "256MB"
 BATCH_ROWS = 10_000
@@ -43,14 +47,15 @@ FEW_KEYS = 1_000
 """Up to so many keys of a manifest are listed one by one, without the rest of their places."""
 LISTS_AT_ONCE = 32
 
-WriteShard = Callable[[int, bytes], Awaitable[None]]
-
-_MEMBER: list[pa.Field[Any]] = [each.with_nullable(True) for each in INDEX_FIELDS]
-_TEXTS = ("copy_class", "bucket", "copy_key", "copy_etag", "checksum")
-_COPY_TYPES: dict[str, pa.DataType] = {"key": pa.string(), "copy_bytes": pa.int64(), "copied_at": pa.float64()}
-_COPY_TYPES |= {"place": pa.int32(), **dict.fromkeys(_TEXTS, pa.string()), "member": pa.struct(_MEMBER)}
-_COPIES = pa.schema(_COPY_TYPES)
-"""Copies by the keys of their originals: replicas, and members of archives (`copy_…` is the archive's)."""
+_PLACE: pa.Field[Any] = pa.field("place", pa.int32())
+_LISTED = manifest_schema().append(_PLACE)
+"""What is listed: originals at place 0, and what is current in each place of copies."""
+_TEXTS: list[pa.Field[Any]] = [pa.field(name, pa.string()) for name in ("key", "etag", "checksum")]
+_MEMBERS = pa.schema([_PLACE, *_TEXTS, pa.field("member", MEMBER)])
+"""Members of archives. Key, ETag and checksum are the archive's."""
+_KNOWN = {"key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class"}
+_KNOWN |= {"copy_key", "copy_etag", "copy_checksum"}
+"""The columns of a shard that a listing or an index has."""
 
 
 class Share(NamedTuple):
@@ -133,24 +138,24 @@ async def plan_candidates(
 ) -> Candidates:
     """Write the shards of a run's rows, and say what they are.
 
-    `wanted`: rows of a manifest. Those that are listed are written, without a proof where no copy
+    `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
     was found. None: what is listed and has a copy. A row without a version id is the
     newest version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is
     awaited for each shard, in order. Raises ConfigError when the scratch directory cannot hold the
     rows.
     """
-    with scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder:
-        database = Database(folder, memory_limit=MEMORY_LIMIT)
-        with closing(database.connection):
-            versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
-            search = _Search(scope, index, folder, database.connection, versions, wanted is not None)
-            keys = None if wanted is None else await search.read_wanted(wanted)
-            await search.list_originals(keys)
-            await search.list_copies(keys)
-            await search.choose()
-            await search.weigh()
-            await search.write(write_shard, rows_per_shard, processes)
-            return search.found
+    with (
+        scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder,
+        closing(connect(folder, memory_limit=MEMORY_LIMIT)) as connection,
+    ):
+        versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
+        search = _Search(scope, index, folder, connection, versions, wanted is not None, Candidates(scope.source_at))
+        keys = None if wanted is None else await search.read_wanted(wanted)
+        await search.list_places(keys)
+        await search.choose()
+        await search.weigh()
+        await search.write(write_shard, rows_per_shard, processes)
+        return search.found
 
 
 @dataclass(slots=True)
@@ -161,16 +166,12 @@ class _Search:
     connection: Any
     versions: bool
     is_wanted: bool
-    found: Candidates = field(init=False)
-    listed: list[int] = field(default_factory=lambda: [0, 0])
-
-    def __post_init__(self) -> None:
-        self.found = Candidates(self.scope.source_at)
+    found: Candidates
 
     async def read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:
         """Keep the rows that may be deleted. Returns their keys, in order, if they are few."""
         few: set[str] = set()
-        with pq.ParquetWriter(self._file("wanted"), manifest_schema(), compression="lz4") as writer:
+        with self._writer("wanted", manifest_schema()) as writer:
             async for batch in wanted:
                 keys: list[Any] = batch["key"].to_pylist()
                 markers: list[Any] = batch["is_delete_marker"].to_pylist()
@@ -181,51 +182,34 @@ class _Search:
                     few |= {key for key, why in zip(keys, whys, strict=True) if not why}
         return sorted(few) if len(few) <= FEW_KEYS else None
 
-    async def list_originals(self, keys: list[str] | None) -> None:
-        """The file `originals`: the listed versions that may be deleted, and the markers above them."""
-        documents = self.found.documents.setdefault(self.scope.source_at, [])
-        with pq.ParquetWriter(self._file("originals"), manifest_schema(), compression="lz4") as writer:
-            async for page in _pages(self.scope.source, self.scope.source_at, keys, self.versions):
-                whys = [self.scope.refuse(entry.key, entry.is_delete_marker) for entry in page]
-                taken = [entry for entry, why in zip(page, whys, strict=True) if why in ("", "delete_marker")]
-                documents += [entry.key for entry in page if _is_document(entry)]
-                self._count(taken)
-                if not self.is_wanted:
-                    self.found.excluded.update(filter(None, whys))
-                if taken:
-                    writer.write_batch(manifest_batch(taken))
+    async def list_places(self, keys: list[str] | None) -> None:
+        """Write the files `listed` and `members`: what is in all places now, and in archives there.
 
-    def _count(self, entries: Iterable[Listed]) -> None:
-        latest = [entry.is_latest for entry in entries if not entry.is_delete_marker]
-        self.listed = [self.listed[0] + sum(latest), self.listed[1] + len(latest)]
+        `keys`: only what belongs to these.
+        """
+        scope, found = self.scope, self.found
+        places = [(scope.source, scope.source_at), *((scope.copies, at) for at in scope.copies_at)]
+        with self._writer("listed", _LISTED) as listed, self._writer("members", _MEMBERS) as members:
+            for place, (store, at) in enumerate(places):
+                records = await self._records(at, keys) if place else {}
+                names = None if keys is None else [at.key + key[len(scope.source_at.key) :] for key in keys]
+                documents, archives = found.documents.setdefault(at, []), dict[str, ArchiveRecord]()
+                async for page in _pages(store, at, names and [*names, *records], self.versions and not place):
+                    documents += [each.key for each in page if _is_document(each)]
+                    there = ((each, records[each.key]) for each in page if each.key in records)
+                    archives |= {each.key: record for each, record in there if record.etag == each.etag}
+                    batch = manifest_batch(page if place else self._take(page))
+                    numbers: Any = pa.array([place] * batch.num_rows, pa.int32())
+                    listed.write_batch(batch.append_column(_PLACE, numbers))
+                for record in archives.values():
+                    await self._write_members(members, place, record, keys)
 
-    async def list_copies(self, keys: list[str] | None) -> None:
-        """The file `copies`: what is current in the places of copies, and what their archives hold."""
-        source_at = self.scope.source_at
-        with pq.ParquetWriter(self._file("copies"), _COPIES, compression="lz4") as writer:
-            for number, place in enumerate(self.scope.copies_at):
-                own = {"place": number, "bucket": place.bucket}
-                records = await self._records(place, keys)
-                names = None if keys is None else [place.key + key[len(source_at.key) :] for key in keys] + [*records]
-                archives: list[tuple[ArchiveRecord, Listed]] = []
-                documents = self.found.documents.setdefault(place, [])
-                async for page in _pages(self.scope.copies, place, names, versions=False):
-                    documents += [entry.key for entry in page if _is_document(entry)]
-                    copies = [entry for entry in page if not is_sealift_object(entry.key)]
-                    there = [(records[entry.key], entry) for entry in copies if entry.key in records]
-                    archives += [(record, entry) for record, entry in there if record.etag == entry.etag]
-                    columns = {
-                        "key": [source_at.key + entry.key[len(place.key) :] for entry in copies],
-                        "copy_bytes": [entry.size_bytes for entry in copies],
-                        "copied_at": [entry.last_modified for entry in copies],
-                        "copy_class": [entry.storage_class for entry in copies],
-                        "copy_key": [entry.key for entry in copies],
-                    }
-                    writer.write_table(_table(columns, len(copies), own))
-                for record, entry in archives:
-                    own |= {"copy_key": entry.key, "copy_etag": entry.etag, "checksum": record.checksum}
-                    own |= {"copy_class": entry.storage_class, "copied_at": entry.last_modified}
-                    await self._write_members(writer, record, keys, own)
+    def _take(self, page: Sequence[Listed]) -> list[Listed]:
+        """The originals that may be deleted, and the markers above them."""
+        whys = [self.scope.refuse(entry.key, entry.is_delete_marker) for entry in page]
+        if not self.is_wanted:
+            self.found.excluded.update(filter(None, whys))
+        return [entry for entry, why in zip(page, whys, strict=True) if why in ("", "delete_marker")]
 
     async def _records(self, place: Location, keys: list[str] | None) -> dict[str, ArchiveRecord]:
         return {
@@ -236,19 +220,18 @@ class _Search:
         }
 
     async def _write_members(
-        self, writer: pq.ParquetWriter, record: ArchiveRecord, keys: list[str] | None, own: dict[str, Any]
+        self, writer: pq.ParquetWriter, place: int, record: ArchiveRecord, keys: list[str] | None
     ) -> None:
-        tables = self.index.tables(
-            record.location,
-            self.scope.source_at.key,
-            lambda group: _is_among(keys, group.first_key, group.last_key),
-        )
-        with collecting(self.found.damage, record.location):
+        at, prefix = record.location, self.scope.source_at.key
+        with collecting(self.found.damage, at):
+            tables = self.index.tables(at, prefix, lambda group: _is_among(keys, group.first_key, group.last_key))
             async with aclosing(tables):
                 async for table in tables:
-                    members: Any = table.select(INDEX_FIELDS.names).cast(pa.schema(_MEMBER))
-                    columns = {"key": table["key"], "member": members.to_struct_array()}
-                    writer.write_table(_table(columns, table.num_rows, own))
+                    await asyncio.to_thread(from_batch, table)  # raises for what no worker could read
+                    members: Any = table.select([each.name for each in MEMBER]).cast(pa.schema(list(MEMBER)))
+                    own = {"place": place, "key": at.key, "etag": record.etag, "checksum": record.checksum}
+                    columns: dict[str, Any] = {name: [value] * table.num_rows for name, value in own.items()}
+                    writer.write_table(pa.table(columns | {"member": members.to_struct_array()}, schema=_MEMBERS))
 
     async def choose(self) -> None:
         """The table `chosen`: each row once, with one copy. `why`: the code of why it has none.
@@ -266,11 +249,20 @@ class _Search:
                     coalesce(min(epoch(last_modified)) FILTER (NOT coalesce(regexp_matches(etag, '-[0-9]+$'), false))
                         OVER above, lag(epoch(last_modified)) OVER newest_first) AS hidden_at,
                     first_value(etag IGNORE NULLS) OVER newest_first <> etag AS is_superseded
-                FROM {self._parquet("originals")}
+                FROM {self._parquet("listed")} WHERE place = 0
                 WINDOW newest_first AS (PARTITION BY key
                     ORDER BY is_latest DESC, last_modified DESC, file_row_number),
                     above AS (newest_first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
-            WHERE NOT is_delete_marker
+            WHERE NOT is_delete_marker;
+            CREATE VIEW copies AS
+            SELECT {quoted(self.scope.source_at.key)} || substr(key, length({self._of_place("key")}) + 1) AS key,
+                place, key AS copy_key, size_bytes AS copy_bytes, epoch(last_modified) AS copied_at,
+                storage_class AS copy_class
+            FROM {self._parquet("listed")} WHERE place > 0
+            UNION ALL BY NAME
+            SELECT member.key AS key, place, key AS copy_key, epoch(last_modified) AS copied_at,
+                storage_class AS copy_class, etag AS copy_etag, checksum AS copy_checksum, member
+            FROM {self._parquet("members")} AS m JOIN {self._parquet("listed")} AS l USING (place, key, etag)
             """
         )
         asked = ""
@@ -293,7 +285,7 @@ class _Search:
                 CASE WHEN copy_key IS NULL THEN 'no_copy'
                      WHEN member IS NULL AND copy_bytes IS DISTINCT FROM there.size_bytes THEN 'copy_has_other_size'
                      WHEN member IS NULL AND is_superseded THEN 'superseded' END AS why
-            FROM there {asked} LEFT JOIN {self._parquet("copies")} AS copies ON there.key = copies.key
+            FROM there {asked} LEFT JOIN copies ON there.key = copies.key
                 AND (member IS NULL OR (member.etag = there.etag AND member.size_bytes = there.size_bytes
                     AND (there.version_id IS NULL OR coalesce(member.version_id, 'null') = there.version_id)))
             QUALIFY row_number() OVER (PARTITION BY id ORDER BY
@@ -329,21 +321,23 @@ class _Search:
             FROM chosen
             """
         )
-        if self.is_wanted and first is not None:
-            shared = commonprefix([first, last])
-            found.prefix = found.prefix._replace(key=max(shared[: shared.rfind("/") + 1], found.prefix.key, key=len))
         if self.is_wanted:
-            await self._count_enough(found.prefix, current, versions)
-        found.current, found.versions = map(Share, (current, versions), self.listed)
+            shared = commonprefix([first or "", last or ""])
+            prefix = max(shared[: shared.rfind("/") + 1], found.prefix.key, key=len)
+            found.prefix = found.prefix._replace(key=prefix)
+            listed = await self._count_enough(found.prefix, current, versions)
+        else:
+            [listed] = await self._select("SELECT count(*) FILTER (is_latest), count(*) FROM there")
+        found.current, found.versions = map(Share, (current, versions), listed)
         ranges = f"sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT AS gets, sum(size_bytes)::BIGINT AS bytes"
         reads = await self._select(
             f"""
             WITH due AS (FROM chosen WHERE {due}),
-                frames AS (SELECT copy_class, bucket, copy_key, coalesce(member.frame_offset, member.offset) AS start,
+                frames AS (SELECT copy_class, place, copy_key, coalesce(member.frame_offset, member.offset) AS start,
                     max(coalesce(member.frame_length, member.size_bytes)) AS length, sum(size_bytes) AS content
                     FROM due WHERE in_archive GROUP BY ALL),
                 spans AS (SELECT *, coalesce(start - lag(start + length) OVER
-                    (PARTITION BY bucket, copy_key ORDER BY start) > {GAP_BYTES}, true) AS is_apart FROM frames)
+                    (PARTITION BY place, copy_key ORDER BY start) > {GAP_BYTES}, true) AS is_apart FROM frames)
             SELECT coalesce(class, 'STANDARD'), sum(gets)::BIGINT, sum(bytes)::BIGINT FROM (
                 SELECT copy_class AS class, {ranges} FROM due WHERE NOT in_archive AND NOT {self.scope.by_checksum}
                 GROUP BY 1 UNION ALL BY NAME
@@ -356,33 +350,53 @@ class _Search:
         )
         found.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
 
-    async def _count_enough(self, prefix: Location, *eligible: int) -> None:
-        self.listed = [0, 0]
+    async def _count_enough(self, prefix: Location, *eligible: int) -> list[int]:
+        """Count the current objects and all versions below a prefix, until no share can be exceeded."""
+        listed = [0, 0]
         async with aclosing(list_all(self.scope.source, prefix, versions=self.versions)) as pages:
             async for page in pages:
-                shares = list(map(Share, eligible, self.listed))
+                shares = list(map(Share, eligible, listed))
                 if not any(each.listed < each.eligible or each.exceeds(self.scope.max_share) for each in shares):
                     break
-                self._count(entry for entry in page if not self.scope.refuse(entry.key, entry.is_delete_marker))
+                latest = [each.is_latest for each in page if not self.scope.refuse(each.key, each.is_delete_marker)]
+                listed = [listed[0] + sum(latest), listed[1] + len(latest)]
+        return listed
 
     async def write(self, write_shard: WriteShard, rows_per_shard: int, processes: int) -> None:
-        """Write the rows as shards."""
-        found = self.found
-        wanted = shards.count_shards(found.rows, found.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
-        columns = ", ".join(f"{_VALUES.get(name, 'NULL')} AS {name}" for name in expiry_schema().names)
-        relation: Any = await in_thread(self.connection, self.connection.sql, f"SELECT {columns} {_ORDERED}")
-        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-found.rows // max(wanted, 1))))
-        while (table := await in_thread(self.connection, next, tables, None)) is not None:
-            data = write_parquet(table.cast(expiry_schema()))
-            await write_shard(len(found.shards), data)
-            own_bytes = sum(size or 0 for size in table["size_bytes"].to_pylist())
-            found.shards.append(ShardSummary(table.num_rows, own_bytes, hashlib.sha256(data).hexdigest()))
+        """Write the rows as shards. Members of an archive come together, in its order."""
+        found, digests = self.found, list[str]()
 
-    def _file(self, name: str) -> Path:
-        return self.folder / f"{name}.parquet"
+        async def write(number: int, data: bytes) -> None:
+            digests.append(sha256(data).hexdigest())
+            await write_shard(number, data)
+
+        count = sharding.count_shards(found.rows, found.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+        own = {"copy_bucket": self._of_place("bucket"), "copy_member": "member", "is_delete_marker": "false"}
+        columns = ", ".join(
+            f"{own.get(name, name if name in _KNOWN else 'NULL')} AS {name}" for name in SCHEMA.names[1:]
+        )
+        relation: Any = await in_thread(
+            self.connection,
+            self.connection.sql,
+            f"""
+            SELECT {columns} FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
+                CASE WHEN in_archive THEN copy_key END, coalesce(member.frame_offset, member.offset), member.offset,
+                key, version_id
+            """,
+        )
+        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-found.rows // max(count, 1))))
+        summaries, _ = await write_shards(tables, write, self.connection, SCHEMA)
+        found.shards = [replace(each, sha256=digest) for each, digest in zip(summaries, digests, strict=True)]
+
+    def _of_place(self, name: str) -> str:
+        """SQL for the bucket or the prefix (`key`) of a row's `place`."""
+        return f"[{', '.join(quoted(getattr(at, name)) for at in self.scope.copies_at)}][place]"
+
+    def _writer(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        return pq.ParquetWriter(self.folder / f"{name}.parquet", schema, compression="lz4")
 
     def _parquet(self, name: str) -> str:
-        return parquet(self._file(name), "file_row_number = true")
+        return parquet(self.folder / f"{name}.parquet", "file_row_number = true")
 
     async def _select(self, sql: str) -> list[Any]:
         rows: list[Any] = await in_thread(self.connection, lambda: self.connection.execute(sql).fetchall())
@@ -424,25 +438,3 @@ def _is_among(keys: list[str] | None, first_key: str | None, last_key: str | Non
 
 def _is_document(entry: Listed) -> bool:
     return is_sealift_object(entry.key) and entry.is_latest and not entry.is_delete_marker
-
-
-def _table(columns: dict[str, Any], rows: int, own: dict[str, Any]) -> pa.Table:
-    """Rows of `copies`: these columns, and the values that all of them share."""
-    shared = {each.name: pa.repeat(pa.scalar(own.get(each.name), each.type), rows) for each in _COPIES}
-    return pa.table(shared | columns, schema=_COPIES)
-
-
-_MAP = "coalesce(nullif(member.{}, ''), '{{}}')::JSON"
-_SUMS = "to_json([json_array(n, sums ->> n, contains(sums ->> n, '-')) FOR n IN json_keys(sums)])"
-_FIELDS = {name: _MAP.format(name) for name in ("headers", "metadata", "tags")}
-_FIELDS |= {"checksums": _SUMS.replace("sums", _MAP.format("checksums"))}
-_FIELDS |= {"last_modified": "epoch(member.last_modified)"}
-_VALUES = {name: name for name in ("key", "is_latest", "size_bytes", "etag", "last_modified", "storage_class")}
-_VALUES |= {"version_id": "version_id", "row": "row_number() OVER () - 1", "is_delete_marker": "false"}
-_VALUES["proof"] = f"""CASE WHEN copy_key IS NOT NULL THEN to_json({{'bucket': bucket, 'key': copy_key,
-    'etag': copy_etag, 'checksum': checksum, 'member': CASE WHEN in_archive THEN
-    json_array({", ".join(_FIELDS.get(name, f'member."{name}"') for name in INDEX_FIELDS.names)}) END}}) END"""
-"""SQL for the columns of a shard. `proof` is a `jobs.expire.rules.CopyAt` as JSON, a member the array of its fields."""
-_ORDERED = """FROM (FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
-    CASE WHEN in_archive THEN copy_key END, coalesce(member.frame_offset, member.offset), member.offset, key,
-    version_id)"""

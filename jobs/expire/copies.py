@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple, cast
+from dataclasses import replace
+from typing import Any, cast
 
-from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.model import ArchiveRecord
 from jobs.archives.reader import ArchiveReader, MemberRead, content_checksums, is_large
 from jobs.core.algorithms import Protection
 from jobs.core.elapsed import elapsed_seconds
@@ -20,9 +20,9 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Verdict, compare, difference
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectRef
 from jobs.core.outcome import Evidence
-from jobs.core.reasons import Reason
+from jobs.core.reasons import Cause, Reason
 from jobs.errors import AuthenticationFailed, DamagedArchive, StoreError
-from jobs.expire.rules import CopyAt
+from jobs.expire.rules import CopyAt, Original, Proven
 from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, check_bytes, update
@@ -38,28 +38,9 @@ ARCHIVES_AT_ONCE = 4
 
 Content = Verdict | Checksum | ContentCheck
 """What is known of a copy's bytes: why nothing is, their SHA-256 by the index, or what was read."""
+Read = tuple[Original, Content]
 
 
-class Pair(NamedTuple):
-    """An original, with the version id that names it, as HEAD showed it, and where its copy is."""
-
-    ref: ObjectRef
-    info: ObjectInfo
-    copy: CopyAt
-
-
-class Proven(NamedTuple):
-    """`copy`: what is current at the key of the copy, or of its archive. None: nothing, or unknown.
-
-    `looked_at`: by `elapsed_seconds`, before that was asked.
-    """
-
-    verdict: Verdict
-    copy: ObjectInfo | None
-    looked_at: float
-
-
-@dataclass(frozen=True, slots=True)
 class Copies:
     """Compares copies with originals.
 
@@ -68,154 +49,137 @@ class Copies:
     `ignores_annotations`: an original may have annotations that its copy lacks.
     """
 
-    source: Store
-    destination: Store
-    budget: ByteBudget
-    is_apart: bool = False
-    patience_seconds: float = 60.0
-    by_checksum: bool = False
-    ignores_annotations: bool = False
-    _originals: Store = field(init=False)
-    _copies: Store = field(init=False)
-    _annotations: AnnotationComparison = field(init=False)
-    _tags: TagReader = field(init=False)
+    def __init__(
+        self,
+        source: Store,
+        destination: Store,
+        budget: ByteBudget,
+        is_apart: bool = False,
+        patience_seconds: float = 60.0,
+        by_checksum: bool = False,
+        ignores_annotations: bool = False,
+    ):
+        self._originals, self._copies = (patient(each, patience_seconds) for each in (source, destination))
+        self._budget, self._is_apart, self._by_checksum = budget, is_apart, by_checksum
+        self._annotations = AnnotationComparison.between(self._originals, self._copies, budget)
+        self._ignores_annotations, self._tags = ignores_annotations, TagReader(self._originals)
 
-    def __post_init__(self) -> None:
-        originals, copies = (patient(each, self.patience_seconds) for each in (self.source, self.destination))
-        object.__setattr__(self, "_originals", originals)
-        object.__setattr__(self, "_copies", copies)
-        object.__setattr__(self, "_annotations", AnnotationComparison.between(originals, copies, self.budget))
-        object.__setattr__(self, "_tags", TagReader(originals))
-
-    async def compare(self, pairs: Sequence[Pair]) -> list[Proven]:
-        """Compare bytes, metadata, headers, tags and annotations of each pair.
+    async def compare(self, originals: Sequence[Original]) -> dict[int, Proven]:
+        """Compare bytes, metadata, headers, tags and annotations of each with its copy → by row.
 
         What is current at the copy's key counts. Each read is pinned to its version and ETag.
         """
+        replicas = [[each] for each in originals if each.copy.member is None]
+        archives: dict[tuple[Any, ...], list[Original]] = {}
+        for each in originals:
+            if (at := each.copy).member is not None:
+                archives.setdefault((at.bucket, at.key, at.etag, at.checksum), []).append(each)
         proven: dict[int, Proven] = {}
-        places: dict[object, list[int]] = {}
-        for number, (_, _, at) in enumerate(pairs):
-            place = (at.bucket, at.key, at.etag, at.checksum) if at.member else number
-            places.setdefault(place, []).append(number)
+        for groups, at_once in ((replicas, COPIES_AT_ONCE), (archives.values(), ARCHIVES_AT_ONCE)):
+            for found in await gather_bounded(self._compare_at, groups, at_once):
+                proven |= found
+        return proven
 
-        async def compare_at(numbers: Sequence[int]) -> None:
-            found = await self._compare_at([pairs[number] for number in numbers])
-            proven.update(zip(numbers, found, strict=True))
-
-        for is_archive, at_once in ((False, COPIES_AT_ONCE), (True, ARCHIVES_AT_ONCE)):
-            chosen = [each for each in places.values() if (pairs[each[0]].copy.member is not None) is is_archive]
-            await gather_bounded(compare_at, chosen, at_once)
-        return [proven[number] for number in range(len(pairs))]
-
-    async def find_changed(self, pairs: Sequence[Pair], proven: Sequence[Proven]) -> list[Verdict | None]:
-        """Return for each pair why its copy is no longer the object that was compared, else None."""
-        at = {ObjectRef(pair.copy.bucket, pair.copy.key): pair.copy for pair in pairs}
+    async def find_changed(self, compared: Sequence[tuple[Original, Proven]]) -> list[Cause | None]:
+        """Return for each original why its copy is no longer the object that was compared, else None."""
+        at = {(each.copy.bucket, each.copy.key): each.copy for each, _ in compared}
         found = dict(zip(at, await gather_bounded(self._look, at.values(), COPIES_AT_ONCE), strict=True))
-        changed = []
-        for pair, before in zip(pairs, proven, strict=True):
-            now = found[ObjectRef(pair.copy.bucket, pair.copy.key)]
-            refused = now if isinstance(now, Verdict) else self._refuse(pair.copy, now)
+        changed: list[Cause | None] = []
+        for each, before in compared:
+            now = found[each.copy.bucket, each.copy.key]
+            cause = now if isinstance(now, Cause) else refuse_copy(each.copy, now, by_checksum=self._by_checksum)
             is_same = before.copy and isinstance(now, ObjectInfo) and _identity(before.copy) == _identity(now)
-            changed.append(refused or (None if is_same else _unknown(Reason.SOURCE_CHANGED, "copy")))
+            changed.append(cause or (None if is_same else Cause(Reason.SOURCE_CHANGED, "copy")))
         return changed
 
-    async def _look(self, at: CopyAt) -> ObjectInfo | Verdict | None:
+    async def _look(self, at: CopyAt) -> ObjectInfo | Cause | None:
         """What is current at the key of a copy, or of its archive."""
         try:
             return await find(self._copies, ObjectRef(at.bucket, at.key))
         except (StoreError, DamagedArchive) as error:
-            return _unread(error)
+            return _cause(error)
 
-    def _refuse(self, at: CopyAt, copy: ObjectInfo | None) -> Verdict | None:
-        reason = refuse_copy(at, copy, by_checksum=self.by_checksum)
-        own = {Reason.REFUSED: "expires", Reason.ARCHIVED: "copy"}.get(reason, "") if reason else ""
-        named = at.place if at.member and own != "expires" else own
-        return _unknown(reason, named) if reason else None
-
-    async def _compare_at(self, pairs: Sequence[Pair]) -> list[Proven]:
+    async def _compare_at(self, originals: Sequence[Original]) -> dict[int, Proven]:
         """Compare originals with what is at one place: a copy, or their archive."""
-        looked_at, copy = elapsed_seconds(), await self._look(pairs[0].copy)
-        if isinstance(copy, Verdict):
-            return [Proven(copy, None, looked_at)] * len(pairs)
+        looked_at, found = elapsed_seconds(), await self._look(originals[0].copy)
+        copy = None if isinstance(found, Cause) else found
         contents: dict[int, Content] = {}
-        for number, pair in enumerate(pairs):
-            if (verdict := self._refute(pair, copy)) is not None:
-                contents[number] = verdict
-        left = [number for number in range(len(pairs)) if number not in contents]
+        for each in originals:
+            if refuted := _unknown(found) if isinstance(found, Cause) else self._refute(each, copy):
+                contents[each.row.row] = refuted
+        left = [each for each in originals if each.row.row not in contents]
         if copy is not None and left:
-            read = self._read_members if pairs[0].copy.member else self._read_replica
-            contents.update(zip(left, await read([pairs[number] for number in left], copy), strict=True))
-
-        async def judge(number: int) -> Proven:
-            pair, content = pairs[number], contents[number]
             try:
-                verdict = content if isinstance(content, Verdict) else await self._judge(pair, content)
+                async for each, content in self._read(left, copy):
+                    contents[each.row.row] = content
+            except (StoreError, DamagedArchive) as error:  # of an archive: the rest is not tried
+                contents |= {each.row.row: _unknown(_cause(error)) for each in left if each.row.row not in contents}
+
+        async def judge(original: Original) -> Proven:
+            try:
+                verdict = await self._judge(original, contents[original.row.row])
                 if verdict.same and copy is not None:
-                    verdict = await self._find_lack(pair, copy) or verdict
+                    verdict = await self._find_lack(original, copy) or verdict
             except (StoreError, DamagedArchive) as error:
-                verdict = _unread(error)
+                verdict = _unknown(_cause(error))
             return Proven(verdict, copy, looked_at)
 
-        return await gather_bounded(judge, range(len(pairs)), COPIES_AT_ONCE)
+        judged = await gather_bounded(judge, originals, COPIES_AT_ONCE)
+        return {each.row.row: proven for each, proven in zip(originals, judged, strict=True)}
 
-    def _refute(self, pair: Pair, copy: ObjectInfo | None) -> Verdict | None:
+    def _refute(self, original: Original, copy: ObjectInfo | None) -> Verdict | None:
         """The verdict that needs no bytes, if there is one."""
-        ref, info, at = pair
-        if not self.is_apart and (ref.bucket, ref.key) == (at.bucket, at.key):
-            return _unknown(Reason.REFUSED, "itself")
-        if (refused := self._refuse(at, copy)) or copy is None:
-            return refused or _unknown(Reason.COPY_MISSING)
-        if info.size_bytes != (at.member.size_bytes if at.member else copy.size_bytes):
+        at, ref, info = original.copy, original.ref, original.info
+        if not self._is_apart and (ref.bucket, ref.key) == (at.bucket, at.key):
+            return _unknown(Cause(Reason.REFUSED, "itself"))
+        if (cause := refuse_copy(at, copy, by_checksum=self._by_checksum)) or copy is None:
+            return _unknown(cause or Cause(Reason.COPY_MISSING))
+        if info.size_bytes != (at.member or copy).size_bytes:
             return Verdict(False, Evidence.NONE, Reason.SIZE_DIFFERS)
         differing = difference(info.attributes, at.member or copy.attributes)
         return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, differing) if differing else None
 
-    async def _read_replica(self, pairs: Sequence[Pair], copy: ObjectInfo) -> list[Content]:
-        ((_, info, at),) = pairs
-        verdict = compare(info, copy, Protection.INTENT)
-        if verdict.same is False or self.by_checksum:
-            return [verdict]
-        theirs = ContentSide(self._copies, ObjectRef(at.bucket, at.key, copy.version_id), copy)
-        try:
-            return [await check_bytes(theirs, info, self.budget, _hashed(info))]
-        except (StoreError, DamagedArchive) as error:
-            return [_unread(error)]
-
-    async def _read_members(self, pairs: Sequence[Pair], archive: ObjectInfo) -> list[Content]:
-        """Read members of one archive. When a request gets no answer, the rest is not tried."""
-        if self.by_checksum:
-            return [_indexed(pair, archive) for pair in pairs]
-        at = pairs[0].copy
+    async def _read(
+        self, originals: Sequence[Original], copy: ObjectInfo
+    ) -> AsyncGenerator[tuple[Original, Content], None]:
+        """What is at one place: a replica, or the members of an archive."""
+        at = originals[0].copy
+        if self._by_checksum or at.member is None:
+            for each in originals:
+                yield each, _indexed(each.copy, copy) if at.member else await self._read_replica(each, copy)
+            return
         record = ArchiveRecord(
-            Location(at.bucket, at.key), ArchiveFormat.TAR, archive.size_bytes, archive.etag, archive.version_id,
-            "", 0, 0, "", "", "", archive.last_modified,
+            Location(at.bucket, at.key), ArchiveFormat.TAR, copy.size_bytes, copy.etag, copy.version_id,
+            "", 0, 0, "", "", "", copy.last_modified,
         )  # fmt: skip
-        reader = ArchiveReader(self._copies, record, self.budget)
-        members = [cast("Member", pair.copy.member) for pair in pairs]
-        numbers = {id(member): number for number, member in enumerate(members)}
-        contents: dict[int, Content] = {}
-        unread = _unknown(Reason.ARCHIVE_DAMAGED, at.place)
-        try:
-            reads = reader.read([member for member in members if not is_large(member)])
-            async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", reads)) as batches:
-                async for member, data, _, reason in (read async for batch in batches for read in batch):
-                    info = pairs[numbers[id(member)]].info
-                    contents[numbers[id(member)]] = check = ContentCheck(info, _hashed(info))
-                    if data is None:
-                        contents[numbers[id(member)]] = _unknown(*(reason or (Reason.ARCHIVE_DAMAGED,)))
-                    else:
-                        await update(check, data)
-            for number, member in enumerate(members):
-                if is_large(member):
-                    contents[number] = await _read_large(pairs[number], member, reader)
-        except (StoreError, DamagedArchive) as error:
-            unread = _unread(error)
-        return [contents.get(number, unread) for number in range(len(pairs))]
+        reader = ArchiveReader(self._copies, record, self._budget)
+        of_member = {id(each.copy.member): each for each in originals}
+        members = [member for each in originals if (member := each.copy.member)]
+        small = reader.read([member for member in members if not is_large(member)])
+        async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", small)) as batches:
+            async for member, data, _, cause in (read async for batch in batches for read in batch):
+                original = of_member[id(member)]
+                content = _unknown(cause or Cause(Reason.ARCHIVE_DAMAGED))
+                yield original, content if data is None else await _hash(original.info, _once(data))
+        for member in filter(is_large, members):
+            original = of_member[id(member)]
+            try:
+                yield original, await _hash(original.info, reader.stream(member))
+            except DamagedArchive as error:
+                yield original, _unknown(_cause(error))
 
-    async def _judge(self, pair: Pair, content: Checksum | ContentCheck) -> Verdict:
+    async def _read_replica(self, original: Original, copy: ObjectInfo) -> Content:
+        verdict, info = compare(original.info, copy, Protection.INTENT), original.info
+        if verdict.same is False or self._by_checksum:
+            return verdict
+        theirs = ContentSide(self._copies, ObjectRef(original.copy.bucket, original.copy.key, copy.version_id), copy)
+        return await check_bytes(theirs, info, self._budget, _hashed(info))
+
+    async def _judge(self, original: Original, content: Content) -> Verdict:
         """Whether content is the original's: by what S3 keeps of it, else by its bytes, read now."""
-        ref, info, _ = pair
-        differs = Verdict(False, Evidence.CHECKSUM, Reason.CONTENT_DIFFERS)
+        info, differs = original.info, Verdict(False, Evidence.CHECKSUM, Reason.CONTENT_DIFFERS)
+        if isinstance(content, Verdict):
+            return content
         if isinstance(content, ContentCheck):
             if content.is_refuted or content.evidence is not Evidence.NONE:
                 return differs if content.is_refuted else Verdict(True, content.evidence)
@@ -223,43 +187,43 @@ class Copies:
         else:
             sha256, evidence = content, Evidence.CHECKSUM
         if info.is_archived:
-            return _unknown(Reason.ARCHIVED, "source")
+            return _unknown(Cause(Reason.ARCHIVED, "source"))
         known = replace(info, checksums=(*info.checksums, sha256))
-        check = await check_bytes(ContentSide(self._originals, ref, info), known, self.budget)
+        check = await check_bytes(ContentSide(self._originals, original.ref, info), known, self._budget)
         return differs if check.is_refuted else Verdict(True, evidence)
 
-    async def _find_lack(self, pair: Pair, copy: ObjectInfo) -> Verdict | None:
+    async def _find_lack(self, original: Original, copy: ObjectInfo) -> Verdict | None:
         """Why the copy lacks tags or annotations of the original, or nobody knows. None: it has all."""
-        ref, info, at = pair
+        at, ref = original.copy, original.ref
         replica = ObjectRef(at.bucket, at.key, copy.version_id)
-        if tags := await self._tags.read_surely(ref, info.tag_count):
+        if tags := await self._tags.read_surely(ref, original.info.tag_count):
             there = at.member.tags if at.member else await self._copies.get_tags(replica)
             if not tags.items() <= there.items():
                 return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, "tags")
-        if self.ignores_annotations:
+        if self._ignores_annotations or not await self._annotations.find_lack(ref, None if at.member else replica):
             return None
-        lack = await self._annotations.find_lack(ref, None if at.member else replica)
-        return _unknown(Reason.METADATA_DIFFERS, "annotations") if lack else None
+        return _unknown(Cause(Reason.METADATA_DIFFERS, "annotations"))
 
 
-def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = False) -> Reason | None:
+def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = False) -> Cause | None:
     """Return why what is current at a copy's key, or at its archive's, does not count. Pure.
 
     | at the key                                       | refused                       |
     |--------------------------------------------------|-------------------------------|
     | nothing, or a delete marker                      | copy_missing                  |
     | an archive of another ETag than the indexed one  | archive_damaged               |
-    | an object that a lifecycle rule will remove      | refused (expires)            |
+    | an object that a lifecycle rule will remove      | refused (expires)             |
     | an archived object that is not restored          | archived, but for by_checksum |
     | any other                                        | no                            |
     """
+    archive = at.place if at.member else ""
     if copy is None:
-        return Reason.COPY_MISSING
-    if at.member is not None and copy.etag != at.etag:
-        return Reason.ARCHIVE_DAMAGED
+        return Cause(Reason.COPY_MISSING, archive)
+    if archive and copy.etag != at.etag:
+        return Cause(Reason.ARCHIVE_DAMAGED, archive)
     if copy.expiration is not None:
-        return Reason.REFUSED
-    return Reason.ARCHIVED if copy.is_archived and not by_checksum else None
+        return Cause(Reason.REFUSED, "expires")
+    return Cause(Reason.ARCHIVED, archive or "copy") if copy.is_archived and not by_checksum else None
 
 
 def _identity(info: ObjectInfo) -> tuple[object, ...]:
@@ -267,25 +231,26 @@ def _identity(info: ObjectInfo) -> tuple[object, ...]:
     return info.version_id, info.etag, info.last_modified, info.size_bytes, *carried
 
 
-def _indexed(pair: Pair, archive: ObjectInfo) -> Content:
+def _indexed(at: CopyAt, archive: ObjectInfo) -> Content:
     """The member's SHA-256 by the index, if S3 keeps of the archive the SHA-256 that its index has."""
-    algorithm, _, value = (pair.copy.checksum or "").partition(":")
+    algorithm, _, value = (at.checksum or "").partition(":")
     if algorithm != "SHA256" or Checksum(algorithm, value, "-" in value) not in archive.checksums:
-        return _unknown(Reason.NOTHING_COMPARABLE, "SHA-256 of the archive")
-    if pair.copy.member is None or pair.copy.member.sha256 is None:
-        return _unknown(Reason.NOTHING_COMPARABLE, "SHA-256 of the member")
-    return content_checksums(pair.copy.member)[0]
+        return _unknown(Cause(Reason.NOTHING_COMPARABLE, "SHA-256 of the archive"))
+    if at.member is None or at.member.sha256 is None:
+        return _unknown(Cause(Reason.NOTHING_COMPARABLE, "SHA-256 of the member"))
+    return content_checksums(at.member)[0]
 
 
-async def _read_large(pair: Pair, member: Member, reader: ArchiveReader) -> Content:
-    check = ContentCheck(pair.info, _hashed(pair.info))
-    try:
-        async with aclosing(reader.stream(member)) as pieces:
-            async for piece in pieces:
-                await update(check, piece)
-    except DamagedArchive as error:
-        return _unread(error)
+async def _hash(info: ObjectInfo, content: AsyncGenerator[bytes, None]) -> ContentCheck:
+    check = ContentCheck(info, _hashed(info))
+    async with aclosing(content) as pieces:
+        async for piece in pieces:
+            await update(check, piece)
     return check
+
+
+async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data
 
 
 def _hashed(info: ObjectInfo) -> str | None:
@@ -293,14 +258,14 @@ def _hashed(info: ObjectInfo) -> str | None:
     return "SHA256" if ContentCheck(info).evidence is Evidence.NONE else None
 
 
-def _unknown(reason: Reason, detail: str = "") -> Verdict:
-    return Verdict(None, Evidence.NONE, reason, detail)
+def _unknown(cause: Cause) -> Verdict:
+    return Verdict(None, Evidence.NONE, *cause)
 
 
-def _unread(error: StoreError | DamagedArchive) -> Verdict:
-    """The verdict where one side cannot be read. Credentials that are not accepted end the run."""
+def _cause(error: StoreError | DamagedArchive) -> Cause:
+    """Why one side cannot be read. Credentials that are not accepted end the run."""
     if isinstance(error, AuthenticationFailed):
         raise error
     if isinstance(error, DamagedArchive):
-        return _unknown(Reason.ARCHIVE_DAMAGED, str(error))
-    return _unknown(Reason.REFUSED, f"{error.operation}: {error.code}")
+        return Cause(Reason.ARCHIVE_DAMAGED, str(error))
+    return Cause(Reason.REFUSED, error.fact)

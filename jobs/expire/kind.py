@@ -3,54 +3,42 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
 
 from jobs.config import Settings
 from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import LedgerError, UsageError
+from jobs.expire.copies import Copies
 from jobs.expire.job import GROUPS_AT_ONCE, Expire
+from jobs.expire.places import Place, PlaceLook
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, no_hints
 
+if TYPE_CHECKING:
+    import pyarrow as pa
+
 
 def _open(opened: Opened) -> Expire:
-    import msgspec
-
-    from jobs.expire.copies import Copies
-    from jobs.expire.places import Place, PlaceLook
-    from jobs.ledger.tombstones import Tombstones
+    from jobs.ledger.tombstones import Tombstones  # pyarrow loads here
 
     spec, ledger, plan, (bucket, prefix) = opened.spec, opened.ledger, opened.plan, opened.route.source
-    if plan is None:
-        raise LedgerError(f"run {spec.run_id} has no plan", advice="start another `sealift expire`")
     stores, options = (opened.source, opened.destination), spec.options
     heeded = [Step(each) for each in options.get("heeded_steps", ())] if options["delete"] else []
-    if options["delete"] and not heeded:
-        raise LedgerError(
-            f"run {spec.run_id} was planned without a trial of If-Match", advice="start another `sealift expire`"
-        )
-    return Expire(
-        opened.source,
-        Copies(
-            *stores,
-            opened.budget,
-            options["apart"],
-            Settings.from_environment().patience_seconds,
-            options["by_checksum"],
-            options["annotations"] == SKIP_ANNOTATIONS,
-        ),
-        PlaceLook(*stores, *msgspec.convert(plan.expiry["places"], list[Place])),
-        bucket,
-        options["grace_seconds"],
-        heeded,
-        Tombstones(ledger.store, ledger.location, bucket, spec.run_id),
-        time.time,
-        [Location.parse(uri) for uri in options["copies"]],
-        prefix,
-        spec.created_at,
-    )
+    if plan is None or (options["delete"] and not heeded):
+        why = f"run {spec.run_id} has no plan, or was planned without a trial of If-Match"
+        raise LedgerError(why, advice="start another `sealift expire`")
+    skips, patience = options["annotations"] == SKIP_ANNOTATIONS, Settings.from_environment().patience_seconds
+    copies = Copies(*stores, opened.budget, options["apart"], patience, options["by_checksum"], skips)
+    look = PlaceLook(*stores, *msgspec.convert(plan.expiry["places"], list[Place]))
+    tombstones = Tombstones(ledger.store, ledger.location, bucket, spec.run_id)
+    places, grace_seconds = [Location.parse(uri) for uri in options["copies"]], options["grace_seconds"]
+    terms = (bucket, grace_seconds, heeded, tombstones, time.time, places, prefix, spec.created_at)
+    return Expire(opened.source, copies, look, *terms)
 
 
 async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:
@@ -58,6 +46,12 @@ async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str
 
     deletions = await write_deletions(ledger, spec.run_id, plan)
     return {"dry_run": not spec.options["delete"], "deletions": deletions, "expiry": dict(plan.expiry)}
+
+
+def _read_beside(batch: pa.RecordBatch) -> Iterable[object]:
+    from jobs.expire.copy_columns import read_copies  # pyarrow loads here
+
+    return read_copies(batch)
 
 
 def _again(spec: RunSpec) -> UsageError:
@@ -77,4 +71,5 @@ KIND = Kind(
     deletes=True,
     may_be_empty=True,
     hints=no_hints,
+    beside=_read_beside,
 )

@@ -2,35 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from jobs.core.evidence import is_multipart
 from jobs.core.model import NULL_VERSION, ObjectInfo, ObjectRef, ObjectVersion, is_exact
-from jobs.expire.copies import Pair
 from jobs.expire.rules import CopyAt, Original
 from jobs.s3.lookup import KeyLooks, find
 from jobs.s3.retries import retry
 
 
-class Seen(NamedTuple):
-    """A row whose original is there, with what S3 says of it, and where a copy was listed."""
-
-    row: ObjectVersion
-    original: Original
-    pair: Pair
-
-    @property
-    def is_moved(self) -> bool:
-        """True if it lies below others now, or another object is in its place."""
-        return not self.original.is_current or self.is_replaced
-
-    @property
-    def is_replaced(self) -> bool:
-        """True if another object is in its place."""
-        return self.row.etag != self.original.etag
-
-
-async def find_original(looks: KeyLooks, row: ObjectVersion, copy: CopyAt, *, is_versioned: bool) -> Seen | None:
+async def find_original(looks: KeyLooks, row: ObjectVersion, copy: CopyAt, *, is_versioned: bool) -> Original | None:
     """Return the row's version as S3 has it now, None when it is gone.
 
     A row without a version id names the newest version with its ETag. Without such a version, this
@@ -38,37 +17,32 @@ async def find_original(looks: KeyLooks, row: ObjectVersion, copy: CopyAt, *, is
     version is current.
     """
 
-    def seen(info: ObjectInfo, version_id: str | None) -> Seen:
-        original = Original(version_id, info.etag, info.size_bytes, info.last_modified, info.attributes.lock)
-        return Seen(row, original, Pair(ObjectRef(looks.bucket, row.key, version_id), info, copy))
+    def made(info: ObjectInfo, version_id: str | None) -> Original:
+        return Original(row, copy, ObjectRef(looks.bucket, row.key, version_id), info)
 
     def is_named(version_id: str | None, etag: str | None) -> bool:
         return row.etag == etag if row.version_id is None else row.version_id == version_id
 
     current = await looks.current(row.key)
-    is_it = current is not None and is_named(current.version_id or NULL_VERSION, current.etag)
     has_others = is_versioned or is_exact(row.version_id)
-    if current is not None and (is_it or not has_others):
-        found = seen(current, current.version_id)
-        is_folder = row.key.endswith("/") and current.version_id is None
-        return found._replace(original=found.original._replace(is_folder=is_folder))
+    if current is not None and (not has_others or is_named(current.version_id or NULL_VERSION, current.etag)):
+        return made(current, current.version_id)
     history = await looks.history(row.key) if has_others else []
     named = [not each.is_delete_marker and is_named(each.version_id, each.etag) for each in history]
     if True not in named:
-        return seen(current, current.version_id) if current is not None and row.version_id is None else None
+        return made(current, current.version_id) if current is not None and row.version_id is None else None
     place = len(named) - 1 - named[::-1].index(True)
     info = await retry(lambda: find(looks.store, ObjectRef(looks.bucket, row.key, history[place].version_id)))
     if info is None:
         return None
-    found, later = seen(info, info.version_id or history[place].version_id), history[place + 1 :]
-    if later:
-        # S3 dates an upload in parts by its beginning. All else hid the version at its date.
-        dated = (each.last_modified for each in later if not is_multipart(each.etag))
-        original = found.original._replace(
-            is_current=False,
-            hidden_at=min(dated, default=later[0].last_modified),
-            markers_above=tuple(each for each in later if each.is_delete_marker),
-            newest_etag=next((each.etag for each in reversed(later) if not each.is_delete_marker), None),
-        )
-        found = found._replace(original=original)
-    return found
+    found, later = made(info, info.version_id or history[place].version_id), history[place + 1 :]
+    if not later:
+        return found
+    # S3 dates an upload in parts by its beginning. All else hid the version at its date.
+    dated = (each.last_modified for each in later if not is_multipart(each.etag))
+    return found._replace(
+        is_current=False,
+        hidden_at=min(dated, default=later[0].last_modified),
+        markers_above=tuple(each for each in later if each.is_delete_marker),
+        newest_etag=next((each.etag for each in reversed(later) if not each.is_delete_marker), None),
+    )

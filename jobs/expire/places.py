@@ -88,13 +88,12 @@ async def read_places(
     Date of its own. Raises UsageError, ConfigError, StoreError.
     """
     check_locations(source_at, copies_at, is_apart)
-    origin, now = await _read_place(source, source_at, await list_documents(source, source_at))
+    origin, now = await _read_place(source, source_at)
     found: list[Place] = []
     for at in copies_at:
-        keys = await list_documents(copies, at)
-        await _refuse_shared(origin, copies, at, is_apart, keys, check_replica)
-        place, answered_at = await _read_place(copies, at, [key for key in keys if key != at.key + origin.name])
-        await _refuse_shared(place, source, source_at, is_apart, [])  # one that is listed is refused above
+        await _refuse_shared(origin, copies, at, is_apart, check_replica)
+        place, answered_at = await _read_place(copies, at, origin.name)
+        await _refuse_shared(place, source, source_at, is_apart)
         found.append(place)
         now = min(now, answered_at)
     if why := refuse(origin, found, math.inf if grace_seconds is None else min(now, clock()), grace_seconds or 0.0):
@@ -191,12 +190,13 @@ async def _documents(store: Store, at: Location) -> list[str]:
 
 
 async def _refuse_shared(
-    place: Place, store: Store, at: Location, is_apart: bool, listed: Sequence[str], check: ReplicaCheck | None = None
+    place: Place, store: Store, at: Location, is_apart: bool, check: ReplicaCheck | None = None
 ) -> None:
-    """Raise ConfigError if the document of `place` is at the other side, `at`.
+    """Raise ConfigError if the document of `place` is at the other side, `at`, by listing or by GET.
 
-    `listed`: what is listed there. `check`: S3's own replication may have brought it.
+    `check`: S3's own replication may have brought it.
     """
+    listed = await list_documents(store, at)
     keys = dict.fromkeys((at.key + place.name, place.key))
     if not is_apart and at.bucket == place.location.bucket:  # one bucket under one name, apart by prefixes
         keys.pop(place.key)
@@ -219,7 +219,9 @@ async def _refuse_shared(
         await check(at)
 
 
-async def _read_place(store: Store, at: Location, keys: Sequence[str]) -> tuple[Place, float]:
+async def _read_place(store: Store, at: Location, replicated: str = "") -> tuple[Place, float]:
+    """The one place whose document is there, and S3's time. `replicated`: the name of one that may be there as well."""
+    keys = [key for key in await list_documents(store, at) if key != at.key + replicated]
     if not keys:
         raise ConfigError(
             f"{at} is not declared as a place", advice="give the same --source and --copies with --declare"

@@ -75,20 +75,13 @@ async def plan_run(
         heeded = await heeded_steps(originals, source.location) if options["delete"] else ()
         wanted = None
         if request.manifest is not None:
-            bucket, client = source.location.bucket, partial(boto_client, None, None, None)
+            client = partial(boto_client, None, None, None)
+            bucket = source.location.bucket
             manifest = await open_manifest(request.manifest, ledger.store, client, bucket=bucket)
             wanted = draft.digested(manifest.batches)
-        scope = Scope(
-            originals,
-            copies,
-            source.location,
-            copies_at,
-            is_own,
-            draft.started - options["grace_seconds"],
-            options["max_share"],
-            options["by_checksum"],
-            options["delete"],
-        )
+        older_than, max_share = draft.started - options["grace_seconds"], options["max_share"]
+        places = (originals, copies, source.location, copies_at)
+        scope = Scope(*places, is_own, older_than, max_share, options["by_checksum"], options["delete"])
         candidates = await plan_candidates(
             scope,
             ArchiveIndex(ledger.store, ledger.location),
@@ -120,20 +113,17 @@ async def plan_run(
             "places": msgspec.to_builtins([origin, *others], enc_hook=str),  # a bucket of a policy is a kind of str
             "reads": [{"storage_class": name, "bytes": read} for name, (_, read) in candidates.reads.items()],
         }
-        spec = draft.spec(
-            request.manifest or f"listing of {source.location}", {"apart": is_apart, "heeded_steps": heeded}
-        )
+        named = request.manifest or f"listing of {source.location}"
+        spec = draft.spec(named, {"apart": is_apart, "heeded_steps": heeded})
         return draft.planned(spec, replace(plan, excluded=dict(candidates.excluded), expiry=expiry))
 
 
 def _check_share(candidates: Candidates, scope: Scope, display: Display) -> None:
     """Raises LimitExceeded when too large a share of the prefix would go. A dry run only says so."""
     for what, share in (("current objects", candidates.current), ("object versions", candidates.versions)):
+        goes = f"{share.eligible:,} of the {share.listed:,} {what} in {candidates.prefix} would go"
+        text = f"{goes}, more than {scope.max_share:.0%} of them"
         if share.exceeds(scope.max_share):
-            text = (
-                f"{share.eligible:,} of the {share.listed:,} {what} in {candidates.prefix} would go, "
-                f"more than {scope.max_share:.0%} of them"
-            )
             if scope.deletes:
                 raise LimitExceeded(text, advice="if that is meant, raise --max-share")
             display.say(f"{text}: --yes-delete will refuse that without a larger --max-share")

@@ -13,9 +13,19 @@ from typing import NamedTuple
 from jobs.archives.model import Member
 from jobs.core.enums import Step
 from jobs.core.evidence import Verdict
-from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectLock, ObjectVersion, is_exact, parse_time
+from jobs.core.model import (
+    NULL_VERSION,
+    Listed,
+    Location,
+    ObjectInfo,
+    ObjectLock,
+    ObjectRef,
+    ObjectVersion,
+    is_exact,
+    parse_time,
+)
 from jobs.core.outcome import Evidence
-from jobs.core.reasons import Reason, Why
+from jobs.core.reasons import Cause, Reason
 
 CLOCKS_SECONDS = 300.0
 """The tolerated difference between our clock and S3's, when an undo looks for a marker."""
@@ -25,7 +35,7 @@ ATTEMPT_SECONDS = 3600.0
 
 @dataclass(frozen=True, slots=True)
 class CopyAt:
-    """Where a listing, or an archive's index, says that a copy is: a row's `proof`, as JSON.
+    """Where a listing, or an archive's index, says that a copy is: what an expire row has `beside`.
 
     `bucket`, `key`: the copy's, or its archive's. `etag`: the archive's, to which the member's place
     belongs. A replica has none: what is at its key now counts. `member`: as the archive's index has
@@ -45,7 +55,9 @@ class CopyAt:
 
 
 class Original(NamedTuple):
-    """The version of a row as S3 has it now.
+    """The version of a row as S3 has it now, and where its copy was listed.
+
+    `ref` has the version id that names it, `info` is what HEAD said.
 
     `hidden_at`: since when a newer version or a marker surely lies on top of it. Of uploads in
     parts alone only their beginning is known.
@@ -55,20 +67,21 @@ class Original(NamedTuple):
 
     `newest_etag`: the ETag of the newest version above it, also where a marker hides that. None:
     only markers are above.
-
-    `is_folder`: its key ends with `/`, and HEAD names no version of it.
     """
 
-    version_id: str | None
-    etag: str
-    size_bytes: int
-    last_modified: float
-    lock: ObjectLock | None = None
+    row: ObjectVersion
+    copy: CopyAt
+    ref: ObjectRef
+    info: ObjectInfo
     is_current: bool = True
     hidden_at: float | None = None
     markers_above: tuple[Listed, ...] = ()
     newest_etag: str | None = None
-    is_folder: bool = False
+
+    @property
+    def is_replaced(self) -> bool:
+        """True if another object is in its place."""
+        return self.row.etag != self.info.etag
 
     def marker_of(self, marker_version_id: str | None, announced_at: float) -> Listed | None:
         """Return the marker above it that an announced delete has set. None: there is no such marker.
@@ -79,6 +92,18 @@ class Original(NamedTuple):
         named = [each for each in self.markers_above if each.version_id == marker_version_id]
         in_time = (each for each in self.markers_above if each.last_modified <= announced_at + ATTEMPT_SECONDS)
         return named[0] if named and marker_version_id is not None else next(in_time, None)
+
+
+class Proven(NamedTuple):
+    """What a comparison of now found. `verdict`: also whether the copy lacks metadata, tags or annotations.
+
+    `copy`: what is current at the key of the copy, or of its archive. None: nothing, or unknown.
+    `looked_at`: by `elapsed_seconds`, before that was asked.
+    """
+
+    verdict: Verdict
+    copy: ObjectInfo | None
+    looked_at: float
 
 
 class Terms(NamedTuple):
@@ -95,84 +120,71 @@ class Terms(NamedTuple):
     prefix: str = ""
 
 
-class Decision(NamedTuple):
-    """The step, or the reason why the version is kept. `compare`: first compare copy and original."""
+def decide(original: Original, proven: Proven | None, terms: Terms) -> Step | Cause | None:
+    """Return how a version that is there goes, or why it stays. None: compare it with its copy first.
 
-    step: Step | None = None
-    reason: Why = ""
-    detail: str = ""
-    compare: bool = False
-
-
-def decide(
-    row: ObjectVersion,
-    copy: CopyAt,
-    original: Original,
-    verdict: Verdict | None,
-    current: ObjectInfo | None,
-    terms: Terms,
-) -> Decision:
-    """Decide what happens to a version that is there. The first line that applies decides.
-
-    `verdict`: of the comparison of now. None: not compared yet. A verdict that both are the same
-    also means that the copy lacks no metadata, tags and annotations of the original. `current`:
-    what the comparison found at the key of the copy, or of its archive.
+    The first line that applies decides:
 
     | the row, its copy and the original                           | decision                       |
     |--------------------------------------------------------------|--------------------------------|
     | a delete marker                                              | is_marker                      |
     | another version, ETag or size than the row's                 | source_replaced                |
     | no version id, and it was written again since it was packed  | source_replaced (packed)       |
-    | its key, or the copy, is not in one of the places            | refused (outside, copies)     |
-    | legal hold, or retention that has not ended                  | refused (the lock)            |
+    | its key, or the copy, is not in one of the places            | refused (outside, copies)      |
+    | legal hold, or retention that has not ended                  | refused (the lock)             |
     | written or hidden within the grace period                    | too_new                        |
-    | a folder of a server that keeps no versions of folders       | refused (folder)              |
-    | it is current, in a bucket whose versioning is suspended     | refused (suspended)           |
-    | a null version below others, in such a bucket                | refused (null)                |
+    | a folder of a server that keeps no versions of folders       | refused (folder)               |
+    | it is current, in a bucket whose versioning is suspended     | refused (suspended)            |
+    | a null version below others, in such a bucket                | refused (null)                 |
     | other content is newest at its key, and no archive holds it  | copy_covered (next)            |
-    | copy and original not compared yet                           | compare them, and decide again |
+    | copy and original not compared yet                           | none                           |
     | they differ, or nothing proves that they are the same        | the verdict's reason           |
-    | the copy was written within the grace period                 | too_new                        |
+    | the copy was written within the grace period                 | too_new (copied)               |
     | it is current, in a bucket that keeps versions               | HIDE                           |
     | any other                                                    | REMOVE                         |
     """
-    if reason := _reason_to_keep(row, copy, original, terms):
-        return Decision(None, *reason)
-    if verdict is None:
-        return Decision(compare=True)
-    if not verdict.same or current is None or verdict.evidence is Evidence.NONE:
-        return Decision(None, verdict.reason or Reason.NOTHING_COMPARABLE, verdict.detail)
-    if terms.now - current.last_modified < terms.grace_seconds:
-        return Decision(None, Reason.TOO_NEW, "copied")
-    return Decision(Step.HIDE if original.is_current and terms.is_versioned else Step.REMOVE)
+    if cause := _cause_to_keep(original, terms):
+        return cause
+    if proven is None:
+        return None
+    verdict, copy, _ = proven
+    if not verdict.same or copy is None or verdict.evidence is Evidence.NONE:
+        return Cause(verdict.reason or Reason.NOTHING_COMPARABLE, verdict.detail)
+    if terms.now - copy.last_modified < terms.grace_seconds:
+        return Cause(Reason.TOO_NEW, "copied")
+    return Step.HIDE if original.is_current and terms.is_versioned else Step.REMOVE
 
 
-def _reason_to_keep(row: ObjectVersion, copy: CopyAt, original: Original, terms: Terms) -> tuple[Reason, str] | None:
-    is_named = row.version_id in (None, original.version_id or NULL_VERSION) and row.etag == original.etag
-    is_packed_before = copy.member is not None and original.last_modified >= copy.member.last_modified + 1.0
-    is_null = not is_exact(original.version_id)
-    if row.is_delete_marker:
-        return Reason.IS_MARKER, ""
-    if not is_named or row.size_bytes not in (None, original.size_bytes):
-        return Reason.SOURCE_REPLACED, ""
-    if is_null and is_packed_before:  # S3 dates by milliseconds in listings, and by seconds in HEAD
-        return Reason.SOURCE_REPLACED, "packed"
-    if not row.key.startswith(terms.prefix):
-        return Reason.REFUSED, "outside"
-    if not any(copy.bucket == each.bucket and copy.key.startswith(each.key) for each in terms.places):
-        return Reason.REFUSED, "copies"
-    if held := _hold(original.lock or ObjectLock(), terms.now):
-        return Reason.REFUSED, held
-    since, how = max((original.last_modified, "written"), (original.hidden_at or 0.0, "hidden"))
-    if terms.now - since < terms.grace_seconds:
-        return Reason.TOO_NEW, how
-    if inexact := _inexact(original, terms, is_null):
-        return Reason.REFUSED, inexact
-    if copy.member is None and original.newest_etag not in (None, original.etag):
-        # A replica has the key of its original, so the next replication puts the newer version there,
-        # also one that a delete marker hides now: the marker may be taken back.
-        return Reason.COPY_COVERED, "next"
-    return None
+def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
+    """What needs no comparison. S3 dates by milliseconds in listings, and by seconds in HEAD.
+
+    Where versioning is suspended, no condition reaches a version below others, and the version on
+    top hides others. SeaweedFS keeps no versions of objects whose keys end with `/`. A replica has
+    the key of its original, so the next replication puts the newest version there, also one that a
+    delete marker hides now: the marker may be taken back.
+    """
+    row, copy, (_, _, version_id), info, is_current, hidden_at, _, newest_etag = original
+    is_null, member = not is_exact(version_id), copy.member
+    is_named = row.version_id in (None, version_id or NULL_VERSION) and not original.is_replaced
+    is_placed = any(copy.bucket == each.bucket and copy.key.startswith(each.key) for each in terms.places)
+    is_covered = member is None and newest_etag not in (None, info.etag)
+    is_folder = is_current and info.version_id is None and row.key.endswith("/")
+    held = _hold(info.attributes.lock or ObjectLock(), terms.now)
+    since, how = max((info.last_modified, "written"), (hidden_at or 0.0, "hidden"))
+    table = (
+        (row.is_delete_marker, Reason.IS_MARKER, ""),
+        (not is_named or row.size_bytes not in (None, info.size_bytes), Reason.SOURCE_REPLACED, ""),
+        (is_null and member and info.last_modified >= member.last_modified + 1.0, Reason.SOURCE_REPLACED, "packed"),
+        (not row.key.startswith(terms.prefix), Reason.REFUSED, "outside"),
+        (not is_placed, Reason.REFUSED, "copies"),
+        (held, Reason.REFUSED, held),
+        (terms.now - since < terms.grace_seconds, Reason.TOO_NEW, how),
+        (terms.is_versioned and is_folder, Reason.REFUSED, "folder"),
+        (not terms.is_versioned and is_current and version_id is not None, Reason.REFUSED, "suspended"),
+        (not terms.is_versioned and not is_current and is_null, Reason.REFUSED, "null"),
+        (is_covered, Reason.COPY_COVERED, "next"),
+    )
+    return next((Cause(reason, detail) for applies, reason, detail in table if applies), None)
 
 
 def _hold(lock: ObjectLock, now: float) -> str:
@@ -184,16 +196,3 @@ def _hold(lock: ObjectLock, now: float) -> str:
     except ValueError:
         is_over = False
     return "" if is_over else f"{lock.mode} until {lock.retain_until}"
-
-
-def _inexact(original: Original, terms: Terms, is_null: bool) -> str:
-    """Return why no delete would be exact.
-
-    Where versioning is suspended, no condition reaches a version below others, and the version on
-    top hides others. SeaweedFS keeps no versions of objects whose keys end with `/`.
-    """
-    if terms.is_versioned:
-        return "folder" if original.is_folder else ""
-    if original.is_current:
-        return "suspended" if original.version_id is not None else ""
-    return "null" if is_null else ""

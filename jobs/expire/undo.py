@@ -14,7 +14,7 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
-from jobs.expire.deletes import ExactDeletes
+from jobs.expire.deletes import remove_versions
 from jobs.expire.rules import ATTEMPT_SECONDS, CLOCKS_SECONDS
 from jobs.ledger.tombstones import Tombstone, Tombstones
 from jobs.s3.lookup import key_history
@@ -42,10 +42,6 @@ class UndoResult(NamedTuple):
     lost: int = 0
 
 
-class _Refusal(Exception):
-    """Raised when a tombstone does not name a marker that its run has set. The message says why."""
-
-
 async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> UndoResult:
     """Remove the delete markers of one run, of keys that begin with `prefix`.
 
@@ -55,7 +51,6 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     version, if it was set within `ATTEMPT_SECONDS` of that attempt. Where other versions lie
     between, a person has to look. Versions above a marker stay where they are.
     """
-    deletes = ExactDeletes(store, tombstones.bucket)
     removed = lost = 0
     problems: list[Problem] = []
 
@@ -66,10 +61,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             return None, there if stone.step is Step.HIDE else "", False
         history = await retry(partial(key_history, store, tombstones.bucket, stone.key))
         is_lost = not any(_is_named(stone, each) for each in history)
-        try:
-            return _marker(history, stone) if stone.step is Step.HIDE else None, "", is_lost
-        except _Refusal as refusal:
-            return None, str(refusal), is_lost
+        return (*(_marker(history, stone) if stone.step is Step.HIDE else (None, "")), is_lost)
 
     async with aclosing(cast("AsyncGenerator[list[Tombstone], None]", tombstones.taken())) as groups:
         async for stones in groups:
@@ -78,7 +70,7 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
             lost += sum(is_lost for *_, is_lost in named)
             problems += [Problem(key, problem) for key, _, problem, _ in named if problem]
             known = [(key, marker) for key, marker, *_ in named if marker is not None]
-            for (key, _), error in zip(known, await deletes.remove(known), strict=True):
+            for (key, _), error in zip(known, await remove_versions(store, tombstones.bucket, known), strict=True):
                 removed += error is None
                 problems += [Problem(key, str(error))] if error else []
     foreign = dict.fromkeys(tombstones.foreign, "this file of the ledger holds tombstones of another run or bucket")
@@ -86,45 +78,39 @@ async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> Undo
     return UndoResult(removed, problems, lost)
 
 
-def _marker(history: Sequence[Listed], stone: Tombstone) -> str | None:
-    """Return the id of the marker that hides a tombstone's version. None: nothing hides it any more.
+def _marker(history: Sequence[Listed], stone: Tombstone) -> tuple[str | None, str]:
+    """Return the id of the marker that hides a tombstone's version, and a problem if there is one.
 
-    A marker whose version is gone meanwhile counts if it hides nothing else. Raises _Refusal.
+    No id: nothing hides it any more, or a person has to look. Of a killed attempt, which recorded
+    no marker, it is the first one above the version. A marker whose version is gone meanwhile
+    counts if it hides nothing else.
     """
     place = next((at for at, each in enumerate(history) if _is_named(stone, each)), None)
-    if stone.marker_version_id is not None:
-        at = next((at for at, each in enumerate(history) if each.version_id == stone.marker_version_id), None)
-    elif place is not None:  # unknown: the first one above
-        at = next((at for at, each in enumerate(history) if at > place and each.is_delete_marker), None)
-    else:
-        at = None
+    is_recorded = stone.marker_version_id is not None
+    ids = {stone.marker_version_id} if is_recorded else {each.version_id for each in history if each.is_delete_marker}
+    first = 0 if is_recorded else len(history) if place is None else place
+    at = next((at for at in range(first, len(history)) if history[at].version_id in ids), None)
     if at is None:
-        return None
+        return None, ""
     marker, named = history[at], f"the delete marker {history[at].version_id}"
-    hours = (marker.last_modified - stone.recorded_at) / 3600
-    is_apart = place is not None and at != place + 1
+    seconds = 0.0 if is_recorded else marker.last_modified - stone.recorded_at
+    is_apart, is_late = place is not None and at != place + 1, seconds > ATTEMPT_SECONDS
     own = "remove the marker yourself if it should go"
     if not marker.is_delete_marker:
-        raise _Refusal(f"{marker.version_id} is not a delete marker but a version: the ledger was altered")
-    if stone.marker_version_id is None and hours * 3600 < -CLOCKS_SECONDS:
-        return None
-    if stone.marker_version_id is None and hours * 3600 > ATTEMPT_SECONDS:
-        if is_apart:
-            return None
-        raise _Refusal(
-            f"{named} was set {hours:.1f} hours after the run announced its delete and was killed, so somebody else "
-            f"may have deleted the object: {own}"
-        )
+        return None, f"{marker.version_id} is not a delete marker but a version: the ledger was altered"
+    if seconds < -CLOCKS_SECONDS or (is_late and is_apart):
+        return None, ""
+    if is_late:
+        since = f"{named} was set {seconds / 3600:.1f} hours after the run announced its delete and was killed"
+        return None, f"{since}, so somebody else may have deleted the object: {own}"
     if is_apart:
-        raise _Refusal(
-            f"other versions lie between the version {stone.version_id} and {named}, which the run has set, or may "
-            f"have: look at the key's versions, and {own}"
-        )
+        between = f"other versions lie between the version {stone.version_id} and {named}"
+        return None, f"{between}, which the run has set, or may have: look at the key's versions, and {own}"
     if place is None and at:
-        raise _Refusal(f"the version {stone.version_id}, which the run hid, is gone, and {named} hides an older: {own}")
+        return None, f"the version {stone.version_id}, which the run hid, is gone, and {named} hides an older: {own}"
     if not is_exact(marker.version_id):
-        raise _Refusal(f"its delete marker has the id null, which any write may replace: {own}")
-    return marker.version_id
+        return None, f"its delete marker has the id null, which any write may replace: {own}"
+    return marker.version_id, ""
 
 
 def _is_named(stone: Tombstone, each: Listed) -> bool:

@@ -289,10 +289,9 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
 
     A destination that verify proved wrong is condemned by its ETag. A source that is damaged is
     named by its ETag, so that a retry does not copy it. The newest version of a key
-    comes first, as in a listing, which orders versions of equal times. In the CSV file formulas and
-    control characters are made plain text (`jobs.tables.duck.harmless`).
+    comes first, as in a listing, which orders versions of equal times.
     """
-    from jobs.tables.duck import harmless_columns, parquet, quoted
+    from jobs.tables.duck import parquet
 
     etag = "coalesce(folded.etag, manifest.etag)"
     reader = connection.sql(
@@ -308,10 +307,21 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
     ).to_arrow_reader()
     file, csv = folder / "failures.parquet", folder / "failures.csv"
     file.write_bytes(write_parquet(reader.read_all()))
-    safe, escaped = harmless_columns("key", "reason")
+    write_csv(connection, parquet(file), csv, "key")
+    return file.read_bytes(), csv.read_bytes()
+
+
+def write_csv(connection: duckdb.DuckDBPyConnection, rows: str, csv: Path, *texts: str) -> None:
+    """Write rows that have `reason` and `detail` as a CSV file for people: words in place of the codes.
+
+    In these, and in the columns `texts`, formulas and control characters are made plain text
+    (`jobs.tables.duck.harmless`). `escaped` says where.
+    """
+    from jobs.tables.duck import harmless_columns, quoted
+
+    safe, escaped = harmless_columns(*texts, "reason")
     connection.execute(
         f"COPY (SELECT * REPLACE ({safe}), {escaped} AS escaped FROM (SELECT * EXCLUDE (detail) "
-        f"REPLACE ({explained_sql()} AS reason) FROM {parquet(file)})) "
-        f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE (key, reason))"
+        f"REPLACE ({explained_sql()} AS reason) FROM {rows})) "
+        f"TO {quoted(csv)} (FORMAT csv, HEADER, FORCE_QUOTE ({', '.join(texts)}, reason))"
     )
-    return file.read_bytes(), csv.read_bytes()

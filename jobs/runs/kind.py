@@ -25,6 +25,7 @@ from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS, Operation
 from jobs.s3.fenced_store import Throttle
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
+from jobs.tables.rows import ReadBeside
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +124,7 @@ class Kind:
     `is_proof_only`: it writes nothing, so no run of it repairs what another one left.
     `hints`: the next steps for a complete run with bad rows, by its report, each as `Why: command`.
     Terminal, page and report.json have the same ones.
+    `beside` reads the columns that only shards of this kind have (`ObjectVersion.beside`).
     """
 
     name: str
@@ -142,3 +144,4 @@ class Kind:
     is_proof_only: bool = False
     hints: Callable[[Mapping[str, Any]], list[str]] = hint_at_retry
     report_details: ReportDetails = no_details
+    beside: ReadBeside | None = None

@@ -237,19 +237,22 @@ def _spooled(batch: pa.RecordBatch, place: int) -> pa.RecordBatch:
 
 
 async def write_shards(
-    tables: Iterator[pa.Table], write_shard: WriteShard, connection: duckdb.DuckDBPyConnection
+    tables: Iterator[pa.Table],
+    write_shard: WriteShard,
+    connection: duckdb.DuckDBPyConnection,
+    schema: pa.Schema | None = None,
 ) -> tuple[tuple[ShardSummary, ...], int]:
     """Number the rows of each table and write them as a shard.
 
-    `connection`: what the tables come from. Returns the shards' summaries and the number of keys,
-    where the rows of a key are neighbours.
+    `connection`: what the tables come from. `schema`: a shard's, if not a usual one's. Returns the
+    shards' summaries and the number of keys, where the rows of a key are neighbours.
     """
     summaries: list[ShardSummary] = []
     row = keys = 0
     table = await in_thread(connection, next, tables, None)
     while table is not None:
         # One core sorts while the other encodes.
-        encoding = asyncio.to_thread(_encode, table, row)
+        encoding = asyncio.to_thread(_encode, table, row, schema)
         (data, summary, own_keys), table = await asyncio.gather(encoding, in_thread(connection, next, tables, None))
         await write_shard(len(summaries), data)
         summaries.append(summary)
@@ -258,14 +261,14 @@ async def write_shards(
     return tuple(summaries), keys
 
 
-def _encode(table: pa.Table, first_row: int) -> tuple[bytes, ShardSummary, int]:
+def _encode(table: pa.Table, first_row: int, schema: pa.Schema | None = None) -> tuple[bytes, ShardSummary, int]:
     """A shard's file, its summary and the number of its keys."""
-    rows = table.num_rows
+    rows, schema = table.num_rows, schema or shard_schema()
     key: Any = table["key"].combine_chunks()
     keys = 1 + (pc.sum(pc.not_equal(key[1:], key[:-1])).as_py() or 0)
-    numbered = table.select(manifest_schema().names).add_column(0, "row", _numbers(first_row, rows))
+    numbered = table.select(schema.names[1:]).add_column(0, "row", _numbers(first_row, rows))
     summary = ShardSummary(rows, pc.sum(table["size_bytes"]).as_py() or 0)
-    return write_parquet(numbered.cast(shard_schema())), summary, keys
+    return write_parquet(numbered.cast(schema)), summary, keys
 
 
 def _numbers(first: int, count: int) -> Any:

@@ -36,7 +36,7 @@ from jobs.errors import (
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.runs.failure_count import TRIES, FailureCount, gave_up
 from jobs.runs.leases import LOOK_SECONDS, Lease
-from jobs.tables.rows import read_outcomes, read_shard, write_outcomes
+from jobs.tables.rows import ReadBeside, read_outcomes, read_shard, write_outcomes
 
 LOST_GRACE_SECONDS = 5.0
 """How long requests in flight may continue after another attempt claims the shard.
@@ -110,6 +110,7 @@ class Worker:
 
     `plan` is the run's. None: the worker reads it from the ledger. The shard's file must have the
     rows that the plan gives it.
+    `beside`: see `jobs.runs.kind.Kind`.
     `shard_sha256`: the digest of the shard's file, where an altered file could do harm.
     `lease`: the right to work at the shard. Its loss ends the attempt.
     `clock`: epoch seconds, for the outcomes. `elapsed`: a clock that nobody sets, for all waiting.
@@ -124,6 +125,7 @@ class Worker:
     limits: WorkerLimits = field(default_factory=WorkerLimits)
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
+    beside: ReadBeside | None = None
     shard_sha256: str | None = None
     clock: Callable[[], float] = time.time
     elapsed: Callable[[], float] = time.monotonic
@@ -209,7 +211,7 @@ class Worker:
             raise LedgerError(f"run {self.run_id}: shard {self.shard} is not the one that was planned: it was altered")
         tasks: set[asyncio.Task[None]] = set()
         try:
-            for rows in self._chains(read_shard(shard)):
+            for rows in self._chains(read_shard(shard, self.beside)):
                 while self._in_flight >= self._pace.in_flight and not self._must_end():
                     self._wake.clear()
                     await self._wake.wait()

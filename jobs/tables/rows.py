@@ -9,14 +9,14 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import io
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from itertools import repeat, starmap
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Listed, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
-from jobs.errors import LedgerError
+from jobs.errors import DamagedArchive, LedgerError
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -69,7 +69,7 @@ def _beside() -> dict[str, pa.Field[Any]]:
     """The columns that only shards of one kind of work have, in an ObjectVersion's order."""
     import pyarrow as pa
 
-    texts = ("proof", "rival", "is_rival_same", "event_order", "event_copy")
+    texts = ("rival", "is_rival_same", "event_order", "event_copy")
     return {name: pa.field(name, pa.bool_() if name.startswith("is_") else pa.string()) for name in texts}
 
 
@@ -80,11 +80,6 @@ def verb_schema(*names: str) -> pa.Schema:
     for name in names:
         schema = schema.append(_beside()[name])
     return schema
-
-
-def expiry_schema() -> pa.Schema:
-    """The columns of an expire run's shard: where each row's copy is."""
-    return verb_schema("proof")
 
 
 def members_schema() -> pa.Schema:
@@ -227,7 +222,11 @@ def version_batch(rows: Sequence[ObjectVersion], schema: pa.Schema | None = None
     return fill_batch(columns, len(rows), schema)
 
 
-def read_shard(data: bytes) -> Iterator[list[ObjectVersion]]:
+ReadBeside = Callable[["pa.RecordBatch"], Iterable[object]]
+"""Reads what the shards of one kind of work have beside each row of a batch."""
+
+
+def read_shard(data: bytes, beside: ReadBeside | None = None) -> Iterator[list[ObjectVersion]]:
     """The rows of a shard file, some at a time. Raises LedgerError for another file."""
     import pyarrow.parquet as pq
 
@@ -239,7 +238,11 @@ def read_shard(data: bytes) -> Iterator[list[ObjectVersion]]:
         for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
             columns: dict[str, Iterable[object]] = dict(zip(schema.names, _columns(batch, schema), strict=True))
             columns |= {name: repeat(defaults[name], batch.num_rows) for name in names if name not in columns}
-            yield list(starmap(ObjectVersion, zip(*(columns[name] for name in names), strict=True)))
+            rows = starmap(ObjectVersion, zip(*(columns[name] for name in names), strict=True))
+            if beside is None:
+                yield list(rows)
+            else:
+                yield [row._replace(beside=each) for row, each in zip(rows, beside(batch), strict=True)]
 
 
 def read_row_numbers(data: bytes) -> list[int]:
@@ -350,7 +353,7 @@ def unaltered(what: str) -> Iterator[None]:
 
     try:
         yield
-    except (pa.ArrowException, KeyError, TypeError, ValueError, OSError) as error:
+    except (pa.ArrowException, DamagedArchive, KeyError, TypeError, ValueError, OSError) as error:
         reason = str(error).partition("\n")[0]
         raise LedgerError(f"{what} cannot be read ({reason}): the ledger was altered") from error
 

@@ -52,9 +52,9 @@ def _write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
 
 
 @lru_cache(512)
-def rows_of(data: bytes) -> list[ObjectVersion]:
+def rows_of(data: bytes, beside: tables.ReadBeside | None = None) -> list[ObjectVersion]:
     """The rows of a shard."""
-    return [row for some in _read_shard(data) for row in some]
+    return [row for some in _read_shard(data, beside) for row in some]
 
 
 @lru_cache(8)
@@ -225,7 +225,7 @@ QUICK = [
 CACHED = [
     (parse_policy, lambda data, name: _policy_of(data)),
     (_read_outcomes, outcomes_of),
-    (_read_shard, lambda data: [rows_of(data)]),
+    (_read_shard, lambda data, beside=None: [rows_of(data, beside)]),
     (_read_numbers, lambda data: [row.row for row in rows_of(data)]),
     (_read_outcome_numbers, lambda data: _numbers(outcomes_of(data))),
 ]

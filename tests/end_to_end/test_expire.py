@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import time
@@ -43,7 +44,9 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     assert all(each["copy"].startswith(f"s3://{world.destination}/packed/docs/") for each in listed)
     bucket, _, key = dry["deletions"]["csv"][5:].partition("/")
     text = world.client.get_object(Bucket=bucket, Key=key)["Body"].read().decode()
-    assert [line.split(",")[0] for line in text.splitlines()] == ["key", *(each["key"] for each in listed)]
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [each["key"] for each in rows] == [each["key"] for each in listed]
+    assert {each["reason"] for each in rows} == {"hidden by a delete marker", "removed for good"}
     assert keys(world) == names
     report = expire(world, *DELETE)
     assert report["code"] == 0, report["said"]

@@ -122,7 +122,7 @@ def row_of(store: Shop, number: int, ref: ObjectRef, copy: CopyAt | None) -> Obj
         ref.version_id,
         size_bytes=info.size_bytes,
         etag=info.etag,
-        proof=msgspec.json.encode(copy).decode() if copy else None,
+        beside=copy,
     )
 
 

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -23,6 +22,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
 from jobs.expire import candidates
 from jobs.expire.candidates import Candidates, Scope, Share, plan_candidates
+from jobs.expire.copy_columns import read_copies
 from jobs.expire.rules import CopyAt
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import read_shard, version_batch
@@ -106,12 +106,12 @@ class Scene:
         )  # fmt: skip
 
     def rows(self) -> list[ObjectVersion]:
-        return [row for data in self.shards for batch in read_shard(data) for row in batch]
+        return [row for data in self.shards for batch in read_shard(data, read_copies) for row in batch]
 
     def places(self) -> dict[tuple[str, str | None], str]:
         """Of each row of the plan: where its copy is."""
         return {
-            (row.key, row.version_id): msgspec.json.decode(row.proof, type=CopyAt).place if row.proof else "-"
+            (row.key, row.version_id): row.beside.place if isinstance(row.beside, CopyAt) else "-"
             for row in self.rows()
         }
 
@@ -181,7 +181,8 @@ def test_rows_hold_what_a_worker_needs(scene: Scene) -> None:
     assert planned[:4] == (0, "in/k", row.version_id, True)
     assert (planned.size_bytes, planned.etag, planned.storage_class) == (4, row.etag, "STANDARD_IA")
     assert planned.last_modified == NOW + 1
-    copy = msgspec.json.decode(planned.proof or "", type=CopyAt)
+    copy = planned.beside
+    assert isinstance(copy, CopyAt)
     assert (copy.bucket, copy.key, copy.etag, copy.checksum) == ("cold", "a", etag, "SHA256:c3Vt-2")
     assert copy.member == own._replace(checksums=tuple(sorted(checksums)))
 

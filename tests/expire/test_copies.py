@@ -11,7 +11,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import msgspec
 import pyarrow.parquet as pq
 import pytest
 
@@ -20,11 +19,11 @@ from jobs.archives.model import Member
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Verdict
-from jobs.core.model import Attributes, ObjectRef
+from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
-from jobs.expire.copies import Copies, Pair, Proven
-from jobs.expire.rules import CopyAt
+from jobs.expire.copies import Copies
+from jobs.expire.rules import CopyAt, Original, Proven
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.store import UNGUARDED
@@ -35,6 +34,7 @@ from tests.doubles.memory_store import MemoryStore, Request
 
 KMS = {"sse": "aws:kms"}
 SOME = member("k", b"")
+NUMBERS = itertools.count()
 CONTENT = b"content of the original, as it was written"
 OTHER = with_crc32_of(CONTENT, b"content of some object that means to be it")
 LARGE = 9 << 20
@@ -59,8 +59,9 @@ def put(
     return ObjectRef(bucket, key, asyncio.run(writes).version_id)
 
 
-def pair(store: MemoryStore, ref: ObjectRef, at: CopyAt | None = None) -> Pair:
-    return Pair(ref, asyncio.run(MemoryStore.head(store, ref)), at or CopyAt("copies", ref.key))
+def pair(store: MemoryStore, ref: ObjectRef, at: CopyAt | None = None) -> Original:
+    row = ObjectVersion(next(NUMBERS), ref.key, ref.version_id)
+    return Original(row, at or CopyAt("copies", ref.key), ref, asyncio.run(MemoryStore.head(store, ref)))
 
 
 def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
@@ -80,8 +81,7 @@ def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = 
         writer.index_file.seek(0)
         members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
         await writer.close()
-        places = [CopyAt("cold", "a.tar", written.etag, member) for member in members]
-        return [msgspec.json.decode(msgspec.json.encode(at), type=CopyAt) for at in places]
+        return [CopyAt("cold", "a.tar", written.etag, member) for member in members]
 
     return asyncio.run(pack())
 
@@ -96,11 +96,16 @@ def place_of(store: MemoryStore, ref: ObjectRef, is_packed: bool) -> CopyAt:
     return CopyAt("copies", ref.key)
 
 
-def compare(store: MemoryStore, *pairs: Pair, **options: Any) -> list[Proven]:
-    return asyncio.run(Copies(store, store, ByteBudget(32 << 20), **options).compare(pairs))
+def compare(store: MemoryStore, *pairs: Original, **options: Any) -> list[Proven]:
+    return by_pair(pairs, Copies(store, store, ByteBudget(32 << 20), **options))
 
 
-def verdict(store: MemoryStore, *pairs: Pair, **options: Any) -> Verdict:
+def by_pair(pairs: Sequence[Original], copies: Copies) -> list[Proven]:
+    proven = asyncio.run(copies.compare(pairs))
+    return [proven[each.row.row] for each in pairs]
+
+
+def verdict(store: MemoryStore, *pairs: Original, **options: Any) -> Verdict:
     (proven,) = compare(store, *pairs, **options)
     return proven.verdict
 
@@ -313,9 +318,10 @@ def test_a_copy_that_changed_since_it_was_compared_is_found(name: str, is_packed
     ref = put(store, "docs", "k", CONTENT)
     at = place_of(store, ref, is_packed)
     copies, pairs = Copies(store, store, ByteBudget(1 << 20)), [pair(store, ref, at)]
-    proven = asyncio.run(copies.compare(pairs))
+    proven = by_pair(pairs, copies)
     change(store, at)
-    assert [bool(why) for why in asyncio.run(copies.find_changed(pairs, proven))] == [expected]
+    changed = asyncio.run(copies.find_changed(list(zip(pairs, proven, strict=True))))
+    assert [bool(why) for why in changed] == [expected]
 
 
 def test_each_pair_gets_its_verdict_and_each_archive_is_asked_once() -> None:
@@ -333,9 +339,9 @@ def test_each_pair_gets_its_verdict_and_each_archive_is_asked_once() -> None:
 
     store.hook(head=count)
     copies = Copies(store, store, ByteBudget(1 << 20))
-    proven = asyncio.run(copies.compare(pairs))
+    proven = by_pair(pairs, copies)
     assert [each.verdict.same for each in proven] == [True, False, True, True, None]
-    changed = asyncio.run(copies.find_changed(pairs, proven))
+    changed = asyncio.run(copies.find_changed(list(zip(pairs, proven, strict=True))))
     assert [bool(why) for why in changed] == [False, False, False, False, True]
     assert asked == {"a.tar": 2, "3": 2, "none": 2}
 

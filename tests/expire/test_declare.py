@@ -8,13 +8,15 @@ import json
 import re
 import shlex
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.core.run import Side
 from jobs.errors import ConfigError, Denied, UsageError
-from jobs.expire.declare import Declared, declare, ranks
-from jobs.expire.places import PlaceDocument, ReplicaCheck, read_places
+from jobs.expire.declare import declare, ranks
+from jobs.expire.places import PlaceDocument, read_places
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -33,13 +35,16 @@ def store(*, versioned: bool = True) -> MemoryStore:
     return made
 
 
-def declared(made: MemoryStore, *copies: Location, source: Location = DOCS, replaces: bool = False) -> list[Declared]:
-    check: ReplicaCheck = allow
-    return asyncio.run(declare(made, made, source, copies, replaces=replaces, is_apart=False, check_replica=check))
+def declared(
+    made: MemoryStore, *copies: Location, source: Location = DOCS, replaces: bool = False
+) -> list[dict[str, Any]]:
+    sides = Side(source, endpoint="http://s3.test"), Side(copies[0], endpoint="http://s3.test")
+    with patch("jobs.expire.declare.open_side", lambda _: made):
+        return asyncio.run(declare(*sides, copies, replaces=replaces))
 
 
-def brief(done: list[Declared]) -> list[tuple[int, str]]:
-    return [(each.document.rank, each.action) for each in done]
+def brief(done: list[dict[str, Any]]) -> list[tuple[int, str]]:
+    return [(each["rank"], each["action"]) for each in done]
 
 
 def documents(made: MemoryStore, at: Location) -> dict[str, Any]:
@@ -73,16 +78,16 @@ def test_first_pair_has_ranks_0_and_1_and_stays(versioned: bool) -> None:
     first = declared(made, COPIES)
     assert brief(first) == [(0, "written"), (1, "written")]
     assert documents(made, DOCS) == {
-        f"in/.sealift/place-{first[0].document.id}.json": {
+        f"in/.sealift/place-{first[0]['id']}.json": {
             "format": 1,
-            "id": first[0].document.id,
+            "id": first[0]["id"],
             "rank": 0,
             "deletes": "keep",
         }
     }
     again = declared(made, COPIES)
     assert brief(again) == [(0, "kept"), (1, "kept")]
-    assert [each.document for each in again] == [each.document for each in first]
+    assert [each["id"] for each in again] == [each["id"] for each in first]
 
 
 def test_declared_places_are_those_that_expire_reads() -> None:
@@ -90,7 +95,7 @@ def test_declared_places_are_those_that_expire_reads() -> None:
     done = declared(made, COPIES, COLD)
     read = read_places(made, made, DOCS, [COPIES, COLD], grace_seconds=None, is_apart=False, check_replica=allow)
     origin, copies = asyncio.run(read)
-    assert [each.document.id for each in done] == [origin.document.id, *(each.document.id for each in copies)]
+    assert [each["id"] for each in done] == [origin.document.id, *(each.document.id for each in copies)]
 
 
 def test_chain_of_places_is_declared_pair_by_pair_in_any_order() -> None:
@@ -110,8 +115,8 @@ def test_opposite_direction_is_refused_and_replaced_only_if_that_is_meant(versio
     assert len(documents(made, DOCS)) == 1
     source, copies = declared(made, DOCS, source=COPIES, replaces=True)
     assert brief([source, copies]) == [(1, "kept"), (2, "replaced")]
-    assert [(each.document.id, each.document.rank) for each in copies.replaced] == [(old[0].document.id, 0)]
-    assert list(documents(made, DOCS)) == [copies.document.key("in/")]  # the old one is gone with its version
+    assert [(each["document"]["id"], each["document"]["rank"]) for each in copies["replaced"]] == [(old[0]["id"], 0)]
+    assert list(documents(made, DOCS)) == [copies["key"]]  # the old one is gone with its version
 
 
 def test_place_to_which_deletes_are_mirrored_is_refused_and_stays_one_when_it_is_replaced() -> None:
@@ -142,10 +147,9 @@ def test_bucket_that_one_may_not_write_to_gets_a_command() -> None:
         return await request()
 
     made.hook(put=deny)
-    source, copies = declared(made, COPIES)
-    assert (source.action, copies.action) == ("written", "denied")
-    assert source.to_dict(None)["command"] is None
-    told = copies.to_dict("http://s3.test")
+    source, told = declared(made, COPIES)
+    assert brief([source, told]) == [(0, "written"), (1, "denied")]
+    assert source["command"] is None
     words = shlex.split(told["command"])
     document = json.loads(words[words.index("%s") + 1])
     assert (document["id"], document["rank"]) == (told["id"], 1)

@@ -20,11 +20,10 @@ from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import SealiftError
-from jobs.expire import copies, job, removals
+from jobs.expire import copies, job
 from jobs.expire.copies import Copies
-from jobs.expire.job import Expire
+from jobs.expire.job import FRESH_SECONDS, Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
-from jobs.expire.removals import FRESH_SECONDS
 from jobs.expire.rules import CopyAt
 from jobs.ledger.tombstones import Tombstones
 from jobs.s3.byte_ranges import ByteBudget
@@ -183,7 +182,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def play(world: World, event: str, step: str, stops_at: int, monkeypatch: pytest.MonkeyPatch) -> list[Status]:
     world.event, world.step, world.stops_at = EVENTS[event], step, stops_at
-    for module in (copies, elapsed, job, removals):
+    for module in (copies, elapsed, job):
         monkeypatch.setattr(module, "elapsed_seconds", lambda: world.seconds)
     return asyncio.run(world.end())
 
@@ -215,14 +214,14 @@ def test_no_last_copy_goes_whatever_happens_beside_a_run(
 
 def _relies_on_old_looks(self: Any, found: Any) -> Any:
     async def look() -> Any:
-        return list(found), []
+        return list(found), {}
 
     return look()
 
 
 def test_this_test_notices_a_run_that_does_not_look_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(removals.Removals, "_look_again", _relies_on_old_looks)
-    monkeypatch.setattr(removals, "FRESH_SECONDS", 1e9)
+    monkeypatch.setattr(Expire, "_look_again", _relies_on_old_looks)
+    monkeypatch.setattr(job, "FRESH_SECONDS", 1e9)
     worlds = [World(True, False) for _ in range(60)]
     for stops_at, world in enumerate(worlds, 1):
         play(world, "copy removed", "nap", stops_at, monkeypatch)

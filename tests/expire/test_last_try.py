@@ -70,7 +70,6 @@ def test_a_delete_without_an_answer_fails_alone() -> None:
 
 
 def test_a_stop_at_the_last_try_keeps_the_outcomes_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.expire.removals.REMOVED_AT_ONCE", 2)
     store = shop()
     rows = store.originals(4)
     fail(store, "delete docs")

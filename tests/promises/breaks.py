@@ -102,7 +102,7 @@ class _AnyBytes:
 
 
 async def _all_may_go(_: Any, self: Any, removals: Any) -> Any:
-    return list(removals), []
+    return list(removals), {}
 
 
 async def _any_document(original: Any, self: Any, store: Any, place: Any) -> float:
@@ -147,7 +147,12 @@ BREAKS: tuple[Break, ...] = (
     Break("weak-checksum-lets-go", "deleted-with-proof", "strong algorithm", _answer(lambda _: True)),
     Break("any-bytes-are-the-copys", "deleted-with-proof", "bytes of a copy", _answer(lambda _: _AnyBytes())),
     Break("any-object-is-a-copy", "deleted-with-proof", "copy of expire", _answer(lambda _: "")),
-    Break("step-without-proof", "deleted-with-proof", "step of expire", _with(verdict=_BYTES_SAME)),
+    Break(
+        "step-without-proof",
+        "deleted-with-proof",
+        "step of expire",
+        _with(proven=lambda proven: proven and proven._replace(verdict=_BYTES_SAME)),
+    ),
     Break("delete-of-another-etag", "deletes-are-exact", "store.delete", _with(if_match=None)),
     Break("delete-of-another-version", "deletes-are-exact", "store.delete_versions", _null_versions),
     Break("mirrors-are-places", "copies-last", "mirrored deletes", _nothing),
@@ -161,7 +166,9 @@ BREAKS: tuple[Break, ...] = (
     Break("second-name-passes", "second-names", "shared documents", _nothing),
     Break("clock-ahead-ends-grace", "grace", "look at places", _answer(lambda _: math.inf)),
     Break("any-share-goes", "share", "share", _answer(lambda _: False)),
-    Break("undo-removes-any-version", "undo", "marker of an undo", lambda _, history, stone: stone.marker_version_id),
+    Break(
+        "undo-removes-any-version", "undo", "marker of an undo", lambda _, history, stone: (stone.marker_version_id, "")
+    ),
     Break("owner-never-looks", "one-owner", "look of the owner", _nothing),
     Break("writes-of-a-former-owner", "one-owner", "hold of the owner", _nothing),
     Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),

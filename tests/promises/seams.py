@@ -54,7 +54,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "last moment": ("jobs.core.elapsed:refuse_late",),
     "mirrored deletes": ("jobs.expire.place_checks:refuse_mirrors",),
     "lifecycle": ("jobs.expire.place_checks:refuse_lifecycle",),
-    "last look": ("jobs.expire.removals:Removals._look_again",),
+    "last look": ("jobs.expire.job:Expire._look_again",),
     "share": ("jobs.expire.candidates:Share.exceeds",),
     # Limits and clocks.
     "planned requests": ("jobs.core.pricing:requests_for",),
@@ -66,7 +66,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "look before a write": ("jobs.s3.unguarded_writes:_LookingFirst._demand",),
     "trial of a plan": ("jobs.runs.launch:try_conditions",),
     "trial": ("jobs.s3.condition_trial:find_ignored",),
-    "heeded deletes": ("jobs.expire.deletes:ExactDeletes.check_heeded",),
+    "heeded deletes": ("jobs.expire.job:Expire._check_heeded",),
     "owner of a bucket": ("jobs.s3.http.transport:Transport._owner_headers",),
     "request head": ("jobs.s3.http.request_heads:check_head",),
     "idle connection": ("jobs.s3.http.connection_pool:_Connection.is_quiet",),
