@@ -67,6 +67,7 @@ def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
         size_bytes, data = _size_by_range(ref, asked, answer), answer.body
     elif answer.status == 200:
         size_bytes, data = len(answer.body), answer.body
+        _check_bytes("GetObject", ref, answer)
         if asked.is_ranged:  # a server without ranges
             data = data[asked.start : asked.end]
             if not data:
@@ -118,13 +119,18 @@ def received_annotation(ref: ObjectRef, answer: Response) -> bytes:
     checksum that S3 sends with it.
     """
     check_annotated_version("GetObjectAnnotation", ref, answer)
+    _check_bytes("GetObjectAnnotation", ref, answer)
+    return answer.body
+
+
+def _check_bytes(operation: str, ref: ObjectRef, answer: Response) -> None:
+    """Raises Unavailable if the whole content does not have the checksums that S3 sends with it."""
     for checksum in wire.header_checksums(answer.headers):
         if checksum.is_composite or checksum.algorithm not in ALGORITHMS:
             continue
         if full_object(checksum.algorithm, answer.body).value != checksum.value:
             message = f"the bytes do not have the {checksum.algorithm} of the answer"
-            raise _malformed("GetObjectAnnotation", ref, answer, message)
-    return answer.body
+            raise _malformed(operation, ref, answer, message)
 
 
 def check_annotated_version(operation: str, ref: ObjectRef, answer: Response) -> None:
