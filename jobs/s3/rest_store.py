@@ -10,7 +10,7 @@ from functools import partial
 from typing import TypeVar
 
 from jobs.core.model import Attributes, Checksum, ObjectInfo, ObjectRef
-from jobs.errors import ArchivedObject, Conflict, NotFound, Rejected, StoreError, Unavailable
+from jobs.errors import REFUSALS, ArchivedObject, Conflict, NoSuchBucket, NotFound, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
@@ -54,6 +54,7 @@ class RestStore:
 
     def __init__(self, transport: Transport):
         self.transport = transport
+        self._found = set[str]()
 
     @property
     def heeds_conditions(self) -> bool:
@@ -75,8 +76,25 @@ class RestStore:
     async def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
         """HeadObject."""
         query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)
-        answer = await self.transport.send("HeadObject", "HEAD", ref, query=query, headers=[_WITH_CHECKSUMS])
+        try:
+            answer = await self.transport.send("HeadObject", "HEAD", ref, query=query, headers=[_WITH_CHECKSUMS])
+        except NotFound:
+            await self._find(ref.bucket)
+            raise
+        self._found.add(ref.bucket)
         return described(ref, answer)
+
+    async def _find(self, bucket: str) -> None:
+        """Raises NoSuchBucket. S3's 404 for a HEAD has no code, so the first one asks for the bucket."""
+        if bucket in self._found:
+            return
+        self._found.add(bucket)  # others need not ask meanwhile
+        try:
+            await self.list_objects(bucket, "", max_keys=1)
+        except StoreError as error:
+            if isinstance(error, NoSuchBucket) or not isinstance(error, REFUSALS):
+                self._found.discard(bucket)
+                raise
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
         """GetObject, the whole body in memory."""

@@ -57,7 +57,7 @@ its PUT makes a bucket, and its DELETE removes one."""
 NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
 SKEW_SECONDS = 300.0
 """S3 refuses what is signed 15 minutes before or after its own time."""
-_FIRST_BYTE = (("range", "bytes=0-0"),)
+_FIRST_BYTE = (("range", "bytes=0-0"), ("x-amz-checksum-mode", "ENABLED"))  # some servers refuse the latter
 _PLAINEST = "GetBucketLocation"
 _OF_HEAD = Bounds(0, is_bodiless=True)
 _OF_LATE = Bounds(XML_BYTES, LATE_SECONDS, silence_seconds=LATE_SILENCE_SECONDS)

@@ -83,7 +83,7 @@ def test_a_wrong_clock_is_found_by_many_heads_at_once(script: Script) -> None:
         return await asyncio.gather(*asked, return_exceptions=True)
 
     assert {type(answer) for answer in ask(script, run)} == {errors.NotFound}
-    assert [seen.method for seen in script.seen] == ["HEAD"] * 8
+    assert sorted(seen.method for seen in script.seen) == ["GET", *["HEAD"] * 8]  # a GET of the bucket
 
 
 @pytest.mark.parametrize(
@@ -124,7 +124,7 @@ def test_a_refusal_of_head_that_a_get_does_not_meet_is_asked_again(script: Scrip
     script.first, script.reply = [Reply(403), Reply(404, body=error_body("NoSuchKey"))], Reply(404)
     with pytest.raises(errors.NotFound):
         ask(script, lambda store: store.head(REF))
-    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD"]
+    assert [seen.method for seen in script.seen] == ["HEAD", "GET", "HEAD", "GET"]  # the last one of the bucket
 
 
 def test_a_refusal_of_head_whose_code_a_busy_server_does_not_say_is_asked_again(script: Script) -> None:

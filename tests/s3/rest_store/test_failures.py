@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from jobs import errors
+from jobs.s3.checksums import full_object
 from jobs.s3.http.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
@@ -58,6 +59,33 @@ def test_an_error_answer_becomes_its_error(
         ask(script, copy, is_paced=True)
     assert type(caught.value) is kind
     assert len(script.seen) <= 2  # whoever calls decides about more
+
+
+def test_a_missing_bucket_is_found_by_the_first_head_that_finds_nothing(script: Script) -> None:
+    """S3's 404 for a HEAD has neither a body nor a code."""
+    script.first, script.reply = [Reply(404)], Reply(404, body=error_body("NoSuchBucket"))
+    with pytest.raises(errors.NoSuchBucket):
+        ask(script, lambda store: store.head(REF))
+
+    async def heads(store: RestStore) -> int:
+        for _ in range(3):
+            with pytest.raises(errors.NotFound):
+                await store.head(REF)
+        return len(script.seen)
+
+    script.seen.clear()
+    script.first, script.reply = [Reply(404), Reply(200, body=b"<ListBucketResult/>")], Reply(404)
+    assert ask(script, heads) == 4
+
+
+def test_bytes_without_the_checksum_of_their_answer_are_asked_for_again(script: Script) -> None:
+    """On the way a cache or a proxy may have altered them, and TCP's own checksum is weak."""
+    checksum = full_object("CRC64NVME", b"whole").value
+    headers = {"ETag": '"e"', "x-amz-checksum-crc64nvme": checksum, "x-amz-checksum-type": "FULL_OBJECT"}
+    script.first, script.reply = [Reply(200, headers, b"whele")], Reply(200, headers, b"whole")
+    with pytest.raises(errors.Unavailable, match="CRC64NVME"):
+        ask(script, lambda store: store.get(REF))
+    assert ask(script, lambda store: store.get(REF)).data == b"whole"
 
 
 def test_a_delete_marker_by_its_version_is_not_found(script: Script) -> None:
