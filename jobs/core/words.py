@@ -103,7 +103,8 @@ WORDS: Mapping[Reason, Words] = {
         "another object is at the destination", detail="what differs, or `archived`: the object there is"
     ),
     Reason.ORDER_UNKNOWN: Words(
-        "which is newer is unknown: the source was uploaded in parts, and S3 dates it by the beginning of its upload",
+        "which is newer is unknown: their dates are too close, or the source was uploaded in parts, and S3 dates it by "
+        "the beginning of its upload",
         detail="what differs",
     ),
     Reason.ONE_OF_SEVERAL: Words(

@@ -72,6 +72,7 @@ SUSPENDED = (
     "the destination bucket {bucket} keeps no versions, so each version of a key would replace the one before "
     "for good: enable its versioning, then continue the run"
 )
+NEWER = "it is of a newer version"
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
 _UNDONE = (Status.DENIED, Status.FAILED)
@@ -726,7 +727,7 @@ class _Sync:
             copy_at = len(look.copies) - 1 if is_on_top else matches.get(at)
             outcome = await self._outcome(row, look, view, at, copy_at, end)
             is_newer = not self.options.all_versions and not _is_named(row, look.source[at])
-            outcomes[row.row] = outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED) if is_newer else outcome
+            outcomes[row.row] = _of_newer(outcome) if is_newer else outcome
         left = [
             Left(look.source[place], reason, next(view.near(place), None) is not None)
             for place, reason in self._left(look, view, matches, step.top).items()
@@ -797,6 +798,13 @@ class _Sync:
 
 def _ended(row: ObjectVersion, end: End, detail: str = "") -> Outcome:
     return Outcome.of(row, end.status, end.reason or "", detail)
+
+
+def _of_newer(outcome: Outcome) -> Outcome:
+    """The outcome of a row whose key has a newer object by now, and says so."""
+    if outcome.reason == Reason.COPY_INCOMPLETE:
+        return outcome._replace(detail=f"{outcome.detail}; {NEWER}")
+    return outcome._replace(reason=outcome.reason or Reason.NEWER_COPIED)
 
 
 def _refusal(error: StoreError) -> tuple[End, str]:

@@ -675,8 +675,11 @@ class _Decision:
     def _why_kept(self) -> Reason:
         if self.rules.overwrite is Overwrite.NEVER:
             return Reason.DESTINATION_DIFFERS
-        in_parts = self.target is not None and self.source[self.target].in_parts
-        return Reason.ORDER_UNKNOWN if in_parts else Reason.DESTINATION_NEWER
+        if self.target is None or self.on_top is None:
+            return Reason.DESTINATION_NEWER
+        source, skew_seconds = self.source[self.target], 0 if self.rules.keeps_versions else self.rules.skew_seconds
+        is_close = int(self.on_top.at) <= int(source.at) + skew_seconds
+        return Reason.ORDER_UNKNOWN if source.in_parts or is_close else Reason.DESTINATION_NEWER
 
     def _append_target(self) -> Step:
         assert self.target is not None

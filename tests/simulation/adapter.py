@@ -40,7 +40,7 @@ from jobs.s3.object_files import open_object
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import UNGUARDED
 from jobs.sync.job import SyncJob
-from jobs.sync.key import SyncOptions
+from jobs.sync.key import NEWER, SyncOptions
 from scheduler import backlog, backup, log
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
@@ -203,7 +203,8 @@ def _row(row: ObjectVersion, of: Outcome | None) -> Row:
     bare = Row(row.key, row.version_id, row.etag, row.is_delete_marker)
     if of is None:
         return bare
-    if of.reason == Reason.NEWER_COPIED:  # what is said is said of the version that came after the row's
+    is_newer = of.reason == Reason.COPY_INCOMPLETE and of.detail.endswith(NEWER)
+    if is_newer or of.reason == Reason.NEWER_COPIED:  # what is said is said of the version that came after the row's
         bare = bare._replace(version_id=None, etag=of.etag)
     copy = of.destination_etag, of.destination_version_id
     return Row(*bare[:4], str(of.status), str(of.evidence), of.reason, *copy, of.status in GOOD)

@@ -40,6 +40,8 @@ PROMISES = {
 COPYING = (Verb.REPLICATE, Verb.RETRY, Verb.BACKLOG, "events")
 WRITERS = {COPIES: COPYING, ARCHIVES: (Verb.COMPACT, Verb.RETRY), BACK: (Verb.RESTORE, Verb.RESTORE_AS_OF, Verb.RETRY)}
 UNSURE_SECONDS = 3600.0
+TWO_CLOCKS_SECONDS = 300
+"""A streamed copy replaces only what is older by more, where no versions are kept."""
 AT_SOURCE = (Verb.EXPIRE, Verb.UNDO, Verb.RESTORE, Verb.RESTORE_AS_OF, Verb.RETRY)
 
 
@@ -459,8 +461,12 @@ class Oracle(Observer):
             or self.world.schedule.overwrite == "never"
         )
         original, copy = self.world.top(SOURCE, key), self.world.top(DESTINATION, COPIES + key)
-        if original and copy and original.data != copy.data and int(original.last_modified) <= int(copy.last_modified):
-            self.limits["the source was overwritten within the second of its copy"] += 1
+        schedule = self.world.schedule
+        has_two_clocks = schedule.streamed and not schedule.is_destination_versioned and schedule.overwrite == "older"
+        apart_seconds = TWO_CLOCKS_SECONDS if has_two_clocks else 0
+        latest = int(copy.last_modified) + apart_seconds if copy else 0
+        if original and copy and original.data != copy.data and int(original.last_modified) <= latest:
+            self.limits[f"the source was overwritten within {apart_seconds or 1} s of its copy"] += 1
             return True
         return is_rotten or is_cold or is_history or (DESTINATION, COPIES + key) in self.touched or key in self.late
 

@@ -10,7 +10,7 @@ from jobs.core.model import ObjectVersion
 from jobs.core.outcome import Evidence, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ConfigError, Conflict, Denied, NoSuchBucket, Rejected, Unavailable
-from jobs.sync.key import sync_key
+from jobs.sync.key import NEWER, sync_key
 from jobs.sync.table import End
 from tests.doubles.hooks import nth, once, refuse, watch
 from tests.doubles.memory_store import Request
@@ -102,6 +102,15 @@ async def test_older_row_brings_the_newest_object_and_says_so() -> None:
     assert bodies(store) == [B]
 
 
+async def test_incomplete_copy_of_a_newer_object_says_both() -> None:
+    store = make_store(default_checksum=None)
+    old = await put_in_parts(store, A, A)
+    new = await put_in_parts(store, B, B)
+    outcome = await sync_one(store, old, streamed=True)
+    assert (outcome.status, outcome.reason, outcome.etag) == (COPIED, Reason.COPY_INCOMPLETE, new.etag)
+    assert outcome.detail.endswith(f"; {NEWER}")
+
+
 async def test_bet_on_an_etag_that_came_twice_is_no_copy_of_the_older_version() -> None:
     store = make_store()
     old = await put(store, A, metadata={"number": "1"})
@@ -152,6 +161,17 @@ async def test_foreign_object_is_replaced_only_if_it_is_older(newer: bool) -> No
     assert outcome.status is (Status.CHANGED if newer else COPIED)
     assert outcome.reason == (Reason.DESTINATION_NEWER if newer else "")
     assert (await sync_one(store, row, overwrite="always")).status is (COPIED if newer else SAME)
+
+
+@pytest.mark.parametrize("step_seconds", [10.0, 400.0])
+async def test_streamed_copy_that_could_be_lost_is_replaced_only_if_it_is_older_by_two_clocks(
+    step_seconds: float,
+) -> None:
+    store = make_store(versioned=False, kept=False, step_seconds=step_seconds)
+    await sync_one(store, await put(store, A), streamed=True)
+    outcome = await sync_one(store, await put(store, B), streamed=True)
+    assert outcome.status is (COPIED if step_seconds > 300 else Status.CHANGED)
+    assert outcome.reason == ("" if step_seconds > 300 else Reason.ORDER_UNKNOWN)
 
 
 async def test_copy_of_an_older_version_is_replaced_whatever_its_date() -> None:
