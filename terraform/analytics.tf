@@ -1,6 +1,6 @@
 # The ledger in SQL for Athena: the tables of `sealift query`, jobs/ledger/table_docs.py, with the same columns.
 #
-# Partitions are projected: no crawler, nothing to repair. Runs and generations of the catalog cannot be counted out, so
+# Partitions are projected: no crawler, nothing to repair. Runs cannot be counted out, so
 # that a query names one: WHERE run_id = '…'. Where several attempts worked at a shard, Athena shows the outcomes of each;
 # `sealift query` and report.json show the one that stands.
 
@@ -59,31 +59,6 @@ locals {
         ["destination_last_modified", "timestamp", "when the destination was written"],
       ]
     }
-    catalog = {
-      about  = "The latest proven state of an object version; rebuilt by `sealift catalog rebuild`."
-      format = "parquet"
-      folder = "catalog/"
-      file   = "catalog/$${generation}/data/"
-      partitions = [
-        { name = "generation", type = "injected" },
-      ]
-      columns = [
-        ["source_bucket", "string", "the bucket of the key"],
-        ["key", "string", "the object's key at the source, as it is"],
-        ["version_id", "string", "the version id at the source; null: the manifest named only the key"],
-        ["destination_bucket", "string", "where its copy is"],
-        ["destination_key", "string", "the copy's key"],
-        ["destination_version_id", "string", "the copy's version id"],
-        ["destination_etag", "string", "the copy's ETag"],
-        ["status", "string", "copied, same, deleted or verified"],
-        ["evidence", "string", "what proves it: content, checksum, md5_etag, none"],
-        ["checksum", "string", "ALGORITHM:base64 of the content, where it is known"],
-        ["size_bytes", "bigint", "the object's size"],
-        ["etag", "string", "the source's ETag"],
-        ["proven_at", "timestamp", "when that was found"],
-        ["run_id", "string", "the run"],
-      ]
-    }
     journal = {
       about  = "What the event-driven path did with one event; belongs to no run."
       format = "json"
@@ -136,10 +111,6 @@ locals {
     "differences-by-folder" = {
       about = "Where the findings of a reconciliation are. Put in the run's id."
       sql   = "SELECT split_part(key, '/', 1) AS folder, category, count(*) AS findings\nFROM differences\nWHERE run_id = 'RUN' AND is_finding\nGROUP BY 1, 2\nORDER BY findings DESC"
-    }
-    "evidence-of-the-catalog" = {
-      about = "How much is proven, and by what. Put in the generation, a folder's name under catalog/."
-      sql   = "SELECT source_bucket, evidence, count(*) AS versions, sum(size_bytes) AS bytes, min(proven_at) AS oldest_proof\nFROM catalog\nWHERE generation = 'GENERATION'\nGROUP BY 1, 2\nORDER BY 1, 3 DESC"
     }
     "events-of-a-week" = {
       about = "What the event-driven path did in the last seven days."

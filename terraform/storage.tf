@@ -234,7 +234,7 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest. Runs, catalog and
+  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest. Runs, state and
   # journal stay.
   dynamic "rule" {
     for_each = contains(each.value.uses, "ledger") ? ["backlog/"] : []

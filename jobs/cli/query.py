@@ -1,4 +1,4 @@
-"""`sealift query` and `sealift catalog`: SQL over the ledger, and its catalog."""
+"""`sealift query`: SQL over the ledger."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import json
 import math
 import shutil
 import sys
-import time as clock
 from datetime import date, datetime, time
 from decimal import Decimal
 from itertools import islice
@@ -17,25 +16,22 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs import interrupts
-from jobs.cli.console import ANSWER, emit, say, table, visible_json
+from jobs.cli.console import ANSWER, say, table, visible_json
 from jobs.cli.options import (
     RunType,
     argument,
     command_options,
     flag,
-    json_option,
     ledger_option,
     option,
     takes,
 )
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
-from jobs.core.model import Location
-from jobs.errors import ConfigError, LedgerError, UsageError
+from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.table_docs import TABLES
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.request import open_ledger
 from jobs.runs.summaries import find_run_id
 
 if TYPE_CHECKING:
@@ -43,7 +39,6 @@ if TYPE_CHECKING:
 
 TABLE_ROWS = 1_000
 """The most rows of a table on a terminal."""
-SHOWN_FILES = 10
 
 
 @command_options
@@ -66,7 +61,7 @@ class QueryCommand:
 @takes(QueryCommand)
 def query(options: QueryCommand) -> int:
     """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences,
-    catalog, tombstones, journal.
+    state, findings, tombstones, journal.
 
     Only the files of the tables that the SQL names are fetched, with --run only that run's. They
     are in a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: it reads no other file,
@@ -93,15 +88,12 @@ def query(options: QueryCommand) -> int:
 
 
 async def _query(sql: str, options: QueryCommand, ledger: Ledger) -> None:
-    from jobs.ledger.views import catalog_keys, open_views
+    from jobs.ledger.views import open_views
     from jobs.tables.duck import check_select, named_tables
 
     check_select(sql)
     run_id = await find_run_id(ledger, options.run_id) if options.run_id else None
-    tables = named_tables(sql, TABLES)
-    if "catalog" in tables and run_id is None and not await catalog_keys(ledger):
-        say("the catalog is empty, since nobody has made it yet: sealift catalog rebuild")
-    async with open_views(ledger, tables, run_id) as database:
+    async with open_views(ledger, named_tables(sql, TABLES), run_id) as database:
         database.lock()
         answer = await database.select(sql, list(TABLES))
         await answer.in_thread(_write, answer, options.file_format, options.output)
@@ -179,51 +171,3 @@ def _description() -> str:
         lines += [f"    {column.name:<26}{column.type:<26}{column.meaning}" for column in each.columns]
         lines.append("")
     return "\n".join(lines).rstrip()
-
-
-@command_options
-class RebuildCommand:
-    """`sealift catalog rebuild`, as it was typed."""
-
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
-
-
-@click.group()
-def catalog() -> None:
-    """The latest proven state of every object version, for `sealift query` and for people who must
-    be sure.
-    """
-
-
-@catalog.command()
-@takes(RebuildCommand)
-def rebuild(options: RebuildCommand) -> int:
-    """Fold the outcomes of all complete runs into a new catalog. The old one stays until then.
-
-    A version that a later run found mismatched, missing or damaged is not in it. Outcome files that
-    cannot be read are named, and left out with all that they may have disproved: exit code 10.
-    """
-    interrupts.run(_rebuild(ledger_location(options.ledger, Settings.from_environment()), options.as_json))
-    return 0
-
-
-async def _rebuild(place: Location, as_json: bool) -> None:
-    from jobs.ledger.catalog import rebuild_catalog
-
-    rebuilt = await rebuild_catalog(open_ledger(place), clock.time())
-    damaged = [{"file": str(each.location), "reason": each.reason} for each in rebuilt.damaged]
-    document = {"catalog": rebuilt.uri, "rows": rebuilt.rows, "runs": rebuilt.runs, "damaged": damaged}
-    emit(
-        document,
-        as_json=as_json,
-        text=f"{rebuilt.rows:,} object versions out of {rebuilt.runs:,} runs in {rebuilt.uri}",
-    )
-    if damaged:
-        named = "; ".join(f"{each['file']} ({each['reason']})" for each in damaged[:SHOWN_FILES])
-        more = f"; … and {len(damaged) - SHOWN_FILES:,} more" if len(damaged) > SHOWN_FILES else ""
-        raise LedgerError(
-            f"the catalog lacks outcomes that cannot be read, and proofs that they may have voided: {named}{more}",
-            advice="restore earlier versions of these files and rebuild it; where there are none, verify the copies "
-            "again",
-        )

@@ -24,7 +24,6 @@ _ADDED = frozenset({"run_id", "shard"})
 """Columns of the table `outcomes` that no file has: they come from its place."""
 _TYPES = {name: kind for name, kind in TABLES["outcomes"].types.items() if name not in _ADDED}
 _OTHER_RUNS = "restore an earlier version of this file, or ask another --run"
-_REBUILD = "make a new catalog: sealift catalog rebuild"
 _RESTORE = "restore an earlier version of this file"
 
 
@@ -47,7 +46,7 @@ class DamagedFiles(LedgerError):
         (place, reason, _), *more = self.files
         others = f" and {len(more):,} more file{'s' * (len(more) > 1)}" if more else ""
         name = place.key.removeprefix(ledger.key).lstrip("/")
-        advice = _OTHER_RUNS if name.startswith("runs/") else _REBUILD if name.startswith("catalog/") else _RESTORE
+        advice = _OTHER_RUNS if name.startswith("runs/") else _RESTORE
         super().__init__(f"{place}{others} cannot be read ({reason}): the ledger was altered", advice=advice)
 
     def __reduce__(self) -> tuple[object, ...]:

@@ -36,6 +36,32 @@ _RUN = ColumnDoc("run_id", _TEXT, "the run")
 _SHARD = ColumnDoc("shard", "INTEGER", "the run's shard that holds the row")
 _KEY = ColumnDoc("key", _TEXT, "the object's key at the source, as it is")
 _VERSION = ColumnDoc("version_id", _TEXT, "the version id at the source; null: the manifest named only the key")
+_STATE = (
+    ColumnDoc("source_service", _TEXT, "host and port of the source's server; empty: AWS"),
+    ColumnDoc("source_bucket", _TEXT, "the bucket of the key"),
+    _KEY,
+    ColumnDoc("version_id", _TEXT, "the version id at the source; null: it is told by ETag and time"),
+    ColumnDoc("etag", _TEXT, "the source's ETag; null: a delete marker, or nothing is at the source"),
+    ColumnDoc("modified", _TIME, "when S3 says the source was written"),
+    ColumnDoc("copy_service", _TEXT, "host and port of the copy's server; empty: AWS"),
+    ColumnDoc("copy_bucket", _TEXT, "where its copy is"),
+    ColumnDoc("copy_key", _TEXT, "the copy's key"),
+    ColumnDoc("copy_version_id", _TEXT, "the version id of the copy that was looked at last"),
+    ColumnDoc("copy_etag", _TEXT, "its ETag; null: there was none"),
+    ColumnDoc("copy_modified", _TIME, "when S3 says it was written"),
+    ColumnDoc("checked_at", _TIME, "when the two were last found equal, by checksums or bytes"),
+    ColumnDoc("read_at", _TIME, "when the two were last found equal by their bytes"),
+    ColumnDoc("finding", _TEXT, "what is wrong, as a code; null: nothing that is known"),
+    ColumnDoc("finding_detail", _TEXT, "the one fact of that code"),
+    ColumnDoc("found_at", _TIME, "when that was seen last"),
+    ColumnDoc("found_depth", _TEXT, "how: listed, stored (what S3 keeps), bytes"),
+    ColumnDoc("found_by", _TEXT, "the run"),
+    ColumnDoc("accepted_by", _TEXT, "who said that nobody has to act (status --accept)"),
+    ColumnDoc("accepted_why", _TEXT, "and why"),
+    ColumnDoc("accepted_at", _TIME, "and when"),
+    ColumnDoc("blocked", _TEXT, "why the last look failed, as a code"),
+    ColumnDoc("blocked_at", _TIME, "when that was"),
+)
 
 TABLES: dict[str, TableDoc] = {
     "runs": TableDoc(
@@ -127,25 +153,15 @@ TABLES: dict[str, TableDoc] = {
             ColumnDoc("destination_last_modified", _TIME, "when the destination was written"),
         ),
     ),
-    "catalog": TableDoc(
-        "The latest proven state of an object version; rebuilt by `sealift catalog rebuild`.",
-        "catalog/<generation>/data/*.parquet",
-        (
-            ColumnDoc("source_bucket", _TEXT, "the bucket of the key"),
-            _KEY,
-            _VERSION,
-            ColumnDoc("destination_bucket", _TEXT, "where its copy is"),
-            ColumnDoc("destination_key", _TEXT, "the copy's key"),
-            ColumnDoc("destination_version_id", _TEXT, "the copy's version id"),
-            ColumnDoc("destination_etag", _TEXT, "the copy's ETag"),
-            ColumnDoc("status", _TEXT, "copied, same, deleted or verified"),
-            ColumnDoc("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
-            ColumnDoc("checksum", _TEXT, "ALGORITHM:base64 of the content, where it is known"),
-            ColumnDoc("size_bytes", _COUNT, "the object's size"),
-            ColumnDoc("etag", _TEXT, "the source's ETag"),
-            ColumnDoc("proven_at", _TIME, "when that was found"),
-            _RUN,
-        ),
+    "state": TableDoc(
+        "What is known of an object and of its copy, by all runs and comparisons.",
+        "state/generations/<number>/*.parquet and state/deltas/<run>.parquet, by the rule of docs/ledger.md",
+        _STATE,
+    ),
+    "findings": TableDoc(
+        "The rows of the state that have a finding, or could not be looked at; few files are read.",
+        "state/generations/<number>/*-findings.parquet and state/deltas/<run>.parquet",
+        tuple(column for column in _STATE if column.name not in ("checked_at", "read_at")),
     ),
     "tombstones": TableDoc(
         "A version that an expire run deleted.",

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -28,13 +28,14 @@ from jobs.ledger.agreement import is_comparison
 from jobs.ledger.damage import DamagedFiles, find_altered, find_damaged, find_misfit, read_journal
 from jobs.ledger.files import list_files, list_names, read_file
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import findings_sql
+from jobs.ledger.state_files import state_relation
 from jobs.ledger.table_docs import TABLES
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
-from jobs.tables.duck import Database, file_list, in_thread, may_be_damage, parquet, quoted
+from jobs.tables.duck import Database, file_list, in_thread, may_be_damage, parquet
 
 DOWNLOADS = 8
-CATALOG_POINTER = "catalog.json"
 
 _RESTORE = "restore an earlier version"
 
@@ -52,24 +53,18 @@ class _File:
 
 @dataclass(frozen=True, slots=True)
 class _Downloads:
-    """What comes down, but for the files in `left_out`.
+    """What comes down for a database. `origins`: where in the ledger each file comes from."""
 
-    `origins`: where in the ledger each downloaded file comes from.
-    """
-
-    left_out: Collection[Location]
+    database: Database
     origins: dict[Path, Location] = field(default_factory=dict)
 
 
 @asynccontextmanager
-async def open_views(
-    ledger: Ledger, names: Sequence[str], run_id: str | None = None, *, left_out: Collection[Location] = ()
-) -> AsyncIterator[Database]:
+async def open_views(ledger: Ledger, names: Sequence[str], run_id: str | None = None) -> AsyncIterator[Database]:
     """A database with the named tables of the ledger, or of one run.
 
-    `names` are keys of `jobs.ledger.table_docs.TABLES`. The catalog and the journal belong to the
-    whole ledger. With a run, the catalog has what that run proved. `left_out`: files of runs that
-    are not read. Raises LedgerError when the run is missing, ConfigError when the scratch folder is
+    `names` are keys of `jobs.ledger.table_docs.TABLES`. State, findings and journal belong to the
+    whole ledger. Raises LedgerError when the run is missing, ConfigError when the scratch folder is
     full, and StoreError. Raises DamagedFiles where a file cannot be read, also if a query of the
     caller finds it.
     """
@@ -81,13 +76,11 @@ async def open_views(
     with TemporaryDirectory(prefix="sealift-views-") as scratch:
         with usable(scratch):
             database = Database(Path(scratch))
-        downloads = _Downloads(left_out)
+        downloads = _Downloads(database)
         try:
             for name in names:
                 with usable(scratch):
                     relation = await _RELATIONS[name](ledger, run_ids, database.files / name, downloads)
-                if name == "catalog" and run_id is not None and relation:
-                    relation = f"(FROM {relation} WHERE run_id = {quoted(run_id)})"
                 if name == "outcomes":
                     await _check_outcomes(ledger, database, downloads)
                 with _readable(ledger, name):
@@ -121,30 +114,6 @@ def usable(scratch: str | Path) -> Iterator[None]:
         raise ConfigError(
             f"cannot use the scratch folder {scratch}: {error}", advice="free space or set TMPDIR"
         ) from error
-
-
-async def catalog_keys(ledger: Ledger) -> list[str]:
-    """The files of the latest finished generation of the catalog. Empty before the first one.
-
-    Raises LedgerError where the generation lacks some.
-    """
-    keys = await _keys(ledger, "catalog/")
-    finished = [key.removesuffix(CATALOG_POINTER) for key in keys if key.endswith(f"/{CATALOG_POINTER}")]
-    latest = max(finished, default=None)
-    if latest is None:
-        return []
-    files = [key for key in keys if key.startswith(latest) and key.endswith(".parquet")]
-    place = ledger.location._replace(key=latest + CATALOG_POINTER)
-    try:
-        promised = json.loads((await ledger.store.get(ObjectRef(*place))).data).get("files", len(files))
-    except (ValueError, RecursionError, AttributeError):
-        promised = "unreadable"
-    if promised != len(files):
-        raise LedgerError(
-            f"{place} counts other files ({promised!r:.50}) than are there ({len(files):,}): the ledger was altered",
-            advice="make a new catalog: sealift catalog rebuild",
-        )
-    return files
 
 
 async def _runs(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
@@ -267,10 +236,13 @@ async def _differences(ledger: Ledger, run_ids: Sequence[str], folder: Path, dow
     return _parquet(folder, _RUN) if fetched else None
 
 
-async def _catalog(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
-    files = [_File(key, folder / f"{number:05d}.parquet") for number, key in enumerate(await catalog_keys(ledger))]
-    await _download(ledger, files, downloads)
-    return _parquet(folder) if files else None
+async def _state(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
+    return await state_relation(ledger, downloads.database, downloads.origins, only_open=False)
+
+
+async def _findings(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
+    known = await state_relation(ledger, downloads.database, downloads.origins, only_open=True)
+    return known and f"({findings_sql(known)})"
 
 
 async def _tombstones(ledger: Ledger, run_ids: Sequence[str], folder: Path, downloads: _Downloads) -> str | None:
@@ -315,7 +287,8 @@ _RELATIONS: dict[str, Callable[[Ledger, Sequence[str], Path, _Downloads], Awaita
     "manifest": _manifest,
     "outcomes": _outcomes,
     "differences": _differences,
-    "catalog": _catalog,
+    "state": _state,
+    "findings": _findings,
     "tombstones": _tombstones,
     "journal": _journal,
 }
@@ -369,8 +342,6 @@ async def _fetch_runs(
         location = ledger.location.join(f"runs/{run_id}/{prefix}")
         files = []
         for name in await list_names(ledger.store, location):
-            if location._replace(key=location.key + name) in downloads.left_out:
-                continue
             path = place(run_id, name)
             if path is not None:
                 files.append(_File(location.key + name, folder / path))

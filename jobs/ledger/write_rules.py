@@ -30,7 +30,7 @@ class Change(StrEnum):
 LEDGER_FILES: tuple[tuple[str, Change], ...] = (
     ("runs/*", Change.NEVER),
     ("tombstones/*", Change.NEVER),
-    ("catalog/*", Change.NEVER),
+    ("state/*", Change.NEVER),
     ("nights/*", Change.NEVER),
     ("journal/*", Change.NEVER),
     ("backlog/*", Change.NEVER),

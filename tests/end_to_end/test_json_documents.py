@@ -71,7 +71,6 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     walk("nightly", "--pair", "docs", *policy)
     walk("policy check", *policy[1:])
     walk("policy explain", *policy, f"{source}1")
-    walk("catalog rebuild")
     archives = ("--archives", f"s3://{world.destination}/archives")
     walk("compact", "--source", source, *archives, "--pack-all")
     [archive] = walk("archives list")["archives"]

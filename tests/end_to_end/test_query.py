@@ -1,4 +1,4 @@
-"""`sealift query` and `sealift catalog` on a real server: what SQL sees is what the ledger says, and nothing else."""
+"""`sealift query` on a real server: what SQL sees is what the ledger says, and nothing else."""
 
 from __future__ import annotations
 

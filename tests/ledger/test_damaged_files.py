@@ -121,12 +121,11 @@ def test_a_damaged_line_of_the_journal_is_named(made: Ledger) -> None:
         ask(made, "SELECT * FROM journal")
 
 
-def test_a_damaged_catalog_says_how_it_is_made(made: Ledger) -> None:
-    folder = "catalog/20261125T000000000Z"
-    asyncio.run(put(made, f"{folder}/data/00000.parquet", b"half"))
-    asyncio.run(put(made, f"{folder}/catalog.json", b"{}"))
-    with pytest.raises(LedgerError, match=r"00000.parquet cannot be read .*: sealift catalog rebuild"):
-        ask(made, "SELECT * FROM catalog")
+def test_a_damaged_delta_of_the_state_is_named(made: Ledger) -> None:
+    name = "state/deltas/run.parquet"
+    asyncio.run(put(made, name, b"half"))
+    with pytest.raises(LedgerError, match=rf"{name} cannot be read .*restore an earlier version"):
+        ask(made, "SELECT * FROM state")
 
 
 def test_damage_behind_the_first_rows_is_named(made: Ledger) -> None:
@@ -156,15 +155,6 @@ def test_a_shard_with_a_column_of_another_type_is_named(made: Ledger) -> None:
     overwrite(made, f"runs/{RUN}/shards/00001.parquet", altered)
     with pytest.raises(LedgerError, match=r"00001.parquet cannot be read \(failed to cast column \"last_modified\""):
         ask(made, "SELECT * FROM manifest")
-
-
-@pytest.mark.parametrize("pointer", [b'{"files": 2}', b'{"files": "2"}', b"[]", b'{"files'])
-def test_a_catalog_that_lacks_a_file_says_how_it_is_made(made: Ledger, pointer: bytes) -> None:
-    folder = "catalog/20261125T000000000Z"
-    asyncio.run(put(made, f"{folder}/data/00001.parquet", write_parquet(pa.table({"key": ["a"]}))))
-    asyncio.run(put(made, f"{folder}/catalog.json", pointer))
-    with pytest.raises(LedgerError, match=rf"{folder}/catalog.json counts other files .*: sealift catalog rebuild"):
-        ask(made, "SELECT count(*) FROM catalog")
 
 
 @pytest.mark.parametrize(

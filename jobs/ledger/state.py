@@ -1,0 +1,364 @@
+"""What we know of each object: verdicts, and the one rule that makes a state of them. Pure SQL.
+
+A verdict is what one look said of a source object and of one copy of it, at S3's own time of that
+look. What a row of a run says, by the first line that fits:
+
+| job       | status    | code                | proof | verdict | depth  |
+|-----------|-----------|---------------------|-------|---------|--------|
+| any       | left      |                     |       |         |        |
+| any       | any       | newer_copied        |       |         |        |
+| any       | damaged   |                     |       | bad     | bytes  |
+| any       | different |                     |       | bad     | its    |
+| verify    | missing   |                     |       | bad     | stored |
+| replicate | changed   | destination_newer   |       | bad     | stored |
+| replicate | changed   | destination_differs |       | bad     | stored |
+| replicate | changed   | order_unknown       |       | bad     | stored |
+| replicate | changed   | older_on_top        |       | bad     | stored |
+| replicate | changed   | hidden_again        |       | bad     | stored |
+| replicate | changed   | only_copy           |       | bad     | stored |
+| replicate | changed   | marker_differs      |       | bad     | stored |
+| any       | done      |                     | yes   | good    | its    |
+| any       | same      |                     | yes   | good    | its    |
+| any       | verified  |                     | yes   | good    | its    |
+| any       | done      |                     | no    | good    | listed |
+| any       | any       |                     |       | unknown | stored |
+
+`proof`: something comparable agrees, or it is a delete marker, which has nothing to compare. A copy
+that was made and that nothing proves is there, and no more is known: such a verdict has the code
+`nothing_comparable`, and counts as no check. `its`: `bytes` where both contents were read, or S3
+computed checksums at rest, else `stored`; `listed` where a list alone showed it. Jobs that make no
+copies say nothing of copies.
+
+The state of a source object and of its copy at one place, from all verdicts about the two:
+
+- A bad verdict counts, until a good one is later and at least as deep, or is about a newer copy. A
+  damaged source is not mended by a newer copy. In one second bad wins.
+- An unknown one neither opens nor ends anything. It is `blocked` until a later good or bad one, but
+  for what only says that nothing could be compared yet: that one is there, and unchecked.
+- A person may accept what is known of two objects. That ends when either is another one, or what is
+  found reaches deeper than what was accepted.
+
+Objects are the same by version id, else by ETag and Last-Modified, to the second. Without versions
+only the newest object of a key is there. An object of the destination without a source has no ETag
+of one, and is itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jobs.core.category import Category
+from jobs.core.model import NULL_VERSION
+from jobs.core.outcome import Evidence
+from jobs.core.reasons import Reason
+from jobs.core.run import RunSpec
+from jobs.tables.duck import identifier, quoted
+
+_TEXT, _TIME = "VARCHAR", "TIMESTAMP WITH TIME ZONE"
+_SOURCE = {"source_service": _TEXT, "source_bucket": _TEXT, "key": _TEXT}
+_OBJECT = {"version_id": _TEXT, "etag": _TEXT, "modified": _TIME}
+_PLACE = {"copy_service": _TEXT, "copy_bucket": _TEXT, "copy_key": _TEXT}
+_COPY = {"copy_version_id": _TEXT, "copy_etag": _TEXT, "copy_modified": _TIME}
+VERDICT_TYPES: dict[str, str] = {
+    **_SOURCE, **_OBJECT, **_PLACE, **_COPY,
+    "at": _TIME, "depth": _TEXT, "verdict": _TEXT, "code": _TEXT, "detail": _TEXT, "run_id": _TEXT,
+}  # fmt: skip
+"""The columns of verdicts. Of an accepted one `detail` is why, and `run_id` who."""
+STATE_TYPES: dict[str, str] = {
+    **_SOURCE, **_OBJECT, **_PLACE, **_COPY,
+    "checked_at": _TIME, "read_at": _TIME,
+    "finding": _TEXT, "finding_detail": _TEXT, "found_at": _TIME, "found_depth": _TEXT, "found_by": _TEXT,
+    "accepted_by": _TEXT, "accepted_why": _TEXT, "accepted_at": _TIME, "blocked": _TEXT, "blocked_at": _TIME,
+}  # fmt: skip
+"""The columns of the state."""
+DEPTHS = ("listed", "stored", "bytes")
+BAD = "coalesce(finding, blocked) IS NOT NULL"
+OPEN = f"{BAD} AND accepted_at IS NULL"
+"""SQL: a row of the state that is not good, and one that needs somebody."""
+
+_DAMAGED = (Reason.DAMAGED, Reason.FOUND_DAMAGED, Reason.BOTH_DAMAGED, Reason.EITHER_DAMAGED, Reason.BYTES_LOST)
+_DIFFERS = (
+    Reason.DESTINATION_NEWER, Reason.DESTINATION_DIFFERS, Reason.ORDER_UNKNOWN, Reason.OLDER_ON_TOP,
+    Reason.HIDDEN_AGAIN, Reason.ONLY_COPY, Reason.MARKER_DIFFERS,
+)  # fmt: skip
+_THERE = (
+    Reason.NOTHING_COMPARABLE, Reason.EVIDENCE_WEAK, Reason.UNKNOWN_ALGORITHM, Reason.TOO_NEW, Reason.REPLICATION,
+    Reason.DELETE_RETAINED,
+)  # fmt: skip
+_KEY = ", ".join(_SOURCE)
+_AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
+
+
+@dataclass(frozen=True, slots=True)
+class Census:
+    """A complete comparison: what its verdicts, those of the run, do not name leaves the state.
+
+    `at`: epoch seconds of the older list. What was looked at later stays. Prefixes are of keys.
+    """
+
+    run_id: str
+    at: float
+    source_service: str
+    source_bucket: str
+    source_prefixes: Sequence[str]
+    copy_service: str
+    copy_bucket: str
+    copy_prefix: str
+    all_versions: bool
+
+
+def has_verdicts(spec: RunSpec) -> bool:
+    """Whether the rows of a run say something of copies."""
+    return spec.job in ("replicate", "verify") and spec.source != spec.destination  # else it read archives
+
+
+def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) -> str:
+    """SQL for the verdicts of a run's outcomes (a relation).
+
+    `services`: those of source and destination, empty for AWS.
+    """
+    source, copy, job = spec.source.location, spec.destination.location, quoted(spec.job)
+    values = {
+        "source_service": quoted(services[0]),
+        "source_bucket": quoted(source.bucket),
+        "modified": "source_modified",
+        "copy_service": quoted(services[1]),
+        "copy_bucket": quoted(copy.bucket),
+        "copy_key": f"{quoted(copy.key)} || CASE WHEN starts_with(key, {quoted(source.key)}) "
+        f"THEN substr(key, {len(source.key) + 1}) ELSE key END",
+        "copy_version_id": "destination_version_id",
+        "copy_etag": "destination_etag",
+        "depth": "CASE WHEN status = 'damaged' THEN 'bytes' WHEN status IN ('missing', 'changed') "
+        "OR verdict = 'unknown' THEN 'stored' WHEN NOT proven AND verdict = 'good' THEN 'listed' ELSE depth END",
+        "code": f"CASE WHEN NOT proven AND verdict = 'good' THEN {quoted(Reason.NOTHING_COMPARABLE)} ELSE reason END",
+        "run_id": quoted(spec.run_id),
+    }
+    columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
+    return f"""
+        SELECT {columns} FROM (
+            SELECT *, CASE
+                WHEN status = 'left' OR reason = {quoted(Reason.NEWER_COPIED)} THEN NULL
+                WHEN status IN ('damaged', 'different') OR (status = 'missing' AND {job} = 'verify')
+                    OR (status = 'changed' AND {job} = 'replicate' AND reason IN ({_listed(_DIFFERS)})) THEN 'bad'
+                WHEN status = 'done' OR (status IN ('same', 'verified') AND proven) THEN 'good'
+                ELSE 'unknown' END AS verdict
+            FROM (SELECT *, evidence <> {quoted(Evidence.NONE)} OR etag IS NULL AS proven FROM {_today(outcomes)})
+        ) WHERE verdict IS NOT NULL"""
+
+
+def comparison_verdicts_sql(
+    spec: RunSpec,
+    rows: str,
+    services: tuple[str, str],
+    listed_at: tuple[float, float],
+    *,
+    all_versions: bool,
+    keeps_extra: bool = False,
+) -> str:
+    """SQL for the verdicts of a comparison of two lists, from all its rows but those it excludes.
+
+    `listed_at`: when the older list was made, and the newer one, in epoch seconds. `keeps_extra`: what
+    has no source is meant to stay.
+    """
+    older, newer = (f"make_timestamptz({int(at * 1e6)})" for at in sorted(listed_at))
+    values = {
+        "source_service": quoted(services[0]),
+        "source_bucket": quoted(spec.source.location.bucket),
+        "version_id": "version_id" if all_versions else "NULL::VARCHAR",
+        "etag": "source_etag",
+        "modified": "source_last_modified",
+        "copy_service": quoted(services[1]),
+        "copy_bucket": quoted(spec.destination.location.bucket),
+        "copy_key": "destination_key",
+        "copy_version_id": "destination_version_id",
+        "copy_etag": "destination_etag",
+        "copy_modified": "destination_last_modified",
+        "at": f"CASE WHEN verdict = 'good' THEN {older} ELSE {newer} END",
+        "depth": "'listed'",
+        "code": f"CASE WHEN is_kept THEN {quoted(Reason.DELETE_RETAINED)} ELSE reason END",
+        "run_id": quoted(spec.run_id),
+    }
+    columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
+    return f"""
+        SELECT {columns} FROM (
+            SELECT *, CASE WHEN is_finding AND NOT is_kept THEN 'bad' WHEN category = {quoted(Category.SAME)}
+                      THEN 'good' ELSE 'unknown' END AS verdict
+            FROM (SELECT *, {keeps_extra} AND category = {quoted(Category.EXTRA)} AS is_kept FROM {rows})
+        )"""
+
+
+def state_sql(verdicts: str) -> str:
+    """SQL for the state that verdicts (a relation) make: a row for each object and its copy's place."""
+
+    def latest(value: str, condition: str) -> str:
+        return f"arg_max({value}, (second, strength, code, run_id)) FILTER ({condition})"
+
+    finding = (
+        'struct_pack(code := code, detail := detail, seen := "at", depth := depth, run_id := run_id, copy := copy)'
+    )
+    blocked = 'struct_pack(code := code, seen := "at")'
+    accepted = 'struct_pack(who := run_id, why := detail, seen := "at", strength := strength, copy := copy)'
+    return f"""
+        WITH objects AS (
+            SELECT {_AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
+                   {latest(finding, "is_open")} AS found,
+                   {latest(blocked, f"is_last AND code NOT IN ({_listed(_THERE)})")} AS stuck,
+                   {latest(accepted, "verdict = 'accepted'")} AS agreed,
+                   {latest("copy", "verdict = 'good' OR is_open")} AS last_copy,
+                   max("at") FILTER (verdict = 'good' AND code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
+                   max("at") FILTER (verdict = 'good' AND depth = 'bytes') AS read_at
+            FROM ({judged_sql(verdicts)}) GROUP BY {_AT_PLACE}, own_id, oid
+        ), copied AS (
+            SELECT *, coalesce(found.copy, last_copy) AS copy FROM objects
+        ), covered AS (
+            SELECT *, (found IS NOT NULL OR stuck IS NOT NULL) AND agreed IS NOT NULL
+                   AND agreed.copy.id IS NOT DISTINCT FROM copy.id AND agreed.copy.etag IS NOT DISTINCT FROM copy.etag
+                   AND agreed.copy.modified_s IS NOT DISTINCT FROM copy.modified_s
+                   AND (found IS NULL OR coalesce(copy.id, copy.etag) IS NULL
+                        OR list_position({_depths()}, found.depth) <= agreed.strength) AS is_accepted
+            FROM copied
+        )
+        SELECT {_KEY}, version_id, etag, make_timestamptz(modified_s * 1000000) AS modified,
+               {", ".join(_PLACE)}, copy.id AS copy_version_id, copy.etag AS copy_etag,
+               make_timestamptz(copy.modified_s * 1000000) AS copy_modified, checked_at, read_at,
+               found.code AS finding, found.detail AS finding_detail, found.seen AS found_at,
+               found.depth AS found_depth, found.run_id AS found_by,
+               CASE WHEN is_accepted THEN agreed.who END AS accepted_by,
+               CASE WHEN is_accepted THEN agreed.why END AS accepted_why,
+               CASE WHEN is_accepted THEN agreed.seen END AS accepted_at,
+               stuck.code AS blocked, stuck.seen AS blocked_at
+        FROM covered"""
+
+
+def findings_sql(state: str) -> str:
+    """SQL for the rows of a state that are not good. When they were, it takes the whole state to know."""
+    return f"SELECT * EXCLUDE (checked_at, read_at) FROM {state} WHERE {BAD}"
+
+
+def pruned_sql(verdicts: str, census: Census | None = None) -> str:
+    """SQL for those verdicts that can still matter, in the order of keys.
+
+    They name a version where another verdict has its id.
+    """
+    values = {"version_id": "own_id", "modified": "make_timestamptz(own_modified * 1000000)"}
+    columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
+    unproven = f"code = {quoted(Reason.NOTHING_COMPARABLE)}"
+    return f"""
+        SELECT {columns} FROM ({judged_sql(verdicts, census)})
+        WHERE verdict IN ('good', 'accepted') OR is_open OR is_last OR (verdict = 'bad' AND second = looked_at)
+        QUALIFY row_number() OVER (
+            PARTITION BY {_AT_PLACE}, oid, verdict, depth, copy,
+                CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN ({unproven})::VARCHAR END
+            ORDER BY "at" DESC, code DESC, run_id DESC) = 1
+        ORDER BY {_KEY}, own_id"""
+
+
+def judged_sql(verdicts: str, census: Census | None = None) -> str:
+    """SQL for the verdicts about objects that are there, as far as verdicts say it.
+
+    With `own_id`, `own_modified` and `oid`, which tell objects apart, `is_open` for a finding, and
+    `is_last` where it is unknown since.
+    """
+    identity, looked = f"{_AT_PLACE}, oid", "verdict IN ('good', 'bad')"
+    is_sourceless = "own_id IS NULL AND etag IS NULL"
+    of_current = f"{looked} AND version_id IS NULL AND etag IS NOT NULL"
+
+    def last(condition: str, value: str = "second", over: str = identity) -> str:
+        return f"max({value}) FILTER ({condition}) OVER (PARTITION BY {over})"
+
+    strong = "verdict = 'good' AND strength >= {}".format
+    goods = ", ".join(f"{last(strong(n))} AS good_{n}" for n in (1, 2, 3))
+    return f"""
+        WITH seen AS (
+            SELECT * REPLACE ({_own("version_id")} AS version_id, {_own("copy_version_id")} AS copy_version_id),
+                   epoch_us("at") // 1000000 AS second,
+                   list_position({_depths()}, depth) AS strength, epoch_us(modified) // 1000000 AS modified_s
+            FROM {verdicts}
+        ), alike AS (
+            SELECT *, max(version_id) OVER (PARTITION BY {_KEY}, etag, modified_s) AS id_of_both,
+                   arg_max(version_id, coalesce(modified_s, 0)) OVER (PARTITION BY {_KEY}, etag) AS id_of_etag,
+                   coalesce(max(modified_s) FILTER (version_id IS NOT NULL) OVER (PARTITION BY {_KEY}, etag),
+                            max(modified_s) OVER (PARTITION BY {_KEY}, etag)) AS last_modified_s
+            FROM seen
+        ), identified AS (
+            SELECT *, CASE WHEN etag IS NULL THEN version_id ELSE coalesce(
+                       version_id, id_of_both, CASE WHEN modified_s IS NULL THEN id_of_etag END) END AS own_id,
+                   CASE WHEN etag IS NULL OR version_id IS NOT NULL THEN modified_s
+                        ELSE coalesce(modified_s, last_modified_s) END AS own_modified,
+                   struct_pack(id := copy_version_id, etag := copy_etag,
+                               modified_s := epoch_us(copy_modified) // 1000000) AS copy,
+                   CASE WHEN own_id IS NOT NULL THEN concat('v', own_id)
+                        WHEN etag IS NOT NULL THEN concat('e', etag, '@', own_modified)
+                        ELSE concat('c', coalesce(copy_version_id, copy_etag)) END AS oid
+            FROM alike
+        ), placed AS (
+            SELECT *, {goods}, {last("verdict = 'good'", "copy.modified_s")} AS newest_copy,
+                   {last(looked)} AS looked_at, {last("verdict <> 'accepted'")} AS last_at,
+                   {last(of_current, "own_modified", _AT_PLACE)} AS newest_modified,
+                   {last(of_current, over=_AT_PLACE)} AS current_at,
+                   {last(f"{looked} AND NOT ({is_sourceless})", over=_AT_PLACE)} AS sourced_at,
+                   {last(f"{looked} AND NOT ({is_sourceless})", over=f"{_AT_PLACE}, copy_version_id")} AS owned_at
+                   {_listed_column(census, identity)}
+            FROM identified
+        )
+        SELECT *, verdict = 'bad' AND NOT coalesce(
+                       CASE strength WHEN 1 THEN good_1 WHEN 2 THEN good_2 ELSE good_3 END > second, false)
+                   AND NOT (coalesce(newest_copy > coalesce(copy.modified_s, second), false)
+                            AND code NOT IN ({_listed(_DAMAGED)})) AS is_open,
+               verdict = 'unknown' AND second >= coalesce(looked_at, second) AS is_last
+        FROM placed
+        WHERE (own_id IS NOT NULL OR NOT coalesce(
+                CASE WHEN etag IS NULL
+                     THEN CASE WHEN copy_version_id IS NULL THEN sourced_at ELSE owned_at END > last_at
+                     WHEN own_modified IS NULL THEN current_at > last_at
+                     ELSE newest_modified > own_modified END, false))
+        {_census_condition(census)}"""
+
+
+def _listed_column(census: Census | None, identity: str) -> str:
+    if census is None:
+        return ""
+    return f", bool_or(run_id = {quoted(census.run_id)}) OVER (PARTITION BY {identity}) AS is_listed"
+
+
+def _census_condition(census: Census | None) -> str:
+    """SQL that leaves out what a census had to list and did not."""
+    if census is None:
+        return ""
+    prefixes = " OR ".join(f"starts_with(key, {quoted(each)})" for each in census.source_prefixes)
+    return f"""AND NOT (NOT is_listed AND coalesce(last_at, second) < {int(census.at)}
+                AND ({census.all_versions} OR own_id IS NULL) AND ({prefixes})
+                AND source_service = {quoted(census.source_service)} AND source_bucket = {quoted(census.source_bucket)}
+                AND copy_service = {quoted(census.copy_service)} AND copy_bucket = {quoted(census.copy_bucket)}
+                AND starts_with(copy_key, {quoted(census.copy_prefix)}))"""
+
+
+def _own(column: str) -> str:
+    return f"nullif(nullif({column}, ''), {quoted(NULL_VERSION)})"
+
+
+def _depths() -> str:
+    return f"[{_listed(DEPTHS)}]"
+
+
+def _listed(values: Sequence[str]) -> str:
+    return ", ".join(map(quoted, values))
+
+
+_TODAY = {
+    "done": ("copied", "deleted", "packed", "restored", "expired"),
+    "left": ("skipped", "waiting"),
+    "different": ("mismatched",),
+    "unknown": ("unverifiable",),
+    "blocked": ("denied", "failed", "archived", "thawing", "kept", "unrestorable"),
+}
+
+
+def _today(outcomes: str) -> str:
+    """Outcomes as they are now, with the columns and the statuses that they are to have."""
+    cases = " ".join(f"WHEN status IN ({_listed(old)}) THEN {quoted(new)}" for new, old in _TODAY.items())
+    return f"""(SELECT * REPLACE (CASE {cases} ELSE status END AS status), finished_at AS "at",
+        CASE WHEN attempt = 'plan' THEN 'listed' WHEN evidence = 'content' THEN 'bytes' ELSE 'stored' END AS depth,
+        NULL::TIMESTAMPTZ AS source_modified, CASE WHEN status = 'copied' THEN finished_at END AS copy_modified
+        FROM {outcomes})"""

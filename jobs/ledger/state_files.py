@@ -1,0 +1,446 @@
+"""Files of the state: deltas, and the generations that hold them.
+
+    <ledger>/state/
+      deltas/<run id>.parquet          the verdicts of one run, sorted (one more for what came late)
+      generations/000001.json          what it holds: deltas, files, counts (exists = it is valid)
+      generations/000001/<id>-….parquet   the verdicts that can still matter, and those of findings
+
+All are written once. Readers take the newest generation that can be read, and the deltas that it
+does not hold. The two newest generations stay, and each delta until both hold it: so a damaged one
+is made again from the one before. Nothing else in the ledger is ever removed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import re
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import duckdb
+import msgspec
+
+from jobs.core.model import Location, ObjectRef
+from jobs.core.run import RunSpec
+from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, UsageError
+from jobs.ledger.files import PARQUET, list_names, read_file, write_file
+from jobs.ledger.guard import ledger_guard
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import BAD, OPEN, STATE_TYPES, VERDICT_TYPES, Census, findings_sql, pruned_sql, state_sql
+from jobs.s3.downloads import download
+from jobs.s3.retries import gather_bounded
+from jobs.s3.sessions import service_of
+from jobs.s3.uploads import upload_file
+from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals, room
+
+DELTAS, GENERATIONS = "state/deltas/", "state/generations/"
+RANGE_ROWS = 500_000
+"""So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
+MEMORY_LIMIT = "320MB"
+DOWNLOADS = 8
+_DOCUMENT = re.compile(r"\d{6}\.json")
+_AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
+_ACCEPTED = ", ".join([
+    *[name for name in VERDICT_TYPES if name in STATE_TYPES],
+    'now() AS "at"',
+    "coalesce(found_depth, 'stored') AS depth",
+    "'accepted' AS verdict, coalesce(finding, blocked) AS code, {why} AS detail, {who} AS run_id",
+])  # fmt: skip
+
+
+class StateFile(msgspec.Struct, frozen=True):
+    """A file of a generation, and the keys that it begins and ends with."""
+
+    name: str
+    sha256: str
+    rows: int
+    first_key: str
+    last_key: str
+
+
+class Place(msgspec.Struct, frozen=True):
+    """What a generation knows of copies below one prefix. Times are epoch seconds.
+
+    `findings` and `blocked` are those that nobody accepted. `unchecked`, `unread`: how many were
+    never compared by anything stored, or by their bytes.
+    """
+
+    copy_service: str
+    copy_bucket: str
+    prefix: str
+    objects: int
+    findings: int
+    blocked: int
+    accepted: int
+    unchecked: int
+    unread: int
+    oldest_checked: float | None
+    oldest_read: float | None
+
+
+class Generation(msgspec.Struct, frozen=True, kw_only=True):
+    """A generation's document. `until`: the last second that one of its verdicts is of."""
+
+    format: int = 1
+    number: int = 0
+    made_at: float = 0.0
+    made_by: str = ""
+    until: int = 0
+    deltas: tuple[str, ...] = ()
+    files: tuple[StateFile, ...] = ()
+    findings: tuple[StateFile, ...] = ()
+    places: tuple[Place, ...] = ()
+
+
+class Summary(msgspec.Struct, frozen=True):
+    """What the newest generation counts, and how many deltas came after it."""
+
+    generation: Generation
+    newer_deltas: int
+
+
+def services_of(spec: RunSpec) -> tuple[str, str]:
+    """The services of a run's sides, as verdicts name them: empty for AWS."""
+
+    def name(side: Any) -> str:
+        try:
+            service = service_of(side)
+        except ConfigError:  # a profile that is not known here
+            return str(side.endpoint or "")
+        return "" if service.is_aws else service.name
+
+    return name(spec.source), name(spec.destination)
+
+
+async def write_delta(ledger: Ledger, name: str, path: Path) -> None:
+    """Add verdicts, a Parquet file with their columns in the order of keys.
+
+    Other verdicts under a name that is taken get a name of their own: to say something twice changes
+    nothing.
+    """
+    try:
+        await _upload(ledger, f"{DELTAS}{name}.parquet", path)
+    except PreconditionFailed:
+        digest = (await asyncio.to_thread(_sha256, path))[:16]
+        with contextlib.suppress(PreconditionFailed):
+            await _upload(ledger, f"{DELTAS}{name}-{digest}.parquet", path)
+
+
+@contextlib.asynccontextmanager
+async def open_state(ledger: Ledger, *, only_open: bool = False) -> AsyncIterator[Database]:
+    """A database with the views `state`, all objects, and `findings`, those that are not good.
+
+    `only_open`: there is no `state`, and little is downloaded. Raises
+    LedgerError if no generation can be read, ConfigError without room on disk, and StoreError.
+    """
+    with TemporaryDirectory(prefix="sealift-state-") as scratch:
+        database = Database(Path(scratch))
+        with contextlib.closing(database.connection) as connection:
+            relation = await state_relation(ledger, database, {}, only_open=only_open)
+            name = "known" if only_open else "state"
+            database.define(name, STATE_TYPES, relation)
+            connection.execute(f"CREATE VIEW findings AS {findings_sql(name)}")
+            yield database
+
+
+async def state_relation(
+    ledger: Ledger, database: Database, origins: dict[Path, Location], *, only_open: bool
+) -> str | None:
+    """The state as a relation of the database, whose files it fills. None: nothing is known.
+
+    Adds to `origins` where in the ledger the files come from. Raises as `open_state` does.
+    """
+    folder, connection = database.files / ("open" if only_open else "whole"), database.connection
+    folder.mkdir()
+    held = await _fetch(ledger, folder, lambda it: it.findings if only_open else it.files)
+    origins |= held.origins
+    if not held.origins:
+        return None
+    relations = [parquet(held.origins)]
+    if only_open and held.newer and held.generation.files:
+        relations += await _late_rows(ledger, connection, held, folder)
+    made = folder / "made"
+    made.mkdir()
+
+    def define() -> None:
+        for number, condition in enumerate(_ranges(connection, [*held.origins])):
+            rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {each} WHERE {condition}" for each in relations)
+            _copy(connection, state_sql(f"({rows})"), made / f"{number:05d}.parquet")
+
+    with room("the state"):
+        await in_thread(connection, define)
+    return parquet(made, below="*.parquet")
+
+
+async def summary(ledger: Ledger) -> Summary:
+    """What the newest generation counts, without a look at the state's files. Raises LedgerError."""
+    async for held in _generations(ledger):
+        return Summary(held.generation, len(held.newer))
+    raise AssertionError("a generation is always there, or LedgerError")
+
+
+async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
+    """Accept the findings that a condition names, as they are now. Returns how many.
+
+    Raises UsageError for an empty reason and for a condition that is none.
+    """
+    if not (reason := " ".join(reason.split())):
+        raise UsageError("--reason is empty", advice="write why nobody has to act, for those who ask later")
+    chosen = f"SELECT * FROM findings WHERE accepted_at IS NULL AND ({where}\n)"
+    check_select(chosen)
+    async with open_state(ledger, only_open=True) as database:
+        path, connection = database.files / "accepted.parquet", database.connection
+        database.lock()
+        with refusals(["findings"]):
+            sql = f"SELECT {_ACCEPTED.format(why=quoted(reason), who=quoted(by))} FROM ({chosen}) ORDER BY {_AT_PLACE}"
+            await in_thread(connection, _copy, connection, sql, path)
+        if rows := _described(connection, path, "").rows:
+            await write_delta(ledger, f"accepted-{int(time.time())}-{secrets.token_hex(4)}", path)
+        return rows
+
+
+async def compact(
+    ledger: Ledger, by: str, census: Census | None = None, *, prefixes: Sequence[Location] = ()
+) -> Generation:
+    """Make a generation of the newest one and the deltas since. Returns the newest one then.
+
+    `prefixes`: places of copies that are counted apart; the rest is counted by bucket. Of two who
+    make one number the first wins. Raises as `open_state` does.
+    """
+    with TemporaryDirectory(prefix="sealift-state-") as scratch:
+        database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
+        with contextlib.closing(database.connection) as connection:
+            held = await _fetch(ledger, database.files, lambda it: it.files)
+            if held.is_newest and not held.newer and census is None:
+                return held.generation
+            number, folder = held.highest + 1, database.files / "made"
+            folder.mkdir()
+            places, until = await in_thread(connection, _compact, connection, folder, [*held.origins], census, prefixes)
+            files = []
+            for path in sorted(folder.glob("*.parquet")):
+                name = f"{number:06d}/{secrets.token_hex(8)}-{path.name}"
+                await _upload(ledger, GENERATIONS + name, path)
+                files.append(await in_thread(connection, _described, connection, path, name))
+    made = Generation(
+        number=number,
+        made_at=time.time(),
+        made_by=by,
+        until=until,
+        deltas=tuple(sorted(held.there)),
+        files=tuple(each for each in files if "-state-" in each.name),
+        findings=tuple(each for each in files if "-findings" in each.name),
+        places=places,
+    )
+    try:
+        await write_file(ledger.store, ledger.location, f"{GENERATIONS}{number:06d}.json", msgspec.json.encode(made))
+    except PreconditionFailed:
+        return (await summary(ledger)).generation
+    await _clean(ledger, made, held)
+    return made
+
+
+def _compact(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    paths: Sequence[Path],
+    census: Census | None,
+    prefixes: Sequence[Location],
+) -> tuple[tuple[Place, ...], int]:
+    """Write a generation's files, one range of keys after the other. Returns counts and last second."""
+    findings = []
+    with room("the state"):
+        for number, condition in enumerate(_ranges(connection, paths)):
+            path, bad = folder / f"state-{number:05d}.parquet", folder / f"part-{number:05d}"
+            _copy(connection, pruned_sql(f"(FROM {parquet(paths)} WHERE {condition})", census), path)
+            connection.execute(f"CREATE OR REPLACE TEMP TABLE part AS {state_sql(parquet(path))}")
+            into = "INSERT INTO places" if number else "CREATE TABLE places AS"
+            connection.execute(f"{into} {_places_sql('part', prefixes)}")
+            known = f"SELECT {_AT_PLACE} FROM part WHERE {BAD}"
+            _copy(connection, f"FROM {parquet(path)} SEMI JOIN ({known}) USING ({_AT_PLACE})", bad)
+            findings.append(bad)
+        if not findings:
+            return (), 0
+        _copy(connection, f"FROM {parquet(findings)} ORDER BY {_AT_PLACE}", folder / "findings.parquet")
+        rows = connection.execute(
+            "SELECT copy_service, copy_bucket, prefix, sum(objects)::BIGINT, sum(findings)::BIGINT, "
+            "sum(blocked)::BIGINT, sum(accepted)::BIGINT, sum(unchecked)::BIGINT, sum(unread)::BIGINT, "
+            "min(oldest_checked), min(oldest_read) FROM places GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        ).fetchall()
+        files = parquet(folder, below="state-*.parquet")
+        until: Any = connection.execute(f'SELECT coalesce(max(epoch("at")), 0)::BIGINT FROM {files}').fetchall()
+    return tuple(Place(*row) for row in rows), until[0][0]
+
+
+def _places_sql(state: str, prefixes: Sequence[Location]) -> str:
+    whens = " ".join(
+        f"WHEN copy_bucket = {quoted(bucket)} AND starts_with(copy_key, {quoted(key)}) THEN {quoted(key)}"
+        for bucket, key in sorted(prefixes, key=lambda each: -len(each.key))
+    )
+    return f"""
+        SELECT copy_service, copy_bucket, {f"CASE {whens} ELSE '' END" if whens else "''"} AS prefix,
+               count(*) AS objects, count(*) FILTER ({OPEN} AND finding IS NOT NULL) AS findings,
+               count(*) FILTER ({OPEN} AND finding IS NULL) AS blocked, count(accepted_at) AS accepted,
+               count(*) - count(checked_at) AS unchecked, count(*) - count(read_at) AS unread,
+               epoch(min(checked_at)) AS oldest_checked, epoch(min(read_at)) AS oldest_read
+        FROM {state} GROUP BY ALL"""
+
+
+async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
+    """Remove what neither this generation nor the one before it needs."""
+    if not (before.is_newest and before.generation.number == made.number - 1):
+        return
+    kept = {each.name for one in (made, before.generation) for each in (*one.files, *one.findings)}
+    gone = [f"{DELTAS}{each}" for each in before.generation.deltas if each in made.deltas]
+    for name in await list_names(ledger.store, ledger.location.join(GENERATIONS)):
+        number = int(name[:6]) if name[:6].isdigit() else made.number + 1
+        is_leftover = name not in kept and not _DOCUMENT.fullmatch(name)
+        if number < before.generation.number or (is_leftover and number <= made.number):
+            gone.append(f"{GENERATIONS}{name}")
+    with contextlib.suppress(Denied):  # they cost room, nothing else
+        for each in gone:
+            place = ledger.location.join(each)
+            await ledger.store.delete(place.bucket, place.key)
+
+
+class _Held(msgspec.Struct):
+    """A generation and the deltas after it.
+
+    `highest`: the last number that anybody took. `newer`, `there`: names of the deltas after it, and
+    of all. `origins`: the files that were downloaded, those of the deltas at the end.
+    """
+
+    generation: Generation
+    is_newest: bool
+    highest: int
+    newer: list[str]
+    there: list[str]
+    origins: dict[Path, Location]
+
+
+async def _fetch(ledger: Ledger, folder: Path, pick: Callable[[Generation], Sequence[StateFile]]) -> _Held:
+    """Download the newest generation's files that are picked, and the deltas that it does not hold."""
+    async for held in _generations(ledger):
+        try:
+            held.origins |= await _download(ledger, pick(held.generation), folder)
+        except (NotFound, _Damaged):
+            continue
+        deltas = [(DELTAS + name, folder / f"delta-{number:05d}.parquet") for number, name in enumerate(held.newer)]
+        held.origins |= dict(await gather_bounded(lambda each: _get(ledger, *each), deltas, DOWNLOADS))
+        return held
+    raise AssertionError("a generation is always there, or LedgerError")
+
+
+async def _generations(ledger: Ledger) -> AsyncIterator[_Held]:
+    """The generations that can be read, the newest first, at last what is before the first one.
+
+    Raises LedgerError where deltas that a damaged one held are gone.
+    """
+    names = [name for name in await list_names(ledger.store, ledger.location.join(GENERATIONS)) if name[:6].isdigit()]
+    highest, is_newest = max((int(name[:6]) for name in names), default=0), True
+    for name in sorted(filter(_DOCUMENT.fullmatch, names), reverse=True):
+        with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
+            data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
+            generation = msgspec.json.decode(data, type=Generation)
+            yield await _held(ledger, generation, highest, is_newest=is_newest)
+        is_newest = False
+    if highest > 1:
+        raise LedgerError(
+            f"no generation of the state in {ledger.location.join(GENERATIONS)} can be read",
+            advice="restore an earlier version of its latest files",
+        )
+    yield await _held(ledger, Generation(), highest, is_newest=not highest)
+
+
+async def _held(ledger: Ledger, generation: Generation, highest: int, *, is_newest: bool) -> _Held:
+    there = await list_names(ledger.store, ledger.location.join(DELTAS))
+    return _Held(generation, is_newest, highest, sorted({*there} - {*generation.deltas}), there, {})
+
+
+class _Damaged(Exception):
+    """A file of a generation is not what was written."""
+
+
+async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) -> dict[Path, Location]:
+    """Download files of a generation. Raises _Damaged, NotFound."""
+
+    async def fetch(file: StateFile) -> tuple[Path, Location]:
+        path, place = await _get(ledger, GENERATIONS + file.name, folder / file.name.replace("/", "-"))
+        if await asyncio.to_thread(_sha256, path) != file.sha256:
+            raise _Damaged
+        return path, place
+
+    return dict(await gather_bounded(fetch, files, DOWNLOADS))
+
+
+async def _get(ledger: Ledger, name: str, path: Path) -> tuple[Path, Location]:
+    place = ledger.location.join(name)
+    await download(ledger.store, ObjectRef(*place), path)
+    return path, place
+
+
+async def _late_rows(ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path) -> list[str]:
+    """What the generation has of keys of which a newer delta has an older finding."""
+    deltas = [path for path, place in held.origins.items() if DELTAS in place.key]
+    connection.execute(
+        f"CREATE OR REPLACE TABLE late AS SELECT DISTINCT source_bucket, key FROM {parquet(deltas)} "
+        f"WHERE verdict IN ('bad', 'unknown') AND epoch(\"at\") < {held.generation.until + 1}"
+    )
+    between = "FROM late WHERE key BETWEEN ? AND ? LIMIT 1"
+    files = [
+        file
+        for file in held.generation.files
+        if connection.execute(between, [file.first_key, file.last_key]).fetchone()
+    ]
+    found = await _download(ledger, files, folder)
+    return [f"(FROM {parquet(found)} SEMI JOIN late USING (source_bucket, key))"] if found else []
+
+
+def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Iterator[str]:
+    """Conditions that cut sorted files into ranges of whole keys, as many rows in each as may be."""
+    if not paths:
+        return
+    cuts = connection.execute(
+        f"""
+        SELECT min(first) FROM (
+            SELECT stats_min AS first, sum(row_group_num_rows) OVER (ORDER BY stats_min) // {RANGE_ROWS} AS part
+            FROM parquet_metadata({file_list(paths)}) WHERE path_in_schema = 'key' AND stats_min IS NOT NULL
+        ) GROUP BY part ORDER BY part OFFSET 1
+        """
+    ).fetchall()
+    bounds = [None, *(first for (first,) in cuts), None]
+    for start, end in pairwise(bounds):
+        after = "true" if start is None else f"key >= {quoted(start)}"
+        yield after if end is None else f"{after} AND key < {quoted(end)}"
+
+
+def copy_sorted(connection: duckdb.DuckDBPyConnection, verdicts: str, path: Path) -> bool:
+    """Write verdicts (a SELECT) to a file, in the order of keys. False: there are none."""
+    _copy(connection, f"FROM ({verdicts}) ORDER BY source_service, source_bucket, key, version_id", path)
+    return connection.execute(f"FROM {parquet(path)} LIMIT 1").fetchone() is not None
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, sql: str, path: Path) -> None:
+    connection.execute(f"COPY ({sql}) TO {quoted(path)} (FORMAT parquet, COMPRESSION zstd)")
+
+
+def _described(connection: duckdb.DuckDBPyConnection, path: Path, name: str) -> StateFile:
+    rows: Any = connection.execute(
+        f"SELECT count(*), coalesce(min(key), ''), coalesce(max(key), '') FROM {parquet(path)}"
+    ).fetchall()
+    return StateFile(name, _sha256(path), *rows[0])
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+async def _upload(ledger: Ledger, name: str, path: Path) -> None:
+    await upload_file(ledger.store, path, ledger.location.join(name), PARQUET, guard=ledger_guard(name))

@@ -1,0 +1,61 @@
+"""Verdicts for tests, in short."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from jobs.ledger.state import DEPTHS, VERDICT_TYPES
+
+BEGAN = 1_800_000_000
+SCHEMA = pa.schema(
+    [(name, pa.string() if kind == "VARCHAR" else pa.timestamp("us", "UTC")) for name, kind in VERDICT_TYPES.items()]
+)
+
+
+class Seen(NamedTuple):
+    """A verdict about a key's object and its copy. Times are seconds after the beginning."""
+
+    verdict: str
+    at: int
+    depth: str = "stored"
+    code: str = ""
+    version_id: str | None = None
+    etag: str | None = "e"
+    modified: int | None = 0
+    copy_id: str | None = None
+    copy_etag: str | None = "e"
+    copy_modified: int | None = 1
+    run_id: str = "run"
+    key: str = "key"
+
+    @property
+    def strength(self) -> int:
+        return DEPTHS.index(self.depth)
+
+    @property
+    def copy(self) -> tuple[object, ...]:
+        return self.copy_id, self.copy_etag, self.copy_modified
+
+    @property
+    def order(self) -> tuple[object, ...]:
+        return self.at, self.strength, self.code, self.run_id
+
+
+def verdicts(*all_seen: Seen) -> pa.Table:
+    def time(seconds: int | None) -> datetime | None:
+        return None if seconds is None else datetime.fromtimestamp(BEGAN + seconds, UTC)
+
+    rows = [
+        {
+            "source_service": "", "source_bucket": "originals", "key": each.key, "version_id": each.version_id,
+            "etag": each.etag, "modified": time(each.modified), "copy_service": "", "copy_bucket": "copies",
+            "copy_key": each.key, "copy_version_id": each.copy_id, "copy_etag": each.copy_etag,
+            "copy_modified": time(each.copy_modified), "at": time(each.at), "depth": each.depth,
+            "verdict": each.verdict, "code": each.code, "detail": "", "run_id": each.run_id,
+        }
+        for each in all_seen
+    ]  # fmt: skip
+    return pa.Table.from_pylist(rows, SCHEMA)

@@ -1,0 +1,295 @@
+"""The rule of the state: its table line by line, and against a plain reading of its sentences."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections import defaultdict
+from datetime import datetime
+from functools import cache
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jobs.core.model import Location
+from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.run import RunSpec, Side
+from jobs.ledger import state
+from jobs.ledger.state import DEPTHS, VERDICT_TYPES, Census, pruned_sql, run_verdicts_sql, state_sql
+from jobs.tables.rows import write_outcomes
+from tests.doubles.examples import examples
+from tests.ledger.looks import BEGAN, SCHEMA, Seen, verdicts
+
+DAMAGED = ("damaged", "bytes_lost")
+
+
+@cache
+def connection() -> duckdb.DuckDBPyConnection:
+    made = duckdb.connect()
+    made.execute("SET TimeZone = 'UTC'; SET threads = 1")
+    return made
+
+
+def pruned(table: pa.Table, census: Census | None = None) -> pa.Table:
+    connection().register("given", table)
+    return connection().sql(pruned_sql("given", census)).to_arrow_table()
+
+
+def state_of(table: pa.Table) -> list[dict[str, Any]]:
+    connection().register("given", table)
+    rows = connection().sql(state_sql("given")).to_arrow_table().to_pylist()
+    for row in rows:
+        row |= {name: int(at.timestamp()) - BEGAN for name, at in row.items() if isinstance(at, datetime)}
+    return sorted(rows, key=by_object)
+
+
+def only(*all_seen: Seen) -> dict[str, Any]:
+    [row] = state_of(verdicts(*all_seen))
+    assert state_of(pruned(verdicts(*all_seen))) == [row], "a generation forgets nothing that matters"
+    return row
+
+
+def table_lines() -> list[list[str]]:
+    rows = re.findall(r"^\|(.*)\|$", state.__doc__ or "", re.MULTILINE)
+    lines = [[cell.strip() for cell in row.split("|")] for row in rows]
+    return [line for line in lines if line[0] not in ("job",) and not line[0].startswith("-")]
+
+
+OLD = {"left": "skipped", "different": "mismatched", "done": "copied", "unknown": "failed", "any": "failed"}
+
+
+@pytest.mark.parametrize("line", table_lines(), ids="-".join)
+def test_each_line_of_the_table_is_what_a_row_says(line: list[str]) -> None:
+    job, status, code, proof, verdict, depth = line
+    fits = [job] if job != "any" else ["replicate", "verify"]
+    if code == "newer_copied":
+        status = "same"
+    for each in fits:
+        for evidence in [Evidence.NONE] if proof == "no" or status == "any" else [Evidence.CONTENT, Evidence.CHECKSUM]:
+            outcome = Outcome(0, "in/key", "v", Status(OLD.get(status, status)), code, evidence, etag="e")  # type: ignore[arg-type]
+            where = Side(Location("originals", "in/")), Side(Location("copies", "out/"))
+            spec = RunSpec("run", each, 0.0, *where, "")
+            connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes([outcome]))))
+            rows = connection().sql(run_verdicts_sql(spec, "outcomes", ("", "host:1"))).to_arrow_table().to_pylist()
+            if not verdict:
+                assert rows == []
+                continue
+            its = "bytes" if evidence is Evidence.CONTENT else "stored"
+            [row] = rows
+            assert (row["verdict"], row["depth"]) == (verdict, its if depth == "its" else depth)
+            assert (row["copy_service"], row["copy_key"]) == ("host:1", "out/key")
+            assert list(row) == list(VERDICT_TYPES)
+            if proof == "no":
+                assert row["code"] == "nothing_comparable"
+
+
+def test_a_loss_that_a_list_shows_after_a_proof_by_bytes_is_open() -> None:
+    proof = Seen("good", 10, "bytes")
+    loss = Seen("bad", 20, "listed", "copy_missing", copy_etag=None, copy_modified=None)
+    row = only(proof, loss)
+    assert (row["finding"], row["found_at"], row["read_at"], row["copy_etag"]) == ("copy_missing", 20, 10, None)
+    assert only(proof, loss, Seen("good", 21, "listed", copy_modified=19))["finding"] is None
+
+
+def test_rot_that_was_read_is_ended_by_a_new_copy_with_the_same_etag() -> None:
+    rot = Seen("bad", 10, "bytes", "content_differs")
+    assert only(rot, Seen("good", 20))["finding"] == "content_differs", "stored checksums say nothing of the bytes"
+    row = only(rot, Seen("good", 20, copy_modified=15))
+    assert (row["finding"], row["copy_modified"], row["checked_at"], row["read_at"]) == (None, 15, 20, None)
+
+
+def test_a_new_copy_does_not_mend_a_damaged_source() -> None:
+    damage = Seen("bad", 10, "bytes", "damaged")
+    assert only(damage, Seen("good", 20, copy_modified=15))["finding"] == "damaged"
+    assert only(damage, Seen("good", 20, "bytes"))["finding"] is None
+
+
+def test_a_copy_that_nothing_proves_is_no_check() -> None:
+    made = Seen("good", 20, "listed", "nothing_comparable", copy_modified=20)
+    row = only(Seen("bad", 10, "listed", "copy_missing", copy_etag=None, copy_modified=None), made)
+    assert (row["finding"], row["checked_at"]) == (None, None)
+
+
+def test_the_same_object_is_known_with_and_without_its_version() -> None:
+    listed = Seen("bad", 10, "listed", "size_differs", version_id="v1", modified=5)
+    for again in (Seen("good", 20, modified=5), Seen("good", 20, modified=None)):
+        row = only(listed, again)
+        assert (row["version_id"], row["finding"]) == ("v1", None)
+    assert len(state_of(verdicts(listed, Seen("good", 20, modified=6)))) == 2
+
+
+def test_without_versions_only_the_newest_object_is_there() -> None:
+    wrong = Seen("bad", 10, code="size_differs", etag="old", modified=5)
+    assert only(wrong, Seen("good", 20, modified=15))["etag"] == "e"
+    assert only(wrong._replace(modified=None), Seen("good", 20))["etag"] == "e", "one that nobody dates is older"
+    stale = Seen("unknown", 30, code="source_gone", modified=None)
+    rows = state_of(verdicts(Seen("bad", 20, code="size_differs", etag="new", modified=15), stale))
+    assert "size_differs" in [row["finding"] for row in rows], "what is gone replaces nothing"
+
+
+def test_what_is_no_copy_of_anything_is_so_until_it_is() -> None:
+    extra = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
+    assert only(extra)["finding"] == "source_gone"
+    assert len(state_of(verdicts(extra, Seen("good", 20, copy_id="c2")))) == 2
+    assert only(extra, Seen("good", 20, copy_id="c1"))["finding"] is None
+
+
+def test_what_was_accepted_is_so_until_an_object_changes_or_a_look_goes_deeper() -> None:
+    wrong = Seen("bad", 10, code="metadata_differs")
+    agreed = Seen("accepted", 20, run_id="ann")
+    row = only(wrong, agreed)
+    assert (row["finding"], row["accepted_by"], row["accepted_at"]) == ("metadata_differs", "ann", 20)
+    assert only(wrong, agreed, wrong._replace(at=30))["accepted_by"] == "ann"
+    assert only(wrong, agreed, wrong._replace(at=30, depth="bytes", code="content_differs"))["accepted_by"] is None
+    assert only(wrong, agreed, wrong._replace(at=30, copy_modified=25))["accepted_by"] is None
+    assert only(wrong, agreed, Seen("good", 30))["accepted_by"] is None
+    denied = Seen("unknown", 10, code="denied", copy_etag=None, copy_modified=None)
+    row = only(denied, agreed._replace(copy_etag=None, copy_modified=None))
+    assert (row["blocked"], row["accepted_by"]) == ("denied", "ann")
+
+
+@pytest.mark.parametrize(
+    ("all_versions", "left"), [(True, ["later", "listed", "other"]), (False, ["later", "listed", "named", "other"])]
+)
+def test_what_a_census_had_to_list_and_did_not_is_gone(*, all_versions: bool, left: list[str]) -> None:
+    census = Census("census", BEGAN + 50, "", "originals", ["in/"], "", "copies", "in/", all_versions)
+    known = [
+        Seen("bad", 10, code="size_differs", key="in/gone"),
+        Seen("bad", 10, code="size_differs", key="in/named", version_id="v1"),
+        Seen("bad", 60, code="size_differs", key="in/later"),
+        Seen("good", 10, key="in/listed"),
+        Seen("good", 50, "listed", key="in/listed", run_id="census"),
+        Seen("bad", 10, code="size_differs", key="other"),
+    ]
+    rows = state_of(pruned(verdicts(*known), census))
+    assert [row["key"].removeprefix("in/") for row in rows] == left
+
+
+def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
+    """The rule, read sentence by sentence."""
+    objects: dict[tuple[str, str | None, str | None, int], list[Seen]] = defaultdict(list)
+    for seen in all_seen:
+        alike = [each for each in all_seen if (each.key, each.etag) == (seen.key, seen.etag) and each.version_id]
+        ids = [(each.modified or 0, each.version_id) for each in alike if seen.modified in (None, each.modified)]
+        version_id = seen.version_id or (max(ids)[1] if ids else None)
+        modified = -1 if version_id else modified_of(seen, all_seen)
+        objects[seen.key, version_id, None if version_id else seen.etag, modified].append(seen)
+    current = [each for each in all_seen if each.verdict in ("good", "bad") and each.version_id is None]
+    rows = []
+    for (key, version_id, _, modified), looks in objects.items():
+        newest = max((modified_of(each, all_seen) for each in current if each.key == key), default=-1)
+        last = max((each.at for each in looks if each.verdict != "accepted"), default=10)
+        is_undated = modified < 0 and any(each.key == key and each.at > last for each in current)
+        if version_id is not None or (modified >= newest if modified >= 0 else not is_undated):
+            rows.append(plain_row(key, version_id, looks))
+    return sorted(rows, key=by_object)
+
+
+def modified_of(seen: Seen, all_seen: list[Seen]) -> int:
+    """When its object was written. Else the last of that content counts, one with an id if there is one."""
+    if seen.modified is not None:
+        return seen.modified
+    alike = [each for each in all_seen if (each.key, each.etag) == (seen.key, seen.etag)]
+    alike = [each for each in alike if each.version_id] or alike
+    return max((each.modified for each in alike if each.modified is not None), default=-1)
+
+
+def by_object(row: dict[str, Any]) -> tuple[str, ...]:
+    return row["key"], str(row["version_id"]), str(row["etag"]), str(row["modified"])
+
+
+def plain_row(key: str, version_id: str | None, looks: list[Seen]) -> dict[str, Any]:
+    goods = [each for each in looks if each.verdict == "good"]
+    open_ones = [
+        bad
+        for bad in looks
+        if bad.verdict == "bad"
+        and not any(good.at > bad.at and good.strength >= bad.strength for good in goods)
+        and not any(is_newer_copy(good, bad) for good in goods)
+    ]
+    finding = max(open_ones, key=lambda each: each.order, default=None)
+    looked = max((each.at for each in looks if each.verdict in ("good", "bad")), default=-1)
+    last = max([*goods, *open_ones], key=lambda each: each.order, default=None)
+    unknown = [each for each in looks if each.verdict == "unknown" and each.code != "too_new"]
+    stuck = [each for each in unknown if each.at >= looked]
+    blocked = max(stuck, key=lambda each: each.order, default=None)
+    accepted = max((each for each in looks if each.verdict == "accepted"), key=lambda each: each.order, default=None)
+    about = finding or last
+    copy = about.copy if about else (None, None, None)
+    is_accepted = (
+        accepted is not None
+        and (finding or blocked) is not None
+        and accepted.copy == copy
+        and (finding is None or copy[:2] == (None, None) or finding.strength <= accepted.strength)
+    )
+    return {
+        "key": key,
+        "version_id": version_id,
+        "etag": looks[0].etag,
+        "modified": max((each.modified for each in looks if each.modified is not None), default=None),
+        "checked_at": max((each.at for each in goods if each.code != "nothing_comparable"), default=None),
+        "read_at": max((each.at for each in goods if each.depth == "bytes"), default=None),
+        "finding": finding and finding.code,
+        "found_at": finding and finding.at,
+        "found_depth": finding and finding.depth,
+        "found_by": finding and finding.run_id,
+        "accepted_by": accepted.run_id if accepted and is_accepted else None,
+        "blocked": blocked and blocked.code,
+        "blocked_at": blocked and blocked.at,
+    }
+
+
+def is_newer_copy(good: Seen, bad: Seen) -> bool:
+    if good.copy_modified is None or bad.code in DAMAGED:
+        return False
+    return good.copy_modified > (bad.at if bad.copy_modified is None else bad.copy_modified)
+
+
+NAMED: list[tuple[str | None, str, int | None]] = [("v1", "e1", 1), ("v2", "e2", 4), ("v3", "e1", 7)]
+UNNAMED: list[tuple[str | None, str, int | None]] = [(None, "e1", 2), (None, "e4", 5)]
+COPIES = [("c1", "e1", 3), ("c2", "e1", 6), (None, "e1", 6), (None, "e4", None), (None, None, None)]
+CODES = {
+    "good": ["", "", "nothing_comparable"],
+    "bad": ["size_differs", "copy_missing", "damaged"],
+    "unknown": ["denied", "archived", "too_new"],
+    "accepted": [""],
+}
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> list[Seen]:
+    """Looks at one key. In a mixed world some name the version and others do not."""
+    is_mixed, named = draw(st.booleans()), draw(st.booleans())
+    objects = [*NAMED, *UNNAMED] if is_mixed else NAMED if named else UNNAMED
+    seen = []
+    for number in range(draw(st.integers(1, 10))):
+        verdict = draw(st.sampled_from(["good", "good", "good", "bad", "bad", "unknown", "accepted"]))
+        version_id, etag, modified = draw(st.sampled_from(objects))
+        if is_mixed and draw(st.integers(0, 3)) == 0:
+            version_id, modified = None, modified if draw(st.booleans()) else None
+        code, depth = draw(st.sampled_from(CODES[verdict])), draw(st.sampled_from(DEPTHS))
+        copy, at = draw(st.sampled_from(COPIES)), draw(st.integers(0, 9))
+        key = "mixed" if is_mixed else "plain"
+        seen.append(Seen(verdict, at, depth, code, version_id, etag, modified, *copy, f"run{number:02d}", key))
+    return seen
+
+
+@settings(max_examples=examples(10), deadline=None)
+@given(st.lists(worlds(), min_size=1, max_size=12))
+def test_the_sql_says_what_the_sentences_say(found: list[list[Seen]]) -> None:
+    numbered = [[each._replace(key=f"{each.key}{number:02d}") for each in seen] for number, seen in enumerate(found)]
+    expected = sorted((row for seen in numbered for row in plain(seen)), key=by_object)
+    flat = [each for seen in numbered for each in seen]
+    whole = state_of(verdicts(*flat))
+    assert [{name: row[name] for name in expected[0]} for row in whole] == expected
+    assert state_of(pruned(verdicts(*flat))) == whole, "a generation forgets nothing that matters"
+    early = [each for seen in numbered for each in seen[: len(seen) // 2] if each.key.startswith("plain")]
+    late = [each for seen in numbered for each in seen[len(seen) // 2 :] if each.key.startswith("plain")]
+    if early and late:
+        of_both = state_of(pa.concat_tables([pruned(verdicts(*early)).cast(SCHEMA), verdicts(*late)]))
+        assert of_both == [row for row in whole if row["key"].startswith("plain")], "nor what matters later"

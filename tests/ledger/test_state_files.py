@@ -1,0 +1,194 @@
+"""The state's files: what readers take, what a compaction holds and removes, and what damage costs."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.core.model import Attributes, Location, ObjectRef
+from jobs.errors import LedgerError, UsageError
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.state_files import Generation, accept, compact, open_state, summary, write_delta
+from jobs.s3.store import ABSENT, UNGUARDED
+from tests.doubles.memory_store import MemoryStore
+from tests.ledger.looks import Seen, verdicts
+
+WRONG = Seen("bad", 10, code="size_differs", key="wrong")
+RIGHT = Seen("good", 10, key="right")
+DENIED = Seen("unknown", 10, code="denied", key="denied")
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    return Ledger(store, Location("ledger", "here"))
+
+
+def add(ledger: Ledger, name: str, *seen: Seen) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "delta.parquet")
+        pq.write_table(verdicts(*sorted(seen, key=lambda each: each.key)), path)
+        asyncio.run(write_delta(ledger, name, path))
+
+
+def rows(ledger: Ledger, view: str = "state", *, only_open: bool = False) -> list[dict[str, Any]]:
+    async def read() -> list[dict[str, Any]]:
+        async with open_state(ledger, only_open=only_open) as database:
+            return database.connection.sql(f"FROM {view} ORDER BY key, etag").to_arrow_table().to_pylist()
+
+    return asyncio.run(read())
+
+
+def found(ledger: Ledger) -> list[tuple[str, str | None]]:
+    """Key and finding of what is not good. The short way and the long one say the same."""
+    short, long = rows(ledger, "findings", only_open=True), rows(ledger, "findings")
+    assert short == long
+    return [(row["key"], row["finding"] or row["blocked"]) for row in long]
+
+
+def made(ledger: Ledger, *census: Any, **named: Any) -> Generation:
+    return asyncio.run(compact(ledger, "test", *census, **named))
+
+
+def names(ledger: Ledger) -> list[str]:
+    page = asyncio.run(ledger.store.list_objects("ledger", "here/state/"))
+    return [entry.key.removeprefix("here/state/") for entry in page.entries]
+
+
+def damage(ledger: Ledger, name: str, data: bytes = b"{}") -> None:
+    asyncio.run(ledger.store.put("ledger", f"here/state/{name}", data, Attributes(), guard=UNGUARDED))
+
+
+def test_an_empty_ledger_knows_nothing(ledger: Ledger) -> None:
+    assert (rows(ledger), found(ledger), made(ledger).number) == ([], [], 0)
+    assert asyncio.run(summary(ledger)).generation.places == ()
+
+
+def test_a_generation_and_the_deltas_after_it_say_what_all_deltas_said(ledger: Ledger) -> None:
+    add(ledger, "run1", WRONG, RIGHT, DENIED)
+    before = rows(ledger)
+    assert found(ledger) == [("denied", "denied"), ("wrong", "size_differs")]
+    assert made(ledger).deltas == ("run1.parquet",)
+    assert rows(ledger) == before
+    add(ledger, "run2", Seen("good", 20, key="wrong"), Seen("bad", 20, code="size_differs", key="right"))
+    assert found(ledger) == [("denied", "denied"), ("right", "size_differs")]
+    assert made(ledger).number == 2
+    assert found(ledger) == [("denied", "denied"), ("right", "size_differs")]
+    assert made(ledger).number == 2, "nothing is newer"
+
+
+def test_a_finding_that_came_late_is_weighed_against_what_the_generation_knows(ledger: Ledger) -> None:
+    add(ledger, "run1", Seen("good", 20, key="mended"), Seen("good", 10, key="other"))
+    made(ledger)
+    add(ledger, "late", Seen("bad", 15, code="size_differs", key="mended"), DENIED._replace(key="other", at=5))
+    assert found(ledger) == []
+
+
+def test_a_name_that_is_taken_costs_no_verdict(ledger: Ledger) -> None:
+    add(ledger, "run1", WRONG)
+    add(ledger, "run1", RIGHT)
+    add(ledger, "run1", RIGHT)
+    assert [row["key"] for row in rows(ledger)] == ["right", "wrong"]
+    assert len(names(ledger)) == 2
+
+
+def test_what_is_counted_is_there_without_a_look_at_the_files(ledger: Ledger) -> None:
+    deep = Seen("good", 12, "bytes", key="in/right")
+    add(ledger, "run1", WRONG, RIGHT, DENIED, deep)
+    made(ledger, prefixes=[Location("copies", "in/")])
+    add(ledger, "run2", RIGHT)
+    known = asyncio.run(summary(ledger))
+    counts = {
+        each.prefix: (each.objects, each.findings, each.blocked, each.unchecked, each.unread)
+        for each in known.generation.places
+    }
+    assert counts == {"": (3, 1, 1, 2, 3), "in/": (1, 0, 0, 0, 0)}
+    assert known.newer_deltas == 1
+    [inner] = [each for each in known.generation.places if each.prefix]
+    assert inner.oldest_checked == inner.oldest_read == 1_800_000_012
+
+
+def test_only_what_two_generations_hold_is_removed(ledger: Ledger) -> None:
+    asyncio.run(ledger.store.put("ledger", "here/runs/run1/report.json", b"{}", Attributes(), guard=ABSENT))
+    for number in (1, 2, 3):
+        add(ledger, f"run{number}", Seen("good", number, key=f"key{number}"))
+        made(ledger)
+    left = names(ledger)
+    assert [name for name in left if name.startswith("deltas/")] == ["deltas/run3.parquet"]
+    assert {name.split("/")[1][:6] for name in left if name.startswith("generations/")} == {"000002", "000003"}
+    assert [row["key"] for row in rows(ledger)] == ["key1", "key2", "key3"]
+    asyncio.run(ledger.store.head(ObjectRef("ledger", "here/runs/run1/report.json")))
+
+
+@pytest.mark.parametrize("what", ["the document", "a file", "the document is gone"])
+def test_a_damaged_generation_is_made_again_from_the_one_before(ledger: Ledger, what: str) -> None:
+    for number in (1, 2):
+        add(ledger, f"run{number}", Seen("bad", number, code="size_differs", key=f"key{number}"))
+        made(ledger)
+    before = rows(ledger)
+    [document] = [name for name in names(ledger) if name.endswith("2.json")]
+    if what == "a file":
+        for name in names(ledger):
+            if name.startswith("generations/000002/"):
+                damage(ledger, name)
+    elif what == "the document":
+        damage(ledger, document, b"{")
+    else:
+        asyncio.run(ledger.store.delete("ledger", f"here/state/{document}"))
+    assert rows(ledger) == before
+    assert found(ledger) == [("key1", "size_differs"), ("key2", "size_differs")]
+    again = made(ledger)
+    assert again.number == 3
+    assert rows(ledger) == before
+    assert "deltas/run2.parquet" in names(ledger), "the one before does not hold it"
+
+
+def test_a_state_that_nobody_can_read_is_no_empty_one(ledger: Ledger) -> None:
+    for number in (1, 2, 3):
+        add(ledger, f"run{number}", Seen("bad", number, code="size_differs", key=f"key{number}"))
+        made(ledger)
+    for name in names(ledger):
+        if name.endswith(".json"):
+            damage(ledger, name, b"{")
+    for call in (rows, made):
+        with pytest.raises(LedgerError, match="can be read"):
+            call(ledger)
+
+
+def test_of_two_compactions_one_counts(ledger: Ledger) -> None:
+    add(ledger, "run1", WRONG)
+
+    async def both() -> list[Generation]:
+        return list(await asyncio.gather(compact(ledger, "one"), compact(ledger, "other")))
+
+    one, other = asyncio.run(both())
+    assert (one, one.number) == (other, 1)
+    assert found(ledger) == [("wrong", "size_differs")]
+
+
+def test_a_person_accepts_what_a_condition_names(ledger: Ledger) -> None:
+    add(ledger, "run1", WRONG, DENIED, RIGHT)
+    assert asyncio.run(accept(ledger, "finding = 'size_differs'", " ours  is right ", "ann")) == 1
+    [row] = [row for row in rows(ledger, "findings", only_open=True) if row["accepted_by"]]
+    assert (row["key"], row["accepted_by"], row["accepted_why"]) == ("wrong", "ann", "ours is right")
+    made(ledger)
+    assert asyncio.run(accept(ledger, "true", "nobody may read it", "bob")) == 1
+    assert all(row["accepted_by"] for row in rows(ledger, "findings"))
+    assert asyncio.run(accept(ledger, "true", "again", "bob")) == 0
+
+
+@pytest.mark.parametrize(
+    "where", ["nonsense", "true) UNION (SELECT 1", "1; DROP TABLE x", "read_text('/etc/passwd') = ''"]
+)
+def test_a_condition_is_nothing_else(ledger: Ledger, where: str) -> None:
+    add(ledger, "run1", WRONG)
+    with pytest.raises(UsageError):
+        asyncio.run(accept(ledger, where, "why", "ann"))
+    with pytest.raises(UsageError):
+        asyncio.run(accept(ledger, "true", "  ", "ann"))
