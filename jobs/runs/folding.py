@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import AsyncIterator, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -51,7 +51,8 @@ class Folded:
     """The sums of a run's outcomes. `reasons`: the most frequent first.
 
     `listed`: the first failures, for the report's page. `prefixes`: where most of them are, as
-    `prefix` (two folders at most), `category` (the status), `rows` and `bytes`.
+    `prefix` (two folders at most), `category` (the status), `rows` and `bytes`. `checkpoints`: those
+    that were folded.
     """
 
     rows: int
@@ -64,6 +65,7 @@ class Folded:
     failures: int
     failures_parquet: bytes
     failures_csv: bytes
+    checkpoints: frozenset[Checkpoint] = frozenset()
     outcome_bytes: dict[str, int] = field(default_factory=dict)
     listed: list[dict[str, Any]] = field(default_factory=list)
     prefixes: list[dict[str, Any]] = field(default_factory=list)
@@ -77,21 +79,48 @@ def copy_key_sql(spec: RunSpec) -> str:
     return f"{destination} || CASE WHEN starts_with(key, {source}) THEN substr(key, length({source}) + 1) ELSE key END"
 
 
-async def fold_run(ledger: Ledger, run_id: str, plan: Plan) -> Folded:
+async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None = None) -> Folded:
     """Choose one outcome per row (`jobs.core.outcome.prefer` says which) and count.
 
     The failures hold, for each row that ended badly, the manifest's columns (so that the file is
-    itself a manifest), the status, the reason and its detail.
+    itself a manifest), the status, the reason and its detail. What a complete run says of copies is
+    added to the ledger's state, if its `spec` is given.
     """
     with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
         folder = Path(scratch)
-        if not await _download_outcomes(ledger, run_id, plan, folder):
+        checkpoints = await _download_outcomes(ledger, run_id, plan, folder)
+        if not checkpoints:
             return Folded(0, 0, {}, {}, [], 0, 0.0, 0, b"", b"")
         connection = _fold_files(folder)
         shards = [row[0] for row in connection.execute("SELECT DISTINCT shard FROM folded WHERE bad").fetchall()]
         await _download_shards(ledger, run_id, plan, folder, shards)
         _add_told(connection)
-        return _sum_up(connection, folder, has_failures=bool(shards))
+        folded = _sum_up(connection, folder, has_failures=bool(shards))
+        if spec is not None and folded.rows == plan.rows:
+            await _write_verdicts(ledger, spec, connection, "folded", folder, run_id)
+        return replace(folded, checkpoints=frozenset(checkpoints))
+
+
+async def write_late_verdicts(ledger: Ledger, spec: RunSpec, plan: Plan, late: Sequence[Checkpoint]) -> None:
+    """Add what checkpoints say that came after the fold to the state."""
+    with tempfile.TemporaryDirectory(prefix="sealift-fold-") as scratch:
+        folder = Path(scratch)
+        if late:
+            await _download_checkpoints(ledger, spec.run_id, plan, late, folder)
+            await _write_verdicts(ledger, spec, _fold_files(folder), "folded", folder, f"{spec.run_id}-late")
+
+
+async def _write_verdicts(
+    ledger: Ledger, spec: RunSpec, connection: duckdb.DuckDBPyConnection, outcomes: str, folder: Path, name: str
+) -> None:
+    from jobs.ledger.state import has_verdicts, run_verdicts_sql
+    from jobs.ledger.state_files import copy_sorted, services_of, write_delta
+    from jobs.tables.duck import in_thread
+
+    if has_verdicts(spec):
+        path, sql = folder / "verdicts.parquet", run_verdicts_sql(spec, outcomes, services_of(spec))
+        if await in_thread(connection, copy_sorted, connection, sql, path):
+            await write_delta(ledger, name, path)
 
 
 async def proven_rows(ledger: Ledger, run_id: str, plan: Plan) -> AsyncIterator[pa.RecordBatch]:
@@ -139,16 +168,23 @@ async def open_fold(
     return connection
 
 
-async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> int:
-    """Fetch all checkpoints of a run. Returns their number."""
-    checkpoints, numbers = await ledger.checkpoints(run_id, plan=plan), plan.row_numbers()
+async def _download_outcomes(ledger: Ledger, run_id: str, plan: Plan, folder: Path) -> list[Checkpoint]:
+    """Fetch all checkpoints of a run."""
+    checkpoints = await ledger.checkpoints(run_id, plan=plan)
+    await _download_checkpoints(ledger, run_id, plan, checkpoints, folder)
+    return checkpoints
+
+
+async def _download_checkpoints(
+    ledger: Ledger, run_id: str, plan: Plan, checkpoints: Sequence[Checkpoint], folder: Path
+) -> None:
+    numbers = plan.row_numbers()
 
     async def download(checkpoint: Checkpoint) -> None:
         data = await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard])
         (folder / f"outcomes-{checkpoint.shard:05d}-{checkpoint.name}").write_bytes(data)
 
     await gather_bounded(download, checkpoints, DOWNLOADS)
-    return len(checkpoints)
 
 
 async def _download_shards(ledger: Ledger, run_id: str, plan: Plan, folder: Path, shards: Iterable[int]) -> None:

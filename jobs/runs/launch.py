@@ -316,10 +316,10 @@ async def conclude(
     the errors that workers have recorded since `errors_since` (epoch seconds). `kind`: the kind of
     the run, which adds details and next steps.
     """
-    from jobs.runs.folding import fold_run
+    from jobs.runs.folding import fold_run, write_late_verdicts
 
     details = no_details if kind is None else kind.report_details
-    folded = await fold_run(ledger, spec.run_id, plan)
+    folded = await fold_run(ledger, spec.run_id, plan, spec)
     broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT)]
     state = RunState.FAILED if broken else RunState.INCOMPLETE
     if folded.rows == plan.rows:
@@ -350,7 +350,10 @@ async def conclude(
     if is_complete:
         if kind is not None and report["failures"]:
             report["next_steps"] = kind.hints(report)
-        return await publish_report(ledger, spec, report, folded.listed)
+        report = await publish_report(ledger, spec, report, folded.listed)
+        # A checkpoint that comes from now on sees the report, and its worker adds it.
+        late = [each for each in await ledger.checkpoints(spec.run_id, plan=plan) if each not in folded.checkpoints]
+        await write_late_verdicts(ledger, spec, plan, late)
     return report
 
 

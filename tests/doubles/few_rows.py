@@ -152,10 +152,10 @@ async def _find_there(table: pa.Table, places: list[int], copies: Any) -> dict[i
     return {places[number]: word for number, word in found.items()}
 
 
-async def _fold_run(ledger: Any, run_id: str, plan: Any) -> folding.Folded:
-    """`fold_run` without DuckDB."""
-    numbers = plan.row_numbers()
-    files = [(each, numbers[each.shard]) for each in await ledger.checkpoints(run_id, plan=plan)]
+async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Folded:
+    """`fold_run` without DuckDB, and without the state."""
+    numbers, checkpoints = plan.row_numbers(), await ledger.checkpoints(run_id, plan=plan)
+    files = [(each, numbers[each.shard]) for each in checkpoints]
     found = [outcomes_of(await ledger.checkpoint_data(run_id, each, rows)) for each, rows in files]
     chosen = outcome_rules.fold(outcome for some in found for outcome in some)
     bad = {row: each for row, each in chosen.items() if each.status not in GOOD}
@@ -179,8 +179,13 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any) -> folding.Folded:
         failures=len(bad),
         failures_parquet=_failures(rows, bad) if bad else b"",
         failures_csv=b"",
+        checkpoints=frozenset(checkpoints),
         outcome_bytes=dict(sizes),
     )
+
+
+async def _write_late_verdicts(*_: Any) -> None:
+    """`write_late_verdicts` without the state."""
 
 
 def _failures(rows: Sequence[ObjectVersion], bad: dict[int, Outcome]) -> bytes:
@@ -217,6 +222,7 @@ async def _write_deletions(ledger: Any, run_id: str, plan: Any) -> dict[str, Any
 QUICK = [
     (planning.plan_rows, _plan_rows),
     (folding.fold_run, _fold_run),
+    (folding.write_late_verdicts, _write_late_verdicts),
     (publish, _publish),
     (write_deletions, _write_deletions),
     (_write, _write_outcomes),
