@@ -26,16 +26,7 @@ from jobs.config import Settings
 from jobs.core.bucket_names import is_second_name
 from jobs.core.display import Display
 from jobs.core.model import Location
-from jobs.core.run import (
-    OLD_VERSIONS,
-    ROWS_SHA256,
-    Plan,
-    RunSpec,
-    Side,
-    continuation,
-    may_name_old_versions,
-    run_of,
-)
+from jobs.core.run import OLD_VERSIONS, ROWS_SHA256, Plan, RunSpec, Side, continuation, may_name_old_versions, run_of
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger

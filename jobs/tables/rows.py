@@ -234,15 +234,12 @@ def read_shard(data: bytes, beside: ReadBeside | None = None) -> Iterator[list[O
         file = pq.ParquetFile(io.BytesIO(data))
         there = [name for name in _beside() if name in file.schema_arrow.names]
         schema, defaults = verb_schema(*there), ObjectVersion._field_defaults
-        names = (*shard_schema().names, *(_beside() if there else ()))
+        names = (*shard_schema().names, *((*_beside(), "beside") if there or beside else ()))
         for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
             columns: dict[str, Iterable[object]] = dict(zip(schema.names, _columns(batch, schema), strict=True))
+            columns |= {"beside": beside(batch)} if beside else {}
             columns |= {name: repeat(defaults[name], batch.num_rows) for name in names if name not in columns}
-            rows = starmap(ObjectVersion, zip(*(columns[name] for name in names), strict=True))
-            if beside is None:
-                yield list(rows)
-            else:
-                yield [row._replace(beside=each) for row, each in zip(rows, beside(batch), strict=True)]
+            yield list(starmap(ObjectVersion, zip(*(columns[name] for name in names), strict=True)))
 
 
 def read_row_numbers(data: bytes) -> list[int]:
