@@ -30,7 +30,6 @@ class Reason(StrEnum):
     NEWER_COPIED = "newer_copied"
     COPIED_LATE = "copied_late"
     COPY_COVERED = "copy_covered"
-    COPY_EXPIRED = "copy_expired"
     COPY_HIDDEN = "copy_hidden"
     HIDDEN_AGAIN = "hidden_again"
     OLDER_ON_TOP = "older_on_top"

@@ -90,7 +90,6 @@ WORDS: Mapping[Reason, Words] = {
             "sealift compact --versions all"
         },
     ),
-    Reason.COPY_EXPIRED: Words("the destination's lifecycle removes noncurrent versions, so no copy of it is made"),
     Reason.COPY_HIDDEN: Words("its copy lies below a delete marker of the destination"),
     Reason.HIDDEN_AGAIN: Words(
         "it was copied above a delete marker before, and a new delete marker hides that copy",
@@ -232,12 +231,8 @@ WORDS: Mapping[Reason, Words] = {
     Reason.ARCHIVES_DIFFER: Words(
         "two archives hold this version with other content",
         "sealift archives find KEY",
-        detail="the URI of the other archive",
-        worded="{} holds this version too, with other content",
     ),
-    Reason.IN_ARCHIVE: Words(
-        "its copy is in an archive", detail="the URI of another archive than its own", worded="{} holds it, too"
-    ),
+    Reason.IN_ARCHIVE: Words("its copy is in an archive"),
     Reason.THAWING: Words(
         "it is being restored from its archive class",
         "retry the run then",

@@ -69,8 +69,7 @@ def _beside() -> dict[str, pa.Field[Any]]:
     """The columns that only shards of one kind of work have, in an ObjectVersion's order."""
     import pyarrow as pa
 
-    texts = ("rival", "is_rival_same", "event_order", "event_copy")
-    return {name: pa.field(name, pa.bool_() if name.startswith("is_") else pa.string()) for name in texts}
+    return {name: pa.field(name, pa.string()) for name in ("event_order", "event_copy")}
 
 
 @cache
@@ -80,11 +79,6 @@ def verb_schema(*names: str) -> pa.Schema:
     for name in names:
         schema = schema.append(_beside()[name])
     return schema
-
-
-def members_schema() -> pa.Schema:
-    """The columns of a shard of archives' members: what another archive has of each."""
-    return verb_schema("rival", "is_rival_same")
 
 
 def restore_schema() -> pa.Schema:

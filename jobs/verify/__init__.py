@@ -2,8 +2,7 @@
 
 Reading order: `job` verifies copies, `copied_rows` says which of them the run before has just made,
 `attestation` says what a checksum at rest proves (pure), `attest` joins such checksums to rows,
-`archives_plan` and `archives_rows` plan the verification of archives, `archives_job` reads them,
-`archives_kind` is their `Kind`.
+`archives_kind` plans the verification of archives, `archives_job` reads them.
 
 Never write to either side.
 """

@@ -61,7 +61,8 @@ class VerifyArchives:
             record = await self.index.record(archive)
             if record is None:
                 return [Outcome.of(row, Status.UNVERIFIABLE, Reason.NOT_INDEXED, str(archive)) for row in rows]
-            members = {(each.key, each.version_id): each for each in await self._members(archive)}
+            async with aclosing(self.index.members(archive)) as parts:
+                members = {(each.key, each.version_id): each async for part in parts for each in part}
         except DamagedArchive as error:
             return [Outcome.of(row, Status.UNVERIFIABLE, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
         try:
@@ -85,10 +86,6 @@ class VerifyArchives:
                 outcomes.append(_member_outcome(row, judged[id(member)]))
         return outcomes
 
-    async def _members(self, archive: Location) -> list[Member]:
-        async with aclosing(self.index.members(archive)) as parts:
-            return [member async for part in parts for member in part]
-
     async def _read(self, record: ArchiveRecord, members: Sequence[Member]) -> dict[int, MemberRead]:
         """Read each member in the archive's order, large ones by themselves.
 
@@ -104,7 +101,7 @@ class VerifyArchives:
             pieces = cast("AsyncGenerator[list[MemberRead], None]", reader.read(list(group)))
             async with aclosing(pieces) as reads:
                 async for members_read in reads:
-                    judged.update((id(read.member), _without_data(read)) for read in members_read)
+                    judged.update((id(read.member), read._replace(data=None)) for read in members_read)
         return judged
 
     async def _compare_indexes(
@@ -141,18 +138,10 @@ class VerifyArchives:
         return problems, disputed
 
 
-def _without_data(read: MemberRead) -> MemberRead:
-    """Return the verdict without the bytes: proven, by some evidence, or with a cause."""
-    return read._replace(data=None)
-
-
 def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:
     if read.cause is not None:
         return Outcome.of(row, Status.UNVERIFIABLE if read.cause == UNPROVEN else Status.MISMATCHED, *read.cause)
-    if row.rival and not row.is_rival_same:
-        return Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVES_DIFFER, row.rival)
-    outcome = Outcome.of(row, Status.VERIFIED, Reason.IN_ARCHIVE if row.rival else "", row.rival or "")
-    return outcome._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
+    return Outcome.of(row, Status.VERIFIED)._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 
 def _archive_outcome(row: ObjectVersion, info: ObjectInfo, problems: Sequence[str]) -> Outcome:

@@ -6,15 +6,16 @@ report.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jobs.checksum_reports.evidence import EvidenceSummary, write_evidence
+from jobs.checksum_reports.evidence import evidence_schema, write_evidence
 from jobs.core.display import Display, shown
 from jobs.core.model import Route
-from jobs.s3.store import Store
+from jobs.ledger.ledger import Ledger
+from jobs.runs.request import Draft, Request
 from jobs.tables.rows import manifest_schema
 
 if TYPE_CHECKING:
@@ -34,50 +35,35 @@ _SPELLED = (
 
 async def attest(
     batches: AsyncIterator[pa.RecordBatch],
+    request: Request,
     route: Route,
-    uris: Mapping[str, str],
-    store: Store,
-    scratch: Path,
-    now: float,
+    ledger: Ledger,
+    draft: Draft,
     display: Display,
 ) -> tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]:
-    """Return the rows with the checksums of the reports, and the options that describe the reports.
+    """Return the rows with the checksums of the reports that are asked for, and the options that describe these.
 
-    `uris`: of each side's report (`source`, `destination`).
+    Raises ManifestError for a report that is not about the side's bucket or cannot be trusted.
     """
-    reports = await _read_reports(store, route, uris, scratch)
+    buckets = {"source": route.source.bucket, "destination": route.destination.bucket}
+    reports = {
+        side: await write_evidence(ledger.store, str(uri), draft.scratch / f"{side}-evidence.parquet", bucket=bucket)
+        for side, bucket in buckets.items()
+        if (uri := request.options.get(f"{side}_checksums"))
+    }
+    if not reports:
+        return batches, {}
     for side, report in reports.items():
         lines = "".join(f"\n  {shown(bad.file)} line {bad.line}: {shown(bad.problem)}" for bad in report.examples)
         display.say(
             f"checksums at rest of the {side}: {report.evidence:,} objects; without: {report.failed:,} that S3 could "
             f"not read, {report.ambiguous:,} that contradict themselves, {report.rejected:,} unusable lines{lines}"
         )
-    return attest_rows(batches, route, scratch), {
-        f"{side}_checksums": {
-            "uri": report.uri,
-            "computed_at": report.computed_at,
-            "age_hours": round((now - report.computed_at) / 3600, 2),
-            "evidence": report.evidence,
-            "failed": report.failed,
-            "ambiguous": report.ambiguous,
-            "rejected": report.rejected,
-        }
+    said = ("uri", "computed_at", "evidence", "failed", "ambiguous", "rejected")
+    return attest_rows(batches, route, draft.scratch), {
+        f"{side}_checksums": {name: getattr(report, name) for name in said}
+        | {"age_hours": round((draft.started - report.computed_at) / 3600, 2)}
         for side, report in reports.items()
-    }
-
-
-async def _read_reports(
-    store: Store, route: Route, uris: Mapping[str, str], folder: Path
-) -> dict[str, EvidenceSummary]:
-    """Read the report of each side in `uris` (`source`, `destination`), and write its evidence into
-    `folder`.
-
-    Raises ManifestError for a report that is not about the side's bucket or cannot be trusted.
-    """
-    buckets = {"source": route.source.bucket, "destination": route.destination.bucket}
-    return {
-        side: await write_evidence(store, uri, folder / f"{side}-evidence.parquet", bucket=buckets[side])
-        for side, uri in uris.items()
     }
 
 
@@ -133,19 +119,16 @@ def _evidence(connection: duckdb.DuckDBPyConnection, side: str, path: Path) -> N
     """The views `<side>_evidence` (key, version_id, attested) and `<side>_keys` (key, attested),
     each key once.
     """
+    import pyarrow.parquet as pq
+
     from jobs.tables.duck import parquet
 
-    relation = parquet(path)
     if not path.exists():
-        relation = "(SELECT NULL::VARCHAR AS key, NULL::VARCHAR AS version_id, NULL::VARCHAR AS attested WHERE false)"
-        connection.execute(f"CREATE VIEW {side}_evidence AS FROM {relation}")
-    else:
-        connection.execute(
-            f"CREATE VIEW {side}_evidence AS SELECT key, version_id, {_SPELLED} AS attested FROM {relation} "
-            "WHERE value IS NOT NULL AND coalesce(version_id, etag) IS NOT NULL"
-        )
+        pq.write_table(evidence_schema().empty_table(), path)
     connection.execute(
         f"""
+        CREATE VIEW {side}_evidence AS SELECT key, version_id, {_SPELLED} AS attested FROM {parquet(path)}
+        WHERE value IS NOT NULL AND coalesce(version_id, etag) IS NOT NULL;
         CREATE TABLE {side}_shared AS
         SELECT hash(key) AS shared FROM {side}_evidence GROUP BY 1 HAVING count(*) > 1;
         CREATE VIEW {side}_keys AS

@@ -7,12 +7,13 @@ same ETag on an object that was last modified before the report.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import NamedTuple
 
 from jobs.core.model import Checksum, ObjectInfo
 
-_TYPES = {"FULL_OBJECT": False, "COMPOSITE": True}
+_SPELLED = re.compile(r"(?<!\S)([^:\s]+):(FULL_OBJECT|COMPOSITE):([^:\s]+):(?:version=(\S+)|etag=(\S+))")
 
 
 class Attestation(NamedTuple):
@@ -33,16 +34,10 @@ class Attestation(NamedTuple):
 
 def parse_attestations(text: str | None) -> list[Attestation]:
     """Read texts of `spelled` with spaces between them. Invalid ones are ignored."""
-    attestations = []
-    for word in (text or "").split():
-        parts = word.split(":", 3)
-        name, _, pin = parts[-1].partition("=")
-        if len(parts) == 4 and parts[1] in _TYPES and pin and name in ("version", "etag"):
-            checksum = Checksum(parts[0], parts[2], _TYPES[parts[1]])
-            attestations.append(
-                Attestation(checksum, pin if name == "version" else None, pin if name == "etag" else None)
-            )
-    return attestations
+    return [
+        Attestation(Checksum(algorithm, value, kind == "COMPOSITE"), version_id or None, etag or None)
+        for algorithm, kind, value, version_id, etag in _SPELLED.findall(text or "")
+    ]
 
 
 def attested(info: ObjectInfo, attestations: Iterable[Attestation], computed_at: float) -> tuple[Checksum, ...]:

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import partialmethod
 from typing import Any, NamedTuple, TypeAlias
 
 from jobs.core.algorithms import Protection, protects
@@ -43,7 +44,6 @@ from jobs.errors import (
     Rejected,
     Unavailable,
 )
-from jobs.runs.failure_count import gave_up
 from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, check_content, compare_bytes, read_or_lost
@@ -93,8 +93,11 @@ class _Looks(NamedTuple):
     source: VersionLooks
     destination: VersionLooks
 
+    @classmethod
+    def of(cls, job: Verify) -> _Looks:
+        return cls(VersionLooks(job.source), VersionLooks(job.destination))
 
-@dataclass(frozen=True, slots=True)
+
 class Verify:
     """The verify job of one worker (a `jobs.runs.worker.Job`).
 
@@ -103,32 +106,25 @@ class Verify:
 
     chains = staticmethod(keys_of)
 
-    source: Store
-    destination: Store
-    route: Route
-    options: VerifyOptions
-    budget: ByteBudget
-    copied: CopiedRows | None = None
-    _tags: TagReader = field(init=False)
-    _annotations: AnnotationComparison = field(init=False)
+    def __init__(
+        self,
+        source: Store,
+        destination: Store,
+        route: Route,
+        options: VerifyOptions,
+        budget: ByteBudget,
+        copied: CopiedRows | None = None,
+    ):
+        self.source, self.destination, self.route = source, destination, route
+        self.options, self.budget, self.copied = options, budget, copied
+        self._tags, self._annotations = TagReader(source), AnnotationComparison.between(source, destination, budget)
 
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_tags", TagReader(self.source))
-        annotations = AnnotationComparison.between(self.source, self.destination, self.budget)
-        object.__setattr__(self, "_annotations", annotations)
-
-    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
+    async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
         """Return the outcomes of one key's rows, oldest version first.
 
-        Raises Unavailable or Throttled where a retry may help.
+        `is_last`: a version that cannot be read ends as failed. Raises Unavailable or Throttled where a
+        retry may help.
         """
-        return await self._process(rows, is_last=False)
-
-    async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Do as `process`, at the last try: a version that cannot be read ends as failed."""
-        return await self._process(rows, is_last=True)
-
-    async def _process(self, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
         target = self.route.target_of(rows[0])
         if not self.options.all_versions:
             return [await self.guarded(row, self.verify(row, target), is_last=is_last) for row in rows]
@@ -144,6 +140,8 @@ class Verify:
             ends = await verify_key(versions, copies, key, is_listed=listed is not None)
         return [ends[row.version_id] for row in rows]
 
+    process_last = partialmethod(process, is_last=True)
+
     async def _list_source(self, row: ObjectVersion) -> list[Listed] | None:
         """All versions that the source has of the row's key. None: nobody may know."""
         try:
@@ -155,21 +153,13 @@ class Verify:
         """Return what the work returns, or how a row ends that S3 refuses for good."""
         try:
             return await work
-        except Unavailable as error:
-            if not (is_last and error.is_of_object):
-                raise
-            return gave_up(row, error)
-        except (Denied, Redirected) as error:
-            return Outcome.of(row, Status.DENIED, Reason.DENIED, error.fact)
         except ArchivedObject as error:
             is_copy = error.target.startswith(str(self.route.target_of(row)))
             return Outcome.of(row, Status.UNVERIFIABLE, Reason.ARCHIVED, "copy" if is_copy else "source")
-        except Rejected as error:
-            return Outcome.of(row, Status.FAILED, Reason.REFUSED, error.fact)
-
-    def looks(self) -> _Looks:
-        """Return looks that have seen nothing."""
-        return _Looks(VersionLooks(self.source), VersionLooks(self.destination))
+        except (Denied, Redirected, Rejected, Unavailable) as error:
+            if isinstance(error, Unavailable) and not (is_last and error.is_of_object):
+                raise
+            return Outcome.refused(row, error)
 
     async def verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
         """Verify a row by one object of the destination. `looks`: at the others of a history."""
@@ -181,7 +171,7 @@ class Verify:
             if proven is not None:
                 return proven
         for _ in range(LOOKS):
-            looks = looks or self.looks()
+            looks = looks or _Looks.of(self)
             try:
                 if self.options.deep and row.known_checksum and may_leave_out:
                     return await self._verify_known(row, row.known_checksum, target, looks)
@@ -342,18 +332,12 @@ class Verify:
         return verdict, best_checksum(with_checksums(source.info, ours))
 
 
-@dataclass(slots=True)
 class _Key:
     """The versions of one key, compared one with another, each pair at most once."""
 
-    job: Verify
-    target: ObjectRef
-    is_last: bool
-    looks: _Looks = field(init=False)
-    ends: dict[tuple[str | None, str | None], Outcome] = field(default_factory=dict)
-
-    def __post_init__(self) -> None:
-        self.looks = self.job.looks()
+    def __init__(self, job: Verify, target: ObjectRef, *, is_last: bool):
+        self.job, self.target, self.is_last, self.looks = job, target, is_last, _Looks.of(job)
+        self.ends: dict[tuple[str | None, str | None], Outcome] = {}
 
     def _refs(self, version: ObjectVersion, copy: Listed) -> tuple[ObjectRef, ObjectRef]:
         return self.job.route.source_of(version), self.target._replace(version_id=copy.version_id)

@@ -3,24 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
 
-from jobs.config import Settings
-from jobs.core.display import Display, shown
-from jobs.core.model import Route
+from jobs.core.display import shown
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened, bad_outcomes, verify_options
 from jobs.runs.launch import plan_run
-from jobs.runs.request import Draft, Planned, Request
 from jobs.verify.attest import attest
 from jobs.verify.copied_rows import CopiedRows
 from jobs.verify.job import Verify, VerifyOptions
-
-if TYPE_CHECKING:
-    import pyarrow as pa
 
 
 def _open(opened: Opened) -> Verify:
@@ -29,25 +23,6 @@ def _open(opened: Opened) -> Verify:
     if options.after_copy is not None and opened.shard is not None:
         copied = CopiedRows(opened.ledger, options.after_copy, opened.shard)
     return Verify(opened.source, opened.destination, opened.route, options, opened.budget, copied)
-
-
-async def _plan(request: Request, ledger: Ledger, settings: Settings, display: Display) -> Planned:
-    return await plan_run(request, ledger, settings, display, prepare=_attest, copies=False)
-
-
-async def _attest(
-    batches: AsyncIterator[pa.RecordBatch],
-    request: Request,
-    route: Route,
-    ledger: Ledger,
-    draft: Draft,
-    display: Display,
-) -> tuple[AsyncIterator[pa.RecordBatch], dict[str, Any]]:
-    named = {side: request.options.get(f"{side}_checksums") for side in ("source", "destination")}
-    uris = {side: str(uri) for side, uri in named.items() if uri}
-    if not uris:
-        return batches, {}
-    return await attest(batches, route, uris, ledger.store, draft.scratch, draft.started, display)
 
 
 def _is_unread(counted: Mapping[str, Any]) -> bool:
@@ -91,7 +66,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
 KIND = Kind(
     "verify",
     _open,
-    plan=_plan,
+    plan=partial(plan_run, prepare=attest, copies=False),
     retried_as="replicate",
     assumption="each object is at the destination, which was not looked at, and both sides can be compared as asked",
     is_proof_only=True,
