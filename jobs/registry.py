@@ -13,7 +13,6 @@ from jobs.runs.request import Request
 from jobs.runs.worker import Job
 
 KINDS: Mapping[tuple[str, str | None], str] = {
-    ("replicate", "from_events"): "jobs.backup.kind",
     ("replicate", None): "jobs.replicate.kind",
     ("verify", "archives"): "jobs.verify.archives_kind",
     ("verify", None): "jobs.verify.kind",

@@ -22,6 +22,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from msgspec.structs import replace
+
 from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.core.enums import Deletes
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Listed, ObjectVersion, Route
@@ -153,10 +155,8 @@ class _Batch:
         message_id = str(message["messageId"])
         try:
             return [self._assign_pair(_Delivery(message_id, event)) for event in parse_message(message["body"])]
-        except UsageError as error:
-            reason = str(error)
         except Exception as error:  # noqa: BLE001  the other messages are independent of it
-            reason = _unforeseen(error)
+            reason = _told(error)
         say("error", "unreadable", message=message_id, error=reason)
         delivery = _Delivery(message_id, ObjectEvent(EventKind.OTHER, "unreadable", ""))
         self._finish(delivery, Ending.FAILED, f"message {message_id}: {reason}")
@@ -203,12 +203,9 @@ class _Batch:
             owes_newest = key in self._sides_of(pair).owing
             for delivery in group:
                 self._finish_late(delivery, can_wait=not owes_newest)
-        except (Denied, Redirected) as error:
-            self._finish_all(group, Ending.DENIED, str(error))
-        except SealiftError as error:
-            self._finish_all(group, Ending.FAILED, str(error))
-        except Exception as error:  # noqa: BLE001  a bug of ours: the other keys are still copied
-            self._finish_all(group, Ending.FAILED, _unforeseen(error))
+        except Exception as error:  # noqa: BLE001  also of a bug of ours: the other keys are still copied
+            ending = Ending.DENIED if isinstance(error, Denied | Redirected) else Ending.FAILED
+            self._finish_all(group, ending, _told(error))
 
     async def _sync(self, pair: Pair, key: str, wanted: Sequence[_Delivery]) -> KeyResult:
         """Bring the key's copies up to date. Retry what may pass, for as long as there is time."""
@@ -293,7 +290,8 @@ class _Batch:
         row = BacklogRow.of(delivery.event, reason)
         if version is not None:
             has_date = 0 <= version.last_modified <= LATEST_SECONDS  # servers that keep files may say 1969
-            row = row._replace(
+            row = replace(
+                row,
                 version_id=version.version_id,
                 size_bytes=version.size_bytes,
                 etag=version.etag,
@@ -345,7 +343,9 @@ def _is_message(message: Any) -> bool:
     return isinstance(message, Mapping) and "messageId" in message and "body" in message
 
 
-def _unforeseen(error: Exception) -> str:
+def _told(error: Exception) -> str:
+    if isinstance(error, SealiftError):
+        return str(error)
     return f"unforeseen {type(error).__name__} ({error}): report this as a bug of Sealift"
 
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 from jobs.aws.queues import Message
 from jobs.backup.events import ObjectEvent, parse_message
 from jobs.errors import UsageError
-from jobs.ledger.files import read_file
+from jobs.ledger.files import list_files, read_file
 from jobs.ledger.journal import SETTLED, Entry, file_name, from_document
 from jobs.ledger.ledger import Ledger
 from jobs.s3.retries import gather_bounded
@@ -64,18 +65,8 @@ async def explain(messages: Iterable[Message], ledger: Ledger) -> list[DeadEvent
             dead.append(DeadEvent(*common, None, None, None, None, None, defect))
         for event in events:
             entry = found.get(_identity(event))
-            dead.append(
-                DeadEvent(
-                    *common,
-                    event.name,
-                    event.bucket,
-                    event.key,
-                    event.version_id,
-                    entry.status.value if entry else None,
-                    (entry.reason or entry.status.value) if entry else UNKNOWN,
-                    entry.detail if entry else "",
-                )
-            )
+            end = (entry.status.value, entry.reason or entry.status.value, entry.detail) if entry else (None, UNKNOWN)
+            dead.append(DeadEvent(*common, event.name, event.bucket, event.key, event.version_id, *end))
     return dead
 
 
@@ -112,16 +103,14 @@ async def _last_lines(ledger: Ledger, wanted: set[_Identity], sent: Sequence[flo
 
 async def _names(ledger: Ledger, begin: float, end: float) -> list[str]:
     """The journal's files of a time, oldest first, by their names below the ledger."""
-    place = ledger.location.join("journal/")
     first, last = (ledger.location.join(file_name(at_seconds, "")).key for at_seconds in (begin, end))
-    names: list[str] = []
-    after: Marker | None = Marker(first)
-    while after is not None:
-        page = await ledger.store.list_objects(place.bucket, place.key, after=after)
-        names += [entry.key for entry in page.entries if entry.key <= last]
-        after = page.next_marker if not page.entries or page.entries[-1].key <= last else None
-    root = len(ledger.location.join("").key)
-    return [name[root:] for name in names]
+    root, names = len(ledger.location.join("").key), list[str]()
+    async with aclosing(list_files(ledger.store, ledger.location.join("journal/"), after=Marker(first))) as files:
+        async for entry in files:
+            if entry.key > last:
+                break
+            names.append(entry.key[root:])
+    return names
 
 
 def _entries(data: bytes) -> Iterable[Entry]:

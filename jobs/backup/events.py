@@ -15,13 +15,14 @@ https://docs.aws.amazon.com/AmazonS3/latest/userguide/ev-events.html
 from __future__ import annotations
 
 import json
-import math
-import re
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 from urllib.parse import unquote_plus
+
+import msgspec
+from msgspec import Meta, Struct, field
 
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, parse_time
 from jobs.errors import UsageError
@@ -32,25 +33,68 @@ KEY_BYTES = 1024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
 _SHOWN_CHARACTERS = 200
 _NAME_CHARACTERS = 100
-_SEQUENCER = re.compile(r"[0-9A-Fa-f]{1,64}")
-_VERSION_ID = re.compile(r"[A-Za-z0-9._~=+-]{1,512}")
+_VersionId: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._~=+-]{0,512}\Z")] | None
 """URL-ready text (https://docs.aws.amazon.com/AmazonS3/latest/userguide/versioning-workflows.html).
 S3's own have 32 characters. Longer ones than 512 would not fit into the ledger's names."""
-_BUCKET = re.compile(r"[A-Za-z0-9._-]{1,255}")
+_ETag: TypeAlias = Annotated[str, Meta(pattern=r"\A[!-~]{0,258}\Z")] | None
+_BucketName: TypeAlias = Annotated[str, Meta(pattern=r"\A[A-Za-z0-9._-]{1,255}\Z")]
 """Buckets of before 2018 may have capitals and 255 characters."""
-_ETAG = re.compile(r"[!-~]{1,256}")
+
+
+class _Bucket(Struct):
+    name: _BucketName
+
+
+class _Object(Struct):
+    """An object as a notification or, from `version-id` on, EventBridge spells it."""
+
+    key: Annotated[str, Meta(min_length=1)]
+    size: Annotated[int, Meta(ge=0, lt=SIZE_LIMIT)] | None = None
+    sequencer: Annotated[str, Meta(pattern=r"\A[0-9A-Fa-f]{0,64}\Z")] | None = None
+    version_id: _VersionId = field(name="versionId", default=None)
+    etag: _ETag = field(name="eTag", default=None)
+    bridged_version_id: _VersionId = field(name="version-id", default=None)
+    bridged_etag: _ETag = field(name="etag", default=None)
+
+
+class _S3(Struct):
+    bucket: _Bucket
+    object: _Object
+
+
+class _Record(Struct, rename="camel"):
+    event_version: str
+    event_name: str
+    s3: _S3
+    event_time: str | None = None
+
+
+class _Detail(Struct, rename="kebab"):
+    version: str
+    bucket: _Bucket
+    object: _Object
+    deletion_type: str = ""
+
+
+class _Message(Struct):
+    """Any of the shapes: which one it is, its fields say."""
+
+    type: str = field(name="Type", default="")
+    message: str | None = field(name="Message", default=None)
+    event: str = field(name="Event", default="")
+    bucket: str = field(name="Bucket", default="")
+    records: list[_Record] = field(name="Records", default_factory=list)
+    detail_type: str | None = field(name="detail-type", default=None)
+    source: str = ""
+    time: str | None = None
+    detail: _Detail | None = None
 
 
 class EventKind(StrEnum):
-    """What happened.
-
-    `lifecycle_expired`: a lifecycle rule removed an object or made a delete marker.
-    """
+    """What happened. `removed`: a version went, or a delete marker came, by a user or a lifecycle rule."""
 
     CREATED = "created"
-    DELETED = "deleted"
-    DELETE_MARKER = "delete_marker"
-    LIFECYCLE_EXPIRED = "lifecycle_expired"
+    REMOVED = "removed"
     RESTORE_COMPLETED = "restore_completed"
     TEST = "test"
     OTHER = "other"
@@ -75,13 +119,6 @@ class ObjectEvent:
     sequencer: str | None = None
     event_time: float | None = None
 
-    @property
-    def removes_bytes(self) -> bool:
-        """True if an object version is gone for good, not only hidden by a delete marker."""
-        return self.kind is EventKind.DELETED or (
-            self.kind is EventKind.LIFECYCLE_EXPIRED and "Marker" not in self.name
-        )
-
 
 def order_of(sequencer: str | None) -> str:
     """Return a text that sorts the events of one key as they happened.
@@ -99,11 +136,7 @@ def parse_message(body: str) -> list[ObjectEvent]:
 
     Raises UsageError for an invalid or unknown message.
     """
-    try:
-        document = json.loads(body)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise UsageError(f"the message is not JSON ({error}): {_shown(body)}") from error
-    return parse_document(document)
+    return _parsed(body, lambda: msgspec.json.decode(body, type=_Message))
 
 
 def parse_document(document: Any) -> list[ObjectEvent]:
@@ -111,152 +144,82 @@ def parse_document(document: Any) -> list[ObjectEvent]:
 
     Raises UsageError.
     """
+    return _parsed(document, lambda: msgspec.convert(document, _Message))
+
+
+def _parsed(shown: Any, read: Callable[[], _Message]) -> list[ObjectEvent]:
     try:
-        return _parse(document)
-    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError) as error:
+        return _events(read())
+    except (TypeError, ValueError, ArithmeticError, RecursionError) as error:  # msgspec's are ValueErrors
         what = _shown(f"{type(error).__name__}: {error}")
-        raise UsageError(f"the message is not an S3 event ({what}): {_shown(document)}") from error
+        raise UsageError(f"the message is not an S3 event ({what}): {_shown(shown)}") from error
 
 
-def _parse(document: Any) -> list[ObjectEvent]:
-    if not isinstance(document, dict):
-        raise TypeError(f"expected an object, found {type(document).__name__}")
-    if document.get("Type") == "Notification" and "Message" in document:
-        return parse_message(document["Message"])
-    if document.get("Event") == "s3:TestEvent":
-        return [ObjectEvent(EventKind.TEST, "s3:TestEvent", _shown(document.get("Bucket", "")))]
-    if "detail-type" in document:
-        return [_from_eventbridge(document)]
-    records = document["Records"]
-    if not isinstance(records, list) or not records:
-        raise ValueError("Records is not a list with entries")
-    return [_from_record(record) for record in records]
+def _events(message: _Message) -> list[ObjectEvent]:
+    if message.type == "Notification" and message.message is not None:
+        return parse_message(message.message)
+    if message.event == "s3:TestEvent":
+        return [ObjectEvent(EventKind.TEST, "s3:TestEvent", _shown(message.bucket))]
+    if message.detail_type is not None:
+        return [_bridged(message.detail_type, message)]
+    if not message.records:
+        raise ValueError("it has no Records")
+    return [_notified(record) for record in message.records]
 
 
 _KINDS = {
     "ObjectCreated": EventKind.CREATED,
-    "ObjectRemoved": EventKind.DELETED,
-    "LifecycleExpiration": EventKind.LIFECYCLE_EXPIRED,
+    "ObjectRemoved": EventKind.REMOVED,
+    "LifecycleExpiration": EventKind.REMOVED,
+    "ObjectRestore:Completed": EventKind.RESTORE_COMPLETED,
+    "Object Created": EventKind.CREATED,
+    "Object Deleted": EventKind.REMOVED,
+    "Object Restore Completed": EventKind.RESTORE_COMPLETED,
 }
 
 
-def _from_record(record: Mapping[str, Any]) -> ObjectEvent:
-    version = str(record["eventVersion"])
-    if version.partition(".")[0] != RECORD_MAJOR:
-        raise UsageError(
-            f"an S3 event of version {_shown(version)}; this Sealift reads {RECORD_MAJOR}.x", advice="update it"
-        )
-    name = str(record["eventName"]).removeprefix("s3:")
-    family, _, action = name.partition(":")
-    kind = _KINDS.get(family, EventKind.OTHER)
-    if kind is EventKind.DELETED and action == "DeleteMarkerCreated":
-        kind = EventKind.DELETE_MARKER
-    if name == "ObjectRestore:Completed":
-        kind = EventKind.RESTORE_COMPLETED
-    entity = record["s3"]
-    thing = entity["object"]
-    return ObjectEvent(
-        kind,
-        name[:_NAME_CHARACTERS],
-        _bucket(entity["bucket"]["name"]),
-        _key(unquote_plus(_text(thing["key"]), errors="surrogateescape")),
-        _version(thing.get("versionId")),
-        _size(thing.get("size")),
-        _etag(thing.get("eTag")),
-        _sequencer(thing.get("sequencer")),
-        _time(record.get("eventTime")),
-    )
+def _notified(record: _Record) -> ObjectEvent:
+    _check_version("an S3 event", record.event_version, RECORD_MAJOR)
+    name = record.event_name.removeprefix("s3:")
+    key = unquote_plus(record.s3.object.key, errors="surrogateescape")
+    return _event(name, name, record.s3.bucket, key, record.s3.object, record.event_time)
 
 
-def _from_eventbridge(event: Mapping[str, Any]) -> ObjectEvent:
-    name, detail = str(event["detail-type"]), event["detail"]
-    if event.get("source") != "aws.s3":
-        raise ValueError(f"the event comes from {event.get('source')!r}, not from aws.s3")
-    version = str(detail["version"])
-    if version.partition(".")[0] != DETAIL_MAJOR:
-        raise UsageError(
-            f"an EventBridge event of version {_shown(version)}; this Sealift reads {DETAIL_MAJOR}", advice="update it"
-        )
-    kind = {"Object Created": EventKind.CREATED, "Object Restore Completed": EventKind.RESTORE_COMPLETED}.get(
-        name, EventKind.OTHER
-    )
-    if name == "Object Deleted":
-        makes_marker = detail.get("deletion-type") == "Delete Marker Created"
-        kind = EventKind.DELETE_MARKER if makes_marker else EventKind.DELETED
-        name += ": Delete Marker" if makes_marker else ""
-        if detail.get("reason") == "Lifecycle Expiration":
-            kind = EventKind.LIFECYCLE_EXPIRED
-    thing = detail["object"]
-    return ObjectEvent(
-        kind,
-        name[:_NAME_CHARACTERS],
-        _bucket(detail["bucket"]["name"]),
-        _key(_text(thing["key"])),
-        _version(thing.get("version-id")),
-        _size(thing.get("size")),
-        _etag(thing.get("etag")),
-        _sequencer(thing.get("sequencer")),
-        _time(event.get("time")),
-    )
+def _bridged(kind: str, message: _Message) -> ObjectEvent:
+    detail = message.detail
+    if message.source != "aws.s3" or detail is None:
+        raise ValueError(f"the event comes from {message.source!r}, not from aws.s3")
+    _check_version("an EventBridge event", detail.version, DETAIL_MAJOR)
+    # The journal tells markers from removals by the name, as in a notification's.
+    is_marker = kind == "Object Deleted" and detail.deletion_type == "Delete Marker Created"
+    name = f"{kind}: Delete Marker" if is_marker else kind
+    return _event(kind, name, detail.bucket, detail.object.key, detail.object, message.time)
 
 
-def _text(value: Any) -> str:
-    if not isinstance(value, str) or not value:
-        raise ValueError(f"expected a name, found {value!r}")
-    return value
+def _check_version(what: str, version: str, major: str) -> None:
+    if version.partition(".")[0] != major:
+        raise UsageError(f"{what} of version {_shown(version)}; this Sealift reads {major}.x", advice="update it")
 
 
-def _bucket(value: Any) -> str:
-    return _formed("bucket", value, _BUCKET)
-
-
-def _key(key: str) -> str:
-    """Return a valid key.
-
-    Bytes that are not UTF-8 were decoded to a lone surrogate, which is invalid.
-    """
-    size_bytes = len(key.encode())  # UnicodeEncodeError is a ValueError
+def _event(kind: str, name: str, bucket: _Bucket, key: str, thing: _Object, time: str | None) -> ObjectEvent:
+    size_bytes = len(key.encode())  # bytes that are not UTF-8 were decoded to lone surrogates, which are no UTF-8
     if size_bytes > KEY_BYTES:
         raise ValueError(f"a key of {size_bytes:,} bytes: S3 has keys of at most {KEY_BYTES:,}")
-    return key
-
-
-def _version(value: Any) -> str | None:
-    return None if value in (None, "", NULL_VERSION) else _formed("version id", value, _VERSION_ID)
-
-
-def _sequencer(value: Any) -> str | None:
-    return None if value in (None, "") else _formed("sequencer", value, _SEQUENCER)
-
-
-def _formed(what: str, value: Any, pattern: re.Pattern[str]) -> str:
-    if not isinstance(value, str) or not pattern.fullmatch(value):
-        raise ValueError(f"the {what} is {value!r}")
-    return value
-
-
-def _size(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, (int, float)) and not math.isfinite(value):
-        raise ValueError(f"the size is {value}")
-    size_bytes = int(value)
-    if not 0 <= size_bytes < SIZE_LIMIT:
-        raise ValueError("the size is not a number of bytes that an object can have")
-    return size_bytes
-
-
-def _etag(value: Any) -> str | None:
-    return None if value in (None, "") else _formed("ETag", _text(value).strip('"'), _ETAG)
-
-
-def _time(value: Any) -> float | None:
-    if value is None:
-        return None
-    at_seconds = parse_time(value)
-    if not 0.0 <= at_seconds <= LATEST_SECONDS:
+    version_id = thing.version_id or thing.bridged_version_id
+    at_seconds = None if time is None else parse_time(time)
+    if at_seconds is not None and not 0.0 <= at_seconds <= LATEST_SECONDS:
         raise ValueError("the time is outside of the years 1970 to 9999")
-    return at_seconds
+    return ObjectEvent(
+        _KINDS.get(kind) or _KINDS.get(kind.partition(":")[0], EventKind.OTHER),
+        name[:_NAME_CHARACTERS],
+        bucket.name,
+        key,
+        None if version_id in ("", NULL_VERSION) else version_id,
+        thing.size,
+        (thing.etag or thing.bridged_etag or "").strip('"') or None,
+        thing.sequencer or None,
+        at_seconds,
+    )
 
 
 def _shown(value: Any) -> str:

@@ -31,6 +31,7 @@ from jobs.config import Settings
 from jobs.core.enums import AnnotationRule, Deletes, StorageClass
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, UsageError
+from jobs.replicate.plan import FROM_EVENTS
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 from jobs.sync.table import Overwrite
@@ -167,7 +168,7 @@ def _from_events(chosen: ChosenPair, manifest: str | None) -> dict[str, Any]:
     """
     if manifest is None or not manifest.startswith(f"{chosen.ledger.join('manifests/')}"):
         return {}
-    return {"from_events": True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}
+    return {FROM_EVENTS: True, "mirrors_deletes": chosen.pair.deletes is Deletes.MIRROR}
 
 
 def _check_of_pair(options: ReplicateCommand) -> None:

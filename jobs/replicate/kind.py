@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
-from jobs.replicate.plan import plan_copies
+from jobs.core.run import WITHOUT_CONDITIONS
+from jobs.replicate.plan import FROM_EVENTS, plan_copies
 from jobs.runs.kind import (
     AS_IT_WAS,
     NOTHING_THERE,
@@ -23,7 +25,13 @@ from jobs.sync.key import SyncOptions
 
 
 def _open(opened: Opened) -> SyncJob:
-    options = SyncOptions.from_dict({**opened.spec.options, "is_replay": True})
+    """Open the job. Rows that the backup function left are events: versions of a pair's keys, whose policy holds."""
+    asked = opened.spec.options
+    is_of_events, is_unguarded = bool(asked.get(FROM_EVENTS)), bool(asked.get(WITHOUT_CONDITIONS))
+    options = SyncOptions.from_dict(asked)
+    options = replace(options, is_replay=not is_of_events, keeps_replaced=options.keeps_replaced or is_unguarded)
+    if is_of_events:
+        options = replace(options, all_versions=True, compares_tags=True)
     return SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 

@@ -43,50 +43,43 @@ def test_keys_of_notifications_are_decoded_once_and_those_of_eventbridge_never(k
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "removes"),
+    ("name", "kind"),
     [
-        ("ObjectCreated:Put", EventKind.CREATED, False),
-        ("s3:ObjectCreated:CompleteMultipartUpload", EventKind.CREATED, False),
-        ("ObjectRemoved:Delete", EventKind.DELETED, True),
-        ("ObjectRemoved:DeleteMarkerCreated", EventKind.DELETE_MARKER, False),
-        ("LifecycleExpiration:Delete", EventKind.LIFECYCLE_EXPIRED, True),
-        ("LifecycleExpiration:DeleteMarkerCreated", EventKind.LIFECYCLE_EXPIRED, False),
-        ("ObjectRestore:Completed", EventKind.RESTORE_COMPLETED, False),
-        ("ObjectRestore:Post", EventKind.OTHER, False),
-        ("ObjectTagging:Put", EventKind.OTHER, False),
-        ("SomethingNew:Entirely", EventKind.OTHER, False),
+        ("ObjectCreated:Put", EventKind.CREATED),
+        ("s3:ObjectCreated:CompleteMultipartUpload", EventKind.CREATED),
+        ("ObjectRemoved:Delete", EventKind.REMOVED),
+        ("ObjectRemoved:DeleteMarkerCreated", EventKind.REMOVED),
+        ("LifecycleExpiration:Delete", EventKind.REMOVED),
+        ("LifecycleExpiration:DeleteMarkerCreated", EventKind.REMOVED),
+        ("ObjectRestore:Completed", EventKind.RESTORE_COMPLETED),
+        ("ObjectRestore:Post", EventKind.OTHER),
+        ("ObjectTagging:Put", EventKind.OTHER),
+        ("SomethingNew:Entirely", EventKind.OTHER),
     ],
 )
-def test_names_of_notifications(name: str, kind: EventKind, removes: bool) -> None:
+def test_names_of_notifications(name: str, kind: EventKind) -> None:
     (event,) = parse_document({"Records": [record("k", name)]})
-    assert (event.kind, event.removes_bytes) == (kind, removes)
+    assert (event.kind, event.name) == (kind, name.removeprefix("s3:"))
 
 
 @pytest.mark.parametrize(
-    ("kind", "detail", "expected", "removes"),
+    ("kind", "detail", "expected", "name"),
     [
-        ("Object Created", {}, EventKind.CREATED, False),
-        ("Object Deleted", {"deletion-type": "Permanently Deleted", "reason": "DeleteObject"}, EventKind.DELETED, True),
-        ("Object Deleted", {"deletion-type": "Delete Marker Created"}, EventKind.DELETE_MARKER, False),
+        ("Object Created", {}, EventKind.CREATED, "Object Created"),
+        ("Object Deleted", {"deletion-type": "Permanently Deleted"}, EventKind.REMOVED, "Object Deleted"),
         (
             "Object Deleted",
             {"deletion-type": "Delete Marker Created", "reason": "Lifecycle Expiration"},
-            EventKind.LIFECYCLE_EXPIRED,
-            False,
+            EventKind.REMOVED,
+            "Object Deleted: Delete Marker",
         ),
-        (
-            "Object Deleted",
-            {"deletion-type": "Permanently Deleted", "reason": "Lifecycle Expiration"},
-            EventKind.LIFECYCLE_EXPIRED,
-            True,
-        ),
-        ("Object Restore Completed", {}, EventKind.RESTORE_COMPLETED, False),
-        ("Object Tags Added", {}, EventKind.OTHER, False),
+        ("Object Restore Completed", {}, EventKind.RESTORE_COMPLETED, "Object Restore Completed"),
+        ("Object Tags Added", {}, EventKind.OTHER, "Object Tags Added"),
     ],
 )
-def test_kinds_of_eventbridge(kind: str, detail: dict[str, object], expected: EventKind, removes: bool) -> None:
+def test_kinds_of_eventbridge(kind: str, detail: dict[str, object], expected: EventKind, name: str) -> None:
     (event,) = parse_document(bridge("k", kind, **detail))
-    assert (event.kind, event.removes_bytes) == (expected, removes)
+    assert (event.kind, event.name) == (expected, name)
 
 
 def test_everything_that_is_told_arrives_and_everything_else_is_none() -> None:
