@@ -15,31 +15,27 @@ from there.
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-import re
 import secrets
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Annotated, TypeAlias
 from urllib.parse import quote_plus
+
+import msgspec
+from msgspec import Meta, Struct
 
 from jobs.backup.events import ObjectEvent
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, format_time
-from jobs.errors import LedgerError, StoreError
+from jobs.errors import StoreError
 from jobs.ledger.backlog import (
-    COUNT_LIMIT,
-    MANIFEST_VERSION,
     NAMED_BYTES_MAX,
     SETTLED_SECONDS,
+    Manifest,
     Taken,
     Waiting,
-    backlog_pairs,
-    is_count,
     latest_manifest,
     list_backlog,
-    manifest_document,
-    manifest_numbers,
     parse_waiting,
 )
 from jobs.policy.coverage import match
@@ -51,25 +47,27 @@ from scheduler.runtime import Runtime
 READS_IN_FLIGHT = 32
 ROWS_MAX = 100_000
 """The rows of one manifest, unless a single object has more. A function holds them in memory."""
-_BARE = re.compile(r"[!#-+.-~-]*")
+_Bare: TypeAlias = Annotated[str, Meta(pattern=r"\A[!#-+.-~-]*\Z")]
 """What a field of a manifest may hold unquoted: nothing that ends a line or field, no quotes."""
 
 
-class BacklogRow(NamedTuple):
+class BacklogRow(Struct, frozen=True):
     """An object version that waits for a run. Without a version id it is the key's latest.
+
+    What it is read from may have keys that a newer Sealift has added.
 
     `last_modified` (epoch seconds): S3's own date of the version, or the time of its event, which
     is not before that. An attempt that finds the version gone knows by it, and by the size, what a
     killed attempt may have left on top.
     """
 
-    bucket: str
-    key: str
-    version_id: str | None
-    size_bytes: int | None
+    bucket: _Bare
+    key: Annotated[str, Meta(min_length=1)]
+    version_id: _Bare | None
+    size_bytes: Annotated[int, Meta(ge=0, lt=SIZE_LIMIT)] | None
     etag: str | None
     reason: str
-    last_modified: float | None = None
+    last_modified: Annotated[float, Meta(ge=0, le=LATEST_SECONDS)] | None = None
 
     @classmethod
     def of(cls, event: ObjectEvent, reason: str) -> BacklogRow:
@@ -82,19 +80,6 @@ class BacklogRow(NamedTuple):
         return cls(event.bucket, event.key, version_id, event.size_bytes, event.etag, reason, event.event_time)
 
 
-class Published(NamedTuple):
-    """A manifest that a run can be started for. `manifest`: its URI. If None, `prefixes` say what
-    to list.
-    """
-
-    pair: str
-    number: int
-    manifest: str | None
-    prefixes: tuple[str, ...]
-    rows: int
-    size_bytes: int
-
-
 async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
     """Put rows into the pair's backlog. Returns the object's name. Raises StoreError.
 
@@ -102,7 +87,7 @@ async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
     it is written again.
     """
     size_bytes = min(sum(row.size_bytes or 0 for row in rows), NAMED_BYTES_MAX)
-    data = b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows)
+    data = b"".join(msgspec.json.encode(row) + b"\n" for row in rows)
     while True:
         began = runtime.clock()
         stamp = f"{int(began * 1000):013d}-{len(rows)}-{size_bytes}-{secrets.token_hex(6)}"
@@ -119,11 +104,6 @@ async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
     return [each for name in names if not taken.has(name) and (each := _parse(name, pair)) is not None]
 
 
-async def pairs(runtime: Runtime) -> list[str]:
-    """The pairs that have a backlog, whatever the policy says. One LIST for each 1,000."""
-    return await backlog_pairs(runtime.store(), runtime.settings.ledger)
-
-
 async def publish(
     runtime: Runtime,
     pair: str,
@@ -132,7 +112,7 @@ async def publish(
     *,
     rows_max: int = ROWS_MAX,
     deadline: float = math.inf,
-) -> Published | None:
+) -> Manifest | None:
     """Publish a manifest of what waits. Returns None if other manifests have taken all of it, or
     nothing of it can be read.
 
@@ -154,8 +134,8 @@ async def publish(
             return None
         rows = {(row.bucket, row.key, row.version_id): row for name in sorted(own) for row in own[name]}
         present = await list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)
-        extra = _extra(reason, taken.with_these(own, present, runtime.clock()))
-        published = await _write(runtime, pair, number + 1, list(rows.values()), (), extra)
+        taken = taken.with_these(own, present, runtime.clock())
+        published = await _write(runtime, pair, number + 1, list(rows.values()), reason, taken)
         if published is not None:
             return published
 
@@ -205,74 +185,29 @@ async def _read_object(runtime: Runtime, pair: str, name: str) -> bytes | None:
         return None
 
 
-async def publish_listed(
-    runtime: Runtime, pair: str, rows: Sequence[BacklogRow], prefixes: Sequence[str], reason: str
-) -> Published:
-    """Publish a manifest of what a caller lists: object versions, or prefixes that the run must
-    list.
-    """
-    while True:
-        number, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
-        published = await _write(runtime, pair, number + 1, rows, prefixes, _extra(reason, taken))
-        if published is not None:
-            return published
-
-
-def _extra(reason: str, taken: Taken) -> dict[str, Any]:
-    """What a manifest's document says beside its rows."""
-    return {"reason": reason, "taken_before": taken.before, "taken": sorted(taken.names)}
-
-
-async def read_manifest(runtime: Runtime, pair: str, number: int) -> Published:
-    """Read a published manifest. Raises NotFound, LedgerError."""
-    published = _published(manifest_document(await runtime.read(f"manifests/pair={pair}/{number:06d}.json"), pair))
-    folder = str(runtime.place(f"manifests/pair={pair}/"))
-    name = (published.manifest or folder).removeprefix(folder)
-    is_own = published.manifest is None or re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", name)
-    if (published.pair, published.number) != (pair, number) or not is_own:
-        raise LedgerError(
-            f"the manifest {number} of {pair} says that it is number {published.number} of {published.pair} "
-            f"and names {published.manifest}: it was altered",
-            advice=f"remove {folder}{number:06d}.json, and list its rows again",
-        )
-    return published
-
-
-async def numbers(runtime: Runtime, pair: str) -> list[int]:
-    """The numbers of all manifests of a pair, in order."""
-    return await manifest_numbers(runtime.store(), runtime.settings.ledger, pair)
-
-
 async def _write(
-    runtime: Runtime,
-    pair: str,
-    number: int,
-    rows: Sequence[BacklogRow],
-    prefixes: Sequence[str],
-    extra: Mapping[str, Any],
-) -> Published | None:
+    runtime: Runtime, pair: str, number: int, rows: Sequence[BacklogRow], reason: str, taken: Taken
+) -> Manifest | None:
     """Write the rows, then the document that publishes them. Returns None if the number was taken
     meanwhile.
     """
-    folder, manifest = f"manifests/pair={pair}/", None
-    if rows:
-        name = f"{folder}{number:06d}-{secrets.token_hex(6)}.csv"
-        await runtime.write_once(name, _to_csv(rows))
-        manifest = str(runtime.place(name))
-    document = {
-        "version": MANIFEST_VERSION,
-        "pair": pair,
-        "number": number,
-        "manifest": manifest,
-        "prefixes": list(prefixes),
-        "rows": len(rows),
-        "size_bytes": min(sum(row.size_bytes or 0 for row in rows), COUNT_LIMIT - 1),
-        "created_at": runtime.clock(),
-        "token": secrets.token_hex(6),
-        **extra,
-    }
-    is_ours = await runtime.write_once(f"{folder}{number:06d}.json", json.dumps(document, indent=2).encode())
-    return _published(document) if is_ours else None
+    folder = f"manifests/pair={pair}/"
+    name = f"{folder}{number:06d}-{secrets.token_hex(6)}.csv"
+    await runtime.write_once(name, _to_csv(rows))
+    manifest = Manifest(
+        pair,
+        number,
+        str(runtime.place(name)),
+        len(rows),
+        min(sum(row.size_bytes or 0 for row in rows), NAMED_BYTES_MAX),
+        runtime.clock(),
+        taken.before,
+        sorted(taken.names),
+        reason,
+        secrets.token_hex(6),
+    )
+    is_ours = await runtime.write_once(f"{folder}{number:06d}.json", msgspec.json.encode(manifest))
+    return manifest if is_ours else None
 
 
 def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
@@ -285,17 +220,6 @@ def _to_csv(rows: Sequence[BacklogRow]) -> bytes:
         time = "" if row.last_modified is None else format_time(row.last_modified)
         lines.append(",".join([row.bucket, quote_plus(row.key, safe="/"), row.version_id or "", size, time]))
     return "".join(f"{line}\n" for line in lines).encode()
-
-
-def _published(document: Mapping[str, Any]) -> Published:
-    return Published(
-        document["pair"],
-        document["number"],
-        document.get("manifest"),
-        tuple(document["prefixes"]),
-        document["rows"],
-        document["size_bytes"],
-    )
 
 
 def _rows_by_pair(policy: Policy, pair: str, name: str, data: bytes) -> dict[str, list[BacklogRow]]:
@@ -330,24 +254,6 @@ def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:
     for number, line in enumerate(data.split(b"\n"), 1):
         if line:
             try:
-                yield check_row(json.loads(line))
-            except (ValueError, TypeError, RecursionError) as error:
+                yield msgspec.json.decode(line, type=BacklogRow)
+            except (ValueError, RecursionError) as error:  # msgspec's are ValueErrors
                 say("error", "backlog row left out", name=name, line=number, error=f"{type(error).__name__}: {error}")
-
-
-def check_row(document: Mapping[str, Any]) -> BacklogRow:
-    """The row of a document, if a manifest can hold it. Keys that a newer Sealift has added are
-    ignored. Raises ValueError, TypeError.
-    """
-    row = BacklogRow(**{name: document[name] for name in BacklogRow._fields if name in document})
-    texts, key = (row.bucket, row.reason, *(text for text in (row.version_id, row.etag) if text is not None)), row.key
-    if not key or not all(isinstance(text, str) for text in (key, *texts)):
-        raise TypeError("bucket, key, version id, ETag and reason are no texts")
-    key.encode()  # UnicodeEncodeError is a ValueError
-    if not _BARE.fullmatch(row.bucket) or not _BARE.fullmatch(row.version_id or ""):
-        raise ValueError("bucket or version id has characters that neither can have")
-    if row.size_bytes is not None and not (is_count(row.size_bytes) and row.size_bytes < SIZE_LIMIT):
-        raise ValueError(f"the size is {row.size_bytes!r}")
-    if (at := row.last_modified) is not None and not (type(at) in (int, float) and 0 <= at <= LATEST_SECONDS):
-        raise ValueError(f"the time is {at!r}")
-    return row

@@ -1,10 +1,7 @@
-"""The enqueue function: makes manifests of backlogs or lists, and calls submit.
+"""The enqueue function: makes manifests of backlogs, and calls submit.
 
     {"action": "backlog"}                                 each five minutes: which backlog is big or old enough?
     {"action": "backlog", "pair": "scans", "now": true}   a person: this one, however small
-    {"pair": "scans", "keys": ["scans/1.jpg", …]}         a person: these keys, as they are now
-    {"pair": "scans", "rows": [{"key": …, "version_id": …}, …]}
-    {"pair": "scans", "prefixes": ["scans/2026/"]}        a person: what a run will find there
 
 Each call announces again a manifest of which a run was not started. Submit does nothing if it was
 started meanwhile.
@@ -24,33 +21,25 @@ from typing import Any, NamedTuple
 
 from jobs.aws.clients import invoke
 from jobs.core.metrics import Metric, Unit
-from jobs.errors import LedgerError, SealiftError, Unavailable, UsageError
-from jobs.ledger.backlog import Waiting
-from jobs.policy.coverage import match
+from jobs.errors import LedgerError, SealiftError, Unavailable
+from jobs.ledger.backlog import Manifest, Waiting, backlog_pairs, manifest_numbers, read_manifest
 from jobs.policy.model import Pair, Policy
 from scheduler import backlog
-from scheduler.backlog import BacklogRow, Published
-from scheduler.batch_starts import is_started, started_names
+from scheduler.batch_starts import started_names
 from scheduler.log import measure, say
 from scheduler.runtime import Runtime, current_runtime
-from scheduler.submit import BACKFILL, find_pair, for_manifest, rows_of_manifest
+from scheduler.submit import BACKFILL, find_pair, for_manifest
 
-LISTED_MAX = 10_000
-"""How many keys one call may list. More need a manifest or a prefix."""
-MANIFESTS_CHECKED = 5
-"""So many of the latest manifests are read. Of older ones, those whose rows were not started, which
-comes last (`for_manifest`)."""
 RESERVE_SHARE = 0.2
 """The share of the time that is reserved for manifests that were read, and for submit."""
 LISTING_SECONDS = 15.0
 """So long a manifest may take beyond its time before its pair is given up."""
-_LISTS = ("keys", "rows", "prefixes")
 
 
 class Enqueued(NamedTuple):
     """The manifests for which runs must be started, and what kept others from being made."""
 
-    manifests: list[Published]
+    manifests: list[Manifest]
     failures: list[SealiftError]
 
     def check(self) -> None:
@@ -72,14 +61,9 @@ def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
 async def handle(runtime: Runtime, event: Mapping[str, Any], remaining_seconds: float = math.inf) -> Enqueued:
     """Handle one event without Lambda. A failure of one pair does not keep the others from theirs.
 
-    Raises PolicyError, UsageError, and the StoreError of a list that a person gave.
+    Raises PolicyError, UsageError.
     """
     policy = await runtime.policy()
-    if any(event.get(name) for name in _LISTS):
-        pair = find_pair(policy, event.get("pair"))
-        published = await _listed(runtime, policy, pair, event)
-        before = await _unstarted(runtime, policy, pair)  # five manifests later, nobody would look
-        return Enqueued([*(each for each in before if each.number != published.number), published], [])
     end = asyncio.get_running_loop().time() + remaining_seconds * (1 - RESERVE_SHARE)
     pairs = policy.pairs if event.get("pair") is None else (find_pair(policy, event["pair"]),)
     works = [partial(_enqueue_backlog, runtime, policy, pair, bool(event.get("now")), end) for pair in pairs]
@@ -132,7 +116,7 @@ async def _find_orphans(runtime: Runtime, policy: Policy) -> Enqueued:
     Nothing in it would ever be copied.
     """
     orphans = []
-    for name in await backlog.pairs(runtime):
+    for name in await backlog_pairs(runtime.store(), runtime.settings.ledger):
         if policy.pair(name) is None and (waiting := await backlog.waiting(runtime, name)):
             _measure(policy, name, waiting, runtime.clock())
             rows = sum(each.rows for each in waiting)
@@ -141,7 +125,8 @@ async def _find_orphans(runtime: Runtime, policy: Policy) -> Enqueued:
         return Enqueued([], [])
     error = (
         f"the backlog of a pair that the policy does not have ({'; '.join(orphans)}) is never copied: give the "
-        "pair its name back, or list these rows for the pair that has them now, and remove the objects"
+        "pair its name back, or copy these keys by `sealift replicate --pair` of the pair that has them now, and remove "
+        "the objects"
     )
     return Enqueued([], [LedgerError(error)])
 
@@ -155,52 +140,20 @@ def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
     return f"older than {limits.backlog_age}" if now - oldest >= limits.backlog_age else ""
 
 
-async def _listed(runtime: Runtime, policy: Policy, pair: Pair, event: Mapping[str, Any]) -> Published:
-    bucket = pair.source.bucket
-    try:
-        if any(isinstance(event.get(name), str) for name in _LISTS):
-            raise TypeError("a text would be taken letter by letter")
-        rows = [BacklogRow(bucket, str(key), None, None, None, "asked for") for key in event.get("keys") or ()]
-        for each in event.get("rows") or ():
-            version = each.get("version_id")
-            rows.append(BacklogRow(bucket, str(each["key"]), version and str(version), None, None, "asked for"))
-        prefixes = [str(prefix) for prefix in event.get("prefixes") or ()]
-    except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(
-            f"keys and prefixes are lists of texts, rows a list of key and version_id ({error})"
-        ) from error
-    if len(rows) > LISTED_MAX:
-        raise UsageError(
-            f"{len(rows):,} rows: at most {LISTED_MAX:,} at once", advice="write a manifest and start a backfill"
-        )
-    try:
-        rows = [backlog.check_row(row._asdict()) for row in rows]
-    except (ValueError, TypeError) as error:
-        raise UsageError(f"no object can have such a key or version id: {error}") from error
-    strange = [row.key for row in rows if match(policy, bucket, row.key) is not pair]
-    if strange:
-        raise UsageError(f"{len(strange):,} keys are not the pair {pair.name}'s, {strange[0]!r} is the first")
-    return await backlog.publish_listed(runtime, pair.name, rows, prefixes, "asked for")
-
-
-async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Published]:
-    """The manifests of which something has not been started, the oldest first.
+async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Manifest]:
+    """The manifests that have not been started, the oldest first.
 
     Announced is not started: submit is called without waiting for its end, and may fail for one
     manifest and not for later ones.
     """
     started = await started_names(runtime, policy, pair.name, BACKFILL)
-    unstarted: list[Published] = []
-    for looked, number in enumerate(reversed(await backlog.numbers(runtime, pair.name)), 1):
-        if looked > MANIFESTS_CHECKED and rows_of_manifest(pair, number).name(policy) in started:
-            continue
-        published = await backlog.read_manifest(runtime, pair.name, number)
-        if not all([await is_started(runtime, policy, what) for what in for_manifest(pair, published)]):
-            unstarted.append(published)
-    return unstarted[::-1]
+    where = runtime.store(), runtime.settings.ledger, pair.name
+    numbers = await manifest_numbers(*where)
+    unstarted = [number for number in numbers if for_manifest(pair, number).name(policy) not in started]
+    return [await read_manifest(*where, number) for number in unstarted]
 
 
-async def _call_submit(published: Sequence[Published], function: str, request_id: str) -> dict[str, Any]:
+async def _call_submit(published: Sequence[Manifest], function: str, request_id: str) -> dict[str, Any]:
     """Call submit for each manifest, oldest first. Raises the first error when all have been tried.
 
     Behind a manifest that could not be announced, none of its pair is.
@@ -215,10 +168,14 @@ async def _call_submit(published: Sequence[Published], function: str, request_id
         except SealiftError as error:
             failures[each.pair] = error
         else:
-            say("info", "manifest", request=request_id, **each._asdict())
+            say("info", "manifest", request=request_id, **_summary(each))
     for failure in failures.values():
         raise failure
-    return {"manifests": [each._asdict() for each in published]}
+    return {"manifests": [_summary(each) for each in published]}
+
+
+def _summary(each: Manifest) -> dict[str, Any]:
+    return {name: getattr(each, name) for name in ("pair", "number", "manifest", "rows", "size_bytes")}
 
 
 def _measure(policy: Policy, pair: str, waiting: Sequence[Waiting], now: float) -> None:

@@ -21,8 +21,8 @@ document is not published for a job that was ended because another one of its na
 
 The message goes to the SNS topic: the verdict as subject, counts and a link to the report as body.
 Of a reconciliation that found something, it says what to do as well.
-`<ledger>/told/<name>.begun.json` says that someone is about to publish, `<ledger>/told/<name>.json`
-that it was done. If an answer is lost in between, the message is published twice rather than never.
+`<ledger>/told/<name>.json` says that it was published. If that could not be written, or two calls publish at once, the
+message comes twice rather than never.
 """
 
 from __future__ import annotations
@@ -60,11 +60,6 @@ _BEHIND = "dependent job failed"
 """How Batch says that a job never began:
 https://docs.aws.amazon.com/batch/latest/userguide/job_dependencies.html
 """
-ANNOUNCE_SECONDS = 20.0
-"""How long the first one has to publish and to record it: far more than it takes, far less than the
-function has.
-"""
-_LOOK_SECONDS = 2.0
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -248,31 +243,16 @@ class _Follower:
     async def _announce(
         self, name: str, subject: str, text: str, pair: str | None = None, metrics: Sequence[Metric] = ()
     ) -> dict[str, Any]:
-        """Publish to people and CloudWatch, once: a sum over metrics must not count what Batch says
-        twice.
-        """
+        """Publish to people, and once to CloudWatch: a sum over metrics must not count what Batch says twice."""
         marker = f"told/{name}.json"
         if await self._document(marker) is not None:
             return _did("told before", name)
-        begun = {"subject": subject, "at": self.runtime.clock(), "token": secrets.token_hex(8)}
-        is_first = await self.runtime.write_once(f"told/{name}.begun.json", json.dumps(begun).encode())
-        if not is_first and await self._appears(marker):
-            return _did("told before", name)
         await asyncio.to_thread(publish, self.topic, subject, text)
-        await self.runtime.write_once(marker, json.dumps({"subject": subject, "at": self.runtime.clock()}).encode())
-        if pair and metrics:
+        told = {"subject": subject, "at": self.runtime.clock(), "token": secrets.token_hex(8)}
+        is_first = await self.runtime.write_once(marker, json.dumps(told).encode())
+        if is_first and pair and metrics:
             measure(metrics, {"System": self.policy.name, "Pair": pair}, Function="follow")
         return _did("told", name, subject=subject)
-
-    async def _appears(self, marker: str) -> bool:
-        """Whether the first one records in time that it published. Otherwise it died, or both
-        publish.
-        """
-        for _ in range(int(ANNOUNCE_SECONDS / _LOOK_SECONDS)):
-            await asyncio.sleep(_LOOK_SECONDS)
-            if await self._document(marker) is not None:
-                return True
-        return False
 
     async def _document(self, name: str) -> dict[str, Any] | None:
         try:

@@ -42,24 +42,14 @@ async def find_reconcile_run(runtime: Runtime, job: Mapping[str, Any]) -> str | 
 
 
 def next_steps(report: Mapping[str, Any], pair: str, folder: str) -> list[str]:
-    """What a person does about the findings of a pair's reconciliation. `folder`: that of the run."""
-    rows = {name: int(each["rows"]) for name, each in report["categories"].items()}
+    """What a person copies after a pair's reconciliation. `folder`: that of the run, whose page says the rest."""
+    found = {name for name, each in report["categories"].items() if each["rows"]}
+    copying = f"sealift replicate --pair {pair} --manifest {folder}"
     steps = []
-    if rows.get(Category.MISSING) or rows.get(Category.STALE):
-        steps.append(
-            f"Copy what is missing or stale: sealift replicate --pair {pair} --manifest {folder}repair.parquet"
-        )
-    if rows.get(Category.DIFFERENT):
-        steps.append(
-            f"Look at what differs: {report['differences']['csv']}. Overwrite it only if the source is right: "
-            f"sealift replicate --pair {pair} --manifest {folder}different.parquet"
-        )
-    if rows.get(Category.EXTRA):
-        steps.append("Look at what has no original. Sealift leaves it where it is.")
-    if report["findings"] > sum(rows.get(name, 0) for name in report["finding_categories"]):
-        steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
-    if report["unparsed"]:
-        steps.append("Some inventory lines could not be read. The next inventory may have them whole.")
+    if found & {Category.MISSING, Category.STALE}:
+        steps.append(f"Copy what is missing or stale: {copying}repair.parquet")
+    if Category.DIFFERENT in found:
+        steps.append(f"Look at what differs. Overwrite it only if the source is right: {copying}different.parquet")
     return steps
 
 

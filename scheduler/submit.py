@@ -4,14 +4,12 @@ The job is one plain job, which plans. Nothing is planned here.
 
     {"action": "nightly", "pair": "scans", "scheduled_at": "2026-11-25T01:00:00Z"}   EventBridge Scheduler, or a person
     {"action": "manifest", "pair": "scans", "number": 7}                             the enqueue function
-    {"action": "backfill", "pair": "scans", "prefix": "scans/2026/", "id": "…"}      a person
     an object …/manifest.checksum was created (EventBridge)                           a finished inventory
 
 | trigger   | command                                         | once for each         |
 |-----------|-------------------------------------------------|-----------------------|
 | nightly   | nightly --pair P --night D                      | pair and night        |
-| manifest  | replicate --pair P --manifest URI (or --prefix) | manifest, and prefix  |
-| backfill  | replicate --pair P --prefix …                   | `id`, or invocation   |
+| manifest  | replicate --pair P --manifest URI               | manifest              |
 | inventory | reconcile --source-inventory … --map …          | pair of reports       |
 """
 
@@ -25,12 +23,12 @@ from typing import Any, TypeVar
 from jobs.backup.events import ObjectEvent, parse_document
 from jobs.core.model import Location, parse_time
 from jobs.errors import UsageError
+from jobs.ledger.backlog import read_manifest
 from jobs.nights.calendar import find_night
 from jobs.policy.coverage import Scope, scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import prefix_map
 from jobs.s3.listing import list_folders
-from scheduler.backlog import Published, read_manifest
 from scheduler.batch_starts import Start, start
 from scheduler.log import say
 from scheduler.runtime import Runtime, current_runtime
@@ -39,7 +37,6 @@ T = TypeVar("T")
 
 _REPORT = re.compile(r"(?P<bucket>[^/]+)/(?P<config>[^/]+)/(?P<stamp>\d{4}-\d\d-\d\dT\d\d-\d\dZ)/manifest\.checksum")
 BACKFILL = "backfill"
-_OPTIONS = ("prefix", "newer_than", "older_than", "manifest")
 
 
 def handler(event: Mapping[str, Any], context: Any) -> dict[str, Any]:
@@ -54,13 +51,13 @@ async def handle(runtime: Runtime, event: Mapping[str, Any], request_id: str) ->
     Raises PolicyError, UsageError, StoreError, ConfigError.
     """
     policy = await runtime.policy()
-    started = [await start(runtime, policy, what) for what in await _starts(runtime, policy, event, request_id)]
+    started = [await start(runtime, policy, what) for what in await _starts(runtime, policy, event)]
     for each in started:
         say("info", "started" if each["is_new"] else "started before", request=request_id, **each)
     return {"started": started}
 
 
-async def _starts(runtime: Runtime, policy: Policy, event: Mapping[str, Any], request_id: str) -> list[Start]:
+async def _starts(runtime: Runtime, policy: Policy, event: Mapping[str, Any]) -> list[Start]:
     action = event.get("action")
     if action is None:
         return [start for report in parse_document(event) for start in await _reconciliations(runtime, policy, report)]
@@ -70,10 +67,9 @@ async def _starts(runtime: Runtime, policy: Policy, event: Mapping[str, Any], re
         return [nightly(pair, runtime.clock() if at is None else _parse("scheduled_at", parse_time, at))]
     if action == "manifest":
         number = _parse("number", int, event.get("number"))
-        return for_manifest(pair, await read_manifest(runtime, pair.name, number))
-    if action == "backfill":
-        return [_backfill(pair, event, request_id)]
-    raise UsageError(f"there is no action {action!r}: nightly, manifest or backfill")
+        published = await read_manifest(runtime.store(), runtime.settings.ledger, pair.name, number)
+        return [for_manifest(pair, number, published.manifest)]
+    raise UsageError(f"there is no action {action!r}: nightly or manifest")
 
 
 def find_pair(policy: Policy, name: Any) -> Pair:
@@ -98,37 +94,10 @@ def nightly(pair: Pair, at: float) -> Start:
     return Start(pair.name, "nightly", night, ("nightly", "--pair", pair.name, "--night", night))
 
 
-def rows_of_manifest(pair: Pair, number: int, manifest: str = "") -> Start:
-    """The run of a manifest's rows. Its name needs only the number."""
-    return Start(
-        pair.name, BACKFILL, f"{number:06d}", ("replicate", "--pair", pair.name, "--yes", "--manifest", manifest)
-    )
-
-
-def for_manifest(pair: Pair, published: Published) -> list[Start]:
-    """The runs of a manifest: one for each prefix, then the one for its rows.
-
-    They are started in this order. So where the rows were started, all prefixes were: of an older
-    manifest `enqueue` looks for the rows alone.
-    """
-    begin = ("replicate", "--pair", pair.name, "--yes")
-    number = f"{published.number:06d}"
-    rows = [rows_of_manifest(pair, published.number, published.manifest)] if published.manifest else []
-    prefixes = [
-        Start(pair.name, BACKFILL, f"{number}-{place}", (*begin, "--prefix", prefix))
-        for place, prefix in enumerate(published.prefixes)
-    ]
-    return [*prefixes, *rows]
-
-
-def _backfill(pair: Pair, event: Mapping[str, Any], request_id: str) -> Start:
-    unknown = sorted(set(event) - {"action", "pair", "id", *_OPTIONS})
-    if unknown:
-        raise UsageError(f"a backfill takes {', '.join(_OPTIONS)} and id, not {', '.join(unknown)}")
-    options = [(f"--{name.replace('_', '-')}", str(event[name])) for name in _OPTIONS if event.get(name)]
-    command = ("replicate", "--pair", pair.name, "--yes", *(word for option in options for word in option))
-    once = f"id-{event['id']}" if event.get("id") else f"request-{request_id}"  # never a manifest's number
-    return Start(pair.name, "backfill", once, command)
+def for_manifest(pair: Pair, number: int, manifest: str = "") -> Start:
+    """The run of a manifest. Its name needs only the number."""
+    command = ("replicate", "--pair", pair.name, "--yes", "--manifest", manifest)
+    return Start(pair.name, BACKFILL, f"{number:06d}", command)
 
 
 async def _reconciliations(runtime: Runtime, policy: Policy, event: ObjectEvent) -> list[Start]:

@@ -354,9 +354,9 @@ async def _manifest_problems(
     problems = []
     for each in await read_manifests(ledger.store, ledger.location, pair.name, MANIFESTS):
         is_due = first <= each.created_at < now - BACKLOG_SECONDS_MORE
-        if each.uri is not None and each.uri not in taken and is_due:
+        if each.manifest not in taken and is_due:
             rows = f"the {plural(each.rows, 'row')} of manifest {each.number} of the backlog"
-            command = f"sealift replicate --pair {pair.name} --manifest {shlex.quote(shown(each.uri))}"
+            command = f"sealift replicate --pair {pair.name} --manifest {shlex.quote(shown(each.manifest))}"
             problems.append(Problem(f"pair {pair.name}: no run has taken {rows}: {command}", iso_time(each.created_at)))
     return problems
 

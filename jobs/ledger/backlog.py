@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Annotated, NamedTuple, TypeAlias
+
+import msgspec
+from msgspec import Meta, Struct
 
 from jobs.core.model import LATEST_SECONDS, Listed, Location
 from jobs.errors import LedgerError
@@ -17,11 +19,10 @@ from jobs.ledger.files import list_files, list_names, read_file
 from jobs.s3.store import Marker, Store
 
 MANIFEST_VERSION = 2
-"""The version that is written. One of version 1 names all that is taken, and no `taken_before`."""
 SETTLED_SECONDS = 86_400
 """So much later, no object comes to the backlog under an earlier stamp. A function has a quarter of
 an hour for it."""
-COUNT_LIMIT = 1 << 63
+Count: TypeAlias = Annotated[int, Meta(ge=0)]
 PAGES_MAX = 20
 """How many LISTs of a backlog are enough, since the oldest objects come first."""
 _MANIFEST = re.compile(r"[0-9]{6,18}\.json")
@@ -88,15 +89,24 @@ class Taken(NamedTuple):
         return Taken(before, frozenset(name for name in taken if not settled.has(name)))
 
 
-class Manifest(NamedTuple):
-    """A published manifest. `uri`: its rows, None if it has only prefixes. `created_at`: epoch
-    seconds.
+class Manifest(Struct, frozen=True):
+    """The document that publishes a manifest. Keys that a newer Sealift has added are ignored.
+
+    `manifest`: the URI of its rows. `created_at`: epoch seconds. `taken_before`, `taken`: what is taken
+    of the backlog by then (`Taken`). `token` makes each writer's document another one.
     """
 
-    number: int
-    uri: str | None
-    rows: int
-    created_at: float
+    pair: str
+    number: Count
+    manifest: str
+    rows: Count
+    size_bytes: Count
+    created_at: Annotated[float, Meta(ge=0, le=LATEST_SECONDS)]
+    taken_before: Count
+    taken: list[str]
+    reason: str = ""
+    token: str = ""
+    version: int = MANIFEST_VERSION
 
 
 def parse_waiting(name: str) -> Waiting | None:
@@ -163,61 +173,33 @@ async def latest_manifest(store: Store, ledger: Location, pair: str) -> tuple[in
     last = max(await manifest_numbers(store, ledger, pair), default=0)
     if not last:
         return 0, Taken()
-    document = manifest_document(await read_file(store, ledger, f"manifests/pair={pair}/{last:06d}.json"), pair)
-    if document["number"] != last or document.get("taken") is None:
-        raise LedgerError(f"manifest {last} of {pair} does not say what it has taken: the ledger was altered")
-    before = document.get("taken_before") or 0
-    if before > time.time() * 1000:  # one number would hide all that ever comes
+    manifest = await read_manifest(store, ledger, pair, last)
+    if manifest.taken_before > time.time() * 1000:  # one number would hide all that ever comes
         raise LedgerError(f"manifest {last} of {pair} has taken what is yet to come: the ledger was altered")
-    return last, Taken(before, frozenset(document["taken"]))
+    return last, Taken(manifest.taken_before, frozenset(manifest.taken))
 
 
 async def read_manifests(store: Store, ledger: Location, pair: str, limit: int) -> list[Manifest]:
     """Read the latest manifests of a pair, at most `limit`. Raises StoreError, LedgerError."""
-    manifests = []
-    for number in (await manifest_numbers(store, ledger, pair))[-limit:]:
-        document = manifest_document(await read_file(store, ledger, f"manifests/pair={pair}/{number:06d}.json"), pair)
-        if not isinstance(at := document.get("created_at"), int | float) or not 0 <= at <= LATEST_SECONDS:
-            raise LedgerError(f"manifest {number} of {pair} has the created_at {at!r}: the ledger was altered")
-        manifests.append(Manifest(number, document["manifest"], document["rows"], float(at)))
-    return manifests
+    numbers = (await manifest_numbers(store, ledger, pair))[-limit:]
+    return [await read_manifest(store, ledger, pair, number) for number in numbers]
 
 
-def manifest_document(data: bytes, pair: str) -> dict[str, Any]:
-    """The document that publishes a manifest. Raises LedgerError for an altered one."""
+async def read_manifest(store: Store, ledger: Location, pair: str, number: int) -> Manifest:
+    """Read a published manifest. Raises NotFound, LedgerError for an altered one."""
+    data = await read_file(store, ledger, f"manifests/pair={pair}/{number:06d}.json")
     try:
-        document: dict[str, Any] = json.loads(data)
-        version = document.get("version")
-    except (ValueError, AttributeError, RecursionError) as error:
-        raise LedgerError(f"a manifest of {pair} cannot be read ({error}): the ledger was altered") from error
-    if version not in (1, MANIFEST_VERSION):
-        raise LedgerError(f"a manifest of {pair} is of version {version}: this Sealift reads up to {MANIFEST_VERSION}")
-    if odd := [name for name, is_fit in _FIELDS.items() if not is_fit(document.get(name))]:
-        raise LedgerError(f"a manifest of {pair} has the {odd[0]} {document.get(odd[0])!r}: the ledger was altered")
-    return document
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
-
-
-def is_count(value: object) -> bool:
-    """True for a number of rows or bytes that a document may hold."""
-    return type(value) is int and 0 <= value < COUNT_LIMIT
-
-
-def _is_list(value: object) -> bool:
-    return isinstance(value, list) and all(map(_is_text, value))
-
-
-_FIELDS: Mapping[str, Callable[[object], bool]] = {
-    "pair": _is_text,
-    "number": is_count,
-    "manifest": lambda value: value is None or _is_text(value),
-    "prefixes": _is_list,
-    "rows": is_count,
-    "size_bytes": is_count,
-    "taken": lambda value: value is None or _is_list(value),
-    "taken_before": lambda value: value is None or is_count(value),
-}
-"""What the fields of a manifest's document may hold."""
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, RecursionError) as error:
+        raise LedgerError(f"manifest {number} of {pair} cannot be read ({error}): the ledger was altered") from error
+    if manifest.version != MANIFEST_VERSION:
+        raise LedgerError(f"a manifest of {pair} is of version {manifest.version}: this Sealift reads {MANIFEST_VERSION}")
+    folder = str(ledger.join(f"manifests/pair={pair}/"))
+    is_own = re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", manifest.manifest.removeprefix(folder))
+    if (manifest.pair, manifest.number) != (pair, number) or not is_own:
+        raise LedgerError(
+            f"the manifest {number} of {pair} says that it is number {manifest.number} of {manifest.pair} "
+            f"and names {manifest.manifest}: it was altered",
+            advice=f"remove {folder}{number:06d}.json, and copy its keys by `sealift replicate --pair`",
+        )
+    return manifest

@@ -74,8 +74,7 @@ class LocalRuns(Batch):
         for published in enqueued.manifests:
             pair = policy.pair(published.pair)
             assert pair is not None  # enqueue took it from the policy
-            for what in for_manifest(pair, published):
-                await start(self._runtime, policy, what, self)
+            await start(self._runtime, policy, for_manifest(pair, published.number, published.manifest), self)
         enqueued.check()
 
     def _begin(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 
 from jobs.aws.batch_arrays import Placement, Submission, make_submission
@@ -12,7 +13,7 @@ from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.nights.disproofs import Disproof, open_disproofs
 from jobs.nights.documents import summary_defect
-from scheduler.backlog import BacklogRow, check_row
+from scheduler.backlog import BacklogRow
 
 RUN = "19700101T000000Z-replicate-aaaaaa"
 PLAN = Plan(3, 9, (ShardSummary(3, 9),), {}, {"copy": 3}, {"requests": 0.5}, "prices", 1.0)
@@ -43,7 +44,7 @@ _MAPS = ("excluded", "requests", "dollars", "tags", "options")
         (PLAN, PLAN.to_dict(), Plan.from_dict),
         (SPEC, SPEC.to_dict(), RunSpec.from_dict),
         (SENT, SENT.to_dict(), Submission.from_dict),
-        (ROW, ROW._asdict(), check_row),
+        (ROW, msgspec.to_builtins(ROW), lambda document: msgspec.convert(document, BacklogRow)),
         (DISPROOF, DISPROOF._asdict(), Disproof.from_dict),
     ],
     ids=["plan", "spec", "submission", "backlog", "disproof"],

@@ -18,6 +18,7 @@ from tests.doubles.memory_store import MemoryStore, Request
 
 PLACE = Location("ledger", "l/")
 NOW = 1_700_000_000.0
+OWN = "s3://ledger/l/manifests/pair=p/000001-0123456789ab.csv"
 
 
 def name_of(at: float, number: int) -> str:
@@ -91,7 +92,7 @@ def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
         present = [listed(name, int(name[:13]) / 1000) for name in [*names, last]]
         taken = Taken().with_these(names, present, NOW + 10 * 86_400)
         document = {
-            "version": 2, "pair": "p", "number": 1, "manifest": None, "prefixes": [], "rows": 1, "size_bytes": 1,
+            "version": 2, "pair": "p", "number": 1, "manifest": OWN, "rows": 1, "size_bytes": 1, "created_at": 1.0,
             "taken_before": taken.before, "taken": sorted(taken.names),
         }  # fmt: skip
         body = json.dumps(document).encode()
@@ -105,7 +106,7 @@ def test_a_wait_behind_more_objects_than_are_listed_is_seen() -> None:
 
 def test_an_altered_number_hides_nothing_that_is_yet_to_come() -> None:
     document = {
-        "version": 2, "pair": "p", "number": 1, "manifest": None, "prefixes": [], "rows": 1, "size_bytes": 1,
+        "version": 2, "pair": "p", "number": 1, "manifest": OWN, "rows": 1, "size_bytes": 1, "created_at": 1.0,
         "taken_before": 9_999_999_999_999, "taken": [],
     }  # fmt: skip
 

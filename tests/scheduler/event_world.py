@@ -25,6 +25,7 @@ import scheduler.log
 from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Status
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled, Unavailable
+from jobs.ledger.backlog import Manifest
 from jobs.policy.model import Policy
 from jobs.policy.reader import parse_policy
 from jobs.s3.byte_ranges import ByteBudget
@@ -399,7 +400,7 @@ class World:
             self.troubles.end()
         self._check_kept()
 
-    async def _take(self, published: backlog.Published) -> set[str]:
+    async def _take(self, published: Manifest) -> set[str]:
         """Work at a manifest, as a run does. Returns the backlog's names that it has taken."""
         options = SyncOptions(
             storage_class=self.storage_class or KEEP,
@@ -409,7 +410,6 @@ class World:
         )
         route = Route(Location("source"), Location("hotter", "copies/"))
         job = SyncJob(self.store, self.store, route, options, ByteBudget(1 << 20))
-        assert published.manifest is not None
         for row in rows_of_csv(await self.runtime.read(published.manifest.removeprefix("s3://ledger/l/"))):
             await self._settle(job, row._replace(row=0))
         document = json.loads(await self.runtime.read(f"manifests/pair=pair/{published.number:06d}.json"))

@@ -1,4 +1,4 @@
-"""The enqueue function: what waits becomes a manifest, once; what a caller lists, too."""
+"""The enqueue function: what waits becomes a manifest, once."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ import asyncio
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import asdict
 
 from jobs.errors import UsageError
+from jobs.ledger.backlog import Manifest
 from jobs.ledger.job_starts import encode_start_record, start_record_name
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
-from scheduler.batch_starts import Start
-from scheduler.enqueue import MANIFESTS_CHECKED, handle
+from scheduler.enqueue import handle
 from scheduler.runtime import Runtime
 from scheduler.submit import for_manifest
 from tests.doubles.lambda_invoke import LambdaApi
@@ -65,7 +65,10 @@ def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, a
 def test_a_manifest_that_submit_has_not_started_is_told_again(place: Place, api: LambdaApi) -> None:
     api.refuse = 1
     with place.function("enqueue") as enqueue:
-        assert enqueue.invoke({"pair": "pair", "keys": ["a"]}).error_type == "Denied"
+        lines = json.dumps(asdict(BacklogRow(place.source, "a", None, 1, None, "large"))).encode()
+        name = "backlog/pair=pair/0000000000001-1-1-0123456789ab.json"
+        place.client.put_object(Bucket=place.ledger, Key=f"l/{name}", Body=lines)
+        assert enqueue.invoke({"action": "backlog"}).error_type == "Denied"
         assert len(enqueue.invoke({"action": "backlog"}).payload["manifests"]) == 1
         name = "starts/sealift-pair-backfill-000001.submitted.json"
         place.client.put_object(Bucket=place.ledger, Key=f"l/{name}", Body=b'{"job_id": "1"}')
@@ -73,28 +76,16 @@ def test_a_manifest_that_submit_has_not_started_is_told_again(place: Place, api:
     assert len(api.calls) == 1
 
 
-@pytest.mark.parametrize(
-    ("event", "says"),
-    [
-        ({"pair": "other", "keys": ["a"]}, "no pair 'other'"),
-        ({"pair": "pair", "keys": ["in/a", "out/a"]}, "'out/a' is the first"),
-        ({"pair": "pair", "rows": [{"version_id": "1"}]}, "rows a list of key and version_id"),
-        ({"pair": "pair", "rows": ["in/a"]}, "rows a list of key and version_id"),
-        ({"pair": "pair", "keys": ["in/a"] * 10_001}, "at most 10,000"),
-    ],
-)
-def test_what_makes_no_sense_is_refused(tmp_path: Path, event: dict[str, Any], says: str) -> None:
-    scene = Scene(tmp_path, source=WITHIN)
-    with pytest.raises(UsageError, match=says):
-        enqueue(scene, **event)
-    assert scene.lines("manifests/") == []
+def test_a_pair_that_the_policy_does_not_have_is_refused(scene: Scene) -> None:
+    with pytest.raises(UsageError, match="no pair 'other'"):
+        enqueue(scene, pair="other")
 
 
 def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scene = Scene(tmp_path, source=WITHIN)
-    good = row("in/a")._asdict()
+    good = asdict(row("in/a"))
     forged = [{**good, "key": "out/a"}, {**good, "bucket": "hotter"}, {"key": 5}, 7, [], None]
     forged += [{**good, "last_modified": time} for time in ("2026-11-25", -1, True, float("nan"), 1e18)]
     newer = {**good, "key": "in/b", "of_a_newer_sealift": 1, "last_modified": 1_795_567_620.125}
@@ -109,8 +100,7 @@ def test_rows_of_the_backlog_that_are_not_the_pairs_are_refused_and_said(
     assert manifest(scene, published) == ["source,in/a,,10,", "source,in/b,,10,2026-11-25T00:47:00.125+00:00"]
 
 
-def manifest(scene: Scene, published: backlog.Published) -> list[str]:
-    assert published.manifest is not None
+def manifest(scene: Scene, published: Manifest) -> list[str]:
     data: bytes = scene.run(scene.runtime.read(published.manifest.removeprefix("s3://ledger/l/")))
     return data.decode().splitlines()
 
@@ -119,7 +109,7 @@ def row(key: str) -> BacklogRow:
     return BacklogRow("source", key, None, 10, None, "large")
 
 
-def enqueue(scene: Scene, **event: Any) -> list[backlog.Published]:
+def enqueue(scene: Scene, **event: Any) -> list[Manifest]:
     enqueued = scene.runtime.run(handle(scene.runtime, event))
     enqueued.check()
     return enqueued.manifests
@@ -140,15 +130,8 @@ def test_a_backlog_is_due_by_age_or_on_demand(scene: Scene) -> None:
     assert [each.number for each in enqueue(scene, pair="pair", now=True)] == [1, 2]
 
 
-def test_versions_and_keys_in_one_manifest(scene: Scene) -> None:
-    rows = [{"key": "a b", "version_id": "v1"}, {"key": "c"}]
-    (published,) = enqueue(scene, pair="pair", rows=rows, prefixes=["p/"])
-    assert published.prefixes == ("p/",)
-    assert manifest(scene, published) == ["source,a+b,v1,,", "source,c,,,"]
-
-
 def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:
-    async def main() -> list[backlog.Published | None]:
+    async def main() -> list[Manifest | None]:
         runtimes = [Runtime(scene.runtime.settings, open_region=lambda *_: scene.store) for _ in range(5)]
         for number in range(4):
             await backlog.add(runtimes[0], "pair", [row(f"{number}")])
@@ -165,21 +148,22 @@ def test_of_many_at_once_each_row_is_taken_once(scene: Scene) -> None:
     )
 
 
-@pytest.mark.parametrize("count", [0, 1, 2])
-def test_what_submit_left_of_an_old_manifest_is_told_again(scene: Scene, count: int) -> None:
-    """Submit has started `count` of three runs, and then failed until its message was a dead letter."""
+def test_what_submit_left_of_an_old_manifest_is_told_again(scene: Scene) -> None:
+    """Submit failed until its message was a dead letter."""
     runtime = scene.runtime
-    (pair,) = runtime.run(runtime.policy()).pairs
+    policy = runtime.run(runtime.policy())
 
-    def record(starts: Sequence[Start]) -> None:
-        for each in starts:
-            name = start_record_name(each.name(runtime.run(runtime.policy())))
-            runtime.run(runtime.write_once(name, encode_start_record("job")))
+    def publish(key: str) -> Manifest:
+        runtime.run(backlog.add(runtime, "pair", [row(key)]))
+        return enqueue(scene, pair="pair", now=True)[-1]
 
-    (old,) = enqueue(scene, pair="pair", keys=["a"], prefixes=["p/", "q/"])
-    record(for_manifest(pair, old)[:count])
-    for number in range(MANIFESTS_CHECKED + 1):
-        record(for_manifest(pair, enqueue(scene, pair="pair", keys=[f"{number}"])[-1]))
+    def record(published: Manifest) -> None:
+        name = start_record_name(for_manifest(policy.pairs[0], published.number).name(policy))
+        runtime.run(runtime.write_once(name, encode_start_record("job")))
+
+    old = publish("old")
+    for number in range(3):
+        record(publish(f"{number}"))
     assert enqueue(scene, action="backlog") == [old]
-    record(for_manifest(pair, old)[count:])
+    record(old)
     assert enqueue(scene, action="backlog") == []

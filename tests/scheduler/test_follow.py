@@ -13,7 +13,7 @@ from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
 from jobs.errors import NotFound
 from jobs.s3.store import UNGUARDED
-from scheduler.follow import ANNOUNCE_SECONDS, handle
+from scheduler.follow import handle
 from scheduler.submit import handle as submit
 from tests.doubles.batch.server import BatchServer
 from tests.doubles.servers import REGION, Server
@@ -141,7 +141,6 @@ def test_the_report_of_a_run_is_told_by_a_topic_or_the_call_fails(place: Place, 
     [message] = queue.receive(wait_seconds=0)
     assert json.loads(message.body)["Subject"] == "Sealift replicate: 3 of 12,000 rows need attention: 3 denied."
     place.client.delete_object(Bucket=place.ledger, Key=f"l/told/{RUN}.json")
-    place.client.delete_object(Bucket=place.ledger, Key=f"l/told/{RUN}.begun.json")
     place.more |= {"SEALIFT_TOPIC": f"arn:aws:sns:{REGION}:123456789012:not-there"}
     with place.function("follow") as function:
         assert function.invoke(FAILED).error_type == "NotFound"
@@ -151,8 +150,6 @@ def test_what_a_topic_refused_is_told_by_the_next_call(
     scene: Scene, mail: Mails, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report(scene)
-    monkeypatch.setattr("scheduler.follow._LOOK_SECONDS", ANNOUNCE_SECONDS)
-    monkeypatch.setattr("scheduler.follow.asyncio.sleep", immediately)
     with monkeypatch.context() as refusing:
         refusing.setattr("scheduler.follow.publish", refuse)
         with pytest.raises(NotFound):
@@ -163,10 +160,6 @@ def test_what_a_topic_refused_is_told_by_the_next_call(
 
 def refuse(*_: object) -> None:
     raise NotFound("Publish", "the topic", "NotFound", "there is no such topic")
-
-
-async def immediately(_: float) -> None:
-    """No time passes."""
 
 
 def test_the_report_of_a_run_says_what_came_of_it(

@@ -66,7 +66,8 @@ def write(scene: Scene, name: str, document: dict[str, Any]) -> None:
 
 def manifest() -> dict[str, Any]:
     own = "s3://ledger/l/manifests/pair=pair/000001-0123456789ab.csv"
-    return {"version": 1, "pair": "pair", "number": 1, "manifest": own, "prefixes": [], "rows": 1, "size_bytes": 0}
+    taken = {"created_at": 1.0, "taken_before": 0, "taken": []}
+    return {"version": 2, "pair": "pair", "number": 1, "manifest": own, "rows": 1, "size_bytes": 0, **taken}
 
 
 def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchServer) -> None:
@@ -140,8 +141,7 @@ def test_a_claim_whose_owner_died_is_taken_over(scene: Scene, jobs: BatchServer)
         {"manifest": "s3://ledger/l/manifests/pair=pair/../../x.csv"},
         {"pair": "other"},
         {"number": 2},
-        {"prefixes": [1]},
-        {"prefixes": None},
+        {"manifest": None},
     ],
 )
 def test_a_manifest_that_is_not_its_own_starts_nothing(scene: Scene, jobs: BatchServer, forged: dict[str, Any]) -> None:
@@ -213,15 +213,6 @@ def test_of_two_jobs_submitted_at_the_same_moment_one_is_ended(place: Place) -> 
     assert len(edge.ended) == 1
 
 
-def test_a_backfill_that_is_called_like_a_manifest_does_not_take_its_name(scene: Scene, jobs: BatchServer) -> None:
-    """The manifest's rows were never copied: its job was said to be started."""
-    own = manifest()
-    write(scene, "manifests/pair=pair/000001.json", own)
-    submit(scene, {"action": "backfill", "pair": "pair", "prefix": "in/", "id": "000001"})
-    assert submit(scene, {"action": "manifest", "pair": "pair", "number": 1})[0]["is_new"]
-    assert [command(jobs, place)[-1] for place in range(2)] == ["in/", own["manifest"]]
-
-
 PARTS = st.sampled_from(["a", "b", "backfill", "id", "nightly", "a-b", "backfill-id-a"])
 STARTS = st.builds(
     lambda pair, job, once: Start(pair, job, once, ()),
@@ -242,21 +233,12 @@ def test_two_starts_never_share_a_name(one: Start, other: Start) -> None:
     assert re.fullmatch("[A-Za-z0-9_-]{1,128}", one.name(policy))
 
 
-def test_a_person_may_start_a_backfill(scene: Scene, jobs: BatchServer) -> None:
-    asked = {"action": "backfill", "pair": "pair", "prefix": "in/2026 ü/", "newer_than": "30d", "id": "mine"}
-    assert [submit(scene, asked)[0]["job_name"] for _ in range(2)] == ["sealift-pair-backfill-id-mine"] * 2
-    assert command(jobs) == ["replicate", "--pair", "pair", "--yes", "--prefix", "in/2026 ü/", "--newer-than", "30d"]
-    unnamed = {submit(scene, {"action": "backfill", "pair": "pair"}, request)[0]["job_id"] for request in "ab"}
-    assert (len(unnamed), len(jobs.names())) == (2, 3)
-
-
 @pytest.mark.parametrize(
     ("event", "says"),
     [
         ({"action": "nightly", "pair": "other"}, "no pair 'other' in the policy, only pair"),
         ({"action": "nightly"}, "no pair None"),
         ({"action": "dance", "pair": "pair"}, "no action 'dance'"),
-        ({"action": "backfill", "pair": "pair", "prefixes": ["a"]}, "not prefixes"),
         ({"hello": "world"}, "not an S3 event"),
     ],
 )

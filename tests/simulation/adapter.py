@@ -33,6 +33,7 @@ from jobs.core.reasons import Reason
 from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
+from jobs.ledger.backlog import manifest_numbers, read_manifest
 from jobs.runs import launch
 from jobs.runs.run_claim import claim_run
 from jobs.s3.byte_ranges import ByteBudget
@@ -180,7 +181,8 @@ class Program:
         runtime = self.runtime()
         if waiting := await backlog.waiting(runtime, PAIR):
             await backlog.publish(runtime, PAIR, waiting, "due")
-        found = [await backlog.read_manifest(runtime, PAIR, number) for number in await backlog.numbers(runtime, PAIR)]
+        where = runtime.store(), runtime.settings.ledger, PAIR
+        found = [await read_manifest(*where, number) for number in await manifest_numbers(*where)]
         return [f"replicate --pair {PAIR} --manifest {each.manifest} --yes --json".split() for each in found]
 
     def run_of(self, key: str) -> tuple[str, str]:
