@@ -12,7 +12,7 @@ from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, Rejected
 from jobs.s3.condition_trial import Operation
 from jobs.s3.lookup import find
-from jobs.s3.store import UNGUARDED, Guard, PartDone, Store, Written
+from jobs.s3.store import UNGUARDED, Deleted, Guard, PartDone, Store, Written
 
 
 def looking_first(store: Store, ignored: Collection[str]) -> Store:
@@ -49,6 +49,12 @@ class _LookingFirst:
         part = await self._store.copy_part(source, source_etag, *rest)
         await self._check_source(Operation.COPY_PART, source, source_etag)
         return part
+
+    async def delete(self, bucket: str, key: str, *, if_match: str | None = None, **more: Any) -> Deleted:
+        """Runs that copy make delete markers, and their plans do not try the condition of that."""
+        if if_match is not None:
+            await self._demand(Operation.DELETE, ObjectRef(bucket, key), if_match)
+        return await self._store.delete(bucket, key, if_match=if_match, **more)
 
     async def _look(self, operation: Operation, place: ObjectRef, guard: Guard) -> Guard:
         """The guard that the server gets. Raises what it would answer to the one that was asked for."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from dataclasses import dataclass, field
 
-from jobs.core.evidence import Verdict, compare
+from jobs.core.evidence import Verdict, best_checksum, compare
 from jobs.core.model import Listed, ObjectInfo, ObjectRef, is_exact
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
@@ -76,9 +76,11 @@ async def compare_versions(
     decides.
 
     `must_read`: only the bytes prove that they are the same. Above `limit_bytes` and in archives
-    nothing is read. Returns also the `SHA256:base64` of content that was read. Raises StoreError.
+    nothing is read. Returns also the content's checksum, if it is known. Raises StoreError.
     """
-    source, copy = await asyncio.gather(*(side.describe(version) for side, version in (ours, theirs)))
+    source, copy = ours[0].known(ours[1]), theirs[0].known(theirs[1])
+    if source is None or copy is None:
+        source, copy = await asyncio.gather(*(side.describe(version) for side, version in (ours, theirs)))
     verdict = compare(source, copy)
     if verdict.same is False:
         return verdict, None
@@ -87,7 +89,7 @@ async def compare_versions(
         if not here.items() <= there.items():
             return Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, "tags"), None
     if verdict.same and not must_read:
-        return verdict, None
+        return verdict, best_checksum(source)
     if source.is_archived or copy.is_archived:
         return Verdict(None, Evidence.NONE, Reason.ARCHIVED), None
     if limit_bytes is not None and source.size_bytes > limit_bytes:

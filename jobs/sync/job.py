@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partialmethod
 
 from jobs.core.histories import keys_of
 from jobs.core.model import ObjectVersion, Route
@@ -29,14 +30,12 @@ class SyncJob:
     ):
         self.sides = Sides(source, destination, route, options, budget, records)
 
-    async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """The outcomes of one key's rows. Raises what `sync_key` raises."""
-        return await self._sync(rows, is_last=False)
+    async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
+        """The outcomes of one key's rows. Raises what `sync_key` raises.
 
-    async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
-        """Do as `process`: a version whose requests keep failing ends as failed, and others go on."""
-        return await self._sync(rows, is_last=True)
-
-    async def _sync(self, rows: Sequence[ObjectVersion], *, is_last: bool) -> list[Outcome]:
+        `is_last`: a version whose requests keep failing ends as failed, and others go on.
+        """
         result = await sync_key(self.sides, rows[0].key, rows, is_last=is_last)
         return [result.outcomes[row.row] for row in rows]
+
+    process_last = partialmethod(process, is_last=True)

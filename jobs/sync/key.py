@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
-from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_multipart
+from jobs.core.evidence import Verdict, is_md5, is_multipart
 from jobs.core.histories import SKEW_SECONDS, as_row
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
@@ -87,7 +87,7 @@ class SyncOptions(CopyOptions):
 
     `keeps_replaced`: an object that is replaced has to stay, as a version. `limit_bytes`: larger
     objects are left to another worker. `compares_tags`: a copy without the source's tags is none.
-    `unguarded`: the destination's server ignores conditions. `is_replay`: see `Rules`.
+    `is_replay`: see `Rules`.
     """
 
     all_versions: bool = False
@@ -96,7 +96,6 @@ class SyncOptions(CopyOptions):
     keeps_replaced: bool = False
     limit_bytes: int | None = None
     compares_tags: bool = False
-    unguarded: bool = False
     is_replay: bool = False
 
     @property
@@ -132,7 +131,6 @@ class KeyResult(NamedTuple):
     outcomes: dict[int, Outcome]
     top: End = End(Status.COPIED)
     left: Sequence[Left] = ()
-    has_written: bool = False
     is_marked: bool = False
 
 
@@ -215,7 +213,7 @@ class _Sync:
         self.agreed = {row.condemned_etag for row in rows if row.condemned_etag}
         """ETags of copies that a run found wrong, and no comparison since has found intact."""
         self.must_list = self.cannot_list = False
-        self.has_written = self.is_marked = self.has_altered = False
+        self.is_marked = self.has_altered = False
         self.is_stale = False
         """Something was written, and nothing has shown since that the source is still the same."""
         self.pages: KeyPages | None = None
@@ -246,24 +244,18 @@ class _Sync:
 
     def _copied_rows(self) -> dict[int, Outcome]:
         """The rows whose version this call has copied, by what the rows say."""
-        copied = {row: self.copied.get((row.version_id or NULL_VERSION, row.etag)) for row in self.rows}
         return {
             row.row: outcome._replace(row=row.row, version_id=row.version_id)
-            for row, outcome in copied.items()
-            if outcome is not None
+            for row in self.rows
+            if (outcome := self.copied.get((row.version_id or NULL_VERSION, row.etag))) is not None
         }
 
     async def _rounds(self) -> KeyResult:
         last: StoreError | None = None
-        try:
-            if (result := await self._bet()) is not None:
-                return result
-        except (PreconditionFailed, Conflict, NotFound) as error:
-            if isinstance(error, NoSuchBucket):
-                raise
-        for _ in range(ROUNDS):
+        for attempt in range(ROUNDS + 1):
             try:
-                if (result := await self._follow(await self._look())) is not None:
+                result = await (self._follow(await self._look()) if attempt else self._bet())
+                if result is not None:
                     return result
             except NoSuchBucket:
                 raise
@@ -279,7 +271,7 @@ class _Sync:
         options = self.options
         if options.all_versions:
             await self.sides.keeps_versions()
-        if len(self.rows) != 1 or options.unguarded or options.streamed or options.object_lock:
+        if len(self.rows) != 1 or options.streamed or options.object_lock:
             return None
         row = self.rows[0]
         if not self.is_event and options.all_versions:
@@ -307,7 +299,7 @@ class _Sync:
                 raise
             return None
         self.sides.note_bet(is_new=True)
-        self.has_written = self.is_stale = True
+        self.is_stale = True
         self.own[_made(outcome)], self.bet = _NOBODYS, outcome
         if is_right is False or (info is not None and is_altered(info, outcome)):
             return None
@@ -321,7 +313,7 @@ class _Sync:
                     me = row.version_id or NULL_VERSION, row.etag
                     self.own[_made(outcome)], self.copied[me] = me, outcome
                 return None
-        return KeyResult({row.row: outcome._replace(version_id=self.rows[0].version_id)}, has_written=True)
+        return KeyResult({row.row: outcome._replace(version_id=self.rows[0].version_id)})
 
     async def _copy_current(
         self, row: ObjectVersion, guard: Guard, info: ObjectInfo | None
@@ -370,6 +362,8 @@ class _Sync:
         """Take the steps that one look allows. None: look again."""
         places, edges, rules = await self._begin(look)
         while True:
+            if self.agreed != rules.agreed_etags:
+                return None
             view = self._view(look, edges, places)
             if (damaged := self._damaged_newest(look)) is not None:
                 return await self._conclude(look, view, places, Step(Act.DONE, top=damaged))
@@ -377,8 +371,6 @@ class _Sync:
             if step.act is Act.ASK:
                 for pair in step.ask:
                     await self._compare(look, edges, view.named, *pair)
-                if self.agreed != rules.agreed_etags:
-                    return None
             elif step.act is Act.DONE:
                 if not look.is_listed and step.top != End(Status.SAME) and not self.cannot_list and look.copies:
                     self.must_list = True
@@ -409,7 +401,7 @@ class _Sync:
             keeps_versions,
             skew_seconds,
             frozenset(self.agreed),
-            options.keeps_replaced or options.unguarded,
+            options.keeps_replaced,
             is_replay=options.is_replay,
         )
         edges = Edges(
@@ -423,11 +415,11 @@ class _Sync:
         for (one, other), (verdict, _) in self.known.items():
             if one in ours and other in theirs:
                 edges.learn(ours[one], theirs[other], _edge(verdict))
-        if not look.is_listed and look.source and look.copies:
-            self._compare_heads(look, edges)
         for row, place in zip(self.rows, places, strict=True):
             if place is not None and row.is_found_damaged and row.etag == look.source[place].etag:
                 await self._check_damage(look.source[place])
+        if not look.is_listed and look.source and look.copies and not edges.learned(0) and not self._damaged_newest(look):
+            await self._compare(look, edges, (), 0, 0)
         return places, edges, rules
 
     def _view(self, look: Look, edges: Edges, places: Sequence[int | None]) -> View:
@@ -463,17 +455,6 @@ class _Sync:
         return bool(shown) and identity(now) == identity(shown[0])
 
     # Comparisons
-
-    def _compare_heads(self, look: Look, edges: Edges) -> None:
-        """Compare what two HEADs have shown. Tags, and bytes that count, are left to be asked for."""
-        [source], [copy] = look.heads
-        verdict = compare(source, copy)
-        is_open = verdict.same and (copy.etag in self.agreed or (self.options.compares_tags and source.tag_count))
-        if verdict.same is None or is_open:
-            edges.learn(0, 0, Edge.UNASKED)
-            return
-        self.known[identity(source), identity(copy)] = verdict, best_checksum(source)
-        edges.learn(0, 0, _edge(verdict))
 
     async def _compare(self, look: Look, edges: Edges, named: Collection[int], place: int, at: int) -> None:
         """Compare a version with a copy. An event compares a few: a copy that is not found is made again."""
@@ -531,14 +512,10 @@ class _Sync:
 
     async def _write(self, look: Look, view: View, step: Step) -> bool:
         """Take a step that writes. False: look again."""
-        if self.options.unguarded:
-            there = await find(self.sides.destination, self.theirs.ref)
-            if (there and there.etag) != (look.top and look.top.etag):
-                raise Conflict("HeadObject", str(self.theirs.ref), "Raced", "something else is on top by now")
         if step.act is Act.MARK:
             assert look.top is not None
             deleted = await self.sides.destination.delete(*self.theirs.ref[:2], if_match=look.top.etag)
-            self.has_written = self.is_marked = self.is_stale = True
+            self.is_marked = self.is_stale = True
             self.marked |= {identity(each) for each in look.source[step.place :][:1] if each.is_delete_marker}
             if deleted.version_id in (None, NULL_VERSION):
                 await self.sides.keeps_versions(again=True)
@@ -561,19 +538,12 @@ class _Sync:
 
         Then it could not be put back above an older version.
         """
-        version, me, at = look.source[newest], identity(look.source[newest]), align(view).get(newest)
-        is_news = False
-        if version.storage_class in _MAY_BE_ARCHIVED and newest not in view.blocked:
-            is_news = (await self.ours.describe(version)).is_archived
-            if is_news:
-                self.blocked[me] = End(Status.ARCHIVED, Reason.ARCHIVED), ""
-        copy = None if at is None or at in view.unreadable_copies else look.copies[at]
-        if (
-            copy is not None
-            and copy.storage_class in _MAY_BE_ARCHIVED
-            and (await self.theirs.describe(copy)).is_archived
-        ):
-            self.unreadable.add(identity(copy))
+        version, at = look.source[newest], align(view).get(newest)
+        is_news = newest not in view.blocked and await _is_archived(self.ours, version)
+        if is_news:
+            self.blocked[identity(version)] = End(Status.ARCHIVED, Reason.ARCHIVED), ""
+        if at is not None and at not in view.unreadable_copies and await _is_archived(self.theirs, look.copies[at]):
+            self.unreadable.add(identity(look.copies[at]))
             is_news = True
         return is_news
 
@@ -594,7 +564,7 @@ class _Sync:
                 self.missed.add(missed)
                 raise
             # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
-            self.blocked[me] = End(Status.FAILED, Reason.REFUSED), _told(error)
+            self.blocked[me] = End(Status.FAILED, Reason.REFUSED), error.fact
             return True
         except (Conflict, Unavailable) as error:
             if error.code == ALTERED:
@@ -603,7 +573,6 @@ class _Sync:
                 raise
             self.blocked[me] = _refusal(error)
             return True
-        self.has_written = True
         is_current = place == len(look.source) - 1 and bool(is_right)
         is_current &= self.sides.names_copied or not is_exact(version.version_id)
         self.is_stale = self.is_event or self.options.mirrors_deletes or not is_current
@@ -699,7 +668,7 @@ class _Sync:
                 raise
             self.unreadable.add(me)
             return True
-        self.has_written = self.is_stale = True
+        self.is_stale = True
         matched = {other: place for place, other in align(view).items()}
         self.own[_made(outcome)] = identity(look.source[matched[at]]) if at in matched else _NOBODYS
         return False
@@ -733,7 +702,7 @@ class _Sync:
             for place, reason in self._left(look, view, matches, step.top).items()
             if place in view.named or place == newest
         ]
-        return KeyResult(outcomes, step.top, left, self.has_written, self.is_marked)
+        return KeyResult(outcomes, step.top, left, self.is_marked)
 
     def _left(self, look: Look, view: View, matches: Mapping[int, int], top: End) -> dict[int, Reason]:
         """The versions that another worker, or a later one, can copy, put on top, or compare."""
@@ -796,6 +765,10 @@ class _Sync:
         )
 
 
+async def _is_archived(side: Side, version: Listed) -> bool:
+    return version.storage_class in _MAY_BE_ARCHIVED and (await side.describe(version)).is_archived
+
+
 def _ended(row: ObjectVersion, end: End, detail: str = "") -> Outcome:
     return Outcome.of(row, end.status, end.reason or "", detail)
 
@@ -810,18 +783,14 @@ def _of_newer(outcome: Outcome) -> Outcome:
 def _refusal(error: StoreError) -> tuple[End, str]:
     """How S3's refusal of an object ends, and which one it was."""
     if isinstance(error, NotFound):
-        return End(Status.MISSING, Reason.SOURCE_GONE), _told(error)
+        return End(Status.MISSING, Reason.SOURCE_GONE), error.fact
     if isinstance(error, ArchivedObject):
         return End(Status.ARCHIVED, Reason.ARCHIVED), ""
     if isinstance(error, Unavailable):
-        return End(Status.FAILED, Reason.GIVEN_UP), _told(error)
+        return End(Status.FAILED, Reason.GIVEN_UP), error.fact
     if isinstance(error, Rejected):
-        return End(Status.FAILED, Reason.REFUSED), error.detail if error.code in _OWN_REFUSALS else _told(error)
-    return End(Status.DENIED, Reason.DENIED), _told(error)
-
-
-def _told(error: StoreError) -> str:
-    return f"{error.operation}: {error.code}"
+        return End(Status.FAILED, Reason.REFUSED), error.detail if error.code in _OWN_REFUSALS else error.fact
+    return End(Status.DENIED, Reason.DENIED), error.fact
 
 
 def _made(outcome: Outcome) -> Identity:

@@ -14,7 +14,6 @@ EDGE, by listings alone; the first line that fits:
 | ETag once; the copy is not older (of a null version: is younger)          | SAME    |
 | other equal ETags (metadata may differ, or it is no MD5)                  | UNASKED |
 | the copy is older than the source by more than the skew                   | NO      |
-| both ETags have the form of MD5s, and a HEAD showed that they are (`md5`) | NO      |
 | otherwise                                                                 | UNASKED |
 
 A comparison (`learn`) replaces that. A copy that this call wrote is the copy of its version; it is of
@@ -28,10 +27,9 @@ T       Newest source item; skips markers that are not followed, and blocked ver
         DELETED. Followed: deletes are mirrored, or it is a replay of all versions. Such a replay also
         skips what is neither named nor at the destination.
 FLOOR   The oldest version with a SAME, UNKNOWN or equal-ETag edge. Without one, above all.
-WANTED  Current only, or no versions kept: T. Else named and doubted versions (with a lifecycle that
-        drops noncurrent copies: from the floor upwards), and of the others those from the floor
-        upwards that have no UNASKED edge: an open edge of an unnamed version counts as a copy. A replay
-        wants no others.
+WANTED  Current only, or no versions kept: T. Else named and doubted versions, and of the others those
+        from the floor upwards that have no UNASKED edge: an open edge of an unnamed version counts as
+        a copy. A replay wants no others.
 STEP    First line that fits.
 
 |    | versions are kept                                                   | step                     |
@@ -45,8 +43,8 @@ STEP    First line that fits.
 |  3 | T is DELETED, an object is on top                                   | delete marker            |
 |    | but it is unknown: `never`; in a replay by `older`, newer than that | done: changed            |
 |  4 | T is DELETED otherwise; no T                                        | done                     |
-|  5 | T unmatched, all versions; noncurrent copies stay or the top is not |                          |
-|    | SAME; not `never`, or no unknown object is on top                   | append T                 |
+|  5 | T unmatched, all versions; not `never`, or no unknown object is on  |                          |
+|    | top                                                                 | append T                 |
 |  6 | top SAME as T                                                       | done: same               |
 |  7 | top UNKNOWN to T, matched to no other (all versions)                | done: unverifiable       |
 |  8 | top is a marker, the last two runs of markers each hide a copy of T;|                          |
@@ -142,9 +140,8 @@ class _Places:
 class Edges:
     """The edges between two histories, found when they are asked for.
 
-    `source` and `copies` are oldest first. `is_md5_known`: HEADs have shown that ETags of the form of
-    an MD5 are MD5s at both sides (those under SSE-KMS have the form). `agreed_etags`: a copy of one of
-    these may be replaced although it is newer, so its ETag proves nothing.
+    `source` and `copies` are oldest first. `agreed_etags`: a copy of one of these may be replaced
+    although it is newer, so its ETag proves nothing.
     """
 
     def __init__(
@@ -154,10 +151,9 @@ class Edges:
         *,
         skew_seconds: float = 0.0,
         agreed_etags: Collection[str] = frozenset(),
-        is_md5_known: bool = False,
     ):
         self.source, self.copies = source, list[Item]()
-        self.skew_seconds, self.agreed_etags, self.is_md5_known = skew_seconds, agreed_etags, is_md5_known
+        self.skew_seconds, self.agreed_etags = skew_seconds, agreed_etags
         self._learned: dict[int, dict[int, Edge]] = {}
         self._times = Counter(item.etag for item in source if not item.is_marker)
         self._groups: defaultdict[tuple[int | None, str | None], _Places] = defaultdict(_Places)
@@ -169,7 +165,7 @@ class Edges:
         index = len(self.copies)
         self.copies.append(copy)
         if not copy.is_marker:
-            for group in (copy.etag, _OF_SIZE, *([] if is_md5(copy.etag) else [_OPAQUE])):
+            for group in (copy.etag, _OF_SIZE):
                 self._groups[copy.size_bytes, group].add(index, copy.at)
         return index
 
@@ -189,14 +185,11 @@ class Edges:
         source, copy = self.source[pair[0]], self.copies[pair[1]]
         if source.is_marker or copy.is_marker or source.size_bytes != copy.size_bytes:
             return Edge.NO
-        are_md5 = is_md5(source.etag) and is_md5(copy.etag)
         if source.etag == copy.etag and source.etag is not None:
-            is_proven = are_md5 and copy.etag not in self.agreed_etags and self.is_once(pair[0])
+            is_proven = is_md5(copy.etag) and copy.etag not in self.agreed_etags and self.is_once(pair[0])
             is_later = copy.at >= source.at if is_exact(source.version_id) else int(copy.at) > int(source.at)
             return Edge.SAME if is_proven and is_later else Edge.UNASKED
-        if copy.at < source.at - self.skew_seconds or (are_md5 and self.is_md5_known):
-            return Edge.NO
-        return Edge.UNASKED
+        return Edge.NO if copy.at < source.at - self.skew_seconds else Edge.UNASKED
 
     def is_once(self, source: int) -> bool:
         """Return True if no other source version has the ETag."""
@@ -215,13 +208,13 @@ class Edges:
     def by_size(self, source: int) -> tuple[_Places, int]:
         """Return the copies that a source version may have by its size, and the first place that its date allows."""
         item = self.source[source]
-        group = _NO_GROUP if item.is_marker else _OPAQUE if self.is_md5_known and is_md5(item.etag) else _OF_SIZE
+        group = _NO_GROUP if item.is_marker else _OF_SIZE
         places = self._groups.get((item.size_bytes, group), _NOTHING)
         return places, places.since(item.at - self.skew_seconds)
 
 
 _NOTHING: Final = _Places()
-_OF_SIZE, _OPAQUE, _NO_GROUP = "all of the size", "all of the size whose ETags are no MD5s", "none"
+_OF_SIZE, _NO_GROUP = "all of the size", "none"
 
 
 class View(NamedTuple):
@@ -266,7 +259,7 @@ class View(NamedTuple):
 
 
 class Rules(NamedTuple):
-    """What is wanted. `keeps_versions`, `drops_noncurrent`: of the destination.
+    """What is wanted. `keeps_versions`: of the destination.
 
     `agreed_etags`: these objects may be replaced although they are newer. `keeps_replaced`: an object that
     is replaced has to stay, as a version. `is_replay`: no policy says what a delete means. With all
@@ -281,7 +274,6 @@ class Rules(NamedTuple):
     skew_seconds: float = 0.0
     agreed_etags: Collection[str] = frozenset()
     keeps_replaced: bool = False
-    drops_noncurrent: bool = False
     is_replay: bool = False
 
     @property
@@ -512,13 +504,9 @@ class _Decision:
         return len(self.source)
 
     def _is_wanted(self, index: int, floor: int) -> bool:
-        if index in self.wanted:
-            return index >= floor or not self.rules.drops_noncurrent or not self.copies
-        return (
-            index >= floor
-            and not self.rules.is_replay
-            and all(self.view.edge(index, c) is not Edge.UNASKED for c in self.view.near(index))
-        )
+        if index in self.wanted or index < floor or self.rules.is_replay:
+            return index in self.wanted
+        return all(self.view.edge(index, copy) is not Edge.UNASKED for copy in self.view.near(index))
 
     def _below(self) -> Step | None:
         """Lines 1 and 2."""
@@ -607,8 +595,7 @@ class _Decision:
         if target is None:
             return self._done_without_target()
         has_copy = target in self.match
-        is_enough = rules.drops_noncurrent and edge is Edge.SAME
-        is_due = self.is_deep and not has_copy and not is_enough and target not in self.view.blocked
+        is_due = self.is_deep and not has_copy and target not in self.view.blocked
         if is_due and not (rules.overwrite is Overwrite.NEVER and self._is_unknown_on_top()):
             return Step(Act.APPEND, target)
         if edge is Edge.SAME:
@@ -707,8 +694,6 @@ class _Decision:
             return blocked
         if not self.is_deep:
             return top._replace(reason=Reason.NEWER_COPIED) if top.status is Status.SAME else top
-        if index not in self.match:
-            return End(Status.SKIPPED, Reason.COPY_EXPIRED)
         if self.view.edge(index, self.match[index]) is Edge.SAME:
             return End(Status.SAME)
         return End(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE)

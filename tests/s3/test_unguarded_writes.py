@@ -107,6 +107,22 @@ def test_a_server_that_refuses_every_etag_gets_none(how: str) -> None:
     assert content(bare, "k") == b"new"
 
 
+def test_a_delete_marker_hides_the_expected_object_only() -> None:
+    async def ignore(request: Request) -> Any:
+        request.arguments["if_match"] = None
+        return await request()
+
+    bare = careless(versioned=True)
+    bare.hook(delete=ignore)
+    old, store = put(bare, "k", b"old"), looking_first(bare, [Operation.COPY])
+    put(bare, "k", b"newer")
+    with pytest.raises(PreconditionFailed):
+        asyncio.run(store.delete("b", "k", if_match=old.etag))
+    assert content(bare, "k") == b"newer"
+    asyncio.run(store.delete("b", "k", if_match=put(bare, "k", b"newest").etag))
+    assert bare.stored("b", "k")[-1].is_delete_marker
+
+
 def test_an_operation_whose_conditions_are_heeded_keeps_them_and_costs_no_look() -> None:
     asked: list[tuple[str, Guard | None]] = []
 

@@ -600,23 +600,6 @@ async def test_streamed_copy_is_proven() -> None:
 # Others
 
 
-async def test_unguarded_destination_is_looked_at_before_each_write() -> None:
-    store = make_store()
-    row = await put(store, A)
-    requests = watch(store)
-    assert (await sync_one(store, row, unguarded=True)).status is COPIED
-    operations = [each.operation for each in requests]
-    assert operations[operations.index("copy") - 1] == "head"
-    assert operations.count("copy") == 1
-
-
-async def test_unguarded_destination_without_versions_loses_nothing() -> None:
-    store = make_store(kept=False)
-    await put(store, A, COPY)
-    assert (await sync_one(store, await put(store, B), unguarded=True)).status is Status.FAILED
-    assert bodies(store) == [A]
-
-
 async def test_key_that_others_keep_changing_is_given_back() -> None:
     store = make_store()
     row = await put(store, A)

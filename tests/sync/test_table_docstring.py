@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 
 import pytest
 
+from jobs.core.evidence import is_md5
 from jobs.core.reasons import Reason
 from jobs.sync import table
 from jobs.sync.table import Act, Edge, Edges, Item, Overwrite, Rules, Step, View, next_step
@@ -22,7 +24,11 @@ Pairs = tuple[tuple[int, int], ...]
 def look(source: str, copies: str, *, unknown: Pairs = (), different: Pairs = (), **known) -> View:
     """`A2`: an object of this content and date, `M3`: a delete marker. `?`: no ETag says what it is."""
     sides = [[item(word) for word in side.split()] for side in (source, copies)]
-    edges = Edges(*sides, is_md5_known=True)
+    edges = Edges(*sides)
+    for pair in itertools.product(*map(range, map(len, sides))):
+        one, other = sides[0][pair[0]], sides[1][pair[1]]
+        if edges[pair] is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag) and one.etag != other.etag:
+            edges.learn(*pair, Edge.NO)  # they have been compared
     for pair in unknown:
         edges.learn(*pair, Edge.UNKNOWN)
     for pair in different:

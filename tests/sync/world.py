@@ -149,7 +149,7 @@ def decide(
     doubted: frozenset[int],
 ) -> tuple[Step, frozenset[int]]:
     """Ask the table, and compare what it asks for. Returns whom an append puts in doubt as well."""
-    edges = Edges([each.item for each in source], [each.item for each in copies], is_md5_known=True)
+    edges = Edges([each.item for each in source], [each.item for each in copies])
     places, writes = {each.id: place for place, each in enumerate(source)}, dict(own)
     view = View(
         edges,
