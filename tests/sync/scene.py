@@ -1,19 +1,23 @@
-"""A key at both sides in memory, its rows, and `sync_key` over it."""
+"""A key at both sides in memory, its rows, `sync_key` over it, and the jobs of runs that copy and verify."""
 
 from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
 from jobs.errors import Conflict, Unavailable
+from jobs.ledger.uploads import ShardUploads
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import key_history
 from jobs.s3.store import UNGUARDED
+from jobs.s3.uploads import NO_RECORDS
+from jobs.sync.job import SyncJob
 from jobs.sync.key import KeyResult, Sides, SyncOptions, sync_key
+from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.hooks import names, watch
 from tests.doubles.memory_store import MemoryStore
 
@@ -25,13 +29,26 @@ EVENT: dict[str, Any] = {"all_versions": True, "storage_class": "STANDARD"}
 """What an event's pair says that has a class of its own."""
 
 
-def make_store(*, versioned: bool = True, kept: bool = True, step_seconds: float = 10.0, **options: Any) -> MemoryStore:
-    """`kept`: the destination keeps versions. Each look at the clock moves it on."""
+def ticking(step_seconds: float = 10.0) -> Callable[[], float]:
+    """A clock that is later at each look."""
     seconds = itertools.count(1_000, step_seconds)
-    settings: dict[str, Any] = {"clock": lambda: float(next(seconds)), "minimum_part_bytes": 1} | options
+    return lambda: float(next(seconds))
+
+
+def make_store(
+    *,
+    versioned: bool = True,
+    kept: bool | None = None,
+    object_lock: bool = False,
+    step_seconds: float = 10.0,
+    **options: Any,
+) -> MemoryStore:
+    """`kept`: the destination keeps versions, as the source does if it is None. Each look at the clock moves it on."""
+    settings: dict[str, Any] = {"clock": ticking(step_seconds), "minimum_part_bytes": 1} | options
     store = MemoryStore(**settings)
-    store.create_bucket("source", versioned)
-    store.create_bucket("destination", kept)
+    store.create_bucket("source", versioned, object_lock)
+    store.create_bucket("destination", versioned if kept is None else kept, object_lock)
+    store.create_bucket("ledger", versioned)
     return store
 
 
@@ -93,6 +110,36 @@ async def sync_all(store: MemoryStore, **options: Any) -> list[Outcome]:
     return list(result.outcomes.values())
 
 
+def job(store: MemoryStore, records: ShardUploads | None = None, **options: Any) -> SyncJob:
+    chosen = SyncOptions.from_dict({"is_replay": True, **options})
+    return SyncJob(store, store, ROUTE, chosen, ByteBudget(64 * KIB), records or NO_RECORDS)
+
+
+async def replicate(store: MemoryStore, row: ObjectVersion, **options: Any) -> Outcome:
+    [outcome] = await job(store, **options).process([row])
+    return outcome
+
+
+def numbered(rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
+    """The rows of one manifest, of which each has a number of its own."""
+    is_numbered = len({row.row for row in rows}) == len(rows)
+    return list(rows) if is_numbered else [row._replace(row=number) for number, row in enumerate(rows)]
+
+
+async def replay(store: MemoryStore, rows: Sequence[ObjectVersion], **options: Any) -> list[Outcome]:
+    """As rows of one manifest, whatever their numbers were."""
+    return await job(store, **{"all_versions": True, **options}).process(numbered(rows))
+
+
+def verifier(store: MemoryStore, copied: Any = None, **options: Any) -> Verify:
+    return Verify(store, store, ROUTE, VerifyOptions(**options), ByteBudget(1 << 20), copied)
+
+
+async def verify(store: MemoryStore, row: ObjectVersion, copied: Any = None, **options: Any) -> Outcome:
+    [outcome] = await verifier(store, copied, **options).process([row])
+    return outcome
+
+
 async def finish(both: Sides, rows: Sequence[ObjectVersion], *, is_event: bool = False) -> KeyResult:
     """As a worker does: again after what may pass."""
     for _ in range(8):
@@ -114,3 +161,10 @@ async def count(store: MemoryStore, both: Sides, *rows: ObjectVersion, is_event:
 
 def statuses(outcomes: Sequence[Outcome]) -> list[Status]:
     return [each.status for each in outcomes]
+
+
+async def finish_rows(store: MemoryStore, rows: Sequence[ObjectVersion], **options: Any) -> list[Outcome]:
+    """As a worker does with the rows of one manifest."""
+    rows = numbered(rows)
+    result = await finish(sides(store, **{"all_versions": True, "is_replay": True} | options), rows)
+    return [result.outcomes[row.row] for row in rows]

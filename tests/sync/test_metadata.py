@@ -11,7 +11,7 @@ from jobs.core.model import Attributes
 from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 from jobs.s3.store import UNGUARDED
-from tests.replicate.scene import COPY, SOURCE, make_store, put, replicate, ticking, verify
+from tests.sync.scene import COPY, SOURCE, make_store, put, replicate, ticking, verify
 
 
 @pytest.mark.parametrize("attributes", [{"metadata": {"by": "another"}}, {"headers": {"cache-control": "no-store"}}])

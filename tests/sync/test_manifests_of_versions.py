@@ -16,11 +16,11 @@ from jobs.core.reasons import Reason
 from jobs.errors import ConfigError
 from tests.doubles.hooks import names, once, watch
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.replicate.scene import (
+from tests.sync.scene import (
     COPY,
     SOURCE,
     bodies,
-    finish,
+    finish_rows,
     job,
     make_store,
     put,
@@ -141,7 +141,7 @@ async def test_a_delete_marker_is_not_made_once_the_object_is_back_at_the_source
     store = await written(b"one", MARKER)
     rows = await rows_of(store)
     store.hook(copy=once(lambda: store.delete(*SOURCE[:2], version_id=rows[1].version_id)))
-    assert statuses(await finish(store, rows)) == [Status.COPIED, Status.MISSING]
+    assert statuses(await finish_rows(store, rows)) == [Status.COPIED, Status.MISSING]
     assert bodies(store)[-1] == b"one"
 
 
@@ -153,7 +153,7 @@ async def test_a_delete_marker_hides_no_copy_that_another_run_has_made_meanwhile
     all_rows = await rows_of(store)
     await replay(store, rows[:1])
     store.hook(delete=once(lambda: replay(store, all_rows), lambda each: each.place.bucket == COPY.bucket))
-    assert statuses(await finish(store, rows)) == [Status.SAME, Status.SAME]
+    assert statuses(await finish_rows(store, rows)) == [Status.SAME, Status.SAME]
     assert bodies(store) == [b"one", MARKER, b"two!"]
 
 
@@ -162,7 +162,7 @@ async def test_a_delete_marker_whose_answer_is_lost_is_made_once() -> None:
     rows = await rows_of(store)
     await replay(store, rows[:1])
     store.hook(delete=once(lambda: store.delete(*COPY[:2])))  # the transport sends it again
-    assert statuses(await finish(store, rows)) == [Status.SAME, Status.SAME]
+    assert statuses(await finish_rows(store, rows)) == [Status.SAME, Status.SAME]
     assert bodies(store) == [b"one", MARKER]
 
 
@@ -181,7 +181,7 @@ async def test_a_destination_that_no_longer_keeps_versions_loses_none(is_meanwhi
         await written(b"other", ref=COPY, store=store)
         suspend(store)
     with pytest.raises(ConfigError, match="keeps no versions"):
-        await finish(store, await rows_of(store), overwrite="always")
+        await finish_rows(store, await rows_of(store), overwrite="always")
     assert bodies(store) == [b"one" if is_meanwhile else b"other"]
 
 

@@ -11,7 +11,7 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import Conflict, PreconditionFailed
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.replicate.scene import COPY, KIB, PARTS, SOURCE, bodies, make_store, put, replay, replicate, rows_of
+from tests.sync.scene import COPY, KIB, PARTS, SOURCE, bodies, make_store, put, replay, replicate, rows_of
 
 SMALL: dict[str, Any] = {}
 STREAMED: dict[str, Any] = PARTS | {"streamed": True}

@@ -19,7 +19,7 @@ from jobs.sync.table import Overwrite
 from jobs.verify.attestation import Attestation
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.replicate.scene import (
+from tests.sync.scene import (
     COPY,
     ROUTE,
     SOURCE,

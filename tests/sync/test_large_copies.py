@@ -21,7 +21,7 @@ from jobs.sync.key import SyncOptions
 from jobs.sync.table import Overwrite
 from tests.doubles.hooks import kill, names, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore
-from tests.replicate.scene import COPY, KIB, PARTS, ROUTE, bodies, job, make_store, put, put_in_parts, replicate
+from tests.sync.scene import COPY, KIB, PARTS, ROUTE, bodies, job, make_store, put, put_in_parts, replicate
 
 PLACE = ROUTE.destination
 RUN = "20261125T003345Z-replicate-aaaaaa"

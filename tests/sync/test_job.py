@@ -18,7 +18,7 @@ from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from tests.doubles.hooks import names, once, refuse, watch
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.replicate.scene import (
+from tests.sync.scene import (
     COPY,
     KIB,
     PARTS,

@@ -18,7 +18,7 @@ from jobs.sync.job import SyncJob
 from jobs.verify.job import Verify
 from tests.doubles.hooks import names, watch
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.replicate.scene import COPY, SOURCE, bodies, job, make_store, put, put_in_parts, rows_of, statuses, verifier
+from tests.sync.scene import COPY, SOURCE, bodies, job, make_store, put, put_in_parts, rows_of, statuses, verifier
 
 BODIES = [b"version 1", b"version 2", b"version 3", b"version 4"]
 
