@@ -195,7 +195,7 @@ async def _write(
     name = f"{folder}{number:06d}-{secrets.token_hex(6)}.csv"
     await runtime.write_once(name, _to_csv(rows))
     manifest = Manifest(
-        pair,
+        str(pair),
         number,
         str(runtime.place(name)),
         len(rows),

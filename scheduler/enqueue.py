@@ -125,8 +125,8 @@ async def _find_orphans(runtime: Runtime, policy: Policy) -> Enqueued:
         return Enqueued([], [])
     error = (
         f"the backlog of a pair that the policy does not have ({'; '.join(orphans)}) is never copied: give the "
-        "pair its name back, or copy these keys by `sealift replicate --pair` of the pair that has them now, and remove "
-        "the objects"
+        "pair its name back, or copy these keys by `sealift replicate --pair` of the pair that has them now, and "
+        "remove the objects"
     )
     return Enqueued([], [LedgerError(error)])
 

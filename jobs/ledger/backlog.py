@@ -193,7 +193,9 @@ async def read_manifest(store: Store, ledger: Location, pair: str, number: int) 
     except (msgspec.MsgspecError, RecursionError) as error:
         raise LedgerError(f"manifest {number} of {pair} cannot be read ({error}): the ledger was altered") from error
     if manifest.version != MANIFEST_VERSION:
-        raise LedgerError(f"a manifest of {pair} is of version {manifest.version}: this Sealift reads {MANIFEST_VERSION}")
+        raise LedgerError(
+            f"a manifest of {pair} is of version {manifest.version}: this Sealift reads {MANIFEST_VERSION}"
+        )
     folder = str(ledger.join(f"manifests/pair={pair}/"))
     is_own = re.fullmatch(rf"{number:06d}-[0-9a-f]{{12}}\.csv", manifest.manifest.removeprefix(folder))
     if (manifest.pair, manifest.number) != (pair, number) or not is_own:

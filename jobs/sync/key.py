@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
-from jobs.core.evidence import Verdict, is_md5, is_multipart
+from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_multipart
 from jobs.core.histories import SKEW_SECONDS, as_row
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
@@ -362,8 +362,6 @@ class _Sync:
         """Take the steps that one look allows. None: look again."""
         places, edges, rules = await self._begin(look)
         while True:
-            if self.agreed != rules.agreed_etags:
-                return None
             view = self._view(look, edges, places)
             if (damaged := self._damaged_newest(look)) is not None:
                 return await self._conclude(look, view, places, Step(Act.DONE, top=damaged))
@@ -371,6 +369,8 @@ class _Sync:
             if step.act is Act.ASK:
                 for pair in step.ask:
                     await self._compare(look, edges, view.named, *pair)
+                if self.agreed != rules.agreed_etags:
+                    return None
             elif step.act is Act.DONE:
                 if not look.is_listed and step.top != End(Status.SAME) and not self.cannot_list and look.copies:
                     self.must_list = True
@@ -415,11 +415,11 @@ class _Sync:
         for (one, other), (verdict, _) in self.known.items():
             if one in ours and other in theirs:
                 edges.learn(ours[one], theirs[other], _edge(verdict))
+        if not look.is_listed and look.source and look.copies:
+            self._compare_heads(look, edges)
         for row, place in zip(self.rows, places, strict=True):
             if place is not None and row.is_found_damaged and row.etag == look.source[place].etag:
                 await self._check_damage(look.source[place])
-        if not look.is_listed and look.source and look.copies and not edges.learned(0) and not self._damaged_newest(look):
-            await self._compare(look, edges, (), 0, 0)
         return places, edges, rules
 
     def _view(self, look: Look, edges: Edges, places: Sequence[int | None]) -> View:
@@ -455,6 +455,17 @@ class _Sync:
         return bool(shown) and identity(now) == identity(shown[0])
 
     # Comparisons
+
+    def _compare_heads(self, look: Look, edges: Edges) -> None:
+        """Compare what two HEADs have shown. Tags, and bytes that count, are left to be asked for."""
+        [source], [copy] = look.heads
+        verdict = compare(source, copy)
+        is_open = verdict.same and (copy.etag in self.agreed or (self.options.compares_tags and source.tag_count))
+        if verdict.same is None or is_open:
+            edges.learn(0, 0, Edge.UNASKED)
+            return
+        self.known[identity(source), identity(copy)] = verdict, best_checksum(source)
+        edges.learn(0, 0, _edge(verdict))
 
     async def _compare(self, look: Look, edges: Edges, named: Collection[int], place: int, at: int) -> None:
         """Compare a version with a copy. An event compares a few: a copy that is not found is made again."""

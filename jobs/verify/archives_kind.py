@@ -1,4 +1,6 @@
-"""Verification of archives as a kind of work. A row of its runs is a member or an archive; a shard holds whole archives.
+"""Verification of archives as a kind of work.
+
+A row of its runs is a member or an archive. A shard holds whole archives.
 """
 
 from __future__ import annotations

@@ -8,10 +8,12 @@ from typing import Any
 
 import boto3
 import pytest
+from msgspec.structs import asdict
 
 from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
 from jobs.errors import NotFound
+from jobs.ledger.backlog import Manifest
 from jobs.s3.store import UNGUARDED
 from scheduler.follow import handle
 from scheduler.submit import handle as submit
@@ -277,8 +279,10 @@ def test_a_night_that_did_not_end_is_told_with_what_to_do(
 
 
 def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, jobs: BatchServer) -> None:
-    asked = {"action": "backfill", "pair": "pair", "prefix": "p/", "id": "x"}
-    name = start(scene, asked)
+    own = "s3://ledger/l/manifests/pair=pair/000001-0123456789ab.csv"
+    manifest = Manifest("pair", 1, own, rows=1, size_bytes=0, created_at=1.0, taken_before=0, taken=[])
+    write(scene, "manifests/pair=pair/000001.json", asdict(manifest))
+    name = start(scene, {"action": "manifest", "pair": "pair", "number": 1})
     job_id = jobs.job(name).id
     assert follow(scene, ended(name, jobId=job_id)) == "ended"
     assert follow(scene, ended(name, "FAILED", container={"exitCode": 3}, jobId=job_id)) == "ended"
@@ -289,7 +293,7 @@ def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, jobs: B
     ((subject, body),) = mail
     assert "evil" not in body
     assert subject == "Sealift backfill of pair FAILED"
-    assert "sealift replicate --pair pair --yes --prefix p/" in body
+    assert f"sealift replicate --pair pair --yes --manifest {own}" in body
     assert "exit code 2" in body
 
 

@@ -29,7 +29,7 @@ EVENT: dict[str, Any] = {"all_versions": True, "storage_class": "STANDARD"}
 """What an event's pair says that has a class of its own."""
 
 
-def ticking(step_seconds: float = 10.0) -> Callable[[], float]:
+def ticking(step_seconds: float = 1.0) -> Callable[[], float]:
     """A clock that is later at each look."""
     seconds = itertools.count(1_000, step_seconds)
     return lambda: float(next(seconds))

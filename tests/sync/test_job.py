@@ -13,7 +13,7 @@ from jobs.core.reasons import Reason
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.lookup import not_kept
-from jobs.s3.store import CopySettings
+from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.sync.job import SyncJob
 from jobs.sync.key import SyncOptions
 from tests.doubles.hooks import names, once, refuse, watch
@@ -295,8 +295,12 @@ async def test_each_version_of_the_same_bytes_gets_a_copy_of_its_own(is_newer_as
 
 async def put_slowly(store: MemoryStore, meanwhile: Callable[[], Any]) -> None:
     """An upload in parts, which S3 dates by its beginning. `meanwhile` happens before it is complete."""
-    store.hook(complete_multipart=once(meanwhile))
-    await put_in_parts(store, bytes(5 * KIB), bytes(KIB))
+    upload = await store.create_multipart(*SOURCE[:2], Attributes())
+    parts = [
+        await store.put_part(*SOURCE[:2], upload, number, bytes(size)) for number, size in ((1, 5 * KIB), (2, KIB))
+    ]
+    await meanwhile()
+    await store.complete_multipart(*SOURCE[:2], upload, parts, guard=UNGUARDED)
 
 
 @pytest.mark.parametrize("is_first_in_parts", [False, True])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import Any
 
 import pytest
@@ -187,7 +188,7 @@ async def overtake(store: MemoryStore, body: bytes | None) -> None:
 async def test_an_upload_that_was_overtaken_is_not_gone_on_with(
     versioned: bool, other: bytes | None, denied: str
 ) -> None:
-    store = make_store(versioned=versioned)
+    store = make_store(versioned=versioned, clock=time.time)
     row = await put(store, BODY)
     await kill_copy(store, row, 3)
     await overtake(store, other)

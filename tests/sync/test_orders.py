@@ -88,7 +88,7 @@ def test_any_number_of_handlers_at_once_end_alike(acts, mirrors, step_seconds, s
 @given(st.lists(st.builds(Put, st.sampled_from([b"a", b"b", b"c"]), st.just("red")), min_size=1, max_size=5), st.data())
 def test_a_source_without_versions_ends_with_its_last_object_on_top(puts, data):
     async def main() -> None:
-        store = make_store(versioned=False, kept=True)
+        store = make_store(versioned=False)
         rows = []
         for each in puts:
             written = await MemoryStore.put(

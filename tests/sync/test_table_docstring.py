@@ -25,10 +25,9 @@ def look(source: str, copies: str, *, unknown: Pairs = (), different: Pairs = ()
     """`A2`: an object of this content and date, `M3`: a delete marker. `?`: no ETag says what it is."""
     sides = [[item(word) for word in side.split()] for side in (source, copies)]
     edges = Edges(*sides)
-    for pair in itertools.product(*map(range, map(len, sides))):
-        one, other = sides[0][pair[0]], sides[1][pair[1]]
-        if edges[pair] is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag) and one.etag != other.etag:
-            edges.learn(*pair, Edge.NO)  # they have been compared
+    for (here, one), (there, other) in itertools.product(*map(enumerate, sides)):
+        if edges[here, there] is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag) and one.etag != other.etag:
+            edges.learn(here, there, Edge.NO)  # they have been compared
     for pair in unknown:
         edges.learn(*pair, Edge.UNKNOWN)
     for pair in different:
