@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from jobs.core.outcome import Status
@@ -27,11 +26,11 @@ from jobs.sync.key import SyncOptions
 def _open(opened: Opened) -> SyncJob:
     """Open the job. Rows that the backup function left are events: versions of a pair's keys, whose policy holds."""
     asked = opened.spec.options
-    is_of_events, is_unguarded = bool(asked.get(FROM_EVENTS)), bool(asked.get(WITHOUT_CONDITIONS))
-    options = SyncOptions.from_dict(asked)
-    options = replace(options, is_replay=not is_of_events, keeps_replaced=options.keeps_replaced or is_unguarded)
-    if is_of_events:
-        options = replace(options, all_versions=True, compares_tags=True)
+    of_events = {"all_versions": True, "compares_tags": True} if asked.get(FROM_EVENTS) else {}
+    keeps_replaced = bool(asked.get("keeps_replaced") or asked.get(WITHOUT_CONDITIONS))
+    options = SyncOptions.from_dict(
+        {**asked, "is_replay": not of_events, "keeps_replaced": keeps_replaced, **of_events}
+    )
     return SyncJob(opened.source, opened.destination, opened.route, options, opened.budget, opened.records)
 
 
@@ -43,14 +42,12 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
     if not changed and not several:
         return hint_at_retry(report)
     options = verify_options(report)
-    has_others = sum(bad.values()) > several
-    hints = []
+    again, hints = f"sealift replicate --manifest run:{report['run_id']} {options}", []
     if several:
-        again = f"sealift replicate --manifest run:{report['run_id']} {options} --versions all"
-        hints.append(f"Copy several versions of a key as its history: {again}")
+        hints.append(f"Copy several versions of a key as its history: {again} --versions all")
     if hidden:
-        again = f"sealift replicate --manifest run:{report['run_id']} {options} --overwrite always"
-        hints.append(f"Exclude the copies from the lifecycle rule that hides them, then copy them: {again}")
+        why = "Exclude the copies from the lifecycle rule that hides them, then copy them"
+        hints.append(f"{why}: {again} --overwrite always")
     if changed > hidden:
         hints += [
             f"Compare what changed: sealift verify --manifest run:{report['run_id']} {options} --deep",
@@ -58,7 +55,7 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
         ]
         # a retry finds such a row the same by then
         hints.append(f"Then close this finding, which `sealift status` names: sealift runs retry {report['run_id']}")
-    return [*hints, *(hint_at_retry(report, "the others") if has_others else [])]
+    return [*hints, *(hint_at_retry(report, "the others") if sum(bad.values()) > several else [])]
 
 
 def _rows_of(report: Mapping[str, Any], reason: Reason) -> int:

@@ -11,7 +11,7 @@ import hashlib
 import io
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cache
-from itertools import repeat, starmap
+from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Listed, ObjectVersion
@@ -65,25 +65,11 @@ def shard_schema() -> pa.Schema:
 
 
 @cache
-def _beside() -> dict[str, pa.Field[Any]]:
-    """The columns that only shards of one kind of work have, in an ObjectVersion's order."""
+def restore_schema() -> pa.Schema:
+    """The columns of a restore's shard: a usual one's, and what events of the journal have."""
     import pyarrow as pa
 
-    return {name: pa.field(name, pa.string()) for name in ("event_order", "event_copy")}
-
-
-@cache
-def verb_schema(*names: str) -> pa.Schema:
-    """The columns of a shard: a usual one's, and these."""
-    schema = shard_schema()
-    for name in names:
-        schema = schema.append(_beside()[name])
-    return schema
-
-
-def restore_schema() -> pa.Schema:
-    """The columns of a restore's shard: what events of the journal have."""
-    return verb_schema("event_order", "event_copy")
+    return shard_schema().append(pa.field("event_order", pa.string())).append(pa.field("event_copy", pa.string()))
 
 
 @cache
@@ -226,14 +212,12 @@ def read_shard(data: bytes, beside: ReadBeside | None = None) -> Iterator[list[O
 
     with unaltered("a shard of the run"):
         file = pq.ParquetFile(io.BytesIO(data))
-        there = [name for name in _beside() if name in file.schema_arrow.names]
-        schema, defaults = verb_schema(*there), ObjectVersion._field_defaults
-        names = (*shard_schema().names, *((*_beside(), "beside") if there or beside else ()))
+        schema = restore_schema() if "event_order" in file.schema_arrow.names else shard_schema()
         for batch in file.iter_batches(batch_size=SHARD_BATCH_ROWS):
-            columns: dict[str, Iterable[object]] = dict(zip(schema.names, _columns(batch, schema), strict=True))
-            columns |= {"beside": beside(batch)} if beside else {}
-            columns |= {name: repeat(defaults[name], batch.num_rows) for name in names if name not in columns}
-            yield list(starmap(ObjectVersion, zip(*(columns[name] for name in names), strict=True)))
+            columns: list[Iterable[object]] = [*_columns(batch, schema)]
+            if beside is not None:
+                columns += [[None] * batch.num_rows, [None] * batch.num_rows, beside(batch)]
+            yield list(starmap(ObjectVersion, zip(*columns, strict=True)))
 
 
 def read_row_numbers(data: bytes) -> list[int]:
