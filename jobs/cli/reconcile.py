@@ -8,7 +8,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +20,6 @@ from jobs.cli.options import (
     AgeType,
     ChecksumsOptions,
     LocationType,
-    RunType,
     SectionedCommand,
     SizeType,
     TextType,
@@ -45,32 +43,22 @@ from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
+from jobs.core.run import RunSpec, RunState
 from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import findings_by_category, next_steps, repair_hint
+from jobs.reconcile.advice import DISJOINT_STEP, are_disjoint, findings_by_category, next_steps
 from jobs.reconcile.repair_result import publish_result
-from jobs.reconcile.run import (
-    ComparedSide,
-    CompareRequest,
-    compare,
-    make_spec,
-    publish_run,
-    write_result_page,
-)
+from jobs.reconcile.run import make_spec, publish_run, read_checksums, write_result_page
 from jobs.registry import kind_named, kind_of
-from jobs.reports.document import exit_code, is_empty, is_unjudged
+from jobs.reports.document import exit_code, is_empty, is_unjudged, is_unproven
 from jobs.reports.figures import plural
 from jobs.runs.request import new_run_id, open_ledger
-from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
-    from jobs.core.run import RunSpec
-    from jobs.inventory.report import Inventory
-    from jobs.reconcile.reconcile import Reconciliation
+    from jobs.reconcile.reconcile import Reconciliation, Report
     from jobs.reconcile.repair import Repaired
-    from jobs.s3.store import Store
 
 
 @command_options
@@ -94,9 +82,6 @@ class ReconcileCommand:
         multiple=True,
         metavar="FROM=TO",
     )
-    version_map: tuple[str, ...] = option(
-        "A replicate run whose copies have version ids of their own.", multiple=True, type=RunType(), metavar="RUN"
-    )
     checksums: ChecksumsOptions = group(ChecksumsOptions)
     margin: str = option(
         "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
@@ -105,11 +90,7 @@ class ReconcileCommand:
         show_default=True,
         type=AgeType(),
     )
-    confirm: bool = flag("HEAD each suspected row on both sides before it becomes a finding.")
-    confirm_limit: int = option(
-        "Confirm so many rows at most.", type=click.IntRange(min=1), default=100_000, show_default=True
-    )
-    repair: bool = flag("Copy what is missing or stale, then verify it.")
+    repair: bool = flag("Copy what is missing or stale, or is a copy of an older version, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
     unguarded: bool = unguarded_option()
     join_memory: int = option("Above it the join spills to disk.", default="640MiB", show_default=True, type=SizeType())
@@ -126,19 +107,6 @@ class ReconcileCommand:
     source_access: AccessOptions = group(AccessOptions, "source")
     destination_access: AccessOptions = group(AccessOptions, "destination")
 
-    def request(self) -> CompareRequest:
-        """What to compare, and how."""
-        return CompareRequest(
-            _compared(self.source, self.source_access, self.checksums.source_checksums),
-            _compared(self.destination, self.destination_access, self.checksums.destination_checksums),
-            versions=self.versions,
-            maps=self.maps,
-            margin=self.margin,
-            confirm=self.confirm,
-            confirm_limit=self.confirm_limit,
-            version_map=self.version_map,
-        )
-
 
 @click.command(cls=SectionedCommand)
 @takes(ReconcileCommand)
@@ -153,47 +121,75 @@ def reconcile(options: ReconcileCommand) -> int:
 
     \b
     sealift reconcile --source-inventory s3://inv/docs/daily/ --destination-inventory s3://inv/copies/daily/
-    sealift reconcile --source s3://docs --destination s3://copies --confirm --repair
+    sealift reconcile --source s3://docs --destination s3://copies --repair
     """
     settings = Settings.from_environment()
     return interrupts.run(_reconcile(options, ledger_location(options.ledger, settings), settings))
 
 
 async def _reconcile(options: ReconcileCommand, place: Location, settings: Settings) -> int:
-    maps, command = _maps(options), ["sealift", *sys.argv[1:]]
+    maps = _maps(options)
     _check(options, maps)
     ledger = open_ledger(place)
     with tempfile.TemporaryDirectory(prefix="sealift-reconcile-") as folder:
         spec, result = await _compare(options, maps, ledger, Path(folder))
         repairs = options.repair and bool(result.repairable_rows)
         found = findings_by_category(result.categories, result.findings)
-        steps = next_steps(found, result.unparsed_rows, command)
-        margin_seconds = parse_age(options.margin)
-        report = await publish_run(ledger, spec, margin_seconds, result, [] if repairs else steps, has_page=not repairs)
-        text = report_text(report, kind_of(spec), [] if options.repair else repair_hint(report, shlex.join(command)))
+        steps = next_steps(found, _again("--repair"), _again("--repair", "--repair-different"))
+        if are_disjoint(result.categories):
+            steps = [DISJOINT_STEP]
+        report = await publish_run(ledger, spec, result, [] if repairs else steps, has_page=not repairs)
+        text = report_text(report, kind_of(spec))
         code = int(exit_code(report))
-        if (is_empty(report) and not options.allow_empty) or is_unjudged(report):
+        if (is_empty(report) and not options.allow_empty) or is_unjudged(report) or is_unproven(report):
             code = code or int(ExitCode.FINDINGS)
         if repairs:
             if not options.as_json:
                 say(text)
-            report_with_steps = report | {"next_steps": steps}
-            repaired = await _repair(options, spec, maps, ledger, settings, report_with_steps, result)
+            repaired = await _repair(options, spec, maps, ledger, settings, report | {"next_steps": steps}, result)
             if repaired is None:
                 return code
-            report |= repaired.document | await _after(repaired, ledger, spec, report, result, command, Path(folder))
+
+            def left_steps(left: Mapping[str, int]) -> list[str]:
+                different = None if options.repair_different else _again("--repair", "--repair-different")
+                runs = [step for each in repaired.reports for step in _run_steps(each)]
+                return [*runs, *next_steps(left, None, different)]
+
+            differences = result.folder / "differences.parquet"
+            report |= repaired.document | await publish_result(
+                ledger, spec, report, repaired.reports, differences, Path(folder), left_steps
+            )
             texts = [report_text(each, kind_named(each["job"])) for each in repaired.reports]
             text = "\n".join([*texts, repair_text(report)])
-            is_all = result.repairable_rows == result.findings and not result.unparsed_rows
+            is_all = result.repairable_rows == result.findings
             code = code if repaired.code == 0 and not is_all else repaired.code
     emit(report, as_json=options.as_json, text=text)
     return code
+
+
+def _again(*flags: str) -> str:
+    """The command as it was typed, with these flags, for a person who reads the answer and is asked."""
+    command = [word for word in ("sealift", *sys.argv[1:]) if word not in ("--json", "--yes")]
+    return shlex.join([*command, *(flag for flag in flags if flag not in command)])
+
+
+def _run_steps(report: Mapping[str, Any]) -> list[str]:
+    """What a person does about a run of the repair that did not end well."""
+    if report["state"] != RunState.COMPLETE:
+        return [
+            f"Go on with the repair's {report['job']} run: sealift runs retry {report['run_id']}",
+            f"Then repair what is left, and verify it: {_again('--repair')}",
+        ]
+    failed = f"See why rows of the {report['job']} run failed: sealift runs show {report['run_id']}"
+    return [failed] if report["failures"] else []
 
 
 def _check(options: ReconcileCommand, maps: PrefixMap) -> None:
     """Check, before anything is listed, that the options go together. Raises UsageError."""
     if options.repair_different and not options.repair:
         raise UsageError("--repair-different needs --repair")
+    if options.repair and not options.yes and (options.as_json or not sys.stdin.isatty()):
+        raise UsageError("--repair asks before it copies, and nobody can answer here", advice="add --yes")
     if options.unguarded and not options.repair:
         raise UsageError("--unguarded is about a repair's writes", advice="give it with --repair, or leave it out")
     source, destination = options.source, options.destination
@@ -216,34 +212,31 @@ async def _compare(
     options: ReconcileCommand, maps: PrefixMap, ledger: Ledger, scratch: Path
 ) -> tuple[RunSpec, Reconciliation]:
     """Compare the two inventories, as a run that begins now. `scratch`: a folder for the differences."""
-    from jobs.reconcile.reconcile import ReconcileOptions
+    from jobs.reconcile.reconcile import ReconcileOptions, reconcile
     from jobs.reconcile.repair import check_places
 
-    request = options.request()
-    ours, theirs = (
-        each.side(each.location.bucket) if each.location else None for each in (request.source, request.destination)
+    check_places(
+        options.source_access.side(options.source) if options.source else None,
+        options.destination_access.side(options.destination) if options.destination else None,
+        maps,
+        ledger.location,
     )
-    check_places(ours, theirs, maps, ledger.location)
     began = time.time()
     await ledger.check_bucket()
     run_id = new_run_id("reconcile", began)
-    version_map = [await find_run_id(ledger, each) for each in request.version_map]
-    request = replace(request, version_map=tuple(version_map))
-    (source, destination), stores = await _inventories(options, request, ledger, run_id, began)
-    sides = request.source.side(source.source_bucket), request.destination.side(destination.source_bucket)
-    check_places(*sides, maps, ledger.location)
+    source, destination = await _reports(options, ledger, run_id, began, scratch)
+    check_places(source.side, destination.side, maps, ledger.location)
     join_options = ReconcileOptions(
         now=time.time(),
         versions=options.versions,
         prefixes=maps,
         margin_seconds=parse_age(options.margin),
-        source_bucket=options.source.bucket if options.source else None,
-        destination_bucket=options.destination.bucket if options.destination else None,
         memory_limit_bytes=options.join_memory,
         repairs_different=options.repair_different,
     )
-    result = await compare(request, source, destination, join_options, ledger, scratch, TERMINAL, stores)
-    return make_spec(request, run_id, began, source, destination), result
+    result = await reconcile(source, destination, join_options, scratch / "join")
+    named = {"versions": options.versions, "maps": options.maps, "margin": options.margin}
+    return make_spec(run_id, began, source, destination, named), result
 
 
 async def _repair(
@@ -277,74 +270,48 @@ async def _repair(
         raise
 
 
-async def _after(
-    repaired: Repaired,
-    ledger: Ledger,
-    spec: RunSpec,
-    report: dict[str, Any],
-    result: Reconciliation,
-    command: list[str],
-    scratch: Path,
-) -> dict[str, Any]:
-    """The state after the repair, which page and ledger get: what was repaired, and what is left."""
+async def _reports(
+    options: ReconcileCommand, ledger: Ledger, run_id: str, began: float, scratch: Path
+) -> tuple[Report, Report]:
+    """The reports that the user names, or two that are made now, in the ledger.
 
-    def steps(left: Mapping[str, int]) -> list[str]:
-        return next_steps(left, result.unparsed_rows, command, repaired.reports)
-
-    return await publish_result(ledger, spec, report, repaired.reports, result.differences_parquet, scratch, steps)
-
-
-def _compared(location: Location | None, access: AccessOptions, checksums: str | None) -> ComparedSide:
-    return ComparedSide(
-        location, access.endpoint, access.region, access.profile, checksums, access.expected_bucket_owner
-    )
-
-
-async def _inventories(
-    options: ReconcileCommand, request: CompareRequest, ledger: Ledger, run_id: str, began: float
-) -> tuple[tuple[Inventory, Inventory], tuple[Store, Store] | None]:
-    """The two reports that the user names, or two that are made now, in the ledger.
-
-    And where they are: S3 delivers within a region, so each is read in that of its side. None for
-    the ledger's.
+    S3 delivers a report within a region, so each is read in that of its side.
     """
     from jobs.inventory.find import find_inventory
+    from jobs.inventory.report import open_inventory
+    from jobs.inventory.write import write_inventory
+    from jobs.reconcile.reconcile import Report
 
     uris = options.source_inventory, options.destination_inventory
-    if uris[0] and uris[1]:
-        stores = open_store(None, request.source.region, None), open_store(None, request.destination.region, None)
-        found = (
-            await find_inventory(stores[0], uris[0], day=options.day),
-            await find_inventory(stores[1], uris[1], day=options.day),
-        )
-        return found, stores
-    if any(uris):
+    places = options.source, options.destination
+    accesses = options.source_access, options.destination_access
+    if any(uris) and not all(uris):
         raise UsageError(
             "one inventory cannot be compared alone", advice="give both --source-inventory and --destination-inventory"
         )
-    if options.source is None or options.destination is None:
-        raise UsageError(
-            "nothing to compare",
-            advice="give --source-inventory and --destination-inventory, or --source and --destination",
-        )
-    from jobs.inventory.report import open_inventory
-    from jobs.inventory.write import write_inventory
-
-    listings = []
-    sides = (options.source, request.source), (options.destination, request.destination)
-    for name, (place, side) in zip(("source", "destination"), sides, strict=True):
-        written = await write_inventory(
-            side.open(place.bucket),
-            place,
-            ledger.store,
-            ledger.location.join(f"inventories/{run_id}/{name}"),
-            versions=options.versions == "all",
-            file_format="parquet",
-            now=began,
-            on_progress=None,
-        )
-        listings.append(await open_inventory(ledger.store, Location.parse(written.manifest)))
-    return (listings[0], listings[1]), None
+    reports = []
+    for number, name in enumerate(("source", "destination")):
+        uri, place, access, store = uris[number], places[number], accesses[number], ledger.store
+        if uri is not None:
+            store = open_store(None, access.region, None)
+            inventory = await find_inventory(store, uri, day=options.day)
+        elif place is not None:
+            folder = ledger.location.join(f"inventories/{run_id}/{name}")
+            how: Any = {"versions": options.versions == "all", "file_format": "parquet", "on_progress": None}
+            written = await write_inventory(access.open(place), place, store, folder, now=began, **how)
+            inventory = await open_inventory(store, Location.parse(written.manifest))
+        else:
+            raise UsageError(
+                "nothing to compare",
+                advice="give --source-inventory and --destination-inventory, or --source and --destination",
+            )
+        evidence, checksums = [], getattr(options.checksums, f"{name}_checksums")
+        if checksums is not None:
+            bucket = inventory.source_bucket
+            evidence = await read_checksums(checksums, bucket, scratch / f"{name}.parquet", TERMINAL)
+        side = access.side(place or Location(inventory.source_bucket))
+        reports.append(Report(side, inventory, store, evidence, checksums))
+    return reports[0], reports[1]
 
 
 def _maps(options: ReconcileCommand) -> PrefixMap:

@@ -44,7 +44,6 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger import dismissals
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import repair_advice
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.reconcile.since_then import find_since_then, read_findings
 from jobs.registry import KINDS, is_proof_only, kind_of
@@ -463,9 +462,6 @@ async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> 
     if "categories" not in report:
         text = report_text(report, kind, advice, is_repaired=since.is_repaired)
         return document, _below_head(text, dismissed)
-    if "repaired" not in report or spec.options.get("pair"):
-        advice += repair_advice(spec, report, since.reports, ledger)
-        report = {**report, "next_steps": []}  # the same
     return document, _below_head(report_text(report, kind, advice), dismissed)
 
 

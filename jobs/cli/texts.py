@@ -196,8 +196,8 @@ def thaw_lines(restore: Mapping[str, Any]) -> list[str]:
 def report_text(report: Mapping[str, Any], kind: Kind, advice: Iterable[str] = (), *, is_repaired: bool = False) -> str:
     """The report in a few lines.
 
-    `kind`: the kind of work of its run. `advice`: lines on what became of its bad rows, and how to
-    repair what a comparison found. `is_repaired`: retries have mended all bad rows.
+    `kind`: the kind of work of its run. `advice`: lines on what became of its bad rows.
+    `is_repaired`: retries have mended all of them.
     """
     if "categories" not in report:
         return _worked(report, kind, advice, is_repaired=is_repaired)
@@ -296,9 +296,9 @@ def _reconciled(report: Mapping[str, Any], advice: Iterable[str]) -> str:
     ]
     lines = [found_verdict(report), table(["category", "objects", "bytes"], rows)]
     lines += [f"  not judged   {each['rows']:,} × {shown(why(each))}" for each in report["unjudged"][:10]]
-    if confirmed := report.get("confirmed"):
-        lines.append(f"  confirmed    {counts(confirmed)}")
     lines += advice
+    if "repaired" not in report:
+        lines += [f"  {shown(each)}" for each in report.get("next_steps", ())]
     lines.append(f"  report       {report['report_html']}")
     lines.append(f"  differences  {report['differences']['parquet']}")
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")

@@ -5,9 +5,9 @@ Keys are form-encoded in CSV, raw in ORC and Parquet.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any, TypeAlias, cast
+from typing import Any, TypeAlias, cast
 from urllib.parse import unquote_plus
 
 import pyarrow as pa
@@ -15,28 +15,28 @@ import pyarrow.compute
 import pyarrow.csv
 import pyarrow.orc
 import pyarrow.parquet as pq
+from isal import igzip, isal_zlib
 
 from jobs.core.model import NULL_VERSION
 from jobs.inventory.data_files import fold_name
+from jobs.inventory.fields import FEW_VALUED, FIELDS, FLAG, NUMBER, TEXT, TIME
 from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
 
 _Array: TypeAlias = Any
 pc: Any = pyarrow.compute  # its stubs know too few overloads
 
 BATCH_ROWS = 50_000
-CSV_BLOCK_BYTES = 8 << 20
+CSV_BLOCK_BYTES = 4 << 20
+_ARROW = {TEXT: pa.string(), NUMBER: pa.int64(), FLAG: pa.bool_(), TIME: pa.timestamp("ms", "UTC")}
+_WORD = pa.dictionary(pa.int32(), pa.string())
+"""A text of few values."""
+# isal's stubs are incomplete.
+_GzipFile: Any = igzip.IGzipFile
+_GzipError = cast("type[Exception]", isal_zlib.error)
 
-_SOURCES = {
-    "key": "key",
-    "version_id": "versionid",
-    "is_latest": "islatest",
-    "is_delete_marker": "isdeletemarker",
-    "size_bytes": "size",
-    "etag": "etag",
-    "last_modified": "lastmodifieddate",
-    "storage_class": "storageclass",
-}
-_READ = {"bucket", *_SOURCES.values()}
+_SOURCES = {"size_bytes": "size", "last_modified": "lastmodifieddate"}
+"""Column of a manifest → field, where the two differ."""
+_READ = frozenset(FIELDS) - {"ismultipartuploaded", "replicationstatus", "encryptionstatus"}
 
 
 def read_batches(path: Path, file_format: str, columns: Sequence[str], bucket: str) -> Iterator[pa.RecordBatch]:
@@ -46,10 +46,26 @@ def read_batches(path: Path, file_format: str, columns: Sequence[str], bucket: s
     name. Raises ValueError (pyarrow's among them) or OSError when the file is not what was
     promised.
     """
-    wanted = [column for column in columns if fold_name(column) in _READ]
-    for raw in _FORMATS[file_format](path, wanted, columns):
+    for raw in read_fields(path, file_format, columns, _READ):
         for start in range(0, raw.num_rows, BATCH_ROWS):
-            yield _manifest_batch(raw.slice(start, BATCH_ROWS), bucket, is_encoded=file_format == "CSV")
+            yield _manifest_batch(raw.slice(start, BATCH_ROWS), bucket)
+
+
+def read_fields(
+    path: Path, file_format: str, columns: Sequence[str], fields: Collection[str]
+) -> Iterator[pa.RecordBatch]:
+    """Yield those of the file's columns that are among `fields`, typed, by their folded names.
+
+    Keys are decoded. In CSV, empty values are null. Raises as `read_batches` does.
+    """
+    wanted = [column for column in columns if fold_name(column) in fields]
+    for batch in _FORMATS[file_format](path, wanted, columns):
+        arrays = {fold_name(name): array for name, array in zip(batch.schema.names, batch.columns, strict=True)}
+        if file_format == "CSV":
+            arrays["key"] = decode_keys(arrays["key"])
+        if arrays["key"].null_count:
+            raise ValueError("a row has no key")
+        yield pa.RecordBatch.from_pydict(arrays)
 
 
 def _read_parquet(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
@@ -58,11 +74,7 @@ def _read_parquet(path: Path, wanted: list[str], columns: Sequence[str]) -> Iter
         yield from file.iter_batches(batch_size=BATCH_ROWS, columns=wanted)
 
 
-def read_orc(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    """Yield the `wanted` columns of an ORC file, a stripe at a time.
-
-    Raises ValueError where one of `columns` lacks.
-    """
+def _read_orc(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
     with path.open("rb") as source:
         file = pyarrow.orc.ORCFile(source)
         _check_names(file.schema.names, columns)
@@ -71,27 +83,27 @@ def read_orc(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[
 
 
 def _read_csv(path: Path, wanted: list[str], columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
-    if not path.stat().st_size:
-        raise ValueError("the file is empty")
-    read = pyarrow.csv.ReadOptions(column_names=list(columns), block_size=CSV_BLOCK_BYTES)
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    # As text first: an empty value is absent in some columns and a value in others.
-    convert = pyarrow.csv.ConvertOptions(
-        column_types=dict.fromkeys(columns, pa.string()), include_columns=wanted, strings_can_be_null=False
+    read = pyarrow.csv.ReadOptions(column_names=list(columns), block_size=CSV_BLOCK_BYTES, use_threads=False)
+    words = {name for name in FEW_VALUED if FIELDS[name] == TEXT}
+    convert: Any = pyarrow.csv.ConvertOptions(
+        column_types={name: _WORD if fold_name(name) in words else _ARROW[FIELDS[fold_name(name)]] for name in wanted},
+        include_columns=wanted,
+        strings_can_be_null=True,
+        null_values=[""],
+        true_values=["true"],
+        false_values=["false"],
     )
-    with pa.input_stream(str(path), compression="gzip") as source:
-        if not source.read(1):
-            return  # no rows, which pyarrow takes for an error
-    with (
-        pa.input_stream(str(path), compression="gzip") as source,
-        pyarrow.csv.open_csv(
-            cast("IO[bytes]", source), read_options=read, parse_options=parse, convert_options=convert
-        ) as rows,
-    ):
-        yield from rows
+    try:
+        with _GzipFile(path) as text:
+            if not text.peek(1):
+                return  # no rows, which pyarrow takes for an error
+            with pyarrow.csv.open_csv(text, read_options=read, convert_options=convert) as rows:
+                yield from rows
+    except _GzipError as error:
+        raise ValueError(str(error)) from error
 
 
-_FORMATS = {"Parquet": _read_parquet, "ORC": read_orc, "CSV": _read_csv}
+_FORMATS = {"Parquet": _read_parquet, "ORC": _read_orc, "CSV": _read_csv}
 
 
 def _check_names(found: Sequence[str], promised: Sequence[str]) -> None:
@@ -99,21 +111,12 @@ def _check_names(found: Sequence[str], promised: Sequence[str]) -> None:
         raise ValueError(f"it lacks {', '.join(missing)}")
 
 
-def _manifest_batch(raw: pa.RecordBatch, bucket: str, *, is_encoded: bool) -> pa.RecordBatch:
-    by_name = {fold_name(name): raw.column(name) for name in raw.schema.names}
+def _manifest_batch(raw: pa.RecordBatch, bucket: str) -> pa.RecordBatch:
+    by_name = dict(zip(raw.schema.names, raw.columns, strict=True))
     if "bucket" in by_name:
         _check_bucket(by_name["bucket"].cast(pa.string()), bucket)
-    columns = {
-        field.name: _present(by_name[_SOURCES[field.name]], field.type)
-        for field in manifest_schema()
-        if _SOURCES.get(field.name) in by_name
-    }
-    if "key" not in columns:
-        raise ValueError("a row has no key")
-    if is_encoded:
-        columns["key"] = decode_keys(columns["key"])
-    if columns["key"].null_count:
-        raise ValueError("a row has no key")
+    named = {field: _SOURCES.get(field.name, fold_name(field.name)) for field in manifest_schema()}
+    columns = {field.name: _present(by_name[name], field.type) for field, name in named.items() if name in by_name}
     if "version_id" in columns:
         columns["version_id"] = columns["version_id"].fill_null(NULL_VERSION)  # S3 leaves the null version's id empty
     if "etag" in columns:

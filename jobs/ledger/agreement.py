@@ -97,7 +97,6 @@ _REPORT_FIELDS: Mapping[str, Callable[[object], bool]] = {
     "categories": _is_comparison_tally,
     "failures": _is_count,
     "findings": _is_count,
-    "unparsed": _is_count,
     "left_out_archives": _is_list_of_objects,
     "bytes": _is_count,
     "seconds": _is_number,

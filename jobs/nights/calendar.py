@@ -156,15 +156,13 @@ def record_name(pair: str, night: date, stage: Stage, number: int, times: int = 
     return f"nights/{pair}/{label(night, times)}/{stage}{f'.{number}' if number > 1 else ''}.json"
 
 
-def left_by_reconcile(
-    categories: Mapping[str, int], findings: int, unparsed: int, *, repairable: int, keeps_extra: bool
-) -> int:
+def left_by_reconcile(categories: Mapping[str, int], findings: int, *, repairable: int, keeps_extra: bool) -> int:
     """Return how many rows of a reconciliation need attention besides the `repairable` ones.
 
     Those are in the repair's manifest, and the repair accounts for each. With `keeps_extra`,
     deletes are retained, so the policy asks for what is extra.
     """
-    return findings + unparsed - repairable - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
+    return findings - repairable - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
 
 
 def count_source(stage: Mapping[str, Any]) -> int:

@@ -41,7 +41,7 @@ from jobs.nights.verdicts import is_well, next_steps, verdict
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import copy_options, globs, named_places, prefixes_below, sides
-from jobs.reconcile.repair_advice import pair_steps
+from jobs.reconcile.advice import night_steps
 from jobs.reconcile.repair_result import fetch_differences, publish_result
 from jobs.reports.document import iso_time
 from jobs.reports.publish import write_page
@@ -164,11 +164,11 @@ class _Night:
         repaired = await self.stages.transfer(Stage.REPAIR, self._request("replicate", manifest, retry_of=run_id))
         if not self._add(Stage.REPAIR, repaired, given=rows):
             return False
-        if repaired.report is None:
+        good = sum(repaired.report["outcomes"].get(status, 0) for status in GOOD) if repaired.report else 0
+        if repaired.report is None or not good:
             return True
         copied = repaired.report["run_id"]
         request = self._request("verify", f"proven:{copied}", deep=False, retry_of=copied)
-        good = sum(count for status, count in repaired.report["outcomes"].items() if status in GOOD)
         return self._add(Stage.VERIFY, await self.stages.transfer(Stage.VERIFY, request), given=good)
 
     async def _publish_result(self, report: Mapping[str, Any]) -> None:
@@ -189,7 +189,7 @@ class _Night:
                     runs,
                     differences,
                     Path(folder),
-                    lambda left: [page, *pair_steps(spec, report, runs, left, ledger)] if any(left.values()) else [],
+                    lambda left: [page, *night_steps(spec, left, ledger)] if any(left.values()) else [],
                     kept,
                 )
         except NotFound:  # somebody removed the differences
@@ -246,7 +246,6 @@ class _Night:
             left = left_by_reconcile(
                 counts,
                 report["findings"],
-                report["unparsed"],
                 repairable=0 if of_replica else done.notes["repairable_rows"],
                 keeps_extra=not of_replica.delete_markers if of_replica else self._keeps_extra,
             )

@@ -139,9 +139,6 @@ async def _read_comparison(ledger: Ledger, last: Mapping[str, Any]) -> tuple[Map
     report = await ledger.report(compared["run_id"])
     if report is None:
         raise _NotKnown(f"the report of {compared['run_id']} is not in the ledger")
-    if report["unparsed"]:
-        lines = plural(report["unparsed"], "line")
-        raise _NotKnown(f"{lines} of the inventories of {night} could not be read")
     left = sum(each["left"] for each in stages if each["stage"] != Stage.REPLICA)
     if left > ROWS_MAX:
         raise _NotKnown(f"the night of {night} left {left:,} objects, too many to look at here")

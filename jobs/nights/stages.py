@@ -25,9 +25,9 @@ from jobs.nights.records import LOOK_SECONDS, NightRecords
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import Ceiling, prefix_map, replica_map, sides
+from jobs.reconcile.advice import findings_by_category, night_steps
 from jobs.reconcile.repair import KINDS
-from jobs.reconcile.repair_advice import REPLICA_STEP
-from jobs.reconcile.run import ComparedSide, CompareRequest, NightStage, compare, make_spec, publish_run
+from jobs.reconcile.run import make_spec, publish_run
 from jobs.reports.document import exit_code
 from jobs.runs import launch
 from jobs.runs.placement import BatchOptions, batch_placement, check_placement, planning_settings
@@ -39,9 +39,8 @@ from jobs.s3.store import Store
 if TYPE_CHECKING:
     from jobs.inventory.report import Inventory
     from jobs.reconcile.packed_copies import PackedCopies
-    from jobs.reconcile.reconcile import Reconciliation
+    from jobs.reconcile.reconcile import Reconciliation, Report
 
-CONFIRM_LIMIT = 100_000
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
 
@@ -111,12 +110,19 @@ class Stages:
 
         async def make(claim: ClaimRun) -> None:
             began = time.time()
-            request = self._comparison(stage, self._side(here), self._side(there), maps.texts(), margin_seconds)
             with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
-                joined = await self._join(request, here, there, maps, margin_seconds, Path(folder))
-                source, destination, reconciliation = joined
+                joined = await self._join(here, there, maps, margin_seconds, Path(folder))
+                (source, destination), reports, reconciliation = joined
                 run_id = new_run_id("reconcile", began)
-                spec = make_spec(request, run_id, began, source.inventory, destination.inventory)
+                options = {
+                    "versions": "current",
+                    "maps": maps.texts(),
+                    "margin": f"{margin_seconds:g}s",
+                    "pair": self.pair.name,
+                    "night": self.records.night.isoformat(),
+                    "of_replica": stage is Stage.REPLICA,
+                }
+                spec = make_spec(run_id, began, *reports, options)
                 notes = {
                     "source_inventory": source.origin,
                     "destination_inventory": destination.origin,
@@ -126,8 +132,9 @@ class Stages:
                 }
                 if await claim(spec.run_id, notes=notes):
                     has_page = stage is Stage.REPLICA  # the first comparison gets its page after the repair
-                    steps = [REPLICA_STEP] if has_page and reconciliation.findings else []
-                    await publish_run(self.ledger, spec, margin_seconds, reconciliation, steps, has_page=has_page)
+                    found = findings_by_category(reconciliation.categories, reconciliation.findings)
+                    steps = night_steps(spec, found, self.ledger)
+                    await publish_run(self.ledger, spec, reconciliation, steps, has_page=has_page)
 
         stage_record = await self._find_or_make_run(stage, is_made, make)
         report = await self.ledger.report(stage_record["run_id"])
@@ -138,40 +145,36 @@ class Stages:
         return Done(report, int(exit_code(report)), notes=stage_record["notes"])
 
     async def _join(
-        self, request: CompareRequest, here: str, there: str, maps: PrefixMap, margin_seconds: float, scratch: Path
-    ) -> tuple[_Report, _Report, Reconciliation]:
+        self, here: str, there: str, maps: PrefixMap, margin_seconds: float, scratch: Path
+    ) -> tuple[tuple[_Report, _Report], tuple[Report, Report], Reconciliation]:
         """Compare the reports of two sections. Returns both reports, and what differs.
 
         In place of a report that lists nothing, or only a part, the section is listed.
         """
-        from jobs.reconcile.reconcile import ReconcileOptions
+        from jobs.reconcile.reconcile import ReconcileOptions, Report, reconcile
         from jobs.reconcile.stage import UnusableReport
 
         source, destination = await self._report(here), await self._report(there)
-        ours, theirs = self._side(here), self._side(there)
         options = ReconcileOptions(
             now=time.time(),
             prefixes=maps,
             margin_seconds=margin_seconds,
-            source_bucket=ours.location.bucket,
-            destination_bucket=theirs.location.bucket,
-            doubted={
-                str(report.inventory.manifest): open_side(side)
-                for report, side in ((source, ours), (destination, theirs))
-                if not report.is_listed
-            },
             packed=self._packed_copies() if there == "destination" else None,
         )
         while True:
-            inventories, stores = (source.inventory, destination.inventory), (source.store, destination.store)
+            one, other = (
+                Report(side, each.inventory, each.store, doubted=None if each.is_listed else open_side(side))
+                for each, side in ((source, self._side(here)), (destination, self._side(there)))
+            )
             try:
-                result = await compare(request, *inventories, options, self.ledger, scratch, self.display, stores)
-                return source, destination, result
+                return (source, destination), (one, other), await reconcile(one, other, options, scratch)
             except UnusableReport as error:
-                if error.manifest == str(source.inventory.manifest):
+                if error.manifest == str(source.inventory.manifest) and not source.is_listed:
                     source = await self._listed(here, str(error))
-                else:
+                elif not destination.is_listed:
                     destination = await self._listed(there, str(error))
+                else:
+                    raise
 
     def _packed_copies(self) -> PackedCopies | None:
         """The archives that hold copies which the pair lets expire."""
@@ -327,22 +330,6 @@ class Stages:
         finally:
             await store.close()
         return await find_inventory(self.ledger.store, folder)
-
-    def _comparison(
-        self, stage: Stage, ours: Side, theirs: Side, maps: tuple[str, ...], margin_seconds: float
-    ) -> CompareRequest:
-        source, destination = (
-            ComparedSide(side.location, region=side.region, owner=side.owner) for side in (ours, theirs)
-        )
-        return CompareRequest(
-            source,
-            destination,
-            maps=maps,
-            margin=f"{margin_seconds:g}s",
-            confirm=True,
-            confirm_limit=CONFIRM_LIMIT,
-            night=NightStage(self.pair.name, self.records.night.isoformat(), stage is Stage.REPLICA),
-        )
 
 
 def _disagreement(spec: RunSpec, request: Request) -> str:

@@ -156,7 +156,9 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
         elif stage["left"] and stage["stage"] == Stage.REPLICA:
             yield "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
         elif stage["left"]:
-            yield f"See what {stage['stage']} left, and what helps: sealift runs show {stage['run_id']}"
+            is_of_copies = stage["stage"] == Stage.REPAIR and stage["counts"].get(Status.CHANGED)
+            run_id = stages[0]["run_id"] if is_of_copies else stage["run_id"]  # the comparison says how they differ
+            yield f"See what {stage['stage']} left, and what helps: sealift runs show {run_id}"
     if is_unjudged(stages) and not any(stage["left"] or stage["refused"] for stage in stages):
         if _found(stages).get(Category.IN_FLIGHT):
             again = f"sealift nightly --pair {pair} --night {night} --again --margin 0s"
@@ -167,7 +169,9 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
 
 def _count_wrong(stage: Mapping[str, Any]) -> int:
     """Return how many objects a stage proved wrong at one side. Only its run says at which."""
-    wrong = (Category.DIFFERENT, Status.MISMATCHED, Status.DAMAGED)
+    wrong = [Category.DIFFERENT, Status.MISMATCHED, Status.DAMAGED]
+    if stage["stage"] == Stage.REPAIR:  # a copy that differs and is not older stays
+        wrong.append(Status.CHANGED)
     return int(sum(stage["counts"].get(name, 0) for name in wrong))
 
 

@@ -1,28 +1,29 @@
 """The full join of two inventory reports in DuckDB, with a category for each row.
 
-It takes one pass. Rows that are the same, or excluded, fold into their counts. Every other row is
-kept with what both sides say. So the memory is that of the join, which DuckDB spills to disk above
-its limit.
+All joined rows become one table. Join and table spill to disk above the memory limit.
 """
 
 from __future__ import annotations
 
-import os
-from dataclasses import replace
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
+import pyarrow as pa
 
-from jobs.core.category import Category
-from jobs.core.selection import OWN_OBJECT
+from jobs.core.model import NULL_VERSION
+from jobs.core.prefix_map import PrefixMap
 from jobs.errors import ConfigError, ManifestError
-from jobs.reconcile.join_side import JoinOptions, JoinSide, SideTotals
-from jobs.reconcile.rules import CIRCUMSTANCE
-from jobs.reconcile.rules_sql import AGE_STEP, SIDE_COLUMNS, judgements
+from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, code_sql, is_sealed_sql, judgements
 from jobs.reconcile.stage import StagedReport
 from jobs.tables import duck
+from jobs.tables.duck import parquet
 
 MEMORY_LIMIT_BYTES = 640 << 20
+_TYPES = {**SIDE_COLUMNS, "version_id": "VARCHAR", "is_latest": "BOOLEAN", "storage_class": "VARCHAR"}
 
 
 def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> duckdb.DuckDBPyConnection:
@@ -30,31 +31,74 @@ def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> d
 
     The process itself needs about 100 MiB more.
     """
-    return duck.connect(
-        scratch,
-        memory_limit=f"{memory_limit_bytes >> 20}MiB",
-        threads=len(os.sched_getaffinity(0)),
-        preserve_insertion_order=False,
-    )
+    return duck.connect(scratch, memory_limit=f"{memory_limit_bytes >> 20}MiB", preserve_insertion_order=False)
+
+
+@dataclass(frozen=True, slots=True)
+class JoinOptions:
+    """How two reports are joined.
+
+    `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`. `all_versions`: the rows are
+    versions, not current objects. `…_evidence`: a side's Parquet files, see
+    `reconcile.EvidenceFiles`.
+    """
+
+    horizon_us: int | None
+    all_versions: bool = False
+    prefixes: PrefixMap = field(default_factory=PrefixMap)
+    source_evidence: Sequence[Path] = ()
+    destination_evidence: Sequence[Path] = ()
+
+
+class SideTotals(NamedTuple):
+    """The rows of one report in scope, those outside of the prefix map with their bytes, and how
+    many in scope name what another one names.
+    """
+
+    rows: int
+    excluded_rows: int
+    excluded_bytes: int
+    repeated_rows: int = 0
 
 
 def join_reports(
-    connection: duckdb.DuckDBPyConnection, source: StagedReport, destination: StagedReport, options: JoinOptions
+    connection: duckdb.DuckDBPyConnection,
+    source: StagedReport,
+    destination: StagedReport,
+    options: JoinOptions,
 ) -> tuple[SideTotals, SideTotals]:
-    """Fill the table `judged`, and `verdicts` (code, and the fields of a `Judgement`) that explains
-    its codes.
+    """Make the table `joined` of all rows, and `verdicts` (code, and the fields of a `Judgement`), which
+    explains their codes.
 
-    `judged` has the columns code, at_source, at_destination, rows, size_bytes, and those that
-    `_judge` keeps (null for the categories same and excluded). A key (or version) that a report
-    lists twice counts once, as the latest of its rows.
+    `joined` has the columns of `_join`. A key (or version) that a report lists twice counts once, as
+    the latest of its rows.
 
     Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
     needs. Raises ConfigError when the memory limit is too low even with spilling.
     """
     for report in (source, destination):
-        _check_fields(report, options)
+        _check_fields(report, all_versions=options.all_versions)
+    explained = [{"code": code, **each._asdict()} for code, each in judgements().items()]
+    connection.register("rules", pa.Table.from_pylist(explained))
+    connection.execute("CREATE TABLE verdicts AS FROM rules")
+    with _problems(source, destination):
+        sides = _Side(source, options, is_source=True), _Side(destination, options, is_source=False)
+        totals = [side.totals(connection) for side in sides]
+        _join(connection, *sides)
+        if _has_repeats(connection, totals, all_versions=options.all_versions):
+            _join(connection, replace(sides[0], is_unique=True), replace(sides[1], is_unique=True))
+            kept = _rows_of_sides(connection)
+            totals = [
+                total._replace(rows=rows, repeated_rows=total.rows - rows)
+                for total, rows in zip(totals, kept, strict=True)
+            ]
+    return totals[0], totals[1]
+
+
+@contextmanager
+def _problems(source: StagedReport, destination: StagedReport) -> Iterator[None]:
     try:
-        return _join(connection, source, destination, options)
+        yield
     except duckdb.OutOfMemoryException as error:
         raise ConfigError("the join does not fit into its memory limit", advice=f"raise it ({error})") from error
     except duckdb.IOException as error:
@@ -67,132 +111,174 @@ def join_reports(
         ) from error
 
 
-def _join(
-    connection: duckdb.DuckDBPyConnection, source: StagedReport, destination: StagedReport, options: JoinOptions
-) -> tuple[SideTotals, SideTotals]:
-    codes = judgements()
-    # As lists: hundreds of rows of constants take DuckDB ten times as long to plan.
-    connection.execute(
-        "CREATE TABLE verdicts AS SELECT unnest(?::USMALLINT[]) AS code, unnest(?::VARCHAR[]) AS category, "
-        "unnest(?::VARCHAR[]) AS reason, unnest(?::VARCHAR[]) AS detail, unnest(?::BOOLEAN[]) AS is_finding, "
-        "unnest(?::BOOLEAN[]) AS is_undated",
-        [
-            list(codes),
-            [str(each.category) for each in codes.values()],
-            [str(each.reason) for each in codes.values()],
-            [each.detail for each in codes.values()],
-            [each.is_finding for each in codes.values()],
-            [each.is_undated for each in codes.values()],
-        ],
-    )
-    sides = JoinSide(source, options, is_source=True), JoinSide(destination, options, is_source=False)
-    totals = sides[0].totals(connection), sides[1].totals(connection)
-    _judge(connection, sides[0], sides[1], options)
-    if _has_repeats(connection, totals[0], totals[1], all_versions=options.rules.all_versions):
-        connection.execute("DROP TABLE judged")
-        unique = replace(sides[0], is_unique=True), replace(sides[1], is_unique=True)
-        _judge(connection, unique[0], unique[1], options)
-        kept = unique[0].totals(connection).rows, unique[1].totals(connection).rows
-        totals = totals[0].without_repeats(kept[0]), totals[1].without_repeats(kept[1])
-    own = _drop_own(connection)
-    return totals[0].without_own(*own[0]), totals[1].without_own(*own[1])
-
-
-def _judge(
-    connection: duckdb.DuckDBPyConnection, source: JoinSide, destination: JoinSide, options: JoinOptions
-) -> None:
-    """Make the table `judged`.
+def _join(connection: duckdb.DuckDBPyConnection, source: _Side, destination: _Side) -> None:
+    """Make the table `joined`.
 
     Its `joined` is the destination's key. The other columns are the source's, unless their names
     say otherwise. Of a row that is only at the destination, `version_id` is null and
     `is_delete_marker` is the destination's.
     """
-    ours, theirs = source.joined("s"), destination.joined("d")
-
-    def s(name: str) -> str:
-        return ours.get(name, f"NULL::{_TYPES[name]}")
-
-    def d(name: str) -> str:
-        return theirs.get(name, f"NULL::{_TYPES[name]}")
-
+    s, d, options = source.joined("s"), destination.joined("d"), source.options
     keep = {
         "at_source": "s.joined IS NOT NULL",
         "at_destination": "d.joined IS NOT NULL",
-        "bytes": f"coalesce({s('size_bytes')}, {d('size_bytes')}, 0)",
         "joined": "coalesce(s.joined, d.joined)",
-        "version_id": s("version_id"),
-        "destination_version_id": d("version_id"),
-        "is_latest": s("is_latest"),
+        "version_id": s["version_id"],
+        "destination_version_id": d["version_id"],
+        "is_latest": s["is_latest"],
         # Never one side's marker for the other's object: reports of current objects list none.
-        "is_delete_marker": f"coalesce(CASE WHEN s.joined IS NOT NULL THEN {s('is_delete_marker')} "
-        f"ELSE {d('is_delete_marker')} END, false)",
-        **{f"source_{name}": s(name) for name in ("size_bytes", "etag", "modified_us")},
-        **{f"destination_{name}": d(name) for name in ("size_bytes", "etag", "modified_us")},
-        **{name: s(name) for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
+        "is_delete_marker": f"CASE WHEN s.joined IS NOT NULL THEN coalesce({s['is_delete_marker']}, false) "
+        f"ELSE coalesce({d['is_delete_marker']}, false) END",
+        **{f"source_{name}": s[name] for name in ("size_bytes", "etag", "modified_us")},
+        **{f"destination_{name}": d[name] for name in ("size_bytes", "etag", "modified_us")},
+        **{name: s[name] for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
     }
-    versioned = " AND s.matched = d.matched" if options.rules.all_versions else ""
+    versioned = " AND s.version_id = d.version_id" if options.all_versions else ""
     join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
-    # Columns that no side has need no GROUP BY.
-    unknown = {name: value for name, value in keep.items() if value.startswith("NULL::")}
-    known = {name: value for name, value in keep.items() if name not in unknown}
-    judged = options.rules.select(join, ours, theirs, known)
-    # Rows that are the same or excluded fold into one, since all that tells them apart is null. The
-    # rules for them come first, and a row's code has the number of the rule that fits it.
-    folded = {Category.SAME.value, Category.EXCLUDED.value}
-    last_folded = max(number for number, rule in enumerate(CIRCUMSTANCE) if set(rule.when) & folded)
-    kept = [
-        f"CASE WHEN is_kept THEN {name} END AS {name}" if name not in _COUNTED else name
-        for name in known
-        if name != "bytes"
-    ]
-    columns = ", ".join([*kept, *(f"{value} AS {name}" for name, value in unknown.items())])
-    connection.execute(
-        f"CREATE TABLE judged AS SELECT code, {columns}, count(*) AS rows, sum(bytes)::BIGINT AS size_bytes "
-        f"FROM (SELECT *, code % {AGE_STEP} > {last_folded} OR {_MAY_BE_OWN} AS is_kept FROM ({judged})) GROUP BY ALL"
-    )
+    codes = code_sql(join, s, d, keep, horizon_us=options.horizon_us, all_versions=options.all_versions)
+    connection.execute(f"CREATE OR REPLACE TABLE joined AS {codes}")
 
 
-def _drop_own(connection: duckdb.DuckDBPyConnection) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Take Sealift's own objects out of `judged`. Returns their rows and bytes, of each side."""
-    is_own = f"{_MAY_BE_OWN} AND regexp_matches(joined, {duck.quoted(OWN_OBJECT)})"
-    [(ours, our_bytes, theirs, their_bytes)] = connection.execute(
-        "SELECT count(*) FILTER (at_source), coalesce(sum(size_bytes) FILTER (at_source), 0), "
-        "count(*) FILTER (at_destination), coalesce(sum(size_bytes) FILTER (at_destination), 0) "
-        f"FROM judged WHERE {is_own}"
-    ).fetchall()
-    if ours or theirs:
-        connection.execute(f"DELETE FROM judged WHERE {is_own}")
-    return (ours, int(our_bytes)), (theirs, int(their_bytes))
+@dataclass(frozen=True, slots=True)
+class _Side:
+    """One report as a side of the join.
 
-
-_MAY_BE_OWN = "contains(joined, '.sealift/')"
-_COUNTED = ("at_source", "at_destination")
-_TYPES = {**SIDE_COLUMNS, "version_id": "VARCHAR", "is_latest": "BOOLEAN", "storage_class": "VARCHAR"}
-
-
-def _has_repeats(
-    connection: duckdb.DuckDBPyConnection, source: SideTotals, destination: SideTotals, *, all_versions: bool
-) -> bool:
-    """True if a report lists a key (or version) twice: then the join has more rows of a side, or a
-    row twice.
+    `is_unique`: repeated rows are folded into the latest of them, the largest of one time.
     """
-    counts = connection.execute(
-        "SELECT sum(rows) FILTER (at_source), sum(rows) FILTER (at_destination), "
-        "coalesce(max(rows) FILTER (joined IS NOT NULL), 1) FROM judged"
-    ).fetchone()
-    if counts is None or ((counts[0] or 0), (counts[1] or 0), counts[2]) != (source.rows, destination.rows, 1):
+
+    report: StagedReport
+    options: JoinOptions
+    is_source: bool
+    is_unique: bool = False
+
+    def columns(self) -> dict[str, str]:
+        """Return the side's columns as expressions over the report `r` and its evidence `e`."""
+        r = self.report.field
+        key, version, has_evidence = r("key"), r("versionid"), bool(self._evidence)
+        return {
+            "joined": self.options.prefixes.destination_sql(key) if self.is_source else key,
+            "version_id": f"coalesce(nullif({version}, ''), '{NULL_VERSION}')" if self._has_versions else version,
+            "is_latest": r("islatest"),
+            "is_delete_marker": r("isdeletemarker"),
+            "size_bytes": r("size"),
+            "etag": f"nullif({r('etag')}, '')",
+            "is_multipart": r("ismultipartuploaded"),
+            "is_sealed": is_sealed_sql(f"nullif({r('encryptionstatus')}, '')"),
+            "modified_us": f"epoch_us({r('lastmodifieddate')})",
+            "storage_class": f"nullif({r('storageclass')}, '')",
+            "replication": f"nullif({r('replicationstatus')}, '')",
+            "checksum_kind": "e.checksum_kind" if has_evidence else "NULL::VARCHAR",
+            "checksum_value": "e.checksum_value" if has_evidence else "NULL::VARCHAR",
+        }
+
+    def joined(self, alias: str) -> dict[str, str]:
+        """Return the columns as expressions over the side's alias in the full join.
+
+        A field that the report does not have is a null, and takes no memory there.
+        """
+        return {
+            name: f"{alias}.{name}" if name in self._present() else f"NULL::{_TYPES[name]}" for name in self.columns()
+        }
+
+    def select(self) -> str:
+        """Return the side as SQL, for the join."""
+        present = self._present()
+        columns = ", ".join(f"{value} AS {name}" for name, value in present.items())
+        relation = f"{self.report.relation} r{self._checksums()}"
+        sql = f"SELECT {columns} FROM {relation} WHERE {self._current()} AND {self._scope()}"
+        if self.is_unique:
+            by = "joined, version_id" if self.options.all_versions else "joined"
+            last = [f"{name} DESC NULLS LAST" for name in ("modified_us", "size_bytes", "etag") if name in present]
+            window = f"PARTITION BY {by} ORDER BY {', '.join([*last, 'joined'])}"
+            sql = f"SELECT * FROM ({sql}) QUALIFY row_number() OVER ({window}) = 1"
+        return sql
+
+    def _present(self) -> dict[str, str]:
+        return {name: value for name, value in self.columns().items() if name == "joined" or "NULL::" not in value}
+
+    def totals(self, connection: duckdb.DuckDBPyConnection) -> SideTotals:
+        """Count the report's rows."""
+        rows = f"FROM {self.report.relation} r WHERE {self._current()} AND"
+        inside = connection.execute(f"SELECT count(*) {rows} {self._scope()}").fetchall()[0][0]
+        size = self.report.field("size")
+        [(outside, size_bytes)] = connection.execute(
+            f"SELECT count(*), coalesce(sum({size}), 0) {rows} NOT {self._scope()}"
+        ).fetchall()
+        return SideTotals(inside, outside, int(size_bytes))
+
+    @property
+    def _evidence(self) -> Sequence[Path]:
+        return self.options.source_evidence if self.is_source else self.options.destination_evidence
+
+    @property
+    def _has_versions(self) -> bool:
+        return "versionid" in self.report.columns
+
+    def _scope(self) -> str:
+        prefixes, key = self.options.prefixes, self.report.field("key")
+        return prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
+
+    def _current(self) -> str:
+        return "true" if self.options.all_versions else f"coalesce({self.report.field('islatest')}, true)"
+
+    def _checksums(self) -> str:
+        """Join evidence by key and version id.
+
+        Where no version id pins the object, its ETag must be the same as well.
+
+        Time alone does not pin it: a report's time is the end of its job, and an object may have
+        been overwritten before.
+
+        The latest report counts. Of reports with one time, a checksum of the whole object counts
+        before a composite one, then the first by the algorithm's name. If they contradict each
+        other about that checksum, none counts.
+        """
+        if not self._evidence:
+            return ""
+        columns = self.columns()
+        version = f"coalesce(nullif(version_id, ''), '{NULL_VERSION}')"
+        by, condition = (
+            "key, etag",
+            f"e.etag = {columns['etag']} AND epoch_us(e.computed_at) >= {columns['modified_us']}",
+        )
+        if self._has_versions:
+            by = f"key, {version}, CASE WHEN {version} = '{NULL_VERSION}' THEN etag END"
+            condition = f"e.version_id = {columns['version_id']} AND (e.version_id <> '{NULL_VERSION}' OR {condition})"
+        equals = f"(PARTITION BY {by}, computed_at, is_composite, algorithm)"
+        rows = (
+            f"SELECT * REPLACE ({version} AS version_id), "
+            f"CASE WHEN is_composite THEN '{COMPOSITE}' ELSE '' END || algorithm AS checksum_kind, "
+            f"value AS checksum_value FROM {parquet(self._evidence)} WHERE value IS NOT NULL "
+            f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC, is_composite, algorithm) = 1 "
+            f"AND min(value) OVER {equals} = max(value) OVER {equals}"
+        )
+        return f" LEFT JOIN ({rows}) e ON e.key = {self.report.field('key')} AND {condition}"
+
+
+def _rows_of_sides(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
+    """Count the rows of each side in the join."""
+    counts = "count(*) FILTER (at_source), count(*) FILTER (at_destination)"
+    rows: tuple[int, int] = connection.execute(f"SELECT {counts} FROM joined").fetchall()[0]
+    return rows
+
+
+def _has_repeats(connection: duckdb.DuckDBPyConnection, totals: Sequence[SideTotals], *, all_versions: bool) -> bool:
+    """True if a report lists a key (or version) twice: then the join has more rows of the other
+    side, or a row of one side twice.
+    """
+    if _rows_of_sides(connection) != tuple(total.rows for total in totals):
         return True
-    twice = "SELECT 1 FROM judged WHERE joined IS NOT NULL GROUP BY joined, {} HAVING count(*) > 1 LIMIT 1"
-    version = "coalesce(version_id, destination_version_id)" if all_versions else "NULL"
-    return connection.execute(twice.format(version)).fetchone() is not None
+    by = "joined, coalesce(version_id, destination_version_id)" if all_versions else "joined"
+    twice = f"FROM joined WHERE NOT (at_source AND at_destination) GROUP BY {by} HAVING count(*) > 1 LIMIT 1"
+    return connection.execute(f"SELECT 1 {twice}").fetchone() is not None
 
 
-def _check_fields(report: StagedReport, options: JoinOptions) -> None:
-    needed = ["versionid"] if options.rules.all_versions else []
-    if options.rules.all_versions or report.column("versionid"):
+def _check_fields(report: StagedReport, *, all_versions: bool) -> None:
+    needed = ["versionid"] if all_versions else []
+    if all_versions or "versionid" in report.columns:
         needed += ["isdeletemarker", "islatest"]
-    if missing := [field for field in needed if report.column(field) is None]:
-        purpose = "--versions all" if options.rules.all_versions else "telling which version is current"
+    if missing := [field for field in needed if field not in report.columns]:
+        purpose = "--versions all" if all_versions else "telling which version is current"
         raise ManifestError(
             f"{report.inventory.manifest} lacks the fields {', '.join(missing)}, which {purpose} needs",
             advice="use an inventory of all versions",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from jobs.core.run import RunSpec
 from jobs.errors import UsageError
-from jobs.reconcile.repair_advice import reconcile_command
 from jobs.runs.kind import Kind
 
 
@@ -14,12 +13,9 @@ def _not_resumed(spec: RunSpec) -> UsageError:
 
 
 def _not_retried(spec: RunSpec) -> UsageError:
-    advice = f"what repairs it is in  sealift runs show {spec.run_id}"
-    if not spec.options.get("pair"):
-        advice = (
-            f"repair what it found with  {reconcile_command(spec)} --repair (--repair-different: also what differs)"
-        )
-    return UsageError(f"run {spec.run_id} only compared", advice=advice)
+    return UsageError(
+        f"run {spec.run_id} only compared", advice=f"what repairs it is in  sealift runs show {spec.run_id}"
+    )
 
 
 KIND = Kind("reconcile", not_retried=_not_retried, not_resumed=_not_resumed)

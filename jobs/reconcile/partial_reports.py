@@ -9,16 +9,13 @@ report has to be in it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from typing import NamedTuple
 
 import duckdb
-import pyarrow as pa
 
 from jobs.core.model import Listed
-from jobs.core.prefix_map import PrefixMap
 from jobs.reconcile.stage import StagedReport, UnusableReport
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Marker, Store
@@ -35,35 +32,18 @@ UPLOAD_SECONDS = 7 * 86_400
 this much later."""
 
 
-class Bucket(NamedTuple):
-    """What a report should cover.
-
-    `store` has the bucket. `prefixes`: those to look below. `is_inside`: whether a key counts.
-    """
-
-    store: Store
-    prefixes: tuple[str, ...]
-    is_inside: Callable[[str], bool]
-
-    @classmethod
-    def source(cls, store: Store, prefixes: PrefixMap) -> Bucket:
-        """The source's bucket."""
-        return cls(
-            store, tuple(pair[0] for pair in prefixes.pairs), lambda key: prefixes.destination_of(key) is not None
-        )
-
-    @classmethod
-    def destination(cls, store: Store, prefixes: PrefixMap) -> Bucket:
-        """The destination's bucket."""
-        return cls(store, tuple(pair[1] for pair in prefixes.pairs), lambda key: prefixes.source_of(key) is not None)
-
-
 async def check_coverage(
-    connection: duckdb.DuckDBPyConnection, staged: StagedReport, bucket: Bucket, horizon: float
+    connection: duckdb.DuckDBPyConnection,
+    staged: StagedReport,
+    store: Store,
+    prefixes: Sequence[str],
+    inside: Callable[[str], str | None],
+    horizon: float,
 ) -> None:
     """Raise UnusableReport where listed keys that are older than `horizon` are not in the report.
 
-    `horizon`: epoch seconds. Raises a StoreError when S3 refuses to list.
+    `store` has the bucket that it should cover below the prefixes, where `inside` gives a key of the
+    other side. `horizon`: epoch seconds. Raises a StoreError when S3 refuses to list.
     """
     name = staged.inventory.source_bucket
 
@@ -72,18 +52,20 @@ async def check_coverage(
         after = None if behind is None else Marker(behind)
         due: list[Listed] = []
         for _ in range(PAGES):
-            page = await retry(partial(bucket.store.list_objects, name, prefix, after=after))
-            due = [each for each in page.entries if bucket.is_inside(each.key) and _came(each) <= horizon]
+            page = await retry(partial(store.list_objects, name, prefix, after=after))
+            due = [each for each in page.entries if inside(each.key) is not None and _came(each) <= horizon]
             after = page.next_marker
             if due or after is None:
                 break
         return due
 
-    places = await in_thread(connection, _places, connection, staged, bucket.prefixes)
+    places = await in_thread(connection, _places, connection, staged, prefixes)
     due = [each for page in await gather_bounded(look, places, AT_ONCE) for each in page]
     listed = {each.key: each for each in due}
-    absent = await in_thread(connection, _absent, connection, staged, list(listed))
-    if absent:
+    key = staged.field("key")
+    reported = f"SELECT DISTINCT {key} FROM {staged.relation} r WHERE {key} IN (SELECT unnest(?::VARCHAR[]))"
+    found = await in_thread(connection, lambda: connection.execute(reported, [list(listed)]).fetchall())
+    if absent := listed.keys() - {row[0] for row in found}:  # a noncurrent version is enough
         example = listed[min(absent)]
         time = datetime.fromtimestamp(example.last_modified, UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
         raise UnusableReport(
@@ -100,31 +82,18 @@ def _came(entry: Listed) -> float:
 
 
 def _places(
-    connection: duckdb.DuckDBPyConnection, staged: StagedReport, prefixes: tuple[str, ...]
+    connection: duckdb.DuckDBPyConnection, staged: StagedReport, prefixes: Sequence[str]
 ) -> list[tuple[str, str | None]]:
     """Return (prefix, key to list behind) of each place. No key: the prefix's beginning."""
-    key = staged.column("key")
+    key = staged.field("key")
     below = [f"starts_with({key}, {quoted(prefix)})" for prefix in prefixes]
     last = ", ".join(f"max({key}) FILTER ({condition})" for condition in below)
-    ends = connection.execute(f"SELECT {last} FROM {staged.relation}").fetchone() or ()
+    ends = connection.execute(f"SELECT {last} FROM {staged.relation} r").fetchone() or ()
     some = connection.execute(
-        f"SELECT * FROM (SELECT {key} FROM {staged.relation} WHERE {' OR '.join(below)}) "
+        f"SELECT * FROM (SELECT {key} FROM {staged.relation} r WHERE {' OR '.join(below)}) "
         f"USING SAMPLE reservoir({RANDOM_PLACES} ROWS)"
     ).fetchall()
     places: list[tuple[str, str | None]] = [(prefix, None) for prefix in prefixes]
     places += [pair for pair in zip(prefixes, ends, strict=True) if pair[1] is not None]
     places += [(next(prefix for prefix in prefixes if row[0].startswith(prefix)), row[0]) for row in some]
     return list(dict.fromkeys(places))
-
-
-def _absent(connection: duckdb.DuckDBPyConnection, staged: StagedReport, keys: list[str]) -> list[str]:
-    """Return those of the keys that no row of the report has, be it a noncurrent version."""
-    if not keys:
-        return []
-    connection.register("listed", pa.table({"key": pa.array(keys, pa.string())}))
-    reported = f"(SELECT {staged.column('key')} AS key FROM {staged.relation})"
-    try:
-        rows = connection.execute(f"SELECT key FROM listed ANTI JOIN {reported} USING (key)").fetchall()
-    finally:
-        connection.unregister("listed")
-    return [row[0] for row in rows]

@@ -14,7 +14,7 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, RunState, Side
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import REPAIR
+from jobs.reconcile.advice import REPAIR
 from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
 from jobs.runs.kind import Kind, writes_of_copies

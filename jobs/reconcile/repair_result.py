@@ -12,10 +12,12 @@ from jobs.core.category import REPAIRABLE, Category
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, PreconditionFailed
+from jobs.ledger.agreement import begin_order, run_job
 from jobs.ledger.ledger import DIFFERENCES, Ledger
-from jobs.reconcile.repair_advice import find_repairs
 from jobs.reports.publish import write_page
 from jobs.s3.downloads import download
+from jobs.s3.retries import gather_bounded
+from jobs.s3.sessions import is_between
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,6 +26,9 @@ RESULT = "repaired.json"
 """The document of a reconciliation whose findings were repaired, beside its report."""
 
 SHOWN_ROWS = 20
+_REPAIRS_LOOKED_AT = 1_000
+"""How many later runs may have repaired a run, or checked its repair: days pass until they do."""
+_READS = 32
 SHOWN_LEFT = 1_000
 _MEMORY = "256MB"
 _LOOK = "key, version_id, copy_key, is_well, number"
@@ -221,3 +226,39 @@ async def result_now(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
     after = {"repaired": result.to_dict(runs)}
     is_done = not after["repaired"]["left"]
     return known | after | ({"next_steps": []} if is_done else {}), list(result.left)
+
+
+async def find_repairs(
+    ledger: Ledger, run: RunSpec, jobs: Collection[str] = ("replicate", "verify")
+) -> list[dict[str, Any]]:
+    """Return the reports of later runs that copied or verified rows of a run, the oldest first.
+
+    Such a run worked between the same buckets. It retries this run or another such run, or its
+    manifest is this run's failed rows or a file of this run.
+    """
+    run_id = run.run_id
+    later = [each for each in await ledger.run_ids() if is_later(each, run_id, jobs)]
+    reports: list[dict[str, Any]] = []
+    made: set[str] = set()
+
+    async def read(each: str) -> RunSpec | None:
+        with contextlib.suppress(LedgerError):  # a damaged run repaired nothing that one can rely on
+            return await ledger.spec(each)
+        return None
+
+    specs = await gather_bounded(read, later[:_REPAIRS_LOOKED_AT], _READS)
+    for each, spec in zip(later, specs, strict=False):
+        if spec is None or not is_between(spec, run.source, run.destination):
+            continue
+        with contextlib.suppress(LedgerError):
+            of_it = spec.retry_of == run_id
+            of_rows = spec.manifest == f"run:{run_id}" or spec.manifest.startswith(ledger.uri(run_id))
+            if (of_it or of_rows or spec.retry_of in made) and (report := await ledger.report(each)) is not None:
+                reports.append(report)
+                made.add(each)
+    return reports
+
+
+def is_later(run_id: str, than: str, jobs: Collection[str]) -> bool:
+    """Return whether a run is of one of these jobs, and began after another one."""
+    return run_job(run_id) in jobs and begin_order(run_id) > begin_order(than)

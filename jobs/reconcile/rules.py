@@ -1,7 +1,7 @@
 """Rules of reconciliation: what two reports make of a key or version. No I/O.
 
-The rules are data, of which `rules_sql` makes SQL. They use a few atoms, yes-or-no questions about
-a pair. Content is compared as `compare` in `jobs.core.evidence` does, by what an inventory has.
+The rules are data, of which `code_sql` makes SQL. They use a few atoms, yes-or-no questions about a
+pair. Content is compared as `compare` in `jobs.core.evidence` does, by what an inventory has.
 
 ETags are comparable where both are MD5s of the content: 32 hex digits, not from a multipart upload,
 not encrypted with KMS or a customer's key
@@ -14,18 +14,15 @@ that fits decides:
 
 | what the reports say                    | category     | reason                                |
 |-----------------------------------------|--------------|---------------------------------------|
-| source absent, destination absent       | excluded     |                                       |
+| own                                     | excluded     |                                       |
 | source gone, destination gone, current  | excluded     |                                       |
 | source marker, destination marker       | same         |                                       |
-| destination absent, copy unnamed        | unverifiable | nothing_comparable: no version id     |
-| source absent, copy unnamed             | unverifiable | nothing_comparable: no version id     |
 | source marker, destination absent       | missing      | marker_differs                        |
 | source absent, destination marker       | extra        | marker_differs                        |
 | source marker                           | extra        | deleted: source                       |
 | source absent                           | extra        | source_gone                           |
 | destination marker                      | missing      | deleted: destination                  |
 | destination absent                      | missing      | copy_missing                          |
-| copy of older                           | stale        | older_on_top                          |
 | sizes differ                            | differs      | size_differs                          |
 | checksums differ                        | differs      | checksum_differs                      |
 | not ETags equal, MD5s, encryption known | differs      | etag_differs                          |
@@ -41,13 +38,10 @@ All that is comparable has to agree. Content can be made to have the CRC of othe
 checksum that is equal does not outweigh MD5s that differ. Where a report does not say how an
 object is encrypted, its ETag is perhaps no MD5, and refutes no checksum.
 
-`gone`: absent or a delete marker. `current`: not `all_versions`. `copy of older`: the
-destination's object is a copy of a version below the source's current one, whatever the times
-say. A request that came late can put it there, and no report shows it. Differs means stale
-where the destination is older than the source, else different. S3 dates an object that was
-uploaded in parts by the beginning of its upload, so a newer destination may be a copy of the
-object before it. Such a row of current objects is stale as well, and its reason says so: the
-repair looks what the copy was made from. Then the circumstances:
+`own`: an object of Sealift itself. `gone`: absent or a delete marker. `current`: not
+`all_versions`. Differs means stale where the destination is older than the source, else different.
+A different one may still be a copy of an older version: a request came late, or S3 dated the source
+by the beginning of its upload. The repair looks what the copy was made from. Then the circumstances:
 
 | category and circumstance | becomes                 | reason                                  |
 |---------------------------|-------------------------|-----------------------------------------|
@@ -66,12 +60,15 @@ side is newer than the horizon.
 
 from __future__ import annotations
 
-from enum import IntEnum
+from collections.abc import Mapping
 from typing import NamedTuple
 
+from jobs.core.algorithms import ALGORITHMS
 from jobs.core.category import FINDINGS, Category
-from jobs.core.model import Checksum
+from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
+from jobs.core.selection import OWN_OBJECT
+from jobs.tables.duck import quoted
 
 PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
 """The values of EncryptionStatus with which an ETag can be an MD5."""
@@ -84,53 +81,24 @@ PENDING, FAILED = "PENDING", "FAILED"
 """The values of ReplicationStatus that matter (COMPLETED and REPLICA say nothing on the other
 side)."""
 
+COMPOSITE = "composite "
+"""Begins the kind of a checksum of checksums. Those of one kind are comparable."""
 
-class Facts(NamedTuple):
-    """What one report says of one object version, None where it does not say.
-
-    `etag` has no quotes. `last_modified` is epoch seconds. `encryption_status` and
-    `replication_status` are spelled as in the inventory. `checksums` come from evidence or a HEAD.
-    `has_unnamed_copy`: by the version map, it was copied (of a destination: a version of this key
-    was), and the server did not say the copy's version id. `is_older_copy`: the destination's
-    object is no copy of the source's current version, and one of a version below it.
-    """
-
-    size_bytes: int | None = None
-    etag: str | None = None
-    is_multipart: bool | None = None
-    encryption_status: str | None = None
-    last_modified: float | None = None
-    replication_status: str | None = None
-    is_delete_marker: bool = False
-    checksums: tuple[Checksum, ...] = ()
-    has_unnamed_copy: bool = False
-    is_older_copy: bool = False
+REPLICATION_FAILED = "S3's replication of it FAILED"
+"""A fact beside what was compared, in a row's detail."""
 
 
 class Judgement(NamedTuple):
     """The category, and a reason (may be empty) with a detail that all pairs like this one share.
 
-    `is_undated`: nothing says which of the two is newer, as the source was uploaded in parts.
+    `evidence`: what proves it.
     """
 
     category: Category
     reason: str = ""
     detail: str = ""
     is_finding: bool = False
-    is_undated: bool = False
-
-
-class Age(IntEnum):
-    """What the times say of the destination's object: the older one, or as new, or nothing."""
-
-    NEWER = 0
-    OLDER = 1
-    UNKNOWN = 2
-
-
-UNDATED = "which is newer is unknown, as the source was uploaded in parts"
-REPLICATION_FAILED = "S3's replication of it FAILED"
-"""Facts beside what was compared, in a row's detail."""
+    evidence: Evidence = Evidence.NONE
 
 
 class Rule(NamedTuple):
@@ -152,18 +120,15 @@ def _rule(when: str, category: Category | None, reason: str = "", detail: str = 
 _DIFFERS = None  # stale or different, whichever the times say
 
 COMPARISON = (
-    _rule("source absent, destination absent", Category.EXCLUDED),
+    _rule("own", Category.EXCLUDED),
     _rule("source gone, destination gone, current", Category.EXCLUDED),
     _rule("source marker, destination marker", Category.SAME),
-    _rule("destination absent, copy unnamed", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no version id"),
-    _rule("source absent, copy unnamed", Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, "no version id"),
     _rule("source marker, destination absent", Category.MISSING, Reason.MARKER_DIFFERS),
     _rule("source absent, destination marker", Category.EXTRA, Reason.MARKER_DIFFERS),
     _rule("source marker", Category.EXTRA, Reason.DELETED, "source"),
     _rule("source absent", Category.EXTRA, Reason.SOURCE_GONE),
     _rule("destination marker", Category.MISSING, Reason.DELETED, "destination"),
     _rule("destination absent", Category.MISSING, Reason.COPY_MISSING),
-    _rule("copy of older", Category.STALE, Reason.OLDER_ON_TOP),
     _rule("sizes differ", _DIFFERS, Reason.SIZE_DIFFERS),
     _rule("checksums differ", _DIFFERS, Reason.CHECKSUM_DIFFERS),
     _rule("not ETags equal, MD5s, encryption known", _DIFFERS, Reason.ETAG_DIFFERS),
@@ -186,19 +151,156 @@ CIRCUMSTANCE = (
     _rule("", None),
 )
 
+_PROOFS = {
+    **dict.fromkeys(("checksums equal", "checksums differ"), Evidence.CHECKSUM),
+    **dict.fromkeys(("ETags equal", "not ETags equal"), Evidence.MD5_ETAG),
+}
 
-def compared_category(compared: Rule, age: Age) -> Category:
-    """Return the category of a rule of `COMPARISON`, with the age of the destination."""
-    return compared.category or (Category.DIFFERENT if age is Age.NEWER else Category.STALE)
 
+def conclude(compared: Rule, circumstance: Rule, *, is_older: bool) -> Judgement:
+    """Return the judgement of a rule of `COMPARISON` together with one of `CIRCUMSTANCE`.
 
-def conclude(compared: Rule, circumstance: Rule, age: Age) -> Judgement:
-    """Return the judgement of a rule of `COMPARISON` together with one of `CIRCUMSTANCE`."""
-    category = compared_category(compared, age)
+    `is_older`: the destination's object is the older one.
+    """
+    category = circumstance.category or compared.category or (Category.STALE if is_older else Category.DIFFERENT)
+    evidence = next((_PROOFS[atom] for atom in compared.when if atom in _PROOFS), Evidence.NONE)
     if circumstance.category is not None:
-        return Judgement(circumstance.category, circumstance.reason, circumstance.detail)
-    has_failed = "FAILED" in circumstance.when
-    is_undated = age is Age.UNKNOWN and compared.category is None
-    facts = compared.detail, UNDATED if is_undated else "", circumstance.detail
-    detail = "; ".join(filter(None, facts))
-    return Judgement(category, compared.reason, detail, has_failed or category in FINDINGS, is_undated)
+        return Judgement(category, circumstance.reason, circumstance.detail, evidence=evidence)
+    detail = "; ".join(filter(None, (compared.detail, circumstance.detail)))
+    return Judgement(category, compared.reason, detail, "FAILED" in circumstance.when or category in FINDINGS, evidence)
+
+
+_OLDER = 8
+_STEP = 16
+"""A row's code is 16 × its line of `COMPARISON` + 8 if the destination is older + its circumstance."""
+
+
+IN_ARCHIVE, UNPROVEN_IN_ARCHIVE = 0xFFFE, 0xFFFF
+"""The codes of keys whose copy is in an archive alone."""
+PACKED_UNPROVEN = "its copy is in an archive, and no MD5 says that it is the same"
+
+
+def judgements() -> dict[int, Judgement]:
+    """Return the judgement of every code."""
+    packed = {
+        IN_ARCHIVE: Judgement(Category.SAME, Reason.IN_ARCHIVE),
+        UNPROVEN_IN_ARCHIVE: Judgement(Category.UNVERIFIABLE, Reason.NOTHING_COMPARABLE, PACKED_UNPROVEN),
+    }
+    return packed | {
+        number * _STEP + is_older * _OLDER + place: conclude(rule, circumstance, is_older=is_older)
+        for number, rule in enumerate(COMPARISON)
+        for is_older in (False, True)
+        for place, circumstance in enumerate(CIRCUMSTANCE)
+    }
+
+
+SIDE_COLUMNS = {
+    "joined": "VARCHAR",
+    "is_delete_marker": "BOOLEAN",
+    "size_bytes": "BIGINT",
+    "etag": "VARCHAR",
+    "is_multipart": "BOOLEAN",
+    "is_sealed": "BOOLEAN",
+    "modified_us": "BIGINT",
+    "replication": "VARCHAR",
+    "checksum_kind": "VARCHAR",
+    "checksum_value": "VARCHAR",
+}
+"""The columns of a side that a judgement needs, null where its report does not say.
+
+`joined` is the key, never null. `is_sealed`: encrypted so that the ETag is not an MD5.
+`modified_us`: epoch microseconds. `replication`: as the report spells it.
+"""
+
+
+def is_sealed_sql(encryption_status: str) -> str:
+    """Return SQL for the column `is_sealed`."""
+    return f"{encryption_status} NOT IN {PLAIN_ENCRYPTION}"
+
+
+def code_sql(
+    join: str,
+    source: Mapping[str, str],
+    destination: Mapping[str, str],
+    keep: Mapping[str, str],
+    *,
+    horizon_us: int | None,
+    all_versions: bool,
+) -> str:
+    """Return a SELECT of `code` (see `judgements`) and of `keep`: name → expression over `s` and `d`.
+
+    `join` is a FROM clause that fully joins the aliases `s` and `d`. `source` and `destination` are
+    `SIDE_COLUMNS` as expressions over them. `horizon_us`: epoch microseconds, None: nothing is too new.
+    """
+    atoms = _atoms(source, destination, horizon_us, all_versions=all_versions)
+    by_rule = {
+        category.value: f"rule IN {tuple(n for n, rule in enumerate(COMPARISON) if rule.category is category)}"
+        for category in (Category.SAME, Category.EXCLUDED, Category.EXTRA)
+    }
+    statuses = {"FAILED": "has_failed", "PENDING": "is_pending", "young": "is_young"}
+    return f"""
+        SELECT (rule * {_STEP} + older + {_case(CIRCUMSTANCE, by_rule | statuses)})::USMALLINT AS code, * EXCLUDE
+               (rule, older, {", ".join(statuses.values())})
+        FROM (
+            SELECT {_case(COMPARISON, atoms)} AS rule, CASE WHEN {atoms["older"]} THEN {_OLDER} ELSE 0 END AS older,
+                   {", ".join(f"{atoms[atom]} AS {name}" for atom, name in statuses.items())},
+                   {", ".join(f"{expression} AS {name}" for name, expression in keep.items())}
+            FROM {join}
+        )"""
+
+
+def _case(rules: tuple[Rule, ...], atoms: Mapping[str, str]) -> str:
+    """Return SQL for the number of the first rule that fits."""
+    whens = [
+        f"WHEN {' AND '.join(_atom(atom, atoms) for atom in rule.when) or 'true'} THEN {number}"
+        for number, rule in enumerate(rules)
+    ]
+    return f"CASE {' '.join(whens)} END"
+
+
+def _atom(atom: str, atoms: Mapping[str, str]) -> str:
+    if atom.startswith("not "):
+        return f"NOT coalesce({atoms[atom[4:]]}, false)"
+    return f"({atoms[atom]})"
+
+
+def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int | None, *, all_versions: bool) -> dict[str, str]:
+    """Return each atom as SQL that is true, false or null (CASE takes null for false)."""
+
+    def either(condition: str) -> str:
+        return " OR ".join(f"coalesce({condition.format_map(side)}, false)" for side in (s, d))
+
+    md5 = "(length({0}) = 32 AND NOT regexp_matches({0}, '[^0-9a-f]'))".format
+    no_md5 = [f"coalesce({side[name]}, false) = false" for side in (s, d) for name in ("is_multipart", "is_sealed")]
+    # The pattern is matched once where the ETags are equal, as nearly all are.
+    md5s = [md5(s["etag"]), f"({s['etag']} = {d['etag']} OR {md5(d['etag'])})", *no_md5]
+    known = ", ".join(f"'{composite}{name}'" for name in ALGORITHMS for composite in ("", COMPOSITE))
+    comparable = f"{s['checksum_kind']} = {d['checksum_kind']} AND {s['checksum_kind']} IN ({known})"
+    key = "coalesce(s.joined, d.joined)"
+    recent = "true"
+    if horizon_us is not None:
+        recent = f"coalesce({s['modified_us']} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"
+    return {
+        "own": f"contains({key}, '.sealift/') AND regexp_matches({key}, {quoted(OWN_OBJECT)})",
+        "current": "false" if all_versions else "true",
+        "source absent": "s.joined IS NULL",
+        "destination absent": "d.joined IS NULL",
+        "source marker": s["is_delete_marker"],
+        "destination marker": d["is_delete_marker"],
+        "source gone": f"s.joined IS NULL OR {s['is_delete_marker']}",
+        "destination gone": f"d.joined IS NULL OR {d['is_delete_marker']}",
+        "sizes differ": f"{s['size_bytes']} <> {d['size_bytes']}",
+        "checksums equal": f"{comparable} AND {s['checksum_value']} = {d['checksum_value']}",
+        "checksums differ": f"{comparable} AND {s['checksum_value']} <> {d['checksum_value']} "
+        f"AND NOT starts_with({s['checksum_kind']}, '{COMPOSITE}')",
+        "MD5s": " AND ".join(md5s),
+        "ETags equal": f"{s['etag']} = {d['etag']}",
+        "ETag absent": f"{s['etag']} IS NULL OR {d['etag']} IS NULL",
+        "encryption known": f"{s['is_sealed']} IS NOT NULL AND {d['is_sealed']} IS NOT NULL",
+        "encrypted": either("{is_sealed}"),
+        "multipart": either("{is_multipart} OR contains({etag}, '-')"),
+        "older": f"{d['modified_us']} < {s['modified_us']}",
+        "FAILED": f"{s['replication']} = '{FAILED}'",
+        "PENDING": f"{s['replication']} = '{PENDING}' AND {recent}",
+        "young": "false" if horizon_us is None else either("{modified_us} > " + str(horizon_us)),
+    }

@@ -7,6 +7,8 @@ is written once, when its run ends.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -15,9 +17,9 @@ from typing import Any, NamedTuple
 
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
+from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.repair_advice import find_newer, find_repairs, verify_command
-from jobs.reconcile.repair_result import fetch_differences, read_result
+from jobs.reconcile.repair_result import fetch_differences, find_repairs, is_later, read_result
 from jobs.reconcile.run import first_findings
 from jobs.reports.document import counts, verdict
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
@@ -26,6 +28,8 @@ from jobs.runs.replaced_runs import covers, find_repaired
 from jobs.runs.request import failures_of
 from jobs.runs.summaries import counted, summarize_run
 from jobs.s3.downloads import download
+
+_RUNS_LOOKED_AT = 20
 
 
 class SinceThen(NamedTuple):
@@ -66,7 +70,7 @@ async def find_since_then(
     `is_proof_only`: whether the runs of a job write nothing.
     """
     if "categories" in report:
-        newer = await find_newer(ledger, spec)
+        newer = await _find_newer(ledger, spec)
         repairs = [each for each in await find_repairs(ledger, spec) if not is_proof_only(each["job"])]
         return SinceThen([*repairs, *([newer | await read_result(ledger, newer["run_id"])] if newer else [])])
     if not report["failures"]:
@@ -84,7 +88,7 @@ async def find_since_then(
     )
     is_repaired = spec.run_id in mended and not is_wrong_again
     is_unchecked = is_repaired and not is_proof_only(repairs[-1]["job"])
-    return SinceThen(repairs, is_repaired, verify_command(spec) if is_unchecked else None)
+    return SinceThen(repairs, is_repaired, _verify_command(spec) if is_unchecked else None)
 
 
 async def read_findings(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> list[dict[str, Any]]:
@@ -125,3 +129,39 @@ def _came_to(report: dict[str, Any]) -> str:
     if "categories" in report:
         return f" compared the same places: {verdict(report)}"
     return f": {counts(report['outcomes'])}"
+
+
+def _verify_command(spec: RunSpec) -> str | None:
+    """Return the command that verifies the failed rows of a run again. None: no verify run can."""
+    if spec.job not in ("replicate", "verify") or spec.options.get("archives"):
+        return None
+    words = ["sealift", "verify", "--manifest", f"run:{spec.run_id}"]
+    words += _places(spec)
+    words += ["--versions", "all"] if spec.options.get("all_versions") else []
+    return shlex.join([*words, *(["--deep"] if spec.options.get("deep") else [])])
+
+
+def _places(spec: RunSpec) -> list[str]:
+    """The options that name both sides of a run, and what reaches them."""
+    words = []
+    for name, side in (("source", spec.source), ("destination", spec.destination)):
+        words += [f"--{name}", str(side.location)]
+        access = {"endpoint": side.endpoint, "region": side.region, "profile": side.profile}
+        for what, value in (access | {"expected-bucket-owner": side.owner}).items():
+            words += [f"--{name}-{what}", value] if value else []
+    return words
+
+
+async def _find_newer(ledger: Ledger, spec: RunSpec) -> dict[str, Any] | None:
+    """Return the report of the latest comparison of the same places, None if this is the latest."""
+    later = [each for each in await ledger.run_ids() if is_later(each, spec.run_id, ["reconcile"])]
+    for each in reversed(later[-_RUNS_LOOKED_AT:]):
+        with contextlib.suppress(LedgerError):
+            other = await ledger.spec(each)
+            is_alike = (other.source.location, other.destination.location) == (
+                spec.source.location,
+                spec.destination.location,
+            ) and all(other.options.get(name) == spec.options.get(name) for name in ("versions", "maps", "of_replica"))
+            if is_alike and (report := await ledger.report(each)) is not None:
+                return report
+    return None

@@ -102,11 +102,8 @@ class Comparison:
     `categories`: category → (rows, bytes), together the union of both sides. `findings`: how many
     rows need attention. `source` and `destination` describe the inventories: `bucket`, `manifest`
     (a URI), `created_at` (epoch seconds at which the listing began), `format`, `rows`, and more.
-    `differences` has the URIs `parquet` and `csv`. `prefixes` are (prefix, category or None for
-    all, rows, bytes), the worst first. `ages` and `sizes` are (range, rows, bytes) of what is
-    missing, in the order to show. `unjudged` is (reason, detail, rows). `limits` are sentences on what the
-    inventories do not say. `unparsed` counts inventory lines that could not be read. The examples
-    have `report`, `file`, `line`, `problem` and `row`.
+    `prefixes` are (prefix, category or None for all, rows, bytes), the worst first. `unjudged` is
+    (reason, detail, rows). `limits` are sentences on what the inventories do not say.
     """
 
     categories: Mapping[str, tuple[int, int]]
@@ -114,14 +111,9 @@ class Comparison:
     source: Mapping[str, Any]
     destination: Mapping[str, Any]
     margin_seconds: float
-    differences: Mapping[str, str | None]
     prefixes: Iterable[tuple[str, str | None, int, int]] = ()
-    ages: Iterable[tuple[str, int, int]] = ()
-    sizes: Iterable[tuple[str, int, int]] = ()
     unjudged: Iterable[tuple[str, str, int]] = ()
     limits: Iterable[str] = ()
-    unparsed: int = 0
-    unparsed_examples: Iterable[Mapping[str, Any]] = ()
 
 
 def summarize_reconcile(
@@ -151,13 +143,8 @@ def summarize_reconcile(
         "destination": _inventory(comparison.destination),
         "margin_seconds": comparison.margin_seconds,
         "prefixes": _objects(("prefix", "category", "rows", "bytes"), comparison.prefixes),
-        "ages": _objects(("bucket", "rows", "bytes"), comparison.ages),
-        "sizes": _objects(("bucket", "rows", "bytes"), comparison.sizes),
         "unjudged": _objects(("reason", "detail", "rows"), comparison.unjudged),
         "limits": list(comparison.limits),
-        "unparsed": comparison.unparsed,
-        "unparsed_examples": [dict(example) for example in comparison.unparsed_examples],
-        "differences": {name: comparison.differences.get(name) for name in ("parquet", "csv")},
         "report": None,
         "report_html": None,
         **details,
@@ -187,8 +174,8 @@ def findings_count(report: Mapping[str, Any]) -> int:
 
 
 def unread_count(report: Mapping[str, Any]) -> int:
-    """How many lines of inventories, or archives, could not be read. What they name is not known."""
-    return int(report.get("unparsed", 0)) + len(report.get(LEFT_OUT, ()))
+    """How many archives could not be read. What they hold is not known."""
+    return len(report.get(LEFT_OUT, ()))
 
 
 def left_count(report: Mapping[str, Any]) -> int:
@@ -210,6 +197,12 @@ def is_unjudged(report: Mapping[str, Any]) -> bool:
     """Whether a reconciliation compared nothing, since all that is there is in flight."""
     tally = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
     return tally.keys() - {Category.EXCLUDED.value} == {Category.IN_FLIGHT.value}
+
+
+def is_unproven(report: Mapping[str, Any]) -> bool:
+    """Whether a reconciliation could not compare most of what is there."""
+    rows = {name: each["rows"] for name, each in report["categories"].items() if name != Category.EXCLUDED}
+    return bool(2 * rows.get(Category.UNVERIFIABLE, 0) > sum(rows.values()))
 
 
 def had_no_rows(report: Mapping[str, Any]) -> bool:
@@ -312,26 +305,25 @@ def _reconcile_verdict(report: Mapping[str, Any]) -> str:
     elsewhere = findings - sum(bad.values())  # S3 reports these as FAILED
     failed = f"{', ' if bad else ''}{elsewhere:,} whose replication FAILED" if elsewhere else ""
     rest = {name: count for name, count in tally.items() if name not in bad and name != "same"}
-    unread = _unread(report)
     if is_empty(report) and not findings:
         excluded = "the only row is" if rows == 1 else f"all {rows:,} rows are"
         why = f"{excluded} excluded, by --map, --source and --destination, or as deleted" if rows else _EMPTY
-        return f"Nothing was compared: {why}{unread}."
+        return f"Nothing was compared: {why}."
     if findings:
-        return f"{need_attention(findings, rows)}: {_named(bad, _CATEGORIES) if bad else ''}{failed}{unread}."
+        return f"{need_attention(findings, rows)}: {_named(bad, _CATEGORIES) if bad else ''}{failed}."
     if is_unjudged(report):
         margin, count = human_seconds(report["margin_seconds"]), tally[Category.IN_FLIGHT]
         young = "the only row is" if count == 1 else f"all {count:,} rows are"
         return (
             f"Nothing could be judged: {young} in flight, newer than {margin} "
-            f"(--margin 0s compares them now) or not yet replicated{unread}."
+            "(--margin 0s compares them now) or not yet replicated."
         )
     if not rest:
         every = "The only row is" if rows == 1 else f"All {rows:,} rows are"
-        return f"{every} the same at both sides{unread}."
+        return f"{every} the same at both sides."
     alike = tally.get("same", 0)
     same = f"{alike:,} of {plural(rows, 'row')} {'is' if alike == 1 else 'are'} the same"
-    return f"No difference was found: {same}, {_named(rest, _CATEGORIES)}{unread}."
+    return f"No difference was found: {same}, {_named(rest, _CATEGORIES)}."
 
 
 def _repair_verdict(report: Mapping[str, Any]) -> str:
@@ -341,21 +333,16 @@ def _repair_verdict(report: Mapping[str, Any]) -> str:
         if "kept" not in report["repaired"]:
             return _reconcile_verdict(report)
         rest = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
-        return f"No finding: {_named(rest, _CATEGORIES)}{_unread(report)}. What is extra stays, as the policy says."
+        return f"No finding: {_named(rest, _CATEGORIES)}. What is extra stays, as the policy says."
     if not left:
         every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
-        return f"{every} repaired and verified{_unread(report)}."
+        return f"{every} repaired and verified."
     rest = {name: each["left"] for name, each in report["repaired"]["categories"].items() if each["left"]}
     mended = f". {repaired:,} {'is' if repaired == 1 else 'are'} repaired and verified" if repaired else ""
     has = "needs" if left == 1 else "need"
     return (
-        f"{left:,} of {plural(repaired + left, 'finding')} still {has} attention: "
-        f"{_named(rest, _CATEGORIES)}{mended}{_unread(report)}."
+        f"{left:,} of {plural(repaired + left, 'finding')} still {has} attention: {_named(rest, _CATEGORIES)}{mended}."
     )
-
-
-def _unread(report: Mapping[str, Any]) -> str:
-    return f"; {report['unparsed']:,} inventory lines could not be read" if report["unparsed"] else ""
 
 
 def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:

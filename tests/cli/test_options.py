@@ -176,7 +176,7 @@ def refusal(path: str, parameter: click.Parameter, text: str) -> str:
 
 def test_the_numbers_of_all_commands_are_looked_at():
     names = {(path, parameter.opts[-1]) for path, parameter in NUMBERS}
-    assert names >= {("replicate", "--max-cost"), ("compact", "--target-size"), ("reconcile", "--confirm-limit")}
+    assert names >= {("replicate", "--max-cost"), ("compact", "--target-size"), ("reconcile", "--max-objects")}
     assert ZERO_HAS_A_MEANING.keys() <= {name for _, name in names}
 
 

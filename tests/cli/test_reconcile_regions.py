@@ -20,8 +20,8 @@ def test_each_inventory_is_read_in_the_region_of_its_side(monkeypatch: pytest.Mo
         read.append((store, uri))
         return SimpleNamespace(source_bucket=uri[5:6])
 
-    async def compare(*given: Any) -> Any:
-        raise UsageError(f"compared in {given[-1]}")
+    async def compare(source: Any, destination: Any, *given: Any) -> Any:
+        raise UsageError(f"compared in {(source.store, destination.store)}")
 
     async def is_there(ledger: Ledger) -> None:
         """The bucket of the ledger, which no server has here."""
@@ -29,7 +29,7 @@ def test_each_inventory_is_read_in_the_region_of_its_side(monkeypatch: pytest.Mo
     for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
         monkeypatch.setenv(name, "any")
     monkeypatch.setattr(reconcile, "open_store", lambda endpoint, region, profile: region)
-    monkeypatch.setattr(reconcile, "compare", compare)
+    monkeypatch.setattr("jobs.reconcile.reconcile.reconcile", compare)
     monkeypatch.setattr(Ledger, "check_bucket", is_there)
     monkeypatch.setattr("jobs.inventory.find.find_inventory", find)
     places = ["--source-inventory", "s3://a/m.json", "--destination-inventory", "s3://b/m.json"]

@@ -105,8 +105,8 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert fetch(damaged, found["differences"]["csv"]).count("\n") == 8
 
     repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
-    assert [each["outcomes"] for each in repaired["repair"]] == [{"copied": 4}]
-    assert [each["outcomes"] for each in repaired["verification"]] == [{"verified": 4}]
+    assert [each["outcomes"] for each in repaired["repair"]] == [{"copied": 4, "changed": 2}]
+    assert [each["outcomes"] for each in repaired["verification"]] == [{"verified": 4, "mismatched": 2}]
     assert repaired["code"] == 3  # different and extra are still there
     left = reconcile(damaged)
     assert rows(left) == {"same": 9, "different": 2, "extra": 1}
@@ -133,7 +133,9 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> 
     for key in ("b/2", "c/1"):
         world.put(key)
     settle()
-    limited = world.sealift("reconcile", *pair(world), *maps, "--margin", "0s", "--repair", "--max-objects", "2")
+    limited = world.sealift(
+        "reconcile", *pair(world), *maps, "--margin", "0s", "--repair", "--yes", "--max-objects", "2"
+    )
     assert (limited.code, "the plan has 3 objects" in limited.stderr) == (2, True), limited.stderr
     assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.destination)["Contents"]] == [
         "elsewhere",

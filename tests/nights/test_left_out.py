@@ -18,7 +18,7 @@ from jobs.nights.verdicts import is_well
 def report(rows: int, duplicates: int = 0, **outcomes: int) -> dict[str, Any]:
     excluded = {"duplicate": duplicates} if duplicates else {}
     made = {"run_id": "run", "state": RunState.COMPLETE, "rows": rows, "accounted": rows, "excluded": excluded}
-    return made | {"outcomes": outcomes, "unparsed": 0}
+    return made | {"outcomes": outcomes}
 
 
 def repair(given: int, repaired: dict[str, Any], verified: dict[str, Any]) -> list[dict[str, Any]]:

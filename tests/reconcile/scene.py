@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from jobs.core.model import Checksum, Location
+from jobs.core.run import Side
 from jobs.inventory.find import find_inventory
-from jobs.reconcile import rules_sql
-from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, reconcile
-from jobs.reconcile.rules import Facts, Judgement
-from jobs.reconcile.rules_sql import RuleOptions, judgements
+from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, Report, reconcile
+from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, Judgement, code_sql, is_sealed_sql, judgements
+from jobs.tables.duck import quoted
 from tests.doubles.list_store import Shelf
 from tests.inventory.samples import deliver
 
@@ -45,16 +47,69 @@ ODD_KEYS += [
 ]
 
 
+class Facts(NamedTuple):
+    """What one report says of one object version, None where it does not say.
+
+    `etag` has no quotes. `last_modified` is epoch seconds. `encryption_status` and
+    `replication_status` are spelled as in the inventory. `checksum` is evidence at rest.
+    """
+
+    size_bytes: int | None = None
+    etag: str | None = None
+    is_multipart: bool | None = None
+    encryption_status: str | None = None
+    last_modified: float | None = None
+    replication_status: str | None = None
+    is_delete_marker: bool = False
+    checksum: Checksum | None = None
+
+    def columns(self, key: str) -> dict[str, str]:
+        """The columns of a side in SQL."""
+        checksum, modified = self.checksum, self.last_modified
+        values: dict[str, str | int | bool | None] = {
+            "joined": key,
+            "is_delete_marker": self.is_delete_marker,
+            "size_bytes": self.size_bytes,
+            "etag": self.etag,
+            "is_multipart": self.is_multipart,
+            "modified_us": None if modified is None else int(modified * 1e6),
+            "replication": self.replication_status,
+            "checksum_kind": checksum and f"{COMPOSITE if checksum.is_composite else ''}{checksum.algorithm}",
+            "checksum_value": checksum and checksum.value,
+        }
+        encryption = is_sealed_sql(f"{_literal(self.encryption_status)}::VARCHAR")
+        return {name: f"{_literal(value)}::{SIDE_COLUMNS[name]}" for name, value in values.items()} | {
+            "is_sealed": encryption
+        }
+
+
+def _literal(value: str | int | bool | None) -> str:
+    return "NULL" if value is None else quoted(value) if isinstance(value, str) else str(value)
+
+
 @cache
 def connection() -> duckdb.DuckDBPyConnection:
     return duckdb.connect()
 
 
 def judge(
-    source: Facts | None, destination: Facts | None, *, horizon: float | None, all_versions: bool = False
+    source: Facts | None,
+    destination: Facts | None,
+    *,
+    horizon: float | None,
+    all_versions: bool = False,
+    key: str = "a",
 ) -> Judgement:
-    options = RuleOptions(None if horizon is None else int(horizon * 1e6), all_versions)
-    [code] = rules_sql.judge(connection(), [(source, destination)], options)
+    """The judgement of a pair, as the SQL of the rules makes it."""
+    sides = []
+    for facts in (source, destination):
+        columns = ", ".join(f"{value} AS {name}" for name, value in (facts or Facts()).columns(key).items())
+        sides.append(f"(SELECT {columns} WHERE {facts is not None})")
+    s, d = ({name: f"{alias}.{name}" for name in SIDE_COLUMNS} for alias in "sd")
+    join = f"{sides[0]} s FULL JOIN {sides[1]} d ON s.joined = d.joined"
+    horizon_us = None if horizon is None else int(horizon * 1e6)
+    sql = code_sql(join, s, d, {"kept": "1"}, horizon_us=horizon_us, all_versions=all_versions)
+    [(code, _)] = connection().execute(sql).fetchall()
     return judgements()[code]
 
 
@@ -98,39 +153,52 @@ def evidence(path: Path, *rows: tuple[str, str, str, str, str, bool, float]) -> 
     return path
 
 
-def run(folder: Path, source: Path, destination: Path, *, joined: Any = None, **options: Any) -> Reconciliation:
+def run(
+    folder: Path,
+    source: Path,
+    destination: Path,
+    *,
+    evidence: Sequence[Path | None] = (None, None),
+    doubted: Sequence[Any] = (None, None),
+    buckets: Sequence[str | None] = (None, None),
+    **options: Any,
+) -> Reconciliation:
+    """Reconcile two reports. What comes in twos is of the source, and of the destination."""
+
     async def go() -> Reconciliation:
-        one, other = [await find_inventory(NO_STORE, str(path)) for path in (source, destination)]
+        sides = zip((source, destination), buckets, evidence, doubted, strict=True)
+        reports = []
+        for path, bucket, file, store in sides:
+            inventory = await find_inventory(NO_STORE, str(path))
+            side = Side(Location(bucket or inventory.source_bucket))
+            reports.append(Report(side, inventory, NO_STORE, [file] if file else [], doubted=store))
         how = ReconcileOptions(**{"now": MADE + 600} | options)
-        return await reconcile(
-            one,
-            other,
-            how,
-            source_store=NO_STORE,
-            destination_store=NO_STORE,
-            scratch=folder / "scratch",
-            **joined or {},
-        )
+        return await reconcile(reports[0], reports[1], how, folder / "scratch")
 
     return asyncio.run(go())
 
 
-def compare(folder: Path, source: Any, destination: Any, *, joined: Any = None, **options: Any) -> Reconciliation:
+def compare(folder: Path, source: Any, destination: Any, **options: Any) -> Reconciliation:
     """Deliver the rows as two reports and reconcile them."""
     delivery = {k: options.pop(k) for k in ("fields", "file_format", "files") if k in options}
     one = deliver(folder, "src", source, created_at=MADE, **delivery)
     other = deliver(folder, "dst", destination, created_at=MADE, **delivery)
-    return run(folder, one, other, joined=joined, **options)
+    return run(folder, one, other, **options)
 
 
 def counts(answer: Reconciliation) -> dict[str, int]:
-    return {category.value: rows for category, (rows, _) in answer.categories.items() if rows}
+    return {str(category): rows for category, (rows, _) in answer.categories.items() if rows}
+
+
+def read(answer: Reconciliation, name: str) -> list[dict[str, Any]]:
+    """The rows of one of its files: differences, repair, different."""
+    rows: list[dict[str, Any]] = pq.read_table(answer.folder / f"{name}.parquet").to_pylist()
+    return rows
 
 
 def differences(answer: Reconciliation) -> dict[str, tuple[str, str]]:
     """Key → category, and the reason with its detail."""
-    rows = pq.read_table(answer.differences_parquet).to_pylist()
-    return {r["key"]: (r["category"], cause(r["reason"], r["detail"])) for r in rows}
+    return {r["key"]: (r["category"], cause(r["reason"], r["detail"])) for r in read(answer, "differences")}
 
 
 def cause(reason: str, detail: str) -> str:

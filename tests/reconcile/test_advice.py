@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jobs.core.category import Category
-from jobs.reconcile.repair_advice import findings_by_category, next_steps
+from jobs.reconcile.advice import findings_by_category, next_steps
 
-COMMAND = ("sealift", "reconcile", "--source", "s3://a", "--destination", "s3://b")
+COMMANDS = "sealift reconcile --repair", "sealift reconcile --repair --repair-different"
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ COMMAND = ("sealift", "reconcile", "--source", "s3://a", "--destination", "s3://
     ],
 )
 def test_one_object_is_not_spoken_of_as_many(rows: int, different: str, extra: str) -> None:
-    steps = next_steps({Category.DIFFERENT: rows, Category.EXTRA: rows}, 0, COMMAND)
+    steps = next_steps({Category.DIFFERENT: rows, Category.EXTRA: rows}, *COMMANDS)
     assert steps[0].startswith(different)
     assert steps[0].endswith("--repair --repair-different")
     assert steps[1:] == [extra]
@@ -34,9 +34,9 @@ def test_one_object_is_not_spoken_of_as_many(rows: int, different: str, extra: s
 
 def test_unverifiable_rows_are_failed_replications_only_where_the_inventory_says_so() -> None:
     """An encrypted object cannot be compared, and S3 reports nothing wrong with it."""
-    unverifiable = {Category.UNVERIFIABLE: (3, 30), Category.SAME: (5, 50)}
-    assert next_steps(findings_by_category(unverifiable, 0), 0, COMMAND) == []
-    [step] = next_steps(findings_by_category(unverifiable, 2), 0, COMMAND)
+    unverifiable: dict[str, tuple[int, int]] = {Category.UNVERIFIABLE: (3, 30), Category.SAME: (5, 50)}
+    assert next_steps(findings_by_category(unverifiable, 0), *COMMANDS) == []
+    [step] = next_steps(findings_by_category(unverifiable, 2), *COMMANDS)
     assert "replication failed" in step
     missing = unverifiable | {Category.MISSING: (1, 10)}
-    assert len(next_steps(findings_by_category(missing, 1), 0, COMMAND)) == 1
+    assert len(next_steps(findings_by_category(missing, 1), *COMMANDS)) == 1

@@ -7,14 +7,12 @@ import hashlib
 import json
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from jobs.errors import ManifestError
-from jobs.reconcile.reconcile import EvidenceFiles
-from jobs.reconcile.rules import UNDATED
+from jobs.reconcile.stage import UnusableReport
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
-from tests.reconcile.scene import MADE, OLD, compare, counts, differences, evidence, md5, row, run, version
+from tests.reconcile.scene import MADE, OLD, compare, differences, evidence, md5, read, row, run, version
 
 
 @pytest.mark.parametrize("fields", [CURRENT, VERSIONS], ids=["current", "versions"])
@@ -30,10 +28,10 @@ def test_checksums_at_rest_decide_what_etags_cannot(tmp_path, fields):
         (k, "", f"{md5('y')}-3", "CRC32" if k == "kinds" else "SHA256", "w" if k == "wrong" else "v", False, MADE)
         for k in keys
     ]
-    known = EvidenceFiles([evidence(tmp_path / "s.parquet", *one)], [evidence(tmp_path / "d.parquet", *other)])
-    answer = compare(tmp_path, rows, others, fields=fields, joined={"evidence": known})
+    known = evidence(tmp_path / "s.parquet", *one), evidence(tmp_path / "d.parquet", *other)
+    answer = compare(tmp_path, rows, others, fields=fields, evidence=known)
     assert differences(answer) == {
-        "wrong": ("stale", f"checksum_differs: {UNDATED}"),
+        "wrong": ("different", "checksum_differs"),
         "late": ("unverifiable", "nothing_comparable: no MD5: in parts"),
         "kinds": ("unverifiable", "nothing_comparable: no MD5: in parts"),
         "replaced": ("unverifiable", "nothing_comparable: no MD5: in parts"),
@@ -41,56 +39,54 @@ def test_checksums_at_rest_decide_what_etags_cannot(tmp_path, fields):
 
 
 def test_what_is_missing_takes_its_known_checksum_along(tmp_path):
-    known = EvidenceFiles([evidence(tmp_path / "s.parquet", ("a", "null", md5(""), "SHA256", "v=", False, MADE))])
-    answer = compare(tmp_path, [row("a")], [row("b")], joined={"evidence": known})
-    assert pq.read_table(answer.manifest_parquet)["known_checksum"].to_pylist() == ["SHA256:v="]
+    known = evidence(tmp_path / "s.parquet", ("a", "null", md5(""), "SHA256", "v=", False, MADE))
+    answer = compare(tmp_path, [row("a")], [row("b")], evidence=(known, None))
+    assert [each["known_checksum"] for each in read(answer, "repair")] == ["SHA256:v="]
 
 
-def test_csv_rows_that_cannot_be_understood_are_counted_and_listed(tmp_path):
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('"src","bad","one"', "'one'"),
+        ('"src","%FF","1"', "utf-8"),
+        ('"src","","1"', "a row has no key"),
+        ('"src","few"', "Expected 3 columns, got 2"),
+        ('"src","many","1","2"', "Expected 3 columns, got 4"),
+    ],
+)
+def test_a_row_that_cannot_be_understood_makes_the_report_unusable(tmp_path, line, problem):
+    """What it says of an object is unknown. A night lists the bucket instead."""
     source = deliver(
         tmp_path, "src", [row("good", "x")], file_format="CSV", created_at=MADE, fields=("Bucket", "Key", "Size")
     )
     data = next(source.parent.parent.glob("data/*"))
-    lines = [
-        '"src","good","1"',
-        '"src","bad","one"',
-        '"src","%FF","1"',
-        '"src","","1"',
-        '"src","few"',
-        '"src","many","1","2"',
-    ]
-    body = gzip.compress("\n".join(lines).encode() + b"\n")
+    body = gzip.compress(f'"src","good","1"\n{line}\n'.encode())
     data.write_bytes(body)
     manifest = json.loads(source.read_text())
     manifest["files"][0] |= {"size": len(body), "MD5checksum": hashlib.md5(body).hexdigest()}
     source.write_text(json.dumps(manifest))
     source.with_suffix(".checksum").write_text(hashlib.md5(source.read_bytes()).hexdigest())
-    answer = run(tmp_path, source, deliver(tmp_path, "dst", [row("good", "x"), row("bad", "x")], created_at=MADE))
-    assert answer.unparsed_rows == 5
-    assert answer.unparsed_parquet
-    assert pq.read_table(answer.unparsed_parquet).num_rows == 5
-    assert {
-        (one.problem, one.row.split(",")[1].strip('"')) for one in answer.unparsed if "columns" not in one.problem
-    } == {("size is no number", "bad"), ("the key is no UTF-8", "%FF"), ("the row has no key", "")}
-    assert {one.line for one in answer.unparsed if "columns" in one.problem} == {5, 6}
-    assert {one.file for one in answer.unparsed} == {str(data)}
-    assert counts(answer) == {"unverifiable": 2}
+    destination = deliver(tmp_path, "dst", [row("good", "x")], created_at=MADE)
+    with pytest.raises(UnusableReport, match=problem) as refused:
+        run(tmp_path, source, destination)
+    assert str(data) in str(refused.value)
+    assert refused.value.manifest == str(source)
+    assert not list((tmp_path / "scratch").glob("*"))
 
 
 @pytest.mark.parametrize("file_format", ["ORC", "Parquet"])
-def test_rows_without_a_key_are_listed_in_binary_formats_too(tmp_path, file_format):
+def test_a_row_without_a_key_makes_it_unusable_in_binary_formats_too(tmp_path, file_format):
     source = [row("a", "x"), row("a", "x") | {"Key": None}]
-    answer = compare(tmp_path, source, [row("a", "x")], file_format=file_format)
-    assert counts(answer) == {"same": 1}
-    assert [one.problem for one in answer.unparsed] == ["the row has no key"]
+    with pytest.raises(UnusableReport, match="a row has no key"):
+        compare(tmp_path, source, [row("a", "x")], file_format=file_format)
 
 
 @pytest.mark.parametrize(
     ("source", "destination", "options", "problem"),
     [
         ({}, {"bucket": "src"}, {}, "both of the bucket src"),
-        ({}, {}, {"source_bucket": "other"}, "is of the bucket src, the source is other"),
-        ({}, {}, {"destination_bucket": "other"}, "is of the bucket dst, the destination is other"),
+        ({}, {}, {"buckets": ("other", None)}, "is of the bucket src, the source is other"),
+        ({}, {}, {"buckets": (None, "other")}, "is of the bucket dst, the destination is other"),
         ({"rows": []}, {}, {}, "lists no object of the bucket src: an empty report"),
         ({}, {"rows": []}, {}, "lists no object of the bucket dst: an empty report"),
         ({}, {"files": 0}, {}, "lists no object of the bucket dst: an empty report"),

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import pyarrow.parquet as pq
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -24,7 +23,7 @@ from jobs.reconcile.reconcile import Reconciliation
 from tests.doubles import one_duckdb
 from tests.doubles.examples import examples
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
-from tests.reconcile.scene import MADE, OLD, md5, run
+from tests.reconcile.scene import MADE, OLD, md5, read, run
 
 MARGIN = 900.0
 HIVE = PrefixMap((("dt=1/", "copies/dt=1/"), ("b/", "b=/")))
@@ -147,7 +146,7 @@ class World(RuleBasedStateMachine):
 
     def check(self, answer: Reconciliation, ours: set[str], theirs: set[str]) -> None:
         """What the answer says of each key is what the buckets hold."""
-        told = {one["key"]: one for one in pq.read_table(answer.differences_parquet).to_pylist()}
+        told = {one["key"]: one for one in read(answer, "differences")}
         listed = [key for key in self.source.versions if HIVE.destination_of(key)]
         extra = [key for key in self.destination.versions if (HIVE.source_of(key) or "") not in self.source.versions]
         names = listed + [source for source in map(HIVE.source_of, extra) if source]
@@ -173,11 +172,10 @@ class World(RuleBasedStateMachine):
         counted = sum(rows for rows, _ in answer.categories.values())
         assert counted >= len(told)
         assert answer.findings == sum(one["is_finding"] for one in told.values())
-        assert not answer.unparsed_rows
 
     def repair(self, answer: Reconciliation) -> None:
         """The manifest is what a repair has to copy: each row an object that is there, as it is."""
-        rows = pq.read_table(answer.manifest_parquet).to_pylist()
+        rows = read(answer, "repair")
         assert len(rows) == len({row["key"] for row in rows}) == answer.repairable_rows
         for row in rows:
             version = self.source.current(row["key"])

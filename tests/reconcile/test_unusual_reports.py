@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
-from tests.reconcile.scene import MADE, compare, counts, differences, marker, row, run, version
+from tests.reconcile.scene import MADE, compare, counts, differences, marker, read, row, run, version
 
 
 def reports(
@@ -32,7 +31,7 @@ def test_a_lost_copy_is_repaired_where_only_the_destination_lists_markers(tmp_pa
     )
     answer = run(tmp_path, *places)
     assert (counts(answer), answer.repairable_rows) == ({"missing": 1, "extra": 1}, 1)
-    [repaired] = pq.read_table(answer.manifest_parquet).to_pylist()
+    [repaired] = read(answer, "repair")
     assert (repaired["key"], repaired["is_delete_marker"], repaired["size_bytes"]) == ("lost", False, 1)
 
 
@@ -49,5 +48,5 @@ def test_an_empty_text_is_an_absent_value_in_every_format(tmp_path, file_format,
         "differs": ("different", "etag_differs: unless KMS encrypts it"),
         "none": ("unverifiable", "nothing_comparable: no ETag"),
     }
-    [missing] = [each for each in pq.read_table(answer.differences_parquet).to_pylist() if each["key"] == "differs"]
+    [missing] = [each for each in read(answer, "differences") if each["key"] == "differs"]
     assert missing["storage_class"] is None

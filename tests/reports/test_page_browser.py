@@ -44,7 +44,7 @@ INK_AND_PAPER = """() => {
     const element = node.parentElement;
     if (!node.data.trim() || !element.checkVisibility() || element.closest("script, option")) continue;
     const style = getComputedStyle(element);
-    const ink = channels(element.closest("svg") ? style.fill : style.color);
+    const ink = channels(style.color);
     const [low, high] = [luminance(ink), luminance(paper(element))].sort((a, b) => a - b);
     found.push([(high + 0.05) / (low + 0.05), node.data.trim().slice(0, 40)]);
   }
@@ -102,7 +102,7 @@ def pages() -> dict[str, str]:
     failed = [row | {"category": None, "status": "denied"} for row in findings(4)]
     return {
         "reconcile": render(reconciliation(), findings=[*findings(60), finding(LONG_KEY)]),
-        "clean": render(reconciliation(missing=0, unjudged=[], unparsed=0), findings=[]),
+        "clean": render(reconciliation(missing=0, unjudged=[]), findings=[]),
         "repaired": render(repaired(), findings=[*findings(20), finding(LONG_KEY)]),
         "replicate": render(run(outcome_bytes={"copied": 5}), findings=failed),
         "expire": render(dry_expire(), findings=kept),
@@ -219,30 +219,16 @@ def test_page_is_readable_without_script(browser: Browser, tmp_path: Path):
         for said in ("1,465 of 5,000,000 rows need attention", "Worst prefixes", "1,100 missing", HOSTILE_SHOWN):
             assert said in text
         assert seen.page.locator("#findings-table tbody tr:visible").count() == 61
-        assert seen.page.locator("svg:visible").count() == 2
         assert not seen.page.locator("form").is_visible()  # controls that would do nothing
 
 
-def test_charts_and_tables_have_names_that_can_be_spoken(browser: Browser, tmp_path: Path):
+def test_seals_and_tables_have_names_that_can_be_spoken(browser: Browser, tmp_path: Path):
     with visit(browser, tmp_path, pages()["reconcile"]) as seen:
         spoken = [image.get_attribute("aria-label") or "" for image in seen.page.get_by_role("img").all()]
-        assert spoken[0] == "needs attention"
-        assert [text.split(",")[0].split(".")[0] for text in spoken[1:]] == [
-            "Age of what is missing", "Size of what is missing",
-        ]  # fmt: skip
+        assert spoken == ["needs attention"]
         regions = seen.page.get_by_role("region").count()
-        assert regions == seen.page.locator("main > section, .grid > section").count() > 5
+        assert regions == seen.page.locator("main > section, .grid > section").count() > 4
         assert seen.page.locator("th:not([scope])").count() == 0
-
-
-def test_charts_keep_their_text_inside(browser: Browser, tmp_path: Path):
-    with visit(browser, tmp_path, pages()["reconcile"], PHONE) as seen:
-        outside = """() => [...document.querySelectorAll("svg text")].filter((e) => e.checkVisibility()).filter((e) => {
-          const [a, b] = [e.getBoundingClientRect(), e.closest("svg").getBoundingClientRect()];
-          return a.left < b.left - 1 || a.right > b.right + 1 || a.bottom > b.bottom + 1;
-        }).map((e) => e.textContent)"""
-        assert seen.page.evaluate(outside) == []
-        assert seen.page.locator("svg text:visible").count() > 12
 
 
 def test_print_leaves_the_controls_out(browser: Browser, tmp_path: Path):

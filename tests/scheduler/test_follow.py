@@ -308,7 +308,6 @@ def reconciled(scene: Scene, run_id: str, source: str) -> None:
         "categories": {name: {"rows": count, "bytes": count} for name, count in rows.items()},
         "findings": 4,
         "finding_categories": ["missing", "stale", "different", "extra"],
-        "unparsed": 0,
         "margin_seconds": 900.0,
         "source": {"location": "s3://docs/in/"},
         "destination": {"location": "s3://copies/in/"},

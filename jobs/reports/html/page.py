@@ -123,7 +123,6 @@ def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) 
         reasons=reasons_of(report),
         is_dry_run=bool(report.get("dry_run")),
         finished_at=_ended_at(report),
-        histograms=_histograms(report),
         style=Markup(template_asset(environment, "report.css")),
         script=Markup(script),
         script_digest=digest,
@@ -180,7 +179,6 @@ def _tone(report: Mapping[str, Any]) -> str:
     unproven = report.get("categories", {}).get("unverifiable", {"rows": 0})["rows"]
     unsure = (
         unproven
-        or report.get("unparsed")
         or report.get(LEFT_OUT)
         or any(each["rows"] for each in report.get("unjudged", ()))
         or ("categories" in report and is_empty(report))
@@ -276,12 +274,6 @@ def _folder(key: str) -> str:
 def _ended_at(report: Mapping[str, Any]) -> Any:
     """When a run ended, else when it began: run ids start with the time."""
     return figures.parse_time(report.get("finished_at") or str(report["run_id"]).partition("-")[0])
-
-
-def _histograms(report: Mapping[str, Any]) -> list[tuple[str, Sequence[Mapping[str, Any]]]]:
-    """Age and size of what is missing, where anything is."""
-    both = ("Age", report.get("ages", ())), ("Size", report.get("sizes", ()))
-    return [(title, buckets) for title, buckets in both if any(each["rows"] for each in buckets)]
 
 
 def _lag(earlier: Any, later: Any) -> str:

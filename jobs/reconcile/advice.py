@@ -1,0 +1,75 @@
+"""Advice after a comparison or its repair: what a person does now, and the commands for it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+
+from jobs.core.category import FINDINGS, Category
+from jobs.core.run import RunSpec
+from jobs.ledger.ledger import Ledger
+
+REPAIR = "repair.parquet"
+"""The file of a run with the rows that its repair looks at."""
+DIFFERENT = "different.parquet"
+"""The file of a run with the rows that differ, each with the ETag of the copy that was seen."""
+REPLICA_STEP = "S3 does not replicate these by itself any more. This shows the command that does: sealift doctor"
+"""What a person does about a replica that differs."""
+
+
+DISJOINT_STEP = (
+    "No key is at both sides. Check the prefixes of --source and --destination, or give --map FROM=TO. "
+    "If all copies are missing indeed, repair with --repair."
+)
+
+
+def findings_by_category(categories: Mapping[str, tuple[int, int]], findings: int) -> dict[str, int]:
+    """Return category → findings. `categories`: all rows and bytes of each.
+
+    An unverifiable row is a finding only where the inventory says that its replication FAILED.
+    """
+    found = {str(name): rows for name, (rows, _) in categories.items() if name in FINDINGS}
+    return found | {Category.UNVERIFIABLE.value: findings - sum(found.values())}
+
+
+def are_disjoint(categories: Mapping[str, tuple[int, int]]) -> bool:
+    """Whether both sides have objects, and no key in common: then a prefix was forgotten, perhaps."""
+    there = {name for name, (rows, _) in categories.items() if rows and name != Category.EXCLUDED}
+    return there == {Category.MISSING, Category.EXTRA}
+
+
+def next_steps(left: Mapping[str, int], repair: str | None, overwrite: str | None) -> list[str]:
+    """What a person does now, a sentence for each step, as `why: command`.
+
+    `left`: category → findings that are left. `repair` and `overwrite`: the commands that copy what
+    is missing or stale, and what differs. None: that was tried.
+    """
+    steps = []
+    if repair and any(left.get(each) for each in (Category.MISSING, Category.STALE)):
+        steps.append(f"Copy what is missing or stale, and verify it: {repair}")
+    if overwrite and (rows := left.get(Category.DIFFERENT)):
+        them = "that differs. Overwrite it" if rows == 1 else "that differ. Overwrite them"
+        steps.append(f"Look at the {_objects(rows)} {them} only if the source is right: {overwrite}")
+    if rows := left.get(Category.EXTRA):
+        leaves = "it where it is" if rows == 1 else "them where they are"
+        steps.append(f"Look at the {_objects(rows)} without an original. Sealift leaves {leaves}.")
+    if left.get(Category.UNVERIFIABLE):
+        steps.append("S3 reports that its replication failed. Find out why: sealift doctor")
+    return steps
+
+
+def night_steps(spec: RunSpec, left: Mapping[str, int], ledger: Ledger) -> list[str]:
+    """The next steps after the comparison of a night. The policy says how its objects are copied."""
+    pair = spec.options["pair"]
+    if spec.options.get("of_replica"):
+        return [REPLICA_STEP] if any(left.values()) else []
+    repair, overwrite = (
+        f"sealift replicate --pair {pair} --manifest {shlex.quote(ledger.uri(spec.run_id, name))}"
+        for name in (REPAIR, DIFFERENT)
+    )
+    again = f"Then check again: sealift nightly --pair {pair} --again --margin 0s"
+    return [*next_steps(left, repair, overwrite), *([again] if any(left.values()) else [])]
+
+
+def _objects(rows: int) -> str:
+    return "object" if rows == 1 else f"{rows:,} objects"
