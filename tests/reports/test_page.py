@@ -59,7 +59,10 @@ def test_documents_of_both_kinds_satisfy_the_published_schema():
     published = schema()
     Draft202012Validator.check_schema(published)
     validator = Draft202012Validator(published)
-    documents = [reconciliation(), reconciliation(missing=0, differences={"parquet": None, "csv": None}, report=None, report_html=None)]
+    documents = [
+        reconciliation(),
+        reconciliation(missing=0, differences={"parquet": None, "csv": None}, report=None, report_html=None),
+    ]
     documents += [
         repaired(),
         run(),
