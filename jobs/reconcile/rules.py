@@ -68,7 +68,6 @@ from jobs.core.category import FINDINGS, Category
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Reason
 from jobs.core.selection import OWN_OBJECT
-from jobs.tables.duck import quoted
 
 PLAIN_ENCRYPTION = ("SSE-S3", "NOT-SSE")
 """The values of EncryptionStatus with which an ETag can be an MD5."""
@@ -284,7 +283,7 @@ def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int | None, *
     if horizon_us is not None:
         recent = f"coalesce({s['modified_us']} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"
     return {
-        "own": f"contains({key}, '.sealift/') AND regexp_matches({key}, {quoted(OWN_OBJECT)})",
+        "own": f"contains({key}, '.sealift/') AND regexp_matches({key}, '{OWN_OBJECT}')",
         "current": "false" if all_versions else "true",
         "source absent": "s.joined IS NULL",
         "destination absent": "d.joined IS NULL",
