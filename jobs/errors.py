@@ -11,6 +11,7 @@
     │       └── IrreplaceableIndex  10  a damaged index that the server does not let anybody replace
     ├── TooManyFailures             10  too many rows fail (75 where a later try may help)
     ├── Interrupted                 75  stopped by a signal, with a checkpoint: run it again
+    │   └── TakenOver               76  the run has another owner, which does the rest
     └── StoreError                      S3 refused one request
         ├── NotFound                10  no such key, version or upload
         │   └── NoSuchBucket        10  no such bucket, which ends the run
@@ -48,6 +49,7 @@ class ExitCode(IntEnum):
     FINDINGS = 3
     CONFIG = 10
     TRANSIENT = 75
+    TAKEN_OVER = 76
 
 
 class SealiftError(Exception):
@@ -179,10 +181,21 @@ class TooManyFailures(SealiftError):
 
 
 class Interrupted(SealiftError):
-    """A signal, or a newer attempt, ended the work. What was recorded is kept."""
+    """A signal ended the work. What was recorded is kept."""
 
     exit_code = ExitCode.TRANSIENT
     advice = "start the same command again"
+
+
+class TakenOver(Interrupted):
+    """The run has another owner by now (`jobs.ledger.owner`), named `by`. Batch must not start this worker again."""
+
+    exit_code = ExitCode.TAKEN_OVER
+    advice = "see `sealift runs show RUN`"
+
+    def __init__(self, what: str, by: str = ""):
+        super().__init__(what)
+        self.by = by
 
 
 class StoreError(SealiftError):

@@ -52,7 +52,6 @@ from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
 from jobs.runs.request import Planner, Request, open_ledger
-from jobs.runs.run_claim import stop_workers
 from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_side
 
@@ -262,7 +261,7 @@ async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, pla
 
 
 async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
-    from jobs.expire.undo import unhide
+    from jobs.expire.undo import stop_deletes, unhide
     from jobs.ledger.tombstones import Tombstones
 
     run_id = await _whole_id(ledger, run_id, "--undo", acts=options.source is not None)
@@ -286,8 +285,9 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
     store = open_side(source, max_in_flight=16)
     bucket, prefix = source.location
     try:
-        await stop_workers(ledger, run_id, "sealift expire --undo", say)  # else they hide more after it
-        undone = await unhide(store, Tombstones(ledger.store, ledger.location, bucket, run_id), prefix)
+        stones = Tombstones(ledger.store, ledger.location, bucket, run_id)
+        await stop_deletes(ledger, stones, say)  # else they hide more after it
+        undone = await unhide(store, stones, prefix)
     finally:
         await store.close()
     problems = [each._asdict() for each in undone.problems]

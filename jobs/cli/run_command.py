@@ -230,7 +230,7 @@ async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Se
 
     began, kind = time.time(), kind_of(spec)
     open_here = open_worker(spec, plan, ledger.location, settings)
-    codes = await launch.execute(spec, plan, ledger.location, settings, TERMINAL, open_here)
+    codes = await launch.execute(spec, plan, ledger, settings, TERMINAL, open_here)
     try:
         report = await launch.conclude(spec, plan, ledger, codes, kind, errors_since=began)
     except (Unavailable, Conflict) as error:

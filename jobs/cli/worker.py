@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import click
@@ -28,22 +27,30 @@ from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest, worker_pins
-from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
+from jobs.errors import (
+    ConfigError,
+    ExitCode,
+    Interrupted,
+    LedgerError,
+    SealiftError,
+    TakenOver,
+    TooManyFailures,
+    UsageError,
+)
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.owner import Owner, last_owner
 from jobs.ledger.uploads import ShardUploads
 from jobs.registry import kind_of, open_job
 from jobs.runs import parent_pipe
 from jobs.runs.kind import Opened
-from jobs.runs.leases import Lease, holder
 from jobs.runs.local_executor import Report, WorkerHere
-from jobs.runs.worker import Progress, Worker, WorkerLimits
+from jobs.runs.worker import Progress, Worker, WorkerLimits, new_attempt
 from jobs.runs.worker_log import WorkerLog, nowhere
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.fenced_store import Throttle, fenced
+from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import Store
 from jobs.s3.unguarded_writes import looking_first
-from jobs.s3.uploads import abort_unfinished
 
 PROGRESS_SECONDS = 0.5
 ALONE_GRACE_SECONDS = 1.0
@@ -57,7 +64,7 @@ class WorkerCommand:
     run_id: str = argument(type=RunType())
     shard: int | None = option("Which shard.", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX")
     submission: int | None = option("In AWS Batch: the shards of this child of it.", type=click.IntRange(min=0))
-    launch: str | None = option("The launch that starts it. Another launch stops it.", metavar="ID")
+    owner: int | None = option("The run's owner that starts it. A later one stops it.", type=click.IntRange(min=0))
     run_sha256: str | None = option(
         "The digest of the run's spec and plan. Without it nothing is deleted.", metavar="HEX"
     )
@@ -87,7 +94,7 @@ def worker(options: WorkerCommand) -> int | None:
     if options.submission is not None:
         interrupts.run(_work_child(settings, location, options, options.submission, stops))
     elif options.shard is not None:
-        interrupts.run(_work(settings, _open(location), options, options.shard, options.launch, stops))
+        interrupts.run(_work(settings, _open(location), options, options.shard, stops))
     else:
         raise UsageError("no shard", advice="give --shard or set AWS_BATCH_JOB_ARRAY_INDEX")
     return None
@@ -120,15 +127,15 @@ async def _work_child(
     settings: Settings, location: Location, options: WorkerCommand, submission: int, stops: _Stops
 ) -> None:
     """Work through the shards of a child. Record in the ledger what stops it."""
-    from jobs.runs.batch_executor import child_shards, launch_name
+    from jobs.runs.batch_executor import child_shards
 
     ledger, run_id = _open(location), options.run_id
     child = options.shard or 0  # a plain job has no index
     try:
         for shard in await child_shards(ledger, run_id, submission, child):
-            await _work(settings, ledger, options, shard, launch_name(submission), stops)
+            await _work(settings, ledger, options, shard, stops)
     except SealiftError as error:
-        if error.exit_code != ExitCode.TRANSIENT or isinstance(error, TooManyFailures):
+        if error.exit_code not in (ExitCode.TRANSIENT, ExitCode.TAKEN_OVER) or isinstance(error, TooManyFailures):
             await _record(ledger, run_id, f"child {child} of submission {submission}", error, settings.batch_job_id)
         raise
 
@@ -148,9 +155,7 @@ def _check_digest(spec: RunSpec, plan: Plan, run_sha256: str | None) -> None:
         raise LedgerError(f"run {spec.run_id}: its spec or plan is not the one that was started: it was altered")
 
 
-async def _work(
-    settings: Settings, ledger: Ledger, options: WorkerCommand, shard: int, launch_id: str | None, stops: _Stops
-) -> None:
+async def _work(settings: Settings, ledger: Ledger, options: WorkerCommand, shard: int, stops: _Stops) -> None:
     run_id, run_sha256 = options.run_id, options.run_sha256
     spec = await ledger.spec(run_id)
     if spec.sealift_version != __version__:
@@ -162,23 +167,26 @@ async def _work(
     _check_digest(spec, plan, run_sha256)
     if shard >= len(plan.shards):
         raise UsageError(f"run {run_id} has {len(plan.shards)} shards, there is no number {shard}")
-    task = _Task(spec, plan, shard, launch_id, options.workers or len(plan.open_shards), run_sha256 is not None)
-    await _attempt(settings, ledger, task, stops, _print)
+    number = (await last_owner(ledger, run_id))[0] if options.owner is None else options.owner
+    owner = Owner(ledger, run_id, number)
+    task = _Task(spec, plan, shard, owner, options.workers or len(plan.open_shards), run_sha256 is not None)
+    await _attempt(settings, task, stops, _print)
 
 
-def open_worker(spec: RunSpec, plan: Plan, location: Location, settings: Settings) -> Callable[[str], WorkerHere]:
-    """What makes a worker of this process for a run of one shard, by the launch's id.
+def open_worker(spec: RunSpec, plan: Plan, location: Location, settings: Settings) -> Callable[[int], WorkerHere]:
+    """What makes a worker of this process for a run of one shard, by the number of its owner.
 
     The command that has published the run knows spec and plan, so the worker does not read them.
     """
     loop = asyncio.get_running_loop()
 
-    def open_here(launch_id: str) -> WorkerHere:
-        task, stops = _Task(spec, plan, 0, launch_id, 1, bool(worker_pins(spec, plan))), _Stops()
+    def open_here(number: int) -> WorkerHere:
+        owner, stops = Owner(_open(location), spec.run_id, number), _Stops()
+        task = _Task(spec, plan, 0, owner, 1, bool(worker_pins(spec, plan)))
 
         async def work(report: Report) -> int:
             try:
-                await _attempt(settings, _open(location), task, stops, report)
+                await _attempt(settings, task, stops, report)
             except Exception as error:  # noqa: BLE001  it ends as a worker's process does
                 return fail(error)
             return int(ExitCode.DONE)
@@ -199,20 +207,22 @@ class _Task:
     spec: RunSpec
     plan: Plan
     shard: int
-    launch_id: str | None
+    owner: Owner
     workers: int
     is_pinned: bool
 
 
-async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stops, report: Report) -> None:
-    spec, plan, shard, run_id = task.spec, task.plan, task.shard, task.spec.run_id
-    lease = Lease(ledger, run_id, shard, task.launch_id, holder(settings.batch_job_id))
+async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Report) -> None:
+    spec, plan, shard, run_id, owner = task.spec, task.plan, task.shard, task.spec.run_id, task.owner
+    ledger, attempt_id = owner.ledger, new_attempt()
     throttle = Throttle(RateLimits.of(spec).shared_by(task.workers))
     source, destination = (
-        throttle.throttled(fenced(each, lease.hold)) for each in open_sides(spec, settings.in_flight)
+        throttle.throttled(checked(each, owner.check)) for each in open_sides(spec, settings.in_flight)
     )
-    records, budget = ShardUploads(ledger, run_id, shard), ByteBudget(settings.buffer_bytes)
-    opened = Opened(spec, source, destination, budget, ledger, settings.in_flight, records, throttle, shard, plan)
+    records, budget = ShardUploads(ledger, run_id, shard, attempt_id), ByteBudget(settings.buffer_bytes)
+    opened = Opened(
+        spec, source, destination, budget, ledger, settings.in_flight, records, throttle, shard, plan, owner.look
+    )
     attempt = Worker(
         ledger,
         run_id,
@@ -226,8 +236,8 @@ async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stop
             max_failures=_max_failures(spec, settings),
         ),
         beside=kind_of(spec).beside,
-        lease=lease,
-        clean_up=partial(abort_unfinished, destination, records, spec.destination.location),
+        owner=owner,
+        attempt=attempt_id,
         shard_sha256=plan.shards[shard].sha256 if task.is_pinned else None,
     )
     if not kind_of(spec).deletes:  # what is gone must be known, so the requests behind a delete have their turns
@@ -257,9 +267,9 @@ async def _attempt(settings: Settings, ledger: Ledger, task: _Task, stops: _Stop
             await _record(ledger, run_id, f"shard {shard}", error, None)
             reports.send({"ended_early": str(error)})
         raise
-    except Interrupted:
-        if lease.superseded_by and not settings.in_batch:
-            reports.send({"superseded_by": lease.superseded_by})
+    except TakenOver as error:
+        if not settings.in_batch:
+            reports.send({"taken_over_by": error.by})
         raise
     if not settings.in_batch:
         reports.send(done)

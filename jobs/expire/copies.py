@@ -26,7 +26,7 @@ from jobs.expire.rules import CopyAt, Original, Proven
 from jobs.s3.annotations.comparing import AnnotationComparison
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.compare_bytes import ContentSide, check_bytes, update
-from jobs.s3.fenced_store import patient
+from jobs.s3.gated_store import patient
 from jobs.s3.lookup import find
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store

@@ -21,9 +21,10 @@ comparison took longer, or the machine slept, both are looked at again. Locks ar
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import compress
 from typing import TYPE_CHECKING, NamedTuple, cast
 
 from jobs.core.elapsed import elapsed_seconds
@@ -50,6 +51,7 @@ from jobs.expire.originals import find_original
 from jobs.expire.places import PlaceLook
 from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide
 from jobs.runs.failure_count import gave_up
+from jobs.runs.kind import no_look
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
@@ -114,7 +116,7 @@ class Expire:
     `look`: at the documents of both places, for S3's time. `heeded`: the steps in which the
     server heeds conditions (`jobs.expire.deletes.heeded_steps`), none in a dry run. `places`: where
     copies count. `prefix`: no key outside of it is touched, whatever the rows say. `planned_at`:
-    epoch seconds at which the run was planned.
+    epoch seconds at which the run was planned. `look_at_owner`: see `jobs.runs.kind.Opened`.
     """
 
     source: Store
@@ -128,6 +130,7 @@ class Expire:
     places: Sequence[Location]
     prefix: str = ""
     planned_at: float = math.inf
+    look_at_owner: Callable[[], Awaitable[None]] = no_look
     _unanswered: set[int] = field(default_factory=set, init=False)
     """The rows whose delete may have been done, or may still be: its answer was lost."""
 
@@ -164,6 +167,8 @@ class Expire:
             decision = decide(each, proof := proven.get(each.row.row), terms)
             if isinstance(decision, Cause):
                 outcomes[each.row.row] = _kept(each.row, *decision)
+                if decision.reason == Reason.REFUSED and not is_last and await self._is_taken(each, is_versioned):
+                    raise _raced("GetObject", each.row)
             elif decision is not None and proof is not None:
                 removals.append(Removal(each, proof, decision, min(seen_at, proof.looked_at)))
         if removals and self.heeded:
@@ -176,6 +181,12 @@ class Expire:
     async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         """Do as `process`, at the last try: a row that S3 cannot serve ends as failed, the others go."""
         return await self.process(rows, is_last=True)
+
+    async def _is_taken(self, original: Original, is_versioned: bool) -> bool:
+        """True if another attempt of this run has deleted the original since it was seen."""
+        now = await self._look(original.row, is_versioned=is_versioned)
+        is_there = isinstance(now, Outcome) or (now is not None and now.is_current and not now.is_replaced)
+        return not is_there and await self.tombstones.announced_by_others(original.row.row)
 
     async def _remove(self, removals: Sequence[Removal], is_versioned: bool, is_last: bool) -> dict[int, Outcome]:
         """Raises, but at the last try, an error that a retry may cure, and PartlyDone when the worker has to stop."""
@@ -230,10 +241,14 @@ class Expire:
     async def _look_again(self, removals: Sequence[Removal]) -> tuple[list[Removal], dict[int, Outcome]]:
         """Return the removals with looks that are fresh, and the outcomes of what is not as it was."""
         seen_at = elapsed_seconds()
+        await retry(self.look_at_owner)  # after the tombstones: who owns the run now reads them, or is seen here
         await self.look.look()
         stale = [each for each in removals if each.is_null or seen_at - each.seen_at >= FRESH_SECONDS / 2]
         changed = await self.copies.find_changed([(each.original, each.proven) for each in stale])
         moved = await gather_bounded(self._is_moved, stale, REQUESTS_AT_ONCE)
+        for each in compress(stale, moved):
+            if await self.tombstones.announced_by_others(each.row):
+                raise _raced("HeadObject", each.original.row)
         fresh = {each.row: each for each in removals} | {each.row: each._replace(seen_at=seen_at) for each in stale}
         kept = {
             each.row: _kept(each.original.row, *(cause or Cause(Reason.SOURCE_CHANGED)))
@@ -287,6 +302,8 @@ class Expire:
                 if isinstance(now, Original) and now.is_current and not now.is_replaced:
                     return Ended(Conflict(error.operation, error.target, "Raced", "it is there, and it is not"))
                 markers = now.markers_above if isinstance(now, Original) else ()
+                if await self.tombstones.announced_by_others(row.row):
+                    return Ended(_raced(error.operation, row))
                 is_ours = row.row in self._unanswered or not error.was_sent_once
                 if not is_ours or (now is not None and not markers):
                     return Ended(error)
@@ -370,6 +387,11 @@ def _by_earlier_attempt(row: ObjectVersion, stone: Tombstone) -> Outcome:
 
 def _hides(stone: Tombstone) -> bool:
     return stone.step is Step.HIDE
+
+
+def _raced(operation: str, row: ObjectVersion) -> Conflict:
+    """Another attempt of this run deletes it as well: its tombstone says what became of it."""
+    return Conflict(operation, row.key, "Raced", "another attempt of the run deletes it as well")
 
 
 def _kept(row: ObjectVersion, reason: Why, detail: str = "") -> Outcome:

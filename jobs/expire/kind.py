@@ -38,7 +38,7 @@ def _open(opened: Opened) -> Expire:
     tombstones = Tombstones(ledger.store, ledger.location, bucket, spec.run_id)
     places, grace_seconds = [Location.parse(uri) for uri in options["copies"]], options["grace_seconds"]
     terms = (bucket, grace_seconds, heeded, tombstones, time.time, places, prefix, spec.created_at)
-    return Expire(opened.source, copies, look, *terms)
+    return Expire(opened.source, copies, look, *terms, opened.look_at_owner)
 
 
 async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:

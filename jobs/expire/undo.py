@@ -7,7 +7,8 @@ content is never removed.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from functools import partial
 from typing import NamedTuple, cast
@@ -16,12 +17,16 @@ from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
 from jobs.expire.deletes import remove_versions
 from jobs.expire.rules import ATTEMPT_SECONDS, CLOCKS_SECONDS
-from jobs.ledger.tombstones import Tombstone, Tombstones
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.owner import claim_run
+from jobs.ledger.tombstones import INTENT, Tombstone, Tombstones
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 
 LISTED_AT_ONCE = 16
+LAST_SECONDS = 15.0
+"""How long after another owner's claim the last delete has ended: it is sent at most 5 s after a look."""
 
 
 class Problem(NamedTuple):
@@ -40,6 +45,18 @@ class UndoResult(NamedTuple):
     markers: int
     problems: list[Problem]
     lost: int = 0
+
+
+async def stop_deletes(ledger: Ledger, tombstones: Tombstones, say: Callable[[str], None]) -> None:
+    """Own the run, so that its workers delete nothing more, and wait for what they have sent.
+
+    A worker looks who owns the run after it has written its tombstones. So a delete that may still
+    come has an intent in the listing.
+    """
+    await claim_run(ledger, tombstones.run_id, "sealift expire --undo")
+    if any(name.endswith(INTENT) for name in await tombstones.latest()):
+        say(f"Run {tombstones.run_id} was stopped in a delete. Its last requests may take {LAST_SECONDS:.0f} s.")
+        await asyncio.sleep(LAST_SECONDS)
 
 
 async def unhide(store: Store, tombstones: Tombstones, prefix: str = "") -> UndoResult:

@@ -7,6 +7,7 @@ Every object is written once, and the last write publishes:
       shards/00000.parquet …           each worker's slice of the manifest
       plan.json                        counts, bytes, requests, dollars (exists = the plan is valid)
       outcomes/00000/<checkpoint>      by any number of attempts. The fold takes one outcome a row
+      owner/000001.json                the command, submission or cancel that has the run: the last one
       batch/ errors/                   what was sent to AWS Batch, and what its workers could not do
       uploads/00000/<name>             multipart uploads that were begun, and that have ended
       failures.parquet failures.csv    the rows that need attention, usable as a manifest

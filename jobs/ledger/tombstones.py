@@ -123,6 +123,15 @@ class Tombstones:
                 by_row |= {stone.row: stone._replace(recorded_at=at) for stone in await self.read(name)}
         return by_row
 
+    async def announced_by_others(self, row: int) -> bool:
+        """True if another attempt of this run has deleted the row, or may have."""
+        for name in await self.latest():
+            span = _span(name)
+            is_others = self._id not in name and span is not None and span[0] <= row <= span[1]
+            if is_others and any(stone.row == row for stone in await self.read(name)):
+                return True
+        return False
+
     async def taken(self) -> AsyncIterator[list[Tombstone]]:
         """All versions that this run hid or removed, or may have, each once (or once a marker, where
         two attempts hid it).

@@ -4,8 +4,10 @@
     <ledger>/runs/<run id>/uploads/00000/<name>-ended.json   it was completed or aborted
     <ledger>/runs/<run id>/uploads/00000/<name>-parts-<digest>.json   ETags of parts that it sent
 
-A name is made of the upload's place and id. The records say which uploads are this run's own, so
-that an attempt continues no other upload and aborts no other one. S3 itself says which parts an
+A name is made of the upload's place and id. The records say which uploads are this run's own, and of
+which attempt. An attempt may go on with an upload of an earlier one, which may be alive: parts of
+equal plans are equal, and the first to complete it ends it. But it aborts only its own. What is left
+when the run has ended, the run's fold aborts. S3 itself says which parts an
 upload has. Where no checksum of the source can prove these parts, the ETags show which of them this
 run sent.
 """
@@ -32,14 +34,12 @@ _READS = 32
 
 @dataclass(slots=True)
 class ShardUploads(UploadRecords):
-    """The uploads of a shard's attempts.
-
-    Use it once the shard is claimed: then no earlier attempt begins another upload.
-    """
+    """The uploads of a shard's attempts, for one of them."""
 
     ledger: Ledger
     run_id: str
     shard: int
+    attempt: str
     _free: list[BegunUpload] | None = field(default=None, init=False)
     """The unfinished ones that no copy of this attempt works at. None: not read yet."""
     _reading: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
@@ -47,7 +47,8 @@ class ShardUploads(UploadRecords):
 
     async def begun(self, upload: BegunUpload) -> None:
         """Record an upload, before its first part. Raises StoreError."""
-        await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}.json", upload._asdict())
+        document = upload._replace(attempt=self.attempt)._asdict()
+        await self.ledger.write_document(self.run_id, f"{self._folder}{_name(upload)}.json", document)
 
     async def ended(self, upload: BegunUpload) -> None:
         """Record that it is completed or aborted. A record that is lost costs one abort."""
@@ -68,10 +69,10 @@ class ShardUploads(UploadRecords):
         return {part for record in records for part in record}
 
     async def take(self, plan: CopyPlan) -> BegunUpload | None:
-        """The unfinished upload of an equal plan. From now on it is the caller's alone."""
+        """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
         async with self._reading:
             if self._free is None:
-                self._free = await self.unfinished()
+                self._free = await unfinished_uploads(self.ledger, self.run_id, self.shard)
         found = next((each for each in self._free if each.plan == plan), None)
         if found is not None:
             self._free.remove(found)
@@ -82,26 +83,9 @@ class ShardUploads(UploadRecords):
         if self._free is not None:
             self._free.append(upload)
 
-    async def unfinished(self) -> list[BegunUpload]:
-        """All uploads that were begun and have not ended. Raises LedgerError for a record that
-        Sealift does not write.
-        """
-        names = set(await retry(lambda: self.ledger.names(self.run_id, self._folder)))
-        begun = [name for name in sorted(names) if not name.endswith(_ENDED) and _PARTS not in name]
-        return await gather_bounded(
-            self._read, [name for name in begun if name.removesuffix(".json") + _ENDED not in names], _READS
-        )
-
     @property
     def _folder(self) -> str:
-        return f"uploads/{self.shard:05d}/"
-
-    async def _read(self, name: str) -> BegunUpload:
-        document = await retry(lambda: self.ledger.document(self.run_id, self._folder + name))
-        upload = _parsed(document)
-        if upload is None or _name(upload) + ".json" != name:
-            raise LedgerError(f"{self.ledger.uri(self.run_id, self._folder + name)} was altered", advice="remove it")
-        return upload
+        return _folder_of(self.shard)
 
     async def _read_parts(self, upload: BegunUpload, name: str) -> list[tuple[int, str]]:
         name = f"{self._folder}{_name(upload)}{_PARTS}{name}"
@@ -112,6 +96,29 @@ class ShardUploads(UploadRecords):
         raise LedgerError(f"{self.ledger.uri(self.run_id, name)} was altered", advice="remove it")
 
 
+async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = None) -> list[BegunUpload]:
+    """All uploads of a shard (None: of the run) that were begun and have not ended.
+
+    Raises LedgerError for a record that Sealift does not write.
+    """
+    folder = _folder_of(shard)
+    names = set(await retry(lambda: ledger.names(run_id, folder)))
+    begun = [name for name in sorted(names) if not name.endswith(_ENDED) and _PARTS not in name]
+    unended = [folder + name for name in begun if name.removesuffix(".json") + _ENDED not in names]
+    return await gather_bounded(lambda name: _read(ledger, run_id, name), unended, _READS)
+
+
+async def _read(ledger: Ledger, run_id: str, name: str) -> BegunUpload:
+    upload = _parsed(await retry(lambda: ledger.document(run_id, name)))
+    if upload is None or _name(upload) + ".json" != name.rpartition("/")[2]:
+        raise LedgerError(f"{ledger.uri(run_id, name)} was altered", advice="remove it")
+    return upload
+
+
+def _folder_of(shard: int | None) -> str:
+    return "uploads/" if shard is None else f"uploads/{shard:05d}/"
+
+
 def _is_part(part: Any) -> bool:
     match part:
         case [int(), str()]:
@@ -120,7 +127,7 @@ def _is_part(part: Any) -> bool:
 
 
 def _parsed(document: dict[str, Any]) -> BegunUpload | None:
-    bucket, key, upload_id, plan, begun_at = (
+    bucket, key, upload_id, plan, begun_at, attempt = (
         document.get(name, BegunUpload._field_defaults.get(name)) for name in BegunUpload._fields
     )
     if (
@@ -129,8 +136,10 @@ def _parsed(document: dict[str, Any]) -> BegunUpload | None:
         and isinstance(upload_id, str)
         and isinstance(plan, dict | None)
         and isinstance(begun_at, int | float)
+        and isinstance(attempt, str)
+        and attempt
     ):
-        return BegunUpload(bucket, key, upload_id, plan, begun_at)
+        return BegunUpload(bucket, key, upload_id, plan, begun_at, attempt)
     return None
 
 

@@ -29,7 +29,7 @@ from jobs.config import Settings
 from jobs.core.run import Plan
 from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs import leases
+from jobs.ledger.owner import BATCH, Owner, claim_run, last_owner
 
 SHOWN_FAILURES = 100
 """The number of failed children that are described: one request."""
@@ -66,11 +66,13 @@ class BatchExecutor:
         help.
         """
         submission, is_new = await self._claim_number(submission)
-        await self._claim_run(submission, is_new=is_new)
+        owner = await self._claim_run(submission)
         ids: dict[str, str] = {}
         try:
             for stage in STAGES:
-                ids[stage] = await self._submit_stage(submission, stage, ids.get(WORK), pins, is_new=is_new)
+                ids[stage] = await self._submit_stage(
+                    submission, stage, ids.get(WORK), [*pins, "--owner", str(owner.number)], is_new=is_new
+                )
         except SealiftError as error:
             if error.exit_code != ExitCode.TRANSIENT:  # else Batch may have it: the same submission, made again, looks
                 name = f"{_stem(submission.number)}-refused-{_stamp()}.json"
@@ -80,11 +82,9 @@ class BatchExecutor:
         return Submitted(submission, ids)
 
     async def is_superseded(self, submission: Submission) -> bool:
-        """True if its workers stop, because the run was cancelled or another launch has claimed
-        it.
-        """
-        last = await leases.last_launch(self.ledger, submission.run_id)
-        return last is not None and last.id != launch_name(submission.number)
+        """True if its workers stop, because the run was cancelled or has another owner."""
+        number, document = await last_owner(self.ledger, submission.run_id)
+        return number > 0 and document.get("id") != _owner_id(submission)
 
     async def latest(self, run_id: str) -> Submitted | None:
         """The run's last submission. None for a run that was never sent to Batch."""
@@ -130,19 +130,16 @@ class BatchExecutor:
         The ledger records it first: a worker whose termination is lost, or that has yet to start,
         reads it there. Raises as `states` does.
         """
-        run_id, what = submitted.submission.run_id, "sealift runs cancel"
-        await leases.write_launch(self.ledger, run_id, f"cancel-{_stamp()}", leases.holder(None), what)
+        await claim_run(self.ledger, submitted.submission.run_id, "sealift runs cancel")
         await self.states(submitted)
         for stage in reversed(STAGES):
             if stage in submitted.job_ids:
                 await asyncio.to_thread(self.batch.terminate, submitted.job_ids[stage], reason)
 
-    async def _claim_run(self, submission: Submission, *, is_new: bool) -> None:
+    async def _claim_run(self, submission: Submission) -> Owner:
         """Claim the run for its workers. A cancelled submission stays cancelled."""
-        run_id, name = submission.run_id, launch_name(submission.number)
-        if is_new or name not in await leases.launch_ids(self.ledger, run_id):
-            what = f"submission {submission.number} to Batch"
-            await leases.write_launch(self.ledger, run_id, name, leases.holder(None), what)
+        what = f"submission {submission.number} to Batch"
+        return await claim_run(self.ledger, submission.run_id, what, owner_id=_owner_id(submission))
 
     async def _claim_number(self, submission: Submission) -> tuple[Submission, bool]:
         """(the submission that won this number, whether it is ours)."""
@@ -195,9 +192,9 @@ class BatchExecutor:
             return None
 
 
-def launch_name(number: int) -> str:
-    """The id of a submission's launch."""
-    return f"{leases.BATCH}{number:03d}"
+def _owner_id(submission: Submission) -> str:
+    """Its id as the run's owner."""
+    return f"{BATCH}{submission.number:03d}"
 
 
 async def child_shards(ledger: Ledger, run_id: str, number: int, child: int) -> Sequence[int]:

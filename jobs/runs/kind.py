@@ -6,7 +6,7 @@ Each record is in the package of its work (`kind.py`), and `jobs.registry` finds
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,10 +22,14 @@ from jobs.runs.request import Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS, Operation
-from jobs.s3.fenced_store import Throttle
+from jobs.s3.gated_store import Throttle
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 from jobs.tables.rows import ReadBeside
+
+
+async def no_look() -> None:
+    """Of a job that works for no owner."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +38,8 @@ class Opened:
 
     `in_flight`: requests at once. `records`: of the multipart uploads that it begins. `throttle`:
     the run's rate limits, for stores that the job opens itself. `shard`: the worker's. None: it
-    works on none. `plan`: the run's. None: the worker does not know it.
+    works on none. `plan`: the run's. None: the worker does not know it. `look_at_owner` raises
+    TakenOver if the run has another owner.
     """
 
     spec: RunSpec
@@ -47,6 +52,7 @@ class Opened:
     throttle: Throttle = field(default_factory=lambda: Throttle(RateLimits()))
     shard: int | None = None
     plan: Plan | None = None
+    look_at_owner: Callable[[], Awaitable[None]] = no_look
 
     @property
     def route(self) -> Route:

@@ -13,30 +13,33 @@ import threading
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.model import Location, Route
+from jobs.core.model import Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
 from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, Plan, RunSpec, RunState, is_destructive, worker_pins
 from jobs.credentials import lend
-from jobs.errors import Denied, ExitCode, LimitExceeded
+from jobs.errors import Denied, ExitCode, LimitExceeded, SealiftError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.one_bucket import check_ledger_apart
+from jobs.ledger.owner import claim_run
+from jobs.ledger.uploads import unfinished_uploads
 from jobs.reports.document import exit_code, summarize
 from jobs.reports.figures import human_dollars, plural
 from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
 from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows, outcomes_name
-from jobs.runs.run_claim import claim_run, say_superseded
 from jobs.s3.condition_trial import Operation, find_ignored, ignored_error, untried_error
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, service_of
+from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
 from jobs.tables.rows import PLANNED
 
 if TYPE_CHECKING:
@@ -227,34 +230,39 @@ async def publish(planned: Planned, ledger: Ledger) -> None:
 async def execute(
     spec: RunSpec,
     plan: Plan,
-    ledger_location: Location,
+    ledger: Ledger,
     settings: Settings,
     display: Display,
-    open_here: Callable[[str], LocalWorker] | None = None,
+    open_here: Callable[[int], LocalWorker] | None = None,
 ) -> dict[int, int]:
-    """Run the shards on this machine and show progress. Workers of earlier launches stop.
+    """Run the shards on this machine and show progress. Workers of earlier owners stop.
 
     `open_here` makes the worker of a run with few rows, which needs no process of its own, for the
-    launch of this id. None: every worker is a process. Returns the exit code of each shard.
+    owner of this number. None: every worker is a process. Returns the exit code of each shard.
     """
     from jobs.runs.local_executor import LocalExecutor, WorkerProcess
 
     shards = plan.open_shards
-    launch_id = await claim_run(spec.run_id, ledger_location, settings, display) if shards else ""
+    owner = 0
+    if shards:
+        what = "another command that works on this run"
+        owner = (await claim_run(ledger, spec.run_id, what, batch_job_id=settings.batch_job_id)).number
     pins = worker_pins(spec, plan)
 
     def start(shard: int) -> LocalWorker:
         if open_here is not None and is_worked_here(spec, plan):
-            return open_here(launch_id)
+            return open_here(owner)
         # -P: not the `jobs` of the folder that the command was called in
         program = [sys.executable, "-P", "-m", "jobs", "worker", spec.run_id]
-        launched = ["--launch", launch_id, "--workers", str(processes)]
-        return WorkerProcess(
-            [*program, "--shard", str(shard), *launched, "--ledger", str(ledger_location), *pins], lend
-        )
+        started = ["--owner", str(owner), "--workers", str(processes), "--ledger", str(ledger.location)]
+        return WorkerProcess([*program, "--shard", str(shard), *started, *pins], lend)
 
     processes = min(settings.processes, len(shards)) or 1
-    executor = LocalExecutor(start, processes, on_superseded=say_superseded(spec.run_id, display))
+
+    def say_taken_over(by: str) -> None:
+        display.say(f"run {spec.run_id}: {by} took over; this command stops")
+
+    executor = LocalExecutor(start, processes, on_taken_over=say_taken_over)
 
     def stop() -> None:
         if not executor.is_stopping:
@@ -320,7 +328,7 @@ async def conclude(
 
     details = no_details if kind is None else kind.report_details
     folded = await fold_run(ledger, spec.run_id, plan, spec)
-    broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT)]
+    broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT, ExitCode.TAKEN_OVER)]
     state = RunState.FAILED if broken else RunState.INCOMPLETE
     if folded.rows == plan.rows:
         state = RunState.COMPLETE
@@ -348,6 +356,8 @@ async def conclude(
         **(await details(ledger, spec, plan) if is_complete else await _unfinished(ledger, spec.run_id, errors_since)),
     )
     if is_complete:
+        if kind is not None and kind.writes(spec):
+            await _abort_uploads(spec, ledger)
         if kind is not None and report["failures"]:
             report["next_steps"] = kind.hints(report)
         report = await publish_report(ledger, spec, report, folded.listed)
@@ -355,6 +365,17 @@ async def conclude(
         late = [each for each in await ledger.checkpoints(spec.run_id, plan=plan) if each not in folded.checkpoints]
         await write_late_verdicts(ledger, spec, plan, late)
     return report
+
+
+async def _abort_uploads(spec: RunSpec, ledger: Ledger) -> None:
+    """Abort what the run's attempts have left. What cannot be aborted is left to the bucket's lifecycle rule."""
+    with suppress(SealiftError):
+        if left := await unfinished_uploads(ledger, spec.run_id):
+            store = open_side(spec.destination, max_in_flight=ABORTS_AT_ONCE)
+            try:
+                await abort_unfinished(store, left, spec.destination.location)
+            finally:
+                await store.close()
 
 
 async def _unfinished(ledger: Ledger, run_id: str, since: float) -> dict[str, Any]:

@@ -142,19 +142,19 @@ class WorkerHere:
 class LocalExecutor:
     """Runs shards with the workers that `start(shard)` returns, so many at once.
 
-    A worker may report that another launch has claimed the run, or that too many of its rows fail.
-    Then all workers stop. `on_superseded` gets the description of that launch.
+    A worker may report that the run has another owner, or that too many of its rows fail. Then all
+    workers stop. `on_taken_over` gets the description of that owner.
     """
 
     start: Callable[[int], LocalWorker]
     at_once: int
     on_progress: Callable[[Mapping[int, Progress]], None] = lambda progress: None
-    on_superseded: Callable[[str], None] = lambda by: None
+    on_taken_over: Callable[[str], None] = lambda by: None
     _progress: dict[int, Progress] = field(default_factory=dict, init=False)
     _running: dict[int, LocalWorker] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _stopping: bool = field(default=False, init=False)
-    _superseded: bool = field(default=False, init=False)
+    _taken_over: bool = field(default=False, init=False)
 
     def run(self, shards: Sequence[int]) -> dict[int, int]:
         """Work through the shards.
@@ -237,7 +237,7 @@ class LocalExecutor:
         elif "ended_early" in document:
             self.stop(ending=shard)
         else:
-            self._supersede(str(document["superseded_by"]))
+            self._lose(shard, str(document["taken_over_by"]))
 
     def _show(self) -> None:
         try:
@@ -245,9 +245,9 @@ class LocalExecutor:
         except OSError:  # nobody reads it any more
             self.stop()
 
-    def _supersede(self, by: str) -> None:
+    def _lose(self, shard: int, by: str) -> None:
         with self._lock:
-            is_known, self._superseded = self._superseded, True
+            is_known, self._taken_over = self._taken_over, True
         if not is_known:
-            self.stop()
-            self.on_superseded(by)
+            self.stop(ending=shard)
+            self.on_taken_over(by)

@@ -25,10 +25,7 @@ from jobs.credentials import Loan, borrow_from
 from jobs.errors import ConfigError, ExitCode
 
 PATIENCE_SECONDS = 12.0
-"""A process that hangs is killed so long after its parent's end.
-
-By then a new attempt still waits for it.
-"""
+"""A process that hangs is killed so long after its parent's end."""
 
 _gone = threading.Event()
 _lines = SimpleQueue[bytes]()

@@ -12,8 +12,8 @@ from typing import NamedTuple
 from jobs.core.run import Plan
 from jobs.ledger.agreement import begin_second
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.owner import BATCH, FOLDER, holder_text, last_owner
 from jobs.reports.figures import parse_time
-from jobs.runs.leases import BATCH, LAUNCHES, LEASES, holder_text
 from jobs.s3.retries import gather_bounded
 
 CLAIM_SECONDS = 600.0
@@ -22,7 +22,7 @@ SILENT_SECONDS = 12 * 3600.0
 """Who works at a run writes more often, but for one object of terabytes. So a run that nobody has
 written to for so long has lost its workers, or waits for machines that do not come.
 """
-_SIGNS = ("outcomes/", LEASES, LAUNCHES, "batch/", "errors/")
+_SIGNS = ("outcomes/", FOLDER, "batch/", "errors/")
 """The folders of a run into which somebody who works at it writes."""
 UNCLAIMED = "it never claimed the run"
 CLOCK_SECONDS = 120.0
@@ -114,11 +114,10 @@ async def find_command(ledger: Ledger, run_id: str) -> RunCommand | None:
     None: nobody has claimed the run yet, or AWS Batch works at it. A command claims what it has
     planned at once. One that was killed before never does.
     """
-    names = await ledger.names(run_id, LAUNCHES)
-    if not names:
+    number, document = await last_owner(ledger, run_id)
+    if not number:
         is_young = (begin_second(run_id) or 0) > time.time() - CLAIM_SECONDS
         return None if is_young or await ledger.names(run_id, "batch/") else RunCommand(UNCLAIMED, True, False)
-    document = await ledger.document(run_id, LAUNCHES + names[-1])
     if document.get("batch_job_id") or str(document.get("id")).startswith(BATCH):
         return None
     is_here = document.get("host") == os.uname().nodename and isinstance(document.get("pid"), int)

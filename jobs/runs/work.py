@@ -25,7 +25,7 @@ async def work(
     report = await ledger.report(spec.run_id)
     if report is None and plan.shards:
         if not is_batch(options, settings):
-            codes = await launch.execute(spec, plan, ledger.location, settings, display)
+            codes = await launch.execute(spec, plan, ledger, settings, display)
         elif (submitted := await batch_follow.resubmit(ledger, spec, plan, options, settings, display)) is not None:
             followed = await batch_follow.follow(submitted, spec, plan, ledger, display, kind)
             return followed.report, launch.run_exit_code(followed.report, followed.codes)

@@ -29,20 +29,19 @@ from jobs.errors import (
     LedgerError,
     PreconditionFailed,
     StoreError,
+    TakenOver,
     Throttled,
     TooManyFailures,
     Unavailable,
 )
 from jobs.ledger.ledger import Checkpoint, Ledger
+from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
 from jobs.runs.failure_count import TRIES, FailureCount, gave_up
-from jobs.runs.leases import LOOK_SECONDS, Lease
+from jobs.s3.retries import retry
 from jobs.tables.rows import ReadBeside, read_outcomes, read_shard, write_outcomes
 
 LOST_GRACE_SECONDS = 5.0
-"""How long requests in flight may continue after another attempt claims the shard.
-
-That attempt waits longer than this.
-"""
+"""How long requests in flight may continue when the run has another owner."""
 WAIT_SECONDS = 0.5
 _Process: TypeAlias = Callable[[Sequence[ObjectVersion]], Awaitable[list[Outcome]]]
 
@@ -104,6 +103,11 @@ class WorkerLimits:
     max_failures: FailureLimit = FailureLimit()  # noqa: RUF009  immutable
 
 
+def new_attempt() -> str:
+    """The id of an attempt. Ids sort by time."""
+    return f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}"
+
+
 @dataclass(slots=True)
 class Worker:
     """One attempt at one shard.
@@ -112,9 +116,8 @@ class Worker:
     rows that the plan gives it.
     `beside`: see `jobs.runs.kind.Kind`.
     `shard_sha256`: the digest of the shard's file, where an altered file could do harm.
-    `lease`: the right to work at the shard. Its loss ends the attempt.
+    `owner`: the run's, for whom the worker works. When the run has another one, the attempt ends.
     `clock`: epoch seconds, for the outcomes. `elapsed`: a clock that nobody sets, for all waiting.
-    `clean_up`: called once all rows have outcomes in the ledger, while the shard is still ours.
     `on_stop`: called when the worker begins to stop, for what its rows wait for.
     """
 
@@ -131,10 +134,9 @@ class Worker:
     elapsed: Callable[[], float] = time.monotonic
     chance: Callable[[], float] = random.random
     plan: Plan | None = None
-    lease: Lease | None = None
-    clean_up: Callable[[], Awaitable[None]] | None = None
+    owner: Owner | None = None
     on_stop: Callable[[], None] = lambda: None
-    attempt: str = field(default_factory=lambda: f"{time.time_ns() // 1_000_000:013x}{secrets.token_hex(3)}")
+    attempt: str = field(default_factory=new_attempt)
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
     _done: Progress = field(default=Progress(0, 0, 0, 0), init=False)
@@ -153,52 +155,53 @@ class Worker:
     def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
         """Begin nothing new, let requests in flight end, and write a checkpoint.
 
-        Then `run` raises Interrupted with `why`. No further delete begins. With `grace_seconds` no
-        further write begins either.
+        Then `run` raises Interrupted with `why`. No further delete begins.
         """
         grace = self.limits.grace_seconds if grace_seconds is None else grace_seconds
         self._stopping, self._why = True, self._why or why
         self._must_end_at = min(self._must_end_at, self.elapsed() + grace)
-        if self.lease is not None:
-            self.lease.end_deletes()
-            if grace_seconds is not None:
-                self.lease.end_writes(self._reason())
+        if self.owner is not None:
+            self.owner.end_deletes()
         self.on_stop()
         self._wake.set()
 
     async def run(self) -> Progress:
         """Work until each row of the shard has an outcome in the ledger.
 
-        Raises Interrupted after `stop` and when the lease is lost. Raises Unavailable when S3 no
-        longer answers, AuthenticationFailed when it no longer accepts the credentials,
+        Raises Interrupted after `stop`, TakenOver when the run has another owner. Raises Unavailable
+        when S3 no longer answers, AuthenticationFailed when it no longer accepts the credentials,
         TooManyFailures when the rows fail. A checkpoint has been written by then, and another
         attempt continues from there.
         """
-        if self.lease is None:
+        if self.owner is None:
             return await self._run()
-        keeper: asyncio.Task[None] | None = None
+        await retry(self.owner.look)
+        keeper = asyncio.create_task(self._watch())
         try:
-            await self.lease.claim(self._must_end)
-            keeper = asyncio.create_task(self._watch(self.lease))
             return await self._run()
         finally:
-            if keeper is not None:
-                keeper.cancel()
-            await self.lease.end()
+            keeper.cancel()
 
-    async def _watch(self, lease: Lease) -> None:
-        """Look now and then whether the lease is lost. Stop if it is."""
+    async def _watch(self) -> None:
         while not self._must_end():
             await asyncio.sleep(LOOK_SECONDS)
-            try:
-                await lease.look()
-            except Interrupted as error:
-                self.stop(LOST_GRACE_SECONDS, str(error))
-            except (Unavailable, Conflict):
-                continue  # the lease is checked again before the next write
-            except Exception as error:  # noqa: BLE001  the run ends with it; see `_run`
-                self._broken = self._broken or error
-                self._wake.set()
+            await self._look()
+
+    async def _look(self) -> None:
+        """Stop if the run has another owner, or if the ledger does not say."""
+        if self.owner is None:
+            return
+        try:
+            async with asyncio.timeout(LOOK_SECONDS):
+                await self.owner.look()
+        except TakenOver as error:
+            self.stop(LOST_GRACE_SECONDS, str(error))
+        except (TimeoutError, Unavailable, Conflict):
+            if self.owner.age_seconds >= SILENT_SECONDS:
+                self.stop(why=f"run {self.run_id}: the ledger has not said for {SILENT_SECONDS:.0f} s who owns the run")
+        except Exception as error:  # noqa: BLE001  the run ends with it; see `_run`
+            self._broken = self._broken or error
+            self._wake.set()
 
     async def _run(self) -> Progress:
         self._pace = Pace(self.limits.in_flight)
@@ -223,10 +226,12 @@ class Worker:
                 task.add_done_callback(tasks.discard)
                 if self._checkpoint_is_due():
                     await self._checkpoint()
+                    await self._look()
             while tasks and self._broken is None and self.elapsed() < self._must_end_at:
                 await asyncio.wait(tuple(tasks), timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
                 if self._checkpoint_is_due():
                     await self._checkpoint()
+                    await self._look()
         finally:
             for task in tasks:
                 task.cancel()
@@ -235,9 +240,7 @@ class Worker:
         if self._broken is not None and not self._is_only_failing(len(numbers)):
             raise self._broken
         if self._stopping:
-            raise Interrupted(self._reason())
-        if self.clean_up is not None:
-            await self.clean_up()
+            raise (self.owner and self.owner.lost) or Interrupted(self._reason())
         return self._done
 
     def _is_only_failing(self, rows: int) -> bool:

@@ -8,7 +8,7 @@ renewed (`refreshed_credentials`).
 `copying` and `multipart_copy` copy, `uploads`, `downloads`, `object_files` and `byte_ranges` move
 bytes, `compare_bytes`, `checksums` and `stored_checksums` compare them. `annotations` copies and
 compares annotations. `condition_trial` tries the conditions of writes. `unguarded_writes` and
-`fenced_store` wrap a store. `retries` repeats a request, and bounds how long a person waits.
+`gated_store` wrap a store. `retries` repeats a request, and bounds how long a person waits.
 
 No module here knows a feature or the ledger.
 """

@@ -281,7 +281,7 @@ async def _resume(
 ) -> tuple[BegunUpload, dict[int, PartDone]] | None:
     """This run's unfinished upload of an equal plan, with the parts that S3 lists.
 
-    None if it has none. One that was overtaken is aborted, and so is one with a part that the plan
+    None if it has none. One that was overtaken is dropped, and so is one with a part that the plan
     does not have.
     """
     upload = await transfer.records.take(plan)
@@ -295,13 +295,13 @@ async def _resume(
         own = None if is_provable else await transfer.records.sent_parts(upload)
     except (NotFound, Denied, Rejected):
         await _drop(transfer, upload)
-        return None
+        return await _resume(transfer, plan, ranges)
     except BaseException:
         transfer.records.give_back(upload)
         raise
     if is_overtaken or any(part.size_bytes != sizes.get(part.number) for part in listed):
         await _drop(transfer, upload)
-        return None
+        return await _resume(transfer, plan, ranges)
     needs_checksum = bool(plan["is_composite"])  # S3 demands it of each part then
     usable = [part for part in listed if part.etag and (part.checksums or not needs_checksum)]
     if own is not None:
@@ -334,7 +334,10 @@ def _check_composite(transfer: Transfer, parts: Sequence[PartDone], checksum: Ch
 
 
 async def _drop(transfer: Transfer, upload: BegunUpload) -> None:
-    with contextlib.suppress(StoreError):  # the worker's end and the bucket's lifecycle rule are other nets
+    """Abort an upload, unless it is another attempt's, which may be alive."""
+    if upload.attempt not in ("", transfer.records.attempt):
+        return
+    with contextlib.suppress(StoreError):  # the run's end and the bucket's lifecycle rule are other nets
         await abort_upload(transfer.destination, upload)
         await transfer.records.ended(upload)
 

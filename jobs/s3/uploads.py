@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import random
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -40,7 +40,8 @@ CopyPlan = Mapping[str, str | int | bool | None]
 class BegunUpload(NamedTuple):
     """A multipart upload that was begun. `plan` None: nobody can go on with it.
 
-    `begun_at`: epoch seconds by the worker's clock, before S3 began it. 0: unknown.
+    `begun_at`: epoch seconds by the worker's clock, before S3 began it. 0: unknown. `attempt`: which
+    attempt's it is, if a record said so.
     """
 
     bucket: str
@@ -48,6 +49,7 @@ class BegunUpload(NamedTuple):
     upload_id: str
     plan: CopyPlan | None = None
     begun_at: float = 0.0
+    attempt: str = ""
 
 
 class UploadRecords:
@@ -59,6 +61,8 @@ class UploadRecords:
 
     are_kept = False
     """Whether a later attempt reads them. Else an upload is aborted when its copy fails."""
+    attempt = ""
+    """Whose uploads may be aborted."""
 
     async def begun(self, upload: BegunUpload) -> None:
         """Record an upload, before its first part. Raises StoreError."""
@@ -76,15 +80,11 @@ class UploadRecords:
         return frozenset()
 
     async def take(self, plan: CopyPlan) -> BegunUpload | None:
-        """The unfinished upload of an equal plan. From now on it is the caller's alone."""
+        """The unfinished upload of an equal plan. No other copy of this attempt gets it."""
         return None
 
     def give_back(self, upload: BegunUpload) -> None:
         """Leave an unfinished upload to the next try."""
-
-    async def unfinished(self) -> list[BegunUpload]:
-        """All uploads that were begun and have not ended."""
-        return []
 
 
 NO_RECORDS = UploadRecords()
@@ -118,8 +118,8 @@ async def abort_upload(store: Store, upload: BegunUpload) -> None:
     raise Conflict("AbortMultipartUpload", f"s3://{upload.bucket}/{upload.key}", "PartsRemain", "it still has parts")
 
 
-async def abort_unfinished(store: Store, records: UploadRecords, place: Location) -> None:
-    """Abort what was begun below `place` and has not ended, by the records and nothing else.
+async def abort_unfinished(store: Store, uploads: Iterable[BegunUpload], place: Location) -> None:
+    """Abort those of the uploads that are below `place`.
 
     What cannot be aborted now is left to the bucket's lifecycle rule.
     """
@@ -127,10 +127,8 @@ async def abort_unfinished(store: Store, records: UploadRecords, place: Location
     async def abort(upload: BegunUpload) -> None:
         with contextlib.suppress(StoreError):
             await abort_upload(store, upload)
-            await records.ended(upload)
 
-    found = await records.unfinished()
-    ours = [each for each in found if each.bucket == place.bucket and each.key.startswith(place.key)]
+    ours = [each for each in uploads if each.bucket == place.bucket and each.key.startswith(place.key)]
     await gather_bounded(abort, ours, ABORTS_AT_ONCE)
 
 
@@ -260,7 +258,7 @@ class ObjectUpload:
             task.cancel()
         await asyncio.gather(*self._running, return_exceptions=True)
         if self._begun is not None:
-            with contextlib.suppress(StoreError):  # the worker's end and the bucket's lifecycle rule are other nets
+            with contextlib.suppress(StoreError):  # the run's end and the bucket's lifecycle rule are other nets
                 await abort_upload(self.store, self._begun)
                 await self.records.ended(self._begun)
             self._begun = None

@@ -30,8 +30,6 @@ if TYPE_CHECKING:
 
 SMALL_PARTS = {"PYTHONPATH": str(Path(__file__).parents[1] / "doubles" / "small_parts")}
 """Variables of a command that copies objects above 5 MiB in parts of 5 MiB. It has a process of its own."""
-SHORT_LEASES = {"PYTHONPATH": str(Path(__file__).parents[1] / "doubles" / "short_leases")}
-"""The same, for commands whose leases last 2 s: for retries that wait for those of killed workers."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import pytest
 from tests.doubles.batch.account import await_value
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import seaweedfs
-from tests.end_to_end.conftest import SHORT_LEASES, SMALL_PARTS, World, make_world
+from tests.end_to_end.conftest import SMALL_PARTS, World, make_world
 from tests.end_to_end.scenes import await_copies, copied, fill, kill, sides, workers_of
 
 MIB = 1024 * 1024
@@ -60,7 +60,7 @@ def test_killed_workers_are_started_again_and_lose_only_work_in_flight(world: Wo
 
 def test_a_killed_command_is_gone_on_with_by_retry(world: World) -> None:
     fill(world, ROWS)
-    process = replicate(world, **SHORT_LEASES)
+    process = replicate(world)
     await_copies(world, process, 60)
     assert kill(process)
     done = copied(world)
@@ -68,7 +68,7 @@ def test_a_killed_command_is_gone_on_with_by_retry(world: World) -> None:
     [run] = world.sealift("runs", "list", "--json").document["runs"]
     assert (run["state"], run["rows"]) == ("stopped", ROWS)
     assert world.sealift("runs", "show", run["run_id"], "--json").document["state"] == "stopped"
-    retried = world.sealift("runs", "retry", run["run_id"], "--json", **SHORT_LEASES)
+    retried = world.sealift("runs", "retry", run["run_id"], "--json")
     assert retried.code == 0, retried.stderr
     complete(retried.document)
     # What earlier checkpoints hold was not done again; what was in flight was found there, or done.
@@ -98,7 +98,7 @@ def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_
     with seaweedfs(tmp_path) as server:
         world = make_world(server, versioned=False)
         fill(world, ROWS)
-        process = replicate(world, SEALIFT_PATIENCE_SECONDS="1", **SHORT_LEASES)
+        process = replicate(world, SEALIFT_PATIENCE_SECONDS="1")
         await_copies(world, process, 60)
         assert process.poll() is None
     stdout, stderr = process.communicate(timeout=120)
@@ -109,7 +109,7 @@ def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_
         world = dataclasses.replace(world, server=server, client=server.client())
         [run] = world.sealift("runs", "list", "--json").document["runs"]
         assert run["state"] == "stopped"
-        retried = world.sealift("runs", "retry", run["run_id"], "--json", **SHORT_LEASES)
+        retried = world.sealift("runs", "retry", run["run_id"], "--json")
         assert retried.code == 0, retried.stderr
         complete(retried.document)
         assert copied(world) == ROWS
@@ -151,7 +151,7 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
         assert 0 < done < 48
         proxy.faults.shares = {}
         [run] = world.sealift("runs", "list", "--json").document["runs"]
-        retried = world.sealift("runs", "retry", run["run_id"], "--json", **through, **SHORT_LEASES)
+        retried = world.sealift("runs", "retry", run["run_id"], "--json", **through, **SMALL_PARTS)
     assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1}), retried.stderr
     assert world.copy_of("big") == body
     left = world.client.list_multipart_uploads(Bucket=world.destination)["Uploads"]

@@ -97,15 +97,15 @@ def test_damaged_documents_are_named_and_the_other_runs_are_listed(world: World)
     assert (asked.code, "complete" in asked.stdout) == (0, True)
 
 
-def unfinished(world: World, **launch: Any) -> str:
+def unfinished(world: World, **owner: Any) -> str:
     """The id of a run without outcomes, as a killed command leaves it."""
     world.put("a")
     run_id: str = world.run("replicate")["run_id"]
     for name in names(world, f"runs/{run_id}/"):
-        if "/outcomes/" in name or "/report." in name or "/leases/" in name:
+        if "/outcomes/" in name or "/report." in name:
             world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
-    [first] = names(world, f"runs/{run_id}/launches/")
-    edit_json(world, first, lambda document: document.update(launch))
+    [first] = names(world, f"runs/{run_id}/owner/")
+    edit_json(world, first, lambda document: document.update(owner))
     return run_id
 
 

@@ -228,11 +228,10 @@ class World:
         return contextlib.nullcontext(io.BytesIO(version.data))
 
     async def _execute(
-        self, spec: RunSpec, plan: Plan, ledger_location: Location, settings: Settings, display: Display
+        self, spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, display: Display
     ) -> Mapping[int, int]:
         """The workers of a run, in this process."""
         codes = {}
-        ledger = Ledger(self.store, ledger_location)
         for shard in range(len(plan.shards)):
             opened = Opened(spec, *open_sides(spec, 8), ByteBudget(1 << 20), ledger, 8)
             limits = WorkerLimits(8, checkpoint_rows=3, patience_seconds=60.0)

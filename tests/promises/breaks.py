@@ -58,6 +58,15 @@ def _answer(alter: Callable[[Any], Any]) -> Change:
     return change
 
 
+def _at_any_time(original: Callable[..., Any], *args: Any) -> Any:
+    """A delete may be sent, whoever owns the run."""
+
+    async def wait() -> float:
+        return math.inf
+
+    return wait()
+
+
 def _nothing(original: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Do nothing at all, and return nothing."""
 
@@ -170,7 +179,7 @@ BREAKS: tuple[Break, ...] = (
         "undo-removes-any-version", "undo", "marker of an undo", lambda _, history, stone: (stone.marker_version_id, "")
     ),
     Break("owner-never-looks", "one-owner", "look of the owner", _nothing),
-    Break("writes-of-a-former-owner", "one-owner", "hold of the owner", _nothing),
+    Break("deletes-of-a-former-owner", "one-owner", "check of the owner", _at_any_time),
     Break("checkpoint-is-lost", "resumable", "checkpoint", _nothing),
     Break("done-rows-are-done-again", "resumable", "checkpoints", _answer(lambda _: [])),
     Break("memory-without-bound", "bounded", "memory", _with(size_bytes=1)),

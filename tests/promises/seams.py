@@ -35,8 +35,8 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "all is well": ("jobs.nights.verdicts:is_well",),
     "filter": ("jobs.core.selection:Selection.excluded_by",),
     # The owner of a run, its records and their sums.
-    "look of the owner": ("jobs.runs.leases:Lease.look",),
-    "hold of the owner": ("jobs.runs.leases:Lease.hold",),
+    "look of the owner": ("jobs.ledger.owner:Owner.look",),
+    "check of the owner": ("jobs.ledger.owner:Owner.check",),
     "checkpoint": ("jobs.ledger.ledger:Ledger.write_checkpoint",),
     "checkpoints": ("jobs.ledger.ledger:Ledger.checkpoints",),
     "fold": ("jobs.runs.folding:_fold_files",),

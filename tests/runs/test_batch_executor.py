@@ -115,7 +115,7 @@ def test_a_lost_answer_makes_no_second_job(site: Site, lost: int) -> None:
 
 @pytest.mark.parametrize(("writes", "known"), [(0, []), (1, []), (2, ["work"]), (3, ["work", "report"])])
 def test_a_submitter_that_died_is_gone_on_with(site: Site, writes: int, known: list[str]) -> None:
-    """It could write so many documents: submission, launch, jobs. Batch has one more job by then than the ledger."""
+    """It could write so many documents: submission, owner, jobs. Batch has one more job by then than the ledger."""
     original = Ledger.write_document
     written: list[str] = []
 

@@ -23,19 +23,20 @@ from jobs.errors import (
     ExitCode,
     Interrupted,
     StoreError,
+    TakenOver,
     Throttled,
     TooManyFailures,
     Unavailable,
 )
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.owner import Owner, claim_run
 from jobs.runs import worker as worker_module
 from jobs.runs.failure_count import TRIES
-from jobs.runs.leases import Lease, write_launch
 from jobs.runs.worker import Worker, WorkerLimits
-from jobs.s3.fenced_store import Throttle, fenced
+from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.store import UNGUARDED, Store
 from jobs.tables.rows import read_outcomes, shard_schema, write_parquet
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.memory_store import MemoryStore, Request
 
 ROWS = 60
 LIMITS = WorkerLimits(in_flight=8, checkpoint_rows=10, checkpoint_seconds=60, patience_seconds=5, grace_seconds=5)
@@ -301,25 +302,65 @@ def test_two_attempts_at_once_both_finish_and_the_fold_takes_one_outcome_a_row()
     asyncio.run(scene())
 
 
-def test_a_worker_stops_after_a_checkpoint_when_another_launch_claims_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.001)
+@pytest.mark.parametrize("looks", ["checkpoints", "time"])
+def test_a_worker_ends_after_a_checkpoint_when_the_run_has_another_owner(
+    looks: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.001 if looks == "time" else 60.0)
+    limits = replace(LIMITS, checkpoint_rows=10 if looks == "checkpoints" else ROWS)
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard()
-        started = await write_launch(ledger, "run", "batch-000", {}, "submission 0 to Batch")
+        owner = await claim_run(ledger, "run", "submission 0 to Batch", owner_id="batch-000")
 
         async def cancelled_soon(row: ObjectVersion) -> Status:
             if row.row == 25:
-                await write_launch(ledger, "run", "cancel-1", {}, "sealift runs cancel")
+                await claim_run(ledger, "run", "sealift runs cancel")
             if row.row > 25:
                 await asyncio.sleep(0.01)
             return Status.COPIED
 
-        worker = Worker(ledger, "run", 0, Scripted(cancelled_soon), LIMITS, lease=Lease(ledger, "run", 0, started.id))
-        with pytest.raises(Interrupted, match="sealift runs cancel"):
+        worker = Worker(ledger, "run", 0, Scripted(cancelled_soon), limits, owner=owner)
+        with pytest.raises(TakenOver, match="sealift runs cancel") as raised:
             await worker.run()
+        assert raised.value.exit_code == ExitCode.TAKEN_OVER
+        assert raised.value.by.startswith("sealift runs cancel (process ")
         assert 25 <= len(await outcomes_of(ledger)) < ROWS
-        assert await ledger.names("run", "leases/") == ["00000/000000-ended.json", "00000/000000.json"]
+        job = Scripted(copied)
+        with pytest.raises(TakenOver):  # as Batch may start it
+            await Worker(ledger, "run", 0, job, limits, owner=Owner(ledger, "run", owner.number)).run()
+        assert job.calls == 0
+
+    asyncio.run(scene())
+
+
+def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_module, "LOOK_SECONDS", 0.001)
+    now = [0.0]
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        owner = await claim_run(ledger, "run", "a command")
+        owner.clock = lambda: now[0]
+        seen = list[float]()
+
+        async def silent(request: Request) -> Any:
+            seen.append(now[0])
+            raise Unavailable("HeadObject", "ledger", "TimedOut")
+
+        async def work(row: ObjectVersion) -> Status:
+            if row.row == 25:
+                cast(MemoryStore, ledger.store).hook(head=silent)
+            if row.row > 25:
+                now[0] += 5.0
+                await asyncio.sleep(0.005)
+            return Status.COPIED
+
+        with pytest.raises(Interrupted, match="the ledger has not said for 60 s") as raised:
+            await Worker(ledger, "run", 0, Scripted(work), LIMITS, owner=owner).run()
+        assert raised.value.exit_code == ExitCode.TRANSIENT
+        assert 60 <= max(seen) <= 60 + 5 * LIMITS.in_flight
+        assert 25 <= len(await outcomes_of(ledger)) < ROWS
 
     asyncio.run(scene())
 
@@ -342,37 +383,29 @@ def test_rows_whose_write_is_refused_get_no_outcome_and_end_the_attempt() -> Non
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize(("grace", "refused"), [(None, "delete"), (1.0, "delete put")])
-def test_a_stopped_worker_sends_no_delete_and_with_nobody_there_no_write(grace: float | None, refused: str) -> None:
+def test_a_stopped_worker_sends_no_delete_and_what_it_writes_may_end() -> None:
     store = MemoryStore()
     store.create_bucket("data", versioned=False)
-    refusals: list[str] = []
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard()
-        lease = Lease(ledger, "run", 0)
-        held = fenced(store, lease.hold)
+        owner = await claim_run(ledger, "run", "a command")
+        own = checked(store, owner.check)
 
         async def work(row: ObjectVersion) -> Status:
             if row.row == 25:
-                worker.stop(grace)
-                for name, send in (("delete", held.delete("data", "x")), ("put", put(held))):
-                    try:
-                        await send
-                    except Interrupted:
-                        refusals.append(name)
+                worker.stop()
+                with pytest.raises(Interrupted, match="before a delete"):
+                    await own.delete("data", "x")
+                await own.put("data", "x", b"", Attributes(), guard=UNGUARDED)
             return await copied(row)
 
-        worker = Worker(ledger, "run", 0, Scripted(work), LIMITS, lease=lease)
+        worker = Worker(ledger, "run", 0, Scripted(work), LIMITS, owner=owner)
         with pytest.raises(Interrupted):
             await worker.run()
 
     asyncio.run(scene())
-    assert refusals == refused.split()
-
-
-async def put(store: Store) -> None:
-    await store.put("data", "x", b"", Attributes(), guard=UNGUARDED)
+    assert len(store.stored("data", "x")) == 1
 
 
 def refusing(status: Status) -> Callable[[ObjectVersion], Awaitable[Status]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Awaitable
 from typing import Any, cast
 
@@ -11,7 +12,7 @@ import pytest
 from jobs.core.model import Attributes, ObjectRef
 from jobs.core.rate_limits import RateLimits
 from jobs.errors import Interrupted
-from jobs.s3.fenced_store import Throttle, fenced
+from jobs.s3.gated_store import Throttle, checked
 from jobs.s3.store import ABSENT, Store
 from tests.doubles.memory_store import MemoryStore, Request
 
@@ -96,19 +97,20 @@ def test_a_range_beyond_the_end_costs_what_came() -> None:
     assert clock.now < 2.0
 
 
-def test_a_permission_to_write_is_asked_for_after_the_wait_and_no_limit_is_no_layer() -> None:
+def test_a_permission_to_delete_is_asked_for_after_the_wait_and_no_limit_is_no_layer() -> None:
     clock, memory, _ = make(RateLimits())
     asked = list[float]()
 
-    async def hold(*, deletes: bool = False) -> None:
+    async def check() -> float:
         asked.append(clock.now)
+        return math.inf
 
     throttle = Throttle(RateLimits(requests=1), clock, clock.sleep)
-    store = throttle.throttled(fenced(memory, hold))
+    store = throttle.throttled(checked(memory, check))
 
     async def use() -> None:
         for number in range(4):
-            await store.put("bucket", f"k{number}", b"x", Attributes(), guard=ABSENT)
+            await store.delete("bucket", f"k{number}")
             sent.append(clock.now)
 
     sent = list[float]()
@@ -122,10 +124,10 @@ def test_what_a_store_says_of_its_server_passes_both_layers(heeds: bool) -> None
     memory = MemoryStore()
     memory.heeds_conditions = heeds
 
-    async def hold(*, deletes: bool = False) -> None:
-        raise AssertionError("nothing is written")
+    async def check() -> float:
+        raise AssertionError("nothing is deleted")
 
-    assert fenced(memory, hold).heeds_conditions is heeds
+    assert checked(memory, check).heeds_conditions is heeds
     assert Throttle(RateLimits(requests=1)).throttled(memory).heeds_conditions is heeds
 
 

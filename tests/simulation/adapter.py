@@ -34,8 +34,8 @@ from jobs.core.run import worker_pins
 from jobs.errors import SealiftError, StoreError, store_error
 from jobs.interrupts import run as run_in_a_loop
 from jobs.ledger.backlog import manifest_numbers, read_manifest
+from jobs.ledger.owner import claim_run
 from jobs.runs import launch
-from jobs.runs.run_claim import claim_run
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.object_files import open_object
 from jobs.s3.sessions import boto_client, open_store
@@ -129,10 +129,10 @@ class Program:
         """The local executor: three attempts at a shard while they are killed or end with 75."""
         shards = plan.open_shards
         _process().run_id = spec.run_id
-        claimed = await claim_run(spec.run_id, ledger, settings, display) if shards else ""
+        owner = (await claim_run(ledger, spec.run_id, "another command")).number if shards else 0
 
         async def work(shard: int) -> int:
-            words = f"worker {spec.run_id} --shard {shard} --launch {claimed} --workers 1".split()
+            words = f"worker {spec.run_id} --shard {shard} --owner {owner} --workers 1".split()
             for _ in range(3):
                 name = f"worker {next(self._numbers)} of shard {shard}"
                 work = partial(self.command, *words, *worker_pins(spec, plan))

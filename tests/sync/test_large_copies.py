@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import time
 from typing import Any
@@ -13,7 +14,7 @@ from jobs.core.outcome import Evidence, Status
 from jobs.core.run import SPEC_VERSION
 from jobs.errors import Conflict, Denied, LedgerError, StoreError, Throttled, Unavailable
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.uploads import ShardUploads
+from jobs.ledger.uploads import ShardUploads, unfinished_uploads
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from jobs.s3.uploads import BegunUpload, abort_unfinished
@@ -25,6 +26,7 @@ from tests.doubles.memory_store import MemoryStore
 from tests.sync.scene import COPY, KIB, PARTS, ROUTE, bodies, job, make_store, put, put_in_parts, replicate
 
 PLACE = ROUTE.destination
+NUMBERS = itertools.count()
 RUN = "20261125T003345Z-replicate-aaaaaa"
 BODY = b"S" * (11 * KIB)
 MARKER = None
@@ -32,7 +34,17 @@ MARKER = None
 
 def records_of(store: MemoryStore, run_id: str = RUN) -> ShardUploads:
     """What a new attempt at the shard knows."""
-    return ShardUploads(Ledger(store, Location("ledger", "x")), run_id, 0)
+    return ShardUploads(Ledger(store, Location("ledger", "x")), run_id, 0, f"attempt{next(NUMBERS)}")
+
+
+async def unfinished(store: MemoryStore) -> list[BegunUpload]:
+    return await unfinished_uploads(Ledger(store, Location("ledger", "x")), RUN)
+
+
+async def end_run(store: MemoryStore) -> list[str]:
+    """Abort what the run has left, as its fold does. Returns the uploads that are there then."""
+    await abort_unfinished(store, await unfinished(store), PLACE)
+    return store.uploads("destination")
 
 
 async def kill_copy(
@@ -74,14 +86,14 @@ async def test_an_upload_goes_on_with_the_parts_that_are_there_and_proves_the_co
     assert await go_on(store, row) == (Status.COPIED, Evidence.CHECKSUM)
     assert (names(requests).count("copy_part"), names(requests).count("create_multipart")) == (7 - 3, 0)
     assert bodies(store) == [body]
-    assert await records_of(store).unfinished() == []
+    assert await unfinished(store) == []
 
 
 @pytest.mark.parametrize(
     ("body", "attributes"),
     [(b"y" * len(BODY), {}), (b"S" * (12 * KIB), {}), (BODY, {"metadata": {"other": "1"}})],
 )
-async def test_an_upload_of_another_source_version_is_aborted_and_not_gone_on_with(
+async def test_an_upload_of_another_source_version_is_not_gone_on_with_and_aborted_at_the_runs_end(
     body: bytes, attributes: Any
 ) -> None:
     store = make_store()
@@ -89,17 +101,17 @@ async def test_an_upload_of_another_source_version_is_aborted_and_not_gone_on_wi
     assert (await go_on(store, await put(store, body, **attributes)))[0] is Status.COPIED
     assert bodies(store) == [body]
     assert store.uploads("destination") == [left]
-    await abort_unfinished(store, records_of(store), PLACE)
-    assert store.uploads("destination") == []
+    assert await end_run(store) == []
 
 
-async def test_an_upload_with_a_part_of_another_size_is_aborted() -> None:
+async def test_an_upload_with_a_part_of_another_size_is_not_gone_on_with_and_aborted_at_the_runs_end() -> None:
     store = make_store()
     row = await put(store, BODY)
     left = await kill_copy(store, row, 3)
     await store.put_part(*COPY[:2], left, 2, b"of another's")
     assert (await go_on(store, row))[0] is Status.COPIED
-    assert (bodies(store), store.uploads("destination")) == ([BODY], [])
+    assert (bodies(store), store.uploads("destination")) == ([BODY], [left])
+    assert await end_run(store) == []
 
 
 async def test_uploads_that_this_run_did_not_record_are_left_alone() -> None:
@@ -108,8 +120,7 @@ async def test_uploads_that_this_run_did_not_record_are_left_alone() -> None:
     foreign = await store.create_multipart(*COPY[:2], Attributes())
     theirs = await kill_copy(store, row, 2, run_id=RUN.replace("aaaaaa", "bbbbbb"))
     assert (await go_on(store, row))[0] is Status.COPIED
-    await abort_unfinished(store, records_of(store), PLACE)
-    assert store.uploads("destination") == [foreign, theirs]
+    assert await end_run(store) == [foreign, theirs]
 
 
 async def test_a_forged_record_makes_nobody_abort_an_upload_elsewhere() -> None:
@@ -119,7 +130,7 @@ async def test_a_forged_record_makes_nobody_abort_an_upload_elsewhere() -> None:
     options, budget = SyncOptions(is_replay=True, **PARTS), ByteBudget(64 * KIB)
     worker = SyncJob(store, store, elsewhere, options, budget, records_of(store))
     await kill(store, "copy_part", 2, worker.process([row]))
-    await abort_unfinished(store, records_of(store), PLACE)
+    await end_run(store)
     assert len(store.uploads("source")) == 1
 
 
@@ -162,7 +173,7 @@ async def test_a_row_that_is_tried_again_goes_on_with_its_upload() -> None:
 async def test_an_upload_that_ends_in_a_race_is_aborted_sooner_or_later(
     is_abort_refused: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At once, though parts in flight survive two aborts, or at the end of the shard."""
+    """At once, though parts in flight survive two aborts, or at the end of the run."""
     store = make_store()
     row, records = await put(store, BODY), records_of(store)
     store.hook(complete_multipart=refuse(Conflict("CompleteMultipartUpload", "k", "Raced", "", 409)))
@@ -174,8 +185,7 @@ async def test_an_upload_that_ends_in_a_race_is_aborted_sooner_or_later(
         await replicate(store, row, records=records, **PARTS)
     assert len(store.uploads("destination")) == is_abort_refused
     store.hook(abort_multipart=None)
-    await abort_unfinished(store, records, PLACE)
-    assert store.uploads("destination") == []
+    assert await end_run(store) == []
 
 
 async def overtake(store: MemoryStore, body: bytes | None) -> None:
@@ -200,7 +210,7 @@ async def test_an_upload_that_was_overtaken_is_not_gone_on_with(
     if (denied, other) == ("list_versions", MARKER):  # who may not list does not see the marker before
         there.insert(0, BODY)
     assert status is Status.COPIED
-    assert (bodies(store), store.uploads("destination")) == (there, [])
+    assert (bodies(store), await end_run(store)) == (there, [])
 
 
 @pytest.mark.parametrize("other", [MARKER, b"foreign"])
@@ -243,8 +253,7 @@ async def test_parts_that_were_there_are_published_only_if_the_source_proves_the
     assert await go_on(store, row) == (Status.COPIED, Evidence.NONE if kind == "none" else Evidence.CHECKSUM)
     assert bodies(store) == [BODY]
     assert names(requests).count("create_multipart") == is_refused
-    await abort_unfinished(store, records_of(store), PLACE)
-    assert store.uploads("destination") == []
+    assert await end_run(store) == []
 
 
 @pytest.mark.parametrize(("forged", "sent_again"), [(None, 1), (1, 2), (3, 1)])
@@ -275,7 +284,7 @@ async def test_a_record_of_parts_that_was_altered_is_refused_by_name() -> None:
     await records.sent(UPLOAD, [(2, "b"), (1, "a")])
     await records.sent(UPLOAD, [(3, "c")])
     assert await records.sent_parts(UPLOAD) == {(1, "a"), (2, "b"), (3, "c")}
-    assert await records.unfinished() == [UPLOAD]
+    assert await unfinished(store) == [UPLOAD._replace(attempt=records.attempt)]
     name = next(name for name in await records.ledger.names(RUN, "uploads/00000/") if "-parts-" in name)
     altered = json.dumps({"parts": [["1", "a"]], "spec_version": SPEC_VERSION}).encode()
     await store.put("ledger", FOLDER + name, altered, Attributes(), guard=UNGUARDED)
@@ -291,7 +300,7 @@ async def test_the_record_of_an_earlier_release_says_no_time() -> None:
     document = await records.ledger.document(RUN, f"uploads/00000/{name}")
     del document["begun_at"]
     await store.put("ledger", FOLDER + name, json.dumps(document).encode(), Attributes(), guard=UNGUARDED)
-    assert await records_of(store).unfinished() == [UPLOAD._replace(begun_at=0.0)]
+    assert await unfinished(store) == [UPLOAD._replace(begun_at=0.0, attempt=records.attempt)]
 
 
 def backup(store: MemoryStore, **options: Any) -> SyncJob:
@@ -341,7 +350,7 @@ async def test_a_stream_that_was_killed_sends_no_part_again_that_has_the_sources
     assert names(requests).count("put_part") == 3 + is_forged
     assert names(requests).count("create_multipart") == 0
     assert bodies(store) == [body]
-    assert await records_of(store).unfinished() == []
+    assert await unfinished(store) == []
 
 
 async def test_a_stream_goes_on_with_no_upload_of_a_copy_by_the_service() -> None:

@@ -1,4 +1,4 @@
-"""Stores that wait before a request (for the permission to write, or for their turn), or not long for
+"""Stores that wait before a request (for the permission to delete, or for their turn), or not long for
 its answer.
 """
 
@@ -8,44 +8,31 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Any, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
 from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
 from jobs.s3.retries import TRIES, retry
 from jobs.s3.store import Body, Store
 
-_READS = frozenset(
-    ("head", "get", "get_annotation", "get_tags", "list_annotations", "list_objects", "list_parts", "list_versions")
-) | {"is_versioned"}
 _NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions", "keeps_annotations"})
 _CLEANUPS = frozenset({"abort_multipart", "close"})
-_UNFENCED = _READS | _CLEANUPS | _NO_REQUESTS
 _DELETES = frozenset({"delete", "delete_versions"})
 
 
 Send = Callable[..., Awaitable[Any]]
 
 
-class Hold(Protocol):
-    """Returns when a write, or a delete, may be sent. Else it raises."""
+def checked(store: Store, check: Callable[[], Awaitable[float]]) -> Store:
+    """The store, with `check` before each delete. It returns the moment by which the delete has to be sent."""
 
-    def __call__(self, *, deletes: bool = False) -> Awaitable[None]:
-        """Ask for one request."""
-        ...
+    async def delete(name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        send_by = await check()
+        if (asked := named.pop("send_by", None)) is not None:
+            send_by = min(send_by, asked)
+        return await send(*arguments, **named, send_by=send_by)
 
-
-def fenced(store: Store, hold: Hold) -> Store:
-    """The store, with `hold` before each write.
-
-    Reads pass, and so does what only cleans up. All else is a write.
-    """
-
-    async def write(name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        await hold(deletes=name in _DELETES)
-        return await send(*arguments, **named)
-
-    return cast(Store, _Gated(store, _UNFENCED, write))
+    return cast(Store, _Gated(store, _DELETES.__contains__, delete))
 
 
 class NoAnswer(StoreError):
@@ -68,18 +55,22 @@ def patient(store: Store, seconds: float) -> Store:
             target = str(next(iter((*arguments, *named.values())), ""))
             raise NoAnswer(name, target, "NoAnswer", f"nothing came within {seconds:g} s") from None
 
-    return cast(Store, _Gated(store, _NO_REQUESTS, read))
+    return cast(Store, _Gated(store, _is_request, read))
+
+
+def _is_request(name: str) -> bool:
+    return name not in _NO_REQUESTS
 
 
 class _Gated:
-    """The Store protocol, where `around` sends each request whose name is not in `passes`."""
+    """The Store protocol, where `around` sends each request whose name `takes` returns True for."""
 
-    def __init__(self, store: Store, passes: frozenset[str], around: Callable[..., Awaitable[Any]]):
-        self._store, self._passes, self._around = store, passes, around
+    def __init__(self, store: Store, takes: Callable[[str], bool], around: Callable[..., Awaitable[Any]]):
+        self._store, self._takes, self._around = store, takes, around
 
     def __getattr__(self, name: str) -> Any:
         send = getattr(self._store, name)
-        if name in self._passes:
+        if not self._takes(name):
             return send
 
         async def request(*arguments: Any, **named: Any) -> Any:
@@ -149,14 +140,14 @@ class Throttle:
             self._bytes.take(size_bytes, self._clock())
 
     def throttled(self, store: Store) -> Store:
-        """The store, each of whose requests waits for its turn. It goes around `fenced`: what a hold
-        has permitted is sent at once.
+        """The store, each of whose requests waits for its turn. It goes around `checked`: a delete
+        is sent at once after its check.
 
         What a store adds by itself is not counted: retries, and looks before conditional writes.
         """
         if self._requests is None and self._bytes is None:
             return store
-        return cast(Store, _Gated(store, _NO_REQUESTS, self._send))
+        return cast(Store, _Gated(store, _is_request, self._send))
 
     async def _send(self, name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         if name in _CLEANUPS:

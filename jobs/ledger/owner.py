@@ -1,0 +1,153 @@
+"""Owner of a run: the command, the submission to Batch or the cancel that came last.
+
+    <ledger>/runs/<run id>/owner/000001.json
+
+Each document is written once, under the next number. A look is a HEAD of the number after one's own:
+if it is there, the run has another owner, and the worker ends with an exit code that Batch does not
+retry. A worker looks every `LOOK_SECONDS` and at each checkpoint. Without an answer for
+`SILENT_SECONDS` it writes a checkpoint and ends.
+
+The next owner waits for nobody, so two workers may do a row at once. That is harmless:
+
+| a write                           | done twice, or late                                               |
+|-----------------------------------|-------------------------------------------------------------------|
+| an object, a copy, a delete marker| has a condition: the second one is refused, and its worker looks   |
+| an upload in parts                | is its attempt's, and appears only by a write with a condition     |
+| an abort of an upload             | is of the attempt's own, before the run has ended (`uploads`)      |
+| an annotation, a restore request  | says the same again                                                |
+| a file of the ledger              | has a name of its own, or is written once                          |
+| an outcome                        | counts once: the fold takes one for each row                       |
+| a delete of an original           | needs a look that began at most `FRESH_SECONDS` before             |
+
+Where a server ignores conditions (`--unguarded`), each write is looked at first instead, and the
+plan says that a race can lose a write.
+
+No clock is compared with another: each worker measures from its own looks, on a clock that also runs
+while the machine sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import math
+import os
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from jobs.core.elapsed import elapsed_seconds
+from jobs.core.model import Location, ObjectRef
+from jobs.errors import Conflict, Interrupted, NotFound, PreconditionFailed, TakenOver, Unavailable
+from jobs.ledger.ledger import Ledger
+from jobs.s3.retries import retry
+
+LOOK_SECONDS = 30.0
+SILENT_SECONDS = 60.0
+FRESH_SECONDS = 5.0
+FOLDER = "owner/"
+BATCH = "batch-"
+"""The prefix of an owner's id that is a submission to Batch."""
+
+
+def holder(batch_job_id: str | None) -> dict[str, Any]:
+    """This process, for people who read its document in the ledger."""
+    since = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"host": os.uname().nodename, "pid": os.getpid(), "batch_job_id": batch_job_id, "since": since}
+
+
+def holder_text(document: Mapping[str, Any]) -> str:
+    """Who wrote an owner's document, for people."""
+    if document.get("batch_job_id"):
+        return f"Batch job {document['batch_job_id']}"
+    return f"process {document.get('pid')} on {document.get('host')}"
+
+
+@dataclass(slots=True)
+class Owner:
+    """One owner of a run, as those see it who work for it. `number` 0: nobody has claimed the run."""
+
+    ledger: Ledger
+    run_id: str
+    number: int
+    clock: Callable[[], float] = elapsed_seconds
+    lost: TakenOver | None = field(default=None, init=False)
+    """Who owns the run since, if anybody does."""
+    looked_at: float = field(default=-math.inf, init=False)
+    """When the last look that was answered began."""
+    _may_delete: bool = field(default=True, init=False)
+    _looking: asyncio.Lock = field(default_factory=asyncio.Lock, init=False)
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago the last look began that was answered."""
+        return self.clock() - self.looked_at
+
+    async def look(self) -> None:
+        """Raises TakenOver if the run has another owner since. Raises StoreError without an answer."""
+        began, name = self.clock(), _name(self.number + 1)
+        if self.lost is None:
+            place = Location.parse(self.ledger.uri(self.run_id, name))
+            try:
+                await self.ledger.store.head(ObjectRef(place.bucket, place.key))
+            except NotFound:
+                self.looked_at = max(self.looked_at, began)  # a slow look may end after one that began later
+                return
+            document = await self.ledger.document(self.run_id, name)
+            by = str(document.get("what", "another command"))
+            by += f" ({holder_text(document)})" if document.get("pid") or document.get("batch_job_id") else ""
+            self.lost = TakenOver(f"run {self.run_id}: {by} took over", by)
+        raise self.lost
+
+    async def check(self) -> float:
+        """Call this before each delete. Returns the moment by which it has to be sent.
+
+        Raises TakenOver, and Interrupted after `end_deletes` or without an answer.
+        """
+        if not self._may_delete:
+            raise Interrupted(f"run {self.run_id}: stopped before a delete: what is deleted is recorded")
+        async with self._looking:  # many wait here at once: one look serves them all
+            if self.lost is not None or self.age_seconds > FRESH_SECONDS / 2:
+                try:
+                    await retry(self.look)
+                except (Unavailable, Conflict) as error:  # the delete's own error would say that it may be done
+                    raise Interrupted(f"run {self.run_id}: the ledger does not say who owns it: {error}") from error
+        return self.looked_at + FRESH_SECONDS
+
+    def end_deletes(self) -> None:
+        """Refuse all further deletes."""
+        self._may_delete = False
+
+
+async def claim_run(
+    ledger: Ledger, run_id: str, what: str, *, owner_id: str = "", batch_job_id: str | None = None
+) -> Owner:
+    """Own the run from now on: the workers of all earlier owners stop.
+
+    `what`: the owner, for people. `owner_id`: all who claim the run by this id are one owner, whoever
+    owns the run since. Empty: this process, another owner for each call.
+    """
+    about = {"id": owner_id} if owner_id else {"id": secrets.token_hex(8), **holder(batch_job_id)}
+    document = {**about, "what": what}
+    for number in itertools.count(1):
+        with contextlib.suppress(PreconditionFailed):
+            await ledger.write_document(run_id, _name(number), document)
+            return Owner(ledger, run_id, number)
+    raise AssertionError("numbers have no end")
+
+
+async def last_owner(ledger: Ledger, run_id: str) -> tuple[int, Mapping[str, Any]]:
+    """The number and the document of the run's owner. 0, and an empty one, if nobody has claimed it.
+
+    A gap ends the numbers: a forged document behind one must not hide the next owner.
+    """
+    names = {FOLDER + name for name in await ledger.names(run_id, FOLDER)}
+    number = next(number for number in itertools.count() if _name(number + 1) not in names)
+    return number, await ledger.document(run_id, _name(number)) if number else {}
+
+
+def _name(number: int) -> str:
+    return f"{FOLDER}{number:06d}.json"
