@@ -46,7 +46,6 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.expire.copies import Copies
-from jobs.expire.deletes import remove_versions
 from jobs.expire.originals import find_original
 from jobs.expire.places import PlaceLook
 from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide
@@ -54,7 +53,7 @@ from jobs.runs.failure_count import gave_up
 from jobs.runs.kind import no_look
 from jobs.s3.lookup import KeyLooks
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.store import Store
+from jobs.s3.store import DELETED_AT_ONCE, Store
 
 if TYPE_CHECKING:
     from jobs.ledger.tombstones import Tombstone, Tombstones
@@ -114,7 +113,7 @@ class Expire:
     """The expire job of one worker: `process` takes what `chains` cuts out of a shard.
 
     `look`: at the documents of both places, for S3's time. `heeded`: the steps in which the
-    server heeds conditions (`jobs.expire.deletes.heeded_steps`), none in a dry run. `places`: where
+    server heeds conditions (`jobs.expire.plan.heeded_steps`), none in a dry run. `places`: where
     copies count. `prefix`: no key outside of it is touched, whatever the rows say. `planned_at`:
     epoch seconds at which the run was planned. `look_at_owner`: see `jobs.runs.kind.Opened`.
     """
@@ -373,6 +372,35 @@ class Expire:
             if not is_last:
                 raise
             return gave_up(row, error)
+
+
+async def remove_versions(
+    store: Store, bucket: str, versions: Sequence[tuple[str, str]], send_by: float | None = None
+) -> list[StoreError | None]:
+    """Remove versions for good, each named by (key, version id). Locks are never bypassed.
+
+    Return None for each, or why it stays. `send_by`: see `Store.delete`.
+
+    A version id names the same bytes for ever, so no condition is necessary. `null` does not.
+    Raises Interrupted only if no request was sent whose answer is unknown.
+    """
+    answers: list[StoreError | None] = []
+    for start in range(0, len(versions), DELETED_AT_ONCE):
+        group, failures = versions[start : start + DELETED_AT_ONCE], list[StoreError]()
+        request = partial(store.delete_versions, bucket, group, send_by=send_by)
+        try:
+            answers += await retry(request, partial(_note, failures))
+        except Interrupted as stop:
+            if failures:  # its answer was lost, so it may have removed them
+                raise failures[-1] from stop
+            raise
+    return answers
+
+
+def _note(failures: list[StoreError], error: StoreError) -> None:
+    if error.code == "TooLate":  # a later try is too late as well
+        raise failures[-1] if failures else error
+    failures.append(error)
 
 
 def _by_earlier_attempt(row: ObjectVersion, stone: Tombstone) -> Outcome:

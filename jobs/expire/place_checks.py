@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
 from itertools import product
-from typing import TypeVar
+from typing import Any
 
 from jobs.aws.bucket_settings import BucketSettings
 from jobs.aws.clients import prompt_config
@@ -19,8 +19,6 @@ from jobs.policy.model import Policy
 from jobs.policy.reader import parse_policy
 from jobs.s3.retries import retry
 from jobs.s3.sessions import boto_client
-
-R = TypeVar("R")
 
 
 async def find_policy(ledger: Ledger) -> Policy | None:
@@ -61,10 +59,8 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
             say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
         for rule in rules or ():
             covered = next((place for place in copies if place.overlaps(Location(bucket, rule.prefix))), None)
-            when = rule.expires
-            if rule.noncurrent_days is not None:
-                when = when or f"{rule.noncurrent_days} days after they are replaced"
-            if covered and when:
+            noncurrent = "" if rule.noncurrent_days is None else f"{rule.noncurrent_days} days after they are replaced"
+            if covered and (when := rule.expires or noncurrent):
                 raise ConfigError(
                     f"--copies {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects below "
                     f"{rule.prefix!r} {when}: exclude the copies from it, or name a narrower place"
@@ -86,8 +82,8 @@ async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
 
 
 async def _ask(
-    side: Side, bucket: str, what: str, question: Callable[[BucketSettings], Sequence[R]]
-) -> Sequence[R] | None:
+    side: Side, bucket: str, what: str, question: Callable[[BucketSettings], Sequence[Any]]
+) -> Sequence[Any] | None:
     """What the bucket's settings say. None: the server has no such settings. Raises ConfigError, StoreError."""
     settings = BucketSettings({"s3": boto_client(side.endpoint, side.region, side.profile, prompt_config())})
     try:

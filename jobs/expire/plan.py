@@ -13,18 +13,20 @@ import msgspec
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
-from jobs.core.enums import SKIP_ANNOTATIONS
+from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.model import Location
 from jobs.core.pricing import PriceTable
 from jobs.core.run import Plan
-from jobs.errors import ConfigError, LimitExceeded, UsageError
-from jobs.expire.deletes import heeded_steps
+from jobs.errors import ConfigError, Denied, LimitExceeded, NotFound, Rejected, UsageError
 from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors, refuse_replicated_deletes
 from jobs.expire.places import foreign_places, read_places
 from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Policy
 from jobs.runs.request import Planned, Request, drafting
+from jobs.s3.condition_trial import Operation, find_ignored, untried_error
+from jobs.s3.retries import retry
 from jobs.s3.sessions import are_apart, boto_client, open_side
+from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.expire.candidates import Candidates, Scope
@@ -116,6 +118,27 @@ async def plan_run(
         named = request.manifest or f"listing of {source.location}"
         spec = draft.spec(named, {"apart": is_apart, "heeded_steps": heeded})
         return draft.planned(spec, replace(plan, excluded=dict(candidates.excluded), expiry=expiry))
+
+
+async def heeded_steps(store: Store, originals: Location) -> tuple[Step, ...]:
+    """The steps in which the server is known to heed If-Match, now that the bucket keeps versions, or not.
+
+    Raises ConfigError for a server that ignores it, and where that cannot be found out: nothing can be deleted safely
+    there. Raises StoreError.
+    """
+    if store.heeds_conditions:
+        return tuple(Step)
+    is_versioned = await retry(lambda: store.is_versioned(originals.bucket))
+    try:
+        ignored = await find_ignored(store, originals, [Operation.DELETE])
+    except (NotFound, Denied, Rejected) as error:
+        raise untried_error(originals, error) from error
+    if ignored:
+        raise ConfigError(
+            f"the server of {originals} deletes whatever If-Match says, or refuses an ETag that is there: nothing can "
+            "be deleted safely there"
+        )
+    return (Step.HIDE if is_versioned else Step.REMOVE,)
 
 
 def _check_share(candidates: Candidates, scope: Scope, display: Display) -> None:

@@ -15,7 +15,7 @@ from typing import NamedTuple, cast
 
 from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
-from jobs.expire.deletes import remove_versions
+from jobs.expire.job import remove_versions
 from jobs.expire.rules import ATTEMPT_SECONDS, CLOCKS_SECONDS
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import claim_run

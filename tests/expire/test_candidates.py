@@ -345,10 +345,13 @@ def test_reads_by_class(scene: Scene, by_checksum: bool, reads: dict[str, tuple[
     assert scene.plan([small, large, new], by_checksum=by_checksum).reads == reads
 
 
-def test_damaged_index_proves_nothing(scene: Scene) -> None:
+@pytest.mark.parametrize("is_readable", [False, True])
+def test_damaged_index_proves_nothing(scene: Scene, is_readable: bool) -> None:
+    """Also if only a worker would find a member that no reader takes."""
     row = scene.put("in/k")
-    scene.archive("a", packed(row))
-    asyncio.run(scene.store.put("ledger", "archives/cold/a.parquet", b"damaged", Attributes(), guard=UNGUARDED))
+    scene.archive("a", packed(row, sha256="none" if is_readable else None))
+    if not is_readable:
+        asyncio.run(scene.store.put("ledger", "archives/cold/a.parquet", b"damaged", Attributes(), guard=UNGUARDED))
     found = scene.plan()
     assert (found.rows, found.excluded) == (0, {"no_copy": 1})
     assert [each.archive.key for each in found.damage] == ["a"]

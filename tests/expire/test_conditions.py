@@ -16,8 +16,8 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError
 from jobs.expire import plan
-from jobs.expire.deletes import heeded_steps
 from jobs.expire.kind import KIND
+from jobs.expire.plan import heeded_steps
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Opened
 from jobs.runs.request import Request as RunRequest
