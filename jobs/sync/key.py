@@ -28,7 +28,7 @@ from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, Self, TypeVar
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
-from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_multipart
+from jobs.core.evidence import Verdict, best_checksum, compare, is_md5, is_md5_etag, is_multipart
 from jobs.core.histories import SKEW_SECONDS, as_row
 from jobs.core.model import NULL_VERSION, Listed, Location, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
@@ -155,6 +155,8 @@ class Sides:
         """Whether answers to copies name the source's version."""
         self.proves_by_etag = True
         """Whether the ETags of both sides are MD5s, as far as was seen."""
+        self.copies_have_md5s = True
+        """Whether an ETag of the form of an MD5 is one at the destination, as far as was seen."""
         self.share_new = 1.0
         self.owing = set[str]()
         """Keys that have an older version on top until the newest is put above it again."""
@@ -301,7 +303,7 @@ class _Sync:
         self.sides.note_bet(is_new=True)
         self.is_stale = True
         self.own[_made(outcome)], self.bet = _NOBODYS, outcome
-        if is_right is False or (info is not None and is_altered(info, outcome)):
+        if is_right is False or (info is not None and await self._is_altered(info, outcome)):
             return None
         if outcome.evidence is Evidence.NONE and info is None and self.sides.proves_by_etag:
             self.sides.proves_by_etag = False  # these ETags prove nothing, or the bytes are others: look
@@ -591,7 +593,7 @@ class _Sync:
         info = self.ours.known(version)
         if info is None and outcome.evidence is Evidence.NONE:
             info = await self.ours.describe(version)
-        if info is not None and is_altered(info, outcome):
+        if info is not None and await self._is_altered(info, outcome):
             self.own[_made(outcome)] = _NOBODYS
             what = Conflict("CopyObject", str(self.theirs.ref), ALTERED, "the copy's checksum is not the source's")
             return await self._blame(version, what)
@@ -603,6 +605,23 @@ class _Sync:
             await self.sides.keeps_versions(again=True)
             return False
         return bool(is_right) and self.copier.is_one_write(version.size_bytes or 0) and self._put(look, view, outcome)
+
+    async def _is_altered(self, source: ObjectInfo, outcome: Outcome) -> bool:
+        """True if a copy that was just made has another checksum than its source, or another MD5 as its ETag.
+
+        An ETag under a KMS key has that form and is none. A HEAD of a copy tells, once.
+        """
+        etag, sides = outcome.destination_etag, self.sides
+        if is_altered(source, outcome):
+            return True
+        if not (sides.copies_have_md5s and is_md5_etag(source) and is_md5(etag) and etag != source.etag):
+            return False
+        try:
+            copy = await find(sides.destination, self.theirs.ref._replace(version_id=outcome.destination_version_id))
+        except REFUSALS:
+            return False
+        sides.copies_have_md5s = sides.proves_by_etag = copy is None or is_md5_etag(copy)
+        return copy is not None and copy.etag == etag and sides.copies_have_md5s
 
     def _put(self, look: Look, view: View, outcome: Outcome) -> bool:
         """Add a copy that was just made to the look."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import pytest
@@ -486,13 +487,33 @@ async def test_damaged_source_is_not_copied_onto_a_copy_with_other_bytes() -> No
     assert bodies(store) == [b"goodbytes"]
 
 
-async def test_copy_that_contradicts_its_source_shows_the_damage() -> None:
-    store = make_store()
+@pytest.mark.parametrize("checksum", ["CRC64NVME", None])
+@pytest.mark.parametrize("options", [{"is_event": True, "all_versions": True}, {}, {"all_versions": True}])
+async def test_copy_that_contradicts_its_source_shows_the_damage(options: dict[str, Any], checksum: str | None) -> None:
+    """By a checksum or, without one, by the ETags of both."""
+    store = make_store(default_checksum=checksum)
     await put(store, A)
     store.rot(*SOURCE[:2], B)
     row = event_of(await row_of(store))
-    outcome = (await sync(store, row, is_event=True, all_versions=True)).outcomes[0]
+    outcome = (await sync(store, row, **options)).outcomes[0]
     assert (outcome.status, outcome.reason) == (Status.DAMAGED, Reason.DAMAGED)
+
+
+async def test_etags_of_copies_under_a_key_are_looked_at_once() -> None:
+    store = make_store(default_checksum=None)
+    both = sides(store, sse="aws:kms", kms_key_id="key", all_versions=True)
+
+    async def seal(request: Request) -> Any:
+        written = await request()
+        store.stored(*COPY[:2])[-1].etag = hashlib.md5(written.version_id.encode()).hexdigest()
+        return written._replace(etag=store.stored(*COPY[:2])[-1].etag)
+
+    store.hook(copy=seal)
+    for number, body in enumerate((A, B, C)):
+        row, requests = await put(store, body), watch(store)
+        assert (await sync_key(both, SOURCE.key, [row])).outcomes[0].status is COPIED
+        heads = [each for each in requests if (each.operation, each.place.bucket) == ("head", COPY.bucket)]
+        assert len(heads) == (number == 0), requests
 
 
 @pytest.mark.parametrize("is_right_now", [False, True])
