@@ -30,7 +30,7 @@ LIMITS = {
     "jobs/restore": 1503,
     "jobs/runs": 3289,
     "jobs/s3": 4736,
-    "jobs/sync": 1460,
+    "jobs/sync": 1473,
     "jobs/tables": 586,
     "jobs/verify": 765,
     "names of options": 122,
