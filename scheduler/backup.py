@@ -65,15 +65,15 @@ that is less.
 
 _WANTS_COPY = (EventKind.CREATED, EventKind.RESTORE_COMPLETED)
 _ENDINGS = {
+    Status.DONE: Ending.COPIED,
+    Status.SAME: Ending.SAME,
+    Status.UNKNOWN: Ending.UNVERIFIABLE,
+    Status.LEFT: Ending.RETAINED,
     Status.MISSING: Ending.SUPERSEDED,
-    Status.SKIPPED: Ending.RETAINED,
-    Status.DAMAGED: Ending.FAILED,
-    Status.MISMATCHED: Ending.FAILED,
+    Status.CHANGED: Ending.CHANGED,
 }
-"""The endings of events that are called otherwise than those of rows."""
+"""What the endings of rows are called of events. All others are failures."""
 _WAITING = (Reason.ARCHIVED, Reason.TOO_LARGE, Reason.NEWEST_ARCHIVED)
-_BAD_TOPS = {Status.DENIED: Ending.DENIED} | dict.fromkeys((Status.FAILED, Status.DAMAGED), Ending.FAILED)
-"""How a delete ends if what belongs on top ended so."""
 _TOO_SLOW = "slower than the time that was left"
 
 
@@ -232,8 +232,8 @@ class _Batch:
             if result.left:
                 left = result.left[-1]
                 self._finish_in_backlog(delivery, left.reason, left.version)
-            elif result.top.status in _BAD_TOPS:
-                self._finish(delivery, _BAD_TOPS[result.top.status], result.top.reason or "")
+            elif result.top.status in (Status.BLOCKED, Status.DAMAGED) and result.top.reason not in _WAITING:
+                self._finish(delivery, _ending(*result.top), result.top.reason or "")
             else:
                 self._finish(delivery, Ending.DELETED if result.is_marked else Ending.SAME, "")
         for left in waiting if not others else ():
@@ -245,7 +245,7 @@ class _Batch:
             version = left.version if left is not None else None
             self._finish_in_backlog(delivery, outcome.reason or Reason.ARCHIVED, version)
             return
-        self._finish(delivery, _ENDINGS.get(outcome.status) or Ending(outcome.status.value), outcome.reason)
+        self._finish(delivery, _ending(outcome.status, outcome.reason), outcome.reason)
         assert delivery.entry is not None
         if outcome.status is not Status.MISSING:
             delivery.entry = delivery.entry.with_outcome(outcome)
@@ -337,6 +337,10 @@ class _Batch:
             destination_key=pair.copy_key(event.key) if pair else None,
             event_at=event.event_time,
         )
+
+
+def _ending(status: Status, reason: str | None) -> Ending:
+    return Ending.DENIED if reason == Reason.DENIED else _ENDINGS.get(status, Ending.FAILED)
 
 
 def _is_message(message: Any) -> bool:

@@ -41,6 +41,7 @@ from jobs.aws.clients import publish
 from jobs.backup.events import EventKind, ObjectEvent, parse_document
 from jobs.core.metrics import Metric, Unit
 from jobs.core.outcome import Status
+from jobs.core.words import called
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
 from jobs.nights.calendar import Stage, summary_name
 from jobs.policy.coverage import match
@@ -163,7 +164,7 @@ class _Follower:
         lines = [
             verdict(report),
             "",
-            *(f"{name}: {count:,}" for name, count in counts.items()),
+            *(f"{called(name, report['job'])}: {count:,}" for name, count in counts.items()),
             "",
             *_places(report),
             f"report: {self.runtime.place(f'runs/{run_id}/report.json')}",

@@ -21,7 +21,7 @@ locals {
         ["row", "bigint", "the row's number in the run"],
         ["key", "string", "the object's key at the source, as it is"],
         ["version_id", "string", "the version id at the source; null: the manifest named only the key"],
-        ["status", "string", "copied, same, deleted, verified, or what went wrong"],
+        ["status", "string", "done, same, verified, left, or what went wrong"],
         ["reason", "string", "why, as a code; empty: all went as asked"],
         ["evidence", "string", "what proves it: content, checksum, md5_etag, none"],
         ["size_bytes", "bigint", "the object's bytes that were handled"],
@@ -106,7 +106,7 @@ locals {
   queries = {
     "bad-rows-of-a-run" = {
       about = "What did not end well in a run, by status and reason. Put in the run's id."
-      sql   = "SELECT status, reason, detail, count(*) AS rows, sum(size_bytes) AS bytes\nFROM outcomes\nWHERE run_id = 'RUN'\n  AND status NOT IN ('copied', 'same', 'deleted', 'verified')\nGROUP BY status, reason, detail\nORDER BY rows DESC"
+      sql   = "SELECT status, reason, detail, count(*) AS rows, sum(size_bytes) AS bytes\nFROM outcomes\nWHERE run_id = 'RUN'\n  AND status NOT IN ('done', 'same', 'verified', 'left')\nGROUP BY status, reason, detail\nORDER BY rows DESC"
     }
     "differences-by-folder" = {
       about = "Where the findings of a reconciliation are. Put in the run's id."

@@ -100,8 +100,8 @@ def compact(options: CompactCommand) -> int:
 
     Objects are grouped by the month in which they were written and by prefix. Archives are tar, or
     tar in zstd frames: stock tar reads both. The plan says what it saves, and groups that would not
-    pay are left alone. Originals stay where they are. Each row ends as packed, skipped, changed,
-    missing, denied, archived or failed.
+    pay are left alone. Originals stay where they are. Each row ends as packed, left, changed,
+    missing or blocked, with the reason.
 
     \b
     sealift compact --source s3://docs/2024/ --archives s3://cold/docs --older-than 90d --max-size 1MiB --dry-run

@@ -195,8 +195,8 @@ def expire(options: ExpireCommand) -> int:
     and compared with the original, and so are metadata, tags and annotations. An original under a
     lock or hold is kept. In a bucket that keeps versions, a delete marker hides the current version
     first. The same command, a grace period later, removes the version behind it. To continue a run
-    that was stopped, start the same command again. Each row ends as expired, waiting, kept (with
-    the reason), missing, denied or failed. In a dry run a row that would expire ends as skipped.
+    that was stopped, start the same command again. Each row ends as expired, left, missing or
+    blocked, with the reason. In a dry run a row that would expire is left.
     deletions.parquet and .csv list each deletion with its copy.
 
     --max-share limits one run: a command that runs each day may delete that share of the rest each

@@ -78,7 +78,7 @@ def replicate(options: ReplicateCommand) -> int:
 
     An object that is already there, and proven the same, is skipped. Nothing newer is overwritten;
     with --versions all, missing versions come above it, and it stays as a version.
-    Each row ends as copied, same, deleted, changed, missing, denied, archived or failed.
+    Each row ends as copied, same, left, changed, missing, damaged, unknown or blocked, with the reason.
 
     \b
     sealift replicate --source s3://docs/2026/ --destination s3://copies/2026/ --dry-run

@@ -99,8 +99,8 @@ def restore(options: RestoreCommand) -> int:
 
     Each byte is proven before it is written, and no object is ever overwritten. Keys keep their
     names below the destination. With --source the destination replaces its prefix. Cold archives
-    are thawed by --tier. Their rows end as thawing, and `sealift runs retry` continues once S3 has
-    thawed them. Rows end as restored, same, thawing, unrestorable, denied or failed.
+    are thawed by --tier. Their rows are blocked, and `sealift runs retry` continues once S3 has
+    thawed them. Rows end as restored, same, missing or blocked, with the reason.
 
     The copies of a backup come back as their source was: the ledger's journal says when each event
     happened there. Copies without an event count by their own dates, and the plan says how many.

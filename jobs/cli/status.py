@@ -526,7 +526,7 @@ def _is_of(pair: Pair, run: Mapping[str, Any]) -> bool:
 
 def _wrong_rows(run: Mapping[str, Any]) -> int:
     """How many rows a run proved wrong. For a run that copies, `missing` is about the original."""
-    wrong = {*FOUND, *((Status.MISSING, Category.DIFFERENT, Category.STALE) if is_look(run["job"]) else ())}
+    wrong = {*FOUND, *((Status.MISSING, Category.STALE) if is_look(run["job"]) else ())}
     return sum(run["outcomes"].get(str(each), 0) for each in wrong)
 
 

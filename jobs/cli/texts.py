@@ -7,17 +7,16 @@ from typing import Any
 
 from jobs.cli.console import table
 from jobs.core.display import shown
-from jobs.core.outcome import Status
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run, ignored_conditions
-from jobs.core.words import explained, why
+from jobs.core.words import called, explained, why
 from jobs.registry import kind_of
 from jobs.reports.document import (
     IGNORED_CONDITIONS,
     LEFT_OUT,
-    WOULD_BE_DELETED,
     counts,
     found_verdict,
     had_no_rows,
+    outcomes_of,
     races,
     reasons_of,
     verdict,
@@ -211,12 +210,10 @@ def repair_text(report: Mapping[str, Any]) -> str:
 
 
 def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_repaired: bool) -> str:
-    called = {Status.SKIPPED.value: WOULD_BE_DELETED} if report.get("dry_run") else {}
-    outcomes = {called.get(status, status): rows for status, rows in report["outcomes"].items()}
     lines = [f"{verdict(report)} A retry brought them to a good end." if is_repaired else verdict(report)]
     if not had_no_rows(report):
-        lines.append(f"  outcomes  {counts(outcomes)} ({human_bytes(report['bytes'])})")
-    lines += [line for each in reasons_of(report)[:SHOWN_REASONS] for line in _reason(each)]
+        lines.append(f"  outcomes  {counts(outcomes_of(report), report['job'])} ({human_bytes(report['bytes'])})")
+    lines += [line for each in reasons_of(report)[:SHOWN_REASONS] for line in _reason(each, report["job"])]
     lines += race_lines(report["destination"], report.get(IGNORED_CONDITIONS, ()))
     for archive in report.get(LEFT_OUT, ()):
         lines.append(f"  left out  {shown(archive['archive'])}: {shown(archive['reason'])}")
@@ -241,10 +238,11 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
     return "\n".join(lines)
 
 
-def _reason(counted: Mapping[str, Any]) -> list[str]:
+def _reason(counted: Mapping[str, Any], job: str) -> list[str]:
     """A reason and the first keys of its rows. A report of an older version has one key at most."""
     keys = counted.get("keys", ())
-    lines = [f"  {counted['rows']:>8,} × {counted['status']}: {shown(why(counted))}"]
+    word = called(counted["status"], job, counted["reason"])
+    lines = [f"  {counted['rows']:>8,} × {word}: {shown(why(counted))}"]
     lines += [f"             {shown(key)}" for key in keys]
     return (
         [*lines, f"             … and {counted['rows'] - len(keys):,} more"]

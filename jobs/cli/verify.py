@@ -62,8 +62,8 @@ def verify(options: VerifyCommand) -> int:
     Stored checksums prove it, else MD5 ETags. With --deep the bytes of both sides do, or, for the
     rows of proven:ID, the destination's bytes and the checksum in the ledger. User metadata and
     content headers are compared where both sides are looked at. Objects that reports
-    of checksums at rest prove on both sides are not read. Each row ends as verified, mismatched,
-    missing, changed, unverifiable, denied or failed, with the reason.
+    of checksums at rest prove on both sides are not read. Each row ends as verified, different,
+    damaged, missing, changed, unknown or blocked, with the reason.
 
     With --archives each archive is read whole, and the index proves each of its members.
 

@@ -236,9 +236,9 @@ class Compact:
         """Pack rows that fit into one archive, unless it is there already or would not pay."""
         options = self.options
         if (cause := self._refusal(rows)) is not None:
-            return [Outcome.of(row, Status.SKIPPED, *cause) for row in rows]
+            return [Outcome.of(row, Status.LEFT, *cause) for row in rows]
         if self._part_bytes(rows) is None:
-            return [Outcome.of(row, Status.SKIPPED, Reason.TOO_LARGE) for row in rows]
+            return [Outcome.of(row, Status.LEFT, Reason.TOO_LARGE) for row in rows]
         archive = archive_location(
             self.route.destination, self.route.source.bucket, rows, options.rule, options.storage, writes
         )
@@ -252,7 +252,7 @@ class Compact:
             try:
                 return await self._account(rows, found, writes)
             except DamagedArchive as error:
-                return [Outcome.of(row, Status.FAILED, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
+                return [Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
         return await self._pack_readable(rows, archive, lost_index)
 
     async def _pack_readable(
@@ -277,7 +277,7 @@ class Compact:
                     refused[number] = error.outcome
                 continue
             except IrreplaceableIndex as error:
-                packed = [Outcome.of(row, Status.FAILED, Reason.ARCHIVE_DAMAGED, str(error)) for row in left]
+                packed = [Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error)) for row in left]
             outcomes = refused | {outcome.row: outcome for outcome in packed}
             return [outcomes[row.row] for row in rows]
 
@@ -361,7 +361,7 @@ class Compact:
                 readable.append(row)
             else:
                 why = f"the index of {record.location} has none of the members that its name is made of"
-                outcomes[row.row] = Outcome.of(row, Status.FAILED, Reason.ARCHIVE_DAMAGED, why)
+                outcomes[row.row] = Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, why)
         if readable:
             outcomes |= {outcome.row: outcome for outcome in await self._pack_group(readable, writes)}
         return [outcomes[row.row] for row in rows]
@@ -399,7 +399,7 @@ class Compact:
                 async for read in reads:
                     outcome = await self._add(writer, read)
                     outcomes.append(outcome)
-                    if outcome.status is Status.PACKED and read.info is not None:
+                    if outcome.status is Status.DONE and read.info is not None:
                         packed.append(read.row._replace(storage_class=read.info.storage_class))
             # Objects that are gone or lack the tag can leave too few members for it to pay, and the
             # manifest may not say in which class they are by now.
@@ -524,7 +524,7 @@ def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
     if isinstance(error, PreconditionFailed):
         return _Refused(Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED))
     if isinstance(error, ArchivedObject):
-        return _Refused(Outcome.of(row, Status.ARCHIVED, Reason.ARCHIVED, "source"))
+        return _Refused(Outcome.of(row, Status.BLOCKED, Reason.ARCHIVED, "source"))
     if isinstance(error, Denied | Redirected):
         return _Refused(Outcome.refused(row, error))
     is_altered = error.code == ALTERED
@@ -541,14 +541,14 @@ def _is_unnamed(row: ObjectVersion) -> bool:
 
 def _unpacked(outcome: Outcome, cause: Cause) -> Outcome:
     """The outcome of a row whose archive was given up."""
-    if outcome.status is not Status.PACKED:
+    if outcome.status is not Status.DONE:
         return outcome
-    return outcome._replace(status=Status.SKIPPED, reason=cause.reason, detail=cause.detail)
+    return outcome._replace(status=Status.LEFT, reason=cause.reason, detail=cause.detail)
 
 
 def _placed(outcome: Outcome, stored: _Stored | None) -> Outcome:
     """The outcome with the archive's version, and with what it lacks, if the row is in an archive."""
-    if stored is None or outcome.status is not Status.PACKED:
+    if stored is None or outcome.status is not Status.DONE:
         return outcome
     record = stored.record
     placed = outcome._replace(destination_etag=record.etag, destination_version_id=record.version_id)
@@ -557,7 +557,7 @@ def _placed(outcome: Outcome, stored: _Stored | None) -> Outcome:
 
 def _packed(row: ObjectVersion, member: Member, evidence: Evidence) -> Outcome:
     checksum = None if member.sha256 is None else f"SHA256:{base64.b64encode(bytes.fromhex(member.sha256)).decode()}"
-    return Outcome.of(row, Status.PACKED)._replace(
+    return Outcome.of(row, Status.DONE)._replace(
         evidence=evidence,
         size_bytes=member.size_bytes,
         etag=member.etag,

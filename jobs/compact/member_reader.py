@@ -63,7 +63,7 @@ class Read(NamedTuple):
     info: ObjectInfo | None = None
     data: bytes | None = None
     evidence: Evidence = Evidence.NONE
-    status: Status = Status.PACKED
+    status: Status = Status.DONE
     reason: Why = ""
     detail: str = ""
 
@@ -119,7 +119,7 @@ class MemberSource:
     async def fetch(self, row: ObjectVersion) -> Read:
         """One row: its content when it is small, its description in any case."""
         if row.is_delete_marker:
-            return Read(row, status=Status.SKIPPED, reason=Reason.IS_MARKER)
+            return Read(row, status=Status.LEFT, reason=Reason.IS_MARKER)
         return await self._outcome_of(row, self._fetch)
 
     async def describe(self, row: ObjectVersion) -> Read:
@@ -141,7 +141,7 @@ class MemberSource:
         except PreconditionFailed:
             return Read(row, status=Status.CHANGED, reason=Reason.SOURCE_REPLACED)
         except ArchivedObject:
-            return Read(row, status=Status.ARCHIVED, reason=Reason.ARCHIVED, detail="source")
+            return Read(row, status=Status.BLOCKED, reason=Reason.ARCHIVED, detail="source")
         except (Denied, Redirected, Rejected, Unavailable) as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
@@ -173,14 +173,14 @@ class MemberSource:
         lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
         if lacking:
             tag = f"{lacking[0]}={self.tags[lacking[0]]}"
-            return Read(row, info=info, status=Status.SKIPPED, reason=Reason.TAG_MISSING, detail=tag)
+            return Read(row, info=info, status=Status.LEFT, reason=Reason.TAG_MISSING, detail=tag)
         if any(rule.takes(row.key, info, tags) for rule in self.earlier_rules):
-            return Read(row, info=info, status=Status.SKIPPED, reason=Reason.EARLIER_RULE)
+            return Read(row, info=info, status=Status.LEFT, reason=Reason.EARLIER_RULE)
         if self.annotations is not None and await self.annotations.read(read):
-            return Read(row, info=info, status=Status.SKIPPED, reason=Reason.HAS_ANNOTATIONS)
+            return Read(row, info=info, status=Status.LEFT, reason=Reason.HAS_ANNOTATIONS)
         described = describe(row, info, tags, None)
         if defect := member_defect(described):  # else no reader would take any member of the archive
-            return Read(row, info=info, status=Status.FAILED, reason=Reason.UNPACKABLE, detail=defect)
+            return Read(row, info=info, status=Status.BLOCKED, reason=Reason.UNPACKABLE, detail=defect)
         if data is None:
             return Read(row, described, info)
         sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)

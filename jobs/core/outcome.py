@@ -7,52 +7,33 @@ from enum import StrEnum
 from typing import NamedTuple
 
 from jobs.core.model import ObjectVersion
-from jobs.core.reasons import Reason, Why
-from jobs.errors import Denied, Interrupted, NotFound, Redirected, Rejected, StoreError
+from jobs.core.reasons import FAILURES, Reason, Why
+from jobs.errors import Conflict, Denied, Interrupted, Redirected, StoreError, Unavailable
 
 
 class Status(StrEnum):
-    """How a row ended. The first of each job end well (see `GOOD`).
+    """How a row ended, for all jobs. The code (`Reason`) says the rest.
 
-    `skipped` was left alone, for a reason. `waiting` is an original within its grace period.
-    `damaged` is a source whose bytes are not those that S3 keeps checksums of: nobody copies it.
+    `done`: copied, packed, restored, deleted, as the job is. `same`: it was there already. `left`:
+    left alone, and nobody has to do anything. `changed`: not what the manifest named, or in the way
+    of it. `missing`: the object is not there. `different`: the copy is proven different. `damaged`: the
+    source's bytes are not those that S3 keeps checksums of. `unknown`: nothing at hand proves it
+    equal or different. `blocked`: it could not be done.
     """
 
-    COPIED = "copied"
+    DONE = "done"
     SAME = "same"
-    DELETED = "deleted"
     VERIFIED = "verified"
-    PACKED = "packed"
-    RESTORED = "restored"
-    EXPIRED = "expired"
-    SKIPPED = "skipped"
+    LEFT = "left"
     CHANGED = "changed"
     MISSING = "missing"
-    DENIED = "denied"
-    ARCHIVED = "archived"
-    THAWING = "thawing"
-    UNRESTORABLE = "unrestorable"
-    KEPT = "kept"
-    WAITING = "waiting"
-    MISMATCHED = "mismatched"
+    DIFFERENT = "different"
     DAMAGED = "damaged"
-    UNVERIFIABLE = "unverifiable"
-    FAILED = "failed"
+    UNKNOWN = "unknown"
+    BLOCKED = "blocked"
 
 
-GOOD = frozenset(
-    {
-        Status.COPIED,
-        Status.SAME,
-        Status.DELETED,
-        Status.VERIFIED,
-        Status.PACKED,
-        Status.RESTORED,
-        Status.EXPIRED,
-        Status.SKIPPED,
-        Status.WAITING,
-    }
-)
+GOOD = frozenset({Status.DONE, Status.SAME, Status.VERIFIED, Status.LEFT})
 """The statuses of rows that need nobody's attention."""
 
 
@@ -98,10 +79,9 @@ class Outcome(NamedTuple):
     @classmethod
     def refused(cls, row: ObjectVersion, error: StoreError) -> Outcome:
         """The outcome of a row for which S3 refused a request, or which was given up."""
-        if isinstance(error, Denied | Redirected):
-            return cls.of(row, Status.DENIED, Reason.DENIED, error.fact)
-        reason = Reason.REFUSED if isinstance(error, NotFound | Rejected) else Reason.GIVEN_UP
-        return cls.of(row, Status.FAILED, reason, error.fact)
+        is_denied, is_given_up = isinstance(error, Denied | Redirected), isinstance(error, Unavailable | Conflict)
+        reason = Reason.DENIED if is_denied else Reason.GIVEN_UP if is_given_up else Reason.REFUSED
+        return cls.of(row, Status.BLOCKED, reason, error.fact)
 
     def ended(self, at: float, attempt: str) -> Outcome:
         """This outcome with the time when an attempt had it. The two fields are the last ones."""
@@ -114,27 +94,20 @@ class Outcome(NamedTuple):
 # what a later attempt saw (a copy made, then its source deleted, is a copy).
 _ORDER = (
     Status.DAMAGED,
-    Status.MISMATCHED,
-    Status.COPIED,
-    Status.PACKED,
-    Status.RESTORED,
-    Status.EXPIRED,
-    Status.DELETED,
+    Status.DIFFERENT,
+    Status.DONE,
     Status.SAME,
-    Status.SKIPPED,
+    Status.LEFT,
     Status.CHANGED,
     Status.MISSING,
-    Status.KEPT,
-    Status.WAITING,
     Status.VERIFIED,
-    Status.UNVERIFIABLE,
-    Status.UNRESTORABLE,
-    Status.THAWING,
-    Status.ARCHIVED,
-    Status.DENIED,
-    Status.FAILED,
+    Status.UNKNOWN,
+    Status.BLOCKED,
 )
 _WEIGHT = {status: place for place, status in enumerate(_ORDER)}
+# The codes decide between an original that is kept and one in its grace period, and say that what
+# an attempt could not do says less than either.
+_YOUNG, _FAILED = len(_ORDER), len(_ORDER) + 1
 
 
 def prefer(one: Outcome, other: Outcome) -> Outcome:
@@ -143,7 +116,13 @@ def prefer(one: Outcome, other: Outcome) -> Outcome:
 
 
 def _precedence(outcome: Outcome) -> tuple[object, ...]:
-    return (_WEIGHT[outcome.status], outcome.finished_at, outcome.attempt, repr(outcome))
+    return (_weight(outcome.status, outcome.reason), outcome.finished_at, outcome.attempt, repr(outcome))
+
+
+def _weight(status: Status, reason: Why) -> int:
+    if status is Status.LEFT and reason == Reason.TOO_NEW:
+        return _YOUNG
+    return _FAILED if status is Status.BLOCKED and reason in FAILURES else _WEIGHT[status]
 
 
 def fold(outcomes: Iterable[Outcome]) -> dict[int, Outcome]:
@@ -161,8 +140,11 @@ def precedence_sql() -> str:
     Runs fold by this, in DuckDB, since their outcomes are larger than memory. `prefer` and `fold`
     say the same of outcomes in memory: tests compare the two.
     """
-    cases = " ".join(f"WHEN '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())
-    return f"CASE status {cases} END, finished_at, attempt, filename"
+    failures = ", ".join(f"'{reason.value}'" for reason in sorted(FAILURES))
+    cases = " ".join(f"WHEN status = '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())
+    return f"""CASE WHEN status = '{Status.LEFT}' AND reason = '{Reason.TOO_NEW}' THEN {_YOUNG}
+        WHEN status = '{Status.BLOCKED}' AND reason IN ({failures}) THEN {_FAILED} {cases} END,
+        finished_at, attempt, filename"""
 
 
 class PartlyDone(Interrupted):

@@ -40,7 +40,6 @@ class Reason(StrEnum):
     ONLY_COPY = "only_copy"
     # delete markers
     IS_MARKER = "is_marker"
-    MARKER_GONE = "marker_gone"
     MARKER_LATE = "marker_late"
     MARKER_DIFFERS = "marker_differs"
     DELETE_RETAINED = "delete_retained"
@@ -65,6 +64,8 @@ class Reason(StrEnum):
     REFUSED = "refused"
     GIVEN_UP = "given_up"
     RACED = "raced"
+    # what expire does not delete
+    KEPT = "kept"
     # packing
     TAG_MISSING = "tag_missing"
     EARLIER_RULE = "earlier_rule"
@@ -81,6 +82,9 @@ class Reason(StrEnum):
     THAWING = "thawing"
     CURRENT_UNKNOWN = "current_unknown"
 
+
+FAILURES = frozenset({Reason.DENIED, Reason.REFUSED, Reason.GIVEN_UP})
+"""What S3 refused or did not answer: many of these have one cause. Other codes are about one row."""
 
 Why: TypeAlias = Reason | Literal[""]
 """A reason, or none: all went as asked."""

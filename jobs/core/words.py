@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
+from jobs.core.outcome import Status
 from jobs.core.reasons import Reason
 
 
@@ -33,7 +34,11 @@ _ANSWER = "the request and S3's error code, as Operation: Code"
 _MEND_SOURCE = "compare it with the copy, and restore the source from what is right"
 
 WORDS: Mapping[Reason, Words] = {
-    Reason.SOURCE_GONE: Words("the source has no such object"),
+    Reason.SOURCE_GONE: Words(
+        "the source has no such object",
+        detail="`marker`: it was a delete marker",
+        cases={"marker": "the source no longer has this delete marker, so none was made"},
+    ),
     Reason.SOURCE_REPLACED: Words(
         "the source is not the object that the manifest names",
         "make a new manifest",
@@ -117,7 +122,6 @@ WORDS: Mapping[Reason, Words] = {
         worded="the copy differs, and {} keeps no versions, so it would be lost for good",
     ),
     Reason.IS_MARKER: Words("it is a delete marker, which has no bytes", "copy and verify it with --versions all"),
-    Reason.MARKER_GONE: Words("the source no longer has this delete marker, so none was made"),
     Reason.MARKER_LATE: Words("newer versions are at the destination already, so the delete marker was not made"),
     Reason.MARKER_DIFFERS: Words("a delete marker is on one side only"),
     Reason.DELETE_RETAINED: Words("it was deleted at the source, and the pair keeps its copy"),
@@ -174,10 +178,15 @@ WORDS: Mapping[Reason, Words] = {
     Reason.DENIED: Words(
         "the credentials are not allowed to do this", detail=_ANSWER, worded="the credentials are not allowed: {}"
     ),
-    Reason.REFUSED: Words(
-        "S3 refuses this",
-        detail=f"{_ANSWER}; of a delete that is not sent, the lock, or one of the words below",
-        worded="S3 refuses this: {}",
+    Reason.REFUSED: Words("S3 refuses this", detail=_ANSWER, worded="S3 refuses this: {}"),
+    Reason.GIVEN_UP: Words(
+        "given up after the last try", "retry the run", detail=_ANSWER, worded="given up after the last try: {}"
+    ),
+    Reason.RACED: Words("others changed it each time that it was looked at", "retry the run"),
+    Reason.KEPT: Words(
+        "it is not deleted",
+        detail="the lock, or one of the words below",
+        worded="it is not deleted: {}",
         cases={
             "outside": "it is outside of the place that this run is about",
             "copies": "its copy is in none of the places where this run looks for copies",
@@ -191,10 +200,6 @@ WORDS: Mapping[Reason, Words] = {
             "by its ETag",
         },
     ),
-    Reason.GIVEN_UP: Words(
-        "given up after the last try", "retry the run", detail=_ANSWER, worded="given up after the last try: {}"
-    ),
-    Reason.RACED: Words("others changed it each time that it was looked at", "retry the run"),
     Reason.TAG_MISSING: Words("it lacks a tag", detail="the tag", worded="it has no tag {}"),
     Reason.EARLIER_RULE: Words("its tags are those of an earlier rule of the policy, which packs it"),
     Reason.HAS_ANNOTATIONS: Words(
@@ -256,6 +261,24 @@ WORDS: Mapping[Reason, Words] = {
         },
     ),
 }
+
+
+DONE: Mapping[str, str] = {
+    "replicate": "copied",
+    "compact": "packed",
+    "restore": "restored",
+    "expire": "expired",
+}
+"""What `done` is called, by the job."""
+DELETED = "deleted"
+"""What `done` is called of a delete marker that was made."""
+
+
+def called(status: str, job: str, reason: str = "") -> str:
+    """The word for a status of a job's rows."""
+    if status != Status.DONE:
+        return status
+    return DELETED if reason == Reason.DELETED and job == "replicate" else DONE.get(job, status)
 
 
 def explained(reason: str, detail: str = "") -> str:

@@ -131,7 +131,7 @@ class Copies:
         """The verdict that needs no bytes, if there is one."""
         at, ref, info = original.copy, original.ref, original.info
         if not self._is_apart and (ref.bucket, ref.key) == (at.bucket, at.key):
-            return _unknown(Cause(Reason.REFUSED, "itself"))
+            return _unknown(Cause(Reason.KEPT, "itself"))
         if (cause := refuse_copy(at, copy, by_checksum=self._by_checksum)) or copy is None:
             return _unknown(cause or Cause(Reason.COPY_MISSING))
         if info.size_bytes != (at.member or copy).size_bytes:
@@ -212,7 +212,7 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     |--------------------------------------------------|-------------------------------|
     | nothing, or a delete marker                      | copy_missing                  |
     | an archive of another ETag than the indexed one  | archive_damaged               |
-    | an object that a lifecycle rule will remove      | refused (expires)             |
+    | an object that a lifecycle rule will remove      | kept (expires)                |
     | an archived object that is not restored          | archived, but for by_checksum |
     | any other                                        | no                            |
     """
@@ -222,7 +222,7 @@ def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = Fals
     if archive and copy.etag != at.etag:
         return Cause(Reason.ARCHIVE_DAMAGED, archive)
     if copy.expiration is not None:
-        return Cause(Reason.REFUSED, "expires")
+        return Cause(Reason.KEPT, "expires")
     return Cause(Reason.ARCHIVED, archive or "copy") if copy.is_archived and not by_checksum else None
 
 

@@ -37,7 +37,8 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
                        's3://' || copy_bucket || '/' || copy_key AS copy,
                        folded.destination_version_id AS copy_version_id, folded.destination_etag AS copy_etag,
                        finished_at
-                FROM folded JOIN manifest USING (row) WHERE status IN ('expired', 'skipped') ORDER BY row
+                FROM folded JOIN manifest USING (row)
+                WHERE status IN ('done', 'left') AND reason = 'deleted' ORDER BY row
                 """
             )
             files = {kind: folder / f"deletions.{kind}" for kind in _MIMES}

@@ -13,7 +13,7 @@ and compares them with what S3 keeps of the original, else with the original's o
   keeps versions, since no write makes one then.
 
 Tombstones are announced before anything is deleted (`jobs.ledger.tombstones`). So what a killed
-attempt deleted is `expired` by this run, not missing. Each delete is sent at most `FRESH_SECONDS`
+attempt deleted is `done` by this run, not missing. Each delete is sent at most `FRESH_SECONDS`
 after the look at the original and its copy that it relies on (`Store.delete`, `send_by`). If a
 comparison took longer, or the machine slept, both are looked at again. Locks are never bypassed.
 """
@@ -174,7 +174,7 @@ class Expire:
             outcomes |= await self._remove(removals, is_versioned, is_last)
         else:
             for going in removals:
-                outcomes[going.row] = _deleted(going, Status.SKIPPED, is_hidden=going.step is Step.HIDE)
+                outcomes[going.row] = _deleted(going, Status.LEFT, is_hidden=going.step is Step.HIDE)
         return [outcomes[row.row] for row in rows]
 
     async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
@@ -405,7 +405,7 @@ def _note(failures: list[StoreError], error: StoreError) -> None:
 
 def _by_earlier_attempt(row: ObjectVersion, stone: Tombstone) -> Outcome:
     how = "hidden" if _hides(stone) else "removed"
-    return Outcome.of(row, Status.EXPIRED, Reason.DELETED, how)._replace(
+    return Outcome.of(row, Status.DONE, Reason.DELETED, how)._replace(
         evidence=next((each for each in Evidence if each == stone.evidence), Evidence.NONE),
         size_bytes=stone.size_bytes,
         destination_version_id=stone.copy_version_id,
@@ -424,7 +424,7 @@ def _raced(operation: str, row: ObjectVersion) -> Conflict:
 
 def _kept(row: ObjectVersion, reason: Why, detail: str = "") -> Outcome:
     """Return the outcome of an original that stays."""
-    status = Status.WAITING if reason == Reason.TOO_NEW else Status.KEPT
+    status = Status.LEFT if reason == Reason.TOO_NEW else Status.BLOCKED
     return Outcome.of(row, status, reason, detail)
 
 
@@ -444,7 +444,7 @@ def _end(removal: Removal, ended: Ended) -> End:
     row, error = removal.original.row, ended.error
     if error is None:
         is_hidden = removal.step is Step.HIDE and ended.marker_id is not None
-        return _deleted(removal, Status.EXPIRED, is_hidden=is_hidden)
+        return _deleted(removal, Status.DONE, is_hidden=is_hidden)
     if isinstance(error, Unavailable | Conflict | Interrupted):
         return error
     if isinstance(error, NoSuchBucket):
@@ -456,4 +456,4 @@ def _end(removal: Removal, ended: Ended) -> End:
 
 def _may_be_gone(end: End) -> bool:
     """Also where a delete may have been done before the error. A stop comes before a delete is sent."""
-    return isinstance(end, StoreError) or (isinstance(end, Outcome) and end.status is Status.EXPIRED)
+    return isinstance(end, StoreError) or (isinstance(end, Outcome) and end.status is Status.DONE)

@@ -130,12 +130,12 @@ def decide(original: Original, proven: Proven | None, terms: Terms) -> Step | Ca
     | a delete marker                                              | is_marker                      |
     | another version, ETag or size than the row's                 | source_replaced                |
     | no version id, and it was written again since it was packed  | source_replaced (packed)       |
-    | its key, or the copy, is not in one of the places            | refused (outside, copies)      |
-    | legal hold, or retention that has not ended                  | refused (the lock)             |
+    | its key, or the copy, is not in one of the places            | kept (outside, copies)         |
+    | legal hold, or retention that has not ended                  | kept (the lock)                |
     | written or hidden within the grace period                    | too_new                        |
-    | a folder of a server that keeps no versions of folders       | refused (folder)               |
-    | it is current, in a bucket whose versioning is suspended     | refused (suspended)            |
-    | a null version below others, in such a bucket                | refused (null)                 |
+    | a folder of a server that keeps no versions of folders       | kept (folder)                  |
+    | it is current, in a bucket whose versioning is suspended     | kept (suspended)               |
+    | a null version below others, in such a bucket                | kept (null)                    |
     | other content is newest at its key, and no archive holds it  | copy_covered (next)            |
     | copy and original not compared yet                           | none                           |
     | they differ, or nothing proves that they are the same        | the verdict's reason           |
@@ -175,13 +175,13 @@ def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
         (row.is_delete_marker, Reason.IS_MARKER, ""),
         (not is_named or row.size_bytes not in (None, info.size_bytes), Reason.SOURCE_REPLACED, ""),
         (is_null and member and info.last_modified >= member.last_modified + 1.0, Reason.SOURCE_REPLACED, "packed"),
-        (not row.key.startswith(terms.prefix), Reason.REFUSED, "outside"),
-        (not is_placed, Reason.REFUSED, "copies"),
-        (held, Reason.REFUSED, held),
+        (not row.key.startswith(terms.prefix), Reason.KEPT, "outside"),
+        (not is_placed, Reason.KEPT, "copies"),
+        (held, Reason.KEPT, held),
         (terms.now - since < terms.grace_seconds, Reason.TOO_NEW, how),
-        (terms.is_versioned and is_folder, Reason.REFUSED, "folder"),
-        (not terms.is_versioned and is_current and version_id is not None, Reason.REFUSED, "suspended"),
-        (not terms.is_versioned and not is_current and is_null, Reason.REFUSED, "null"),
+        (terms.is_versioned and is_folder, Reason.KEPT, "folder"),
+        (not terms.is_versioned and is_current and version_id is not None, Reason.KEPT, "suspended"),
+        (not terms.is_versioned and not is_current and is_null, Reason.KEPT, "null"),
         (is_covered, Reason.COPY_COVERED, "next"),
     )
     return next((Cause(reason, detail) for applies, reason, detail in table if applies), None)

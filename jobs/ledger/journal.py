@@ -39,9 +39,7 @@ class Ending(StrEnum):
     HANDED_OVER = "handed_over"
     SKIPPED = "skipped"
     CHANGED = "changed"
-    MISSING = "missing"
     DENIED = "denied"
-    ARCHIVED = "archived"
     FAILED = "failed"
 
 

@@ -346,19 +346,9 @@ def _listed(values: Sequence[str]) -> str:
     return ", ".join(map(quoted, values))
 
 
-_TODAY = {
-    "done": ("copied", "deleted", "packed", "restored", "expired"),
-    "left": ("skipped", "waiting"),
-    "different": ("mismatched",),
-    "unknown": ("unverifiable",),
-    "blocked": ("denied", "failed", "archived", "thawing", "kept", "unrestorable"),
-}
-
-
 def _today(outcomes: str) -> str:
-    """Outcomes as they are now, with the columns and the statuses that they are to have."""
-    cases = " ".join(f"WHEN status IN ({_listed(old)}) THEN {quoted(new)}" for new, old in _TODAY.items())
-    return f"""(SELECT * REPLACE (CASE {cases} ELSE status END AS status), finished_at AS "at",
+    """Outcomes as they are now, with the columns that they are to have."""
+    return f"""(SELECT *, finished_at AS "at",
         CASE WHEN attempt = 'plan' THEN 'listed' WHEN evidence = 'content' THEN 'bytes' ELSE 'stored' END AS depth,
-        NULL::TIMESTAMPTZ AS source_modified, CASE WHEN status = 'copied' THEN finished_at END AS copy_modified
+        NULL::TIMESTAMPTZ AS source_modified, CASE WHEN status = 'done' THEN finished_at END AS copy_modified
         FROM {outcomes})"""

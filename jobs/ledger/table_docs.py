@@ -119,7 +119,7 @@ TABLES: dict[str, TableDoc] = {
             ColumnDoc("row", _COUNT, "the row's number in the run"),
             _KEY,
             _VERSION,
-            ColumnDoc("status", _TEXT, "copied, same, deleted, verified, or what went wrong"),
+            ColumnDoc("status", _TEXT, "done, same, verified, left, or what went wrong"),
             ColumnDoc("reason", _TEXT, "why, as a code; empty: all went as asked"),
             ColumnDoc("evidence", _TEXT, "what proves it: content, checksum, md5_etag, none"),
             ColumnDoc("size_bytes", _COUNT, "the object's bytes that were handled"),

@@ -69,7 +69,7 @@ class Rest(NamedTuple):
 
 
 class _Found(NamedTuple):
-    """An object that was found wrong. `status`: mismatched or damaged."""
+    """An object that was found wrong. `status`: different or damaged."""
 
     number: int
     key: str

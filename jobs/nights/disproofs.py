@@ -18,7 +18,7 @@ from jobs.core.run import RunState
 from jobs.core.sampling import Sample
 from jobs.nights.calendar import Stage
 
-FOUND = (Status.MISMATCHED, Status.DAMAGED)
+FOUND = (Status.DIFFERENT, Status.DAMAGED)
 """The outcomes that prove a row wrong: its copy, or its source."""
 _WHOLE = Sample(0, 1)
 
@@ -46,6 +46,8 @@ class Disproof(NamedTuple):
 def disproofs_of(summary: Mapping[str, Any]) -> Iterator[Disproof]:
     """Yield those that a night found itself."""
     for stage in summary["stages"]:
+        if stage["stage"] in (Stage.RECONCILE, Stage.REPLICA):  # their counts are of categories
+            continue
         rows, sample = sum(stage["counts"].get(each, 0) for each in FOUND), stage.get("sample") or _WHOLE
         if rows and stage["run_id"]:
             yield Disproof(

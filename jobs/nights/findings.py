@@ -52,7 +52,7 @@ or ETag that is null fits any.
 """
 
 PROOFS: Mapping[str, frozenset[Status]] = {
-    "replicate": frozenset({Status.COPIED, Status.SAME}),
+    "replicate": frozenset({Status.DONE, Status.SAME}),
     "verify": frozenset({Status.VERIFIED}),
 }
 """Job → the outcomes that say that there is a copy."""
@@ -306,7 +306,7 @@ def _objection_sql(spec: RunSpec, *, is_swapped: bool) -> str:
 
     It never advises to retry a swapped run, which would replace originals.
     """
-    is_damaged, is_failed = (f"status = {quoted(each.value)}" for each in (Status.DAMAGED, Status.FAILED))
+    is_damaged, is_failed = (f"status = {quoted(each.value)}" for each in (Status.DAMAGED, Status.BLOCKED))
     if is_swapped:
         damaged, other = ("found its copy damaged", _COMPARE), ("found that it differs from its copy", _COMPARE)
     else:
@@ -325,7 +325,7 @@ def _against(spec: RunSpec, what: str, advice: str) -> str:
 def _by_bytes_sql(spec: RunSpec) -> str:
     """SQL for whether a finding is about the bytes of the copy. In doubt that of a disproof is.
 
-    `copied` is about them: the run wrote the bytes. So are `damaged` and `failed`: the run read
+    `done` is about them: the run wrote the bytes. So are `damaged` and `blocked`: the run read
     them, or could not. Where a run compared all versions by bytes, a copy with wrong bytes is
     `missing`. A report of checksums at rest may be older than a disproof by bytes, so a proof by
     such a report is not about them.
@@ -336,7 +336,7 @@ def _by_bytes_sql(spec: RunSpec) -> str:
     is_of_all_versions = is_deep and bool(options.get("all_versions"))
     checksum = quoted(Evidence.CHECKSUM.value)
     return f"""(evidence = {quoted(Evidence.CONTENT.value)}
-        OR status IN ({_listed((Status.COPIED, Status.DAMAGED, Status.FAILED))})
+        OR status IN ({_listed((Status.DONE, Status.DAMAGED, Status.BLOCKED))})
         OR status = {quoted(Status.MISSING.value)} AND {is_of_all_versions}
         OR CASE WHEN status IN ({_listed(disproofs_of(spec))})
             THEN {is_deep or is_at_rest} AND evidence <> {quoted(Evidence.NONE.value)}

@@ -40,7 +40,7 @@ NIGHTS_MORE = 3
 MARGIN_SECONDS = 900.0
 """The default margin, for a night that recorded none. What is younger was not compared."""
 _MEMORY = "256MB"
-_WRONG = f"status IN ('{Status.MISMATCHED}', '{Status.DAMAGED}')"
+_WRONG = f"status IN ('{Status.DIFFERENT}', '{Status.DAMAGED}')"
 _UNVERIFIABLE = f"category = '{Category.UNVERIFIABLE}'"
 _IN_FLIGHT = f"category = '{Category.IN_FLIGHT}' AND source_last_modified IS NOT NULL"
 

@@ -24,14 +24,14 @@ from jobs.s3.retries import gather_bounded
 READS = 32
 OUTCOMES = "outcomes/"
 DISPROOFS = {
-    "verify": frozenset({Status.MISMATCHED, Status.MISSING, Status.DAMAGED}),
-    "replicate": frozenset({Status.MISMATCHED, Status.DAMAGED}),
+    "verify": frozenset({Status.DIFFERENT, Status.MISSING, Status.DAMAGED}),
+    "replicate": frozenset({Status.DIFFERENT, Status.DAMAGED}),
 }
 """Job → the outcomes that disprove a copy: it is wrong or missing, or its original is damaged, so
 that nothing shows whether the copy is right. `missing` of a replicate run is about the original."""
 
 
-_UNREAD = {"verify": frozenset({Status.FAILED})}
+_UNREAD = {"verify": frozenset({Status.BLOCKED})}
 """Job → the outcomes that disprove a copy as well, if the run reads bytes: nobody can read them,
 whatever S3 keeps beside them."""
 

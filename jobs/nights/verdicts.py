@@ -10,6 +10,7 @@ from typing import Any
 
 from jobs.core.category import Category
 from jobs.core.outcome import Status
+from jobs.core.words import called
 from jobs.nights.calendar import Stage
 from jobs.nights.disproofs import Disproof, disproof_steps, orphan_step, unanswered_text
 
@@ -169,7 +170,7 @@ def _steps(pair: str, night: str, stages: Sequence[Mapping[str, Any]], left: int
 
 def _count_wrong(stage: Mapping[str, Any]) -> int:
     """Return how many objects a stage proved wrong at one side. Only its run says at which."""
-    wrong = [Category.DIFFERENT, Status.MISMATCHED, Status.DAMAGED]
+    wrong = [Status.DIFFERENT, Status.DAMAGED]
     if stage["stage"] == Stage.REPAIR:  # a copy that differs and is not older stays
         wrong.append(Status.CHANGED)
     return int(sum(stage["counts"].get(name, 0) for name in wrong))
@@ -207,7 +208,8 @@ def stage_text(stage: Mapping[str, Any]) -> str:
         )
     if not counts and stage["stage"] in (Stage.SAMPLE, Stage.DEEP) and (part := stage.get("sample")):
         return f"{stage['stage']} nothing, {_empty_slice(stage, part)}"
-    return f"{stage['stage']} {', '.join(f'{count:,} {name}' for name, count in counts.items()) or 'nothing'}"
+    words = (f"{count:,} {called(name, 'replicate')}" for name, count in counts.items())
+    return f"{stage['stage']} {', '.join(words) or 'nothing'}"
 
 
 def _empty_slice(stage: Mapping[str, Any], part: Sequence[int]) -> str:

@@ -128,7 +128,7 @@ def _first_failures(path: Path) -> list[dict[str, Any]]:
 def _came_to(report: dict[str, Any]) -> str:
     if "categories" in report:
         return f" compared the same places: {verdict(report)}"
-    return f": {counts(report['outcomes'])}"
+    return f": {counts(report['outcomes'], report['job'])}"
 
 
 def _verify_command(spec: RunSpec) -> str | None:

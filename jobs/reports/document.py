@@ -14,7 +14,9 @@ from typing import Any
 
 from jobs.core.category import FINDINGS, Category
 from jobs.core.outcome import GOOD, Status
+from jobs.core.reasons import Reason
 from jobs.core.run import SPEC_VERSION, Plan, RunSpec, RunState, ignored_conditions
+from jobs.core.words import called
 from jobs.errors import ExitCode
 from jobs.reports.figures import human_bytes, human_seconds, plural
 
@@ -24,7 +26,7 @@ REPORT_VERSION = 1
 _STATUSES = tuple(status.value for status in Status)
 _CATEGORIES = tuple(category.value for category in Category)
 WOULD_BE_DELETED = "would be deleted"
-"""The words for a dry run's `skipped` rows, to which nothing was done."""
+"""The words for rows that a dry run leaves, and would delete."""
 LEFT_OUT = "left_out_archives"
 """The option of a restore, and the key of its report: archives whose index is damaged."""
 IGNORED_CONDITIONS = "ignored_conditions"
@@ -237,7 +239,7 @@ def found_verdict(report: Mapping[str, Any]) -> str:
         return f"Nothing was done: no row was in this run{_excluded(report)}.{_left_out(report)}"
     if not report["failures"]:
         every = "The only row" if rows == 1 else f"All {rows:,} rows"
-        return f"{every} ended well: {counts(report['outcomes'])}.{_left_out(report)}"
+        return f"{every} ended well: {counts(report['outcomes'], job)}.{_left_out(report)}"
     bad = {status: count for status, count in report["outcomes"].items() if status not in _GOOD}
     return f"{need_attention(report['failures'], rows)}: {counts(bad)}.{_left_out(report)}"
 
@@ -276,7 +278,7 @@ def need_attention(bad: int, rows: int) -> str:
 def _dry_run_verdict(report: Mapping[str, Any]) -> str:
     """What an expire run would delete, and what else became of its rows."""
     would = report["deletions"]["rows"]
-    others = {status: count for status, count in report["outcomes"].items() if status != Status.SKIPPED}
+    others = {name: count for name, count in outcomes_of(report).items() if name != WOULD_BE_DELETED}
     rest = f" The others: {counts(others)}." if others else ""
     size = human_bytes(report["deletions"]["bytes"])
     return (
@@ -285,14 +287,29 @@ def _dry_run_verdict(report: Mapping[str, Any]) -> str:
 
 
 def reasons_of(report: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """The reasons to show. Without rows that a dry run would delete: `deletions` describes them."""
-    has_more = bool(report.get("dry_run") and report["deletions"].get("reasons"))
-    return [each for each in report.get("reasons", ()) if not (has_more and each["status"] == Status.SKIPPED)]
+    """The reasons to show. Without rows that were deleted, or would be: `deletions` describes them."""
+    is_told = bool((report.get("deletions") or {}).get("reasons"))
+    return [each for each in report.get("reasons", ()) if not (is_told and is_deletion(each))]
 
 
-def counts(outcomes: Mapping[str, int]) -> str:
-    """`1,000 copied, 2 failed`, in the order of the statuses."""
-    return _named(outcomes, _STATUSES)
+def is_deletion(counted: Mapping[str, Any]) -> bool:
+    """Whether rows with this status and reason were deleted, or would be."""
+    return counted["reason"] == Reason.DELETED and counted["status"] in _GOOD
+
+
+def outcomes_of(report: Mapping[str, Any]) -> dict[str, int]:
+    """The rows by status. What a dry run would delete is counted by words of its own."""
+    outcomes = dict(report["outcomes"])
+    if report.get("dry_run") and (would := report["deletions"]["rows"]):
+        outcomes[Status.LEFT] -= would
+        outcomes = {WOULD_BE_DELETED: would} | outcomes
+    return {name: rows for name, rows in outcomes.items() if rows}
+
+
+def counts(outcomes: Mapping[str, int], job: str = "") -> str:
+    """`1,000 copied, 2 blocked`, in the order of the statuses."""
+    ordered = sorted(outcomes, key=lambda name: _place(name, _STATUSES))
+    return _named({called(name, job): outcomes[name] for name in ordered}, ())
 
 
 _EMPTY = "both inventories are empty"
@@ -346,7 +363,7 @@ def _repair_verdict(report: Mapping[str, Any]) -> str:
 
 
 def _named(tally: Mapping[str, int], order: Sequence[str]) -> str:
-    named = sorted(tally.items(), key=lambda item: _place(item[0], order))
+    named = sorted(tally.items(), key=lambda item: _place(item[0], order)) if order else tally.items()
     return ", ".join(f"{count:,} {name}" for name, count in named) or "nothing"
 
 

@@ -2,8 +2,8 @@
 
 A row names one version and, in `archive`, the archive that holds it. Members of one archive are
 read by coalesced ranges and proven before they are written. If an archive must be thawed, the job
-asks S3 for that, and its rows end as `thawing`. A version that the bucket still has is copied. The
-job never overwrites an object: one that exists is `same`, or in the way.
+asks S3 for that, and its rows are blocked. A version that the bucket still has is copied. The job
+never overwrites an object: one that exists is `same`, or in the way.
 """
 
 from __future__ import annotations
@@ -127,14 +127,15 @@ class Restore:
             return outcomes
         return [
             outcome._replace(reason=outcome.reason or Reason.ORDER_UNKNOWN)
-            if outcome.status is Status.RESTORED and is_multipart(row.etag)
+            if outcome.status is Status.DONE and is_multipart(row.etag)
             else outcome
             for row, outcome in zip(rows, outcomes, strict=True)
         ]
 
     async def _process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         if cause := why_unrestorable(rows[0]):
-            return [Outcome.of(row, Status.UNRESTORABLE, *cause) for row in rows]
+            status = Status.MISSING if cause.reason is Reason.NOT_ARCHIVED else Status.BLOCKED
+            return [Outcome.of(row, status, *cause) for row in rows]
         if (archive := rows[0].archive) is not None:
             return await self._from_archive(rows, Location.parse(archive))
         if not self.options.is_history:
@@ -146,12 +147,12 @@ class Restore:
             record = await self.index.record(archive)
             members = {} if record is None else await self._members(rows, archive)
         except DamagedArchive as error:
-            return [Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
+            return [Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
         if record is None:
-            return [Outcome.of(row, Status.UNRESTORABLE, Reason.NOT_INDEXED, str(archive)) for row in rows]
+            return [Outcome.of(row, Status.BLOCKED, Reason.NOT_INDEXED, str(archive)) for row in rows]
         found = [(row, members[row.row]) for row in rows if row.row in members]
         outcomes = await self._from_record(record, found) if found else {}
-        return [outcomes.get(row.row) or Outcome.of(row, Status.UNRESTORABLE, Reason.NOT_INDEXED) for row in rows]
+        return [outcomes.get(row.row) or Outcome.of(row, Status.BLOCKED, Reason.NOT_INDEXED) for row in rows]
 
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
@@ -223,10 +224,8 @@ class Restore:
         except NoSuchBucket:
             raise
         except DamagedArchive as error:
-            return Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_DAMAGED, str(error))
-        except (NotFound, Rejected, PreconditionFailed) as error:
-            return Outcome.of(row, Status.UNRESTORABLE, Reason.REFUSED, error.fact)
-        except (Denied, Redirected, Unavailable, Conflict) as error:
+            return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, str(error))
+        except (NotFound, Rejected, PreconditionFailed, Denied, Redirected, Unavailable, Conflict) as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
             return Outcome.refused(row, error)
@@ -260,13 +259,11 @@ class Restore:
         """
         try:
             await self.thaws.request(self.source if row.archive is None else self.archives, ref, storage_class)
-        except (Denied, Redirected) as error:
+        except (Denied, Redirected, NotFound, Rejected) as error:
             return Outcome.refused(row, error)
-        except (NotFound, Rejected) as error:
-            return Outcome.of(row, Status.UNRESTORABLE, Reason.REFUSED, error.fact)
         hours = HOURS.get((storage_class, self.thaws.tier), 0.0)
         within = f"up to {hours:g} hours" if hours >= 1 else "minutes"
-        return Outcome.of(row, Status.THAWING, Reason.THAWING, f"{ref} ({self.thaws.tier.value}: {within})")
+        return Outcome.of(row, Status.BLOCKED, Reason.THAWING, f"{ref} ({self.thaws.tier.value}: {within})")
 
     async def _copy_guarded(self, row: ObjectVersion) -> Outcome:
         try:
@@ -286,7 +283,7 @@ class Restore:
         ref, target = self.route.source_of(row), self.route.target_of(row)
         source, there = await asyncio.gather(find(self.source, ref), find(self.destination, target))
         if source is None or row.etag not in (None, source.etag):
-            return Outcome.of(row, Status.UNRESTORABLE, Reason.SOURCE_GONE)
+            return Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE)
         if there is not None:
             return await self._compare(row, source, there)
         if source.is_archived:
@@ -323,8 +320,8 @@ def _as_it_is(row: ObjectVersion, there: ObjectInfo, lack: str = "") -> Outcome:
 
 def _absent(row: ObjectVersion, left_out: int) -> Outcome:
     if row.is_delete_marker:
-        return Outcome.of(row, Status.SKIPPED, Reason.IS_MARKER)
-    return Outcome.of(row, Status.UNRESTORABLE, Reason.NOT_ARCHIVED, str(left_out or ""))
+        return Outcome.of(row, Status.LEFT, Reason.IS_MARKER)
+    return Outcome.of(row, Status.MISSING, Reason.NOT_ARCHIVED, str(left_out or ""))
 
 
 def _name(member: Member) -> tuple[str, str | None, int]:
@@ -332,7 +329,7 @@ def _name(member: Member) -> tuple[str, str | None, int]:
 
 
 def _restored(outcome: Outcome) -> Outcome:
-    return outcome._replace(status=Status.RESTORED)
+    return outcome._replace(status=Status.DONE)
 
 
 def _like(outcome: Outcome, row: ObjectVersion) -> Outcome:
@@ -341,10 +338,8 @@ def _like(outcome: Outcome, row: ObjectVersion) -> Outcome:
 
 def _refused(row: ObjectVersion, record: ArchiveRecord, error: StoreError) -> Outcome:
     if isinstance(error, NotFound):
-        return Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_GONE, str(record.location))
+        return Outcome.of(row, Status.MISSING, Reason.ARCHIVE_GONE, str(record.location))
     if isinstance(error, PreconditionFailed):
         why = f"{record.location} was replaced while it was read"
-        return Outcome.of(row, Status.UNRESTORABLE, Reason.ARCHIVE_DAMAGED, why)
-    if isinstance(error, Denied | Redirected):
-        return Outcome.refused(row, error)
-    return Outcome.of(row, Status.UNRESTORABLE, Reason.REFUSED, error.fact)
+        return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVE_DAMAGED, why)
+    return Outcome.refused(row, error)

@@ -9,16 +9,19 @@ from typing import Any
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Location, Route
-from jobs.core.outcome import Status
+from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec, Side
 from jobs.ledger.ledger import Ledger
 from jobs.restore.job import CHAINS_AT_ONCE, Restore, RestoreOptions
 from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
-from jobs.runs.kind import Kind, Opened, bad_outcomes, hint_at_retry, writes_of_copies
+from jobs.runs.kind import Kind, Opened, hint_at_retry, writes_of_copies
 from jobs.runs.request import Planned, Request
 from jobs.s3.condition_trial import Operation
 from jobs.s3.sessions import open_side
+
+_MAY_PASS = frozenset({Reason.THAWING, Reason.DENIED, Reason.GIVEN_UP})
+"""The codes of rows that a retry may restore."""
 
 
 def _open(opened: Opened) -> Restore:
@@ -57,10 +60,10 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
 
 def _hints(report: Mapping[str, Any]) -> list[str]:
     """No retry brings back what no archive has whole."""
-    bad = bad_outcomes(report)
-    if not bad.pop(Status.UNRESTORABLE, 0):
+    passing = sum(each["rows"] for each in report["reasons"] if each["reason"] in _MAY_PASS)
+    if passing >= report["failures"]:
         return hint_at_retry(report)
-    others = hint_at_retry(report, "the others") if bad else []
+    others = hint_at_retry(report, "the others") if passing else []
     return ["See which archives have a key: sealift archives find KEY", *others]
 
 

@@ -39,7 +39,7 @@ class MemberWriter:
         again.
         """
         if read.data is None:
-            return Outcome.of(row, Status.UNRESTORABLE, *(read.cause or UNPROVEN))
+            return Outcome.of(row, Status.BLOCKED, *(read.cause or UNPROVEN))
         member, target = read.member, self.route.target_of(row)
         try:
             written = await self.destination.put(
@@ -82,7 +82,7 @@ class MemberWriter:
         return _restored(row, member, written, Evidence.CHECKSUM)
 
     async def settle(self, row: ObjectVersion, member: Member, md5: str | None = None) -> Outcome | None:
-        """A row's outcome by the object at its destination: `same` or `unrestorable`. None: no
+        """A row's outcome by the object at its destination: `same` or `blocked`. None: no
         object.
 
         `md5`: of the member's bytes, if they were read, for its ETag may not be an MD5 (parts).
@@ -134,13 +134,13 @@ class MemberWriter:
 def in_the_way(row: ObjectVersion, there: ObjectInfo) -> Outcome:
     """The outcome of a row whose place at the destination another object has."""
     detail = "archived" if there.is_archived else ""
-    outcome = Outcome.of(row, Status.UNRESTORABLE, Reason.DESTINATION_DIFFERS, detail)
+    outcome = Outcome.of(row, Status.BLOCKED, Reason.DESTINATION_DIFFERS, detail)
     return outcome._replace(destination_etag=there.etag)
 
 
 def _restored(row: ObjectVersion, member: Member, written: Written, evidence: Evidence) -> Outcome:
     sha256 = next((f"SHA256:{each.value}" for each in content_checksums(member) if each.algorithm == "SHA256"), None)
-    return Outcome.of(row, Status.RESTORED, Reason.COPY_INCOMPLETE if written.note else "", written.note)._replace(
+    return Outcome.of(row, Status.DONE, Reason.COPY_INCOMPLETE if written.note else "", written.note)._replace(
         version_id=row.version_id or member.version_id,
         evidence=evidence,
         size_bytes=member.size_bytes,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, Status
-from jobs.core.reasons import Reason
+from jobs.core.reasons import FAILURES, Reason
 from jobs.core.run import continuation
 from jobs.core.words import sentence
 from jobs.errors import StoreError, TooManyFailures
@@ -23,8 +23,6 @@ ALIKE_ROWS = 200
 TRIES = 8
 """How often the worker tries one row before it fails."""
 
-_FAILURES = frozenset({Status.FAILED, Status.DENIED})
-
 
 @dataclass(slots=True)
 class FailureCount:
@@ -32,9 +30,9 @@ class FailureCount:
 
     `has_good`: a row ended well, in this attempt or an earlier one.
 
-    Only `failed` and `denied` rows are failures: what else ends badly (`changed`, `missing`,
-    `archived`, `mismatched`, …) is a finding about a row. The first line that fits decides, after
-    each row of the attempt:
+    Only what S3 refused or did not answer is a failure (`jobs.core.reasons.FAILURES`). What else
+    ends badly is a finding about a row. The first line that fits decides, after each row of the
+    attempt:
 
     | rows ended      | of them failed       | with               | the attempt   |
     |-----------------|----------------------|--------------------|---------------|
@@ -59,7 +57,7 @@ class FailureCount:
         """Count a row of this attempt."""
         self.rows += 1
         self.has_good |= outcome.status in GOOD
-        if outcome.status not in _FAILURES:
+        if outcome.status is not Status.BLOCKED or outcome.reason not in FAILURES:
             self._alike = 0
             return
         self.failed += 1
@@ -87,10 +85,10 @@ class FailureCount:
 
 
 def failure_kind(outcome: Outcome) -> str:
-    """Return what tells one failure from another: status, reason and detail."""
-    return f"{outcome.status.value} {outcome.reason} {outcome.detail}"
+    """Return what tells one failure from another: reason and detail."""
+    return f"{outcome.reason} {outcome.detail}"
 
 
 def gave_up(row: ObjectVersion, error: StoreError) -> Outcome:
     """Return the outcome of a row whose every try failed."""
-    return Outcome.of(row, Status.FAILED, Reason.GIVEN_UP, error.fact)
+    return Outcome.of(row, Status.BLOCKED, Reason.GIVEN_UP, error.fact)

@@ -242,8 +242,7 @@ def _reason_counts(connection: duckdb.DuckDBPyConnection) -> list[ReasonCount]:
     groups = connection.execute(
         "SELECT status, reason, if(count(DISTINCT detail) = 1, min(detail), told), count(*), "
         f"arg_min(key, row, {KEYS_PER_REASON}) FILTER (bad) FROM told "
-        "WHERE bad OR status IN ('skipped', 'waiting') "
-        "OR (status IN ('verified', 'copied', 'restored') AND reason <> '') "
+        "WHERE bad OR status = 'left' OR (status IN ('verified', 'done') AND reason <> '') "
         f"GROUP BY status, reason, told ORDER BY 4 DESC, 1, 2, 3 LIMIT {TOP_REASONS}"
     ).fetchall()
     return [  # versions of a key are one key
@@ -308,7 +307,7 @@ def _listed_failures(connection: duckdb.DuckDBPyConnection, folder: Path) -> lis
         f"""
         SELECT told.key, told.version_id, status, reason, detail, destination_etag,
                manifest.size_bytes AS source_size_bytes, coalesce(told.etag, manifest.etag) AS source_etag,
-               CASE WHEN status = 'mismatched' THEN told.size_bytes END AS destination_size_bytes,
+               CASE WHEN status = 'different' THEN told.size_bytes END AS destination_size_bytes,
                strftime(manifest.last_modified AT TIME ZONE 'UTC', '%Y-%m-%dT%H:%M:%SZ') AS source_last_modified
         FROM told JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad
@@ -335,7 +334,7 @@ def _failure_files(connection: duckdb.DuckDBPyConnection, folder: Path) -> tuple
         SELECT manifest.* EXCLUDE (row, condemned_etag) REPLACE (
                    CASE WHEN status = 'damaged' THEN {etag} ELSE manifest.etag END AS etag,
                    CASE WHEN status = 'damaged' THEN {etag} ELSE damaged_etag END AS damaged_etag),
-               CASE WHEN status = 'mismatched' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
+               CASE WHEN status = 'different' THEN destination_etag ELSE condemned_etag END AS condemned_etag,
                status, reason, detail
         FROM folded JOIN {parquet(folder, below="shard-*.parquet")} AS manifest USING (row)
         WHERE bad ORDER BY min(row) OVER (PARTITION BY manifest.key), row DESC

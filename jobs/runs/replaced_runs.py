@@ -25,9 +25,9 @@ _FRACTION = re.compile("([0-9a-f]{3})[0-9a-f]{3}")
 """The end of a run's id: 4096ths of a second, and what tells apart runs of one."""
 _LONGEST_SECONDS = 1 << 36
 """Any number may be in the ledger. A run that took longer would have begun before our era."""
-_JUDGED = GOOD | FINDINGS | {Status.MISSING, Status.MISMATCHED, Status.DAMAGED}
+_JUDGED = GOOD | FINDINGS | {Status.MISSING, Status.DIFFERENT, Status.DAMAGED}
 """Outcomes and categories of what was looked at."""
-_UNREAD = (Status.FAILED, Status.DENIED, Status.UNVERIFIABLE)
+_UNREAD = (Status.BLOCKED, Status.UNKNOWN)
 """Outcomes of what a run that reads bytes has not read."""
 _PARTS = ("bucket", "tags")
 """Options that take a part of the rows: of a restore from archives of several buckets, and of a

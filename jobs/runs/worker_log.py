@@ -54,6 +54,7 @@ class WorkerLog:
     clock: Callable[[], float] = time.time
     system: str | None = None
     _statuses: Counter[Status] = field(default_factory=Counter, init=False)
+    _errors: Counter[str] = field(default_factory=Counter, init=False)
     _size_bytes: int = field(default=0, init=False)
     _began: float = field(default=0.0, init=False)
     _last_progress: float = field(default=0.0, init=False)
@@ -74,6 +75,7 @@ class WorkerLog:
     def count(self, outcomes: Sequence[Outcome]) -> None:
         """Count outcomes that this attempt has written to the ledger."""
         self._statuses.update(outcome.status for outcome in outcomes)
+        self._errors.update(each.reason or each.status.value for each in outcomes if each.status not in GOOD)
         self._size_bytes += sum(outcome.size_bytes for outcome in outcomes)
 
     def progress(self, progress: Progress) -> None:
@@ -84,14 +86,11 @@ class WorkerLog:
             self._line("progress", "info", progress._asdict())
 
     def _end(self, exit_code: ExitCode, message: str = "") -> None:
-        """Write the result with its metrics, and a metric for each status of rows that ended
-        badly.
-        """
-        errors = {status: rows for status, rows in sorted(self._statuses.items()) if status not in GOOD}
+        """Write the result with its metrics, and a metric for each code of rows that ended badly."""
         metrics = [
             Metric("Objects", Unit.COUNT, self._statuses.total()),
             Metric("Bytes", Unit.BYTES, self._size_bytes),
-            Metric("Errors", Unit.COUNT, sum(errors.values())),
+            Metric("Errors", Unit.COUNT, self._errors.total()),
             Metric("Seconds", Unit.SECONDS, round(self.clock() - self._began, 3)),
         ]
         level = {ExitCode.DONE: "info", ExitCode.TRANSIENT: "warning"}.get(exit_code, "error")
@@ -101,8 +100,8 @@ class WorkerLog:
         )
         of_job = ({"System": self.system} if self.system else {}) | {"Job": self.job}
         self._line("ended", level, details, of_job, metrics)
-        for status, rows in errors.items():
-            by = of_job | {"Reason": status.value}
+        for reason, rows in sorted(self._errors.items()):
+            by = of_job | {"Reason": reason}
             self._line("errors", "warning", {}, by, [Metric("Errors", Unit.COUNT, rows)])
 
     def _line(

@@ -268,7 +268,7 @@ def _copied(
         row.row,
         row.key,
         row.version_id,
-        Status.COPIED,
+        Status.DONE,
         Reason.COPY_INCOMPLETE if written.note else "",
         evidence,
         size_bytes,

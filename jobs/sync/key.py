@@ -75,7 +75,7 @@ SUSPENDED = (
 NEWER = "it is of a newer version"
 _OWN_REFUSALS = ("BufferTooSmall", "EntityTooLarge")
 """Codes of requests that the client does not send. Their messages say what to set."""
-_UNDONE = (Status.DENIED, Status.FAILED)
+_ARCHIVED = (Reason.ARCHIVED, Reason.NEWEST_ARCHIVED)
 _NOBODYS = ("", "")
 """The source version of a copy that this call wrote and that is no version's copy."""
 T = TypeVar("T")
@@ -129,7 +129,7 @@ class KeyResult(NamedTuple):
     """
 
     outcomes: dict[int, Outcome]
-    top: End = End(Status.COPIED)
+    top: End = End(Status.DONE)
     left: Sequence[Left] = ()
     is_marked: bool = False
 
@@ -225,9 +225,9 @@ class _Sync:
     async def run(self) -> KeyResult:
         if not self.options.all_versions:
             if len(self.rows) > 1:
-                return self._all(End(Status.FAILED, Reason.ONE_OF_SEVERAL))
+                return self._all(End(Status.BLOCKED, Reason.ONE_OF_SEVERAL))
             if any(row.is_delete_marker for row in self.rows):
-                return self._all(End(Status.FAILED, Reason.IS_MARKER))
+                return self._all(End(Status.BLOCKED, Reason.IS_MARKER))
         try:
             result = await self._rounds()
         except NoSuchBucket:
@@ -235,7 +235,7 @@ class _Sync:
         except REFUSALS as error:  # what was copied before that is copied
             result = self._all(*_refusal(error))
             result = result._replace(outcomes=result.outcomes | self._copied_rows())
-        if result.top.status not in _UNDONE:
+        if result.top.status is not Status.BLOCKED or result.top.reason in _ARCHIVED:
             self.sides.owing.discard(self.key)
         elif self.key in self.sides.owing and all(each.status in GOOD for each in result.outcomes.values()):
             return self._all(result.top)  # an older version is on top, and no other row would bring the key back
@@ -554,7 +554,7 @@ class _Sync:
         version, at = look.source[newest], align(view).get(newest)
         is_news = newest not in view.blocked and await _is_archived(self.ours, version)
         if is_news:
-            self.blocked[identity(version)] = End(Status.ARCHIVED, Reason.ARCHIVED), ""
+            self.blocked[identity(version)] = End(Status.BLOCKED, Reason.ARCHIVED), ""
         if at is not None and at not in view.unreadable_copies and await _is_archived(self.theirs, look.copies[at]):
             self.unreadable.add(identity(look.copies[at]))
             is_news = True
@@ -577,7 +577,7 @@ class _Sync:
                 self.missed.add(missed)
                 raise
             # Listed twice, with nothing changed, and not found: SeaweedFS with a key that ends in /.
-            self.blocked[me] = End(Status.FAILED, Reason.REFUSED), error.fact
+            self.blocked[me] = End(Status.BLOCKED, Reason.REFUSED), error.fact
             return True
         except (Conflict, Unavailable) as error:
             if error.code == ALTERED:
@@ -681,7 +681,7 @@ class _Sync:
         )
         if verdict.same:
             return outcome._replace(evidence=verdict.evidence, checksum=checksum)
-        status = Status.DAMAGED if verdict.is_source_damaged else Status.MISMATCHED
+        status = Status.DAMAGED if verdict.is_source_damaged else Status.DIFFERENT
         told = outcome._replace(reason=verdict.reason, detail=verdict.detail, evidence=verdict.evidence)
         return told._replace(status=status, checksum=None)
 
@@ -718,8 +718,8 @@ class _Sync:
                 if row.row in copied_rows:
                     outcomes[row.row] = copied_rows[row.row]
                     continue
-                reason = Reason.MARKER_GONE if row.is_delete_marker else Reason.SOURCE_GONE
-                outcomes[row.row] = _ended(row, End(Status.MISSING, reason))
+                gone = End(Status.MISSING, Reason.SOURCE_GONE)
+                outcomes[row.row] = _ended(row, gone, "marker" if row.is_delete_marker else "")
                 continue
             end = step.top if at == target else step.ends.get(at, step.top)
             is_on_top = not self.options.all_versions and look.top is not None  # whatever else it matches
@@ -758,13 +758,13 @@ class _Sync:
         if copied is not None:
             return copied._replace(row=row.row, version_id=row.version_id)
         if version.is_delete_marker:
-            return _ended(row, End(Status.DELETED) if me in self.marked else end)
-        if me in self.errors and end.status is Status.UNVERIFIABLE:
+            return _ended(row, End(Status.DONE, Reason.DELETED) if me in self.marked else end)
+        if me in self.errors and end.status is Status.UNKNOWN:
             return _ended(row, *_refusal(self.errors[me]))
         top = look.copies[-1] if look.copies else None
-        if at is None and end.status in (Status.SAME, Status.UNVERIFIABLE) and top is not None:
+        if at is None and end.status in (Status.SAME, Status.UNKNOWN) and top is not None:
             at = len(look.copies) - 1
-        if at is None or end.status not in (Status.SAME, Status.UNVERIFIABLE):
+        if at is None or end.status not in (Status.SAME, Status.UNKNOWN):
             detail = self.blocked.get(me, (end, ""))[1]
             outcome = _ended(row, end, detail)
             return outcome._replace(etag=version.etag, destination_etag=top.etag if top else None)
@@ -815,12 +815,12 @@ def _refusal(error: StoreError) -> tuple[End, str]:
     if isinstance(error, NotFound):
         return End(Status.MISSING, Reason.SOURCE_GONE), error.fact
     if isinstance(error, ArchivedObject):
-        return End(Status.ARCHIVED, Reason.ARCHIVED), ""
+        return End(Status.BLOCKED, Reason.ARCHIVED), ""
     if isinstance(error, Unavailable):
-        return End(Status.FAILED, Reason.GIVEN_UP), error.fact
+        return End(Status.BLOCKED, Reason.GIVEN_UP), error.fact
     if isinstance(error, Rejected):
-        return End(Status.FAILED, Reason.REFUSED), error.detail if error.code in _OWN_REFUSALS else error.fact
-    return End(Status.DENIED, Reason.DENIED), error.fact
+        return End(Status.BLOCKED, Reason.REFUSED), error.detail if error.code in _OWN_REFUSALS else error.fact
+    return End(Status.BLOCKED, Reason.DENIED), error.fact
 
 
 def _made(outcome: Outcome) -> Identity:

@@ -35,7 +35,7 @@ STEP    First line that fits.
 |    | versions are kept                                                   | step                     |
 |----|---------------------------------------------------------------------|--------------------------|
 |  1 | wanted object below T, unmatched, not blocked                       | append it, oldest first  |
-|    | but T is blocked and no SAME copy of it is readable                 | it waits: archived       |
+|    | but T is blocked and no SAME copy of it is readable                 | it waits: blocked        |
 |    | but `never`, and an unknown object is on top                        | it waits: changed        |
 |  2 | marker below T, followed, all versions: an older version's copy is  |                          |
 |    | on top, no newer object is matched, and one that is not blocked     |                          |
@@ -46,7 +46,7 @@ STEP    First line that fits.
 |  5 | T unmatched, all versions; not `never`, or no unknown object is on  |                          |
 |    | top                                                                 | append T                 |
 |  6 | top SAME as T                                                       | done: same               |
-|  7 | top UNKNOWN to T, matched to no other (all versions)                | done: unverifiable       |
+|  7 | top UNKNOWN to T, matched to no other (all versions)                | done: unknown            |
 |  8 | top is a marker, the last two runs of markers each hide a copy of T;|                          |
 |    | deletes are not mirrored, not `always`                              | done: changed            |
 |  9 | nothing or a marker on top, an older version's copy, this call's,   |                          |
@@ -54,16 +54,16 @@ STEP    First line that fits.
 |    | but `never`, current only, and the object is not this call's        | done: changed            |
 | 10 | top is unknown: agreed; `always`; `older` and (mirrored or not      |                          |
 |    | newer than T, to the second)                                        | append T                 |
-| 11 | top is unknown otherwise, T has a SAME copy, deletes are retained   | done: skipped (retained) |
+| 11 | top is unknown otherwise, T has a SAME copy, deletes are retained   | done: left (retained)    |
 |    | otherwise                                                           | done: changed            |
 |    | **no versions are kept**                                            |                          |
 | 12 | T is DELETED, an object is on top                                   | done: changed            |
 |    | T is DELETED otherwise; no T                                        | done                     |
-| 13 | top SAME / UNKNOWN to T                                             | done: same / unverifiable|
+| 13 | top SAME / UNKNOWN to T                                             | done: same / unknown     |
 | 14 | no object on top                                                    | append T                 |
 | 15 | agreed; `always`; `older` and (older than T by more than the skew,  |                          |
 |    | SAME as an older version, this call's)                              | append T                 |
-|    | but what is replaced has to be kept                                 | done: failed             |
+|    | but what is replaced has to be kept                                 | done: blocked            |
 | 16 | otherwise, ties included                                            | done: changed            |
 
 "Older" in 10 and 15 counts whole seconds, since HEAD knows no others. "Unknown" on top: an object
@@ -296,7 +296,7 @@ class Act(StrEnum):
 
 
 class End(NamedTuple):
-    """How a version ended. The driver says `copied` of what it wrote."""
+    """How a version ended. The driver says `done` of what it wrote."""
 
     status: Status
     reason: Reason | None = None
@@ -601,7 +601,7 @@ class _Decision:
         if edge is Edge.SAME:
             return self._done(Status.SAME)
         if edge and (not self.is_deep or self.version_of.get(self.top, target) == target):
-            return self._done(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE)
+            return self._done(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
         if on_top is None and self._is_hidden_again():
             return self._done(Status.CHANGED, Reason.HIDDEN_AGAIN)
         is_left = rules.overwrite is Overwrite.NEVER and not self.is_deep and self.top not in self.view.own
@@ -610,7 +610,7 @@ class _Decision:
         if has_copy and not rules.mirrors_deletes and self._look(target, self.match[target]) is Edge.SAME:
             is_retained = not rules.is_replay
             return self._done(
-                Status.SKIPPED if is_retained else Status.CHANGED,
+                Status.LEFT if is_retained else Status.CHANGED,
                 Reason.DELETE_RETAINED if is_retained else Reason.COPY_COVERED,
             )
         return self._done(Status.CHANGED, self._why_kept())
@@ -646,7 +646,7 @@ class _Decision:
             return self._done_without_target()
         if edge:
             is_same = edge is Edge.SAME
-            return self._done(Status.SAME) if is_same else self._done(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE)
+            return self._done(Status.SAME) if is_same else self._done(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
         if target in self.view.blocked:
             return self._done(*_blocked_end(self.view.blocked[target]))
         if on_top is None:
@@ -656,7 +656,7 @@ class _Decision:
         if not may and rules.overwrite is Overwrite.OLDER:
             may = is_older or self.top in self.view.own or self._is_older_copy(least=Edge.SAME)
         if may and rules.keeps_replaced and self.top not in self.view.own:
-            return self._done(Status.FAILED, Reason.ONLY_COPY)
+            return self._done(Status.BLOCKED, Reason.ONLY_COPY)
         return Step(Act.APPEND, target) if may else self._done(Status.CHANGED, self._why_kept())
 
     def _why_kept(self) -> Reason:
@@ -696,11 +696,11 @@ class _Decision:
             return top._replace(reason=Reason.NEWER_COPIED) if top.status is Status.SAME else top
         if self.view.edge(index, self.match[index]) is Edge.SAME:
             return End(Status.SAME)
-        return End(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE)
+        return End(Status.UNKNOWN, Reason.NOTHING_COMPARABLE)
 
     def _marker_end(self, index: int, top: End) -> End:
         if not self.rules.follows_markers:
-            return End(Status.SKIPPED, Reason.IS_MARKER)
+            return End(Status.LEFT, Reason.IS_MARKER)
         if index == len(self.source) - 1:
             return top
         older, newer = (
@@ -708,18 +708,11 @@ class _Decision:
             for part in (range(index), range(index + 1, len(self.source)))
         )
         between = self.copies[max(older, default=-1) + 1 : min(newer, default=len(self.copies))]
-        return End(Status.SAME) if any(copy.is_marker for copy in between) else End(Status.SKIPPED, Reason.MARKER_LATE)
+        return End(Status.SAME) if any(copy.is_marker for copy in between) else End(Status.LEFT, Reason.MARKER_LATE)
 
 
 def _blocked_end(reason: Reason) -> End:
-    return End(_BLOCKED.get(reason, Status.FAILED), reason)
+    return End(Status.DAMAGED if reason in _DAMAGED else Status.BLOCKED, reason)
 
 
-_BLOCKED = {
-    Reason.ARCHIVED: Status.ARCHIVED,
-    Reason.DENIED: Status.DENIED,
-    Reason.DAMAGED: Status.DAMAGED,
-    Reason.FOUND_DAMAGED: Status.DAMAGED,
-    Reason.BOTH_DAMAGED: Status.DAMAGED,
-    Reason.EITHER_DAMAGED: Status.DAMAGED,
-}
+_DAMAGED = frozenset({Reason.DAMAGED, Reason.FOUND_DAMAGED, Reason.BOTH_DAMAGED, Reason.EITHER_DAMAGED})

@@ -17,7 +17,7 @@ from jobs.s3.retries import gather_bounded
 from jobs.sync.table import Edge, Edges, Item, View, align
 
 AT_ONCE = 8
-_EDGES = {Status.VERIFIED: Edge.SAME, Status.MISMATCHED: Edge.NO, Status.MISSING: Edge.NO}
+_EDGES = {Status.VERIFIED: Edge.SAME, Status.DIFFERENT: Edge.NO, Status.MISSING: Edge.NO}
 """What an outcome says of two versions. All others leave it unknown."""
 
 
@@ -53,14 +53,14 @@ async def verify_key(
     |------------------------------------------------------------------|--------------------------|
     | a marker, newest: no object is on top of the copies              | verified                 |
     | a marker: there is one between the copies around it              | verified                 |
-    | a marker, a newer version has a copy                             | skipped: marker_late     |
+    | a marker, a newer version has a copy                             | left: marker_late        |
     | a marker                                                         | missing                  |
     | matched, current, below a delete marker                          | missing: copy_hidden     |
-    | matched, current, below an object that differs                   | mismatched: copy_covered |
+    | matched, current, below an object that differs                   | different: copy_covered  |
     | matched                                                          | as the two compare       |
-    | unmatched, a free copy differs, and is its copy by ETag and such | mismatched               |
+    | unmatched, a free copy differs, and is its copy by ETag and such | different                |
     | unmatched, a comparison ended otherwise                          | as that one              |
-    | unmatched, as many copies as versions, a free one in its place   | mismatched               |
+    | unmatched, as many copies as versions, a free one in its place   | different                |
     | unmatched                                                        | missing                  |
     """
     return await _Verification(source, copies, comparison, is_listed=is_listed).outcomes()
@@ -149,9 +149,9 @@ class _Verification:
         if self.copies[top].is_delete_marker:
             return Outcome.of(version, Status.MISSING, Reason.COPY_HIDDEN)
         on_top = await self._end_of(index, top)
-        if on_top.status is not Status.MISMATCHED:
+        if on_top.status is not Status.DIFFERENT:
             return on_top
-        covered = Outcome.of(version, Status.MISMATCHED, Reason.COPY_COVERED)
+        covered = Outcome.of(version, Status.DIFFERENT, Reason.COPY_COVERED)
         return covered._replace(size_bytes=on_top.size_bytes, destination_etag=self.copies[top].etag)
 
     async def _end_of(self, index: int, copy: int) -> Outcome:
@@ -164,15 +164,15 @@ class _Verification:
         ends = {copy: end for (i, copy), end in self.compared.items() if i == index and end is not None}
         if not any(end.status in (Status.CHANGED, Status.DAMAGED) for end in ends.values()):
             for copy, end in ends.items():
-                is_wrong = end.status is Status.MISMATCHED and copy in free
+                is_wrong = end.status is Status.DIFFERENT and copy in free
                 if is_wrong and await self.comparison.claims(version, self.copies[copy], end):
                     return end
         for end in ends.values():
-            if end.status not in (Status.VERIFIED, Status.MISMATCHED, Status.MISSING):
+            if end.status not in (Status.VERIFIED, Status.DIFFERENT, Status.MISSING):
                 return end
         if self.is_listed and len(self.source) == len(self.copies) and index in free:
             end = await self._end_of(index, index)
-            if end.status is Status.MISMATCHED:
+            if end.status is Status.DIFFERENT:
                 return end
         return Outcome.of(version, Status.MISSING, Reason.COPY_MISSING)
 
@@ -186,7 +186,7 @@ class _Verification:
             version_id = between[-1].version_id if between else None
             return Outcome.of(version, Status.VERIFIED)._replace(destination_version_id=version_id)
         if newer is not None:
-            return Outcome.of(version, Status.SKIPPED, Reason.MARKER_LATE)
+            return Outcome.of(version, Status.LEFT, Reason.MARKER_LATE)
         return Outcome.of(version, Status.MISSING, Reason.COPY_MISSING)
 
 

@@ -60,11 +60,11 @@ class VerifyArchives:
         try:
             record = await self.index.record(archive)
             if record is None:
-                return [Outcome.of(row, Status.UNVERIFIABLE, Reason.NOT_INDEXED, str(archive)) for row in rows]
+                return [Outcome.of(row, Status.UNKNOWN, Reason.NOT_INDEXED, str(archive)) for row in rows]
             async with aclosing(self.index.members(archive)) as parts:
                 members = {(each.key, each.version_id): each async for part in parts for each in part}
         except DamagedArchive as error:
-            return [Outcome.of(row, Status.UNVERIFIABLE, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
+            return [Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVE_DAMAGED, str(error)) for row in rows]
         try:
             record, info = await head_archive(self.store, record)
             if info.is_archived:
@@ -79,9 +79,9 @@ class VerifyArchives:
             if row.key == row.archive:
                 outcomes.append(_archive_outcome(row, info, problems))
             elif member is None:
-                outcomes.append(Outcome.of(row, Status.UNVERIFIABLE, Reason.NOT_INDEXED))
+                outcomes.append(Outcome.of(row, Status.UNKNOWN, Reason.NOT_INDEXED))
             elif (row.key, row.version_id) in disputed:
-                outcomes.append(Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVE_DAMAGED, DISPUTED))
+                outcomes.append(Outcome.of(row, Status.DIFFERENT, Reason.ARCHIVE_DAMAGED, DISPUTED))
             else:
                 outcomes.append(_member_outcome(row, judged[id(member)]))
         return outcomes
@@ -140,13 +140,13 @@ class VerifyArchives:
 
 def _member_outcome(row: ObjectVersion, read: MemberRead) -> Outcome:
     if read.cause is not None:
-        return Outcome.of(row, Status.UNVERIFIABLE if read.cause == UNPROVEN else Status.MISMATCHED, *read.cause)
+        return Outcome.of(row, Status.UNKNOWN if read.cause == UNPROVEN else Status.DIFFERENT, *read.cause)
     return Outcome.of(row, Status.VERIFIED)._replace(evidence=read.evidence, size_bytes=read.member.size_bytes)
 
 
 def _archive_outcome(row: ObjectVersion, info: ObjectInfo, problems: Sequence[str]) -> Outcome:
     if problems:
-        outcome = Outcome.of(row, Status.MISMATCHED, Reason.ARCHIVE_DAMAGED, "; ".join(problems))
+        outcome = Outcome.of(row, Status.DIFFERENT, Reason.ARCHIVE_DAMAGED, "; ".join(problems))
         return outcome._replace(destination_etag=info.etag)
     return Outcome.of(row, Status.VERIFIED)._replace(evidence=Evidence.CONTENT)
 
@@ -157,5 +157,5 @@ def _refused(row: ObjectVersion, archive: Location, error: StoreError) -> Outcom
             raise error
         return Outcome.of(row, Status.MISSING, Reason.ARCHIVE_GONE, str(archive))
     if isinstance(error, ArchivedObject):
-        return Outcome.of(row, Status.ARCHIVED, Reason.ARCHIVED, str(archive))
+        return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVED, str(archive))
     return Outcome.refused(row, error)

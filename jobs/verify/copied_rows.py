@@ -10,7 +10,7 @@ from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.tables.rows import read_statuses
 
-_COPIED = frozenset({Status.COPIED, Status.SAME})
+_COPIED = frozenset({Status.DONE, Status.SAME})
 """Outcomes of a copy whose run looked at the source: it had the ETag of the row."""
 
 

@@ -5,7 +5,7 @@ against the copy, which may be the last good one. A row whose copy was condemned
 
 The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both are
 MD5s, then (only with `deep`) the bytes: of both sides, or of the destination alone against a
-checksum that an earlier run has proven. What cannot be compared is `unverifiable`, never a match.
+checksum that an earlier run has proven. What cannot be compared is `unknown`, never a match.
 
 A run that follows a copy shard by shard asks the destination first, for the rows that the copy's
 own outcomes call copied. If its ETag is an MD5, and the one that the manifest names, then the
@@ -155,7 +155,7 @@ class Verify:
             return await work
         except ArchivedObject as error:
             is_copy = error.target.startswith(str(self.route.target_of(row)))
-            return Outcome.of(row, Status.UNVERIFIABLE, Reason.ARCHIVED, "copy" if is_copy else "source")
+            return Outcome.of(row, Status.UNKNOWN, Reason.ARCHIVED, "copy" if is_copy else "source")
         except (Denied, Redirected, Rejected, Unavailable) as error:
             if isinstance(error, Unavailable) and not (is_last and error.is_of_object):
                 raise
@@ -164,7 +164,7 @@ class Verify:
     async def verify(self, row: ObjectVersion, target: ObjectRef, looks: _Looks | None = None) -> Outcome:
         """Verify a row by one object of the destination. `looks`: at the others of a history."""
         if row.is_delete_marker:
-            return Outcome.of(row, Status.UNVERIFIABLE, Reason.IS_MARKER)
+            return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
         may_leave_out = not row.condemned_etag and not self.options.compares_tags
         if self.copied is not None and may_leave_out and await self.copied.has(row.row):
             proven = await self._verify_copy(row, target)
@@ -180,7 +180,7 @@ class Verify:
                 raise
             except (NotFound, PreconditionFailed):
                 looks = None  # the destination is another one by now: judge that
-        return Outcome.of(row, Status.UNVERIFIABLE, Reason.RACED)
+        return Outcome.of(row, Status.UNKNOWN, Reason.RACED)
 
     async def _verify_copy(self, row: ObjectVersion, target: ObjectRef) -> Outcome | None:
         """Verify by the destination alone. None if only the source could say more.
@@ -362,9 +362,9 @@ class _Key:
 
     async def _compare(self, version: ObjectVersion, copy: Listed) -> Outcome:
         if copy.is_delete_marker:
-            return Outcome.of(version, Status.MISMATCHED, Reason.MARKER_DIFFERS)
+            return Outcome.of(version, Status.DIFFERENT, Reason.MARKER_DIFFERS)
         if version.size_bytes not in (None, copy.size_bytes):  # no need to look, let alone to read
-            differs = Outcome.of(version, Status.MISMATCHED, Reason.SIZE_DIFFERS)
+            differs = Outcome.of(version, Status.DIFFERENT, Reason.SIZE_DIFFERS)
             return differs._replace(size_bytes=copy.size_bytes or 0, destination_etag=copy.etag)
         return await self.job.verify(version, self._refs(version, copy)[1], self.looks)
 
@@ -430,7 +430,7 @@ def _sources(source: Mapping[str, Any] | None, destination: Mapping[str, Any] | 
 def _judged(
     row: ObjectVersion, source_etag: str | None, destination: ObjectInfo, verdict: Verdict, checksum: str | None
 ) -> Outcome:
-    status = {True: Status.VERIFIED, False: Status.MISMATCHED, None: Status.UNVERIFIABLE}[verdict.same]
+    status = {True: Status.VERIFIED, False: Status.DIFFERENT, None: Status.UNKNOWN}[verdict.same]
     if verdict.is_source_damaged:
         status = Status.DAMAGED
     return Outcome.of(row, status, verdict.reason, verdict.detail)._replace(

@@ -87,7 +87,7 @@ def far_events(site: Site) -> Facts:
 
 @step(
     "an object too large for the function becomes a run",
-    {"state": "complete", "outcomes": {"copied": 1}},
+    {"state": "complete", "outcomes": {"done": 1}},
     minutes=25,
     waits="The backlog is looked at each five minutes, and Spot takes a few to start two jobs.",
 )
@@ -114,7 +114,7 @@ def far_backlog(site: Site) -> Facts:
 
 @step(
     "workers on Spot copy what is missing, and prove the rest",
-    {"state": "complete", "outcomes": {"copied": LOST, "same": OBJECTS - LOST}, "copies": OBJECTS},
+    {"state": "complete", "outcomes": {"done": LOST, "same": OBJECTS - LOST}, "copies": OBJECTS},
     minutes=25,
 )
 def backfill(site: Site) -> Facts:
@@ -130,7 +130,7 @@ def backfill(site: Site) -> Facts:
 
 @step(
     "a night finds lost copies, repairs and verifies",
-    {"exit code": 0, "state": "complete", "repairs": [{"copied": LOST}], "copies": OBJECTS},
+    {"exit code": 0, "state": "complete", "repairs": [{"done": LOST}], "copies": OBJECTS},
     minutes=60,
     waits="A night has up to five runs, one after the other, each with jobs that Spot has to start.",
 )

@@ -48,7 +48,7 @@ def replication(site: Site) -> Facts:
 @step(
     "a copy is locked as its original is, and nobody deletes it before the end",
     {
-        "outcomes": {"copied": 1},
+        "outcomes": {"done": 1},
         "mode": "GOVERNANCE",
         "retained as long as the original": True,
         "a delete before its end": "AccessDenied",

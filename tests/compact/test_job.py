@@ -60,17 +60,17 @@ def optioned(job: Compact, **options: Any) -> Compact:
 def refused(outcomes: dict[str, Outcome], key: str) -> Outcome:
     """The outcome of the one object that is not packed."""
     outcome = outcomes.pop(key)
-    assert statuses(outcomes) == {Status.PACKED}
+    assert statuses(outcomes) == {Status.DONE}
     return outcome
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (Denied, Status.DENIED),
+        (Denied, Status.BLOCKED),
         (NotFound, Status.MISSING),
         (PreconditionFailed, Status.CHANGED),
-        (Unavailable, Status.FAILED),
+        (Unavailable, Status.BLOCKED),
     ],
 )
 def test_what_one_object_refuses_is_its_own_outcome(error: type[StoreError], status: Status) -> None:
@@ -85,15 +85,15 @@ def test_a_cold_object_must_be_restored_first() -> None:
     store, rows = filled(OBJECTS, storage_class="GLACIER")
     store.restore(ObjectRef("docs", "k/3", next(row.version_id for row in rows if row.key == "k/3")))
     outcomes = work(make(store), rows)
-    assert outcomes.pop("k/3").status is Status.PACKED
-    assert statuses(outcomes) == {Status.ARCHIVED}
+    assert outcomes.pop("k/3").status is Status.DONE
+    assert statuses(outcomes) == {Status.BLOCKED}
 
 
 @pytest.mark.parametrize("error", [Throttled, Unavailable])
 def test_what_may_pass_is_asked_for_again(error: type[StoreError]) -> None:
     store, rows = filled(OBJECTS)
     store.hook(get=failing("k/5", error, times=3))
-    assert statuses(work(make(store), rows)) == {Status.PACKED}
+    assert statuses(work(make(store), rows)) == {Status.DONE}
     assert unpacked(store) == OBJECTS
 
 
@@ -127,7 +127,7 @@ def test_killed_at_any_request_it_goes_on_and_reads_no_finished_archive_again(da
     store.hook(get=None, put=None)
     packed_before = unpacked(store).keys()
     read = noting(store)
-    assert statuses(work(make(store, kind), rows)) == {Status.PACKED}
+    assert statuses(work(make(store, kind), rows)) == {Status.DONE}
     assert packed_before.isdisjoint(read)
     assert unpacked(store) == OBJECTS
     assert len(archives(store)) == len(list(cut(rows, RULE)))
@@ -187,11 +187,11 @@ def test_nothing_is_packed_where_the_server_keeps_an_index_that_is_wrong(is_dama
 
     store.hook(put=refuse)
     outcomes = work(job, rows)
-    assert statuses(outcomes) == {Status.FAILED}
+    assert statuses(outcomes) == {Status.BLOCKED}
     assert {each.reason for each in outcomes.values()} == {Reason.ARCHIVE_DAMAGED}
     assert all("delete s3://ledger/archives/cold/packed/" in each.detail for each in outcomes.values())
     store.hook(put=None)
-    assert statuses(work(job, rows)) == {Status.PACKED}
+    assert statuses(work(job, rows)) == {Status.DONE}
     assert unpacked(store) == OBJECTS
 
 
@@ -207,7 +207,7 @@ def test_an_object_in_the_place_of_an_archive_is_left_there_and_named() -> None:
         asyncio.run(job.process(rows))
     assert asyncio.run(store.get(ObjectRef(*record.location))).data == b"another object"
     asyncio.run(store.delete(*record.location))
-    assert statuses(work(job, rows)) == {Status.PACKED}
+    assert statuses(work(job, rows)) == {Status.DONE}
     assert unpacked(store) == {"k": b"content"}
 
 
@@ -245,7 +245,7 @@ def test_an_archive_without_the_encryption_that_is_asked_for_is_kept_and_named(
     kept, read = asyncio.run(store.get(archive)).data, noting(store)
     outcome = work(job, rows)["k"]
     reason = Reason.COPY_INCOMPLETE if missing else ""
-    assert (outcome.status, outcome.reason, outcome.detail) == (Status.PACKED, reason, missing)
+    assert (outcome.status, outcome.reason, outcome.detail) == (Status.DONE, reason, missing)
     assert (read, asyncio.run(store.get(archive)).data) == ([], kept)
 
 
@@ -253,7 +253,7 @@ def test_a_server_that_drops_the_encryption_of_an_upload_is_seen_at_once() -> No
     store, rows = filled({"a": b"a" * (6 * MIB), "b": b"b" * (6 * MIB)})
     store.drops = frozenset({"sse"})
     outcomes = work(optioned(roomy(store), sse="aws:kms"), rows)
-    lack = (Status.PACKED, Reason.COPY_INCOMPLETE, "encryption with aws:kms")
+    lack = (Status.DONE, Reason.COPY_INCOMPLETE, "encryption with aws:kms")
     assert {(each.status, each.reason, each.detail) for each in outcomes.values()} == {lack}
 
 
@@ -275,10 +275,10 @@ def test_bytes_that_are_not_the_sources_never_get_in(key: str, times: int) -> No
     outcomes = work(roomy(store), rows)
     store.hook(get=None)
     if times == 1:
-        assert statuses(outcomes) == {Status.PACKED}
+        assert statuses(outcomes) == {Status.DONE}
         assert unpacked(store) == LARGE
         return
-    assert refused(outcomes, key).status is Status.FAILED
+    assert refused(outcomes, key).status is Status.BLOCKED
     assert unpacked(store) == {name: data for name, data in LARGE.items() if name != key}
 
 
@@ -297,7 +297,7 @@ def test_nothing_is_packed_without_its_tags_where_nobody_says_how_many_it_has(ma
     if not may_read_tags:
         store.hook(get_tags=denied)
     outcomes = work(roomy(store), rows)
-    assert statuses(outcomes) == {Status.PACKED if may_read_tags else Status.DENIED}
+    assert statuses(outcomes) == {Status.DONE if may_read_tags else Status.BLOCKED}
     hits = [asyncio.run(ArchiveIndex(store, Location("ledger")).find(key)) for key in OBJECTS]
     assert [hit.member.tags for [hit] in filter(None, hits)] == [{"claim": "none"}] * len(outcomes) * may_read_tags
 
@@ -335,7 +335,7 @@ def test_versions_of_a_manifest_that_does_not_say_which_is_the_latest_come_in_th
     store.hook(list_versions=None if may_list else denied)
     job = make(store)
     job = replace(job, options=CompactOptions.from_dict(job.options.to_dict() | {"old_versions": True}))
-    assert {each.status for each in asyncio.run(job.process(rows))} == {Status.PACKED}
+    assert {each.status for each in asyncio.run(job.process(rows))} == {Status.DONE}
 
     async def packed() -> list[tuple[str | None, bool]]:
         (record,) = await job.index.records()
@@ -354,10 +354,10 @@ def test_rows_of_a_key_alone_are_asked_for_before_they_count_as_packed() -> None
     store, rows = filled({"k": b"first", "l": b"other"})
     job = roomy(store)
     first = work(job, unnamed(rows))
-    assert (first["k"].etag, first["k"].status) == (rows[0].etag, Status.PACKED)
+    assert (first["k"].etag, first["k"].status) == (rows[0].etag, Status.DONE)
     asyncio.run(store.put("docs", "k", b"second", Attributes(), guard=UNGUARDED))
     second = work(job, unnamed(rows))
-    assert second["k"].status is Status.PACKED
+    assert second["k"].status is Status.DONE
     assert second["k"].etag != first["k"].etag
     assert second["k"].destination_etag != first["k"].destination_etag
     asyncio.run(store.delete("docs", "l", version_id=None))
@@ -367,7 +367,7 @@ def test_rows_of_a_key_alone_are_asked_for_before_they_count_as_packed() -> None
 def test_sizes_that_the_manifest_does_not_say_are_asked_for_before_groups_are_cut() -> None:
     store, rows = filled({f"k{n}": b"x" * 6_000 for n in range(3)})
     outcomes = work(make(store), [row._replace(size_bytes=None) for row in rows])
-    assert {(each.status, each.size_bytes) for each in outcomes.values()} == {(Status.PACKED, 6_000)}
+    assert {(each.status, each.size_bytes) for each in outcomes.values()} == {(Status.DONE, 6_000)}
     assert len({each.destination_etag for each in outcomes.values()}) == 3  # an archive holds 10,000 bytes
     assert work(make(store), rows)["k0"].destination_etag == outcomes["k0"].destination_etag
 
@@ -384,10 +384,10 @@ def test_rows_that_were_denied_when_their_archive_was_written_get_one_of_their_o
     store, rows = filled(objects)
     store.hook(get=failing("k1", Denied))
     for _ in range(2):  # the same group, by another attempt: still denied
-        assert refused(work(make(store), rows), "k1").status is Status.DENIED
+        assert refused(work(make(store), rows), "k1").status is Status.BLOCKED
     assert set(unpacked(store)) == {"k0", "k2"}
     store.hook(get=None)
-    assert statuses(work(make(store), rows)) == {Status.PACKED}
+    assert statuses(work(make(store), rows)) == {Status.DONE}
     assert unpacked(store) == objects
 
 
@@ -396,18 +396,18 @@ def test_the_class_of_objects_is_weighed_as_it_is_read(storage_class: str | None
     """Packing what is in a colder class saves nothing."""
     store, rows = filled({f"k{n}": b"x" * 100_000 for n in range(20)}, storage_class="GLACIER_IR")
     job = optioned(roomy(store), economy=replace(ECONOMY, payback_months=1200.0, storage_class="STANDARD_IA"))
-    assert statuses(work(job, [row._replace(storage_class=storage_class) for row in rows])) == {Status.SKIPPED}
+    assert statuses(work(job, [row._replace(storage_class=storage_class) for row in rows])) == {Status.LEFT}
     assert unpacked(store) == {}
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
     [
-        (Denied, Status.DENIED),
+        (Denied, Status.BLOCKED),
         (NotFound, Status.MISSING),
-        (Rejected, Status.FAILED),
-        (Unavailable, Status.FAILED),
-        (Redirected, Status.DENIED),
+        (Rejected, Status.BLOCKED),
+        (Unavailable, Status.BLOCKED),
+        (Redirected, Status.BLOCKED),
     ],
 )
 def test_a_large_member_that_cannot_be_read_leaves_the_others_packed(error: type[StoreError], status: Status) -> None:
@@ -435,7 +435,7 @@ def test_what_a_server_keeps_of_an_object_never_makes_its_archive_unreadable(
     store, rows = filled({"a": b"1", "b": b"2"})
     made = asyncio.run(store.put("docs", "c", b"3", attributes, guard=UNGUARDED))
     rows.append(ObjectVersion(2, "c", made.version_id, size_bytes=1, etag=made.etag, last_modified=0.0))
-    assert statuses(work(make(store, kind), rows)) == {Status.PACKED}
+    assert statuses(work(make(store, kind), rows)) == {Status.DONE}
     assert unpacked(store) == {"a": b"1", "b": b"2", "c": b"3"}
     [hit] = asyncio.run(ArchiveIndex(store, Location("ledger")).find("c"))
     assert hit.member.headers == attributes.headers
@@ -447,23 +447,23 @@ def test_what_no_reader_of_archives_takes_is_not_packed(size_bytes: int) -> None
     """One such member would make the index of all its archive unreadable."""
     store, rows = filled({"a": b"1", "odd": b"x" * size_bytes})
     store._buckets.named["docs"].versions["odd"][-1].attributes = Attributes(metadata={"na me": "v"})
-    assert refused(work(roomy(store), rows), "odd").status is Status.FAILED
+    assert refused(work(roomy(store), rows), "odd").status is Status.BLOCKED
     assert unpacked(store) == {"a": b"1"}
 
 
-@pytest.mark.parametrize(("error", "status"), [(Rejected, Status.FAILED), (Denied, Status.DENIED)])
+@pytest.mark.parametrize(("error", "status"), [(Rejected, Status.BLOCKED), (Denied, Status.BLOCKED)])
 def test_an_archive_that_cannot_be_looked_at_holds_up_its_own_rows_alone(
     error: type[StoreError], status: Status
 ) -> None:
     store, rows = filled(OBJECTS)
     work(make(store), rows)
     store.hook(head=failing(archives(store)[0].key, error))
-    assert statuses(work(make(store), rows)) == {Status.PACKED, status}
+    assert statuses(work(make(store), rows)) == {Status.DONE, status}
 
 
 @pytest.mark.parametrize(
     ("error", "status"),
-    [(Denied, Status.DENIED), (NotFound, Status.MISSING), (PreconditionFailed, Status.CHANGED)],
+    [(Denied, Status.BLOCKED), (NotFound, Status.MISSING), (PreconditionFailed, Status.CHANGED)],
 )
 def test_a_member_that_s3_may_not_copy_is_its_own_outcome(error: type[StoreError], status: Status) -> None:
     """The copy of a part runs beside what comes after it. Its error belongs to no other member."""
@@ -482,7 +482,7 @@ def test_an_archive_of_too_few_members_with_the_tag_is_not_written() -> None:
     job = make(store, target_bytes=1 << 30, members_max=100, tags={"keep": "yes"})
     job = optioned(job, economy=replace(ECONOMY, payback_months=1.0, storage_class="DEEP_ARCHIVE"))
     outcomes = work(job, rows)
-    assert statuses(outcomes) == {Status.SKIPPED}
+    assert statuses(outcomes) == {Status.LEFT}
     assert [outcomes[row.key].reason for row in rows[:2]] == [Reason.DOES_NOT_PAY, Reason.TAG_MISSING]
     assert (archives(store), store.uploads("cold")) == ([], [])
 
@@ -493,7 +493,7 @@ def test_delete_markers_and_what_no_archive_can_hold_are_skipped_before_a_byte_i
     read = noting(store)
     marker = ObjectVersion(1, "l", "v", is_delete_marker=True, last_modified=0.0)
     outcomes = work(make(store, target_bytes=1 << 30), [rows[0]._replace(size_bytes=50 << 40), marker])
-    assert statuses(outcomes) == {Status.SKIPPED}
+    assert statuses(outcomes) == {Status.LEFT}
     assert (outcomes["huge"].reason, outcomes["l"].reason) == (Reason.TOO_LARGE, Reason.IS_MARKER)
     assert (read, unpacked(store)) == ([], {})
 
@@ -511,11 +511,11 @@ def annotated(**objects: bytes) -> tuple[MemoryStore, list[ObjectVersion]]:
 def test_an_object_with_annotations_is_left_out_by_name(size_bytes: int) -> None:
     store, rows = annotated(a=b"1", b=b"2" * size_bytes, c=b"3")
     outcome = refused(work(roomy(store), rows), "b")
-    assert (outcome.status, outcome.reason) == (Status.SKIPPED, Reason.HAS_ANNOTATIONS)
+    assert (outcome.status, outcome.reason) == (Status.LEFT, Reason.HAS_ANNOTATIONS)
     assert set(unpacked(store)) == {"a", "c"}
 
 
-@pytest.mark.parametrize(("annotations", "status"), [("skip", Status.PACKED), ("check", Status.DENIED)])
+@pytest.mark.parametrize(("annotations", "status"), [("skip", Status.DONE), ("check", Status.BLOCKED)])
 def test_annotations_are_listed_unless_they_are_skipped(annotations: str, status: Status) -> None:
     store, rows = annotated(b=b"1")
     store.hook(list_annotations=denied)

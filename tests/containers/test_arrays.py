@@ -119,7 +119,7 @@ def test_an_array_of_containers_does_the_work_and_reports(site: Site) -> None:
     run = site.replicate()
     assert run.code == 0, run.stderr
     assert run.document["state"] == "complete"
-    assert run.document["outcomes"] == {"copied": ROWS}
+    assert run.document["outcomes"] == {"done": ROWS}
     assert [ended(child) for child in site.children()] == [[0]] * CHILDREN
     lines = site.logs()
     assert {line["shard"] for line in lines} == set(range(CHILDREN))
@@ -145,7 +145,7 @@ def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(sit
     assert [ended(child) for child in site.children()] == [[0], [75, 0], [0]]
     assert victim.attempts[0].status_reason.startswith("Host EC2")
     # All that the first attempt did had been written when it ended: nothing was found to be there already.
-    assert (run.document["state"], run.document["outcomes"]) == ("complete", {"copied": ROWS})
+    assert (run.document["state"], run.document["outcomes"]) == ("complete", {"done": ROWS})
     said = [line for line in site.logs() if line["shard"] == victim.index]
     mine = [line for line in said if line["event"] == "ended"]
     assert [(line["exit_code"], line["level"]) for line in mine] == [(75, "warning"), (0, "info")]
@@ -169,7 +169,7 @@ def test_containers_out_of_memory_end_as_a_failed_run_and_more_memory_finishes_i
     again = site.sealift("runs", "retry", run_id, "--memory", f"{MEMORY_MIB}MiB")
     assert again.code == 0, again.stderr
     assert (again.document["run_id"], again.document["state"]) == (run_id, "complete")
-    assert again.document["outcomes"] == {"copied": ROWS}
+    assert again.document["outcomes"] == {"done": ROWS}
 
 
 def ledger_keys(site: Site) -> list[str]:

@@ -19,7 +19,7 @@ outcomes = st.lists(
         key=st.just("k"),
         version_id=st.none(),
         status=st.sampled_from(Status),
-        reason=st.sampled_from(["", Reason.RACED]),
+        reason=st.sampled_from(["", Reason.TOO_NEW, Reason.DENIED]),
         finished_at=st.sampled_from([1.0, 2.0]),
         attempt=st.sampled_from(["a", "b"]),
     )
@@ -49,79 +49,75 @@ def test_a_mismatch_seen_once_stands_and_a_failure_never_hides_success() -> None
     def outcome(status: Status) -> Outcome:
         return Outcome(0, "k", None, status)
 
-    assert fold([outcome(Status.VERIFIED), outcome(Status.MISMATCHED)])[0].status is Status.MISMATCHED
+    assert fold([outcome(Status.VERIFIED), outcome(Status.DIFFERENT)])[0].status is Status.DIFFERENT
     for good in GOOD:
-        assert fold([outcome(Status.FAILED), outcome(good)])[0].status is good
-    assert fold([outcome(Status.SAME), outcome(Status.COPIED)])[0].status is Status.COPIED
+        assert fold([outcome(Status.BLOCKED), outcome(good)])[0].status is good
+    assert fold([outcome(Status.SAME), outcome(Status.DONE)])[0].status is Status.DONE
 
 
 COUNTS_OVER = [
     # what counts, over what, why
-    ("mismatched", "copied", "a verify that saw a mismatch once has seen one"),
-    ("damaged", "mismatched", "a retry would copy a damaged source over what may be the last good copy"),
-    ("mismatched", "verified", "what was found wrong is not right because another attempt found nothing"),
-    ("copied", "same", "the attempt that copied is why the next one found it the same"),
-    ("copied", "changed", "a copy was made: what a later attempt saw of the source does not undo it"),
-    ("copied", "missing", "a copy was made, then its source was deleted: the copy is there"),
-    ("copied", "denied", "a copy was made: a right that was lost later does not undo it"),
-    ("packed", "missing", "the member is in the archive, whatever became of its source"),
-    ("packed", "changed", "the member is in the archive, whatever became of its source"),
-    (
-        "restored",
-        "changed",
-        "the object was written by the first attempt, which is why the second found one in its place",
-    ),
-    ("restored", "thawing", "it was written: the copy that was thawed has ended since"),
-    ("expired", "missing", "the original is gone because the first attempt deleted it"),
-    ("expired", "skipped", "the original is gone because the first attempt deleted it"),
-    ("expired", "kept", "a deletion happened: that a later attempt would keep the original does not undo it"),
-    ("expired", "waiting", "a deletion happened: that a later attempt would wait does not undo it"),
-    ("deleted", "missing", "the marker was made: the second attempt finds nothing left to do"),
-    ("deleted", "same", "the marker was made by the first attempt, which is why the second found one"),
+    ("different", "done", "a verify that saw a difference once has seen one"),
+    ("damaged", "different", "a retry would copy a damaged source over what may be the last good copy"),
+    ("different", "verified", "what was found wrong is not right because another attempt found nothing"),
+    ("done", "same", "the attempt that copied is why the next one found it the same"),
+    ("done", "changed", "a copy was made: what a later attempt saw of the source does not undo it"),
+    ("done", "missing", "a copy was made, then its source was deleted: the copy is there"),
+    ("done", "blocked denied", "a copy was made: a right that was lost later does not undo it"),
+    ("done", "blocked thawing", "it was written: the copy that was thawed has ended since"),
+    ("done", "left", "the original is gone because the first attempt deleted it"),
+    ("done", "blocked kept", "a deletion happened: that a later attempt would keep the original does not undo it"),
+    ("done", "left too_new", "a deletion happened: that a later attempt would wait does not undo it"),
     ("same", "changed", "it was seen the same once, which is all that the row asked for"),
     ("same", "missing", "it was seen the same once, which is all that the row asked for"),
-    ("changed", "failed", "it is known what became of the row, and a failure knows nothing"),
-    ("missing", "failed", "it is known what became of the row, and a failure knows nothing"),
-    ("missing", "denied", "nothing is there: a denial only hides that"),
-    ("kept", "failed", "a reason to keep an original was found, and a failure knows nothing"),
-    ("kept", "waiting", "a reason to keep an original weighs more than a time that has not come"),
-    ("missing", "kept", "the original is gone, whatever an attempt had against its deletion"),
-    ("verified", "unverifiable", "one attempt could compare"),
-    ("verified", "denied", "one attempt could compare"),
-    ("archived", "failed", "it is known why it could not be read"),
-    ("archived", "denied", "it is known why it could not be read"),
-    ("thawing", "archived", "the thaw that an attempt asked for is under way"),
-    ("unrestorable", "failed", "it is known why, and another try does not help"),
-    ("denied", "failed", "it is known why"),
+    ("changed", "blocked given_up", "it is known what became of the row, and a failure knows nothing"),
+    ("missing", "blocked given_up", "it is known what became of the row, and a failure knows nothing"),
+    ("missing", "blocked denied", "nothing is there: a denial only hides that"),
+    ("blocked kept", "blocked given_up", "a reason to keep an original was found, and a failure knows nothing"),
+    ("blocked kept", "left too_new", "a reason to keep an original weighs more than a time that has not come"),
+    ("left too_new", "blocked given_up", "it is known why it stays, and a failure knows nothing"),
+    ("missing", "blocked kept", "the original is gone, whatever an attempt had against its deletion"),
+    ("verified", "unknown", "one attempt could compare"),
+    ("verified", "blocked denied", "one attempt could compare"),
+    ("blocked archived", "blocked given_up", "it is known why it could not be read"),
+    ("blocked archived", "blocked denied", "it is known why it could not be read"),
+    ("blocked archive_damaged", "blocked given_up", "it is known why, and another try does not help"),
 ]
 
 
 @pytest.mark.parametrize(("one", "other", "why"), COUNTS_OVER)
 def test_of_two_attempts_the_one_counts_that_says_what_happened(one: str, other: str, why: str) -> None:
     """In memory and in SQL, whichever came first."""
+    codes = [(status, reason) for status, _, reason in (one.partition(" "), other.partition(" "))]
     for times in ((1.0, 2.0), (2.0, 1.0)):
         pair = [
-            Outcome(0, "k", None, Status(name), finished_at=at) for name, at in zip((one, other), times, strict=True)
+            Outcome(0, "k", None, Status(status), Reason(reason) if reason else "", finished_at=at)
+            for (status, reason), at in zip(codes, times, strict=True)
         ]
-        assert fold(pair)[0].status == one, why
-        values = f"('{other}', {times[1]}, 'a', 'f'), ('{one}', {times[0]}, 'a', 'f')"
-        sql = f"FROM (VALUES {values}) AS t(status, finished_at, attempt, filename) ORDER BY {precedence_sql()} LIMIT 1"
-        assert duckdb.execute(sql).fetchall()[0][0] == one, why
+        assert fold(pair)[0] == pair[0], why
+        values = ", ".join(f"({code}, {at}, 'a', 'f')" for code, at in zip(map(_quoted, codes), times, strict=True))
+        rows = f"(VALUES {values}) AS t(status, reason, finished_at, attempt, filename)"
+        chosen = duckdb.execute(f"SELECT status, reason FROM {rows} ORDER BY {precedence_sql()} LIMIT 1").fetchone()
+        assert chosen == codes[0], why
+
+
+def _quoted(code: tuple[str, str]) -> str:
+    return ", ".join(f"'{word}'" for word in code)
 
 
 def test_every_status_has_a_place_in_the_order() -> None:
-    assert {name for one, other, _ in COUNTS_OVER for name in (one, other)} == set(Status)
+    assert {name.partition(" ")[0] for one, other, _ in COUNTS_OVER for name in (one, other)} == set(Status)
 
 
 def test_of_a_row_nothing_is_claimed_but_what_the_manifest_says() -> None:
     row = ObjectVersion(7, "k", "v", size_bytes=3, etag="e")
-    assert Outcome.of(row, Status.FAILED, Reason.REFUSED) == Outcome(
-        7, "k", "v", Status.FAILED, Reason.REFUSED, Evidence.NONE, 0, "e", None, None, None, "", 0.0, ""
+    assert Outcome.of(row, Status.BLOCKED, Reason.REFUSED) == Outcome(
+        7, "k", "v", Status.BLOCKED, Reason.REFUSED, Evidence.NONE, 0, "e", None, None, None, "", 0.0, ""
     )
 
 
 def test_what_was_done_before_a_stop_comes_through_a_process_boundary() -> None:
-    done = [Outcome(0, "k", None, Status.COPIED)]
+    done = [Outcome(0, "k", None, Status.DONE)]
     error = pickle.loads(pickle.dumps(PartlyDone("stopped", done)))
     assert type(error) is PartlyDone
     assert (str(error), error.outcomes) == ("stopped", tuple(done))
@@ -129,5 +125,5 @@ def test_what_was_done_before_a_stop_comes_through_a_process_boundary() -> None:
 
 def test_an_outcome_ends_with_the_time_and_the_attempt_and_keeps_all_else() -> None:
     row = ObjectVersion(7, "k", "v", etag="e")
-    outcome = Outcome.of(row, Status.COPIED, Reason.COPIED_LATE)._replace(checksum="SHA256:x", size_bytes=5)
+    outcome = Outcome.of(row, Status.DONE, Reason.COPIED_LATE)._replace(checksum="SHA256:x", size_bytes=5)
     assert outcome.ended(12.5, "attempt") == outcome._replace(finished_at=12.5, attempt="attempt")

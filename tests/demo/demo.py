@@ -61,7 +61,9 @@ def _scene(server: Server) -> None:
 
     step("Replicate, guarded at both ends")
     replicated = sealift(server, "replicate", *rows)
-    expect(replicated["outcomes"] == {"copied": count}, f"every object copied: {counts(replicated['outcomes'])}")
+    expect(
+        replicated["outcomes"] == {"done": count}, f"every object copied: {counts(replicated['outcomes'], 'replicate')}"
+    )
     expect(_carried(client), "metadata and tags came along, on the multipart object too")
 
     step("Once more: everything is there, so nothing is copied")
@@ -79,7 +81,7 @@ def _scene(server: Server) -> None:
 
     step("Verify: it must find exactly those")
     found = sealift(server, "verify", *rows, exits=3)
-    wanted = {"mismatched": len(DAMAGED), "missing": 1, "verified": count - len(DAMAGED) - 1}
+    wanted = {"different": len(DAMAGED), "missing": 1, "verified": count - len(DAMAGED) - 1}
     expect(found["outcomes"] == wanted, f"verify found {counts(found['outcomes'])}; so its exit code is 3")
     failed = client.get_object(Bucket=LEDGER, Key=found["failures_manifest"].split("/", 3)[3].replace("parquet", "csv"))
     listing = failed["Body"].read().decode()
@@ -87,7 +89,7 @@ def _scene(server: Server) -> None:
 
     step("Retry the failed rows: only what verify proved wrong is replaced")
     retried = sealift(server, "runs", "retry", found["run_id"])
-    expect(retried["outcomes"] == {"copied": len(DAMAGED) + 1}, f"repaired: {counts(retried['outcomes'])}")
+    expect(retried["outcomes"] == {"done": len(DAMAGED) + 1}, f"repaired: {counts(retried['outcomes'], 'replicate')}")
 
     step("Verify again, this time reading every byte")
     clean = sealift(server, "verify", *rows, "--deep")
@@ -101,7 +103,7 @@ def _scene(server: Server) -> None:
     tally = {name: each["rows"] for name, each in night["categories"].items() if each["rows"]}
     listed = ", ".join(f"{count:,} {name}" for name, count in tally.items())
     expect(tally.get("missing") == len(STRAYED), f"without one request per object: {listed}")
-    expect(night["repair"][0]["outcomes"] == {"copied": len(STRAYED)}, "copied again, and verified")
+    expect(night["repair"][0]["outcomes"] == {"done": len(STRAYED)}, "copied again, and verified")
     for each in night["unjudged"]:
         print(f"  not judged: {each['rows']} because {why(each)}")
 

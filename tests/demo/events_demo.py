@@ -72,7 +72,7 @@ def scene() -> None:
         night = shell.sealift("nightly", "--pair", PAIR, "--margin", "0s")
         print(f"  {night['verdict']}")
         repair = next(stage for stage in night["stages"] if stage["stage"] == "repair")
-        expect(repair["counts"] == {"copied": 1}, "the night found it missing, copied it and verified the copy")
+        expect(repair["counts"] == {"done": 1}, "the night found it missing, copied it and verified the copy")
 
         step("What people read")
         page = next(stage["report_html"] for stage in night["stages"] if stage["stage"] == "reconcile")

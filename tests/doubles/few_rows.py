@@ -200,7 +200,7 @@ def _failures(rows: Sequence[ObjectVersion], bad: dict[int, Outcome]) -> bytes:
 
 
 def _condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
-    if outcome.status == "mismatched":
+    if outcome.status == "different":
         return row._replace(condemned_etag=outcome.destination_etag)
     if outcome.status == "damaged":
         etag = outcome.etag or row.etag

@@ -16,7 +16,7 @@ def packed(world: World) -> World:
     for n in range(3):
         world.put(f"{n}/a.txt", b"a" * 20_000)
         world.put(f"{n}/b.txt", b"b" * 20_000)
-    assert compact(world, ALL, "--target-size", "50KB")["outcomes"] == {"packed": 6}
+    assert compact(world, ALL, "--target-size", "50KB")["outcomes"] == {"done": 6}
     return world
 
 
@@ -61,16 +61,16 @@ def damaged(packed: World) -> World:
 def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(damaged: World) -> None:
     archives = f"s3://{damaged.destination}/packed"
     verified = damaged.sealift("verify", "--archives", archives, "--json")
-    assert (verified.code, verified.document["outcomes"]) == (3, {"verified": 6, "unverifiable": 1})
+    assert (verified.code, verified.document["outcomes"]) == (3, {"verified": 6, "unknown": 1})
     damaged.client.create_bucket(Bucket="back-again")
     wanted = ["restore", "--archives", archives, "--include", "*", "--destination", "s3://back-again", "--json"]
     doubted = damaged.sealift(*wanted)
-    assert (doubted.code, doubted.document["outcomes"]) == (3, {"unrestorable": 4})
+    assert (doubted.code, doubted.document["outcomes"]) == (3, {"blocked": 4})
     [why] = doubted.document["reasons"]
     assert (why["reason"], why["detail"]) == (Reason.CURRENT_UNKNOWN, LEFT_OPEN)
     assert "/packed/1/" in doubted.document["left_out_archives"][0]["archive"]
     restored = damaged.sealift(*wanted, "--skip-damaged")
-    assert (restored.code, restored.document["outcomes"]) == (3, {"restored": 4})
+    assert (restored.code, restored.document["outcomes"]) == (3, {"done": 4})
     assert "/packed/1/" in restored.stderr
     (left_out,) = restored.document["left_out_archives"]
     assert "/packed/1/" in left_out["archive"]
@@ -86,7 +86,7 @@ def test_a_damaged_index_leaves_the_other_archives_verifiable_and_restorable(dam
     html = damaged.client.get_object(Bucket=damaged.ledger, Key=page)["Body"].read().decode()
     assert f"Left out: {left_out['archive']}" in html.replace("<wbr>", "")
     one = damaged.sealift(*wanted[:3], "--key", "1/a.txt", *wanted[5:], "--skip-damaged")
-    assert (one.code, one.document["outcomes"]) == (3, {"unrestorable": 1})
+    assert (one.code, one.document["outcomes"]) == (3, {"blocked": 1})
     [why] = one.document["reasons"]
     assert (why["reason"], why["detail"]) == (Reason.NOT_ARCHIVED, "1")
     again = damaged.sealift("runs", "retry", one.document["run_id"], "--json")
@@ -152,4 +152,4 @@ def test_a_cut_archive_without_any_index_is_indexed_by_its_headers(packed: World
     assert [each["archive"] for each in reindexed.document["problems"]] == [f"s3://{packed.destination}/{victim}"]
     packed.client.create_bucket(Bucket="whole")
     back = packed.sealift("restore", *archives, "--include", "*", "--destination", "s3://whole", "--json")
-    assert (back.code, back.document["outcomes"]) == (0, {"restored": 6})
+    assert (back.code, back.document["outcomes"]) == (0, {"done": 6})

@@ -25,7 +25,7 @@ def test_all_of_a_pair_is_copied_and_nothing_that_the_policy_leaves_out(filled: 
     assert plan.code == 0, plan.stderr
     assert (plan.document["rows"], keys(filled, filled.destination)) == (4, [])
     report = filled.sealift(*given).document
-    assert report["outcomes"] == {"copied": 4}
+    assert report["outcomes"] == {"done": 4}
     assert sorted(keys(filled, filled.destination)) == sorted(f"copies/{key}" for key in OURS)
     assert filled.copy_of("copies/docs/é ü") == "docs/é ü".encode()
     again = filled.sealift(*given).document

@@ -15,7 +15,7 @@ def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Flee
     assert result.code == 0, result.stderr
     report = result.document
     complete(report)
-    assert report["outcomes"] == {"copied": ROWS}
+    assert report["outcomes"] == {"done": ROWS}
     run_id = report["run_id"]
     assert fleet.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]
     assert fleet.batch.calls["SubmitJob"] == 2
@@ -46,7 +46,7 @@ def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
         assert proven.attempts[0].started_at >= copied.stopped_at
     fleet.world.client.delete_object(Bucket=fleet.world.destination, Key="k00007")
     changed = fleet.replicate("--then-verify").document
-    assert (changed["outcomes"], changed["then"]["outcomes"]) == ({"copied": 1, "same": ROWS - 1}, {"verified": 1})
+    assert (changed["outcomes"], changed["then"]["outcomes"]) == ({"done": 1, "same": ROWS - 1}, {"verified": 1})
     jobs = fleet.batch.calls["SubmitJob"]
     unchanged = fleet.replicate("--then-verify").document
     assert (unchanged["outcomes"], "then" in unchanged) == ({"same": ROWS}, False)

@@ -54,7 +54,7 @@ def test_cancel_leaves_a_run_that_retry_goes_on_with(fleet: Fleet) -> None:
     retried = fleet.sealift("runs", "retry", run_id, "--json")
     assert retried.code == 0, retried.stderr
     complete(retried.document)
-    assert retried.document["outcomes"] == {"copied": ROWS}
+    assert retried.document["outcomes"] == {"done": ROWS}
     assert fleet.sealift("runs", "cancel", run_id).stdout.startswith("Nothing to cancel")
 
 

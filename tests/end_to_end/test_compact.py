@@ -27,7 +27,7 @@ def test_what_is_packed_is_read_again_and_by_stock_tar(world: World, tmp_path: P
     need("tar", "zstd")
     objects = fill(world)
     report = compact(world, ALL)
-    assert (report["code"], report["outcomes"]) == (0, {"packed": 40})
+    assert (report["code"], report["outcomes"]) == (0, {"done": 40})
     assert contents(world) == objects
     (key,) = archive_keys(world)
     assert key.startswith("packed/docs/")
@@ -45,7 +45,7 @@ def test_a_member_keeps_everything_that_its_object_had(versioned: World) -> None
     )
     new = versioned.put("a/b.txt", b"newer", ContentType="text/plain", ChecksumAlgorithm="SHA256")
     report = compact(versioned, ALL, "--versions", "all")
-    assert report["outcomes"] == {"packed": 2}
+    assert report["outcomes"] == {"done": 2}
     members = {found.member.version_id: found.member for found in find(versioned, "a/b.txt")}
     first, second = members[old["VersionId"]], members[new["VersionId"]]
     assert (first.tags, first.metadata) == ({"team": "docs", "year": "2024"}, {"who": "me"})
@@ -90,9 +90,9 @@ def test_a_rule_of_the_policy_says_what_is_packed_and_where(world: World, tmp_pa
     world.put("docs/big", b"2" * 2000)
     given = ["--policy", policy, "--pair", "docs", ALL, "--json"]
     first = world.sealift("compact", "--rule", "tiny", *given)
-    assert first.document["outcomes"] == {"packed": 1}, first.stderr
+    assert first.document["outcomes"] == {"done": 1}, first.stderr
     second = world.sealift("compact", "--rule", "others", *given)
-    assert second.document["outcomes"] == {"packed": 2}, second.stderr
+    assert second.document["outcomes"] == {"done": 2}, second.stderr
     assert sorted(contents(world)) == ["docs/larger", "docs/tiny", "drafts/tiny"]
     wrong = world.sealift("compact", "--rule", "none", *given)
     assert (wrong.code, "only: tiny, others" in wrong.stderr) == (2, True)

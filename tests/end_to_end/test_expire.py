@@ -27,12 +27,12 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     world.put(names[0], b"written again")
     compact(world, "--versions", "all")
     dry = expire(world, *NOW)
-    assert (dry["code"], dry["dry_run"], dry["outcomes"]) == (0, True, {"skipped": 7})
+    assert (dry["code"], dry["dry_run"], dry["outcomes"]) == (0, True, {"left": 7})
     assert sum(each["rows"] for each in dry["deletions"]["reasons"]) == dry["deletions"]["rows"] == 7
     assert sum(each["bytes"] for each in dry["deletions"]["reasons"]) == dry["deletions"]["bytes"]
     assert {each["detail"] for each in dry["deletions"]["reasons"]} == {"hidden", "removed"}
     text = world.sealift("expire", *places(world), *NOW).stdout
-    assert ("7 would be deleted" in text, "skipped" in text) == (True, False)
+    assert ("7 would be deleted" in text, " left" in text) == (True, False)
     assert "× hidden by a delete marker, " in text
     assert {(each["reason"], each["detail"]) for each in dry["reasons"]} == {
         ("deleted", "hidden"),
@@ -50,14 +50,14 @@ def test_packed_originals_go_only_when_it_is_said(versioned: World) -> None:
     assert keys(world) == names
     report = expire(world, *DELETE)
     assert report["code"] == 0, report["said"]
-    assert (report["dry_run"], report["outcomes"]) == (False, {"expired": 7})
+    assert (report["dry_run"], report["outcomes"]) == (False, {"done": 7})
     assert keys(world) == []
     became = {each["detail"]: each["rows"] for each in report["deletions"]["reasons"]}
     assert became == {"hidden": 6, "removed": 1}
     for name in names:  # the version that was current lies behind a marker, the older one of names[0] is gone
         assert [each.is_delete_marker for each in world.history(world.source, name)] == [False, True]
     again = expire(world, *DELETE)
-    assert (again["code"], again["outcomes"]) == (0, {"expired": 6})
+    assert (again["code"], again["outcomes"]) == (0, {"done": 6})
     assert {each.is_delete_marker for name in names for each in world.history(world.source, name)} == {True}
     nothing = expire(world, *DELETE)
     assert (nothing["code"], nothing["outcomes"]) == (0, {})
@@ -81,9 +81,9 @@ def test_grace_is_that_of_places_and_rows(world: World) -> None:
     time.sleep(6)
     world.put(names[0], b"content of docs/00.json" * 9)
     report = expire(world, "--grace", "5s", "--max-share", "100%", "--yes-delete")
-    assert (report["code"], report["outcomes"], report["failures"]) == (0, {"waiting": 1, "expired": 5}, 0)
+    assert (report["code"], report["outcomes"], report["failures"]) == (0, {"left": 1, "done": 5}, 0)
     assert report["failures_manifest"] is None
-    assert reasons(report) == "too_new"
+    assert reasons(report) == "deleted | too_new"
     assert (report["deletions"]["rows"], keys(world)) == (5, names[:1])
 
 
@@ -96,8 +96,8 @@ def test_manifest_narrows_and_accounts_for_its_rows(versioned: World) -> None:
     world.put(changed, b"written since")
     rows = manifest(world, [*names[:3], "docs/gone.json"])
     report = expire(world, "--manifest", rows, *DELETE)
-    assert (report["code"], report["outcomes"]) == (3, {"expired": 1, "kept": 2})
-    assert reasons(report) == "copy_missing | size_differs"
+    assert (report["code"], report["outcomes"]) == (3, {"done": 1, "blocked": 2})
+    assert reasons(report) == "copy_missing | size_differs | deleted"
     plan = world.sealift("runs", "show", report["run_id"], "--json").document["plan"]
     assert plan["excluded"] == {"not_listed": 1}
     assert keys(world) == [*names[:2], names[3]]

@@ -20,7 +20,7 @@ def test_a_copy_that_nobody_reads_any_more_saves_its_original(versioned: World) 
     )
     world.client.put_object(Bucket=world.destination, Key=written_again, Body=world.copy_of(written_again))
     report = expire(world, *DELETE)
-    assert report["outcomes"] == {"expired": 2, "kept": 1}, report
+    assert report["outcomes"] == {"done": 2, "blocked": 1}, report
     assert keys(world) == names[:2]
     assert "checksum_differs" in reasons(report)
     plan = world.sealift("runs", "show", report["run_id"], "--json").document["plan"]
@@ -35,5 +35,5 @@ def test_rotten_copy_saves_its_original_though_no_run_has_found_it(world: World)
     with fault_proxy(world.server.endpoint, rotten) as proxy:
         disk = replace(world, server=replace(world.server, endpoint=proxy.endpoint))
         report = expire(disk, *DELETE)
-    assert (report["code"], report["outcomes"]) == (3, {"expired": 2, "kept": 1}), report
+    assert (report["code"], report["outcomes"]) == (3, {"done": 2, "blocked": 1}), report
     assert keys(world) == names[:1]

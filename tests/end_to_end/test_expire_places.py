@@ -63,7 +63,7 @@ def test_the_policy_names_the_places_of_a_pair(world: World, tmp_path: Path) -> 
     time.sleep(2)
     said = world.sealift(*given)
     report = said.document
-    assert report.get("outcomes") == {"skipped": 2}, said.stderr
+    assert report.get("outcomes") == {"left": 2}, said.stderr
     reached = {name: report["expiry"]["source"][name] for name in ("endpoint", "region", "profile")}
     assert reached == {"endpoint": None, "region": REGION, "profile": None}
     assert report["expiry"]["current"] == {"eligible": 2, "listed": 3}
@@ -78,7 +78,7 @@ def forged_expiry(world: World, new_id: str) -> list[str]:
     originals = fill(world, 3)
     replicate(world)
     dry = expire(world, *NOW)
-    assert dry["outcomes"] == {"skipped": 3}
+    assert dry["outcomes"] == {"left": 3}
     forged_ledger.copy_run(world, dry["run_id"], new_id, lambda spec: spec["options"].update(FORGED))
     for name in forged_ledger.names(world, f"runs/{new_id}/"):
         if "/outcomes/" in name or name.endswith("report.json"):
@@ -131,7 +131,7 @@ def test_batch_workers_get_the_digest_with_their_command(yard: Fleet) -> None:
     replicate(world)
     declare(world, wait_seconds=11)
     result = yard.sealift("expire", *places(world), *DELETE, "--json")
-    assert result.document["outcomes"] == {"expired": 3}, result.stderr
+    assert result.document["outcomes"] == {"done": 3}, result.stderr
     command = yard.batch.job(f"{result.document['run_id']}-000-work").request["containerOverrides"]["command"]
     assert len(command[command.index("--run-sha256") + 1]) == 64
     assert keys(world) == []
@@ -158,7 +158,7 @@ def test_a_pair_expires_only_what_the_policy_says_is_its(world: World, tmp_path:
     assert world.sealift(*given, "--declare").code == 0
     time.sleep(2)
     report = world.sealift(*given, "--yes-delete")
-    assert report.document["outcomes"] == {"expired": 2}, report.stderr
+    assert report.document["outcomes"] == {"done": 2}, report.stderr
     assert keys(world) == others
     plan = world.sealift("runs", "show", report.document["run_id"], "--json").document["plan"]
     assert plan["excluded"] == {"other_pair": 3, "sealift_object": 1}

@@ -60,12 +60,12 @@ def test_copies_through_a_storm_are_made_and_every_row_is_told_truly(world: Worl
         assert set(proxy.done) == set(STORM)
     made = copies(world)
     assert {key: made[key] for key in made} == {key: objects[key] for key in made}
-    well = report["outcomes"].get("copied", 0) + report["outcomes"].get("same", 0)
+    well = report["outcomes"].get("done", 0) + report["outcomes"].get("same", 0)
     assert len(made) >= well
     assert proof["outcomes"].get("verified", 0) <= len(made)
-    assert set(proof["outcomes"]) <= {"verified", "missing", "failed"}
+    assert set(proof["outcomes"]) <= {"verified", "missing", "blocked"}
     again = world.run("replicate")
-    assert set(again["outcomes"]) <= {"copied", "same"}
+    assert set(again["outcomes"]) <= {"done", "same"}
     assert copies(world) == objects
 
 
@@ -83,14 +83,14 @@ def test_a_run_whose_rows_all_fail_ends_early_and_goes_on_when_the_cause_is_mend
     report = result.document
     run_id = report["run_id"]
     assert report["state"] == "failed"
-    denied = report["outcomes"]["denied"]
+    denied = report["outcomes"]["blocked"]
     assert 200 <= denied <= 232
     assert "200 rows one after another failed alike" in report["errors"][0]
     assert f"sealift runs retry {run_id}" in result.stderr
     del extra["AWS_ENDPOINT_URL_S3"]
     rest = world.sealift("runs", "retry", run_id, "--json", **extra)
     assert rest.code == 3
-    assert rest.document["outcomes"] == {"copied": 600 - denied, "denied": denied}
+    assert rest.document["outcomes"] == {"done": 600 - denied, "blocked": denied}
     assert world.sealift("runs", "retry", run_id, "--json", **extra).code == 0
 
 
@@ -110,5 +110,5 @@ def test_streamed_copies_never_land_bytes_that_the_network_has_altered(world: Wo
     assert made == {key: objects[key] for key in made}
     # a copy whose answer was cut each time is there, and its row is told as failed
     failed = {row["key"] for row in world.failed_rows(report)} if report["failures_manifest"] else set()
-    assert len(made.keys() - failed) == sum(report["outcomes"].get(status, 0) for status in ("copied", "same"))
+    assert len(made.keys() - failed) == sum(report["outcomes"].get(status, 0) for status in ("done", "same"))
     assert sum(report["outcomes"].values()) == len(objects)

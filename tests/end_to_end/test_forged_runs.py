@@ -24,7 +24,7 @@ def run(world: World) -> dict[str, Any]:
     world.put("a")
     world.put("b")
     report = world.run("replicate", SEALIFT_PROCESSES="1")
-    assert report["outcomes"] == {"copied": 2}
+    assert report["outcomes"] == {"done": 2}
     world.client.put_object(Bucket=world.destination, Key="b", Body=b"newer!!")
     return report
 

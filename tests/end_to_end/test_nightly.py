@@ -56,7 +56,7 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert (night["code"], night["exit_code"], night["state"], night["left"]) == (0, 0, "complete", 0)
     assert [each["stage"] for each in night["stages"]] == STAGES
     assert counted(night, "reconcile") == {"same": 27, "missing": 2, "extra": 1, "stale": 1, "excluded": 1}
-    assert counted(night, "repair") == {"copied": 3}
+    assert counted(night, "repair") == {"done": 3}
     assert counted(night, "verify") == {"verified": 3}
     assert set(counted(night, "sample")) == {"verified"}
     assert night["verdict"].startswith("All is well: reconcile 27 same, 2 missing")
@@ -75,7 +75,7 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
     damaged.client.delete_object(Bucket=damaged.destination, Key=f"copies/{DOCS[3]}")
     checked = nightly(damaged, policy, "--again")
-    assert (checked["ran_before"], counted(checked, "repair")) == (False, {"copied": 1})
+    assert (checked["ran_before"], counted(checked, "repair")) == (False, {"done": 1})
     assert checked["summary"].endswith(f"/nights/docs/{NIGHT}-2.json")
 
 
@@ -133,7 +133,7 @@ def test_a_night_that_is_killed_goes_on_and_ends_as_if_nothing_had_happened(
     assert (night["code"], night["state"], night["left"]) == (0, "complete", 0)
     assert [each["stage"] for each in night["stages"]] == STAGES
     assert counted(night, "reconcile") == {"same": 27, "missing": 2, "extra": 1, "stale": 1, "excluded": 1}
-    assert counted(night, "repair") == {"copied": 3}
+    assert counted(night, "repair") == {"done": 3}
     assert counted(night, "verify") == {"verified": 3}
     made = [run for run in runs(damaged) if run["state"] != "unplanned"]  # that one was never published
     assert [run["state"] for run in made] == ["complete"] * 5
@@ -152,7 +152,7 @@ def test_two_starts_at_once_are_one_night(damaged: World, tmp_path: Path) -> Non
     nights = [json.loads(stdout) for (stdout, _), process in zip(texts, both, strict=True) if process.returncode == 0]
     assert all(night | {"ran_before": False} == nights[0] | {"ran_before": False} for night in nights)
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 3}
-    assert counted(nights[0], "repair") == {"copied": 3}
+    assert counted(nights[0], "repair") == {"done": 3}
 
 
 def with_replica(world: World, folder: Path, **settings: Any) -> tuple[str, str]:

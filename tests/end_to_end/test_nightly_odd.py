@@ -32,15 +32,15 @@ def test_the_only_copy_of_an_older_original_is_kept_and_left_to_people(world: Wo
     world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
     policy = write_policy(world, tmp_path, keeps_versions=False)
     night = nightly(world, policy)
-    assert (night["code"], night["left"], counted(night, "repair")) == (3, 1, {"copied": 1, "failed": 1})
+    assert (night["code"], night["left"], counted(night, "repair")) == (3, 1, {"done": 1, "blocked": 1})
     assert (world.copy_of("copies/docs/a"), world.copy_of("copies/docs/b")) == (b"a", b"b")
     shown = world.sealift("runs", "show", stage(night, "repair")["run_id"], "--json").document
     assert [each["reason"] for each in shown["reasons"]] == ["only_copy"]
     backfill = ["replicate", "--pair", "docs", "--policy", policy, "--json"]
-    assert world.sealift(*backfill).document["outcomes"] == {"failed": 1, "same": 2}
+    assert world.sealift(*backfill).document["outcomes"] == {"blocked": 1, "same": 2}
     assert world.copy_of("copies/docs/a") == b"a"
     healed = nightly(world, write_policy(world, tmp_path), "--again")
-    assert (healed["code"], counted(healed, "repair")) == (0, {"copied": 1})
+    assert (healed["code"], counted(healed, "repair")) == (0, {"done": 1})
     assert world.copy_of("copies/docs/a") == b"damaged by somebody"
     kept = world.client.list_object_versions(Bucket=world.destination, Prefix="copies/docs/a")["Versions"]
     assert len(kept) == 2

@@ -77,7 +77,7 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
     await_value(lambda: all(map(is_gone, workers)))
     again = world.sealift(*command, "--json")
     assert again.code == 0, again.stderr
-    assert set(again.document["outcomes"]) == {"expired"}
+    assert set(again.document["outcomes"]) == {"done"}
     assert (count(world, world.source), count(world, world.destination)) == (1, ROWS + 1)
 
 
@@ -141,7 +141,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     assert (len(job.attempts), count(world, world.source)) == (1, left)  # Batch has not started it again
     again = fleet.sealift(*command, **one_shard)
     assert again.code == 0, again.stderr
-    assert set(again.document["outcomes"]) == {"expired"}
+    assert set(again.document["outcomes"]) == {"done"}
     assert count(world, world.source) == 1
 
 

@@ -13,6 +13,6 @@ def test_a_whole_run_goes_through_the_proxy(world: World) -> None:
     with http_proxy(world.server.endpoint) as proxy:
         where = {"AWS_ENDPOINT_URL_S3": f"http://{elsewhere}", "HTTP_PROXY": proxy.url}
         report = world.run("replicate", **where)
-    assert (report["code"], report["outcomes"]) == (0, {"copied": 20})
+    assert (report["code"], report["outcomes"]) == (0, {"done": 20})
     assert {host for _, host in (asked.split(" ") for asked in proxy.asked)} == {elsewhere}
     assert len([asked for asked in proxy.asked if asked.startswith("PUT")]) > 20

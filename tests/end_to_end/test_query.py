@@ -19,7 +19,7 @@ def ran(world: World) -> tuple[World, str]:
     for key in ("a", "b", "line\nbreak", "tab\there", 'quote",<b>'):
         world.put(key, key.encode())
     report = world.run("replicate")
-    assert report["outcomes"] == {"copied": 5}
+    assert report["outcomes"] == {"done": 5}
     return world, report["run_id"]
 
 
@@ -31,7 +31,7 @@ def ask(world: World, sql: str, *arguments: str) -> list[dict]:
 
 def test_a_runs_tables_can_be_joined_and_agree_with_its_report(ran: tuple[World, str]) -> None:
     world, run_id = ran
-    assert ask(world, "SELECT status, count(*) AS n FROM outcomes GROUP BY 1") == [{"status": "copied", "n": 5}]
+    assert ask(world, "SELECT status, count(*) AS n FROM outcomes GROUP BY 1") == [{"status": "done", "n": 5}]
     [run] = ask(world, "SELECT * FROM runs")
     assert (run["run_id"], run["job"], run["state"], run["rows"], run["failures"]) == (
         run_id,

@@ -105,14 +105,14 @@ def test_every_damage_is_told_apart_and_a_repair_leaves_what_nobody_may_delete(d
     assert fetch(damaged, found["differences"]["csv"]).count("\n") == 8
 
     repaired = reconcile(damaged, *pair(damaged), "--repair", "--yes")
-    assert [each["outcomes"] for each in repaired["repair"]] == [{"copied": 4, "changed": 2}]
-    assert [each["outcomes"] for each in repaired["verification"]] == [{"verified": 4, "mismatched": 2}]
+    assert [each["outcomes"] for each in repaired["repair"]] == [{"done": 4, "changed": 2}]
+    assert [each["outcomes"] for each in repaired["verification"]] == [{"verified": 4, "different": 2}]
     assert repaired["code"] == 3  # different and extra are still there
     left = reconcile(damaged)
     assert rows(left) == {"same": 9, "different": 2, "extra": 1}
 
     assert reconcile(damaged, *pair(damaged), "--repair", "--repair-different", "--yes")["repair"][0]["outcomes"] == {
-        "copied": 2
+        "done": 2
     }
     damaged.client.delete_object(Bucket=damaged.destination, Key="docs/extra")  # a person's decision
     clean = reconcile(damaged)
@@ -146,5 +146,5 @@ def test_prefixes_are_mapped_and_what_lies_outside_is_excluded(world: World) -> 
         world.client.delete_object(Bucket=world.source, Key=key)
     found = reconcile(world, *pair(world), *maps, "--repair", "--yes")
     assert rows(found) == {"same": 2, "missing": 1, "excluded": 2}
-    assert (found["code"], found["repair"][0]["outcomes"]) == (0, {"copied": 1})
+    assert (found["code"], found["repair"][0]["outcomes"]) == (0, {"done": 1})
     assert world.copy_of("x/2") == b"content"

@@ -26,7 +26,7 @@ def test_every_object_is_copied_with_what_it_carries(world: World) -> None:
     report = world.run(
         "replicate", "--source", f"s3://{world.source}/orders/", "--destination", f"s3://{world.destination}/copy/"
     )
-    assert (report["code"], report["state"], report["outcomes"]) == (0, "complete", {"copied": 2})
+    assert (report["code"], report["state"], report["outcomes"]) == (0, "complete", {"done": 2})
     assert report["evidence"] == {"md5_etag": 2}
     assert report["bytes"] == 9
     head = world.client.head_object(Bucket=world.destination, Key="copy/1.json")
@@ -44,7 +44,7 @@ def test_a_source_that_moved_on_is_copied_as_it_is_and_said_to_be(world: World) 
     manifest = world.sealift("inventory", f"s3://{world.source}", "--to", f"s3://{world.ledger}/inv", "--json").document
     world.put("moves", b"22")
     report = world.run("replicate", "--manifest", manifest["manifest"])
-    assert (report["code"], report["outcomes"]) == (0, {"copied": 2})
+    assert (report["code"], report["outcomes"]) == (0, {"done": 2})
     assert [(each["reason"], each["rows"]) for each in report["reasons"]] == [("newer_copied", 1)]
     assert world.copy_of("moves") == b"22"
 
@@ -56,7 +56,7 @@ def test_nothing_overwrites_a_newer_object(world: World) -> None:
     assert (report["code"], report["outcomes"]) == (3, {"changed": 1})
     assert "newer" in report["reasons"][0]["reason"]
     assert world.copy_of("k") == b"newer and other"
-    assert world.run("replicate", "--overwrite", "always")["outcomes"] == {"copied": 1}
+    assert world.run("replicate", "--overwrite", "always")["outcomes"] == {"done": 1}
     assert world.copy_of("k") == b"old"
 
 
@@ -68,13 +68,13 @@ def test_all_versions_are_replayed_in_order_with_delete_markers(versioned: World
     versioned.client.delete_object(Bucket=versioned.source, Key="b")
     versioned.put("b", b"4444")
     report = versioned.run("replicate", "--versions", "all")
-    assert (report["code"], report["outcomes"]) == (0, {"copied": 5, "deleted": 2})
+    assert (report["code"], report["outcomes"]) == (0, {"done": 7})
     assert history(versioned, "a") == [1, 2, 3, None]
     assert history(versioned, "b") == [1, None, 4]
     again = versioned.run("replicate", "--versions", "all")
     assert (again["code"], again["outcomes"]) == (0, {"same": 7})
     versioned.put("b", b"55555")
-    assert versioned.run("replicate", "--versions", "all")["outcomes"] == {"copied": 1, "same": 7}
+    assert versioned.run("replicate", "--versions", "all")["outcomes"] == {"done": 1, "same": 7}
     assert history(versioned, "b") == [1, None, 4, 5]
     assert versioned.run("verify", "--versions", "all")["outcomes"] == {"verified": 8}
 
@@ -88,7 +88,7 @@ def test_a_manifest_of_versions_in_any_order_ends_with_the_current_one_on_top(ve
     manifest.write_text("".join(f"{versioned.source},k,{version_id}\n" for version_id in versions))
     both = ["--manifest", str(manifest), "--versions", "all"]
     report = versioned.run("replicate", *both)
-    assert (report["code"], report["outcomes"]) == (0, {"copied": 3, "deleted": 1})
+    assert (report["code"], report["outcomes"]) == (0, {"done": 4})
     assert history(versioned, "k") == [1, 2, None, 3]
     assert versioned.run("verify", *both)["outcomes"] == {"verified": 4}
 
@@ -114,7 +114,7 @@ def test_streams_between_two_services(world: World) -> None:
             "replicate", "--destination", "s3://elsewhere/in/", "--destination-endpoint", other.endpoint,
             "--destination-profile", "other", **profile,
         )  # fmt: skip
-        assert (report["code"], report["outcomes"]) == (0, {"copied": 3})
+        assert (report["code"], report["outcomes"]) == (0, {"done": 3})
         assert report["evidence"] == {"md5_etag": 3}
         assert there.get_object(Bucket="elsewhere", Key="in/large")["Body"].read() == body
         head = there.head_object(Bucket="elsewhere", Key="in/small")
@@ -146,7 +146,7 @@ def test_filters_choose_and_the_plan_says_what_they_left_out(world: World) -> No
     assert sum(plan["excluded"].values()) == 3
     assert plan["requests"]["copy"] == 1
     assert not world.client.list_objects_v2(Bucket=world.ledger).get("Contents")
-    assert world.run("replicate", *chosen)["outcomes"] == {"copied": 1}
+    assert world.run("replicate", *chosen)["outcomes"] == {"done": 1}
 
 
 def test_a_plan_beyond_the_limits_is_refused(world: World) -> None:
@@ -196,7 +196,7 @@ def test_locks_and_storage_class_come_along_when_asked(world: World) -> None:
     report = world.run(
         "replicate", "--source", f"s3://{locked[0]}", "--destination", f"s3://{locked[1]}", "--object-lock"
     )
-    assert (report["code"], report["outcomes"]) == (0, {"copied": 1})
+    assert (report["code"], report["outcomes"]) == (0, {"done": 1})
     head = world.client.head_object(Bucket=locked[1], Key="k")
     assert (head["ObjectLockMode"], head["ObjectLockRetainUntilDate"]) == ("GOVERNANCE", until)
     assert head["ObjectLockLegalHoldStatus"] == "ON"

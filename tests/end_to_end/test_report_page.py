@@ -15,7 +15,7 @@ from tests.end_to_end.scenes import fetch
 def test_a_run_leaves_a_page_with_its_findings(world: World) -> None:
     for key in ("a", "<b>bold", "c"):
         world.put(key, b"content")
-    assert world.run("replicate")["outcomes"] == {"copied": 3}
+    assert world.run("replicate")["outcomes"] == {"done": 3}
     first = world.run("verify")
     assert "<b>bold" not in fetch(world, first["report_html"])
     world.client.put_object(Bucket=world.destination, Key="<b>bold", Body=b"CONTENT")
@@ -23,7 +23,7 @@ def test_a_run_leaves_a_page_with_its_findings(world: World) -> None:
     page = fetch(world, second["report_html"])
     assert "&lt;b&gt;bold" in page
     assert "<b>bold" not in page
-    assert second["outcome_bytes"] == {"mismatched": 7, "verified": 14}
+    assert second["outcome_bytes"] == {"different": 7, "verified": 14}
     jsonschema.validate(json.loads(fetch(world, second["report"])), schema())
 
 

@@ -34,7 +34,7 @@ def test_debug_logs_each_request_of_command_and_workers(world: World, is_before_
     # Two shards, so that workers are processes of their own.
     done = world.sealift(*arguments, SEALIFT_ROWS_PER_SHARD="3")
     assert done.code == 0, done.stderr
-    assert done.document["outcomes"] == {"copied": 5}  # stdout is one document
+    assert done.document["outcomes"] == {"done": 5}  # stdout is one document
     logged = lines(done.stderr)
     names = {f"{world.destination}/doc-{number}" for number in range(5)}
     copies = [match for match in logged if match[2] == "CopyObject" and "/".join(match[3].split("/")[-2:]) in names]

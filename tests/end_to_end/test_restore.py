@@ -27,7 +27,7 @@ def test_what_was_packed_comes_back_and_is_the_same_the_next_time(world: World) 
     objects = fill(world, 60)
     compact(world, ALL, "--target-size", "32KiB")
     report = restore(world, *EVERYTHING)
-    assert (report["code"], report["outcomes"]) == (0, {"restored": 60}), report["reasons"]
+    assert (report["code"], report["outcomes"]) == (0, {"done": 60}), report["reasons"]
     assert report["evidence"] == {"checksum": 60}
     assert restored(world) == objects
     glued = restore(world, *EVERYTHING, "--destination", f"s3://{world.destination}/back")  # the same folder
@@ -43,7 +43,7 @@ def test_an_object_comes_back_with_all_that_it_had(world: World) -> None:
     world.put("large", os.urandom(9 << 20), ChecksumAlgorithm="CRC64NVME")
     compact(world, ALL)
     report = restore(world, *EVERYTHING)
-    assert report["outcomes"] == {"restored": 2}, report["reasons"]
+    assert report["outcomes"] == {"done": 2}, report["reasons"]
     head = world.client.head_object(Bucket=world.destination, Key=f"back/{odd}")
     assert (head["Metadata"], head["CacheControl"], head["ContentType"]) == ({"who": "me"}, "no-store", "a/b")
     tags = world.client.get_object_tagging(Bucket=world.destination, Key=f"back/{odd}")["TagSet"]
@@ -76,7 +76,7 @@ def test_damage_is_named_nothing_is_replaced_and_the_rest_comes_back(world: Worl
     world.client.put_object(Bucket=world.destination, Key=key, Body=bytes(data))
     world.client.put_object(Bucket=world.destination, Key="back/docs/1/001.json", Body=b"newer")
     report = restore(world, *EVERYTHING)
-    assert (report["code"], report["outcomes"]) == (3, {"restored": 18, "unrestorable": 2})
+    assert (report["code"], report["outcomes"]) == (3, {"done": 18, "blocked": 2})
     why = {failed["key"]: (failed["reason"], failed["detail"]) for failed in world.failed_rows(report)}
     assert why.pop("docs/1/001.json") == (Reason.DESTINATION_DIFFERS, "")
     assert why == {"docs/1/005.json": (Reason.CHECKSUM_DIFFERS, "SHA256")}
@@ -109,7 +109,7 @@ def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
     declare(world)
     # Older versions go, current ones are hidden: for the bucket's users nothing of that counts.
     gone = world.sealift("expire", *places(world), *DELETE, "--json")
-    assert gone.document["outcomes"] == {"expired": 6}, gone.stdout
+    assert gone.document["outcomes"] == {"done": 6}, gone.stdout
     assert all(map(is_sealift_object, keys_of(world, source)))
     expected[time.time() + 1] = dict(state)
     for number, (at, objects) in enumerate(expected.items()):
@@ -124,7 +124,7 @@ def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
         ]
         archives = ["--archives", f"s3://{world.destination}/packed"]
         report = restore(world, *back, *archives)
-        assert (report["code"], report["outcomes"]) == (0, {"restored": len(objects)}), report["reasons"]
+        assert (report["code"], report["outcomes"]) == (0, {"done": len(objects)}), report["reasons"]
         found = keys_of(world, world.destination, f"as-of-{number}/")
         assert {key.partition("/")[2]: world.copy_of(key) for key in found} == objects
     first = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(min(expected) + 0.999))
@@ -132,6 +132,6 @@ def test_a_bucket_comes_back_as_it_was(versioned: World) -> None:
     assert "--in-place" in world.sealift("restore", *here).stderr
     world.put("often", b"newest")
     report = restore(world, *here, "--in-place")
-    assert report["outcomes"] == {"restored": 1, "unrestorable": 1}  # what was deleted is back, what is newer stays
+    assert report["outcomes"] == {"done": 1, "blocked": 1}  # what was deleted is back, what is newer stays
     assert world.client.get_object(Bucket=source, Key="only/0")["Body"].read() == b"n"
     assert world.client.get_object(Bucket=source, Key="often")["Body"].read() == b"newest"

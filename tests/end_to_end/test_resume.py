@@ -36,7 +36,7 @@ def complete(document: dict[str, object]) -> None:
     outcomes = document["outcomes"]
     assert isinstance(outcomes, dict)
     assert document["state"] == "complete"
-    assert set(outcomes) <= {"copied", "same"}
+    assert set(outcomes) <= {"done", "same"}
     assert sum(outcomes.values()) == document["rows"] == ROWS
 
 
@@ -90,7 +90,7 @@ def test_sigterm_checkpoints_and_exits_75(world: World, environment: dict[str, s
     assert document["accounted"] == copied(world) < ROWS
     retried = world.sealift("runs", "retry", document["run_id"], "--json")
     complete(retried.document)
-    assert retried.document["outcomes"] == {"copied": ROWS}
+    assert retried.document["outcomes"] == {"done": ROWS}
 
 
 @pytest.mark.slow
@@ -152,7 +152,7 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
         proxy.faults.shares = {}
         [run] = world.sealift("runs", "list", "--json").document["runs"]
         retried = world.sealift("runs", "retry", run["run_id"], "--json", **through, **SMALL_PARTS)
-    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1}), retried.stderr
+    assert (retried.code, retried.document["outcomes"]) == (0, {"done": 1}), retried.stderr
     assert world.copy_of("big") == body
     left = world.client.list_multipart_uploads(Bucket=world.destination)["Uploads"]
     assert [each["UploadId"] for each in left] == [foreign]

@@ -45,11 +45,11 @@ def test_retry_acts_on_the_failed_rows_and_nothing_else(world: World) -> None:
         world.put(key)
     world.client.put_object(Bucket=world.destination, Key="b", Body=b"in the way")
     report = world.run("replicate")
-    assert report["outcomes"] == {"copied": 2, "changed": 1}
+    assert report["outcomes"] == {"done": 2, "changed": 1}
     world.client.delete_object(Bucket=world.destination, Key="b")
     world.client.delete_object(Bucket=world.destination, Key="a")
     retried = world.sealift("runs", "retry", report["run_id"], "--json")
-    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 1})
+    assert (retried.code, retried.document["outcomes"]) == (0, {"done": 1})
     assert retried.document["retry_of"] == report["run_id"]
     assert world.copy_of("b") == b"content"
     assert "Contents" not in world.client.list_objects_v2(Bucket=world.destination, Prefix="a")
@@ -63,7 +63,7 @@ def test_the_rows_of_a_run_are_a_manifest(world: World) -> None:
     failed = world.run("verify", "--source", f"s3://{world.source}/docs/", "--destination", to)
     assert failed["outcomes"] == {"missing": 1}
     copied = world.run("replicate", "--manifest", f"run:{failed['run_id']}", "--destination", to)
-    assert copied["outcomes"] == {"copied": 1}
+    assert copied["outcomes"] == {"done": 1}
     assert world.copy_of("x/a") == b"content"
     proven = world.run("verify", "--manifest", f"proven:{copied['run_id'][:-1]}", "--destination", to)
     assert proven["outcomes"] == {"verified": 1}

@@ -20,7 +20,7 @@ def replica(world: World) -> World:
     """A replica of some objects."""
     for number in range(OBJECTS):
         world.put(f"docs/{number:02d}", b"%06d" % number)
-    assert world.run("replicate", *sides(world))["outcomes"] == {"copied": OBJECTS}
+    assert world.run("replicate", *sides(world))["outcomes"] == {"done": OBJECTS}
     return world
 
 
@@ -48,7 +48,7 @@ def test_a_second_run_asks_for_no_object_and_accounts_for_each(replica: World) -
     assert requests == {"list": 4}
     lose_one(replica)
     outcomes, more = requests_of(replica)
-    assert outcomes == {"copied": 1, "same": OBJECTS - 1}
+    assert outcomes == {"done": 1, "same": OBJECTS - 1}
     assert sum(more.values()) <= OVERHEAD + 1, more
 
 
@@ -68,7 +68,7 @@ def test_a_run_that_was_killed_before_its_report_is_only_folded(replica: World) 
     run = replica.run("replicate", *sides(replica))
     replica.client.delete_object(Bucket=replica.ledger, Key=f"runs/runs/{run['run_id']}/report.json")
     again = replica.sealift("runs", "retry", run["run_id"], "--yes", "--json").document
-    assert (again["run_id"], again["outcomes"]) == (run["run_id"], {"copied": 1, "same": OBJECTS - 1})
+    assert (again["run_id"], again["outcomes"]) == (run["run_id"], {"done": 1, "same": OBJECTS - 1})
 
 
 def test_rows_that_were_there_are_found_again(replica: World) -> None:

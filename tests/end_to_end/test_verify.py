@@ -14,7 +14,7 @@ def pair(world: World) -> World:
     """Forty objects and their copies."""
     for number in range(40):
         world.put(f"k{number:02d}", f"content {number}".encode())
-    assert world.run("replicate")["outcomes"] == {"copied": 40}
+    assert world.run("replicate")["outcomes"] == {"done": 40}
     return world
 
 
@@ -33,16 +33,16 @@ def test_exactly_the_damaged_copies_are_found_and_repaired(pair: World, how: lis
     pair.client.put_object(Bucket=pair.destination, Key="k23", Body=b"content 23", Metadata={"by": "another"})
     pair.client.delete_object(Bucket=pair.destination, Key="k30")
     found = pair.run("verify", *how)
-    assert (found["code"], found["outcomes"]) == (3, {"verified": 35, "mismatched": 4, "missing": 1})
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 35, "different": 4, "missing": 1})
     assert {row["key"]: row["status"] for row in pair.failed_rows(found)} == {
-        "k07": "mismatched",
-        "k21": "mismatched",
-        "k22": "mismatched",
-        "k23": "mismatched",
+        "k07": "different",
+        "k21": "different",
+        "k22": "different",
+        "k23": "different",
         "k30": "missing",
     }
     retried = pair.sealift("runs", "retry", found["run_id"], "--json")
-    assert (retried.code, retried.document["outcomes"]) == (0, {"copied": 5})
+    assert (retried.code, retried.document["outcomes"]) == (0, {"done": 5})
     assert pair.run("verify", *how)["outcomes"] == {"verified": 40}
 
 
@@ -52,7 +52,7 @@ def test_a_repair_replaces_only_what_was_condemned(pair: World) -> None:
     found = pair.run("verify")
     pair.client.put_object(Bucket=pair.destination, Key="k08", Body=b"somebody wrote this since")
     retried = pair.sealift("runs", "retry", found["run_id"], "--json")
-    assert (retried.code, retried.document["outcomes"]) == (3, {"copied": 1, "changed": 1})
+    assert (retried.code, retried.document["outcomes"]) == (3, {"done": 1, "changed": 1})
     assert pair.copy_of("k08") == b"somebody wrote this since"
 
 
@@ -70,7 +70,7 @@ def test_what_cannot_be_compared_is_unverifiable_until_it_is_read(world: World) 
             Bucket=bucket, Key="parts", UploadId=upload, MultipartUpload={"Parts": parts}
         )
     found = world.run("verify")
-    assert (found["code"], found["outcomes"]) == (3, {"unverifiable": 1})
+    assert (found["code"], found["outcomes"]) == (3, {"unknown": 1})
     assert "nothing_comparable" in found["reasons"][0]["reason"]
     deep = world.run("verify", "--deep")
     assert (deep["code"], deep["outcomes"], deep["evidence"]) == (0, {"verified": 1}, {"content": 1})
@@ -90,7 +90,7 @@ def test_a_deep_verify_against_what_the_ledger_knows_needs_no_source(pair: World
         pair.client.delete_object(Bucket=pair.source, Key=f"k{number:02d}")
     flip(pair, "k11")
     found = pair.run("verify", "--deep", "--manifest", f"proven:{proven['run_id']}")
-    assert (found["code"], found["outcomes"]) == (3, {"verified": 39, "mismatched": 1})
+    assert (found["code"], found["outcomes"]) == (3, {"verified": 39, "different": 1})
     assert found["evidence"] == {"checksum": 39}
     assert "checksum_differs" in found["reasons"][0]["reason"]
     [row] = pair.failed_rows(found)

@@ -45,28 +45,28 @@ def expired(store: Shop, texts: dict[str, bytes] | None, **options: Any) -> Outc
 def test_an_original_with_annotations_that_its_copy_lacks_is_kept(texts: dict[str, bytes] | None) -> None:
     store = shop(versioned=False)
     outcome = expired(store, texts)
-    assert (outcome.status, outcome.detail) == (Status.KEPT, "annotations"), outcome
+    assert (outcome.status, outcome.detail) == (Status.BLOCKED, "annotations"), outcome
     assert store.contents() == {("k", "null"): b"content"}
 
 
 @pytest.mark.parametrize("more", [{}, {"own": b"of the copy's own"}])
 def test_an_original_whose_copy_has_its_annotations_goes(more: dict[str, bytes]) -> None:
     store = shop(versioned=False)
-    assert expired(store, TEXTS | more).status is Status.EXPIRED
+    assert expired(store, TEXTS | more).status is Status.DONE
     assert store.contents() == {}
 
 
 @pytest.mark.parametrize("texts", [{}, None], ids=["a replica", "an archive"])
 def test_annotations_that_are_skipped_keep_nothing(texts: dict[str, bytes] | None) -> None:
     store = shop(versioned=False)
-    assert expired(store, texts, ignores_annotations=True).status is Status.EXPIRED
+    assert expired(store, texts, ignores_annotations=True).status is Status.DONE
 
 
 def test_an_original_whose_annotations_nobody_may_list_is_kept() -> None:
     async def denied(request: Request) -> Any:
         raise Denied("ListObjectAnnotations", str(request.place), "AccessDenied", "no", 403)
 
-    assert expired(shop(versioned=False, on={"list_annotations": denied}), TEXTS).status is Status.KEPT
+    assert expired(shop(versioned=False, on={"list_annotations": denied}), TEXTS).status is Status.BLOCKED
 
 
 def test_a_server_that_does_not_say_which_annotations_there_are_keeps_the_original(
@@ -77,7 +77,7 @@ def test_a_server_that_does_not_say_which_annotations_there_are_keeps_the_origin
     async def busy(request: Request) -> Any:
         raise Unavailable("ListObjectAnnotations", str(request.place), "SlowDown", "busy", 503)
 
-    assert expired(shop(versioned=False, on={"list_annotations": busy}), TEXTS).status is Status.KEPT
+    assert expired(shop(versioned=False, on={"list_annotations": busy}), TEXTS).status is Status.BLOCKED
 
 
 def test_an_original_without_annotations_costs_one_list() -> None:
@@ -88,5 +88,5 @@ def test_an_original_without_annotations_costs_one_list() -> None:
         return await request()
 
     store = shop(versioned=False, on={"list_annotations": note})
-    assert one(store, store.original()).status is Status.EXPIRED
+    assert one(store, store.original()).status is Status.DONE
     assert asked == ["docs"]

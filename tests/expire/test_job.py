@@ -24,18 +24,18 @@ from tests.expire.scene import DAY, Shop, job, job_of_another_run, one, packed, 
 def test_a_current_version_is_hidden_first_and_removed_a_grace_period_later() -> None:
     store = shop()
     row = store.original()
-    assert one(store, row, grace_days=30).status is Status.WAITING
+    assert one(store, row, grace_days=30).status is Status.LEFT
     store.now += 31 * DAY
     hidden = one(store, row, grace_days=30)
-    assert (hidden.status, hidden.evidence) == (Status.EXPIRED, Evidence.MD5_ETAG)
+    assert (hidden.status, hidden.evidence) == (Status.DONE, Evidence.MD5_ETAG)
     assert store.contents() == {("k", row.version_id): b"content"}
-    assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.WAITING
+    assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.LEFT
     marker = store.markers()[0]
     asyncio.run(store.delete("docs", "k", version_id=marker))  # undone
     assert store.current() == {"k": b"content"}
     one(store, row, grace_days=30)
     store.now += 31 * DAY
-    assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.EXPIRED
+    assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is Status.DONE
     assert store.contents() == {}
 
 
@@ -46,10 +46,10 @@ def test_an_upload_in_parts_that_began_long_ago_ends_no_grace_period() -> None:
     row = row_of(store, 0, ref, packed(store, [ref])[0])
     upload = asyncio.run(store.create_multipart("docs", "k", Attributes()))
     store.now += 31 * DAY
-    assert one(store, row, grace_days=30).status is Status.EXPIRED
+    assert one(store, row, grace_days=30).status is Status.DONE
     part = asyncio.run(store.put_part("docs", "k", upload, 1, b"slow"))
     asyncio.run(store.complete_multipart("docs", "k", upload, [part], guard=UNGUARDED))
-    for days, status in ((29, Status.WAITING), (2, Status.EXPIRED)):
+    for days, status in ((29, Status.LEFT), (2, Status.DONE)):
         store.now += days * DAY
         assert asyncio.run(job_of_another_run(store, 30).process([row]))[0].status is status
     assert list(store.contents().values()) == [b"slow"]
@@ -60,12 +60,12 @@ def test_without_versions_only_the_proven_object_goes(named: bool) -> None:
     store = shop(versioned=False)
     row = store.original()._replace(version_id="null" if named else None)
     store.around_deletes(before=lambda: store_over(store, b"newer"))
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     store.around_deletes()
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     assert store.contents() == {("k", "null"): b"newer"}
     store_over(store, b"content")
-    assert one(store, row).status is Status.EXPIRED
+    assert one(store, row).status is Status.DONE
     assert store.contents() == {}
 
 
@@ -79,10 +79,10 @@ def test_a_clock_that_is_ahead_of_s3s_ends_no_grace_period(versioned: bool, hidd
         asyncio.run(store.delete("docs", "k"))
     before = store.contents()
     ahead = replace(job(store, grace_days=30), clock=lambda: store.now + 40 * DAY)
-    assert work(ahead, [row])[0].status is Status.WAITING
+    assert work(ahead, [row])[0].status is Status.LEFT
     assert store.contents() == before
     store.now += 31 * DAY
-    assert work(ahead, [row])[0].status is Status.EXPIRED
+    assert work(ahead, [row])[0].status is Status.DONE
 
 
 def test_locked_originals_stay_also_by_a_clock_that_is_ahead() -> None:
@@ -91,7 +91,7 @@ def test_locked_originals_stay_also_by_a_clock_that_is_ahead() -> None:
     locks = (ObjectLock(legal_hold=True), ObjectLock("GOVERNANCE", iso_time(store.now + DAY)))
     for number, lock in enumerate(locks):
         row = store.original(f"k{number}", lock=lock)
-        assert work(ahead, [row])[0].status is Status.KEPT
+        assert work(ahead, [row])[0].status is Status.BLOCKED
     assert len(store.current()) == 2
 
 
@@ -149,7 +149,7 @@ def test_a_copy_that_is_not_what_a_listing_says_saves_its_original(corrupt: Corr
     ref = store.put_now("docs", "k", b"content", metadata={"x-amz-key-v2": "wrapped"})
     row = row_of(store, 0, ref, corrupt(store, ref, replica(store, ref)))
     before = store.contents()
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     assert store.contents() == before
 
 
@@ -159,7 +159,7 @@ def test_what_is_due_only_since_the_plan_was_made_stays() -> None:
     row = store.original()
     planned = replace(job(store, grace_days=1.0), planned_at=store.now + 5)
     store.now += 2 * DAY
-    assert work(planned, [row])[0].status is Status.WAITING
+    assert work(planned, [row])[0].status is Status.LEFT
 
 
 def test_versioning_that_is_suspended_meanwhile_loses_nothing() -> None:

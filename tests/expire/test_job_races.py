@@ -61,7 +61,7 @@ def test_what_a_killed_attempt_deleted_is_expired_by_this_run(versioned: bool, h
         work(job(store), rows)
     store.around_deletes()
     again = work(job(store), rows)
-    assert [outcome.status for outcome in again] == [Status.EXPIRED] * 3
+    assert [outcome.status for outcome in again] == [Status.DONE] * 3
     what = "hidden" if versioned and not hidden else "removed"
     assert {(outcome.reason, outcome.detail) for outcome in again} == {(Reason.DELETED, what)}
     copies = [asyncio.run(store.head(ObjectRef("copies", row.key))) for row in rows]
@@ -82,7 +82,7 @@ def test_what_a_killed_attempt_deleted_is_expired_also_when_something_new_is_the
     with pytest.raises(Killed):
         one(store, row)
     store_over(store, b"newer")
-    assert one(store, row).status is Status.EXPIRED
+    assert one(store, row).status is Status.DONE
     assert store.contents() == {("k", "null"): b"newer"}
 
 
@@ -93,14 +93,14 @@ def test_one_run_does_not_remove_what_it_hid_when_an_upload_in_parts_comes_betwe
     row = store.original()
     upload = started_upload(store)
     if is_confirmed:  # killed between the tombstones and the outcomes
-        assert one(store, row).status is Status.EXPIRED
+        assert one(store, row).status is Status.DONE
     else:
         store.around_deletes(after=kill)
         with pytest.raises(Killed):
             one(store, row)
         store.around_deletes()
     asyncio.run(finish_upload(store, upload))
-    assert one(store, row).status is Status.EXPIRED
+    assert one(store, row).status is Status.DONE
     assert sorted(store.contents().values()) == [b"content", b"slow"]
     undone = undo(store)
     assert (undone.markers, undone.lost, {each.key for each in undone.problems}) == (0, 0, {"k"})
@@ -122,7 +122,7 @@ def test_a_marker_that_was_set_long_after_a_killed_attempt_is_somebody_elses(
     asyncio.run(store.delete("docs", "k"))
     is_ours = hours < 1
     if is_tried_again:
-        assert one(store, row).status is (Status.EXPIRED if is_ours else Status.KEPT)
+        assert one(store, row).status is (Status.DONE if is_ours else Status.BLOCKED)
     undone = undo(store)
     assert (undone.markers, len(undone.problems)) == ((1, 0) if is_ours else (0, 1))
     assert list(store.contents().values()) == [b"content"]
@@ -147,7 +147,7 @@ def test_a_delete_whose_answer_was_lost_before_a_stop_is_not_withdrawn() -> None
         work(job(store), rows)
     assert store.contents() == {}
     assert undo(store).lost == 3
-    assert [each.status for each in work(job(store), rows)] == [Status.EXPIRED] * 3
+    assert [each.status for each in work(job(store), rows)] == [Status.DONE] * 3
 
 
 def test_a_stop_before_any_delete_withdraws_what_was_announced() -> None:
@@ -182,7 +182,7 @@ def test_a_worker_that_has_to_stop_accounts_for_what_it_has_deleted(versioned: b
     with pytest.raises(PartlyDone) as stopped:
         work(job(store), rows)
     assert len(deleted) == 2
-    assert [each.key for each in stopped.value.outcomes if each.status is Status.EXPIRED] == deleted
+    assert [each.key for each in stopped.value.outcomes if each.status is Status.DONE] == deleted
     assert set(store.current()) == {row.key for row in rows} - set(deleted)
 
 
@@ -197,7 +197,7 @@ def test_a_delete_whose_answer_was_lost_is_told_from_another_clients_write(versi
     store = shop(versioned=versioned)
     row = store.original()
     store.hook(delete=twice)
-    assert one(store, row).status is Status.EXPIRED
+    assert one(store, row).status is Status.DONE
     store.hook(delete=None)
     if versioned:
         assert undo(store).markers == 1
@@ -230,7 +230,7 @@ def test_what_somebody_else_deletes_at_that_moment_is_not_the_runs(versioned: bo
         with pytest.raises(Unavailable):
             work(made, [row])
     [outcome] = work(made, [row])
-    assert outcome.status is (Status.EXPIRED if is_lost else Status.KEPT)
+    assert outcome.status is (Status.DONE if is_lost else Status.BLOCKED)
     store.hook(delete=None)
     if not is_lost:
         assert (undo(store).markers, undo(store).lost) == (0, 0)
@@ -340,7 +340,7 @@ def test_a_slow_server_gets_each_delete_in_time(monkeypatch: pytest.MonkeyPatch)
         return await request()
 
     store.hook(head=slow, delete=slow)
-    assert {outcome.status for outcome in work(job(store), rows)} == {Status.EXPIRED}
+    assert {outcome.status for outcome in work(job(store), rows)} == {Status.DONE}
     assert store.current() == {}
 
 
@@ -353,7 +353,7 @@ def test_an_object_that_was_written_again_with_the_same_bytes_meanwhile_stays(
     row = store.original()
     store.now += DAY
     compare_for_long(monkeypatch, lambda: store_over(store, b"content"))
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     assert store.current() == {"k": b"content"}
 
 
@@ -361,7 +361,7 @@ def test_a_copy_that_went_away_after_its_bytes_were_read_keeps_its_original(monk
     store = shop()
     row = store.original()
     compare_for_long(monkeypatch, lambda: store._buckets.remove(ObjectRef("copies", "k")))
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     assert store.current() == {"k": b"content"}
 
 
@@ -372,7 +372,7 @@ def test_an_older_version_of_the_same_bytes_does_not_go_for_one_that_somebody_re
     older = store.put_now("docs", "k", b"content")
     row = store.original()
     compare_for_long(monkeypatch, lambda: store._buckets.remove(ObjectRef("docs", "k", row.version_id)))
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     assert asyncio.run(store.head(ObjectRef("docs", "k"))).version_id == older.version_id
 
 
@@ -394,7 +394,7 @@ def test_an_attempt_that_sent_no_delete_claims_none() -> None:
     store.now += 1
     with pytest.raises(Conflict):
         work(made, [row])
-    assert work(made, [row])[0].status is Status.WAITING
+    assert work(made, [row])[0].status is Status.LEFT
     assert undo(store).markers == 0
 
 
@@ -414,6 +414,6 @@ def test_a_hidden_version_that_is_moved_while_its_copy_is_compared_stays(
     }
     compare_for_long(monkeypatch, events[event])
     goes = event == "nothing"
-    assert one(store, row).status is (Status.EXPIRED if goes else Status.KEPT)
+    assert one(store, row).status is (Status.DONE if goes else Status.BLOCKED)
     assert (("k", row.version_id) in store.contents()) == (event not in ("nothing", "removed"))
     assert undo(store).lost == goes

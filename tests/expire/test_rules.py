@@ -80,10 +80,10 @@ THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
     ("change", "reason"),
     [
         ({"row": ROW._replace(is_delete_marker=True)}, Reason.IS_MARKER),
-        ({"copy": CopyAt("b", "other/k")}, Reason.REFUSED),
-        ({"copy": CopyAt("c", "copies/k")}, Reason.REFUSED),
-        ({"terms": TERMS._replace(places=[])}, Reason.REFUSED),
-        ({"terms": TERMS._replace(prefix="docs/")}, Reason.REFUSED),
+        ({"copy": CopyAt("b", "other/k")}, Reason.KEPT),
+        ({"copy": CopyAt("c", "copies/k")}, Reason.KEPT),
+        ({"terms": TERMS._replace(places=[])}, Reason.KEPT),
+        ({"terms": TERMS._replace(prefix="docs/")}, Reason.KEPT),
         ({"row": ROW._replace(etag=None)}, Reason.SOURCE_REPLACED),
         ({"row": ROW._replace(version_id="null")}, Reason.SOURCE_REPLACED),
         ({"facts": ORIGINAL._replace(version_id="v2")}, Reason.SOURCE_REPLACED),
@@ -93,9 +93,9 @@ THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
             {"row": UNVERSIONED[0], "copy": PACKED, "facts": UNVERSIONED[1]._replace(last_modified=1.5)},
             Reason.SOURCE_REPLACED,
         ),
-        ({"facts": ORIGINAL._replace(lock=ObjectLock(legal_hold=True))}, Reason.REFUSED),
-        ({"facts": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, Reason.REFUSED),
-        ({"facts": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, Reason.REFUSED),
+        ({"facts": ORIGINAL._replace(lock=ObjectLock(legal_hold=True))}, Reason.KEPT),
+        ({"facts": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, Reason.KEPT),
+        ({"facts": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(last_modified=NOW - 29 * DAY)}, Reason.TOO_NEW),
         ({"current": replace(THERE, last_modified=NOW - DAY)}, Reason.TOO_NEW),
         ({"current": None}, Reason.NOTHING_COMPARABLE),
@@ -114,7 +114,7 @@ THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
                 "facts": ORIGINAL._replace(version_id="null", is_current=False, hidden_at=0.0),
                 "terms": TERMS._replace(is_versioned=False),
             },
-            Reason.REFUSED,
+            Reason.KEPT,
         ),
     ],
 )
@@ -170,7 +170,7 @@ def test_what_is_current_where_versioning_is_suspended_stays(version_id: str) ->
     original = ORIGINAL._replace(version_id=version_id)
     terms = TERMS._replace(is_versioned=False)
     decision = judge(ROW._replace(version_id=version_id), COPY, original, SAME, THERE, terms)
-    assert decision == Cause(Reason.REFUSED, "suspended")
+    assert decision == Cause(Reason.KEPT, "suspended")
 
 
 times = st.sampled_from([0.0, NOW - 31 * DAY, NOW - 29 * DAY, NOW])

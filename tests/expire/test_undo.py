@@ -51,7 +51,7 @@ def test_what_several_attempts_recorded_as_gone_is_lost_once() -> None:
     for ref in refs:
         asyncio.run(store.delete("docs", ref.key))
     for part in (rows, rows[1:], rows):
-        assert {each.status for each in work(job(store), part)} == {Status.EXPIRED}
+        assert {each.status for each in work(job(store), part)} == {Status.DONE}
     assert asyncio.run(unhide(store, job(store).tombstones)).lost == 3
 
 
@@ -77,7 +77,7 @@ def test_the_last_of_several_killed_attempts_counts(step: Step) -> None:
     assert (undone.markers, undone.problems) == (2, [])
     for ref in refs:
         asyncio.run(store.delete("docs", ref.key))
-    assert [each.status for each in work(job(store), rows)] == [Status.EXPIRED] * 2
+    assert [each.status for each in work(job(store), rows)] == [Status.DONE] * 2
 
 
 async def kill_and_undo(ahead: float, deleted_after: float, *, with_upload: bool = False) -> tuple[UndoResult, bool]:

@@ -38,14 +38,14 @@ def null_below(store: Shop, above: bytes) -> tuple[ObjectVersion, ObjectRef]:
 def test_a_null_version_beneath_another_goes_and_the_other_stays(above: bytes) -> None:
     store = shop(versioned=False)
     row, newer = null_below(store, above)
-    assert one(store, row).status is Status.EXPIRED
+    assert one(store, row).status is Status.DONE
     assert store.contents() == {("k", newer.version_id): above}
 
 
 def test_a_row_without_a_version_id_names_the_newest_version_of_its_etag() -> None:
     store = shop(versioned=False)
     row, newer = null_below(store, CONTENT)
-    assert one(store, row._replace(version_id=None)).status is Status.EXPIRED
+    assert one(store, row._replace(version_id=None)).status is Status.DONE
     assert store.current() == {}
     assert set(store.contents()) == {("k", newer.version_id), ("k", "null")}
 
@@ -65,10 +65,10 @@ def test_an_object_of_which_the_server_keeps_no_versions_stays(monkeypatch: pyte
 
     store.hook(head=head, delete=delete)
     folder = folder._replace(version_id=None)
-    assert [each.status for each in work(job(store), [row, folder])] == [Status.EXPIRED, Status.KEPT]
+    assert [each.status for each in work(job(store), [row, folder])] == [Status.DONE, Status.BLOCKED]
     monkeypatch.setattr("jobs.expire.rules._cause_to_keep", lambda *_: None)
     [outcome] = work(job(store), [folder._replace(row=2)])
-    assert (outcome.status, outcome.detail) == (Status.EXPIRED, "removed")
+    assert (outcome.status, outcome.detail) == (Status.DONE, "removed")
 
 
 def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None:
@@ -76,11 +76,11 @@ def test_an_old_version_stays_whose_copy_the_next_replication_replaces() -> None
     store = shop()
     row = store.original()
     newer = store.put_now("docs", "k", b"newer")
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     asyncio.run(store.delete("docs", "k"))  # somebody may take that back, and then it is copied there
-    assert one(store, row).status is Status.KEPT
+    assert one(store, row).status is Status.BLOCKED
     asyncio.run(store.delete("docs", "k", version_id=newer.version_id))  # now nothing will be
-    assert one(store, row).status is Status.EXPIRED
+    assert one(store, row).status is Status.DONE
     assert not store.contents()
 
 
@@ -114,7 +114,7 @@ def test_a_null_version_that_is_not_what_was_proven_any_more_stays(
 
     monkeypatch.setattr(Tombstones, "announce", announce)
     with contextlib.suppress(ConfigError):  # where versioning is suspended, the documents of places have other ids
-        assert work(made, [row])[0].status is Status.KEPT
+        assert work(made, [row])[0].status is Status.BLOCKED
     assert [data for (_, version_id), data in store.contents().items() if version_id == "null"] == left
 
 
@@ -130,7 +130,7 @@ def test_the_history_of_a_key_is_listed_once_for_all_its_versions() -> None:
         return await request()
 
     store.hook(head=count, list_versions=count, delete_versions=count)
-    assert {outcome.status for outcome in work(job(store), rows)} == {Status.EXPIRED}
+    assert {outcome.status for outcome in work(job(store), rows)} == {Status.DONE}
     # Each older version, and the current one: a group of rows.
     assert asked == {"list_versions": 1, "head": 120, "delete_versions": 1}
     assert list(store.contents()) == [("k", refs[-1].version_id)]
@@ -159,7 +159,7 @@ def test_exactly_the_version_that_a_row_names_goes_whatever_lies_around_it(histo
     row = row_of(store, 0, ref, packed(store, [ref])[0])._replace(version_id=chosen.version_id)
     outcome = one(store, row)
     after = asyncio.run(store.list_versions("docs", "k")).entries
-    assert outcome.status is Status.EXPIRED, outcome
+    assert outcome.status is Status.DONE, outcome
     if outcome.detail == "hidden":
         assert chosen.is_latest
         assert [each.version_id for each in after[1:]] == [each.version_id for each in before]

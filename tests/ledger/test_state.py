@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Location
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.reasons import Reason, Why
 from jobs.core.run import RunSpec, Side
 from jobs.ledger import state
 from jobs.ledger.state import DEPTHS, VERDICT_TYPES, Census, pruned_sql, run_verdicts_sql, state_sql
@@ -60,9 +61,6 @@ def table_lines() -> list[list[str]]:
     return [line for line in lines if line[0] not in ("job",) and not line[0].startswith("-")]
 
 
-OLD = {"left": "skipped", "different": "mismatched", "done": "copied", "unknown": "failed", "any": "failed"}
-
-
 @pytest.mark.parametrize("line", table_lines(), ids="-".join)
 def test_each_line_of_the_table_is_what_a_row_says(line: list[str]) -> None:
     job, status, code, proof, verdict, depth = line
@@ -71,7 +69,9 @@ def test_each_line_of_the_table_is_what_a_row_says(line: list[str]) -> None:
         status = "same"
     for each in fits:
         for evidence in [Evidence.NONE] if proof == "no" or status == "any" else [Evidence.CONTENT, Evidence.CHECKSUM]:
-            outcome = Outcome(0, "in/key", "v", Status(OLD.get(status, status)), code, evidence, etag="e")  # type: ignore[arg-type]
+            ended = Status("blocked" if status == "any" else status)
+            why: Why = Reason(code) if code else ""
+            outcome = Outcome(0, "in/key", "v", ended, why, evidence, etag="e")
             where = Side(Location("originals", "in/")), Side(Location("copies", "out/"))
             spec = RunSpec("run", each, 0.0, *where, "")
             connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes([outcome]))))

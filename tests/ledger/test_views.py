@@ -55,8 +55,8 @@ def write(ledger: Ledger, shard: int, attempt: str, outcomes: list[Outcome]) -> 
 
 def test_the_outcome_that_stands_is_the_one_that_the_fold_takes() -> None:
     made = ledger()
-    one = [outcome(0, Status.VERIFIED, "a"), outcome(1, Status.FAILED, "a")]
-    other = [outcome(0, Status.MISMATCHED, "b"), outcome(1, Status.VERIFIED, "b", 2.0)]
+    one = [outcome(0, Status.VERIFIED, "a"), outcome(1, Status.BLOCKED, "a")]
+    other = [outcome(0, Status.DIFFERENT, "b"), outcome(1, Status.VERIFIED, "b", 2.0)]
     write(made, 0, "a", one)
     write(made, 0, "b", other)
     write(made, 1, "c", [outcome(2, Status.VERIFIED, "c")])

@@ -323,7 +323,7 @@ class World:
         for summary in nights:
             for stage in summary["stages"]:
                 rows[stage["stage"]] += stage.get("rows") or 0
-                rotten += stage["counts"].get("mismatched", 0) if stage["stage"] == "deep" else 0
+                rotten += stage["counts"].get("different", 0) if stage["stage"] == "deep" else 0
         assert rows["sample"] == rows["deep"] == len(self._keys()), f"{rows} rows of {len(self._keys())} keys"
         assert rotten >= len(self.dark), f"{rotten} of {self.dark} were read"
 

@@ -132,7 +132,7 @@ def test_of_the_rows_that_a_run_was_given_each_is_planned_a_duplicate_or_left_ou
 
 
 def test_a_source_that_moves_on_while_it_is_verified_is_nobodys_affair_but_a_repair_that_fails_is() -> None:
-    outcomes = {"verified": 5, "copied": 2, "changed": 3, "mismatched": 1}
+    outcomes = {"verified": 5, "done": 2, "changed": 3, "different": 1}
     assert left_by_run(Stage.VERIFY, outcomes) == 1
     assert left_by_run(Stage.REPAIR, outcomes) == 4
 

@@ -20,10 +20,8 @@ TABLE = [
     ("incomplete", "same", "yes", "all proven, right or wrong", "no"),
 ]
 COUNTS: dict[str, list[dict[str, Any]]] = {
-    "all proven, right or wrong": [{"verified": 2, "missing": 0}, {"verified": 2, "mismatched": 1}, {"damaged": 1}],
-    "one unproven or changed": [
-        {"verified": 2, name: 1} for name in ("unverifiable", "changed", "missing", "denied", "failed")
-    ],
+    "all proven, right or wrong": [{"verified": 2, "missing": 0}, {"verified": 2, "different": 1}, {"damaged": 1}],
+    "one unproven or changed": [{"verified": 2, name: 1} for name in ("unknown", "changed", "missing", "blocked")],
     "none": [{}, {"verified": 0}],
 }
 
@@ -57,13 +55,13 @@ def test_only_a_run_that_judged_the_whole_slice_as_deep_answers(
 
 
 def test_what_a_night_found_wrong_is_open_until_its_slice_is_proven() -> None:
-    first = night(25, stage("sample", "r0", verified=3), stage("deep", "r1", mismatched=1))
+    first = night(25, stage("sample", "r0", verified=3), stage("deep", "r1", different=1))
     other = night(26, stage("deep", "r2", sample=(3, 6), verified=4), unanswered=[{**FOUND._asdict(), "stage": "deep"}])
     found = FOUND._replace(stage="deep")
     assert open_disproofs([first], "s3://d") == [found]
     assert open_disproofs([other, first], "s3://d") == [found]
     assert open_disproofs([night(27, answered=["r1"], unanswered=[]), other, first], "s3://d") == []
-    again = night(26, stage("deep", "r2", mismatched=2), unanswered=[], answered=["r1"])
+    again = night(26, stage("deep", "r2", different=2), unanswered=[], answered=["r1"])
     assert [each.run_id for each in open_disproofs([again, first], "s3://d")] == ["r2"]
     assert open_disproofs([other, first], "s3://elsewhere") == []
     assert open_disproofs([], "s3://d") == []
@@ -90,7 +88,7 @@ def test_a_summary_with_an_altered_disproof_is_refused(wrong: dict[str, Any]) ->
 
 
 def test_a_night_that_ends_beside_another_does_not_forget_what_that_one_found() -> None:
-    first = night(25, stage("sample", "r1", mismatched=1), unanswered=[], answered=[])
+    first = night(25, stage("sample", "r1", different=1), unanswered=[], answered=[])
     beside = night(26, stage("sample", "r2", sample=(3, 6), verified=1), unanswered=[], answered=[])
     assert open_disproofs([first, beside], "s3://d") == [FOUND]
     passed_on = night(27, unanswered=[FOUND._asdict()], answered=answered_since([first, beside], "s3://d", [FOUND]))

@@ -47,11 +47,11 @@ def repair(given: int, repaired: dict[str, Any], verified: dict[str, Any]) -> li
 @pytest.mark.parametrize(
     ("given", "repaired", "verified", "left"),
     [
-        (5, report(5, copied=5), report(5, verified=5), [{}, {}]),
-        (5, report(3, copied=3), report(3, verified=3), [{LEFT_OUT: 2}, {}]),
-        (5, report(3, 2, copied=3), report(3, verified=3), [{}, {}]),
-        (5, report(5, copied=4, same=1), report(4, verified=4), [{}, {LEFT_OUT: 1}]),
-        (5, report(5, copied=4, failed=1), report(4, verified=4), [{"failed": 1}, {}]),
+        (5, report(5, done=5), report(5, verified=5), [{}, {}]),
+        (5, report(3, done=3), report(3, verified=3), [{LEFT_OUT: 2}, {}]),
+        (5, report(3, 2, done=3), report(3, verified=3), [{}, {}]),
+        (5, report(5, done=4, same=1), report(4, verified=4), [{}, {LEFT_OUT: 1}]),
+        (5, report(5, done=4, blocked=1), report(4, verified=4), [{"blocked": 1}, {}]),
     ],
 )
 def test_rows_that_a_plan_left_out_are_left_and_the_night_is_not_well(

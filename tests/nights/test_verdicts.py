@@ -30,14 +30,14 @@ def test_the_verdict_says_what_was_done_what_was_refused_and_what_is_left() -> N
     assert not is_well(unseen)
     assert verdict(unseen, 0).startswith("Nothing wrong was found, but not everything was done: ")
     assert verdict([stage("reconcile", left=1, different=1)], 1).startswith("1 object needs attention: ")
-    assert verdict([stage("repair", left=7, copied=3)], 7, is_finished=False) == (
+    assert verdict([stage("repair", left=7, done=3)], 7, is_finished=False) == (
         "The night is not finished, 7 rows are left to do: repair 3 copied."
     )
 
 
 def test_a_night_that_could_compare_little_is_well_only_if_a_verification_proved_some() -> None:
     little = stage("reconcile", same=4, unverifiable=6, extra=90)
-    assert not is_well([little, stage("sample", skipped=1)])
+    assert not is_well([little, stage("sample", left=0)])
     assert verdict([little, stage("sample")], 0) == (
         "Nothing wrong was found, but 6 of 10 objects could not be compared, and none of all verified: "
         "reconcile 4 same, 6 unverifiable, 90 extra; sample nothing."
@@ -97,8 +97,8 @@ def test_the_stage_that_proved_copies_wrong_is_named_since_only_its_retry_replac
         return [step.rpartition(" ")[2] for step in steps]
 
     unproven, proven = (
-        stage("sample", left=1, run_id="s", unverifiable=1),
-        stage("deep", left=1, run_id="d", mismatched=1),
+        stage("sample", left=1, run_id="s", unknown=1),
+        stage("deep", left=1, run_id="d", different=1),
     )
     assert named(stage("reconcile"), unproven, proven, left=1) == ["d"]
     assert named(stage("reconcile"), unproven | {"left": 2}, proven, left=2) == ["s", "d"]
@@ -113,7 +113,7 @@ def test_a_night_is_well_only_if_no_stage_left_or_refused_anything() -> None:
 
 
 def test_what_could_not_be_compared_is_counted_among_what_was_judged() -> None:
-    assert count_unproven([stage("sample", unverifiable=9)]) == (0, 0)
+    assert count_unproven([stage("sample", unknown=9)]) == (0, 0)
     counts = {"same": 1, "missing": 2, "stale": 3, "different": 4, "unverifiable": 5, "extra": 6, "in flight": 7}
     assert count_unproven([found(counts)]) == (5, 15)
     assert not is_unproven([found({"unverifiable": 2, "same": 2})])

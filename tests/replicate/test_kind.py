@@ -12,7 +12,7 @@ def report(*reasons: tuple[str, str]) -> dict[str, Any]:
     """A report with a row for each (status, reason)."""
     return {
         "run_id": "RUN",
-        "outcomes": {"copied": 1} | {status: sum(each == status for each, _ in reasons) for status, _ in reasons},
+        "outcomes": {"done": 1} | {status: sum(each == status for each, _ in reasons) for status, _ in reasons},
         "reasons": [{"status": status, "reason": reason, "rows": 1} for status, reason in reasons],
         "source": "s3://docs/",
         "destination": "s3://copies/",
@@ -20,12 +20,12 @@ def report(*reasons: tuple[str, str]) -> dict[str, Any]:
 
 
 def test_versions_of_one_key_are_not_retried_but_copied_as_a_history() -> None:
-    several = ("failed", Reason.ONE_OF_SEVERAL)
+    several = ("blocked", Reason.ONE_OF_SEVERAL)
     as_history = (
         "Copy several versions of a key as its history: sealift replicate --manifest run:RUN "
         "--source s3://docs/ --destination s3://copies/ --versions all"
     )
     assert KIND.hints(report(several)) == [as_history]
-    denied = ("denied", "CopyObject s3://copies/k: AccessDenied")
+    denied = ("blocked", "CopyObject s3://copies/k: AccessDenied")
     assert KIND.hints(report(several, denied)) == [as_history, "Try the others again: sealift runs retry RUN"]
     assert KIND.hints(report(denied)) == ["Try them again: sealift runs retry RUN"]

@@ -80,7 +80,7 @@ def repaired(*, is_whole: bool = False) -> dict[str, Any]:
         "runs": [
             {"run_id": f"{_stamp(MIDNIGHT)}-{job}-0b77e1", "job": job, "state": "complete", "rows": rows,
              "outcomes": outcomes, "report_html": _uri("report.html")}
-            for job, outcomes in (("replicate", {"copied": rows, "denied": 4}), ("verify", {"verified": rows}))
+            for job, outcomes in (("replicate", {"done": rows, "blocked": 4}), ("verify", {"verified": rows}))
         ],
         "shown": findings(20),
     }  # fmt: skip
@@ -99,7 +99,7 @@ def run(
     outcomes: dict[str, int] | None = None, state: RunState = RunState.COMPLETE, day: int = 0, **details: Any
 ) -> dict[str, Any]:
     """A replicate run's report, as the command line makes it."""
-    outcomes = {"copied": 98_213, "same": 1_700, "denied": 61, "failed": 26} if outcomes is None else outcomes
+    outcomes = {"done": 98_213, "same": 1_700, "blocked": 87} if outcomes is None else outcomes
     begun = MIDNIGHT + day * DAY
     spec = RunSpec(
         run_id=f"{_stamp(begun)}-replicate-0b77e1",
@@ -122,8 +122,8 @@ def run(
     arguments: dict[str, Any] = {
         "evidence": {"checksum": 60_000, "md5_etag": 39_000, "content": 913},
         "reasons": [
-            {"status": "denied", "reason": "AccessDenied: kms:Decrypt", "rows": 61},
-            {"status": "failed", "reason": "SlowDown after 8 tries <img src=x>", "rows": 26},
+            {"status": "blocked", "reason": "AccessDenied: kms:Decrypt", "rows": 61},
+            {"status": "blocked", "reason": "SlowDown after 8 tries <img src=x>", "rows": 26},
         ],
         "attempts": 8,
         "exit_codes": [0],
@@ -142,7 +142,7 @@ def dry_expire() -> dict[str, Any]:
             "key": f"albums/2025/11/IMG_{number:05d}.heic",
             "version_id": None,
             "size_bytes": 3_400_000,
-            "status": "skipped",
+            "status": "left",
             "evidence": "md5_etag",
             "copy": f"{place}IMG_{number:05d}.heic",
         }
@@ -152,9 +152,9 @@ def dry_expire() -> dict[str, Any]:
         f"nothing proves now that its copy is the same: {place}IMG_without_any_place_to_break.heic is another object"
     )
     reasons = [
-        {"status": "skipped", "reason": "deleted", "detail": "removed", "rows": 40},
-        {"status": "skipped", "reason": "deleted", "detail": "hidden", "rows": 9},
-        {"status": "kept", "reason": reason, "rows": 1},
+        {"status": "left", "reason": "deleted", "detail": "removed", "rows": 40},
+        {"status": "left", "reason": "deleted", "detail": "hidden", "rows": 9},
+        {"status": "blocked", "reason": reason, "rows": 1},
     ]
     deletions = {
         "parquet": _uri("deletions.parquet"),
@@ -167,7 +167,7 @@ def dry_expire() -> dict[str, Any]:
         ],
         "shown": shown,
     }
-    return run({"skipped": 49, "kept": 1}, reasons=reasons, dry_run=True, deletions=deletions) | {"job": "expire"}
+    return run({"left": 49, "blocked": 1}, reasons=reasons, dry_run=True, deletions=deletions) | {"job": "expire"}
 
 
 def finding(key: str, category: str = "missing", **known: Any) -> dict[str, Any]:

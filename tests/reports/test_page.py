@@ -79,7 +79,7 @@ def test_documents_of_both_kinds_satisfy_the_published_schema():
         (reconciliation(), {"categories": {"missing": 3}}, ["categories", "missing"]),
         (reconciliation(), {"prefixes": [{"rows": 1, "bytes": 2, "prefix": "a/"}]}, ["prefixes", 0]),
         (reconciliation(), {"report_version": 2}, ["report_version"]),
-        (run(), {"outcomes": {"copied": -1}}, ["outcomes", "copied"]),
+        (run(), {"outcomes": {"done": -1}}, ["outcomes", "done"]),
         (run(), {"finished_at": "yesterday"}, ["finished_at"]),
     ],
 )
@@ -121,7 +121,7 @@ def test_each_outcome_and_category_has_a_meaning():
 
 def test_missing_names_no_side_where_either_may_lack_the_object():
     meanings = ("not at the destination", "not there, for the reason given")
-    pages = (reconciliation(), run({"missing": 2, "copied": 99_998}))
+    pages = (reconciliation(), run({"missing": 2, "done": 99_998}))
     for meaning, report in zip(meanings, pages, strict=True):
         page = render(report, findings=[])
         assert [each for each in meanings if f"<small>{each}</small>" in page] == [meaning]
@@ -175,7 +175,7 @@ def test_verdicts_are_one_plain_sentence():
     )
     assert verdict(reconciliation(categories={"same": (1, 1)})) == "The only row is the same at both sides."
     assert verdict(run()) == "87 of 100,000 rows need attention: 61 denied, 26 failed."
-    assert counts({"failed": 2, "copied": 1_000}) == "1,000 copied, 2 failed"
+    assert counts({"blocked": 2, "done": 1_000}, "replicate") == "1,000 copied, 2 blocked"
 
 
 def test_a_report_after_a_repair_is_about_what_is_left():
@@ -269,7 +269,7 @@ def test_nothing_that_comes_from_a_bucket_becomes_markup(text: str):
         reasons = [{"status": word, "reason": word, "rows": 1}]
         named: dict[str, Any] = {"ledger": word, "evidence": {word: 1}, "reasons": reasons, "failures_manifest": word}
         source = {"bucket": word, "manifest": word, "created_at": 0.0, "format": word, "rows": 1}
-        both = [reconciliation(report=word, source=source, **lists), run({"copied": 1, "failed": 1}, **named)]
+        both = [reconciliation(report=word, source=source, **lists), run({"done": 1, "blocked": 1}, **named)]
         return [render(document, findings=rows) for document in both]
 
     harmless = {("b", ("class", "title")), ("bdi", ()), ("code", ("title",)), ("code", ()), ("span", ("class",))}
@@ -306,12 +306,13 @@ def test_page_says_it_all_without_script():
 
 
 def test_a_runs_page_has_evidence_reasons_plan_and_where_the_failures_lie():
-    rows = [finding("albums/2025/a", "", status="denied", source_size_bytes=5), finding("b", "", status="failed")]
-    text = re.sub(r"\s+", " ", Page(render(run(outcome_bytes={"copied": 7 << 30}), findings=rows)).text)
+    rows = [finding("albums/2025/a", "", status="blocked", source_size_bytes=5), finding("b", "", status="blocked")]
+    text = re.sub(r"\s+", " ", Page(render(run(outcome_bytes={"done": 7 << 30}), findings=rows)).text)
     for said in (
         "7.0 GiB", "md5 etag", "39,000", "AccessDenied: kms:Decrypt", "SlowDown after 8 tries <img src=x>",
         "Objects100,000100,000", "Bytes310.0 GiB309.0 GiB", "Duration21 min25 min", "$6.7016",
-        "100,000 copy, 4,000 head.", "312 by --older-than", "albums/2025/", "no folder", "1 denied", "failures.parquet",
+        "100,000 copy, 4,000 head.", "312 by --older-than", "albums/2025/", "no folder", "1 blocked",
+        "failures.parquet",
     ):  # fmt: skip
         assert said in text
     assert "Inventories" not in text
@@ -343,8 +344,8 @@ def test_a_report_without_times_takes_that_of_its_run_id():
         (reconciliation(), "needs attention"),
         (reconciliation(categories={"same": (1, 1)}, unjudged=[]), "all well"),
         (reconciliation(categories={"same": (1, 1), "unverifiable": (1, 1)}, unjudged=[]), "not certain"),
-        (run({"copied": 100_000}), "all well"),
-        (run({"copied": 99}, RunState.INCOMPLETE), "not certain"),
+        (run({"done": 100_000}), "all well"),
+        (run({"done": 99}, RunState.INCOMPLETE), "not certain"),
         (run({}, RunState.FAILED), "not certain"),
         (repaired(), "needs attention"),
         (repaired(is_whole=True), "all well"),
@@ -396,7 +397,7 @@ def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.Monke
 
 def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
     page = Page(render(dry_expire(), findings=[]))
-    assert "skipped" not in page.text
+    assert "left" not in page.text
     assert "dry run: nothing was deleted" in page.text
     assert "What the same command with --yes-delete would do" in page.text
     assert "would be deleted" in page.text
@@ -408,7 +409,7 @@ def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:
 def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> None:
     hidden = {"reason": "deleted", "detail": "hidden", "evidence": "checksum", "rows": 4, "bytes": 8}
     removed = {"reason": "deleted", "detail": "removed", "evidence": "checksum", "rows": 1, "bytes": 2}
-    report = dry_expire() | {"dry_run": False, "outcomes": {"expired": 5}}
+    report = dry_expire() | {"dry_run": False, "outcomes": {"done": 5}}
     report["deletions"] = dry_expire()["deletions"] | {"rows": 5, "reasons": [hidden, removed]}
     page = Page(render(report, findings=[]))
     assert "hidden by a delete markercopy proven by checksum" in page.text
@@ -421,7 +422,7 @@ def test_the_page_of_deletions_says_what_was_hidden_and_how_it_comes_back() -> N
 
 def test_a_dry_run_that_would_delete_nothing_is_no_success_either() -> None:
     nothing = {"rows": 0, "bytes": 0, "reasons": [], "shown": [], "csv": None, "parquet": None}
-    report = dry_expire() | {"outcomes": {"waiting": 50}, "failures": 0, "deletions": nothing}
+    report = dry_expire() | {"outcomes": {"left": 50}, "failures": 0, "deletions": nothing}
     page = Page(render(report, findings=[]))
     assert "\N{CHECK MARK}" not in page.text
     assert "0 of 100,000 rows would be deleted" in page.text.replace("\N{NO-BREAK SPACE}", " ")

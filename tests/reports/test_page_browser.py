@@ -98,13 +98,13 @@ def visit(browser: Browser, folder: Path, html: str, size: ViewportSize = DESK, 
 @cache
 def pages() -> dict[str, str]:
     """A page of each kind, full and empty."""
-    kept = [row | {"category": None, "status": "kept"} for row in findings(4)]
-    failed = [row | {"category": None, "status": "denied"} for row in findings(4)]
+    kept = [row | {"category": None, "status": "blocked"} for row in findings(4)]
+    failed = [row | {"category": None, "status": "blocked"} for row in findings(4)]
     return {
         "reconcile": render(reconciliation(), findings=[*findings(60), finding(LONG_KEY)]),
         "clean": render(reconciliation(missing=0, unjudged=[]), findings=[]),
         "repaired": render(repaired(), findings=[*findings(20), finding(LONG_KEY)]),
-        "replicate": render(run(outcome_bytes={"copied": 5}), findings=failed),
+        "replicate": render(run(outcome_bytes={"done": 5}), findings=failed),
         "expire": render(dry_expire(), findings=kept),
     }
 

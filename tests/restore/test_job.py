@@ -31,7 +31,7 @@ from tests.doubles.memory_buckets import Version
 from tests.doubles.memory_store import Request
 
 KINDS = [ArchiveFormat.TAR, ArchiveFormat.TAR_ZST]
-ALL_RESTORED = {Status.RESTORED}
+ALL_RESTORED = {Status.DONE}
 MIB = 1 << 20
 
 
@@ -43,7 +43,7 @@ class Scene:
         self.store, packed = filled(objects, **more)
         packer = make(self.store, kind, 64 * MIB, target_bytes=64 * MIB)
         packer = replace(packer, options=replace(packer.options, storage_class=storage_class))
-        assert {each.status for each in work(packer, packed).values()} == {Status.PACKED}
+        assert {each.status for each in work(packer, packed).values()} == {Status.DONE}
         self.store.create_bucket("back")
         self.index = ArchiveIndex(self.store, Location("ledger"))
         self.requests: Counter[tuple[str, Restoring]] = Counter()
@@ -133,7 +133,7 @@ def test_large_members_pass_through_in_parts_and_only_when_proven(kind: ArchiveF
     (archive,) = scene.archives()
     archive.data = tampered(archive.data, len(archive.data) - 10 * MIB)
     outcomes = scene.restore()
-    assert outcomes["d"].status is Status.UNRESTORABLE
+    assert outcomes["d"].status is Status.BLOCKED
     assert outcomes["d"].reason == Reason.ARCHIVE_DAMAGED
     assert scene.restored() == {key: data for key, data in objects.items() if key != "d"}
     assert scene.store.uploads("back") == []
@@ -142,20 +142,20 @@ def test_large_members_pass_through_in_parts_and_only_when_proven(kind: ArchiveF
 def test_cold_archives_are_asked_for_once_and_gone_on_with_when_they_have_thawed() -> None:
     scene = Scene(OBJECTS, ArchiveFormat.TAR_ZST, "GLACIER")
     outcomes = scene.restore(tier=Tier.STANDARD, days=3)
-    assert statuses(outcomes) == {"thawing": len(OBJECTS)}
+    assert statuses(outcomes) == {"blocked": len(OBJECTS)}
     assert outcomes["k/1"].reason == Reason.THAWING
     assert outcomes["k/1"].detail.endswith("(Standard: up to 5 hours)")
     assert set(scene.requests.values()) == {1}
-    assert statuses(scene.restore()) == {"thawing": len(OBJECTS)}
+    assert statuses(scene.restore()) == {"blocked": len(OBJECTS)}
     assert {answer for _, answer in scene.requests} == {Restoring.REQUESTED, Restoring.UNDER_WAY}
     first, *others = scene.refs()
     scene.store.restore(first)
     half = statuses(scene.restore())
-    assert half["restored"] == len(scene.restored()) > 0
-    assert half["thawing"] == len(OBJECTS) - half["restored"]
+    assert half["done"] == len(scene.restored()) > 0
+    assert half["blocked"] == len(OBJECTS) - half["done"]
     for ref in others:
         scene.store.restore(ref)
-    assert set(statuses(scene.restore())) == {"same", "restored"}
+    assert set(statuses(scene.restore())) == {"same", "done"}
     assert scene.restored() == OBJECTS
 
 
@@ -187,10 +187,10 @@ def test_a_thaw_that_ends_while_members_are_read_is_asked_for_again() -> None:
 
     scene.store.hook(get=end)
     outcomes = scene.restore()
-    assert set(statuses(outcomes)) == {"restored", "thawing"}
-    assert scene.restored() == {key: objects[key] for key, each in outcomes.items() if each.status is Status.RESTORED}
+    assert set(statuses(outcomes)) == {"done", "blocked"}
+    assert scene.restored() == {key: objects[key] for key, each in outcomes.items() if each.status is Status.DONE}
     scene.store.restore(ref)
-    assert set(statuses(scene.restore())) == {"same", "restored"}
+    assert set(statuses(scene.restore())) == {"same", "done"}
     assert scene.restored() == objects
 
 
@@ -210,14 +210,14 @@ def test_of_a_damaged_archive_no_wrong_byte_is_restored_and_what_is_lost_is_name
     outcomes = scene.restore()
     found = scene.restored()
     for key, outcome in outcomes.items():
-        if outcome.status is Status.RESTORED:
+        if outcome.status is Status.DONE:
             assert found.pop(key) == OBJECTS[key]
         else:
-            assert outcome.status is Status.UNRESTORABLE
+            assert outcome.status is Status.BLOCKED
             assert outcome.reason in (Reason.ARCHIVE_DAMAGED, Reason.CHECKSUM_DIFFERS)
     assert found == {}
     if not is_cut and kind is ArchiveFormat.TAR:
-        assert statuses(outcomes).get("unrestorable", 0) <= 1
+        assert statuses(outcomes).get("blocked", 0) <= 1
 
 
 def test_an_archive_that_was_written_anew_gives_what_still_proves_itself() -> None:
@@ -231,7 +231,7 @@ def test_an_archive_that_was_written_anew_gives_what_still_proves_itself() -> No
 
     asyncio.run(overwrite())
     outcomes = scene.restore()
-    gone = [key for key, each in outcomes.items() if each.status is Status.UNRESTORABLE]
+    gone = [key for key, each in outcomes.items() if each.status is Status.BLOCKED]
     assert "k/2" in gone
     assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in gone}
 
@@ -248,9 +248,9 @@ def test_archives_that_are_gone_denied_or_not_indexed_are_accounted_for() -> Non
     why = {by_archive[key]: (each.status, each.reason, each.detail) for key, each in outcomes.items()}
     gone, denied, unknown = (f"s3://cold/{each.key}" for each in (first, second, third))
     assert why == {
-        gone: (Status.UNRESTORABLE, Reason.ARCHIVE_GONE, gone),
-        denied: (Status.DENIED, Reason.DENIED, "head: Denied"),
-        unknown: (Status.UNRESTORABLE, Reason.NOT_INDEXED, unknown),
+        gone: (Status.MISSING, Reason.ARCHIVE_GONE, gone),
+        denied: (Status.BLOCKED, Reason.DENIED, "head: Denied"),
+        unknown: (Status.BLOCKED, Reason.NOT_INDEXED, unknown),
     }
     assert scene.restored() == {}
 
@@ -264,7 +264,7 @@ def test_an_archive_whose_key_is_disabled_is_its_own_members_outcome(operation: 
     outcomes = scene.restore()
     lost = {row.key for row in scene.rows if row.archive == f"s3://cold/{first.key}"}
     lost -= {"k/0"} if operation == "get" else set()  # it is empty, so nothing is read of it
-    assert {key for key, each in outcomes.items() if each.status is Status.UNRESTORABLE} == lost
+    assert {key for key, each in outcomes.items() if each.status is Status.BLOCKED} == lost
     assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in lost}
 
 
@@ -277,7 +277,7 @@ def test_a_cold_version_with_a_long_key_is_thawed() -> None:
         return ObjectVersion(0, key, made.version_id, size_bytes=1, etag=made.etag, storage_class="GLACIER")
 
     outcomes = scene.restore([asyncio.run(put())], is_history=True)
-    assert outcomes[key].status is Status.THAWING
+    assert outcomes[key].status is Status.BLOCKED
     (name,) = [each for each in scene.versions("ledger") if each.startswith("thawing/")]
     assert name == waiting_name("docs", key, "run")
 
@@ -291,7 +291,7 @@ def test_who_may_write_but_not_look_gets_cold_members_as_well() -> None:
         return await request()
 
     scene.store.hook(head=refuse)
-    assert {each.status for each in scene.restore().values()} == {Status.THAWING}
+    assert {each.status for each in scene.restore().values()} == {Status.BLOCKED}
     for ref in scene.refs():
         scene.store.restore(ref)
     assert {each.status for each in scene.restore().values()} == ALL_RESTORED
@@ -304,8 +304,8 @@ def test_a_large_member_whose_tags_the_server_drops_says_so() -> None:
     scene.store.drops = frozenset({"tags"})
     outcomes = scene.restore()
     assert {key: (each.status, each.reason, each.detail) for key, each in outcomes.items()} == {
-        "a": (Status.RESTORED, "", ""),
-        "b": (Status.RESTORED, Reason.COPY_INCOMPLETE, "asked for, but not shown at the copy: tags"),
+        "a": (Status.DONE, "", ""),
+        "b": (Status.DONE, Reason.COPY_INCOMPLETE, "asked for, but not shown at the copy: tags"),
     }
 
 
@@ -316,7 +316,7 @@ def test_nothing_is_ever_replaced() -> None:
         scene.store.put("back", "k/4", OBJECTS["k/4"], Attributes(), guard=UNGUARDED, checksum=crc(OBJECTS["k/4"]))
     )
     outcomes = scene.restore()
-    assert (outcomes["k/3"].status, outcomes["k/4"].status) == (Status.UNRESTORABLE, Status.SAME)
+    assert (outcomes["k/3"].status, outcomes["k/4"].status) == (Status.BLOCKED, Status.SAME)
     assert outcomes["k/3"].reason == Reason.DESTINATION_DIFFERS
     assert scene.restored() == OBJECTS | {"k/3": b"newer"}
     assert all(len(versions) == 1 for versions in scene.versions("back").values())
@@ -356,7 +356,7 @@ def test_what_is_there_is_read_where_nothing_that_is_kept_of_it_compares_and_nob
         return [each for found in await asyncio.wait_for(asyncio.gather(*chains), 30) for each in found]
 
     outcomes = {each.key: each.status for each in asyncio.run(within_time())}
-    assert outcomes.pop("k/3") is Status.UNRESTORABLE
+    assert outcomes.pop("k/3") is Status.BLOCKED
     assert set(outcomes.values()) == {Status.SAME}
 
 
@@ -367,7 +367,7 @@ def test_an_object_of_the_same_crc_and_another_md5_is_not_the_member() -> None:
     there[-1].checksums = packed[-1].checksums  # as of content that was made to have the same CRC
     assert [each.algorithm for each in there[-1].checksums] == ["CRC64NVME"]
     [outcome] = scene.restore().values()
-    assert (outcome.status, outcome.reason) == (Status.UNRESTORABLE, Reason.DESTINATION_DIFFERS)
+    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.DESTINATION_DIFFERS)
 
 
 def crc(data: bytes) -> Any:
@@ -380,7 +380,7 @@ def test_one_object_that_cannot_be_written_is_its_own_outcome() -> None:
     scene = Scene(OBJECTS, ArchiveFormat.TAR)
     scene.store.hook(put=failing("k/5", Denied))
     outcomes = scene.restore()
-    assert outcomes.pop("k/5").status is Status.DENIED
+    assert outcomes.pop("k/5").status is Status.BLOCKED
     assert {each.status for each in outcomes.values()} == ALL_RESTORED
 
 
@@ -389,7 +389,7 @@ def test_one_object_that_cannot_be_written_is_its_own_outcome() -> None:
 def test_what_may_pass_is_tried_again(error: type[StoreError], after: bool) -> None:
     scene = Scene(OBJECTS, ArchiveFormat.TAR)
     scene.store.hook(put=failing("k/5", error, times=3, after=after))
-    assert set(statuses(scene.restore())) <= {"restored", "same"}
+    assert set(statuses(scene.restore())) <= {"done", "same"}
     assert scene.restored() == OBJECTS
     assert all(len(versions) == 1 for versions in scene.versions("back").values())
 
@@ -410,12 +410,12 @@ def test_versions_that_the_bucket_still_has_are_copied() -> None:
     cold = scene.versions("docs")["k/6"][-1]
     cold.attributes = replace(cold.attributes, storage_class="GLACIER")
     outcomes = scene.restore(is_history=True)
-    assert statuses(outcomes) == {"restored": 7, "unrestorable": 2, "thawing": 1}
-    assert (outcomes["k/3"].status, outcomes["k/6"].status) == (Status.UNRESTORABLE, Status.THAWING)
+    assert statuses(outcomes) == {"done": 7, "blocked": 3}
+    assert (outcomes["k/3"].status, outcomes["k/6"].status) == (Status.BLOCKED, Status.BLOCKED)
     gone = {"k/3", "k/4", "k/6"}
     assert scene.restored() == {key: data for key, data in OBJECTS.items() if key not in gone} | {"k/4": b"other"}
     store.restore(ObjectRef("docs", "k/6", cold.version_id))
-    assert statuses(scene.restore(is_history=True)) == {"restored": 1, "unrestorable": 2, "same": 7}
+    assert statuses(scene.restore(is_history=True)) == {"done": 1, "blocked": 2, "same": 7}
 
 
 def test_rows_that_no_archive_has_or_of_which_archives_differ_are_accounted_for() -> None:
@@ -426,7 +426,7 @@ def test_rows_that_no_archive_has_or_of_which_archives_differ_are_accounted_for(
         ObjectVersion(2, "two", archive=""),
     ]
     outcomes = scene.restore(rows)
-    assert statuses(outcomes) == {"unrestorable": 2, "skipped": 1}
+    assert statuses(outcomes) == {"missing": 1, "blocked": 1, "left": 1}
     reasons = {key: each.reason for key, each in outcomes.items()}
     assert reasons == {"none": Reason.NOT_ARCHIVED, "m": Reason.IS_MARKER, "two": Reason.ARCHIVES_DIFFER}
 
@@ -455,7 +455,7 @@ def test_a_version_that_is_streamed_back_has_its_annotations_also_where_a_worker
     original = scene.versions("docs")["a"][-1]
     original.annotations = {"labels": b"cat"}
     rows = [row._replace(archive=None) for row in scene.rows]
-    assert statuses(scene.restore(rows, streamed=True, is_history=True)) == {"restored": 1}
+    assert statuses(scene.restore(rows, streamed=True, is_history=True)) == {"done": 1}
     copy = scene.versions("back")["a"][-1]
     assert copy.annotations == original.annotations
     copy.annotations = {}

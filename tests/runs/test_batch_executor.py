@@ -235,7 +235,7 @@ def test_shards_are_left_until_each_of_their_rows_has_an_outcome(attempts: list[
         ledger = make_ledger()
         for shard, written in enumerate(attempts):
             for number, rows in enumerate(written):
-                outcomes = [Outcome(shard * 6 + row, f"k{row}", None, Status.COPIED) for row in sorted(rows)]
+                outcomes = [Outcome(shard * 6 + row, f"k{row}", None, Status.DONE) for row in sorted(rows)]
                 checkpoint = Checkpoint(shard, f"attempt{number}", 0, len(outcomes), 0, 0)
                 await ledger.write_checkpoint(RUN, checkpoint, write_outcomes(outcomes))
         plan = Plan(rows=6 * len(attempts), size_bytes=0, shards=(ShardSummary(6, 0),) * len(attempts))

@@ -69,18 +69,18 @@ DEEP, AT_REST = {"deep": True}, {"destination_checksums": REPORT}
 def test_a_finding_is_answered_by_a_look_at_no_less(
     found_by: dict[str, Any], later: dict[str, Any], is_answered: bool
 ) -> None:
-    old, new = run("1", found="mismatched", **found_by), run("2", **later)
+    old, new = run("1", found="different", **found_by), run("2", **later)
     assert covers(new, old) is is_answered
     assert bool(list(_run_problems([new, old], []))) is not is_answered
 
 
 def test_a_retry_repairs_a_copy_and_never_a_damaged_source() -> None:
     retry = run("2", job="replicate", retry_of="1")
-    assert find_repaired([retry, run("1", found="mismatched", deep=True)], lambda job: job == "verify") == {"1"}
+    assert find_repaired([retry, run("1", found="different", deep=True)], lambda job: job == "verify") == {"1"}
     assert find_repaired([retry, run("1", found="damaged", deep=True)], lambda job: job == "verify") == set()
 
 
-@pytest.mark.parametrize("found", ["failed", "denied", "unverifiable"])
+@pytest.mark.parametrize("found", ["blocked", "unknown"])
 def test_a_retry_repairs_nothing_that_a_deep_run_did_not_read(found: str) -> None:
     """It compared ETags alone, found them the same, and `status` named nothing any more."""
     retry = run("2", job="replicate", retry_of="1")
@@ -94,10 +94,10 @@ def test_a_retry_repairs_nothing_that_a_deep_run_did_not_read(found: str) -> Non
 def test_a_dry_run_answers_for_no_run_that_deletes() -> None:
     """It said that all rows would go, and `status` named the run no more that had failed to delete them."""
     proven: dict[str, Any] = {"job": "expire", "manifest": "proven by 0", "rows_sha256": ""}
-    dry, real = run("2", delete=False, **proven), run("1", found="kept", delete=True, **proven)
+    dry, real = run("2", delete=False, **proven), run("1", found="blocked", delete=True, **proven)
     assert not covers(dry, real)
     assert covers(run("2", delete=True, **proven), real)
-    assert covers(dry, run("1", found="kept", delete=False, **proven))
+    assert covers(dry, run("1", found="blocked", delete=False, **proven))
 
 
 def below(source: str, destination: str) -> tuple[Side, Side]:
@@ -120,7 +120,7 @@ def below(source: str, destination: str) -> tuple[Side, Side]:
 def test_a_finding_is_answered_by_a_look_at_the_same_copies(
     found_in: tuple[Side, Side], looked_in: tuple[Side, Side], is_answered: bool
 ) -> None:
-    old, new = run("1", found="mismatched", sides=found_in), run("2", sides=looked_in)
+    old, new = run("1", found="different", sides=found_in), run("2", sides=looked_in)
     assert covers(new, old) is is_answered
 
 
@@ -142,17 +142,17 @@ OTHER: dict[str, Any] = {"rows_sha256": "bb"}
 def test_a_manifest_of_the_same_name_answers_for_the_same_rows(
     found_of: dict[str, Any], looked_at: dict[str, Any], is_answered: bool
 ) -> None:
-    old, new = run("1", found="mismatched", manifest="m.csv", **found_of), run("2", manifest="m.csv", **looked_at)
+    old, new = run("1", found="different", manifest="m.csv", **found_of), run("2", manifest="m.csv", **looked_at)
     assert covers(new, old) is is_answered
 
 
 @pytest.mark.parametrize("part", [{"bucket": "docs"}, {"tags": {"pack": "yes"}}])
 def test_an_option_that_takes_a_part_of_the_rows_is_a_filter(part: dict[str, Any]) -> None:
     for job in ("restore", "compact"):
-        narrow = run("1", job=job, found="failed", **part)
+        narrow = run("1", job=job, found="blocked", **part)
         assert covers(run("2", job=job, **part), narrow)
         assert covers(run("2", job=job), narrow)
-        assert not covers(run("2", job=job, **part), run("1", job=job, found="failed"))
+        assert not covers(run("2", job=job, **part), run("1", job=job, found="blocked"))
         assert not covers(run("2", job=job, bucket="others", tags={"pack": "no"}), narrow)
 
 
@@ -178,14 +178,14 @@ OLD: dict[str, Any] = {"old_versions": True}
 def test_a_listing_of_current_objects_answers_for_no_old_version_that_a_manifest_named(
     named: dict[str, Any], all_versions: bool, is_answered: bool
 ) -> None:
-    old = run("1", found="mismatched", manifest="m.csv", **SAME, **named)
+    old = run("1", found="different", manifest="m.csv", **SAME, **named)
     assert covers(run("2", all_versions=all_versions), old) is is_answered
     assert covers(run("2", manifest="m.csv", **SAME, **named), old)
 
 
 def test_a_listing_answers_for_a_listing() -> None:
-    assert covers(run("2"), run("1", found="mismatched"))
-    assert covers(run("2"), run("1", found="mismatched", manifest="listing of s3://here, listed an hour ago"))
+    assert covers(run("2"), run("1", found="different"))
+    assert covers(run("2"), run("1", found="different", manifest="listing of s3://here, listed an hour ago"))
 
 
 ROTA: dict[str, Any] = {"archives": True, "sides": (THERE, THERE), "manifest": "archives in s3://there/"}
@@ -219,7 +219,7 @@ FIRST, SECOND = "20261120T100000Z-verify-800aaa", "20261120T100000Z-verify-c00bb
 )
 def test_a_look_that_began_before_a_finding_does_not_answer_it(seconds: Any, is_answered: bool) -> None:
     """A run that was stopped finds things long after its id was made."""
-    old = run(FIRST, found="mismatched") | {"seconds": seconds}
+    old = run(FIRST, found="different") | {"seconds": seconds}
     assert covers(run(SECOND), old) is is_answered
 
 
@@ -228,14 +228,12 @@ def test_a_look_that_began_before_a_finding_does_not_answer_it(seconds: Any, is_
 )
 def test_a_night_says_nothing_of_what_was_found_after_it_had_ended(seconds: float, counts: bool) -> None:
     night = {"pair": "docs", "finished_at": "2026-11-20T11:00:00Z"}
-    found = run("1", job="replicate", found="failed", pair="docs") | {"seconds": seconds}
+    found = run("1", job="replicate", found="blocked", pair="docs") | {"seconds": seconds}
     assert bool(list(_run_problems([found], [night]))) is counts
 
 
-@pytest.mark.parametrize(
-    ("found", "counts"), [("failed", True), ("changed", True), ("denied", True), ("missing", False)]
-)
+@pytest.mark.parametrize(("found", "counts"), [("blocked", True), ("changed", True), ("missing", False)])
 def test_a_dismissed_run_that_could_not_look_hides_no_earlier_finding(found: str, counts: bool) -> None:
-    old, new = run("1", found="mismatched"), run("2", found=found)
+    old, new = run("1", found="different"), run("2", found=found)
     named = [each["run_id"] for each, _ in _run_problems([new, old], [], {"2"})]
     assert ("1" in named) is counts

@@ -81,12 +81,12 @@ def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
         assert set(manifest_schema().names) <= set(failures.schema.names)
         assert failures["key"].to_pylist() == [f"k{row}" for row in sorted(bad)]
         condemned = failures["condemned_etag"].to_pylist()
-        assert [etag is not None for etag in condemned] == [bad[row].status is Status.MISMATCHED for row in sorted(bad)]
+        assert [etag is not None for etag in condemned] == [bad[row].status is Status.DIFFERENT for row in sorted(bad)]
 
 
 def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
     outcome = Outcome(
-        3, "k", None, Status.MISMATCHED, Reason.SIZE_DIFFERS, destination_etag="d7", finished_at=1.0, attempt="a"
+        3, "k", None, Status.DIFFERENT, Reason.SIZE_DIFFERS, destination_etag="d7", finished_at=1.0, attempt="a"
     )
     result = asyncio.run(folded([[outcome]]))
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
@@ -98,7 +98,7 @@ def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
     damaged = Outcome(
         3, "k", None, Status.DAMAGED, Reason.DAMAGED, etag="e9", destination_etag="d7", finished_at=1.0, attempt="a"
     )
-    mismatched = damaged._replace(status=Status.MISMATCHED, attempt="b")
+    mismatched = damaged._replace(status=Status.DIFFERENT, attempt="b")
     result = asyncio.run(folded([[mismatched], [damaged]]))
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
     assert (row["condemned_etag"], row["etag"], row["damaged_etag"]) == (None, "e9", "e9")
@@ -108,7 +108,7 @@ def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
 def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> None:
     """Where their times are equal a retry took them the other way round: a deletion ended over what came after it."""
     failed = [
-        Outcome(row, "", None, Status.FAILED, Reason.REFUSED, finished_at=1.0, attempt="a")
+        Outcome(row, "", None, Status.BLOCKED, Reason.REFUSED, finished_at=1.0, attempt="a")
         for row in range(ROWS)
         if row != 3
     ]
@@ -119,7 +119,7 @@ def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> No
 
 def _fold_failed(*causes: tuple[Reason, str]) -> Folded:
     failed = [
-        Outcome(row, key, None, Status.FAILED, reason, detail=detail, finished_at=1.0, attempt="a")
+        Outcome(row, key, None, Status.BLOCKED, reason, detail=detail, finished_at=1.0, attempt="a")
         for row, (key, (reason, detail)) in enumerate(zip("abc", causes, strict=False))
     ]
     return asyncio.run(folded([failed], [*"abc", "k", "k", "k"]))
@@ -128,14 +128,14 @@ def _fold_failed(*causes: tuple[Reason, str]) -> Folded:
 def test_rows_are_counted_by_reason_and_detail() -> None:
     denied, other = (Reason.DENIED, "CopyObject: AccessDenied"), (Reason.DENIED, "HeadObject: AccessDenied")
     assert _fold_failed(denied, other, denied).reasons == [
-        ReasonCount("failed", denied[0], 2, denied[1], ["a", "c"]),
-        ReasonCount("failed", other[0], 1, other[1], ["b"]),
+        ReasonCount("blocked", denied[0], 2, denied[1], ["a", "c"]),
+        ReasonCount("blocked", other[0], 1, other[1], ["b"]),
     ]
 
 
 def test_a_detail_that_is_each_rows_own_tells_no_rows_apart_and_stays_with_them() -> None:
     result = _fold_failed((Reason.CONTENT_DIFFERS, "7"), (Reason.CONTENT_DIFFERS, "8"))
-    assert result.reasons == [ReasonCount("failed", "content_differs", 2, None, ["a", "b"])]
+    assert result.reasons == [ReasonCount("blocked", "content_differs", 2, None, ["a", "b"])]
     assert [(row["key"], row["detail"]) for row in result.listed] == [("a", "7"), ("b", "8")]
     assert b"from byte 7 on" in result.failures_csv
     assert _fold_failed((Reason.CONTENT_DIFFERS, "7")).reasons[0].detail == "7"
@@ -145,7 +145,7 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
     """Two rows are versions of one key."""
     keys = ["a", "a", "b", "c", "d", "e"]
     rows = [
-        Outcome(row, key, f"version-{row}", Status.FAILED, Reason.REFUSED, finished_at=1.0, attempt="a")
+        Outcome(row, key, f"version-{row}", Status.BLOCKED, Reason.REFUSED, finished_at=1.0, attempt="a")
         for row, key in enumerate(keys)
     ]
     (counted,) = asyncio.run(folded([rows], keys)).reasons

@@ -57,7 +57,7 @@ class Scripted:
 
 async def copied(row: ObjectVersion) -> Status:
     await asyncio.sleep(0)
-    return Status.COPIED
+    return Status.DONE
 
 
 async def ledger_with_a_shard(versions_per_key: int = 1, count: int = ROWS) -> Ledger:
@@ -133,14 +133,14 @@ def test_what_may_pass_is_tried_again_and_throttling_lowers_the_pace() -> None:
         if tries[row.row] < 3:
             kinds = (Throttled, Conflict, Unavailable)
             raise kinds[row.row % 3]("CopyObject", row.key, "Sorry", "", 503)
-        return Status.COPIED
+        return Status.DONE
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard()
         worker = Worker(ledger, "run", 0, Scripted(flaky), LIMITS)
         workers.append(worker)
         progress = await worker.run()
-        assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.COPIED}
+        assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.DONE}
         assert worker._pace.throttled == progress.throttled == 2 * ROWS // 3
         assert progress.last_error.startswith("CopyObject")
         assert limits[0] == LIMITS.in_flight
@@ -153,14 +153,14 @@ def test_a_row_that_never_passes_is_failed_with_its_reason_and_others_are_done()
     async def one_fails(row: ObjectVersion) -> Status:
         if row.row == 7:
             raise Unavailable("CopyObject", row.key, "InternalError", "", 500)
-        return Status.COPIED
+        return Status.DONE
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard()
         job = Scripted(one_fails)
         progress = await Worker(ledger, "run", 0, job, LIMITS).run()
         assert (progress.rows, progress.bad_rows) == (ROWS, 1)
-        [failed] = [outcome for outcome in await outcomes_of(ledger) if outcome.status is Status.FAILED]
+        [failed] = [outcome for outcome in await outcomes_of(ledger) if outcome.status is Status.BLOCKED]
         assert failed.row == 7
         assert (failed.reason, failed.detail) == (Reason.GIVEN_UP, "CopyObject: InternalError")
         assert job.calls == ROWS - 1 + TRIES
@@ -173,7 +173,7 @@ def test_the_versions_of_a_key_get_their_own_outcomes_at_the_last_try() -> None:
         async def process_last(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
             self.calls += 1
             return [
-                Outcome(row.row, row.key, row.version_id, Status.FAILED if row.row == 1 else Status.COPIED)
+                Outcome(row.row, row.key, row.version_id, Status.BLOCKED if row.row == 1 else Status.DONE)
                 for row in rows
             ]
 
@@ -186,8 +186,8 @@ def test_the_versions_of_a_key_get_their_own_outcomes_at_the_last_try() -> None:
         await Worker(ledger, "run", 0, job, LIMITS).run()
         return job.calls, [each.status for each in sorted(await outcomes_of(ledger, 3), key=lambda each: each.row)]
 
-    assert asyncio.run(scene(3)) == (TRIES, [Status.COPIED, Status.FAILED, Status.COPIED])
-    assert asyncio.run(scene(1)) == (3 * TRIES, [Status.FAILED] * 3), "a key of one version has nothing to keep"
+    assert asyncio.run(scene(3)) == (TRIES, [Status.DONE, Status.BLOCKED, Status.DONE])
+    assert asyncio.run(scene(1)) == (3 * TRIES, [Status.BLOCKED] * 3), "a key of one version has nothing to keep"
 
 
 def test_silence_ends_the_attempt_after_a_checkpoint() -> None:
@@ -195,7 +195,7 @@ def test_silence_ends_the_attempt_after_a_checkpoint() -> None:
 
     async def silence(row: ObjectVersion) -> Status:
         if row.row < 20:
-            return Status.COPIED
+            return Status.DONE
         now[0] += 1.0
         raise Unavailable("CopyObject", row.key, "ConnectionRefused")
 
@@ -251,7 +251,7 @@ def test_credentials_that_are_refused_end_the_attempt_after_a_checkpoint_and_set
         with pytest.raises(AuthenticationFailed, match=r"ExpiredToken: renew them; .*sealift runs retry run"):
             await Worker(ledger, "run", 0, Scripted(expires), LIMITS).run()
         outcomes = await outcomes_of(ledger)
-        assert {outcome.status for outcome in outcomes} == {Status.COPIED}
+        assert {outcome.status for outcome in outcomes} == {Status.DONE}
         assert sorted(outcome.row for outcome in outcomes) == list(range(25))
 
     asyncio.run(scene())
@@ -318,7 +318,7 @@ def test_a_worker_ends_after_a_checkpoint_when_the_run_has_another_owner(
                 await claim_run(ledger, "run", "sealift runs cancel")
             if row.row > 25:
                 await asyncio.sleep(0.01)
-            return Status.COPIED
+            return Status.DONE
 
         worker = Worker(ledger, "run", 0, Scripted(cancelled_soon), limits, owner=owner)
         with pytest.raises(TakenOver, match="sealift runs cancel") as raised:
@@ -354,7 +354,7 @@ def test_a_worker_without_an_answer_for_a_minute_writes_a_checkpoint_and_ends(mo
             if row.row > 25:
                 now[0] += 5.0
                 await asyncio.sleep(0.005)
-            return Status.COPIED
+            return Status.DONE
 
         with pytest.raises(Interrupted, match="the ledger has not said for 60 s") as raised:
             await Worker(ledger, "run", 0, Scripted(work), LIMITS, owner=owner).run()
@@ -418,17 +418,19 @@ def refusing(status: Status) -> Callable[[ObjectVersion], Awaitable[Status]]:
 
 @dataclass
 class Refused(Scripted):
-    """A job whose bad rows are all denied alike."""
+    """A job whose bad rows are all blocked alike."""
+
+    reason: Reason = Reason.DENIED
 
     async def process(self, rows: Sequence[ObjectVersion]) -> list[Outcome]:
         outcomes = await super().process(rows)
-        return [each._replace(reason=Reason.DENIED, detail="CopyObject: AccessDenied") for each in outcomes]
+        return [each._replace(reason=self.reason, detail="CopyObject: AccessDenied") for each in outcomes]
 
 
 def test_rows_that_all_fail_for_one_reason_end_the_attempt_early() -> None:
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=3_000)
-        job = Refused(refusing(Status.DENIED))
+        job = Refused(refusing(Status.BLOCKED))
         with pytest.raises(TooManyFailures, match=r"200 rows .* AccessDenied.*sealift runs retry run") as raised:
             await Worker(ledger, "run", 0, job, LIMITS).run()
         assert raised.value.exit_code == ExitCode.CONFIG
@@ -466,7 +468,7 @@ def test_a_share_of_failures_ends_the_attempt_once_a_thousand_rows_have_ended(
     good: int, share: float, ends: bool
 ) -> None:
     async def some(row: ObjectVersion) -> Status:
-        return Status.COPIED if row.row % good == 0 else Status.FAILED
+        return Status.DONE if row.row % good == 0 else Status.BLOCKED
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=3_000)
@@ -485,7 +487,7 @@ def test_a_share_of_failures_ends_the_attempt_once_a_thousand_rows_have_ended(
 @pytest.mark.parametrize(("limit", "ends"), [("80%", False), ("60%", True), ("10", True), ("2100", False)])
 def test_a_run_with_seventy_percent_failing_goes_on_or_ends_by_its_limit(limit: str, ends: bool) -> None:
     async def some(row: ObjectVersion) -> Status:
-        return Status.COPIED if row.row % 10 < 3 else Status.FAILED
+        return Status.DONE if row.row % 10 < 3 else Status.BLOCKED
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=3_000)
@@ -501,11 +503,22 @@ def test_a_run_with_seventy_percent_failing_goes_on_or_ends_by_its_limit(limit: 
     asyncio.run(scene())
 
 
-@pytest.mark.parametrize("status", [Status.CHANGED, Status.MISSING, Status.ARCHIVED, Status.MISMATCHED, Status.KEPT])
-def test_findings_are_no_failures(status: Status) -> None:
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [
+        (Status.CHANGED, Reason.DESTINATION_NEWER),
+        (Status.MISSING, Reason.SOURCE_GONE),
+        (Status.BLOCKED, Reason.ARCHIVED),
+        (Status.BLOCKED, Reason.KEPT),
+        (Status.DIFFERENT, Reason.SIZE_DIFFERS),
+    ],
+)
+def test_findings_are_no_failures(status: Status, reason: Reason) -> None:
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=1_500)
-        assert (await Worker(ledger, "run", 0, Refused(refusing(status)), LIMITS).run()).bad_rows == 1_500
+        assert (
+            await Worker(ledger, "run", 0, Refused(refusing(status), reason=reason), LIMITS).run()
+        ).bad_rows == 1_500
 
     asyncio.run(scene())
 
@@ -514,7 +527,7 @@ def test_a_limit_of_all_rows_never_ends_an_attempt() -> None:
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=1_500)
         limits = WorkerLimits(in_flight=8, max_failures=FailureLimit(1.0))
-        assert (await Worker(ledger, "run", 0, Refused(refusing(Status.DENIED)), limits).run()).bad_rows == 1_500
+        assert (await Worker(ledger, "run", 0, Refused(refusing(Status.BLOCKED)), limits).run()).bad_rows == 1_500
 
     asyncio.run(scene())
 
@@ -523,7 +536,7 @@ def test_a_good_row_of_an_earlier_attempt_counts_where_all_rows_of_this_one_fail
     """Where an attempt was interrupted does not decide how the run ends."""
 
     async def some(row: ObjectVersion) -> Status:
-        return Status.COPIED if row.row < 2_000 else Status.DENIED
+        return Status.DONE if row.row < 2_000 else Status.BLOCKED
 
     async def scene() -> None:
         ledger = await ledger_with_a_shard(count=2_300)
@@ -548,7 +561,7 @@ def test_a_checkpoint_is_due_by_time(step: float) -> None:
             now[0] += 7.0
             wall[0] += step
             seen.append(sum(checkpoint.rows for checkpoint in await ledger.checkpoints("run")))
-            return Status.COPIED
+            return Status.DONE
 
         limits = replace(LIMITS, checkpoint_rows=10_000, in_flight=1)
         clocks: dict[str, Any] = {"clock": lambda: wall[0], "elapsed": lambda: now[0]}
@@ -578,7 +591,7 @@ def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops() -> 
 
         async def copy(row: ObjectVersion) -> Status:
             await store.put("bucket", row.key, b"x", Attributes(), guard=UNGUARDED)
-            return Status.COPIED
+            return Status.DONE
 
         worker = Worker(ledger, "run", 0, Scripted(copy), LIMITS, elapsed=lambda: 0.0, on_stop=throttle.stop)
         work = asyncio.create_task(worker.run())
@@ -586,7 +599,7 @@ def test_rows_that_wait_for_their_turn_go_back_as_soon_as_the_worker_stops() -> 
         worker.stop()
         with pytest.raises(Interrupted, match=r"stopped after a checkpoint: its finished rows are recorded$"):
             await asyncio.wait_for(work, 30)
-        assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.COPIED}
+        assert {outcome.status for outcome in await outcomes_of(ledger)} == {Status.DONE}
         copied_rows = {outcome.key for outcome in await outcomes_of(ledger)}
         assert copied_rows == {entry.key for entry in (await memory.list_objects("bucket", "")).entries}
         assert 0 < len(copied_rows) < ROWS
@@ -608,7 +621,7 @@ def test_a_checkpoint_is_due_by_time_while_the_last_row_takes_long(monkeypatch: 
                 kept[0] = sum(checkpoint.rows for checkpoint in await ledger.checkpoints("run"))
                 if kept[0] == ROWS - 1:
                     break
-            return Status.COPIED
+            return Status.DONE
 
         limits = replace(LIMITS, checkpoint_rows=10_000, in_flight=ROWS)
         await Worker(ledger, "run", 0, Scripted(last_takes_long), limits, elapsed=lambda: now[0]).run()

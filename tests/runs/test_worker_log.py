@@ -28,7 +28,7 @@ LOG_BYTES_PER_MILLION_ROWS_MAX = 64 * 1024
 
 
 class Mixed:
-    """A job of which every third row is denied and every fifth missing, each with a reason of its own."""
+    """A job of which every third row is denied and every fifth missing, each with a detail of its own."""
 
     chains = staticmethod(keys_of)
 
@@ -36,8 +36,10 @@ class Mixed:
         return [self._outcome(row) for row in rows]
 
     def _outcome(self, row: ObjectVersion) -> Outcome:
-        status = Status.DENIED if row.row % 3 == 0 else Status.MISSING if row.row % 5 == 0 else Status.COPIED
-        return Outcome(row.row, row.key, row.version_id, status, Reason.REFUSED, size_bytes=10, detail=f"of {row.key}")
+        outcome = Outcome(row.row, row.key, row.version_id, Status.DONE, size_bytes=10, detail=f"of {row.key}")
+        if row.row % 3 == 0:
+            return outcome._replace(status=Status.BLOCKED, reason=Reason.DENIED)
+        return outcome if row.row % 5 else outcome._replace(status=Status.MISSING, reason=Reason.SOURCE_GONE)
 
 
 def worked(rows: int) -> list[str]:
@@ -76,11 +78,11 @@ def test_lines_say_what_was_done_by_whom() -> None:
     assert len({line["attempt"] for line in lines}) == 1
     started, ended, *errors = lines
     assert (started["event"], started["planned"], started["version"]) == ("started", 300, "1.2.3")
-    counted = {"copied": 160, "denied": 100, "missing": 40}
+    counted = {"done": 160, "blocked": 100, "missing": 40}
     assert (ended["event"], ended["level"], ended["exit_code"], ended["outcomes"]) == ("ended", "info", 0, counted)
     assert (ended["Objects"], ended["Bytes"], ended["Errors"]) == (300, 3_000, 140)
     assert 0 < ended["Seconds"] < 60
-    assert {line["Reason"]: line["Errors"] for line in errors} == {"denied": 100, "missing": 40}
+    assert {line["Reason"]: line["Errors"] for line in errors} == {"denied": 100, "source_gone": 40}
     for line in (ended, *errors):
         assert problems(line) == []
         [directive] = line["_aws"]["CloudWatchMetrics"]

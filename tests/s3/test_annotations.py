@@ -136,7 +136,7 @@ def played(test: Callable[..., Coroutine[Any, Any, None]]) -> Callable[..., None
 @played
 async def test_a_copy_has_the_annotations_of_its_source(way: str) -> None:
     (body, options), store = WAYS[way], Scene()
-    assert await store.replicate(await store.put_source(body), **options) == (Status.COPIED, "")
+    assert await store.replicate(await store.put_source(body), **options) == (Status.DONE, "")
     assert store.texts_at() == TEXTS
 
 
@@ -160,7 +160,7 @@ async def test_an_object_without_annotations_costs_one_list(way: str) -> None:
 async def test_a_copy_without_annotations_says_so(way: str) -> None:
     (body, options), store = WAYS[way], Scene()
     assert await store.replicate(await store.put_source(body), **options, annotations="skip") == (
-        Status.COPIED,
+        Status.DONE,
         EXCLUDED,
     )
     assert store.texts_at() == {}
@@ -273,7 +273,7 @@ async def test_a_copy_that_lacks_annotations_says_why(
     store = Scene()
     row = await store.put_source(LARGE)
     store.fails(request_, error, bucket)
-    assert await store.replicate(row, **PARTS) == (Status.COPIED, reason)
+    assert await store.replicate(row, **PARTS) == (Status.DONE, reason)
     assert await store.replicate(row, **PARTS) == (Status.SAME, reason)
 
 
@@ -290,7 +290,7 @@ async def test_a_failure_that_passes_is_tried_again() -> None:
         return Unavailable(request.operation, "k", "InternalError", "injected", 500)
 
     store.fail = fail
-    assert await store.replicate(row, **PARTS) == (Status.COPIED, "")
+    assert await store.replicate(row, **PARTS) == (Status.DONE, "")
     assert store.texts_at() == TEXTS
 
 
@@ -411,7 +411,7 @@ async def test_the_text_of_an_object_that_replaced_the_source_is_not_compared() 
     store = Scene(is_versioned=False)
     row = await copied_with(store, OTHER_TEXT)
     store.replaces_source(get_annotation={"transcript": OTHER_TEXT})
-    assert await store.replicate(row, **PARTS) == (Status.COPIED, Reason.NEWER_COPIED)
+    assert await store.replicate(row, **PARTS) == (Status.DONE, Reason.NEWER_COPIED)
 
 
 def unknown(**on: Hook) -> MemoryStore:
@@ -461,7 +461,7 @@ async def test_no_annotation_is_sent_to_a_server_that_would_replace_the_object(m
     row = await source.put_source(SMALL)
     job = SyncJob(source.store, destination, ROUTE, SyncOptions(is_replay=True, streamed=True), ByteBudget(64 * MIB))
     [outcome] = await job.process([row])
-    assert (outcome.status, outcome.detail) == (Status.COPIED, NOT_KEPT_THERE)
+    assert (outcome.status, outcome.detail) == (Status.DONE, NOT_KEPT_THERE)
     assert (await destination.get(COPY)).data == SMALL
 
 
@@ -570,7 +570,7 @@ async def test_an_object_that_replaced_the_source_does_not_hide_its_annotations(
     (body, options), store = WAYS[way], Scene(is_versioned=False)
     row = await store.put_source(body)
     store.replaces_source(list_annotations={})
-    assert (await store.replicate(row, **options))[0] is (Status.COPIED if way == "in parts" else Status.CHANGED)
+    assert (await store.replicate(row, **options))[0] is (Status.DONE if way == "in parts" else Status.CHANGED)
 
 
 @pytest.mark.parametrize("way", WITHOUT_S3)
@@ -586,7 +586,7 @@ async def test_a_source_that_is_deleted_after_an_empty_list_leaves_its_annotatio
         return page
 
     store.store.hook(list_annotations=deleted_next)
-    assert await store.replicate(row, **options) == (Status.COPIED, UNKNOWN.format(why="HeadObject NoSuchVersion"))
+    assert await store.replicate(row, **options) == (Status.DONE, UNKNOWN.format(why="HeadObject NoSuchVersion"))
 
 
 @played
@@ -612,7 +612,7 @@ async def test_a_source_that_is_replaced_before_its_annotations_are_read_gives_n
     row = await store.put_source(body, {})
     store.replaces_source(list_annotations={"of": b"the other one"})
     outcome, texts = await store.replicate(row, **options), store.texts_at()
-    is_copied = outcome == (Status.COPIED, Reason.NEWER_COPIED)
+    is_copied = outcome == (Status.DONE, Reason.NEWER_COPIED)
     assert texts == ({"of": b"the other one"} if is_copied else {})
     assert is_copied or outcome[0] is Status.CHANGED
 
@@ -625,4 +625,4 @@ async def test_a_copy_by_one_request_that_may_not_read_annotations_is_denied_by_
     denied = Denied("CopyObject", "s3://destination/out/k", "AccessDenied", "s3:GetObjectAnnotation", 403)
 
     store.fails("copy", denied)
-    assert (await store.replicate(row))[0] is Status.DENIED
+    assert (await store.replicate(row))[0] is Status.BLOCKED

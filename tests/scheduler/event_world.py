@@ -24,6 +24,7 @@ import scheduler.follow
 import scheduler.log
 from jobs.core.model import NULL_VERSION, Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Status
+from jobs.core.reasons import Reason
 from jobs.errors import Conflict, Denied, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.ledger.backlog import Manifest
 from jobs.policy.model import Policy
@@ -427,17 +428,18 @@ class World:
                     raise
                 continue
             self.endings[f"run: {outcome.status}"] += 1
-            if outcome.status is Status.DENIED:  # a person gives the permission, and tries the run again
+            if outcome.reason == Reason.DENIED:  # a person gives the permission, and tries the run again
                 raise Denied("run", row.key, "AccessDenied", outcome.reason, 403)
-            if outcome.status is Status.ARCHIVED:
+            if outcome.status is Status.BLOCKED:
+                assert outcome.reason == Reason.ARCHIVED, outcome
                 self.archived_keys.add((row.key, row.version_id or NULL_VERSION))
-            if outcome.status is Status.UNVERIFIABLE:
+            if outcome.status is Status.UNKNOWN:
                 self.mistaken |= {
                     (row.key, each.version_id)
                     for each in self.versions("source", row.key)
                     if row.version_id in (None, each.version_id) and self._may_be_mistaken(row.key, each)
                 }
-            assert outcome.status.value in ("copied", "same", "archived", "missing", "unverifiable"), outcome
+            assert outcome.status.value in ("done", "same", "blocked", "missing", "unknown"), outcome
             return
 
     def drain(self) -> None:

@@ -58,7 +58,7 @@ def test_what_the_backup_function_handed_over_is_copied_by_a_run(place: Place, a
     ]
     done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["outcomes"] == {"copied": 6}
+    assert json.loads(done.stdout)["outcomes"] == {"done": 6}
     assert [place.copy_of(key) for key in ODD_KEYS] == [b"more than ten bytes"] * 6
 
 

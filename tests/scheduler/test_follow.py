@@ -85,7 +85,7 @@ def document(run_id: str = RUN, **more: Any) -> dict[str, Any]:
         "state": "complete",
         "rows": 12_000,
         "accounted": 12_000,
-        "outcomes": {"copied": 11_997, "denied": 3},
+        "outcomes": {"done": 11_997, "blocked": 3},
         "failures": 3,
         "planned_dollars": 0.25,
         "source": "s3://source/in/",
@@ -141,7 +141,7 @@ def test_the_report_of_a_run_is_told_by_a_topic_or_the_call_fails(place: Place, 
     with place.function("follow") as function:
         assert [function.invoke(FAILED).payload["action"] for _ in range(2)] == ["told", "told before"]
     [message] = queue.receive(wait_seconds=0)
-    assert json.loads(message.body)["Subject"] == "Sealift replicate: 3 of 12,000 rows need attention: 3 denied."
+    assert json.loads(message.body)["Subject"] == "Sealift replicate: 3 of 12,000 rows need attention: 3 blocked."
     place.client.delete_object(Bucket=place.ledger, Key=f"l/told/{RUN}.json")
     place.more |= {"SEALIFT_TOPIC": f"arn:aws:sns:{REGION}:123456789012:not-there"}
     with place.function("follow") as function:
@@ -237,7 +237,7 @@ def test_a_night_is_told_as_it_ended(
 ) -> None:
     name = start(scene, NIGHT)
     stage = {"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "left": 2, "report_html": "s3://x"}
-    proven = stage | {"stage": "sample", "rows": 40, "left": 0, "counts": {"verified": 30, "unverifiable": 10}}
+    proven = stage | {"stage": "sample", "rows": 40, "left": 0, "counts": {"verified": 30, "unknown": 10}}
     summary = {
         "pair": "pair",
         "night": "2026-11-25",

@@ -66,8 +66,8 @@ def test_the_source_comes_back_as_it_was_although_the_copies_are_of_today(
 ) -> None:
     report, bodies = restore(told, when)
     assert bodies == expected
-    assert report["outcomes"].get("restored", 0) == len(expected)
-    assert report["outcomes"].get("unrestorable", 0) == lost
+    assert report["outcomes"].get("done", 0) == len(expected)
+    assert report["outcomes"].get("blocked", 0) == lost
     assert not lost or report["reasons"][0]["detail"] == "event"
 
 

@@ -274,7 +274,7 @@ class KeyWorld:
             for each in (*self.everything, *self.versions(SOURCE))
             if row.version_id in (None, each.version_id) and row.etag in (None, each.etag)
         ]
-        if row.status in ("copied", "same") and not row.is_marker:
+        if row.status in ("done", "same") and not row.is_marker:
             copies = [each for each in self.all_copies() if each.version_id == row.copy_version_id]
             if not any(one.data == other.data for one in meant for other in copies):
                 self.violate("proven", f"{row.version_id} is not {row.status}")

@@ -350,7 +350,7 @@ class Oracle(Observer):
                 self.violate(
                     promise, f"{run_id}: {row.key} {row.version_id} is not {row.status} ({row.evidence}): {why}"
                 )
-            if row.status == "mismatched":
+            if row.status == "different":
                 self.condemned[row.key].add(row.copy_etag)
 
     def _check_listed(self, run: Run) -> None:
@@ -384,25 +384,26 @@ class Oracle(Observer):
         there = [each for each in copies if each.gone_at is None or each.gone_at >= run.since]
         if row.is_marker:
             return ""
-        if row.status == "copied":
+        done_by = run.document["job"] if row.status == "done" else ""
+        if done_by == "replicate":
             own = [each for each in copies if each.maker is not None and self._is_by(run, row, each)]
             return "" if any(is_made_of(m, each.whole) for m in meant for each in own) else "this run made no such copy"
         if row.status in ("same", "verified") and run.document["job"] in ("replicate", "verify"):
             return self._unproven(run, row, meant, there)
-        if row.status == "packed":
+        if done_by == "compact":
             held = [data for some in self._archived(row.key, run.since) for data in some]
             return "" if any(data in each.states(run.since) for data in held for each in meant) else "no archive has it"
-        if row.status == "restored":
+        if done_by == "restore":
             place = (SOURCE, row.key) if self.world.schedule.in_place else (DESTINATION, BACK + row.key)
             own = [each for each in self.places[place] if each.maker is not None and each.is_object]
             return "" if any(each.maker and each.maker.run_id == run.run_id for each in own) else "nothing was restored"
-        if row.status == "expired":
+        if done_by == "expire":
             top = self.world.top(SOURCE, row.key)
             is_there = top is not None and any(each.version is top for each in meant) and len(meant) == 1
             markers = [each for each in self.places[SOURCE, row.key] if not each.is_object]
             was_hidden = any(each.maker and each.maker.run_id == run.run_id for each in markers)  # others undid it
             return "its original is there" if is_there and not was_hidden else ""
-        if row.status == "mismatched" and run.document["job"] == "verify":
+        if row.status == "different" and run.document["job"] == "verify":
             rots = any(each.rots for each in (*meant, *there))
             # Of equal bytes, a row without a version id may mean each: their metadata may differ.
             is_same = bool(there) and all(_is_copy(m, each) for m in meant for each in there)

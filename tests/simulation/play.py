@@ -233,7 +233,11 @@ class Play:
             await command.ended
             run_id = command.run_id or run_id
             run = self.oracle.runs.get(run_id)
-            failed = [row for row in run.rows if row.status in ("failed", "denied")] if run else []
+            failed = (
+                [row for row in run.rows if row.status == "blocked" and row.reason in ("denied", "refused", "given_up")]
+                if run
+                else []
+            )
             if run is not None and all(self.oracle.has_rotten_source(row.key) for row in failed):
                 return  # what S3 itself refuses to copy, since it no longer has the bytes of its checksum, stays
             if run_id:

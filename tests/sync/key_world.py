@@ -20,7 +20,6 @@ from tests.sync.scene import COPY, SOURCE, make_store, sides
 
 TRIES = 8
 WRITES = ("put", "copy", "complete_multipart", "delete")
-CANNOT = (Status.ARCHIVED, Status.DENIED, Status.FAILED, Status.DAMAGED)
 
 
 @dataclass
@@ -219,11 +218,11 @@ class KeyWorld:
             if version is None or result.outcomes[number].reason == Reason.NEWER_COPIED:
                 continue
             assert status is not Status.MISSING, "what is there is called missing"
-            if status in (Status.SAME, Status.COPIED):
+            if status in (Status.SAME, Status.DONE):
                 has_copy = self._is_mistaken(version) or any(alike(version, each) for each in self.copies)
                 assert has_copy, f"{row.version_id} is {status} and has no copy"
             else:
-                assert status in (Status.CHANGED, Status.UNVERIFIABLE, Status.SKIPPED, *CANNOT), status
+                assert status in (Status.CHANGED, Status.UNKNOWN, Status.LEFT, Status.BLOCKED, Status.DAMAGED), status
 
     def _is_mistaken(self, version: Version) -> bool:
         """A listing shows no metadata: somebody's object of the same bytes passes for the copy."""
@@ -237,7 +236,7 @@ class KeyWorld:
         is_right = (
             top is None if mirrors and is_deleted else not objects or (top is not None and alike(objects[-1], top))
         )
-        codes = (Status.CHANGED, Status.SKIPPED, Status.UNVERIFIABLE)
+        codes = (Status.CHANGED, Status.LEFT, Status.UNKNOWN)
         is_right = is_right or (
             top is not None and bool(objects) and top.data == objects[-1].data and self._is_mistaken(top)
         )

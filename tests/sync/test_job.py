@@ -51,24 +51,24 @@ async def test_tags_are_those_of_the_version_that_is_copied_and_not_of_one_that_
 async def test_a_copy_that_would_be_lost_for_good_is_left_where_the_run_has_to_keep_it() -> None:
     """In a bucket without versions the copy that differs may be the last good one: a night replaced it."""
     store = make_store(versioned=False, clock=ticking())
-    assert (await replicate(store, await put(store, b"first"), keeps_replaced=True)).status is Status.COPIED
+    assert (await replicate(store, await put(store, b"first"), keeps_replaced=True)).status is Status.DONE
     row = await put(store, b"damaged by somebody")
     outcome = await replicate(store, row, keeps_replaced=True)
-    assert (outcome.status, outcome.reason) == (Status.FAILED, Reason.ONLY_COPY)
+    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.ONLY_COPY)
     assert bodies(store) == [b"first"]
-    assert (await replicate(store, row)).status is Status.COPIED  # who asks for it by hand, gets it
+    assert (await replicate(store, row)).status is Status.DONE  # who asks for it by hand, gets it
 
     versioned = make_store(clock=ticking())
     for body in (b"first", b"second"):
         outcome = await replicate(versioned, await put(versioned, body), keeps_replaced=True)
-        assert (outcome.status, outcome.reason) == (Status.COPIED, "")
+        assert (outcome.status, outcome.reason) == (Status.DONE, "")
 
 
 async def test_a_known_row_costs_one_request_guarded_at_both_ends() -> None:
     store = make_store()
     row, requests = await put(store, b"body"), watch(store)
     outcome = await replicate(store, row)
-    assert (outcome.status, outcome.evidence) == (Status.COPIED, Evidence.MD5_ETAG)
+    assert (outcome.status, outcome.evidence) == (Status.DONE, Evidence.MD5_ETAG)
     [copy] = requests
     assert (copy.operation, copy.place, copy.arguments["settings"]) == ("copy", COPY, CopySettings())
     assert copy.arguments["source_etag"] == row.etag  # the answer names the version that was current
@@ -93,7 +93,7 @@ async def test_what_is_asked_for_is_set_on_the_copy(options: dict[str, Any], set
 async def test_a_storage_class_is_kept_and_a_lock_is_carried_when_asked() -> None:
     store = make_store(object_lock=True)
     row = await put(store, b"body", storage_class="STANDARD_IA", lock=LOCK)
-    assert (await replicate(store, row, object_lock=True)).status is Status.COPIED
+    assert (await replicate(store, row, object_lock=True)).status is Status.DONE
     copied = await store.head(COPY)
     assert (copied.storage_class, copied.attributes.lock) == ("STANDARD_IA", LOCK)
 
@@ -103,7 +103,7 @@ async def test_parts_carry_everything_and_a_full_object_checksum_must_come_out()
     body = bytes(range(256)) * (11 * KIB // 256)
     carried: dict[str, Any] = {"headers": {"content-type": "a/b"}, "metadata": {"m": "1"}, "tags": {"t": "2"}}
     row, requests = await put(store, body, storage_class="STANDARD_IA", **carried), watch(store)
-    assert (await replicate(store, row, sse="aws:kms", kms_key_id="arn:key", **PARTS)).status is Status.COPIED
+    assert (await replicate(store, row, sse="aws:kms", kms_key_id="arn:key", **PARTS)).status is Status.DONE
     parts = [each.arguments for each in requests if each.operation == "copy_part"]
     assert [(part["start"], part["end"]) for part in parts] == [
         (0, 5 * KIB), (5 * KIB, 10 * KIB), (10 * KIB, 11 * KIB),
@@ -124,7 +124,7 @@ async def test_an_upload_that_fails_is_aborted(stage: str, kind: type[StoreError
     row = await put(store, b"x" * (11 * KIB))
     store.hook(**{stage: refuse(kind(stage, "it", "Sorry"))})
     if kind is Denied:
-        assert (await replicate(store, row, **PARTS)).status is Status.DENIED
+        assert (await replicate(store, row, **PARTS)).status is Status.BLOCKED
     else:
         with pytest.raises(Conflict if kind is PreconditionFailed else kind):
             await replicate(store, row, **PARTS)
@@ -136,11 +136,11 @@ async def test_no_permission_is_denied_and_an_archived_source_is_archived() -> N
     row = await put(store, b"body")
     store.hook(every=refuse(Denied("CopyObject", "s3://source/in/k", "AccessDenied")))
     denied = await replicate(store, row)
-    assert (denied.status, denied.detail) == (Status.DENIED, "CopyObject: AccessDenied")
+    assert (denied.status, denied.detail) == (Status.BLOCKED, "CopyObject: AccessDenied")
     store = make_store()
     row = await put(store, b"body", storage_class="DEEP_ARCHIVE")
     for known in (row, row._replace(etag=None, version_id=None)):  # with and without a look
-        assert (await replicate(store, known)).status is Status.ARCHIVED
+        assert (await replicate(store, known)).status is Status.BLOCKED
 
 
 @pytest.mark.parametrize(("operation", "size_bytes"), [("copy_part", 7 * KIB), ("copy", 1)])
@@ -158,7 +158,7 @@ async def test_a_source_that_is_archived_between_the_look_and_the_copy_is_named(
 
     store.hook(**{operation: cool_down})
     outcome = await replicate(store, row, **PARTS)
-    assert (outcome.status, outcome.reason) == (Status.ARCHIVED, Reason.ARCHIVED)
+    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.ARCHIVED)
 
 
 @pytest.mark.parametrize(("error", "raised"), [(Throttled, Throttled), (PreconditionFailed, Conflict)])
@@ -174,12 +174,12 @@ async def test_an_older_version_never_becomes_current_over_a_newer_one() -> None
     """Of one copy a key it is done with the newer one. In a history it comes late, and the newer one again above it."""
     store = make_store(clock=ticking())
     first, second = await put(store, b"one"), await put(store, b"two!")
-    assert (await replicate(store, second)).status is Status.COPIED
+    assert (await replicate(store, second)).status is Status.DONE
     outcome = await replicate(store, first)
     assert (outcome.status, outcome.reason) == (Status.SAME, Reason.NEWER_COPIED)
     assert bodies(store) == [b"two!"]
     outcome = await replicate(store, first, all_versions=True)
-    assert (outcome.status, outcome.reason) == (Status.COPIED, Reason.COPIED_LATE)
+    assert (outcome.status, outcome.reason) == (Status.DONE, Reason.COPIED_LATE)
     assert bodies(store) == [b"two!", b"one", b"two!"]
     assert (await replicate(store, first, all_versions=True)).status is Status.SAME
 
@@ -187,12 +187,12 @@ async def test_an_older_version_never_becomes_current_over_a_newer_one() -> None
 @pytest.mark.parametrize(
     ("on_top", "options", "status", "readers_get"),
     [
-        ("marker", {}, Status.COPIED, b"two!"),
+        ("marker", {}, Status.DONE, b"two!"),
         ("other", {}, Status.CHANGED, b"other"),
         ("other", {"overwrite": "never"}, Status.CHANGED, b"other"),
-        ("other", {"overwrite": "always"}, Status.COPIED, b"two!"),
-        ("older copy", {}, Status.COPIED, b"two!"),
-        ("condemned", {}, Status.COPIED, b"two!"),
+        ("other", {"overwrite": "always"}, Status.DONE, b"two!"),
+        ("older copy", {}, Status.DONE, b"two!"),
+        ("condemned", {}, Status.DONE, b"two!"),
         ("the same again", {}, Status.SAME, b"two!"),
         ("copy of a newer version", {}, Status.SAME, b"newer"),
     ],
@@ -202,7 +202,7 @@ async def test_a_current_version_whose_copy_is_covered_comes_on_top_again(
 ) -> None:
     store = make_store(clock=ticking())
     rows = [(await put(store, b"one"))._replace(is_latest=False), await put(store, b"two!")]
-    assert set(statuses(await replay(store, rows))) == {Status.COPIED}
+    assert set(statuses(await replay(store, rows))) == {Status.DONE}
     if on_top == "marker":
         await store.delete(*COPY[:2])
     else:
@@ -230,23 +230,23 @@ async def test_a_copy_that_something_hides_each_time_is_copied_once_more_and_the
         return (await replay(store, rows, **options))[-1]
 
     for _ in range(2):
-        assert (await last()).status is Status.COPIED
+        assert (await last()).status is Status.DONE
         await store.delete(*COPY[:2])
     before = bodies(store)
     for _ in range(3):
         outcome = await last()
         assert (outcome.status, outcome.reason) == (Status.CHANGED, Reason.HIDDEN_AGAIN)
     assert bodies(store) == before
-    assert (await last(overwrite="always")).status is Status.COPIED
+    assert (await last(overwrite="always")).status is Status.DONE
     assert (await last()).status is Status.SAME
     rows.append(await put(store, b"three"))  # a newer version was never hidden
-    assert (await last()).status is Status.COPIED
+    assert (await last()).status is Status.DONE
 
 
 async def test_what_cannot_be_compared_is_read_before_it_is_called_the_same() -> None:
     store = make_store()
     row = await put(store, b"body", sse="aws:kms")
-    assert (await replicate(store, row)).status is Status.COPIED
+    assert (await replicate(store, row)).status is Status.DONE
     again = await replicate(store, row)
     assert again.status is Status.SAME
     assert again.evidence in (Evidence.CHECKSUM, Evidence.CONTENT)
@@ -268,7 +268,7 @@ async def test_streamed_bytes_that_are_not_the_sources_are_read_again_and_never_
         assert (await replicate(store, row, streamed=True)).status is Status.DAMAGED
         assert bodies(store) == []
     else:
-        assert (await replicate(store, row, streamed=True)).status is Status.COPIED
+        assert (await replicate(store, row, streamed=True)).status is Status.DONE
         assert bodies(store) == [b"body"]
 
 
@@ -277,7 +277,7 @@ async def test_a_history_that_may_not_be_compared_is_denied_and_breaks_no_run() 
     row = await put(store, b"body", sse="aws:kms")
     await put(store, b"BODY", COPY, sse="aws:kms")
     store.hook(head=refuse(Denied("HeadObject", "it", "AccessDenied")))
-    assert statuses(await replay(store, [row])) == [Status.DENIED]
+    assert statuses(await replay(store, [row])) == [Status.BLOCKED]
 
 
 @pytest.mark.parametrize("is_newer_asked_too", [False, True])
@@ -288,7 +288,7 @@ async def test_each_version_of_the_same_bytes_gets_a_copy_of_its_own(is_newer_as
     worker = job(store, all_versions=True)
     [copied] = await worker.process([newer])
     found, *_ = await worker.process([older, newer] if is_newer_asked_too else [older])
-    assert (copied.status, found.status) == (Status.COPIED, Status.COPIED)
+    assert (copied.status, found.status) == (Status.DONE, Status.DONE)
     kept = [each.attributes.metadata["n"] for each in store.stored(*COPY[:2])]
     assert kept == ["1", "0", "1"]
 
@@ -309,7 +309,7 @@ async def test_a_slow_upload_that_a_run_overtook_is_copied_by_the_next_run(is_fi
     first = await (put_in_parts(store, bytes(5 * KIB), bytes(7)) if is_first_in_parts else put(store, b"first"))
     await put_slowly(store, lambda: replicate(store, first))
     outcome = await replicate(store, await row_of(store))
-    assert (outcome.status, outcome.reason) == (Status.COPIED, "")
+    assert (outcome.status, outcome.reason) == (Status.DONE, "")
     assert bodies(store)[1:] == [bytes(6 * KIB)]
 
 
@@ -334,7 +334,7 @@ async def test_a_version_that_is_not_current_replaces_nothing_though_older_conte
     for body in older:
         await put(store, body)
     row = await put_in_parts(store, bytes(5 * KIB), bytes(KIB))
-    assert (await replicate(store, await put(store, b"good"))).status is Status.COPIED
+    assert (await replicate(store, await put(store, b"good"))).status is Status.DONE
     assert (await replicate(store, row)).reason is Reason.NEWER_COPIED
     assert bodies(store) == [b"good"]
 
@@ -357,7 +357,7 @@ async def test_what_a_server_drops_of_an_upload_in_parts_is_said(drops: list[str
     requests = watch(store)
     asked: dict[str, Any] = {"object_lock": True, "sse": "aws:kms", "kms_key_id": "arn:key"}
     outcome = await replicate(store, row, streamed=streamed, **asked, **PARTS)
-    assert (outcome.status, outcome.reason, outcome.detail) == (Status.COPIED, reason, lack)
+    assert (outcome.status, outcome.reason, outcome.detail) == (Status.DONE, reason, lack)
     assert names(requests).count("head") == 5  # both, the copy, and both again
 
 
@@ -374,7 +374,7 @@ async def test_a_copy_that_may_not_be_looked_at_is_said_to_be_unknown() -> None:
     denied = Denied("HeadObject", "it", "AccessDenied")
     store.hook(head=refuse(denied, lambda request: "complete_multipart" in names(requests)))
     outcome = await replicate(store, row, **PARTS)
-    assert (outcome.status, outcome.reason) == (Status.COPIED, Reason.COPY_INCOMPLETE)
+    assert (outcome.status, outcome.reason) == (Status.DONE, Reason.COPY_INCOMPLETE)
 
 
 @pytest.mark.parametrize("size_bytes", [1, 7 * KIB])
@@ -387,7 +387,7 @@ async def test_a_retention_that_has_passed_is_left_behind_and_the_legal_hold_is_
     row = await put(store, bytes(size_bytes), lock=ObjectLock("COMPLIANCE", "2017-07-15T00:00:00Z", legal_hold))
     now = 1_700_000_000.0
     outcome = await replicate(store, row, object_lock=True, **PARTS)
-    assert (outcome.status, outcome.reason) == (Status.COPIED, Reason.COPY_INCOMPLETE)
+    assert (outcome.status, outcome.reason) == (Status.DONE, Reason.COPY_INCOMPLETE)
     assert outcome.detail == "without the source's retention, which has passed"
     copied = await store.head(COPY)
     assert copied.attributes.lock == (ObjectLock(legal_hold=True) if legal_hold else None)
@@ -422,7 +422,7 @@ async def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and
     store.hook(head=large)
     worker = SyncJob(store, store, ROUTE, SyncOptions(is_replay=True, streamed=True), ByteBudget(buffer_bytes))
     [outcome] = await worker.process([row])
-    assert (outcome.status, "SEALIFT_BUFFER_MIB=65" in outcome.detail) == (Status.FAILED, True)
+    assert (outcome.status, "SEALIFT_BUFFER_MIB=65" in outcome.detail) == (Status.BLOCKED, True)
     assert not {"get", "create_multipart"} & set(names(requests))
 
 
@@ -432,7 +432,7 @@ async def test_a_large_part_is_read_in_pieces_within_the_buffer(monkeypatch: pyt
     store = make_store()
     row, requests = await put(store, body), watch(store)
     outcome = await replicate(store, row, streamed=True)
-    assert (outcome.status, outcome.evidence) == (Status.COPIED, Evidence.MD5_ETAG)
+    assert (outcome.status, outcome.evidence) == (Status.DONE, Evidence.MD5_ETAG)
     assert bodies(store) == [body]
     sizes = [each.arguments["end"] - each.arguments["start"] for each in requests if each.operation == "get"]
     assert (max(sizes), sum(sizes)) == (8 * KIB, len(body))

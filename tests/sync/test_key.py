@@ -38,7 +38,7 @@ from tests.sync.scene import (
 )
 
 A, B, C = b"aaa", b"bbb", b"ccc"
-SAME, COPIED = Status.SAME, Status.COPIED
+SAME, COPIED = Status.SAME, Status.DONE
 
 
 def of_source(request: Request) -> bool:
@@ -216,7 +216,7 @@ async def test_rows_that_only_a_history_can_have_fail_one_by_one() -> None:
     result = await sync(store, row, row._replace(row=1))
     assert {each.reason for each in result.outcomes.values()} == {Reason.ONE_OF_SEVERAL}
     marker = await sync_one(store, row._replace(is_delete_marker=True))
-    assert (marker.status, marker.reason) == (Status.FAILED, Reason.IS_MARKER)
+    assert (marker.status, marker.reason) == (Status.BLOCKED, Reason.IS_MARKER)
 
 
 # Histories
@@ -228,7 +228,7 @@ async def test_history_is_reproduced_in_order_with_its_markers() -> None:
         await put(store, body)
     await delete(store)
     await put(store, A)
-    assert statuses(await sync_all(store)) == [COPIED, COPIED, Status.DELETED, COPIED]
+    assert statuses(await sync_all(store)) == [COPIED, COPIED, Status.DONE, COPIED]
     assert bodies(store) == [A, B, None, A]
     watched = watch(store)
     assert set(statuses(await sync_all(store))) == {SAME}
@@ -298,7 +298,7 @@ async def test_only_copy_is_not_replaced_where_it_would_be_lost() -> None:
     await put(store, A, COPY)
     row = await put(store, B)
     outcome = await sync_one(store, row, keeps_replaced=True)
-    assert (outcome.status, outcome.reason) == (Status.FAILED, Reason.ONLY_COPY)
+    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.ONLY_COPY)
     assert (await sync_one(store, row)).status is COPIED
     assert bodies(store) == [B]
 
@@ -383,7 +383,7 @@ async def test_archived_version_is_left_and_others_are_copied() -> None:
     old = await put(store, A)
     archived = await put(store, B, storage_class="GLACIER")
     result = await sync(store, *await rows_of(store), all_versions=True)
-    assert statuses(list(result.outcomes.values())) == [COPIED, Status.ARCHIVED]
+    assert statuses(list(result.outcomes.values())) == [COPIED, Status.BLOCKED]
     assert [(each.version.version_id, each.reason) for each in result.left] == [(archived.version_id, Reason.ARCHIVED)]
     assert bodies(store) == [A]
     assert (await sync(store, event_of(old), is_event=True, **EVENT)).left
@@ -395,7 +395,7 @@ async def test_older_version_is_not_put_on_top_of_what_cannot_be_put_back() -> N
     await put(store, B, storage_class="GLACIER")
     await put(store, B, COPY, storage_class="GLACIER")
     result = await sync(store, event_of(late), is_event=True, **EVENT)
-    assert (result.outcomes[0].status, result.outcomes[0].reason) == (Status.ARCHIVED, Reason.NEWEST_ARCHIVED)
+    assert (result.outcomes[0].status, result.outcomes[0].reason) == (Status.BLOCKED, Reason.NEWEST_ARCHIVED)
     assert bodies(store) == [B]
 
 
@@ -422,7 +422,7 @@ async def test_refusal_of_one_version_is_its_own() -> None:
     await put(store, B)
     store.hook(copy=refuse(Denied("CopyObject", "k", "AccessDenied", "no", 403), where=of_version(bad)))
     outcomes = await sync_all(store)
-    assert statuses(outcomes) == [Status.DENIED, COPIED]
+    assert statuses(outcomes) == [Status.BLOCKED, COPIED]
     assert outcomes[0].detail == "CopyObject: AccessDenied"
     assert bodies(store) == [B]
 
@@ -432,7 +432,7 @@ async def test_refused_looks_end_all_rows() -> None:
     rows = [await put(store, A), (await put(store, B))._replace(row=1)]
     store.hook(list_versions=refuse(Denied("ListObjectVersions", "k", "AccessDenied", "no", 403)))
     outcomes = (await sync(store, *rows, all_versions=True)).outcomes
-    assert statuses(list(outcomes.values())) == [Status.DENIED, Status.DENIED]
+    assert statuses(list(outcomes.values())) == [Status.BLOCKED, Status.BLOCKED]
 
 
 async def test_missing_bucket_is_no_rows_outcome() -> None:
@@ -452,7 +452,7 @@ async def test_version_that_keeps_failing_is_given_up_at_the_last_try_alone() ->
     with pytest.raises(Unavailable):
         await sync_all(store)
     result = await sync(store, *await rows_of(store), all_versions=True, is_last=True)
-    assert statuses(list(result.outcomes.values())) == [Status.FAILED, COPIED]
+    assert statuses(list(result.outcomes.values())) == [Status.BLOCKED, COPIED]
     assert result.outcomes[0].reason == Reason.GIVEN_UP
 
 
@@ -579,7 +579,7 @@ async def test_bytes_that_stay_wrong_are_mismatched() -> None:
 
     store.rot(*COPY[:2], B)
     store.hook(copy=rot)
-    assert (await sync_one(store, row._replace(condemned_etag=row.etag))).status is Status.MISMATCHED
+    assert (await sync_one(store, row._replace(condemned_etag=row.etag))).status is Status.DIFFERENT
 
 
 # How it is copied

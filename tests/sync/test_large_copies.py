@@ -72,7 +72,7 @@ async def test_a_copy_in_thousands_of_parts_that_was_killed_sends_one_percent_ag
     row = await put(store, bytes(count))
     await kill_copy(store, row, count * 9 // 10 + 1, **tiny)
     requests = watch(store)
-    assert (await go_on(store, row, **tiny))[0] is Status.COPIED
+    assert (await go_on(store, row, **tiny))[0] is Status.DONE
     assert count // 10 <= names(requests).count("copy_part") <= count * 11 // 100
     assert (bodies(store), store.uploads("destination")) == ([bytes(count)], [])
 
@@ -83,7 +83,7 @@ async def test_an_upload_goes_on_with_the_parts_that_are_there_and_proves_the_co
     row = await put(store, body)
     await kill_copy(store, row, 4)
     requests = watch(store)
-    assert await go_on(store, row) == (Status.COPIED, Evidence.CHECKSUM)
+    assert await go_on(store, row) == (Status.DONE, Evidence.CHECKSUM)
     assert (names(requests).count("copy_part"), names(requests).count("create_multipart")) == (7 - 3, 0)
     assert bodies(store) == [body]
     assert await unfinished(store) == []
@@ -98,7 +98,7 @@ async def test_an_upload_of_another_source_version_is_not_gone_on_with_and_abort
 ) -> None:
     store = make_store()
     left = await kill_copy(store, await put(store, BODY), 3)
-    assert (await go_on(store, await put(store, body, **attributes)))[0] is Status.COPIED
+    assert (await go_on(store, await put(store, body, **attributes)))[0] is Status.DONE
     assert bodies(store) == [body]
     assert store.uploads("destination") == [left]
     assert await end_run(store) == []
@@ -109,7 +109,7 @@ async def test_an_upload_with_a_part_of_another_size_is_not_gone_on_with_and_abo
     row = await put(store, BODY)
     left = await kill_copy(store, row, 3)
     await store.put_part(*COPY[:2], left, 2, b"of another's")
-    assert (await go_on(store, row))[0] is Status.COPIED
+    assert (await go_on(store, row))[0] is Status.DONE
     assert (bodies(store), store.uploads("destination")) == ([BODY], [left])
     assert await end_run(store) == []
 
@@ -119,7 +119,7 @@ async def test_uploads_that_this_run_did_not_record_are_left_alone() -> None:
     row = await put(store, BODY)
     foreign = await store.create_multipart(*COPY[:2], Attributes())
     theirs = await kill_copy(store, row, 2, run_id=RUN.replace("aaaaaa", "bbbbbb"))
-    assert (await go_on(store, row))[0] is Status.COPIED
+    assert (await go_on(store, row))[0] is Status.DONE
     assert await end_run(store) == [foreign, theirs]
 
 
@@ -148,7 +148,7 @@ async def test_a_request_that_fails_for_a_moment_is_sent_again_and_nothing_else(
     requests = watch(store)
     error = kind(operation, "k", "InternalError", "", 200)
     store.hook(**{operation: refuse(error, lambda request: names(requests).count(operation) <= 2)})
-    assert (await go_on(store, row))[0] is Status.COPIED
+    assert (await go_on(store, row))[0] is Status.DONE
     assert {each: names(requests).count(each) for each in ("create_multipart", "copy_part", "complete_multipart")} == {
         "create_multipart": is_new * 3,
         "copy_part": 2 + is_new + 2 * (operation == "copy_part"),
@@ -165,7 +165,7 @@ async def test_a_row_that_is_tried_again_goes_on_with_its_upload() -> None:
         await replicate(store, row, records=records, **PARTS)
     store.hook(copy_part=None)
     requests = watch(store)
-    assert (await replicate(store, row, records=records, **PARTS)).status is Status.COPIED
+    assert (await replicate(store, row, records=records, **PARTS)).status is Status.DONE
     assert (names(requests).count("copy_part"), names(requests).count("create_multipart")) == (1, 0)
 
 
@@ -209,7 +209,7 @@ async def test_an_upload_that_was_overtaken_is_not_gone_on_with(
     status, _ = await go_on(store, row, overwrite=Overwrite.ALWAYS)
     if (denied, other) == ("list_versions", MARKER):  # who may not list does not see the marker before
         there.insert(0, BODY)
-    assert status is Status.COPIED
+    assert status is Status.DONE
     assert (bodies(store), await end_run(store)) == (there, [])
 
 
@@ -219,7 +219,7 @@ async def test_a_worker_whose_clock_is_wrong_by_years_sees_that_its_copy_is_not_
     row = await put(store, BODY)
     await kill_copy(store, row, 3)
     await overtake(store, other)
-    assert (await go_on(store, row, overwrite=Overwrite.ALWAYS))[0] is Status.COPIED
+    assert (await go_on(store, row, overwrite=Overwrite.ALWAYS))[0] is Status.DONE
     assert bodies(store)[-1] == BODY
 
 
@@ -228,7 +228,7 @@ async def test_a_copy_that_a_delete_marker_overtakes_while_its_parts_are_sent_is
     store = make_store()
     row = await put(store, BODY)
     store.hook(**{"put_part" if streamed else "copy_part": once(lambda: overtake(store, MARKER))})
-    assert (await go_on(store, row, streamed=streamed))[0] is Status.COPIED
+    assert (await go_on(store, row, streamed=streamed))[0] is Status.DONE
     assert bodies(store)[-1] == BODY
 
 
@@ -250,7 +250,7 @@ async def test_parts_that_were_there_are_published_only_if_the_source_proves_the
         await store.put_part(*COPY[:2], left, 1, b"X" * (5 * KIB))
     requests = watch(store)
     is_refused = is_forged and kind != "none"
-    assert await go_on(store, row) == (Status.COPIED, Evidence.NONE if kind == "none" else Evidence.CHECKSUM)
+    assert await go_on(store, row) == (Status.DONE, Evidence.NONE if kind == "none" else Evidence.CHECKSUM)
     assert bodies(store) == [BODY]
     assert names(requests).count("create_multipart") == is_refused
     assert await end_run(store) == []
@@ -268,7 +268,7 @@ async def test_a_part_without_a_checksum_is_believed_only_if_this_run_sent_it(
         start = (forged - 1) * 5 * KIB
         await store.put_part(*COPY[:2], left, forged, b"X" * min(5 * KIB, len(BODY) - start))
     requests = watch(store)
-    assert await go_on(store, row) == (Status.COPIED, Evidence.NONE)
+    assert await go_on(store, row) == (Status.DONE, Evidence.NONE)
     assert names(requests).count("copy_part") == sent_again
     assert (bodies(store), store.uploads("destination")) == ([BODY], [])
 
@@ -322,7 +322,7 @@ async def test_a_backup_that_a_delete_marker_overtakes_puts_the_newest_on_top_ag
     row = await put(store, BODY)
     store.hook(copy_part=once(lambda: overtake(store, MARKER)))
     [outcome] = await backup(store).process([row])
-    assert outcome.status in (Status.COPIED, Status.SAME)
+    assert outcome.status in (Status.DONE, Status.SAME)
     assert bodies(store) == [BODY, MARKER, BODY]
 
 
@@ -330,7 +330,7 @@ async def test_a_backup_that_a_delete_marker_overtakes_puts_the_newest_on_top_ag
 async def test_a_backup_whose_large_copy_is_there_sends_no_part(streamed: bool) -> None:
     store = make_store()
     row, worker = await put(store, BODY), backup(store, streamed=streamed)
-    assert [outcome.status for outcome in await worker.process([row])] == [Status.COPIED]
+    assert [outcome.status for outcome in await worker.process([row])] == [Status.DONE]
     requests = watch(store)
     assert [outcome.status for outcome in await worker.process([row])] == [Status.SAME]
     assert not {"create_multipart", "copy_part", "put_part"} & set(names(requests))
@@ -346,7 +346,7 @@ async def test_a_stream_that_was_killed_sends_no_part_again_that_has_the_sources
     if is_forged:
         await store.put_part(*COPY[:2], left, 2, b"!" * (8 * KIB))
     requests = watch(store)
-    assert await go_on(store, row, streamed=True) == (Status.COPIED, Evidence.MD5_ETAG)
+    assert await go_on(store, row, streamed=True) == (Status.DONE, Evidence.MD5_ETAG)
     assert names(requests).count("put_part") == 3 + is_forged
     assert names(requests).count("create_multipart") == 0
     assert bodies(store) == [body]

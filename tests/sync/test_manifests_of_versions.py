@@ -76,7 +76,7 @@ async def test_the_source_says_the_order_of_versions_and_not_the_manifest(
     assert [each.row for each in outcomes] == [row.row for row in rows]
     assert bodies(store) == list(BODIES)
     for outcome in outcomes:
-        assert outcome.status is (Status.DELETED if BODIES[outcome.row] is MARKER else Status.COPIED)
+        assert (outcome.status, outcome.reason == Reason.DELETED) == (Status.DONE, BODIES[outcome.row] is MARKER)
     assert statuses(await replay(store, rows)) == [Status.SAME] * 4
     assert statuses(await deep(store).process(rows)) == [Status.VERIFIED] * 4
 
@@ -93,7 +93,7 @@ async def test_a_row_without_a_version_id_is_copied_once(has_etag: bool) -> None
     store = await written(b"one", b"two!")
     row = (await rows_of(store))[-1]
     rows = [ObjectVersion(0, SOURCE.key, etag=row.etag if has_etag else None)]
-    assert statuses(await replay(store, rows)) == [Status.COPIED]
+    assert statuses(await replay(store, rows)) == [Status.DONE]
     assert statuses(await replay(store, rows)) == [Status.SAME]
     assert bodies(store) == [b"two!"]
 
@@ -107,7 +107,7 @@ async def test_an_object_of_another_size_than_the_row_says_is_copied_and_said_to
     [row] = await rows_of(store)
     named = ObjectVersion(0, SOURCE.key, row.version_id if has_id else None, size_bytes=3)
     outcome = await replicate(store, named, all_versions=all_versions)
-    assert (outcome.status, outcome.reason == Reason.NEWER_COPIED) == (Status.COPIED, not has_id and not all_versions)
+    assert (outcome.status, outcome.reason == Reason.NEWER_COPIED) == (Status.DONE, not has_id and not all_versions)
     assert bodies(store) == [b"another"]
 
 
@@ -120,7 +120,7 @@ async def test_several_versions_of_a_key_are_copied_as_a_history_or_not_at_all(
     store = await written(b"one", b"two!")
     rows = sorted(map(undated, await rows_of(store)), key=lambda row: row.row, reverse=not is_newest_last)
     outcomes = await replay(store, rows, all_versions=False, overwrite=overwrite)
-    assert statuses(outcomes) == [Status.FAILED, Status.FAILED]
+    assert statuses(outcomes) == [Status.BLOCKED, Status.BLOCKED]
     assert outcomes[0].reason is Reason.ONE_OF_SEVERAL
     assert bodies(store) == []
 
@@ -133,7 +133,7 @@ async def test_a_delete_marker_that_the_source_no_longer_has_hides_no_copy(is_hi
     if is_hidden:
         await replay(store, rows)
     await store.delete(*SOURCE[:2], version_id=rows[1].version_id)
-    assert statuses(await replay(store, rows)) == [Status.COPIED, Status.MISSING]
+    assert statuses(await replay(store, rows)) == [Status.DONE, Status.MISSING]
     assert bodies(store)[-1] == b"one"
 
 
@@ -141,7 +141,7 @@ async def test_a_delete_marker_is_not_made_once_the_object_is_back_at_the_source
     store = await written(b"one", MARKER)
     rows = await rows_of(store)
     store.hook(copy=once(lambda: store.delete(*SOURCE[:2], version_id=rows[1].version_id)))
-    assert statuses(await finish_rows(store, rows)) == [Status.COPIED, Status.MISSING]
+    assert statuses(await finish_rows(store, rows)) == [Status.DONE, Status.MISSING]
     assert bodies(store)[-1] == b"one"
 
 
@@ -212,6 +212,6 @@ async def test_long_histories_that_differ_take_a_few_requests_a_version(asked: s
         outcomes = await replay(store, rows)
     else:
         outcomes = await verifier(store, all_versions=True, deep="--deep" in asked).process(rows)
-    both, rest = (Status.SAME, Status.COPIED) if asked == "replicate" else (Status.VERIFIED, Status.MISSING)
+    both, rest = (Status.SAME, Status.DONE) if asked == "replicate" else (Status.VERIFIED, Status.MISSING)
     assert Counter(statuses(outcomes)) == {both: 40, rest: 10}
     assert names(requests).count("head") < 6 * len(versions)

@@ -49,7 +49,7 @@ class AllCopied:
 
 async def copied(store: MemoryStore, **attributes: Any) -> ObjectVersion:
     row = (await put(store, GOOD, **attributes))._replace(version_id=None)
-    assert (await replicate(store, row)).status is Status.COPIED
+    assert (await replicate(store, row)).status is Status.DONE
     return row
 
 
@@ -57,7 +57,7 @@ def condemned(row: ObjectVersion, outcome: Outcome) -> ObjectVersion:
     """The row of a retry, as the failed rows of a verify run have it."""
     if outcome.status is Status.DAMAGED:
         return row._replace(damaged_etag=row.etag)
-    assert outcome.status is Status.MISMATCHED
+    assert outcome.status is Status.DIFFERENT
     return row._replace(condemned_etag=outcome.destination_etag)
 
 
@@ -94,9 +94,9 @@ async def test_a_copy_that_rotted_or_is_lost_is_copied_again_and_proven_by_its_b
         row = row._replace(known_checksum=proven.checksum)
     found = await verify(store, row, deep=True)
     by = Evidence.CHECKSUM if is_known and not is_lost else Evidence.CONTENT
-    assert (found.status, found.evidence) == (Status.MISMATCHED, by)
+    assert (found.status, found.evidence) == (Status.DIFFERENT, by)
     again = await replicate(store, condemned(row, found))
-    assert (again.status, again.evidence) == (Status.COPIED, Evidence.CONTENT), again
+    assert (again.status, again.evidence) == (Status.DONE, Evidence.CONTENT), again
     assert bodies(store)[-1] == GOOD
     same = await replicate(store, condemned(row, found))
     assert (same.status, same.evidence) == (Status.SAME, Evidence.CONTENT), "it is read, and not copied once more"
@@ -132,7 +132,7 @@ async def test_a_damaged_original_is_restored_by_a_run_with_swapped_sides_and_it
     swapped = (await row_of(store, COPY))._replace(version_id=None)
     [found] = await Verify(store, store, back, VerifyOptions(deep=True), budget).process([swapped])
     retry = SyncJob(store, store, back, SyncOptions(is_replay=True), budget)
-    assert statuses(await retry.process([condemned(swapped, found)])) == [Status.COPIED]
+    assert statuses(await retry.process([condemned(swapped, found)])) == [Status.DONE]
     assert bodies(store, SOURCE)[-1] == GOOD
     now = await row_of(store)
     assert (await verify(store, row._replace(etag=now.etag), deep=True)).status is Status.VERIFIED
@@ -149,7 +149,7 @@ async def test_a_copy_that_rots_again_at_once_is_not_called_copied() -> None:
     store.hook(copy=rot)
     row = await copied(store)
     again = await replicate(store, condemned(row, await verify(store, row, deep=True)))
-    assert (again.status, again.evidence) == (Status.MISMATCHED, Evidence.CONTENT)
+    assert (again.status, again.evidence) == (Status.DIFFERENT, Evidence.CONTENT)
 
 
 async def test_a_source_whose_bytes_are_lost_is_damaged() -> None:
@@ -174,7 +174,7 @@ async def test_a_copy_that_goes_away_while_it_is_read_is_not_lost(is_written_aga
     row = await copied(store)
     store.hook(get=leave)
     found = await verify(store, row, deep=True)
-    assert found.status is (Status.UNVERIFIABLE if is_written_again else Status.MISSING), found
+    assert found.status is (Status.UNKNOWN if is_written_again else Status.MISSING), found
 
 
 async def test_a_condemned_row_is_verified_by_bytes_though_nobody_asked_for_it() -> None:
@@ -182,7 +182,7 @@ async def test_a_condemned_row_is_verified_by_bytes_though_nobody_asked_for_it()
     row = await copied(store)
     store.rot(*COPY[:2], ROTTEN)
     assert (await verify(store, row)).status is Status.VERIFIED, "what S3 keeps beside the bytes agrees"
-    assert (await verify(store, row._replace(condemned_etag="any"))).status is Status.MISMATCHED
+    assert (await verify(store, row._replace(condemned_etag="any"))).status is Status.DIFFERENT
     known = row._replace(condemned_etag="any", known_checksum="CRC32:AAAAAA==")
     outcome = await verify(store, known, copied=AllCopied())
     assert (outcome.reason, outcome.detail) == (Reason.CONTENT_DIFFERS, "5")
@@ -217,7 +217,7 @@ async def test_a_damaged_source_is_not_copied_where_nothing_is_and_one_that_was_
     await store.delete(*COPY[:2])
     assert (await replicate(store, marked)).status is Status.DAMAGED
     await put(store, GOOD)
-    assert (await replicate(store, marked)).status is Status.COPIED
+    assert (await replicate(store, marked)).status is Status.DONE
     assert bodies(store) == [GOOD]
 
 
@@ -231,10 +231,10 @@ async def test_a_version_that_rotted_in_a_history_is_copied_again_by_a_retry(
     for body in older:
         await put(store, body, COPY)
     row = await put(store, GOOD, sse=sse)
-    assert statuses(await replay(store, [row])) == [Status.COPIED]
+    assert statuses(await replay(store, [row])) == [Status.DONE]
     store.rot(*COPY[:2], ROTTEN)
     found = await verify(store, row, deep=True, all_versions=True)
-    assert statuses(await replay(store, [condemned(row, found)])) == [Status.COPIED]
+    assert statuses(await replay(store, [condemned(row, found)])) == [Status.DONE]
     assert bodies(store) == [*older, ROTTEN, GOOD], "nothing is deleted"
     assert statuses(await replay(store, [condemned(row, found)])) == [Status.SAME], "it is not copied once more"
     assert (await verify(store, row, deep=True, all_versions=True)).status is Status.VERIFIED
@@ -245,14 +245,14 @@ async def test_a_rotten_copy_below_a_newer_one_is_not_called_the_same_nor_put_on
     await put(store, b"an older version", COPY)
     for body in (GOOD, b"a newer version"):
         row = await put(store, body)
-        assert statuses(await replay(store, [row])) == [Status.COPIED]
+        assert statuses(await replay(store, [row])) == [Status.DONE]
         if body == GOOD:
             store.rot(*COPY[:2], ROTTEN)
     row = (await rows_of(store))[0]
     found = await verify(store, row, deep=True, all_versions=True)
     assert statuses(await replay(store, [row])) == [Status.SAME], "what S3 keeps beside the bytes agrees"
     [late] = await replay(store, [condemned(row, found)])
-    assert (late.status, late.reason) == (Status.COPIED, Reason.COPIED_LATE)
+    assert (late.status, late.reason) == (Status.DONE, Reason.COPIED_LATE)
     assert bodies(store)[-2:] == [GOOD, b"a newer version"]
 
 
@@ -296,13 +296,13 @@ async def test_a_copy_of_a_damaged_source_is_not_proven_by_its_bytes(versioned: 
 async def test_of_two_without_checksums_only_a_copy_that_cannot_be_right_is_replaced(rotten: ObjectRef) -> None:
     store = make_store(versioned=False)
     row = await put_in_parts(store, GOOD[:6], GOOD[6:], **OPAQUE)
-    assert (await replicate(store, row)).status is Status.COPIED
+    assert (await replicate(store, row)).status is Status.DONE
     store.rot(*rotten[:2], ROTTEN)
     found = await verify(store, row, deep=True)
-    assert found.status is Status.MISMATCHED
+    assert found.status is Status.DIFFERENT
     retried = await replicate(store, condemned(row, found))
-    assert retried.status is (Status.CHANGED if rotten == SOURCE else Status.COPIED), retried.reason
+    assert retried.status is (Status.CHANGED if rotten == SOURCE else Status.DONE), retried.reason
     assert bodies(store) == [GOOD]
     if rotten == SOURCE:  # who has looked at both can still say so
         forced = await replicate(store, condemned(row, found), overwrite=Overwrite.ALWAYS)
-        assert forced.status is Status.COPIED
+        assert forced.status is Status.DONE

@@ -44,8 +44,8 @@ def first(source, copies, rules=ALL, **known):
 
 
 SAME = (Act.DONE, End(Status.SAME))
-UNVERIFIABLE = (Act.DONE, End(Status.UNVERIFIABLE, Reason.NOTHING_COMPARABLE))
-ARCHIVED = (Act.DONE, End(Status.ARCHIVED, Reason.ARCHIVED))
+UNVERIFIABLE = (Act.DONE, End(Status.UNKNOWN, Reason.NOTHING_COMPARABLE))
+ARCHIVED = (Act.DONE, End(Status.BLOCKED, Reason.ARCHIVED))
 NEWER = (Act.DONE, End(Status.CHANGED, Reason.DESTINATION_NEWER))
 MARK = (Act.MARK, None)
 THAW = Reason.ARCHIVED
@@ -87,7 +87,7 @@ def test_the_newest_readable_version_belongs_on_top():
 
 def test_nothing_covers_a_version_that_cannot_be_put_back():
     looked = view([item(A, 1), item(B, 2)], [item(B, 3)], blocked={1: THAW}, unreadable_copies={0}, named={0})
-    assert next_step(looked, ALL).ends == {0: End(Status.ARCHIVED, Reason.NEWEST_ARCHIVED)}
+    assert next_step(looked, ALL).ends == {0: End(Status.BLOCKED, Reason.NEWEST_ARCHIVED)}
 
 
 def test_an_unprovable_copy_is_not_put_on_top_again():
@@ -145,7 +145,7 @@ def test_a_marker_in_the_middle_is_made_in_its_place_only():
 
 def test_a_removed_newest_version_stays_where_deletes_are_retained():
     source, copies = [item(A, 1)], [item(A, 2), item(B, 4)]
-    assert first(source, copies) == (Act.DONE, End(Status.SKIPPED, Reason.DELETE_RETAINED))
+    assert first(source, copies) == (Act.DONE, End(Status.LEFT, Reason.DELETE_RETAINED))
     assert first(source, copies, MIRROR) == append(0)
 
 
@@ -182,7 +182,7 @@ def test_an_agreed_etag_proves_nothing():
 
 def test_what_is_replaced_stays_where_that_is_asked():
     rules = NOT_KEPT._replace(keeps_replaced=True)
-    assert first([item(A, 5)], [item(B, 1)], rules) == (Act.DONE, End(Status.FAILED, Reason.ONLY_COPY))
+    assert first([item(A, 5)], [item(B, 1)], rules) == (Act.DONE, End(Status.BLOCKED, Reason.ONLY_COPY))
 
 
 def test_versions_that_nothing_resembles_are_appended_in_one_go():

@@ -218,7 +218,7 @@ def _missing(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
             yield f"{content} is said to be stored {wanted} times"
     for version in world.source if is_deep else ():
         end = ended.ends[version.id]
-        is_excused = rules.overwrite is Overwrite.NEVER or end.status in (Status.UNVERIFIABLE, Status.SAME)
+        is_excused = rules.overwrite is Overwrite.NEVER or end.status in (Status.UNKNOWN, Status.SAME)
         if not version.is_marker and version.is_readable and version.content not in stored and not is_excused:
             newest = next(each for each in reversed(world.source) if not each.is_marker)
             if not unproven and (newest.is_readable or end.reason is not Reason.NEWEST_ARCHIVED):
@@ -246,7 +246,7 @@ def _wrong_top(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
         if target.content in "ABC" and moves and rules.keeps_versions and rules.overwrite is Overwrite.ALWAYS:
             yield f"{top} is on top instead of {target}, of which there is a copy, and it ended as {end}"
         return
-    if end.status is Status.UNVERIFIABLE and top is not None and not top.is_readable:
+    if end.status is Status.UNKNOWN and top is not None and not top.is_readable:
         return
     is_hidden_again = end.reason is Reason.HIDDEN_AGAIN and rules.overwrite is not Overwrite.ALWAYS
     if top is None and is_hidden_again and not rules.mirrors_deletes:
@@ -257,5 +257,5 @@ def _wrong_top(world: World, ended: Ended, rules: Rules) -> Iterator[str]:
         if not rules.keeps_versions:
             is_older_copy = top.is_readable and top.content in _older(world, target)
             may_stay = top.at >= target.at and not is_older_copy
-    if end.status not in (Status.CHANGED, Status.SKIPPED) or not may_stay:
+    if end.status not in (Status.CHANGED, Status.LEFT) or not may_stay:
         yield f"{top} is on top instead of {target}, and it ended as {end}"

@@ -40,18 +40,18 @@ def copied_rows(checkpoints: Iterable[dict[int, Status]], *, shard: int = 1, cut
 
 
 def test_a_row_counts_that_was_copied_or_found_to_be_the_same() -> None:
-    statuses = {4: Status.COPIED, 5: Status.SAME, 6: Status.CHANGED, 7: Status.MISSING}
+    statuses = {4: Status.DONE, 5: Status.SAME, 6: Status.CHANGED, 7: Status.MISSING}
     assert copied_rows([statuses]) == {4, 5}
 
 
-@pytest.mark.parametrize("other", sorted(set(Status) - {Status.COPIED, Status.SAME}))
+@pytest.mark.parametrize("other", sorted(set(Status) - {Status.DONE, Status.SAME}))
 def test_no_row_counts_that_any_attempt_ended_otherwise(other: Status) -> None:
-    assert copied_rows([{4: Status.COPIED}, {4: other, 5: Status.COPIED}]) == {5}
+    assert copied_rows([{4: Status.DONE}, {4: other, 5: Status.DONE}]) == {5}
     assert copied_rows([{4: other}, {4: Status.SAME}]) == set()
 
 
 def test_nothing_counts_of_another_shard_or_of_outcomes_that_cannot_be_read() -> None:
-    assert copied_rows([{4: Status.COPIED}], shard=0) == set()
-    assert copied_rows([{4: Status.COPIED}], shard=2) == set()
-    assert copied_rows([{4: Status.COPIED}], cut=True) == set()
+    assert copied_rows([{4: Status.DONE}], shard=0) == set()
+    assert copied_rows([{4: Status.DONE}], shard=2) == set()
+    assert copied_rows([{4: Status.DONE}], cut=True) == set()
     assert copied_rows([]) == set()

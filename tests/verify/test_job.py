@@ -57,10 +57,10 @@ def statuses(outcomes: Sequence[Outcome]) -> list[Status]:
 @pytest.mark.parametrize(
     ("kind", "status"),
     [
-        (NotFound, Status.MISMATCHED),  # it is there, and its bytes are not
-        (PreconditionFailed, Status.UNVERIFIABLE),
-        (Denied, Status.DENIED),
-        (ArchivedObject, Status.UNVERIFIABLE),
+        (NotFound, Status.DIFFERENT),  # it is there, and its bytes are not
+        (PreconditionFailed, Status.UNKNOWN),
+        (Denied, Status.BLOCKED),
+        (ArchivedObject, Status.UNKNOWN),
     ],
 )
 def test_what_happens_while_reading_is_the_rows_outcome(kind: type[StoreError], status: Status) -> None:
@@ -103,7 +103,7 @@ def test_a_source_that_is_overwritten_and_copied_between_the_two_looks_has_chang
         for known in (None, "SHA256:2pJaMOMff9qnBE4+W6SuF2cN6C1new5631cAQooTejY=")
         for bucket, now, status in (
             ("there", None, Status.MISSING),
-            ("there", b"ransom", Status.MISMATCHED),
+            ("there", b"ransom", Status.DIFFERENT),
             ("there", b"older", Status.VERIFIED),
             ("here", None, Status.CHANGED),
             ("here", b"newer", Status.CHANGED),
@@ -143,7 +143,7 @@ PROVEN_ROWS = [
     ("agrees", "looks like another MD5", "weak", "it is encrypted", "same"),
     ("agrees", "looks like another MD5", "weak", "gone, or another", "unknown"),
 ]
-VERDICTS = {"same": Status.VERIFIED, "different": Status.MISMATCHED, "unknown": Status.UNVERIFIABLE}
+VERDICTS = {"same": Status.VERIFIED, "different": Status.DIFFERENT, "unknown": Status.UNKNOWN}
 
 
 def test_the_table_of_proven_rows_is_the_one_that_is_replayed() -> None:
@@ -178,7 +178,7 @@ def test_all_that_is_known_of_a_proven_row_has_to_agree(
     assert ("here" in asked) == (source != "not asked")
     [of_other_size] = verify(store, [row._replace(size_bytes=len(GOOD) + 1)], deep=True)
     is_other = source == "gone, or another"  # the source is, so its copy may be there
-    assert of_other_size.status is (Status.CHANGED if is_other else Status.MISMATCHED)
+    assert of_other_size.status is (Status.CHANGED if is_other else Status.DIFFERENT)
 
 
 @pytest.mark.parametrize(
@@ -186,7 +186,7 @@ def test_all_that_is_known_of_a_proven_row_has_to_agree(
     [
         (b"body", None, ["there"], Status.VERIFIED),
         (b"body", KMS, ["here", "there", "there"], Status.VERIFIED),  # by the checksums that both keep
-        (b"ydob", None, ["here", "here", "there", "there"], Status.MISMATCHED),
+        (b"ydob", None, ["here", "here", "there", "there"], Status.DIFFERENT),
         (None, None, ["here", "there", "there"], Status.MISSING),
     ],
 )
@@ -219,7 +219,7 @@ def test_after_a_copy_the_source_is_asked_only_where_the_destination_proves_noth
         ((b"older", b"newer"), b"newer", Status.CHANGED),  # a copy that was made since
         ((b"older", b"newer"), b"older", Status.VERIFIED),
         ((b"older", None), b"newer", Status.CHANGED),
-        ((b"older",), b"newer", Status.MISMATCHED),
+        ((b"older",), b"newer", Status.DIFFERENT),
         ((b"older", b"newer"), None, Status.MISSING),
     ],
 )
@@ -245,14 +245,14 @@ def test_a_current_version_without_an_id_in_its_answer_is_still_the_rows() -> No
     row = row_of(put(store, "here", b"body"))
     put(store, "there", b"ydob")
     store.hook(head=terse)
-    assert statuses(verify(store, [row])) == [Status.MISMATCHED]
+    assert statuses(verify(store, [row])) == [Status.DIFFERENT]
 
 
 @pytest.mark.parametrize(
     ("asked", "there", "expected"),
     [
         ((0, 1, 2), (b"one", b"two", b"thr"), "verified verified verified"),
-        ((0, 1, 2), (b"one", b"XXX", b"thr"), "verified mismatched verified"),
+        ((0, 1, 2), (b"one", b"XXX", b"thr"), "verified different verified"),
         ((1, 2), (b"one", b"two"), "verified missing"),  # the third is not copied yet
         ((1,), (b"one",), "missing"),
         ((0, 2), (b"one", b"two"), "verified missing"),
@@ -292,8 +292,8 @@ def _of_three(store: MemoryStore, asked: tuple[int, ...], there: tuple[bytes, ..
     ("on_top", "status"),
     [
         (None, Status.MISSING),  # a delete marker
-        (b"other", Status.MISMATCHED),
-        (b"one", Status.MISMATCHED),  # the copy of an older version
+        (b"other", Status.DIFFERENT),
+        (b"one", Status.DIFFERENT),  # the copy of an older version
         (b"two!", Status.VERIFIED),
     ],
 )
@@ -317,10 +317,10 @@ def test_a_current_version_whose_copy_is_covered_is_not_verified(
 @pytest.mark.parametrize(
     ("on_top", "deep", "status"),
     [
-        (b"tWo!", False, Status.UNVERIFIABLE),
+        (b"tWo!", False, Status.UNKNOWN),
         (b"two!", True, Status.VERIFIED),
-        (b"tWo!", True, Status.MISMATCHED),
-        (b"longer", False, Status.MISMATCHED),
+        (b"tWo!", True, Status.DIFFERENT),
+        (b"longer", False, Status.DIFFERENT),
     ],
 )
 def test_a_version_on_top_that_cannot_be_compared_is_not_called_another_one(
@@ -355,7 +355,7 @@ def test_a_copy_that_rotted_in_a_longer_history_is_damaged_and_not_missing(
     store.rot("there", "k", b"tWo")
     known = f"CRC32:{full_object('CRC32', b'two').value}" if is_known else None
     [outcome] = verify(store, [row_of(written, 3, known_checksum=known)], all_versions=True, deep=True)
-    assert (outcome.status, outcome.destination_etag) == (Status.MISMATCHED, copy.etag)
+    assert (outcome.status, outcome.destination_etag) == (Status.DIFFERENT, copy.etag)
     assert outcome.evidence is (Evidence.CHECKSUM if is_known else Evidence.CONTENT)
 
 

@@ -21,7 +21,7 @@ def report(*reasons: tuple[str, ...]) -> dict[str, Any]:
     }
 
 
-UNREAD = ("failed", "given_up", "GetObject: InternalError")
+UNREAD = ("blocked", "given_up", "GetObject: InternalError")
 AGAIN = "What could not be read was not compared. Verify it again: sealift verify "
 AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
 
@@ -30,13 +30,13 @@ AGAIN += "--source s3://docs/ --destination s3://copies/ --deep"
     "unread",
     [
         UNREAD,
-        ("denied", "denied", "GetObject: AccessDenied"),
-        ("unverifiable", "archived", "copy"),
+        ("blocked", "denied", "GetObject: AccessDenied"),
+        ("unknown", "archived", "copy"),
     ],
-    ids=lambda each: str(each[0]),
+    ids=lambda each: str(each[1]),
 )
 def test_what_could_not_be_read_is_verified_again_and_not_retried(unread: tuple[str, ...]) -> None:
     """A retry found the ETags the same."""
     assert KIND.hints(report(unread)) == [AGAIN]
-    wrong = ("mismatched", "content_differs", "3")
+    wrong = ("different", "content_differs", "3")
     assert KIND.hints(report(unread, wrong)) == [AGAIN, "Copy the others again: sealift runs retry RUN"]

@@ -14,7 +14,7 @@ from markupsafe import Markup
 
 from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
-from jobs.core.words import why
+from jobs.core.words import DELETED, DONE, called, why
 from jobs.reports import figures
 from jobs.reports.document import (
     LEFT_OUT,
@@ -23,6 +23,7 @@ from jobs.reports.document import (
     had_no_rows,
     is_empty,
     left_count,
+    outcomes_of,
     races,
     reasons_of,
     verdict,
@@ -47,25 +48,23 @@ MEANINGS = {
     "excluded": "left out by a filter",
     "copied": "copied by this run",
     "deleted": "a delete marker, reproduced",
+    "done": "done by this run",
     "verified": "proven equal",
     "changed": "not what the manifest named, or in the way of it",
-    "denied": "access was refused",
-    "archived": "must be restored before it can be read",
     "packed": "in an archive, whose index has it",
     "restored": "proven, then written by this run",
-    "thawing": "its archive is being restored: go on when that has ended",
-    "unrestorable": "cannot be restored, for the reason given",
     "expired": "its copy was proven once more, then it was deleted",
-    "kept": "not deleted, for the reason given",
-    "waiting": "in its grace period: it may go later",
-    "skipped": "left alone, for the reason given",
-    "mismatched": "proven different from its source",
+    "left": "left alone, for the reason given",
+    "unknown": "nothing at hand proves it equal or different",
+    "blocked": "could not be done, for the reason given",
     "damaged": "the source's own bytes are not those that S3 keeps checksums of: not copied",
-    "failed": "given up after all attempts",
     "would be deleted": "its copy is proven now, and only --yes-delete deletes it",
 }
 
-_MEANINGS_OF_OUTCOMES = MEANINGS | {"missing": "not there, for the reason given"}
+_MEANINGS_OF_OUTCOMES = MEANINGS | {
+    "missing": "not there, for the reason given",
+    "different": "proven different from its source",
+}
 """A copy is missing in a run that verifies, a source in one that copies."""
 
 EVIDENCE = {
@@ -75,9 +74,9 @@ EVIDENCE = {
     "none": "nothing could be compared, or there is nothing to compare, such as a delete marker",
 }
 
-_GOOD = {status.value for status in GOOD}
-_UNCERTAIN = frozenset({"unverifiable", "archived", "thawing", "kept", "changed", "stale", "extra", "would be deleted"})
-_WAITING = frozenset({"in flight", "excluded", "waiting"})
+_GOOD = {*GOOD, DELETED, *DONE.values()}
+_UNCERTAIN = frozenset({"unverifiable", "unknown", "blocked", "changed", "stale", "extra", WOULD_BE_DELETED})
+_WAITING = frozenset({"in flight", "excluded", "left"})
 
 
 class Tally(NamedTuple):
@@ -200,6 +199,7 @@ def template_environment() -> jinja2.Environment:
         "visible": visible,
         "written": visible_text,
         "why": why,
+        "called": lambda row, job: called(row["status"], job, row["reason"]),
         "sentence": lambda text: Markup(re.sub(r"(?<=\d) ", "\N{NO-BREAK SPACE}", visible(text))),
         "count": lambda number: figures.UNKNOWN if number is None else f"{number:,}",
         "bytes": figures.human_bytes,
@@ -233,11 +233,12 @@ def _tallies(report: Mapping[str, Any]) -> list[Tally]:
     if "categories" in report:
         counted = {name: (each["rows"], each["bytes"]) for name, each in report["categories"].items()}
     else:
-        order = [status.value for status in Status]
-        sizes = report.get("outcome_bytes", {})
-        names = sorted(report["outcomes"], key=lambda name: order.index(name) if name in order else len(order))
-        called = {Status.SKIPPED.value: WOULD_BE_DELETED} if report.get("dry_run") else {}
-        counted = {called.get(name, name): (report["outcomes"][name], sizes.get(name)) for name in names}
+        outcomes, sizes = outcomes_of(report), report.get("outcome_bytes", {})
+        if WOULD_BE_DELETED in outcomes:  # what else is left was not read
+            sizes = {**sizes, WOULD_BE_DELETED: sizes.get(Status.LEFT), Status.LEFT: 0}
+        order = [WOULD_BE_DELETED, *Status]
+        names = sorted(outcomes, key=lambda name: order.index(name) if name in order else len(order))
+        counted = {called(name, report["job"]): (outcomes[name], sizes.get(name)) for name in names}
     whole = report["rows"] or 1
     meanings = MEANINGS if "categories" in report else _MEANINGS_OF_OUTCOMES
     return [Tally(name, rows, size, rows / whole, meanings.get(name, "")) for name, (rows, size) in counted.items()]
