@@ -160,7 +160,7 @@ class Copier:
             lock=lock,
             without_annotations=self._skips_annotations,
         )
-        target, ref = self.route.target_of(row), self.route.source_of(row)._replace(version_id=version_id)
+        target, ref = self.route.target_of(row), ObjectRef(self.route.source.bucket, row.key, version_id)
         written = await self.destination.copy(ref, row.etag, target.bucket, target.key, settings, guard=guard)
         written = _with_notes(written, lack, EXCLUDED if self._skips_annotations else "")
         return _copied(row, row.size_bytes or 0, row.etag, written, source), written.source_version_id
@@ -253,7 +253,7 @@ def is_altered(source: ObjectInfo, copied: Outcome) -> bool:
 
 def _with_notes(written: Written, *notes: str) -> Written:
     """The answer with more notes behind its own. Empty ones are left out."""
-    return written._replace(note="; ".join(filter(None, (written.note, *notes))))
+    return written._replace(note="; ".join(filter(None, (written.note, *notes)))) if any(notes) else written
 
 
 def _raced(error: StoreError) -> Conflict:

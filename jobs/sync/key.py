@@ -25,6 +25,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, NamedTuple, Self, TypeVar
 
 from jobs.core.enums import ARCHIVE_CLASSES, StorageClass
@@ -200,8 +201,6 @@ class _Sync:
         self.sides, self.key, self.rows = sides, key, rows
         self.options, self.copier = sides.options, sides.copier
         self.is_event, self.is_last = is_event, is_last
-        self.ours = Side(sides.source, ObjectRef(sides.route.source.bucket, key))
-        self.theirs = Side(sides.destination, sides.route.target_of(ObjectVersion(-1, key)))
         self.known: dict[tuple[Identity, Identity], tuple[Verdict, str | None]] = {}
         self.own: dict[Identity, Identity] = {}
         self.copied: dict[Identity, Outcome] = {}
@@ -222,11 +221,19 @@ class _Sync:
         self.bet: Outcome | None = None
         """A copy that this call made before it looked. Only a comparison says of which version it is."""
 
+    @cached_property
+    def ours(self) -> Side:  # most bets need neither side
+        return Side(self.sides.source, ObjectRef(self.sides.route.source.bucket, self.key))
+
+    @cached_property
+    def theirs(self) -> Side:
+        return Side(self.sides.destination, self.sides.route.target_of(ObjectVersion(-1, self.key)))
+
     async def run(self) -> KeyResult:
         if not self.options.all_versions:
             if len(self.rows) > 1:
                 return self._all(End(Status.BLOCKED, Reason.ONE_OF_SEVERAL))
-            if any(row.is_delete_marker for row in self.rows):
+            if self.rows and self.rows[0].is_delete_marker:
                 return self._all(End(Status.BLOCKED, Reason.IS_MARKER))
         try:
             result = await self._rounds()
@@ -315,7 +322,7 @@ class _Sync:
                     me = row.version_id or NULL_VERSION, row.etag
                     self.own[_made(outcome)], self.copied[me] = me, outcome
                 return None
-        return KeyResult({row.row: outcome._replace(version_id=self.rows[0].version_id)})
+        return KeyResult({row.row: outcome})
 
     async def _copy_current(
         self, row: ObjectVersion, guard: Guard, info: ObjectInfo | None
@@ -366,7 +373,7 @@ class _Sync:
         while True:
             view = self._view(look, edges, places)
             if (damaged := self._damaged_newest(look)) is not None:
-                return await self._conclude(look, view, places, Step(Act.DONE, top=damaged))
+                return await self._conclude(look, view, places, Step(Act.DONE, top=damaged, match=align(view)))
             step = next_step(view, rules)
             if step.act is Act.ASK:
                 for pair in step.ask:
@@ -534,9 +541,9 @@ class _Sync:
                 await self.sides.keeps_versions(again=True)
             return False
         if step.act is Act.AGAIN:
-            return await self._again(look, view, step.place)
-        newest, newest_copied = look.newest(follows_markers=self.options.follows_markers), max(align(view), default=-1)
-        if newest not in (None, step.place) and await self._find_archived(look, view, newest):
+            return await self._again(look, step)
+        newest, newest_copied = look.newest(follows_markers=self.options.follows_markers), max(step.match, default=-1)
+        if newest not in (None, step.place) and await self._find_archived(look, view, newest, step.match.get(newest)):
             return True
         for place in (step.place, *step.then):
             if not await self._append(look, view, place, is_late=place < newest_copied):
@@ -546,12 +553,12 @@ class _Sync:
             newest_copied = max(newest_copied, place)
         return True
 
-    async def _find_archived(self, look: Look, view: View, newest: int) -> bool:
-        """True if it is news that the newest version, or its copy, is archived.
+    async def _find_archived(self, look: Look, view: View, newest: int, at: int | None) -> bool:
+        """True if it is news that the newest version, or its copy, the one at `at`, is archived.
 
         Then it could not be put back above an older version.
         """
-        version, at = look.source[newest], align(view).get(newest)
+        version = look.source[newest]
         is_news = newest not in view.blocked and await _is_archived(self.ours, version)
         if is_news:
             self.blocked[identity(version)] = End(Status.BLOCKED, Reason.ARCHIVED), ""
@@ -685,9 +692,9 @@ class _Sync:
         told = outcome._replace(reason=verdict.reason, detail=verdict.detail, evidence=verdict.evidence)
         return told._replace(status=status, checksum=None)
 
-    async def _again(self, look: Look, view: View, at: int) -> bool:
+    async def _again(self, look: Look, step: Step) -> bool:
         """Copy one of the destination's copies on top, since the source cannot be read. False: look again."""
-        copy, me = look.copies[at], identity(look.copies[at])
+        copy = look.copies[step.place]
         info = await self.theirs.describe(copy)
         try:
             if info.is_archived:
@@ -696,11 +703,11 @@ class _Sync:
         except (Denied, Redirected, ArchivedObject, Rejected, Conflict) as error:
             if isinstance(error, Conflict) and error.code != ALTERED:
                 raise
-            self.unreadable.add(me)
+            self.unreadable.add(identity(copy))
             return True
         self.is_stale = True
-        matched = {other: place for place, other in align(view).items()}
-        self.own[_made(outcome)] = identity(look.source[matched[at]]) if at in matched else _NOBODYS
+        owner = next((place for place, at in step.match.items() if at == step.place), None)
+        self.own[_made(outcome)] = _NOBODYS if owner is None else identity(look.source[owner])
         return False
 
     # The end
@@ -708,7 +715,7 @@ class _Sync:
     async def _conclude(self, look: Look, view: View, places: Sequence[int | None], step: Step) -> KeyResult:
         """The outcomes of all rows."""
         assert step.top is not None
-        matches = align(view)
+        matches = step.match
         newest = look.newest(follows_markers=self.options.follows_markers)
         target = step.target
         outcomes, copied_rows = dict[int, Outcome](), self._copied_rows()

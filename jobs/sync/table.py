@@ -308,7 +308,8 @@ class Step(NamedTuple):
     APPEND: `place` is the index of the source version; `then` are versions to append after it without
     another step, as long as nothing fails. AGAIN: `place` is the index of the copy. MARK: of the
     source's marker, -1 for the newest one. ASK: `ask` has (source index, copy index), most important
-    first. DONE: `target` is T, `top` how it ended, `ends` how each named version did.
+    first. DONE: `target` is T, `top` how it ended, `ends` how each named version did. `match`: the
+    alignment, but for ASK.
     """
 
     act: Act
@@ -318,6 +319,7 @@ class Step(NamedTuple):
     ask: Sequence[tuple[int, int]] = ()
     then: Sequence[int] = ()
     target: int | None = None
+    match: Mapping[int, int] = {}
 
 
 class _Free:
@@ -382,7 +384,7 @@ def next_step(view: View, rules: Rules) -> Step:
     """Return what comes next for the key, by the table above."""
     decision = _Decision(view, rules)
     step = decision.step()
-    return Step(Act.ASK, ask=tuple(decision.asks)) if decision.asks else step
+    return Step(Act.ASK, ask=tuple(decision.asks)) if decision.asks else step._replace(match=decision.match)
 
 
 class _Decision:
