@@ -234,9 +234,9 @@ async def _compare(
         memory_limit_bytes=options.join_memory,
         repairs_different=options.repair_different,
     )
-    result = await reconcile(source, destination, join_options, scratch / "join")
     named = {"versions": options.versions, "maps": options.maps, "margin": options.margin}
-    return make_spec(run_id, began, source, destination, named), result
+    spec = make_spec(run_id, began, source, destination, named)
+    return spec, await reconcile(source, destination, join_options, scratch / "join", spec)
 
 
 async def _repair(

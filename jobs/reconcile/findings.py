@@ -10,7 +10,7 @@ import duckdb
 from jobs.core.category import REPAIRABLE, Category
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.words import explained_sql
-from jobs.reconcile.rules import COMPOSITE, DIFFERS
+from jobs.reconcile.rules import COMPOSITE
 from jobs.tables.duck import harmless_columns, parquet, quoted
 from jobs.tables.rows import manifest_schema
 
@@ -22,25 +22,23 @@ PREFIX_DEPTH = 3
 def write_findings(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
-    prefixes: PrefixMap,
+    rows: str,
     *,
-    all_versions: bool,
     repairs_different: bool,
     excluded: tuple[int, int],
 ) -> dict[str, Any]:
     """Write `differences.parquet`, `differences.csv`, `repair.parquet` and `different.parquet` into
     the folder, and count.
 
-    `connection` has the tables of `join.join_reports`. Differences have a row for each key (or
-    version) that is neither the same nor excluded, by key. In the CSV a key that a spreadsheet
-    would take for a formula begins with `'`, control characters are escapes, and the column
-    `escaped` says so. The Parquet file has keys as they are. The repair looks at all that a copy may
-    mend. It overwrites what is different and newer if it `repairs_different`. `excluded`: rows and
-    bytes that the join left out. Returns fields of a `Reconciliation`.
+    `connection` has the tables of `join.join_reports`, `rows` is `rows_sql`. Differences have a row
+    for each key (or version) that is neither the same nor excluded, by key. In the CSV a key that a
+    spreadsheet would take for a formula begins with `'`, control characters are escapes, and the
+    column `escaped` says so. The Parquet file has keys as they are. The repair looks at all that a
+    copy may mend. It overwrites what is different and newer if it `repairs_different`. `excluded`:
+    rows and bytes that the join left out. Returns fields of a `Reconciliation`.
     """
     file = folder / "differences.parquet"
     order = "ORDER BY key, version_id, destination_version_id"
-    rows = rows_sql(f"judged WHERE {DIFFERS}", prefixes, all_versions=all_versions)
     connection.execute(
         f"COPY (SELECT * EXCLUDE (evidence) FROM {rows} WHERE category <> '{Category.SAME}' {order}) "
         f"TO {quoted(file)} (FORMAT parquet, COMPRESSION zstd)"
@@ -61,8 +59,8 @@ def write_findings(
     return _counted(connection, file, excluded)
 
 
-def rows_sql(joined: str, prefixes: PrefixMap, *, all_versions: bool) -> str:
-    """Return rows of the join (`joined`, or `judged` where they differ) as a relation.
+def rows_sql(prefixes: PrefixMap, *, all_versions: bool) -> str:
+    """Return all rows of the join but excluded ones as a relation.
 
     `evidence`: what proves the category. It is at rest where it is a checksum.
     """
@@ -73,7 +71,7 @@ def rows_sql(joined: str, prefixes: PrefixMap, *, all_versions: bool) -> str:
                make_timestamptz(destination_modified_us) AS destination_last_modified, storage_class,
                is_delete_marker, {"is_latest" if all_versions else "true"} AS is_latest,
                replication AS replication_status, checksum_kind, checksum_value, evidence
-        FROM (FROM {joined}) JOIN verdicts USING (code) WHERE category <> '{Category.EXCLUDED}')"""
+        FROM joined JOIN verdicts USING (code) WHERE category <> '{Category.EXCLUDED}')"""
 
 
 def _manifest_columns(overwrites: bool) -> str:
@@ -96,9 +94,10 @@ def _manifest_columns(overwrites: bool) -> str:
 
 def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded: tuple[int, int]) -> dict[str, Any]:
     counts = connection.execute(
-        "SELECT category, reason, detail, is_finding, sum(rows)::BIGINT AS rows, sum(size_bytes)::BIGINT, "
-        "coalesce(sum(rows) FILTER (at_source AND NOT coalesce(is_delete_marker, false)), 0)::BIGINT "
-        "FROM judged JOIN verdicts USING (code) GROUP BY ALL ORDER BY rows DESC, 1, 2, 3"
+        "SELECT category, reason, detail, is_finding, count(*) AS rows, "
+        "sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT, "
+        "count(*) FILTER (at_source AND NOT is_delete_marker) "
+        "FROM joined JOIN verdicts USING (code) GROUP BY ALL ORDER BY rows DESC, 1, 2, 3"
     ).fetchall()
     categories = dict.fromkeys(Category, (0, 0)) | {Category.EXCLUDED: excluded}
     for name, _, _, _, rows, size_bytes, _ in counts:

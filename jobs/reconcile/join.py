@@ -1,7 +1,6 @@
 """The full join of two inventory reports in DuckDB, with a category for each row.
 
-It takes one pass. Rows that are the same or excluded fold into their counts, every other row is kept.
-So the memory is that of the join, which DuckDB spills to disk above its limit.
+All joined rows become one table. Join and table spill to disk above the memory limit.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ import pyarrow as pa
 from jobs.core.model import NULL_VERSION
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import ConfigError, ManifestError
-from jobs.reconcile.rules import COMPOSITE, DIFFERS, SIDE_COLUMNS, code_sql, is_sealed_sql, judgements
+from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, code_sql, is_sealed_sql, judgements
 from jobs.reconcile.stage import StagedReport
 from jobs.tables import duck
 from jobs.tables.duck import parquet
@@ -68,11 +67,10 @@ def join_reports(
     destination: StagedReport,
     options: JoinOptions,
 ) -> tuple[SideTotals, SideTotals]:
-    """Make the view `joined` of all rows, of which each reading is a join, and the table `judged`, which
-    has them but for what tells rows apart that are the same or excluded, with counts (`rows`,
-    `size_bytes`). The table `verdicts` (code, and the fields of a `Judgement`) explains their codes.
+    """Make the table `joined` of all rows, and `verdicts` (code, and the fields of a `Judgement`), which
+    explains their codes.
 
-    Both have the columns of `_join`. A key (or version) that a report lists twice counts once, as
+    `joined` has the columns of `_join`. A key (or version) that a report lists twice counts once, as
     the latest of its rows.
 
     Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
@@ -114,7 +112,7 @@ def _problems(source: StagedReport, destination: StagedReport) -> Iterator[None]
 
 
 def _join(connection: duckdb.DuckDBPyConnection, source: _Side, destination: _Side) -> None:
-    """Make the view `joined`, and the table `judged` of it.
+    """Make the table `joined`.
 
     The column `joined` is the destination's key. The other columns are the source's, unless their names
     say otherwise. Of a row that is only at the destination, `version_id` is null and
@@ -138,14 +136,7 @@ def _join(connection: duckdb.DuckDBPyConnection, source: _Side, destination: _Si
     versioned = " AND s.version_id = d.version_id" if options.all_versions else ""
     join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
     codes = code_sql(join, s, d, keep, horizon_us=options.horizon_us, all_versions=options.all_versions)
-    connection.execute(f"CREATE OR REPLACE VIEW joined AS {codes}")
-    sides = ("at_source", "at_destination")
-    kept = ", ".join(f"CASE WHEN {DIFFERS} THEN {name} END AS {name}" for name in keep if name not in sides)
-    connection.execute(
-        f"CREATE OR REPLACE TABLE judged AS SELECT code, at_source, at_destination, {kept}, count(*) AS rows, "
-        "sum(bytes)::BIGINT AS size_bytes FROM ("
-        f"SELECT *, coalesce(source_size_bytes, destination_size_bytes, 0) AS bytes FROM joined) GROUP BY ALL"
-    )
+    connection.execute(f"CREATE OR REPLACE TABLE joined AS {codes}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,8 +257,8 @@ class _Side:
 
 def _rows_of_sides(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
     """Count the rows of each side in the join."""
-    counts = ", ".join(f"coalesce(sum(rows) FILTER ({side}), 0)::BIGINT" for side in ("at_source", "at_destination"))
-    rows: tuple[int, int] = connection.execute(f"SELECT {counts} FROM judged").fetchall()[0]
+    counts = "count(*) FILTER (at_source), count(*) FILTER (at_destination)"
+    rows: tuple[int, int] = connection.execute(f"SELECT {counts} FROM joined").fetchall()[0]
     return rows
 
 
@@ -278,9 +269,7 @@ def _has_repeats(connection: duckdb.DuckDBPyConnection, totals: Sequence[SideTot
     if _rows_of_sides(connection) != tuple(total.rows for total in totals):
         return True
     by = "joined, coalesce(version_id, destination_version_id)" if all_versions else "joined"
-    twice = (
-        f"FROM judged WHERE {DIFFERS} AND NOT (at_source AND at_destination) GROUP BY {by} HAVING count(*) > 1 LIMIT 1"
-    )
+    twice = f"FROM joined WHERE NOT (at_source AND at_destination) GROUP BY {by} HAVING count(*) > 1 LIMIT 1"
     return connection.execute(f"SELECT 1 {twice}").fetchone() is not None
 
 

@@ -38,7 +38,7 @@ class PackedCopies:
 
 
 async def judge_packed(connection: duckdb.DuckDBPyConnection, packed: PackedCopies, bucket: str) -> None:
-    """Judge the missing keys in the table `judged` (see `jobs.reconcile.join`) by archives of what was in
+    """Judge the missing keys in the table `joined` (see `jobs.reconcile.join`) by archives of what was in
     the bucket.
 
     Only an archive counts that is there as its index says, and only a member of the object's size.
@@ -50,7 +50,7 @@ async def judge_packed(connection: duckdb.DuckDBPyConnection, packed: PackedCopi
     | another one, one of both is no MD5, and the copy was not older, as packed | unverifiable    |
     | any other                                                                | stays missing   |
     """
-    missing = f"FROM judged WHERE code IN ({_MISSING})"
+    missing = f"FROM joined WHERE code IN ({_MISSING})"
     await in_thread(connection, connection.execute, f"CREATE TEMP TABLE lacking AS SELECT DISTINCT joined {missing}")
     first, last = connection.execute("SELECT min(joined), max(joined) FROM lacking").fetchone() or (None, None)
     if first is None:
@@ -82,12 +82,12 @@ def _keep(connection: duckdb.DuckDBPyConnection, members: pa.Table) -> None:
 def _judge_sql(is_sealed: bool) -> str:
     no_md5 = "true" if is_sealed else "(contains(p.etag, '-') OR contains(j.source_etag, '-'))"
     return f"""
-        UPDATE judged SET code = held.code FROM (
+        UPDATE joined SET code = held.code FROM (
             SELECT j.joined, min(CASE WHEN p.etag = j.source_etag AND regexp_full_match(p.etag, '[0-9a-f]{{32}}')
                                       THEN {IN_ARCHIVE} ELSE {UNPROVEN_IN_ARCHIVE} END)::USMALLINT AS code
-            FROM judged AS j JOIN packed AS p ON p.key = j.joined AND p.size_bytes = j.source_size_bytes
+            FROM joined AS j JOIN packed AS p ON p.key = j.joined AND p.size_bytes = j.source_size_bytes
             WHERE j.code IN ({_MISSING}) AND j.at_source
                 AND (p.etag = j.source_etag OR ({no_md5} AND p.modified_us >= j.source_modified_us))
             GROUP BY 1
         ) AS held
-        WHERE judged.joined = held.joined AND judged.code IN ({_MISSING})"""
+        WHERE joined.joined = held.joined AND joined.code IN ({_MISSING})"""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from jobs.core.category import REPAIRABLE
 from jobs.core.model import LATEST_SECONDS
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import Side
+from jobs.core.run import RunSpec, Side
 from jobs.errors import ManifestError
 from jobs.inventory.report import Inventory
 from jobs.reports.document import Comparison
@@ -35,6 +35,7 @@ CLOCK_SECONDS = 2 * 86_400
 that long."""
 
 FUTURE_SECONDS = 3600
+VERDICTS = "verdicts.parquet"
 
 _LIMITS = {
     "Size": "sizes were not compared",
@@ -92,7 +93,8 @@ class Reconciliation(Comparison):
 
     `folder` has `differences.parquet` and `.csv`; `repair.parquet`, what a copy may mend, with
     `repairable_rows`; `different.parquet`, the different rows, to be overwritten. Both are manifests
-    for a replicate run. `source_rows`: objects (or versions) that the source has, in the prefix map.
+    for a replicate run; `verdicts.parquet`, all rows for the ledger's state. `source_rows`: objects (or
+    versions) that the source has, in the prefix map.
     """
 
     folder: Path
@@ -100,8 +102,12 @@ class Reconciliation(Comparison):
     source_rows: int
 
 
-async def reconcile(source: Report, destination: Report, options: ReconcileOptions, scratch: Path) -> Reconciliation:
+async def reconcile(
+    source: Report, destination: Report, options: ReconcileOptions, scratch: Path, spec: RunSpec | None = None
+) -> Reconciliation:
     """Join the two reports by key (or version) and write what differs into `scratch`/result.
+
+    `spec`: the run of which all rows are verdicts for the ledger's state.
 
     Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
     refuses. Then the result folder does not exist.
@@ -139,7 +145,7 @@ async def reconcile(source: Report, destination: Report, options: ReconcileOptio
             from jobs.reconcile.packed_copies import judge_packed
 
             await judge_packed(connection, options.packed, destination.inventory.source_bucket)
-        return await in_thread(connection, _write, connection, scratch, options, staged, totals)
+        return await in_thread(connection, _write, connection, scratch, options, staged, totals, spec)
     finally:
         connection.close()
         for name in ("report-0", "report-1", "spill", "result.partial"):
@@ -183,17 +189,28 @@ def _write(
     options: ReconcileOptions,
     staged: Sequence[StagedReport],
     totals: Sequence[SideTotals],
+    spec: RunSpec | None,
 ) -> Reconciliation:
     """Write and count. The folder gets its name when it is complete."""
-    from jobs.reconcile.findings import write_findings
+    from jobs.ledger.state import comparison_verdicts_sql
+    from jobs.ledger.state_files import copy_sorted, services_of
+    from jobs.reconcile.findings import rows_sql, write_findings
 
     partial, folder = scratch / "result.partial", scratch / "result"
     partial.mkdir()
+    all_versions = options.versions == "all"
+    rows = rows_sql(options.prefixes, all_versions=all_versions)
+    if spec is not None:
+        listed_at = staged[0].inventory.created_at, staged[1].inventory.created_at
+        keeps_extra = bool(spec.options.get("keeps_extra"))
+        verdicts = comparison_verdicts_sql(
+            spec, rows, services_of(spec), listed_at, all_versions=all_versions, keeps_extra=keeps_extra
+        )
+        copy_sorted(connection, verdicts, partial / VERDICTS)
     found = write_findings(
         connection,
         partial,
-        options.prefixes,
-        all_versions=options.versions == "all",
+        rows,
         repairs_different=options.repairs_different,
         excluded=(sum(each.excluded_rows for each in totals), sum(each.excluded_bytes for each in totals)),
     )

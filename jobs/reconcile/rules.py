@@ -172,9 +172,6 @@ def conclude(compared: Rule, circumstance: Rule, *, is_older: bool) -> Judgement
 _OLDER = 8
 _STEP = 16
 """A row's code is 16 × its line of `COMPARISON` + 8 if the destination is older + its circumstance."""
-_SETTLED = {Category.SAME.value, Category.EXCLUDED.value}
-DIFFERS = f"code % {_OLDER} > {max(n for n, rule in enumerate(CIRCUMSTANCE) if _SETTLED & set(rule.when))}"
-"""SQL: a row is neither the same nor excluded. The circumstances of such rows come first."""
 
 
 IN_ARCHIVE, UNPROVEN_IN_ARCHIVE = 0xFFFE, 0xFFFF

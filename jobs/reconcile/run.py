@@ -14,6 +14,7 @@ from jobs.core.display import Display
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.reconcile.advice import DIFFERENT, REPAIR
+from jobs.reconcile.reconcile import VERDICTS
 from jobs.reports.document import summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
 from jobs.s3.sessions import open_store
@@ -56,9 +57,12 @@ async def publish_run(
 ) -> dict[str, Any]:
     """Write the run of a comparison into the ledger, its plan and its report last.
 
+    What it says to the ledger's state `reconcile` has written, if it was given the spec.
     A run that is killed before that was never planned. `has_page`: False if a repair follows, after
     which `write_result_page` writes the page.
     """
+    from jobs.ledger.state_files import write_delta
+
     run_id, folder = spec.run_id, result.folder
     await ledger.create(spec)
 
@@ -88,6 +92,8 @@ async def publish_run(
         report[name]["location"] = str(side.location)
     if has_page:
         await write_result_page(ledger, spec, report, result)
+    if (folder / VERDICTS).exists():
+        await write_delta(ledger, run_id, folder / VERDICTS)
     await ledger.publish_plan(run_id, Plan(report["rows"], report["bytes"], ()))
     await ledger.publish_report(run_id, report)
     return report

@@ -18,7 +18,7 @@ def test_each_inventory_is_read_in_the_region_of_its_side(monkeypatch: pytest.Mo
 
     async def find(store: Any, uri: str, *, day: Any) -> Any:
         read.append((store, uri))
-        return SimpleNamespace(source_bucket=uri[5:6])
+        return SimpleNamespace(source_bucket=uri[5:6], manifest=uri)
 
     async def compare(source: Any, destination: Any, *given: Any) -> Any:
         raise UsageError(f"compared in {(source.store, destination.store)}")
