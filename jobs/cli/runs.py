@@ -7,7 +7,6 @@ import tempfile
 import time
 import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -37,12 +36,10 @@ from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_r
 from jobs.cli.start_options import StartOptions, WorkerOptions
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
-from jobs.core.display import shown
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, RunState, continuation
 from jobs.core.selection import Selection
 from jobs.errors import ConfigError, ExitCode, LedgerError, NotFound, UsageError
-from jobs.ledger import dismissals
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.reconcile.since_then import find_since_then, read_findings
@@ -65,7 +62,7 @@ from jobs.runs.progress import (
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.replaced_runs import find_repaired
 from jobs.runs.request import Request, open_ledger
-from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_run, summarize_runs
+from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
 
 WATCH_SECONDS = 2.0
 WITHOUT_OUTCOME = "without an outcome"
@@ -131,16 +128,6 @@ class ShowCommand:
 
 
 @command_options
-class DismissCommand:
-    """`sealift runs dismiss`, as it was typed."""
-
-    run_id: str = argument(type=RunType(), metavar="RUN")
-    reason: str = option("Why nobody has to act on it, for those who ask later.", metavar="TEXT", required=True)
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
-
-
-@command_options
 class RetryCommand:
     """`sealift runs retry`, as it was typed."""
 
@@ -192,20 +179,6 @@ def cancel(options: RunOptions) -> int:
     Its workers write a checkpoint, and `runs retry` continues from there.
     """
     return interrupts.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
-
-
-@runs.command()
-@takes(DismissCommand)
-def dismiss(options: DismissCommand) -> int:
-    """Say why nobody has to act on a run any more: it was cut short, or settled elsewhere.
-
-    `sealift status` names it apart then, until it goes on or has other bad rows. What it found of
-    copies still counts for expire and for nights, until bytes are compared again.
-
-    \b
-    sealift runs dismiss RUN --reason "the destination was mistyped"
-    """
-    return interrupts.run(_dismiss(_open(options.ledger), options))
 
 
 @runs.command(cls=SectionedCommand)
@@ -347,8 +320,7 @@ async def _under_way(ledger: Ledger, spec: RunSpec, plan: Plan, progress: RunPro
     elif (silent := await silent_since(ledger, run_id, command)) is not None:
         document["silent_since"] = iso_time(silent)
         lines.append(f"nobody has written to it since {human_time(silent)}: if no worker lives, {_next_step(spec)}")
-    dismissed, more = await _dismissed(ledger, run_id)
-    return document | dismissed, "\n".join([*lines, *more])
+    return document, "\n".join(lines)
 
 
 async def _ended(
@@ -418,57 +390,14 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     return 0
 
 
-async def _dismiss(ledger: Ledger, options: DismissCommand) -> int:
-    run_id = await find_run_id(ledger, options.run_id)
-    spec, summary = await ledger.spec(run_id), await summarize_run(ledger, run_id)
-    if summary["state"] == "complete" and spec.options.get("night"):
-        night = f"the night {spec.options['night']} of {shown(str(spec.options.get('pair')))}"
-        raise UsageError(
-            f"run {run_id} is of {night}: only a later night answers what it found", advice="see  sealift status"
-        )
-    if summary["state"] == "unreadable":
-        raise LedgerError(f"nobody can read what run {run_id} came to, so nobody can dismiss it: {summary['error']}")
-    if summary["state"] == "unreported":
-        raise UsageError(f"run {run_id} has no report yet", advice=f"make it with  sealift runs show {run_id}")
-    if not (summary["failures"] or summary["unread"]) and summary["state"] not in ("stopped", "incomplete"):
-        raise UsageError(f"run {run_id} is {summary['state']} and has nothing to dismiss", advice="see  sealift status")
-    command = await find_command(ledger, run_id)
-    if summary["state"] == "incomplete" and command is not None and command.is_over is False:
-        raise UsageError(f"run {run_id} is at work ({command.text})", advice="end that command first")
-    dismissal = await dismissals.dismiss(ledger, summary, options.reason)
-    text = (
-        f"Dismissed {run_id} by hand: {dismissal.reason}\n"
-        "  What it found of copies still counts for expire and for nights, until their bytes are compared again."
-    )
-    emit({"run_id": run_id, "dismissed": asdict(dismissal)}, as_json=options.as_json, text=text)
-    return 0
-
-
-async def _dismissed(ledger: Ledger, run_id: str) -> tuple[dict[str, Any], list[str]]:
-    """The dismissal of a run as it is now, as a part of its document and as lines. Mostly nothing."""
-    dismissal = await dismissals.find_dismissal(ledger, await summarize_run(ledger, run_id))
-    if dismissal is None:
-        return {}, []
-    who = f"{shown(dismissal.by)}, {human_time(dismissal.at)}"
-    return {"dismissed": asdict(dismissal)}, [f"  dismissed by hand: {shown(dismissal.reason)} ({who})"]
-
-
 async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> tuple[dict[str, Any], str]:
     """The report of a run with what later runs have made of its bad rows, as a document and as text."""
     kind = kind_of(spec)
     since = await find_since_then(ledger, spec, report, kind, is_proof_only)
-    known, dismissed = await _dismissed(ledger, spec.run_id)
-    document, advice = report | since.details() | known, since.lines()
+    document, advice = report | since.details(), since.lines()
     if "categories" not in report:
-        text = report_text(report, kind, advice, is_repaired=since.is_repaired)
-        return document, _below_head(text, dismissed)
-    return document, _below_head(report_text(report, kind, advice), dismissed)
-
-
-def _below_head(text: str, lines: Sequence[str]) -> str:
-    """A text with more lines below its first one."""
-    head, *rest = text.split("\n")
-    return "\n".join([head, *lines, *rest])
+        return document, report_text(report, kind, advice, is_repaired=since.is_repaired)
+    return document, report_text(report, kind, advice)
 
 
 async def _write_page(
@@ -505,8 +434,6 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     settings, as_json = Settings.from_environment(), options.as_json
     run_id = await find_run_id(ledger, options.run_id)
     spec, plan, ended = await ledger.spec(run_id), await ledger.plan(run_id), await ledger.report(run_id)
-    for line in (await _dismissed(ledger, run_id))[1]:
-        say(f"{run_id} was {line.strip()}")
     ledger = open_ledger(ledger.location)  # what follows is work, which has patience
     executor = options.executor
     if executor is None and await ledger.names(run_id, "batch/"):

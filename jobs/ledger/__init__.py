@@ -5,9 +5,9 @@ each write, `files` is the one write, read and listing, `ledger` has a run's doc
 checks that they belong together, `owner` says who may work at a run and `claims` who does what else
 only one may do, `uploads` has the unfinished uploads of a shard, `job_starts` the records of started
 jobs, `journal` the events, `backlog` what waits for a run, `tombstones` and `expired_rows` what was
-deleted, `dismissals` says which runs a person has dismissed, `one_bucket` looks for a second name of
-its bucket, `state` is the rule of what we know of each object and `state_files` keeps it, `views` and
-`table_docs` make all of it SQL, and `damage` names the files that SQL cannot read.
+deleted, `one_bucket` looks for a second name of its bucket, `state` is the rule of what we know of
+each object and `state_files` keeps it, `views` and `table_docs` make all of it SQL, and `damage`
+names the files that SQL cannot read.
 
 Where something is deleted, nothing in the ledger is believed: anybody with write access to it can
 write anything.

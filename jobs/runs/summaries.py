@@ -118,6 +118,7 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "destination": None,
         "pair": None,
         "retry_of": None,
+        "manifest": None,
         "scope": None,
         "planned_dollars": None,
         "silent_since": None,
@@ -134,6 +135,7 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "destination": str(spec.destination.location),
         "pair": spec.options.get("pair"),
         "retry_of": spec.retry_of,
+        "manifest": spec.manifest,
         "scope": scope_of(spec),
     }
     try:

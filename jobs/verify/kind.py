@@ -35,8 +35,8 @@ def _hints(report: Mapping[str, Any]) -> list[str]:
         destination = shown(report["destination"])
         return [
             f"Every row is missing: is {destination} the right destination? If so, copy them: {retry}",
-            "If not, nothing is wrong with your copies. Dismiss this run, so that `sealift status` names it no more: "
-            f"sealift runs dismiss {report['run_id']} --reason TEXT",
+            "If not, nothing is wrong with your copies. Accept it, so that `sealift status` names it no more: "
+            f"sealift status --accept \"found_by = '{report['run_id']}'\" --reason TEXT",
         ]
     bad, hints = Counter(bad_outcomes(report)), []
     if bad.pop(Status.DAMAGED, 0):

@@ -152,11 +152,13 @@ def test_a_run_is_repaired_once_its_retry_ended_well_until_a_check_finds_it_wron
     assert world.sealift("status").code == 3
 
 
-def test_a_dismissed_run_is_no_problem(world: World) -> None:
+def test_a_finding_that_a_person_accepts_is_no_problem(world: World) -> None:
     world.put("a")
     run_id = world.run("verify")["run_id"]
-    assert world.sealift("runs", "dismiss", run_id, "--reason", "ticket 12").code == 0
+    accept = ["status", "--accept", f"found_by = '{run_id}'", "--json"]
+    assert world.sealift(*accept).code == 2
+    assert world.sealift(*accept, "--reason", "ticket 12").document == {"accepted": 1}
     status = world.sealift("status", "--json")
-    assert (status.code, status.document["problems"]) == (0, [])
-    assert [(each["run_id"], each["reason"]) for each in status.document["dismissed"]] == [(run_id, "ticket 12")]
-    assert world.sealift("runs", "dismiss", run_id, "--reason", "another").code == 2
+    assert (status.code, status.document["problems"], status.document["accepted"]) == (0, [], 1)
+    answer = world.sealift("query", "SELECT key, accepted_why FROM findings", "--format", "json").stdout
+    assert json.loads(answer) == [{"key": "a", "accepted_why": "ticket 12"}]

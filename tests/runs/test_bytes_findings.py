@@ -1,4 +1,4 @@
-"""What was found wrong by bytes counts until something that looked at bytes answers it: `sealift status`."""
+"""What was found wrong by bytes counts until something that looked at bytes answers it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from jobs.cli.status import _run_problems
 from jobs.core.model import Location
 from jobs.core.run import RunSpec, Side
 from jobs.runs.replaced_runs import covers, find_repaired, scope_of
@@ -71,7 +70,6 @@ def test_a_finding_is_answered_by_a_look_at_no_less(
 ) -> None:
     old, new = run("1", found="different", **found_by), run("2", **later)
     assert covers(new, old) is is_answered
-    assert bool(list(_run_problems([new, old], []))) is not is_answered
 
 
 def test_a_retry_repairs_a_copy_and_never_a_damaged_source() -> None:
@@ -221,19 +219,3 @@ def test_a_look_that_began_before_a_finding_does_not_answer_it(seconds: Any, is_
     """A run that was stopped finds things long after its id was made."""
     old = run(FIRST, found="different") | {"seconds": seconds}
     assert covers(run(SECOND), old) is is_answered
-
-
-@pytest.mark.parametrize(
-    ("seconds", "counts"), [(3599.0, False), (3601.0, True)], ids=["before the night ended", "after it"]
-)
-def test_a_night_says_nothing_of_what_was_found_after_it_had_ended(seconds: float, counts: bool) -> None:
-    night = {"pair": "docs", "finished_at": "2026-11-20T11:00:00Z"}
-    found = run("1", job="replicate", found="blocked", pair="docs") | {"seconds": seconds}
-    assert bool(list(_run_problems([found], [night]))) is counts
-
-
-@pytest.mark.parametrize(("found", "counts"), [("blocked", True), ("changed", True), ("missing", False)])
-def test_a_dismissed_run_that_could_not_look_hides_no_earlier_finding(found: str, counts: bool) -> None:
-    old, new = run("1", found="different"), run("2", found=found)
-    named = [each["run_id"] for each, _ in _run_problems([new, old], [], {"2"})]
-    assert ("1" in named) is counts

@@ -1,0 +1,84 @@
+"""`sealift status`: what it calls wrong of runs and nights. What it finds in the state is the state's."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+
+from jobs.cli.status import _finding_problems, _night_problems, _run_problems
+from jobs.policy.reader import parse_policy
+
+POLICY = """
+version: 1
+ledger: {bucket: ledger, region: us-east-1}
+pairs:
+- name: docs
+  source: {bucket: source, region: us-east-1}
+  destination: {bucket: copies, region: us-east-1}
+"""
+
+
+def run(run_id: str, **more: Any) -> dict[str, Any]:
+    return {
+        "run_id": run_id, "job": "compact", "state": "complete", "rows": 2, "failures": 0, "unread": 0, "pair": None,
+        "created_at": "2026-11-20T10:00:00+00:00", "source": "s3://here/", "destination": "s3://there/",
+        "retry_of": None, "manifest": "listing of s3://here/", "silent_since": None,
+    } | more  # fmt: skip
+
+
+BAD = {"failures": 1}
+
+
+@pytest.mark.parametrize(
+    ("runs", "named"),
+    [
+        ([run("1")], []),
+        ([run("1", state="stopped")], ["1"]),
+        ([run("1", state="unreported"), run("2", state="unreadable", source=None)], ["1", "2"]),
+        ([run("1", state="incomplete")], []),
+        ([run("1", state="incomplete", silent_since="2026-11-20T10:00:00+00:00")], ["1"]),
+        ([run("1", **BAD)], ["1"]),
+        ([run("1", job="verify", **BAD)], []),
+        ([run("1", job="verify", unread=1)], ["1"]),
+        ([run("2"), run("1", **BAD)], []),
+        ([run("2", **BAD), run("1", **BAD)], ["2"]),
+        ([run("2"), run("1", state="stopped")], []),
+        ([run("2", manifest="other"), run("1", **BAD)], ["1"]),
+        ([run("2", destination="s3://elsewhere/"), run("1", **BAD)], ["1"]),
+        ([run("2", retry_of="1", manifest="run:1"), run("1", **BAD)], []),
+        ([run("2", job="reconcile", manifest="m2"), run("1", job="reconcile", manifest="m1", **BAD)], []),
+        ([run("1", job="reconcile", **BAD)], ["1"]),
+        ([run("1", job="reconcile", pair="docs", **BAD)], []),
+    ],
+)
+def test_a_run_counts_until_another_one_took_its_rows(runs: list[dict[str, Any]], named: list[str]) -> None:
+    assert [each.problem.split()[1].rstrip(":") for each in _run_problems(runs)] == named
+
+
+@pytest.mark.parametrize(
+    ("night", "is_wrong"),
+    [
+        ({}, True),
+        ({"night": "2026-11-20", "exit_code": 0}, False),
+        ({"night": "2026-11-17", "exit_code": 0}, True),
+        ({"night": "2026-11-20", "exit_code": 3}, True),
+    ],
+)
+def test_a_pair_needs_a_night_that_is_recent_and_well(*, night: dict[str, Any], is_wrong: bool) -> None:
+    pair = parse_policy(POLICY.encode(), "policy.yaml").pairs[0]
+    more = {"finished_at": "2026-11-20T10:00:00+00:00", "verdict": "", "next_steps": []} if night else {}
+    assert bool(list(_night_problems(pair, night | more, date(2026, 11, 20)))) is is_wrong
+
+
+def test_findings_are_a_line_for_each_place_and_code() -> None:
+    group = {
+        "place": "copies/docs/", "code": "size_differs", "objects": 7, "since": datetime(2026, 11, 20, tzinfo=UTC),
+        "first_key": "docs/a", "found_by": "run1",
+    }  # fmt: skip
+    [line] = _finding_problems([group])
+    assert line.since == "2026-11-20T00:00:00+00:00"
+    assert line.problem == "7 objects in copies/docs/: the sizes differ (docs/a): sealift runs show run1"
+    lines = list(_finding_problems([group] * 22))
+    assert (len(lines), lines[-1].problem) == (21, "14 more objects: sealift query 'FROM findings'")
