@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
-from jobs.core.enums import Encryption
+from jobs.core.enums import ArchiveSide, Encryption
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, Side
@@ -64,11 +64,15 @@ def copy_options(pair: Pair) -> dict[str, Any]:
     them.
 
     A copy that they replace has to stay, as an older version: the original may be what is wrong.
+    `packed`: where archives hold copies that expire (`jobs.runs.packed`).
 
     Where the policy names the hot bucket's own default (S3's keys, or the key that Terraform makes
     for the bucket), the copies ask for nothing, so that the default applies.
     """
-    hot = pair.destination
+    hot, archive = pair.destination, pair.archive
+    packed = None
+    if archive is not None and archive.expire is not None and archive.side is ArchiveSide.DESTINATION:
+        packed = {"uri": archive.uri, "region": archive.region, "owner": archive.account}
     is_default = hot.encryption is Encryption.S3 or hot.kms_key == "create"
     return {
         "storage_class": hot.storage_class.value if hot.storage_class else "keep",
@@ -76,6 +80,7 @@ def copy_options(pair: Pair) -> dict[str, Any]:
         "kms_key_id": None if is_default or hot.kms_key is None else str(hot.kms_key),
         "annotations": hot.annotations.value,
         "keeps_replaced": True,
+        "packed": packed,
     }
 
 

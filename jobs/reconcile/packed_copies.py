@@ -1,40 +1,25 @@
-"""Copies that are in archives: a key is not missing where an archive holds its copy.
+"""Copies that are in archives (`jobs.runs.packed`): a key is not missing where one holds its copy.
 
-`expire` deletes hot copies that `compact` has packed. They are in no report of the hot bucket. The
-next repair would copy each of them again.
+The next repair would copy each of them again.
 """
 
 from __future__ import annotations
 
-import contextlib
 from contextlib import aclosing
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from jobs.archives.files import list_etags
-from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
-from jobs.archives.unindexed import UNREADABLE
 from jobs.core.category import Category
-from jobs.core.model import Location
 from jobs.reconcile.rules import IN_ARCHIVE, UNPROVEN_IN_ARCHIVE
-from jobs.s3.store import Store
+from jobs.runs.packed import PackedCopies
 from jobs.tables.duck import in_thread, quoted
 
 if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
+__all__ = ["PackedCopies", "judge_packed"]
+
 _MISSING = f"SELECT code FROM verdicts WHERE category = {quoted(Category.MISSING.value)}"
-
-
-@dataclass(frozen=True, slots=True)
-class PackedCopies:
-    """Where archives are that hold copies. `is_sealed`: copies are encrypted with KMS."""
-
-    index: ArchiveIndex
-    store: Store
-    archives: Location
-    is_sealed: bool = False
 
 
 async def judge_packed(connection: duckdb.DuckDBPyConnection, packed: PackedCopies, bucket: str) -> None:
@@ -55,18 +40,10 @@ async def judge_packed(connection: duckdb.DuckDBPyConnection, packed: PackedCopi
     first, last = connection.execute("SELECT min(joined), max(joined) FROM lacking").fetchone() or (None, None)
     if first is None:
         return
-    there, damage = dict[Location, str](), list[DamagedIndex]()
-    with contextlib.suppress(*UNREADABLE):
-        there = {archive: etag async for archive, etag in list_etags(packed.store, packed.archives)}
     connection.execute("CREATE TEMP TABLE packed (key VARCHAR, size_bytes BIGINT, etag VARCHAR, modified_us BIGINT)")
-    for record in await packed.index.records(packed.archives, damage):
-        is_there = record.source_bucket == bucket and there.get(record.location) == record.etag
-        if not is_there or record.last_key < first or last < record.first_key:
-            continue
-        with collecting(damage, record.location):
-            async with aclosing(packed.index.tables(record.location)) as tables:
-                async for table in tables:
-                    await in_thread(connection, _keep, connection, table)
+    async with aclosing(packed.members(bucket, first, last)) as tables:
+        async for table in tables:
+            await in_thread(connection, _keep, connection, table)
     await in_thread(connection, connection.execute, _judge_sql(packed.is_sealed))
 
 

@@ -27,8 +27,8 @@ from jobs.s3.store import Store
 
 if TYPE_CHECKING:
     from jobs.reconcile.join import SideTotals
-    from jobs.reconcile.packed_copies import PackedCopies
     from jobs.reconcile.stage import StagedReport
+    from jobs.runs.packed import PackedCopies
 
 CLOCK_SECONDS = 2 * 86_400
 """A report's objects may be this much newer than its creationTimestamp: listing a huge bucket takes

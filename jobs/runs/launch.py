@@ -93,6 +93,7 @@ async def plan_run(
     run's destination is listed, so that rows whose copies are there are done with the plan. Raises
     ManifestError, ConfigError, UsageError, LimitExceeded, …
     """
+    from jobs.runs.packed import PackedCopies
     from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
     from jobs.runs.there import Copies
 
@@ -106,6 +107,7 @@ async def plan_run(
         spec = draft.spec(description, extra | draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=copies)
         largest_bytes = _largest_bytes(work, settings)
+        lists, packed = lists_copies(spec), PackedCopies.of(request.options, ledger)
 
         async def write_shard(number: int, data: bytes) -> None:
             if refuses_large:
@@ -119,7 +121,7 @@ async def plan_run(
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            copies=Copies(spec, draft.write_outcomes) if lists_copies(spec) else None,
+            copies=Copies(spec, draft.write_outcomes, packed, lists) if lists or packed else None,
             **part_rule(work)._asdict(),
         )
         prices = read_price_table(request.price_table)

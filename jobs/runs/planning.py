@@ -31,6 +31,7 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, LimitExceeded, ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
+from jobs.runs.packed import leave_out_packed
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import Copies, WriteShard, find_there
 from jobs.tables.duck import in_thread, scratch_folder
@@ -89,6 +90,10 @@ async def plan_rows(
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
             at, there = time.time(), await find_there(copies.run, sorting) if copies and rows else None
+            if copies and copies.packed and there:
+                excluded["in_archive"] = await leave_out_packed(copies.packed, copies.run, sorting)
+                rows, size_bytes = await in_thread(sorting.connection, sorting.total)
+            there = there if copies and copies.is_done else None
             done_rows, done_bytes, done_keys = (there.same, there.same_bytes, there.same_keys) if there else (0, 0, 0)
             wanted = sharding.count_shards(
                 rows - done_rows, size_bytes - done_bytes, rows_per_shard=rows_per_shard, processes=processes
@@ -115,7 +120,7 @@ async def plan_rows(
     if duplicates:
         excluded["duplicate"] = duplicates
     known = there._asdict() | {"shards": len(done)} if there else {}
-    return PlannedShards(rows, size_bytes, summaries, dict(excluded), Histogram(groups, keys - done_keys), known)
+    return PlannedShards(rows, size_bytes, summaries, dict(+excluded), Histogram(groups, keys - done_keys), known)
 
 
 def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: PriceTable | None = None) -> Plan:

@@ -87,7 +87,7 @@ class Sorting:
         and only rows that share a hash are compared in full: by a digest, since DuckDB spills long
         keys too late for its limit.
         """
-        total, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self.relation}")
+        total, size_bytes = self.total()
         self.connection.execute(
             f"""
             CREATE TABLE suspects AS
@@ -106,6 +106,11 @@ class Sorting:
         if duplicates:
             self.relation = f"(FROM {self.relation} ANTI JOIN duplicates USING (place))"
         return total - duplicates, int(size_bytes) - int(their_bytes), duplicates
+
+    def total(self) -> tuple[int, int]:
+        """(rows, bytes)."""
+        rows, size_bytes = self._one(f"SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT FROM {self.relation}")
+        return rows, size_bytes
 
     def spread(self, shard_count: int) -> None:
         """Give each row a shard: by the hash of its key, or packed by bytes if the key holds a big

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,6 +26,9 @@ from jobs.s3.listing import list_all
 from jobs.s3.sessions import open_side
 from jobs.tables.duck import in_thread, parquet, quoted
 from jobs.tables.rows import manifest_batch
+
+if TYPE_CHECKING:
+    from jobs.runs.packed import PackedCopies
 
 _COLUMNS = ["key", "is_latest", "is_delete_marker", "size_bytes", "etag", "last_modified"]
 _MD5 = quoted("[0-9a-f]{32}")
@@ -42,10 +45,15 @@ WriteShard = Callable[[int, bytes], Awaitable[None]]
 
 
 class Copies(NamedTuple):
-    """The run whose copies are looked for, and what writes the outcomes of a shard that is done."""
+    """The run whose copies are looked for, and what writes the outcomes of a shard that is done.
+
+    `packed`: archives that hold copies as well. `is_done`: False for a run that looks at what is listed, too.
+    """
 
     run: RunSpec
     write_outcomes: WriteShard
+    packed: PackedCopies | None = None
+    is_done: bool = True
 
 
 class There(NamedTuple):

@@ -91,16 +91,16 @@ def test_a_prefix_that_the_pair_does_not_protect_is_refused(prefix: str) -> None
 @pytest.mark.parametrize(
     ("destination", "options"),
     [
-        ({}, ("keep", None, None, "copy", True)),
-        ({"storage_class": StorageClass.STANDARD_IA}, ("STANDARD_IA", None, None, "copy", True)),
-        ({"encryption": Encryption.KMS, "kms_key": KmsKey("create")}, ("keep", None, None, "copy", True)),
-        ({"encryption": Encryption.KMS, "kms_key": KmsKey(ARN)}, ("keep", "aws:kms", ARN, "copy", True)),
-        ({"encryption": Encryption.KMS_TWICE}, ("keep", "aws:kms:dsse", None, "copy", True)),
-        ({"annotations": AnnotationRule.SKIP}, ("keep", None, None, "skip", True)),
+        ({}, ("keep", None, None, "copy", True, None)),
+        ({"storage_class": StorageClass.STANDARD_IA}, ("STANDARD_IA", None, None, "copy", True, None)),
+        ({"encryption": Encryption.KMS, "kms_key": KmsKey("create")}, ("keep", None, None, "copy", True, None)),
+        ({"encryption": Encryption.KMS, "kms_key": KmsKey(ARN)}, ("keep", "aws:kms", ARN, "copy", True, None)),
+        ({"encryption": Encryption.KMS_TWICE}, ("keep", "aws:kms:dsse", None, "copy", True, None)),
+        ({"annotations": AnnotationRule.SKIP}, ("keep", None, None, "skip", True, None)),
     ],
 )
 def test_copies_have_the_class_and_the_key_of_the_pair(
-    destination: dict[str, object], options: tuple[str, str | None, str | None, str, bool]
+    destination: dict[str, object], options: tuple[str, str | None, str | None, str, bool, None]
 ) -> None:
     assert tuple(copy_options(pair(**destination)).values()) == options
 

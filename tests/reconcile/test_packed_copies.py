@@ -2,58 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
-import io
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from jobs.archives.index import ArchiveIndex
-from jobs.archives.index_tables import TableWriter
-from jobs.archives.model import ArchiveRecord, Member
-from jobs.core.enums import ArchiveFormat
-from jobs.core.model import Attributes, Location
 from jobs.core.reasons import Reason
-from jobs.reconcile.packed_copies import PackedCopies
 from jobs.reconcile.rules import PACKED_UNPROVEN
-from jobs.s3.store import UNGUARDED
-from tests.doubles.memory_store import MemoryStore
+from tests.doubles.packed_copies import packed_copies
 from tests.inventory.samples import VERSIONS
-from tests.reconcile.scene import OLD, compare, counts, differences, marker, md5, read, row, version
+from tests.reconcile.scene import OLD, compare, counts, differences, marker, read, row, version
 
-ARCHIVE = Location("cold", "packed/a.tar")
-
-
-def packed(
-    *members: tuple[str, str, dict[str, Any]], bucket: str = "dst", is_there: bool = True, is_sealed: bool = False
-) -> PackedCopies:
-    """An archive of copies (key, content, other fields of its index) that lay in the bucket."""
-
-    async def pack() -> PackedCopies:
-        store = MemoryStore()
-        for name in ("cold", "ledger"):
-            store.create_bucket(name, versioned=False)
-        etag = (await store.put(*ARCHIVE, b"archive" if is_there else b"other", Attributes(), guard=UNGUARDED)).etag
-        file = io.BytesIO()
-        table = TableWriter(file)
-        for key, content, more in members:
-            plain = Member(key, None, True, len(content), md5(content), OLD + 60, "STANDARD", {}, {}, {})
-            table.add([plain._replace(**more)])
-        table.close()
-        file.seek(0)
-        keys = sorted(key for key, _, _ in members)
-        record = ArchiveRecord(
-            *(ARCHIVE, ArchiveFormat.TAR, 7, etag if is_there else md5("archive"), None, "STANDARD"),
-            *(len(members), 0, keys[0], keys[-1], bucket, OLD),
-        )
-        index = ArchiveIndex(store, Location("ledger"))
-        await index.publish(record, file)
-        return PackedCopies(index, store, Location("cold", "packed"), is_sealed)
-
-    return asyncio.run(pack())
-
-
+packed = partial(packed_copies, at=OLD)
 SOURCE = row("k", "content")
 NOT_MD5 = {"etag": "e" * 32 + "-2"}
 CASES = [

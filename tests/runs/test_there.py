@@ -11,6 +11,7 @@ from typing import Any
 from unittest import mock
 
 import pyarrow as pa
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -19,11 +20,13 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.runs import there
+from jobs.runs.packed import PackedCopies
 from jobs.runs.planning import PlannedShards, plan_rows
 from jobs.runs.there import Copies
 from jobs.tables.rows import PLANNED, read_outcomes, read_shard, version_batch
 from tests.doubles.examples import examples
 from tests.doubles.few_rows import there_of
+from tests.doubles.packed_copies import md5, packed_copies
 
 MD5 = [f"{number:032x}" for number in range(3)]
 SIDES = Side(Location("source", "in/")), Side(Location("copies", "out/"))
@@ -54,6 +57,8 @@ class Planning:
         run: RunSpec = RUN,
         *,
         page: int = 1_000,
+        packed: PackedCopies | None = None,
+        is_done: bool = True,
         **rules: Any,
     ):
         self.page, self.pages, self.prefixes = page, 0, list[str]()
@@ -70,7 +75,7 @@ class Planning:
                     Selection(versions="all"),
                     write_shard=self.write_shard,
                     scratch_directory=Path(folder),
-                    copies=Copies(run, self.write_outcomes),
+                    copies=Copies(run, self.write_outcomes, packed, is_done),
                     **rules,
                 )
 
@@ -123,6 +128,23 @@ def test_a_row_is_done_only_by_an_equal_copy_that_is_not_older() -> None:
         word: words.count(word) for word in ("same", "alike", "other")
     }
     assert [each.key for each in planned.done] == ["in/equal size and MD5"]
+
+
+@pytest.mark.parametrize("is_done", [True, False], ids=["copies", "verifies"])
+def test_a_row_whose_copy_expired_is_left_out_if_an_archive_holds_it(is_done: bool) -> None:
+    """Not where a hot copy is listed, nor where an MD5 does not say that it is the same."""
+    names = ("packed", "listed", "other", "parts", "missing")
+    rows = [row(f"in/{name}", etag=md5(name), size_bytes=len(name)) for name in names]
+    rows[3] = rows[3]._replace(etag=f"{md5('parts')}-2")
+    members = [(f"out/{name}", name, {"etag": rows[3].etag} if name == "parts" else {}) for name in names[:4]]
+    members[2] = ("out/other", "OTHER", {})
+    held = packed_copies(*members, bucket="copies")
+    planned = Planning(rows, [copy("out/listed", etag=md5("older"), size_bytes=5)], packed=held, is_done=is_done)
+    left = {each.key.removeprefix("in/") for shard in planned.shards for each in planned.rows(shard)}
+    assert (left, planned.plan.excluded, planned.plan.rows) == ({*names[1:]}, {"in_archive": 1}, 4)
+    assert bool(planned.plan.there) is is_done
+    unlisted = Planning(rows, [copy(str(number)) for number in range(9)], page=1, packed=held)  # not listed to its end
+    assert unlisted.plan.excluded == {}
 
 
 def test_rows_of_one_key_are_not_done_where_one_copy_is_wanted() -> None:
