@@ -189,20 +189,19 @@ class _Follower:
         return await self._announce(f"night-{started.pair}-{started.once}", *message)
 
     def _night_message(self, pair: str, summary: Mapping[str, Any]) -> tuple[str, str, str, list[Metric]]:
-        carried = sum(int(each["rows"]) for each in summary.get("unanswered", ()))  # what earlier nights found
         metrics = [
             Metric("NightSucceeded", Unit.COUNT, 1),
-            Metric("Findings", Unit.COUNT, int(summary["left"]) + carried),
-            Metric("PlannedDollars", Unit.NONE, float(summary.get("planned_dollars", 0))),
+            Metric("Findings", Unit.COUNT, int(summary["left"])),
+            Metric("PlannedDollars", Unit.NONE, float(summary["planned_dollars"])),
             *_verified_share(summary["stages"]),
         ]
         lines = [f"The night {summary['night']} of the pair {summary['pair']}: {summary['verdict']}", ""]
         lines += [f"{summary['source']} → {summary['destination']}", ""]
-        lines += [*summary.get("next_steps", ()), ""] if summary.get("next_steps") else []
+        lines += [*summary["next_steps"], ""] if summary["next_steps"] else []
         for stage in summary["stages"]:
             state = f"refused: {stage['refused']}" if stage["refused"] else stage["state"] or "nothing to do"
-            lines.append(f"{stage['stage']}: {state}, {stage.get('rows') or 0:,} rows, {stage['left']:,} left")
-        lines += ["", f"page: {summary.get('report_html') or summary['summary']}"]
+            lines.append(f"{stage['stage']}: {state}, {stage['rows']:,} rows")
+        lines += ["", f"page: {summary['report_html']}"]
         return f"Sealift night of {pair}: {summary['verdict']}", "\n".join(lines), pair, metrics
 
     async def _start_ended(self, started: Start, job: Mapping[str, Any]) -> dict[str, Any]:
@@ -287,8 +286,8 @@ def _verified_share(stages: Sequence[Mapping[str, Any]]) -> list[Metric]:
     """The percentage of rows proven in the night's slices of the rota. Without rows there is no
     metric.
     """
-    slices = [each for each in stages if each["stage"] in (Stage.SAMPLE, Stage.DEEP)]
-    rows = sum(each.get("rows") or 0 for each in slices)
+    slices = [each for each in stages if each["stage"] in (Stage.SLICE, Stage.DEEP)]
+    rows = sum(each["rows"] for each in slices)
     verified = sum(each["counts"].get(Status.VERIFIED, 0) for each in slices)
     return [Metric("VerifiedShare", Unit.PERCENT, 100 * verified / rows)] if rows else []
 

@@ -1,15 +1,15 @@
-"""`sealift nightly`: a pair's night. Reconcile, repair, verify, and one summary."""
+"""`sealift nightly`: a pair's night, and one summary of it."""
 
 from __future__ import annotations
 
+import os
 import time
 import zoneinfo
-from collections.abc import Mapping
 from dataclasses import replace
-from datetime import datetime, tzinfo
-from typing import Any
+from datetime import tzinfo
 
 import click
+from msgspec import to_builtins
 
 from jobs import interrupts
 from jobs.cli.console import display, emit, table
@@ -29,10 +29,11 @@ from jobs.cli.policy_and_ledger import PairOptions
 from jobs.cli.start_options import WorkerOptions
 from jobs.config import Settings
 from jobs.core.selection import parse_age
-from jobs.errors import UsageError
+from jobs.errors import Interrupted, UsageError
+from jobs.ledger.claims import claim
 from jobs.nights.calendar import find_night, parse_night
+from jobs.nights.documents import Night, Summary
 from jobs.nights.night import run_night
-from jobs.nights.records import NightRecords
 from jobs.policy.run_options import sides
 from jobs.reports.figures import human_seconds
 from jobs.runs.request import check_apart, open_ledger
@@ -61,16 +62,15 @@ class NightlyCommand:
 @click.command(cls=SectionedCommand)
 @takes(NightlyCommand)
 def nightly(options: NightlyCommand) -> int:
-    """A pair's night: compare both sides, copy what is missing or stale, verify the copies and a
-    share of the rest, compare the replica with the hot bucket.
+    """A pair's night: compare both sides, copy what is missing or stale, compare the replica with
+    the hot bucket, verify a slice by checksums, and read another one.
 
     The inventories are S3's if the policy names them and they are at most 50 hours old, else
     listings. Objects that differ are reported, never overwritten. Of a replica all is reported,
-    because S3 writes it. Each run keeps to the pair's
-    limits. A run above them is refused, and the summary says so. A night happens once: started
-    again, it continues where it stopped, or says when it ran and what it said then. With --again it
-    checks once more, the same share. What a night proved wrong is a finding of the next ones too,
-    until a later run of any kind copies or proves it, or it is gone at both sides.
+    because S3 writes it. Each run keeps to the pair's limits. A run above them is refused, and the
+    summary says so. A night happens once: started again, it continues where it stopped, or says
+    when it ran and what it said then. With --again it checks once more, the same slices. A night
+    leaves what the state has open of the pair, whoever found it, and nobody has accepted.
 
     \b
     sealift nightly --pair scans
@@ -87,13 +87,19 @@ def nightly(options: NightlyCommand) -> int:
     latest = find_night(now, hours.hour.minutes, zone)
     night = parse_night(options.night, latest) if options.night else latest
     check_apart(*sides(chosen.policy, chosen.pair), chosen.ledger)
-    records = NightRecords(open_ledger(chosen.ledger), chosen.pair.name, night)
+    first = Night(open_ledger(chosen.ledger), chosen.pair.name, night)
 
-    async def run() -> dict[str, Any]:
-        ended, unfinished = await records.ended()
+    async def run() -> tuple[Summary, bool]:
+        ended, unfinished = await first.ended()
         if ended is not None and not options.again:
-            await replace(unfinished, times=unfinished.times - 1).write_page(ended)  # a killed start may owe it
-            return ended | {"ran_before": True}
+            from jobs.nights.page import write_page  # jinja2 loads here
+
+            await write_page(replace(unfinished, times=unfinished.times - 1), ended)  # a killed start may owe it
+            return ended, True
+        who = {"batch_job_id": settings.batch_job_id} if settings.batch_job_id else {"host": os.uname().nodename}
+        ledger = unfinished.ledger
+        if not await claim(ledger.store, ledger.location, f"{unfinished.name}/claims", who, is_dead=_is_dead):
+            raise Interrupted(f"another machine works at the night of {night}", advice="wait until it has ended")
         summary = await run_night(
             unfinished,
             chosen.policy,
@@ -105,43 +111,48 @@ def nightly(options: NightlyCommand) -> int:
             now=now,
             margin_seconds=None if options.margin is None else parse_age(options.margin),
         )
-        return summary | {"ran_before": False}
+        return summary, False
 
-    summary = interrupts.run(run())
-    emit(summary, as_json=options.as_json, text=summary_text(summary, zone, is_latest=night == latest))
-    return int(summary["exit_code"])
+    summary, ran_before = interrupts.run(run())
+    text = summary_text(summary, zone, ran_before=ran_before, is_latest=night == latest)
+    emit(to_builtins(summary) | {"ran_before": ran_before}, as_json=options.as_json, text=text)
+    return summary.exit_code
 
 
-def summary_text(summary: Mapping[str, Any], zone: tzinfo, *, is_latest: bool) -> str:
+async def _is_dead() -> bool:
+    """A claim of a quarter of an hour ago hinders nobody: what two machines do at one night is done once."""
+    return True
+
+
+def summary_text(summary: Summary, zone: tzinfo, *, ran_before: bool, is_latest: bool) -> str:
     """The summary as text.
 
     `zone`: the pair's time zone. `is_latest`: commands need not name the night.
     """
     lines = [
         [
-            each["stage"],
-            "refused" if each["refused"] else each["state"] or "nothing to do",
-            f"{each.get('rows') or 0:,}",
-            f"{each['left']:,}",
-            each["run_id"] or "",
+            each.stage,
+            "refused" if each.refused else each.state or "nothing to do",
+            f"{each.rows:,}",
+            each.run_id or "",
         ]
-        for each in summary["stages"]
+        for each in summary.stages
     ]
-    head = f"Night of {summary['night']}, pair {summary['pair']}"
-    if summary["ran_before"]:
-        ended = datetime.fromisoformat(summary["finished_at"]).astimezone(zone)
+    head = f"Night of {summary.night}, pair {summary.pair}"
+    if ran_before:
+        ended = summary.finished_at.astimezone(zone)
         head += f": already ran at {ended:%H:%M} on {ended:%Y-%m-%d}, nothing was checked now. It said"
-    elif summary.get("is_made_up"):
-        began = datetime.fromisoformat(summary["began_at"]).astimezone(zone)
-        head += f", made up on {began:%Y-%m-%d}"
-    text = [f"{head}: {summary['verdict']}"]
-    if not summary["ran_before"]:
-        text.append(table(["stage", "state", "rows", "left", "run"], lines))
-    text += [f"  {each}" for each in summary.get("next_steps", ())]
-    if summary["state"] == "complete":
-        page = summary.get("report_html") or summary["summary"]
-        text.append(f"  page  {page}, {human_seconds(summary['seconds'])}")
-    if summary["ran_before"]:
-        which = "" if is_latest else f" --night {summary['night']}"
-        text.append(f"  To check now: sealift nightly --pair {summary['pair']}{which} --again")
+    elif summary.is_made_up:
+        head += f", made up on {summary.began_at.astimezone(zone):%Y-%m-%d}"
+    text = [f"{head}: {summary.verdict}"]
+    if not ran_before:
+        text.append(table(["stage", "state", "rows", "run"], lines))
+    text += [f"  {each}" for each in summary.next_steps]
+    if summary.report_html:
+        text.append(
+            f"  page  {summary.report_html}, {human_seconds((summary.finished_at - summary.began_at).total_seconds())}"
+        )
+    if ran_before:
+        which = "" if is_latest else f" --night {summary.night}"
+        text.append(f"  To check now: sealift nightly --pair {summary.pair}{which} --again")
     return "\n".join(text)

@@ -12,6 +12,7 @@ from datetime import UTC, date, datetime
 from typing import Any, NamedTuple
 
 import click
+from msgspec import to_builtins
 
 from jobs import interrupts
 from jobs.cli.console import emit, table
@@ -24,7 +25,7 @@ from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
 from jobs.ledger.backlog import backlog_pairs, read_backlog, read_manifests
 from jobs.ledger.ledger import Ledger
-from jobs.nights.records import NightRecords
+from jobs.nights.documents import Night
 from jobs.policy.model import Pair, Policy
 from jobs.reports.document import iso_time, need_attention
 from jobs.reports.figures import human_bytes, human_time, plural
@@ -226,7 +227,8 @@ def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem
 
 async def _last_night(ledger: Ledger, pair: Pair) -> Mapping[str, Any]:
     """The summary of the pair's last night that has ended, else nothing."""
-    return next(iter(await NightRecords(ledger, pair.name, date.max).remembered(1)), {})
+    last = await Night(ledger, pair.name, date.max).earlier(1)
+    return to_builtins(last[0]) if last else {}
 
 
 def _night_problems(pair: Pair, night: Mapping[str, Any], today: date) -> Iterator[Problem]:

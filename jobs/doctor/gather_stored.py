@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable
 from datetime import date
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 from jobs.aws.readings import Reading, Unread, refusal
+from jobs.core.category import Category
 from jobs.core.model import Location
 from jobs.core.run import RunState
 from jobs.doctor.expected import InventoryPlan, inventory_plans
@@ -17,7 +18,7 @@ from jobs.inventory.find import find_inventory
 from jobs.ledger.files import list_files
 from jobs.ledger.ledger import Ledger
 from jobs.nights.calendar import Stage, parse_label
-from jobs.nights.records import NightRecords
+from jobs.nights.documents import Night, Summary
 from jobs.policy.model import Pair, Policy
 from jobs.policy.reader import load_policy
 from jobs.s3.condition_trial import OF_STREAMS, Operation, find_ignored
@@ -85,14 +86,14 @@ async def _ended_nights(ledger: Ledger, pair: Pair) -> tuple[EndedNight, ...]:
         if name.endswith(".json") and (label := parse_label(name.removesuffix(".json"))):
             written[label] = entry.last_modified
     latest = sorted(written, reverse=True)[: pair.verify.rota + NIGHTS_MORE]
-    records = [NightRecords(ledger, pair.name, date.fromisoformat(day), times) for day, times in latest]
-    summaries = await asyncio.gather(*(each.summary() for each in records))
+    nights = [Night(ledger, pair.name, date.fromisoformat(day), times) for day, times in latest]
+    summaries = await asyncio.gather(*(each.summary() for each in nights))
     return tuple(
         EndedNight(
             date.fromisoformat(label[0]),
             written[label],
-            summary["exit_code"],
-            summary["verdict"],
+            summary.exit_code,
+            summary.verdict,
             _slice(summary),
             _unreplicated(summary),
         )
@@ -101,20 +102,17 @@ async def _ended_nights(ledger: Ledger, pair: Pair) -> tuple[EndedNight, ...]:
     )
 
 
-def _slice(summary: Mapping[str, Any]) -> tuple[int, int] | None:
+def _slice(summary: Summary) -> tuple[int, int] | None:
     """The slice that a night proved: (number, of)."""
-    for stage in summary["stages"]:
-        sample = stage.get("sample")
-        if stage["stage"] == Stage.SAMPLE and stage["state"] == RunState.COMPLETE and isinstance(sample, list):
-            return sample[0], sample[1]
-    return None
+    found = (each for each in summary.stages if each.stage == Stage.SLICE and each.state == RunState.COMPLETE)
+    return next((each.slice for each in found), None)
 
 
-def _unreplicated(summary: Mapping[str, Any]) -> int | None:
+def _unreplicated(summary: Summary) -> int | None:
     """How many objects of the replica a night found other than in the hot bucket."""
-    for stage in summary["stages"]:
-        if stage["stage"] == Stage.REPLICA and stage["state"] == RunState.COMPLETE:
-            return int(stage["left"])
+    for each in summary.stages:
+        if each.stage == Stage.REPLICA and each.state == RunState.COMPLETE:
+            return sum(each.counts.get(name, 0) for name in (Category.MISSING, Category.STALE, Category.DIFFERENT))
     return None
 
 

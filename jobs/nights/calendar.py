@@ -1,8 +1,8 @@
-"""The calendar of nights: local dates, names, and what is left. Reads no clock.
+"""The calendar of nights: local dates, names, and whose turn it is. Reads no clock.
 
-    nights/<pair>/<YYYY-MM-DD>/claim.json       the first start of a night: what it will do
-    nights/<pair>/<YYYY-MM-DD>/<stage>.json     before a stage's run is made: which run that is
-    nights/<pair>/<YYYY-MM-DD>/<stage>.2.json   the run of the first record never came to be: another one
+    nights/<pair>/<YYYY-MM-DD>/claim.json       what the night will do, by its first start
+    nights/<pair>/<YYYY-MM-DD>/<stage>-1.json   a stage's run, named before it is made, or why it has none
+    nights/<pair>/<YYYY-MM-DD>/<stage>-2.json   the first one never came to be: another one
     nights/<pair>/<YYYY-MM-DD>.json             the night has ended: its summary
     nights/<pair>/<YYYY-MM-DD>.html             the summary as a page
     nights/<pair>/<YYYY-MM-DD>-2.json           and was checked once more: all of it under this name
@@ -14,41 +14,34 @@ zone.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING
 
-from jobs.core.category import Category
-from jobs.core.outcome import GOOD, Status
 from jobs.core.run import RunState
 from jobs.core.sampling import Sample, next_number
 from jobs.errors import UsageError
 
-NIGHT_VERSION = 1
-"""The version of the documents of a night."""
+if TYPE_CHECKING:
+    from jobs.nights.documents import Summary
 
 INVENTORY_HOURS_MAX = 50
 """The maximum age of an S3 Inventory report that is used: daily reports may take two days to
 arrive."""
 
 NIGHTS_REMEMBERED = 7
-"""How many summaries of other nights are looked at: for the slice that comes next, for the last
-comparison, and for what was found wrong."""
-
-LEFT_OUT = "left out"
-"""What a summary calls rows that a run was given and that are not in its plan."""
+"""How many earlier summaries are looked at: for the slice that comes next, and the last comparison."""
 
 
 class Stage(StrEnum):
-    """The stages of a night, in their order."""
+    """The stages of a night, in their order. The summary is the last one."""
 
     RECONCILE = "reconcile"
     REPAIR = "repair"
-    VERIFY = "verify"
-    SAMPLE = "sample"
-    DEEP = "deep"
     REPLICA = "replica"
+    SLICE = "slice"
+    DEEP = "deep"
 
 
 def find_night(now: float, minutes: int, zone: tzinfo) -> date:
@@ -92,37 +85,35 @@ def due(night: date, of: int) -> Sample:
     return Sample(next_number(night.toordinal(), of), of)
 
 
-def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Mapping[str, Any]]) -> Sample:
+def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Summary]) -> Sample:
     """Return the slice that follows the one that an earlier night completed last.
 
-    `earlier`: summaries, the latest first. A night that was missed, refused or stopped keeps its
-    slice for the next one. Without a complete one it is the night's own (`due`). A night that is
-    checked again takes the slice of its first time, so that it looks at what was found then.
-    A policy with another rota does not change that. A slice of which all was younger than the
-    night's margin is taken once more, and then has had its turn: what is written each minute may be
-    all that it has.
+    `earlier`: the latest first. A night that was missed, refused or stopped keeps its slice for the
+    next one. Without a complete one it is the night's own (`due`), as after a change of the rota.
+    A night that is checked again takes the slice of its first time, so that it looks at what was
+    found then. A slice of which all was younger than the night's margin is taken once more, and
+    then has had its turn: what is written each minute may be all that it has.
     """
-    taken = [
-        (summary["night"] == night.isoformat(), each, Sample(*each["sample"]))
-        for summary in earlier
-        for each in summary["stages"]
-        if each["stage"] == stage and each.get("sample")
-    ]
-    own = [sample for is_own, _, sample in taken if is_own]
-    if own:
-        return own[-1]
+    taken = [(night_.night, each) for night_ in earlier for each in night_.stages if each.stage == stage and each.slice]
+    own = [each.slice for name, each in taken if name == night.isoformat()]
+    if own and (first := own[-1]):
+        return Sample(*first)
     once = None
-    for _, each, sample in taken:
-        if each["state"] == RunState.COMPLETE and sample.of == of:
-            if not _is_too_young(each) or sample == once:
-                return Sample(next_number(sample.number + 1, of), of)
-            once = sample
+    for _, each in taken:
+        assert each.slice is not None
+        if each.state == RunState.COMPLETE and each.slice[1] == of:
+            if each.rows or not each.too_young or each.slice == once:
+                return Sample(next_number(each.slice[0] + 1, of), of)
+            once = each.slice
     return due(night, of)
 
 
-def _is_too_young(stage: Mapping[str, Any]) -> bool:
-    """Return True if a stage had nothing to verify but what is younger than the night's margin."""
-    return not stage.get("rows") and bool((stage.get("excluded") or {}).get("older_than"))
+def wider(number: int, of: int) -> list[tuple[int, int]]:
+    """Return the slices that hold a slice, from itself to the whole.
+
+    A slice of another number of slices holds all of it, where that number divides its own.
+    """
+    return [(number % fewer, fewer) for fewer in range(of, 0, -1) if of % fewer == 0]
 
 
 def label(night: date, times: int = 1) -> str:
@@ -139,80 +130,3 @@ def parse_label(text: str) -> tuple[str, int] | None:
 def summary_name(pair: str, night: date, times: int = 1) -> str:
     """Return the ledger's name for the summary of a night."""
     return f"nights/{pair}/{label(night, times)}.json"
-
-
-def page_name(pair: str, night: date, times: int = 1) -> str:
-    """Return the ledger's name for the page of a night."""
-    return f"nights/{pair}/{label(night, times)}.html"
-
-
-def claim_name(pair: str, night: date, times: int = 1) -> str:
-    """Return the ledger's name for the claim of a night."""
-    return f"nights/{pair}/{label(night, times)}/claim.json"
-
-
-def record_name(pair: str, night: date, stage: Stage, number: int, times: int = 1) -> str:
-    """Return the ledger's name for a stage's record. `number` counts from 1."""
-    return f"nights/{pair}/{label(night, times)}/{stage}{f'.{number}' if number > 1 else ''}.json"
-
-
-def left_by_reconcile(categories: Mapping[str, int], findings: int, *, repairable: int, keeps_extra: bool) -> int:
-    """Return how many rows of a reconciliation need attention besides the `repairable` ones.
-
-    Those are in the repair's manifest, and the repair accounts for each. With `keeps_extra`,
-    deletes are retained, so the policy asks for what is extra.
-    """
-    return findings - repairable - (categories.get(Category.EXTRA, 0) if keeps_extra else 0)
-
-
-def count_source(stage: Mapping[str, Any]) -> int:
-    """Return how many objects a night's reconciliation found at the source.
-
-    Its notes have the number. In a night of an older Sealift the categories say so, all but
-    exactly: what is in flight may be only at the destination.
-    """
-    noted = stage.get("notes", {}).get("source_objects")
-    if noted is not None:
-        return int(noted)
-    not_there = (Category.EXTRA, Category.EXCLUDED)
-    return sum(count for category, count in stage["counts"].items() if category not in not_there)
-
-
-def find_emptied(stage: Mapping[str, Any], earlier: Iterable[Mapping[str, Any]]) -> dict[str, Any] | None:
-    """Return the last night in which the source had objects, if it has none now.
-
-    `earlier`: summaries, the latest first. The first one that compared decides. `{"night": …,
-    "objects": …, "at": …}` with the time of its end. None: the source has objects, or had none in
-    that night. A night that found the source emptied passes that on, until objects are there again.
-    """
-    if count_source(stage):
-        return None
-    for summary in earlier:
-        for last in summary["stages"]:
-            if last["stage"] != Stage.RECONCILE or last["refused"]:
-                continue
-            if last.get("emptied"):
-                return dict(last["emptied"])
-            objects = count_source(last)
-            if not objects:
-                return None
-            return {"night": summary["night"], "objects": objects, "at": summary["finished_at"]}
-    return None
-
-
-def left_by_run(stage: Stage, outcomes: Mapping[str, int]) -> int:
-    """Return how many rows of a stage's run need attention.
-
-    A source that has `changed` during the night needs none where a stage verifies: it is in flight,
-    and judged the next time.
-    """
-    well = GOOD if stage is Stage.REPAIR else {*GOOD, Status.CHANGED}
-    return sum(count for status, count in outcomes.items() if status not in well)
-
-
-def left_out(given: int, taken: int, duplicates: int) -> int:
-    """Return how many of the rows that a run was given are not in its plan.
-
-    Nobody worked on these. A plan that `taken` rows are in holds each row once.
-    """
-    return max(0, given - taken - duplicates)

@@ -1,161 +1,217 @@
-"""Checks of a night's documents. Pure.
+"""The documents of a night in the ledger. Each is written once, and the first writer decides for all.
 
-A writer of the ledger can write anything. Each function returns what is wrong with a document, else
-an empty text.
+Decoding is the check: what is not such a document was altered.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Mapping
-from datetime import datetime
-from typing import Any
+import contextlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date, datetime
+from typing import Annotated, Literal, TypeVar
 
-COUNT_LIMIT = 1 << 63
+from msgspec import DecodeError, Meta, Struct, json
 
+from jobs.core.model import Attributes
+from jobs.core.run import RunState
+from jobs.errors import LedgerError, NoSuchBucket, NotFound, PreconditionFailed
+from jobs.ledger.files import JSON, list_names, read_file, write_file
+from jobs.ledger.ledger import WRITE_TRIES, Ledger
+from jobs.nights.calendar import label, parse_label
 
-def claim_defect(document: Mapping[str, Any]) -> str:
-    """Check the claim of a night, which says what the night does."""
-    return _defect(document, _CLAIM) or _defect(document, _CLAIM_EXTRA, is_whole=False)
-
-
-def record_defect(document: Mapping[str, Any]) -> str:
-    """Check the record of a stage, which names its run."""
-    return _defect(document, _RECORD) or _defect(document["notes"], _NOTES, is_whole=False)
-
-
-def summary_defect(document: Mapping[str, Any]) -> str:
-    """Check the summary of a night, which people and exit codes use."""
-    if defect := _defect(document, _SUMMARY) or _defect(document, _SUMMARY_EXTRA, is_whole=False):
-        return defect
-    defects = (_defect(stage, _STAGE) or _defect(stage, _STAGE_EXTRA, is_whole=False) for stage in document["stages"])
-    return next(filter(None, defects), "")
+Count = Annotated[int, Meta(ge=0)]
+Code = Annotated[int, Meta(ge=0, lt=256)]
+Slice = tuple[Count, Count]
+Time = Annotated[datetime, Meta(tz=True)]
+T = TypeVar("T", bound="Document")
 
 
-def _defect(document: Mapping[str, Any], fields: Mapping[str, Callable[[Any], bool]], *, is_whole: bool = True) -> str:
-    """Return the first field with an invalid value. `is_whole`: no field may be missing."""
-    for name, is_fit in fields.items():
-        if name not in document:
-            if is_whole:
-                return f"has no {name}"
-        elif not is_fit(document[name]):
-            return f"has the {name} {document[name]!r:.100}"
-    return ""
+class Document(Struct, frozen=True, kw_only=True):
+    """What every document of a night says of itself."""
+
+    night_version: Literal[2] = 2
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+class Claim(Document, frozen=True, kw_only=True):
+    """What a night will do. A night that goes on keeps to it.
+
+    `began_at`: epoch seconds. `margin_seconds`: None for the defaults. `slice`, `deep`: (number,
+    of). `places`: what the policy gave the pair.
+    """
+
+    night: str
+    began_at: float
+    margin_seconds: Annotated[float, Meta(ge=0)] | None
+    slice: Slice
+    deep: Slice | None
+    places: Mapping[str, object]
+    sealift_version: str
 
 
-def _is_optional_text(value: object) -> bool:
-    return value is None or isinstance(value, str)
+class StageRun(Document, frozen=True, kw_only=True):
+    """The run of a stage, before it is made, or why it was refused.
+
+    `origins`: where the inventories of a comparison come from, for people. `source_objects`: how
+    many objects the source has by its own.
+    """
+
+    run_id: str
+    refused: str | None = None
+    origins: tuple[str, ...] = ()
+    source_objects: Count = 0
 
 
-def _is_count(value: object) -> bool:
-    return type(value) is int and 0 <= value < COUNT_LIMIT
+class StageResult(Struct, frozen=True, kw_only=True):
+    """What a stage came to.
+
+    `advice`: what a person does where it was refused. `slice`: whose turn it was. `too_young`: how
+    many objects of it were younger than the margin.
+    """
+
+    stage: str
+    run_id: str | None = None
+    state: str | None = None
+    refused: str | None = None
+    advice: str = ""
+    origins: tuple[str, ...] = ()
+    source_objects: Count = 0
+    exit_code: Code = 0
+    rows: Count = 0
+    counts: Mapping[str, Count] = {}
+    too_young: Count = 0
+    slice: Slice | None = None
+    planned_dollars: float = 0.0
+    report_html: str | None = None
+
+    @property
+    def is_over(self) -> bool:
+        """False if its run has rows left to do."""
+        return self.state in (None, RunState.COMPLETE)
 
 
-def _is_number(value: object) -> bool:
-    return type(value) in (int, float) and math.isfinite(value) and abs(value) < COUNT_LIMIT  # type: ignore[arg-type]  # it is a number by now
+class Emptied(Struct, frozen=True):
+    """The last night in which a source had objects that has none now, and what puts them back."""
+
+    night: str
+    objects: Count
+    restore: str
 
 
-def _is_time(value: object) -> bool:
-    """True for a time with a zone, in ISO 8601."""
-    try:
-        return datetime.fromisoformat(str(value)).tzinfo is not None
-    except ValueError:
-        return False
+class Known(Struct, frozen=True):
+    """What the state says of a pair.
+
+    `left`: objects with an open finding, or that the night could not look at. `left_first`: some of
+    them. `found_by`: the runs that found most. `accepted`: those that a person has accepted. Of all
+    `objects`, `checked` were proven by stored checksums or bytes, and `read` by bytes within
+    `read_days`.
+    """
+
+    left: Count = 0
+    left_first: Sequence[str] = ()
+    found_by: Sequence[str] = ()
+    accepted: Count = 0
+    objects: Count = 0
+    checked: Count = 0
+    read: Count = 0
+    read_days: Count = 0
 
 
-def _is_slice(value: object) -> bool:
-    """True for `[3, 7]`, the fourth of seven slices."""
-    return isinstance(value, list) and len(value) == 2 and all(map(_is_count, value)) and value[0] < value[1]
+class Summary(Document, frozen=True, kw_only=True):
+    """What a night came to. `left`: how many objects need somebody, each counted once."""
+
+    pair: str
+    night: str
+    source: str
+    destination: str
+    state: str
+    verdict: str = ""
+    next_steps: Sequence[str] = ()
+    left: Count
+    exit_code: Code
+    began_at: Time
+    finished_at: Time
+    is_made_up: bool
+    planned_dollars: float
+    stages: Sequence[StageResult]
+    known: Known
+    emptied: Emptied | None
+    summary: str
+    report_html: str | None
+    ledger: str
 
 
-def _is_tally(value: object) -> bool:
-    return isinstance(value, dict) and all(map(_is_count, value.values()))
+@dataclass(frozen=True, slots=True)
+class Night:
+    """One night of a pair in the ledger. `times`: 2 where it is checked once more.
 
+    Its methods raise StoreError, and LedgerError for altered documents.
+    """
 
-def _is_disproof(value: object) -> bool:
-    """True for a `jobs.nights.disproofs.Disproof`, as JSON has it."""
-    return isinstance(value, dict) and not _defect(value, _DISPROOF)
+    ledger: Ledger
+    pair: str
+    night: date
+    times: int = 1
 
+    @property
+    def name(self) -> str:
+        """The name of its documents, without a suffix."""
+        return f"nights/{self.pair}/{label(self.night, self.times)}"
 
-_DISPROOF: Mapping[str, Callable[[Any], bool]] = {
-    "night": _is_text,
-    "found_at": _is_time,
-    "stage": _is_text,
-    "run_id": _is_text,
-    "rows": _is_count,
-    "sample": _is_slice,
-}
-_CLAIM: Mapping[str, Callable[[Any], bool]] = {
-    "night": _is_text,
-    "began_at": _is_number,
-    "sample": _is_slice,
-    "deep": lambda value: value is None or _is_slice(value),
-    "margin_seconds": lambda value: _is_number(value) and value >= 0,
-}
-_CLAIM_EXTRA: Mapping[str, Callable[[Any], bool]] = {
-    "replica_margin_seconds": lambda value: value is None or (_is_number(value) and value >= 0),
-    "places": lambda value: isinstance(value, dict),
-}
-_RECORD: Mapping[str, Callable[[Any], bool]] = {
-    "run_id": _is_text,
-    "refused": _is_optional_text,
-    "notes": lambda value: isinstance(value, dict),
-    "written_at": _is_number,
-}
-_NOTES: Mapping[str, Callable[[Any], bool]] = {
-    "repairable_rows": _is_count,
-    "is_listed": lambda value: isinstance(value, bool),
-    "source_objects": _is_count,
-}
-_SUMMARY: Mapping[str, Callable[[Any], bool]] = {
-    "night": _is_text,
-    "pair": _is_text,
-    "state": _is_text,
-    "verdict": _is_text,
-    "left": _is_count,
-    "exit_code": lambda value: _is_count(value) and value < 256,
-    "seconds": _is_number,
-    "finished_at": _is_time,
-    "stages": lambda value: isinstance(value, list) and all(isinstance(stage, dict) for stage in value),
-    "summary": _is_text,
-}
-_SUMMARY_EXTRA: Mapping[str, Callable[[Any], bool]] = {
-    "source": _is_text,
-    "destination": _is_text,
-    "left_first": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "next_steps": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-    "margin_seconds": lambda value: _is_number(value) and value >= 0,
-    "is_made_up": lambda value: isinstance(value, bool),
-    "report_html": _is_optional_text,
-    "unanswered": lambda value: isinstance(value, list) and all(map(_is_disproof, value)),
-    "answered": lambda value: isinstance(value, list) and all(map(_is_text, value)),
-}
-"""What a summary may lack."""
-_STAGE: Mapping[str, Callable[[Any], bool]] = {
-    "stage": _is_text,
-    "run_id": _is_optional_text,
-    "state": _is_optional_text,
-    "refused": _is_optional_text,
-    "counts": _is_tally,
-    "left": _is_count,
-}
-_STAGE_EXTRA: Mapping[str, Callable[[Any], bool]] = {
-    "rows": lambda value: value is None or _is_count(value),
-    "sample": lambda value: value is None or _is_slice(value),
-    "report_html": _is_optional_text,
-    "excluded": _is_tally,
-    "notes": lambda value: isinstance(value, dict) and not _defect(value, _NOTES, is_whole=False),
-    "emptied": lambda value: (
-        value is None
-        or (
-            isinstance(value, dict)
-            and _is_text(value.get("night"))
-            and _is_count(value.get("objects"))
-            and ("at" not in value or _is_time(value["at"]))
-        )
-    ),
-}
+    def uri(self, suffix: str) -> str:
+        """The URI of a document, which may not exist yet."""
+        return str(self.ledger.location.join(self.name + suffix))
+
+    async def summary(self) -> Summary | None:
+        """None while the night has not ended."""
+        return await self.read(".json", Summary)
+
+    async def ended(self) -> tuple[Summary | None, Night]:
+        """Return the latest summary of the night, and the night of its next time. None: it has not
+        ended once.
+        """
+        night, last = self, None
+        while (summary := await night.summary()) is not None:
+            night, last = replace(night, times=night.times + 1), summary
+        return last, night
+
+    async def earlier(self, limit: int) -> list[Summary]:
+        """Return at most `limit` summaries of nights before this one, the latest first."""
+        names = await list_names(self.ledger.store, self.ledger.location.join(f"nights/{self.pair}/"))
+        labels = filter(None, (parse_label(name.removesuffix(".json")) for name in names if name.endswith(".json")))
+        before = sorted((each for each in labels if each < (self.night.isoformat(), self.times)), reverse=True)
+        nights = [replace(self, night=date.fromisoformat(day), times=times) for day, times in before[:limit]]
+        return [summary for night in nights if (summary := await night.summary())]
+
+    async def read(self, suffix: str, kind: type[T]) -> T | None:
+        """None: there is no such document."""
+        try:
+            data = await read_file(self.ledger.store, self.ledger.location, self.name + suffix)
+        except NoSuchBucket:
+            raise
+        except NotFound:
+            return None
+        try:
+            return json.decode(data, type=kind)
+        except (DecodeError, RecursionError) as error:
+            raise LedgerError(
+                f"{self.uri(suffix)} is not what this Sealift writes ({error})",
+                advice="use the Sealift that wrote it, or restore an earlier version of it",
+            ) from error
+
+    async def write(self, suffix: str, document: T) -> T:
+        """Return what is there now: this document, or another writer's that came first."""
+        await self.write_file(suffix, json.format(json.encode(document), indent=2))
+        there = await self.read(suffix, type(document))
+        if there is None:
+            raise LedgerError(
+                f"{self.uri(suffix)} was written and is not there: something removes objects of the ledger"
+            )
+        return there
+
+    async def write_file(self, suffix: str, data: bytes, attributes: Attributes = JSON) -> None:
+        """Write a file, if none of that name is there yet."""
+        with contextlib.suppress(PreconditionFailed):  # another writer came first
+            await write_file(
+                self.ledger.store, self.ledger.location, self.name + suffix, data, attributes, tries=WRITE_TRIES
+            )

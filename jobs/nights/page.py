@@ -2,62 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+import asyncio
 
 from markupsafe import Markup
 
+from jobs.core.model import Attributes
 from jobs.nights.calendar import Stage
-from jobs.nights.verdicts import head_of, is_unproven, stage_text
+from jobs.nights.documents import Night, Summary
+from jobs.nights.verdicts import WELL, head_of, stage_text
 from jobs.reports.html.page import template_asset, template_environment
 
+HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 MEANINGS = {
     Stage.RECONCILE: "compares both sides by their reports",
     Stage.REPAIR: "copies what is missing or stale",
-    Stage.VERIFY: "verifies what was copied",
-    Stage.SAMPLE: "verifies a slice of everything by checksums",
-    Stage.DEEP: "reads a slice of everything on both sides",
     Stage.REPLICA: "compares the replica with the hot bucket",
+    Stage.SLICE: "verifies a slice of everything by checksums",
+    Stage.DEEP: "reads a slice of everything on both sides",
 }
 
 
-class _Row(NamedTuple):
-    """A stage as the page shows it. `page`: the URI of its run's page."""
-
-    name: str
-    text: str
-    rows: int
-    left: int
-    page: str | None
+async def write_page(night: Night, summary: Summary) -> None:
+    """Write the page of the summary that is in the ledger, if it is not there yet."""
+    page = await asyncio.to_thread(render_night, summary)
+    await night.write_file(".html", page.encode(), HTML)
 
 
-def render_night(summary: Mapping[str, Any]) -> str:
+def render_night(summary: Summary) -> str:
     """A night's summary as a self-contained page. Same summary, same page."""
-    environment, stages = template_environment(), summary["stages"]
-    rows = [
-        _Row(
-            each["stage"],
-            stage_text(each).removeprefix(f"{each['stage']} "),
-            each.get("rows") or 0,
-            each["left"],
-            each.get("report_html"),
-        )
-        for each in stages
-    ]
-    noted: Mapping[str, Any] = next((each["notes"] for each in stages if each.get("notes")), {})
-    names = {"Source": "source_inventory", "Destination": "destination_inventory"}
+    environment = template_environment()
+    texts = [stage_text(each, summary.emptied).removeprefix(f"{each.stage} ") for each in summary.stages]
+    is_well = head_of(summary.verdict).startswith(WELL)
     return environment.get_template("night.html.jinja").render(
-        night=dict(summary),
-        verdict=head_of(summary["verdict"]),
-        tone=_tone(summary),
-        stages=rows,
+        night=summary,
+        verdict=head_of(summary.verdict),
+        tone="bad" if summary.left else "good" if is_well else "warn",
+        stages=list(zip(summary.stages, texts, strict=True)),
         meanings={each.value: MEANINGS[each] for each in Stage},
-        notes=[(title, noted[name]) for title, name in names.items() if name in noted],
+        notes=list(zip(("Source", "Destination"), summary.stages[0].origins, strict=False)),
         style=Markup(template_asset(environment, "report.css")),
     )
-
-
-def _tone(summary: Mapping[str, Any]) -> str:
-    if summary["left"] or summary.get("unanswered"):
-        return "bad"
-    return "warn" if summary["exit_code"] or is_unproven(summary["stages"]) else "good"

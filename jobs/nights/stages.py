@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import itertools
 import tempfile
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from posixpath import commonprefix
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,61 +18,51 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from jobs.archives.index import ArchiveIndex
 from jobs.config import Settings
 from jobs.core.display import Display
-from jobs.core.enums import ArchiveSide, Encryption
-from jobs.core.model import Location
+from jobs.core.enums import ArchiveSide, Deletes, Encryption
+from jobs.core.model import Location, parse_time
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, Side
+from jobs.core.selection import Selection
 from jobs.errors import ConfigError, Denied, LedgerError, ManifestError, NotFound
 from jobs.ledger.ledger import Ledger
-from jobs.nights.calendar import INVENTORY_HOURS_MAX, NIGHT_VERSION, Stage, label
-from jobs.nights.records import LOOK_SECONDS, NightRecords
+from jobs.nights.calendar import INVENTORY_HOURS_MAX, Stage, wider
+from jobs.nights.documents import Claim, Night, Slice, StageResult, StageRun
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
-from jobs.policy.run_options import Ceiling, prefix_map, replica_map, sides
-from jobs.reconcile.advice import findings_by_category, night_steps
+from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, prefixes_below, replica_map, sides
+from jobs.policy.words import Region
+from jobs.reconcile.advice import REPAIR, findings_by_category, night_steps
 from jobs.reconcile.repair import KINDS
 from jobs.reconcile.run import make_spec, publish_run
-from jobs.reports.document import exit_code
 from jobs.runs import launch
 from jobs.runs.placement import BatchOptions, batch_placement, check_placement, planning_settings
-from jobs.runs.request import Request, new_run_id
+from jobs.runs.request import Planned, Request, new_run_id
 from jobs.runs.work import work
 from jobs.s3.sessions import open_side, open_store
-from jobs.s3.store import Store
 
 if TYPE_CHECKING:
-    from jobs.inventory.report import Inventory
+    from jobs.ledger.state import Census
     from jobs.reconcile.packed_copies import PackedCopies
-    from jobs.reconcile.reconcile import Reconciliation, Report
+    from jobs.reconcile.reconcile import Report
 
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
+MARGIN_SECONDS = 900
+READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
+"""A night reads so many objects, or so many bytes, however small the slice is whose turn it is."""
 
 
-ClaimRun = Callable[..., Awaitable[bool]]
-"""Claims a stage for a run, by its id. True if no other start of the night was first."""
+class _Made(NamedTuple):
+    """A run of a stage that is ready, and what publishes it."""
+
+    run: StageRun
+    publish: Callable[[], Awaitable[Any]]
 
 
-class Done(NamedTuple):
-    """The result of a stage: its run's report and exit code, or why it was refused.
+class _Listed(NamedTuple):
+    """The report of a side, and where it comes from, for people."""
 
-    `notes`: where its rows come from.
-    """
-
-    report: dict[str, Any] | None
-    code: int
-    refused: str | None = None
-    notes: Mapping[str, Any] = {}
-
-
-class _Report(NamedTuple):
-    """An inventory report, the store of its files, whether a listing made it, and why (for
-    people).
-    """
-
-    inventory: Inventory
-    store: Store
-    is_listed: bool
+    report: Report
     origin: str
 
 
@@ -76,105 +70,207 @@ class _Report(NamedTuple):
 class Stages:
     """What the stages of one night work with."""
 
-    records: NightRecords
+    night: Night
+    claim: Claim
     policy: Policy
     pair: Pair
     scope: Scope
     settings: Settings
     options: BatchOptions
     display: Display
-    margin_seconds: float
 
     @property
     def ledger(self) -> Ledger:
         """The ledger of the runs."""
-        return self.records.ledger
+        return self.night.ledger
 
-    async def reconcile(self) -> Done:
-        """Compare the pair's inventories: S3's if they are fresh, else listings that are made
-        now.
-        """
-        maps = prefix_map(self.pair, self.scope)
-        return await self._compare(Stage.RECONCILE, "source", "destination", maps, self.margin_seconds)
+    async def reconcile(self) -> StageResult:
+        """Compare both sides by S3's inventories if they are fresh, else by listings of now."""
+        both, maps = sides(self.policy, self.pair), prefix_map(self.pair, self.scope)
+        keeps_extra = self.pair.deletes is Deletes.RETAIN
+        return await self._compare(Stage.RECONCILE, both, maps, MARGIN_SECONDS, keeps_extra=keeps_extra)
 
-    async def replica(self, margin_seconds: float) -> Done:
-        """Compare the hot bucket with its replica in the same way."""
+    async def replica(self) -> StageResult:
+        """Compare the hot bucket with its replica, which S3 writes: what differs is left to people."""
+        replica, hot = self.pair.replica, sides(self.policy, self.pair)[1]
+        assert replica is not None
+        twin = Side(hot.location._replace(bucket=replica.bucket), region=replica.region, owner=replica.account)
         maps = replica_map(self.pair, self.scope)
-        return await self._compare(Stage.REPLICA, "destination", "replica", maps, margin_seconds)
+        try:
+            keeps_extra = not replica.delete_markers
+            return await self._compare(Stage.REPLICA, (hot, twin), maps, replica.lag_seconds, keeps_extra=keeps_extra)
+        except (Denied, NotFound) as error:
+            why, advice = f"since the replica cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
+            return StageResult(stage=Stage.REPLICA, refused=why, advice=advice)
 
-    async def _compare(self, stage: Stage, here: str, there: str, maps: PrefixMap, margin_seconds: float) -> Done:
-        """Compare two sections of the pair in the policy."""
+    async def census(self, reconciled: StageResult) -> Census:
+        """What the comparison says of all objects."""
+        from jobs.ledger.state import Census
+        from jobs.ledger.state_files import services_of
 
-        async def is_made(run_id: str) -> bool:
-            return await self.ledger.report(run_id) is not None
+        report, spec = await self._report_of(str(reconciled.run_id)), await self.ledger.spec(str(reconciled.run_id))
+        ours, theirs = services_of(spec)
+        return Census(
+            run_id=spec.run_id,
+            at=min(parse_time(report[side]["created_at"]) for side in ("source", "destination")),
+            source_service=ours,
+            source_bucket=spec.source.location.bucket,
+            source_prefixes=self.scope.prefixes,
+            copy_service=theirs,
+            copy_bucket=spec.destination.location.bucket,
+            copy_prefix=spec.destination.location.key,
+            all_versions=False,
+        )
 
-        async def make(claim: ClaimRun) -> None:
-            began = time.time()
-            with tempfile.TemporaryDirectory(prefix="sealift-night-") as folder:
-                joined = await self._join(here, there, maps, margin_seconds, Path(folder))
-                (source, destination), reports, reconciliation = joined
-                run_id = new_run_id("reconcile", began)
-                options = {
-                    "versions": "current",
-                    "maps": maps.texts(),
-                    "margin": f"{margin_seconds:g}s",
-                    "pair": self.pair.name,
-                    "night": self.records.night.isoformat(),
-                    "of_replica": stage is Stage.REPLICA,
-                }
-                spec = make_spec(run_id, began, *reports, options)
-                notes = {
-                    "source_inventory": source.origin,
-                    "destination_inventory": destination.origin,
-                    "is_listed": source.is_listed,
-                    "repairable_rows": reconciliation.repairable_rows,
-                    "source_objects": reconciliation.source_rows,
-                }
-                if await claim(spec.run_id, notes=notes):
-                    has_page = stage is Stage.REPLICA  # the first comparison gets its page after the repair
-                    found = findings_by_category(reconciliation.categories, reconciliation.findings)
-                    steps = night_steps(spec, found, self.ledger)
-                    await publish_run(self.ledger, spec, reconciliation, steps, has_page=has_page)
+    async def repair(self, reconciled: StageResult) -> StageResult:
+        """Copy what the comparison named, within the pair's limits."""
+        run_id = str(reconciled.run_id)
+        report = await self._report_of(run_id)
+        if not report["repair_manifest"]:
+            return StageResult(stage=Stage.REPAIR)
+        # What was found and what was mended in one second is found: the state lets the worse one win.
+        newest = max(parse_time(report[side]["created_at"]) for side in ("source", "destination"))
+        await asyncio.sleep(max(0.0, newest + 1 - time.time()))
+        return await self._work(Stage.REPAIR, self._request("replicate", self.ledger.uri(run_id, REPAIR), run_id))
 
-        stage_record = await self._find_or_make_run(stage, is_made, make)
-        report = await self.ledger.report(stage_record["run_id"])
-        if report is None:
-            raise LedgerError(
-                f"the report of {stage_record['run_id']} is gone: something removes objects from the ledger"
-            )
-        return Done(report, int(exit_code(report)), notes=stage_record["notes"])
+    async def verify(self, stage: Stage, turn: Slice, reconciled: StageResult) -> StageResult:
+        """Verify a slice. The deep stage reads.
 
-    async def _join(
-        self, here: str, there: str, maps: PrefixMap, margin_seconds: float, scratch: Path
-    ) -> tuple[tuple[_Report, _Report], tuple[Report, Report], Reconciliation]:
-        """Compare the reports of two sections. Returns both reports, and what differs.
-
-        In place of a report that lists nothing, or only a part, the section is listed.
+        A listing that was just made names the objects. An inventory of yesterday does not.
         """
-        from jobs.reconcile.reconcile import ReconcileOptions, Report, reconcile
+        report = await self._report_of(str(reconciled.run_id))
+        manifest, size = str(report["source"]["manifest"]), (report["rows"], report["bytes"])
+        is_listed = manifest.startswith(str(self.ledger.location))
+        if is_listed and not report["source"]["rows"]:  # a listing of nothing is no manifest
+            return StageResult(stage=stage, slice=turn)
+        return await self._work(stage, self._request("verify", manifest if is_listed else None), turn, size)
+
+    def _request(self, job: str, manifest: str | None, retry_of: str | None = None) -> Request:
+        """A run of the pair. A verification has the options of copies, too, since its retry copies."""
+        source, destination = sides(self.policy, self.pair)
+        include, exclude = globs(self.scope)
+        return Request(
+            job=job,
+            source=source,
+            destination=destination,
+            manifest=manifest,
+            selection=Selection(include=include, exclude=exclude),
+            options={"pair": self.pair.name, "night": self.claim.night} | copy_options(self.pair),
+            retry_of=retry_of,
+            prefixes=prefixes_below(self.scope),
+        )
+
+    async def _work(
+        self, stage: Stage, request: Request, turn: Slice | None = None, size: tuple[int, int] = (0, 0)
+    ) -> StageResult:
+        """Make the run of a stage if there is none, and work through it.
+
+        `size`: about how many objects there are, and bytes.
+        """
+        if turn is not None:
+            # Copies of newer objects may be on their way: the next night looks at them.
+            until = self.claim.began_at - self._margin_seconds(MARGIN_SECONDS)
+            chosen = replace(request.selection, older_than=until, sample=turn)
+            options = {**request.options, "deep": stage is Stage.DEEP, "sample": list(turn)}
+            request = replace(request, selection=chosen, options=options)
+        settings = self.settings
+        if (placement := batch_placement(self.options, settings, request.job)) is not None:
+            await check_placement(placement, request.source, request.destination)
+            settings = planning_settings(settings, self.options)
+
+        async def make(stack: ExitStack) -> _Made:
+            planned = await self._plan(stage, request, settings, stack, size)
+            refused = Ceiling.of(self.pair).refusal(planned.plan)
+            if refused is None:
+                planned = await launch.try_conditions(planned, KINDS[request.job].writes(planned.spec))
+            run = StageRun(run_id=planned.spec.run_id, refused=refused)
+            return _Made(run, partial(launch.publish, planned, self.ledger))
+
+        run = await self._find_or_make_run(stage, make)
+        if run.refused is not None:
+            advice = (
+                f"Find out why the plan of the stage {stage} is so large, then raise the pair's limits for the next "
+                f"night, or copy now: sealift replicate --pair {self.pair.name} --dry-run"
+            )
+            return StageResult(stage=stage, refused=run.refused, advice=advice, slice=turn)
+        spec, plan = await self.ledger.spec(run.run_id), await self.ledger.plan(run.run_id)
+        if not _is_of(spec, request):
+            raise LedgerError(
+                f"{run.run_id} is not a run of this night: the ledger was altered",
+                advice=f"find out who wrote {self.night.uri(f'/{stage}-1.json')}, then go on with the next night",
+            )
+        report, code = await work(
+            spec, plan, self.ledger, self.settings, self.options, self.display, KINDS[request.job]
+        )
+        young = report["excluded"].get("older_than", 0)
+        return self._result(stage, report, counts=report["outcomes"], exit_code=code, slice=turn, too_young=young)
+
+    async def _plan(
+        self, stage: Stage, request: Request, settings: Settings, stack: ExitStack, size: tuple[int, int]
+    ) -> Planned:
+        """The plan of a run. The one that reads takes a wider slice where the one in turn is small."""
+        samples = [request.selection.sample]
+        if stage is Stage.DEEP and samples[0]:
+            most = 2 * max(size[0] / READ_OBJECTS_MIN, size[1] / READ_BYTES_MIN)
+            samples = [*(each for each in wider(*samples[0])[:-1] if each[1] <= most), (0, 1)]
+        for sample in samples:
+            chosen = replace(request, selection=replace(request.selection, sample=sample))
+            planned = await launch.plan_run(chosen, self.ledger, settings, self.display, copies=stage is Stage.REPAIR)
+            stack.callback(planned.discard)
+            if planned.plan.rows >= READ_OBJECTS_MIN or planned.plan.size_bytes >= READ_BYTES_MIN:
+                break
+        return planned
+
+    async def _compare(
+        self, stage: Stage, both: tuple[Side, Side], maps: PrefixMap, margin_default: float, *, keeps_extra: bool
+    ) -> StageResult:
+        """Compare two sides of the pair."""
+        from jobs.reconcile.reconcile import ReconcileOptions, reconcile
         from jobs.reconcile.stage import UnusableReport
 
-        source, destination = await self._report(here), await self._report(there)
+        is_replica = stage is Stage.REPLICA
         options = ReconcileOptions(
             now=time.time(),
             prefixes=maps,
-            margin_seconds=margin_seconds,
-            packed=self._packed_copies() if there == "destination" else None,
+            margin_seconds=self._margin_seconds(margin_default),
+            packed=None if is_replica else self._packed_copies(),
         )
-        while True:
-            one, other = (
-                Report(side, each.inventory, each.store, doubted=None if each.is_listed else open_side(side))
-                for each, side in ((source, self._side(here)), (destination, self._side(there)))
-            )
-            try:
-                return (source, destination), (one, other), await reconcile(one, other, options, scratch)
-            except UnusableReport as error:
-                if error.manifest == str(source.inventory.manifest) and not source.is_listed:
-                    source = await self._listed(here, str(error))
-                elif not destination.is_listed:
-                    destination = await self._listed(there, str(error))
-                else:
-                    raise
+
+        how = {
+            "versions": "current",
+            "maps": maps.texts(),
+            "margin": f"{options.margin_seconds:g}s",
+            "pair": self.pair.name,
+            "night": self.claim.night,
+            "of_replica": is_replica,
+            "keeps_extra": keeps_extra,
+        }
+
+        async def make(stack: ExitStack) -> _Made:
+            scratch = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="sealift-night-")))
+            began = time.time()
+            run_id, found = new_run_id("reconcile", began), None
+            ours, theirs = [await self._report(side) for side in both]
+            while found is None:
+                spec = make_spec(run_id, began, ours.report, theirs.report, how)
+                try:
+                    found = await reconcile(ours.report, theirs.report, options, scratch, spec)
+                except UnusableReport as error:  # it lists nothing, or only a part
+                    if error.manifest == str(ours.report.inventory.manifest) and ours.report.doubted:
+                        ours = await self._listed(both[0], str(error))
+                    elif theirs.report.doubted:
+                        theirs = await self._listed(both[1], str(error))
+                    else:
+                        raise
+            origins = ours.origin, theirs.origin
+            run = StageRun(run_id=run_id, origins=origins, source_objects=found.source_rows)
+            steps = night_steps(spec, findings_by_category(found.categories, found.findings), self.ledger)
+            return _Made(run, partial(publish_run, self.ledger, spec, found, steps))
+
+        run = await self._find_or_make_run(stage, make)
+        report = await self._report_of(run.run_id)
+        counts = {name: each["rows"] for name, each in report["categories"].items()}
+        return self._result(stage, report, counts=counts, origins=run.origins, source_objects=run.source_objects)
 
     def _packed_copies(self) -> PackedCopies | None:
         """The archives that hold copies which the pair lets expire."""
@@ -187,165 +283,91 @@ class Stages:
         index = ArchiveIndex(self.ledger.store, self.ledger.location)
         return PackedCopies(index, open_side(place), place.location, hot.encryption is not Encryption.S3)
 
-    async def transfer(self, stage: Stage, request: Request) -> Done:
-        """Run a replicate or verify run, within the pair's limits, to its end."""
-        settings = self.settings
-        if (placement := batch_placement(self.options, settings, request.job)) is not None:
-            await check_placement(placement, request.source, request.destination)
-            settings = planning_settings(settings, self.options)
-
-        async def make(claim: ClaimRun) -> None:
-            copies = stage is Stage.REPAIR
-            planned = await launch.plan_run(request, self.ledger, settings, self.display, copies=copies)
-            try:
-                refused = Ceiling.of(self.pair).refusal(planned.plan)
-                if refused is None:
-                    planned = await launch.try_conditions(planned, KINDS[request.job].writes(planned.spec))
-                if await claim(planned.spec.run_id, refused=refused) and refused is None:
-                    await launch.publish(planned, self.ledger)
-            finally:
-                planned.discard()
-
-        stage_record = await self._find_or_make_run(stage, self._is_planned, make)
-        if stage_record["refused"] is not None:
-            return Done(None, 0, stage_record["refused"])
-        spec, plan = await self.ledger.spec(stage_record["run_id"]), await self.ledger.plan(stage_record["run_id"])
-        if disagreement := _disagreement(spec, request):
-            raise LedgerError(
-                f"{spec.run_id} is not a run of this night, {disagreement}: the ledger was altered",
-                advice=f"find out who wrote {self.records.record_uri(stage)}, then go on with the next night",
-            )
-        report, code = await work(
-            spec, plan, self.ledger, self.settings, self.options, self.display, KINDS[request.job]
-        )
-        return Done(report, code)
-
-    async def _find_or_make_run(
-        self,
-        stage: Stage,
-        is_made: Callable[[str], Awaitable[bool]],
-        make: Callable[[ClaimRun], Awaitable[None]],
-    ) -> dict[str, Any]:
-        """The stage's record. Without one, `make` plans a run, claims the stage for it, and makes it
-        if the claim has won.
-        """
-        while True:
-            stage_record, number = await self.records.current_record(stage, is_made, self.settings.patience_seconds)
-            if stage_record is not None:
-                return stage_record
-
-            async def claim(
-                run_id: str, *, refused: str | None = None, notes: Mapping[str, Any] | None = None, at: int = number
-            ) -> bool:
-                ours = {
-                    "night_version": NIGHT_VERSION,
-                    "pair": self.pair.name,
-                    "night": self.records.night.isoformat(),
-                    "stage": stage.value,
-                    "run_id": run_id,
-                    "refused": refused,
-                    "notes": notes or {},
-                    "written_at": time.time(),
-                }
-                return await self.records.claim_stage(stage, at, ours) == ours
-
-            await make(claim)
-
-    async def _is_planned(self, run_id: str) -> bool:
-        try:
-            await self.ledger.plan(run_id)
-        except LedgerError:
-            return False
-        return True
-
-    def _side(self, section: str) -> Side:
-        """A section of the pair as a side of a run."""
-        source, destination = sides(self.policy, self.pair)
-        if section == "replica":
-            assert self.pair.replica is not None
-            there = self.pair.replica
-            location = destination.location._replace(bucket=there.bucket)
-            return Side(location, region=there.region, owner=there.account)
-        return source if section == "source" else destination
-
-    async def _report(self, section: str) -> _Report:
-        """A section's report: S3's if it is fresh, else one that a listing makes."""
+    async def _report(self, side: Side) -> _Listed:
+        """A side's report: S3's if it is fresh, else one that a listing makes."""
         from jobs.inventory.find import find_inventory
+        from jobs.reconcile.reconcile import Report
 
-        place = getattr(self.pair, section)
-        why = "the policy names no inventory bucket of its region"
-        if self.policy.inventory and (bucket := self.policy.inventory.buckets.get(place.region)):
-            folder = f"s3://{bucket}/{self.policy.inventory.prefix}".rstrip("/") + f"/{place.bucket}/"
-            try:
-                store = open_store(None, place.region, None, max_in_flight=8)
-                inventory = await find_inventory(store, folder)
-                hours = (time.time() - inventory.created_at) / 3600
-                absent = [name for name in NEEDED_FIELDS if not inventory.has_field(name)]
-                if hours <= INVENTORY_HOURS_MAX and not absent:
-                    origin = f"S3 Inventory's report {inventory.manifest}, {max(hours, 0):.1f} h old"
-                    return _Report(inventory, store, False, origin)
-                why = f"the latest report, {inventory.manifest}, is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}"
-                if absent:
-                    why = (
-                        f"the latest report, {inventory.manifest}, has no {', '.join(absent)}, so nothing can be "
-                        "compared: add the fields to the inventory's configuration"
-                    )
-            except (ManifestError, NotFound, Denied) as error:
-                why = str(error)
-        return await self._listed(section, why)
+        reports = self.policy.inventory
+        if reports is None or (bucket := reports.buckets.get(Region(side.region or ""))) is None:
+            return await self._listed(side, "the policy names no inventory bucket of its region")
+        try:
+            store = open_store(None, side.region, None, max_in_flight=8)
+            folder = f"s3://{bucket}/{reports.prefix}".rstrip("/") + f"/{side.location.bucket}/"
+            inventory = await find_inventory(store, folder)
+            hours = max((time.time() - inventory.created_at) / 3600, 0)
+            if hours > INVENTORY_HOURS_MAX:
+                raise ManifestError(f"{inventory.manifest} is {hours:.0f} h old, more than {INVENTORY_HOURS_MAX}")
+            if absent := [name for name in NEEDED_FIELDS if not inventory.has_field(name)]:
+                raise ManifestError(f"{inventory.manifest} has no {', '.join(absent)}: add them to its configuration")
+        except (ManifestError, NotFound, Denied) as error:
+            return await self._listed(side, str(error))
+        report = Report(side, inventory, store, doubted=open_side(side))
+        return _Listed(report, f"S3 Inventory's report {inventory.manifest}, {hours:.1f} h old")
 
-    async def _listed(self, section: str, why: str) -> _Report:
-        """A section's report by a listing, and why it is one."""
-        return _Report(await self._listing(section), self.ledger.store, True, f"listed, since {why}")
-
-    async def _listing(self, section: str) -> Inventory:
-        """A section's report by a listing, made once a night. An earlier start may have made it."""
+    async def _listed(self, side: Side, why: str) -> _Listed:
+        """A side's report by a listing, made once a night. An earlier start may have made it."""
         from jobs.inventory.find import find_inventory
         from jobs.inventory.write import write_inventory
+        from jobs.reconcile.reconcile import Report
 
-        target = self.ledger.location.join(
-            f"inventories/nights/{self.pair.name}/{label(self.records.night, self.records.times)}/{section}"
-        )
-        side = self._side(section)
-        folder = str(target.join(f"{side.location.bucket}/"))
-        try:
-            return await find_inventory(self.ledger.store, folder)
-        except ManifestError:
-            pass  # nobody has listed it yet
-        store = open_side(side)
+        store, target = self.ledger.store, self.ledger.location.join(f"inventories/{self.night.name}")
+        folder, origin = str(target.join(f"{side.location.bucket}/")), f"listed, since {why}"
+        with contextlib.suppress(ManifestError):  # nobody has listed it yet
+            return _Listed(Report(side, await find_inventory(store, folder), store), origin)
         place = side.location._replace(key=side.location.key + commonprefix(self.scope.prefixes))
+        how: Any = {"versions": False, "file_format": "parquet", "now": time.time(), "on_progress": None}
+        listed = open_side(side)
         try:
-            await write_inventory(
-                store,
-                place,
-                self.ledger.store,
-                target,
-                versions=False,
-                file_format="parquet",
-                now=time.time(),
-                on_progress=None,
-            )
-        except ConfigError:  # another start of this night has just written it, or is about to
-            await asyncio.sleep(LOOK_SECONDS)
+            await write_inventory(listed, place, store, target, **how)
+        except ConfigError:  # an earlier start of this minute had all but written it
+            pass
         finally:
-            await store.close()
-        return await find_inventory(self.ledger.store, folder)
+            await listed.close()
+        return _Listed(Report(side, await find_inventory(store, folder), store), origin)
+
+    async def _find_or_make_run(self, stage: Stage, make: Callable[[ExitStack], Awaitable[_Made]]) -> StageRun:
+        """The run of a stage, which is named in the ledger before it is published.
+
+        A run that was named and never published was given up by who named it.
+        """
+        for number in itertools.count(1):
+            name = f"/{stage}-{number}.json"
+            run = await self.night.read(name, StageRun)
+            if run is None:
+                with ExitStack() as stack:
+                    made = await make(stack)
+                    run = await self.night.write(name, made.run)
+                    if run == made.run and run.refused is None:
+                        await made.publish()
+            if run.refused is not None:
+                return run
+            with contextlib.suppress(LedgerError):  # it has no plan
+                await self.ledger.plan(run.run_id)
+                return run
+        raise AssertionError("numbers have no end")
+
+    async def _report_of(self, run_id: str) -> dict[str, Any]:
+        report = await self.ledger.report(run_id)
+        if report is None:
+            raise LedgerError(f"the report of {run_id} is gone: something removes objects from the ledger")
+        return report
+
+    def _margin_seconds(self, default: float) -> float:
+        return default if self.claim.margin_seconds is None else self.claim.margin_seconds
+
+    def _result(self, stage: Stage, report: Mapping[str, Any], **more: Any) -> StageResult:
+        self.display.note(f"{stage}: {report['run_id']} {report['state']}")
+        same = {name: report[name] for name in ("run_id", "state", "rows", "report_html")}
+        return StageResult(stage=stage, planned_dollars=report.get("planned_dollars", 0.0), **same, **more)
 
 
-def _disagreement(spec: RunSpec, request: Request) -> str:
-    """Compare a run that a stage's record names with what the night wants of it.
-
-    A writer of the ledger can write both. Returns what is wrong, else an empty text.
-    """
-    if spec.job != request.job:
-        return f"it is a {spec.job} run"
-    for name, side, wanted in (
-        ("source", spec.source, request.source),
-        ("destination", spec.destination, request.destination),
-    ):
-        if wanted is None or replace(side, region=None) != replace(wanted, region=None):
-            return f"its {name} is {side.location}, with other ways or owners than the policy's, or another place"
-    for name in ("pair", "night", "deep", "sample"):
-        if spec.options.get(name) != request.options.get(name):
-            return f"its {name} is {spec.options.get(name)!r}"
-    return "it may overwrite what is newer" if "overwrite" in spec.options else ""
+def _is_of(spec: RunSpec, request: Request) -> bool:
+    """True if a run is what a night asked for. A writer of the ledger can write both run and record."""
+    sides_ = (spec.source, request.source), (spec.destination, request.destination)
+    names = ("pair", "night", "deep", "sample", "overwrite")
+    return (
+        spec.job == request.job
+        and all(wanted and replace(side, region=None) == replace(wanted, region=None) for side, wanted in sides_)
+        and all(spec.options.get(name) == request.options.get(name) for name in names)
+    )

@@ -8,11 +8,15 @@ import json
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
+from datetime import time as time_of_day
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from jobs.cli import run
 from jobs.core.model import Attributes
+from jobs.nights.documents import Known, StageResult, Summary
 from jobs.s3.store import UNGUARDED
 from tests.doctor.account import FakeAccount
 from tests.doubles.memory_store import MemoryStore
@@ -64,32 +68,19 @@ class System:
     ) -> None:
         name = f"nights/{pair}/{night}.json"
         of = {"scans": 30, "customs": 7, "tracking": 30}[pair]
-        proof = {
-            "stage": "sample",
-            "run_id": f"{night}-verify",
-            "state": state,
-            "sample": [night.toordinal() % of, of],
-            "refused": None,
-            "counts": {"verified": 9},
-            "left": 0,
-        }
-        replica = proof | {"stage": "replica", "state": "complete", "sample": None}
-        replica |= {"counts": {"same": 9, "missing": unreplicated or 0}, "left": unreplicated}
-        document = {
-            "night": str(night),
-            "pair": pair,
-            "state": "complete",
-            "verdict": verdict,
-            "left": 0,
-            "seconds": 60.0,
-            "exit_code": exit_code,
-            "finished_at": f"{night}T09:00:00Z",
-            "stages": [proof, *([] if unreplicated is None or pair == "customs" else [replica])],
-            "summary": f"s3://example-ledger/sealift/{name}",
-        }
+        turn = (night.toordinal() % of, of)
+        stages = [StageResult(stage="slice", run_id=f"{night}-verify", state=state, slice=turn, counts={"verified": 9})]
+        if unreplicated is not None and pair != "customs":
+            stages.append(StageResult(stage="replica", state="complete", counts={"same": 9, "missing": unreplicated}))
+        ended = datetime.combine(night, time_of_day(9), UTC)
+        document = Summary(
+            pair=pair, night=str(night), source="", destination="", state="complete", verdict=verdict, left=0,
+            exit_code=exit_code, began_at=ended, finished_at=ended, is_made_up=False, planned_dollars=0.0,
+            stages=stages, known=Known(), emptied=None, summary="", report_html=None, ledger="",
+        )  # fmt: skip
         now, days = self.clock, (datetime.now(UTC).date() - night).days
         self.clock = now - days * 24 * HOUR + 4 * HOUR  # when it ended
-        data = json.dumps(document).encode()
+        data = msgspec.json.encode(document)
         await self.store.put("example-ledger", f"sealift/{name}", data, Attributes(), guard=UNGUARDED)
         self.clock = now
 

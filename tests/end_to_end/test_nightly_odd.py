@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +60,7 @@ def test_a_run_that_the_night_did_not_plan_is_not_started(world: World, tmp_path
     to = spec["destination"] | ({"uri": f"s3://{world.ledger}/"} if change == "destination" else {})
     forger.copy_run(planned, forged, options=options, destination=to)
     world.client.delete_object(Bucket=world.destination, Key="copies/docs/b")
-    record = {"run_id": forged, "refused": None, "notes": {}, "written_at": time.time()}
-    forger.write_document(f"nights/docs/{NIGHT}/repair.json", record)
+    forger.write_document(f"nights/docs/{NIGHT}/repair-1.json", {"night_version": 2, "run_id": forged})
     settle()
     result = world.sealift(*command(write_policy(world, tmp_path)))
     assert world.copy_of("copies/docs/a") == b"newer"

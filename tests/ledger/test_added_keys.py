@@ -11,8 +11,6 @@ import pytest
 from jobs.aws.batch_arrays import Placement, Submission, make_submission
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec, ShardSummary, Side
-from jobs.nights.disproofs import Disproof, open_disproofs
-from jobs.nights.documents import summary_defect
 from scheduler.backlog import BacklogRow
 
 RUN = "19700101T000000Z-replicate-aaaaaa"
@@ -21,7 +19,6 @@ SIDE = Side(Location("source-of-ours"))
 SPEC = RunSpec(RUN, "replicate", 0.5, SIDE, Side(Location("copies-of-ours")), "listing of s3://source-of-ours/")
 SENT = make_submission(RUN, 0, Placement("spot", "sealift:7"), [0, 1], "s3://ledger")
 ROW = BacklogRow("source-of-ours", "k", "v", 3, "etag", "too large")
-DISPROOF = Disproof("2026-11-24", "2026-11-25T01:00:00+00:00", "sample", RUN, 2, [0, 30])
 
 
 def with_more(document: Any) -> Any:
@@ -45,19 +42,8 @@ _MAPS = ("excluded", "requests", "dollars", "tags", "options")
         (SPEC, SPEC.to_dict(), RunSpec.from_dict),
         (SENT, SENT.to_dict(), Submission.from_dict),
         (ROW, msgspec.to_builtins(ROW), lambda document: msgspec.convert(document, BacklogRow)),
-        (DISPROOF, DISPROOF._asdict(), Disproof.from_dict),
     ],
-    ids=["plan", "spec", "submission", "backlog", "disproof"],
+    ids=["plan", "spec", "submission", "backlog"],
 )
 def test_a_key_that_was_added_later_is_ignored(written: Any, document: Any, read: Callable[[Any], Any]) -> None:
     assert read(with_more(document)) == written
-
-
-def test_what_a_newer_night_carries_on_is_read() -> None:
-    summary = {
-        "night": "2026-11-25", "destination": "s3://copies-of-ours/", "verdict": "well", "exit_code": 3,
-        "finished_at": "2026-11-26T01:00:00+00:00", "seconds": 5.0, "answered": [], "stages": [],
-        "unanswered": [with_more(DISPROOF._asdict())],
-    }  # fmt: skip
-    assert "unanswered" not in summary_defect(summary)
-    assert open_disproofs([summary], "s3://copies-of-ours/") == [DISPROOF]

@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import zoneinfo
 from datetime import date, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from jobs.core.sampling import Sample
 from jobs.errors import UsageError
 from jobs.nights.calendar import (
     Stage,
     begins_at,
-    count_source,
     due,
     due_after,
-    find_emptied,
     find_night,
-    left_by_reconcile,
-    left_by_run,
-    left_out,
+    parse_label,
     parse_night,
+    wider,
 )
+from jobs.nights.documents import StageResult
 
 ZONES = ["UTC", "Europe/Berlin", "America/New_York", "Asia/Kolkata", "Pacific/Apia", "Australia/Lord_Howe"]
 zones = st.sampled_from(ZONES).map(zoneinfo.ZoneInfo)
@@ -39,44 +39,66 @@ def test_as_many_nights_as_slices_take_each_key_exactly_once(key: str, first: da
     assert sum(due(night, of).contains(key) for night in nights) == 1
 
 
+def ended(night: date, *stages: StageResult) -> Any:
+    return SimpleNamespace(night=night.isoformat(), stages=stages)
+
+
+def deep(number: int, of: int, **more: Any) -> StageResult:
+    return StageResult(stage=Stage.DEEP, slice=(number, of), **{"rows": 1, "state": "complete", **more})
+
+
+@given(st.text(max_size=40), st.integers(0, 400), st.integers(1, 400))
+def test_a_wider_slice_holds_the_one_in_turn_and_the_widest_holds_all(key: str, number: int, of: int) -> None:
+    slices = [Sample(*each) for each in wider(number % of, of)]
+    assert (slices[0], slices[-1]) == ((number % of, of), (0, 1))
+    held = [each.contains(key) for each in slices]
+    assert all(held) if held[0] else held[-1]
+
+
 @given(days, st.integers(1, 8), st.lists(st.sampled_from(["complete", "incomplete", "refused", "missed"]), max_size=30))
 def test_a_slice_waits_for_a_night_that_completes_it(first: date, of: int, endings: list[str]) -> None:
     """So as many complete nights as slices take every key, whatever lies between them."""
-    summaries: list[dict[str, Any]] = []
+    summaries: list[Any] = []
     complete: list[int] = []
     for number, ending in enumerate([*endings, *["complete"] * of]):
         night = first + timedelta(days=number)
-        sample = due_after(night, of, Stage.SAMPLE, summaries)
-        done = {"state": None if ending == "refused" else ending, "sample": None if ending == "refused" else [*sample]}
-        other = stage("deep") | {"state": "complete", "sample": [0, of]}
+        sample = due_after(night, of, Stage.SLICE, summaries)
+        done = StageResult(stage=Stage.SLICE, state=ending, slice=sample, rows=1)
+        if ending == "refused":
+            done = StageResult(stage=Stage.SLICE, refused="too dear")
         if ending != "missed":
-            summaries.insert(0, {"night": night.isoformat(), "stages": [other, stage("sample") | done]})
+            summaries.insert(0, ended(night, deep(0, of), done))
         if ending in ("complete", "incomplete"):  # and is checked again
-            assert due_after(night, of, Stage.SAMPLE, summaries) == sample
+            assert due_after(night, of, Stage.SLICE, summaries) == sample
         if ending == "complete":
             complete.append(sample.number)
     for at in range(len(complete) - of + 1):
         assert sorted(complete[at : at + of]) == list(range(of))
     later = first + timedelta(days=99)
-    assert due_after(later, of + 1, Stage.SAMPLE, summaries) == due(later, of + 1)
+    assert due_after(later, of + 1, Stage.SLICE, summaries) == due(later, of + 1)
 
 
 def test_a_night_that_is_checked_again_takes_the_slice_of_its_first_time() -> None:
     """So the objects that it found wrong are looked at once more, however often it is checked."""
-
-    def ended(night: str, *sample: int) -> dict[str, Any]:
-        return {"night": night, "stages": [stage("deep") | {"state": "complete", "sample": [*sample]}]}
-
-    before, first, second = ended("2026-11-24", 1, 6), ended("2026-11-25", 2, 6), ended("2026-11-25", 2, 6)
     night = date(2026, 11, 25)
+    before, first, second = (
+        ended(night - timedelta(days=1), deep(1, 6)),
+        ended(night, deep(2, 6)),
+        ended(night, deep(2, 6)),
+    )
     assert due_after(night, 6, Stage.DEEP, [before]) == (2, 6)
     assert due_after(night, 6, Stage.DEEP, [first, before]) == (2, 6)
-    assert due_after(night, 6, Stage.DEEP, [second, first, before]) == (2, 6)
     assert due_after(night + timedelta(days=1), 6, Stage.DEEP, [second, first, before]) == (3, 6)
-    assert due_after(night, 7, Stage.DEEP, [first, before]) == (2, 6)  # the rota changed
-    assert due_after(night, 7, Stage.DEEP, [ended("2026-11-25", 0, 7), first, before]) == (2, 6)
+    assert due_after(night, 7, Stage.DEEP, [ended(night, deep(0, 7)), first, before]) == (2, 6)  # the rota changed
     later = night + timedelta(days=1)
     assert due_after(later, 7, Stage.DEEP, [second, first, before]) == due(later, 7)
+
+
+def test_a_slice_that_is_all_too_young_is_taken_once_more() -> None:
+    night = date(2026, 11, 25)
+    young = [ended(night - timedelta(days=ago), deep(1, 6, rows=0, too_young=3)) for ago in (1, 2)]
+    assert due_after(night, 6, Stage.DEEP, young[:1]) != (2, 6)
+    assert due_after(night, 6, Stage.DEEP, young) == (2, 6)
 
 
 @given(moments, minutes, zones)
@@ -115,53 +137,6 @@ def test_a_night_is_written_as_a_day_and_may_not_be_ahead() -> None:
             parse_night(text, latest)
 
 
-@pytest.mark.parametrize(
-    ("repairable", "keeps_extra", "left"), [(5, True, 0), (5, False, 5), (0, True, 5), (1, True, 4), (0, False, 10)]
-)
-def test_what_a_reconciliation_leaves_to_people(repairable: int, keeps_extra: bool, left: int) -> None:
-    found = {"same": 90, "missing": 2, "stale": 1, "different": 2, "extra": 5, "in flight": 7}
-    assert left_by_reconcile(found, 10, repairable=repairable, keeps_extra=keeps_extra) == left
-
-
-@given(st.integers(0, 50), st.integers(0, 50), st.integers(0, 50))
-def test_of_the_rows_that_a_run_was_given_each_is_planned_a_duplicate_or_left_out(
-    taken: int, duplicates: int, rest: int
-) -> None:
-    assert left_out(taken + duplicates + rest, taken, duplicates) == rest
-    assert left_out(taken, taken + rest, duplicates) == 0
-
-
-def test_a_source_that_moves_on_while_it_is_verified_is_nobodys_affair_but_a_repair_that_fails_is() -> None:
-    outcomes = {"verified": 5, "done": 2, "changed": 3, "different": 1}
-    assert left_by_run(Stage.VERIFY, outcomes) == 1
-    assert left_by_run(Stage.REPAIR, outcomes) == 4
-
-
-def stage(
-    name: str, left: int = 0, refused: str | None = None, run_id: str | None = "r", **counts: int
-) -> dict[str, Any]:
-    return {"stage": name, "left": left, "refused": refused, "run_id": run_id, "counts": counts}
-
-
-def test_a_source_that_had_objects_last_night_and_has_none_now_was_emptied_until_it_has_some() -> None:
-    had = [stage("reconcile", same=3, missing=1, extra=9, excluded=2), stage("sample")]
-    emptied = {"night": "2026-11-24", "objects": 4, "at": "then"}
-    gone = {"counts": {"extra": 13, "excluded": 2}}
-    found = {"same": 3, "in flight": 1, "unverifiable": 1, "extra": 9, "excluded": 2}
-    young = {"counts": {"extra": 12, "in flight": 1}, "notes": {"source_objects": 0}}
-    assert count_source({"counts": found}) == 5
-    assert count_source({"counts": found, "notes": {"source_objects": 4}}) == 4
-    first = {"night": "2026-11-24", "finished_at": "then", "stages": had}
-    second = {
-        "night": "2026-11-25",
-        "finished_at": "then",
-        "stages": [stage("reconcile", extra=13) | {"emptied": emptied}],
-    }
-    refused = {"night": "2026-11-26", "finished_at": "then", "stages": [stage("reconcile", refused="of other places")]}
-    never = {"night": "2026-11-23", "finished_at": "then", "stages": [stage("reconcile", extra=13)]}
-    assert find_emptied(young, [first]) == emptied  # what is in flight is only at the destination
-    assert find_emptied(gone, [first, never]) == emptied
-    assert find_emptied(gone, [second, first]) == emptied
-    assert find_emptied(gone, [refused, second]) == find_emptied(gone, [refused, first]) == emptied
-    assert find_emptied(gone, [never, first]) is None  # it has never had any since
-    assert find_emptied({"counts": {"in flight": 1}}, [first]) is None
+def test_a_night_that_is_checked_again_has_a_label_of_its_own() -> None:
+    assert [parse_label(text) for text in ("2026-11-25", "2026-11-25-2")] == [("2026-11-25", 1), ("2026-11-25", 2)]
+    assert not any(map(parse_label, ("2026-11-25-", "2026-11-25-x", "tonight", "2026-11-25/claim")))

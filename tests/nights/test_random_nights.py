@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.doubles.examples import examples
 from tests.inventory.samples import FORMATS
-from tests.nights.night_world import World
+from tests.nights.night_world import AGE_SECONDS, World
 
 keys = st.sampled_from(["a", "b", "c/d e", "dt=1/é", "z+"])
 contents = st.sampled_from([b"", b"one", b"two", b"three"])
@@ -118,6 +118,7 @@ def test_a_night_that_goes_on_after_its_pair_was_changed_says_nothing_of_the_new
     world.put("source", "a/1", b"one")
     world.put("source", "b/1", b"two")
     world.write_policy("a/")
+    world.now += AGE_SECONDS
     world.start_and_die(requests, is_after=True)
     world.write_policy("a/", "b/", hot=bucket)
     summary = world.start()

@@ -236,8 +236,8 @@ def test_a_night_is_told_as_it_ended(
     scene: Scene, mail: Mails, jobs: BatchServer, capsys: pytest.CaptureFixture[str]
 ) -> None:
     name = start(scene, NIGHT)
-    stage = {"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "left": 2, "report_html": "s3://x"}
-    proven = stage | {"stage": "sample", "rows": 40, "left": 0, "counts": {"verified": 30, "unknown": 10}}
+    stage = {"stage": "reconcile", "state": "complete", "refused": None, "rows": 7, "report_html": "s3://x"}
+    proven = stage | {"stage": "slice", "rows": 40, "counts": {"verified": 30, "unknown": 10}}
     summary = {
         "pair": "pair",
         "night": "2026-11-25",
@@ -248,7 +248,7 @@ def test_a_night_is_told_as_it_ended(
         "planned_dollars": 0.5,
         "source": "s3://docs/in/",
         "destination": "s3://copies/out/",
-        "next_steps": ["See what reconcile left, and what helps: sealift runs show r"],
+        "next_steps": ["See what was found, and what helps: sealift runs show r"],
         "report_html": "s3://y.html",
     }
     write(scene, "nights/pair/2026-11-25.json", summary)
@@ -258,8 +258,8 @@ def test_a_night_is_told_as_it_ended(
     assert metrics(capsys) == {"NightSucceeded": 1, "Findings": 2, "PlannedDollars": 0.5, "VerifiedShare": 75}
     ((subject, body),) = mail
     assert subject == "Sealift night of pair: 2 rows need attention: 2 different."
-    assert "reconcile: complete, 7 rows, 2 left" in body
-    assert "s3://docs/in/ → s3://copies/out/\n\nSee what reconcile left" in body
+    assert "reconcile: complete, 7 rows\n" in body
+    assert "s3://docs/in/ → s3://copies/out/\n\nSee what was found" in body
     assert body.endswith("page: s3://y.html")
 
 

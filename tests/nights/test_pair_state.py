@@ -1,0 +1,101 @@
+"""Which rows of the state a night counts: those of its pair, each object once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from jobs.nights.documents import Known
+from jobs.nights.pair_state import _ask
+from jobs.policy.coverage import scope
+from jobs.policy.reader import parse_policy
+from tests.doubles import one_duckdb
+
+DAY, NIGHT = 86_400, 100 * 86_400
+POLICY = """
+version: 1
+ledger: {bucket: ledger, region: us-east-1}
+pairs:
+- name: pair
+  source: {bucket: source, region: us-east-1, prefixes: [docs/]}
+  destination: {bucket: hot, region: us-east-1, prefix: copies/}
+  replica: {bucket: twin, region: us-west-2}
+- name: drafts
+  source: {bucket: source, region: us-east-1, prefixes: [docs/drafts/]}
+  destination: {bucket: hot, region: us-east-1, prefix: other/}
+"""
+COLUMNS = {
+    "source_bucket": "VARCHAR", "key": "VARCHAR", "etag": "VARCHAR", "copy_bucket": "VARCHAR", "copy_key": "VARCHAR",
+    "finding": "VARCHAR", "found_by": "VARCHAR", "found_depth": "VARCHAR", "accepted_at": "TIMESTAMPTZ",
+    "blocked": "VARCHAR", "blocked_at": "TIMESTAMPTZ", "checked_at": "TIMESTAMPTZ", "read_at": "TIMESTAMPTZ",
+}  # fmt: skip
+
+
+def row(key: str, **more: Any) -> dict[str, Any]:
+    return {
+        "source_bucket": "source",
+        "key": key,
+        "etag": "e",
+        "copy_bucket": "hot",
+        "copy_key": f"copies/{key}",
+    } | more
+
+
+def of_replica(key: str, **more: Any) -> dict[str, Any]:
+    return row(f"copies/{key}", source_bucket="hot", copy_bucket="twin", copy_key=f"copies/{key}", **more)
+
+
+def bad(found_by: str = "r", depth: str = "stored") -> dict[str, Any]:
+    return {"finding": "size_differs", "found_by": found_by, "found_depth": depth}
+
+
+def ask(*rows: dict[str, Any]) -> Known:
+    policy = parse_policy(POLICY.encode(), "policy.yaml")
+    pair = policy.pairs[0]
+    with one_duckdb.connect_unlocked(":memory:") as connection:
+        names = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+        connection.execute(f"CREATE TABLE state ({names})")
+        for each in rows:
+            values = [f"to_timestamp(${n})" if k.endswith("_at") else f"${n}" for n, k in enumerate(COLUMNS, 1)]
+            given = [each.get(name) for name in COLUMNS]
+            connection.execute(f"INSERT INTO state VALUES ({', '.join(values)})", given)
+        connection.execute("CREATE VIEW findings AS FROM state WHERE coalesce(finding, blocked) IS NOT NULL")
+        return _ask(connection, pair, scope(policy, pair), NIGHT, 30)
+
+
+@pytest.mark.parametrize(
+    ("found", "left"),
+    [
+        ([row("docs/a", checked_at=NIGHT)], []),
+        ([row("docs/a", **bad())], ["docs/a"]),
+        ([row("docs/a", **bad(), accepted_at=NIGHT)], []),
+        ([row("docs/a", **bad()), row("docs/a", **bad("s"), etag="f"), of_replica("docs/a", **bad())], ["docs/a"]),
+        ([of_replica("docs/b", **bad()), row("docs/a", **bad())], ["docs/a", "docs/b"]),
+        ([row("logs/a", **bad()), row("docs/drafts/a", **bad()), of_replica("docs/drafts/a", **bad())], []),
+        ([row("docs/a", **bad(), copy_bucket="other"), row("docs/a", **bad(), copy_key="elsewhere/docs/a")], []),
+        ([row("docs/a", blocked="denied", blocked_at=NIGHT)], ["docs/a"]),
+        ([row("docs/a", blocked="denied", blocked_at=NIGHT - 1)], []),
+        ([row("docs/a", blocked="nothing_comparable", blocked_at=NIGHT)], []),
+        ([row("docs/a", **bad(depth="listed"), blocked="source_gone", blocked_at=NIGHT)], []),
+        ([row("docs/a", **bad(), blocked="source_gone", blocked_at=NIGHT)], ["docs/a"]),
+    ],
+)
+def test_a_night_leaves_what_is_open_of_its_pair(found: list[dict[str, Any]], left: list[str]) -> None:
+    known = ask(*found)
+    assert (known.left, known.left_first) == (len(left), left)
+
+
+def test_a_night_says_of_how_many_objects_what_is_proven() -> None:
+    known = ask(
+        row("docs/a", checked_at=NIGHT),
+        row("docs/b", checked_at=1, read_at=NIGHT - 31 * DAY),
+        row("docs/c", read_at=NIGHT - 29 * DAY),
+        row("docs/d", **bad("t")),
+        row("docs/e", **bad("r"), accepted_at=NIGHT),
+        row("docs/x", etag=None),
+        of_replica("docs/a", checked_at=NIGHT),
+        row("logs/a", read_at=NIGHT),
+    )
+    assert (known.objects, known.checked, known.read, known.read_days) == (5, 3, 1, 30)
+    assert (known.accepted, known.found_by) == (1, ["t"])
