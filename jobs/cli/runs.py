@@ -60,7 +60,6 @@ from jobs.runs.progress import (
     silent_since,
 )
 from jobs.runs.prompt_ledger import open_prompt_ledger
-from jobs.runs.replaced_runs import find_repaired
 from jobs.runs.request import Request, open_ledger
 from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
 
@@ -253,13 +252,13 @@ async def _list(ledger: Ledger, options: ListRunsCommand, pairs: Iterable[str]) 
 
 def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
     """Summaries of runs as a table."""
-    repaired = find_repaired(runs, is_proof_only)
+    retried = {run["retry_of"] for run in runs if run["state"] == "complete" and not run["failures"]}
     rows = [
         [
             run["run_id"],
             run["state"],
             f"{run['rows']:,}",
-            f"{run['failures']:,}{' repaired' if run['run_id'] in repaired else ''}"
+            f"{run['failures']:,}{' retried' if run['run_id'] in retried else ''}"
             + (f", {run['unread']:,} unread" if run["unread"] else ""),
             human_time(run["created_at"]).removesuffix(" UTC"),
             UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),

@@ -45,7 +45,7 @@ LINES = 20
 """How many groups of findings are shown."""
 AT_ONCE = 8
 WELL = "All is well"
-IN_STATE = ("replicate", "verify")
+IN_STATE = ("replicate", "verify", "reconcile")
 """Jobs whose bad rows are in the state."""
 _NEXT = {"stopped": "retry", "unreported": "show", "unreadable": "show"}
 _FINDINGS = """
@@ -206,7 +206,7 @@ def _run_problems(runs: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
         elif state == "complete":
             answered.add(asked)
             retried.add(run["retry_of"])
-            is_known = run["job"] in IN_STATE or (is_comparison and run["pair"])  # its night says more
+            is_known = run["job"] in IN_STATE and run["source"] != run["destination"]  # else it read archives
             left = 0 if is_known else run["failures"]
             texts = [need_attention(left, run["rows"])] if left else []
             texts += [f"{plural(run['unread'], 'line or archive')} could not be read"] if run["unread"] else []

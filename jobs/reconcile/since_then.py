@@ -21,12 +21,11 @@ from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_result import fetch_differences, find_repairs, is_later, read_result
 from jobs.reconcile.run import first_findings
-from jobs.reports.document import counts, verdict
+from jobs.reports.document import counts, findings_count, verdict
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
 from jobs.runs.kind import Kind
-from jobs.runs.replaced_runs import covers, find_repaired
 from jobs.runs.request import failures_of
-from jobs.runs.summaries import counted, summarize_run
+from jobs.runs.summaries import counted
 from jobs.s3.downloads import download
 
 _RUNS_LOOKED_AT = 20
@@ -35,8 +34,8 @@ _RUNS_LOOKED_AT = 20
 class SinceThen(NamedTuple):
     """The reports of the later runs, the oldest first.
 
-    `is_repaired`: a retry brought all bad rows to a good end, and no later look found any of them
-    wrong again. `check`: the command that proves what the retry wrote, if nobody has run it.
+    `is_repaired`: the last one left no row, and none of the bad rows is a finding any more. `check`:
+    the command that proves what the retry wrote, if nobody has run it.
     """
 
     reports: Sequence[dict[str, Any]] = ()
@@ -79,16 +78,27 @@ async def find_since_then(
     repairs = await find_repairs(ledger, spec, jobs)
     if not repairs:
         return SinceThen()
-    ids = [*(each["run_id"] for each in reversed(repairs)), spec.run_id]
-    runs = [await summarize_run(ledger, run_id) for run_id in ids]
-    mended = find_repaired(runs, is_proof_only)
-    is_wrong_again = any(
-        run["failures"] and run["run_id"] not in mended and not any(covers(later, run) for later in runs[:number])
-        for number, run in enumerate(runs)
-    )
-    is_repaired = spec.run_id in mended and not is_wrong_again
+    is_repaired = not findings_count(repairs[-1]) and not await _count_standing(ledger, spec)
     is_unchecked = is_repaired and not is_proof_only(repairs[-1]["job"])
     return SinceThen(repairs, is_repaired, _verify_command(spec) if is_unchecked else None)
+
+
+async def _count_standing(ledger: Ledger, spec: RunSpec) -> int:
+    """How many findings the state has of the bad rows' keys. 0 where it has none of such runs."""
+    from jobs.ledger.state import OPEN, has_verdicts
+    from jobs.ledger.state_files import open_state
+    from jobs.tables.duck import in_thread, parquet
+
+    if not has_verdicts(spec):
+        return 0
+    async with open_state(ledger, only_open=True) as database:
+        failed = database.files / "failed.parquet"
+        await download(ledger.store, ObjectRef(*Location.parse(await failures_of(ledger, spec.run_id))), failed)
+        sql = f"""SELECT count(*) FROM findings SEMI JOIN {parquet(failed)} AS failed USING (key)
+            WHERE {OPEN} AND source_bucket = $1 AND copy_bucket = $2"""
+        buckets = [spec.source.location.bucket, spec.destination.location.bucket]
+        answer = await in_thread(database.connection, database.connection.execute, sql, buckets)
+        return int(answer.fetchall()[0][0])
 
 
 async def read_findings(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -12,7 +12,6 @@ from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time, unread_count
 from jobs.runs.progress import find_command, find_progress, silent_since
-from jobs.runs.replaced_runs import scope_of
 from jobs.s3.retries import gather_bounded
 
 READS = 32
@@ -119,7 +118,6 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "pair": None,
         "retry_of": None,
         "manifest": None,
-        "scope": None,
         "planned_dollars": None,
         "silent_since": None,
     }
@@ -136,7 +134,6 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "pair": spec.options.get("pair"),
         "retry_of": spec.retry_of,
         "manifest": spec.manifest,
-        "scope": scope_of(spec),
     }
     try:
         if (ended := await ledger.report(run_id)) is not None:

@@ -48,9 +48,9 @@ BAD = {"failures": 1}
         ([run("2", manifest="other"), run("1", **BAD)], ["1"]),
         ([run("2", destination="s3://elsewhere/"), run("1", **BAD)], ["1"]),
         ([run("2", retry_of="1", manifest="run:1"), run("1", **BAD)], []),
-        ([run("2", job="reconcile", manifest="m2"), run("1", job="reconcile", manifest="m1", **BAD)], []),
-        ([run("1", job="reconcile", **BAD)], ["1"]),
-        ([run("1", job="reconcile", pair="docs", **BAD)], []),
+        ([run("1", job="verify", destination="s3://here/", **BAD)], ["1"]),
+        ([run("1", job="reconcile", **BAD)], []),
+        ([run("2", job="reconcile", manifest="m2"), run("1", job="reconcile", manifest="m1", unread=1)], []),
     ],
 )
 def test_a_run_counts_until_another_one_took_its_rows(runs: list[dict[str, Any]], named: list[str]) -> None:

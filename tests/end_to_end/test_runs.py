@@ -14,6 +14,7 @@ from jobs.reports.document import iso_time
 from jobs.runs import progress
 from tests.end_to_end.conftest import World
 from tests.end_to_end.forged_ledger import edit_json, names
+from tests.end_to_end.scenes import settle
 
 
 def test_list_and_show_agree_on_a_run_that_is_named_in_several_ways(world: World) -> None:
@@ -141,10 +142,12 @@ def test_a_run_is_repaired_once_its_retry_ended_well_until_a_check_finds_it_wron
     run_id = world.run("verify")["run_id"]
     assert "since_then" not in world.sealift("runs", "show", run_id, "--json").document
     assert world.sealift("status").code == 3
+    settle()
     retry = world.sealift("runs", "retry", run_id, "--json").document
     since = world.sealift("runs", "show", run_id, "--json").document["since_then"]
     assert (since["is_repaired"], [each["run_id"] for each in since["runs"]]) == (True, [retry["run_id"]])
     assert world.sealift("status").code == 0
+    settle()
     world.client.delete_object(Bucket=world.destination, Key="b")
     assert world.run("verify", "--manifest", f"run:{run_id}")["outcomes"] == {"verified": 1, "missing": 1}
     since = world.sealift("runs", "show", run_id, "--json").document["since_then"]
