@@ -63,7 +63,7 @@ GROUP_ROWS = 128
 GROUP_BYTES = 256 * 1024**2
 """Rows are compared and then deleted in groups of this size: small, so that little time passes
 between the two, and a slow server is in time."""
-GROUPS_AT_ONCE = 4
+GROUPS_AT_ONCE = 2
 REQUESTS_AT_ONCE = 64
 
 FRESH_SECONDS = 5.0
