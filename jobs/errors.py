@@ -188,14 +188,10 @@ class Interrupted(SealiftError):
 
 
 class TakenOver(Interrupted):
-    """The run has another owner by now (`jobs.ledger.owner`), named `by`. Batch must not start this worker again."""
+    """The run has another owner by now (`jobs.ledger.owner`). Batch must not start this worker again."""
 
     exit_code = ExitCode.TAKEN_OVER
     advice = "see `sealift runs show RUN`"
-
-    def __init__(self, what: str, by: str = ""):
-        super().__init__(what)
-        self.by = by
 
 
 class StoreError(SealiftError):

@@ -27,16 +27,7 @@ from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest, worker_pins
-from jobs.errors import (
-    ConfigError,
-    ExitCode,
-    Interrupted,
-    LedgerError,
-    SealiftError,
-    TakenOver,
-    TooManyFailures,
-    UsageError,
-)
+from jobs.errors import ConfigError, ExitCode, Interrupted, LedgerError, SealiftError, TooManyFailures, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import Owner, last_owner
 from jobs.ledger.uploads import ShardUploads
@@ -266,10 +257,6 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
         if not settings.in_batch:
             await _record(ledger, run_id, f"shard {shard}", error, None)
             reports.send({"ended_early": str(error)})
-        raise
-    except TakenOver as error:
-        if not settings.in_batch:
-            reports.send({"taken_over_by": error.by})
         raise
     if not settings.in_batch:
         reports.send(done)

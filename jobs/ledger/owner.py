@@ -99,7 +99,7 @@ class Owner:
             document = await self.ledger.document(self.run_id, name)
             by = str(document.get("what", "another command"))
             by += f" ({holder_text(document)})" if document.get("pid") or document.get("batch_job_id") else ""
-            self.lost = TakenOver(f"run {self.run_id}: {by} took over", by)
+            self.lost = TakenOver(f"run {self.run_id}: {by} took over")
         raise self.lost
 
     async def check(self) -> float:

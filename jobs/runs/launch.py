@@ -260,11 +260,7 @@ async def execute(
         return WorkerProcess([*program, "--shard", str(shard), *started, *pins], lend)
 
     processes = min(settings.processes, len(shards)) or 1
-
-    def say_taken_over(by: str) -> None:
-        display.say(f"run {spec.run_id}: {by} took over; this command stops")
-
-    executor = LocalExecutor(start, processes, on_taken_over=say_taken_over)
+    executor = LocalExecutor(start, processes)
 
     def stop() -> None:
         if not executor.is_stopping:

@@ -142,19 +142,17 @@ class WorkerHere:
 class LocalExecutor:
     """Runs shards with the workers that `start(shard)` returns, so many at once.
 
-    A worker may report that the run has another owner, or that too many of its rows fail. Then all
-    workers stop. `on_taken_over` gets the description of that owner.
+    A worker may report that too many of its rows fail, or end because the run has another owner. Then
+    all workers stop.
     """
 
     start: Callable[[int], LocalWorker]
     at_once: int
     on_progress: Callable[[Mapping[int, Progress]], None] = lambda progress: None
-    on_taken_over: Callable[[str], None] = lambda by: None
     _progress: dict[int, Progress] = field(default_factory=dict, init=False)
     _running: dict[int, LocalWorker] = field(default_factory=dict, init=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
     _stopping: bool = field(default=False, init=False)
-    _taken_over: bool = field(default=False, init=False)
 
     def run(self, shards: Sequence[int]) -> dict[int, int]:
         """Work through the shards.
@@ -216,6 +214,8 @@ class LocalExecutor:
             if self._stopping:
                 break
             code = self._attempt(shard)
+            if code == ExitCode.TAKEN_OVER:
+                self.stop()
             if code >= 0 and code != ExitCode.TRANSIENT:
                 break
         return code
@@ -234,20 +234,11 @@ class LocalExecutor:
             with self._lock:
                 self._progress[shard] = Progress._make(document)
             self._show()
-        elif "ended_early" in document:
-            self.stop(ending=shard)
         else:
-            self._lose(shard, str(document["taken_over_by"]))
+            self.stop(ending=shard)
 
     def _show(self) -> None:
         try:
             self.on_progress(self._progress)
         except OSError:  # nobody reads it any more
             self.stop()
-
-    def _lose(self, shard: int, by: str) -> None:
-        with self._lock:
-            is_known, self._taken_over = self._taken_over, True
-        if not is_known:
-            self.stop(ending=shard)
-            self.on_taken_over(by)
