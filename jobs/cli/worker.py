@@ -258,12 +258,24 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
             await _record(ledger, run_id, f"shard {shard}", error, None)
             reports.send({"ended_early": str(error)})
         raise
+    finally:
+        await _add_late(ledger, spec, plan, shard, attempt_id)
     if not settings.in_batch:
         reports.send(done)
         if reports.is_broken:
             raise Interrupted(
                 f"run {run_id}, shard {shard}: all rows are done, but stdout is closed: nobody reads the result"
             )
+
+
+async def _add_late(ledger: Ledger, spec: RunSpec, plan: Plan, shard: int, attempt_id: str) -> None:
+    """Add what this attempt says to the ledger's state, if the run's fold may have come before it."""
+    with suppress(SealiftError):  # the outcomes are in the ledger
+        if await ledger.report(spec.run_id) is not None:
+            from jobs.runs.folding import write_late_verdicts
+
+            own = [each for each in await ledger.checkpoints(spec.run_id, shard) if each.attempt == attempt_id]
+            await write_late_verdicts(ledger, spec, plan, own)
 
 
 def _max_failures(spec: RunSpec, settings: Settings) -> FailureLimit:

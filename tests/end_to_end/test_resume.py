@@ -18,6 +18,7 @@ from tests.doubles.batch.account import await_value
 from tests.doubles.fault_proxy import Faults, fault_proxy
 from tests.doubles.servers import seaweedfs
 from tests.end_to_end.conftest import SMALL_PARTS, World, make_world
+from tests.end_to_end.forged_ledger import names
 from tests.end_to_end.scenes import await_copies, copied, fill, kill, sides, workers_of
 
 MIB = 1024 * 1024
@@ -128,6 +129,16 @@ def test_a_plan_that_is_told_to_stop_leaves_nothing_behind(world: World, tmp_pat
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_worker_that_comes_back_after_the_fold_adds_what_it_says_to_the_state(world: World) -> None:
+    world.put("a")
+    run_id = world.run("replicate")["run_id"]
+    for name in names(world, f"runs/{run_id}/outcomes/"):  # as of another attempt: this one sees an open row
+        world.client.delete_object(Bucket=world.ledger, Key=f"runs/{name}")
+    assert world.start("worker", run_id, "--shard", "0").wait(60) == 0
+    deltas = [f"state/deltas/{run_id}{late}.parquet" for late in ("-late", "")]
+    assert names(world, "state/deltas/") == deltas
+
+
 @pytest.mark.slow
 def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others(world: World) -> None:
     body = os.urandom(5 * MIB) * 48
@@ -156,6 +167,6 @@ def test_a_killed_copy_in_parts_goes_on_and_leaves_no_upload_but_those_of_others
     assert world.copy_of("big") == body
     left = world.client.list_multipart_uploads(Bucket=world.destination)["Uploads"]
     assert [each["UploadId"] for each in left] == [foreign]
-    names = world.client.list_objects_v2(Bucket=world.ledger, Prefix=f"runs/runs/{run['run_id']}/uploads/")["Contents"]
-    assert len(names) == 2, "one upload, begun and ended: the second attempt went on with it"
+    records = names(world, f"runs/{run['run_id']}/uploads/")
+    assert len(records) == 2, "one upload, begun and ended: the second attempt went on with it"
     world.client.abort_multipart_upload(Bucket=world.destination, Key="big", UploadId=foreign)
