@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from jobs.core.category import REPAIRABLE, Category
+from jobs.core.category import REPAIRABLE
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, PreconditionFailed
@@ -45,25 +45,22 @@ class Tally(NamedTuple):
 class RepairResult(NamedTuple):
     """What became of the findings.
 
-    `shown` are repaired rows, `left` are rows that are still findings. `kept`: category → number of
-    rows that the policy wants to stay.
+    `shown` are repaired rows, `left` are rows that are still findings.
     """
 
     categories: Mapping[str, Tally]
     shown: Sequence[Mapping[str, Any]]
     left: Sequence[Mapping[str, Any]]
-    kept: Mapping[str, int] = {}
 
     def to_dict(self, reports: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
         """The key `repaired` of the report. `reports`: those of the repair's runs, in order."""
-        kept = ("run_id", "job", "state", "rows", "outcomes", "report_html")
+        names = ("run_id", "job", "state", "rows", "outcomes", "report_html")
         return {
             "rows": sum(each.repaired for each in self.categories.values()),
             "left": sum(each.left for each in self.categories.values()),
             "categories": {name: each._asdict() for name, each in self.categories.items()},
-            "runs": [{name: report[name] for name in kept} for report in reports],
+            "runs": [{name: report[name] for name in names} for report in reports],
             "shown": [dict(row) for row in self.shown],
-            **({"kept": dict(self.kept)} if self.kept else {}),
         }
 
 
@@ -74,14 +71,12 @@ async def find_result(
     scratch: Path,
     *,
     shown_left: int,
-    kept: Collection[Category] = (),
 ) -> RepairResult:
     """Compare a reconciliation's findings with what the repair's verifications have proven.
 
     A finding is repaired if a copy mends its category, and the last verification of its version and
     its copy ended well. Each row counts once, however many runs took it. `verifications`: ids of
-    verify runs, in order. `differences`: the reconciliation's Parquet file. `kept`: categories that
-    the policy of a pair wants to stay.
+    verify runs, in order. `differences`: the reconciliation's Parquet file.
     """
     from jobs.tables.duck import connect, in_thread, parquet
 
@@ -100,11 +95,9 @@ async def find_result(
             "GROUP BY ALL HAVING arg_max(is_well, number)"
         )
         repairable = ", ".join(f"'{each}'" for each in sorted(REPAIRABLE))
-        kept_names = ", ".join(f"'{each}'" for each in sorted(kept))
-        is_kept = f"category IN ({kept_names})" if kept else "false"
         connection.execute(
             f"CREATE VIEW findings AS SELECT found.*, mended.key IS NOT NULL AS is_repaired FROM "
-            f"(FROM {parquet(differences)} WHERE is_finding AND NOT {is_kept}) AS found LEFT JOIN mended "
+            f"(FROM {parquet(differences)} WHERE is_finding) AS found LEFT JOIN mended "
             f"ON found.category IN ({repairable}) AND found.key = mended.key "
             "AND found.destination_key = mended.copy_key AND coalesce(found.version_id, 'null') = mended.version_id"
         )
@@ -122,11 +115,6 @@ async def find_result(
             {name: Tally(repaired, rest) for name, repaired, rest in counted},
             shown.to_arrow_table().to_pylist(),
             left.to_arrow_table().to_pylist(),
-            dict(
-                connection.execute(
-                    f"SELECT category, count(*) FROM {parquet(differences)} WHERE is_finding AND {is_kept} GROUP BY 1"
-                ).fetchall()
-            ),
         )
 
     with connect(folder, memory_limit=_MEMORY) as connection:
@@ -169,7 +157,6 @@ async def publish_result(
     differences: Path,
     scratch: Path,
     steps: Callable[[Mapping[str, int]], list[str]],
-    kept: Collection[Category] = (),
 ) -> dict[str, Any]:
     """Write what a repair left, and the page of the reconciliation, which shows that.
 
@@ -177,7 +164,7 @@ async def publish_result(
     to what to do. Returns the keys that the repair adds to the report.
     """
     verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
-    result = await find_result(ledger, verifications, differences, scratch, shown_left=SHOWN_LEFT, kept=kept)
+    result = await find_result(ledger, verifications, differences, scratch, shown_left=SHOWN_LEFT)
     left = {name: tally.left for name, tally in result.categories.items()}
     after = {"repaired": result.to_dict(runs), "next_steps": steps(left)}
     with contextlib.suppress(PreconditionFailed):  # another start of a night was first
@@ -215,14 +202,13 @@ async def result_now(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
     runs = await find_repairs(ledger, spec)
     if not {each["run_id"] for each in runs} - ids:
         return known, []
-    kept = [Category(name) for name in recorded.get("kept", ())]
     verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
     with tempfile.TemporaryDirectory(prefix="sealift-repairs-") as folder:
         try:
             differences = await fetch_differences(ledger, spec.run_id, Path(folder))
         except NotFound:
             return known, []
-        result = await find_result(ledger, verifications, differences, Path(folder), shown_left=SHOWN_LEFT, kept=kept)
+        result = await find_result(ledger, verifications, differences, Path(folder), shown_left=SHOWN_LEFT)
     after = {"repaired": result.to_dict(runs)}
     is_done = not after["repaired"]["left"]
     return known | after | ({"next_steps": []} if is_done else {}), list(result.left)

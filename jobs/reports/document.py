@@ -347,10 +347,7 @@ def _repair_verdict(report: Mapping[str, Any]) -> str:
     """What a repair left of the findings of a reconciliation."""
     repaired, left = report["repaired"]["rows"], report["repaired"]["left"]
     if not left and not repaired:
-        if "kept" not in report["repaired"]:
-            return _reconcile_verdict(report)
-        rest = {name: each["rows"] for name, each in report["categories"].items() if each["rows"]}
-        return f"No finding: {_named(rest, _CATEGORIES)}. What is extra stays, as the policy says."
+        return _reconcile_verdict(report)
     if not left:
         every = "The only finding is" if repaired == 1 else f"All {repaired:,} findings are"
         return f"{every} repaired and verified."
