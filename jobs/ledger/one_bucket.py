@@ -36,6 +36,23 @@ async def check_two_places(source: Side, destination: Side) -> None:
         )
 
 
+async def warning_of_one(source: Side, destination: Side) -> str:
+    """A warning where two endpoints show the same first version of a bucket. Else an empty text.
+
+    S3's own replication keeps times and ids, so it is no error. Raises StoreError.
+    """
+    if source.location.bucket != destination.location.bucket or not are_apart(source, destination):
+        return ""
+    prefix = max(source.location.key, destination.location.key, key=len)
+    shown = [await _first(side, prefix) for side in (source, destination)]
+    if not shown[0] or shown[0] != shown[1]:
+        return ""
+    return (
+        f"both endpoints show the same first version of {source.location}, with one time: if they lead to one bucket, "
+        "it is compared with itself, and nothing is a copy"
+    )
+
+
 async def check_ledger_apart(spec: RunSpec, ledger: Ledger) -> None:
     """Check that no side of a run shows the ledger, which has the run's spec by now.
 

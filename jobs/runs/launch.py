@@ -27,7 +27,7 @@ from jobs.credentials import lend
 from jobs.errors import Denied, ExitCode, LimitExceeded, SealiftError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.ledger.one_bucket import check_ledger_apart
+from jobs.ledger.one_bucket import check_ledger_apart, warning_of_one
 from jobs.ledger.owner import claim_run
 from jobs.ledger.uploads import unfinished_uploads
 from jobs.reports.document import exit_code, summarize
@@ -100,6 +100,8 @@ async def plan_run(
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
         source = await draft.check_sides(source, all_versions=bool(request.options.get("all_versions")))
+        if warning := await warning_of_one(source, request.destination):
+            display.say(warning)
         extra: dict[str, Any] = {}
         if prepare is not None:
             route = Route(source.location, request.destination.location)

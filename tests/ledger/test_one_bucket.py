@@ -130,3 +130,18 @@ def test_a_copy_does_not_go_into_its_source_under_another_name(
     points.names[POINT] = "source"
     with pytest.raises(UsageError, match="would be one place"):
         asyncio.run(check())
+
+
+@pytest.mark.parametrize("is_one", [True, False])
+def test_a_bucket_under_two_endpoints_is_said_to_be_no_copy_of_itself(
+    monkeypatch: pytest.MonkeyPatch, is_one: bool
+) -> None:
+    one, other = MemoryStore(), MemoryStore()
+    for store in (one, other):
+        store.create_bucket("docs")
+        asyncio.run(store.put("docs", "a", b"x", Attributes(), guard=UNGUARDED))
+    stores = {"http://here:1": one, "http://there:1": one if is_one else other}
+    monkeypatch.setattr(one_bucket, "open_side", lambda side, **_: stores[side.endpoint])
+    sides = [Side(Location("docs"), endpoint, "us-east-1") for endpoint in stores]
+    assert ("nothing is a copy" in asyncio.run(one_bucket.warning_of_one(sides[0], sides[1]))) == is_one
+    assert asyncio.run(one_bucket.warning_of_one(sides[0], sides[0])) == ""

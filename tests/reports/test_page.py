@@ -174,7 +174,7 @@ def test_verdicts_are_one_plain_sentence():
         "No difference was found: 4 of 5 rows are the same, 1 in flight."
     )
     assert verdict(reconciliation(categories={"same": (1, 1)})) == "The only row is the same at both sides."
-    assert verdict(run()) == "87 of 100,000 rows need attention: 61 denied, 26 failed."
+    assert verdict(run()) == "87 of 100,000 rows need attention: 87 blocked."
     assert counts({"blocked": 2, "done": 1_000}, "replicate") == "1,000 copied, 2 blocked"
 
 
