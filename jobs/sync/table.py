@@ -69,7 +69,8 @@ STEP    First line that fits.
 "Older" in 10 and 15 counts whole seconds, since HEAD knows no others. "Unknown" on top: an object
 that is neither T's nor an older version's copy. "Append T" of a blocked T is `AGAIN`: a readable SAME
 copy moves on top, where versions are kept; without one it is done as it is blocked. An UNKNOWN copy
-never moves, nor one that was listed and not compared. `rivals` says who is doubted after an append. A
+never moves, nor one that was listed and not compared. Nor does 15 replace such a one as an older
+version's. `rivals` says who is doubted after an append. A
 damaged version ends as damaged, also where it has a copy.
 """
 
@@ -656,10 +657,18 @@ class _Decision:
         is_older = int(on_top.at) < int(self.source[target].at) - rules.skew_seconds
         may = rules.overwrite is Overwrite.ALWAYS or on_top.etag in rules.agreed_etags
         if not may and rules.overwrite is Overwrite.OLDER:
-            may = is_older or self.top in self.view.own or self._is_older_copy(least=Edge.SAME)
+            may = is_older or self.top in self.view.own or self._is_proven_older()
         if may and rules.keeps_replaced and self.top not in self.view.own:
             return self._done(Status.BLOCKED, Reason.ONLY_COPY)
         return Step(Act.APPEND, target) if may else self._done(Status.CHANGED, self._why_kept())
+
+    def _is_proven_older(self) -> bool:
+        """True if the top is an older version's copy. Asks for the metadata, which a listing does not show."""
+        is_older, end = self._is_older_copy(least=Edge.SAME), self.target or 0
+        same = [index for index in range(end) if self.view.edge(index, self.top) is Edge.SAME]
+        if all(self.top not in self.view.edges.learned(index) for index in same):
+            self.asks.update(dict.fromkeys((index, self.top) for index in same))
+        return is_older
 
     def _why_kept(self) -> Reason:
         if self.rules.overwrite is Overwrite.NEVER:

@@ -183,6 +183,17 @@ async def test_copy_of_an_older_version_is_replaced_whatever_its_date() -> None:
     assert (await sync_one(store, row)).status is COPIED
 
 
+@pytest.mark.parametrize("colour", ["red", "blue"])
+async def test_copy_that_would_be_lost_is_an_older_version_s_only_with_its_metadata(colour: str) -> None:
+    store = make_store(kept=False)
+    await put(store, A, metadata={"colour": "red"})
+    row = await put(store, B)
+    await put(store, A, COPY, metadata={"colour": colour})
+    outcome = await sync_one(store, row)
+    assert outcome.status is (COPIED if colour == "red" else Status.CHANGED)
+    assert bodies(store) == ([B] if colour == "red" else [A])
+
+
 async def test_other_metadata_is_another_object() -> None:
     store = make_store()
     await put(store, A, COPY, metadata={"colour": "red"})

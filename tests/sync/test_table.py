@@ -150,7 +150,12 @@ def test_a_removed_newest_version_stays_where_deletes_are_retained():
 
 
 def test_an_older_copy_is_replaced_whatever_its_date():
-    assert first([item(A, 1), item(B, 2)], [item(A, 9)], NOT_KEPT) == append(1)
+    looked = view([item(A, 1), item(B, 2)], [item(A, 9)])
+    assert next_step(looked, NOT_KEPT).ask == ((0, 0),)
+    looked.edges.learn(0, 0, Edge.SAME)
+    assert next_step(looked, NOT_KEPT)[:2] == append(1)
+    looked.edges.learn(0, 0, Edge.NO)
+    assert next_step(looked, NOT_KEPT).top == End(Status.CHANGED, Reason.DESTINATION_NEWER)
 
 
 def test_an_unprovable_older_copy_is_not_overwritten_where_nothing_is_kept():

@@ -28,6 +28,8 @@ def look(source: str, copies: str, *, unknown: Pairs = (), different: Pairs = ()
     for (here, one), (there, other) in itertools.product(*map(enumerate, sides)):
         if edges[here, there] is Edge.UNASKED and is_md5(one.etag) and is_md5(other.etag) and one.etag != other.etag:
             edges.learn(here, there, Edge.NO)  # they have been compared
+        if edges[here, there] is Edge.SAME:
+            edges.learn(here, there, Edge.SAME)
     for pair in unknown:
         edges.learn(*pair, Edge.UNKNOWN)
     for pair in different:
