@@ -134,28 +134,19 @@ def replica(store: Shop, ref: ObjectRef, data: bytes | None = None) -> CopyAt:
     return CopyAt("copies", ref.key)
 
 
-def packed(store: Shop, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
+def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
     """The objects in one archive, as its index has them."""
 
     async def pack() -> list[CopyAt]:
         writer = ArchiveWriter(ObjectUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
         for ref in refs:
-            body = await store.get(ref)
+            data, info, _ = await store.get(ref)
+            has, tags = info.attributes, await store.get_tags(ref)
             member = Member(
-                ref.key,
-                ref.version_id,
-                True,
-                len(body.data),
-                body.info.etag,
-                body.info.last_modified,
-                "STANDARD",
-                body.info.attributes.headers,
-                body.info.attributes.metadata,
-                {},
-                (),
-                hashlib.sha256(body.data).hexdigest(),
+                *(ref.key, ref.version_id, True, len(data), info.etag, info.last_modified, "STANDARD"),
+                *(has.headers, has.metadata, tags, (), hashlib.sha256(data).hexdigest()),
             )
-            await writer.add(member, body.data)
+            await writer.add(member, data)
         written = await writer.finish()
         writer.index_file.seek(0)
         members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))

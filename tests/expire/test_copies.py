@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import io
 import itertools
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import pyarrow.parquet as pq
 import pytest
 
-from jobs.archives.index_tables import from_batch
-from jobs.archives.model import Member
-from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
@@ -27,10 +21,10 @@ from jobs.expire.rules import CopyAt, Original, Proven
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.store import UNGUARDED
-from jobs.s3.uploads import ObjectUpload
 from tests.archives.samples import member
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore, Request
+from tests.expire.scene import packed
 
 KMS = {"sse": "aws:kms"}
 SOME = member("k", b"")
@@ -62,28 +56,6 @@ def put(
 def pair(store: MemoryStore, ref: ObjectRef, at: CopyAt | None = None) -> Original:
     row = ObjectVersion(next(NUMBERS), ref.key, ref.version_id)
     return Original(row, at or CopyAt("copies", ref.key), ref, asyncio.run(MemoryStore.head(store, ref)))
-
-
-def packed(store: MemoryStore, refs: Sequence[ObjectRef], kind: ArchiveFormat = ArchiveFormat.TAR_ZST) -> list[CopyAt]:
-    """The objects in one archive, and where its index says that they are."""
-
-    async def pack() -> list[CopyAt]:
-        writer = ArchiveWriter(ObjectUpload(store, "cold", "a.tar", Attributes(), 8 << 20), kind)
-        for ref in refs:
-            data, info, _ = await store.get(ref)
-            has, tags = info.attributes, await store.get_tags(ref)
-            member = Member(
-                *(ref.key, ref.version_id, True, len(data), info.etag, 0.0, "STANDARD"),
-                *(has.headers, has.metadata, tags, (), hashlib.sha256(data).hexdigest()),
-            )
-            await writer.add(member, data)
-        written = await writer.finish()
-        writer.index_file.seek(0)
-        members = list(from_batch(pq.read_table(io.BytesIO(writer.index_file.read()))))
-        await writer.close()
-        return [CopyAt("cold", "a.tar", written.etag, member) for member in members]
-
-    return asyncio.run(pack())
 
 
 def place_of(store: MemoryStore, ref: ObjectRef, is_packed: bool) -> CopyAt:
