@@ -331,7 +331,7 @@ def _census_condition(census: Census | None) -> str:
                 AND ({census.all_versions} OR own_id IS NULL) AND ({prefixes})
                 AND source_service = {quoted(census.source_service)} AND source_bucket = {quoted(census.source_bucket)}
                 AND copy_service = {quoted(census.copy_service)} AND copy_bucket = {quoted(census.copy_bucket)}
-                AND starts_with(copy_key, {quoted(census.copy_prefix)}))"""
+                AND copy_key = {quoted(census.copy_prefix)} || key)"""
 
 
 def _own(column: str) -> str:

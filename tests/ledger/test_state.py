@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 from collections import defaultdict
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -157,7 +158,7 @@ def test_what_was_accepted_is_so_until_an_object_changes_or_a_look_goes_deeper()
     ("all_versions", "left"), [(True, ["later", "listed", "other"]), (False, ["later", "listed", "named", "other"])]
 )
 def test_what_a_census_had_to_list_and_did_not_is_gone(*, all_versions: bool, left: list[str]) -> None:
-    census = Census("census", BEGAN + 50, "", "originals", ["in/"], "", "copies", "in/", all_versions)
+    census = Census("census", BEGAN + 50, "", "originals", ["in/"], "", "copies", "", all_versions)
     known = [
         Seen("bad", 10, code="size_differs", key="in/gone"),
         Seen("bad", 10, code="size_differs", key="in/named", version_id="v1"),
@@ -168,6 +169,8 @@ def test_what_a_census_had_to_list_and_did_not_is_gone(*, all_versions: bool, le
     ]
     rows = state_of(pruned(verdicts(*known), census))
     assert [row["key"].removeprefix("in/") for row in rows] == left
+    elsewhere = replace(census, copy_prefix="below/")
+    assert len(state_of(pruned(verdicts(*known), elsewhere))) == 5  # of copies below another prefix it says nothing
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
