@@ -17,7 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from tests.doubles.examples import examples
 from tests.inventory.samples import FORMATS
-from tests.nights.night_world import AGE_SECONDS, World
+from tests.nights.night_world import AGE_SECONDS, SLICES, World
 
 keys = st.sampled_from(["a", "b", "c/d e", "dt=1/é", "z+"])
 contents = st.sampled_from([b"", b"one", b"two", b"three"])
@@ -106,6 +106,23 @@ def test_a_source_that_keeps_versions_is_emptied_when_all_of_its_objects_are_del
     world.delete("source", "a")
     world.pass_night(())
     assert "on 2026-01-06 it had 1" in world.quiet[-1]["verdict"]
+
+
+def test_what_only_bytes_can_prove_is_well_in_the_night_that_reads_it(tmp_path: Path) -> None:
+    """An upload in parts without a stored checksum made every night end with code 3."""
+    world = World(tmp_path, "retain", is_versioned=True, has_inventory=False)
+    world.put("source", "a", b"one")
+    world.copy("a")
+    for bucket, key, parts in (("source", "a", 2), ("hot", "copies/a", 3)):
+        version = world.current(bucket, key)
+        assert version is not None
+        version.etag, version.checksums = f"{'0' * 32}-{parts}", ()
+    for _ in range(SLICES):
+        world.pass_night(())
+    stages = [(each["stage"], each["counts"]) for summary in world.quiet for each in summary["stages"]]
+    assert [counts["unknown"] for name, counts in stages if name == "slice" and counts] == [1]
+    assert [counts["verified"] for name, counts in stages if name == "deep"] == [1, 1]
+    assert [(each["exit_code"], each["known"]["read"]) for each in world.quiet] == [(0, 1), (0, 1)]
 
 
 @pytest.mark.parametrize(("bucket", "requests"), [("hot", 80), ("other", 8)])
