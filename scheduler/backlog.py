@@ -17,6 +17,7 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
+import sys
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Annotated, TypeAlias
@@ -36,7 +37,7 @@ from jobs.ledger.backlog import (
     Waiting,
     latest_manifest,
     list_backlog,
-    parse_waiting,
+    read_backlog,
 )
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
@@ -99,9 +100,10 @@ async def add(runtime: Runtime, pair: str, rows: Sequence[BacklogRow]) -> str:
 
 async def waiting(runtime: Runtime, pair: str) -> list[Waiting]:
     """The objects that no manifest has taken, the oldest first. Raises StoreError, LedgerError."""
-    _, taken = await latest_manifest(runtime.store(), runtime.settings.ledger, pair)
-    names = [each.key for each in await list_backlog(runtime.store(), runtime.settings.ledger, pair, taken)]
-    return [each for name in names if not taken.has(name) and (each := _parse(name, pair)) is not None]
+    found = await read_backlog(runtime.store(), runtime.settings.ledger, pair, sys.maxsize)
+    for name in found.strays:
+        say("error", "stray object", name=f"backlog/pair={pair}/{name}")
+    return found.waiting
 
 
 async def publish(
@@ -235,16 +237,6 @@ def _rows_by_pair(policy: Policy, pair: str, name: str, data: bytes) -> dict[str
         reason = "no pair has them, by the policy"
         say("warning", "backlog rows refused", pair=pair, name=name, rows=refused, reason=reason)
     return by_pair
-
-
-def _parse(name: str, pair: str) -> Waiting | None:
-    """What a name of the backlog says. None, and a line in the log, for a name that Sealift did not
-    write.
-    """
-    waiting = parse_waiting(name)
-    if waiting is None:
-        say("error", "stray object", name=f"backlog/pair={pair}/{name}")
-    return waiting
 
 
 def _read_rows(name: str, data: bytes) -> Iterator[BacklogRow]:

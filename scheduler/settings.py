@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from jobs.core.model import Location
 from jobs.errors import ConfigError
@@ -34,16 +35,11 @@ class FunctionSettings:
         """Raises ConfigError if something is missing, UsageError for a ledger that is not an s3://
         URI.
         """
-        values = os.environ if environment is None else environment
-        for name in ("SEALIFT_POLICY", "SEALIFT_LEDGER"):
-            if not values.get(name):
-                raise ConfigError(f"{name} is not set: this function needs it in its environment")
-        return cls(
-            values["SEALIFT_POLICY"],
-            Location.parse(values["SEALIFT_LEDGER"]),
-            values.get("SEALIFT_BATCH_QUEUE") or None,
-            values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
-            values.get("SEALIFT_TOPIC") or None,
-            values.get("SEALIFT_BATCH_SHARE") or None,
-            values.get("SEALIFT_SYSTEM") or None,
-        )
+        environment = os.environ if environment is None else environment
+        values: dict[str, Any] = {
+            name: environment.get(f"SEALIFT_{name.upper()}") or None for name in cls.__dataclass_fields__
+        }
+        for name in ("policy", "ledger"):
+            if values[name] is None:
+                raise ConfigError(f"SEALIFT_{name.upper()} is not set: this function needs it in its environment")
+        return cls(**values | {"ledger": Location.parse(values["ledger"])})

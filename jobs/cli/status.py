@@ -267,7 +267,7 @@ async def _backlog(ledger: Ledger, pair: str) -> dict[str, Any]:
         backlog = await read_backlog(ledger.store, ledger.location, pair)
     except (StoreError, ConfigError) as error:
         return {"rows": None, "bytes": None, "oldest_since": None, "is_whole": False, "not_known": str(error)}
-    strays = f"{plural(backlog.strays, 'object')} there were not written by Sealift" if backlog.strays else None
+    strays = f"{plural(len(backlog.strays), 'object')} there were not written by Sealift" if backlog.strays else None
     return {
         "rows": sum(each.rows for each in backlog.waiting),
         "bytes": sum(each.size_bytes for each in backlog.waiting),

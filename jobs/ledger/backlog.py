@@ -43,11 +43,11 @@ class Waiting(NamedTuple):
 class Backlog(NamedTuple):
     """What waits, the oldest first.
 
-    `strays`: how many names Sealift did not write. `is_whole`: False if not all of it was listed.
+    `strays`: the names that Sealift did not write. `is_whole`: False if not all of it was listed.
     """
 
     waiting: list[Waiting]
-    strays: int
+    strays: list[str]
     is_whole: bool
 
 
@@ -115,19 +115,18 @@ def parse_waiting(name: str) -> Waiting | None:
     return Waiting(name, int(stamp[1]) / 1000, int(stamp[2]), int(stamp[3])) if stamp else None
 
 
-async def read_backlog(store: Store, ledger: Location, pair: str) -> Backlog:
-    """Read what no manifest has taken, by at most `PAGES_MAX` LISTs. Raises StoreError, LedgerError."""
+async def read_backlog(store: Store, ledger: Location, pair: str, pages_max: int = PAGES_MAX) -> Backlog:
+    """Read what no manifest has taken, by at most `pages_max` LISTs. Raises StoreError, LedgerError."""
     _, taken = await latest_manifest(store, ledger, pair)
     place = _folder(ledger, pair)
-    waiting: list[Waiting] = []
-    strays, after = 0, _marker(place, taken)
-    for _ in range(PAGES_MAX):
+    waiting, strays, after = list[Waiting](), list[str](), _marker(place, taken)
+    for _ in range(pages_max):
         page = await store.list_objects(place.bucket, place.key, after=after)
         for entry in page.entries:
             if taken.has(name := entry.key[len(place.key) :]):
                 continue
             if (found := parse_waiting(name)) is None:
-                strays += 1
+                strays.append(name)
             else:
                 waiting.append(found)
         if (after := page.next_marker) is None:
