@@ -39,10 +39,12 @@ from typing import Any
 from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
 from jobs.backup.events import EventKind, ObjectEvent, parse_document
+from jobs.core.category import Category
 from jobs.core.metrics import Metric, Unit
 from jobs.core.outcome import Status
 from jobs.core.words import called
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
+from jobs.ledger.job_starts import run_record_name
 from jobs.nights.calendar import Stage, summary_name
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
@@ -52,7 +54,6 @@ from scheduler import backlog
 from scheduler.backlog import BacklogRow
 from scheduler.batch_starts import START_KINDS, Start, Trace, is_second, is_started, read_start, start
 from scheduler.log import measure, say
-from scheduler.reconcile_mail import find_reconcile_run, next_steps
 from scheduler.runtime import Runtime, current_runtime
 
 _RUN = re.compile(r"(?P<run>\d{8}T\d{6}Z-[a-z]+-[0-9a-f]+)-(?P<number>\d{3})-(?P<stage>work|report)")
@@ -214,8 +215,10 @@ class _Follower:
             return _did("ended", str(job["jobName"]))
         if await self._is_second(job):
             return _did("ignored", str(job["jobName"]))
-        if has_findings and (run_id := await find_reconcile_run(self.runtime, job)):
-            return await self._announce(str(job["jobName"]), *await self._findings_message(started, run_id))
+        if has_findings and (made := await self._document(run_record_name(str(job["jobName"])))):
+            run_id = str(made.get("run_id"))
+            if (report := await self._document(f"runs/{run_id}/report.json")) is not None:
+                return await self._announce(str(job["jobName"]), *self._findings_message(started, run_id, report))
         command = (job.get("container") or {}).get("command")  # as Batch says, and no claim
         what = f"sealift {' '.join(map(str, command))}" if command else f"The job {job['jobName']}"
         text = f"{what}\n\nended with exit code {code}: {_why(job)}"
@@ -225,12 +228,18 @@ class _Follower:
             str(job["jobName"]), f"{subject}: rows need attention" if has_findings else f"{subject} FAILED", text
         )
 
-    async def _findings_message(self, started: Start, run_id: str) -> tuple[str, str]:
-        """What a reconciliation found, and what to do about it."""
-        report = await self._document(f"runs/{run_id}/report.json") or {}
+    def _findings_message(self, started: Start, run_id: str, report: Mapping[str, Any]) -> tuple[str, str]:
+        """What a reconciliation found, and what to copy. The page says the rest."""
         with _readable(f"the report of run {run_id}"):
             _, text, *_ = self._report_message(run_id, report, {})
-            steps = next_steps(report, started.pair, str(self.runtime.place(f"runs/{run_id}/")))
+            found = {name for name, each in report["categories"].items() if each["rows"]}
+            copying = f"sealift replicate --pair {started.pair} --manifest {self.runtime.place(f'runs/{run_id}/')}"
+            steps = []
+            if found & {Category.MISSING, Category.STALE}:
+                steps.append(f"Copy what is missing or stale: {copying}repair.parquet")
+            if Category.DIFFERENT in found:
+                why = "Look at what differs. Overwrite it only if the source is right"
+                steps.append(f"{why}: {copying}different.parquet")
             lines = [text, f"page: {report['report_html']}", *(["", *steps] if steps else [])]
             return f"Sealift reconcile of {started.pair}: {verdict(report)}", "\n".join(lines)
 

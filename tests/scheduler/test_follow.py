@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import time
 from typing import Any
 
 import boto3
@@ -14,6 +13,7 @@ from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
 from jobs.errors import NotFound
 from jobs.ledger.backlog import Manifest
+from jobs.ledger.job_starts import record_run
 from jobs.s3.store import UNGUARDED
 from scheduler.follow import handle
 from scheduler.submit import handle as submit
@@ -297,7 +297,7 @@ def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, jobs: B
     assert "exit code 2" in body
 
 
-def reconciled(scene: Scene, run_id: str, source: str) -> None:
+def reconciled(scene: Scene, run_id: str) -> None:
     """A reconciliation's run as the ledger has it, with the parts that people hear of."""
     rows = {"same": 5, "missing": 2, "different": 1, "extra": 1, "in flight": 0}
     document = {
@@ -314,21 +314,16 @@ def reconciled(scene: Scene, run_id: str, source: str) -> None:
         "differences": {"csv": "s3://ledger/differences.csv"},
         "report_html": "s3://ledger/report.html",
     }
-    write(scene, f"runs/{run_id}/spec.json", {"manifest": source, "options": {"destination_manifest": "s3://inv/b"}})
     write(scene, f"runs/{run_id}/report.json", document)
 
 
 def test_what_a_started_reconciliation_found_is_told_with_what_to_do(scene: Scene, mail: Mails) -> None:
-    name, now = "sealift-pair-reconcile-a-b", time.time()
+    name, run_id = "sealift-pair-reconcile-a-b", "20261125T000000Z-reconcile-1f3a2b"
     write(scene, f"starts/{name}.json", {"pair": "pair", "job": "reconcile", "once": "a-b"})
-    before, run_id, other = (
-        f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime(at))}-reconcile-1f3a2b"
-        for at in (now - 9000, now - 60, now - 30)
-    )
-    for each, source in ((before, "s3://inv/a"), (run_id, "s3://inv/a"), (other, "s3://inv/other")):
-        reconciled(scene, each, source)
-    command = ["reconcile", "--source-inventory", "s3://inv/a", "--destination-inventory", "s3://inv/b"]
-    job = {"container": {"exitCode": 3, "command": command}, "createdAt": int((now - 100) * 1000)}
+    reconciled(scene, run_id)
+    scene.run(record_run(scene.store, scene.runtime.settings.ledger, name, run_id))
+    scene.run(record_run(scene.store, scene.runtime.settings.ledger, name, "of another attempt"))
+    job = {"container": {"exitCode": 3, "command": ["reconcile"]}}
     assert [follow(scene, ended(name, "FAILED", **job)) for _ in range(2)] == ["told", "told before"]
     ((subject, body),) = mail
     verdict = "4 of 9 rows need attention: 2 missing, 1 extra, 1 different."
