@@ -188,8 +188,50 @@ def comparison_verdicts_sql(
         )"""
 
 
+def doubted_sql(verdicts: str) -> str:
+    """SQL for the keys of which a verdict may be a finding, or accept one: bucket and key."""
+    there = f"verdict = 'unknown' AND code IN ({_listed(_THERE)})"
+    return f"SELECT DISTINCT source_bucket, key FROM {verdicts} WHERE verdict <> 'good' AND NOT ({there})"
+
+
 def state_sql(verdicts: str) -> str:
     """SQL for the state that verdicts (a relation) make: a row for each object and its copy's place."""
+    own = {name: f"date_trunc('second', {name})" for name in ("modified", "copy_modified")}
+    own |= {name: _own(name) for name in ("version_id", "copy_version_id")}
+    same = [*_SOURCE, *_OBJECT, *_PLACE, *_COPY]
+    times = {
+        "checked_at": f'max("at") FILTER (code <> {quoted(Reason.NOTHING_COMPARABLE)})',
+        "read_at": "max(\"at\") FILTER (depth = 'bytes')",
+    }
+    rest = ", ".join(
+        f"{times.get(name, f'NULL::{kind}')} AS {name}" for name, kind in STATE_TYPES.items() if name not in same
+    )
+    columns = ", ".join(f"{own.get(name, name)} AS {name}" for name in same)
+    return f"""
+        WITH odd AS MATERIALIZED ({_odd_sql(verdicts)})
+        SELECT {", ".join(same)}, {rest} FROM (
+            SELECT {columns}, "at", code, depth FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
+        ) GROUP BY {", ".join(same)}
+        UNION ALL BY NAME ({_weighed_sql(_of_odd(verdicts))})"""
+
+
+def _of_odd(verdicts: str) -> str:
+    return f"(SELECT every.* FROM {verdicts} AS every SEMI JOIN odd USING (source_bucket, key))"
+
+
+def _odd_sql(verdicts: str, census: Census | None = None) -> str:
+    """SQL for the keys that the whole rule has to weigh. Of others all looks found one object and one copy equal."""
+    seconds = [f"epoch_us({name}) // 1000000" for name in ("modified", "copy_modified")]
+    named = [_own(name) for name in ("version_id", "copy_version_id")]
+    identity = ", ".join(["source_service", "etag", *_PLACE, "copy_etag", *seconds, *named])
+    listed = f"OR NOT bool_or(run_id = {quoted(census.run_id)})" if census else ""
+    rows = f"SELECT source_bucket, key, verdict, run_id, hash({identity}) AS seen FROM {verdicts}"
+    return f"""
+        SELECT source_bucket, key FROM ({rows})
+        GROUP BY ALL HAVING bool_or(verdict <> 'good') OR min(seen) <> max(seen) {listed}"""
+
+
+def _weighed_sql(verdicts: str) -> str:
 
     def latest(value: str, condition: str) -> str:
         return f"arg_max({value}, (second, strength, code, run_id)) FILTER ({condition})"
@@ -245,13 +287,19 @@ def pruned_sql(verdicts: str, census: Census | None = None) -> str:
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
     unproven = f"code = {quoted(Reason.NOTHING_COMPARABLE)}"
     return f"""
-        SELECT {columns} FROM ({judged_sql(verdicts, census)})
-        WHERE verdict IN ('good', 'accepted') OR is_open OR is_last OR (verdict = 'bad' AND second = looked_at)
-        QUALIFY row_number() OVER (
-            PARTITION BY {_AT_PLACE}, oid, verdict, depth, copy,
-                CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN ({unproven})::VARCHAR END
-            ORDER BY "at" DESC, code DESC, run_id DESC) = 1
-        ORDER BY {_KEY}, own_id"""
+        WITH odd AS MATERIALIZED ({_odd_sql(verdicts, census)})
+        FROM (
+            SELECT * FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
+            QUALIFY row_number() OVER (
+                PARTITION BY source_bucket, key, depth, {unproven} ORDER BY "at" DESC, code DESC, run_id DESC) = 1
+            UNION ALL BY NAME (
+                SELECT {columns} FROM ({judged_sql(_of_odd(verdicts), census)})
+                WHERE verdict IN ('good', 'accepted') OR is_open OR is_last OR (verdict = 'bad' AND second = looked_at)
+                QUALIFY row_number() OVER (
+                    PARTITION BY {_AT_PLACE}, oid, verdict, depth, copy,
+                        CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN ({unproven})::VARCHAR END
+                    ORDER BY "at" DESC, code DESC, run_id DESC) = 1)
+        ) ORDER BY {_KEY}, version_id"""
 
 
 def judged_sql(verdicts: str, census: Census | None = None) -> str:

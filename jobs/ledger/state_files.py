@@ -33,7 +33,17 @@ from jobs.errors import ConfigError, Denied, LedgerError, NotFound, Precondition
 from jobs.ledger.files import PARQUET, list_names, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state import BAD, OPEN, STATE_TYPES, VERDICT_TYPES, Census, findings_sql, pruned_sql, state_sql
+from jobs.ledger.state import (
+    BAD,
+    OPEN,
+    STATE_TYPES,
+    VERDICT_TYPES,
+    Census,
+    doubted_sql,
+    findings_sql,
+    pruned_sql,
+    state_sql,
+)
 from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import service_of
@@ -41,7 +51,7 @@ from jobs.s3.uploads import upload_file
 from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals, room
 
 DELTAS, GENERATIONS = "state/deltas/", "state/generations/"
-RANGE_ROWS = 500_000
+RANGE_ROWS = 200_000
 """So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
 MEMORY_LIMIT = "320MB"
 DOWNLOADS = 8
@@ -163,8 +173,11 @@ async def state_relation(
     origins |= held.origins
     if not held.origins:
         return None
-    relations = [parquet(held.origins)]
-    if only_open and held.newer and held.generation.files:
+    relations = [f"(FROM {parquet(held.origins)})"]
+    if only_open:
+        doubted = doubted_sql(parquet(held.origins))
+        await in_thread(connection, connection.execute, f"CREATE OR REPLACE TABLE doubted AS {doubted}")
+        relations = [f"(FROM {parquet(held.origins)} SEMI JOIN doubted USING (source_bucket, key))"]
         relations += await _late_rows(ledger, connection, held, folder)
     made = folder / "made"
     made.mkdir()
@@ -387,6 +400,8 @@ async def _get(ledger: Ledger, name: str, path: Path) -> tuple[Path, Location]:
 
 async def _late_rows(ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, folder: Path) -> list[str]:
     """What the generation has of keys of which a newer delta has an older finding."""
+    if not (held.newer and held.generation.files):
+        return []
     deltas = [path for path, place in held.origins.items() if DELTAS in place.key]
     connection.execute(
         f"CREATE OR REPLACE TABLE late AS SELECT DISTINCT source_bucket, key FROM {parquet(deltas)} "
