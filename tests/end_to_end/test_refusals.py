@@ -57,6 +57,7 @@ def refused(result: Result, code: int, *words: str) -> None:
         (f"replicate {SIDES}", 75, "s3://ledger"),
         (f"reconcile {SIDES} --margin soon", 2, "age"),
         (f"reconcile {SIDES} --repair-different", 2, "--repair"),
+        (f"reconcile {SIDES} --repair", 2, "add --yes"),
         ("compact --source s3://aaa", 2, "--archives"),
         ("restore --destination s3://aaa --key k", 2, "nothing to restore from"),
         ("restore --destination s3://aaa --archives s3://bbb", 2, "restore what?"),

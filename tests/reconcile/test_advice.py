@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.core.category import Category
-from jobs.reconcile.advice import findings_by_category, next_steps
+from jobs.reconcile.advice import are_disjoint, findings_by_category, next_steps
+from jobs.reports.document import is_unproven
 
 COMMANDS = "sealift reconcile --repair", "sealift reconcile --repair --repair-different"
 
@@ -40,3 +41,25 @@ def test_unverifiable_rows_are_failed_replications_only_where_the_inventory_says
     assert "replication failed" in step
     missing = unverifiable | {Category.MISSING: (1, 10)}
     assert len(next_steps(findings_by_category(missing, 1), *COMMANDS)) == 1
+
+
+@pytest.mark.parametrize(
+    ("counts", "is_disjoint"),
+    [
+        ({Category.MISSING: 3, Category.EXTRA: 3, Category.EXCLUDED: 1}, True),
+        ({Category.MISSING: 3, Category.EXTRA: 3, Category.SAME: 1}, False),
+        ({Category.MISSING: 3, Category.EXTRA: 3, Category.DIFFERENT: 1}, False),
+        ({Category.MISSING: 3}, False),
+        ({Category.EXTRA: 3}, False),
+    ],
+)
+def test_two_sides_without_a_common_key_may_lack_a_prefix(counts: dict[Category, int], is_disjoint: bool) -> None:
+    """All copies of a new destination are missing, and there nothing is extra."""
+    categories = {str(category): (counts.get(category, 0), 0) for category in Category}
+    assert are_disjoint(categories) == is_disjoint
+
+
+@pytest.mark.parametrize(("same", "unverifiable", "expected"), [(1, 1, False), (1, 2, True), (0, 0, False)])
+def test_most_of_what_is_there_has_to_be_compared(same: int, unverifiable: int, expected: bool) -> None:
+    rows = {Category.SAME: same, Category.UNVERIFIABLE: unverifiable, Category.EXCLUDED: 9}
+    assert is_unproven({"categories": {str(name): {"rows": count} for name, count in rows.items()}}) == expected
