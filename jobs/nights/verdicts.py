@@ -53,6 +53,8 @@ def _head(summary: Summary) -> str:
         f"of {plural(known.objects, 'object')} {known.checked:,} are proven by checksums, and the bytes of "
         f"{known.read:,} were read within {known.read_days:,} days"
     )
+    if not known.checked:
+        return f"Nothing could be proven; {proof}"
     if young:
         return f"Nothing wrong was found; {young} too new to be judged (--margin); {proof}"
     if 2 * known.checked < known.objects:

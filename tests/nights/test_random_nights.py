@@ -59,6 +59,10 @@ class Nights(RuleBasedStateMachine):
         self.world.rot(key)
 
     @rule()
+    def accept_what_is_known(self) -> None:
+        self.world.accept()
+
+    @rule()
     def empty_the_source(self) -> None:
         for key in self.world._keys():
             self.world.delete("source", key)

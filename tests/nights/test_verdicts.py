@@ -51,7 +51,7 @@ def known(**more: Any) -> Known:
          "360 days", True),
         (night(stage("reconcile", same=4, unverifiable=36), *REST, known=known(checked=4)), "Nothing wrong was found; "
          "of 40 objects 4 are proven by checksums, and the bytes of 12 were read within 360 days", True),
-        (night(stage("reconcile", unverifiable=40), *REST, known=known(checked=0, read=0)), "Nothing wrong was found; "
+        (night(stage("reconcile", unverifiable=40), *REST, known=known(checked=0, read=0)), "Nothing could be proven; "
          "of 40 objects 0 are proven by checksums, and the bytes of 0 were read within 360 days", False),
         (night(stage("reconcile", same=40), *REST, known=known(left=1)), "1 object needs attention", False),
         (night(stage("reconcile", same=40), refused("slice", "too dear")),
