@@ -31,6 +31,7 @@ from jobs.core.pricing import RANGE_BYTES
 from jobs.core.run import ShardSummary
 from jobs.core.selection import is_sealift_object
 from jobs.expire.copy_columns import MEMBER, SCHEMA
+from jobs.expire.job import GROUP_ROWS
 from jobs.runs import sharding
 from jobs.runs.planning import write_shards
 from jobs.runs.there import WriteShard
@@ -334,15 +335,17 @@ class _Search:
             f"""
             WITH due AS (FROM chosen WHERE {due}),
                 frames AS (SELECT copy_class, place, copy_key, coalesce(member.frame_offset, member.offset) AS start,
-                    max(coalesce(member.frame_length, member.size_bytes)) AS length, sum(size_bytes) AS content
+                    max(coalesce(member.frame_length, member.size_bytes)) AS length, sum(size_bytes) AS content,
+                    count(*) AS members
                     FROM due WHERE in_archive GROUP BY ALL),
                 spans AS (SELECT *, coalesce(start - lag(start + length) OVER
                     (PARTITION BY place, copy_key ORDER BY start) > {GAP_BYTES}, true) AS is_apart FROM frames)
             SELECT coalesce(class, 'STANDARD'), sum(gets)::BIGINT, sum(bytes)::BIGINT FROM (
                 SELECT copy_class AS class, {ranges} FROM due WHERE NOT in_archive AND NOT {self.scope.by_checksum}
                 GROUP BY 1 UNION ALL BY NAME
-                SELECT copy_class AS class, count(*) FILTER (is_apart) + sum(length + content) // {SPAN_BYTES} AS gets,
-                    sum(length) AS bytes FROM spans WHERE NOT {self.scope.by_checksum} GROUP BY 1 UNION ALL BY NAME
+                SELECT copy_class AS class, sum(length) AS bytes, count(*) FILTER (is_apart)
+                    + sum(length + content) // {SPAN_BYTES} + sum(members) // {GROUP_ROWS} AS gets
+                FROM spans WHERE NOT {self.scope.by_checksum} GROUP BY 1 UNION ALL BY NAME
                 SELECT storage_class AS class, {ranges} FROM due
                 WHERE {"in_archive" if self.scope.by_checksum else "contains(etag, '-')"} GROUP BY 1)
             GROUP BY 1 ORDER BY 1
