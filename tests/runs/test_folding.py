@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 from collections.abc import Sequence
+from typing import Any
 
 import pyarrow.parquet as pq
 from hypothesis import given, settings
@@ -13,9 +14,10 @@ from hypothesis import strategies as st
 from jobs.core.model import Location, ObjectVersion
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status, fold
 from jobs.core.reasons import Reason
-from jobs.core.run import Plan, ShardSummary
+from jobs.core.run import Plan, RunSpec, ShardSummary, Side
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.folding import Folded, ReasonCount, fold_run
+from jobs.ledger.state_files import open_state
+from jobs.runs.folding import Folded, ReasonCount, fold_run, write_late_verdicts
 from jobs.tables.rows import manifest_schema, shard_schema, write_outcomes, write_parquet
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
@@ -47,6 +49,10 @@ attempts = st.lists(
 
 
 async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Folded:
+    return await fold_run(await written(checkpoints, keys), "run", PLAN)
+
+
+async def written(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -> Ledger:
     store = MemoryStore()
     store.create_bucket("ledger")
     ledger = Ledger(store, Location("ledger", "here"))
@@ -61,7 +67,7 @@ async def folded(checkpoints: list[list[Outcome]], keys: Sequence[str] = KEYS) -
             bad_rows = sum(each.status not in GOOD for each in outcomes)
             checkpoint = Checkpoint(0, "attempt", number, len(outcomes), bad_rows, 0)
             await ledger.write_checkpoint("run", checkpoint, write_outcomes(outcomes))
-    return await fold_run(ledger, "run", PLAN)
+    return ledger
 
 
 @settings(deadline=None, max_examples=examples(10))
@@ -150,3 +156,31 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
     ]
     (counted,) = asyncio.run(folded([rows], keys)).reasons
     assert (counted.rows, counted.keys) == (6, ["a", "b", "c", "d"])
+
+
+def test_what_a_complete_run_says_is_in_the_state_and_what_came_late_as_well() -> None:
+    spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "")
+    good = Outcome(0, "a", "v", Status.VERIFIED, evidence=Evidence.CHECKSUM, etag="e", finished_at=1.0, attempt="a")
+    found = [good._replace(row=row, key=key) for row, key in enumerate(KEYS)]
+    wrong = good._replace(key="k0", status=Status.DIFFERENT, reason=Reason.SIZE_DIFFERS, finished_at=3.0, attempt="b")
+
+    async def play() -> list[list[tuple[Any, ...]]]:
+        ledger, seen = await written([found[:5]]), []
+        await fold_run(ledger, "run", PLAN, spec)
+        seen.append(await asked(ledger))
+        await ledger.write_checkpoint("run", Checkpoint(0, "attempt", 1, 1, 0, 0), write_outcomes(found[5:]))
+        await fold_run(ledger, "run", PLAN, spec)
+        seen.append(await asked(ledger))
+        late = Checkpoint(0, "b", 0, 1, 1, 0)
+        await ledger.write_checkpoint("run", late, write_outcomes([wrong]))
+        await write_late_verdicts(ledger, spec, PLAN, [late])
+        return [*seen, await asked(ledger)]
+
+    async def asked(ledger: Ledger) -> list[tuple[Any, ...]]:
+        async with open_state(ledger) as database:
+            return database.connection.execute("SELECT key, finding FROM state ORDER BY key").fetchall()
+
+    unfinished, ended, later = asyncio.run(play())
+    assert unfinished == []
+    assert ended == [(key, None) for key in KEYS]
+    assert later == [("k0", "size_differs"), *ended[1:]]
