@@ -28,14 +28,10 @@ _RESTORE = "restore an earlier version of this file"
 
 
 class DamagedFile(NamedTuple):
-    """A file of the ledger that cannot be read, and why.
-
-    `is_misnamed`: what its name says of its rows is not true.
-    """
+    """A file of the ledger that cannot be read, and why."""
 
     location: Location
     reason: str
-    is_misnamed: bool = False
 
 
 class DamagedFiles(LedgerError):
@@ -43,7 +39,7 @@ class DamagedFiles(LedgerError):
 
     def __init__(self, files: Sequence[DamagedFile], ledger: Location):
         self.files, self.ledger = tuple(files), ledger
-        (place, reason, _), *more = self.files
+        (place, reason), *more = self.files
         others = f" and {len(more):,} more file{'s' * (len(more) > 1)}" if more else ""
         name = place.key.removeprefix(ledger.key).lstrip("/")
         advice = _OTHER_RUNS if name.startswith("runs/") else _RESTORE
@@ -79,7 +75,7 @@ def find_altered(connection: duckdb.DuckDBPyConnection, files: Mapping[Path, Loc
     altered = {path: reason for path, reason in _schema_reasons(connection, files) if reason}
     found = [DamagedFile(files[path], reason) for path, reason in altered.items()]
     fit = {path: place for path, place in files.items() if path not in altered}
-    found += [DamagedFile(fit[path], reason, True) for path, reason in _count_reasons(connection, fit) if reason]
+    found += [DamagedFile(fit[path], reason) for path, reason in _count_reasons(connection, fit) if reason]
     return sorted(found)
 
 

@@ -29,7 +29,7 @@ import msgspec
 
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
-from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, UsageError
+from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.files import PARQUET, list_names, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.ledger import Ledger
@@ -55,6 +55,8 @@ RANGE_ROWS = 200_000
 """So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
 MEMORY_LIMIT = "320MB"
 DOWNLOADS = 8
+DELTAS_MAX = 32
+"""So many deltas may lie beside a generation before a run's end makes another one. Nights do so daily."""
 _DOCUMENT = re.compile(r"\d{6}\.json")
 _AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
 _ACCEPTED = ", ".join([
@@ -257,6 +259,13 @@ async def compact(
         return (await summary(ledger)).generation
     await _clean(ledger, made, held)
     return made
+
+
+async def compact_if_due(ledger: Ledger, by: str) -> None:
+    """Make a generation where nights do not, so that a reader has few files to read."""
+    with contextlib.suppress(SealiftError):  # the deltas say the same
+        if (await summary(ledger)).newer_deltas >= DELTAS_MAX:
+            await compact(ledger, by)
 
 
 def _compact(

@@ -12,8 +12,9 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import LedgerError, UsageError
+from jobs.ledger import state_files
 from jobs.ledger.ledger import Ledger
-from jobs.ledger.state_files import Generation, accept, compact, open_state, summary, write_delta
+from jobs.ledger.state_files import Generation, accept, compact, compact_if_due, open_state, summary, write_delta
 from jobs.s3.store import ABSENT, UNGUARDED
 from tests.doubles.memory_store import MemoryStore
 from tests.ledger.looks import Seen, verdicts
@@ -159,6 +160,14 @@ def test_a_state_that_nobody_can_read_is_no_empty_one(ledger: Ledger) -> None:
     for call in (rows, made):
         with pytest.raises(LedgerError, match="can be read"):
             call(ledger)
+
+
+def test_many_deltas_become_a_generation_without_a_night(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(state_files, "DELTAS_MAX", 2)
+    for number in (1, 2):
+        add(ledger, f"run{number}", WRONG)
+        asyncio.run(compact_if_due(ledger, "run"))
+        assert len([name for name in names(ledger) if name.endswith(".json")]) == number - 1
 
 
 def test_of_two_compactions_one_counts(ledger: Ledger) -> None:
