@@ -74,8 +74,11 @@ STATE_TYPES: dict[str, str] = {
 """The columns of the state."""
 DEPTHS = ("listed", "stored", "bytes")
 BAD = "coalesce(finding, blocked) IS NOT NULL"
-OPEN = f"{BAD} AND accepted_at IS NULL"
-"""SQL: a row of the state that is not good, and one that needs somebody."""
+"""SQL: a row of the state that is not good."""
+GONE = (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED, Reason.SOURCE_CHANGED)
+OPEN = f"""(accepted_at IS NULL AND CASE WHEN coalesce(blocked IN ({", ".join(f"'{each}'" for each in GONE)}), false)
+    THEN coalesce(found_depth <> 'listed', false) ELSE {BAD} END)"""
+"""SQL: one that needs somebody. Nobody looks at an object that is gone, and what lists said of it is over."""
 
 _DAMAGED = (Reason.DAMAGED, Reason.FOUND_DAMAGED, Reason.BOTH_DAMAGED, Reason.EITHER_DAMAGED, Reason.BYTES_LOST)
 _DIFFERS = (

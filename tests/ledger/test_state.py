@@ -22,7 +22,7 @@ from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason, Why
 from jobs.core.run import RunSpec, Side
 from jobs.ledger import state
-from jobs.ledger.state import DEPTHS, VERDICT_TYPES, Census, pruned_sql, run_verdicts_sql, state_sql
+from jobs.ledger.state import DEPTHS, OPEN, VERDICT_TYPES, Census, pruned_sql, run_verdicts_sql, state_sql
 from jobs.tables.rows import write_outcomes
 from tests.doubles.examples import examples
 from tests.ledger.looks import BEGAN, SCHEMA, Seen, verdicts
@@ -152,6 +152,25 @@ def test_what_was_accepted_is_so_until_an_object_changes_or_a_look_goes_deeper()
     denied = Seen("unknown", 10, code="denied", copy_etag=None, copy_modified=None)
     row = only(denied, agreed._replace(copy_etag=None, copy_modified=None))
     assert (row["blocked"], row["accepted_by"]) == ("denied", "ann")
+
+
+@pytest.mark.parametrize(
+    ("seen", "is_open"),
+    [
+        ([Seen("good", 10)], False),
+        ([Seen("bad", 10, code="size_differs")], True),
+        ([Seen("bad", 10, code="size_differs"), Seen("accepted", 20)], False),
+        ([Seen("unknown", 10, code="denied")], True),
+        ([Seen("unknown", 10, code="nothing_comparable")], False),
+        ([Seen("unknown", 10, code="source_gone")], False),
+        ([Seen("bad", 10, "listed", "size_differs"), Seen("unknown", 20, code="source_gone")], False),
+        ([Seen("bad", 10, "stored", "size_differs"), Seen("unknown", 20, code="source_gone")], True),
+    ],
+)
+def test_what_is_open_needs_somebody(*, seen: list[Seen], is_open: bool) -> None:
+    connection().register("given", verdicts(*seen))
+    rows = connection().execute(f"SELECT key FROM ({state_sql('given')}) WHERE {OPEN}").fetchall()
+    assert bool(rows) is is_open
 
 
 @pytest.mark.parametrize(
