@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -34,22 +34,6 @@ def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> d
     return duck.connect(scratch, memory_limit=f"{memory_limit_bytes >> 20}MiB", preserve_insertion_order=False)
 
 
-@dataclass(frozen=True, slots=True)
-class JoinOptions:
-    """How two reports are joined.
-
-    `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`. `all_versions`: the rows are
-    versions, not current objects. `…_evidence`: a side's Parquet files, see
-    `reconcile.EvidenceFiles`.
-    """
-
-    horizon_us: int | None
-    all_versions: bool = False
-    prefixes: PrefixMap = field(default_factory=PrefixMap)
-    source_evidence: Sequence[Path] = ()
-    destination_evidence: Sequence[Path] = ()
-
-
 class SideTotals(NamedTuple):
     """The rows of one report in scope, those outside of the prefix map with their bytes, and how
     many in scope name what another one names.
@@ -63,40 +47,49 @@ class SideTotals(NamedTuple):
 
 def join_reports(
     connection: duckdb.DuckDBPyConnection,
-    source: StagedReport,
-    destination: StagedReport,
-    options: JoinOptions,
-) -> tuple[SideTotals, SideTotals]:
+    reports: Sequence[StagedReport],
+    evidence: Sequence[Sequence[Path]],
+    prefixes: PrefixMap,
+    *,
+    horizon_us: int,
+    all_versions: bool,
+) -> list[SideTotals]:
     """Make the table `joined` of all rows, and `verdicts` (code, and the fields of a `Judgement`), which
     explains their codes.
 
     `joined` has the columns of `_join`. A key (or version) that a report lists twice counts once, as
-    the latest of its rows.
+    the latest of its rows. `reports` and `evidence` (a side's Parquet files, see `reconcile.Report`)
+    are those of the source and of the destination. `all_versions`: the rows are versions, not current
+    objects. `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`.
 
     Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
     needs. Raises ConfigError when the memory limit is too low even with spilling.
     """
-    for report in (source, destination):
-        _check_fields(report, all_versions=options.all_versions)
+    for report in reports:
+        _check_fields(report, all_versions=all_versions)
     explained = [{"code": code, **each._asdict()} for code, each in judgements().items()]
     connection.register("rules", pa.Table.from_pylist(explained))
     connection.execute("CREATE TABLE verdicts AS FROM rules")
-    with _problems(source, destination):
-        sides = _Side(source, options, is_source=True), _Side(destination, options, is_source=False)
+    sides = [
+        _Side(report, files, prefixes, all_versions, is_source)
+        for report, files, is_source in zip(reports, evidence, (True, False), strict=True)
+    ]
+    with problems(reports):
         totals = [side.totals(connection) for side in sides]
-        _join(connection, *sides)
-        if _has_repeats(connection, totals, all_versions=options.all_versions):
-            _join(connection, replace(sides[0], is_unique=True), replace(sides[1], is_unique=True))
+        _join(connection, sides, horizon_us)
+        if _has_repeats(connection, totals, all_versions=all_versions):
+            _join(connection, [replace(side, is_unique=True) for side in sides], horizon_us)
             kept = _rows_of_sides(connection)
             totals = [
                 total._replace(rows=rows, repeated_rows=total.rows - rows)
                 for total, rows in zip(totals, kept, strict=True)
             ]
-    return totals[0], totals[1]
+    return totals
 
 
 @contextmanager
-def _problems(source: StagedReport, destination: StagedReport) -> Iterator[None]:
+def problems(reports: Sequence[StagedReport]) -> Iterator[None]:
+    """Raise what DuckDB says of memory, disk and data files as errors that say what to do."""
     try:
         yield
     except duckdb.OutOfMemoryException as error:
@@ -105,20 +98,21 @@ def _problems(source: StagedReport, destination: StagedReport) -> Iterator[None]
         raise ConfigError("the join cannot use its scratch folder", advice=f"make room there ({error})") from error
     except (duckdb.InvalidInputException, duckdb.ConversionException) as error:
         raise ManifestError(
-            f"the data files of {source.inventory.manifest} or {destination.inventory.manifest} cannot be read: "
+            f"the data files of {' or '.join(str(each.inventory.manifest) for each in reports)} cannot be read: "
             f"{' '.join(str(error).split())[:300]}",
             advice="have the inventories delivered again",
         ) from error
 
 
-def _join(connection: duckdb.DuckDBPyConnection, source: _Side, destination: _Side) -> None:
+def _join(connection: duckdb.DuckDBPyConnection, sides: Sequence[_Side], horizon_us: int) -> None:
     """Make the table `joined`.
 
     The column `joined` is the destination's key. The other columns are the source's, unless their names
     say otherwise. Of a row that is only at the destination, `version_id` is null and
     `is_delete_marker` is the destination's.
     """
-    s, d, options = source.joined("s"), destination.joined("d"), source.options
+    source, destination = sides
+    s, d = source.joined("s"), destination.joined("d")
     keep = {
         "at_source": "s.joined IS NOT NULL",
         "at_destination": "d.joined IS NOT NULL",
@@ -133,9 +127,9 @@ def _join(connection: duckdb.DuckDBPyConnection, source: _Side, destination: _Si
         **{f"destination_{name}": d[name] for name in ("size_bytes", "etag", "modified_us")},
         **{name: s[name] for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
     }
-    versioned = " AND s.version_id = d.version_id" if options.all_versions else ""
+    versioned = " AND s.version_id = d.version_id" if source.all_versions else ""
     join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
-    codes = code_sql(join, s, d, keep, horizon_us=options.horizon_us, all_versions=options.all_versions)
+    codes = code_sql(join, s, d, keep, horizon_us=horizon_us, all_versions=source.all_versions)
     connection.execute(f"CREATE OR REPLACE TABLE joined AS {codes}")
 
 
@@ -147,16 +141,18 @@ class _Side:
     """
 
     report: StagedReport
-    options: JoinOptions
+    evidence: Sequence[Path]
+    prefixes: PrefixMap
+    all_versions: bool
     is_source: bool
     is_unique: bool = False
 
     def columns(self) -> dict[str, str]:
         """Return the side's columns as expressions over the report `r` and its evidence `e`."""
         r = self.report.field
-        key, version, has_evidence = r("key"), r("versionid"), bool(self._evidence)
+        key, version, has_evidence = r("key"), r("versionid"), bool(self.evidence)
         return {
-            "joined": self.options.prefixes.destination_sql(key) if self.is_source else key,
+            "joined": self.prefixes.destination_sql(key) if self.is_source else key,
             "version_id": f"coalesce(nullif({version}, ''), '{NULL_VERSION}')" if self._has_versions else version,
             "is_latest": r("islatest"),
             "is_delete_marker": r("isdeletemarker"),
@@ -187,7 +183,7 @@ class _Side:
         relation = f"{self.report.relation} r{self._checksums()}"
         sql = f"SELECT {columns} FROM {relation} WHERE {self._current()} AND {self._scope()}"
         if self.is_unique:
-            by = "joined, version_id" if self.options.all_versions else "joined"
+            by = "joined, version_id" if self.all_versions else "joined"
             last = [f"{name} DESC NULLS LAST" for name in ("modified_us", "size_bytes", "etag") if name in present]
             window = f"PARTITION BY {by} ORDER BY {', '.join([*last, 'joined'])}"
             sql = f"SELECT * FROM ({sql}) QUALIFY row_number() OVER ({window}) = 1"
@@ -207,19 +203,15 @@ class _Side:
         return SideTotals(inside, outside, int(size_bytes))
 
     @property
-    def _evidence(self) -> Sequence[Path]:
-        return self.options.source_evidence if self.is_source else self.options.destination_evidence
-
-    @property
     def _has_versions(self) -> bool:
         return "versionid" in self.report.columns
 
     def _scope(self) -> str:
-        prefixes, key = self.options.prefixes, self.report.field("key")
+        prefixes, key = self.prefixes, self.report.field("key")
         return prefixes.source_scope_sql(key) if self.is_source else prefixes.destination_scope_sql(key)
 
     def _current(self) -> str:
-        return "true" if self.options.all_versions else f"coalesce({self.report.field('islatest')}, true)"
+        return "true" if self.all_versions else f"coalesce({self.report.field('islatest')}, true)"
 
     def _checksums(self) -> str:
         """Join evidence by key and version id.
@@ -233,7 +225,7 @@ class _Side:
         before a composite one, then the first by the algorithm's name. If they contradict each
         other about that checksum, none counts.
         """
-        if not self._evidence:
+        if not self.evidence:
             return ""
         columns = self.columns()
         version = f"coalesce(nullif(version_id, ''), '{NULL_VERSION}')"
@@ -248,7 +240,7 @@ class _Side:
         rows = (
             f"SELECT * REPLACE ({version} AS version_id), "
             f"CASE WHEN is_composite THEN '{COMPOSITE}' ELSE '' END || algorithm AS checksum_kind, "
-            f"value AS checksum_value FROM {parquet(self._evidence)} WHERE value IS NOT NULL "
+            f"value AS checksum_value FROM {parquet(self.evidence)} WHERE value IS NOT NULL "
             f"QUALIFY row_number() OVER (PARTITION BY {by} ORDER BY computed_at DESC, is_composite, algorithm) = 1 "
             f"AND min(value) OVER {equals} = max(value) OVER {equals}"
         )

@@ -112,7 +112,7 @@ async def reconcile(
     Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
     refuses. Then the result folder does not exist.
     """
-    from jobs.reconcile.join import JoinOptions, connect, join_reports
+    from jobs.reconcile.join import connect, join_reports, problems
     from jobs.reconcile.partial_reports import check_coverage
     from jobs.reconcile.stage import fetch_report, newest_modified, stage_report
     from jobs.tables.duck import in_thread
@@ -120,9 +120,6 @@ async def reconcile(
     _check_pair(source, destination, options)
     horizon = min(each.inventory.created_at for each in (source, destination)) - options.margin_seconds
     maps = options.prefixes
-    joining = JoinOptions(
-        int(horizon * 1_000_000), options.versions == "all", maps, source.evidence, destination.evidence
-    )
     scratch.mkdir(parents=True, exist_ok=True)
     connection = connect(scratch, memory_limit_bytes=options.memory_limit_bytes)
     sides: list[tuple[Report, int, Callable[[str], str | None]]] = [
@@ -140,12 +137,15 @@ async def reconcile(
                 await check_coverage(connection, each, report.doubted, prefixes, other_key, oldest)
             _check_clock(each.inventory, await in_thread(connection, newest_modified, connection, each))
             staged.append(each)
-        totals = await in_thread(connection, join_reports, connection, *staged, joining)
+        evidence = source.evidence, destination.evidence
+        how = {"horizon_us": int(horizon * 1_000_000), "all_versions": options.versions == "all"}
+        totals = await in_thread(connection, join_reports, connection, staged, evidence, maps, **how)
         if options.packed is not None:
             from jobs.reconcile.packed_copies import judge_packed
 
             await judge_packed(connection, options.packed, destination.inventory.source_bucket)
-        return await in_thread(connection, _write, connection, scratch, options, staged, totals, spec)
+        with problems(staged):
+            return await in_thread(connection, _write, connection, scratch, options, staged, totals, spec)
     finally:
         connection.close()
         for name in ("report-0", "report-1", "spill", "result.partial"):

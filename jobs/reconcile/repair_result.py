@@ -69,8 +69,6 @@ async def find_result(
     verifications: Sequence[str],
     differences: Path,
     scratch: Path,
-    *,
-    shown_left: int,
 ) -> RepairResult:
     """Compare a reconciliation's findings with what the repair's verifications have proven.
 
@@ -109,7 +107,7 @@ async def find_result(
         names = "key, destination_key, version_id, category, reason, detail"
         shown = connection.sql(f"SELECT {names} FROM findings WHERE is_repaired {order} LIMIT {SHOWN_ROWS}")
         left = connection.sql(
-            f"SELECT * EXCLUDE (is_repaired) FROM findings WHERE NOT is_repaired {order} LIMIT {shown_left}"
+            f"SELECT * EXCLUDE (is_repaired) FROM findings WHERE NOT is_repaired {order} LIMIT {SHOWN_LEFT}"
         )
         return RepairResult(
             {name: Tally(repaired, rest) for name, repaired, rest in counted},
@@ -164,7 +162,7 @@ async def publish_result(
     to what to do. Returns the keys that the repair adds to the report.
     """
     verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
-    result = await find_result(ledger, verifications, differences, scratch, shown_left=SHOWN_LEFT)
+    result = await find_result(ledger, verifications, differences, scratch)
     left = {name: tally.left for name, tally in result.categories.items()}
     after = {"repaired": result.to_dict(runs), "next_steps": steps(left)}
     with contextlib.suppress(PreconditionFailed):  # another start of a night was first
@@ -208,7 +206,7 @@ async def result_now(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
             differences = await fetch_differences(ledger, spec.run_id, Path(folder))
         except NotFound:
             return known, []
-        result = await find_result(ledger, verifications, differences, Path(folder), shown_left=SHOWN_LEFT)
+        result = await find_result(ledger, verifications, differences, Path(folder))
     after = {"repaired": result.to_dict(runs)}
     is_done = not after["repaired"]["left"]
     return known | after | ({"next_steps": []} if is_done else {}), list(result.left)
