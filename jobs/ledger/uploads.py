@@ -20,7 +20,9 @@ import hashlib
 import json
 from collections.abc import Sequence, Set
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+import msgspec
 
 from jobs.errors import LedgerError, StoreError
 from jobs.ledger.ledger import Ledger
@@ -30,6 +32,22 @@ from jobs.s3.uploads import BegunUpload, CopyPlan, UploadRecords
 _ENDED = "-ended.json"
 _PARTS = "-parts-"
 _READS = 32
+T = TypeVar("T")
+
+
+class _Begun(msgspec.Struct):
+    """The record of a `BegunUpload`."""
+
+    bucket: str
+    key: str
+    upload_id: str
+    plan: dict[str, Any] | None
+    begun_at: float
+    attempt: Annotated[str, msgspec.Meta(min_length=1)]
+
+
+class _Parts(msgspec.Struct):
+    parts: list[tuple[int, str]]
 
 
 @dataclass(slots=True)
@@ -90,10 +108,7 @@ class ShardUploads(UploadRecords):
     async def _read_parts(self, upload: BegunUpload, name: str) -> list[tuple[int, str]]:
         name = f"{self._folder}{_name(upload)}{_PARTS}{name}"
         document = await retry(lambda: self.ledger.document(self.run_id, name))
-        match document.get("parts"):
-            case [*parts] if all(_is_part(part) for part in parts):
-                return [(number, etag) for number, etag in parts]
-        raise LedgerError(f"{self.ledger.uri(self.run_id, name)} was altered", advice="remove it")
+        return _converted(self.ledger.uri(self.run_id, name), document, _Parts).parts
 
 
 async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = None) -> list[BegunUpload]:
@@ -109,38 +124,26 @@ async def unfinished_uploads(ledger: Ledger, run_id: str, shard: int | None = No
 
 
 async def _read(ledger: Ledger, run_id: str, name: str) -> BegunUpload:
-    upload = _parsed(await retry(lambda: ledger.document(run_id, name)))
-    if upload is None or _name(upload) + ".json" != name.rpartition("/")[2]:
-        raise LedgerError(f"{ledger.uri(run_id, name)} was altered", advice="remove it")
+    document = await retry(lambda: ledger.document(run_id, name))
+    upload = BegunUpload(*msgspec.structs.astuple(_converted(ledger.uri(run_id, name), document, _Begun)))
+    if _name(upload) + ".json" != name.rpartition("/")[2]:
+        raise _altered(ledger.uri(run_id, name))
     return upload
+
+
+def _converted(uri: str, document: dict[str, Any], kind: type[T]) -> T:
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise _altered(uri) from error
+
+
+def _altered(uri: str) -> LedgerError:
+    return LedgerError(f"{uri} was altered", advice="remove it")
 
 
 def _folder_of(shard: int | None) -> str:
     return "uploads/" if shard is None else f"uploads/{shard:05d}/"
-
-
-def _is_part(part: Any) -> bool:
-    match part:
-        case [int(), str()]:
-            return True
-    return False
-
-
-def _parsed(document: dict[str, Any]) -> BegunUpload | None:
-    bucket, key, upload_id, plan, begun_at, attempt = (
-        document.get(name, BegunUpload._field_defaults.get(name)) for name in BegunUpload._fields
-    )
-    if (
-        isinstance(bucket, str)
-        and isinstance(key, str)
-        and isinstance(upload_id, str)
-        and isinstance(plan, dict | None)
-        and isinstance(begun_at, int | float)
-        and isinstance(attempt, str)
-        and attempt
-    ):
-        return BegunUpload(bucket, key, upload_id, plan, begun_at, attempt)
-    return None
 
 
 def _name(upload: BegunUpload) -> str:

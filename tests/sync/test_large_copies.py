@@ -292,15 +292,17 @@ async def test_a_record_of_parts_that_was_altered_is_refused_by_name() -> None:
         await records.sent_parts(UPLOAD)
 
 
-async def test_the_record_of_an_earlier_release_says_no_time() -> None:
+@pytest.mark.parametrize("name", ["begun_at", "attempt"])
+async def test_a_record_that_lacks_something_is_refused_by_name(name: str) -> None:
     store = make_store()
     records = records_of(store)
     await records.begun(UPLOAD)
-    [name] = await records.ledger.names(RUN, "uploads/00000/")
-    document = await records.ledger.document(RUN, f"uploads/00000/{name}")
-    del document["begun_at"]
-    await store.put("ledger", FOLDER + name, json.dumps(document).encode(), Attributes(), guard=UNGUARDED)
-    assert await unfinished(store) == [UPLOAD._replace(begun_at=0.0, attempt=records.attempt)]
+    [file] = await records.ledger.names(RUN, "uploads/00000/")
+    document = await records.ledger.document(RUN, f"uploads/00000/{file}")
+    del document[name]
+    await store.put("ledger", FOLDER + file, json.dumps(document).encode(), Attributes(), guard=UNGUARDED)
+    with pytest.raises(LedgerError, match=f"{file} was altered"):
+        await unfinished(store)
 
 
 def backup(store: MemoryStore, **options: Any) -> SyncJob:
