@@ -30,7 +30,10 @@ locals {
         ["destination_etag", "string", "the destination's ETag"],
         ["checksum", "string", "ALGORITHM:base64 of the content, where it is known"],
         ["detail", "string", "the one fact of that code: a name, a number, an error of S3"],
-        ["finished_at", "timestamp", "when the row ended"],
+        ["depth", "string", "what was compared: listed, stored (checksums, ETags), bytes"],
+        ["source_modified", "timestamp", "when S3 says the source was written, where it is known"],
+        ["copy_modified", "timestamp", "the same of the copy"],
+        ["at", "timestamp", "when S3 was asked, by its own clock; in SQL: \"at\""],
         ["attempt", "string", "which worker process did it; `plan`: a list of the destination showed it"],
       ]
     }

@@ -226,6 +226,7 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
             settings.patience_seconds,
             max_failures=_max_failures(spec, settings),
         ),
+        (source, destination),
         beside=kind_of(spec).beside,
         owner=owner,
         attempt=attempt_id,

@@ -46,6 +46,14 @@ class Evidence(StrEnum):
     NONE = "none"
 
 
+class Depth(StrEnum):
+    """What a look has compared: a listing, what S3 keeps of the objects, or their bytes."""
+
+    LISTED = "listed"
+    STORED = "stored"
+    BYTES = "bytes"
+
+
 class Outcome(NamedTuple):
     """What became of one manifest row.
 
@@ -53,7 +61,10 @@ class Outcome(NamedTuple):
     asked, `detail` the one fact of it (`jobs.core.words` says which). `size_bytes` counts the
     object's bytes that were handled. `etag` is the source's, `destination_etag` and
     `destination_version_id` are what the destination answered. `checksum` is `ALGORITHM:base64` of
-    the content when it is known. `finished_at` is epoch seconds. `attempt` names the worker process.
+    the content when it is known. `source_modified` and `copy_modified` are S3's dates of both
+    objects in epoch seconds, None where they are not known. `at`: S3's Date of the look in epoch
+    seconds: of a good outcome before the first answer that it relies on, of another one after the
+    last. `attempt` names the worker process.
     """
 
     row: int
@@ -68,7 +79,10 @@ class Outcome(NamedTuple):
     destination_etag: str | None = None
     checksum: str | None = None
     detail: str = ""
-    finished_at: float = 0.0
+    depth: Depth = Depth.STORED
+    source_modified: float | None = None
+    copy_modified: float | None = None
+    at: float = 0.0
     attempt: str = ""
 
     @classmethod
@@ -84,8 +98,9 @@ class Outcome(NamedTuple):
         return cls.of(row, Status.BLOCKED, reason, error.fact)
 
     def ended(self, at: float, attempt: str) -> Outcome:
-        """This outcome with the time when an attempt had it. The two fields are the last ones."""
-        return Outcome(*self[:-2], at, attempt)
+        """This outcome with the time and the name of the attempt. Where contents were compared, they were read."""
+        depth = Depth.BYTES if self.evidence is Evidence.CONTENT else self.depth
+        return Outcome(*self[:-5], depth, self.source_modified, self.copy_modified, at, attempt)
 
 
 # Which outcome counts when several attempts at a shard reported on one row. What was found
@@ -116,7 +131,7 @@ def prefer(one: Outcome, other: Outcome) -> Outcome:
 
 
 def _precedence(outcome: Outcome) -> tuple[object, ...]:
-    return (_weight(outcome.status, outcome.reason), outcome.finished_at, outcome.attempt, repr(outcome))
+    return (_weight(outcome.status, outcome.reason), outcome.at, outcome.attempt, repr(outcome))
 
 
 def _weight(status: Status, reason: Why) -> int:
@@ -144,7 +159,7 @@ def precedence_sql() -> str:
     cases = " ".join(f"WHEN status = '{status.value}' THEN {weight}" for status, weight in _WEIGHT.items())
     return f"""CASE WHEN status = '{Status.LEFT}' AND reason = '{Reason.TOO_NEW}' THEN {_YOUNG}
         WHEN status = '{Status.BLOCKED}' AND reason IN ({failures}) THEN {_FAILED} {cases} END,
-        finished_at, attempt, filename"""
+        "at", attempt, filename"""
 
 
 class PartlyDone(Interrupted):

@@ -36,7 +36,7 @@ async def write_deletions(ledger: Ledger, run_id: str, plan: Plan) -> dict[str, 
                        storage_class, status, reason, folded.detail, evidence,
                        's3://' || copy_bucket || '/' || copy_key AS copy,
                        folded.destination_version_id AS copy_version_id, folded.destination_etag AS copy_etag,
-                       finished_at
+                       "at"
                 FROM folded JOIN manifest USING (row)
                 WHERE status IN ('done', 'left') AND reason = 'deleted' ORDER BY row
                 """

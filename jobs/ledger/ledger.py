@@ -51,7 +51,10 @@ T = TypeVar("T")
 
 
 class Checkpoint(NamedTuple):
-    """One outcome file: shard, attempt, number, rows, rows that ended badly, bytes."""
+    """One outcome file: shard, attempt, number, rows, rows that ended badly, bytes.
+
+    `written_at`: when S3 received it, in epoch seconds. 0 if it was not listed.
+    """
 
     shard: int
     attempt: str
@@ -59,6 +62,7 @@ class Checkpoint(NamedTuple):
     rows: int
     bad_rows: int
     size_bytes: int
+    written_at: float = 0.0
 
     @property
     def name(self) -> str:
@@ -150,7 +154,9 @@ class Ledger:
         place = self._at(run_id, "outcomes/" if shard is None else f"outcomes/{shard:05d}/")
         checkpoints = []
         async for entry in list_files(self.store, place):
-            checkpoint = self.parse_checkpoint(run_id, entry.key[len(folder) :])
+            checkpoint = self.parse_checkpoint(run_id, entry.key[len(folder) :])._replace(
+                written_at=entry.last_modified
+            )
             if plan is not None and checkpoint.shard >= len(plan.shards):
                 what = f"belongs to none of the plan's {len(plan.shards)} shards"
                 self._demand(run_id, f"outcomes/{checkpoint.shard:05d}/", what)

@@ -146,7 +146,7 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
                     OR (status = 'changed' AND {job} = 'replicate' AND reason IN ({_listed(_DIFFERS)})) THEN 'bad'
                 WHEN status = 'done' OR (status IN ('same', 'verified') AND proven) THEN 'good'
                 ELSE 'unknown' END AS verdict
-            FROM (SELECT *, evidence <> {quoted(Evidence.NONE)} OR etag IS NULL AS proven FROM {_today(outcomes)})
+            FROM (SELECT *, evidence <> {quoted(Evidence.NONE)} OR etag IS NULL AS proven FROM {outcomes})
         ) WHERE verdict IS NOT NULL"""
 
 
@@ -395,11 +395,3 @@ def _depths() -> str:
 
 def _listed(values: Sequence[str]) -> str:
     return ", ".join(map(quoted, values))
-
-
-def _today(outcomes: str) -> str:
-    """Outcomes as they are now, with the columns that they are to have."""
-    return f"""(SELECT *, finished_at AS "at",
-        CASE WHEN attempt = 'plan' THEN 'listed' WHEN evidence = 'content' THEN 'bytes' ELSE 'stored' END AS depth,
-        NULL::TIMESTAMPTZ AS source_modified, CASE WHEN status = 'done' THEN finished_at END AS copy_modified
-        FROM {outcomes})"""

@@ -48,7 +48,7 @@ class ReasonCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The sums of a run's outcomes. `reasons`: the most frequent first.
+    """The sums of a run's outcomes. `reasons`: the most frequent first. `finished_at`: when S3 got the last.
 
     `listed`: the first failures, for the report's page. `prefixes`: where most of them are, as
     `prefix` (two folders at most), `category` (the status), `rows` and `bytes`. `checkpoints`: those
@@ -98,7 +98,8 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None
         folded = _sum_up(connection, folder, has_failures=bool(shards))
         if spec is not None and folded.rows == plan.rows:
             await _write_verdicts(ledger, spec, connection, "folded", folder, run_id)
-        return replace(folded, checkpoints=frozenset(checkpoints))
+        finished_at = max(each.written_at for each in checkpoints)
+        return replace(folded, finished_at=finished_at, checkpoints=frozenset(checkpoints))
 
 
 async def write_late_verdicts(ledger: Ledger, spec: RunSpec, plan: Plan, late: Sequence[Checkpoint]) -> None:
@@ -256,9 +257,8 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
     def query(sql: str) -> list[tuple[Any, ...]]:
         return connection.execute(sql).fetchall()
 
-    rows, size_bytes, failures, attempts, finished_at = query(
-        "SELECT count(*), coalesce(sum(size_bytes), 0), count(*) FILTER (bad), count(DISTINCT attempt), "
-        "epoch(max(finished_at)) FROM folded"
+    rows, size_bytes, failures, attempts = query(
+        "SELECT count(*), coalesce(sum(size_bytes), 0), count(*) FILTER (bad), count(DISTINCT attempt) FROM folded"
     )[0]
     statuses = query("SELECT status, count(*), sum(size_bytes)::BIGINT FROM folded GROUP BY 1 ORDER BY 1")
     parquet, csv = _failure_files(connection, folder) if has_failures else (b"", b"")
@@ -269,7 +269,7 @@ def _sum_up(connection: duckdb.DuckDBPyConnection, folder: Path, *, has_failures
         evidence=dict(query("SELECT evidence, count(*) FROM folded WHERE NOT bad GROUP BY 1 ORDER BY 1")),
         reasons=_reason_counts(connection),
         attempts=attempts,
-        finished_at=finished_at,
+        finished_at=0.0,
         failures=failures,
         failures_parquet=parquet,
         failures_csv=csv,

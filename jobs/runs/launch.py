@@ -15,6 +15,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from jobs.config import Settings
@@ -39,6 +40,7 @@ from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows, 
 from jobs.s3.condition_trial import Operation, find_ignored, ignored_error, untried_error
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, service_of
+from jobs.s3.store import server_time
 from jobs.s3.uploads import ABORTS_AT_ONCE, abort_unfinished
 from jobs.tables.rows import PLANNED
 
@@ -110,6 +112,7 @@ async def plan_run(
         work = PricedWork.of(spec, is_copying=copies)
         largest_bytes = _largest_bytes(work, settings)
         lists, packed = lists_copies(spec), PackedCopies.of(request.options, ledger)
+        now = partial(server_time, ledger.store)
 
         async def write_shard(number: int, data: bytes) -> None:
             if refuses_large:
@@ -123,7 +126,7 @@ async def plan_run(
             scratch_directory=draft.scratch,
             rows_per_shard=settings.rows_per_shard,
             processes=settings.processes,
-            copies=Copies(spec, draft.write_outcomes, packed, lists) if lists or packed else None,
+            copies=Copies(spec, draft.write_outcomes, packed, lists, now) if lists or packed else None,
             **part_rule(work)._asdict(),
         )
         prices = read_price_table(request.price_table)
@@ -327,7 +330,9 @@ async def conclude(
     from jobs.runs.folding import fold_run, write_late_verdicts
 
     details = no_details if kind is None else kind.report_details
-    folded = await fold_run(ledger, spec.run_id, plan, spec)
+    folded, finished_at = await fold_run(ledger, spec.run_id, plan, spec), time.time()
+    if plan.open_rows and folded.finished_at:  # S3's dates have seconds, and the fold may come later
+        finished_at = min(finished_at, folded.finished_at + 1.0)
     broken = [code for code in codes.values() if code not in (ExitCode.DONE, ExitCode.TRANSIENT, ExitCode.TAKEN_OVER)]
     state = RunState.FAILED if broken else RunState.INCOMPLETE
     if folded.rows == plan.rows:
@@ -342,7 +347,7 @@ async def conclude(
         state,
         folded.outcomes,
         folded.size_bytes,
-        folded.finished_at if plan.open_rows and folded.finished_at else time.time(),
+        finished_at,
         outcome_bytes=folded.outcome_bytes,
         evidence=folded.evidence,
         reasons=[each.to_dict() for each in folded.reasons],

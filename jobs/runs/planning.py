@@ -6,7 +6,6 @@ Memory does not grow with the manifest: the selected rows are spooled to disk an
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
@@ -89,7 +88,8 @@ async def plan_rows(
         sorting = Sorting(folder, multipart_threshold_bytes, part_size_bytes, MEMORY_LIMIT)
         try:
             rows, size_bytes, duplicates = await in_thread(sorting.connection, sorting.count)
-            at, there = time.time(), await find_there(copies.run, sorting) if copies and rows else None
+            at = copies.now() if copies else 0.0
+            there = await find_there(copies.run, sorting) if copies and rows else None
             if copies and copies.packed and there:
                 excluded["in_archive"] = await leave_out_packed(copies.packed, copies.run, sorting)
                 rows, size_bytes = await in_thread(sorting.connection, sorting.total)

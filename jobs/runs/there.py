@@ -9,6 +9,7 @@ Of all versions a key's are done together: both sides have the same ones in the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 from typing import TYPE_CHECKING, NamedTuple
@@ -48,12 +49,14 @@ class Copies(NamedTuple):
     """The run whose copies are looked for, and what writes the outcomes of a shard that is done.
 
     `packed`: archives that hold copies as well. `is_done`: False for a run that looks at what is listed, too.
+    `now`: S3's time in epoch seconds.
     """
 
     run: RunSpec
     write_outcomes: WriteShard
     packed: PackedCopies | None = None
     is_done: bool = True
+    now: Callable[[], float] = time.time
 
 
 class There(NamedTuple):

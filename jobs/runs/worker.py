@@ -16,6 +16,7 @@ from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone
@@ -38,6 +39,7 @@ from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
 from jobs.runs.failure_count import TRIES, FailureCount, gave_up
 from jobs.s3.retries import retry
+from jobs.s3.store import Store
 from jobs.tables.rows import ReadBeside, read_outcomes, read_shard, write_outcomes
 
 LOST_GRACE_SECONDS = 5.0
@@ -117,7 +119,8 @@ class Worker:
     `beside`: see `jobs.runs.kind.Kind`.
     `shard_sha256`: the digest of the shard's file, where an altered file could do harm.
     `owner`: the run's, for whom the worker works. When the run has another one, the attempt ends.
-    `clock`: epoch seconds, for the outcomes. `elapsed`: a clock that nobody sets, for all waiting.
+    `stores`: what the job asks, for the time of the outcomes. `clock`: epoch seconds, for outcomes
+    where none has answered. `elapsed`: a clock that nobody sets, for all waiting.
     `on_stop`: called when the worker begins to stop, for what its rows wait for.
     """
 
@@ -126,6 +129,7 @@ class Worker:
     shard: int
     job: Job
     limits: WorkerLimits = field(default_factory=WorkerLimits)
+    stores: Sequence[Store] = ()
     on_progress: Callable[[Progress], None] = lambda progress: None
     on_checkpoint: Callable[[Sequence[Outcome]], None] = lambda outcomes: None
     beside: ReadBeside | None = None
@@ -268,12 +272,13 @@ class Worker:
                 yield rows
 
     async def _work(self, rows: list[ObjectVersion]) -> None:
+        began = elapsed_seconds()
         try:
             outcomes = await self._process(rows)
         except asyncio.CancelledError:
             raise
         except Interrupted as error:  # the other rows have no outcome
-            self._add(error.outcomes if isinstance(error, PartlyDone) else ())
+            self._add(self._dated(error.outcomes, began) if isinstance(error, PartlyDone) else ())
             if not self._stopping:
                 self.stop(LOST_GRACE_SECONDS, str(error))
         except AuthenticationFailed as error:  # no row's outcome: every other row would fail alike
@@ -290,17 +295,16 @@ class Worker:
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""
-        now = self.clock()
         for outcome in outcomes:
             if outcome.row not in self._settled:
-                self._pending.append(outcome.ended(now, self.attempt))
+                self._pending.append(outcome)
                 self._count(outcome)
                 self._failures.count(outcome)
         self._broken = self._broken or self._failures.check(self.run_id, self.shard)
 
     async def _process(self, rows: list[ObjectVersion]) -> list[Outcome]:
         for attempt in range(1, TRIES + 1):
-            began = self.elapsed()
+            began, looked_at = self.elapsed(), elapsed_seconds()
             try:
                 process: _Process = self.job.process
                 if attempt == TRIES and len(rows) > 1:
@@ -309,7 +313,7 @@ class Worker:
             except (Unavailable, Conflict, PreconditionFailed) as error:
                 self._heed(error)
                 if attempt == TRIES and not self._stopping:
-                    return [gave_up(row, error) for row in rows]
+                    return self._dated([gave_up(row, error) for row in rows], looked_at)
                 if not self._stopping:
                     await asyncio.sleep(backoff_seconds(attempt, self.chance()))
                 if self._must_end():
@@ -317,8 +321,16 @@ class Worker:
             else:
                 self._last_answer = self.elapsed()
                 self._pace.succeed(self._last_answer - began)
-                return outcomes
+                return self._dated(outcomes, looked_at)
         raise AssertionError("the last try returns")
+
+    def _dated(self, outcomes: Iterable[Outcome], began: float) -> list[Outcome]:
+        """The outcomes of work that began then, with S3's time: before good ones, and after the others."""
+        clocks = [each.server_clock for each in self.stores if each.server_clock is not None]
+        first = last = self.clock()
+        if clocks:
+            first, last = min(clocks) + began, max(clocks) + elapsed_seconds()
+        return [each.ended(first if each.status in GOOD else last, self.attempt) for each in outcomes]
 
     def _heed(self, error: StoreError) -> None:
         """Slow down when S3 throttles. Give up when nothing has answered for long."""

@@ -277,6 +277,8 @@ def _copied(
         destination_etag=written.etag,
         checksum=checksum,
         detail=written.note,
+        source_modified=source.last_modified if source else row.last_modified,
+        copy_modified=written.last_modified,
     )
 
 

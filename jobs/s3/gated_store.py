@@ -15,7 +15,7 @@ from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
 from jobs.s3.retries import TRIES, retry
 from jobs.s3.store import Body, Store
 
-_NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions", "keeps_annotations"})
+_NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions", "keeps_annotations", "server_clock"})
 _CLEANUPS = frozenset({"abort_multipart", "close"})
 _DELETES = frozenset({"delete", "delete_versions"})
 

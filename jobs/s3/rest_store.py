@@ -69,6 +69,11 @@ class RestStore:
         """See `Store`. True at AWS's own endpoints of most regions."""
         return self.transport.endpoint.keeps_annotations
 
+    @property
+    def server_clock(self) -> float | None:
+        """The server's time, by its latest Date."""
+        return self.transport.server_clock
+
     def region_of(self, bucket: str) -> str | None:
         """Where the bucket is, as far as a request has found out."""
         return self.transport.region_of(bucket)

@@ -10,11 +10,13 @@ Every method raises a `StoreError` of `jobs.errors` and nothing else. One contra
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import NamedTuple, Protocol
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError
 
@@ -58,6 +60,7 @@ class Written(NamedTuple):
 
     `note`: what a reader of the outcome has to know of how it was written, else empty.
     `source_version_id`: the version that a copy was made of, where the server says it.
+    `last_modified`: of a copy by one request, in epoch seconds, where the server says it.
     """
 
     etag: str
@@ -65,6 +68,7 @@ class Written(NamedTuple):
     checksums: tuple[Checksum, ...] = ()
     note: str = ""
     source_version_id: str | None = None
+    last_modified: float | None = None
 
 
 class Deleted(NamedTuple):
@@ -169,6 +173,11 @@ class Store(Protocol):
 
         False: unknown. Then `jobs.s3.annotations` finds out.
         """
+        ...
+
+    @property
+    def server_clock(self) -> float | None:
+        """The server's time when `elapsed_seconds()` was 0, by the Date of an answer. None: no answer yet."""
         ...
 
     def region_of(self, bucket: str) -> str | None:
@@ -361,3 +370,8 @@ class Store(Protocol):
     async def close(self) -> None:
         """Release connections. The store is not used afterwards."""
         ...
+
+
+def server_time(store: Store) -> float:
+    """The time of a store's server in epoch seconds, ours while it has not answered."""
+    return time.time() if store.server_clock is None else store.server_clock + elapsed_seconds()

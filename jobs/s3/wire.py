@@ -18,7 +18,7 @@ from xml.etree import ElementTree
 
 from jobs.core.bucket_names import access_point
 from jobs.core.enums import ARCHIVE_CLASSES
-from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef
+from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef, parse_time
 from jobs.errors import NoSuchBucket, NotFound, StoreError, store_error
 from jobs.s3.http import encoded_words
 from jobs.s3.http.dates import parse_http_date
@@ -46,6 +46,7 @@ _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
+_LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
 _ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
 _RESULTS = {
     "CopyObject": "CopyObjectResult",
@@ -285,8 +286,16 @@ def parse_result(operation: str, headers: Headers, body: bytes) -> Written:
             Checksum(name.decode(), plain(value.decode()), composite or b"-" in value) for name, value in found
         )
     note = expiry_note(headers.get("x-amz-expiration"))
-    source_version_id = headers.get("x-amz-copy-source-version-id") if operation == "CopyObject" else None
-    return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums, note, source_version_id)
+    of_copy = (headers.get("x-amz-copy-source-version-id"), _last_modified(body)) if operation == "CopyObject" else ()
+    return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums, note, *of_copy)
+
+
+def _last_modified(body: bytes) -> float | None:
+    match = _LAST_MODIFIED.search(body)
+    try:
+        return parse_time(match.group(1).decode()) if match else None
+    except ValueError:
+        return None
 
 
 def _escaped(text: str) -> str:

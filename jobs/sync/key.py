@@ -774,7 +774,12 @@ class _Sync:
         if at is None or end.status not in (Status.SAME, Status.UNKNOWN):
             detail = self.blocked.get(me, (end, ""))[1]
             outcome = _ended(row, end, detail)
-            return outcome._replace(etag=version.etag, destination_etag=top.etag if top else None)
+            outcome = outcome._replace(etag=version.etag, source_modified=version.last_modified)
+            if top is None:
+                return outcome
+            return outcome._replace(
+                destination_version_id=top.version_id, destination_etag=top.etag, copy_modified=top.last_modified
+            )
         copy = look.copies[at]
         verdict, checksum = self.known.get((me, identity(copy)), (None, None))
         if self.bet is not None and _made(self.bet) == identity(copy) and end.status is Status.SAME:
@@ -799,6 +804,8 @@ class _Sync:
             destination_version_id=copy.version_id,
             destination_etag=copy.etag,
             checksum=checksum,
+            source_modified=version.last_modified,
+            copy_modified=copy.last_modified,
         )
 
 

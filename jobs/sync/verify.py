@@ -152,7 +152,13 @@ class _Verification:
         if on_top.status is not Status.DIFFERENT:
             return on_top
         covered = Outcome.of(version, Status.DIFFERENT, Reason.COPY_COVERED)
-        return covered._replace(size_bytes=on_top.size_bytes, destination_etag=self.copies[top].etag)
+        return covered._replace(
+            size_bytes=on_top.size_bytes,
+            destination_version_id=self.copies[top].version_id,
+            destination_etag=self.copies[top].etag,
+            source_modified=version.last_modified,
+            copy_modified=self.copies[top].last_modified,
+        )
 
     async def _end_of(self, index: int, copy: int) -> Outcome:
         return await self._compare((index, copy)) or await self.comparison.compare(

@@ -15,13 +15,13 @@ from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
 from jobs.core.model import Listed, ObjectVersion
-from jobs.core.outcome import GOOD, Evidence, Outcome, Status
+from jobs.core.outcome import GOOD, Depth, Evidence, Outcome, Status
 from jobs.errors import DamagedArchive, LedgerError
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-REPETITIVE: Any = ["storage_class", "archive", "status", "reason", "detail", "evidence", "attempt"]
+REPETITIVE: Any = ["storage_class", "archive", "status", "reason", "detail", "evidence", "depth", "attempt"]
 """Columns with few different values, which a Parquet file keeps in a dictionary. To look for
 repetition in the others costs more time than all the rest, and saves nothing.
 """
@@ -90,7 +90,10 @@ def outcome_schema() -> pa.Schema:
         pa.field("destination_etag", pa.string()),
         pa.field("checksum", pa.string()),
         pa.field("detail", pa.string(), nullable=False),
-        pa.field("finished_at", pa.timestamp("us", tz="UTC"), nullable=False),
+        pa.field("depth", pa.string(), nullable=False),
+        pa.field("source_modified", pa.timestamp("us", tz="UTC")),
+        pa.field("copy_modified", pa.timestamp("us", tz="UTC")),
+        pa.field("at", pa.timestamp("us", tz="UTC"), nullable=False),
         pa.field("attempt", pa.string(), nullable=False),
     ]
     return pa.schema(fields)
@@ -268,7 +271,7 @@ def write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     columns = list(zip(*outcomes, strict=True)) if outcomes else [()] * len(Outcome._fields)
     schema = outcome_schema()
     arrays = [
-        pa.array([int(value * 1e6) for value in column], pa.int64()).cast(field.type)
+        pa.array([None if value is None else int(value * 1e6) for value in column], pa.int64()).cast(field.type)
         if pa.types.is_timestamp(field.type)
         else pa.array(column, field.type)
         for field, column in zip(schema, columns, strict=True)
@@ -294,10 +297,12 @@ def done_outcomes(shard: bytes, at: float) -> bytes:
         "reason": "",
         "detail": "",
         "attempt": PLANNED,
-        "finished_at": int(at * 1e6),
+        "depth": Depth.LISTED.value,
+        "at": int(at * 1e6),
     }
     columns = {name: rows[name] for name in ("row", "key", "version_id", "etag")}
     columns |= {"evidence": proof, "size_bytes": size_bytes, "destination_etag": rows["etag"]}
+    columns["source_modified"] = rows["last_modified"]
     arrays: list[Any] = []
     for field in outcome_schema():
         column: Any = columns.get(field.name)
@@ -318,7 +323,8 @@ def read_outcomes(data: bytes) -> Iterator[Outcome]:
         for batch in pq.ParquetFile(io.BytesIO(data)).iter_batches():
             for values in zip(*_columns(batch, outcome_schema()), strict=True):
                 outcome = Outcome._make(values)
-                yield outcome._replace(status=Status(outcome.status), evidence=Evidence(outcome.evidence))
+                status, evidence = Status(outcome.status), Evidence(outcome.evidence)
+                yield outcome._replace(status=status, evidence=evidence, depth=Depth(outcome.depth))
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ from jobs.core.evidence import (
 )
 from jobs.core.histories import is_in_order, keys_of, with_rows
 from jobs.core.model import NULL_VERSION, Checksum, Listed, ObjectInfo, ObjectRef, ObjectVersion, Route, is_exact
-from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.outcome import Depth, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import (
     ArchivedObject,
@@ -224,7 +224,7 @@ class Verify:
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
         if verdict.same and (lack := await self._lack(ref, source, target, destination)):
             verdict = Verdict(False, Evidence.NONE, Reason.METADATA_DIFFERS, lack)
-        return _judged(row, source.etag, destination, verdict, checksum)
+        return _judged(row, source.etag, destination, verdict, checksum, source.last_modified)
 
     async def _lack(self, ref: ObjectRef, source: ObjectInfo, target: ObjectRef, copy: ObjectInfo) -> str:
         """What the copy lacks: `tags`, `annotations`, or nothing. No ETag pins these, version ids do."""
@@ -263,7 +263,8 @@ class Verify:
             verdict = Verdict(False, Evidence.CONTENT, Reason.BYTES_LOST, "copy")
         if verdict.same is False and await self._is_replaced(row):
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED)
-        return _judged(row, row.etag, destination, verdict, known_checksum)
+        judged = _judged(row, row.etag, destination, verdict, known_checksum)
+        return judged if verdict.reason is Reason.SIZE_DIFFERS else judged._replace(depth=Depth.BYTES)
 
     async def _is_replaced(self, row: ObjectVersion) -> bool:
         """True if the source has another object by now: the destination may be its copy.
@@ -365,7 +366,13 @@ class _Key:
             return Outcome.of(version, Status.DIFFERENT, Reason.MARKER_DIFFERS)
         if version.size_bytes not in (None, copy.size_bytes):  # no need to look, let alone to read
             differs = Outcome.of(version, Status.DIFFERENT, Reason.SIZE_DIFFERS)
-            return differs._replace(size_bytes=copy.size_bytes or 0, destination_etag=copy.etag)
+            return differs._replace(
+                size_bytes=copy.size_bytes or 0,
+                destination_version_id=copy.version_id,
+                destination_etag=copy.etag,
+                source_modified=version.last_modified,
+                copy_modified=copy.last_modified,
+            )
         return await self.job.verify(version, self._refs(version, copy)[1], self.looks)
 
     def differ(self, version: ObjectVersion, copy: Listed) -> bool:
@@ -428,7 +435,12 @@ def _sources(source: Mapping[str, Any] | None, destination: Mapping[str, Any] | 
 
 
 def _judged(
-    row: ObjectVersion, source_etag: str | None, destination: ObjectInfo, verdict: Verdict, checksum: str | None
+    row: ObjectVersion,
+    source_etag: str | None,
+    destination: ObjectInfo,
+    verdict: Verdict,
+    checksum: str | None,
+    source_modified: float | None = None,
 ) -> Outcome:
     status = {True: Status.VERIFIED, False: Status.DIFFERENT, None: Status.UNKNOWN}[verdict.same]
     if verdict.is_source_damaged:
@@ -440,4 +452,6 @@ def _judged(
         destination_version_id=destination.version_id,
         destination_etag=destination.etag,
         checksum=checksum if verdict.same else None,
+        source_modified=row.last_modified if source_modified is None else source_modified,
+        copy_modified=destination.last_modified,
     )

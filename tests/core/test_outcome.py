@@ -20,7 +20,7 @@ outcomes = st.lists(
         version_id=st.none(),
         status=st.sampled_from(Status),
         reason=st.sampled_from(["", Reason.TOO_NEW, Reason.DENIED]),
-        finished_at=st.sampled_from([1.0, 2.0]),
+        at=st.sampled_from([1.0, 2.0]),
         attempt=st.sampled_from(["a", "b"]),
     )
 )
@@ -91,12 +91,12 @@ def test_of_two_attempts_the_one_counts_that_says_what_happened(one: str, other:
     codes = [(status, reason) for status, _, reason in (one.partition(" "), other.partition(" "))]
     for times in ((1.0, 2.0), (2.0, 1.0)):
         pair = [
-            Outcome(0, "k", None, Status(status), Reason(reason) if reason else "", finished_at=at)
+            Outcome(0, "k", None, Status(status), Reason(reason) if reason else "", at=at)
             for (status, reason), at in zip(codes, times, strict=True)
         ]
         assert fold(pair)[0] == pair[0], why
         values = ", ".join(f"({code}, {at}, 'a', 'f')" for code, at in zip(map(_quoted, codes), times, strict=True))
-        rows = f"(VALUES {values}) AS t(status, reason, finished_at, attempt, filename)"
+        rows = f'(VALUES {values}) AS t(status, reason, "at", attempt, filename)'
         chosen = duckdb.execute(f"SELECT status, reason FROM {rows} ORDER BY {precedence_sql()} LIMIT 1").fetchone()
         assert chosen == codes[0], why
 
@@ -112,7 +112,7 @@ def test_every_status_has_a_place_in_the_order() -> None:
 def test_of_a_row_nothing_is_claimed_but_what_the_manifest_says() -> None:
     row = ObjectVersion(7, "k", "v", size_bytes=3, etag="e")
     assert Outcome.of(row, Status.BLOCKED, Reason.REFUSED) == Outcome(
-        7, "k", "v", Status.BLOCKED, Reason.REFUSED, Evidence.NONE, 0, "e", None, None, None, "", 0.0, ""
+        7, "k", "v", Status.BLOCKED, Reason.REFUSED, Evidence.NONE, 0, "e"
     )
 
 
@@ -126,4 +126,4 @@ def test_what_was_done_before_a_stop_comes_through_a_process_boundary() -> None:
 def test_an_outcome_ends_with_the_time_and_the_attempt_and_keeps_all_else() -> None:
     row = ObjectVersion(7, "k", "v", etag="e")
     outcome = Outcome.of(row, Status.DONE, Reason.COPIED_LATE)._replace(checksum="SHA256:x", size_bytes=5)
-    assert outcome.ended(12.5, "attempt") == outcome._replace(finished_at=12.5, attempt="attempt")
+    assert outcome.ended(12.5, "attempt") == outcome._replace(at=12.5, attempt="attempt")

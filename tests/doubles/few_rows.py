@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 import zlib
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -47,7 +46,7 @@ def _write_outcomes(outcomes: Sequence[Outcome]) -> bytes:
     if len(_written) > 512:
         _written.clear()
     data = _write(outcomes)
-    _written[data] = [each._replace(finished_at=int(each.finished_at * 1e6) / 1e6) for each in outcomes]
+    _written[data] = [each._replace(at=int(each.at * 1e6) / 1e6) for each in outcomes]
     return data
 
 
@@ -126,7 +125,10 @@ async def _plan_rows(
     newest: dict[Any, int] = {}
     for place in sorted(range(len(keys)), key=lambda at: (-times[at], at)):
         newest.setdefault((keys[place], ids[place]), place)
-    at, found = time.time(), await _find_there(table, sorted(newest.values()), copies) if copies and newest else {}
+    at, found = (
+        copies.now() if copies else 0.0,
+        await _find_there(table, sorted(newest.values()), copies) if copies and newest else {},
+    )
     done = {keys[place] for place, word in found.items() if word == "same"}
     count = count_shards(sum(keys[place] not in done for place in newest.values()), 0, rows_per_shard=rows_per_shard)
     home: dict[str, int] = {key: count if key in done else zlib.crc32(key.encode()) % count for key in keys}
@@ -175,7 +177,7 @@ async def _fold_run(ledger: Any, run_id: str, plan: Any, *_: Any) -> folding.Fol
             for (status, reason, detail), count in reasons.most_common()
         ],
         attempts=len({each.attempt for each in chosen.values()}),
-        finished_at=max((each.finished_at for each in chosen.values()), default=0.0),
+        finished_at=max((each.written_at for each, _ in files), default=0.0),
         failures=len(bad),
         failures_parquet=_failures(rows, bad) if bad else b"",
         failures_csv=b"",

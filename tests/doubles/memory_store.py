@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from jobs.core.elapsed import refuse_late
+from jobs.core.elapsed import elapsed_seconds, refuse_late
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import Rejected, StoreError, store_error
 from jobs.s3 import checksums
@@ -151,6 +151,11 @@ class MemoryStore:
             else:
                 self.__dict__.pop(name, None)
 
+    @property
+    def server_clock(self) -> float:
+        """As the Date of its latest answer says."""
+        return float(int(self._buckets.clock())) - elapsed_seconds()
+
     def region_of(self, bucket: str) -> None:
         """Nothing: memory has no regions."""
 
@@ -253,7 +258,9 @@ class MemoryStore:
             copied = self._buckets.find("CopyObject", ref._replace(version_id=written.version_id))
             copied.annotations = dict(origin.annotations)
         is_versioned = self._buckets.named[source.bucket].is_versioned
-        return written._replace(source_version_id=origin.version_id if is_versioned else None)
+        made = self._buckets.find("CopyObject", ref._replace(version_id=written.version_id)).last_modified
+        source_version_id = origin.version_id if is_versioned else None
+        return written._replace(source_version_id=source_version_id, last_modified=made)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""

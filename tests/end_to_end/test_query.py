@@ -51,7 +51,7 @@ def test_a_runs_tables_can_be_joined_and_agree_with_its_report(ran: tuple[World,
 
 def test_every_format_has_the_same_rows(ran: tuple[World, str], tmp_path: Path) -> None:
     world, _ = ran
-    sql = "SELECT key, size_bytes, finished_at FROM outcomes ORDER BY key"
+    sql = 'SELECT key, size_bytes, "at" FROM outcomes ORDER BY key'
     expected = ask(world, sql)
     target = tmp_path / "out.parquet"
     assert world.sealift("query", sql, "--format", "parquet", "--output", str(target)).code == 0

@@ -72,7 +72,7 @@ def test_each_line_of_the_table_is_what_a_row_says(line: list[str]) -> None:
         for evidence in [Evidence.NONE] if proof == "no" or status == "any" else [Evidence.CONTENT, Evidence.CHECKSUM]:
             ended = Status("blocked" if status == "any" else status)
             why: Why = Reason(code) if code else ""
-            outcome = Outcome(0, "in/key", "v", ended, why, evidence, etag="e")
+            outcome = Outcome(0, "in/key", "v", ended, why, evidence, etag="e").ended(1.0, "a")
             where = Side(Location("originals", "in/")), Side(Location("copies", "out/"))
             spec = RunSpec("run", each, 0.0, *where, "")
             connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes([outcome]))))

@@ -44,8 +44,8 @@ def ask(ledger: Ledger, sql: str, run_id: str | None = None) -> list[dict]:
     return asyncio.run(select())
 
 
-def outcome(row: int, status: Status, attempt: str, finished_at: float = 1.0) -> Outcome:
-    return Outcome(row, f"k{row}", None, status, "", Evidence.NONE, 1, finished_at=finished_at, attempt=attempt)
+def outcome(row: int, status: Status, attempt: str, at: float = 1.0) -> Outcome:
+    return Outcome(row, f"k{row}", None, status, "", Evidence.NONE, 1, at=at, attempt=attempt)
 
 
 def write(ledger: Ledger, shard: int, attempt: str, outcomes: list[Outcome]) -> None:

@@ -38,7 +38,9 @@ attempts = st.lists(
             evidence=st.sampled_from(Evidence),
             size_bytes=st.integers(0, 9),
             destination_etag=st.sampled_from(["d1", "d2"]),
-            finished_at=st.sampled_from([1.0, 2.5]),
+            source_modified=st.none(),
+            copy_modified=st.none(),
+            at=st.sampled_from([1.0, 2.5]),
             attempt=st.sampled_from(["a", "b"]),
         ),
         max_size=5,
@@ -91,9 +93,7 @@ def test_both_folds_agree(checkpoints: list[list[Outcome]]) -> None:
 
 
 def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
-    outcome = Outcome(
-        3, "k", None, Status.DIFFERENT, Reason.SIZE_DIFFERS, destination_etag="d7", finished_at=1.0, attempt="a"
-    )
+    outcome = Outcome(3, "k", None, Status.DIFFERENT, Reason.SIZE_DIFFERS, destination_etag="d7", at=1.0, attempt="a")
     result = asyncio.run(folded([[outcome]]))
     [row] = pq.read_table(io.BytesIO(result.failures_parquet)).to_pylist()
     assert (row["key"], row["condemned_etag"], row["reason"]) == ("k3", "d7", Reason.SIZE_DIFFERS)
@@ -102,7 +102,7 @@ def test_a_mismatch_condemns_exactly_the_etag_that_was_seen() -> None:
 
 def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
     damaged = Outcome(
-        3, "k", None, Status.DAMAGED, Reason.DAMAGED, etag="e9", destination_etag="d7", finished_at=1.0, attempt="a"
+        3, "k", None, Status.DAMAGED, Reason.DAMAGED, etag="e9", destination_etag="d7", at=1.0, attempt="a"
     )
     mismatched = damaged._replace(status=Status.DIFFERENT, attempt="b")
     result = asyncio.run(folded([[mismatched], [damaged]]))
@@ -114,9 +114,7 @@ def test_a_damaged_source_condemns_no_copy_and_is_named_by_its_etag() -> None:
 def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> None:
     """Where their times are equal a retry took them the other way round: a deletion ended over what came after it."""
     failed = [
-        Outcome(row, "", None, Status.BLOCKED, Reason.REFUSED, finished_at=1.0, attempt="a")
-        for row in range(ROWS)
-        if row != 3
+        Outcome(row, "", None, Status.BLOCKED, Reason.REFUSED, at=1.0, attempt="a") for row in range(ROWS) if row != 3
     ]
     result = asyncio.run(folded([failed], ["b", "b", "b", "a", "a", "c"]))
     failures = pq.read_table(io.BytesIO(result.failures_parquet))
@@ -125,7 +123,7 @@ def test_failed_versions_of_a_key_stand_as_in_a_listing_the_newest_first() -> No
 
 def _fold_failed(*causes: tuple[Reason, str]) -> Folded:
     failed = [
-        Outcome(row, key, None, Status.BLOCKED, reason, detail=detail, finished_at=1.0, attempt="a")
+        Outcome(row, key, None, Status.BLOCKED, reason, detail=detail, at=1.0, attempt="a")
         for row, (key, (reason, detail)) in enumerate(zip("abc", causes, strict=False))
     ]
     return asyncio.run(folded([failed], [*"abc", "k", "k", "k"]))
@@ -151,7 +149,7 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
     """Two rows are versions of one key."""
     keys = ["a", "a", "b", "c", "d", "e"]
     rows = [
-        Outcome(row, key, f"version-{row}", Status.BLOCKED, Reason.REFUSED, finished_at=1.0, attempt="a")
+        Outcome(row, key, f"version-{row}", Status.BLOCKED, Reason.REFUSED, at=1.0, attempt="a")
         for row, key in enumerate(keys)
     ]
     (counted,) = asyncio.run(folded([rows], keys)).reasons
@@ -160,9 +158,9 @@ def test_a_reason_names_the_keys_of_its_first_five_rows_once() -> None:
 
 def test_what_a_complete_run_says_is_in_the_state_and_what_came_late_as_well() -> None:
     spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "")
-    good = Outcome(0, "a", "v", Status.VERIFIED, evidence=Evidence.CHECKSUM, etag="e", finished_at=1.0, attempt="a")
+    good = Outcome(0, "a", "v", Status.VERIFIED, evidence=Evidence.CHECKSUM, etag="e", at=1.0, attempt="a")
     found = [good._replace(row=row, key=key) for row, key in enumerate(KEYS)]
-    wrong = good._replace(key="k0", status=Status.DIFFERENT, reason=Reason.SIZE_DIFFERS, finished_at=3.0, attempt="b")
+    wrong = good._replace(key="k0", status=Status.DIFFERENT, reason=Reason.SIZE_DIFFERS, at=3.0, attempt="b")
 
     async def play() -> list[list[tuple[Any, ...]]]:
         ledger, seen = await written([found[:5]]), []

@@ -407,6 +407,47 @@ def test_a_stopped_worker_sends_no_delete_and_what_it_writes_may_end() -> None:
     assert len(store.stored("data", "x")) == 1
 
 
+@pytest.mark.parametrize(("has_asked", "ahead"), [(True, 0.0), (False, 40 * 86_400.0)])
+def test_the_time_of_an_outcome_is_s3s_and_the_workers_only_where_no_server_answered(
+    has_asked: bool, ahead: float
+) -> None:
+    """The worker's clock is 40 days ahead."""
+    now = 1_800_000_000.0
+    asked = MemoryStore(clock=lambda: now)
+
+    async def some(row: ObjectVersion) -> Status:
+        return Status.DONE if row.row % 2 else Status.BLOCKED
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        stores = [asked] if has_asked else []
+        await Worker(ledger, "run", 0, Scripted(some), LIMITS, stores, clock=lambda: now + 40 * 86_400.0).run()
+        outcomes = await outcomes_of(ledger)
+        assert {round(each.at - now - ahead, -2) for each in outcomes} == {0.0}
+
+    asyncio.run(scene())
+
+
+def test_a_good_outcome_is_dated_before_its_look_and_a_bad_one_after_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two servers the earlier and the later clock counts."""
+    passed = [0.0]
+    for module in ("jobs.runs.worker", "tests.doubles.memory_store"):
+        monkeypatch.setattr(f"{module}.elapsed_seconds", lambda: passed[0])
+    stores = [MemoryStore(clock=lambda: 1_000.0 + passed[0]), MemoryStore(clock=lambda: 1_003.0 + passed[0])]
+
+    async def slow(row: ObjectVersion) -> Status:
+        passed[0] += 100.0
+        return Status.SAME if row.row % 2 else Status.CHANGED
+
+    async def scene() -> None:
+        ledger = await ledger_with_a_shard()
+        await Worker(ledger, "run", 0, Scripted(slow), WorkerLimits(in_flight=1), stores).run()
+        at = {each.row: each.at for each in await outcomes_of(ledger)}
+        assert (at[0], at[1]) == (1_103.0, 1_100.0)
+
+    asyncio.run(scene())
+
+
 def refusing(status: Status) -> Callable[[ObjectVersion], Awaitable[Status]]:
     async def refuse(row: ObjectVersion) -> Status:
         await asyncio.sleep(0)

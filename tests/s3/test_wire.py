@@ -82,6 +82,12 @@ def test_a_result_may_be_spelled_with_a_prefix_and_carry_checksums() -> None:
     assert wire.parse_result("CopyObject", {}, body).checksums == (Checksum("SHA256", "aa=-2", True),)
 
 
+@pytest.mark.parametrize(("date", "expected"), [("2026-11-25T00:33:40.000Z", 1_795_566_820.0), ("soon", None)])
+def test_a_copy_result_dates_the_copy(date: str, expected: float | None) -> None:
+    body = f"<CopyObjectResult><LastModified>{date}</LastModified><ETag>e</ETag></CopyObjectResult>"
+    assert wire.parse_result("CopyObject", {}, body.encode()) == Written("e", last_modified=expected)
+
+
 def test_a_result_after_keep_alive_spaces_is_read() -> None:
     body = b'  \n <?xml version="1.0"?> \n <CopyObjectResult><ETag>a&amp;b</ETag></CopyObjectResult>'
     assert wire.parse_result("CopyObject", {}, body).etag == "a&b"

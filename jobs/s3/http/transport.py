@@ -13,7 +13,7 @@ import random
 import time
 from collections.abc import Callable, Mapping, Sequence
 
-from jobs.core.elapsed import refuse_late
+from jobs.core.elapsed import elapsed_seconds, refuse_late
 from jobs.core.model import ObjectRef
 from jobs.core.pace import backoff_seconds
 from jobs.core.request_log import REQUESTS
@@ -22,6 +22,7 @@ from jobs.s3 import wire
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
+from jobs.s3.http.dates import parse_http_date
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.failures import EXPIRED, SIGNATURE, SKEWED, Failure, explain, failure_of, is_failure, with_advice
 from jobs.s3.http.proxies import Proxies
@@ -91,6 +92,9 @@ class Transport:
         self._credentials, self._routes = credentials, Routes(endpoint, region)
         self._always = [("x-amz-request-payer", "requester")] if request_payer else []
         self._clock_skew = 0.0
+        self.server_clock: float | None = None
+        """The server's time when `elapsed_seconds()` was 0."""
+        self._date = ""
         self._proxies = Proxies(is_tls=endpoint.is_tls)
         self._pool = Pool(max_in_flight, Dialer(tls_context(ca_bundle) if endpoint.is_tls else None, self._proxies))
 
@@ -209,6 +213,9 @@ class Transport:
         signed = signer.sign(credentials, now, method, path, query, fields, payload_sha256)
         head = request_head(method, target, signed, None if body is None else len(body), extra)
         response = await self._pool.exchange(host, head, body, bounds)
+        if (date := response.headers.get("date", "")) != self._date:
+            self._date, epoch_seconds = date, parse_http_date(date)
+            self.server_clock = epoch_seconds - elapsed_seconds() if epoch_seconds else self.server_clock
         if proxy and response.status == 407:
             raise NoAnswer("ProxyDenied", proxy.wants_password)
         return response

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from jobs import errors
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import ObjectRef
+from jobs.s3.rest_store import RestStore
 from tests.doubles.scripted_server import Reply, Script, ask
 
 REF, PINNED = ObjectRef("bucket", "k"), ObjectRef("bucket", "k", "v1")
@@ -105,4 +107,10 @@ def test_a_head_names_size_and_etag(script: Script) -> None:
 )
 def test_date_of_the_answer_is_known_only_if_it_is_valid(script: Script, date: str, answered_at: float | None) -> None:
     script.reply = Reply(200, {"Date": date}, b"x")
-    assert ask(script, lambda store: store.get(REF)).answered_at == answered_at
+
+    async def look(store: RestStore) -> tuple[float | None, float | None]:
+        return (await store.get(REF)).answered_at, store.server_clock
+
+    found, clock = ask(script, look)
+    assert found == answered_at
+    assert clock == (answered_at and pytest.approx(answered_at - elapsed_seconds(), abs=20))

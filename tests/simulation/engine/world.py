@@ -86,6 +86,7 @@ class Connection:
 
     heeds_conditions = property(lambda self: self._world.memory.heeds_conditions)
     keeps_annotations = property(lambda self: self._world.memory.keeps_annotations)
+    server_clock = property(lambda self: self._world.memory.server_clock)
 
     def region_of(self, bucket: str) -> None:
         """No server here has regions."""
