@@ -22,7 +22,7 @@ LIMITS = {
     "jobs/inventory": 696,
     "jobs/ledger": 1807,
     "jobs/local": 566,
-    "jobs/nights": 804,
+    "jobs/nights": 800,
     "jobs/policy": 1244,
     "jobs/reconcile": 1377,
     "jobs/replicate": 80,

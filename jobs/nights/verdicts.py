@@ -115,16 +115,10 @@ def stage_text(stage: StageResult, emptied: Emptied | None = None) -> str:
         return "nothing to repair"
     counts = {name: count for name, count in stage.counts.items() if count}
     if emptied:
-        copies = counts.get(Category.EXTRA, 0) + counts.get(Category.IN_FLIGHT, 0)
-        which = (
-            "all copies stay"
-            if copies >= emptied.objects
-            else f"{'1 copy is' if copies == 1 else f'{copies:,} copies are'} there, and the others are hidden by "
-            "delete markers, where deletes are mirrored, or gone"
-        )
+        visible = counts.get(Category.EXTRA, 0) + counts.get(Category.IN_FLIGHT, 0)
         return (
-            f"the source has no object, on {emptied.night} it had {emptied.objects:,}: {which}. Nothing else was done, "
-            "and versions stay"
+            f"the source has no object, on {emptied.night} it had {emptied.objects:,}. The destination shows "
+            f"{visible:,}, a mirrored delete hides others. Nothing else was done, and all copies and versions stay"
         )
     if not counts and stage.slice:
         number = f"slice {stage.slice[0] + 1}/{stage.slice[1]}"

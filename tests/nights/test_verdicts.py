@@ -89,7 +89,7 @@ def test_the_sentence_says_what_each_stage_came_to() -> None:
         "object; deep nothing, since slice 1/6 has no object older than the margin (2 younger)."
     )
     emptied = night(stage("reconcile", extra=13), emptied=Emptied("2026-11-24", 4, "sealift restore X"))
-    assert "the source has no object, on 2026-11-24 it had 4: all copies stay" in verdict(emptied)
+    assert "the source has no object, on 2026-11-24 it had 4. The destination shows 13" in verdict(emptied)
 
 
 @pytest.mark.parametrize(
