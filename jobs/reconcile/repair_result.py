@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.core.category import REPAIRABLE
 from jobs.core.model import Location, ObjectRef
+from jobs.core.outcome import Evidence
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, PreconditionFailed
 from jobs.ledger.agreement import begin_order, run_job
@@ -66,15 +67,15 @@ class RepairResult(NamedTuple):
 
 async def find_result(
     ledger: Ledger,
-    verifications: Sequence[str],
+    runs: Sequence[str],
     differences: Path,
     scratch: Path,
 ) -> RepairResult:
-    """Compare a reconciliation's findings with what the repair's verifications have proven.
+    """Compare a reconciliation's findings with what the runs of its repair have proven.
 
-    A finding is repaired if a copy mends its category, and the last verification of its version and
-    its copy ended well. Each row counts once, however many runs took it. `verifications`: ids of
-    verify runs, in order. `differences`: the reconciliation's Parquet file.
+    A finding is repaired if a copy mends its category, and the last run that proved or disproved its
+    version and its copy ended well. Each row counts once, however many runs took it. `runs`: ids of
+    copies and verifications, in order. `differences`: the reconciliation's Parquet file.
     """
     from jobs.tables.duck import connect, in_thread, parquet
 
@@ -82,7 +83,7 @@ async def find_result(
     folder.mkdir()
     verified = [
         path
-        for number, run_id in enumerate(verifications)
+        for number, run_id in enumerate(runs)
         if (path := await _write_verified(ledger, run_id, number, folder)) is not None
     ]
 
@@ -120,7 +121,7 @@ async def find_result(
 
 
 async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path) -> Path | None:
-    """Write the verdict of a verification on each row, in the columns `_LOOK`.
+    """Write the verdict of a run on each row that it could judge, in the columns `_LOOK`.
 
     None: it has no outcomes yet.
     """
@@ -135,7 +136,7 @@ async def _write_verified(ledger: Ledger, run_id: str, number: int, folder: Path
     copy_key = copy_key_sql(await ledger.spec(run_id))
     looks = (
         "SELECT manifest.key, coalesce(manifest.version_id, 'null') AS version_id, NOT bad AS is_well "
-        "FROM folded JOIN manifest USING (row)"
+        f"FROM folded JOIN manifest USING (row) WHERE bad OR evidence <> {quoted(Evidence.NONE)}"
     )
     with contextlib.closing(fold):
         await in_thread(
@@ -161,8 +162,7 @@ async def publish_result(
     `runs`: the reports of the repair's runs, in order. `steps`: from category → rows that are left
     to what to do. Returns the keys that the repair adds to the report.
     """
-    verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
-    result = await find_result(ledger, verifications, differences, scratch)
+    result = await find_result(ledger, [each["run_id"] for each in runs], differences, scratch)
     left = {name: tally.left for name, tally in result.categories.items()}
     after = {"repaired": result.to_dict(runs), "next_steps": steps(left)}
     with contextlib.suppress(PreconditionFailed):  # another start of a night was first
@@ -200,13 +200,12 @@ async def result_now(ledger: Ledger, spec: RunSpec, report: Mapping[str, Any]) -
     runs = await find_repairs(ledger, spec)
     if not {each["run_id"] for each in runs} - ids:
         return known, []
-    verifications = [each["run_id"] for each in runs if each["job"] == "verify"]
     with tempfile.TemporaryDirectory(prefix="sealift-repairs-") as folder:
         try:
             differences = await fetch_differences(ledger, spec.run_id, Path(folder))
         except NotFound:
             return known, []
-        result = await find_result(ledger, verifications, differences, Path(folder))
+        result = await find_result(ledger, [each["run_id"] for each in runs], differences, Path(folder))
     after = {"repaired": result.to_dict(runs)}
     is_done = not after["repaired"]["left"]
     return known | after | ({"next_steps": []} if is_done else {}), list(result.left)

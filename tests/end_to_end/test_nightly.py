@@ -69,6 +69,8 @@ def test_a_night_mends_proves_and_sums_up(damaged: World, tmp_path: Path) -> Non
     assert snake_case(stored) == {name: value for name, value in night.items() if name not in ("code", "ran_before")}
     assert night["summary"] == f"s3://{damaged.ledger}/runs/nights/docs/{NIGHT}.json"
     assert jobs(damaged) == {"reconcile": 1, "replicate": 1, "verify": 2}
+    compared = damaged.sealift("runs", "show", stage(night, "reconcile")["run_id"], "--json").document
+    assert compared["repaired"]["rows"] == 3
 
     again = nightly(damaged, policy, "--executor", "local")
     assert (night["ran_before"], again) == (False, night | {"ran_before": True})
