@@ -263,12 +263,7 @@ WORDS: Mapping[Reason, Words] = {
 }
 
 
-DONE: Mapping[str, str] = {
-    "replicate": "copied",
-    "compact": "packed",
-    "restore": "restored",
-    "expire": "expired",
-}
+DONE = {"replicate": "copied", "compact": "packed", "restore": "restored", "expire": "expired"}
 """What `done` is called, by the job."""
 DELETED = "deleted"
 """What `done` is called of a delete marker that was made."""

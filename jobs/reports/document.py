@@ -298,8 +298,9 @@ def is_deletion(counted: Mapping[str, Any]) -> bool:
 
 
 def outcomes_of(report: Mapping[str, Any]) -> dict[str, int]:
-    """The rows by status. What a dry run would delete is counted by words of its own."""
-    outcomes = dict(report["outcomes"])
+    """The rows by status, in order. What a dry run would delete is counted first, by words of its own."""
+    names = sorted(report["outcomes"], key=lambda name: _place(name, _STATUSES))
+    outcomes = {name: report["outcomes"][name] for name in names}
     if report.get("dry_run") and (would := report["deletions"]["rows"]):
         outcomes[Status.LEFT] -= would
         outcomes = {WOULD_BE_DELETED: would} | outcomes

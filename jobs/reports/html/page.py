@@ -236,9 +236,7 @@ def _tallies(report: Mapping[str, Any]) -> list[Tally]:
         outcomes, sizes = outcomes_of(report), report.get("outcome_bytes", {})
         if WOULD_BE_DELETED in outcomes:  # what else is left was not read
             sizes = {**sizes, WOULD_BE_DELETED: sizes.get(Status.LEFT), Status.LEFT: 0}
-        order = [WOULD_BE_DELETED, *Status]
-        names = sorted(outcomes, key=lambda name: order.index(name) if name in order else len(order))
-        counted = {called(name, report["job"]): (outcomes[name], sizes.get(name)) for name in names}
+        counted = {called(name, report["job"]): (rows, sizes.get(name)) for name, rows in outcomes.items()}
     whole = report["rows"] or 1
     meanings = MEANINGS if "categories" in report else _MEANINGS_OF_OUTCOMES
     return [Tally(name, rows, size, rows / whole, meanings.get(name, "")) for name, (rows, size) in counted.items()]
