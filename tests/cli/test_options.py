@@ -158,6 +158,7 @@ NUMBERS = [
 ZERO_HAS_A_MEANING = {
     "--max-size": "only empty objects",
     "--min-size": "all objects",
+    "--owner": "nobody has claimed the run",
     "--port": "any port",
     "--priority": "the lowest one",
     "--retry": "at once",

@@ -107,7 +107,7 @@ def test_dead_letters_are_listed_with_the_reasons_of_the_journal_and_stay(queues
         found = {each["key"]: each for each in document["events"]}
         assert (found["a b"]["status"], found["a b"]["reason"]) == ("denied", "CopyObject: AccessDenied")
         assert (found["c"]["status"], found["c"]["bucket"]) == (None, "source")
-        assert "not JSON" in found[None]["reason"]
+        assert "not an S3 event" in found[None]["reason"]
     assert queues.count(queues.dead) == 3
     text = account.sealift("events", "list").stdout
     assert "3 dead letters" in text

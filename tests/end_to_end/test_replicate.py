@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from jobs.core.reasons import Reason
 from tests.doubles.servers import Server, seaweedfs
 from tests.end_to_end.conftest import World
 
@@ -54,7 +55,7 @@ def test_nothing_overwrites_a_newer_object(world: World) -> None:
     world.client.put_object(Bucket=world.destination, Key="k", Body=b"newer and other")
     report = world.run("replicate")
     assert (report["code"], report["outcomes"]) == (3, {"changed": 1})
-    assert "newer" in report["reasons"][0]["reason"]
+    assert report["reasons"][0]["reason"] in (Reason.DESTINATION_NEWER, Reason.ORDER_UNKNOWN)  # within one second
     assert world.copy_of("k") == b"newer and other"
     assert world.run("replicate", "--overwrite", "always")["outcomes"] == {"done": 1}
     assert world.copy_of("k") == b"old"

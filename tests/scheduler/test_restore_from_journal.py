@@ -67,7 +67,7 @@ def test_the_source_comes_back_as_it_was_although_the_copies_are_of_today(
     report, bodies = restore(told, when)
     assert bodies == expected
     assert report["outcomes"].get("done", 0) == len(expected)
-    assert report["outcomes"].get("blocked", 0) == lost
+    assert report["outcomes"].get("missing", 0) == lost
     assert not lost or report["reasons"][0]["detail"] == "event"
 
 
