@@ -188,14 +188,15 @@ async def _look(ledger: Ledger, policy: Policy | None) -> dict[str, Any]:
 def _run_problems(runs: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
     """Runs that did not end, and bad rows that are not in the state.
 
-    `runs`: the latest first. A run that took the same rows between the same places, or retried them,
-    answers for those before it.
+    `runs`: the latest first. A complete run that selected the same rows between the same places, or
+    retried them, answers for those before it.
     """
-    answered, retried = set[tuple[Any, ...]](), set[str | None]()
+    answered, retried = list[tuple[Any, ...]](), set[str | None]()
     for run in runs:
         run_id, state = run["run_id"], run["state"]
         is_comparison = run["job"] == "reconcile"  # another day's inventories list the same places
-        asked = run["job"], run["source"], run["destination"], None if is_comparison else run["manifest"]
+        names = ("job", "source", "destination", "selection", *(() if is_comparison else ("manifest",)))
+        asked = tuple(run[name] for name in names)
         if asked in answered or run_id in retried:
             continue
         if state in _NEXT:
@@ -204,7 +205,7 @@ def _run_problems(runs: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
             text = f"run {run_id} is incomplete, and nobody writes to it: sealift runs show {run_id}"
             yield Problem(text, run["silent_since"])
         elif state == "complete":
-            answered.add(asked)
+            answered.append(asked)
             retried.add(run["retry_of"])
             is_known = run["job"] in IN_STATE and run["source"] != run["destination"]  # else it read archives
             left = 0 if is_known else run["failures"]

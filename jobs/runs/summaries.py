@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
 
-from jobs.core.run import RunSpec
+from jobs.core.run import ROWS_SHA256, RunSpec
 from jobs.errors import LedgerError, NotFound, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.reports.document import findings_count, iso_time, unread_count
@@ -18,6 +18,12 @@ READS = 32
 STATES = ("complete", "incomplete", "stopped", "unreported", "unplanned", "unreadable")
 """The states that a summary has."""
 SHOWN_IDS = 5
+SELECTING = (
+    "filters", "all_versions", "versions", "sample", ROWS_SHA256, "deep", "compares_tags", "maps", "of_replica",
+    "archives", "rule", "earlier_rules", "is_history", "at", "in_place", "skip_damaged", "copies", "grace_seconds",
+    "by_checksum", "delete",
+)  # fmt: skip
+"""Options of a spec that say which rows a run takes, and what it does with them."""
 LATEST = "latest"
 _WHOLE_ID = re.compile(r"\d{8}T\d{6}Z-.+-[0-9a-f]{6}")
 
@@ -118,6 +124,7 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "pair": None,
         "retry_of": None,
         "manifest": None,
+        "selection": {},
         "planned_dollars": None,
         "silent_since": None,
     }
@@ -134,6 +141,7 @@ async def summarize_run(ledger: Ledger, run_id: str) -> dict[str, Any]:
         "pair": spec.options.get("pair"),
         "retry_of": spec.retry_of,
         "manifest": spec.manifest,
+        "selection": {name: value for name in SELECTING if (value := spec.options.get(name))},
     }
     try:
         if (ended := await ledger.report(run_id)) is not None:

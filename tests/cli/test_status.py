@@ -25,10 +25,12 @@ def run(run_id: str, **more: Any) -> dict[str, Any]:
         "run_id": run_id, "job": "compact", "state": "complete", "rows": 2, "failures": 0, "unread": 0, "pair": None,
         "created_at": "2026-11-20T10:00:00+00:00", "source": "s3://here/", "destination": "s3://there/",
         "retry_of": None, "manifest": "listing of s3://here/", "silent_since": None,
+        "selection": {},
     } | more  # fmt: skip
 
 
 BAD = {"failures": 1}
+PART = {"filters": {"include": ["b/*"]}}
 
 
 @pytest.mark.parametrize(
@@ -45,6 +47,10 @@ BAD = {"failures": 1}
         ([run("2"), run("1", **BAD)], []),
         ([run("2", **BAD), run("1", **BAD)], ["2"]),
         ([run("2"), run("1", state="stopped")], []),
+        ([run("2", job="replicate", selection=PART), run("1", job="replicate", state="stopped")], ["1"]),
+        ([run("2", job="verify"), run("1", job="verify", unread=1, selection={"deep": True})], ["1"]),
+        ([run("2", selection=PART), run("1", state="stopped", selection=PART)], []),
+        ([run("3", state="incomplete"), run("2", selection=PART), run("1", state="stopped")], ["1"]),
         ([run("2", manifest="other"), run("1", **BAD)], ["1"]),
         ([run("2", destination="s3://elsewhere/"), run("1", **BAD)], ["1"]),
         ([run("2", retry_of="1", manifest="run:1"), run("1", **BAD)], []),
