@@ -2,6 +2,7 @@
 #
 #   replicate  reads sources, writes copies; where `deletes: mirror` is said it may put delete markers, never delete a version
 #   verify     reads both sides, writes the ledger
+#   folds      what ends runs and nights takes the state's old files away, in the ledger's state/ alone; no version of theirs
 #   expire     the only one that deletes: what archive rules cover, of pairs with `archive.expire`; it reads both places
 #   nobody     bypasses Object Lock's governance: denied to each role here, and to everyone by the buckets (bucket_policies.tf)
 #
@@ -40,6 +41,7 @@ locals {
     restore = [for place in var.restore_to : "arn:${local.partition}:s3:::${place}*"]
     reports = [for bucket in values(local.inventory.buckets) : "${local.bucket_arns[bucket]}/${local.inventory.prefix}*"]
     ledger  = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}*"]
+    state   = ["${local.bucket_arns[local.ledger.bucket]}/${local.ledger.prefix}state/*"]
 
     mirrored      = distinct(flatten([for name, pair in local.mirroring : [for prefix in local.copy_prefixes[name] : "${local.bucket_arns[pair.destination.bucket]}/${prefix}*"]]))
     locked_source = distinct(flatten([for pair in local.locking : [for prefix in pair.source.prefixes : "${local.bucket_arns[pair.source.bucket]}/${prefix}*"]]))
@@ -136,8 +138,14 @@ locals {
     } : job => each if contains(keys(local.jobs), job) },
   )
 
-  # What each role may delete: delete markers where the policy mirrors deletes; for expire, what archives cover.
-  deletable = { for role, each in local.roles : role => role == "expire" ? local.objects.covered : each.marks ? local.objects.mirrored : [] }
+  # Who ends runs that say something of copies, and so makes generations of the ledger's state.
+  folding = ["replicate", "verify", "reconcile", "backfill", "nightly"]
+
+  # What each role may delete: delete markers where the policy mirrors deletes, and in the state; for expire, what archives cover.
+  deletable = { for role, each in local.roles : role => role == "expire" ? local.objects.covered : concat(
+    each.marks ? local.objects.mirrored : [],
+    contains(local.folding, role) ? local.objects.state : [],
+  ) }
 
   statements = { for role, each in local.roles : role => concat(
     [
@@ -213,6 +221,13 @@ locals {
       Action   = "s3:DeleteObject"
       Resource = resources
     } if each.marks && length(resources) > 0],
+    # deltas and generations that two newer ones hold (jobs/ledger/state_files.py)
+    [for resources in [local.objects.state] : {
+      Sid      = "FoldState"
+      Effect   = "Allow"
+      Action   = "s3:DeleteObject"
+      Resource = resources
+    } if contains(local.folding, role)],
     [for resources in [local.objects.covered] : {
       Sid      = "ReadLocksAndHolds"
       Effect   = "Allow"

@@ -234,8 +234,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
     }
   }
 
-  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest. Runs, state and
-  # journal stay.
+  # Of the ledger only what has been taken over long ago: rows of the backlog that are in a manifest, and files of the state
+  # that newer ones hold. Runs and journal stay.
   dynamic "rule" {
     for_each = contains(each.value.uses, "ledger") ? ["backlog/"] : []
 
@@ -254,6 +254,28 @@ resource "aws_s3_bucket_lifecycle_configuration" "this" {
       # the bucket keeps versions: what expires is freed a month later
       noncurrent_version_expiration {
         noncurrent_days = 30
+      }
+    }
+  }
+
+  dynamic "rule" {
+    for_each = contains(each.value.uses, "ledger") ? ["state/"] : []
+
+    content {
+      id     = trimsuffix(rule.value, "/")
+      status = "Enabled"
+
+      filter {
+        prefix = "${local.ledger.prefix}${rule.value}"
+      }
+
+      # what a fold has deleted, and then the marker above it
+      noncurrent_version_expiration {
+        noncurrent_days = 30
+      }
+
+      expiration {
+        expired_object_delete_marker = true
       }
     }
   }

@@ -14,8 +14,8 @@ from tests.terraform.world import EXAMPLE, ROOT, SETTINGS
 
 pytestmark = pytest.mark.slow
 
-FREED = {"backlog/*"}
-"""Files of the ledger that a run or a manifest has taken over long before they expire."""
+FREED = {"backlog/*", "state/*"}
+"""Files of the ledger that a run, a manifest or a generation has taken over long before they expire."""
 
 
 def rules(state, bucket: str) -> list[dict]:
@@ -40,6 +40,12 @@ def test_no_version_of_the_ledger_goes_that_a_decision_rests_on(example):
         for rule in rules(example, "example-ledger"):
             is_about = prefix_of(rule).startswith(name) or name.startswith(prefix_of(rule))
             assert not (is_about and (rule["noncurrent_version_expiration"] or rule["expiration"])), (name, rule["id"])
+
+
+def test_of_the_state_only_what_was_deleted_goes(example):
+    [rule] = [rule for rule in rules(example, "example-ledger") if prefix_of(rule) == "sealift/state/"]
+    assert [each["noncurrent_days"] for each in rule["noncurrent_version_expiration"]] == [30]
+    assert [(each["days"], each["expired_object_delete_marker"]) for each in rule["expiration"]] == [(None, True)]
 
 
 @pytest.fixture(scope="module")

@@ -45,6 +45,10 @@ WITHOUT_REQUEST = {
     (f"{NAME}-fn-backup", "s3:GetObjectVersionTagging"): "only what is not current is copied by its version id",
     (f"{NAME}-fn-backup", "s3:GetObjectVersionAnnotation"): "the same",
     (f"{NAME}-fn-backup", "s3:ListBucket"): "without it S3 says 403 of a key that is gone; none is in the day",
+    **{
+        (f"{NAME}-job-{role}", "s3:DeleteObject"): "a run's end folds the state where many deltas wait; nights do daily"
+        for role in ("verify", "reconcile", "backfill")
+    },
     ("*", "s3:ListObjectVersionAnnotations"): "lists are of copies in parts, streams, archives and expiries alone",
     ("*", "s3:PutObjectVersionAnnotation"): "no object of the day has an annotation",
 }
