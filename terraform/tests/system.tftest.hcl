@@ -106,8 +106,11 @@ run "denials" {
   }
 
   assert {
-    condition     = jsonencode(local.deletable["replicate"]) == jsonencode(["arn:aws:s3:::example-customs-copies/*"]) && length(local.deletable["verify"]) == 0
-    error_message = "Delete markers where the policy mirrors deletes, and nowhere else."
+    condition = (
+      jsonencode(local.deletable["replicate"]) == jsonencode(["arn:aws:s3:::example-customs-copies/*", "arn:aws:s3:::example-ledger/sealift/state/*"]) &&
+      jsonencode(local.deletable["verify"]) == jsonencode(["arn:aws:s3:::example-ledger/sealift/state/*"]) && length(local.deletable["restore"]) == 0
+    )
+    error_message = "Delete markers where the policy mirrors deletes and in the ledger's state, and nowhere else."
   }
 
   assert {
