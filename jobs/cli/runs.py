@@ -7,6 +7,7 @@ import tempfile
 import time
 import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
@@ -49,10 +50,8 @@ from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import BatchExecutor
-from jobs.runs.kind import bad_outcomes
 from jobs.runs.placement import is_batch
 from jobs.runs.progress import (
-    FIRST_KEYS,
     RunProgress,
     find_command,
     find_progress,
@@ -61,6 +60,7 @@ from jobs.runs.progress import (
 )
 from jobs.runs.prompt_ledger import open_prompt_ledger
 from jobs.runs.request import Request, open_ledger
+from jobs.runs.standing import standing_rows
 from jobs.runs.summaries import STATES, RunFilter, counted, find_run_id, known_pairs, summarize_runs
 
 WATCH_SECONDS = 2.0
@@ -458,8 +458,15 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     start = StartOptions.of_few(
         executor=executor, batch=options.batch, as_json=as_json, yes=options.yes, dry_run=options.dry_run
     )
-    retried = retried_rows(ended) if options.dry_run else None
-    return await launch_and_report(request, ledger, settings, start, retried=retried)
+    with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
+        standing = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
+        if not standing.rows:
+            document, text = await _with_since(ledger, spec, ended)
+            emit(document, as_json=as_json, text=f"Nothing to retry: no bad row is bad any more.\n{text}")
+            return int(ExitCode.DONE)
+        retried = {"rows": standing.rows, "outcomes": standing.outcomes, "first_keys": standing.first_keys}
+        request = replace(request, rows=standing.file)
+        return await launch_and_report(request, ledger, settings, start, retried=retried if options.dry_run else None)
 
 
 async def _plan_continuation(ledger: Ledger, spec: RunSpec, plan: Plan, *, as_json: bool) -> int:
@@ -494,16 +501,6 @@ async def _plan_continuation(ledger: Ledger, spec: RunSpec, plan: Plan, *, as_js
         text += f"\n  careful   {command.text} may be at work at it: a retry takes the run over"
     emit(document, as_json=as_json, text=text)
     return 0
-
-
-def retried_rows(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The failed rows of a report, by status, with the first keys that it names of each."""
-    bad = bad_outcomes(report)
-    keys: dict[str, list[str]] = {status: [] for status in bad}
-    for reason in report.get("reasons", ()):
-        keys.get(reason["status"], []).extend(reason.get("keys", ()))
-    first_keys = {status: named[:FIRST_KEYS] for status, named in keys.items() if named}
-    return {"rows": sum(bad.values()), "outcomes": bad, "first_keys": first_keys}
 
 
 def retry_request(spec: RunSpec) -> Request:

@@ -201,6 +201,14 @@ async def summary(ledger: Ledger) -> Summary:
     raise AssertionError("a generation is always there, or LedgerError")
 
 
+async def is_known(ledger: Ledger, run_id: str, ended_at: float) -> bool:
+    """Whether the state has what a run said that ended then (epoch seconds). Raises LedgerError."""
+    async for held in _generations(ledger):
+        has_delta = f"{run_id}.parquet" in {*held.newer, *held.generation.deltas}
+        return has_delta or held.generation.made_at > ended_at
+    raise AssertionError("a generation is always there, or LedgerError")
+
+
 async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
     """Accept the findings that a condition names, as they are now. Returns how many.
 

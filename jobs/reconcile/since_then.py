@@ -19,12 +19,14 @@ from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import OPEN, has_verdicts
 from jobs.reconcile.repair_result import fetch_differences, find_repairs, is_later, read_result
 from jobs.reconcile.run import first_findings
 from jobs.reports.document import counts, findings_count, verdict
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
 from jobs.runs.kind import Kind
 from jobs.runs.request import failures_of
+from jobs.runs.standing import standing_rows
 from jobs.runs.summaries import counted
 from jobs.s3.downloads import download
 
@@ -78,27 +80,17 @@ async def find_since_then(
     repairs = await find_repairs(ledger, spec, jobs)
     if not repairs:
         return SinceThen()
-    is_repaired = not findings_count(repairs[-1]) and not await _count_standing(ledger, spec)
+    is_repaired = not findings_count(repairs[-1]) and not await _has_open_rows(ledger, spec, report)
     is_unchecked = is_repaired and not is_proof_only(repairs[-1]["job"])
     return SinceThen(repairs, is_repaired, _verify_command(spec) if is_unchecked else None)
 
 
-async def _count_standing(ledger: Ledger, spec: RunSpec) -> int:
-    """How many findings the state has of the bad rows' keys. 0 where it has none of such runs."""
-    from jobs.ledger.state import OPEN, has_verdicts
-    from jobs.ledger.state_files import open_state
-    from jobs.tables.duck import in_thread, parquet
-
-    if not has_verdicts(spec):
-        return 0
-    async with open_state(ledger, only_open=True) as database:
-        failed = database.files / "failed.parquet"
-        await download(ledger.store, ObjectRef(*Location.parse(await failures_of(ledger, spec.run_id))), failed)
-        sql = f"""SELECT count(*) FROM findings SEMI JOIN {parquet(failed)} AS failed USING (key)
-            WHERE {OPEN} AND source_bucket = $1 AND copy_bucket = $2"""
-        buckets = [spec.source.location.bucket, spec.destination.location.bucket]
-        answer = await in_thread(database.connection, database.connection.execute, sql, buckets)
-        return int(answer.fetchall()[0][0])
+async def _has_open_rows(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> bool:
+    """Whether bad rows of a run need somebody by now, as far as the state has such runs."""
+    with tempfile.TemporaryDirectory(prefix="sealift-standing-") as folder:
+        return has_verdicts(spec) and bool(
+            (await standing_rows(ledger, spec, report["finished_at"], Path(folder), OPEN)).rows
+        )
 
 
 async def read_findings(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> list[dict[str, Any]]:

@@ -45,7 +45,8 @@ if TYPE_CHECKING:
 class Request:
     """What the user wants.
 
-    Without a manifest the source is listed: all of it, or its `prefixes` if there are any.
+    Without a manifest the source is listed: all of it, or its `prefixes` if there are any. `rows`:
+    a file of those rows of the manifest that are wanted.
     """
 
     job: str
@@ -57,6 +58,7 @@ class Request:
     retry_of: str | None = None
     price_table: Path | None = None
     prefixes: tuple[str, ...] = ()
+    rows: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -295,7 +297,7 @@ async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft |
         run_id = uri.removeprefix("run:")
         source = source or (await ledger.spec(run_id)).source
         check_apart(source, request.destination, ledger.location)
-        file = await failures_of(ledger, run_id)
+        file = str(request.rows) if request.rows else await failures_of(ledger, run_id)
     manifest = await open_manifest(file, ledger.store, lambda: boto_client(None, None, None))
     bucket = manifest.bucket or (source.location.bucket if source else None)
     if bucket is None:

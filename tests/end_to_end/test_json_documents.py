@@ -12,6 +12,7 @@ import click
 from jobs.cli import cli
 from tests.end_to_end.conftest import World
 from tests.end_to_end.pair_policy import write_policy
+from tests.end_to_end.scenes import settle
 
 ELSEWHERE = {
     "doctor": "tests/doctor, with an account",
@@ -61,6 +62,7 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     assert walk("status")["problems"]
     failed = walk("runs show", "latest")
     assert walk("runs retry", failed["run_id"], "--dry-run")["retried"]["rows"] == 1
+    settle()
     walk("runs retry", failed["run_id"], "--yes")
     assert walk("runs show", failed["run_id"])["since_then"]["is_repaired"]
     walk("runs list")

@@ -58,6 +58,19 @@ def test_retry_acts_on_the_failed_rows_and_nothing_else(world: World) -> None:
     assert (nothing.code, "Nothing to retry" in nothing.stdout) == (0, True)
 
 
+def test_retry_leaves_out_what_another_run_has_put_right(world: World) -> None:
+    for key in ("a", "b"):
+        world.put(key)
+    run_id = world.run("verify")["run_id"]
+    settle()
+    assert world.run("replicate", "--include", "a")["outcomes"] == {"done": 1}
+    dry = world.sealift("runs", "retry", run_id, "--dry-run", "--json").document["retried"]
+    assert dry == {"rows": 1, "outcomes": {"missing": 1}, "first_keys": {"missing": ["b"]}}
+    assert world.sealift("runs", "retry", run_id, "--json").document["outcomes"] == {"done": 1}
+    again = world.sealift("runs", "retry", run_id)
+    assert (again.code, "Nothing to retry" in again.stdout) == (0, True)
+
+
 def test_the_rows_of_a_run_are_a_manifest(world: World) -> None:
     world.put("docs/a")
     to = f"s3://{world.destination}/x/"

@@ -1,0 +1,88 @@
+"""Bad rows of a run that are still bad, by what the ledger's state says of their keys by now."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from jobs.core.model import NULL_VERSION, Location, ObjectRef
+from jobs.core.run import RunSpec
+from jobs.errors import LedgerError
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import BAD, has_verdicts
+from jobs.runs.folding import MEMORY_LIMIT, copy_key_sql
+from jobs.runs.progress import FIRST_KEYS
+from jobs.runs.request import failures_of
+from jobs.s3.downloads import download
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """A manifest of rows, how many there are of each status, and the first keys of each."""
+
+    file: Path
+    outcomes: dict[str, int]
+    first_keys: dict[str, list[str]]
+
+    @property
+    def rows(self) -> int:
+        """How many there are."""
+        return sum(self.outcomes.values())
+
+
+async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: float, folder: Path, which: str = BAD) -> Standing:
+    """Those bad rows of a run whose keys have a finding by now, or could not be looked at.
+
+    All of them if the state does not know the run, or cannot be read. Services are not compared,
+    since one may have several names. `ended_at`: epoch seconds. `which`: a condition for the rows
+    of `findings`. Raises as `failures_of` does, LedgerError for a damaged file of rows, ConfigError
+    without room on disk, and StoreError.
+    """
+    import duckdb
+
+    uri, file = await failures_of(ledger, spec.run_id), folder / "failures.parquet"
+    await download(ledger.store, ObjectRef(*Location.parse(uri)), file)
+    if has_verdicts(spec):
+        with contextlib.suppress(LedgerError, duckdb.Error):
+            file = await _known_rows(ledger, spec, ended_at, file, which)
+    try:
+        return await asyncio.to_thread(_counted, file)
+    except duckdb.Error as error:
+        first = str(error).partition("\n")[0]
+        raise LedgerError(f"{uri} cannot be read ({first})", advice="verify again") from error
+
+
+async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: float, failed: Path, which: str) -> Path:
+    from jobs.ledger.state_files import is_known, open_state
+    from jobs.tables.duck import in_thread, parquet, quoted
+
+    if not await is_known(ledger, spec.run_id, ended_at):
+        return failed
+    source, destination = quoted(spec.source.location.bucket), quoted(spec.destination.location.bucket)
+    file = failed.with_name("standing.parquet")
+    sql = f"""
+        SELECT * EXCLUDE (copy_key, file_row_number)
+        FROM (SELECT *, {copy_key_sql(spec)} AS copy_key FROM {parquet(failed, "file_row_number = true")}) AS failed
+        WHERE EXISTS (
+            FROM findings WHERE ({which}) AND findings.key = failed.key AND findings.copy_key = failed.copy_key
+            AND source_bucket = {source} AND copy_bucket = {destination}
+            AND coalesce(findings.version_id = nullif(failed.version_id, {quoted(NULL_VERSION)}), true))
+        ORDER BY file_row_number"""
+    async with open_state(ledger, only_open=True) as database:
+        connection = database.connection
+        await in_thread(connection, connection.execute, f"COPY ({sql}) TO {quoted(file)} (FORMAT parquet)")
+    return file
+
+
+def _counted(file: Path) -> Standing:
+    from jobs.tables.duck import connect, parquet
+
+    with contextlib.closing(connect(file.parent, memory_limit=MEMORY_LIMIT)) as connection:
+        rows = connection.execute(
+            f"SELECT status, count(*), arg_min(key, file_row_number, {FIRST_KEYS}) "
+            f"FROM {parquet(file, 'file_row_number = true')} GROUP BY 1 ORDER BY 1"
+        ).fetchall()
+    keys = {status: list(dict.fromkeys(first)) for status, _, first in rows}  # versions of a key are one key
+    return Standing(file, {status: count for status, count, _ in rows}, keys)
