@@ -91,8 +91,8 @@ def status(options: StatusCommand) -> int:
     """Show what is wrong and since when, the pairs and their last nights, how much is checked and
     read, what runs and what waits.
 
-    A finding stands until a later look that is as deep finds the object right, until there is a
-    newer copy that is right, or until a person accepts it. The exit code is 3 if something needs
+    A finding stands until a later look that is as deep finds the object right, until a run makes a
+    newer copy and proves it, or until a person accepts it. The exit code is 3 if something needs
     attention, or is not known. Of runs the latest 100 are read. The pairs are those of the policy.
 
     \b

@@ -25,18 +25,22 @@ look. What a row of a run says, by the first line that fits:
 
 `proof`: something comparable agrees, or it is a delete marker, which has nothing to compare. A copy
 that was made and that nothing proves is there, and no more is known: such a verdict has the code
-`nothing_comparable`, and counts as no check. `its`: `bytes` where both contents were read, or S3
-computed checksums at rest, else `stored`; `listed` where a list alone showed it. Jobs that make no
-copies say nothing of copies.
+`nothing_comparable`, and counts as no check. One of a proven copy that the run made has the code
+`done`. `its`: `bytes` where both contents were read, or S3 computed checksums at rest, else
+`stored`; `listed` where a list alone showed it. Jobs that make no copies say nothing of copies.
 
 The state of a source object and of its copy at one place, from all verdicts about the two:
 
-- A bad verdict counts, until a good one is later and at least as deep, or is about a newer copy. A
-  damaged source is not mended by a newer copy. In one second bad wins.
+- A bad verdict counts, until a good one is later and at least as deep, or is about a newer copy: one
+  that a run made, or a look at least as deep as the bad one. Of a copy that was missing any look will
+  do. A damaged source is not mended by a newer copy. In one second bad wins.
 - An unknown one neither opens nor ends anything. It is `blocked` until a later good or bad one, but
   for what only says that nothing could be compared yet: that one is there, and unchecked.
-- A person may accept what is known of two objects. That ends when either is another one, or what is
-  found reaches deeper than what was accepted.
+- A person may accept what is known of two objects. That ends as a bad verdict of that depth does, when
+  either is another one, and when what is found reaches deeper than what was accepted. Who accepted that
+  nobody could look has accepted no finding.
+- Where the source object is gone, what lists said of the two is over, and that a copy is missing. A
+  copy that is still there keeps what else was found of it.
 
 Objects are the same by version id, else by ETag and Last-Modified, to the second. Without versions
 only the newest object of a key is there. An object of the destination without a source has no ETag
@@ -50,7 +54,8 @@ from dataclasses import dataclass
 
 from jobs.core.category import Category
 from jobs.core.model import NULL_VERSION
-from jobs.core.outcome import Evidence
+from jobs.core.outcome import Evidence, Status
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.reasons import Reason
 from jobs.core.run import RunSpec
 from jobs.tables.duck import identifier, quoted
@@ -75,10 +80,12 @@ STATE_TYPES: dict[str, str] = {
 DEPTHS = ("listed", "stored", "bytes")
 BAD = "coalesce(finding, blocked) IS NOT NULL"
 """SQL: a row of the state that is not good."""
-GONE = (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED, Reason.SOURCE_CHANGED)
-OPEN = f"""(accepted_at IS NULL AND CASE WHEN coalesce(blocked IN ({", ".join(f"'{each}'" for each in GONE)}), false)
-    THEN coalesce(found_depth <> 'listed', false) ELSE {BAD} END)"""
-"""SQL: one that needs somebody. Nobody looks at an object that is gone, and what lists said of it is over."""
+_GONE = (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED, Reason.SOURCE_CHANGED)
+OVER = f"""(coalesce(blocked IN ({", ".join(f"'{each}'" for each in _GONE)}), false)
+    AND coalesce(found_depth = 'listed' OR finding = '{Reason.COPY_MISSING}', true))"""
+"""SQL: one whose source object is gone, with nothing known of a copy but what lists said."""
+OPEN = f"(accepted_at IS NULL AND {BAD} AND NOT {OVER})"
+"""SQL: one that needs somebody."""
 
 _DAMAGED = (Reason.DAMAGED, Reason.FOUND_DAMAGED, Reason.BOTH_DAMAGED, Reason.EITHER_DAMAGED, Reason.BYTES_LOST)
 _DIFFERS = (
@@ -89,26 +96,27 @@ _THERE = (
     Reason.NOTHING_COMPARABLE, Reason.EVIDENCE_WEAK, Reason.UNKNOWN_ALGORITHM, Reason.TOO_NEW, Reason.REPLICATION,
     Reason.DELETE_RETAINED,
 )  # fmt: skip
+_MADE = quoted(Status.DONE)
+_KIND = f"CASE WHEN code IN ({_MADE}, {quoted(Reason.NOTHING_COMPARABLE)}) THEN code END"
 _KEY = ", ".join(_SOURCE)
 _AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
 
 
 @dataclass(frozen=True, slots=True)
 class Census:
-    """A complete comparison: what its verdicts, those of the run, do not name leaves the state.
+    """A complete comparison of current objects: what its verdicts, those of the run, do not name
+    leaves the state, but for deeper findings of a copy that is still listed.
 
-    `at`: epoch seconds of the older list. What was looked at later stays. Prefixes are of keys.
+    `at`: epoch seconds of the older list. What was looked at later stays. `maps`: of whole keys.
     """
 
     run_id: str
     at: float
     source_service: str
     source_bucket: str
-    source_prefixes: Sequence[str]
     copy_service: str
     copy_bucket: str
-    copy_prefix: str
-    all_versions: bool
+    maps: PrefixMap
 
 
 def has_verdicts(spec: RunSpec) -> bool:
@@ -134,7 +142,8 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
         "copy_etag": "destination_etag",
         "depth": "CASE WHEN status = 'damaged' THEN 'bytes' WHEN status IN ('missing', 'changed') "
         "OR verdict = 'unknown' THEN 'stored' WHEN NOT proven AND verdict = 'good' THEN 'listed' ELSE depth END",
-        "code": f"CASE WHEN NOT proven AND verdict = 'good' THEN {quoted(Reason.NOTHING_COMPARABLE)} ELSE reason END",
+        "code": f"CASE WHEN NOT proven AND verdict = 'good' THEN {quoted(Reason.NOTHING_COMPARABLE)} "
+        f"WHEN status = {_MADE} THEN status ELSE reason END",
         "run_id": quoted(spec.run_id),
     }
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
@@ -222,12 +231,12 @@ def _of_odd(verdicts: str) -> str:
     return f"(SELECT every.* FROM {verdicts} AS every SEMI JOIN odd USING (source_bucket, key))"
 
 
-def _odd_sql(verdicts: str, census: Census | None = None) -> str:
+def _odd_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
     """SQL for the keys that the whole rule has to weigh. Of others all looks found one object and one copy equal."""
     seconds = [f"epoch_us({name}) // 1000000" for name in ("modified", "copy_modified")]
     named = [_own(name) for name in ("version_id", "copy_version_id")]
     identity = ", ".join(["source_service", "etag", *_PLACE, "copy_etag", *seconds, *named])
-    listed = f"OR NOT bool_or(run_id = {quoted(census.run_id)})" if census else ""
+    listed = f"OR NOT bool_or({_of_census(censuses)})" if censuses else ""
     rows = f"SELECT source_bucket, key, verdict, run_id, hash({identity}) AS seen FROM {verdicts}"
     return f"""
         SELECT source_bucket, key FROM ({rows})
@@ -249,7 +258,7 @@ def _weighed_sql(verdicts: str) -> str:
             SELECT {_AT_PLACE}, own_id AS version_id, max(etag) AS etag, max(own_modified) AS modified_s,
                    {latest(finding, "is_open")} AS found,
                    {latest(blocked, f"is_last AND code NOT IN ({_listed(_THERE)})")} AS stuck,
-                   {latest(accepted, "verdict = 'accepted'")} AS agreed,
+                   {latest(accepted, "verdict = 'accepted' AND NOT is_ended")} AS agreed,
                    {latest("copy", "verdict = 'good' OR is_open")} AS last_copy,
                    max("at") FILTER (verdict = 'good' AND code <> {quoted(Reason.NOTHING_COMPARABLE)}) AS checked_at,
                    max("at") FILTER (verdict = 'good' AND depth = 'bytes') AS read_at
@@ -260,8 +269,8 @@ def _weighed_sql(verdicts: str) -> str:
             SELECT *, (found IS NOT NULL OR stuck IS NOT NULL) AND agreed IS NOT NULL
                    AND agreed.copy.id IS NOT DISTINCT FROM copy.id AND agreed.copy.etag IS NOT DISTINCT FROM copy.etag
                    AND agreed.copy.modified_s IS NOT DISTINCT FROM copy.modified_s
-                   AND (found IS NULL OR coalesce(copy.id, copy.etag) IS NULL
-                        OR list_position({_depths()}, found.depth) <= agreed.strength) AS is_accepted
+                   AND (found IS NULL OR (agreed.strength > 0 AND (coalesce(copy.id, copy.etag) IS NULL
+                        OR list_position({_depths()}, found.depth) <= agreed.strength))) AS is_accepted
             FROM copied
         )
         SELECT {_KEY}, version_id, etag, make_timestamptz(modified_s * 1000000) AS modified,
@@ -281,35 +290,34 @@ def findings_sql(state: str) -> str:
     return f"SELECT * EXCLUDE (checked_at, read_at) FROM {state} WHERE {BAD}"
 
 
-def pruned_sql(verdicts: str, census: Census | None = None) -> str:
+def pruned_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
     """SQL for those verdicts that can still matter, in the order of keys.
 
     They name a version where another verdict has its id.
     """
     values = {"version_id": "own_id", "modified": "make_timestamptz(own_modified * 1000000)"}
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
-    unproven = f"code = {quoted(Reason.NOTHING_COMPARABLE)}"
     return f"""
-        WITH odd AS MATERIALIZED ({_odd_sql(verdicts, census)})
+        WITH odd AS MATERIALIZED ({_odd_sql(verdicts, censuses)})
         FROM (
             SELECT * FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
             QUALIFY row_number() OVER (
-                PARTITION BY source_bucket, key, depth, {unproven} ORDER BY "at" DESC, code DESC, run_id DESC) = 1
+                PARTITION BY source_bucket, key, depth, {_KIND} ORDER BY "at" DESC, code DESC, run_id DESC) = 1
             UNION ALL BY NAME (
-                SELECT {columns} FROM ({judged_sql(_of_odd(verdicts), census)})
+                SELECT {columns} FROM ({judged_sql(_of_odd(verdicts), censuses)})
                 WHERE verdict IN ('good', 'accepted') OR is_open OR is_last OR (verdict = 'bad' AND second = looked_at)
                 QUALIFY row_number() OVER (
                     PARTITION BY {_AT_PLACE}, oid, verdict, depth, copy,
-                        CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN ({unproven})::VARCHAR END
+                        CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {_KIND} END
                     ORDER BY "at" DESC, code DESC, run_id DESC) = 1)
         ) ORDER BY {_KEY}, version_id"""
 
 
-def judged_sql(verdicts: str, census: Census | None = None) -> str:
+def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
     """SQL for the verdicts about objects that are there, as far as verdicts say it.
 
-    With `own_id`, `own_modified` and `oid`, which tell objects apart, `is_open` for a finding, and
-    `is_last` where it is unknown since.
+    With `own_id`, `own_modified` and `oid`, which tell objects apart, `is_ended` where a good verdict
+    ends it, `is_open` for a finding, and `is_last` where it is unknown since.
     """
     identity, looked = f"{_AT_PLACE}, oid", "verdict IN ('good', 'bad')"
     is_sourceless = "own_id IS NULL AND etag IS NULL"
@@ -318,13 +326,16 @@ def judged_sql(verdicts: str, census: Census | None = None) -> str:
     def last(condition: str, value: str = "second", over: str = identity) -> str:
         return f"max({value}) FILTER ({condition}) OVER (PARTITION BY {over})"
 
-    strong = "verdict = 'good' AND strength >= {}".format
-    goods = ", ".join(f"{last(strong(n))} AS good_{n}" for n in (1, 2, 3))
+    goods = ", ".join(last(f"verdict = 'good' AND strength >= {n}") for n in (1, 2, 3))
+    newest = ", ".join(
+        last(f"verdict = 'good' AND (strength >= {n} OR code = {_MADE})", "copy.modified_s") for n in (1, 2, 3)
+    )
     return f"""
         WITH seen AS (
             SELECT * REPLACE ({_own("version_id")} AS version_id, {_own("copy_version_id")} AS copy_version_id),
                    epoch_us("at") // 1000000 AS second,
-                   list_position({_depths()}, depth) AS strength, epoch_us(modified) // 1000000 AS modified_s
+                   coalesce(list_position({_depths()}, depth), 0) AS strength,
+                   epoch_us(modified) // 1000000 AS modified_s
             FROM {verdicts}
         ), alike AS (
             SELECT *, max(version_id) OVER (PARTITION BY {_KEY}, etag, modified_s) AS id_of_both,
@@ -344,19 +355,20 @@ def judged_sql(verdicts: str, census: Census | None = None) -> str:
                         ELSE concat('c', coalesce(copy_version_id, copy_etag)) END AS oid
             FROM alike
         ), placed AS (
-            SELECT *, {goods}, {last("verdict = 'good'", "copy.modified_s")} AS newest_copy,
+            SELECT *, [{goods}] AS goods, [{newest}] AS newest_copies,
                    {last(looked)} AS looked_at, {last("verdict <> 'accepted'")} AS last_at,
                    {last(of_current, "own_modified", _AT_PLACE)} AS newest_modified,
                    {last(of_current, over=_AT_PLACE)} AS current_at,
                    {last(f"{looked} AND NOT ({is_sourceless})", over=_AT_PLACE)} AS sourced_at,
                    {last(f"{looked} AND NOT ({is_sourceless})", over=f"{_AT_PLACE}, copy_version_id")} AS owned_at
-                   {_listed_column(census, identity)}
+                   {_listed_columns(censuses, identity)}
             FROM identified
         )
-        SELECT *, verdict = 'bad' AND NOT coalesce(
-                       CASE strength WHEN 1 THEN good_1 WHEN 2 THEN good_2 ELSE good_3 END > second, false)
-                   AND NOT (coalesce(newest_copy > coalesce(copy.modified_s, second), false)
-                            AND code NOT IN ({_listed(_DAMAGED)})) AS is_open,
+        SELECT *, coalesce(goods[greatest(strength, 1)] > second, false)
+                  OR (code NOT IN ({_listed(_DAMAGED)}) AND coalesce(
+                      newest_copies[CASE code WHEN {quoted(Reason.COPY_MISSING)} THEN 1 ELSE greatest(strength, 1) END]
+                      > coalesce(copy.modified_s, second), false)) AS is_ended,
+               verdict = 'bad' AND NOT is_ended AS is_open,
                verdict = 'unknown' AND second >= coalesce(looked_at, second) AS is_last
         FROM placed
         WHERE (own_id IS NOT NULL OR NOT coalesce(
@@ -364,25 +376,29 @@ def judged_sql(verdicts: str, census: Census | None = None) -> str:
                      THEN CASE WHEN copy_version_id IS NULL THEN sourced_at ELSE owned_at END > last_at
                      WHEN own_modified IS NULL THEN current_at > last_at
                      ELSE newest_modified > own_modified END, false))
-        {_census_condition(census)}"""
+        {"".join(map(_census_condition, censuses))}"""
 
 
-def _listed_column(census: Census | None, identity: str) -> str:
-    if census is None:
+def _of_census(censuses: Sequence[Census]) -> str:
+    return f"run_id IN ({_listed([each.run_id for each in censuses])})"
+
+
+def _listed_columns(censuses: Sequence[Census], identity: str) -> str:
+    if not censuses:
         return ""
-    return f", bool_or(run_id = {quoted(census.run_id)}) OVER (PARTITION BY {identity}) AS is_listed"
+    seen = f"bool_or({_of_census(censuses)}) OVER (PARTITION BY"
+    return f", {seen} {identity}) AS is_listed, {seen} {_AT_PLACE}, copy_etag) AS is_copy_listed"
 
 
-def _census_condition(census: Census | None) -> str:
+def _census_condition(census: Census) -> str:
     """SQL that leaves out what a census had to list and did not."""
-    if census is None:
-        return ""
-    prefixes = " OR ".join(f"starts_with(key, {quoted(each)})" for each in census.source_prefixes)
-    return f"""AND NOT (NOT is_listed AND coalesce(last_at, second) < {int(census.at)}
-                AND ({census.all_versions} OR own_id IS NULL) AND ({prefixes})
+    return f"""AND NOT coalesce(NOT is_listed AND own_id IS NULL AND coalesce(last_at, second) < {int(census.at)}
+                AND NOT (is_copy_listed AND copy_etag IS NOT NULL AND NOT is_ended
+                         AND (verdict = 'accepted' OR (verdict = 'bad' AND depth <> 'listed')))
                 AND source_service = {quoted(census.source_service)} AND source_bucket = {quoted(census.source_bucket)}
                 AND copy_service = {quoted(census.copy_service)} AND copy_bucket = {quoted(census.copy_bucket)}
-                AND copy_key = {quoted(census.copy_prefix)} || key)"""
+                AND {census.maps.source_scope_sql("key")} AND copy_key = {census.maps.destination_sql("key")}, false)
+        """
 
 
 def _own(column: str) -> str:

@@ -62,7 +62,7 @@ _AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy
 _ACCEPTED = ", ".join([
     *[name for name in VERDICT_TYPES if name in STATE_TYPES],
     'now() AS "at"',
-    "coalesce(found_depth, 'stored') AS depth",
+    "found_depth AS depth",
     "'accepted' AS verdict, coalesce(finding, blocked) AS code, {why} AS detail, {who} AS run_id",
 ])  # fmt: skip
 
@@ -229,9 +229,7 @@ async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
         return rows
 
 
-async def compact(
-    ledger: Ledger, by: str, census: Census | None = None, *, prefixes: Sequence[Location] = ()
-) -> Generation:
+async def compact(ledger: Ledger, by: str, *censuses: Census, prefixes: Sequence[Location] = ()) -> Generation:
     """Make a generation of the newest one and the deltas since. Returns the newest one then.
 
     `prefixes`: places of copies that are counted apart; the rest is counted by bucket. Of two who
@@ -241,11 +239,13 @@ async def compact(
         database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
         with contextlib.closing(database.connection) as connection:
             held = await _fetch(ledger, database.files, lambda it: it.files)
-            if held.is_newest and not held.newer and census is None:
+            if held.is_newest and not held.newer and not censuses:
                 return held.generation
             number, folder = held.highest + 1, database.files / "made"
             folder.mkdir()
-            places, until = await in_thread(connection, _compact, connection, folder, [*held.origins], census, prefixes)
+            places, until = await in_thread(
+                connection, _compact, connection, folder, [*held.origins], censuses, prefixes
+            )
             files = []
             for path in sorted(folder.glob("*.parquet")):
                 name = f"{number:06d}/{secrets.token_hex(8)}-{path.name}"
@@ -280,7 +280,7 @@ def _compact(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
     paths: Sequence[Path],
-    census: Census | None,
+    censuses: Sequence[Census],
     prefixes: Sequence[Location],
 ) -> tuple[tuple[Place, ...], int]:
     """Write a generation's files, one range of keys after the other. Returns counts and last second."""
@@ -288,7 +288,7 @@ def _compact(
     with room("the state"):
         for number, condition in enumerate(_ranges(connection, paths)):
             path, bad = folder / f"state-{number:05d}.parquet", folder / f"part-{number:05d}"
-            _copy(connection, pruned_sql(f"(FROM {parquet(paths)} WHERE {condition})", census), path)
+            _copy(connection, pruned_sql(f"(FROM {parquet(paths)} WHERE {condition})", censuses), path)
             connection.execute(f"CREATE OR REPLACE TEMP TABLE part AS {state_sql(parquet(path))}")
             into = "INSERT INTO places" if number else "CREATE TABLE places AS"
             connection.execute(f"{into} {_places_sql('part', prefixes)}")

@@ -72,7 +72,7 @@ async def run_night(
                 if not result.is_over:
                     break
         if results[-1].is_over:
-            known = await _compact_and_ask(stages, results[0], is_census=emptied is None)
+            known = await _compact_and_ask(stages, results if emptied is None else ())
     return await _end(stages, results, known, emptied)
 
 
@@ -86,13 +86,15 @@ async def _other_stages(stages: Stages, reconciled: StageResult) -> AsyncIterato
         yield await stages.verify(Stage.DEEP, claim.deep, reconciled)
 
 
-async def _compact_and_ask(stages: Stages, reconciled: StageResult, *, is_census: bool) -> Known:
-    """Compact the state, of which the comparison is the census, and read what it says of the pair."""
+async def _compact_and_ask(stages: Stages, results: Sequence[StageResult]) -> Known:
+    """Compact the state, of which the comparisons are the census, and read what it says of the pair."""
     from jobs.ledger.state_files import compact
 
     ledger, pair = stages.ledger, stages.pair
     copies = [sides(stages.policy, each)[1].location for each in stages.policy.pairs]
-    await compact(ledger, stages.night.name, await stages.census(reconciled) if is_census else None, prefixes=copies)
+    compared = [each for each in results if each.stage in (Stage.RECONCILE, Stage.REPLICA) and each.run_id]
+    censuses = [await stages.census(each) for each in compared]
+    await compact(ledger, stages.night.name, *censuses, prefixes=copies)
     days = int(pair.verify.deep or READ_DAYS)
     return await ask_state(ledger, pair, stages.scope, stages.claim.began_at, days)
 

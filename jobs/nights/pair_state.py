@@ -17,8 +17,6 @@ FIRST_KEYS, FIRST_RUNS = 10, 3
 """How many of the objects that are left, and of the runs that found them, a night names."""
 BLOCKED = (*sorted(FAILURES), Reason.ARCHIVED, Reason.TOO_LARGE)
 """Why an object was not looked at or not copied, where somebody has to do something."""
-GONE = (Reason.SOURCE_GONE, Reason.SOURCE_REPLACED, Reason.SOURCE_CHANGED)
-"""Why a difference of two reports is over: the object is no longer what they listed."""
 
 
 async def ask_state(ledger: Ledger, pair: Pair, scope: Scope, since: float, days: int) -> Known:
@@ -31,11 +29,12 @@ async def ask_state(ledger: Ledger, pair: Pair, scope: Scope, since: float, days
 
 
 def _ask(connection: duckdb.DuckDBPyConnection, pair: Pair, scope: Scope, since: float, days: int) -> Known:
-    is_gone = f"found_depth = 'listed' AND coalesce(blocked IN ({_quoted(*GONE)}), false)"
+    from jobs.ledger.state import OVER
+
     is_blocked = f"coalesce(blocked IN ({_quoted(*BLOCKED)}), false) AND epoch(blocked_at) >= {since:f}"
     connection.execute(
         "CREATE TEMP TABLE bad AS SELECT key, found_by, accepted_at IS NOT NULL AS is_accepted "
-        f"FROM ({_rows(pair, scope, 'findings')}) WHERE (finding IS NOT NULL AND NOT ({is_gone})) OR ({is_blocked})"
+        f"FROM ({_rows(pair, scope, 'findings')}) WHERE (finding IS NOT NULL AND NOT {OVER}) OR ({is_blocked})"
     )
     left, accepted = (
         connection.execute(f"SELECT count(DISTINCT key) FROM bad WHERE {condition}").fetchall()[0][0]

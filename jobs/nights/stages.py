@@ -103,23 +103,21 @@ class Stages:
             why, advice = f"since the replica cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
             return StageResult(stage=Stage.REPLICA, refused=why, advice=advice)
 
-    async def census(self, reconciled: StageResult) -> Census:
-        """What the comparison says of all objects."""
+    async def census(self, compared: StageResult) -> Census:
+        """What a comparison says of all objects."""
         from jobs.ledger.state import Census
         from jobs.ledger.state_files import services_of
 
-        report, spec = await self._report_of(str(reconciled.run_id)), await self.ledger.spec(str(reconciled.run_id))
+        report, spec = await self._report_of(str(compared.run_id)), await self.ledger.spec(str(compared.run_id))
         ours, theirs = services_of(spec)
         return Census(
             run_id=spec.run_id,
             at=min(parse_time(report[side]["created_at"]) for side in ("source", "destination")),
             source_service=ours,
             source_bucket=spec.source.location.bucket,
-            source_prefixes=self.scope.prefixes,
             copy_service=theirs,
             copy_bucket=spec.destination.location.bucket,
-            copy_prefix=spec.destination.location.key,
-            all_versions=False,
+            maps=(replica_map if compared.stage is Stage.REPLICA else prefix_map)(self.pair, self.scope),
         )
 
     async def repair(self, reconciled: StageResult) -> StageResult:

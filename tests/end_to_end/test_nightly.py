@@ -195,3 +195,8 @@ def test_a_replica_is_compared_with_the_hot_bucket(filled: World, tmp_path: Path
     filled.client.put_object(Bucket=filled.destination, Key="copies/docs/k02", Body=b"tampered")
     third = nightly(filled, policy, "--again")
     assert third["left"] == 2  # k01, and k02 once: the copy differs from both of its neighbours
+
+    settle()
+    for bucket, key in ((filled.source, "docs/k01"), (filled.destination, "copies/docs/k01")):
+        filled.client.delete_object(Bucket=bucket, Key=key)
+    assert nightly(filled, policy, "--again")["known"]["left_first"] == ["docs/k02"]

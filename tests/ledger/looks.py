@@ -20,7 +20,7 @@ class Seen(NamedTuple):
 
     verdict: str
     at: int
-    depth: str = "stored"
+    depth: str | None = "stored"
     code: str = ""
     version_id: str | None = None
     etag: str | None = "e"
@@ -33,7 +33,7 @@ class Seen(NamedTuple):
 
     @property
     def strength(self) -> int:
-        return DEPTHS.index(self.depth)
+        return DEPTHS.index(self.depth) if self.depth else -1
 
     @property
     def copy(self) -> tuple[object, ...]:

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Location
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.reasons import Reason, Why
 from jobs.core.run import RunSpec, Side
 from jobs.ledger import state
@@ -28,6 +29,8 @@ from tests.doubles.examples import examples
 from tests.ledger.looks import BEGAN, SCHEMA, Seen, verdicts
 
 DAMAGED = ("damaged", "bytes_lost")
+ABSENT = Seen("bad", 10, code="copy_missing", copy_etag=None, copy_modified=None)
+CENSUS = Census("census", BEGAN + 50, "", "originals", "", "copies", PrefixMap((("in/", "in/"),), ("in/not/",)))
 
 
 @cache
@@ -37,9 +40,9 @@ def connection() -> duckdb.DuckDBPyConnection:
     return made
 
 
-def pruned(table: pa.Table, census: Census | None = None) -> pa.Table:
+def pruned(table: pa.Table, *censuses: Census) -> pa.Table:
     connection().register("given", table)
-    return connection().sql(pruned_sql("given", census)).to_arrow_table()
+    return connection().sql(pruned_sql("given", censuses)).to_arrow_table()
 
 
 def state_of(table: pa.Table) -> list[dict[str, Any]]:
@@ -87,6 +90,8 @@ def test_each_line_of_the_table_is_what_a_row_says(line: list[str]) -> None:
             assert list(row) == list(VERDICT_TYPES)
             if proof == "no":
                 assert row["code"] == "nothing_comparable"
+            elif verdict == "good":
+                assert (row["code"] == "done") is (status == "done")
 
 
 def test_a_loss_that_a_list_shows_after_a_proof_by_bytes_is_open() -> None:
@@ -100,13 +105,25 @@ def test_a_loss_that_a_list_shows_after_a_proof_by_bytes_is_open() -> None:
 def test_rot_that_was_read_is_ended_by_a_new_copy_with_the_same_etag() -> None:
     rot = Seen("bad", 10, "bytes", "content_differs")
     assert only(rot, Seen("good", 20))["finding"] == "content_differs", "stored checksums say nothing of the bytes"
-    row = only(rot, Seen("good", 20, copy_modified=15))
+    row = only(rot, Seen("good", 20, code="done", copy_modified=15))
     assert (row["finding"], row["copy_modified"], row["checked_at"], row["read_at"]) == (None, 15, 20, None)
+
+
+@pytest.mark.parametrize("depth", ["listed", "stored"])
+def test_rot_that_was_read_is_ended_by_no_look_at_a_newer_copy_that_is_less_deep(depth: str) -> None:
+    rot = Seen("bad", 10, "bytes", "content_differs")
+    assert only(rot, Seen("good", 20, depth, copy_modified=15))["finding"] == "content_differs"
+    assert only(rot, Seen("good", 20, "bytes", copy_modified=15))["finding"] is None
+
+
+def test_a_copy_that_was_missing_is_there_by_any_look() -> None:
+    missing = Seen("bad", 10, "stored", "copy_missing", copy_etag=None, copy_modified=None)
+    assert only(missing, Seen("good", 20, "listed", "nothing_comparable", copy_modified=15))["finding"] is None
 
 
 def test_a_new_copy_does_not_mend_a_damaged_source() -> None:
     damage = Seen("bad", 10, "bytes", "damaged")
-    assert only(damage, Seen("good", 20, copy_modified=15))["finding"] == "damaged"
+    assert only(damage, Seen("good", 20, code="done", copy_modified=15))["finding"] == "damaged"
     assert only(damage, Seen("good", 20, "bytes"))["finding"] is None
 
 
@@ -150,8 +167,26 @@ def test_what_was_accepted_is_so_until_an_object_changes_or_a_look_goes_deeper()
     assert only(wrong, agreed, wrong._replace(at=30, copy_modified=25))["accepted_by"] is None
     assert only(wrong, agreed, Seen("good", 30))["accepted_by"] is None
     denied = Seen("unknown", 10, code="denied", copy_etag=None, copy_modified=None)
-    row = only(denied, agreed._replace(copy_etag=None, copy_modified=None))
+    agreed = agreed._replace(depth=None, copy_etag=None, copy_modified=None)
+    row = only(denied, agreed)
     assert (row["blocked"], row["accepted_by"]) == ("denied", "ann")
+    missing = Seen("bad", 30, code="copy_missing", copy_etag=None, copy_modified=None)
+    assert only(denied, agreed, missing)["accepted_by"] is None, "nobody accepted a finding"
+
+
+def test_what_was_accepted_and_then_ended_is_new_when_it_comes_again() -> None:
+    missing = ABSENT
+    agreed = missing._replace(verdict="accepted", at=20, run_id="ann")
+    again = missing._replace(at=40)
+    assert only(missing, agreed, again)["accepted_by"] == "ann"
+    assert only(missing, agreed, again._replace(depth="bytes"))["accepted_by"] == "ann", "there is nothing deeper"
+    for copied in (Seen("good", 30), Seen("good", 30, "listed", copy_modified=25)):
+        row = only(missing, agreed, copied, again)
+        assert (row["finding"], row["accepted_by"]) == ("copy_missing", None)
+    wrong = Seen("bad", 10, "bytes", "content_differs")
+    agreed = wrong._replace(verdict="accepted", at=20, run_id="ann")
+    assert only(wrong, agreed, Seen("good", 30), wrong._replace(at=40))["accepted_by"] == "ann", "it was less deep"
+    assert only(wrong, agreed, Seen("good", 30, "bytes"), wrong._replace(at=40))["accepted_by"] is None
 
 
 @pytest.mark.parametrize(
@@ -165,6 +200,12 @@ def test_what_was_accepted_is_so_until_an_object_changes_or_a_look_goes_deeper()
         ([Seen("unknown", 10, code="source_gone")], False),
         ([Seen("bad", 10, "listed", "size_differs"), Seen("unknown", 20, code="source_gone")], False),
         ([Seen("bad", 10, "stored", "size_differs"), Seen("unknown", 20, code="source_gone")], True),
+        ([ABSENT, Seen("unknown", 20, code="source_gone")], False),
+        ([ABSENT, Seen("unknown", 20, code="denied")], True),
+        (
+            [ABSENT._replace(version_id="v1"), Seen("unknown", 20, code="source_gone", version_id="v1", modified=None)],
+            False,
+        ),
     ],
 )
 def test_what_is_open_needs_somebody(*, seen: list[Seen], is_open: bool) -> None:
@@ -173,23 +214,42 @@ def test_what_is_open_needs_somebody(*, seen: list[Seen], is_open: bool) -> None
     assert bool(rows) is is_open
 
 
-@pytest.mark.parametrize(
-    ("all_versions", "left"), [(True, ["later", "listed", "other"]), (False, ["later", "listed", "named", "other"])]
-)
-def test_what_a_census_had_to_list_and_did_not_is_gone(*, all_versions: bool, left: list[str]) -> None:
-    census = Census("census", BEGAN + 50, "", "originals", ["in/"], "", "copies", "", all_versions)
+def test_what_a_census_had_to_list_and_did_not_is_gone() -> None:
     known = [
         Seen("bad", 10, code="size_differs", key="in/gone"),
         Seen("bad", 10, code="size_differs", key="in/named", version_id="v1"),
         Seen("bad", 60, code="size_differs", key="in/later"),
+        Seen("bad", 10, code="size_differs", key="in/not/asked"),
         Seen("good", 10, key="in/listed"),
         Seen("good", 50, "listed", key="in/listed", run_id="census"),
         Seen("bad", 10, code="size_differs", key="other"),
     ]
-    rows = state_of(pruned(verdicts(*known), census))
-    assert [row["key"].removeprefix("in/") for row in rows] == left
-    elsewhere = replace(census, copy_prefix="below/")
-    assert len(state_of(pruned(verdicts(*known), elsewhere))) == 5  # of copies below another prefix it says nothing
+    rows = state_of(pruned(verdicts(*known), CENSUS))
+    assert [row["key"] for row in rows] == ["in/later", "in/listed", "in/named", "in/not/asked", "other"]
+    elsewhere = replace(CENSUS, maps=PrefixMap((("in/", "below/in/"),)))
+    assert len(state_of(pruned(verdicts(*known), elsewhere))) == 6  # of copies below another prefix it says nothing
+    gone = [Seen("bad", 10, "listed", "copy_missing", key="in/gone"), Seen("good", 9, "bytes", key="in/gone")]
+    replica = replace(CENSUS, run_id="of the replica", source_bucket="other")
+    assert state_of(pruned(verdicts(*gone), replica, CENSUS)) == []
+
+
+def test_a_census_keeps_what_looks_found_of_a_copy_that_it_lists_without_a_source() -> None:
+    extra = Seen("unknown", 50, "listed", "delete_retained", etag=None, modified=None, key="in/a", run_id="census")
+    rot = Seen("bad", 10, "bytes", "content_differs", key="in/a")
+    agreed = rot._replace(verdict="accepted", at=20, run_id="ann")
+
+    def left(*seen: Seen) -> list[tuple[str, str | None]]:
+        rows = state_of(pruned(pruned(verdicts(*seen), CENSUS).cast(SCHEMA), CENSUS))
+        return [(row["finding"], row["accepted_by"]) for row in rows if row["etag"]]
+
+    assert left(rot, extra) == [("content_differs", None)]
+    assert left(rot, agreed, extra) == [("content_differs", "ann")]
+    assert left(rot, agreed, Seen("good", 25, "bytes", key="in/a"), rot._replace(at=30), extra) == [
+        ("content_differs", None)
+    ]
+    assert left(rot, Seen("good", 20, "bytes", key="in/a"), extra) == []
+    assert left(rot, extra._replace(copy_etag="another")) == []
+    assert left(ABSENT._replace(key="in/a"), extra) == []
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
@@ -227,26 +287,22 @@ def by_object(row: dict[str, Any]) -> tuple[str, ...]:
 
 def plain_row(key: str, version_id: str | None, looks: list[Seen]) -> dict[str, Any]:
     goods = [each for each in looks if each.verdict == "good"]
-    open_ones = [
-        bad
-        for bad in looks
-        if bad.verdict == "bad"
-        and not any(good.at > bad.at and good.strength >= bad.strength for good in goods)
-        and not any(is_newer_copy(good, bad) for good in goods)
-    ]
+    open_ones = [each for each in looks if each.verdict == "bad" and not is_ended(each, goods)]
     finding = max(open_ones, key=lambda each: each.order, default=None)
     looked = max((each.at for each in looks if each.verdict in ("good", "bad")), default=-1)
     last = max([*goods, *open_ones], key=lambda each: each.order, default=None)
     unknown = [each for each in looks if each.verdict == "unknown" and each.code != "too_new"]
     stuck = [each for each in unknown if each.at >= looked]
     blocked = max(stuck, key=lambda each: each.order, default=None)
-    accepted = max((each for each in looks if each.verdict == "accepted"), key=lambda each: each.order, default=None)
+    agreed = [each for each in looks if each.verdict == "accepted" and not is_ended(each, goods)]
+    accepted = max(agreed, key=lambda each: each.order, default=None)
     about = finding or last
     copy = about.copy if about else (None, None, None)
     is_accepted = (
         accepted is not None
         and (finding or blocked) is not None
         and accepted.copy == copy
+        and (finding is None or bool(accepted.depth))
         and (finding is None or copy[:2] == (None, None) or finding.strength <= accepted.strength)
     )
     return {
@@ -266,8 +322,14 @@ def plain_row(key: str, version_id: str | None, looks: list[Seen]) -> dict[str, 
     }
 
 
+def is_ended(bad: Seen, goods: list[Seen]) -> bool:
+    return any((good.at > bad.at and good.strength >= bad.strength) or is_newer_copy(good, bad) for good in goods)
+
+
 def is_newer_copy(good: Seen, bad: Seen) -> bool:
     if good.copy_modified is None or bad.code in DAMAGED:
+        return False
+    if good.strength < bad.strength and good.code != "done" and bad.code != "copy_missing":
         return False
     return good.copy_modified > (bad.at if bad.copy_modified is None else bad.copy_modified)
 
@@ -276,10 +338,10 @@ NAMED: list[tuple[str | None, str, int | None]] = [("v1", "e1", 1), ("v2", "e2",
 UNNAMED: list[tuple[str | None, str, int | None]] = [(None, "e1", 2), (None, "e4", 5)]
 COPIES = [("c1", "e1", 3), ("c2", "e1", 6), (None, "e1", 6), (None, "e4", None), (None, None, None)]
 CODES = {
-    "good": ["", "", "nothing_comparable"],
+    "good": ["", "", "done", "nothing_comparable"],
     "bad": ["size_differs", "copy_missing", "damaged"],
     "unknown": ["denied", "archived", "too_new"],
-    "accepted": [""],
+    "accepted": ["", "copy_missing", "damaged"],
 }
 
 
@@ -294,7 +356,8 @@ def worlds(draw: st.DrawFn) -> list[Seen]:
         version_id, etag, modified = draw(st.sampled_from(objects))
         if is_mixed and draw(st.integers(0, 3)) == 0:
             version_id, modified = None, modified if draw(st.booleans()) else None
-        code, depth = draw(st.sampled_from(CODES[verdict])), draw(st.sampled_from(DEPTHS))
+        depths = [*DEPTHS, None] if verdict == "accepted" else DEPTHS
+        code, depth = draw(st.sampled_from(CODES[verdict])), draw(st.sampled_from(depths))
         copy, at = draw(st.sampled_from(COPIES)), draw(st.integers(0, 9))
         key = "mixed" if is_mixed else "plain"
         seen.append(Seen(verdict, at, depth, code, version_id, etag, modified, *copy, f"run{number:02d}", key))

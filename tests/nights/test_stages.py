@@ -10,10 +10,14 @@ from typing import Any
 import pytest
 
 from jobs.core.model import Location
-from jobs.core.run import Plan, Side
+from jobs.core.prefix_map import PrefixMap
+from jobs.core.run import Plan, RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.nights.calendar import Stage
+from jobs.nights.documents import StageResult
 from jobs.nights.stages import READ_BYTES_MIN, Stages
+from jobs.policy.coverage import scope
+from jobs.policy.reader import parse_policy
 from jobs.runs import launch
 from jobs.runs.request import Request
 
@@ -46,3 +50,42 @@ def test_a_night_reads_a_hundred_objects_or_a_gibibyte_however_small_the_slice(
         planned: Any = asyncio.run(stages._plan(stage, request, stages.settings, stack, (objects, size_bytes)))
         assert planned.request.selection.sample == taken
     assert taken[1] in discarded
+
+
+POLICY = """
+version: 1
+ledger: {bucket: ledger, region: us-east-1}
+pairs:
+- name: pair
+  source: {bucket: source, region: us-east-1, prefixes: [docs/], exclude: [docs/tmp/]}
+  destination: {bucket: hot, region: us-east-1, prefix: copies/}
+  replica: {bucket: twin, region: us-west-2}
+"""
+
+
+@pytest.mark.parametrize(
+    ("stage", "buckets", "maps"),
+    [
+        (Stage.RECONCILE, ("source", "hot"), PrefixMap((("docs/", "copies/docs/"),), ("docs/tmp/",))),
+        (Stage.REPLICA, ("hot", "twin"), PrefixMap((("copies/docs/", "copies/docs/"),), ("copies/docs/tmp/",))),
+    ],
+)
+def test_each_comparison_is_a_census_of_the_keys_that_it_compares(
+    monkeypatch: pytest.MonkeyPatch, stage: Stage, buckets: tuple[str, str], maps: PrefixMap
+) -> None:
+    async def report_of(*_: Any) -> Any:
+        return {
+            side: {"created_at": f"2026-11-20T10:00:0{n}+00:00"} for n, side in enumerate(("source", "destination"))
+        }
+
+    async def find_spec(run_id: str) -> RunSpec:
+        source, copies = (Side(Location(each)) for each in buckets)
+        return RunSpec(run_id, "reconcile", 0.0, source, copies, "")
+
+    monkeypatch.setattr(Stages, "_report_of", report_of)
+    policy = parse_policy(POLICY.encode(), "policy.yaml")
+    night: Any = SimpleNamespace(ledger=SimpleNamespace(spec=find_spec))
+    rest: list[Any] = [SimpleNamespace()] * 3
+    stages = Stages(night, rest[0], policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
+    census = asyncio.run(stages.census(StageResult(stage=stage, run_id="run")))
+    assert (census.run_id, census.source_bucket, census.copy_bucket, census.maps) == ("run", *buckets, maps)
