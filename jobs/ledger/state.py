@@ -34,8 +34,9 @@ The state of a source object and of its copy at one place, from all verdicts abo
 - A bad verdict counts, until a good one is later and at least as deep, or is about a newer copy: one
   that a run made, or a look at least as deep as the bad one. Of a copy that was missing any look will
   do. A damaged source is not mended by a newer copy. In one second bad wins.
-- An unknown one neither opens nor ends anything. It is `blocked` until a later good or bad one, but
-  for what only says that nothing could be compared yet: that one is there, and unchecked.
+- An unknown one neither opens nor ends anything. It is `blocked` until a later good or bad one, where
+  reading failed until one that has read; but for what only says that nothing could be compared yet:
+  that one is there, and unchecked.
 - A person may accept what is known of two objects. That ends as a bad verdict of that depth does, when
   either is another one, and when what is found reaches deeper than what was accepted. Who accepted that
   nobody could look has accepted no finding.
@@ -43,8 +44,9 @@ The state of a source object and of its copy at one place, from all verdicts abo
   copy that is still there keeps what else was found of it.
 
 Objects are the same by version id, else by ETag and Last-Modified, to the second. Without versions
-only the newest object of a key is there. An object of the destination without a source has no ETag
-of one, and is itself.
+only the newest object of a key is there. Where it has the ETag of the one before, it was written
+again: what looks found of the copy stays, and looks at either end it. An object of the destination
+without a source has no ETag of one, and is itself.
 """
 
 from __future__ import annotations
@@ -56,7 +58,7 @@ from jobs.core.category import Category
 from jobs.core.model import NULL_VERSION
 from jobs.core.outcome import Evidence, Status
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.reasons import Reason
+from jobs.core.reasons import FAILURES, Reason
 from jobs.core.run import RunSpec
 from jobs.tables.duck import identifier, quoted
 
@@ -88,6 +90,7 @@ OPEN = f"(accepted_at IS NULL AND {BAD} AND NOT {OVER})"
 """SQL: one that needs somebody."""
 
 _DAMAGED = (Reason.DAMAGED, Reason.FOUND_DAMAGED, Reason.BOTH_DAMAGED, Reason.EITHER_DAMAGED, Reason.BYTES_LOST)
+_DAMAGED_SOURCE = (Reason.DAMAGED, Reason.FOUND_DAMAGED)
 _DIFFERS = (
     Reason.DESTINATION_NEWER, Reason.DESTINATION_DIFFERS, Reason.ORDER_UNKNOWN, Reason.OLDER_ON_TOP,
     Reason.HIDDEN_AGAIN, Reason.ONLY_COPY, Reason.MARKER_DIFFERS,
@@ -130,6 +133,8 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
     `services`: those of source and destination, empty for AWS.
     """
     source, copy, job = spec.source.location, spec.destination.location, quoted(spec.job)
+    failed = f"status = {quoted(Status.BLOCKED)} AND reason IN ({_listed(sorted(FAILURES))})"
+    unknown = f"CASE WHEN {failed} THEN 'bytes' ELSE 'stored' END" if spec.options.get("deep") else "'stored'"
     values = {
         "source_service": quoted(services[0]),
         "source_bucket": quoted(source.bucket),
@@ -140,8 +145,8 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
         f"THEN substr(key, {len(source.key) + 1}) ELSE key END",
         "copy_version_id": "destination_version_id",
         "copy_etag": "destination_etag",
-        "depth": "CASE WHEN status = 'damaged' THEN 'bytes' WHEN status IN ('missing', 'changed') "
-        "OR verdict = 'unknown' THEN 'stored' WHEN NOT proven AND verdict = 'good' THEN 'listed' ELSE depth END",
+        "depth": f"CASE WHEN status = 'damaged' THEN 'bytes' WHEN status IN ('missing', 'changed') "
+        f"OR verdict = 'unknown' THEN {unknown} WHEN NOT proven AND verdict = 'good' THEN 'listed' ELSE depth END",
         "code": f"CASE WHEN NOT proven AND verdict = 'good' THEN {quoted(Reason.NOTHING_COMPARABLE)} "
         f"WHEN status = {_MADE} THEN status ELSE reason END",
         "run_id": quoted(spec.run_id),
@@ -326,10 +331,10 @@ def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
     def last(condition: str, value: str = "second", over: str = identity) -> str:
         return f"max({value}) FILTER ({condition}) OVER (PARTITION BY {over})"
 
-    goods = ", ".join(last(f"verdict = 'good' AND strength >= {n}") for n in (1, 2, 3))
-    newest = ", ".join(
-        last(f"verdict = 'good' AND (strength >= {n} OR code = {_MADE})", "copy.modified_s") for n in (1, 2, 3)
-    )
+    content = f"{_AT_PLACE}, CASE WHEN own_id IS NULL AND etag IS NOT NULL THEN concat('e', etag) ELSE oid END"
+    good = "verdict = 'good' AND (strength >= {} OR {})".format
+    goods = ", ".join(last(good(n, "false"), over=content) for n in (1, 2, 3))
+    newest = ", ".join(last(good(n, f"code = {_MADE}"), "copy.modified_s", content) for n in (1, 2, 3))
     return f"""
         WITH seen AS (
             SELECT * REPLACE ({_own("version_id")} AS version_id, {_own("copy_version_id")} AS copy_version_id),
@@ -356,8 +361,9 @@ def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
             FROM alike
         ), placed AS (
             SELECT *, [{goods}] AS goods, [{newest}] AS newest_copies,
-                   {last(looked)} AS looked_at, {last("verdict <> 'accepted'")} AS last_at,
-                   {last(of_current, "own_modified", _AT_PLACE)} AS newest_modified,
+                   {last(looked)} AS looked_at, {last(f"{looked} AND depth = 'bytes'")} AS tried_at,
+                   {last("verdict <> 'accepted'")} AS last_at,
+                   {last(f"{of_current} AND own_modified >= 0", "(own_modified, etag)", _AT_PLACE)} AS newest,
                    {last(of_current, over=_AT_PLACE)} AS current_at,
                    {last(f"{looked} AND NOT ({is_sourceless})", over=_AT_PLACE)} AS sourced_at,
                    {last(f"{looked} AND NOT ({is_sourceless})", over=f"{_AT_PLACE}, copy_version_id")} AS owned_at
@@ -369,13 +375,16 @@ def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
                       newest_copies[CASE code WHEN {quoted(Reason.COPY_MISSING)} THEN 1 ELSE greatest(strength, 1) END]
                       > coalesce(copy.modified_s, second), false)) AS is_ended,
                verdict = 'bad' AND NOT is_ended AS is_open,
-               verdict = 'unknown' AND second >= coalesce(looked_at, second) AS is_last
+               verdict = 'unknown'
+                   AND second >= coalesce(CASE depth WHEN 'bytes' THEN tried_at ELSE looked_at END, second) AS is_last
         FROM placed
         WHERE (own_id IS NOT NULL OR NOT coalesce(
                 CASE WHEN etag IS NULL
                      THEN CASE WHEN copy_version_id IS NULL THEN sourced_at ELSE owned_at END > last_at
                      WHEN own_modified IS NULL THEN current_at > last_at
-                     ELSE newest_modified > own_modified END, false))
+                     ELSE newest[1] > own_modified AND NOT (
+                         newest[2] = etag AND is_open AND depth <> 'listed' AND copy_etag IS NOT NULL
+                         AND code NOT IN ({_listed(_DAMAGED_SOURCE)})) END, false))
         {"".join(map(_census_condition, censuses))}"""
 
 

@@ -141,6 +141,32 @@ def test_the_same_object_is_known_with_and_without_its_version() -> None:
     assert len(state_of(verdicts(listed, Seen("good", 20, modified=6)))) == 2
 
 
+@pytest.mark.parametrize("code", ["content_differs", "metadata_differs"])
+def test_what_looks_found_of_a_copy_stays_when_its_source_is_written_again(code: str) -> None:
+    wrong, listed = Seen("bad", 10, "stored", code), Seen("good", 30, "listed", modified=15)
+
+    def findings(*seen: Seen) -> list[str]:
+        rows = state_of(pruned(verdicts(*seen)))
+        return [row["finding"] for row in rows if row["finding"]]
+
+    assert findings(wrong, listed) == [code]
+    assert findings(wrong, listed._replace(depth="stored")) == []
+    assert findings(wrong, listed._replace(code="done", copy_modified=29)) == []
+    assert findings(wrong, listed._replace(etag="another")) == [], "the copy is of another content"
+    assert findings(wrong._replace(code="damaged"), listed) == [], "that was the source"
+
+
+def test_what_could_not_be_read_is_blocked_until_something_reads_it() -> None:
+    failed = Seen("unknown", 10, "bytes", "given_up")
+    assert only(failed, Seen("good", 20))["blocked"] == "given_up"
+    assert only(failed, Seen("good", 20, "bytes"))["blocked"] is None
+    spec = RunSpec("run", "verify", 0.0, Side(Location("originals")), Side(Location("copies")), "", {"deep": True})
+    ends = [Outcome(0, "key", "v", Status.BLOCKED, why).ended(1.0, "a") for why in (Reason.GIVEN_UP, Reason.ARCHIVED)]
+    connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes(ends))))
+    rows = connection().sql(run_verdicts_sql(spec, "outcomes", ("", ""))).to_arrow_table().to_pylist()
+    assert [row["depth"] for row in rows] == ["bytes", "stored"]
+
+
 def test_without_versions_only_the_newest_object_is_there() -> None:
     wrong = Seen("bad", 10, code="size_differs", etag="old", modified=5)
     assert only(wrong, Seen("good", 20, modified=15))["etag"] == "e"
@@ -263,12 +289,24 @@ def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
         objects[seen.key, version_id, None if version_id else seen.etag, modified].append(seen)
     current = [each for each in all_seen if each.verdict in ("good", "bad") and each.version_id is None]
     rows = []
-    for (key, version_id, _, modified), looks in objects.items():
-        newest = max((modified_of(each, all_seen) for each in current if each.key == key), default=-1)
+    for (key, version_id, etag, modified), looks in objects.items():
+        goods = [
+            each
+            for (*same, _), others in objects.items()
+            if (others is looks if version_id or etag is None else same == [key, version_id, etag])
+            for each in others
+            if each.verdict == "good"
+        ]
+        newest, its_etag = max(
+            ((modified_of(each, all_seen), str(each.etag)) for each in current if each.key == key), default=(-1, "")
+        )
         last = max((each.at for each in looks if each.verdict != "accepted"), default=10)
         is_undated = modified < 0 and any(each.key == key and each.at > last for each in current)
         if version_id is not None or (modified >= newest if modified >= 0 else not is_undated):
-            rows.append(plain_row(key, version_id, looks))
+            rows.append(plain_row(key, version_id, looks, goods, modified))
+        elif 0 <= modified < newest and its_etag == etag:
+            kept = [each for each in looks if is_of_copy(each) and not is_ended(each, goods)]
+            rows += [plain_row(key, version_id, kept, goods, modified)] if kept else []
     return sorted(rows, key=by_object)
 
 
@@ -285,16 +323,27 @@ def by_object(row: dict[str, Any]) -> tuple[str, ...]:
     return row["key"], str(row["version_id"]), str(row["etag"]), str(row["modified"])
 
 
-def plain_row(key: str, version_id: str | None, looks: list[Seen]) -> dict[str, Any]:
+def is_of_copy(seen: Seen) -> bool:
+    is_found = seen.verdict == "bad" and seen.depth != "listed" and seen.copy_etag is not None
+    return is_found and seen.code != "damaged"
+
+
+def plain_row(
+    key: str, version_id: str | None, looks: list[Seen], goods_of_content: list[Seen], modified: int
+) -> dict[str, Any]:
     goods = [each for each in looks if each.verdict == "good"]
-    open_ones = [each for each in looks if each.verdict == "bad" and not is_ended(each, goods)]
+    open_ones = [each for each in looks if each.verdict == "bad" and not is_ended(each, goods_of_content)]
     finding = max(open_ones, key=lambda each: each.order, default=None)
-    looked = max((each.at for each in looks if each.verdict in ("good", "bad")), default=-1)
+    looked = [each for each in looks if each.verdict in ("good", "bad")]
     last = max([*goods, *open_ones], key=lambda each: each.order, default=None)
     unknown = [each for each in looks if each.verdict == "unknown" and each.code != "too_new"]
-    stuck = [each for each in unknown if each.at >= looked]
+    stuck = [
+        each
+        for each in unknown
+        if all(each.at >= look.at for look in looked if each.depth != "bytes" or look.depth == "bytes")
+    ]
     blocked = max(stuck, key=lambda each: each.order, default=None)
-    agreed = [each for each in looks if each.verdict == "accepted" and not is_ended(each, goods)]
+    agreed = [each for each in looks if each.verdict == "accepted" and not is_ended(each, goods_of_content)]
     accepted = max(agreed, key=lambda each: each.order, default=None)
     about = finding or last
     copy = about.copy if about else (None, None, None)
@@ -309,7 +358,9 @@ def plain_row(key: str, version_id: str | None, looks: list[Seen]) -> dict[str, 
         "key": key,
         "version_id": version_id,
         "etag": looks[0].etag,
-        "modified": max((each.modified for each in looks if each.modified is not None), default=None),
+        "modified": max((each.modified for each in looks if each.modified is not None), default=None)
+        if modified < 0
+        else modified,
         "checked_at": max((each.at for each in goods if each.code != "nothing_comparable"), default=None),
         "read_at": max((each.at for each in goods if each.depth == "bytes"), default=None),
         "finding": finding and finding.code,
