@@ -269,6 +269,17 @@ async def compact(ledger: Ledger, by: str, *censuses: Census, prefixes: Sequence
     return made
 
 
+async def take_census(ledger: Ledger, census: Census) -> None:
+    """Let findings go about what neither side of a comparison has, where there are findings at all."""
+    with contextlib.suppress(SealiftError):  # they stay
+        async with open_state(ledger, only_open=True) as database:
+            asked = "SELECT 1 FROM findings WHERE source_bucket = $1 AND copy_bucket = $2 LIMIT 1"
+            buckets = [census.source_bucket, census.copy_bucket]
+            if not database.connection.execute(asked, buckets).fetchall():
+                return
+        await compact(ledger, census.run_id, census)
+
+
 async def compact_if_due(ledger: Ledger, by: str) -> None:
     """Make a generation where nights do not, so that a reader has few files to read."""
     with contextlib.suppress(SealiftError):  # the deltas say the same

@@ -33,7 +33,7 @@ from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, pr
 from jobs.policy.words import Region
 from jobs.reconcile.advice import REPAIR, findings_by_category, night_steps
 from jobs.reconcile.repair import KINDS
-from jobs.reconcile.run import make_spec, publish_run
+from jobs.reconcile.run import census_of, make_spec, publish_run
 from jobs.runs import launch
 from jobs.runs.placement import BatchOptions, batch_placement, check_placement, planning_settings
 from jobs.runs.request import Planned, Request, new_run_id
@@ -105,20 +105,9 @@ class Stages:
 
     async def census(self, compared: StageResult) -> Census:
         """What a comparison says of all objects."""
-        from jobs.ledger.state import Census
-        from jobs.ledger.state_files import services_of
-
         report, spec = await self._report_of(str(compared.run_id)), await self.ledger.spec(str(compared.run_id))
-        ours, theirs = services_of(spec)
-        return Census(
-            run_id=spec.run_id,
-            at=min(parse_time(report[side]["created_at"]) for side in ("source", "destination")),
-            source_service=ours,
-            source_bucket=spec.source.location.bucket,
-            copy_service=theirs,
-            copy_bucket=spec.destination.location.bucket,
-            maps=(replica_map if compared.stage is Stage.REPLICA else prefix_map)(self.pair, self.scope),
-        )
+        maps = replica_map if compared.stage is Stage.REPLICA else prefix_map
+        return census_of(spec, report, maps(self.pair, self.scope))
 
     async def repair(self, reconciled: StageResult) -> StageResult:
         """Copy what the comparison named, within the pair's limits."""

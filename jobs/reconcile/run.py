@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 from jobs import __version__
 from jobs.core.category import Category
 from jobs.core.display import Display
+from jobs.core.model import parse_time
+from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.reconcile.advice import DIFFERENT, REPAIR
@@ -20,6 +22,7 @@ from jobs.reports.publish import PAGE, write_page
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
+    from jobs.ledger.state import Census
     from jobs.reconcile.reconcile import Reconciliation, Report
 
 SHOWN_FINDINGS = 1_000
@@ -49,6 +52,23 @@ def make_spec(run_id: str, began: float, source: Report, destination: Report, op
         manifest=str(source.inventory.manifest),
         options={**options, **checksums, "destination_manifest": str(destination.inventory.manifest)},
         sealift_version=__version__,
+    )
+
+
+def census_of(spec: RunSpec, report: Mapping[str, Any], maps: PrefixMap) -> Census:
+    """What a comparison of all current objects says of those that neither side lists."""
+    from jobs.ledger.state import Census
+    from jobs.ledger.state_files import services_of
+
+    ours, theirs = services_of(spec)
+    return Census(
+        run_id=spec.run_id,
+        at=min(parse_time(report[side]["created_at"]) for side in ("source", "destination")),
+        source_service=ours,
+        source_bucket=spec.source.location.bucket,
+        copy_service=theirs,
+        copy_bucket=spec.destination.location.bucket,
+        maps=maps,
     )
 
 

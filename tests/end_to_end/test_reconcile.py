@@ -48,6 +48,19 @@ def test_what_is_all_in_flight_is_not_judged(world: World) -> None:
     assert (repaired["code"], repaired["repaired"]["left"], repaired["next_steps"]) == (0, 0, [])
 
 
+def test_what_neither_side_has_any_more_is_no_finding(world: World) -> None:
+    world.put("same")
+    world.put("late")
+    for key in ("same", "stray"):
+        world.client.put_object(Bucket=world.destination, Key=key, Body=b"same")
+    assert reconcile(world)["findings"] == 3
+    for bucket, key in ((world.source, "late"), (world.destination, "stray"), (world.destination, "same")):
+        world.client.delete_object(Bucket=bucket, Key=key)
+    reconcile(world)
+    found = world.sealift("query", "SELECT key, finding FROM findings", "--format", "json").stdout
+    assert json.loads(found) == [{"key": "same", "finding": "copy_missing"}]
+
+
 @pytest.mark.parametrize("places", ["map", "sides"])
 def test_inventories_of_which_all_is_excluded_are_no_success(world: World, places: str) -> None:
     """As with a prefix that is mistyped: here nobody has a copy, and no difference was found."""
