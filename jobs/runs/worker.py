@@ -13,6 +13,7 @@ import random
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, TypeAlias
 
@@ -151,7 +152,9 @@ class Worker:
     _must_end_at: float = field(default=float("inf"), init=False)
     _why: str = field(default="", init=False)
     _settled: set[int] = field(default_factory=set, init=False)
-    _in_flight: int = field(default=0, init=False)
+    _tasks: set[asyncio.Task[None]] = field(default_factory=set, init=False)
+    _is_drained: bool = field(default=False, init=False)
+    """All chains have begun."""
     _broken: BaseException | None = field(default=None, init=False)
     _failures: FailureCount = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
@@ -216,26 +219,19 @@ class Worker:
         shard = await self.ledger.shard(self.run_id, self.shard, numbers)
         if self.shard_sha256 is not None and hashlib.sha256(shard).hexdigest() != self.shard_sha256:
             raise LedgerError(f"run {self.run_id}: shard {self.shard} is not the one that was planned: it was altered")
-        tasks: set[asyncio.Task[None]] = set()
+        chains, tasks = self._chains(read_shard(shard, self.beside)), self._tasks
         try:
-            for rows in self._chains(read_shard(shard, self.beside)):
-                while self._in_flight >= self._pace.in_flight and not self._must_end():
-                    self._wake.clear()
-                    await self._wake.wait()
-                if self._must_end():
-                    break
-                self._in_flight += 1
-                task = asyncio.create_task(self._work(rows))
-                tasks.add(task)
-                task.add_done_callback(tasks.discard)
-                if self._checkpoint_is_due():
-                    await self._checkpoint()
-                    await self._look()
-            while tasks and self._broken is None and self.elapsed() < self._must_end_at:
-                await asyncio.wait(tuple(tasks), timeout=WAIT_SECONDS, return_when=asyncio.FIRST_COMPLETED)
-                if self._checkpoint_is_due():
-                    await self._checkpoint()
-                    await self._look()
+            while (tasks or self._begins()) and self._broken is None and self.elapsed() < self._must_end_at:
+                while self._begins() and len(tasks) < self._pace.in_flight:
+                    task = asyncio.create_task(self._work_on(chains))
+                    tasks.add(task)
+                    task.add_done_callback(tasks.discard)
+                    await asyncio.sleep(0)  # there may be no chain for the next one
+                self._wake.clear()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(WAIT_SECONDS):
+                        await self._wake.wait()
+                await self._checkpoint_if_due()
         finally:
             for task in tasks:
                 task.cancel()
@@ -271,6 +267,25 @@ class Worker:
             if any(row.row not in self._settled for row in rows):
                 yield rows
 
+    def _begins(self) -> bool:
+        """Whether another chain may begin."""
+        return not self._is_drained and not self._must_end()
+
+    async def _work_on(self, chains: Iterator[list[ObjectVersion]]) -> None:
+        """Work at one chain after the other, as long as there is one and the pace has room."""
+        try:
+            while self._begins() and len(self._tasks) <= self._pace.in_flight:
+                if (rows := next(chains, None)) is None:
+                    self._is_drained = True
+                    break
+                await self._work(rows)
+                await self._checkpoint_if_due()
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:  # noqa: BLE001  the run ends with it; see `_run`
+            self._broken = self._broken or error
+        self._wake.set()
+
     async def _work(self, rows: list[ObjectVersion]) -> None:
         began = elapsed_seconds()
         try:
@@ -289,9 +304,9 @@ class Worker:
         else:
             self._add(outcomes)
         finally:
-            self._in_flight -= 1
-            self._wake.set()
-            self.on_progress(self._done._replace(in_flight=self._in_flight))
+            if len(self._tasks) < self._pace.in_flight:
+                self._wake.set()
+            self.on_progress(self._done._replace(in_flight=len(self._tasks)))
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""
@@ -363,6 +378,11 @@ class Worker:
         rows = len(self._pending)
         late = self.elapsed() - self._last_checkpoint >= self.limits.checkpoint_seconds
         return rows >= self.limits.checkpoint_rows or (rows > 0 and late)
+
+    async def _checkpoint_if_due(self) -> None:
+        if self._checkpoint_is_due():
+            await self._checkpoint()
+            await self._look()
 
     async def _checkpoint(self) -> None:
         """Write the outcomes since the last checkpoint."""
