@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 
 from jobs.core.model import NULL_VERSION, Location, ObjectRef
@@ -32,11 +33,11 @@ class Standing:
         return sum(self.outcomes.values())
 
 
-async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: float, folder: Path, which: str = BAD) -> Standing:
+async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path, which: str = BAD) -> Standing:
     """Those bad rows of a run whose keys have a finding by now, or could not be looked at.
 
     All of them if the state does not know the run, or cannot be read. Services are not compared,
-    since one may have several names. `ended_at`: epoch seconds. `which`: a condition for the rows
+    since one may have several names. `ended_at`: the report's `finished_at`. `which`: a condition for the rows
     of `findings`. Raises as `failures_of` does, LedgerError for a damaged file of rows, ConfigError
     without room on disk, and StoreError.
     """
@@ -54,11 +55,11 @@ async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: float, folder: 
         raise LedgerError(f"{uri} cannot be read ({first})", advice="verify again") from error
 
 
-async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: float, failed: Path, which: str) -> Path:
+async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: str, failed: Path, which: str) -> Path:
     from jobs.ledger.state_files import is_known, open_state
     from jobs.tables.duck import in_thread, parquet, quoted
 
-    if not await is_known(ledger, spec.run_id, ended_at):
+    if not await is_known(ledger, spec.run_id, datetime.fromisoformat(ended_at).timestamp()):
         return failed
     source, destination = quoted(spec.source.location.bucket), quoted(spec.destination.location.bucket)
     file = failed.with_name("standing.parquet")

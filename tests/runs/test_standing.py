@@ -16,6 +16,7 @@ from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state_files import compact, write_delta
+from jobs.reports.document import iso_time
 from jobs.runs.request import new_run_id
 from jobs.runs.standing import Standing, standing_rows
 from jobs.s3.store import UNGUARDED
@@ -61,7 +62,7 @@ class Scene:
         asyncio.run(write_delta(self.ledger, run_id, path))
 
     def standing(self) -> Standing:
-        return asyncio.run(standing_rows(self.ledger, self.spec, ENDED, self.folder))
+        return asyncio.run(standing_rows(self.ledger, self.spec, iso_time(ENDED), self.folder))
 
     def rows(self) -> list[tuple[Any, ...]]:
         return [tuple(row.values()) for row in pq.read_table(self.standing().file).to_pylist()]
