@@ -206,7 +206,7 @@ class Verify:
         if source is None:
             return Outcome.of(row, Status.CHANGED, Reason.SOURCE_GONE)
         if not is_named(row, source):
-            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)._replace(etag=source.etag)
+            return Outcome.of(row, Status.CHANGED, Reason.SOURCE_REPLACED)
         if destination is None:
             return Outcome.of(row, Status.MISSING, Reason.COPY_MISSING)
         try:

@@ -11,6 +11,7 @@ import pytest
 
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Evidence, Outcome, Status
+from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.ledger import Ledger
 from jobs.s3.byte_ranges import ByteBudget
@@ -81,6 +82,15 @@ def test_an_object_of_another_size_than_the_row_says_is_not_the_one_named() -> N
         put(store, bucket, b"another")
     rows = [ObjectVersion(0, "k", size_bytes=size_bytes) for size_bytes in (999, 7)]
     assert statuses(verify(store, rows)) == [Status.CHANGED, Status.VERIFIED]
+
+
+@pytest.mark.parametrize("etag", ["0" * 32, None])
+def test_what_was_replaced_is_the_object_of_the_row_and_not_the_one_that_is_there(etag: str | None) -> None:
+    """Else the state would take the one that is there for gone, and with it what lists found of it."""
+    store = store_of()
+    put(store, "here", b"another")
+    [outcome] = verify(store, [ObjectVersion(0, "k", size_bytes=999, etag=etag)])
+    assert (outcome.reason, outcome.etag) == (Reason.SOURCE_REPLACED, etag)
 
 
 def test_a_source_that_is_overwritten_and_copied_between_the_two_looks_has_changed() -> None:
