@@ -9,6 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 from jobs.core.model import NULL_VERSION, Location, ObjectRef
+from jobs.core.outcome import Status
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
@@ -34,7 +35,7 @@ class Standing:
 
 
 async def standing_rows(ledger: Ledger, spec: RunSpec, ended_at: str, folder: Path, which: str = BAD) -> Standing:
-    """Those bad rows of a run whose keys have a finding by now, or could not be looked at.
+    """Those bad rows of a run whose keys have a finding by now, or could not be looked at or compared.
 
     All of them if the state does not know the run, or cannot be read. Services are not compared,
     since one may have several names. `ended_at`: the report's `finished_at`. `which`: a condition for the rows
@@ -66,7 +67,7 @@ async def _known_rows(ledger: Ledger, spec: RunSpec, ended_at: str, failed: Path
     sql = f"""
         SELECT * EXCLUDE (copy_key, file_row_number)
         FROM (SELECT *, {copy_key_sql(spec)} AS copy_key FROM {parquet(failed, "file_row_number = true")}) AS failed
-        WHERE EXISTS (
+        WHERE status = {quoted(Status.UNKNOWN)} OR EXISTS (
             FROM findings WHERE ({which}) AND findings.key = failed.key AND findings.copy_key = failed.copy_key
             AND source_bucket = {source} AND copy_bucket = {destination}
             AND coalesce(findings.version_id = nullif(failed.version_id, {quoted(NULL_VERSION)}), true))

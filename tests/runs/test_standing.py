@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -36,24 +37,24 @@ FOUND = [
 class Scene:
     """A ledger with a run that ended badly, and what later runs say of its rows."""
 
-    def __init__(self, folder: Path, job: str = "verify"):
+    def __init__(self, folder: Path, job: str = "verify", rows: Sequence[tuple[Any, ...]] = ROWS):
         store = MemoryStore()
         store.create_bucket("ledger")
         self.folder, self.ledger = folder, Ledger(store, Location("ledger", ""))
         sides = Side(Location("originals")), Side(Location("copies"))
         self.run_id = new_run_id(job, ENDED)
         self.spec = RunSpec(self.run_id, job, ENDED, *sides, "listing")
-        asyncio.run(self._end())
+        asyncio.run(self._end(rows))
 
-    async def _end(self) -> None:
+    async def _end(self, rows: Sequence[tuple[Any, ...]]) -> None:
         await self.ledger.create(self.spec)
-        await self.ledger.publish_plan(self.run_id, Plan(len(ROWS), 0, ()))
-        table = pa.Table.from_pylist([dict(zip(("key", "version_id", "status"), row, strict=True)) for row in ROWS])
+        await self.ledger.publish_plan(self.run_id, Plan(len(rows), 0, ()))
+        table = pa.Table.from_pylist([dict(zip(("key", "version_id", "status"), row, strict=True)) for row in rows])
         data = io.BytesIO()
         pq.write_table(table, data)
         uri = await self.ledger.write_failures(self.run_id, data.getvalue(), b"")
         await self.ledger.publish_report(
-            self.run_id, {"state": "complete", "failures": len(ROWS), "failures_manifest": uri}
+            self.run_id, {"state": "complete", "failures": len(rows), "failures_manifest": uri}
         )
 
     def say(self, run_id: str, *seen: Seen) -> None:
@@ -94,6 +95,13 @@ def test_what_is_accepted_or_of_another_place_decides_nothing(scene: Scene) -> N
         scene.run_id, "verify", ENDED, scene.spec.source, Side(Location("copies", "below/")), "listing"
     )
     assert scene.rows() == []
+
+
+def test_what_could_not_be_compared_is_tried_again(tmp_path: Path) -> None:
+    """It is no finding, so the findings do not say whether it was proven since."""
+    scene = Scene(tmp_path, rows=[("a", None, "unknown"), ("b", None, "missing")])
+    scene.say(scene.run_id, Seen("unknown", 10, code="nothing_comparable", key="a"), Seen("good", 10, key="b"))
+    assert scene.rows() == [("a", None, "unknown")]
 
 
 def test_a_run_that_the_state_does_not_know_is_done_whole(scene: Scene, tmp_path: Path) -> None:
