@@ -82,7 +82,7 @@ def next_steps(summary: Summary) -> Iterator[str]:
     pair, known = summary.pair, summary.known
     again = f"sealift nightly --pair {pair} --night {summary.night}"
     if not summary.stages[-1].is_over:
-        yield f"Go on with it: {again}"
+        yield f"Go on with it: {again} --again"  # without it, a night that has ended once is only shown
         return
     if summary.emptied:
         yield "If that is meant, take the pair out of the policy"

@@ -96,7 +96,7 @@ def test_the_sentence_says_what_each_stage_came_to() -> None:
     ("summary", "commands"),
     [
         (night(stage("reconcile", same=40), *REST), []),
-        (night(stage("repair", state="incomplete")), ["sealift nightly --pair docs --night 2026-11-25"]),
+        (night(stage("repair", state="incomplete")), ["sealift nightly --pair docs --night 2026-11-25 --again"]),
         (night(stage("reconcile", extra=9), emptied=Emptied("2026-11-24", 4, "sealift restore X")),
          ["If that is meant, take the pair out of the policy", "sealift restore X"]),
         (night(refused("reconcile", "of other places")), ["sealift do"]),
