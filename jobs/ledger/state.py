@@ -45,7 +45,7 @@ The state of a source object and of its copy at one place, from all verdicts abo
 
 Objects are the same by version id, else by ETag and Last-Modified, to the second. Without versions
 only the newest object of a key is there. Where it has the ETag of the one before, it was written
-again: what looks found of the copy stays, and looks at either end it. An object of the destination
+again: what looks found of the copy stays, and looks at the newer one end it, too. An object of the destination
 without a source has no ETag of one, and is itself.
 """
 
@@ -331,7 +331,9 @@ def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
     def last(condition: str, value: str = "second", over: str = identity) -> str:
         return f"max({value}) FILTER ({condition}) OVER (PARTITION BY {over})"
 
-    content = f"{_AT_PLACE}, CASE WHEN own_id IS NULL AND etag IS NOT NULL THEN concat('e', etag) ELSE oid END"
+    is_dated = "CASE WHEN own_id IS NULL AND etag IS NOT NULL THEN {} ELSE {} END".format
+    content = f"""{_AT_PLACE}, {is_dated("concat('e', etag)", "oid")} ORDER BY {is_dated("own_modified", 0)}
+        RANGE BETWEEN CURRENT ROW AND UNBOUNDED FOLLOWING"""  # the object itself, and it written again
     good = "verdict = 'good' AND (strength >= {} OR {})".format
     goods = ", ".join(last(good(n, "false"), over=content) for n in (1, 2, 3))
     newest = ", ".join(last(good(n, f"code = {_MADE}"), "copy.modified_s", content) for n in (1, 2, 3))

@@ -292,8 +292,8 @@ def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
     for (key, version_id, etag, modified), looks in objects.items():
         goods = [
             each
-            for (*same, _), others in objects.items()
-            if (others is looks if version_id or etag is None else same == [key, version_id, etag])
+            for (*same, later), others in objects.items()
+            if others is looks or (not version_id and etag and same == [key, None, etag] and later >= modified)
             for each in others
             if each.verdict == "good"
         ]
