@@ -4,6 +4,7 @@
       deltas/<run id>.parquet          the verdicts of one run, sorted (one more for what came late)
       generations/000001.json          what it holds: deltas, files, counts (exists = it is valid)
       generations/000001/<id>-….parquet   the verdicts that can still matter, and those of findings
+      cleaned.json                     deltas were removed: without a generation much is lost
 
 All are written once. Readers take the newest generation that can be read, and the deltas that it
 does not hold. The two newest generations stay, and each delta until both hold it: so a damaged one
@@ -18,7 +19,7 @@ import hashlib
 import re
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -30,6 +31,7 @@ import msgspec
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
+from jobs.ledger.damage import DamagedFiles, find_damaged
 from jobs.ledger.files import PARQUET, list_names, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.ledger import Ledger
@@ -50,7 +52,7 @@ from jobs.s3.sessions import service_of
 from jobs.s3.uploads import upload_file
 from jobs.tables.duck import Database, check_select, file_list, in_thread, parquet, quoted, refusals, room
 
-DELTAS, GENERATIONS = "state/deltas/", "state/generations/"
+DELTAS, GENERATIONS, CLEANED = "state/deltas/", "state/generations/", "state/cleaned.json"
 RANGE_ROWS = 200_000
 """So many verdicts are judged at once, all those of their keys: memory does not grow with the state."""
 MEMORY_LIMIT = "320MB"
@@ -178,7 +180,8 @@ async def state_relation(
     relations = [f"(FROM {parquet(held.origins)})"]
     if only_open:
         doubted = doubted_sql(parquet(held.origins))
-        await in_thread(connection, connection.execute, f"CREATE OR REPLACE TABLE doubted AS {doubted}")
+        async with _readable(ledger, held.origins, folder):
+            await in_thread(connection, connection.execute, f"CREATE OR REPLACE TABLE doubted AS {doubted}")
         relations = [f"(FROM {parquet(held.origins)} SEMI JOIN doubted USING (source_bucket, key))"]
         relations += await _late_rows(ledger, connection, held, folder)
     made = folder / "made"
@@ -189,8 +192,9 @@ async def state_relation(
             rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {each} WHERE {condition}" for each in relations)
             _copy(connection, state_sql(f"({rows})"), made / f"{number:05d}.parquet")
 
-    with room("the state"):
-        await in_thread(connection, define)
+    async with _readable(ledger, held.origins, folder):
+        with room("the state"):
+            await in_thread(connection, define)
     return parquet(made, below="*.parquet")
 
 
@@ -243,9 +247,9 @@ async def compact(ledger: Ledger, by: str, *censuses: Census, prefixes: Sequence
                 return held.generation
             number, folder = held.highest + 1, database.files / "made"
             folder.mkdir()
-            places, until = await in_thread(
-                connection, _compact, connection, folder, [*held.origins], censuses, prefixes
-            )
+            paths = [*held.origins]
+            async with _readable(ledger, held.origins, database.files):
+                places, until = await in_thread(connection, _compact, connection, folder, paths, censuses, prefixes)
             files = []
             for path in sorted(folder.glob("*.parquet")):
                 name = f"{number:06d}/{secrets.token_hex(8)}-{path.name}"
@@ -345,6 +349,9 @@ async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
         if number < before.generation.number or (is_leftover and number <= made.number):
             gone.append(f"{GENERATIONS}{name}")
     with contextlib.suppress(Denied):  # they cost room, nothing else
+        if before.generation.deltas:
+            with contextlib.suppress(PreconditionFailed):
+                await write_file(ledger.store, ledger.location, CLEANED, b"{}")
         for each in gone:
             place = ledger.location.join(each)
             await ledger.store.delete(place.bucket, place.key)
@@ -391,7 +398,7 @@ async def _generations(ledger: Ledger) -> AsyncIterator[_Held]:
             generation = msgspec.json.decode(data, type=Generation)
             yield await _held(ledger, generation, highest, is_newest=is_newest)
         is_newest = False
-    if highest > 1:
+    if highest > 1 or await list_names(ledger.store, ledger.location.join(CLEANED)):
         raise LedgerError(
             f"no generation of the state in {ledger.location.join(GENERATIONS)} can be read",
             advice="restore an earlier version of its latest files",
@@ -400,7 +407,8 @@ async def _generations(ledger: Ledger) -> AsyncIterator[_Held]:
 
 
 async def _held(ledger: Ledger, generation: Generation, highest: int, *, is_newest: bool) -> _Held:
-    there = await list_names(ledger.store, ledger.location.join(DELTAS))
+    names = await list_names(ledger.store, ledger.location.join(DELTAS))
+    there = [name for name in names if name.endswith(".parquet")]
     return _Held(generation, is_newest, highest, sorted({*there} - {*generation.deltas}), there, {})
 
 
@@ -418,6 +426,17 @@ async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) ->
         return path, place
 
     return dict(await gather_bounded(fetch, files, DOWNLOADS))
+
+
+@contextlib.asynccontextmanager
+async def _readable(ledger: Ledger, origins: Mapping[Path, Location], scratch: Path) -> AsyncIterator[None]:
+    """A context that reads these files. Raises DamagedFiles for those that are none of Sealift's."""
+    try:
+        yield
+    except duckdb.Error as error:
+        if damaged := await find_damaged(origins, scratch):
+            raise DamagedFiles(damaged, ledger.location) from error
+        raise
 
 
 async def _get(ledger: Ledger, name: str, path: Path) -> tuple[Path, Location]:

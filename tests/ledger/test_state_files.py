@@ -162,6 +162,29 @@ def test_a_state_that_nobody_can_read_is_no_empty_one(ledger: Ledger) -> None:
             call(ledger)
 
 
+def test_a_state_whose_generations_are_gone_is_no_empty_one(ledger: Ledger) -> None:
+    for number in (1, 2, 3):
+        add(ledger, f"run{number}", Seen("bad", number, code="size_differs", key=f"key{number}"))
+        made(ledger)
+    for name in names(ledger):
+        if name.startswith("generations/"):
+            asyncio.run(ledger.store.delete("ledger", f"here/state/{name}"))
+    for call in (rows, found, made):
+        with pytest.raises(LedgerError, match="can be read"):
+            call(ledger)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage"])
+def test_a_delta_that_nobody_can_read_is_named(ledger: Ledger, data: bytes) -> None:
+    add(ledger, "run1", WRONG)
+    damage(ledger, "deltas/", b"")
+    assert found(ledger) == [("wrong", "size_differs")], "a folder is no delta"
+    damage(ledger, "deltas/zz.parquet", data)
+    for call in (rows, found, made):
+        with pytest.raises(LedgerError, match=r"deltas/zz\.parquet"):
+            call(ledger)
+
+
 def test_many_deltas_become_a_generation_without_a_night(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(state_files, "DELTAS_MAX", 2)
     for number in (1, 2):
