@@ -20,6 +20,8 @@ from jobs.cli.options import command_options, json_option, ledger_option, option
 from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
+from jobs.core.outcome import Status
+from jobs.core.run import ROWS_SHA256, run_of
 from jobs.core.words import explained
 from jobs.doctor.undelivered import look_at_undelivered
 from jobs.errors import ConfigError, ExitCode, NotFound, StoreError, UsageError
@@ -47,6 +49,8 @@ AT_ONCE = 8
 WELL = "All is well"
 IN_STATE = ("replicate", "verify", "reconcile")
 """Jobs whose bad rows are in the state."""
+_ABSENT = {"replicate": Status.MISSING, "verify": Status.CHANGED}
+"""The status of a row whose object the source does not have. A list knew it before; a person named it."""
 _NEXT = {"stopped": "retry", "unreported": "show", "unreadable": "show"}
 _FINDINGS = """
     SELECT copy_bucket || '/' || regexp_extract(copy_key, '^[^/]*/') AS place, coalesce(finding, blocked) AS code,
@@ -208,7 +212,9 @@ def _run_problems(runs: Sequence[Mapping[str, Any]]) -> Iterator[Problem]:
             answered.append(asked)
             retried.add(run["retry_of"])
             is_known = run["job"] in IN_STATE and run["source"] != run["destination"]  # else it read archives
-            left = 0 if is_known else run["failures"]
+            is_named = run["selection"].get(ROWS_SHA256) and not run["pair"] and not run_of(run["manifest"])
+            absent = run["outcomes"].get(_ABSENT.get(run["job"]), 0) if is_named else 0
+            left = absent if is_known else run["failures"]
             texts = [need_attention(left, run["rows"])] if left else []
             texts += [f"{plural(run['unread'], 'line or archive')} could not be read"] if run["unread"] else []
             if texts:

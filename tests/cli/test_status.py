@@ -25,11 +25,12 @@ def run(run_id: str, **more: Any) -> dict[str, Any]:
         "run_id": run_id, "job": "compact", "state": "complete", "rows": 2, "failures": 0, "unread": 0, "pair": None,
         "created_at": "2026-11-20T10:00:00+00:00", "source": "s3://here/", "destination": "s3://there/",
         "retry_of": None, "manifest": "listing of s3://here/", "silent_since": None,
-        "selection": {},
+        "selection": {}, "outcomes": {},
     } | more  # fmt: skip
 
 
 BAD = {"failures": 1}
+NAMED = BAD | {"manifest": "rows.csv", "selection": {"rows_sha256": "1"}, "outcomes": {"missing": 1}}
 PART = {"filters": {"include": ["b/*"]}}
 
 
@@ -44,6 +45,16 @@ PART = {"filters": {"include": ["b/*"]}}
         ([run("1", **BAD)], ["1"]),
         ([run("1", job="verify", **BAD)], []),
         ([run("1", job="verify", unread=1)], ["1"]),
+        ([run("1", job="replicate", **NAMED)], ["1"]),
+        (
+            [
+                run("2", job="replicate", retry_of="1", **NAMED | {"manifest": "run:1"}),
+                run("1", job="replicate", **NAMED),
+            ],
+            [],
+        ),
+        ([run("1", job="replicate", pair="docs", **NAMED)], []),
+        ([run("1", job="replicate", outcomes={"missing": 1}, **BAD)], []),
         ([run("2"), run("1", **BAD)], []),
         ([run("2", **BAD), run("1", **BAD)], ["2"]),
         ([run("2"), run("1", state="stopped")], []),
