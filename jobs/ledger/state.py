@@ -373,7 +373,7 @@ def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
             FROM identified
         )
         SELECT *, coalesce(goods[greatest(strength, 1)] > second, false)
-                  OR (code NOT IN ({_listed(_DAMAGED)}) AND coalesce(
+                  OR ((code NOT IN ({_listed(_DAMAGED)}) OR detail = 'copy') AND coalesce(
                       newest_copies[CASE code WHEN {quoted(Reason.COPY_MISSING)} THEN 1 ELSE greatest(strength, 1) END]
                       > coalesce(copy.modified_s, second), false)) AS is_ended,
                verdict = 'bad' AND NOT is_ended AS is_open,

@@ -30,6 +30,7 @@ class Seen(NamedTuple):
     copy_modified: int | None = 1
     run_id: str = "run"
     key: str = "key"
+    detail: str = ""
 
     @property
     def strength(self) -> int:
@@ -54,7 +55,7 @@ def verdicts(*all_seen: Seen) -> pa.Table:
             "etag": each.etag, "modified": time(each.modified), "copy_service": "", "copy_bucket": "copies",
             "copy_key": each.key, "copy_version_id": each.copy_id, "copy_etag": each.copy_etag,
             "copy_modified": time(each.copy_modified), "at": time(each.at), "depth": each.depth,
-            "verdict": each.verdict, "code": each.code, "detail": "", "run_id": each.run_id,
+            "verdict": each.verdict, "code": each.code, "detail": each.detail, "run_id": each.run_id,
         }
         for each in all_seen
     ]  # fmt: skip

@@ -125,6 +125,9 @@ def test_a_new_copy_does_not_mend_a_damaged_source() -> None:
     damage = Seen("bad", 10, "bytes", "damaged")
     assert only(damage, Seen("good", 20, code="done", copy_modified=15))["finding"] == "damaged"
     assert only(damage, Seen("good", 20, "bytes"))["finding"] is None
+    for side, finding in (("source", "bytes_lost"), ("copy", None)):
+        lost = damage._replace(code="bytes_lost", detail=side)
+        assert only(lost, Seen("good", 20, code="done", copy_modified=15))["finding"] == finding
 
 
 def test_a_copy_that_nothing_proves_is_no_check() -> None:
