@@ -25,6 +25,7 @@ _ADDED = frozenset({"run_id", "shard"})
 _TYPES = {name: kind for name, kind in TABLES["outcomes"].types.items() if name not in _ADDED}
 _OTHER_RUNS = "restore an earlier version of this file, or ask another --run"
 _RESTORE = "restore an earlier version of this file"
+_STATE = f"{_RESTORE}, or remove it if Sealift did not write it"
 
 
 class DamagedFile(NamedTuple):
@@ -42,7 +43,8 @@ class DamagedFiles(LedgerError):
         (place, reason), *more = self.files
         others = f" and {len(more):,} more file{'s' * (len(more) > 1)}" if more else ""
         name = place.key.removeprefix(ledger.key).lstrip("/")
-        advice = _OTHER_RUNS if name.startswith("runs/") else _RESTORE
+        advices = {"runs": _OTHER_RUNS, "state": _STATE}
+        advice = advices.get(name.partition("/")[0], _RESTORE)
         super().__init__(f"{place}{others} cannot be read ({reason}): the ledger was altered", advice=advice)
 
     def __reduce__(self) -> tuple[object, ...]:

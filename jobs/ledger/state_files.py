@@ -31,7 +31,7 @@ import msgspec
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import ConfigError, Denied, LedgerError, NotFound, PreconditionFailed, SealiftError, UsageError
-from jobs.ledger.damage import DamagedFiles, find_damaged
+from jobs.ledger.damage import DamagedFile, DamagedFiles, find_damaged
 from jobs.ledger.files import PARQUET, list_names, read_file, write_file
 from jobs.ledger.guard import ledger_guard
 from jobs.ledger.ledger import Ledger
@@ -60,6 +60,8 @@ DOWNLOADS = 8
 DELTAS_MAX = 32
 """So many deltas may lie beside a generation before a run's end makes another one. Nights do so daily."""
 _DOCUMENT = re.compile(r"\d{6}\.json")
+_DELTA = re.compile(r"[^/]+\.parquet")
+_OF_GENERATIONS = re.compile(r"\d{6}(\.json|/[0-9a-f]{16}-(state-\d{5}|findings)\.parquet)", re.ASCII)
 _AT_PLACE = "source_service, source_bucket, key, copy_service, copy_bucket, copy_key"
 _ACCEPTED = ", ".join([
     *[name for name in VERDICT_TYPES if name in STATE_TYPES],
@@ -177,24 +179,22 @@ async def state_relation(
     origins |= held.origins
     if not held.origins:
         return None
-    relations = [f"(FROM {parquet(held.origins)})"]
-    if only_open:
-        doubted = doubted_sql(parquet(held.origins))
-        async with _readable(ledger, held.origins, folder):
-            await in_thread(connection, connection.execute, f"CREATE OR REPLACE TABLE doubted AS {doubted}")
-        relations = [f"(FROM {parquet(held.origins)} SEMI JOIN doubted USING (source_bucket, key))"]
-        relations += await _late_rows(ledger, connection, held, folder)
     made = folder / "made"
     made.mkdir()
+    async with _readable(ledger, connection, held, folder):
+        relations = [f"(FROM {parquet(held.origins)})"]
+        if only_open:
+            doubted = doubted_sql(parquet(held.origins))
+            await in_thread(connection, connection.execute, f"CREATE OR REPLACE TABLE doubted AS {doubted}")
+            relations = [f"(FROM {parquet(held.origins)} SEMI JOIN doubted USING (source_bucket, key))"]
+            relations += await _late_rows(ledger, connection, held, folder)
 
-    def define() -> None:
-        for number, condition in enumerate(_ranges(connection, [*held.origins])):
-            rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {each} WHERE {condition}" for each in relations)
-            _copy(connection, state_sql(f"({rows})"), made / f"{number:05d}.parquet")
+        def define() -> None:
+            for number, condition in enumerate(_ranges(connection, [*held.origins])):
+                rows = " UNION ALL BY NAME ".join(f"SELECT * FROM {each} WHERE {condition}" for each in relations)
+                _copy(connection, state_sql(f"({rows})"), made / f"{number:05d}.parquet")
 
-    async with _readable(ledger, held.origins, folder):
-        with room("the state"):
-            await in_thread(connection, define)
+        await in_thread(connection, define)
     return parquet(made, below="*.parquet")
 
 
@@ -247,9 +247,10 @@ async def compact(ledger: Ledger, by: str, *censuses: Census, prefixes: Sequence
                 return held.generation
             number, folder = held.highest + 1, database.files / "made"
             folder.mkdir()
-            paths = [*held.origins]
-            async with _readable(ledger, held.origins, database.files):
-                places, until = await in_thread(connection, _compact, connection, folder, paths, censuses, prefixes)
+            async with _readable(ledger, connection, held, Path(scratch)):
+                places, until = await in_thread(
+                    connection, _compact, connection, folder, [*held.origins], censuses, prefixes
+                )
             files = []
             for path in sorted(folder.glob("*.parquet")):
                 name = f"{number:06d}/{secrets.token_hex(8)}-{path.name}"
@@ -343,8 +344,8 @@ async def _clean(ledger: Ledger, made: Generation, before: _Held) -> None:
         return
     kept = {each.name for one in (made, before.generation) for each in (*one.files, *one.findings)}
     gone = [f"{DELTAS}{each}" for each in before.generation.deltas if each in made.deltas]
-    for name in await list_names(ledger.store, ledger.location.join(GENERATIONS)):
-        number = int(name[:6]) if name[:6].isdigit() else made.number + 1
+    for name in await _names(ledger, GENERATIONS, _OF_GENERATIONS):
+        number = int(name[:6])
         is_leftover = name not in kept and not _DOCUMENT.fullmatch(name)
         if number < before.generation.number or (is_leftover and number <= made.number):
             gone.append(f"{GENERATIONS}{name}")
@@ -390,12 +391,14 @@ async def _generations(ledger: Ledger) -> AsyncIterator[_Held]:
 
     Raises LedgerError where deltas that a damaged one held are gone.
     """
-    names = [name for name in await list_names(ledger.store, ledger.location.join(GENERATIONS)) if name[:6].isdigit()]
+    names = await _names(ledger, GENERATIONS, _OF_GENERATIONS)
     highest, is_newest = max((int(name[:6]) for name in names), default=0), True
     for name in sorted(filter(_DOCUMENT.fullmatch, names), reverse=True):
         with contextlib.suppress(msgspec.MsgspecError, UnicodeDecodeError, NotFound):
             data = await read_file(ledger.store, ledger.location, GENERATIONS + name)
             generation = msgspec.json.decode(data, type=Generation)
+            if generation.number != int(name[:6]):
+                raise msgspec.ValidationError("it is the document of another one")
             yield await _held(ledger, generation, highest, is_newest=is_newest)
         is_newest = False
     if highest > 1 or await list_names(ledger.store, ledger.location.join(CLEANED)):
@@ -407,9 +410,13 @@ async def _generations(ledger: Ledger) -> AsyncIterator[_Held]:
 
 
 async def _held(ledger: Ledger, generation: Generation, highest: int, *, is_newest: bool) -> _Held:
-    names = await list_names(ledger.store, ledger.location.join(DELTAS))
-    there = [name for name in names if name.endswith(".parquet")]
+    there = await _names(ledger, DELTAS, _DELTA)
     return _Held(generation, is_newest, highest, sorted({*there} - {*generation.deltas}), there, {})
+
+
+async def _names(ledger: Ledger, folder: str, ours: re.Pattern[str]) -> list[str]:
+    """The names of the objects below a folder, but for those of others, such as a folder's own."""
+    return [*filter(ours.fullmatch, await list_names(ledger.store, ledger.location.join(folder)))]
 
 
 class _Damaged(Exception):
@@ -429,14 +436,32 @@ async def _download(ledger: Ledger, files: Sequence[StateFile], folder: Path) ->
 
 
 @contextlib.asynccontextmanager
-async def _readable(ledger: Ledger, origins: Mapping[Path, Location], scratch: Path) -> AsyncIterator[None]:
-    """A context that reads these files. Raises DamagedFiles for those that are none of Sealift's."""
+async def _readable(
+    ledger: Ledger, connection: duckdb.DuckDBPyConnection, held: _Held, scratch: Path
+) -> AsyncIterator[None]:
+    """A context that reads what was fetched. Raises DamagedFiles, ConfigError without room on disk."""
+    deltas = {path: place for path, place in held.origins.items() if DELTAS in place.key}
     try:
-        yield
+        with room("the state"):
+            if foreign := await in_thread(connection, _foreign, connection, deltas):
+                raise DamagedFiles(foreign, ledger.location)
+            yield
     except duckdb.Error as error:
-        if damaged := await find_damaged(origins, scratch):
+        if damaged := await find_damaged(deltas, scratch):
             raise DamagedFiles(damaged, ledger.location) from error
         raise
+
+
+def _foreign(connection: duckdb.DuckDBPyConnection, deltas: Mapping[Path, Location]) -> list[DamagedFile]:
+    """Deltas that lack a column of verdicts, or have it in another type, by their footers."""
+    if not deltas:
+        return []
+    columns = connection.execute(
+        f"SELECT file_name, list(name || ' ' || duckdb_type) FROM parquet_schema({file_list(deltas)}) GROUP BY 1"
+    ).fetchall()
+    needed = {f"{name} {kind}" for name, kind in VERDICT_TYPES.items()}
+    absent = {Path(file): sorted(needed - {*there}) for file, there in columns}
+    return [DamagedFile(deltas[path], f"it has no column {names[0]}") for path, names in absent.items() if names]
 
 
 async def _get(ledger: Ledger, name: str, path: Path) -> tuple[Path, Location]:

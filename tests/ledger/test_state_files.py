@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -14,6 +16,7 @@ from jobs.core.model import Attributes, Location, ObjectRef
 from jobs.errors import LedgerError, UsageError
 from jobs.ledger import state_files
 from jobs.ledger.ledger import Ledger
+from jobs.ledger.state import VERDICT_TYPES
 from jobs.ledger.state_files import Generation, accept, compact, compact_if_due, open_state, summary, write_delta
 from jobs.s3.store import ABSENT, UNGUARDED
 from tests.doubles.memory_store import MemoryStore
@@ -174,15 +177,39 @@ def test_a_state_whose_generations_are_gone_is_no_empty_one(ledger: Ledger) -> N
             call(ledger)
 
 
-@pytest.mark.parametrize("data", [b"", b"garbage"])
-def test_a_delta_that_nobody_can_read_is_named(ledger: Ledger, data: bytes) -> None:
+FOREIGN = io.BytesIO()
+pq.write_table(pa.table({name: ["a"] for name in VERDICT_TYPES}), FOREIGN)
+
+
+@pytest.mark.parametrize("data", [b"", b"garbage", FOREIGN.getvalue(), "its pages"])
+def test_a_damaged_delta_is_named_to_all_who_read_the_state(ledger: Ledger, data: bytes | str) -> None:
     add(ledger, "run1", WRONG)
-    damage(ledger, "deltas/", b"")
-    assert found(ledger) == [("wrong", "size_differs")], "a folder is no delta"
-    damage(ledger, "deltas/zz.parquet", data)
-    for call in (rows, found, made):
-        with pytest.raises(LedgerError, match=r"deltas/zz\.parquet"):
+    if isinstance(data, str):  # its footer is whole
+        add(ledger, "run2", *(Seen("bad", number, code="size_differs", key=f"k{number}") for number in range(5_000)))
+        whole = asyncio.run(ledger.store.get(ObjectRef("ledger", "here/state/deltas/run2.parquet"))).data
+        data = whole[:4] + bytes(each ^ 0xFF for each in whole[4 : len(whole) // 2]) + whole[len(whole) // 2 :]
+    damage(ledger, "deltas/run2.parquet", data)
+    for call in (rows, lambda it: rows(it, "findings", only_open=True), made):
+        with pytest.raises(
+            LedgerError, match=r"^s3://ledger/here/state/deltas/run2\.parquet cannot .* or remove it if"
+        ):
             call(ledger)
+
+
+def test_what_others_put_beside_the_state_is_none_of_it(ledger: Ledger) -> None:
+    add(ledger, "run1", WRONG)
+    made(ledger)
+    for name in ("deltas/", "deltas/a.txt", "deltas/old/run0.parquet", "generations/", "generations/000002/"):
+        damage(ledger, name, b"")
+    for name in (
+        "generations/000009.json",
+        "generations/000008-notes",
+        "generations/\u00b2\u00b2\u00b2\u00b2\u00b2\u00b2",
+    ):
+        damage(ledger, name)
+    assert found(ledger) == [("wrong", "size_differs")]
+    assert made(ledger).number == 10
+    assert {"deltas/", "deltas/a.txt", "generations/000002/", "generations/000008-notes"} <= {*names(ledger)}
 
 
 def test_many_deltas_become_a_generation_without_a_night(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
