@@ -16,7 +16,8 @@ if TYPE_CHECKING:
 FIRST_KEYS, FIRST_RUNS = 10, 3
 """How many of the objects that are left, and of the runs that found them, a night names."""
 BLOCKED = (*sorted(FAILURES), Reason.ARCHIVED, Reason.TOO_LARGE)
-"""Why an object was not looked at or not copied, where somebody has to do something."""
+"""Why an object was not looked at or not copied, where somebody has to do something. What S3 refused
+counts until a look gets it, the rest in the night that met it."""
 
 
 async def ask_state(ledger: Ledger, pair: Pair, scope: Scope, since: float, days: int) -> Known:
@@ -31,7 +32,8 @@ async def ask_state(ledger: Ledger, pair: Pair, scope: Scope, since: float, days
 def _ask(connection: duckdb.DuckDBPyConnection, pair: Pair, scope: Scope, since: float, days: int) -> Known:
     from jobs.ledger.state import OVER
 
-    is_blocked = f"coalesce(blocked IN ({_quoted(*BLOCKED)}), false) AND epoch(blocked_at) >= {since:f}"
+    is_due = f"(blocked IN ({_quoted(*FAILURES)}) OR epoch(blocked_at) >= {since:f})"
+    is_blocked = f"coalesce(blocked IN ({_quoted(*BLOCKED)}) AND {is_due}, false)"
     connection.execute(
         "CREATE TEMP TABLE bad AS SELECT key, found_by, accepted_at IS NOT NULL AS is_accepted "
         f"FROM ({_rows(pair, scope, 'findings')}) WHERE (finding IS NOT NULL AND NOT {OVER}) OR ({is_blocked})"
