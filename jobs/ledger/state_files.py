@@ -123,16 +123,17 @@ class Summary(msgspec.Struct, frozen=True):
 
 
 def services_of(spec: RunSpec) -> tuple[str, str]:
-    """The services of a run's sides, as verdicts name them: empty for AWS."""
+    """The services of a run's sides, as verdicts name them."""
+    return service_name(spec.source), service_name(spec.destination)
 
-    def name(side: Any) -> str:
-        try:
-            service = service_of(side)
-        except ConfigError:  # a profile that is not known here
-            return str(side.endpoint or "")
-        return "" if service.is_aws else service.name
 
-    return name(spec.source), name(spec.destination)
+def service_name(side: Any) -> str:
+    """The service of a side, as verdicts name it: empty for AWS."""
+    try:
+        service = service_of(side)
+    except ConfigError:  # a profile that is not known here
+        return str(side.endpoint or "")
+    return "" if service.is_aws else service.name
 
 
 async def write_delta(ledger: Ledger, name: str, path: Path) -> None:

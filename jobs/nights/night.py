@@ -88,7 +88,7 @@ async def _other_stages(stages: Stages, reconciled: StageResult) -> AsyncIterato
 
 async def _compact_and_ask(stages: Stages, results: Sequence[StageResult]) -> Known:
     """Compact the state, of which the comparisons are the census, and read what it says of the pair."""
-    from jobs.ledger.state_files import compact
+    from jobs.ledger.state_files import compact, service_name
 
     ledger, pair = stages.ledger, stages.pair
     copies = [sides(stages.policy, each)[1].location for each in stages.policy.pairs]
@@ -96,7 +96,8 @@ async def _compact_and_ask(stages: Stages, results: Sequence[StageResult]) -> Kn
     censuses = [await stages.census(each) for each in compared]
     await compact(ledger, stages.night.name, *censuses, prefixes=copies)
     days = int(pair.verify.deep or READ_DAYS)
-    return await ask_state(ledger, pair, stages.scope, stages.claim.began_at, days)
+    source, hot = map(service_name, sides(stages.policy, pair))
+    return await ask_state(ledger, pair, (source, hot), stages.scope, stages.claim.began_at, days)
 
 
 async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emptied: Emptied | None) -> Summary:

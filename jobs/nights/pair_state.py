@@ -20,23 +20,37 @@ BLOCKED = (*sorted(FAILURES), Reason.ARCHIVED, Reason.TOO_LARGE)
 counts until a look gets it, the rest in the night that met it."""
 
 
-async def ask_state(ledger: Ledger, pair: Pair, scope: Scope, since: float, days: int) -> Known:
-    """Ask the state. `since`: when the night began, in epoch seconds. `days`: how long a read counts."""
+async def ask_state(
+    ledger: Ledger, pair: Pair, services: tuple[str, str], scope: Scope, since: float, days: int
+) -> Known:
+    """Ask the state.
+
+    `services`: those of source and destination now, as verdicts name them. `since`: when the night
+    began, in epoch seconds. `days`: how long a read counts.
+    """
     from jobs.ledger.state_files import open_state
     from jobs.tables.duck import in_thread
 
     async with open_state(ledger) as database:
-        return await in_thread(database.connection, _ask, database.connection, pair, scope, since, days)
+        return await in_thread(database.connection, _ask, database.connection, pair, services, scope, since, days)
 
 
-def _ask(connection: duckdb.DuckDBPyConnection, pair: Pair, scope: Scope, since: float, days: int) -> Known:
+def _ask(
+    connection: duckdb.DuckDBPyConnection,
+    pair: Pair,
+    services: tuple[str, str],
+    scope: Scope,
+    since: float,
+    days: int,
+) -> Known:
     from jobs.ledger.state import OVER
 
     is_due = f"(blocked IN ({_quoted(*FAILURES)}) OR epoch(blocked_at) >= {since:f})"
     is_blocked = f"coalesce(blocked IN ({_quoted(*BLOCKED)}) AND {is_due}, false)"
     connection.execute(
         "CREATE TEMP TABLE bad AS SELECT key, found_by, accepted_at IS NOT NULL AS is_accepted "
-        f"FROM ({_rows(pair, scope, 'findings')}) WHERE (finding IS NOT NULL AND NOT {OVER}) OR ({is_blocked})"
+        f"FROM ({_rows(pair, services, scope, 'findings')}) "
+        f"WHERE (finding IS NOT NULL AND NOT {OVER}) OR ({is_blocked})"
     )
     left, accepted = (
         connection.execute(f"SELECT count(DISTINCT key) FROM bad WHERE {condition}").fetchall()[0][0]
@@ -50,21 +64,26 @@ def _ask(connection: duckdb.DuckDBPyConnection, pair: Pair, scope: Scope, since:
     [(objects, checked, read)] = connection.execute(
         "SELECT count(*), count(coalesce(checked_at, read_at)) FILTER (finding IS NULL), "
         f"count(*) FILTER (finding IS NULL AND {is_read}) "
-        f"FROM ({_rows(pair, scope, 'state')}) WHERE NOT is_of_replica AND etag IS NOT NULL"
+        f"FROM ({_rows(pair, services, scope, 'state')}) WHERE NOT is_of_replica AND etag IS NOT NULL"
     ).fetchall()
     return Known(left, first, found_by, accepted, objects, checked, read, days)
 
 
-def _rows(pair: Pair, scope: Scope, table: str) -> str:
-    """SQL for the rows that a night judges. Those of the replica have the keys of their originals."""
+def _rows(pair: Pair, services: tuple[str, str], scope: Scope, table: str) -> str:
+    """SQL for the rows that a night judges. Those of the replica have the keys of their originals.
+
+    What is known of a server with another address no look of this pair can end.
+    """
     hot, replica = pair.destination, pair.replica
-    places: list[tuple[str, str, str, str]] = [(pair.source.bucket, hot.bucket, "", hot.prefix)]
-    places += [(hot.bucket, replica.bucket, hot.prefix, "")] if replica else []
+    ours, theirs = services
+    places: list[tuple[str, str, str, str, str]] = [(ours, pair.source.bucket, hot.bucket, "", hot.prefix)]
+    places += [(theirs, hot.bucket, replica.bucket, hot.prefix, "")] if replica else []
     rows = " UNION ALL ".join(
         f"SELECT * REPLACE (substr(key, {len(below) + 1}) AS key), {number == 1} AS is_of_replica FROM {table} "
-        f"WHERE source_bucket = {_quoted(source)} AND copy_bucket = {_quoted(copy)} "
+        f"WHERE source_service = {_quoted(service)} AND source_bucket = {_quoted(source)} "
+        f"AND copy_service = {_quoted(theirs)} AND copy_bucket = {_quoted(copy)} "
         f"AND starts_with(key, {_quoted(below)}) AND copy_key = {_quoted(before)} || key"
-        for number, (source, copy, below, before) in enumerate(places)
+        for number, (service, source, copy, below, before) in enumerate(places)
     )
     inside, outside = (
         " OR ".join(f"starts_with(key, {_quoted(prefix)})" for prefix in prefixes) or "false"

@@ -26,6 +26,7 @@ pairs:
   destination: {bucket: hot, region: us-east-1, prefix: other/}
 """
 COLUMNS = {
+    "source_service": "VARCHAR", "copy_service": "VARCHAR",
     "source_bucket": "VARCHAR", "key": "VARCHAR", "etag": "VARCHAR", "copy_bucket": "VARCHAR", "copy_key": "VARCHAR",
     "finding": "VARCHAR", "found_by": "VARCHAR", "found_depth": "VARCHAR", "accepted_at": "TIMESTAMPTZ",
     "blocked": "VARCHAR", "blocked_at": "TIMESTAMPTZ", "checked_at": "TIMESTAMPTZ", "read_at": "TIMESTAMPTZ",
@@ -34,6 +35,8 @@ COLUMNS = {
 
 def row(key: str, **more: Any) -> dict[str, Any]:
     return {
+        "source_service": "ours",
+        "copy_service": "theirs",
         "source_bucket": "source",
         "key": key,
         "etag": "e",
@@ -43,7 +46,14 @@ def row(key: str, **more: Any) -> dict[str, Any]:
 
 
 def of_replica(key: str, **more: Any) -> dict[str, Any]:
-    return row(f"copies/{key}", source_bucket="hot", copy_bucket="twin", copy_key=f"copies/{key}", **more)
+    return row(
+        f"copies/{key}",
+        source_service="theirs",
+        source_bucket="hot",
+        copy_bucket="twin",
+        copy_key=f"copies/{key}",
+        **more,
+    )
 
 
 def bad(found_by: str = "r", depth: str = "stored") -> dict[str, Any]:
@@ -61,7 +71,7 @@ def ask(*rows: dict[str, Any]) -> Known:
             given = [each.get(name) for name in COLUMNS]
             connection.execute(f"INSERT INTO state VALUES ({', '.join(values)})", given)
         connection.execute("CREATE VIEW findings AS FROM state WHERE coalesce(finding, blocked) IS NOT NULL")
-        return _ask(connection, pair, scope(policy, pair), NIGHT, 30)
+        return _ask(connection, pair, ("ours", "theirs"), scope(policy, pair), NIGHT, 30)
 
 
 @pytest.mark.parametrize(
@@ -74,6 +84,7 @@ def ask(*rows: dict[str, Any]) -> Known:
         ([of_replica("docs/b", **bad()), row("docs/a", **bad())], ["docs/a", "docs/b"]),
         ([row("logs/a", **bad()), row("docs/drafts/a", **bad()), of_replica("docs/drafts/a", **bad())], []),
         ([row("docs/a", **bad(), copy_bucket="other"), row("docs/a", **bad(), copy_key="elsewhere/docs/a")], []),
+        ([row("docs/a", **bad(), source_service="old"), row("docs/a", **bad(), copy_service="old")], []),
         ([row("docs/a", blocked="denied", blocked_at=NIGHT)], ["docs/a"]),
         ([row("docs/a", blocked="given_up", blocked_at=NIGHT - 1)], ["docs/a"]),
         ([row("docs/a", blocked="archived", blocked_at=NIGHT - 1)], []),
@@ -95,6 +106,7 @@ def test_a_night_says_of_how_many_objects_what_is_proven() -> None:
         row("docs/d", **bad("t")),
         row("docs/e", **bad("r"), accepted_at=NIGHT),
         row("docs/x", etag=None),
+        row("docs/y", copy_service="old", checked_at=NIGHT),
         of_replica("docs/a", checked_at=NIGHT),
         row("logs/a", read_at=NIGHT),
     )
