@@ -23,6 +23,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import ConfigError, NotFound, PreconditionFailed
 from jobs.inventory import data_files, report
@@ -59,7 +60,8 @@ async def write_inventory(
 ) -> InventoryWritten:
     """List `source_location` and write the report below `target_location`.
 
-    `now` (epoch seconds) is when the listing begins. It names the report. `on_progress(rows,
+    `now` (epoch seconds) is when the listing begins, by our clock. It names the report, which is dated
+    by S3's clock: to the second that S3 says, and within it by ours. `on_progress(rows,
     size_bytes)` is called after each page with what has been listed so far.
 
     Raises ConfigError when a report of that minute exists already, StoreError when S3 refuses.
@@ -80,10 +82,14 @@ async def write_inventory(
         raise taken
 
     columns = data_files.report_columns(versions=versions)
+    began = elapsed_seconds()
     with tempfile.TemporaryDirectory(prefix="sealift-") as folder:
         upload = _Upload(target, base, folder, source_location.bucket, columns, file_format)
         rows, size_bytes = await _list_into(upload, source, source_location, versions, on_progress)
 
+    if source.server_clock is not None:
+        second = source.server_clock + began
+        now = min(max(now, second), second + 1)
     content = json.dumps(
         {
             "sourceBucket": source_location.bucket,

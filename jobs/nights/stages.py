@@ -39,6 +39,7 @@ from jobs.runs.placement import BatchOptions, batch_placement, check_placement, 
 from jobs.runs.request import Planned, Request, new_run_id
 from jobs.runs.work import work
 from jobs.s3.sessions import open_side, open_store
+from jobs.s3.store import server_time
 
 if TYPE_CHECKING:
     from jobs.ledger.state import Census
@@ -48,6 +49,8 @@ if TYPE_CHECKING:
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
 MARGIN_SECONDS = 900
+CLOCK_SECONDS = 3
+"""By so much a listing's time and ours may differ, where both are S3's."""
 READ_OBJECTS_MIN, READ_BYTES_MIN = 100, 1 << 30
 """A night reads so many objects, or so many bytes, however small the slice is whose turn it is."""
 
@@ -117,7 +120,8 @@ class Stages:
             return StageResult(stage=Stage.REPAIR)
         # What was found and what was mended in one second is found: the state lets the worse one win.
         newest = max(parse_time(report[side]["created_at"]) for side in ("source", "destination"))
-        await asyncio.sleep(max(0.0, newest + 1 - time.time()))
+        seconds = newest + 1 - server_time(self.ledger.store)
+        await asyncio.sleep(min(max(seconds, 0.0), CLOCK_SECONDS))
         return await self._work(Stage.REPAIR, self._request("replicate", self.ledger.uri(run_id, REPAIR), run_id))
 
     async def verify(self, stage: Stage, turn: Slice, reconciled: StageResult) -> StageResult:

@@ -19,6 +19,7 @@ class Shelf:
     denied: frozenset[str] = frozenset()
     written: list[str] = field(default_factory=list)
     largest_read_bytes: int = 0
+    server_clock: float | None = None
 
     async def head(self, ref, *, part_number=None):
         if ref.bucket in self.denied:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Listed, Location
 from jobs.errors import ConfigError, NotFound, Unavailable
 from jobs.inventory import data_files
@@ -128,6 +129,14 @@ def test_a_listing_that_breaks_leaves_no_manifest(monkeypatch):
     with pytest.raises(Unavailable):
         write(shelf)
     assert not [key for _, key in shelf.objects if "manifest" in key]
+
+
+@pytest.mark.parametrize(("ahead_seconds", "dated"), [(0.0, 0.5), (30.0, 1.0), (-30.0, 0.0)])
+def test_a_report_is_dated_by_the_clock_of_s3(ahead_seconds: float, dated: float) -> None:
+    shelf = Shelf([listed("a")], server_clock=NOW - elapsed_seconds())
+    manifest = write(shelf, now=NOW + 0.5 + ahead_seconds).manifest.removeprefix("s3://dst/")
+    created = int(json.loads(shelf.objects["dst", manifest])["creationTimestamp"]) / 1000
+    assert created == pytest.approx(NOW + dated, abs=0.4)
 
 
 def test_an_empty_bucket_gives_a_report_without_files():

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import Plan, RunSpec, Side
@@ -18,6 +19,7 @@ from jobs.nights.documents import StageResult
 from jobs.nights.stages import READ_BYTES_MIN, Stages
 from jobs.policy.coverage import scope
 from jobs.policy.reader import parse_policy
+from jobs.reports.document import iso_time
 from jobs.runs import launch
 from jobs.runs.request import Request
 
@@ -89,3 +91,31 @@ def test_each_comparison_is_a_census_of_the_keys_that_it_compares(
     stages = Stages(night, rest[0], policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
     census = asyncio.run(stages.census(StageResult(stage=stage, run_id="run")))
     assert (census.run_id, census.source_bucket, census.copy_bucket, census.maps) == ("run", *buckets, maps)
+
+
+@pytest.mark.parametrize(("listed_ago", "waits"), [(-30.0, 3.0), (-1.0, 2.0), (0.0, 1.0), (2.0, 0.0)])
+def test_a_repair_begins_in_a_later_second_of_s3_than_the_listing(
+    monkeypatch: pytest.MonkeyPatch, listed_ago: float, waits: float
+) -> None:
+    now, waited = 1_800_000_000.0, list[float]()
+
+    async def report_of(*_: Any) -> Any:
+        side = {"created_at": iso_time(now - listed_ago)}
+        return {"source": side, "destination": side, "repair_manifest": "some"}
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    async def done(*_: Any) -> StageResult:
+        return StageResult(stage=Stage.REPAIR)
+
+    monkeypatch.setattr(Stages, "_report_of", report_of)
+    monkeypatch.setattr(Stages, "_work", done)
+    monkeypatch.setattr("asyncio.sleep", sleep)
+    policy = parse_policy(POLICY.encode(), "policy.yaml")
+    store = SimpleNamespace(server_clock=now - elapsed_seconds())
+    night: Any = SimpleNamespace(ledger=SimpleNamespace(store=store, uri=lambda *_: "s3://ledger/repair"))
+    rest: list[Any] = [SimpleNamespace(night="2026-11-20")] * 3
+    stages = Stages(night, rest[0], policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
+    asyncio.run(stages.repair(StageResult(stage=Stage.RECONCILE, run_id="run")))
+    assert waited == [pytest.approx(waits, abs=0.5)]
