@@ -43,8 +43,8 @@ from jobs.s3.store import server_time
 
 if TYPE_CHECKING:
     from jobs.ledger.state import Census
-    from jobs.reconcile.packed_copies import PackedCopies
     from jobs.reconcile.reconcile import Report
+    from jobs.runs.packed import PackedCopies
 
 NEEDED_FIELDS = ("Size", "LastModifiedDate", "ETag")
 """The fields of a report without which a night finds no copy that differs, or no stale one."""
@@ -265,7 +265,7 @@ class Stages:
 
     def _packed_copies(self) -> PackedCopies | None:
         """The archives that hold copies which the pair lets expire."""
-        from jobs.reconcile.packed_copies import PackedCopies
+        from jobs.runs.packed import PackedCopies
 
         archive, hot = self.pair.archive, self.pair.destination
         if archive is None or archive.expire is None or archive.side is not ArchiveSide.DESTINATION:

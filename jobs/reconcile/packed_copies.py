@@ -17,8 +17,6 @@ if TYPE_CHECKING:
     import duckdb
     import pyarrow as pa
 
-__all__ = ["PackedCopies", "judge_packed"]
-
 _MISSING = f"SELECT code FROM verdicts WHERE category = {quoted(Category.MISSING.value)}"
 
 
