@@ -23,11 +23,13 @@ look. What a row of a run says, by the first line that fits:
 | any       | done      |                     | no    | good    | listed |
 | any       | any       |                     |       | unknown | stored |
 
-`proof`: something comparable agrees, or it is a delete marker, which has nothing to compare. A copy
-that was made and that nothing proves is there, and no more is known: such a verdict has the code
-`nothing_comparable`, and counts as no check. One of a proven copy that the run made has the code
-`done`. `its`: `bytes` where both contents were read, or S3 computed checksums at rest, else
-`stored`; `listed` where a list alone showed it. Jobs that make no copies say nothing of copies.
+What was copied instead of a version that the row names is another object. Where it names none, and
+the copy is proven, the verdict is about the newest object. `proof`: something comparable agrees, or
+it is a delete marker, which has nothing to compare. A copy that was made and that nothing proves is
+there, and no more is known: such a verdict has the code `nothing_comparable`, and counts as no check.
+One of a proven copy that the run made has the code `done`. `its`: `bytes` where both contents were
+read, or S3 computed checksums at rest, else `stored`; `listed` where a list alone showed it. Jobs
+that make no copies say nothing of copies.
 
 The state of a source object and of its copy at one place, from all verdicts about the two:
 
@@ -133,6 +135,7 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
     `services`: those of source and destination, empty for AWS.
     """
     source, copy, job = spec.source.location, spec.destination.location, quoted(spec.job)
+    is_newer = f"reason = {quoted(Reason.NEWER_COPIED)}"
     failed = f"status = {quoted(Status.BLOCKED)} AND reason IN ({_listed(sorted(FAILURES))})"
     unknown = f"CASE WHEN {failed} THEN 'bytes' ELSE 'stored' END" if spec.options.get("deep") else "'stored'"
     values = {
@@ -155,7 +158,7 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
     return f"""
         SELECT {columns} FROM (
             SELECT *, CASE
-                WHEN status = 'left' OR reason = {quoted(Reason.NEWER_COPIED)} THEN NULL
+                WHEN status = 'left' OR ({is_newer} AND (NOT proven OR coalesce(version_id, '') <> '')) THEN NULL
                 WHEN status IN ('damaged', 'different') OR (status = 'missing' AND {job} = 'verify')
                     OR (status = 'changed' AND {job} = 'replicate' AND reason IN ({_listed(_DIFFERS)})) THEN 'bad'
                 WHEN status = 'done' OR (status IN ('same', 'verified') AND proven) THEN 'good'

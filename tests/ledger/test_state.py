@@ -94,6 +94,19 @@ def test_each_line_of_the_table_is_what_a_row_says(line: list[str]) -> None:
                 assert (row["code"] == "done") is (status == "done")
 
 
+@pytest.mark.parametrize(("version_id", "evidence", "said"), [
+    ("", Evidence.CHECKSUM, [("good", "new")]), ("", Evidence.NONE, []), ("v", Evidence.CHECKSUM, []),
+])  # fmt: skip
+def test_a_newer_object_that_was_copied_instead_of_a_listed_one_is_known(
+    version_id: str, evidence: Evidence, said: list[tuple[str, str]]
+) -> None:
+    ended = Outcome(0, "key", version_id, Status.DONE, Reason.NEWER_COPIED, evidence, etag="new").ended(1.0, "a")
+    spec = RunSpec("run", "replicate", 0.0, Side(Location("originals")), Side(Location("copies")), "")
+    connection().register("outcomes", pq.read_table(io.BytesIO(write_outcomes([ended]))))
+    rows = connection().sql(run_verdicts_sql(spec, "outcomes", ("", ""))).to_arrow_table().to_pylist()
+    assert [(row["verdict"], row["etag"]) for row in rows] == said
+
+
 def test_a_loss_that_a_list_shows_after_a_proof_by_bytes_is_open() -> None:
     proof = Seen("good", 10, "bytes")
     loss = Seen("bad", 20, "listed", "copy_missing", copy_etag=None, copy_modified=None)
