@@ -19,7 +19,6 @@ from tests.end_to_end.expiry import DELETE, declare, places
 from tests.end_to_end.scenes import FAST_CHECKPOINTS, fill, kill, sides
 
 ROWS = 1_200
-FEW_ROWS = 200
 
 
 def first_key(world: World, bucket: str) -> str | None:
@@ -83,7 +82,7 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 
 @pytest.mark.slow
 def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:
-    fill(world, FEW_ROWS)
+    fill(world, ROWS)
     process = replicate(world, SEALIFT_IN_FLIGHT="1")
     await_(lambda: count(world, world.destination) > 10, process)
     process.send_signal(signal.SIGTERM)
@@ -98,7 +97,7 @@ def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World)
     errors = worker.stderr.read()
     assert (worker.wait(60), "Traceback" in errors) == (75, False), errors
     after = world.sealift("runs", "show", run_id, "--json").document
-    assert before < after["accounted"] == count(world, world.destination) < FEW_ROWS
+    assert before < after["accounted"] == count(world, world.destination) < ROWS
 
 
 @pytest.mark.slow
