@@ -74,7 +74,6 @@ _OF_THE_FIRST_RUN = frozenset(
         "cross_region",
         "endpoint_hops",
         "sample",
-        "rota",
         "deep",
         "source_checksums",
         "destination_checksums",

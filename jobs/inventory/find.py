@@ -27,7 +27,6 @@ from jobs.s3.store import Store
 _DATED = re.compile(r"(\d{4}-\d{2}-\d{2})T(\d{2}-\d{2})Z")
 _HIVE = re.compile(r"(.*?)/?(?:hive/)?dt=(\d{4}-\d{2}-\d{2})-(\d{2}-\d{2})(?:/symlink\.txt|/)?")
 _MANIFEST = "manifest.json"
-_OF_A_SERIES = re.compile(rf"(.*/){_DATED.pattern}/manifest\.json\Z", re.DOTALL)
 DEPTH_MAX = 5
 """How many folders deep a dated folder is looked for: below a prefix, a bucket and a configuration,
 and to spare."""
@@ -57,11 +56,6 @@ async def find_inventory(store: Store, uri: str, *, day: str | None = None) -> I
             place.parent if isinstance(place, Path) else Location(place.bucket, path.rstrip("/").removesuffix("hive"))
         )
     return await _latest(store, place, wanted, uri)
-
-
-def report_series(uri: str) -> str:
-    """The folder of all reports of a configuration, for the manifest.json of one. Else `uri`."""
-    return _OF_A_SERIES.sub(r"\1", uri)
 
 
 def _day(text: str | None) -> date | None:

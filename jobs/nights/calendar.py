@@ -20,7 +20,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 from jobs.core.run import RunState
-from jobs.core.sampling import Sample, next_number
+from jobs.core.sampling import Sample
 from jobs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ def due(night: date, of: int) -> Sample:
 
     Any `of` nights in a row take every slice, and so every key, exactly once.
     """
-    return Sample(next_number(night.toordinal(), of), of)
+    return Sample(night.toordinal() % of, of)
 
 
 def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Summary]) -> Sample:
@@ -103,7 +103,7 @@ def due_after(night: date, of: int, stage: Stage, earlier: Sequence[Summary]) ->
         assert each.slice is not None
         if each.state == RunState.COMPLETE and each.slice[1] == of:
             if each.rows or not each.too_young or each.slice == once:
-                return Sample(next_number(each.slice[0] + 1, of), of)
+                return Sample((each.slice[0] + 1) % of, of)
             once = each.slice
     return due(night, of)
 
