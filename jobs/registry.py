@@ -49,13 +49,6 @@ def is_proof_only(job: str) -> bool:
     return module is not None and bool(import_module(module).KIND.is_proof_only)
 
 
-def is_look(job: str) -> bool:
-    """Whether runs of a job only compare both sides. Then `missing` is about a copy."""
-    module = KINDS.get((job, None))
-    kind: Kind | None = import_module(module).KIND if module else None
-    return kind is not None and (kind.is_proof_only or kind.open_job is None)
-
-
 def open_job(opened: Opened) -> Job:
     """The job of one worker. Raises ConfigError for a run that has no workers."""
     kind = kind_of(opened.spec)

@@ -5,9 +5,8 @@ became of a row, `reasons` why, `evidence` what proves that two objects are the 
 which rows are taken, `prefix_map` where they go, `histories` the versions of a key, `pricing` what
 requests cost, `part_sizes` how large parts are, `pace` and `rate_limits` how many at once,
 `failure_limit` when too many fail. `enums` and `category` are closed lists of words, `bucket_names`
-says which names are legal, `spelling` which keys are one object on some servers. `display` is how
-the engine speaks to people, `metrics` and `request_log` to programs. `parentage` names the
-variables that tie a worker's process to the one that started it.
+says which names are legal. `display` is how the engine speaks to people, `metrics` and `request_log`
+to programs. `parentage` names the variables that tie a worker's process to the one that started it.
 
 Only the standard library and `jobs.errors` may be imported here.
 """

@@ -12,28 +12,11 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from functools import lru_cache
 from typing import Any
 
 from jobs.core.model import LATEST_SECONDS
-from jobs.core.sampling import Sample
 from jobs.errors import UsageError
 
-FILTERS = (
-    "prefix",
-    "sealift_object",
-    "include",
-    "exclude",
-    "sample",
-    "noncurrent",
-    "delete_marker",
-    "min_size",
-    "max_size",
-    "newer_than",
-    "older_than",
-    "storage_class",
-)
-"""The filters, in the order in which they are asked: the first that drops a row gets it counted."""
 OWN_OBJECT = r"(^|/)\.sealift/(place|trial)-[0-9a-f]{32}[^/]*\z"
 """The keys of Sealift's own objects, for RE2: documents of places (`jobs.expire.places`), and trials
 of conditional writes. They say something of where they are, so no verb copies, packs, restores or
@@ -74,37 +57,6 @@ class Selection:
         }
         return {name: list(value) if isinstance(value, tuple) else value for name, value in given.items()}
 
-    def excluded_by(
-        self,
-        key: str,
-        *,
-        is_latest: bool = True,
-        is_delete_marker: bool = False,
-        size_bytes: int | None = None,
-        last_modified: float | None = None,
-        storage_class: str | None = None,
-    ) -> str | None:
-        """The name (of `FILTERS`) of the first filter that drops the row. None: it is taken.
-
-        `jobs.runs.filtering` answers the same for whole tables. A test holds the two together.
-        """
-        size, modified = size_bytes, last_modified
-        drops = (
-            not key.startswith(self.prefix),
-            is_sealift_object(key),
-            bool(self.include) and not matches_any(self.include, key),
-            matches_any(self.exclude, key),
-            self.sample is not None and not Sample(*self.sample).contains(key),
-            self.versions == "current" and not is_latest,
-            self.versions == "current" and is_delete_marker,
-            self.min_size_bytes is not None and size is not None and size < self.min_size_bytes,
-            self.max_size_bytes is not None and size is not None and size > self.max_size_bytes,
-            self.newer_than is not None and modified is not None and modified <= self.newer_than,
-            self.older_than is not None and modified is not None and modified >= self.older_than,
-            bool(self.storage_classes) and storage_class is not None and storage_class not in self.storage_classes,
-        )
-        return next((name for name, drop in zip(FILTERS, drops, strict=True) if drop), None)
-
 
 def is_sealift_object(key: str) -> bool:
     """True for a key of Sealift's own."""
@@ -129,11 +81,6 @@ def glob_pattern(glob: str) -> str:
         else:
             pattern.append("." if character == "?" else _literal(character))
     return f"(?s:{''.join(pattern)})"
-
-
-def matches_any(globs: tuple[str, ...], key: str) -> bool:
-    """Whether one of the globs matches the whole key."""
-    return bool(globs) and _any_of(globs).fullmatch(key) is not None
 
 
 def parse_size(text: str) -> int:
@@ -176,11 +123,6 @@ def parse_when(text: str, now: float) -> float:
     if at_seconds > LATEST_SECONDS:
         raise UsageError(f"{text!r} is after the year 9999 in UTC", advice="write an earlier time")
     return max(0.0, at_seconds)
-
-
-@lru_cache(maxsize=64)
-def _any_of(globs: tuple[str, ...]) -> re.Pattern[str]:
-    return re.compile("|".join(map(glob_pattern, globs)))
 
 
 def _set_pattern(inside: str) -> str:

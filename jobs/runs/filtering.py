@@ -14,9 +14,8 @@ from jobs.core.selection import OWN_OBJECT, Selection, glob_pattern
 
 
 def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[str]) -> pa.RecordBatch:
-    """The rows that `selection.excluded_by` accepts.
-
-    The others are counted in `excluded`, by filter.
+    """The rows that no filter drops. The others are counted in `excluded`, by the first filter that drops
+    them. A row that does not say its size, time or storage class is never dropped for it.
     """
     taken: Any = None
     for name, drop in _drops(batch, selection):
@@ -30,7 +29,7 @@ def select_rows(batch: pa.RecordBatch, selection: Selection, excluded: Counter[s
 
 
 def _drops(batch: pa.RecordBatch, selection: Selection) -> Iterator[tuple[str, Any]]:
-    """Each filter that is set, in the order of `FILTERS`, with the rows that it drops (null:
+    """Each filter that is set, in the order in which they count, with the rows that it drops (null:
     unknown, taken).
     """
     key: Any = batch["key"]

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.core.sampling import Sample
-from jobs.core.selection import FILTERS, Selection, glob_pattern, matches_any, parse_age, parse_size, parse_when
+from jobs.core.selection import Selection, glob_pattern, parse_age, parse_size, parse_when
 from jobs.errors import UsageError
+from tests.doubles.selecting import matches_any
 
 NOW = 1_790_000_000.0
 
@@ -52,67 +52,6 @@ def test_stars_in_a_row_are_one_so_that_no_key_takes_long() -> None:
 def test_no_glob_matches_nothing_and_one_of_several_is_enough():
     assert not matches_any((), "a")
     assert matches_any(("x", "a*"), "abc")
-
-
-DOCUMENT, TRIAL = (f".sealift/{kind}-0123456789abcdef0123456789abcdef" for kind in ("place", "trial"))
-DROPPED = [
-    (Selection(prefix="a/"), {"key": "b/a/"}, "prefix"),
-    (Selection(include=("*.pdf", "*.txt")), {"key": "a.doc"}, "include"),
-    (Selection(exclude=("tmp/*",)), {"key": "tmp/a"}, "exclude"),
-    (Selection(), {"is_latest": False}, "noncurrent"),
-    (Selection(), {"is_delete_marker": True}, "delete_marker"),
-    (Selection(), {"key": f"{DOCUMENT}.json"}, "sealift_object"),
-    (Selection(include=("a",)), {"key": f"a\n/{DOCUMENT}\n"}, "sealift_object"),
-    (Selection(versions="all"), {"is_delete_marker": True, "key": f"a/{TRIAL}"}, "sealift_object"),
-    (Selection(min_size_bytes=10), {"size_bytes": 9}, "min_size"),
-    (Selection(max_size_bytes=10), {"size_bytes": 11}, "max_size"),
-    (Selection(newer_than=NOW), {"last_modified": NOW}, "newer_than"),
-    (Selection(older_than=NOW), {"last_modified": NOW}, "older_than"),
-    (Selection(storage_classes=("STANDARD",)), {"storage_class": "GLACIER"}, "storage_class"),
-]
-TAKEN = [
-    (Selection(), {}),
-    (Selection(prefix="a/"), {"key": "a/b"}),
-    (Selection(include=("*.pdf", "*.txt")), {"key": "a.txt"}),
-    (Selection(versions="all"), {"is_latest": False}),
-    (Selection(versions="all"), {"is_delete_marker": True}),
-    (Selection(), {"key": f"a{DOCUMENT}.json"}),  # a user's own
-    (Selection(), {"key": f"{DOCUMENT}.json/part"}),
-    (Selection(), {"key": DOCUMENT[:-1]}),
-    (Selection(), {"key": DOCUMENT.upper()}),
-    (Selection(), {"key": ".sealift/place-names.txt"}),
-    (Selection(min_size_bytes=10, max_size_bytes=10), {"size_bytes": 10}),
-    (Selection(min_size_bytes=10, max_size_bytes=0), {"size_bytes": None}),
-    (Selection(newer_than=NOW, older_than=NOW), {"last_modified": None}),
-    (Selection(newer_than=NOW), {"last_modified": NOW + 1}),
-    (Selection(older_than=NOW), {"last_modified": NOW - 1}),
-    (Selection(storage_classes=("STANDARD",)), {"storage_class": None}),
-    (Selection(storage_classes=("STANDARD", "GLACIER")), {"storage_class": "GLACIER"}),
-]
-
-
-@pytest.mark.parametrize(("selection", "row", "name"), DROPPED)
-def test_each_filter_drops_and_is_named(selection, row, name):
-    assert name in FILTERS
-    assert selection.excluded_by(**{"key": "k"} | row) == name
-
-
-@pytest.mark.parametrize(("selection", "row"), TAKEN)
-def test_what_a_filter_must_not_drop(selection, row):
-    assert selection.excluded_by(**{"key": "k"} | row) is None
-
-
-def test_the_first_filter_in_order_is_the_one_that_counts():
-    selection = Selection(prefix="a", exclude=("*",), min_size_bytes=5)
-    assert selection.excluded_by("b", size_bytes=0) == "prefix"
-    assert selection.excluded_by("a", size_bytes=0) == "exclude"
-
-
-@given(st.text(max_size=20), st.integers(1, 5))
-def test_a_sample_takes_each_key_in_exactly_one_slice(key, of):
-    takers = [n for n in range(of) if Selection(sample=(n, of)).excluded_by(key) is None]
-    assert takers == [n for n in range(of) if Sample(n, of).contains(key)]
-    assert len(takers) == 1
 
 
 def test_versions_is_one_of_two_words():
@@ -197,8 +136,3 @@ def test_filters_are_those_that_take_less_than_all() -> None:
     assert Selection(prefix="a/", versions="all").filters() == {}
     some = Selection(prefix="a/", include=("*.csv",), min_size_bytes=0, sample=(3, 30))
     assert some.filters() == {"include": ["*.csv"], "min_size_bytes": 0, "sample": [3, 30]}
-
-
-def test_a_filter_that_is_not_asked_for_drops_nothing() -> None:
-    assert Selection().excluded_by("k", storage_class="GLACIER") is None
-    assert Selection(storage_classes=("STANDARD",)).excluded_by("k", storage_class=None) is None

@@ -33,7 +33,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "marker of an undo": ("jobs.expire.undo:_marker",),
     "difference of inventories": ("jobs.reconcile.rules:conclude",),
     "all is well": ("jobs.nights.verdicts:is_well",),
-    "filter": ("jobs.core.selection:Selection.excluded_by",),
+    "filter": ("jobs.runs.filtering:select_rows",),
     # The owner of a run, its records and their sums.
     "look of the owner": ("jobs.ledger.owner:Owner.look",),
     "check of the owner": ("jobs.ledger.owner:Owner.check",),
