@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from msgspec import structs
+
 from jobs.compact.packing import TarSize
 from jobs.core.enums import StorageClass
 from jobs.core.pricing import GIB, PriceTable, ThawPrice
@@ -74,7 +76,7 @@ class Economy:
         prices = {}
         for name, of in table.storage_classes.items():
             thaw = min(table.thaw.get(name, {}).values(), default=ThawPrice(0.0, 0.0))
-            known = of._asdict()
+            known = structs.asdict(of)
             named = {field: known[field] for field in Prices._fields if field in known}
             prices[name] = Prices(**named, thaw_per_gib=thaw.per_gib, thaw_per_1000=thaw.per_1000)
         return cls(prices, storage_class, at, payback_months)

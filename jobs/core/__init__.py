@@ -8,5 +8,5 @@ requests cost, `part_sizes` how large parts are, `pace` and `rate_limits` how ma
 says which names are legal. `display` is how the engine speaks to people, `metrics` and `request_log`
 to programs. `parentage` names the variables that tie a worker's process to the one that started it.
 
-Only the standard library and `jobs.errors` may be imported here.
+Only the standard library, msgspec and `jobs.errors` may be imported here.
 """

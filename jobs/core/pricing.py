@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, NamedTuple
+
+import msgspec
+from msgspec import Meta, Struct, structs
 
 from jobs.core.enums import AnnotationRule
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
@@ -115,7 +116,11 @@ class Histogram(NamedTuple):
         return sum(each.rows for each in self.groups if not each.is_size_known and not each.is_delete_marker)
 
 
-class ClassPrices(NamedTuple):
+Dollars = Annotated[float, Meta(ge=0)]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class ClassPrices(Struct, frozen=True, forbid_unknown_fields=True):
     """Dollars in one storage class: per 1,000 requests, per GiB read, and per GiB kept for a month
     (0: not known).
 
@@ -124,24 +129,23 @@ class ClassPrices(NamedTuple):
     such objects a month.
     """
 
-    put_per_1000: float
-    part_per_1000: float
-    get_per_1000: float
-    retrieval_per_gib: float
-    storage_per_gib_month: float = 0.0
-    idle_storage_per_gib_month: float = 0.0
-    monitoring_per_1000: float = 0.0
+    put_per_1000: Dollars
+    part_per_1000: Dollars
+    get_per_1000: Dollars
+    retrieval_per_gib: Dollars
+    storage_per_gib_month: Dollars = 0.0
+    idle_storage_per_gib_month: Dollars = 0.0
+    monitoring_per_1000: Dollars = 0.0
 
 
-class ThawPrice(NamedTuple):
+class ThawPrice(Struct, frozen=True, order=True, forbid_unknown_fields=True):
     """Dollars of restoring archived objects by one tier: per GiB, and per 1,000 requests."""
 
-    per_gib: float
-    per_1000: float
+    per_gib: Dollars
+    per_1000: Dollars
 
 
-@dataclass(frozen=True, slots=True)
-class PriceTable:
+class PriceTable(Struct, frozen=True, forbid_unknown_fields=True):
     """The list prices of a region at a date.
 
     A storage class that it lacks costs what the dearest does.
@@ -149,17 +153,17 @@ class PriceTable:
     `thaw`: storage class → tier → its price. A table may come without it.
     """
 
-    region: str
-    as_of: str
-    currency: str
-    source: str
-    list_per_1000: float
-    delete_per_1000: float
-    kms_per_1000: float
-    cross_region_per_gib: float
-    internet_per_gib: float
-    storage_classes: Mapping[str, ClassPrices]
-    thaw: Mapping[str, Mapping[str, ThawPrice]] = field(default_factory=dict)
+    region: Text
+    as_of: Text
+    currency: Text
+    source: Text
+    list_per_1000: Dollars
+    delete_per_1000: Dollars
+    kms_per_1000: Dollars
+    cross_region_per_gib: Dollars
+    internet_per_gib: Dollars
+    storage_classes: dict[str, ClassPrices]
+    thaw: dict[str, dict[str, ThawPrice]] = {}
 
     @property
     def name(self) -> str:
@@ -169,7 +173,7 @@ class PriceTable:
     def of_class(self, storage_class: str) -> ClassPrices:
         """The prices of a class, else the highest of each kind."""
         known = self.storage_classes.get(storage_class)
-        return known or ClassPrices(*map(max, zip(*self.storage_classes.values(), strict=True)))
+        return known or ClassPrices(*map(max, zip(*map(structs.astuple, self.storage_classes.values()), strict=True)))
 
     def thaw_price(self, storage_class: str, tier: str) -> ThawPrice:
         """The price of a tier, else the highest that there is.
@@ -177,16 +181,10 @@ class PriceTable:
         Raises ConfigError for a table without any.
         """
         known = self.thaw.get(storage_class, {}).get(tier)
-        every = [price for tiers in self.thaw.values() for price in tiers.values()]
+        every = [structs.astuple(price) for tiers in self.thaw.values() for price in tiers.values()]
         if known is None and not every:
             raise ConfigError("the price table lacks thaw: what restoring archived objects costs needs it")
         return known or ThawPrice(*map(max, zip(*every, strict=True)))
-
-
-_CLASS_FIELDS = {name: "float" for name in ClassPrices._fields if name not in ClassPrices._field_defaults}
-_OPTIONAL_FIELDS = dict.fromkeys(ClassPrices._field_defaults, "float")
-_TABLE_FIELDS = {each.name: str(each.type) for each in fields(PriceTable) if each.name != "thaw"}
-_THAW_FIELDS = dict.fromkeys(ThawPrice._fields, "float")
 
 
 def load_price_table(text: str) -> PriceTable:
@@ -195,18 +193,14 @@ def load_price_table(text: str) -> PriceTable:
     Raises ConfigError naming what is wrong.
     """
     try:
-        data = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"the price table is not JSON: {error}") from error
-    thaw = data.pop("thaw", {}) if isinstance(data, dict) else {}
-    members = dict(_fields(data, _TABLE_FIELDS, "the price table"))
-    classes = {
-        name: ClassPrices(**dict(_fields(each, _class_fields(each), f"the price table's storage_classes.{name}")))
-        for name, each in members.pop("storage_classes").items()
-    }
-    if "STANDARD" not in classes:
+        table = msgspec.json.decode(text, type=PriceTable)
+    except msgspec.DecodeError as error:
+        raise ConfigError(
+            f"the price table: {error}", advice="write it like jobs/core/prices/us-east-1.json"
+        ) from error
+    if "STANDARD" not in table.storage_classes:
         raise ConfigError("the price table's storage_classes lack STANDARD", advice="add it")
-    return PriceTable(**members, storage_classes=classes, thaw=_thaw_prices(thaw))
+    return table
 
 
 def part_rule(work: PricedWork) -> PartRule:
@@ -358,43 +352,3 @@ def _copy_requests(work: PricedWork, group: Group) -> Counter[str]:
     else:
         requests["put" if streamed else "copy"] += rows
     return requests
-
-
-def _thaw_prices(data: Any) -> dict[str, dict[str, ThawPrice]]:
-    if not isinstance(data, dict) or not all(isinstance(tiers, dict) for tiers in data.values()):
-        raise ConfigError("the price table's thaw is not an object of storage classes and their tiers")
-    return {
-        name: {
-            tier: ThawPrice(**dict(_fields(each, _THAW_FIELDS, f"the price table's thaw.{name}.{tier}")))
-            for tier, each in tiers.items()
-        }
-        for name, tiers in data.items()
-    }
-
-
-def _class_fields(data: Any) -> dict[str, str]:
-    """The fields of a class: those it must have, and the optional ones that are there."""
-    return _CLASS_FIELDS | {
-        name: kind for name, kind in _OPTIONAL_FIELDS.items() if isinstance(data, dict) and name in data
-    }
-
-
-def _fields(data: Any, expected: Mapping[str, Any], where: str) -> Iterator[tuple[str, Any]]:
-    """The expected fields of a JSON object, each checked. Raises ConfigError."""
-    if not isinstance(data, dict):
-        raise ConfigError(f"{where} is not a JSON object", advice=f"expected {', '.join(expected)}")
-    if set(data) != set(expected):
-        wrong = ", ".join(sorted(set(data) ^ set(expected)))
-        raise ConfigError(f"{where} has missing or unknown fields ({wrong})", advice=f"expected {', '.join(expected)}")
-    for name, kind in expected.items():
-        value = data[name]
-        if kind == "str":
-            is_right, what = isinstance(value, str) and bool(value), "text"
-        elif kind == "float":
-            is_number = isinstance(value, int | float) and not isinstance(value, bool)
-            is_right, what = is_number and 0 <= value < math.inf, "a price in dollars"
-        else:
-            is_right, what = isinstance(value, dict), "an object with a member for each storage class"
-        if not is_right:
-            raise ConfigError(f"{where}: {name} is {value!r}, expected {what}")
-        yield name, value

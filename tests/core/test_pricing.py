@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from hypothesis import given
@@ -221,23 +222,23 @@ def test_another_table_can_take_its_place(tmp_path):
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("", "not JSON"),
-        ("[]", "not a JSON object"),
+        ("", "truncated"),
+        ("[]", "got `array`"),
         (_table(region=None), "region"),
         (_table(colour="blue"), "colour"),
-        (_table(list_per_1000="cheap"), "list_per_1000 is 'cheap'"),
-        (_table(list_per_1000=True), "list_per_1000 is True"),
-        (_table(list_per_1000=-1), "list_per_1000 is -1"),
+        (_table(list_per_1000="cheap"), "got `str` - at `$.list_per_1000`"),
+        (_table(list_per_1000=True), "list_per_1000"),
+        (_table(list_per_1000=-1), "list_per_1000"),
         (_table(currency=""), "currency"),
-        (_table(storage_classes=[]), "storage_classes is"),
+        (_table(storage_classes=[]), "storage_classes"),
         (_table(storage_classes={}), "lack STANDARD"),
-        (_table(storage_classes={"STANDARD": {"put_per_1000": 1}}), "storage_classes.STANDARD has missing"),
-        (_table().replace("0.003", "NaN"), "kms_per_1000"),
-        (_table().replace("0.003", "Infinity"), "kms_per_1000"),
+        (_table(storage_classes={"STANDARD": {"put_per_1000": 1}}), "part_per_1000` - at `$.storage_classes"),
+        (_table().replace("0.003", "NaN"), "malformed"),
+        (_table().replace("0.003", "Infinity"), "malformed"),
     ],
 )
 def test_a_wrong_table_is_refused_by_name(text, complaint):
-    with pytest.raises(ConfigError, match=complaint):
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
         load_price_table(text)
 
 

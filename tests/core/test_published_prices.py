@@ -47,7 +47,7 @@ def test_each_price_is_the_published_one(row: dict[str, str]) -> None:
 
 def test_every_price_that_is_not_zero_has_a_source() -> None:
     known = {(row["class"], row["item"], row["tier"]) for row in PUBLISHED}
-    told = {(name, item, "") for name, of in TABLE.storage_classes.items() for item in ClassPrices._fields}
+    told = {(name, item, "") for name, of in TABLE.storage_classes.items() for item in ClassPrices.__struct_fields__}
     for name, item, _ in sorted(told - known):
         of = TABLE.storage_classes[name]
         is_put = item == "part_per_1000" and of.part_per_1000 == of.put_per_1000
