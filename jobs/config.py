@@ -18,13 +18,17 @@ from jobs.errors import ConfigError, UsageError
 ROWS_PER_SHARD = 100_000
 """The rows of a shard, unless the environment says otherwise."""
 
+BATCH_PROCESSES = 16
+"""The workers at once that a plan for AWS Batch counts on: the least number of its shards."""
+
 
 @dataclass(frozen=True, slots=True)
 class Settings:
     """What the environment says about how Sealift works.
 
     `SEALIFT_LEDGER`, `SEALIFT_EXECUTOR` and `SEALIFT_POLICY` mean `--ledger`, `--executor` and
-    `--policy`. The others tune workers: `SEALIFT_PROCESSES` (default: one per core),
+    `--policy`. The others tune workers: `SEALIFT_PROCESSES` (default: one per core, in
+    AWS Batch 16),
     `SEALIFT_IN_FLIGHT` (rows at once in a worker), `SEALIFT_CHECKPOINT_ROWS`,
     `SEALIFT_CHECKPOINT_SECONDS`, `SEALIFT_PATIENCE_SECONDS`, `SEALIFT_BUFFER_MIB` (object data in a
     worker's memory), `SEALIFT_ROWS_PER_SHARD`, `SEALIFT_MAX_FAILURES` (`10%` or a count of rows,
@@ -32,9 +36,8 @@ class Settings:
     `none` for none.
     `json` is the default within AWS Batch, which sets `AWS_BATCH_JOB_ID` (`in_batch`,
     `batch_job_id`). `SEALIFT_START`: the name by which the functions have started this job.
-    `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_QUEUE_ON_DEMAND` and `SEALIFT_BATCH_JOB_DEFINITION` say
-    where `--executor batch` sends its jobs, and `SEALIFT_BATCH_SHARE` is the share of those without
-    `--share`, for queues that share fairly. `SEALIFT_SYSTEM` is the system's name,
+    `SEALIFT_BATCH_QUEUE` and `SEALIFT_BATCH_JOB_DEFINITION` say where `--executor batch` sends its
+    jobs. `SEALIFT_SYSTEM` is the system's name,
     the policy's after a prefix of Terraform's: jobs bear it as the tag `sealift:system`, by which
     roles may end them.
     `SEALIFT_REQUEST_LOG`: `failures` means `-v`, `all` means `--debug` (`request_log`).
@@ -43,6 +46,7 @@ class Settings:
     ledger: str | None
     executor: str
     processes: int
+    batch_processes: int
     in_flight: int
     checkpoint_rows: int
     checkpoint_seconds: float
@@ -54,9 +58,7 @@ class Settings:
     policy: str | None = None
     batch_job_id: str | None = None
     batch_queue: str | None = None
-    batch_queue_on_demand: str | None = None
     batch_job_definition: str | None = None
-    batch_share: str | None = None
     system: str | None = None
     max_failures: FailureLimit | None = None
 
@@ -89,6 +91,7 @@ class Settings:
             ledger=values.get("SEALIFT_LEDGER") or None,
             executor=values.get("SEALIFT_EXECUTOR") or "local",
             processes=count("SEALIFT_PROCESSES", len(os.sched_getaffinity(0))),
+            batch_processes=count("SEALIFT_PROCESSES", BATCH_PROCESSES),
             in_flight=count("SEALIFT_IN_FLIGHT", 512),
             checkpoint_rows=count("SEALIFT_CHECKPOINT_ROWS", 5_000),
             checkpoint_seconds=number("SEALIFT_CHECKPOINT_SECONDS", 15),
@@ -100,9 +103,7 @@ class Settings:
             policy=values.get("SEALIFT_POLICY") or None,
             batch_job_id=values.get("AWS_BATCH_JOB_ID") or None,
             batch_queue=values.get("SEALIFT_BATCH_QUEUE") or None,
-            batch_queue_on_demand=values.get("SEALIFT_BATCH_QUEUE_ON_DEMAND") or None,
             batch_job_definition=values.get("SEALIFT_BATCH_JOB_DEFINITION") or None,
-            batch_share=values.get("SEALIFT_BATCH_SHARE") or None,
             system=values.get("SEALIFT_SYSTEM") or None,
             max_failures=cls._max_failures(values.get("SEALIFT_MAX_FAILURES")),
         )

@@ -27,7 +27,7 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.aws.batch import Batch
-from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, fair_share, retry_strategy
+from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
 from jobs.config import Settings
 from jobs.errors import NotFound
 from jobs.ledger.agreement import run_job
@@ -44,7 +44,6 @@ wait for arrays, and a backfill of 10⁹ objects takes days, so the timeout of a
 https://docs.aws.amazon.com/batch/latest/userguide/fargate.html"""
 _NIGHT = re.compile(r"\d{4}-\d\d-\d\d")
 _ODD = re.compile(r"[^A-Za-z0-9_-]+")
-_NOT_OF_A_SHARE = re.compile(r"[^A-Za-z0-9]+")
 
 
 class Trace(StrEnum):
@@ -213,10 +212,6 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
     environment |= Settings.inherited()
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy
-    share: dict[str, Any] = {}
-    if settings.batch_share:  # the job's runs inherit it
-        share = fair_share(_NOT_OF_A_SHARE.sub("", what.pair) or settings.batch_share)
-        environment["SEALIFT_BATCH_SHARE"] = share["shareIdentifier"]
     return {
         "jobName": name,
         "jobQueue": settings.batch_queue
@@ -227,7 +222,6 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
         "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
         "retryStrategy": retry_strategy(ATTEMPTS),
         "timeout": {"attemptDurationSeconds": TIMEOUT_SECONDS},
-        **share,
         "tags": {
             SYSTEM_TAG: str(policy.name),
             "sealift:start": what.job,

@@ -17,7 +17,6 @@ class FunctionSettings:
 
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace the names that
     follow from the policy's name (`scheduler.batch_starts`, `scheduler.follow`).
-    `SEALIFT_BATCH_SHARE` says that queues share fairly, and is the share of jobs of no pair.
     `SEALIFT_SYSTEM` is the system's name, if it is longer than the policy's. None if they are not
     set.
     """
@@ -27,7 +26,6 @@ class FunctionSettings:
     batch_queue: str | None = None
     batch_job_definition: str | None = None
     topic: str | None = None
-    batch_share: str | None = None
     system: str | None = None
 
     @classmethod

@@ -82,7 +82,7 @@ class Batch:
         queues = call(self._reader, "DescribeJobQueues", queue, jobQueues=[queue])["jobQueues"]
         if not queues:
             raise ConfigError(
-                f"the job queue {queue!r} does not exist", advice="check --queue (SEALIFT_BATCH_QUEUE) and the region"
+                f"the job queue {queue!r} does not exist", advice="check SEALIFT_BATCH_QUEUE and the region"
             )
         if queues[0]["state"] != "ENABLED" or queues[0].get("status", "VALID") not in ("VALID", "UPDATING"):
             state = f"{queues[0]['state']}, {queues[0].get('status', 'VALID')}"
@@ -101,7 +101,7 @@ class Batch:
         if not any(each.get("status") == "ACTIVE" for each in definitions["jobDefinitions"]):
             raise ConfigError(
                 f"the job definition {definition!r} does not exist or is not active",
-                advice="check --job-definition (SEALIFT_BATCH_JOB_DEFINITION) and the region",
+                advice="check SEALIFT_BATCH_JOB_DEFINITION and the region",
             )
 
     def submit(self, request: Mapping[str, Any], *, is_new: bool) -> str:

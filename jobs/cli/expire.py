@@ -24,6 +24,7 @@ from jobs.cli.options import (
     RunType,
     SectionedCommand,
     command_options,
+    detach_option,
     executor_option,
     flag,
     group,
@@ -38,7 +39,7 @@ from jobs.cli.options import (
 )
 from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location, read_policy
 from jobs.cli.run_command import launch_and_report
-from jobs.cli.start_options import StartOptions, WorkerOptions
+from jobs.cli.start_options import StartOptions
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, ArchiveSide
@@ -109,14 +110,14 @@ class ExpireCommand:
     price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
     executor: str | None = executor_option()
     ledger: str | None = ledger_option()
-    batch: WorkerOptions = group(WorkerOptions)
+    detach: bool = detach_option()
     as_json: bool = json_option()
 
     def start(self) -> StartOptions:
         """How the run starts: --yes-delete is the consent."""
         return StartOptions.of_few(
             executor=self.executor,
-            batch=self.batch,
+            detach=self.detach,
             as_json=self.as_json,
             yes=True,
             max_cost=self.max_cost,

@@ -26,10 +26,9 @@ from jobs.cli.options import (
     takes,
 )
 from jobs.cli.policy_and_ledger import PairOptions
-from jobs.cli.start_options import WorkerOptions
 from jobs.config import Settings
 from jobs.core.selection import parse_age
-from jobs.errors import Interrupted, UsageError
+from jobs.errors import Interrupted
 from jobs.ledger.claims import claim
 from jobs.nights.calendar import find_night, parse_night
 from jobs.nights.documents import Night, Summary
@@ -55,7 +54,6 @@ class NightlyCommand:
     )
     ledger: str | None = ledger_option()
     executor: str | None = executor_option()
-    batch: WorkerOptions = group(WorkerOptions)
     as_json: bool = json_option()
 
 
@@ -76,10 +74,6 @@ def nightly(options: NightlyCommand) -> int:
     sealift nightly --pair scans
     sealift nightly --pair scans --night 2026-11-24 --executor batch --json
     """
-    if options.batch.detach:
-        raise UsageError(
-            "--detach: a night waits for its runs, because each stage needs the one before it", advice="leave it out"
-        )
     settings = Settings.from_environment()
     chosen, now = options.pair.choose(options.ledger, settings), time.time()
     hours = chosen.pair.nightly
@@ -106,7 +100,7 @@ def nightly(options: NightlyCommand) -> int:
             chosen.pair,
             chosen.scope,
             settings,
-            options.batch.placed(options.executor),
+            options.executor,
             display(options.as_json),
             now=now,
             margin_seconds=None if options.margin is None else parse_age(options.margin),

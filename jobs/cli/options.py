@@ -249,6 +249,11 @@ def executor_option(help: str = "Default: SEALIFT_EXECUTOR or local.") -> Any:
     return option(help, type=click.Choice(["local", "batch"]))
 
 
+def detach_option() -> Any:
+    """--detach"""
+    return flag("With --executor batch: submit and leave. `sealift runs show --follow` follows the run.")
+
+
 def max_cost_option(what: str = "a plan") -> Any:
     """--max-cost"""
     return option(f"Refuse {what} that costs more.", type=NumberRange(min=0, min_open=True), metavar="DOLLARS")
@@ -301,8 +306,8 @@ def json_option(help: str = "Print exactly one JSON document on stdout.") -> Any
 
 
 @dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(
-    option, flag, argument, group, prefix_option, manifest_option, versions_option, executor_option, sse_option,
-    max_cost_option, max_objects_option, unguarded_option, requester_pays_option, ledger_option,
+    option, flag, argument, group, prefix_option, manifest_option, versions_option, executor_option, detach_option,
+    sse_option, max_cost_option, max_objects_option, unguarded_option, requester_pays_option, ledger_option,
     policy_option, json_option,
 ))  # fmt: skip
 def command_options(kind: type[T]) -> type[T]:

@@ -38,7 +38,6 @@ from jobs.cli.options import (
     versions_option,
 )
 from jobs.cli.policy_and_ledger import ledger_location
-from jobs.cli.start_options import WorkerOptions
 from jobs.cli.texts import repair_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location
@@ -103,7 +102,6 @@ class ReconcileCommand:
     )
     yes: bool = flag("Repair without asking (on a terminal it asks).")
     executor: str | None = executor_option("Of the repair.")
-    batch: WorkerOptions = group(WorkerOptions)
     as_json: bool = json_option()
     source_access: AccessOptions = group(AccessOptions, "source")
     destination_access: AccessOptions = group(AccessOptions, "destination")
@@ -268,9 +266,8 @@ async def _repair(
             say("nothing was copied, as you said")
             return None
         limits = Limits(options.max_cost, options.max_objects)
-        batch = options.batch.placed(options.executor)
         agreed = unguarded(is_agreed=options.unguarded)
-        return await repair(spec, maps, ledger, settings, limits, batch, display(options.as_json), agreed)
+        return await repair(spec, maps, ledger, settings, limits, options.executor, display(options.as_json), agreed)
     except BaseException:
         with contextlib.suppress(SealiftError):  # what ended the repair is the error that counts
             await write_result_page(ledger, spec, report, result)

@@ -26,7 +26,7 @@ from jobs.cli.options import (
 )
 from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
-from jobs.cli.start_options import CopiesOptions, StartOptions, WorkerOptions
+from jobs.cli.start_options import CopiesOptions, StartOptions
 from jobs.config import Settings
 from jobs.core.enums import AnnotationRule, Deletes, StorageClass
 from jobs.core.selection import Selection
@@ -38,7 +38,7 @@ from jobs.sync.table import Overwrite
 
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
 _WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "unguarded"}
-_WITH_PAIR |= {"ledger", "then_verify", *(each.name for each in (*fields(StartOptions), *fields(WorkerOptions)))}
+_WITH_PAIR |= {"ledger", *(each.name for each in fields(StartOptions))}
 """The options that go with --pair. All others say what the policy says."""
 
 
@@ -68,7 +68,6 @@ class ReplicateCommand:
     )
     stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
     unguarded: bool = unguarded_option()
-    then_verify: bool = flag("Batch: a verify run follows, for each shard as soon as it is copied.")
 
 
 @click.command(cls=SectionedCommand)
@@ -108,8 +107,7 @@ def replicate(options: ReplicateCommand) -> int:
     ledger = open_ledger(ledger_location(copies.ledger, settings))
     request = copies.request("replicate")
     request = replace(request, options={**run_options, **request.options})
-    launch = launch_and_report(request, ledger, settings, copies.start, then_verify=options.then_verify)
-    return interrupts.run(launch)
+    return interrupts.run(launch_and_report(request, ledger, settings, copies.start))
 
 
 async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, settings: Settings) -> int:
@@ -151,7 +149,7 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
     )
     try:
         ledger = open_ledger(chosen.ledger)
-        return await launch_and_report(request, ledger, settings, start, then_verify=options.then_verify)
+        return await launch_and_report(request, ledger, settings, start)
     except LimitExceeded as error:
         limits = Ceiling.of(pair)
         raise LimitExceeded(

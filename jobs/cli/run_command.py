@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Mapping
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from jobs.aws.batch_arrays import WORK, Placement
 from jobs.cli.console import TERMINAL, ask_to_start, emit, say
 from jobs.cli.start_options import StartOptions
 from jobs.cli.texts import assumptions, plan_text, report_text, retried_text
@@ -40,13 +39,12 @@ async def launch_and_report(
     options: StartOptions,
     plan_run: Planner | None = None,
     *,
-    then_verify: bool = False,
     retried: Mapping[str, Any] | None = None,
 ) -> int:
     """Plan, ask, run and report one request. Returns the exit code.
 
-    `plan_run`: None for the planner of the request's kind of work. `then_verify`: a verify run
-    follows in AWS Batch. `retried`: what a dry run says of the rows of a retry.
+    `plan_run`: None for the planner of the request's kind of work. `retried`: what a dry run says
+    of the rows of a retry.
     """
     request = replace(request, options=dict(request.options) | options.run_limits())
     await promptly(ledger.check_bucket, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
@@ -55,39 +53,43 @@ async def launch_and_report(
     plan_run = plan_run or kind.plan
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
-    batch = options.batch.placed(options.executor, then_verify=then_verify)
-    place = batch_placement(batch, settings, request.job)
+    place = batch_placement(options.executor, settings, request.job)
+    check_detach(is_batch=place is not None, is_detached=options.detach)
     if place is None:
         planned = await plan_run(request, ledger, settings, TERMINAL)
     else:
         refuse_profiles(request.source, request.destination)
-        planning = plan_run(request, ledger, planning_settings(settings, batch), TERMINAL)
+        planning = plan_run(request, ledger, planning_settings(settings), TERMINAL)
         planned = await _checked(planning, check_placement(place))
     planned = _within_limits(planned)
-    runs = [planned]
-    if then_verify and planned.plan.open_shards:
-        from jobs.runs.planning import read_price_table
-
-        verifying = batch_follow.plan_verification(planned, read_price_table(request.price_table))
-        runs.append(_within_limits(verifying))
     try:
         if not options.allow_empty:
             _check_not_empty(request, planned)
-        launch.check_limits(runs, options.max_cost, options.max_objects)
+        launch.check_limits([planned], options.max_cost, options.max_objects)
         if options.dry_run:
-            return _report_dry_run(runs, retried, as_json=options.as_json)
-        runs[0] = await launch.try_conditions(planned, kind.writes(planned.spec))
+            return _report_dry_run(planned, retried, as_json=options.as_json)
+        planned = await launch.try_conditions(planned, kind.writes(planned.spec))
         if not options.as_json:
-            say("\n".join(_plan_texts(runs)))
-        elif lacking := launch.unpriced(runs, options.max_cost):
+            say(plan_text(planned.spec, planned.plan))
+        elif lacking := launch.unpriced([planned], options.max_cost):
             say(lacking)  # the plan says it, and nobody sees it
         ask_to_start(is_agreed=options.yes, as_json=options.as_json)
-        for each in runs:
-            await launch.publish(each, ledger)
+        await launch.publish(planned, ledger)
     finally:
         planned.discard()
-    published = [(each.spec, each.plan) for each in runs]
-    return await _start(published, place, ledger, settings, as_json=options.as_json, detach=options.batch.detach)
+    spec, plan = planned.spec, planned.plan
+    if place is None or not plan.open_shards:
+        return await run_and_report(spec, plan, ledger, settings, as_json=options.as_json)
+    # a waiting parent must not be its child's dependency (deadlock)
+    after = settings.batch_job_id if options.detach else None
+    submitted = await batch_follow.submit(spec, plan, ledger, place, after)
+    return await follow_and_report(submitted, spec, plan, ledger, as_json=options.as_json, detach=options.detach)
+
+
+def check_detach(*, is_batch: bool, is_detached: bool) -> None:
+    """Raises UsageError for a run of this machine that nobody waits for."""
+    if is_detached and not is_batch:
+        raise UsageError("--detach needs --executor batch")
 
 
 async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
@@ -101,15 +103,12 @@ async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
     return replace(request, manifest=f"{scheme}:{await find_run_id(ledger, named)}")
 
 
-def _report_dry_run(runs: Sequence[Planned], retried: Mapping[str, Any] | None, *, as_json: bool) -> int:
-    """Print the plans of a dry run."""
-    spec, kind = runs[0].spec, kind_of(runs[0].spec)
-    document, *following = (_plan_document(each.spec, each.plan) for each in runs)
-    untried = launch.untried(spec, kind.writes(spec))
+def _report_dry_run(planned: Planned, retried: Mapping[str, Any] | None, *, as_json: bool) -> int:
+    """Print the plan of a dry run."""
+    spec, plan, kind = planned.spec, planned.plan, kind_of(planned.spec)
+    document, untried = _plan_document(spec, plan), launch.untried(spec, kind.writes(spec))
     document["assumes"] += untried
-    texts = [*_plan_texts(runs), *(f"  assumes   {each}" for each in untried)]
-    if following:
-        document["then"] = following[0]
+    texts = [plan_text(spec, plan), *(f"  assumes   {each}" for each in untried)]
     if retried is not None:
         document |= {"retry_of": spec.retry_of, "retried": retried}
         texts.insert(0, retried_text(str(spec.retry_of), retried))
@@ -119,29 +118,6 @@ def _report_dry_run(runs: Sequence[Planned], retried: Mapping[str, Any] | None, 
     return 0
 
 
-async def _start(
-    published: Sequence[tuple[RunSpec, Plan]],
-    place: Placement | None,
-    ledger: Ledger,
-    settings: Settings,
-    *,
-    as_json: bool,
-    detach: bool,
-) -> int:
-    """Work through published plans, here (the first one) or in Batch, and print their reports."""
-    spec, plan = published[0]
-    if place is None or not plan.open_shards:
-        return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
-    submitted: list[tuple[Submitted, RunSpec, Plan]] = []
-    # a waiting parent must not be its child's dependency (deadlock)
-    after = settings.batch_job_id if detach else None
-    for spec, plan in published:
-        follows = submitted[-1][0].job_ids[WORK] if submitted else None
-        jobs = await batch_follow.submit(spec, plan, ledger, place, after=after, follows=follows)
-        submitted.append((jobs, spec, plan))
-    return await follow_and_report(submitted, ledger, as_json=as_json, detach=detach)
-
-
 def _within_limits(planned: Planned) -> Planned:
     """The plan with the time that it takes within its rate limits."""
     spec, plan, limits = planned.spec, planned.plan, RateLimits.of(planned.spec)
@@ -149,10 +125,6 @@ def _within_limits(planned: Planned) -> Planned:
     size_bytes = 2 * plan.size_bytes if is_carried else 0  # read and written, or read at both sides
     seconds = max(plan.seconds, limits.seconds(sum(plan.requests.values()), size_bytes))
     return replace(planned, plan=replace(plan, seconds=seconds))
-
-
-def _plan_texts(runs: Sequence[Planned]) -> list[str]:
-    return [plan_text(each.spec, each.plan) for each in runs]
 
 
 def _check_not_empty(request: Request, planned: Planned) -> None:
@@ -199,29 +171,21 @@ async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any,
 
 
 async def follow_and_report(
-    submitted: Sequence[tuple[Submitted, RunSpec, Plan]], ledger: Ledger, *, as_json: bool, detach: bool = False
+    submitted: Submitted, spec: RunSpec, plan: Plan, ledger: Ledger, *, as_json: bool, detach: bool = False
 ) -> int:
-    """Follow runs in Batch to their ends, and print their reports.
-
-    Returns the exit code of the first bad one.
-    """
+    """Follow a run in Batch to its end, and print its report. Returns the exit code."""
     if detach:
-        known = [{"run_id": spec.run_id, "job": spec.job, "jobs": dict(jobs.job_ids)} for jobs, spec, _ in submitted]
-        document = known[0] | {"state": "submitted"} | ({"then": known[1]} if len(known) > 1 else {})
-        text = "\n".join(
-            f"Submitted {each['run_id']}; follow it with  sealift runs show {each['run_id']} --follow" for each in known
-        )
+        document = {"run_id": spec.run_id, "job": spec.job, "jobs": dict(submitted.job_ids), "state": "submitted"}
+        text = f"Submitted {spec.run_id}; follow it with  sealift runs show {spec.run_id} --follow"
         emit(document, as_json=as_json, text=text)
         return 0
-    reports, texts, code = [], [], 0
-    for jobs, spec, plan in submitted:
-        followed = await batch_follow.follow(jobs, spec, plan, ledger, TERMINAL, kind_of(spec))
-        children = [describe_failure(failure) for failure in followed.failures]
-        reports.append(followed.report | ({"failed_children": children} if children else {}))
-        texts += [report_text(followed.report, kind_of(spec)), *map(batch_follow.failure_text, children[:10])]
-        code = code or launch.run_exit_code(followed.report, followed.codes)
-    emit(reports[0] | ({"then": reports[1]} if len(reports) > 1 else {}), as_json=as_json, text="\n".join(texts))
-    return code
+    kind = kind_of(spec)
+    followed = await batch_follow.follow(submitted, spec, plan, ledger, TERMINAL, kind)
+    children = [describe_failure(failure) for failure in followed.failures]
+    report = followed.report | ({"failed_children": children} if children else {})
+    texts = [report_text(followed.report, kind), *map(batch_follow.failure_text, children[:10])]
+    emit(report, as_json=as_json, text="\n".join(texts))
+    return launch.run_exit_code(followed.report, followed.codes)
 
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:

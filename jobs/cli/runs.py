@@ -24,6 +24,7 @@ from jobs.cli.options import (
     WhenType,
     argument,
     command_options,
+    detach_option,
     executor_option,
     flag,
     group,
@@ -33,8 +34,8 @@ from jobs.cli.options import (
     takes,
 )
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
-from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
-from jobs.cli.start_options import StartOptions, WorkerOptions
+from jobs.cli.run_command import check_detach, follow_and_report, launch_and_report, run_and_report
+from jobs.cli.start_options import StartOptions
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
@@ -79,7 +80,6 @@ _OF_THE_FIRST_RUN = frozenset(
         "destination_checksums",
         "filters",
         "night",
-        "after_copy",
         "look",
         UNSIZED_ROWS,
     )
@@ -132,7 +132,7 @@ class RetryCommand:
     run_id: str = argument(type=RunType(), metavar="RUN")
     ledger: str | None = ledger_option()
     executor: str | None = executor_option("Default: where the run was before.")
-    batch: WorkerOptions = group(WorkerOptions)
+    detach: bool = detach_option()
     dry_run: bool = flag("Print which rows would be tried again, with requests and dollars, and do nothing.")
     yes: bool = flag("Start without asking (on a terminal it asks).")
     as_json: bool = json_option()
@@ -338,7 +338,7 @@ async def _ended(
 async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan, options: ShowCommand) -> int:
     run_id, as_json = spec.run_id, options.run.as_json
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
-        code = await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json)
+        code = await follow_and_report(submitted, spec, plan, ledger, as_json=as_json)
         if options.wants_page and (report := await ledger.report(run_id)) is not None:
             await _ended(ledger, spec, report, options)
         return code
@@ -436,26 +436,26 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     executor = options.executor
     if executor is None and await ledger.names(run_id, "batch/"):
         executor = "batch"
-    batch = options.batch.placed(executor)
-    kind = kind_of(spec)
+    in_batch, kind = is_batch(executor, settings), kind_of(spec)
+    check_detach(is_batch=in_batch, is_detached=options.detach)
     if ended is None:
         if kind.not_resumed is not None:
             raise kind.not_resumed(spec)
         if options.dry_run:
             return await _plan_continuation(ledger, spec, plan, as_json=as_json)
-        if not is_batch(batch, settings):
+        if not in_batch:
             return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
-        submitted = await batch_follow.resubmit(ledger, spec, plan, batch, settings, display(as_json))
+        submitted = await batch_follow.resubmit(ledger, spec, plan, settings, display(as_json))
         if submitted is None:
             return await conclude_and_report(spec, plan, ledger, as_json=as_json)
-        return await follow_and_report([(submitted, spec, plan)], ledger, as_json=as_json, detach=batch.detach)
+        return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=options.detach)
     if "failures" in ended and not ended["failures"]:
         document, text = await _with_since(ledger, spec, ended)
         emit(document, as_json=as_json, text=f"Nothing to retry: {text}")
         return int(exit_code(ended))
     request = retry_request(spec)
     start = StartOptions.of_few(
-        executor=executor, batch=options.batch, as_json=as_json, yes=options.yes, dry_run=options.dry_run
+        executor=executor, detach=options.detach, as_json=as_json, yes=options.yes, dry_run=options.dry_run
     )
     with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
         standing = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))

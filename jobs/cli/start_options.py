@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import click
 
@@ -15,8 +14,8 @@ from jobs.cli.options import (
     LocationType,
     NumberRange,
     SizeType,
-    TagType,
     command_options,
+    detach_option,
     executor_option,
     flag,
     group,
@@ -27,7 +26,6 @@ from jobs.cli.options import (
     max_objects_option,
     option,
     requester_pays_option,
-    tags_of,
     versions_option,
 )
 from jobs.core.failure_limit import FailureLimit
@@ -35,42 +33,9 @@ from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Side
 from jobs.errors import UsageError
-from jobs.runs.placement import CHILDREN, BatchOptions
 from jobs.runs.request import Request
 
 MIN_BANDWIDTH_BYTES = 1024
-
-
-@command_options
-class WorkerOptions:
-    """How a run is sent to AWS Batch (`--executor batch`): queue, job definition, a worker's size."""
-
-    HEADING: ClassVar = "AWS Batch"
-    detach: bool = flag("Submit and leave; `sealift runs show --follow` follows the run.")
-    queue: str | None = option("The job queue. Default: SEALIFT_BATCH_QUEUE.", metavar="NAME")
-    on_demand: bool = flag("The queue is SEALIFT_BATCH_QUEUE_ON_DEMAND instead.")
-    job_definition: str | None = option(
-        "Name or name:revision; {job} is the verb. Default: SEALIFT_BATCH_JOB_DEFINITION.", metavar="NAME"
-    )
-    children: int | None = option(f"At least so many shards. Default: {CHILDREN}.", type=click.IntRange(min=1))
-    share: str | None = option("Share identifier, for queues with a scheduling policy.", metavar="NAME")
-    priority: int | None = option("Scheduling priority within the share, 0 to 9999.", type=click.IntRange(0, 9999))
-    vcpus: float | None = option("vCPUs of a worker.", type=NumberRange(min=0, min_open=True))
-    memory_bytes: int | None = option("Memory of a worker, as 2GiB.", name="--memory", type=SizeType())
-    timeout_seconds: int | None = option(
-        "The longest that one attempt may take.", name="--timeout", type=click.IntRange(min=1), metavar="SECONDS"
-    )
-    attempts: int | None = option(
-        "Starts of a worker at most, Spot reclaims included. Default: 5.", type=click.IntRange(min=1)
-    )
-    tags: tuple[tuple[str, str], ...] = option(
-        "A tag for the jobs. May be repeated.", name="--tag", multiple=True, type=TagType()
-    )
-
-    def placed(self, executor: str | None, *, then_verify: bool = False) -> BatchOptions:
-        """These options with the executor, and whether a verify run follows."""
-        own = asdict(self) | {"tags": tags_of("--tag", self.tags)}
-        return BatchOptions(executor=executor, then_verify=then_verify, **own)
 
 
 @command_options
@@ -102,7 +67,7 @@ class StartOptions:
     )
     yes: bool = flag("Start without asking (on a terminal it asks).")
     executor: str | None = executor_option()
-    batch: WorkerOptions = group(WorkerOptions)
+    detach: bool = detach_option()
     as_json: bool = json_option()
 
     @classmethod
@@ -110,7 +75,7 @@ class StartOptions:
         cls,
         *,
         executor: str | None,
-        batch: WorkerOptions,
+        detach: bool = False,
         as_json: bool,
         yes: bool,
         dry_run: bool = False,
@@ -130,7 +95,7 @@ class StartOptions:
             allow_empty=True,
             yes=yes,
             executor=executor,
-            batch=batch,
+            detach=detach,
             as_json=as_json,
         )
 

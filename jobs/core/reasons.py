@@ -54,7 +54,6 @@ class Reason(StrEnum):
     NOTHING_COMPARABLE = "nothing_comparable"
     EVIDENCE_WEAK = "evidence_weak"
     UNKNOWN_ALGORITHM = "unknown_algorithm"
-    SOURCE_NOT_ASKED = "source_not_asked"
     CHECKSUMS_AT_REST = "checksums_at_rest"
     COPY_INCOMPLETE = "copy_incomplete"
     TOO_NEW = "too_new"

@@ -155,7 +155,6 @@ WORDS: Mapping[Reason, Words] = {
     Reason.UNKNOWN_ALGORITHM: Words(
         "a checksum is of an algorithm that this release does not know", "update Sealift", detail="the algorithm"
     ),
-    Reason.SOURCE_NOT_ASKED: Words("the copy has the manifest's ETag, an MD5, so the source was not asked"),
     Reason.CHECKSUMS_AT_REST: Words("by checksums at rest", detail="the reports", worded="by checksums at rest: {}"),
     Reason.COPY_INCOMPLETE: Words("the copy is not all that was asked for", detail="what it lacks", worded="{}"),
     Reason.TOO_NEW: Words(

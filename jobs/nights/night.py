@@ -24,7 +24,6 @@ from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import named_places, sides
 from jobs.reports.document import iso_time
-from jobs.runs.placement import BatchOptions
 
 READ_DAYS = 360
 """How long a read of bytes counts where the policy asks for none."""
@@ -37,7 +36,7 @@ async def run_night(
     pair: Pair,
     scope: Scope,
     settings: Settings,
-    options: BatchOptions,
+    executor: str | None,
     display: Display,
     *,
     now: float,
@@ -60,7 +59,7 @@ async def run_night(
         sealift_version=__version__,
     )
     claim, known, emptied = await night.write("/claim.json", ours), Known(), None
-    stages = Stages(night, claim, policy, pair, scope, settings, options, display)
+    stages = Stages(night, claim, policy, pair, scope, settings, executor, display)
     again = f"Check by the policy of now: sealift nightly --pair {pair.name} --night {claim.night} --again"
     results = [StageResult(stage=Stage.RECONCILE, refused=CHANGED_PLACES, advice=again)]
     if claim.places == places:  # else what was done so far says nothing of these

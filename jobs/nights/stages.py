@@ -35,7 +35,7 @@ from jobs.reconcile.advice import REPAIR, findings_by_category, night_steps
 from jobs.reconcile.repair import KINDS
 from jobs.reconcile.run import census_of, make_spec, publish_run
 from jobs.runs import launch
-from jobs.runs.placement import BatchOptions, batch_placement, check_placement, planning_settings
+from jobs.runs.placement import batch_placement, check_placement, planning_settings
 from jobs.runs.request import Planned, Request, new_run_id
 from jobs.runs.work import work
 from jobs.s3.sessions import open_side, open_store
@@ -79,7 +79,7 @@ class Stages:
     pair: Pair
     scope: Scope
     settings: Settings
-    options: BatchOptions
+    executor: str | None
     display: Display
 
     @property
@@ -165,9 +165,9 @@ class Stages:
             options = {**request.options, "deep": stage is Stage.DEEP, "sample": list(turn)}
             request = replace(request, selection=chosen, options=options)
         settings = self.settings
-        if (placement := batch_placement(self.options, settings, request.job)) is not None:
+        if (placement := batch_placement(self.executor, settings, request.job)) is not None:
             await check_placement(placement, request.source, request.destination)
-            settings = planning_settings(settings, self.options)
+            settings = planning_settings(settings)
 
         async def make(stack: ExitStack) -> _Made:
             planned = await self._plan(stage, request, settings, stack, size)
@@ -190,9 +190,8 @@ class Stages:
                 f"{run.run_id} is not a run of this night: the ledger was altered",
                 advice=f"find out who wrote {self.night.uri(f'/{stage}-1.json')}, then go on with the next night",
             )
-        report, code = await work(
-            spec, plan, self.ledger, self.settings, self.options, self.display, KINDS[request.job]
-        )
+        kind = KINDS[request.job]
+        report, code = await work(spec, plan, self.ledger, self.settings, self.executor, self.display, kind)
         young = report["excluded"].get("older_than", 0)
         return self._result(stage, report, counts=report["outcomes"], exit_code=code, slice=turn, too_young=young)
 

@@ -18,7 +18,7 @@ from jobs.reconcile.advice import REPAIR
 from jobs.replicate.kind import KIND as REPLICATE
 from jobs.runs import launch
 from jobs.runs.kind import Kind, writes_of_copies
-from jobs.runs.placement import BatchOptions, batch_placement, check_placement
+from jobs.runs.placement import batch_placement, check_placement
 from jobs.runs.request import Request, check_apart
 from jobs.runs.work import work
 from jobs.verify.kind import KIND as VERIFY
@@ -51,7 +51,7 @@ async def repair(
     ledger: Ledger,
     settings: Settings,
     limits: Limits,
-    options: BatchOptions,
+    executor: str | None,
     display: Display,
     agreed: Mapping[str, bool],
 ) -> Repaired:
@@ -67,7 +67,7 @@ async def repair(
     with ExitStack() as planned:
         runs = []
         for request in _requests(spec, maps, ledger, agreed):
-            if (placement := batch_placement(options, settings, request.job)) is not None:
+            if (placement := batch_placement(executor, settings, request.job)) is not None:
                 await check_placement(placement, request.source, request.destination)
             run = await launch.plan_run(request, ledger, settings, display, copies=request.job == JOBS[0])
             planned.callback(run.discard)
@@ -80,7 +80,7 @@ async def repair(
             runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec))
         for run in runs:
             await launch.publish(run, ledger)
-            report, own_code = await work(run.spec, run.plan, ledger, settings, options, display, KINDS[run.spec.job])
+            report, own_code = await work(run.spec, run.plan, ledger, settings, executor, display, KINDS[run.spec.job])
             reports[run.spec.job].append(report)
             in_order.append(report)
             code = code or own_code

@@ -163,7 +163,7 @@ class BatchExecutor:
                 f"{self.ledger.uri(ours.run_id, f'{_stem(ours.number)}.json')} sends the run to queue "
                 f"{there.queue!r} as {there.job_definition!r}, this command to {here.queue!r} as "
                 f"{here.job_definition!r}",
-                advice="give the same --queue and --job-definition, or find out who wrote it",
+                advice="set SEALIFT_BATCH_QUEUE and SEALIFT_BATCH_JOB_DEFINITION to the same, or find out who wrote it",
             )
 
     async def _submit_stage(

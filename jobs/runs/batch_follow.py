@@ -5,27 +5,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import WORK, Placement, make_submission
 from jobs.config import Settings
-from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.pace import watch_seconds
-from jobs.core.run import WITHOUT_CONDITIONS, Plan, RunSpec, continuation, worker_pins
+from jobs.core.run import Plan, RunSpec, continuation, worker_pins
 from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
 from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
 from jobs.runs.kind import Kind
-from jobs.runs.placement import CHILDREN, BatchOptions, check_placement, choose_placement
+from jobs.runs.placement import check_placement, choose_placement
 from jobs.runs.progress import find_progress
-from jobs.runs.request import Planned
-from jobs.s3.copying import CopyOptions
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
 """The pause between two looks, as a share of the time so far.
@@ -46,90 +43,22 @@ SUMMARY_SECONDS = 10.0
 """The least time between two lines about the children."""
 SHOWN_ERRORS = 20
 
-_OF_BOTH = (
-    "all_versions",
-    "requester_pays",
-    "sample",
-    "streamed",
-    "apart",
-    "cross_region",
-    "endpoint_hops",
-    "max_rate",
-    "bandwidth_bytes",
-    "max_failures",
-    WITHOUT_CONDITIONS,
-)
-"""Options of a run that copies which mean the same to the run that verifies its copies."""
-_OF_COPIES = (*CopyOptions.__dataclass_fields__, "keeps_replaced", "stream", "pair")
-"""Options of how copies are made. What they may overwrite is not among them: a verify run says it.
-That nothing may be replaced for good holds for its retry as well."""
 
-
-def plan_verification(planned: Planned, prices: pricing.PriceTable) -> Planned:
-    """The run that verifies, shard by shard, what another run copies. What was there is left out.
-
-    Its price assumes that each row is an object, about which both sides are asked. The options of
-    copies count only for a retry, which copies what was proven wrong. So the price ignores them.
-    """
-    copies, whole = planned.spec, planned.plan
-    shards = whole.shards[: len(whole.open_shards)]
-    size_bytes = sum(shard.size_bytes for shard in shards)
-    plan = replace(whole, rows=whole.open_rows, size_bytes=size_bytes, shards=shards, there={})
-    options = _some_options(copies, _OF_BOTH) | {"deep": False, "after_copy": copies.run_id}
-    spec = replace(
-        copies,
-        run_id=copies.run_id.replace(f"-{copies.job}-", "-verify-"),
-        job="verify",
-        options=options,
-        manifest=f"the rows of {copies.run_id}",
-    )
-    work = pricing.PricedWork.of(spec, is_copying=False)
-    group = pricing.Group(
-        storage_class="STANDARD",
-        is_multipart=False,
-        is_size_known=True,
-        is_delete_marker=False,
-        rows=plan.rows,
-        size_bytes=plan.size_bytes,
-        parts=plan.rows,
-    )
-    histogram = pricing.Histogram((group,), plan.rows)
-    requests = pricing.requests_for(work, histogram)
-    priced = replace(
-        plan,
-        requests=requests,
-        dollars=pricing.estimate(work, histogram, prices),
-        price_table=prices.name,
-        seconds=pricing.estimate_seconds(requests, 0, min(len(plan.shards), CHILDREN) or 1),
-    )
-    return replace(planned, spec=replace(spec, options=_some_options(copies, _OF_COPIES) | options), plan=priced)
-
-
-def _some_options(spec: RunSpec, names: Iterable[str]) -> dict[str, Any]:
-    return {name: spec.options[name] for name in names if name in spec.options}
-
-
-async def submit(
-    spec: RunSpec, plan: Plan, ledger: Ledger, placement: Placement, *, after: str | None, follows: str | None = None
-) -> Submitted:
+async def submit(spec: RunSpec, plan: Plan, ledger: Ledger, placement: Placement, after: str | None) -> Submitted:
     """Send all shards of a published plan to Batch.
 
-    `after`: the job that has to succeed first. `follows`: the array job whose children these follow
-    one by one. If the run has a first submission already, it is returned.
+    `after`: the job that has to succeed first. If the run has a first submission already, it is
+    returned.
     """
-    links = {"after": after, "follows": follows}
-    submission = make_submission(spec.run_id, 0, placement, plan.open_shards, str(ledger.location), **links)
+    submission = make_submission(spec.run_id, 0, placement, plan.open_shards, str(ledger.location), after)
     return await BatchExecutor(ledger, Batch()).submit(submission, worker_pins(spec, plan))
 
 
-async def resubmit(
-    ledger: Ledger, spec: RunSpec, plan: Plan, options: BatchOptions, settings: Settings, display: Display
-) -> Submitted | None:
+async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings, display: Display) -> Submitted | None:
     """Continue a run that has no report. None when all of its rows are accounted for.
 
     Jobs that are at work, or whose submission is incomplete, are found, unless they were cancelled.
-    Otherwise the remaining shards are submitted again, with the last queue and resources unless the
-    options say otherwise.
+    Otherwise the remaining shards are submitted again.
     """
     executor = BatchExecutor(ledger, Batch())
     last = await executor.latest(spec.run_id)
@@ -137,7 +66,7 @@ async def resubmit(
         states = await executor.states(last)
         is_at_work = any(not state.has_ended for state in states.values())
         if not last.is_whole and not last.refusal and (is_at_work or not last.job_ids):
-            placement = choose_placement(options, settings, spec.job, last.submission.placement)
+            placement = choose_placement(settings, spec.job, last.submission.placement)
             return await executor.submit(replace(last.submission, placement=placement))
         if is_at_work:
             display.note(f"run {spec.run_id} is at work in Batch already: following it")
@@ -145,7 +74,7 @@ async def resubmit(
     shards = await unfinished_shards(ledger, spec.run_id, plan)
     if not shards:
         return None
-    placement = choose_placement(options, settings, spec.job, last.submission.placement if last else None)
+    placement = choose_placement(settings, spec.job, last.submission.placement if last else None)
     await check_placement(placement, spec.source, spec.destination)
     number = last.submission.number + 1 if last else 0
     return await executor.submit(make_submission(spec.run_id, number, placement, shards, str(ledger.location)))

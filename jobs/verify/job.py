@@ -6,10 +6,6 @@ against the copy, which may be the last good one. A row whose copy was condemned
 The evidence comes in steps: stored checksums of one algorithm and type, then ETags where both are
 MD5s, then (only with `deep`) the bytes: of both sides, or of the destination alone against a
 checksum that an earlier run has proven. What cannot be compared is `unknown`, never a match.
-
-A run that follows a copy shard by shard asks the destination first, for the rows that the copy's
-own outcomes call copied. If its ETag is an MD5, and the one that the manifest names, then the
-source is not asked: half of the requests.
 """
 
 from __future__ import annotations
@@ -52,7 +48,6 @@ from jobs.s3.store import Store
 from jobs.s3.tag_reader import TagReader
 from jobs.sync.verify import verify_key
 from jobs.verify.attestation import attested, parse_attestations
-from jobs.verify.copied_rows import CopiedRows
 
 Checksums: TypeAlias = tuple[Checksum, ...]
 
@@ -65,9 +60,7 @@ class VerifyOptions:
     """`deep`: read and compare the bytes of both sides.
 
     `all_versions`: verify each version, not only the current one. `compares_tags`: a copy
-    has all tags and annotations of its source; it may have more. `after_copy`: the run that has
-    just copied the rows. Of those that it copied, the source is asked only where the destination
-    proves nothing.
+    has all tags and annotations of its source; it may have more.
 
     `source_checksums`, `destination_checksums`: the report of checksums at rest that the rows'
     attestations come from, with its `uri`, `computed_at` (epoch seconds) and `age_hours` when the
@@ -77,7 +70,6 @@ class VerifyOptions:
     all_versions: bool = False
     deep: bool = False
     compares_tags: bool = False
-    after_copy: str | None = None
     source_checksums: Mapping[str, Any] | None = None
     destination_checksums: Mapping[str, Any] | None = None
 
@@ -99,10 +91,7 @@ class _Looks(NamedTuple):
 
 
 class Verify:
-    """The verify job of one worker (a `jobs.runs.worker.Job`).
-
-    `copied`: the rows that the run before it has copied. None: no run did.
-    """
+    """The verify job of one worker (a `jobs.runs.worker.Job`)."""
 
     chains = staticmethod(keys_of)
 
@@ -113,10 +102,9 @@ class Verify:
         route: Route,
         options: VerifyOptions,
         budget: ByteBudget,
-        copied: CopiedRows | None = None,
     ):
         self.source, self.destination, self.route = source, destination, route
-        self.options, self.budget, self.copied = options, budget, copied
+        self.options, self.budget = options, budget
         self._tags, self._annotations = TagReader(source), AnnotationComparison.between(source, destination, budget)
 
     async def process(self, rows: Sequence[ObjectVersion], *, is_last: bool = False) -> list[Outcome]:
@@ -166,10 +154,6 @@ class Verify:
         if row.is_delete_marker:
             return Outcome.of(row, Status.UNKNOWN, Reason.IS_MARKER)
         may_leave_out = not row.condemned_etag and not self.options.compares_tags
-        if self.copied is not None and may_leave_out and await self.copied.has(row.row):
-            proven = await self._verify_copy(row, target)
-            if proven is not None:
-                return proven
         for _ in range(LOOKS):
             looks = looks or _Looks.of(self)
             try:
@@ -181,20 +165,6 @@ class Verify:
             except (NotFound, PreconditionFailed):
                 looks = None  # the destination is another one by now: judge that
         return Outcome.of(row, Status.UNKNOWN, Reason.RACED)
-
-    async def _verify_copy(self, row: ObjectVersion, target: ObjectRef) -> Outcome | None:
-        """Verify by the destination alone. None if only the source could say more.
-
-        An MD5 that equals the manifest's ETag proves that this ETag is an MD5 as well: those of KMS
-        equal no content's.
-        """
-        destination = await find(self.destination, target)
-        if destination is None or not is_md5_etag(destination):
-            return None
-        if destination.etag != row.etag or row.size_bytes not in (None, destination.size_bytes):
-            return None
-        verdict = Verdict(True, Evidence.MD5_ETAG, Reason.SOURCE_NOT_ASKED)
-        return _judged(row, row.etag, destination, verdict, best_checksum(destination))
 
     async def _verify_both(self, row: ObjectVersion, target: ObjectRef, looks: _Looks) -> Outcome:
         """Compare both sides.

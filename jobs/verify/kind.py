@@ -13,16 +13,12 @@ from jobs.core.reasons import Reason
 from jobs.runs.kind import Kind, Opened, bad_outcomes, verify_options
 from jobs.runs.launch import plan_run
 from jobs.verify.attest import attest
-from jobs.verify.copied_rows import CopiedRows
 from jobs.verify.job import Verify, VerifyOptions
 
 
 def _open(opened: Opened) -> Verify:
     options = VerifyOptions.from_dict(opened.spec.options)
-    copied = None
-    if options.after_copy is not None and opened.shard is not None:
-        copied = CopiedRows(opened.ledger, options.after_copy, opened.shard)
-    return Verify(opened.source, opened.destination, opened.route, options, opened.budget, copied)
+    return Verify(opened.source, opened.destination, opened.route, options, opened.budget)
 
 
 def _is_unread(counted: Mapping[str, Any]) -> bool:

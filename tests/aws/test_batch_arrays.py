@@ -21,9 +21,7 @@ from jobs.aws.batch_arrays import (
     payload,
     retry_strategy,
 )
-from jobs.config import Settings
 from jobs.errors import ExitCode, UsageError
-from jobs.runs.placement import BatchOptions, choose_placement
 from tests.doubles.batch.rules import check_shape, check_submission, model
 
 RUN = "20261125T003345Z-replicate-1f3a2b"
@@ -34,13 +32,7 @@ placements = st.builds(
     Placement,
     queue=st.sampled_from(["spot", "arn:aws:batch:us-east-1:123456789012:job-queue/spot"]),
     job_definition=st.sampled_from(["sealift", "sealift:3"]),
-    share=st.none() | st.from_regex(r"[A-Za-z0-9]{1,20}\*?", fullmatch=True),
-    priority=st.none() | st.integers(0, 9999),
-    vcpus=st.none() | st.sampled_from([0.25, 0.5, 1, 2, 16]),
-    memory_mib=st.none() | st.integers(512, 100_000),
-    timeout_seconds=st.none() | st.integers(60, 10**6),
-    attempts=st.integers(1, 10),
-    tags=st.dictionaries(st.text("abcXYZ", min_size=1, max_size=8), st.text("abc ", max_size=8), max_size=5),
+    system=st.none() | st.just("parcels"),
 )
 shard_lists = st.lists(st.integers(0, 30_000), min_size=1, max_size=60, unique=True)
 
@@ -49,16 +41,15 @@ def submission(count: int, **extra: Any) -> Submission:
     return make_submission(RUN, 0, PLACEMENT, range(count), LEDGER, **extra)
 
 
-@given(placements, shard_lists, st.integers(0, 30), st.booleans(), st.booleans())
+@given(placements, shard_lists, st.integers(0, 30), st.booleans())
 def test_every_payload_is_of_botocore_s_shape_and_within_batch_s_rules(
-    placement: Placement, shards: list[int], number: int, follows: bool, after: bool
+    placement: Placement, shards: list[int], number: int, after: bool
 ) -> None:
-    links = {"follows": "array-job" if follows else None, "after": "planning-job" if after else None}
-    sent = make_submission(RUN, number, placement, shards, LEDGER, **links)
+    sent = make_submission(RUN, number, placement, shards, LEDGER, "planning-job" if after else None)
     for stage in STAGES:
         request = payload(sent, stage, "work-job")
         check_shape(request, model().operation_model("SubmitJob").input_shape, stage)
-        check_submission(request, is_fair_share=placement.share is not None)
+        check_submission(request, is_fair_share=False)
 
 
 @given(st.integers(1, 35_000))
@@ -73,7 +64,7 @@ def test_children_are_as_many_as_an_array_takes_and_share_all_shards(count: int)
 
 @given(placements, shard_lists, st.integers(0, 999))
 def test_a_submission_survives_json(placement: Placement, shards: list[int], number: int) -> None:
-    sent = make_submission(RUN, number, placement, shards, LEDGER, follows="a", after=None)
+    sent = make_submission(RUN, number, placement, shards, LEDGER, "a")
     again = Submission.from_dict(json.loads(json.dumps(sent.to_dict())))
     assert again == sent
     assert again.shards == sorted(shards)
@@ -90,54 +81,19 @@ def test_one_shard_is_a_plain_job_and_two_are_an_array() -> None:
     assert payload(submission(10_001), WORK)["arrayProperties"] == {"size": 5_001}
 
 
-@pytest.mark.parametrize(("memory_mib", "value"), [(4096, "4096"), (1_048_576, "1048576"), (1_500_001, "1500001")])
-def test_memory_is_the_number_that_was_asked_for(memory_mib: int, value: str) -> None:
-    """Hosts of a TiB: Batch takes no 1.04858e+06."""
-    placement = Placement("spot", "sealift", vcpus=0.25, memory_mib=memory_mib)
-    request = payload(make_submission(RUN, 3, placement, [4], LEDGER), WORK)
-    assert request["containerOverrides"]["resourceRequirements"] == [
-        {"type": "VCPU", "value": "0.25"},
-        {"type": "MEMORY", "value": value},
-    ]
-
-
 def test_the_work_stage_in_full() -> None:
-    placement = Placement(
-        "spot", "sealift", share="night", priority=5, vcpus=2, memory_mib=4096, timeout_seconds=3600, tags={"team": "a"}
-    )
-    assert payload(make_submission(RUN, 3, placement, [4, 5], LEDGER), WORK) == {
+    placement = Placement("spot", "sealift", "parcels")
+    assert payload(make_submission(RUN, 3, placement, [4, 5], LEDGER, "planning-job"), WORK) == {
         "jobName": f"{RUN}-003-work",
         "jobQueue": "spot",
         "jobDefinition": "sealift",
         "arrayProperties": {"size": 2},
-        "containerOverrides": {
-            "command": ["worker", RUN, "--submission", "3", "--ledger", LEDGER],
-            "resourceRequirements": [{"type": "VCPU", "value": "2"}, {"type": "MEMORY", "value": "4096"}],
-        },
+        "containerOverrides": {"command": ["worker", RUN, "--submission", "3", "--ledger", LEDGER]},
         "retryStrategy": retry_strategy(5),
-        "timeout": {"attemptDurationSeconds": 3600},
-        "shareIdentifier": "night",
-        "schedulingPriorityOverride": 5,
-        "tags": {"team": "a", "sealift:run": RUN, "sealift:stage": "work"},
+        "dependsOn": [{"jobId": "planning-job"}],
+        "tags": {"sealift:system": "parcels", "sealift:run": RUN, "sealift:stage": "work"},
         "propagateTags": True,
     }
-
-
-@pytest.mark.parametrize(("priority", "sent"), [(None, 0), (0, 0), (9, 9)])
-def test_a_share_comes_with_a_priority(priority: int | None, sent: int) -> None:
-    """Else Batch refuses the job, unless its definition has one."""
-    placement = Placement("fair", "sealift", share="night", priority=priority)
-    for stage in STAGES:
-        request = payload(make_submission(RUN, 0, placement, [4], LEDGER), stage, "work-job")
-        assert (request["shareIdentifier"], request["schedulingPriorityOverride"]) == ("night", sent)
-
-
-def test_a_priority_needs_a_share() -> None:
-    """Batch takes it at queues that share fairly alone, and there a share with it."""
-    settings = Settings.from_environment({"SEALIFT_BATCH_QUEUE": "q", "SEALIFT_BATCH_JOB_DEFINITION": "d"})
-    with pytest.raises(UsageError, match="--share"):
-        choose_placement(BatchOptions(priority=5), settings, "replicate")
-    assert choose_placement(BatchOptions(priority=5, share="a"), settings, "replicate").priority == 5
 
 
 def test_the_report_waits_for_the_whole_array() -> None:
@@ -145,14 +101,6 @@ def test_the_report_waits_for_the_whole_array() -> None:
     assert request["dependsOn"] == [{"jobId": "the-array"}]
     assert request["containerOverrides"] == {"command": ["worker", RUN, "--report", "--ledger", LEDGER]}
     assert "arrayProperties" not in request
-
-
-def test_children_follow_those_of_another_array_one_by_one() -> None:
-    depends = payload(submission(5, follows="array"), WORK)["dependsOn"]
-    assert depends == [{"jobId": "array", "type": "N_TO_N"}]
-    assert payload(submission(1, follows="plain"), WORK)["dependsOn"] == [{"jobId": "plain"}]
-    both = payload(submission(2, follows="array", after="plan"), WORK)["dependsOn"]
-    assert both == [{"jobId": "plan"}, {"jobId": "array", "type": "N_TO_N"}]
 
 
 @pytest.mark.parametrize(
@@ -184,28 +132,9 @@ def test_the_retry_strategy_follows_the_exit_codes() -> None:
     assert retry_strategy(4)["attempts"] == 4
 
 
-@pytest.mark.parametrize(
-    "wrong",
-    [
-        {"share": "a-b"},
-        {"share": ""},
-        {"share": "a" * 256},
-        {"priority": -1},
-        {"priority": 10_000},
-        {"timeout_seconds": 59},
-        {"attempts": 0},
-        {"attempts": 11},
-    ],
-)
-def test_what_batch_would_refuse_is_refused_here(wrong: dict[str, Any]) -> None:
-    with pytest.raises(UsageError):
-        Placement("spot", "sealift", **wrong)
-
-
 def test_a_payload_beyond_30_kib_is_refused_with_its_name() -> None:
-    placement = Placement("spot", "sealift", tags={f"key{number}": "x" * 250 for number in range(120)})
     with pytest.raises(UsageError, match=f"{RUN}-000-work"):
-        payload(make_submission(RUN, 0, placement, [0], LEDGER), WORK)
+        payload(make_submission(RUN, 0, PLACEMENT, [0], f"s3://ledger/{'x' * 31_000}"), WORK)
 
 
 def test_no_shards_are_no_submission_and_no_child_is_beyond_the_last() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 from collections.abc import Iterator
 from dataclasses import MISSING, FrozenInstanceError, fields, is_dataclass
 from typing import Any, get_type_hints
@@ -140,15 +139,6 @@ def test_help_of_an_unknown_verb_says_what_was_meant(capsys):
     assert (code, out, "did you mean verify?" in err) == (2, "", True)
 
 
-@pytest.mark.parametrize("verb", ["replicate", "verify", "compact", "restore", "expire", "reconcile", "nightly"])
-def test_options_of_batch_have_a_section_of_their_own(capsys, verb):
-    _, _, batch = called(capsys, verb, "--help")[1].partition("\nAWS Batch:\n")
-    section = batch.partition("\n\n")[0]
-    assert {"--queue", "--memory", "--attempts", "--tag"} <= set(re.findall(r"^  (--[a-z-]+)", section, re.MULTILINE))
-    assert "--source" not in section
-    assert "--help" not in section
-
-
 NUMBERS = [
     (path, parameter)
     for path, command in sorted(COMMANDS.items())
@@ -160,7 +150,6 @@ ZERO_HAS_A_MEANING = {
     "--min-size": "all objects",
     "--owner": "nobody has claimed the run",
     "--port": "any port",
-    "--priority": "the lowest one",
     "--retry": "at once",
     "--shard": "the first one",
     "--submission": "the first one",

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
 from jobs.cli.runs import retry_request
 from jobs.core.model import Location
-from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.run import RunSpec, Side
 from jobs.registry import kind_of
-from jobs.runs.batch_follow import plan_verification
-from jobs.runs.planning import read_price_table
-from jobs.runs.request import Planned
 
 SOURCE, DESTINATION = Side(Location("docs")), Side(Location("copies"))
 COPIES = {
@@ -30,16 +25,9 @@ def spec(job: str, **options: object) -> RunSpec:
 @pytest.mark.parametrize("job", ["replicate", "compact", "restore", "verify"])
 def test_a_retry_keeps_how_copies_are_made_and_what_the_run_may_take(job: str) -> None:
     seen = {"look": {"listed": 1}, "night": "2026-11-26", "filters": {}, "streamed": True, "deep": True}
-    first = spec(job, **COPIES, **LIMITS, **ROWS, **seen, pair="scans", after_copy="20261127T000000Z-replicate-000")
+    first = spec(job, **COPIES, **LIMITS, **ROWS, **seen, pair="scans")
     request = retry_request(first)
     assert (request.job, request.retry_of) == (kind_of(first).retried_as, first.run_id)
     assert request.manifest == f"run:{first.run_id}"
     assert (request.source, request.destination) == (SOURCE, DESTINATION)
     assert request.options == {**COPIES, **LIMITS, **ROWS, "pair": "scans"}
-
-
-def test_the_retry_of_a_chained_verification_copies_as_the_run_before_it() -> None:
-    copied = spec("replicate", **COPIES, **LIMITS, **ROWS, overwrite="never", streamed=True)
-    chained = plan_verification(Planned(copied, Plan(0, 0, ()), Path("scratch")), read_price_table())
-    assert chained.spec.job == "verify"
-    assert retry_request(chained.spec).options == {**COPIES, **LIMITS, **ROWS}

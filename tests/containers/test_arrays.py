@@ -37,7 +37,7 @@ class Site:
     runner: PodmanRunner
     image: str
 
-    def define(self, name: str, image: str) -> None:
+    def define(self, name: str, image: str, memory_mib: int = MEMORY_MIB) -> None:
         """Register a job definition."""
         client = boto3.client(
             "batch",
@@ -46,7 +46,7 @@ class Site:
             aws_access_key_id=self.world.server.access_key,
             aws_secret_access_key=self.world.server.secret_key,
         )
-        resources = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": str(MEMORY_MIB)}]
+        resources = [{"type": "VCPU", "value": "1"}, {"type": "MEMORY", "value": str(memory_mib)}]
         properties: Any = {"image": image, "resourceRequirements": resources, "readonlyRootFilesystem": True}
         client.register_job_definition(jobDefinitionName=name, type="container", containerProperties=properties)
 
@@ -156,7 +156,8 @@ def test_a_reclaimed_container_checkpoints_and_another_attempt_does_the_rest(sit
 
 
 def test_containers_out_of_memory_end_as_a_failed_run_and_more_memory_finishes_it(site: Site) -> None:
-    starved = site.replicate("--memory", "24MiB")
+    site.define("sealift", site.image, memory_mib=24)
+    starved = site.replicate()
     run_id = starved.document["run_id"]
     assert starved.code != 0
     assert starved.document["state"] == "failed"
@@ -166,7 +167,8 @@ def test_containers_out_of_memory_end_as_a_failed_run_and_more_memory_finishes_i
     assert {failure["reason"] for failure in failures} == {OUT_OF_MEMORY}
     assert {failure["exit_code"] for failure in failures} == {137}
     assert not any(key.endswith("/report.json") for key in ledger_keys(site))
-    again = site.sealift("runs", "retry", run_id, "--memory", f"{MEMORY_MIB}MiB")
+    site.define("sealift", site.image)
+    again = site.sealift("runs", "retry", run_id)
     assert again.code == 0, again.stderr
     assert (again.document["run_id"], again.document["state"]) == (run_id, "complete")
     assert again.document["outcomes"] == {"done": ROWS}

@@ -29,31 +29,6 @@ def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Flee
 
 
 @pytest.mark.slow
-def test_verify_follows_each_shard_of_replicate(fleet: Fleet) -> None:
-    result = fleet.replicate("--then-verify")
-    assert result.code == 0, result.stderr
-    report = result.document
-    complete(report)
-    complete(report["then"])
-    assert report["then"]["job"] == "verify"
-    assert report["then"]["outcomes"] == {"verified": ROWS}
-    assert report["then"]["evidence"] == {"md5_etag": ROWS}  # of the copies alone
-    assert fleet.batch.calls["SubmitJob"] == 4
-    work = fleet.batch.job(f"{report['run_id']}-000-work")
-    verify = fleet.batch.job(f"{report['then']['run_id']}-000-work")
-    assert verify.request["dependsOn"] == [{"jobId": work.id, "type": "N_TO_N"}]
-    for copied, proven in zip(work.children, verify.children, strict=True):
-        assert proven.attempts[0].started_at >= copied.stopped_at
-    fleet.world.client.delete_object(Bucket=fleet.world.destination, Key="k00007")
-    changed = fleet.replicate("--then-verify").document
-    assert (changed["outcomes"], changed["then"]["outcomes"]) == ({"done": 1, "same": ROWS - 1}, {"verified": 1})
-    jobs = fleet.batch.calls["SubmitJob"]
-    unchanged = fleet.replicate("--then-verify").document
-    assert (unchanged["outcomes"], "then" in unchanged) == ({"same": ROWS}, False)
-    assert fleet.batch.calls["SubmitJob"] == jobs
-
-
-@pytest.mark.slow
 def test_a_second_submission_finds_the_first(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()

@@ -24,15 +24,9 @@ def planned(yard: Fleet) -> str:
 
 
 def submission(world: World, run_id: str, /, **other: Any) -> dict[str, Any]:
-    placement: dict[str, Any] = {
-        "queue": "spot",
-        "job_definition": "sealift-replicate",
-        "share": None,
-        "priority": None,
-    }
-    placement |= {"vcpus": None, "memory_mib": None, "timeout_seconds": None, "attempts": 5, "tags": {}}
+    placement: dict[str, Any] = {"queue": "spot", "job_definition": "sealift-replicate", "system": None}
     document: dict[str, Any] = {"spec_version": 1, "run_id": run_id, "number": 0, "shards": [[0, 0]], "per_child": 1}
-    document |= {"ledger": f"s3://{world.ledger}/runs", "follows": None, "after": None, "token": "x", "at": 0}
+    document |= {"ledger": f"s3://{world.ledger}/runs", "after": None, "token": "x", "at": 0}
     placement |= {name: other.pop(name) for name in tuple(other) if name in placement}
     return document | {"placement": placement} | other
 
@@ -40,8 +34,8 @@ def submission(world: World, run_id: str, /, **other: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("forged", "code", "says"),
     [
-        ({"job_definition": "sealift-expire"}, 2, "--job-definition"),
-        ({"queue": "calm"}, 2, "--queue"),
+        ({"job_definition": "sealift-expire"}, 2, "SEALIFT_BATCH_JOB_DEFINITION"),
+        ({"queue": "calm"}, 2, "SEALIFT_BATCH_QUEUE"),
         ({"ledger": "s3://evil/runs"}, 10, "s3://evil/runs"),
         ({"run_id": "20261125T003345Z-expire-1f3a02"}, 10, "20261125T003345Z-expire-1f3a02"),
         ({"per_child": 0}, 10, "altered"),

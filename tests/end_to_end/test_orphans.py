@@ -111,17 +111,9 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     fleet.replicate(**one_shard)
     declare(world, wait_seconds=11)
     fleet.batch.engine.max_running = 1
-    command = [
-        "expire",
-        *places(world),
-        *DELETE,
-        "--job-definition",
-        "sealift",
-        "--children",
-        "1",
-        "--json",
-    ]
-    submitted = fleet.sealift(*command, "--detach", SEALIFT_IN_FLIGHT="32", **one_shard)  # one group after the other
+    settings = {"SEALIFT_PROCESSES": "1", "SEALIFT_IN_FLIGHT": "32", "SEALIFT_BATCH_JOB_DEFINITION": "sealift"}
+    command = ["expire", *places(world), *DELETE, "--json"]
+    submitted = fleet.sealift(*command, "--detach", **settings, **one_shard)  # one group after the other
     run_id = submitted.document["run_id"]
     job = await_value(lambda: fleet.batch.job(f"{run_id}-000-work"))
     await_value(lambda: first_key(world, world.source) != "k00000" or job.has_ended, 60)
@@ -138,7 +130,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     assert left > 1
     fleet.ended(f"{run_id}-000-work")
     assert (len(job.attempts), count(world, world.source)) == (1, left)  # Batch has not started it again
-    again = fleet.sealift(*command, **one_shard)
+    again = fleet.sealift(*command, **settings, **one_shard)
     assert again.code == 0, again.stderr
     assert set(again.document["outcomes"]) == {"done"}
     assert count(world, world.source) == 1

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
-
 from tests.doubles.request_counter import request_counter
-from tests.end_to_end.batch_workers import ROWS, Fleet
 from tests.end_to_end.conftest import World
 
 OBJECTS = 60
 OVERHEAD = {"replicate": 29, "verify": 3}
 """What a run asks about its two buckets, whatever it has to do. All but four are its trial, none at AWS."""
-TRIED = 4
-"""Copies that a planner tries to find out whether the server heeds conditions."""
 
 
 def test_a_run_sends_the_requests_that_its_plan_says(world: World) -> None:
@@ -28,14 +23,3 @@ def test_a_run_sends_the_requests_that_its_plan_says(world: World) -> None:
         assert all(counter.kinds[kind] >= count for kind, count in planned.items()), counter.kinds
         others = counter.kinds.total() - counter.kinds["ledger"] - sum(planned.values())
         assert others <= OVERHEAD[verb], counter.kinds
-
-
-@pytest.mark.slow
-def test_a_verify_after_a_copy_takes_one_request_an_object(fleet: Fleet) -> None:
-    with request_counter(fleet.world.server.endpoint, {fleet.world.ledger}) as counter:
-        fleet.runner.environment = {**fleet.runner.environment, "AWS_ENDPOINT_URL_S3": counter.url}
-        result = fleet.replicate("--then-verify")
-    assert result.code == 0, result.stderr
-    assert result.document["then"]["outcomes"] == {"verified": ROWS}
-    assert ROWS <= counter.kinds["copy"] <= ROWS + TRIED
-    assert ROWS <= counter.kinds["head"] <= ROWS + ROWS // 100

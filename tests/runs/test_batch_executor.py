@@ -87,7 +87,7 @@ def test_a_second_submission_finds_the_first_whatever_shards_it_asks_for(site: S
     third = asyncio.run(site.executor().submit(make_submission(RUN, 0, placement, range(9), "s3://ledger/sealift")))
     assert first == second == third
     for forged in (Placement("calm", placement.job_definition), Placement(placement.queue, "sealift-expire")):
-        with pytest.raises(LedgerError, match="--queue and --job-definition"):
+        with pytest.raises(LedgerError, match="SEALIFT_BATCH_QUEUE"):
             asyncio.run(site.executor().submit(make_submission(RUN, 0, forged, range(9), "s3://ledger/sealift")))
     assert site.server.names() == [f"{RUN}-000-work", f"{RUN}-000-report"]
     assert asyncio.run(site.executor().latest(RUN)) == first

@@ -17,12 +17,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch
-from jobs.config import Settings
 from jobs.core.model import Attributes, Location
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import LedgerError, Rejected, UsageError
 from jobs.policy.reader import read_policy
-from jobs.runs.placement import BatchOptions, choose_placement
 from jobs.s3.store import UNGUARDED
 from scheduler.batch_starts import TIMEOUT_SECONDS, Start, start
 from scheduler.runtime import Runtime
@@ -88,22 +86,6 @@ def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchSe
     told = {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": job.name}
     assert environment == told
     assert job.request["timeout"] == {"attemptDurationSeconds": TIMEOUT_SECONDS}  # days, not a worker's hours
-
-
-def test_jobs_name_their_share_where_queues_share_fairly(place: Place, batch: BatchServer) -> None:
-    """Batch refuses a job without one there, or without a priority, and one with a share elsewhere."""
-    batch.add_queue("fair", is_fair_share=True)
-    place.more |= {"SEALIFT_BATCH_QUEUE": "fair", "SEALIFT_BATCH_SHARE": "sealift"}
-    with place.function("submit") as submit:
-        (started,) = submit.invoke(NIGHT).payload["started"]
-    request = batch.job(started["job_name"]).request
-    assert (request["shareIdentifier"], request["schedulingPriorityOverride"]) == ("pair", 0)
-    environment = {each["name"]: each["value"] for each in request["containerOverrides"]["environment"]}
-    settings = Settings.from_environment(
-        environment | {"SEALIFT_BATCH_QUEUE": "q", "SEALIFT_BATCH_JOB_DEFINITION": "d"}
-    )
-    assert choose_placement(BatchOptions(), settings, "replicate").share == "pair"
-    assert choose_placement(BatchOptions(share="mine"), settings, "replicate").share == "mine"
 
 
 def test_a_night_is_the_one_of_the_pairs_time_zone(tmp_path: Path, jobs: BatchServer) -> None:

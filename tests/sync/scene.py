@@ -131,12 +131,12 @@ async def replay(store: MemoryStore, rows: Sequence[ObjectVersion], **options: A
     return await job(store, **{"all_versions": True, **options}).process(numbered(rows))
 
 
-def verifier(store: MemoryStore, copied: Any = None, **options: Any) -> Verify:
-    return Verify(store, store, ROUTE, VerifyOptions(**options), ByteBudget(1 << 20), copied)
+def verifier(store: MemoryStore, **options: Any) -> Verify:
+    return Verify(store, store, ROUTE, VerifyOptions(**options), ByteBudget(1 << 20))
 
 
-async def verify(store: MemoryStore, row: ObjectVersion, copied: Any = None, **options: Any) -> Outcome:
-    [outcome] = await verifier(store, copied, **options).process([row])
+async def verify(store: MemoryStore, row: ObjectVersion, **options: Any) -> Outcome:
+    [outcome] = await verifier(store, **options).process([row])
     return outcome
 
 

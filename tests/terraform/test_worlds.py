@@ -59,7 +59,6 @@ def test_workers_find_ledger_policy_and_batch(definitions, example):
         assert settings.executor == "batch"
         assert settings.log_json
         assert settings.batch_queue == example.output("job_queues")["spot"]
-        assert settings.batch_queue_on_demand == example.output("job_queues")["on_demand"]
         assert settings.batch_job_definition is not None
         assert settings.batch_job_definition.replace("{job}", job) == values["name"] == f"{policy.name}-{job}"
         assert environment["AWS_REGION"] == policy.ledger.region

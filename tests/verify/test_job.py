@@ -13,11 +13,9 @@ from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Rout
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, StoreError
-from jobs.ledger.ledger import Ledger
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED, Written
-from jobs.verify.copied_rows import CopiedRows
 from jobs.verify.job import Verify, VerifyOptions
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore, Request
@@ -46,8 +44,8 @@ def row_of(written: Written, size_bytes: int | None = None, **more: Any) -> Obje
     return ObjectVersion(0, "k", written.version_id, size_bytes=size_bytes, etag=written.etag)._replace(**more)
 
 
-def verify(store: MemoryStore, rows: Sequence[ObjectVersion], copied: Any = None, **options: Any) -> list[Outcome]:
-    job = Verify(store, store, ROUTE, VerifyOptions(**options), ByteBudget(1000), copied)
+def verify(store: MemoryStore, rows: Sequence[ObjectVersion], **options: Any) -> list[Outcome]:
+    job = Verify(store, store, ROUTE, VerifyOptions(**options), ByteBudget(1000))
     return asyncio.run(job.process(rows))
 
 
@@ -189,38 +187,6 @@ def test_all_that_is_known_of_a_proven_row_has_to_agree(
     [of_other_size] = verify(store, [row._replace(size_bytes=len(GOOD) + 1)], deep=True)
     is_other = source == "gone, or another"  # the source is, so its copy may be there
     assert of_other_size.status is (Status.CHANGED if is_other else Status.DIFFERENT)
-
-
-@pytest.mark.parametrize(
-    ("there", "sse", "asked", "status"),
-    [
-        (b"body", None, ["there"], Status.VERIFIED),
-        (b"body", KMS, ["here", "there", "there"], Status.VERIFIED),  # by the checksums that both keep
-        (b"ydob", None, ["here", "here", "there", "there"], Status.DIFFERENT),
-        (None, None, ["here", "there", "there"], Status.MISSING),
-    ],
-)
-def test_after_a_copy_the_source_is_asked_only_where_the_destination_proves_nothing(
-    there: bytes | None, sse: str | None, asked: list[str], status: Status
-) -> None:
-    store, heads = store_of(), list[str]()
-
-    async def note(request: Request) -> Any:
-        heads.append(request.place.bucket)
-        return await request()
-
-    row = row_of(put(store, "here", b"body"), 4)
-    if there is not None:
-        put(store, "there", there, sse)
-    store.hook(head=note)
-    copied = CopiedRows(Ledger(store, Location("ledger")), "a run", 0, frozenset({0}))
-    [outcome] = verify(store, [row], copied, after_copy="a run")
-    assert (outcome.status, sorted(heads)) == (status, asked)
-    # An ETag that only the manifest knows proves nothing of the source.
-    assert statuses(verify(store, [row._replace(etag="0" * 32)], copied, after_copy="a run")) == [Status.CHANGED]
-    # A row that the copy did not copy has two sides, whatever lies at the destination.
-    put(store, "here", None)
-    assert statuses(verify(store, [row._replace(row=1)], copied, after_copy="a run")) == [Status.CHANGED]
 
 
 @pytest.mark.parametrize(
