@@ -326,6 +326,7 @@ _BY_CODE: dict[str, type[StoreError]] = {
     "NoSuchVersion": NotFound,
     "NoSuchUpload": NotFound,
     "NotFound": NotFound,
+    "DeleteMarker": NotFound,
     "AccessDenied": Denied,
     "CustomerKeyNeeded": CustomerKeyNeeded,
     "InvalidAccessKeyId": AuthenticationFailed,
@@ -374,10 +375,6 @@ _BY_STATUS: dict[int, type[StoreError]] = {
 }
 
 
-_OF_MARKERS = frozenset({"HeadObject", "GetObject", "GetObjectTagging", "ListObjectAnnotations", "GetObjectAnnotation"})
-"""The reads that S3 answers with 405 for a delete marker by its version id."""
-
-
 def store_error(operation: str, target: str, code: str, message: str, status: int) -> StoreError:
     """The StoreError for S3's error `code`, else for the HTTP `status`.
 
@@ -385,8 +382,6 @@ def store_error(operation: str, target: str, code: str, message: str, status: in
     https://docs.aws.amazon.com/AWSSimpleQueueService/latest/APIReference/API_SendMessage.html
     """
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status)
-    if status == 405 and operation in _OF_MARKERS:
-        kind = NotFound
     if kind is None:
         kind = Rejected if 400 <= status < 500 else Unavailable
     return kind(operation, target, code, message, status)

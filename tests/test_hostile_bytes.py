@@ -27,8 +27,11 @@ from jobs.ledger.ledger import Ledger
 from jobs.manifests import open_manifest
 from jobs.s3 import wire
 from jobs.s3.list_pages import parse_page
+from jobs.s3.operations import Operation
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
+
+_LISTS = (Operation.LIST_OBJECTS, Operation.LIST_VERSIONS)
 
 RUN = "19700101T000000Z-replicate-aaaaaa"
 SPEC = RunSpec(RUN, "replicate", 0.0, Side(Location("a")), Side(Location("b")), "s3://a/m.csv", {"x": 1}).to_dict()
@@ -75,7 +78,7 @@ VERSIONS = b"<ListVersionsResult>" + PAGE + b"<Version>" + ENTRY + b"</Version><
 @hostile(OBJECTS, VERSIONS)
 def test_a_listing_is_read_or_malformed(data: bytes) -> None:
     with contextlib.suppress(wire.Malformed):
-        parse_page(data, is_versions=b"<ListVersionsResult" in data)
+        parse_page(data, _LISTS[b"<ListVersionsResult" in data])
 
 
 @hostile(
@@ -91,7 +94,7 @@ def test_an_answer_of_s3_is_read_or_malformed(data: bytes) -> None:
         with contextlib.suppress(wire.Malformed):
             parse(data)
     with contextlib.suppress(wire.Malformed):
-        wire.parse_result("CopyObject", {}, data)
+        wire.parse_written(Operation.COPY, {}, data)
     with contextlib.suppress(wire.Malformed):
         wire.parse_deletions(data, "bucket")
 

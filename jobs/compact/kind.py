@@ -11,7 +11,7 @@ from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.runs.kind import Kind, Opened
 from jobs.runs.request import Planned, Request
-from jobs.s3.condition_trial import Operation
+from jobs.s3.operations import Operation
 
 
 def _open(opened: Opened) -> Compact:

@@ -32,7 +32,7 @@ from jobs.doctor.expected import (
     SourcePlan,
 )
 from jobs.policy.model import Pair, Policy
-from jobs.s3.condition_trial import Operation
+from jobs.s3.operations import Operation
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,8 @@ from jobs.nights.calendar import Stage, parse_label
 from jobs.nights.documents import Night, Summary
 from jobs.policy.model import Pair, Policy
 from jobs.policy.reader import load_policy
-from jobs.s3.condition_trial import OF_STREAMS, Operation, find_ignored
+from jobs.s3.condition_trial import OF_STREAMS, find_ignored
+from jobs.s3.operations import Operation
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 

@@ -9,7 +9,7 @@ from jobs.doctor.batch_replication import advice
 from jobs.doctor.facts import AccountFacts, LedgerFacts, NightFacts, WaitingFacts
 from jobs.doctor.model import Check, Finding, failure, known, ok, warning
 from jobs.reports.figures import human_seconds, plural
-from jobs.s3.condition_trial import Operation
+from jobs.s3.operations import Operation
 
 SKEW_SECONDS_MAX = 300
 """AWS refuses requests that are 15 minutes off, most services five."""

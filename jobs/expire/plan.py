@@ -23,7 +23,8 @@ from jobs.expire.places import foreign_places, read_places
 from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Policy
 from jobs.runs.request import Planned, Request, drafting
-from jobs.s3.condition_trial import Operation, find_ignored, untried_error
+from jobs.s3.condition_trial import find_ignored, untried_error
+from jobs.s3.operations import Operation
 from jobs.s3.retries import retry
 from jobs.s3.sessions import are_apart, boto_client, open_side
 from jobs.s3.store import Store

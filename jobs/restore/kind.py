@@ -17,7 +17,7 @@ from jobs.restore.thaw_requests import ThawRequests
 from jobs.restore.thawing import Tier
 from jobs.runs.kind import Kind, Opened, hint_at_retry, writes_of_copies
 from jobs.runs.request import Planned, Request
-from jobs.s3.condition_trial import Operation
+from jobs.s3.operations import Operation
 from jobs.s3.sessions import open_side
 
 _MAY_PASS = frozenset({Reason.THAWING, Reason.DENIED, Reason.GIVEN_UP})

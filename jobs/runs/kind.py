@@ -21,8 +21,9 @@ from jobs.runs.launch import ReportDetails, no_details
 from jobs.runs.request import Planner
 from jobs.runs.worker import Job
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS, Operation
+from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS
 from jobs.s3.gated_store import Throttle
+from jobs.s3.operations import Operation
 from jobs.s3.store import Store
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
 from jobs.tables.rows import ReadBeside

@@ -37,7 +37,8 @@ from jobs.reports.publish import PAGE
 from jobs.reports.publish import publish as publish_report
 from jobs.runs.progress import find_command
 from jobs.runs.request import Draft, Planned, Request, drafting, manifest_rows, outcomes_name
-from jobs.s3.condition_trial import Operation, find_ignored, ignored_error, untried_error
+from jobs.s3.condition_trial import find_ignored, ignored_error, untried_error
+from jobs.s3.operations import Operation
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import open_side, service_of
 from jobs.s3.store import server_time

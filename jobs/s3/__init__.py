@@ -1,8 +1,10 @@
 """The S3 client, and nothing else. No raw answer of S3 leaves this package.
 
-Reading order: `store` is the protocol that all others use, `rest_store` speaks it over HTTP
-(`http`, `wire`, `list_pages`), believes an answer within bounds (`read_checks`, `xml_bounds`) and
-sends many small requests at a pace (`paced_gate`). `sessions` opens one, with credentials that are
+Reading order: `operations` is the table of what S3 can be asked for, `store` the protocol that all
+others use. `rest_store` speaks it: `wire`, `list_pages`, `encoded_words` and `dates` know how S3
+spells things, `transport` sends a request over `http`, mends what a refusal names (`failures`) and
+tries again, `read_checks` and `xml_bounds` say what of an answer is believed. `paced_gate` sends
+many small requests at a pace. `sessions` opens one, with credentials that are
 renewed (`refreshed_credentials`).
 `listing` lists in parallel, where `listing_forks` says that keys branch. `lookup` looks at one key,
 `copying` and `multipart_copy` copy, `uploads`, `downloads`, `object_files` and `byte_ranges` move

@@ -19,11 +19,11 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import suppress
-from enum import StrEnum
 from functools import partial
 
 from jobs.core.model import NULL_VERSION, Attributes, Listed, Location, ObjectRef, is_exact
 from jobs.errors import ConfigError, NotFound, PreconditionFailed, Rejected, StoreError
+from jobs.s3.operations import Operation
 from jobs.s3.retries import retry
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store
 
@@ -34,26 +34,18 @@ _NO_ETAG = "0123456789abcdef" * 2
 _WRONG = Guard(etag=_NO_ETAG)
 
 
-class Operation(StrEnum):
-    """An operation of S3 that Sealift sends under a condition, in the order of their trials: the upload ends
-    with the first `COMPLETE` that is accepted.
-    """
-
-    PUT = "PutObject"
-    COPY = "CopyObject"
-    COPY_PART = "UploadPartCopy"
-    COMPLETE = "CompleteMultipartUpload"
-    DELETE = "DeleteObject"
-
-
 _BROKEN: Mapping[Operation, tuple[tuple[Guard, str | None], ...]] = {
     Operation.PUT: ((ABSENT, None), (_WRONG, None)),
     Operation.COPY: ((ABSENT, None), (_WRONG, None), (UNGUARDED, _NO_ETAG)),
-    Operation.COMPLETE: ((ABSENT, None), (_WRONG, None)),
     Operation.COPY_PART: ((UNGUARDED, _NO_ETAG),),
+    Operation.COMPLETE: ((ABSENT, None), (_WRONG, None)),
     Operation.DELETE: ((_WRONG, None),),
 }
 """Conditions that do not hold, for the object and for the source of a copy: S3 refuses each."""
+CONDITIONAL = tuple(_BROKEN)
+"""The operations that are sent under a condition, in the order of their trials: the upload ends with the first COMPLETE
+that is accepted."""
+_ACTIONS = {Operation.GET.actions[0], Operation.PUT.actions[0], *Operation.ABORT.actions, *Operation.DELETE.actions}
 OF_COPIES = (Operation.COPY, Operation.COPY_PART, Operation.COMPLETE)
 OF_STREAMS = (Operation.PUT, Operation.COMPLETE)
 
@@ -68,7 +60,7 @@ async def find_ignored(store: Store, place: Location, operations: Collection[Ope
     trial = _Trial(store, place)
     try:
         await trial.begin(operations)
-        return [each for each in Operation if each in operations and not await trial.is_heeded(each)]
+        return [each for each in CONDITIONAL if each in operations and not await trial.is_heeded(each)]
     finally:
         with suppress(StoreError):  # the next trial sweeps
             await trial.sweep()
@@ -88,9 +80,8 @@ def untried_error(place: Location, error: StoreError) -> ConfigError:
     """The error for a place where conditions may not be tried."""
     return ConfigError(
         f"it cannot be found out whether the server of {place} heeds conditions: {error}",
-        advice="permit "
-        "s3:GetObject, s3:PutObject, s3:AbortMultipartUpload, s3:DeleteObject and s3:DeleteObjectVersion for "
-        f"{place.join(_FOLDER)}*, and s3:ListBucketVersions",
+        advice=f"permit {', '.join(sorted(_ACTIONS))} for {place.join(_FOLDER)}*, and "
+        f"{Operation.LIST_VERSIONS.actions[0]}",
     )
 
 

@@ -6,33 +6,31 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Set
 from contextlib import suppress
 from typing import Any, cast
 
 from jobs.core.rate_limits import RateLimits, TokenBucket
 from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
+from jobs.s3.operations import BY_CALL, Effect, Operation
 from jobs.s3.retries import TRIES, retry
 from jobs.s3.store import Body, Store
 
-_NO_REQUESTS = frozenset({"close", "region_of", "heeds_conditions", "keeps_annotations", "server_clock"})
-_CLEANUPS = frozenset({"abort_multipart", "close"})
-_DELETES = frozenset({"delete", "delete_versions"})
-
-
 Send = Callable[..., Awaitable[Any]]
+_DELETES = frozenset(each for each in Operation if each.effect is Effect.DELETES)
+_ALL = frozenset(BY_CALL.values())
 
 
 def checked(store: Store, check: Callable[[], Awaitable[float]]) -> Store:
     """The store, with `check` before each delete. It returns the moment by which the delete has to be sent."""
 
-    async def delete(name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+    async def delete(operation: Operation, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
         send_by = await check()
         if (asked := named.pop("send_by", None)) is not None:
             send_by = min(send_by, asked)
         return await send(*arguments, **named, send_by=send_by)
 
-    return cast(Store, _Gated(store, _DELETES.__contains__, delete))
+    return cast(Store, _Gated(store, _DELETES, delete))
 
 
 class NoAnswer(StoreError):
@@ -44,8 +42,8 @@ class NoAnswer(StoreError):
 def patient(store: Store, seconds: float) -> Store:
     """The store, for reads. Each ends within `seconds` with all its tries, else raises NoAnswer."""
 
-    async def read(name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        tries = 1 if name == "get_annotation" else TRIES  # its callers learn from its errors
+    async def read(operation: Operation, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        tries = 1 if operation is Operation.GET_ANNOTATION else TRIES  # its callers learn from its errors
         try:
             async with asyncio.timeout(seconds):
                 return await retry(lambda: send(*arguments, **named), tries=tries)
@@ -53,28 +51,24 @@ def patient(store: Store, seconds: float) -> Store:
             raise (error if tries == 1 else error.recast(NoAnswer)) from None
         except TimeoutError:
             target = str(next(iter((*arguments, *named.values())), ""))
-            raise NoAnswer(name, target, "NoAnswer", f"nothing came within {seconds:g} s") from None
+            raise NoAnswer(operation, target, "NoAnswer", f"nothing came within {seconds:g} s") from None
 
-    return cast(Store, _Gated(store, _is_request, read))
-
-
-def _is_request(name: str) -> bool:
-    return name not in _NO_REQUESTS
+    return cast(Store, _Gated(store, _ALL, read))
 
 
 class _Gated:
-    """The Store protocol, where `around` sends each request whose name `takes` returns True for."""
+    """The Store protocol, where `around` sends the requests of these operations."""
 
-    def __init__(self, store: Store, takes: Callable[[str], bool], around: Callable[..., Awaitable[Any]]):
-        self._store, self._takes, self._around = store, takes, around
+    def __init__(self, store: Store, gated: Set[Operation], around: Callable[..., Awaitable[Any]]):
+        self._store, self._gated, self._around = store, gated, around
 
     def __getattr__(self, name: str) -> Any:
-        send = getattr(self._store, name)
-        if not self._takes(name):
-            return send
+        operation = BY_CALL.get(name)
+        if operation not in self._gated:
+            return getattr(self._store, name)
 
         async def request(*arguments: Any, **named: Any) -> Any:
-            return await self._around(name, getattr(self._store, name), arguments, named)
+            return await self._around(operation, getattr(self._store, name), arguments, named)
 
         setattr(self, name, request)  # made once
         return request
@@ -147,10 +141,10 @@ class Throttle:
         """
         if self._requests is None and self._bytes is None:
             return store
-        return cast(Store, _Gated(store, _is_request, self._send))
+        return cast(Store, _Gated(store, _ALL, self._send))
 
-    async def _send(self, name: str, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        if name in _CLEANUPS:
+    async def _send(self, operation: Operation, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        if operation.effect is Effect.CLEANS:
             with suppress(Interrupted):  # it waits no longer after `stop`, but is sent
                 await self.wait(1, 0)
             return await send(*arguments, **named)

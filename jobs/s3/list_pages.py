@@ -16,6 +16,7 @@ from urllib.parse import unquote_plus
 from xml.etree.ElementTree import Element
 
 from jobs.core.model import LATEST_SECONDS, Checksum, Listed, parse_time
+from jobs.s3.operations import Operation
 from jobs.s3.store import Marker, Page, PartPage, StoredPart
 from jobs.s3.wire import Malformed, parse_document, plain, unquote_etag
 from jobs.s3.xml_bounds import excess
@@ -80,12 +81,19 @@ def _size_bytes(text: str) -> int:
     return _number(text, "Size")
 
 
-def parse_page(body: bytes, *, is_versions: bool) -> Page:
-    """The answer to ListObjectVersions, else to ListObjectsV2. Raises `wire.Malformed`."""
+def parse_page(body: bytes, operation: Operation, after: Marker | None = None) -> Page:
+    """The answer to ListObjectVersions or ListObjectsV2, to the page behind `after`. Raises `wire.Malformed`."""
+    page = _page(body, operation)
+    check_advance(page, after)
+    return page
+
+
+def _page(body: bytes, operation: Operation) -> Page:
+    is_versions = operation is Operation.LIST_VERSIONS
     if beyond := excess(body):
         raise Malformed(f"a page with {beyond}")
     rows, rest = _take_apart(body)
-    root = _root(rest, "ListVersionsResult" if is_versions else "ListBucketResult")
+    root = _root(rest, operation.body)
     space = root.tag[: root.tag.find("}") + 1]
     is_encoded = root.findtext(f"{space}EncodingType") == "url"
 
@@ -118,9 +126,11 @@ def parse_page(body: bytes, *, is_versions: bool) -> Page:
     return Page(entries, prefixes, next_marker)
 
 
-def parse_parts(body: bytes) -> PartPage:
-    """The answer to ListParts. Raises `wire.Malformed`."""
-    root = parse_document(body, "ListPartsResult")
+def parse_parts(body: bytes, after: int = 0) -> PartPage:
+    """The answer to ListParts, to the page behind the part `after`. Raises `wire.Malformed`, also for one that ends
+    where the one before it ended.
+    """
+    root = parse_document(body, Operation.LIST_PARTS.body)
     is_composite = root.findtext("{*}ChecksumType") == "COMPOSITE"
     parts = []
     for element in root.iterfind("{*}Part"):
@@ -134,14 +144,12 @@ def parse_parts(body: bytes) -> PartPage:
                 tuple(Checksum(name, value, is_composite) for name, value in sums if value),
             )
         )
-    is_last = root.findtext("{*}IsTruncated") != "true"
-    return PartPage(parts, None if is_last else _number(root.findtext("{*}NextPartNumberMarker") or "", "the marker"))
-
-
-def check_parts_advance(page: PartPage, after: int) -> None:
-    """Raise Malformed for a page of parts that ends where the one before it ended."""
-    if page.next_after is not None and page.next_after <= after:
-        raise Malformed(f"the page of parts ends at {page.next_after}, as the one before it: it would never end")
+    if root.findtext("{*}IsTruncated") != "true":
+        return PartPage(parts, None)
+    next_after = _number(root.findtext("{*}NextPartNumberMarker") or "", "the marker")
+    if next_after <= after:
+        raise Malformed(f"the page of parts ends at {next_after}, as the one before it: it would never end")
+    return PartPage(parts, next_after)
 
 
 def check_advance(page: Page, after: Marker | None) -> None:

@@ -16,11 +16,14 @@ from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.checksums import full_object
+from jobs.s3.dates import parse_http_date
 from jobs.s3.http.answers import Response, two_different
-from jobs.s3.http.dates import parse_http_date
+from jobs.s3.operations import Operation
 from jobs.s3.store import Body
 
 _RANGE = re.compile("bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19})")
+OF_TAGS, OF_ANNOTATIONS = "x-amz-version-id", "x-amz-object-version-id"
+"""The headers that say whose they are."""
 _NO_LENGTH = (
     "the answer has no Content-Length, so that the object's size is unknown: "
     "have the server, or the proxy before it, send it with the answers to HEAD"
@@ -45,12 +48,12 @@ def described(ref: ObjectRef, answer: Response) -> ObjectInfo:
     than `ref`.
     """
     if ref.version_id is not None:
-        _check_version("HeadObject", ref, answer)
-    info = _info("HeadObject", ref, answer)
+        _check_version(Operation.HEAD, ref, answer)
+    info = _info(Operation.HEAD, ref, answer)
     if "content-length" not in answer.headers:
-        raise Unavailable("HeadObject", str(ref), "NoContentLength", _NO_LENGTH, answer.status)
+        raise Unavailable(Operation.HEAD, str(ref), "NoContentLength", _NO_LENGTH, answer.status)
     if not info.etag:
-        raise _malformed("HeadObject", ref, answer, "no ETag in the answer")
+        raise _malformed(Operation.HEAD, ref, answer, "no ETag in the answer")
     return info
 
 
@@ -58,27 +61,27 @@ def received(ref: ObjectRef, asked: Asked, answer: Response) -> Body:
     """What a GET brought. Raises Unavailable for other bytes than asked for, PreconditionFailed for
     another ETag.
     """
-    _check_version("GetObject", ref, answer)
+    _check_version(Operation.GET, ref, answer)
     etag = wire.unquote_etag(answer.headers.get("etag", ""))
     if asked.if_match is not None and etag != asked.if_match:
         message = f"the server ignores If-Match: asked for ETag {asked.if_match}, it sent {etag or 'none'}"
-        raise PreconditionFailed("GetObject", str(ref), "PreconditionFailed", message, answer.status)
+        raise PreconditionFailed(Operation.GET, str(ref), "PreconditionFailed", message, answer.status)
     if answer.status == 206 and asked.is_ranged:
         size_bytes, data = _size_by_range(ref, asked, answer), answer.body
     elif answer.status == 200:
         size_bytes, data = len(answer.body), answer.body
-        _check_bytes("GetObject", ref, answer)
+        _check_bytes(Operation.GET, ref, answer)
         if asked.is_ranged:  # a server without ranges
             data = data[asked.start : asked.end]
             if not data:
-                raise _malformed("GetObject", ref, answer, f"no byte {asked.start} in the {size_bytes} that came")
+                raise _malformed(Operation.GET, ref, answer, f"no byte {asked.start} in the {size_bytes} that came")
     else:
-        raise _malformed("GetObject", ref, answer, f"status {answer.status}")
+        raise _malformed(Operation.GET, ref, answer, f"status {answer.status}")
     answered_at = parse_http_date(answer.headers.get("date", "")) or None
-    return Body(data, replace(_info("GetObject", ref, answer), size_bytes=size_bytes), answered_at)
+    return Body(data, replace(_info(Operation.GET, ref, answer), size_bytes=size_bytes), answered_at)
 
 
-def _info(operation: str, ref: ObjectRef, answer: Response) -> ObjectInfo:
+def _info(operation: Operation, ref: ObjectRef, answer: Response) -> ObjectInfo:
     """What the headers say of the object. Raises Unavailable for an attribute with two values."""
     if answer.doubtful:
         raise _malformed(operation, ref, answer, two_different(min(answer.doubtful)))
@@ -92,16 +95,16 @@ def _size_by_range(ref: ObjectRef, asked: Asked, answer: Response) -> int:
     text = answer.headers.get("content-range", "")
     match = _RANGE.fullmatch(text.strip())
     if not match:
-        raise _malformed("GetObject", ref, answer, f"a part of the object, but its Content-Range is {text!r}")
+        raise _malformed(Operation.GET, ref, answer, f"a part of the object, but its Content-Range is {text!r}")
     first, last, size_bytes = map(int, match.groups())
     end = size_bytes if asked.end is None else min(asked.end, size_bytes)
     if (first, last + 1) != (asked.start, end) or last - first + 1 != len(answer.body):
         wanted = f"bytes={asked.start}-{'' if asked.end is None else asked.end - 1}"
-        raise _malformed("GetObject", ref, answer, f"asked for {wanted}, got {len(answer.body)} bytes as {text!r}")
+        raise _malformed(Operation.GET, ref, answer, f"asked for {wanted}, got {len(answer.body)} bytes as {text!r}")
     return size_bytes
 
 
-def _check_version(operation: str, ref: ObjectRef, answer: Response) -> None:
+def _check_version(operation: Operation, ref: ObjectRef, answer: Response) -> None:
     """S3 names the version that it answers with.
 
     A server without versions cannot be asked for one.
@@ -118,12 +121,12 @@ def received_annotation(ref: ObjectRef, answer: Response) -> bytes:
     Raises Unavailable if the answer is about another version, or the text does not have the
     checksum that S3 sends with it.
     """
-    check_annotated_version("GetObjectAnnotation", ref, answer)
-    _check_bytes("GetObjectAnnotation", ref, answer)
+    check_named_version(Operation.GET_ANNOTATION, ref, answer, OF_ANNOTATIONS)
+    _check_bytes(Operation.GET_ANNOTATION, ref, answer)
     return answer.body
 
 
-def _check_bytes(operation: str, ref: ObjectRef, answer: Response) -> None:
+def _check_bytes(operation: Operation, ref: ObjectRef, answer: Response) -> None:
     """Raises Unavailable if the whole content does not have the checksums that S3 sends with it."""
     for checksum in wire.header_checksums(answer.headers):
         if checksum.is_composite or checksum.algorithm not in ALGORITHMS:
@@ -133,27 +136,18 @@ def _check_bytes(operation: str, ref: ObjectRef, answer: Response) -> None:
             raise _malformed(operation, ref, answer, message)
 
 
-def check_annotated_version(operation: str, ref: ObjectRef, answer: Response) -> None:
-    """Raises Unavailable if the server says that it listed, sent or wrote annotations of another
-    version than it was asked to.
+def check_named_version(operation: Operation, ref: ObjectRef, answer: Response, header: str) -> None:
+    """Raises Unavailable if the server says that the tags or annotations are those of another version.
+
+    They have no version of their own, and some servers name none.
     """
-    _check_named_version(operation, ref, answer, "x-amz-object-version-id")
-
-
-def check_tagged_version(operation: str, ref: ObjectRef, answer: Response) -> None:
-    """Raises Unavailable if the server says that the tags are those of another version."""
-    _check_named_version(operation, ref, answer, "x-amz-version-id")
-
-
-def _check_named_version(operation: str, ref: ObjectRef, answer: Response, header: str) -> None:
-    """What these answers bring has no version of its own, and some servers name none."""
     version_id = answer.headers.get(header)
     if ref.version_id is not None and version_id not in (None, ref.version_id):
         message = f"asked for version {ref.version_id}, the server answered for version {version_id}"
         raise _malformed(operation, ref, answer, message)
 
 
-def check_copied_version(operation: str, source: ObjectRef, place: ObjectRef, answer: Response) -> None:
+def check_copied_version(operation: Operation, source: ObjectRef, place: ObjectRef, answer: Response) -> None:
     """Raises Unavailable if the server says that it copied another version of the source than it
     was asked to.
     """
@@ -163,5 +157,5 @@ def check_copied_version(operation: str, source: ObjectRef, place: ObjectRef, an
         raise _malformed(operation, place, answer, message)
 
 
-def _malformed(operation: str, ref: ObjectRef, answer: Response, message: str) -> StoreError:
+def _malformed(operation: Operation, ref: ObjectRef, answer: Response, message: str) -> StoreError:
     return Unavailable(operation, str(ref), "MalformedAnswer", message, answer.status)

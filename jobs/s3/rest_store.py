@@ -14,13 +14,14 @@ from jobs.errors import REFUSALS, ArchivedObject, Conflict, NoSuchBucket, NotFou
 from jobs.s3 import wire
 from jobs.s3.checksums import full_object
 from jobs.s3.http.answers import MAX_BODY_BYTES, Response
-from jobs.s3.http.transport import Transport
-from jobs.s3.list_pages import check_advance, check_parts_advance, parse_page, parse_parts
+from jobs.s3.list_pages import parse_page, parse_parts
+from jobs.s3.operations import Operation
 from jobs.s3.read_checks import (
+    OF_ANNOTATIONS,
+    OF_TAGS,
     Asked,
-    check_annotated_version,
     check_copied_version,
-    check_tagged_version,
+    check_named_version,
     described,
     received,
     received_annotation,
@@ -39,10 +40,12 @@ from jobs.s3.store import (
     Restoring,
     Written,
 )
+from jobs.s3.transport import Transport
 
 T = TypeVar("T")
 
 _WITH_CHECKSUMS = ("x-amz-checksum-mode", "ENABLED")
+_IS_XML = ("Content-Type", "application/xml")
 
 
 class RestStore:
@@ -82,7 +85,7 @@ class RestStore:
         """HeadObject."""
         query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)
         try:
-            answer = await self.transport.send("HeadObject", "HEAD", ref, query=query, headers=[_WITH_CHECKSUMS])
+            answer = await self.transport.send(Operation.HEAD, ref, query=query, headers=[_WITH_CHECKSUMS])
         except NotFound:
             await self._find(ref.bucket)
             raise
@@ -108,11 +111,11 @@ class RestStore:
             headers.append(("If-Match", f'"{if_match}"'))
         if asked.is_ranged:
             if end is not None and end <= start:  # S3 would ignore such a range and send everything
-                raise Rejected("GetObject", str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
+                raise Rejected(Operation.GET, str(ref), "InvalidRange", f"bytes {start} to {end} are none", 416)
             headers.append(("Range", f"bytes={start}-{'' if end is None else end - 1}"))
             content_bytes = MAX_BODY_BYTES if end is None else end - start
         answer = await self.transport.send(
-            "GetObject", "GET", ref, query=_query(ref), headers=headers, content_bytes=content_bytes
+            Operation.GET, ref, query=_query(ref), headers=headers, content_bytes=content_bytes
         )
         return received(ref, asked, answer)
 
@@ -127,60 +130,44 @@ class RestStore:
         checksum: Checksum | None = None,
     ) -> Written:
         """PutObject."""
-        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard)
-        headers += wire.body_headers(data, checksum)
-        answer = await self.transport.send("PutObject", "PUT", ObjectRef(bucket, key), headers=headers, body=data)
-        return _written("PutObject", ObjectRef(bucket, key), answer)
+        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.body_headers(data, checksum)
+        return await self._write(Operation.PUT, ObjectRef(bucket, key), headers=headers, body=data)
 
     async def copy(
         self, source: ObjectRef, source_etag: str | None, bucket: str, key: str, settings: CopySettings, *, guard: Guard
     ) -> Written:
         """CopyObject."""
-        headers = [("x-amz-copy-source", wire.copy_source(source))]
-        if source_etag is not None:
-            headers.append(("x-amz-copy-source-if-match", f'"{source_etag}"'))
-        headers += wire.guard_headers(guard) + wire.settings_headers(settings)
-        place = ObjectRef(bucket, key)
-        answer = await self.transport.send("CopyObject", "PUT", place, headers=headers, source=source)
-        check_copied_version("CopyObject", source, place, answer)
-        return _result("CopyObject", place, answer)
+        headers = wire.source_headers(source, source_etag) + wire.guard_headers(guard) + wire.settings_headers(settings)
+        return await self._write(Operation.COPY, ObjectRef(bucket, key), headers=headers, source=source)
 
     async def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
         """GetObjectTagging."""
-        query = "&".join(filter(None, ("tagging", _query(ref))))
-        answer = await self.transport.send("GetObjectTagging", "GET", ref, query=query)
-        check_tagged_version("GetObjectTagging", ref, answer)
-        return _parsed("GetObjectTagging", ref, answer, wire.parse_tags)
+        answer = await self.transport.send(Operation.GET_TAGS, ref, query=_query(ref))
+        check_named_version(Operation.GET_TAGS, ref, answer, OF_TAGS)
+        return _parsed(Operation.GET_TAGS, ref, answer, wire.parse_tags)
 
     async def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
         """ListObjectAnnotations."""
-        operation = "ListObjectAnnotations"
-        more = wire.query(versionId=ref.version_id, continuation_token=token)
-        answer = await self.transport.send(operation, "GET", ref, query="&".join(filter(None, ("annotation", more))))
-        check_annotated_version(operation, ref, answer)
-        return _parsed(operation, ref, answer, wire.parse_annotations)
+        query = wire.query(versionId=ref.version_id, continuation_token=token)
+        answer = await self.transport.send(Operation.LIST_ANNOTATIONS, ref, query=query)
+        check_named_version(Operation.LIST_ANNOTATIONS, ref, answer, OF_ANNOTATIONS)
+        return _parsed(Operation.LIST_ANNOTATIONS, ref, answer, wire.parse_annotations)
 
     async def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
         """GetObjectAnnotation."""
-        query = f"annotation&{wire.query(annotationName=name, versionId=ref.version_id)}"
+        query = wire.query(annotationName=name, versionId=ref.version_id)
         answer = await self.transport.send(
-            "GetObjectAnnotation",
-            "GET",
-            ref,
-            query=query,
-            headers=[_WITH_CHECKSUMS],
-            content_bytes=ANNOTATION_BYTES,
+            Operation.GET_ANNOTATION, ref, query=query, headers=[_WITH_CHECKSUMS], content_bytes=ANNOTATION_BYTES
         )
         return received_annotation(ref, answer)
 
     async def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
         """PutObjectAnnotation."""
-        operation = "PutObjectAnnotation"
-        query = f"annotation&{wire.query(annotationName=name, versionId=ref.version_id)}"
+        query = wire.query(annotationName=name, versionId=ref.version_id)
         headers = [("x-amz-object-if-match", f'"{object_etag}"'), *wire.body_headers(text, None)]
-        answer = await self.transport.send(operation, "PUT", ref, query=query, headers=headers, body=text)
-        check_annotated_version(operation, ref, answer)
-        _parsed(operation, ref, answer, wire.check_annotated)
+        answer = await self.transport.send(Operation.PUT_ANNOTATION, ref, query=query, headers=headers, body=text)
+        check_named_version(Operation.PUT_ANNOTATION, ref, answer, OF_ANNOTATIONS)
+        _parsed(Operation.PUT_ANNOTATION, ref, answer, wire.check_annotated)
 
     async def delete(
         self,
@@ -192,12 +179,9 @@ class RestStore:
         send_by: float | None = None,
     ) -> Deleted:
         """DeleteObject."""
-        ref = ObjectRef(bucket, key, version_id)
-        headers = wire.guard_headers(Guard(etag=if_match))
-        answer = await self.transport.send(
-            "DeleteObject", "DELETE", ref, query=_query(ref), headers=headers, send_by=send_by
-        )
-        _parsed("DeleteObject", ref, answer, wire.demand_no_document)
+        ref, headers = ObjectRef(bucket, key, version_id), wire.guard_headers(Guard(etag=if_match))
+        answer = await self.transport.send(Operation.DELETE, ref, query=_query(ref), headers=headers, send_by=send_by)
+        _parsed(Operation.DELETE, ref, answer, wire.demand_no_document)
         is_delete_marker = answer.headers.get("x-amz-delete-marker") == "true"
         return Deleted(answer.headers.get("x-amz-version-id"), is_delete_marker)
 
@@ -205,20 +189,18 @@ class RestStore:
         self, bucket: str, versions: Sequence[tuple[str, str]], *, send_by: float | None = None
     ) -> list[StoreError | None]:
         """DeleteObjects. Keys that no XML can hold are deleted one by one."""
-        place = ObjectRef(bucket, "")
+        place, operation = ObjectRef(bucket, ""), Operation.DELETE_VERSIONS
         answers: dict[tuple[str, str], StoreError | None] = {}
         spelled = [each for each in versions if wire.is_xml_text(each[0])]
         if spelled:
             body = wire.delete_body(spelled)
-            headers = [("Content-Type", "application/xml"), *wire.checksum_headers(full_object("SHA256", body))]
-            answer = await self.transport.send(
-                "DeleteObjects", "POST", place, query="delete=", headers=headers, body=body, send_by=send_by
-            )
-            answers = _parsed("DeleteObjects", place, answer, partial(wire.parse_deletions, bucket=bucket))
+            headers = [_IS_XML, *wire.checksum_headers(full_object("SHA256", body))]
+            answer = await self.transport.send(operation, place, headers=headers, body=body, send_by=send_by)
+            answers = _parsed(operation, place, answer, partial(wire.parse_deletions, bucket=bucket))
         for key, version_id in versions:
             if not wire.is_xml_text(key):
                 answers[key, version_id] = await self._delete_one(bucket, key, version_id, send_by)
-        silence = Unavailable("DeleteObjects", str(place), "MalformedAnswer", "the answer leaves it out", 200)
+        silence = Unavailable(operation, str(place), "MalformedAnswer", "the answer leaves it out", 200)
         return [answers.get(each, silence) for each in versions]
 
     async def _delete_one(self, bucket: str, key: str, version_id: str, send_by: float | None) -> StoreError | None:
@@ -230,18 +212,16 @@ class RestStore:
 
     async def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         """RestoreObject."""
-        operation, query = "RestoreObject", "&".join(filter(None, ("restore=", _query(ref))))
-        headers = [("Content-Type", "application/xml")]
         body = wire.restore_body(days, tier)
         try:
-            answer = await self.transport.send(operation, "POST", ref, query=query, headers=headers, body=body)
+            answer = await self.transport.send(Operation.RESTORE, ref, query=_query(ref), headers=[_IS_XML], body=body)
         except Conflict as error:
             if error.code != "RestoreAlreadyInProgress":
                 raise
             return Restoring.UNDER_WAY
         except ArchivedObject as error:  # InvalidObjectState means here that there is nothing to restore
             raise error.recast(Rejected) from error
-        _parsed(operation, ref, answer, wire.demand_no_document)
+        _parsed(Operation.RESTORE, ref, answer, wire.demand_no_document)
         return Restoring.REQUESTED if answer.status == 202 else Restoring.READY
 
     async def create_multipart(
@@ -254,13 +234,12 @@ class RestStore:
         is_composite: bool = False,
     ) -> str:
         """CreateMultipartUpload."""
-        headers = wire.attribute_headers(attributes)
+        headers, place = wire.attribute_headers(attributes), ObjectRef(bucket, key)
         if checksum_algorithm:
             headers.append(("x-amz-checksum-algorithm", checksum_algorithm))
-            headers.append(("x-amz-checksum-type", "COMPOSITE" if is_composite else "FULL_OBJECT"))
-        place = ObjectRef(bucket, key)
-        answer = await self.transport.send("CreateMultipartUpload", "POST", place, query="uploads=", headers=headers)
-        return _parsed("CreateMultipartUpload", place, answer, wire.parse_upload_id)
+            headers.append(wire.checksum_type(is_composite))
+        answer = await self.transport.send(Operation.CREATE_MULTIPART, place, headers=headers)
+        return _parsed(Operation.CREATE_MULTIPART, place, answer, wire.parse_upload_id)
 
     async def copy_part(
         self,
@@ -274,27 +253,18 @@ class RestStore:
         number: int,
     ) -> PartDone:
         """UploadPartCopy."""
-        headers = [
-            ("x-amz-copy-source", wire.copy_source(source)),
-            ("x-amz-copy-source-range", f"bytes={start}-{end - 1}"),
-            ("x-amz-copy-source-if-match", f'"{source_etag}"'),
-        ]
+        headers = [*wire.source_headers(source, source_etag), ("x-amz-copy-source-range", f"bytes={start}-{end - 1}")]
         query = wire.query(partNumber=number, uploadId=upload_id)
         place = ObjectRef(bucket, key)
-        answer = await self.transport.send("UploadPartCopy", "PUT", place, query=query, headers=headers, source=source)
-        check_copied_version("UploadPartCopy", source, place, answer)
-        result = _result("UploadPartCopy", place, answer)
+        result = await self._write(Operation.COPY_PART, place, query=query, headers=headers, source=source)
         return PartDone(number, result.etag, result.checksums)
 
     async def put_part(
         self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
     ) -> PartDone:
         """UploadPart."""
-        query = wire.query(partNumber=number, uploadId=upload_id)
-        headers = wire.body_headers(data, checksum)
-        place = ObjectRef(bucket, key)
-        answer = await self.transport.send("UploadPart", "PUT", place, query=query, headers=headers, body=data)
-        result = _written("UploadPart", place, answer)
+        query, headers = wire.query(partNumber=number, uploadId=upload_id), wire.body_headers(data, checksum)
+        result = await self._write(Operation.PUT_PART, ObjectRef(bucket, key), query=query, headers=headers, body=data)
         return PartDone(number, result.etag, result.checksums or ((checksum,) if checksum else ()))
 
     async def complete_multipart(
@@ -308,39 +278,24 @@ class RestStore:
         checksum: Checksum | None = None,
     ) -> Written:
         """CompleteMultipartUpload."""
-        headers = wire.guard_headers(guard)
+        headers = [*wire.guard_headers(guard), _IS_XML]
         if checksum:
             headers.append((f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value))
-            headers.append(("x-amz-checksum-type", "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"))
-        headers.append(("Content-Type", "application/xml"))
-        answer = await self.transport.send(
-            "CompleteMultipartUpload",
-            "POST",
-            ObjectRef(bucket, key),
-            query=wire.query(uploadId=upload_id),
-            headers=headers,
-            body=wire.complete_body(parts),
-        )
-        return _result("CompleteMultipartUpload", ObjectRef(bucket, key), answer)
+            headers.append(wire.checksum_type(checksum.is_composite))
+        query, body = wire.query(uploadId=upload_id), wire.complete_body(parts)
+        return await self._write(Operation.COMPLETE, ObjectRef(bucket, key), query=query, headers=headers, body=body)
 
     async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
         """ListParts."""
         place = ObjectRef(bucket, key)
         query = wire.query(uploadId=upload_id, part_number_marker=after or None)
-        answer = await self.transport.send("ListParts", "GET", place, query=query)
-
-        def parse(body: bytes) -> PartPage:
-            page = parse_parts(body)
-            check_parts_advance(page, after)
-            return page
-
-        return _parsed("ListParts", place, answer, parse)
+        answer = await self.transport.send(Operation.LIST_PARTS, place, query=query)
+        return _parsed(Operation.LIST_PARTS, place, answer, partial(parse_parts, after=after))
 
     async def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
         """AbortMultipartUpload."""
-        query = wire.query(uploadId=upload_id)
         try:
-            await self.transport.send("AbortMultipartUpload", "DELETE", ObjectRef(bucket, key), query=query)
+            await self.transport.send(Operation.ABORT, ObjectRef(bucket, key), query=wire.query(uploadId=upload_id))
         except NotFound as error:
             if error.code not in ("NoSuchUpload", "NotFound"):
                 raise
@@ -350,67 +305,59 @@ class RestStore:
     ) -> Page:
         """ListObjectsV2."""
         token = after.token if after else None
-        query = wire.query(
-            list_type=2,
-            encoding_type="url",
-            max_keys=max_keys,
-            prefix=prefix or None,
-            delimiter=delimiter or None,
-            continuation_token=token,
-            start_after=after.key if after and after.key and not token else None,
-        )
-        return await self._page("ListObjectsV2", bucket, query, after)
+        start = after.key if after and after.key and not token else None
+        query = wire.query(**_listing(prefix, delimiter, max_keys), continuation_token=token, start_after=start)
+        return await self._page(Operation.LIST_OBJECTS, bucket, query, after)
 
     async def list_versions(
         self, bucket: str, prefix: str, *, after: Marker | None = None, delimiter: str = "", max_keys: int = 1000
     ) -> Page:
         """ListObjectVersions."""
-        query = wire.query(
-            versions="",
-            encoding_type="url",
-            max_keys=max_keys,
-            prefix=prefix or None,
-            delimiter=delimiter or None,
-            key_marker=after.key if after else None,
-            version_id_marker=after.version_id if after else None,
-        )
-        return await self._page("ListObjectVersions", bucket, query, after)
+        key, version_id = (after.key, after.version_id) if after else (None, None)
+        query = wire.query(**_listing(prefix, delimiter, max_keys), key_marker=key, version_id_marker=version_id)
+        return await self._page(Operation.LIST_VERSIONS, bucket, query, after)
 
     async def is_versioned(self, bucket: str) -> bool:
         """GetBucketVersioning."""
         place = ObjectRef(bucket, "")
-        answer = await self.transport.send("GetBucketVersioning", "GET", place, query="versioning=")
-        return _parsed("GetBucketVersioning", place, answer, wire.parse_versioning)
+        answer = await self.transport.send(Operation.GET_VERSIONING, place)
+        return _parsed(Operation.GET_VERSIONING, place, answer, wire.parse_versioning)
 
     async def close(self) -> None:
         """Release the connections."""
         self.transport.close()
 
-    async def _page(self, operation: str, bucket: str, query: str, after: Marker | None) -> Page:
+    async def _page(self, operation: Operation, bucket: str, query: str, after: Marker | None) -> Page:
         place = ObjectRef(bucket, "")
-        answer = await self.transport.send(operation, "GET", place, query=query)
+        answer = await self.transport.send(operation, place, query=query)
+        return _parsed(operation, place, answer, partial(parse_page, operation=operation, after=after))
 
-        def parse(body: bytes) -> Page:
-            page = parse_page(body, is_versions=operation == "ListObjectVersions")
-            check_advance(page, after)
-            return page
-
-        return _parsed(operation, place, answer, parse)
+    async def _write(
+        self,
+        operation: Operation,
+        place: ObjectRef,
+        *,
+        query: str = "",
+        headers: wire.Pairs,
+        body: bytes | None = None,
+        source: ObjectRef | None = None,
+    ) -> Written:
+        """Send a write whose answer names an ETag."""
+        answer = await self.transport.send(operation, place, query=query, headers=headers, body=body, source=source)
+        if source is not None:
+            check_copied_version(operation, source, place, answer)
+        return _parsed(operation, place, answer, partial(wire.parse_written, operation, answer.headers))
 
 
 def _query(ref: ObjectRef, **more: int | None) -> str:
     return wire.query(versionId=ref.version_id, **more)
 
 
-def _result(operation: str, place: ObjectRef, answer: Response) -> Written:
-    return _parsed(operation, place, answer, partial(wire.parse_result, operation, answer.headers))
+def _listing(prefix: str, delimiter: str, max_keys: int) -> dict[str, str | int | None]:
+    return {"encoding_type": "url", "max_keys": max_keys, "prefix": prefix or None, "delimiter": delimiter or None}
 
 
-def _written(operation: str, place: ObjectRef, answer: Response) -> Written:
-    return _parsed(operation, place, answer, partial(wire.written, answer.headers))
-
-
-def _parsed(operation: str, place: ObjectRef, answer: Response, parse: Callable[[bytes], T]) -> T:
+def _parsed(operation: Operation, place: ObjectRef, answer: Response, parse: Callable[[bytes], T]) -> T:
     """What `parse` makes of the answer's body. Raises Unavailable for what S3 does not send."""
     try:
         return parse(answer.body)

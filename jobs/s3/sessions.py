@@ -45,8 +45,8 @@ def open_store(
     Raises ConfigError for an unknown profile, an
     endpoint that is no URL, or when there are no credentials.
     """
-    from jobs.s3.http.transport import TRIES_PACED, TRIES_PATIENT, Transport
     from jobs.s3.rest_store import RestStore
+    from jobs.s3.transport import TRIES_PACED, TRIES_PATIENT, Transport
 
     configured = _configuration(profile, needs_endpoint=endpoint is None)
     region = region or configured.region or DEFAULT_REGION

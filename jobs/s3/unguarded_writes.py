@@ -10,8 +10,8 @@ from typing import Any, cast
 
 from jobs.core.model import ObjectInfo, ObjectRef
 from jobs.errors import PreconditionFailed, Rejected
-from jobs.s3.condition_trial import Operation
 from jobs.s3.lookup import find
+from jobs.s3.operations import Operation
 from jobs.s3.store import UNGUARDED, Deleted, Guard, PartDone, Store, Written
 
 

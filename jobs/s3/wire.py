@@ -1,7 +1,7 @@
 """Wire format of S3: headers and XML from and to Sealift's types. No I/O.
 
 Header names are in lower case here. Metadata values are text on this side, and ASCII on the wire
-(`jobs.s3.http.encoded_words`).
+(`jobs.s3.encoded_words`).
 """
 
 from __future__ import annotations
@@ -20,8 +20,9 @@ from jobs.core.bucket_names import access_point
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, ObjectInfo, ObjectLock, ObjectRef, parse_time
 from jobs.errors import NoSuchBucket, NotFound, StoreError, store_error
-from jobs.s3.http import encoded_words
-from jobs.s3.http.dates import parse_http_date
+from jobs.s3 import encoded_words
+from jobs.s3.dates import parse_http_date
+from jobs.s3.operations import Operation
 from jobs.s3.store import Annotation, AnnotationPage, CopySettings, Guard, PartDone, Written
 from jobs.s3.xml_bounds import SMALL_BYTES, excess, is_too_deep
 
@@ -48,12 +49,6 @@ _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
 _ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
-_RESULTS = {
-    "CopyObject": "CopyObjectResult",
-    "UploadPartCopy": "CopyPartResult",
-    "CompleteMultipartUpload": "CompleteMultipartUploadResult",
-}
-_RESULT_TAGS = {operation: b"<" + name.encode() for operation, name in _RESULTS.items()}
 _CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
 
@@ -96,6 +91,12 @@ def copy_source(ref: ObjectRef) -> str:
     return f"/{ref.bucket}/{quote_key(ref.key)}{version}"
 
 
+def source_headers(source: ObjectRef, etag: str | None) -> Pairs:
+    """What a copy is made of, and the ETag that it must have."""
+    pinned = [] if etag is None else [("x-amz-copy-source-if-match", f'"{etag}"')]
+    return [("x-amz-copy-source", copy_source(source)), *pinned]
+
+
 def encode_tags(tags: Mapping[str, str]) -> str:
     """The value of `x-amz-tagging`."""
     return "&".join(f"{quote(name)}={quote(value)}" for name, value in tags.items())
@@ -121,6 +122,11 @@ def checksum_headers(checksum: Checksum) -> Pairs:
         ("x-amz-sdk-checksum-algorithm", checksum.algorithm),
         (_CHECKSUM + checksum.algorithm.lower(), checksum.value),
     ]
+
+
+def checksum_type(is_composite: bool) -> tuple[str, str]:
+    """Of what S3 keeps the checksum: of the checksums of parts, or of the whole content."""
+    return "x-amz-checksum-type", "COMPOSITE" if is_composite else "FULL_OBJECT"
 
 
 def body_headers(data: bytes, checksum: Checksum | None) -> Pairs:
@@ -229,22 +235,6 @@ def _is_archived(headers: Headers, storage_class: str) -> bool:
     return bool(headers.get("x-amz-archive-status"))
 
 
-def written(headers: Headers, body: bytes) -> Written:
-    """The answer to PutObject or UploadPart: all in the headers.
-
-    Raises Malformed for one without an ETag, or with a document.
-    """
-    demand_no_document(body)
-    if "etag" not in headers:
-        raise Malformed("no ETag in the answer")
-    return Written(
-        unquote_etag(headers.get("etag", "")),
-        headers.get("x-amz-version-id"),
-        header_checksums(headers),
-        expiry_note(headers.get("x-amz-expiration")),
-    )
-
-
 def expiry_note(expiration: str | None) -> str:
     """The note for a copy that a lifecycle rule will remove, by `x-amz-expiration`. None: empty.
 
@@ -262,20 +252,26 @@ def demand_no_document(body: bytes) -> None:
         raise Malformed(f"a body of {len(body)} bytes in an answer that has none")
 
 
-def parse_result(operation: str, headers: Headers, body: bytes) -> Written:
-    """The answer to CopyObject, UploadPartCopy or CompleteMultipartUpload: ETag and checksums in
-    the body.
+def parse_written(operation: Operation, headers: Headers, body: bytes) -> Written:
+    """The answer to a write that makes an object or a part: ETag and checksums in its document, where it has one, else
+    in the headers.
 
-    Raises Malformed when the body is another document or has no ETag: then nothing is known of what
+    Raises Malformed when the body is another document, or where there is no ETag: then nothing is known of what
     happened.
     """
+    note, version_id = expiry_note(headers.get("x-amz-expiration")), headers.get("x-amz-version-id")
+    if not operation.body:
+        demand_no_document(body)
+        if "etag" not in headers:
+            raise Malformed("no ETag in the answer")
+        return Written(unquote_etag(headers["etag"]), version_id, header_checksums(headers), note)
     if len(body) >= SMALL_BYTES and (beyond := excess(body)):
         raise Malformed(f"XML with {beyond}")
-    match = _ETAG.search(body) if _RESULT_TAGS[operation] in body else None
+    match = _ETAG.search(body) if b"<" + operation.body.encode() in body else None
     if match:
         etag: str | None = plain(match.group(1).decode())
     else:  # a server that spells its XML otherwise than S3, or no such server
-        etag = parse_document(body, _RESULTS[operation]).findtext("{*}ETag")
+        etag = parse_document(body, operation.body).findtext("{*}ETag")
     if not etag:
         raise Malformed("no ETag in the answer")
     checksums: tuple[Checksum, ...] = ()
@@ -285,9 +281,8 @@ def parse_result(operation: str, headers: Headers, body: bytes) -> Written:
         checksums = tuple(
             Checksum(name.decode(), plain(value.decode()), composite or b"-" in value) for name, value in found
         )
-    note = expiry_note(headers.get("x-amz-expiration"))
-    of_copy = (headers.get("x-amz-copy-source-version-id"), _last_modified(body)) if operation == "CopyObject" else ()
-    return Written(unquote_etag(etag), headers.get("x-amz-version-id"), checksums, note, *of_copy)
+    of_copy = (headers.get("x-amz-copy-source-version-id"), _last_modified(body)) if operation is Operation.COPY else ()
+    return Written(unquote_etag(etag), version_id, checksums, note, *of_copy)
 
 
 def _last_modified(body: bytes) -> float | None:
@@ -362,7 +357,7 @@ def parse_error(body: bytes) -> ErrorBody | None:
 
 def parse_upload_id(body: bytes) -> str:
     """The answer to CreateMultipartUpload."""
-    upload_id = parse_document(body, "InitiateMultipartUploadResult").findtext("{*}UploadId")
+    upload_id = parse_document(body, Operation.CREATE_MULTIPART.body).findtext("{*}UploadId")
     if not upload_id:
         raise Malformed("no UploadId in the answer")
     return upload_id
@@ -372,7 +367,7 @@ def parse_tags(body: bytes) -> dict[str, str]:
     """The answer to GetObjectTagging. Where there are no tags, some servers send no document."""
     if not body or body.isspace():
         return {}
-    tags = parse_document(body, "Tagging").iterfind("{*}TagSet/{*}Tag")
+    tags = parse_document(body, Operation.GET_TAGS.body).iterfind("{*}TagSet/{*}Tag")
     return {tag.findtext("{*}Key") or "": tag.findtext("{*}Value") or "" for tag in tags}
 
 
@@ -384,7 +379,7 @@ def parse_annotations(body: bytes) -> AnnotationPage:
     is named:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_ListObjectAnnotations.html
     """
-    root = parse_document(body, "ListObjectAnnotationsOutput")
+    root = parse_document(body, Operation.LIST_ANNOTATIONS.body)
     found = []
     for entry in root.iter():
         name, size = entry.findtext("{*}AnnotationName"), entry.findtext("{*}Size")
@@ -402,13 +397,13 @@ def check_annotated(body: bytes) -> None:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_PutObjectAnnotation.html
     """
     if body and not body.isspace():
-        parse_document(body, "PutObjectAnnotationOutput")
+        parse_document(body, Operation.PUT_ANNOTATION.body)
 
 
 def parse_versioning(body: bytes) -> bool:
     """The answer to GetBucketVersioning: whether it is Enabled."""
     # The second name is from S3's first API, and some servers kept it.
-    root = parse_document(body, "VersioningConfiguration", "GetBucketVersioningResponse")
+    root = parse_document(body, Operation.GET_VERSIONING.body, "GetBucketVersioningResponse")
     return root.findtext("{*}Status") == "Enabled"
 
 
@@ -439,7 +434,7 @@ def delete_body(versions: Sequence[tuple[str, str]]) -> bytes:
 def parse_deletions(body: bytes, bucket: str) -> dict[tuple[str, str], StoreError | None]:
     """The answer to DeleteObjects: (key, version id) → why it was not deleted, None when it was."""
     refusals: dict[tuple[str, str], StoreError | None] = {}
-    for entry in parse_document(body, "DeleteResult"):
+    for entry in parse_document(body, Operation.DELETE_VERSIONS.body):
         kind = entry.tag.rpartition("}")[2]
         names = ("Key", "VersionId", "DeleteMarkerVersionId", "Code", "Message")
         key, version_id, marker_id, code, message = (entry.findtext(f"{{*}}{name}") or "" for name in names)
@@ -460,7 +455,7 @@ def deleted_version(version_id: str, marker_id: str) -> str:
 
 def deletion_error(ref: ObjectRef, code: str, message: str) -> StoreError | None:
     """Why DeleteObjects left a version. None for one that is gone already, as S3 itself says then."""
-    error = store_error("DeleteObjects", str(ref), code, message, 200)
+    error = store_error(Operation.DELETE_VERSIONS, str(ref), code, message, 200)
     return None if is_gone(error) else error
 
 

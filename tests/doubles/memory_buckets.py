@@ -14,11 +14,12 @@ from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import StoreError, store_error
 from jobs.s3 import checksums
-from jobs.s3.http.transport import OF_BUCKETS
+from jobs.s3.operations import Operation, Place
 from jobs.s3.store import ANNOTATION_BYTES, Deleted, Guard, Marker, Page, Written
 
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 ANNOTATIONS_MAX = 1_000
+_OF_BUCKETS = {"PutBucketVersioning", *(each for each in Operation if each.place is Place.BUCKET)}
 
 
 class Beginning(NamedTuple):
@@ -92,7 +93,7 @@ class Buckets:
 
     def bucket(self, operation: str, ref: ObjectRef) -> Bucket:
         """Raise NoSuchBucket without the bucket, and Rejected for an object without a key."""
-        if not ref.key and operation not in OF_BUCKETS | {"PutBucketVersioning"}:
+        if not ref.key and operation not in _OF_BUCKETS:
             raise store_error(operation, str(ref), "NoKey", "an object needs a key", 400)
         if ref.bucket not in self.named:
             raise store_error(operation, str(ref), "NoSuchBucket", "the bucket does not exist", 404)

@@ -67,7 +67,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "trial of a plan": ("jobs.runs.launch:try_conditions",),
     "trial": ("jobs.s3.condition_trial:find_ignored",),
     "heeded deletes": ("jobs.expire.job:Expire._check_heeded",),
-    "owner of a bucket": ("jobs.s3.http.transport:Transport._owner_headers",),
+    "owner of a bucket": ("jobs.s3.transport:Transport._owner_headers",),
     "request head": ("jobs.s3.http.request_heads:check_head",),
     "idle connection": ("jobs.s3.http.connection_pool:_Connection.is_quiet",),
     "size of an answer": ("jobs.s3.http.answers:Answer._refuse_body",),

@@ -16,7 +16,8 @@ from jobs.errors import ConfigError, Denied, PreconditionFailed
 from jobs.reports.document import IGNORED_CONDITIONS, summarize
 from jobs.runs import launch
 from jobs.runs.request import Planned
-from jobs.s3.condition_trial import OF_COPIES, Operation
+from jobs.s3.condition_trial import OF_COPIES
+from jobs.s3.operations import Operation
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings
 from tests.doubles.memory_store import MemoryStore, Request
 

@@ -17,8 +17,9 @@ from jobs.core.model import Attributes, Location
 from jobs.core.selection import is_sealift_object
 from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
 from jobs.s3 import retries
-from jobs.s3.condition_trial import LEFT_SECONDS, Operation, find_ignored
+from jobs.s3.condition_trial import LEFT_SECONDS, find_ignored
 from jobs.s3.http.endpoints import aws_endpoint, given_endpoint
+from jobs.s3.operations import Operation
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED
 from tests.doubles.ceph_server import is_on_ceph

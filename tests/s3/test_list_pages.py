@@ -12,8 +12,11 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Listed
 from jobs.s3.list_pages import _take_apart, check_advance, parse_page
+from jobs.s3.operations import Operation
 from jobs.s3.store import Marker, Page
 from jobs.s3.wire import Malformed
+
+_LISTS = (Operation.LIST_OBJECTS, Operation.LIST_VERSIONS)
 
 LEGAL = st.text(st.characters(min_codepoint=32, blacklist_categories=["Cs", "Co", "Cn"]), min_size=1, max_size=12)
 VALUES = {
@@ -67,8 +70,8 @@ def test_both_ways_read_the_same(page: tuple[str, str, str]) -> None:
     commented = f"{head}{entries.replace('><', '><!-- by the parser --><')}{rest}".encode()
     assert _take_apart(commented) == ([], commented)
     is_versions = "<ListVersionsResult" in head
-    found = parse_page(f"{head}{entries}{rest}".encode(), is_versions=is_versions)
-    assert found == parse_page(commented, is_versions=is_versions)
+    found = parse_page(f"{head}{entries}{rest}".encode(), _LISTS[is_versions])
+    assert found == parse_page(commented, _LISTS[is_versions])
 
 
 def test_entries_that_are_alike_are_taken_apart_at_once() -> None:
@@ -83,7 +86,7 @@ def test_entries_that_are_alike_are_taken_apart_at_once() -> None:
 def test_a_page_that_was_cut_off_is_malformed(cut: int) -> None:
     body = b"<ListBucketResult><Contents><Key>a</Key></Contents><Contents><Key>b</Key></Contents></ListBucketResult>"
     with pytest.raises(Malformed):
-        parse_page(body[:-cut], is_versions=False)
+        parse_page(body[:-cut], Operation.LIST_OBJECTS)
 
 
 @pytest.mark.parametrize("comment", ["", "<!-- by the parser -->"], ids=["apart", "parser"])
@@ -105,12 +108,12 @@ def test_a_page_that_was_cut_off_is_malformed(cut: int) -> None:
 def test_a_number_or_a_date_that_no_object_has_is_malformed(field: str, comment: str) -> None:
     entry = f"<Contents><Key>k</Key>{comment}{field}</Contents>"
     with pytest.raises(Malformed):
-        parse_page(f"<ListBucketResult>{entry}</ListBucketResult>".encode(), is_versions=False)
+        parse_page(f"<ListBucketResult>{entry}</ListBucketResult>".encode(), Operation.LIST_OBJECTS)
 
 
 def test_an_entry_without_a_key_is_malformed() -> None:
     with pytest.raises(Malformed):
-        parse_page(b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>", is_versions=False)
+        parse_page(b"<ListBucketResult><Contents><Size>1</Size></Contents></ListBucketResult>", Operation.LIST_OBJECTS)
 
 
 def versions_page(keys: list[str], marker: str, more: str = "") -> bytes:
@@ -126,12 +129,12 @@ def versions_page(keys: list[str], marker: str, more: str = "") -> bytes:
 def test_the_marker_of_a_page_is_its_last_key_however_the_server_spells_it(
     key: str, spell: Callable[[str], str]
 ) -> None:
-    assert parse_page(versions_page(["A", key], spell(key)), is_versions=True).next_marker == Marker(key, "v")
+    assert parse_page(versions_page(["A", key], spell(key)), Operation.LIST_VERSIONS).next_marker == Marker(key, "v")
 
 
 def test_the_marker_of_a_page_may_be_its_last_prefix() -> None:
     prefix = "<CommonPrefixes><Prefix>a%2Bb%2F</Prefix></CommonPrefixes>"
-    page = parse_page(versions_page(["A"], "a+b/", prefix), is_versions=True)
+    page = parse_page(versions_page(["A"], "a+b/", prefix), Operation.LIST_VERSIONS)
     assert page.next_marker == Marker("a+b/", "v")
 
 
@@ -143,7 +146,7 @@ def test_a_control_character_in_what_a_page_repeats_does_no_harm(name: str, char
         f"<ListBucketResult><{name}>a{character}b</{name}><EncodingType>url</EncodingType>{comment}"
         f"<Contents><Key>a%01b</Key>{comment}</Contents></ListBucketResult>"
     )
-    assert [entry.key for entry in parse_page(body.encode(), is_versions=False).entries] == ["a\x01b"]
+    assert [entry.key for entry in parse_page(body.encode(), Operation.LIST_OBJECTS).entries] == ["a\x01b"]
 
 
 @pytest.mark.parametrize("key", ["\x1b]0;t", "50%41\x01", "a+b\x07&c", "\ufffe", "ü\x1f"])
@@ -151,32 +154,32 @@ def test_a_control_character_in_what_a_page_repeats_does_no_harm(name: str, char
 def test_a_page_ends_at_a_key_that_no_xml_can_hold(key: str, spell: str) -> None:
     """Ceph encodes the keys of a page, but not where the next one begins. Such a bucket could not be listed."""
     marker = "".join(c if c.isalnum() or c in "%+" else spell.format(ord(c)) for c in key)
-    page = parse_page(versions_page(["A", key], marker), is_versions=True)
+    page = parse_page(versions_page(["A", key], marker), Operation.LIST_VERSIONS)
     assert page.next_marker == Marker(key, "v")
     body = (
         f"<ListBucketResult><EncodingType>url</EncodingType><IsTruncated>true</IsTruncated>"
         f"<Contents><Key>{quote_plus(key)}</Key></Contents>"
         f"<NextContinuationToken>{marker}</NextContinuationToken></ListBucketResult>"
     )
-    assert parse_page(body.encode(), is_versions=False).next_marker == Marker(key, None, key)
+    assert parse_page(body.encode(), Operation.LIST_OBJECTS).next_marker == Marker(key, None, key)
 
 
 @pytest.mark.parametrize("number", ["x110000", "99999999999", "x", "xd800"])
 def test_a_marker_of_a_number_that_is_no_character_is_malformed(number: str) -> None:
     with pytest.raises(Malformed):
-        parse_page(versions_page(["A"], f"a&#{number};&#1;"), is_versions=True)
+        parse_page(versions_page(["A"], f"a&#{number};&#1;"), Operation.LIST_VERSIONS)
 
 
 def test_a_control_character_in_a_key_is_malformed() -> None:
     prefix = b"<CommonPrefixes><Prefix>a\x01</Prefix></CommonPrefixes>"
     body = b"<ListBucketResult><Prefix>p</Prefix>%b</ListBucketResult>" % prefix
     with pytest.raises(Malformed):
-        parse_page(body, is_versions=False)
+        parse_page(body, Operation.LIST_OBJECTS)
 
 
 def test_an_empty_etag_is_none() -> None:
     body = b'<ListBucketResult><Contents><Key>k</Key><ETag>""</ETag></Contents></ListBucketResult>'
-    assert parse_page(body, is_versions=False).entries[0].etag is None
+    assert parse_page(body, Operation.LIST_OBJECTS).entries[0].etag is None
 
 
 def listed(key: str) -> Listed:

@@ -9,7 +9,8 @@ import pytest
 
 from jobs.core.model import Attributes, ObjectRef
 from jobs.errors import PreconditionFailed, Rejected
-from jobs.s3.condition_trial import Operation
+from jobs.s3.condition_trial import CONDITIONAL
+from jobs.s3.operations import Operation
 from jobs.s3.store import ABSENT, UNGUARDED, CopySettings, Guard, Store, Written
 from jobs.s3.unguarded_writes import looking_first
 from tests.doubles.memory_store import MemoryStore, Request
@@ -62,7 +63,7 @@ def write(store: Store, how: str, guard: Guard) -> Written:
 @pytest.mark.parametrize("versioned", [True, False])
 def test_an_object_that_must_not_be_there_is_not_replaced(how: str, versioned: bool) -> None:
     bare = careless(versioned=versioned)
-    store = looking_first(bare, list(Operation))
+    store = looking_first(bare, CONDITIONAL)
     write(store, how, ABSENT)
     assert content(bare, "k") == b"new"
     put(bare, "k", b"newer")
@@ -76,7 +77,7 @@ def test_what_would_be_lost_for_good_is_not_replaced(how: str) -> None:
     bare = careless()
     old = put(bare, "k", b"old")
     with pytest.raises(Rejected, match="Enable versioning"):
-        write(looking_first(bare, list(Operation)), how, Guard(etag=old.etag))
+        write(looking_first(bare, CONDITIONAL), how, Guard(etag=old.etag))
     assert content(bare, "k") == b"old"
 
 
@@ -84,7 +85,7 @@ def test_what_would_be_lost_for_good_is_not_replaced(how: str) -> None:
 def test_a_version_that_stays_may_be_covered_where_it_is_the_expected_one(how: str) -> None:
     bare = careless(versioned=True)
     old = put(bare, "k", b"old")
-    store = looking_first(bare, list(Operation))
+    store = looking_first(bare, CONDITIONAL)
     write(store, how, Guard(etag=old.etag))
     assert content(bare, "k") == b"new"
     with pytest.raises(PreconditionFailed):
@@ -103,7 +104,7 @@ def test_a_server_that_refuses_every_etag_gets_none(how: str) -> None:
     bare = careless(versioned=True)
     old = put(bare, "k", b"old")
     bare.hook(**dict.fromkeys(WRITES, strict))
-    write(looking_first(bare, list(Operation)), how, Guard(etag=old.etag))
+    write(looking_first(bare, CONDITIONAL), how, Guard(etag=old.etag))
     assert content(bare, "k") == b"new"
 
 
@@ -138,7 +139,7 @@ def test_an_operation_whose_conditions_are_heeded_keeps_them_and_costs_no_look()
 
 def test_a_source_that_has_moved_on_is_not_copied() -> None:
     bare = careless()
-    store = looking_first(bare, list(Operation))
+    store = looking_first(bare, CONDITIONAL)
     with pytest.raises(PreconditionFailed, match="it has the ETag"):
         asyncio.run(store.copy(ObjectRef("b", "s"), "0" * 32, "b", "k", CopySettings(), guard=ABSENT))
     assert bare.stored("b", "k") == []
@@ -163,6 +164,6 @@ def test_a_source_that_is_overwritten_at_that_moment_is_no_copy_of_the_first(ope
     bare = careless()
     etag = asyncio.run(bare.head(ObjectRef("b", "s"))).etag
     bare.hook(**{operation: overwrite})
-    store = looking_first(bare, list(Operation))
+    store = looking_first(bare, CONDITIONAL)
     with pytest.raises(PreconditionFailed, match="it has the ETag"):
         asyncio.run(work(ObjectRef("b", "s"), etag))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Checksum, Listed, ObjectRef
 from jobs.s3 import wire
-from jobs.s3.http.dates import parse_http_date
+from jobs.s3.dates import parse_http_date
 from jobs.s3.list_pages import parse_page
+from jobs.s3.operations import Operation
 from jobs.s3.store import Marker, Written
 
 NAMESPACE = 'xmlns="http://s3.amazonaws.com/doc/2006-03-01/"'
@@ -69,28 +70,28 @@ def test_archived_objects_are_told_from_restored_ones(headers: dict[str, str], a
 @pytest.mark.parametrize("quote", ["&quot;", "&#34;", '"', ""])
 def test_a_copy_result_names_the_etag_however_its_quotes_are_written(quote: str) -> None:
     body = f'<?xml version="1.0"?>\n<CopyObjectResult {NAMESPACE}><ETag>{quote}abc-2{quote}</ETag></CopyObjectResult>'
-    assert wire.parse_result("CopyObject", {"x-amz-version-id": "v"}, body.encode()) == Written("abc-2", "v")
+    assert wire.parse_written(Operation.COPY, {"x-amz-version-id": "v"}, body.encode()) == Written("abc-2", "v")
 
 
 def test_a_result_may_be_spelled_with_a_prefix_and_carry_checksums() -> None:
     prefixed = b'<s:CopyPartResult xmlns:s="urn:x"><s:ETag>"abc"</s:ETag></s:CopyPartResult>'
-    assert wire.parse_result("UploadPartCopy", {}, prefixed).etag == "abc"
+    assert wire.parse_written(Operation.COPY_PART, {}, prefixed).etag == "abc"
     body = (
         b"<CopyObjectResult><ETag>x</ETag><ChecksumSHA256>aa=-2</ChecksumSHA256><ChecksumType>COMPOSITE</ChecksumType>"
         b"</CopyObjectResult>"
     )
-    assert wire.parse_result("CopyObject", {}, body).checksums == (Checksum("SHA256", "aa=-2", True),)
+    assert wire.parse_written(Operation.COPY, {}, body).checksums == (Checksum("SHA256", "aa=-2", True),)
 
 
 @pytest.mark.parametrize(("date", "expected"), [("2026-11-25T00:33:40.000Z", 1_795_566_820.0), ("soon", None)])
 def test_a_copy_result_dates_the_copy(date: str, expected: float | None) -> None:
     body = f"<CopyObjectResult><LastModified>{date}</LastModified><ETag>e</ETag></CopyObjectResult>"
-    assert wire.parse_result("CopyObject", {}, body.encode()) == Written("e", last_modified=expected)
+    assert wire.parse_written(Operation.COPY, {}, body.encode()) == Written("e", last_modified=expected)
 
 
 def test_a_result_after_keep_alive_spaces_is_read() -> None:
     body = b'  \n <?xml version="1.0"?> \n <CopyObjectResult><ETag>a&amp;b</ETag></CopyObjectResult>'
-    assert wire.parse_result("CopyObject", {}, body).etag == "a&b"
+    assert wire.parse_written(Operation.COPY, {}, body).etag == "a&b"
     assert wire.parse_xml(b'  \n <?xml version="1.0"?><R/>').tag == "R"
 
 
@@ -108,7 +109,7 @@ def test_a_result_after_keep_alive_spaces_is_read() -> None:
 )
 def test_an_answer_without_an_etag_is_malformed(body: bytes) -> None:
     with pytest.raises(wire.Malformed):
-        wire.parse_result("CopyObject", {}, body)
+        wire.parse_written(Operation.COPY, {}, body)
 
 
 @pytest.mark.parametrize("name", ["ETF-8", "utf-7", "rot13", "cp037", "x" * 70])
@@ -161,12 +162,14 @@ def objects_page(keys: list[str], *, encoded: bool = True, more: str = "") -> by
 
 @given(st.lists(KEYS, max_size=4))
 def test_listed_keys_are_decoded_exactly_once(keys: list[str]) -> None:
-    assert [entry.key for entry in parse_page(objects_page(keys), is_versions=False).entries] == keys
+    assert [entry.key for entry in parse_page(objects_page(keys), Operation.LIST_OBJECTS).entries] == keys
 
 
 def test_keys_are_not_decoded_when_the_answer_does_not_say_that_they_are_encoded() -> None:
     keys = ["a+b", "%41", "a&b <c>"]
-    assert [entry.key for entry in parse_page(objects_page(keys, encoded=False), is_versions=False).entries] == keys
+    assert [
+        entry.key for entry in parse_page(objects_page(keys, encoded=False), Operation.LIST_OBJECTS).entries
+    ] == keys
 
 
 def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
@@ -179,7 +182,7 @@ def test_a_page_of_versions_keeps_the_order_of_the_document() -> None:
         "<Owner><ID>x</ID></Owner></Version><IsTruncated>true</IsTruncated>"
         "<NextKeyMarker>a+a</NextKeyMarker><NextVersionIdMarker>v</NextVersionIdMarker></ListVersionsResult>"
     )
-    page = parse_page(body.encode(), is_versions=True)
+    page = parse_page(body.encode(), Operation.LIST_VERSIONS)
     assert page.entries == [
         Listed("a a", "m", True, True, None, None, 1795566820.0, None),
         Listed("a a", "v", False, False, 0, "e", 1795566820.0, "GLACIER", "SHA256"),

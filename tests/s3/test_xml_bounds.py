@@ -9,9 +9,12 @@ from collections.abc import Callable
 import pytest
 
 from jobs.s3 import wire
-from jobs.s3.http.transport import XML_BYTES
 from jobs.s3.list_pages import parse_page
+from jobs.s3.operations import Operation
+from jobs.s3.transport import XML_BYTES
 from jobs.s3.xml_bounds import BYTES_MAX, DEPTH_MAX
+
+_LISTS = (Operation.LIST_OBJECTS, Operation.LIST_VERSIONS)
 
 ROOM = BYTES_MAX - 1_000
 HOSTILE: dict[str, Callable[[], bytes]] = {
@@ -28,12 +31,12 @@ HOSTILE: dict[str, Callable[[], bytes]] = {
 }  # fmt: skip
 """How to make each. All of them are megabytes, which the collection of tests leaves out."""
 PARSERS = (
-    lambda body: parse_page(body, is_versions=True),
+    lambda body: parse_page(body, Operation.LIST_VERSIONS),
     wire.parse_xml,
     wire.parse_tags,
     wire.parse_upload_id,
     wire.parse_versioning,
-    lambda body: wire.parse_result("CopyObject", {}, body),
+    lambda body: wire.parse_written(Operation.COPY, {}, body),
     lambda body: wire.parse_deletions(body, "bucket"),
 )
 
@@ -68,16 +71,14 @@ def test_the_longest_page_of_s3_is_read() -> None:
     for kind, root in ((b"Contents", b"ListBucketResult"), (b"DeleteMarker", b"ListVersionsResult")):
         entry = b"<%b><Key>%b</Key>%b</%b>" % (kind, key, fields, kind)
         body = b"<%b><EncodingType>url</EncodingType>%b</%b>" % (root, entry * 1_000, root)
-        assert [each.key for each in parse_page(body, is_versions=kind != b"Contents").entries] == [
-            "\0" * 1_024
-        ] * 1_000
+        assert [each.key for each in parse_page(body, _LISTS[kind != b"Contents"]).entries] == ["\0" * 1_024] * 1_000
 
 
 def test_a_page_whose_entry_has_countless_fields_is_not_taken_apart_by_a_countless_expression() -> None:
     fields = b"".join(b"<a%d>1</a%d>" % (number, number) for number in range(90_000))
     began = time.process_time()
     page = parse_page(
-        b"<ListBucketResult><Contents><Key>k</Key>%b</Contents></ListBucketResult>" % fields, is_versions=False
+        b"<ListBucketResult><Contents><Key>k</Key>%b</Contents></ListBucketResult>" % fields, Operation.LIST_OBJECTS
     )
     assert [each.key for each in page.entries] == ["k"]
     assert time.process_time() - began < 5

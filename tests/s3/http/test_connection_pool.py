@@ -18,10 +18,9 @@ from jobs.s3.http import connect, connection_pool
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
-from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.proxies import Proxies
-from jobs.s3.http.signing import Credentials
-from jobs.s3.http.transport import Transport
+from jobs.s3.operations import Operation
+from jobs.s3.transport import bounds_of
 
 REQUEST = b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"
 DIRECT = Proxies(is_tls=False, urls={})
@@ -372,16 +371,19 @@ def test_a_server_that_reads_slower_than_the_least_pace_is_given_up() -> None:
 
 @pytest.mark.parametrize(
     ("operation", "seconds"),
-    [("HeadObject", 30), ("GetObject", 30), ("ListObjectsV2", 60), ("UploadPart", 60), ("CopyObject", 300)],
+    [
+        (Operation.HEAD, 30),
+        (Operation.GET, 30),
+        (Operation.LIST_OBJECTS, 60),
+        (Operation.PUT_PART, 60),
+        (Operation.COPY, 300),
+    ],
 )
-def test_a_silent_server_is_given_up_as_soon_as_the_operation_allows(operation: str, seconds: int) -> None:
+def test_a_silent_server_is_given_up_as_soon_as_the_operation_allows(operation: Operation, seconds: int) -> None:
     async def run() -> None:
-        endpoint = Endpoint("127.0.0.1:1", is_tls=False)
-        transport = Transport(endpoint, "us-east-1", lambda: Credentials("id", "secret"), max_in_flight=1)
-        method = "HEAD" if operation == "HeadObject" else "GET"
         loop = asyncio.get_running_loop()
         connection = connection_pool._Connection(memoryview(bytearray(1)), loop)
-        connection._bounds = transport._bounds(operation, method, 1 << 20)
+        connection._bounds = bounds_of(operation, 1 << 20)
         connection._sent_at = connection._heard_at = 0.0
         connection.check_time(seconds - 1.0)
         assert not connection.is_closed

@@ -13,8 +13,8 @@ from botocore.exceptions import BotoCoreError
 
 from jobs.errors import ConfigError
 from jobs.s3.http.endpoints import Endpoint, aws_endpoint, given_endpoint
-from jobs.s3.http.transport import Transport
 from jobs.s3.rest_store import RestStore
+from jobs.s3.transport import Transport
 
 SESSION = boto3.session.Session("id", "secret")
 PARTITIONS = [(name, SESSION.get_available_regions("s3", name)) for name in SESSION.get_available_partitions()]

@@ -14,7 +14,8 @@ from jobs.errors import ConfigError, Unavailable
 from jobs.s3.http.endpoints import Endpoint
 from jobs.s3.http.proxies import Proxies, Proxy
 from jobs.s3.http.signing import Credentials
-from jobs.s3.http.transport import Transport
+from jobs.s3.operations import Operation
+from jobs.s3.transport import Transport
 from tests.doubles.http_proxy import http_proxy
 from tests.doubles.loopback import listening
 
@@ -46,7 +47,7 @@ def ask(host: str, *, is_tls: bool = False, ca_bundle: str | None = None) -> byt
 
     async def send() -> bytes:
         try:
-            return (await transport.send("GetObject", "GET", ObjectRef("bucket", "key"))).body
+            return (await transport.send(Operation.GET, ObjectRef("bucket", "key"))).body
         finally:
             transport.close()
 

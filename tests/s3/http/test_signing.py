@@ -13,7 +13,7 @@ from botocore.credentials import Credentials as BotoCredentials
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.s3.http.encoded_words import encode
+from jobs.s3.encoded_words import encode
 from jobs.s3.http.request_heads import InvalidHead
 from jobs.s3.http.signing import EMPTY_SHA256, Credentials, Signer
 

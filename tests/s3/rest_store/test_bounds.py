@@ -10,7 +10,9 @@ import pytest
 
 from jobs import errors
 from jobs.core.model import Attributes, ObjectRef
-from jobs.s3.http import connection_pool, transport
+from jobs.s3 import transport
+from jobs.s3.http import connection_pool
+from jobs.s3.operations import Operation
 from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, CopySettings
 from tests.doubles.raw_server import head, raw_server, use
@@ -112,8 +114,8 @@ def test_a_length_beyond_what_was_asked_for_is_refused_before_a_byte_of_it(name:
 @pytest.fixture
 def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_pool, "SWEEP_SECONDS", 0.05)
-    monkeypatch.setattr(transport, "_OF_HEAD", transport._OF_HEAD._replace(seconds=0.3))
-    monkeypatch.setattr(transport, "_OF_LATE", transport._OF_LATE._replace(seconds=20.0))
+    for operation, seconds in ((Operation.HEAD, 0.3), (Operation.COPY, 20.0)):
+        monkeypatch.setitem(transport.BOUNDS, operation, transport.BOUNDS[operation]._replace(seconds=seconds))
 
 
 DRIPS = {

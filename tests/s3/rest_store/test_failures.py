@@ -11,9 +11,9 @@ import pytest
 
 from jobs import errors
 from jobs.s3.checksums import full_object
-from jobs.s3.http.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
+from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
 from tests.doubles.scripted_server import REF, Reply, Script, ask, copy, copy_part, error_body
 from tests.doubles.servers import free_ports
 

@@ -13,10 +13,11 @@ from jobs import errors
 from jobs.core.model import Attributes, ObjectRef
 from jobs.s3.http.endpoints import Endpoint, given_endpoint
 from jobs.s3.http.signing import Credentials
-from jobs.s3.http.transport import Transport
+from jobs.s3.operations import Operation
 from jobs.s3.rest_store import RestStore
 from jobs.s3.sessions import open_store
 from jobs.s3.store import UNGUARDED, CopySettings, PartDone
+from jobs.s3.transport import Transport
 from tests.doubles.raw_server import head, raw_server, use
 from tests.doubles.scripted_server import Reply, Script, ask
 
@@ -107,7 +108,7 @@ def test_settings_and_credentials_have_no_line_break(place: str, evil: str) -> N
 
     async def run() -> None:
         transport = Transport(endpoint, region, lambda: credentials, max_in_flight=1)
-        await transport.send("HeadObject", "HEAD", REF)
+        await transport.send(Operation.HEAD, REF)
 
     with pytest.raises(errors.Rejected, match="line break") as caught:
         asyncio.run(run())

@@ -15,8 +15,8 @@ from botocore.config import Config
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Attributes, Checksum, Listed, ObjectInfo, ObjectLock, ObjectRef
 from jobs.errors import StoreError, Unavailable
-from jobs.s3 import wire
-from jobs.s3.http import encoded_words
+from jobs.s3 import encoded_words, wire
+from jobs.s3.operations import Operation
 from jobs.s3.store import (
     Annotation,
     AnnotationPage,
@@ -92,17 +92,17 @@ class BotocoreClient:
         }
         return AWSResponse(request.url, self.reply.status, cast("Any", answered), _Raw(data))
 
-    def _ask(self, operation: str, headers: Mapping[str, str] | None = None, /, **parameters: Any) -> Answer:
+    def _ask(self, operation: Operation, headers: Mapping[str, str] | None = None, /, **parameters: Any) -> Answer:
         self._headers = headers or {}
         given = {name: value for name, value in parameters.items() if value is not None}
         return cast("Answer", getattr(self._client, self._methods[operation])(**given))
 
     def head(self, ref: ObjectRef, *, part_number: int | None = None) -> ObjectInfo:
-        return _info(self._ask("HeadObject", WITH_CHECKSUMS, **_place(ref), PartNumber=part_number))
+        return _info(self._ask(Operation.HEAD, WITH_CHECKSUMS, **_place(ref), PartNumber=part_number))
 
     def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
         span = f"bytes={start}-{'' if end is None else end - 1}" if start or end is not None else None
-        answer = self._ask("GetObject", WITH_CHECKSUMS, **_place(ref), IfMatch=_quoted(if_match), Range=span)
+        answer = self._ask(Operation.GET, WITH_CHECKSUMS, **_place(ref), IfMatch=_quoted(if_match), Range=span)
         data = answer["Body"].read()
         is_whole = "ContentRange" not in answer  # a server without ranges
         date = answer["ResponseMetadata"]["HTTPHeaders"].get("date")
@@ -112,19 +112,19 @@ class BotocoreClient:
     def put(self, bucket, key, data, attributes, *, guard, checksum):
         parameters, headers = _attributes(attributes)
         parameters |= _guard(guard) | _body(data, checksum)
-        return _written(self._ask("PutObject", headers, Bucket=bucket, Key=key, **parameters))
+        return _written(self._ask(Operation.PUT, headers, Bucket=bucket, Key=key, **parameters))
 
     def copy(self, source, source_etag, bucket, key, settings, *, guard):
         parameters = _settings(settings) | _guard(guard) | _source(source, source_etag)
-        answer = self._ask("CopyObject", Bucket=bucket, Key=key, **parameters)
+        answer = self._ask(Operation.COPY, Bucket=bucket, Key=key, **parameters)
         return _written(answer, answer.get("CopyObjectResult") or {})
 
     def get_tags(self, ref: ObjectRef) -> Mapping[str, str]:
-        tags = self._ask("GetObjectTagging", **_place(ref)).get("TagSet") or ()
+        tags = self._ask(Operation.GET_TAGS, **_place(ref)).get("TagSet") or ()
         return {tag.get("Key") or "": tag.get("Value") or "" for tag in tags}
 
     def list_annotations(self, ref: ObjectRef, *, token: str | None = None) -> AnnotationPage:
-        answer = self._ask("ListObjectAnnotations", **_place(ref), ContinuationToken=token)
+        answer = self._ask(Operation.LIST_ANNOTATIONS, **_place(ref), ContinuationToken=token)
         listed = [
             Annotation(each["AnnotationName"], each.get("Size"), _unquoted(each) or None)
             for each in answer.get("Annotations") or ()
@@ -132,35 +132,37 @@ class BotocoreClient:
         return AnnotationPage(listed, answer.get("NextContinuationToken") or None)
 
     def get_annotation(self, ref: ObjectRef, name: str) -> bytes:
-        answer = self._ask("GetObjectAnnotation", WITH_CHECKSUMS, **_place(ref), AnnotationName=name)
+        answer = self._ask(Operation.GET_ANNOTATION, WITH_CHECKSUMS, **_place(ref), AnnotationName=name)
         return cast("bytes", answer["AnnotationPayload"].read())
 
     def put_annotation(self, ref: ObjectRef, name: str, text: bytes, *, object_etag: str) -> None:
         named = {"AnnotationName": name, "AnnotationPayload": text, "ContentMD5": wire.content_md5(text)}
-        self._ask("PutObjectAnnotation", **_place(ref), **named, ObjectIfMatch=_quoted(object_etag))
+        self._ask(Operation.PUT_ANNOTATION, **_place(ref), **named, ObjectIfMatch=_quoted(object_etag))
 
     def delete(self, bucket, key, *, version_id=None, if_match=None, send_by=None):
         ref = ObjectRef(bucket, key, version_id)
-        answer = self._ask("DeleteObject", **_place(ref), IfMatch=_quoted(if_match))
+        answer = self._ask(Operation.DELETE, **_place(ref), IfMatch=_quoted(if_match))
         return Deleted(answer.get("VersionId"), answer.get("DeleteMarker") is True)
 
     def delete_versions(
         self, bucket: str, versions: Sequence[tuple[str, str]], send_by: Any = None
     ) -> list[StoreError | None]:
         objects = [{"Key": key, "VersionId": version_id} for key, version_id in versions]
-        answer = self._ask("DeleteObjects", Bucket=bucket, Delete={"Objects": objects}, ChecksumAlgorithm="SHA256")
+        answer = self._ask(
+            Operation.DELETE_VERSIONS, Bucket=bucket, Delete={"Objects": objects}, ChecksumAlgorithm="SHA256"
+        )
         told: dict[Any, StoreError | None] = {
             (each["Key"], each.get("VersionId")): None for each in answer.get("Deleted", ())
         }
         for each in answer.get("Errors", ()):
             ref = ObjectRef(bucket, each["Key"], each.get("VersionId"))
             told[ref.key, ref.version_id] = wire.deletion_error(ref, each["Code"], "")
-        silence = Unavailable("DeleteObjects", bucket, "MalformedAnswer")
+        silence = Unavailable(Operation.DELETE_VERSIONS, bucket, "MalformedAnswer")
         return [told.get(each, silence) for each in versions]
 
     def request_restore(self, ref: ObjectRef, *, days: int | None, tier: str) -> Restoring:
         request = {"GlacierJobParameters": {"Tier": tier}} | ({} if days is None else {"Days": days})
-        answer = self._ask("RestoreObject", **_place(ref), RestoreRequest=request)
+        answer = self._ask(Operation.RESTORE, **_place(ref), RestoreRequest=request)
         return Restoring.REQUESTED if answer["ResponseMetadata"]["HTTPStatusCode"] == 202 else Restoring.READY
 
     def create_multipart(self, bucket, key, attributes, *, checksum_algorithm=None, is_composite=False):
@@ -169,12 +171,12 @@ class BotocoreClient:
             kind = "COMPOSITE" if is_composite else "FULL_OBJECT"
             parameters |= {"ChecksumAlgorithm": checksum_algorithm, "ChecksumType": kind}
         return cast(
-            "str", self._ask("CreateMultipartUpload", headers, Bucket=bucket, Key=key, **parameters)["UploadId"]
+            "str", self._ask(Operation.CREATE_MULTIPART, headers, Bucket=bucket, Key=key, **parameters)["UploadId"]
         )
 
     def copy_part(self, source, source_etag, start, end, bucket, key, upload_id, number):
         answer = self._ask(
-            "UploadPartCopy",
+            Operation.COPY_PART,
             **_part(bucket, key, upload_id, number),
             **_source(source, source_etag),
             CopySourceRange=f"bytes={start}-{end - 1}",
@@ -182,7 +184,7 @@ class BotocoreClient:
         return _part_done(number, _written(answer, answer.get("CopyPartResult") or {}))
 
     def put_part(self, bucket, key, upload_id, number, data, *, checksum=None):
-        answer = self._ask("UploadPart", **_part(bucket, key, upload_id, number), **_body(data, checksum))
+        answer = self._ask(Operation.PUT_PART, **_part(bucket, key, upload_id, number), **_body(data, checksum))
         return _part_done(number, _written(answer), checksum)
 
     def complete_multipart(self, bucket, key, upload_id, parts, *, guard, checksum=None):
@@ -196,10 +198,12 @@ class BotocoreClient:
             kind = "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"
             whole = {f"Checksum{checksum.algorithm}": checksum.value, "ChecksumType": kind}
         upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": listed}}
-        return _written(self._ask("CompleteMultipartUpload", **upload, **_guard(guard), **whole))
+        return _written(self._ask(Operation.COMPLETE, **upload, **_guard(guard), **whole))
 
     def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
-        answer = self._ask("ListParts", Bucket=bucket, Key=key, UploadId=upload_id, PartNumberMarker=after or None)
+        answer = self._ask(
+            Operation.LIST_PARTS, Bucket=bucket, Key=key, UploadId=upload_id, PartNumberMarker=after or None
+        )
         is_composite = answer.get("ChecksumType") == "COMPOSITE"
         parts = []
         for each in answer.get("Parts") or ():
@@ -208,12 +212,12 @@ class BotocoreClient:
         return PartPage(parts, answer.get("NextPartNumberMarker") or 0 if answer.get("IsTruncated") else None)
 
     def abort_multipart(self, bucket: str, key: str, upload_id: str) -> None:
-        self._ask("AbortMultipartUpload", Bucket=bucket, Key=key, UploadId=upload_id)
+        self._ask(Operation.ABORT, Bucket=bucket, Key=key, UploadId=upload_id)
 
     def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
         token = after.token if after else None
         start = {"ContinuationToken": token, "StartAfter": after.key if after and not token else None}
-        answer = self._ask("ListObjectsV2", **_listing(bucket, prefix, delimiter, max_keys), **start)
+        answer = self._ask(Operation.LIST_OBJECTS, **_listing(bucket, prefix, delimiter, max_keys), **start)
         entries, prefixes = [_listed(each, None) for each in answer.get("Contents") or ()], _prefixes(answer)
         if not answer.get("IsTruncated"):
             return Page(entries, prefixes, None)
@@ -223,14 +227,14 @@ class BotocoreClient:
     def list_versions(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):
         """The versions first, then the markers: botocore makes two lists of one."""
         start = {"KeyMarker": after.key, "VersionIdMarker": after.version_id} if after else {}
-        answer = self._ask("ListObjectVersions", **_listing(bucket, prefix, delimiter, max_keys), **start)
+        answer = self._ask(Operation.LIST_VERSIONS, **_listing(bucket, prefix, delimiter, max_keys), **start)
         entries = [_listed(each, False) for each in answer.get("Versions") or ()]
         entries += [_listed(each, True) for each in answer.get("DeleteMarkers") or ()]
         following = Marker(answer.get("NextKeyMarker") or "", answer.get("NextVersionIdMarker") or None)
         return Page(entries, _prefixes(answer), following if answer.get("IsTruncated") else None)
 
     def is_versioned(self, bucket: str) -> bool:
-        return self._ask("GetBucketVersioning", Bucket=bucket).get("Status") == "Enabled"
+        return self._ask(Operation.GET_VERSIONING, Bucket=bucket).get("Status") == "Enabled"
 
 
 def _quoted(etag: str | None) -> str | None:

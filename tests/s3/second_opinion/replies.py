@@ -10,6 +10,7 @@ from xml.sax.saxutils import escape
 
 from hypothesis import strategies as st
 
+from jobs.s3.operations import BY_CALL
 from tests.doubles.scripted_server import Reply, error_body
 from tests.s3.second_opinion.calls import REPLIES
 
@@ -175,11 +176,7 @@ def listings(draw: Any, *, is_versions: bool) -> Reply:
 @st.composite
 def results(draw: Any, method: str) -> Reply:
     """An answer that names an ETag in its document."""
-    root = {
-        "copy": "CopyObjectResult",
-        "copy_part": "CopyPartResult",
-        "complete_multipart": "CompleteMultipartUploadResult",
-    }
+    root = BY_CALL[method].body
     fields = [
         _element("ETag", draw(st.sampled_from(['"e1"', "e1", '"e1-3"', None, ""]))),
         _element("ChecksumCRC64NVME", draw(st.sampled_from([None, "AAAAAAAAAAA="]))),
@@ -196,7 +193,7 @@ def results(draw: Any, method: str) -> Reply:
             },
         )
     )
-    return Reply(200, headers, f"<{root[method]}>{''.join(fields)}</{root[method]}>".encode())
+    return Reply(200, headers, f"<{root}>{''.join(fields)}</{root}>".encode())
 
 
 @st.composite

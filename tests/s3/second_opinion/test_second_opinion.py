@@ -24,9 +24,9 @@ from jobs.s3.http.answers import Answer, NoAnswer, Response
 from jobs.s3.http.connection_pool import Bounds
 from jobs.s3.http.endpoints import given_endpoint
 from jobs.s3.http.signing import Credentials
-from jobs.s3.http.transport import Transport
 from jobs.s3.rest_store import RestStore
 from jobs.s3.store import UNGUARDED, Body, CopySettings, Page, PartDone, Written
+from jobs.s3.transport import Transport
 from tests.doubles.examples import examples
 from tests.doubles.scripted_server import Reply, Seen
 from tests.s3.second_opinion.botocore_client import BotocoreClient

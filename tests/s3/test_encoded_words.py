@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from jobs.s3.http.encoded_words import decode, encode
+from jobs.s3.encoded_words import decode, encode
 
 TEXT = st.text(st.characters(blacklist_categories=["Cs"], blacklist_characters="\r\n\0"), max_size=120)
 

@@ -19,17 +19,18 @@ from jobs.core.pace import backoff_seconds
 from jobs.core.request_log import REQUESTS
 from jobs.errors import AuthenticationFailed, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
+from jobs.s3.dates import parse_http_date
+from jobs.s3.failures import EXPIRED, SIGNATURE, SKEWED, Failure, explain, failure_of, is_failure, with_advice
 from jobs.s3.http.answers import NoAnswer, Response
 from jobs.s3.http.connect import Dialer
 from jobs.s3.http.connection_pool import Bounds, Pool
-from jobs.s3.http.dates import parse_http_date
 from jobs.s3.http.endpoints import Endpoint
-from jobs.s3.http.failures import EXPIRED, SIGNATURE, SKEWED, Failure, explain, failure_of, is_failure, with_advice
 from jobs.s3.http.proxies import Proxies
 from jobs.s3.http.request_heads import InvalidHead, request_head
 from jobs.s3.http.routes import Route, Routes
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
 from jobs.s3.http.tls import tls_context
+from jobs.s3.operations import CONTENT, Operation, Patience, Place
 
 TRIES_PACED = 2
 TRIES_PATIENT = 6
@@ -45,25 +46,24 @@ ERROR_BYTES = 64 << 10
 """An error, where an object's bytes were asked for."""
 LATE_SECONDS = 1800.0
 LATE_SILENCE_SECONDS = 300.0
-"""S3 may take minutes for 5 GB, and sends spaces meanwhile."""
 SLOW_SILENCE_SECONDS = 60.0
-"""A page may lie behind a million delete markers. A thousand deletes take their time."""
-_SLOW = frozenset({"ListObjectsV2", "ListObjectVersions", "DeleteObjects", "PutObject", "UploadPart"})
-_LATE = frozenset({"CopyObject", "UploadPartCopy", "CompleteMultipartUpload"})
-OF_BUCKETS = frozenset(
-    {"ListObjectsV2", "ListObjectVersions", "GetBucketVersioning", "DeleteObjects", "GetBucketLocation"}
-)
-"""The operations whose address is a bucket's. That of an object without a key would be it as well:
-its PUT makes a bucket, and its DELETE removes one."""
 NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
 SKEW_SECONDS = 300.0
 """S3 refuses what is signed 15 minutes before or after its own time."""
 _FIRST_BYTE = (("range", "bytes=0-0"), ("x-amz-checksum-mode", "ENABLED"))  # some servers refuse the latter
-_PLAINEST = "GetBucketLocation"
-_OF_HEAD = Bounds(0, is_bodiless=True)
-_OF_LATE = Bounds(XML_BYTES, LATE_SECONDS, silence_seconds=LATE_SILENCE_SECONDS)
-_OF_SLOW = Bounds(XML_BYTES, silence_seconds=SLOW_SILENCE_SECONDS)
-_OF_XML = Bounds(XML_BYTES)
+_BY_PATIENCE = {
+    Patience.QUICK: Bounds(XML_BYTES),
+    Patience.SLOW: Bounds(XML_BYTES, silence_seconds=SLOW_SILENCE_SECONDS),
+    Patience.LATE: Bounds(XML_BYTES, LATE_SECONDS, silence_seconds=LATE_SILENCE_SECONDS),
+}
+BOUNDS = {
+    each: Bounds(0, is_bodiless=True) if each is Operation.HEAD else _BY_PATIENCE[each.patience] for each in Operation
+}
+
+
+def bounds_of(operation: Operation, content_bytes: int) -> Bounds:
+    """What an answer may come to. `content_bytes`: of what a user stored."""
+    return Bounds(max(content_bytes, ERROR_BYTES)) if operation.body is CONTENT else BOUNDS[operation]
 
 
 class Transport:
@@ -100,14 +100,13 @@ class Transport:
 
     async def send(
         self,
-        operation: str,
-        method: str,
+        operation: Operation,
         place: ObjectRef,
         *,
         query: str = "",
         headers: Sequence[tuple[str, str]] = (),
         body: bytes | None = None,
-        content_bytes: int | None = None,
+        content_bytes: int = 0,
         source: ObjectRef | None = None,
         send_by: float | None = None,
     ) -> Response:
@@ -115,19 +114,21 @@ class Transport:
 
         Raises a StoreError for anything but success, ConfigError for an invalid proxy URL.
 
-        `place` is the request's bucket and key. Its version id is only for messages. `source`: of a
-        copy. `content_bytes`: the answer's body is what a user stored, and at most so long. Else it
-        is a document of S3's. `send_by`: see `Store.delete`. When the caller is cancelled, so is the
-        request. A redirect is followed within AWS alone, see `routes`.
+        `place` is the request's bucket and key. Its version id is only for messages. `query`: what
+        follows the operation's own. `source`: of a copy. `content_bytes`: how much an answer may bring
+        that is what a user stored. `send_by`: see `Store.delete`. When the caller is cancelled, so is
+        the request. A redirect is followed within AWS alone, see `routes`.
         Raises Rejected for an object without a key, and sends nothing.
         """
-        if not place.key and operation not in OF_BUCKETS:
+        if not place.key and operation.place is Place.KEY:
             raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)
         route = self._routes.get(place.bucket) or self._routes.find(operation, place)
         if self._owners:
             headers = [*headers, *self._owner_headers(place, source)]
+        if operation.query:
+            query = f"{operation.query}&{query}" if query else operation.query
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
-        bounds = self._bounds(operation, method, content_bytes)
+        bounds = bounds_of(operation, content_bytes)
         attempt = unanswered = 0
         corrections: set[str] = set()
         is_repeated = False
@@ -137,7 +138,7 @@ class Transport:
             credentials, skew, began = self._credentials(), self._clock_skew, time.perf_counter()
             try:
                 response = await self._exchange(
-                    route, credentials, method, place.key, query, headers, body, payload, bounds
+                    route, credentials, operation.method, place.key, query, headers, body, payload, bounds
                 )
             except NoAnswer as error:
                 REQUESTS.add(operation, place, 0, error.code, began, "")
@@ -150,18 +151,13 @@ class Transport:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:
                 request_id = response.headers.get("x-amz-request-id", "")
-                if not is_failure(response, is_content=content_bytes is not None):
+                if not is_failure(response, is_content=operation.body is CONTENT):
                     REQUESTS.add(operation, place, response.status, "", began, request_id)
                     return response
                 unanswered = 0
                 is_repeated = is_repeated or response.is_repeated or attempt > 1
                 failure = failure_of(
-                    operation,
-                    str(place),
-                    response,
-                    is_head=method == "HEAD",
-                    region=route.signer.region,
-                    named_region=self.region,
+                    operation, str(place), response, region=route.signer.region, named_region=self.region
                 )
                 REQUESTS.add(operation, place, response.status, failure.error.code, began, request_id)
                 correction = await self._correct(failure, place, route, credentials, skew, corrections)
@@ -274,7 +270,7 @@ class Transport:
         """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte."""
         query = wire.query(versionId=place.version_id)
         try:
-            await self.send("GetObject", "GET", place, query=query, headers=_FIRST_BYTE, content_bytes=ERROR_BYTES)
+            await self.send(Operation.GET, place, query=query, headers=_FIRST_BYTE)
         except StoreError as answer:
             return explain(error, answer)
         return explain(error, None)
@@ -283,10 +279,10 @@ class Transport:
         """Whether S3 accepts the signature of a plain request. Then the one of this key or these
         headers is in doubt, and not the secret key.
         """
-        if error.operation == _PLAINEST:
+        if error.operation == Operation.GET_LOCATION:
             return False
         try:
-            await self.send(_PLAINEST, "GET", ObjectRef(place.bucket, ""), query="location=")
+            await self.send(Operation.GET_LOCATION, ObjectRef(place.bucket, ""))
         except AuthenticationFailed:
             return False
         except Unavailable:
@@ -294,15 +290,6 @@ class Transport:
         except StoreError:
             return True
         return True
-
-    def _bounds(self, operation: str, method: str, content_bytes: int | None) -> Bounds:
-        if method == "HEAD":
-            return _OF_HEAD
-        if operation in _LATE:
-            return _OF_LATE
-        if operation in _SLOW:
-            return _OF_SLOW
-        return _OF_XML if content_bytes is None else Bounds(max(content_bytes, ERROR_BYTES))
 
     async def _payload_sha256(self, body: bytes) -> str:
         """The body's hash for the signature, where TLS does not protect the body already."""

@@ -10,11 +10,12 @@ import re
 from typing import NamedTuple
 
 from jobs.credentials import mix_up
-from jobs.errors import AuthenticationFailed, Redirected, StoreError, Unavailable, store_error
+from jobs.errors import AuthenticationFailed, NotFound, Redirected, StoreError, Unavailable, store_error
 from jobs.s3 import wire
+from jobs.s3.dates import parse_http_date
 from jobs.s3.http.answers import Response
-from jobs.s3.http.dates import parse_http_date
 from jobs.s3.http.endpoints import Endpoint, is_loopback
+from jobs.s3.operations import Operation
 
 _CODE_BY_STATUS = {
     301: "PermanentRedirect",
@@ -78,9 +79,7 @@ def is_failure(response: Response, *, is_content: bool) -> bool:
     return bool(response.body) and not is_content and wire.is_error(response.body)
 
 
-def failure_of(
-    operation: str, target: str, response: Response, *, is_head: bool, region: str, named_region: str
-) -> Failure:
+def failure_of(operation: Operation, target: str, response: Response, *, region: str, named_region: str) -> Failure:
     """What the answer says.
 
     `region`: the request was signed for it. `named_region`: the user named it.
@@ -97,13 +96,15 @@ def failure_of(
     elif code == "AccessDenied" and (action := _KMS_ACTION.search(message)):
         message = f"{message}: permit {action.group()} of the key, in its policy and in that of the role"
     error = store_error(operation, target, code, message, status)
+    if status == 405 and operation.can_find_a_marker:
+        error = error.recast(NotFound)
     where = headers.get("x-amz-bucket-region") or (detail.region if detail else "")
     if isinstance(error, Redirected) or (status == 400 and where and where != region):
         advice = f"the bucket is in {where or 'another region'}, {named_region} was asked"
         message = f"{advice}: use --source-region or --destination-region"
         error = Redirected(operation, target, code, message, status)
     date = parse_http_date(headers.get("date", ""))
-    is_bare = is_head and detail is None and status in (400, 403)
+    is_bare = operation is Operation.HEAD and detail is None and status in (400, 403)
     host = _HOST.match(headers.get("location", "")) if status == 307 else None
     return Failure(error, where if _REGION.fullmatch(where) else "", host.group(1) if host else "", date, is_bare)
 
