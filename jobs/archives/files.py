@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from dataclasses import replace
 
-from jobs.archives.model import CHUNK_BYTES, LOCATOR_BYTES, ArchiveRecord, Locator, Member
-from jobs.archives.zstd_frames import FrameCutter
+from jobs.archives.model import LOCATOR_BYTES, ArchiveRecord, Locator, Member
+from jobs.archives.zstd_frames import decompress
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectInfo, ObjectRef
-from jobs.errors import DamagedArchive, NoSuchBucket, NotFound, Rejected
-from jobs.s3.byte_ranges import ByteBudget, read_ranges
+from jobs.errors import DamagedArchive, NoSuchBucket, NotFound
 from jobs.s3.listing import list_all
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -23,9 +21,6 @@ INDEX_BYTES_MAX = 1024**3
 
 SOURCE_METADATA, RUN_METADATA = "sealift-source", "sealift-run"
 """The names in the metadata of an archive: the bucket that its members are from, and its run."""
-
-DECODED_BYTES = 1024**2
-"""About how much decoded content is handed on at once."""
 
 
 def archive_format(location: Location) -> ArchiveFormat | None:
@@ -91,49 +86,23 @@ async def is_there(store: Store, record: ArchiveRecord) -> bool:
     return await find_archive(store, record) is not None
 
 
-def extract_member(record: ArchiveRecord, member: Member, data: bytes, start: int) -> bytes:
+def extract_member(archive: Location, member: Member, data: bytes, start: int) -> bytes:
     """A member's content out of `data`, the archive's bytes from `start` on.
 
     `data` has to hold all of the member's `byte_range`. Nothing is proven. Raises DamagedArchive.
     """
     begin, end = member.byte_range
-    if begin == end:
-        return b""
-    piece = memoryview(data)[begin - start : end - start]
-    if len(piece) != end - begin:
-        raise _damaged(record, member, "the archive ends before it")
-    content = bytes(piece) if member.frame_offset is None else _decompress(record, member, piece)
-    content = content[member.skip_bytes : member.skip_bytes + member.size_bytes]
-    if len(content) != member.size_bytes:
-        raise _damaged(record, member, "the archive ends before it")
+    content: bytes | memoryview = memoryview(data)[begin - start : end - start]
+    is_whole, taken = len(content) == end - begin, member.skip_bytes + member.size_bytes
+    try:
+        if is_whole and member.frame_offset is not None and begin < end:
+            content = decompress(content, taken)
+    except ValueError as error:
+        raise DamagedArchive(f"{archive}, member {member.key!r}: {error}") from error
+    content = bytes(content[member.skip_bytes : taken])
+    if not is_whole or len(content) != member.size_bytes:
+        raise DamagedArchive(f"{archive}, member {member.key!r}: the archive ends before it")
     return content
-
-
-async def stream_member(
-    store: Store, record: ArchiveRecord, member: Member, budget: ByteBudget
-) -> AsyncGenerator[bytes, None]:
-    """A member's content piece by piece, in bounded memory. Its SHA-256 proves it at the end.
-
-    Raises DamagedArchive for bytes that are not the member's, PreconditionFailed for another
-    archive in its place, ArchivedObject for one that must be thawed first. The caller then undoes
-    what it did with the pieces.
-    """
-    start, end = member.byte_range
-    digest = hashlib.sha256()
-    size_bytes = 0
-
-    async def fetch(begin: int, stop: int) -> bytes:
-        return await retry(lambda: _get(store, record, member, start + begin, start + stop))
-
-    async with aclosing(read_ranges(end - start, CHUNK_BYTES, fetch, budget)) as pieces:
-        decoded = pieces if member.frame_offset is None else _frames(record, member, pieces)
-        async with aclosing(decoded) as contents:
-            async for data in contents:
-                size_bytes += len(data)
-                await asyncio.to_thread(digest.update, data)
-                yield data
-    if size_bytes != member.size_bytes or member.sha256 not in (None, digest.hexdigest()):
-        raise _damaged(record, member, "its content is not the index's")
 
 
 async def describe_archive(store: Store, archive: Location, version_id: str | None = None) -> ArchiveRecord:
@@ -187,54 +156,4 @@ async def read_own_index(store: Store, archive: Location, version_id: str | None
     if index.skip_bytes < 0 or taken_bytes > INDEX_BYTES_MAX:
         raise DamagedArchive(f"{archive}: its end names an index of an impossible size")
     body = await store.get(ref, start=start, end=end, if_match=record.etag)
-    return record, await asyncio.to_thread(extract_member, record, index, body.data, start)
-
-
-async def _get(store: Store, record: ArchiveRecord, member: Member, start: int, end: int) -> bytes:
-    try:
-        return (await store.get(archive_ref(record), start=start, end=end, if_match=record.etag)).data
-    except Rejected as error:
-        if error.code != "InvalidRange":
-            raise
-        raise _damaged(record, member, "the archive ends before it") from error
-
-
-def _decompress(record: ArchiveRecord, member: Member, data: memoryview) -> bytes:
-    import zstandard
-
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(data, read_across_frames=True) as reader:
-            return reader.read(member.skip_bytes + member.size_bytes)
-    except zstandard.ZstdError as error:
-        raise _damaged(record, member, f"zstd: {error}") from error
-
-
-async def _frames(record: ArchiveRecord, member: Member, pieces: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
-    """The content of the frames, without what comes before and after the member.
-
-    It is decoded block by block, because a few hundred bytes can be many MiB of zeros.
-    """
-    import zstandard
-
-    skip, left = member.skip_bytes, member.size_bytes
-    cutter, decoder = FrameCutter(), zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
-    ready = bytearray()
-    async for piece in pieces:
-        try:
-            for block in cutter.feed(piece):
-                data = decoder.decompress(block.data)
-                content = data[skip : skip + left]
-                skip = max(0, skip - len(data))
-                left -= len(content)
-                ready += content
-                if len(ready) >= DECODED_BYTES:
-                    yield bytes(ready)
-                    ready.clear()
-        except (ValueError, zstandard.ZstdError) as error:
-            raise _damaged(record, member, f"zstd: {error}") from error
-    if ready:
-        yield bytes(ready)
-
-
-def _damaged(record: ArchiveRecord, member: Member, why: str) -> DamagedArchive:
-    return DamagedArchive(f"{record.location}, member {member.key!r}: {why}")
+    return record, await asyncio.to_thread(extract_member, archive, index, body.data, start)

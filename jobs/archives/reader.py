@@ -1,7 +1,7 @@
 """The reader of members: coalesced ranges, each member proven against the index.
 
-Restores and verifications of archives read here. A read yields proven content, or the reason why
-there is no proof. It never yields bytes that could be another object's.
+Restores, verifications of archives and expire runs read here. A read yields proven content, or the
+reason why there is no proof. It never yields bytes that could be another object's.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ import asyncio
 import base64
 import hashlib
 import itertools
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import NamedTuple
 
-from jobs.archives.files import archive_ref, stream_member
-from jobs.archives.model import CHUNK_BYTES, ArchiveRecord, Member
+from jobs.archives.model import CHUNK_BYTES, Member
 from jobs.archives.spans import GAP_BYTES, SPAN_BYTES, ByteRange, Span, coalesce
-from jobs.core.model import Checksum
+from jobs.archives.zstd_frames import decompress, decompress_pieces
+from jobs.core.model import Checksum, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.reasons import Cause, Reason
 from jobs.errors import DamagedArchive, Rejected
-from jobs.s3.byte_ranges import ByteBudget, read_ahead
+from jobs.s3.byte_ranges import ByteBudget, read_ahead, read_ranges
 from jobs.s3.checksums import Hasher
 from jobs.s3.retries import retry
 from jobs.s3.store import Store
@@ -60,18 +60,19 @@ def is_large(member: Member) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveReader:
-    """Reads members of the archive of `record`. Every request is pinned to its version and ETag.
+    """Reads members of one archive. Every request is pinned to its version and ETag.
 
     `gap_bytes`: the largest gap between neighbours that share a request (negative: none share one).
     """
 
     store: Store
-    record: ArchiveRecord
+    ref: ObjectRef
+    etag: str
     budget: ByteBudget
     gap_bytes: int = GAP_BYTES
     span_bytes: int = SPAN_BYTES
 
-    async def read(self, members: Sequence[Member]) -> AsyncIterator[list[MemberRead]]:
+    async def read(self, members: Sequence[Member]) -> AsyncGenerator[list[MemberRead], None]:
         """The members, none of them `is_large`, in the archive's order, a list for each request.
 
         A few requests run ahead. A list's bytes are in the budget until the next list is asked for.
@@ -108,18 +109,40 @@ class ArchiveReader:
         The caller uses nothing of it before. Raises DamagedArchive when the bytes are not the
         member's or nothing proves them, and what `read` raises.
         """
-        checksums = content_checksums(member)
-        if not checksums:
-            raise DamagedArchive(f"{self.record.location}, member {member.key!r}: {UNPROVEN.detail}")
-        algorithm, known = checksums[0].algorithm, f"{checksums[0].algorithm}:{checksums[0].value}"
-        hasher = Hasher(algorithm) if member.sha256 is None else None  # `stream_member` compares the own SHA-256
-        async with aclosing(stream_member(self.store, self.record, member, self.budget)) as pieces:
-            async for data in pieces:
-                if hasher is not None:
-                    await asyncio.to_thread(hasher.update, data)
-                yield data
-        if hasher is not None and hasher.spelled() != known:
-            raise DamagedArchive(f"{self.record.location}, member {member.key!r}: its {algorithm} is not the index's")
+        known = next(iter(content_checksums(member)), None)
+        if known is None:
+            raise self._damaged(member, UNPROVEN.detail)
+        hasher, size_bytes, (start, end) = Hasher(known.algorithm), 0, member.byte_range
+
+        async def fetch(begin: int, stop: int) -> bytes:
+            data = await self._get(start + begin, start + stop)
+            if len(data) < stop - begin:
+                raise self._damaged(member, "the archive ends before it")
+            return data
+
+        try:
+            async with aclosing(read_ranges(end - start, CHUNK_BYTES, fetch, self.budget)) as pieces:
+                is_plain = member.frame_offset is None
+                decoded = pieces if is_plain else decompress_pieces(pieces, member.skip_bytes, member.size_bytes)
+                async with aclosing(decoded) as contents:
+                    async for data in contents:
+                        size_bytes += len(data)
+                        await asyncio.to_thread(hasher.update, data)
+                        yield data
+        except ValueError as error:
+            raise self._damaged(member, str(error)) from error
+        if size_bytes != member.size_bytes or hasher.spelled() != f"{known.algorithm}:{known.value}":
+            raise self._damaged(member, f"its {known.algorithm} is not the index's")
+
+    async def contents(
+        self, members: Sequence[Member]
+    ) -> AsyncGenerator[tuple[Member, AsyncGenerator[bytes, None] | Cause], None]:
+        """The content of each member, large ones last, or why there is none. See `read` and `stream`."""
+        async with aclosing(self.read([each for each in members if not is_large(each)])) as batches:
+            async for member, data, _, cause in (read async for batch in batches for read in batch):
+                yield member, (cause or UNPROVEN) if data is None else _once(data)
+        for member in filter(is_large, members):
+            yield member, self.stream(member)
 
     async def prove(self, member: Member) -> MemberRead:
         """Read a large member for its proof alone. `data` stays None, no `cause` means proven."""
@@ -144,13 +167,15 @@ class ArchiveReader:
 
     async def _get(self, start: int, end: int) -> bytes:
         """Bytes of the archive, fewer than asked for where it ends before."""
-        ref, etag = archive_ref(self.record), self.record.etag
         try:
-            return (await retry(lambda: self.store.get(ref, start=start, end=end, if_match=etag))).data
+            return (await retry(lambda: self.store.get(self.ref, start=start, end=end, if_match=self.etag))).data
         except Rejected as error:
             if error.code != "InvalidRange":
                 raise
             return b""
+
+    def _damaged(self, member: Member, why: str) -> DamagedArchive:
+        return DamagedArchive(f"s3://{self.ref.bucket}/{self.ref.key}, member {member.key!r}: {why}")
 
 
 def judge(member: Member, content: bytes) -> MemberRead:
@@ -205,18 +230,14 @@ def _judge_all(members: Sequence[Member], start: int, data: bytes) -> list[Membe
 
 
 def _judge_frame(members: Sequence[Member], piece: memoryview) -> list[MemberRead]:
-    frame = _decompress(piece, members)
-    if isinstance(frame, str):
-        return [MemberRead(member, None, cause=Cause(Reason.ARCHIVE_DAMAGED, frame)) for member in members]
+    """Members of a frame, which is decompressed up to their end and no further."""
+    try:
+        frame = decompress(piece, max(member.skip_bytes + member.size_bytes for member in members))
+    except ValueError as error:
+        cause = Cause(Reason.ARCHIVE_DAMAGED, f"its frame is damaged ({error})")
+        return [MemberRead(member, None, cause=cause) for member in members]
     return [judge(each, frame[each.skip_bytes : each.skip_bytes + each.size_bytes]) for each in members]
 
 
-def _decompress(piece: memoryview, members: Sequence[Member]) -> bytes | str:
-    """A frame's content up to the end of these members and no further, or why it cannot be read."""
-    import zstandard
-
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(piece, read_across_frames=True) as reader:
-            return reader.read(max(member.skip_bytes + member.size_bytes for member in members))
-    except zstandard.ZstdError as error:
-        return f"its frame is damaged (zstd: {error})"
+async def _once(data: bytes) -> AsyncGenerator[bytes, None]:
+    yield data

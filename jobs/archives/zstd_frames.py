@@ -1,4 +1,4 @@
-"""Frames of zstd, cut into their blocks before anything is decoded. Pure.
+"""Frames of zstd: decompressed up to a place, or cut into their blocks before anything is decoded.
 
 A few bytes of zstd can be megabytes of zeros. A block never decodes to more than `BLOCK_BYTES_MAX`,
 so a decoder that gets one block at a time stays within bounds, whatever the frame claims.
@@ -8,12 +8,15 @@ Format: https://www.rfc-editor.org/rfc/rfc8878#section-3.1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from typing import NamedTuple
 
 MAGIC = (0xFD2FB528).to_bytes(4, "little")
 BLOCK_BYTES_MAX = 128 * 1024
 """The most that a block decodes to."""
+
+DECODED_BYTES = 1024**2
+"""About how much decoded content is handed on at once."""
 
 _SKIPPABLE_MAGICS = range(0x184D2A50, 0x184D2A60)
 _ID_BYTES = (0, 1, 2, 4)
@@ -99,3 +102,40 @@ class FrameCutter:
         taken = bytes(self._buffer[:size_bytes])
         del self._buffer[:size_bytes]
         return taken
+
+
+def decompress(frames: bytes | memoryview, size_bytes: int) -> bytes:
+    """The first bytes of the frames' content. Raises ValueError for damaged frames."""
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(frames, read_across_frames=True) as reader:
+            return reader.read(size_bytes)
+    except zstandard.ZstdError as error:
+        raise ValueError(f"zstd: {error}") from error
+
+
+async def decompress_pieces(pieces: AsyncIterator[bytes], skip: int, left: int) -> AsyncGenerator[bytes, None]:
+    """`left` bytes of the frames' content after `skip` others. Raises ValueError for damaged frames.
+
+    It is decoded block by block, because a few hundred bytes can be many MiB of zeros.
+    """
+    import zstandard
+
+    cutter, decoder = FrameCutter(), zstandard.ZstdDecompressor().decompressobj(read_across_frames=True)
+    ready = bytearray()
+    async for piece in pieces:
+        try:
+            for block in cutter.feed(piece):
+                data = decoder.decompress(block.data)
+                content = data[skip : skip + left]
+                skip = max(0, skip - len(data))
+                left -= len(content)
+                ready += content
+                if len(ready) >= DECODED_BYTES:
+                    yield bytes(ready)
+                    ready.clear()
+        except zstandard.ZstdError as error:
+            raise ValueError(f"zstd: {error}") from error
+    if ready:
+        yield bytes(ready)

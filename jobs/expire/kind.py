@@ -13,7 +13,6 @@ from jobs.core.enums import SKIP_ANNOTATIONS, Step
 from jobs.core.model import Location
 from jobs.core.run import Plan, RunSpec
 from jobs.errors import LedgerError, UsageError
-from jobs.expire.copies import Copies
 from jobs.expire.job import GROUPS_AT_ONCE, Expire
 from jobs.expire.places import Place, PlaceLook
 from jobs.ledger.ledger import Ledger
@@ -32,13 +31,19 @@ def _open(opened: Opened) -> Expire:
     if plan is None or (options["delete"] and not heeded):
         why = f"run {spec.run_id} has no plan, or was planned without a trial of If-Match"
         raise LedgerError(why, advice="start another `sealift expire`")
-    skips, patience = options["annotations"] == SKIP_ANNOTATIONS, Settings.from_environment().patience_seconds
-    copies = Copies(*stores, opened.budget, options["apart"], patience, options["by_checksum"], skips)
     look = PlaceLook(*stores, *msgspec.convert(plan.expiry["places"], list[Place]))
     tombstones = Tombstones(ledger.store, ledger.location, bucket, spec.run_id)
-    places, grace_seconds = [Location.parse(uri) for uri in options["copies"]], options["grace_seconds"]
-    terms = (bucket, grace_seconds, heeded, tombstones, time.time, places, prefix, spec.created_at)
-    return Expire(opened.source, copies, look, *terms, opened.look_at_owner)
+    return Expire(
+        *(*stores, opened.budget, look, bucket, options["grace_seconds"], heeded, tombstones, time.time),
+        places=[Location.parse(uri) for uri in options["copies"]],
+        prefix=prefix,
+        planned_at=spec.created_at,
+        look_at_owner=opened.look_at_owner,
+        is_apart=options["apart"],
+        patience_seconds=Settings.from_environment().patience_seconds,
+        by_checksum=options["by_checksum"],
+        ignores_annotations=options["annotations"] == SKIP_ANNOTATIONS,
+    )
 
 
 async def _report_details(ledger: Ledger, spec: RunSpec, plan: Plan) -> dict[str, Any]:

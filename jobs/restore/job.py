@@ -10,10 +10,10 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-from collections.abc import AsyncGenerator, Awaitable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from jobs.archives.files import archive_ref, head_archive
 from jobs.archives.model import ArchiveRecord, Member
@@ -184,11 +184,10 @@ class Restore:
         except _REFUSALS as error:
             return await self._unreadable(record, found, error)
         # An archive that was written again is read as well: each member proves itself.
-        reader = ArchiveReader(self.archives, replace(record, etag=info.etag), self.budget)
+        reader = ArchiveReader(self.archives, archive_ref(record), info.etag, self.budget)
         small = {_name(member): (row, member) for row, member in found if not is_large(member)}
         outcomes: dict[int, Outcome] = {}
-        reads = cast("AsyncGenerator[list[MemberRead], None]", reader.read([member for _, member in small.values()]))
-        async with aclosing(reads):
+        async with aclosing(reader.read([member for _, member in small.values()])) as reads:
             while True:
                 try:
                     batch = await anext(reads, None)
@@ -200,19 +199,21 @@ class Restore:
                 landed = await asyncio.gather(*(self._land(small[_name(read.member)][0], read) for read in batch))
                 outcomes.update((outcome.row, outcome) for outcome in landed)
         large = [(row, member) for row, member in found if is_large(member)]
-        streamed = await asyncio.gather(*(self._stream(row, member, reader) for row, member in large))
+        streamed = await asyncio.gather(*(self._stream(row, member, reader, record) for row, member in large))
         outcomes.update((outcome.row, outcome) for outcome in streamed)
         return outcomes
 
     async def _land(self, row: ObjectVersion, read: MemberRead) -> Outcome:
         return await self._guarded(row, self._gate.run(lambda: self._writer.put(row, read)))
 
-    async def _stream(self, row: ObjectVersion, member: Member, reader: ArchiveReader) -> Outcome:
+    async def _stream(
+        self, row: ObjectVersion, member: Member, reader: ArchiveReader, record: ArchiveRecord
+    ) -> Outcome:
         try:
             async with self._large:
                 return await self._guarded(row, retry(lambda: self._writer.stream(row, member, reader)))
         except ArchivedObject as error:
-            return (await self._unreadable(reader.record, [(row, member)], error))[row.row]
+            return (await self._unreadable(record, [(row, member)], error))[row.row]
 
     async def _guarded(self, row: ObjectVersion, work: Awaitable[Outcome]) -> Outcome:
         """One object's failure is its row's outcome. Only a service that does not answer stops all.

@@ -9,13 +9,13 @@ is what was indexed, and whether the index inside agrees.
 from __future__ import annotations
 
 import itertools
-from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from operator import attrgetter
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from jobs.archives.files import head_archive, read_own_index
+from jobs.archives.files import archive_ref, head_archive, read_own_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.archives.reader import UNPROVEN, ArchiveReader, MemberRead, is_large
 from jobs.core.model import Location, ObjectInfo, ObjectVersion
@@ -91,15 +91,14 @@ class VerifyArchives:
 
         Returns the results by `id(member)`.
         """
-        reader = ArchiveReader(self.store, record, self.budget, gap_bytes=GAP_BYTES)
+        reader = ArchiveReader(self.store, archive_ref(record), record.etag, self.budget, gap_bytes=GAP_BYTES)
         judged: dict[int, MemberRead] = {}
         for alone, group in itertools.groupby(sorted(members, key=attrgetter("byte_range")), key=is_large):
             if alone:
                 for member in group:
                     judged[id(member)] = await reader.prove(member)
                 continue
-            pieces = cast("AsyncGenerator[list[MemberRead], None]", reader.read(list(group)))
-            async with aclosing(pieces) as reads:
+            async with aclosing(reader.read(list(group))) as reads:
                 async for members_read in reads:
                     judged.update((id(read.member), read._replace(data=None)) for read in members_read)
         return judged

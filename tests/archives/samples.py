@@ -10,10 +10,11 @@ from dataclasses import dataclass, replace
 
 import pyarrow.parquet as pq
 
-from jobs.archives.files import read_own_index, stream_member
+from jobs.archives.files import archive_ref, read_own_index
 from jobs.archives.index import completed
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import ArchiveRecord, Member
+from jobs.archives.reader import ArchiveReader
 from jobs.archives.writer import ArchiveWriter
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef
@@ -95,4 +96,9 @@ def altered(made: Packed, data: bytes) -> ArchiveRecord:
 
 async def read_member(store: Store, record: ArchiveRecord, member: Member) -> bytes:
     """A member's content as the product's reader brings and proves it."""
-    return b"".join([data async for data in stream_member(store, record, member, ByteBudget(64 * 1024**2))])
+    return b"".join([data async for data in reader_of(store, record, ByteBudget(64 * 1024**2)).stream(member)])
+
+
+def reader_of(store: Store, record: ArchiveRecord, budget: ByteBudget, **spans: int) -> ArchiveReader:
+    """The reader of an archive as its record says."""
+    return ArchiveReader(store, archive_ref(record), record.etag, budget, **spans)

@@ -27,7 +27,7 @@ from jobs.s3.byte_ranges import READ_AHEAD, ByteBudget
 from jobs.s3.checksums import full_object
 from jobs.s3.store import UNGUARDED
 from tests.archives import samples
-from tests.archives.samples import Packed, packed
+from tests.archives.samples import Packed, packed, reader_of
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import Request
 
@@ -82,7 +82,7 @@ def test_any_members_come_as_they_were_within_the_budget(
         wanted = [each for each in watch.members if chosen.random() < 0.6]
         chosen.shuffle(wanted)
         budget = ByteBudget(BUDGET_BYTES)
-        reader = ArchiveReader(watch.store, watch.record, budget, gap_bytes, span_bytes)
+        reader = reader_of(watch.store, watch.record, budget, gap_bytes=gap_bytes, span_bytes=span_bytes)
         found = [each async for batch in reader.read(wanted) for each in batch]
         assert {each.member.key: each.data for each in found} == {
             each.key: contents[int(each.key[1:])] for each in wanted
@@ -100,13 +100,13 @@ def test_neighbours_come_by_one_request_and_who_stops_early_gives_the_memory_bac
 
     async def read() -> None:
         store, record, members, budget = watch.store, watch.record, watch.members, ByteBudget(1 << 20)
-        found = [each async for batch in ArchiveReader(store, record, budget).read(members) for each in batch]
+        found = [each async for batch in reader_of(store, record, budget).read(members) for each in batch]
         assert (len(found), watch.requests) == (50, 1)
-        alone = [each async for each in ArchiveReader(store, record, budget, gap_bytes=-1).read(members)]
+        alone = [each async for each in reader_of(store, record, budget, gap_bytes=-1).read(members)]
         assert (len(alone), watch.requests) == (50, 51)
-        small = [each async for each in ArchiveReader(store, record, budget, span_bytes=1).read(members)]
+        small = [each async for each in reader_of(store, record, budget, span_bytes=1).read(members)]
         assert (len(small), watch.requests) == (50, 101)
-        reads: Any = ArchiveReader(store, record, budget, gap_bytes=-1).read(members)
+        reads: Any = reader_of(store, record, budget, gap_bytes=-1).read(members)
         assert len(await anext(reads)) == 1
         await reads.aclose()
         assert budget.try_acquire(1 << 20) == 1 << 20
@@ -149,7 +149,7 @@ def streamed(reader: ArchiveReader, member: Member) -> bytes:
 def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watch, ArchiveReader, list[Member]]:
     """An archive, its reader without neighbours that share requests, and its members."""
     watch = watched(kind, contents)
-    return watch, ArchiveReader(watch.store, watch.record, ByteBudget(1 << 30), gap_bytes=-1), watch.members
+    return watch, reader_of(watch.store, watch.record, ByteBudget(1 << 30), gap_bytes=-1), watch.members
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def made(kind: ArchiveFormat, contents: list[bytes]) -> tuple[Watch, ArchiveRead
 def test_a_stream_that_its_caller_closes_holds_no_memory_even_while_its_error_is_kept(
     kind: ArchiveFormat, is_damaged: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("jobs.archives.files.CHUNK_BYTES", 1 << 10)
+    monkeypatch.setattr("jobs.archives.reader.CHUNK_BYTES", 1 << 10)
     store, reader, (member,) = made(kind, [random.Random(3).randbytes(9_000)])
     store.altered = READ_AHEAD if is_damaged else 0
 
@@ -288,7 +288,7 @@ def test_a_streamed_member_is_proven_by_what_the_index_has(kind: ArchiveFormat) 
         assert (read.member, read.data, read.evidence) == (wrong, None, Evidence.NONE)
         assert read.cause is not None
         assert read.cause.reason is Reason.ARCHIVE_DAMAGED
-    with pytest.raises(DamagedArchive, match="its content is not the index's"):
+    with pytest.raises(DamagedArchive, match="its SHA256 is not the index's"):
         streamed(reader, own._replace(sha256=members[1].sha256, checksums=(crc,)))
     asked = store.requests
     with pytest.raises(DamagedArchive, match=f"s3://cold/packed/one.{kind.value}, member 'k000': {UNPROVEN.detail}"):
@@ -313,7 +313,7 @@ def test_a_frame_is_unpacked_no_further_than_its_members() -> None:
 
     async def read() -> bytes | None:
         written = await watch.store.put("cold", watch.record.location.key, bomb, Attributes(), guard=UNGUARDED)
-        reader = ArchiveReader(watch.store, replace(watch.record, etag=written.etag), ByteBudget(1 << 20))
+        reader = reader_of(watch.store, replace(watch.record, etag=written.etag), ByteBudget(1 << 20))
         [found] = [each async for batch in reader.read([small]) for each in batch]
         return found.data
 

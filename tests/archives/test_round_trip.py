@@ -18,7 +18,7 @@ import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from jobs.archives.files import extract_member, read_own_index, stream_member
+from jobs.archives.files import extract_member, read_own_index
 from jobs.archives.member_attributes import MEMBER_HEADERS
 from jobs.archives.model import FRAME_BYTES, LOCATOR_BYTES, Locator, Member
 from jobs.archives.tar_layout import read_member as read_header
@@ -26,7 +26,7 @@ from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum
 from jobs.errors import DamagedArchive
 from jobs.s3.byte_ranges import ByteBudget
-from tests.archives.samples import TAR, ZST, Packed, altered, member, packed, read_member
+from tests.archives.samples import TAR, ZST, Packed, altered, member, packed, read_member, reader_of
 from tests.doubles.examples import examples
 from tests.doubles.programs import need
 
@@ -101,7 +101,7 @@ def test_any_members_round_trip_and_any_of_them_can_be_cut_out(
             assert await read_member(made.store, made.record, each) == data
             start, end = each.byte_range
             assert end - start <= len(data) + FRAME_BYTES
-            assert extract_member(made.record, each, made.data, 0) == data
+            assert extract_member(made.record.location, each, made.data, 0) == data
 
     asyncio.run(read_all())
 
@@ -207,7 +207,7 @@ def test_large_members_are_streamed_in_parts(kind: ArchiveFormat) -> None:
     async def read_all() -> None:
         budget = ByteBudget(16 * MIB)
         for each, (_, data) in zip(made.members, given_contents, strict=True):
-            assert b"".join([part async for part in stream_member(made.store, made.record, each, budget)]) == data
+            assert b"".join([part async for part in reader_of(made.store, made.record, budget).stream(each)]) == data
 
     asyncio.run(read_all())
 
@@ -227,7 +227,7 @@ def test_a_member_of_zeros_is_decoded_within_8_mib_of_memory() -> None:
 
     async def read() -> tuple[int, int]:
         total = largest = 0
-        async for part in stream_member(made.store, made.record, made.members[0], ByteBudget(16 * MIB)):
+        async for part in reader_of(made.store, made.record, ByteBudget(16 * MIB)).stream(made.members[0]):
             total, largest = total + len(part), max(largest, len(part))
         return total, largest
 

@@ -18,12 +18,11 @@ from hypothesis import strategies as st
 from jobs.archives.files import describe_archive, read_own_index
 from jobs.archives.index_tables import from_batch
 from jobs.archives.model import Member
-from jobs.archives.reader import ArchiveReader
 from jobs.archives.scan import Scan, scan_archive
 from jobs.core.enums import ArchiveFormat
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import full_object
-from tests.archives.samples import TAR, ZST, Packed, altered, member, packed
+from tests.archives.samples import TAR, ZST, Packed, altered, member, packed, reader_of
 from tests.doubles.examples import examples
 
 MIB = 1 << 20
@@ -45,7 +44,7 @@ def scanned(made: Packed, data: bytes) -> tuple[Scan, dict[str, bytes | None]]:
     async def run() -> tuple[Scan, dict[str, bytes | None]]:
         record = await describe_archive(made.store, made.record.location)
         scan = await scan_archive(made.store, record)
-        reads = ArchiveReader(made.store, record, ByteBudget(MIB)).read(members_of(scan))
+        reads = reader_of(made.store, record, ByteBudget(MIB)).read(members_of(scan))
         return scan, {read.member.key: read.data async for batch in reads for read in batch}
 
     return asyncio.run(run())

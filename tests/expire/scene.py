@@ -20,7 +20,6 @@ from jobs.core.enums import ArchiveFormat, Step
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Outcome
 from jobs.core.selection import is_sealift_object
-from jobs.expire.copies import Copies
 from jobs.expire.job import Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
 from jobs.expire.rules import CopyAt
@@ -168,20 +167,20 @@ def look_at_places(store: Shop) -> PlaceLook:
 
 
 def job(store: Shop, *, delete: bool = True, grace_days: float = 0.0, ignores_annotations: bool = False) -> Expire:
-    copies = Copies(store, store, ByteBudget(16 << 20), False, 5.0, False, ignores_annotations)
     tombstones = Tombstones(store, LEDGER, "docs", "run-1")
     places = [Location("copies"), Location("cold")]
     return Expire(
-        store,
-        copies,
-        look_at_places(store),
-        "docs",
-        grace_days * DAY,
-        tuple(Step) * delete,
-        tombstones,
-        lambda: store.now,
-        places,
+        *(store, store, ByteBudget(16 << 20), look_at_places(store), "docs", grace_days * DAY),
+        *(tuple(Step) * delete, tombstones, lambda: store.now, places),
+        patience_seconds=5.0,
+        ignores_annotations=ignores_annotations,
     )
+
+
+def comparing(store: MemoryStore, budget_bytes: int = 32 << 20, **options: Any) -> Expire:
+    """The job, for its comparison alone: it knows no place and no ledger."""
+    nothing: Any = None
+    return Expire(store, store, ByteBudget(budget_bytes), nothing, "docs", 0.0, (), nothing, lambda: NOW, [], **options)
 
 
 def work(expire: Expire, rows: Sequence[ObjectVersion]) -> list[Outcome]:

@@ -16,15 +16,14 @@ from jobs.core.evidence import Verdict
 from jobs.core.model import Attributes, ObjectRef, ObjectVersion
 from jobs.core.outcome import Evidence
 from jobs.errors import ArchivedObject, Denied, NotFound, PreconditionFailed, Rejected, StoreError, Unavailable
-from jobs.expire.copies import Copies
+from jobs.expire.job import Expire
 from jobs.expire.rules import CopyAt, Original, Proven
-from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.checksums import composite, full_object
 from jobs.s3.store import UNGUARDED
 from tests.archives.samples import member
 from tests.doubles.forged_content import with_crc32_of
 from tests.doubles.memory_store import MemoryStore, Request
-from tests.expire.scene import packed
+from tests.expire.scene import comparing, packed
 
 KMS = {"sse": "aws:kms"}
 SOME = member("k", b"")
@@ -69,10 +68,10 @@ def place_of(store: MemoryStore, ref: ObjectRef, is_packed: bool) -> CopyAt:
 
 
 def compare(store: MemoryStore, *pairs: Original, **options: Any) -> list[Proven]:
-    return by_pair(pairs, Copies(store, store, ByteBudget(32 << 20), **options))
+    return by_pair(pairs, comparing(store, **options))
 
 
-def by_pair(pairs: Sequence[Original], copies: Copies) -> list[Proven]:
+def by_pair(pairs: Sequence[Original], copies: Expire) -> list[Proven]:
     proven = asyncio.run(copies.compare(pairs))
     return [proven[each.row.row] for each in pairs]
 
@@ -289,7 +288,7 @@ def test_a_copy_that_changed_since_it_was_compared_is_found(name: str, is_packed
     store, (change, expected) = world(), CHANGES[name]
     ref = put(store, "docs", "k", CONTENT)
     at = place_of(store, ref, is_packed)
-    copies, pairs = Copies(store, store, ByteBudget(1 << 20)), [pair(store, ref, at)]
+    copies, pairs = comparing(store, 1 << 20), [pair(store, ref, at)]
     proven = by_pair(pairs, copies)
     change(store, at)
     changed = asyncio.run(copies.find_changed(list(zip(pairs, proven, strict=True))))
@@ -310,7 +309,7 @@ def test_each_pair_gets_its_verdict_and_each_archive_is_asked_once() -> None:
         return await request()
 
     store.hook(head=count)
-    copies = Copies(store, store, ByteBudget(1 << 20))
+    copies = comparing(store, 1 << 20)
     proven = by_pair(pairs, copies)
     assert [each.verdict.same for each in proven] == [True, False, True, True, None]
     changed = asyncio.run(copies.find_changed(list(zip(pairs, proven, strict=True))))

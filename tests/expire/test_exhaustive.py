@@ -20,8 +20,7 @@ from jobs.core.enums import Step
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion
 from jobs.core.outcome import Status
 from jobs.errors import SealiftError
-from jobs.expire import copies, job
-from jobs.expire.copies import Copies
+from jobs.expire import job
 from jobs.expire.job import FRESH_SECONDS, Expire
 from jobs.expire.places import PlaceDocument, PlaceLook, read_places
 from jobs.expire.rules import CopyAt
@@ -113,8 +112,7 @@ class World:
             grace_seconds=0.0, is_apart=False, check_replica=nothing, clock=lambda: store.now,
         )  # fmt: skip
         run = Expire(
-            store,
-            Copies(store, store, ByteBudget(1 << 20)),
+            *(store, store, ByteBudget(1 << 20)),
             PlaceLook(store, store, origin, *others),
             bucket,
             grace_days * DAY,
@@ -182,7 +180,7 @@ def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def play(world: World, event: str, step: str, stops_at: int, monkeypatch: pytest.MonkeyPatch) -> list[Status]:
     world.event, world.step, world.stops_at = EVENTS[event], step, stops_at
-    for module in (copies, elapsed, job):
+    for module in (elapsed, job):
         monkeypatch.setattr(module, "elapsed_seconds", lambda: world.seconds)
     return asyncio.run(world.end())
 

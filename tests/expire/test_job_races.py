@@ -15,7 +15,7 @@ from jobs.core.model import Attributes, Location, ObjectLock, ObjectRef, ObjectV
 from jobs.core.outcome import Evidence, PartlyDone, Status
 from jobs.core.reasons import Reason
 from jobs.errors import AuthenticationFailed, Conflict, Interrupted, StoreError, Unavailable
-from jobs.expire.copies import Copies
+from jobs.expire.job import Expire
 from jobs.expire.rules import Original, Proven
 from jobs.expire.undo import UndoResult, unhide
 from jobs.ledger.tombstones import Tombstones
@@ -314,17 +314,17 @@ def test_no_history_makes_a_version_go_that_no_copy_holds(history: list[tuple[st
 def compare_for_long(monkeypatch: pytest.MonkeyPatch, event: Callable[[], Any]) -> None:
     """Something happens while the copies are compared, which takes a minute."""
     seconds = [0.0]
-    for module in ("expire.job", "expire.copies", "core.elapsed"):
+    for module in ("expire.job", "core.elapsed"):
         monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
-    real = Copies.compare
+    real = Expire.compare
 
-    async def compare(copies: Copies, originals: Sequence[Original]) -> dict[int, Proven]:
-        proven = await real(copies, originals)
+    async def compare(job: Expire, originals: Sequence[Original]) -> dict[int, Proven]:
+        proven = await real(job, originals)
         seconds[0] += 60.0
         event()
         return proven
 
-    monkeypatch.setattr(Copies, "compare", compare)
+    monkeypatch.setattr(Expire, "compare", compare)
 
 
 def test_a_slow_server_gets_each_delete_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -332,7 +332,7 @@ def test_a_slow_server_gets_each_delete_in_time(monkeypatch: pytest.MonkeyPatch)
     store = shop()
     rows = store.originals(300)
     seconds = [0.0]
-    for module in ("expire.job", "expire.copies", "core.elapsed"):
+    for module in ("expire.job", "core.elapsed"):
         monkeypatch.setattr(f"jobs.{module}.elapsed_seconds", lambda: seconds[0])
 
     async def slow(request: Request) -> Any:

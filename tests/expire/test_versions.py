@@ -42,12 +42,11 @@ def test_a_null_version_beneath_another_goes_and_the_other_stays(above: bytes) -
     assert store.contents() == {("k", newer.version_id): above}
 
 
-def test_a_row_without_a_version_id_names_the_newest_version_of_its_etag() -> None:
+def test_a_row_without_a_version_id_names_the_null_version() -> None:
     store = shop(versioned=False)
     row, newer = null_below(store, CONTENT)
     assert one(store, row._replace(version_id=None)).status is Status.DONE
-    assert store.current() == {}
-    assert set(store.contents()) == {("k", newer.version_id), ("k", "null")}
+    assert set(store.contents()) == {("k", newer.version_id)}
 
 
 def test_an_object_of_which_the_server_keeps_no_versions_stays(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,7 +37,7 @@ def test_members_of_a_released_archive_are_found_by_its_index_and_read() -> None
         assert record is not None
         batches = [batch async for batch in ArchiveIndex(store, LEDGER).members(ARCHIVE)]
         members = [member for batch in batches for member in batch]
-        return {member.key: extract_member(record, member, data, 0) for member in members}
+        return {member.key: extract_member(ARCHIVE, member, data, 0) for member in members}
 
     assert asyncio.run(read()) == MEMBERS
     _, own_index = asyncio.run(read_own_index(store, ARCHIVE))
