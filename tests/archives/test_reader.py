@@ -6,10 +6,9 @@ import asyncio
 import hashlib
 import random
 import tracemalloc
-from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, cast
+from typing import Any
 
 import pytest
 import zstandard
@@ -231,7 +230,7 @@ def test_the_budget_counts_what_a_frame_unpacks_to() -> None:
     size_bytes = reader.budget.size_bytes
 
     async def read() -> None:
-        async with aclosing(cast("AsyncGenerator[list[MemberRead], None]", reader.read(members))) as reads:
+        async with aclosing(reader.read(members)) as reads:
             assert [each.data for each in await anext(reads)] == [bytes(20_000)] * 2
             assert store.requests == 1
             assert reader.budget.try_acquire(size_bytes - 40_000) is None
