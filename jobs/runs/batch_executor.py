@@ -18,7 +18,6 @@ import asyncio
 import contextlib
 import secrets
 import time
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +25,6 @@ from typing import Any
 from jobs.aws.batch import Batch, ChildFailure, JobState
 from jobs.aws.batch_arrays import CHILDREN_MAX, STAGES, TERMINATED, WORK, Submission, payload
 from jobs.config import Settings
-from jobs.core.run import Plan
 from jobs.errors import ExitCode, LedgerError, PreconditionFailed, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.owner import BATCH, Owner, claim_run, last_owner
@@ -254,38 +252,6 @@ async def record_error(ledger: Ledger, run_id: str, what: str, error: SealiftErr
     with contextlib.suppress(SealiftError):
         await ledger.spec(run_id)  # do not create a folder for an unknown run
         await ledger.write_document(run_id, f"errors/{_stamp()}.json", document)
-
-
-async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int]:
-    """The shards with rows that have no outcome yet.
-
-    The names of the checkpoints say how many rows each has. The checkpoints are read only where
-    several attempts worked at a shard, and so may have done rows twice.
-    """
-    from jobs.tables.rows import read_outcomes
-
-    rows: Counter[int] = Counter()
-    attempts: dict[int, set[str]] = {}
-    checkpoints = await ledger.checkpoints(run_id, plan=plan)
-    for checkpoint in checkpoints:
-        rows[checkpoint.shard] += checkpoint.rows
-        attempts.setdefault(checkpoint.shard, set()).add(checkpoint.attempt)
-    unclear = {
-        shard
-        for shard, seen in attempts.items()
-        if len(seen) > 1 and shard < len(plan.shards) and rows[shard] >= plan.shards[shard].rows
-    }
-    numbers = plan.row_numbers()
-    settled: dict[int, set[int]] = {shard: set() for shard in unclear}
-    for checkpoint in checkpoints:
-        if checkpoint.shard in unclear:
-            data = await ledger.checkpoint_data(run_id, checkpoint, numbers[checkpoint.shard])
-            settled[checkpoint.shard].update(outcome.row for outcome in read_outcomes(data))
-    return [
-        shard
-        for shard, summary in enumerate(plan.shards)
-        if (len(settled[shard]) if shard in unclear else rows[shard]) < summary.rows
-    ]
 
 
 def exit_codes(states: Mapping[str, JobState], failures: Sequence[ChildFailure]) -> dict[int, int]:

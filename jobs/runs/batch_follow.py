@@ -19,10 +19,10 @@ from jobs.errors import ConfigError, Interrupted, StoreError, UsageError
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Ledger
 from jobs.runs import launch
-from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes, unfinished_shards
+from jobs.runs.batch_executor import BatchExecutor, Submitted, describe_failure, exit_codes
 from jobs.runs.kind import Kind
 from jobs.runs.placement import check_placement, choose_placement
-from jobs.runs.progress import find_progress
+from jobs.runs.progress import find_progress, unfinished_shards
 
 LEDGER_SHARE, BATCH_SHARE = 0.015, 0.25
 """The pause between two looks, as a share of the time so far.

@@ -48,53 +48,63 @@ class RunProgress(NamedTuple):
 
 async def find_progress(ledger: Ledger, run_id: str, plan: Plan) -> RunProgress:
     """How far the run is now."""
-    checkpoints = await ledger.checkpoints(run_id, plan=plan)
-    by_shard: list[list[Checkpoint]] = [[] for _ in plan.shards]
-    for checkpoint in checkpoints:
-        by_shard[checkpoint.shard].append(checkpoint)
-    bad_rows, size_bytes = sum(each.bad_rows for each in checkpoints), sum(each.size_bytes for each in checkpoints)
-    done = [min(_named_rows(own), shard.rows) for own, shard in zip(by_shard, plan.shards, strict=True)]
+    by_shard = await _by_shard(ledger, run_id, plan)
+    done = [_named_rows(own, shard.rows) for own, shard in zip(by_shard, plan.shards, strict=True)]
     if sum(done) == plan.rows:
-        numbers = plan.row_numbers()
-        for shard, own in enumerate(by_shard):
-            if _may_repeat(own):
-                done[shard] = len(await _done_rows(ledger, run_id, own, numbers[shard]))
-    return RunProgress(sum(done), bad_rows, size_bytes)
+        done = await _done_rows(ledger, run_id, plan, by_shard)
+    every = list(chain.from_iterable(by_shard))
+    return RunProgress(sum(done), sum(each.bad_rows for each in every), sum(each.size_bytes for each in every))
 
 
-def _named_rows(checkpoints: Iterable[Checkpoint]) -> int:
-    return sum(each.rows for each in checkpoints)
-
-
-def _may_repeat(checkpoints: Iterable[Checkpoint]) -> bool:
-    """Whether several attempts worked at a shard. One that was late may have done rows of another."""
-    return len({each.attempt for each in checkpoints}) > 1
-
-
-async def _done_rows(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], numbers: range) -> set[int]:
-    """The rows of a shard's checkpoints, by their files."""
-    from jobs.tables.rows import read_outcome_numbers
-
-    files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each, numbers), checkpoints, _READS)
-    return set(chain.from_iterable(read_outcome_numbers(each)[0] for each in files))
+async def unfinished_shards(ledger: Ledger, run_id: str, plan: Plan) -> list[int]:
+    """The shards with rows that have no outcome yet."""
+    done = await _done_rows(ledger, run_id, plan, await _by_shard(ledger, run_id, plan))
+    return [number for number, (rows, shard) in enumerate(zip(done, plan.shards, strict=True)) if rows < shard.rows]
 
 
 async def first_open_keys(ledger: Ledger, run_id: str, plan: Plan) -> list[str]:
     """The first few keys whose rows have no outcome yet, of the first shard that has such rows."""
     from jobs.tables.rows import read_shard
 
-    checkpoints = await ledger.checkpoints(run_id, plan=plan)
-    for shard, numbers in enumerate(plan.row_numbers()):
-        own = [each for each in checkpoints if each.shard == shard]
-        if _named_rows(own) >= len(numbers) and not _may_repeat(own):
-            continue
-        done = await _done_rows(ledger, run_id, own, numbers)
-        if len(done) == len(numbers):
-            continue
+    for shard in (await unfinished_shards(ledger, run_id, plan))[:1]:
+        numbers = plan.row_numbers()[shard]
+        done = await _done_numbers(ledger, run_id, await ledger.checkpoints(run_id, shard), numbers)
         rows = chain.from_iterable(read_shard(await ledger.shard(run_id, shard, numbers)))
         keys = (row.key for row in rows if row.row not in done)
         return list(islice(dict.fromkeys(keys), FIRST_KEYS))  # versions of a key are one key
     return []
+
+
+async def _by_shard(ledger: Ledger, run_id: str, plan: Plan) -> list[list[Checkpoint]]:
+    by_shard: list[list[Checkpoint]] = [[] for _ in plan.shards]
+    for checkpoint in await ledger.checkpoints(run_id, plan=plan):
+        by_shard[checkpoint.shard].append(checkpoint)
+    return by_shard
+
+
+def _named_rows(checkpoints: Iterable[Checkpoint], most: int) -> int:
+    return min(sum(each.rows for each in checkpoints), most)
+
+
+async def _done_rows(ledger: Ledger, run_id: str, plan: Plan, by_shard: Sequence[Sequence[Checkpoint]]) -> list[int]:
+    """How many rows of each shard are done. Checkpoints are read only where several attempts, by the
+    names, did all rows of a shard: one that was late may have done rows of another.
+    """
+    done = []
+    for own, numbers in zip(by_shard, plan.row_numbers(), strict=True):
+        rows = _named_rows(own, len(numbers))
+        if rows == len(numbers) and len({each.attempt for each in own}) > 1:
+            rows = len(await _done_numbers(ledger, run_id, own, numbers))
+        done.append(rows)
+    return done
+
+
+async def _done_numbers(ledger: Ledger, run_id: str, checkpoints: Sequence[Checkpoint], numbers: range) -> set[int]:
+    """The rows of a shard's checkpoints, by their files."""
+    from jobs.tables.rows import read_outcome_numbers
+
+    files = await gather_bounded(lambda each: ledger.checkpoint_data(run_id, each, numbers), checkpoints, _READS)
+    return set(chain.from_iterable(read_outcome_numbers(each)[0] for each in files))
 
 
 class RunCommand(NamedTuple):

@@ -20,7 +20,8 @@ from jobs.core.outcome import Outcome, Status
 from jobs.core.run import Plan, ShardSummary
 from jobs.errors import ConfigError, LedgerError, Rejected, Unavailable
 from jobs.ledger.ledger import Checkpoint, Ledger
-from jobs.runs.batch_executor import BatchExecutor, child_shards, exit_codes, unfinished_shards
+from jobs.runs.batch_executor import BatchExecutor, child_shards, exit_codes
+from jobs.runs.progress import unfinished_shards
 from jobs.tables.rows import write_outcomes
 from tests.doubles.batch.account import Puppets, await_value, make_client, register
 from tests.doubles.batch.runners import OUT_OF_MEMORY, Exit
