@@ -7,13 +7,23 @@ from jobs.cli.texts import report_text
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
-from jobs.reports.document import exit_code
 from jobs.runs import launch
+from jobs.runs.batch_executor import describe_failure
+from jobs.runs.batch_follow import failure_text
+from jobs.runs.kind import Kind
+from jobs.runs.launch import Ended
 
 
-async def conclude_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, *, as_json: bool) -> int:
-    """Make the report of a run whose workers have ended, and print it. Returns the exit code."""
+async def end_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, *, as_json: bool) -> int:
+    """Print the report of a run whose workers have ended. Returns the exit code."""
     kind = kind_of(spec)
-    report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, {}, kind)
-    emit(report, as_json=as_json, text=report_text(report, kind))
-    return int(exit_code(report))
+    return report_ended(kind, await launch.end(spec, plan, ledger, kind), as_json=as_json)
+
+
+def report_ended(kind: Kind, ended: Ended, *, as_json: bool) -> int:
+    """Print the report of a run. Returns its exit code."""
+    children = [describe_failure(failure) for failure in ended.failures]
+    texts = [report_text(ended.report, kind), *map(failure_text, children[:10])]
+    report = ended.report | ({"failed_children": children} if children else {})
+    emit(report, as_json=as_json, text="\n".join(texts))
+    return ended.code

@@ -9,19 +9,20 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from jobs.cli.closing_report import report_ended
 from jobs.cli.console import TERMINAL, ask_to_start, emit, say
 from jobs.cli.start_options import StartOptions
-from jobs.cli.texts import assumptions, plan_text, report_text, retried_text
+from jobs.cli.texts import assumptions, plan_text, retried_text
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.rate_limits import RateLimits
-from jobs.core.run import Plan, RunSpec, Side, continuation
-from jobs.errors import ConfigError, Conflict, Interrupted, Unavailable, UsageError
+from jobs.core.run import Plan, RunSpec, Side
+from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.registry import kind_of
 from jobs.reports.document import SAMPLES
 from jobs.runs import batch_follow, launch
-from jobs.runs.batch_executor import Submitted, describe_failure
+from jobs.runs.batch_executor import Submitted
 from jobs.runs.placement import batch_placement, check_placement, planning_settings, refuse_profiles
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.summaries import find_run_id
@@ -180,28 +181,18 @@ async def follow_and_report(
         emit(document, as_json=as_json, text=text)
         return 0
     kind = kind_of(spec)
-    followed = await batch_follow.follow(submitted, spec, plan, ledger, TERMINAL, kind)
-    children = [describe_failure(failure) for failure in followed.failures]
-    report = followed.report | ({"failed_children": children} if children else {})
-    texts = [report_text(followed.report, kind), *map(batch_follow.failure_text, children[:10])]
-    emit(report, as_json=as_json, text="\n".join(texts))
-    return launch.run_exit_code(followed.report, followed.codes)
+    return report_ended(kind, await batch_follow.follow(submitted, spec, plan, ledger, TERMINAL, kind), as_json=as_json)
 
 
 async def run_and_report(spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, *, as_json: bool) -> int:
-    """Work through a published plan and print its report. Returns the exit code."""
+    """Work through a published plan on this machine and print its report. Returns the exit code."""
     from jobs.cli.worker import open_worker
 
     began, kind = time.time(), kind_of(spec)
     open_here = open_worker(spec, plan, ledger.location, settings)
     codes = await launch.execute(spec, plan, ledger, settings, TERMINAL, open_here)
-    try:
-        report = await launch.conclude(spec, plan, ledger, codes, kind, errors_since=began)
-    except (Unavailable, Conflict) as error:
-        again = f"when it answers again, continue with: {continuation(spec.run_id)}"
-        raise Interrupted(error.what, advice=again) from error
-    emit(report, as_json=as_json, text=report_text(report, kind))
-    return launch.run_exit_code(report, codes)
+    ended = await launch.end(spec, plan, ledger, kind, codes, errors_since=began)
+    return report_ended(kind, ended, as_json=as_json)
 
 
 def _plan_document(spec: RunSpec, plan: Plan) -> dict[str, Any]:

@@ -16,7 +16,7 @@ import click
 
 from jobs import interrupts
 from jobs.aws.batch import Batch
-from jobs.cli.closing_report import conclude_and_report
+from jobs.cli.closing_report import end_and_report
 from jobs.cli.console import display, emit, meter, say, table
 from jobs.cli.options import (
     RunType,
@@ -276,7 +276,7 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
         return await _follow(open_ledger(ledger.location), spec, plan, options)  # which outlasts a server that is away
     ended, progress = await ledger.report(run_id), await find_progress(ledger, run_id, plan)
     if ended is None and progress.rows == plan.rows:
-        ended = await launch.conclude(spec, plan, ledger, {}, kind_of(spec))
+        ended = (await launch.end(spec, plan, ledger, kind_of(spec))).report
     if ended is not None and ended["state"] == RunState.COMPLETE:
         report, text = await _ended(ledger, spec, ended, options)
         document = {"accounted": progress.rows, "outcomes": counted(report)["outcomes"], **report}
@@ -447,7 +447,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             return await run_and_report(spec, plan, ledger, settings, as_json=as_json)
         submitted = await batch_follow.resubmit(ledger, spec, plan, settings, display(as_json))
         if submitted is None:
-            return await conclude_and_report(spec, plan, ledger, as_json=as_json)
+            return await end_and_report(spec, plan, ledger, as_json=as_json)
         return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=options.detach)
     if "failures" in ended and not ended["failures"]:
         document, text = await _with_since(ledger, spec, ended)

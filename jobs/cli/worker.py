@@ -92,9 +92,9 @@ def worker(options: WorkerCommand) -> int | None:
 
 
 async def _report(ledger: Ledger, run_id: str) -> int:
-    from jobs.cli.closing_report import conclude_and_report
+    from jobs.cli.closing_report import end_and_report
 
-    return await conclude_and_report(await ledger.spec(run_id), await ledger.plan(run_id), ledger, as_json=False)
+    return await end_and_report(await ledger.spec(run_id), await ledger.plan(run_id), ledger, as_json=False)
 
 
 def _yield_to_others() -> None:

@@ -191,7 +191,7 @@ class Stages:
                 advice=f"find out who wrote {self.night.uri(f'/{stage}-1.json')}, then go on with the next night",
             )
         kind = KINDS[request.job]
-        report, code = await work(spec, plan, self.ledger, self.settings, self.executor, self.display, kind)
+        report, code, _ = await work(spec, plan, self.ledger, self.settings, self.executor, self.display, kind)
         young = report["excluded"].get("older_than", 0)
         return self._result(stage, report, counts=report["outcomes"], exit_code=code, slice=turn, too_young=young)
 

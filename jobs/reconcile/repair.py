@@ -80,10 +80,11 @@ async def repair(
             runs[number] = await launch.try_conditions(run, writes_of_copies(run.spec))
         for run in runs:
             await launch.publish(run, ledger)
-            report, own_code = await work(run.spec, run.plan, ledger, settings, executor, display, KINDS[run.spec.job])
+            kind = KINDS[run.spec.job]
+            report, own, _ = await work(run.spec, run.plan, ledger, settings, executor, display, kind)
             reports[run.spec.job].append(report)
             in_order.append(report)
-            code = code or own_code
+            code = code or own
             if report["state"] != RunState.COMPLETE:  # as after Ctrl-C: nothing more is begun
                 break
     return Repaired({"repair": reports["replicate"], "verification": reports["verify"]}, in_order, code)

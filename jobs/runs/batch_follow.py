@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from jobs.aws.batch import Batch, ChildFailure, JobState
@@ -80,27 +80,18 @@ async def resubmit(ledger: Ledger, spec: RunSpec, plan: Plan, settings: Settings
     return await executor.submit(make_submission(spec.run_id, number, placement, shards, str(ledger.location)))
 
 
-@dataclass(frozen=True, slots=True)
-class Followed:
-    """A run that has ended in Batch: its report, and why children failed, if any did."""
-
-    report: dict[str, Any]
-    failures: list[ChildFailure]
-    codes: Mapping[int, int]
-
-
 async def follow(
     submitted: Submitted,
     spec: RunSpec,
     plan: Plan,
     ledger: Ledger,
     display: Display,
-    kind: Kind | None = None,
-) -> Followed:
+    kind: Kind,
+) -> launch.Ended:
     """Show a run's progress until all rows are accounted for, or none of its jobs can do more.
 
-    Returns its report. The report's own job makes it for those who do not wait, and for large runs.
-    The first report to be published wins. Raises Interrupted on SIGTERM or Ctrl-C, and the run
+    The report's own job makes its report for those who do not wait, and for large runs. The first
+    report to be published wins. Raises Interrupted on SIGTERM or Ctrl-C, and the run
     itself continues.
     """
     executor = BatchExecutor(ledger, Batch())
@@ -133,9 +124,7 @@ async def follow(
     failures = []
     if WORK in states and states[WORK].status == "FAILED":
         failures = await executor.failures(submitted)
-    codes = exit_codes(states, failures)
-    report = await ledger.report(spec.run_id) or await launch.conclude(spec, plan, ledger, codes, kind)
-    return Followed(report, failures, codes)
+    return await launch.end(spec, plan, ledger, kind, exit_codes(states, failures), failures=failures)
 
 
 async def _is_reportable(work: JobState | None, spec: RunSpec, plan: Plan, ledger: Ledger) -> bool:

@@ -16,16 +16,26 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mappi
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.config import Settings
 from jobs.core.display import Display
 from jobs.core.model import Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
-from jobs.core.run import UNSIZED_ROWS, WITHOUT_CONDITIONS, Plan, RunSpec, RunState, is_destructive, worker_pins
+from jobs.core.run import (
+    UNSIZED_ROWS,
+    WITHOUT_CONDITIONS,
+    Plan,
+    RunSpec,
+    RunState,
+    continuation,
+    is_destructive,
+    worker_pins,
+)
 from jobs.credentials import lend
-from jobs.errors import Denied, ExitCode, LimitExceeded, SealiftError
+from jobs.errors import Conflict, Denied, ExitCode, Interrupted, LimitExceeded, SealiftError, Unavailable
 from jobs.interrupts import stopped_by_signals
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.one_bucket import check_ledger_apart, warning_of_one
@@ -48,6 +58,7 @@ from jobs.tables.rows import PLANNED
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from jobs.aws.batch import ChildFailure
     from jobs.runs.kind import Kind
     from jobs.runs.local_executor import LocalWorker
 
@@ -318,19 +329,17 @@ async def conclude(
     plan: Plan,
     ledger: Ledger,
     codes: Mapping[int, int],
-    kind: Kind | None = None,
+    kind: Kind,
     *,
     errors_since: float = 0.0,
 ) -> dict[str, Any]:
     """Fold the outcomes into the run's report.
 
     Publish it when every row is accounted for. The first report to be published wins. Else it has
-    the errors that workers have recorded since `errors_since` (epoch seconds). `kind`: the kind of
-    the run, which adds details and next steps.
+    the errors that workers have recorded since `errors_since` (epoch seconds).
     """
     from jobs.runs.folding import fold_run, write_late_verdicts
 
-    details = no_details if kind is None else kind.report_details
     folded, finished_at = await fold_run(ledger, spec.run_id, plan, spec), time.time()
     if plan.open_rows and folded.finished_at:  # S3's dates have seconds, and the fold may come later
         finished_at = min(finished_at, folded.finished_at + 1.0)
@@ -359,12 +368,16 @@ async def conclude(
         report=ledger.uri(spec.run_id, "report.json") if is_complete else None,
         report_html=ledger.uri(spec.run_id, PAGE) if is_complete else None,
         ledger=str(ledger.location),
-        **(await details(ledger, spec, plan) if is_complete else await _unfinished(ledger, spec.run_id, errors_since)),
+        **(
+            await kind.report_details(ledger, spec, plan)
+            if is_complete
+            else await _unfinished(ledger, spec.run_id, errors_since)
+        ),
     )
     if is_complete:
-        if kind is not None and kind.writes(spec):
+        if kind.writes(spec):
             await _abort_uploads(spec, ledger)
-        if kind is not None and report["failures"]:
+        if report["failures"]:
             report["next_steps"] = kind.hints(report)
         report = await publish_report(ledger, spec, report, folded.listed)
         # A checkpoint that comes from now on sees the report, and its worker adds it.
@@ -394,7 +407,34 @@ async def _unfinished(ledger: Ledger, run_id: str, since: float) -> dict[str, An
     return ({"errors": texts} if texts else {}) | ({"taken_over_by": command.text} if command and is_taken else {})
 
 
-def run_exit_code(report: Mapping[str, Any], codes: Mapping[int, int]) -> int:
-    """The report's exit code, or the worst worker's where workers broke and rows are left."""
+class Ended(NamedTuple):
+    """A run that can do no more here: its report, its exit code, and why children in AWS Batch failed."""
+
+    report: dict[str, Any]
+    code: int
+    failures: Sequence[ChildFailure] = ()
+
+
+async def end(
+    spec: RunSpec,
+    plan: Plan,
+    ledger: Ledger,
+    kind: Kind,
+    codes: Mapping[int, int] = MappingProxyType({}),
+    *,
+    failures: Sequence[ChildFailure] = (),
+    errors_since: float = 0.0,
+) -> Ended:
+    """The end of a run whose workers have ended. The report that is there counts, else it is made now.
+
+    `codes`: of the workers. The worst of them is the exit code where workers broke and rows are left.
+    Raises Interrupted if the ledger does not answer.
+    """
+    try:
+        report = await ledger.report(spec.run_id)
+        report = report or await conclude(spec, plan, ledger, codes, kind, errors_since=errors_since)
+    except (Unavailable, Conflict) as error:
+        again = f"when it answers again, continue with: {continuation(spec.run_id)}"
+        raise Interrupted(error.what, advice=again) from error
     worst = max((code for code in codes.values() if code in (1, 2, 10)), default=0)
-    return worst if report["state"] == "failed" and worst else int(exit_code(report))
+    return Ended(report, worst if report["state"] == "failed" and worst else int(exit_code(report)), failures)
