@@ -15,7 +15,6 @@ from jobs.cli.start_options import StartOptions
 from jobs.cli.texts import assumptions, plan_text, retried_text
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
-from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -23,6 +22,7 @@ from jobs.registry import kind_of
 from jobs.reports.document import SAMPLES
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import Submitted
+from jobs.runs.forecast import with_time
 from jobs.runs.placement import batch_placement, check_placement, planning_settings, refuse_profiles
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.summaries import find_run_id
@@ -62,8 +62,8 @@ async def launch_and_report(
         refuse_profiles(request.source, request.destination)
         planning = plan_run(request, ledger, planning_settings(settings), TERMINAL)
         planned = await _checked(planning, check_placement(place))
-    planned = _within_limits(planned)
     try:
+        planned = await _with_time(planned, ledger)
         if not options.allow_empty:
             _check_not_empty(request, planned)
         launch.check_limits([planned], options.max_cost, options.max_objects)
@@ -119,13 +119,10 @@ def _report_dry_run(planned: Planned, retried: Mapping[str, Any] | None, *, as_j
     return 0
 
 
-def _within_limits(planned: Planned) -> Planned:
-    """The plan with the time that it takes within its rate limits."""
-    spec, plan, limits = planned.spec, planned.plan, RateLimits.of(planned.spec)
+async def _with_time(planned: Planned, ledger: Ledger) -> Planned:
+    spec = planned.spec
     is_carried = spec.options.get("streamed") or spec.options.get("deep") or kind_of(spec).carries_bytes
-    size_bytes = 2 * plan.size_bytes if is_carried else 0  # read and written, or read at both sides
-    seconds = max(plan.seconds, limits.seconds(sum(plan.requests.values()), size_bytes))
-    return replace(planned, plan=replace(plan, seconds=seconds))
+    return await with_time(planned, ledger, is_carried=bool(is_carried))
 
 
 def _check_not_empty(request: Request, planned: Planned) -> None:

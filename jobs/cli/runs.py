@@ -492,6 +492,7 @@ async def _plan_continuation(ledger: Ledger, spec: RunSpec, plan: Plan, *, as_js
         "total_dollars": plan.total_dollars * share,
         "price_table": plan.price_table,
         "seconds": plan.seconds * share,
+        "seconds_most": plan.seconds_most * share,
         "retried": {"rows": rows, "outcomes": {WITHOUT_OUTCOME: rows}, "first_keys": {WITHOUT_OUTCOME: keys}},
     }
     text = continued_text(document)

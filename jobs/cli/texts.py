@@ -77,14 +77,18 @@ def continued_text(document: Mapping[str, Any]) -> str:
             "  the run itself goes on, with the plan and the options that it has",
             f"  requests  about {requests}",
             f"  cost      {human_dollars(document['total_dollars'])} by {document['price_table']}",
-            f"  duration  {_about(document['seconds'])}",
+            f"  duration  {_range(document)}",
         ]
     )
 
 
-def _about(seconds: float) -> str:
-    """A forecast of time: `about 20 s`, and never none."""
-    return f"about {human_seconds(seconds)}" if seconds >= 0.05 else "under 0.1 s"
+def _range(document: Mapping[str, Any]) -> str:
+    """A forecast of time: `19 s to 3 min`, and whose times it is from."""
+    least, most, earlier = document["seconds"], document.get("seconds_most", 0.0), document.get("timed_by")
+    if most <= least:
+        return f"about {human_seconds(least)}" if least >= 0.05 else "under 0.1 s"
+    text = f"{human_seconds(least)} to {human_seconds(most)}" if least >= 1 else f"up to {human_seconds(most)}"
+    return f"{text}, by {earlier} and the table" if earlier else text
 
 
 def _forecast_lines(plan: Plan) -> list[str]:
@@ -94,7 +98,7 @@ def _forecast_lines(plan: Plan) -> list[str]:
     return [
         f"  requests  {requests}",
         f"  cost      {human_dollars(plan.total_dollars)}{prices}",
-        f"  duration  {_about(plan.seconds)}",
+        f"  duration  {_range(plan.to_dict())}",
     ]
 
 

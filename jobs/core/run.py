@@ -119,7 +119,8 @@ class Plan:
 
     `excluded`: rows left out, by the filter that did it. `requests`: by kind (`copy`, `head`,
     `get`, `put`, `list`, `tagging`, `part`, …). `dollars` by item, from the price table named by
-    `price_table`. `seconds` is an estimate. `savings`: what a compaction saves a month, and what it
+    `price_table`. `seconds` to `seconds_most`: how long it takes, where `timed_by` is the id of the
+    run that says the most, else empty. `savings`: what a compaction saves a month, and what it
     leaves alone. `restore`: what a restore has to thaw, in which tier and how long that takes.
     `expiry`: where an expire run finds originals and copies, and what share of what is there it may
     delete. `there`: how many rows are what by a list of the destination (`jobs.runs.there`), and the
@@ -134,6 +135,8 @@ class Plan:
     dollars: Mapping[str, float] = field(default_factory=dict)
     price_table: str = ""
     seconds: float = 0.0
+    seconds_most: float = 0.0
+    timed_by: str = ""
     savings: Mapping[str, Any] = field(default_factory=dict)
     restore: Mapping[str, Any] = field(default_factory=dict)
     expiry: Mapping[str, Any] = field(default_factory=dict)
@@ -175,7 +178,7 @@ class Plan:
         )
 
 
-_OPTIONAL = ("savings", "restore", "expiry", "there")
+_OPTIONAL = ("seconds_most", "timed_by", "savings", "restore", "expiry", "there")
 
 
 def _known(kind: type[Plan | ShardSummary], data: Mapping[str, Any]) -> dict[str, Any]:

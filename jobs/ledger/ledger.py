@@ -21,6 +21,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,6 +69,12 @@ class Checkpoint(NamedTuple):
     def name(self) -> str:
         """The file's name below its shard."""
         return f"{self.attempt}-{self.number:06d}-{self.rows}-{self.bad_rows}-{self.size_bytes}.parquet"
+
+    @property
+    def began_at(self) -> float:
+        """When its attempt began, in epoch seconds (`jobs.runs.worker.new_attempt`). 0: no worker's."""
+        stamp = self.attempt[:13]
+        return int(stamp, 16) / 1000 if re.fullmatch("[0-9a-f]{13}", stamp) else 0.0
 
     @classmethod
     def parse(cls, shard: int, name: str) -> Checkpoint:
@@ -257,11 +264,11 @@ class Ledger:
         with self._needed_bucket():
             await self.store.list_objects(self.location.bucket, self.location.join("runs/").key, max_keys=1)
 
-    async def run_ids(self) -> list[str]:
-        """All runs, oldest first. Raises ConfigError without a bucket."""
+    async def run_ids(self, since: str = "") -> list[str]:
+        """All runs, oldest first, or those whose ids come after `since`. Raises ConfigError without a bucket."""
         prefix = self.location.join("runs/").key
         run_ids: list[str] = []
-        after: Marker | None = None
+        after = Marker(prefix + since) if since else None
         while True:
             with self._needed_bucket():
                 page = await self.store.list_objects(self.location.bucket, prefix, after=after, delimiter="/")

@@ -80,6 +80,7 @@ def summarize(
             "rows": plan.rows,
             "bytes": plan.size_bytes,
             "seconds": round(plan.seconds, 3),
+            **({"seconds_most": round(plan.seconds_most, 3)} if plan.seconds_most else {}),
             "requests": dict(plan.requests),
             "dollars": round(plan.total_dollars, 6),
             "price_table": plan.price_table,

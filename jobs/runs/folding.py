@@ -48,7 +48,8 @@ class ReasonCount(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Folded:
-    """The sums of a run's outcomes. `reasons`: the most frequent first. `finished_at`: when S3 got the last.
+    """The sums of a run's outcomes. `reasons`: the most frequent first. `began_at`: when the first attempt
+    began. `finished_at`: when S3 got the last outcome.
 
     `listed`: the first failures, for the report's page. `prefixes`: where most of them are, as
     `prefix` (two folders at most), `category` (the status), `rows` and `bytes`. `checkpoints`: those
@@ -65,6 +66,7 @@ class Folded:
     failures: int
     failures_parquet: bytes
     failures_csv: bytes
+    began_at: float = 0.0
     checkpoints: frozenset[Checkpoint] = frozenset()
     outcome_bytes: dict[str, int] = field(default_factory=dict)
     listed: list[dict[str, Any]] = field(default_factory=list)
@@ -99,7 +101,8 @@ async def fold_run(ledger: Ledger, run_id: str, plan: Plan, spec: RunSpec | None
         if spec is not None and folded.rows == plan.rows:
             await _write_verdicts(ledger, spec, connection, "folded", folder, run_id)
         finished_at = max(each.written_at for each in checkpoints)
-        return replace(folded, finished_at=finished_at, checkpoints=frozenset(checkpoints))
+        began_at = min((each.began_at for each in checkpoints if each.began_at), default=finished_at)
+        return replace(folded, began_at=began_at, finished_at=finished_at, checkpoints=frozenset(checkpoints))
 
 
 async def write_late_verdicts(ledger: Ledger, spec: RunSpec, plan: Plan, late: Sequence[Checkpoint]) -> None:

@@ -31,9 +31,17 @@ def test_a_plan_warns_of_names_that_continue_the_destinations_prefix(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "shown"), [(0.0, "under 0.1 s"), (0.04, "under 0.1 s"), (0.1, "about 0.1 s"), (20.0, "about 20 s")]
+    ("seconds", "most", "earlier", "shown"),
+    [
+        (0.0, 0.0, "", "under 0.1 s"),
+        (20.0, 0.0, "", "about 20 s"),
+        (0.01, 3.1, "", "up to 3.1 s"),
+        (19.0, 193.0, "", "19 s to 3 min"),
+        (19.0, 126.0, "RUN", "19 s to 2 min, by RUN and the table"),
+    ],
 )
-def test_a_plan_never_says_that_it_takes_no_time(seconds: float, shown: str) -> None:
+def test_a_plan_says_how_long_it_takes_as_a_range(seconds: float, most: float, earlier: str, shown: str) -> None:
     place = Side(Location.parse("s3://documents/")), Side(Location.parse("s3://copies/"))
     spec = RunSpec("20261128T000000Z-verify-000000", "verify", 0.0, *place, manifest="rows.csv")
-    assert f"\n  duration  {shown}\n" in plan_text(spec, Plan(1, 1, (), {}, {}, {}, "", seconds)) + "\n"
+    plan = Plan(1, 1, (), seconds=seconds, seconds_most=most, timed_by=earlier)
+    assert f"\n  duration  {shown}\n" in plan_text(spec, plan) + "\n"
