@@ -200,7 +200,8 @@ class StoreError(SealiftError):
     `operation` and `target` name the request, `code` is S3's own error code (or the
     transport's), `status` the HTTP status (0 when no answer came).
     `was_sent_once`: the request was certainly sent once only. So what S3 refused has not been done
-    by the same request, whose first answer was lost.
+    by the same request, whose first answer was lost. `retry_after`: how many seconds the server
+    asks to wait.
     """
 
     exit_code = ExitCode.CONFIG
@@ -209,7 +210,7 @@ class StoreError(SealiftError):
     def __init__(self, operation: str, target: str, code: str, message: str = "", status: int = 0, *, advice: str = ""):
         self.operation, self.target, self.code, self.status = operation, target, code, status
         self.detail = message
-        self.was_sent_once = False
+        self.was_sent_once, self.retry_after = False, 0.0
         super().__init__(f"{operation} {target}: {code}{': ' + message if message else ''}", advice=advice)
 
     def __reduce__(self) -> tuple[object, ...]:

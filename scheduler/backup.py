@@ -15,7 +15,6 @@ is lost.
 from __future__ import annotations
 
 import asyncio
-import random
 import secrets
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -28,7 +27,6 @@ from jobs.backup.events import EventKind, ObjectEvent, order_of, parse_message
 from jobs.core.enums import Deletes
 from jobs.core.model import LATEST_SECONDS, NULL_VERSION, Listed, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
-from jobs.core.pace import backoff_seconds
 from jobs.core.reasons import Reason
 from jobs.core.selection import is_sealift_object
 from jobs.errors import (
@@ -46,6 +44,7 @@ from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import sides
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
+from jobs.s3.retries import Tries
 from jobs.sync.key import KeyResult, Left, Sides, SyncOptions, sync_key
 from scheduler import backlog
 from scheduler.backlog import BacklogRow
@@ -55,7 +54,7 @@ from scheduler.redelivery import postpone
 from scheduler.runtime import Runtime, current_runtime
 
 KEYS_IN_FLIGHT = 32
-TRIES = 6
+TRIES = Tries(6, passing=(Unavailable, Conflict, PreconditionFailed))
 BUFFER_BYTES = 48 * 1024 * 1024
 RESERVE_SECONDS = 10.0
 RESERVE_SHARE = 0.2
@@ -210,15 +209,12 @@ class _Batch:
     async def _sync(self, pair: Pair, key: str, wanted: Sequence[_Delivery]) -> KeyResult:
         """Bring the key's copies up to date. Retry what may pass, for as long as there is time."""
         sides, rows = self._sides_of(pair), [_row(number, each.event) for number, each in enumerate(wanted)]
-        for attempt in range(1, TRIES + 1):
-            try:
-                await self.runtime.try_conditions(sides.destination, sides.route.destination)
-                return await sync_key(sides, key, rows, is_event=True)
-            except (Unavailable, Conflict, PreconditionFailed):
-                if attempt == TRIES:
-                    raise
-                await asyncio.sleep(backoff_seconds(attempt, random.random()))
-        raise AssertionError("the last try returns or raises")
+
+        async def sync() -> KeyResult:
+            await self.runtime.try_conditions(sides.destination, sides.route.destination)
+            return await sync_key(sides, key, rows, is_event=True)
+
+        return await TRIES(sync)
 
     def _finish_key(self, wanted: Sequence[_Delivery], others: Sequence[_Delivery], result: KeyResult) -> None:
         """Finish the events by what became of their key. What has to wait goes to the backlog, named or not."""

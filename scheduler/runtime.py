@@ -15,6 +15,7 @@ from jobs.ledger.files import list_names, read_file, write_once
 from jobs.policy.model import Policy
 from jobs.policy.reader import load_policy, read_policy
 from jobs.s3.condition_trial import OF_COPIES, find_ignored, ignored_error
+from jobs.s3.retries import Tries
 from jobs.s3.sessions import open_store
 from jobs.s3.store import Store
 from scheduler.settings import FunctionSettings
@@ -24,7 +25,7 @@ T = TypeVar("T")
 POLICY_SECONDS = 60.0
 """How long a policy is used before it is read again."""
 CONNECTIONS = 64
-WRITE_TRIES = 5
+WRITE_TRIES = Tries(5)
 
 
 class Runtime:

@@ -32,7 +32,7 @@ from jobs.core.model import Location, ObjectRef, is_version
 from jobs.errors import DamagedArchive, IrreplaceableIndex, LaterArchive, NotFound, PreconditionFailed, StoreError
 from jobs.ledger.files import PARQUET, list_files, read_file, write_file
 from jobs.ledger.guard import ledger_guard
-from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.retries import gather_bounded, once, retry
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import ObjectUpload
 from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
@@ -271,7 +271,7 @@ class ArchiveIndex:
         lines = [[key, etag, known[key, etag].to_dict()] for key, etag in sorted(known)]
         with contextlib.suppress(StoreError):  # a caller that may only read looks longer next time
             data = json.dumps(lines, ensure_ascii=False).encode()
-            await write_file(self.store, self.location, _directory_name(bucket), data, tries=1)
+            await write_file(self.store, self.location, _directory_name(bucket), data, tries=once)
 
     async def _open(self, archive: Location) -> RangedTable:
         place = self._place(archive)

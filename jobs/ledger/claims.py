@@ -16,7 +16,7 @@ from typing import Any
 from jobs.core.model import Location, ObjectRef
 from jobs.errors import PreconditionFailed
 from jobs.ledger.files import list_names, write_once
-from jobs.s3.retries import TRIES, retry
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
 CLAIM_SECONDS = 900.0
@@ -47,7 +47,7 @@ async def claim(
         if age_seconds < CLAIM_SECONDS or not await is_dead():
             return False
     try:
-        await write_once(store, ledger, f"{name}/{_file(number)}", data, tries=TRIES)
+        await write_once(store, ledger, f"{name}/{_file(number)}", data)
     except PreconditionFailed:
         return False
     return True

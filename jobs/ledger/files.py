@@ -11,7 +11,7 @@ from collections.abc import AsyncGenerator
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.errors import PreconditionFailed
 from jobs.ledger.guard import ledger_guard
-from jobs.s3.retries import TRIES, retry
+from jobs.s3.retries import Tries, once, retry
 from jobs.s3.store import Marker, Store
 
 JSON = Attributes(headers={"content-type": "application/json"})
@@ -19,14 +19,14 @@ PARQUET = Attributes(headers={"content-type": "application/vnd.apache.parquet"})
 
 
 async def write_file(
-    store: Store, ledger: Location, name: str, data: bytes, attributes: Attributes = JSON, *, tries: int = TRIES
+    store: Store, ledger: Location, name: str, data: bytes, attributes: Attributes = JSON, *, tries: Tries = retry
 ) -> None:
     """Write a file under the guard of its name.
 
     Raises PreconditionFailed when a file is there that may not change, even if it has these bytes.
     """
     place, guard = ledger.join(name), ledger_guard(name)
-    await retry(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard), tries=tries)
+    await tries(lambda: store.put(place.bucket, place.key, data, attributes, guard=guard))
 
 
 async def write_once(
@@ -36,8 +36,8 @@ async def write_once(
     data: bytes,
     attributes: Attributes = JSON,
     *,
-    tries: int = TRIES,
-    read_tries: int = 1,
+    tries: Tries = retry,
+    read_tries: Tries = once,
 ) -> None:
     """Write a file that never changes. The same bytes are our own earlier try, whose answer was
     lost.
@@ -51,10 +51,10 @@ async def write_once(
             raise
 
 
-async def read_file(store: Store, ledger: Location, name: str, *, tries: int = 1) -> bytes:
+async def read_file(store: Store, ledger: Location, name: str, *, tries: Tries = once) -> bytes:
     """The bytes of a file. Raises NotFound."""
     place = ObjectRef(*ledger.join(name))
-    return (await retry(lambda: store.get(place), tries=tries)).data
+    return (await tries(lambda: store.get(place))).data
 
 
 async def list_files(store: Store, place: Location, *, after: Marker | None = None) -> AsyncGenerator[Listed, None]:

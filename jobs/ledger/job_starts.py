@@ -17,7 +17,7 @@ from contextlib import suppress
 from jobs.core.model import Location
 from jobs.errors import LedgerError, PreconditionFailed
 from jobs.ledger.files import read_file, write_file
-from jobs.s3.retries import TRIES
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 
 
@@ -59,5 +59,5 @@ async def claim_start(store: Store, ledger: Location, name: str, job_id: str) ->
     try:
         await write_file(store, ledger, record, encode_start_record(job_id))
     except PreconditionFailed:
-        return decode_start_record(await read_file(store, ledger, record, tries=TRIES))
+        return decode_start_record(await read_file(store, ledger, record, tries=retry))
     return job_id

@@ -41,13 +41,14 @@ from jobs.ledger.agreement import (
 )
 from jobs.ledger.files import JSON, PARQUET, list_files, list_names, read_file, write_once
 from jobs.ledger.guard import ledger_guard
+from jobs.s3.retries import Tries
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import upload_file
 from jobs.tables.rows import read_outcome_numbers, read_row_numbers
 
 DIFFERENCES = "differences/00000.parquet"
 """The file of a reconciliation with the rows that are neither the same nor excluded."""
-WRITE_TRIES = 6
+WRITE_TRIES = Tries(6)
 T = TypeVar("T")
 
 

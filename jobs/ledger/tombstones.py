@@ -29,7 +29,7 @@ from jobs.core.model import Location
 from jobs.errors import LedgerError, PreconditionFailed
 from jobs.ledger.files import PARQUET, read_file, write_once
 from jobs.s3.listing import list_all
-from jobs.s3.retries import TRIES
+from jobs.s3.retries import retry
 from jobs.s3.store import Store
 from jobs.tables.rows import fit, unaltered, write_parquet
 
@@ -175,7 +175,7 @@ class Tombstones:
 
         Raises LedgerError for a file that Sealift did not write.
         """
-        data = await read_file(self.store, self.ledger, self._path(name), tries=TRIES)
+        data = await read_file(self.store, self.ledger, self._path(name), tries=retry)
         with unaltered(f"the tombstones {self._place(name)}"):
             if _span(name) is None:
                 raise ValueError("its name does not begin with its first and last row")
@@ -210,7 +210,7 @@ class Tombstones:
         ]
         data = write_parquet(pa.Table.from_arrays(arrays, schema=SCHEMA))
         try:
-            await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=TRIES)
+            await write_once(self.store, self.ledger, self._path(name), data, PARQUET, read_tries=retry)
         except PreconditionFailed as error:
             raise LedgerError(
                 f"{self._place(name)} was written by somebody else", advice="find out by whom before you expire more"

@@ -21,7 +21,7 @@ from jobs.core.elapsed import elapsed_seconds
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import ObjectVersion
 from jobs.core.outcome import GOOD, Outcome, PartlyDone
-from jobs.core.pace import Pace, backoff_seconds
+from jobs.core.pace import Pace
 from jobs.core.run import Plan, continuation
 from jobs.core.words import explained
 from jobs.errors import (
@@ -39,7 +39,7 @@ from jobs.errors import (
 from jobs.ledger.ledger import Checkpoint, Ledger
 from jobs.ledger.owner import LOOK_SECONDS, SILENT_SECONDS, Owner
 from jobs.runs.failure_count import TRIES, FailureCount, gave_up
-from jobs.s3.retries import retry
+from jobs.s3.retries import pause_seconds, retry
 from jobs.s3.store import Store
 from jobs.tables.rows import ReadBeside, read_outcomes, read_shard, write_outcomes
 
@@ -330,7 +330,7 @@ class Worker:
                 if attempt == TRIES and not self._stopping:
                     return self._dated([gave_up(row, error) for row in rows], looked_at)
                 if not self._stopping:
-                    await asyncio.sleep(backoff_seconds(attempt, self.chance()))
+                    await asyncio.sleep(pause_seconds(attempt, error, self.chance()))
                 if self._must_end():
                     raise asyncio.CancelledError from error  # no outcome: another attempt does these rows
             else:

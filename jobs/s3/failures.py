@@ -98,6 +98,8 @@ def failure_of(operation: Operation, target: str, response: Response, *, region:
     error = store_error(operation, target, code, message, status)
     if status == 405 and operation.can_find_a_marker:
         error = error.recast(NotFound)
+    if (seconds := headers.get("retry-after", "")).isdecimal() and len(seconds) < 9:
+        error.retry_after = float(seconds)
     where = headers.get("x-amz-bucket-region") or (detail.region if detail else "")
     if isinstance(error, Redirected) or (status == 400 and where and where != region):
         advice = f"the bucket is in {where or 'another region'}, {named_region} was asked"

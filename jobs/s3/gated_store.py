@@ -13,7 +13,7 @@ from typing import Any, cast
 from jobs.core.rate_limits import RateLimits, TokenBucket
 from jobs.errors import Conflict, Interrupted, StoreError, Unavailable
 from jobs.s3.operations import BY_CALL, Effect, Operation
-from jobs.s3.retries import TRIES, retry
+from jobs.s3.retries import once, retry
 from jobs.s3.store import Body, Store
 
 Send = Callable[..., Awaitable[Any]]
@@ -43,12 +43,12 @@ def patient(store: Store, seconds: float) -> Store:
     """The store, for reads. Each ends within `seconds` with all its tries, else raises NoAnswer."""
 
     async def read(operation: Operation, send: Send, arguments: tuple[Any, ...], named: dict[str, Any]) -> Any:
-        tries = 1 if operation is Operation.GET_ANNOTATION else TRIES  # its callers learn from its errors
+        tries = once if operation is Operation.GET_ANNOTATION else retry  # its callers learn from its errors
         try:
             async with asyncio.timeout(seconds):
-                return await retry(lambda: send(*arguments, **named), tries=tries)
+                return await tries(lambda: send(*arguments, **named))
         except (Unavailable, Conflict) as error:
-            raise (error if tries == 1 else error.recast(NoAnswer)) from None
+            raise (error if tries is once else error.recast(NoAnswer)) from None
         except TimeoutError:
             target = str(next(iter((*arguments, *named.values())), ""))
             raise NoAnswer(operation, target, "NoAnswer", f"nothing came within {seconds:g} s") from None

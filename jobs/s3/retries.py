@@ -1,10 +1,11 @@
-"""Retries of single requests, for callers whose own retry would repeat much more."""
+"""Tries: how often a request is sent, how long a person waits, and how many run at once."""
 
 from __future__ import annotations
 
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from jobs.config import Settings
@@ -13,49 +14,54 @@ from jobs.errors import Conflict, StoreError, Unavailable
 
 PATIENCE_SECONDS = 30.0
 """So long a person waits for a server that does not answer."""
+PAUSE_SECONDS_MAX = 20.0
+"""The longest wait that a server may ask for (Retry-After)."""
 T = TypeVar("T")
 U = TypeVar("U")
 
-TRIES = 8
-PERSIST_SECONDS = 300.0
+
+def pause_seconds(attempt: int, error: StoreError, jitter: float) -> float:
+    """How long to wait after a failed try: as `backoff_seconds` says, and as long as the server asks."""
+    return max(min(error.retry_after, PAUSE_SECONDS_MAX), backoff_seconds(attempt, jitter))
 
 
-async def retry(
-    request: Callable[[], Awaitable[T]], on_error: Callable[[StoreError], None] = lambda error: None, tries: int = TRIES
-) -> T:
-    """The request's answer.
-
-    What may pass (5xx, SlowDown, no answer, 409) is asked for again, with full jitter.
-
-    `on_error` hears of each failure that is tried again. Raises the last StoreError, or any other
-    at once.
+@dataclass(frozen=True, slots=True)
+class Tries:
+    """How often what may pass (5xx, SlowDown, no answer, 409) is asked for again: `count` times, and in any case for
+    `seconds`. A server whose answers are invalid is asked `count` times: it will hardly learn.
     """
-    for attempt in range(1, tries):
-        try:
-            return await request()
-        except (Unavailable, Conflict) as error:
-            on_error(error)
-            await asyncio.sleep(backoff_seconds(attempt, random.random()))
-    return await request()
+
+    count: int = 8
+    seconds: float = 0.0
+    passing: tuple[type[StoreError], ...] = (Unavailable, Conflict)
+
+    async def __call__(
+        self, request: Callable[[], Awaitable[T]], on_error: Callable[[StoreError], None] = lambda error: None
+    ) -> T:
+        """The request's answer. Raises the last StoreError that may pass, or any other at once.
+
+        `on_error` hears of each failure that is tried again.
+        """
+        loop = asyncio.get_running_loop()
+        ends_at, attempt, invalid = loop.time() + self.seconds, 0, 0
+        while True:
+            attempt += 1
+            try:
+                return await request()
+            except self.passing as error:
+                invalid += error.code == "MalformedAnswer"
+                if attempt >= self.count and (loop.time() >= ends_at or invalid >= self.count):
+                    raise
+                on_error(error)
+                pause = pause_seconds(attempt, error, random.random())
+            await asyncio.sleep(pause)
 
 
-async def persist(request: Callable[[], Awaitable[T]]) -> T:
-    """The request's answer, for callers that would lose the work of hours.
-
-    What may pass is asked for again for minutes, with full jitter. A server whose answers are
-    invalid is asked `TRIES` times: it will hardly learn.
-    """
-    loop = asyncio.get_running_loop()
-    ends_at, attempt, invalid = loop.time() + PERSIST_SECONDS, 0, 0
-    while True:
-        attempt += 1
-        try:
-            return await request()
-        except (Unavailable, Conflict) as error:
-            invalid += error.code == "MalformedAnswer"
-            if loop.time() >= ends_at or invalid >= TRIES:
-                raise
-        await asyncio.sleep(backoff_seconds(attempt, random.random()))
+once = Tries(1)
+retry = Tries()
+"""For callers whose own retry would repeat much more."""
+persist = Tries(seconds=300.0)
+"""For callers that would lose the work of hours."""
 
 
 async def gather_bounded(work: Callable[[U], Awaitable[T]], items: Iterable[U], at_once: int) -> list[T]:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from jobs.core.elapsed import elapsed_seconds, refuse_late
 from jobs.core.model import ObjectRef
-from jobs.core.pace import backoff_seconds
 from jobs.core.request_log import REQUESTS
 from jobs.errors import AuthenticationFailed, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
@@ -31,6 +30,7 @@ from jobs.s3.http.routes import Route, Routes
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
 from jobs.s3.http.tls import tls_context
 from jobs.s3.operations import CONTENT, Operation, Patience, Place
+from jobs.s3.retries import pause_seconds
 
 TRIES_PACED = 2
 TRIES_PATIENT = 6
@@ -130,6 +130,7 @@ class Transport:
         payload = await self._payload_sha256(body) if body else EMPTY_SHA256
         bounds = bounds_of(operation, content_bytes)
         attempt = unanswered = 0
+        unavailable: StoreError
         corrections: set[str] = set()
         is_repeated = False
         while True:
@@ -144,9 +145,10 @@ class Transport:
                 REQUESTS.add(operation, place, 0, error.code, began, "")
                 has_begun = error.code == "IncompleteBody"
                 unanswered = 0 if has_begun else unanswered + 1
+                message = f"{error} (endpoint {self.endpoint})"
+                unavailable = Unavailable(operation, str(place), error.code, message, 200 if has_begun else 0)
                 if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
-                    message = f"{error} (endpoint {self.endpoint})"
-                    raise Unavailable(operation, str(place), error.code, message, 200 if has_begun else 0) from error
+                    raise unavailable from error
             except (InvalidHead, UnicodeEncodeError) as error:
                 raise Rejected(operation, str(place), "InvalidHeader", f"{error}: nothing was sent", 400) from error
             else:
@@ -165,10 +167,11 @@ class Transport:
                     route, attempt = correction, attempt - 1
                     continue
                 may_pass = isinstance(correction, Unavailable) and not 300 <= response.status < 400
+                unavailable = correction
                 if attempt >= self._tries or not may_pass:
                     correction.was_sent_once = not is_repeated
                     raise correction
-            await asyncio.sleep(backoff_seconds(attempt, random.random()))
+            await asyncio.sleep(pause_seconds(attempt, unavailable, random.random()))
 
     def region_of(self, bucket: str) -> str | None:
         """Where a bucket is that requests were sent to, None if that is not known."""

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
@@ -17,12 +16,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from jobs.core.model import Attributes, Checksum, Location, ObjectRef
-from jobs.core.pace import backoff_seconds
 from jobs.core.part_sizes import MIN_PART_BYTES, choose_part_size
 from jobs.errors import Conflict, Denied, NotFound, Rejected, StoreError
 from jobs.s3.checksums import combine, composite, full_object
 from jobs.s3.lookup import look_at_written
-from jobs.s3.retries import gather_bounded, retry
+from jobs.s3.operations import Operation
+from jobs.s3.retries import Tries, gather_bounded, retry
 from jobs.s3.store import ABSENT, Guard, PartDone, Store, StoredPart, Written
 
 PARTS_IN_FLIGHT = 4
@@ -106,16 +105,18 @@ async def abort_upload(store: Store, upload: BegunUpload) -> None:
     Source: https://docs.aws.amazon.com/AmazonS3/latest/API/API_AbortMultipartUpload.html
     Who may not list its parts aborts it once. Raises StoreError: Conflict when parts remain.
     """
-    for attempt in range(1, ABORTS + 1):
+
+    async def abort() -> None:
         await retry(partial(store.abort_multipart, *upload[:3]))
         try:
             page = await store.list_parts(*upload[:3])
         except (NotFound, Denied, Rejected):  # it is gone, or nobody can look
             return
-        if not page.parts:
-            return
-        await asyncio.sleep(backoff_seconds(attempt, random.random()))
-    raise Conflict("AbortMultipartUpload", f"s3://{upload.bucket}/{upload.key}", "PartsRemain", "it still has parts")
+        if page.parts:
+            target = f"s3://{upload.bucket}/{upload.key}"
+            raise Conflict(Operation.ABORT, target, "PartsRemain", "it still has parts")
+
+    await Tries(ABORTS)(abort)
 
 
 async def abort_unfinished(store: Store, uploads: Iterable[BegunUpload], place: Location) -> None:

@@ -53,7 +53,7 @@ from jobs.s3.compare_bytes import is_damaged
 from jobs.s3.copying import Copier, CopyOptions, is_altered
 from jobs.s3.lookup import KeyPages, find
 from jobs.s3.multipart_copy import ALTERED
-from jobs.s3.retries import retry
+from jobs.s3.retries import Tries
 from jobs.s3.store import ABSENT, Guard, Store
 from jobs.s3.stored_checksums import stored_checksums
 from jobs.s3.uploads import NO_RECORDS, UploadRecords
@@ -62,7 +62,7 @@ from jobs.sync.look import Identity, Look, identity, look_by_heads, look_by_list
 from jobs.sync.table import Act, Edge, Edges, End, Item, Overwrite, Rules, Step, View, align, next_step, rivals
 
 ROUNDS = 12
-LAST_TRIES = 2
+LAST_TRIES = Tries(2)
 """How often a request about one version is tried at the last try, before others go on without it."""
 LOOKS, NEWEST_LOOKS = 6, 2
 """How many comparisons an event has for each version that it names, and for what is on top."""
@@ -526,7 +526,7 @@ class _Sync:
         return await is_damaged(self.ours.content(version, info), self.sides.budget)
 
     async def _persist(self, work: Callable[[], Awaitable[T]]) -> T:
-        return await (retry(work, tries=LAST_TRIES) if self.is_last else work())
+        return await (LAST_TRIES(work) if self.is_last else work())
 
     # Writes
 

@@ -14,6 +14,7 @@ from jobs.core.model import Listed, Location
 from jobs.errors import ConfigError, NotFound, Unavailable
 from jobs.inventory import data_files
 from jobs.inventory.write import InventoryWritten, write_inventory
+from jobs.s3.retries import once
 from tests.doubles.list_store import Shelf
 
 NOW = 1764030820.25  # 2025-11-25T00:33:40Z
@@ -117,7 +118,7 @@ def test_of_two_reports_at_once_only_one_is_published():
 
 
 def test_a_listing_that_breaks_leaves_no_manifest(monkeypatch):
-    monkeypatch.setattr("jobs.s3.retries.PERSIST_SECONDS", 0.0)
+    monkeypatch.setattr("jobs.s3.listing.persist", once)
 
     class Breaking(Shelf):
         async def list_objects(self, bucket, prefix, *, after=None, delimiter="", max_keys=1000):

@@ -9,6 +9,7 @@ import pytest
 from jobs.core.model import Location
 from jobs.errors import NotFound, PreconditionFailed, Unavailable
 from jobs.ledger.files import list_files, list_names, read_file, write_file, write_once
+from jobs.s3.retries import once
 from tests.doubles.lost_answers import LostAnswers
 from tests.doubles.memory_store import MemoryStore
 
@@ -61,7 +62,7 @@ def test_one_try_is_one_request() -> None:
     async def scene() -> None:
         store = losing(answers := LostAnswers())
         with pytest.raises(Unavailable):
-            await write_file(store, PLACE, NAME, b"1", tries=1)
+            await write_file(store, PLACE, NAME, b"1", tries=once)
         assert answers.requests == 1
 
     asyncio.run(scene())

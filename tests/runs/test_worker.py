@@ -81,7 +81,7 @@ async def outcomes_of(ledger: Ledger, count: int = ROWS) -> list[Outcome]:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker_module, "backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
 
 def test_every_row_gets_one_outcome_and_checkpoints_come_as_asked() -> None:

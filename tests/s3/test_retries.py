@@ -14,7 +14,7 @@ import pytest
 from jobs.core.pace import Pace
 from jobs.errors import Denied, Throttled, Unavailable
 from jobs.s3.paced_gate import PacedGate
-from jobs.s3.retries import TRIES, persist, promptly, retry
+from jobs.s3.retries import persist, promptly, retry
 
 
 @pytest.fixture(autouse=True)
@@ -87,7 +87,7 @@ def test_whoever_fails_or_is_cancelled_lets_the_next_go() -> None:
 
 def test_one_invalid_answer_after_many_failures_does_not_end_what_persists(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
-    answers = [*["Busy"] * TRIES, *["MalformedAnswer", "Busy"] * (TRIES - 1)]
+    answers = [*["Busy"] * retry.count, *["MalformedAnswer", "Busy"] * (retry.count - 1)]
 
     async def request() -> str:
         if answers:

@@ -13,7 +13,7 @@ from jobs.core.reasons import Reason
 from jobs.errors import ArchivedObject, Denied, StoreError, Throttled, Unavailable
 from jobs.runs.failure_count import TRIES
 from jobs.s3.byte_ranges import READ_AHEAD
-from jobs.s3.retries import TRIES as RETRIES
+from jobs.s3.retries import retry
 from jobs.sync.job import SyncJob
 from jobs.verify.job import Verify
 from tests.doubles.hooks import names, watch
@@ -98,7 +98,7 @@ async def test_an_unreadable_version_does_not_keep_newer_ones_from_being_copied(
     assert statuses(again) == ["same", "blocked", "same", "same"]
 
 
-@pytest.mark.parametrize(("piece_bytes", "reads_max"), [(1 << 20, 1), (8, 2 * READ_AHEAD * RETRIES)])
+@pytest.mark.parametrize(("piece_bytes", "reads_max"), [(1 << 20, 1), (8, 2 * READ_AHEAD * retry.count)])
 async def test_a_stream_whose_every_read_fails_reads_no_further(
     monkeypatch: pytest.MonkeyPatch, piece_bytes: int, reads_max: int
 ) -> None:

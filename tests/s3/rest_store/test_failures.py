@@ -12,9 +12,10 @@ import pytest
 from jobs import errors
 from jobs.s3.checksums import full_object
 from jobs.s3.rest_store import RestStore
+from jobs.s3.retries import PAUSE_SECONDS_MAX
 from jobs.s3.sessions import open_store
 from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
-from tests.doubles.scripted_server import REF, Reply, Script, ask, copy, copy_part, error_body
+from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy, copy_part, error_body
 from tests.doubles.servers import free_ports
 
 
@@ -112,6 +113,22 @@ def test_who_has_no_pace_to_lower_is_patient(
     with pytest.raises(errors.Unavailable):
         ask(script, copy)
     assert len(script.seen) == TRIES_PATIENT
+
+
+@pytest.mark.parametrize(("asked", "waited"), [("3", 3.0), ("3600", PAUSE_SECONDS_MAX), ("soon", 0.0)])
+def test_a_busy_server_has_the_time_that_it_asks_for(
+    script: Script, asked: str, waited: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waits.append(seconds)
+
+    monkeypatch.setattr(random, "random", lambda: 0.0)
+    monkeypatch.setattr(asyncio, "sleep", sleep)
+    script.first, script.reply = [Reply(503, {"Retry-After": asked}, error_body("SlowDown"))], Reply(body=COPIED)
+    ask(script, copy)
+    assert waits == [waited]
 
 
 @pytest.mark.parametrize("body", [b"", error_body("NotImplemented")])
