@@ -42,6 +42,7 @@ from jobs.ledger.journal import SETTLED, Ending, Entry, file_name, to_lines
 from jobs.policy.coverage import match
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import sides
+from jobs.policy.words import CREATE
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.copying import KEEP
 from jobs.s3.retries import Tries
@@ -252,7 +253,7 @@ class _Batch:
     def _make_sides(self, pair: Pair) -> Sides:
         hot = pair.destination
         # A key that Terraform makes is the bucket's default, which S3 takes by itself.
-        key = hot.kms_key if hot.kms_key is not None and hot.kms_key.region is not None else None
+        key = None if hot.kms_key == CREATE else hot.kms_key
         options = SyncOptions(
             storage_class=hot.storage_class.value if hot.storage_class else KEEP,
             sse=hot.encryption.value if key else None,

@@ -214,10 +214,7 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
         environment["SEALIFT_POLICY"] = settings.policy
     return {
         "jobName": name,
-        "jobQueue": settings.batch_queue
-        or policy.batch.orchestrator_queue
-        or policy.batch.queue
-        or f"{policy.name}-orchestrators",
+        "jobQueue": settings.batch_queue or f"{policy.name}-orchestrators",
         "jobDefinition": definition.replace("{job}", START_KINDS[what.job].definition or what.job),
         "containerOverrides": {"command": list(what.command), "environment": _pairs(environment)},
         "retryStrategy": retry_strategy(ATTEMPTS),

@@ -24,6 +24,7 @@ from jobs.core.metrics import Metric, Unit
 from jobs.errors import LedgerError, SealiftError, Unavailable
 from jobs.ledger.backlog import Manifest, Waiting, backlog_pairs, manifest_numbers, read_manifest
 from jobs.policy.model import Pair, Policy
+from jobs.policy.words import age_text
 from scheduler import backlog
 from scheduler.batch_starts import started_names
 from scheduler.log import measure, say
@@ -137,7 +138,7 @@ def _is_due(pair: Pair, waiting: Sequence[Waiting], now: float) -> str:
     if rows >= limits.backlog_rows:
         return f"{rows} rows, at least {limits.backlog_rows}"
     oldest = min((each.since for each in waiting), default=now)
-    return f"older than {limits.backlog_age}" if now - oldest >= limits.backlog_age else ""
+    return f"older than {age_text(limits.backlog_age)}" if now - oldest >= limits.backlog_age else ""
 
 
 async def _unstarted(runtime: Runtime, policy: Policy, pair: Pair) -> list[Manifest]:

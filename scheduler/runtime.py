@@ -13,7 +13,7 @@ from jobs.core.run import Side
 from jobs.errors import PreconditionFailed
 from jobs.ledger.files import list_names, read_file, write_once
 from jobs.policy.model import Policy
-from jobs.policy.reader import load_policy, read_policy
+from jobs.policy.resolved import decode_policy, load_bytes
 from jobs.s3.condition_trial import OF_COPIES, find_ignored, ignored_error
 from jobs.s3.retries import Tries
 from jobs.s3.sessions import open_store
@@ -87,7 +87,7 @@ class Runtime:
         now = self.clock()
         if self._policy is None or now - self._policy[0] > POLICY_SECONDS:
             where = self.settings.policy
-            policy = await load_policy(where, self.store()) if where.startswith("s3://") else read_policy(where)
+            policy = decode_policy(await load_bytes(where, self.store()), where)
             self._policy = (now, policy.called(self.settings.system))
         return self._policy[1]
 

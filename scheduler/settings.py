@@ -13,7 +13,7 @@ from jobs.errors import ConfigError
 
 @dataclass(frozen=True, slots=True)
 class FunctionSettings:
-    """`SEALIFT_POLICY` (a path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are required.
+    """`SEALIFT_POLICY` (a policy.json, by path or s3://…) and `SEALIFT_LEDGER` (s3://bucket/prefix) are required.
 
     `SEALIFT_BATCH_QUEUE`, `SEALIFT_BATCH_JOB_DEFINITION` and `SEALIFT_TOPIC` replace the names that
     follow from the policy's name (`scheduler.batch_starts`, `scheduler.follow`).

@@ -28,6 +28,7 @@ from jobs.nights.calendar import find_night
 from jobs.policy.coverage import Scope, scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import prefix_map
+from jobs.policy.words import minutes_of
 from jobs.s3.listing import list_folders
 from scheduler.batch_starts import Start, start
 from scheduler.log import say
@@ -90,7 +91,7 @@ def _parse(name: str, parse: Callable[[Any], T], value: Any) -> T:
 
 def nightly(pair: Pair, at: float) -> Start:
     """The latest night that has begun at `at` (epoch seconds) in the pair's time zone."""
-    night = find_night(at, pair.nightly.hour.minutes, zoneinfo.ZoneInfo(pair.nightly.time_zone)).isoformat()
+    night = find_night(at, minutes_of(pair.nightly.hour), zoneinfo.ZoneInfo(pair.nightly.time_zone)).isoformat()
     return Start(pair.name, "nightly", night, ("nightly", "--pair", pair.name, "--night", night))
 
 

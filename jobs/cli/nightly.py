@@ -34,6 +34,7 @@ from jobs.nights.calendar import find_night, parse_night
 from jobs.nights.documents import Night, Summary
 from jobs.nights.night import run_night
 from jobs.policy.run_options import sides
+from jobs.policy.words import minutes_of
 from jobs.reports.figures import human_seconds
 from jobs.runs.request import check_apart, open_ledger
 
@@ -78,7 +79,7 @@ def nightly(options: NightlyCommand) -> int:
     chosen, now = options.pair.choose(options.ledger, settings), time.time()
     hours = chosen.pair.nightly
     zone = zoneinfo.ZoneInfo(hours.time_zone)
-    latest = find_night(now, hours.hour.minutes, zone)
+    latest = find_night(now, minutes_of(hours.hour), zone)
     night = parse_night(options.night, latest) if options.night else latest
     check_apart(*sides(chosen.policy, chosen.pair), chosen.ledger)
     first = Night(open_ledger(chosen.ledger), chosen.pair.name, night)

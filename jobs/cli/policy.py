@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields, is_dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from jobs.cli.console import emit
 from jobs.cli.options import (
@@ -25,11 +26,13 @@ from jobs.cli.policy_and_ledger import is_local, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.model import Location
-from jobs.errors import ExitCode, PolicyError, UsageError
+from jobs.errors import ConfigError, ExitCode, Mistake, PolicyError, UsageError
 from jobs.policy.coverage import Explanation, explain, to_dict
 from jobs.policy.model import Destination, Pair, Policy, Replica
-from jobs.policy.rules import Finding, find_warnings
-from jobs.policy.words import Age, Size, Word
+from jobs.policy.reader import parse_word, path_of, resolve_policy
+from jobs.policy.resolved import encode_policy
+from jobs.policy.rules import Finding, find_refusals, find_warnings
+from jobs.policy.words import Age, Size, age_text, size_text
 from jobs.reports.figures import human_bytes
 
 
@@ -38,6 +41,7 @@ class CheckCommand:
     """`sealift policy check`, as it was typed."""
 
     file: str | None = argument(required=False)
+    write: str | None = option("Write the checked policy to FILE, beside the YAML, for Terraform.", metavar="FILE")
     as_json: bool = json_option()
 
 
@@ -70,12 +74,16 @@ def policy() -> None:
 def check(options: CheckCommand) -> int:
     """Check the policy.
 
-    FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. Warns of
-    alarms that reach nobody, nights at times that clocks jump over, and nights that miss what
-    expires. With --json the answer holds the whole policy with all of its defaults.
+    FILE is a path or s3:// (default: SEALIFT_POLICY). Reports every mistake at once. Warns of alarms that reach nobody,
+    nights at times that clocks jump over, nights that miss what expires, and what AWS would refuse. --write refuses the
+    latter, and writes what Terraform, functions and jobs read. With --json the answer holds the whole policy.
+
+    \b
+    sealift policy check policy.yaml --write policy.json
     """
+    name = options.file or Settings.from_environment().policy or ""
     try:
-        found = read_policy(options.file)
+        found = _write(name, options.write) if options.write else read_policy(options.file)
     except PolicyError as error:
         mistakes = [mistake._asdict() for mistake in error.mistakes]
         count = f"{len(mistakes)} mistake{'s' * (len(mistakes) != 1)}"
@@ -83,12 +91,34 @@ def check(options: CheckCommand) -> int:
         document = {"file": error.file, "valid": False, "mistakes": mistakes, "policy": None}
         emit(document, as_json=options.as_json, text="\n".join(lines))
         return int(ExitCode.CONFIG)
-    name = options.file or Settings.from_environment().policy
-    warnings = [_warning_text(found, finding) for finding in find_warnings(found, datetime.now(UTC).date())]
+    findings = [*find_warnings(found, datetime.now(UTC).date()), *find_refusals(found)]
+    warnings = [_finding_text(found, finding) for finding in findings]
     lines = [f"{name}: right", *(f"  warning: {text}" for text in warnings), *map(_pair_text, found.pairs)]
-    document = {"file": name, "valid": True, "mistakes": [], "warnings": warnings, "policy": plain(found)}
+    lines += [f"{options.write}: written"] if options.write else []
+    document = {"file": name, "valid": True, "mistakes": [], "warnings": warnings, "policy": msgspec.to_builtins(found)}
     emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.DONE)
+
+
+def _write(name: str, target: str) -> Policy:
+    """Write policy.json beside the YAML file. Raises UsageError, PolicyError, ConfigError."""
+    file, there = Path(name), Path(target)
+    if (
+        not name
+        or name.startswith("s3://")
+        or file.resolve().parent != there.resolve().parent
+        or file.suffix == ".json"
+    ):
+        raise UsageError(f"--write {target!r}", advice="name a YAML file of this machine, and write beside it")
+    resolved = resolve_policy(name)
+    refused = [Mistake(path_of(each.steps), "", each.expected) for each in find_refusals(resolved.policy)]
+    if refused:
+        raise PolicyError(name, refused)
+    try:
+        there.write_bytes(encode_policy(resolved))
+    except OSError as error:
+        raise ConfigError(f"--write {target}: {error.strerror}") from error
+    return resolved.policy
 
 
 @policy.command("explain")
@@ -111,27 +141,16 @@ def explain_object(options: ExplainCommand) -> int:
     return int(ExitCode.DONE if answer.pair and not answer.copy_problem else ExitCode.FINDINGS)
 
 
-def plain(value: Any) -> Any:
-    """A policy as JSON has it, with each value as in the file."""
-    if is_dataclass(value):
-        return {field.name: plain(getattr(value, field.name)) for field in fields(value)}
-    if isinstance(value, tuple | list):
-        return [plain(each) for each in value]
-    if isinstance(value, dict):
-        return {str(name): plain(each) for name, each in value.items()}
-    return value.as_written() if isinstance(value, Word) else value
-
-
 def _word(kind: Any, option: str, text: str | None) -> Any:
     if text is None:
         return None
     try:
-        return kind.parse(text)
+        return parse_word(kind, text)
     except ValueError as error:
         raise UsageError(f"{option} {text!r}", advice=f"expected {error}") from None
 
 
-def _warning_text(policy: Policy, finding: Finding) -> str:
+def _finding_text(policy: Policy, finding: Finding) -> str:
     steps, of_pair = finding.steps, ""
     if steps[0] == "pairs":
         of_pair, steps = f"pair {policy.pairs[int(steps[1])].name}: ", steps[2:]
@@ -142,7 +161,7 @@ def _pair_text(pair: Pair) -> str:
     source = ", ".join(f"s3://{pair.source.bucket}/{prefix}" for prefix in pair.source.prefixes)
     copy = f"s3://{pair.destination.bucket}/{pair.destination.prefix}"
     night = f"{pair.nightly.hour} {pair.nightly.time_zone}" if pair.nightly.enabled else "no night of its own"
-    where = "across regions" if pair.is_cross_region else "same region"
+    where = "across regions" if pair.source.region != pair.destination.region else "same region"
     if pair.destination.account != pair.source.account:
         where += f", to account {pair.destination.account}"
     return shown(f"  {pair.name}: {source} → {copy} ({where}, {night})")
@@ -157,9 +176,9 @@ def _explanation_text(answer: Explanation) -> str:
     key = {None: "", "create": " with a key of its own"}.get(hot.kms_key, f" with {hot.kms_key}")
     at_once, by_run = ("at once", "by a run") if is_local() else ("by a Lambda", "by a run on Batch")
     path = {
-        None: f"{at_once} up to {limit}, {by_run} above",
-        True: f"{at_once}, since it is not larger than {limit}",
-        False: f"{by_run}, since it is larger than {limit}",
+        None: f"{at_once} up to {size_text(limit)}, {by_run} above",
+        True: f"{at_once}, since it is not larger than {size_text(limit)}",
+        False: f"{by_run}, since it is larger than {size_text(limit)}",
     }
     lock = f"{hot.object_lock.mode} for {hot.object_lock.days} days" if hot.object_lock else "none"
     deletes = "a delete marker on the copy" if pair.deletes == "mirror" else "the copy stays"
@@ -203,5 +222,5 @@ def _archive_text(answer: Explanation) -> str:
         return "never: the pair has no archive"
     if rule is None:
         return "not by what is known"
-    expire = f"; the original may go {archive.expire.grace} after its proof" if archive.expire else ""
+    expire = f"; the original may go {age_text(archive.expire.grace)} after its proof" if archive.expire else ""
     return f"in {archive.uri}, {rule.storage_class}, {rule.format}, about {human_bytes(rule.target_size)} each{expire}"

@@ -74,6 +74,15 @@ class Deletes(StrEnum):
     RETAIN = "retain"
 
 
+class Notifications(StrEnum):
+    """How events of a source come: by EventBridge, which its owner turns on, or by what Terraform sets instead of all
+    notifications that the bucket has.
+    """
+
+    EVENTBRIDGE = "eventbridge"
+    REPLACE = "replace"
+
+
 class ArchiveSide(StrEnum):
     """Whose objects an archive rule packs: the pair's source, or its hot copies."""
 
@@ -101,7 +110,6 @@ class Compute(StrEnum):
 
     FARGATE_SPOT = "fargate_spot"
     FARGATE = "fargate"
-    EC2_SPOT = "ec2_spot"
 
 
 class Step(StrEnum):

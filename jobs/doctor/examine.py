@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
+from msgspec import structs
+
 from jobs.doctor.batch_checks import DEFINITION_CHECKS, IMAGE_CHECKS, JOB_QUEUE_CHECKS, QUOTA_CHECKS
 from jobs.doctor.bucket_checks import BUCKET_CHECKS, INVENTORY_CHECKS, REPLICATION_CHECKS, SOURCE_CHECKS
 from jobs.doctor.event_checks import (
@@ -33,7 +35,7 @@ def examine(given: Policy, pair: Pair | None = None, system: str | None = None) 
     ConfigError without credentials.
     """
     whole = given.called(system)
-    policy = replace(whole, pairs=(pair,)) if pair else whole
+    policy = structs.replace(whole, pairs=(pair,)) if pair else whole
     try:
         facts = gather(policy, given)
     except AuthenticationFailed as error:

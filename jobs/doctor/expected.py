@@ -10,8 +10,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
-from jobs.core.enums import AnnotationRule, Deletes, Encryption
+from jobs.core.enums import AnnotationRule, Deletes, Encryption, Notifications
 from jobs.policy.model import Archive, Destination, Ledger, ObjectLock, Pair, Policy, Replica
+from jobs.policy.words import minutes_of
 
 FUNCTIONS = ("backup", "enqueue", "submit", "follow")
 DIRECT_EVENTS = ("s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*")
@@ -129,7 +130,6 @@ class JobQueuePlan:
 _KINDS: dict[str, dict[str, str]] = {
     "fargate_spot": {"spot": "FARGATE_SPOT", "on_demand": "FARGATE", "orchestrators": "FARGATE"},
     "fargate": {"spot": "FARGATE", "on_demand": "FARGATE", "orchestrators": "FARGATE"},
-    "ec2_spot": {"spot": "SPOT", "on_demand": "EC2", "orchestrators": "EC2"},
 }
 QUOTAS = {
     "FARGATE_SPOT": ("fargate", "L-36FBB829", "Fargate Spot vCPU resource count"),
@@ -228,7 +228,7 @@ def source_plans(policy: Policy) -> list[SourcePlan]:
         bucket = pair.source.bucket
         of_bucket = [each.source for each in policy.pairs if each.source.bucket == bucket]
         prefixes = tuple(dict.fromkeys(str(prefix) for source in of_bucket for prefix in source.prefixes))
-        is_ours = any(source.notifications for source in of_bucket)
+        is_ours = any(source.notifications is Notifications.REPLACE for source in of_bucket)
         region = str(pair.source.region)
         is_direct = is_ours and region == policy.ledger.region
         plans[bucket] = SourcePlan(str(bucket), region, prefixes, is_ours, is_direct, policy.is_foreign(pair.source))
@@ -347,9 +347,8 @@ def job_queue_plans(policy: Policy) -> list[JobQueuePlan]:
     sizes = dict.fromkeys(kinds, int(batch.max_vcpus)) | {"orchestrators": (2 * len(policy.pairs) + 2) * batch.vcpus}
     plans: dict[str, JobQueuePlan] = {}
     for use, kind in kinds.items():
-        given = (batch.orchestrator_queue if use == "orchestrators" else None) or batch.queue
-        name = given or f"{policy.name}-{use.replace('_', '-')}"
-        plans.setdefault(name, JobQueuePlan(use, name, None if given else kind, sizes[use]))
+        name = f"{policy.name}-{use.replace('_', '-')}"
+        plans.setdefault(name, JobQueuePlan(use, name, kind, sizes[use]))
     return list(plans.values())
 
 
@@ -416,5 +415,5 @@ def undelivered_queues(policy: Policy) -> list[UndeliveredQueue]:
 
 def cron(pair: Pair) -> str:
     """The schedule of the pair's night, as events.tf writes it."""
-    minutes = pair.nightly.hour.minutes
+    minutes = minutes_of(pair.nightly.hour)
     return f"cron({minutes % 60} {minutes // 60} * * ? *)"

@@ -16,19 +16,19 @@ from jobs.core.run import Side
 from jobs.errors import ConfigError, Denied, NotFound, StoreError, UsageError
 from jobs.ledger.ledger import Ledger
 from jobs.policy.model import Policy
-from jobs.policy.reader import parse_policy
+from jobs.policy.resolved import FILE_NAME, decode_policy
 from jobs.s3.retries import retry
 from jobs.s3.sessions import boto_client
 
 
 async def find_policy(ledger: Ledger) -> Policy | None:
     """The policy that Terraform keeps in the ledger. Raises PolicyError for an invalid one."""
-    place = ledger.location.join("policy.yaml")
+    place = ledger.location.join(FILE_NAME)
     try:
         found = await retry(lambda: ledger.store.get(ObjectRef(*place)))
     except NotFound:
         return None
-    return parse_policy(found.data, str(place))
+    return decode_policy(found.data, str(place))
 
 
 def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:

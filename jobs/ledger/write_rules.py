@@ -9,7 +9,7 @@ tests/terraform compares the two. No decision depends on a file that may change.
 | runs/ … thawing/         | never                                                                |
 | archives/….parquet       | a damaged index, by who names the ETag of the one that it replaces   |
 | archives/….directory.json| always: it repeats what the indexes say                              |
-| policy.yaml              | by Terraform only, no role of Sealift's may write it                 |
+| policy.json              | by Terraform only, no role of Sealift's may write it                 |
 | athena/                  | by Athena, which keeps results there. Sealift reads none of them     |
 """
 
@@ -40,7 +40,7 @@ LEDGER_FILES: tuple[tuple[str, Change], ...] = (
     ("thawing/*", Change.NEVER),
     ("archives/*.parquet", Change.KNOWN),
     ("archives/*.directory.json", Change.ALWAYS),
-    ("policy.yaml", Change.ALWAYS),
+    ("policy.json", Change.ALWAYS),
     ("athena/*", Change.ALWAYS),
 )
 

@@ -28,7 +28,8 @@ from jobs.local.runs import LocalRuns
 from jobs.local.seaweedfs import Notifications, RunningServer, allow_open_files, s3_server
 from jobs.local.status import FunctionLog
 from jobs.policy.model import Policy
-from jobs.policy.reader import read_policy
+from jobs.policy.reader import resolve_policy
+from jobs.policy.resolved import FILE_NAME, encode_policy
 from scheduler import backup
 from scheduler.log import say
 from scheduler.runtime import current_runtime
@@ -89,7 +90,8 @@ def running(
     `functions.log`. An event that failed comes again after `retry_seconds`. Raises PolicyError,
     ConfigError, StoreError.
     """
-    policy = read_policy(str(policy_file))
+    resolved = resolve_policy(str(policy_file))
+    policy = resolved.policy
     credentials = {
         "AWS_ACCESS_KEY_ID": f"{LOCAL_KEY}{secrets.token_hex(8)}",
         "AWS_SECRET_ACCESS_KEY": secrets.token_urlsafe(30),
@@ -99,12 +101,13 @@ def running(
     allow_open_files()
     with contextlib.ExitStack() as undo:
         (folder / "jobs").mkdir(exist_ok=True)
+        (folder / FILE_NAME).write_bytes(encode_policy(resolved))
         receiver = undo.enter_context(receiving(token, backups.add))
         events = Notifications(
             f"http://127.0.0.1:{receiver}", token, [str(each.source.bucket) for each in policy.pairs]
         )
         server = undo.enter_context(s3_server(folder, credentials, events, port=port, keeps_data=keeps_data))
-        environment = credentials | _environment(policy, policy_file, s3_port=server.port, other_port=receiver)
+        environment = credentials | _environment(policy, folder / FILE_NAME, s3_port=server.port, other_port=receiver)
         undo.enter_context(_only(environment))
         _make_buckets(policy)
         file = undo.enter_context((folder / "functions.log").open("a", encoding="utf-8"))

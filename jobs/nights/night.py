@@ -23,6 +23,7 @@ from jobs.nights.verdicts import is_well, next_steps, verdict
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair, Policy
 from jobs.policy.run_options import named_places, sides
+from jobs.policy.words import minutes_of
 from jobs.reports.document import iso_time
 
 READ_DAYS = 360
@@ -120,7 +121,7 @@ async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emp
         exit_code=results[-1].exit_code,
         began_at=datetime.fromtimestamp(int(claim.began_at), UTC),
         finished_at=datetime.fromtimestamp(int(time.time()), UTC),
-        is_made_up=night.night < find_night(claim.began_at, pair.nightly.hour.minutes, zone),
+        is_made_up=night.night < find_night(claim.began_at, minutes_of(pair.nightly.hour), zone),
         planned_dollars=round(sum(each.planned_dollars for each in results), 6),
         stages=results,
         known=known,

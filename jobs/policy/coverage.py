@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from jobs.core.model import Location
 from jobs.policy.model import ArchiveRule, Pair, Policy
-from jobs.policy.words import Age, Size
+from jobs.policy.words import age_text, size_text
 
 KEY_BYTES_MAX = 1_024
 """https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html"""
@@ -201,15 +201,18 @@ def _conditions(
     if rule.prefix:
         yield begins, f"the key {'begins' if begins else 'does not begin'} with {rule.prefix!r}"
     if age_seconds is None:
-        yield None, f"if it is older than {rule.older_than}"
+        yield None, f"if it is older than {age_text(rule.older_than)}"
     else:
         older = age_seconds > rule.older_than
-        yield older, f"{Age(age_seconds)} is {'' if older else 'not '}older than {rule.older_than}"
+        yield older, f"{age_text(int(age_seconds))} is {'' if older else 'not '}older than {age_text(rule.older_than)}"
     if size_bytes is None:
-        yield None, f"if it is smaller than {rule.smaller_than}"
+        yield None, f"if it is smaller than {size_text(rule.smaller_than)}"
     else:
         smaller = size_bytes < rule.smaller_than
-        yield smaller, f"{Size(size_bytes)} is {'' if smaller else 'not '}smaller than {rule.smaller_than}"
+        yield (
+            smaller,
+            f"{size_text(size_bytes)} is {'' if smaller else 'not '}smaller than {size_text(rule.smaller_than)}",
+        )
     for name, value in rule.tags.items():
         if tags is None:
             yield None, f"if it is tagged {name}={value}"

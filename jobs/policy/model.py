@@ -1,22 +1,18 @@
 """The policy: which buckets are protected, and how.
 
-The command line, the Lambdas and Terraform read one file. `jobs.policy.reader` reads it into these
-types, `jobs.policy.rules` finds values that contradict each other, and `jobs.policy.coverage` says
-what the policy means for an object.
+`jobs.policy.reader` reads the YAML file into these types, with every default filled in, `jobs.policy.rules` finds
+values that contradict each other, and `jobs.policy.resolved` is what Terraform and the functions read.
 
-The names here are the names in the file. Sizes, ages and shares are words (`100 MiB`, `30d`,
-`1/30`). Once parsed, `Size` is bytes, `Age` seconds, `OneIn` the N of 1/N, `Share` 0 to 1. Values
-that Terraform calculates with are plain numbers with their unit in the name (`days`, `memory_mib`).
-The second half of an `Annotated` is the description that the JSON Schema shows.
+The names here are the names in the file. The second half of an `Annotated` is what the JSON Schema shows.
 """
-
-# ruff: noqa: RUF009  words are immutable: each is a str, int or float
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from typing import Annotated
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+from msgspec.structs import replace
 
 from jobs.core.enums import (
     AnnotationRule,
@@ -27,6 +23,7 @@ from jobs.core.enums import (
     Encryption,
     InventoryFormat,
     LockMode,
+    Notifications,
     StorageClass,
 )
 from jobs.policy.words import (
@@ -38,7 +35,6 @@ from jobs.policy.words import (
     Email,
     Folder,
     Hour,
-    JobQueue,
     KmsKey,
     OneIn,
     PairName,
@@ -53,16 +49,29 @@ from jobs.policy.words import (
 
 POLICY_VERSION = 1
 """The `version` of the format that this program reads."""
+ALARM_HOURS_MAX = 168
+"""How far a CloudWatch alarm with periods of an hour looks back:
+https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
+BACKLOG_DAYS = 90
+"""How long the ledger's lifecycle keeps rows of the backlog (`terraform/storage.tf`)."""
+BACKLOG_AGE_DAYS_MAX = 60
+"""The rest of that time is for the run."""
+
+
+def about(text: str, expected: str = "", **bounds: Any) -> Meta:
+    """What the schema says of a field, and what of a value within `bounds` a message says."""
+    return Meta(description=text, extra={"expected": expected} if expected else None, **bounds)
+
+
 _OWNER = "The account that owns it: S3 refuses each request if another one does. Default: the system's."
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ledger:
+class Ledger(Struct, frozen=True, kw_only=True):
     """Where runs are recorded."""
 
-    bucket: Annotated[Bucket, "The ledger's bucket."]
-    region: Annotated[Region, "The ledger's region; queues, functions and Batch live there too."]
-    prefix: Annotated[Folder, "Runs lie below this prefix."] = Folder("")
+    bucket: Annotated[Bucket, about("The ledger's bucket.")]
+    region: Annotated[Region, about("The ledger's region; queues, functions and Batch live there too.")]
+    prefix: Annotated[Folder, about("Runs lie below this prefix.")] = ""
 
     @property
     def uri(self) -> str:
@@ -70,76 +79,78 @@ class Ledger:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Inventory:
+class Inventory(Struct, frozen=True, kw_only=True):
     """Daily S3 Inventory of sources, destinations, replicas. S3 delivers within one region only."""
 
-    buckets: Annotated[Mapping[Region, Bucket], "For each region, the bucket that its reports are delivered to."]
-    prefix: Annotated[Folder, "Reports lie below this prefix."] = Folder("inventory/")
-    format: Annotated[InventoryFormat, "The format of the reports."] = InventoryFormat.PARQUET
+    buckets: Annotated[Mapping[Region, Bucket], about("For each region, the bucket that its reports are delivered to.")]
+    prefix: Annotated[Folder, about("Reports lie below this prefix.")] = "inventory/"
+    format: Annotated[InventoryFormat, about("The format of the reports.")] = InventoryFormat.PARQUET
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
+class Source(Struct, frozen=True, kw_only=True):
     """The bucket whose objects are protected. Sealift never owns it."""
 
-    bucket: Annotated[Bucket, "The protected bucket."]
-    region: Annotated[Region, "Its region."]
-    account: Annotated[AccountId | None, _OWNER] = None
-    prefixes: Annotated[tuple[Prefix, ...], "Keys that begin with one of these are protected. Default: all keys."] = (
-        Prefix(""),
-    )
-    exclude: Annotated[tuple[Prefix, ...], "Keys that begin with one of these are left out."] = ()
-    notifications: Annotated[bool, "Terraform sets the bucket's event notifications (and replaces what is set)."] = True
-    inventory: Annotated[bool, "Terraform sets a daily inventory of the bucket."] = True
+    bucket: Annotated[Bucket, about("The protected bucket.")]
+    region: Annotated[Region, about("Its region.")]
+    account: Annotated[AccountId | None, about(_OWNER)] = None
+    prefixes: Annotated[
+        tuple[Prefix, ...],
+        about("Keys that begin with one of these are protected. Default: all.", "at least one prefix", min_length=1),
+    ] = ("",)
+    exclude: Annotated[tuple[Prefix, ...], about("Keys that begin with one of these are left out.")] = ()
+    notifications: Annotated[
+        Notifications,
+        about(
+            "eventbridge: its owner sends its events there. replace: Terraform sets its notifications, and only these."
+        ),
+    ] = Notifications.EVENTBRIDGE
+    inventory: Annotated[bool, about("Terraform sets a daily inventory of the bucket.")] = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ObjectLock:
+class ObjectLock(Struct, frozen=True, kw_only=True):
     """The bucket's default retention."""
 
-    mode: Annotated[LockMode, "GOVERNANCE can be lifted by who may; COMPLIANCE by nobody."]
-    days: Annotated[Count, "How long each version is locked."]
+    mode: Annotated[LockMode, about("GOVERNANCE can be lifted by who may; COMPLIANCE by nobody.")]
+    days: Annotated[Count, about("How long each version is locked.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Transition:
+class Transition(Struct, frozen=True, kw_only=True):
     """A lifecycle transition of the hot bucket."""
 
-    days: Annotated[Count, "Days after an object was written."]
-    storage_class: Annotated[StorageClass, "The class that it moves to."]
+    days: Annotated[Count, about("Days after an object was written.")]
+    storage_class: Annotated[StorageClass, about("The class that it moves to.")]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Destination:
+class Destination(Struct, frozen=True, kw_only=True):
     """The hot bucket: a versioned copy of the source. The copy's key is `prefix` and then the whole
     source key.
     """
 
-    bucket: Annotated[Bucket, "The hot bucket."]
-    region: Annotated[Region, "Its region."]
-    account: Annotated[AccountId | None, _OWNER] = None
-    prefix: Annotated[Folder, "Stands before the source's key."] = Folder("")
-    storage_class: Annotated[StorageClass | None, "The class of copies. Default: the source object's."] = None
-    encryption: Annotated[Encryption, "How copies are encrypted at rest."] = Encryption.S3
-    kms_key: Annotated[KmsKey | None, "create, or a key's ARN. Keys are regional."] = None
-    annotations: Annotated[AnnotationRule, "Whether copies get the annotations of their sources."] = AnnotationRule.COPY
-    object_lock: Annotated[ObjectLock | None, "Default retention of copies."] = None
-    noncurrent_days: Annotated[Count | None, "Noncurrent versions are removed after so many days."] = None
-    transitions: Annotated[tuple[Transition, ...], "Lifecycle transitions, the earliest first."] = ()
+    bucket: Annotated[Bucket, about("The hot bucket.")]
+    region: Annotated[Region, about("Its region.")]
+    account: Annotated[AccountId | None, about(_OWNER)] = None
+    prefix: Annotated[Folder, about("Stands before the source's key.")] = ""
+    storage_class: Annotated[StorageClass | None, about("The class of copies. Default: the source object's.")] = None
+    encryption: Annotated[Encryption, about("How copies are encrypted at rest.")] = Encryption.S3
+    kms_key: Annotated[KmsKey | None, about("create, or a key's ARN. Keys are regional.")] = None
+    annotations: Annotated[AnnotationRule, about("Whether copies get the annotations of their sources.")] = (
+        AnnotationRule.COPY
+    )
+    object_lock: Annotated[ObjectLock | None, about("Default retention of copies.")] = None
+    noncurrent_days: Annotated[Count | None, about("Noncurrent versions are removed after so many days.")] = None
+    transitions: Annotated[tuple[Transition, ...], about("Lifecycle transitions, the earliest first.")] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Replica:
+class Replica(Struct, frozen=True, kw_only=True):
     """The twin that S3's own replication keeps of the hot bucket, with the same keys."""
 
-    bucket: Annotated[Bucket, "The twin bucket."]
-    region: Annotated[Region, "Its region."]
-    account: Annotated[AccountId | None, _OWNER] = None
-    storage_class: Annotated[StorageClass | None, "The class of replicas. Default: the hot object's."] = None
-    kms_key: Annotated[KmsKey | None, "create, or a key's ARN in the replica's region."] = None
-    replication_time_control: Annotated[bool, "99.99 % within 15 minutes, with metrics, at a price."] = False
-    delete_markers: Annotated[bool, "Whether delete markers are replicated."] = False
+    bucket: Annotated[Bucket, about("The twin bucket.")]
+    region: Annotated[Region, about("Its region.")]
+    account: Annotated[AccountId | None, about(_OWNER)] = None
+    storage_class: Annotated[StorageClass | None, about("The class of replicas. Default: the hot object's.")] = None
+    kms_key: Annotated[KmsKey | None, about("create, or a key's ARN in the replica's region.")] = None
+    replication_time_control: Annotated[bool, about("99.99 % within 15 minutes, with metrics, at a price.")] = False
+    delete_markers: Annotated[bool, about("Whether delete markers are replicated.")] = False
 
     @property
     def lag_seconds(self) -> float:
@@ -150,83 +161,83 @@ class Replica:
         return 900 if self.replication_time_control else 86_400
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Thresholds:
+class Thresholds(Struct, frozen=True, kw_only=True):
     """When work leaves the Lambda."""
 
-    lambda_max_size: Annotated[Size, "Larger objects go to the backlog."] = Size(256 * 1024**2)
-    backlog_rows: Annotated[Count, "So many rows of backlog start a run."] = Count(10_000)
-    backlog_age: Annotated[Age, "A backlog as old as this starts a run."] = Age(3_600)
+    lambda_max_size: Annotated[Size, about("Larger objects go to the backlog.")] = 256 * 1024**2
+    backlog_rows: Annotated[Count, about("So many rows of backlog start a run.")] = 10_000
+    backlog_age: Annotated[
+        Age,
+        about(
+            "A backlog as old as this starts a run.",
+            f"at most {BACKLOG_AGE_DAYS_MAX}d: the ledger keeps rows of the backlog for {BACKLOG_DAYS} days",
+            le=BACKLOG_AGE_DAYS_MAX * 86_400,
+        ),
+    ] = 3_600
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Nightly:
+class Nightly(Struct, frozen=True, kw_only=True):
     """Reconcile, repair, verify, report: once a night."""
 
-    enabled: Annotated[bool, "Whether the night runs by itself."] = True
-    hour: Annotated[Hour, "When, in the pair's time zone."] = Hour("03:30")
-    time_zone: Annotated[TimeZone, "An IANA time zone."] = TimeZone("UTC")
+    enabled: Annotated[bool, about("Whether the night runs by itself.")] = True
+    hour: Annotated[Hour, about("When, in the pair's time zone.")] = "03:30"
+    time_zone: Annotated[TimeZone, about("An IANA time zone.")] = "UTC"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verification:
+class Verification(Struct, frozen=True, kw_only=True):
     """How much of the pair is proven each night. Slices rotate, so all keys have their turn."""
 
-    rota: Annotated[OneIn, "This slice of the keys is compared by checksums each night."] = OneIn(30)
-    deep: Annotated[OneIn | None, "This slice is read on both sides and compared byte by byte."] = OneIn(360)
+    rota: Annotated[OneIn, about("This slice of the keys is compared by checksums each night.")] = 30
+    deep: Annotated[OneIn | None, about("This slice is read on both sides and compared byte by byte.")] = 360
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Limits:
-    """The limits of a run that starts by itself. A plan above them is refused.
+class Limits(Struct, frozen=True, kw_only=True):
+    """The limits of a run that starts by itself. A plan above them is refused."""
 
-    `max_cost` does not bound the run of a backlog: new objects are copied whatever they cost.
-    """
-
-    max_cost: Annotated[Dollars, "US dollars a run, by the plan. Not of a backlog's run."] = Dollars(100)
-    max_objects: Annotated[Count, "Rows a run."] = Count(100_000_000)
+    max_cost: Annotated[Dollars, about("US dollars a run, by the plan.")] = 100.0
+    max_objects: Annotated[Count, about("Rows a run.")] = 100_000_000
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ArchiveRule:
+class ArchiveRule(Struct, frozen=True, kw_only=True):
     """Which small cold objects are packed. All conditions must hold. The first matching rule
     applies.
     """
 
-    name: Annotated[PairName, "The rule's name, unique in its pair."]
-    older_than: Annotated[Age, "Objects written longer ago."]
-    prefix: Annotated[Prefix, "Keys at the source that begin with this."] = Prefix("")
-    smaller_than: Annotated[Size, "Smaller objects only."] = Size(1024**2)
-    tags: Annotated[Mapping[str, str], "Objects with all of these tags."] = field(default_factory=dict)
-    storage_class: Annotated[StorageClass, "The class of the archives."] = StorageClass.GLACIER_IR
-    format: Annotated[ArchiveFormat, "The format of the archives."] = ArchiveFormat.TAR_ZST
-    target_size: Annotated[Size, "About how large an archive becomes."] = Size(1024**3)
+    name: Annotated[PairName, about("The rule's name, unique in its pair.")]
+    older_than: Annotated[Age, about("Objects written longer ago.")]
+    prefix: Annotated[Prefix, about("Keys at the source that begin with this.")] = ""
+    smaller_than: Annotated[Size, about("Smaller objects only.")] = 1024**2
+    tags: Annotated[Mapping[str, str], about("Objects with all of these tags.")] = field(default_factory=dict)
+    storage_class: Annotated[StorageClass, about("The class of the archives.")] = StorageClass.GLACIER_IR
+    format: Annotated[ArchiveFormat, about("The format of the archives.")] = ArchiveFormat.TAR_ZST
+    target_size: Annotated[Size, about("About how large an archive becomes.")] = 1024**3
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expire:
+class Expire(Struct, frozen=True, kw_only=True):
     """Lets `sealift expire` delete originals whose archive is proven. Without this nothing is ever
     deleted.
     """
 
-    grace: Annotated[Age, "An original stays at least so long after it was proven."] = Age(30 * 86_400)
-    max_share: Annotated[Share, "A run that would delete more of a prefix is refused."] = Share(0.5)
+    grace: Annotated[Age, about("An original stays at least so long after it was proven.")] = 30 * 86_400
+    max_share: Annotated[Share, about("A run that would delete more of a prefix is refused.")] = 0.5
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Archive:
+class Archive(Struct, frozen=True, kw_only=True):
     """Where small cold objects of the pair are packed, and which."""
 
-    bucket: Annotated[Bucket, "The archive bucket."]
-    region: Annotated[Region, "Its region."]
-    rules: Annotated[tuple[ArchiveRule, ...], "Which objects are packed, in the order they are asked."]
-    account: Annotated[AccountId | None, _OWNER] = None
-    prefix: Annotated[Folder, "Archives lie below this prefix."] = Folder("")
-    side: Annotated[ArchiveSide, "Whose objects are packed (and expired)."] = ArchiveSide.SOURCE
-    encryption: Annotated[Encryption, "How archives are encrypted at rest."] = Encryption.S3
-    kms_key: Annotated[KmsKey | None, "create, or a key's ARN in the archive's region."] = None
-    object_lock: Annotated[ObjectLock | None, "Default retention of archives."] = None
-    expire: Annotated[Expire | None, "Whether originals may be deleted once packed and proven."] = None
+    bucket: Annotated[Bucket, about("The archive bucket.")]
+    region: Annotated[Region, about("Its region.")]
+    rules: Annotated[
+        tuple[ArchiveRule, ...],
+        about("Which objects are packed, in the order they are asked.", "at least one rule", min_length=1),
+    ]
+    account: Annotated[AccountId | None, about(_OWNER)] = None
+    prefix: Annotated[Folder, about("Archives lie below this prefix.")] = ""
+    side: Annotated[ArchiveSide, about("Whose objects are packed (and expired).")] = ArchiveSide.SOURCE
+    encryption: Annotated[Encryption, about("How archives are encrypted at rest.")] = Encryption.S3
+    kms_key: Annotated[KmsKey | None, about("create, or a key's ARN in the archive's region.")] = None
+    object_lock: Annotated[ObjectLock | None, about("Default retention of archives.")] = None
+    expire: Annotated[Expire | None, about("Whether originals may be deleted once packed and proven.")] = None
 
     @property
     def uri(self) -> str:
@@ -234,83 +245,63 @@ class Archive:
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
+class Pair(Struct, frozen=True, kw_only=True):
     """A source and its copy. Fields that a pair does not set come from `defaults`."""
 
-    name: Annotated[PairName, "The pair's name, as --pair takes it."]
+    name: Annotated[PairName, about("The pair's name, as --pair takes it.")]
     source: Source
     destination: Destination
     replica: Replica | None = None
     archive: Archive | None = None
-    deletes: Annotated[Deletes, "What a delete at the source does to the copy."] = Deletes.RETAIN
+    deletes: Annotated[Deletes, about("What a delete at the source does to the copy.")] = Deletes.RETAIN
     thresholds: Thresholds = Thresholds()
     nightly: Nightly = Nightly()
     verify: Verification = Verification()
     limits: Limits = Limits()
-
-    @property
-    def is_cross_region(self) -> bool:
-        """Whether the copy lies in another region than its source."""
-        return self.source.region != self.destination.region
 
     def copy_key(self, key: str) -> str:
         """The key of the copy of a source key. Two keys never share one."""
         return self.destination.prefix + key
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Defaults:
-    """What all pairs share. A pair overrides single fields."""
-
-    deletes: Annotated[Deletes, "What a delete at the source does to the copy."] = Deletes.RETAIN
-    thresholds: Thresholds = Thresholds()
-    nightly: Nightly = Nightly()
-    verify: Verification = Verification()
-    limits: Limits = Limits()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Alarms:
+class Alarms(Struct, frozen=True, kw_only=True):
     """Who hears of it, and when."""
 
-    emails: Annotated[tuple[Email, ...], "Subscribed to the topic; each has to confirm once."] = ()
-    topic: Annotated[Topic | None, "An existing SNS topic in the ledger's region. Default: Terraform makes one."] = None
-    oldest_event_minutes: Annotated[Count, "An event unhandled for so long is an alarm."] = Count(15)
-    night_hours: Annotated[Count, "No successful night for so long is an alarm."] = Count(26)
-    monthly_budget: Annotated[Dollars | None, "Above this forecast of the month's cost is an alarm."] = None
+    emails: Annotated[tuple[Email, ...], about("Subscribed to the topic; each has to confirm once.")] = ()
+    topic: Annotated[
+        Topic | None, about("An existing SNS topic in the ledger's region. Default: Terraform makes one.")
+    ] = None
+    oldest_event_minutes: Annotated[Count, about("An event unhandled for so long is an alarm.")] = 15
+    night_hours: Annotated[
+        int, about("No successful night for so long is an alarm.", "1 to 168, a week", ge=1, le=ALARM_HOURS_MAX)
+    ] = 26
+    monthly_budget: Annotated[Dollars | None, about("Above this forecast of the month's cost is an alarm.")] = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Batch:
+class Batch(Struct, frozen=True, kw_only=True):
     """The workers of runs on AWS Batch."""
 
-    compute: Annotated[Compute, "Spot is cheaper and may be taken away: a worker then goes on elsewhere."] = (
+    compute: Annotated[Compute, about("Spot is cheaper and may be taken away: a worker then goes on elsewhere.")] = (
         Compute.FARGATE_SPOT
     )
-    vcpus: Annotated[Count, "vCPUs of a worker."] = Count(2)
-    memory_mib: Annotated[Count, "Memory of a worker."] = Count(4096)
-    disk_gib: Annotated[Count, "Scratch space of a worker."] = Count(50)
-    max_vcpus: Annotated[Count, "vCPUs of all workers at once."] = Count(128)
-    timeout_hours: Annotated[Count, "A worker is stopped after so long."] = Count(12)
-    queue: Annotated[JobQueue | None, "An existing job queue. Default: the one that Terraform makes."] = None
-    orchestrator_queue: Annotated[
-        JobQueue | None, "An existing job queue for nights and backfills, which wait for workers. Default: `queue`."
-    ] = None
+    vcpus: Annotated[Literal[1, 2, 4, 8, 16], about("vCPUs of a worker.")] = 2
+    memory_mib: Annotated[Count, about("Memory of a worker.")] = 4096
+    disk_gib: Annotated[int, about("Scratch space of a worker.", "21 to 200, as Fargate has it", ge=21, le=200)] = 50
+    max_vcpus: Annotated[Count, about("vCPUs of all workers at once.")] = 128
+    timeout_hours: Annotated[Count, about("A worker is stopped after so long.")] = 12
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Policy:
-    """The whole file."""
+class Policy(Struct, frozen=True, kw_only=True):
+    """All that is protected, with every value filled in."""
 
-    version: Annotated[Count, "The version of this format: 1."]
+    version: Annotated[Literal[1], about("The version of this format: 1.")]
     ledger: Ledger
-    pairs: Annotated[tuple[Pair, ...], "Each protected source and its copy."]
-    name: Annotated[SystemName, "What queues, functions, roles and alarms are called after."] = SystemName("sealift")
+    pairs: Annotated[tuple[Pair, ...], about("Each protected source and its copy.", "at least one pair", min_length=1)]
+    name: Annotated[SystemName, about("What queues, functions, roles and alarms are called after.")] = "sealift"
     account: Annotated[
-        AccountId | None, "The system's account. Every bucket is its own, unless the bucket's section says another one."
+        AccountId | None,
+        about("The system's account. Every bucket is its own, unless the bucket's section says another one."),
     ] = None
-    defaults: Defaults = Defaults()
     inventory: Inventory | None = None
     alarms: Alarms = Alarms()
     batch: Batch = Batch()
@@ -320,7 +311,7 @@ class Policy:
 
         None, and the name of another system: its own is the whole one.
         """
-        return replace(self, name=SystemName(system)) if system and system.endswith(self.name) else self
+        return replace(self, name=system) if system and system.endswith(self.name) else self
 
     def is_foreign(self, side: Source | Destination | Replica | Archive) -> bool:
         """Whether another account than the system's owns the bucket."""
@@ -329,3 +320,19 @@ class Policy:
     def pair(self, name: str) -> Pair | None:
         """The pair of this name."""
         return next((pair for pair in self.pairs if pair.name == name), None)
+
+
+class Defaults(Struct, frozen=True, kw_only=True):
+    """What all pairs share. A pair overrides single fields."""
+
+    deletes: Annotated[Deletes, about("What a delete at the source does to the copy.")] = Deletes.RETAIN
+    thresholds: Thresholds = Thresholds()
+    nightly: Nightly = Nightly()
+    verify: Verification = Verification()
+    limits: Limits = Limits()
+
+
+class PolicyFile(Policy, frozen=True, kw_only=True):
+    """The whole file."""
+
+    defaults: Defaults = Defaults()

@@ -1,33 +1,39 @@
 """Contradictions in a policy whose single values are all valid.
 
 A finding is a place (steps into the file), the value there, and what was expected instead.
-Terraform's validations and the JSON Schema cannot express most of these rules. The command line and
-the Lambdas check them here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+from collections.abc import Iterator, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import combinations, product, starmap
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from jobs.core.enums import ARCHIVE_CLASSES, ArchiveSide, Compute, Deletes, Encryption, StorageClass
+import msgspec
+
+from jobs.core.enums import ARCHIVE_CLASSES, ArchiveSide, Deletes, Encryption, Notifications, StorageClass
 from jobs.core.model import overlap
-from jobs.policy.model import (
-    Archive,
-    Batch,
-    Destination,
-    Pair,
-    Policy,
-    Replica,
-    Source,
-)
+from jobs.policy.model import Archive, Batch, Destination, Pair, Policy, Replica
+from jobs.policy.words import CREATE, age_text, minutes_of, region_of, size_text
 
 Steps = tuple[str | int, ...]
-
 SECONDS_PER_DAY = 86_400
+SECTIONS = ("source", "destination", "replica", "archive")
+"""The parts of a pair that name a bucket."""
+WARNED_DAYS = 366
+"""How far `find_warnings` looks ahead."""
+LAST_OF_IAM = "\xff"
+"""https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html"""
+PATTERN_CHARACTERS_MAX = 2_048
+"""https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html"""
+OVERRIDES_CHARACTERS_MAX = 8_192
+"""Of a task's command and environment, as JSON:
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html"""
+_OVERRIDES_ROOM = 2_000
+"""What a command and its environment take beside the pair's prefixes."""
 
 
 class Finding(NamedTuple):
@@ -38,57 +44,68 @@ class Finding(NamedTuple):
     expected: str
 
 
-class _Place(NamedTuple):
-    """A place that Sealift writes: keys below the prefixes of a bucket (named at `steps`)."""
+class _Use(NamedTuple):
+    """A section that names a bucket. `writes`: the prefixes that Sealift writes below. `says`: of the whole bucket."""
 
     pair: int | None
     steps: Steps
     bucket: str
-    prefixes: tuple[str, ...]
-    what: str
+    writes: tuple[str, ...]
+    says: dict[str, Any]
 
-
-ALARM_HOURS_MAX = 168
-"""How far a CloudWatch alarm with periods of an hour looks back:
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
-
-
-BACKLOG_DAYS = 90
-"""How long the ledger's lifecycle keeps rows of the backlog (`terraform/storage.tf`)."""
-BACKLOG_AGE_DAYS_MAX = 60
-"""The rest of that time is for the run."""
-WARNED_DAYS = 366
-"""How far `find_warnings` looks ahead."""
-
-
-LAST_OF_IAM = "\xff"
-"""https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html"""
+    @property
+    def section(self) -> str:
+        return str(self.steps[-1] if self.pair is not None else self.steps[0])
 
 
 def find_mistakes(policy: Policy) -> Iterator[Finding]:
     """Everything in the policy that contradicts itself, or what S3 allows."""
-    if not policy.pairs:
-        yield Finding(("pairs",), [], "at least one pair")
-    if policy.alarms.night_hours > ALARM_HOURS_MAX:
-        yield Finding(("alarms", "night_hours"), policy.alarms.night_hours, f"{ALARM_HOURS_MAX} at most, a week")
+    uses = list(_uses(policy))
     yield from _batch(policy.batch)
     yield from _names(policy)
     yield from _sources(policy)
-    yield from _places(policy)
-    yield from _shared_buckets(policy)
-    yield from _kept(policy)
-    yield from _regions(policy)
+    yield from _places(policy, uses)
+    yield from _shared(policy, uses)
     yield from _accounts(policy)
     yield from _inventories(policy)
+    topic, home = policy.alarms.topic, policy.ledger.region
+    if topic is not None and region_of(topic) != home:
+        expected = f"a topic in {home}, where the alarms are: they reach topics of their own region only"
+        yield Finding(("alarms", "topic"), topic, expected)
     for number, pair in enumerate(policy.pairs):
         for finding in _pair(pair):
             yield finding._replace(steps=("pairs", number, *finding.steps))
 
 
+def find_refusals(policy: Policy) -> Iterator[Finding]:
+    """What AWS refuses when Terraform applies the policy, or when a job starts."""
+    for steps, prefix in _granted(policy):
+        if any(character > LAST_OF_IAM for character in prefix):
+            yield Finding(steps, prefix, "characters up to U+00FF (ÿ): IAM takes no others in policies of roles")
+    patterns: dict[str, list[str]] = {}
+    for number, pair in enumerate(policy.pairs):
+        source, steps = pair.source, ("pairs", number, "source", "prefixes")
+        prefixes = patterns.setdefault(source.bucket, [])
+        prefixes += source.prefixes
+        pattern = {
+            "source": ["aws.s3"],
+            "detail-type": ["Object Created", "Object Deleted"],
+            "detail": {"bucket": {"name": [source.bucket]}, "object": {"key": [{"prefix": each} for each in prefixes]}},
+        }
+        if len(json.dumps(pattern)) > PATTERN_CHARACTERS_MAX:
+            expected = f"fewer or shorter prefixes: a rule of EventBridge takes {PATTERN_CHARACTERS_MAX:,} characters"
+            yield Finding(steps, f"{len(prefixes)} prefixes of {source.bucket}", expected)
+        maps = [["--map", f"{prefix}={pair.copy_key(prefix)}"] for prefix in source.prefixes]
+        if len(json.dumps(maps)) > OVERRIDES_CHARACTERS_MAX - _OVERRIDES_ROOM:
+            expected = (
+                f"fewer or shorter prefixes: ECS takes {OVERRIDES_CHARACTERS_MAX:,} characters of a job's command"
+            )
+            yield Finding(steps, f"{len(source.prefixes)} prefixes", expected)
+
+
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
-    """What is allowed but loses something: alarms that reach nobody, nights at times that a day
-    does not have, nights that miss what the pair lets expire, and prefixes that no role of
-    Terraform can be allowed.
+    """What is allowed but loses something: alarms that reach nobody, nights at times that a day does not have, nights
+    that miss what the pair lets expire.
 
     EventBridge Scheduler skips these times:
     https://docs.aws.amazon.com/scheduler/latest/UserGuide/schedule-types.html.
@@ -97,12 +114,6 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
     if not policy.alarms.emails and not policy.alarms.topic:
         expected = "an address, or alarms.topic: otherwise nobody hears of alarms and of nights that failed"
         yield Finding(("alarms", "emails"), [], expected)
-    for steps, prefix in _granted(policy):
-        if any(character > LAST_OF_IAM for character in prefix):
-            expected = (
-                "characters up to U+00FF (ÿ): IAM takes no others in policies of roles, and Terraform refuses them"
-            )
-            yield Finding(steps, prefix, expected)
     for number, pair in enumerate(policy.pairs):
         archive = pair.archive
         if archive and archive.expire and archive.side is ArchiveSide.DESTINATION and pair.nightly.enabled:
@@ -111,7 +122,7 @@ def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
                 "each copy that expired as missing, and do not look whether an archive has it"
             )
             yield Finding(("pairs", number, "archive", "side"), archive.side, expected)
-        day = _day_without(pair.nightly.hour.minutes, ZoneInfo(pair.nightly.time_zone), first)
+        day = _day_without(minutes_of(pair.nightly.hour), ZoneInfo(pair.nightly.time_zone), first)
         if pair.nightly.enabled and day is not None:
             expected = f"a time that every day has: {pair.nightly.time_zone} skips it on {day}, and the night with it"
             yield Finding(("pairs", number, "nightly", "hour"), pair.nightly.hour, expected)
@@ -139,6 +150,84 @@ def _day_without(minutes: int, zone: ZoneInfo, first: date) -> date | None:
         if local.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != local.replace(tzinfo=None):
             return local.date()
     return None
+
+
+def _uses(policy: Policy) -> Iterator[_Use]:
+    """Every section that names a bucket, and what it says of the whole of it."""
+    ours = {"account": policy.account, "encryption": Encryption.KMS, "kms_key": CREATE, "object_lock": None}
+    kept: dict[str, Any] = {"noncurrent_days": None, "transitions": ()}
+    ledger = policy.ledger
+    yield _Use(None, ("ledger",), ledger.bucket, (ledger.prefix,), {"region": ledger.region} | ours | kept)
+    if policy.inventory:
+        for region, bucket in policy.inventory.buckets.items():
+            steps = ("inventory", "buckets", region)
+            yield _Use(None, steps, bucket, (policy.inventory.prefix,), {"region": region} | ours | kept)
+    for number, pair in enumerate(policy.pairs):
+        hot, copies = pair.destination, tuple(map(pair.copy_key, pair.source.prefixes))
+        for section in SECTIONS:
+            if (side := getattr(pair, section)) is None:
+                continue
+            says = {"region": side.region, "account": side.account}
+            if section == "source":
+                says |= {"notifications": side.notifications, "inventory": side.inventory}
+                yield _Use(number, ("pairs", number, section), side.bucket, (), says)
+                continue
+            says |= {
+                name: getattr(side, name) for name in ("encryption", "kms_key", "object_lock") if hasattr(side, name)
+            }
+            says |= kept
+            if section != "archive":
+                says["noncurrent_days"] = hot.noncurrent_days
+            if section == "destination":
+                says["transitions"] = hot.transitions
+            writes = (side.prefix,) if section == "archive" else copies
+            yield _Use(number, ("pairs", number, section), side.bucket, writes, says)
+
+
+def _places(policy: Policy, uses: Sequence[_Use]) -> Iterator[Finding]:
+    """Sealift never writes to a bucket that it watches (a loop), nor twice to one place."""
+    watched: dict[str, str] = {}
+    for pair in policy.pairs:
+        watched.setdefault(pair.source.bucket, pair.name)
+    written = [use for use in uses if use.writes]
+    for use in written:
+        if use.bucket in watched:
+            own = use.pair is not None and policy.pairs[use.pair].source.bucket == use.bucket
+            reader = "this pair" if own else f"the pair {watched[use.bucket]}"
+            expected = f"a bucket that is no source: {reader} watches it, and a copy would be copied again"
+            yield Finding(_of_bucket(use), use.bucket, expected)
+    for one, other in combinations(written, 2):
+        if one.bucket == other.bucket and any(starmap(overlap, product(one.writes, other.writes))):
+            expected = f"a place of its own: {_owner(policy, one)} writes to {one.bucket}/{min(one.writes)} as well"
+            yield Finding(_of_bucket(other), f"{other.bucket}/{min(other.writes)}", expected)
+
+
+def _shared(policy: Policy, uses: Sequence[_Use]) -> Iterator[Finding]:
+    """Who shares a bucket has to agree on what is said of the whole of it."""
+    first: dict[tuple[str, str], _Use] = {}
+    for use in uses:
+        for name, value in use.says.items():
+            other = first.setdefault((use.bucket, name), use)
+            if value != other.says[name]:
+                steps = _of_bucket(use)
+                if use.pair is not None and name in getattr(policy.pairs[use.pair], use.section).__struct_fields__:
+                    steps = (*use.steps, name)
+                expected = (
+                    f"{_said(other.says[name])} as {_owner(policy, other)} says of {use.bucket}, or another bucket"
+                )
+                yield Finding(steps, _said(value), f"{name} {expected}" if steps[-1] != name else expected)
+
+
+def _said(value: Any) -> Any:
+    return value if value is None or isinstance(value, str | int) else json.dumps(msgspec.to_builtins(value))
+
+
+def _of_bucket(use: _Use) -> Steps:
+    return use.steps if use.section == "inventory" else (*use.steps, "bucket")
+
+
+def _owner(policy: Policy, use: _Use) -> str:
+    return f"the {use.section}" + ("" if use.pair is None else f" of {policy.pairs[use.pair].name}")
 
 
 def _names(policy: Policy) -> Iterator[Finding]:
@@ -192,191 +281,41 @@ def _between(policy: Policy, pair: Pair, prefix: str) -> tuple[str, str] | None:
     return None
 
 
-def _places(policy: Policy) -> Iterator[Finding]:
-    """Sealift never writes to a bucket that it watches (a loop), nor twice to one place."""
-    watched: dict[str, str] = {}
-    for pair in policy.pairs:
-        watched.setdefault(pair.source.bucket, pair.name)
-    places = list(_written(policy))
-    for place in places:
-        if place.bucket in watched:
-            own = place.pair is not None and policy.pairs[place.pair].source.bucket == place.bucket
-            reader = "this pair" if own else f"the pair {watched[place.bucket]}"
-            expected = f"a bucket that is no source: {reader} watches it, and a copy would be copied again"
-            yield Finding(place.steps, place.bucket, expected)
-    for one, other in combinations(places, 2):
-        if one.bucket == other.bucket and any(starmap(overlap, product(one.prefixes, other.prefixes))):
-            expected = f"a place of its own: {_owner(policy, one)} writes to {one.bucket}/{min(one.prefixes)} as well"
-            prefix = f"{other.bucket}/{min(other.prefixes)}"
-            yield Finding(other.steps, prefix, expected)
-    for number, pair in enumerate(policy.pairs):
-        if pair.replica and pair.replica.bucket == pair.destination.bucket:
-            steps = ("pairs", number, "replica", "bucket")
-            yield Finding(steps, pair.replica.bucket, "another bucket than the destination's")
-
-
-def _written(policy: Policy) -> Iterator[_Place]:
-    yield _Place(None, ("ledger", "bucket"), policy.ledger.bucket, (policy.ledger.prefix,), "the ledger")
-    if policy.inventory:
-        for region, bucket in policy.inventory.buckets.items():
-            yield _Place(None, ("inventory", "buckets", region), bucket, (policy.inventory.prefix,), "inventory")
-    for number, pair in enumerate(policy.pairs):
-        steps = ("pairs", number)
-        copies = tuple(pair.copy_key(prefix) for prefix in pair.source.prefixes) or (pair.destination.prefix,)
-        yield _Place(number, (*steps, "destination", "bucket"), pair.destination.bucket, copies, "destination")
-        if pair.replica and pair.replica.bucket != pair.destination.bucket:
-            yield _Place(number, (*steps, "replica", "bucket"), pair.replica.bucket, copies, "replica")
-        if pair.archive:
-            yield _Place(number, (*steps, "archive", "bucket"), pair.archive.bucket, (pair.archive.prefix,), "archive")
-
-
-def _owner(policy: Policy, place: _Place) -> str:
-    return place.what if place.pair is None else f"the {place.what} of {policy.pairs[place.pair].name}"
-
-
-_OF_THE_BUCKET = {
-    "source": ("notifications", "inventory"),
-    "destination": ("encryption", "kms_key", "object_lock", "noncurrent_days", "transitions"),
-    "replica": ("kms_key",),
-    "archive": ("encryption", "kms_key", "object_lock"),
-}
-"""Settings of a whole bucket. Pairs that share a bucket must agree on them."""
-
-
-def _shared_buckets(policy: Policy) -> Iterator[Finding]:
-    first: dict[tuple[str, str], tuple[Pair, object]] = {}
-    for number, pair in enumerate(policy.pairs):
-        for section, names in _OF_THE_BUCKET.items():
-            side = getattr(pair, section)
-            if side is None:
-                continue
-            owner, earlier = first.setdefault((section, side.bucket), (pair, side))
-            for name in names:
-                if getattr(side, name) != getattr(earlier, name):
-                    expected = f"the same as in the pair {owner.name}: both use the bucket {side.bucket}"
-                    yield Finding(("pairs", number, section, name), getattr(side, name), expected)
-
-
-class _Keeper(NamedTuple):
-    """A reason to have a bucket, and what it says of the whole of it.
-
-    `keeps`: how long older versions stay, and where objects move to. `says`: by setting, None where
-    it wants nothing.
-    """
-
-    section: str
-    steps: Steps
-    bucket: str
-    keeps: object
-    says: Mapping[str, object]
-
-
-def _kept(policy: Policy) -> Iterator[Finding]:
-    """Who shares a bucket has to agree on what Terraform says of the whole of it."""
-    terms: dict[str, _Keeper] = {}
-    said: dict[tuple[str, str], _Keeper] = {}
-    for keeper in _keepers(policy):
-        other = terms.setdefault(keeper.bucket, keeper)
-        if keeper.keeps != other.keeps and (keeper.section != other.section or keeper.section == "replica"):
-            expected = (
-                f"another bucket than the {other.section}'s, or the same noncurrent_days and transitions: they are "
-                "the whole bucket's, and older versions would go that are to stay"
-            )
-            yield Finding(keeper.steps, keeper.bucket, expected)
-        for name, value in keeper.says.items():
-            if value is None:
-                continue
-            other = said.setdefault((keeper.bucket, name), keeper)
-            if value != other.says[name] and keeper.section != other.section:
-                expected = f"another bucket than the {other.section}'s, or the same {name}: it is the whole bucket's"
-                yield Finding(keeper.steps, keeper.bucket, expected)
-
-
-def _keepers(policy: Policy) -> Iterator[_Keeper]:
-    for number, pair in enumerate(policy.pairs):
-        hot = pair.destination
-        moves = tuple((int(each.days), str(each.storage_class)) for each in hot.transitions)
-        terms = {"destination": (hot.noncurrent_days, moves), "replica": (hot.noncurrent_days, ())}
-        for section in ("destination", "replica", "archive"):
-            if side := getattr(pair, section):
-                says = {"object_lock": getattr(side, "object_lock", None), "kms_key": side.kms_key}
-                steps = ("pairs", number, section, "bucket")
-                yield _Keeper(section, steps, side.bucket, terms.get(section, (None, ())), says)
-    own = {"object_lock": None, "kms_key": "create"}
-    yield _Keeper("ledger", ("ledger", "bucket"), policy.ledger.bucket, (None, ()), own)
-    for region, bucket in policy.inventory.buckets.items() if policy.inventory else ():
-        yield _Keeper("inventory", ("inventory", "buckets", region), bucket, (None, ()), own)
-
-
-def _regions(policy: Policy) -> Iterator[Finding]:
-    """A bucket has one region, wherever the file names it. The alarms and their topic have the
-    ledger's.
-    """
-    first: dict[str, str] = {}
-    for steps, bucket, region in _named(policy):
-        if first.setdefault(bucket, region) != region:
-            yield Finding(steps, region, f"{first[bucket]}, the region of {bucket} elsewhere in the file")
-    topic, home = policy.alarms.topic, policy.ledger.region
-    if topic is not None and topic.region != home:
-        expected = f"a topic in {home}, where the alarms are: they reach topics of their own region only"
-        yield Finding(("alarms", "topic"), topic, expected)
-
-
-def _named(policy: Policy) -> Iterator[tuple[Steps, str, str]]:
-    """Every bucket of the policy with its region, and the place of that region in the file."""
-    yield ("ledger", "region"), policy.ledger.bucket, policy.ledger.region
-    for region, bucket in policy.inventory.buckets.items() if policy.inventory else ():
-        yield ("inventory", "buckets", region), bucket, region
-    for number, pair in enumerate(policy.pairs):
-        for section in _OF_THE_BUCKET:
-            if side := getattr(pair, section):
-                yield ("pairs", number, section, "region"), side.bucket, side.region
-
-
 def _accounts(policy: Policy) -> Iterator[Finding]:
-    """A bucket has one owner. What only the owner can set is not for Terraform in our account."""
-    ours = [policy.ledger.bucket, *(policy.inventory.buckets.values() if policy.inventory else ())]
-    owners = dict.fromkeys(ours, policy.account)
+    """What only a bucket's owner can set is not for Terraform in our account."""
     for number, pair in enumerate(policy.pairs):
-        for section in _OF_THE_BUCKET:
+        for section in SECTIONS:
             side, steps = getattr(pair, section), ("pairs", number, section)
             if side is None:
                 continue
             if policy.account is None and side.account is not None:
                 expected = f"the system's account, since the pair {pair.name} names the one of its {section}"
                 yield Finding(("account",), None, expected)
-            elif owners.setdefault(side.bucket, side.account) != side.account:
-                expected = f"{owners[side.bucket]}, the owner of {side.bucket} elsewhere in the file"
-                yield Finding((*steps, "account"), side.account, expected)
-            elif policy.is_foreign(side):
-                yield from _foreign(side, steps)
-        if pair.replica and policy.is_foreign(pair.destination):
-            yield from _replica_of_foreign(policy, pair.replica, pair.destination, ("pairs", number, "replica"))
+            elif policy.is_foreign(side) or (section == "replica" and policy.is_foreign(pair.destination)):
+                yield from _foreign_source(pair, steps) if section == "source" else _foreign(side, steps)
+        hot, replica = pair.destination, pair.replica
+        if replica and policy.is_foreign(hot) and policy.is_foreign(replica) and replica.account != hot.account:
+            expected = (
+                f"{hot.account}, whose the hot bucket is, or the system's account: only a bucket's owners replicate it"
+            )
+            yield Finding(("pairs", number, "replica", "account"), replica.account, expected)
 
 
-def _replica_of_foreign(policy: Policy, replica: Replica, hot: Destination, steps: Steps) -> Iterator[Finding]:
-    """The owners of the hot bucket replicate it, to a bucket of theirs or of the system's."""
-    if replica.account != hot.account and policy.is_foreign(replica):
-        expected = (
-            f"{hot.account}, whose the hot bucket is, or the system's account: only a bucket's owners replicate it"
-        )
-        yield Finding((*steps, "account"), replica.account, expected)
-    elif not policy.is_foreign(replica) and replica.kms_key is not None and replica.kms_key.is_alias:
-        expected = "the ARN of the key itself: roles of another account are not let in by an alias"
-        yield Finding((*steps, "kms_key"), replica.kms_key, expected)
+def _foreign_source(pair: Pair, steps: Steps) -> Iterator[Finding]:
+    source = pair.source
+    if source.notifications is Notifications.REPLACE:
+        expected = f"eventbridge: the bucket's owners, {source.account}, turn it on there"
+        yield Finding((*steps, "notifications"), source.notifications, expected)
+    if source.inventory:
+        yield Finding((*steps, "inventory"), True, f"false: the bucket's owners, {source.account}, set it there")
 
 
-def _foreign(side: Source | Destination | Replica | Archive, steps: Steps) -> Iterator[Finding]:
-    if isinstance(side, Source):
-        for name in ("notifications", "inventory"):
-            if getattr(side, name):
-                yield Finding((*steps, name), True, f"false: the bucket's owners, {side.account}, set it there")
-        return
+def _foreign(side: Destination | Replica | Archive, steps: Steps) -> Iterator[Finding]:
     encryption = Encryption.S3 if isinstance(side, Replica) else side.encryption
     if encryption is not Encryption.S3 and side.kms_key is None:
         expected = f"create, or the ARN of a key of {side.account}: the key that AWS manages is for its own account"
         yield Finding((*steps, "kms_key"), None, expected)
-    if side.kms_key is not None and side.kms_key.is_alias:
+    if side.kms_key is not None and ":alias/" in side.kms_key:
         expected = "the ARN of the key itself: roles of another account are not let in by an alias"
         yield Finding((*steps, "kms_key"), side.kms_key, expected)
 
@@ -397,48 +336,34 @@ def _inventories(policy: Policy) -> Iterator[Finding]:
 
 
 def _pair(pair: Pair) -> Iterator[Finding]:
-    hot = pair.destination
-    yield from _key(hot, "destination", is_far=pair.is_cross_region)
+    hot, replica, archive = pair.destination, pair.replica, pair.archive
+    yield from _key(hot, "destination", is_far=pair.source.region != hot.region)
     yield from _lifecycle(hot)
     if hot.object_lock:
         yield from _stay(hot.storage_class, hot.object_lock.days, ("destination", "object_lock", "days"))
-    if pair.replica:
-        yield from _replica(hot, pair.replica)
-    yield from _backlog(pair)
-    if pair.archive:
-        yield from _key(pair.archive, "archive", is_far=pair.archive.region != pair.source.region)
-        yield from _archive(pair, pair.archive)
-
-
-def _backlog(pair: Pair) -> Iterator[Finding]:
-    """The backlog becomes a run before the ledger forgets it, and a run that may start."""
-    limits, age_days = pair.thresholds, pair.thresholds.backlog_age.days
-    if age_days > BACKLOG_AGE_DAYS_MAX:
-        expected = f"at most {BACKLOG_AGE_DAYS_MAX}d: the ledger keeps rows of the backlog for {BACKLOG_DAYS} days"
-        yield Finding(("thresholds", "backlog_age"), str(limits.backlog_age), expected)
-    if limits.backlog_rows > pair.limits.max_objects:
+    if replica and hot.encryption is not Encryption.S3 and replica.kms_key is None:
+        expected = f"create, or the ARN of a key in {replica.region}: the hot bucket uses KMS"
+        yield Finding(("replica", "kms_key"), None, expected)
+    for section in SECTIONS[1:]:
+        key, region = getattr(getattr(pair, section), "kms_key", None), getattr(getattr(pair, section), "region", None)
+        if key is not None and region_of(key) not in (None, region):
+            yield Finding((section, "kms_key"), key, f"a key in {region}, the bucket's region")
+    if pair.thresholds.backlog_rows > pair.limits.max_objects:
         expected = f"at most limits.max_objects, {pair.limits.max_objects}: a run with more rows is refused"
-        yield Finding(("thresholds", "backlog_rows"), limits.backlog_rows, expected)
+        yield Finding(("thresholds", "backlog_rows"), pair.thresholds.backlog_rows, expected)
+    if archive:
+        yield from _key(archive, "archive", is_far=archive.region != pair.source.region)
+        yield from _archive(pair, archive)
 
 
 def _key(side: Destination | Archive, section: str, *, is_far: bool) -> Iterator[Finding]:
-    """Keys are regional, and the key that AWS manages for S3 works in its own region only."""
+    """The key that AWS manages for S3 works in its own region only."""
     uses_kms = side.encryption is not Encryption.S3
     if uses_kms and is_far and side.kms_key is None:
         expected = f"create, or the ARN of a key in {side.region}: copies cross regions, keys do not"
         yield Finding((section, "kms_key"), None, expected)
     if side.kms_key is not None and not uses_kms:
         yield Finding((section, "encryption"), side.encryption, "aws:kms or aws:kms:dsse where a kms_key is given")
-    if side.kms_key is not None and side.kms_key.region not in (None, side.region):
-        yield Finding((section, "kms_key"), side.kms_key, f"a key in {side.region}, the bucket's region")
-
-
-def _replica(hot: Destination, replica: Replica) -> Iterator[Finding]:
-    if hot.encryption is not Encryption.S3 and replica.kms_key is None:
-        expected = f"create, or the ARN of a key in {replica.region}: the hot bucket uses KMS"
-        yield Finding(("replica", "kms_key"), None, expected)
-    if replica.kms_key is not None and replica.kms_key.region not in (None, replica.region):
-        yield Finding(("replica", "kms_key"), replica.kms_key, f"a key in {replica.region}, the replica's region")
 
 
 def _stay(storage_class: StorageClass | None, days: float, steps: Steps) -> Iterator[Finding]:
@@ -490,50 +415,38 @@ def _lifecycle(hot: Destination) -> Iterator[Finding]:
 
 
 def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
-    kept_days, is_source = pair.destination.noncurrent_days, archive.side is ArchiveSide.SOURCE
-    if archive.expire and is_source and pair.deletes is Deletes.MIRROR and kept_days is not None:
-        grace_days = archive.expire.grace.days
-        if kept_days < grace_days:
-            expected = (
-                f"at least {grace_days:g}, the grace of archive.expire: what it deletes is mirrored, and the copy is "
-                "removed after so many days"
-            )
-            yield Finding(("destination", "noncurrent_days"), kept_days, expected)
-    if not archive.rules:
-        yield Finding(("archive", "rules"), [], "at least one rule, or no archive section")
+    kept_days, expire = pair.destination.noncurrent_days, archive.expire
+    is_mirrored = archive.side is ArchiveSide.SOURCE and pair.deletes is Deletes.MIRROR
+    if expire and is_mirrored and kept_days is not None and kept_days * SECONDS_PER_DAY < expire.grace:
+        expected = (
+            f"at least {age_text(expire.grace)}, the grace of archive.expire: what it deletes is mirrored, and the "
+            "copy is removed after so many days"
+        )
+        yield Finding(("destination", "noncurrent_days"), kept_days, expected)
     for number, rule in enumerate(archive.rules):
         steps: Steps = ("archive", "rules", number)
-        scope = pair.source.prefixes
-        if not any(overlap(rule.prefix, prefix) for prefix in scope) or rule.prefix.startswith(
-            pair.source.exclude or ("\0",)
-        ):
+        scope, excluded = pair.source.prefixes, pair.source.exclude
+        if not any(overlap(rule.prefix, prefix) for prefix in scope) or (excluded and rule.prefix.startswith(excluded)):
             yield Finding((*steps, "prefix"), rule.prefix, f"keys of the pair: {', '.join(scope)}")
         if rule.target_size < rule.smaller_than:
-            yield Finding((*steps, "target_size"), str(rule.target_size), f"at least smaller_than, {rule.smaller_than}")
+            expected = f"at least smaller_than, {size_text(rule.smaller_than)}"
+            yield Finding((*steps, "target_size"), size_text(rule.target_size), expected)
         if archive.object_lock:
             yield from _stay(rule.storage_class, archive.object_lock.days, ("archive", "object_lock", "days"))
-        if archive.expire and archive.side is ArchiveSide.DESTINATION:
-            age_days = (rule.older_than + archive.expire.grace) / SECONDS_PER_DAY
+        if expire and archive.side is ArchiveSide.DESTINATION:
+            age_days = (rule.older_than + expire.grace) / SECONDS_PER_DAY
             yield from _stay(pair.destination.storage_class, age_days, ("archive", "expire", "grace"))
 
 
-_FARGATE_GIB = {1: (2, 8), 2: (4, 16), 4: (8, 30), 8: (16, 60), 16: (32, 120)}
-"""Memory that Fargate offers for so many vCPUs:
+_FARGATE_GIB = {1: (2, 8, 1), 2: (4, 16, 1), 4: (8, 30, 1), 8: (16, 60, 4), 16: (32, 120, 8)}
+"""Memory that Fargate offers for so many vCPUs: from, to, in steps of:
 https://docs.aws.amazon.com/AmazonECS/latest/developerguide/fargate-tasks-services.html"""
 
 
 def _batch(batch: Batch) -> Iterator[Finding]:
     if batch.max_vcpus < batch.vcpus:
         yield Finding(("batch", "max_vcpus"), batch.max_vcpus, f"at least vcpus, {batch.vcpus}")
-    if batch.compute is Compute.EC2_SPOT:
-        return
-    if batch.vcpus not in _FARGATE_GIB:
-        yield Finding(("batch", "vcpus"), batch.vcpus, f"one of {', '.join(map(str, _FARGATE_GIB))} on Fargate")
-        return
-    low, high = _FARGATE_GIB[batch.vcpus]
-    step = {8: 4, 16: 8}.get(batch.vcpus, 1)
-    if batch.memory_mib not in range(low * 1024, high * 1024 + 1, step * 1024):
-        expected = f"{low * 1024} to {high * 1024} in steps of {step * 1024} with {batch.vcpus} vCPUs on Fargate"
+    low, high, step = (1024 * gib for gib in _FARGATE_GIB[batch.vcpus])
+    if batch.memory_mib not in range(low, high + 1, step):
+        expected = f"{low} to {high} in steps of {step} with {batch.vcpus} vCPUs on Fargate"
         yield Finding(("batch", "memory_mib"), batch.memory_mib, expected)
-    if not 21 <= batch.disk_gib <= 200:
-        yield Finding(("batch", "disk_gib"), batch.disk_gib, "21 to 200 on Fargate")

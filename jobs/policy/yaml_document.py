@@ -7,10 +7,10 @@ is not false. Aliases, tags and doubled names, which readers treat differently, 
 from __future__ import annotations
 
 import re
-from dataclasses import MISSING
 from typing import Any, ClassVar
 
 import yaml
+from msgspec import UNSET
 
 from jobs.errors import Mistake, PolicyError
 from jobs.policy.rules import Finding, Steps
@@ -111,4 +111,4 @@ class Document:
         return values
 
     def _refuse(self, steps: Steps, expected: str) -> None:
-        self.findings.append(Finding(steps, MISSING, expected))
+        self.findings.append(Finding(steps, UNSET, expected))

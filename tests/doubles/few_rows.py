@@ -19,7 +19,7 @@ from jobs.core.pricing import Histogram
 from jobs.core.run import RunSpec
 from jobs.expire.deletions_table import write_deletions
 from jobs.policy.model import Policy
-from jobs.policy.reader import parse_policy
+from jobs.policy.resolved import decode_policy
 from jobs.reports.publish import publish
 from jobs.runs import folding, planning
 from jobs.runs.filtering import select_rows
@@ -58,7 +58,7 @@ def rows_of(data: bytes, beside: tables.ReadBeside | None = None) -> list[Object
 
 @lru_cache(8)
 def _policy_of(data: bytes) -> Policy:
-    return parse_policy(data, "policy.yaml")
+    return decode_policy(data, "policy.json")
 
 
 def _numbers(outcomes: Sequence[Outcome]) -> tuple[list[int], int]:
@@ -231,7 +231,7 @@ QUICK = [
 ]
 """What stands in for what, for few rows; and no page is made."""
 CACHED = [
-    (parse_policy, lambda data, name: _policy_of(data)),
+    (decode_policy, lambda data, name: _policy_of(data)),
     (_read_outcomes, outcomes_of),
     (_read_shard, lambda data, beside=None: [rows_of(data, beside)]),
     (_read_numbers, lambda data: [row.row for row in rows_of(data)]),

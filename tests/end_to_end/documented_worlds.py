@@ -19,6 +19,7 @@ from tests.doubles.batch.account import make_client, register
 from tests.doubles.batch.runners import ProcessRunner
 from tests.doubles.batch.server import batch_server
 from tests.doubles.cold_proxy import cold_proxy
+from tests.doubles.policies import resolved
 from tests.doubles.servers import REGION
 from tests.end_to_end.documented_scene import Scene
 from tests.end_to_end.scenes import settle
@@ -174,8 +175,8 @@ def with_nights(scene: Scene) -> None:
     settle()
     for pair in ("freight", "scans"):
         scene.sealift("nightly", "--pair", pair, "--margin", "0s")
-    scene.put("ledger", "sealift/policy.yaml", (scene.folder / "policy.yaml").read_bytes())
-    policy = "s3://ledger/sealift/policy.yaml"
+    scene.put("ledger", "sealift/policy.json", resolved((scene.folder / "policy.yaml").read_bytes()))
+    policy = "s3://ledger/sealift/policy.json"
     scene.environment |= {"SEALIFT_LEDGER": "s3://ledger/sealift", "SEALIFT_POLICY": policy, "AWS_REGION": REGION}
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from jobs.core.run import Plan, RunSpec, run_digest
 from tests.doubles.batch.account import make_client, register
+from tests.doubles.policies import resolved
 from tests.doubles.servers import REGION
 from tests.end_to_end import forged_ledger
 from tests.end_to_end.batch_workers import Fleet
@@ -28,9 +29,9 @@ def test_places_whose_copies_are_removed_later_are_refused(world: World, tmp_pat
     given = ["expire", *places(world), *DELETE]
     file = write_policy(world, tmp_path, docs={"deletes": "mirror"}, keeps_versions=False)
     named = world.sealift(*given, "--policy", file)
-    world.client.put_object(Bucket=world.ledger, Key="runs/policy.yaml", Body=Path(file).read_bytes())
+    world.client.put_object(Bucket=world.ledger, Key="runs/policy.json", Body=resolved(Path(file).read_bytes()))
     found = world.sealift(*given)
-    world.client.delete_object(Bucket=world.ledger, Key="runs/policy.yaml")
+    world.client.delete_object(Bucket=world.ledger, Key="runs/policy.json")
     assert [(each.code, "has deletes: mirror" in each.stderr) for each in (named, found)] == [(2, True)] * 2
     rule = {"ID": "clean", "Status": "Enabled", "Filter": {"Prefix": "docs/"}, "Expiration": {"Days": 1}}
     configuration: Any = {"Rules": [rule]}

@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-import yaml
 from botocore.exceptions import ClientError
 
 from jobs.core.model import Attributes, Location
@@ -18,6 +17,7 @@ from jobs.expire import place_checks
 from jobs.ledger.ledger import Ledger
 from jobs.s3.store import UNGUARDED
 from tests.doubles.memory_store import MemoryStore
+from tests.doubles.policies import resolved
 
 ARCHIVES = Location("cold", "packed/")
 REGION = "eu-central-1"
@@ -31,7 +31,7 @@ def policy_text(deletes: str = "retain", *, delete_markers: bool = False) -> byt
         "replica": {"bucket": "twin", "region": "eu-west-1", "delete_markers": delete_markers},
         "deletes": deletes,
     }
-    return yaml.safe_dump({"version": 1, "ledger": {"bucket": "ledger", "region": REGION}, "pairs": [pair]}).encode()
+    return resolved({"version": 1, "ledger": {"bucket": "ledger", "region": REGION}, "pairs": [pair]})
 
 
 def check_mirrors(text: bytes, *copies: Location) -> None:
@@ -42,7 +42,7 @@ def check_mirrors(text: bytes, *copies: Location) -> None:
         store.create_bucket("ledger")
         ledger = Ledger(store, Location("ledger", "runs/"))
         assert await place_checks.find_policy(ledger) is None
-        await store.put("ledger", "runs/policy.yaml", text, Attributes(), guard=UNGUARDED)
+        await store.put("ledger", "runs/policy.json", text, Attributes(), guard=UNGUARDED)
         policy = await place_checks.find_policy(ledger)
         assert policy is not None
         place_checks.refuse_mirrors(policy, copies)

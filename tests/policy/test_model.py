@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from jobs.core.enums import StorageClass
 from jobs.policy.coverage import explain, match, scope, to_dict
 from jobs.policy.model import Archive, ArchiveRule, Destination, Ledger, Pair, Policy, Source
+from jobs.policy.reader import parse_word
 from jobs.policy.rules import find_mistakes
 from jobs.policy.words import (
     Age,
@@ -21,37 +22,37 @@ from jobs.policy.words import (
     Hour,
     KmsKey,
     OneIn,
-    PairName,
     Prefix,
     Region,
     Share,
     Size,
     TimeZone,
-    Word,
+    age_text,
+    size_text,
 )
 
-EAST, WEST = Region("us-east-1"), Region("us-west-2")
-LEDGER = Ledger(bucket=Bucket("ledger"), region=EAST)
+EAST, WEST = "us-east-1", "us-west-2"
+LEDGER = Ledger(bucket="ledger", region=EAST)
 
 
 def make_pair(name: str, bucket: str, *prefixes: str, exclude: tuple[str, ...] = (), rules: tuple = ()) -> Pair:
     """A pair with a hot bucket of its own."""
-    archive = Archive(bucket=Bucket(f"{name}-archives"), region=EAST, rules=rules) if rules else None
+    archive = Archive(bucket=f"{name}-archives", region=EAST, rules=rules) if rules else None
     return Pair(
-        name=PairName(name),
+        name=name,
         source=Source(
-            bucket=Bucket(bucket),
+            bucket=bucket,
             region=EAST,
-            prefixes=tuple(map(Prefix, prefixes)) or (Prefix(""),),
-            exclude=tuple(map(Prefix, exclude)),
+            prefixes=tuple(map(Prefix, prefixes)) or ("",),
+            exclude=exclude,
         ),
-        destination=Destination(bucket=Bucket(f"{name}-hot"), region=WEST, prefix=Folder("copies/")),
+        destination=Destination(bucket=f"{name}-hot", region=WEST, prefix="copies/"),
         archive=archive,
     )
 
 
 def make_policy(*pairs: Pair) -> Policy:
-    return Policy(version=Count(1), ledger=LEDGER, pairs=pairs)
+    return Policy(version=1, ledger=LEDGER, pairs=pairs)
 
 
 @pytest.mark.parametrize(
@@ -68,37 +69,35 @@ def make_policy(*pairs: Pair) -> Policy:
         (Share, "50%", 0.5),
         (Share, "12.5%", 0.125),
         (Dollars, 49.5, 49.5),
-        (Dollars, "$50", 50.0),
         (Count, 7, 7),
         (Hour, "23:59", "23:59"),
         (Bucket, "a.b-c", "a.b-c"),
     ],
 )
 def test_words_mean_what_people_write(kind, text, value):
-    parsed = kind.parse(text)
-    assert parsed == value
-    assert type(parsed) is kind
-    assert kind.parse(parsed.as_written()) == parsed
+    assert parse_word(kind, text) == value
 
 
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        (Size, "100"[:0]),
+        (Size, ""),
         (Size, "12 parsecs"),
         (Size, "5G"),
         (Size, "-1 MiB"),
         (Size, 5),
         (Age, "30"),
         (Age, "30 days"),
+        (Age, "30d\n"),
+        (Age, "٣d"),
         (Age, None),
         (OneIn, "1/0"),
+        (OneIn, "1/१0"),
         (OneIn, "2/30"),
         (OneIn, 30),
         (Share, "0.5"),
         (Share, "101%"),
         (Dollars, 0),
-        (Dollars, "$0"),
         (Dollars, True),
         (Dollars, float("nan")),
         (Count, 0),
@@ -123,32 +122,23 @@ def test_words_mean_what_people_write(kind, text, value):
         (KmsKey, "alias/mine"),
         (KmsKey, "arn:aws:kms:us-east-1:1:key/x"),
         (TimeZone, "CET+1 h"),
+        (TimeZone, "Europe/Atlantis"),
     ],
 )
 def test_words_refuse_what_they_are_not(kind, text):
-    with pytest.raises(ValueError, match=r".") as raised:
-        kind.parse(text)
-    assert str(raised.value) == kind.expected
+    with pytest.raises(ValueError, match=r"."):
+        parse_word(kind, text)
 
 
 @given(st.integers(0, 2**60))
 def test_sizes_are_written_so_that_they_read_back(size_bytes):
-    if size_bytes < 10**16 or str(Size(size_bytes))[-3:] in ("KiB", "MiB", "GiB", "TiB", "PiB"):
-        assert Size.parse(str(Size(size_bytes))) == size_bytes
+    if size_bytes < 10**16 or size_text(size_bytes)[-3:] in ("KiB", "MiB", "GiB", "TiB", "PiB"):
+        assert parse_word(Size, size_text(size_bytes)) == size_bytes
 
 
 @given(st.integers(0, 999_999))
 def test_ages_are_written_so_that_they_read_back(seconds):
-    assert Age.parse(str(Age(seconds))) == seconds
-
-
-@given(st.sampled_from(Word.__subclasses__()), st.text() | st.integers() | st.floats() | st.none() | st.booleans())
-def test_a_word_parses_or_raises_value_error(kind, value):
-    try:
-        parsed = kind.parse(value)
-    except ValueError as error:
-        parsed = str(error)
-    assert parsed == kind.expected or isinstance(parsed, kind)
+    assert parse_word(Age, age_text(seconds)) == seconds
 
 
 KEYS = st.text("ab/", max_size=6)
@@ -213,8 +203,8 @@ def test_a_prefix_inside_anothers_inside_ones_own_is_refused():
 
 
 RULES = (
-    ArchiveRule(name=PairName("small"), older_than=Age(90 * 86_400), smaller_than=Size(1000), prefix=Prefix("a/")),
-    ArchiveRule(name=PairName("rest"), older_than=Age(10), smaller_than=Size(5000), tags={"claim": "none"}),
+    ArchiveRule(name="small", older_than=90 * 86_400, smaller_than=1000, prefix="a/"),
+    ArchiveRule(name="rest", older_than=10, smaller_than=5000, tags={"claim": "none"}),
 )
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from jobs.core.enums import AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location, ObjectVersion, Route
@@ -16,7 +15,6 @@ from jobs.errors import UsageError
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Destination, Ledger, Limits, Pair, Policy, Source
 from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, prefixes_below, sides
-from jobs.policy.words import AccountId, Bucket, Count, Dollars, Folder, KmsKey, PairName, Prefix, Region
 from tests.doubles.selecting import plain_filter_of
 
 ARN = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
@@ -29,15 +27,13 @@ scopes = st.builds(
 
 
 def pair(**destination: object) -> Pair:
-    hot = Destination(bucket=Bucket("hot"), region=Region("eu-west-1"), **destination)  # type: ignore[arg-type]  # words
-    return Pair(
-        name=PairName("docs"), source=Source(bucket=Bucket("docs"), region=Region("us-east-1")), destination=hot
-    )
+    hot = Destination(bucket="hot", region="eu-west-1", **destination)  # type: ignore[arg-type]  # words
+    return Pair(name="docs", source=Source(bucket="docs", region="us-east-1"), destination=hot)
 
 
-def policy(*pairs: Pair, account: AccountId | None = None) -> Policy:
-    ledger = Ledger(bucket=Bucket("ledger"), region=Region("us-east-1"))
-    return Policy(version=Count(1), ledger=ledger, pairs=pairs, account=account)
+def policy(*pairs: Pair, account: str | None = None) -> Policy:
+    ledger = Ledger(bucket="ledger", region="us-east-1")
+    return Policy(version=1, ledger=ledger, pairs=pairs, account=account)
 
 
 @given(scopes, texts, st.lists(texts, max_size=20))
@@ -57,14 +53,14 @@ def test_what_is_listed_and_selected_is_exactly_the_scope_and_each_key_once(
 
 @given(scopes, texts, texts)
 def test_the_map_of_a_pair_says_what_copy_key_says_both_ways(scope: Scope, folder: str, key: str) -> None:
-    docs = pair(prefix=Folder(folder))
+    docs = pair(prefix=folder)
     there = docs.copy_key(key) if scope.contains(key) else None
     assert prefix_map(docs, scope).destination_of(key) == there
     assert prefix_map(docs, scope).source_of(docs.copy_key(key)) == (key if there is not None else None)
 
 
 def test_a_run_puts_copies_where_the_pair_says() -> None:
-    docs = pair(prefix=Folder("delivery/"))
+    docs = pair(prefix="delivery/")
     source, destination = sides(policy(docs), docs)
     target = Route(source.location, destination.location).target_of(ObjectVersion(0, "a/b c"))
     assert (target.bucket, target.key) == ("hot", docs.copy_key("a/b c"))
@@ -72,11 +68,11 @@ def test_a_run_puts_copies_where_the_pair_says() -> None:
 
 
 def test_a_run_names_the_owners_of_both_buckets() -> None:
-    docs = pair(account=AccountId("222233334444"))
-    docs = replace(docs, source=replace(docs.source, account=AccountId("111122223333")))
-    source, destination = sides(policy(docs, account=AccountId("111122223333")), docs)
+    docs = pair(account="222233334444")
+    docs = replace(docs, source=replace(docs.source, account="111122223333"))
+    source, destination = sides(policy(docs, account="111122223333"), docs)
     assert (source.owner, destination.owner) == ("111122223333", "222233334444")
-    _, ours = sides(policy(docs, account=AccountId("222233334444")), docs)
+    _, ours = sides(policy(docs, account="222233334444"), docs)
     assert ours.owner == "222233334444"
 
 
@@ -94,8 +90,8 @@ def test_a_prefix_that_the_pair_does_not_protect_is_refused(prefix: str) -> None
     [
         ({}, ("keep", None, None, "copy", True, None)),
         ({"storage_class": StorageClass.STANDARD_IA}, ("STANDARD_IA", None, None, "copy", True, None)),
-        ({"encryption": Encryption.KMS, "kms_key": KmsKey("create")}, ("keep", None, None, "copy", True, None)),
-        ({"encryption": Encryption.KMS, "kms_key": KmsKey(ARN)}, ("keep", "aws:kms", ARN, "copy", True, None)),
+        ({"encryption": Encryption.KMS, "kms_key": "create"}, ("keep", None, None, "copy", True, None)),
+        ({"encryption": Encryption.KMS, "kms_key": ARN}, ("keep", "aws:kms", ARN, "copy", True, None)),
         ({"encryption": Encryption.KMS_TWICE}, ("keep", "aws:kms:dsse", None, "copy", True, None)),
         ({"annotations": AnnotationRule.SKIP}, ("keep", None, None, "skip", True, None)),
     ],
@@ -108,10 +104,10 @@ def test_copies_have_the_class_and_the_key_of_the_pair(
 
 def test_options_make_the_limits_tighter_never_wider() -> None:
     docs = Pair(
-        name=PairName("docs"),
-        source=Source(bucket=Bucket("docs"), region=Region("us-east-1"), prefixes=(Prefix(""),)),
-        destination=Destination(bucket=Bucket("hot"), region=Region("us-east-1")),
-        limits=Limits(max_cost=Dollars(10), max_objects=Count(100)),
+        name="docs",
+        source=Source(bucket="docs", region="us-east-1", prefixes=("",)),
+        destination=Destination(bucket="hot", region="us-east-1"),
+        limits=Limits(max_cost=10, max_objects=100),
     )
     assert Ceiling.of(docs) == (10, 100)
     assert Ceiling.of(docs, 5.0, 1_000) == (5, 100)

@@ -11,12 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.doubles.batch.account import Puppets, make_client, register
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.lambda_invoke import LambdaApi, lambda_api
 from tests.doubles.lambda_runtime import Function, function
+from tests.doubles.policies import resolved
 from tests.doubles.servers import REGION, Server
 from tests.scheduler.event_samples import notification, record
 from tests.scheduler.scene import Scene
@@ -36,7 +36,7 @@ class Place:
 
     @property
     def policy(self) -> Path:
-        return self.folder / "policy.yaml"
+        return self.folder / "policy.json"
 
     def write_policy(self, *, name: str = "sealift", thresholds: dict[str, Any] | None = None, **pair: Any) -> None:
         document = {
@@ -53,7 +53,7 @@ class Place:
                 }
             ],
         }
-        self.policy.write_text(yaml.safe_dump(document))
+        self.policy.write_bytes(resolved(document))
 
     def environment(self) -> dict[str, str]:
         return {

@@ -8,14 +8,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from jobs.core.model import Attributes, Listed, Location, ObjectRef
 from jobs.s3.store import UNGUARDED
 from scheduler.backup import handle
 from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
 from tests.doubles.memory_store import Hook, MemoryStore, Request
+from tests.doubles.policies import resolved
 from tests.scheduler.event_samples import batch, notification, record
 
 MARKED, REMOVED = "ObjectRemoved:DeleteMarkerCreated", "ObjectRemoved:Delete"
@@ -33,13 +32,13 @@ class Scene:
         place = {"bucket": "source", "region": "us-east-1"}
         pair = {"name": "pair", "source": place, "destination": place | {"bucket": "hotter"}, **pair}
         self.write_policy(folder, [pair], **({"inventory": inventory} if inventory else {}))
-        settings = FunctionSettings(str(folder / "policy.yaml"), Location("ledger", "l"))
+        settings = FunctionSettings(str(folder / "policy.json"), Location("ledger", "l"))
         self.runtime = Runtime(settings, open_region=lambda *_: self.store)
         self.sequencer = 0
 
     def write_policy(self, folder: Path, pairs: list[dict[str, Any]], **more: Any) -> None:
         document = {"version": 1, "ledger": {"bucket": "ledger", "region": "us-east-1"}, "pairs": pairs, **more}
-        (folder / "policy.yaml").write_text(yaml.safe_dump(document))
+        (folder / "policy.json").write_bytes(resolved(document))
 
     def run(self, work: Any) -> Any:
         return self.runtime.run(work)

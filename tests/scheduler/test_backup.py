@@ -172,7 +172,7 @@ def test_a_policy_that_does_not_parse_refuses_everything_until_it_does(place: Pl
     with place.function("backup") as backup:
         answer = backup.invoke(event)
         assert answer.error_type == "PolicyError"
-        assert "pairs[0].source.region" in answer.error_message
+        assert "$.policy.ledger.region" in answer.error_message
         assert [line["event"] for line in backup.lines() if line.get("level") == "error"] == ["refused"]
         place.policy.write_text(good)
         assert backup.invoke(event).failed == []
@@ -194,8 +194,8 @@ def test_without_its_settings_the_function_says_which(place: Place) -> None:
 
 
 def test_the_policy_may_lie_in_s3(place: Place) -> None:
-    place.client.put_object(Bucket=place.ledger, Key="policy.yaml", Body=place.policy.read_bytes())
-    place.more = {"SEALIFT_POLICY": f"s3://{place.ledger}/policy.yaml"}
+    place.client.put_object(Bucket=place.ledger, Key="policy.json", Body=place.policy.read_bytes())
+    place.more = {"SEALIFT_POLICY": f"s3://{place.ledger}/policy.json"}
     with place.function("backup") as backup:
         assert backup.invoke(batch(place.event("k"))).failed == []
 

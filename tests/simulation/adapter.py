@@ -47,6 +47,7 @@ from scheduler.runtime import Runtime
 from scheduler.settings import FunctionSettings
 from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
+from tests.doubles.policies import resolved
 from tests.doubles.polling import to_event
 from tests.simulation.engine.determinism import replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, run_at_once
@@ -104,8 +105,8 @@ class Program:
             yield
 
     def _environment(self, folder: str) -> dict[str, str]:
-        schedule, policy = self._world.schedule, Path(folder) / "policy.yaml"
-        policy.write_text(policy_of(schedule))
+        schedule, policy = self._world.schedule, Path(folder) / "policy.json"
+        policy.write_bytes(resolved(policy_of(schedule).encode()))
         return {
             "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "TMPDIR": folder,
             "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "SEALIFT_PROCESSES": "2",

@@ -13,6 +13,7 @@ from jobs.aws.batch_arrays import retry_strategy
 from jobs.config import Settings
 from jobs.errors import ExitCode
 from jobs.policy.reader import read_policy
+from jobs.policy.words import minutes_of
 from scheduler.settings import FunctionSettings
 from tests.terraform.conftest import applied
 from tests.terraform.world import ROOT
@@ -138,7 +139,7 @@ def test_schedules_are_the_pairs_nights(example):
     schedules = example.all("aws_scheduler_schedule", "nightly")
     assert set(schedules) == {pair.name for pair in policy.pairs}
     for pair in policy.pairs:
-        schedule, minutes = schedules[pair.name], pair.nightly.hour.minutes
+        schedule, minutes = schedules[pair.name], minutes_of(pair.nightly.hour)
         assert schedule["schedule_expression"] == f"cron({minutes % 60} {minutes // 60} * * ? *)"
         assert schedule["schedule_expression_timezone"] == pair.nightly.time_zone
         target = schedule["target"][0]
