@@ -28,7 +28,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-LIBRARIES = ("httptools", "msgspec", "pyyaml", "tzdata")
+LIBRARIES = ("httptools", "msgspec", "tzdata")
 PACKAGES = ("jobs", "scheduler")
 LEFT_OUT = frozenset(
     (

@@ -6,6 +6,9 @@
 Each call announces again a manifest of which a run was not started. Submit does nothing if it was
 started meanwhile.
 
+Of a pair, the runs of a day's manifests cost no more than its `limits.max_cost`, by an estimate from rows and bytes.
+The rest waits: `sealift status` and an alarm name it.
+
 Pairs are handled at once, so that none waits for another. When the time is over, what was read is
 published, and the next call goes on from there. What fails for one pair, and a backlog of a pair
 that the policy does not have, fails the call at its end.
@@ -20,9 +23,11 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from jobs.aws.clients import invoke
+from jobs.core.enums import StorageClass
 from jobs.core.metrics import Metric, Unit
+from jobs.core.pricing import Group, Histogram, PricedWork, estimate, own_prices
 from jobs.errors import LedgerError, SealiftError, Unavailable
-from jobs.ledger.backlog import Manifest, Waiting, backlog_pairs, manifest_numbers, read_manifest
+from jobs.ledger.backlog import Manifest, Waiting, backlog_pairs, manifest_numbers, read_manifest, read_manifests
 from jobs.policy.model import Pair, Policy
 from jobs.policy.words import age_text
 from scheduler import backlog
@@ -33,6 +38,9 @@ from scheduler.submit import BACKFILL, find_pair, for_manifest
 
 RESERVE_SHARE = 0.2
 """The share of the time that is reserved for manifests that were read, and for submit."""
+DAY_SECONDS = 86_400
+MANIFESTS_OF_A_DAY = 300
+"""There is at most one each five minutes."""
 LISTING_SECONDS = 15.0
 """So long a manifest may take beyond its time before its pair is given up."""
 
@@ -92,8 +100,10 @@ async def _enqueue_backlog(runtime: Runtime, policy: Policy, pair: Pair, is_aske
     waiting = await backlog.waiting(runtime, pair.name)
     _measure(policy, pair.name, waiting, runtime.clock())
     why = "asked for" if is_asked else _is_due(pair, waiting, runtime.clock())
-    rows_max = min(backlog.ROWS_MAX, int(pair.limits.max_objects))
+    rows_max = min(backlog.ROWS_MAX, pair.limits.max_objects)
     loop = asyncio.get_running_loop()
+    if why:
+        waiting = await _affordable(runtime, pair, waiting)
     while waiting and why:
         count = len(waiting)
         await backlog.publish(runtime, pair.name, waiting, why, rows_max=rows_max, deadline=end)
@@ -109,6 +119,38 @@ async def _enqueue_backlog(runtime: Runtime, policy: Policy, pair: Pair, is_aske
         else:
             failures = [LedgerError(f"{rest}: the function's log says why they cannot be read")]
     return Enqueued(await _unstarted(runtime, policy, pair), failures)
+
+
+async def _affordable(runtime: Runtime, pair: Pair, waiting: Sequence[Waiting]) -> list[Waiting]:
+    """What of the backlog may start: with the manifests of the last 24 hours it stays within the pair's `max_cost`."""
+    began = runtime.clock() - DAY_SECONDS
+    published = await read_manifests(runtime.store(), runtime.settings.ledger, pair.name, MANIFESTS_OF_A_DAY)
+    dollars = sum(_dollars(pair, each.rows, each.size_bytes) for each in published if each.created_at > began)
+    taken: list[Waiting] = []
+    for each in waiting:
+        more = _dollars(pair, each.rows, each.size_bytes)
+        if dollars + more <= pair.limits.max_cost:
+            taken.append(each)
+            dollars += more
+    if rows := sum(each.rows for each in waiting) - sum(each.rows for each in taken):
+        reason = f"limits.max_cost allows ${pair.limits.max_cost:,.2f} a day"
+        say("warning", "backlog waits", pair=pair.name, rows=rows, reason=reason)
+    return taken
+
+
+def _dollars(pair: Pair, rows: int, size_bytes: int) -> float:
+    """What a run costs that copies so much, as its plan will say of objects of one size in STANDARD."""
+    work = PricedWork(
+        apart=False,
+        cross_region=pair.source.region != pair.destination.region,
+        storage_class=pair.destination.storage_class or "keep",
+        sse=pair.destination.encryption,
+        annotations=pair.destination.annotations,
+    )
+    in_parts = rows > 0 and size_bytes / rows > work.multipart_threshold_bytes
+    parts = max(rows, -(-size_bytes // work.part_size_bytes)) if in_parts else rows
+    group = Group(StorageClass.STANDARD, in_parts, True, False, rows, size_bytes, parts)
+    return sum(estimate(work, Histogram((group,), rows), own_prices()).values())
 
 
 async def _find_orphans(runtime: Runtime, policy: Policy) -> Enqueued:

@@ -113,8 +113,7 @@ def replicate(options: ReplicateCommand) -> int:
 async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, settings: Settings) -> int:
     """Copy what a pair's source holds: all of it, below a prefix, between two dates, or a manifest's rows.
 
-    The policy's limits hold, and options can only be tighter. A backlog's run may cost what it
-    costs, as the function's copies do.
+    The policy's limits hold, and options can only be tighter.
     """
     from jobs.policy.run_options import Ceiling, copy_options, globs, prefixes_below, sides
 
@@ -143,7 +142,7 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
     is_named = bool(options.prefix or copies.manifest)
     start = replace(
         start,
-        max_cost=start.max_cost if from_events else ceiling.max_cost,  # what is new is protected at any cost
+        max_cost=ceiling.max_cost,
         max_objects=ceiling.max_objects,
         allow_empty=start.allow_empty or bool(from_events) or not is_named,  # a pair may be empty
     )

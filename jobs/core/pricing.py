@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
 from typing import Annotated, NamedTuple
 
 import msgspec
@@ -201,6 +203,12 @@ def load_price_table(text: str) -> PriceTable:
     if "STANDARD" not in table.storage_classes:
         raise ConfigError("the price table's storage_classes lack STANDARD", advice="add it")
     return table
+
+
+@cache
+def own_prices() -> PriceTable:
+    """The price table that comes with Sealift."""
+    return load_price_table((files("jobs.core") / "prices" / "us-east-1.json").read_text("utf-8"))
 
 
 def part_rule(work: PricedWork) -> PartRule:

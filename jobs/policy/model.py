@@ -192,9 +192,9 @@ class Verification(Struct, frozen=True, kw_only=True):
 
 
 class Limits(Struct, frozen=True, kw_only=True):
-    """The limits of a run that starts by itself. A plan above them is refused."""
+    """The limits of what starts by itself. A plan above them is refused. Of a backlog, a day takes what fits."""
 
-    max_cost: Annotated[Dollars, about("US dollars a run, by the plan.")] = 100.0
+    max_cost: Annotated[Dollars, about("US dollars a run, by the plan; of a backlog's runs, a day.")] = 100.0
     max_objects: Annotated[Count, about("Rows a run.")] = 100_000_000
 
 

@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +44,6 @@ from jobs.tables.rows import (
 
 MEMORY_LIMIT = "176MB"
 SPOOL_BYTES = 8 * 1024**2
-PRICES = "us-east-1"
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,15 +143,16 @@ def read_price_table(path: Path | None = None) -> PriceTable:
 
     None: the table that comes with Sealift.
     """
-    source = files("jobs.core") / "prices" / f"{PRICES}.json" if path is None else path
+    if path is None:
+        return pricing.own_prices()
     try:
-        return load_price_table(source.read_text(encoding="utf-8"))
+        return load_price_table(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(
-            f"cannot read the price table {source}: {error.strerror}", advice="correct --price-table"
+            f"cannot read the price table {path}: {error.strerror}", advice="correct --price-table"
         ) from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"the price table {source} is not UTF-8: {error}") from error
+        raise ConfigError(f"the price table {path} is not UTF-8: {error}") from error
 
 
 async def spool(

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from jobs.core.reasons import Reason
-from jobs.errors import PolicyError
 from tests.scheduler.conftest import Place
 from tests.scheduler.event_samples import batch, eventbridge, from_sns, notification, probe, record
 from tests.scheduler.scene import Scene
@@ -177,13 +176,6 @@ def test_a_policy_that_does_not_parse_refuses_everything_until_it_does(place: Pl
         place.policy.write_text(good)
         assert backup.invoke(event).failed == []
     assert place.copy_of("k") == b"body"
-
-
-def test_a_destination_that_is_watched_is_a_loop_and_refused(tmp_path: Path) -> None:
-    scene = Scene(tmp_path, destination={"bucket": "source", "region": "us-east-1", "prefix": "copies/"})
-    with pytest.raises(PolicyError, match="a copy would be copied again"):
-        scene.handle(scene.put("k"))
-    assert scene.lines("") == []
 
 
 def test_without_its_settings_the_function_says_which(place: Place) -> None:

@@ -115,6 +115,26 @@ def enqueue(scene: Scene, **event: Any) -> list[Manifest]:
     return enqueued.manifests
 
 
+def test_a_day_of_a_backlogs_runs_costs_no_more_than_the_policy_allows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A GiB to another region costs two cents. What does not fit holds up nothing behind it."""
+    now, far = [1e9], {"bucket": "hotter", "region": "eu-west-1"}
+    scene = Scene(tmp_path, destination=far, limits={"max_cost": 0.05}, thresholds={"backlog_rows": 1})
+    scene.runtime.clock = lambda: now[0]
+    for key, gib in (("huge", 10), ("a", 1), ("b", 1), ("c", 1)):
+        large = BacklogRow("source", key, None, gib * 1024**3, None, "large")
+        scene.runtime.run(backlog.add(scene.runtime, "pair", [large]))
+        now[0] += 1
+    (published,) = enqueue(scene)
+    assert [line.split(",")[1] for line in manifest(scene, published)] == ["a", "b"]
+    assert len(enqueue(scene, now=True)) == 1
+    (told, _) = [line for line in map(json.loads, capsys.readouterr().out.splitlines()) if line.get("rows")][:2]
+    assert (told["event"], told["rows"], "max_cost" in told["reason"]) == ("backlog waits", 2, True)
+    now[0] += 86_400
+    assert [each.rows for each in enqueue(scene)] == [2, 1]
+
+
 def test_a_backlog_is_due_by_age_or_on_demand(scene: Scene) -> None:
     now = [1e9]
     scene.runtime.clock = lambda: now[0]
