@@ -32,6 +32,7 @@ PARTS = {
         *(f"docs/{name}" for name in ("README", "replicate", "verify", "reconcile", "restore", "expire", "archives")),
         *(f"docs/{name}" for name in ("ledger", "pages", "policy", "events-and-nights", "batch", "terraform")),
         "terraform/README",
+        "docs/archive-format",
         "docs/reasons",
         "docs/doctor",
         "docs/other-servers",
