@@ -104,7 +104,9 @@ class Scope(NamedTuple):
 
 @dataclass(slots=True)
 class Candidates:
-    """The rows of an expire run, and their shares.
+    """The search for the rows of an expire run, and what it found: the rows, and their shares.
+
+    `keeps_versions`: the bucket of originals does. `is_wanted`: a manifest names the rows.
 
     `current` and `versions`: the shares of the current objects and of all versions below `prefix`.
     `heads`, `lists`: requests of the looks. `reads`: storage class → GETs and bytes that the
@@ -113,6 +115,12 @@ class Candidates:
     `damage`: archives whose members cannot count.
     """
 
+    scope: Scope
+    index: ArchiveIndex
+    folder: Path
+    connection: Any
+    keeps_versions: bool
+    is_wanted: bool
     prefix: Location
     rows: int = 0
     size_bytes: int = 0
@@ -126,49 +134,6 @@ class Candidates:
     documents: dict[Location, list[str]] = field(default_factory=dict)
     damage: Damage = field(default_factory=list)
 
-
-async def plan_candidates(
-    scope: Scope,
-    index: ArchiveIndex,
-    wanted: AsyncIterator[pa.RecordBatch] | None,
-    *,
-    write_shard: WriteShard,
-    scratch_directory: Path,
-    rows_per_shard: int,
-    processes: int,
-) -> Candidates:
-    """Write the shards of a run's rows, and say what they are.
-
-    `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
-    was found. None: what is listed and has a copy. A row without a version id is the
-    newest version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is
-    awaited for each shard, in order. Raises ConfigError when the scratch directory cannot hold the
-    rows.
-    """
-    with (
-        scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder,
-        closing(connect(folder, memory_limit=MEMORY_LIMIT)) as connection,
-    ):
-        versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
-        search = _Search(scope, index, folder, connection, versions, wanted is not None, Candidates(scope.source_at))
-        keys = None if wanted is None else await search.read_wanted(wanted)
-        await search.list_places(keys)
-        await search.choose()
-        await search.weigh()
-        await search.write(write_shard, rows_per_shard, processes)
-        return search.found
-
-
-@dataclass(slots=True)
-class _Search:
-    scope: Scope
-    index: ArchiveIndex
-    folder: Path
-    connection: Any
-    versions: bool
-    is_wanted: bool
-    found: Candidates
-
     async def read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:
         """Keep the rows that may be deleted. Returns their keys, in order, if they are few."""
         few: set[str] = set()
@@ -177,7 +142,7 @@ class _Search:
                 keys: list[Any] = batch["key"].to_pylist()
                 markers: list[Any] = batch["is_delete_marker"].to_pylist()
                 whys = list(map(self.scope.refuse, keys, markers))
-                self.found.excluded.update(filter(None, whys))
+                self.excluded.update(filter(None, whys))
                 writer.write_batch(batch.filter(pa.array([not why for why in whys], pa.bool_())))
                 if len(few) <= FEW_KEYS:
                     few |= {key for key, why in zip(keys, whys, strict=True) if not why}
@@ -188,14 +153,14 @@ class _Search:
 
         `keys`: only what belongs to these.
         """
-        scope, found = self.scope, self.found
+        scope = self.scope
         places = [(scope.source, scope.source_at), *((scope.copies, at) for at in scope.copies_at)]
         with self._writer("listed", _LISTED) as listed, self._writer("members", _MEMBERS) as members:
             for place, (store, at) in enumerate(places):
                 records = await self._records(at, keys) if place else {}
                 names = None if keys is None else [at.key + key[len(scope.source_at.key) :] for key in keys]
-                documents, archives = found.documents.setdefault(at, []), dict[str, ArchiveRecord]()
-                async for page in _pages(store, at, names and [*names, *records], self.versions and not place):
+                documents, archives = self.documents.setdefault(at, []), dict[str, ArchiveRecord]()
+                async for page in _pages(store, at, names and [*names, *records], self.keeps_versions and not place):
                     documents += [each.key for each in page if _is_document(each)]
                     there = ((each, records[each.key]) for each in page if each.key in records)
                     archives |= {each.key: record for each, record in there if record.etag == each.etag}
@@ -209,13 +174,13 @@ class _Search:
         """The originals that may be deleted, and the markers above them."""
         whys = [self.scope.refuse(entry.key, entry.is_delete_marker) for entry in page]
         if not self.is_wanted:
-            self.found.excluded.update(filter(None, whys))
+            self.excluded.update(filter(None, whys))
         return [entry for entry, why in zip(page, whys, strict=True) if why in ("", "delete_marker")]
 
     async def _records(self, place: Location, keys: list[str] | None) -> dict[str, ArchiveRecord]:
         return {
             record.location.key: record
-            for record in await self.index.records(place, self.found.damage)
+            for record in await self.index.records(place, self.damage)
             if record.source_bucket == self.scope.source_at.bucket
             and _is_among(keys, record.first_key, record.last_key)
         }
@@ -224,7 +189,7 @@ class _Search:
         self, writer: pq.ParquetWriter, place: int, record: ArchiveRecord, keys: list[str] | None
     ) -> None:
         at, prefix = record.location, self.scope.source_at.key
-        with collecting(self.found.damage, at):
+        with collecting(self.damage, at):
             tables = self.index.tables(at, prefix, lambda group: _is_among(keys, group.first_key, group.last_key))
             async with aclosing(tables):
                 async for table in tables:
@@ -295,11 +260,10 @@ class _Search:
                 member.last_modified DESC, copy_key, member.offset) = 1
             """
         )
-        why = (
-            f"(SELECT count(*) FROM {self._parquet('wanted')}) - (SELECT count(*) FROM asked)" if self.is_wanted else ""
-        )
-        sql = f"SELECT 'not_listed', {why}" if why else "SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1"
-        self.found.excluded += Counter(dict(await self._select(sql)))
+        sql = "SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1"
+        if self.is_wanted:
+            sql = f"SELECT 'not_listed', (SELECT count(*) FROM {self._parquet('wanted')}) - count(*) FROM asked"
+        self.excluded += Counter(dict(await self._select(sql)))
         if not self.is_wanted:
             await self._select("DELETE FROM chosen WHERE why <> ''")
 
@@ -309,12 +273,12 @@ class _Search:
         Rows of a manifest are weighed against the folder that holds all that may go. The listing of
         that ends where so much was seen that no share can be exceeded.
         """
-        found, older_than = self.found, self.scope.older_than
+        older_than = self.scope.older_than
         due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {older_than!r})"
         goes = f"{due} AND copied_at <= {older_than!r}"
         hidden, replica, again = "(NOT is_latest)::INT", "(NOT in_archive)::INT", int(self.scope.deletes)
         looks = f"1 + {hidden} + {due}::INT * ({replica} + {again} * (1 + {hidden} + {replica}))"
-        [(found.rows, found.size_bytes, current, versions, first, last, found.heads, found.lists)] = await self._select(
+        [(self.rows, self.size_bytes, current, versions, first, last, self.heads, self.lists)] = await self._select(
             f"""
             SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT, count(*) FILTER ({goes} AND is_latest),
                 count(*) FILTER ({goes}), min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL),
@@ -324,12 +288,11 @@ class _Search:
         )
         if self.is_wanted:
             shared = commonprefix([first or "", last or ""])
-            prefix = max(shared[: shared.rfind("/") + 1], found.prefix.key, key=len)
-            found.prefix = found.prefix._replace(key=prefix)
-            listed = await self._count_enough(found.prefix, current, versions)
+            self.prefix = self.prefix._replace(key=max(shared[: shared.rfind("/") + 1], self.prefix.key, key=len))
+            listed = await self._count_enough(current, versions)
         else:
             [listed] = await self._select("SELECT count(*) FILTER (is_latest), count(*) FROM there")
-        found.current, found.versions = map(Share, (current, versions), listed)
+        self.current, self.versions = map(Share, (current, versions), listed)
         ranges = f"sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT AS gets, sum(size_bytes)::BIGINT AS bytes"
         reads = await self._select(
             f"""
@@ -351,12 +314,12 @@ class _Search:
             GROUP BY 1 ORDER BY 1
             """
         )
-        found.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
+        self.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
 
-    async def _count_enough(self, prefix: Location, *eligible: int) -> list[int]:
-        """Count the current objects and all versions below a prefix, until no share can be exceeded."""
+    async def _count_enough(self, *eligible: int) -> list[int]:
+        """Count the current objects and all versions below the prefix, until no share can be exceeded."""
         listed = [0, 0]
-        async with aclosing(list_all(self.scope.source, prefix, versions=self.versions)) as pages:
+        async with aclosing(list_all(self.scope.source, self.prefix, versions=self.keeps_versions)) as pages:
             async for page in pages:
                 shares = list(map(Share, eligible, listed))
                 if not any(each.listed < each.eligible or each.exceeds(self.scope.max_share) for each in shares):
@@ -367,13 +330,13 @@ class _Search:
 
     async def write(self, write_shard: WriteShard, rows_per_shard: int, processes: int) -> None:
         """Write the rows as shards. Members of an archive come together, in its order."""
-        found, digests = self.found, list[str]()
+        digests = list[str]()
 
         async def write(number: int, data: bytes) -> None:
             digests.append(sha256(data).hexdigest())
             await write_shard(number, data)
 
-        count = sharding.count_shards(found.rows, found.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+        count = sharding.count_shards(self.rows, self.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
         own = {"copy_bucket": self._of_place("bucket"), "copy_member": "member", "is_delete_marker": "false"}
         columns = ", ".join(
             f"{own.get(name, name if name in _KNOWN else 'NULL')} AS {name}" for name in SCHEMA.names[1:]
@@ -387,9 +350,9 @@ class _Search:
                 key, version_id
             """,
         )
-        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-found.rows // max(count, 1))))
+        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-self.rows // max(count, 1))))
         summaries, _ = await write_shards(tables, write, self.connection, SCHEMA)
-        found.shards = [replace(each, sha256=digest) for each, digest in zip(summaries, digests, strict=True)]
+        self.shards = [replace(each, sha256=digest) for each, digest in zip(summaries, digests, strict=True)]
 
     def _of_place(self, name: str) -> str:
         """SQL for the bucket or the prefix (`key`) of a row's `place`."""
@@ -404,6 +367,38 @@ class _Search:
     async def _select(self, sql: str) -> list[Any]:
         rows: list[Any] = await in_thread(self.connection, lambda: self.connection.execute(sql).fetchall())
         return rows
+
+
+async def plan_candidates(
+    scope: Scope,
+    index: ArchiveIndex,
+    wanted: AsyncIterator[pa.RecordBatch] | None,
+    *,
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    rows_per_shard: int,
+    processes: int,
+) -> Candidates:
+    """Write the shards of a run's rows, and say what they are.
+
+    `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
+    was found. None: what is listed and has a copy. A row without a version id is the
+    newest version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is
+    awaited for each shard, in order. Raises ConfigError when the scratch directory cannot hold the
+    rows.
+    """
+    with (
+        scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder,
+        closing(connect(folder, memory_limit=MEMORY_LIMIT)) as connection,
+    ):
+        keeps_versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
+        found = Candidates(scope, index, folder, connection, keeps_versions, wanted is not None, scope.source_at)
+        keys = None if wanted is None else await found.read_wanted(wanted)
+        await found.list_places(keys)
+        await found.choose()
+        await found.weigh()
+        await found.write(write_shard, rows_per_shard, processes)
+        return found
 
 
 async def _pages(
