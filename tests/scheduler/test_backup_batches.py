@@ -197,8 +197,8 @@ def test_messages_that_come_again_until_they_are_done_account_for_every_event(
     scene.store.hook(every=by_chance(chance))
     received = 0
     with pytest.MonkeyPatch.context() as patch:
-        for module in ("scheduler.backup", "jobs.s3.retries"):  # nobody has to wait for a store in memory
-            patch.setattr(f"{module}.backoff_seconds", lambda attempt, jitter: 0.0)
+        # Nobody has to wait for a store in memory.
+        patch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
         while waiting:
             chance.shuffle(waiting)
             some = waiting[: chance.randrange(1, 11)]

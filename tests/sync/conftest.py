@@ -9,8 +9,7 @@ from tests.sync.scene import KIB
 
 @pytest.fixture(autouse=True)
 def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in ("retries", "uploads"):
-        monkeypatch.setattr(f"jobs.s3.{module}.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
 
 @pytest.fixture(autouse=True)

@@ -147,7 +147,7 @@ LOSES = ("cancel", "another_command", "another_command_with_its_fold")
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("jobs.runs.worker.backoff_seconds", lambda attempt, jitter: 0.0)
+    monkeypatch.setattr("jobs.s3.retries.backoff_seconds", lambda attempt, jitter: 0.0)
 
 
 @pytest.mark.parametrize(("event", "step"), [(event, step) for event, steps in PLAYS.items() for step in steps])
