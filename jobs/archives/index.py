@@ -15,13 +15,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import io
-import json
 import tempfile
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -261,7 +261,7 @@ class ArchiveIndex:
 
     async def _directory(self, bucket: str) -> dict[tuple[str, str], ArchiveRecord]:
         try:
-            lines = json.loads(await read_file(self.store, self.location, _directory_name(bucket)))
+            lines = msgspec.json.decode(await read_file(self.store, self.location, _directory_name(bucket)))
             known = {(key, etag): ArchiveRecord.from_dict(record) for key, etag, record in lines}
             return {name: record for name, record in known.items() if record.location == Location(bucket, name[0])}
         except (NotFound, ValueError, TypeError, KeyError, RecursionError, DamagedArchive):
@@ -270,7 +270,7 @@ class ArchiveIndex:
     async def _write_directory(self, bucket: str, known: Mapping[tuple[str, str], ArchiveRecord]) -> None:
         lines = [[key, etag, known[key, etag].to_dict()] for key, etag in sorted(known)]
         with contextlib.suppress(StoreError):  # a caller that may only read looks longer next time
-            data = json.dumps(lines, ensure_ascii=False).encode()
+            data = msgspec.json.encode(lines)
             await write_file(self.store, self.location, _directory_name(bucket), data, tries=once)
 
     async def _open(self, archive: Location) -> RangedTable:
@@ -338,7 +338,7 @@ def _record(table: RangedTable, archive: Location) -> ArchiveRecord:
     Members are read from the location in the record, so it has to be this archive.
     """
     try:
-        record = ArchiveRecord.from_dict(json.loads(table.metadata[RECORD]))
+        record = ArchiveRecord.from_dict(msgspec.json.decode(table.metadata[RECORD]))
     except LaterArchive:
         raise
     except (KeyError, ValueError, RecursionError, DamagedArchive) as error:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from jobs.archives.model import Member, is_text
+from jobs.archives.model import Member
 
 MEMBER_HEADERS = frozenset(
     {
@@ -27,6 +27,7 @@ MEMBER_HEADERS = frozenset(
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 """A header's name: https://www.rfc-editor.org/rfc/rfc9110#name-tokens"""
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _NO_VALUE = re.compile(r"[\x00\r\n]")
 _STORAGE_CLASS = re.compile(r"[A-Za-z0-9_.-]{1,128}")
 """Ceph's operators give classes names of their own:
@@ -71,6 +72,11 @@ def member_defect(member: Member) -> str:
         if not (_ALGORITHM.fullmatch(checksum.algorithm) and _CHECKSUM.fullmatch(checksum.value)):
             return f"{checksum.algorithm}:{checksum.value!r} is not a checksum"
     return ""
+
+
+def is_text(value: object) -> bool:
+    """True for a text that UTF-8 can hold: JSON can hold a lone surrogate, UTF-8 cannot."""
+    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 def _is_header_value(value: object) -> bool:

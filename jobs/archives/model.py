@@ -8,11 +8,12 @@ and zstd skip, are the `Locator` of that index. One ranged read brings a member'
 from __future__ import annotations
 
 import json
-import re
 import tarfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple, cast
+from typing import Annotated, Any, Literal, NamedTuple
+
+import msgspec
 
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Checksum, Location, ObjectInfo, ObjectVersion
@@ -30,7 +31,7 @@ CHUNK_BYTES = 8 * 1024**2
 """The piece by which a larger member is read and, in `tar.zst`, compressed: a frame each."""
 
 COUNT_MAX = 2**63 - 1
-_SURROGATE = re.compile("[\ud800-\udfff]")
+Count = Annotated[int, msgspec.Meta(ge=0, le=COUNT_MAX)]
 _SKIPPABLE_MAGIC = (0x184D2A5E).to_bytes(4, "little")
 """A zstd frame that decoders skip: https://www.rfc-editor.org/rfc/rfc8878#section-3.1.2"""
 LOCATOR_BYTES = BLOCK_BYTES
@@ -117,27 +118,27 @@ class ArchiveRecord:
 
     location: Location
     format: ArchiveFormat
-    size_bytes: int
+    size_bytes: Count
     etag: str
     version_id: str | None
     storage_class: str
-    members: int
-    member_bytes: int
+    members: Count
+    member_bytes: Count
     first_key: str
     last_key: str
     source_bucket: str
-    created_at: float
+    created_at: Annotated[float, msgspec.Meta(gt=-COUNT_MAX, lt=COUNT_MAX)]
     checksum: str | None = None
     run_id: str | None = None
-    archive_version: int = ARCHIVE_VERSION
+    archive_version: Count = ARCHIVE_VERSION
     encryption: str | None = None
     incomplete: str | None = None
-    parts: tuple[tuple[int, str], ...] = ()
+    parts: tuple[tuple[Count, str], ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-ready."""
-        shown = {name: getattr(self, name) for name in self.__dataclass_fields__}
-        return shown | {"location": str(self.location), "format": self.format.value}
+        shown: dict[str, Any] = msgspec.to_builtins(self)
+        return shown | {"location": str(self.location)}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> ArchiveRecord:
@@ -145,58 +146,23 @@ class ArchiveRecord:
         version.
         """
         try:
-            version = data.get("archive_version", 0)
-            if version > ARCHIVE_VERSION:
+            if (version := data.get("archive_version", 0)) > ARCHIVE_VERSION:
                 raise LaterArchive(f"{data.get('location')} is of archive version {version}", advice="update Sealift")
-            known = {name: data[name] for name in cls.__dataclass_fields__ if name in data or name not in _ADDED}
-            location = Location.parse(data["location"])
-            parts = tuple((size, value) for size, value in data.get("parts", ()))
-            record = cls(**known | {"location": location, "format": ArchiveFormat(data["format"]), "parts": parts})
+            return msgspec.convert(dict(data) | {"location": Location.parse(data["location"])}, cls)
         except (KeyError, ValueError, TypeError, AttributeError, UsageError) as error:
             raise DamagedArchive(f"a record of an archive cannot be read: {error!r}") from error
-        if wrong := [name for name in cls.__dataclass_fields__ if not _is_valid(name, getattr(record, name))]:
-            raise DamagedArchive(f"a record of an archive has the {wrong[0]} {getattr(record, wrong[0])!r}")
-        return record
-
-
-_COUNTS = frozenset({"size_bytes", "members", "member_bytes", "archive_version"})
-_OPTIONAL = frozenset({"version_id", "checksum", "run_id", "encryption", "incomplete"})
-_ADDED = frozenset({"encryption", "incomplete", "parts"})
-"""Fields that the records of earlier releases lack."""
-
-
-def _is_valid(name: str, value: object) -> bool:
-    """True if a field of a record may have this value."""
-    if name in _COUNTS:
-        return _is_count(value)
-    if name == "created_at":
-        return type(value) in (int, float) and abs(cast("float", value)) < COUNT_MAX
-    if name in ("location", "format"):
-        return True
-    if name == "parts":
-        return all(_is_count(size) and is_text(digest) for size, digest in cast("list[Any]", value))
-    return is_text(value) or (value is None and name in _OPTIONAL)
-
-
-def _is_count(value: object, is_optional: bool = False) -> bool:
-    return (type(value) is int and 0 <= value <= COUNT_MAX) or (value is None and is_optional)
-
-
-def is_text(value: object) -> bool:
-    """True for a text that UTF-8 can hold: JSON can hold a lone surrogate, UTF-8 cannot."""
-    return isinstance(value, str) and not _SURROGATE.search(value)
 
 
 @dataclass(frozen=True, slots=True)
 class Locator:
     """Where an archive's own index is. The numbers mean what they mean for a `Member`."""
 
-    offset: int
-    size_bytes: int
-    frame_start: int | None = None
-    frame_offset: int | None = None
-    frame_length: int | None = None
-    archive_version: int = ARCHIVE_VERSION
+    offset: Count
+    size_bytes: Count
+    frame_start: Count | None = None
+    frame_offset: Count | None = None
+    frame_length: Count | None = None
+    archive_version: Count = ARCHIVE_VERSION
 
     def to_member(self) -> Member:
         """The index as the member that it is, whose bytes are found as any member's are."""
@@ -226,13 +192,9 @@ class Locator:
         """
         try:
             end = tail[-LOCATOR_BYTES:].removeprefix(_SKIPPABLE_HEADER).removeprefix(_COMMENT)
-            data = json.loads(end)["sealift"]
-            locator = cls(**data)
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+            locator = msgspec.json.decode(end, type=dict[Literal["sealift"], Locator])["sealift"]
+        except (ValueError, KeyError, RecursionError) as error:
             raise DamagedArchive("the end of the archive does not say where its index is: it was cut short") from error
-        required = {"offset", "size_bytes", "archive_version"}
-        if not all(_is_count(value, name not in required) for name, value in asdict(locator).items()):
-            raise DamagedArchive("the end of the archive says where its index is, but not in numbers of bytes")
         if locator.archive_version > ARCHIVE_VERSION:
             raise LaterArchive(f"the archive is of version {locator.archive_version}", advice="update Sealift")
         return locator
