@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import io
 import tempfile
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import IO, Any, NamedTuple
@@ -35,7 +35,7 @@ from jobs.ledger.guard import ledger_guard
 from jobs.s3.retries import gather_bounded, once, retry
 from jobs.s3.store import Marker, Store
 from jobs.s3.uploads import ObjectUpload
-from jobs.tables.ranged_parquet import KeyRange, RangedTable, holds, open_table, overlaps
+from jobs.tables.ranged_parquet import RangedTable, holds, holds_any, open_table, overlaps
 
 FOLDER = "archives/"
 SUFFIX = ".parquet"
@@ -212,12 +212,14 @@ class ArchiveIndex:
                 yield list(from_batch(table))
 
     async def tables(
-        self, archive: Location, prefix: str = "", is_wanted: Callable[[KeyRange], bool] = lambda group: True
+        self, archive: Location, prefix: str = "", keys: Sequence[str] | None = None
     ) -> AsyncGenerator[pa.Table, None]:
-        """`members` as tables in `index_tables.INDEX_SCHEMA`, of the wanted row groups only."""
+        """`members` as tables in `index_tables.INDEX_SCHEMA`. `keys` (in order): only row groups that may hold one."""
         table = await self._open(archive)
         begins = overlaps(prefix)
-        async with aclosing(table.scan(lambda group: begins(group) and is_wanted(group))) as groups:
+        async with aclosing(
+            table.scan(lambda each: begins(each) and holds_any(keys, each.first_key, each.last_key))
+        ) as groups:
             async for group in groups:
                 taken = group.filter(pc.starts_with(_keys(group), prefix)) if prefix else group
                 if taken.num_rows:

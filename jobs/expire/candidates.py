@@ -9,7 +9,6 @@ Members of one archive come together, in the archive's order, so that they are r
 from __future__ import annotations
 
 import asyncio
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import aclosing, closing
@@ -40,6 +39,7 @@ from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
 from jobs.tables.duck import connect, in_thread, parquet, quoted, scratch_folder
+from jobs.tables.ranged_parquet import holds_any
 from jobs.tables.rows import cut, manifest_batch, manifest_schema
 
 MEMORY_LIMIT = "256MB"
@@ -182,7 +182,7 @@ class Candidates:
             record.location.key: record
             for record in await self.index.records(place, self.damage)
             if record.source_bucket == self.scope.source_at.bucket
-            and _is_among(keys, record.first_key, record.last_key)
+            and holds_any(keys, record.first_key, record.last_key)
         }
 
     async def _write_members(
@@ -190,7 +190,7 @@ class Candidates:
     ) -> None:
         at, prefix = record.location, self.scope.source_at.key
         with collecting(self.damage, at):
-            tables = self.index.tables(at, prefix, lambda group: _is_among(keys, group.first_key, group.last_key))
+            tables = self.index.tables(at, prefix, keys)
             async with aclosing(tables):
                 async for table in tables:
                     await asyncio.to_thread(from_batch, table)  # raises for what no worker could read
@@ -424,14 +424,6 @@ async def _pages(
     for look, names in ((of_folder, sorted(folders | {place.key})), (of_key, keys)):
         for page in await gather_bounded(look, names, LISTS_AT_ONCE):
             yield page
-
-
-def _is_among(keys: list[str] | None, first_key: str | None, last_key: str | None) -> bool:
-    """True if one of the keys is between these. `keys`: in order. None: any."""
-    if keys is None or first_key is None or last_key is None:
-        return True
-    at = bisect_left(keys, first_key)
-    return at < len(keys) and keys[at] <= last_key
 
 
 def _is_document(entry: Listed) -> bool:

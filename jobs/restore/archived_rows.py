@@ -5,8 +5,7 @@ Only the row groups that can hold a requested key are read.
 
 from __future__ import annotations
 
-import bisect
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import aclosing
 
 import pyarrow as pa
@@ -16,7 +15,7 @@ from jobs.archives.index import ArchiveIndex, Damage, collecting
 from jobs.archives.model import ArchiveRecord
 from jobs.core.enums import ARCHIVE_CLASSES
 from jobs.core.model import Location
-from jobs.tables.ranged_parquet import KeyRange
+from jobs.tables.ranged_parquet import holds_any
 from jobs.tables.rows import fill_batch
 
 
@@ -42,13 +41,11 @@ async def archived_rows(
         return _loss(record, etags), record.storage_class in ARCHIVE_CLASSES, record.location
 
     known = None if keys is None else sorted(set(keys))
-    is_wanted = _holds_any(known)
     for record in sorted(records, key=preference):
-        whole = KeyRange(0, 0, 0, record.first_key, record.last_key)
-        if not is_wanted(whole):
+        if not holds_any(known, record.first_key, record.last_key):
             continue
         with collecting(damage, record.location, record):
-            async with aclosing(index.tables(record.location, prefix, is_wanted)) as tables:
+            async with aclosing(index.tables(record.location, prefix, known)) as tables:
                 async for table in tables:
                     taken = table
                     if known is not None:
@@ -63,15 +60,3 @@ def _loss(record: ArchiveRecord, etags: Mapping[Location, str] | None) -> int:
         return 0
     etag = etags.get(record.location)
     return 2 if etag is None else int(etag != record.etag)
-
-
-def _holds_any(keys: list[str] | None) -> Callable[[KeyRange], bool]:
-    """A predicate: can a row group hold one of the (sorted) keys?"""
-
-    def holds(group: KeyRange) -> bool:
-        if keys is None or group.first_key is None or group.last_key is None:
-            return True
-        place = bisect.bisect_left(keys, group.first_key)
-        return place < len(keys) and keys[place] <= group.last_key
-
-    return holds

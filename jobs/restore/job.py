@@ -157,14 +157,12 @@ class Restore:
     async def _members(self, rows: Sequence[ObjectVersion], archive: Location) -> dict[int, Member]:
         """Row number → the member that the row names."""
         from jobs.archives.index_tables import from_batch
-        from jobs.tables.ranged_parquet import within
 
         by_key: dict[str, list[ObjectVersion]] = {}
         for row in rows:
             by_key.setdefault(row.key, []).append(row)
         found: dict[int, Member] = {}
-        is_wanted = within(min(by_key), max(by_key))
-        async with aclosing(self.index.tables(archive, is_wanted=is_wanted)) as tables:
+        async with aclosing(self.index.tables(archive, keys=sorted(by_key))) as tables:
             async for table in tables:
                 for member in from_batch(table):
                     for row in by_key.get(member.key, ()):

@@ -5,7 +5,6 @@ Candidates are spooled to disk and sorted there. Only one key's are in memory at
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -17,7 +16,6 @@ from typing import Any, NamedTuple
 
 import duckdb
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from jobs.archives.index import ArchiveIndex
@@ -38,12 +36,12 @@ from jobs.restore.candidates import RestoreQuery
 from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
-from jobs.runs.planning import read_price_table, spool
+from jobs.runs.planning import read_price_table, spool, write_shards
 from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.runs.there import WriteShard
 from jobs.tables.duck import Database, in_thread, parquet, scratch_folder
-from jobs.tables.rows import cut, fill_batch, restore_schema, version_batch, write_parquet
+from jobs.tables.rows import cut, fill_batch, restore_schema, version_batch
 
 BATCH_ROWS = 20_000
 _IS_OWN = "archive IS NULL AND event_order IS NULL"
@@ -77,7 +75,7 @@ class RestoreSelection:
 
     rows: int = 0
     size_bytes: int = 0
-    shards: list[ShardSummary] = field(default_factory=list)
+    shards: Sequence[ShardSummary] = ()
     excluded: Counter[str] = field(default_factory=Counter)
     archives: list[Taken] = field(default_factory=list)
     histogram: Histogram = field(default_factory=lambda: Histogram((), 0))
@@ -122,11 +120,8 @@ async def plan_restore(
             shard_count = shards.count_shards(
                 chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
             )
-            tables = planning.tables(-(-chosen.rows // max(shard_count, 1)))
-            while (table := await in_thread(connection, next, tables, None)) is not None:
-                summary = ShardSummary(table.num_rows, pc.sum(table["size_bytes"]).as_py() or 0)
-                await write_shard(len(chosen.shards), await asyncio.to_thread(write_parquet, table))
-                chosen.shards.append(summary)
+            tables = cut(planning.rows().to_arrow_reader(BATCH_ROWS), -(-chosen.rows // max(shard_count, 1)))
+            chosen.shards, _ = await write_shards(tables, write_shard, connection, restore_schema())
     return chosen
 
 
@@ -176,21 +171,12 @@ class _Planning:
         )
         chosen.histogram = Histogram(tuple(Group(*each) for each in groups), sum(each[4] for each in groups))
 
-    def tables(self, rows_max: int) -> Iterator[pa.Table]:
-        """The rows shard by shard, numbered.
-
-        Rows of an archive are together, in its order. The others are spread by hash.
-        """
-        names = ", ".join(restore_schema().names[1:])
-        relation: Any = self.connection.sql(
-            f"SELECT {names} FROM {self._relation} "
+    def rows(self) -> Any:
+        """The rows in the order of shards: those of an archive together, in its order, the others spread by hash."""
+        return self.connection.sql(
+            f"SELECT {', '.join(restore_schema().names[1:])} FROM {self._relation} "
             f"ORDER BY archive NULLS FIRST, {_IS_OWN}, CASE WHEN archive IS NULL THEN hash(key) END, key"
         )
-        first = 0
-        for table in cut(relation.to_arrow_reader(BATCH_ROWS), rows_max):
-            numbers = pa.array(range(first, first + table.num_rows), pa.int64())
-            yield table.add_column(0, "row", numbers).cast(restore_schema())
-            first += table.num_rows
 
     @property
     def _relation(self) -> str:

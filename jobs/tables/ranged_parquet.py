@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncGenerator, Callable, Iterator
+from bisect import bisect_left
+from collections.abc import AsyncGenerator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, cast
 
@@ -137,14 +138,12 @@ def overlaps(prefix: str) -> Callable[[KeyRange], bool]:
     )
 
 
-def within(first_key: str, last_key: str) -> Callable[[KeyRange], bool]:
-    """Whether a row group can hold keys from the first to the last, both included."""
-
-    def overlaps_them(group: KeyRange) -> bool:
-        is_known = group.first_key is not None and group.last_key is not None
-        return not is_known or ((group.first_key or "") <= last_key and first_key <= (group.last_key or ""))
-
-    return overlaps_them
+def holds_any(keys: Sequence[str] | None, first_key: str | None, last_key: str | None) -> bool:
+    """Whether one of the keys, which are in order, is between these. `keys` None: any."""
+    if keys is None or first_key is None or last_key is None:
+        return True
+    place = bisect_left(keys, first_key)
+    return place < len(keys) and keys[place] <= last_key
 
 
 def _parse(ref: ObjectRef, footer: bytes) -> Any:
