@@ -107,7 +107,6 @@ async def plan_run(
     run's destination is listed, so that rows whose copies are there are done with the plan. Raises
     ManifestError, ConfigError, UsageError, LimitExceeded, …
     """
-    from jobs.runs.packed import PackedCopies
     from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
     from jobs.runs.there import Copies
 
@@ -123,7 +122,11 @@ async def plan_run(
         spec = draft.spec(description, extra | draft.ways(source), source)
         work = PricedWork.of(spec, is_copying=copies)
         largest_bytes = _largest_bytes(work, settings)
-        lists, packed = lists_copies(spec), PackedCopies.of(request.options, ledger)
+        lists, packed = lists_copies(spec), None
+        if request.options.get("packed"):
+            from jobs.runs.packed import PackedCopies
+
+            packed = PackedCopies.of(request.options, ledger)
         now = partial(server_time, ledger.store)
 
         async def write_shard(number: int, data: bytes) -> None:

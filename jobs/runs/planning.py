@@ -29,7 +29,6 @@ from jobs.core.selection import Selection
 from jobs.errors import ConfigError, LimitExceeded, ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
-from jobs.runs.packed import leave_out_packed
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import Copies, WriteShard, find_there
 from jobs.tables.duck import in_thread, scratch_folder
@@ -89,6 +88,8 @@ async def plan_rows(
             at = copies.now() if copies else 0.0
             there = await find_there(copies.run, sorting) if copies and rows else None
             if copies and copies.packed and there:
+                from jobs.runs.packed import leave_out_packed
+
                 excluded["in_archive"] = await leave_out_packed(copies.packed, copies.run, sorting)
                 rows, size_bytes = await in_thread(sorting.connection, sorting.total)
             there = there if copies and copies.is_done else None

@@ -49,8 +49,11 @@ def ways(server: Server, name: str, tls: str) -> list[Server]:
 
 
 def environment_for(server: Server) -> dict[str, str]:
-    """What reaches the server, and nothing else that the user's environment says of AWS, a ledger or rclone."""
-    foreign = ("AWS_", "RCLONE_", "SEALIFT_LEDGER", "SEALIFT_EXECUTOR")
+    """What reaches the server, and nothing else that the user's environment says of AWS, a ledger, rclone or bytecode.
+
+    Without bytecode each process of a checkout that changed compiles it anew, and the other checkout is not asked to.
+    """
+    foreign = ("AWS_", "RCLONE_", "SEALIFT_LEDGER", "SEALIFT_EXECUTOR", "PYTHONDONTWRITEBYTECODE")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**plain, "PYTHONPATH": str(ROOT), "AWS_CONFIG_FILE": os.devnull, **server.environment()}
 
