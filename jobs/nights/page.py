@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 
-from markupsafe import Markup
-
 from jobs.core.model import Attributes
 from jobs.nights.calendar import Stage
 from jobs.nights.documents import Night, Summary
 from jobs.nights.verdicts import WELL, head_of, stage_text
-from jobs.reports.html.page import template_asset, template_environment
+from jobs.reports.html.page import render_page
 
 HTML = Attributes(headers={"content-type": "text/html; charset=utf-8"})
 MEANINGS = {
@@ -30,15 +28,15 @@ async def write_page(night: Night, summary: Summary) -> None:
 
 def render_night(summary: Summary) -> str:
     """A night's summary as a self-contained page. Same summary, same page."""
-    environment = template_environment()
     texts = [stage_text(each, summary.emptied).removeprefix(f"{each.stage} ") for each in summary.stages]
     is_well = head_of(summary.verdict).startswith(WELL)
-    return environment.get_template("night.html.jinja").render(
+    return render_page(
+        "night.html.jinja",
         night=summary,
-        verdict=head_of(summary.verdict),
+        verdict=f"{head_of(summary.verdict)}.",
         tone="bad" if summary.left else "good" if is_well else "warn",
         stages=list(zip(summary.stages, texts, strict=True)),
         meanings={each.value: MEANINGS[each] for each in Stage},
+        is_dry_run=False,
         notes=list(zip(("Source", "Destination"), summary.stages[0].origins, strict=False)),
-        style=Markup(template_asset(environment, "report.css")),
     )

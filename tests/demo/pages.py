@@ -23,6 +23,7 @@ SOURCE, COPIES, COLD, BACK, LEDGER = (
     "parcel-ledger",
 )
 COUNT = 150
+LONG_KEY = "scans/" + "/".join(["container-" * 19] * 5) + ".tif"
 NAMES = ("replicate", "verify", "reconcile", "night", "expire", "compact", "restore")
 """The pages, in the order in which they are made."""
 SIDES = ("--source", f"s3://{SOURCE}", "--destination", f"s3://{COPIES}/copy/")
@@ -35,11 +36,12 @@ def make_pages(server: Server, folder: Path) -> dict[str, str]:
     Raises RuntimeError if a command does not end as it should.
     """
     world = _World(server, folder)
+    world.put(SOURCE, LONG_KEY, b"a long key")
     pages = {"replicate": world.page("replicate", *SIDES)}
     keys = [document.key for document in documents(COUNT)[:COUNT]]
     for key in keys[10:50:12]:
         world.put(COPIES, f"copy/{key}", b"damaged on the way")
-    world.lose(keys[60], ODD_KEYS[1])
+    world.lose(keys[60], ODD_KEYS[1], LONG_KEY)
     pages["verify"] = world.page("verify", *SIDES, "--deep", exits=3)
     world.sealift("runs", "retry", "latest")
 

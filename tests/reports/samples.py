@@ -125,6 +125,10 @@ def run(
             {"status": "blocked", "reason": "AccessDenied: kms:Decrypt", "rows": 61},
             {"status": "blocked", "reason": "SlowDown after 8 tries <img src=x>", "rows": 26},
         ],
+        "prefixes": [
+            {"prefix": "albums/2025/", "category": "blocked", "rows": 1, "bytes": 5},
+            {"prefix": "", "category": "blocked", "rows": 1, "bytes": 0},
+        ],
         "attempts": 8,
         "exit_codes": [0],
         "failures_manifest": _uri("failures.parquet"),

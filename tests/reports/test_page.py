@@ -133,7 +133,6 @@ def test_what_is_planned_to_cost_little_is_no_zero():
     for dollars, shown in ((0.00002, "under $0.0001"), (0.0, "$0"), (12.5, "$12.5000")):
         page = render(run(planned=planned | {"dollars": dollars}), findings=[])
         assert f'<td class="n">{shown}</td>' in page
-    assert '<td class="n">under $0.0001</td>' in render(run(actual_dollars=0.00001), findings=[])
 
 
 @pytest.mark.parametrize(
@@ -200,7 +199,6 @@ def test_what_has_no_key_at_the_source_is_shown_with_its_other_key():
     row = finding("", "extra", destination_key="copy/only/here") | {"key": None}
     page = Page(render(run(), findings=[row]))
     assert page.text.count("copy/only/here") == 1
-    assert "copy/only/1 extra" in page.text
 
 
 def test_prefixes_need_no_categories():
@@ -327,15 +325,16 @@ def test_page_is_bounded_and_says_how_much_more_there_is():
     assert "<p>87; they are in the files named below.</p>" in render(run(), findings=[])
 
 
+def test_many_findings_are_folded_by_what_they_are_and_rows_of_zeros_are_left_out():
+    many, few = (Page(render(reconciliation(), findings=findings(count))) for count in (40, 20))
+    folded = [{"open" in each for tag, each in page.tags if tag == "details"} for page in (many, few)]
+    assert folded == [{False}, {True}]
+    nothing = reconciliation(categories={"same": (1, 1), "different": (0, 0)}, prefixes=[])
+    assert "different" not in Page(render(nothing, findings=[])).text
+
+
 def test_same_arguments_same_page():
     assert len({render(reconciliation(), findings=findings()) for _ in range(2)}) == 1
-
-
-def test_a_report_without_times_takes_that_of_its_run_id():
-    old = {name: value for name, value in run(day=-2).items() if name not in ("finished_at", "created_at", "planned")}
-    text = Page(render(old, findings=[])).text
-    assert "2025-11-23 00:00 UTC" in text
-    assert "Plan and actual" not in text
 
 
 @pytest.mark.parametrize(
@@ -392,7 +391,7 @@ def test_a_page_that_was_prepared_for_compiles_nothing(monkeypatch: pytest.Monke
         raise AssertionError("a template was compiled")
 
     monkeypatch.setattr(jinja2.Environment, "compile", compiled)
-    assert "</html>" in render(run(reasons=[]), findings=[])
+    assert "</html>" in render(run(reasons=[], prefixes=[]), findings=[])
 
 
 def test_the_page_of_a_dry_run_is_no_success_of_something_done() -> None:

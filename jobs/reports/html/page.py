@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any, NamedTuple
 
@@ -36,6 +36,8 @@ FINDINGS_SHOWN = 200
 
 DELETIONS_SHOWN = 20
 PREFIXES_SHOWN = 20
+UNFOLDED_MAX = 20
+"""More findings than these are folded by what they are."""
 
 MEANINGS = {
     "same": "at both sides, and equal by all that can be compared",
@@ -99,33 +101,36 @@ def render(report: Mapping[str, Any], *, findings: Sequence[Mapping[str, Any]]) 
     are what it left. The page requests nothing from the network, and its policy forbids that.
     Same arguments, same page.
     """
-    environment = template_environment()
-    script = template_asset(environment, "report.js")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     shown = findings[:FINDINGS_SHOWN]
-    return environment.get_template(_TEMPLATE).render(
+    groups = {name: [row for row in shown if name_of(row) == name] for name in sorted(set(map(name_of, shown)))}
+    return render_page(
+        _TEMPLATE,
         report=report,
         reconciled="categories" in report,
         verdict=verdict(report),
         tone=_tone(report),
         found=max(left_count(report), len(findings)),
-        tallies=(tallies := _tallies(report)),
-        weighed=any(each.size_bytes is not None for each in tallies),
-        findings=shown,
-        named=sorted({name_of(row) for row in shown}),
-        prefixes=_prefixes(report, findings),
+        shown=len(shown),
+        groups=dict(sorted(groups.items(), key=lambda group: -len(group[1]))),
+        tallies=_tallies(report),
+        prefixes=_prefixes(report),
         repaired=report.get("repaired"),
         since=report.get("since_then"),
         places=_places(report),
-        deletions={"shown": [], "rows": 0, "reasons": [], "csv": None, "parquet": None}
-        | (report.get("deletions") or {}),
+        deletions=report.get("deletions"),
         reasons=reasons_of(report),
         is_dry_run=bool(report.get("dry_run")),
-        finished_at=_ended_at(report),
-        style=Markup(template_asset(environment, "report.css")),
-        script=Markup(script),
-        script_digest=digest,
+        finished_at=report["finished_at"],
     )
+
+
+def render_page(template: str, **values: Any) -> str:
+    """A page with the style and the script that all have."""
+    environment = template_environment()
+    script, style = (_asset(environment, name) for name in ("report.js", "report.css"))
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assets = {"style": Markup(style), "script": Markup(script), "script_digest": digest}
+    return environment.get_template(template).render(values | assets)
 
 
 def prepare() -> None:
@@ -133,7 +138,7 @@ def prepare() -> None:
 
     The others, in `templates/report/`, are compiled where a page has something to say in them.
     """
-    for name in (_TEMPLATE, "parts.html.jinja"):
+    for name in (_TEMPLATE, "page.html.jinja", "parts.html.jinja"):
         template_environment().get_template(name)
 
 
@@ -219,11 +224,12 @@ def template_environment() -> jinja2.Environment:
         "share": figures.human_share,
         "lag": _lag,
         "deletions_max": DELETIONS_SHOWN,
+        "unfolded_max": UNFOLDED_MAX,
     }
     return environment
 
 
-def template_asset(environment: jinja2.Environment, name: str) -> str:
+def _asset(environment: jinja2.Environment, name: str) -> str:
     """A file beside the templates, as it is."""
     assert environment.loader is not None
     return environment.loader.get_source(environment, name)[0]
@@ -239,40 +245,20 @@ def _tallies(report: Mapping[str, Any]) -> list[Tally]:
         counted = {called(name, report["job"]): (rows, sizes.get(name)) for name, rows in outcomes.items()}
     whole = report["rows"] or 1
     meanings = MEANINGS if "categories" in report else _MEANINGS_OF_OUTCOMES
-    return [Tally(name, rows, size, rows / whole, meanings.get(name, "")) for name, (rows, size) in counted.items()]
+    counts_and_sizes = ((name, rows, size) for name, (rows, size) in counted.items() if rows)
+    return [Tally(name, rows, size, rows / whole, meanings.get(name, "")) for name, rows, size in counts_and_sizes]
 
 
-def _prefixes(report: Mapping[str, Any], findings: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """The worst prefixes, each with its categories. A run's come from its findings."""
-    rows: Iterable[Mapping[str, Any]] = report.get("prefixes", ())
-    if "prefixes" not in report:
-        rows = (
-            {
-                "prefix": _folder(key_of(row)),
-                "category": name_of(row),
-                "rows": 1,
-                "bytes": row.get("source_size_bytes") or 0,
-            }
-            for row in findings
-        )
+def _prefixes(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The worst prefixes, each with its categories."""
     totals: dict[str, dict[str, Any]] = {}
-    for row in rows:
+    for row in report["prefixes"]:
         total = totals.setdefault(row["prefix"], {"prefix": row["prefix"], "rows": 0, "bytes": 0, "categories": {}})
         total["rows"] += row["rows"]
         total["bytes"] += row["bytes"]
         if row["category"] is not None:
             total["categories"][row["category"]] = total["categories"].get(row["category"], 0) + row["rows"]
     return sorted(totals.values(), key=lambda total: (-total["rows"], total["prefix"]))[:PREFIXES_SHOWN]
-
-
-def _folder(key: str) -> str:
-    """A key's first two folders."""
-    return "".join(f"{part}/" for part in key.split("/")[:-1][:2])
-
-
-def _ended_at(report: Mapping[str, Any]) -> Any:
-    """When a run ended, else when it began: run ids start with the time."""
-    return figures.parse_time(report.get("finished_at") or str(report["run_id"]).partition("-")[0])
 
 
 def _lag(earlier: Any, later: Any) -> str:

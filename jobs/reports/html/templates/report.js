@@ -1,22 +1,27 @@
 "use strict";
 for (const tools of document.querySelectorAll("form.tools")) {
-  const rows = [...document.getElementById(tools.dataset.for).tBodies[0].rows];
+  const groups = [...tools.parentElement.querySelectorAll("details.group")];
+  const rows = [...tools.parentElement.querySelectorAll("details.group tbody tr")];
   const texts = rows.map((row) => row.textContent.toLowerCase() + [...row.querySelectorAll("code[title]")].map((c) => c.title).join(" "));
-  const names = rows.map((row) => row.querySelector(".badge").lastChild.textContent);
   const search = tools.querySelector("input");
-  const choice = tools.querySelector("select");
   const output = tools.querySelector("output");
-  const filter = () => {
+  search.addEventListener("input", () => {
     const wanted = search.value.toLowerCase();
-    let shown = 0;
-    rows.forEach((row, number) => {
-      row.hidden = !texts[number].includes(wanted) || (choice.value !== "" && choice.value !== names[number]);
-      if (!row.hidden) shown += 1;
-    });
+    rows.forEach((row, number) => { row.hidden = !texts[number].includes(wanted); });
+    for (const group of groups) {
+      group.hidden = !group.querySelector("tbody tr:not([hidden])");
+      group.open = group.open || wanted !== "";
+    }
+    const shown = rows.filter((row) => !row.hidden).length;
     output.textContent = shown === rows.length ? "" : `${shown.toLocaleString("en")} of ${rows.length.toLocaleString("en")} shown`;
-  };
-  search.addEventListener("input", filter);
-  choice.addEventListener("change", filter);
+  });
   tools.addEventListener("submit", (event) => event.preventDefault());
   tools.hidden = false;
+  addEventListener("beforeprint", () => groups.forEach((group) => { group.open = true; }));
+}
+for (const code of navigator.clipboard ? document.querySelectorAll("code.copy") : []) {
+  const button = document.createElement("button");
+  button.textContent = "Copy";
+  button.addEventListener("click", () => navigator.clipboard.writeText(code.textContent).then(() => { button.textContent = "Copied"; }));
+  code.after(button);
 }
