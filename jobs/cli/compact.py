@@ -7,6 +7,7 @@ from dataclasses import asdict, replace
 from functools import partial
 
 import click
+import msgspec
 
 from jobs import interrupts
 from jobs.cli.options import (
@@ -151,14 +152,14 @@ async def _start(
         manifest=options.manifest,
         selection=options.filters.selection(source, options.versions),
         options={
-            "rule": rule.to_dict(),
+            "rule": msgspec.to_builtins(rule),
             "storage_class": options.storage_class,
             "payback_months": None if options.pack_all else PAYBACK_MONTHS,
             "sse": options.sse,
             "kms_key_id": options.kms_key_id,
             "annotations": options.annotations,
             "requester_pays": options.requester_pays,
-            "earlier_rules": [rule.to_list() for rule in earlier_rules if rule.tags],
+            "earlier_rules": msgspec.to_builtins([rule for rule in earlier_rules if rule.tags], enc_hook=dict),
             **unguarded(is_agreed=options.unguarded),
         },
         price_table=options.start.price_table,

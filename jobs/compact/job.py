@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
 from jobs.archives.model import ArchiveRecord, Member
@@ -110,29 +110,6 @@ class CompactOptions:
     def storage(self) -> ArchiveStorage:
         """How the archives are stored."""
         return ArchiveStorage(self.storage_class, self.sse, self.kms_key_id)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for a run's options."""
-        return {
-            "rule": self.rule.to_dict(),
-            "economy": self.economy.to_dict(),
-            "storage_class": self.storage_class,
-            "sse": self.sse,
-            "kms_key_id": self.kms_key_id,
-            "annotations": self.annotations,
-            "earlier_rules": [rule.to_list() for rule in self.earlier_rules],
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> CompactOptions:
-        """From a run's spec, which has other options as well."""
-        known = {name: data[name] for name in cls.__dataclass_fields__ if name in data}
-        parsed = {
-            "rule": PackingRule.from_dict(data["rule"]),
-            "economy": Economy.from_dict(data["economy"]),
-            "earlier_rules": tuple(EarlierRule(*rule) for rule in data.get("earlier_rules", ())),
-        }
-        return cls(**known | parsed)
 
 
 @dataclass(frozen=True, slots=True)

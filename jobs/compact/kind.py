@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from jobs.compact.job import ARCHIVES_AT_ONCE, Compact, CompactOptions
 from jobs.config import Settings
 from jobs.core.display import Display
@@ -18,7 +20,7 @@ def _open(opened: Opened) -> Compact:
     from jobs.archives.index import ArchiveIndex
 
     index = ArchiveIndex(opened.ledger.store, opened.ledger.location)
-    options, spec = CompactOptions.from_dict(opened.spec.options), opened.spec
+    options, spec = msgspec.convert(dict(opened.spec.options), CompactOptions), opened.spec
     return Compact(
         opened.source,
         opened.destination,

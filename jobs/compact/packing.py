@@ -18,7 +18,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from jobs.archives.member_names import spell
 from jobs.archives.model import BLOCK_BYTES
@@ -52,20 +52,6 @@ class PackingRule:
     format: ArchiveFormat = ArchiveFormat.TAR_ZST
     tags: Mapping[str, str] = field(default_factory=dict)
     members_max: int = MEMBERS_MAX
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for a run's options."""
-        return {
-            "target_bytes": self.target_bytes,
-            "format": self.format.value,
-            "tags": dict(self.tags),
-            "members_max": self.members_max,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> PackingRule:
-        """The inverse of `to_dict`."""
-        return cls(data["target_bytes"], ArchiveFormat(data["format"]), data["tags"], data["members_max"])
 
 
 class ArchiveStorage(NamedTuple):
@@ -128,10 +114,6 @@ class EarlierRule(NamedTuple):
         is_old, is_small = info.last_modified < self.older_than, info.size_bytes < self.smaller_than_bytes
         is_tagged = all(tags.get(name) == value for name, value in self.tags.items())
         return key.startswith(self.prefix) and is_old and is_small and is_tagged
-
-    def to_list(self) -> list[Any]:
-        """JSON-ready, for a run's options."""
-        return [*self[:3], dict(self.tags)]
 
 
 def period(last_modified: float | None) -> str:

@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
@@ -27,7 +28,7 @@ from jobs.compact.savings import Economy, Savings, refusal
 from jobs.config import ROWS_PER_SHARD, Settings
 from jobs.core import pricing
 from jobs.core.display import Display
-from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS
+from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
 from jobs.core.pricing import PricedWork, PriceTable
 from jobs.core.reasons import Cause, Reason
@@ -62,15 +63,7 @@ async def plan_run(
         prices = read_price_table(request.price_table)
         asked = request.options
         economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])
-        packing = CompactOptions(
-            PackingRule.from_dict(asked["rule"]),
-            economy,
-            asked["storage_class"],
-            asked["sse"],
-            asked["kms_key_id"],
-            annotations=asked.get("annotations", CHECK_ANNOTATIONS),
-            earlier_rules=tuple(EarlierRule(*rule) for rule in asked.get("earlier_rules", ())),
-        )
+        packing = msgspec.convert({**asked, "economy": msgspec.to_builtins(economy)}, CompactOptions)
         damage: Damage = []
         index = ArchiveIndex(ledger.store, ledger.location)
         place = request.destination
@@ -79,7 +72,7 @@ async def plan_run(
             index, place.location, source.location._replace(key=request.selection.prefix), packing.storage, damage,
             store=store,
         )  # fmt: skip
-        spec = draft.spec(description, packing.to_dict() | draft.ways(source), source)
+        spec = draft.spec(description, msgspec.to_builtins(packing) | draft.ways(source), source)
         try:
             damage += await renew_indexes(index, place.location, store, source.location.bucket)
             grouped = await plan_groups(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from msgspec import structs
 
@@ -56,7 +56,8 @@ PAYBACK_MONTHS = 24.0
 
 @dataclass(frozen=True, slots=True)
 class Economy:
-    """The inputs of the decision: prices by class, the archives' class, the user's patience.
+    """The inputs of the decision: prices by class, the archives' class, the user's patience. They
+    are in a run's options, so that workers decide by the numbers of the plan.
 
     `payback_months` None packs everything. The early deletion of originals is computed for the time
     `at` (epoch seconds).
@@ -80,21 +81,6 @@ class Economy:
             named = {field: known[field] for field in Prices._fields if field in known}
             prices[name] = Prices(**named, thaw_per_gib=thaw.per_gib, thaw_per_1000=thaw.per_1000)
         return cls(prices, storage_class, at, payback_months)
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-ready, for a run's options, so that workers decide by the numbers of the plan."""
-        return {
-            "prices": {name: list(of) for name, of in self.prices.items()},
-            "storage_class": self.storage_class,
-            "at": self.at,
-            "payback_months": self.payback_months,
-        }
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Economy:
-        """The inverse of `to_dict`."""
-        prices = {name: Prices(*of) for name, of in data["prices"].items()}
-        return cls(prices, data["storage_class"], data["at"], data["payback_months"])
 
     def of_class(self, name: str | None) -> Prices:
         """The prices of a class. The highest of each kind if the table lacks the class."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from jobs.archives.index import ArchiveIndex
 from jobs.compact.grouping import cut
-from jobs.compact.job import Compact, CompactOptions
+from jobs.compact.job import Compact
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectRef, ObjectVersion, Route
 from jobs.core.outcome import Outcome, Status
@@ -334,7 +334,7 @@ def test_versions_of_a_manifest_that_does_not_say_which_is_the_latest_come_in_th
     rows = [ObjectVersion(row, "k", made[n].version_id) for row, n in enumerate(order)]
     store.hook(list_versions=None if may_list else denied)
     job = make(store)
-    job = replace(job, options=CompactOptions.from_dict(job.options.to_dict() | {"old_versions": True}))
+    job = replace(job, options=replace(job.options, old_versions=True))
     assert {each.status for each in asyncio.run(job.process(rows))} == {Status.DONE}
 
     async def packed() -> list[tuple[str | None, bool]]:

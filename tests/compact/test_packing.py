@@ -159,11 +159,6 @@ def test_the_common_folder_is_one_of_every_key(found: list[ObjectVersion]) -> No
     assert folder == "" or folder.endswith("/")
 
 
-def test_a_rule_survives_a_runs_options() -> None:
-    rule = PackingRule(5, ArchiveFormat.TAR, {"a": "b"}, 7)
-    assert PackingRule.from_dict(rule.to_dict()) == rule
-
-
 MIB, GIB, TIB = 1 << 20, 1 << 30, 1 << 40
 
 

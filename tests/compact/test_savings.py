@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import msgspec
 import pytest
 
 from jobs.compact import grouping
-from jobs.compact.packing import HEADER_BYTES, PackingRule
+from jobs.compact.job import CompactOptions
+from jobs.compact.packing import HEADER_BYTES, EarlierRule, PackingRule
 from jobs.compact.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal
 from jobs.core.model import ObjectVersion
 from jobs.core.pricing import GIB, load_price_table
@@ -120,7 +124,9 @@ def test_intelligent_tiering_monitors_what_it_moves() -> None:
 
 
 def test_the_worker_decides_by_the_plans_numbers() -> None:
-    assert Economy.from_dict(economy().to_dict()) == economy()
+    options = CompactOptions(PackingRule(5, tags={"a": "b"}), economy(), earlier_rules=(EarlierRule("p/", 1.5, 2, {}),))
+    written = json.loads(json.dumps(msgspec.to_builtins(options)))
+    assert msgspec.convert(written | {"filters": []}, CompactOptions) == options
 
 
 def test_a_table_without_storage_prices_cannot_decide() -> None:
