@@ -53,7 +53,7 @@ from jobs.errors import (
     Unavailable,
 )
 from jobs.expire.places import PlaceLook
-from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide
+from jobs.expire.rules import CopyAt, Original, Proven, Terms, decide, refuse_copy
 from jobs.runs.failure_count import gave_up
 from jobs.runs.kind import no_look
 from jobs.s3.annotations.comparing import AnnotationComparison
@@ -570,27 +570,6 @@ async def find_original(looks: KeyLooks, row: ObjectVersion, copy: CopyAt, *, is
         markers_above=tuple(each for each in later if each.is_delete_marker),
         newest_etag=next((each.etag for each in reversed(later) if not each.is_delete_marker), None),
     )
-
-
-def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = False) -> Cause | None:
-    """Return why what is current at a copy's key, or at its archive's, does not count. Pure.
-
-    | at the key                                       | refused                       |
-    |--------------------------------------------------|-------------------------------|
-    | nothing, or a delete marker                      | copy_missing                  |
-    | an archive of another ETag than the indexed one  | archive_damaged               |
-    | an object that a lifecycle rule will remove      | kept (expires)                |
-    | an archived object that is not restored          | archived, but for by_checksum |
-    | any other                                        | no                            |
-    """
-    archive = at.place if at.member else ""
-    if copy is None:
-        return Cause(Reason.COPY_MISSING, archive)
-    if archive and copy.etag != at.etag:
-        return Cause(Reason.ARCHIVE_DAMAGED, archive)
-    if copy.expiration is not None:
-        return Cause(Reason.KEPT, "expires")
-    return Cause(Reason.ARCHIVED, archive or "copy") if copy.is_archived and not by_checksum else None
 
 
 async def remove_versions(

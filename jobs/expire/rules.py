@@ -155,6 +155,27 @@ def decide(original: Original, proven: Proven | None, terms: Terms) -> Step | Ca
     return Step.HIDE if original.is_current and terms.is_versioned else Step.REMOVE
 
 
+def refuse_copy(at: CopyAt, copy: ObjectInfo | None, *, by_checksum: bool = False) -> Cause | None:
+    """Return why what is current at a copy's key, or at its archive's, does not count. Pure.
+
+    | at the key                                       | refused                       |
+    |--------------------------------------------------|-------------------------------|
+    | nothing, or a delete marker                      | copy_missing                  |
+    | an archive of another ETag than the indexed one  | archive_damaged               |
+    | an object that a lifecycle rule will remove      | kept (expires)                |
+    | an archived object that is not restored          | archived, but for by_checksum |
+    | any other                                        | no                            |
+    """
+    archive = at.place if at.member else ""
+    if copy is None:
+        return Cause(Reason.COPY_MISSING, archive)
+    if archive and copy.etag != at.etag:
+        return Cause(Reason.ARCHIVE_DAMAGED, archive)
+    if copy.expiration is not None:
+        return Cause(Reason.KEPT, "expires")
+    return Cause(Reason.ARCHIVED, archive or "copy") if copy.is_archived and not by_checksum else None
+
+
 def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
     """What needs no comparison. S3 dates by milliseconds in listings, and by seconds in HEAD.
 

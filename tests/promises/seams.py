@@ -29,7 +29,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "step of expire": ("jobs.expire.rules:decide",),
     "strong algorithm": ("jobs.core.algorithms:protects",),
     "bytes of a copy": ("jobs.s3.compare_bytes:check_bytes",),
-    "copy of expire": ("jobs.expire.job:refuse_copy",),
+    "copy of expire": ("jobs.expire.rules:refuse_copy",),
     "marker of an undo": ("jobs.expire.undo:_marker",),
     "difference of inventories": ("jobs.reconcile.rules:conclude",),
     "all is well": ("jobs.nights.verdicts:is_well",),
