@@ -207,9 +207,8 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
     spec, plan, shard, run_id, owner = task.spec, task.plan, task.shard, task.spec.run_id, task.owner
     ledger, attempt_id = owner.ledger, new_attempt()
     throttle = Throttle(RateLimits.of(spec).shared_by(task.workers))
-    source, destination = (
-        throttle.throttled(checked(each, owner.check)) for each in open_sides(spec, settings.in_flight)
-    )
+    sides = open_sides(spec, settings.in_flight)
+    source, destination = (throttle.throttled(checked(each, owner.check)) for each in sides)
     records, budget = ShardUploads(ledger, run_id, shard, attempt_id), ByteBudget(settings.buffer_bytes)
     opened = Opened(
         spec, source, destination, budget, ledger, settings.in_flight, records, throttle, shard, plan, owner.look
@@ -226,7 +225,7 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
             settings.patience_seconds,
             max_failures=_max_failures(spec, settings),
         ),
-        (source, destination),
+        tuple(dict.fromkeys(sides)),
         beside=kind_of(spec).beside,
         owner=owner,
         attempt=attempt_id,

@@ -144,7 +144,11 @@ class Worker:
     attempt: str = field(default_factory=new_attempt)
     _pace: Pace = field(init=False)
     _pending: list[Outcome] = field(default_factory=list, init=False)
-    _done: Progress = field(default=Progress(0, 0, 0, 0), init=False)
+    _rows: int = field(default=0, init=False)
+    _bad_rows: int = field(default=0, init=False)
+    _size_bytes: int = field(default=0, init=False)
+    _throttled: int = field(default=0, init=False)
+    _last_error: str = field(default="", init=False)
     _checkpoints: int = field(default=0, init=False)
     _last_checkpoint: float = field(default=0.0, init=False)
     _last_answer: float = field(default=0.0, init=False)
@@ -158,6 +162,12 @@ class Worker:
     _broken: BaseException | None = field(default=None, init=False)
     _failures: FailureCount = field(init=False)
     _wake: asyncio.Event = field(default_factory=asyncio.Event, init=False)
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        in_flight = len(self._tasks)
+        return Progress(self._rows, self._bad_rows, self._size_bytes, in_flight, self._throttled, self._last_error)
 
     def stop(self, grace_seconds: float | None = None, why: str = "") -> None:
         """Begin nothing new, let requests in flight end, and write a checkpoint.
@@ -241,11 +251,11 @@ class Worker:
             raise self._broken
         if self._stopping:
             raise (self.owner and self.owner.lost) or Interrupted(self._reason())
-        return self._done
+        return self.progress
 
     def _is_only_failing(self, rows: int) -> bool:
         """True if the rows fail too often, but all of them have an outcome."""
-        return isinstance(self._broken, TooManyFailures) and self._done.rows == rows
+        return isinstance(self._broken, TooManyFailures) and self._rows == rows
 
     def _reason(self) -> str:
         return self._why or (
@@ -306,7 +316,7 @@ class Worker:
         finally:
             if len(self._tasks) < self._pace.in_flight:
                 self._wake.set()
-            self.on_progress(self._done._replace(in_flight=len(self._tasks)))
+            self.on_progress(self.progress)
 
     def _add(self, outcomes: Iterable[Outcome]) -> None:
         """Add outcomes to the next checkpoint, but none of a row that an earlier attempt settled."""
@@ -341,18 +351,19 @@ class Worker:
 
     def _dated(self, outcomes: Iterable[Outcome], began: float) -> list[Outcome]:
         """The outcomes of work that began then, with S3's time: before good ones, and after the others."""
-        clocks = [each.server_clock for each in self.stores if each.server_clock is not None]
-        first = last = self.clock()
+        clocks = [clock for store in self.stores if (clock := store.server_clock) is not None]
         if clocks:
             first, last = min(clocks) + began, max(clocks) + elapsed_seconds()
+        else:
+            first = last = self.clock()
         return [each.ended(first if each.status in GOOD else last, self.attempt) for each in outcomes]
 
     def _heed(self, error: StoreError) -> None:
         """Slow down when S3 throttles. Give up when nothing has answered for long."""
-        self._done = self._done._replace(last_error=str(error)[:ERROR_CHARACTERS])
+        self._last_error = str(error)[:ERROR_CHARACTERS]
         if isinstance(error, Throttled):
             self._pace.throttle(self.elapsed())
-            self._done = self._done._replace(throttled=self._done.throttled + 1)
+            self._throttled += 1
         if error.status or not isinstance(error, Unavailable):
             self._last_answer = self.elapsed()
         elif self.elapsed() - self._last_answer > self.limits.patience_seconds:
@@ -368,11 +379,11 @@ class Worker:
         return self._stopping or self._broken is not None
 
     def _count(self, outcome: Outcome) -> None:
-        rows, bad_rows, size_bytes, in_flight, throttled, last_error = self._done
+        self._rows += 1
+        self._size_bytes += outcome.size_bytes
         if outcome.status not in GOOD:
-            bad_rows += 1
-            last_error = (explained(outcome.reason, outcome.detail) or outcome.status.value)[:ERROR_CHARACTERS]
-        self._done = Progress(rows + 1, bad_rows, size_bytes + outcome.size_bytes, in_flight, throttled, last_error)
+            self._bad_rows += 1
+            self._last_error = (explained(outcome.reason, outcome.detail) or outcome.status.value)[:ERROR_CHARACTERS]
 
     def _checkpoint_is_due(self) -> bool:
         rows = len(self._pending)

@@ -65,7 +65,10 @@ class _Gated:
     def __getattr__(self, name: str) -> Any:
         operation = BY_CALL.get(name)
         if operation not in self._gated:
-            return getattr(self._store, name)
+            value = getattr(self._store, name)
+            if operation is not None:
+                setattr(self, name, value)  # found once
+            return value
 
         async def request(*arguments: Any, **named: Any) -> Any:
             return await self._around(operation, getattr(self._store, name), arguments, named)
