@@ -25,7 +25,7 @@ BARE_STORES = {
     "jobs.cli.policy_and_ledger": "reads",
     "jobs.cli.reconcile": "reads",
     "jobs.cli.worker": "the ledger's",
-    "jobs.doctor.gather_stored": "tries what the server heeds",
+    "jobs.doctor.system": "tries what the server heeds, and writes a new key",
     "jobs.nights.stages": "reads",
     "jobs.reconcile.run": "the ledger's",
     "jobs.runs.request": "the ledger's",

@@ -10,11 +10,13 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
 from jobs.core.request_log import log_botocore
 from jobs.credentials import mix_up, open_session, resolve
-from jobs.errors import ConfigError, StoreError, Unavailable, store_error
+from jobs.errors import ConfigError, NoSuchBucket, NotFound, StoreError, Unavailable, store_error
+
+T = TypeVar("T")
 
 TRIES = 6
 PROMPT_TRIES = 2
@@ -25,6 +27,7 @@ less than half a minute.
 """
 UNKNOWN_KEYS = frozenset({"InvalidClientTokenId", "UnrecognizedClientException"})
 """What services answer to an access key that they do not know."""
+_ABSENT = ("NotFound", "NotFoundException", "NotFoundError", "NonExistentQueue", "DoesNotExist", "NoSuchEntity")
 SUBJECT_CHARACTERS = 100
 """https://docs.aws.amazon.com/sns/latest/api/API_Publish.html: printable ASCII, fewer than 100
 characters."""
@@ -101,6 +104,23 @@ def call(client: Any, operation: str, target: str, **request: Any) -> Any:
         raise Unavailable(operation, target, type(error).__name__, str(error)) from error
     except BotoCoreError as error:
         raise ConfigError(f"{operation} {target}: {error}") from error
+
+
+def none_if_absent(question: Callable[[], T]) -> T | None:
+    """The answer, or None where the service says that the thing is not there.
+
+    A missing bucket is not a missing setting. Raises StoreError, ConfigError.
+    """
+    try:
+        return question()
+    except NoSuchBucket:
+        raise
+    except NotFound:
+        return None
+    except StoreError as error:
+        if error.code.endswith(_ABSENT):
+            return None
+        raise
 
 
 def publish(topic: str, subject: str, body: str) -> None:

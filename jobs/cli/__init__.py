@@ -67,7 +67,7 @@ _COMMANDS = {
     "query": ("jobs.cli.query", "query", "Ask the ledger in SQL: runs, outcomes, differences, state, findings."),
     "local": ("jobs.cli.local", "local", "The event-driven system on this machine, without an AWS account."),
     "events": ("jobs.cli.events", "events", "List events that no attempt could handle, and return them."),
-    "doctor": ("jobs.cli.doctor", "doctor", "Examine the account: what is missing, wrong or late, and what to do."),
+    "doctor": ("jobs.cli.doctor", "doctor", "Ask whether the system works, and what to do where it does not."),
     "policy": ("jobs.cli.policy", "policy", "Check the policy file; explain what it means for an object."),
     "worker": ("jobs.cli.worker", "worker", ""),
 }

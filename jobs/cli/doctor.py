@@ -1,4 +1,4 @@
-"""`sealift doctor`: examines the account, and says what to do."""
+"""`sealift doctor`: asks whether the system works, and says what to do."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.cli.console import emit, table
-from jobs.cli.options import command_options, json_option, option, policy_option, takes
+from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
 from jobs.cli.policy_and_ledger import find_pair, read_policy
 from jobs.config import Settings
 
@@ -22,32 +22,34 @@ class DoctorCommand:
 
     policy: str | None = policy_option()
     pair: str | None = option("Look at this pair of the policy only.", metavar="NAME")
+    before: bool = flag("Ask what can be asked before terraform apply: what it takes over, and quotas.")
+    probe: bool = flag("Write an object at each source, wait for its copy, and remove both.")
     as_json: bool = json_option()
 
 
 @click.command()
 @takes(DoctorCommand)
 def doctor(options: DoctorCommand) -> int:
-    """Examine the account: what is missing, wrong or late, and what to do.
+    """Ask whether the system works, and what to do where it does not.
 
-    Looks at credentials and clock, buckets, notifications and rules, replication, inventories,
-    Batch and its image, quotas, roles, dead letters and the last nights. It changes nothing but two
-    objects of its own beside the ledger, which it removes.
+    Who am I? Do buckets keep versions, take conditions and notify? May each role do what its job does? Are queues and
+    dead letters empty, inventories fresh, the last nights good? Can Batch start a job? Does anybody hear of alarms? It
+    changes nothing but the objects of --probe. Whether the account is as configured, `terraform plan
+    -detailed-exitcode` says.
 
-    A line is ok, warning or failure. What nobody could find out is a warning. On a server that is
-    not AWS's, one line names what only AWS answers. Exit code 0: all is ok. 3: there are warnings.
-    10: there are failures.
+    A line is ok, warning or failure. What nobody could find out is a warning. Exit code 0: all is ok. 3: there are
+    warnings. 10: there are failures.
 
     \b
-    sealift doctor --policy policy.yaml
-    sealift doctor --pair scans --json
+    sealift doctor --policy policy.yaml --before
+    sealift doctor --pair scans --probe --json
     """
     from jobs.doctor.examine import examine
     from jobs.doctor.model import Status, exit_code
 
     policy, system = read_policy(options.policy), Settings.from_environment().system
     pair = find_pair(policy, options.pair) if options.pair is not None else None
-    lines = examine(policy, pair, system)
+    lines = examine(policy, pair, system, before=options.before, probes=options.probe)
     code = exit_code(lines)
     counts = {status.value: sum(line.status == status for line in lines) for status in Status}
     document = {
@@ -68,4 +70,5 @@ def _text(lines: list[Line], counts: dict[str, int]) -> str:
         for line in sorted(lines, key=lambda line: order.index(line.status))
     ]
     summary = ", ".join(f"{count:,} {status}" for status, count in counts.items() if count or status != "unchecked")
-    return f"{table(['status', 'check', 'subject', 'what was found', 'what to do'], rows)}\n\n{summary}"
+    plan = "Whether the account is as configured: terraform plan -detailed-exitcode"
+    return f"{table(['status', 'check', 'subject', 'what was found', 'what to do'], rows)}\n\n{summary}\n{plan}"

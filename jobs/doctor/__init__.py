@@ -1,13 +1,11 @@
-"""The doctor: whether an account is as the policy wants it, and whether the work is done.
+"""The doctor: does the system work? Whether the account is as configured, `terraform plan -detailed-exitcode` says.
 
-    policy → expected, needs → gather (facts, known or not) → checks → lines
+    policy → questions → AWS, S3, the ledger → lines
 
-Reading order: `model` (line, check, what is known), `expected` and `needs` (what Terraform makes,
-what roles have to be allowed), `facts`, `gather` and `gather_stored` (all requests), the checks by
-subject (`bucket_checks`, `event_checks`, `deliveries`, `batch_checks`, `role_checks`,
-`ledger_checks`), `examine`. `evaluation` reads resource policies and event patterns as AWS does.
-`batch_replication` composes the command for objects that S3 does not replicate by itself,
-`undelivered` looks at the queues of events that reached no function.
+A question asks one thing and says what it found. What nobody answers is a warning, never ok. Reading order: `model`
+(question, finding, line), `system` (what a question works with), the questions by subject (`buckets`, `events`,
+`batch`, `roles`, `nights`), `probe` (an object on its way), `examine`. `batch_replication` composes the command for
+objects that S3 does not replicate by itself, `undelivered` looks at the queues of events that reached no function.
 
-It changes nothing but two objects of its own beside the ledger, and never calls the unknown good.
+It changes nothing, but for the object of `--probe` and, where the ledger is not at AWS, the trial of conditions.
 """

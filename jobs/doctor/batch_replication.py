@@ -10,26 +10,18 @@ from __future__ import annotations
 import json
 import shlex
 
-from jobs.aws.readings import Reading, Unread
 
-REPLICATION, BATCH_REPLICATION = "-replication", "-batch-replication"
-"""The ends of the names of the rules' role and of the jobs' role (replication.tf)."""
-
-
-def advice(bucket: str, region: str, role: Reading[str | None]) -> str:
-    """What to do for a bucket. `role`: the ARN of the role of its rules, None without rules."""
-    if role is None or isinstance(role, Unread):
-        return f"start S3 Batch Replication of {bucket}, once its rules are there and can be read"
-    partition, account = role.split(":")[1], role.split(":")[4]
+def advice(bucket: str, region: str, account: str, system: str) -> str:
+    """What to do for a bucket of an account. The jobs' role is Terraform's (replication.tf)."""
     generator = {
-        "SourceBucket": f"arn:{partition}:s3:::{bucket}",
+        "SourceBucket": f"arn:aws:s3:::{bucket}",
         "EnableManifestOutput": False,
         "Filter": {"EligibleForReplication": True, "ObjectReplicationStatuses": ["NONE", "FAILED"]},
     }
     options = {
         "account-id": account,
         "region": region,
-        "role-arn": role.removesuffix(REPLICATION) + BATCH_REPLICATION,
+        "role-arn": f"arn:aws:iam::{account}:role/{system}-batch-replication",
         "operation": json.dumps({"S3ReplicateObject": {}}),
         "manifest-generator": json.dumps({"S3JobManifestGenerator": generator}),
         "report": json.dumps({"Enabled": False}),

@@ -1,21 +1,43 @@
-"""The doctor's nouns: facts that are known or not, checks, and the lines that they say."""
+"""The doctor's nouns: questions, what they found, and the lines that say it."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Generic, NamedTuple, NoReturn, TypeVar
+from typing import NamedTuple
 
-from jobs.aws.readings import Unread
-from jobs.errors import ExitCode
+from jobs.errors import AuthenticationFailed, ConfigError, Denied, ExitCode, StoreError, Unavailable
 
-T = TypeVar("T")
-F = TypeVar("F")
-
-
-NOT_CHECKED = "not checked: "
-"""Begins what is said where a service is not there, as on a local system."""
+APPLY = "run terraform apply"
+THREADS = 8
+_DENIED = ("AccessDenied", "Unauthorized", "AuthorizationError")
+_NOT_OFFERED = frozenset(
+    {"NotImplemented", "UnknownOperationException", "UnknownOperation", "InvalidAction", "UnsupportedOperation"}
+)
+_UNREACHABLE = frozenset(
+    {"EndpointConnectionError", "ConnectTimeoutError", "NameResolutionError", "ProxyConnectionError"}
+)
+_SERVICES = {
+    "sqs": ("GetQueueUrl", "GetQueueAttributes"),
+    "sns": ("ListSubscriptionsByTopic",),
+    "lambda": ("GetFunctionConfiguration", "GetAccountSettings"),
+    "batch": ("DescribeJobQueues", "DescribeComputeEnvironments", "DescribeJobDefinitions"),
+    "ecr": ("DescribeImages",),
+    "servicequotas": ("GetServiceQuota",),
+    "iam": ("SimulatePrincipalPolicy",),
+    "cloudwatch": ("GetMetricStatistics",),
+}
+_PERMISSIONS = {name: f"{service}:{name}" for service, names in _SERVICES.items() for name in names} | {
+    "HeadBucket": "s3:ListBucket",
+    "ListObjectsV2": "s3:ListBucket",
+    "HeadObject": "s3:GetObject",
+    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
+    "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
+}
+"""Operation → the action that allows it. Of S3, those that have another name:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html"""
 
 
 class Status(StrEnum):
@@ -28,7 +50,7 @@ class Status(StrEnum):
 
 
 class Finding(NamedTuple):
-    """What a check says of its facts. `advice`: what to do about it."""
+    """What a question found. `advice`: what to do about it."""
 
     status: Status
     says: str
@@ -46,31 +68,20 @@ class Line:
     advice: str = ""
 
 
-class NotKnown(Exception):
-    """A check needs a fact that nobody could read."""
+class Question(NamedTuple):
+    """A question and its name. `ask` raises StoreError and ConfigError, and returns None where another line says it.
 
-    def __init__(self, unread: Unread):
-        super().__init__(unread.why)
-        self.unread = unread
+    `needs_aws`: no other server answers it.
+    """
 
-
-@dataclass(frozen=True, slots=True)
-class Check(Generic[F]):
-    """A name, and a pure function from facts to a finding. None: the check does not apply."""
-
-    name: str
-    judge: Callable[[F], Finding | None]
-
-
-def known(reading: T | Unread) -> T:
-    """The value of a reading. Raises NotKnown, so that no check can call the unknown good."""
-    if isinstance(reading, Unread):
-        raise NotKnown(reading)
-    return reading
+    check: str
+    subject: str
+    ask: Callable[[], Finding | None]
+    needs_aws: bool = True
 
 
 def ok(says: str) -> Finding:
-    """All is as it should be."""
+    """It works."""
     return Finding(Status.OK, says)
 
 
@@ -84,32 +95,47 @@ def failure(says: str, advice: str) -> Finding:
     return Finding(Status.FAILURE, says, advice)
 
 
-def cannot_say(unread: Unread) -> NoReturn:
-    """Raise NotKnown from within a check."""
-    raise NotKnown(unread)
+def ask_all(questions: Iterable[Question]) -> list[Line]:
+    """A line for each question, asked from several threads. Raises AuthenticationFailed."""
+    with ThreadPoolExecutor(THREADS) as pool:
+        return [line for line in pool.map(_answer, questions) if line is not None]
 
 
-def run_checks(checks: Iterable[Check[F]], facts: F, subject: str) -> list[Line]:
-    """One line for each check that applies.
+def _answer(question: Question) -> Line | None:
+    try:
+        found = question.ask()
+    except AuthenticationFailed:
+        raise
+    except StoreError as error:
+        found = _refusal(error)
+    except ConfigError as error:
+        found = warning(f"not known: {error}", "run the doctor again")
+    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
+        says = f"not known: the answer cannot be read ({type(error).__name__}: {error})"
+        found = warning(says, "run the doctor again")
+    if found is None:
+        return None
+    return Line(question.check, found.status, question.subject, found.says, found.advice)
 
-    A check whose facts are not known gives a warning with the permission that it lacks.
-    """
-    lines = []
-    for check in checks:
-        try:
-            found = check.judge(facts)
-        except NotKnown as error:
-            found = _unknown(error.unread)
-        if found is not None:
-            lines.append(Line(check.name, found.status, subject, found.says, found.advice))
-    return lines
+
+def _refusal(error: StoreError) -> Finding:
+    permission, code = _PERMISSIONS.get(error.operation, f"s3:{error.operation}"), code_of(error)
+    if isinstance(error, Denied) or code.startswith(_DENIED):
+        return warning("not known: access is denied", f"allow {permission} to who runs the doctor")
+    if not is_offered(error):
+        return warning(f"not known: {permission} is not offered here", "look at the network and the endpoints")
+    return warning(f"not known: {error.operation}: {code or error.status}", "run the doctor again")
 
 
-def _unknown(unread: Unread) -> Finding:
-    if not unread.is_offered:
-        return Finding(Status.WARNING, f"{NOT_CHECKED}{unread.permission} is not offered here")
-    advice = f"allow {unread.permission} to who runs the doctor" if unread.is_denied else "run the doctor again"
-    return Finding(Status.WARNING, f"not known: {unread.why}", advice)
+def code_of(error: StoreError) -> str:
+    """The error's code without the service's name."""
+    return error.code.rpartition(".")[2]
+
+
+def is_offered(error: StoreError) -> bool:
+    """False where the service is not there at all, as on a local system."""
+    is_unreachable = isinstance(error, Unavailable) and error.status == 0 and error.code in _UNREACHABLE
+    return not (code_of(error) in _NOT_OFFERED or error.status == 501 or is_unreachable)
 
 
 def exit_code(lines: Sequence[Line]) -> ExitCode:

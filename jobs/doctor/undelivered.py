@@ -2,13 +2,48 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from jobs.backup.undelivered import describe
-from jobs.doctor.expected import undelivered_queues
 from jobs.errors import ConfigError, StoreError
-from jobs.policy.model import Policy
+from jobs.policy.model import Archive, Destination, Policy, Source
 from jobs.reports.document import iso_time
+
+
+class UndeliveredQueue(NamedTuple):
+    """A queue of events that were not delivered. `account`: the other account that it is in, None: the system's."""
+
+    name: str
+    region: str
+    account: str | None
+
+    def text(self, home: str) -> str:
+        """The name for people, of a system whose region is `home`."""
+        place = f" in {self.region}" if self.account or self.region != home else ""
+        return f"{self.name}{place}{f' of account {self.account}' if self.account else ''}"
+
+
+def undelivered_queues(policy: Policy) -> list[UndeliveredQueue]:
+    """Queues of events that no rule, schedule or call could deliver: at home, and where rules forward from (events.tf,
+    modules/other-account/main.tf).
+    """
+    name, home = f"{policy.name}-undelivered", policy.ledger.region
+    places: set[tuple[str, str]] = {("", region) for region in (policy.inventory.buckets if policy.inventory else ())}
+    for pair in policy.pairs:
+        hot, archive = pair.destination, pair.archive
+        places.add((_owner(policy, pair.source), pair.source.region))
+        if archive:
+            places.add((_owner(policy, archive), archive.region))
+        if pair.replica:  # the metrics and alarms of S3's replication
+            places |= {(_owner(policy, hot), region) for region in (hot.region, pair.replica.region)}
+    return [
+        UndeliveredQueue(name, home, None),
+        *(UndeliveredQueue(name, region, account or None) for account, region in sorted(places - {("", home)})),
+    ]
+
+
+def _owner(policy: Policy, side: Source | Destination | Archive) -> str:
+    return str(side.account) if policy.is_foreign(side) else ""
 
 
 def look_at_undelivered(policy: Policy, limit: int = 0) -> list[dict[str, Any]]:
@@ -22,7 +57,7 @@ def look_at_undelivered(policy: Policy, limit: int = 0) -> list[dict[str, Any]]:
     looks: list[dict[str, Any]] = []
     arns = set[str]()
     for plan in undelivered_queues(policy):
-        text = plan.text(str(policy.ledger.region))
+        text = plan.text(policy.ledger.region)
         answer: dict[str, Any] = {"queue": text, "region": plan.region, "account": plan.account}
         try:
             queue = Queue.named(plan.name, plan.region, tries=1, owner=plan.account)

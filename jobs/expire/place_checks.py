@@ -8,7 +8,7 @@ from functools import partial
 from itertools import product
 from typing import Any
 
-from jobs.aws.bucket_settings import BucketSettings
+from jobs.aws.bucket_settings import lifecycle_rules, replication_rules
 from jobs.aws.clients import prompt_config
 from jobs.core.enums import Deletes
 from jobs.core.model import Location, ObjectRef, overlap
@@ -53,7 +53,7 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
     `say` hears of a server that has no lifecycle rules.
     """
     for bucket in dict.fromkeys(place.bucket for place in copies):
-        question = partial(BucketSettings.lifecycle, bucket=bucket, owner=side.owner)
+        question = partial(lifecycle_rules, bucket=bucket, owner=side.owner)
         rules = await _ask(side, bucket, "lifecycle", question)
         if rules is None:
             say(f"s3://{bucket}: the server has no lifecycle rules that could remove copies")
@@ -70,7 +70,7 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
 async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
     """Raise ConfigError if S3's replication of the originals' bucket carries deletes to the copies."""
     bucket, prefix = source.location
-    rules = await _ask(source, bucket, "replication", partial(BucketSettings.replication, bucket=bucket))
+    rules = await _ask(source, bucket, "replication", partial(replication_rules, bucket=bucket))
     rules = [rule for rule in rules or () if rule.is_enabled and overlap(rule.prefix, prefix)]
     is_named = any(rule.destination == copies.bucket for rule in rules)  # else it may be by another name
     for rule in rules:
@@ -81,13 +81,11 @@ async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
             )
 
 
-async def _ask(
-    side: Side, bucket: str, what: str, question: Callable[[BucketSettings], Sequence[Any]]
-) -> Sequence[Any] | None:
+async def _ask(side: Side, bucket: str, what: str, question: Callable[[Any], Sequence[Any]]) -> Sequence[Any] | None:
     """What the bucket's settings say. None: the server has no such settings. Raises ConfigError, StoreError."""
-    settings = BucketSettings({"s3": boto_client(side.endpoint, side.region, side.profile, prompt_config())})
+    client = boto_client(side.endpoint, side.region, side.profile, prompt_config())
     try:
-        return await asyncio.to_thread(question, settings)
+        return await asyncio.to_thread(question, client)
     except (StoreError, KeyError, TypeError, ValueError) as error:
         if isinstance(error, StoreError) and not isinstance(error, Denied):
             if error.status == 501 or error.code == "NotImplemented":

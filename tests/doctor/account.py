@@ -9,11 +9,8 @@ a set of what they may not.
 
 from __future__ import annotations
 
-import json
-import time
 from collections import defaultdict
 from datetime import UTC, datetime
-from email.utils import formatdate
 from fnmatch import fnmatchcase
 from functools import cache
 from types import SimpleNamespace
@@ -27,19 +24,12 @@ from botocore.validate import ParamValidator
 
 ACCOUNT = "123456789012"
 HOME, DUBLIN, IAD = "eu-central-1", "eu-west-1", "us-east-1"
-REGIONS = (HOME, DUBLIN, IAD)
-IMAGE = f"{ACCOUNT}.dkr.ecr.{HOME}.amazonaws.com/parcels:1.4.0"
+DIGEST = f"sha256:{'0' * 64}"
+IMAGE = f"{ACCOUNT}.dkr.ecr.{HOME}.amazonaws.com/parcels@{DIGEST}"
 CUSTOMS_KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
 OBJECTS = f"arn:aws:sqs:{HOME}:{ACCOUNT}:parcels-objects"
-BUS = f"arn:aws:events:{HOME}:{ACCOUNT}:event-bus/default"
-JOBS = ("inventory", "replicate", "verify", "reconcile", "nightly", "backfill", "compact", "restore", "expire")
-FUNCTIONS = {"backup": 300, "enqueue": 300, "submit": 60, "follow": 60}
-ABORT = {
-    "ID": "abort-incomplete-uploads",
-    "Status": "Enabled",
-    "Filter": {},
-    "AbortIncompleteMultipartUpload": {"DaysAfterInitiation": 7},
-}
+JOBS = ("replicate", "verify", "nightly", "backfill", "reconcile", "compact", "restore", "expire")
+FUNCTIONS = ("backup", "enqueue", "submit", "follow")
 
 
 def key_of(region: str) -> str:
@@ -50,318 +40,33 @@ def arn(service: str, name: str) -> str:
     return f"arn:aws:{service}:{HOME}:{ACCOUNT}:{name}"
 
 
-def noncurrent(days: int) -> dict[str, Any]:
-    return {"ID": "noncurrent", "Status": "Enabled", "Filter": {}} | {
-        "NoncurrentVersionExpiration": {"NoncurrentDays": days},
-        "Expiration": {"ExpiredObjectDeleteMarker": True},
-    }
-
-
-def bucket(region: str, key: str | None = None, *rules: dict[str, Any], lock: tuple[str, int] | None = None) -> Any:
-    """A bucket of ours. `key`: None for AES256."""
-    algorithm = {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key} if key else {"SSEAlgorithm": "AES256"}
-    made: dict[str, Any] = {
-        "region": region,
-        "Versioning": {"Status": "Enabled"},
-        "Encryption": {
-            "ServerSideEncryptionConfiguration": {"Rules": [{"ApplyServerSideEncryptionByDefault": algorithm}]}
-        },
-        "OwnershipControls": {"OwnershipControls": {"Rules": [{"ObjectOwnership": "BucketOwnerEnforced"}]}},
-        "PublicAccessBlock": {
-            "PublicAccessBlockConfiguration": dict.fromkeys(
-                ("BlockPublicAcls", "IgnorePublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"), True
-            )
-        },
-        "Lifecycle": {"Rules": [dict(ABORT), *rules]},
-        "Notification": {},
-    }
-    if lock:
-        retention = {"DefaultRetention": {"Mode": lock[0], "Days": lock[1]}}
-        made["ObjectLock"] = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled", "Rule": retention}}
-    return made
-
-
-def expiring(name: str, prefix: str, days: int) -> dict[str, Any]:
-    return {"ID": name, "Status": "Enabled", "Filter": {"Prefix": prefix}, "Expiration": {"Days": days}}
-
-
 def make_buckets() -> dict[str, Any]:
-    gone = {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
-    reports = [expiring("inventory-reports", "inventory/", 90) | gone]
-    cool = {"ID": "cool", "Status": "Enabled", "Filter": {}} | {
-        "Transitions": [{"Days": 180, "StorageClass": "GLACIER_IR"}]
-    }
-    buckets = {
-        "example-scans": {"region": HOME, "Versioning": {"Status": "Enabled"}},
-        "example-customs-us": {"region": IAD, "Versioning": {"Status": "Enabled"}},
-        "example-tracking": {"region": HOME, "Versioning": {"Status": "Enabled"}},
-        "example-hot-fra": bucket(HOME, key_of(HOME), noncurrent(90), cool, lock=("GOVERNANCE", 30)),
-        "example-hot-dub": bucket(DUBLIN, key_of(DUBLIN), noncurrent(90)),
-        "example-archives-fra": bucket(HOME, key_of(HOME)),
-        "example-customs-copies": bucket(DUBLIN, CUSTOMS_KEY, lock=("COMPLIANCE", 2557)),
-        "example-inventory-fra": bucket(HOME, key_of(HOME), *reports),
-        "example-inventory-dub": bucket(DUBLIN, key_of(DUBLIN), *reports),
-        "example-inventory-iad": bucket(IAD, key_of(IAD), *reports),
-        "example-ledger": bucket(
-            HOME,
-            key_of(HOME),
-            *(
-                expiring(name, f"sealift/{name}/", days) | {"NoncurrentVersionExpiration": {"NoncurrentDays": 30}}
-                for name, days in (("athena", 30), ("backlog", 90), ("removed", 90))
-            ),
-        ),
-    }
-    enabled = {"ObjectLockConfiguration": {"ObjectLockEnabled": "Enabled"}}
-    buckets["example-hot-dub"]["ObjectLock"] = enabled
-    events = ["s3:ObjectCreated:*", "s3:ObjectRemoved:*", "s3:LifecycleExpiration:*", "s3:ObjectRestore:Completed"]
-    buckets["example-scans"]["Notification"] = {
-        "QueueConfigurations": [
-            {
-                "QueueArn": OBJECTS,
-                "Events": events,
-                "Filter": {"Key": {"FilterRules": [{"Name": "Prefix", "Value": prefix}]}},
-            }
-            for prefix in ("scans/", "signatures/")
-        ]
-    }
+    regions = {
+        "example-scans": HOME, "example-customs-us": IAD, "example-tracking": HOME,
+        "example-hot-fra": HOME, "example-hot-dub": DUBLIN, "example-archives-fra": HOME,
+        "example-customs-copies": DUBLIN, "example-ledger": HOME,
+        "example-inventory-fra": HOME, "example-inventory-dub": DUBLIN, "example-inventory-iad": IAD,
+    }  # fmt: skip
+    buckets: dict[str, Any] = {}
+    for name, region in regions.items():
+        key = CUSTOMS_KEY if name == "example-customs-copies" else key_of(region)
+        default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
+        buckets[name] = {
+            "region": region,
+            "Versioning": {"Status": "Enabled"},
+            "Encryption": {"ServerSideEncryptionConfiguration": {"Rules": [default]}},
+            "Notification": {},
+        }
+    queue = {"QueueArn": OBJECTS, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
+    buckets["example-scans"]["Notification"] = {"QueueConfigurations": [queue]}
     for name in ("example-customs-us", "example-tracking"):
         buckets[name]["Notification"] = {"EventBridgeConfiguration": {}}
-    buckets["example-hot-fra"]["Replication"] = {
-        "ReplicationConfiguration": {
-            "Role": f"arn:aws:iam::{ACCOUNT}:role/parcels-replication",
-            "Rules": [
-                replication_rule("scans", "delivery/scans/"),
-                replication_rule("scans-1", "delivery/signatures/"),
-                replication_rule("tracking", "tracking/events/"),
-            ],
-        }
-    }
-    inventoried = {"example-scans": "fra", "example-customs-us": "iad", "example-hot-fra": "fra"}
-    for name, place in (inventoried | {"example-customs-copies": "dub", "example-hot-dub": "dub"}).items():
-        buckets[name]["Inventory"] = {
-            "InventoryConfiguration": {
-                "Id": "parcels",
-                "IsEnabled": True,
-                "IncludedObjectVersions": "All",
-                "Schedule": {"Frequency": "Daily"},
-                "Destination": {
-                    "S3BucketDestination": {
-                        "Bucket": f"arn:aws:s3:::example-inventory-{place}",
-                        "Format": "Parquet",
-                        "Prefix": "inventory",
-                    }
-                },
-            }
-        }
     return buckets
-
-
-def replication_rule(name: str, prefix: str) -> dict[str, Any]:
-    return {
-        "ID": name,
-        "Status": "Enabled",
-        "Priority": 1,
-        "Filter": {"Prefix": prefix},
-        "DeleteMarkerReplication": {"Status": "Enabled"},
-        "SourceSelectionCriteria": {"SseKmsEncryptedObjects": {"Status": "Enabled"}},
-        "Destination": {
-            "Bucket": "arn:aws:s3:::example-hot-dub",
-            "Metrics": {"Status": "Enabled", "EventThreshold": {"Minutes": 15}},
-        },
-    }
-
-
-def make_queues() -> dict[str, Any]:
-    counts = {f"ApproximateNumberOfMessages{suffix}": "0" for suffix in ("", "NotVisible", "Delayed")}
-    objects_policy = {
-        "Version": "2012-10-17",
-        "Statement": [
-            {
-                "Effect": "Deny",
-                "Principal": "*",
-                "Action": ["sqs:SendMessage", "sqs:ReceiveMessage"],
-                "Resource": OBJECTS,
-                "Condition": {"Bool": {"aws:SecureTransport": "false"}},
-            },
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "s3.amazonaws.com"},
-                "Action": "sqs:SendMessage",
-                "Resource": OBJECTS,
-                "Condition": {
-                    "ArnEquals": {"aws:SourceArn": ["arn:aws:s3:::example-scans"]},
-                    "StringEquals": {"aws:SourceAccount": ACCOUNT},
-                },
-            },
-            {
-                "Effect": "Allow",
-                "Principal": {"Service": "events.amazonaws.com"},
-                "Action": "sqs:SendMessage",
-                "Resource": OBJECTS,
-                "Condition": {
-                    "ArnEquals": {
-                        "aws:SourceArn": [
-                            arn("events", f"rule/parcels-objects-{name}")
-                            for name in ("example-customs-us", "example-tracking")
-                        ]
-                    }
-                },
-            },
-        ],
-    }
-    return {
-        "parcels-objects": counts
-        | {
-            "QueueArn": OBJECTS,
-            "VisibilityTimeout": "1800",
-            "MessageRetentionPeriod": "604800",
-            "KmsMasterKeyId": key_of(HOME),
-            "Policy": json.dumps(objects_policy),
-            "RedrivePolicy": json.dumps({"deadLetterTargetArn": f"{OBJECTS}-dead", "maxReceiveCount": 8}),
-        },
-        "parcels-objects-dead": counts
-        | {"QueueArn": f"{OBJECTS}-dead", "VisibilityTimeout": "30", "MessageRetentionPeriod": "1209600"},
-        "parcels-undelivered": counts | {"QueueArn": arn("sqs", "parcels-undelivered"), "VisibilityTimeout": "30"},
-        **{
-            f"parcels-undelivered in {region}": counts
-            | {"QueueArn": f"arn:aws:sqs:{region}:{ACCOUNT}:parcels-undelivered", "VisibilityTimeout": "30"}
-            for region in (DUBLIN, IAD)
-        },
-    }
-
-
-def make_rules() -> dict[tuple[str, str], Any]:
-    def rule(pattern: dict[str, Any], target: str) -> dict[str, Any]:
-        made: dict[str, Any] = {"Arn": target}
-        made["DeadLetterConfig"] = {"Arn": arn("sqs", "parcels-undelivered")}
-        if target == BUS:
-            made["RoleArn"] = f"arn:aws:iam::{ACCOUNT}:role/parcels-events"
-        return {"State": "ENABLED", "EventPattern": json.dumps(pattern), "targets": [made]}
-
-    made = ["Object Created", "Object Deleted", "Object Restore Completed"]
-    customs = {"source": ["aws.s3"], "detail-type": made, "detail": {"bucket": {"name": ["example-customs-us"]}}}
-    tracking = {
-        "source": ["aws.s3"],
-        "detail-type": made,
-        "detail": {"bucket": {"name": ["example-tracking"]}, "object": {"key": [{"prefix": "events/"}]}},
-    }
-    folders = [f"example-inventory-{place}" for place in ("fra", "dub", "iad")]
-    reports = {
-        "source": ["aws.s3"],
-        "detail-type": ["Object Created"],
-        "detail": {"bucket": {"name": folders}, "object": {"key": [{"suffix": "/manifest.checksum"}]}},
-    }
-    restored = {
-        "source": ["aws.s3"],
-        "detail-type": ["Object Restore Completed"],
-        "detail": {"bucket": {"name": ["example-archives-fra"]}},
-    }
-    rules = {
-        (HOME, "parcels-objects-example-customs-us"): rule(customs, OBJECTS),
-        (IAD, "parcels-objects-example-customs-us"): rule(customs, BUS),
-        (HOME, "parcels-objects-example-tracking"): rule(tracking, OBJECTS),
-        (HOME, "parcels-inventory"): rule(reports, arn("lambda", "function:parcels-submit")),
-        (DUBLIN, "parcels-inventory"): rule(reports, BUS),
-        (IAD, "parcels-inventory"): rule(reports, BUS),
-        (HOME, "parcels-restored"): rule(restored, arn("lambda", "function:parcels-follow")),
-    }
-    for status in ("succeeded", "failed"):
-        pattern = {
-            "source": ["aws.batch"],
-            "detail-type": ["Batch Job State Change"],
-            "detail": {
-                "jobQueue": [
-                    arn("batch", f"job-queue/parcels-{use}") for use in ("spot", "on-demand", "orchestrators")
-                ],
-                "status": [status.upper()],
-                "arrayProperties": {"index": [{"exists": False}]},
-            },
-        }
-        rules[HOME, f"parcels-batch-{status}"] = rule(pattern, arn("lambda", "function:parcels-follow"))
-    return rules
-
-
-ENVIRONMENT = {
-    "SEALIFT_LEDGER": "s3://example-ledger/sealift",
-    "SEALIFT_POLICY": "s3://example-ledger/sealift/policy.yaml",
-    "SEALIFT_EXECUTOR": "batch",
-    "SEALIFT_SYSTEM": "parcels",
-    "SEALIFT_BATCH_QUEUE": "parcels-spot",
-    "SEALIFT_BATCH_QUEUE_ON_DEMAND": "parcels-on-demand",
-    "SEALIFT_BATCH_JOB_DEFINITION": "parcels-{job}",
-}
-
-
-def invocation_policy(function: str) -> dict[str, Any]:
-    rules = {"submit": ["inventory"], "follow": ["restored", "batch-succeeded", "batch-failed"]}
-    statement = {
-        "Effect": "Allow",
-        "Principal": {"Service": "events.amazonaws.com"},
-        "Action": "lambda:InvokeFunction",
-        "Resource": arn("lambda", f"function:parcels-{function}"),
-    }
-    return {
-        "Version": "2012-10-17",
-        "Statement": [
-            statement
-            | {"Sid": rule, "Condition": {"ArnLike": {"AWS:SourceArn": arn("events", f"rule/parcels-{rule}")}}}
-            for rule in rules.get(function, [])
-        ],
-    }
-
-
-def make_functions() -> dict[str, Any]:
-    return {
-        f"parcels-{name}": {
-            "reserved": None,
-            "policy": invocation_policy(name),
-            "configuration": {
-                "FunctionName": f"parcels-{name}",
-                "FunctionArn": arn("lambda", f"function:parcels-{name}"),
-                "State": "Active",
-                "LastUpdateStatus": "Successful",
-                "Role": f"arn:aws:iam::{ACCOUNT}:role/parcels-fn-{name}",
-                "Timeout": seconds,
-                "DeadLetterConfig": {"TargetArn": arn("sqs", "parcels-undelivered")},
-                "Environment": {"Variables": ENVIRONMENT | {"SEALIFT_BATCH_QUEUE": "parcels-orchestrators"}},
-            },
-        }
-        for name, seconds in FUNCTIONS.items()
-    }
-
-
-def make_schedules() -> dict[str, Any]:
-    nights = {
-        "scans": ("cron(30 3 * * ? *)", "Europe/Berlin"),
-        "customs": ("cron(30 22 * * ? *)", "America/New_York"),
-        "tracking": ("cron(30 3 * * ? *)", "Europe/Berlin"),
-    }
-    target = {"RoleArn": f"arn:aws:iam::{ACCOUNT}:role/parcels-scheduler"}
-    submit = target | {"Arn": arn("lambda", "function:parcels-submit")}
-    schedules: dict[str, Any] = {
-        f"night-{pair}": {
-            "ScheduleExpression": when,
-            "ScheduleExpressionTimezone": zone,
-            "Target": submit | {"Input": json.dumps({"action": "nightly", "pair": pair, "scheduled_at": "<…>"})},
-        }
-        for pair, (when, zone) in nights.items()
-    }
-    enqueue = target | {"Arn": arn("lambda", "function:parcels-enqueue")}
-    schedules["backlog"] = {
-        "ScheduleExpression": "rate(5 minutes)",
-        "ScheduleExpressionTimezone": "UTC",
-        "Target": enqueue,
-    }
-    return {name: each | {"State": "ENABLED"} for name, each in schedules.items()}
 
 
 def make_job_queues() -> tuple[dict[str, Any], dict[str, Any]]:
     queues, environments = {}, {}
-    for name, kind, size in (
-        ("spot", "FARGATE_SPOT", 128),
-        ("on-demand", "FARGATE", 128),
-        ("orchestrators", "FARGATE", 16),
-    ):
+    for name in ("workers", "orchestrators"):
         environment = arn("batch", f"compute-environment/parcels-{name}-1")
         queues[f"parcels-{name}"] = {
             "jobQueueName": f"parcels-{name}",
@@ -374,10 +79,8 @@ def make_job_queues() -> tuple[dict[str, Any], dict[str, Any]]:
         environments[environment] = {
             "computeEnvironmentName": f"parcels-{name}-1",
             "computeEnvironmentArn": environment,
-            "type": "MANAGED",
             "state": "ENABLED",
             "status": "VALID",
-            "computeResources": {"type": kind, "maxvCpus": size, "subnets": ["subnet-1"]},
         }
     return queues, environments
 
@@ -390,31 +93,17 @@ def make_definitions() -> dict[str, Any]:
             "revision": 3,
             "status": "ACTIVE",
             "type": "container",
-            "platformCapabilities": ["FARGATE"],
-            "containerProperties": {
-                "image": IMAGE,
-                "jobRoleArn": f"arn:aws:iam::{ACCOUNT}:role/parcels-job-{job}",
-                "executionRoleArn": f"arn:aws:iam::{ACCOUNT}:role/parcels-execution",
-                "resourceRequirements": [{"type": "VCPU", "value": "2"}, {"type": "MEMORY", "value": "4096"}],
-                "environment": [{"name": name, "value": value} for name, value in ENVIRONMENT.items()],
-            },
+            "containerProperties": {"image": IMAGE, "jobRoleArn": f"arn:aws:iam::{ACCOUNT}:role/parcels-job-{job}"},
         }
         for job in JOBS
     }
 
 
-def key_policy() -> dict[str, Any]:
-    use = ["kms:GenerateDataKey", "kms:Decrypt"]
-    everything = {"Effect": "Allow", "Resource": "*"}
-    s3 = {"StringEquals": {"aws:SourceAccount": ACCOUNT}}
-    events = {"ArnLike": {"kms:EncryptionContext:aws:sqs:arn": f"arn:aws:sqs:{HOME}:{ACCOUNT}:parcels-*"}}
+def make_functions() -> dict[str, Any]:
     return {
-        "Version": "2012-10-17",
-        "Statement": [
-            everything | {"Principal": {"AWS": f"arn:aws:iam::{ACCOUNT}:root"}, "Action": "kms:*"},
-            everything | {"Principal": {"Service": "s3.amazonaws.com"}, "Action": use, "Condition": s3},
-            everything | {"Principal": {"Service": "events.amazonaws.com"}, "Action": use, "Condition": events},
-        ],
+        f"parcels-{name}": {"State": "Active", "LastUpdateStatus": "Successful"}
+        | {"Role": f"arn:aws:iam::{ACCOUNT}:role/parcels-fn-{name}"}
+        for name in FUNCTIONS
     }
 
 
@@ -422,39 +111,23 @@ class FakeAccount:
     """The state of an account. A test changes it. `client` answers from it."""
 
     def __init__(self) -> None:
-        self.managed_keys: set[str] = set()
-        """Keys of AWS's own."""
         self.buckets = make_buckets()
-        self.queues = make_queues()
-        self.rules = make_rules()
+        names = ("parcels-objects", "parcels-objects-dead", "parcels-undelivered")
+        self.queues = dict.fromkeys((*names, *(f"parcels-undelivered in {region}" for region in (DUBLIN, IAD))), 0)
+        """Queue → messages that wait."""
         self.functions = make_functions()
-        self.schedules = make_schedules()
         self.job_queues, self.environments = make_job_queues()
         self.definitions = make_definitions()
-        self.mappings = [
-            {
-                "State": "Enabled",
-                "FunctionArn": arn("lambda", "function:parcels-backup"),
-                "FunctionResponseTypes": ["ReportBatchItemFailures"],
-            }
-        ]
-        self.images = {IMAGE}
+        self.images = {DIGEST}
         self.quotas = {"L-36FBB829": 4000.0, "L-3032A538": 4000.0}
         self.concurrency = 1000
-        self.keys = dict.fromkeys((*map(key_of, REGIONS), CUSTOMS_KEY), "Enabled")
-        self.key_policy = key_policy()
-        self.metrics: dict[tuple[str, str], float] = {
-            ("BacklogAge", pair): 20.0 for pair in ("scans", "customs", "tracking")
-        }
-        for rule in ("scans", "scans-1", "tracking"):
-            self.metrics |= {("ReplicationLatency", rule): 12.0, ("OperationsPendingReplication", rule): 3.0}
-        self.metrics |= {("Invocations", f"parcels-{function}"): 900.0 for function in FUNCTIONS}
-        self.metrics |= {("ApproximateAgeOfOldestMessage", "parcels-objects"): 2.0}
+        self.metrics: dict[tuple[str, str], float] = {("ApproximateAgeOfOldestMessage", "parcels-objects"): 2.0}
+        self.subscribers: dict[str, str] | None = {"storage-oncall@example.com": arn("sns", "parcels-alarms:1")}
+        """Endpoint → ARN of its subscription. None: there is no topic."""
         self.refused: set[tuple[str, str, str]] = set()
         """(role, action, pattern of a resource): what a role may not do and should."""
         self.allowed: set[tuple[str, str]] = set()
         """(role, action): what a role may do and should not."""
-        self.gone_roles: set[str] = set()
         self.denied: set[str] = set()
         """Operations that the doctor may not use."""
         self.errors: dict[str, Exception] = {}
@@ -463,10 +136,9 @@ class FakeAccount:
         """Whether the simulation answers each resource by a result of its own."""
         self.empty: set[str] = set()
         """Operations that are answered by nothing at all."""
-        self.skew_seconds = 0.0
         self.asked: defaultdict[str, int] = defaultdict(int)
 
-    def client(self, service: str, region: str) -> FakeClient:
+    def client(self, service: str, region: str, tries: int = 1) -> FakeClient:
         """In the place of `jobs.aws.clients.open_client`."""
         return FakeClient(self, service, region, service_model(service))
 
@@ -537,11 +209,7 @@ class FakeClient:
     def _head_bucket(self, Bucket: str) -> Any:
         if Bucket not in self._account.buckets:
             raise refused("HeadBucket", "404", 404)
-        date = formatdate(time.time() - self._account.skew_seconds, usegmt=True)
-        return {
-            "BucketRegion": self._account.buckets[Bucket]["region"],
-            "ResponseMetadata": {"HTTPHeaders": {"date": date}},
-        }
+        return {"BucketRegion": self._account.buckets[Bucket]["region"]}
 
     def _get_bucket_versioning(self, Bucket: str) -> Any:
         return dict(self._bucket(Bucket, "GetBucketVersioning").get("Versioning", {}))
@@ -549,31 +217,10 @@ class FakeClient:
     def _get_bucket_encryption(self, Bucket: str) -> Any:
         return self._setting(Bucket, "Encryption", "ServerSideEncryptionConfigurationNotFoundError")
 
-    def _get_object_lock_configuration(self, Bucket: str) -> Any:
-        return self._setting(Bucket, "ObjectLock", "ObjectLockConfigurationNotFoundError")
-
-    def _get_bucket_ownership_controls(self, Bucket: str) -> Any:
-        return self._setting(Bucket, "OwnershipControls", "OwnershipControlsNotFoundError")
-
-    def _get_public_access_block(self, Bucket: str) -> Any:
-        return self._setting(Bucket, "PublicAccessBlock", "NoSuchPublicAccessBlockConfiguration")
-
-    def _get_bucket_lifecycle_configuration(self, Bucket: str) -> Any:
-        return self._setting(Bucket, "Lifecycle", "NoSuchLifecycleConfiguration")
-
-    def _get_bucket_replication(self, Bucket: str) -> Any:
-        return self._setting(Bucket, "Replication", "ReplicationConfigurationNotFoundError")
-
-    def _get_bucket_inventory_configuration(self, Bucket: str, Id: str) -> Any:
-        found = self._setting(Bucket, "Inventory", "NoSuchConfiguration")
-        if found["InventoryConfiguration"]["Id"] != Id:
-            raise refused("GetBucketInventoryConfiguration", "NoSuchConfiguration", 404)
-        return found
-
     def _get_bucket_notification_configuration(self, Bucket: str) -> Any:
         return dict(self._bucket(Bucket, "GetBucketNotificationConfiguration")["Notification"])
 
-    # SQS, EventBridge, Scheduler
+    # SQS, SNS
 
     def _get_queue_url(self, QueueName: str) -> Any:
         if self._queue(QueueName) not in self._account.queues:
@@ -584,47 +231,22 @@ class FakeClient:
         return name if self._region == HOME else f"{name} in {self._region}"
 
     def _get_queue_attributes(self, QueueUrl: str, AttributeNames: list[str]) -> Any:
-        assert AttributeNames == ["All"]
-        return {"Attributes": dict(self._account.queues[self._queue(QueueUrl.rpartition("/")[2])])}
+        waiting = self._account.queues[self._queue(QueueUrl.rpartition("/")[2])]
+        return {"Attributes": dict.fromkeys(AttributeNames, "0") | {AttributeNames[0]: str(waiting)}}
 
-    def _describe_rule(self, Name: str) -> Any:
-        found = self._account.rules.get((self._region, Name))
-        if found is None:
-            raise refused("DescribeRule", "ResourceNotFoundException", 400)
-        rule = f"arn:aws:events:{self._region}:{ACCOUNT}:rule/{Name}"
-        return {"Name": Name, "Arn": rule, "State": found["State"], "EventPattern": found["EventPattern"]}
-
-    def _list_targets_by_rule(self, Rule: str) -> Any:
-        targets = self._account.rules[self._region, Rule]["targets"]
-        return {"Targets": [{"Id": str(number), **each} for number, each in enumerate(targets)]}
-
-    def _get_schedule(self, GroupName: str, Name: str) -> Any:
-        if GroupName != "parcels" or Name not in self._account.schedules:
-            raise refused("GetSchedule", "ResourceNotFoundException", 404)
-        return dict(self._account.schedules[Name])
+    def _list_subscriptions_by_topic(self, TopicArn: str) -> Any:
+        if self._account.subscribers is None:
+            raise refused("ListSubscriptionsByTopic", "NotFound", 404)
+        assert arn("sns", "parcels-alarms") == TopicArn
+        found = self._account.subscribers.items()
+        return {"Subscriptions": [{"Endpoint": endpoint, "SubscriptionArn": name} for endpoint, name in found]}
 
     # Lambda
 
-    def _function(self, name: str) -> Any:
-        if name not in self._account.functions:
-            raise refused("GetFunctionConfiguration", "ResourceNotFoundException", 404)
-        return self._account.functions[name]
-
     def _get_function_configuration(self, FunctionName: str) -> Any:
-        return dict(self._function(FunctionName)["configuration"])
-
-    def _get_policy(self, FunctionName: str) -> Any:
-        policy = self._function(FunctionName)["policy"]
-        if not policy["Statement"]:
-            raise refused("GetPolicy", "ResourceNotFoundException", 404)
-        return {"Policy": json.dumps(policy)}
-
-    def _get_function_concurrency(self, FunctionName: str) -> Any:
-        reserved = self._function(FunctionName)["reserved"]
-        return {} if reserved is None else {"ReservedConcurrentExecutions": reserved}
-
-    def _list_event_source_mappings(self, EventSourceArn: str) -> Any:
-        return {"EventSourceMappings": self._account.mappings if EventSourceArn == OBJECTS else []}
+        if FunctionName not in self._account.functions:
+            raise refused("GetFunctionConfiguration", "ResourceNotFoundException", 404)
+        return dict(self._account.functions[FunctionName])
 
     def _get_account_settings(self) -> Any:
         return {"AccountLimit": {"ConcurrentExecutions": self._account.concurrency}}
@@ -643,8 +265,9 @@ class FakeClient:
         return {"jobDefinitions": [found] if found and found["status"] == status else []}
 
     def _describe_images(self, registryId: str, repositoryName: str, imageIds: list[dict[str, str]]) -> Any:
-        name = f"{registryId}.dkr.ecr.{self._region}.amazonaws.com/{repositoryName}:{imageIds[0]['imageTag']}"
-        if name not in self._account.images:
+        if (registryId, repositoryName) != (ACCOUNT, "parcels") or imageIds[0][
+            "imageDigest"
+        ] not in self._account.images:
             raise refused("DescribeImages", "ImageNotFoundException", 400)
         return {"imageDetails": [{"repositoryName": repositoryName}]}
 
@@ -652,33 +275,15 @@ class FakeClient:
         assert ServiceCode == "fargate"
         return {"Quota": {"QuotaCode": QuotaCode, "Value": self._account.quotas[QuotaCode]}}
 
-    # STS, KMS, IAM, CloudWatch
+    # STS, IAM, CloudWatch
 
     def _get_caller_identity(self) -> Any:
         return {"Account": ACCOUNT, "Arn": f"arn:aws:iam::{ACCOUNT}:user/ops", "UserId": "AIDA"}
-
-    def _describe_key(self, KeyId: str) -> Any:
-        state = self._account.keys.get(KeyId)
-        if state is None:
-            raise refused("DescribeKey", "NotFoundException", 400)
-        return {
-            "KeyMetadata": {
-                "KeyId": KeyId.rpartition("/")[2],
-                "Arn": KeyId,
-                "KeyState": state,
-                "KeyManager": "AWS" if KeyId in self._account.managed_keys else "CUSTOMER",
-            }
-        }
-
-    def _get_key_policy(self, KeyId: str, PolicyName: str) -> Any:
-        return {"Policy": json.dumps(self._account.key_policy)}
 
     def _simulate_principal_policy(
         self, PolicySourceArn: str, ActionNames: list[str], ResourceArns: list[str], ContextEntries: list[Any]
     ) -> Any:
         role = PolicySourceArn.rpartition("/")[2]
-        if role in self._account.gone_roles:
-            raise refused("SimulatePrincipalPolicy", "NoSuchEntity", 404)
         results: list[dict[str, Any]] = []
         for action in ActionNames:
             answers = {each: "allowed" if self._may(role, action, each) else "implicitDeny" for each in ResourceArns}
@@ -697,7 +302,9 @@ class FakeClient:
         dangerous = action in ("s3:BypassGovernanceRetention", "s3:DeleteObjectVersion")
         if (role, action) in self._account.allowed:
             return True
-        if (dangerous and role != "parcels-job-expire") or resource.endswith("/policy.yaml"):
+        if (dangerous and role != "parcels-job-expire") or (
+            action == "s3:PutObject" and resource.endswith("/policy.json")
+        ):
             return False
         return not any(
             (name, what) == (role, action) and fnmatchcase(resource, pattern)
@@ -706,10 +313,7 @@ class FakeClient:
 
     def _get_metric_statistics(self, **request: Any) -> Any:
         dimensions = {each["Name"]: each["Value"] for each in request["Dimensions"]}
-        if request["Namespace"] == "AWS/S3":
-            is_here = self._region == (HOME if request["MetricName"] == "OperationsFailedReplication" else DUBLIN)
-            name = dimensions["RuleId"] if is_here else ""
-        elif request["Namespace"] in ("AWS/Lambda", "AWS/SQS"):
+        if request["Namespace"] == "AWS/SQS":
             (name,) = dimensions.values()
         else:
             assert dimensions["System"] == "parcels"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from jobs.aws import clients
-from jobs.doctor import gather_stored
+from jobs.aws import clients, queues
+from jobs.doctor import system as doctors_system
 from tests.doctor.system import System
 
 
@@ -13,5 +13,6 @@ from tests.doctor.system import System
 def system(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> System:
     made = System(capsys)
     monkeypatch.setattr(clients, "open_client", made.account.client)
-    monkeypatch.setattr(gather_stored, "open_store", lambda *_, **__: made.store)
+    monkeypatch.setattr(queues, "open_client", made.account.client)
+    monkeypatch.setattr(doctors_system, "open_store", lambda *_, **__: made.store)
     return made

@@ -194,23 +194,16 @@ def test_doctor_looks_at_what_a_local_system_has_and_says_what_it_has_not() -> N
         lines: list[dict[str, Any]] = document["lines"]
         found = {(line["check"], line["subject"]): line["status"] for line in lines}
         for check, subject in (
-            ("clock", "the account"),
-            ("versioning", "freight-in"),
-            ("versioning", "freight-hot"),
-            ("versioning", "freight-ledger"),
+            ("source", "freight-in"),
+            ("bucket", "freight-hot"),
+            ("bucket", "freight-ledger"),
             ("conditional-writes", "s3://freight-ledger/sealift"),
         ):
             assert found[check, subject] == "ok", (check, subject)
         [unchecked] = [line for line in lines if line["says"].startswith("not checked")]
-        absent = ("sts", "sqs", "lambda", "events", "scheduler", "batch", "servicequotas", "cloudwatch")
-        assert (unchecked["status"], [each for each in absent if f" {each}:" not in unchecked["says"]]) == (
-            "unchecked",
-            [],
-        )
+        assert (unchecked["status"], unchecked["check"]) == ("unchecked", "services")
         assert [line["check"] for line in lines if line["status"] == "warning"] == ["last-night"]
-        assert not [
-            line for line in lines if line["status"] == "ok" and line["check"] in ("role", "image", "job-queue")
-        ]
+        assert not {"role", "function", "job-queue", "alarms"} & {line["check"] for line in lines}
         assert (code, document["counts"]["failure"]) == (3, 0), [line for line in lines if line["status"] == "failure"]
         assert local.client.list_object_versions(Bucket="freight-ledger").get("Versions", []) == before
 
@@ -222,5 +215,5 @@ def test_doctor_looks_at_what_a_local_system_has_and_says_what_it_has_not() -> N
         local.client.put_bucket_versioning(Bucket="freight-hot", VersioningConfiguration={"Status": "Suspended"})
         code, document = local.sealift("doctor")
         failures = [(line["check"], line["subject"]) for line in document["lines"] if line["status"] == "failure"]
-        assert sorted(failures) == [("versioning", "freight-hot")]
+        assert sorted(failures) == [("bucket", "freight-hot")]
         assert code == 10

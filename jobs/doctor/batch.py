@@ -1,0 +1,90 @@
+"""Questions about AWS Batch: can it start a job? And the quotas of the account."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import partial
+
+from jobs.aws.clients import none_if_absent
+from jobs.core.enums import Compute
+from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
+from jobs.doctor.system import System
+
+QUEUES = ("workers", "orchestrators")
+_VALID = ("VALID", "UPDATING")
+_QUOTAS = {
+    Compute.FARGATE_SPOT: ("L-36FBB829", "Fargate Spot vCPU resource count"),
+    Compute.FARGATE: ("L-3032A538", "Fargate On-Demand vCPU resource count"),
+}
+CONCURRENCY_MIN = 100
+"""Of Lambda: a new account has 10, an account that asks nothing gets 1,000."""
+_ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^@:]+)(?::[^@]+)?@(sha256:\w+)")
+
+
+def questions(system: System) -> Iterator[Question]:
+    """Of queues, definitions and quotas."""
+    for use in QUEUES:
+        yield Question("job-queue", f"{system.name}-{use}", partial(_queue, system, f"{system.name}-{use}"))
+    for job in system.jobs:
+        yield Question("job-definition", f"{system.name}-{job}", partial(_definition, system, job))
+    yield from quotas(system)
+
+
+def quotas(system: System) -> Iterator[Question]:
+    """What the account may run: asked before anything is made, too."""
+    code, name = _QUOTAS[system.policy.batch.compute]
+    yield Question("vcpu-quota", name, partial(_vcpus, system, code))
+    yield Question("lambda-quota", "the account", partial(_concurrency, system))
+
+
+def _queue(system: System, name: str) -> Finding:
+    queues = system.call("batch", "DescribeJobQueues", name, jobQueues=[name])["jobQueues"]
+    if not queues:
+        return failure("there is no such job queue", APPLY)
+    queue = queues[0]
+    if queue["state"] != "ENABLED" or queue["status"] not in _VALID:
+        says = f"the job queue is {queue['state']}, {queue['status']}: {queue.get('statusReason', '')}"
+        return failure(says, f"enable it: {APPLY}")
+    names = [each["computeEnvironment"] for each in queue["computeEnvironmentOrder"]]
+    answer = system.call("batch", "DescribeComputeEnvironments", name, computeEnvironments=names)
+    states = [
+        f"{each['computeEnvironmentName']} is {each['state']}, {each['status']}: {each.get('statusReason', '')}"
+        for each in answer["computeEnvironments"]
+        if each["state"] != "ENABLED" or each["status"] not in _VALID
+    ]
+    if len(states) == len(answer["computeEnvironments"]):
+        return failure(f"no compute environment starts jobs: {'; '.join(states) or 'it has none'}", APPLY)
+    return warning("; ".join(states), APPLY) if states else ok("it starts jobs")
+
+
+def _definition(system: System, job: str) -> Finding:
+    container = system.definition(job)
+    if container is None:
+        return failure("no revision of it is active", APPLY)
+    image = _ECR.fullmatch(container["image"])
+    if image is None:
+        return warning(f"its image {container['image']} is none of ECR by its digest", APPLY)
+    account, region, repository, digest = image.groups()
+    asked = {"registryId": account, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}
+    found = none_if_absent(lambda: system.call("ecr", "DescribeImages", repository, region, **asked))
+    if not found or not found["imageDetails"]:
+        return failure(f"its image {digest[:19]} is not in {repository}: no job starts", "push it, or correct image")
+    return ok("it is active, and its image can be pulled")
+
+
+def _vcpus(system: System, code: str) -> Finding:
+    answer = system.call("service-quotas", "GetServiceQuota", code, ServiceCode="fargate", QuotaCode=code)
+    value, wanted = float(answer["Quota"]["Value"]), system.policy.batch.max_vcpus
+    says = f"the account may have {value:,.0f} vCPUs, the policy wants {wanted:,}"
+    if value < wanted:
+        return warning(f"{says}: jobs wait", "ask AWS for a higher quota, or lower batch.max_vcpus")
+    return ok(says)
+
+
+def _concurrency(system: System) -> Finding:
+    limit = system.call("lambda", "GetAccountSettings", "the account")["AccountLimit"]["ConcurrentExecutions"]
+    says = f"the account may run {limit:,} functions at once"
+    if limit < CONCURRENCY_MIN:
+        return warning(f"{says}: events wait when many come", "ask AWS for 1,000 concurrent executions")
+    return ok(says)

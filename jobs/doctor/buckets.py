@@ -1,0 +1,179 @@
+"""Questions about buckets: where they are, whether they keep versions, whom they notify, how old inventories are."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+from jobs.aws.clients import none_if_absent
+from jobs.core.enums import Notifications
+from jobs.core.model import Location
+from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
+from jobs.doctor.system import System
+from jobs.errors import ManifestError, NotFound
+from jobs.inventory.find import find_inventory
+from jobs.nights.calendar import INVENTORY_HOURS_MAX
+from jobs.policy.model import Source
+from jobs.s3.condition_trial import OF_COPIES, OF_STREAMS, find_ignored
+from jobs.s3.operations import Operation
+
+_TARGETS = {
+    "TopicConfigurations": "TopicArn",
+    "QueueConfigurations": "QueueArn",
+    "LambdaFunctionConfigurations": "LambdaFunctionArn",
+}
+
+
+def questions(system: System) -> Iterator[Question]:
+    """Each bucket once."""
+    policy, written = system.policy, dict[str, str]()
+    for pair in system.pairs:
+        sides = (pair.destination, pair.replica, pair.archive)
+        written |= {side.bucket: side.region for side in sides if side}
+    for bucket, region in written.items() | {(policy.ledger.bucket, policy.ledger.region)}:
+        yield Question("bucket", bucket, partial(_bucket, system, bucket, region), needs_aws=False)
+    for pair in system.pairs:
+        place = Location(pair.destination.bucket, pair.destination.prefix)
+        conditions = partial(_conditions, system, place, pair.destination.region, OF_COPIES)
+        yield Question("conditional-writes", str(place), conditions, needs_aws=False)
+    place = Location.parse(policy.ledger.uri)
+    conditions = partial(_conditions, system, place, system.home, OF_STREAMS)
+    yield Question("conditional-writes", str(place), conditions, needs_aws=False)
+    for source in _sources(system):
+        yield Question("source", source.bucket, partial(_source, system, source), needs_aws=False)
+        yield Question("notifications", source.bucket, partial(_notifications, system, source))
+    for bucket, region in _inventoried(system):
+        yield Question("inventory", bucket, partial(_inventory, system, bucket, region))
+
+
+def questions_before(system: System) -> Iterator[Question]:
+    """What can be asked before Terraform has made anything: what it will take over, and what is there."""
+    for source in _sources(system):
+        yield Question("source", source.bucket, partial(_source, system, source))
+        yield Question("notifications", source.bucket, partial(_lost, system, source))
+
+
+def _sources(system: System) -> list[Source]:
+    return list({pair.source.bucket: pair.source for pair in system.pairs}.values())
+
+
+def _inventoried(system: System) -> Iterable[tuple[str, str]]:
+    """Buckets with an inventory, and their regions."""
+    sides: dict[str, str] = {}
+    for pair in system.pairs if system.policy.inventory else ():
+        if pair.source.inventory:
+            sides[pair.source.bucket] = pair.source.region
+        sides |= {side.bucket: side.region for side in (pair.destination, pair.replica) if side}
+    return sides.items()
+
+
+def _region(system: System, bucket: str, wanted: str) -> Finding | None:
+    """What is wrong with the place of a bucket. A server that is not S3 names no region."""
+    try:
+        answer = system.call("s3", "HeadBucket", bucket, wanted, Bucket=bucket)
+    except NotFound:
+        return failure("there is no such bucket", f"create it in {wanted}, or correct the policy file")
+    found = answer.get("BucketRegion") or answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region")
+    if found not in (None, wanted):
+        return failure(f"it is in {found}, the policy says {wanted}", "correct the region in the policy file")
+    return None
+
+
+def _bucket(system: System, bucket: str, region: str) -> Finding:
+    if (wrong := _region(system, bucket, region)) is not None:
+        return wrong
+    answer = system.call("s3", "GetBucketVersioning", bucket, region, Bucket=bucket)
+    if answer.get("Status") != "Enabled":
+        return failure("it keeps no versions: a write replaces what is there for good", f"enable versioning: {APPLY}")
+    return ok(f"it is in {region} and keeps versions")
+
+
+def _source(system: System, source: Source) -> Finding:
+    return _region(system, source.bucket, source.region) or ok(f"it is in {source.region}")
+
+
+def _conditions(system: System, place: Location, region: str, operations: tuple[Operation, ...]) -> Finding:
+    """At AWS nothing is tried: its conditions are documented."""
+    ignored = system.stored(region, lambda store: find_ignored(store, place, operations))
+    if Operation.PUT in ignored or Operation.COPY in ignored:
+        says = f"the server ignores conditions on {', '.join(ignored)}: two workers can both win"
+        return failure(says, "use another server")
+    if ignored:
+        return warning(f"the server ignores conditions on {', '.join(ignored)}", "use another server")
+    return ok("the server heeds conditions of writes")
+
+
+def _notifications(system: System, source: Source) -> Finding:
+    """Whether the bucket sends events to where the system listens: a queue of its region, or EventBridge."""
+    now = _configured(system, source)
+    if source.notifications is Notifications.REPLACE and source.region == system.home:
+        queue = system.arn("sqs", f"{system.name}-objects")
+        if any(each["QueueArn"] == queue for each in now.get("QueueConfigurations", ())):
+            return ok(f"it notifies {system.name}-objects")
+        return failure(f"it does not notify {system.name}-objects: somebody replaced its notifications", APPLY)
+    if "EventBridgeConfiguration" in now:
+        return ok("it sends events to EventBridge")
+    if source.notifications is Notifications.REPLACE:
+        return failure("it does not send events to EventBridge: somebody replaced its notifications", APPLY)
+    advice = "its owner turns on Amazon EventBridge in the bucket's properties, which adds to what is there"
+    return failure("it does not send events to EventBridge: nothing is backed up at once", advice)
+
+
+def _lost(system: System, source: Source) -> Finding:
+    """What PutBucketNotificationConfiguration would remove: it replaces all that is there."""
+    now = _configured(system, source)
+    ours = system.arn("sqs", f"{system.name}-objects")
+    there = [
+        f"{', '.join(each['Events'])} → {each[target]}"
+        for kind, target in _TARGETS.items()
+        for each in now.get(kind, ())
+        if each[target] != ours
+    ]
+    is_direct = source.region == system.home  # Terraform then sets no EventBridge
+    there += ["all events → EventBridge"] * ("EventBridgeConfiguration" in now and is_direct)
+    if source.notifications is Notifications.REPLACE and there:
+        says = f"terraform apply would remove what it notifies now: {'; '.join(there)}"
+        return failure(says, "notifications: eventbridge in the policy file keeps them")
+    if source.notifications is Notifications.REPLACE:
+        return ok("it notifies nobody now: nothing is lost")
+    if "EventBridgeConfiguration" not in now:
+        advice = "its owner turns on Amazon EventBridge in the bucket's properties, which adds to what is there"
+        return warning("it does not send events to EventBridge yet", advice)
+    return ok("it sends events to EventBridge, and stays as it is")
+
+
+def _configured(system: System, source: Source) -> Mapping[str, Any]:
+    owner = {"ExpectedBucketOwner": source.account} if source.account else {}
+    answer: Mapping[str, Any] = system.call(
+        "s3", "GetBucketNotificationConfiguration", source.bucket, source.region, Bucket=source.bucket, **owner
+    )
+    return answer
+
+
+def encryption_key(system: System, bucket: str, region: str) -> str | None:
+    """The KMS key of a bucket's default encryption. None: it has none of its own."""
+    try:
+        answer = none_if_absent(lambda: system.call("s3", "GetBucketEncryption", bucket, region, Bucket=bucket))
+    except NotFound:  # another line says so
+        answer = None
+    rules = answer["ServerSideEncryptionConfiguration"]["Rules"] if answer else [{}]
+    key: str | None = rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID")
+    return key
+
+
+def _inventory(system: System, bucket: str, region: str) -> Finding:
+    inventory = system.policy.inventory
+    assert inventory is not None
+    reports = {str(name): str(folder) for name, folder in inventory.buckets.items()}[region]
+    place = f"s3://{reports}/{inventory.prefix}{bucket}/{system.name}/"
+    look = "look at the policy and the key of the bucket of reports"
+    try:
+        report = system.stored(region, lambda store: find_inventory(store, place))
+    except ManifestError:
+        return warning("no complete report was delivered yet", f"the first one takes two days: after that {look}")
+    hours = (time.time() - report.created_at) / 3600
+    if hours > INVENTORY_HOURS_MAX:
+        return failure(f"the last complete report is {hours:,.0f} hours old", look)
+    return ok(f"the last complete report is {hours:,.0f} hours old")

@@ -1,0 +1,120 @@
+"""The system of a policy, as questions ask it: clients of each region, stores, and names that Terraform gives."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any, NamedTuple, TypeVar
+
+from jobs.aws.clients import Clients, call, none_if_absent
+from jobs.core.model import Location
+from jobs.ledger.ledger import Ledger
+from jobs.policy.model import Pair, Policy
+from jobs.s3.sessions import open_store
+from jobs.s3.store import Store
+
+T = TypeVar("T")
+
+FUNCTIONS = ("backup", "enqueue", "submit", "follow")
+
+
+class Identity(NamedTuple):
+    """Who asks: the account, and the ARN of the user or of the role's session."""
+
+    account: str
+    arn: str
+
+
+class System:
+    """A policy's system. `pairs`: those that are looked at. Safe to share between threads."""
+
+    def __init__(self, policy: Policy, pairs: tuple[Pair, ...]):
+        self.policy, self.pairs = policy, pairs
+        self.name, self.home = policy.name, policy.ledger.region
+        self._clients: dict[str, Clients] = {}
+
+    def call(self, service: str, operation: str, target: str, region: str | None = None, **request: Any) -> Any:
+        """AWS's answer. Raises StoreError, ConfigError."""
+        clients = self._clients.setdefault(region or self.home, Clients(region or self.home))
+        return call(clients[service], operation, target, **request)
+
+    def stored(self, region: str, work: Callable[[Store], Awaitable[T]]) -> T:
+        """What S3 says. Must not be called in an event loop. Raises StoreError, ConfigError."""
+
+        async def run() -> T:
+            store = open_store(None, region, None, max_in_flight=16)
+            try:
+                return await work(store)
+            finally:
+                await store.close()
+
+        return asyncio.run(run())
+
+    def in_ledger(self, work: Callable[[Ledger], Awaitable[T]]) -> T:
+        """What the ledger says, likewise."""
+        place = Location.parse(self.policy.ledger.uri)
+        return self.stored(self.home, lambda store: work(Ledger(store, place)))
+
+    @cached_property
+    def identity(self) -> Identity:
+        """Who the credentials belong to."""
+        answer = self.call("sts", "GetCallerIdentity", "the caller")
+        return Identity(answer["Account"], answer["Arn"])
+
+    def arn(self, service: str, name: str) -> str:
+        """The ARN of a thing in the ledger's region."""
+        return f"arn:aws:{service}:{self.home}:{self.identity.account}:{name}"
+
+    @property
+    def topic(self) -> str:
+        """The topic of alarms."""
+        return self.policy.alarms.topic or self.arn("sns", f"{self.name}-alarms")
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """The jobs that have a definition (batch.tf)."""
+        archives = [pair.archive for pair in self.policy.pairs if pair.archive]
+        return (
+            *("replicate", "verify", "nightly", "backfill"),
+            *["reconcile"] * bool(self.policy.inventory),
+            *["compact", "restore"] * bool(archives),
+            *["expire"] * any(archive.expire for archive in archives),
+        )
+
+    def function(self, function: str) -> Mapping[str, Any] | None:
+        """The configuration of a function."""
+        name = f"{self.name}-{function}"
+        answer: Mapping[str, Any] | None = none_if_absent(
+            lambda: self.call("lambda", "GetFunctionConfiguration", name, FunctionName=name)
+        )
+        return answer
+
+    def definition(self, job: str) -> Mapping[str, Any] | None:
+        """The container of the latest revision of a job definition."""
+        asked: dict[str, Any] = {"jobDefinitionName": f"{self.name}-{job}", "status": "ACTIVE"}
+        found = list[Any]()
+        while "nextToken" not in asked or asked["nextToken"]:
+            answer = self.call("batch", "DescribeJobDefinitions", asked["jobDefinitionName"], **asked)
+            found += answer["jobDefinitions"]
+            asked["nextToken"] = answer.get("nextToken")
+        latest = max(found, key=lambda each: each["revision"], default=None)
+        return latest and latest["containerProperties"]
+
+    def latest_metric(self, namespace: str, metric: str, dimensions: Mapping[str, str]) -> float | None:
+        """The latest maximum of a metric within an hour. None if CloudWatch has no value."""
+        now = datetime.now(UTC)
+        points = self.call(
+            "cloudwatch",
+            "GetMetricStatistics",
+            metric,
+            Namespace=namespace,
+            MetricName=metric,
+            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
+            StartTime=now - timedelta(hours=1),
+            EndTime=now,
+            Period=300,
+            Statistics=["Maximum"],
+        )["Datapoints"]
+        return float(max(points, key=lambda each: each["Timestamp"])["Maximum"]) if points else None
