@@ -21,14 +21,10 @@ from tests.end_to_end.documented_worlds import BEFORE, KEYS, after_shell, conten
 BUCKETS = ("documents", "copies", "cold", "back", "inventories", "reports", "ledger")
 """The buckets of the examples."""
 VERSIONED = BUCKETS[:2]
-IMAGE = "docker.io/library/python:3.13-slim@sha256:…"
-REGISTRY = "123456789012.dkr.ecr.eu-central-1.amazonaws.com/sealift"
 NOT_RUN = {
     "make test": "it would run this test",
     "make promises": "it takes minutes; `make test-all` runs it",
     "make lambda": "needs Python 3.13 and a package index; tests/images/test_package.py builds the packages",
-    f"make image BASE={IMAGE}": "needs root and a registry; tests/containers builds the image",
-    f"make image-push REPOSITORY={REGISTRY}": "needs an account of AWS",
     "make acceptance ARGS=--local": "takes minutes; tests/acceptance/test_script.py plays it",
     "pip install '.[local]'": "needs a package index; tests/images/test_dist.py installs the wheel",
 }
