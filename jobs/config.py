@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from jobs.core.failure_limit import FailureLimit
 from jobs.core.parentage import LENDING, PARENT_PIPE
-from jobs.core.request_log import LOGS
 from jobs.errors import ConfigError, UsageError
 
 ROWS_PER_SHARD = 100_000
@@ -40,7 +39,7 @@ class Settings:
     jobs. `SEALIFT_SYSTEM` is the system's name,
     the policy's after a prefix of Terraform's: jobs bear it as the tag `sealift:system`, by which
     roles may end them.
-    `SEALIFT_REQUEST_LOG`: `failures` means `-v`, `all` means `--debug` (`request_log`).
+    `SEALIFT_DEBUG` means `--debug`.
     """
 
     ledger: str | None
@@ -116,17 +115,14 @@ class Settings:
             raise ConfigError(f"SEALIFT_MAX_FAILURES={error.what}", advice=error.own_advice) from error
 
     @staticmethod
-    def request_log() -> str | None:
-        """Which requests are logged on stderr: one of `LOGS`, None for none. Raises ConfigError."""
-        which = os.environ.get("SEALIFT_REQUEST_LOG") or None
-        if which is not None and which not in LOGS:
-            raise ConfigError(f"SEALIFT_REQUEST_LOG={which!r}", advice=f"expected {' or '.join(LOGS)}")
-        return which
+    def logs_requests() -> bool:
+        """True if the requests of this process are logged on stderr."""
+        return bool(os.environ.get("SEALIFT_DEBUG"))
 
     @staticmethod
-    def choose_request_log(which: str) -> None:
-        """Log these requests on stderr, one of `LOGS`, here and in the workers on this machine."""
-        os.environ["SEALIFT_REQUEST_LOG"] = which
+    def choose_request_log() -> None:
+        """Log the requests of this process and of the workers on this machine on stderr."""
+        os.environ["SEALIFT_DEBUG"] = "1"
 
     @staticmethod
     def inherited(environment: Mapping[str, str] | None = None) -> dict[str, str]:

@@ -148,7 +148,7 @@ class LedgerError(ConfigError):
 class DamagedArchive(ConfigError):
     """An archive or its index is not what it says it is: cut short, altered, or not Sealift's."""
 
-    advice = "index what is whole: `sealift archives reindex --archives URI`"
+    advice = "index what is whole: `sealift archives reindex --source URI`"
 
 
 class LaterArchive(DamagedArchive):
@@ -264,7 +264,7 @@ class AuthenticationFailed(StoreError):
 class Redirected(StoreError):
     """The bucket lives in another region than the one that was asked."""
 
-    advice = "name the region of the bucket (AWS_REGION, --source-region)"
+    advice = "name the region of the bucket (AWS_REGION)"
 
 
 class PreconditionFailed(StoreError):

@@ -126,8 +126,8 @@ async def _reconciliations(runtime: Runtime, policy: Policy, event: ObjectEvent)
 def _reconcile(pair: Pair, covered: Scope, source: tuple[Location, str], destination: tuple[Location, str]) -> Start:
     maps = [word for text in prefix_map(pair, covered).texts() for word in ("--map", text)]
     sides = (
-        *("--source-inventory", str(source[0]), "--source-region", str(pair.source.region)),
-        *("--destination-inventory", str(destination[0]), "--destination-region", str(pair.destination.region)),
+        *("--source-inventory", str(source[0])),
+        *("--destination-inventory", str(destination[0])),
     )
     owners = [
         word

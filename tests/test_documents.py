@@ -118,7 +118,7 @@ def _options(words: list[str]) -> tuple[click.Command, list[str]]:
 def test_commands_within_prose_are_there(page: Path) -> None:
     for number, words in inline_commands(page):
         command, options = _options(words)
-        known = {option for each in command.params for option in each.opts} | {"--help", "--version"}
+        known = {option for each in command.get_params(click.Context(command)) for option in each.opts} | {"--version"}
         place = f"{name(page)}:{number}: {' '.join(words)}"
         assert command is not cli or words[1] in ("COMMAND", "--version", "--help"), place
         assert {option.partition("=")[0] for option in options} <= known, place

@@ -1,9 +1,9 @@
 """The command line: the only code that prints or exits. A command loads when it is used.
 
 Each command has a module of its name, which turns options into a typed request, and the answer into
-text. Its options are one frozen dataclass (`options`). Shared: `start_options`,
-`policy_and_ledger`, `texts` (plans and reports as text), `console` (progress, tables, JSON,
-standard streams), `run_command`, `closing_report`.
+text. Its options are one frozen dataclass (`options`). Shared: `copies` (what `replicate` and
+`verify` share), `policy_and_ledger`, `texts` (plans and reports as text), `console` (progress,
+tables, JSON, standard streams), `run_command`, `closing_report`.
 
 Nothing here decides what happens to an object.
 """
@@ -35,8 +35,8 @@ from jobs.cli.console import (
     open_missing_streams,
     remember_terminal,
     say,
-    takes_log,
 )
+from jobs.cli.options import DEBUG
 from jobs.config import Settings
 from jobs.core.display import without_passwords
 from jobs.errors import (
@@ -130,9 +130,13 @@ class _LazyGroup(click.Group):
             formatter.write_dl([(name, summary) for name, (_, _, summary) in _COMMANDS.items() if summary])
 
 
-@click.command(cls=_LazyGroup, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(
+    cls=_LazyGroup,
+    epilog=_EPILOG,
+    params=[DEBUG],
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
 @click.version_option(__version__, prog_name="sealift")
-@takes_log
 def cli() -> None:
     """Sealift keeps very large S3 buckets replicated and provably intact.
 
@@ -146,8 +150,8 @@ def cli() -> None:
       sealift runs list
       sealift help verify
     """
-    if (which := Settings.request_log()) is not None:
-        log_requests(which)
+    if Settings.logs_requests():
+        log_requests()
     if (begun := Settings.job_start()) is not None:
         _require_claim(*begun)
 

@@ -14,18 +14,7 @@ import click
 from jobs import interrupts
 from jobs.archives.model import Member
 from jobs.cli.console import emit, table
-from jobs.cli.options import (
-    AccessOptions,
-    LocationType,
-    argument,
-    command_options,
-    group,
-    json_option,
-    ledger_option,
-    option,
-    prefix_option,
-    takes,
-)
+from jobs.cli.options import AccessOptions, Group, Place, argument, command_options, group, shared, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.display import shown
@@ -55,7 +44,7 @@ if TYPE_CHECKING:
     from jobs.archives.model import ArchiveRecord
     from jobs.core.run import Side
 
-_ARCHIVES = "Only archives below this. Default: all in the buckets that the index knows."
+_SOURCE = "Only archives below this. Default: all in the buckets that the index knows."
 REINDEXED_AT_ONCE = 8
 LOOKS_AT_ONCE = 64
 
@@ -64,15 +53,13 @@ LOOKS_AT_ONCE = 64
 class ListArchivesCommand:
     """`sealift archives list`, as it was typed."""
 
-    archive: Location | None = argument(type=LocationType(), required=False)
-    archives: Location | None = option(_ARCHIVES, type=LocationType())
-    prefix: str = prefix_option("Of an archive: only members whose keys begin with this.")
-    limit: int = option(
-        "Of an archive: only the first so many members.", type=click.IntRange(min=1), default=50, show_default=True
-    )
-    access: AccessOptions = group(AccessOptions, "archives")
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
+    archive: Location | None = argument(type=Place, required=False)
+    source: Location | None = shared("source", _SOURCE)
+    prefix: str | None = shared("prefix", "Of an archive: only members whose keys begin with this.")
+    limit: int = shared("limit", "Of an archive: only the first N members.")
+    access: AccessOptions = group(AccessOptions, "source")
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
 
 
 @command_options
@@ -80,21 +67,20 @@ class FindMemberCommand:
     """`sealift archives find`, as it was typed."""
 
     key: str = argument()
-    archives: Location | None = option(_ARCHIVES, type=LocationType())
-    version_id: str | None = option("Only this version.")
-    access: AccessOptions = group(AccessOptions, "archives")
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
+    source: Location | None = shared("source", _SOURCE)
+    access: AccessOptions = group(AccessOptions, "source")
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
 
 
 @command_options
 class ReindexCommand:
     """`sealift archives reindex`, as it was typed."""
 
-    archives: Location = option("Where the archives are.", type=LocationType(), required=True)
-    access: AccessOptions = group(AccessOptions, "archives")
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
+    source: Location = shared("source", "Where the archives are.", required=True)
+    access: AccessOptions = group(AccessOptions, "source")
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
 
 
 class _Unsearched(NamedTuple):
@@ -124,7 +110,7 @@ class _Unsearched(NamedTuple):
         ]
         lines += [f"lost: {shown(str(each))}: it is gone, or another object is in its place" for each in self.lost]
         buckets = sorted({each.archive.bucket for each in self.archives})
-        return [*lines, *(f"rebuild these with: sealift archives reindex --archives s3://{each}" for each in buckets)]
+        return [*lines, *(f"rebuild these with: sealift archives reindex --source s3://{each}" for each in buckets)]
 
     def __bool__(self) -> bool:
         """True if not all archives are known."""
@@ -139,7 +125,7 @@ class _Renewed(NamedTuple):
     problem: str = ""
 
 
-@click.group()
+@click.group(cls=Group)
 def archives() -> None:
     """List archives or members of one, find a key among all of them, rebuild a lost index."""
 
@@ -154,9 +140,9 @@ def list_archives(options: ListArchivesCommand) -> int:
     replaced. So that such an archive is noticed, the places of the archives are listed.
     """
     if options.archive is None and options.prefix:
-        raise UsageError("--prefix chooses members of one archive", advice="name the archive, or give --archives")
-    if options.archive is not None and options.archives is not None:
-        raise UsageError("name one archive, or give --archives")
+        raise UsageError("--prefix chooses members of one archive", advice="name the archive, or give --source")
+    if options.archive is not None and options.source is not None:
+        raise UsageError("name one archive, or give --source")
     index = _index(options.ledger)
     return interrupts.run(
         _list(index, options) if options.archive is None else _members(index, options, options.archive)
@@ -188,7 +174,7 @@ def reindex(options: ReindexCommand) -> int:
     members that are whole, as a checksum in their headers proves. Exit code 3 if an archive is
     damaged, or must be thawed first.
     """
-    return interrupts.run(_reindex(_index(options.ledger), options.access.open(options.archives), options))
+    return interrupts.run(_reindex(_index(options.ledger), options.access.open(options.source), options))
 
 
 def _index(ledger: str | None) -> ArchiveIndex:
@@ -199,7 +185,7 @@ def _index(ledger: str | None) -> ArchiveIndex:
 
 
 async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
-    records, unsearched = await _records(index, options.archives, options.access)
+    records, unsearched = await _records(index, options.source, options.access)
     rows = [
         [
             str(each.location),
@@ -212,7 +198,7 @@ async def _list(index: ArchiveIndex, options: ListArchivesCommand) -> int:
         for each in records
     ]
     headings = ["archive", "members", "content", "size", "class", "written"]
-    below = f" below {options.archives}" if options.archives else ""
+    below = f" below {options.source}" if options.source else ""
     text = table(headings, rows) if rows else f"no archives{below} in the index of {index.location}"
     document = {"archives": [each.to_dict() for each in records], **unsearched.document()}
     emit(document, as_json=options.as_json, text="\n".join([text, *unsearched.lines()]))
@@ -276,7 +262,7 @@ async def _members(index: ArchiveIndex, options: ListArchivesCommand, named: Loc
             advice="see `sealift archives list`, or run `sealift archives reindex`",
         )
     members: list[Member] = []
-    async with aclosing(index.members(archive, options.prefix)) as parts:
+    async with aclosing(index.members(archive, options.prefix or "")) as parts:
         async for part in parts:
             members += part[: options.limit - len(members)]
             if len(members) >= options.limit:
@@ -292,10 +278,10 @@ async def _members(index: ArchiveIndex, options: ListArchivesCommand, named: Loc
 
 
 async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
-    records, unsearched = await _records(index, options.archives, options.access)
-    if not records and not unsearched and options.archives is None:
-        raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --archives")
-    members = await index.find(options.key, records, options.version_id, unsearched.archives)
+    records, unsearched = await _records(index, options.source, options.access)
+    if not records and not unsearched and options.source is None:
+        raise LedgerError(f"the index of {index.location} has no archives", advice="name their place with --source")
+    members = await index.find(options.key, records, None, unsearched.archives)
     holders = {each.record.location for each in members}
     unsearched = unsearched._replace(
         archives=[each for each in unsearched.archives if _may_hold(each, options.key)],
@@ -325,9 +311,9 @@ def _may_hold(archive: DamagedIndex, key: str) -> bool:
 async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
     from jobs.archives.files import list_archives
 
-    locations = [location async for location in list_archives(store, options.archives)]
+    locations = [location async for location in list_archives(store, options.source)]
     if not locations:
-        raise ConfigError(f"no archive is below {options.archives}", advice="check bucket and prefix (--archives)")
+        raise ConfigError(f"no archive is below {options.source}", advice="check bucket and prefix (--source)")
     renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
     indexed = [str(each.archive) for each in renewed if each.is_new]
     problems = [{"archive": str(each.archive), "problem": each.problem} for each in renewed if each.problem]

@@ -44,37 +44,20 @@ def say(message: str) -> None:
         return
 
 
-def log_requests(which: str) -> None:
-    """Write the requests of this process to stderr, a line each. `which`: one of `LOGS`."""
+def log_requests() -> None:
+    """Write the requests of this process to stderr, a line each."""
     from jobs.core.request_log import REQUESTS, Exchange
 
     def write(exchange: Exchange) -> None:
-        if which == "all" or exchange.is_failure:
-            say(f"sealift[{os.getpid()}]: {exchange.line(time.time())}")
+        say(f"sealift[{os.getpid()}]: {exchange.line(time.time())}")
 
     REQUESTS.sink = write
 
 
-def takes_log(command: Callable[..., Any], *, is_hidden: bool = False) -> Callable[..., Any]:
-    """Let a command take -v and --debug. `is_hidden`: leave them out of its help."""
-
-    def choose(which: str) -> Callable[[click.Context, click.Parameter, bool], None]:
-        def callback(_: click.Context, __: click.Parameter, is_given: bool) -> None:
-            if is_given:
-                Settings.choose_request_log(which)
-                log_requests(which)
-
-        return callback
-
-    for name, which, help in (
-        ("--debug", "all", "Log each request with its time and id on stderr, without anything secret."),
-        ("-v", "failures", "Log the requests that were refused or not answered."),
-    ):
-        declare = click.option(
-            name, is_flag=True, help=help, hidden=is_hidden, expose_value=False, callback=choose(which)
-        )
-        command = declare(command)
-    return command
+def choose_log() -> None:
+    """Log the requests of this process, and of the workers that it starts."""
+    Settings.choose_request_log()
+    log_requests()
 
 
 def ask_to_start(*, is_agreed: bool, as_json: bool) -> None:

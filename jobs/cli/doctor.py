@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from jobs.cli.console import emit, table
-from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
+from jobs.cli.options import Command, command_options, flag, shared, takes
 from jobs.cli.policy_and_ledger import find_pair, read_policy
 from jobs.config import Settings
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 class DoctorCommand:
     """`sealift doctor`, as it was typed."""
 
-    policy: str | None = policy_option()
-    pair: str | None = option("Look at this pair of the policy only.", metavar="NAME")
+    pair: str | None = shared("pair", "Look at this pair of the policy only.")
     before: bool = flag("Ask what can be asked before terraform apply: what it takes over, and quotas.")
     probe: bool = flag("Write an object at each source, wait for its copy, and remove both.")
-    as_json: bool = json_option()
+    policy: str | None = shared("policy")
+    as_json: bool = shared("json")
 
 
-@click.command()
+@click.command(cls=Command)
 @takes(DoctorCommand)
 def doctor(options: DoctorCommand) -> int:
     """Ask whether the system works, and what to do where it does not.

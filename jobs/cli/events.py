@@ -10,7 +10,7 @@ import click
 
 from jobs import interrupts
 from jobs.cli.console import emit, table
-from jobs.cli.options import command_options, flag, json_option, option, policy_option, takes
+from jobs.cli.options import Group, command_options, shared, takes
 from jobs.cli.policy_and_ledger import read_policy
 from jobs.config import Settings
 from jobs.core.model import Location
@@ -29,24 +29,22 @@ if TYPE_CHECKING:
 class RedriveCommand:
     """`sealift events redrive`, as it was typed."""
 
-    policy: str | None = policy_option()
-    queue: str | None = option("The events' queue. Default: the one that Terraform makes.", metavar="NAME")
-    limit: int | None = option("Return N at most.", name="--max", type=click.IntRange(min=1), metavar="N")
-    dry_run: bool = flag("Say how many there are and do nothing.")
-    as_json: bool = json_option()
+    limit: int | None = shared("limit", "Return N at most. Default: all.", default=None, show_default=False)
+    dry_run: bool = shared("dry-run")
+    policy: str | None = shared("policy")
+    as_json: bool = shared("json")
 
 
 @command_options
 class ListEventsCommand:
     """`sealift events list`, as it was typed."""
 
-    policy: str | None = policy_option()
-    queue: str | None = option("The events' queue. Default: the one that Terraform makes.", metavar="NAME")
-    limit: int = option("Look at N dead letters at most.", type=click.IntRange(min=1), default=100, show_default=True)
-    as_json: bool = json_option()
+    limit: int = shared("limit", "Look at N dead letters at most.", default=100)
+    policy: str | None = shared("policy")
+    as_json: bool = shared("json")
 
 
-@click.group()
+@click.group(cls=Group)
 def events() -> None:
     """List events that no attempt could handle, and return them to their queue."""
 
@@ -67,7 +65,7 @@ def list_events(options: ListEventsCommand) -> int:
     from jobs.backup.dead_events import explain
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = _dead_letters(policy, options.queue)
+    letters = _dead_letters(policy)
     waiting, messages = letters.count(), letters.look(options.limit)
     dead = interrupts.run(explain(messages, open_prompt_ledger(Location.parse(policy.ledger.uri))))
     waiting = max(waiting, len(messages))  # SQS counts about
@@ -98,12 +96,12 @@ def list_events(options: ListEventsCommand) -> int:
     return 0
 
 
-def _dead_letters(policy: Policy, queue: str | None) -> DeadLetters:
-    """The dead letters of a queue, None for the one that Terraform makes."""
+def _dead_letters(policy: Policy) -> DeadLetters:
+    """The dead letters of the queue that Terraform makes."""
     from jobs.aws.clients import PROMPT_TRIES
     from jobs.aws.dead_letters import DeadLetters
 
-    return DeadLetters(queue or f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
+    return DeadLetters(f"{policy.name}-objects", str(policy.ledger.region), tries=PROMPT_TRIES)
 
 
 def _undelivered_text(look: Mapping[str, Any]) -> str:
@@ -122,18 +120,18 @@ def _undelivered_text(look: Mapping[str, Any]) -> str:
 def redrive(options: RedriveCommand) -> int:
     """Return dead letters to their queue, once the cause of their failure is mended.
 
-    SQS moves them by itself where it can. With --max, and where it cannot, each letter is sent
+    SQS moves them by itself where it can. With --limit, and where it cannot, each letter is sent
     before it is deleted. If the command stops in between, a letter is there twice, which does no
     harm. An event that fails again becomes a dead letter again.
 
     \b
     sealift events redrive --dry-run
-    sealift events redrive --max 100
+    sealift events redrive --limit 100
     """
     from jobs.aws.dead_letters import Moved
 
     policy = read_policy(options.policy).called(Settings.from_environment().system)
-    letters = _dead_letters(policy, options.queue)
+    letters = _dead_letters(policy)
     waiting = letters.count()
     moved = Moved(0, by_service=False) if options.dry_run or not waiting else letters.move(options.limit)
     document: dict[str, Any] = {

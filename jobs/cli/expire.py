@@ -9,7 +9,6 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from posixpath import commonprefix
 
 import click
@@ -18,28 +17,21 @@ from click.core import ParameterSource
 from jobs import interrupts
 from jobs.cli.console import emit, say
 from jobs.cli.options import (
+    OTHER,
     AccessOptions,
-    AgeType,
-    LocationType,
-    RunType,
-    SectionedCommand,
+    Age,
+    Command,
+    Run,
+    StartOptions,
     command_options,
-    detach_option,
-    executor_option,
     flag,
     group,
-    json_option,
-    ledger_option,
-    manifest_option,
-    max_cost_option,
-    max_objects_option,
     option,
-    policy_option,
+    shared,
     takes,
 )
 from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location, read_policy
 from jobs.cli.run_command import launch_and_report
-from jobs.cli.start_options import StartOptions
 from jobs.config import Settings
 from jobs.core.display import shown
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, ArchiveSide
@@ -56,7 +48,7 @@ from jobs.runs.request import Planner, Request, open_ledger
 from jobs.runs.summaries import find_run_id
 from jobs.s3.sessions import open_side
 
-REPLACED = ("source", "copies", "grace", "max_share")
+REPLACED = ("source", "destination", "grace", "max_share")
 """Options that --pair replaces by the policy's values."""
 
 
@@ -66,26 +58,21 @@ MAX_SHARE = "50%"
 
 @command_options
 class ExpireCommand:
-    """`sealift expire`, as it was typed. `source` and `copies` say where originals and copies are."""
+    """`sealift expire`, as it was typed. `source` and `destination` say where originals and copies are."""
 
-    source: Location | None = option("The place of the originals: only these are deleted.", type=LocationType())
-    copies: tuple[Location, ...] = option(
-        "A place of copies or archives. May be repeated.", type=LocationType(), multiple=True
+    source: Location | None = shared("source", "The place of the originals: only these are deleted.")
+    destination: tuple[Location, ...] = shared(
+        "destination", "A place of copies or archives. May be repeated.", multiple=True
     )
-    pair: str | None = option("Take the places, grace and share from the policy.", metavar="NAME")
+    pair: str | None = shared("pair", "Take the places, grace and share from the policy.")
     declare: bool = flag("Declare the places, with a document in each. Nothing else is done.")
-    replace: bool = flag("With --declare: replace documents whose ranks do not fit.")
-    manifest: str | None = manifest_option("Only these rows. Default: all that is listed and has a copy.")
-    policy: str | None = policy_option(
-        "For --pair, and where deletes are mirrored: a path or s3://. Default: SEALIFT_POLICY."
-    )
-    source_access: AccessOptions = group(AccessOptions, "source")
-    copies_access: AccessOptions = group(AccessOptions, "copies")
+    replace: bool = flag("With --declare: replace documents whose ranks do not fit.", heading=OTHER)
+    manifest: str | None = shared("manifest", "Only these rows. Default: all that is listed and has a copy.")
     grace: str = option(
         "Keep what was written, copied, hidden or declared less than this ago.",
         default=GRACE,
         show_default=True,
-        type=AgeType(),
+        type=Age,
         metavar="AGE",
     )
     max_share: str = option(
@@ -94,44 +81,34 @@ class ExpireCommand:
         show_default=True,
         metavar="PERCENT",
     )
-    annotations: str = option(
+    annotations: str = shared(
+        "annotations",
         "check: keep an original with annotations that its copy lacks. skip: do not check.",
         type=click.Choice([CHECK_ANNOTATIONS, SKIP_ANNOTATIONS]),
         default=CHECK_ANNOTATIONS,
-        show_default=True,
     )
     by_checksum: bool = flag(
-        "Compare what S3 keeps (SHA or MD5) of both sides instead of bytes. Cold copies can be compared no other way."
+        "Compare what S3 keeps (SHA or MD5) of both sides instead of bytes. Cold copies can be compared no other way.",
+        heading=OTHER,
     )
-    undo: str | None = option("Remove the delete markers of this expire run.", type=RunType(), metavar="RUN")
+    undo: str | None = option("Remove the delete markers of this expire run.", type=Run, metavar="RUN")
     yes_delete: bool = flag("Delete. Without it nothing is deleted.")
-    max_objects: int | None = max_objects_option()
-    max_cost: float | None = max_cost_option()
-    price_table: Path | None = option("Prices as JSON, like jobs/core/prices/*.json.", type=click.Path(path_type=Path))
-    executor: str | None = executor_option()
-    ledger: str | None = ledger_option()
-    detach: bool = detach_option()
-    as_json: bool = json_option()
-
-    def start(self) -> StartOptions:
-        """How the run starts: --yes-delete is the consent."""
-        return StartOptions.of_few(
-            executor=self.executor,
-            detach=self.detach,
-            as_json=self.as_json,
-            yes=True,
-            max_cost=self.max_cost,
-            max_objects=self.max_objects,
-            price_table=self.price_table,
-        )
+    max_objects: int | None = shared("max-objects")
+    max_cost: float | None = shared("max-cost")
+    executor: str | None = shared("executor")
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
+    policy: str | None = shared("policy", "For --pair, and where deletes are mirrored: a path or s3://.")
+    source_access: AccessOptions = group(AccessOptions, "source")
+    destination_access: AccessOptions = group(AccessOptions, "destination")
 
     def sides(self) -> tuple[Side, Side]:
         """The originals, and the way to all copies. Raises UsageError if the places are not named."""
-        if self.source is None or not self.copies:
+        if self.source is None or not self.destination:
             raise UsageError(
-                "name both places: --source s3://bucket/prefix/ and --copies s3://bucket/prefix/, or --pair"
+                "name both places: --source s3://bucket/prefix/ and --destination s3://bucket/prefix/, or --pair"
             )
-        return self.source_access.side(self.source), self.copies_access.side(self.copies[0])
+        return self.source_access.side(self.source), self.destination_access.side(self.destination[0])
 
 
 def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple[ExpireCommand, Callable[[str], bool]]:
@@ -154,13 +131,12 @@ def by_pair(options: ExpireCommand, pair_name: str, settings: Settings) -> tuple
     is_source = archive.side is ArchiveSide.SOURCE
     shared = commonprefix(pair.source.prefixes) if is_source else pair.copy_key(commonprefix(pair.source.prefixes))
     side = pair.source if is_source else pair.destination
-    source_access, copies_access = options.source_access, options.copies_access
     by_policy = replace(
         options,
         source=Location(side.bucket, shared[: shared.rfind("/") + 1]),
-        source_access=source_access.completed(side.region, side.account),
-        copies=(Location(archive.bucket, archive.prefix),),
-        copies_access=copies_access.completed(archive.region, archive.account),
+        source_access=options.source_access.completed(side.account),
+        destination=(Location(archive.bucket, archive.prefix),),
+        destination_access=options.destination_access.completed(archive.account),
         grace=f"{archive.expire.grace:.0f}s",
         max_share=f"{float(archive.expire.max_share) * 100:g}%",
         annotations=options.annotations if pair.destination.annotations is AnnotationRule.COPY else SKIP_ANNOTATIONS,
@@ -182,12 +158,12 @@ def _is_own(chosen: ChosenPair, added: str) -> Callable[[str], bool]:
     return is_own
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=Command)
 @takes(ExpireCommand)
 def expire(options: ExpireCommand) -> int:
     """Delete originals whose copy is there, and has the same bytes now.
 
-    Without --yes-delete this is a dry run. --source and --copies are places, each with a document
+    Without --yes-delete this is a dry run. --source and --destination are places, each with a document
     of its own, which --declare writes. A place of copies has a higher rank than that of its
     originals. Both documents must be as old as the grace period.
 
@@ -204,11 +180,11 @@ def expire(options: ExpireCommand) -> int:
     day.
 
     \b
-    sealift expire --source s3://docs/2024/ --copies s3://copies/2024/ --declare
-    sealift expire --source s3://docs/2024/ --copies s3://copies/2024/ --copies s3://cold/docs/
+    sealift expire --source s3://docs/2024/ --destination s3://copies/2024/ --declare
+    sealift expire --source s3://docs/2024/ --destination s3://copies/2024/ --destination s3://cold/docs/
     sealift expire --pair scans --yes-delete
     sealift expire --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --grace 90d --max-share 100% \
-        --source s3://docs/2024/ --copies s3://copies/2024/ --yes-delete
+        --source s3://docs/2024/ --destination s3://copies/2024/ --yes-delete
     sealift expire --undo 20261225T004105Z-expire-9b02 --source s3://docs/2024/
     """
     if options.manifest is not None and options.manifest.partition(":")[0] in ("run", "proven"):
@@ -235,7 +211,7 @@ def expire(options: ExpireCommand) -> int:
 async def _declare(options: ExpireCommand) -> int:
     from jobs.expire.declare import declare, told
 
-    places = await declare(*options.sides(), options.copies, replaces=options.replace)
+    places = await declare(*options.sides(), options.destination, replaces=options.replace)
     emit({"places": places}, as_json=options.as_json, text="\n".join(map(told, places)))
     return int(ExitCode.FINDINGS) if any(each["command"] for each in places) else 0
 
@@ -254,11 +230,15 @@ async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, pla
             "delete": options.yes_delete,
             "annotations": options.annotations,
             "by_checksum": options.by_checksum,
-            "copies": [str(each) for each in options.copies],
+            "copies": [str(each) for each in options.destination],
         },
-        price_table=options.price_table,
     )
-    return await launch_and_report(request, ledger, settings, options.start(), planner)
+    start = StartOptions(
+        max_cost=options.max_cost, executor=options.executor, as_json=options.as_json, yes=True
+    )  # --yes-delete is the consent
+    return await launch_and_report(
+        request, ledger, settings, start, planner, max_objects=options.max_objects, may_be_empty=True
+    )
 
 
 async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:

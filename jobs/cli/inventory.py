@@ -9,17 +9,7 @@ import click
 
 from jobs import interrupts
 from jobs.cli.console import emit, meter
-from jobs.cli.options import (
-    AccessOptions,
-    LocationType,
-    argument,
-    command_options,
-    group,
-    json_option,
-    option,
-    takes,
-    versions_option,
-)
+from jobs.cli.options import AccessOptions, Command, Place, argument, command_options, group, option, shared, takes
 from jobs.core.model import Location
 from jobs.errors import ConfigError, NoSuchBucket
 from jobs.inventory.write import write_inventory
@@ -30,18 +20,18 @@ from jobs.reports.figures import human_bytes, human_seconds
 class InventoryCommand:
     """`sealift inventory`, as it was typed."""
 
-    location: Location = argument(type=LocationType())
-    to: Location = option("Where the report goes.", type=LocationType(), required=True)
-    versions: str = versions_option()
+    location: Location = argument(type=Place)
+    destination: Location = shared("destination", "Where the report goes.", required=True)
+    versions: str = shared("versions")
     file_format: Literal["parquet", "orc", "csv"] = option(
         name="--format", type=click.Choice(["parquet", "orc", "csv"]), default="parquet", show_default=True
     )
-    as_json: bool = json_option()
+    as_json: bool = shared("json")
     source_access: AccessOptions = group(AccessOptions, "source")
     destination_access: AccessOptions = group(AccessOptions, "destination")
 
 
-@click.command()
+@click.command(cls=Command)
 @takes(InventoryCommand)
 def inventory(options: InventoryCommand) -> int:
     """List LOCATION (s3://bucket/prefix), in parallel, into a report of S3 Inventory's own shape.
@@ -50,19 +40,20 @@ def inventory(options: InventoryCommand) -> int:
     manifest.json is what `sealift replicate --manifest` and `sealift verify --manifest` take.
 
     \b
-    sealift inventory s3://docs --to s3://reports/inventory --versions all
+    sealift inventory s3://docs --destination s3://reports/inventory --versions all
     """
     return interrupts.run(_inventory(options))
 
 
 async def _check_target(options: InventoryCommand) -> None:
     """Check that the report can be written, before a listing that may take hours."""
-    store = options.destination_access.open(options.to)
+    store = options.destination_access.open(options.destination)
     try:
-        await store.list_objects(options.to.bucket, options.to.key, max_keys=1)
+        await store.list_objects(options.destination.bucket, options.destination.key, max_keys=1)
     except NoSuchBucket as error:
         raise ConfigError(
-            f"--to {options.to}: the bucket {options.to.bucket} does not exist", advice="create it, or name another one"
+            f"--destination {options.destination}: the bucket {options.destination.bucket} does not exist",
+            advice="create it, or name another one",
         ) from error
     finally:
         await store.close()
@@ -75,8 +66,8 @@ async def _inventory(options: InventoryCommand) -> int:
         written = await write_inventory(
             options.source_access.open(options.location),
             options.location,
-            options.destination_access.open(options.to),
-            options.to,
+            options.destination_access.open(options.destination),
+            options.destination,
             versions=options.versions == "all",
             file_format=options.file_format,
             now=started,

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from jobs.cli.console import say
-from jobs.cli.options import command_options, json_option, option, policy_option, takes
+from jobs.cli.options import Command, command_options, option, shared, takes
 from jobs.config import Settings
 from jobs.errors import ConfigError, StoreError, UsageError
 from jobs.policy.coverage import example_key
@@ -48,7 +48,6 @@ pairs:
 class LocalCommand:
     """`sealift local`, as it was typed."""
 
-    policy: str | None = policy_option("Default: SEALIFT_POLICY, or a pair of two sample buckets.")
     port: int = option("S3's port. Default: any.", type=click.IntRange(0, 65535), default=0, metavar="N")
     data: Path | None = option("A folder that keeps the buckets.", type=click.Path(file_okay=False, path_type=Path))
     retry: int = option(
@@ -58,10 +57,11 @@ class LocalCommand:
         show_default=True,
         metavar="SECONDS",
     )
-    as_json: bool = json_option("Print one line of JSON a second.")
+    policy: str | None = shared("policy", "A path. Default: SEALIFT_POLICY, or a pair of two sample buckets.")
+    as_json: bool = shared("json", "Print one line of JSON a second.")
 
 
-@click.command()
+@click.command(cls=Command)
 @takes(LocalCommand)
 def local(options: LocalCommand) -> int:
     """Run the event-driven system on this machine, without an AWS account.

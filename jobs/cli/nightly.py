@@ -13,18 +13,7 @@ from msgspec import to_builtins
 
 from jobs import interrupts
 from jobs.cli.console import display, emit, table
-from jobs.cli.options import (
-    AgeType,
-    SectionedCommand,
-    command_options,
-    executor_option,
-    flag,
-    group,
-    json_option,
-    ledger_option,
-    option,
-    takes,
-)
+from jobs.cli.options import Age, Command, command_options, flag, group, option, shared, takes
 from jobs.cli.policy_and_ledger import PairOptions
 from jobs.config import Settings
 from jobs.core.selection import parse_age
@@ -50,15 +39,15 @@ class NightlyCommand:
         "A difference is in flight, and no finding, if it is younger than a report less this: 15m, 2h. "
         "Equal objects are the same at any age. Default: 15m, and for a replica without "
         "replication time control a day.",
-        type=AgeType(),
+        type=Age,
         metavar="AGE",
     )
-    ledger: str | None = ledger_option()
-    executor: str | None = executor_option()
-    as_json: bool = json_option()
+    executor: str | None = shared("executor", type=click.Choice(["local", "batch"]))
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=Command)
 @takes(NightlyCommand)
 def nightly(options: NightlyCommand) -> int:
     """A pair's night: compare both sides, copy what is missing or stale, compare the replica with

@@ -3,14 +3,14 @@
     @command_options
     class ShowCommand:
         run_id: str = argument(type=RunType(), metavar="RUN")
-        as_json: bool = json_option()
+        as_json: bool = shared("json")
 
     @runs.command()
     @takes(ShowCommand)
     def show(options: ShowCommand) -> int: ...
 
-A `group` is a field with a dataclass of its own, which several commands share. If that has a
-`HEADING`, its options are below it in the help of a `SectionedCommand`.
+`SHARED` has the options that several commands take. A `group` is a field with a dataclass of its
+own. `--help` shows the options that most need, `--help-all` all of them, below their headings.
 """
 
 from __future__ import annotations
@@ -20,14 +20,16 @@ import re
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import wraps
-from typing import TYPE_CHECKING, Any, ClassVar, Self, TypeVar, dataclass_transform
+from functools import partial, wraps
+from inspect import cleandoc
+from typing import TYPE_CHECKING, Any, Self, TypeVar, dataclass_transform
 
 import click
 
-from jobs.cli.console import takes_log
-from jobs.core.failure_limit import FailureLimit
+from jobs.cli.console import choose_log
+from jobs.core.enums import AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location
+from jobs.core.rate_limits import RateLimits
 from jobs.core.run import WITHOUT_CONDITIONS, Side
 from jobs.core.selection import Selection, parse_age, parse_size, parse_when
 from jobs.errors import UsageError
@@ -39,46 +41,111 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 
+MIN_BYTES_A_SECOND = 1024
 _RUN_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 """A run's id is one folder in the ledger: no slash, and neither `.` nor `..`."""
 
 
-def named(param: click.Parameter | None, parse: Callable[[str], T], text: str) -> T:
-    """What a text means. Raises UsageError that names its option."""
+class ParsedType(click.ParamType[Any]):
+    """A type by the function that parses it. Its UsageError gets the name of the option."""
+
+    def __init__(self, name: str, parse: Callable[[str], Any]):
+        self.name, self._parse = name, parse
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """The name as it is: `s3://bucket/prefix`."""
+        return self.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """What the text means, or UsageError."""
+        if not isinstance(value, str):
+            return value  # a default
+        try:
+            return self._parse(value)
+        except UsageError as error:
+            is_option = param is not None and param.opts and param.opts[-1].startswith("-")
+            where = f"{param.opts[-1]}: " if param is not None and is_option else ""
+            raise UsageError(f"{where}{error.what}", advice=error.own_advice) from None
+
+
+def _parse_size(text: str, *, may_be_zero: bool = False) -> int:
+    size_bytes = parse_size(text)
+    if not size_bytes and not may_be_zero:
+        raise UsageError(f"{text!r} is nothing", advice="write a size of at least one byte, or leave it out")
+    return size_bytes
+
+
+def _parse_text(text: str) -> str:
+    """Any text but the empty one, which a script's unset variable leaves."""
+    if not text:
+        raise UsageError("the value is empty", advice="name what you mean, or leave it out")
+    return text
+
+
+def _parse_age(text: str) -> str:
+    parse_age(text)
+    return text
+
+
+def parse_run_id(text: str) -> str:
+    """The id of a run. Raises UsageError for an empty or invalid one."""
+    if not text.strip():
+        raise UsageError("the run's id is empty", advice="see `sealift runs list`")
+    if not _RUN_ID.fullmatch(text):
+        raise UsageError(f"{text!r} is not the id of a run", advice="see `sealift runs list`")
+    return text
+
+
+def _parse_manifest(text: str) -> str:
+    for kind in ("run:", "proven:"):
+        if text.startswith(kind):
+            parse_run_id(text.removeprefix(kind))
+    return _parse_text(text)
+
+
+def _parse_tag(text: str) -> tuple[str, str]:
+    """Name and value of a tag. The value may be empty."""
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise UsageError(f"{text!r} is not a tag", advice="write NAME=VALUE")
+    return name, value
+
+
+def _parse_rate(text: str) -> RateLimits:
+    """`200`: requests a second. `50MiB`: bytes a second."""
     try:
-        return parse(text)
-    except UsageError as error:
-        option = f"{param.opts[-1]}: " if param and param.opts and param.opts[-1][0] == "-" else ""
-        raise UsageError(f"{option}{error.what}", advice=error.own_advice) from None
-
-
-class LocationType(click.ParamType[Location]):
-    """s3://bucket/prefix"""
-
-    name = "s3://bucket/prefix"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Location:
-        """The location, or UsageError."""
-        return value if isinstance(value, Location) else named(param, Location.parse, value)
-
-
-class SizeType(click.ParamType[int]):
-    """5GiB, 10MB, 1024. 0 only where it means something."""
-
-    name = "size"
-
-    def __init__(self, *, may_be_zero: bool = False):
-        self._may_be_zero = may_be_zero
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        """Bytes, or UsageError."""
-        return value if isinstance(value, int) else named(param, self._parse, value)
-
-    def _parse(self, text: str) -> int:
+        number = float(text)
+    except ValueError:
         size_bytes = parse_size(text)
-        if not size_bytes and not self._may_be_zero:
-            raise UsageError(f"{text!r} is nothing", advice="write a size of at least one byte, or leave it out")
-        return size_bytes
+        if size_bytes < MIN_BYTES_A_SECOND:
+            raise UsageError(f"{text!r} is too slow", advice="give at least 1KiB a second") from None
+        return RateLimits(size_bytes=size_bytes)
+    if not 0 < number < math.inf:
+        raise UsageError(f"{text!r} is not a rate", advice="write requests a second, as 200, or bytes, as 50MiB")
+    return RateLimits(requests=number)
+
+
+def _parse_sse(text: str) -> tuple[str, str | None]:
+    """`AES256`, `aws:kms`, `aws:kms=ARN`: the encryption, and its key."""
+    kind, _, key = text.partition("=")
+    if kind not in set(Encryption) or (key and kind == Encryption.S3):
+        raise UsageError(
+            f"{text!r} is no encryption", advice="write AES256, aws:kms, aws:kms:dsse, or one of the last two =KEY-ARN"
+        )
+    return kind, key or None
+
+
+def _parse_owner(text: str) -> str:
+    if not re.fullmatch("[0-9]{12}", text):
+        raise UsageError(f"{text!r} is not an account", advice="write its 12 digits")
+    return text
+
+
+def _parse_endpoint(text: str) -> str:
+    """Refuse an invalid endpoint, or one with a password, before a run records it. Raises ConfigError."""
+    if text:
+        given_endpoint(text)
+    return text
 
 
 class NumberRange(click.FloatRange):
@@ -92,109 +159,120 @@ class NumberRange(click.FloatRange):
         return number
 
 
-class FailureLimitType(click.ParamType[FailureLimit]):
-    """10% or 10"""
+Place = ParsedType("s3://bucket/prefix", Location.parse)
+SizeType = partial(ParsedType, "size")
+Size, SizeOrZero = SizeType(_parse_size), SizeType(partial(_parse_size, may_be_zero=True))
+Text, Age, Run = ParsedType("text", _parse_text), ParsedType("age", _parse_age), ParsedType("RUN", parse_run_id)
+When = ParsedType("when", lambda text: parse_when(text, time.time()))
+Tag, Manifest = ParsedType("NAME=VALUE", _parse_tag), ParsedType("URI", _parse_manifest)
+Positive = click.IntRange(min=1)
 
-    name = "limit"
+HEADINGS = FILTERS, COPIES, LIMITS, ACCESS, OTHER, EVERYWHERE = (
+    "Filters", "Copies", "Limits", "Access", "Other", "Options of many commands"
+)  # fmt: skip
+"""The headings of `--help-all`. `--help` shows the options without a heading."""
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> FailureLimit:
-        """The limit, or UsageError."""
-        return value if isinstance(value, FailureLimit) else named(param, FailureLimit.parse, value)
-
-
-class WhenType(click.ParamType[float]):
-    """30d, 12h, 2026-11-01 → epoch seconds"""
-
-    name = "when"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """Epoch seconds, or UsageError."""
-        return value if isinstance(value, float) else named(param, lambda text: parse_when(text, time.time()), value)
-
-
-class AgeType(click.ParamType[str]):
-    """15m, 2h, as it was typed"""
-
-    name = "age"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text of a valid age, or UsageError."""
-        named(param, parse_age, value)
-        return str(value)
-
-
-class RunType(click.ParamType[str]):
-    """20261125T003345Z-compact-1f3a"""
-
-    name = "RUN"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The run's id, or UsageError."""
-        return check_run_id(value, param.opts[-1] if param and param.opts else "RUN")
-
-
-class TagType(click.ParamType[tuple[str, str]]):
-    """NAME=VALUE"""
-
-    name = "NAME=VALUE"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
-        """Name and value of a tag, or UsageError. The value may be empty."""
-        if isinstance(value, tuple):
-            return value
-        name, equals, text = str(value).partition("=")
-        if not name or not equals:
-            raise UsageError(
-                f"{param.opts[-1] if param and param.opts else 'a tag'} {value!r}", advice="write NAME=VALUE"
-            )
-        return name, text
-
-
-def tags_of(option_name: str, given: Sequence[tuple[str, str]]) -> dict[str, str]:
-    """The tags of an option that may be repeated. Raises UsageError for two values of one tag."""
-    tags = dict(given)
-    for name, value in given:
-        if value != tags[name]:
-            raise UsageError(
-                f"{option_name} {name}: it has two values, {value!r} and {tags[name]!r}", advice="give one"
-            )
-    return tags
-
-
-class TextType(click.ParamType[str]):
-    """Any text but the empty one, which a script's unset variable leaves."""
-
-    name = "text"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The text, or UsageError."""
-        if not value:
-            what = param.opts[-1] if param and param.opts else "a value"
-            raise UsageError(f"{what} is empty", advice="name what you mean, or leave it out")
-        return str(value)
-
-
-class ManifestType(TextType):
-    """s3://bucket/manifest.json, run:RUN or proven:RUN"""
-
-    name = "URI"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        """The URI, or UsageError."""
-        uri = super().convert(value, param, ctx)
-        for kind in ("run:", "proven:"):
-            if uri.startswith(kind):
-                check_run_id(uri.removeprefix(kind), f"--manifest {kind}")
-        return uri
-
-
-def check_run_id(value: str, what: str) -> str:
-    """The id of a run. Raises UsageError for an empty or invalid one."""
-    if not value.strip():
-        raise UsageError(f"{what}: the run's id is empty", advice="see `sealift runs list`")
-    if not _RUN_ID.fullmatch(value):
-        raise UsageError(f"{what}: {value!r} is not the id of a run", advice="see `sealift runs list`")
-    return value
+SHARED: Mapping[str, Mapping[str, Any]] = {
+    "source": {"help": "What to take: a bucket or a prefix in it.", "type": Place},
+    "destination": {"help": "Where the copies are or go.", "type": Place},
+    "manifest": {
+        "help": "Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows), proven:ID (its others).",
+        "type": Manifest,
+        "metavar": "URI",
+    },
+    "pair": {"help": "Which pair of the policy.", "metavar": "NAME"},
+    "versions": {
+        "help": "Which versions.",
+        "type": click.Choice(["current", "all"]),
+        "default": "current",
+        "show_default": True,
+    },
+    "include": {"help": "Take only keys that match. May be repeated.", "multiple": True, "metavar": "GLOB"},
+    "exclude": {"help": "Leave out keys that match. May be repeated.", "multiple": True, "metavar": "GLOB"},
+    "newer-than": {"help": "Take only objects modified after: 30d, 12h, 2026-11-01.", "type": When},
+    "older-than": {"help": "Take only objects modified before.", "type": When},
+    "prefix": {"help": "Only keys that begin with this."},
+    "storage-class": {
+        "help": "Storage class.",
+        "type": click.Choice([each.value for each in StorageClass]),
+        "heading": COPIES,
+    },
+    "sse": {
+        "help": "Encryption: AES256, aws:kms, aws:kms=KEY-ARN, aws:kms:dsse. Default: the bucket's.",
+        "type": ParsedType("KIND", _parse_sse),
+        "metavar": "KIND[=KEY]",
+        "heading": COPIES,
+    },
+    "unguarded": {
+        "help": "Write to a server that ignores conditions: a write by others at the same moment can be lost.",
+        "is_flag": True,
+        "heading": OTHER,
+    },
+    "requester-pays": {
+        "help": "Agree to pay for requests to the source's bucket.",
+        "is_flag": True,
+        "heading": ACCESS,
+    },
+    "max-cost": {
+        "help": "Refuse a plan that costs more.",
+        "type": NumberRange(min=0, min_open=True),
+        "metavar": "DOLLARS",
+        "heading": LIMITS,
+    },
+    "max-objects": {"help": "Refuse a plan with more objects.", "type": Positive, "metavar": "N", "heading": LIMITS},
+    "max-rate": {
+        "help": "At most so many requests (200) or bytes (50MiB) a second, all workers together. Twice: both.",
+        "type": ParsedType("RATE", _parse_rate),
+        "multiple": True,
+        "heading": LIMITS,
+    },
+    "executor": {
+        "help": "Where the work runs: here, in AWS Batch, or there without waiting for it.",
+        "type": click.Choice(["local", "batch", "detached"]),
+        "heading": EVERYWHERE,
+    },
+    "annotations": {
+        "help": "Whether annotations are carried or looked at. skip: as if there were none.",
+        "type": click.Choice([each.value for each in AnnotationRule]),
+        "default": AnnotationRule.COPY.value,
+        "heading": COPIES,
+    },
+    "limit": {"help": "Show N at most.", "type": Positive, "metavar": "N", "default": 50, "show_default": True},
+    "checksums": {
+        "help": "Evidence at rest of the {side}: manifest.json of a Compute checksum job.",
+        "metavar": "URI",
+        "heading": OTHER,
+    },
+    "endpoint": {
+        "help": "Endpoint of the {side}. Default: the one that boto3 finds.",
+        "metavar": "URL",
+        "type": ParsedType("URL", _parse_endpoint),
+        "heading": ACCESS,
+    },
+    "profile": {"help": "Credentials profile for the {side}.", "metavar": "NAME", "heading": ACCESS},
+    "owner": {
+        "help": "Account that has to own the bucket of the {side}.",
+        "metavar": "ID",
+        "type": ParsedType("ID", _parse_owner),
+        "heading": ACCESS,
+    },
+    "dry-run": {"help": "Print what would be done, and what it costs. Nothing is started.", "is_flag": True},
+    "yes": {"help": "Start without asking (on a terminal it asks).", "is_flag": True},
+    "json": {"help": "Print exactly one JSON document on stdout.", "is_flag": True},
+    "ledger": {
+        "help": "Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.",
+        "metavar": "URI",
+        "heading": EVERYWHERE,
+    },
+    "policy": {
+        "help": "The policy: a path or s3://. Default: SEALIFT_POLICY.",
+        "metavar": "FILE",
+        "heading": EVERYWHERE,
+    },
+}
+"""Options that several commands take, as for `click.option`, by name."""
+COMMON = ("dry-run", "yes", "json", "executor", "ledger", "policy")
+"""The shared options that mean the same wherever they are taken. `sealift --help` lists them once."""
 
 
 def option(help: str | None = None, *, name: str = "", **attributes: Any) -> Any:
@@ -203,113 +281,45 @@ def option(help: str | None = None, *, name: str = "", **attributes: Any) -> Any
     `name`: by default the field's, as `--max-cost` for `max_cost`. In the `help` of a group
     `{side}` is the group's side. A text must not be empty: a script's unset variable is no value.
     """
-    if not attributes.keys() & {"type", "is_flag", "default"}:
-        attributes["type"] = TextType()
-    return _parameter(click.option, name, attributes | {"help": help})
+    if not attributes.keys() & {"type", "is_flag"}:
+        attributes["type"] = Text
+    return _parameter(_Option, name, attributes | {"help": help})
 
 
-def flag(help: str, *, name: str = "") -> Any:
+def shared(name: str, help: str | None = None, **attributes: Any) -> Any:
+    """A field that is an option of `SHARED`. What is given replaces what is there."""
+    described = {**SHARED[name], **({"help": help} if help else {}), **attributes}
+    return option(described.pop("help"), name="" if "{side}" in SHARED[name]["help"] else f"--{name}", **described)
+
+
+def flag(help: str, *, name: str = "", heading: str = "") -> Any:
     """A field that is an option without a value."""
-    return option(help, name=name, is_flag=True)
+    return option(help, name=name, is_flag=True, heading=heading)
 
 
 def argument(**attributes: Any) -> Any:
     """A field that is an argument, described as for `click.argument`."""
-    return _parameter(click.argument, "", attributes)
+    return _parameter(click.Argument, "", attributes)
 
 
-def _parameter(declare: Callable[..., Any], name: str, attributes: dict[str, Any]) -> Any:
+def _parameter(kind: type[click.Parameter], name: str, attributes: dict[str, Any]) -> Any:
+    if "is_flag" in attributes:
+        attributes = {"default": False} | attributes
+    elif kind is _Option and not attributes.keys() & {"required", "multiple"}:
+        attributes = {"default": None} | attributes
     default = {"default": attributes["default"]} if "default" in attributes else {}
-    return field(metadata={"parameter": (declare, name, attributes)}, **default)
+    return field(metadata={"parameter": (kind, name, attributes)}, **default)
 
 
 def group(kind: type[T], side: str = "") -> T:
     """A field that holds shared options. `side`: which side of a run they are about."""
-    shared: T = field(metadata={"group": (kind, side)})
-    return shared
+    held: T = field(metadata={"group": (kind, side)})
+    return held
 
 
-def prefix_option(help: str) -> Any:
-    """--prefix"""
-    return option(help, type=TextType(), callback=lambda _, __, value: value or "")
-
-
-def manifest_option(help: str) -> Any:
-    """--manifest"""
-    return option(help, type=ManifestType(), metavar="URI")
-
-
-def versions_option() -> Any:
-    """--versions"""
-    return option(type=click.Choice(["current", "all"]), default="current", show_default=True)
-
-
-def executor_option(help: str = "Default: SEALIFT_EXECUTOR or local.") -> Any:
-    """--executor"""
-    return option(help, type=click.Choice(["local", "batch"]))
-
-
-def detach_option() -> Any:
-    """--detach"""
-    return flag("With --executor batch: submit and leave. `sealift runs show --follow` follows the run.")
-
-
-def max_cost_option(what: str = "a plan") -> Any:
-    """--max-cost"""
-    return option(f"Refuse {what} that costs more.", type=NumberRange(min=0, min_open=True), metavar="DOLLARS")
-
-
-def max_objects_option(what: str = "a plan") -> Any:
-    """--max-objects"""
-    return option(f"Refuse {what} with more objects.", type=click.IntRange(min=1), metavar="N")
-
-
-def check_encryption(sse: str | None, kms_key_id: str | None) -> None:
-    """Raises UsageError for a KMS key that no KMS encryption uses."""
-    if kms_key_id and sse not in ("aws:kms", "aws:kms:dsse"):
-        raise UsageError("--kms-key-id names a key for --sse aws:kms", advice="add that, or leave out the key")
-
-
-def sse_option(help: str) -> Any:
-    """--sse"""
-    return option(help, type=click.Choice(["AES256", "aws:kms", "aws:kms:dsse"]))
-
-
-def unguarded_option() -> Any:
-    """--unguarded"""
-    return flag("Write to a server that ignores conditions: a write by others at the same moment can be lost.")
-
-
-def unguarded(*, is_agreed: bool) -> dict[str, bool]:
-    """The option of a request, if the command line has it."""
-    return {WITHOUT_CONDITIONS: True} if is_agreed else {}
-
-
-def requester_pays_option() -> Any:
-    """--requester-pays"""
-    return flag("Agree to pay for requests to the source's bucket.")
-
-
-def ledger_option() -> Any:
-    """--ledger"""
-    return option("Where runs are recorded, s3://bucket/prefix. Default: SEALIFT_LEDGER.", metavar="URI")
-
-
-def policy_option(help: str = "A path or s3://. Default: SEALIFT_POLICY.") -> Any:
-    """--policy"""
-    return option(help, metavar="FILE")
-
-
-def json_option(help: str = "Print exactly one JSON document on stdout.") -> Any:
-    """--json"""
-    return flag(help, name="--json")
-
-
-@dataclass_transform(frozen_default=True, kw_only_default=True, field_specifiers=(
-    option, flag, argument, group, prefix_option, manifest_option, versions_option, executor_option, detach_option,
-    sse_option, max_cost_option, max_objects_option, unguarded_option, requester_pays_option, ledger_option,
-    policy_option, json_option,
-))  # fmt: skip
+@dataclass_transform(
+    frozen_default=True, kw_only_default=True, field_specifiers=(option, shared, flag, argument, group)
+)
 def command_options(kind: type[T]) -> type[T]:
     """Make a class a frozen dataclass of options."""
     return dataclass(frozen=True, slots=True, kw_only=True)(kind)
@@ -323,9 +333,11 @@ def takes(kind: type[T]) -> Callable[[Callable[[T], R]], Callable[..., R]]:
         def command(**values: Any) -> R:
             return function(read_options(kind, values))
 
-        for declare in reversed([*_declarations(kind)]):
-            command = declare(command)
-        return takes_log(command, is_hidden=True)
+        parameters = [*_parameters(kind)]
+        own = [each for each in parameters if each.opts[-1].removeprefix("--") not in COMMON]
+        command.__click_params__ = own[::-1]  # type: ignore[attr-defined]  # as click's decorators do
+        command.common = [each for each in parameters if each not in own]  # type: ignore[attr-defined]
+        return command
 
     return decorate
 
@@ -334,48 +346,32 @@ def read_options(kind: type[T], values: Mapping[str, Any], side: str = "") -> T:
     """An instance of a dataclass of options, from the values of click's parameters."""
     read: dict[str, Any] = {}
     for each in fields(kind):  # type: ignore[arg-type]  # T is a dataclass, which no bound can say
-        shared = each.metadata.get("group")
-        read[each.name] = read_options(shared[0], values, shared[1]) if shared else values[_name(each.name, side)]
+        held = each.metadata.get("group")
+        read[each.name] = read_options(held[0], values, held[1]) if held else values[_name(each.name, side)]
     return kind(**read)
 
 
-class _SectionOption(click.Option):
-    """An option that is shown below a heading of its own."""
+class _Option(click.Option):
+    """An option with the heading that it has in `--help-all`."""
 
-    def __init__(self, *arguments: Any, heading: str, **attributes: Any):
+    def __init__(self, *arguments: Any, heading: str = "", **attributes: Any):
         super().__init__(*arguments, **attributes)
         self.heading = heading
 
 
-class SectionedCommand(click.Command):
-    """A command whose help shows some of its options in sections behind the others."""
-
-    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the sections, in the order of their first options."""
-        sections: dict[str, list[tuple[str, str]]] = {"Options": []}
-        for parameter in self.get_params(ctx):
-            if (record := parameter.get_help_record(ctx)) is not None:
-                sections.setdefault(getattr(parameter, "heading", "Options"), []).append(record)
-        for heading, records in sections.items():
-            with formatter.section(heading):
-                formatter.write_dl(records)
-
-
-def _declarations(kind: type[Any], side: str = "") -> Iterator[Callable[[Any], Any]]:
-    """The decorators of click for a dataclass of options, in the order of the help text."""
-    heading = getattr(kind, "HEADING", None)
-    shown = {"cls": _SectionOption, "heading": heading} if heading else {}
+def _parameters(kind: type[Any], side: str = "") -> Iterator[click.Parameter]:
+    """The parameters of a dataclass of options, in the order of the help text."""
     for each in fields(kind):
         if "group" in each.metadata:
-            yield from _declarations(*each.metadata["group"])
+            yield from _parameters(*each.metadata["group"])
             continue
-        declare, option_name, attributes = each.metadata["parameter"]
+        parameter, option_name, attributes = each.metadata["parameter"]
         name = _name(each.name, side)
-        if declare is click.argument:
-            yield declare(name, **attributes)
+        if parameter is click.Argument:
+            yield parameter([name], **attributes)
             continue
-        help = attributes["help"].format(side=side) if side else attributes["help"]
-        yield declare(name, option_name or f"--{name.replace('_', '-')}", **attributes | {"help": help} | shown)
+        help = attributes["help"].format(side=side) if side and attributes["help"] else attributes["help"]
+        yield parameter([name, option_name or f"--{name.replace('_', '-')}"], **attributes | {"help": help})
 
 
 def _name(field_name: str, side: str) -> str:
@@ -383,44 +379,106 @@ def _name(field_name: str, side: str) -> str:
     return f"{side}_{field_name}" if side else field_name
 
 
-def _checked_endpoint(_: click.Context, __: click.Parameter, url: str | None) -> str | None:
-    """Refuse an invalid endpoint, or one with a password, before a run records it.
-
-    Raises ConfigError.
-    """
-    if url:
-        given_endpoint(url)
-    return url
+def _show_all(ctx: click.Context, _: click.Parameter, is_given: bool) -> None:
+    if is_given:
+        ctx.meta[_ALL] = True
+        click.echo(ctx.get_help())
+        ctx.exit()
 
 
-def _checked_owner(_: click.Context, __: click.Parameter, account: str | None) -> str | None:
-    """Refuse what is not the id of an account. Raises UsageError."""
-    if account is not None and not re.fullmatch("[0-9]{12}", account):
-        raise UsageError(f"expected bucket owner {account!r}", advice="expected the 12 digits of an account")
-    return account
+_ALL = "jobs.cli.help_all"
+_HELP_ALL = click.Option(
+    ["--help-all"],
+    is_flag=True,
+    is_eager=True,
+    expose_value=False,
+    callback=_show_all,
+    help="Show all options, and everything about them.",
+)
+DEBUG = _Option(
+    ["--debug"],
+    heading=EVERYWHERE,
+    is_flag=True,
+    expose_value=False,
+    callback=lambda _, __, is_given: choose_log() if is_given else None,
+    help="Log each request with its time and id on stderr, without anything secret.",
+)
+
+
+class Command(click.Command):
+    """A command with the common options, whose `--help` fits a screen."""
+
+    def get_params(self, ctx: click.Context) -> list[click.Parameter]:
+        """Its own options, the common ones that it takes, and those of all commands."""
+        *own, help = super().get_params(ctx)
+        return [*own, *getattr(self.callback, "common", ()), DEBUG, help, _HELP_ALL]
+
+    def format_help_text(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write what it does: the first paragraph and the examples, or all."""
+        first, *others = cleandoc(self.help or "").split("\n\n")
+        if not ctx.meta.get(_ALL):
+            others = [each for each in others if each.startswith("\b")]
+        for each in (first, *others):
+            formatter.write_paragraph()
+            with formatter.indentation():
+                formatter.write_text(each)
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options that most need, or all below their headings."""
+        sections: dict[str, list[tuple[str, str]]] = {heading: [] for heading in ("", *HEADINGS)}
+        for parameter in self.get_params(ctx):
+            heading = getattr(parameter, "heading", "")
+            record = parameter.get_help_record(ctx)
+            if record is not None and (ctx.meta.get(_ALL) or not heading):
+                sections[heading].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading or "Options"):
+                    formatter.write_dl(records)
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+def tags_of(option_name: str, given: Sequence[tuple[str, str]]) -> dict[str, str]:
+    """The tags of an option that may be repeated. Raises UsageError for two values of one tag."""
+    tags = dict(given)
+    for name, value in given:
+        if value != tags[name]:
+            raise UsageError(
+                f"{option_name} {name}: it has two values, {value!r} and {tags[name]!r}", advice="give one"
+            )
+    return tags
+
+
+def unguarded(*, is_agreed: bool) -> dict[str, bool]:
+    """The option of a request, if the command line has it."""
+    return {WITHOUT_CONDITIONS: True} if is_agreed else {}
+
+
+def encryption(sse: tuple[str, str | None] | None) -> dict[str, str | None]:
+    """`--sse` as options of a request."""
+    return dict(zip(("sse", "kms_key_id"), sse or (None, None), strict=True))
 
 
 @command_options
 class AccessOptions:
     """How one side is reached."""
 
-    HEADING: ClassVar = "Access"
-    endpoint: str | None = option(
-        "Endpoint of the {side}. Default: the one that boto3 finds.", metavar="URL", callback=_checked_endpoint
-    )
-    region: str | None = option("Region of the {side}.", metavar="NAME")
-    profile: str | None = option("Credentials profile for the {side}.", metavar="NAME")
-    expected_bucket_owner: str | None = option(
-        "Account that has to own the bucket of the {side}.", metavar="ID", callback=_checked_owner
-    )
+    endpoint: str | None = shared("endpoint")
+    profile: str | None = shared("profile")
+    owner: str | None = shared("owner")
 
     def side(self, location: Location) -> Side:
         """The side at this location."""
-        return Side(location, self.endpoint, self.region, self.profile, self.expected_bucket_owner)
+        return Side(location, self.endpoint, None, self.profile, self.owner)
 
-    def completed(self, region: str, account: str | None) -> Self:
+    def completed(self, account: str | None) -> Self:
         """What was typed, and what the policy says of the bucket where nothing was."""
-        return replace(self, region=self.region or region, expected_bucket_owner=self.expected_bucket_owner or account)
+        return replace(self, owner=self.owner or account)
 
     def open(self, location: Location) -> Store:
         """The store of the side at this location."""
@@ -433,28 +491,39 @@ class AccessOptions:
 class ChecksumsOptions:
     """Evidence at rest of both sides."""
 
-    source_checksums: str | None = option(
-        "Evidence at rest: manifest.json of the report of a Compute checksum job.", type=TextType(), metavar="URI"
-    )
-    destination_checksums: str | None = option("The same for the destination.", type=TextType(), metavar="URI")
+    source_checksums: str | None = shared("checksums", SHARED["checksums"]["help"].format(side="source"))
+    destination_checksums: str | None = shared("checksums", SHARED["checksums"]["help"].format(side="destination"))
+
+
+@command_options
+class StartOptions:
+    """How a run is planned, limited, placed and reported."""
+
+    max_cost: float | None = shared("max-cost", default=None)
+    max_rate: tuple[RateLimits, ...] = shared("max-rate", default=())
+    executor: str | None = shared("executor", default=None)
+    dry_run: bool = shared("dry-run", default=False)
+    yes: bool = shared("yes", default=False)
+    as_json: bool = shared("json", default=False)
+    ledger: str | None = shared("ledger", default=None)
+
+    def rates(self) -> RateLimits:
+        """What the run may take a second. Raises UsageError for two limits of a kind."""
+        requests = [each.requests for each in self.max_rate if each.requests is not None]
+        size_bytes = [each.size_bytes for each in self.max_rate if each.size_bytes is not None]
+        if len(requests) > 1 or len(size_bytes) > 1:
+            raise UsageError("--max-rate: two limits of a kind", advice="give requests and bytes once each")
+        return RateLimits(next(iter(requests), None), next(iter(size_bytes), None))
 
 
 @command_options
 class FilterOptions:
     """Which rows of the manifest are taken."""
 
-    HEADING: ClassVar = "Filters"
-    include: tuple[str, ...] = option("Take only keys that match. May be repeated.", multiple=True, metavar="GLOB")
-    exclude: tuple[str, ...] = option("Leave out keys that match. May be repeated.", multiple=True, metavar="GLOB")
-    newer_than: float | None = option("Take only objects modified after: 30d, 12h, 2026-11-01.", type=WhenType())
-    older_than: float | None = option("Take only objects modified before.", type=WhenType())
-    min_size: int | None = option(
-        "Take only objects of at least this size: 10MB, 5GiB.", type=SizeType(may_be_zero=True)
-    )
-    max_size: int | None = option("Take only objects of at most this size.", type=SizeType(may_be_zero=True))
-    include_class: tuple[str, ...] = option(
-        "Take only this storage class. May be repeated.", multiple=True, metavar="CLASS"
-    )
+    include: tuple[str, ...] = shared("include")
+    exclude: tuple[str, ...] = shared("exclude")
+    newer_than: float | None = shared("newer-than", heading=FILTERS)
+    older_than: float | None = shared("older-than", heading=FILTERS)
 
     def selection(self, source: Side | None, versions: str, sample: tuple[int, int] | None = None) -> Selection:
         """The selected rows of a source. `sample`: (number, of), the slice of the keys that is taken."""
@@ -462,11 +531,8 @@ class FilterOptions:
             prefix=source.location.key if source else "",
             include=self.include,
             exclude=self.exclude,
-            min_size_bytes=self.min_size,
-            max_size_bytes=self.max_size,
             newer_than=self.newer_than,
             older_than=self.older_than,
-            storage_classes=self.include_class,
             versions=versions,
             sample=sample,
         )

@@ -10,18 +10,7 @@ import click
 import msgspec
 
 from jobs.cli.console import emit
-from jobs.cli.options import (
-    LocationType,
-    TagType,
-    argument,
-    command_options,
-    flag,
-    json_option,
-    option,
-    policy_option,
-    tags_of,
-    takes,
-)
+from jobs.cli.options import Group, Place, Tag, argument, command_options, flag, option, shared, tags_of, takes
 from jobs.cli.policy_and_ledger import is_local, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
@@ -42,25 +31,25 @@ class CheckCommand:
 
     file: str | None = argument(required=False)
     write: str | None = option("Write the checked policy to FILE, beside the YAML, for Terraform.", metavar="FILE")
-    as_json: bool = json_option()
+    as_json: bool = shared("json")
 
 
 @command_options
 class ExplainCommand:
     """`sealift policy explain`, as it was typed."""
 
-    uri: Location = argument(metavar="s3://BUCKET/KEY", type=LocationType())
-    policy: str | None = policy_option()
+    uri: Location = argument(metavar="s3://BUCKET/KEY", type=Place)
+    policy: str | None = shared("policy")
     size: str | None = option("The object's size, for example 40KiB.", metavar="SIZE")
     age: str | None = option("How long ago it was written, for example 120d.", metavar="AGE")
     tags: tuple[tuple[str, str], ...] = option(
-        "A tag of the object. May be repeated.", name="--tag", multiple=True, type=TagType()
+        "A tag of the object. May be repeated.", name="--tag", multiple=True, type=Tag
     )
     no_tags: bool = flag("The object has no tags.")
-    as_json: bool = json_option()
+    as_json: bool = shared("json")
 
 
-@click.group()
+@click.group(cls=Group)
 def policy() -> None:
     """Check the policy file, and explain what it means for an object.
 

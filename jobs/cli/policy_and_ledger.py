@@ -8,7 +8,7 @@ from difflib import get_close_matches
 from typing import TYPE_CHECKING
 
 from jobs import interrupts
-from jobs.cli.options import command_options, option, policy_option
+from jobs.cli.options import command_options, shared
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.errors import UsageError
@@ -32,8 +32,8 @@ class ChosenPair:
 class PairOptions:
     """Which pair of which policy."""
 
-    name: str = option("Which pair of the policy.", name="--pair", metavar="NAME", required=True)
-    policy: str | None = policy_option()
+    name: str = shared("pair", required=True)
+    policy: str | None = shared("policy")
 
     def choose(self, ledger: str | None, settings: Settings) -> ChosenPair:
         """The pair. Must not be called in an event loop. See `choose_pair`."""

@@ -17,15 +17,7 @@ import click
 
 from jobs import interrupts
 from jobs.cli.console import ANSWER, say, table, visible_json
-from jobs.cli.options import (
-    RunType,
-    argument,
-    command_options,
-    flag,
-    ledger_option,
-    option,
-    takes,
-)
+from jobs.cli.options import Command, Run, argument, command_options, option, shared, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.errors import ConfigError, UsageError
@@ -47,17 +39,16 @@ class QueryCommand:
 
     sql: str | None = argument(required=False)
     run_id: str | None = option(
-        "Only this run's rows. Default: the whole ledger's.", name="--run", type=RunType(), metavar="RUN"
+        "Only this run's rows. Default: the whole ledger's.", name="--run", type=Run, metavar="RUN"
     )
     file_format: str = option(
         name="--format", type=click.Choice(["table", "csv", "json", "parquet"]), default="table", show_default=True
     )
     output: Path | None = option("Write to this file, not to stdout.", type=click.Path(path_type=Path, dir_okay=False))
-    tables: bool = flag("Print the tables and what each column means.")
-    ledger: str | None = ledger_option()
+    ledger: str | None = shared("ledger")
 
 
-@click.command()
+@click.command(cls=Command)
 @takes(QueryCommand)
 def query(options: QueryCommand) -> int:
     """Ask the ledger in SQL (DuckDB's): one SELECT over runs, manifest, outcomes, differences,
@@ -65,21 +56,19 @@ def query(options: QueryCommand) -> int:
 
     Only the files of the tables that the SQL names are fetched, with --run only that run's. They
     are in a scratch folder (TMPDIR) meanwhile. SQL reaches nothing else: it reads no other file,
-    has no network, and writes nothing.
+    has no network, and writes nothing. Without SQL the tables and their columns are printed.
 
     CSV is for people: text that a spreadsheet would take for a formula gets a ' in front, and
     control characters become escapes. Parquet and JSON hold the exact text.
 
     \b
-    sealift query --tables
+    sealift query
     sealift query "SELECT status, count(*) FROM outcomes GROUP BY 1" --run 20261125T003345Z-verify-1f3a
     sealift query "SELECT key, reason, detail FROM outcomes WHERE status = 'missing'" --format csv --output missing.csv
     """
-    if options.tables:
+    if not options.sql:
         click.echo(_description())
         return 0
-    if not options.sql:
-        raise UsageError("nothing to ask", advice='give a SELECT, for example "SELECT * FROM runs", or --tables')
     if options.file_format == "parquet" and options.output is None and sys.stdout.isatty():
         raise UsageError("a terminal cannot show Parquet", advice="add --output FILE, or pipe it")
     ledger = open_prompt_ledger(ledger_location(options.ledger, Settings.from_environment()))

@@ -16,26 +16,18 @@ import click
 from jobs import interrupts
 from jobs.cli.console import TERMINAL, confirm, display, emit, say
 from jobs.cli.options import (
+    FILTERS,
     AccessOptions,
-    AgeType,
+    Age,
     ChecksumsOptions,
-    LocationType,
-    SectionedCommand,
-    SizeType,
-    TextType,
+    Command,
     command_options,
-    executor_option,
     flag,
     group,
-    json_option,
-    ledger_option,
-    max_cost_option,
-    max_objects_option,
     option,
+    shared,
     takes,
     unguarded,
-    unguarded_option,
-    versions_option,
 )
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.texts import repair_text, report_text
@@ -54,7 +46,6 @@ from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_empty, is_unjudged, is_unproven
 from jobs.reports.figures import plural
 from jobs.runs.request import new_run_id, open_ledger
-from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Reconciliation, Report
@@ -65,22 +56,18 @@ if TYPE_CHECKING:
 class ReconcileCommand:
     """`sealift reconcile`, as it was typed."""
 
-    source_inventory: str | None = option(
-        "manifest.json, or a folder: its latest complete report.", type=TextType(), metavar="URI"
-    )
-    destination_inventory: str | None = option("The same for the destination.", type=TextType(), metavar="URI")
-    day: str | None = option("In folders, take the reports of that day (UTC).", metavar="YYYY-MM-DD")
-    source: Location | None = option(
-        "Which bucket and prefix. Without inventories it is listed now.", type=LocationType()
-    )
-    destination: Location | None = option("The same for the destination.", type=LocationType())
-    versions: str = versions_option()
+    source: Location | None = shared("source", "Which bucket and prefix. Without inventories it is listed now.")
+    destination: Location | None = shared("destination", "The same for the destination.")
+    source_inventory: str | None = option("manifest.json, or a folder: its latest complete report.", metavar="URI")
+    destination_inventory: str | None = option("The same for the destination.", metavar="URI")
+    versions: str = shared("versions")
     maps: tuple[str, ...] = option(
         "A source prefix and its destination prefix (a `=` of its own is `\\=`). May be repeated. "
         "All other keys are excluded.",
         name="--map",
         multiple=True,
         metavar="FROM=TO",
+        heading=FILTERS,
     )
     checksums: ChecksumsOptions = group(ChecksumsOptions)
     margin: str = option(
@@ -88,26 +75,22 @@ class ReconcileCommand:
         "Equal objects are the same at any age.",
         default="15m",
         show_default=True,
-        type=AgeType(),
+        type=Age,
     )
     repair: bool = flag("Copy what is missing or stale, or is a copy of an older version, then verify it.")
     repair_different: bool = flag("Also overwrite what differs, but only the exact objects of the report.")
-    unguarded: bool = unguarded_option()
-    join_memory: int = option("Above it the join spills to disk.", default="640MiB", show_default=True, type=SizeType())
-    ledger: str | None = ledger_option()
-    max_cost: float | None = max_cost_option("a repair")
-    max_objects: int | None = max_objects_option("a repair")
-    allow_empty: bool = flag(
-        "Nothing to compare (two empty inventories, or all is excluded) is a success. Default: exit code 3."
-    )
-    yes: bool = flag("Repair without asking (on a terminal it asks).")
-    executor: str | None = executor_option("Of the repair.")
-    as_json: bool = json_option()
+    unguarded: bool = shared("unguarded")
+    max_cost: float | None = shared("max-cost", "Refuse a repair that costs more.")
+    max_objects: int | None = shared("max-objects", "Refuse a repair with more objects.")
+    executor: str | None = shared("executor", "Of the repair.", type=click.Choice(["local", "batch"]))
+    yes: bool = shared("yes", "Repair without asking (on a terminal it asks).")
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
     source_access: AccessOptions = group(AccessOptions, "source")
     destination_access: AccessOptions = group(AccessOptions, "destination")
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=Command)
 @takes(ReconcileCommand)
 def reconcile(options: ReconcileCommand) -> int:
     """Report what is missing, extra, different or stale at the destination, from two inventories.
@@ -146,7 +129,7 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
             await record_run(ledger.store, ledger.location, begun[0], spec.run_id)
         text = report_text(report, kind_of(spec))
         code = int(exit_code(report))
-        if (is_empty(report) and not options.allow_empty) or is_unjudged(report) or is_unproven(report):
+        if is_empty(report) or is_unjudged(report) or is_unproven(report):
             code = code or int(ExitCode.FINDINGS)
         if repairs:
             if not options.as_json:
@@ -236,7 +219,6 @@ async def _compare(
         versions=options.versions,
         prefixes=maps,
         margin_seconds=parse_age(options.margin),
-        memory_limit_bytes=options.join_memory,
         repairs_different=options.repair_different,
     )
     named = {"versions": options.versions, "maps": options.maps, "margin": options.margin}
@@ -277,10 +259,7 @@ async def _repair(
 async def _reports(
     options: ReconcileCommand, ledger: Ledger, run_id: str, began: float, scratch: Path
 ) -> tuple[Report, Report]:
-    """The reports that the user names, or two that are made now, in the ledger.
-
-    S3 delivers a report within a region, so each is read in that of its side.
-    """
+    """The reports that the user names, or two that are made now, in the ledger."""
     from jobs.inventory.find import find_inventory
     from jobs.inventory.report import open_inventory
     from jobs.inventory.write import write_inventory
@@ -297,8 +276,7 @@ async def _reports(
     for number, name in enumerate(("source", "destination")):
         uri, place, access, store = uris[number], places[number], accesses[number], ledger.store
         if uri is not None:
-            store = open_store(None, access.region, None)
-            inventory = await find_inventory(store, uri, day=options.day)
+            inventory = await find_inventory(store, uri)
         elif place is not None:
             folder = ledger.location.join(f"inventories/{run_id}/{name}")
             how: Any = {"versions": options.versions == "all", "file_format": "parquet", "on_progress": None}

@@ -10,35 +10,37 @@ import click
 from click.core import ParameterSource
 
 from jobs import interrupts
+from jobs.cli.copies import CopiesOptions
 from jobs.cli.options import (
-    SectionedCommand,
-    check_encryption,
+    COPIES,
+    OTHER,
+    Command,
+    StartOptions,
+    Text,
     command_options,
+    encryption,
     flag,
     group,
     option,
-    policy_option,
-    prefix_option,
-    sse_option,
+    shared,
     takes,
     unguarded,
-    unguarded_option,
 )
 from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location
 from jobs.cli.run_command import launch_and_report
-from jobs.cli.start_options import CopiesOptions, StartOptions
 from jobs.config import Settings
-from jobs.core.enums import AnnotationRule, Deletes, StorageClass
+from jobs.core.enums import Deletes, StorageClass
 from jobs.core.selection import Selection
 from jobs.errors import LimitExceeded, UsageError
+from jobs.policy.model import Pair
 from jobs.replicate.plan import FROM_EVENTS
 from jobs.runs.request import Request, open_ledger
 from jobs.s3.copying import KEEP
 from jobs.sync.table import Overwrite
 
 _GIVEN = (ParameterSource.COMMANDLINE, ParameterSource.ENVIRONMENT)
-_WITH_PAIR = {"pair", "policy", "prefix", "manifest", "newer_than", "older_than", "unguarded"}
-_WITH_PAIR |= {"ledger", *(each.name for each in fields(StartOptions))}
+_WITH_PAIR = {"pair", "policy", "source", "manifest", "newer_than", "older_than", "unguarded"}
+_WITH_PAIR |= {each.name for each in fields(StartOptions)}
 """The options that go with --pair. All others say what the policy says."""
 
 
@@ -46,31 +48,26 @@ _WITH_PAIR |= {"ledger", *(each.name for each in fields(StartOptions))}
 class ReplicateCommand:
     """`sealift replicate`, as it was typed."""
 
-    pair: str | None = option("Copy what is in this pair's source, as its policy says.", metavar="NAME")
-    policy: str | None = policy_option("With --pair: a path or s3://. Default: SEALIFT_POLICY.")
-    prefix: str = prefix_option("With --pair: take only source keys that begin with this.")
+    pair: str | None = shared("pair", "Copy what is in this pair's source, or in the part that --source names.")
     copies: CopiesOptions = group(CopiesOptions)
-    storage_class: str = option("Class of the copies. keep: the source's class.", default=KEEP, show_default=True)
-    sse: str | None = sse_option("Encryption of the copies. Default: the bucket's.")
-    kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
-    object_lock: bool = flag("Copy retention and legal hold, too (one more request each).")
-    annotations: str = option(
-        "Whether copies get the annotations of their sources. skip: each outcome says that they do not.",
-        type=click.Choice([each.value for each in AnnotationRule]),
-        default=AnnotationRule.COPY.value,
-        show_default=True,
-    )
     overwrite: str = option(
         "Which differing objects at the destination may be replaced.",
         type=click.Choice([each.value for each in Overwrite]),
         default=Overwrite.OLDER.value,
         show_default=True,
     )
-    stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.")
-    unguarded: bool = unguarded_option()
+    storage_class: str = shared(
+        "storage-class", "Class of the copies. Default: the source's class.", type=Text, default=KEEP
+    )
+    sse: tuple[str, str | None] | None = shared("sse")
+    object_lock: bool = flag("Copy retention and legal hold, too (one more request each).", heading=COPIES)
+    annotations: str = shared("annotations")
+    stream: bool = flag("Read and write the bytes here, even where S3 could copy them itself.", heading=OTHER)
+    unguarded: bool = shared("unguarded")
+    policy: str | None = shared("policy")
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=Command)
 @takes(ReplicateCommand)
 def replicate(options: ReplicateCommand) -> int:
     """Copy the objects of a manifest or a listing, guarded on both sides, and prove each copy.
@@ -83,31 +80,27 @@ def replicate(options: ReplicateCommand) -> int:
     sealift replicate --source s3://docs/2026/ --destination s3://copies/2026/ --dry-run
     sealift replicate --manifest s3://inv/docs/daily/2026-11-25T01-00Z/manifest.json --destination s3://copies
     sealift replicate --manifest run:20261125T003345Z-verify-1f3a --destination s3://copies
-    sealift replicate --pair scans --prefix scans/2026/ --newer-than 2026-11-01
+    sealift replicate --pair scans --source s3://scans/2026/ --newer-than 2026-11-01
     """
-    settings = Settings.from_environment()
+    settings, copies = Settings.from_environment(), options.copies
     if options.pair is not None:
         _check_of_pair(options)
-        chosen = choose_pair(options.pair, options.policy, options.copies.ledger, settings)
+        chosen = choose_pair(options.pair, options.policy, copies.start.ledger, settings)
         return interrupts.run(_replicate_pair(options, chosen, settings))
-    if options.policy is not None or options.prefix:
-        raise UsageError("--policy and --prefix are for --pair", advice="name a prefix in --source, s3://bucket/prefix")
+    if options.policy is not None:
+        raise UsageError("--policy is for --pair", advice="name a pair, or leave it out")
     _check(options)
     run_options: dict[str, Any] = {
         "storage_class": options.storage_class,
-        "sse": options.sse,
-        "kms_key_id": options.kms_key_id,
+        **encryption(options.sse),
         "object_lock": options.object_lock,
         "annotations": options.annotations,
         "overwrite": options.overwrite,
         "stream": options.stream,
         **unguarded(is_agreed=options.unguarded),
     }
-    copies = options.copies
-    ledger = open_ledger(ledger_location(copies.ledger, settings))
-    request = copies.request("replicate")
-    request = replace(request, options={**run_options, **request.options})
-    return interrupts.run(launch_and_report(request, ledger, settings, copies.start))
+    ledger = open_ledger(ledger_location(copies.start.ledger, settings))
+    return interrupts.run(launch_and_report(copies.request("replicate", run_options), ledger, settings, copies.start))
 
 
 async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, settings: Settings) -> int:
@@ -121,34 +114,30 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
     source, destination = sides(chosen.policy, pair)
     from_events = _from_events(chosen, copies.manifest)
     include, exclude = globs(scope)
-    asked = unguarded(is_agreed=options.unguarded)
+    asked, prefix = unguarded(is_agreed=options.unguarded), _prefix_of(options, pair)
     request = Request(
         job="replicate",
         source=source,
         destination=destination,
         manifest=copies.manifest,
         selection=Selection(
-            prefix=options.prefix,
+            prefix=prefix,
             include=include,
             exclude=exclude,
             newer_than=copies.filters.newer_than,
             older_than=copies.filters.older_than,
         ),
         options=copy_options(pair) | {"pair": pair.name} | from_events | asked,
-        price_table=start.price_table,
-        prefixes=prefixes_below(scope, options.prefix),
+        prefixes=prefixes_below(scope, prefix),
     )
-    ceiling = Ceiling.of(pair, start.max_cost, start.max_objects)
-    is_named = bool(options.prefix or copies.manifest)
-    start = replace(
-        start,
-        max_cost=ceiling.max_cost,
-        max_objects=ceiling.max_objects,
-        allow_empty=start.allow_empty or bool(from_events) or not is_named,  # a pair may be empty
-    )
+    ceiling = Ceiling.of(pair, start.max_cost)
+    start = replace(start, max_cost=ceiling.max_cost)
+    may_be_empty = bool(from_events) or not (prefix or copies.manifest)
     try:
         ledger = open_ledger(chosen.ledger)
-        return await launch_and_report(request, ledger, settings, start)
+        return await launch_and_report(
+            request, ledger, settings, start, max_objects=ceiling.max_objects, may_be_empty=may_be_empty
+        )
     except LimitExceeded as error:
         limits = Ceiling.of(pair)
         raise LimitExceeded(
@@ -156,6 +145,16 @@ async def _replicate_pair(options: ReplicateCommand, chosen: ChosenPair, setting
             f"${limits.max_cost:,.2f} and {limits.max_objects:,} objects)",
             advice=error.own_advice,
         ) from error
+
+
+def _prefix_of(options: ReplicateCommand, pair: Pair) -> str:
+    """The prefix that --source names in the pair's source. Raises UsageError for another bucket."""
+    place = options.copies.source
+    if place is None:
+        return ""
+    if place.bucket != pair.source.bucket:
+        raise UsageError(f"--source {place}: the pair {pair.name} copies s3://{pair.source.bucket}")
+    return place.key
 
 
 def _from_events(chosen: ChosenPair, manifest: str | None) -> dict[str, Any]:
@@ -178,7 +177,6 @@ def _check_of_pair(options: ReplicateCommand) -> None:
 
 def _check(options: ReplicateCommand) -> None:
     """Refuse what S3 would refuse for each object. Raises UsageError."""
-    check_encryption(options.sse, options.kms_key_id)
     known = [KEEP, *StorageClass]
     if options.storage_class not in known and not options.copies.destination_access.endpoint:
         alike = get_close_matches(options.storage_class.upper(), known, 1)

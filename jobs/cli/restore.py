@@ -9,28 +9,25 @@ import click
 
 from jobs import interrupts
 from jobs.cli.options import (
+    FILTERS,
+    OTHER,
     AccessOptions,
-    LocationType,
-    SectionedCommand,
-    TextType,
-    WhenType,
-    check_encryption,
+    Command,
+    Place,
+    StartOptions,
+    Text,
+    When,
     command_options,
+    encryption,
     flag,
     group,
-    ledger_option,
-    manifest_option,
     option,
-    prefix_option,
-    requester_pays_option,
-    sse_option,
+    shared,
     takes,
     unguarded,
-    unguarded_option,
 )
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import launch_and_report
-from jobs.cli.start_options import StartOptions
 from jobs.config import Settings
 from jobs.core.enums import StorageClass
 from jobs.core.model import Location
@@ -48,51 +45,44 @@ DAY_SECONDS = 86_400
 class RestoreCommand:
     """`sealift restore`, as it was typed."""
 
-    archives: Location | None = option("Where the archives are.", type=LocationType())
-    source: Location | None = option("With --as-of: the versioned bucket, or a prefix in it.", type=LocationType())
-    at: float | None = option(
-        "As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.", name="--as-of", type=WhenType()
-    )
-    keys: tuple[str, ...] = option(
-        "This key. May be repeated.", name="--key", type=TextType(), multiple=True, metavar="KEY"
-    )
-    prefix: str = prefix_option("Keys that begin with this.")
-    include: tuple[str, ...] = option("Keys that match. May be repeated.", multiple=True, metavar="GLOB")
-    exclude: tuple[str, ...] = option("Leave out keys that match. May be repeated.", multiple=True, metavar="GLOB")
-    manifest: str | None = manifest_option("Which rows: manifest.json, .csv, .parquet, run:ID (its failed rows).")
+    archives: Location | None = option("Where the archives are.", type=Place)
+    source: Location | None = shared("source", "With --as-of: the versioned bucket, or a prefix in it.")
+    at: float | None = option("As it was at: 30d (ago), 2026-11-01, 2026-11-01T06:00:00Z.", name="--as-of", type=When)
+    destination: Location = shared("destination", "Where the objects go.", required=True)
+    keys: tuple[str, ...] = option("This key. May be repeated.", name="--key", type=Text, multiple=True, metavar="KEY")
+    prefix: str | None = shared("prefix")
+    include: tuple[str, ...] = shared("include", heading=FILTERS)
+    exclude: tuple[str, ...] = shared("exclude", heading=FILTERS)
+    manifest: str | None = shared("manifest", heading=FILTERS)
     bucket: str | None = option(
-        "Only what was in this bucket, where archives are of several.", type=TextType(), metavar="NAME"
+        "Only what was in this bucket, where archives are of several.", metavar="NAME", heading=FILTERS
     )
     skip_damaged: bool = flag(
-        "Also restore keys of which an archive with a damaged index may hold a newer version. The exit code stays 3."
+        "Also restore keys of which an archive with a damaged index may hold a newer version. The exit code stays 3.",
+        heading=OTHER,
     )
-    destination: Location = option("Where the objects go.", type=LocationType(), required=True)
-    in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.")
+    in_place: bool = flag("Allow the original bucket as destination. Nothing is overwritten there.", heading=OTHER)
     tier: str = option(
-        "How fast to thaw archived objects.",
+        "How fast to thaw archived objects, for a week.",
         type=click.Choice([each.value for each in Tier]),
         default=Tier.BULK.value,
         show_default=True,
     )
-    days: int = option("How many days they stay thawed.", type=click.IntRange(min=1), default=DAYS, show_default=True)
-    storage_class: str = option(
+    storage_class: str = shared(
+        "storage-class",
         "Class of the restored objects. keep: the class that they had.",
         type=click.Choice([KEEP, *(each.value for each in StorageClass)]),
         default="STANDARD",
         show_default=True,
     )
-    sse: str | None = sse_option("Encryption. Default: the bucket's.")
-    kms_key_id: str | None = option("With --sse aws:kms or aws:kms:dsse.", metavar="ARN")
-    unguarded: bool = unguarded_option()
-    ledger: str | None = ledger_option()
+    sse: tuple[str, str | None] | None = shared("sse")
+    unguarded: bool = shared("unguarded")
     start: StartOptions = group(StartOptions)
     source_access: AccessOptions = group(AccessOptions, "source")
-    archives_access: AccessOptions = group(AccessOptions, "archives")
     destination_access: AccessOptions = group(AccessOptions, "destination")
-    requester_pays: bool = requester_pays_option()
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=Command)
 @takes(RestoreCommand)
 def restore(options: RestoreCommand) -> int:
     """Bring back objects from archives, or a versioned bucket as it was at a time.
@@ -112,12 +102,11 @@ def restore(options: RestoreCommand) -> int:
     """
     settings = Settings.from_environment()
     _check(options)
-    return interrupts.run(_start(options, ledger_location(options.ledger, settings), settings))
+    return interrupts.run(_start(options, ledger_location(options.start.ledger, settings), settings))
 
 
 def _check(options: RestoreCommand) -> None:
     """Raises UsageError for options that contradict each other."""
-    check_encryption(options.sse, options.kms_key_id)
     if options.source is None and options.archives is None:
         raise UsageError(
             "nothing to restore from", advice="give --archives s3://bucket/prefix, or --source and --as-of TIME"
@@ -148,7 +137,7 @@ def _destination(place: Location, replaced: str) -> Location:
 
 async def _start(options: RestoreCommand, place: Location, settings: Settings) -> int:
     ledger = open_ledger(place)
-    archives = options.archives_access.side(options.archives) if options.archives else None
+    archives = options.source_access.side(options.archives) if options.archives else None
     source = options.source_access.side(options.source) if options.source else archives
     prefix = options.source.key if options.source else ""
     request = Request(
@@ -157,7 +146,7 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
         destination=options.destination_access.side(_destination(options.destination, prefix)),
         manifest=options.manifest,
         selection=Selection(
-            prefix=prefix + options.prefix,
+            prefix=prefix + (options.prefix or ""),
             include=options.include,
             exclude=options.exclude,
             versions="all",
@@ -170,15 +159,12 @@ async def _start(options: RestoreCommand, place: Location, settings: Settings) -
             "in_place": options.in_place,
             "source_prefix": prefix,
             "tier": options.tier,
-            "days": options.days,
+            "days": DAYS,
             "storage_class": options.storage_class,
-            "sse": options.sse,
-            "kms_key_id": options.kms_key_id,
-            "requester_pays": options.requester_pays,
+            **encryption(options.sse),
             **unguarded(is_agreed=options.unguarded),
             **({"skip_damaged": True} if options.skip_damaged else {}),
         },
-        price_table=options.start.price_table,
     )
     from jobs.restore.plan import plan_run
 

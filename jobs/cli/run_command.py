@@ -11,10 +11,9 @@ from typing import Any
 
 from jobs.cli.closing_report import report_ended
 from jobs.cli.console import TERMINAL, ask_to_start, emit, say
-from jobs.cli.start_options import StartOptions
+from jobs.cli.options import StartOptions
 from jobs.cli.texts import assumptions, plan_text, retried_text
 from jobs.config import Settings
-from jobs.core.enums import StorageClass
 from jobs.core.run import Plan, RunSpec, Side
 from jobs.errors import ConfigError, UsageError
 from jobs.ledger.ledger import Ledger
@@ -23,14 +22,14 @@ from jobs.reports.document import SAMPLES
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import Submitted
 from jobs.runs.forecast import with_time
-from jobs.runs.placement import batch_placement, check_placement, planning_settings, refuse_profiles
+from jobs.runs.placement import DETACHED, batch_placement, check_placement, planning_settings, refuse_profiles
 from jobs.runs.request import Planned, Planner, Request
 from jobs.runs.summaries import find_run_id
 from jobs.s3.retries import promptly
 from jobs.s3.sessions import address_of
 
-OPTION_FILTERS = ("include", "exclude", "sample", "min_size", "max_size", "newer_than", "older_than")
-"""The filters that have an option of their name."""
+BY_TIME = ("newer_than", "older_than")
+"""Filters that may leave out all that there is: nothing is new today."""
 
 
 async def launch_and_report(
@@ -40,14 +39,16 @@ async def launch_and_report(
     options: StartOptions,
     plan_run: Planner | None = None,
     *,
+    max_objects: int | None = None,
+    may_be_empty: bool = False,
     retried: Mapping[str, Any] | None = None,
 ) -> int:
     """Plan, ask, run and report one request. Returns the exit code.
 
-    `plan_run`: None for the planner of the request's kind of work. `retried`: what a dry run says
-    of the rows of a retry.
+    `plan_run`: None for the planner of the request's kind of work. `may_be_empty`: a plan without
+    rows is a success. `retried`: what a dry run says of the rows of a retry.
     """
-    request = replace(request, options=dict(request.options) | options.run_limits())
+    request = replace(request, options=dict(request.options) | options.rates().options())
     await promptly(ledger.check_bucket, f"the ledger {ledger.location}", partial(address_of, Side(ledger.location)))
     kind = kind_of(request)
     request = await _with_whole_run_id(request, ledger)
@@ -55,7 +56,6 @@ async def launch_and_report(
     if plan_run is None:
         raise UsageError(f"no {kind.name} run can be planned here")
     place = batch_placement(options.executor, settings, request.job)
-    check_detach(is_batch=place is not None, is_detached=options.detach)
     if place is None:
         planned = await plan_run(request, ledger, settings, TERMINAL)
     else:
@@ -64,9 +64,9 @@ async def launch_and_report(
         planned = await _checked(planning, check_placement(place))
     try:
         planned = await _with_time(planned, ledger)
-        if not options.allow_empty:
+        if not may_be_empty:
             _check_not_empty(request, planned)
-        launch.check_limits([planned], options.max_cost, options.max_objects)
+        launch.check_limits([planned], options.max_cost, max_objects)
         if options.dry_run:
             return _report_dry_run(planned, retried, as_json=options.as_json)
         planned = await launch.try_conditions(planned, kind.writes(planned.spec))
@@ -82,15 +82,9 @@ async def launch_and_report(
     if place is None or not plan.open_shards:
         return await run_and_report(spec, plan, ledger, settings, as_json=options.as_json)
     # a waiting parent must not be its child's dependency (deadlock)
-    after = settings.batch_job_id if options.detach else None
-    submitted = await batch_follow.submit(spec, plan, ledger, place, after)
-    return await follow_and_report(submitted, spec, plan, ledger, as_json=options.as_json, detach=options.detach)
-
-
-def check_detach(*, is_batch: bool, is_detached: bool) -> None:
-    """Raises UsageError for a run of this machine that nobody waits for."""
-    if is_detached and not is_batch:
-        raise UsageError("--detach needs --executor batch")
+    is_detached = options.executor == DETACHED
+    submitted = await batch_follow.submit(spec, plan, ledger, place, settings.batch_job_id if is_detached else None)
+    return await follow_and_report(submitted, spec, plan, ledger, as_json=options.as_json, detach=is_detached)
 
 
 async def _with_whole_run_id(request: Request, ledger: Ledger) -> Request:
@@ -128,31 +122,20 @@ async def _with_time(planned: Planned, ledger: Ledger) -> Planned:
 def _check_not_empty(request: Request, planned: Planned) -> None:
     """Check that the plan has rows: a mistyped prefix would prove nothing, and end well.
 
-    A sample, and a compaction of what is packed already, may leave out all rows that there are.
-    Raises ConfigError.
+    A sample, a filter by time, and a compaction of what is packed already may leave out all rows
+    that there are. Raises ConfigError.
     """
     plan = planned.plan
     left_out = {**plan.excluded, **plan.savings.get("left_alone", {})}
-    is_sample = not SAMPLES.isdisjoint(left_out)
-    may_be_empty = is_sample or (bool(left_out) and kind_of(request).may_be_empty)
+    may_be_empty = not left_out.keys().isdisjoint({*SAMPLES, *BY_TIME}) or (left_out and kind_of(request).may_be_empty)
     if plan.rows or may_be_empty:
         return
-    why = f" (left out: {', '.join(map(_left_out, left_out.items()))})" if left_out else ""
-    unknown = set(request.selection.storage_classes) - set(StorageClass)
-    if unknown:
-        why += f". S3's own classes are {', '.join(StorageClass)}, and not {', '.join(sorted(unknown))}"
+    counts = ", ".join(f"{count:,} by {name.replace('_', '-')}" for name, count in left_out.items())
+    why = f" (left out: {counts})" if left_out else ""
     raise ConfigError(
         f"nothing to {request.job}: {planned.spec.manifest} has no rows{why}",
-        advice="check prefix, manifest and filters, or say --allow-empty",
+        advice="check prefix, manifest and filters",
     )
-
-
-def _left_out(counted: tuple[str, int]) -> str:
-    """`6 by --min-size`."""
-    name, count = counted
-    if name == "storage_class":
-        return f"{count:,} by --include-class"
-    return f"{count:,} by {f'--{name}'.replace('_', '-') if name in OPTION_FILTERS else name}"
 
 
 async def _checked(planning: Coroutine[Any, Any, Planned], check: Coroutine[Any, Any, None]) -> Planned:

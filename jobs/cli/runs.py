@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import tempfile
 import time
-import webbrowser
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from difflib import get_close_matches
@@ -19,23 +18,20 @@ from jobs.aws.batch import Batch
 from jobs.cli.closing_report import end_and_report
 from jobs.cli.console import display, emit, meter, say, table
 from jobs.cli.options import (
-    RunType,
-    SectionedCommand,
-    WhenType,
+    Group,
+    Run,
+    StartOptions,
+    When,
     argument,
     command_options,
-    detach_option,
-    executor_option,
     flag,
     group,
-    json_option,
-    ledger_option,
     option,
+    shared,
     takes,
 )
 from jobs.cli.policy_and_ledger import ledger_location, read_policy
-from jobs.cli.run_command import check_detach, follow_and_report, launch_and_report, run_and_report
-from jobs.cli.start_options import StartOptions
+from jobs.cli.run_command import follow_and_report, launch_and_report, run_and_report
 from jobs.cli.texts import continued_text, plan_text, report_text
 from jobs.config import Settings
 from jobs.core.model import Location, ObjectRef
@@ -51,7 +47,7 @@ from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
 from jobs.runs.batch_executor import BatchExecutor
-from jobs.runs.placement import is_batch
+from jobs.runs.placement import DETACHED, is_batch
 from jobs.runs.progress import (
     RunProgress,
     find_command,
@@ -92,22 +88,22 @@ _OF_THE_FIRST_RUN = frozenset(
 class ListRunsCommand:
     """`sealift runs list`, as it was typed."""
 
-    ledger: str | None = ledger_option()
-    limit: int = option("Only the latest N runs.", type=click.IntRange(min=1), default=50, show_default=True)
+    limit: int = shared("limit")
     job: str | None = option("Only runs of this kind.", type=click.Choice(sorted({job for job, _ in KINDS})))
     state: str | None = option("Only runs in this state.", type=click.Choice(STATES))
-    pair: str | None = option("Only runs of this pair of the policy.", metavar="NAME")
-    since: float | None = option("Only runs that began after: 30d, 12h, 2026-11-01.", type=WhenType())
-    as_json: bool = json_option()
+    pair: str | None = shared("pair", "Only runs of this pair of the policy.")
+    since: float | None = option("Only runs that began after: 30d, 12h, 2026-11-01.", type=When)
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
 
 
 @command_options
 class RunOptions:
     """Which run of which ledger."""
 
-    run_id: str = argument(type=RunType(), metavar="RUN")
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
+    run_id: str = argument(type=Run, metavar="RUN")
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
 
 
 @command_options
@@ -117,28 +113,21 @@ class ShowCommand:
     run: RunOptions = group(RunOptions)
     follow: bool = flag("Wait until the run has ended, and show its progress.")
     html: Path | None = option("Write the page to this file.", type=click.Path(dir_okay=False, path_type=Path))
-    open: bool = flag("Open the page in the browser.")
-
-    @property
-    def wants_page(self) -> bool:
-        """True if the page is written to a file."""
-        return self.html is not None or self.open
 
 
 @command_options
 class RetryCommand:
     """`sealift runs retry`, as it was typed."""
 
-    run_id: str = argument(type=RunType(), metavar="RUN")
-    ledger: str | None = ledger_option()
-    executor: str | None = executor_option("Default: where the run was before.")
-    detach: bool = detach_option()
-    dry_run: bool = flag("Print which rows would be tried again, with requests and dollars, and do nothing.")
-    yes: bool = flag("Start without asking (on a terminal it asks).")
-    as_json: bool = json_option()
+    run_id: str = argument(type=Run, metavar="RUN")
+    executor: str | None = shared("executor", "Where the work runs. Default: where the run was before.", heading="")
+    dry_run: bool = shared("dry-run")
+    yes: bool = shared("yes")
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
 
 
-@click.group()
+@click.group(cls=Group)
 def runs() -> None:
     """List, show, follow, cancel and retry runs, from the ledger (and AWS Batch)."""
 
@@ -179,7 +168,7 @@ def cancel(options: RunOptions) -> int:
     return interrupts.run(_cancel(_open(options.ledger), options.run_id, options.as_json))
 
 
-@runs.command(cls=SectionedCommand)
+@runs.command()
 @takes(RetryCommand)
 def retry(options: RetryCommand) -> int:
     """Continue a run that stopped, or act on its failed rows, and nothing else.
@@ -281,7 +270,7 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
         report, text = await _ended(ledger, spec, ended, options)
         document = {"accounted": progress.rows, "outcomes": counted(report)["outcomes"], **report}
     else:
-        if options.wants_page:
+        if options.html is not None:
             raise LedgerError(
                 f"run {run_id} has no page: it has not ended", advice=f"continue it with: {continuation(run_id)}"
             )
@@ -330,8 +319,8 @@ async def _ended(
         repaired, left = await result_now(ledger, spec, report)
         report = report | repaired
     document, text = await _with_since(ledger, spec, report)
-    if options.wants_page:
-        await _write_page(ledger, spec, document, options, left)
+    if options.html is not None:
+        await _write_page(ledger, spec, document, options.html, left)
     return document, text
 
 
@@ -339,7 +328,7 @@ async def _follow(ledger: Ledger, spec: RunSpec, plan: Plan, options: ShowComman
     run_id, as_json = spec.run_id, options.run.as_json
     if (submitted := await BatchExecutor(ledger, Batch()).latest(run_id)) is not None:
         code = await follow_and_report(submitted, spec, plan, ledger, as_json=as_json)
-        if options.wants_page and (report := await ledger.report(run_id)) is not None:
+        if options.html is not None and (report := await ledger.report(run_id)) is not None:
             await _ended(ledger, spec, report, options)
         return code
     rows, moved_at = -1, time.monotonic()
@@ -398,9 +387,7 @@ async def _with_since(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> 
     return document, report_text(report, kind, advice)
 
 
-async def _write_page(
-    ledger: Ledger, spec: RunSpec, report: dict[str, Any], options: ShowCommand, left: list[Any]
-) -> None:
+async def _write_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], file: Path, left: list[Any]) -> None:
     """Write the run's page to a file, also if a killed command has not written it to the ledger.
 
     The page in the ledger is written once. `left`: the findings that repairs since then have left.
@@ -418,14 +405,11 @@ async def _write_page(
         page = (await ledger.store.get(page_ref)).data
     if is_repaired_since or "since_then" in report:
         page = await make_page(report, left or await read_findings(ledger, spec, report))
-    file = options.html or Path(tempfile.mkdtemp(prefix="sealift-report-")) / f"{run_id}.html"
     try:
         file.write_bytes(page)
     except OSError as error:
         raise ConfigError(f"cannot write {file}: {error.strerror}", advice="name another --html") from error
     say(f"the page is in {file}")
-    if options.open and not webbrowser.open(file.absolute().as_uri()):
-        say("no browser was found to open it")
 
 
 async def _retry(ledger: Ledger, options: RetryCommand) -> int:
@@ -436,8 +420,7 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
     executor = options.executor
     if executor is None and await ledger.names(run_id, "batch/"):
         executor = "batch"
-    in_batch, kind = is_batch(executor, settings), kind_of(spec)
-    check_detach(is_batch=in_batch, is_detached=options.detach)
+    in_batch, is_detached, kind = is_batch(executor, settings), executor == DETACHED, kind_of(spec)
     if ended is None:
         if kind.not_resumed is not None:
             raise kind.not_resumed(spec)
@@ -448,24 +431,23 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
         submitted = await batch_follow.resubmit(ledger, spec, plan, settings, display(as_json))
         if submitted is None:
             return await end_and_report(spec, plan, ledger, as_json=as_json)
-        return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=options.detach)
+        return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=is_detached)
     if "failures" in ended and not ended["failures"]:
         document, text = await _with_since(ledger, spec, ended)
         emit(document, as_json=as_json, text=f"Nothing to retry: {text}")
         return int(exit_code(ended))
     request = retry_request(spec)
-    start = StartOptions.of_few(
-        executor=executor, detach=options.detach, as_json=as_json, yes=options.yes, dry_run=options.dry_run
-    )
+    start = StartOptions(executor=executor, as_json=as_json, yes=options.yes, dry_run=options.dry_run)
     with tempfile.TemporaryDirectory(prefix="sealift-retry-") as folder:
         standing = await standing_rows(ledger, spec, ended["finished_at"], Path(folder))
         if not standing.rows:
             document, text = await _with_since(ledger, spec, ended)
             emit(document, as_json=as_json, text=f"Nothing to retry: no bad row is bad any more.\n{text}")
             return int(ExitCode.DONE)
-        retried = {"rows": standing.rows, "outcomes": standing.outcomes, "first_keys": standing.first_keys}
+        tried = {"rows": standing.rows, "outcomes": standing.outcomes, "first_keys": standing.first_keys}
         request = replace(request, rows=standing.file)
-        return await launch_and_report(request, ledger, settings, start, retried=retried if options.dry_run else None)
+        retried = tried if options.dry_run else None
+        return await launch_and_report(request, ledger, settings, start, may_be_empty=True, retried=retried)
 
 
 async def _plan_continuation(ledger: Ledger, spec: RunSpec, plan: Plan, *, as_json: bool) -> int:

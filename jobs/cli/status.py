@@ -16,7 +16,7 @@ from msgspec import to_builtins
 
 from jobs import interrupts
 from jobs.cli.console import emit, table
-from jobs.cli.options import command_options, json_option, ledger_option, option, policy_option, takes
+from jobs.cli.options import Command, command_options, option, shared, takes
 from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
 from jobs.core.display import shown
@@ -84,12 +84,12 @@ class StatusCommand:
         metavar="SQL",
     )
     reason: str | None = option("Why nobody has to act on what is accepted.", metavar="TEXT")
-    policy: str | None = policy_option()
-    ledger: str | None = ledger_option()
-    as_json: bool = json_option()
+    as_json: bool = shared("json")
+    ledger: str | None = shared("ledger")
+    policy: str | None = shared("policy")
 
 
-@click.command()
+@click.command(cls=Command)
 @takes(StatusCommand)
 def status(options: StatusCommand) -> int:
     """Show what is wrong and since when, the pairs and their last nights, how much is checked and

@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict
 
 import click
 
 from jobs import interrupts
-from jobs.cli.options import (
-    AccessOptions,
-    ChecksumsOptions,
-    LocationType,
-    SectionedCommand,
-    command_options,
-    flag,
-    group,
-    option,
-    takes,
-)
+from jobs.cli.copies import CopiesOptions
+from jobs.cli.options import ChecksumsOptions, Command, Place, command_options, flag, group, option, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.cli.run_command import launch_and_report
-from jobs.cli.start_options import CopiesOptions
 from jobs.config import Settings
 from jobs.core.model import Location
 from jobs.core.sampling import Sample
@@ -38,14 +28,11 @@ class VerifyCommand:
     deep: bool = flag("Read and compare the bytes of both sides.")
     compares_tags: bool = flag("Read tags and annotations: each copy has all of its source's.", name="--tags")
     checksums: ChecksumsOptions = group(ChecksumsOptions)
-    archives: Location | None = option(
-        "Instead of copies: read the archives below this once more.", type=LocationType()
-    )
-    archives_access: AccessOptions = group(AccessOptions, "archives")
+    archives: Location | None = option("Instead of copies: read the archives below this once more.", type=Place)
     sample: str | None = option("Take the Kth of N equal parts of the keys (or archives).", metavar="K/N")
 
 
-@click.command(cls=SectionedCommand)
+@click.command(cls=Command)
 @takes(VerifyCommand)
 def verify(options: VerifyCommand) -> int:
     """Prove that each object of a manifest or a listing is the same at the destination.
@@ -65,7 +52,7 @@ def verify(options: VerifyCommand) -> int:
     sealift verify --archives s3://cold/docs --sample 1/30
     """
     settings = Settings.from_environment()
-    ledger = open_ledger(ledger_location(options.copies.ledger, settings))
+    ledger = open_ledger(ledger_location(options.copies.start.ledger, settings))
     return interrupts.run(
         _verify_archives(options, options.archives, ledger, settings)
         if options.archives
@@ -76,8 +63,7 @@ def verify(options: VerifyCommand) -> int:
 async def _verify(options: VerifyCommand, ledger: Ledger, settings: Settings) -> int:
     copies = options.copies
     run_options = {"deep": options.deep, "compares_tags": options.compares_tags, **asdict(options.checksums)}
-    request = copies.request("verify", Sample.parse(options.sample))
-    request = replace(request, options={**run_options, **request.options})
+    request = copies.request("verify", run_options, Sample.parse(options.sample))
     return await launch_and_report(request, ledger, settings, copies.start)
 
 
@@ -85,7 +71,7 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
     copies = options.copies
     if copies.destination is not None:
         raise UsageError("--archives verifies archives, --destination copies", advice="give one of them")
-    archives = options.archives_access.side(place)
+    archives = copies.source_access.side(place)
     sample = Sample.parse(options.sample)
     of_copies = {
         "source": copies.source,
@@ -105,6 +91,5 @@ async def _verify_archives(options: VerifyCommand, place: Location, ledger: Ledg
         manifest=None,
         selection=Selection(versions="all"),
         options={"archives": True, "sample": list(sample) if sample else None},
-        price_table=copies.start.price_table,
     )
     return await launch_and_report(request, ledger, settings, copies.start)

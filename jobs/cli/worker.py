@@ -20,7 +20,7 @@ import click
 
 from jobs import __version__, interrupts
 from jobs.cli import fail
-from jobs.cli.options import RunType, argument, command_options, flag, ledger_option, option, takes
+from jobs.cli.options import Command, Positive, Run, argument, command_options, flag, option, shared, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
 from jobs.core.failure_limit import FailureLimit
@@ -52,7 +52,7 @@ ALONE_GRACE_SECONDS = 1.0
 class WorkerCommand:
     """`sealift worker`, as it was typed."""
 
-    run_id: str = argument(type=RunType())
+    run_id: str = argument(type=Run)
     shard: int | None = option("Which shard.", type=click.IntRange(min=0), envvar="AWS_BATCH_JOB_ARRAY_INDEX")
     submission: int | None = option("In AWS Batch: the shards of this child of it.", type=click.IntRange(min=0))
     owner: int | None = option("The run's owner that starts it. A later one stops it.", type=click.IntRange(min=0))
@@ -61,12 +61,12 @@ class WorkerCommand:
     )
     report: bool = flag("Make the run's report, after its workers have ended.")
     workers: int | None = option(
-        "How many workers share the run's rate limits. Default: one for each shard.", type=click.IntRange(min=1)
+        "How many workers share the run's rate limits. Default: one for each shard.", type=Positive
     )
-    ledger: str | None = ledger_option()
+    ledger: str | None = shared("ledger")
 
 
-@click.command(hidden=True)
+@click.command(cls=Command, hidden=True)
 @takes(WorkerCommand)
 def worker(options: WorkerCommand) -> int | None:
     """Work through one shard of a run, or the shards of one child of a submission to AWS Batch.
@@ -223,7 +223,7 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
             settings.checkpoint_rows,
             settings.checkpoint_seconds,
             settings.patience_seconds,
-            max_failures=_max_failures(spec, settings),
+            max_failures=settings.max_failures or FailureLimit(),
         ),
         tuple(dict.fromkeys(sides)),
         beside=kind_of(spec).beside,
@@ -276,11 +276,6 @@ async def _add_late(ledger: Ledger, spec: RunSpec, plan: Plan, shard: int, attem
 
             own = [each for each in await ledger.checkpoints(spec.run_id, shard) if each.attempt == attempt_id]
             await write_late_verdicts(ledger, spec, plan, own)
-
-
-def _max_failures(spec: RunSpec, settings: Settings) -> FailureLimit:
-    """How many rows may fail: as this machine says, or the run."""
-    return settings.max_failures or FailureLimit.of(spec)
 
 
 def open_sides(spec: RunSpec, max_in_flight: int) -> tuple[Store, Store]:

@@ -30,13 +30,13 @@ from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import PricedWork, PriceTable
+from jobs.core.pricing import PricedWork, PriceTable, own_prices
 from jobs.core.reasons import Cause, Reason
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
 from jobs.ledger.ledger import Ledger
 from jobs.runs import sharding as shards
-from jobs.runs.planning import MEMORY_LIMIT, read_price_table, spool, write_shards
+from jobs.runs.planning import MEMORY_LIMIT, spool, write_shards
 from jobs.runs.request import Planned, Request, drafting, manifest_rows
 from jobs.runs.sorting import Sorting
 from jobs.runs.there import WriteShard
@@ -60,7 +60,7 @@ async def plan_run(
     with drafting(request) as draft:
         source, description, batches = await manifest_rows(request, ledger, draft)
         source = await draft.check_sides(source, destination_name="archives")
-        prices = read_price_table(request.price_table)
+        prices = own_prices()
         asked = request.options
         economy = Economy.of(prices, asked["storage_class"], draft.started, asked["payback_months"])
         packing = msgspec.convert({**asked, "economy": msgspec.to_builtins(economy)}, CompactOptions)
@@ -96,7 +96,7 @@ async def plan_run(
         for each in damage:
             display.say(
                 f"{each.archive} was not looked into, what it holds is packed again: {each.reason}. To rebuild its "
-                f"index, or see why not: sealift archives reindex --archives {place.location}"
+                f"index, or see why not: sealift archives reindex --source {place.location}"
             )
         work = PricedWork.of(spec, is_copying=True)
         plan = forecast(grouped, work, settings.processes, prices, has_old_versions=draft.has_old_versions)

@@ -1,11 +1,10 @@
-"""The limit of failed rows that a user sets for a run: a share or a count. Pure."""
+"""The limit of failed rows of a worker: a share or a count. Pure."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-from jobs.core.run import RunSpec
 from jobs.errors import UsageError
 
 _SHARE = re.compile(r"(\d{1,3}(?:\.\d{1,9})?)%", re.ASCII)
@@ -30,12 +29,6 @@ class FailureLimit(NamedTuple):
                 f"{text!r} is no limit of failed rows", advice="write a share, as 10%, or a count of rows, as 10"
             )
         return cls(share=float(match[1]) / 100)
-
-    @classmethod
-    def of(cls, spec: RunSpec) -> FailureLimit:
-        """The limit of a run. Raises UsageError for a recorded one that is none."""
-        recorded = spec.options.get("max_failures")
-        return cls() if recorded is None else cls.parse(str(recorded))
 
     @property
     def is_none(self) -> bool:

@@ -1,4 +1,4 @@
-"""Request log: what each request to AWS or an S3 server came to, for `-v` and `--debug`.
+"""Request log: what each request to AWS or an S3 server came to, for `--debug`.
 
 It holds no headers, queries or bodies, so no signature, token or key of an account gets into it.
 """
@@ -12,11 +12,6 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, NamedTuple
 
-LOGS = ("failures", "all")
-"""What is logged: requests that were refused or not answered, or all."""
-_ANSWERS_NO = frozenset({304, 404, 412, 416})
-"""Statuses that say what is so, as an object that does not exist."""
-
 
 class Exchange(NamedTuple):
     """One request and its answer. `status` 0: there was no answer. `code`: of the error, or empty."""
@@ -27,11 +22,6 @@ class Exchange(NamedTuple):
     code: str
     seconds: float
     request_id: str
-
-    @property
-    def is_failure(self) -> bool:
-        """Whether the request was refused, or not answered."""
-        return self.status < 200 or (self.status >= 300 and self.status not in _ANSWERS_NO)
 
     def line(self, now: float) -> str:
         """A line for people. `now`: when the answer came, in epoch seconds."""

@@ -30,18 +30,16 @@ class Selection:
 
     `newer_than` and `older_than` are epoch seconds (exclusive), sizes are inclusive. `versions` is
     `current` or `all`. `sample` is (number, of), see `jobs.core.sampling.Sample`. A row that does
-    not say its size, time or storage class is never dropped for it, nor is a delete marker, which
-    has neither size nor class. Sealift's own objects are never taken.
+    not say its size or time is never dropped for it, nor is a delete marker, which has no size.
+    Sealift's own objects are never taken.
     """
 
     prefix: str = ""
     include: tuple[str, ...] = ()
     exclude: tuple[str, ...] = ()
-    min_size_bytes: int | None = None
     max_size_bytes: int | None = None
     newer_than: float | None = None
     older_than: float | None = None
-    storage_classes: tuple[str, ...] = ()
     versions: str = "current"
     sample: tuple[int, int] | None = None
 

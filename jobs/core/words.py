@@ -220,7 +220,7 @@ WORDS: Mapping[Reason, Words] = {
     ),
     Reason.NOT_INDEXED: Words(
         "no index has it by now",
-        "sealift archives reindex --archives URI, unless it is a copy that expire left",
+        "sealift archives reindex --source URI, unless it is a copy that expire left",
         detail="the URI of an archive without an index",
         worded="no archive is indexed at {}",
         is_own=True,
@@ -249,7 +249,7 @@ WORDS: Mapping[Reason, Words] = {
         detail="`left open`, `one second` or `overwritten`",
         cases={
             "left open": "an archive whose index is damaged or missing may hold a newer version: rebuild the index "
-            "with sealift archives reindex --archives URI and restore again, or restore what the indexes have with "
+            "with sealift archives reindex --source URI and restore again, or restore what the indexes have with "
             "--skip-damaged",
             "one second": "archives hold several versions of the second in which the newest was written, and nothing "
             "says which one that was: see sealift archives find KEY, and restore the right one by a manifest that "

@@ -41,8 +41,8 @@ def refuse_mirrors(policy: Policy, copies: Sequence[Location]) -> None:
             reached = Location(bucket, pair.copy_key(prefix))
             if place := next(filter(reached.overlaps, copies), None):
                 raise UsageError(
-                    f"--copies {place}: the pair {pair.name} of the policy has {setting}, so that deletes of originals "
-                    "reach the copies",
+                    f"--destination {place}: the pair {pair.name} of the policy has {setting}, so that deletes of "
+                    "originals reach the copies",
                     advice="set it to keep them, or pack the originals and name the archives",
                 )
 
@@ -62,8 +62,8 @@ async def refuse_lifecycle(copies: Sequence[Location], side: Side, say: Callable
             noncurrent = "" if rule.noncurrent_days is None else f"{rule.noncurrent_days} days after they are replaced"
             if covered and (when := rule.expires or noncurrent):
                 raise ConfigError(
-                    f"--copies {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects below "
-                    f"{rule.prefix!r} {when}: exclude the copies from it, or name a narrower place"
+                    f"--destination {covered}: the lifecycle rule {rule.rule_id!r} of s3://{bucket} removes objects "
+                    f"below {rule.prefix!r} {when}: exclude the copies from it, or name a narrower place"
                 )
 
 
@@ -76,8 +76,8 @@ async def refuse_replicated_deletes(source: Side, copies: Location) -> None:
     for rule in rules:
         if rule.replicates_markers and (rule.destination == copies.bucket or not is_named):
             raise ConfigError(
-                f"--copies {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} carries delete markers: "
-                "turn that off, or pack the originals and name the archives"
+                f"--destination {copies}: the replication rule {rule.rule_id!r} of s3://{bucket} carries delete "
+                "markers: turn that off, or pack the originals and name the archives"
             )
 
 

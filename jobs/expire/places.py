@@ -103,7 +103,7 @@ async def read_places(
 
 def check_locations(source: Location, copies: Sequence[Location], is_apart: bool) -> None:
     """Raise UsageError for prefixes that are none of places, and for places that overlap."""
-    named = [("--source", source), *(("--copies", each) for each in copies)]
+    named = [("--source", source), *(("--destination", each) for each in copies)]
     for option, at in named:
         if at.key and not at.key.endswith("/"):
             raise UsageError(
@@ -112,7 +112,7 @@ def check_locations(source: Location, copies: Sequence[Location], is_apart: bool
     for (option, at), (_, other) in combinations(named[1:] if is_apart else named, 2):
         if at.overlaps(other):
             raise UsageError(
-                f"{option} {at} and --copies {other} overlap", advice="name places that have no key in common"
+                f"{option} {at} and --destination {other} overlap", advice="name places that have no key in common"
             )
 
 
@@ -134,10 +134,15 @@ def refuse(source: Place, copies: Sequence[Place], now: float, grace_seconds: fl
         return "two places have the same document, so one of them is a mirror: name places that nothing mirrors"
     rank = source.document.rank
     if low := [each for each in copies if each.document.rank <= rank]:
-        has = f"--copies {low[0].location} has rank {low[0].document.rank}, and --source {source.location} rank {rank}"
+        first = low[0]
+        has = (
+            f"--destination {first.location} has rank {first.document.rank}, and --source {source.location} rank {rank}"
+        )
         return f"{has}: copies need a higher rank, else each could be deleted for the sake of the other; see --replace"
     if mirrors := [each for each in copies if each.document.deletes == "mirror"]:
-        has = f"--copies {mirrors[0].location}: deletes of a pair's source are mirrored there, says {mirrors[0].key}"
+        has = (
+            f"--destination {mirrors[0].location}: deletes of a pair's source are mirrored there, says {mirrors[0].key}"
+        )
         return f"{has}: pack the originals and name the archives"
     newest, wait_seconds = max(everywhere, key=lambda each: each.last_modified), max(grace_seconds, SETTLED_SECONDS)
     if now - newest.last_modified < wait_seconds:
@@ -224,7 +229,7 @@ async def _read_place(store: Store, at: Location, replicated: str = "") -> tuple
     keys = [key for key in await list_documents(store, at) if key != at.key + replicated]
     if not keys:
         raise ConfigError(
-            f"{at} is not declared as a place", advice="give the same --source and --copies with --declare"
+            f"{at} is not declared as a place", advice="give the same --source and --destination with --declare"
         )
     if len(keys) > 1:
         raise ConfigError(

@@ -48,9 +48,9 @@ async def plan_run(
     UsageError, LimitExceeded, StoreError.
     """
     from jobs.archives.index import ArchiveIndex
+    from jobs.core.pricing import own_prices
     from jobs.expire.candidates import Scope, plan_candidates
     from jobs.manifests import open_manifest
-    from jobs.runs.planning import read_price_table
 
     source, destination, options = request.source, request.destination, request.options
     if source is None:
@@ -105,7 +105,7 @@ async def plan_run(
             display.say(f"{index.archive}: {lacks}: {index.reason}")
         _check_share(candidates, scope, display)
         asked = originals.keeps_annotations and options["annotations"] != SKIP_ANNOTATIONS
-        plan = _forecast(candidates, scope, settings, read_price_table(request.price_table), asks_annotations=asked)
+        plan = _forecast(candidates, scope, settings, own_prices(), asks_annotations=asked)
         expiry = {
             "current": candidates.current._asdict(),
             "versions": candidates.versions._asdict(),

@@ -71,7 +71,7 @@ async def write_inventory(
     base = target_location.join(source_location.bucket).join(CONFIGURATION)
     manifest = base.join(datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%dT%H-%MZ")).join("manifest.json")
     taken = ConfigError(
-        f"{manifest} exists already: a report is written once", advice="wait a minute or write it elsewhere with --to"
+        f"{manifest} exists already: a report is written once", advice="wait a minute or write it elsewhere"
     )
     try:
         await target.head(ObjectRef(*manifest))

@@ -241,7 +241,7 @@ class Archive(Struct, frozen=True, kw_only=True):
 
     @property
     def uri(self) -> str:
-        """`s3://bucket/prefix`, as `--archives` takes it."""
+        """`s3://bucket/prefix`, as `--destination` takes it."""
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 

@@ -22,16 +22,16 @@ from jobs.reconcile.stage import StagedReport
 from jobs.tables import duck
 from jobs.tables.duck import parquet
 
-MEMORY_LIMIT_BYTES = 640 << 20
+MEMORY_LIMIT = "640MiB"
 _TYPES = {**SIDE_COLUMNS, "version_id": "VARCHAR", "is_latest": "BOOLEAN", "storage_class": "VARCHAR"}
 
 
-def connect(scratch: Path, *, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> duckdb.DuckDBPyConnection:
+def connect(scratch: Path) -> duckdb.DuckDBPyConnection:
     """Open a connection that spills to `scratch` above the limit.
 
     The process itself needs about 100 MiB more.
     """
-    return duck.connect(scratch, memory_limit=f"{memory_limit_bytes >> 20}MiB", preserve_insertion_order=False)
+    return duck.connect(scratch, memory_limit=MEMORY_LIMIT, preserve_insertion_order=False)
 
 
 class SideTotals(NamedTuple):

@@ -54,8 +54,7 @@ class ReconcileOptions:
     `now`: epoch seconds. `versions`: `current`, or `all` to compare version by version.
 
     `margin_seconds`: what is newer than the older report's creationTimestamp less this is in
-    flight. `memory_limit_bytes` is the join's. The process needs about 100 MiB more.
-    `repairs_different`: the repair overwrites what differs and is newer. `packed`: archives whose
+    flight. `repairs_different`: the repair overwrites what differs and is newer. `packed`: archives whose
     members are not missing, for a comparison of current objects.
     """
 
@@ -63,7 +62,6 @@ class ReconcileOptions:
     versions: str = "current"
     prefixes: PrefixMap = field(default_factory=PrefixMap)
     margin_seconds: float = 900.0
-    memory_limit_bytes: int = 640 << 20
     repairs_different: bool = False
     packed: PackedCopies | None = None
 
@@ -121,7 +119,7 @@ async def reconcile(
     horizon = min(each.inventory.created_at for each in (source, destination)) - options.margin_seconds
     maps = options.prefixes
     scratch.mkdir(parents=True, exist_ok=True)
-    connection = connect(scratch, memory_limit_bytes=options.memory_limit_bytes)
+    connection = connect(scratch)
     sides: list[tuple[Report, int, Callable[[str], str | None]]] = [
         (source, 0, maps.destination_of),
         (destination, 1, maps.source_of),

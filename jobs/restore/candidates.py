@@ -68,7 +68,7 @@ class RestoreQuery:
             first = self.damage[0]
             raise DamagedArchive(
                 f"no index below {self.archives.location} can be read: {first.archive}: {first.reason}",
-                advice=f"rebuild them with: sealift archives reindex --archives {self.archives.location}",
+                advice=f"rebuild them with: sealift archives reindex --source {self.archives.location}",
             )
         of = self._bucket = self._bucket or self._bucket_of_manifest(whole)
         self.damage = [each for each in self.damage if each.record is None or of in (None, each.record.source_bucket)]

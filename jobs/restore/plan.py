@@ -24,7 +24,7 @@ from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.model import ObjectVersion
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, PREFERRED_PART_BYTES
-from jobs.core.pricing import Group, Histogram
+from jobs.core.pricing import Group, Histogram, own_prices
 from jobs.core.run import ShardSummary
 from jobs.core.selection import Selection
 from jobs.errors import UsageError
@@ -36,7 +36,7 @@ from jobs.restore.candidates import RestoreQuery
 from jobs.restore.pricing import forecast, look_at_archives
 from jobs.restore.thawing import Tier
 from jobs.runs import sharding as shards
-from jobs.runs.planning import read_price_table, spool, write_shards
+from jobs.runs.planning import spool, write_shards
 from jobs.runs.request import Planned, Request, check_outside, drafting
 from jobs.runs.sorting import SORT_BYTES, limit_sort
 from jobs.runs.there import WriteShard
@@ -245,6 +245,6 @@ async def plan_run(
                 "their copies: the source may have had them earlier, or deleted them unseen"
             )
         spec = draft.spec(query.description(), {**draft.ways(source), **query.bucket, **query.left_out()}, source)
-        prices = read_price_table(request.price_table)
+        prices = own_prices()
         archives = await look_at_archives(query.archives, records, list(chosen.names), Tier(spec.options["tier"]))
         return draft.planned(spec, forecast(chosen, archives, spec, settings.processes, prices))

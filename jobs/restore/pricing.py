@@ -35,7 +35,7 @@ def records_of(records: Sequence[ArchiveRecord], archives: Location, bucket: str
         raise UsageError(
             f"the index knows no archives below {archives}",
             advice="check bucket and prefix (`sealift archives list` shows "
-            f"what is known), or index what is there: sealift archives reindex --archives {archives}",
+            f"what is known), or index what is there: sealift archives reindex --source {archives}",
         )
     if bucket is None and len(buckets) > 1:
         raise UsageError(f"{archives} has archives of {', '.join(sorted(buckets))}", advice="say which with --bucket")

@@ -48,17 +48,12 @@ def _drops(batch: pa.RecordBatch, selection: Selection) -> Iterator[tuple[str, A
     if selection.versions == "current":
         yield "noncurrent", pc.invert(batch["is_latest"])
         yield "delete_marker", batch["is_delete_marker"]
-    if selection.min_size_bytes is not None:
-        yield "min_size", pc.less(size, pa.scalar(selection.min_size_bytes))
     if selection.max_size_bytes is not None:
         yield "max_size", pc.greater(size, pa.scalar(selection.max_size_bytes))
     if selection.newer_than is not None:
         yield "newer_than", pc.less_equal(_epoch_seconds(modified), pa.scalar(selection.newer_than))
     if selection.older_than is not None:
         yield "older_than", pc.greater_equal(_epoch_seconds(modified), pa.scalar(selection.older_than))
-    if selection.storage_classes:
-        known = pc.is_in(batch["storage_class"], pa.array(selection.storage_classes, pa.string()))
-        yield "storage_class", pc.and_not(pc.is_valid(batch["storage_class"]), known)
 
 
 def _whole_key(globs: tuple[str, ...]) -> str:

@@ -107,7 +107,8 @@ async def plan_run(
     run's destination is listed, so that rows whose copies are there are done with the plan. Raises
     ManifestError, ConfigError, UsageError, LimitExceeded, …
     """
-    from jobs.runs.planning import forecast, plan_rows, read_price_table, refuse_larger
+    from jobs.core.pricing import own_prices
+    from jobs.runs.planning import forecast, plan_rows, refuse_larger
     from jobs.runs.there import Copies
 
     with drafting(request) as draft:
@@ -144,7 +145,7 @@ async def plan_run(
             copies=Copies(spec, draft.write_outcomes, packed, lists, now) if lists or packed else None,
             **part_rule(work)._asdict(),
         )
-        prices = read_price_table(request.price_table)
+        prices = own_prices()
         if unsized := planned.histogram.unsized_rows:
             spec = replace(spec, options={**spec.options, UNSIZED_ROWS: unsized})
         return draft.planned(spec, forecast(planned, work, settings.processes, prices))

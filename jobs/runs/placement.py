@@ -11,6 +11,9 @@ from jobs.config import Settings
 from jobs.core.run import Side
 from jobs.errors import UsageError
 
+DETACHED = "detached"
+"""The executor that sends a run to AWS Batch and does not wait for it."""
+
 
 def is_batch(executor: str | None, settings: Settings) -> bool:
     """True if the run goes to AWS Batch. `executor`: what the command line says, None for the settings.
@@ -18,9 +21,9 @@ def is_batch(executor: str | None, settings: Settings) -> bool:
     Raises UsageError for an unknown executor.
     """
     executor = executor or settings.executor
-    if executor not in ("local", "batch"):
+    if executor not in ("local", "batch", DETACHED):
         raise UsageError(f"SEALIFT_EXECUTOR={executor!r}", advice="expected local or batch")
-    return executor == "batch"
+    return executor != "local"
 
 
 def batch_placement(executor: str | None, settings: Settings, job: str) -> Placement | None:

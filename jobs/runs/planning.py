@@ -23,10 +23,10 @@ from jobs.core import pricing
 from jobs.core.display import shown
 from jobs.core.model import SIZE_LIMIT
 from jobs.core.part_sizes import COPY_LIMIT_BYTES, MAX_OBJECT_BYTES, MAX_PARTS, PREFERRED_PART_BYTES
-from jobs.core.pricing import Histogram, PricedWork, PriceTable, load_price_table
+from jobs.core.pricing import Histogram, PricedWork, PriceTable
 from jobs.core.run import Plan, ShardSummary
 from jobs.core.selection import Selection
-from jobs.errors import ConfigError, LimitExceeded, ManifestError
+from jobs.errors import LimitExceeded, ManifestError
 from jobs.runs import sharding
 from jobs.runs.filtering import select_rows
 from jobs.runs.sorting import Sorting
@@ -124,7 +124,7 @@ async def plan_rows(
 
 def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: PriceTable | None = None) -> Plan:
     """The plan of a run: what its rows take in requests, dollars and time."""
-    prices = prices or read_price_table()
+    prices = prices or pricing.own_prices()
     requests = pricing.requests_for(work, planned.histogram)
     return Plan(
         rows=planned.rows,
@@ -137,23 +137,6 @@ def forecast(planned: PlannedShards, work: PricedWork, processes: int, prices: P
         price_table=prices.name,
         seconds=pricing.estimate_seconds(requests, pricing.bytes_moved(work, planned.histogram), processes),
     )
-
-
-def read_price_table(path: Path | None = None) -> PriceTable:
-    """The price table in a file. Raises ConfigError.
-
-    None: the table that comes with Sealift.
-    """
-    if path is None:
-        return pricing.own_prices()
-    try:
-        return load_price_table(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ConfigError(
-            f"cannot read the price table {path}: {error.strerror}", advice="correct --price-table"
-        ) from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"the price table {path} is not UTF-8: {error}") from error
 
 
 async def spool(
@@ -225,11 +208,11 @@ def refuse_larger(shard: bytes, largest_bytes: int) -> None:
     key = table["key"][pc.index(table["size_bytes"], size_bytes).as_py()].as_py()
     what = f"{shown(key)} has {size_bytes:,} bytes, this run can copy objects of up to {largest_bytes:,}"
     if size_bytes > MAX_OBJECT_BYTES:
-        raise LimitExceeded(f"{what}", advice="leave it out with --max-size")
+        raise LimitExceeded(f"{what}", advice="leave it out with --exclude")
     part_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
     raise LimitExceeded(
         f"{what}, since each of its {MAX_PARTS:,} parts has to fit into a worker's buffer",
-        advice=f"set SEALIFT_BUFFER_MIB={part_mib}, or leave it out with --max-size",
+        advice=f"set SEALIFT_BUFFER_MIB={part_mib}, or leave it out with --exclude",
     )
 
 

@@ -56,7 +56,6 @@ class Request:
     selection: Selection
     options: Mapping[str, Any] = field(default_factory=dict)
     retry_of: str | None = None
-    price_table: Path | None = None
     prefixes: tuple[str, ...] = ()
     rows: Path | None = None
 

@@ -103,7 +103,7 @@ def failure_of(operation: Operation, target: str, response: Response, *, region:
     where = headers.get("x-amz-bucket-region") or (detail.region if detail else "")
     if isinstance(error, Redirected) or (status == 400 and where and where != region):
         advice = f"the bucket is in {where or 'another region'}, {named_region} was asked"
-        message = f"{advice}: use --source-region or --destination-region"
+        message = f"{advice}: set AWS_REGION"
         error = Redirected(operation, target, code, message, status)
     date = parse_http_date(headers.get("date", ""))
     is_bare = operation is Operation.HEAD and detail is None and status in (400, 403)

@@ -357,15 +357,15 @@ def refusals(tables: Sequence[str] = ()) -> Iterator[None]:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
         if isinstance(error, duckdb.CatalogException | duckdb.BinderException):
             names = f": the tables are {', '.join(tables)}" if tables else ""
-            advice = f"{_candidates(lines, tables)}see `sealift query --tables`{names}"
+            advice = f"{_candidates(lines, tables)}see `sealift query`{names}"
         elif isinstance(error, duckdb.ParserException):
             advice = "write one SELECT of DuckDB's SQL"
         elif isinstance(error, duckdb.PermissionException):
-            advice = "a query reads the ledger's tables alone; see `sealift query --tables`"
+            advice = "a query reads the ledger's tables alone; see `sealift query`"
         elif isinstance(error, duckdb.ConversionException):
             advice = "use TRY_CAST, which gives NULL instead, or leave such rows out with WHERE"
         else:
-            advice = "correct the SELECT: `sealift query --tables` has each column and its type"
+            advice = "correct the SELECT: `sealift query` has each column and its type"
         raise UsageError(f"SQL: {lines[0].rstrip('!.')}", advice=advice) from error
 
 

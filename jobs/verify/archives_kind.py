@@ -54,7 +54,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
     """
     from jobs.archives.files import list_archives
     from jobs.archives.index import ArchiveIndex, Damage
-    from jobs.runs.planning import read_price_table
+    from jobs.core.pricing import own_prices
 
     side = request.destination
     with drafting(request) as draft:
@@ -80,7 +80,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
 
         shards = await _write_shards(index, taken, taken_lost, draft, settings)
         # Each archive is read once, by large ranges, then its own index by three requests.
-        prices = read_price_table(request.price_table)
+        prices = own_prices()
         size_bytes = sum(record.size_bytes for record in taken)
         gets = {record.location: -(-record.size_bytes // pricing.RANGE_BYTES) + 2 for record in taken}
         requests = {"head": 2 * len(taken), "get": sum(gets.values())}

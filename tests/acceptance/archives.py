@@ -49,7 +49,7 @@ def _archives(site: Site) -> list[dict[str, Any]]:
 def thaw(site: Site) -> Facts:
     """Ask for what is in the archive: S3 has to thaw it first."""
     what = ("restore", "--archives", f"s3://{site.places.archives}/", "--prefix", "cold/")
-    how = ("--tier", "Expedited", "--days", "1", "--destination", f"s3://{site.places.back}/thawed/")
+    how = ("--tier", "Expedited", "--destination", f"s3://{site.places.back}/thawed/")
     report = site.sealift(*what, *how, "--executor", "local", "--yes", codes=(3,))
     site.noted["thawing"] = report["run_id"]
     [entry] = _archives(site)

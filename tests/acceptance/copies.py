@@ -120,7 +120,9 @@ def far_backlog(site: Site) -> Facts:
 def backfill(site: Site) -> Facts:
     """Lose some copies behind everybody's back, and copy what is in the source by workers on Batch."""
     _fill(site, "backfill")
-    report = site.sealift("replicate", "--pair", "near", "--prefix", "backfill/", *ON_BATCH, settings=TWO_SHARDS)
+    report = site.sealift(
+        "replicate", "--pair", "near", "--source", f"s3://{site.places.near}/backfill/", *ON_BATCH, settings=TWO_SHARDS
+    )
     return {
         "state": report["state"],
         "outcomes": report["outcomes"],
@@ -161,7 +163,7 @@ def reconcile(site: Site) -> Facts:
     site.destroy(site.places.hot, "copies/lists/2.txt")
     site.await_age(site.places.near, "lists/2.txt", 2.0)
     manifests = [
-        site.sealift("inventory", f"s3://{place}", "--to", f"s3://{site.places.back}/lists/{name}")["manifest"]
+        site.sealift("inventory", f"s3://{place}", "--destination", f"s3://{site.places.back}/lists/{name}")["manifest"]
         for place, name in ((f"{site.places.near}/lists/", "near"), (f"{site.places.hot}/copies/lists/", "hot"))
     ]
     sides = ("--source-inventory", manifests[0], "--destination-inventory", manifests[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from tests.acceptance.copies import ON_BATCH, TWO_SHARDS
+from tests.acceptance.copies import TWO_SHARDS
 from tests.acceptance.script import Facts, step
 from tests.acceptance.site import NotSeen, Site
 
@@ -35,12 +35,13 @@ def worker_killed(site: Site) -> Facts:
         "replicate",
         "--pair",
         "near",
-        "--prefix",
-        "killed/",
-        *ON_BATCH,
+        "--source",
+        f"s3://{site.places.near}/killed/",
+        "--yes",
         "--max-rate",
         site.slow_rate,
-        "--detach",
+        "--executor",
+        "detached",
     )
     run_id = site.sealift(*command, settings=TWO_SHARDS)["run_id"]
     client = site.client("batch")
@@ -80,7 +81,7 @@ def role_denied(site: Site) -> Facts:
     site.await_copies(site.places.hot, {"copies/denied/1.txt": b"denied"})
     sides = ("--source", f"s3://{site.places.near}/denied/", "--destination", f"s3://{site.places.hot}/copies/stolen/")
     # Elsewhere than at AWS the plan tries conditions, which this role may not: the option lets it go on to the copy.
-    options = ("--executor", "local", "--max-failures", "100%", "--yes", "--unguarded")
+    options = ("--executor", "local", "--yes", "--unguarded")
     code = site.run_job("verify", "replicate", *sides, *options)
     return {"exit code": code, "copies": len(site.versions(site.places.hot, "copies/stolen/"))}
 

@@ -132,7 +132,7 @@ def verify(bench: Bench, dataset: Dataset, *, deep: bool) -> Workload:
 def listing(bench: Bench) -> Workload:
     dataset = Dataset("many", bench.scaled(100_000), 64)
     bench.data.key_file(dataset)
-    clients = [sealift("inventory", uri(dataset), into="--to"), peers.s5cmd_list(uri(dataset))]
+    clients = [sealift("inventory", uri(dataset), into="--destination"), peers.s5cmd_list(uri(dataset))]
     return Workload(
         f"list {dataset.count:,} keys (Sealift: into an inventory)", dataset.count, clients, bench.environment
     )
@@ -141,7 +141,7 @@ def listing(bench: Bench) -> Workload:
 def packing(bench: Bench, dataset: Dataset) -> Workload:
     bench.data.key_file(dataset)
     clients = [
-        sealift("compact", "--source", uri(dataset), "--pack-all", "--yes", into="--archives"),
+        sealift("compact", "--source", uri(dataset), "--pack-all", "--yes", into="--destination"),
         peers.s5cmd_tar(uri(dataset)),
     ]
     return Workload(
@@ -186,6 +186,6 @@ WORKLOADS: dict[str, Callable[[Bench], Workload]] = {
     "pack": lambda bench: packing(bench, bench.small()),
     "pack-mib": lambda bench: packing(bench, Dataset("mib", bench.scaled(2_000), MIB)),
     "plan": lambda bench: planning(bench, "replicate", "--destination"),
-    "plan-compact": lambda bench: planning(bench, "compact", "--archives"),
+    "plan-compact": lambda bench: planning(bench, "compact", "--destination"),
     "reconcile": reconcile,
 }

@@ -23,3 +23,9 @@ def commands(command: click.Command, path: str) -> Iterator[tuple[str, click.Com
 
 
 COMMANDS = dict(commands(cli, ""))
+
+
+def parameters(path: str) -> list[click.Parameter]:
+    """What a command takes, with the common options."""
+    command = COMMANDS[path]
+    return [each for each in command.get_params(click.Context(command)) if each.expose_value]

@@ -40,11 +40,10 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
     ("command", "option", "value"),
     [
         ("replicate", "--source", "/tmp/l"),
-        ("replicate", "--min-size", "10XB"),
+        ("compact", "--max-size", "10XB"),
         ("replicate", "--newer-than", "yesterday"),
-        ("replicate", "--bandwidth", "fast"),
+        ("replicate", "--max-rate", "fast"),
         ("reconcile", "--margin", "5"),
-        ("reconcile", "--join-memory", "much"),
         ("nightly", "--margin", "5"),
         ("expire", "--grace", "5"),
     ],
@@ -64,7 +63,7 @@ def test_two_prefixes_of_one_bucket_are_refused_before_anything_is_listed(capsys
 
 
 def test_a_missing_profile_names_its_options(capsys: pytest.CaptureFixture[str]) -> None:
-    text = message(capsys, "archives", "reindex", "--archives", "s3://cold", "--archives-profile", "zz", code=10)
+    text = message(capsys, "archives", "reindex", "--source", "s3://cold", "--source-profile", "zz", code=10)
     assert "zz" in text
     assert "--source-profile" in text
 
@@ -95,7 +94,7 @@ def test_a_header_of_a_manifest_is_called_one(capsys: pytest.CaptureFixture[str]
     [
         ("", ["the file: is empty"]),
         ("a: [1,", ["line 1", "close each bracket"]),
-        ("versoin: 1", ["version (line 1): missing: write 1\n", "versoin (line 1): ", "did you mean version?"]),
+        ("versoin: 1", ["version (line 1): missing: write 1", "versoin (line 1): ", "did you mean version?"]),
         ("version: 2", ["version (line 1): 2: expected 1, ", "ledger (line 1): missing", "pairs (line 1): missing"]),
     ],
 )
@@ -108,16 +107,6 @@ def test_every_mistake_of_a_policy_is_named(
     answer = capsys.readouterr()
     text = answer.out + answer.err
     assert [each for each in says if each not in text] == [], text
-
-
-def test_a_missing_price_table_is_named_once_with_its_option(tmp_path: Path) -> None:
-    from jobs.errors import ConfigError
-    from jobs.runs.planning import read_price_table
-
-    with pytest.raises(ConfigError) as raised:
-        read_price_table(tmp_path / "none.json")
-    assert str(raised.value).count("none.json") == 1
-    assert "--price-table" in str(raised.value)
 
 
 def test_a_slice_of_all_has_its_turn_each_night(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ COPIES = {
     "storage_class": "GLACIER_IR", "sse": "aws:kms", "kms_key_id": "key", "object_lock": True, "keeps_replaced": True,
     "stream": True,
 }  # fmt: skip
-LIMITS = {"max_rate": 5.0, "bandwidth_bytes": 1 << 20, "max_failures": "90%"}
+LIMITS = {"max_rate": 5.0, "bandwidth_bytes": 1 << 20}
 ROWS = {"all_versions": True, "requester_pays": True}
 
 

@@ -14,14 +14,14 @@ from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Location, ObjectVersion, Route
 from jobs.core.outcome import Outcome
+from jobs.core.pricing import own_prices
 from jobs.errors import Conflict, PreconditionFailed, StoreError, Unavailable
-from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.store import UNGUARDED
 from tests.archives.samples import read_member
 from tests.doubles.memory_store import Hook, MemoryStore, Request
 
-ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 0.0, None)
+ECONOMY = Economy.of(own_prices(), "GLACIER_IR", 0.0, None)
 RULE = PackingRule(10_000, ArchiveFormat.TAR, members_max=4)
 OBJECTS = {f"k/{n}": bytes([n]) * (100 * n) for n in range(10)}
 

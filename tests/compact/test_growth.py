@@ -25,9 +25,9 @@ from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Listed, Location, ObjectRef, Route
 from jobs.core.outcome import Outcome, Status
+from jobs.core.pricing import own_prices
 from jobs.core.selection import Selection
 from jobs.errors import NotFound
-from jobs.runs.planning import read_price_table
 from jobs.s3.byte_ranges import ByteBudget
 from jobs.s3.listing import list_all
 from jobs.s3.store import UNGUARDED
@@ -37,7 +37,7 @@ from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 
 DAY = 86_400.0
-ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 0.0, None)
+ECONOMY = Economy.of(own_prices(), "GLACIER_IR", 0.0, None)
 SOURCE, ARCHIVES = Location("docs"), Location("cold", "packed")
 
 

@@ -25,13 +25,13 @@ from jobs.compact.packing import (
 from jobs.compact.savings import Economy
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Location, ObjectVersion
-from jobs.runs.planning import read_price_table
+from jobs.core.pricing import own_prices
 from jobs.tables.rows import manifest_schema, version_batch
 from tests.doubles.examples import examples
 
 MONTH = 31 * 86_400.0
 STORAGE = ArchiveStorage("GLACIER")
-ECONOMY = Economy.of(read_price_table(), "GLACIER_IR", 400 * 86_400.0, 24.0)
+ECONOMY = Economy.of(own_prices(), "GLACIER_IR", 400 * 86_400.0, 24.0)
 rows = st.lists(
     st.builds(
         ObjectVersion,

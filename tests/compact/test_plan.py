@@ -20,14 +20,13 @@ from jobs.compact.plan import Grouped, forecast, plan_groups, rows_left_by
 from jobs.compact.savings import Economy, refusal
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import LATEST_SECONDS, Listed, ObjectVersion
-from jobs.core.pricing import PricedWork
+from jobs.core.pricing import PricedWork, own_prices
 from jobs.core.reasons import Reason
 from jobs.core.selection import Selection
-from jobs.runs.planning import read_price_table
 from jobs.tables.rows import manifest_batch, read_shard
 from tests.doubles.examples import examples
 
-TABLE = read_price_table()
+TABLE = own_prices()
 DAY = 86_400.0
 
 entries = st.lists(

@@ -12,13 +12,12 @@ from jobs.compact.job import CompactOptions
 from jobs.compact.packing import HEADER_BYTES, EarlierRule, PackingRule
 from jobs.compact.savings import INDEX_BYTES_PER_MEMBER, Economy, Savings, refusal
 from jobs.core.model import ObjectVersion
-from jobs.core.pricing import GIB, load_price_table
+from jobs.core.pricing import GIB, load_price_table, own_prices
 from jobs.core.reasons import Cause, Reason
 from jobs.errors import ConfigError
-from jobs.runs.planning import read_price_table
 
 NOW = 400 * 86_400.0
-TABLE = read_price_table()
+TABLE = own_prices()
 RULE = PackingRule()
 
 

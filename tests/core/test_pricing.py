@@ -20,12 +20,12 @@ from jobs.core.pricing import (
     estimate_seconds,
     far_per_gib,
     load_price_table,
+    own_prices,
     part_rule,
     requests_for,
 )
 from jobs.core.run import RunSpec, Side
 from jobs.errors import ConfigError
-from jobs.runs.planning import read_price_table
 
 SMALL = Group("STANDARD", False, True, False, 1000, 4_000_000, 1000)
 UNKNOWN = Group("STANDARD", False, False, False, 10, 0, 10)
@@ -109,12 +109,12 @@ def test_requests(is_copying, options, groups, expected):
     ],
 )
 def test_dollars(is_copying, options, groups, expected):
-    dollars = estimate(PricedWork(is_copying, **options), Histogram(tuple(groups), 300), read_price_table())
+    dollars = estimate(PricedWork(is_copying, **options), Histogram(tuple(groups), 300), own_prices())
     assert dollars == pytest.approx(expected)
 
 
 def test_an_unknown_storage_class_is_priced_as_the_dearest():
-    prices = read_price_table()
+    prices = own_prices()
     unknown = prices.of_class("FUTURE_CLASS")
     assert unknown.put_per_1000 == 0.05
     assert unknown.retrieval_per_gib == 0.03
@@ -141,7 +141,7 @@ groups = st.builds(
     groups,
 )
 def test_more_rows_never_cost_less(is_copying, options, some, more):
-    prices, work = read_price_table(), PricedWork(is_copying, **options)
+    prices, work = own_prices(), PricedWork(is_copying, **options)
     before, after = Histogram(tuple(some), 10), Histogram((*some, more), 11)
     assert sum(estimate(work, before, prices).values()) <= sum(estimate(work, after, prices).values()) * 1.000001
     fewer, all_ = requests_for(work, before), requests_for(work, after)
@@ -185,7 +185,7 @@ def test_the_work_of_a_run_is_what_its_spec_says_and_nothing_else():
 
 
 def test_the_table_that_comes_with_sealift_says_what_it_is():
-    table = read_price_table()
+    table = own_prices()
     assert table.name == "us-east-1 list prices of 2026-06 (USD)"
     assert "check https://aws.amazon.com/s3/pricing/" in table.source
 
@@ -213,12 +213,6 @@ def _table(**changes):
     return json.dumps({name: value for name, value in good.items() if value is not None})
 
 
-def test_another_table_can_take_its_place(tmp_path):
-    path = tmp_path / "prices.json"
-    path.write_text(_table())
-    assert read_price_table(path).name == "eu-central-1 list prices of 2026-11 (USD)"
-
-
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
@@ -242,11 +236,6 @@ def test_a_wrong_table_is_refused_by_name(text, complaint):
         load_price_table(text)
 
 
-def test_a_missing_table_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="nowhere"):
-        read_price_table(tmp_path / "nowhere.json")
-
-
 @pytest.mark.parametrize(
     ("options", "per_gib"),
     [
@@ -257,4 +246,4 @@ def test_a_missing_table_is_named(tmp_path):
     ],
 )
 def test_bytes_that_a_worker_carries_leave_aws_only_between_services(options, per_gib):
-    assert far_per_gib(PricedWork(**options), read_price_table()) == pytest.approx(per_gib)
+    assert far_per_gib(PricedWork(**options), own_prices()) == pytest.approx(per_gib)

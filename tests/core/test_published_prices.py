@@ -23,12 +23,11 @@ from typing import Any
 
 import pytest
 
-from jobs.core.pricing import ClassPrices
+from jobs.core.pricing import ClassPrices, own_prices
 from jobs.restore.thawing import HOURS
-from jobs.runs.planning import read_price_table
 
 PUBLISHED = list(csv.DictReader((Path(__file__).parent / "published_prices.csv").open()))
-TABLE = read_price_table()
+TABLE = own_prices()
 SOURCES = set("ADGKMOP")
 
 

@@ -134,5 +134,5 @@ def test_what_is_no_age_is_refused_with_an_example(text: str) -> None:
 
 def test_filters_are_those_that_take_less_than_all() -> None:
     assert Selection(prefix="a/", versions="all").filters() == {}
-    some = Selection(prefix="a/", include=("*.csv",), min_size_bytes=0, sample=(3, 30))
-    assert some.filters() == {"include": ["*.csv"], "min_size_bytes": 0, "sample": [3, 30]}
+    some = Selection(prefix="a/", include=("*.csv",), max_size_bytes=0, sample=(3, 30))
+    assert some.filters() == {"include": ["*.csv"], "max_size_bytes": 0, "sample": [3, 30]}

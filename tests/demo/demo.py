@@ -50,7 +50,7 @@ def _scene(server: Server) -> None:
     print(f"{count:,} objects in s3://{SOURCE} at {server.endpoint}")
 
     step("List it into a report of S3 Inventory's own shape")
-    inventory = sealift(server, "inventory", f"s3://{SOURCE}", "--to", f"s3://{LEDGER}/inventory")
+    inventory = sealift(server, "inventory", f"s3://{SOURCE}", "--destination", f"s3://{LEDGER}/inventory")
     expect(inventory["rows"] == count, f"the inventory has {inventory['rows']} rows")
 
     rows = ("--manifest", inventory["manifest"], "--destination", f"s3://{REPLICA}/copy/")

@@ -27,7 +27,7 @@ LONG_KEY = "scans/" + "/".join(["container-" * 19] * 5) + ".tif"
 NAMES = ("replicate", "verify", "reconcile", "night", "expire", "compact", "restore")
 """The pages, in the order in which they are made."""
 SIDES = ("--source", f"s3://{SOURCE}", "--destination", f"s3://{COPIES}/copy/")
-INVOICES = ("--source", f"s3://{SOURCE}/invoices/", "--copies", f"s3://{COPIES}/copy/invoices/")
+INVOICES = ("--source", f"s3://{SOURCE}/invoices/", "--destination", f"s3://{COPIES}/copy/invoices/")
 
 
 def make_pages(server: Server, folder: Path) -> dict[str, str]:
@@ -64,7 +64,7 @@ def make_pages(server: Server, folder: Path) -> dict[str, str]:
     time.sleep(max(0.0, declared_at + 11 - time.monotonic()))
     pages["expire"] = world.page("expire", *INVOICES, "--grace", "0s", "--max-share", "100%")
 
-    waybills = ("--source", f"s3://{SOURCE}/waybills/", "--archives", f"s3://{COLD}/waybills")
+    waybills = ("--source", f"s3://{SOURCE}/waybills/", "--destination", f"s3://{COLD}/waybills")
     pages["compact"] = world.page("compact", *waybills, "--pack-all")
     archives = ("--archives", f"s3://{COLD}/waybills", "--prefix", "waybills/2026/")
     pages["restore"] = world.page("restore", *archives, "--destination", f"s3://{BACK}")

@@ -35,12 +35,10 @@ def plain_filter_of(
     is_delete_marker: bool = False,
     size_bytes: int | None = None,
     last_modified: float | None = None,
-    storage_class: str | None = None,
 ) -> str | None:
     """`filter_of` without a table."""
     size, modified, is_current = size_bytes, last_modified, selection.versions == "current"
-    least, most = selection.min_size_bytes, selection.max_size_bytes
-    newer, older, classes = selection.newer_than, selection.older_than, selection.storage_classes
+    most, newer, older = selection.max_size_bytes, selection.newer_than, selection.older_than
     drops = {
         "prefix": not key.startswith(selection.prefix),
         "sealift_object": is_sealift_object(key),
@@ -49,10 +47,8 @@ def plain_filter_of(
         "sample": selection.sample is not None and not Sample(*selection.sample).contains(key),
         "noncurrent": is_current and not is_latest,
         "delete_marker": is_current and is_delete_marker,
-        "min_size": least is not None and size is not None and size < least,
         "max_size": most is not None and size is not None and size > most,
         "newer_than": newer is not None and modified is not None and modified <= newer,
         "older_than": older is not None and modified is not None and modified >= older,
-        "storage_class": bool(classes) and storage_class is not None and storage_class not in classes,
     }
     return next((name for name, drop in drops.items() if drop), None)

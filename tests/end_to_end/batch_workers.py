@@ -60,7 +60,7 @@ class Fleet:
 
     def submitted(self, *arguments: str) -> str:
         """The id of a run that was submitted and left."""
-        result = self.replicate("--detach", *arguments)
+        result = self.replicate("--executor", "detached", *arguments)
         assert result.code == 0, result.stderr
         document = result.document
         assert document["state"] == "submitted"

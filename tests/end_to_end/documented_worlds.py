@@ -28,7 +28,7 @@ KEYS = [f"{folder}/{number:04d}.json" for folder in ("2024/07", "2026/11") for n
 OF_2026 = [key for key in KEYS if key.startswith("2026/")]
 SIGNATURES = [f"signatures/{number:04d}.txt" for number in range(1, 7)]
 REPLICATE = ("replicate", "--source", "s3://documents/2026/", "--destination", "s3://copies/2026/")
-PACK = ("compact", "--source", "s3://documents/2024/07/", "--archives", "s3://cold/documents", "--pack-all")
+PACK = ("compact", "--source", "s3://documents/2024/07/", "--destination", "s3://cold/documents", "--pack-all")
 PACK_PAIR = ("compact", "--pair", "scans", "--rule", "signatures", "--pack-all")
 
 
@@ -51,7 +51,7 @@ def one_lost(scene: Scene) -> None:
     _copy(scene, [key for key in OF_2026 if key != "2026/11/0002.json"])
     settle()
     for bucket in ("documents", "copies"):
-        scene.sealift("inventory", f"s3://{bucket}/2026/", "--to", f"s3://inventories/{bucket}/daily")
+        scene.sealift("inventory", f"s3://{bucket}/2026/", "--destination", f"s3://inventories/{bucket}/daily")
 
 
 def damaged(scene: Scene) -> None:
@@ -74,7 +74,7 @@ def damaged(scene: Scene) -> None:
 
 def listed(scene: Scene) -> None:
     """An inventory, a file of rows, and a verify run that has found no copies."""
-    scene.sealift("inventory", "s3://documents", "--to", "s3://inventories/documents/daily")
+    scene.sealift("inventory", "s3://documents", "--destination", "s3://inventories/documents/daily")
     pq.write_table(pa.table({"key": OF_2026}), scene.folder / "rows.parquet")
     verify = ("verify", "--source", "s3://documents/2026/", "--destination", "s3://copies/2026/")
     scene.sealift(*verify, exits=3)
@@ -88,7 +88,7 @@ def packed(scene: Scene) -> None:
     scene.sealift(*PACK)
     scene.put("documents", "2024/08/0001.json", content("2024/08/0001.json"))
     cold = ("--source", "s3://documents/2024/08/", "--storage-class", "GLACIER")
-    scene.sealift("compact", *cold, "--archives", "s3://cold/documents", "--pack-all")
+    scene.sealift("compact", *cold, "--destination", "s3://cold/documents", "--pack-all")
     source, copies = scene.names["documents"], scene.names["copies"]
     entries: list[Entry] = []
     for key in OF_2026:
@@ -144,13 +144,13 @@ def to_be_expired(scene: Scene) -> None:
     for key in SIGNATURES:
         scene.put("documents", key, content(key))
     scene.sealift("replicate", "--source", "s3://documents/", "--destination", "s3://copies/")
-    scene.sealift("compact", "--source", "s3://documents/", "--archives", "s3://cold/", "--pack-all")
-    scene.sealift("inventory", "s3://documents/", "--to", "s3://inventories/documents")
+    scene.sealift("compact", "--source", "s3://documents/", "--destination", "s3://cold/", "--pack-all")
+    scene.sealift("inventory", "s3://documents/", "--destination", "s3://inventories/documents")
 
 
 def on_batch(scene: Scene) -> None:
     """A Batch with the queue and the definitions of the page, and an inventory."""
-    scene.sealift("inventory", "s3://documents/2026/", "--to", "s3://inventories/documents")
+    scene.sealift("inventory", "s3://documents/2026/", "--destination", "s3://inventories/documents")
     runner = ProcessRunner(dict(scene.environment), scene.folder)
     batch = scene.undo.enter_context(batch_server(runner, max_running=2))
     batch.add_queue("sealift")

@@ -14,7 +14,7 @@ DELETE = (*NOW, "--yes-delete")
 
 def compact(world: World, *arguments: str) -> str:
     """Compact the whole source; the run's id."""
-    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", "--pack-all"]
+    given = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}/packed", "--pack-all"]
     report = world.sealift("compact", *given, "--storage-class", "STANDARD", *arguments, "--json").document
     assert set(report["outcomes"]) == {"done"}
     return str(report["run_id"])
@@ -29,7 +29,7 @@ def declare(world: World, *named: str, wait_seconds: float = 0.0) -> None:
 
 def places(world: World) -> list[str]:
     """Where this world's originals and copies are, as an operator says it."""
-    return ["--source", f"s3://{world.source}", "--copies", f"s3://{world.destination}"]
+    return ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
 
 
 def expire(world: World, *arguments: str, **extra: str) -> dict[str, Any]:

@@ -28,7 +28,7 @@ def compact(world: World, *arguments: str, **extra: str) -> dict[str, Any]:
     given = list(arguments)
     if "--manifest" not in given and "--source" not in given:
         given += ["--source", f"s3://{world.source}"]
-    result = world.sealift("compact", *given, "--archives", f"s3://{world.destination}/packed", "--json", **extra)
+    result = world.sealift("compact", *given, "--destination", f"s3://{world.destination}/packed", "--json", **extra)
     assert result.stdout, result.stderr
     return result.document | {"code": result.code}
 

@@ -42,11 +42,11 @@ def test_a_lost_index_is_made_anew_from_the_archives(packed: World) -> None:
     packed.client.put_object(Bucket=packed.ledger, Key=lost[1], Body=b"rubbish")
     assert packed.sealift("archives", "list").code == 3
     archives = f"s3://{packed.destination}/packed"
-    document = packed.sealift("archives", "reindex", "--archives", archives, "--json").document
+    document = packed.sealift("archives", "reindex", "--source", archives, "--json").document
     assert (document["known"], document["problems"], len(document["indexed"])) == (1, [], 2)
     assert contents(packed) == before
     assert packed.sealift("archives", "list", "--json").document == found
-    again = packed.sealift("archives", "reindex", "--archives", archives, "--json").document
+    again = packed.sealift("archives", "reindex", "--source", archives, "--json").document
     assert (again["known"], again["indexed"]) == (3, [])
 
 
@@ -104,7 +104,7 @@ def unindexed(packed: World) -> World:
 
 @pytest.mark.parametrize("below", ["", "/packed"])
 def test_a_key_of_an_archive_without_an_index_is_not_called_absent(unindexed: World, below: str) -> None:
-    where = ["--archives", f"s3://{unindexed.destination}{below}"] if below else []
+    where = ["--source", f"s3://{unindexed.destination}{below}"] if below else []
     listed = unindexed.sealift("archives", "list", *where, "--json")
     assert (listed.code, len(listed.document["archives"])) == (3, 2)
     (problem,) = listed.document["damaged"]
@@ -147,7 +147,7 @@ def test_a_cut_archive_without_any_index_is_indexed_by_its_headers(packed: World
     for key in index_keys(packed):
         packed.client.delete_object(Bucket=packed.ledger, Key=key)
     archives = ("--archives", f"s3://{packed.destination}")
-    reindexed = packed.sealift("archives", "reindex", *archives, "--json")
+    reindexed = packed.sealift("archives", "reindex", "--source", archives[1], "--json")
     assert (reindexed.code, len(reindexed.document["indexed"])) == (3, len(archive_keys(packed)))
     assert [each["archive"] for each in reindexed.document["problems"]] == [f"s3://{packed.destination}/{victim}"]
     packed.client.create_bucket(Bucket="whole")

@@ -45,7 +45,7 @@ def test_one_interrupt_ends_a_command_that_waits_for_a_code(
             monkeypatch.setenv(name, value)
         to = f"s3://{world.ledger}/inventories"
         with at_a_terminal(
-            world, "inventory", f"s3://{world.source}", "--to", to, "--source-profile", PROFILE
+            world, "inventory", f"s3://{world.source}", "--destination", to, "--source-profile", PROFILE
         ) as terminal:
             terminal.await_text("MFA code")
             terminal.await_text(": ")  # and is read now

@@ -33,7 +33,7 @@ def test_a_second_submission_finds_the_first(fleet: Fleet) -> None:
     fleet.slow_down()
     run_id = fleet.submitted()
     _, process = fleet.paused(run_id, 0)
-    again = fleet.sealift("runs", "retry", run_id, "--detach", "--json")
+    again = fleet.sealift("runs", "retry", run_id, "--executor", "detached", "--json")
     assert again.code == 0, again.stderr
     assert again.document["jobs"]["work"] == fleet.batch.job(f"{run_id}-000-work").id
     assert fleet.batch.names() == [f"{run_id}-000-work", f"{run_id}-000-report"]

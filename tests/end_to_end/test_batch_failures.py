@@ -64,7 +64,6 @@ def test_cancel_leaves_a_run_that_retry_goes_on_with(fleet: Fleet) -> None:
         ({"JOB_DEFINITION": "none"}, [], 10, "job definition 'none' does not exist or is not active"),
         ({"JOB_DEFINITION": "sealift:7"}, [], 10, "job definition 'sealift:7' does not exist or is not active"),
         ({}, ["--source-profile", "mine"], 2, "profile 'mine'"),
-        ({}, ["--executor", "local", "--detach"], 2, "--detach needs --executor batch"),
     ],
 )
 def test_bad_input_is_one_line_before_anything_is_planned(

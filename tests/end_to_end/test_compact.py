@@ -69,7 +69,7 @@ def test_the_plan_says_what_it_saves_before_anything_is_written(world: World) ->
     )
     assert plan["requests"]["get"] == 20
     text = world.sealift(
-        "compact", "--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/p", "--dry-run"
+        "compact", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}/p", "--dry-run"
     ).stdout
     assert "a month" in text
     assert archive_keys(world) == []

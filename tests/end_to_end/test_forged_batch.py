@@ -47,7 +47,7 @@ def test_a_forged_submission_sends_nothing(
     yard: Fleet, planned: str, forged: dict[str, Any], code: int, says: str
 ) -> None:
     Forger(yard.world).write_document(f"runs/{planned}/batch/000.json", submission(yard.world, planned, **forged))
-    result = yard.sealift("runs", "retry", planned, "--detach")
+    result = yard.sealift("runs", "retry", planned, "--executor", "detached")
     assert (result.code, says in result.stderr) == (code, True), result.stdout + result.stderr
     assert yard.batch.names() == []
 

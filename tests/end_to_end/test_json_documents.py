@@ -32,7 +32,7 @@ def verbs(command: click.Command = cli, names: tuple[str, ...] = ()) -> Iterator
             inner = command.get_command(context, name)
             assert inner is not None
             yield from verbs(inner, (*names, name))
-    elif any("--json" in parameter.opts for parameter in command.params):
+    elif any("--json" in parameter.opts for parameter in command.get_params(click.Context(command))):
         yield names
 
 
@@ -50,12 +50,12 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
 
     for number in range(4):
         world.put(f"docs/{number}", b"content")
-    walk("inventory", source, "--to", f"s3://{world.ledger}/inventories")
+    walk("inventory", source, "--destination", f"s3://{world.ledger}/inventories")
     young = walk("reconcile", *sides)
     assert young["categories"]["in_flight"]["rows"] == 4
     stored = world.client.get_object(Bucket=world.ledger, Key=f"runs/runs/{young['run_id']}/report.json")["Body"].read()
     assert "in flight" in json.loads(stored)["categories"]
-    walk("replicate", *sides, "--dry-run", "--min-size", "1")
+    walk("replicate", *sides, "--dry-run", "--newer-than", "1d")
     walk("replicate", *sides)
     world.put("docs/other", b"content")
     walk("verify", *sides)
@@ -72,14 +72,14 @@ def test_the_document_of_every_verb_has_keys_in_snake_case(world: World, tmp_pat
     walk("nightly", "--pair", "docs", *policy)
     walk("policy check", *policy[1:])
     walk("policy explain", *policy, f"{source}1")
-    archives = ("--archives", f"s3://{world.destination}/archives")
-    walk("compact", "--source", source, *archives, "--pack-all")
+    archives = f"s3://{world.destination}/archives"
+    walk("compact", "--source", source, "--destination", archives, "--pack-all")
     [archive] = walk("archives list")["archives"]
     walk("archives find", "docs/1")
     walk("archives list", archive["location"])
-    walk("archives reindex", *archives)
-    walk("restore", *archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back")
-    places = ("--source", source, "--copies", f"s3://{world.destination}/archives/")
+    walk("archives reindex", "--source", archives)
+    walk("restore", "--archives", archives, "--key", "docs/1", "--destination", f"s3://{world.ledger}/back")
+    places = ("--source", source, "--destination", f"s3://{world.destination}/archives/")
     walk("expire", *places, "--declare")
     walk("expire", *places, "--grace", "0s")
     assert walked | ELSEWHERE.keys() == {" ".join(each) for each in verbs()}

@@ -113,7 +113,7 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     fleet.batch.engine.max_running = 1
     settings = {"SEALIFT_PROCESSES": "1", "SEALIFT_IN_FLIGHT": "32", "SEALIFT_BATCH_JOB_DEFINITION": "sealift"}
     command = ["expire", *places(world), *DELETE, "--json"]
-    submitted = fleet.sealift(*command, "--detach", **settings, **one_shard)  # one group after the other
+    submitted = fleet.sealift(*command, "--executor", "detached", **settings, **one_shard)  # one group after the other
     run_id = submitted.document["run_id"]
     job = await_value(lambda: fleet.batch.job(f"{run_id}-000-work"))
     await_value(lambda: first_key(world, world.source) != "k00000" or job.has_ended, 60)

@@ -1,4 +1,4 @@
-"""`--max-rate` and `--bandwidth`, from the command to the workers' requests."""
+"""`--max-rate`, from the command to the workers' requests."""
 
 from __future__ import annotations
 

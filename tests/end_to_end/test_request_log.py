@@ -46,11 +46,9 @@ def test_debug_logs_each_request_of_command_and_workers(world: World, is_before_
     assert secrets(world, done.stderr) == []
 
 
-def test_v_logs_refused_requests_alone_and_no_secret(world: World) -> None:
-    world.put("doc", b"text")
-    assert lines(world.sealift("runs", "list", "-v").stderr) == []
+def test_debug_logs_refused_requests_and_no_secret(world: World) -> None:
     wrong = {"AWS_ACCESS_KEY_ID": "AKIAWRONG", "AWS_SECRET_ACCESS_KEY": "a-wrong-secret", "AWS_SESSION_TOKEN": TOKEN}
-    done = world.sealift("runs", "list", "-v", **wrong)
+    done = world.sealift("runs", "list", "--debug", **wrong)
     assert done.code == 10, done.stderr
     refused = lines(done.stderr)
     assert {match[4] for match in refused} == {"403"}

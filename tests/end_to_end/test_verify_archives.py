@@ -10,7 +10,7 @@ from tests.end_to_end.conftest import World
 
 
 def compact(world: World, *arguments: str) -> None:
-    given = ["--source", f"s3://{world.source}", "--archives", f"s3://{world.destination}/packed", "--pack-all"]
+    given = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}/packed", "--pack-all"]
     result = world.sealift("compact", *given, "--storage-class", "STANDARD", *arguments)
     assert result.code == 0, result.stderr
 

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.model import Location, ObjectVersion
+from jobs.core.pricing import own_prices
 from jobs.core.run import RunSpec, Side
 from jobs.core.selection import Selection
 from jobs.restore.as_of import ONE_SECOND, pick_asked
 from jobs.restore.as_of_journal import is_event
 from jobs.restore.plan import Choose, RestoreSelection, plan_restore
 from jobs.restore.pricing import ArchivesNow, forecast
-from jobs.runs.planning import read_price_table
 from jobs.tables.rows import read_shard, restore_schema, version_batch
 from tests.doubles.examples import examples
 
@@ -114,7 +114,7 @@ def test_a_restore_that_keeps_classes_is_priced_in_each_members_class() -> None:
     options = {"tier": "Bulk", "days": 7, "is_history": False, "storage_class": "keep"}
     spec = RunSpec("run", "restore", 0.0, side, side, "manifest", options)
     archives = ArchivesNow({"s3://cold/a": "STANDARD"}, {})
-    prices = read_price_table()
+    prices = own_prices()
     assert forecast(chosen, archives, spec, 1, prices).dollars["puts"] == pytest.approx((2 * 0.05 + 2 * 0.005) / 1000)
     standard = replace(spec, options=options | {"storage_class": "STANDARD"})
     assert forecast(chosen, archives, standard, 1, prices).dollars["puts"] == pytest.approx(4 * 0.005 / 1000)

@@ -21,11 +21,9 @@ DROPPED = [
     (Selection(), {"key": f"{DOCUMENT}.json"}, "sealift_object"),
     (Selection(include=("a",)), {"key": f"a\n/{DOCUMENT}\n"}, "sealift_object"),
     (Selection(versions="all"), {"is_delete_marker": True, "key": f"a/{TRIAL}"}, "sealift_object"),
-    (Selection(min_size_bytes=10), {"size_bytes": 9}, "min_size"),
     (Selection(max_size_bytes=10), {"size_bytes": 11}, "max_size"),
     (Selection(newer_than=NOW), {"last_modified": NOW}, "newer_than"),
     (Selection(older_than=NOW), {"last_modified": NOW}, "older_than"),
-    (Selection(storage_classes=("STANDARD",)), {"storage_class": "GLACIER"}, "storage_class"),
 ]
 TAKEN = [
     (Selection(), {}),
@@ -38,13 +36,11 @@ TAKEN = [
     (Selection(), {"key": DOCUMENT[:-1]}),
     (Selection(), {"key": DOCUMENT.upper()}),
     (Selection(), {"key": ".sealift/place-names.txt"}),
-    (Selection(min_size_bytes=10, max_size_bytes=10), {"size_bytes": 10}),
-    (Selection(min_size_bytes=10, max_size_bytes=0), {"size_bytes": None}),
+    (Selection(max_size_bytes=10), {"size_bytes": 10}),
+    (Selection(max_size_bytes=0), {"size_bytes": None}),
     (Selection(newer_than=NOW, older_than=NOW), {"last_modified": None}),
     (Selection(newer_than=NOW), {"last_modified": NOW + 1}),
     (Selection(older_than=NOW), {"last_modified": NOW - 1}),
-    (Selection(storage_classes=("STANDARD",)), {"storage_class": None}),
-    (Selection(storage_classes=("STANDARD", "GLACIER")), {"storage_class": "GLACIER"}),
 ]
 
 
@@ -59,9 +55,9 @@ def test_what_a_filter_must_not_drop(selection, row):
 
 
 def test_the_first_filter_in_order_is_the_one_that_counts():
-    selection = Selection(prefix="a", exclude=("*",), min_size_bytes=5)
-    assert filter_of(selection, "b", size_bytes=0) == "prefix"
-    assert filter_of(selection, "a", size_bytes=0) == "exclude"
+    selection = Selection(prefix="a", exclude=("*",), max_size_bytes=5)
+    assert filter_of(selection, "b", size_bytes=9) == "prefix"
+    assert filter_of(selection, "a", size_bytes=9) == "exclude"
 
 
 @given(st.text(max_size=20), st.integers(1, 5))
@@ -69,8 +65,3 @@ def test_a_sample_takes_each_key_in_exactly_one_slice(key, of):
     takers = [n for n in range(of) if filter_of(Selection(sample=(n, of)), key) is None]
     assert takers == [n for n in range(of) if Sample(n, of).contains(key)]
     assert len(takers) == 1
-
-
-def test_a_filter_that_is_not_asked_for_drops_nothing() -> None:
-    assert filter_of(Selection(), "k", storage_class="GLACIER") is None
-    assert filter_of(Selection(storage_classes=("STANDARD",)), "k", storage_class=None) is None

@@ -11,11 +11,10 @@ import pyarrow as pa
 import pytest
 
 from jobs.core.model import Location
-from jobs.core.pricing import PricedWork, far_per_gib
+from jobs.core.pricing import PricedWork, far_per_gib, own_prices
 from jobs.core.run import Plan, RunSpec, Side, may_name_old_versions
 from jobs.errors import UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.runs.planning import read_price_table
 from jobs.runs.request import check_apart, drafting, failures_of, manifest_rows, new_run_id
 from jobs.tables.rows import fill_batch
 from tests.doubles.memory_store import MemoryStore
@@ -51,7 +50,7 @@ def test_copies_between_regions_pass_through_workers_behind_endpoints(
     assert not ways[""]["streamed"]
     assert ways["1"]["streamed"] == bool(hops)
     if hops:
-        prices = read_price_table()
+        prices = own_prices()
         assert far_per_gib(PricedWork(**ways["1"]), prices) == pytest.approx(
             hops * (prices.cross_region_per_gib + 0.01)
         )

@@ -43,7 +43,6 @@ def restore(place: Place, when: str) -> tuple[dict[str, Any], dict[str, bytes]]:
     folder = f"{when.replace(':', '')}/"
     command = [sys.executable, "-m", "jobs", "restore", "--source", f"s3://{place.hot}/copies/"]
     command += ["--as-of", f"{DAY}T{when}:00Z", "--destination", f"s3://{place.ledger}/{folder}", "--json"]
-    command.append("--allow-empty")
     done = subprocess.run(command, env=place.environment(), capture_output=True, text=True, check=False)
     assert done.stdout, done.stderr
     found = place.client.list_objects_v2(Bucket=place.ledger, Prefix=folder).get("Contents", [])

@@ -285,6 +285,6 @@ def test_a_reconciliation_begins_when_both_sides_have_reports_of_a_day(tmp_path:
         f"s3://reports/inventory/{bucket}/daily/2026-11-25T0{hour}-00Z/manifest.json"
         for bucket, hour in (("source", 1), ("hotter", 3))
     ]
-    sides = ["--source-inventory", reports[0], "--source-region", "us-east-1"]
-    sides += ["--destination-inventory", reports[1], "--destination-region", "us-east-1"]
+    sides = ["--source-inventory", reports[0]]
+    sides += ["--destination-inventory", reports[1]]
     assert command(jobs) == ["reconcile", *sides, "--map", "=copies/"]

@@ -148,7 +148,7 @@ class Program:
         schedule, source, copies = self._world.schedule, f"s3://{SOURCE}/", f"s3://{DESTINATION}/{COPIES}"
         archives, back = f"s3://{DESTINATION}/{ARCHIVES}", source if schedule.in_place else f"s3://{DESTINATION}/{BACK}"
         route = f"--source {source} --destination {copies} --versions {'all' if schedule.all_versions else 'current'}"
-        packed = f"--source {source} --archives {archives} --storage-class GLACIER_IR"
+        packed = f"--source {source} --destination {archives} --storage-class GLACIER_IR"
         if schedule.archive_format == "tar":
             packed = f"--pair {PAIR} --rule all"
         streamed, near = schedule.streamed, archives if "-compact-" in run_id else copies
@@ -161,7 +161,7 @@ class Program:
             Verb.RESTORE: f"restore --archives {archives} --include * --destination {back} --in-place --yes",
             Verb.RESTORE_AS_OF: f"restore --source {source} --as-of 1s --archives {archives} --destination {back} "
             "--in-place --yes",
-            Verb.EXPIRE: f"expire --source {source} --copies {near} --grace {schedule.grace} "
+            Verb.EXPIRE: f"expire --source {source} --destination {near} --grace {schedule.grace} "
             "--max-share 100% --yes-delete",
             Verb.UNDO: f"expire --undo {run_id} --source {source}",
         }

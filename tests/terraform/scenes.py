@@ -9,7 +9,7 @@ from tests.doubles.batch.account import await_value, make_client
 from tests.end_to_end.scenes import settle as next_second
 from tests.scheduler.event_samples import batch as messages
 from tests.scheduler.event_samples import eventbridge
-from tests.terraform.day import REGION, SCANS, SIGNATURES, Day
+from tests.terraform.day import SCANS, SIGNATURES, Day
 
 LARGE = b"x" * (20 << 20)
 """Above what the function copies, and of several parts where bytes pass through a worker."""
@@ -57,12 +57,11 @@ def backlog(day: Day) -> None:
 
 def inventories(day: Day) -> None:
     """Reports of both sides of customs are delivered: submit compares them in the reports' own regions."""
-    for bucket, region, place in (
-        ("example-customs-us", "us-east-1", "example-inventory-iad"),
-        ("example-customs-copies", "eu-west-1", "example-inventory-dub"),
+    for bucket, place in (
+        ("example-customs-us", "example-inventory-iad"),
+        ("example-customs-copies", "example-inventory-dub"),
     ):
-        regions = ("--source-region", region, "--destination-region", region)
-        made = day.command("inventory", f"s3://{bucket}", "--to", f"s3://{place}/inventory", *regions)
+        made = day.command("inventory", f"s3://{bucket}", "--destination", f"s3://{place}/inventory")
         folder = made["manifest"].removeprefix(f"s3://{place}/").removesuffix("manifest.json")
         day.invoke("submit", eventbridge(place, f"{folder}manifest.checksum", version_id="1", etag="1"))
     day.settle()
@@ -99,14 +98,13 @@ def copies(day: Day) -> None:
     day.put("example-scans", f"{SCANS}late.jpg", b"late", **held())
     day.run("replicate", "replicate", *scans, "--object-lock", "--yes", codes=(0, 3))
     customs = ("--source", "s3://example-customs-us", "--destination", "s3://example-customs-copies")
-    regions = ("--source-region", "us-east-1", "--destination-region", "eu-west-1")
     marked = day.client("us-east-1")
     day.put("example-customs-us", "2026/gone.pdf", b"gone")
     next_second()
     marked.delete_object(Bucket="example-customs-us", Key="2026/gone.pdf")
-    day.run("replicate", "replicate", *customs, *regions, "--versions", "all", "--yes", codes=(0, 3))
+    day.run("replicate", "replicate", *customs, "--versions", "all", "--yes", codes=(0, 3))
     day.run("verify", "verify", *scans, "--deep", "--yes", codes=(0, 3))
-    day.run("verify", "verify", *customs, *regions, "--yes", codes=(0, 3))
+    day.run("verify", "verify", *customs, "--yes", codes=(0, 3))
 
 
 def listings(day: Day) -> None:
@@ -114,20 +112,19 @@ def listings(day: Day) -> None:
     sides = (("example-scans/scans/", "scans"), ("example-hot-fra/delivery/scans/", "hot"))
     for place, name in sides:
         to = f"s3://example-ledger/sealift/inventories/{name}"
-        day.run("inventory", "inventory", f"s3://{place}", "--to", to, "--versions", "all")
+        day.run("inventory", "inventory", f"s3://{place}", "--destination", to, "--versions", "all")
 
 
 def repair(day: Day) -> None:
     """A comparison of listings that mends what it finds."""
     day.put("example-scans", f"{SCANS}lost.jpg", b"lost")
     next_second()
-    regions = ("--source-region", REGION, "--destination-region", REGION)
     reports = []
     for place, name in (("example-scans/scans/", "scans"), ("example-hot-fra/delivery/scans/", "hot")):
         to = f"s3://example-ledger/sealift/repair/{name}"
-        reports.append(day.command("inventory", f"s3://{place}", "--to", to)["manifest"])
+        reports.append(day.command("inventory", f"s3://{place}", "--destination", to)["manifest"])
     sides = ("--source-inventory", reports[0], "--destination-inventory", reports[1], "--map", "scans/=delivery/scans/")
-    day.run("reconcile", "reconcile", *sides, *regions, "--margin", "0s", "--repair", "--yes", codes=(0, 3))
+    day.run("reconcile", "reconcile", *sides, "--margin", "0s", "--repair", "--yes", codes=(0, 3))
     assert day.client().head_object(Bucket="example-hot-fra", Key=f"delivery/{SCANS}lost.jpg")
 
 
@@ -137,7 +134,7 @@ def failures(day: Day) -> None:
     assert len(day.invoke("backup", day.of_queue(sent)).failed) == 1
     scans = ("--source", "s3://example-scans/scans/", "--destination", "s3://example-hot-fra/delivery/scans/")
     day.put("example-scans", f"{SCANS}ended.jpg", b"ended")
-    day.submit("replicate", "replicate", *scans, "--detach", "--yes")
+    day.submit("replicate", "replicate", *scans, "--executor", "detached", "--yes")
     known = set(day.batch.names())
     name = await_value(lambda: next((name for name in set(day.batch.names()) - known if name.endswith("work")), None))
     make_client(day.batch).terminate_job(jobId=day.batch.job(name).id, reason="somebody ended it")

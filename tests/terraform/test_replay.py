@@ -134,8 +134,7 @@ def it_finds_copies_across_regions_through_an_endpoint(recording: Recording) -> 
     day.put("example-customs-us", "2026/across.pdf", b"across")
     next_second()
     sides = ("--source", "s3://example-customs-us", "--destination", "s3://example-customs-copies")
-    regions = ("--source-region", "us-east-1", "--destination-region", "eu-west-1")
-    command = ("replicate", *sides, *regions, "--executor", "local", "--yes")
+    command = ("replicate", *sides, "--executor", "local", "--yes")
     day.command(*command, role=f"{NAME}-job-replicate", SEALIFT_ENDPOINTS_ONLY="")
     found = recording.judged(tuple(day.aws.requests[before:]))
     assert found == [f"{NAME}-job-replicate: copies between regions through a VPC endpoint"]

@@ -71,7 +71,7 @@ def test_the_region_of_one_bucket_says_nothing_of_another(script: Script) -> Non
 @pytest.mark.parametrize("reply", DIRECTIONS)
 def test_directions_that_lead_nowhere_are_told_with_advice(script: Script, reply: Reply) -> None:
     script.reply = reply
-    with pytest.raises(errors.Redirected, match=r"eu-west-3.*us-east-1.*--source-region"):
+    with pytest.raises(errors.Redirected, match=r"eu-west-3.*us-east-1.*AWS_REGION"):
         ask(script, lambda store: store.get(REF))
     assert len(script.seen) == 2
 
