@@ -17,7 +17,7 @@ from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import FUNCTIONS, System
 from jobs.policy.model import Pair
 from jobs.policy.resolved import FILE_NAME
-from jobs.s3.operations import Operation, Place
+from jobs.s3.operations import Operation
 
 SAMPLE = "sealift-doctor"
 """The end of a sample key below a prefix."""
@@ -146,7 +146,7 @@ def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, 
 
 def _on(system: System, place: _Prefix, operations: Sequence[Operation], more: tuple[str, ...] = ()) -> Iterator[Need]:
     bucket = f"arn:aws:s3:::{place.bucket}"
-    lists = [each for each in operations if each.place is Place.BUCKET and each is not Operation.DELETE_VERSIONS]
+    lists = [each for each in operations if each.is_of_bucket and each is not Operation.DELETE_VERSIONS]
     of_objects = [each for each in operations if each not in lists]
     actions = dict.fromkeys(action for each in lists for action in each.actions)
     yield Need(tuple(actions), (bucket,), {"s3:prefix": place.prefix})

@@ -32,21 +32,12 @@ class Patience(Enum):
     LATE = auto()
 
 
-class Place(Enum):
-    """What a request addresses. A bucket's address is also that of an object without a key: its PUT makes the bucket,
-    and its DELETE removes it.
-    """
-
-    BUCKET = auto()
-    KEY = auto()
-
-
 CONTENT = "content"
 """The body of an answer that is what a user stored, whatever it looks like."""
 
 _READ, _WRITE, _DELETE, _CLEAN = Effect
 _QUICK, _SLOW, _LATE = Patience
-_BUCKET, _KEY = Place
+_KEY, _BUCKET = False, True
 _OBJECT = ("GetObject", "GetObjectVersion")
 _TAGS = ("GetObjectTagging", "GetObjectVersionTagging")
 _NOTES = ("ListObjectAnnotations", "ListObjectVersionAnnotations")
@@ -59,15 +50,16 @@ class Operation(StrEnum):
     """An operation, by S3's own name:
     https://docs.aws.amazon.com/AmazonS3/latest/API/API_Operations_Amazon_Simple_Storage_Service.html
 
-    `call`: the method of `Store` that sends it, if there is one. `query`: what its query begins with. `body`: of the
-    answer, CONTENT, the name of its document, or empty where S3 sends none. `actions`: of IAM, the one that allows it,
-    and the one that does so where it names a version:
+    `call`: the method of `Store` that sends it, if there is one. `is_of_bucket`: it addresses a bucket. So would an
+    object without a key: its PUT would make the bucket, and its DELETE remove it. `query`: what its query begins with.
+    `body`: of the answer, CONTENT, the name of its document, or empty where S3 sends none. `actions`: of IAM, the one
+    that allows it, and the one that does so where it names a version:
     https://docs.aws.amazon.com/AmazonS3/latest/userguide/using-with-s3-policy-actions.html
     """
 
     call: str
     method: str
-    place: Place
+    is_of_bucket: bool
     query: str
     effect: Effect
     patience: Patience
@@ -75,13 +67,13 @@ class Operation(StrEnum):
     actions: tuple[str, ...]
 
     def __new__(
-        cls, name: str, call: str, method: str, place: Place, query: str, effect: Effect, patience: Patience, body: str,
-        actions: tuple[str, ...],
+        cls, name: str, call: str, method: str, is_of_bucket: bool, query: str, effect: Effect, patience: Patience,
+        body: str, actions: tuple[str, ...],
     ) -> Operation:  # fmt: skip
         """A name that knows its row."""
         self = str.__new__(cls, name)
         self._value_ = name
-        self.call, self.method, self.place, self.query = call, method, place, query
+        self.call, self.method, self.is_of_bucket, self.query = call, method, is_of_bucket, query
         self.effect, self.patience, self.body = effect, patience, body
         self.actions = tuple(f"s3:{each}" for each in actions)
         return self

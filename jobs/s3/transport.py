@@ -29,7 +29,7 @@ from jobs.s3.http.request_heads import InvalidHead, request_head
 from jobs.s3.http.routes import Route, Routes
 from jobs.s3.http.signing import EMPTY_SHA256, UNSIGNED, Credentials
 from jobs.s3.http.tls import tls_context
-from jobs.s3.operations import CONTENT, Operation, Patience, Place
+from jobs.s3.operations import CONTENT, Operation, Patience
 from jobs.s3.retries import pause_seconds
 
 TRIES_PACED = 2
@@ -120,7 +120,7 @@ class Transport:
         the request. A redirect is followed within AWS alone, see `routes`.
         Raises Rejected for an object without a key, and sends nothing.
         """
-        if not place.key and operation.place is Place.KEY:
+        if not place.key and not operation.is_of_bucket:
             raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)
         route = self._routes.get(place.bucket) or self._routes.find(operation, place)
         if self._owners:
@@ -135,7 +135,8 @@ class Transport:
         is_repeated = False
         while True:
             attempt += 1
-            refuse_late(operation, place, send_by)
+            if send_by is not None:
+                refuse_late(operation, place, send_by)
             credentials, skew, began = self._credentials(), self._clock_skew, time.perf_counter()
             try:
                 response = await self._exchange(

@@ -10,6 +10,7 @@ import hashlib
 import re
 from base64 import b64encode
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from html import escape, unescape
 from typing import NamedTuple
 from urllib.parse import quote as quote_strictly
@@ -49,6 +50,7 @@ _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
 _ERROR = re.compile(rb"\s*(?:<\?xml[^>]*>\s*)?<(?:[\w.-]+:)?Error[\s/>]")
+_OPENINGS = {each: b"<" + each.body.encode() for each in Operation}
 _CHECKSUM_ELEMENT = re.compile(rb"<Checksum([A-Z0-9]+)>([^<\x80-\xff]*)</")
 
 
@@ -86,15 +88,17 @@ def query(**parameters: str | int | None) -> str:
 def copy_source(ref: ObjectRef) -> str:
     """The value of `x-amz-copy-source`."""
     version = f"?versionId={quote(ref.version_id)}" if ref.version_id else ""
-    if access_point(ref.bucket):
+    if ref.bucket.startswith("arn:") and access_point(ref.bucket):
         return f"{quote(ref.bucket)}/object/{quote_key(ref.key)}{version}"
     return f"/{ref.bucket}/{quote_key(ref.key)}{version}"
 
 
 def source_headers(source: ObjectRef, etag: str | None) -> Pairs:
     """What a copy is made of, and the ETag that it must have."""
-    pinned = [] if etag is None else [("x-amz-copy-source-if-match", f'"{etag}"')]
-    return [("x-amz-copy-source", copy_source(source)), *pinned]
+    pairs = [("x-amz-copy-source", copy_source(source))]
+    if etag is not None:
+        pairs.append(("x-amz-copy-source-if-match", f'"{etag}"'))
+    return pairs
 
 
 def encode_tags(tags: Mapping[str, str]) -> str:
@@ -259,7 +263,8 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
     Raises Malformed when the body is another document, or where there is no ETag: then nothing is known of what
     happened.
     """
-    note, version_id = expiry_note(headers.get("x-amz-expiration")), headers.get("x-amz-version-id")
+    expiration, version_id = headers.get("x-amz-expiration"), headers.get("x-amz-version-id")
+    note = expiry_note(expiration) if expiration else ""
     if not operation.body:
         demand_no_document(body)
         if "etag" not in headers:
@@ -267,7 +272,7 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
         return Written(unquote_etag(headers["etag"]), version_id, header_checksums(headers), note)
     if len(body) >= SMALL_BYTES and (beyond := excess(body)):
         raise Malformed(f"XML with {beyond}")
-    match = _ETAG.search(body) if b"<" + operation.body.encode() in body else None
+    match = _ETAG.search(body) if _OPENINGS[operation] in body else None
     if match:
         etag: str | None = plain(match.group(1).decode())
     else:  # a server that spells its XML otherwise than S3, or no such server
@@ -281,14 +286,17 @@ def parse_written(operation: Operation, headers: Headers, body: bytes) -> Writte
         checksums = tuple(
             Checksum(name.decode(), plain(value.decode()), composite or b"-" in value) for name, value in found
         )
-    of_copy = (headers.get("x-amz-copy-source-version-id"), _last_modified(body)) if operation is Operation.COPY else ()
-    return Written(unquote_etag(etag), version_id, checksums, note, *of_copy)
+    if operation is not Operation.COPY:
+        return Written(unquote_etag(etag), version_id, checksums, note)
+    match, source_version_id = _LAST_MODIFIED.search(body), headers.get("x-amz-copy-source-version-id")
+    modified = _epoch_seconds(match.group(1)) if match else None
+    return Written(unquote_etag(etag), version_id, checksums, note, source_version_id, modified)
 
 
-def _last_modified(body: bytes) -> float | None:
-    match = _LAST_MODIFIED.search(body)
+@lru_cache(64)  # one second's copies share their time
+def _epoch_seconds(text: bytes) -> float | None:
     try:
-        return parse_time(match.group(1).decode()) if match else None
+        return parse_time(text.decode())
     except ValueError:
         return None
 

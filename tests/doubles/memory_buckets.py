@@ -14,12 +14,12 @@ from jobs.core.algorithms import ALGORITHMS
 from jobs.core.model import NULL_VERSION, Attributes, Checksum, Listed, ObjectInfo, ObjectRef
 from jobs.errors import StoreError, store_error
 from jobs.s3 import checksums
-from jobs.s3.operations import Operation, Place
+from jobs.s3.operations import Operation
 from jobs.s3.store import ANNOTATION_BYTES, Deleted, Guard, Marker, Page, Written
 
 _ARCHIVE_CLASSES = frozenset({"GLACIER", "DEEP_ARCHIVE"})
 ANNOTATIONS_MAX = 1_000
-_OF_BUCKETS = {"PutBucketVersioning", *(each for each in Operation if each.place is Place.BUCKET)}
+_OF_BUCKETS = {"PutBucketVersioning", *(each for each in Operation if each.is_of_bucket)}
 
 
 class Beginning(NamedTuple):

@@ -9,7 +9,7 @@ from typing import Any
 import botocore.session
 import pytest
 
-from jobs.s3.operations import BY_CALL, CONTENT, SOURCE_READS, Effect, Operation, Place
+from jobs.s3.operations import BY_CALL, CONTENT, SOURCE_READS, Effect, Operation
 from jobs.s3.store import Store
 
 MODEL = botocore.session.Session().get_service_model("s3")
@@ -25,7 +25,7 @@ def test_each_operation_is_addressed_as_botocore_says(operation: Operation) -> N
     model = MODEL.operation_model(str(operation))
     path, _, query = model.http["requestUri"].partition("?")
     assert operation.method == model.http["method"]
-    assert operation.place is (Place.KEY if "{Key+}" in path else Place.BUCKET)
+    assert operation.is_of_bucket is ("{Key+}" not in path)
     assert operation.query.rstrip("=") == query
 
 
