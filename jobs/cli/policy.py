@@ -186,8 +186,13 @@ def _explanation_text(answer: Explanation) -> str:
     if answer.copy_problem:
         lines.insert(3, f"  impossible  {answer.copy_problem}")
     verdicts = {True: "applies", False: "does not apply", None: "may apply"}
-    lines += [f"    {rule.rule} {verdicts[rule.applies]}: {rule.reason}" for rule in answer.rules]
+    for rule in answer.rules:
+        said = ", ".join(f"{text}: {_YES[holds]}" for text, holds in rule.conditions)
+        lines.append(f"    {rule.rule} {verdicts[rule.applies]}: {said}")
     return "\n".join(map(shown, lines))
+
+
+_YES = {True: "yes", False: "no", None: "not known"}
 
 
 def _owner_text(side: Destination | Replica) -> str:

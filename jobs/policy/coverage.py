@@ -10,8 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from jobs.core.model import Location
-from jobs.policy.model import ArchiveRule, Pair, Policy
+from jobs.policy.model import Pair, Policy
 from jobs.policy.words import age_text, size_text
 
 KEY_BYTES_MAX = 1_024
@@ -30,11 +32,11 @@ class Scope(NamedTuple):
 
 
 class RuleVerdict(NamedTuple):
-    """Whether an archive rule takes the object (None: unknown), and the reason."""
+    """Whether an archive rule takes the object (None: unknown), by its conditions and whether each holds."""
 
     rule: str
     applies: bool | None
-    reason: str
+    conditions: tuple[tuple[str, bool | None], ...]
 
 
 class Explanation(NamedTuple):
@@ -104,7 +106,7 @@ def explain(
         return Explanation(here, None, _nobody(policy, bucket))
     if hidden is not None:
         return Explanation(here, None, f"the pair {pair.name} leaves out keys that begin with {hidden!r}")
-    rules = _verdicts(pair, key, size_bytes, age_seconds, tags)
+    rules = tuple(_verdicts(pair, key, size_bytes, age_seconds, tags))
     copy_key = pair.copy_key(key)
     return Explanation(
         source=here,
@@ -121,30 +123,18 @@ def explain(
 def to_dict(explanation: Explanation) -> dict[str, Any]:
     """JSON-ready."""
     pair = explanation.pair
-    document: dict[str, Any] = {
-        "source": str(explanation.source),
-        "pair": pair.name if pair else None,
-        "reason": explanation.reason,
-    }
+    document: dict[str, Any] = {"source": str(explanation.source), "reason": explanation.reason, "pair": None}
     if pair is None:
         return document
-    hot = pair.destination
     return document | {
+        "pair": pair.name,
         "copy": str(explanation.copy),
         "copy_problem": explanation.copy_problem or None,
-        "region": hot.region,
-        "account": hot.account,
-        "storage_class": hot.storage_class.value if hot.storage_class else None,
-        "encryption": hot.encryption.value,
-        "kms_key": hot.kms_key,
-        "locked_days": int(hot.object_lock.days) if hot.object_lock else None,
         "replica": str(explanation.replica) if explanation.replica else None,
-        "deletes": pair.deletes.value,
         "is_for_lambda": explanation.is_for_lambda,
-        "lambda_max_size_bytes": int(pair.thresholds.lambda_max_size),
-        "verify": {"rota": str(pair.verify.rota), "deep": str(pair.verify.deep) if pair.verify.deep else None},
         "archive_rule": explanation.archive_rule,
         "archive_rules": [verdict._asdict() for verdict in explanation.rules],
+        "policy": msgspec.to_builtins(pair),
     }
 
 
@@ -161,10 +151,9 @@ def _find(policy: Policy, bucket: str, key: str) -> tuple[Pair | None, str, str 
 
 
 def _nobody(policy: Policy, bucket: str) -> str:
-    watching = [pair for pair in policy.pairs if pair.source.bucket == bucket]
-    if watching:
-        prefixes = ", ".join(repr(str(prefix)) for pair in watching for prefix in pair.source.prefixes)
-        return f"only keys of this bucket that begin with {prefixes} are protected"
+    prefixes = [prefix for pair in policy.pairs if pair.source.bucket == bucket for prefix in pair.source.prefixes]
+    if prefixes:
+        return f"only keys of this bucket that begin with {', '.join(map(repr, prefixes))} are protected"
     for pair in policy.pairs:
         for name in ("destination", "replica", "archive"):
             side = getattr(pair, name)
@@ -175,47 +164,19 @@ def _nobody(policy: Policy, bucket: str) -> str:
 
 def _verdicts(
     pair: Pair, key: str, size_bytes: int | None, age_seconds: float | None, tags: Mapping[str, str] | None
-) -> tuple[RuleVerdict, ...]:
-    verdicts: list[RuleVerdict] = []
+) -> Iterator[RuleVerdict]:
+    """The first rule that applies takes the object."""
+    is_taken = False
     for rule in pair.archive.rules if pair.archive else ():
-        earlier = next((verdict.rule for verdict in verdicts if verdict.applies), None)
-        if earlier:
-            verdicts.append(RuleVerdict(rule.name, False, f"the rule {earlier} comes first"))
-            continue
-        answers = list(_conditions(rule, key, size_bytes, age_seconds, tags))
-        against = [text for holds, text in answers if holds is False]
-        unknown = [text for holds, text in answers if holds is None]
-        if against:
-            verdicts.append(RuleVerdict(rule.name, False, "; ".join(against)))
-        elif unknown:
-            verdicts.append(RuleVerdict(rule.name, None, "; ".join(unknown)))
-        else:
-            verdicts.append(RuleVerdict(rule.name, True, "; ".join(text for _, text in answers)))
-    return tuple(verdicts)
-
-
-def _conditions(
-    rule: ArchiveRule, key: str, size_bytes: int | None, age_seconds: float | None, tags: Mapping[str, str] | None
-) -> Iterator[tuple[bool | None, str]]:
-    begins = key.startswith(rule.prefix)
-    if rule.prefix:
-        yield begins, f"the key {'begins' if begins else 'does not begin'} with {rule.prefix!r}"
-    if age_seconds is None:
-        yield None, f"if it is older than {age_text(rule.older_than)}"
-    else:
-        older = age_seconds > rule.older_than
-        yield older, f"{age_text(int(age_seconds))} is {'' if older else 'not '}older than {age_text(rule.older_than)}"
-    if size_bytes is None:
-        yield None, f"if it is smaller than {size_text(rule.smaller_than)}"
-    else:
-        smaller = size_bytes < rule.smaller_than
-        yield (
-            smaller,
-            f"{size_text(size_bytes)} is {'' if smaller else 'not '}smaller than {size_text(rule.smaller_than)}",
-        )
-    for name, value in rule.tags.items():
-        if tags is None:
-            yield None, f"if it is tagged {name}={value}"
-        else:
-            tagged = tags.get(name) == value
-            yield tagged, f"it is {'' if tagged else 'not '}tagged {name}={value}"
+        age, size = rule.older_than, rule.smaller_than
+        conditions: list[tuple[str, bool | None]] = [
+            (f"begins with {rule.prefix!r}", key.startswith(rule.prefix)),
+            (f"older than {age_text(age)}", None if age_seconds is None else age_seconds > age),
+            (f"smaller than {size_text(size)}", None if size_bytes is None else size_bytes < size),
+        ]
+        for name, value in rule.tags.items():
+            conditions.append((f"tagged {name}={value}", None if tags is None else tags.get(name) == value))
+        answers = {holds for _, holds in conditions}
+        applies = False if is_taken or False in answers else None if None in answers else True
+        is_taken = is_taken or applies is True
+        yield RuleVerdict(rule.name, applies, tuple(conditions))

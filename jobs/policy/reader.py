@@ -19,7 +19,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, structs
 
 from jobs.errors import Mistake, PolicyError
-from jobs.policy.model import Defaults, Policy, PolicyFile
+from jobs.policy.model import Policy, PolicyFile
 from jobs.policy.resolved import ResolvedPolicy, decode_policy, load_bytes, read_bytes
 from jobs.policy.rules import Finding, Steps, find_mistakes
 from jobs.policy.yaml_document import Document
@@ -48,19 +48,19 @@ def resolve_policy(path: str) -> ResolvedPolicy:
 def parse_policy(data: bytes, name: str) -> Policy:
     """The policy in the bytes of a file called `name`: YAML, or what was made of it where that ends in `.json`.
 
-    Raises PolicyError with all mistakes.
+    Raises PolicyError with all mistakes: of single values, or else those between them.
     """
     if name.endswith(".json"):
         return decode_policy(data, name)
     document = Document(data, name)
-    if document.data is None and not document.findings:
+    findings = document.findings
+    if document.data is None and not findings:
         raise PolicyError(name, [Mistake("", "", "is empty: write a policy as in policy.example.yaml")])
-    findings = list(document.findings)
-    values = _values(document.data, PolicyFile, (), findings)
-    policy, numbers = _sound_part(values, findings)
-    if policy is not None:
-        findings += (_renumbered(finding, numbers) for finding in find_mistakes(policy))
-    if findings or policy is None:
+    values = {} if findings else _values(document.data, PolicyFile, (), findings)
+    if not findings:
+        policy = msgspec.convert(_completed(values), Policy)
+        findings += find_mistakes(policy)
+    if findings:
         raise PolicyError(name, _mistakes(document, findings))
     return policy
 
@@ -144,19 +144,10 @@ def _expected(kind: Any, metas: Iterable[Meta], value: Any = None) -> str:
     return "true or false" if kind is bool else "a text (in quotes where it looks like a number)"
 
 
-def _sound_part(values: Any, findings: list[Finding]) -> tuple[Policy | None, list[int]]:
-    """The policy without its broken pairs and sections, and the numbers of the remaining pairs."""
-    broken = {finding.steps[:2] if finding.steps[:1] == ("pairs",) else finding.steps[:1] for finding in findings}
-    if broken & {(), ("version",), ("ledger",), ("pairs",)}:
-        return None, []
-    whole = {name: value for name, value in values.items() if (name,) not in broken}
-    numbers = [number for number in range(len(values["pairs"])) if ("pairs", number) not in broken]
-    if broken and not numbers:
-        return None, []
-    defaults = whole.pop("defaults", {})
-    shared = {name: defaults[name] for name in Defaults.__struct_fields__ if name in defaults}
-    pairs = [_owned(_inherit(values["pairs"][number], shared), whole.get("account")) for number in numbers]
-    return msgspec.convert(whole | {"pairs": pairs}, Policy), numbers
+def _completed(values: dict[str, Any]) -> dict[str, Any]:
+    """The policy, with its defaults in each pair, and the owner of each bucket."""
+    pairs = [_owned(_inherit(pair, values.get("defaults", {})), values.get("account")) for pair in values["pairs"]]
+    return values | {"pairs": pairs}
 
 
 def _inherit(pair: dict[str, Any], shared: dict[str, Any]) -> dict[str, Any]:
@@ -180,12 +171,6 @@ def _suggest(name: Any, known: Iterable[str]) -> str:
     return f" (did you mean {near[0]}?)" if near else ""
 
 
-def _renumbered(finding: Finding, numbers: list[int]) -> Finding:
-    if finding.steps[0] != "pairs" or len(finding.steps) < 2:
-        return finding
-    return finding._replace(steps=("pairs", numbers[int(finding.steps[1])], *finding.steps[2:]))
-
-
 def _mistakes(document: Document, findings: list[Finding]) -> list[Mistake]:
     """The findings as people read them, each once, in the file's order."""
     mistakes: dict[Mistake, None] = {}
@@ -202,10 +187,8 @@ def path_of(steps: Steps) -> str:
     return "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in steps).removeprefix(".")
 
 
-def _pair_name(raw: Any, steps: Steps) -> str | None:
-    if len(steps) < 2 or steps[0] != "pairs" or not isinstance(steps[1], int):
+def _pair_name(data: Any, steps: Steps) -> str | None:
+    try:
+        return str(data["pairs"][steps[1]]["name"]) if steps[0] == "pairs" else None
+    except (LookupError, TypeError):
         return None
-    pairs = raw["pairs"]  # of a key given twice, YAML may keep another value than was read first
-    pair = pairs[steps[1]] if isinstance(pairs, list) and steps[1] < len(pairs) else None
-    name = pair.get("name") if isinstance(pair, dict) else None
-    return name if isinstance(name, str) else None

@@ -14,10 +14,11 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from jobs.core.enums import ARCHIVE_CLASSES, ArchiveSide, Deletes, Encryption, Notifications, StorageClass
+from jobs.core.enums import ArchiveSide, Deletes, Encryption, Notifications, StorageClass
 from jobs.core.model import overlap
+from jobs.policy.coverage import scope
 from jobs.policy.model import Archive, Batch, Destination, Pair, Policy, Replica
-from jobs.policy.words import CREATE, age_text, minutes_of, region_of, size_text
+from jobs.policy.words import CREATE, age_text, minutes_of, region_of
 
 Steps = tuple[str | int, ...]
 SECONDS_PER_DAY = 86_400
@@ -34,6 +35,13 @@ OVERRIDES_CHARACTERS_MAX = 8_192
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html"""
 _OVERRIDES_ROOM = 2_000
 """What a command and its environment take beside the pair's prefixes."""
+
+
+_WHOLE = (
+    *("region", "account", "notifications", "inventory", "encryption", "kms_key"),
+    *("object_lock", "noncurrent_days", "transitions"),
+)
+"""What a section says of the whole bucket."""
 
 
 class Finding(NamedTuple):
@@ -167,34 +175,22 @@ def _uses(policy: Policy) -> Iterator[_Use]:
         for section in SECTIONS:
             if (side := getattr(pair, section)) is None:
                 continue
-            says = {"region": side.region, "account": side.account}
-            if section == "source":
-                says |= {"notifications": side.notifications, "inventory": side.inventory}
-                yield _Use(number, ("pairs", number, section), side.bucket, (), says)
-                continue
-            says |= {
-                name: getattr(side, name) for name in ("encryption", "kms_key", "object_lock") if hasattr(side, name)
-            }
-            says |= kept
-            if section != "archive":
-                says["noncurrent_days"] = hot.noncurrent_days
-            if section == "destination":
-                says["transitions"] = hot.transitions
-            writes = (side.prefix,) if section == "archive" else copies
+            says = {name: getattr(side, name) for name in _WHOLE if hasattr(side, name)}
+            if section != "source":
+                says = kept | {"noncurrent_days": hot.noncurrent_days if section == "replica" else None} | says
+            writes = {"source": (), "archive": (getattr(side, "prefix", ""),)}.get(section, copies)
             yield _Use(number, ("pairs", number, section), side.bucket, writes, says)
 
 
 def _places(policy: Policy, uses: Sequence[_Use]) -> Iterator[Finding]:
     """Sealift never writes to a bucket that it watches (a loop), nor twice to one place."""
-    watched: dict[str, str] = {}
-    for pair in policy.pairs:
-        watched.setdefault(pair.source.bucket, pair.name)
+    watched = {pair.source.bucket: pair.name for pair in reversed(policy.pairs)}
     written = [use for use in uses if use.writes]
     for use in written:
         if use.bucket in watched:
-            own = use.pair is not None and policy.pairs[use.pair].source.bucket == use.bucket
-            reader = "this pair" if own else f"the pair {watched[use.bucket]}"
-            expected = f"a bucket that is no source: {reader} watches it, and a copy would be copied again"
+            expected = (
+                f"a bucket that is no source: the pair {watched[use.bucket]} watches it, and copies would be copied"
+            )
             yield Finding(_of_bucket(use), use.bucket, expected)
     for one, other in combinations(written, 2):
         if one.bucket == other.bucket and any(starmap(overlap, product(one.writes, other.writes))):
@@ -245,40 +241,23 @@ def _doubles(names: Sequence[str], steps: Steps, what: str) -> Iterator[Finding]
 
 
 def _sources(policy: Policy) -> Iterator[Finding]:
-    """The most specific prefix decides which pair has an object, so no two pairs may share one."""
+    """The most specific prefix decides which pair has an object, so no two pairs may share one. A prefix of a pair
+    inside another pair's inside a wider one of its own is refused: no list of exclusions can express it.
+    """
     owners: dict[tuple[str, str], str] = {}
     for number, pair in enumerate(policy.pairs):
         source, steps = pair.source, ("pairs", number, "source")
-        if not source.prefixes:
-            yield Finding((*steps, "prefixes"), [], "at least one prefix, or none of this field for all keys")
         for place, prefix in enumerate(source.prefixes):
             owner = owners.setdefault((source.bucket, prefix), pair.name)
             if owner != pair.name or prefix in source.prefixes[:place]:
                 expected = f"a prefix of {source.bucket} that is not given twice: {owner} has it already"
                 yield Finding((*steps, "prefixes", place), prefix, expected)
-            hidden = next((out for out in source.exclude if prefix.startswith(out)), None)
-            if hidden is not None:
-                expected = f"a prefix outside exclude, which leaves out all of {hidden or 'the bucket'}"
-                yield Finding((*steps, "prefixes", place), prefix, expected)
-            if between := _between(policy, pair, prefix):
-                expected = (
-                    f"a prefix outside {between[0]} of the pair {between[1]}, which lies in a wider one of this pair"
-                )
+            elif hidden := [out for out in scope(policy, pair).excluded if prefix.startswith(out)]:
+                expected = f"a prefix outside {hidden[0] or 'the bucket'}, which exclude or another pair takes"
                 yield Finding((*steps, "prefixes", place), prefix, expected)
         for place, out in enumerate(source.exclude):
-            if not any(out.startswith(prefix) for prefix in source.prefixes):
+            if not out.startswith(source.prefixes):
                 yield Finding((*steps, "exclude", place), out, "a prefix inside one of the prefixes")
-
-
-def _between(policy: Policy, pair: Pair, prefix: str) -> tuple[str, str] | None:
-    """Another pair's prefix around this one, inside a wider one of ours: ours, theirs, ours."""
-    for other in policy.pairs:
-        if other is not pair and other.source.bucket == pair.source.bucket:
-            for theirs in other.source.prefixes:
-                wider = (ours for ours in pair.source.prefixes if ours != prefix and theirs.startswith(ours))
-                if prefix.startswith(theirs) and any(True for _ in wider):
-                    return theirs, other.name
-    return None
 
 
 def _accounts(policy: Policy) -> Iterator[Finding]:
@@ -321,39 +300,53 @@ def _foreign(side: Destination | Replica | Archive, steps: Steps) -> Iterator[Fi
 
 
 def _inventories(policy: Policy) -> Iterator[Finding]:
-    if policy.inventory is None:
-        return
-    for number, pair in enumerate(policy.pairs):
-        regions = [("destination", pair.destination.region)]
-        if pair.source.inventory:
-            regions.append(("source", pair.source.region))
-        if pair.replica:
-            regions.append(("replica", pair.replica.region))
-        for section, region in regions:
-            if region not in policy.inventory.buckets:
-                expected = f"a region with a bucket in inventory.buckets (S3 delivers within a region): add {region}"
-                yield Finding(("pairs", number, section, "region"), region, expected)
+    """S3 delivers an inventory within a region."""
+    for number, pair in enumerate(policy.pairs if policy.inventory else ()):
+        for section in ("destination", "replica", *["source"] * pair.source.inventory):
+            side = getattr(pair, section)
+            if side and policy.inventory and side.region not in policy.inventory.buckets:
+                expected = f"a region with a bucket in inventory.buckets: add {side.region}"
+                yield Finding(("pairs", number, section, "region"), side.region, expected)
 
 
 def _pair(pair: Pair) -> Iterator[Finding]:
     hot, replica, archive = pair.destination, pair.replica, pair.archive
-    yield from _key(hot, "destination", is_far=pair.source.region != hot.region)
-    yield from _lifecycle(hot)
-    if hot.object_lock:
-        yield from _stay(hot.storage_class, hot.object_lock.days, ("destination", "object_lock", "days"))
+    for section in ("destination", "archive"):
+        if side := getattr(pair, section):
+            yield from _key(side, section, is_far=pair.source.region != side.region)
     if replica and hot.encryption is not Encryption.S3 and replica.kms_key is None:
         expected = f"create, or the ARN of a key in {replica.region}: the hot bucket uses KMS"
         yield Finding(("replica", "kms_key"), None, expected)
     for section in SECTIONS[1:]:
-        key, region = getattr(getattr(pair, section), "kms_key", None), getattr(getattr(pair, section), "region", None)
-        if key is not None and region_of(key) not in (None, region):
-            yield Finding((section, "kms_key"), key, f"a key in {region}, the bucket's region")
-    if pair.thresholds.backlog_rows > pair.limits.max_objects:
-        expected = f"at most limits.max_objects, {pair.limits.max_objects}: a run with more rows is refused"
-        yield Finding(("thresholds", "backlog_rows"), pair.thresholds.backlog_rows, expected)
+        side = getattr(pair, section)
+        if side and side.kms_key and region_of(side.kms_key) not in (None, side.region):
+            yield Finding((section, "kms_key"), side.kms_key, f"a key in {side.region}, the bucket's region")
+    yield from _lifecycle(hot)
     if archive:
-        yield from _key(archive, "archive", is_far=archive.region != pair.source.region)
         yield from _archive(pair, archive)
+
+
+_COOLING = (
+    *(StorageClass.STANDARD, StorageClass.STANDARD_IA, StorageClass.INTELLIGENT_TIERING, StorageClass.ONEZONE_IA),
+    *(StorageClass.GLACIER_IR, StorageClass.GLACIER, StorageClass.DEEP_ARCHIVE),
+)
+"""S3 moves objects down this list only, and to the infrequent classes not before 30 days:
+https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
+
+
+def _lifecycle(hot: Destination) -> Iterator[Finding]:
+    before, since = hot.storage_class or StorageClass.STANDARD, 0
+    for number, transition in enumerate(hot.transitions):
+        steps, target = ("destination", "transitions", number), transition.storage_class
+        colder = _COOLING[_COOLING.index(before) + 1 :]
+        if target not in colder:
+            yield Finding(
+                (*steps, "storage_class"), target, f"a class below {before}: {', '.join(colder) or 'none is'}"
+            )
+        at_least = max(since + 1, 30 if target in (StorageClass.STANDARD_IA, StorageClass.ONEZONE_IA) else 1)
+        if transition.days < at_least:
+            yield Finding((*steps, "days"), transition.days, f"{at_least} or more")
+        before, since = target, transition.days
 
 
 def _key(side: Destination | Archive, section: str, *, is_far: bool) -> Iterator[Finding]:
@@ -366,54 +359,6 @@ def _key(side: Destination | Archive, section: str, *, is_far: bool) -> Iterator
         yield Finding((section, "encryption"), side.encryption, "aws:kms or aws:kms:dsse where a kms_key is given")
 
 
-def _stay(storage_class: StorageClass | None, days: float, steps: Steps) -> Iterator[Finding]:
-    if storage_class is not None and days < storage_class.minimum_days:
-        expected = f"at least {storage_class.minimum_days} days, which {storage_class} is billed for anyway"
-        yield Finding(steps, f"{days:g} days", expected)
-
-
-_COLD = tuple(each for each in StorageClass if each in ARCHIVE_CLASSES)
-_MOVES = {
-    StorageClass.STANDARD: tuple(each for each in StorageClass if each is not StorageClass.STANDARD),
-    StorageClass.STANDARD_IA: (
-        StorageClass.INTELLIGENT_TIERING,
-        StorageClass.ONEZONE_IA,
-        StorageClass.GLACIER_IR,
-        *_COLD,
-    ),
-    StorageClass.INTELLIGENT_TIERING: (StorageClass.ONEZONE_IA, StorageClass.GLACIER_IR, *_COLD),
-    StorageClass.ONEZONE_IA: _COLD,
-    StorageClass.GLACIER_IR: _COLD,
-    StorageClass.GLACIER: (StorageClass.DEEP_ARCHIVE,),
-    StorageClass.DEEP_ARCHIVE: (),
-}
-"""From which class a lifecycle rule moves objects to which:
-https://docs.aws.amazon.com/AmazonS3/latest/userguide/lifecycle-transition-general-considerations.html"""
-
-
-def _lifecycle(hot: Destination) -> Iterator[Finding]:
-    storage_class, since = hot.storage_class, 0
-    for number, transition in enumerate(hot.transitions):
-        steps: Steps = ("destination", "transitions", number)
-        target = transition.storage_class
-        before = storage_class or StorageClass.STANDARD
-        if target not in _MOVES[before]:
-            named = f"one that S3 moves from {before}: {', '.join(_MOVES[before])}"
-            expected = named if _MOVES[before] else f"no transition from {before}: S3 moves it nowhere"
-            yield Finding((*steps, "storage_class"), target, expected)
-        infrequent = target in (StorageClass.STANDARD_IA, StorageClass.ONEZONE_IA)
-        stay = max(storage_class.minimum_days if storage_class else 0, 30 if infrequent else 1)
-        if transition.days < since + stay:
-            expected = f"{since + stay} or more: {stay} days or longer in {storage_class or 'the class before'}"
-            yield Finding((*steps, "days"), transition.days, expected)
-        storage_class, since = target, transition.days
-    if hot.noncurrent_days is not None:
-        yield from _stay(hot.storage_class, hot.noncurrent_days, ("destination", "noncurrent_days"))
-        if hot.object_lock and hot.noncurrent_days < hot.object_lock.days:
-            expected = f"at least {hot.object_lock.days}: until then Object Lock keeps every version"
-            yield Finding(("destination", "noncurrent_days"), hot.noncurrent_days, expected)
-
-
 def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
     kept_days, expire = pair.destination.noncurrent_days, archive.expire
     is_mirrored = archive.side is ArchiveSide.SOURCE and pair.deletes is Deletes.MIRROR
@@ -423,19 +368,10 @@ def _archive(pair: Pair, archive: Archive) -> Iterator[Finding]:
             "copy is removed after so many days"
         )
         yield Finding(("destination", "noncurrent_days"), kept_days, expected)
+    scope, excluded = pair.source.prefixes, pair.source.exclude
     for number, rule in enumerate(archive.rules):
-        steps: Steps = ("archive", "rules", number)
-        scope, excluded = pair.source.prefixes, pair.source.exclude
         if not any(overlap(rule.prefix, prefix) for prefix in scope) or (excluded and rule.prefix.startswith(excluded)):
-            yield Finding((*steps, "prefix"), rule.prefix, f"keys of the pair: {', '.join(scope)}")
-        if rule.target_size < rule.smaller_than:
-            expected = f"at least smaller_than, {size_text(rule.smaller_than)}"
-            yield Finding((*steps, "target_size"), size_text(rule.target_size), expected)
-        if archive.object_lock:
-            yield from _stay(rule.storage_class, archive.object_lock.days, ("archive", "object_lock", "days"))
-        if expire and archive.side is ArchiveSide.DESTINATION:
-            age_days = (rule.older_than + expire.grace) / SECONDS_PER_DAY
-            yield from _stay(pair.destination.storage_class, age_days, ("archive", "expire", "grace"))
+            yield Finding(("archive", "rules", number, "prefix"), rule.prefix, f"keys of the pair: {', '.join(scope)}")
 
 
 _FARGATE_GIB = {1: (2, 8, 1), 2: (4, 16, 1), 4: (8, 30, 1), 8: (16, 60, 4), 16: (32, 120, 8)}

@@ -1,8 +1,8 @@
 r"""The types of a policy's values, and how people write them.
 
 A value with `parse` is a text in the YAML file (`100 MiB`, `30d`, `1/30`, `50%`) and a number everywhere else: bytes,
-seconds, the N of 1/N, 0 to 1. `expected` ends the sentence "expected …". A pattern is in the dialect that Python and
-JSON Schema share: digits are `[0-9]`, and it ends in `$(?!\n)`, since Python's `$` may leave out a last line break.
+seconds, the N of 1/N, 0 to 1. `expected` ends the sentence "expected …". Patterns are in the dialect that Python and
+JSON Schema share: digits are `[0-9]`, and the end is `$(?!\n)`, since Python's `$` may leave out a last line break.
 """
 
 from __future__ import annotations
@@ -18,22 +18,25 @@ from jobs.core.selection import parse_size
 from jobs.errors import UsageError
 
 _SECONDS = {"w": 604_800, "d": 86_400, "h": 3_600, "m": 60, "s": 1}
+_NAME = "lower-case letters, digits and hyphens, beginning with a letter"
+CREATE = "create"
+"""A key that Terraform makes in the bucket's region, instead of the ARN of one."""
 
 
 def _text(pattern: str, expected: str, parse: Callable[[Any], str] | None = None) -> Meta:
     schema = {"errorMessage": f"expected {expected}"}
-    return Meta(pattern=pattern, extra={"expected": expected, "parse": parse}, extra_json_schema=schema)
+    return Meta(pattern=rf"^({pattern})$(?!\n)", extra={"expected": expected, "parse": parse}, extra_json_schema=schema)
 
 
 def _number(pattern: str, expected: str, parse: Callable[[str], float]) -> Meta:
     """A number that is a text in the file."""
 
     def checked(text: Any) -> float:
-        if not isinstance(text, str) or re.search(pattern, text) is None:
+        if not isinstance(text, str) or re.fullmatch(pattern, text) is None:
             raise ValueError(expected)
         return parse(text)
 
-    schema = {"pattern": pattern, "errorMessage": f"expected {expected}"}
+    schema = {"pattern": rf"^({pattern})$(?!\n)", "errorMessage": f"expected {expected}"}
     return Meta(ge=0, extra={"expected": expected, "parse": checked}, extra_json_schema=schema)
 
 
@@ -44,6 +47,10 @@ def _size(text: str) -> int:
         raise ValueError from None
 
 
+def _age(text: str) -> int:
+    return int(text[:-1]) * _SECONDS[text[-1]]
+
+
 def _zone(name: Any) -> str:
     try:
         return zoneinfo.ZoneInfo(name).key
@@ -51,98 +58,41 @@ def _zone(name: Any) -> str:
         raise ValueError from None
 
 
-SystemName = Annotated[
-    str,
-    _text(
-        r"^[a-z][a-z0-9-]{1,22}[a-z0-9]$(?!\n)",
-        "3 to 24 lower-case letters, digits and hyphens, beginning with a letter",
-    ),
-]
-PairName = Annotated[
-    str,
-    _text(
-        r"^[a-z][a-z0-9-]{0,30}[a-z0-9]$(?!\n)",
-        "2 to 32 lower-case letters, digits and hyphens, beginning with a letter",
-    ),
-]
-# https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html
+SystemName = Annotated[str, _text(r"[a-z][a-z0-9-]{1,22}[a-z0-9]", f"3 to 24 {_NAME}")]
+PairName = Annotated[str, _text(r"[a-z][a-z0-9-]{0,30}[a-z0-9]", f"2 to 32 {_NAME}")]
+_NO_BUCKET = (
+    r"(?!xn--|sthree-|amzn-s3-demo-|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$)(?!.*(\.\.|(-s3alias|--[a-z0-9]+-s3|\.mrap)$))"
+)
+"""https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html"""
 Bucket = Annotated[
     str,
     _text(
-        r"^(?!xn--|sthree-|amzn-s3-demo-|[0-9]+\.[0-9]+\.[0-9]+\.[0-9]+$)"
-        r"(?!.*\.\.)(?!.*(-s3alias|--ol-s3|\.mrap|--x-s3|--table-s3)$)[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$(?!\n)",
+        _NO_BUCKET + r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]",
         "a bucket name: 3 to 63 lower-case letters, digits, dots and hyphens, no s3://, no prefix",
     ),
 ]
-Region = Annotated[str, _text(r"^[a-z]{2,3}(-[a-z]+){1,3}-[0-9]{1,2}$(?!\n)", "a region such as eu-central-1")]
+Region = Annotated[str, _text(r"[a-z]{2,3}(-[a-z]+){1,3}-[0-9]{1,2}", "a region such as eu-central-1")]
+_KEYS = r"(?!s3://)(?![\s\S]*\n(?![\s\S]))[\s\S]{0,900}"
 # The beginning of keys, byte for byte: nothing is decoded, no slash is added.
-Prefix = Annotated[
-    str,
-    _text(
-        r"^(?!s3://)(?![\s\S]*\n(?![\s\S]))[\s\S]{0,900}$(?!\n)",
-        "the beginning of keys such as scans/ (at most 900 characters, no s3://)",
-    ),
-]
+Prefix = Annotated[str, _text(_KEYS, "the beginning of keys such as scans/ (at most 900 characters, no s3://)")]
 # A prefix that Sealift writes below: empty, or ending in a slash, so it is never part of a name.
-Folder = Annotated[
-    str,
-    _text(
-        r"^(?!s3:|/)([\s\S]{0,500}/)?$(?!\n)",
-        "nothing, or a prefix that ends in / and begins with none, such as sealift/",
-    ),
-]
-CREATE = "create"
-"""A key that Terraform makes in the bucket's region, instead of the ARN of one."""
-KmsKey = Annotated[
-    str,
-    _text(
-        r"^(create|arn:aws[a-z-]*:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+)$(?!\n)",
-        "create, or the ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID)",
-    ),
-]
-AccountId = Annotated[str, _text(r"^[0-9]{12}$(?!\n)", 'the 12 digits of an account, in quotes ("111122223333")')]
-Topic = Annotated[
-    str,
-    _text(
-        r"^arn:aws[a-z-]*:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}$(?!\n)",
-        "the ARN of an SNS topic (arn:aws:sns:REGION:ACCOUNT:NAME)",
-    ),
-]
-Email = Annotated[str, _text(r"^[^@\s]+@[^@\s]+\.[^@\s]+$(?!\n)", "an e-mail address")]
-TimeZone = Annotated[
-    str,
-    _text(
-        r"^[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}$(?!\n)",
-        "an IANA time zone such as Europe/Berlin or UTC",
-        _zone,
-    ),
-]
-Hour = Annotated[str, _text(r"^([01][0-9]|2[0-3]):[0-5][0-9]$(?!\n)", "a time from 00:00 to 23:59, HH:MM")]
-Size = Annotated[
-    int,
-    _number(
-        r"^(0|[1-9][0-9]{0,15}(\.[0-9]{1,6})?)( ?([KMGTPkmgtp][Ii]?)?[Bb])?$(?!\n)",
-        "a size such as 100 MiB, 5GiB or 10 MB",
-        _size,
-    ),
-]
-Age = Annotated[
-    int,
-    _number(
-        r"^[0-9]{1,6}[smhdw]$(?!\n)",
-        "a duration such as 30d, 12h or 15m",
-        lambda text: int(text[:-1]) * _SECONDS[text[-1]],
-    ),
-]
-OneIn = Annotated[int, _number(r"^1/[1-9][0-9]{0,5}$(?!\n)", "1/N such as 1/30", lambda text: int(text[2:]))]
-Share = Annotated[
-    float,
-    _number(
-        r"^(100|[1-9]?[0-9](\.[0-9]{1,3})?)%$(?!\n)",
-        "a percentage such as 50%",
-        lambda text: float(text[:-1]) / 100,
-    ),
-]
+_FOLDER = "nothing, or a prefix that ends in / and begins with none, such as sealift/"
+Folder = Annotated[str, _text(r"(?!s3:|/)([\s\S]{0,500}/)?", _FOLDER)]
+_KEY = r"create|arn:aws:kms:[a-z0-9-]+:[0-9]{12}:(key|alias)/[A-Za-z0-9/_-]+"
+KmsKey = Annotated[str, _text(_KEY, "create, or the ARN of a KMS key (arn:aws:kms:REGION:ACCOUNT:key/ID)")]
+AccountId = Annotated[str, _text(r"[0-9]{12}", 'the 12 digits of an account, in quotes ("111122223333")')]
+_TOPIC = r"arn:aws:sns:[a-z0-9-]+:[0-9]{12}:[A-Za-z0-9_-]{1,256}"
+Topic = Annotated[str, _text(_TOPIC, "the ARN of an SNS topic (arn:aws:sns:REGION:ACCOUNT:NAME)")]
+Email = Annotated[str, _text(r"[^@\s]+@[^@\s]+\.[^@\s]+", "an e-mail address")]
+_ZONE = r"[A-Za-z][A-Za-z0-9_+-]*(/[A-Za-z0-9_+-]+){0,2}"
+TimeZone = Annotated[str, _text(_ZONE, "an IANA time zone such as Europe/Berlin or UTC", _zone)]
+Hour = Annotated[str, _text(r"([01][0-9]|2[0-3]):[0-5][0-9]", 'a time from 00:00 to 23:59, in quotes ("22:30")')]
+_SIZE = r"(0|[1-9][0-9]{0,15}(\.[0-9]{1,6})?)( ?([KMGTPkmgtp][Ii]?)?[Bb])?"
+Size = Annotated[int, _number(_SIZE, "a size such as 100 MiB, 5GiB or 10 MB", _size)]
+Age = Annotated[int, _number(r"[0-9]{1,6}[smhdw]", "a duration such as 30d, 12h or 15m", _age)]
+OneIn = Annotated[int, _number(r"1/[1-9][0-9]{0,5}", "1/N such as 1/30", lambda text: int(text[2:]))]
+_SHARE = r"(100|[1-9]?[0-9](\.[0-9]{1,3})?)%"
+Share = Annotated[float, _number(_SHARE, "a percentage such as 50%", lambda text: float(text[:-1]) / 100)]
 Dollars = Annotated[float, Meta(gt=0, lt=1e9, extra={"expected": "US dollars above zero such as 50 or 49.50"})]
 Count = Annotated[int, Meta(ge=1, le=10**12, extra={"expected": "a whole number, 1 or more"})]
 

@@ -57,8 +57,8 @@ def test_explain_says_where_the_copy_goes_and_why():
     assert document["archive_rule"] == "settled-scans"
     assert document["is_for_lambda"] is True
     text = sealift("explain", "s3://example-scans/scans/2026/1Z.jpg", *given).stdout
-    assert "settled-scans applies: the key begins with 'scans/'; 500d is older than 400d; 40 KiB is smaller" in text
-    assert "signatures does not apply: the key does not begin with 'signatures/'" in text
+    assert "settled-scans applies: begins with 'scans/': yes, older than 400d: yes, smaller than 2 MiB: yes" in text
+    assert "signatures does not apply: begins with 'signatures/': no" in text
 
 
 def test_a_policy_is_read_from_s3(world):
