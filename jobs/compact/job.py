@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from jobs.archives.files import RUN_METADATA, SOURCE_METADATA, find_archive
 from jobs.archives.model import ArchiveRecord, Member
-from jobs.compact.member_reader import Content, MemberSource, Read
+from jobs.compact.member_reader import Content, MemberSource, Read, refused
 from jobs.compact.packing import (
     ArchiveStorage,
     EarlierRule,
@@ -144,10 +144,10 @@ class Compact:
 
         Raises Unavailable, Conflict or PreconditionFailed where a retry may help.
         """
-        named, writes, refused = await self._identify(rows)
+        named, writes, left_out = await self._identify(rows)
         if self.options.old_versions:
             named = await self._in_order(named)
-        outcomes = {outcome.row: outcome for outcome in refused}
+        outcomes = {outcome.row: outcome for outcome in left_out}
         for group in self.chains(named):  # sizes that were unknown may be too much for one
             outcomes |= {outcome.row: outcome for outcome in await self._pack_group(group, writes)}
         return [outcomes[row.row] for row in rows]
@@ -166,20 +166,19 @@ class Compact:
         seen = {read.row.row: read for read in reads}
         named: list[ObjectVersion] = []
         writes: dict[int, float] = {}
-        refused: list[Outcome] = []
+        left_out: list[Outcome] = []
         for row in rows:
             read = seen.get(row.row)
             if read is None:
                 named.append(row)
-            elif read.info is None:
-                refused.append(read.left_out())
-            else:
-                info = read.info
+            elif read.outcome is not None:
+                left_out.append(read.outcome)
+            elif (info := read.info) is not None:
                 writes[row.row] = info.last_modified
                 known = row._replace(size_bytes=info.size_bytes, storage_class=info.storage_class)
                 is_named = not _is_unnamed(row)
                 named.append(known if is_named else known._replace(version_id=info.version_id, etag=info.etag))
-        return named, writes, refused
+        return named, writes, left_out
 
     async def _in_order(self, rows: Sequence[ObjectVersion]) -> list[ObjectVersion]:
         """The rows of each key in the order of its versions, and which of them is the latest now.
@@ -332,8 +331,8 @@ class Compact:
             if row.row in outcomes:
                 continue
             read = await self._reader().fetch(row)
-            if read.member is None:
-                outcomes[row.row] = read.left_out()
+            if read.outcome is not None:
+                outcomes[row.row] = read.outcome
             elif packed:
                 readable.append(row)
             else:
@@ -392,8 +391,10 @@ class Compact:
     async def _add(self, writer: ArchiveWriter, read: Read) -> Outcome:
         """Add a read to the archive. Raises _Refused for a large object that cannot be read."""
         member, info = read.member, read.info
+        if read.outcome is not None:
+            return read.outcome
         if member is None or info is None:
-            return read.left_out()
+            raise AssertionError("a read has a member or an outcome")
         if read.data is not None:
             await writer.add(member, read.data)
             return _packed(read.row, member, read.evidence)
@@ -496,19 +497,13 @@ def _refused(row: ObjectVersion, error: StoreError) -> _Refused | None:
     """
     if error.operation not in _READS or error.code in ("NoSuchUpload", "NoSuchBucket"):
         return None
-    if isinstance(error, NotFound):
-        return _Refused(Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE))
-    if isinstance(error, PreconditionFailed):
-        return _Refused(Outcome.of(row, Status.CHANGED, Reason.SOURCE_CHANGED))
-    if isinstance(error, ArchivedObject):
-        return _Refused(Outcome.of(row, Status.BLOCKED, Reason.ARCHIVED, "source"))
-    if isinstance(error, Denied | Redirected):
-        return _Refused(Outcome.refused(row, error))
     is_altered = error.code == ALTERED
-    is_its_own = isinstance(error, Rejected) or (isinstance(error, Unavailable) and error.is_of_object)
+    is_its_own = isinstance(error, (*REFUSALS, PreconditionFailed)) or (
+        isinstance(error, Unavailable) and error.is_of_object
+    )
     if not (is_altered or is_its_own):
         return None
-    return _Refused(Outcome.refused(row, error), is_altered=is_altered)
+    return _Refused(refused(row, error, Reason.SOURCE_CHANGED), is_altered=is_altered)
 
 
 def _is_unnamed(row: ObjectVersion) -> bool:

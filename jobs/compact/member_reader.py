@@ -21,16 +21,14 @@ from jobs.core.evidence import is_md5_etag
 from jobs.core.model import ObjectInfo, ObjectRef, ObjectVersion, is_exact
 from jobs.core.outcome import Evidence, Outcome, Status
 from jobs.core.pace import Pace
-from jobs.core.reasons import Reason, Why
+from jobs.core.reasons import Reason
 from jobs.errors import (
+    REFUSALS,
     ArchivedObject,
     Conflict,
-    Denied,
     NoSuchBucket,
     NotFound,
     PreconditionFailed,
-    Redirected,
-    Rejected,
     StoreError,
     Throttled,
     Unavailable,
@@ -55,7 +53,7 @@ HASHED_BYTES = 256 * 1024
 class Read(NamedTuple):
     """One row, read: `data` is None for a large one, which is only described yet.
 
-    Without a `member`, `status`, `reason` and `detail` say why.
+    Without a `member`, `outcome` says why the row is not packed.
     """
 
     row: ObjectVersion
@@ -63,13 +61,18 @@ class Read(NamedTuple):
     info: ObjectInfo | None = None
     data: bytes | None = None
     evidence: Evidence = Evidence.NONE
-    status: Status = Status.DONE
-    reason: Why = ""
-    detail: str = ""
+    outcome: Outcome | None = None
 
-    def left_out(self) -> Outcome:
-        """The outcome of a row that is not packed."""
-        return Outcome.of(self.row, self.status, self.reason, self.detail)
+
+def refused(row: ObjectVersion, error: StoreError, changed: Reason = Reason.SOURCE_REPLACED) -> Outcome:
+    """The outcome of a row whose object S3 does not show. `changed`: the reason where it is another."""
+    if isinstance(error, NotFound):
+        return Outcome.of(row, Status.MISSING, Reason.SOURCE_GONE)
+    if isinstance(error, PreconditionFailed):
+        return Outcome.of(row, Status.CHANGED, changed)
+    if isinstance(error, ArchivedObject):
+        return Outcome.of(row, Status.BLOCKED, Reason.ARCHIVED, "source")
+    return Outcome.refused(row, error)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +122,7 @@ class MemberSource:
     async def fetch(self, row: ObjectVersion) -> Read:
         """One row: its content when it is small, its description in any case."""
         if row.is_delete_marker:
-            return Read(row, status=Status.LEFT, reason=Reason.IS_MARKER)
+            return Read(row, outcome=Outcome.of(row, Status.LEFT, Reason.IS_MARKER))
         return await self._outcome_of(row, self._fetch)
 
     async def describe(self, row: ObjectVersion) -> Read:
@@ -136,17 +139,10 @@ class MemberSource:
             read = await retry(lambda: work(row), self._heed)
         except NoSuchBucket:
             raise
-        except NotFound:
-            return Read(row, status=Status.MISSING, reason=Reason.SOURCE_GONE)
-        except PreconditionFailed:
-            return Read(row, status=Status.CHANGED, reason=Reason.SOURCE_REPLACED)
-        except ArchivedObject:
-            return Read(row, status=Status.BLOCKED, reason=Reason.ARCHIVED, detail="source")
-        except (Denied, Redirected, Rejected, Unavailable) as error:
+        except (*REFUSALS, PreconditionFailed, Unavailable) as error:
             if isinstance(error, Unavailable) and error.status == 0:
                 raise
-            refused = Outcome.refused(row, error)
-            return Read(row, status=refused.status, reason=refused.reason, detail=refused.detail)
+            return Read(row, outcome=refused(row, error))
         self.pace.succeed(self.clock() - began)
         return read
 
@@ -170,22 +166,27 @@ class MemberSource:
             now = await self.store.head(read)
             if (now.etag, now.last_modified) != (info.etag, info.last_modified):
                 raise PreconditionFailed("HeadObject", str(read), "PreconditionFailed", "its tags are another's", 412)
-        lacking = [name for name, value in self.tags.items() if tags.get(name) != value]
-        if lacking:
-            tag = f"{lacking[0]}={self.tags[lacking[0]]}"
-            return Read(row, info=info, status=Status.LEFT, reason=Reason.TAG_MISSING, detail=tag)
-        if any(rule.takes(row.key, info, tags) for rule in self.earlier_rules):
-            return Read(row, info=info, status=Status.LEFT, reason=Reason.EARLIER_RULE)
-        if self.annotations is not None and await self.annotations.read(read):
-            return Read(row, info=info, status=Status.LEFT, reason=Reason.HAS_ANNOTATIONS)
         described = describe(row, info, tags, None)
-        if defect := member_defect(described):  # else no reader would take any member of the archive
-            return Read(row, info=info, status=Status.BLOCKED, reason=Reason.UNPACKABLE, detail=defect)
+        if why := await self._why_left_out(read, described, info):
+            return Read(row, info=info, outcome=Outcome.of(row, *why))
         if data is None:
             return Read(row, described, info)
         sha256 = hashlib.sha256(data) if len(data) < HASHED_BYTES else await asyncio.to_thread(hashlib.sha256, data)
         evidence = await self._prove(row, info, data, sha256.digest())
         return Read(row, described._replace(sha256=sha256.hexdigest()), info, data, evidence)
+
+    async def _why_left_out(
+        self, ref: ObjectRef, member: Member, info: ObjectInfo
+    ) -> tuple[Status, Reason, str] | None:
+        lacking = next((f"{name}={value}" for name, value in self.tags.items() if member.tags.get(name) != value), None)
+        if lacking is not None:
+            return Status.LEFT, Reason.TAG_MISSING, lacking
+        if any(rule.takes(member.key, info, member.tags) for rule in self.earlier_rules):
+            return Status.LEFT, Reason.EARLIER_RULE, ""
+        if self.annotations is not None and await self.annotations.read(ref):
+            return Status.LEFT, Reason.HAS_ANNOTATIONS, ""
+        defect = member_defect(member)  # no reader would take any member of the archive
+        return (Status.BLOCKED, Reason.UNPACKABLE, defect) if defect else None
 
     async def _prove(self, row: ObjectVersion, info: ObjectInfo, data: bytes, sha256: bytes) -> Evidence:
         """That these are the bytes that S3 keeps, by what it keeps of them. Raises Unavailable when
