@@ -120,6 +120,43 @@ class Grouped:
     packed: Savings = field(default_factory=Savings)
     left_alone: Counter[str] = field(default_factory=Counter)
 
+    def cut(
+        self, batches: Iterator[pa.RecordBatch], rule: PackingRule, economy: Economy, limit: ShardSummary
+    ) -> Iterator[pa.Table]:
+        """A table for each shard: at least one group, and further ones while it is below the limit.
+
+        `batches`: rows in packing order, which are cut into groups, and counted.
+        """
+        pending: list[pa.Table] = []
+        rows = size_bytes = 0
+        for table, groups in group_rows(batches, rule, economy):
+            start = end = 0
+            self.lookups += count_lookups(table)
+            for group in groups:
+                self._count(group, economy)
+                end += group.rows
+                rows += group.rows
+                size_bytes += group.size_bytes
+                if rows >= limit.rows or size_bytes >= limit.size_bytes > 0:
+                    yield pa.concat_tables([*pending, table.slice(start, end - start)])
+                    pending, start = [], end
+                    rows = size_bytes = 0
+            if start < end:
+                pending.append(table.slice(start))
+        if rows:
+            yield pa.concat_tables(pending)
+
+    def _count(self, group: Group, economy: Economy) -> None:
+        self.unknown_sizes += group.unknown_sizes
+        cause = None if group.unknown_sizes else refusal(group.savings, economy)
+        if group.archive.part_bytes() is None:
+            cause = Cause(Reason.TOO_LARGE)
+        if cause is not None:
+            self.left_alone[cause.reason] += group.rows
+            return
+        self.archives += 1
+        self.packed = self.packed.plus(group.savings)
+
     def savings(self) -> dict[str, Any]:
         """The savings for the plan, JSON-ready. The dollars before and after are per month."""
         return {
@@ -170,8 +207,8 @@ async def plan_groups(
                 shards.count_shards(rows, size_bytes, rows_per_shard=rows_per_shard, processes=processes), 1
             )
             limit = ShardSummary(-(-rows // shard_count), -(-size_bytes // shard_count))
-            grouping = _Grouping(sorting.in_packing_order(), rule, economy, grouped, limit)
-            grouped.shards, _ = await write_shards(grouping.shards(), write_shard, sorting.connection)
+            tables = grouped.cut(sorting.in_packing_order(), rule, economy, limit)
+            grouped.shards, _ = await write_shards(tables, write_shard, sorting.connection)
         finally:
             sorting.connection.close()
     grouped.rows, grouped.size_bytes = rows, size_bytes
@@ -241,48 +278,3 @@ def forecast(
         seconds=pricing.estimate_seconds(requests, packed.size_bytes + packed.archive_bytes, processes),
         savings=grouped.savings(),
     )
-
-
-@dataclass(slots=True)
-class _Grouping:
-    """Rows in packing order, cut into groups, and groups into shards. Counts them in `grouped`."""
-
-    batches: Iterator[pa.RecordBatch]
-    rule: PackingRule
-    economy: Economy
-    grouped: Grouped
-    limit: ShardSummary
-
-    def shards(self) -> Iterator[pa.Table]:
-        """A table for each shard: at least one group, and further ones while it is below the
-        limit.
-        """
-        pending: list[pa.Table] = []
-        rows = size_bytes = 0
-        for table, groups in group_rows(self.batches, self.rule, self.economy):
-            start = end = 0
-            self.grouped.lookups += count_lookups(table)
-            for group in groups:
-                self._count(group)
-                end += group.rows
-                rows += group.rows
-                size_bytes += group.size_bytes
-                if rows >= self.limit.rows or size_bytes >= self.limit.size_bytes > 0:
-                    yield pa.concat_tables([*pending, table.slice(start, end - start)])
-                    pending, start = [], end
-                    rows = size_bytes = 0
-            if start < end:
-                pending.append(table.slice(start))
-        if rows:
-            yield pa.concat_tables(pending)
-
-    def _count(self, group: Group) -> None:
-        self.grouped.unknown_sizes += group.unknown_sizes
-        cause = None if group.unknown_sizes else refusal(group.savings, self.economy)
-        if group.archive.part_bytes() is None:
-            cause = Cause(Reason.TOO_LARGE)
-        if cause is not None:
-            self.grouped.left_alone[cause.reason] += group.rows
-            return
-        self.grouped.archives += 1
-        self.grouped.packed = self.grouped.packed.plus(group.savings)
