@@ -40,7 +40,6 @@ from jobs.core.run import Side
 from jobs.core.selection import Selection, parse_age
 from jobs.errors import ExitCode, UsageError
 from jobs.expire.kind import KIND
-from jobs.expire.plan import plan_run
 from jobs.ledger.ledger import Ledger
 from jobs.policy.coverage import match
 from jobs.registry import kind_of
@@ -204,6 +203,8 @@ def expire(options: ExpireCommand) -> int:
     ledger = open_ledger(ledger_location(options.ledger, settings))
     if options.undo:
         return interrupts.run(_undo(ledger, options.undo, options))
+    from jobs.expire.plan import plan_run  # duckdb and pyarrow load here
+
     policy = read_policy(options.policy) if options.policy or settings.policy else None
     return interrupts.run(_start(options, ledger, settings, partial(plan_run, is_own=is_own, policy=policy)))
 

@@ -1,36 +1,449 @@
-"""Plan of an expire run: the places, what is listed there, the shares, the price."""
+"""Plan of an expire run: the places, the candidates that are listed there, the shares, the price.
+
+Originals are what a listing of the source has now. A copy is the current object at the mapped name
+in a listing of a place of copies, or a member of an archive that such a listing shows with the ETag
+in its index. A copy is chosen for each row, and nothing here proves it: the job compares the bytes.
+Members of one archive come together, in the archive's order, so that they are read together.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from contextlib import AsyncExitStack
-from dataclasses import replace
+import asyncio
+from collections import Counter
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from contextlib import AsyncExitStack, aclosing, closing
+from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from hashlib import sha256
+from pathlib import Path
+from posixpath import commonprefix
+from typing import Any, NamedTuple
 
 import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
 
+from jobs.archives.index import ArchiveIndex, Damage, collecting
+from jobs.archives.index_tables import from_batch
+from jobs.archives.model import ArchiveRecord
+from jobs.archives.spans import GAP_BYTES, SPAN_BYTES
 from jobs.config import Settings
 from jobs.core import pricing
 from jobs.core.display import Display
 from jobs.core.enums import SKIP_ANNOTATIONS, Step
-from jobs.core.model import Location
-from jobs.core.pricing import PriceTable
-from jobs.core.run import Plan
+from jobs.core.model import Listed, Location
+from jobs.core.pricing import RANGE_BYTES, PriceTable, own_prices
+from jobs.core.run import Plan, ShardSummary
+from jobs.core.selection import is_sealift_object
 from jobs.errors import ConfigError, Denied, LimitExceeded, NotFound, Rejected, UsageError
+from jobs.expire.copy_columns import MEMBER, SCHEMA
+from jobs.expire.job import GROUP_ROWS
 from jobs.expire.place_checks import find_policy, refuse_lifecycle, refuse_mirrors, refuse_replicated_deletes
 from jobs.expire.places import foreign_places, read_places
 from jobs.ledger.ledger import Ledger
+from jobs.manifests import open_manifest
 from jobs.policy.model import Policy
+from jobs.runs import sharding
+from jobs.runs.planning import write_shards
 from jobs.runs.request import Planned, Request, drafting
+from jobs.runs.there import WriteShard
 from jobs.s3.condition_trial import find_ignored, untried_error
+from jobs.s3.listing import list_all
+from jobs.s3.lookup import key_history
 from jobs.s3.operations import Operation
-from jobs.s3.retries import retry
+from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.sessions import are_apart, boto_client, open_side
 from jobs.s3.store import Store
+from jobs.tables.duck import connect, in_thread, parquet, quoted, scratch_folder
+from jobs.tables.ranged_parquet import holds_any
+from jobs.tables.rows import cut, manifest_batch, manifest_schema
 
-if TYPE_CHECKING:
-    from jobs.expire.candidates import Candidates, Scope
+MEMORY_LIMIT = "256MB"
+BATCH_ROWS = 10_000
+FEW_KEYS = 1_000
+"""Up to so many keys of a manifest are listed one by one, without the rest of their places."""
+LISTS_AT_ONCE = 32
+
+_PLACE: pa.Field[Any] = pa.field("place", pa.int32())
+_LISTED = manifest_schema().append(_PLACE)
+"""What is listed: originals at place 0, and what is current in each place of copies."""
+_TEXTS: list[pa.Field[Any]] = [pa.field(name, pa.string()) for name in ("key", "etag", "checksum")]
+_MEMBERS = pa.schema([_PLACE, *_TEXTS, pa.field("member", MEMBER)])
+"""Members of archives. Key, ETag and checksum are the archive's."""
+_KNOWN = {"key", "version_id", "is_latest", "size_bytes", "etag", "last_modified", "storage_class"}
+_KNOWN |= {"copy_key", "copy_etag", "copy_checksum"}
+"""The columns of a shard that a listing or an index has."""
+
+
+class Share(NamedTuple):
+    """The number of versions that would go, and how many there are. Few rows: at least so many."""
+
+    eligible: int = 0
+    listed: int = 0
+
+    def exceeds(self, limit: float) -> bool:
+        """Return True if it is more than this part of all. 1.0 allows everything."""
+        return limit < 1.0 and self.eligible > limit * self.listed
+
+
+NOTHING = Share()
+
+
+class Scope(NamedTuple):
+    """Where originals and copies are, and the terms of the run.
+
+    `is_own`: which keys of the source belong to the pair of the run. None: all. `older_than`: epoch seconds
+    before which an original and its copy must be written to count for a share. `by_checksum`: the
+    job reads no bytes where S3 keeps checksums.
+    """
+
+    source: Store
+    copies: Store
+    source_at: Location
+    copies_at: Sequence[Location]
+    is_own: Callable[[str], bool] | None = None
+    older_than: float = 0.0
+    max_share: float = 1.0
+    by_checksum: bool = False
+    deletes: bool = True
+
+    def refuse(self, key: str, is_delete_marker: bool = False) -> str:
+        """The code of why a key is never deleted. Empty: it may be."""
+        if is_sealift_object(key):
+            return "sealift_object"
+        if not key.startswith(self.source_at.key):
+            return "outside_source"
+        if self.is_own is not None and not self.is_own(key):
+            return "other_pair"
+        return "delete_marker" if is_delete_marker else ""
+
+
+@dataclass(slots=True)
+class Candidates:
+    """The search for the rows of an expire run, and what it found: the rows, and their shares.
+
+    `keeps_versions`: the bucket of originals does. `is_wanted`: a manifest names the rows.
+
+    `current` and `versions`: the shares of the current objects and of all versions below `prefix`.
+    `heads`, `lists`: requests of the looks. `reads`: storage class → GETs and bytes that the
+    comparison takes. `excluded` counts what was left out, by code. `documents`: the keys of the
+    documents of places in the listing of each place, and in the folders between it and few rows.
+    `damage`: archives whose members cannot count.
+    """
+
+    scope: Scope
+    index: ArchiveIndex
+    folder: Path
+    connection: Any
+    keeps_versions: bool
+    is_wanted: bool
+    prefix: Location
+    rows: int = 0
+    size_bytes: int = 0
+    heads: int = 0
+    lists: int = 0
+    current: Share = NOTHING
+    versions: Share = NOTHING
+    shards: list[ShardSummary] = field(default_factory=list)
+    reads: dict[str, tuple[int, int]] = field(default_factory=dict)
+    excluded: Counter[str] = field(default_factory=Counter)
+    documents: dict[Location, list[str]] = field(default_factory=dict)
+    damage: Damage = field(default_factory=list)
+
+    async def read_wanted(self, wanted: AsyncIterator[pa.RecordBatch]) -> list[str] | None:
+        """Keep the rows that may be deleted. Returns their keys, in order, if they are few."""
+        few: set[str] = set()
+        with self._writer("wanted", manifest_schema()) as writer:
+            async for batch in wanted:
+                keys: list[Any] = batch["key"].to_pylist()
+                markers: list[Any] = batch["is_delete_marker"].to_pylist()
+                whys = list(map(self.scope.refuse, keys, markers))
+                self.excluded.update(filter(None, whys))
+                writer.write_batch(batch.filter(pa.array([not why for why in whys], pa.bool_())))
+                if len(few) <= FEW_KEYS:
+                    few |= {key for key, why in zip(keys, whys, strict=True) if not why}
+        return sorted(few) if len(few) <= FEW_KEYS else None
+
+    async def list_places(self, keys: list[str] | None) -> None:
+        """Write the files `listed` and `members`: what is in all places now, and in archives there.
+
+        `keys`: only what belongs to these.
+        """
+        scope = self.scope
+        places = [(scope.source, scope.source_at), *((scope.copies, at) for at in scope.copies_at)]
+        with self._writer("listed", _LISTED) as listed, self._writer("members", _MEMBERS) as members:
+            for place, (store, at) in enumerate(places):
+                records = await self._records(at, keys) if place else {}
+                names = None if keys is None else [at.key + key[len(scope.source_at.key) :] for key in keys]
+                documents, archives = self.documents.setdefault(at, []), dict[str, ArchiveRecord]()
+                async for page in _pages(store, at, names and [*names, *records], self.keeps_versions and not place):
+                    documents += [each.key for each in page if _is_document(each)]
+                    there = ((each, records[each.key]) for each in page if each.key in records)
+                    archives |= {each.key: record for each, record in there if record.etag == each.etag}
+                    batch = manifest_batch(page if place else self._take(page))
+                    numbers: Any = pa.array([place] * batch.num_rows, pa.int32())
+                    listed.write_batch(batch.append_column(_PLACE, numbers))
+                for record in archives.values():
+                    await self._write_members(members, place, record, keys)
+
+    def _take(self, page: Sequence[Listed]) -> list[Listed]:
+        """The originals that may be deleted, and the markers above them."""
+        whys = [self.scope.refuse(entry.key, entry.is_delete_marker) for entry in page]
+        if not self.is_wanted:
+            self.excluded.update(filter(None, whys))
+        return [entry for entry, why in zip(page, whys, strict=True) if why in ("", "delete_marker")]
+
+    async def _records(self, place: Location, keys: list[str] | None) -> dict[str, ArchiveRecord]:
+        return {
+            record.location.key: record
+            for record in await self.index.records(place, self.damage)
+            if record.source_bucket == self.scope.source_at.bucket
+            and holds_any(keys, record.first_key, record.last_key)
+        }
+
+    async def _write_members(
+        self, writer: pq.ParquetWriter, place: int, record: ArchiveRecord, keys: list[str] | None
+    ) -> None:
+        at, prefix = record.location, self.scope.source_at.key
+        with collecting(self.damage, at):
+            tables = self.index.tables(at, prefix, keys)
+            async with aclosing(tables):
+                async for table in tables:
+                    await asyncio.to_thread(from_batch, table)  # raises for what no worker could read
+                    members: Any = table.select([each.name for each in MEMBER]).cast(pa.schema(list(MEMBER)))
+                    own = {"place": place, "key": at.key, "etag": record.etag, "checksum": record.checksum}
+                    columns: dict[str, Any] = {name: [value] * table.num_rows for name, value in own.items()}
+                    writer.write_table(pa.table(columns | {"member": members.to_struct_array()}, schema=_MEMBERS))
+
+    async def choose(self) -> None:
+        """The table `chosen`: each row once, with one copy. `why`: the code of why it has none.
+
+        A replica comes before a member of an archive, but not where other content is newest at its
+        key: the next replication puts that in its place. Of members, the one that was packed last
+        comes first: without version ids, an earlier one is of an earlier write. A copy in a class
+        that cannot be read without a restore comes last.
+        """
+        await self._select(
+            f"""
+            CREATE TABLE there AS SELECT * EXCLUDE (is_delete_marker) FROM (
+                SELECT file_row_number AS id, key, size_bytes, etag, last_modified, storage_class, version_id,
+                    is_latest, is_delete_marker, epoch(last_modified) AS listed_at,
+                    coalesce(min(epoch(last_modified)) FILTER (NOT coalesce(regexp_matches(etag, '-[0-9]+$'), false))
+                        OVER above, lag(epoch(last_modified)) OVER newest_first) AS hidden_at,
+                    first_value(etag IGNORE NULLS) OVER newest_first <> etag AS is_superseded
+                FROM {self._parquet("listed")} WHERE place = 0
+                WINDOW newest_first AS (PARTITION BY key
+                    ORDER BY is_latest DESC, last_modified DESC, file_row_number),
+                    above AS (newest_first ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING))
+            WHERE NOT is_delete_marker;
+            CREATE VIEW copies AS
+            SELECT {quoted(self.scope.source_at.key)} || substr(key, length({self._of_place("key")}) + 1) AS key,
+                place, key AS copy_key, size_bytes AS copy_bytes, epoch(last_modified) AS copied_at,
+                storage_class AS copy_class
+            FROM {self._parquet("listed")} WHERE place > 0
+            UNION ALL BY NAME
+            SELECT member.key AS key, place, key AS copy_key, epoch(last_modified) AS copied_at,
+                storage_class AS copy_class, etag AS copy_etag, checksum AS copy_checksum, member
+            FROM {self._parquet("members")} AS m JOIN {self._parquet("listed")} AS l USING (place, key, etag)
+            """
+        )
+        asked = ""
+        if self.is_wanted:
+            asked = "SEMI JOIN asked USING (id)"
+            await self._select(
+                f"""
+                CREATE TABLE asked AS
+                SELECT first(there.id ORDER BY there.is_latest DESC, there.last_modified DESC, there.id) AS id
+                FROM there JOIN {self._parquet("wanted")} AS wanted
+                    ON there.key = wanted.key AND (wanted.etag IS NULL OR there.etag = wanted.etag)
+                    AND (wanted.version_id IS NULL OR coalesce(there.version_id, 'null') = wanted.version_id)
+                GROUP BY wanted.file_row_number
+                """
+            )
+        await self._select(
+            f"""
+            CREATE TABLE chosen AS
+            SELECT there.*, copies.* EXCLUDE (key), member IS NOT NULL AS in_archive,
+                CASE WHEN copy_key IS NULL THEN 'no_copy'
+                     WHEN member IS NULL AND copy_bytes IS DISTINCT FROM there.size_bytes THEN 'copy_has_other_size'
+                     WHEN member IS NULL AND is_superseded THEN 'superseded' END AS why
+            FROM there {asked} LEFT JOIN copies ON there.key = copies.key
+                AND (member IS NULL OR (member.etag = there.etag AND member.size_bytes = there.size_bytes
+                    AND (there.version_id IS NULL OR coalesce(member.version_id, 'null') = there.version_id)))
+            QUALIFY row_number() OVER (PARTITION BY id ORDER BY
+                why IS NOT DISTINCT FROM 'copy_has_other_size', why IS NOT NULL,
+                coalesce(copy_class, '') IN ('GLACIER', 'DEEP_ARCHIVE'), in_archive, place,
+                member.last_modified DESC, copy_key, member.offset) = 1
+            """
+        )
+        sql = "SELECT why, count(*) FROM chosen WHERE why <> '' GROUP BY 1"
+        if self.is_wanted:
+            sql = f"SELECT 'not_listed', (SELECT count(*) FROM {self._parquet('wanted')}) - count(*) FROM asked"
+        self.excluded += Counter(dict(await self._select(sql)))
+        if not self.is_wanted:
+            await self._select("DELETE FROM chosen WHERE why <> ''")
+
+    async def weigh(self) -> None:
+        """Count what goes now of what is listed, and the requests and bytes for it.
+
+        Rows of a manifest are weighed against the folder that holds all that may go. The listing of
+        that ends where so much was seen that no share can be exceeded.
+        """
+        older_than = self.scope.older_than
+        due = f"(why IS NULL AND greatest(listed_at, coalesce(hidden_at, 0)) <= {older_than!r})"
+        goes = f"{due} AND copied_at <= {older_than!r}"
+        hidden, replica, again = "(NOT is_latest)::INT", "(NOT in_archive)::INT", int(self.scope.deletes)
+        looks = f"1 + {hidden} + {due}::INT * ({replica} + {again} * (1 + {hidden} + {replica}))"
+        [(self.rows, self.size_bytes, current, versions, first, last, self.heads, self.lists)] = await self._select(
+            f"""
+            SELECT count(*), coalesce(sum(size_bytes), 0)::BIGINT, count(*) FILTER ({goes} AND is_latest),
+                count(*) FILTER ({goes}), min(key) FILTER (why IS NULL), max(key) FILTER (why IS NULL),
+                coalesce(sum({looks}), 0)::BIGINT, coalesce(sum({hidden} * (1 + {again} * {due}::INT)), 0)::BIGINT
+            FROM chosen
+            """
+        )
+        if self.is_wanted:
+            shared = commonprefix([first or "", last or ""])
+            self.prefix = self.prefix._replace(key=max(shared[: shared.rfind("/") + 1], self.prefix.key, key=len))
+            listed = await self._count_enough(current, versions)
+        else:
+            [listed] = await self._select("SELECT count(*) FILTER (is_latest), count(*) FROM there")
+        self.current, self.versions = map(Share, (current, versions), listed)
+        ranges = f"sum(greatest(1, ceil(size_bytes / {RANGE_BYTES})))::BIGINT AS gets, sum(size_bytes)::BIGINT AS bytes"
+        reads = await self._select(
+            f"""
+            WITH due AS (FROM chosen WHERE {due}),
+                frames AS (SELECT copy_class, place, copy_key, coalesce(member.frame_offset, member.offset) AS start,
+                    max(coalesce(member.frame_length, member.size_bytes)) AS length, sum(size_bytes) AS content,
+                    count(*) AS members
+                    FROM due WHERE in_archive GROUP BY ALL),
+                spans AS (SELECT *, coalesce(start - lag(start + length) OVER
+                    (PARTITION BY place, copy_key ORDER BY start) > {GAP_BYTES}, true) AS is_apart FROM frames)
+            SELECT coalesce(class, 'STANDARD'), sum(gets)::BIGINT, sum(bytes)::BIGINT FROM (
+                SELECT copy_class AS class, {ranges} FROM due WHERE NOT in_archive AND NOT {self.scope.by_checksum}
+                GROUP BY 1 UNION ALL BY NAME
+                SELECT copy_class AS class, sum(length) AS bytes, count(*) FILTER (is_apart)
+                    + sum(length + content) // {SPAN_BYTES} + sum(members) // {GROUP_ROWS} AS gets
+                FROM spans WHERE NOT {self.scope.by_checksum} GROUP BY 1 UNION ALL BY NAME
+                SELECT storage_class AS class, {ranges} FROM due
+                WHERE {"in_archive" if self.scope.by_checksum else "contains(etag, '-')"} GROUP BY 1)
+            GROUP BY 1 ORDER BY 1
+            """
+        )
+        self.reads = {name: (gets, size_bytes) for name, gets, size_bytes in reads}
+
+    async def _count_enough(self, *eligible: int) -> list[int]:
+        """Count the current objects and all versions below the prefix, until no share can be exceeded."""
+        listed = [0, 0]
+        async with aclosing(list_all(self.scope.source, self.prefix, versions=self.keeps_versions)) as pages:
+            async for page in pages:
+                shares = list(map(Share, eligible, listed))
+                if not any(each.listed < each.eligible or each.exceeds(self.scope.max_share) for each in shares):
+                    break
+                latest = [each.is_latest for each in page if not self.scope.refuse(each.key, each.is_delete_marker)]
+                listed = [listed[0] + sum(latest), listed[1] + len(latest)]
+        return listed
+
+    async def write(self, write_shard: WriteShard, rows_per_shard: int, processes: int) -> None:
+        """Write the rows as shards. Members of an archive come together, in its order."""
+        digests = list[str]()
+
+        async def write(number: int, data: bytes) -> None:
+            digests.append(sha256(data).hexdigest())
+            await write_shard(number, data)
+
+        count = sharding.count_shards(self.rows, self.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
+        own = {"copy_bucket": self._of_place("bucket"), "copy_member": "member", "is_delete_marker": "false"}
+        columns = ", ".join(
+            f"{own.get(name, name if name in _KNOWN else 'NULL')} AS {name}" for name in SCHEMA.names[1:]
+        )
+        relation: Any = await in_thread(
+            self.connection,
+            self.connection.sql,
+            f"""
+            SELECT {columns} FROM chosen ORDER BY in_archive NULLS FIRST, CASE WHEN in_archive THEN place END,
+                CASE WHEN in_archive THEN copy_key END, coalesce(member.frame_offset, member.offset), member.offset,
+                key, version_id
+            """,
+        )
+        tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-self.rows // max(count, 1))))
+        summaries, _ = await write_shards(tables, write, self.connection, SCHEMA)
+        self.shards = [replace(each, sha256=digest) for each, digest in zip(summaries, digests, strict=True)]
+
+    def _of_place(self, name: str) -> str:
+        """SQL for the bucket or the prefix (`key`) of a row's `place`."""
+        return f"[{', '.join(quoted(getattr(at, name)) for at in self.scope.copies_at)}][place]"
+
+    def _writer(self, name: str, schema: pa.Schema) -> pq.ParquetWriter:
+        return pq.ParquetWriter(self.folder / f"{name}.parquet", schema, compression="lz4")
+
+    def _parquet(self, name: str) -> str:
+        return parquet(self.folder / f"{name}.parquet", "file_row_number = true")
+
+    async def _select(self, sql: str) -> list[Any]:
+        rows: list[Any] = await in_thread(self.connection, lambda: self.connection.execute(sql).fetchall())
+        return rows
+
+
+async def plan_candidates(
+    scope: Scope,
+    index: ArchiveIndex,
+    wanted: AsyncIterator[pa.RecordBatch] | None,
+    *,
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    rows_per_shard: int,
+    processes: int,
+) -> Candidates:
+    """Write the shards of a run's rows, and say what they are.
+
+    `wanted`: rows of a manifest. Those that are listed are written, without a copy where none
+    was found. None: what is listed and has a copy. A row without a version id is the
+    newest version of its key, and of its ETag if it has one. `write_shard(number, parquet)` is
+    awaited for each shard, in order. Raises ConfigError when the scratch directory cannot hold the
+    rows.
+    """
+    with (
+        scratch_folder(scratch_directory, "expiring-", "sort the rows") as folder,
+        closing(connect(folder, memory_limit=MEMORY_LIMIT)) as connection,
+    ):
+        keeps_versions = await retry(lambda: scope.source.is_versioned(scope.source_at.bucket))
+        found = Candidates(scope, index, folder, connection, keeps_versions, wanted is not None, scope.source_at)
+        keys = None if wanted is None else await found.read_wanted(wanted)
+        await found.list_places(keys)
+        await found.choose()
+        await found.weigh()
+        await found.write(write_shard, rows_per_shard, processes)
+        return found
+
+
+async def _pages(
+    store: Store, place: Location, keys: Sequence[str] | None, versions: bool
+) -> AsyncGenerator[list[Listed], None]:
+    """All entries of a place, or those of these keys, and of documents in the folders above them."""
+    if keys is None:
+        async with aclosing(list_all(store, place, versions=versions)) as pages:
+            async for page in pages:
+                yield page
+        return
+
+    async def of_key(key: str) -> list[Listed]:
+        if versions:
+            return (await retry(lambda: key_history(store, place.bucket, key)))[::-1]
+        page = await retry(lambda: store.list_objects(place.bucket, key, max_keys=1))
+        return [entry for entry in page.entries if entry.key == key]
+
+    async def of_folder(folder: str) -> list[Listed]:
+        return (await retry(lambda: store.list_objects(place.bucket, f"{folder}.sealift/place-"))).entries
+
+    folders = {key[: at + 1] for key in keys for at in range(len(place.key), len(key)) if key[at] == "/"}
+    for look, names in ((of_folder, sorted(folders | {place.key})), (of_key, keys)):
+        for page in await gather_bounded(look, names, LISTS_AT_ONCE):
+            yield page
+
+
+def _is_document(entry: Listed) -> bool:
+    return is_sealift_object(entry.key) and entry.is_latest and not entry.is_delete_marker
 
 
 async def plan_run(
@@ -47,11 +460,6 @@ async def plan_run(
     `policy`, or of the ledger's, must not mirror deletes to the copies. Raises ConfigError,
     UsageError, LimitExceeded, StoreError.
     """
-    from jobs.archives.index import ArchiveIndex
-    from jobs.core.pricing import own_prices
-    from jobs.expire.candidates import Scope, plan_candidates
-    from jobs.manifests import open_manifest
-
     source, destination, options = request.source, request.destination, request.options
     if source is None:
         raise UsageError("nothing to expire", advice="give --source s3://bucket/prefix")

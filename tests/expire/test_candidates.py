@@ -20,9 +20,9 @@ from jobs.archives.index_tables import TableWriter
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.enums import ArchiveFormat
 from jobs.core.model import Attributes, Checksum, Location, ObjectVersion
-from jobs.expire import candidates
-from jobs.expire.candidates import Candidates, Scope, Share, plan_candidates
+from jobs.expire import plan
 from jobs.expire.copy_columns import read_copies
+from jobs.expire.plan import Candidates, Scope, Share, plan_candidates
 from jobs.expire.rules import CopyAt
 from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import read_shard, version_batch
@@ -190,7 +190,7 @@ def test_rows_hold_what_a_worker_needs(scene: Scene) -> None:
 @pytest.mark.parametrize("keys", [1_000, 0])
 def test_superseded_version_needs_an_archive(scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
     """Below a delete marker, or the same content, its replica is what a restore takes."""
-    monkeypatch.setattr(candidates, "FEW_KEYS", keys)
+    monkeypatch.setattr(plan, "FEW_KEYS", keys)
     names = ("old", "lost", "same", "hidden", "undone")
     old, lost, same, hidden, undone = (scene.put(f"in/{name}") for name in names)
     for name in ("old", "lost", "undone"):
@@ -216,7 +216,7 @@ def test_superseded_version_needs_an_archive(scene: Scene, monkeypatch: pytest.M
 
 @pytest.mark.parametrize("keys", [1_000, 0])
 def test_row_without_version_id_is_the_newest(scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
-    monkeypatch.setattr(candidates, "FEW_KEYS", keys)
+    monkeypatch.setattr(plan, "FEW_KEYS", keys)
     first, second = scene.put("in/k"), scene.put("in/k", b"more")
     scene.copy("k", b"more")
     by_etag = [each._replace(version_id=None) for each in (first, second)]
@@ -257,7 +257,7 @@ def test_keys_of_others_are_left_out(scene: Scene) -> None:
 @pytest.mark.parametrize("keys", [1_000, 0])
 def test_documents_of_places_are_named(scene: Scene, monkeypatch: pytest.MonkeyPatch, keys: int) -> None:
     """The current ones in what is listed, and in the folders above the keys of a manifest."""
-    monkeypatch.setattr(candidates, "FEW_KEYS", keys)
+    monkeypatch.setattr(plan, "FEW_KEYS", keys)
     row = scene.put("in/a/b/k")
     scene.put(f"in/{PLACE}")
     scene.put(f"in/a/{PLACE}")

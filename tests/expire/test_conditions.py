@@ -102,7 +102,7 @@ def test_a_run_that_deletes_is_refused_before_anything_is_planned(
     store.hook(delete=ignore, put=None if deletes else deny)
     monkeypatch.setattr(plan, "open_side", lambda side, **_: store)
     monkeypatch.setattr(plan, "refuse_lifecycle", nothing)
-    monkeypatch.setattr("jobs.expire.candidates.plan_candidates", plan_candidates)
+    monkeypatch.setattr("jobs.expire.plan.plan_candidates", plan_candidates)
     monkeypatch.setattr("jobs.expire.places.time.time", lambda: store.now + 60 * DAY)
     store.now += 60 * DAY
     options = {

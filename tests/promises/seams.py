@@ -55,7 +55,7 @@ SEAMS: Mapping[str, tuple[str, ...]] = {
     "mirrored deletes": ("jobs.expire.place_checks:refuse_mirrors",),
     "lifecycle": ("jobs.expire.place_checks:refuse_lifecycle",),
     "last look": ("jobs.expire.job:Expire._look_again",),
-    "share": ("jobs.expire.candidates:Share.exceeds",),
+    "share": ("jobs.expire.plan:Share.exceeds",),
     # Limits and clocks.
     "planned requests": ("jobs.core.pricing:requests_for",),
     "limits of a plan": ("jobs.runs.launch:check_limits",),
