@@ -105,7 +105,7 @@ class RunSpec:
 class ShardSummary:
     """One shard of a plan: its rows and their bytes.
 
-    `sha256`: of its file, where the job deletes.
+    `sha256`: of its file. A worker whose job deletes demands it.
     """
 
     rows: int

@@ -14,7 +14,6 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, aclosing, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from posixpath import commonprefix
 from typing import Any, NamedTuple
@@ -144,7 +143,7 @@ class Candidates:
     lists: int = 0
     current: Share = NOTHING
     versions: Share = NOTHING
-    shards: list[ShardSummary] = field(default_factory=list)
+    shards: tuple[ShardSummary, ...] = ()
     reads: dict[str, tuple[int, int]] = field(default_factory=dict)
     excluded: Counter[str] = field(default_factory=Counter)
     documents: dict[Location, list[str]] = field(default_factory=dict)
@@ -346,12 +345,6 @@ class Candidates:
 
     async def write(self, write_shard: WriteShard, rows_per_shard: int, processes: int) -> None:
         """Write the rows as shards. Members of an archive come together, in its order."""
-        digests = list[str]()
-
-        async def write(number: int, data: bytes) -> None:
-            digests.append(sha256(data).hexdigest())
-            await write_shard(number, data)
-
         count = sharding.count_shards(self.rows, self.size_bytes, rows_per_shard=rows_per_shard, processes=processes)
         own = {"copy_bucket": self._of_place("bucket"), "copy_member": "member", "is_delete_marker": "false"}
         columns = ", ".join(
@@ -367,8 +360,7 @@ class Candidates:
             """,
         )
         tables = cut(relation.to_arrow_reader(BATCH_ROWS), max(1, -(-self.rows // max(count, 1))))
-        summaries, _ = await write_shards(tables, write, self.connection, SCHEMA)
-        self.shards = [replace(each, sha256=digest) for each, digest in zip(summaries, digests, strict=True)]
+        self.shards, _ = await write_shards(tables, write_shard, self.connection, SCHEMA)
 
     def _of_place(self, name: str) -> str:
         """SQL for the bucket or the prefix (`key`) of a row's `place`."""
@@ -588,7 +580,7 @@ def _forecast(
     return Plan(
         rows=candidates.rows,
         size_bytes=candidates.size_bytes,
-        shards=tuple(candidates.shards),
+        shards=candidates.shards,
         requests={kind: count for kind, count in requests.items() if count},
         dollars={item: amount for item, amount in dollars.items() if amount},
         price_table=prices.name,

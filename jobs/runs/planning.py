@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -255,8 +256,8 @@ def _encode(table: pa.Table, first_row: int, schema: pa.Schema | None = None) ->
     key: Any = table["key"].combine_chunks()
     keys = 1 + (pc.sum(pc.not_equal(key[1:], key[:-1])).as_py() or 0)
     numbered = table.select(schema.names[1:]).add_column(0, "row", _numbers(first_row, rows))
-    summary = ShardSummary(rows, pc.sum(table["size_bytes"]).as_py() or 0)
-    return write_parquet(numbered.cast(schema)), summary, keys
+    data = write_parquet(numbered.cast(schema))
+    return data, ShardSummary(rows, pc.sum(table["size_bytes"]).as_py() or 0, sha256(data).hexdigest()), keys
 
 
 def _numbers(first: int, count: int) -> Any:
