@@ -208,7 +208,7 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
     """SubmitJob's request. Queue and definition are Terraform's, unless settings name others."""
     settings = runtime.settings
     definition = settings.batch_job_definition or f"{policy.name}-{{job}}"
-    environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": name}
+    environment = {"SEALIFT_LEDGER": str(settings.ledger), "SEALIFT_START": name}
     environment |= Settings.inherited()
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy

@@ -257,8 +257,7 @@ resource "aws_batch_job_definition" "this" {
         { type = "MEMORY", value = tostring(local.batch.memory_mib) },
       ]
       environment = [for name, value in merge(local.environment, {
-        AWS_REGION  = local.region
-        SEALIFT_LOG = "json"
+        AWS_REGION = local.region
       }) : { name = name, value = value }]
       logConfiguration = {
         logDriver = "awslogs"

@@ -11,18 +11,14 @@ locals {
 
   # What `sealift` reads, wherever it runs: jobs/config.py.
   environment = merge({
-    SEALIFT_POLICY                = local.policy_uri
-    SEALIFT_LEDGER                = local.ledger_uri
-    SEALIFT_EXECUTOR              = "batch"
-    SEALIFT_SYSTEM                = local.name # the tag of jobs, by which iam.tf lets roles end them
-    SEALIFT_BATCH_QUEUE           = local.queue_names["spot"]
-    SEALIFT_BATCH_QUEUE_ON_DEMAND = local.queue_names["on_demand"]
-    SEALIFT_BATCH_JOB_DEFINITION  = "${local.name}-{job}" # each job with its own role: jobs/runs/placement.py
+    SEALIFT_POLICY               = local.policy_uri
+    SEALIFT_LEDGER               = local.ledger_uri
+    SEALIFT_SYSTEM               = local.name # the tag of jobs, by which iam.tf lets roles end them
+    SEALIFT_BATCH_QUEUE          = local.queue_names["spot"]
+    SEALIFT_BATCH_JOB_DEFINITION = "${local.name}-{job}" # each job with its own role: jobs/runs/placement.py
     },
     # S3 refuses copies between regions that come through an endpoint: workers stream them
     { for name in ["SEALIFT_ENDPOINTS_ONLY"] : name => "1" if !var.workers_reach_internet },
-    # the share of jobs that name none: Batch refuses these where queues share fairly
-    { for name in ["SEALIFT_BATCH_SHARE"] : name => replace(local.name, "-", "") if var.fair_share },
   )
 }
 

@@ -93,7 +93,7 @@ def test_every_command_line_is_one_that_sealift_takes(page: Path) -> None:
         ("sealift verify --source s3://documents --deeep", "No such option"),
         ("sealift copy s3://documents s3://copies", "No such command"),
         ("cat policy.yaml | sealift policy check --terraform FILE > checked.txt", "No such option"),
-        ("SEALIFT_PROCESSES=2 sealift verify --source s3://documents \\\n  --nothing", "No such option"),
+        ("SEALIFT_TUNING=processes=2 sealift verify --source s3://documents \\\n  --nothing", "No such option"),
     ],
 )
 def test_a_wrong_command_line_is_found(line: str, why: str) -> None:

@@ -30,7 +30,6 @@ from jobs import __version__, interrupts
 from jobs.cli.console import (
     ANSWER,
     emit,
-    log_requests,
     name_stdout_in_errors,
     open_missing_streams,
     remember_terminal,
@@ -39,6 +38,7 @@ from jobs.cli.console import (
 from jobs.cli.options import DEBUG
 from jobs.config import Settings
 from jobs.core.display import without_passwords
+from jobs.core.parentage import PARENT
 from jobs.errors import (
     ConfigError,
     ExitCode,
@@ -150,8 +150,6 @@ def cli() -> None:
       sealift runs list
       sealift help verify
     """
-    if Settings.logs_requests():
-        log_requests()
     if (begun := Settings.job_start()) is not None:
         _require_claim(*begun)
 
@@ -186,7 +184,7 @@ def main(arguments: list[str] | None = None) -> None:
     code = int(ExitCode.TRANSIENT)
     with contextlib.suppress(KeyboardInterrupt):  # also while an error is said
         interrupts.install(lambda: _end_at_once(restore_terminal))
-        if Settings.has_parent_pipe():
+        if os.environ.get(PARENT):
             from jobs.runs.parent_pipe import watch_parent
 
             watch_parent()

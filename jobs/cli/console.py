@@ -17,7 +17,6 @@ from typing import Any
 import click
 
 from jobs import interrupts
-from jobs.config import Settings
 from jobs.core.display import Display, Meter, shown, without_passwords
 from jobs.errors import ConfigError, Interrupted, UsageError
 from jobs.reports.figures import human_bytes, human_seconds
@@ -52,12 +51,6 @@ def log_requests() -> None:
         say(f"sealift[{os.getpid()}]: {exchange.line(time.time())}")
 
     REQUESTS.sink = write
-
-
-def choose_log() -> None:
-    """Log the requests of this process, and of the workers that it starts."""
-    Settings.choose_request_log()
-    log_requests()
 
 
 def ask_to_start(*, is_agreed: bool, as_json: bool) -> None:

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar, dataclass_transform
 
 import click
 
-from jobs.cli.console import choose_log
+from jobs.cli.console import log_requests
 from jobs.core.enums import AnnotationRule, Encryption, StorageClass
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
@@ -400,7 +400,7 @@ DEBUG = _Option(
     heading=EVERYWHERE,
     is_flag=True,
     expose_value=False,
-    callback=lambda _, __, is_given: choose_log() if is_given else None,
+    callback=lambda _, __, is_given: log_requests() if is_given else None,
     help="Log each request with its time and id on stderr, without anything secret.",
 )
 

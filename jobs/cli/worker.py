@@ -23,7 +23,6 @@ from jobs.cli import fail
 from jobs.cli.options import Command, Positive, Run, argument, command_options, flag, option, shared, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
-from jobs.core.failure_limit import FailureLimit
 from jobs.core.model import Location
 from jobs.core.rate_limits import RateLimits
 from jobs.core.run import Plan, RunSpec, Side, ignored_conditions, is_destructive, run_digest, worker_pins
@@ -71,15 +70,15 @@ class WorkerCommand:
 def worker(options: WorkerCommand) -> int | None:
     """Work through one shard of a run, or the shards of one child of a submission to AWS Batch.
 
-    Progress goes to stdout for the local executor. In AWS Batch, or with SEALIFT_LOG=json, a log of
-    JSON lines goes to stderr.
+    Progress goes to stdout for the local executor. In AWS Batch a log of JSON lines goes to
+    stderr.
     """
     settings = Settings.from_environment()
     location = ledger_location(options.ledger, settings)
     if options.report:
         return interrupts.run(_report(_open(location), options.run_id))
     _yield_to_others()
-    if Settings.has_lender():
+    if parent_pipe.lends():
         parent_pipe.borrow_credentials(_print)
     stops = _SignalStops()
     if options.submission is not None:
@@ -223,7 +222,7 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
             settings.checkpoint_rows,
             settings.checkpoint_seconds,
             settings.patience_seconds,
-            max_failures=settings.max_failures or FailureLimit(),
+            max_failures=settings.max_failures,
         ),
         tuple(dict.fromkeys(sides)),
         beside=kind_of(spec).beside,
@@ -240,7 +239,7 @@ async def _attempt(settings: Settings, task: _Task, stops: _Stops, report: Repor
         attempt.attempt,
         __version__,
         plan.shards[shard].rows,
-        write=_to_stderr if settings.log_json else nowhere,
+        write=_to_stderr if settings.in_batch else nowhere,
         system=settings.system,
     )
     attempt.plan = plan

@@ -1,9 +1,10 @@
-"""Parentage: environment variables that tie a started process to the one that started it."""
+"""Parentage: an environment variable that ties a started process to the one that started it."""
 
 from __future__ import annotations
 
-PARENT_PIPE = "SEALIFT_PARENT_PIPE"
-"""The variable that is set where stdin is a pipe from the parent. It closes when the parent ends."""
-LENDING = "SEALIFT_PARENT_LENDS"
-"""The variable that is set where the parent also sends credentials through that pipe."""
-TIED = {PARENT_PIPE: "1"}
+PARENT = "SEALIFT_PARENT"
+"""Set where stdin is a pipe from the parent, which closes when the parent ends. `LENDS`: the parent
+also sends credentials through it."""
+LENDS = "lends"
+TIED = {PARENT: "watches"}
+TIED_WITH_LOANS = {PARENT: LENDS}

@@ -79,7 +79,7 @@ class LocalRuns(Batch):
 
     def _begin(self) -> None:
         name, command, _ = self._waiting[0]
-        variables = {"SEALIFT_EXECUTOR": "local", "TMPDIR": str(self._scratch.resolve())}
+        variables = {"SEALIFT_BATCH_QUEUE": "", "TMPDIR": str(self._scratch.resolve())}
         with (self._folder / f"{name}.log").open("ab") as log:
             self._running = subprocess.Popen(
                 [*self._program, *command],

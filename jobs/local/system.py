@@ -135,7 +135,7 @@ def _environment(policy: Policy, policy_file: Path, *, s3_port: int, other_port:
         "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{s3_port}",
         "SEALIFT_POLICY": str(policy_file.resolve()),
         "SEALIFT_LEDGER": policy.ledger.uri.rstrip("/"),
-        "SEALIFT_EXECUTOR": "local",
+        "SEALIFT_BATCH_QUEUE": "",
     }
 
 

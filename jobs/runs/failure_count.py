@@ -79,7 +79,7 @@ class FailureCount:
             f"run {run_id}, shard {shard} ended early: {why}; the last one: "
             f"{sentence(self._last.reason, self._last.detail)}. What was done is recorded",
             advice=f"mend the cause, then continue with: {continuation(run_id)}. "
-            "SEALIFT_MAX_FAILURES=100% goes on whatever fails",
+            "SEALIFT_TUNING=max_failures=100% goes on whatever fails",
             may_pass=self._last.reason == Reason.GIVEN_UP,
         )
 

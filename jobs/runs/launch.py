@@ -24,6 +24,7 @@ from jobs.core.display import Display
 from jobs.core.model import Route
 from jobs.core.part_sizes import MAX_OBJECT_BYTES, largest_streamed_bytes
 from jobs.core.pricing import RANGE_BYTES, PricedWork, part_rule
+from jobs.core.request_log import REQUESTS
 from jobs.core.run import (
     UNSIZED_ROWS,
     WITHOUT_CONDITIONS,
@@ -276,7 +277,8 @@ async def execute(
         if open_here is not None and is_worked_here(spec, plan):
             return open_here(owner)
         # -P: not the `jobs` of the folder that the command was called in
-        program = [sys.executable, "-P", "-m", "jobs", "worker", spec.run_id]
+        debug = ["--debug"] if REQUESTS.sink else []
+        program = [sys.executable, "-P", "-m", "jobs", *debug, "worker", spec.run_id]
         started = ["--owner", str(owner), "--workers", str(processes), "--ledger", str(ledger.location)]
         return WorkerProcess([*program, "--shard", str(shard), *started, *pins], lend)
 

@@ -22,7 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from jobs.core.parentage import LENDING, TIED
+from jobs.core.parentage import TIED, TIED_WITH_LOANS
 from jobs.credentials import Lender
 from jobs.errors import ExitCode, SealiftWarning
 from jobs.runs.worker import Progress
@@ -61,7 +61,7 @@ class WorkerProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=os.environ | TIED | ({} if lender is None else {LENDING: "1"}),
+            env=os.environ | (TIED if lender is None else TIED_WITH_LOANS),
             start_new_session=True,
         )
         self._lender, self._writing = lender, threading.Lock()

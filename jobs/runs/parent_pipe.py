@@ -20,14 +20,14 @@ from collections.abc import Callable
 from queue import SimpleQueue
 from typing import Any
 
-from jobs.core.parentage import LENDING, PARENT_PIPE
+from jobs.core.parentage import LENDS, PARENT
 from jobs.credentials import Loan, borrow_from
 from jobs.errors import ConfigError, ExitCode
 
 PATIENCE_SECONDS = 12.0
 """A process that hangs is killed so long after its parent's end."""
 
-_gone = threading.Event()
+_gone, _lends = threading.Event(), threading.Event()
 _lines = SimpleQueue[bytes]()
 """Lines that the parent has sent and this process has not used yet."""
 
@@ -37,12 +37,18 @@ def is_gone() -> bool:
     return _gone.is_set()
 
 
+def lends() -> bool:
+    """True if the parent lends this process its credentials."""
+    return _lends.is_set()
+
+
 def watch_parent(patience_seconds: float = PATIENCE_SECONDS) -> None:
     """End this process as SIGTERM does when stdin closes.
 
     If it is still there `patience_seconds` later, kill it.
     """
-    os.environ.pop(PARENT_PIPE, None)  # what this process starts has another parent
+    if os.environ.pop(PARENT, None) == LENDS:  # what this process starts has another parent
+        _lends.set()
     threading.Thread(target=_watch, args=(patience_seconds,), name="parent", daemon=True).start()
 
 
@@ -51,7 +57,6 @@ def borrow_credentials(send: Callable[[Any], None]) -> None:
 
     Call `watch_parent` as well: it reads the answers.
     """
-    os.environ.pop(LENDING, None)
     borrow_from(_Lender(send))
 
 

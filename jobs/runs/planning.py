@@ -213,7 +213,7 @@ def refuse_larger(shard: bytes, largest_bytes: int) -> None:
     part_mib = -(-size_bytes // (MAX_PARTS * 1024**2))
     raise LimitExceeded(
         f"{what}, since each of its {MAX_PARTS:,} parts has to fit into a worker's buffer",
-        advice=f"set SEALIFT_BUFFER_MIB={part_mib}, or leave it out with --exclude",
+        advice=f"set SEALIFT_TUNING=buffer_mib={part_mib}, or leave it out with --exclude",
     )
 
 

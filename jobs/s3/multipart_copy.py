@@ -178,7 +178,7 @@ async def _stream_whole(transfer: Transfer, budget: ByteBudget) -> Streamed:
 async def _stream_parts(transfer: Transfer, budget: ByteBudget) -> Streamed:
     part_size_bytes = choose_part_size(transfer.info.size_bytes, STREAM_PART_BYTES)
     if part_size_bytes > max(budget.size_bytes, STREAM_PART_BYTES):
-        advice = f"set SEALIFT_BUFFER_MIB={-(-part_size_bytes // 1024**2)} for the workers"
+        advice = f"set SEALIFT_TUNING=buffer_mib={-(-part_size_bytes // 1024**2)} for the workers"
         what = f"the parts of {transfer.info.size_bytes} bytes do not fit into a worker's buffer: {advice}"
         raise Rejected("UploadPart", str(transfer.ref), "BufferTooSmall", what, 400)
     check = ContentCheck(transfer.info, "SHA256")

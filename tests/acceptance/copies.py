@@ -15,7 +15,7 @@ LARGE = b"x" * (2 << 20)
 OBJECTS = 12
 LOST = 5
 ON_BATCH = ("--executor", "batch", "--yes")
-TWO_SHARDS = {"SEALIFT_ROWS_PER_SHARD": "6"}
+TWO_SHARDS = {"SEALIFT_TUNING": "rows_per_shard=6"}
 
 
 @step(

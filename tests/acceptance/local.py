@@ -45,13 +45,12 @@ def local_site(folder: Path, *, limit_seconds: float = 180.0, heard: list[Record
         environment = local.environment | {
             "AWS_ENDPOINT_URL_S3": door,
             "AWS_ENDPOINT_URL_BATCH": batch.endpoint,
-            "SEALIFT_EXECUTOR": "batch",
             "SEALIFT_BATCH_QUEUE": queue,
             "SEALIFT_BATCH_JOB_DEFINITION": f"{places.name}-{{job}}",
             "SEALIFT_SYSTEM": places.name,
         }
         plain = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))}
-        runner.environment = plain | environment | {"SEALIFT_LOG": "json"}
+        runner.environment = plain | environment
         _make_batch(
             batch,
             places,

@@ -53,7 +53,7 @@ def environment_for(server: Server) -> dict[str, str]:
 
     Without bytecode each process of a checkout that changed compiles it anew, and the other checkout is not asked to.
     """
-    foreign = ("AWS_", "RCLONE_", "SEALIFT_LEDGER", "SEALIFT_EXECUTOR", "PYTHONDONTWRITEBYTECODE")
+    foreign = ("AWS_", "RCLONE_", "SEALIFT_LEDGER", "SEALIFT_BATCH_QUEUE", "PYTHONDONTWRITEBYTECODE")
     plain = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
     return {**plain, "PYTHONPATH": str(ROOT), "AWS_CONFIG_FILE": os.devnull, **server.environment()}
 

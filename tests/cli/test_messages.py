@@ -31,7 +31,7 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> None:
         "AWS_SECRET_ACCESS_KEY": "secret",
         "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
         "AWS_REGION": "us-east-1",
-        "SEALIFT_PATIENCE_SECONDS": "0.1",
+        "SEALIFT_TUNING": "patience_seconds=0.1",
     }.items():
         monkeypatch.setenv(name, value)
 

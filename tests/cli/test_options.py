@@ -24,7 +24,7 @@ from jobs.cli.options import (
     takes,
 )
 from jobs.cli.options import read_options as read
-from jobs.config import Settings
+from jobs.config import TUNING, Settings
 from jobs.errors import ConfigError, UsageError
 from tests.cli.command_tree import COMMANDS, parameters
 
@@ -201,14 +201,26 @@ def test_zero_is_refused_where_it_means_nothing(path: str, parameter: click.Para
     assert parameter.opts[-1] in refusal(path, parameter, "0")
 
 
-@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "0", "-1"])
-@pytest.mark.parametrize("name", ["SEALIFT_PROCESSES", "SEALIFT_PATIENCE_SECONDS", "SEALIFT_BUFFER_MIB"])
-def test_a_variable_is_a_number_above_zero(name: str, text: str):
+@pytest.mark.parametrize("text", ["nan", "inf", "1e999", "0", "-1", ""])
+@pytest.mark.parametrize("name", ["processes", "patience_seconds", "buffer_mib"])
+def test_a_setting_is_a_number_above_zero(name: str, text: str):
     with pytest.raises(ConfigError, match=name):
-        Settings.from_environment({name: text})
+        Settings.from_environment({TUNING: f"in_flight=2 {name}={text}"})
 
 
-@pytest.mark.parametrize("name", ["PROCESSES", "IN_FLIGHT", "CHECKPOINT_ROWS", "ROWS_PER_SHARD"])
+@pytest.mark.parametrize("name", ["processes", "in_flight", "checkpoint_rows", "rows_per_shard"])
 def test_half_a_thing_is_none(name: str):
     with pytest.raises(ConfigError, match=name):
-        Settings.from_environment({f"SEALIFT_{name}": "0.5"})
+        Settings.from_environment({TUNING: f"{name}=0.5"})
+
+
+@pytest.mark.parametrize("text", ["in-flight=2", "in_flight", "=", "in_flight 2"])
+def test_what_is_no_setting_is_named(text: str):
+    with pytest.raises(ConfigError, match="write NAME=VALUE"):
+        Settings.from_environment({TUNING: text})
+
+
+def test_settings_of_one_list():
+    settings = Settings.from_environment({TUNING: "processes=2, buffer_mib=0.5 max_failures=10"})
+    assert (settings.processes, settings.batch_processes, settings.buffer_bytes) == (2, 2, 1 << 19)
+    assert (settings.max_failures.rows, settings.in_flight) == (10, 512)

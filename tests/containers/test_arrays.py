@@ -19,13 +19,14 @@ from tests.doubles.batch.engine import Job
 from tests.doubles.batch.runners import OUT_OF_MEMORY
 from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.servers import REGION, Server
+from tests.doubles.tuning import tuned
 from tests.end_to_end.conftest import Result, World, discard, make_world
 
 ROWS = 1_500
 CHILDREN = 3
 MEMORY_MIB = 1024
 # Slow enough to be met at work, with checkpoints close to each other.
-SLOW = {"SEALIFT_CHECKPOINT_ROWS": "20", "SEALIFT_IN_FLIGHT": "1"}
+SLOW = {"checkpoint_rows": "20", "in_flight": "1"}
 
 
 @dataclass(frozen=True)
@@ -54,10 +55,9 @@ class Site:
         """What points the command at this Batch."""
         return {
             "AWS_ENDPOINT_URL_BATCH": self.batch.endpoint,
-            "SEALIFT_EXECUTOR": "batch",
             "SEALIFT_BATCH_QUEUE": "queue",
             "SEALIFT_BATCH_JOB_DEFINITION": "sealift",
-            "SEALIFT_ROWS_PER_SHARD": str(ROWS // CHILDREN),
+            "rows_per_shard": str(ROWS // CHILDREN),
         }
 
     def replicate(self, *arguments: str) -> Result:
@@ -87,7 +87,7 @@ def site(built: Built, seaweed: Server, tmp_path: Path) -> Iterator[Site]:
     world = make_world(seaweed, versioned=False)
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(lambda number: world.put(f"k{number:05d}", b"content"), range(ROWS)))
-    runner = PodmanRunner(built.podman, seaweed.environment() | SLOW, tmp_path)
+    runner = PodmanRunner(built.podman, tuned(seaweed.environment() | SLOW), tmp_path)
     with batch_server(runner, max_running=CHILDREN) as batch:
         batch.add_queue("queue")
         site = Site(world, batch, runner, built.image)

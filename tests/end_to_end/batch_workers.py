@@ -16,11 +16,12 @@ from tests.doubles.batch.account import await_value, make_client, register
 from tests.doubles.batch.engine import Job
 from tests.doubles.batch.runners import Child, Exit, Process, ProcessRunner, Runner, Running
 from tests.doubles.batch.server import BatchServer, batch_server
+from tests.doubles.tuning import tuned
 from tests.end_to_end.conftest import Result, World
 
 ROWS = 480
 SHARDS = 4
-SLOW = {"SEALIFT_CHECKPOINT_ROWS": "5", "SEALIFT_IN_FLIGHT": "1"}
+SLOW = {"checkpoint_rows": "5", "in_flight": "1"}
 
 
 @dataclass
@@ -35,10 +36,9 @@ class Fleet:
     def environment(self, **extra: str) -> dict[str, str]:
         return {
             "AWS_ENDPOINT_URL_BATCH": self.batch.endpoint,
-            "SEALIFT_EXECUTOR": "batch",
             "SEALIFT_BATCH_QUEUE": "spot",
             "SEALIFT_BATCH_JOB_DEFINITION": "sealift-{job}",
-            "SEALIFT_ROWS_PER_SHARD": str(ROWS // SHARDS),
+            "rows_per_shard": str(ROWS // SHARDS),
         } | extra
 
     def sealift(self, *arguments: str, **extra: str) -> Result:
@@ -56,7 +56,7 @@ class Fleet:
 
     def slow_down(self, **extra: str) -> None:
         """Workers take their time and checkpoint each few rows, so that things can happen to them."""
-        self.runner.environment = {**self.runner.environment, **SLOW, **extra}
+        self.runner.environment = tuned({**self.runner.environment, **SLOW, **extra})
 
     def submitted(self, *arguments: str) -> str:
         """The id of a run that was submitted and left."""
@@ -138,7 +138,7 @@ class LateReport:
 @contextmanager
 def open_yard(world: World, tmp_path: Path) -> Iterator[Fleet]:
     """A fleet that has nothing to carry."""
-    runner = ProcessRunner({**world.environment(), "SEALIFT_LOG": "json"}, tmp_path)
+    runner = ProcessRunner(world.environment(), tmp_path)
     with batch_server(runner, max_running=4, second_seconds=1000.0) as batch:
         batch.add_queue("spot")
         batch.add_queue("calm")

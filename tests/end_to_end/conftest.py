@@ -22,6 +22,7 @@ from jobs.s3.lookup import key_history
 from jobs.s3.sessions import open_store
 from tests.doubles.json_documents import check_keys
 from tests.doubles.servers import Server
+from tests.doubles.tuning import tuned
 from tests.end_to_end.commands import call
 
 if TYPE_CHECKING:
@@ -63,7 +64,7 @@ class World:
     ledger: str
 
     def environment(self, **extra: str) -> dict[str, str]:
-        return os.environ | self.server.environment() | {"SEALIFT_LEDGER": f"s3://{self.ledger}/runs"} | extra
+        return tuned(os.environ | self.server.environment() | {"SEALIFT_LEDGER": f"s3://{self.ledger}/runs"} | extra)
 
     def start(self, *arguments: str, **extra: str) -> subprocess.Popen[str]:
         return subprocess.Popen(

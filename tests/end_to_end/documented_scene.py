@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.documents import ROOT
+from tests.doubles.tuning import tuned
 from tests.end_to_end.commands import call
 from tests.end_to_end.conftest import Result
 from tests.end_to_end.scenes import settle
@@ -143,4 +144,4 @@ class Scene:
 def plain_environment(extra: dict[str, str]) -> dict[str, str]:
     """This process's variables without those of AWS and Sealift, and these ones."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("AWS_", "SEALIFT_"))}
-    return kept | {"SEALIFT_PROCESSES": "1"} | extra
+    return tuned(kept | {"processes": "1"} | extra)

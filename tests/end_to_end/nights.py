@@ -10,7 +10,7 @@ from tests.end_to_end.scenes import NOW, settle
 NIGHT = "2026-11-20"
 
 
-HASTY = {"SEALIFT_PATIENCE_SECONDS": "2"}
+HASTY = {"patience_seconds": "2"}
 
 
 def command(policy: str, *arguments: str, pair: str = "docs") -> list[str]:

@@ -13,7 +13,7 @@ from tests.end_to_end.conftest import World
 
 NOW = ["--margin", "0s"]
 """Objects of this very second are judged, too."""
-FAST_CHECKPOINTS = {"SEALIFT_CHECKPOINT_ROWS": "50", "SEALIFT_IN_FLIGHT": "8", "SEALIFT_PROCESSES": "2"}
+FAST_CHECKPOINTS = {"checkpoint_rows": "50", "in_flight": "8", "processes": "2"}
 
 
 def sides(world: World) -> list[str]:

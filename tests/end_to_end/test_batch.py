@@ -11,7 +11,7 @@ from tests.end_to_end.batch_workers import ROWS, Fleet, complete
 
 
 def test_eight_shards_replicated_by_an_array_job_with_a_report_stage(fleet: Fleet) -> None:
-    result = fleet.replicate(SEALIFT_ROWS_PER_SHARD=str(ROWS // 8))
+    result = fleet.replicate(rows_per_shard=str(ROWS // 8))
     assert result.code == 0, result.stderr
     report = result.document
     complete(report)

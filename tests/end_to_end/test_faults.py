@@ -13,7 +13,7 @@ from tests.end_to_end.conftest import SMALL_PARTS, World
 
 MIB = 1 << 20
 STORM = {"slow_down": 0.30, "refuse": 0.02, "lose": 0.03, "cut": 0.03, "stall": 0.02}
-QUICK = {"SEALIFT_CHECKPOINT_ROWS": "20", "SEALIFT_ROWS_PER_SHARD": "60"}
+QUICK = {"checkpoint_rows": "20", "rows_per_shard": "60"}
 STARTS_MAX = 6
 
 
@@ -75,7 +75,7 @@ def test_a_run_whose_rows_all_fail_ends_early_and_goes_on_when_the_cause_is_mend
         world.put(f"k{number:03}", b"x")
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
     faults = Faults({"deny": 1.0}, seed=1)
-    extra = {"SEALIFT_PROCESSES": "1", "SEALIFT_ROWS_PER_SHARD": "300", "SEALIFT_IN_FLIGHT": "16"}
+    extra = {"processes": "1", "rows_per_shard": "300", "in_flight": "16"}
     with fault_proxy(world.server.endpoint, faults) as proxy:
         extra |= {"AWS_ENDPOINT_URL_S3": proxy.endpoint}
         result = world.sealift("replicate", *sides, **extra)

@@ -19,7 +19,7 @@ def test_workers_run_sealift_and_not_the_folders_packages(world: World, tmp_path
         for name in ("__init__.py", "__main__.py"):
             (tmp_path / folder / name).write_text(f"open({str(marker)!r}, 'w').write('foreign')\nraise SystemExit(0)\n")
     command = [str(Path(sys.executable).with_name("sealift")), "replicate", *sides(world), "--json"]
-    environment = world.environment(SEALIFT_ROWS_PER_SHARD="1")
+    environment = world.environment(rows_per_shard="1")
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert not marker.exists(), marker.read_text()
     assert done.returncode == 0, done.stderr

@@ -23,7 +23,7 @@ def run(world: World) -> dict[str, Any]:
     """A run that has copied `a` and `b`, whose copy of `b` has become another, newer object since."""
     world.put("a")
     world.put("b")
-    report = world.run("replicate", SEALIFT_PROCESSES="1")
+    report = world.run("replicate", processes="1")
     assert report["outcomes"] == {"done": 2}
     world.client.put_object(Bucket=world.destination, Key="b", Body=b"newer!!")
     return report

@@ -18,7 +18,7 @@ def test_two_signals_end_a_run_whose_server_never_answers(world: World, monkeypa
         world.put(f"k{each}")
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
     with faulty.fault_proxy(world.server.endpoint, faulty.Faults({}, seed=1)) as proxy:
-        through = {"AWS_ENDPOINT_URL_S3": proxy.endpoint, "SEALIFT_ROWS_PER_SHARD": "30"}
+        through = {"AWS_ENDPOINT_URL_S3": proxy.endpoint, "rows_per_shard": "30"}
         process = world.start("replicate", *sides, "--max-rate", "20", **FAST_CHECKPOINTS | through)
         await_value(lambda: process.poll() is not None or copied(world) > 5, 60)
         monkeypatch.setattr(faulty, "STALL_SECONDS", 3600.0)

@@ -13,7 +13,7 @@ RECORD = f"runs/starts/{NAME}.submitted.json"
 def begin(world: World, job_id: str) -> tuple[int, str]:
     """A verb that writes to the ledger, as a job of that name; its exit code and what it says."""
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    extra = {"AWS_BATCH_JOB_ID": job_id, "SEALIFT_START": NAME, "SEALIFT_LOG": "none"}
+    extra = {"AWS_BATCH_JOB_ID": job_id, "SEALIFT_START": NAME}
     result = world.sealift("replicate", *sides, "--json", **extra)
     return result.code, result.stderr
 
@@ -39,7 +39,7 @@ def test_the_first_job_of_a_name_works_and_the_second_does_nothing(world: World)
 
 def test_a_reconciliation_records_the_run_that_it_made(world: World) -> None:
     sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    extra = {"AWS_BATCH_JOB_ID": "first", "SEALIFT_START": NAME, "SEALIFT_LOG": "none"}
+    extra = {"AWS_BATCH_JOB_ID": "first", "SEALIFT_START": NAME}
     world.put("a")
     result = world.sealift("reconcile", *sides, "--json", **extra)
     body = world.client.get_object(Bucket=world.ledger, Key=f"runs/starts/{NAME}.run.json")["Body"].read()

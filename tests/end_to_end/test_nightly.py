@@ -113,7 +113,7 @@ def test_what_differs_is_never_overwritten_and_is_one_finding_on_the_nights_page
 
 def kill_when(world: World, policy: str, is_there: Callable[[], bool]) -> None:
     """Start the night and kill it, its workers too, as soon as something is there."""
-    process = world.start(*command(policy), SEALIFT_CHECKPOINT_ROWS="1", SEALIFT_IN_FLIGHT="1")
+    process = world.start(*command(policy), checkpoint_rows="1", in_flight="1")
     while not is_there():
         assert process.poll() is None, process.communicate()
     workers = workers_of(process)

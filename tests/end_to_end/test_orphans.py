@@ -60,9 +60,9 @@ def is_gone(pid: int) -> bool:
 @pytest.mark.slow
 def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: World) -> None:
     fill(world, ROWS)
-    world.run("replicate", SEALIFT_ROWS_PER_SHARD="600")
+    world.run("replicate", rows_per_shard="600")
     declare(world, wait_seconds=11)
-    options = {"SEALIFT_ROWS_PER_SHARD": "600", "SEALIFT_PROCESSES": "2"}
+    options = {"rows_per_shard": "600", "processes": "2"}
     command = ["expire", *places(world), *DELETE]
     process = world.start(*command, **options)
     await_(lambda: count(world, world.source) < ROWS, process)  # with the place's document
@@ -83,13 +83,13 @@ def test_a_killed_expire_deletes_nothing_more_until_somebody_says_retry(world: W
 @pytest.mark.slow
 def test_a_worker_whose_reader_leaves_checkpoints_and_ends_with_75(world: World) -> None:
     fill(world, ROWS)
-    process = replicate(world, SEALIFT_IN_FLIGHT="1")
+    process = replicate(world, in_flight="1")
     await_(lambda: count(world, world.destination) > 10, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     run_id = run_of(world, "replicate")
     before = world.sealift("runs", "show", run_id, "--json").document["accounted"]
-    worker = world.start("worker", run_id, "--shard", "0", SEALIFT_IN_FLIGHT="1", SEALIFT_CHECKPOINT_SECONDS="600")
+    worker = world.start("worker", run_id, "--shard", "0", in_flight="1", checkpoint_seconds="600")
     assert worker.stdout is not None
     assert worker.stderr is not None
     assert json.loads(worker.stdout.readline())
@@ -107,11 +107,11 @@ def test_a_cancelled_expire_in_batch_deletes_no_more_even_if_its_termination_is_
     world = fleet.world
     rows = 1_500  # three groups, removed by twelve requests, so that the worker is found in the middle
     fill(world, rows)
-    one_shard = {"SEALIFT_ROWS_PER_SHARD": str(rows)}
+    one_shard = {"rows_per_shard": str(rows)}
     fleet.replicate(**one_shard)
     declare(world, wait_seconds=11)
     fleet.batch.engine.max_running = 1
-    settings = {"SEALIFT_PROCESSES": "1", "SEALIFT_IN_FLIGHT": "32", "SEALIFT_BATCH_JOB_DEFINITION": "sealift"}
+    settings = {"processes": "1", "in_flight": "32", "SEALIFT_BATCH_JOB_DEFINITION": "sealift"}
     command = ["expire", *places(world), *DELETE, "--json"]
     submitted = fleet.sealift(*command, "--executor", "detached", **settings, **one_shard)  # one group after the other
     run_id = submitted.document["run_id"]

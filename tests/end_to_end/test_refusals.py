@@ -19,7 +19,7 @@ NOWHERE = {
     "AWS_SECRET_ACCESS_KEY": "s",
     "AWS_REGION": "us-east-1",
     "SEALIFT_LEDGER": "s3://ledger/runs",
-    "SEALIFT_PATIENCE_SECONDS": "0.1",
+    "SEALIFT_TUNING": "patience_seconds=0.1",
 }
 
 
@@ -105,8 +105,7 @@ def test_places_and_settings_that_cannot_be_are_refused_before_anything_is_plann
     ):
         localhost = world.server.endpoint.replace("127.0.0.1", "LOCALHOST")
         refused(world.sealift(*line.replace("LOCALHOST", localhost).split()), 2, word)
-    refused(world.sealift("replicate", *sides.split(), SEALIFT_EXECUTOR="magic"), 2, "local or batch")
-    refused(world.sealift("replicate", *sides.split(), SEALIFT_IN_FLIGHT="many"), 10, "SEALIFT_IN_FLIGHT")
+    refused(world.sealift("replicate", *sides.split(), in_flight="many"), 10, "in_flight")
     refused(world.sealift("runs", "list", SEALIFT_LEDGER=""), 2, "--ledger", "SEALIFT_LEDGER")
     assert [each["Key"] for each in world.client.list_objects_v2(Bucket=world.source)["Contents"]] == ["docs/a"]
     for bucket in (world.destination, world.ledger):

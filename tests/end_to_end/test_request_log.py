@@ -32,7 +32,7 @@ def test_debug_logs_each_request_of_command_and_workers(world: World, is_before_
     verb = ["replicate", "--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}", "--json"]
     arguments = ["--debug", *verb] if is_before_the_verb else [*verb, "--debug"]
     # Two shards, so that workers are processes of their own.
-    done = world.sealift(*arguments, SEALIFT_ROWS_PER_SHARD="3")
+    done = world.sealift(*arguments, rows_per_shard="3")
     assert done.code == 0, done.stderr
     assert done.document["outcomes"] == {"done": 5}  # stdout is one document
     logged = lines(done.stderr)

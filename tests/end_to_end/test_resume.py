@@ -23,8 +23,8 @@ from tests.end_to_end.scenes import await_copies, copied, fill, kill, sides, wor
 
 MIB = 1024 * 1024
 ROWS = 200
-SLOW = {"SEALIFT_CHECKPOINT_ROWS": "20", "SEALIFT_IN_FLIGHT": "1", "SEALIFT_PROCESSES": "2"}
-TWO_SHARDS = SLOW | {"SEALIFT_ROWS_PER_SHARD": "100"}
+SLOW = {"checkpoint_rows": "20", "in_flight": "1", "processes": "2"}
+TWO_SHARDS = SLOW | {"rows_per_shard": "100"}
 """Workers are processes of their own."""
 
 
@@ -99,7 +99,7 @@ def test_a_server_that_goes_away_ends_the_run_with_75_and_it_goes_on_when_it_is_
     with seaweedfs(tmp_path) as server:
         world = make_world(server, versioned=False)
         fill(world, ROWS)
-        process = replicate(world, SEALIFT_PATIENCE_SECONDS="1")
+        process = replicate(world, patience_seconds="1")
         await_copies(world, process, 60)
         assert process.poll() is None
     stdout, stderr = process.communicate(timeout=120)

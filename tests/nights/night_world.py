@@ -49,8 +49,7 @@ ENVIRONMENT = {
     "AWS_SECRET_ACCESS_KEY": "secret",
     "AWS_REGION": "us-east-1",
     "AWS_ENDPOINT_URL": "http://127.0.0.1:9",
-    "SEALIFT_PATIENCE_SECONDS": "0.001",
-    "SEALIFT_PROCESSES": "1",
+    "SEALIFT_TUNING": "patience_seconds=0.001 processes=1",
 }
 
 

@@ -415,7 +415,7 @@ def test_a_reader_ends_its_read_before_it_is_left():
     ("size_bytes", "largest_bytes", "advice"),
     [
         (10, 10, ""),
-        (20_000 * 1024**2 + 1, 10_000 * 1024**2, "SEALIFT_BUFFER_MIB=3,"),
+        (20_000 * 1024**2 + 1, 10_000 * 1024**2, "buffer_mib=3,"),
         (MAX_OBJECT_BYTES + 1, MAX_OBJECT_BYTES, "leave it out with --exclude"),
     ],
 )

@@ -83,7 +83,7 @@ def test_a_night_is_started_once_whoever_asks_again(place: Place, batch: BatchSe
     assert job.request["jobDefinition"] == "sealift-nightly"
     assert job.request["containerOverrides"]["command"] == ["nightly", "--pair", "pair", "--night", "2026-11-25"]
     environment = {each["name"]: each["value"] for each in job.request["containerOverrides"]["environment"]}
-    told = {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_EXECUTOR": "batch", "SEALIFT_START": job.name}
+    told = {"SEALIFT_LEDGER": f"s3://{place.ledger}/l", "SEALIFT_START": job.name}
     assert environment == told
     assert job.request["timeout"] == {"attemptDurationSeconds": TIMEOUT_SECONDS}  # days, not a worker's hours
 

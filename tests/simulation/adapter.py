@@ -49,6 +49,7 @@ from tests.doubles import one_duckdb
 from tests.doubles.few_rows import CACHED, QUICK, outcomes_of, rows_of
 from tests.doubles.policies import resolved
 from tests.doubles.polling import to_event
+from tests.doubles.tuning import tuned
 from tests.simulation.engine.determinism import replaced, swaps_of
 from tests.simulation.engine.loop import LABEL, run_at_once
 from tests.simulation.policy import PAIR, policy_of
@@ -107,12 +108,12 @@ class Program:
     def _environment(self, folder: str) -> dict[str, str]:
         schedule, policy = self._world.schedule, Path(folder) / "policy.json"
         policy.write_bytes(resolved(policy_of(schedule).encode()))
-        return {
+        return tuned({
             "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "TMPDIR": folder,
-            "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "SEALIFT_PROCESSES": "2",
-            "SEALIFT_ROWS_PER_SHARD": str(schedule.rows_per_shard), "SEALIFT_IN_FLIGHT": str(schedule.in_flight),
-            "SEALIFT_CHECKPOINT_ROWS": str(schedule.checkpoint_rows), "SEALIFT_CHECKPOINT_SECONDS": "2",
-        }  # fmt: skip
+            "SEALIFT_LEDGER": f"s3://{LEDGER}/l", "SEALIFT_POLICY": str(policy), "processes": "2",
+            "rows_per_shard": str(schedule.rows_per_shard), "in_flight": str(schedule.in_flight),
+            "checkpoint_rows": str(schedule.checkpoint_rows), "checkpoint_seconds": "2",
+        })  # fmt: skip
 
     def _file(self, place: Location, *_: Any) -> Any:
         """A manifest that boto3 would read."""

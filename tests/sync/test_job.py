@@ -422,7 +422,7 @@ async def test_a_stream_whose_parts_do_not_fit_into_the_buffer_fails_by_name_and
     store.hook(head=large)
     worker = SyncJob(store, store, ROUTE, SyncOptions(is_replay=True, streamed=True), ByteBudget(buffer_bytes))
     [outcome] = await worker.process([row])
-    assert (outcome.status, "SEALIFT_BUFFER_MIB=65" in outcome.detail) == (Status.BLOCKED, True)
+    assert (outcome.status, "buffer_mib=65" in outcome.detail) == (Status.BLOCKED, True)
     assert not {"get", "create_multipart"} & set(names(requests))
 
 

@@ -58,7 +58,6 @@ def test_workers_find_ledger_policy_and_batch(definitions, example):
         assert settings.ledger == policy.ledger.uri
         assert settings.policy == example.output("policy")
         assert settings.executor == "batch"
-        assert settings.log_json
         assert settings.batch_queue == example.output("job_queues")["spot"]
         assert settings.batch_job_definition is not None
         assert settings.batch_job_definition.replace("{job}", job) == values["name"] == f"{policy.name}-{job}"
