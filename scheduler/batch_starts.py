@@ -27,7 +27,7 @@ from enum import StrEnum
 from typing import Any
 
 from jobs.aws.batch import Batch
-from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, retry_strategy
+from jobs.aws.batch_arrays import NAME_CHARS_MAX, REPORT, SYSTEM_TAG, checked, retry_strategy
 from jobs.config import Settings
 from jobs.errors import NotFound
 from jobs.ledger.agreement import run_job
@@ -212,7 +212,7 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
     environment |= Settings.inherited()
     if settings.policy.startswith("s3://"):
         environment["SEALIFT_POLICY"] = settings.policy
-    return {
+    request = {
         "jobName": name,
         "jobQueue": settings.batch_queue or f"{policy.name}-orchestrators",
         "jobDefinition": definition.replace("{job}", START_KINDS[what.job].definition or what.job),
@@ -226,6 +226,7 @@ def _request(runtime: Runtime, policy: Policy, what: Start, name: str) -> dict[s
         },
         "propagateTags": True,
     }
+    return checked(request)
 
 
 def _pairs(values: Mapping[str, str]) -> Sequence[dict[str, str]]:

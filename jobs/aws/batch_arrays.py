@@ -20,8 +20,10 @@ from jobs.errors import ExitCode, UsageError
 
 CHILDREN_MAX = 10_000
 SHARDS_MAX = 1_000_000
-PAYLOAD_BYTES_MAX = 30 * 1024
 NAME_CHARS_MAX = 128
+OVERRIDES_CHARS_MAX = 8_192
+"""Of command and environment as JSON, less than what Batch takes of a whole request:
+https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html"""
 ATTEMPTS = 5
 """Starts of a child at most, Spot reclaims included."""
 TERMINATED = 128 + 15
@@ -143,7 +145,7 @@ def payload(
     The report waits for the whole of `work_id`. `pins`: for each worker. `variables`: of the
     submitting process, for all jobs.
 
-    Raises UsageError when the request is larger than Batch takes.
+    Raises UsageError when the request is larger than Batch and ECS take.
     """
     placement, run_id = submission.placement, submission.run_id
     system = {SYSTEM_TAG: placement.system} if placement.system else {}
@@ -166,8 +168,15 @@ def payload(
         request["arrayProperties"] = {"size": submission.children}
     if (before := submission.after if is_work else work_id) is not None:
         request["dependsOn"] = [{"jobId": before}]
-    if len(json.dumps(request)) > PAYLOAD_BYTES_MAX or len(request["jobName"]) > NAME_CHARS_MAX:
-        raise UsageError(f"the job {request['jobName']} is larger than Batch takes", advice="shorten the ledger's name")
+    return checked(request)
+
+
+def checked(request: dict[str, Any]) -> dict[str, Any]:
+    """A SubmitJob request. Raises UsageError when it is larger than Batch and ECS take."""
+    name, characters = request["jobName"], len(json.dumps(request["containerOverrides"]))
+    if characters > OVERRIDES_CHARS_MAX or len(name) > NAME_CHARS_MAX:
+        says = f"the command and environment of the job {name} have {characters:,} characters"
+        raise UsageError(f"{says}, ECS takes {OVERRIDES_CHARS_MAX:,}", advice="use fewer or shorter prefixes and names")
     return request
 
 

@@ -132,9 +132,11 @@ def test_the_retry_strategy_follows_the_exit_codes() -> None:
     assert retry_strategy(4)["attempts"] == 4
 
 
-def test_a_payload_beyond_30_kib_is_refused_with_its_name() -> None:
-    with pytest.raises(UsageError, match=f"{RUN}-000-work"):
-        payload(make_submission(RUN, 0, PLACEMENT, [0], f"s3://ledger/{'x' * 31_000}"), WORK)
+def test_a_command_that_ecs_does_not_take_is_refused_with_the_jobs_name() -> None:
+    """Batch itself would take it, and the job would never start."""
+    assert payload(make_submission(RUN, 0, PLACEMENT, [0], f"s3://ledger/{'x' * 7_900}"), WORK)
+    with pytest.raises(UsageError, match=rf"{RUN}-000-work have 8,\d\d\d characters"):
+        payload(make_submission(RUN, 0, PLACEMENT, [0], f"s3://ledger/{'x' * 8_100}"), WORK)
 
 
 def test_no_shards_are_no_submission_and_no_child_is_beyond_the_last() -> None:
