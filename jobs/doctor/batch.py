@@ -23,11 +23,10 @@ _ECR = re.compile(r"(\d{12})\.dkr\.ecr\.([a-z0-9-]+)\.amazonaws\.com/([^@:]+)(?:
 
 
 def questions(system: System) -> Iterator[Question]:
-    """Of queues, definitions and quotas."""
+    """Of queues, image and quotas."""
     for use in QUEUES:
         yield Question("job-queue", f"{system.name}-{use}", partial(_queue, system, f"{system.name}-{use}"))
-    for job in system.jobs:
-        yield Question("job-definition", f"{system.name}-{job}", partial(_definition, system, job))
+    yield Question("image", f"{system.name}-replicate", partial(_image, system))
     yield from quotas(system)
 
 
@@ -58,10 +57,11 @@ def _queue(system: System, name: str) -> Finding:
     return warning("; ".join(states), APPLY) if states else ok("it starts jobs")
 
 
-def _definition(system: System, job: str) -> Finding:
-    container = system.definition(job)
-    if container is None:
-        return failure("no revision of it is active", APPLY)
+def _image(system: System) -> Finding | None:
+    """Of all job definitions: they name the same one."""
+    container = system.definition("replicate")
+    if container is None:  # the line on its role says so
+        return None
     image = _ECR.fullmatch(container["image"])
     if image is None:
         return warning(f"its image {container['image']} is none of ECR by its digest", APPLY)
@@ -69,8 +69,8 @@ def _definition(system: System, job: str) -> Finding:
     asked = {"registryId": account, "repositoryName": repository, "imageIds": [{"imageDigest": digest}]}
     found = none_if_absent(lambda: system.call("ecr", "DescribeImages", repository, region, **asked))
     if not found or not found["imageDetails"]:
-        return failure(f"its image {digest[:19]} is not in {repository}: no job starts", "push it, or correct image")
-    return ok("it is active, and its image can be pulled")
+        return failure(f"the image {digest[:19]} is not in {repository}: no job starts", "push it, or correct image")
+    return ok("the image of jobs can be pulled")
 
 
 def _vcpus(system: System, code: str) -> Finding:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from jobs.aws.clients import none_if_absent
 from jobs.core.enums import Notifications
 from jobs.core.model import Location
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
@@ -28,35 +27,31 @@ _TARGETS = {
 
 def questions(system: System) -> Iterator[Question]:
     """Each bucket once."""
-    policy, written = system.policy, dict[str, str]()
+    ledger, written = system.policy.ledger, dict[str, str]()
+    places: dict[Location, tuple[str, Sequence[Operation]]] = {Location.parse(ledger.uri): (ledger.region, OF_STREAMS)}
     for pair in system.pairs:
-        sides = (pair.destination, pair.replica, pair.archive)
-        written |= {side.bucket: side.region for side in sides if side}
-    for bucket, region in written.items() | {(policy.ledger.bucket, policy.ledger.region)}:
+        hot = pair.destination
+        written |= {side.bucket: side.region for side in (hot, pair.replica, pair.archive) if side}
+        places[Location(hot.bucket, hot.prefix)] = (hot.region, OF_COPIES)
+    for bucket, region in (written | {ledger.bucket: ledger.region}).items():
         yield Question("bucket", bucket, partial(_bucket, system, bucket, region), needs_aws=False)
-    for pair in system.pairs:
-        place = Location(pair.destination.bucket, pair.destination.prefix)
-        conditions = partial(_conditions, system, place, pair.destination.region, OF_COPIES)
-        yield Question("conditional-writes", str(place), conditions, needs_aws=False)
-    place = Location.parse(policy.ledger.uri)
-    conditions = partial(_conditions, system, place, system.home, OF_STREAMS)
-    yield Question("conditional-writes", str(place), conditions, needs_aws=False)
-    for source in _sources(system):
-        yield Question("source", source.bucket, partial(_source, system, source), needs_aws=False)
-        yield Question("notifications", source.bucket, partial(_notifications, system, source))
+    for place, (region, operations) in places.items():
+        ask = partial(_conditions, system, place, region, operations)
+        yield Question("conditional-writes", str(place), ask, needs_aws=False)
+    yield from _of_sources(system, _notifications)
     for bucket, region in _inventoried(system):
         yield Question("inventory", bucket, partial(_inventory, system, bucket, region))
 
 
 def questions_before(system: System) -> Iterator[Question]:
     """What can be asked before Terraform has made anything: what it will take over, and what is there."""
-    for source in _sources(system):
-        yield Question("source", source.bucket, partial(_source, system, source))
-        yield Question("notifications", source.bucket, partial(_lost, system, source))
+    return _of_sources(system, _lost)
 
 
-def _sources(system: System) -> list[Source]:
-    return list({pair.source.bucket: pair.source for pair in system.pairs}.values())
+def _of_sources(system: System, notifications: Callable[[System, Source], Finding]) -> Iterator[Question]:
+    for source in {pair.source.bucket: pair.source for pair in system.pairs}.values():
+        yield Question("source", source.bucket, partial(_source, system, source), needs_aws=False)
+        yield Question("notifications", source.bucket, partial(notifications, system, source))
 
 
 def _inventoried(system: System) -> Iterable[tuple[str, str]]:
@@ -94,7 +89,7 @@ def _source(system: System, source: Source) -> Finding:
     return _region(system, source.bucket, source.region) or ok(f"it is in {source.region}")
 
 
-def _conditions(system: System, place: Location, region: str, operations: tuple[Operation, ...]) -> Finding:
+def _conditions(system: System, place: Location, region: str, operations: Sequence[Operation]) -> Finding:
     """At AWS nothing is tried: its conditions are documented."""
     ignored = system.stored(region, lambda store: find_ignored(store, place, operations))
     if Operation.PUT in ignored or Operation.COPY in ignored:
@@ -150,17 +145,6 @@ def _configured(system: System, source: Source) -> Mapping[str, Any]:
         "s3", "GetBucketNotificationConfiguration", source.bucket, source.region, Bucket=source.bucket, **owner
     )
     return answer
-
-
-def encryption_key(system: System, bucket: str, region: str) -> str | None:
-    """The KMS key of a bucket's default encryption. None: it has none of its own."""
-    try:
-        answer = none_if_absent(lambda: system.call("s3", "GetBucketEncryption", bucket, region, Bucket=bucket))
-    except NotFound:  # another line says so
-        answer = None
-    rules = answer["ServerSideEncryptionConfiguration"]["Rules"] if answer else [{}]
-    key: str | None = rules[0].get("ApplyServerSideEncryptionByDefault", {}).get("KMSMasterKeyID")
-    return key
 
 
 def _inventory(system: System, bucket: str, region: str) -> Finding:

@@ -33,7 +33,6 @@ _PERMISSIONS = {name: f"{service}:{name}" for service, names in _SERVICES.items(
     "HeadBucket": "s3:ListBucket",
     "ListObjectsV2": "s3:ListBucket",
     "HeadObject": "s3:GetObject",
-    "GetBucketEncryption": "s3:GetEncryptionConfiguration",
     "GetBucketNotificationConfiguration": "s3:GetBucketNotification",
 }
 """Operation → the action that allows it. Of S3, those that have another name:

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from jobs.core.enums import AnnotationRule, ArchiveSide, Deletes
-from jobs.doctor.buckets import encryption_key
+from jobs.core.model import overlap
 from jobs.doctor.model import APPLY, Finding, Question, failure, ok, warning
 from jobs.doctor.system import FUNCTIONS, System
 from jobs.policy.model import Pair
@@ -25,24 +25,20 @@ SAMPLE = "sealift-doctor"
 _LOOK = (Operation.HEAD, Operation.LIST_OBJECTS, Operation.LIST_VERSIONS)
 _READ = (*_LOOK, Operation.GET, Operation.GET_TAGS)
 _WRITE = (Operation.PUT, Operation.ABORT, Operation.LIST_PARTS)
-_LISTS = (Operation.LIST_OBJECTS,)
+_LISTS = (Operation.LIST_OBJECTS, Operation.LIST_VERSIONS)
+_LIST = (Operation.LIST_OBJECTS,)
 _ORIGINALS = (*_READ, Operation.DELETE_VERSIONS)
 _WORK: Mapping[str, Mapping[str, tuple[Operation, ...]]] = {
     "backup": {"source": _READ, "copy": _READ + _WRITE},
     "replicate": {"source": _READ, "copy": _READ + _WRITE},
     "verify": {"source": _LOOK, "copy": _LOOK, "replica": _LOOK, "archive": _LOOK},
-    "nightly": {"source": _LISTS, "copy": _LISTS, "replica": _LISTS},
-    "reconcile": {"source": _LISTS, "copy": _LISTS},
+    "nightly": {"source": _LIST, "copy": _LIST, "replica": _LIST},
+    "reconcile": {"source": _LIST, "copy": _LIST},
     "compact": {"packed": _READ, "archive": (*_LOOK, *_WRITE)},
     "restore": {"copy": _LOOK, "archive": (*_LOOK, Operation.RESTORE)},
     "expire": {"packed": _ORIGINALS, "archive": _LOOK},
 }
 """What functions and jobs send to which places. All of them read and write the ledger."""
-_SUBMITS = {
-    "submit": ("nightly", "backfill"),
-    "nightly": ("replicate", "verify"),
-    "backfill": ("replicate",),
-}
 _MUST_NOT = ("s3:DeleteObjectVersion", "s3:BypassGovernanceRetention")
 
 
@@ -57,8 +53,12 @@ class Need(NamedTuple):
 
 class _Prefix(NamedTuple):
     bucket: str
-    region: str
     prefix: str
+
+    @property
+    def arn(self) -> str:
+        """The bucket's."""
+        return f"arn:aws:s3:::{self.bucket}"
 
 
 def questions(system: System) -> Iterator[Question]:
@@ -67,23 +67,21 @@ def questions(system: System) -> Iterator[Question]:
         yield Question("role", user, partial(_role, system, user))
 
 
-def _role(system: System, user: str) -> Finding | None:
+def _role(system: System, user: str) -> Finding:
     found = system.function(user) if user in FUNCTIONS else system.definition(user)
-    if found is None:  # another line says so
-        return None
+    if found is None or found.get("State") == "Failed":
+        return failure("there is no such function or job definition, or Lambda calls it Failed", APPLY)
     role = found.get("Role" if user in FUNCTIONS else "jobRoleArn")
     if role is None:
         return failure("it has no role: it may do nothing", APPLY)
     name, missing = role.rpartition("/")[2], set[str]()
     for need in needs(system, user):
         for action, resource, answer, unknown in _simulate(system, role, need):
-            if (answer == "allowed") == need.must_not:
-                if unknown and not need.must_not:
-                    missing |= unknown
-                elif need.must_not:
-                    return failure(f"{name} may {action} on {resource}, which no such role should", APPLY)
-                else:
-                    return failure(f"{name} may not {action} on {resource} ({answer})", APPLY)
+            if answer == "allowed" and need.must_not:
+                return failure(f"{name} may {action} on {resource}, which no such role should", APPLY)
+            if answer != "allowed" and not need.must_not and not unknown:
+                return failure(f"{name} may not {action} on {resource} ({answer})", APPLY)
+            missing |= unknown if answer != "allowed" and not need.must_not else set()
     if missing:
         return warning(f"not known: a policy of {name} asks for {', '.join(sorted(missing))}", "look at that policy")
     return ok(f"{name} may do what it has to")
@@ -117,19 +115,17 @@ def _simulate(system: System, role: str, need: Need) -> Iterator[tuple[str, str,
 
 def needs(system: System, user: str) -> Iterator[Need]:
     """What the role of a function or a job has to be allowed, and what it must not be."""
-    policy = system.policy
-    ledger = _Prefix(policy.ledger.bucket, policy.ledger.region, policy.ledger.prefix)
-    yield from _on(system, ledger, (Operation.GET, Operation.PUT, Operation.LIST_OBJECTS))
+    policy, work = system.policy, _WORK.get(user, {})
+    ledger = _Prefix(policy.ledger.bucket, policy.ledger.prefix)
+    yield from _on(ledger, (Operation.GET, Operation.PUT, Operation.LIST_OBJECTS))
     for pair in policy.pairs:
-        for kind, operations in _WORK.get(user, {}).items():
-            for place in _places(pair, kind, user):
-                yield from _on(system, place, operations, _more(pair, kind, operations))
-    yield from _of_services(system, user)
-    copies = [f"arn:aws:s3:::{place.bucket}/{place.prefix}{SAMPLE}" for place in _places(policy.pairs[0], "copy", user)]
+        for kind, place in _places(pair):
+            if kind in work and not (user == "expire" and pair.archive and pair.archive.expire is None):
+                yield from _on(place, work[kind], _more(pair, kind, work[kind]))
+    copy = next(place for kind, place in _places(policy.pairs[0]) if kind == "copy")
     if user != "expire":
-        yield Need(_MUST_NOT, tuple(copies[:1]), {}, must_not=True)
-    written = f"arn:aws:s3:::{ledger.bucket}/{ledger.prefix}{FILE_NAME}"
-    yield Need(("s3:PutObject",), (written,), {}, must_not=True)
+        yield Need(_MUST_NOT, (f"{copy.arn}/{copy.prefix}{SAMPLE}",), {}, must_not=True)
+    yield Need(("s3:PutObject",), (f"{ledger.arn}/{ledger.prefix}{FILE_NAME}",), {}, must_not=True)
 
 
 def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, ...]:
@@ -144,56 +140,28 @@ def _more(pair: Pair, kind: str, operations: Sequence[Operation]) -> tuple[str, 
     return tuple(actions)
 
 
-def _on(system: System, place: _Prefix, operations: Sequence[Operation], more: tuple[str, ...] = ()) -> Iterator[Need]:
-    bucket = f"arn:aws:s3:::{place.bucket}"
-    lists = [each for each in operations if each.is_of_bucket and each is not Operation.DELETE_VERSIONS]
-    of_objects = [each for each in operations if each not in lists]
-    actions = dict.fromkeys(action for each in lists for action in each.actions)
-    yield Need(tuple(actions), (bucket,), {"s3:prefix": place.prefix})
-    actions = dict.fromkeys([*(action for each in of_objects for action in each.actions), *more])
-    if actions:
-        yield Need(tuple(actions), (f"{bucket}/{place.prefix}{SAMPLE}",), {})
-    is_read = any(each in (Operation.GET, Operation.HEAD) for each in operations)
-    if is_read and place.bucket not in {pair.source.bucket for pair in system.policy.pairs}:
-        key = encryption_key(system, place.bucket, place.region)
-        if key is not None:
-            writes = ("kms:GenerateDataKey",) if Operation.PUT in operations else ()
-            yield Need(("kms:Decrypt", *writes), (key,), {"kms:ViaService": f"s3.{place.region}.amazonaws.com"})
+def _on(place: _Prefix, operations: Sequence[Operation], more: Sequence[str] = ()) -> Iterator[Need]:
+    lists = [action for each in operations if each in _LISTS for action in each.actions]
+    objects = [action for each in operations if each not in _LISTS for action in each.actions]
+    yield Need(tuple(dict.fromkeys(lists)), (place.arn,), {"s3:prefix": place.prefix})
+    if objects:
+        yield Need(tuple(dict.fromkeys((*objects, *more))), (f"{place.arn}/{place.prefix}{SAMPLE}",), {})
 
 
-def _places(pair: Pair, kind: str, user: str) -> Iterator[_Prefix]:
-    source, hot, archive = pair.source, pair.destination, pair.archive
-    if kind == "archive":
-        if archive:
-            yield _Prefix(archive.bucket, archive.region, archive.prefix)
-        return
-    if kind == "packed":
-        if archive is None or (user == "expire" and archive.expire is None):
-            return
-        kind = "source" if archive.side is ArchiveSide.SOURCE else "copy"
-        wanted = [rule.prefix for rule in archive.rules] if user == "expire" else [""]
-    else:
-        wanted = [""]
-    side = {"source": source, "copy": hot, "replica": pair.replica}[kind]
-    if side is None:
-        return
+def _places(pair: Pair) -> Iterator[tuple[str, _Prefix]]:
+    """The places of a pair by what they are to it. `packed`: what archive rules take, the narrower of two prefixes."""
+    source, hot, replica, archive = pair.source, pair.destination, pair.replica, pair.archive
     for prefix in source.prefixes:
-        for rule in wanted:
-            if rule.startswith(prefix) or prefix.startswith(rule):
-                narrow = max(rule, prefix, key=len)
-                yield _Prefix(side.bucket, side.region, narrow if kind == "source" else pair.copy_key(narrow))
-
-
-def _of_services(system: System, user: str) -> Iterator[Need]:
-    name, definitions = system.name, [job for job in _SUBMITS.get(user, ()) if job in system.jobs]
-    if definitions:
-        queue = system.arn("batch", f"job-queue/{name}-{'orchestrators' if user in FUNCTIONS else 'workers'}")
-        resources = (queue, *(system.arn("batch", f"job-definition/{name}-{job}") for job in definitions))
-        yield Need(("batch:SubmitJob",), resources, {})
-    if user == "backup":
-        actions = ("sqs:ReceiveMessage", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ChangeMessageVisibility")
-        yield Need(actions, (system.arn("sqs", f"{name}-objects"),), {})
-    if user == "enqueue":
-        yield Need(("lambda:InvokeFunction",), (system.arn("lambda", f"function:{name}-submit"),), {})
-    if user == "follow":
-        yield Need(("sns:Publish",), (system.topic,), {})
+        yield "source", _Prefix(source.bucket, prefix)
+        yield "copy", _Prefix(hot.bucket, pair.copy_key(prefix))
+        if replica:
+            yield "replica", _Prefix(replica.bucket, pair.copy_key(prefix))
+        for rule in archive.rules if archive else ():
+            if archive and overlap(rule.prefix, prefix):
+                narrow = max(rule.prefix, prefix, key=len)
+                if archive.side is ArchiveSide.SOURCE:
+                    yield "packed", _Prefix(source.bucket, narrow)
+                else:
+                    yield "packed", _Prefix(hot.bucket, pair.copy_key(narrow))
+    if archive:
+        yield "archive", _Prefix(archive.bucket, archive.prefix)

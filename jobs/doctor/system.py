@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from datetime import UTC, datetime, timedelta
 from functools import cached_property
 from typing import Any, NamedTuple, TypeVar
 
@@ -101,20 +100,3 @@ class System:
             asked["nextToken"] = answer.get("nextToken")
         latest = max(found, key=lambda each: each["revision"], default=None)
         return latest and latest["containerProperties"]
-
-    def latest_metric(self, namespace: str, metric: str, dimensions: Mapping[str, str]) -> float | None:
-        """The latest maximum of a metric within an hour. None if CloudWatch has no value."""
-        now = datetime.now(UTC)
-        points = self.call(
-            "cloudwatch",
-            "GetMetricStatistics",
-            metric,
-            Namespace=namespace,
-            MetricName=metric,
-            Dimensions=[{"Name": name, "Value": value} for name, value in dimensions.items()],
-            StartTime=now - timedelta(hours=1),
-            EndTime=now,
-            Period=300,
-            Statistics=["Maximum"],
-        )["Datapoints"]
-        return float(max(points, key=lambda each: each["Timestamp"])["Maximum"]) if points else None

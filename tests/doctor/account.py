@@ -26,14 +26,9 @@ ACCOUNT = "123456789012"
 HOME, DUBLIN, IAD = "eu-central-1", "eu-west-1", "us-east-1"
 DIGEST = f"sha256:{'0' * 64}"
 IMAGE = f"{ACCOUNT}.dkr.ecr.{HOME}.amazonaws.com/parcels@{DIGEST}"
-CUSTOMS_KEY = "arn:aws:kms:eu-west-1:111122223333:key/0a1b2c3d-4e5f-6789-abcd-ef0123456789"
 OBJECTS = f"arn:aws:sqs:{HOME}:{ACCOUNT}:parcels-objects"
 JOBS = ("replicate", "verify", "nightly", "backfill", "reconcile", "compact", "restore", "expire")
 FUNCTIONS = ("backup", "enqueue", "submit", "follow")
-
-
-def key_of(region: str) -> str:
-    return f"arn:aws:kms:{region}:{ACCOUNT}:key/of-{region}"
 
 
 def arn(service: str, name: str) -> str:
@@ -49,12 +44,9 @@ def make_buckets() -> dict[str, Any]:
     }  # fmt: skip
     buckets: dict[str, Any] = {}
     for name, region in regions.items():
-        key = CUSTOMS_KEY if name == "example-customs-copies" else key_of(region)
-        default = {"ApplyServerSideEncryptionByDefault": {"SSEAlgorithm": "aws:kms", "KMSMasterKeyID": key}}
         buckets[name] = {
             "region": region,
             "Versioning": {"Status": "Enabled"},
-            "Encryption": {"ServerSideEncryptionConfiguration": {"Rules": [default]}},
             "Notification": {},
         }
     queue = {"QueueArn": OBJECTS, "Events": ["s3:ObjectCreated:*", "s3:ObjectRemoved:*"]}
@@ -200,12 +192,6 @@ class FakeClient:
             raise refused(operation, "NoSuchBucket", 404)
         return found
 
-    def _setting(self, bucket: str, name: str, code: str) -> Any:
-        found = self._bucket(bucket, name).get(name)
-        if found is None:
-            raise refused(name, code, 404)
-        return dict(found)
-
     def _head_bucket(self, Bucket: str) -> Any:
         if Bucket not in self._account.buckets:
             raise refused("HeadBucket", "404", 404)
@@ -213,9 +199,6 @@ class FakeClient:
 
     def _get_bucket_versioning(self, Bucket: str) -> Any:
         return dict(self._bucket(Bucket, "GetBucketVersioning").get("Versioning", {}))
-
-    def _get_bucket_encryption(self, Bucket: str) -> Any:
-        return self._setting(Bucket, "Encryption", "ServerSideEncryptionConfigurationNotFoundError")
 
     def _get_bucket_notification_configuration(self, Bucket: str) -> Any:
         return dict(self._bucket(Bucket, "GetBucketNotificationConfiguration")["Notification"])
@@ -313,11 +296,7 @@ class FakeClient:
 
     def _get_metric_statistics(self, **request: Any) -> Any:
         dimensions = {each["Name"]: each["Value"] for each in request["Dimensions"]}
-        if request["Namespace"] == "AWS/SQS":
-            (name,) = dimensions.values()
-        else:
-            assert dimensions["System"] == "parcels"
-            name = dimensions["Pair"]
+        (name,) = dimensions.values()
         value = self._account.metrics.get((request["MetricName"], name))
         point = {"Timestamp": datetime.now(UTC), request["Statistics"][0]: value}
         return {"Label": request["MetricName"], "Datapoints": [] if value is None else [point]}

@@ -13,7 +13,6 @@ from botocore.model import ServiceModel
 from botocore.validate import ParamValidator
 
 PAYLOAD_BYTES_MAX = 30 * 1024
-OVERRIDES_CHARS_MAX = 8_192
 OVERRIDES_CHARS_MAX = 8192
 """https://docs.aws.amazon.com/batch/latest/userguide/service_limits.html"""
 
@@ -51,8 +50,6 @@ def check_submission(request: dict[str, Any], *, is_fair_share: bool, has_priori
     https://github.com/nextflow-io/nextflow/pull/3505, https://github.com/hashicorp/terraform-provider-aws/issues/31226
     """
     _require(len(json.dumps(request)) <= PAYLOAD_BYTES_MAX, "Job payload must be at most 30 KiB")
-    overrides = json.dumps(request.get("containerOverrides", {}))
-    _require(len(overrides) <= OVERRIDES_CHARS_MAX, "Container Overrides length must be at most 8192")
     _require(
         re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}", request["jobName"]) is not None,
         f"Job name {request['jobName']} should match valid pattern",
