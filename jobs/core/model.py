@@ -144,11 +144,16 @@ class Checksum(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ObjectLock:
-    """Object Lock settings: `mode` (GOVERNANCE, COMPLIANCE) with its date, legal hold."""
+    """Object Lock settings: `mode` (GOVERNANCE, COMPLIANCE) with its date, legal hold, event hold with the
+    days or years that it lasts on after its end.
+    """
 
     mode: str | None = None
     retain_until: str | None = None
     legal_hold: bool = False
+    event_hold: bool = False
+    event_days: int | None = None
+    event_years: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +194,8 @@ class ObjectInfo:
     must be restored before it can be read. `is_restoring`: and that is under way. `expiration`:
     what S3 says of a lifecycle rule that will remove it, if there is one. `archive_tier`: where
     INTELLIGENT_TIERING keeps an archived object, `ARCHIVE_ACCESS` or `DEEP_ARCHIVE_ACCESS`.
-    `replication_status`: of S3's own replication. `REPLICA`: S3 has written it.
+    `replication_status`: of S3's own replication. `REPLICA`: S3 has written it. `unsent_metadata`: how
+    many entries of the metadata S3 cannot say.
     """
 
     size_bytes: int
@@ -206,6 +212,7 @@ class ObjectInfo:
     expiration: str | None = None
     archive_tier: str | None = None
     replication_status: str | None = None
+    unsent_metadata: int = 0
 
 
 class Listed(NamedTuple):

@@ -210,8 +210,8 @@ def _cause_to_keep(original: Original, terms: Terms) -> Cause | None:
 
 def _hold(lock: ObjectLock, now: float) -> str:
     """What holds it. A time that cannot be read holds it as well."""
-    if lock.legal_hold or lock.mode is None:
-        return "legal hold" if lock.legal_hold else ""
+    if lock.legal_hold or lock.event_hold or lock.mode is None:
+        return "legal hold" if lock.legal_hold else "event hold" * lock.event_hold
     try:
         is_over = parse_time(lock.retain_until or "") <= now
     except ValueError:

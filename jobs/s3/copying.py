@@ -43,6 +43,8 @@ from jobs.s3.uploads import NO_RECORDS, UploadRecords
 KEEP = "keep"
 UNCOMPARED = "the source has no checksum of its whole content: nothing proves the bytes that were read from it"
 
+UNSENT = "without metadata of the source that S3 cannot say in headers (x-amz-missing-meta)"
+
 
 @dataclass(frozen=True, slots=True)
 class CopyOptions:
@@ -207,7 +209,7 @@ class Copier:
         lock = source.attributes.lock if source and self.options.object_lock else None
         if lock is None or lock.retain_until is None or parse_time(lock.retain_until) > self.clock():
             return lock, ""
-        hold = ObjectLock(legal_hold=True) if lock.legal_hold else None
+        hold = replace(lock, mode=None, retain_until=None) if lock.legal_hold or lock.event_hold else None
         return hold, "without the source's retention, which has passed"
 
     async def _copy_in_parts(self, row: ObjectVersion, source: ObjectInfo, guard: Guard) -> Outcome:
@@ -239,7 +241,8 @@ class Copier:
         if not self._skips_annotations:
             copy = target._replace(version_id=written.version_id)
             without = await self.carrier.carry(read, source.etag, copy, written.etag)
-        written = _with_notes(written, unkept, lack, unproven, without)
+        unsent = UNSENT if source.unsent_metadata else ""
+        written = _with_notes(written, unkept, lack, unproven, unsent, without)
         outcome = _copied(row, source.size_bytes, source.etag, written, source)
         return outcome._replace(evidence=streamed.evidence, checksum=streamed.checksum) if streamed else outcome
 

@@ -110,6 +110,8 @@ def not_kept(asked: Attributes, info: ObjectInfo, tags: Mapping[str, str]) -> li
         names.append("retention")
     if lock.legal_hold and not own.legal_hold:
         names.append("legal hold")
+    if lock.event_hold and not own.event_hold:
+        names.append("event hold")
     if missing := has.missing_encryption(asked.sse, asked.kms_key_id):
         names.append(missing)
     return names

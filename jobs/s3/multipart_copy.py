@@ -375,7 +375,10 @@ async def _complete(
     async def complete() -> Written | StoreError:
         try:
             return await transfer.destination.complete_multipart(
-                transfer.bucket, transfer.key, upload_id, parts, guard=transfer.guard, checksum=checksum
+                *(transfer.bucket, transfer.key, upload_id, parts),
+                guard=transfer.guard,
+                size_bytes=transfer.info.size_bytes,
+                checksum=checksum,
             )
         except (Unavailable, Rejected) as error:
             if error.code not in ("InvalidPart", *_OTHER_BYTES):
@@ -400,12 +403,15 @@ def _carried_checksum(info: ObjectInfo) -> Checksum | None:
 
 
 async def _source_part_size(transfer: Transfer) -> int | None:
-    """The size of the source's parts, None when they differ (the last may be shorter)."""
+    """The size of the source's parts, None when they differ (the last may be shorter), by the first and the
+    last but one.
+    """
     first = await transfer.source.head(transfer.ref, part_number=1)
     count = first.parts_count
     if count is None or first.size_bytes <= 0 or -(-transfer.info.size_bytes // first.size_bytes) != count:
         return None
-    return first.size_bytes
+    later = await transfer.source.head(transfer.ref, part_number=count - 1) if count > 2 else first
+    return first.size_bytes if later.size_bytes == first.size_bytes else None
 
 
 async def _all_or_first_error(work: Sequence[Coroutine[None, None, T]]) -> list[T]:

@@ -275,10 +275,13 @@ class RestStore:
         parts: Sequence[PartDone],
         *,
         guard: Guard,
+        size_bytes: int | None = None,
         checksum: Checksum | None = None,
     ) -> Written:
         """CompleteMultipartUpload."""
         headers = [*wire.guard_headers(guard), _IS_XML]
+        if size_bytes is not None:
+            headers.append(("x-amz-mp-object-size", str(size_bytes)))
         if checksum:
             headers.append((f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value))
             headers.append(wire.checksum_type(checksum.is_composite))

@@ -332,9 +332,10 @@ class Store(Protocol):
         parts: Sequence[PartDone],
         *,
         guard: Guard,
+        size_bytes: int | None = None,
         checksum: Checksum | None = None,
     ) -> Written:
-        """Publish the upload. `checksum`: the full-object checksum that S3 must find."""
+        """Publish the upload. `size_bytes` and `checksum`: what S3 must find of the whole object."""
         ...
 
     async def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:

@@ -240,7 +240,10 @@ class ObjectUpload:
         try:
             written = await retry(
                 lambda: self.store.complete_multipart(
-                    self.bucket, self.key, upload_id, self._done, guard=self.guard, checksum=whole
+                    *(self.bucket, self.key, upload_id, self._done),
+                    guard=self.guard,
+                    size_bytes=self.size_bytes,
+                    checksum=whole,
                 )
             )
         except NotFound as error:

@@ -46,6 +46,7 @@ _NO_XML = re.compile("[\x00-\x08\x0b\x0c\x0e-\x1f\ufffe\uffff\ud800-\udfff]")
 _DIGITS_MAX = 20
 _META = "x-amz-meta-"
 _CHECKSUM = "x-amz-checksum-"
+_EVENT_HOLD, _UNITS = "x-amz-object-lock-event-hold", ("days", "years")
 _NOT_ALGORITHMS = frozenset({"type", "mode", "algorithm"})
 _ETAG = re.compile(rb"<ETag>([^<\x80-\xff]*)</ETag>")
 _LAST_MODIFIED = re.compile(rb"<LastModified>([^<\x80-\xff]*)</LastModified>")
@@ -163,6 +164,10 @@ def settings_headers(settings: CopySettings | Attributes) -> Pairs:
             pairs.append(("x-amz-object-lock-retain-until-date", lock.retain_until))
         if lock.legal_hold:
             pairs.append(("x-amz-object-lock-legal-hold", "ON"))
+        if lock.event_hold:
+            pairs.append((_EVENT_HOLD, "ON"))
+            lasts = zip(_UNITS, (lock.event_days, lock.event_years), strict=True)
+            pairs += [(f"{_EVENT_HOLD}-duration-{unit}", str(count)) for unit, count in lasts if count is not None]
     if isinstance(settings, CopySettings) and settings.without_annotations:
         pairs.append(("x-amz-object-annotation-directive", "EXCLUDE"))
     return pairs
@@ -208,6 +213,7 @@ def object_info(headers: Headers) -> ObjectInfo:
         expiration=headers.get("x-amz-expiration"),
         archive_tier=headers.get("x-amz-archive-status"),
         replication_status=headers.get("x-amz-replication-status"),
+        unsent_metadata=_number(headers.get("x-amz-missing-meta")) or 0,
     )
 
 
@@ -219,7 +225,9 @@ def _number(text: str | None) -> int | None:
 def _attributes(headers: Headers, storage_class: str) -> Attributes:
     mode = headers.get("x-amz-object-lock-mode")
     hold = headers.get("x-amz-object-lock-legal-hold") == "ON"
-    lock = ObjectLock(mode, headers.get("x-amz-object-lock-retain-until-date"), hold) if mode or hold else None
+    is_held, until = headers.get(_EVENT_HOLD) == "ON", headers.get("x-amz-object-lock-retain-until-date")
+    days, years = (_number(headers.get(f"{_EVENT_HOLD}-duration-{unit}")) if is_held else None for unit in _UNITS)
+    lock = ObjectLock(mode, until, hold, is_held, days, years) if mode or hold or is_held else None
     return Attributes(
         headers={name: headers[name] for name in CONTENT_HEADERS if name in headers},
         metadata={

@@ -667,8 +667,11 @@ class _Sync:
         if await self._is_damaged(version, await self.ours.describe(version)):
             self.blocked[identity(version)] = End(Status.DAMAGED, Reason.DAMAGED), ""
             return True
+        if self.has_altered and isinstance(error, Conflict):  # S3's own copies: a third would come out the same
+            self.blocked[identity(version)] = End(Status.BLOCKED, Reason.GIVEN_UP), error.fact
+            return True
         if self.has_altered:
-            raise error.recast(Unavailable)
+            raise error
         self.has_altered = True
         return False
 

@@ -389,6 +389,7 @@ class MemoryStore:
         parts: Sequence[PartDone],
         *,
         guard: Guard,
+        size_bytes: int | None = None,
         checksum: Checksum | None = None,
     ) -> Written:
         """CompleteMultipartUpload."""
@@ -403,6 +404,8 @@ class MemoryStore:
         if any(len(piece) < self._minimum_part_bytes for piece in pieces[:-1]):
             raise store_error(operation, str(ref), "EntityTooSmall", "a part is smaller than allowed", 400)
         data = b"".join(pieces)
+        if size_bytes not in (None, len(data)):
+            raise store_error(operation, str(ref), "InvalidRequest", f"the parts have {len(data)} bytes", 400)
         if checksum is not None and not checksum.is_composite:
             check_digest(operation, ref, data, checksum)
         self._buckets.check_guard(operation, ref, guard)

@@ -94,6 +94,7 @@ THERE = ObjectInfo(3, "e", 0.0, "v1", "STANDARD")
             Reason.SOURCE_REPLACED,
         ),
         ({"facts": ORIGINAL._replace(lock=ObjectLock(legal_hold=True))}, Reason.KEPT),
+        ({"facts": ORIGINAL._replace(lock=ObjectLock(event_hold=True))}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(lock=ObjectLock("GOVERNANCE", "1972-10-01T00:00:00Z"))}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(lock=ObjectLock("COMPLIANCE", "some day"))}, Reason.KEPT),
         ({"facts": ORIGINAL._replace(last_modified=NOW - 29 * DAY)}, Reason.TOO_NEW),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,8 +11,9 @@ import pytest
 from jobs.core.model import Attributes, ObjectInfo, ObjectLock
 from jobs.core.outcome import GOOD, Evidence, Outcome, Status
 from jobs.core.reasons import Reason
-from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled
+from jobs.errors import Conflict, Denied, NotFound, PreconditionFailed, StoreError, Throttled, Unavailable
 from jobs.s3.byte_ranges import ByteBudget
+from jobs.s3.copying import UNSENT
 from jobs.s3.lookup import not_kept
 from jobs.s3.store import UNGUARDED, CopySettings
 from jobs.sync.job import SyncJob
@@ -129,6 +131,30 @@ async def test_an_upload_that_fails_is_aborted(stage: str, kind: type[StoreError
         with pytest.raises(Conflict if kind is PreconditionFailed else kind):
             await replicate(store, row, **PARTS)
     assert store.uploads("destination") == []
+
+
+async def test_parts_of_other_bytes_twice_are_given_up() -> None:
+    """Of an intact source, by a server whose checksum of the whole never comes out: each try copies all of it."""
+    store = make_store()
+    row = await put(store, bytes(11 * KIB))
+    store.hook(complete_multipart=refuse(Unavailable("CompleteMultipartUpload", "it", "BadDigest", "", 400)))
+    requests = watch(store)
+    outcome = await replicate(store, row, **PARTS)
+    assert (outcome.status, outcome.reason) == (Status.BLOCKED, Reason.GIVEN_UP)
+    assert names(requests).count("create_multipart") == 2
+    assert store.uploads("destination") == []
+
+
+async def test_metadata_that_s3_cannot_say_is_missed_by_name() -> None:
+    store = make_store()
+    row = await put(store, bytes(11 * KIB))
+
+    async def describe(request: Request) -> Any:
+        return replace(await request(), unsent_metadata=2)
+
+    store.hook(head=describe)
+    outcome = await replicate(store, row, **PARTS)
+    assert (outcome.status, outcome.reason, outcome.detail) == (Status.DONE, Reason.COPY_INCOMPLETE, UNSENT)
 
 
 async def test_no_permission_is_denied_and_an_archived_source_is_archived() -> None:

@@ -89,6 +89,18 @@ async def test_an_upload_goes_on_with_the_parts_that_are_there_and_proves_the_co
     assert await unfinished(store) == []
 
 
+async def test_uneven_parts_of_a_source_prove_nothing_and_their_copy_goes_on_by_its_records() -> None:
+    """10, 6 and 10 KiB are as many parts as equal ones would be."""
+    store = make_store()
+    pieces = bytes(10 * KIB), b"6" * (6 * KIB), b"l" * (10 * KIB)
+    row = await put_in_parts(store, *pieces, checksum_algorithm="SHA256", is_composite=True)
+    await kill_copy(store, row, 3)
+    requests = watch(store)
+    assert await go_on(store, row) == (Status.DONE, Evidence.NONE)
+    assert names(requests).count("create_multipart") == 0
+    assert bodies(store) == [b"".join(pieces)]
+
+
 @pytest.mark.parametrize(
     ("body", "attributes"),
     [(b"y" * len(BODY), {}), (b"S" * (12 * KIB), {}), (BODY, {"metadata": {"other": "1"}})],

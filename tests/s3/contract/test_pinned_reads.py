@@ -72,7 +72,7 @@ async def test_copy_part_takes_its_range_of_its_version(s: Subject) -> None:
     upload_id, _ = await s.upload(bucket, "copy", [])
     ranges = [(1, 0, PART), (2, PART, len(data))]
     parts = [await s.store.copy_part(source, md5_of(data), a, b, bucket, "copy", upload_id, n) for n, a, b in ranges]
-    await s.store.complete_multipart(bucket, "copy", upload_id, parts, guard=ABSENT)
+    await s.store.complete_multipart(bucket, "copy", upload_id, parts, guard=ABSENT, size_bytes=len(data))
     assert await s.read(bucket, "copy") == data
 
 

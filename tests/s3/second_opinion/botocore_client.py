@@ -187,7 +187,7 @@ class BotocoreClient:
         answer = self._ask(Operation.PUT_PART, **_part(bucket, key, upload_id, number), **_body(data, checksum))
         return _part_done(number, _written(answer), checksum)
 
-    def complete_multipart(self, bucket, key, upload_id, parts, *, guard, checksum=None):
+    def complete_multipart(self, bucket, key, upload_id, parts, *, guard, size_bytes=None, checksum=None):
         listed = [
             {"PartNumber": part.number, "ETag": _quoted(part.etag)}
             | {f"Checksum{each.algorithm}": each.value for each in part.checksums}
@@ -198,6 +198,7 @@ class BotocoreClient:
             kind = "COMPOSITE" if checksum.is_composite else "FULL_OBJECT"
             whole = {f"Checksum{checksum.algorithm}": checksum.value, "ChecksumType": kind}
         upload = {"Bucket": bucket, "Key": key, "UploadId": upload_id, "MultipartUpload": {"Parts": listed}}
+        upload["MpuObjectSize"] = size_bytes
         return _written(self._ask(Operation.COMPLETE, **upload, **_guard(guard), **whole))
 
     def list_parts(self, bucket: str, key: str, upload_id: str, *, after: int = 0) -> PartPage:
@@ -283,6 +284,9 @@ def _settings(values: CopySettings | Attributes) -> dict[str, Any]:
         "ObjectLockMode": lock.mode if lock and has_retention else None,
         "ObjectLockRetainUntilDate": lock.retain_until if lock and has_retention else None,
         "ObjectLockLegalHoldStatus": "ON" if lock and lock.legal_hold else None,
+        "ObjectLockEventHold": "ON" if lock and lock.event_hold else None,
+        "ObjectLockEventHoldDurationDays": lock.event_days if lock else None,
+        "ObjectLockEventHoldDurationYears": lock.event_years if lock else None,
         "AnnotationDirective": "EXCLUDE" if getattr(values, "without_annotations", False) else None,
     }
 
@@ -324,6 +328,8 @@ def _info(answer: Answer) -> ObjectInfo:
     is_restored = 'ongoing-request="false"' in restore
     modified, span = answer.get("LastModified"), answer.get("ContentRange")
     mode, hold = answer.get("ObjectLockMode"), answer.get("ObjectLockLegalHoldStatus") == "ON"
+    is_held, days = answer.get("ObjectLockEventHold") == "ON", answer.get("ObjectLockEventHoldDurationDays")
+    event = (True, days, answer.get("ObjectLockEventHoldDurationYears")) if is_held else ()
     until = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-object-lock-retain-until-date")
     content = CONTENT | {"expires": "ExpiresString"}
     attributes = Attributes(
@@ -332,7 +338,7 @@ def _info(answer: Answer) -> ObjectInfo:
         storage_class=storage_class,
         sse=answer.get("ServerSideEncryption"),
         kms_key_id=answer.get("SSEKMSKeyId"),
-        lock=ObjectLock(mode, until, hold) if mode or hold else None,
+        lock=ObjectLock(mode, until, hold, *event) if mode or hold or is_held else None,
     )
     return ObjectInfo(
         size_bytes=int(span.rpartition("/")[2]) if span else answer.get("ContentLength") or 0,
@@ -349,6 +355,7 @@ def _info(answer: Answer) -> ObjectInfo:
         expiration=answer.get("Expiration"),
         archive_tier=answer.get("ArchiveStatus"),
         replication_status=answer.get("ReplicationStatus"),
+        unsent_metadata=answer.get("MissingMeta") or 0,
     )
 
 

@@ -34,7 +34,7 @@ ALGORITHMS = ("CRC64NVME", "CRC32", "CRC32C", "SHA1", "SHA256")
 REFS = st.builds(ObjectRef, st.just(BUCKET), KEYS, st.none() | VERSIONS | st.just("null"))
 SOURCES = st.builds(ObjectRef, st.just("source"), KEYS, st.none() | VERSIONS)
 LOCKS = st.sampled_from(
-    [None, ObjectLock("GOVERNANCE", "2099-01-01T00:00:00Z"), ObjectLock("COMPLIANCE", "2099-01-01T00:00:00Z", True), ObjectLock(legal_hold=True)]  # noqa: E501
+    [None, ObjectLock("GOVERNANCE", "2099-01-01T00:00:00Z"), ObjectLock("COMPLIANCE", "2099-01-01T00:00:00Z", True), ObjectLock(legal_hold=True), ObjectLock(event_hold=True, event_days=9), ObjectLock(event_hold=True, event_years=2)]  # noqa: E501
 )  # fmt: skip
 VALUES = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=12)
 TEXTS = VALUES | st.tuples(VALUES, VALUES).map("  ".join) | st.sampled_from(["Łódź — 港", "é", "a\tb"])
@@ -127,7 +127,8 @@ def _completions(draw: Any) -> tuple[Any, Any]:
     numbers = draw(st.lists(st.integers(1, 10_000), min_size=1, max_size=3, unique=True))
     parts = [PartDone(number, draw(ETAGS), (value,) if value else ()) for number in numbers]
     whole = _checksum(b"whole", draw(st.none() | st.just(algorithm)))
-    return (BUCKET, draw(KEYS), draw(UPLOADS), parts), {"guard": draw(GUARDS), "checksum": whole}
+    named = {"guard": draw(GUARDS), "checksum": whole, "size_bytes": draw(st.none() | st.integers(0, 10**13))}
+    return (BUCKET, draw(KEYS), draw(UPLOADS), parts), named
 
 
 @st.composite
