@@ -234,7 +234,7 @@ def parse_time(text: str) -> float:
 
     Without an offset a time is UTC, wherever this runs. Raises ValueError.
     """
-    moment = datetime.fromisoformat(text.replace("Z", "+00:00"))
+    moment = datetime.fromisoformat(text)
     return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
 
 

@@ -81,6 +81,7 @@ class Copier:
     records: UploadRecords = NO_RECORDS
     clock: Callable[[], float] = time.time
     carrier: AnnotationCarrier = field(init=False)
+    _settings: dict[str | None, CopySettings] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "carrier", AnnotationCarrier.between(self.source, self.destination, self.budget))
@@ -154,18 +155,27 @@ class Copier:
 
         Returns also the id of the version that was copied, if the server says it.
         """
-        lock, lack = self._carried_lock(source)
-        settings = CopySettings(
-            storage_class=self._storage_class(row.storage_class),
-            sse=self.options.sse,
-            kms_key_id=self.options.kms_key_id,
-            lock=lock,
-            without_annotations=self._skips_annotations,
-        )
+        settings, lack = self._settings_of(row.storage_class), ""
+        if source is not None and self.options.object_lock:
+            lock, lack = self._carried_lock(source)
+            settings = replace(settings, lock=lock)
         target, ref = self.route.target_of(row), ObjectRef(self.route.source.bucket, row.key, version_id)
         written = await self.destination.copy(ref, row.etag, target.bucket, target.key, settings, guard=guard)
-        written = _with_notes(written, lack, EXCLUDED if self._skips_annotations else "")
+        if lack or settings.without_annotations:
+            written = _with_notes(written, lack, EXCLUDED if settings.without_annotations else "")
         return _copied(row, row.size_bytes or 0, row.etag, written, source), written.source_version_id
+
+    def _settings_of(self, storage_class: str | None) -> CopySettings:
+        """What a copy sets whose source has this class, but for its lock."""
+        known = self._settings.get(storage_class)
+        if known is None:
+            known = self._settings[storage_class] = CopySettings(
+                storage_class=self._storage_class(storage_class),
+                sse=self.options.sse,
+                kms_key_id=self.options.kms_key_id,
+                without_annotations=self._skips_annotations,
+            )
+        return known
 
     @property
     def _skips_annotations(self) -> bool:

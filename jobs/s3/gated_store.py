@@ -62,6 +62,10 @@ class _Gated:
     def __init__(self, store: Store, gated: Set[Operation], around: Callable[..., Awaitable[Any]]):
         self._store, self._gated, self._around = store, gated, around
 
+    @property
+    def server_clock(self) -> float | None:
+        return self._store.server_clock
+
     def __getattr__(self, name: str) -> Any:
         operation = BY_CALL.get(name)
         if operation not in self._gated:
