@@ -225,8 +225,11 @@ class KeyWorld:
                 assert status in (Status.CHANGED, Status.UNKNOWN, Status.LEFT, Status.BLOCKED, Status.DAMAGED), status
 
     def _is_mistaken(self, version: Version) -> bool:
-        """A listing shows no metadata: somebody's object of the same bytes passes for the copy."""
-        return any(each.data == version.data for each in self.foreign)
+        """A listing shows no metadata: an object of the same bytes that somebody put there, or the copy of a version
+        that is gone, passes for the copy.
+        """
+        gone = [each for each in self.ever if all(each is not other for other in self.source)]
+        return any(each.data == version.data for each in (*self.foreign, *gone))
 
     def _check_top(self, result: KeyResult) -> None:
         top = self.copies[-1] if self.copies and not self.copies[-1].is_delete_marker else None
