@@ -323,11 +323,8 @@ def is_worked_here(spec: RunSpec, plan: Plan) -> bool:
 
 def load_reporting() -> None:
     """Load what `conclude` needs, while the workers work."""
-    from jobs.reports.html.page import prepare
-
-    for name in ("duckdb", "jobs.runs.folding"):
+    for name in ("duckdb", "jobs.runs.folding", "jobs.reports.html.page"):
         importlib.import_module(name)
-    prepare()
 
 
 async def conclude(
