@@ -42,6 +42,7 @@ from jobs.backup.events import EventKind, ObjectEvent, parse_document
 from jobs.core.category import Category
 from jobs.core.metrics import Metric, Unit
 from jobs.core.outcome import Status
+from jobs.core.run import RunState
 from jobs.core.words import called
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
 from jobs.ledger.job_starts import run_record_name
@@ -169,6 +170,7 @@ class _Follower:
             "",
             *_places(report),
             f"report: {self.runtime.place(f'runs/{run_id}/report.json')}",
+            *[f"Go on with what is left: sealift runs retry {run_id}"] * (report["state"] != RunState.COMPLETE),
         ]
         subject = f"Sealift {report['job']}: {verdict(report)}"
         return subject, "\n".join(lines), pair if isinstance(pair, str) else None, metrics

@@ -175,6 +175,14 @@ def test_the_report_of_a_run_says_what_came_of_it(
     assert "copied: 11,997" in body
     assert "s3://source/in/ → s3://copies/in/" in body
     assert f"s3://ledger/l/runs/{RUN}/report.json" in body
+    assert "runs retry" not in body
+
+
+def test_the_mail_of_a_run_that_is_left_names_what_goes_on_with_it(scene: Scene, mail: Mails) -> None:
+    """Batch does not start a worker again that took longer than its timeout."""
+    report(scene, state="incomplete", accounted=9_000)
+    assert follow(scene, ended(f"{RUN}-000-report", "FAILED")) == "told"
+    assert f"sealift runs retry {RUN}" in mail[0][1]
 
 
 def test_a_run_of_no_row_is_no_success_in_its_mail(scene: Scene, mail: Mails) -> None:
