@@ -23,13 +23,15 @@ import zlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO, TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import unquote_plus
 
-from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, Location, parse_time
+from jobs.core.model import LATEST_SECONDS, NULL_VERSION, SIZE_LIMIT, Location, ObjectRef, parse_time
 from jobs.errors import ConfigError, ManifestError, UsageError
-from jobs.s3.object_files import open_object, store_errors
+from jobs.s3.downloads import download
 from jobs.s3.store import Store
 from jobs.tables.rows import DEFAULTS, fill_batch, manifest_schema
 
@@ -73,11 +75,8 @@ class _Piece(NamedTuple):
     says_latest: bool = False
 
 
-async def open_manifest(
-    uri: str, store: Store, client_factory: Callable[[], Any], *, bucket: str | None = None
-) -> Manifest:
-    """Open the manifest at an S3 URI or a local path: an inventory through `store`, another file
-    through boto3's client.
+async def open_manifest(uri: str, store: Store, *, bucket: str | None = None) -> Manifest:
+    """Open the manifest at an S3 URI, which `store` reads, or at a local path.
 
     Its first rows are read, so that most mistakes show here. The rest show while reading. Raises
     UsageError for another kind of file, ManifestError for rows that are wrong or missing or that
@@ -90,7 +89,7 @@ async def open_manifest(
     if not name.endswith((".csv", ".csv.gz", ".parquet")):
         raise UsageError(f"{uri!r} is not a manifest", advice=f"give {ACCEPTED}")
     read = _read_parquet if name.endswith(".parquet") else _read_csv
-    pieces = _asynchronous(read(uri, client_factory, bucket))
+    pieces = _pieces(uri, store, partial(read, uri, bucket=bucket))
     first = await anext(pieces, None)
     if first is None:
         raise ManifestError(f"{uri} has no rows: there is nothing to do")
@@ -113,10 +112,17 @@ async def _open_inventory(uri: str, store: Store, bucket: str | None) -> Manifes
     return Manifest(inventory.source_bucket, uri, _chained(first, batches), inventory.has_field("IsLatest"))
 
 
-async def _asynchronous(pieces: Iterator[_Piece]) -> AsyncIterator[_Piece]:
-    """Each piece read by a thread, so that the loop is never kept waiting."""
-    while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
-        yield piece
+async def _pieces(uri: str, store: Store, read: Callable[[Path], Iterator[_Piece]]) -> AsyncIterator[_Piece]:
+    """The pieces of a file, of which S3 gives one state, each read by a thread: the loop is never kept waiting."""
+    with TemporaryDirectory(prefix="sealift-manifest-") as scratch:
+        if _is_on_s3(uri):
+            path = Path(scratch, "manifest")
+            await download(store, ObjectRef(*Location.parse(uri)), path)
+        else:
+            path = _local_path(uri)
+        pieces = read(path)
+        while (piece := await asyncio.to_thread(next, pieces, None)) is not None:
+            yield piece
 
 
 async def _chained(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -> AsyncIterator[pa.RecordBatch]:
@@ -125,9 +131,11 @@ async def _chained(first: pa.RecordBatch, rest: AsyncIterator[pa.RecordBatch]) -
         yield batch
 
 
-def _read_csv(uri: str, client_factory: Callable[[], Any], bucket: str | None) -> Iterator[_Piece]:
-    with _reading(uri), _opened(uri, client_factory) as raw:
-        plain: Any = gzip.GzipFile(fileobj=raw) if uri.lower().endswith(".gz") else raw
+def _read_csv(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
+    import smart_open
+
+    compression = ".gz" if uri.lower().endswith(".gz") else "disable"
+    with _reading(uri), smart_open.open(path, "rb", compression=compression) as plain:
         for own_bucket, batch in read_csv(uri, plain, bucket):
             yield _Piece(own_bucket, batch)
 
@@ -219,11 +227,11 @@ def _parse_moment(place: str, time: str) -> datetime.datetime | None:
     return datetime.datetime.fromtimestamp(at_seconds, datetime.UTC)
 
 
-def _read_parquet(uri: str, client_factory: Callable[[], Any], bucket: str | None) -> Iterator[_Piece]:
+def _read_parquet(uri: str, path: Path, bucket: str | None) -> Iterator[_Piece]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with _reading(uri), _opened(uri, client_factory) as raw:
+    with _reading(uri), path.open("rb") as raw:
         try:
             file = pq.ParquetFile(raw)
             names = {name.lower(): name for name in reversed(file.schema_arrow.names)}
@@ -330,26 +338,14 @@ def _local_path(uri: str) -> Path:
 
 
 @contextmanager
-def _opened(uri: str, client_factory: Callable[[], Any]) -> Iterator[Any]:
-    if not _is_on_s3(uri):
-        with _local_path(uri).open("rb") as file:
-            yield file
-        return
-    with open_object(Location.parse(uri), client_factory()) as body:
-        yield body
-
-
-@contextmanager
 def _reading(uri: str) -> Iterator[None]:
     """Whatever goes wrong while a file is read becomes one of our errors."""
     try:
-        with store_errors(uri, is_on_s3=_is_on_s3(uri)):
-            try:
-                yield
-            except (csv.Error, UnicodeDecodeError) as error:
-                raise ManifestError(f"{uri} is not CSV in UTF-8: {error}") from error
-            except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # the first of them is an OSError
-                raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
+        yield
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ManifestError(f"{uri} is not CSV in UTF-8: {error}") from error
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:  # the first of them is an OSError
+        raise ManifestError(f"{uri} is truncated or damaged: {error}") from error
     except OSError as error:
         why = error.strerror or str(error)
         raise ConfigError(f"cannot read the manifest {uri}: {why}", advice="correct the path or URI") from error

@@ -132,7 +132,7 @@ def test_a_manifest_is_read_or_refused(data: bytes, manifest: Path) -> None:
     manifest.write_bytes(data)
 
     async def read() -> None:
-        async for _ in (await open_manifest(str(manifest), MemoryStore(), lambda: None)).batches:
+        async for _ in (await open_manifest(str(manifest), MemoryStore())).batches:
             pass
 
     with contextlib.suppress(SealiftError):

@@ -9,34 +9,31 @@ import json
 from typing import Any
 from urllib.parse import quote_plus
 
-import boto3
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from botocore.config import Config
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from moto.server import ThreadedMotoServer
 
 from jobs import manifests
-from jobs.errors import ConfigError, ManifestError, NotFound, Unavailable, UsageError
+from jobs.core.model import Attributes
+from jobs.errors import ConfigError, ManifestError, NotFound, PreconditionFailed, UsageError
 from jobs.manifests import open_manifest
+from jobs.s3 import downloads
+from jobs.s3.store import UNGUARDED
 from jobs.tables.rows import manifest_schema
 from tests.doubles.examples import examples
 from tests.doubles.list_store import Shelf
+from tests.doubles.memory_store import MemoryStore
 
-NO_STORE: Any = None  # only inventories are read through the Store
-
-
-def no_client():
-    raise AssertionError("a local manifest needs no client")
+NO_STORE: Any = None  # a local manifest needs none
 
 
-def read(path, client_factory=no_client, **options):
+def read(path, store=NO_STORE, **options):
     """(bucket, all rows) of a manifest."""
 
     async def run():
-        manifest = await open_manifest(str(path), NO_STORE, client_factory, **options)
+        manifest = await open_manifest(str(path), store, **options)
         return manifest.bucket, [each async for each in manifest.batches]
 
     bucket, batches = asyncio.run(run())
@@ -158,7 +155,7 @@ def test_a_mistake_far_behind_the_first_rows_shows_while_reading(tmp_path, monke
     path = written(tmp_path / "m.csv", "docs,a\n" * 4 + "other,b\n")
 
     async def run():
-        manifest = await open_manifest(str(path), NO_STORE, no_client)
+        manifest = await open_manifest(str(path), NO_STORE)
         with pytest.raises(ManifestError, match="line 5"):
             [each async for each in manifest.batches]
 
@@ -315,47 +312,45 @@ def test_a_file_address_is_a_local_path(tmp_path):
     assert read(f"file://{written(tmp_path / 'm.csv', 'docs,a')}")[0] == "docs"
 
 
-@pytest.fixture(scope="module")
-def endpoint():
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
+@pytest.fixture
+def lists():
+    store = MemoryStore()
+    store.create_bucket("lists")
+    return store
 
 
-def s3_client(endpoint):
-    return boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name="us-east-1",
-        aws_access_key_id="a",
-        aws_secret_access_key="b",
-        config=Config(retries={"max_attempts": 1}, connect_timeout=2),
-    )
+def put(store, key, data):
+    asyncio.run(store.put("lists", key, data, Attributes(), guard=UNGUARDED))
 
 
-def test_manifests_stream_from_s3(endpoint, tmp_path):
-    client = s3_client(endpoint)
-    client.create_bucket(Bucket="lists")
-    client.put_object(Bucket="lists", Key="odd @ key?#.csv.gz", Body=gzip.compress(b"docs,a\n" * 1000))
-    client.put_object(Bucket="lists", Key="m.parquet", Body=parquet(tmp_path / "m.parquet", key=["a"]).read_bytes())
-    bucket, rows = read("s3://lists/odd @ key?#.csv.gz", lambda: client)
+def test_a_manifest_on_s3_is_read_like_a_local_one(lists, tmp_path):
+    put(lists, "odd @ key?#.csv.gz", gzip.compress(b"docs,a\n" * 1000))
+    put(lists, "m.parquet", parquet(tmp_path / "m.parquet", key=["a"]).read_bytes())
+    bucket, rows = read("s3://lists/odd @ key?#.csv.gz", lists)
     assert (bucket, len(rows)) == ("docs", 1000)
-    assert [row["key"] for row in read("s3://lists/m.parquet", lambda: client)[1]] == ["a"]
+    assert [row["key"] for row in read("s3://lists/m.parquet", lists)[1]] == ["a"]
 
 
 @pytest.mark.parametrize("uri", ["s3://lists/nothing.csv", "s3://lists/nothing.parquet", "s3://no-bucket/m.csv"])
-def test_a_manifest_that_is_not_on_s3_is_named(endpoint, uri):
-    client = s3_client(endpoint)
-    client.create_bucket(Bucket="lists")
+def test_a_manifest_that_is_not_on_s3_is_named(lists, uri):
     with pytest.raises(NotFound, match=uri):
-        read(uri, lambda: client)
+        read(uri, lists)
 
 
-def test_a_server_that_is_not_there_is_an_error_to_try_again():
-    with pytest.raises(Unavailable, match=r"s3://lists/m\.csv"):
-        read("s3://lists/m.csv", lambda: s3_client("http://127.0.0.1:9"))
+def test_a_manifest_that_is_replaced_while_it_is_read_is_refused(lists, monkeypatch):
+    """A Parquet file's end says where its rows are: of another file they would be other bytes."""
+    monkeypatch.setattr(downloads, "RANGE_BYTES", 1000)
+    put(lists, "m.csv", b"docs,a\n" * 1000)
+
+    async def replace(request):
+        body = await request()
+        if request.arguments["start"] == 0:
+            await lists.put("lists", "m.csv", b"docs,b\n" * 1000, Attributes(), guard=UNGUARDED)
+        return body
+
+    lists.hook(get=replace)
+    with pytest.raises(PreconditionFailed):
+        read("s3://lists/m.csv", lists)
 
 
 # --- inventories
@@ -383,7 +378,7 @@ def inventory(shelf, lines):
 
 def read_inventory(shelf, **options):
     async def run():
-        manifest = await open_manifest("s3://reports/day/manifest.json", shelf, no_client, **options)
+        manifest = await open_manifest("s3://reports/day/manifest.json", shelf, **options)
         return manifest, [row async for batch in manifest.batches for row in batch.to_pylist()]
 
     return asyncio.run(run())

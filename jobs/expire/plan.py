@@ -51,7 +51,7 @@ from jobs.s3.listing import list_all
 from jobs.s3.lookup import key_history
 from jobs.s3.operations import Operation
 from jobs.s3.retries import gather_bounded, retry
-from jobs.s3.sessions import are_apart, boto_client, open_side
+from jobs.s3.sessions import are_apart, open_side
 from jobs.s3.store import Store
 from jobs.tables.duck import connect, in_thread, parquet, quoted, scratch_folder
 from jobs.tables.ranged_parquet import holds_any
@@ -478,9 +478,7 @@ async def plan_run(
         heeded = await heeded_steps(originals, source.location) if options["delete"] else ()
         wanted = None
         if request.manifest is not None:
-            client = partial(boto_client, None, None, None)
-            bucket = source.location.bucket
-            manifest = await open_manifest(request.manifest, ledger.store, client, bucket=bucket)
+            manifest = await open_manifest(request.manifest, ledger.store, bucket=source.location.bucket)
             wanted = draft.digested(manifest.batches)
         older_than, max_share = draft.started - options["grace_seconds"], options["max_share"]
         places = (originals, copies, source.location, copies_at)

@@ -18,7 +18,7 @@ from jobs.restore.as_of_journal import is_of_event
 from jobs.restore.left_out import LeftOut, SureChoice, look_at_left_out
 from jobs.restore.pricing import records_of
 from jobs.runs.request import Draft, Request, failures_of
-from jobs.s3.sessions import are_apart, boto_client, open_side
+from jobs.s3.sessions import are_apart, open_side
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -201,7 +201,7 @@ class RestoreQuery:
             return
         if uri.startswith("run:"):
             uri = await failures_of(self.ledger, uri[4:])
-        self._manifest = await open_manifest(uri, self.ledger.store, lambda: boto_client(None, None, None))
+        self._manifest = await open_manifest(uri, self.ledger.store)
         named = self._manifest.bucket
         if named is not None and self._bucket not in (None, named) and not self.is_retry:
             raise UsageError(f"{uri} is about bucket {named}, --bucket says {self._bucket}", advice="name one bucket")

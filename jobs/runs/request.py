@@ -32,7 +32,7 @@ from jobs.errors import ConfigError, Denied, LedgerError, NotFound, StoreError, 
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.one_bucket import check_two_places
 from jobs.s3.retries import promptly
-from jobs.s3.sessions import account_of, address_of, are_apart, boto_client, open_side, open_store, service_of
+from jobs.s3.sessions import account_of, address_of, are_apart, open_side, open_store, service_of
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
@@ -297,7 +297,7 @@ async def _named_rows(request: Request, uri: str, ledger: Ledger, draft: Draft |
         source = source or (await ledger.spec(run_id)).source
         check_apart(source, request.destination, ledger.location)
         file = str(request.rows) if request.rows else await failures_of(ledger, run_id)
-    manifest = await open_manifest(file, ledger.store, lambda: boto_client(None, None, None))
+    manifest = await open_manifest(file, ledger.store)
     bucket = manifest.bucket or (source.location.bucket if source else None)
     if bucket is None:
         raise UsageError(f"{file} does not say which bucket its keys are in", advice="add --source s3://bucket")

@@ -7,7 +7,7 @@ tries again, `read_checks` and `xml_bounds` say what of an answer is believed. `
 many small requests at a pace. `sessions` opens one, with credentials that are
 renewed (`refreshed_credentials`).
 `listing` lists in parallel, where `listing_forks` says that keys branch. `lookup` looks at one key,
-`copying` and `multipart_copy` copy, `uploads`, `downloads`, `object_files` and `byte_ranges` move
+`copying` and `multipart_copy` copy, `uploads`, `downloads` and `byte_ranges` move
 bytes, `compare_bytes`, `checksums` and `stored_checksums` compare them. `annotations` copies and
 compares annotations. `condition_trial` tries the conditions of writes. `unguarded_writes` and
 `gated_store` wrap a store. `retries` repeats a request, and bounds how long a person waits.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import io
 import re
 from pathlib import Path
 
@@ -86,7 +85,7 @@ def test_a_header_of_a_manifest_is_called_one(capsys: pytest.CaptureFixture[str]
     file, data = tmp_path / ("m.csv.gz" if zipped else "m.csv"), b"bucket,key\na,k\n"
     file.write_bytes(gzip.compress(data) if zipped else data)
     with pytest.raises(ManifestError, match=r"line 1 looks like a header \(bucket,key\): remove it"):
-        list(_read_csv(str(file), io.BytesIO, None))
+        list(_read_csv(str(file), file, None))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 from collections import Counter
 from collections.abc import Coroutine, Mapping, Sequence
@@ -221,8 +220,6 @@ class World:
         with (
             patch("jobs.s3.rest_store.RestStore", lambda transport: self.store),
             patch.object(launch, "execute", self._execute),
-            patch("jobs.runs.request.boto_client", lambda *arguments: None),
-            patch("jobs.manifests.open_object", self._open),
             patch("jobs.cli.nightly.emit", lambda document, **how: answers.append(document)),
             patch.dict(os.environ, ENVIRONMENT),
             patch("duckdb.connect", one_duckdb.connect_unlocked),
@@ -230,11 +227,6 @@ class World:
         ):
             nightly.main([*arguments, "--json"], standalone_mode=False)
         return answers[0]
-
-    def _open(self, location: Location, client: None) -> contextlib.AbstractContextManager[io.BytesIO]:
-        """A manifest in the ledger, as a file."""
-        [version] = self.store._buckets.named[location.bucket].versions[location.key]
-        return contextlib.nullcontext(io.BytesIO(version.data))
 
     async def _execute(
         self, spec: RunSpec, plan: Plan, ledger: Ledger, settings: Settings, display: Display

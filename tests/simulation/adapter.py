@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import io
 import os
 from collections.abc import Coroutine, Iterator, Sequence
 from functools import partial
@@ -37,7 +36,6 @@ from jobs.ledger.backlog import manifest_numbers, read_manifest
 from jobs.ledger.owner import claim_run
 from jobs.runs import launch
 from jobs.s3.byte_ranges import ByteBudget
-from jobs.s3.object_files import open_object
 from jobs.s3.sessions import boto_client, open_store
 from jobs.s3.store import UNGUARDED
 from jobs.sync.job import SyncJob
@@ -97,7 +95,7 @@ class Program:
         """All that is Sealift's own code works in the world."""
         swaps: list[Any] = [
             *swaps_of(self._world), *CACHED, *([] if self._world.schedule.is_full else QUICK), *self.extra,
-            (run_in_a_loop, _begin), (open_store, lambda *_, **__: self._connection), (open_object, self._file),
+            (run_in_a_loop, _begin), (open_store, lambda *_, **__: self._connection),
             (boto_client, lambda *_: NO_LIFECYCLE), (launch.execute, self._execute), (emit, _say_nothing),
             (click.echo, _say_nothing), (log._write, _say_nothing), (duckdb.connect, one_duckdb.connect_to_shared),
             (part_sizes.COPY_LIMIT_BYTES, 16), (part_sizes.PREFERRED_PART_BYTES, 8),
@@ -114,10 +112,6 @@ class Program:
             "rows_per_shard": str(schedule.rows_per_shard), "in_flight": str(schedule.in_flight),
             "checkpoint_rows": str(schedule.checkpoint_rows), "checkpoint_seconds": "2",
         })  # fmt: skip
-
-    def _file(self, place: Location, *_: Any) -> Any:
-        """A manifest that boto3 would read."""
-        return io.BytesIO(self._world.versions(*place)[-1].data)
 
     async def command(self, *words: str) -> int:
         """Do what a command line says; the exit code."""
