@@ -41,7 +41,7 @@ from jobs.ledger.job_starts import record_run
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.advice import DISJOINT_STEP, are_disjoint, findings_by_category, next_steps
 from jobs.reconcile.repair_result import publish_result
-from jobs.reconcile.run import census_of, make_spec, publish_run, read_checksums, write_result_page
+from jobs.reconcile.run import make_spec, publish_run, read_checksums, write_result_page
 from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_empty, is_unjudged, is_unproven
 from jobs.reports.figures import plural
@@ -110,8 +110,6 @@ def reconcile(options: ReconcileCommand) -> int:
 
 
 async def _reconcile(options: ReconcileCommand, place: Location, settings: Settings) -> int:
-    from jobs.ledger.state_files import take_census
-
     maps = _maps(options)
     _check(options, maps)
     ledger = open_ledger(place)
@@ -123,8 +121,6 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         if are_disjoint(result.categories):
             steps = [DISJOINT_STEP]
         report = await publish_run(ledger, spec, result, [] if repairs else steps, has_page=not repairs)
-        if options.versions == "current" and not (options.source_inventory or options.destination_inventory):
-            await take_census(ledger, census_of(spec, report, maps))  # S3's reports may list a part
         if (begun := Settings.job_start()) is not None:
             await record_run(ledger.store, ledger.location, begun[0], spec.run_id)
         text = report_text(report, kind_of(spec))
@@ -220,10 +216,11 @@ async def _compare(
         prefixes=maps,
         margin_seconds=parse_age(options.margin),
         repairs_different=options.repair_different,
+        is_complete=options.versions == "current" and not options.source_inventory,  # S3's may be of a part
     )
     named = {"versions": options.versions, "maps": options.maps, "margin": options.margin}
     spec = make_spec(run_id, began, source, destination, named)
-    return spec, await reconcile(source, destination, join_options, scratch / "join", spec)
+    return spec, await reconcile(source, destination, join_options, scratch / "join", (ledger, spec))
 
 
 async def _repair(

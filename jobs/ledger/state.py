@@ -44,6 +44,11 @@ The state of a source object and of its copy at one place, from all verdicts abo
   nobody could look has accepted no finding.
 - Where the source object is gone, what lists said of the two is over, and that a copy is missing. A
   copy that is still there keeps what else was found of it.
+- A complete comparison says `gone` of a current object whose two sides are in neither list: nothing
+  is known of it any more, unless something was said later.
+
+A comparison says what it found wrong, and of the rest only what the state does not have yet or has a
+finding about: for all else its report says that it is the same.
 
 Objects are the same by version id, else by ETag and Last-Modified, to the second. Without versions
 only the newest object of a key is there. Where it has the ETag of the one before, it was written
@@ -53,13 +58,11 @@ without a source has no ETag of one, and is itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 
 from jobs.core.category import Category
 from jobs.core.model import NULL_VERSION
 from jobs.core.outcome import Evidence, Status
-from jobs.core.prefix_map import PrefixMap
 from jobs.core.reasons import FAILURES, Reason
 from jobs.core.run import RunSpec
 from jobs.tables.duck import identifier, quoted
@@ -101,27 +104,12 @@ _THERE = (
     Reason.NOTHING_COMPARABLE, Reason.EVIDENCE_WEAK, Reason.UNKNOWN_ALGORITHM, Reason.TOO_NEW, Reason.REPLICATION,
     Reason.DELETE_RETAINED,
 )  # fmt: skip
+DOUBTS = f"verdict <> 'good' AND NOT (verdict = 'unknown' AND code IN ({', '.join(map(quoted, _THERE))}))"
+"""SQL: a verdict that may be a finding, or end one."""
 _MADE = quoted(Status.DONE)
 _KIND = f"CASE WHEN code IN ({_MADE}, {quoted(Reason.NOTHING_COMPARABLE)}) THEN code END"
 _KEY = ", ".join(_SOURCE)
 _AT_PLACE = f"{_KEY}, {', '.join(_PLACE)}"
-
-
-@dataclass(frozen=True, slots=True)
-class Census:
-    """A complete comparison of current objects: what its verdicts, those of the run, do not name
-    leaves the state, but for deeper findings of a copy that is still listed.
-
-    `at`: epoch seconds of the older list. What was looked at later stays. `maps`: of whole keys.
-    """
-
-    run_id: str
-    at: float
-    source_service: str
-    source_bucket: str
-    copy_service: str
-    copy_bucket: str
-    maps: PrefixMap
 
 
 def has_verdicts(spec: RunSpec) -> bool:
@@ -139,11 +127,8 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
     failed = f"status = {quoted(Status.BLOCKED)} AND reason IN ({_listed(sorted(FAILURES))})"
     unknown = f"CASE WHEN {failed} THEN 'bytes' ELSE 'stored' END" if spec.options.get("deep") else "'stored'"
     values = {
-        "source_service": quoted(services[0]),
-        "source_bucket": quoted(source.bucket),
+        **_places(spec, services),
         "modified": "source_modified",
-        "copy_service": quoted(services[1]),
-        "copy_bucket": quoted(copy.bucket),
         "copy_key": f"{quoted(copy.key)} || CASE WHEN starts_with(key, {quoted(source.key)}) "
         f"THEN substr(key, {len(source.key) + 1}) ELSE key END",
         "copy_version_id": "destination_version_id",
@@ -152,11 +137,8 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
         f"OR verdict = 'unknown' THEN {unknown} WHEN NOT proven AND verdict = 'good' THEN 'listed' ELSE depth END",
         "code": f"CASE WHEN NOT proven AND verdict = 'good' THEN {quoted(Reason.NOTHING_COMPARABLE)} "
         f"WHEN status = {_MADE} THEN status ELSE reason END",
-        "run_id": quoted(spec.run_id),
     }
-    columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
-    return f"""
-        SELECT {columns} FROM (
+    rows = f"""(
             SELECT *, CASE
                 WHEN status = 'left' OR ({is_newer} AND (NOT proven OR coalesce(version_id, '') <> '')) THEN NULL
                 WHEN status IN ('damaged', 'different') OR (status = 'missing' AND {job} = 'verify')
@@ -165,53 +147,69 @@ def run_verdicts_sql(spec: RunSpec, outcomes: str, services: tuple[str, str]) ->
                 ELSE 'unknown' END AS verdict
             FROM (SELECT *, evidence <> {quoted(Evidence.NONE)} OR etag IS NULL AS proven FROM {outcomes})
         ) WHERE verdict IS NOT NULL"""
+    return _verdicts_sql(values, rows)
 
 
 def comparison_verdicts_sql(
-    spec: RunSpec,
-    rows: str,
-    services: tuple[str, str],
-    listed_at: tuple[float, float],
-    *,
-    all_versions: bool,
-    keeps_extra: bool = False,
+    spec: RunSpec, rows: str, services: tuple[str, str], listed_at: tuple[float, float], *, all_versions: bool
 ) -> str:
-    """SQL for the verdicts of a comparison of two lists, from all its rows but those it excludes.
+    """SQL for the verdicts of a comparison of two lists about some of its rows.
 
-    `listed_at`: when the older list was made, and the newer one, in epoch seconds. `keeps_extra`: what
-    has no source is meant to stay.
+    `listed_at`: when the lists were made, in epoch seconds.
     """
-    older, newer = (f"make_timestamptz({int(at * 1e6)})" for at in sorted(listed_at))
+    older, newer = map(_time, sorted(listed_at))
     values = {
-        "source_service": quoted(services[0]),
-        "source_bucket": quoted(spec.source.location.bucket),
+        **_places(spec, services),
         "version_id": "version_id" if all_versions else "NULL::VARCHAR",
         "etag": "source_etag",
         "modified": "source_last_modified",
-        "copy_service": quoted(services[1]),
-        "copy_bucket": quoted(spec.destination.location.bucket),
         "copy_key": "destination_key",
         "copy_version_id": "destination_version_id",
         "copy_etag": "destination_etag",
         "copy_modified": "destination_last_modified",
-        "at": f"CASE WHEN verdict = 'good' THEN {older} ELSE {newer} END",
+        "at": f"CASE category WHEN {quoted(Category.SAME)} THEN {older} ELSE {newer} END",
         "depth": "'listed'",
-        "code": f"CASE WHEN is_kept THEN {quoted(Reason.DELETE_RETAINED)} ELSE reason END",
-        "run_id": quoted(spec.run_id),
+        "verdict": f"CASE WHEN is_finding THEN 'bad' WHEN category = {quoted(Category.SAME)} THEN 'good' "
+        "ELSE 'unknown' END",
+        "code": "reason",
     }
+    return _verdicts_sql(values, rows)
+
+
+def gone_sql(spec: RunSpec, objects: str, services: tuple[str, str], listed_at: float) -> str:
+    """SQL for the verdicts that objects are gone: those that a complete comparison did not list.
+
+    `objects`: a relation with the columns of verdicts about keys, objects and copies. `listed_at`: when
+    the older list was made.
+    """
+    values = _places(spec, services) | {"at": _time(listed_at), "depth": "'listed'", "verdict": "'gone'"}
+    return _verdicts_sql(values | dict.fromkeys(("code", "detail"), "''"), objects)
+
+
+def _places(spec: RunSpec, services: tuple[str, str]) -> dict[str, str]:
+    """What all verdicts of a run say."""
+    texts = {
+        "source_service": services[0],
+        "source_bucket": spec.source.location.bucket,
+        "copy_service": services[1],
+        "copy_bucket": spec.destination.location.bucket,
+        "run_id": spec.run_id,
+    }
+    return {name: quoted(text) for name, text in texts.items()}
+
+
+def _verdicts_sql(values: Mapping[str, str], rows: str) -> str:
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
-    return f"""
-        SELECT {columns} FROM (
-            SELECT *, CASE WHEN is_finding AND NOT is_kept THEN 'bad' WHEN category = {quoted(Category.SAME)}
-                      THEN 'good' ELSE 'unknown' END AS verdict
-            FROM (SELECT *, {keeps_extra} AND category = {quoted(Category.EXTRA)} AS is_kept FROM {rows})
-        )"""
+    return f"SELECT {columns} FROM {rows}"
+
+
+def _time(seconds: float) -> str:
+    return f"make_timestamptz({int(seconds * 1e6)})"
 
 
 def doubted_sql(verdicts: str) -> str:
     """SQL for the keys of which a verdict may be a finding, or accept one: bucket and key."""
-    there = f"verdict = 'unknown' AND code IN ({_listed(_THERE)})"
-    return f"SELECT DISTINCT source_bucket, key FROM {verdicts} WHERE verdict <> 'good' AND NOT ({there})"
+    return f"SELECT DISTINCT source_bucket, key FROM {verdicts} WHERE {DOUBTS}"
 
 
 def state_sql(verdicts: str) -> str:
@@ -239,16 +237,15 @@ def _of_odd(verdicts: str) -> str:
     return f"(SELECT every.* FROM {verdicts} AS every SEMI JOIN odd USING (source_bucket, key))"
 
 
-def _odd_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
+def _odd_sql(verdicts: str) -> str:
     """SQL for the keys that the whole rule has to weigh. Of others all looks found one object and one copy equal."""
     seconds = [f"epoch_us({name}) // 1000000" for name in ("modified", "copy_modified")]
     named = [_own(name) for name in ("version_id", "copy_version_id")]
     identity = ", ".join(["source_service", "etag", *_PLACE, "copy_etag", *seconds, *named])
-    listed = f"OR NOT bool_or({_of_census(censuses)})" if censuses else ""
-    rows = f"SELECT source_bucket, key, verdict, run_id, hash({identity}) AS seen FROM {verdicts}"
+    rows = f"SELECT source_bucket, key, verdict, hash({identity}) AS seen FROM {verdicts}"
     return f"""
         SELECT source_bucket, key FROM ({rows})
-        GROUP BY ALL HAVING bool_or(verdict <> 'good') OR min(seen) <> max(seen) {listed}"""
+        GROUP BY ALL HAVING bool_or(verdict <> 'good') OR min(seen) <> max(seen)"""
 
 
 def _weighed_sql(verdicts: str) -> str:
@@ -298,7 +295,7 @@ def findings_sql(state: str) -> str:
     return f"SELECT * EXCLUDE (checked_at, read_at) FROM {state} WHERE {BAD}"
 
 
-def pruned_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
+def pruned_sql(verdicts: str) -> str:
     """SQL for those verdicts that can still matter, in the order of keys.
 
     They name a version where another verdict has its id.
@@ -306,22 +303,23 @@ def pruned_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
     values = {"version_id": "own_id", "modified": "make_timestamptz(own_modified * 1000000)"}
     columns = ", ".join(f"{values.get(name, identifier(name))} AS {identifier(name)}" for name in VERDICT_TYPES)
     return f"""
-        WITH odd AS MATERIALIZED ({_odd_sql(verdicts, censuses)})
+        WITH odd AS MATERIALIZED ({_odd_sql(verdicts)})
         FROM (
             SELECT * FROM {verdicts} ANTI JOIN odd USING (source_bucket, key)
             QUALIFY row_number() OVER (
                 PARTITION BY source_bucket, key, depth, {_KIND} ORDER BY "at" DESC, code DESC, run_id DESC) = 1
             UNION ALL BY NAME (
-                SELECT {columns} FROM ({judged_sql(_of_odd(verdicts), censuses)})
+                SELECT {columns} FROM ({judged_sql(_of_odd(verdicts))})
                 WHERE verdict IN ('good', 'accepted') OR is_open OR is_last OR (verdict = 'bad' AND second = looked_at)
                 QUALIFY row_number() OVER (
                     PARTITION BY {_AT_PLACE}, oid, verdict, depth, copy,
-                        CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {_KIND} END
+                        CASE verdict WHEN 'bad' THEN code WHEN 'good' THEN {_KIND}
+                        WHEN 'unknown' THEN (code IN ({_listed(_THERE)}))::VARCHAR END
                     ORDER BY "at" DESC, code DESC, run_id DESC) = 1)
         ) ORDER BY {_KEY}, version_id"""
 
 
-def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
+def judged_sql(verdicts: str) -> str:
     """SQL for the verdicts about objects that are there, as far as verdicts say it.
 
     With `own_id`, `own_modified` and `oid`, which tell objects apart, `is_ended` where a good verdict
@@ -367,12 +365,11 @@ def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
         ), placed AS (
             SELECT *, [{goods}] AS goods, [{newest}] AS newest_copies,
                    {last(looked)} AS looked_at, {last(f"{looked} AND depth = 'bytes'")} AS tried_at,
-                   {last("verdict <> 'accepted'")} AS last_at,
+                   {last("verdict NOT IN ('accepted', 'gone')")} AS last_at, {last("verdict = 'gone'")} AS gone_at,
                    {last(f"{of_current} AND own_modified >= 0", "(own_modified, etag)", _AT_PLACE)} AS newest,
                    {last(of_current, over=_AT_PLACE)} AS current_at,
                    {last(f"{looked} AND NOT ({is_sourceless})", over=_AT_PLACE)} AS sourced_at,
                    {last(f"{looked} AND NOT ({is_sourceless})", over=f"{_AT_PLACE}, copy_version_id")} AS owned_at
-                   {_listed_columns(censuses, identity)}
             FROM identified
         )
         SELECT *, coalesce(goods[greatest(strength, 1)] > second, false)
@@ -383,36 +380,14 @@ def judged_sql(verdicts: str, censuses: Sequence[Census] = ()) -> str:
                verdict = 'unknown'
                    AND second >= coalesce(CASE depth WHEN 'bytes' THEN tried_at ELSE looked_at END, second) AS is_last
         FROM placed
-        WHERE (own_id IS NOT NULL OR NOT coalesce(
+        WHERE verdict <> 'gone' AND (own_id IS NOT NULL OR NOT (
+            coalesce(gone_at > coalesce(last_at, second), false) OR coalesce(
                 CASE WHEN etag IS NULL
                      THEN CASE WHEN copy_version_id IS NULL THEN sourced_at ELSE owned_at END > last_at
                      WHEN own_modified IS NULL THEN current_at > last_at
                      ELSE newest[1] > own_modified AND NOT (
                          newest[2] = etag AND is_open AND depth <> 'listed' AND copy_etag IS NOT NULL
-                         AND code NOT IN ({_listed(_DAMAGED_SOURCE)})) END, false))
-        {"".join(map(_census_condition, censuses))}"""
-
-
-def _of_census(censuses: Sequence[Census]) -> str:
-    return f"run_id IN ({_listed([each.run_id for each in censuses])})"
-
-
-def _listed_columns(censuses: Sequence[Census], identity: str) -> str:
-    if not censuses:
-        return ""
-    seen = f"bool_or({_of_census(censuses)}) OVER (PARTITION BY"
-    return f", {seen} {identity}) AS is_listed, {seen} {_AT_PLACE}, copy_etag) AS is_copy_listed"
-
-
-def _census_condition(census: Census) -> str:
-    """SQL that leaves out what a census had to list and did not."""
-    return f"""AND NOT coalesce(NOT is_listed AND own_id IS NULL AND coalesce(last_at, second) < {int(census.at)}
-                AND NOT (is_copy_listed AND copy_etag IS NOT NULL AND NOT is_ended
-                         AND (verdict = 'accepted' OR (verdict = 'bad' AND depth <> 'listed')))
-                AND source_service = {quoted(census.source_service)} AND source_bucket = {quoted(census.source_bucket)}
-                AND copy_service = {quoted(census.copy_service)} AND copy_bucket = {quoted(census.copy_bucket)}
-                AND {census.maps.source_scope_sql("key")} AND copy_key = {census.maps.destination_sql("key")}, false)
-        """
+                         AND code NOT IN ({_listed(_DAMAGED_SOURCE)})) END, false)))"""
 
 
 def _own(column: str) -> str:

@@ -1,7 +1,7 @@
 """Files of the state: deltas, and the generations that hold them.
 
     <ledger>/state/
-      deltas/<run id>.parquet          the verdicts of one run, sorted (one more for what came late)
+      deltas/<run id>.parquet          the verdicts of one run (one more for what came late)
       generations/000001.json          what it holds: deltas, files, counts (exists = it is valid)
       generations/000001/<id>-….parquet   the verdicts that can still matter, and those of findings
       cleaned.json                     deltas were removed: without a generation much is lost
@@ -40,7 +40,6 @@ from jobs.ledger.state import (
     OPEN,
     STATE_TYPES,
     VERDICT_TYPES,
-    Census,
     doubted_sql,
     findings_sql,
     pruned_sql,
@@ -137,7 +136,7 @@ def service_name(side: Any) -> str:
 
 
 async def write_delta(ledger: Ledger, name: str, path: Path) -> None:
-    """Add verdicts, a Parquet file with their columns in the order of keys.
+    """Add verdicts, a Parquet file with their columns, best in the order of keys.
 
     Other verdicts under a name that is taken get a name of their own: to say something twice changes
     nothing.
@@ -199,6 +198,38 @@ async def state_relation(
     return parquet(made, below="*.parquet")
 
 
+async def load_verdicts(
+    ledger: Ledger,
+    connection: duckdb.DuckDBPyConnection,
+    made: tuple[str, str, str],
+    folder: Path,
+    *,
+    only_doubted: bool,
+) -> None:
+    """Make a table of verdicts that the state has: its name, its columns and a condition are `made`.
+
+    `only_doubted`: those of keys that may have findings. Downloads into `folder`. The table is empty
+    where the state cannot be read: who reads the state itself says so. Raises StoreError, and
+    ConfigError without room on disk.
+    """
+    folder.mkdir()
+    name, columns, condition = made
+
+    def make(relation: str) -> None:
+        if only_doubted:
+            relation = f"(FROM {relation} SEMI JOIN ({doubted_sql(relation)}) USING (source_bucket, key))"
+        sql = f"CREATE OR REPLACE TABLE {name} AS SELECT {columns} FROM {relation} WHERE {condition}"
+        connection.execute(sql)
+
+    nothing = ", ".join(f"NULL::{kind} AS {column}" for column, kind in VERDICT_TYPES.items())
+    make(f"(SELECT {nothing} WHERE false)")
+    with contextlib.suppress(LedgerError):
+        held = await _fetch(ledger, folder, lambda it: it.findings if only_doubted else it.files)
+        if held.origins:
+            async with _readable(ledger, connection, held, folder):
+                await in_thread(connection, make, parquet(held.origins))
+
+
 async def summary(ledger: Ledger) -> Summary:
     """What the newest generation counts, without a look at the state's files. Raises LedgerError."""
     async for held in _generations(ledger):
@@ -234,7 +265,7 @@ async def accept(ledger: Ledger, where: str, reason: str, by: str) -> int:
         return rows
 
 
-async def compact(ledger: Ledger, by: str, *censuses: Census, prefixes: Sequence[Location] = ()) -> Generation:
+async def compact(ledger: Ledger, by: str, *, prefixes: Sequence[Location] = ()) -> Generation:
     """Make a generation of the newest one and the deltas since. Returns the newest one then.
 
     `prefixes`: places of copies that are counted apart; the rest is counted by bucket. Of two who
@@ -244,14 +275,12 @@ async def compact(ledger: Ledger, by: str, *censuses: Census, prefixes: Sequence
         database = Database(Path(scratch), memory_limit=MEMORY_LIMIT)
         with contextlib.closing(database.connection) as connection:
             held = await _fetch(ledger, database.files, lambda it: it.files)
-            if held.is_newest and not held.newer and not censuses:
+            if held.is_newest and not held.newer:
                 return held.generation
             number, folder = held.highest + 1, database.files / "made"
             folder.mkdir()
             async with _readable(ledger, connection, held, Path(scratch)):
-                places, until = await in_thread(
-                    connection, _compact, connection, folder, [*held.origins], censuses, prefixes
-                )
+                places, until = await in_thread(connection, _compact, connection, folder, [*held.origins], prefixes)
             files = []
             for path in sorted(folder.glob("*.parquet")):
                 name = f"{number:06d}/{secrets.token_hex(8)}-{path.name}"
@@ -275,17 +304,6 @@ async def compact(ledger: Ledger, by: str, *censuses: Census, prefixes: Sequence
     return made
 
 
-async def take_census(ledger: Ledger, census: Census) -> None:
-    """Let findings go about what neither side of a comparison has, where there are findings at all."""
-    with contextlib.suppress(SealiftError):  # they stay
-        async with open_state(ledger, only_open=True) as database:
-            asked = "SELECT 1 FROM findings WHERE source_bucket = $1 AND copy_bucket = $2 LIMIT 1"
-            buckets = [census.source_bucket, census.copy_bucket]
-            if not database.connection.execute(asked, buckets).fetchall():
-                return
-        await compact(ledger, census.run_id, census)
-
-
 async def compact_if_due(ledger: Ledger, by: str) -> None:
     """Make a generation where nights do not, so that a reader has few files to read."""
     with contextlib.suppress(SealiftError):  # the deltas say the same
@@ -297,7 +315,6 @@ def _compact(
     connection: duckdb.DuckDBPyConnection,
     folder: Path,
     paths: Sequence[Path],
-    censuses: Sequence[Census],
     prefixes: Sequence[Location],
 ) -> tuple[tuple[Place, ...], int]:
     """Write a generation's files, one range of keys after the other. Returns counts and last second."""
@@ -305,7 +322,7 @@ def _compact(
     with room("the state"):
         for number, condition in enumerate(_ranges(connection, paths)):
             path, bad = folder / f"state-{number:05d}.parquet", folder / f"part-{number:05d}"
-            _copy(connection, pruned_sql(f"(FROM {parquet(paths)} WHERE {condition})", censuses), path)
+            _copy(connection, pruned_sql(f"(FROM {parquet(paths)} WHERE {condition})"), path)
             connection.execute(f"CREATE OR REPLACE TEMP TABLE part AS {state_sql(parquet(path))}")
             into = "INSERT INTO places" if number else "CREATE TABLE places AS"
             connection.execute(f"{into} {_places_sql('part', prefixes)}")
@@ -508,9 +525,9 @@ def _ranges(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path]) -> Ite
         yield after if end is None else f"{after} AND key < {quoted(end)}"
 
 
-def copy_sorted(connection: duckdb.DuckDBPyConnection, verdicts: str, path: Path) -> bool:
-    """Write verdicts (a SELECT) to a file, in the order of keys. False: there are none."""
-    _copy(connection, f"FROM ({verdicts}) ORDER BY source_service, source_bucket, key, version_id", path)
+def copy_verdicts(connection: duckdb.DuckDBPyConnection, verdicts: str, path: Path) -> bool:
+    """Write verdicts (a SELECT) to a file. False: there are none."""
+    _copy(connection, verdicts, path)
     return connection.execute(f"FROM {parquet(path)} LIMIT 1").fetchone() is not None
 
 

@@ -72,7 +72,7 @@ async def run_night(
                 if not result.is_over:
                     break
         if results[-1].is_over:
-            known = await _compact_and_ask(stages, results if emptied is None else ())
+            known = await _compact_and_ask(stages, results[0])
     return await _end(stages, results, known, emptied)
 
 
@@ -86,18 +86,16 @@ async def _other_stages(stages: Stages, reconciled: StageResult) -> AsyncIterato
         yield await stages.verify(Stage.DEEP, claim.deep, reconciled)
 
 
-async def _compact_and_ask(stages: Stages, results: Sequence[StageResult]) -> Known:
-    """Compact the state, of which the comparisons are the census, and read what it says of the pair."""
+async def _compact_and_ask(stages: Stages, compared: StageResult) -> Known:
+    """Compact the state, and read what it says of the pair."""
     from jobs.ledger.state_files import compact, service_name
 
     ledger, pair = stages.ledger, stages.pair
     copies = [sides(stages.policy, each)[1].location for each in stages.policy.pairs]
-    compared = [each for each in results if each.stage in (Stage.RECONCILE, Stage.REPLICA) and each.run_id]
-    censuses = [await stages.census(each) for each in compared]
-    await compact(ledger, stages.night.name, *censuses, prefixes=copies)
+    await compact(ledger, stages.night.name, prefixes=copies)
     days = int(pair.verify.deep or READ_DAYS)
     source, hot = map(service_name, sides(stages.policy, pair))
-    return await ask_state(ledger, pair, (source, hot), stages.scope, stages.claim.began_at, days)
+    return await ask_state(ledger, pair, (source, hot), stages.scope, stages.claim.began_at, days, compared)
 
 
 async def _end(stages: Stages, results: Sequence[StageResult], known: Known, emptied: Emptied | None) -> Summary:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from jobs.core.category import Category
 from jobs.core.reasons import FAILURES, Reason
 from jobs.ledger.ledger import Ledger
-from jobs.nights.documents import Known
+from jobs.nights.documents import Known, StageResult
 from jobs.policy.coverage import Scope
 from jobs.policy.model import Pair
+from jobs.reconcile.run import fetch_differences
 
 if TYPE_CHECKING:
     import duckdb
@@ -21,18 +23,24 @@ counts until a look gets it, the rest in the night that met it."""
 
 
 async def ask_state(
-    ledger: Ledger, pair: Pair, services: tuple[str, str], scope: Scope, since: float, days: int
+    ledger: Ledger, pair: Pair, services: tuple[str, str], scope: Scope, since: float, days: int, compared: StageResult
 ) -> Known:
-    """Ask the state.
+    """Ask the state, which has no objects that comparisons only found to be the same.
 
     `services`: those of source and destination now, as verdicts name them. `since`: when the night
-    began, in epoch seconds. `days`: how long a read counts.
+    began, in epoch seconds. `days`: how long a read counts. `compared`: what the night's comparison
+    came to.
     """
     from jobs.ledger.state_files import open_state
-    from jobs.tables.duck import in_thread
+    from jobs.tables.duck import in_thread, parquet
 
     async with open_state(ledger) as database:
-        return await in_thread(database.connection, _ask, database.connection, pair, services, scope, since, days)
+        differing = None
+        if compared.run_id:
+            differing = parquet(await fetch_differences(ledger, compared.run_id, database.files))
+        database.define("differing", {"key": "VARCHAR"}, differing and f"(SELECT DISTINCT key FROM {differing})")
+        connection = database.connection
+        return await in_thread(connection, _ask, connection, pair, services, scope, since, days, compared)
 
 
 def _ask(
@@ -42,6 +50,7 @@ def _ask(
     scope: Scope,
     since: float,
     days: int,
+    compared: StageResult,
 ) -> Known:
     from jobs.ledger.state import OVER
 
@@ -60,13 +69,21 @@ def _ask(
     runs = "SELECT found_by FROM bad WHERE NOT is_accepted AND found_by IS NOT NULL GROUP BY 1"
     runs += f" ORDER BY count(*) DESC, 1 LIMIT {FIRST_RUNS}"
     first, found_by = ([str(value) for (value,) in connection.execute(each).fetchall()] for each in (keys, runs))
-    is_read = f"epoch(read_at) >= {since - days * 86_400:f}"
-    [(objects, checked, read)] = connection.execute(
-        "SELECT count(*), count(coalesce(checked_at, read_at)) FILTER (finding IS NULL), "
-        f"count(*) FILTER (finding IS NULL AND {is_read}) "
-        f"FROM ({_rows(pair, services, scope, 'state')}) WHERE NOT is_of_replica AND etag IS NOT NULL"
+    is_read = f"epoch(looked.read_at) >= {since - days * 86_400:f}"
+    [(mended, wrong, read)] = connection.execute(
+        f"""
+        SELECT count(looked.checked_at) FILTER (NOT is_bad AND differs), count(*) FILTER (is_bad AND NOT differs),
+               count(*) FILTER (NOT is_bad AND {is_read})
+        FROM (
+            SELECT bool_or(finding IS NOT NULL) AS is_bad, key IN (FROM differing) AS differs,
+                   arg_max(struct_pack(checked_at := coalesce(checked_at, read_at), read_at := read_at),
+                           coalesce(modified, make_timestamptz(0))) AS looked
+            FROM ({_rows(pair, services, scope, "state")}) WHERE NOT is_of_replica AND etag IS NOT NULL GROUP BY key
+        )"""
     ).fetchall()
-    return Known(left, first, found_by, accepted, objects, checked, read, days)
+    checked = compared.counts.get(Category.SAME, 0) + mended - wrong
+    objects = compared.source_objects
+    return Known(left, first, found_by, accepted, objects, max(checked, 0), min(read, objects), days)
 
 
 def _rows(pair: Pair, services: tuple[str, str], scope: Scope, table: str) -> str:

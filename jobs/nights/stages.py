@@ -33,7 +33,7 @@ from jobs.policy.run_options import Ceiling, copy_options, globs, prefix_map, pr
 from jobs.policy.words import Region
 from jobs.reconcile.advice import REPAIR, findings_by_category, night_steps
 from jobs.reconcile.repair import KINDS
-from jobs.reconcile.run import census_of, make_spec, publish_run
+from jobs.reconcile.run import make_spec, publish_run
 from jobs.runs import launch
 from jobs.runs.placement import batch_placement, check_placement, planning_settings
 from jobs.runs.request import Planned, Request, new_run_id
@@ -42,7 +42,6 @@ from jobs.s3.sessions import open_side, open_store
 from jobs.s3.store import server_time
 
 if TYPE_CHECKING:
-    from jobs.ledger.state import Census
     from jobs.reconcile.reconcile import Report
     from jobs.runs.packed import PackedCopies
 
@@ -105,12 +104,6 @@ class Stages:
         except (Denied, NotFound) as error:
             why, advice = f"since the replica cannot be looked at: {error}", "See what is wrong with it: sealift doctor"
             return StageResult(stage=Stage.REPLICA, refused=why, advice=advice)
-
-    async def census(self, compared: StageResult) -> Census:
-        """What a comparison says of all objects."""
-        report, spec = await self._report_of(str(compared.run_id)), await self.ledger.spec(str(compared.run_id))
-        maps = replica_map if compared.stage is Stage.REPLICA else prefix_map
-        return census_of(spec, report, maps(self.pair, self.scope))
 
     async def repair(self, reconciled: StageResult) -> StageResult:
         """Copy what the comparison named, within the pair's limits."""
@@ -224,6 +217,7 @@ class Stages:
             prefixes=maps,
             margin_seconds=self._margin_seconds(margin_default),
             packed=None if is_replica else self._packed_copies(),
+            is_complete=True,
         )
 
         how = {
@@ -244,7 +238,7 @@ class Stages:
             while found is None:
                 spec = make_spec(run_id, began, ours.report, theirs.report, how)
                 try:
-                    found = await reconcile(ours.report, theirs.report, options, scratch, spec)
+                    found = await reconcile(ours.report, theirs.report, options, scratch, (self.ledger, spec))
                 except UnusableReport as error:  # it lists nothing, or only a part
                     if error.manifest == str(ours.report.inventory.manifest) and ours.report.doubted:
                         ours = await self._listed(both[0], str(error))

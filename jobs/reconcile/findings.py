@@ -59,8 +59,8 @@ def write_findings(
     return _counted(connection, file, excluded)
 
 
-def rows_sql(prefixes: PrefixMap, *, all_versions: bool) -> str:
-    """Return all rows of the join but excluded ones as a relation.
+def rows_sql(prefixes: PrefixMap, *, all_versions: bool, table: str = "joined") -> str:
+    """Return the rows of a table of the join but excluded ones as a relation.
 
     `evidence`: what proves the category. It is at rest where it is a checksum.
     """
@@ -71,7 +71,7 @@ def rows_sql(prefixes: PrefixMap, *, all_versions: bool) -> str:
                make_timestamptz(destination_modified_us) AS destination_last_modified, storage_class,
                is_delete_marker, {"is_latest" if all_versions else "true"} AS is_latest,
                replication AS replication_status, checksum_kind, checksum_value, evidence
-        FROM joined JOIN verdicts USING (code) WHERE category <> '{Category.EXCLUDED}')"""
+        FROM {table} JOIN verdicts USING (code) WHERE category <> '{Category.EXCLUDED}')"""
 
 
 def _manifest_columns(overwrites: bool) -> str:
@@ -94,10 +94,9 @@ def _manifest_columns(overwrites: bool) -> str:
 
 def _counted(connection: duckdb.DuckDBPyConnection, differences: Path, excluded: tuple[int, int]) -> dict[str, Any]:
     counts = connection.execute(
-        "SELECT category, reason, detail, is_finding, count(*) AS rows, "
-        "sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT, "
-        "count(*) FILTER (at_source AND NOT is_delete_marker) "
-        "FROM joined JOIN verdicts USING (code) GROUP BY ALL ORDER BY rows DESC, 1, 2, 3"
+        "SELECT category, reason, detail, is_finding, sum(rows)::BIGINT AS rows, sum(size_bytes)::BIGINT, "
+        "coalesce(sum(rows) FILTER (at_source AND NOT is_delete_marker), 0)::BIGINT "
+        "FROM joined JOIN verdicts USING (code) GROUP BY ALL ORDER BY 5 DESC, 1, 2, 3"
     ).fetchall()
     categories = dict.fromkeys(Category, (0, 0)) | {Category.EXCLUDED: excluded}
     for name, _, _, _, rows, size_bytes, _ in counts:

@@ -1,6 +1,7 @@
 """The full join of two inventory reports in DuckDB, with a category for each row.
 
-All joined rows become one table. Join and table spill to disk above the memory limit.
+It takes one pass. Rows that are the same, or excluded, fold into their counts; every other row is
+kept. Join and table spill to disk above the memory limit.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pyarrow as pa
 from jobs.core.model import NULL_VERSION
 from jobs.core.prefix_map import PrefixMap
 from jobs.errors import ConfigError, ManifestError
-from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, code_sql, is_sealed_sql, judgements
+from jobs.reconcile.rules import COMPOSITE, FOLDED, SIDE_COLUMNS, code_sql, is_sealed_sql, judgements
 from jobs.reconcile.stage import StagedReport
 from jobs.tables import duck
 from jobs.tables.duck import parquet
@@ -53,14 +54,15 @@ def join_reports(
     *,
     horizon_us: int,
     all_versions: bool,
-) -> list[SideTotals]:
-    """Make the table `joined` of all rows, and `verdicts` (code, and the fields of a `Judgement`), which
-    explains their codes.
+) -> tuple[list[SideTotals], list[JoinSide]]:
+    """Make the table `joined`, and `verdicts` (code, and the fields of a `Judgement`), which explains
+    its codes.
 
-    `joined` has the columns of `_join`. A key (or version) that a report lists twice counts once, as
-    the latest of its rows. `reports` and `evidence` (a side's Parquet files, see `reconcile.Report`)
-    are those of the source and of the destination. `all_versions`: the rows are versions, not current
-    objects. `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`.
+    `joined` has the columns of `joined_sql`, and how many `rows` a row is, with their `size_bytes`: rows
+    that are the same or excluded are few, without key and objects. A key (or version) that a report
+    lists twice counts once, as the latest of its rows. `reports` and `evidence` (a side's Parquet
+    files, see `reconcile.Report`) are those of the source and of the destination. `all_versions`: the
+    rows are versions, not current objects. `horizon_us`: epoch microseconds, see `jobs.reconcile.rules`.
 
     Raises ManifestError for a report that cannot be read, or lacks columns that the comparison
     needs. Raises ConfigError when the memory limit is too low even with spilling.
@@ -71,20 +73,21 @@ def join_reports(
     connection.register("rules", pa.Table.from_pylist(explained))
     connection.execute("CREATE TABLE verdicts AS FROM rules")
     sides = [
-        _Side(report, files, prefixes, all_versions, is_source)
+        JoinSide(report, files, prefixes, all_versions, is_source)
         for report, files, is_source in zip(reports, evidence, (True, False), strict=True)
     ]
     with problems(reports):
         totals = [side.totals(connection) for side in sides]
         _join(connection, sides, horizon_us)
         if _has_repeats(connection, totals, all_versions=all_versions):
-            _join(connection, [replace(side, is_unique=True) for side in sides], horizon_us)
+            sides = [replace(side, is_unique=True) for side in sides]
+            _join(connection, sides, horizon_us)
             kept = _rows_of_sides(connection)
             totals = [
                 total._replace(rows=rows, repeated_rows=total.rows - rows)
                 for total, rows in zip(totals, kept, strict=True)
             ]
-    return totals
+    return totals, sides
 
 
 @contextmanager
@@ -104,16 +107,37 @@ def problems(reports: Sequence[StagedReport]) -> Iterator[None]:
         ) from error
 
 
-def _join(connection: duckdb.DuckDBPyConnection, sides: Sequence[_Side], horizon_us: int) -> None:
-    """Make the table `joined`.
+def _join(connection: duckdb.DuckDBPyConnection, sides: Sequence[JoinSide], horizon_us: int) -> None:
+    """Make the table `joined`."""
+    whole = ("at_source", "at_destination", "is_delete_marker")
+    kept = _kept(sides)
+    nothing = [f"{value} AS {name}" for name, value in kept.items() if value.startswith("NULL::")]
+    packed = ", ".join(f"{n} := {n}" for n, value in kept.items() if n not in whole and not value.startswith("NULL::"))
+    connection.execute(
+        f"CREATE OR REPLACE TABLE joined AS SELECT * EXCLUDE (kept), {', '.join(['kept.*', *nothing])} FROM ("
+        f"SELECT code, {', '.join(whole)}, CASE WHEN NOT ({FOLDED}) THEN struct_pack({packed}) END AS kept, "
+        "count(*) AS rows, sum(coalesce(source_size_bytes, destination_size_bytes, 0))::BIGINT AS size_bytes "
+        f"FROM ({joined_sql(sides, horizon_us)}) GROUP BY ALL)"
+    )
+
+
+def joined_sql(sides: Sequence[JoinSide], horizon_us: int) -> str:
+    """SQL for the joined rows, each with its code, and what both sides say.
 
     The column `joined` is the destination's key. The other columns are the source's, unless their names
     say otherwise. Of a row that is only at the destination, `version_id` is null and
     `is_delete_marker` is the destination's.
     """
     source, destination = sides
+    versioned = " AND s.version_id = d.version_id" if source.all_versions else ""
+    join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
     s, d = source.joined("s"), destination.joined("d")
-    keep = {
+    return code_sql(join, s, d, _kept(sides), horizon_us=horizon_us, all_versions=source.all_versions)
+
+
+def _kept(sides: Sequence[JoinSide]) -> dict[str, str]:
+    s, d = sides[0].joined("s"), sides[1].joined("d")
+    return {
         "at_source": "s.joined IS NOT NULL",
         "at_destination": "d.joined IS NOT NULL",
         "joined": "coalesce(s.joined, d.joined)",
@@ -127,17 +151,14 @@ def _join(connection: duckdb.DuckDBPyConnection, sides: Sequence[_Side], horizon
         **{f"destination_{name}": d[name] for name in ("size_bytes", "etag", "modified_us")},
         **{name: s[name] for name in ("storage_class", "replication", "checksum_kind", "checksum_value")},
     }
-    versioned = " AND s.version_id = d.version_id" if source.all_versions else ""
-    join = f"({source.select()}) s FULL JOIN ({destination.select()}) d ON s.joined = d.joined{versioned}"
-    codes = code_sql(join, s, d, keep, horizon_us=horizon_us, all_versions=source.all_versions)
-    connection.execute(f"CREATE OR REPLACE TABLE joined AS {codes}")
 
 
 @dataclass(frozen=True, slots=True)
-class _Side:
+class JoinSide:
     """One report as a side of the join.
 
-    `is_unique`: repeated rows are folded into the latest of them, the largest of one time.
+    `is_unique`: repeated rows are folded into the latest of them, the largest of one time. `keys`: a
+    table whose column `joined` has the keys that alone count.
     """
 
     report: StagedReport
@@ -146,6 +167,7 @@ class _Side:
     all_versions: bool
     is_source: bool
     is_unique: bool = False
+    keys: str = ""
 
     def columns(self) -> dict[str, str]:
         """Return the side's columns as expressions over the report `r` and its evidence `e`."""
@@ -170,11 +192,17 @@ class _Side:
     def joined(self, alias: str) -> dict[str, str]:
         """Return the columns as expressions over the side's alias in the full join.
 
-        A field that the report does not have is a null, and takes no memory there.
+        A field that the report does not have, or that has one value, takes no memory there.
         """
-        return {
-            name: f"{alias}.{name}" if name in self._present() else f"NULL::{_TYPES[name]}" for name in self.columns()
-        }
+        columns = {}
+        for name, value in self.columns().items():
+            if "NULL::" in value and name != "joined":
+                columns[name] = f"NULL::{_TYPES[name]}"
+            elif name in self._present():
+                columns[name] = f"{alias}.{name}"
+            else:
+                columns[name] = f"CASE WHEN {alias}.joined IS NOT NULL THEN {value} END"
+        return columns
 
     def select(self) -> str:
         """Return the side as SQL, for the join."""
@@ -182,6 +210,8 @@ class _Side:
         columns = ", ".join(f"{value} AS {name}" for name, value in present.items())
         relation = f"{self.report.relation} r{self._checksums()}"
         sql = f"SELECT {columns} FROM {relation} WHERE {self._current()} AND {self._scope()}"
+        if self.keys:
+            sql = f"FROM ({sql}) SEMI JOIN {self.keys} USING (joined)"
         if self.is_unique:
             by = "joined, version_id" if self.all_versions else "joined"
             last = [f"{name} DESC NULLS LAST" for name in ("modified_us", "size_bytes", "etag") if name in present]
@@ -190,7 +220,12 @@ class _Side:
         return sql
 
     def _present(self) -> dict[str, str]:
-        return {name: value for name, value in self.columns().items() if name == "joined" or "NULL::" not in value}
+        has_columns = ("r.", "e.")
+        return {
+            name: value
+            for name, value in self.columns().items()
+            if name == "joined" or ("NULL::" not in value and any(each in value for each in has_columns))
+        }
 
     def totals(self, connection: duckdb.DuckDBPyConnection) -> SideTotals:
         """Count the report's rows."""
@@ -249,9 +284,10 @@ class _Side:
 
 def _rows_of_sides(connection: duckdb.DuckDBPyConnection) -> tuple[int, int]:
     """Count the rows of each side in the join."""
-    counts = "count(*) FILTER (at_source), count(*) FILTER (at_destination)"
-    rows: tuple[int, int] = connection.execute(f"SELECT {counts} FROM joined").fetchall()[0]
-    return rows
+    [(ours, theirs)] = connection.execute(
+        "SELECT coalesce(sum(rows) FILTER (at_source), 0), coalesce(sum(rows) FILTER (at_destination), 0) FROM joined"
+    ).fetchall()
+    return int(ours), int(theirs)
 
 
 def _has_repeats(connection: duckdb.DuckDBPyConnection, totals: Sequence[SideTotals], *, all_versions: bool) -> bool:
@@ -261,7 +297,7 @@ def _has_repeats(connection: duckdb.DuckDBPyConnection, totals: Sequence[SideTot
     if _rows_of_sides(connection) != tuple(total.rows for total in totals):
         return True
     by = "joined, coalesce(version_id, destination_version_id)" if all_versions else "joined"
-    twice = f"FROM joined WHERE NOT (at_source AND at_destination) GROUP BY {by} HAVING count(*) > 1 LIMIT 1"
+    twice = f"FROM joined WHERE joined IS NOT NULL GROUP BY {by} HAVING sum(rows) > 1 LIMIT 1"
     return connection.execute(f"SELECT 1 {twice}").fetchone() is not None
 
 

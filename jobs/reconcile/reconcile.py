@@ -26,6 +26,7 @@ from jobs.reports.document import Comparison
 from jobs.s3.store import Store
 
 if TYPE_CHECKING:
+    from jobs.ledger.ledger import Ledger
     from jobs.reconcile.join import SideTotals
     from jobs.reconcile.stage import StagedReport
     from jobs.runs.packed import PackedCopies
@@ -55,7 +56,8 @@ class ReconcileOptions:
 
     `margin_seconds`: what is newer than the older report's creationTimestamp less this is in
     flight. `repairs_different`: the repair overwrites what differs and is newer. `packed`: archives whose
-    members are not missing, for a comparison of current objects.
+    members are not missing, for a comparison of current objects. `is_complete`: the reports are of all
+    current objects, so what neither has is gone.
     """
 
     now: float
@@ -64,6 +66,7 @@ class ReconcileOptions:
     margin_seconds: float = 900.0
     repairs_different: bool = False
     packed: PackedCopies | None = None
+    is_complete: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +94,7 @@ class Reconciliation(Comparison):
 
     `folder` has `differences.parquet` and `.csv`; `repair.parquet`, what a copy may mend, with
     `repairable_rows`; `different.parquet`, the different rows, to be overwritten. Both are manifests
-    for a replicate run; `verdicts.parquet`, all rows for the ledger's state. `source_rows`: objects (or
+    for a replicate run; `verdicts.parquet`, what it says to the ledger's state. `source_rows`: objects (or
     versions) that the source has, in the prefix map.
     """
 
@@ -101,15 +104,20 @@ class Reconciliation(Comparison):
 
 
 async def reconcile(
-    source: Report, destination: Report, options: ReconcileOptions, scratch: Path, spec: RunSpec | None = None
+    source: Report,
+    destination: Report,
+    options: ReconcileOptions,
+    scratch: Path,
+    run: tuple[Ledger, RunSpec] | None = None,
 ) -> Reconciliation:
     """Join the two reports by key (or version) and write what differs into `scratch`/result.
 
-    `spec`: the run of which all rows are verdicts for the ledger's state.
+    `run`: the ledger, and the run whose verdicts its state gets.
 
     Raises ManifestError for reports that cannot be compared or trusted, and a StoreError when S3
     refuses. Then the result folder does not exist.
     """
+    from jobs.reconcile.findings import rows_sql, write_findings
     from jobs.reconcile.join import connect, join_reports, problems
     from jobs.reconcile.partial_reports import check_coverage
     from jobs.reconcile.stage import fetch_report, newest_modified, stage_report
@@ -137,17 +145,45 @@ async def reconcile(
             staged.append(each)
         evidence = source.evidence, destination.evidence
         how = {"horizon_us": int(horizon * 1_000_000), "all_versions": options.versions == "all"}
-        totals = await in_thread(connection, join_reports, connection, staged, evidence, maps, **how)
+        totals, joined = await in_thread(connection, join_reports, connection, staged, evidence, maps, **how)
         if options.packed is not None:
             from jobs.reconcile.packed_copies import judge_packed
 
             await judge_packed(connection, options.packed, destination.inventory.source_bucket)
+        partial, folder = scratch / "result.partial", scratch / "result"
+        partial.mkdir()
+        if run is not None:
+            from jobs.reconcile.verdicts import load_known, write_verdicts
+
+            ledger, spec = run
+            await load_known(connection, ledger, spec, maps, scratch / "known", is_complete=options.is_complete)
+            how = {"horizon_us": how["horizon_us"], "is_complete": options.is_complete}
+            listed_at = source.inventory.created_at, destination.inventory.created_at
+            with problems(staged):
+                await in_thread(
+                    connection, write_verdicts, connection, joined, spec, maps, listed_at, partial / VERDICTS, **how
+                )
         with problems(staged):
-            return await in_thread(connection, _write, connection, scratch, options, staged, totals, spec)
+            rows = rows_sql(maps, all_versions=options.versions == "all")
+            outside = sum(each.excluded_rows for each in totals), sum(each.excluded_bytes for each in totals)
+            repairs = {"repairs_different": options.repairs_different, "excluded": outside}
+            found = await in_thread(connection, write_findings, connection, partial, rows, **repairs)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
     finally:
         connection.close()
-        for name in ("report-0", "report-1", "spill", "result.partial"):
+        for name in ("report-0", "report-1", "spill", "result.partial", "known"):
             await asyncio.to_thread(shutil.rmtree, scratch / name, ignore_errors=True)
+    ours, theirs = map(_described, staged, totals)
+    return Reconciliation(
+        **found,
+        source=ours,
+        destination=theirs,
+        margin_seconds=options.margin_seconds,
+        limits=[limit for report in staged for limit in _limits(report)],
+        folder=folder,
+        repairable_rows=sum(rows for name, (rows, _) in found["categories"].items() if name in REPAIRABLE),
+    )
 
 
 def _check_pair(source: Report, destination: Report, options: ReconcileOptions) -> None:
@@ -179,51 +215,6 @@ def _check_clock(inventory: Inventory, newest: float | None) -> None:
             f"{_time(newest)}: clocks disagree, so what is in flight is unknown",
             advice="use another inventory",
         )
-
-
-def _write(
-    connection: Any,
-    scratch: Path,
-    options: ReconcileOptions,
-    staged: Sequence[StagedReport],
-    totals: Sequence[SideTotals],
-    spec: RunSpec | None,
-) -> Reconciliation:
-    """Write and count. The folder gets its name when it is complete."""
-    from jobs.ledger.state import comparison_verdicts_sql
-    from jobs.ledger.state_files import copy_sorted, services_of
-    from jobs.reconcile.findings import rows_sql, write_findings
-
-    partial, folder = scratch / "result.partial", scratch / "result"
-    partial.mkdir()
-    all_versions = options.versions == "all"
-    rows = rows_sql(options.prefixes, all_versions=all_versions)
-    if spec is not None:
-        listed_at = staged[0].inventory.created_at, staged[1].inventory.created_at
-        keeps_extra = bool(spec.options.get("keeps_extra"))
-        verdicts = comparison_verdicts_sql(
-            spec, rows, services_of(spec), listed_at, all_versions=all_versions, keeps_extra=keeps_extra
-        )
-        copy_sorted(connection, verdicts, partial / VERDICTS)
-    found = write_findings(
-        connection,
-        partial,
-        rows,
-        repairs_different=options.repairs_different,
-        excluded=(sum(each.excluded_rows for each in totals), sum(each.excluded_bytes for each in totals)),
-    )
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-    ours, theirs = map(_described, staged, totals)
-    return Reconciliation(
-        **found,
-        source=ours,
-        destination=theirs,
-        margin_seconds=options.margin_seconds,
-        limits=[limit for report in staged for limit in _limits(report)],
-        folder=folder,
-        repairable_rows=sum(rows for name, (rows, _) in found["categories"].items() if name in REPAIRABLE),
-    )
 
 
 def _limits(staged: StagedReport) -> list[str]:

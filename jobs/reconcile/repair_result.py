@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from jobs.core.category import REPAIRABLE
-from jobs.core.model import Location, ObjectRef
 from jobs.core.outcome import Evidence
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError, NotFound, PreconditionFailed
 from jobs.ledger.agreement import begin_order, run_job
-from jobs.ledger.ledger import DIFFERENCES, Ledger
+from jobs.ledger.ledger import Ledger
+from jobs.reconcile.run import fetch_differences
 from jobs.reports.publish import write_page
-from jobs.s3.downloads import download
 from jobs.s3.retries import gather_bounded
 from jobs.s3.sessions import is_between
 
@@ -169,13 +168,6 @@ async def publish_result(
         await ledger.write_document(spec.run_id, RESULT, after)
     await write_page(ledger, spec, dict(report) | after, result.left)
     return after
-
-
-async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
-    """Download the rows in which the sides of a reconciliation differ. Raises NotFound."""
-    path, place = folder / "differences.parquet", Location.parse(ledger.uri(run_id, DIFFERENCES))
-    await download(ledger.store, ObjectRef(place.bucket, place.key), path)
-    return path
 
 
 async def read_result(ledger: Ledger, run_id: str) -> dict[str, Any]:

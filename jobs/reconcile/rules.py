@@ -172,7 +172,8 @@ def conclude(compared: Rule, circumstance: Rule, *, is_older: bool) -> Judgement
 _OLDER = 8
 _STEP = 16
 """A row's code is 16 × its line of `COMPARISON` + 8 if the destination is older + its circumstance."""
-
+FOLDED = f"code % {_OLDER} <= {max(n for n, rule in enumerate(CIRCUMSTANCE) if {'same', 'excluded'} & {*rule.when})}"
+"""SQL: a row that is the same or excluded, as the lists say."""
 
 IN_ARCHIVE, UNPROVEN_IN_ARCHIVE = 0xFFFE, 0xFFFF
 """The codes of keys whose copy is in an archive alone."""
@@ -280,7 +281,8 @@ def _atoms(s: Mapping[str, str], d: Mapping[str, str], horizon_us: int | None, *
     if horizon_us is not None:
         recent = f"coalesce({s['modified_us']} > {horizon_us - int(PENDING_SECONDS * 1e6)}, true)"
     return {
-        "own": f"contains({key}, '.sealift/') AND regexp_matches({key}, '{OWN_OBJECT}')",
+        "own": f"(contains(s.joined, '.sealift/') OR (s.joined IS NULL AND contains(d.joined, '.sealift/'))) "
+        f"AND regexp_matches({key}, '{OWN_OBJECT}')",
         "current": "false" if all_versions else "true",
         "source absent": "s.joined IS NULL",
         "destination absent": "d.joined IS NULL",

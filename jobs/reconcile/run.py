@@ -11,18 +11,17 @@ from typing import TYPE_CHECKING, Any
 from jobs import __version__
 from jobs.core.category import Category
 from jobs.core.display import Display
-from jobs.core.model import parse_time
-from jobs.core.prefix_map import PrefixMap
+from jobs.core.model import Location, ObjectRef
 from jobs.core.run import Plan, RunSpec
 from jobs.ledger.ledger import DIFFERENCES, Ledger
 from jobs.reconcile.advice import DIFFERENT, REPAIR
 from jobs.reconcile.reconcile import VERDICTS
 from jobs.reports.document import summarize_reconcile
 from jobs.reports.publish import PAGE, write_page
+from jobs.s3.downloads import download
 from jobs.s3.sessions import open_store
 
 if TYPE_CHECKING:
-    from jobs.ledger.state import Census
     from jobs.reconcile.reconcile import Reconciliation, Report
 
 SHOWN_FINDINGS = 1_000
@@ -55,29 +54,12 @@ def make_spec(run_id: str, began: float, source: Report, destination: Report, op
     )
 
 
-def census_of(spec: RunSpec, report: Mapping[str, Any], maps: PrefixMap) -> Census:
-    """What a comparison of all current objects says of those that neither side lists."""
-    from jobs.ledger.state import Census
-    from jobs.ledger.state_files import services_of
-
-    ours, theirs = services_of(spec)
-    return Census(
-        run_id=spec.run_id,
-        at=min(parse_time(report[side]["created_at"]) for side in ("source", "destination")),
-        source_service=ours,
-        source_bucket=spec.source.location.bucket,
-        copy_service=theirs,
-        copy_bucket=spec.destination.location.bucket,
-        maps=maps,
-    )
-
-
 async def publish_run(
     ledger: Ledger, spec: RunSpec, result: Reconciliation, next_steps: Sequence[str] = (), *, has_page: bool = True
 ) -> dict[str, Any]:
     """Write the run of a comparison into the ledger, its plan and its report last.
 
-    What it says to the ledger's state `reconcile` has written, if it was given the spec.
+    What it says to the ledger's state `reconcile` has written, if it was given the run.
     A run that is killed before that was never planned. `has_page`: False if a repair follows, after
     which `write_result_page` writes the page.
     """
@@ -135,3 +117,10 @@ def first_findings(differences: Path) -> list[dict[str, Any]]:
         if len(shown) >= SHOWN_FINDINGS:
             break
     return shown[:SHOWN_FINDINGS]
+
+
+async def fetch_differences(ledger: Ledger, run_id: str, folder: Path) -> Path:
+    """Download the rows in which the sides of a reconciliation differ. Raises NotFound."""
+    path, place = folder / "differences.parquet", Location.parse(ledger.uri(run_id, DIFFERENCES))
+    await download(ledger.store, ObjectRef(place.bucket, place.key), path)
+    return path

@@ -20,8 +20,8 @@ from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
 from jobs.ledger.ledger import Ledger
 from jobs.ledger.state import OPEN, has_verdicts
-from jobs.reconcile.repair_result import fetch_differences, find_repairs, is_later, read_result
-from jobs.reconcile.run import first_findings
+from jobs.reconcile.repair_result import find_repairs, is_later, read_result
+from jobs.reconcile.run import fetch_differences, first_findings
 from jobs.reports.document import counts, findings_count, verdict
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
 from jobs.runs.kind import Kind

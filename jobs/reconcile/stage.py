@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from jobs.inventory.fields import FEW_VALUED, FIELDS
 from jobs.inventory.report import Inventory
 from jobs.s3.retries import gather_bounded
 from jobs.s3.store import Store
-from jobs.tables.duck import identifier, parquet
+from jobs.tables.duck import file_list, identifier, parquet, quoted
 
 FETCHES = 4
 """Data files that are downloaded and checked at once."""
@@ -36,17 +36,21 @@ AGAIN = "have the inventory delivered again, or list both sides"
 class StagedReport:
     """A verified report as a relation.
 
-    `relation` is SQL, `columns` maps the folded names of fields to its columns.
+    `relation` is SQL, `columns` maps the folded names of fields to its columns. `constants`: the fields
+    that have one value in all rows, which costs a join nothing.
     """
 
     inventory: Inventory
     relation: str
     columns: Mapping[str, str]
     rows: int = 0
+    constants: Mapping[str, str] = field(default_factory=dict)
 
     def field(self, name: str) -> str:
         """Return SQL for a field of the relation `r`, a null where the report does not have it."""
         column = self.columns.get(name)
+        if column and column in self.constants:
+            return f"{quoted(self.constants[column])}::{FIELDS[name]}"
         return f"NULL::{FIELDS[name]}" if column is None else f"r.{identifier(column)}"
 
 
@@ -117,7 +121,18 @@ def stage_report(
             other = f"SELECT {bucket} FROM {relation} r WHERE {bucket} IS DISTINCT FROM ? LIMIT 1"
             if rows := connection.execute(other, [own]).fetchall():
                 raise ValueError(f"a row names the bucket {rows[0][0]!r}, the report is of {own!r}")
-    return staged
+        few_valued = [columns[name] for name in FEW_VALUED if name in columns]
+        return replace(staged, constants=_constants(connection, paths, few_valued))
+
+
+def _constants(connection: duckdb.DuckDBPyConnection, paths: Sequence[Path], columns: Sequence[str]) -> dict[str, str]:
+    """Return the columns with one value in all rows, by the footers of the files."""
+    rows = connection.execute(
+        f"SELECT path_in_schema, min(stats_min_value) FROM parquet_metadata({file_list(paths)}) GROUP BY 1 "
+        "HAVING min(stats_min_value) = max(stats_max_value) AND count(stats_min_value) = count(*) "
+        "AND sum(coalesce(stats_null_count, 1)) = 0"
+    ).fetchall()
+    return {column: value for column, value in rows if column in columns}
 
 
 def newest_modified(connection: duckdb.DuckDBPyConnection, staged: StagedReport) -> float | None:

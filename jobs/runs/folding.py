@@ -118,12 +118,12 @@ async def _write_verdicts(
     ledger: Ledger, spec: RunSpec, connection: duckdb.DuckDBPyConnection, outcomes: str, folder: Path, name: str
 ) -> None:
     from jobs.ledger.state import has_verdicts, run_verdicts_sql
-    from jobs.ledger.state_files import compact_if_due, copy_sorted, services_of, write_delta
+    from jobs.ledger.state_files import compact_if_due, copy_verdicts, services_of, write_delta
     from jobs.tables.duck import in_thread
 
     if has_verdicts(spec):
         path, sql = folder / "verdicts.parquet", run_verdicts_sql(spec, outcomes, services_of(spec))
-        if await in_thread(connection, copy_sorted, connection, sql, path):
+        if await in_thread(connection, copy_verdicts, connection, sql, path):
             await write_delta(ledger, name, path)
             await compact_if_due(ledger, name)
 

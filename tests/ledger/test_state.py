@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import re
 from collections import defaultdict
-from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from typing import Any
@@ -19,18 +18,17 @@ from hypothesis import strategies as st
 
 from jobs.core.model import Location
 from jobs.core.outcome import Evidence, Outcome, Status
-from jobs.core.prefix_map import PrefixMap
 from jobs.core.reasons import Reason, Why
 from jobs.core.run import RunSpec, Side
 from jobs.ledger import state
-from jobs.ledger.state import DEPTHS, OPEN, VERDICT_TYPES, Census, pruned_sql, run_verdicts_sql, state_sql
+from jobs.ledger.state import DEPTHS, OPEN, VERDICT_TYPES, pruned_sql, run_verdicts_sql, state_sql
 from jobs.tables.rows import write_outcomes
 from tests.doubles.examples import examples
 from tests.ledger.looks import BEGAN, SCHEMA, Seen, verdicts
 
 DAMAGED = ("damaged", "bytes_lost")
 ABSENT = Seen("bad", 10, code="copy_missing", copy_etag=None, copy_modified=None)
-CENSUS = Census("census", BEGAN + 50, "", "originals", "", "copies", PrefixMap((("in/", "in/"),), ("in/not/",)))
+GONE = Seen("gone", 50, "listed", copy_modified=None, run_id="census")
 
 
 @cache
@@ -40,9 +38,9 @@ def connection() -> duckdb.DuckDBPyConnection:
     return made
 
 
-def pruned(table: pa.Table, *censuses: Census) -> pa.Table:
+def pruned(table: pa.Table) -> pa.Table:
     connection().register("given", table)
-    return connection().sql(pruned_sql("given", censuses)).to_arrow_table()
+    return connection().sql(pruned_sql("given")).to_arrow_table()
 
 
 def state_of(table: pa.Table) -> list[dict[str, Any]]:
@@ -256,42 +254,24 @@ def test_what_is_open_needs_somebody(*, seen: list[Seen], is_open: bool) -> None
     assert bool(rows) is is_open
 
 
-def test_what_a_census_had_to_list_and_did_not_is_gone() -> None:
-    known = [
-        Seen("bad", 10, code="size_differs", key="in/gone"),
-        Seen("bad", 10, code="size_differs", key="in/named", version_id="v1"),
-        Seen("bad", 60, code="size_differs", key="in/later"),
-        Seen("bad", 10, code="size_differs", key="in/not/asked"),
-        Seen("good", 10, key="in/listed"),
-        Seen("good", 50, "listed", key="in/listed", run_id="census"),
-        Seen("bad", 10, code="size_differs", key="other"),
-    ]
-    rows = state_of(pruned(verdicts(*known), CENSUS))
-    assert [row["key"] for row in rows] == ["in/later", "in/listed", "in/named", "in/not/asked", "other"]
-    elsewhere = replace(CENSUS, maps=PrefixMap((("in/", "below/in/"),)))
-    assert len(state_of(pruned(verdicts(*known), elsewhere))) == 6  # of copies below another prefix it says nothing
-    gone = [Seen("bad", 10, "listed", "copy_missing", key="in/gone"), Seen("good", 9, "bytes", key="in/gone")]
-    replica = replace(CENSUS, run_id="of the replica", source_bucket="other")
-    assert state_of(pruned(verdicts(*gone), replica, CENSUS)) == []
+def test_of_what_neither_list_has_nothing_is_known_but_what_was_said_later() -> None:
+    rot = Seen("bad", 10, "bytes", "content_differs")
+    agreed = rot._replace(verdict="accepted", at=60, run_id="ann")
 
+    def left(*seen: Seen) -> list[str | None]:
+        rows = state_of(pruned(verdicts(*seen)))
+        assert rows == state_of(verdicts(*seen))
+        return [row["finding"] for row in rows]
 
-def test_a_census_keeps_what_looks_found_of_a_copy_that_it_lists_without_a_source() -> None:
-    extra = Seen("unknown", 50, "listed", "delete_retained", etag=None, modified=None, key="in/a", run_id="census")
-    rot = Seen("bad", 10, "bytes", "content_differs", key="in/a")
-    agreed = rot._replace(verdict="accepted", at=20, run_id="ann")
-
-    def left(*seen: Seen) -> list[tuple[str, str | None]]:
-        rows = state_of(pruned(pruned(verdicts(*seen), CENSUS).cast(SCHEMA), CENSUS))
-        return [(row["finding"], row["accepted_by"]) for row in rows if row["etag"]]
-
-    assert left(rot, extra) == [("content_differs", None)]
-    assert left(rot, agreed, extra) == [("content_differs", "ann")]
-    assert left(rot, agreed, Seen("good", 25, "bytes", key="in/a"), rot._replace(at=30), extra) == [
-        ("content_differs", None)
-    ]
-    assert left(rot, Seen("good", 20, "bytes", key="in/a"), extra) == []
-    assert left(rot, extra._replace(copy_etag="another")) == []
-    assert left(ABSENT._replace(key="in/a"), extra) == []
+    assert left(rot, Seen("good", 20), agreed, GONE) == []
+    assert left(ABSENT, GONE) == []
+    assert left(GONE) == []
+    assert left(rot, rot._replace(at=50), GONE) == ["content_differs"], "in the same second"
+    assert left(rot._replace(etag="other"), GONE) == ["content_differs"], "another object"
+    assert left(rot._replace(version_id="v1"), GONE) == ["content_differs"], "a version may be there, not listed"
+    extra = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None, copy_id="c1")
+    assert left(extra, GONE._replace(etag=None, modified=None, copy_id="c1")) == []
+    assert left(extra, GONE._replace(etag=None, modified=None, copy_id="c2")) == ["source_gone"]
 
 
 def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
@@ -309,17 +289,25 @@ def plain(all_seen: list[Seen]) -> list[dict[str, Any]]:
         goods = [
             each
             for (*same, later), others in objects.items()
-            if others is looks or (not version_id and etag and same == [key, None, etag] and later >= modified)
+            if (*same, later) == (key, version_id, etag, modified)
+            or (not version_id and etag and same == [key, None, etag] and later >= modified)
             for each in others
             if each.verdict == "good"
         ]
         newest, its_etag = max(
             ((modified_of(each, all_seen), str(each.etag)) for each in current if each.key == key), default=(-1, "")
         )
-        last = max((each.at for each in looks if each.verdict != "accepted"), default=10)
+        written = max((each.modified for each in looks if each.modified is not None), default=None)
+        gone_at = max((each.at for each in looks if each.verdict == "gone"), default=-1)
+        looks = [each for each in looks if each.verdict != "gone"]
+        said = [each.at for each in looks if each.verdict != "accepted"]
+        looks = [each for each in looks if version_id or max(said, default=each.at) >= gone_at]
+        last = max(said, default=10)
         is_undated = modified < 0 and any(each.key == key and each.at > last for each in current)
+        if not looks:
+            continue
         if version_id is not None or (modified >= newest if modified >= 0 else not is_undated):
-            rows.append(plain_row(key, version_id, looks, goods, modified))
+            rows.append(plain_row(key, version_id, looks, goods, written if modified < 0 else modified))
         elif 0 <= modified < newest and its_etag == etag:
             kept = [each for each in looks if is_of_copy(each) and not is_ended(each, goods)]
             rows += [plain_row(key, version_id, kept, goods, modified)] if kept else []
@@ -345,7 +333,7 @@ def is_of_copy(seen: Seen) -> bool:
 
 
 def plain_row(
-    key: str, version_id: str | None, looks: list[Seen], goods_of_content: list[Seen], modified: int
+    key: str, version_id: str | None, looks: list[Seen], goods_of_content: list[Seen], modified: int | None
 ) -> dict[str, Any]:
     goods = [each for each in looks if each.verdict == "good"]
     open_ones = [each for each in looks if each.verdict == "bad" and not is_ended(each, goods_of_content)]
@@ -374,9 +362,7 @@ def plain_row(
         "key": key,
         "version_id": version_id,
         "etag": looks[0].etag,
-        "modified": max((each.modified for each in looks if each.modified is not None), default=None)
-        if modified < 0
-        else modified,
+        "modified": modified,
         "checked_at": max((each.at for each in goods if each.code != "nothing_comparable"), default=None),
         "read_at": max((each.at for each in goods if each.depth == "bytes"), default=None),
         "finding": finding and finding.code,
@@ -409,6 +395,7 @@ CODES = {
     "bad": ["size_differs", "copy_missing", "damaged"],
     "unknown": ["denied", "archived", "too_new"],
     "accepted": ["", "copy_missing", "damaged"],
+    "gone": [""],
 }
 
 
@@ -419,7 +406,7 @@ def worlds(draw: st.DrawFn) -> list[Seen]:
     objects = [*NAMED, *UNNAMED] if is_mixed else NAMED if named else UNNAMED
     seen = []
     for number in range(draw(st.integers(1, 10))):
-        verdict = draw(st.sampled_from(["good", "good", "good", "bad", "bad", "unknown", "accepted"]))
+        verdict = draw(st.sampled_from(["good", "good", "good", "bad", "bad", "unknown", "accepted", "gone"]))
         version_id, etag, modified = draw(st.sampled_from(objects))
         if is_mixed and draw(st.integers(0, 3)) == 0:
             version_id, modified = None, modified if draw(st.booleans()) else None
@@ -440,8 +427,10 @@ def test_the_sql_says_what_the_sentences_say(found: list[list[Seen]]) -> None:
     whole = state_of(verdicts(*flat))
     assert [{name: row[name] for name in expected[0]} for row in whole] == expected
     assert state_of(pruned(verdicts(*flat))) == whole, "a generation forgets nothing that matters"
-    early = [each for seen in numbered for each in seen[: len(seen) // 2] if each.key.startswith("plain")]
-    late = [each for seen in numbered for each in seen[len(seen) // 2 :] if each.key.startswith("plain")]
+    halves = [(seen[: len(seen) // 2], seen[len(seen) // 2 :]) for seen in numbered if seen[0].key.startswith("plain")]
+    halves = [(early, late) for early, late in halves if all(each.verdict != "gone" for each in early)]
+    early, late = ([each for half in halves for each in half[number]] for number in (0, 1))
     if early and late:
         of_both = state_of(pa.concat_tables([pruned(verdicts(*early)).cast(SCHEMA), verdicts(*late)]))
-        assert of_both == [row for row in whole if row["key"].startswith("plain")], "nor what matters later"
+        keys = {each.key for each in late}
+        assert of_both == [row for row in whole if row["key"] in keys], "nor what matters later"

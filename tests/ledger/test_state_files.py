@@ -56,8 +56,8 @@ def found(ledger: Ledger) -> list[tuple[str, str | None]]:
     return [(row["key"], row["finding"] or row["blocked"]) for row in long]
 
 
-def made(ledger: Ledger, *census: Any, **named: Any) -> Generation:
-    return asyncio.run(compact(ledger, "test", *census, **named))
+def made(ledger: Ledger, **named: Any) -> Generation:
+    return asyncio.run(compact(ledger, "test", **named))
 
 
 def names(ledger: Ledger) -> list[str]:

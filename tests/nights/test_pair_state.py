@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from jobs.nights.documents import Known
+from jobs.nights.documents import Known, StageResult
 from jobs.nights.pair_state import _ask
 from jobs.policy.coverage import scope
 from jobs.policy.reader import parse_policy
@@ -28,6 +29,7 @@ pairs:
 COLUMNS = {
     "source_service": "VARCHAR", "copy_service": "VARCHAR",
     "source_bucket": "VARCHAR", "key": "VARCHAR", "etag": "VARCHAR", "copy_bucket": "VARCHAR", "copy_key": "VARCHAR",
+    "modified": "TIMESTAMPTZ",
     "finding": "VARCHAR", "found_by": "VARCHAR", "found_depth": "VARCHAR", "accepted_at": "TIMESTAMPTZ",
     "blocked": "VARCHAR", "blocked_at": "TIMESTAMPTZ", "checked_at": "TIMESTAMPTZ", "read_at": "TIMESTAMPTZ",
 }  # fmt: skip
@@ -60,18 +62,23 @@ def bad(found_by: str = "r", depth: str = "stored") -> dict[str, Any]:
     return {"finding": "size_differs", "found_by": found_by, "found_depth": depth}
 
 
-def ask(*rows: dict[str, Any]) -> Known:
+def ask(*rows: dict[str, Any], same: int = 0, differing: Sequence[str] = ()) -> Known:
+    """What a night says after a comparison in which so many were the same, and these were not."""
     policy = parse_policy(POLICY.encode(), "policy.yaml")
     pair = policy.pairs[0]
     with one_duckdb.connect_unlocked(":memory:") as connection:
         names = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
         connection.execute(f"CREATE TABLE state ({names})")
         for each in rows:
-            values = [f"to_timestamp(${n})" if k.endswith("_at") else f"${n}" for n, k in enumerate(COLUMNS, 1)]
+            values = [
+                f"to_timestamp(${n})" if k.endswith(("_at", "modified")) else f"${n}" for n, k in enumerate(COLUMNS, 1)
+            ]
             given = [each.get(name) for name in COLUMNS]
             connection.execute(f"INSERT INTO state VALUES ({', '.join(values)})", given)
         connection.execute("CREATE VIEW findings AS FROM state WHERE coalesce(finding, blocked) IS NOT NULL")
-        return _ask(connection, pair, ("ours", "theirs"), scope(policy, pair), NIGHT, 30)
+        connection.execute("CREATE TABLE differing AS SELECT unnest(?::VARCHAR[]) AS key", [[*differing]])
+        compared = StageResult(stage="reconcile", counts={"same": same}, source_objects=same + len(differing))
+        return _ask(connection, pair, ("ours", "theirs"), scope(policy, pair), NIGHT, 30, compared)
 
 
 @pytest.mark.parametrize(
@@ -103,12 +110,18 @@ def test_a_night_says_of_how_many_objects_what_is_proven() -> None:
         row("docs/a", checked_at=NIGHT),
         row("docs/b", checked_at=1, read_at=NIGHT - 31 * DAY),
         row("docs/c", read_at=NIGHT - 29 * DAY),
+        row("docs/c", read_at=NIGHT, modified=1),
         row("docs/d", **bad("t")),
         row("docs/e", **bad("r"), accepted_at=NIGHT),
+        row("docs/new", read_at=NIGHT, modified=1),
+        row("docs/new", etag="f", modified=2),
+        row("docs/parts", checked_at=NIGHT),
         row("docs/x", etag=None),
         row("docs/y", copy_service="old", checked_at=NIGHT),
         of_replica("docs/a", checked_at=NIGHT),
         row("logs/a", read_at=NIGHT),
+        same=10,
+        differing=["docs/e", "docs/parts", "docs/unverifiable"],
     )
-    assert (known.objects, known.checked, known.read, known.read_days) == (5, 3, 1, 30)
+    assert (known.objects, known.checked, known.read, known.read_days) == (13, 10 - 1 + 1, 1, 30)
     assert (known.accepted, known.found_by) == (1, ["t"])

@@ -11,8 +11,7 @@ import pytest
 
 from jobs.core.elapsed import elapsed_seconds
 from jobs.core.model import Location
-from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import Plan, RunSpec, Side
+from jobs.core.run import Plan, Side
 from jobs.core.selection import Selection
 from jobs.nights.calendar import Stage
 from jobs.nights.documents import StageResult
@@ -63,34 +62,6 @@ pairs:
   destination: {bucket: hot, region: us-east-1, prefix: copies/}
   replica: {bucket: twin, region: us-west-2}
 """
-
-
-@pytest.mark.parametrize(
-    ("stage", "buckets", "maps"),
-    [
-        (Stage.RECONCILE, ("source", "hot"), PrefixMap((("docs/", "copies/docs/"),), ("docs/tmp/",))),
-        (Stage.REPLICA, ("hot", "twin"), PrefixMap((("copies/docs/", "copies/docs/"),), ("copies/docs/tmp/",))),
-    ],
-)
-def test_each_comparison_is_a_census_of_the_keys_that_it_compares(
-    monkeypatch: pytest.MonkeyPatch, stage: Stage, buckets: tuple[str, str], maps: PrefixMap
-) -> None:
-    async def report_of(*_: Any) -> Any:
-        return {
-            side: {"created_at": f"2026-11-20T10:00:0{n}+00:00"} for n, side in enumerate(("source", "destination"))
-        }
-
-    async def find_spec(run_id: str) -> RunSpec:
-        source, copies = (Side(Location(each)) for each in buckets)
-        return RunSpec(run_id, "reconcile", 0.0, source, copies, "")
-
-    monkeypatch.setattr(Stages, "_report_of", report_of)
-    policy = parse_policy(POLICY.encode(), "policy.yaml")
-    night: Any = SimpleNamespace(ledger=SimpleNamespace(spec=find_spec))
-    rest: list[Any] = [SimpleNamespace()] * 3
-    stages = Stages(night, rest[0], policy, policy.pairs[0], scope(policy, policy.pairs[0]), *rest)
-    census = asyncio.run(stages.census(StageResult(stage=stage, run_id="run")))
-    assert (census.run_id, census.source_bucket, census.copy_bucket, census.maps) == ("run", *buckets, maps)
 
 
 @pytest.mark.parametrize(("listed_ago", "waits"), [(-30.0, 3.0), (-1.0, 2.0), (0.0, 1.0), (2.0, 0.0)])

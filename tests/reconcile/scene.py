@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 from jobs.core.model import Checksum, Location
 from jobs.core.run import RunSpec, Side
 from jobs.inventory.find import find_inventory
+from jobs.ledger.ledger import Ledger
 from jobs.reconcile.reconcile import ReconcileOptions, Reconciliation, Report, reconcile
 from jobs.reconcile.rules import COMPOSITE, SIDE_COLUMNS, Judgement, code_sql, is_sealed_sql, judgements
 from jobs.tables.duck import quoted
@@ -161,7 +162,7 @@ def run(
     evidence: Sequence[Path | None] = (None, None),
     doubted: Sequence[Any] = (None, None),
     buckets: Sequence[str | None] = (None, None),
-    spec: RunSpec | None = None,
+    recorded: tuple[Ledger, RunSpec] | None = None,
     **options: Any,
 ) -> Reconciliation:
     """Reconcile two reports. What comes in twos is of the source, and of the destination."""
@@ -174,7 +175,7 @@ def run(
             side = Side(Location(bucket or inventory.source_bucket))
             reports.append(Report(side, inventory, NO_STORE, [file] if file else [], doubted=store))
         how = ReconcileOptions(**{"now": MADE + 600} | options)
-        return await reconcile(reports[0], reports[1], how, folder / "scratch", spec)
+        return await reconcile(reports[0], reports[1], how, folder / "scratch", recorded)
 
     return asyncio.run(go())
 

@@ -15,9 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.core.category import Category
-from jobs.core.model import Location
 from jobs.core.prefix_map import PrefixMap
-from jobs.core.run import RunSpec, Side
 from jobs.tables.rows import manifest_schema
 from tests.doubles.examples import examples
 from tests.inventory.samples import CURRENT, FORMATS, VERSIONS, deliver
@@ -168,30 +166,6 @@ def test_every_category_has_its_line_and_reason(tmp_path):
     assert list(answer.prefixes) == [("", None, 5, 9)]
     assert (answer.source["rows"], answer.destination["rows"]) == (9, 6)
     assert answer.source["created_at"] == MADE
-
-
-def test_all_rows_are_verdicts_for_the_state(tmp_path):
-    sides = Side(Location("src", "in/"), "http://here:1"), Side(Location("dst", "copy/"))
-    spec = RunSpec("20261125T003345Z-reconcile-1f3a02", "reconcile", MADE, *sides, "m", {"keeps_extra": True})
-    source = [row("in/same", "x"), row("in/gone", "x"), row("in/other", "x"), row("out", "x")]
-    source += [row("in/parts", "x", IsMultipartUploaded=True)]
-    destination = [row("copy/same", "x"), row("copy/other", "y"), row("copy/more", "x"), row("copy/parts", "x")]
-    maps = PrefixMap.parse(("in/=copy/",))
-    answer = compare(tmp_path, source, destination, prefixes=maps, spec=spec)
-    found = read(answer, "verdicts")
-    assert [(each["key"], each["copy_key"], each["verdict"], each["code"]) for each in found] == [
-        ("in/gone", "copy/gone", "bad", "copy_missing"),
-        ("in/more", "copy/more", "unknown", "delete_retained"),
-        ("in/other", "copy/other", "bad", "etag_differs"),
-        ("in/parts", "copy/parts", "unknown", "nothing_comparable"),
-        ("in/same", "copy/same", "good", ""),
-    ]
-    same = found[-1]
-    assert (same["source_service"], same["source_bucket"], same["copy_bucket"]) == ("here:1", "src", "dst")
-    assert (same["etag"], same["copy_etag"], same["modified"]) == (md5("x"), md5("x"), datetime.fromtimestamp(OLD, UTC))
-    assert {(each["depth"], each["at"], each["run_id"]) for each in found} == {
-        ("listed", datetime.fromtimestamp(MADE, UTC), spec.run_id)
-    }
 
 
 def test_no_margin_judges_up_to_the_older_report(tmp_path):

@@ -1,0 +1,182 @@
+"""What a comparison adds to the ledger's state: what is wrong, what is new, and what is gone."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+import pytest
+
+from jobs.core.model import Attributes, Location
+from jobs.core.prefix_map import PrefixMap
+from jobs.core.run import RunSpec, Side
+from jobs.ledger.ledger import Ledger
+from jobs.ledger.state_files import compact, open_state, write_delta
+from jobs.s3.store import UNGUARDED
+from tests.doubles.memory_store import MemoryStore
+from tests.inventory.samples import CURRENT, VERSIONS, deliver
+from tests.ledger.looks import BEGAN, Seen, verdicts
+from tests.reconcile.scene import marker, md5, row, run, version
+
+LISTED = 50
+OUTSIDE = version("outside", "v", "x")
+"""A list of nothing proves nothing."""
+MAPS = PrefixMap((("in/", "in/"),), ("in/not/",))
+MISSING = Seen("bad", 10, "listed", "copy_missing", copy_etag=None, copy_modified=None)
+ROT = Seen("bad", 10, "bytes", "content_differs")
+EXTRA = Seen("bad", 10, "listed", "source_gone", etag=None, modified=None)
+
+
+@dataclass
+class World:
+    folder: Path
+    ledger: Ledger
+    number: int = 0
+
+    def know(self, **seen: Seen) -> None:
+        """Verdicts about keys below in/, whose names have `__` for `/`."""
+        self.number += 1
+        named = [each._replace(key=f"in/{key.replace('__', '/')}") for key, each in seen.items()]
+        path = self.folder / "delta.parquet"
+        pq.write_table(verdicts(*sorted(named, key=lambda each: each.key)), path)
+        asyncio.run(write_delta(self.ledger, f"run{self.number}", path))
+
+    def compare(
+        self,
+        source: list[dict[str, Any]],
+        copies: list[dict[str, Any]],
+        *,
+        is_complete: bool = True,
+        fields: Sequence[str] = CURRENT,
+        **options: Any,
+    ) -> list[dict[str, Any]]:
+        """Compare two lists of second 50, and return what that says to the state, which gets it."""
+        self.number += 1
+        sides = Side(Location("originals")), Side(Location("copies"))
+        spec = RunSpec(f"census{self.number}", "reconcile", 0.0, *sides, "m", options)
+        lists = [
+            deliver(self.folder, bucket, [*rows, OUTSIDE], fields=fields, created_at=BEGAN + LISTED)
+            for bucket, rows in (("originals", source), ("copies", copies))
+        ]
+        answer = run(
+            self.folder / f"{self.number}",
+            *lists,
+            recorded=(self.ledger, spec),
+            now=BEGAN + 60.0,
+            prefixes=MAPS,
+            margin_seconds=0.0,
+            is_complete=is_complete,
+        )
+        path = answer.folder / "verdicts.parquet"
+        if not path.exists():
+            return []
+        asyncio.run(write_delta(self.ledger, spec.run_id, path))
+        return pq.read_table(path).to_pylist()
+
+    def state(self) -> dict[str, str]:
+        """What is known of each key, and stays known: a finding, or nothing wrong."""
+
+        async def read() -> dict[str, str]:
+            async with open_state(self.ledger) as database:
+                rows = database.connection.execute("SELECT key, coalesce(finding, blocked, '') FROM state").fetchall()
+            return {key.removeprefix("in/"): code for key, code in sorted(rows)}
+
+        before = asyncio.run(read())
+        asyncio.run(compact(self.ledger, "test"))
+        assert asyncio.run(read()) == before
+        return before
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    store = MemoryStore()
+    store.create_bucket("ledger")
+    return World(tmp_path, Ledger(store, Location("ledger")))
+
+
+def listed(key: str, modified: int, etag: str = "e") -> dict[str, Any]:
+    return row(f"in/{key}", "x", ETag=md5(etag), LastModifiedDate=float(BEGAN + modified))
+
+
+def original(key: str, etag: str = "e") -> dict[str, Any]:
+    return listed(key, 0, etag)
+
+
+def copy(key: str, etag: str = "e") -> dict[str, Any]:
+    return listed(key, 1, etag)
+
+
+def seen(look: Seen) -> Seen:
+    """A look at objects with the ETags that `original` and `copy` have."""
+    return look._replace(etag=look.etag and md5(look.etag), copy_etag=look.copy_etag and md5(look.copy_etag))
+
+
+def test_what_is_wrong_is_said_and_of_the_rest_what_the_state_has_not(world: World) -> None:
+    world.know(known=seen(Seen("good", 10)), old=seen(Seen("good", 10, etag="before")), other__=seen(Seen("good", 10)))
+    found = world.compare(
+        [original("known"), original("old"), original("same"), original("late"), original("not/asked")],
+        [copy("known"), copy("old"), copy("same"), copy("more"), original("not/other")],
+    )
+    assert [(each["key"], each["verdict"], each["code"]) for each in found] == [
+        ("in/late", "bad", "copy_missing"),
+        ("in/more", "bad", "source_gone"),
+        ("in/old", "good", ""),
+        ("in/other/", "gone", ""),
+    ]
+    old = found[2]
+    assert (old["etag"], old["copy_etag"], old["copy_key"], old["depth"]) == (md5("e"), md5("e"), "in/old", "listed")
+    assert {each["run_id"] for each in found} == {"census2"}
+    assert world.state() == {"known": "", "late": "copy_missing", "more": "source_gone", "old": ""}
+    assert world.compare([original("known"), original("old")], [copy("known"), copy("old")]) != found
+
+
+@pytest.mark.parametrize("is_complete", [True, False])
+def test_what_a_list_found_is_ended_by_lists_that_have_both_sides(world: World, *, is_complete: bool) -> None:
+    world.know(late=seen(MISSING), stray=seen(EXTRA), rot=seen(ROT), denied=seen(Seen("unknown", 10, code="denied")))
+    keys = ("late", "stray", "rot", "denied")
+    world.compare([original(key) for key in keys], [copy(key) for key in keys], is_complete=is_complete)
+    assert world.state() == {"late": "", "stray": "", "rot": "content_differs", "denied": ""}
+
+
+def test_what_neither_side_has_any_more_is_gone(world: World) -> None:
+    world.know(late=seen(MISSING), stray=seen(EXTRA), rot=seen(ROT), fine=seen(Seen("good", 10, "bytes")))
+    world.know(later=seen(MISSING)._replace(at=60), not__asked=seen(ROT), version=seen(ROT)._replace(version_id="v"))
+    world.compare([], [], is_complete=False)
+    assert len(world.state()) == 7, "lists of a part say nothing of what they lack"
+    world.compare([], [])
+    assert world.state() == {"later": "copy_missing", "not/asked": "content_differs", "version": "content_differs"}
+
+
+def test_what_looks_found_of_a_copy_stays_while_the_copy_is_listed(world: World) -> None:
+    agreed = seen(ROT)._replace(verdict="accepted", at=20)
+    known = {"rot": seen(ROT), "late": seen(MISSING), "fine": seen(Seen("good", 10, "bytes"))}
+    world.know(**known, replaced=seen(ROT))
+    world.know(rot=agreed)
+    found = world.compare([], [copy("rot"), copy("late"), copy("fine"), copy("replaced", "n")], keeps_extra=True)
+    assert [(each["key"], each["verdict"]) for each in found] == [("in/late", "gone"), ("in/replaced", "gone")]
+    assert world.state() == {"rot": "content_differs", "fine": ""}
+
+
+def test_a_source_that_is_written_again_is_another_object(world: World) -> None:
+    world.know(rot=seen(ROT), fine=seen(Seen("good", 10, "bytes")), other=seen(Seen("good", 10, "bytes")))
+    again = [listed("rot", 5), listed("fine", 5), listed("other", 5, "n")]
+    world.compare(again, [copy("rot"), copy("fine"), copy("other")])
+    assert world.state() == {"fine": "", "other": "etag_differs", "rot": "content_differs"}
+
+
+def test_what_a_delete_marker_hides_is_not_listed(world: World) -> None:
+    world.know(late=seen(MISSING), rot=seen(ROT))
+    hidden = [marker("in/late", "m", LastModifiedDate=BEGAN + 5.0), marker("in/rot", "m", LastModifiedDate=BEGAN + 5.0)]
+    world.compare(hidden, hidden, fields=VERSIONS)
+    assert world.state() == {}
+
+
+def test_a_state_that_cannot_be_read_hides_nothing_that_is_wrong(world: World) -> None:
+    world.know(late=seen(MISSING))
+    damaged = world.ledger.store.put("ledger", "state/deltas/run1.parquet", b"damaged", Attributes(), guard=UNGUARDED)
+    asyncio.run(damaged)
+    assert [each["code"] for each in world.compare([original("late")], [])] == ["copy_missing"]
