@@ -61,15 +61,13 @@ class StartKind:
     """A kind of job that the functions start.
 
     `has_pair`: it is about one of the policy's pairs, else about a run. `trace`: what it leaves.
-    `announces_findings`: no other job reports the findings with which it ends. `definition`: the
-    job definition of Terraform that it shares, if it has none of its own. `is_once`: whether a text
-    may tell its starts apart.
+    `definition`: the job definition of Terraform that it shares, if it has none of its own.
+    `is_once`: whether a text may tell its starts apart.
     """
 
     name: str
     has_pair: bool = True
     trace: Trace = Trace.RUN
-    announces_findings: bool = False
     definition: str = ""
     is_once: Callable[[str], bool] = bool
 
@@ -79,7 +77,6 @@ START_KINDS = {
     for kind in (
         StartKind("nightly", trace=Trace.NIGHT, is_once=lambda once: _NIGHT.fullmatch(once) is not None),
         StartKind("backfill"),
-        StartKind("reconcile", announces_findings=True),
         StartKind("restore", has_pair=False, is_once=can_wait),
         StartKind(
             REPORT,

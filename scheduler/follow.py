@@ -10,7 +10,6 @@
 | a run's report      | the run is published   | published. If it never began, a job of its own makes it |
 | nightly             | the night is published | published: as it ended, or that it did not              |
 | backfill, restore   | its run is published   | published: it planned nothing, or failed                |
-| reconcile           | nothing was found      | published: something was, or it failed                  |
 
 AWS does not document whether the parent of an array has events. The report's job waits for the
 work, and Batch fails it if the work fails, so its event is enough. Whichever comes first starts the
@@ -20,7 +19,6 @@ A document that a job was to leave in the ledger is published whichever job left
 document is not published for a job that was ended because another one of its name was first.
 
 The message goes to the SNS topic: the verdict as subject, counts and a link to the report as body.
-Of a reconciliation that found something, it says what to do as well.
 `<ledger>/told/<name>.json` says that it was published. If that could not be written, or two calls publish at once, the
 message comes twice rather than never.
 """
@@ -39,13 +37,11 @@ from typing import Any
 from jobs.aws.batch_arrays import REPORT, WORK
 from jobs.aws.clients import publish
 from jobs.backup.events import EventKind, ObjectEvent, parse_document
-from jobs.core.category import Category
 from jobs.core.metrics import Metric, Unit
 from jobs.core.outcome import Status
 from jobs.core.run import RunState
 from jobs.core.words import called
 from jobs.errors import ExitCode, LedgerError, NotFound, UsageError
-from jobs.ledger.job_starts import run_record_name
 from jobs.nights.calendar import Stage, summary_name
 from jobs.policy.coverage import match
 from jobs.policy.model import Policy
@@ -161,12 +157,10 @@ class _Follower:
         metrics = [Metric("Findings", Unit.COUNT, findings_count(report))]
         if (dollars := report.get("planned_dollars")) is not None:
             metrics.append(Metric("PlannedDollars", Unit.NONE, float(dollars)))
-        categories = {name: each["rows"] for name, each in report.get("categories", {}).items() if each["rows"]}
-        counts = report.get("outcomes") or categories
         lines = [
             verdict(report),
             "",
-            *(f"{called(name, report['job'])}: {count:,}" for name, count in counts.items()),
+            *(f"{called(name, report['job'])}: {count:,}" for name, count in report.get("outcomes", {}).items()),
             "",
             *_places(report),
             f"report: {self.runtime.place(f'runs/{run_id}/report.json')}",
@@ -212,38 +206,15 @@ class _Follower:
         nothing is.
         """
         code = (job.get("container") or {}).get("exitCode")
-        has_findings, is_announced = code == ExitCode.FINDINGS, START_KINDS[started.job].announces_findings
-        if job["status"] == "SUCCEEDED" or (has_findings and not is_announced):
+        if job["status"] == "SUCCEEDED" or code == ExitCode.FINDINGS:
             return _did("ended", str(job["jobName"]))
         if await self._is_second(job):
             return _did("ignored", str(job["jobName"]))
-        if has_findings and (made := await self._document(run_record_name(str(job["jobName"])))):
-            run_id = str(made.get("run_id"))
-            if (report := await self._document(f"runs/{run_id}/report.json")) is not None:
-                return await self._announce(str(job["jobName"]), *self._findings_message(started, run_id, report))
         command = (job.get("container") or {}).get("command")  # as Batch says, and no claim
         what = f"sealift {' '.join(map(str, command))}" if command else f"The job {job['jobName']}"
         text = f"{what}\n\nended with exit code {code}: {_why(job)}"
-        text += "\nIts report names the rows: sealift runs list" if has_findings else ""
-        subject = f"Sealift {started.job} of {started.pair or started.once}"
-        return await self._announce(
-            str(job["jobName"]), f"{subject}: rows need attention" if has_findings else f"{subject} FAILED", text
-        )
-
-    def _findings_message(self, started: Start, run_id: str, report: Mapping[str, Any]) -> tuple[str, str]:
-        """What a reconciliation found, and what to copy. The page says the rest."""
-        with _readable(f"the report of run {run_id}"):
-            _, text, *_ = self._report_message(run_id, report, {})
-            found = {name for name, each in report["categories"].items() if each["rows"]}
-            copying = f"sealift replicate --pair {started.pair} --manifest {self.runtime.place(f'runs/{run_id}/')}"
-            steps = []
-            if found & {Category.MISSING, Category.STALE}:
-                steps.append(f"Copy what is missing or stale: {copying}repair.parquet")
-            if Category.DIFFERENT in found:
-                why = "Look at what differs. Overwrite it only if the source is right"
-                steps.append(f"{why}: {copying}different.parquet")
-            lines = [text, f"page: {report['report_html']}", *(["", *steps] if steps else [])]
-            return f"Sealift reconcile of {started.pair}: {verdict(report)}", "\n".join(lines)
+        subject = f"Sealift {started.job} of {started.pair or started.once} FAILED"
+        return await self._announce(str(job["jobName"]), subject, text)
 
     async def _is_second(self, job: Mapping[str, Any]) -> bool:
         """True if another job holds the claim for this name. Then this job's missing report means

@@ -4,7 +4,6 @@
 #                                  ▲                   notifications are ours
 #   source bucket ─► EventBridge ──┘                   otherwise: another owner's notifications, or another region,
 #                                                      whose rule forwards to our region's bus
-#   inventory delivered ─► EventBridge ─► submit
 #   restore completed, Batch job ended ─► EventBridge ─► follow
 #   every night of every pair, every five minutes ─► Scheduler ─► submit, enqueue
 
@@ -50,14 +49,6 @@ locals {
       to      = "queue"
       pattern = local.object_patterns[bucket]
     } },
-    { for any in slice(["inventory"], 0, length(local.inventory.buckets) > 0 ? 1 : 0) : any => {
-      regions = keys(local.inventory.buckets)
-      to      = "submit"
-      pattern = { source = ["aws.s3"], detail-type = ["Object Created"], detail = {
-        bucket = { name = values(local.inventory.buckets) }
-        object = { key = [{ suffix = "/manifest.checksum" }] }
-      } }
-    } },
     { for any in slice(["restored"], 0, length(local.thawing) > 0 ? 1 : 0) : any => {
       regions = distinct(values(local.own_thawing))
       to      = "follow"
@@ -101,7 +92,6 @@ locals {
 
   targets = {
     queue  = aws_sqs_queue.this["objects"].arn
-    submit = aws_lambda_function.this["submit"].arn
     follow = aws_lambda_function.this["follow"].arn
     topic  = local.topic_arn
   }
@@ -137,7 +127,7 @@ resource "aws_s3_bucket_notification" "source" {
 
 # Buckets of ours whose events somebody waits for; a hot bucket's would be paid for and thrown away.
 resource "aws_s3_bucket_notification" "own" {
-  for_each = merge(local.own_thawing, { for region, bucket in local.inventory.buckets : bucket => region })
+  for_each = local.own_thawing
 
   bucket      = aws_s3_bucket.this[each.key].id
   region      = each.value
@@ -256,7 +246,7 @@ resource "aws_cloudwatch_event_target" "home" {
 }
 
 resource "aws_lambda_permission" "rule" {
-  for_each = { for name, each in local.event_patterns : name => each.to if contains(["submit", "follow"], each.to) }
+  for_each = { for name, each in local.event_patterns : name => each.to if each.to == "follow" }
 
   region        = local.region
   statement_id  = "rule-${each.key}"

@@ -122,7 +122,7 @@ locals {
     {
       backup    = { function = true, reads = ["source", "copy"], writes = ["copy"], lists = ["source", "copy"], marks = true, submits = [] }
       enqueue   = { function = true, reads = [], writes = [], lists = [], marks = false, submits = [] }
-      submit    = { function = true, reads = ["reports"], writes = [], lists = ["reports"], marks = false, submits = ["nightly", "backfill", "reconcile"] }
+      submit    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["nightly", "backfill"] }
       follow    = { function = true, reads = [], writes = [], lists = [], marks = false, submits = ["replicate", "restore"] }
       inventory = { function = false, reads = ["source", "copy", "replica"], writes = [], lists = ["source", "copy", "replica"], marks = false, submits = [] }
       replicate = { function = false, reads = ["source", "copy", "reports"], writes = ["copy"], lists = ["source", "copy", "reports"], marks = true, submits = ["replicate", "verify"] }

@@ -24,7 +24,7 @@ locals {
 
   # Where rules forward from, and where alarms are that have to be heard here.
   alarm_regions = toset([for region in concat(
-    [for each in values(local.bridged) : each.region if each.account == local.owner], keys(local.inventory.buckets), values(local.own_thawing), values(local.replication_alarms)[*].region,
+    [for each in values(local.bridged) : each.region if each.account == local.owner], values(local.own_thawing), values(local.replication_alarms)[*].region,
   ) : region if region != local.region])
 
   # Two systems of an account may have a pair of one name.

@@ -37,7 +37,6 @@ from jobs.core.prefix_map import PrefixMap
 from jobs.core.run import RunSpec, RunState
 from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, SealiftError, UsageError
-from jobs.ledger.job_starts import record_run
 from jobs.ledger.ledger import Ledger
 from jobs.reconcile.advice import DISJOINT_STEP, are_disjoint, findings_by_category, next_steps
 from jobs.reconcile.repair_result import publish_result
@@ -121,8 +120,6 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         if are_disjoint(result.categories):
             steps = [DISJOINT_STEP]
         report = await publish_run(ledger, spec, result, [] if repairs else steps, has_page=not repairs)
-        if (begun := Settings.job_start()) is not None:
-            await record_run(ledger.store, ledger.location, begun[0], spec.run_id)
         text = report_text(report, kind_of(spec))
         code = int(exit_code(report))
         if is_empty(report) or is_unjudged(report) or is_unproven(report):

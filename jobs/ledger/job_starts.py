@@ -1,7 +1,6 @@
 """Start records: the Batch job that does the work of its name.
 
     <ledger>/starts/<name>.submitted.json
-    <ledger>/starts/<name>.run.json         the run that it made, where no other job tells of that
 
 AWS Batch has no token for a submission. Where a submitter dies before it has recorded the job's id,
 another one may submit a second job of that name. The submitter writes the record when Batch has
@@ -12,7 +11,6 @@ Submitter and job write identical bytes, so a lost answer is recognised as our o
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 
 from jobs.core.model import Location
 from jobs.errors import LedgerError, PreconditionFailed
@@ -37,17 +35,6 @@ def decode_start_record(data: bytes) -> str:
         return str(json.loads(data)["job_id"])
     except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise LedgerError(f"a claim of starts/ cannot be read ({error}): the ledger was altered") from error
-
-
-def run_record_name(name: str) -> str:
-    """Where the ledger says which run the job of this name made: `{"run_id": …}`."""
-    return f"starts/{name}.run.json"
-
-
-async def record_run(store: Store, ledger: Location, name: str, run_id: str) -> None:
-    """Record the run that this job made. What an earlier attempt recorded stays. Raises StoreError."""
-    with suppress(PreconditionFailed):
-        await write_file(store, ledger, run_record_name(name), json.dumps({"run_id": run_id}).encode())
 
 
 async def claim_start(store: Store, ledger: Location, name: str, job_id: str) -> str:

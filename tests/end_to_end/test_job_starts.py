@@ -35,12 +35,3 @@ def test_the_first_job_of_a_name_works_and_the_second_does_nothing(world: World)
     assert (code, len(said.splitlines())) == (2, 1)
     assert f"{NAME} was already started as first: this duplicate (second) did nothing" in said
     assert (record(world), runs(world)) == ("first", 1)
-
-
-def test_a_reconciliation_records_the_run_that_it_made(world: World) -> None:
-    sides = ["--source", f"s3://{world.source}", "--destination", f"s3://{world.destination}"]
-    extra = {"AWS_BATCH_JOB_ID": "first", "SEALIFT_START": NAME}
-    world.put("a")
-    result = world.sealift("reconcile", *sides, "--json", **extra)
-    body = world.client.get_object(Bucket=world.ledger, Key=f"runs/starts/{NAME}.run.json")["Body"].read()
-    assert json.loads(body) == {"run_id": result.document["run_id"]}

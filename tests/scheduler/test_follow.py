@@ -13,7 +13,6 @@ from jobs.aws.queues import Queue
 from jobs.core.model import Attributes
 from jobs.errors import NotFound
 from jobs.ledger.backlog import Manifest
-from jobs.ledger.job_starts import record_run
 from jobs.s3.store import UNGUARDED
 from scheduler.follow import handle
 from scheduler.submit import handle as submit
@@ -303,47 +302,6 @@ def test_a_start_that_came_to_nothing_is_told(scene: Scene, mail: Mails, jobs: B
     assert subject == "Sealift backfill of pair FAILED"
     assert f"sealift replicate --pair pair --yes --manifest {own}" in body
     assert "exit code 2" in body
-
-
-def reconciled(scene: Scene, run_id: str) -> None:
-    """A reconciliation's run as the ledger has it, with the parts that people hear of."""
-    rows = {"same": 5, "missing": 2, "different": 1, "extra": 1, "in flight": 0}
-    document = {
-        "run_id": run_id,
-        "job": "reconcile",
-        "state": "complete",
-        "rows": 9,
-        "categories": {name: {"rows": count, "bytes": count} for name, count in rows.items()},
-        "findings": 4,
-        "finding_categories": ["missing", "stale", "different", "extra"],
-        "margin_seconds": 900.0,
-        "source": {"location": "s3://docs/in/"},
-        "destination": {"location": "s3://copies/in/"},
-        "differences": {"csv": "s3://ledger/differences.csv"},
-        "report_html": "s3://ledger/report.html",
-    }
-    write(scene, f"runs/{run_id}/report.json", document)
-
-
-def test_what_a_started_reconciliation_found_is_told_with_what_to_do(scene: Scene, mail: Mails) -> None:
-    name, run_id = "sealift-pair-reconcile-a-b", "20261125T000000Z-reconcile-1f3a2b"
-    write(scene, f"starts/{name}.json", {"pair": "pair", "job": "reconcile", "once": "a-b"})
-    reconciled(scene, run_id)
-    scene.run(record_run(scene.store, scene.runtime.settings.ledger, name, run_id))
-    scene.run(record_run(scene.store, scene.runtime.settings.ledger, name, "of another attempt"))
-    job = {"container": {"exitCode": 3, "command": ["reconcile"]}}
-    assert [follow(scene, ended(name, "FAILED", **job)) for _ in range(2)] == ["told", "told before"]
-    ((subject, body),) = mail
-    verdict = "4 of 9 rows need attention: 2 missing, 1 extra, 1 different."
-    assert subject == f"Sealift reconcile of pair: {verdict}"
-    assert body.startswith(f"{verdict}\n\n")
-    assert "same: 5\nmissing: 2\n" in body
-    assert "in flight" not in body
-    assert "s3://docs/in/ → s3://copies/in/" in body
-    folder = f"s3://ledger/l/runs/{run_id}/"
-    assert f"sealift replicate --pair pair --manifest {folder}repair.parquet" in body
-    assert f"sealift replicate --pair pair --manifest {folder}different.parquet" in body
-    assert "page: s3://ledger/report.html" in body
 
 
 def test_a_note_of_another_run_than_a_restore_starts_nothing(scene: Scene, jobs: BatchServer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 import json
 import re
 import threading
@@ -18,7 +17,6 @@ from hypothesis import strategies as st
 
 from jobs.aws.batch import Batch
 from jobs.core.model import Attributes, Location
-from jobs.core.prefix_map import PrefixMap
 from jobs.errors import LedgerError, Rejected, UsageError
 from jobs.policy.reader import read_policy
 from jobs.s3.store import UNGUARDED
@@ -31,7 +29,6 @@ from tests.doubles.batch.server import BatchServer, batch_server
 from tests.doubles.examples import examples
 from tests.doubles.memory_store import MemoryStore
 from tests.scheduler.conftest import Place
-from tests.scheduler.event_samples import eventbridge, notification, record
 from tests.scheduler.scene import Scene
 
 COPIES = {"bucket": "hotter", "region": "us-east-1", "prefix": "copies/"}
@@ -42,7 +39,7 @@ NIGHT = {"action": "nightly", "pair": "pair", "scheduled_at": "2026-11-25T03:30:
 def batch(place: Place) -> Iterator[BatchServer]:
     with batch_server(Puppets(), max_running=1) as server:
         server.add_queue("sealift-orchestrators")
-        for name in ("nightly", "backfill", "reconcile", "replicate"):
+        for name in ("nightly", "backfill", "replicate"):
             register(make_client(server), f"sealift-{name}")
         place.more |= {"AWS_ENDPOINT_URL_BATCH": server.endpoint}
         yield server
@@ -221,7 +218,7 @@ def test_two_starts_never_share_a_name(one: Start, other: Start) -> None:
         ({"action": "nightly", "pair": "other"}, "no pair 'other' in the policy, only pair"),
         ({"action": "nightly"}, "no pair None"),
         ({"action": "dance", "pair": "pair"}, "no action 'dance'"),
-        ({"hello": "world"}, "not an S3 event"),
+        ({"hello": "world"}, "no action None"),
     ],
 )
 def test_what_makes_no_sense_is_refused(scene: Scene, event: dict[str, Any], says: str) -> None:
@@ -235,56 +232,3 @@ def test_a_queue_that_is_not_there_is_an_error_and_the_night_can_still_begin(sce
         submit(scene, NIGHT)
     jobs.add_queue("sealift-orchestrators")
     assert submit(scene, NIGHT)[0]["job_id"]
-
-
-INVENTORY = {"buckets": {"us-east-1": "reports"}}
-
-
-def deliver(scene: Scene, bucket: str, stamp: str, *, complete: bool = True, config: str = "daily") -> dict[str, Any]:
-    """A report of S3 Inventory, as far as this function looks at it; the event of its last file."""
-    scene.store.create_bucket("reports")
-    folder = f"inventory/{bucket}/{config}/{stamp}/"
-    for name in ("manifest.json", "manifest.checksum") if complete else ("manifest.json",):
-        scene.run(scene.store.put("reports", f"{folder}{name}", b"x", Attributes(), guard=UNGUARDED))
-    return eventbridge("reports", f"{folder}manifest.checksum", version_id=None, size=32)
-
-
-def test_a_reconciliation_maps_prefixes_that_overlap_or_have_an_equals_sign(tmp_path: Path, jobs: BatchServer) -> None:
-    source = {"bucket": "source", "region": "us-east-1", "prefixes": ["dt=2026/", "a/", "a/b/"]}
-    scene = Scene(tmp_path, inventory=INVENTORY, destination=COPIES, source=source)
-    deliver(scene, "source", "2026-11-25T01-00Z")
-    submit(scene, deliver(scene, "hotter", "2026-11-25T03-00Z"))
-    maps = [word for before, word in itertools.pairwise(command(jobs)) if before == "--map"]
-    assert maps == ["a/=copies/a/", r"dt\=2026/=copies/dt\=2026/"]
-    assert PrefixMap.parse(tuple(maps)).destination_of("a/b/k") == "copies/a/b/k"
-
-
-def test_the_latest_report_of_the_same_configuration_counts_on_whatever_page_it_is(
-    tmp_path: Path, jobs: BatchServer
-) -> None:
-    scene = Scene(tmp_path, inventory=INVENTORY)
-    for minute in range(501):  # more than a page of older reports
-        deliver(scene, "source", f"2025-11-01T{minute // 60:02d}-{minute % 60:02d}Z")
-    deliver(scene, "source", "2026-11-25T01-00Z")
-    deliver(scene, "source", "2026-11-25T09-00Z", config="weekly-csv")
-    submit(scene, deliver(scene, "hotter", "2026-11-25T03-00Z"))
-    assert command(jobs)[2] == "s3://reports/inventory/source/daily/2026-11-25T01-00Z/manifest.json"
-
-
-def test_a_reconciliation_begins_when_both_sides_have_reports_of_a_day(tmp_path: Path, jobs: BatchServer) -> None:
-    scene = Scene(tmp_path, inventory=INVENTORY, destination=COPIES)
-    assert submit(scene, deliver(scene, "source", "2026-11-24T01-00Z")) == []
-    assert submit(scene, deliver(scene, "source", "2026-11-25T01-00Z")) == []
-    assert submit(scene, deliver(scene, "hotter", "2026-11-25T01-00Z", complete=False)) == []
-    assert submit(scene, eventbridge("reports", "elsewhere/manifest.checksum")) == []
-    both = deliver(scene, "hotter", "2026-11-25T03-00Z")
-    direct = notification(record("reports", both["detail"]["object"]["key"]))
-    assert len({submit(scene, event)[0]["job_id"] for event in (both, both, direct)}) == 1
-    assert len(jobs.names()) == 1
-    reports = [
-        f"s3://reports/inventory/{bucket}/daily/2026-11-25T0{hour}-00Z/manifest.json"
-        for bucket, hour in (("source", 1), ("hotter", 3))
-    ]
-    sides = ["--source-inventory", reports[0]]
-    sides += ["--destination-inventory", reports[1]]
-    assert command(jobs) == ["reconcile", *sides, "--map", "=copies/"]

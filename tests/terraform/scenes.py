@@ -55,19 +55,6 @@ def backlog(day: Day) -> None:
     assert copy["ContentLength"] == len(LARGE)
 
 
-def inventories(day: Day) -> None:
-    """Reports of both sides of customs are delivered: submit compares them in the reports' own regions."""
-    for bucket, place in (
-        ("example-customs-us", "example-inventory-iad"),
-        ("example-customs-copies", "example-inventory-dub"),
-    ):
-        made = day.command("inventory", f"s3://{bucket}", "--destination", f"s3://{place}/inventory")
-        folder = made["manifest"].removeprefix(f"s3://{place}/").removesuffix("manifest.json")
-        day.invoke("submit", eventbridge(place, f"{folder}manifest.checksum", version_id="1", etag="1"))
-    day.settle()
-    assert any("-reconcile-" in name for name in day.batch.names())
-
-
 def nights(day: Day) -> None:
     """A pair's night as Scheduler starts it; then both nights at once, with copies to mend.
 
@@ -182,5 +169,5 @@ def held() -> dict[str, Any]:
     return {**lock, "ChecksumAlgorithm": "SHA256"}
 
 
-SCENES = (events, backlog, nights, inventories, copies, listings, repair, failures, archive, thaw, expiry)
+SCENES = (events, backlog, nights, copies, listings, repair, failures, archive, thaw, expiry)
 """In this order: each builds on what those before it left."""

@@ -296,7 +296,7 @@ def test_each_definition_has_few_submitters_and_expire_none(example):
         "inventory": set(),
         "replicate": {"follow", "replicate", "reconcile", "backfill", "nightly"},
         "verify": {"replicate", "verify", "reconcile", "backfill", "nightly", "compact", "restore"},
-        "reconcile": {"submit", "reconcile"},
+        "reconcile": {"reconcile"},
         "nightly": {"submit"},
         "backfill": {"submit"},
         "compact": {"compact"},
