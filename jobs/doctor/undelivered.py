@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 from jobs.backup.undelivered import describe
 from jobs.errors import ConfigError, StoreError
-from jobs.policy.model import Archive, Destination, Policy, Source
+from jobs.policy.model import Policy, Side
 from jobs.reports.document import iso_time
 
 
@@ -42,7 +42,7 @@ def undelivered_queues(policy: Policy) -> list[UndeliveredQueue]:
     ]
 
 
-def _owner(policy: Policy, side: Source | Destination | Archive) -> str:
+def _owner(policy: Policy, side: Side) -> str:
     return str(side.account) if policy.is_foreign(side) else ""
 
 

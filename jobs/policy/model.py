@@ -49,21 +49,13 @@ from jobs.policy.words import (
 
 POLICY_VERSION = 1
 """The `version` of the format that this program reads."""
-ALARM_HOURS_MAX = 168
-"""How far a CloudWatch alarm with periods of an hour looks back:
-https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html"""
 BACKLOG_DAYS = 90
 """How long the ledger's lifecycle keeps rows of the backlog (`terraform/storage.tf`)."""
-BACKLOG_AGE_DAYS_MAX = 60
-"""The rest of that time is for the run."""
 
 
 def about(text: str, expected: str = "", **bounds: Any) -> Meta:
     """What the schema says of a field, and what of a value within `bounds` a message says."""
     return Meta(description=text, extra={"expected": expected} if expected else None, **bounds)
-
-
-_OWNER = "The account that owns it: S3 refuses each request if another one does. Default: the system's."
 
 
 class Ledger(Struct, frozen=True, kw_only=True):
@@ -87,12 +79,17 @@ class Inventory(Struct, frozen=True, kw_only=True):
     format: Annotated[InventoryFormat, about("The format of the reports.")] = InventoryFormat.PARQUET
 
 
-class Source(Struct, frozen=True, kw_only=True):
+class Side(Struct, frozen=True, kw_only=True):
+    """A bucket of a pair."""
+
+    bucket: Annotated[Bucket, about("The bucket.")]
+    region: Annotated[Region, about("Its region.")]
+    account: Annotated[AccountId | None, about("Its owner, or S3 refuses each request. Default: the system's.")] = None
+
+
+class Source(Side, frozen=True, kw_only=True):
     """The bucket whose objects are protected. Sealift never owns it."""
 
-    bucket: Annotated[Bucket, about("The protected bucket.")]
-    region: Annotated[Region, about("Its region.")]
-    account: Annotated[AccountId | None, about(_OWNER)] = None
     prefixes: Annotated[
         tuple[Prefix, ...],
         about("Keys that begin with one of these are protected. Default: all.", "at least one prefix", min_length=1),
@@ -100,9 +97,7 @@ class Source(Struct, frozen=True, kw_only=True):
     exclude: Annotated[tuple[Prefix, ...], about("Keys that begin with one of these are left out.")] = ()
     notifications: Annotated[
         Notifications,
-        about(
-            "eventbridge: its owner sends its events there. replace: Terraform sets its notifications, and only these."
-        ),
+        about("eventbridge: its owner turns that on. replace: Terraform sets its notifications, and only these."),
     ] = Notifications.EVENTBRIDGE
     inventory: Annotated[bool, about("Terraform sets a daily inventory of the bucket.")] = True
 
@@ -121,14 +116,11 @@ class Transition(Struct, frozen=True, kw_only=True):
     storage_class: Annotated[StorageClass, about("The class that it moves to.")]
 
 
-class Destination(Struct, frozen=True, kw_only=True):
+class Destination(Side, frozen=True, kw_only=True):
     """The hot bucket: a versioned copy of the source. The copy's key is `prefix` and then the whole
     source key.
     """
 
-    bucket: Annotated[Bucket, about("The hot bucket.")]
-    region: Annotated[Region, about("Its region.")]
-    account: Annotated[AccountId | None, about(_OWNER)] = None
     prefix: Annotated[Folder, about("Stands before the source's key.")] = ""
     storage_class: Annotated[StorageClass | None, about("The class of copies. Default: the source object's.")] = None
     encryption: Annotated[Encryption, about("How copies are encrypted at rest.")] = Encryption.S3
@@ -141,12 +133,9 @@ class Destination(Struct, frozen=True, kw_only=True):
     transitions: Annotated[tuple[Transition, ...], about("Lifecycle transitions, the earliest first.")] = ()
 
 
-class Replica(Struct, frozen=True, kw_only=True):
+class Replica(Side, frozen=True, kw_only=True):
     """The twin that S3's own replication keeps of the hot bucket, with the same keys."""
 
-    bucket: Annotated[Bucket, about("The twin bucket.")]
-    region: Annotated[Region, about("Its region.")]
-    account: Annotated[AccountId | None, about(_OWNER)] = None
     storage_class: Annotated[StorageClass | None, about("The class of replicas. Default: the hot object's.")] = None
     kms_key: Annotated[KmsKey | None, about("create, or a key's ARN in the replica's region.")] = None
     replication_time_control: Annotated[bool, about("99.99 % within 15 minutes, with metrics, at a price.")] = False
@@ -168,11 +157,7 @@ class Thresholds(Struct, frozen=True, kw_only=True):
     backlog_rows: Annotated[Count, about("So many rows of backlog start a run.")] = 10_000
     backlog_age: Annotated[
         Age,
-        about(
-            "A backlog as old as this starts a run.",
-            f"at most {BACKLOG_AGE_DAYS_MAX}d: the ledger keeps rows of the backlog for {BACKLOG_DAYS} days",
-            le=BACKLOG_AGE_DAYS_MAX * 86_400,
-        ),
+        about("A backlog as old as this starts a run.", "at most 60d, a month before it expires", le=60 * 86_400),
     ] = 3_600
 
 
@@ -222,16 +207,13 @@ class Expire(Struct, frozen=True, kw_only=True):
     max_share: Annotated[Share, about("A run that would delete more of a prefix is refused.")] = 0.5
 
 
-class Archive(Struct, frozen=True, kw_only=True):
+class Archive(Side, frozen=True, kw_only=True):
     """Where small cold objects of the pair are packed, and which."""
 
-    bucket: Annotated[Bucket, about("The archive bucket.")]
-    region: Annotated[Region, about("Its region.")]
     rules: Annotated[
         tuple[ArchiveRule, ...],
         about("Which objects are packed, in the order they are asked.", "at least one rule", min_length=1),
     ]
-    account: Annotated[AccountId | None, about(_OWNER)] = None
     prefix: Annotated[Folder, about("Archives lie below this prefix.")] = ""
     side: Annotated[ArchiveSide, about("Whose objects are packed (and expired).")] = ArchiveSide.SOURCE
     encryption: Annotated[Encryption, about("How archives are encrypted at rest.")] = Encryption.S3
@@ -245,7 +227,17 @@ class Archive(Struct, frozen=True, kw_only=True):
         return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
 
 
-class Pair(Struct, frozen=True, kw_only=True):
+class Terms(Struct, frozen=True, kw_only=True):
+    """What pairs may share, in `defaults`. A pair overrides single fields."""
+
+    deletes: Annotated[Deletes, about("What a delete at the source does to the copy.")] = Deletes.RETAIN
+    thresholds: Thresholds = Thresholds()
+    nightly: Nightly = Nightly()
+    verify: Verification = Verification()
+    limits: Limits = Limits()
+
+
+class Pair(Terms, frozen=True, kw_only=True):
     """A source and its copy. Fields that a pair does not set come from `defaults`."""
 
     name: Annotated[PairName, about("The pair's name, as --pair takes it.")]
@@ -253,11 +245,6 @@ class Pair(Struct, frozen=True, kw_only=True):
     destination: Destination
     replica: Replica | None = None
     archive: Archive | None = None
-    deletes: Annotated[Deletes, about("What a delete at the source does to the copy.")] = Deletes.RETAIN
-    thresholds: Thresholds = Thresholds()
-    nightly: Nightly = Nightly()
-    verify: Verification = Verification()
-    limits: Limits = Limits()
 
     def copy_key(self, key: str) -> str:
         """The key of the copy of a source key. Two keys never share one."""
@@ -265,16 +252,14 @@ class Pair(Struct, frozen=True, kw_only=True):
 
 
 class Alarms(Struct, frozen=True, kw_only=True):
-    """Who hears of it, and when."""
+    """Who hears of it, and when. An alarm of CloudWatch with periods of an hour looks back a week:
+    https://docs.aws.amazon.com/AmazonCloudWatch/latest/APIReference/API_PutMetricAlarm.html
+    """
 
     emails: Annotated[tuple[Email, ...], about("Subscribed to the topic; each has to confirm once.")] = ()
-    topic: Annotated[
-        Topic | None, about("An existing SNS topic in the ledger's region. Default: Terraform makes one.")
-    ] = None
+    topic: Annotated[Topic | None, about("An SNS topic in the ledger's region. Default: Terraform makes one.")] = None
     oldest_event_minutes: Annotated[Count, about("An event unhandled for so long is an alarm.")] = 15
-    night_hours: Annotated[
-        int, about("No successful night for so long is an alarm.", "1 to 168, a week", ge=1, le=ALARM_HOURS_MAX)
-    ] = 26
+    night_hours: Annotated[int, about("No night for so long is an alarm.", "1 to 168, a week", ge=1, le=168)] = 26
     monthly_budget: Annotated[Dollars | None, about("Above this forecast of the month's cost is an alarm.")] = None
 
 
@@ -298,10 +283,7 @@ class Policy(Struct, frozen=True, kw_only=True):
     ledger: Ledger
     pairs: Annotated[tuple[Pair, ...], about("Each protected source and its copy.", "at least one pair", min_length=1)]
     name: Annotated[SystemName, about("What queues, functions, roles and alarms are called after.")] = "sealift"
-    account: Annotated[
-        AccountId | None,
-        about("The system's account. Every bucket is its own, unless the bucket's section says another one."),
-    ] = None
+    account: Annotated[AccountId | None, about("The system's account, and that of each bucket by default.")] = None
     inventory: Inventory | None = None
     alarms: Alarms = Alarms()
     batch: Batch = Batch()
@@ -313,7 +295,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         """
         return replace(self, name=system) if system and system.endswith(self.name) else self
 
-    def is_foreign(self, side: Source | Destination | Replica | Archive) -> bool:
+    def is_foreign(self, side: Side) -> bool:
         """Whether another account than the system's owns the bucket."""
         return side.account not in (None, self.account)
 
@@ -322,17 +304,7 @@ class Policy(Struct, frozen=True, kw_only=True):
         return next((pair for pair in self.pairs if pair.name == name), None)
 
 
-class Defaults(Struct, frozen=True, kw_only=True):
-    """What all pairs share. A pair overrides single fields."""
-
-    deletes: Annotated[Deletes, about("What a delete at the source does to the copy.")] = Deletes.RETAIN
-    thresholds: Thresholds = Thresholds()
-    nightly: Nightly = Nightly()
-    verify: Verification = Verification()
-    limits: Limits = Limits()
-
-
 class PolicyFile(Policy, frozen=True, kw_only=True):
     """The whole file."""
 
-    defaults: Defaults = Defaults()
+    defaults: Terms = Terms()

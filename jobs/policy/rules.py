@@ -28,13 +28,15 @@ WARNED_DAYS = 366
 """How far `find_warnings` looks ahead."""
 LAST_OF_IAM = "\xff"
 """https://docs.aws.amazon.com/IAM/latest/APIReference/API_PutRolePolicy.html"""
+NOTIFICATIONS_MAX = 100
+"""https://docs.aws.amazon.com/general/latest/gr/s3.html"""
 PATTERN_CHARACTERS_MAX = 2_048
 """https://docs.aws.amazon.com/eventbridge/latest/userguide/eb-quota.html"""
 OVERRIDES_CHARACTERS_MAX = 8_192
 """Of a task's command and environment, as JSON:
 https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskOverride.html"""
-_OVERRIDES_ROOM = 2_000
-"""What a command and its environment take beside the pair's prefixes."""
+_PATTERN_ROOM, _OVERRIDES_ROOM = 220, 2_000
+"""What stands beside the prefixes: kinds of events and the bucket, a command and its environment."""
 
 
 _WHOLE = (
@@ -90,25 +92,25 @@ def find_refusals(policy: Policy) -> Iterator[Finding]:
     for steps, prefix in _granted(policy):
         if any(character > LAST_OF_IAM for character in prefix):
             yield Finding(steps, prefix, "characters up to U+00FF (ÿ): IAM takes no others in policies of roles")
-    patterns: dict[str, list[str]] = {}
+    prefixes: dict[str, list[str]] = {}
     for number, pair in enumerate(policy.pairs):
         source, steps = pair.source, ("pairs", number, "source", "prefixes")
-        prefixes = patterns.setdefault(source.bucket, [])
-        prefixes += source.prefixes
-        pattern = {
-            "source": ["aws.s3"],
-            "detail-type": ["Object Created", "Object Deleted"],
-            "detail": {"bucket": {"name": [source.bucket]}, "object": {"key": [{"prefix": each} for each in prefixes]}},
-        }
-        if len(json.dumps(pattern)) > PATTERN_CHARACTERS_MAX:
-            expected = f"fewer or shorter prefixes: a rule of EventBridge takes {PATTERN_CHARACTERS_MAX:,} characters"
-            yield Finding(steps, f"{len(prefixes)} prefixes of {source.bucket}", expected)
+        of_bucket = prefixes.setdefault(source.bucket, [])
+        of_bucket += source.prefixes
+        if source.notifications is Notifications.REPLACE and source.region == policy.ledger.region:
+            if len(of_bucket) > NOTIFICATIONS_MAX:
+                yield _too_many(steps, of_bucket, f"S3 takes {NOTIFICATIONS_MAX} notifications of a bucket")
+        elif len(json.dumps([{"prefix": prefix} for prefix in of_bucket])) > PATTERN_CHARACTERS_MAX - _PATTERN_ROOM:
+            most = f"a rule of EventBridge takes {PATTERN_CHARACTERS_MAX:,} characters"
+            yield _too_many(steps, of_bucket, most)
         maps = [["--map", f"{prefix}={pair.copy_key(prefix)}"] for prefix in source.prefixes]
         if len(json.dumps(maps)) > OVERRIDES_CHARACTERS_MAX - _OVERRIDES_ROOM:
-            expected = (
-                f"fewer or shorter prefixes: ECS takes {OVERRIDES_CHARACTERS_MAX:,} characters of a job's command"
-            )
-            yield Finding(steps, f"{len(source.prefixes)} prefixes", expected)
+            most = f"ECS takes {OVERRIDES_CHARACTERS_MAX:,} characters of a job's command"
+            yield _too_many(steps, source.prefixes, most)
+
+
+def _too_many(steps: Steps, prefixes: Sequence[str], most: str) -> Finding:
+    return Finding(steps, f"{len(prefixes)} prefixes", f"fewer or shorter prefixes: {most}")
 
 
 def find_warnings(policy: Policy, first: date) -> Iterator[Finding]:
@@ -290,8 +292,7 @@ def _foreign_source(pair: Pair, steps: Steps) -> Iterator[Finding]:
 
 
 def _foreign(side: Destination | Replica | Archive, steps: Steps) -> Iterator[Finding]:
-    encryption = Encryption.S3 if isinstance(side, Replica) else side.encryption
-    if encryption is not Encryption.S3 and side.kms_key is None:
+    if not isinstance(side, Replica) and side.encryption is not Encryption.S3 and side.kms_key is None:
         expected = f"create, or the ARN of a key of {side.account}: the key that AWS manages is for its own account"
         yield Finding((*steps, "kms_key"), None, expected)
     if side.kms_key is not None and ":alias/" in side.kms_key:
