@@ -148,7 +148,7 @@ def show(options: ShowCommand) -> int:
     """Show a run: its request, its plan, how far it is, and its report once it has ended.
 
     If all rows are accounted for and it has no report, make it now. The exit code of a run that has
-    ended is the run's.
+    ended is the run's, and 0 with --html.
 
     \b
     sealift runs show latest
@@ -282,7 +282,7 @@ async def _show(ledger: Ledger, options: ShowCommand) -> int:
         document["batch"] = known
         text += "\n" + batch_follow.batch_text(known)
     emit(document, as_json=options.run.as_json, text=text)
-    return int(ExitCode.DONE if ended is None else exit_code(document))
+    return int(ExitCode.DONE if ended is None or options.html is not None else exit_code(document))
 
 
 async def _under_way(ledger: Ledger, spec: RunSpec, plan: Plan, progress: RunProgress) -> tuple[dict[str, Any], str]:

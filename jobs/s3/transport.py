@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from jobs.core.elapsed import elapsed_seconds, refuse_late
 from jobs.core.model import ObjectRef
 from jobs.core.request_log import REQUESTS
-from jobs.errors import AuthenticationFailed, Denied, Redirected, Rejected, StoreError, Unavailable
+from jobs.errors import AuthenticationFailed, ConfigError, Denied, Redirected, Rejected, StoreError, Unavailable
 from jobs.s3 import wire
 from jobs.s3.dates import parse_http_date
 from jobs.s3.failures import EXPIRED, SIGNATURE, SKEWED, Failure, explain, failure_of, is_failure, with_advice
@@ -147,6 +147,9 @@ class Transport:
                 has_begun = error.code == "IncompleteBody"
                 unanswered = 0 if has_begun else unanswered + 1
                 message = f"{error} (endpoint {self.endpoint})"
+                if error.is_of_scheme and not self._date:  # it has never answered
+                    scheme = "http" if self.endpoint.is_tls else "https"
+                    raise ConfigError(message, advice=f"write {scheme}:// in the endpoint") from error
                 unavailable = Unavailable(operation, str(place), error.code, message, 200 if has_begun else 0)
                 if attempt >= self._tries or unanswered == TRIES_UNANSWERED:
                     raise unavailable from error

@@ -29,16 +29,21 @@ _DESCRIBING = frozenset({"content-type", "content-disposition", "expires"})
 _ANY = frozenset({"x-amz-request-id", "x-amz-id-2"})
 _NAMES_MAX = 1024
 _BODILESS = (204, 304)
+_TLS_ALERT = b"\x15"
+"""How a server that wants TLS begins its answer to HTTP."""
 _names: dict[bytes, str] = {}
 """Header names as they come → in lower case: servers send the same few in each answer."""
 
 
 class NoAnswer(Exception):
-    """No answer came. `code` says why, `is_stale`: an idle connection had closed unseen."""
+    """No answer came. `code` says why, `is_stale`: an idle connection had closed unseen.
 
-    def __init__(self, code: str, message: str, *, is_stale: bool = False):
+    `is_of_scheme`: the server speaks TLS and the endpoint does not, or the other way round.
+    """
+
+    def __init__(self, code: str, message: str, *, is_stale: bool = False, is_of_scheme: bool = False):
         super().__init__(message)
-        self.code, self.is_stale = code, is_stale
+        self.code, self.is_stale, self.is_of_scheme = code, is_stale, is_of_scheme
 
 
 class Response(NamedTuple):
@@ -95,7 +100,8 @@ class Answer:
         if not self.is_started:
             self.is_started = True
             if not b"HTTP/1.".startswith(data[:7]):
-                raise NoAnswer("MalformedAnswer", f"no HTTP/1: {bytes(data[:20])!r}")
+                is_tls = data[:1] == _TLS_ALERT
+                raise NoAnswer("MalformedAnswer", f"no HTTP/1: {bytes(data[:20])!r}", is_of_scheme=is_tls)
         self._received += len(data)
         try:
             self._parser.feed_data(data)

@@ -66,9 +66,10 @@ class Dialer:
             raise NoAnswer("TlsFailed", message + _by(proxy)) from error
         except ssl.SSLError as error:
             why = f"TLS: {error.reason or error}"
-            if error.reason in _NO_TLS:
-                why = f"the server does not speak TLS ({error.reason}): write http:// in its endpoint"
-            raise NoAnswer("TlsFailed", f"{why}{_by(proxy)}") from error
+            is_plain = error.reason in _NO_TLS
+            if is_plain:
+                why = f"the server does not speak TLS ({error.reason})"
+            raise NoAnswer("TlsFailed", f"{why}{_by(proxy)}", is_of_scheme=is_plain) from error
         except socket.gaierror as error:
             unknown = f"the proxy {proxy}" if proxy else name
             raise NoAnswer("UnknownHost", f"{unknown} cannot be resolved: {error.strerror}") from error

@@ -15,6 +15,7 @@ from jobs.s3.rest_store import RestStore
 from jobs.s3.retries import PAUSE_SECONDS_MAX
 from jobs.s3.sessions import open_store
 from jobs.s3.transport import TRIES_PATIENT, TRIES_UNANSWERED
+from tests.doubles.loopback import listening
 from tests.doubles.scripted_server import COPIED, REF, Reply, Script, ask, copy, copy_part, error_body
 from tests.doubles.servers import free_ports
 
@@ -259,3 +260,19 @@ def test_a_refusal_says_whether_the_request_was_sent_once(
 
     script.reply = Reply(204)
     assert asyncio.run(run()).was_sent_once is was_sent_once
+
+
+@pytest.mark.parametrize(
+    ("scheme", "answer"), [("https", b"HTTP/1.1 400 Bad Request\r\n\r\n"), ("http", b"\x15\x03\x01\0\x02\x02\x46")]
+)
+def test_the_wrong_scheme_of_an_endpoint_is_configuration(scheme: str, answer: bytes) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(100)
+        writer.write(answer)
+        await writer.drain()
+
+    other = "http" if scheme == "https" else "https"
+    with listening(serve) as url:
+        store = open_store(url.replace("http://", f"{scheme}://"), "us-east-1", None, max_in_flight=1)
+        with pytest.raises(errors.ConfigError, match=f"write {other}://"):
+            asyncio.run(store.head(REF))
