@@ -38,9 +38,9 @@ from jobs.core.run import RunSpec, RunState
 from jobs.core.selection import parse_age
 from jobs.errors import ExitCode, SealiftError, UsageError
 from jobs.ledger.ledger import Ledger
-from jobs.reconcile.advice import DISJOINT_STEP, are_disjoint, findings_by_category, next_steps
+from jobs.reconcile.advice import are_disjoint, disjoint_step, findings_by_category, forgotten_prefix, next_steps
 from jobs.reconcile.repair_result import publish_result
-from jobs.reconcile.run import make_spec, publish_run, read_checksums, write_result_page
+from jobs.reconcile.run import first_keys, make_spec, publish_run, read_checksums, write_result_page
 from jobs.registry import kind_named, kind_of
 from jobs.reports.document import exit_code, is_empty, is_unjudged, is_unproven
 from jobs.reports.figures import plural
@@ -118,7 +118,11 @@ async def _reconcile(options: ReconcileCommand, place: Location, settings: Setti
         found = findings_by_category(result.categories, result.findings)
         steps = next_steps(found, _again("--repair"), _again("--repair", "--repair-different"))
         if are_disjoint(result.categories):
-            steps = [DISJOINT_STEP]
+            prefixes = maps.pairs[0] if len(maps.pairs) == 1 else ("", "")
+            sides = {"source": spec.source, "destination": spec.destination}
+            places = {name: sides[name].location._replace(key=prefixes[n]) for n, name in enumerate(sides)}
+            forgotten = forgotten_prefix(*first_keys(result.folder / "differences.parquet", *prefixes))
+            steps = [disjoint_step(forgotten, places)]
         report = await publish_run(ledger, spec, result, [] if repairs else steps, has_page=not repairs)
         text = report_text(report, kind_of(spec))
         code = int(exit_code(report))

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from jobs.core.category import FINDINGS, Category
+from jobs.core.model import Location
 from jobs.core.run import RunSpec
 from jobs.ledger.ledger import Ledger
 
@@ -21,6 +22,32 @@ DISJOINT_STEP = (
     "No key is at both sides. Check the prefixes of --source and --destination, or give --map FROM=TO. "
     "If all copies are missing indeed, repair with --repair."
 )
+
+
+def forgotten_prefix(missing: Sequence[str], extra: Sequence[str]) -> tuple[str, str] | None:
+    """The side whose keys have one prefix more than those of the other, and that prefix.
+
+    `missing`, `extra`: the first keys that only the source or only the destination has, without the
+    prefixes that were compared.
+    """
+    for side, longer, shorter in (("destination", extra, missing), ("source", missing, extra)):
+        there = set(longer)
+        ends = (each.removesuffix(shorter[0]) for each in longer if shorter and each.endswith(shorter[0]))
+        for prefix in sorted({*ends} - {""}, key=len):
+            if 2 * sum(prefix + each in there for each in shorter) > len(shorter):
+                return side, prefix
+    return None
+
+
+def disjoint_step(forgotten: tuple[str, str] | None, places: Mapping[str, Location]) -> str:
+    """What a person does about two sides without a common key. `places`: what was compared, by side."""
+    if forgotten is None:
+        return DISJOINT_STEP
+    side, prefix = forgotten
+    place = places[side]
+    whose = "The copies'" if side == "destination" else "The source's"
+    meant = f"--{side} {place._replace(key=place.key + prefix)}"
+    return f"No key is at both sides. {whose} keys begin with {prefix}: did you mean {meant}?"
 
 
 def findings_by_category(categories: Mapping[str, tuple[int, int]], findings: int) -> dict[str, int]:

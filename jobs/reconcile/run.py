@@ -24,6 +24,7 @@ from jobs.s3.sessions import open_store
 if TYPE_CHECKING:
     from jobs.reconcile.reconcile import Reconciliation, Report
 
+COMPARED_KEYS = 1_000
 SHOWN_FINDINGS = 1_000
 """How many findings the page of a comparison lists."""
 PARQUET, CSV = "application/vnd.apache.parquet", "text/csv; charset=utf-8"
@@ -105,6 +106,25 @@ async def write_result_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any
     """Write the run's page, with the first of what it found."""
     findings = await asyncio.to_thread(first_findings, result.folder / "differences.parquet")
     await write_page(ledger, spec, report, findings)
+
+
+def first_keys(differences: Path, source_prefix: str, destination_prefix: str) -> tuple[list[str], list[str]]:
+    """The first keys that only the source has, and only the destination, without these prefixes."""
+    import pyarrow.parquet as pq
+
+    found: dict[str, list[str]] = {Category.MISSING: [], Category.EXTRA: []}
+    for batch in pq.ParquetFile(differences).iter_batches(columns=["key", "destination_key", "category"]):
+        for key, destination_key, category in zip(*(column.to_pylist() for column in batch.columns), strict=True):
+            if category in found and len(found[category]) < COMPARED_KEYS:
+                is_extra = category == Category.EXTRA
+                found[category].append(
+                    (destination_key if is_extra else key).removeprefix(
+                        destination_prefix if is_extra else source_prefix
+                    )
+                )
+        if all(len(keys) >= COMPARED_KEYS for keys in found.values()):
+            break
+    return found[Category.MISSING], found[Category.EXTRA]
 
 
 def first_findings(differences: Path) -> list[dict[str, Any]]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from jobs.core.category import Category
-from jobs.reconcile.advice import are_disjoint, findings_by_category, next_steps
+from jobs.core.model import Location
+from jobs.reconcile.advice import are_disjoint, disjoint_step, findings_by_category, forgotten_prefix, next_steps
 from jobs.reports.document import is_unproven
 
 COMMANDS = "sealift reconcile --repair", "sealift reconcile --repair --repair-different"
@@ -63,3 +64,21 @@ def test_two_sides_without_a_common_key_may_lack_a_prefix(counts: dict[Category,
 def test_most_of_what_is_there_has_to_be_compared(same: int, unverifiable: int, expected: bool) -> None:
     rows = {Category.SAME: same, Category.UNVERIFIABLE: unverifiable, Category.EXCLUDED: 9}
     assert is_unproven({"categories": {str(name): {"rows": count} for name, count in rows.items()}}) == expected
+
+
+@pytest.mark.parametrize(
+    ("missing", "extra", "forgotten", "says"),
+    [
+        (["a", "b/c"], ["all/a", "all/b/c"], ("destination", "all/"), "--destination s3://copies/here/all/"),
+        (["2026/a", "2026/b", "2026/c"], ["a", "b"], ("source", "2026/"), "--source s3://docs/2026/"),
+        (["a", "b"], ["c", "d"], None, "Check the prefixes"),
+        (["a", "b", "c", "d"], ["x/a", "y/b"], None, "Check the prefixes"),
+        ([], ["a"], None, "Check the prefixes"),
+    ],
+)
+def test_a_prefix_that_was_forgotten_is_named(
+    missing: list[str], extra: list[str], forgotten: tuple[str, str] | None, says: str
+) -> None:
+    assert forgotten_prefix(missing, extra) == forgotten
+    places = {"source": Location("docs"), "destination": Location("copies", "here/")}
+    assert says in disjoint_step(forgotten, places)
