@@ -6,6 +6,7 @@ Only this command deletes originals, and only with --yes-delete.
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -243,7 +244,7 @@ async def _start(options: ExpireCommand, ledger: Ledger, settings: Settings, pla
 
 
 async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
-    from jobs.expire.undo import stop_deletes, unhide
+    from jobs.expire.undo import record_undo, stop_deletes, unhide
     from jobs.ledger.tombstones import Tombstones
 
     run_id = await _whole_id(ledger, run_id, "--undo", acts=options.source is not None)
@@ -270,6 +271,7 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
         stones = Tombstones(ledger.store, ledger.location, bucket, run_id)
         await stop_deletes(ledger, stones, say)  # else they hide more after it
         undone = await unhide(store, stones, prefix)
+        await record_undo(ledger, run_id, undone, time.time())
     finally:
         await store.close()
     problems = [each._asdict() for each in undone.problems]

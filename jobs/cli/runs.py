@@ -42,7 +42,7 @@ from jobs.ledger.ledger import Ledger
 from jobs.reconcile.repair_result import read_result, result_now
 from jobs.reconcile.since_then import find_since_then, read_findings
 from jobs.registry import KINDS, is_proof_only, kind_of
-from jobs.reports.document import exit_code, iso_time
+from jobs.reports.document import exit_code, iso_time, verdict
 from jobs.reports.figures import UNKNOWN, human_bytes, human_dollars, human_time
 from jobs.reports.publish import PAGE, make_page, write_page
 from jobs.runs import batch_follow, launch
@@ -367,8 +367,8 @@ async def _cancel(ledger: Ledger, run_id: str, as_json: bool) -> int:
     spec = await ledger.spec(run_id)
     ended = await ledger.report(run_id)
     if ended is not None:
-        document, text = await _with_since(ledger, spec, ended)
-        emit(document, as_json=as_json, text=f"Nothing to cancel: {text}")
+        document, _ = await _with_since(ledger, spec, ended)
+        emit(document, as_json=as_json, text=f"Nothing to cancel: {verdict(ended)}")
         return 0
     submitted = await batch_follow.cancel(ledger, run_id)
     document = {"run_id": run_id, "state": "cancelled", "jobs": dict(submitted.job_ids)}
@@ -403,7 +403,7 @@ async def _write_page(ledger: Ledger, spec: RunSpec, report: dict[str, Any], fil
     except NotFound:
         await write_page(ledger, spec, report, [])
         page = (await ledger.store.get(page_ref)).data
-    if is_repaired_since or "since_then" in report:
+    if is_repaired_since or "since_then" in report or "undone" in report:
         page = await make_page(report, left or await read_findings(ledger, spec, report))
     try:
         file.write_bytes(page)
@@ -433,8 +433,8 @@ async def _retry(ledger: Ledger, options: RetryCommand) -> int:
             return await end_and_report(spec, plan, ledger, as_json=as_json)
         return await follow_and_report(submitted, spec, plan, ledger, as_json=as_json, detach=is_detached)
     if "failures" in ended and not ended["failures"]:
-        document, text = await _with_since(ledger, spec, ended)
-        emit(document, as_json=as_json, text=f"Nothing to retry: {text}")
+        document, _ = await _with_since(ledger, spec, ended)
+        emit(document, as_json=as_json, text=f"Nothing to retry: {verdict(ended)}")
         return int(exit_code(ended))
     request = retry_request(spec)
     start = StartOptions(executor=executor, as_json=as_json, yes=options.yes, dry_run=options.dry_run)

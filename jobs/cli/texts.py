@@ -238,6 +238,8 @@ def _worked(report: Mapping[str, Any], kind: Kind, advice: Iterable[str], *, is_
         lines += _ways_to_failures(report)
         lines += advice
         lines += [] if is_repaired else [f"  {each}" for each in kind.hints(report)]
+    else:
+        lines += advice
     lines.append(f"  run  {report['run_id']} in {report['ledger']}, {human_seconds(report['seconds'])}")
     return "\n".join(lines)
 

@@ -17,9 +17,10 @@ from jobs.core.enums import Step
 from jobs.core.model import NULL_VERSION, Listed, is_exact
 from jobs.expire.job import remove_versions
 from jobs.expire.rules import ATTEMPT_SECONDS, CLOCKS_SECONDS
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.owner import claim_run
 from jobs.ledger.tombstones import INTENT, Tombstone, Tombstones
+from jobs.reports.document import iso_time
 from jobs.s3.lookup import key_history
 from jobs.s3.retries import gather_bounded, retry
 from jobs.s3.store import Store
@@ -45,6 +46,12 @@ class UndoResult(NamedTuple):
     markers: int
     problems: list[Problem]
     lost: int = 0
+
+
+async def record_undo(ledger: Ledger, run_id: str, result: UndoResult, now: float) -> None:
+    """Write into the run what an undo of it came to. `now`: epoch seconds."""
+    document = {"at": iso_time(now), "markers": result.markers, "lost": result.lost, "problems": len(result.problems)}
+    await ledger.write_document(run_id, f"{UNDONE}{round(now * 1000):015}.json", document)
 
 
 async def stop_deletes(ledger: Ledger, tombstones: Tombstones, say: Callable[[str], None]) -> None:

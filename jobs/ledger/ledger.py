@@ -47,6 +47,7 @@ from jobs.s3.uploads import upload_file
 from jobs.tables.rows import read_outcome_numbers, read_row_numbers
 
 DIFFERENCES = "differences/00000.parquet"
+UNDONE = "undone/"
 """The file of a reconciliation with the rows that are neither the same nor excluded."""
 WRITE_TRIES = Tries(6)
 T = TypeVar("T")

@@ -11,18 +11,19 @@ import contextlib
 import shlex
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jobs.core.model import Location, ObjectRef
 from jobs.core.run import RunSpec
 from jobs.errors import LedgerError
-from jobs.ledger.ledger import Ledger
+from jobs.ledger.ledger import UNDONE, Ledger
 from jobs.ledger.state import OPEN, has_verdicts
 from jobs.reconcile.repair_result import find_repairs, is_later, read_result
 from jobs.reconcile.run import fetch_differences, first_findings
 from jobs.reports.document import counts, findings_count, verdict
+from jobs.reports.figures import human_time, plural
 from jobs.runs.folding import LISTED_FAILURES, LISTED_PER_REASON
 from jobs.runs.kind import Kind
 from jobs.runs.request import failures_of
@@ -37,20 +38,25 @@ class SinceThen(NamedTuple):
     """The reports of the later runs, the oldest first.
 
     `is_repaired`: the last one left no row, and none of the bad rows is a finding any more. `check`:
-    the command that proves what the retry wrote, if nobody has run it.
+    the command that proves what the retry wrote, if nobody has run it. `undone`: what undoes of an
+    expire run came to, the oldest first.
     """
 
     reports: Sequence[dict[str, Any]] = ()
     is_repaired: bool = False
     check: str | None = None
+    undone: Sequence[dict[str, Any]] = ()
 
     def lines(self) -> list[str]:
         """The later runs, for a terminal."""
         lines = [f"  since then   {each['run_id']}{_came_to(each)}" for each in self.reports]
+        lines += [f"  since then   {_undone_text(each)}" for each in self.undone]
         return lines + ([f"  check        {self.check}"] if self.check else [])
 
     def details(self) -> dict[str, Any]:
         """What the later runs add to the report of a run. Nothing without such runs."""
+        if self.undone:
+            return {"undone": list(self.undone), "next_steps": list(map(_undone_text, self.undone))}
         if not self.reports:
             return {}
         names = ("run_id", "job", "state", "rows", "finished_at")
@@ -74,6 +80,10 @@ async def find_since_then(
         newer = await _find_newer(ledger, spec)
         repairs = [each for each in await find_repairs(ledger, spec) if not is_proof_only(each["job"])]
         return SinceThen([*repairs, *([newer | await read_result(ledger, newer["run_id"])] if newer else [])])
+    if undone := [
+        await ledger.document(spec.run_id, UNDONE + name) for name in await ledger.names(spec.run_id, UNDONE)
+    ]:
+        return SinceThen(undone=undone)
     if not report["failures"]:
         return SinceThen()
     jobs = {"verify", spec.job, *([kind.retried_as] if kind.retried_as else [])}
@@ -83,6 +93,10 @@ async def find_since_then(
     is_repaired = not findings_count(repairs[-1]) and not await _has_open_rows(ledger, spec, report)
     is_unchecked = is_repaired and not is_proof_only(repairs[-1]["job"])
     return SinceThen(repairs, is_repaired, _verify_command(spec) if is_unchecked else None)
+
+
+def _undone_text(undone: Mapping[str, Any]) -> str:
+    return f"An undo removed {plural(undone['markers'], 'delete marker')} at {human_time(undone['at'])}"
 
 
 async def _has_open_rows(ledger: Ledger, spec: RunSpec, report: dict[str, Any]) -> bool:

@@ -54,6 +54,8 @@ def test_undo_takes_markers_away_once(versioned: World) -> None:
     assert (undo(world, run_id, **no_policy)["undone"], keys(world)) == (2, ["docs/00.json", "docs/01.json"])
     again = undo(world, run_id)
     assert (again["code"], again["undone"], again["problems"]) == (0, 0, [])
+    known = world.sealift("runs", "show", run_id, "--json").document["undone"]
+    assert [each["markers"] for each in known] == [0, 2, 0]
 
 
 def test_a_forged_tombstone_takes_no_version_away(versioned: World) -> None:
