@@ -17,7 +17,7 @@ from jobs.cli.console import emit, table
 from jobs.cli.options import AccessOptions, Group, Place, argument, command_options, group, shared, takes
 from jobs.cli.policy_and_ledger import ledger_location
 from jobs.config import Settings
-from jobs.core.display import shown
+from jobs.core.display import shown, shown_key
 from jobs.core.model import Location
 from jobs.errors import (
     ArchivedObject,
@@ -291,7 +291,7 @@ async def _find(index: ArchiveIndex, options: FindMemberCommand) -> int:
     rows = [[str(each.record.location), *_row(each.member)[1:], str(each.member.sha256)] for each in members]
     headings = ["archive", "version", "size", "modified", "sha256"]
     nowhere = "nobody knows whether an archive has the key" if unsearched else "no archive has the key"
-    text = table(headings, rows) if rows else f"{nowhere} '{shown(options.key)}'"
+    text = table(headings, rows) if rows else f"{nowhere} '{shown_key(options.key)}'"
     document = [_document(each.member) | {"archive": str(each.record.location)} for each in members]
     if not rows and options.key.startswith("s3://"):
         text += ": give the key alone, without s3:// and bucket"
@@ -416,7 +416,7 @@ async def _whole_record(index: ArchiveIndex, location: Location) -> ArchiveRecor
 
 def _row(member: Member) -> list[str]:
     modified = iso_time(member.last_modified)
-    return [member.key, member.version_id or "", human_bytes(member.size_bytes), modified]
+    return [shown_key(member.key), member.version_id or "", human_bytes(member.size_bytes), modified]
 
 
 def _document(member: Member) -> dict[str, Any]:

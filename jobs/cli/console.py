@@ -22,7 +22,7 @@ from jobs.errors import ConfigError, Interrupted, UsageError
 from jobs.reports.figures import human_bytes, human_seconds
 
 PLAIN_INTERVAL_SECONDS = 10.0
-LIVE_ERROR_CHARACTERS = 80
+BAR_WIDTH = 10
 PIPE_WIDTH = 100_000
 
 
@@ -135,16 +135,19 @@ def _visible(text: str, kept: str) -> str:
     return re.sub("[^ -~]", lambda c: c[0] if c[0].isprintable() or c[0] in kept else json.dumps(c[0])[1:-1], text)
 
 
-def table(headings: list[str], rows: list[list[str]]) -> str:
+def table(headings: list[str], rows: list[list[str]], *, is_cut: bool = False) -> str:
     """A table as text: on a terminal as wide as that, with the first column whole, else with whole
-    cells.
+    cells. `is_cut`: a row is one line, and cells are cut.
     """
     from rich.console import Console
     from rich.table import Table
 
     grid = Table(box=None, pad_edge=False, header_style="bold")
     for number, heading in enumerate(headings):
-        grid.add_column(heading, no_wrap=number == 0, overflow="fold")
+        whole = max((len(shown(row[0])) for row in rows), default=0) if is_cut and number == 0 else None
+        grid.add_column(
+            heading, no_wrap=is_cut or number == 0, overflow="ellipsis" if is_cut else "fold", min_width=whole
+        )
     for row in rows:
         grid.add_row(*(shown(cell) for cell in row))
     width = None if sys.stdout.isatty() else PIPE_WIDTH
@@ -164,16 +167,11 @@ def meter(title: str, total_rows: int) -> Iterator[Meter]:
         yield _PlainMeter(title, total_rows)
         return
     from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.live import Live
 
-    columns = (
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        TextColumn("{task.fields[count]} objects · {task.fields[details]}", markup=False),
-        *([TimeRemainingColumn()] if total_rows else []),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        yield _LiveMeter(progress, title, total_rows)
+    shown = _LiveMeter(title, total_rows)
+    with Live(shown, console=Console(stderr=True), transient=True):
+        yield shown
 
 
 class _PlainMeter:
@@ -187,23 +185,44 @@ class _PlainMeter:
             return
         self._last = now
         left = max(0.0, (self._total - rows) * (now - self._began) / rows) if rows else 0.0
+        troubles = _troubles(throttled, last_error)
         say(
             f"{self._title}: {_count(rows, ' of ', self._total)} objects, "
             f"{_details(rows, bad_rows, size_bytes, now - self._began)}"
-            f"{f', {human_seconds(left)} left' if self._total else ''}"
-            f"{_troubles(throttled, last_error)}"
+            f"{f', {human_seconds(left)} left' if self._total else ''}{f', {troubles}' if troubles else ''}"
         )
 
 
 class _LiveMeter:
-    def __init__(self, progress: Any, title: str, total_rows: int):
-        self._progress, self._total, self._began = progress, total_rows, time.monotonic()
-        self._task = progress.add_task(title, total=total_rows or None, details="", count=_count(0, "/", total_rows))
+    """A bar of one line, and below it a line for the latest error, each as wide as the terminal at most."""
+
+    def __init__(self, title: str, total_rows: int):
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
+
+        narrow = Column(no_wrap=True, overflow="ellipsis")
+        self.progress = Progress(
+            TextColumn("{task.description}", markup=False, table_column=narrow),
+            BarColumn(BAR_WIDTH),
+            TextColumn("{task.fields[count]}, {task.fields[details]}", markup=False, table_column=narrow),
+            *([TimeRemainingColumn(compact=True)] if total_rows else []),
+        )
+        self._total, self._began, self.troubles = total_rows, time.monotonic(), ""
+        self._task = self.progress.add_task(
+            title, total=total_rows or None, details="", count=_count(0, "/", total_rows)
+        )
 
     def update(self, rows: int, bad_rows: int, size_bytes: int, *, throttled: int = 0, last_error: str = "") -> None:
-        details = _details(rows, bad_rows, size_bytes, time.monotonic() - self._began)
-        details = safe(details + _troubles(throttled, last_error[:LIVE_ERROR_CHARACTERS]))
-        self._progress.update(self._task, completed=rows, details=details, count=_count(rows, "/", self._total))
+        details = safe(_details(rows, bad_rows, size_bytes, time.monotonic() - self._began))
+        self.progress.update(self._task, completed=rows, details=details, count=_count(rows, "/", self._total))
+        self.troubles = safe(_troubles(throttled, last_error))
+
+    def __rich__(self) -> Any:
+        from rich.console import Group
+        from rich.text import Text
+
+        line = [Text(self.troubles, no_wrap=True, overflow="ellipsis")] if self.troubles else []
+        return Group(self.progress.get_renderable(), *line)
 
 
 def _count(rows: int, between: str, total_rows: int) -> str:
@@ -211,8 +230,8 @@ def _count(rows: int, between: str, total_rows: int) -> str:
 
 
 def _troubles(throttled: int, last_error: str) -> str:
-    text = f", throttled {throttled:,} times" if throttled else ""
-    return text + (f"; the latest error: {shown(without_passwords(last_error))}" if last_error else "")
+    texts = [f"throttled {throttled:,} times"] if throttled else []
+    return "; ".join([*texts, *([f"the latest error: {shown(without_passwords(last_error))}"] if last_error else [])])
 
 
 def _details(rows: int, bad_rows: int, size_bytes: int, seconds: float) -> str:

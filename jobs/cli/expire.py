@@ -34,7 +34,7 @@ from jobs.cli.options import (
 from jobs.cli.policy_and_ledger import ChosenPair, choose_pair, ledger_location, read_policy
 from jobs.cli.run_command import launch_and_report
 from jobs.config import Settings
-from jobs.core.display import shown
+from jobs.core.display import shown, shown_key
 from jobs.core.enums import CHECK_ANNOTATIONS, SKIP_ANNOTATIONS, AnnotationRule, ArchiveSide
 from jobs.core.model import Location
 from jobs.core.run import Side
@@ -281,7 +281,7 @@ async def _undo(ledger: Ledger, run_id: str, options: ExpireCommand) -> int:
             f"{undone.lost:,} versions that it hid or removed are gone for good and cannot come back: "
             "restore them from their copies."
         )
-    lines += [f"  {shown(each.key)}: {each.problem}" for each in undone.problems[:20]]
+    lines += [f"  {shown_key(each.key)}: {each.problem}" for each in undone.problems[:20]]
     document = {"run_id": run_id, "undone": undone.markers, "lost": undone.lost, "problems": problems}
     emit(document, as_json=options.as_json, text="\n".join(lines))
     return int(ExitCode.FINDINGS) if problems else 0

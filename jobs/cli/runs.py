@@ -248,14 +248,13 @@ def _runs_table(runs: Sequence[Mapping[str, Any]]) -> str:
             f"{run['rows']:,}",
             f"{run['failures']:,}{' retried' if run['run_id'] in retried else ''}"
             + (f", {run['unread']:,} unread" if run["unread"] else ""),
-            human_time(run["created_at"]).removesuffix(" UTC"),
             UNKNOWN if run["planned_dollars"] is None else human_dollars(run["planned_dollars"]),
             run["source"] or UNKNOWN,
             run["destination"] or UNKNOWN,
         ]
         for run in runs
     ]
-    return table(["run", "state", "rows", "failures", "started (UTC)", "cost", "source", "destination"], rows)
+    return table(["run", "state", "rows", "failures", "cost", "source", "destination"], rows, is_cut=True)
 
 
 async def _show(ledger: Ledger, options: ShowCommand) -> int:

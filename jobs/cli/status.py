@@ -19,7 +19,7 @@ from jobs.cli.console import emit, table
 from jobs.cli.options import Command, command_options, option, shared, takes
 from jobs.cli.policy_and_ledger import is_local, ledger_location, read_policy
 from jobs.config import Settings
-from jobs.core.display import shown
+from jobs.core.display import shown, shown_key
 from jobs.core.outcome import Status
 from jobs.core.run import ROWS_SHA256, run_of
 from jobs.core.words import explained
@@ -226,7 +226,7 @@ def _finding_problems(findings: Sequence[Mapping[str, Any]]) -> Iterator[Problem
     for each in findings[:LINES]:
         command = f": sealift runs show {each['found_by']}" if each["found_by"] else ""
         text = f"{plural(each['objects'], 'object')} in {shown(each['place'])}: {explained(each['code'], '')}"
-        yield Problem(f"{text} ({shown(each['first_key'])}){command}", each["since"].isoformat())
+        yield Problem(f"{text} ({shown_key(each['first_key'])}){command}", each["since"].isoformat())
     if len(findings) > LINES:
         rest = sum(each["objects"] for each in findings[LINES:])
         yield Problem(f"{plural(rest, 'more object')}: sealift query 'FROM findings'", None)

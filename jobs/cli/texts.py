@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from jobs.cli.console import table
-from jobs.core.display import shown
+from jobs.core.display import shown, shown_key
 from jobs.core.run import UNSIZED_ROWS, Plan, RunSpec, earlier_run, ignored_conditions
 from jobs.core.words import called, explained, why
 from jobs.registry import kind_of
@@ -62,7 +62,7 @@ def retried_text(run_id: str, retried: Mapping[str, Any]) -> str:
     rows = plural(retried["rows"], "row")
     lines = [f"Dry run: a retry of {run_id} would try {rows} again. Nothing was started."]
     for status, count in retried["outcomes"].items():
-        keys = [shown(key) for key in retried["first_keys"].get(status, ())]
+        keys = [shown_key(key) for key in retried["first_keys"].get(status, ())]
         more = [f"… and {count - len(keys):,} more"] if 0 < len(keys) < count else []
         lines.append(f"  {count:>8,} × {status}{': ' if keys else ''}{', '.join([*keys, *more])}")
     return "\n".join(lines)
@@ -249,7 +249,7 @@ def _reason(counted: Mapping[str, Any], job: str) -> list[str]:
     keys = counted.get("keys", ())
     word = called(counted["status"], job, counted["reason"])
     lines = [f"  {counted['rows']:>8,} × {word}: {shown(why(counted))}"]
-    lines += [f"             {shown(key)}" for key in keys]
+    lines += [f"             {shown_key(key)}" for key in keys]
     return (
         [*lines, f"             … and {counted['rows'] - len(keys):,} more"]
         if 0 < len(keys) < counted["rows"]
@@ -278,7 +278,7 @@ def _deletions(deletions: Mapping[str, Any] | None) -> list[str]:
         return []
     names = ("key", "version_id", "evidence", "copy")
     first = deletions["shown"][:SHOWN_DELETIONS]
-    rows = [[human_bytes(each["size_bytes"] or 0), *(shown(each[name] or "") for name in names)] for each in first]
+    rows = [[human_bytes(each["size_bytes"] or 0), *(shown_key(each[name] or "") for name in names)] for each in first]
     more = [f"  … and {deletions['rows'] - len(rows):,} more"] if deletions["rows"] > len(rows) else []
     reasons = [
         f"  {each['rows']:>8,} × {shown(why(each))}, {human_bytes(each['bytes'])}, copy proven by {each['evidence']}"

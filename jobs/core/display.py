@@ -41,6 +41,13 @@ def shown(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+def shown_key(key: str, most: int = 96) -> str:
+    """A key as `shown`, and a long one shortened in the middle: S3 takes 1,024 bytes."""
+    text = shown(key)
+    half = (most - 1) // 2
+    return text if len(text) <= most else f"{text[:half]}…{text[-half:]}"
+
+
 def without_passwords(text: str) -> str:
     """The text without user and password of a URL.
 

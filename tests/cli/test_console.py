@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+
 import pytest
+from rich.console import Console
 
 from jobs.cli import console
 from jobs.cli.console import display
+from jobs.core.display import shown_key
 
 
 @pytest.mark.parametrize(("as_json", "shown"), [(False, ["warning", "note"]), (True, ["warning"])])
@@ -46,12 +50,36 @@ def test_progress_of_an_unknown_number_says_no_number_and_no_time_left(
 
 
 def test_a_live_bar_counts_what_has_no_end() -> None:
-    from rich.progress import Progress
-
-    progress = Progress()
-    meter = console._LiveMeter(progress, "inventory", 0)
+    meter = console._LiveMeter("inventory", 0)
     meter.update(218_500, 0, 100)
-    [task] = progress.tasks
+    [task] = meter.progress.tasks
     assert (task.total, task.fields["count"]) == (None, "218,500")
-    console._LiveMeter(progress, "replicate", 10).update(5, 0, 100)
-    assert progress.tasks[1].fields["count"] == "5/10"
+
+
+def test_a_live_bar_keeps_to_the_terminal_and_the_latest_error_to_a_line_of_its_own() -> None:
+    meter, out = console._LiveMeter("replicate", 10_000_000), io.StringIO()
+    meter.update(5_000_000, 123_456, 1 << 45, throttled=9, last_error=f"HeadObject s3://b/{'k' * 1000}: AccessDenied")
+    Console(file=out, width=80).print(meter)
+    bar, error = out.getvalue().splitlines()
+    assert max(len(bar), len(error)) <= 80
+    assert "5,000,000/10,000,000" in bar
+    assert "123,456 errors" in bar
+    assert error.startswith("throttled 9 times; the latest error: HeadObject s3://b/k")
+
+
+def test_a_cut_table_has_one_line_a_row_with_its_first_cell_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "80")
+    lines = console.table(
+        ["run", "source"], [["20261125T003345Z-verify-1f3a02", "s3://docs/" + "k" * 200]], is_cut=True
+    )
+    _, second = lines.splitlines()
+    assert second.startswith("20261125T003345Z-verify-1f3a02 ")
+    assert len(second) <= 80
+
+
+@pytest.mark.parametrize(
+    ("key", "expected"), [("a\x1b", "a\\x1b"), ("k" * 96, "k" * 96), ("a" * 600 + "b" * 400, None)]
+)
+def test_a_long_key_is_shortened_in_the_middle(key: str, expected: str | None) -> None:
+    assert shown_key(key) == (expected or f"{'a' * 47}…{'b' * 47}")
