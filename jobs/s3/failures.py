@@ -49,6 +49,11 @@ _CUSTOMER_KEY_ADVICE = (
     "it is encrypted with a key that S3 does not keep (SSE-C), and Sealift takes none: "
     "copy it with its key, or have it encrypted by S3 or KMS"
 )
+_CHECKSUM_HEADER = re.compile("x-amz-(sdk-)?checksum-", re.IGNORECASE)
+_NO_CHECKSUMS = (
+    "the server does not know S3's checksums: set AWS_RESPONSE_CHECKSUM_VALIDATION=when_required and "
+    "AWS_REQUEST_CHECKSUM_CALCULATION=when_required"
+)
 _KMS_ACTION = re.compile("kms:[A-Z][A-Za-z]+")
 """S3 needs Decrypt to read, and to name the checksums of what KMS encrypts, also for HEAD."""
 _RENEW = "the credentials of the access key {key} are no longer valid: renew them (for example: aws sso login)"
@@ -95,6 +100,8 @@ def failure_of(operation: Operation, target: str, response: Response, *, region:
         code, message = "CustomerKeyNeeded", _CUSTOMER_KEY_ADVICE
     elif code == "AccessDenied" and (action := _KMS_ACTION.search(message)):
         message = f"{message}: permit {action.group()} of the key, in its policy and in that of the role"
+    elif status in (400, 501) and _CHECKSUM_HEADER.search(message):
+        message = f"{message}: {_NO_CHECKSUMS}"
     error = store_error(operation, target, code, message, status)
     if status == 405 and operation.can_find_a_marker:
         error = error.recast(NotFound)

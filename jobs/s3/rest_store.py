@@ -52,11 +52,13 @@ class RestStore:
     """S3 through `transport`. Satisfies `Store`.
 
     Safe for many requests at once on one event loop at a time. Responses that are no S3 answers
-    raise Unavailable with the code `MalformedAnswer`.
+    raise Unavailable with the code `MalformedAnswer`. `asks_checksums`, `sends_checksums`: the server
+    knows the headers for them.
     """
 
-    def __init__(self, transport: Transport):
-        self.transport = transport
+    def __init__(self, transport: Transport, *, asks_checksums: bool = True, sends_checksums: bool = True):
+        self.transport, self._sends_checksums = transport, sends_checksums
+        self._asked = [_WITH_CHECKSUMS] * asks_checksums
         self._found = set[str]()
 
     @property
@@ -85,7 +87,7 @@ class RestStore:
         """HeadObject."""
         query = "" if ref.version_id is None and part_number is None else _query(ref, partNumber=part_number)
         try:
-            answer = await self.transport.send(Operation.HEAD, ref, query=query, headers=[_WITH_CHECKSUMS])
+            answer = await self.transport.send(Operation.HEAD, ref, query=query, headers=self._asked)
         except NotFound:
             await self._find(ref.bucket)
             raise
@@ -106,7 +108,7 @@ class RestStore:
 
     async def get(self, ref: ObjectRef, *, start: int = 0, end: int | None = None, if_match: str | None = None) -> Body:
         """GetObject, the whole body in memory."""
-        headers, asked, content_bytes = [_WITH_CHECKSUMS], Asked(start, end, if_match), MAX_BODY_BYTES
+        headers, asked, content_bytes = [*self._asked], Asked(start, end, if_match), MAX_BODY_BYTES
         if if_match is not None:
             headers.append(("If-Match", f'"{if_match}"'))
         if asked.is_ranged:
@@ -130,7 +132,7 @@ class RestStore:
         checksum: Checksum | None = None,
     ) -> Written:
         """PutObject."""
-        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + wire.body_headers(data, checksum)
+        headers = wire.attribute_headers(attributes) + wire.guard_headers(guard) + self._proofs(data, checksum)
         return await self._write(Operation.PUT, ObjectRef(bucket, key), headers=headers, body=data)
 
     async def copy(
@@ -157,7 +159,7 @@ class RestStore:
         """GetObjectAnnotation."""
         query = wire.query(annotationName=name, versionId=ref.version_id)
         answer = await self.transport.send(
-            Operation.GET_ANNOTATION, ref, query=query, headers=[_WITH_CHECKSUMS], content_bytes=ANNOTATION_BYTES
+            Operation.GET_ANNOTATION, ref, query=query, headers=self._asked, content_bytes=ANNOTATION_BYTES
         )
         return received_annotation(ref, answer)
 
@@ -194,7 +196,7 @@ class RestStore:
         spelled = [each for each in versions if wire.is_xml_text(each[0])]
         if spelled:
             body = wire.delete_body(spelled)
-            headers = [_IS_XML, *wire.checksum_headers(full_object("SHA256", body))]
+            headers = [_IS_XML, *self._proofs(body, full_object("SHA256", body))]
             answer = await self.transport.send(operation, place, headers=headers, body=body, send_by=send_by)
             answers = _parsed(operation, place, answer, partial(wire.parse_deletions, bucket=bucket))
         for key, version_id in versions:
@@ -235,7 +237,7 @@ class RestStore:
     ) -> str:
         """CreateMultipartUpload."""
         headers, place = wire.attribute_headers(attributes), ObjectRef(bucket, key)
-        if checksum_algorithm:
+        if checksum_algorithm and self._sends_checksums:
             headers.append(("x-amz-checksum-algorithm", checksum_algorithm))
             headers.append(wire.checksum_type(is_composite))
         answer = await self.transport.send(Operation.CREATE_MULTIPART, place, headers=headers)
@@ -263,9 +265,10 @@ class RestStore:
         self, bucket: str, key: str, upload_id: str, number: int, data: bytes, *, checksum: Checksum | None = None
     ) -> PartDone:
         """UploadPart."""
-        query, headers = wire.query(partNumber=number, uploadId=upload_id), wire.body_headers(data, checksum)
+        query, headers = wire.query(partNumber=number, uploadId=upload_id), self._proofs(data, checksum)
         result = await self._write(Operation.PUT_PART, ObjectRef(bucket, key), query=query, headers=headers, body=data)
-        return PartDone(number, result.etag, result.checksums or ((checksum,) if checksum else ()))
+        own = (checksum,) if checksum and self._sends_checksums else ()
+        return PartDone(number, result.etag, result.checksums or own)
 
     async def complete_multipart(
         self,
@@ -282,7 +285,7 @@ class RestStore:
         headers = [*wire.guard_headers(guard), _IS_XML]
         if size_bytes is not None:
             headers.append(("x-amz-mp-object-size", str(size_bytes)))
-        if checksum:
+        if checksum and self._sends_checksums:
             headers.append((f"x-amz-checksum-{checksum.algorithm.lower()}", checksum.value))
             headers.append(wire.checksum_type(checksum.is_composite))
         query, body = wire.query(uploadId=upload_id), wire.complete_body(parts)
@@ -329,6 +332,9 @@ class RestStore:
     async def close(self) -> None:
         """Release the connections."""
         self.transport.close()
+
+    def _proofs(self, data: bytes, checksum: Checksum | None) -> wire.Pairs:
+        return wire.body_headers(data, checksum if self._sends_checksums else None)
 
     async def _page(self, operation: Operation, bucket: str, query: str, after: Marker | None) -> Page:
         place = ObjectRef(bucket, "")

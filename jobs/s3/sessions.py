@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jobs.s3.store import Store
 
 DEFAULT_REGION = "us-east-1"
+_REQUIRED = "when_required"
+"""boto3's word for checksums that are neither sent nor asked for, but where S3 demands them."""
 
 
 def open_store(
@@ -64,7 +66,7 @@ def open_store(
         tries=tries,
         owners=owners,
     )
-    return RestStore(transport)
+    return RestStore(transport, asks_checksums=configured.asks_checksums, sends_checksums=configured.sends_checksums)
 
 
 def open_side(
@@ -170,6 +172,8 @@ class _Configuration(NamedTuple):
     ca_bundle: str | None
     is_fips: bool
     is_dualstack: bool
+    asks_checksums: bool
+    sends_checksums: bool
     credentials: Callable[[], Credentials]
 
 
@@ -206,6 +210,8 @@ def _from_environment(values: Mapping[str, str]) -> _Configuration | None:
         values.get("AWS_CA_BUNDLE") or None,
         _is_set(values, "AWS_USE_FIPS_ENDPOINT"),
         _is_set(values, "AWS_USE_DUALSTACK_ENDPOINT"),
+        values.get("AWS_RESPONSE_CHECKSUM_VALIDATION", "").lower() != _REQUIRED,
+        values.get("AWS_REQUEST_CHECKSUM_CALCULATION", "").lower() != _REQUIRED,
         lambda: fixed,
     )
 
@@ -225,6 +231,8 @@ def _from_botocore(profile: str | None, *, needs_endpoint: bool, needs_credentia
             session.get_config_variable("ca_bundle"),
             session.get_config_variable("use_fips_endpoint") or False,
             session.get_config_variable("use_dualstack_endpoint") or False,
+            session.get_config_variable("response_checksum_validation") != _REQUIRED,
+            session.get_config_variable("request_checksum_calculation") != _REQUIRED,
             _credentials(session, profile) if needs_credentials else _no_credentials,
         )
     except (BotoCoreError, ClientError, OSError, ValueError, KeyError, RuntimeError) as error:

@@ -50,7 +50,7 @@ SLOW_SILENCE_SECONDS = 60.0
 NO_KEY = "an object needs a key, so name a destination with a prefix, or a longer prefix of the source"
 SKEW_SECONDS = 300.0
 """S3 refuses what is signed 15 minutes before or after its own time."""
-_FIRST_BYTE = (("range", "bytes=0-0"), ("x-amz-checksum-mode", "ENABLED"))  # some servers refuse the latter
+_FIRST_BYTE = ("range", "bytes=0-0")
 _BY_PATIENCE = {
     Patience.QUICK: Bounds(XML_BYTES),
     Patience.SLOW: Bounds(XML_BYTES, silence_seconds=SLOW_SILENCE_SECONDS),
@@ -123,6 +123,7 @@ class Transport:
         if not place.key and not operation.is_of_bucket:
             raise Rejected(operation, str(place), "NoKey", f"{NO_KEY}: nothing was sent", 400)
         route = self._routes.get(place.bucket) or self._routes.find(operation, place)
+        asked = headers
         if self._owners:
             headers = [*headers, *self._owner_headers(place, source)]
         if operation.query:
@@ -166,7 +167,7 @@ class Transport:
                     operation, str(place), response, region=route.signer.region, named_region=self.region
                 )
                 REQUESTS.add(operation, place, response.status, failure.error.code, began, request_id)
-                correction = await self._correct(failure, place, route, credentials, skew, corrections)
+                correction = await self._correct(failure, place, asked, route, credentials, skew, corrections)
                 if isinstance(correction, Route):
                     route, attempt = correction, attempt - 1
                     continue
@@ -227,6 +228,7 @@ class Transport:
         self,
         failure: Failure,
         place: ObjectRef,
+        asked: Sequence[tuple[str, str]],
         route: Route,
         credentials: Credentials,
         signed_skew: float,
@@ -256,7 +258,7 @@ class Transport:
             self._clock_skew = skew
             return route
         if failure.is_bare and is_first("code"):
-            explained = await self._explain(error, place)
+            explained = await self._explain(error, place, asked)
             if isinstance(explained, Unavailable):
                 corrections.discard("code")  # nobody knows it yet
             return route if explained is None else explained
@@ -273,11 +275,13 @@ class Transport:
         has_newer = getattr(self._credentials, "has_newer", None)
         return bool(await has_newer(credentials)) if has_newer else self._credentials() != credentials
 
-    async def _explain(self, error: StoreError, place: ObjectRef) -> StoreError | None:
-        """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte."""
+    async def _explain(
+        self, error: StoreError, place: ObjectRef, asked: Sequence[tuple[str, str]]
+    ) -> StoreError | None:
+        """Find the code of a refused HEAD, whose answer has no body, by a GET of one byte with its headers."""
         query = wire.query(versionId=place.version_id)
         try:
-            await self.send(Operation.GET, place, query=query, headers=_FIRST_BYTE)
+            await self.send(Operation.GET, place, query=query, headers=[_FIRST_BYTE, *asked])
         except StoreError as answer:
             return explain(error, answer)
         return explain(error, None)

@@ -218,7 +218,7 @@ class World:
         arguments += extra
         answers: list[dict[str, Any]] = []
         with (
-            patch("jobs.s3.rest_store.RestStore", lambda transport: self.store),
+            patch("jobs.s3.rest_store.RestStore", lambda transport, **_: self.store),
             patch.object(launch, "execute", self._execute),
             patch("jobs.cli.nightly.emit", lambda document, **how: answers.append(document)),
             patch.dict(os.environ, ENVIRONMENT),

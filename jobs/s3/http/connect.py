@@ -7,6 +7,7 @@ import random
 import socket
 import ssl
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, TypeVar
 
 from jobs.s3.http.answers import NoAnswer
@@ -46,6 +47,7 @@ class Dialer:
         self._tls, self._proxies = tls, proxies
         self._received = memoryview(bytearray(RECEIVED_BYTES if tls else 0))
         self._addresses: dict[str, tuple[float, Sequence[Any]]] = {}
+        self._lookups: dict[tuple[asyncio.AbstractEventLoop, str], asyncio.Future[Any]] = {}
 
     async def connect(self, host: str, make: Callable[[], P]) -> P:
         """A connection to `host` (`name` or `name:port`), spoken for by what `make` makes.
@@ -119,16 +121,26 @@ class Dialer:
                 return endpoint
 
     async def _resolve(self, name: str, port: int) -> tuple[float, Sequence[Any]]:
-        """The addresses of a name, and until when they hold."""
+        """The addresses of a name, and until when they hold. All who need them wait for one lookup."""
         loop = asyncio.get_running_loop()
         cached = self._addresses.get(name)
         if cached is None or loop.time() > cached[0]:
+            lookup = self._lookups.get((loop, name))
+            if lookup is None:
+                lookup = asyncio.ensure_future(loop.getaddrinfo(name, port, type=socket.SOCK_STREAM))
+                self._lookups[loop, name] = lookup
+                lookup.add_done_callback(partial(self._forget, (loop, name)))
             try:
-                cached = loop.time() + RESOLVE_SECONDS, await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+                cached = loop.time() + RESOLVE_SECONDS, await asyncio.shield(lookup)
             except UnicodeError as error:  # an empty label, or a long one
                 raise NoAnswer("UnknownHost", f"{name} is no name of a host: {error}") from error
             self._addresses[name] = cached
         return cached
+
+    def _forget(self, which: tuple[asyncio.AbstractEventLoop, str], lookup: asyncio.Future[Any]) -> None:
+        self._lookups.pop(which)
+        if not lookup.cancelled():
+            lookup.exception()  # nobody may wait for it any more
 
 
 async def _connected(resolved: Any) -> socket.socket:

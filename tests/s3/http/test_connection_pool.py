@@ -464,6 +464,35 @@ def test_another_family_is_tried_where_the_first_one_does_not_answer() -> None:
     asyncio.run(run())
 
 
+@pytest.mark.parametrize("is_known", [True, False])
+def test_a_name_is_looked_up_once_for_all_who_need_it(is_known: bool) -> None:
+    async def run() -> None:
+        loop = asyncio.get_running_loop()
+        asked, resolve = list[str](), loop.getaddrinfo
+
+        async def watched(host: str, *rest: Any, **more: Any) -> Any:
+            asked.append(host)
+            await asyncio.sleep(0)
+            if not is_known:
+                raise socket.gaierror(socket.EAI_NONAME, "nobody knows it")
+            return await resolve(host, *rest, **more)
+
+        server = await asyncio.start_server(lambda _, writer: writer.close(), "127.0.0.1", 0)
+        host = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        dialer = Dialer(None, DIRECT)
+        with mock.patch.object(loop, "getaddrinfo", watched):
+            called_off = asyncio.ensure_future(dialer.connect(host, asyncio.BufferedProtocol))
+            others = [dialer.connect(host, asyncio.BufferedProtocol) for _ in range(4)]
+            loop.call_soon(called_off.cancel)
+            answers = await asyncio.gather(called_off, *others, return_exceptions=True)
+        server.close()
+        await server.wait_closed()
+        assert asked == ["127.0.0.1"]
+        assert [isinstance(each, NoAnswer) for each in answers[1:]] == [not is_known] * 4
+
+    asyncio.run(run())
+
+
 def test_what_is_no_name_of_a_host_is_unknown() -> None:
     async def run() -> None:
         with pytest.raises(NoAnswer) as failed:
