@@ -29,14 +29,8 @@ def archive_format(location: Location) -> ArchiveFormat | None:
     return next((kind for kind in longest_first if location.key.endswith(f".{kind.value}")), None)
 
 
-async def list_archives(store: Store, location: Location) -> AsyncIterator[Location]:
-    """All objects below the location that have an archive's name."""
-    async for archive, _ in list_etags(store, location):
-        yield archive
-
-
-async def list_etags(store: Store, location: Location) -> AsyncIterator[tuple[Location, str]]:
-    """`list_archives`, each with its ETag."""
+async def list_archives(store: Store, location: Location) -> AsyncIterator[tuple[Location, str]]:
+    """All objects below the location that have an archive's name, each with its ETag."""
     async with aclosing(list_all(store, location._replace(key=location.join("").key), versions=False)) as pages:
         async for page in pages:
             for entry in page:
@@ -79,11 +73,6 @@ async def find_archive(store: Store, record: ArchiveRecord) -> ObjectInfo | None
     except NotFound:
         return None
     return info if info.etag == record.etag else None
-
-
-async def is_there(store: Store, record: ArchiveRecord) -> bool:
-    """True if the archive of an index is still there. Raises as `find_archive`."""
-    return await find_archive(store, record) is not None
 
 
 def extract_member(archive: Location, member: Member, data: bytes, start: int) -> bytes:

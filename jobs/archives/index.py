@@ -26,6 +26,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from jobs.archives.files import read_own_index
 from jobs.archives.index_tables import RECORD, from_batch, write_index
 from jobs.archives.model import ArchiveRecord, Member
 from jobs.core.model import Location, ObjectRef, is_version
@@ -106,6 +107,14 @@ class ArchiveIndex:
             finally:
                 await upload.abort()
         return record
+
+    async def adopt(self, store: Store, archive: Location, damaged_etag: str | None = None) -> ArchiveRecord:
+        """Index an archive by the index inside it → the record that won, see `publish`.
+
+        Raises what `jobs.archives.files.read_own_index` raises.
+        """
+        record, own_index = await read_own_index(store, archive)
+        return await self.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=damaged_etag)
 
     async def forget(self, archive: Location, damaged_etag: str) -> None:
         """Delete the index of an archive, if it and its archive are damaged.

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from jobs.archives.files import SOURCE_METADATA, list_etags, read_own_index
+from jobs.archives.files import SOURCE_METADATA, list_archives, read_own_index
 from jobs.archives.index import ArchiveIndex, DamagedIndex, completed
 from jobs.archives.model import ArchiveRecord
 from jobs.core.model import Location, ObjectRef
@@ -26,7 +26,7 @@ async def etags_of_archives(side: Side) -> dict[Location, str] | None:
     """Return the ETags of a place's objects that have an archive's name. None if nobody may list it."""
     store = open_side(side)
     try:
-        return {archive: etag async for archive, etag in list_etags(store, side.location)}
+        return {archive: etag async for archive, etag in list_archives(store, side.location)}
     except UNREADABLE:
         return None
     finally:

@@ -232,7 +232,7 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord], etags: Mappin
     `etags`: those of a listing. An older version of an object can be an archive, so what is not
     listed is looked at.
     """
-    from jobs.archives.files import is_there
+    from jobs.archives.files import find_archive
 
     here = [each for each in records if each.location.bucket == side.location.bucket]
     unlike = [each for each in here if etags.get(each.location) != each.etag]
@@ -242,7 +242,7 @@ async def _find_lost(side: Side, records: Sequence[ArchiveRecord], etags: Mappin
 
     async def is_lost(record: ArchiveRecord) -> bool:
         try:
-            return not await is_there(store, record)
+            return await find_archive(store, record) is None
         except (Denied, Redirected, Rejected):  # nobody knows
             return False
 
@@ -311,7 +311,7 @@ def _may_hold(archive: DamagedIndex, key: str) -> bool:
 async def _reindex(index: ArchiveIndex, store: Store, options: ReindexCommand) -> int:
     from jobs.archives.files import list_archives
 
-    locations = [location async for location in list_archives(store, options.source)]
+    locations = [location async for location, _ in list_archives(store, options.source)]
     if not locations:
         raise ConfigError(f"no archive is below {options.source}", advice="check bucket and prefix (--source)")
     renewed = await gather_bounded(partial(_renew, index, store), locations, REINDEXED_AT_ONCE)
@@ -334,14 +334,14 @@ async def _renew(index: ArchiveIndex, store: Store, location: Location) -> _Rene
     another object. An archive that was copied over itself is a new version, which the index does
     not name.
     """
-    from jobs.archives.files import is_there, read_own_index
+    from jobs.archives.files import find_archive, read_own_index
     from jobs.archives.index import completed
 
     etag = await index.etag(location)
     earlier: ArchiveRecord | None = None
     try:
         earlier = None if etag is None else await _whole_record(index, location)
-        if earlier is not None and await is_there(store, earlier):
+        if earlier is not None and await find_archive(store, earlier) is not None:
             return _Renewed(location)
         try:
             record, own_index = await read_own_index(store, location)

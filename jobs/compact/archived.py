@@ -7,15 +7,14 @@ members would be packed again. Each of them would be billed for the minimum stay
 from __future__ import annotations
 
 import contextlib
-import io
 from collections.abc import AsyncIterator
 from contextlib import aclosing
 from pathlib import Path
 
 import pyarrow as pa
 
-from jobs.archives.files import find_archive, list_archives, read_own_index
-from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex, collecting, completed
+from jobs.archives.files import find_archive, list_archives
+from jobs.archives.index import ArchiveIndex, Damage, DamagedIndex, collecting
 from jobs.archives.model import ArchiveRecord
 from jobs.archives.unindexed import look_inside
 from jobs.compact.packing import ArchiveStorage
@@ -49,13 +48,12 @@ async def renew_indexes(index: ArchiveIndex, archives: Location, store: Store, s
     known = {record.location for record in await index.records(archives, damage)}
     damaged = {each.archive for each in damage}
     with contextlib.suppress(Denied):
-        async for location in list_archives(store, archives):
+        async for location, _ in list_archives(store, archives):
             if location in known:
                 continue
             etag = await index.etag(location) if location in damaged else None
             try:
-                record, own_index = await read_own_index(store, location)
-                await index.publish(completed(record, own_index), io.BytesIO(own_index), damaged_etag=etag)
+                await index.adopt(store, location, etag)
             except (DamagedArchive, *REFUSALS):
                 found = None if location in damaged else await look_inside(store, location, source_bucket)
                 unread += [] if found is None else [found]

@@ -8,7 +8,6 @@ same objects, or two at once find it and read nothing again.
 from __future__ import annotations
 
 import base64
-import io
 import itertools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import aclosing
@@ -296,13 +295,8 @@ class Compact:
         """Index an archive whose attempt was killed before it did, or whose index is damaged. None:
         no archive exists.
         """
-        from jobs.archives.files import read_own_index
-        from jobs.archives.index import completed
-
         try:
-            record, own_index = await read_own_index(self.destination, archive)
-            own = completed(record, own_index)
-            return await self.index.publish(own, io.BytesIO(own_index), damaged_etag=damaged_index)
+            return await self.index.adopt(self.destination, archive, damaged_index)
         except NoSuchBucket:
             raise
         except NotFound:

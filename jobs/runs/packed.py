@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from jobs.archives.files import list_etags
+from jobs.archives.files import list_archives
 from jobs.archives.index import ArchiveIndex, DamagedIndex, collecting
 from jobs.archives.unindexed import UNREADABLE
 from jobs.core.model import Location
@@ -54,7 +54,7 @@ class PackedCopies:
         """
         there, damage = dict[Location, str](), list[DamagedIndex]()
         with suppress(*UNREADABLE):
-            there = {archive: etag async for archive, etag in list_etags(self.store, self.archives)}
+            there = {archive: etag async for archive, etag in list_archives(self.store, self.archives)}
         for record in await self.index.records(self.archives, damage):
             is_there = record.source_bucket == bucket and there.get(record.location) == record.etag
             if is_there and record.first_key <= last and first <= record.last_key:

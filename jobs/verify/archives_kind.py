@@ -61,7 +61,7 @@ async def _plan(request: Request, ledger: Ledger, settings: Settings, display: D
         index = ArchiveIndex(ledger.store, ledger.location)
         store = open_side(side, max_in_flight=16)
         try:
-            listed = [location async for location in list_archives(store, side.location)]
+            listed = [location async for location, _ in list_archives(store, side.location)]
         finally:
             await store.close()
         damage: Damage = []
