@@ -67,16 +67,19 @@ class Taken(NamedTuple):
 
 @dataclass(slots=True)
 class RestoreSelection:
-    """What a restore restores.
+    """What a restore restores: the rows that `choose` takes of spooled candidates.
 
     `histogram`: the rows that the bucket still has, by what decides their price. `without_event`:
     the rows that count by the dates of their copies, where others have events in the journal.
     """
 
+    connection: duckdb.DuckDBPyConnection
+    folder: Path
+    choose: Choose
+    excluded: Counter[str]
     rows: int = 0
     size_bytes: int = 0
     shards: Sequence[ShardSummary] = ()
-    excluded: Counter[str] = field(default_factory=Counter)
     archives: list[Taken] = field(default_factory=list)
     histogram: Histogram = field(default_factory=lambda: Histogram((), 0))
     without_event: int = 0
@@ -85,54 +88,6 @@ class RestoreSelection:
     def names(self) -> dict[str, None]:
         """The archives, each once, in their order."""
         return dict.fromkeys(each.archive for each in self.archives)
-
-
-async def plan_restore(
-    candidates: AsyncIterator[pa.RecordBatch],
-    selection: Selection,
-    choose: Choose,
-    *,
-    write_shard: WriteShard,
-    scratch_directory: Path,
-    rows_per_shard: int = ROWS_PER_SHARD,
-    processes: int = 1,
-) -> RestoreSelection:
-    """Choose among `candidates` (in `manifest_schema()`, or a restore's) and write shards.
-
-    A row with an `archive` is archived, one with an `event_order` is an event of the journal. A
-    key's own rows come newest first, as listings have them.
-    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
-    empty. Raises ConfigError when the scratch directory cannot hold the rows.
-    """
-    chosen = RestoreSelection()
-    with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
-        schema = restore_schema().remove(0)
-        whole = (
-            fill_batch({name: each[name] for name in each.schema.names}, each.num_rows, schema)
-            async for each in candidates
-        )
-        chosen.excluded, _ = await spool(whole, selection, folder / "rows.parquet", schema)
-        with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
-            await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))
-            planning = _Planning(connection, folder, choose, chosen)
-            await in_thread(connection, planning.choose_rows)
-            await in_thread(connection, planning.count)
-            shard_count = shards.count_shards(
-                chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
-            )
-            tables = cut(planning.rows().to_arrow_reader(BATCH_ROWS), -(-chosen.rows // max(shard_count, 1)))
-            chosen.shards, _ = await write_shards(tables, write_shard, connection, restore_schema())
-    return chosen
-
-
-@dataclass(slots=True)
-class _Planning:
-    """The spooled candidates on disk, and the chosen rows."""
-
-    connection: duckdb.DuckDBPyConnection
-    folder: Path
-    choose: Choose
-    chosen: RestoreSelection
 
     def choose_rows(self) -> None:
         """Write the wanted version of each key to chosen.parquet."""
@@ -144,11 +99,11 @@ class _Planning:
 
     def count(self) -> None:
         """Add up the chosen rows."""
-        chosen, part_bytes = self.chosen, pricing.RANGE_BYTES
-        chosen.rows, chosen.size_bytes = map(
+        part_bytes = pricing.RANGE_BYTES
+        self.rows, self.size_bytes = map(
             int, self._query(f"SELECT count(*), coalesce(sum(size_bytes), 0) FROM {self._relation}")[0]
         )
-        chosen.archives = [
+        self.archives = [
             Taken(archive, storage_class, rows, int(size_bytes), large, int(parts))
             for archive, storage_class, rows, size_bytes, large, parts in self._query(
                 f"""
@@ -169,9 +124,9 @@ class _Planning:
             FROM {self._relation} WHERE {_IS_OWN} GROUP BY 1, 2, 3 ORDER BY 1, 2, 3
             """
         )
-        chosen.histogram = Histogram(tuple(Group(*each) for each in groups), sum(each[4] for each in groups))
+        self.histogram = Histogram(tuple(Group(*each) for each in groups), sum(each[4] for each in groups))
 
-    def rows(self) -> Any:
+    def in_order(self) -> Any:
         """The rows in the order of shards: those of an archive together, in its order, the others spread by hash."""
         return self.connection.sql(
             f"SELECT {', '.join(restore_schema().names[1:])} FROM {self._relation} "
@@ -188,7 +143,7 @@ class _Planning:
             own = [row for row in rows if row.archive is None and not is_event(row)]
             versions = self.choose(own, [row for row in rows if row.archive is not None or is_event(row)])
             if len(versions) > 1:
-                self.chosen.excluded["older_version"] += len(versions) - 1
+                self.excluded["older_version"] += len(versions) - 1
             yield from versions[-1:]
 
     def _candidates(self) -> Iterator[ObjectVersion]:
@@ -209,6 +164,43 @@ class _Planning:
 
     def _query(self, sql: str) -> list[tuple[Any, ...]]:
         return self.connection.execute(sql).fetchall()
+
+
+async def plan_restore(
+    candidates: AsyncIterator[pa.RecordBatch],
+    selection: Selection,
+    choose: Choose,
+    *,
+    write_shard: WriteShard,
+    scratch_directory: Path,
+    rows_per_shard: int = ROWS_PER_SHARD,
+    processes: int = 1,
+) -> RestoreSelection:
+    """Choose among `candidates` (in `manifest_schema()`, or a restore's) and write shards.
+
+    A row with an `archive` is archived, one with an `event_order` is an event of the journal. A
+    key's own rows come newest first, as listings have them.
+    `write_shard(number, parquet)` is awaited once for each shard, in order from 0, none of them
+    empty. Raises ConfigError when the scratch directory cannot hold the rows.
+    """
+    with scratch_folder(scratch_directory, "planning-", "sort the rows") as folder:
+        schema = restore_schema().remove(0)
+        whole = (
+            fill_batch({name: each[name] for name in each.schema.names}, each.num_rows, schema)
+            async for each in candidates
+        )
+        excluded, _ = await spool(whole, selection, folder / "rows.parquet", schema)
+        with closing(Database(folder, memory_limit=f"{SORT_BYTES}B").connection) as connection:
+            await in_thread(connection, limit_sort, connection, parquet(folder / "rows.parquet"))
+            chosen = RestoreSelection(connection, folder, choose, excluded)
+            await in_thread(connection, chosen.choose_rows)
+            await in_thread(connection, chosen.count)
+            shard_count = shards.count_shards(
+                chosen.rows, chosen.size_bytes, rows_per_shard=rows_per_shard, processes=processes
+            )
+            tables = cut(chosen.in_order().to_arrow_reader(BATCH_ROWS), -(-chosen.rows // max(shard_count, 1)))
+            chosen.shards, _ = await write_shards(tables, write_shard, connection, restore_schema())
+    return chosen
 
 
 async def plan_run(
